@@ -1,0 +1,356 @@
+//! An event's data, read: one function a family. `encode` is the way back.
+
+use std::collections::BTreeMap;
+
+use ledger_domain::event::{
+    Action, Actor, Approval, ApprovalSubject, AutomaticRollback, Barrier, Built, Counts, Deploy, Destination,
+    Evidence, Fact, Freeze, Link, Mark, MarkedStatus, Observation, Observed, Plan, Policy, Promotion,
+    Removal, Revoked, Rollback, RollbackRequest, Step, Switch, Validation, ValidationSubject,
+};
+use ledger_domain::{
+    Artifact, ConfigDigest, EnvironmentName, Event, Kind, Lane, Line, Position, Prose, Release, ServiceName,
+    SlotName, TargetName,
+};
+
+use super::Reason;
+use super::fields::{Fields, Pointer, text};
+use crate::ijson::Json;
+
+type Read<T> = Result<T, Reason>;
+
+pub(super) fn event(kind: Kind, data: &Json<'_>) -> Read<Event> {
+    let fields = Fields::of(data, Pointer::Data)?;
+    let event = Event {
+        fact: fact(kind, &fields)?,
+        actor: fields.maybe("actor", actor)?,
+        reason: fields.maybe_text("reason", Prose::parse)?,
+        links: fields.list("links", link)?,
+    };
+    let needs_reason = matches!(
+        kind,
+        Kind::ArtifactRevoked
+            | Kind::RollbackRequested
+            | Kind::ReleasePointMarked
+            | Kind::ReleasePointRevoked
+    );
+    if needs_reason && event.reason.is_none() {
+        return Err(fields.wrong("reason", "is required"));
+    }
+    if matches!(kind, Kind::ApprovalGranted | Kind::ApprovalRejected) && event.actor.is_none() {
+        return Err(fields.wrong("actor", "is required"));
+    }
+    fields.finish()?;
+    Ok(event)
+}
+
+fn fact(kind: Kind, fields: &Fields<'_, '_>) -> Read<Fact> {
+    Ok(match kind {
+        Kind::ArtifactBuilt => Fact::ArtifactBuilt(built(fields)?),
+        Kind::ArtifactRevoked => Fact::ArtifactRevoked(Revoked {
+            artifact: fields.text("artifact", Artifact::parse)?,
+            advisory: fields.maybe_text("advisory", Line::parse)?,
+        }),
+        Kind::DeployStarted => Fact::DeployStarted(deploy(fields)?),
+        Kind::DeploySucceeded => Fact::DeploySucceeded(deploy(fields)?),
+        Kind::DeployFailed => Fact::DeployFailed(deploy(fields)?),
+        Kind::DeployRemoved => Fact::DeployRemoved(Removal {
+            lane: lane(fields)?,
+            slot: fields.maybe_text("slot", SlotName::parse)?,
+            deployment: fields.maybe_text("deployment", Line::parse)?,
+            rollback_id: fields.maybe_text("rollback_id", Line::parse)?,
+        }),
+        Kind::TrafficSwitched => Fact::TrafficSwitched(Switch {
+            lane: lane(fields)?,
+            slot: fields.text("slot", SlotName::parse)?,
+            deployment: fields.maybe_text("deployment", Line::parse)?,
+            rollback_id: fields.maybe_text("rollback_id", Line::parse)?,
+        }),
+        Kind::ValidationStarted => Fact::ValidationStarted(validation(fields)?),
+        Kind::ValidationPassed => Fact::ValidationPassed(validation(fields)?),
+        Kind::ValidationFailed => Fact::ValidationFailed(validation(fields)?),
+        Kind::RollbackRequested => Fact::RollbackRequested(rollback_request(fields)?),
+        Kind::RollbackStarted => Fact::RollbackStarted(rollback(fields)?),
+        Kind::RollbackSucceeded => Fact::RollbackSucceeded(rollback(fields)?),
+        Kind::RollbackFailed => Fact::RollbackFailed(rollback(fields)?),
+        Kind::RollbackCancelled => Fact::RollbackCancelled(rollback(fields)?),
+        Kind::ReleasePointMarked => Fact::ReleasePointMarked(mark(fields)?),
+        Kind::ReleasePointRevoked => Fact::ReleasePointRevoked(destination(fields)?),
+        Kind::EnvironmentDeclared => {
+            Fact::EnvironmentDeclared(environment(fields)?, fields.member("policy", policy)?)
+        }
+        Kind::EnvironmentObserved => Fact::EnvironmentObserved(Observation {
+            environment: environment(fields)?,
+            complete: fields.maybe_bool("complete")?.unwrap_or(false),
+            lanes: fields.list("lanes", observed)?,
+        }),
+        Kind::EnvironmentRetired => Fact::EnvironmentRetired(environment(fields)?),
+        Kind::ApprovalGranted => Fact::ApprovalGranted(approval(fields)?),
+        Kind::ApprovalRejected => Fact::ApprovalRejected(approval(fields)?),
+        Kind::FreezeStarted => Fact::FreezeStarted(freeze(fields)?),
+        Kind::FreezeLifted => Fact::FreezeLifted(freeze(fields)?),
+    })
+}
+
+fn environment(fields: &Fields<'_, '_>) -> Read<EnvironmentName> {
+    fields.text("environment", EnvironmentName::parse)
+}
+
+fn lane(fields: &Fields<'_, '_>) -> Read<Lane> {
+    Ok(Lane {
+        environment: environment(fields)?,
+        service: fields.text("service", ServiceName::parse)?,
+        target: target(fields)?,
+    })
+}
+
+fn target(fields: &Fields<'_, '_>) -> Read<TargetName> {
+    Ok(fields.maybe_text("target", TargetName::parse)?.unwrap_or_default())
+}
+
+fn release(json: &Json<'_>, at: Pointer<'_>) -> Read<Release> {
+    let fields = Fields::of(json, at)?;
+    let release = Release {
+        version: fields.text("version", Line::parse)?,
+        artifact: fields.maybe_text("artifact", Artifact::parse)?,
+        config: fields.maybe_text("config", ConfigDigest::parse)?,
+        infrastructure: fields.maybe_text("infrastructure", Line::parse)?,
+        commit: fields.maybe_text("commit", Line::parse)?,
+    };
+    fields.finish()?;
+    Ok(release)
+}
+
+fn actor(json: &Json<'_>, at: Pointer<'_>) -> Read<Actor> {
+    let fields = Fields::of(json, at)?;
+    let actor = Actor { kind: fields.text("type", Line::parse)?, name: fields.text("name", Line::parse)? };
+    fields.finish()?;
+    Ok(actor)
+}
+
+fn link(json: &Json<'_>, at: Pointer<'_>) -> Read<Link> {
+    let fields = Fields::of(json, at)?;
+    let link = Link { rel: fields.text("rel", Line::parse)?, href: fields.text("href", Line::parse)? };
+    fields.finish()?;
+    Ok(link)
+}
+
+fn built(fields: &Fields<'_, '_>) -> Read<Built> {
+    Ok(Built {
+        artifact: fields.text("artifact", Artifact::parse)?,
+        version: fields.maybe_text("version", Line::parse)?,
+        commit: fields.maybe_text("commit", Line::parse)?,
+        committed_at: fields.maybe_time("committed_at")?,
+        builder: fields.maybe_text("builder", Line::parse)?,
+        provenance: fields.maybe("provenance", evidence)?,
+    })
+}
+
+fn evidence(json: &Json<'_>, at: Pointer<'_>) -> Read<Evidence> {
+    let fields = Fields::of(json, at)?;
+    let evidence = Evidence {
+        uri: fields.text("uri", Line::parse)?,
+        digest: fields.maybe_text("digest", ConfigDigest::parse)?,
+    };
+    fields.finish()?;
+    Ok(evidence)
+}
+
+fn deploy(fields: &Fields<'_, '_>) -> Read<Deploy> {
+    Ok(Deploy {
+        lane: lane(fields)?,
+        slot: fields.maybe_text("slot", SlotName::parse)?,
+        deployment: fields.maybe_text("deployment", Line::parse)?,
+        release: fields.member("release", release)?,
+        reversible: fields.maybe_bool("reversible")?.unwrap_or(true),
+        rollback_id: fields.maybe_text("rollback_id", Line::parse)?,
+    })
+}
+
+fn validation(fields: &Fields<'_, '_>) -> Read<Validation> {
+    let artifact = fields.maybe_text("artifact", Artifact::parse)?;
+    let subject = match (artifact, fields.has("environment")) {
+        (Some(_), true) => {
+            return Err(
+                fields.wrong("artifact", "a check is of an artifact or of an environment, not of both")
+            );
+        }
+        (Some(artifact), false) => ValidationSubject::Artifact(artifact),
+        (None, true) if fields.has("service") => ValidationSubject::Lane {
+            lane: lane(fields)?,
+            release: fields.maybe("release", release)?,
+            deployment: fields.maybe_text("deployment", Line::parse)?,
+        },
+        (None, true) => ValidationSubject::Environment(environment(fields)?),
+        (None, false) => {
+            return Err(Reason::value(fields.at(), "a check names its artifact, or its environment"));
+        }
+    };
+    Ok(Validation {
+        check: fields.text("check", Line::parse)?,
+        subject,
+        evidence: fields.list("evidence", evidence)?,
+        counts: fields.maybe("counts", counts)?,
+    })
+}
+
+fn counts(json: &Json<'_>, at: Pointer<'_>) -> Read<Counts> {
+    let fields = Fields::of(json, at)?;
+    let counts = Counts {
+        passed: fields.maybe_number("passed")?.unwrap_or(0),
+        failed: fields.maybe_number("failed")?.unwrap_or(0),
+        skipped: fields.maybe_number("skipped")?.unwrap_or(0),
+    };
+    fields.finish()?;
+    Ok(counts)
+}
+
+fn rollback(fields: &Fields<'_, '_>) -> Read<Rollback> {
+    Ok(Rollback { environment: environment(fields)?, rollback_id: fields.text("rollback_id", Line::parse)? })
+}
+
+fn rollback_request(fields: &Fields<'_, '_>) -> Read<RollbackRequest> {
+    Ok(RollbackRequest {
+        rollback: rollback(fields)?,
+        to: Position::new(fields.number("to")?),
+        plan: fields.member("plan", plan)?,
+        plan_digest: fields.text("plan_digest", ConfigDigest::parse)?,
+        initiated_by: fields.member("initiated_by", actor)?,
+        automatic: fields.maybe_bool("automatic")?.unwrap_or(false),
+    })
+}
+
+fn plan(json: &Json<'_>, at: Pointer<'_>) -> Read<Plan> {
+    let fields = Fields::of(json, at)?;
+    let plan = Plan { from: Position::new(fields.number("from")?), steps: fields.list("steps", step)? };
+    fields.finish()?;
+    Ok(plan)
+}
+
+fn step(json: &Json<'_>, at: Pointer<'_>) -> Read<Step> {
+    let fields = Fields::of(json, at)?;
+    let step = Step {
+        wave: fields.number("wave")?,
+        service: fields.text("service", ServiceName::parse)?,
+        target: target(&fields)?,
+        action: fields.text("action", |word| match word {
+            "redeploy" => Ok(Action::Redeploy),
+            "add" => Ok(Action::Add),
+            "remove" => Ok(Action::Remove),
+            "switch" => Ok(Action::Switch),
+            _ => Err("must be redeploy, add, remove or switch"),
+        })?,
+        slot: fields.maybe_text("slot", SlotName::parse)?,
+        from: fields.maybe("from", release)?,
+        to: fields.maybe("to", release)?,
+    };
+    fields.finish()?;
+    Ok(step)
+}
+
+fn destination(fields: &Fields<'_, '_>) -> Read<Destination> {
+    Ok(Destination { environment: environment(fields)?, position: Position::new(fields.number("position")?) })
+}
+
+fn mark(fields: &Fields<'_, '_>) -> Read<Mark> {
+    Ok(Mark {
+        point: destination(fields)?,
+        status: fields.text("status", |word| match word {
+            "known_good" => Ok(MarkedStatus::KnownGood),
+            "bad" => Ok(MarkedStatus::Bad),
+            _ => Err("must be known_good or bad"),
+        })?,
+        name: fields.maybe_text("name", Line::parse)?,
+    })
+}
+
+fn policy(json: &Json<'_>, at: Pointer<'_>) -> Read<Policy> {
+    let fields = Fields::of(json, at)?;
+    let policy = Policy {
+        required_validations: fields.list_of_texts("required_validations", Line::parse)?,
+        soak_seconds: fields.maybe_number("soak_seconds")?.unwrap_or(0),
+        automatic_rollback: fields.maybe("automatic_rollback", |json, at| {
+            let fields = Fields::of(json, at)?;
+            let automatic = AutomaticRollback {
+                checks: fields.list_of_texts("checks", Line::parse)?,
+                cool_down_seconds: fields.maybe_number("cool_down_seconds")?.unwrap_or(0),
+                at_most_a_day: fields.number("at_most_a_day")?,
+            };
+            fields.finish()?;
+            Ok(automatic)
+        })?,
+        promotion: fields.maybe("promotion", |json, at| {
+            let fields = Fields::of(json, at)?;
+            let promotion = Promotion { from: fields.list_of_texts("from", EnvironmentName::parse)? };
+            fields.finish()?;
+            Ok(promotion)
+        })?,
+        approvals: fields.maybe_number("approvals")?.unwrap_or(0),
+        target_order: fields.list_of_texts("target_order", TargetName::parse)?,
+        dependencies: fields.maybe("dependencies", dependencies)?.unwrap_or_default(),
+        barrier: fields
+            .maybe_text("barrier", |word| match word {
+                "block" => Ok(Barrier::Block),
+                "warn" => Ok(Barrier::Warn),
+                _ => Err("must be block or warn"),
+            })?
+            .unwrap_or_default(),
+    };
+    fields.finish()?;
+    Ok(policy)
+}
+
+fn dependencies(json: &Json<'_>, at: Pointer<'_>) -> Read<BTreeMap<ServiceName, Vec<ServiceName>>> {
+    let Json::Object(object) = json else {
+        return Err(Reason::value(at.to_string(), format!("must be an object, not {}", json.noun())));
+    };
+    object
+        .entries()
+        .map(|(service, needs)| {
+            let at = Pointer::Member(&at, service);
+            let name = ServiceName::parse(service).map_err(|error| Reason::value(at.to_string(), error))?;
+            let Json::Array(needs) = needs else {
+                return Err(Reason::value(at.to_string(), format!("must be an array, not {}", needs.noun())));
+            };
+            let needs = needs
+                .iter()
+                .enumerate()
+                .map(|(index, need)| text(need, Pointer::Item(&at, index), ServiceName::parse));
+            Ok((name, needs.collect::<Read<_>>()?))
+        })
+        .collect()
+}
+
+fn observed(json: &Json<'_>, at: Pointer<'_>) -> Read<Observed> {
+    let fields = Fields::of(json, at)?;
+    let observed = Observed {
+        service: fields.text("service", ServiceName::parse)?,
+        target: target(&fields)?,
+        slot: fields.maybe_text("slot", SlotName::parse)?,
+        release: fields
+            .maybe("release", |json, at| match json {
+                Json::Null => Ok(None),
+                json => release(json, at).map(Some),
+            })?
+            .flatten(),
+    };
+    fields.finish()?;
+    Ok(observed)
+}
+
+fn approval(fields: &Fields<'_, '_>) -> Read<Approval> {
+    let subject = if fields.has("rollback_id") {
+        let Rollback { environment, rollback_id } = rollback(fields)?;
+        ApprovalSubject::Rollback { environment, rollback_id }
+    } else {
+        ApprovalSubject::Deploy { lane: lane(fields)?, release: fields.member("release", release)? }
+    };
+    Ok(Approval { subject })
+}
+
+fn freeze(fields: &Fields<'_, '_>) -> Read<Freeze> {
+    Ok(Freeze {
+        environment: environment(fields)?,
+        freeze_id: fields.text("freeze_id", Line::parse)?,
+        until: fields.maybe_time("until")?,
+    })
+}

@@ -1,0 +1,192 @@
+//! CloudEvents 1.0 in JSON: the ledger's own words, and the form in which entries are stored.
+//!
+//! The attributes `id`, `source`, `type` and `time` are required, `data` is the JSON object of
+//! `schemas/events/`, and other attributes are kept as they are. An event's bytes are made once,
+//! here, as RFC 8785 canonical JSON, and never re-made.
+
+mod attributes;
+mod data;
+mod encode;
+mod fields;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use ledger_domain::{Event, Identity};
+use serde_json::value::RawValue;
+
+use crate::ijson::{self, Json, Object};
+
+/// Bytes that an event has at most in canonical form: C2SP tlog-tiles prefixes entries with their
+/// length in 16 bits.
+pub const EVENT_LIMIT: usize = 65_535;
+
+/// An event with its identity and the bytes that are stored for ever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    identity: Identity,
+    occurred_at: DateTime<Utc>,
+    event: Event,
+    bytes: Bytes,
+}
+
+/// Why something is not an event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Invalid {
+    /// The event's id, as far as it could be read.
+    pub id: Option<String>,
+    /// The event's source, as far as it could be read.
+    pub source: Option<String>,
+    /// What is wrong.
+    #[source]
+    pub reason: Reason,
+}
+
+/// What is wrong with an event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// It is not JSON at all.
+    #[error("the event {0}")]
+    NotJson(String),
+    /// It is JSON that two readers could understand differently, or that nests too deep.
+    #[error("the event {0}")]
+    NotIJson(String),
+    /// It is larger than [`EVENT_LIMIT`].
+    #[error("the event has {0} bytes in canonical form, at most {EVENT_LIMIT} are allowed")]
+    TooLarge(usize),
+    /// No event of version 1 has this type.
+    #[error("{0}")]
+    UnknownType(String),
+    /// A value in it is missing or wrong.
+    #[error("{pointer}: {detail}")]
+    Value {
+        /// Where, as an RFC 6901 JSON pointer.
+        pointer: String,
+        /// What is wrong there.
+        detail: String,
+    },
+}
+
+impl Reason {
+    pub(crate) fn value(pointer: impl Into<String>, detail: impl ToString) -> Self {
+        Self::Value { pointer: pointer.into(), detail: detail.to_string() }
+    }
+}
+
+impl From<ijson::Error> for Reason {
+    fn from(error: ijson::Error) -> Self {
+        match error {
+            ijson::Error::Syntax(_) => Self::NotJson(error.to_string()),
+            _ => Self::NotIJson(error.to_string()),
+        }
+    }
+}
+
+impl From<Reason> for Invalid {
+    fn from(reason: Reason) -> Self {
+        Self { id: None, source: None, reason }
+    }
+}
+
+impl Envelope {
+    /// Reads an event in structured mode; stored entries are read by this too.
+    ///
+    /// # Errors
+    /// Says what is wrong, and where.
+    pub fn parse(json: &[u8]) -> Result<Self, Invalid> {
+        if json.len() > EVENT_LIMIT * 4 {
+            return Err(Reason::TooLarge(json.len()).into());
+        }
+        match Json::parse(json).map_err(Reason::from)? {
+            Json::Object(object) => Self::from_object(object),
+            other => Err(Reason::value("", format!("an event is an object, not {}", other.noun())).into()),
+        }
+    }
+
+    /// Reads an event in binary mode: attributes by name (without the protocol's `ce-`), and data.
+    ///
+    /// # Errors
+    /// Says what is wrong, and where.
+    pub fn from_parts<'a>(
+        attributes: impl IntoIterator<Item = (&'a str, String)>,
+        data: &[u8],
+    ) -> Result<Self, Invalid> {
+        let mut members: Vec<_> =
+            attributes.into_iter().map(|(name, value)| (name.into(), Json::String(value.into()))).collect();
+        let identity = Object::from_members(members.clone()).map_err(Reason::from)?;
+        let data = Json::parse(data).map_err(|error| invalid(&identity, error.into()))?;
+        members.push(("data".into(), data));
+        Self::from_object(Object::from_members(members).map_err(Reason::from)?)
+    }
+
+    /// Reads a JSON array of events; each is judged by itself.
+    ///
+    /// # Errors
+    /// The whole is not a JSON array.
+    pub fn parse_batch(json: &[u8]) -> Result<Vec<Result<Self, Invalid>>, Reason> {
+        let events: Vec<&RawValue> = serde_json::from_slice(json)
+            .map_err(|error| Reason::NotJson(format!("batch is not a JSON array: {error}")))?;
+        Ok(events.into_iter().map(|event| Self::parse(event.get().as_bytes())).collect())
+    }
+
+    /// Makes the envelope of an event of our own.
+    ///
+    /// # Errors
+    /// The event is too large.
+    pub fn compose(identity: Identity, occurred_at: DateTime<Utc>, event: Event) -> Result<Self, Invalid> {
+        let json = encode::event(&identity, occurred_at, &event);
+        let bytes = sized(json.canonical())?;
+        Ok(Self { identity, occurred_at, event, bytes })
+    }
+
+    fn from_object(object: Object<'_>) -> Result<Self, Invalid> {
+        let read = attributes::read(&object)
+            .and_then(|attributes| Ok((data::event(attributes.kind, attributes.data)?, attributes)));
+        match read {
+            Ok((event, attributes)) => {
+                let bytes = sized(object.canonical())?;
+                Ok(Self { identity: attributes.identity, occurred_at: attributes.occurred_at, event, bytes })
+            }
+            Err(reason) => Err(invalid(&object, reason)),
+        }
+    }
+
+    /// What makes the event itself.
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// When it happened, by the emitter's clock, in whole microseconds.
+    #[must_use]
+    pub const fn occurred_at(&self) -> DateTime<Utc> {
+        self.occurred_at
+    }
+
+    /// What happened.
+    #[must_use]
+    pub const fn event(&self) -> &Event {
+        &self.event
+    }
+
+    /// The canonical bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+fn sized(bytes: Vec<u8>) -> Result<Bytes, Reason> {
+    if bytes.len() > EVENT_LIMIT { Err(Reason::TooLarge(bytes.len())) } else { Ok(bytes.into()) }
+}
+
+fn invalid(object: &Object<'_>, reason: Reason) -> Invalid {
+    let text = |name| match object.get(name) {
+        Some(Json::String(text)) => Some(text.chars().take(512).collect()),
+        _ => None,
+    };
+    Invalid { id: text("id"), source: text("source"), reason }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,32 @@
+//! Where a version came from, and that it must never be used again.
+
+use chrono::{DateTime, Utc};
+
+use super::Evidence;
+use crate::{Artifact, Line};
+
+/// A version was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// What was built.
+    pub artifact: Artifact,
+    /// The version that it carries.
+    pub version: Option<Line>,
+    /// The commit that it was built from.
+    pub commit: Option<Line>,
+    /// When that commit was made: the start of its lead time.
+    pub committed_at: Option<DateTime<Utc>>,
+    /// Who built it.
+    pub builder: Option<Line>,
+    /// A signed statement about the build, such as SLSA provenance.
+    pub provenance: Option<Evidence>,
+}
+
+/// A version must never be used again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// What must not be used.
+    pub artifact: Artifact,
+    /// Why, as a public reference: a CVE, a ticket.
+    pub advisory: Option<Line>,
+}

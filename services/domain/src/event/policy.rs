@@ -1,0 +1,54 @@
+//! What an environment asks of those who release to it.
+
+use std::collections::BTreeMap;
+
+use crate::{EnvironmentName, Line, ServiceName, TargetName};
+
+/// An environment's rules. All empty is the policy of an environment that was never declared.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// Checks that must have passed before a point is known good.
+    pub required_validations: Vec<Line>,
+    /// Seconds that a point must have stood before it is known good.
+    pub soak_seconds: u64,
+    /// Whether and when the environment rolls back by itself.
+    pub automatic_rollback: Option<AutomaticRollback>,
+    /// What an artifact must have passed before it may come here.
+    pub promotion: Option<Promotion>,
+    /// How many people other than the requester must approve a rollback.
+    pub approvals: u32,
+    /// The order in which targets are changed.
+    pub target_order: Vec<TargetName>,
+    /// Which services each service depends on: they are changed before it.
+    pub dependencies: BTreeMap<ServiceName, Vec<ServiceName>>,
+    /// What an irreversible deploy between here and a point does to a rollback.
+    pub barrier: Barrier,
+}
+
+/// When an environment rolls back by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AutomaticRollback {
+    /// The checks whose failure triggers it.
+    pub checks: Vec<Line>,
+    /// Seconds after one rollback before the next may begin by itself.
+    pub cool_down_seconds: u64,
+    /// At most this many a day.
+    pub at_most_a_day: u32,
+}
+
+/// Environments that an artifact must have been known good in first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promotion {
+    /// Those environments.
+    pub from: Vec<EnvironmentName>,
+}
+
+/// What an irreversible deploy in between does to a rollback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Barrier {
+    /// The plan is blocked unless forced with a reason.
+    #[default]
+    Block,
+    /// The plan carries a warning.
+    Warn,
+}

@@ -1,0 +1,39 @@
+//! A rollback's life.
+
+use super::{Actor, Plan};
+use crate::{ConfigDigest, EnvironmentName, Line, Position};
+
+/// Which rollback of which environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rollback {
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// The rollback's name, unique within the ledger.
+    pub rollback_id: Line,
+}
+
+/// An environment at a position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// The position.
+    pub position: Position,
+}
+
+/// A wish to have an environment back at a point, with the plan that it was made with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RollbackRequest {
+    /// Which rollback.
+    pub rollback: Rollback,
+    /// The release point's position.
+    pub to: Position,
+    /// The steps, made against the state at `plan.from`.
+    pub plan: Plan,
+    /// SHA-256 of the plan.
+    pub plan_digest: ConfigDigest,
+    /// Who asked for it.
+    pub initiated_by: Actor,
+    /// Whether the rollback controller asked for it by itself.
+    pub automatic: bool,
+}

@@ -1,0 +1,54 @@
+//! What checked a release, and what came of it.
+
+use crate::{Artifact, ConfigDigest, EnvironmentName, Lane, Line, Release};
+
+/// A check of something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Validation {
+    /// The check's name: `smoke`, `e2e`, `canary`, `scan`.
+    pub check: Line,
+    /// What was checked.
+    pub subject: ValidationSubject,
+    /// What shows it.
+    pub evidence: Vec<Evidence>,
+    /// How many cases there were.
+    pub counts: Option<Counts>,
+}
+
+/// What a check is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ValidationSubject {
+    /// An artifact, wherever it runs.
+    Artifact(Artifact),
+    /// A lane, with the release and the deployment that were checked, where they are told.
+    Lane {
+        /// The lane.
+        lane: Lane,
+        /// The release that was checked.
+        release: Option<Release>,
+        /// The deployment that was checked.
+        deployment: Option<Line>,
+    },
+    /// A whole environment.
+    Environment(EnvironmentName),
+}
+
+/// What shows that something is so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// Where it is.
+    pub uri: Line,
+    /// Its digest, so that it cannot be exchanged.
+    pub digest: Option<ConfigDigest>,
+}
+
+/// How many cases a check had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Cases that passed.
+    pub passed: u64,
+    /// Cases that failed.
+    pub failed: u64,
+    /// Cases that were not run.
+    pub skipped: u64,
+}

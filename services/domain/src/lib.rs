@@ -1,0 +1,28 @@
+//! What a release is, which facts may follow which, and how they fold into a composition.
+//!
+//! Owns the words of the ledger as types. Pure: no I/O, no clock, no randomness, no serialisation
+//! of events. A value that exists has been parsed, so nothing here is checked twice.
+
+mod anchor;
+mod composition;
+pub mod event;
+mod fold;
+mod identity;
+mod kind;
+mod lane;
+mod name;
+mod position;
+mod release;
+mod text;
+
+pub use anchor::{Anchor, AnchorError};
+pub use composition::{Composition, Difference, LaneDifference, Live, Since};
+pub use event::{Event, Fact};
+pub use fold::{Anomaly, Applied, Change, Effect, LaneFold, Track, Written};
+pub use identity::{EventId, Identity, IdentityKey, Source};
+pub use kind::{Family, Kind, UnknownKind};
+pub use lane::Lane;
+pub use name::{EnvironmentName, NameError, ServiceName, SlotName, TargetName, TenantName};
+pub use position::Position;
+pub use release::{Artifact, ArtifactError, ConfigDigest, DigestError, Release};
+pub use text::{Line, Prose, TextError};

@@ -1,0 +1,244 @@
+//! Events come in: `POST /v1/events`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use ledger_dialects::cloudevents::{EVENT_LIMIT, Envelope, Invalid};
+use ledger_intake::{Answer, Refusal};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::problem::{Kind, Problem};
+use crate::tenant::TenantLedger;
+use crate::{App, bulk};
+
+/// What became of one event.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EventResult {
+    /// The event's id, as far as it could be read.
+    id: Option<String>,
+    /// The event's source, as far as it could be read.
+    source: Option<String>,
+    /// What became of it.
+    pub(crate) status: EventStatus,
+    /// Where it is, or where the event is that has its identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u64>,
+    /// Why it was not recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<Box<Problem>>,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EventStatus {
+    /// It is an entry now, and durable.
+    Recorded,
+    /// The same event was recorded before.
+    Duplicate,
+    /// Another event with the same identity was recorded before.
+    Conflict,
+    /// It is not well-formed, and will never be recorded as it is.
+    Invalid,
+    /// The ledger could not take it now; it may be sent again.
+    Refused,
+}
+
+impl EventStatus {
+    pub(crate) const fn is_recorded(self) -> bool {
+        matches!(self, Self::Recorded | Self::Duplicate)
+    }
+}
+
+impl EventResult {
+    pub(crate) fn invalid(invalid: Invalid) -> Self {
+        let problem = Some(Box::new(Problem::from(&invalid)));
+        Self { id: invalid.id, source: invalid.source, status: EventStatus::Invalid, position: None, problem }
+    }
+
+    pub(crate) fn answered((id, source): (String, String), answer: &Answer) -> Self {
+        let (status, position, problem) = match answer {
+            Answer::Recorded(position) => (EventStatus::Recorded, Some(*position), None),
+            Answer::Duplicate(position) => (EventStatus::Duplicate, Some(*position), None),
+            Answer::Conflict(position) => {
+                let detail =
+                    format!("the event at position {position} has this id and source, and other content");
+                let problem = Problem::new(Kind::IdentityConflict, detail);
+                (EventStatus::Conflict, Some(*position), Some(problem))
+            }
+            Answer::Refused(refusal @ Refusal::FromTheFuture { .. }) => {
+                (EventStatus::Invalid, None, Some(Problem::from(refusal)))
+            }
+            Answer::Refused(refusal) => (EventStatus::Refused, None, Some(Problem::from(refusal))),
+        };
+        Self {
+            id: Some(id),
+            source: Some(source),
+            status,
+            position: position.map(ledger_domain::Position::get),
+            problem: problem.map(Box::new),
+        }
+    }
+}
+
+/// The names by which an event is answered.
+pub(crate) fn names(envelope: &Envelope) -> (String, String) {
+    let identity = envelope.identity();
+    (identity.id.as_str().to_owned(), identity.source.as_str().to_owned())
+}
+
+enum Mode {
+    Structured,
+    Binary,
+    Batch,
+    Lines,
+}
+
+fn mode(headers: &HeaderMap) -> Result<Mode, Problem> {
+    let refuse = |detail: String| Err(Problem::new(Kind::UnsupportedMediaType, detail));
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+        return refuse(format!("the content encoding {encoding:?} is not taken"));
+    }
+    let Some(content_type) = headers.get(header::CONTENT_TYPE) else {
+        return refuse("the request has no Content-Type".into());
+    };
+    let essence = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+    match essence.trim().to_ascii_lowercase().as_str() {
+        "application/cloudevents+json" => Ok(Mode::Structured),
+        "application/cloudevents-batch+json" => Ok(Mode::Batch),
+        "application/x-ndjson" => Ok(Mode::Lines),
+        "application/json" if headers.contains_key("ce-specversion") => Ok(Mode::Binary),
+        _ => refuse(format!(
+            "{content_type:?} is not taken: send application/cloudevents+json, application/cloudevents-batch+json, \
+             application/x-ndjson, or application/json with the attributes as ce- headers"
+        )),
+    }
+}
+
+/// Record events
+///
+/// Takes one CloudEvent in structured or binary mode, a batch, or newline-delimited structured events.
+/// An answer comes only after the events are durable. Sent again, an event is recorded once.
+///
+/// One event is answered by one object, or by a problem. Several are answered one by one, in order:
+/// 201 when all of them are recorded or duplicates, 207 otherwise.
+#[utoipa::path(
+    post,
+    path = "/events",
+    operation_id = "postEvents",
+    tag = "events",
+    request_body(
+        description = "CloudEvents of the types in schemas/events",
+        content(
+            (serde_json::Value = "application/cloudevents+json"),
+            (Vec<serde_json::Value> = "application/cloudevents-batch+json"),
+            (String = "application/x-ndjson"),
+            (serde_json::Value = "application/json"),
+        )
+    ),
+    responses(
+        (status = 201, description = "All are recorded, now or before", body = EventResult),
+        (status = 207, description = "Some are not recorded: see each", body = Vec<EventResult>),
+        (status = "4XX", description = "Not recorded", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not recorded, or not known to be: send it again",
+            body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn post_events(
+    State(app): State<Arc<App>>,
+    ledger: TenantLedger,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    match mode(&headers)? {
+        Mode::Structured => one(&ledger, Envelope::parse(&read(body, EVENT_LIMIT * 4).await?)).await,
+        Mode::Binary => {
+            let attributes = attributes(&headers)?;
+            let attributes = attributes.iter().map(|(name, value)| (name.as_str(), value.clone()));
+            one(&ledger, Envelope::from_parts(attributes, &read(body, EVENT_LIMIT * 4).await?)).await
+        }
+        Mode::Batch => {
+            let bytes = read(body, app.limits.batch_bytes).await?;
+            batch(&ledger, &bytes, app.limits.events).await
+        }
+        Mode::Lines => bulk::record(&ledger, body, app.limits.events).await,
+    }
+}
+
+async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    to_bytes(body, limit).await.map_err(|error| {
+        let too_large =
+            std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("limit"));
+        if too_large {
+            Problem::new(Kind::TooLarge, format!("the body has more than {limit} bytes"))
+        } else {
+            Problem::new(Kind::BrokenBody, "the body could not be read to its end")
+        }
+    })
+}
+
+/// CloudEvents HTTP binding 3.1.3: attributes are `ce-` headers, their values percent-encoded.
+fn attributes(headers: &HeaderMap) -> Result<Vec<(String, String)>, Problem> {
+    let prefixed =
+        headers.iter().filter_map(|(name, value)| Some((name.as_str().strip_prefix("ce-")?, value)));
+    prefixed
+        .map(|(name, value)| {
+            let text = value.to_str().map_err(|_| "must be ASCII, other characters percent-encoded");
+            let text = text.and_then(|text| {
+                let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+                decoded.map_err(|_| "is not UTF-8 once it is percent-decoded")
+            });
+            match text {
+                Ok(text) => Ok((name.to_owned(), text.into_owned())),
+                Err(detail) => Err(Problem::parameter(&format!("ce-{name}"), detail)),
+            }
+        })
+        .collect()
+}
+
+async fn one(ledger: &TenantLedger, event: Result<Envelope, Invalid>) -> Result<Response, Problem> {
+    let envelope = event.map_err(|invalid| Problem::from(&invalid))?;
+    let names = names(&envelope);
+    let answers = ledger.intake.record(vec![envelope]).await;
+    let answer = answers.first().unwrap_or(&Answer::Refused(Refusal::Closing));
+    let result = EventResult::answered(names, answer);
+    match result.problem {
+        Some(problem) => Err(*problem),
+        None => Ok((StatusCode::CREATED, Json(result)).into_response()),
+    }
+}
+
+async fn batch(ledger: &TenantLedger, bytes: &[u8], limit: usize) -> Result<Response, Problem> {
+    let events = Envelope::parse_batch(bytes).map_err(|reason| Problem::from(&reason))?;
+    if events.len() > limit {
+        let detail = format!("the batch has {} events, at most {limit} are taken at once", events.len());
+        return Err(Problem::new(Kind::TooLarge, detail));
+    }
+    let results = results(ledger, events).await;
+    Ok((overall(&results)?, Json(results)).into_response())
+}
+
+/// Records the valid ones and answers each, in order.
+async fn results(ledger: &TenantLedger, events: Vec<Result<Envelope, Invalid>>) -> Vec<EventResult> {
+    let (waiting, valid) = bulk::part(events);
+    let answers = ledger.intake.record(valid).await;
+    bulk::join(waiting, &answers)
+}
+
+/// The status of an answer to several events. Where the ledger could take none of them, the whole
+/// is a problem, so that a client tries again.
+pub(crate) fn overall(results: &[EventResult]) -> Result<StatusCode, Problem> {
+    if results.iter().all(|result| result.status.is_recorded()) {
+        return Ok(StatusCode::CREATED);
+    }
+    let all_refused = results.iter().all(|result| result.status == EventStatus::Refused);
+    match results.first().and_then(|result| result.problem.as_deref()) {
+        Some(problem) if all_refused => Err(problem.clone()),
+        _ => Ok(StatusCode::MULTI_STATUS),
+    }
+}

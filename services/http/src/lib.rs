@@ -1,0 +1,107 @@
+//! The ledger over HTTP: one router, one table of problems.
+//!
+//! Invariants: only `problem` knows status codes of errors; every error is
+//! `application/problem+json`; every answer from the views carries the position it is true for.
+
+mod bulk;
+mod environments;
+mod health;
+mod history;
+mod ingest;
+mod openapi;
+mod parameters;
+mod problem;
+mod tenant;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderValue, header};
+use ledger_domain::TenantName;
+use ledger_intake::Intake;
+use ledger_journal::SharedJournal;
+use ledger_views::{Status, Views};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::watch;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::trace::TraceLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use openapi::document;
+pub use problem::Kind as ProblemKind;
+
+/// One tenant's ledger, as the handlers see it.
+pub struct Ledger {
+    /// Where events come in.
+    pub intake: Intake,
+    /// Where questions are answered.
+    pub views: Views,
+    /// Where entries are.
+    pub journal: SharedJournal,
+    /// How the projector of this process fares, if it has one.
+    pub projector: Option<watch::Receiver<Status>>,
+}
+
+/// What all handlers share.
+pub struct App {
+    /// The ledgers, by tenant.
+    pub ledgers: BTreeMap<TenantName, Ledger>,
+    /// What `/metrics` shows.
+    pub metrics: PrometheusHandle,
+    /// Sizes above which a request is refused.
+    pub limits: Limits,
+}
+
+/// Sizes above which a request is refused.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of a batch (`application/cloudevents-batch+json`).
+    pub batch_bytes: usize,
+    /// Events in one request, whatever its form.
+    pub events: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { batch_bytes: 16 << 20, events: 50_000 }
+    }
+}
+
+type Shared = Arc<App>;
+
+fn questions_and_events() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(ingest::post_events, history::list_events))
+        .routes(routes!(history::get_event))
+        .routes(routes!(history::get_position))
+        .routes(routes!(environments::list_environments))
+        .routes(routes!(environments::get_state))
+        .routes(routes!(environments::get_diff))
+}
+
+/// The whole service.
+pub fn router(app: Arc<App>) -> Router {
+    let (api, document) = openapi::split(questions_and_events());
+    finished(api.merge(health::router()).merge(openapi::docs(document)), app)
+}
+
+/// Only what tells how the process fares, for one that answers no questions.
+pub fn health_router(app: Arc<App>) -> Router {
+    finished(health::router(), app)
+}
+
+fn finished(routes: Router<Shared>, app: Arc<App>) -> Router {
+    routes
+        .fallback(problem::no_such_path)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ))
+        .layer(TraceLayer::new_for_http())
+        .with_state(app)
+}

@@ -1,0 +1,146 @@
+//! The one door: whoever brings events comes through it.
+//!
+//! Owns identity (an event that the ledger knows is answered with its position and not recorded
+//! again) and group commit (what arrives together is appended together). Answers are given only
+//! after the journal's acknowledgement.
+
+mod appender;
+mod recent;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use ledger_dialects::cloudevents::Envelope;
+use ledger_domain::{Position, TenantName};
+use ledger_journal::{AppendError, SharedJournal};
+use ledger_views::Views;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use appender::{Appender, Ticket};
+
+/// An event may say that it occurred at most this much after now: clocks differ.
+pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
+
+/// Bytes of events that may wait to be appended; whoever brings more waits before the door.
+const ROOM: usize = 32 << 20;
+
+/// What became of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It is the entry at this position, and durable.
+    Recorded(Position),
+    /// The same event was recorded at this position before.
+    Duplicate(Position),
+    /// Another event with the same identity was recorded at this position before.
+    Conflict(Position),
+    /// It was not recorded, or that is not known.
+    Refused(Refusal),
+}
+
+/// Why an event was not recorded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It says that it occurred in the future.
+    #[error(
+        "the event says that it occurred at {occurred_at}, which is more than five minutes after now ({now})"
+    )]
+    FromTheFuture {
+        /// When it says that it occurred.
+        occurred_at: DateTime<Utc>,
+        /// The service's time.
+        now: DateTime<Utc>,
+    },
+    /// The journal did not take it. See [`AppendError`] for whether it may be tried again.
+    #[error(transparent)]
+    Journal(AppendError),
+    /// The service ends.
+    #[error("the service is shutting down")]
+    Closing,
+}
+
+/// The door of one tenant's ledger.
+#[derive(Clone)]
+pub struct Intake {
+    tickets: mpsc::UnboundedSender<Ticket>,
+    room: Arc<Semaphore>,
+    clock: fn() -> DateTime<Utc>,
+}
+
+impl Intake {
+    /// Opens the door. The task ends when every clone of the door is dropped and everything that
+    /// came through it is answered.
+    #[must_use]
+    pub fn open(
+        tenant: TenantName,
+        journal: SharedJournal,
+        views: Views,
+        clock: fn() -> DateTime<Utc>,
+    ) -> (Self, JoinHandle<()>) {
+        // Unbounded in number, bounded in bytes by `room`.
+        let (tickets, queue) = mpsc::unbounded_channel();
+        let appender = Appender::new(tenant, journal, views);
+        let task = tokio::spawn(appender.run(queue));
+        (Self { tickets, room: Arc::new(Semaphore::new(ROOM)), clock }, task)
+    }
+
+    /// Takes events in and waits for their answers, one for each, in order.
+    pub async fn record(&self, envelopes: Vec<Envelope>) -> Vec<Answer> {
+        self.submit(envelopes).await.answers().await
+    }
+
+    /// Takes events in; they are appended in the order in which they were submitted. Waits only
+    /// while too much waits already.
+    pub async fn submit(&self, envelopes: Vec<Envelope>) -> Submitted {
+        let now = (self.clock)();
+        let mut answers = Vec::with_capacity(envelopes.len());
+        let mut admitted = Vec::with_capacity(envelopes.len());
+        for envelope in envelopes {
+            let occurred_at = envelope.occurred_at();
+            if occurred_at - now > CLOCK_TOLERANCE {
+                answers.push(Some(Answer::Refused(Refusal::FromTheFuture { occurred_at, now })));
+            } else {
+                answers.push(None);
+                admitted.push(envelope);
+            }
+        }
+        if admitted.is_empty() {
+            return Submitted { answers, rest: None };
+        }
+        let bytes = admitted.iter().map(|envelope| envelope.bytes().len()).sum::<usize>().min(ROOM);
+        // Room is counted in bytes and never above ROOM, which fits; the semaphore is never closed.
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(permits).await.ok();
+        let (answer, rest) = oneshot::channel();
+        // If the appender is gone, the sender of the answer is dropped here, which says so.
+        let _ = self.tickets.send(Ticket { envelopes: admitted, answer, _room: room });
+        Submitted { answers, rest: Some(rest) }
+    }
+}
+
+/// Events that are on their way.
+pub struct Submitted {
+    answers: Vec<Option<Answer>>,
+    rest: Option<oneshot::Receiver<Vec<Answer>>>,
+}
+
+impl Submitted {
+    /// Waits for the answers, one for each event, in order.
+    pub async fn answers(self) -> Vec<Answer> {
+        let mut rest = match self.rest {
+            Some(rest) => rest.await.unwrap_or_default().into_iter(),
+            None => Vec::new().into_iter(),
+        };
+        let closing = || Answer::Refused(Refusal::Closing);
+        self.answers
+            .into_iter()
+            .map(|answer| answer.or_else(|| rest.next()).unwrap_or_else(closing))
+            .collect()
+    }
+}
+
+/// How long a look-up in the history may keep events from being appended.
+const LOOK_UP_PATIENCE: Duration = Duration::from_millis(500);
+/// How long no look-up is tried after one that failed.
+const LOOK_UP_PAUSE: Duration = Duration::from_secs(5);

@@ -1,0 +1,230 @@
+//! The journal on a NATS JetStream stream.
+//!
+//! Invariant: nothing here updates, purges or deletes a stream, and nothing outside this module
+//! knows NATS.
+
+mod append;
+mod read;
+mod server;
+mod stream;
+
+use std::time::Duration;
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use async_nats::{Client, ConnectOptions, Event};
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use ledger_domain::{Position, TenantName};
+use secrecy::{ExposeSecret, SecretString};
+use tracing::{info, warn};
+
+use crate::{
+    AppendError, Entry, Head, Journal, Outcome, ReadError, Record, Scope, Submission, Until, microseconds,
+};
+
+pub use server::{ServerVersion, VersionError};
+pub use stream::StreamSettings;
+
+/// How a journal is opened.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the servers are: `nats://host:4222`, several separated by commas.
+    pub url: SecretString,
+    /// How long one request may take, before its outcome is unknown.
+    pub request_timeout: Duration,
+    /// How the stream is made.
+    pub stream: StreamSettings,
+}
+
+/// Why a journal cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Nobody answers.
+    #[error("no NATS server answers at {url}")]
+    Connect {
+        /// Where, without credentials.
+        url: String,
+        /// Why.
+        #[source]
+        source: async_nats::ConnectError,
+    },
+    /// The server does not do what a ledger needs.
+    #[error(transparent)]
+    Version(#[from] VersionError),
+    /// JetStream does not answer.
+    #[error("JetStream does not answer for the stream {stream}: {reason}")]
+    JetStream {
+        /// The stream.
+        stream: String,
+        /// Why.
+        reason: String,
+    },
+    /// A stream of this name exists and is not one that a ledger can be kept in.
+    #[error("the stream {stream} exists and does not fit: {}", differences.join("; "))]
+    Mismatch {
+        /// The stream.
+        stream: String,
+        /// What differs.
+        differences: Vec<String>,
+    },
+}
+
+/// A connection that the journals of several tenants share.
+#[derive(Clone)]
+pub struct Connection {
+    client: Client,
+    settings: Settings,
+}
+
+impl Connection {
+    /// Connects, and refuses a server that is too old.
+    ///
+    /// # Errors
+    /// Nobody answers, or the server's version does not fit.
+    pub async fn open(settings: Settings) -> Result<Self, OpenError> {
+        let addresses: Vec<_> = settings.url.expose_secret().split(',').map(str::trim).map(str::to_owned).collect();
+        let client = ConnectOptions::new()
+            .name("release-ledger")
+            .request_timeout(Some(settings.request_timeout))
+            .event_callback(|event| async move {
+                match event {
+                    Event::Connected => info!("connected to NATS"),
+                    // A violated permission shows itself as nothing but a timeout elsewhere.
+                    other => warn!(event = %other, "NATS connection"),
+                }
+            })
+            .connect(addresses)
+            .await
+            .map_err(|source| OpenError::Connect { url: without_credentials(settings.url.expose_secret()), source })?;
+        ServerVersion::parse(&client.server_info().version)?.check(settings.stream.replicas)?;
+        Ok(Self { client, settings })
+    }
+
+    /// Whether a server is there now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// Opens a tenant's journal; makes its stream if there is none.
+    ///
+    /// # Errors
+    /// The stream that is there does not fit, or JetStream does not answer.
+    pub async fn journal(&self, tenant: TenantName) -> Result<JetStreamJournal, OpenError> {
+        let mut context = async_nats::jetstream::new(self.client.clone());
+        context.set_timeout(self.settings.request_timeout);
+        let stream = stream::open(&context, &tenant, &self.settings.stream).await?;
+        Ok(JetStreamJournal {
+            client: self.client.clone(),
+            context,
+            name: stream.cached_info().config.name.clone(),
+            tenant,
+            request_timeout: self.settings.request_timeout,
+        })
+    }
+}
+
+fn without_credentials(url: &str) -> String {
+    let strip = |one: &str| match (one.split_once("://"), one.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        (None, Some((_, host))) => host.to_owned(),
+        _ => one.to_owned(),
+    };
+    url.split(',').map(strip).collect::<Vec<_>>().join(",")
+}
+
+/// One tenant's journal.
+#[derive(Clone)]
+pub struct JetStreamJournal {
+    client: Client,
+    context: Context,
+    name: String,
+    tenant: TenantName,
+    request_timeout: Duration,
+}
+
+impl JetStreamJournal {
+    async fn stream(&self) -> Result<Stream<()>, ReadError> {
+        self.context.get_stream_no_info(&self.name).await.map_err(unreadable)
+    }
+
+    /// The first entry at or after a position, as the stream's leader knows it.
+    async fn first_from(&self, position: Position) -> Result<Option<Entry>, ReadError> {
+        let stream = self.stream().await?;
+        let request = stream.raw_message_builder().sequence(position.get()).next_by_subject(">");
+        found(request.send().await)
+    }
+}
+
+fn found(
+    message: Result<
+        async_nats::jetstream::message::StreamMessage,
+        async_nats::jetstream::stream::RawMessageError,
+    >,
+) -> Result<Option<Entry>, ReadError> {
+    match message {
+        Ok(message) => Ok(Some(Entry {
+            position: Position::new(message.sequence),
+            recorded_at: microseconds(message.time),
+            bytes: message.payload,
+        })),
+        Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
+        Err(error) => Err(unreadable(error)),
+    }
+}
+
+fn unreadable(error: impl std::error::Error) -> ReadError {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        // async-nats prints the source in some of its errors and not in others.
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    ReadError(text)
+}
+
+#[async_trait]
+impl Journal for JetStreamJournal {
+    async fn append(&self, submissions: &[Submission]) -> Vec<Result<Outcome, AppendError>> {
+        append::append(self, submissions).await
+    }
+
+    async fn head(&self) -> Result<Head, ReadError> {
+        let info = self.stream().await?.get_info().await.map_err(unreadable)?;
+        Ok(Head { position: Position::new(info.state.last_sequence), created: microseconds(info.created) })
+    }
+
+    async fn entry(&self, position: Position) -> Result<Option<Entry>, ReadError> {
+        if position == Position::START {
+            return Ok(None);
+        }
+        found(self.stream().await?.get_raw_message(position.get()).await)
+    }
+
+    fn read(
+        &self,
+        scope: Scope,
+        after: Position,
+        until: Until,
+    ) -> BoxStream<'static, Result<Record, ReadError>> {
+        read::read(self.clone(), scope, after, until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_not_told() {
+        assert_eq!(
+            without_credentials("nats://ledger:secret@a:4222,nats://b:4222"),
+            "nats://a:4222,nats://b:4222"
+        );
+    }
+}

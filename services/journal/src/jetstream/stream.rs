@@ -1,0 +1,137 @@
+//! The stream that a ledger is kept in: made once, compared at every start, never changed.
+
+use std::time::Duration;
+
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
+use async_nats::jetstream::{Context, ErrorCode};
+use ledger_domain::TenantName;
+
+use super::OpenError;
+use crate::subject::token;
+use crate::{Scope, Subject};
+
+/// How a tenant's stream is made.
+#[derive(Debug, Clone)]
+pub struct StreamSettings {
+    /// Copies of every entry: 1 or 3.
+    pub replicas: usize,
+    /// How long the server itself remembers identities.
+    pub duplicate_window: Duration,
+}
+
+/// A stored message is an event of at most 65,535 bytes and its headers.
+const MESSAGE_LIMIT: i32 = 128 * 1024;
+
+fn wanted(tenant: &TenantName, settings: &StreamSettings) -> Config {
+    Config {
+        name: format!("LEDGER_{}", token(tenant.as_str())),
+        description: Some("A release ledger. Nothing in it is ever changed or deleted.".into()),
+        subjects: vec![Subject::filter(tenant, &Scope::All).as_str().to_owned()],
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        discard: DiscardPolicy::New,
+        max_messages: -1,
+        max_bytes: -1,
+        max_messages_per_subject: -1,
+        max_message_size: MESSAGE_LIMIT,
+        num_replicas: settings.replicas,
+        duplicate_window: settings.duplicate_window,
+        deny_delete: true,
+        deny_purge: true,
+        allow_direct: true,
+        allow_atomic_publish: true,
+        ..Config::default()
+    }
+}
+
+pub(super) async fn open(
+    context: &Context,
+    tenant: &TenantName,
+    settings: &StreamSettings,
+) -> Result<Stream, OpenError> {
+    let wanted = wanted(tenant, settings);
+    let name = wanted.name.clone();
+    let unanswered = |reason: String| OpenError::JetStream { stream: name.clone(), reason };
+    let stream = match context.get_stream(&name).await {
+        Ok(stream) => stream,
+        Err(error) if is_absent(&error.kind()) => {
+            context.create_stream(wanted.clone()).await.map_err(|error| unanswered(error.to_string()))?
+        }
+        Err(error) => return Err(unanswered(error.to_string())),
+    };
+    let differences = differences(&wanted, &stream.cached_info().config);
+    if differences.is_empty() { Ok(stream) } else { Err(OpenError::Mismatch { stream: name, differences }) }
+}
+
+fn is_absent(kind: &GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// What a ledger depends on. `max_bytes` is the operator's to choose: a full stream refuses, it
+/// drops nothing.
+fn differences(wanted: &Config, found: &Config) -> Vec<String> {
+    let mut differences = Vec::new();
+    macro_rules! compare {
+        ($($field:ident),+) => {$(
+            if wanted.$field != found.$field {
+                differences.push(format!(
+                    "{} is {:?} and must be {:?}", stringify!($field), found.$field, wanted.$field
+                ));
+            }
+        )+};
+    }
+    compare!(
+        subjects,
+        retention,
+        storage,
+        discard,
+        max_messages,
+        max_messages_per_subject,
+        max_message_size,
+        max_age,
+        num_replicas,
+        no_ack,
+        duplicate_window,
+        sealed,
+        allow_rollup,
+        deny_delete,
+        deny_purge,
+        mirror,
+        sources,
+        subject_transform,
+        allow_message_ttl,
+        allow_atomic_publish,
+        persist_mode
+    );
+    if found.first_sequence.unwrap_or(1) > 1 {
+        differences.push(format!("first_sequence is {:?} and must be 1", found.first_sequence));
+    }
+    differences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> StreamSettings {
+        StreamSettings { replicas: 1, duplicate_window: Duration::from_secs(120) }
+    }
+
+    #[test]
+    fn a_stream_that_could_drop_entries_does_not_fit() {
+        let wanted = wanted(&TenantName::default(), &settings());
+        let found = Config { max_messages: 1000, deny_delete: false, ..wanted.clone() };
+        assert_eq!(
+            differences(&wanted, &found),
+            ["max_messages is 1000 and must be -1", "deny_delete is false and must be true"]
+        );
+    }
+
+    #[test]
+    fn room_is_the_operators_choice() {
+        let wanted = wanted(&TenantName::default(), &settings());
+        let found = Config { max_bytes: 1 << 30, ..wanted.clone() };
+        assert_eq!(differences(&wanted, &found), [""; 0]);
+    }
+}

@@ -1,0 +1,160 @@
+//! The one place where events become durable and ordered.
+//!
+//! Owns the trait [`Journal`], its two implementations, and the subjects under which entries are
+//! stored. An entry's bytes pass through unread: what they mean is not the journal's business.
+
+pub mod jetstream;
+mod memory;
+mod subject;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, SubsecRound, Utc};
+use futures::stream::BoxStream;
+use ledger_domain::{EnvironmentName, IdentityKey, Position, ServiceName};
+
+pub use memory::MemoryJournal;
+pub use subject::Subject;
+
+/// A journal, whichever it is.
+pub type SharedJournal = Arc<dyn Journal>;
+
+/// What is to become an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// Where it is filed.
+    pub subject: Subject,
+    /// The event's identity.
+    pub key: IdentityKey,
+    /// The event's canonical bytes, at most 65,535.
+    pub bytes: Bytes,
+}
+
+/// One immutable message in the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place.
+    pub position: Position,
+    /// When the journal stored it, by the journal's clock.
+    pub recorded_at: DateTime<Utc>,
+    /// The event's canonical bytes.
+    pub bytes: Bytes,
+}
+
+/// What a reader finds at a position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// An entry.
+    Entry(Entry),
+    /// The journal once gave this position away and cannot return what was there.
+    Gap(Position),
+}
+
+impl Record {
+    /// The position that it is about.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        match self {
+            Self::Entry(entry) => entry.position,
+            Self::Gap(position) => *position,
+        }
+    }
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is the entry at this position, and durable.
+    Recorded(Position),
+    /// The same event was the entry at this position already.
+    Duplicate(Position),
+    /// The entry at this position has the same identity and other content.
+    Conflict(Position),
+}
+
+/// Where a journal ends, and which journal it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The position of the last entry; [`Position::START`] if there is none.
+    pub position: Position,
+    /// When the journal was created. One that was deleted and made again gives positions away
+    /// again, and is known by this.
+    pub created: DateTime<Utc>,
+}
+
+/// Which entries a reader wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them, and the gaps.
+    All,
+    /// Those of one environment.
+    Environment(EnvironmentName),
+    /// Those of one service in one environment, whatever the target.
+    Service(EnvironmentName, ServiceName),
+}
+
+/// Where a reader stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// After this position, or at the end of the journal if that comes first.
+    Position(Position),
+    /// Never: it waits for what comes.
+    Forever,
+}
+
+/// Why a submission was not recorded. All but [`AppendError::Refused`] may be tried again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// No answer came: the event may have been recorded or not. Sent again with the same identity,
+    /// it is recorded once.
+    #[error("the journal cannot be reached: {0}")]
+    Unavailable(String),
+    /// There is no room.
+    #[error("the journal is full: {0}")]
+    Full(String),
+    /// The journal does not take it.
+    #[error("the journal refused: {0}")]
+    Refused(String),
+}
+
+/// Why a reader cannot go on. It may be tried again from where it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the journal cannot be read: {0}")]
+pub struct ReadError(pub String);
+
+/// A durable, ordered log of entries: one tenant's ledger.
+#[async_trait]
+pub trait Journal: Send + Sync + 'static {
+    /// Appends submissions and answers each, in their order.
+    ///
+    /// - An answer `Ok` MUST come only after the entry is durable.
+    /// - Submissions that are recorded MUST stand in the order in which they were given; others may
+    ///   come in between.
+    /// - An identity MUST NOT be recorded twice within the journal's duplicate window (at least the
+    ///   last two minutes), also not within one call, also not when an answer was lost and the
+    ///   submission is given again.
+    /// - One submission's error MUST NOT hinder the others.
+    async fn append(&self, submissions: &[Submission]) -> Vec<Result<Outcome, AppendError>>;
+
+    /// Where the journal ends now.
+    async fn head(&self) -> Result<Head, ReadError>;
+
+    /// The entry at a position; `None` if there is none, or none any more.
+    async fn entry(&self, position: Position) -> Result<Option<Entry>, ReadError>;
+
+    /// Reads what comes after a position, in order, each once. With [`Scope::All`] no position is
+    /// left out: what cannot be returned comes as [`Record::Gap`]. After an error the stream ends.
+    fn read(
+        &self,
+        scope: Scope,
+        after: Position,
+        until: Until,
+    ) -> BoxStream<'static, Result<Record, ReadError>>;
+}
+
+/// Times are kept in whole microseconds, as Postgres keeps them.
+fn microseconds(time: DateTime<Utc>) -> DateTime<Utc> {
+    time.trunc_subsecs(6)
+}

@@ -1,0 +1,449 @@
+//! The tree as it grows: leaves go in at the right, tiles come out to be stored.
+//!
+//! Only the right edge is kept. The root of a perfect subtree is computed once, when its last leaf
+//! arrives; a restored tree computes once more those within its edge. What lies above the perfect
+//! subtrees is not kept, since it changes with every leaf.
+
+use std::mem;
+
+use crate::hash::{empty_root, node_hash};
+use crate::tile::{FULL, LEVELS, hashes_in};
+use crate::{EdgeTile, Hash, Tile};
+
+/// An append-only Merkle tree (RFC 6962, section 2.1) which remembers its right edge, and the tiles
+/// that it owes to the store.
+///
+/// Whoever fails to store the tiles of [`Tree::take_dirty`] drops the tree and restores it from
+/// what is stored, or goes back to a clone: the tree does not hand them out a second time.
+#[derive(Debug, Clone, Default)]
+pub struct Tree {
+    size: u64,
+    /// The partial tile of each level; empty where the last one is full.
+    edge: [Vec<Hash>; LEVELS],
+    /// The roots of the perfect subtrees that make up the tree, the largest first: one for each
+    /// bit set in `size`.
+    peaks: Vec<Hash>,
+    /// Tiles that became full since `taken`.
+    full: Vec<Tile>,
+    /// The size when the dirty tiles were last taken.
+    taken: u64,
+}
+
+/// Why tiles do not make a tree of the wanted size. It stays so however often it is tried: the
+/// store does not hold what it held when that size was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// A tile of the edge was not given.
+    #[error("tile {index} of level {level} is missing")]
+    Missing {
+        /// Its level.
+        level: u8,
+        /// Its place in the level.
+        index: u64,
+    },
+    /// A tile has more or fewer hashes than the size says.
+    #[error("tile {index} of level {level} has {found} hashes instead of {expected}")]
+    Width {
+        /// Its level.
+        level: u8,
+        /// Its place in the level.
+        index: u64,
+        /// How many hashes the size says.
+        expected: usize,
+        /// How many it has.
+        found: usize,
+    },
+    /// A tile is not a partial tile on the edge of a tree of this size.
+    #[error("tile {index} of level {level} is not on the edge")]
+    NotOnEdge {
+        /// Its level.
+        level: u8,
+        /// Its place in the level.
+        index: u64,
+    },
+    /// A tile was given twice.
+    #[error("tile {index} of level {level} was given twice")]
+    Repeated {
+        /// Its level.
+        level: u8,
+        /// Its place in the level.
+        index: u64,
+    },
+}
+
+impl Tree {
+    /// The tree without leaves.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The partial tiles on the right edge of a tree of this size, from level 0 up: what
+    /// [`Tree::restore`] needs. A level whose last tile is full has none.
+    #[must_use]
+    pub fn edge(size: u64) -> Vec<EdgeTile> {
+        (0..LEVELS as u8).filter_map(|level| EdgeTile::of(size, level)).collect()
+    }
+
+    /// The tree of this size, from exactly the tiles of [`Tree::edge`], in any order. Nothing of it
+    /// is dirty.
+    ///
+    /// Whether the hashes are the right ones cannot be seen from them: compare [`Tree::root`] with
+    /// a root that is known.
+    ///
+    /// # Errors
+    /// Names the first tile that is missing, too many or not as wide as the size says.
+    pub fn restore(size: u64, tiles: impl IntoIterator<Item = Tile>) -> Result<Self, RestoreError> {
+        let mut edge: [Vec<Hash>; LEVELS] = Default::default();
+        for Tile { level, index, hashes } in tiles {
+            let expected = expected_width(size, level, index)?;
+            if hashes.len() != expected {
+                return Err(RestoreError::Width { level, index, expected, found: hashes.len() });
+            }
+            let slot = &mut edge[usize::from(level)];
+            if !slot.is_empty() {
+                return Err(RestoreError::Repeated { level, index });
+            }
+            *slot = hashes;
+        }
+        for EdgeTile { level, index, .. } in Self::edge(size) {
+            if edge[usize::from(level)].is_empty() {
+                return Err(RestoreError::Missing { level, index });
+            }
+        }
+
+        let mut peaks = Vec::new();
+        for hashes in edge.iter().rev() {
+            for (before, hash) in hashes.iter().enumerate() {
+                let peak = merge(&mut peaks, before, *hash);
+                peaks.push(peak);
+            }
+        }
+        Ok(Self { size, edge, peaks, full: Vec::new(), taken: size })
+    }
+
+    /// How many leaves it has.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Adds a leaf at the right: less than one node hash on average, 63 at worst.
+    ///
+    /// # Panics
+    /// The tree has 2^64 - 1 leaves already.
+    pub fn append(&mut self, leaf: Hash) {
+        let size = self.size.strict_add(1);
+        let mut hash = leaf;
+        for (level, edge) in (0..).zip(&mut self.edge) {
+            let before = edge.len();
+            edge.push(hash);
+            hash = merge(&mut self.peaks, before, hash);
+            if edge.len() < FULL {
+                break;
+            }
+            // The tile is full, and `hash` has become its root: the next hash of the level above.
+            let hashes = mem::replace(edge, Vec::with_capacity(FULL));
+            let index = hashes_in(self.size, level) / FULL as u64;
+            self.full.push(Tile { level, index, hashes });
+        }
+        self.peaks.push(hash);
+        self.size = size;
+    }
+
+    /// The Merkle tree hash of all leaves; of none, the SHA-256 of nothing. At most 63 node hashes.
+    #[must_use]
+    pub fn root(&self) -> Hash {
+        let peaks = self.peaks.iter().rev().copied();
+        peaks.reduce(|right, left| node_hash(&left, &right)).unwrap_or_else(empty_root)
+    }
+
+    /// The tiles that changed since the last call (or since the tree was made), each once and
+    /// whole, ordered by level and index. A full one is handed out once and never again.
+    ///
+    /// Put in the place of what the store has at their level and index, they leave there all tiles
+    /// of the tree, the edge of this size among them. Until they are taken they stay in memory.
+    #[must_use = "the tree does not hand them out again"]
+    pub fn take_dirty(&mut self) -> Vec<Tile> {
+        let mut tiles = mem::take(&mut self.full);
+        for EdgeTile { level, index, .. } in Self::edge(self.size) {
+            if hashes_in(self.taken, level) < hashes_in(self.size, level) {
+                tiles.push(Tile { level, index, hashes: self.edge[usize::from(level)].clone() });
+            }
+        }
+        tiles.sort_unstable_by_key(|tile| (tile.level, tile.index));
+        self.taken = self.size;
+        tiles
+    }
+}
+
+/// How many hashes the tile has in a tree of this size, if it is on its edge.
+fn expected_width(size: u64, level: u8, index: u64) -> Result<usize, RestoreError> {
+    let on_edge = |tile: &EdgeTile| (tile.level, tile.index) == (level, index);
+    let tile = Tree::edge(size).into_iter().find(on_edge);
+    tile.map(|tile| tile.width).ok_or(RestoreError::NotOnEdge { level, index })
+}
+
+/// Takes from the peaks those that `hash`, with `before` hashes left of it in its tile, completes
+/// to a larger perfect subtree, as a binary counter carries; the root of that subtree.
+fn merge(peaks: &mut Vec<Hash>, before: usize, hash: Hash) -> Hash {
+    let carried = before.trailing_ones() as usize;
+    let left = peaks.drain(peaks.len() - carried..);
+    left.rev().fold(hash, |right, left| node_hash(&left, &right))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+    use crate::leaf_hash;
+
+    /// Every tile by level and index, as the table keeps them.
+    #[derive(Default)]
+    struct Store(BTreeMap<(u8, u64), Vec<Hash>>);
+
+    impl Store {
+        fn upsert(&mut self, tiles: Vec<Tile>) {
+            self.0.extend(tiles.into_iter().map(|tile| ((tile.level, tile.index), tile.hashes)));
+        }
+
+        fn restore(&self, size: u64) -> Result<Tree, RestoreError> {
+            let stored = |tile: EdgeTile| {
+                let hashes = self.0.get(&(tile.level, tile.index))?.clone();
+                Some(Tile { level: tile.level, index: tile.index, hashes })
+            };
+            Tree::restore(size, Tree::edge(size).into_iter().filter_map(stored))
+        }
+
+        fn level(&self, level: u8) -> Vec<Hash> {
+            let tiles = self.0.iter().filter(|((of, _), _)| *of == level);
+            tiles.flat_map(|(_, hashes)| hashes.iter().copied()).collect()
+        }
+    }
+
+    /// RFC 6962, section 2.1, word for word and with nothing of ours but the leaves.
+    fn merkle_tree_hash(leaves: &[Hash]) -> Hash {
+        if let [leaf] = leaves {
+            return *leaf;
+        }
+        let mut sha = Sha256::new();
+        if !leaves.is_empty() {
+            let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
+            sha.update([1]);
+            sha.update(merkle_tree_hash(left).as_bytes());
+            sha.update(merkle_tree_hash(right).as_bytes());
+        }
+        Hash::from(<[u8; 32]>::from(sha.finalize()))
+    }
+
+    fn leaves(count: u64) -> Vec<Hash> {
+        (0..count).map(|n| leaf_hash(&n.to_be_bytes())).collect()
+    }
+
+    fn grown(leaves: &[Hash]) -> Tree {
+        let mut tree = Tree::new();
+        leaves.iter().for_each(|leaf| tree.append(*leaf));
+        tree
+    }
+
+    fn tile(level: u8, index: u64, width: usize) -> Tile {
+        Tile { level, index, hashes: leaves(width as u64) }
+    }
+
+    fn refusal(size: u64, tiles: impl IntoIterator<Item = Tile>) -> RestoreError {
+        Tree::restore(size, tiles).expect_err("a refusal")
+    }
+
+    #[test]
+    fn the_root_of_no_leaves_is_the_hash_of_nothing() {
+        assert_eq!(
+            Tree::new().root().to_string(),
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
+    }
+
+    #[test]
+    fn the_roots_are_those_of_certificate_transparency() {
+        let entries: [&[u8]; 8] =
+            [b"", b"\x00", b"\x10", b" !", b"01", b"@ABC", b"PQRSTUVW", b"`abcdefghijklmno"];
+        let roots = [
+            "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+            "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+            "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+            "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+            "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+            "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+            "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+            "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+        ];
+        let mut tree = Tree::new();
+
+        for (entry, root) in entries.into_iter().zip(roots) {
+            tree.append(leaf_hash(entry));
+
+            assert_eq!(tree.root().to_string(), root);
+        }
+    }
+
+    #[test]
+    fn every_root_is_the_merkle_tree_hash_of_the_leaves() {
+        let leaves = leaves(65_537);
+        let compared = |size| size <= 600 || size >= 65_535;
+        let mut tree = Tree::new();
+
+        for size in 0..=leaves.len() {
+            assert_eq!(tree.size(), size as u64);
+            if compared(size) {
+                assert_eq!(tree.root(), merkle_tree_hash(&leaves[..size]), "of {size} leaves");
+            }
+            leaves.get(size).into_iter().for_each(|leaf| tree.append(*leaf));
+        }
+    }
+
+    #[test]
+    fn a_tile_holds_the_roots_of_the_full_tiles_below() {
+        let leaves = leaves(66_000);
+        let (mut tree, mut store) = (Tree::new(), Store::default());
+
+        for batch in leaves.chunks(5_000) {
+            batch.iter().for_each(|leaf| tree.append(*leaf));
+            let tiles = tree.take_dirty();
+            assert!(tiles.is_sorted_by(|a, b| (a.level, a.index) < (b.level, b.index)));
+            store.upsert(tiles);
+        }
+
+        let roots = |leaves_each| leaves.chunks_exact(leaves_each).map(merkle_tree_hash).collect::<Vec<_>>();
+        assert_eq!(store.level(0), leaves);
+        assert_eq!(store.level(1), roots(256));
+        assert_eq!(store.level(2), roots(65_536));
+        assert_eq!(store.level(3), []);
+        assert_eq!(store.restore(66_000).expect("a tree").root(), tree.root());
+    }
+
+    #[test]
+    fn a_tree_that_is_restored_at_any_size_continues_as_if_it_had_never_stopped() {
+        let leaves = leaves(900);
+        let (mut tree, mut store) = (Tree::new(), Store::default());
+
+        for (size, leaf) in leaves[..=600].iter().enumerate() {
+            let mut restored = store.restore(size as u64).expect("a tree");
+            let mut stayed = tree.clone();
+            assert_eq!((restored.size(), restored.root()), (stayed.size(), stayed.root()));
+            assert_eq!(restored.take_dirty(), []);
+
+            for leaf in &leaves[size..size + 300] {
+                restored.append(*leaf);
+                stayed.append(*leaf);
+            }
+            assert_eq!(restored.root(), stayed.root());
+            assert_eq!(restored.take_dirty(), stayed.take_dirty());
+
+            tree.append(*leaf);
+            store.upsert(tree.take_dirty());
+        }
+    }
+
+    #[test]
+    fn only_tiles_that_changed_are_dirty_and_a_full_one_only_once() {
+        let leaves = leaves(514);
+        let mut tree = grown(&leaves[..255]);
+        assert_eq!(widths(&tree.take_dirty()), [(0, 0, 255)]);
+        assert_eq!(tree.take_dirty(), []);
+
+        tree.append(leaves[255]);
+        assert_eq!(widths(&tree.take_dirty()), [(0, 0, 256), (1, 0, 1)]);
+
+        tree.append(leaves[256]);
+        assert_eq!(widths(&tree.take_dirty()), [(0, 1, 1)]);
+
+        leaves[257..].iter().for_each(|leaf| tree.append(*leaf));
+        assert_eq!(widths(&tree.take_dirty()), [(0, 1, 256), (0, 2, 2), (1, 0, 2)]);
+        assert_eq!(tree.take_dirty(), []);
+    }
+
+    fn widths(tiles: &[Tile]) -> Vec<(u8, u64, usize)> {
+        tiles.iter().map(|tile| (tile.level, tile.index, tile.hashes.len())).collect()
+    }
+
+    #[test]
+    fn the_edge_is_the_digits_of_the_size_to_the_base_256() {
+        let edge = |size| {
+            let tiles = Tree::edge(size).into_iter();
+            tiles.map(|tile| (tile.level, tile.index, tile.width)).collect::<Vec<_>>()
+        };
+
+        assert_eq!(edge(0), []);
+        assert_eq!(edge(255), [(0, 0, 255)]);
+        assert_eq!(edge(256), [(1, 0, 1)]);
+        assert_eq!(edge(0x02_00_03), [(0, 0x02_00, 3), (2, 0, 2)]);
+        assert_eq!(edge(u64::MAX).len(), 8);
+        assert_eq!(edge(u64::MAX).last(), Some(&(7, 0, 255)));
+    }
+
+    #[test]
+    fn a_tile_that_is_missing_is_named() {
+        assert_eq!(refusal(1, []), RestoreError::Missing { level: 0, index: 0 });
+        assert_eq!(refusal(514, [tile(0, 2, 2)]), RestoreError::Missing { level: 1, index: 0 });
+    }
+
+    #[test]
+    fn a_tile_of_another_width_is_refused() {
+        for found in [0, 1, 3, 256] {
+            assert_eq!(
+                refusal(514, [tile(1, 0, 2), tile(0, 2, found)]),
+                RestoreError::Width { level: 0, index: 2, expected: 2, found }
+            );
+        }
+    }
+
+    #[test]
+    fn a_tile_that_is_not_on_the_edge_is_refused() {
+        for (level, index, width) in [(0, 0, 256), (0, 1, 2), (0, 3, 2), (2, 0, 1), (8, 0, 1), (255, 0, 1)] {
+            assert_eq!(
+                refusal(514, [tile(0, 2, 2), tile(1, 0, 2), tile(level, index, width)]),
+                RestoreError::NotOnEdge { level, index }
+            );
+        }
+        assert_eq!(refusal(0, [tile(0, 0, 0)]), RestoreError::NotOnEdge { level: 0, index: 0 });
+    }
+
+    #[test]
+    fn a_tile_that_is_given_twice_is_refused() {
+        assert_eq!(refusal(2, [tile(0, 0, 2), tile(0, 0, 2)]), RestoreError::Repeated { level: 0, index: 0 });
+    }
+
+    #[test]
+    #[should_panic(expected = "overflow")]
+    fn a_tree_does_not_count_past_its_size() {
+        let tiles = Tree::edge(u64::MAX).into_iter();
+        let full = tiles.map(|edge| tile(edge.level, edge.index, edge.width));
+
+        Tree::restore(u64::MAX, full).expect("a tree").append(leaf_hash(b"{}"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_batches_the_stored_tiles_are_the_tree(
+            batches in proptest::collection::vec(0_usize..600, 0..6),
+        ) {
+            let leaves = leaves(batches.iter().sum::<usize>() as u64);
+            let (mut tree, mut store) = (Tree::new(), Store::default());
+
+            let mut unread = leaves.iter();
+            for batch in batches {
+                unread.by_ref().take(batch).for_each(|leaf| tree.append(*leaf));
+                store.upsert(tree.take_dirty());
+
+                let restored = store.restore(tree.size()).expect("a tree");
+                prop_assert_eq!(restored.root(), tree.root());
+                prop_assert_eq!(&store.level(0), &leaves[..tree.size() as usize]);
+            }
+
+            prop_assert_eq!(tree.root(), merkle_tree_hash(&leaves));
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Which environments there are, and how often the composition of each has changed.
+
+use std::collections::{BTreeSet, HashMap};
+
+use ledger_domain::{EnvironmentName, Position};
+use sqlx::PgConnection;
+
+use crate::Views;
+use crate::database::{Error, bigint, parsed, position};
+
+pub(crate) const STATEMENTS: &[&str] = &[LIST, LOAD, WRITE];
+
+const LIST: &str = "SELECT p.position, e.name, e.first_position, e.changes
+    FROM projection p LEFT JOIN environments e ON true ORDER BY e.name";
+
+const LOAD: &str = "SELECT environment_id, name, first_position, changes FROM environments";
+
+const WRITE: &str = "INSERT INTO environments (environment_id, name, first_position, changes)
+    SELECT * FROM unnest($1::integer[], $2::text[], $3::bigint[], $4::bigint[])
+    ON CONFLICT (environment_id) DO UPDATE SET changes = excluded.changes";
+
+/// An environment that some event named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvironmentRow {
+    /// Its name.
+    pub name: EnvironmentName,
+    /// The position of the first event that named it.
+    pub first_position: Position,
+    /// How often its composition has changed.
+    pub changes: u64,
+}
+
+impl Views {
+    /// The environments, by name, and the position that this is true for.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn environments(&self) -> Result<(Position, Vec<EnvironmentRow>), Error> {
+        type Row = (i64, Option<String>, Option<i64>, Option<i64>);
+        let rows: Vec<Row> = sqlx::query_as(LIST).fetch_all(&self.pool).await?;
+        let at = rows.first().map_or(Position::START, |row| position(row.0));
+        let environments =
+            rows.into_iter().filter_map(|(_, name, first, changes)| {
+                let (name, first, changes) = (name?, first?, changes?);
+                Some(parsed("environments", &name, || EnvironmentName::parse(&name)).map(|name| {
+                    EnvironmentRow { name, first_position: position(first), changes: changes.cast_unsigned() }
+                }))
+            });
+        Ok((at, environments.collect::<Result<_, _>>()?))
+    }
+}
+
+/// The environments in the projector's memory.
+#[derive(Default)]
+pub(crate) struct EnvironmentsFold {
+    by_name: HashMap<EnvironmentName, Known>,
+    dirty: BTreeSet<EnvironmentName>,
+}
+
+struct Known {
+    id: i32,
+    first_position: Position,
+    changes: i64,
+}
+
+impl EnvironmentsFold {
+    pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
+        let rows: Vec<(i32, String, i64, i64)> = sqlx::query_as(LOAD).fetch_all(connection).await?;
+        let mut by_name = HashMap::with_capacity(rows.len());
+        for (id, name, first, changes) in rows {
+            let name = parsed("environments", id, || EnvironmentName::parse(&name))?;
+            by_name.insert(name, Known { id, first_position: position(first), changes });
+        }
+        Ok(Self { by_name, dirty: BTreeSet::new() })
+    }
+
+    /// The environment's id; one that was never named before is known from this position on.
+    pub(crate) fn named(&mut self, name: &EnvironmentName, at: Position) -> i32 {
+        if let Some(known) = self.by_name.get(name) {
+            return known.id;
+        }
+        // Ids count environments; there are never 2^31 of them.
+        let id = i32::try_from(self.by_name.len() + 1).unwrap_or(i32::MAX);
+        self.by_name.insert(name.clone(), Known { id, first_position: at, changes: 0 });
+        self.dirty.insert(name.clone());
+        id
+    }
+
+    /// Counts one change of the environment's composition; says which it is.
+    pub(crate) fn changed(&mut self, name: &EnvironmentName) -> Option<i64> {
+        let known = self.by_name.get_mut(name)?;
+        known.changes += 1;
+        let number = known.changes;
+        if !self.dirty.contains(name) {
+            self.dirty.insert(name.clone());
+        }
+        Some(number)
+    }
+
+    /// Writes what changed since the last time.
+    pub(crate) async fn write(&mut self, connection: &mut PgConnection) -> Result<(), Error> {
+        let dirty = std::mem::take(&mut self.dirty);
+        if dirty.is_empty() {
+            return Ok(());
+        }
+        let rows = || dirty.iter().filter_map(|name| self.by_name.get_key_value(name));
+        sqlx::query(WRITE)
+            .bind(rows().map(|(_, known)| known.id).collect::<Vec<_>>())
+            .bind(rows().map(|(name, _)| name.to_string()).collect::<Vec<_>>())
+            .bind(rows().map(|(_, known)| bigint(known.first_position)).collect::<Vec<_>>())
+            .bind(rows().map(|(_, known)| known.changes).collect::<Vec<_>>())
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,236 @@
+//! The whole history: every entry's bytes, with what one searches by.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use ledger_dialects::cloudevents::Envelope;
+use ledger_domain::{Anomaly, EnvironmentName, IdentityKey, Kind, Position, ServiceName};
+use ledger_journal::Entry;
+use ledger_proof::Hash;
+use sqlx::{PgConnection, Postgres, QueryBuilder};
+use uuid::Uuid;
+
+use crate::Views;
+use crate::copy::CopyRows;
+use crate::database::{Error, bigint, parsed, position};
+
+pub(crate) const STATEMENTS: &[&str] = &[LOOK_UP, WRITE_GAPS];
+
+const LOOK_UP: &str = "SELECT identity, position, leaf_hash FROM events
+    WHERE identity = ANY($1) AND repeats IS NULL";
+
+const WRITE_GAPS: &str = "INSERT INTO gaps (position) SELECT * FROM unnest($1::bigint[])";
+
+const COPY: &str =
+    "COPY events (position, recorded_at, occurred_at, identity, kind, environment, service, target,
+    repeats, anomaly, leaf_hash, bytes) FROM STDIN (FORMAT binary)";
+const COPY_COLUMNS: i16 = 12;
+
+/// The index that keeps an identity from having two effects.
+pub(crate) const IDENTITY_INDEX: &str = "events_identity";
+
+/// An entry, as it stands in the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRow {
+    /// Its position.
+    pub position: Position,
+    /// When the journal stored it.
+    pub recorded_at: DateTime<Utc>,
+    /// The position of the entry whose identity it repeats: then it has no effect.
+    pub repeats: Option<Position>,
+    /// What was odd about it when it was recorded.
+    pub anomaly: Option<String>,
+    /// Its leaf in the Merkle tree.
+    pub leaf_hash: Hash,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// Which events a question is about; all that are given must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Of this environment.
+    pub environment: Option<EnvironmentName>,
+    /// Of this service.
+    pub service: Option<ServiceName>,
+    /// Of this kind.
+    pub kind: Option<Kind>,
+    /// With this identity.
+    pub identity: Option<IdentityKey>,
+    /// At this position.
+    pub position: Option<Position>,
+}
+
+/// An identity that the history has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Where its entry is.
+    pub position: Position,
+    /// The entry's leaf hash: that of another with the same identity tells whether it is the same.
+    pub leaf_hash: Hash,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    views_position: i64,
+    position: Option<i64>,
+    recorded_at: Option<DateTime<Utc>>,
+    repeats: Option<i64>,
+    anomaly: Option<String>,
+    leaf_hash: Option<Vec<u8>>,
+    bytes: Option<Vec<u8>>,
+}
+
+impl Views {
+    /// Events after a position, in order, at most `limit`; and the position that this is true for.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn events(
+        &self,
+        filter: &EventFilter,
+        after: Position,
+        limit: u32,
+    ) -> Result<(Position, Vec<EventRow>), Error> {
+        let rows: Vec<Row> = listing(filter, after, limit).build_query_as().fetch_all(&self.pool).await?;
+        let at = rows.first().map_or(Position::START, |row| position(row.views_position));
+        let events = rows.into_iter().filter_map(|row| row.event().transpose());
+        Ok((at, events.collect::<Result<_, _>>()?))
+    }
+
+    /// Whether the stream lost the entry at a position.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn is_gap(&self, at: Position) -> Result<bool, Error> {
+        let found = sqlx::query("SELECT FROM gaps WHERE position = $1").bind(bigint(at));
+        Ok(found.fetch_optional(&self.pool).await?.is_some())
+    }
+
+    /// Which of these identities the history has, and where.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn known(&self, keys: &[IdentityKey]) -> Result<HashMap<IdentityKey, Known>, Error> {
+        let mut connection = self.pool.acquire().await?;
+        look_up(&mut connection, keys).await
+    }
+}
+
+impl Row {
+    fn event(self) -> Result<Option<EventRow>, Error> {
+        let (Some(at), Some(recorded_at), Some(hash), Some(bytes)) =
+            (self.position, self.recorded_at, self.leaf_hash, self.bytes)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(EventRow {
+            position: position(at),
+            recorded_at,
+            repeats: self.repeats.map(position),
+            anomaly: self.anomaly,
+            leaf_hash: leaf_hash(at, &hash)?,
+            bytes: bytes.into(),
+        }))
+    }
+}
+
+fn leaf_hash(at: i64, bytes: &[u8]) -> Result<Hash, Error> {
+    parsed("events", at, || <[u8; 32]>::try_from(bytes).map(Hash::from))
+}
+
+/// Only the conditions that are asked for stand in the statement, so that each has its index.
+fn listing(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new(
+        "SELECT p.position AS views_position, e.position, e.recorded_at, e.repeats, e.anomaly, e.leaf_hash, e.bytes
+        FROM projection p LEFT JOIN LATERAL (SELECT * FROM events WHERE position > ",
+    );
+    query.push_bind(bigint(after));
+    if let Some(environment) = &filter.environment {
+        query.push(" AND environment = ").push_bind(environment.to_string());
+    }
+    if let Some(service) = &filter.service {
+        query.push(" AND service = ").push_bind(service.to_string());
+    }
+    if let Some(kind) = filter.kind {
+        query.push(" AND kind = ").push_bind(kind.name());
+    }
+    if let Some(identity) = filter.identity {
+        query.push(" AND identity = ").push_bind(identity.0);
+        query.push(" AND repeats IS NULL");
+    }
+    if let Some(position) = filter.position {
+        query.push(" AND position = ").push_bind(bigint(position));
+    }
+    query.push(" ORDER BY position LIMIT ").push_bind(i64::from(limit));
+    query.push(") e ON true ORDER BY e.position");
+    query
+}
+
+pub(crate) async fn look_up(
+    connection: &mut PgConnection,
+    keys: &[IdentityKey],
+) -> Result<HashMap<IdentityKey, Known>, Error> {
+    let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
+    let rows: Vec<(Uuid, i64, Vec<u8>)> = sqlx::query_as(LOOK_UP).bind(keys).fetch_all(connection).await?;
+    rows.into_iter()
+        .map(|(key, at, hash)| {
+            Ok((IdentityKey(key), Known { position: position(at), leaf_hash: leaf_hash(at, &hash)? }))
+        })
+        .collect()
+}
+
+/// Entries on their way into the table.
+pub(crate) struct EventRows {
+    events: CopyRows,
+    gaps: Vec<i64>,
+}
+
+impl EventRows {
+    pub(crate) fn new() -> Self {
+        Self { events: CopyRows::new(), gaps: Vec::new() }
+    }
+
+    pub(crate) fn push(
+        &mut self,
+        entry: &Entry,
+        envelope: &Envelope,
+        leaf_hash: &Hash,
+        repeats: Option<Position>,
+        anomaly: Option<Anomaly>,
+    ) {
+        let fact = &envelope.event().fact;
+        let lane = fact.lane();
+        self.events
+            .row(COPY_COLUMNS)
+            .bigint(bigint(entry.position))
+            .timestamptz(entry.recorded_at)
+            .timestamptz(envelope.occurred_at())
+            .uuid(envelope.identity().key().0)
+            .text(fact.kind().name())
+            .maybe_text(fact.environment().map(EnvironmentName::as_str))
+            .maybe_text(lane.map(|lane| lane.service.as_str()))
+            .maybe_text(lane.map(|lane| lane.target.as_str()))
+            .maybe_bigint(repeats.map(bigint))
+            .maybe_text(anomaly.map(Anomaly::name))
+            .bytea(leaf_hash.as_bytes())
+            .bytea(&entry.bytes);
+    }
+
+    pub(crate) fn push_gap(&mut self, at: Position) {
+        self.gaps.push(bigint(at));
+    }
+
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        if !self.events.is_empty() {
+            let mut copy = connection.copy_in_raw(COPY).await?;
+            copy.send(self.events.finish()).await?;
+            copy.finish().await?;
+        }
+        if !self.gaps.is_empty() {
+            sqlx::query(WRITE_GAPS).bind(self.gaps).execute(connection).await?;
+        }
+        Ok(())
+    }
+}

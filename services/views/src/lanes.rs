@@ -1,0 +1,534 @@
+//! What every lane runs, now and at any point in the past.
+//!
+//! A change is *late* when its track already had one that occurred later. The changes of a track that
+//! are not late rise in position and in time together, so that the state at a position is one index
+//! look-up a track. The state at a time, as known at a position, begins its look-up at the earlier of
+//! that time and the change that was known then; it passes over nothing but reports that came late.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+use ledger_domain::{
+    Anchor, Applied, Artifact, Change, Composition, ConfigDigest, Effect, EnvironmentName, EventId, Lane,
+    LaneFold, Line, Position, Release, ServiceName, Since, SlotName, TargetName, Track, Written,
+};
+use sqlx::PgConnection;
+
+use crate::Views;
+use crate::copy::CopyRows;
+use crate::database::{Error, bigint, parsed, position};
+use crate::environments::EnvironmentsFold;
+
+pub(crate) const STATEMENTS: &[&str] = &[PRESENT, AT_POSITION, AT_TIME, CHANGE, LOAD, WRITE];
+
+macro_rules! written {
+    ($table:literal) => {
+        concat!(
+            $table,
+            ".position, ",
+            $table,
+            ".occurred_at, ",
+            $table,
+            ".event_id, ",
+            $table,
+            ".switched_to, ",
+            $table,
+            ".version, ",
+            $table,
+            ".artifact, ",
+            $table,
+            ".config, ",
+            $table,
+            ".infrastructure, ",
+            $table,
+            ".commit"
+        )
+    };
+}
+
+const PRESENT: &str = concat!(
+    "SELECT p.position AS views_position, e.environment_id, t.service, t.target, t.slot, ",
+    written!("t"),
+    "
+    FROM projection p
+    LEFT JOIN environments e ON e.name = $1
+    LEFT JOIN tracks t ON t.environment_id = e.environment_id"
+);
+
+const AT_POSITION: &str = concat!(
+    "SELECT p.position AS views_position, e.environment_id, t.service, t.target, t.slot, ",
+    written!("c"),
+    "
+    FROM projection p
+    LEFT JOIN environments e ON e.name = $1
+    LEFT JOIN tracks t ON t.environment_id = e.environment_id
+    LEFT JOIN LATERAL (
+        SELECT * FROM lane_changes c
+        WHERE c.track_id = t.track_id AND NOT c.late AND c.position <= $2
+        ORDER BY c.position DESC LIMIT 1
+    ) c ON true"
+);
+
+const AT_TIME: &str = concat!(
+    "SELECT p.position AS views_position, e.environment_id, t.service, t.target, t.slot, ",
+    written!("c"),
+    "
+    FROM projection p
+    LEFT JOIN environments e ON e.name = $1
+    LEFT JOIN tracks t ON t.environment_id = e.environment_id
+    LEFT JOIN LATERAL (
+        SELECT c.occurred_at FROM lane_changes c
+        WHERE c.track_id = t.track_id AND NOT c.late AND c.position <= $2
+        ORDER BY c.position DESC LIMIT 1
+    ) known ON true
+    LEFT JOIN LATERAL (
+        SELECT * FROM lane_changes c
+        WHERE c.track_id = t.track_id AND c.occurred_at <= LEAST($3, known.occurred_at) AND c.position <= $2
+            AND known.occurred_at IS NOT NULL
+        ORDER BY c.occurred_at DESC, c.position DESC LIMIT 1
+    ) c ON true"
+);
+
+const CHANGE: &str = "SELECT p.position, e.changes, c.position
+    FROM projection p
+    LEFT JOIN environments e ON e.name = $1
+    LEFT JOIN lane_changes c ON c.environment_id = e.environment_id AND c.change_number = e.changes - $2";
+
+const LOAD: &str = concat!(
+    "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, ",
+    written!("t"),
+    "
+    FROM tracks t JOIN environments e USING (environment_id)"
+);
+
+const COPY: &str =
+    "COPY lane_changes (track_id, environment_id, position, occurred_at, event_id, switched_to,
+    version, artifact, config, infrastructure, commit, late, change_number) FROM STDIN (FORMAT binary)";
+const COPY_COLUMNS: i16 = 13;
+
+const WRITE: &str = "INSERT INTO tracks (track_id, environment_id, service, target, slot,
+        position, occurred_at, event_id, switched_to, version, artifact, config, infrastructure, commit)
+    SELECT * FROM unnest($1::integer[], $2::integer[], $3::text[], $4::text[], $5::text[],
+        $6::bigint[], $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
+        $13::text[], $14::text[])
+    ON CONFLICT (track_id) DO UPDATE SET position = excluded.position, occurred_at = excluded.occurred_at,
+        event_id = excluded.event_id, switched_to = excluded.switched_to, version = excluded.version,
+        artifact = excluded.artifact, config = excluded.config, infrastructure = excluded.infrastructure,
+        commit = excluded.commit";
+
+/// Which state of an environment is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct When {
+    /// The point.
+    pub at: Anchor,
+    /// As known at this position; `None`: as known at the end of the ledger. It goes with a time,
+    /// or with `latest`.
+    pub known_at: Option<Position>,
+}
+
+/// What an environment ran at some point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvironmentState {
+    /// The position that the answer is true for: the entries up to it are what it is made from.
+    pub position: Position,
+    /// The point that was asked for: `latest`, a position, or a time.
+    pub at: Anchor,
+    /// The lanes, by service and target; also those that run nothing.
+    pub lanes: Vec<LaneState>,
+}
+
+/// One lane at some point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneState {
+    /// The service.
+    pub service: ServiceName,
+    /// The target.
+    pub target: TargetName,
+    /// What was written to its tracks.
+    pub fold: LaneFold,
+}
+
+impl EnvironmentState {
+    /// What ran.
+    #[must_use]
+    pub fn composition(&self) -> Composition {
+        self.lanes
+            .iter()
+            .filter_map(|lane| {
+                let live = lane.fold.live()?.to_owned();
+                Some(((lane.service.clone(), lane.target.clone()), live))
+            })
+            .collect()
+    }
+}
+
+/// Why a state cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// No event ever named the environment.
+    #[error("no event has ever named the environment {0}")]
+    UnknownEnvironment(EnvironmentName),
+    /// The views are not there yet.
+    #[error("position {asked} is asked for, and the views are at {views}")]
+    NotYet {
+        /// The position that was asked for.
+        asked: Position,
+        /// The position of the views.
+        views: Position,
+    },
+    /// The composition has not changed so often.
+    #[error("-{asked} is asked for, and the composition of {environment} has changed {changes} times")]
+    NoSuchChange {
+        /// The environment.
+        environment: EnvironmentName,
+        /// Changes ago.
+        asked: u64,
+        /// Changes in all.
+        changes: u64,
+    },
+    /// A position, or a number of changes, says by itself what was known.
+    #[error("known_at goes with a time or with latest, not with {0}")]
+    KnownAlready(Anchor),
+    /// The database does not answer.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl From<sqlx::Error> for AskError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct StateRow {
+    views_position: i64,
+    environment_id: Option<i32>,
+    service: Option<String>,
+    target: Option<String>,
+    slot: Option<String>,
+    #[sqlx(flatten)]
+    written: WrittenRow,
+}
+
+/// The change that a track keeps; all null where it had none.
+#[derive(sqlx::FromRow)]
+struct WrittenRow {
+    position: Option<i64>,
+    occurred_at: Option<DateTime<Utc>>,
+    event_id: Option<String>,
+    switched_to: Option<String>,
+    version: Option<String>,
+    artifact: Option<String>,
+    config: Option<String>,
+    infrastructure: Option<String>,
+    commit: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct TrackRow {
+    track_id: i32,
+    environment: String,
+    service: String,
+    target: String,
+    slot: Option<String>,
+    #[sqlx(flatten)]
+    written: WrittenRow,
+}
+
+impl WrittenRow {
+    fn parse(&self) -> Result<Option<Written>, Box<dyn std::error::Error>> {
+        let (Some(at), Some(occurred_at), Some(event_id)) = (self.position, self.occurred_at, &self.event_id)
+        else {
+            return Ok(None);
+        };
+        let line = |text: &Option<String>| text.as_deref().map(Line::parse).transpose();
+        let effect = match (&self.switched_to, &self.version) {
+            (Some(slot), _) => Effect::SwitchedTo(SlotName::parse(slot)?),
+            (None, None) => Effect::Removed,
+            (None, Some(version)) => Effect::Deployed(Release {
+                version: Line::parse(version)?,
+                artifact: self.artifact.as_deref().map(Artifact::parse).transpose()?,
+                config: self.config.as_deref().map(ConfigDigest::parse).transpose()?,
+                infrastructure: line(&self.infrastructure)?,
+                commit: line(&self.commit)?,
+            }),
+        };
+        let since = Since { occurred_at, position: position(at), event_id: EventId::parse(event_id)? };
+        Ok(Some(Written { effect, since }))
+    }
+}
+
+fn track(slot: Option<&str>) -> Result<Track, ledger_domain::NameError> {
+    slot.map_or(Ok(Track::Traffic), |slot| SlotName::parse(slot).map(Track::Slot))
+}
+
+impl Views {
+    /// What an environment ran at some point.
+    ///
+    /// # Errors
+    /// There is no such point, or the database does not answer.
+    pub async fn state(
+        &self,
+        environment: &EnvironmentName,
+        when: When,
+    ) -> Result<EnvironmentState, AskError> {
+        let (at, known_at) = match (when.at, when.known_at) {
+            (Anchor::ChangesAgo(changes), None) => {
+                (Anchor::Position(self.change(environment, changes).await?), None)
+            }
+            (at @ (Anchor::Position(_) | Anchor::ChangesAgo(_)), Some(_)) => {
+                return Err(AskError::KnownAlready(at));
+            }
+            (at, known_at) => (at, known_at),
+        };
+        let query = match (at, known_at) {
+            (Anchor::Latest, None) => sqlx::query_as(PRESENT).bind(environment.as_str()),
+            (Anchor::Time(time), known_at) => sqlx::query_as(AT_TIME)
+                .bind(environment.as_str())
+                .bind(known_at.map_or(i64::MAX, bigint))
+                .bind(time),
+            (Anchor::Position(position), _) | (_, Some(position)) => {
+                sqlx::query_as(AT_POSITION).bind(environment.as_str()).bind(bigint(position))
+            }
+            (Anchor::ChangesAgo(_), None) => return Err(AskError::KnownAlready(at)),
+        };
+        let rows: Vec<StateRow> = query.fetch_all(&self.pool).await?;
+        let views = rows.first().map_or(Position::START, |row| position(row.views_position));
+        let asked = match at {
+            Anchor::Position(position) => position,
+            _ => known_at.unwrap_or(views),
+        };
+        if asked > views {
+            return Err(AskError::NotYet { asked, views });
+        }
+        if rows.iter().all(|row| row.environment_id.is_none()) {
+            return Err(AskError::UnknownEnvironment(environment.clone()));
+        }
+        Ok(EnvironmentState { position: asked, at, lanes: lanes(&rows)? })
+    }
+
+    /// The position of the change before the last `ago` ones.
+    async fn change(&self, environment: &EnvironmentName, ago: u64) -> Result<Position, AskError> {
+        let row: (i64, Option<i64>, Option<i64>) = sqlx::query_as(CHANGE)
+            .bind(environment.as_str())
+            .bind(ago.cast_signed())
+            .fetch_one(&self.pool)
+            .await?;
+        let (_, Some(changes), found) = row else {
+            return Err(AskError::UnknownEnvironment(environment.clone()));
+        };
+        let changes = changes.cast_unsigned();
+        match found {
+            Some(found) => Ok(position(found)),
+            None if ago == changes => Ok(Position::START),
+            None => Err(AskError::NoSuchChange { environment: environment.clone(), asked: ago, changes }),
+        }
+    }
+}
+
+fn lanes(rows: &[StateRow]) -> Result<Vec<LaneState>, Error> {
+    let mut folds: BTreeMap<(ServiceName, TargetName), LaneFold> = BTreeMap::new();
+    for row in rows {
+        let (Some(service), Some(target)) = (&row.service, &row.target) else { continue };
+        parsed("tracks", format!("{target}/{service}"), || {
+            if let Some(written) = row.written.parse()? {
+                let lane = (ServiceName::parse(service)?, TargetName::parse(target)?);
+                folds.entry(lane).or_default().write(&track(row.slot.as_deref())?, written);
+            }
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+    }
+    let lanes = folds.into_iter().map(|((service, target), fold)| LaneState { service, target, fold });
+    Ok(lanes.collect())
+}
+
+/// All lanes in the projector's memory, and the rows that they give.
+#[derive(Default)]
+pub(crate) struct LanesFold {
+    lanes: HashMap<Lane, (LaneFold, BTreeMap<Track, i32>)>,
+    tracks: i32,
+    dirty: BTreeSet<(Lane, Track)>,
+}
+
+impl LanesFold {
+    pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
+        let rows: Vec<TrackRow> = sqlx::query_as(LOAD).fetch_all(connection).await?;
+        let mut all = Self::default();
+        for row in &rows {
+            parsed("tracks", row.track_id, || {
+                let lane = Lane {
+                    environment: EnvironmentName::parse(&row.environment)?,
+                    service: ServiceName::parse(&row.service)?,
+                    target: TargetName::parse(&row.target)?,
+                };
+                let track = track(row.slot.as_deref())?;
+                let (fold, ids) = all.lanes.entry(lane).or_default();
+                if let Some(written) = row.written.parse()? {
+                    fold.write(&track, written);
+                }
+                ids.insert(track, row.track_id);
+                all.tracks = all.tracks.max(row.track_id);
+                Ok::<_, Box<dyn std::error::Error>>(())
+            })?;
+        }
+        Ok(all)
+    }
+
+    /// Folds one change, and adds its row.
+    pub(crate) fn apply(
+        &mut self,
+        change: Change<'_>,
+        since: Since,
+        environments: &mut EnvironmentsFold,
+        rows: &mut LaneChangeRows,
+    ) -> Applied {
+        let Change { lane, track, effect } = change;
+        if !self.lanes.contains_key(lane) {
+            self.lanes.insert(lane.clone(), Default::default());
+        }
+        let Some((fold, ids)) = self.lanes.get_mut(lane) else {
+            unreachable!("the lane was inserted just before")
+        };
+        let track_id = *ids.entry(track.clone()).or_insert_with(|| {
+            self.tracks += 1;
+            self.tracks
+        });
+        let written = Written { effect, since };
+        let applied = fold.apply(&track, written.clone());
+        let environment_id = environments.named(&lane.environment, written.since.position);
+        let number = if applied.altered { environments.changed(&lane.environment) } else { None };
+        rows.push(track_id, environment_id, &written, applied.late, number);
+        if !applied.late {
+            self.dirty.insert((lane.clone(), track));
+        }
+        applied
+    }
+
+    /// Writes the tracks that keep another change than the last time.
+    pub(crate) async fn write(
+        &mut self,
+        environments: &mut EnvironmentsFold,
+        connection: &mut PgConnection,
+    ) -> Result<(), Error> {
+        let dirty = std::mem::take(&mut self.dirty);
+        if dirty.is_empty() {
+            return Ok(());
+        }
+        let mut rows = TrackColumns::default();
+        for (lane, track) in &dirty {
+            let kept =
+                self.lanes.get(lane).and_then(|(fold, ids)| Some((ids.get(track)?, fold.kept(track)?)));
+            if let Some((track_id, written)) = kept {
+                let environment_id = environments.named(&lane.environment, written.since.position);
+                rows.push(*track_id, environment_id, lane, track, written);
+            }
+        }
+        rows.write(connection).await
+    }
+}
+
+/// The columns that tell an effect: switched_to, version, artifact, config, infrastructure, commit.
+fn columns(effect: &Effect) -> [Option<&str>; 6] {
+    match effect {
+        Effect::SwitchedTo(slot) => [Some(slot.as_str()), None, None, None, None, None],
+        Effect::Removed => [None; 6],
+        Effect::Deployed(release) => [
+            None,
+            Some(release.version.as_str()),
+            release.artifact.as_ref().map(Artifact::as_str),
+            release.config.as_ref().map(ConfigDigest::as_str),
+            release.infrastructure.as_ref().map(Line::as_str),
+            release.commit.as_ref().map(Line::as_str),
+        ],
+    }
+}
+
+/// Changes on their way into the table.
+pub(crate) struct LaneChangeRows(CopyRows);
+
+impl LaneChangeRows {
+    pub(crate) fn new() -> Self {
+        Self(CopyRows::new())
+    }
+
+    fn push(
+        &mut self,
+        track_id: i32,
+        environment_id: i32,
+        written: &Written,
+        late: bool,
+        number: Option<i64>,
+    ) {
+        let row = self
+            .0
+            .row(COPY_COLUMNS)
+            .integer(track_id)
+            .integer(environment_id)
+            .bigint(bigint(written.since.position))
+            .timestamptz(written.since.occurred_at)
+            .text(written.since.event_id.as_str());
+        for column in columns(&written.effect) {
+            row.maybe_text(column);
+        }
+        row.boolean(late).maybe_bigint(number);
+    }
+
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        if !self.0.is_empty() {
+            let mut copy = connection.copy_in_raw(COPY).await?;
+            copy.send(self.0.finish()).await?;
+            copy.finish().await?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct TrackColumns {
+    track_id: Vec<i32>,
+    environment_id: Vec<i32>,
+    service: Vec<String>,
+    target: Vec<String>,
+    slot: Vec<Option<String>>,
+    position: Vec<i64>,
+    occurred_at: Vec<DateTime<Utc>>,
+    event_id: Vec<String>,
+    effect: [Vec<Option<String>>; 6],
+}
+
+impl TrackColumns {
+    fn push(&mut self, track_id: i32, environment_id: i32, lane: &Lane, track: &Track, written: &Written) {
+        self.track_id.push(track_id);
+        self.environment_id.push(environment_id);
+        self.service.push(lane.service.to_string());
+        self.target.push(lane.target.to_string());
+        self.slot.push(match track {
+            Track::Traffic => None,
+            Track::Slot(slot) => Some(slot.to_string()),
+        });
+        self.position.push(bigint(written.since.position));
+        self.occurred_at.push(written.since.occurred_at);
+        self.event_id.push(written.since.event_id.as_str().to_owned());
+        for (column, value) in self.effect.iter_mut().zip(columns(&written.effect)) {
+            column.push(value.map(str::to_owned));
+        }
+    }
+
+    async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        let mut query = sqlx::query(WRITE)
+            .bind(self.track_id)
+            .bind(self.environment_id)
+            .bind(self.service)
+            .bind(self.target)
+            .bind(self.slot)
+            .bind(self.position)
+            .bind(self.occurred_at)
+            .bind(self.event_id);
+        for column in self.effect {
+            query = query.bind(column);
+        }
+        query.execute(connection).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! How far the ledger is folded.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use ledger_domain::Position;
+use ledger_proof::Hash;
+use sqlx::PgConnection;
+use tokio::time::{Instant, timeout_at};
+
+use crate::Views;
+use crate::database::{Error, bigint, parsed, position};
+
+pub(crate) const STATEMENTS: &[&str] = &[READ, MOVE];
+
+const READ: &str = "SELECT position, stream_created, leaf_hash, root FROM projection";
+
+/// The fence: of two projectors that come from the same position, one moves the row and the other
+/// finds nothing to move.
+const MOVE: &str = "UPDATE projection SET position = $2, stream_created = $3, leaf_hash = $4, root = $5
+    WHERE position = $1";
+
+/// How often a reader in another process than the projector looks whether the views have moved.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Where the views stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The last position that is folded into them.
+    pub position: Position,
+    /// When the stream that it is of was created; `None` while the position is 0.
+    pub stream_created: Option<DateTime<Utc>>,
+    /// The leaf hash at that position; `None` while the position is 0.
+    pub leaf_hash: Option<Hash>,
+    /// The root of the Merkle tree over everything up to it.
+    pub root: Hash,
+}
+
+/// What came of waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// The views have the position.
+    Reached,
+    /// They do not yet: they are at this one.
+    StillAt(Position),
+}
+
+impl Views {
+    /// Where the views stand.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn standing(&self) -> Result<Standing, Error> {
+        let mut connection = self.pool.acquire().await?;
+        read(&mut connection).await
+    }
+
+    /// Waits until the views have a position.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn wait_for(&self, wanted: Position, patience: Duration) -> Result<Waited, Error> {
+        let deadline = Instant::now() + patience;
+        let mut local = self.local.subscribe();
+        loop {
+            if *local.borrow_and_update() >= wanted {
+                return Ok(Waited::Reached);
+            }
+            let standing = self.standing().await?;
+            if standing.position >= wanted {
+                return Ok(Waited::Reached);
+            }
+            if Instant::now() >= deadline {
+                return Ok(Waited::StillAt(standing.position));
+            }
+            let look_again = deadline.min(Instant::now() + LOOK_AGAIN);
+            // Either the projector of this process moved, or it is time to look again.
+            let _ = timeout_at(look_again, local.changed()).await;
+        }
+    }
+}
+
+pub(crate) async fn read(connection: &mut PgConnection) -> Result<Standing, Error> {
+    type Row = (i64, Option<DateTime<Utc>>, Option<Vec<u8>>, Vec<u8>);
+    let (at, stream_created, leaf_hash, root): Row = sqlx::query_as(READ).fetch_one(connection).await?;
+    Ok(Standing {
+        position: position(at),
+        stream_created,
+        leaf_hash: leaf_hash.map(|bytes| hash(&bytes)).transpose()?,
+        root: hash(&root)?,
+    })
+}
+
+fn hash(bytes: &[u8]) -> Result<Hash, Error> {
+    parsed("projection", "only_row", || <[u8; 32]>::try_from(bytes).map(Hash::from))
+}
+
+/// Moves the position, if it is still where `from` says.
+pub(crate) async fn advance(
+    connection: &mut PgConnection,
+    from: Position,
+    to: &Standing,
+) -> Result<bool, Error> {
+    let moved = sqlx::query(MOVE)
+        .bind(bigint(from))
+        .bind(bigint(to.position))
+        .bind(to.stream_created)
+        .bind(to.leaf_hash.as_ref().map(|hash| hash.as_bytes().as_slice()))
+        .bind(to.root.as_bytes().as_slice())
+        .execute(connection)
+        .await?;
+    Ok(moved.rows_affected() == 1)
+}
