@@ -36,6 +36,9 @@ pub(super) fn read<'r, 'j>(object: &'r Object<'j>) -> Result<Attributes<'r, 'j>,
             return Err(at("datacontenttype", "must be application/json"));
         }
     }
+    if object.get("subject").is_some() && text("subject")?.is_empty() {
+        return Err(at("subject", "must not be empty"));
+    }
     for (name, value) in object.entries() {
         extension(name, value)?;
     }

@@ -229,7 +229,10 @@ fn plan(json: &Json<'_>, at: Pointer<'_>) -> Read<Plan> {
 fn step(json: &Json<'_>, at: Pointer<'_>) -> Read<Step> {
     let fields = Fields::of(json, at)?;
     let step = Step {
-        wave: fields.number("wave")?,
+        wave: match fields.number("wave")? {
+            0 => return Err(fields.wrong("wave", "is counted from 1")),
+            wave => wave,
+        },
         service: fields.text("service", ServiceName::parse)?,
         target: target(&fields)?,
         action: fields.text("action", |word| match word {

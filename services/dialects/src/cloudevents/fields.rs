@@ -177,9 +177,11 @@ fn number<N: TryFrom<i64>>(value: &Json<'_>, at: Pointer<'_>) -> Result<N, Reaso
 
 /// An RFC 3339 time from 1970 on, in whole microseconds as Postgres keeps it.
 pub(super) fn time(text: &str) -> Result<DateTime<Utc>, &'static str> {
-    let time = DateTime::parse_from_rfc3339(text)
-        .map_err(|_| "must be an RFC 3339 time, such as 2026-08-01T12:00:00Z")?
-        .with_timezone(&Utc)
-        .trunc_subsecs(6);
+    const WRONG: &str = "must be an RFC 3339 time, such as 2026-08-01T12:00:00Z";
+    // chrono also reads a space for the T, and a minus sign that is not ASCII.
+    if !text.is_ascii() || !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
+        return Err(WRONG);
+    }
+    let time = DateTime::parse_from_rfc3339(text).map_err(|_| WRONG)?.with_timezone(&Utc).trunc_subsecs(6);
     if time < DateTime::UNIX_EPOCH { Err("must not be before 1970") } else { Ok(time) }
 }

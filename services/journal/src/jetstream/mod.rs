@@ -8,11 +8,12 @@ mod read;
 mod server;
 mod stream;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use ledger_domain::{Position, TenantName};
@@ -31,6 +32,10 @@ pub use stream::StreamSettings;
 pub struct Settings {
     /// Where the servers are: `nats://host:4222`, several separated by commas.
     pub url: SecretString,
+    /// A file with the account's credentials (`.creds`), where the servers want them.
+    pub credentials: Option<PathBuf>,
+    /// A file with the certificates (PEM) that the servers' are checked against, besides the system's.
+    pub certificates: Option<PathBuf>,
     /// How long one request may take, before its outcome is unknown.
     pub request_timeout: Duration,
     /// How the stream is made.
@@ -48,6 +53,18 @@ pub enum OpenError {
         /// Why.
         #[source]
         source: async_nats::ConnectError,
+    },
+    /// The addresses cannot be read.
+    #[error("the journal's URL cannot be read: {0}")]
+    Url(std::io::Error),
+    /// The credentials cannot be read.
+    #[error("the credentials of the journal cannot be read from {path}")]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
     },
     /// The server does not do what a ledger needs.
     #[error(transparent)]
@@ -83,8 +100,29 @@ impl Connection {
     /// # Errors
     /// Nobody answers, or the server's version does not fit.
     pub async fn open(settings: Settings) -> Result<Self, OpenError> {
-        let addresses: Vec<_> = settings.url.expose_secret().split(',').map(str::trim).map(str::to_owned).collect();
-        let client = ConnectOptions::new()
+        let url = settings.url.expose_secret();
+        let addresses: Vec<ServerAddr> = url
+            .split(',')
+            .map(|address| address.trim().parse())
+            .collect::<Result<_, _>>()
+            .map_err(OpenError::Url)?;
+        let mut options = ConnectOptions::new();
+        // The client reads hosts from its addresses and leaves what stands before the @.
+        if let Some(address) = addresses.iter().find(|address| address.has_user_pass()) {
+            let (user, password) = (address.username(), address.password());
+            options = options.user_and_password(
+                user.unwrap_or_default().to_owned(),
+                password.unwrap_or_default().to_owned(),
+            );
+        }
+        if let Some(path) = &settings.credentials {
+            let read = options.credentials_file(path).await;
+            options = read.map_err(|source| OpenError::Credentials { path: path.clone(), source })?;
+        }
+        if let Some(path) = &settings.certificates {
+            options = options.add_root_certificates(path.clone());
+        }
+        let client = options
             .name("release-ledger")
             .request_timeout(Some(settings.request_timeout))
             .event_callback(|event| async move {
@@ -96,7 +134,7 @@ impl Connection {
             })
             .connect(addresses)
             .await
-            .map_err(|source| OpenError::Connect { url: without_credentials(settings.url.expose_secret()), source })?;
+            .map_err(|source| OpenError::Connect { url: without_credentials(url), source })?;
         ServerVersion::parse(&client.server_info().version)?.check(settings.stream.replicas)?;
         Ok(Self { client, settings })
     }

@@ -1,0 +1,423 @@
+//! `schemas/events/` and the CloudEvents dialect: neither may accept what the other refuses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use jsonschema::{Registry, Validator};
+use ledger_dialects::cloudevents::Envelope;
+use ledger_domain::Kind;
+use serde_json::{Value, json};
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas/events");
+const BASE: &str = "https://releaseledger.io/schemas/events/";
+
+/// The folder's documents by file name without `.json`.
+fn documents() -> BTreeMap<String, Value> {
+    fs::read_dir(FOLDER)
+        .expect("schemas/events")
+        .map(|entry| {
+            let path = entry.expect("an entry of schemas/events").path();
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a file name in UTF-8");
+            let name = name.strip_suffix(".json").expect("only JSON files in schemas/events").to_owned();
+            (name, read(&path))
+        })
+        .collect()
+}
+
+fn read(path: &Path) -> Value {
+    let text = fs::read(path).expect("a readable schema");
+    serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A kind's schema, ready to judge.
+struct Schema {
+    kind: Kind,
+    document: Value,
+    validator: Validator,
+}
+
+impl Schema {
+    fn examples(&self) -> &[Value] {
+        self.document["examples"].as_array().map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The schemas of all kinds. `common.json` is the only resource that they may refer to: the
+/// validator is built without any way to fetch another.
+fn schemas() -> Vec<Schema> {
+    let mut documents = documents();
+    let common = documents.remove("common").expect("common.json");
+    let registry = Registry::new()
+        .add(format!("{BASE}common.json"), common)
+        .and_then(jsonschema::RegistryBuilder::prepare)
+        .expect("common.json refers to nothing outside itself");
+    Kind::ALL
+        .iter()
+        .map(|kind| {
+            let document = documents.remove(kind.name()).unwrap_or_else(|| panic!("{kind} has no schema"));
+            let validator = jsonschema::options()
+                .with_registry(&registry)
+                .build(&document)
+                .unwrap_or_else(|error| panic!("{kind}: {error}"));
+            Schema { kind: *kind, document, validator }
+        })
+        .collect()
+}
+
+fn schema(kind: Kind) -> Schema {
+    schemas().into_iter().find(|schema| schema.kind == kind).expect("a schema for every kind")
+}
+
+fn parse(event: &Value) -> Result<Envelope, String> {
+    Envelope::parse(event.to_string().as_bytes()).map_err(|invalid| invalid.to_string())
+}
+
+fn validate(schema: &Schema, event: &Value) -> Result<(), String> {
+    schema.validator.validate(event).map_err(|error| format!("{}: {error}", error.instance_path()))
+}
+
+#[test]
+fn every_kind_has_a_schema_and_no_schema_is_without_a_kind() {
+    let mut names: BTreeSet<String> = documents().into_keys().collect();
+    assert!(names.remove("common"), "common.json holds what the schemas share");
+    let kinds: BTreeSet<String> = Kind::ALL.iter().map(|kind| kind.name().to_owned()).collect();
+    assert_eq!(names, kinds);
+}
+
+#[test]
+fn every_schema_is_valid_2020_12_and_explains_itself() {
+    for (name, document) in documents() {
+        if let Err(error) = jsonschema::draft202012::meta::validate(&document) {
+            panic!("{name}: {}: {error}", error.instance_path());
+        }
+        assert_eq!(document["$schema"], "https://json-schema.org/draft/2020-12/schema", "{name}");
+        assert_eq!(document["$id"], format!("{BASE}{name}.json"), "{name}");
+        for member in ["title", "description"] {
+            assert!(document[member].as_str().is_some_and(|text| !text.is_empty()), "{name} has no {member}");
+        }
+    }
+}
+
+#[test]
+fn every_example_is_valid_and_decodes_to_its_kind() {
+    for schema in schemas() {
+        let kind = schema.kind;
+        assert!(schema.examples().len() >= 2, "{kind} has a small and a full example");
+        for example in schema.examples() {
+            assert_eq!(validate(&schema, example), Ok(()), "{kind} {}", example["id"]);
+            let envelope = parse(example).unwrap_or_else(|why| panic!("{kind} {}: {why}", example["id"]));
+            assert_eq!(envelope.event().fact.kind(), kind);
+        }
+    }
+}
+
+#[test]
+fn no_two_examples_are_the_same_event() {
+    let mut identities = BTreeSet::new();
+    for schema in schemas() {
+        for example in schema.examples() {
+            let identity = (example["source"].to_string(), example["id"].to_string());
+            assert!(identities.insert(identity), "{}: {} is used twice", schema.kind, example["id"]);
+        }
+    }
+}
+
+#[test]
+fn every_example_survives_encode_and_decode() {
+    for schema in schemas() {
+        for example in schema.examples() {
+            let read = parse(example).expect("examples decode");
+            let written =
+                Envelope::compose(read.identity().clone(), read.occurred_at(), read.event().clone())
+                    .expect("an example is small");
+            let again = Envelope::parse(written.bytes()).expect("what is encoded decodes");
+            assert_eq!(again, written);
+            assert_eq!(again.event(), read.event());
+            let json = serde_json::from_slice(written.bytes()).expect("canonical JSON");
+            assert_eq!(validate(&schema, &json), Ok(()), "{} {}", schema.kind, example["id"]);
+        }
+    }
+}
+
+/// The mutations below reach only what examples show: so they must show everything.
+#[test]
+fn every_member_that_a_schema_knows_is_shown_by_an_example() {
+    let common = documents().remove("common").expect("common.json");
+    for schema in schemas() {
+        let (mut known, mut seen) = (BTreeSet::new(), BTreeSet::new());
+        known_members(&schema.document, &common, "", &mut known);
+        schema.examples().iter().for_each(|example| shown_members(example, "", &mut seen));
+        let hidden: Vec<_> = known.difference(&seen).collect();
+        assert!(hidden.is_empty(), "{}: no example has {hidden:?}", schema.kind);
+    }
+}
+
+/// Places of members by the schema; `*` is any item, or any member of an object without fixed names.
+fn known_members(schema: &Value, common: &Value, at: &str, known: &mut BTreeSet<String>) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let (_, pointer) = reference.split_once('#').expect("references point into common.json");
+        known_members(common.pointer(pointer).expect("a definition"), common, at, known);
+    }
+    for (name, member) in schema["properties"].as_object().into_iter().flatten() {
+        let at = format!("{at}/{name}");
+        known_members(member, common, &at, known);
+        known.insert(at);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if schema[inner].is_object() {
+            known_members(&schema[inner], common, &format!("{at}/*"), known);
+        }
+    }
+    for branch in ["oneOf", "anyOf"].iter().flat_map(|choice| schema[choice].as_array().into_iter().flatten())
+    {
+        known_members(branch, common, at, known);
+    }
+}
+
+fn shown_members(value: &Value, at: &str, seen: &mut BTreeSet<String>) {
+    for (name, member) in value.as_object().into_iter().flatten() {
+        seen.insert(format!("{at}/{name}"));
+        shown_members(member, &format!("{at}/{name}"), seen);
+        shown_members(member, &format!("{at}/*"), seen);
+    }
+    value.as_array().into_iter().flatten().for_each(|item| shown_members(item, &format!("{at}/*"), seen));
+}
+
+/// An example with one thing changed.
+struct Mutation {
+    place: String,
+    change: String,
+    event: Value,
+}
+
+/// What takes the place of each value in turn: every type, and the texts and numbers around which
+/// the rules change their mind.
+fn substitutes() -> Vec<Value> {
+    let sha256 = "0".repeat(64);
+    let mut substitutes = vec![
+        Value::Null,
+        json!(true),
+        json!(0),
+        json!(-1),
+        json!(0.5),
+        json!(u32::MAX),
+        json!(u64::from(u32::MAX) + 1),
+        json!((1_u64 << 53) - 1),
+        json!(1_u64 << 53),
+        json!(-(1_i64 << 53)),
+        json!([]),
+        json!({}),
+        json!([[]]),
+        json!([{}]),
+        json!([""]),
+        json!({"name": "search-api"}),
+        json!({"search-api": ["two words"]}),
+    ];
+    let texts = [
+        "",
+        " ",
+        "word",
+        "_word",
+        "-",
+        "a.B_c-9",
+        "two words",
+        " padded",
+        "padded ",
+        "\u{a0}padded",
+        "two\nlines",
+        "trailing\n",
+        "a\ttab",
+        "bell\u{7}",
+        "delete\u{7f}",
+        "next\u{85}line",
+        "café",
+        "production",
+        "application/json",
+        "application/json; charset=utf-8",
+        "application/jsonp",
+        "2026-08-01T12:00:00Z",
+        "2026-08-01t12:00:00.123456789z",
+        "2026-12-31T23:59:60+23:59",
+        "2026-08-01T12:00:00+24:00",
+        "2026-08-01T24:00:00Z",
+        "2026-08-01T12:00:00",
+        "2026-08-01T12:00:00.Z",
+        "2026-13-01T12:00:00Z",
+        "2026-08-01",
+        "1969-12-31T23:59:59Z",
+        "pkg:",
+        "pkg:oci",
+        "pkg:oci/",
+        "pkg:/oci/search-api",
+        "pkg:cargo/rand@0.9.1?arch=arm64#src",
+        "pkg:9/rand",
+        "PKG:cargo/rand",
+        "registry.example/search-api:latest",
+        "registry.example/search-api@sha256:12",
+        "known_good",
+        "warn",
+        "switch",
+        "1.0",
+    ];
+    substitutes.extend(texts.map(Value::from));
+    let digests = [
+        format!("sha256:{sha256}"),
+        format!("sha512:{sha256}{sha256}"),
+        format!("sha512:{sha256}"),
+        format!("sha256:{}", "A".repeat(64)),
+        format!("registry.example/search-api@sha256:{sha256}"),
+        format!("sha256:{sha256}@latest"),
+        format!("pkg:@sha256:{sha256}"),
+    ];
+    substitutes.extend(digests.map(Value::from));
+    substitutes.extend([63, 64, 512, 513, 4096, 4097].map(|length| "x".repeat(length).into()));
+    substitutes
+}
+
+/// Every value left out and replaced, and every object with a member more.
+fn mutations(example: &Value) -> Vec<Mutation> {
+    let mut places = Vec::new();
+    collect_places(example, String::new(), &mut places);
+    let substitutes = substitutes();
+    let mut mutations = Vec::new();
+    for place in places {
+        let value = example.pointer(&place).expect("a place in the example");
+        if value.is_object() {
+            mutations.push(mutated(example, &place, "has an unknown member", |value| {
+                value["unknown_member"] = json!("unknown");
+            }));
+        }
+        let Some((parent, key)) = place.rsplit_once('/') else { continue };
+        mutations.push(mutated(example, parent, &format!("lacks {key}"), |parent| remove(parent, key)));
+        for substitute in &substitutes {
+            let change = format!("is {}", brief(substitute));
+            mutations.push(mutated(example, &place, &change, |value| *value = substitute.clone()));
+        }
+    }
+    mutations
+}
+
+fn collect_places(value: &Value, at: String, places: &mut Vec<String>) {
+    for (name, member) in value.as_object().into_iter().flatten() {
+        collect_places(member, format!("{at}/{name}"), places);
+    }
+    for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+        collect_places(item, format!("{at}/{index}"), places);
+    }
+    places.push(at);
+}
+
+fn mutated(example: &Value, place: &str, change: &str, apply: impl FnOnce(&mut Value)) -> Mutation {
+    let mut event = example.clone();
+    apply(event.pointer_mut(place).expect("a place in the example"));
+    Mutation { place: place.to_owned(), change: change.to_owned(), event }
+}
+
+fn remove(parent: &mut Value, key: &str) {
+    match parent {
+        Value::Object(members) => {
+            members.remove(key);
+        }
+        Value::Array(items) => {
+            items.remove(key.parse().expect("an index"));
+        }
+        _ => panic!("{key} has a parent that is neither object nor array"),
+    }
+}
+
+fn brief(value: &Value) -> String {
+    let text = value.to_string();
+    if text.len() > 140 { format!("{} bytes of text", text.len() - 2) } else { text }
+}
+
+#[test]
+fn what_the_schema_refuses_the_code_refuses_too_and_the_other_way_round() {
+    let mut disagreements = Vec::new();
+    let (mut accepted, mut refused) = (0, 0);
+    for schema in schemas() {
+        for mutation in schema.examples().iter().flat_map(mutations) {
+            let (by_schema, by_code) = (validate(&schema, &mutation.event), parse(&mutation.event));
+            match (&by_schema, &by_code) {
+                (Ok(()), Ok(_)) => accepted += 1,
+                (Err(_), Err(_)) => refused += 1,
+                _ => disagreements.push(format!(
+                    "{}: {} {}: schema {by_schema:?}, code {:?}",
+                    schema.kind,
+                    mutation.place,
+                    mutation.change,
+                    by_code.map(|_| ())
+                )),
+            }
+        }
+    }
+    assert!(disagreements.is_empty(), "{} disagreements:\n{}", disagreements.len(), disagreements.join("\n"));
+    assert!(accepted > 1_000 && refused > 1_000, "the mutations try both: {accepted}, {refused}");
+}
+
+/// The kind's full example with one value set.
+fn with(schema: &Schema, place: &str, value: &Value) -> Value {
+    let has_place = |example: &&Value| example.pointer(place).is_some();
+    let example =
+        schema.examples().iter().find(has_place).unwrap_or_else(|| panic!("no example has {place}"));
+    mutated(example, place, "", |old| *old = value.clone()).event
+}
+
+#[test]
+fn attributes_are_named_alike_by_schema_and_code() {
+    let schema = schema(Kind::DeploySucceeded);
+    let verdicts = |name: &str, value: Value| {
+        let event = mutated(&schema.examples()[0], "", "", |event| event[name] = value).event;
+        (validate(&schema, &event).is_ok(), parse(&event).is_ok())
+    };
+    for good in ["traceparent", "x", "7", &"x".repeat(40)] {
+        assert_eq!(verdicts(good, json!("")), (true, true), "{good}");
+    }
+    for bad in ["", "Traceparent", "trace-parent", "data_base64", "é", "x\n", &"x".repeat(41)] {
+        assert_eq!(verdicts(bad, json!("")), (false, false), "{bad}");
+    }
+}
+
+#[test]
+fn what_json_schema_cannot_say_the_code_alone_refuses() {
+    let link = json!({"rel": "pipeline", "href": format!("https://ci.example/{}", "x".repeat(400))});
+    let cases = [
+        ("texts are limited in bytes, not in characters", "/data/release/version", json!("é".repeat(257))),
+        ("prose, too", "/data/reason", json!("é".repeat(2049))),
+        ("a package URL is decoded", "/data/release/artifact", json!("pkg:oci/search-api@%ff")),
+        (
+            "a package URL's qualifiers have names",
+            "/data/release/artifact",
+            json!("pkg:oci/search-api?=x&9=y"),
+        ),
+        ("a package URL's name is not empty", "/data/release/artifact", json!("pkg:oci/search-api/@v948")),
+        ("February has 28 days", "/time", json!("2026-02-29T12:00:00Z")),
+        ("1970 begins at UTC", "/time", json!("1970-01-01T00:30:00+01:00")),
+        ("a float is not an integer, even if it is whole", "/attempt", json!(1.0)),
+        ("an event has at most 65,535 bytes", "/data/links", json!(vec![link; 200])),
+    ];
+    let schema = schema(Kind::DeploySucceeded);
+    for (rule, place, value) in cases {
+        let event = with(&schema, place, &value);
+        assert_eq!(validate(&schema, &event), Ok(()), "{rule}");
+        assert!(parse(&event).is_err(), "{rule}");
+    }
+}
+
+#[test]
+fn what_the_code_reads_beyond_the_schema_is_known() {
+    let cases = [
+        (
+            "ECMA-262 counts U+FEFF as white space, Unicode does not",
+            "/data/release/version",
+            json!("\u{feff}v948"),
+        ),
+        ("1970 begins at UTC", "/time", json!("1969-12-31T23:30:00-01:00")),
+    ];
+    let schema = schema(Kind::DeploySucceeded);
+    for (rule, place, value) in cases {
+        let event = with(&schema, place, &value);
+        assert!(validate(&schema, &event).is_err(), "{rule}");
+        assert!(parse(&event).is_ok(), "{rule}");
+    }
+}
