@@ -1,13 +1,14 @@
-//! Many events in one request, one JSON object a line, recorded while they still come in.
+//! Many events in one request: recorded in order, and, one JSON object a line, while they still come in.
 
 use axum::body::Body;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
+use futures::{FutureExt, StreamExt};
 use ledger_dialects::cloudevents::{EVENT_LIMIT, Envelope, Invalid, Reason};
-use ledger_intake::{Answer, Refusal};
+use ledger_intake::{Answer, Refusal, Train};
 
 use crate::ingest::{EventResult, names, overall};
 use crate::problem::{Kind, Problem};
@@ -20,13 +21,13 @@ const GROUPS_UNDER_WAY: usize = 4;
 const LINE_LIMIT: usize = EVENT_LIMIT * 4;
 
 /// An event's place among the results: known already, or waiting for the ledger's answer.
-pub(crate) enum Waiting {
+enum Waiting {
     Result(EventResult),
     Answer((String, String)),
 }
 
 /// Parts what can be recorded from what cannot.
-pub(crate) fn part(events: Vec<Result<Envelope, Invalid>>) -> (Vec<Waiting>, Vec<Envelope>) {
+fn part(events: Vec<Result<Envelope, Invalid>>) -> (Vec<Waiting>, Vec<Envelope>) {
     let mut valid = Vec::with_capacity(events.len());
     let waiting = events
         .into_iter()
@@ -43,7 +44,7 @@ pub(crate) fn part(events: Vec<Result<Envelope, Invalid>>) -> (Vec<Waiting>, Vec
 }
 
 /// Puts answers where events wait for them.
-pub(crate) fn join(waiting: Vec<Waiting>, answers: &[Answer]) -> Vec<EventResult> {
+fn join(waiting: Vec<Waiting>, answers: &[Answer]) -> Vec<EventResult> {
     let mut answers = answers.iter();
     let waiting = waiting.into_iter();
     waiting
@@ -56,12 +57,75 @@ pub(crate) fn join(waiting: Vec<Waiting>, answers: &[Answer]) -> Vec<EventResult
         .collect()
 }
 
-pub(crate) async fn record(ledger: &TenantLedger, body: Body, limit: usize) -> Result<Response, Problem> {
+/// Events of one request, going through the door in groups and in order.
+struct Procession<'l> {
+    ledger: &'l TenantLedger,
+    train: Train,
+    group: Vec<Result<Envelope, Invalid>>,
+    under_way: FuturesOrdered<BoxFuture<'l, Vec<EventResult>>>,
+    results: Vec<EventResult>,
+}
+
+impl<'l> Procession<'l> {
+    fn new(ledger: &'l TenantLedger) -> Self {
+        Self {
+            ledger,
+            train: Train::default(),
+            group: Vec::new(),
+            under_way: FuturesOrdered::new(),
+            results: Vec::new(),
+        }
+    }
+
+    async fn push(&mut self, event: Result<Envelope, Invalid>) {
+        self.group.push(event);
+        if self.group.len() == GROUP {
+            self.submit().await;
+            if self.under_way.len() == GROUPS_UNDER_WAY
+                && let Some(done) = self.under_way.next().await
+            {
+                self.results.extend(done);
+            }
+        }
+    }
+
+    async fn submit(&mut self) {
+        let (waiting, valid) = part(std::mem::take(&mut self.group));
+        let submitted = self.ledger.intake.submit(valid, &self.train).await;
+        self.under_way.push_back(async move { join(waiting, &submitted.answers().await) }.boxed());
+    }
+
+    /// The answers, in order.
+    async fn results(mut self) -> Vec<EventResult> {
+        self.submit().await;
+        while let Some(done) = self.under_way.next().await {
+            self.results.extend(done);
+        }
+        self.results
+    }
+}
+
+/// Records events that are all there.
+pub(crate) async fn record_all(
+    ledger: &TenantLedger,
+    events: Vec<Result<Envelope, Invalid>>,
+) -> Vec<EventResult> {
+    let mut procession = Procession::new(ledger);
+    for event in events {
+        procession.push(event).await;
+    }
+    procession.results().await
+}
+
+/// Records the lines of a body while they come in.
+pub(crate) async fn record_lines(
+    ledger: &TenantLedger,
+    body: Body,
+    limit: usize,
+) -> Result<Response, Problem> {
     let mut chunks = body.into_data_stream();
     let mut lines = Lines::default();
-    let mut under_way = FuturesOrdered::new();
-    let mut results = Vec::new();
-    let mut group = Vec::with_capacity(GROUP);
+    let mut procession = Procession::new(ledger);
     let mut taken = 0;
     let mut broken = false;
     let mut ended = false;
@@ -76,43 +140,23 @@ pub(crate) async fn record(ledger: &TenantLedger, body: Body, limit: usize) -> R
         }
         while let Some(line) = lines.next() {
             taken += 1;
-            group.push(if taken > limit {
+            let event = if taken > limit {
                 let detail =
                     format!("at most {limit} events are taken at once: send the rest in another request");
                 Err(Reason::Value { pointer: String::new(), detail }.into())
             } else {
                 line.and_then(|line| Envelope::parse(&line))
-            });
-            if group.len() == GROUP {
-                let full = std::mem::replace(&mut group, Vec::with_capacity(GROUP));
-                under_way.push_back(submit(ledger, full).await);
-                if under_way.len() == GROUPS_UNDER_WAY
-                    && let Some(done) = under_way.next().await
-                {
-                    results.extend(done);
-                }
-            }
+            };
+            procession.push(event).await;
         }
     }
-    under_way.push_back(submit(ledger, group).await);
-    while let Some(done) = under_way.next().await {
-        results.extend(done);
-    }
+    let results = procession.results().await;
     if broken {
         let detail =
             format!("the body broke off after {taken} lines; what came whole is recorded: send all again");
         return Err(Problem::new(Kind::BrokenBody, detail));
     }
     answer(&results)
-}
-
-async fn submit(
-    ledger: &TenantLedger,
-    events: Vec<Result<Envelope, Invalid>>,
-) -> impl Future<Output = Vec<EventResult>> + use<> {
-    let (waiting, valid) = part(events);
-    let submitted = ledger.intake.submit(valid).await;
-    async move { join(waiting, &submitted.answers().await) }
 }
 
 fn answer(results: &[EventResult]) -> Result<Response, Problem> {

@@ -7,6 +7,7 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use http_body_util::LengthLimitError;
 use ledger_dialects::cloudevents::{EVENT_LIMIT, Envelope, Invalid};
 use ledger_intake::{Answer, Refusal};
 use serde::Serialize;
@@ -166,14 +167,13 @@ pub(crate) async fn post_events(
             let bytes = read(body, app.limits.batch_bytes).await?;
             batch(&ledger, &bytes, app.limits.events).await
         }
-        Mode::Lines => bulk::record(&ledger, body, app.limits.events).await,
+        Mode::Lines => bulk::record_lines(&ledger, body, app.limits.events).await,
     }
 }
 
 async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
     to_bytes(body, limit).await.map_err(|error| {
-        let too_large =
-            std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("limit"));
+        let too_large = std::error::Error::source(&error).is_some_and(|cause| cause.is::<LengthLimitError>());
         if too_large {
             Problem::new(Kind::TooLarge, format!("the body has more than {limit} bytes"))
         } else {
@@ -219,15 +219,8 @@ async fn batch(ledger: &TenantLedger, bytes: &[u8], limit: usize) -> Result<Resp
         let detail = format!("the batch has {} events, at most {limit} are taken at once", events.len());
         return Err(Problem::new(Kind::TooLarge, detail));
     }
-    let results = results(ledger, events).await;
+    let results = bulk::record_all(ledger, events).await;
     Ok((overall(&results)?, Json(results)).into_response())
-}
-
-/// Records the valid ones and answers each, in order.
-async fn results(ledger: &TenantLedger, events: Vec<Result<Envelope, Invalid>>) -> Vec<EventResult> {
-    let (waiting, valid) = bulk::part(events);
-    let answers = ledger.intake.record(valid).await;
-    bulk::join(waiting, &answers)
 }
 
 /// The status of an answer to several events. Where the ledger could take none of them, the whole

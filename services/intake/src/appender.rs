@@ -4,11 +4,12 @@
 //! the door, also when an append fails half-way.
 
 use std::collections::HashMap;
+use std::iter::repeat_n;
 use std::sync::Arc;
 
 use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::{IdentityKey, TenantName};
-use ledger_journal::{Journal, Outcome, SharedJournal, Subject, Submission};
+use ledger_journal::{AppendError, Journal, Outcome, SharedJournal, Subject, Submission};
 use ledger_proof::{Hash, leaf_hash};
 use ledger_views::{Known, Views};
 use metrics::{counter, histogram};
@@ -18,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::recent::Recent;
-use crate::{Answer, LOOK_UP_PATIENCE, LOOK_UP_PAUSE, Refusal};
+use crate::{Answer, LOOK_UP_PATIENCE, LOOK_UP_PAUSE, Refusal, Train};
 
 /// Events that are gathered into one group: what the journal appends with one disk sync.
 const GROUP: usize = 1_000;
@@ -28,6 +29,7 @@ const REMEMBERED: usize = 65_536;
 /// Events that came through the door together.
 pub(crate) struct Ticket {
     pub(crate) envelopes: Vec<Envelope>,
+    pub(crate) train: Train,
     pub(crate) answer: oneshot::Sender<Vec<Answer>>,
     /// Room is free again when the ticket is answered.
     pub(crate) _room: Option<OwnedSemaphorePermit>,
@@ -65,8 +67,11 @@ impl Appender {
             }
             let (journal, recent) = (Arc::clone(&self.journal), Arc::clone(&self.recent));
             let tenant = self.tenant.to_string();
+            // The group before is answered: what it broke off is known.
+            let out_of_turn = |ticket: &Ticket| repeat_n(ticket.train.is_broken(), ticket.envelopes.len());
+            let out_of_turn: Vec<bool> = tickets.iter().flat_map(out_of_turn).collect();
             in_flight = Some(tokio::spawn(async move {
-                let answers = append(journal.as_ref(), &recent, &members).await;
+                let answers = append(journal.as_ref(), &recent, &members, &out_of_turn).await;
                 count(&tenant, &answers);
                 reply(tickets, answers);
             }));
@@ -129,7 +134,12 @@ fn gather(first: Ticket, queue: &mut mpsc::UnboundedReceiver<Ticket>) -> Vec<Tic
     tickets
 }
 
-async fn append(journal: &dyn Journal, recent: &Mutex<Recent>, members: &[Member]) -> Vec<Answer> {
+async fn append(
+    journal: &dyn Journal,
+    recent: &Mutex<Recent>,
+    members: &[Member],
+    out_of_turn: &[bool],
+) -> Vec<Answer> {
     let began = Instant::now();
     let mut recent = recent.lock().await;
     let known: Vec<Option<Known>> = members
@@ -139,15 +149,17 @@ async fn append(journal: &dyn Journal, recent: &Mutex<Recent>, members: &[Member
     let fresh: Vec<Submission> = members
         .iter()
         .zip(&known)
-        .filter(|(_, known)| known.is_none())
-        .map(|(member, _)| member.submission.clone())
+        .zip(out_of_turn)
+        .filter(|((_, known), out_of_turn)| known.is_none() && !**out_of_turn)
+        .map(|((member, _), _)| member.submission.clone())
         .collect();
     let mut outcomes = if fresh.is_empty() { Vec::new() } else { journal.append(&fresh).await }.into_iter();
     let mut answers = Vec::with_capacity(members.len());
-    for (member, known) in members.iter().zip(known) {
+    for ((member, known), out_of_turn) in members.iter().zip(known).zip(out_of_turn) {
         answers.push(match known {
             Some(known) if known.leaf_hash == member.leaf => Answer::Duplicate(known.position),
             Some(known) => Answer::Conflict(known.position),
+            None if *out_of_turn => Answer::Refused(Refusal::OutOfTurn),
             None => match outcomes.next() {
                 Some(Ok(Outcome::Recorded(position))) => {
                     recent.remember(member.submission.key, position, *member.leaf.as_bytes());
@@ -186,8 +198,21 @@ fn count(tenant: &str, answers: &[Answer]) {
 fn reply(tickets: Vec<Ticket>, answers: Vec<Answer>) {
     let mut answers = answers.into_iter();
     for ticket in tickets {
-        let own = answers.by_ref().take(ticket.envelopes.len()).collect();
+        let own: Vec<Answer> = answers.by_ref().take(ticket.envelopes.len()).collect();
+        if own.iter().any(is_temporary) {
+            ticket.train.break_off();
+        }
         // Whoever asked may have gone away; the event is recorded all the same.
         let _ = ticket.answer.send(own);
     }
+}
+
+/// Whether the event will be sent again, and what follows it must wait for that.
+const fn is_temporary(answer: &Answer) -> bool {
+    matches!(
+        answer,
+        Answer::Refused(
+            Refusal::OutOfTurn | Refusal::Journal(AppendError::Unavailable(_) | AppendError::Full(_))
+        )
+    )
 }

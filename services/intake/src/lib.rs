@@ -8,6 +8,7 @@ mod appender;
 mod recent;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -55,6 +56,9 @@ pub enum Refusal {
     /// The journal did not take it. See [`AppendError`] for whether it may be tried again.
     #[error(transparent)]
     Journal(AppendError),
+    /// An earlier event of the same train was not taken.
+    #[error("an earlier event could not be recorded, and this one must not come before it")]
+    OutOfTurn,
     /// The service ends.
     #[error("the service is shutting down")]
     Closing,
@@ -87,12 +91,13 @@ impl Intake {
 
     /// Takes events in and waits for their answers, one for each, in order.
     pub async fn record(&self, envelopes: Vec<Envelope>) -> Vec<Answer> {
-        self.submit(envelopes).await.answers().await
+        self.submit(envelopes, &Train::default()).await.answers().await
     }
 
     /// Takes events in; they are appended in the order in which they were submitted. Waits only
-    /// while too much waits already.
-    pub async fn submit(&self, envelopes: Vec<Envelope>) -> Submitted {
+    /// while too much waits already. Once the journal could not take an event of a train, the train's
+    /// later events are refused too: sent again, all of them keep their order.
+    pub async fn submit(&self, envelopes: Vec<Envelope>, train: &Train) -> Submitted {
         let now = (self.clock)();
         let mut answers = Vec::with_capacity(envelopes.len());
         let mut admitted = Vec::with_capacity(envelopes.len());
@@ -114,8 +119,22 @@ impl Intake {
         let room = Arc::clone(&self.room).acquire_many_owned(permits).await.ok();
         let (answer, rest) = oneshot::channel();
         // If the appender is gone, the sender of the answer is dropped here, which says so.
-        let _ = self.tickets.send(Ticket { envelopes: admitted, answer, _room: room });
+        let _ = self.tickets.send(Ticket { envelopes: admitted, train: train.clone(), answer, _room: room });
         Submitted { answers, rest: Some(rest) }
+    }
+}
+
+/// Events that are submitted in several parts and belong in one order.
+#[derive(Debug, Clone, Default)]
+pub struct Train(Arc<AtomicBool>);
+
+impl Train {
+    fn is_broken(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn break_off(&self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 

@@ -135,7 +135,8 @@ pub trait Journal: Send + Sync + 'static {
     /// - An identity MUST NOT be recorded twice within the journal's duplicate window (at least the
     ///   last two minutes), also not within one call, also not when an answer was lost and the
     ///   submission is given again.
-    /// - One submission's error MUST NOT hinder the others.
+    /// - One submission's refusal MUST NOT hinder the others. But after one whose outcome is unknown
+    ///   ([`AppendError::Unavailable`]) none MUST be recorded: order would be lost when it is sent again.
     async fn append(&self, submissions: &[Submission]) -> Vec<Result<Outcome, AppendError>>;
 
     /// Where the journal ends now.

@@ -92,8 +92,9 @@ impl MemoryJournal {
 #[async_trait]
 impl Journal for MemoryJournal {
     async fn append(&self, submissions: &[Submission]) -> Vec<Result<Outcome, AppendError>> {
-        let now = microseconds((self.clock)());
         let mut log = self.log();
+        // Asked while the log is held: who asks earlier may come later, and time would go back.
+        let now = microseconds((self.clock)());
         let outcomes = submissions.iter().map(|submission| Ok(log.append(submission, now))).collect();
         self.head.send_replace(log.entries.len() as u64);
         outcomes

@@ -59,7 +59,7 @@ impl fmt::Display for Subject {
     }
 }
 
-pub(crate) fn token(name: &str) -> String {
+fn token(name: &str) -> String {
     name.replace('.', "%2E")
 }
 

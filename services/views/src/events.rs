@@ -12,20 +12,22 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::Views;
-use crate::copy::CopyRows;
 use crate::database::{Error, bigint, parsed, position};
 
-pub(crate) const STATEMENTS: &[&str] = &[LOOK_UP, WRITE_GAPS];
+pub(crate) const STATEMENTS: &[&str] = &[LOOK_UP, IS_GAP, WRITE, WRITE_GAPS];
 
 const LOOK_UP: &str = "SELECT identity, position, leaf_hash FROM events
     WHERE identity = ANY($1) AND repeats IS NULL";
 
+const IS_GAP: &str = "SELECT FROM gaps WHERE position = $1";
+
 const WRITE_GAPS: &str = "INSERT INTO gaps (position) SELECT * FROM unnest($1::bigint[])";
 
-const COPY: &str =
-    "COPY events (position, recorded_at, occurred_at, identity, kind, environment, service, target,
-    repeats, anomaly, leaf_hash, bytes) FROM STDIN (FORMAT binary)";
-const COPY_COLUMNS: i16 = 12;
+/// Not COPY: its two messages in a row wait 40 ms for each other wherever TCP delays small segments.
+const WRITE: &str = "INSERT INTO events (position, recorded_at, occurred_at, identity, kind, environment,
+        service, target, repeats, anomaly, leaf_hash, bytes)
+    SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[], $4::uuid[], $5::text[],
+        $6::text[], $7::text[], $8::text[], $9::bigint[], $10::text[], $11::bytea[], $12::bytea[])";
 
 /// The index that keeps an identity from having two effects.
 pub(crate) const IDENTITY_INDEX: &str = "events_identity";
@@ -104,7 +106,7 @@ impl Views {
     /// # Errors
     /// The database does not answer.
     pub async fn is_gap(&self, at: Position) -> Result<bool, Error> {
-        let found = sqlx::query("SELECT FROM gaps WHERE position = $1").bind(bigint(at));
+        let found = sqlx::query(IS_GAP).bind(bigint(at));
         Ok(found.fetch_optional(&self.pool).await?.is_some())
     }
 
@@ -181,41 +183,47 @@ pub(crate) async fn look_up(
         .collect()
 }
 
-/// Entries on their way into the table.
-pub(crate) struct EventRows {
-    events: CopyRows,
+/// Entries on their way into the table, column by column.
+#[derive(Default)]
+pub(crate) struct EventRows<'b> {
+    position: Vec<i64>,
+    recorded_at: Vec<DateTime<Utc>>,
+    occurred_at: Vec<DateTime<Utc>>,
+    identity: Vec<Uuid>,
+    kind: Vec<&'static str>,
+    environment: Vec<Option<&'b str>>,
+    service: Vec<Option<&'b str>>,
+    target: Vec<Option<&'b str>>,
+    repeats: Vec<Option<i64>>,
+    anomaly: Vec<Option<&'static str>>,
+    leaf_hash: Vec<&'b [u8]>,
+    bytes: Vec<&'b [u8]>,
     gaps: Vec<i64>,
 }
 
-impl EventRows {
-    pub(crate) fn new() -> Self {
-        Self { events: CopyRows::new(), gaps: Vec::new() }
-    }
-
+impl<'b> EventRows<'b> {
     pub(crate) fn push(
         &mut self,
-        entry: &Entry,
-        envelope: &Envelope,
-        leaf_hash: &Hash,
+        entry: &'b Entry,
+        envelope: &'b Envelope,
+        leaf_hash: &'b Hash,
         repeats: Option<Position>,
         anomaly: Option<Anomaly>,
     ) {
         let fact = &envelope.event().fact;
         let lane = fact.lane();
-        self.events
-            .row(COPY_COLUMNS)
-            .bigint(bigint(entry.position))
-            .timestamptz(entry.recorded_at)
-            .timestamptz(envelope.occurred_at())
-            .uuid(envelope.identity().key().0)
-            .text(fact.kind().name())
-            .maybe_text(fact.environment().map(EnvironmentName::as_str))
-            .maybe_text(lane.map(|lane| lane.service.as_str()))
-            .maybe_text(lane.map(|lane| lane.target.as_str()))
-            .maybe_bigint(repeats.map(bigint))
-            .maybe_text(anomaly.map(Anomaly::name))
-            .bytea(leaf_hash.as_bytes())
-            .bytea(&entry.bytes);
+        self.position.push(bigint(entry.position));
+        self.recorded_at.push(entry.recorded_at);
+        self.occurred_at.push(envelope.occurred_at());
+        self.identity.push(envelope.identity().key().0);
+        self.kind.push(fact.kind().name());
+        self.environment.push(fact.environment().map(EnvironmentName::as_str));
+        self.service.push(lane.map(|lane| lane.service.as_str()));
+        self.target.push(lane.map(|lane| lane.target.as_str()));
+        self.repeats.push(repeats.map(bigint));
+        self.anomaly.push(anomaly.map(Anomaly::name));
+        self.leaf_hash.push(leaf_hash.as_bytes());
+        self.bytes.push(&entry.bytes);
     }
 
     pub(crate) fn push_gap(&mut self, at: Position) {
@@ -223,10 +231,22 @@ impl EventRows {
     }
 
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if !self.events.is_empty() {
-            let mut copy = connection.copy_in_raw(COPY).await?;
-            copy.send(self.events.finish()).await?;
-            copy.finish().await?;
+        if !self.position.is_empty() {
+            sqlx::query(WRITE)
+                .bind(self.position)
+                .bind(self.recorded_at)
+                .bind(self.occurred_at)
+                .bind(self.identity)
+                .bind(self.kind)
+                .bind(self.environment)
+                .bind(self.service)
+                .bind(self.target)
+                .bind(self.repeats)
+                .bind(self.anomaly)
+                .bind(self.leaf_hash)
+                .bind(self.bytes)
+                .execute(&mut *connection)
+                .await?;
         }
         if !self.gaps.is_empty() {
             sqlx::query(WRITE_GAPS).bind(self.gaps).execute(connection).await?;

@@ -15,11 +15,10 @@ use ledger_domain::{
 use sqlx::PgConnection;
 
 use crate::Views;
-use crate::copy::CopyRows;
 use crate::database::{Error, bigint, parsed, position};
 use crate::environments::EnvironmentsFold;
 
-pub(crate) const STATEMENTS: &[&str] = &[PRESENT, AT_POSITION, AT_TIME, CHANGE, LOAD, WRITE];
+pub(crate) const STATEMENTS: &[&str] = &[PRESENT, AT_POSITION, AT_TIME, CHANGE, LOAD, WRITE_CHANGES, WRITE];
 
 macro_rules! written {
     ($table:literal) => {
@@ -101,10 +100,10 @@ const LOAD: &str = concat!(
     FROM tracks t JOIN environments e USING (environment_id)"
 );
 
-const COPY: &str =
-    "COPY lane_changes (track_id, environment_id, position, occurred_at, event_id, switched_to,
-    version, artifact, config, infrastructure, commit, late, change_number) FROM STDIN (FORMAT binary)";
-const COPY_COLUMNS: i16 = 13;
+const WRITE_CHANGES: &str = "INSERT INTO lane_changes (track_id, environment_id, position, occurred_at,
+        event_id, switched_to, version, artifact, config, infrastructure, commit, late, change_number)
+    SELECT * FROM unnest($1::integer[], $2::integer[], $3::bigint[], $4::timestamptz[], $5::text[], $6::text[],
+        $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::boolean[], $13::bigint[])";
 
 const WRITE: &str = "INSERT INTO tracks (track_id, environment_id, service, target, slot,
         position, occurred_at, event_id, switched_to, version, artifact, config, infrastructure, commit)
@@ -444,14 +443,20 @@ fn columns(effect: &Effect) -> [Option<&str>; 6] {
     }
 }
 
-/// Changes on their way into the table.
-pub(crate) struct LaneChangeRows(CopyRows);
+/// Changes on their way into the table, column by column.
+#[derive(Default)]
+pub(crate) struct LaneChangeRows {
+    track_id: Vec<i32>,
+    environment_id: Vec<i32>,
+    position: Vec<i64>,
+    occurred_at: Vec<DateTime<Utc>>,
+    event_id: Vec<String>,
+    effect: [Vec<Option<String>>; 6],
+    late: Vec<bool>,
+    number: Vec<Option<i64>>,
+}
 
 impl LaneChangeRows {
-    pub(crate) fn new() -> Self {
-        Self(CopyRows::new())
-    }
-
     fn push(
         &mut self,
         track_id: i32,
@@ -460,26 +465,32 @@ impl LaneChangeRows {
         late: bool,
         number: Option<i64>,
     ) {
-        let row = self
-            .0
-            .row(COPY_COLUMNS)
-            .integer(track_id)
-            .integer(environment_id)
-            .bigint(bigint(written.since.position))
-            .timestamptz(written.since.occurred_at)
-            .text(written.since.event_id.as_str());
-        for column in columns(&written.effect) {
-            row.maybe_text(column);
+        self.track_id.push(track_id);
+        self.environment_id.push(environment_id);
+        self.position.push(bigint(written.since.position));
+        self.occurred_at.push(written.since.occurred_at);
+        self.event_id.push(written.since.event_id.as_str().to_owned());
+        for (column, value) in self.effect.iter_mut().zip(columns(&written.effect)) {
+            column.push(value.map(str::to_owned));
         }
-        row.boolean(late).maybe_bigint(number);
+        self.late.push(late);
+        self.number.push(number);
     }
 
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if !self.0.is_empty() {
-            let mut copy = connection.copy_in_raw(COPY).await?;
-            copy.send(self.0.finish()).await?;
-            copy.finish().await?;
+        if self.track_id.is_empty() {
+            return Ok(());
         }
+        let mut query = sqlx::query(WRITE_CHANGES)
+            .bind(self.track_id)
+            .bind(self.environment_id)
+            .bind(self.position)
+            .bind(self.occurred_at)
+            .bind(self.event_id);
+        for column in self.effect {
+            query = query.bind(column);
+        }
+        query.bind(self.late).bind(self.number).execute(connection).await?;
         Ok(())
     }
 }

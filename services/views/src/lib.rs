@@ -4,7 +4,6 @@
 //! Invariants: SQL stands nowhere but in this crate; a batch's rows and the position are written in
 //! one transaction; an answer is read in one statement, so it is true for the position it carries.
 
-mod copy;
 mod database;
 mod environments;
 mod events;

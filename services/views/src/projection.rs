@@ -63,9 +63,8 @@ impl Views {
         let deadline = Instant::now() + patience;
         let mut local = self.local.subscribe();
         loop {
-            if *local.borrow_and_update() >= wanted {
-                return Ok(Waited::Reached);
-            }
+            // The projector only says when to look: after a crash the tables may be behind what it wrote.
+            local.mark_unchanged();
             let standing = self.standing().await?;
             if standing.position >= wanted {
                 return Ok(Waited::Reached);

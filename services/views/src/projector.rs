@@ -5,6 +5,7 @@
 //! written. Whatever goes wrong, the memory is thrown away and read again from the tables, so that
 //! the tables are the only truth.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ const BATCH_BYTES: usize = 8 << 20;
 /// Records that are decoded together, and how many such groups may wait.
 const GROUP_RECORDS: usize = 256;
 const GROUPS_WAITING: usize = 16;
+/// How often an idle projector looks whether the tables still stand where it left them.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long to wait after a failure: at first, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -184,6 +187,10 @@ impl Projector {
                 biased;
                 () = cancelled.cancelled() => return Err(Ended::Stopped(Stopped::Cancelled)),
                 group = groups.recv() => group,
+                () = tokio::time::sleep(LOOK_AGAIN) => {
+                    fold.still_stands(&mut connection).await?;
+                    continue;
+                }
             };
             let mut batch = Vec::with_capacity(GROUP_RECORDS);
             let mut bytes = 0;
@@ -350,6 +357,20 @@ impl Fold {
         Ok(Self { standing, tree, environments, lanes })
     }
 
+    /// Whether the tables are where this fold left them. A crash of Postgres may have lost the last
+    /// batches, and then nothing but this tells: no new entry need ever come.
+    async fn still_stands(&self, connection: &mut PgConnection) -> Result<(), Ended> {
+        let found = projection::read(connection).await?;
+        match found.position.cmp(&self.standing.position) {
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => Err(Ended::Fenced(found.position)),
+            Ordering::Less => Err(Ended::Failed(format!(
+                "the tables are back at {} and were at {}",
+                found.position, self.standing.position
+            ))),
+        }
+    }
+
     /// Folds a batch and writes it with the position, in one transaction.
     async fn commit(
         &mut self,
@@ -361,8 +382,8 @@ impl Fold {
         let from = self.standing.position;
         let known = if careful { identities(connection, batch).await? } else { HashMap::new() };
         let mut seen = HashMap::with_capacity(batch.len());
-        let mut events = EventRows::new();
-        let mut changes = LaneChangeRows::new();
+        let mut events = EventRows::default();
+        let mut changes = LaneChangeRows::default();
         for record in batch {
             if record.position() != self.standing.position.next() {
                 return Err(Ended::Failed(format!(

@@ -1,5 +1,6 @@
-//! Appending: many as one atomic batch, so that one disk sync pays for all; one by one where that
-//! is cheaper, or where a batch was refused for one member's sake.
+//! Appending: many as one atomic batch, so that one disk sync pays for all; one after the other where a
+//! batch was refused for one member's sake. Never several at once: where an answer is lost, what follows
+//! must not be recorded before what it follows.
 //!
 //! The protocol is ADR-50 of nats-architecture-and-design: members carry `Nats-Batch-Id` and
 //! `Nats-Batch-Sequence`, the last is a request with `Nats-Batch-Commit: 1` and is answered for all.
@@ -8,7 +9,6 @@ use std::collections::HashSet;
 
 use async_nats::{HeaderMap, HeaderValue, Request, RequestErrorKind};
 use bytes::Bytes;
-use futures::future::join_all;
 use ledger_domain::Position;
 use serde::Deserialize;
 use tracing::{debug, warn};
@@ -18,10 +18,7 @@ use crate::{AppendError, Journal, Outcome, Submission};
 
 /// The server takes at most this many members in a batch.
 const BATCH_LIMIT: usize = 1_000;
-/// Below this many, one by one is faster: a batch has a fixed cost on the server.
-const BATCH_MINIMUM: usize = 8;
 
-const DUPLICATE_IN_BATCH: u64 = 10_201;
 const STORE_FAILED: u64 = 10_077;
 const DUPLICATE_IN_PROCESS: u64 = 10_158;
 
@@ -62,9 +59,20 @@ type Answers = Vec<Result<Outcome, AppendError>>;
 pub(super) async fn append(journal: &JetStreamJournal, submissions: &[Submission]) -> Answers {
     let mut answers = Vec::with_capacity(submissions.len());
     for chunk in submissions.chunks(BATCH_LIMIT) {
-        answers.extend(append_chunk(journal, chunk).await);
+        match unknown(&answers) {
+            Some(error) => answers.extend(vec![Err(error); chunk.len()]),
+            None => answers.extend(append_chunk(journal, chunk).await),
+        }
     }
     answers
+}
+
+/// Why the outcome of one of these is unknown. What comes after it must not be recorded before it.
+fn unknown(answers: &Answers) -> Option<AppendError> {
+    answers.iter().find_map(|answer| match answer {
+        Err(error @ AppendError::Unavailable(_)) => Some(error.clone()),
+        _ => None,
+    })
 }
 
 async fn append_chunk(journal: &JetStreamJournal, chunk: &[Submission]) -> Answers {
@@ -79,25 +87,35 @@ async fn append_chunk(journal: &JetStreamJournal, chunk: &[Submission]) -> Answe
         picked.map(|(submission, _)| submission.clone()).collect()
     };
     let mut firsts = append_distinct(journal, &pick(true)).await.into_iter();
-    let mut repeats = one_by_one(journal, &pick(false)).await.into_iter();
+    let mut repeats = in_turn(journal, &pick(false)).await.into_iter();
     // Each iterator has exactly as many answers as submissions were picked for it.
     first.iter().filter_map(|first| if *first { firsts.next() } else { repeats.next() }).collect()
 }
 
 async fn append_distinct(journal: &JetStreamJournal, chunk: &[Submission]) -> Answers {
-    if chunk.len() >= BATCH_MINIMUM {
-        match atomically(journal, chunk).await {
-            Ok(first) => {
-                let positions = (first..).map(|position| Ok(Outcome::Recorded(Position::new(position))));
-                return positions.take(chunk.len()).collect();
-            }
-            Err(AppendError::Full(reason)) => return vec![Err(AppendError::Full(reason)); chunk.len()],
-            // Refused for one member's sake, or its outcome is unknown. Sent again one by one, the
-            // duplicate window tells of each whether it is there already.
-            Err(error) => debug!(%error, members = chunk.len(), "a batch is split"),
-        }
+    if chunk.len() < 2 {
+        return in_turn(journal, chunk).await;
     }
-    one_by_one(journal, chunk).await
+    let mut appended = atomically(journal, chunk).await;
+    if let Err(AppendError::Unavailable(reason)) = &appended
+        && journal.is_connected()
+    {
+        // Where the answer was lost, the batch is there, and is refused for its duplicates now.
+        debug!(reason, members = chunk.len(), "a batch is sent again");
+        appended = atomically(journal, chunk).await;
+    }
+    match appended {
+        Ok(first) => {
+            let positions = (first..).map(|position| Ok(Outcome::Recorded(Position::new(position))));
+            positions.take(chunk.len()).collect()
+        }
+        // Refused for one member's sake, without a word which.
+        Err(AppendError::Refused(reason)) => {
+            debug!(reason, members = chunk.len(), "a batch is split");
+            in_turn(journal, chunk).await
+        }
+        Err(error) => vec![Err(error); chunk.len()],
+    }
 }
 
 /// Appends all or none; answers the first position.
@@ -118,7 +136,7 @@ async fn atomically(journal: &JetStreamJournal, chunk: &[Submission]) -> Result<
         if index < last {
             let published =
                 journal.client.publish_with_headers(subject, headers, submission.bytes.clone()).await;
-            published.map_err(|error| AppendError::Unavailable(error.to_string()))?;
+            published.map_err(|error| unavailable(&error))?;
         } else {
             headers.insert("Nats-Batch-Commit", "1");
             let answer = request(journal, subject, headers, submission.bytes.clone()).await?;
@@ -136,27 +154,34 @@ async fn atomically(journal: &JetStreamJournal, chunk: &[Submission]) -> Result<
     Err(AppendError::Refused("an empty batch".into()))
 }
 
-async fn one_by_one(journal: &JetStreamJournal, chunk: &[Submission]) -> Answers {
-    // All are sent before the first answer is awaited, in order on one connection.
-    let answers = join_all(chunk.iter().map(|submission| publish(journal, submission))).await;
-    let mut outcomes = Vec::with_capacity(chunk.len());
-    for (submission, answer) in chunk.iter().zip(answers) {
-        outcomes.push(match answer {
-            Ok(Answer { seq, duplicate: false, .. }) => Ok(Outcome::Recorded(Position::new(seq))),
-            Ok(Answer { seq, .. }) => compare(journal, submission, Position::new(seq)).await,
-            Err(error) => Err(error),
-        });
+/// Appends one after the other. The duplicate window tells of each whether it is there already; where an
+/// answer does not come, those that follow are not sent.
+async fn in_turn(journal: &JetStreamJournal, chunk: &[Submission]) -> Answers {
+    let mut answers = Answers::with_capacity(chunk.len());
+    for submission in chunk {
+        let answer = match answers.last() {
+            Some(Err(error @ AppendError::Unavailable(_))) => Err(error.clone()),
+            _ => publish(journal, submission).await,
+        };
+        answers.push(answer);
     }
-    outcomes
+    answers
 }
 
-async fn publish(journal: &JetStreamJournal, submission: &Submission) -> Result<Answer, AppendError> {
+async fn publish(journal: &JetStreamJournal, submission: &Submission) -> Result<Outcome, AppendError> {
     if !journal.is_connected() {
         return Err(disconnected());
     }
     let mut headers = identified(submission);
     headers.insert("Nats-Expected-Stream", journal.name.as_str());
-    request(journal, submission.subject.as_str().to_owned(), headers, submission.bytes.clone()).await
+    let subject = submission.subject.as_str().to_owned();
+    let answer = request(journal, subject, headers, submission.bytes.clone()).await?;
+    let position = Position::new(answer.seq);
+    if answer.duplicate {
+        compare(journal, submission, position).await
+    } else {
+        Ok(Outcome::Recorded(position))
+    }
 }
 
 /// The server says that the identity is there already: is the content the same?
@@ -168,7 +193,7 @@ async fn compare(
     match journal.entry(position).await {
         Ok(Some(entry)) if entry.bytes == submission.bytes => Ok(Outcome::Duplicate(position)),
         Ok(_) => Ok(Outcome::Conflict(position)),
-        Err(error) => Err(AppendError::Unavailable(error.to_string())),
+        Err(error) => Err(unavailable(&error)),
     }
 }
 
@@ -180,6 +205,10 @@ fn identified(submission: &Submission) -> HeaderMap {
 
 fn disconnected() -> AppendError {
     AppendError::Unavailable("there is no connection to NATS".into())
+}
+
+fn unavailable(error: &dyn std::error::Error) -> AppendError {
+    AppendError::Unavailable(error.to_string())
 }
 
 async fn request(
@@ -195,19 +224,14 @@ async fn request(
         RequestErrorKind::NoResponders => {
             AppendError::Unavailable("no JetStream answers for the stream".into())
         }
-        _ => AppendError::Unavailable(error.to_string()),
+        _ => unavailable(&error),
     })?;
     let answer: Answer = serde_json::from_slice(&reply.payload).map_err(|error| {
         warn!(%error, "an acknowledgement cannot be read");
         AppendError::Unavailable(format!("an acknowledgement cannot be read: {error}"))
     })?;
     match answer.error {
-        Some(refusal) => {
-            if refusal.err_code == DUPLICATE_IN_BATCH {
-                debug!("an identity of the batch is there already");
-            }
-            Err(refusal.into())
-        }
+        Some(refusal) => Err(refusal.into()),
         None => Ok(answer),
     }
 }

@@ -21,7 +21,8 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 
 use crate::{
-    AppendError, Entry, Head, Journal, Outcome, ReadError, Record, Scope, Submission, Until, microseconds,
+    AppendError, Entry, Head, Journal, Outcome, ReadError, Record, Scope, Subject, Submission, Until,
+    microseconds,
 };
 
 pub use server::{ServerVersion, VersionError};
@@ -187,10 +188,10 @@ impl JetStreamJournal {
         self.context.get_stream_no_info(&self.name).await.map_err(unreadable)
     }
 
-    /// The first entry at or after a position, as the stream's leader knows it.
-    async fn first_from(&self, position: Position) -> Result<Option<Entry>, ReadError> {
+    /// The first entry at or after a position that a filter matches, as the stream's leader knows it.
+    async fn first_from(&self, position: Position, filter: &Subject) -> Result<Option<Entry>, ReadError> {
         let stream = self.stream().await?;
-        let request = stream.raw_message_builder().sequence(position.get()).next_by_subject(">");
+        let request = stream.raw_message_builder().sequence(position.get()).next_by_subject(filter.as_str());
         found(request.send().await)
     }
 }

@@ -1,8 +1,9 @@
 //! Reading in order: an ephemeral consumer for the bulk, the stream's leader for what looks missing.
 //!
 //! The server keeps no state that matters: a reader that loses its consumer makes another one where
-//! it was. A jump in the sequence is a gap only if the leader says so; otherwise the consumer lost
-//! something on its way, and is made again.
+//! it was. What a consumer sends is counted, because a connection that breaks loses what is on its
+//! way: where the count jumps, the consumer is made again. Where only the position jumps, it is a gap
+//! if the leader says so.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,6 +20,9 @@ use crate::{Entry, Journal, ReadError, Record, Scope, Subject, Until, microsecon
 const PULL: usize = 500;
 /// How long silence may last before the leader is asked whether there is really nothing.
 const SILENCE: Duration = Duration::from_secs(2);
+/// A gap at the end is believed when it was found this often and once more: while another server becomes
+/// the leader, one may tell of a head that the other does not have yet, and a gap is for ever.
+const ABSENCES: u32 = 2;
 
 struct Reader {
     journal: JetStreamJournal,
@@ -29,11 +33,15 @@ struct Reader {
     last: Option<Position>,
     consumer: Option<Consumer>,
     ready: VecDeque<Record>,
+    /// How often in a row the leader had nothing where its head says that there was something.
+    absences: u32,
     ended: bool,
 }
 
 struct Consumer {
     messages: pull::Stream,
+    /// The messages that it has brought.
+    brought: u64,
     /// Matching messages that were there when the consumer was made and have not come yet.
     pending: u64,
 }
@@ -49,7 +57,16 @@ pub(super) fn read(
         Until::Forever => None,
     };
     let next = after.next();
-    let reader = Reader { journal, scope, next, last, consumer: None, ready: VecDeque::new(), ended: false };
+    let reader = Reader {
+        journal,
+        scope,
+        next,
+        last,
+        consumer: None,
+        ready: VecDeque::new(),
+        absences: 0,
+        ended: false,
+    };
     stream::unfold(reader, |mut reader| async move {
         if reader.ended {
             return None;
@@ -107,7 +124,7 @@ impl Reader {
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.next.get() },
             ack_policy: AckPolicy::None,
-            filter_subject: Subject::filter(&self.journal.tenant, &self.scope).as_str().to_owned(),
+            filter_subject: self.filter().as_str().to_owned(),
             memory_storage: true,
             num_replicas: 1,
             inactive_threshold: Duration::from_secs(60),
@@ -123,13 +140,18 @@ impl Reader {
             .messages()
             .await
             .map_err(unreadable)?;
-        self.consumer = Some(Consumer { messages, pending });
+        self.consumer = Some(Consumer { messages, brought: 0, pending });
         Ok(true)
     }
 
     async fn take(&mut self, message: &Message) -> Result<(), ReadError> {
         let info = message.info().map_err(|error| ReadError(error.to_string()))?;
         if let Some(consumer) = &mut self.consumer {
+            consumer.brought += 1;
+            if consumer.brought != info.consumer_sequence {
+                self.consumer = None;
+                return Ok(());
+            }
             consumer.pending = info.pending;
         }
         let position = Position::new(info.stream_sequence);
@@ -146,6 +168,7 @@ impl Reader {
         if self.scope == Scope::All && position > self.next && !self.gap_before(position).await? {
             return Ok(());
         }
+        self.absences = 0;
         let recorded_at = microseconds(info.published);
         self.ready.push_back(Record::Entry(Entry { position, recorded_at, bytes: message.payload.clone() }));
         Ok(())
@@ -154,8 +177,7 @@ impl Reader {
     /// Whether the positions from `next` up to `found` are really gone. If not, the consumer is made
     /// again.
     async fn gap_before(&mut self, found: Position) -> Result<bool, ReadError> {
-        let first = self.journal.first_from(self.next).await?;
-        if first.is_some_and(|entry| entry.position < found) {
+        if self.has_until(Position::new(found.get() - 1)).await? {
             self.consumer = None;
             return Ok(false);
         }
@@ -166,17 +188,22 @@ impl Reader {
     /// Nothing came for a while. An entry that the leader has and the consumer did not bring means a
     /// new consumer; positions that were given away and are empty are gaps.
     async fn listen(&mut self) -> Result<(), ReadError> {
-        if self.scope != Scope::All {
-            return Ok(());
-        }
         let head = self.journal.head().await?.position;
-        if head < self.next {
+        let end = self.last.map_or(head, |last| last.min(head));
+        if end < self.next {
             return Ok(());
         }
-        if self.journal.first_from(self.next).await?.is_some() {
+        if self.has_until(end).await? {
             self.consumer = None;
-        } else {
-            self.gaps_up_to(head);
+            self.absences = 0;
+        } else if self.absences < ABSENCES {
+            self.absences += 1;
+        } else if self.scope == Scope::All {
+            self.gaps_up_to(end);
+            self.absences = 0;
+        } else if let (Some(_), Some(consumer)) = (self.last, &mut self.consumer) {
+            // What it counted as pending is gone. Who reads a part is not told of gaps.
+            consumer.pending = 0;
         }
         Ok(())
     }
@@ -184,12 +211,13 @@ impl Reader {
     /// A bounded reader has all that was pending: what it did not see up to its end is gone.
     async fn end(&mut self) -> Result<Option<Record>, ReadError> {
         self.ended = true;
-        if let (Scope::All, Some(last)) = (&self.scope, self.last) {
-            let first = self.journal.first_from(self.next).await?;
-            if first.is_some_and(|entry| entry.position <= last) {
+        if let Some(last) = self.last {
+            if self.has_until(last).await? {
                 return Err(ReadError("the consumer ended before its time".into()));
             }
-            self.gaps_up_to(last);
+            if self.scope == Scope::All {
+                self.gaps_up_to(last);
+            }
             self.ended = self.ready.is_empty();
         }
         let record = self.ready.pop_front();
@@ -197,6 +225,16 @@ impl Reader {
             self.next = record.position().next();
         }
         Ok(record)
+    }
+
+    /// Whether the leader has something for this reader from its place up to a position.
+    async fn has_until(&self, last: Position) -> Result<bool, ReadError> {
+        let first = self.journal.first_from(self.next, &self.filter()).await?;
+        Ok(first.is_some_and(|entry| entry.position <= last))
+    }
+
+    fn filter(&self) -> Subject {
+        Subject::filter(&self.journal.tenant, &self.scope)
     }
 
     fn gaps_up_to(&mut self, last: Position) {

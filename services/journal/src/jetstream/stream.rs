@@ -8,7 +8,6 @@ use async_nats::jetstream::{Context, ErrorCode};
 use ledger_domain::TenantName;
 
 use super::OpenError;
-use crate::subject::token;
 use crate::{Scope, Subject};
 
 /// How a tenant's stream is made.
@@ -23,9 +22,15 @@ pub struct StreamSettings {
 /// A stored message is an event of at most 65,535 bytes and its headers.
 const MESSAGE_LIMIT: i32 = 128 * 1024;
 
+/// A dot, which no stream's name may have, is written `=`, which no tenant's has. Not as in subjects:
+/// servers before 2.14.4 cannot deliver from a stream with `%` in its name.
+fn name_of(tenant: &TenantName) -> String {
+    format!("LEDGER_{}", tenant.as_str().replace('.', "="))
+}
+
 fn wanted(tenant: &TenantName, settings: &StreamSettings) -> Config {
     Config {
-        name: format!("LEDGER_{}", token(tenant.as_str())),
+        name: name_of(tenant),
         description: Some("A release ledger. Nothing in it is ever changed or deleted.".into()),
         subjects: vec![Subject::filter(tenant, &Scope::All).as_str().to_owned()],
         retention: RetentionPolicy::Limits,

@@ -1,0 +1,170 @@
+//! The service: wired from settings, serving, and ending in order.
+//!
+//! Ending: no new requests; those under way are answered; the intakes append what was accepted; the
+//! projectors end after their batch; connections are closed.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::ListenerExt;
+use ledger_domain::TenantName;
+use ledger_http::{Ledger, Limits};
+use ledger_intake::Intake;
+use ledger_journal::SharedJournal;
+use ledger_journal::jetstream::{Connection, OpenError};
+use ledger_views::{Projector, Stopped, Views};
+use metrics_exporter_prometheus::{BuildError as MetricsError, Matcher, PrometheusBuilder};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::config::{Config, Role};
+
+/// How long requests that are under way may take when the service ends.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Seconds of the histograms' buckets.
+const BUCKETS: &[f64] = &[0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
+
+/// Why the service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The journal cannot be opened.
+    #[error("the journal cannot be opened")]
+    Journal(#[from] OpenError),
+    /// The views cannot be opened.
+    #[error("the views of {tenant} cannot be opened")]
+    Views {
+        /// Whose.
+        tenant: TenantName,
+        /// Why.
+        #[source]
+        source: ledger_views::Error,
+    },
+    /// The address cannot be listened on.
+    #[error("{address} cannot be listened on")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Metrics cannot be gathered.
+    #[error("metrics cannot be gathered")]
+    Metrics(#[from] MetricsError),
+    /// The listener failed.
+    #[error("the listener failed")]
+    Serve(#[source] std::io::Error),
+}
+
+/// The service, ready to serve.
+pub struct App {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+    intakes: Vec<JoinHandle<()>>,
+    projectors: Vec<JoinHandle<Stopped>>,
+    following: CancellationToken,
+    views: Vec<Views>,
+}
+
+impl App {
+    /// Connects, opens every tenant's ledger, and listens.
+    ///
+    /// # Errors
+    /// Says which part cannot be had.
+    pub async fn build(config: &Config) -> Result<Self, Error> {
+        let metrics = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), BUCKETS)?
+            .install_recorder()?;
+        let connection = Connection::open(config.journal.settings()).await?;
+        let following = CancellationToken::new();
+        let mut ledgers = BTreeMap::new();
+        let (mut intakes, mut projectors, mut all_views) = (Vec::new(), Vec::new(), Vec::new());
+        for tenant in &config.tenants {
+            let journal: SharedJournal = Arc::new(connection.journal(tenant.clone()).await?);
+            let views = Views::open(&config.views.settings(), tenant.clone()).await;
+            let views = views.map_err(|source| Error::Views { tenant: tenant.clone(), source })?;
+            let (intake, task) =
+                Intake::open(tenant.clone(), Arc::clone(&journal), views.clone(), clock::now);
+            intakes.push(task);
+            let projector = config.roles.contains(&Role::Projector).then(|| {
+                let (projector, status) = Projector::new(views.clone(), Arc::clone(&journal));
+                projectors.push(tokio::spawn(projector.run(following.clone())));
+                status
+            });
+            all_views.push(views.clone());
+            ledgers.insert(tenant.clone(), Ledger { intake, views, journal, projector });
+        }
+        let limits = Limits { batch_bytes: config.http.max_batch_bytes, events: config.http.max_events };
+        let app = Arc::new(ledger_http::App { ledgers, metrics, limits });
+        let router = if config.roles.contains(&Role::Http) {
+            ledger_http::router(app)
+        } else {
+            ledger_http::health_router(app)
+        };
+        let address = config.http.listen;
+        let listen = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        Ok(Self { listener, address, router, intakes, projectors, following, views: all_views })
+    }
+
+    /// Where the service listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until the token is cancelled, then ends in order.
+    ///
+    /// # Errors
+    /// The listener failed.
+    pub async fn serve(self, ending: CancellationToken) -> Result<(), Error> {
+        info!(address = %self.address, "serving");
+        let listener = self.listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                warn!(%error, "a connection keeps waiting for full packets");
+            }
+        });
+        let asked = ending.clone();
+        let server = axum::serve(listener, self.router)
+            .with_graceful_shutdown(async move { asked.cancelled().await })
+            .into_future();
+        let drained = async {
+            ending.cancelled().await;
+            info!("ending: requests under way are answered");
+            tokio::time::sleep(DRAIN).await;
+        };
+        let served = tokio::select! {
+            served = server => served.map_err(Error::Serve),
+            () = drained => {
+                warn!("some requests are not answered in time");
+                Ok(())
+            }
+        };
+        // The handlers are gone, and with them the doors: the intakes end when all is appended.
+        for intake in self.intakes {
+            if tokio::time::timeout(DRAIN, intake).await.is_err() {
+                warn!("an intake does not end in time");
+            }
+        }
+        self.following.cancel();
+        for projector in self.projectors {
+            if let Ok(Err(error)) = tokio::time::timeout(DRAIN, projector).await {
+                warn!(%error, "a projector did not end well");
+            }
+        }
+        for views in self.views {
+            views.close().await;
+        }
+        info!("ended");
+        served
+    }
+}

@@ -1,0 +1,54 @@
+//! The program's command line.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{client, serve, up};
+
+/// Remembers what was released where
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(up::Up),
+    Serve(Box<serve::Serve>),
+    Emit(Box<client::Emit>),
+    /// Record what was released before there was a ledger
+    #[command(subcommand)]
+    Import(client::Import),
+    State(client::State),
+    Diff(client::Diff),
+    History(client::History),
+    Position(client::ShowPosition),
+    Demo(client::Demo),
+}
+
+/// Runs the program: one line on stderr, and a status that is not 0, when it fails.
+pub async fn run() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Up(up) => up.run().await,
+        Command::Serve(serve) => serve.run().await,
+        Command::Emit(emit) => emit.run().await,
+        Command::Import(import) => import.run().await,
+        Command::State(state) => state.run().await,
+        Command::Diff(diff) => diff.run().await,
+        Command::History(history) => history.run().await,
+        Command::Position(position) => position.run().await,
+        Command::Demo(demo) => demo.run().await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to be done where stderr is closed.
+            let _ = writeln!(std::io::stderr().lock(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

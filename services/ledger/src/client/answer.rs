@@ -1,0 +1,85 @@
+//! The service's bodies, as far as the commands read them.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+
+use super::problem::Problem;
+
+/// What became of one event.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct EventResult {
+    pub(super) status: EventStatus,
+    pub(super) position: Option<u64>,
+    pub(super) problem: Option<Problem>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum EventStatus {
+    Recorded,
+    Duplicate,
+    Conflict,
+    Invalid,
+    Refused,
+}
+
+impl EventStatus {
+    pub(super) const fn is_recorded(self) -> bool {
+        matches!(self, Self::Recorded | Self::Duplicate)
+    }
+}
+
+impl fmt::Display for EventResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let position = self.position.unwrap_or_default();
+        match (self.status, &self.problem) {
+            (EventStatus::Recorded, _) => write!(f, "recorded at position {position}"),
+            (EventStatus::Duplicate, _) => write!(f, "duplicate of position {position}"),
+            (_, Some(problem)) => problem.fmt(f),
+            (EventStatus::Conflict, None) => write!(f, "in conflict with position {position}"),
+            (EventStatus::Invalid, None) => f.write_str("not an event"),
+            (EventStatus::Refused, None) => f.write_str("refused, for now"),
+        }
+    }
+}
+
+/// The results of several events, one a line.
+pub(super) fn results(lines: &[u8]) -> Result<Vec<EventResult>, serde_json::Error> {
+    serde_json::Deserializer::from_slice(lines).into_iter().collect()
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ReleaseBody {
+    pub(super) version: String,
+    pub(super) artifact: Option<String>,
+    pub(super) config: Option<String>,
+    pub(super) infrastructure: Option<String>,
+    pub(super) commit: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct SinceBody {
+    pub(super) position: u64,
+    pub(super) occurred_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct LaneBody {
+    pub(super) service: String,
+    pub(super) target: String,
+    pub(super) slot: Option<String>,
+    pub(super) release: ReleaseBody,
+    pub(super) since: SinceBody,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct PositionBody {
+    pub(super) position: u64,
+    pub(super) head: u64,
+    pub(super) root: String,
+}
+
+/// The target that lanes have if nobody says otherwise.
+pub(super) const DEFAULT_TARGET: &str = "default";

@@ -1,0 +1,265 @@
+//! Where the service is, and requests to it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ledger_domain::TenantName;
+use reqwest::{Method, StatusCode, Url, header};
+
+use super::answer::{self, EventResult};
+use super::chunk::Chunk;
+use super::problem::Problem;
+
+/// How long a connection may take to be made, and how long the service may be silent. It answers
+/// questions that wait within 30 seconds, and events within less.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
+
+/// Which service, and whose ledger there.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Connection {
+    /// Where the service is
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "RELEASE_LEDGER_URL",
+        default_value = "http://127.0.0.1:8080",
+        value_parser = base
+    )]
+    url: Url,
+    /// Whose ledger
+    #[arg(long, value_name = "NAME", env = "RELEASE_LEDGER_TENANT", default_value = "default")]
+    tenant: TenantName,
+}
+
+fn base(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        _ => Err("must begin with http:// or https://".into()),
+    }
+}
+
+impl Connection {
+    /// The client of that service. Connects only when something is asked.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn client(self) -> Result<Client, Error> {
+        Client::new(self.url, &self.tenant)
+    }
+}
+
+/// A service, and a tenant's ledger there.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    /// The tenant's part of the API.
+    api: Url,
+}
+
+/// Why the service gave no answer that is one.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody listens there. May pass by itself.
+    #[error(
+        "no release ledger can be reached at {url} ({cause}); start one with `release-ledger up`, or say where it is with --url or RELEASE_LEDGER_URL"
+    )]
+    Unreachable {
+        /// Where.
+        url: Url,
+        /// Why not.
+        cause: String,
+    },
+    /// It did not answer to the end: what was asked for may be done, or not. May pass by itself.
+    #[error("{url} did not answer to the end ({cause})")]
+    BrokenOff {
+        /// Where.
+        url: Url,
+        /// Why not.
+        cause: String,
+    },
+    /// It answered something else than was asked for. May pass by itself where it is the service's
+    /// or a proxy's failure.
+    #[error("{url} answered {status}, and not as a release ledger does; is --url right?")]
+    NotALedger {
+        /// Where.
+        url: Url,
+        /// What.
+        status: StatusCode,
+    },
+    /// It says what is wrong. May pass by itself if it is the service's failure.
+    #[error("{problem}")]
+    Problem {
+        /// The answer's status.
+        status: StatusCode,
+        /// What is wrong.
+        problem: Box<Problem>,
+    },
+    /// It answered well, but not what belongs to the request. May pass by itself.
+    #[error("{url} answered something that is not understood ({detail})")]
+    Garbled {
+        /// Where.
+        url: Url,
+        /// What is wrong with the answer.
+        detail: String,
+    },
+    /// The client itself cannot be set up.
+    #[error("the HTTP client cannot be set up")]
+    Setup(#[source] reqwest::Error),
+}
+
+impl Error {
+    /// Whether the same request may succeed later.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::BrokenOff { .. } | Self::Garbled { .. } => true,
+            Self::NotALedger { status, .. } | Self::Problem { status, .. } => {
+                status.is_server_error()
+                    || matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+            }
+            Self::Setup(_) => false,
+        }
+    }
+}
+
+impl Client {
+    /// A client of the service at `url`.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn new(url: Url, tenant: &TenantName) -> Result<Self, Error> {
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("release-ledger/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(PATIENCE.0)
+            .read_timeout(PATIENCE.1);
+        // A proxy of the surroundings does not know this machine.
+        let builder = if is_local(&url) { builder.no_proxy() } else { builder };
+        let mut api = url;
+        if let Ok(mut path) = api.path_segments_mut() {
+            path.pop_if_empty().push("v1");
+            if *tenant != TenantName::default() {
+                path.push("tenants").push(tenant.as_str());
+            }
+        }
+        Ok(Self { http: builder.build().map_err(Error::Setup)?, api })
+    }
+
+    /// The URL of something in the API.
+    pub(super) fn url(&self, path: &[&str]) -> Url {
+        let mut url = self.api.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.extend(path);
+        }
+        url
+    }
+
+    /// Asks a question; answers the body.
+    pub(super) async fn get(&self, url: Url) -> Result<Bytes, Error> {
+        self.send(self.http.request(Method::GET, url.clone()), url).await
+    }
+
+    /// Sends structured events, one a line; answers what became of each, in order.
+    pub(super) async fn record(&self, events: &Chunk) -> Result<Vec<EventResult>, Error> {
+        Ok(self.record_and_keep(events).await?.0)
+    }
+
+    /// The same, with the answer as it came.
+    pub(super) async fn record_and_keep(&self, events: &Chunk) -> Result<(Vec<EventResult>, Bytes), Error> {
+        let url = self.url(&["events"]);
+        let request = self.http.request(Method::POST, url.clone());
+        let request = request.header(header::CONTENT_TYPE, "application/x-ndjson").body(events.lines());
+        let body = self.send(request, url).await?;
+        let garbled = |detail| Error::Garbled { url: base_of(&self.api), detail };
+        let results = answer::results(&body).map_err(|error| garbled(error.to_string()))?;
+        if results.len() != events.numbers().len() {
+            let detail = format!("{} results for {} events", results.len(), events.numbers().len());
+            return Err(garbled(detail));
+        }
+        Ok((results, body))
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder, url: Url) -> Result<Bytes, Error> {
+        let response = request.send().await.map_err(|error| {
+            let (at, cause) = (base_of(&url), root_cause(&error));
+            if error.is_connect() {
+                Error::Unreachable { url: at, cause }
+            } else {
+                Error::BrokenOff { url: at, cause }
+            }
+        })?;
+        let status = response.status();
+        let body = response.bytes().await;
+        let body =
+            body.map_err(|error| Error::BrokenOff { url: base_of(&url), cause: root_cause(&error) })?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        Err(match serde_json::from_slice(&body) {
+            Ok(problem) => Error::Problem { status, problem: Box::new(problem) },
+            Err(_) => Error::NotALedger { url: base_of(&url), status },
+        })
+    }
+}
+
+/// The URL as a person gave it, more or less: what is behind the host says nothing about reaching it.
+fn base_of(url: &Url) -> Url {
+    url.join("/").unwrap_or_else(|_| url.clone())
+}
+
+fn is_local(url: &Url) -> bool {
+    match url.host_str() {
+        Some("localhost" | "[::1]") => true,
+        Some(host) => host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
+        None => false,
+    }
+}
+
+/// The innermost cause, which says what happened; the ones around it say that it was a request.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(url: &str, tenant: &str) -> Client {
+        let tenant = TenantName::parse(tenant).expect("a name");
+        Client::new(base(url).expect("a URL"), &tenant).expect("a client")
+    }
+
+    #[test]
+    fn the_tenant_and_a_path_of_a_proxy_are_part_of_every_url() {
+        let url = |url: &str, tenant| client(url, tenant).url(&["environments", "a b", "state"]).to_string();
+        assert_eq!(
+            url("http://127.0.0.1:8080", "default"),
+            "http://127.0.0.1:8080/v1/environments/a%20b/state"
+        );
+        assert_eq!(
+            url("https://example.com/ledger/", "shop"),
+            "https://example.com/ledger/v1/tenants/shop/environments/a%20b/state"
+        );
+    }
+
+    #[test]
+    fn a_url_is_one_of_http() {
+        assert!(base("ftp://example.com").is_err());
+        assert!(base("example.com:8080").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_service_that_is_not_there_is_named_with_what_to_do() {
+        // Port 1 is reserved and nobody listens there.
+        let client = client("http://127.0.0.1:1", "default");
+        let error = client.get(client.url(&["position"])).await.expect_err("nobody listens");
+        assert!(error.is_temporary());
+        let text = error.to_string();
+        assert!(text.contains("http://127.0.0.1:1/") && text.contains("release-ledger up"), "{text}");
+        assert_eq!(text.lines().count(), 1);
+    }
+}

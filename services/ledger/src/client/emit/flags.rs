@@ -1,0 +1,272 @@
+//! An event's members as flags.
+
+use std::fs;
+
+use anyhow::{Context as _, bail};
+use chrono::SecondsFormat;
+use ledger_domain::{EnvironmentName, Family, Kind, ServiceName, SlotName, TargetName};
+use serde_json::{Map, Value, json};
+
+use crate::{clock, identity};
+
+/// The members of an event that most kinds have; `--data` brings what is missing.
+#[derive(Debug, Default, PartialEq, Eq, clap::Args)]
+pub(super) struct Flags {
+    /// Where
+    #[arg(long, value_name = "NAME")]
+    environment: Option<EnvironmentName>,
+    /// Of what
+    #[arg(long, value_name = "NAME")]
+    service: Option<ServiceName>,
+    /// The place inside the environment
+    #[arg(long, value_name = "NAME")]
+    target: Option<TargetName>,
+    /// The slot of the lane
+    #[arg(long, value_name = "NAME")]
+    slot: Option<SlotName>,
+    /// The release's version
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
+    /// The release's artifact: a package URL, or an OCI reference by digest
+    #[arg(long, value_name = "ARTIFACT")]
+    artifact: Option<String>,
+    /// The digest of the release's configuration
+    #[arg(long, value_name = "DIGEST")]
+    config: Option<String>,
+    /// The revision of the infrastructure's code
+    #[arg(long, value_name = "REVISION")]
+    infrastructure: Option<String>,
+    /// The commit that the version was built from
+    #[arg(long, value_name = "COMMIT")]
+    commit: Option<String>,
+    /// The run that did it
+    #[arg(long, value_name = "RUN")]
+    deployment: Option<String>,
+    /// The rollback that it is a part of
+    #[arg(long, value_name = "ID")]
+    rollback: Option<String>,
+    /// It cannot be undone by deploying the former release
+    #[arg(long)]
+    irreversible: bool,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Who or what did it: `person:ada`, `workload:ci`
+    #[arg(long, value_name = "TYPE:NAME", value_parser = actor)]
+    actor: Option<Value>,
+    /// Where to read more: `pipeline=https://…`; may be given several times
+    #[arg(long = "link", value_name = "REL=HREF", value_parser = link)]
+    links: Vec<Value>,
+    /// Other members of the event's data, as JSON, or the name of a file with them: @FILE
+    #[arg(long, value_name = "JSON")]
+    data: Option<String>,
+    /// When it happened: an RFC 3339 time [default: now]
+    #[arg(long, value_name = "TIME")]
+    time: Option<String>,
+    /// Who tells it: a URI-reference [default: release-ledger-cli]
+    #[arg(long, value_name = "URI")]
+    source: Option<String>,
+    /// The event's id, unique in its source; given again, the event is recorded once [default: a new one]
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+}
+
+fn actor(text: &str) -> Result<Value, &'static str> {
+    let (kind, name) = text.split_once(':').ok_or("must be TYPE:NAME, such as person:ada")?;
+    Ok(json!({"type": kind, "name": name}))
+}
+
+fn link(text: &str) -> Result<Value, &'static str> {
+    let (rel, href) =
+        text.split_once('=').ok_or("must be REL=HREF, such as pipeline=https://ci.example/1")?;
+    Ok(json!({"rel": rel, "href": href}))
+}
+
+impl Flags {
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The CloudEvent, not judged yet.
+    pub(super) fn event(&self, kind: &str) -> anyhow::Result<Vec<u8>> {
+        let kind = Kind::parse_name(kind).or_else(|_| Kind::parse_type(kind))?;
+        let time = self.time.clone();
+        let now = || clock::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+        let event = json!({
+            "specversion": "1.0",
+            "id": self.id.clone().unwrap_or_else(identity::new_id),
+            "source": self.source.as_deref().unwrap_or(identity::SOURCE),
+            "type": kind.event_type(),
+            "time": time.unwrap_or_else(now),
+            "datacontenttype": "application/json",
+            "data": self.all_data(kind)?,
+        });
+        Ok(serde_json::to_vec(&event)?)
+    }
+
+    fn all_data(&self, kind: Kind) -> anyhow::Result<Map<String, Value>> {
+        let mut data = match &self.data {
+            Some(text) => given(text)?,
+            None => Map::new(),
+        };
+        for (name, value) in self.members(kind.family()) {
+            if data.insert(name.to_owned(), value).is_some() {
+                bail!("{name} is given twice: by a flag and in --data");
+            }
+        }
+        Ok(data)
+    }
+
+    fn members(&self, family: Family) -> impl Iterator<Item = (&'static str, Value)> {
+        let text = |value: &Option<String>| value.clone().map(Value::String);
+        let release = [
+            ("version", text(&self.version)),
+            ("artifact", text(&self.artifact)),
+            ("config", text(&self.config)),
+            ("infrastructure", text(&self.infrastructure)),
+            ("commit", text(&self.commit)),
+        ];
+        let release = release.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let mut members: Vec<(&'static str, Value)> = match family {
+            // An artifact is what it is about, and not a part of a release.
+            Family::Artifact => release.collect(),
+            _ => {
+                let release: Map<String, Value> =
+                    release.map(|(name, value)| (name.to_owned(), value)).collect();
+                if release.is_empty() { Vec::new() } else { vec![("release", Value::Object(release))] }
+            }
+        };
+        let name = |value: Option<&str>| value.map(Value::from);
+        let others = [
+            ("environment", name(self.environment.as_ref().map(EnvironmentName::as_str))),
+            ("service", name(self.service.as_ref().map(ServiceName::as_str))),
+            ("target", name(self.target.as_ref().map(TargetName::as_str))),
+            ("slot", name(self.slot.as_ref().map(SlotName::as_str))),
+            ("deployment", text(&self.deployment)),
+            ("rollback_id", text(&self.rollback)),
+            ("reversible", self.irreversible.then_some(Value::Bool(false))),
+            ("reason", text(&self.reason)),
+            ("actor", self.actor.clone()),
+            ("links", (!self.links.is_empty()).then(|| Value::Array(self.links.clone()))),
+        ];
+        members.extend(others.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        members.into_iter()
+    }
+}
+
+fn given(text: &str) -> anyhow::Result<Map<String, Value>> {
+    let json = match text.strip_prefix('@') {
+        Some(file) => fs::read_to_string(file).with_context(|| format!("{file} cannot be read"))?,
+        None => text.to_owned(),
+    };
+    serde_json::from_str(&json).context("--data is not a JSON object")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use ledger_dialects::cloudevents::Envelope;
+    use ledger_domain::event::Fact;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Given {
+        kind: String,
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    fn event(arguments: &[&str]) -> anyhow::Result<Envelope> {
+        let given = Given::try_parse_from([&["emit"], arguments].concat())?;
+        Ok(Envelope::parse(&given.flags.event(&given.kind)?)?)
+    }
+
+    fn refused(arguments: &[&str]) -> String {
+        event(arguments).expect_err("a mistake").to_string()
+    }
+
+    #[test]
+    fn a_deploy_is_made_of_flags() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let envelope = event(&[
+            "deploy.succeeded",
+            "--environment",
+            "production",
+            "--service",
+            "web",
+            "--target",
+            "eu-west-1",
+            "--slot",
+            "green",
+            "--version",
+            "v1",
+            "--artifact",
+            "pkg:oci/web@1",
+            "--config",
+            &digest,
+            "--infrastructure",
+            "git:1",
+            "--commit",
+            "3f2a",
+            "--deployment",
+            "run-1",
+            "--reason",
+            "why not",
+            "--irreversible",
+            "--actor",
+            "workload:ci:1",
+            "--link",
+            "pipeline=https://ci.example/?a=1",
+            "--link",
+            "ticket=T-1",
+            "--time",
+            "2026-08-01T12:00:00Z",
+            "--source",
+            "here",
+            "--id",
+            "1",
+            "--rollback",
+            "r-1",
+        ])
+        .expect("an event");
+        let bytes = std::str::from_utf8(envelope.bytes()).expect("UTF-8");
+        assert_eq!(
+            bytes,
+            format!(
+                r#"{{"data":{{"actor":{{"name":"ci:1","type":"workload"}},"deployment":"run-1","environment":"production","links":[{{"href":"https://ci.example/?a=1","rel":"pipeline"}},{{"href":"T-1","rel":"ticket"}}],"reason":"why not","release":{{"artifact":"pkg:oci/web@1","commit":"3f2a","config":"{digest}","infrastructure":"git:1","version":"v1"}},"reversible":false,"rollback_id":"r-1","service":"web","slot":"green","target":"eu-west-1"}},"datacontenttype":"application/json","id":"1","source":"here","specversion":"1.0","time":"2026-08-01T12:00:00Z","type":"io.releaseledger.deploy.succeeded.v1"}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn two_reports_are_two_events_unless_an_id_is_given() {
+        let id = || {
+            let lane = ["deploy.removed", "--environment", "dev", "--service", "web"];
+            event(&lane).expect("an event").identity().clone()
+        };
+        assert_ne!(id(), id());
+        assert_eq!(id().source.as_str(), "release-ledger-cli");
+    }
+
+    #[test]
+    fn data_brings_what_has_no_flag() {
+        let check = ["validation.passed", "--environment", "dev", "--data", r#"{"check":"smoke"}"#];
+        assert!(matches!(event(&check).expect("an event").event().fact, Fact::ValidationPassed(_)));
+        let built = ["artifact.built", "--artifact", "pkg:oci/web@1", "--version", "v1", "--commit", "3f2a"];
+        assert!(matches!(event(&built).expect("an event").event().fact, Fact::ArtifactBuilt(_)));
+    }
+
+    #[test]
+    fn mistakes_are_told_by_name() {
+        let dev = ["deploy.succeeded", "--environment", "dev"];
+        assert_eq!(refused(&dev), "/data/service: is required");
+        assert!(refused(&["deploy.done"]).starts_with("no event type \"deploy.done\" is known"));
+        assert!(
+            refused(&[&dev[..], &["--data", r#"{"environment":"dev"}"#]].concat()).contains("given twice")
+        );
+        assert!(refused(&[&dev[..], &["--data", "[]"]].concat()).contains("--data is not a JSON object"));
+        assert!(refused(&[&dev[..], &["--actor", "ada"]].concat()).contains("must be TYPE:NAME"));
+        assert!(refused(&[&dev[..], &["--service", "a b"]].concat()).contains("invalid value 'a b'"));
+    }
+}

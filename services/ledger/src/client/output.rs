@@ -1,0 +1,22 @@
+//! What goes to stdout.
+
+use std::io::{self, Write as _};
+
+/// Writes a text and a line feed, if it does not end in one.
+///
+/// # Errors
+/// It cannot be written. A reader who has seen enough, as `head` has, is no error.
+pub(super) fn show(text: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let end: &[u8] = if text.ends_with(b"\n") { b"" } else { b"\n" };
+    let written = out.write_all(text).and_then(|()| out.write_all(end)).and_then(|()| out.flush());
+    forgive_closed(written)
+}
+
+/// A closed pipe is the reader's way to say that it is enough.
+pub(super) fn forgive_closed(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}

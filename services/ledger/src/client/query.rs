@@ -1,0 +1,59 @@
+//! Questions: their parameters, asking them, and reading the answer.
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use reqwest::Url;
+use serde::de::DeserializeOwned;
+
+use super::connection::Client;
+use super::output::show;
+
+/// What every question takes.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Asking {
+    #[command(flatten)]
+    waiting: Waiting,
+    /// Print the service's answer as it is
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a question waits for before it is answered.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Waiting {
+    /// Wait until the views have this position, such as the one that an emitted event was answered with
+    #[arg(long, value_name = "POSITION")]
+    wait_for: Option<u64>,
+}
+
+/// Adds a parameter to a URL, if it is given.
+pub(super) fn with(mut url: Url, name: &str, value: Option<impl ToString>) -> Url {
+    if let Some(value) = value {
+        url.query_pairs_mut().append_pair(name, &value.to_string());
+    }
+    url
+}
+
+impl Asking {
+    /// Asks, and shows the answer: as it is, or in words.
+    pub(super) async fn show<T: DeserializeOwned>(
+        &self,
+        client: &Client,
+        url: Url,
+        words: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<()> {
+        let body = self.waiting.ask(client, url).await?;
+        let text = if self.json { body } else { words(&read(&body)?).into() };
+        Ok(show(&text)?)
+    }
+}
+
+impl Waiting {
+    pub(super) async fn ask(&self, client: &Client, url: Url) -> anyhow::Result<Bytes> {
+        Ok(client.get(with(url, "wait_for", self.wait_for)).await?)
+    }
+}
+
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> anyhow::Result<T> {
+    serde_json::from_slice(body).context("the service's answer is not understood; is it of another version?")
+}

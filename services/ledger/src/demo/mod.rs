@@ -1,0 +1,115 @@
+//! A history of our own making: for the quickstart, and for load.
+//!
+//! A shop's twelve services go through dev and staging to production, with checks that fail, deploys
+//! that break off, cut-overs between slots, rollbacks, approvals, a freeze at the year's end and
+//! reports that come late. Invariants: the same events byte for byte on every machine and every run;
+//! a valid event each; none after the end of October 2026; memory does not grow with the length.
+
+mod calendar;
+mod catalogue;
+mod landscape;
+mod promotion;
+mod random;
+mod undo;
+mod world;
+
+use ledger_dialects::cloudevents::Envelope;
+use ledger_domain::event::{Destination, Event, Fact, Mark, MarkedStatus, Plan, RollbackRequest};
+use ledger_domain::{EventId, Identity, Position, Source};
+
+use calendar::{Calendar, NATURAL_DAYS};
+use world::{Draft, What, World};
+
+/// The demo history: of its natural length, 18 months, or of exactly so many events. What is longer
+/// than real time allows is played faster, and has a source of its own, since it is another history.
+///
+/// Rollbacks and marks name positions: those that their events have in a ledger that holds nothing
+/// but this history.
+pub fn history(events: Option<usize>) -> impl Iterator<Item = Envelope> + Send {
+    History::new(events).take(events.unwrap_or(usize::MAX))
+}
+
+struct History {
+    world: World,
+    source: Source,
+    drafts: std::vec::IntoIter<Draft>,
+    /// The last event's.
+    position: Position,
+    /// The last at which production was as it should be.
+    baseline: Position,
+    days: u64,
+}
+
+impl History {
+    fn new(events: Option<usize>) -> Self {
+        let calendar = Calendar::of(events);
+        let source = match events {
+            Some(events) if !calendar.is_real() => format!("urn:release-ledger:demo:{events}"),
+            _ => "urn:release-ledger:demo".to_owned(),
+        };
+        Self {
+            world: World::new(calendar),
+            source: Source::parse(&source).expect("a URN of digits and letters is a source"),
+            drafts: Vec::new().into_iter(),
+            position: Position::START,
+            baseline: Position::START,
+            days: if events.is_some() { u64::MAX } else { NATURAL_DAYS },
+        }
+    }
+
+    /// The draft's event, or nothing if it only marks a place.
+    fn envelope(&mut self, draft: Draft) -> Option<Envelope> {
+        let fact = match draft.what {
+            What::Baseline => {
+                self.baseline = self.position;
+                return None;
+            }
+            What::Fact(fact) => fact,
+            What::RollbackRequest { rollback, steps, initiated_by, automatic } => {
+                let plan = Plan { from: self.position, steps };
+                let plan_digest = undo::plan_digest(&plan);
+                let to = self.baseline;
+                Fact::RollbackRequested(RollbackRequest {
+                    rollback,
+                    to,
+                    plan,
+                    plan_digest,
+                    initiated_by,
+                    automatic,
+                })
+            }
+            What::KnownGood { environment, name } => Fact::ReleasePointMarked(Mark {
+                point: Destination { environment, position: self.position },
+                status: MarkedStatus::KnownGood,
+                name: Some(name),
+            }),
+        };
+        let event = Event { fact, actor: draft.actor, reason: draft.reason, links: draft.links };
+        self.position = self.position.next();
+        let id = EventId::parse(&format!("{:08}", self.position.get())).expect("digits are an id");
+        let identity = Identity { source: self.source.clone(), id };
+        let occurred_at = self.world.calendar.time(draft.occurred);
+        Some(Envelope::compose(identity, occurred_at, event).expect("the demo's events are small"))
+    }
+}
+
+impl Iterator for History {
+    type Item = Envelope;
+
+    fn next(&mut self) -> Option<Envelope> {
+        loop {
+            if let Some(draft) = self.drafts.next() {
+                if let Some(envelope) = self.envelope(draft) {
+                    return Some(envelope);
+                }
+            } else if self.world.today.number < self.days {
+                self.drafts = self.world.play().into_iter();
+            } else {
+                return None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

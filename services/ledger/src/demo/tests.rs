@@ -1,0 +1,180 @@
+//! The demo is the same for ever, is valid, and has in it what it is there to show.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use ledger_domain::event::{Fact, RollbackRequest};
+use ledger_domain::{Applied, Kind, Lane, LaneFold, Line, Release, Since, Written};
+use sha2::{Digest as _, Sha256};
+
+use super::calendar::{begin, end};
+use super::*;
+
+fn digest(events: impl Iterator<Item = Envelope>) -> String {
+    let mut hash = Sha256::new();
+    for envelope in events {
+        hash.update(envelope.bytes());
+        hash.update(b"\n");
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn the_first_thousand_events_are_the_same_for_ever() {
+    assert_eq!(
+        digest(history(None).take(1_000)),
+        "31af34380615daa7eb3818b63e708034f6083ed1732493c1b886a842e4068fa0"
+    );
+    assert_eq!(digest(history(Some(1_000))), digest(history(None).take(1_000)));
+}
+
+#[test]
+fn every_event_is_valid_and_keeps_its_bytes() {
+    for envelope in history(None) {
+        let read = Envelope::parse(envelope.bytes()).expect("a valid event");
+        assert_eq!(read, envelope);
+    }
+}
+
+#[test]
+fn it_is_as_long_as_asked_for() {
+    assert!((10_000..20_000).contains(&history(None).count()), "{}", history(None).count());
+    for events in [0, 1, 999, 40_000] {
+        assert_eq!(history(Some(events)).count(), events);
+    }
+}
+
+#[test]
+fn ids_are_unique_and_a_faster_history_is_another_source() {
+    let ids: HashSet<_> = history(None).map(|envelope| envelope.identity().clone()).collect();
+    assert_eq!(ids.len(), history(None).count());
+    let of = |events| history(events).next().map(|envelope| envelope.identity().source.clone());
+    assert_eq!(of(None), of(Some(1_000)));
+    assert_ne!(of(None), of(Some(1_000_000)));
+}
+
+#[test]
+fn however_long_it_ends_before_november_and_uses_the_time_until_then() {
+    for events in [15_000, 19_000, 19_900, 25_000, 100_000, 300_000] {
+        let times: Vec<_> = history(Some(events)).map(|envelope| envelope.occurred_at()).collect();
+        let (first, last) = (times.iter().min().copied(), times.iter().max().copied());
+        assert_eq!(first, Some(begin()), "{events}");
+        assert!(last < Some(end()), "{events}: {last:?} is cut off");
+        let early = end() - chrono::TimeDelta::days(if events < 19_000 { 300 } else { 60 });
+        assert!(last > Some(early), "{events}: {last:?} is early");
+    }
+}
+
+#[test]
+fn it_shows_what_a_ledger_is_for() {
+    let mut kinds: BTreeMap<Kind, usize> = BTreeMap::new();
+    let (mut environments, mut services) = (BTreeSet::new(), BTreeSet::new());
+    let (mut targets, mut slots) = (BTreeSet::new(), BTreeSet::new());
+    let mut undone: BTreeSet<(Kind, bool)> = BTreeSet::new();
+    for envelope in history(None) {
+        let fact = &envelope.event().fact;
+        *kinds.entry(fact.kind()).or_default() += 1;
+        environments.extend(fact.environment().cloned());
+        services.extend(fact.service().cloned());
+        targets.extend(fact.lane().map(|lane| lane.target.clone()));
+        match fact {
+            Fact::DeploySucceeded(deploy) => {
+                slots.extend(deploy.slot.clone());
+                undone.insert((fact.kind(), deploy.rollback_id.is_some()));
+            }
+            Fact::TrafficSwitched(switch) => {
+                undone.insert((fact.kind(), switch.rollback_id.is_some()));
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((environments.len(), services.len(), targets.len(), slots.len()), (3, 12, 3, 2));
+    assert_eq!(undone.len(), 4, "deploys and switches, both also as steps of rollbacks: {undone:?}");
+    for kind in [
+        Kind::ArtifactBuilt,
+        Kind::DeployStarted,
+        Kind::DeploySucceeded,
+        Kind::DeployFailed,
+        Kind::DeployRemoved,
+        Kind::TrafficSwitched,
+        Kind::ValidationStarted,
+        Kind::ValidationPassed,
+        Kind::ValidationFailed,
+        Kind::RollbackRequested,
+        Kind::RollbackStarted,
+        Kind::RollbackSucceeded,
+        Kind::ReleasePointMarked,
+        Kind::EnvironmentDeclared,
+        Kind::ApprovalGranted,
+        Kind::ApprovalRejected,
+        Kind::FreezeStarted,
+        Kind::FreezeLifted,
+    ] {
+        assert!(kinds.contains_key(&kind), "{kind} is not in {kinds:?}");
+    }
+}
+
+#[test]
+fn some_reports_come_late_and_change_nothing() {
+    let mut lanes = Lanes::default();
+    let mut late = 0;
+    for (position, envelope) in (1..).zip(history(None)) {
+        late += usize::from(lanes.apply(position, &envelope).is_some_and(|applied| applied.late));
+    }
+    assert!((5..100).contains(&late), "{late}");
+}
+
+#[test]
+fn a_rollback_brings_production_back_to_the_point_that_it_names() {
+    let mut lanes = Lanes::default();
+    let mut past: Vec<BTreeMap<Lane, Release>> = vec![BTreeMap::new()];
+    let mut requested: BTreeMap<Line, RollbackRequest> = BTreeMap::new();
+    let mut brought_back = 0;
+    for (position, envelope) in (1..).zip(history(Some(6_000))) {
+        lanes.apply(position, &envelope);
+        past.push(lanes.of_production());
+        match &envelope.event().fact {
+            Fact::RollbackRequested(request) => {
+                let (from, to) = (&past[position as usize - 1], &past[request.to.get() as usize]);
+                let differ = to.iter().filter(|(lane, release)| from.get(lane) != Some(release)).count();
+                assert_eq!(request.plan.from.get(), position - 1);
+                assert_eq!(
+                    differ,
+                    request.plan.steps.len(),
+                    "the plan has a step for each lane that differs"
+                );
+                requested.insert(request.rollback.rollback_id.clone(), request.clone());
+            }
+            Fact::RollbackSucceeded(rollback) => {
+                let to = requested[&rollback.rollback_id].to.get() as usize;
+                assert_eq!(past[position as usize], past[to], "{}", rollback.rollback_id);
+                brought_back += 1;
+            }
+            _ => {}
+        }
+    }
+    assert!(brought_back > 10, "{brought_back}");
+}
+
+/// What a reader of the ledger makes of the events.
+#[derive(Default)]
+struct Lanes(BTreeMap<Lane, LaneFold>);
+
+impl Lanes {
+    fn apply(&mut self, position: u64, envelope: &Envelope) -> Option<Applied> {
+        let change = envelope.event().fact.change()?;
+        let since = Since {
+            occurred_at: envelope.occurred_at(),
+            position: Position::new(position),
+            event_id: envelope.identity().id.clone(),
+        };
+        let fold = self.0.entry(change.lane.clone()).or_default();
+        let applied = fold.apply(&change.track, Written { effect: change.effect, since });
+        assert_eq!(applied.anomaly, None, "at {position}");
+        Some(applied)
+    }
+
+    fn of_production(&self) -> BTreeMap<Lane, Release> {
+        let production = self.0.iter().filter(|(lane, _)| lane.environment.as_str() == "production");
+        production.filter_map(|(lane, fold)| Some((lane.clone(), fold.live()?.release.clone()))).collect()
+    }
+}

@@ -1,0 +1,138 @@
+//! A change's way back: requested with its plan, carried out lane by lane, checked.
+
+use std::fmt::Write as _;
+
+use ledger_domain::event::{Action, Approval, ApprovalSubject, Deploy, Fact, Plan, Rollback, Step};
+use ledger_domain::{ConfigDigest, Release};
+
+use super::calendar::{MINUTE, Seconds};
+use super::catalogue;
+use super::landscape::Stage;
+use super::promotion::{deploy, lane_of};
+use super::world::{Draft, What, World};
+
+impl World {
+    /// Brings the first sites of a product back to what ran there before, one a site. Answers when
+    /// it is done.
+    pub(super) fn roll_back(
+        &mut self,
+        product: usize,
+        undone: &Release,
+        former: Vec<Release>,
+        at: Seconds,
+    ) -> Seconds {
+        self.rollbacks += 1;
+        let rollback = Rollback {
+            environment: catalogue::environment_name(Stage::Production.name()),
+            rollback_id: catalogue::line(&format!("rollback-{}", self.rollbacks)),
+        };
+        let mut now = self.request(product, undone, &former, &rollback, at);
+        let controller = self.cast.controller.clone();
+        self.did(now, Fact::RollbackStarted(rollback.clone()), &controller);
+        for (site, release) in former.into_iter().enumerate() {
+            now += self.random.within(&(20..=3 * MINUTE));
+            now = self.undo(product, site, release, &rollback, now);
+        }
+        self.did(now + MINUTE, Fact::RollbackSucceeded(rollback), &controller);
+        now + 2 * MINUTE
+    }
+
+    fn request(
+        &mut self,
+        product: usize,
+        undone: &Release,
+        former: &[Release],
+        rollback: &Rollback,
+        at: Seconds,
+    ) -> Seconds {
+        let it = &self.products[product];
+        let steps = it.production.iter().zip(former).zip(1..).map(|((site, release), wave)| Step {
+            wave,
+            service: it.service.clone(),
+            target: site.lane.target.clone(),
+            action: if it.entry.slots { Action::Switch } else { Action::Redeploy },
+            slot: site.next_slot(),
+            from: Some(undone.clone()),
+            to: Some(release.clone()),
+        });
+        let steps = steps.collect();
+        let automatic = self.random.once_in_thousand(600);
+        let initiated_by = if automatic { self.cast.controller.clone() } else { self.person() };
+        let request = What::RollbackRequest {
+            rollback: rollback.clone(),
+            steps,
+            initiated_by: initiated_by.clone(),
+            automatic,
+        };
+        let reason = if automatic { "smoke failed in production" } else { "Customers see errors." };
+        self.push(Draft::new(at, request).by(&initiated_by).because(reason));
+        if !automatic && self.random.once_in_thousand(400) {
+            let other = self.person();
+            let subject = ApprovalSubject::Rollback {
+                environment: rollback.environment.clone(),
+                rollback_id: rollback.rollback_id.clone(),
+            };
+            self.did(at + MINUTE, Fact::ApprovalGranted(Approval { subject }), &other);
+        }
+        at + 2 * MINUTE
+    }
+
+    /// One step: a switch back where the former release still stands in the other slot, else a
+    /// deploy of it; then a check.
+    fn undo(
+        &mut self,
+        product: usize,
+        site: usize,
+        release: Release,
+        rollback: &Rollback,
+        at: Seconds,
+    ) -> Seconds {
+        let run = self.run();
+        let rollback_id = Some(rollback.rollback_id.clone());
+        let (lane, slot) = {
+            let site = &self.products[product].production[site];
+            (site.lane.clone(), site.next_slot())
+        };
+        let done = if let Some(slot) = slot {
+            self.switch(product, site, at, slot, Some(run.clone()), rollback_id);
+            at
+        } else {
+            let it = Deploy { rollback_id, ..deploy(&lane, &release, &run) };
+            self.deployed(at, Fact::DeployStarted(it.clone()), &run);
+            let done = at + self.random.within(&(MINUTE..=4 * MINUTE));
+            self.products[product].production[site].put(release.clone());
+            self.deployed(done, Fact::DeploySucceeded(it), &run);
+            done
+        };
+        self.check(done + MINUTE, "smoke", lane_of(&lane, &release, &run), false);
+        done + MINUTE
+    }
+}
+
+/// SHA-256 over the plan's lines: one a step, its parts joined by tabs.
+pub(super) fn plan_digest(plan: &Plan) -> ConfigDigest {
+    let mut text = format!("{}\n", plan.from);
+    for step in &plan.steps {
+        let action = match step.action {
+            Action::Redeploy => "redeploy",
+            Action::Add => "add",
+            Action::Remove => "remove",
+            Action::Switch => "switch",
+        };
+        let slot = step.slot.as_ref().map_or("", |slot| slot.as_str());
+        let version = |release: &Option<Release>| {
+            release.as_ref().map(|release| release.version.to_string()).unwrap_or_default()
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{}\t{}\t{}\t{action}\t{slot}\t{}\t{}",
+            step.wave,
+            step.service,
+            step.target,
+            version(&step.from),
+            version(&step.to)
+        );
+    }
+    catalogue::digest(&text)
+}

@@ -1,0 +1,25 @@
+//! What `up` takes from the environment it is run in.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+/// Where programs are looked for.
+pub(crate) fn search_path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}
+
+/// Where a ledger is kept if nobody says otherwise. Postgres does not run as root, and the user that it
+/// runs as instead cannot enter root's home.
+pub(crate) fn data_dir() -> anyhow::Result<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Ok("/var/lib/release-ledger".into());
+    }
+    if let Some(data) = std::env::var_os("XDG_DATA_HOME") {
+        return Ok(PathBuf::from(data).join("release-ledger"));
+    }
+    let home =
+        std::env::var_os("HOME").context("neither --data-dir nor HOME says where to keep the ledger")?;
+    Ok(PathBuf::from(home).join(".local/share/release-ledger"))
+}

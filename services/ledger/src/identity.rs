@@ -1,0 +1,13 @@
+//! Identities of events that the command line makes itself: the one place that is random.
+
+use uuid::Uuid;
+
+/// The source of events that name none.
+pub(crate) const SOURCE: &str = "release-ledger-cli";
+
+/// An id that no other event has. Two reports of the same deploy are two events, so it is not
+/// derived from what is reported.
+#[expect(clippy::disallowed_methods, reason = "the one place that makes ids of events")]
+pub(crate) fn new_id() -> String {
+    Uuid::now_v7().to_string()
+}

@@ -1,0 +1,18 @@
+//! The program `release-ledger`: configuration, wiring, roles, shutdown, command line, local stack.
+//!
+//! Only this crate reads the environment and the clock.
+
+pub mod app;
+mod cli;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod demo;
+mod environment;
+mod identity;
+pub mod local;
+pub mod releases;
+pub mod serve;
+pub mod up;
+
+pub use cli::run;

@@ -1,0 +1,8 @@
+//! The program `release-ledger`.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    release_ledger::run().await
+}

@@ -1,0 +1,68 @@
+//! What the ledger does beside what its parts can do at most, in one run on one machine.
+//!
+//! `ops/bench` runs this. Absolute figures are the machine's; the ratios are the point.
+
+mod ingest;
+mod load;
+mod projection;
+mod report;
+mod state;
+
+use std::process::ExitCode;
+
+use ledger_tests::Servers;
+
+use report::Report;
+
+/// The program.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_ledger-under-test");
+
+/// How much is measured.
+struct Scale {
+    batched: usize,
+    singles: usize,
+    projected: usize,
+    ledgers: [usize; 3],
+    questions: usize,
+}
+
+const FULL: Scale = Scale {
+    batched: 200_000,
+    singles: 30_000,
+    projected: 1_000_000,
+    ledgers: [10_000, 100_000, 1_000_000],
+    questions: 3_000,
+};
+
+/// For trying the bench itself.
+const QUICK: Scale = Scale {
+    batched: 20_000,
+    singles: 3_000,
+    projected: 50_000,
+    ledgers: [1_000, 5_000, 20_000],
+    questions: 300,
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let scale = if arguments.iter().any(|argument| argument == "--quick") { &QUICK } else { &FULL };
+    let wanted = |part: &str| {
+        let named: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+        named.is_empty() || named.iter().any(|name| *name == part)
+    };
+    let mut report = Report::default();
+    if wanted("ingest") {
+        let servers = Servers::start().await;
+        ingest::batched(&servers, scale.batched, &mut report).await;
+        ingest::singles(&servers, scale.singles, &mut report).await;
+    }
+    if wanted("projection") {
+        projection::catching_up(&Servers::start().await, scale.projected, &mut report).await;
+    }
+    if wanted("state") {
+        state::questions(&Servers::start().await, scale.ledgers, scale.questions, &mut report).await;
+    }
+    report.show(arguments.iter().find_map(|argument| argument.strip_prefix("--json=")));
+    ExitCode::SUCCESS
+}

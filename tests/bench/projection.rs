@@ -1,0 +1,79 @@
+//! The projector catching up, beside COPY of the rows that it writes.
+
+use std::time::{Duration, Instant};
+
+use ledger_tests::{Servers, Service};
+use release_ledger::demo;
+use sqlx::{Connection, PgConnection};
+
+use crate::PROGRAM;
+use crate::ingest::mebibytes;
+use crate::load::{messages, publish_batches, raw_client};
+use crate::report::Report;
+
+const SCHEMA: &str = "\"ledger_default_v1\"";
+
+/// Fills the stream of the tenant `default`, in pieces, so that memory stays flat.
+pub(crate) async fn fill(servers: &Servers, tenant: &str, count: usize) {
+    let client = raw_client(servers, tenant).await;
+    let mut history = demo::history(Some(count));
+    loop {
+        let piece: Vec<_> = history.by_ref().take(50_000).collect();
+        if piece.is_empty() {
+            return;
+        }
+        publish_batches(&client, &messages(tenant, &piece), 1_000).await;
+    }
+}
+
+/// Entries that are there already, folded as fast as can be.
+pub(crate) async fn catching_up(servers: &Servers, count: usize, report: &mut Report) {
+    fill(servers, "default", count).await;
+    let began = Instant::now();
+    let service = Service::start(PROGRAM, servers, &["--only=http,projector"]).await;
+    service.client().views_at(count as u64).await;
+    let ours = began.elapsed();
+    let peak = mebibytes(service.peak_memory());
+    drop(service);
+
+    let floor = copy_of_the_same_rows(servers).await;
+    let rate = |took: Duration| count as f64 / took.as_secs_f64();
+    report.rate(
+        "entries/s, the projector catching up, beside COPY of its rows",
+        rate(floor),
+        rate(ours),
+        Some(0.5),
+    );
+    report.size("peak memory, catching up", 150.0, peak);
+}
+
+/// COPY of every table's final rows into the same tables, empty and with their indexes.
+async fn copy_of_the_same_rows(servers: &Servers) -> Duration {
+    let mut from = PgConnection::connect(&servers.postgres_url()).await.expect("connected");
+    let url = servers.fresh_database("floor").await;
+    // The service makes the tables, and is gone before they are filled.
+    let views = format!("--views-url={url}");
+    drop(Service::start(PROGRAM, servers, &["--only=http", &views]).await);
+    let mut to = PgConnection::connect(&url).await.expect("connected");
+    sqlx::query("SET synchronous_commit = off").execute(&mut to).await.expect("set");
+    let mut took = Duration::ZERO;
+    for table in ["events", "lane_changes", "tracks", "environments", "tiles"] {
+        let out = format!("COPY (SELECT * FROM {SCHEMA}.{table}) TO STDOUT (FORMAT binary)");
+        let mut rows = from.copy_out_raw(&out).await.expect("rows");
+        let into = format!("COPY {SCHEMA}.{table} FROM STDIN (FORMAT binary)");
+        let mut pieces = Vec::new();
+        use futures::StreamExt as _;
+        while let Some(piece) = rows.next().await {
+            pieces.push(piece.expect("a piece"));
+        }
+        drop(rows);
+        let began = Instant::now();
+        let mut copy = to.copy_in_raw(&into).await.expect("COPY begins");
+        for piece in pieces {
+            copy.send(piece).await.expect("sent");
+        }
+        copy.finish().await.expect("COPY ends");
+        took += began.elapsed();
+    }
+    took
+}

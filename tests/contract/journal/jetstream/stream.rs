@@ -1,0 +1,237 @@
+//! The stream is made as the design says, is never changed, and one that does not fit is refused.
+
+use std::time::Duration;
+
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use ledger_domain::{EnvironmentName, Fact, TenantName};
+use ledger_journal::Subject;
+use ledger_journal::jetstream::{Connection, OpenError, Settings, StreamSettings};
+use serde_json::{Value, json};
+
+use crate::journal::reading::{append, assert_holds, at, contents, patiently, recorded_at};
+use crate::journal::server::{STREAM, Server, opened, shared, stream_settings};
+use crate::journal::submissions::{numbered, one};
+
+/// What makes a good configuration a bad one.
+type Change = fn(&mut Config);
+
+fn tenant(name: &str) -> TenantName {
+    TenantName::parse(name).expect("a name")
+}
+
+#[tokio::test]
+async fn a_stream_is_made_as_the_design_says() {
+    let server = Server::start().await;
+    let settings = Settings {
+        stream: StreamSettings { duplicate_window: Duration::from_secs(900), ..stream_settings() },
+        ..server.settings()
+    };
+    let connection = Connection::open(settings).await.expect("connected");
+    connection.journal(tenant("acme.eu")).await.expect("a journal");
+
+    let raw = server.raw().await;
+    let info: Value = raw.request("STREAM.INFO.LEDGER_acme=eu", &json!({})).await.expect("an answer");
+
+    let expected = json!({
+        "name": "LEDGER_acme=eu",
+        "subjects": ["ledger.acme%2Eeu.>"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "max_age": 0,
+        "max_msgs_per_subject": -1,
+        "max_msg_size": 128 * 1024,
+        "num_replicas": 1,
+        "duplicate_window": 900_000_000_000_u64,
+        "deny_delete": true,
+        "deny_purge": true,
+        "allow_direct": true,
+        "allow_atomic": true,
+    });
+    for (name, value) in expected.as_object().expect("an object") {
+        assert_eq!(info["config"][name], *value, "{name}");
+    }
+    for never in ["sealed", "no_ack", "allow_rollup_hdrs", "allow_msg_ttl", "mirror_direct"] {
+        assert_ne!(info["config"][never], json!(true), "{never}");
+    }
+    for never in ["mirror", "sources", "subject_transform", "republish", "first_seq"] {
+        assert_eq!(info["config"][never], Value::Null, "{never}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_opened_again_as_it_is() {
+    let server = Server::start().await;
+    let first = server.journal().await;
+    append(&first, &numbered(1..=10)).await;
+
+    let again = server.journal().await;
+
+    assert_eq!(again.head().await, first.head().await);
+    assert_eq!(contents(&again).await, contents(&first).await);
+}
+
+#[tokio::test]
+async fn who_open_at_the_same_time_open_the_same_journal() {
+    let server = Server::start().await;
+    let connections = futures::future::join_all((0..8).map(|_| server.connection())).await;
+
+    let journals = futures::future::join_all(connections.iter().map(opened)).await;
+
+    let journals: Vec<_> = journals.into_iter().map(shared).collect();
+    for (number, journal) in (1..).zip(&journals) {
+        assert_eq!(append(journal, &[one(number)]).await, recorded_at([number]));
+    }
+}
+
+#[tokio::test]
+async fn no_message_can_be_deleted_or_purged() {
+    let server = Server::start().await;
+    let journal = server.journal().await;
+    append(&journal, &numbered(1..=3)).await;
+    let stream = server.raw().await.get_stream(STREAM).await.expect("a stream");
+
+    let refusals = [
+        stream.delete_message(2).await.expect_err("refused").to_string(),
+        stream.purge().await.expect_err("refused").to_string(),
+        stream.purge().filter("ledger.default.production.>").await.expect_err("refused").to_string(),
+    ];
+
+    assert!(refusals[0].contains("message delete not permitted"), "{refusals:?}");
+    assert!(refusals[1].contains("stream purge not permitted"), "{refusals:?}");
+    assert!(refusals[2].contains("stream purge not permitted"), "{refusals:?}");
+    assert_holds(&journal, &numbered(1..=3)).await;
+}
+
+#[tokio::test]
+async fn the_ban_on_deletion_cannot_be_lifted() {
+    let server = Server::start().await;
+    server.journal().await;
+    let raw = server.raw().await;
+    let config = raw.get_stream(STREAM).await.expect("a stream").cached_info().config.clone();
+
+    raw.update_stream(Config { deny_delete: false, ..config.clone() }).await.expect_err("refused");
+    raw.update_stream(Config { deny_purge: false, ..config }).await.expect_err("refused");
+}
+
+#[tokio::test]
+async fn a_stream_that_does_not_fit_is_refused_by_what_differs() {
+    let server = Server::start().await;
+    let connection = server.connection().await;
+    connection.journal(tenant("model")).await.expect("a journal");
+    let raw = server.raw().await;
+    let model = raw.get_stream("LEDGER_model").await.expect("a stream").cached_info().config.clone();
+
+    let changes: [(&str, Change); 13] = [
+        ("max_age", |config| config.max_age = Duration::from_secs(3600)),
+        ("deny_delete", |config| config.deny_delete = false),
+        ("deny_purge", |config| config.deny_purge = false),
+        ("discard", |config| config.discard = DiscardPolicy::Old),
+        ("max_messages", |config| config.max_messages = 1_000),
+        ("max_messages_per_subject", |config| config.max_messages_per_subject = 1),
+        ("max_message_size", |config| config.max_message_size = 1_024),
+        ("retention", |config| config.retention = RetentionPolicy::Interest),
+        ("storage", |config| config.storage = StorageType::Memory),
+        ("duplicate_window", |config| config.duplicate_window = Duration::from_secs(1)),
+        ("no_ack", |config| config.no_ack = true),
+        ("allow_atomic_publish", |config| config.allow_atomic_publish = false),
+        ("first_sequence", |config| config.first_sequence = Some(5)),
+    ];
+    for (number, (field, change)) in changes.into_iter().enumerate() {
+        // Each has a name of its own: the server may still be clearing away one that was deleted.
+        let mut config = model.clone();
+        config.name = format!("LEDGER_bad-{number}");
+        config.subjects = vec![format!("ledger.bad-{number}.>")];
+        change(&mut config);
+        raw.create_stream(&config).await.unwrap_or_else(|error| panic!("{field}: {error}"));
+
+        let refused = connection.journal(tenant(&format!("bad-{number}"))).await.err().expect("refused");
+
+        let OpenError::Mismatch { stream, differences } = &refused else {
+            panic!("{field}: {refused:?}");
+        };
+        assert_eq!(*stream, config.name);
+        assert_eq!(differences.len(), 1, "{field}: {differences:?}");
+        assert!(differences[0].starts_with(&format!("{field} is ")), "{field}: {differences:?}");
+        assert!(refused.to_string().contains(&differences[0]), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn all_differences_are_named_at_once_and_nothing_is_changed() {
+    let server = Server::start().await;
+    let raw = server.raw().await;
+    let strange =
+        Config { name: STREAM.into(), subjects: vec!["ledger.default.>".into()], ..Config::default() };
+    raw.create_stream(&strange).await.expect("a stream");
+    let before = raw.get_stream(STREAM).await.expect("a stream").cached_info().config.clone();
+
+    let refused = server.connection().await.journal(TenantName::default()).await.err();
+
+    let told = refused.expect("refused").to_string();
+    for field in ["discard", "max_message_size", "deny_delete", "deny_purge", "allow_atomic_publish"] {
+        assert!(told.contains(&format!("{field} is ")), "{field}: {told}");
+    }
+    assert_eq!(raw.get_stream(STREAM).await.expect("a stream").cached_info().config, before);
+}
+
+#[tokio::test]
+async fn a_journal_made_again_is_known_by_its_time() {
+    let server = Server::start().await;
+    let journal = server.journal().await;
+    append(&journal, &numbered(1..=3)).await;
+    let first = journal.head().await.expect("a head");
+
+    server.raw().await.delete_stream(STREAM).await.expect("deleted");
+    let connection = server.connection().await;
+    let made_again = async {
+        loop {
+            match connection.journal(TenantName::default()).await {
+                // The server is still clearing the old one away.
+                Err(OpenError::JetStream { .. }) => tokio::task::yield_now().await,
+                opened => return shared(opened.expect("a journal")),
+            }
+        }
+    };
+    let again = patiently(made_again).await;
+    append(&again, &numbered(1..=3)).await;
+
+    let second = again.head().await.expect("a head");
+    assert_eq!(second.position, at(3));
+    assert!(second.created > first.created);
+}
+
+#[tokio::test]
+async fn tenants_on_one_server_do_not_see_one_another() {
+    let server = Server::start().await;
+    let connection = server.connection().await;
+    let names = ["a", "a.b", "A", "ab"];
+    let mut journals = Vec::new();
+    for name in names {
+        journals.push(shared(connection.journal(tenant(name)).await.expect("a journal")));
+    }
+
+    // The same identities, in each tenant's own ledger, at the same positions.
+    for (journal, name) in journals.iter().zip(names) {
+        let mut mine = numbered(1..=12);
+        for submission in &mut mine {
+            submission.bytes = format!("of {name}").into();
+            submission.subject = subject_of(name);
+        }
+        assert_eq!(append(journal, &mine).await, recorded_at(1..=12), "{name}");
+        assert_eq!(append(journal, &mine[..3]).await.len(), 3, "{name}");
+    }
+
+    for (journal, name) in journals.iter().zip(names) {
+        let entries = contents(journal).await;
+        assert_eq!(entries.len(), 12, "{name}");
+        assert!(entries.iter().all(|entry| entry.bytes == format!("of {name}")), "{name}: {entries:?}");
+    }
+}
+
+fn subject_of(name: &str) -> Subject {
+    let environment = EnvironmentName::parse("production").expect("a name");
+    Subject::of(&tenant(name), &Fact::EnvironmentRetired(environment))
+}

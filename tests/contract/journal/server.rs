@@ -1,0 +1,129 @@
+//! A nats-server of a test's own, and the ways into it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::ServerAddr;
+use async_nats::jetstream::{Context, stream};
+use ledger_domain::TenantName;
+use ledger_journal::SharedJournal;
+use ledger_journal::jetstream::{Connection, JetStreamJournal, Settings, StreamSettings};
+use release_ledger::local::{Error, Nats, nats};
+use secrecy::{ExposeSecret, SecretString};
+use tempfile::TempDir;
+
+use super::reading::patiently;
+
+/// The stream of the default tenant.
+pub(super) const STREAM: &str = "LEDGER_default";
+
+/// A nats-server that may be killed and started again, on the same port and with what it had stored.
+pub(super) struct Server {
+    nats: Option<Nats>,
+    options: nats::Options,
+    // Last, so that it is removed when the server is gone.
+    folder: TempDir,
+}
+
+impl Server {
+    pub(super) async fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("ledger-test-").tempdir().expect("a folder");
+        let program = std::env::var_os("RELEASE_LEDGER_TEST_NATS").map(Into::into);
+        let search = std::env::var_os("PATH").unwrap_or_default();
+        let options = nats::Options { program, ..nats::Options::found_in(search) };
+        let nats = Nats::start(folder.path(), &options).await.expect("nats-server starts");
+        let options = nats::Options { port: Some(nats.port()), ..options };
+        Self { nats: Some(nats), options, folder }
+    }
+
+    pub(super) fn nats(&self) -> &Nats {
+        self.nats.as_ref().expect("nats-server runs")
+    }
+
+    /// SIGKILL, and the end of the process.
+    pub(super) async fn kill(&mut self) {
+        self.nats.take().expect("nats-server runs").kill().await.expect("nats-server is killed");
+    }
+
+    pub(super) async fn start_again(&mut self) {
+        let started = async {
+            loop {
+                match Nats::start(self.folder.path(), &self.options).await {
+                    // While ours was down, another test's server was given its port by chance.
+                    Err(Error::PortTaken { .. }) => tokio::time::sleep(Duration::from_millis(50)).await,
+                    started => return started.expect("nats-server starts again"),
+                }
+            }
+        };
+        self.nats = Some(patiently(started).await);
+    }
+
+    /// A connection of its own.
+    pub(super) async fn connection(&self) -> Connection {
+        Connection::open(self.settings()).await.expect("connected")
+    }
+
+    /// The default tenant's journal, through a connection of its own.
+    pub(super) async fn journal(&self) -> SharedJournal {
+        shared(opened(&self.connection().await).await)
+    }
+
+    /// How a journal is opened here.
+    pub(super) fn settings(&self) -> Settings {
+        settings(self.nats().url().expose_secret())
+    }
+
+    /// How a journal is opened through what listens on another port.
+    pub(super) fn settings_through(&self, port: u16) -> Settings {
+        let url = self.nats().url().expose_secret();
+        settings(&url.replace(&format!(":{}", self.nats().port()), &format!(":{port}")))
+    }
+
+    /// JetStream itself, as an operator has it.
+    pub(super) async fn raw(&self) -> Context {
+        let address: ServerAddr = self.nats().url().expose_secret().parse().expect("an address");
+        let user = address.username().expect("a user").to_owned();
+        let password = address.password().expect("a password").to_owned();
+        let options = async_nats::ConnectOptions::with_user_and_password(user, password);
+        async_nats::jetstream::new(options.connect(address).await.expect("connected"))
+    }
+
+    /// Changes the default tenant's stream, as an operator can.
+    pub(super) async fn update(&self, change: impl FnOnce(&mut stream::Config)) {
+        let raw = self.raw().await;
+        let mut config = raw.get_stream(STREAM).await.expect("a stream").cached_info().config.clone();
+        change(&mut config);
+        raw.update_stream(config).await.expect("the server takes the change");
+    }
+}
+
+/// The default tenant's journal.
+pub(super) async fn opened(connection: &Connection) -> JetStreamJournal {
+    connection.journal(TenantName::default()).await.expect("a journal")
+}
+
+/// The default tenant's journal, through a connection of its own that waits no longer than this for
+/// an answer.
+pub(super) async fn impatient(settings: Settings, request_timeout: Duration) -> SharedJournal {
+    let connection = Connection::open(Settings { request_timeout, ..settings }).await.expect("connected");
+    shared(opened(&connection).await)
+}
+
+pub(super) fn shared(journal: JetStreamJournal) -> SharedJournal {
+    Arc::new(journal)
+}
+
+/// How a journal is opened in tests.
+pub(super) fn settings(url: &str) -> Settings {
+    Settings {
+        url: SecretString::from(url.to_owned()),
+        credentials: None,
+        certificates: None,
+        request_timeout: Duration::from_secs(20),
+        stream: stream_settings(),
+    }
+}
+
+pub(super) const fn stream_settings() -> StreamSettings {
+    StreamSettings { replicas: 1, duplicate_window: Duration::from_secs(120) }
+}

@@ -1,0 +1,519 @@
+//! Bad input harms nobody: each malformed request gets its problem, and nothing is recorded.
+
+use std::borrow::Cow;
+
+use ledger_tests::{Answer, Client, Servers, Service, deploy};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::PROGRAM;
+
+const STRUCTURED: &str = "application/cloudevents+json";
+const BATCH: &str = "application/cloudevents-batch+json";
+const LINES: &str = "application/x-ndjson";
+const JSON: &str = "application/json";
+
+/// The service of the table takes batches of at most so many bytes, and so many events at once.
+const BATCH_BYTES: usize = 300_000;
+const EVENTS: usize = 50;
+
+/// A malformed request, and what must come of it.
+struct Bad {
+    what: &'static str,
+    method: Method,
+    path: Cow<'static, str>,
+    headers: Vec<(&'static str, Cow<'static, [u8]>)>,
+    body: Cow<'static, [u8]>,
+    status: u16,
+    problem: &'static str,
+}
+
+/// A good event; rows change it at one place.
+const GOOD: &str = r#"{"specversion":"1.0","id":"bad","source":"urn:release-ledger:test","type":"io.releaseledger.deploy.succeeded.v1","time":"2026-08-01T10:00:00Z","data":{"environment":"production","service":"web","release":{"version":"v1"}}}"#;
+
+fn with(from: &str, to: &str) -> Vec<u8> {
+    assert!(GOOD.contains(from), "the row changes something: {from}");
+    GOOD.replace(from, to).into_bytes()
+}
+
+fn without(member: &str) -> Vec<u8> {
+    with(member, "")
+}
+
+/// Nested so deep, and a good event for the rest.
+fn nested(levels: usize) -> Vec<u8> {
+    let nest = format!(r#""data":{{"links":{}{},"#, "[".repeat(levels), "]".repeat(levels));
+    with(r#""data":{"#, &nest)
+}
+
+fn post(
+    what: &'static str,
+    content_type: &'static str,
+    body: impl Into<Vec<u8>>,
+    (status, problem): (u16, &'static str),
+) -> Bad {
+    Bad {
+        what,
+        method: Method::POST,
+        path: "/v1/events".into(),
+        headers: vec![("content-type", content_type.as_bytes().into())],
+        body: body.into().into(),
+        status,
+        problem,
+    }
+}
+
+fn binary(
+    what: &'static str,
+    changed: (&'static str, &'static [u8]),
+    data: &'static str,
+    answer: (u16, &'static str),
+) -> Bad {
+    let mut bad = post(what, JSON, data, answer);
+    let attributes: [(&str, &[u8]); 5] = [
+        ("ce-specversion", b"1.0"),
+        ("ce-id", b"bad"),
+        ("ce-source", b"urn:release-ledger:test"),
+        ("ce-type", b"io.releaseledger.deploy.succeeded.v1"),
+        ("ce-time", b"2026-08-01T10:00:00Z"),
+    ];
+    bad.headers.extend(attributes.map(|(name, value)| (name, value.into())));
+    bad.headers.retain(|(name, _)| *name != changed.0);
+    if !changed.1.is_empty() {
+        bad.headers.push((changed.0, changed.1.into()));
+    }
+    bad
+}
+
+fn get(what: &'static str, path: &'static str, (status, problem): (u16, &'static str)) -> Bad {
+    let (headers, body) = (Vec::new(), Cow::Borrowed(&[][..]));
+    Bad { what, method: Method::GET, path: path.into(), headers, body, status, problem }
+}
+
+fn cannot(what: &'static str, method: Method, path: &'static str) -> Bad {
+    Bad { method, ..get(what, path, (405, "no-such-method")) }
+}
+
+/// What is not taken, whatever the mode: bodies and envelopes.
+fn bodies() -> Vec<Bad> {
+    const NOT_JSON: (u16, &str) = (400, "invalid-json");
+    const NOT_I_JSON: (u16, &str) = (400, "not-i-json");
+    const TOO_LARGE: (u16, &str) = (413, "too-large");
+    const NOT_TAKEN: (u16, &str) = (415, "unsupported-media-type");
+    let long = |bytes: usize| with(r#""version":"v1""#, &format!(r#""version":"{}""#, "x".repeat(bytes)));
+    let extension = |bytes: usize| with(r#""data""#, &format!(r#""note":"{}","data""#, "x".repeat(bytes)));
+    let batch = |events: usize| format!("[{}]", vec![GOOD; events].join(","));
+    let mut gzip = post("a compressed body", STRUCTURED, GOOD, NOT_TAKEN);
+    gzip.headers.push(("content-encoding", b"gzip".into()));
+    let mut untyped = post("no content type", "", GOOD, NOT_TAKEN);
+    untyped.headers.clear();
+    vec![
+        post("an empty body", STRUCTURED, "", NOT_JSON),
+        post("white space", STRUCTURED, " \n", NOT_JSON),
+        post("half an object", STRUCTURED, &GOOD[..80], NOT_JSON),
+        post("two objects", STRUCTURED, format!("{GOOD}{GOOD}"), NOT_JSON),
+        post("a byte order mark", STRUCTURED, format!("\u{feff}{GOOD}"), NOT_JSON),
+        post(
+            "not UTF-8",
+            STRUCTURED,
+            [&GOOD.as_bytes()[..60], b"\xff\xfe", &GOOD.as_bytes()[60..]].concat(),
+            NOT_JSON,
+        ),
+        post("a lone surrogate", STRUCTURED, with("v1\"", r#"v1\ud800""#), NOT_JSON),
+        post("a number without end", STRUCTURED, with(r#""data""#, r#""attempt":1e400,"data""#), NOT_JSON),
+        post("a key twice", STRUCTURED, with(r#""id":"bad""#, r#""id":"bad","id":"other""#), NOT_I_JSON),
+        post(
+            "a key twice, once escaped",
+            STRUCTURED,
+            with(r#""id":"bad""#, r#""id":"bad","\u0069d":"b""#),
+            NOT_I_JSON,
+        ),
+        post(
+            "a key twice, deep inside",
+            STRUCTURED,
+            with(r#""version":"v1""#, r#""version":"v1","version":"v2""#),
+            NOT_I_JSON,
+        ),
+        post("too deep", STRUCTURED, nested(40), NOT_I_JSON),
+        post("far too deep", STRUCTURED, nested(20_000), NOT_I_JSON),
+        post(
+            "an integer beyond 2^53",
+            STRUCTURED,
+            with(r#""data""#, r#""attempt":9007199254740993,"data""#),
+            NOT_I_JSON,
+        ),
+        post(
+            "an integer beyond 2^64",
+            STRUCTURED,
+            with(r#""data""#, r#""attempt":-99999999999999999999,"data""#),
+            NOT_I_JSON,
+        ),
+        post("an event of 70,000 bytes", STRUCTURED, extension(70_000 - GOOD.len()), TOO_LARGE),
+        post("a body over the limit", STRUCTURED, extension(300_000), TOO_LARGE),
+        post("a version of 70,000 bytes", STRUCTURED, long(70_000), (422, "invalid-event")),
+        post("a batch that is an object", BATCH, GOOD, NOT_JSON),
+        post("a batch that breaks off", BATCH, format!("[{GOOD},"), NOT_JSON),
+        post("an empty body for a batch", BATCH, "", NOT_JSON),
+        post("a batch of too many events", BATCH, batch(EVENTS + 1), TOO_LARGE),
+        post("a batch of too many bytes", BATCH, " ".repeat(BATCH_BYTES + 1), TOO_LARGE),
+        post("plain text", "text/plain", GOOD, NOT_TAKEN),
+        post("a form", "application/x-www-form-urlencoded", "id=1", NOT_TAKEN),
+        post("JSON without attributes", JSON, GOOD, NOT_TAKEN),
+        post("a batch by another name", "application/cloudevents+xml", GOOD, NOT_TAKEN),
+        post("no type at all, only a parameter", "; charset=utf-8", GOOD, NOT_TAKEN),
+        gzip,
+        untyped,
+    ]
+}
+
+/// What is JSON and no event.
+fn events() -> Vec<Bad> {
+    const INVALID: (u16, &str) = (422, "invalid-event");
+    const UNKNOWN: (u16, &str) = (422, "unknown-event-type");
+    let structured = |what, body: Vec<u8>, answer| post(what, STRUCTURED, body, answer);
+    let version = |text: &str| with(r#""version":"v1""#, &format!(r#""version":{text}"#));
+    let service = |text: &str| with(r#""service":"web""#, &format!(r#""service":{text}"#));
+    let release = |member: &str| with(r#""version":"v1""#, &format!(r#""version":"v1",{member}"#));
+    let data = |member: &str| with(r#""service":"web""#, &format!(r#""service":"web",{member}"#));
+    let attribute = |member: &str| with(r#""data""#, &format!(r#"{member},"data""#));
+    let time = |text: &str| with("2026-08-01T10:00:00Z", text);
+    vec![
+        structured("an array", format!("[{GOOD}]").into_bytes(), INVALID),
+        structured("a string", b"\"event\"".to_vec(), INVALID),
+        structured("no id", without(r#""id":"bad","#), INVALID),
+        structured("an empty id", with(r#""bad""#, r#""""#), INVALID),
+        structured("an id that is a number", with(r#""bad""#, "7"), INVALID),
+        structured("an id of 600 bytes", with("bad", &"x".repeat(600)), INVALID),
+        structured("no source", without(r#""source":"urn:release-ledger:test","#), INVALID),
+        structured("no type", without(r#""type":"io.releaseledger.deploy.succeeded.v1","#), INVALID),
+        structured("no time", without(r#""time":"2026-08-01T10:00:00Z","#), INVALID),
+        structured("no version of the specification", without(r#""specversion":"1.0","#), INVALID),
+        structured("another version of the specification", with(r#""1.0""#, r#""0.3""#), INVALID),
+        structured("a type of nobody's", with("deploy.succeeded", "deploy.done"), UNKNOWN),
+        structured(
+            "a version of a type that is not there yet",
+            with("succeeded.v1", "succeeded.v2"),
+            UNKNOWN,
+        ),
+        structured("somebody else's type", with("io.releaseledger.deploy", "dev.cdevents.deploy"), UNKNOWN),
+        structured("a time in words", time("yesterday"), INVALID),
+        structured("a day", time("2026-08-01"), INVALID),
+        structured("a day that is none", time("2026-02-30T10:00:00Z"), INVALID),
+        structured("a time without zone", time("2026-08-01T10:00:00"), INVALID),
+        structured("before 1970", time("1969-12-31T23:59:59Z"), INVALID),
+        structured("the future", time("2999-01-01T00:00:00Z"), (422, "event-from-the-future")),
+        structured("a name with a space", service(r#""we b""#), INVALID),
+        structured("a name with a wildcard", service(r#""web.>""#), INVALID),
+        structured("a name with an umlaut", service(r#""wéb""#), INVALID),
+        structured("a name that starts with a dash", service(r#""-web""#), INVALID),
+        structured("a name with a line feed", service(r#""web\n""#), INVALID),
+        structured("an empty name", service(r#""""#), INVALID),
+        structured("a name of 64 characters", service(&format!("\"{}\"", "x".repeat(64))), INVALID),
+        structured("a name that is a number", service("7"), INVALID),
+        structured("a name that is null", service("null"), INVALID),
+        structured("a version of 513 bytes", version(&format!("\"{}\"", "x".repeat(513))), INVALID),
+        structured("a version with a control character", version(r#""v\u0000""#), INVALID),
+        structured("a version with white space around it", version(r#"" v1 ""#), INVALID),
+        structured("a version that is a number", version("1.5"), INVALID),
+        structured("a release that is a string", with(r#"{"version":"v1"}"#, r#""v1""#), INVALID),
+        structured("a tag for an artifact", release(r#""artifact":"web:latest""#), INVALID),
+        structured("half a digest", release(r#""config":"sha256:12""#), INVALID),
+        structured("a misspelt member of the release", release(r#""artefact":"x""#), INVALID),
+        structured("a member of nobody's", data(r#""colour":"blue""#), INVALID),
+        structured("a switch that is a word", data(r#""reversible":"yes""#), INVALID),
+        structured("links that are no list", data(r#""links":{}"#), INVALID),
+        structured("a reason of 5,000 bytes", data(&format!(r#""reason":"{}""#, "x".repeat(5_000))), INVALID),
+        structured(
+            "no data",
+            with(r#","data":{"environment":"production","service":"web","release":{"version":"v1"}}"#, ""),
+            INVALID,
+        ),
+        structured(
+            "data that is null",
+            with(r#"{"environment":"production","service":"web","release":{"version":"v1"}}"#, "null"),
+            INVALID,
+        ),
+        structured("data in base64", attribute(r#""data_base64":"e30=""#), INVALID),
+        structured("an attribute with a capital", attribute(r#""traceParent":"x""#), INVALID),
+        structured("an attribute that is an object", attribute(r#""trace":{}"#), INVALID),
+        structured("an attribute that is null", attribute(r#""trace":null"#), INVALID),
+        structured("data of another type", attribute(r#""datacontenttype":"text/xml""#), INVALID),
+    ]
+}
+
+/// Attributes in headers.
+fn headers() -> Vec<Bad> {
+    const DATA: &str = r#"{"environment":"production","service":"web","release":{"version":"v1"}}"#;
+    const NONE: (&str, &[u8]) = ("ce-none", b"");
+    let mut twice = binary("binary: an attribute twice", NONE, DATA, (400, "not-i-json"));
+    twice.headers.push(("ce-id", b"other".into()));
+    vec![
+        binary("binary: no data", NONE, "", (400, "invalid-json")),
+        binary("binary: data that is an array", NONE, "[]", (422, "invalid-event")),
+        binary("binary: data with a key twice", NONE, r#"{"a":1,"a":1}"#, (400, "not-i-json")),
+        binary("binary: no id", ("ce-id", b""), DATA, (422, "invalid-event")),
+        binary("binary: another type", ("ce-type", b"x"), DATA, (422, "unknown-event-type")),
+        binary("binary: a bad time", ("ce-time", b"now"), DATA, (422, "invalid-event")),
+        binary(
+            "binary: the future",
+            ("ce-time", b"2999-01-01T00:00:00Z"),
+            DATA,
+            (422, "event-from-the-future"),
+        ),
+        binary(
+            "binary: bytes that are no UTF-8, encoded",
+            ("ce-id", b"%ff"),
+            DATA,
+            (400, "invalid-parameter"),
+        ),
+        binary(
+            "binary: bytes that are not ASCII",
+            ("ce-id", b"caf\xc3\xa9"),
+            DATA,
+            (400, "invalid-parameter"),
+        ),
+        binary("binary: an attribute with a dash", ("ce-trace-parent", b"x"), DATA, (422, "invalid-event")),
+        binary("binary: an attribute named data", ("ce-data", b"x"), DATA, (400, "not-i-json")),
+        binary("binary: an attribute too many", ("ce-data_base64", b"x"), DATA, (422, "invalid-event")),
+        binary("binary: no specversion", ("ce-specversion", b""), DATA, (415, "unsupported-media-type")),
+        twice,
+    ]
+}
+
+/// Questions.
+fn questions() -> Vec<Bad> {
+    const WRONG: (u16, &str) = (400, "invalid-parameter");
+    const NO_POSITION: (u16, &str) = (404, "unknown-position");
+    const NOWHERE: (u16, &str) = (404, "no-such-path");
+    const NO_ENVIRONMENT: (u16, &str) = (404, "unknown-environment");
+    vec![
+        get("at: a word", "/v1/environments/production/state?at=yesterday", WRONG),
+        get("at: nothing", "/v1/environments/production/state?at=", WRONG),
+        get("at: a dash", "/v1/environments/production/state?at=-", WRONG),
+        get("at: a fraction", "/v1/environments/production/state?at=1.5", WRONG),
+        get("at: a day", "/v1/environments/production/state?at=2026-08-01", WRONG),
+        get(
+            "at: a plus that became a space",
+            "/v1/environments/production/state?at=2026-08-01T10:00:00+02:00",
+            WRONG,
+        ),
+        get("at: beyond 64 bits", "/v1/environments/production/state?at=99999999999999999999", WRONG),
+        get("at: beyond the ledger", "/v1/environments/production/state?at=7", NO_POSITION),
+        get(
+            "at: as far as numbers go",
+            "/v1/environments/production/state?at=9223372036854775807",
+            NO_POSITION,
+        ),
+        get(
+            "at: more changes ago than there are",
+            "/v1/environments/production/state?at=-2",
+            (404, "no-such-change"),
+        ),
+        get(
+            "at: as many changes ago as numbers go",
+            "/v1/environments/production/state?at=-9223372036854775807",
+            (404, "no-such-change"),
+        ),
+        get("known_at: a word", "/v1/environments/production/state?known_at=now", WRONG),
+        get("known_at: a time", "/v1/environments/production/state?known_at=2026-08-01T10:00:00Z", WRONG),
+        get("known_at: with a position", "/v1/environments/production/state?at=1&known_at=1", WRONG),
+        get("known_at: with changes ago", "/v1/environments/production/state?at=-1&known_at=1", WRONG),
+        get("known_at: beyond the ledger", "/v1/environments/production/state?known_at=7", NO_POSITION),
+        get("a misspelt parameter of the state", "/v1/environments/production/state?att=1", WRONG),
+        get("a parameter twice", "/v1/environments/production/state?at=1&at=0", WRONG),
+        get("an environment of nobody's", "/v1/environments/nowhere/state", NO_ENVIRONMENT),
+        get("an environment of nobody's, then", "/v1/environments/nowhere/state?at=0", NO_ENVIRONMENT),
+        get(
+            "an environment of nobody's, changes ago",
+            "/v1/environments/nowhere/state?at=-1",
+            NO_ENVIRONMENT,
+        ),
+        get("an environment that is no name", "/v1/environments/no%20where/state", WRONG),
+        get("a path that is not UTF-8", "/v1/environments/%ff/state", NOWHERE),
+        get("from: a word", "/v1/environments/production/diff?from=yesterday", WRONG),
+        get("to: a word", "/v1/environments/production/diff?to=tomorrow", WRONG),
+        get(
+            "to: an environment of nobody's",
+            "/v1/environments/production/diff?to=nowhere@latest",
+            NO_ENVIRONMENT,
+        ),
+        get("to: an environment without a point", "/v1/environments/production/diff?to=production@", WRONG),
+        get("to: a point without an environment", "/v1/environments/production/diff?to=@latest", WRONG),
+        get(
+            "from: more changes ago than there are",
+            "/v1/environments/production/diff?from=-2",
+            (404, "no-such-change"),
+        ),
+        get("after: below zero", "/v1/events?after=-1", WRONG),
+        get("after: a word", "/v1/events?after=x", WRONG),
+        get("limit: none", "/v1/events?limit=0", WRONG),
+        get("limit: too many", "/v1/events?limit=1001", WRONG),
+        get("limit: a word", "/v1/events?limit=all", WRONG),
+        get("a type of nobody's", "/v1/events?type=deploy.done", WRONG),
+        get("an environment that is no name, among events", "/v1/events?environment=a%20b", WRONG),
+        get("a source without an id", "/v1/events?source=urn:release-ledger:test", WRONG),
+        get("an id without a source", "/v1/events?id=1", WRONG),
+        get("a misspelt parameter of events", "/v1/events?enviroment=production", WRONG),
+        get("a parameter of nobody's for the position", "/v1/position?verbose=1", WRONG),
+        get("a parameter of nobody's for environments", "/v1/environments?limit=1", WRONG),
+        get("an entry that is no number", "/v1/events/latest", WRONG),
+        get("an entry below one", "/v1/events/0", NO_POSITION),
+        get("an entry beyond the ledger", "/v1/events/7", NO_POSITION),
+        get("an entry beyond 64 bits", "/v1/events/99999999999999999999", WRONG),
+        get("wait_for: ahead of the ledger", "/v1/position?wait_for=7", (400, "position-ahead")),
+        get("wait_for: a word", "/v1/position?wait_for=soon", WRONG),
+        get("wait_ms: too long", "/v1/position?wait_for=1&wait_ms=30001", WRONG),
+        get("wait_ms: below zero", "/v1/position?wait_for=1&wait_ms=-1", WRONG),
+        get("a tenant of nobody's", "/v1/tenants/nobody/position", (404, "unknown-tenant")),
+        get("a tenant that is no name", "/v1/tenants/no%20body/position", WRONG),
+        get("a path of nobody's", "/v1/releases", NOWHERE),
+        get("another version of the API", "/v2/events", NOWHERE),
+        get("an environment without a name", "/v1/environments//state", WRONG),
+        cannot("deleting the history", Method::DELETE, "/v1/events"),
+        cannot("deleting an entry", Method::DELETE, "/v1/events/1"),
+        cannot("putting an entry", Method::PUT, "/v1/events/1"),
+        cannot("patching a state", Method::PATCH, "/v1/environments/production/state"),
+        cannot("posting to health", Method::POST, "/readyz"),
+    ]
+}
+
+/// What is well-formed and contradicts the ledger.
+fn conflicts() -> Vec<Bad> {
+    let taken = with(r#""id":"bad""#, r#""id":"1""#);
+    let another = post("another event with a known identity", STRUCTURED, taken, (409, "identity-conflict"));
+    vec![another]
+}
+
+#[tokio::test]
+async fn bad_input_harms_nobody() {
+    let servers = Servers::start().await;
+    let limits = [format!("--http-max-batch-bytes={BATCH_BYTES}"), format!("--http-max-events={EVENTS}")];
+    let service = Service::start(PROGRAM, &servers, &limits.each_ref().map(String::as_str)).await;
+    let client = service.client();
+    client.recorded(&deploy("1", "2026-08-01T09:00:00Z", "production", "web", "v0")).await;
+    let before = client.text("/v1/position").await;
+    let table: Vec<Bad> =
+        [bodies(), events(), headers(), questions(), conflicts()].into_iter().flatten().collect();
+
+    let mut wrong = Vec::new();
+    for bad in &table {
+        let answer = send(&client, bad).await;
+        wrong.extend(differs(bad, &answer));
+    }
+
+    assert_eq!(wrong, [""; 0], "of {} requests", table.len());
+    assert_eq!(client.text("/v1/position").await, before);
+    let good = client.record(&deploy("2", "2026-08-01T10:00:00Z", "production", "web", "v1")).await;
+    assert_eq!((good.status, &good.body["position"]), (201, &2.into()));
+}
+
+async fn send(client: &Client, bad: &Bad) -> Answer {
+    let mut request = client.request(bad.method.clone(), &bad.path).body(bad.body.to_vec());
+    for (name, value) in &bad.headers {
+        request = request.header(*name, &**value);
+    }
+    Client::send(request).await
+}
+
+/// How an answer differs from what the row says, if it does.
+fn differs(bad: &Bad, answer: &Answer) -> Option<String> {
+    let is_whole = answer.content_type == "application/problem+json"
+        && answer.body["status"] == answer.status
+        && answer.body["title"].is_string()
+        && answer.body["detail"].as_str().is_some_and(|detail| !detail.is_empty());
+    let is_whole = is_whole && (answer.status != 405 || !answer.header("allow").is_empty());
+    let is_so = (answer.status, answer.problem()) == (bad.status, bad.problem);
+    (!is_whole || !is_so).then(|| {
+        let Bad { what, status, problem, .. } = bad;
+        format!("{what}: {status} {problem} wanted, not {} {}", answer.status, answer.text)
+    })
+}
+
+#[tokio::test]
+async fn one_bad_event_does_not_sink_the_others() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    client.recorded(&deploy("known", "2026-08-01T09:00:00Z", "production", "web", "v0")).await;
+    let mixed = |prefix: &str| {
+        let id = |name: &str| format!("{prefix}-{name}");
+        [
+            deploy(&id("1"), "2026-08-01T10:00:00Z", "production", "web", "v1"),
+            json!({"id": id("broken"), "source": "urn:release-ledger:test"}),
+            deploy(&id("2"), "2026-08-01T10:01:00Z", "production", "web", "v2"),
+            deploy("known", "2026-08-01T09:00:00Z", "production", "web", "v0"),
+            deploy("known", "2026-08-01T09:00:00Z", "production", "web", "other"),
+            deploy(&id("future"), "2999-01-01T00:00:00Z", "production", "web", "v9"),
+            deploy(&id("1"), "2026-08-01T10:00:00Z", "production", "web", "v1"),
+            deploy(&id("3"), "2026-08-01T10:02:00Z", "production", "web", "v3"),
+        ]
+    };
+    let expected = |prefix: &str, first: u64| {
+        let id = |name: &str| format!("{prefix}-{name}");
+        [
+            (id("1"), "recorded", Some(first), ""),
+            (id("broken"), "invalid", None, "invalid-event"),
+            (id("2"), "recorded", Some(first + 1), ""),
+            ("known".to_owned(), "duplicate", Some(1), ""),
+            ("known".to_owned(), "conflict", Some(1), "identity-conflict"),
+            (id("future"), "invalid", None, "event-from-the-future"),
+            (id("1"), "duplicate", Some(first), ""),
+            (id("3"), "recorded", Some(first + 2), ""),
+        ]
+        .map(|(id, status, position, problem)| (id, status.to_owned(), position, problem.to_owned()))
+    };
+
+    let batch = client.post("/v1/events", BATCH, json!(mixed("batch")).to_string()).await;
+    let lines = mixed("lines").map(|event| event.to_string()).join("\n");
+    let lines = client.post("/v1/events", LINES, format!("{lines}\n\n")).await;
+
+    assert_eq!((batch.status, lines.status), (207, 207));
+    assert_eq!(results(batch.body.as_array().expect("results")), expected("batch", 2));
+    assert_eq!(results(&lines.lines()), expected("lines", 5));
+    assert_eq!(client.position().await.1, 7);
+}
+
+#[tokio::test]
+async fn a_line_that_is_no_event_does_not_sink_the_others() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    let good = |id: &str| deploy(id, "2026-08-01T10:00:00Z", "production", "web", "v1").to_string();
+    let too_long = format!("{{\"x\":\"{}\"}}", "x".repeat(600_000));
+    let lines = [&good("1"), "{", "[]", &too_long, "\u{feff}", &good("2")].join("\n");
+
+    let answer = client
+        .post("/v1/events", LINES, [lines.as_bytes(), b"\n\xff\n", good("3").as_bytes()].concat())
+        .await;
+
+    assert_eq!(answer.status, 207);
+    let statuses: Vec<_> =
+        results(&answer.lines()).into_iter().map(|(_, status, _, problem)| (status, problem)).collect();
+    let statuses: Vec<_> = statuses.iter().map(|(status, problem)| (&**status, &**problem)).collect();
+    assert_eq!(
+        statuses,
+        [
+            ("recorded", ""),
+            ("invalid", "invalid-json"),
+            ("invalid", "invalid-event"),
+            ("invalid", "too-large"),
+            ("invalid", "invalid-json"),
+            ("recorded", ""),
+            ("invalid", "invalid-json"),
+            ("recorded", ""),
+        ]
+    );
+}
+
+/// Per event: its id, what became of it, where it is, and the problem's type.
+fn results(results: &[Value]) -> Vec<(String, String, Option<u64>, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let problem = |result: &Value| {
+        let problem = text(&result["problem"]["type"]);
+        problem.trim_start_matches("urn:release-ledger:problem:").to_owned()
+    };
+    let result = |result: &Value| {
+        (text(&result["id"]), text(&result["status"]), result["position"].as_u64(), problem(result))
+    };
+    results.iter().map(result).collect()
+}

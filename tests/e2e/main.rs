@@ -1,0 +1,15 @@
+//! Stories, end to end: real servers, the program as a process. A promise of the design is a test
+//! named after it.
+
+mod bad_input;
+mod history;
+mod killed_imports;
+mod plans;
+mod promises;
+mod questions;
+mod real_history;
+mod roles;
+mod varied;
+
+/// The program.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_ledger-under-test");

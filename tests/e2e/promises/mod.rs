@@ -1,0 +1,8 @@
+//! The promises of the design: a test each, named after it. `bad_input_harms_nobody` stands with its
+//! table in `bad_input`.
+
+mod durable;
+mod folded;
+mod once;
+mod past;
+mod provable;

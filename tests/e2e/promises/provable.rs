@@ -1,0 +1,93 @@
+//! Immutable and provable: nothing is deleted, and the root is over exactly what is there.
+
+use std::collections::BTreeMap;
+
+use async_nats::jetstream::stream::Config;
+use ledger_proof::{Tree, leaf_hash};
+use ledger_tests::{Client, Servers, Service, jetstream};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use crate::{PROGRAM, varied};
+
+#[tokio::test]
+async fn immutable_and_provable() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    client.recorded_all(&varied::history(700)).await;
+    let stream = jetstream(&servers).await.get_stream("LEDGER_default").await.expect("the stream");
+    let before = client.text("/v1/position").await;
+
+    let deleted = stream.delete_message(3).await;
+    let purged = stream.purge().await;
+    let dropping = Config { deny_delete: false, deny_purge: false, ..stream.cached_info().config.clone() };
+    let loosened = jetstream(&servers).await.update_stream(dropping).await;
+
+    deleted.expect_err("an entry cannot be deleted");
+    purged.expect_err("entries cannot be purged");
+    loosened.expect_err("the stream cannot be made to allow it");
+    assert_eq!(client.text("/v1/position").await, before);
+
+    let entries = entries(&client).await;
+    let (mut tree, mut leaves) = (Tree::new(), Vec::new());
+    for (position, entry) in (1..).zip(&entries) {
+        let leaf = leaf_hash(entry.bytes.as_bytes());
+        let stored = stream.get_raw_message(position).await.expect("an entry of the stream");
+        assert_eq!(stored.payload, entry.bytes.as_bytes(), "the stream holds the bytes that are told");
+        assert_eq!(entry.leaf_hash, leaf.to_string());
+        assert_eq!(entry.leaf_hash, hexadecimal(&sha256(&[&[0], entry.bytes.as_bytes()])));
+        tree.append(leaf);
+        leaves.push(sha256(&[&[0], entry.bytes.as_bytes()]));
+    }
+    let body = client.get("/v1/position").await.ok();
+    assert_eq!(body["position"], entries.len());
+    assert_eq!(body["root"], tree.root().to_string());
+    assert_eq!(body["root"], hexadecimal(&merkle_tree_hash(&leaves)));
+}
+
+/// An entry, with its event byte for byte.
+struct Entry {
+    leaf_hash: String,
+    bytes: String,
+}
+
+async fn entries(client: &Client) -> Vec<Entry> {
+    type Members<'a> = BTreeMap<&'a str, &'a RawValue>;
+    let mut entries = Vec::new();
+    loop {
+        let text = client.text(&format!("/v1/events?limit=300&after={}", entries.len())).await;
+        let page: Members<'_> = serde_json::from_str(&text).expect("a page");
+        let events: Vec<Members<'_>> = serde_json::from_str(page["events"].get()).expect("entries");
+        entries.extend(events.iter().map(|entry| Entry {
+            leaf_hash: entry["leaf_hash"].get().trim_matches('"').to_owned(),
+            bytes: entry["event"].get().to_owned(),
+        }));
+        if !page.contains_key("next") {
+            return entries;
+        }
+    }
+}
+
+type Sha = [u8; 32];
+
+fn sha256(parts: &[&[u8]]) -> Sha {
+    parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part)).finalize().into()
+}
+
+fn hexadecimal(hash: &Sha) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// RFC 6962, section 2.1, word for word: it shares nothing with ours.
+fn merkle_tree_hash(leaves: &[Sha]) -> Sha {
+    match leaves {
+        [] => sha256(&[]),
+        [leaf] => *leaf,
+        _ => {
+            // The largest power of two that is smaller than the number of leaves.
+            let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
+            sha256(&[&[1], &merkle_tree_hash(left), &merkle_tree_hash(right)])
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Roles: processes that share the work, and what each does when its ground gives way.
+
+use futures::channel::mpsc;
+use ledger_tests::{Client, Servers, Service, deploy, digests, jetstream};
+use reqwest::{Body, Method};
+use serde_json::Value;
+
+use crate::{PROGRAM, varied};
+
+const SUBJECT: &str = "ledger.default.production.web.deploy.succeeded";
+
+#[tokio::test]
+async fn one_process_takes_events_in_and_another_folds_them() {
+    let servers = Servers::start().await;
+    let http = Service::start(PROGRAM, &servers, &["--only=http"]).await;
+    let projector = Service::start(PROGRAM, &servers, &["--only=projector"]).await;
+
+    http.client().recorded(&web("1")).await;
+
+    assert_eq!(http.client().position().await, (1, 1));
+    let no_api = projector.client().get("/v1/position").await;
+    assert_eq!((no_api.status, no_api.problem()), (404, "no-such-path"));
+    let metrics = projector.client().text("/metrics").await;
+    assert!(metrics.contains("ledger_views_position{tenant=\"default\"} 1"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_projectors_leave_what_one_would_also_when_one_of_them_is_killed() {
+    let servers = Servers::start().await;
+    let http = Service::start(PROGRAM, &servers, &["--only=http"]).await;
+    let one = Service::start(PROGRAM, &servers, &["--only=projector"]).await;
+    let mut other = Service::start(PROGRAM, &servers, &["--only=projector"]).await;
+    let client = http.client();
+    let history = varied::history(6_000);
+
+    for (number, part) in history.chunks(200).enumerate() {
+        let answer = client.post("/v1/events", "application/x-ndjson", part.join("\n")).await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        if number == 12 {
+            other.kill().await;
+        }
+    }
+    client.views_at(history.len() as u64).await;
+
+    let folded = digests(&servers.postgres_url(), "default").await;
+    let database = servers.fresh_database("alone").await;
+    let alone = Service::start(PROGRAM, &servers, &[&format!("--views-url={database}")]).await;
+    alone.client().views_at(history.len() as u64).await;
+    assert_eq!(folded, digests(&database, "default").await);
+    assert_eq!(folded["events"].0 as usize, history.len());
+    assert_eq!(one.client().get("/readyz").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_asked_to_end_answers_what_it_accepted() {
+    let servers = Servers::start().await;
+    let mut service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    let (mut sender, body) = mpsc::channel::<Result<String, std::io::Error>>(0);
+    let bulk = client.request(Method::POST, "/v1/events").header("content-type", "application/x-ndjson");
+    let bulk = tokio::spawn(Client::send(bulk.body(Body::wrap_stream(body))));
+    let mut send = async |from: u32| {
+        let lines: String = (from..from + 1_000).map(|n| format!("{}\n", web(&n.to_string()))).collect();
+        futures::SinkExt::send(&mut sender, Ok(lines)).await.expect("the service reads");
+    };
+
+    send(0).await;
+    client.head_at(500).await;
+    service.ask_to_end();
+    send(1_000).await;
+    drop(sender);
+    let answer = bulk.await.expect("a task");
+    let ended_well = service.ended_well().await;
+
+    assert_eq!(answer.status, 201);
+    let lines = answer.lines();
+    assert_eq!(lines.len(), 2_000);
+    assert!(lines.iter().all(|line| line["status"] == "recorded"));
+    assert!(ended_well);
+    service.start_again().await;
+    assert_eq!(client.position().await.1, 2_000);
+}
+
+#[tokio::test]
+async fn a_stream_that_was_made_again_stops_the_projector_and_changes_nothing() {
+    let servers = Servers::start().await;
+    let mut service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    for id in ["1", "2", "3"] {
+        client.recorded(&web(id)).await;
+    }
+    let before = digests(&servers.postgres_url(), "default").await;
+
+    let jetstream = jetstream(&servers).await;
+    let config = jetstream.get_stream("LEDGER_default").await.expect("a stream").cached_info().config.clone();
+    jetstream.delete_stream("LEDGER_default").await.expect("deleted");
+    jetstream.create_stream(config).await.expect("made again");
+    for id in ["4", "5", "6", "7", "8"] {
+        publish(&jetstream, web(id).to_string()).await;
+    }
+    let alarm = client.not_ready("the journal is not the one").await;
+    service.kill().await;
+    let again = Service::start_alive(PROGRAM, &servers, &[]).await;
+    let alarm_again = again.client().not_ready("the journal is not the one").await;
+
+    for alarm in [alarm, alarm_again] {
+        assert!(alarm.contains("default: projector: "), "{alarm}");
+    }
+    assert_eq!(digests(&servers.postgres_url(), "default").await, before);
+    let state = again.client().get("/v1/environments/production/state").await.ok();
+    assert_eq!(state["position"], 3);
+}
+
+#[tokio::test]
+async fn an_entry_that_nobody_understands_stops_its_own_tenant_only() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--tenants=default,acme"]).await;
+    let client = service.client();
+    client.recorded(&web("1")).await;
+
+    publish(&jetstream(&servers).await, "garbage".to_owned()).await;
+    let alarm = client.not_ready("position 2").await;
+    let later = client.record(&web("3")).await;
+    let acme =
+        client.post("/v1/tenants/acme/events", "application/cloudevents+json", web("1").to_string()).await;
+    let seen = client.get("/v1/tenants/acme/environments/production/state?wait_for=1&wait_ms=30000").await;
+
+    assert!(alarm.contains("default: projector: "), "{alarm}");
+    assert!(!alarm.contains("acme"), "{alarm}");
+    assert_eq!((later.status, &later.body["position"]), (201, &3.into()));
+    assert_eq!(client.position().await, (1, 3));
+    assert_eq!(client.get("/v1/environments/production/state").await.status, 200);
+    assert_eq!((acme.status, seen.status), (201, 200));
+}
+
+#[tokio::test]
+async fn what_postgres_forgot_in_a_crash_is_folded_again_without_a_new_event() {
+    let mut servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+
+    for crash in 1..=2 {
+        client.recorded(&web(&crash.to_string())).await;
+        servers.kill_postgres().await;
+        servers.start_postgres().await;
+        let state = "/v1/environments/production/state";
+        let answer = client.get(&format!("{state}?wait_for={crash}&wait_ms=30000")).await;
+
+        assert_eq!((answer.status, answer.ledger_position), (200, Some(crash)), "{}", answer.text);
+        assert_eq!(answer.body["lanes"][0]["since"]["position"], crash);
+    }
+}
+
+fn web(id: &str) -> Value {
+    deploy(id, "2026-08-01T10:00:00Z", "production", "web", &format!("v{id}"))
+}
+
+/// Publishes past the intake.
+async fn publish(jetstream: &async_nats::jetstream::Context, payload: String) {
+    let published = jetstream.publish(SUBJECT, payload.into()).await.expect("published");
+    published.await.expect("stored");
+}

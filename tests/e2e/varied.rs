@@ -1,0 +1,62 @@
+//! A history that has everything: every kind of event, late reports, slots, targets, odd reports.
+
+use std::path::Path;
+
+use ledger_tests::{deploy, event};
+use serde_json::{Value, json};
+
+const SCHEMAS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas/events");
+
+/// The events, one a line, in the order in which they are recorded: the schemas' examples, what is
+/// written by hand here, and so many events of the demo history.
+pub(crate) fn history(demo: usize) -> Vec<String> {
+    let played = release_ledger::demo::history(Some(demo));
+    let played = played.map(|event| String::from_utf8(event.bytes().to_vec()).expect("UTF-8"));
+    examples().iter().chain(&by_hand()).map(Value::to_string).chain(played).collect()
+}
+
+/// Every example of every schema: at least one event of every kind.
+fn examples() -> Vec<Value> {
+    let files = std::fs::read_dir(Path::new(SCHEMAS)).expect("schemas/events");
+    let mut files: Vec<_> = files.map(|file| file.expect("a schema").path()).collect();
+    files.sort();
+    let schemas = files.iter().map(|file| std::fs::read(file).expect("a schema"));
+    let schemas = schemas.map(|text| serde_json::from_slice::<Value>(&text).expect("a schema is JSON"));
+    schemas.flat_map(|schema| schema["examples"].as_array().cloned().unwrap_or_default()).collect()
+}
+
+/// What the rules of the fold are about.
+fn by_hand() -> Vec<Value> {
+    let lane = |target: &str| json!({"environment": "blue-green", "service": "web", "target": target});
+    let with = |mut data: Value, name: &str, value: Value| {
+        data[name] = value;
+        data
+    };
+    let slot = |target: &str, slot: &str| with(lane(target), "slot", slot.into());
+    let stands = |target: &str, name: &str, version: &str| {
+        with(slot(target, name), "release", json!({"version": version}))
+    };
+    vec![
+        event("switch-to-nothing", "traffic.switched", "2026-03-01T09:00:00Z", slot("on-premise", "green")),
+        event("remove-nothing", "deploy.removed", "2026-03-01T09:01:00Z", lane("on-premise")),
+        event("blue", "deploy.succeeded", "2026-03-01T10:00:00Z", stands("cloud", "blue", "v1")),
+        event("to-blue", "traffic.switched", "2026-03-01T10:05:00Z", slot("cloud", "blue")),
+        event("green", "deploy.succeeded", "2026-03-01T11:00:00Z", stands("cloud", "green", "v2")),
+        event("to-green", "traffic.switched", "2026-03-01T11:05:00Z", slot("cloud", "green")),
+        event("late-blue", "deploy.succeeded", "2026-03-01T09:30:00Z", stands("cloud", "blue", "v0")),
+        event("late-switch", "traffic.switched", "2026-03-01T10:30:00Z", slot("cloud", "blue")),
+        event("back", "traffic.switched", "2026-03-01T12:00:00Z", slot("cloud", "blue")),
+        event("green-gone", "deploy.removed", "2026-03-01T13:00:00Z", slot("cloud", "green")),
+        deploy("at-once-1", "2026-03-01T14:00:00Z", "late", "api", "v1"),
+        deploy("at-once-2", "2026-03-01T14:00:00Z", "late", "api", "v2"),
+        deploy("late-api", "2026-02-01T14:00:00Z", "late", "api", "v0"),
+        deploy("same-again", "2026-03-01T15:00:00Z", "late", "api", "v2"),
+        event(
+            "gone",
+            "deploy.removed",
+            "2026-03-01T16:00:00Z",
+            json!({"environment": "late", "service": "api"}),
+        ),
+        deploy("late-after-gone", "2026-03-01T15:30:00Z", "late", "api", "v3"),
+    ]
+}

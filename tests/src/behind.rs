@@ -1,0 +1,47 @@
+//! Behind the ledger's back: the raw stream, and the raw tables of the views.
+
+use std::collections::BTreeMap;
+
+use async_nats::jetstream::{self, Context};
+use async_nats::{ConnectOptions, ServerAddr};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::Servers;
+
+/// JetStream, with the rights that the service has.
+pub async fn jetstream(servers: &Servers) -> Context {
+    let address: ServerAddr = servers.nats_url().parse().expect("an address");
+    let (user, password) = (address.username(), address.password());
+    let (user, password) = (user.expect("a user").to_owned(), password.expect("a password").to_owned());
+    let options = ConnectOptions::with_user_and_password(user, password);
+    jetstream::new(options.connect(address).await.expect("connected to NATS"))
+}
+
+/// A connection to the tables of a tenant's views, in the database of this URL.
+pub async fn views_connection(url: &str, tenant: &str) -> PgConnection {
+    let mut connection = PgConnection::connect(url).await.expect("connected to Postgres");
+    let path = AssertSqlSafe(format!("SET search_path TO \"ledger_{tenant}_v1\""));
+    sqlx::query(path).execute(&mut connection).await.expect("the tenant's schema");
+    connection
+}
+
+/// The tables of a tenant's views.
+pub async fn view_tables(connection: &mut PgConnection) -> Vec<String> {
+    let query = "SELECT table_name::text FROM information_schema.tables
+        WHERE table_schema = current_schema() AND table_name NOT LIKE '\\_%' ORDER BY 1";
+    sqlx::query_scalar(query).fetch_all(connection).await.expect("tables")
+}
+
+/// What every table of a tenant's views holds: the number of its rows, and a digest over all of them.
+pub async fn digests(url: &str, tenant: &str) -> BTreeMap<String, (i64, String)> {
+    let mut connection = views_connection(url, tenant).await;
+    let mut digests = BTreeMap::new();
+    for table in view_tables(&mut connection).await {
+        let query = AssertSqlSafe(format!(
+            "SELECT count(*), md5(coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), '')) FROM {table} t"
+        ));
+        let digest = sqlx::query_as(query).fetch_one(&mut connection).await.expect("a digest");
+        digests.insert(table, digest);
+    }
+    digests
+}

@@ -1,0 +1,48 @@
+//! The program's commands, as processes.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::process::Child;
+use tokio::time::timeout;
+
+use crate::service::PATIENCE;
+
+/// A command that runs. It is killed when this is dropped.
+pub struct Command(Child);
+
+impl Command {
+    /// Starts the program with arguments.
+    #[must_use]
+    pub fn start(program: &str, arguments: &[&str]) -> Self {
+        let command = tokio::process::Command::new(Path::new(program))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn();
+        Self(command.expect("the program starts"))
+    }
+
+    /// SIGKILL, and the end of the process.
+    pub async fn kill(mut self) {
+        self.0.kill().await.expect("the command is killed");
+    }
+
+    /// Waits until it has ended, which must be well, and answers the JSON that it printed.
+    pub async fn ended(self) -> Value {
+        let output = timeout(2 * PATIENCE, self.0.wait_with_output()).await.expect("the command ends");
+        let output = output.expect("its output is read");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{}: {}", output.status, text(&output.stderr));
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}{}", text(&output.stdout), text(&output.stderr)))
+    }
+}
+
+/// Runs the program to its end, which must be well, and answers the JSON that it printed.
+pub async fn run(program: &str, arguments: &[&str]) -> Value {
+    Command::start(program, arguments).ended().await
+}

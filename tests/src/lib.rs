@@ -1,0 +1,20 @@
+//! The harness: real servers on free ports, the program as a process, and a client that asks it.
+//!
+//! Nothing here waits for a fixed time: it waits for what it needs, up to a limit that only a failure
+//! reaches.
+
+mod behind;
+mod client;
+mod command;
+mod history;
+mod proxy;
+mod servers;
+mod service;
+
+pub use behind::{digests, jetstream, view_tables, views_connection};
+pub use client::{Answer, Client, deploy, event};
+pub use command::{Command, run};
+pub use history::{RealHistory, Row, Running, digest};
+pub use proxy::Proxy;
+pub use servers::Servers;
+pub use service::Service;

@@ -1,0 +1,106 @@
+//! A NATS and a Postgres of a test's own.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use release_ledger::local::{Nats, Postgres, nats, postgres};
+use secrecy::ExposeSecret;
+use tempfile::TempDir;
+
+/// Both servers, in a folder that is gone with them. Each may be killed and started again, on the same
+/// port and with what it had stored.
+pub struct Servers {
+    nats: Option<Nats>,
+    postgres: Option<Postgres>,
+    nats_options: nats::Options,
+    postgres_options: postgres::Options,
+    // Last, so that it is removed when the servers are gone.
+    folder: TempDir,
+}
+
+fn search() -> OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}
+
+impl Servers {
+    /// Starts both.
+    pub async fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("ledger-test-").tempdir().expect("a folder");
+        let nats_options = nats::Options::found_in(search());
+        let mut postgres_options = postgres::Options::found_in(search());
+        // What a test's first start writes need not outlive the machine.
+        postgres_options.sync_new = false;
+        let (nats, postgres) = (nats_folder(&folder), postgres_folder(&folder));
+        let (nats, postgres) =
+            tokio::join!(Nats::start(&nats, &nats_options), Postgres::start(&postgres, &postgres_options));
+        let nats = nats.expect("nats-server starts");
+        let postgres = postgres.expect("Postgres starts");
+        let nats_options = nats::Options { port: Some(nats.port()), ..nats_options };
+        let postgres_options = postgres::Options { port: Some(postgres.port()), ..postgres_options };
+        Self { nats: Some(nats), postgres: Some(postgres), nats_options, postgres_options, folder }
+    }
+
+    /// A folder that is gone with the servers.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The URL of NATS.
+    #[must_use]
+    pub fn nats_url(&self) -> String {
+        self.nats.as_ref().expect("NATS runs").url().expose_secret().to_owned()
+    }
+
+    /// The port of NATS on 127.0.0.1.
+    #[must_use]
+    pub fn nats_port(&self) -> u16 {
+        self.nats.as_ref().expect("NATS runs").port()
+    }
+
+    /// The URL of Postgres.
+    #[must_use]
+    pub fn postgres_url(&self) -> String {
+        self.postgres.as_ref().expect("Postgres runs").url().expose_secret().to_owned()
+    }
+
+    /// SIGKILL to NATS.
+    pub async fn kill_nats(&mut self) {
+        self.nats.take().expect("NATS runs").kill().await.expect("NATS is killed");
+    }
+
+    /// NATS again, with what it had stored.
+    pub async fn start_nats(&mut self) {
+        let started = Nats::start(&nats_folder(&self.folder), &self.nats_options).await;
+        self.nats = Some(started.expect("nats-server starts again"));
+    }
+
+    /// SIGKILL to Postgres and all its processes.
+    pub async fn kill_postgres(&mut self) {
+        self.postgres.take().expect("Postgres runs").kill().await.expect("Postgres is killed");
+    }
+
+    /// Postgres again, with what it had stored.
+    pub async fn start_postgres(&mut self) {
+        let started = Postgres::start(&postgres_folder(&self.folder), &self.postgres_options).await;
+        self.postgres = Some(started.expect("Postgres starts again"));
+    }
+
+    /// A fresh database beside the others, by URL: views that have nothing yet.
+    pub async fn fresh_database(&self, name: &str) -> String {
+        use sqlx::Connection as _;
+        let url = self.postgres_url();
+        let mut connection = sqlx::PgConnection::connect(&url).await.expect("connected");
+        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        sqlx::query(create).execute(&mut connection).await.expect("created");
+        url.replace("/ledger?", &format!("/{name}?"))
+    }
+}
+
+fn nats_folder(folder: &TempDir) -> std::path::PathBuf {
+    folder.path().join("nats")
+}
+
+fn postgres_folder(folder: &TempDir) -> std::path::PathBuf {
+    folder.path().join("postgres")
+}

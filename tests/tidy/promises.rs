@@ -1,0 +1,50 @@
+//! The promises of the design: each has an end-to-end test named after it, and a line in the README.
+
+use crate::refuse;
+use crate::tree::{files, is_rust, read, root};
+
+/// The promises that are kept so far. One that is listed is not dropped: its test may become stricter.
+const PROMISES: &[&str] = &[
+    "acknowledged_is_durable",
+    "once",
+    "views_are_the_log_folded",
+    "a_point_in_the_past_does_not_change",
+    "immutable_and_provable",
+    "bad_input_harms_nobody",
+];
+
+#[test]
+fn every_promise_has_a_test_named_after_it() {
+    let stories = files(&root().join("tests/e2e"));
+    let tests: Vec<_> =
+        stories.iter().filter(|path| is_rust(path)).flat_map(|path| tests_of(&read(path))).collect();
+    let mut wrong = PROMISES.to_vec();
+    wrong.retain(|promise| !tests.iter().any(|test| test == promise));
+    let wrong: Vec<_> = wrong.iter().map(|promise| format!("async fn {promise}()")).collect();
+    refuse(&wrong, "Write the test in tests/e2e, as a #[tokio::test] that shows the promise kept:");
+}
+
+#[test]
+fn the_readme_names_the_test_of_every_promise() {
+    let readme = read(&root().join("README.md"));
+    let mut wrong = PROMISES.to_vec();
+    wrong.retain(|promise| !readme.contains(&format!("`{promise}`")));
+    let wrong: Vec<_> = wrong.iter().map(|promise| format!("`{promise}`")).collect();
+    refuse(&wrong, "Say in README.md what is promised, and name the test that shows it:");
+}
+
+/// The names of the asynchronous tests.
+fn tests_of(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut is_test = false;
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("#[tokio::test") {
+            is_test = true;
+        } else if let Some(function) = line.strip_prefix("async fn ") {
+            let name = function.split('(').next().filter(|_| is_test);
+            names.extend(name.map(str::to_owned));
+            is_test = false;
+        }
+    }
+    names
+}
