@@ -2,6 +2,8 @@
 //!
 //! `ops/bench` runs this. Absolute figures are the machine's; the ratios are the point.
 
+#![expect(clippy::print_stdout, reason = "a bench tells what it measured")]
+
 mod ingest;
 mod load;
 mod projection;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::Position;
 
@@ -45,7 +45,8 @@ impl Anchor {
             number(changes).map(Self::ChangesAgo)
         } else {
             let time = DateTime::parse_from_rfc3339(text).map_err(|_| wrong())?;
-            Ok(Self::Time(time.with_timezone(&Utc).trunc_subsecs(6)))
+            // A leap second is the second after it, as in an event's time.
+            DateTime::from_timestamp_micros(time.timestamp_micros()).map(Self::Time).ok_or_else(wrong)
         }
     }
 }

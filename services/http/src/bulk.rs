@@ -139,15 +139,15 @@ pub(crate) async fn record_lines(
             }
         }
         while let Some(line) = lines.next() {
-            taken += 1;
-            let event = if taken > limit {
+            if taken == limit {
                 let detail =
-                    format!("at most {limit} events are taken at once: send the rest in another request");
-                Err(Reason::Value { pointer: String::new(), detail }.into())
-            } else {
-                line.and_then(|line| Envelope::parse(&line))
-            };
-            procession.push(event).await;
+                    format!("at most {limit} events are taken at once: send this and the rest again");
+                procession.push(Err(Reason::Value { pointer: String::new(), detail }.into())).await;
+                // What is beyond is neither read nor kept.
+                return answer(&procession.results().await);
+            }
+            taken += 1;
+            procession.push(line.and_then(|line| Envelope::parse(&line))).await;
         }
     }
     let results = procession.results().await;

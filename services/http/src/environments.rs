@@ -308,7 +308,7 @@ pub(crate) async fn get_state(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DiffQuery {
-    /// The first point: as `at` of the state; `-1` unless given.
+    /// The first point: as `at` of the state. Unless given: `-1`, or `latest` beside another environment.
     from: Option<String>,
     /// The second point; `latest` unless given. `staging@latest` is of another environment.
     to: Option<String>,
@@ -351,11 +351,13 @@ pub(crate) async fn get_diff(
     Parameters(query): Parameters<DiffQuery>,
 ) -> Result<Response, Problem> {
     let environment = parse("environment", &path.environment, EnvironmentName::parse)?;
-    let from = side("from", query.from.as_deref().unwrap_or("-1"), &environment)?;
     let to = side("to", query.to.as_deref().unwrap_or("latest"), &environment)?;
+    let usual = if to.0 == environment { "-1" } else { "latest" };
+    let from = side("from", query.from.as_deref().unwrap_or(usual), &environment)?;
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let first = ledger.views.state(&from.0, When { at: from.1, known_at: None }).await?;
-    let second = ledger.views.state(&to.0, When { at: to.1, known_at: None }).await?;
+    let known_now = |at| When { at, known_at: None };
+    let (first, second) =
+        ledger.views.two_states((&from.0, known_now(from.1)), (&to.0, known_now(to.1))).await?;
     let (before, after) = (first.composition(), second.composition());
     let true_for: Position = first.position.max(second.position);
     let body = DiffBody {

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::LengthLimitError;
-use ledger_dialects::cloudevents::{EVENT_LIMIT, Envelope, Invalid};
+use ledger_dialects::cloudevents::{BatchError, EVENT_LIMIT, Envelope, Invalid};
 use ledger_intake::{Answer, Refusal};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -214,11 +214,10 @@ async fn one(ledger: &TenantLedger, event: Result<Envelope, Invalid>) -> Result<
 }
 
 async fn batch(ledger: &TenantLedger, bytes: &[u8], limit: usize) -> Result<Response, Problem> {
-    let events = Envelope::parse_batch(bytes).map_err(|reason| Problem::from(&reason))?;
-    if events.len() > limit {
-        let detail = format!("the batch has {} events, at most {limit} are taken at once", events.len());
-        return Err(Problem::new(Kind::TooLarge, detail));
-    }
+    let events = Envelope::parse_batch(bytes, limit).map_err(|error| match error {
+        BatchError::NotAnArray(_) => Problem::new(Kind::InvalidJson, error),
+        BatchError::TooMany(_) => Problem::new(Kind::TooLarge, error),
+    })?;
     let results = bulk::record_all(ledger, events).await;
     Ok((overall(&results)?, Json(results)).into_response())
 }

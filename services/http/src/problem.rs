@@ -69,6 +69,7 @@ kinds! {
     FromTheFuture = 422 "event-from-the-future" "The event says that it occurred in the future";
     Internal = 500 "internal" "Something went wrong here";
     OutOfTurn = 503 "out-of-turn" "An earlier event could not be recorded";
+    JournalDiverged = 503 "journal-diverged" "The journal is not the one that was folded";
     JournalUnavailable = 503 "journal-unavailable" "The journal cannot be reached";
     ViewsUnavailable = 503 "views-unavailable" "The views cannot be reached";
     ViewsBehind = 503 "views-behind" "The views do not have the position yet";
@@ -196,6 +197,7 @@ impl From<&Refusal> for Problem {
             Refusal::FromTheFuture { .. } => Kind::FromTheFuture,
             Refusal::Closing => Kind::Closing,
             Refusal::OutOfTurn => Kind::OutOfTurn,
+            Refusal::Diverged(_) => Kind::JournalDiverged,
             Refusal::Journal(AppendError::Unavailable(_)) => Kind::JournalUnavailable,
             Refusal::Journal(AppendError::Full(_)) => Kind::JournalFull,
             Refusal::Journal(refused @ AppendError::Refused(_)) => {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::{IdentityKey, TenantName};
-use ledger_journal::{AppendError, Journal, Outcome, SharedJournal, Subject, Submission};
+use ledger_journal::{Journal, Outcome, SharedJournal, Subject, Submission};
 use ledger_proof::{Hash, leaf_hash};
 use ledger_views::{Known, Views};
 use metrics::{counter, histogram};
@@ -105,10 +105,13 @@ impl Appender {
         if Instant::now() >= self.ask_again {
             match timeout(LOOK_UP_PATIENCE, self.views.known(keys)).await {
                 Ok(Ok(known)) => return known,
-                Ok(Err(error)) => warn!(%error, "the history cannot be asked for identities"),
+                Ok(Err(error)) => {
+                    warn!(%error, "the history cannot be asked for identities");
+                    self.ask_again = Instant::now() + LOOK_UP_PAUSE;
+                }
+                // It may be slow just once: the next group asks again.
                 Err(_) => warn!("the history does not answer in time when asked for identities"),
             }
-            self.ask_again = Instant::now() + LOOK_UP_PAUSE;
         }
         counter!("ledger_intake_unchecked_total", "tenant" => self.tenant.to_string())
             .increment(keys.len() as u64);
@@ -209,10 +212,9 @@ fn reply(tickets: Vec<Ticket>, answers: Vec<Answer>) {
 
 /// Whether the event will be sent again, and what follows it must wait for that.
 const fn is_temporary(answer: &Answer) -> bool {
-    matches!(
-        answer,
-        Answer::Refused(
-            Refusal::OutOfTurn | Refusal::Journal(AppendError::Unavailable(_) | AppendError::Full(_))
-        )
-    )
+    match answer {
+        Answer::Refused(Refusal::OutOfTurn) => true,
+        Answer::Refused(Refusal::Journal(error)) => error.is_temporary(),
+        _ => false,
+    }
 }

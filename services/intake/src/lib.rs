@@ -56,6 +56,9 @@ pub enum Refusal {
     /// The journal did not take it. See [`AppendError`] for whether it may be tried again.
     #[error(transparent)]
     Journal(AppendError),
+    /// The journal is not the one that the views were folded from: what they know would be wrong.
+    #[error("the journal is not the one that the ledger's views were folded from: {0}")]
+    Diverged(String),
     /// An earlier event of the same train was not taken.
     #[error("an earlier event could not be recorded, and this one must not come before it")]
     OutOfTurn,
@@ -69,6 +72,7 @@ pub enum Refusal {
 pub struct Intake {
     tickets: mpsc::UnboundedSender<Ticket>,
     room: Arc<Semaphore>,
+    views: Views,
     clock: fn() -> DateTime<Utc>,
 }
 
@@ -84,9 +88,9 @@ impl Intake {
     ) -> (Self, JoinHandle<()>) {
         // Unbounded in number, bounded in bytes by `room`.
         let (tickets, queue) = mpsc::unbounded_channel();
-        let appender = Appender::new(tenant, journal, views);
+        let appender = Appender::new(tenant, journal, views.clone());
         let task = tokio::spawn(appender.run(queue));
-        (Self { tickets, room: Arc::new(Semaphore::new(ROOM)), clock }, task)
+        (Self { tickets, room: Arc::new(Semaphore::new(ROOM)), views, clock }, task)
     }
 
     /// Takes events in and waits for their answers, one for each, in order.
@@ -98,6 +102,10 @@ impl Intake {
     /// while too much waits already. Once the journal could not take an event of a train, the train's
     /// later events are refused too: sent again, all of them keep their order.
     pub async fn submit(&self, envelopes: Vec<Envelope>, train: &Train) -> Submitted {
+        if let Some(reason) = self.views.divergence() {
+            let refused = Answer::Refused(Refusal::Diverged(reason));
+            return Submitted { answers: vec![Some(refused); envelopes.len()], rest: None };
+        }
         let now = (self.clock)();
         let mut answers = Vec::with_capacity(envelopes.len());
         let mut admitted = Vec::with_capacity(envelopes.len());
@@ -160,6 +168,6 @@ impl Submitted {
 }
 
 /// How long a look-up in the history may keep events from being appended.
-const LOOK_UP_PATIENCE: Duration = Duration::from_millis(500);
+const LOOK_UP_PATIENCE: Duration = Duration::from_secs(3);
 /// How long no look-up is tried after one that failed.
 const LOOK_UP_PAUSE: Duration = Duration::from_secs(5);

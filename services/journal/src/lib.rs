@@ -119,6 +119,15 @@ pub enum AppendError {
     Refused(String),
 }
 
+impl AppendError {
+    /// Whether the same submission may be taken later. Until then nothing that belongs after it may be
+    /// recorded.
+    #[must_use]
+    pub const fn is_temporary(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Full(_))
+    }
+}
+
 /// Why a reader cannot go on. It may be tried again from where it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the journal cannot be read: {0}")]
@@ -135,8 +144,9 @@ pub trait Journal: Send + Sync + 'static {
     /// - An identity MUST NOT be recorded twice within the journal's duplicate window (at least the
     ///   last two minutes), also not within one call, also not when an answer was lost and the
     ///   submission is given again.
-    /// - One submission's refusal MUST NOT hinder the others. But after one whose outcome is unknown
-    ///   ([`AppendError::Unavailable`]) none MUST be recorded: order would be lost when it is sent again.
+    /// - One submission's refusal MUST NOT hinder the others. But after one that may be
+    ///   taken later ([`AppendError::is_temporary`]) none MUST be recorded: order would be lost when it is
+    ///   sent again.
     async fn append(&self, submissions: &[Submission]) -> Vec<Result<Outcome, AppendError>>;
 
     /// Where the journal ends now.

@@ -19,14 +19,18 @@ use ledger_views::{Projector, Stopped, Views};
 use metrics_exporter_prometheus::{BuildError as MetricsError, Matcher, PrometheusBuilder};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock;
 use crate::config::{Config, Role};
 
-/// How long requests that are under way may take when the service ends.
-const DRAIN: Duration = Duration::from_secs(30);
+/// How long requests that are under way may take when the service ends. What supervises a service
+/// usually waits for thirty seconds before it kills.
+const DRAIN: Duration = Duration::from_secs(20);
+/// How long the parts behind the requests may take after that, all together.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// Seconds of the histograms' buckets.
 const BUCKETS: &[f64] = &[0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
@@ -90,7 +94,9 @@ impl App {
         for tenant in &config.tenants {
             let journal: SharedJournal = Arc::new(connection.journal(tenant.clone()).await?);
             let views = Views::open(&config.views.settings(), tenant.clone()).await;
-            let views = views.map_err(|source| Error::Views { tenant: tenant.clone(), source })?;
+            let unusable = |source| Error::Views { tenant: tenant.clone(), source };
+            let views = views.map_err(unusable)?;
+            views.recognise(journal.as_ref()).await.map_err(unusable)?;
             let (intake, task) =
                 Intake::open(tenant.clone(), Arc::clone(&journal), views.clone(), clock::now);
             intakes.push(task);
@@ -149,16 +155,20 @@ impl App {
                 Ok(())
             }
         };
-        // The handlers are gone, and with them the doors: the intakes end when all is appended.
+        let settled = Instant::now() + SETTLE;
+        // The handlers are gone, and with them the doors: the intakes end when all is appended. A
+        // request that is not answered in time still holds its door, and has nothing to append.
         for intake in self.intakes {
-            if tokio::time::timeout(DRAIN, intake).await.is_err() {
+            if timeout_at(settled, intake).await.is_err() {
                 warn!("an intake does not end in time");
             }
         }
         self.following.cancel();
         for projector in self.projectors {
-            if let Ok(Err(error)) = tokio::time::timeout(DRAIN, projector).await {
-                warn!(%error, "a projector did not end well");
+            match timeout_at(settled, projector).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => warn!(%error, "a projector did not end well"),
+                Err(_) => warn!("a projector does not end in time"),
             }
         }
         for views in self.views {

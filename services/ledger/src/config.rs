@@ -220,11 +220,15 @@ impl Config {
         if let Some(file) = &flags.config {
             figment = figment.merge(Toml::file_exact(existing(file)?));
         }
-        // The client's own variables are no settings of the service.
+        // Other variables with the prefix are not ours to judge: the client has some, and Kubernetes makes
+        // some of a service's name.
         let environment =
-            Env::prefixed(PREFIX).ignore(&["config", "url", "tenant"]).split("__").lowercase(true);
+            Env::prefixed(PREFIX).filter(|name| name.as_str().contains("__")).split("__").lowercase(true);
+        let words = Env::prefixed(PREFIX).only(&["tenants", "roles"]).lowercase(true).map(|name| name.into());
+        let words = words.iter().map(|(name, text)| (name.to_string(), list(&text))).collect::<Dict>();
         let config: Self = figment
             .merge(environment)
+            .merge(Serialized::globals(words))
             .merge(Serialized::globals(flags.dict()))
             .extract()
             .map_err(|error| Error::Setting(Box::new(error)))?;
@@ -236,6 +240,11 @@ impl Config {
         }
         Ok(config)
     }
+}
+
+/// Words separated by commas.
+fn list(text: &str) -> Value {
+    Value::from(text.split(',').map(|word| Value::from(word.trim())).collect::<Vec<_>>())
 }
 
 fn existing(file: &Path) -> Result<&Path, Error> {

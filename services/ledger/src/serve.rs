@@ -33,7 +33,10 @@ impl Serve {
         let config = Config::read(&self.flags)?;
         start_log(&config.log)?;
         let ending = until_signalled()?;
-        let app = App::build(&config).await?;
+        let app = tokio::select! {
+            app = App::build(&config) => app?,
+            () = ending.cancelled() => return Ok(()),
+        };
         Ok(app.serve(ending).await?)
     }
 }

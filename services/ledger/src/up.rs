@@ -62,7 +62,10 @@ impl Up {
     async fn serve(&self, flags: &Flags, stack: &mut Stack, ending: CancellationToken) -> anyhow::Result<()> {
         let config = Config::read(flags)?;
         start_log(&config.log)?;
-        let app = App::build(&config).await?;
+        let app = tokio::select! {
+            app = App::build(&config) => app?,
+            () = ending.cancelled() => return Ok(()),
+        };
         let address = app.address();
         let serving = tokio::spawn(app.serve(ending.clone()));
         writeln!(

@@ -12,6 +12,12 @@ use tokio::sync::watch;
 /// The version of the views' form. Another form is another number, and so another schema.
 const VERSION: u32 = 1;
 
+/// Several statements that see the same rows.
+pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// A question that takes longer than this is given up, by the database itself.
+const STATEMENT_TIMEOUT: &str = "30s";
+
 /// How the views are reached.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -57,6 +63,8 @@ pub struct Views {
     pub(crate) tenant: TenantName,
     /// How far the projector of this process is, if there is one.
     pub(crate) local: watch::Sender<Position>,
+    /// Why the journal is not the one that these views were folded from, once that was seen.
+    pub(crate) divergence: watch::Sender<Option<String>>,
 }
 
 impl Views {
@@ -80,12 +88,26 @@ impl Views {
         sqlx::query(AssertSqlSafe(format!("SET search_path TO {schema}"))).execute(&mut connection).await?;
         sqlx::migrate!("../../migrations").run(&mut connection).await?;
         connection.close().await?;
-        let options = options.options([("search_path", schema.as_str())]).application_name("release-ledger");
+        let options = options
+            .options([("search_path", schema.as_str()), ("statement_timeout", STATEMENT_TIMEOUT)])
+            .application_name("release-ledger");
         let pool = PgPoolOptions::new()
             .max_connections(settings.connections)
             .acquire_timeout(settings.acquire_timeout)
             .connect_lazy_with(options);
-        Ok(Self { pool, tenant, local: watch::Sender::new(Position::START) })
+        Ok(Self {
+            pool,
+            tenant,
+            local: watch::Sender::new(Position::START),
+            divergence: watch::Sender::new(None),
+        })
+    }
+
+    /// Why the journal is not the one that these views were folded from, once that was seen. What they
+    /// know of identities is not to be trusted then.
+    #[must_use]
+    pub fn divergence(&self) -> Option<String> {
+        self.divergence.borrow().clone()
     }
 
     /// Ends all connections.

@@ -15,7 +15,7 @@ use ledger_domain::{
 use sqlx::PgConnection;
 
 use crate::Views;
-use crate::database::{Error, bigint, parsed, position};
+use crate::database::{Error, SNAPSHOT, bigint, parsed, position};
 use crate::environments::EnvironmentsFold;
 
 pub(crate) const STATEMENTS: &[&str] = &[PRESENT, AT_POSITION, AT_TIME, CHANGE, LOAD, WRITE_CHANGES, WRITE];
@@ -272,57 +272,83 @@ impl Views {
         environment: &EnvironmentName,
         when: When,
     ) -> Result<EnvironmentState, AskError> {
-        let (at, known_at) = match (when.at, when.known_at) {
-            (Anchor::ChangesAgo(changes), None) => {
-                (Anchor::Position(self.change(environment, changes).await?), None)
-            }
-            (at @ (Anchor::Position(_) | Anchor::ChangesAgo(_)), Some(_)) => {
-                return Err(AskError::KnownAlready(at));
-            }
-            (at, known_at) => (at, known_at),
-        };
-        let query = match (at, known_at) {
-            (Anchor::Latest, None) => sqlx::query_as(PRESENT).bind(environment.as_str()),
-            (Anchor::Time(time), known_at) => sqlx::query_as(AT_TIME)
-                .bind(environment.as_str())
-                .bind(known_at.map_or(i64::MAX, bigint))
-                .bind(time),
-            (Anchor::Position(position), _) | (_, Some(position)) => {
-                sqlx::query_as(AT_POSITION).bind(environment.as_str()).bind(bigint(position))
-            }
-            (Anchor::ChangesAgo(_), None) => return Err(AskError::KnownAlready(at)),
-        };
-        let rows: Vec<StateRow> = query.fetch_all(&self.pool).await?;
-        let views = rows.first().map_or(Position::START, |row| position(row.views_position));
-        let asked = match at {
-            Anchor::Position(position) => position,
-            _ => known_at.unwrap_or(views),
-        };
-        if asked > views {
-            return Err(AskError::NotYet { asked, views });
-        }
-        if rows.iter().all(|row| row.environment_id.is_none()) {
-            return Err(AskError::UnknownEnvironment(environment.clone()));
-        }
-        Ok(EnvironmentState { position: asked, at, lanes: lanes(&rows)? })
+        let mut connection = self.pool.acquire().await?;
+        state(&mut connection, environment, when).await
     }
 
-    /// The position of the change before the last `ago` ones.
-    async fn change(&self, environment: &EnvironmentName, ago: u64) -> Result<Position, AskError> {
-        let row: (i64, Option<i64>, Option<i64>) = sqlx::query_as(CHANGE)
-            .bind(environment.as_str())
-            .bind(ago.cast_signed())
-            .fetch_one(&self.pool)
-            .await?;
-        let (_, Some(changes), found) = row else {
-            return Err(AskError::UnknownEnvironment(environment.clone()));
-        };
-        let changes = changes.cast_unsigned();
-        match found {
-            Some(found) => Ok(position(found)),
-            None if ago == changes => Ok(Position::START),
-            None => Err(AskError::NoSuchChange { environment: environment.clone(), asked: ago, changes }),
+    /// Two states of one snapshot: what `latest` and `-N` mean does not move between them.
+    ///
+    /// # Errors
+    /// There is no such point, or the database does not answer.
+    pub async fn two_states(
+        &self,
+        first: (&EnvironmentName, When),
+        second: (&EnvironmentName, When),
+    ) -> Result<(EnvironmentState, EnvironmentState), AskError> {
+        let mut transaction = self.pool.begin_with(SNAPSHOT).await?;
+        let first = state(&mut transaction, first.0, first.1).await?;
+        let second = state(&mut transaction, second.0, second.1).await?;
+        transaction.commit().await?;
+        Ok((first, second))
+    }
+}
+
+async fn state(
+    connection: &mut PgConnection,
+    environment: &EnvironmentName,
+    when: When,
+) -> Result<EnvironmentState, AskError> {
+    let (at, known_at) = match (when.at, when.known_at) {
+        (Anchor::ChangesAgo(changes), None) => {
+            (Anchor::Position(change(connection, environment, changes).await?), None)
         }
+        (at @ (Anchor::Position(_) | Anchor::ChangesAgo(_)), Some(_)) => {
+            return Err(AskError::KnownAlready(at));
+        }
+        (at, known_at) => (at, known_at),
+    };
+    let query = match (at, known_at) {
+        (Anchor::Latest, None) => sqlx::query_as(PRESENT).bind(environment.as_str()),
+        (Anchor::Time(time), known_at) => sqlx::query_as(AT_TIME)
+            .bind(environment.as_str())
+            .bind(known_at.map_or(i64::MAX, bigint))
+            .bind(time),
+        (Anchor::Position(position), _) | (_, Some(position)) => {
+            sqlx::query_as(AT_POSITION).bind(environment.as_str()).bind(bigint(position))
+        }
+        (Anchor::ChangesAgo(_), None) => return Err(AskError::KnownAlready(at)),
+    };
+    let rows: Vec<StateRow> = query.fetch_all(connection).await?;
+    let views = rows.first().map_or(Position::START, |row| position(row.views_position));
+    let asked = match at {
+        Anchor::Position(position) => position,
+        _ => known_at.unwrap_or(views),
+    };
+    if asked > views {
+        return Err(AskError::NotYet { asked, views });
+    }
+    if rows.iter().all(|row| row.environment_id.is_none()) {
+        return Err(AskError::UnknownEnvironment(environment.clone()));
+    }
+    Ok(EnvironmentState { position: asked, at, lanes: lanes(&rows)? })
+}
+
+/// The position of the change before the last `ago` ones.
+async fn change(
+    connection: &mut PgConnection,
+    environment: &EnvironmentName,
+    ago: u64,
+) -> Result<Position, AskError> {
+    let query = sqlx::query_as(CHANGE).bind(environment.as_str()).bind(ago.cast_signed());
+    let row: (i64, Option<i64>, Option<i64>) = query.fetch_one(connection).await?;
+    let (_, Some(changes), found) = row else {
+        return Err(AskError::UnknownEnvironment(environment.clone()));
+    };
+    let changes = changes.cast_unsigned();
+    match found {
+        Some(found) => Ok(position(found)),
+        None if ago == changes => Ok(Position::START),
+        None => Err(AskError::NoSuchChange { environment: environment.clone(), asked: ago, changes }),
     }
 }
 

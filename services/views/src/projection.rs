@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ledger_domain::Position;
-use ledger_proof::Hash;
+use ledger_journal::{Journal, ReadError};
+use ledger_proof::{Hash, gap_leaf_hash, leaf_hash};
 use sqlx::PgConnection;
 use tokio::time::{Instant, timeout_at};
 
@@ -45,7 +46,53 @@ pub enum Waited {
     StillAt(Position),
 }
 
+/// Whether a journal is the one that the views were folded from.
+pub(crate) enum Recognised {
+    /// It is.
+    Same,
+    /// It seems to lack what was folded; it may only be behind.
+    Doubtful(String),
+    /// It is not.
+    Other(String),
+}
+
+/// A restored or recreated stream gives positions away again: is it still the one that we know?
+pub(crate) async fn recognise(journal: &dyn Journal, standing: &Standing) -> Result<Recognised, ReadError> {
+    let (Some(created), Some(known)) = (standing.stream_created, standing.leaf_hash) else {
+        return Ok(Recognised::Same);
+    };
+    let (head, position) = (journal.head().await?, standing.position);
+    if head.created != created {
+        return Ok(Recognised::Other(format!("it was created at {}, ours at {created}", head.created)));
+    }
+    if head.position < position {
+        let reason = format!("it ends at {}, the views are at {position}", head.position);
+        return Ok(Recognised::Doubtful(reason));
+    }
+    if known == gap_leaf_hash(position.get()) {
+        return Ok(Recognised::Same);
+    }
+    Ok(match journal.entry(position).await? {
+        Some(entry) if leaf_hash(&entry.bytes) == known => Recognised::Same,
+        Some(_) => Recognised::Other(format!("it has another entry at position {position}")),
+        None => Recognised::Doubtful(format!("it has no entry at position {position} any more")),
+    })
+}
+
 impl Views {
+    /// Looks whether a journal is the one that the views were folded from, before anything comes through
+    /// its door; what is found is told by [`Views::divergence`]. A projector looks again and again.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn recognise(&self, journal: &dyn Journal) -> Result<(), Error> {
+        let standing = self.standing().await?;
+        if let Ok(Recognised::Other(reason)) = recognise(journal, &standing).await {
+            self.divergence.send_replace(Some(reason));
+        }
+        Ok(())
+    }
+
     /// Where the views stand.
     ///
     /// # Errors

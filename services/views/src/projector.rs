@@ -22,11 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::Views;
-use crate::database::Error;
+use crate::database::{Error, SNAPSHOT};
 use crate::environments::EnvironmentsFold;
 use crate::events::{EventRows, IDENTITY_INDEX, look_up};
 use crate::lanes::{LaneChangeRows, LanesFold};
-use crate::projection::{self, Standing};
+use crate::projection::{self, Recognised, Standing, recognise};
 use crate::tree;
 
 /// A batch ends at this many records …
@@ -38,6 +38,11 @@ const GROUP_RECORDS: usize = 256;
 const GROUPS_WAITING: usize = 16;
 /// How often an idle projector looks whether the tables still stand where it left them.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A step with the database that takes longer has lost it: sqlx does not notice a host that vanishes.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The journal is believed to have lost its end when it says so this often in a row: while another
+/// server becomes its leader, it may for a moment know less than before.
+const DOUBTS: u32 = 5;
 /// How long to wait after a failure: at first, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -79,12 +84,22 @@ enum Ended {
     Stopped(Stopped),
     /// It may be tried again.
     Failed(String),
+    /// The history has an identity of the batch already: it has to be looked for.
+    Repeated,
+    /// The journal seems to lack what was folded.
+    Doubtful(String),
     /// Another projector moved the position first.
     Fenced(Position),
 }
 
 impl From<Error> for Ended {
     fn from(error: Error) -> Self {
+        if let Error::Database(sqlx::Error::Database(refused)) = &error
+            && refused.is_unique_violation()
+            && refused.constraint() == Some(IDENTITY_INDEX)
+        {
+            return Self::Repeated;
+        }
         let mut text = error.to_string();
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
@@ -126,17 +141,30 @@ impl Projector {
     pub async fn run(self, cancelled: CancellationToken) -> Stopped {
         let mut back_off = BACK_OFF.0;
         let mut careful = false;
+        let mut doubts = 0;
         loop {
             let began = Instant::now();
-            let ended = match self.follow(&cancelled, careful).await {
+            let mut ended = match self.follow(&cancelled, careful).await {
                 Ok(never) => match never {},
                 Err(ended) => ended,
             };
             if began.elapsed() > BACK_OFF.1 {
                 back_off = BACK_OFF.0;
             }
+            doubts = if matches!(ended, Ended::Doubtful(_)) { doubts + 1 } else { 0 };
+            if let Ended::Doubtful(reason) = ended {
+                ended = if doubts < DOUBTS {
+                    Ended::Failed(reason)
+                } else {
+                    Ended::Stopped(Stopped::Diverged(reason))
+                };
+            }
+            careful = matches!(ended, Ended::Repeated);
             match ended {
                 Ended::Stopped(stopped) => {
+                    if let Stopped::Diverged(reason) = &stopped {
+                        self.views.divergence.send_replace(Some(reason.clone()));
+                    }
                     if stopped != Stopped::Cancelled {
                         error!(tenant = %self.views.tenant, reason = %stopped, "the projector has stopped");
                     }
@@ -148,12 +176,8 @@ impl Projector {
                         .increment(1);
                     info!(tenant = %self.views.tenant, %position, "another projector was first");
                 }
-                Ended::Failed(reason) => {
-                    // A repeated identity shows itself as a violated index, and is then looked for.
-                    careful = reason.contains(IDENTITY_INDEX);
-                    if careful {
-                        continue;
-                    }
+                Ended::Repeated => continue,
+                Ended::Doubtful(reason) | Ended::Failed(reason) => {
                     warn!(tenant = %self.views.tenant, reason, "the projector waits and tries again");
                     self.status.send_replace(Status::Waiting(reason));
                 }
@@ -170,11 +194,19 @@ impl Projector {
         cancelled: &CancellationToken,
         mut careful: bool,
     ) -> Result<std::convert::Infallible, Ended> {
-        let mut connection = PgConnection::connect_with(&self.views.pool.connect_options()).await?;
-        // Rows and position are lost together, and what is lost is read from the journal again.
-        sqlx::query("SET synchronous_commit = off").execute(&mut connection).await?;
-        let mut fold = Fold::load(&mut connection).await?;
-        self.compare(&fold.standing).await?;
+        let (mut connection, mut fold) = patiently(async {
+            let mut connection = PgConnection::connect_with(&self.views.pool.connect_options()).await?;
+            // Rows and position are lost together, and what is lost is read from the journal again.
+            sqlx::query("SET synchronous_commit = off").execute(&mut connection).await?;
+            let fold = Fold::load(&mut connection).await?;
+            Ok((connection, fold))
+        })
+        .await?;
+        match recognise(self.journal.as_ref(), &fold.standing).await? {
+            Recognised::Same => {}
+            Recognised::Doubtful(reason) => return Err(Ended::Doubtful(reason)),
+            Recognised::Other(reason) => return Err(Ended::Stopped(Stopped::Diverged(reason))),
+        }
         self.moved(&fold.standing);
         self.status.send_replace(Status::Following);
         let created = self.journal.head().await?.created;
@@ -188,7 +220,7 @@ impl Projector {
                 () = cancelled.cancelled() => return Err(Ended::Stopped(Stopped::Cancelled)),
                 group = groups.recv() => group,
                 () = tokio::time::sleep(LOOK_AGAIN) => {
-                    fold.still_stands(&mut connection).await?;
+                    patiently(fold.still_stands(&mut connection)).await?;
                     continue;
                 }
             };
@@ -214,9 +246,12 @@ impl Projector {
             };
             if !batch.is_empty() {
                 let began = Instant::now();
-                fold.commit(&mut connection, &batch, created, careful).await?;
-                careful = false;
+                let odd = patiently(fold.commit(&mut connection, &batch, created, careful)).await?;
+                // Repeats come in runs, as when a history is imported again: then look on.
+                careful &= odd.repeats > 0;
                 let tenant = self.views.tenant.to_string();
+                counter!("ledger_gaps_total", "tenant" => tenant.clone()).increment(odd.gaps);
+                counter!("ledger_repeated_entries_total", "tenant" => tenant.clone()).increment(odd.repeats);
                 histogram!("ledger_projector_commit_seconds", "tenant" => tenant.clone())
                     .record(began.elapsed());
                 counter!("ledger_projector_entries_total", "tenant" => tenant).increment(batch.len() as u64);
@@ -232,30 +267,6 @@ impl Projector {
         gauge!("ledger_views_position", "tenant" => self.views.tenant.to_string())
             .set(standing.position.get() as f64);
         self.views.local.send_replace(standing.position);
-    }
-
-    /// A restored or recreated stream gives positions away again: is it still the one that we know?
-    async fn compare(&self, standing: &Standing) -> Result<(), Ended> {
-        let (Some(created), Some(known)) = (standing.stream_created, standing.leaf_hash) else {
-            return Ok(());
-        };
-        let diverged = |reason: String| Err(Ended::Stopped(Stopped::Diverged(reason)));
-        let head = self.journal.head().await?;
-        if head.created != created {
-            return diverged(format!("it was created at {}, ours at {created}", head.created));
-        }
-        if head.position < standing.position {
-            return diverged(format!("it ends at {}, the views are at {}", head.position, standing.position));
-        }
-        let position = standing.position;
-        let found = match self.journal.entry(position).await? {
-            Some(entry) => leaf_hash(&entry.bytes),
-            None => gap_leaf_hash(position.get()),
-        };
-        if found == known || known == gap_leaf_hash(position.get()) {
-            return Ok(());
-        }
-        diverged(format!("it has another entry at position {position}"))
     }
 }
 
@@ -329,6 +340,18 @@ fn decode_one(record: Record) -> Result<Decoded, Ended> {
     }
 }
 
+/// What was odd in a batch.
+#[derive(Default)]
+struct Odd {
+    gaps: u64,
+    repeats: u64,
+}
+
+async fn patiently<T>(step: impl Future<Output = Result<T, Ended>>) -> Result<T, Ended> {
+    let lost = |_| Ended::Failed(format!("the database does not answer within {PATIENCE:?}"));
+    tokio::time::timeout(PATIENCE, step).await.map_err(lost)?
+}
+
 /// The views in memory, as they stand at a position.
 struct Fold {
     standing: Standing,
@@ -340,8 +363,7 @@ struct Fold {
 impl Fold {
     async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
         // One snapshot, so that the parts are of the same position also while another projector writes.
-        let mut transaction =
-            connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        let mut transaction = connection.begin_with(SNAPSHOT).await?;
         let standing = projection::read(&mut transaction).await?;
         let tree = tree::load(&mut transaction, standing.position).await?;
         if tree.root() != standing.root {
@@ -378,8 +400,9 @@ impl Fold {
         batch: &[Decoded],
         stream_created: chrono::DateTime<chrono::Utc>,
         careful: bool,
-    ) -> Result<(), Ended> {
+    ) -> Result<Odd, Ended> {
         let from = self.standing.position;
+        let mut odd = Odd::default();
         let known = if careful { identities(connection, batch).await? } else { HashMap::new() };
         let mut seen = HashMap::with_capacity(batch.len());
         let mut events = EventRows::default();
@@ -395,14 +418,14 @@ impl Fold {
             let leaf = match record {
                 Decoded::Gap(position) => {
                     warn!(%position, "the journal has lost an entry");
-                    counter!("ledger_gaps_total").increment(1);
+                    odd.gaps += 1;
                     events.push_gap(*position);
                     gap_leaf_hash(position.get())
                 }
                 Decoded::Entry { entry, key, envelope, leaf } => {
                     let first = known.get(key).or_else(|| seen.get(key)).copied();
                     let anomaly = if first.is_some() {
-                        counter!("ledger_repeated_entries_total").increment(1);
+                        odd.repeats += 1;
                         None
                     } else {
                         seen.insert(*key, entry.position);
@@ -428,7 +451,7 @@ impl Fold {
         self.environments.write(&mut transaction).await?;
         tree::write(&mut transaction, &self.tree.take_dirty()).await?;
         transaction.commit().await?;
-        Ok(())
+        Ok(odd)
     }
 
     fn fold(

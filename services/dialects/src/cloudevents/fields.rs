@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, Utc};
 
 use super::Reason;
 use crate::ijson::{Json, Object};
@@ -182,6 +182,8 @@ pub(super) fn time(text: &str) -> Result<DateTime<Utc>, &'static str> {
     if !text.is_ascii() || !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
         return Err(WRONG);
     }
-    let time = DateTime::parse_from_rfc3339(text).map_err(|_| WRONG)?.with_timezone(&Utc).trunc_subsecs(6);
+    let time = DateTime::parse_from_rfc3339(text).map_err(|_| WRONG)?;
+    // A leap second is the second after it, here as in Postgres.
+    let time = DateTime::from_timestamp_micros(time.timestamp_micros()).ok_or(WRONG)?;
     if time < DateTime::UNIX_EPOCH { Err("must not be before 1970") } else { Ok(time) }
 }

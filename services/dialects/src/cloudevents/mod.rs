@@ -5,6 +5,7 @@
 //! here, as RFC 8785 canonical JSON, and never re-made.
 
 mod attributes;
+mod batch;
 mod data;
 mod encode;
 mod fields;
@@ -12,9 +13,10 @@ mod fields;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ledger_domain::{Event, Identity};
-use serde_json::value::RawValue;
 
 use crate::ijson::{self, Json, Object};
+
+pub use batch::BatchError;
 
 /// Bytes that an event has at most in canonical form: C2SP tlog-tiles prefixes entries with their
 /// length in 16 bits.
@@ -119,13 +121,12 @@ impl Envelope {
         Self::from_object(Object::from_members(members).map_err(Reason::from)?)
     }
 
-    /// Reads a JSON array of events; each is judged by itself.
+    /// Reads a JSON array of events, at most `limit`; each is judged by itself.
     ///
     /// # Errors
-    /// The whole is not a JSON array.
-    pub fn parse_batch(json: &[u8]) -> Result<Vec<Result<Self, Invalid>>, Reason> {
-        let events: Vec<&RawValue> = serde_json::from_slice(json)
-            .map_err(|error| Reason::NotJson(format!("batch is not a JSON array: {error}")))?;
+    /// The whole is not a JSON array, or has more events.
+    pub fn parse_batch(json: &[u8], limit: usize) -> Result<Vec<Result<Self, Invalid>>, BatchError> {
+        let events = batch::split(json, limit)?;
         Ok(events.into_iter().map(|event| Self::parse(event.get().as_bytes())).collect())
     }
 

@@ -84,7 +84,15 @@ fn an_event_has_a_size_limit() {
 #[test]
 fn one_bad_event_does_not_sink_the_batch() {
     let batch = format!(r#"[{DEPLOY}, {{"id":1,"id":2}}, 7]"#);
-    let events = Envelope::parse_batch(batch.as_bytes()).expect("a batch");
+    let events = Envelope::parse_batch(batch.as_bytes(), 3).expect("a batch");
     assert_eq!(events.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, false]);
-    assert!(Envelope::parse_batch(b"{}").is_err());
+    assert!(matches!(Envelope::parse_batch(b"{}", 3), Err(BatchError::NotAnArray(_))));
+    assert_eq!(Envelope::parse_batch(batch.as_bytes(), 2), Err(BatchError::TooMany(2)));
+}
+
+#[test]
+fn a_leap_second_is_the_second_after_it_as_in_postgres() {
+    let leap = DEPLOY.replace("2026-08-01T14:00:00.1234567+02:00", "2026-06-30T23:59:60Z");
+    let envelope = Envelope::parse(leap.as_bytes()).expect("an event");
+    assert_eq!(envelope.occurred_at().to_rfc3339(), "2026-07-01T00:00:00+00:00");
 }

@@ -37,6 +37,9 @@ struct Answer {
 
 #[derive(Debug, Deserialize)]
 struct Refusal {
+    /// As an HTTP status; 503: not now.
+    #[serde(default)]
+    code: u16,
     #[serde(default)]
     err_code: u64,
     #[serde(default)]
@@ -49,6 +52,7 @@ impl From<Refusal> for AppendError {
         match refusal.err_code {
             STORE_FAILED => Self::Full(text),
             DUPLICATE_IN_PROCESS => Self::Unavailable(text),
+            _ if refusal.code == 503 => Self::Unavailable(text),
             _ => Self::Refused(text),
         }
     }
@@ -59,7 +63,7 @@ type Answers = Vec<Result<Outcome, AppendError>>;
 pub(super) async fn append(journal: &JetStreamJournal, submissions: &[Submission]) -> Answers {
     let mut answers = Vec::with_capacity(submissions.len());
     for chunk in submissions.chunks(BATCH_LIMIT) {
-        match unknown(&answers) {
+        match postponed(&answers) {
             Some(error) => answers.extend(vec![Err(error); chunk.len()]),
             None => answers.extend(append_chunk(journal, chunk).await),
         }
@@ -67,12 +71,9 @@ pub(super) async fn append(journal: &JetStreamJournal, submissions: &[Submission
     answers
 }
 
-/// Why the outcome of one of these is unknown. What comes after it must not be recorded before it.
-fn unknown(answers: &Answers) -> Option<AppendError> {
-    answers.iter().find_map(|answer| match answer {
-        Err(error @ AppendError::Unavailable(_)) => Some(error.clone()),
-        _ => None,
-    })
+/// Why one of these will be sent again, if one will. What comes after it must not be recorded before it.
+fn postponed(answers: &Answers) -> Option<AppendError> {
+    answers.iter().find_map(|answer| answer.as_ref().err().filter(|error| error.is_temporary()).cloned())
 }
 
 async fn append_chunk(journal: &JetStreamJournal, chunk: &[Submission]) -> Answers {
@@ -86,8 +87,13 @@ async fn append_chunk(journal: &JetStreamJournal, chunk: &[Submission]) -> Answe
         let picked = chunk.iter().zip(&first).filter(|(_, first)| **first == wanted);
         picked.map(|(submission, _)| submission.clone()).collect()
     };
-    let mut firsts = append_distinct(journal, &pick(true)).await.into_iter();
-    let mut repeats = in_turn(journal, &pick(false)).await.into_iter();
+    let firsts = append_distinct(journal, &pick(true)).await;
+    let repeats = pick(false);
+    let repeats = match postponed(&firsts) {
+        Some(error) => vec![Err(error); repeats.len()],
+        None => in_turn(journal, &repeats).await,
+    };
+    let (mut firsts, mut repeats) = (firsts.into_iter(), repeats.into_iter());
     // Each iterator has exactly as many answers as submissions were picked for it.
     first.iter().filter_map(|first| if *first { firsts.next() } else { repeats.next() }).collect()
 }
@@ -160,7 +166,7 @@ async fn in_turn(journal: &JetStreamJournal, chunk: &[Submission]) -> Answers {
     let mut answers = Answers::with_capacity(chunk.len());
     for submission in chunk {
         let answer = match answers.last() {
-            Some(Err(error @ AppendError::Unavailable(_))) => Err(error.clone()),
+            Some(Err(error)) if error.is_temporary() => Err(error.clone()),
             _ => publish(journal, submission).await,
         };
         answers.push(answer);

@@ -129,6 +129,7 @@ impl Connection {
             .event_callback(|event| async move {
                 match event {
                     Event::Connected => info!("connected to NATS"),
+                    Event::Closed => info!("no longer connected to NATS"),
                     // A violated permission shows itself as nothing but a timeout elsewhere.
                     other => warn!(event = %other, "NATS connection"),
                 }

@@ -1,7 +1,7 @@
 //! A private Postgres: one cluster, on 127.0.0.1 only, synced at every commit, for us alone.
 //!
 //! In its folder: `lock`, `password`, `postgres.log` and `pgdata/`. Postgres refuses to run as root;
-//! then `pgdata` and `password` are given to another user ([`Account`]), who can pass through the
+//! then `pgdata` and `password` are given to another user (`Account`), who can pass through the
 //! folder but not write to it.
 
 mod cluster;
