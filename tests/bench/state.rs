@@ -18,12 +18,14 @@ pub(crate) async fn questions(servers: &Servers, ledgers: [usize; 3], count: usi
     }
     let flag = format!("--tenants=default,{}", tenants.join(","));
     let service = Service::start(PROGRAM, servers, &[&flag]).await;
+    // Nothing is folded any more while questions are asked.
+    for (tenant, size) in tenants.iter().zip(ledgers) {
+        let waited = format!("/v1/tenants/{tenant}/position?wait_for={size}&wait_ms=30000");
+        while service.client().get(&waited).await.status != 200 {}
+        analyse(servers, tenant).await;
+    }
     let mut p99s = Vec::new();
     for (tenant, size) in tenants.iter().zip(ledgers) {
-        let client = service.client();
-        let waited = format!("/v1/tenants/{tenant}/position?wait_for={size}&wait_ms=30000");
-        while client.get(&waited).await.status != 200 {}
-        analyse(servers, tenant).await;
         // Positions from all over the ledger, the same in every run.
         let positions: Vec<u64> =
             (1..=count as u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % size as u64 + 1).collect();

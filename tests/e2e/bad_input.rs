@@ -517,3 +517,25 @@ fn results(results: &[Value]) -> Vec<(String, String, Option<u64>, String)> {
     };
     results.iter().map(result).collect()
 }
+
+#[tokio::test]
+async fn what_is_beyond_the_limit_costs_no_memory() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--http-max-events=50"]).await;
+    let client = service.client();
+
+    let members = client.post("/v1/events", BATCH, format!("[{}1]", "1,".repeat(8_000_000))).await;
+    assert_eq!((members.status, members.problem()), (413, "too-large"));
+    let lines = client.post("/v1/events", LINES, "1\n".repeat(51)).await;
+    assert_eq!(lines.status, 207, "{}", lines.text);
+    let answered = lines.text.lines().count();
+
+    assert_eq!(answered, 51, "each line up to the limit, and one that says that there are more");
+    assert!(
+        lines.text.lines().last().is_some_and(|last| last.contains("at most 50 events")),
+        "{}",
+        lines.text
+    );
+    let peak = service.peak_memory() >> 20;
+    assert!(peak < 100, "{peak} MiB");
+}

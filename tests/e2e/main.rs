@@ -9,6 +9,7 @@ mod promises;
 mod questions;
 mod real_history;
 mod roles;
+mod settings;
 mod varied;
 
 /// The program.

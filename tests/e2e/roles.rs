@@ -82,6 +82,24 @@ async fn a_service_that_is_asked_to_end_answers_what_it_accepted() {
 }
 
 #[tokio::test]
+async fn an_upload_that_stalls_does_not_keep_the_service_from_ending() {
+    let servers = Servers::start().await;
+    let mut service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    let (mut body, stalled) = mpsc::unbounded();
+    body.start_send(Ok::<_, std::io::Error>("\n")).expect("begun");
+    let upload = client.request(Method::POST, "/v1/events").header("content-type", "application/x-ndjson");
+    let upload = tokio::spawn(upload.body(Body::wrap_stream(stalled)).send());
+    client.recorded(&web("1")).await;
+
+    service.ask_to_end();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(29), service.ended_well()).await;
+
+    assert_eq!(ended, Ok(true), "within what supervisors wait for");
+    upload.abort();
+}
+
+#[tokio::test]
 async fn a_stream_that_was_made_again_stops_the_projector_and_changes_nothing() {
     let servers = Servers::start().await;
     let mut service = Service::start(PROGRAM, &servers, &[]).await;
@@ -99,6 +117,8 @@ async fn a_stream_that_was_made_again_stops_the_projector_and_changes_nothing() 
         publish(&jetstream, web(id).to_string()).await;
     }
     let alarm = client.not_ready("the journal is not the one").await;
+    let refused = client.record(&web("9")).await;
+    assert_eq!((refused.status, refused.problem()), (503, "journal-diverged"));
     service.kill().await;
     let again = Service::start_alive(PROGRAM, &servers, &[]).await;
     let alarm_again = again.client().not_ready("the journal is not the one").await;

@@ -60,6 +60,19 @@ async fn after_a_batch_whose_outcome_is_unknown_no_other_is_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_an_unknown_outcome_a_copy_in_the_same_call_is_not_recorded_either() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.nats().port()).await;
+    let journal = impatient(server.settings_through(proxy.port()), SOON).await;
+    proxy.swallow_answers();
+
+    let copies = [numbered(1..=20), numbered(20..=20)].concat();
+    let answers = try_append(&journal, &copies).await;
+
+    assert!(all_unavailable(&answers), "{answers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_one_whose_outcome_is_unknown_none_is_recorded() {
     let server = Server::start().await;
     let proxy = Proxy::start(server.nats().port()).await;
