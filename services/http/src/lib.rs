@@ -102,6 +102,7 @@ fn finished(routes: Router<Shared>, app: Arc<App>) -> Router {
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ))
-        .layer(TraceLayer::new_for_http())
+        // What failed here is logged where it failed, once, with its cause.
+        .layer(TraceLayer::new_for_http().on_failure(()))
         .with_state(app)
 }
