@@ -18,6 +18,9 @@ pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ON
 /// A question that takes longer than this is given up, by the database itself.
 const STATEMENT_TIMEOUT: &str = "30s";
 
+/// How long a connection is trusted to live after it was used: no Postgres is gone and back in less.
+const TRUSTED: Duration = Duration::from_millis(50);
+
 /// How the views are reached.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -94,6 +97,17 @@ impl Views {
         let pool = PgPoolOptions::new()
             .max_connections(settings.connections)
             .acquire_timeout(settings.acquire_timeout)
+            // A connection that was in use just now is not asked whether it lives: that would be a round
+            // trip for every question.
+            .test_before_acquire(false)
+            .before_acquire(|connection, used| {
+                Box::pin(async move {
+                    if used.idle_for > TRUSTED {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_lazy_with(options);
         Ok(Self {
             pool,
