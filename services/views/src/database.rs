@@ -92,7 +92,13 @@ impl Views {
         sqlx::migrate!("../../migrations").run(&mut connection).await?;
         connection.close().await?;
         let options = options
-            .options([("search_path", schema.as_str()), ("statement_timeout", STATEMENT_TIMEOUT)])
+            // Compiling a plan takes longer than any question; on tables that were never analysed, Postgres
+            // expects so many rows that it would.
+            .options([
+                ("search_path", schema.as_str()),
+                ("statement_timeout", STATEMENT_TIMEOUT),
+                ("jit", "off"),
+            ])
             .application_name("release-ledger");
         let pool = PgPoolOptions::new()
             .max_connections(settings.connections)
