@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
-use crate::{EventId, Line, Position, Release, ServiceName, SlotName, TargetName};
+use crate::{EventId, Position, Release, ServiceName, SlotName, TargetName};
 
 /// The event that something stands since.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +93,20 @@ impl Composition {
         self.lanes.iter().map(|((service, target), live)| (service, target, live))
     }
 
+    /// What a lane runs.
+    #[must_use]
+    pub fn lane(&self, service: &ServiceName, target: &TargetName) -> Option<&Live> {
+        self.lanes.get(&(service.clone(), target.clone()))
+    }
+
+    /// Has a lane run something else, or nothing.
+    pub fn set(&mut self, service: ServiceName, target: TargetName, live: Option<Live>) {
+        match live {
+            Some(live) => self.lanes.insert((service, target), live),
+            None => self.lanes.remove(&(service, target)),
+        };
+    }
+
     /// SHA-256 of the composition's text: one line a lane, sorted by service and target, of the
     /// seven fields service, target, version, artifact, config, infrastructure and commit, joined by
     /// tabs and ended by a line feed; what is not known is empty. Slots and times are not part of
@@ -102,19 +116,13 @@ impl Composition {
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         for (service, target, live) in self.lanes() {
-            let release = &live.release;
-            for part in [
-                service.as_str(),
-                target.as_str(),
-                release.version.as_str(),
-                release.artifact.as_ref().map_or("", |artifact| artifact.as_str()),
-                release.config.as_ref().map_or("", |config| config.as_str()),
-                release.infrastructure.as_ref().map_or("", Line::as_str),
-            ] {
-                hash.update(part);
+            hash.update(service.as_str());
+            hash.update(b"\t");
+            hash.update(target.as_str());
+            for part in live.release.parts() {
                 hash.update(b"\t");
+                hash.update(part);
             }
-            hash.update(release.commit.as_ref().map_or("", Line::as_str));
             hash.update(b"\n");
         }
         hash.finalize().iter().fold("sha256:".to_owned(), |mut text, byte| {
@@ -156,6 +164,7 @@ impl Composition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Line;
 
     fn composition(lanes: &[(&str, &str)]) -> Composition {
         lanes

@@ -174,6 +174,11 @@ impl LaneFold {
         }
     }
 
+    /// The slots that the lane ever had.
+    pub fn slots(&self) -> impl Iterator<Item = &SlotName> {
+        self.slots.keys()
+    }
+
     /// What stands in slots that traffic does not reach, by slot.
     pub fn idle(&self) -> impl Iterator<Item = Live<&SlotName, &Release, &Since>> {
         let live = self.live().and_then(|live| live.slot);

@@ -103,6 +103,7 @@ kinds! {
     RollbackSucceeded = Rollback "rollback" "succeeded", "The environment is at the point.";
     RollbackFailed = Rollback "rollback" "failed", "The environment is not at the point.";
     RollbackCancelled = Rollback "rollback" "cancelled", "The rollback was called off.";
+    RollbackDeclined = Rollback "rollback" "declined", "The rollback controller asked for no rollback, and why.";
     ReleasePointMarked = ReleasePoint "release_point" "marked", "A person calls a point known good, or bad.";
     ReleasePointRevoked = ReleasePoint "release_point" "revoked", "A person takes a mark back.";
     EnvironmentDeclared = Environment "environment" "declared", "An environment's policy.";

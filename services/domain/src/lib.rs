@@ -5,14 +5,21 @@
 
 mod anchor;
 mod composition;
+pub mod drift;
 pub mod event;
 mod fold;
+pub mod gate;
 mod identity;
 mod kind;
+pub mod known_good;
 mod lane;
 mod name;
+pub mod obstacle;
+mod planning;
 mod position;
 mod release;
+pub mod rollback;
+mod scope;
 mod text;
 
 pub use anchor::{Anchor, AnchorError};
@@ -23,6 +30,8 @@ pub use identity::{EventId, Identity, IdentityKey, Source};
 pub use kind::{Family, Kind, UnknownKind};
 pub use lane::Lane;
 pub use name::{EnvironmentName, NameError, ServiceName, SlotName, TargetName, TenantName};
+pub use planning::Lanes;
 pub use position::Position;
 pub use release::{Artifact, ArtifactError, ConfigDigest, DigestError, Release};
+pub use scope::Scope;
 pub use text::{Line, Prose, TextError};

@@ -28,6 +28,26 @@ impl Release {
     pub const fn of_version(version: Line) -> Self {
         Self { version, artifact: None, config: None, infrastructure: None, commit: None }
     }
+
+    /// Its five parts as text: version, artifact, configuration, infrastructure, commit; empty where one is
+    /// not known.
+    #[must_use]
+    pub fn parts(&self) -> [&str; 5] {
+        [
+            self.version.as_str(),
+            self.artifact.as_ref().map_or("", Artifact::as_str),
+            self.config.as_ref().map_or("", ConfigDigest::as_str),
+            self.infrastructure.as_ref().map_or("", Line::as_str),
+            self.commit.as_ref().map_or("", Line::as_str),
+        ]
+    }
+
+    /// Whether this release is meant where somebody told of it only `told`: the version, and whatever else
+    /// is given, agree.
+    #[must_use]
+    pub fn is_meant_by(&self, told: &Self) -> bool {
+        self.parts().into_iter().zip(told.parts()).all(|(part, told)| told.is_empty() || part == told)
+    }
 }
 
 /// A package URL (`pkg:oci/search-api@sha256:…`) or an OCI reference by digest (`sha256:…`,

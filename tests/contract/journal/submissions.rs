@@ -35,7 +35,7 @@ pub(super) fn of_environment(environment: &str, number: u64) -> Submission {
 /// One of no environment.
 pub(super) fn of_nothing(number: u64) -> Submission {
     let artifact = Artifact::parse("pkg:oci/web@v1").expect("an artifact");
-    of_fact(&Fact::ArtifactRevoked(Revoked { artifact, advisory: None }), number)
+    of_fact(&Fact::ArtifactRevoked(Revoked { artifact, advisory: None, deleted: false }), number)
 }
 
 fn of_fact(fact: &Fact, number: u64) -> Submission {

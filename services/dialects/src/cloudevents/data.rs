@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use ledger_domain::event::{
-    Action, Actor, Approval, ApprovalSubject, AutomaticRollback, Barrier, Built, Counts, Deploy, Destination,
-    Evidence, Fact, Freeze, Link, Mark, MarkedStatus, Observation, Observed, Plan, Policy, Promotion,
-    Removal, Revoked, Rollback, RollbackRequest, Step, Switch, Validation, ValidationSubject,
+    Action, Actor, Approval, ApprovalSubject, AutomaticRollback, Built, Counts, Declined, Deploy,
+    Destination, Evidence, Fact, Freeze, Hindrance, Link, Mark, MarkedStatus, Observation, Observed, Plan,
+    Policy, Promotion, Removal, Revoked, Rollback, RollbackRequest, Step, Switch, Validation,
+    ValidationSubject,
 };
 use ledger_domain::{
-    Artifact, ConfigDigest, EnvironmentName, Event, Kind, Lane, Line, Position, Prose, Release, ServiceName,
-    SlotName, TargetName,
+    Artifact, ConfigDigest, EnvironmentName, Event, Kind, Lane, Line, Position, Prose, Release, Scope,
+    ServiceName, SlotName, TargetName,
 };
 
 use super::Reason;
@@ -30,6 +31,7 @@ pub(super) fn event(kind: Kind, data: &Json<'_>) -> Read<Event> {
         kind,
         Kind::ArtifactRevoked
             | Kind::RollbackRequested
+            | Kind::RollbackDeclined
             | Kind::ReleasePointMarked
             | Kind::ReleasePointRevoked
     );
@@ -49,6 +51,7 @@ fn fact(kind: Kind, fields: &Fields<'_, '_>) -> Read<Fact> {
         Kind::ArtifactRevoked => Fact::ArtifactRevoked(Revoked {
             artifact: fields.text("artifact", Artifact::parse)?,
             advisory: fields.maybe_text("advisory", Line::parse)?,
+            deleted: fields.maybe_bool("deleted")?.unwrap_or(false),
         }),
         Kind::DeployStarted => Fact::DeployStarted(deploy(fields)?),
         Kind::DeploySucceeded => Fact::DeploySucceeded(deploy(fields)?),
@@ -73,6 +76,11 @@ fn fact(kind: Kind, fields: &Fields<'_, '_>) -> Read<Fact> {
         Kind::RollbackSucceeded => Fact::RollbackSucceeded(rollback(fields)?),
         Kind::RollbackFailed => Fact::RollbackFailed(rollback(fields)?),
         Kind::RollbackCancelled => Fact::RollbackCancelled(rollback(fields)?),
+        Kind::RollbackDeclined => Fact::RollbackDeclined(Declined {
+            environment: environment(fields)?,
+            cause: Position::new(fields.number("cause")?),
+            policy: fields.maybe_number("policy")?.map(Position::new),
+        }),
         Kind::ReleasePointMarked => Fact::ReleasePointMarked(mark(fields)?),
         Kind::ReleasePointRevoked => Fact::ReleasePointRevoked(destination(fields)?),
         Kind::EnvironmentDeclared => {
@@ -212,10 +220,18 @@ fn rollback_request(fields: &Fields<'_, '_>) -> Read<RollbackRequest> {
     Ok(RollbackRequest {
         rollback: rollback(fields)?,
         to: Position::new(fields.number("to")?),
+        source: fields.maybe_text("source", EnvironmentName::parse)?,
+        scope: Scope {
+            services: fields.list_of_texts("services", ServiceName::parse)?.into_iter().collect(),
+            targets: fields.list_of_texts("targets", TargetName::parse)?.into_iter().collect(),
+        },
         plan: fields.member("plan", plan)?,
         plan_digest: fields.text("plan_digest", ConfigDigest::parse)?,
         initiated_by: fields.member("initiated_by", actor)?,
         automatic: fields.maybe_bool("automatic")?.unwrap_or(false),
+        force: fields.maybe_bool("force")?.unwrap_or(false),
+        policy: fields.maybe_number("policy")?.map(Position::new),
+        cause: fields.maybe_number("cause")?.map(Position::new),
     })
 }
 
@@ -290,16 +306,19 @@ fn policy(json: &Json<'_>, at: Pointer<'_>) -> Read<Policy> {
         approvals: fields.maybe_number("approvals")?.unwrap_or(0),
         target_order: fields.list_of_texts("target_order", TargetName::parse)?,
         dependencies: fields.maybe("dependencies", dependencies)?.unwrap_or_default(),
-        barrier: fields
-            .maybe_text("barrier", |word| match word {
-                "block" => Ok(Barrier::Block),
-                "warn" => Ok(Barrier::Warn),
-                _ => Err("must be block or warn"),
-            })?
-            .unwrap_or_default(),
+        barrier: fields.maybe_text("barrier", hindrance)?.unwrap_or_default(),
+        freeze: fields.maybe_text("freeze", hindrance)?.unwrap_or_default(),
     };
     fields.finish()?;
     Ok(policy)
+}
+
+fn hindrance(word: &str) -> Result<Hindrance, &'static str> {
+    match word {
+        "block" => Ok(Hindrance::Block),
+        "warn" => Ok(Hindrance::Warn),
+        _ => Err("must be block or warn"),
+    }
 }
 
 fn dependencies(json: &Json<'_>, at: Pointer<'_>) -> Read<BTreeMap<ServiceName, Vec<ServiceName>>> {

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_domain::event::{
-    Action, Actor, ApprovalSubject, Barrier, Counts, Deploy, Destination, Evidence, Fact, Freeze,
-    MarkedStatus, Observed, Plan, Policy, Rollback, Step, Validation, ValidationSubject,
+    Actor, ApprovalSubject, Counts, Deploy, Destination, Evidence, Fact, Freeze, Hindrance, MarkedStatus,
+    Observed, Plan, Policy, Rollback, Step, Validation, ValidationSubject,
 };
 use ledger_domain::{
-    Artifact, ConfigDigest, Event, Identity, Lane, Line, Position, Prose, Release, SlotName, TargetName,
+    Artifact, ConfigDigest, EnvironmentName, Event, Identity, Lane, Line, Position, Prose, Release,
+    ServiceName, SlotName, TargetName,
 };
 
 use crate::ijson::{Json, Object};
@@ -117,7 +118,8 @@ fn data(fact: &Fact) -> Members<'_> {
             .maybe("provenance", built.provenance.as_ref().map(evidence)),
         Fact::ArtifactRevoked(revoked) => Members::default()
             .text("artifact", revoked.artifact.as_str())
-            .maybe_text("advisory", revoked.advisory.as_ref().map(Line::as_str)),
+            .maybe_text("advisory", revoked.advisory.as_ref().map(Line::as_str))
+            .maybe("deleted", revoked.deleted.then_some(Json::Bool(true))),
         Fact::DeployStarted(it) | Fact::DeploySucceeded(it) | Fact::DeployFailed(it) => deploy(it),
         Fact::DeployRemoved(removal) => lane(&removal.lane)
             .maybe_text("slot", removal.slot.as_ref().map(SlotName::as_str))
@@ -132,14 +134,24 @@ fn data(fact: &Fact) -> Members<'_> {
         }
         Fact::RollbackRequested(request) => rollback(&request.rollback)
             .put("to", whole(request.to.get()))
+            .maybe_text("source", request.source.as_ref().map(EnvironmentName::as_str))
+            .list("services", texts(request.scope.services.iter().map(ServiceName::as_str)))
+            .list("targets", texts(request.scope.targets.iter().map(TargetName::as_str)))
             .put("plan", plan(&request.plan))
             .text("plan_digest", request.plan_digest.as_str())
             .put("initiated_by", actor(&request.initiated_by))
-            .maybe("automatic", request.automatic.then_some(Json::Bool(true))),
+            .maybe("automatic", request.automatic.then_some(Json::Bool(true)))
+            .maybe("force", request.force.then_some(Json::Bool(true)))
+            .maybe("policy", request.policy.map(position))
+            .maybe("cause", request.cause.map(position)),
         Fact::RollbackStarted(it)
         | Fact::RollbackSucceeded(it)
         | Fact::RollbackFailed(it)
         | Fact::RollbackCancelled(it) => rollback(it),
+        Fact::RollbackDeclined(declined) => Members::default()
+            .text("environment", declined.environment.as_str())
+            .put("cause", position(declined.cause))
+            .maybe("policy", declined.policy.map(position)),
         Fact::ReleasePointMarked(mark) => destination(&mark.point)
             .text(
                 "status",
@@ -247,17 +259,11 @@ fn plan(plan: &Plan) -> Json<'_> {
 }
 
 fn step(step: &Step) -> Json<'_> {
-    let action = match step.action {
-        Action::Redeploy => "redeploy",
-        Action::Add => "add",
-        Action::Remove => "remove",
-        Action::Switch => "switch",
-    };
     Members::default()
         .put("wave", whole(step.wave.into()))
         .text("service", step.service.as_str())
         .maybe_text("target", target(&step.target))
-        .text("action", action)
+        .text("action", step.action.name())
         .maybe_text("slot", step.slot.as_ref().map(SlotName::as_str))
         .maybe("from", step.from.as_ref().map(release))
         .maybe("to", step.to.as_ref().map(release))
@@ -297,8 +303,16 @@ fn policy(policy: &Policy) -> Json<'_> {
         .count("approvals", policy.approvals.into())
         .list("target_order", texts(policy.target_order.iter().map(TargetName::as_str)))
         .maybe("dependencies", (!dependencies.0.is_empty()).then(|| dependencies.json()))
-        .maybe_text("barrier", (policy.barrier == Barrier::Warn).then_some("warn"))
+        .maybe_text("barrier", hindrance(policy.barrier))
+        .maybe_text("freeze", hindrance(policy.freeze))
         .json()
+}
+
+fn hindrance(hindrance: Hindrance) -> Option<&'static str> {
+    match hindrance {
+        Hindrance::Block => None,
+        Hindrance::Warn => Some("warn"),
+    }
 }
 
 fn observed(observed: &Observed) -> Json<'_> {

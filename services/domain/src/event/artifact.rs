@@ -29,4 +29,6 @@ pub struct Revoked {
     pub artifact: Artifact,
     /// Why, as a public reference: a CVE, a ticket.
     pub advisory: Option<Line>,
+    /// Whether it is gone from its registry, so that nobody could use it.
+    pub deleted: bool,
 }

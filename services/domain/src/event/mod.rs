@@ -17,9 +17,9 @@ pub use deploy::{Deploy, Removal, Switch};
 pub use environment::{Observation, Observed};
 pub use freeze::Freeze;
 pub use plan::{Action, Plan, Step};
-pub use policy::{AutomaticRollback, Barrier, Policy, Promotion};
+pub use policy::{AutomaticRollback, Hindrance, Policy, Promotion};
 pub use release_point::{Mark, MarkedStatus};
-pub use rollback::{Destination, Rollback, RollbackRequest};
+pub use rollback::{Declined, Destination, Rollback, RollbackRequest};
 pub use validation::{Counts, Evidence, Validation, ValidationSubject};
 
 use crate::{Change, Effect, EnvironmentName, Kind, Lane, Line, Prose, ServiceName, Track};
@@ -88,6 +88,8 @@ pub enum Fact {
     RollbackFailed(Rollback),
     /// The rollback was called off.
     RollbackCancelled(Rollback),
+    /// The rollback controller asked for no rollback.
+    RollbackDeclined(Declined),
     /// A person calls a point known good, or bad.
     ReleasePointMarked(Mark),
     /// A person takes a mark back.
@@ -128,6 +130,7 @@ impl Fact {
             Self::RollbackSucceeded(_) => Kind::RollbackSucceeded,
             Self::RollbackFailed(_) => Kind::RollbackFailed,
             Self::RollbackCancelled(_) => Kind::RollbackCancelled,
+            Self::RollbackDeclined(_) => Kind::RollbackDeclined,
             Self::ReleasePointMarked(_) => Kind::ReleasePointMarked,
             Self::ReleasePointRevoked(_) => Kind::ReleasePointRevoked,
             Self::EnvironmentDeclared(..) => Kind::EnvironmentDeclared,
@@ -179,6 +182,7 @@ impl Fact {
             | Self::RollbackSucceeded(r)
             | Self::RollbackFailed(r)
             | Self::RollbackCancelled(r) => Some(&r.environment),
+            Self::RollbackDeclined(d) => Some(&d.environment),
             Self::ReleasePointMarked(m) => Some(&m.point.environment),
             Self::ReleasePointRevoked(p) => Some(&p.environment),
             Self::EnvironmentObserved(o) => Some(&o.environment),

@@ -7,28 +7,31 @@ use crate::{EnvironmentName, Line, ServiceName, TargetName};
 /// An environment's rules. All empty is the policy of an environment that was never declared.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
-    /// Checks that must have passed before a point is known good.
+    /// Checks that must have passed before a point is known good. Where there are none, one that passed
+    /// is enough.
     pub required_validations: Vec<Line>,
-    /// Seconds that a point must have stood before it is known good.
+    /// Seconds that a point's composition must have stood before it is known good.
     pub soak_seconds: u64,
     /// Whether and when the environment rolls back by itself.
     pub automatic_rollback: Option<AutomaticRollback>,
     /// What an artifact must have passed before it may come here.
     pub promotion: Option<Promotion>,
-    /// How many people other than the requester must approve a rollback.
+    /// How many people other than the requester must approve a rollback, or a deploy.
     pub approvals: u32,
     /// The order in which targets are changed.
     pub target_order: Vec<TargetName>,
     /// Which services each service depends on: they are changed before it.
     pub dependencies: BTreeMap<ServiceName, Vec<ServiceName>>,
     /// What an irreversible deploy between here and a point does to a rollback.
-    pub barrier: Barrier,
+    pub barrier: Hindrance,
+    /// What a freeze does to a rollback; a deploy never passes the gate in one.
+    pub freeze: Hindrance,
 }
 
 /// When an environment rolls back by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AutomaticRollback {
-    /// The checks whose failure triggers it.
+    /// The checks whose failure triggers it; if there are none, every required one does.
     pub checks: Vec<Line>,
     /// Seconds after one rollback before the next may begin by itself.
     pub cool_down_seconds: u64,
@@ -43,9 +46,9 @@ pub struct Promotion {
     pub from: Vec<EnvironmentName>,
 }
 
-/// What an irreversible deploy in between does to a rollback.
+/// What something in the way does to a rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Barrier {
+pub enum Hindrance {
     /// The plan is blocked unless forced with a reason.
     #[default]
     Block,

@@ -1,7 +1,7 @@
 //! A rollback's life.
 
 use super::{Actor, Plan};
-use crate::{ConfigDigest, EnvironmentName, Line, Position};
+use crate::{ConfigDigest, EnvironmentName, Line, Position, Scope};
 
 /// Which rollback of which environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,10 @@ pub struct RollbackRequest {
     pub rollback: Rollback,
     /// The release point's position.
     pub to: Position,
+    /// The environment whose point it is, where that is another one.
+    pub source: Option<EnvironmentName>,
+    /// The lanes that are brought there.
+    pub scope: Scope,
     /// The steps, made against the state at `plan.from`.
     pub plan: Plan,
     /// SHA-256 of the plan.
@@ -36,4 +40,22 @@ pub struct RollbackRequest {
     pub initiated_by: Actor,
     /// Whether the rollback controller asked for it by itself.
     pub automatic: bool,
+    /// Whether what may be passed by force was passed; the event's reason says why.
+    pub force: bool,
+    /// The position of the policy that it was judged by.
+    pub policy: Option<Position>,
+    /// The position of the failed check that it answers.
+    pub cause: Option<Position>,
+}
+
+/// The rollback controller asked for no rollback though a check failed that could have led to one; the
+/// event's reason says why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declined {
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// The position of the failed check.
+    pub cause: Position,
+    /// The position of the policy that it was judged by.
+    pub policy: Option<Position>,
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ledger_domain::event::{Actor, AutomaticRollback, Barrier, Policy, Promotion};
+use ledger_domain::event::{Actor, AutomaticRollback, Hindrance, Policy, Promotion};
 use ledger_domain::{ConfigDigest, EnvironmentName, Line, Prose, ServiceName, SlotName, TargetName};
 use sha2::{Digest, Sha256};
 
@@ -73,7 +73,7 @@ impl Cast {
 pub(super) fn policy(environment: &str) -> Policy {
     let lines = |texts: &[&str]| texts.iter().map(|text| line(text)).collect();
     match environment {
-        "dev" => Policy { barrier: Barrier::Warn, ..Policy::default() },
+        "dev" => Policy { barrier: Hindrance::Warn, ..Policy::default() },
         "staging" => Policy {
             required_validations: lines(&["smoke"]),
             promotion: Some(Promotion { from: vec![environment_name("dev")] }),
@@ -95,7 +95,8 @@ pub(super) fn policy(environment: &str) -> Policy {
                 (service_name("web-frontend"), vec![service_name("search-api")]),
             ]
             .into(),
-            barrier: Barrier::Block,
+            barrier: Hindrance::Block,
+            freeze: Hindrance::Warn,
         },
     }
 }
@@ -131,8 +132,9 @@ words! {
     service_name = ServiceName;
     target_name = TargetName;
     slot_name = SlotName;
+    parsed_digest = ConfigDigest;
 }
 
 pub(super) fn digest(text: &str) -> ConfigDigest {
-    ConfigDigest::parse(&format!("sha256:{}", digits(text))).expect(WELL_FORMED)
+    parsed_digest(&format!("sha256:{}", digits(text)))
 }

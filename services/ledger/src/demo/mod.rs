@@ -15,7 +15,7 @@ mod world;
 
 use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::event::{Destination, Event, Fact, Mark, MarkedStatus, Plan, RollbackRequest};
-use ledger_domain::{EventId, Identity, Position, Source};
+use ledger_domain::{EventId, Identity, Position, Scope, Source};
 
 use calendar::{Calendar, NATURAL_DAYS};
 use world::{Draft, What, World};
@@ -67,7 +67,7 @@ impl History {
             What::Fact(fact) => fact,
             What::RollbackRequest { rollback, steps, initiated_by, automatic } => {
                 let plan = Plan { from: self.position, steps };
-                let plan_digest = undo::plan_digest(&plan);
+                let plan_digest = catalogue::parsed_digest(&plan.digest());
                 let to = self.baseline;
                 Fact::RollbackRequested(RollbackRequest {
                     rollback,
@@ -76,6 +76,11 @@ impl History {
                     plan_digest,
                     initiated_by,
                     automatic,
+                    source: None,
+                    scope: Scope::default(),
+                    force: false,
+                    policy: None,
+                    cause: None,
                 })
             }
             What::KnownGood { environment, name } => Fact::ReleasePointMarked(Mark {

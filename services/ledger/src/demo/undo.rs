@@ -1,9 +1,7 @@
 //! A change's way back: requested with its plan, carried out lane by lane, checked.
 
-use std::fmt::Write as _;
-
-use ledger_domain::event::{Action, Approval, ApprovalSubject, Deploy, Fact, Plan, Rollback, Step};
-use ledger_domain::{ConfigDigest, Release};
+use ledger_domain::Release;
+use ledger_domain::event::{Action, Approval, ApprovalSubject, Deploy, Fact, Rollback, Step};
 
 use super::calendar::{MINUTE, Seconds};
 use super::catalogue;
@@ -107,32 +105,4 @@ impl World {
         self.check(done + MINUTE, "smoke", lane_of(&lane, &release, &run), false);
         done + MINUTE
     }
-}
-
-/// SHA-256 over the plan's lines: one a step, its parts joined by tabs.
-pub(super) fn plan_digest(plan: &Plan) -> ConfigDigest {
-    let mut text = format!("{}\n", plan.from);
-    for step in &plan.steps {
-        let action = match step.action {
-            Action::Redeploy => "redeploy",
-            Action::Add => "add",
-            Action::Remove => "remove",
-            Action::Switch => "switch",
-        };
-        let slot = step.slot.as_ref().map_or("", |slot| slot.as_str());
-        let version = |release: &Option<Release>| {
-            release.as_ref().map(|release| release.version.to_string()).unwrap_or_default()
-        };
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{}\t{}\t{}\t{action}\t{slot}\t{}\t{}",
-            step.wave,
-            step.service,
-            step.target,
-            version(&step.from),
-            version(&step.to)
-        );
-    }
-    catalogue::digest(&text)
 }

@@ -1,0 +1,192 @@
+//! Where what runs is not what the ledger says, and where targets of one environment differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{Composition, Live, Release, ServiceName, Since, SlotName, TargetName};
+
+/// What was last seen in a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The live slot, where it was told.
+    pub slot: Option<SlotName>,
+    /// What ran there; `None`: nothing.
+    pub release: Option<Release>,
+    /// The first of the observations that agree with the last one without a break.
+    pub since: Since,
+    /// The last observation.
+    pub last: Since,
+}
+
+impl Seen {
+    /// Takes one more observation into account. One that occurred before the last is too late to matter.
+    #[must_use]
+    pub fn and(self, slot: Option<SlotName>, release: Option<Release>, at: Since) -> Self {
+        if at.order(&self.last).is_lt() {
+            return self;
+        }
+        let same = self.release == release && self.slot == slot;
+        Self { slot, release, since: if same { self.since } else { at.clone() }, last: at }
+    }
+}
+
+/// A lane in which something else was seen than the ledger says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drift<'a> {
+    /// The service.
+    pub service: &'a ServiceName,
+    /// The target.
+    pub target: &'a TargetName,
+    /// What the ledger says.
+    pub ledger: Option<&'a Live>,
+    /// What was seen.
+    pub seen: &'a Seen,
+    /// Since when both have been so: the later of the two events.
+    pub since: &'a Since,
+}
+
+/// The lanes that were seen to run something else than the ledger says, by service and target. What was
+/// told of a release is compared; what an observation leaves out is not. An observation from before the
+/// ledger's last change of the lane says nothing of it.
+#[must_use]
+pub fn drift<'a>(
+    ledger: &'a Composition,
+    seen: &'a BTreeMap<(ServiceName, TargetName), Seen>,
+) -> Vec<Drift<'a>> {
+    let differs = |live: Option<&Live>, seen: &Seen| match (live, &seen.release) {
+        (None, None) => false,
+        (Some(live), Some(release)) => {
+            let other_slot = seen.slot.is_some() && live.slot.is_some() && seen.slot != live.slot;
+            !live.release.is_meant_by(release) || other_slot
+        }
+        _ => true,
+    };
+    seen.iter()
+        .filter_map(|((service, target), seen)| {
+            let live = ledger.lane(service, target);
+            let outdated = live.is_some_and(|live| seen.last.order(&live.since).is_lt());
+            if outdated || !differs(live, seen) {
+                return None;
+            }
+            let since = match live {
+                Some(live) if seen.since.order(&live.since).is_lt() => &live.since,
+                _ => &seen.since,
+            };
+            Some(Drift { service, target, ledger: live, seen, since })
+        })
+        .collect()
+}
+
+/// A service that does not run the same at every target of an environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uneven<'a> {
+    /// The service.
+    pub service: &'a ServiceName,
+    /// What it runs, target by target; `None`: nothing.
+    pub targets: Vec<(&'a TargetName, Option<&'a Live>)>,
+}
+
+/// The services that do not run the same release at each target at which the environment runs anything.
+#[must_use]
+pub fn uneven(composition: &Composition) -> Vec<Uneven<'_>> {
+    let targets: BTreeSet<&TargetName> = composition.lanes().map(|(_, target, _)| target).collect();
+    let services: BTreeSet<&ServiceName> = composition.lanes().map(|(service, _, _)| service).collect();
+    services
+        .into_iter()
+        .filter_map(|service| {
+            let runs: Vec<_> =
+                targets.iter().map(|target| (*target, composition.lane(service, target))).collect();
+            let release = |live: &Option<&Live>| live.map(|live| live.release.clone());
+            let first = runs.first().map(|(_, live)| release(live))?;
+            let same = runs.iter().all(|(_, live)| release(live) == first);
+            (!same).then_some(Uneven { service, targets: runs })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::{EventId, Line, Position};
+
+    fn since(at: i64) -> Since {
+        Since {
+            occurred_at: DateTime::from_timestamp(at, 0).expect("a time"),
+            position: Position::new(at.unsigned_abs()),
+            event_id: EventId::parse("e").expect("an id"),
+        }
+    }
+
+    fn release(version: &str) -> Release {
+        Release::of_version(Line::parse(version).expect("a version"))
+    }
+
+    fn key(service: &str, target: &str) -> (ServiceName, TargetName) {
+        (ServiceName::parse(service).expect("a name"), TargetName::parse(target).expect("a name"))
+    }
+
+    fn runs(lanes: &[(&str, &str, &str, i64)]) -> Composition {
+        let live = |version: &str, at| Live { slot: None, release: release(version), since: since(at) };
+        lanes
+            .iter()
+            .map(|(service, target, version, at)| (key(service, target), live(version, *at)))
+            .collect()
+    }
+
+    fn seen(version: Option<&str>, at: i64) -> Seen {
+        Seen { slot: None, release: version.map(release), since: since(at), last: since(at) }
+    }
+
+    #[test]
+    fn a_lane_drifts_since_the_later_of_the_two_that_disagree() {
+        let ledger = runs(&[("api", "eu", "v2", 50), ("web", "eu", "v1", 10)]);
+        let observed = [
+            (key("api", "eu"), seen(Some("v1"), 20).and(None, Some(release("v1")), since(60))),
+            (key("web", "eu"), seen(Some("v1"), 20)),
+            (key("ghost", "eu"), seen(Some("v1"), 30)),
+        ];
+        let observed: BTreeMap<_, _> = observed.into_iter().collect();
+        let told: Vec<_> = drift(&ledger, &observed)
+            .into_iter()
+            .map(|lane| (lane.service.as_str().to_owned(), lane.since.position.get()))
+            .collect();
+        assert_eq!(told, [("api".to_owned(), 50), ("ghost".to_owned(), 30)]);
+    }
+
+    #[test]
+    fn an_observation_from_before_the_last_deploy_says_nothing() {
+        let ledger = runs(&[("api", "eu", "v2", 50)]);
+        let observed = BTreeMap::from([(key("api", "eu"), seen(Some("v1"), 20))]);
+        assert_eq!(drift(&ledger, &observed), []);
+    }
+
+    #[test]
+    fn what_an_observation_leaves_out_is_not_compared() {
+        let mut full = release("v1");
+        full.commit = Some(Line::parse("c0ffee").expect("a line"));
+        let live = Live { slot: None, release: full, since: since(1) };
+        let ledger: Composition = [(key("api", "eu"), live)].into_iter().collect();
+        let observed = BTreeMap::from([(key("api", "eu"), seen(Some("v1"), 20))]);
+        assert_eq!(drift(&ledger, &observed), []);
+    }
+
+    #[test]
+    fn an_older_observation_that_comes_late_changes_nothing() {
+        let last = seen(Some("v2"), 20);
+        assert_eq!(last.clone().and(None, Some(release("v1")), since(10)), last);
+    }
+
+    #[test]
+    fn targets_are_uneven_where_a_service_runs_another_release_or_nothing() {
+        let composition = runs(&[
+            ("api", "cloud", "v2", 1),
+            ("api", "on-premise", "v1", 1),
+            ("web", "cloud", "v1", 1),
+            ("web", "on-premise", "v1", 1),
+            ("cron", "cloud", "v1", 1),
+        ]);
+        let services: Vec<_> = uneven(&composition).iter().map(|it| it.service.as_str().to_owned()).collect();
+        assert_eq!(services, ["api", "cron"]);
+    }
+}

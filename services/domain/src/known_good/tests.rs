@@ -1,0 +1,137 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn line(text: &str) -> Line {
+    Line::parse(text).expect("a line")
+}
+
+fn verdict(passed: bool, occurred_at: i64, position: u64) -> Verdict {
+    let occurred_at = DateTime::from_timestamp(occurred_at, 0).expect("a time");
+    Verdict { passed, occurred_at, position: Position::new(position) }
+}
+
+/// Verdicts of `(check, passed)`, one a second, at positions 11, 12, 13 …
+fn verdicts(said: &[(&str, bool)]) -> Verdicts {
+    let mut all = Verdicts::default();
+    for ((check, passed), at) in said.iter().zip(11..) {
+        all.add(line(check), verdict(*passed, at.try_into().expect("a second"), at));
+    }
+    all
+}
+
+fn policy(required: &[&str], soak_seconds: u64) -> Policy {
+    let required_validations = required.iter().map(|check| line(check)).collect();
+    Policy { required_validations, soak_seconds, ..Policy::default() }
+}
+
+/// Judges a point whose last lane is the one that changed; it has stood for an hour.
+fn judged(policy: &Policy, lanes: &[Verdicts], marked: Option<MarkedStatus>) -> Judgement {
+    let target = TargetName::default();
+    let services: Vec<ServiceName> =
+        (0..lanes.len()).map(|n| ServiceName::parse(&format!("s{n}")).expect("a name")).collect();
+    let checked = services.iter().zip(lanes).enumerate().map(|(n, (service, verdicts))| CheckedLane {
+        service,
+        target: &target,
+        changed: n + 1 == lanes.len(),
+        verdicts,
+    });
+    let marked = marked.map(|status| Marked {
+        position: Position::new(99),
+        status,
+        name: None,
+        actor: None,
+        reason: None,
+    });
+    let evidence = Evidence {
+        lanes: checked.collect(),
+        stood: TimeDelta::hours(1),
+        stands: true,
+        marked: marked.as_ref(),
+    };
+    judge(policy, &evidence)
+}
+
+#[test]
+fn a_point_is_known_good_when_every_required_check_passed_in_every_lane() {
+    let both = verdicts(&[("smoke", true), ("e2e", true)]);
+    let one = verdicts(&[("smoke", true)]);
+    let policy = policy(&["smoke", "e2e"], 0);
+    assert_eq!(judged(&policy, &[both.clone(), both.clone()], None).status, Status::KnownGood);
+    let lacking = judged(&policy, &[both, one], None);
+    assert_eq!(lacking.status, Status::Candidate);
+    assert!(matches!(&lacking.reasons[..], [Reason::Missing { check, .. }] if *check == line("e2e")));
+}
+
+#[test]
+fn a_required_check_that_failed_makes_a_point_bad_until_it_passes_again() {
+    let policy = policy(&["smoke"], 0);
+    let failed = judged(&policy, &[verdicts(&[("smoke", true), ("smoke", false)])], None);
+    assert_eq!(failed.status, Status::Bad);
+    assert!(matches!(&failed.reasons[..], [Reason::Failed { position, .. }] if position.get() == 12));
+    let again = judged(&policy, &[verdicts(&[("smoke", false), ("smoke", true)])], None);
+    assert_eq!(again.status, Status::KnownGood);
+}
+
+#[test]
+fn another_check_that_failed_keeps_a_point_from_being_known_good_and_does_not_make_it_bad() {
+    let judged = judged(&policy(&["smoke"], 0), &[verdicts(&[("smoke", true), ("canary", false)])], None);
+    assert_eq!(judged.status, Status::Candidate);
+}
+
+#[test]
+fn without_a_policy_one_check_that_passed_is_enough_and_one_that_failed_is_too_much() {
+    let none = Policy::default();
+    assert_eq!(judged(&none, &[verdicts(&[])], None).reasons, [Reason::Unchecked]);
+    assert_eq!(judged(&none, &[verdicts(&[("any", true)])], None).status, Status::KnownGood);
+    assert_eq!(
+        judged(&none, &[verdicts(&[("any", true), ("other", false)])], None).status,
+        Status::Candidate
+    );
+}
+
+#[test]
+fn without_a_policy_the_check_must_be_of_what_the_point_began_with() {
+    let lanes = [verdicts(&[("any", true)]), verdicts(&[])];
+    assert_eq!(judged(&Policy::default(), &lanes, None).status, Status::Candidate);
+}
+
+#[test]
+fn a_point_soaks_as_long_as_the_policy_says() {
+    let lanes = [verdicts(&[("smoke", true)])];
+    assert_eq!(judged(&policy(&["smoke"], 3_600), &lanes, None).status, Status::KnownGood);
+    let short = judged(&policy(&["smoke"], 3_601), &lanes, None);
+    assert_eq!(short.status, Status::Candidate);
+    assert_eq!(short.reasons, [Reason::NotSoaked { stood: 3_600, wanted: 3_601, stands: true }]);
+}
+
+#[test]
+fn a_persons_word_outranks_the_rule() {
+    let policy = policy(&["smoke"], 0);
+    let (good, bad) = (verdicts(&[("smoke", true)]), verdicts(&[("smoke", false)]));
+    let marked_bad = judged(&policy, &[good], Some(MarkedStatus::Bad));
+    assert_eq!(marked_bad.status, Status::Bad);
+    assert_eq!(judged(&policy, &[bad], Some(MarkedStatus::KnownGood)).status, Status::KnownGood);
+}
+
+proptest! {
+    #[test]
+    fn a_status_does_not_depend_on_the_order_in_which_reports_arrived(
+        reports in prop::collection::vec(("[abc]", any::<bool>(), 0_i64..6), 0..12)
+            .prop_map(|reports| {
+                reports.into_iter().zip(1..).map(|((check, passed, at), n)| (check, verdict(passed, at, n))).collect()
+            })
+            .prop_flat_map(|reports: Vec<(String, Verdict)>| (Just(reports.clone()), Just(reports).prop_shuffle())),
+    ) {
+        let added = |reports: &[(String, Verdict)]| {
+            let mut all = Verdicts::default();
+            for (check, verdict) in reports {
+                all.add(line(check), verdict.clone());
+            }
+            all
+        };
+        let policy = policy(&["a", "b"], 0);
+        let (one, other) = (added(&reports.0), added(&reports.1));
+        prop_assert_eq!(judged(&policy, &[one], None), judged(&policy, &[other], None));
+    }
+}

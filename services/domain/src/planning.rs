@@ -1,0 +1,254 @@
+//! The way from what an environment runs to another composition: which lanes change, how, and in
+//! which order.
+//!
+//! A plan is a function of the present lanes, the composition that is wanted, and the policy's order;
+//! nothing else. What stands in the way of carrying it out is `obstacle`'s matter.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+use crate::event::{Action, Deploy, Fact, Plan, Policy, Removal, Step, Switch};
+use crate::{
+    Composition, EnvironmentName, Lane, LaneFold, Line, Live, Position, Release, Scope, ServiceName,
+    SlotName, TargetName,
+};
+
+/// The lanes of an environment, by service and target, as they are folded.
+pub type Lanes = BTreeMap<(ServiceName, TargetName), LaneFold>;
+
+impl Plan {
+    /// The plan that brings the lanes of a scope to a composition.
+    ///
+    /// - A lane that runs what is wanted has no step.
+    /// - Where the wanted release still stands in a slot that traffic does not reach, traffic is switched to
+    ///   that slot. Otherwise it is deployed: in a lane with slots, to another slot than the live one.
+    /// - Waves: a service comes after those that it depends on, and within that, targets come in the policy's
+    ///   order, those that it does not name last. Removals come after everything else, dependents first.
+    #[must_use]
+    pub fn make(
+        from: Position,
+        present: &Lanes,
+        wanted: &Composition,
+        scope: &Scope,
+        policy: &Policy,
+    ) -> Self {
+        let empty = LaneFold::default();
+        let mut keys: BTreeSet<(&ServiceName, &TargetName)> =
+            present.keys().map(|(service, target)| (service, target)).collect();
+        keys.extend(wanted.lanes().map(|(service, target, _)| (service, target)));
+        let mut steps: Vec<Step> = keys
+            .into_iter()
+            .filter(|(service, target)| scope.has(service, target))
+            .filter_map(|(service, target)| {
+                let fold = present.get(&(service.clone(), target.clone())).unwrap_or(&empty);
+                step(service, target, fold, wanted.lane(service, target))
+            })
+            .collect();
+        in_waves(&mut steps, policy);
+        Self { from, steps }
+    }
+
+    /// SHA-256 of the steps, as `sha256:` and 64 hexadecimal digits: of one line a step, ended by a line
+    /// feed, of wave, service, target, action, slot, and the five parts of the release before and of the
+    /// release after, all joined by tabs; what there is not is empty. The position that the plan was made
+    /// at is not part of it: the same steps are the same plan.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for step in &self.steps {
+            let slot = step.slot.as_ref().map_or("", SlotName::as_str);
+            let head =
+                format!("{}\t{}\t{}\t{}\t{slot}", step.wave, step.service, step.target, step.action.name());
+            hash.update(head);
+            for release in [&step.from, &step.to] {
+                for part in release.as_ref().map_or([""; 5], Release::parts) {
+                    hash.update("\t");
+                    hash.update(part);
+                }
+            }
+            hash.update("\n");
+        }
+        hash.finalize().iter().fold("sha256:".to_owned(), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+}
+
+impl Step {
+    /// What whoever carried out the step reports, in order. Together they make the lane run what the step
+    /// says.
+    #[must_use]
+    pub fn reports(
+        &self,
+        environment: &EnvironmentName,
+        deployment: Option<&Line>,
+        rollback_id: Option<&Line>,
+    ) -> Vec<Fact> {
+        let lane = Lane {
+            environment: environment.clone(),
+            service: self.service.clone(),
+            target: self.target.clone(),
+        };
+        let (deployment, rollback_id) = (deployment.cloned(), rollback_id.cloned());
+        let switch = |lane: Lane, slot: &SlotName| {
+            let (deployment, rollback_id) = (deployment.clone(), rollback_id.clone());
+            Fact::TrafficSwitched(Switch { lane, slot: slot.clone(), deployment, rollback_id })
+        };
+        match (self.action, &self.to) {
+            (Action::Remove, _) | (Action::Redeploy | Action::Add, None) => {
+                vec![Fact::DeployRemoved(Removal { lane, slot: None, deployment, rollback_id })]
+            }
+            (Action::Switch, _) => self.slot.iter().map(|slot| switch(lane.clone(), slot)).collect(),
+            (Action::Redeploy | Action::Add, Some(release)) => {
+                let deployed = Fact::DeploySucceeded(Deploy {
+                    lane: lane.clone(),
+                    slot: self.slot.clone(),
+                    deployment: deployment.clone(),
+                    release: release.clone(),
+                    reversible: true,
+                    rollback_id: rollback_id.clone(),
+                });
+                std::iter::once(deployed)
+                    .chain(self.slot.iter().map(|slot| switch(lane.clone(), slot)))
+                    .collect()
+            }
+        }
+    }
+}
+
+impl Action {
+    /// The action as one word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Redeploy => "redeploy",
+            Self::Add => "add",
+            Self::Remove => "remove",
+            Self::Switch => "switch",
+        }
+    }
+}
+
+/// One lane's step, in no wave yet.
+fn step(
+    service: &ServiceName,
+    target: &TargetName,
+    present: &LaneFold,
+    wanted: Option<&Live>,
+) -> Option<Step> {
+    let live = present.live();
+    let (action, slot) = match (&live, wanted) {
+        (None, None) => return None,
+        (Some(live), Some(wanted)) if *live.release == wanted.release => return None,
+        (Some(_), None) => (Action::Remove, None),
+        (live, Some(wanted)) => match present.idle().find(|idle| *idle.release == wanted.release) {
+            Some(idle) => (Action::Switch, idle.slot.cloned()),
+            None => {
+                let action = if live.is_some() { Action::Redeploy } else { Action::Add };
+                (action, slot_for(present, wanted))
+            }
+        },
+    };
+    Some(Step {
+        wave: 0,
+        service: service.clone(),
+        target: target.clone(),
+        action,
+        slot,
+        from: live.map(|live| live.release.clone()),
+        to: wanted.map(|wanted| wanted.release.clone()),
+    })
+}
+
+/// The slot to deploy to: none where the lane runs without slots, else one that traffic does not reach.
+fn slot_for(present: &LaneFold, wanted: &Live) -> Option<SlotName> {
+    let Some(live) = present.live() else { return wanted.slot.clone() };
+    let live = live.slot?;
+    wanted.slot.as_ref().into_iter().chain(present.slots()).find(|slot| *slot != live).or(Some(live)).cloned()
+}
+
+fn in_waves(steps: &mut [Step], policy: &Policy) {
+    let depths = depths(policy);
+    let deepest = depths.values().copied().max().unwrap_or(0);
+    let order = |step: &Step| {
+        let depth = depths.get(&step.service).copied().unwrap_or(0);
+        let target = policy.target_order.iter().position(|target| *target == step.target);
+        let target = target.unwrap_or(policy.target_order.len());
+        match step.action {
+            Action::Remove => (1, deepest - depth, target),
+            Action::Redeploy | Action::Add | Action::Switch => (0, depth, target),
+        }
+    };
+    let places: BTreeSet<_> = steps.iter().map(order).collect();
+    let waves: BTreeMap<_, u32> = places.into_iter().zip(1..).collect();
+    for step in &mut *steps {
+        step.wave = waves.get(&order(step)).copied().unwrap_or(1);
+    }
+    // Stable: within a wave steps stay sorted by service and target.
+    steps.sort_by_key(|step| step.wave);
+}
+
+/// How many services stand, one on the other, below each: 0 for one that depends on none.
+fn depths(policy: &Policy) -> BTreeMap<ServiceName, usize> {
+    let mut depths = BTreeMap::new();
+    for service in policy.dependencies.keys() {
+        depth(service, policy, &mut depths, &mut BTreeSet::new());
+    }
+    depths
+}
+
+fn depth<'p>(
+    service: &'p ServiceName,
+    policy: &'p Policy,
+    known: &mut BTreeMap<ServiceName, usize>,
+    above: &mut BTreeSet<&'p ServiceName>,
+) -> usize {
+    if let Some(depth) = known.get(service) {
+        return *depth;
+    }
+    // A policy with a circle is refused; one that was recorded all the same must not hang us.
+    if !above.insert(service) {
+        return 0;
+    }
+    let needs = policy.dependencies.get(service).into_iter().flatten();
+    let deepest = needs.map(|need| depth(need, policy, known, above) + 1).max().unwrap_or(0);
+    above.remove(service);
+    known.insert(service.clone(), deepest);
+    deepest
+}
+
+impl Policy {
+    /// A service that, by the policy's dependencies, would have to come before itself.
+    #[must_use]
+    pub fn circular_dependency(&self) -> Option<&ServiceName> {
+        let mut clear = BTreeSet::new();
+        self.dependencies.keys().find(|service| self.reaches_itself(service, &mut Vec::new(), &mut clear))
+    }
+
+    fn reaches_itself<'p>(
+        &'p self,
+        service: &'p ServiceName,
+        above: &mut Vec<&'p ServiceName>,
+        clear: &mut BTreeSet<&'p ServiceName>,
+    ) -> bool {
+        if clear.contains(service) {
+            return false;
+        }
+        if above.contains(&service) {
+            return true;
+        }
+        above.push(service);
+        let needs = self.dependencies.get(service).into_iter().flatten();
+        let circular = needs.into_iter().any(|need| self.reaches_itself(need, above, clear));
+        above.pop();
+        clear.insert(service);
+        circular
+    }
+}
+
+#[cfg(test)]
+mod tests;
