@@ -69,6 +69,8 @@ pub enum Anomaly {
     RemovedNothing,
     /// Traffic was switched to a slot in which nothing stood.
     SwitchedToEmptySlot,
+    /// The environment was frozen, and it was no step of a rollback.
+    DuringFreeze,
 }
 
 impl Anomaly {
@@ -78,6 +80,7 @@ impl Anomaly {
         match self {
             Self::RemovedNothing => "removed_nothing",
             Self::SwitchedToEmptySlot => "switched_to_empty_slot",
+            Self::DuringFreeze => "during_freeze",
         }
     }
 }

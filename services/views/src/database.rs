@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tokio::sync::watch;
 
 /// The version of the views' form. Another form is another number, and so another schema.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Several statements that see the same rows.
 pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";

@@ -86,6 +86,11 @@ impl EnvironmentsFold {
         id
     }
 
+    /// The environment's id, if it was ever named.
+    pub(crate) fn id(&self, name: &EnvironmentName) -> Option<i32> {
+        self.by_name.get(name).map(|known| known.id)
+    }
+
     /// Counts one change of the environment's composition; says which it is.
     pub(crate) fn changed(&mut self, name: &EnvironmentName) -> Option<i64> {
         let known = self.by_name.get_mut(name)?;

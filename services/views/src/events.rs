@@ -43,6 +43,9 @@ pub struct EventRow {
     pub repeats: Option<Position>,
     /// What was odd about it when it was recorded.
     pub anomaly: Option<String>,
+    /// For a deploy that brought back what its lane ran before, and not last: the position at which that was
+    /// deployed.
+    pub returns_to: Option<Position>,
     /// Its leaf in the Merkle tree.
     pub leaf_hash: Hash,
     /// Its bytes.
@@ -80,9 +83,24 @@ struct Row {
     recorded_at: Option<DateTime<Utc>>,
     repeats: Option<i64>,
     anomaly: Option<String>,
+    returns_to: Option<i64>,
     leaf_hash: Option<Vec<u8>>,
     bytes: Option<Vec<u8>>,
 }
+
+/// The last time that the lane of a deploy which changed it got the same release before.
+const RETURN: &str = "LEFT JOIN LATERAL (
+        SELECT max(b.position) AS position
+        FROM environments n
+        JOIN tracks t ON t.environment_id = n.environment_id AND t.service = e.service AND t.target = e.target
+        JOIN lane_changes c ON c.track_id = t.track_id AND c.position = e.position AND NOT c.late
+            AND c.change_number IS NOT NULL
+        JOIN tracks l ON l.environment_id = n.environment_id AND l.service = e.service AND l.target = e.target
+        JOIN lane_changes b ON b.track_id = l.track_id AND b.version = c.version AND b.position < e.position
+            AND (b.artifact, b.config, b.infrastructure, b.commit)
+                IS NOT DISTINCT FROM (c.artifact, c.config, c.infrastructure, c.commit)
+        WHERE n.name = e.environment AND e.kind = 'deploy.succeeded'
+    ) back ON true";
 
 impl Views {
     /// Events after a position, in order, at most `limit`; and the position that this is true for.
@@ -132,6 +150,7 @@ impl Row {
             recorded_at,
             repeats: self.repeats.map(position),
             anomaly: self.anomaly,
+            returns_to: self.returns_to.map(position),
             leaf_hash: leaf_hash(at, &hash)?,
             bytes: bytes.into(),
         }))
@@ -145,7 +164,8 @@ fn leaf_hash(at: i64, bytes: &[u8]) -> Result<Hash, Error> {
 /// Only the conditions that are asked for stand in the statement, so that each has its index.
 fn listing(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
-        "SELECT p.position AS views_position, e.position, e.recorded_at, e.repeats, e.anomaly, e.leaf_hash, e.bytes
+        "SELECT p.position AS views_position, e.position, e.recorded_at, e.repeats, e.anomaly,
+            back.position AS returns_to, e.leaf_hash, e.bytes
         FROM projection p LEFT JOIN LATERAL (SELECT * FROM events WHERE position > ",
     );
     query.push_bind(bigint(after));
@@ -166,7 +186,7 @@ fn listing(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder<Po
         query.push(" AND position = ").push_bind(bigint(position));
     }
     query.push(" ORDER BY position LIMIT ").push_bind(i64::from(limit));
-    query.push(") e ON true ORDER BY e.position");
+    query.push(") e ON true ").push(RETURN).push(" ORDER BY e.position");
     query
 }
 

@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use ledger_domain::{
     Anchor, Applied, Artifact, Change, Composition, ConfigDigest, Effect, EnvironmentName, EventId, Lane,
-    LaneFold, Line, Position, Release, ServiceName, Since, SlotName, TargetName, Track, Written,
+    LaneFold, Line, NameError, Position, Release, ServiceName, Since, SlotName, TargetName, Track, Written,
 };
 use sqlx::PgConnection;
 
-use crate::Views;
-use crate::database::{Error, SNAPSHOT, bigint, parsed, position};
+use crate::database::{Error, bigint, parsed, position};
 use crate::environments::EnvironmentsFold;
+use crate::{Snapshot, Views};
 
 pub(crate) const STATEMENTS: &[&str] = &[PRESENT, AT_POSITION, AT_TIME, CHANGE, LOAD, WRITE_CHANGES, WRITE];
 
@@ -101,9 +101,9 @@ const LOAD: &str = concat!(
 );
 
 const WRITE_CHANGES: &str = "INSERT INTO lane_changes (track_id, environment_id, position, occurred_at,
-        event_id, switched_to, version, artifact, config, infrastructure, commit, late, change_number)
+        event_id, switched_to, version, artifact, config, infrastructure, commit, deployment, late, change_number)
     SELECT * FROM unnest($1::integer[], $2::integer[], $3::bigint[], $4::timestamptz[], $5::text[], $6::text[],
-        $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::boolean[], $13::bigint[])";
+        $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::boolean[], $14::bigint[])";
 
 const WRITE: &str = "INSERT INTO tracks (track_id, environment_id, service, target, slot,
         position, occurred_at, event_id, switched_to, version, artifact, config, infrastructure, commit)
@@ -114,6 +114,8 @@ const WRITE: &str = "INSERT INTO tracks (track_id, environment_id, service, targ
         event_id = excluded.event_id, switched_to = excluded.switched_to, version = excluded.version,
         artifact = excluded.artifact, config = excluded.config, infrastructure = excluded.infrastructure,
         commit = excluded.commit";
+
+pub(crate) use written;
 
 /// Which state of an environment is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,9 +207,28 @@ struct StateRow {
     environment_id: Option<i32>,
     service: Option<String>,
     target: Option<String>,
+    #[sqlx(flatten)]
+    kept: KeptRow,
+}
+
+/// A track of a lane, with the change that it keeps.
+#[derive(sqlx::FromRow)]
+pub(crate) struct KeptRow {
     slot: Option<String>,
     #[sqlx(flatten)]
     written: WrittenRow,
+}
+
+impl KeptRow {
+    /// Has a lane's fold keep the change too.
+    pub(crate) fn write_to(&self, fold: &mut LaneFold) -> Result<(), Error> {
+        parsed("lane_changes", format!("{:?}", self.written.position), || {
+            if let Some(written) = self.written.parse()? {
+                fold.write(&track(self.slot.as_deref())?, written);
+            }
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })
+    }
 }
 
 /// The change that a track keeps; all null where it had none.
@@ -230,9 +251,8 @@ struct TrackRow {
     environment: String,
     service: String,
     target: String,
-    slot: Option<String>,
     #[sqlx(flatten)]
-    written: WrittenRow,
+    kept: KeptRow,
 }
 
 impl WrittenRow {
@@ -241,24 +261,42 @@ impl WrittenRow {
         else {
             return Ok(None);
         };
-        let line = |text: &Option<String>| text.as_deref().map(Line::parse).transpose();
         let effect = match (&self.switched_to, &self.version) {
             (Some(slot), _) => Effect::SwitchedTo(SlotName::parse(slot)?),
             (None, None) => Effect::Removed,
-            (None, Some(version)) => Effect::Deployed(Release {
-                version: Line::parse(version)?,
-                artifact: self.artifact.as_deref().map(Artifact::parse).transpose()?,
-                config: self.config.as_deref().map(ConfigDigest::parse).transpose()?,
-                infrastructure: line(&self.infrastructure)?,
-                commit: line(&self.commit)?,
-            }),
+            (None, Some(version)) => {
+                let parts = [&self.artifact, &self.config, &self.infrastructure, &self.commit];
+                Effect::Deployed(release(version, parts)?)
+            }
         };
         let since = Since { occurred_at, position: position(at), event_id: EventId::parse(event_id)? };
         Ok(Some(Written { effect, since }))
     }
 }
 
-fn track(slot: Option<&str>) -> Result<Track, ledger_domain::NameError> {
+/// A release as its columns tell it: version, and artifact, config, infrastructure, commit.
+pub(crate) fn release(
+    version: &str,
+    parts: [&Option<String>; 4],
+) -> Result<Release, Box<dyn std::error::Error>> {
+    let [artifact, config, infrastructure, commit] = parts.map(Option::as_deref);
+    Ok(Release {
+        version: Line::parse(version)?,
+        artifact: artifact.map(Artifact::parse).transpose()?,
+        config: config.map(ConfigDigest::parse).transpose()?,
+        infrastructure: infrastructure.map(Line::parse).transpose()?,
+        commit: commit.map(Line::parse).transpose()?,
+    })
+}
+
+/// The columns that tell of a release what its version does not: artifact, config, infrastructure, commit.
+pub(crate) fn told(release: Option<&Release>) -> [Option<String>; 4] {
+    let parts = release.map_or([""; 5], Release::parts);
+    let [_, rest @ ..] = parts.map(|part| (!part.is_empty()).then(|| part.to_owned()));
+    rest
+}
+
+fn track(slot: Option<&str>) -> Result<Track, NameError> {
     slot.map_or(Ok(Track::Traffic), |slot| SlotName::parse(slot).map(Track::Slot))
 }
 
@@ -285,11 +323,22 @@ impl Views {
         first: (&EnvironmentName, When),
         second: (&EnvironmentName, When),
     ) -> Result<(EnvironmentState, EnvironmentState), AskError> {
-        let mut transaction = self.pool.begin_with(SNAPSHOT).await?;
-        let first = state(&mut transaction, first.0, first.1).await?;
-        let second = state(&mut transaction, second.0, second.1).await?;
-        transaction.commit().await?;
-        Ok((first, second))
+        let mut snapshot = self.snapshot().await?;
+        Ok((snapshot.state(first.0, first.1).await?, snapshot.state(second.0, second.1).await?))
+    }
+}
+
+impl Snapshot {
+    /// What an environment ran at some point.
+    ///
+    /// # Errors
+    /// There is no such point, or the database does not answer.
+    pub async fn state(
+        &mut self,
+        environment: &EnvironmentName,
+        when: When,
+    ) -> Result<EnvironmentState, AskError> {
+        state(self.connection(), environment, when).await
     }
 }
 
@@ -356,13 +405,12 @@ fn lanes(rows: &[StateRow]) -> Result<Vec<LaneState>, Error> {
     let mut folds: BTreeMap<(ServiceName, TargetName), LaneFold> = BTreeMap::new();
     for row in rows {
         let (Some(service), Some(target)) = (&row.service, &row.target) else { continue };
-        parsed("tracks", format!("{target}/{service}"), || {
-            if let Some(written) = row.written.parse()? {
-                let lane = (ServiceName::parse(service)?, TargetName::parse(target)?);
-                folds.entry(lane).or_default().write(&track(row.slot.as_deref())?, written);
-            }
-            Ok::<_, Box<dyn std::error::Error>>(())
-        })?;
+        if row.kept.written.position.is_some() {
+            let lane = parsed("tracks", format!("{target}/{service}"), || {
+                Ok::<_, NameError>((ServiceName::parse(service)?, TargetName::parse(target)?))
+            })?;
+            row.kept.write_to(folds.entry(lane).or_default())?;
+        }
     }
     let lanes = folds.into_iter().map(|((service, target), fold)| LaneState { service, target, fold });
     Ok(lanes.collect())
@@ -381,21 +429,18 @@ impl LanesFold {
         let rows: Vec<TrackRow> = sqlx::query_as(LOAD).fetch_all(connection).await?;
         let mut all = Self::default();
         for row in &rows {
-            parsed("tracks", row.track_id, || {
+            let (lane, track) = parsed("tracks", row.track_id, || {
                 let lane = Lane {
                     environment: EnvironmentName::parse(&row.environment)?,
                     service: ServiceName::parse(&row.service)?,
                     target: TargetName::parse(&row.target)?,
                 };
-                let track = track(row.slot.as_deref())?;
-                let (fold, ids) = all.lanes.entry(lane).or_default();
-                if let Some(written) = row.written.parse()? {
-                    fold.write(&track, written);
-                }
-                ids.insert(track, row.track_id);
-                all.tracks = all.tracks.max(row.track_id);
-                Ok::<_, Box<dyn std::error::Error>>(())
+                Ok::<_, NameError>((lane, track(row.kept.slot.as_deref())?))
             })?;
+            let (fold, ids) = all.lanes.entry(lane).or_default();
+            row.kept.write_to(fold)?;
+            ids.insert(track, row.track_id);
+            all.tracks = all.tracks.max(row.track_id);
         }
         Ok(all)
     }
@@ -405,6 +450,7 @@ impl LanesFold {
         &mut self,
         change: Change<'_>,
         since: Since,
+        deployment: Option<&Line>,
         environments: &mut EnvironmentsFold,
         rows: &mut LaneChangeRows,
     ) -> Applied {
@@ -423,11 +469,16 @@ impl LanesFold {
         let applied = fold.apply(&track, written.clone());
         let environment_id = environments.named(&lane.environment, written.since.position);
         let number = if applied.altered { environments.changed(&lane.environment) } else { None };
-        rows.push(track_id, environment_id, &written, applied.late, number);
+        rows.push(track_id, environment_id, &written, deployment, applied.late, number);
         if !applied.late {
             self.dirty.insert((lane.clone(), track));
         }
         applied
+    }
+
+    /// The lanes of an environment.
+    pub(crate) fn of(&self, environment: &EnvironmentName) -> impl Iterator<Item = &Lane> {
+        self.lanes.keys().filter(move |lane| lane.environment == *environment)
     }
 
     /// Writes the tracks that keep another change than the last time.
@@ -478,6 +529,7 @@ pub(crate) struct LaneChangeRows {
     occurred_at: Vec<DateTime<Utc>>,
     event_id: Vec<String>,
     effect: [Vec<Option<String>>; 6],
+    deployment: Vec<Option<String>>,
     late: Vec<bool>,
     number: Vec<Option<i64>>,
 }
@@ -488,6 +540,7 @@ impl LaneChangeRows {
         track_id: i32,
         environment_id: i32,
         written: &Written,
+        deployment: Option<&Line>,
         late: bool,
         number: Option<i64>,
     ) {
@@ -499,6 +552,7 @@ impl LaneChangeRows {
         for (column, value) in self.effect.iter_mut().zip(columns(&written.effect)) {
             column.push(value.map(str::to_owned));
         }
+        self.deployment.push(deployment.map(Line::to_string));
         self.late.push(late);
         self.number.push(number);
     }
@@ -516,7 +570,7 @@ impl LaneChangeRows {
         for column in self.effect {
             query = query.bind(column);
         }
-        query.bind(self.late).bind(self.number).execute(connection).await?;
+        query.bind(self.deployment).bind(self.late).bind(self.number).execute(connection).await?;
         Ok(())
     }
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use ledger_dialects::cloudevents::Envelope;
-use ledger_domain::{IdentityKey, Position, Since};
+use ledger_domain::event::Fact;
+use ledger_domain::{Anomaly, Family, IdentityKey, Position, Since};
 use ledger_journal::{Entry, ReadError, Record, Scope, SharedJournal, Until};
 use ledger_proof::{Hash, Tree, gap_leaf_hash, leaf_hash};
 use metrics::{counter, gauge, histogram};
@@ -26,8 +27,11 @@ use crate::database::{Error, SNAPSHOT};
 use crate::environments::EnvironmentsFold;
 use crate::events::{EventRows, IDENTITY_INDEX, look_up};
 use crate::lanes::{LaneChangeRows, LanesFold};
+use crate::observations::ObservationsFold;
+use crate::policies::FreezesFold;
 use crate::projection::{self, Recognised, Standing, recognise};
-use crate::tree;
+use crate::verdicts::VerdictRows;
+use crate::{hindrances, marks, policies, rollbacks, tree};
 
 /// A batch ends at this many records …
 const BATCH_RECORDS: usize = 4_000;
@@ -358,6 +362,57 @@ struct Fold {
     tree: Tree,
     environments: EnvironmentsFold,
     lanes: LanesFold,
+    observations: ObservationsFold,
+    freezes: FreezesFold,
+}
+
+/// The rows of a batch that are added, and never changed.
+#[derive(Default)]
+struct Rows<'b> {
+    events: EventRows<'b>,
+    changes: LaneChangeRows,
+    verdicts: VerdictRows,
+    /// What is written one by one and in order, since later ones may change earlier ones' rows.
+    in_turn: Vec<InTurn<'b>>,
+}
+
+struct InTurn<'b> {
+    entry: &'b Entry,
+    envelope: &'b Envelope,
+    environment_id: Option<i32>,
+}
+
+impl Rows<'_> {
+    async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        self.events.write(&mut *connection).await?;
+        self.changes.write(&mut *connection).await?;
+        self.verdicts.write(&mut *connection).await?;
+        for InTurn { entry, envelope, environment_id } in self.in_turn {
+            let (event, at, occurred_at) = (envelope.event(), entry.position, envelope.occurred_at());
+            hindrances::write(&mut *connection, &event.fact, environment_id, at).await?;
+            let Some(id) = environment_id else { continue };
+            policies::write(&mut *connection, &event.fact, id, at, occurred_at).await?;
+            marks::write(&mut *connection, event, id, at).await?;
+            rollbacks::write(&mut *connection, &event.fact, id, at, entry.recorded_at).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a fact has rows that are written in turn.
+fn is_written_in_turn(fact: &Fact) -> bool {
+    match fact {
+        Fact::DeploySucceeded(deploy) => !deploy.reversible || deploy.rollback_id.is_some(),
+        Fact::ArtifactRevoked(_) | Fact::EnvironmentDeclared(..) => true,
+        _ => {
+            let family = fact.kind().family();
+            fact.rollback_id().is_some()
+                || matches!(
+                    family,
+                    Family::Rollback | Family::ReleasePoint | Family::Approval | Family::Freeze
+                )
+        }
+    }
 }
 
 impl Fold {
@@ -375,8 +430,10 @@ impl Fold {
         }
         let environments = EnvironmentsFold::load(&mut transaction).await?;
         let lanes = LanesFold::load(&mut transaction).await?;
+        let observations = ObservationsFold::load(&mut transaction, |name| environments.id(name)).await?;
+        let freezes = FreezesFold::load(&mut transaction).await?;
         transaction.commit().await?;
-        Ok(Self { standing, tree, environments, lanes })
+        Ok(Self { standing, tree, environments, lanes, observations, freezes })
     }
 
     /// Whether the tables are where this fold left them. A crash of Postgres may have lost the last
@@ -405,8 +462,7 @@ impl Fold {
         let mut odd = Odd::default();
         let known = if careful { identities(connection, batch).await? } else { HashMap::new() };
         let mut seen = HashMap::with_capacity(batch.len());
-        let mut events = EventRows::default();
-        let mut changes = LaneChangeRows::default();
+        let mut rows = Rows::default();
         for record in batch {
             if record.position() != self.standing.position.next() {
                 return Err(Ended::Failed(format!(
@@ -419,7 +475,7 @@ impl Fold {
                 Decoded::Gap(position) => {
                     warn!(%position, "the journal has lost an entry");
                     odd.gaps += 1;
-                    events.push_gap(*position);
+                    rows.events.push_gap(*position);
                     gap_leaf_hash(position.get())
                 }
                 Decoded::Entry { entry, key, envelope, leaf } => {
@@ -429,9 +485,9 @@ impl Fold {
                         None
                     } else {
                         seen.insert(*key, entry.position);
-                        self.fold(envelope, entry.position, &mut changes)
+                        self.fold(envelope, entry, &mut rows)
                     };
-                    events.push(entry, envelope, leaf, first, anomaly);
+                    rows.events.push(entry, envelope, leaf, first, anomaly);
                     *leaf
                 }
             };
@@ -445,8 +501,8 @@ impl Fold {
         if !projection::advance(&mut transaction, from, &self.standing).await? {
             return Err(Ended::Fenced(from));
         }
-        events.write(&mut transaction).await?;
-        changes.write(&mut transaction).await?;
+        rows.write(&mut transaction).await?;
+        self.observations.write(&mut transaction).await?;
         self.lanes.write(&mut self.environments, &mut transaction).await?;
         self.environments.write(&mut transaction).await?;
         tree::write(&mut transaction, &self.tree.take_dirty()).await?;
@@ -454,20 +510,28 @@ impl Fold {
         Ok(odd)
     }
 
-    fn fold(
-        &mut self,
-        envelope: &Envelope,
-        position: Position,
-        changes: &mut LaneChangeRows,
-    ) -> Option<ledger_domain::Anomaly> {
-        let fact = &envelope.event().fact;
-        if let Some(environment) = fact.environment() {
-            self.environments.named(environment, position);
+    fn fold<'b>(&mut self, envelope: &'b Envelope, entry: &'b Entry, rows: &mut Rows<'b>) -> Option<Anomaly> {
+        let (fact, position) = (&envelope.event().fact, entry.position);
+        let environment_id = fact.environment().map(|name| self.environments.named(name, position));
+        rows.verdicts.push(fact, environment_id, position, envelope.occurred_at());
+        if is_written_in_turn(fact) {
+            rows.in_turn.push(InTurn { entry, envelope, environment_id });
         }
-        let change = fact.change()?;
         let since =
             Since { occurred_at: envelope.occurred_at(), position, event_id: envelope.identity().id.clone() };
-        self.lanes.apply(change, since, &mut self.environments, changes).anomaly
+        if let Some(id) = environment_id {
+            self.freezes.apply(fact, id, since.occurred_at);
+        }
+        if let (Fact::EnvironmentObserved(observation), Some(id)) = (fact, environment_id) {
+            let lanes = self.lanes.of(&observation.environment).cloned();
+            self.observations.apply(observation, &since, id, lanes);
+        }
+        let change = fact.change()?;
+        let frozen = environment_id
+            .is_some_and(|id| fact.rollback_id().is_none() && self.freezes.hold(id, since.occurred_at));
+        let applied =
+            self.lanes.apply(change, since, fact.deployment(), &mut self.environments, &mut rows.changes);
+        applied.anomaly.or_else(|| frozen.then_some(Anomaly::DuringFreeze))
     }
 }
 

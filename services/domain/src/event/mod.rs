@@ -202,6 +202,32 @@ impl Fact {
         self.lane().map(|lane| &lane.service)
     }
 
+    /// The rollback that the fact is a step of, where it tells one.
+    #[must_use]
+    pub const fn rollback_id(&self) -> Option<&Line> {
+        match self {
+            Self::DeployStarted(d) | Self::DeploySucceeded(d) | Self::DeployFailed(d) => {
+                d.rollback_id.as_ref()
+            }
+            Self::DeployRemoved(r) => r.rollback_id.as_ref(),
+            Self::TrafficSwitched(s) => s.rollback_id.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The emitter's name for the run that changed a lane, where it tells one.
+    #[must_use]
+    pub const fn deployment(&self) -> Option<&Line> {
+        match self {
+            Self::DeployStarted(d) | Self::DeploySucceeded(d) | Self::DeployFailed(d) => {
+                d.deployment.as_ref()
+            }
+            Self::DeployRemoved(r) => r.deployment.as_ref(),
+            Self::TrafficSwitched(s) => s.deployment.as_ref(),
+            _ => None,
+        }
+    }
+
     /// What the fact changes in a lane, if it is one that does.
     #[must_use]
     pub fn change(&self) -> Option<Change<'_>> {

@@ -1,0 +1,373 @@
+//! Rollbacks: where each is, and what was reported of it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use ledger_dialects::cloudevents::Envelope;
+use ledger_domain::event::{Event, Fact, RollbackRequest};
+use ledger_domain::gate::Hold;
+use ledger_domain::rollback::{AutomaticPast, Phase};
+use ledger_domain::{EnvironmentName, Lane, Line, Position, Prose, Release};
+use sqlx::PgConnection;
+
+use crate::Snapshot;
+use crate::database::{Error, bigint, parsed, position};
+use crate::lanes::told;
+
+pub(crate) const STATEMENTS: &[&str] = &[
+    ONE,
+    LIST,
+    ACTIVE,
+    REPORTS,
+    OTHERS,
+    HOLD,
+    LATELY,
+    LAST_AUTOMATIC,
+    FAILED,
+    REQUEST,
+    REQUEST_LANES,
+    START,
+    END,
+    REPORT,
+];
+
+macro_rules! rollback {
+    () => {
+        "SELECT r.phase, r.recorded_at, r.requested, r.started, r.ended, e.bytes, f.bytes AS end_bytes
+        FROM rollbacks r JOIN events e ON e.position = r.requested
+        LEFT JOIN events f ON f.position = r.ended"
+    };
+}
+
+const ONE: &str = concat!(rollback!(), " WHERE r.rollback_id = $1");
+
+const LIST: &str = concat!(
+    rollback!(),
+    " JOIN environments n USING (environment_id)
+    WHERE r.requested < $1 AND ($2::text IS NULL OR n.name = $2) AND ($3::text[] IS NULL OR r.phase = ANY($3))
+    ORDER BY r.requested DESC LIMIT $4"
+);
+
+const ACTIVE: &str = "SELECT rollback_id, requested FROM rollbacks
+    WHERE environment_id = $1 AND ended IS NULL ORDER BY requested DESC LIMIT 1";
+
+const REPORTS: &str = "SELECT e.position, e.bytes FROM rollback_reports r JOIN events e USING (position)
+    WHERE r.rollback_id = $1 ORDER BY e.position";
+
+/// Changes of the environment's lanes after a position, up to another, that no rollback's report made.
+const OTHERS: &str = "SELECT e.position, e.bytes FROM environments n
+    JOIN lane_changes c USING (environment_id) JOIN events e USING (position)
+    WHERE n.name = $1 AND c.change_number IS NOT NULL AND c.change_number > $2
+        AND ($3::bigint IS NULL OR c.position < $3)
+        AND NOT EXISTS (SELECT FROM rollback_reports r WHERE r.rollback_id = $4 AND r.position = c.position)
+    ORDER BY c.change_number LIMIT 100";
+
+/// The last rollback that brought a lane away from a release, unless another one was deployed since.
+const HOLD: &str = "SELECT r.rollback_id, l.requested
+    FROM rollback_lanes l JOIN rollbacks r USING (requested)
+    WHERE l.environment_id = $1 AND l.service = $2 AND l.target = $3 AND l.version = $4
+        AND (l.artifact IS NULL OR $5::text IS NULL OR l.artifact = $5)
+        AND r.phase <> 'cancelled' AND r.started IS NOT NULL
+        AND NOT EXISTS (
+            SELECT FROM tracks t JOIN lane_changes c USING (track_id)
+            WHERE t.environment_id = $1 AND t.service = $2 AND t.target = $3
+                AND c.position > l.requested AND c.version IS NOT NULL AND c.version <> $4
+                AND NOT EXISTS (SELECT FROM rollback_reports p WHERE p.position = c.position)
+        )
+    ORDER BY l.requested DESC LIMIT 1";
+
+const LATELY: &str = "SELECT recorded_at FROM rollbacks
+    WHERE environment_id = $1 AND automatic AND recorded_at > $2 ORDER BY recorded_at";
+
+const LAST_AUTOMATIC: &str = "SELECT max(recorded_at) FROM rollbacks WHERE environment_id = $1 AND automatic";
+
+/// The last automatic rollback that ended, if it failed and no policy was declared since.
+const FAILED: &str = "SELECT rollback_id, ended FROM (
+        SELECT rollback_id, ended, phase FROM rollbacks
+        WHERE environment_id = $1 AND automatic AND phase IN ('succeeded', 'failed') ORDER BY ended DESC LIMIT 1
+    ) last
+    WHERE phase = 'failed'
+        AND NOT EXISTS (SELECT FROM policies p WHERE p.environment_id = $1 AND p.position > last.ended)";
+
+const REQUEST: &str =
+    "INSERT INTO rollbacks (rollback_id, environment_id, requested, recorded_at, automatic, phase)
+    VALUES ($1, $2, $3, $4, $5, 'requested') ON CONFLICT (rollback_id) DO NOTHING";
+
+const REQUEST_LANES: &str = "INSERT INTO rollback_lanes (environment_id, service, target, requested, version,
+        artifact, config, infrastructure, commit)
+    SELECT $1, l.service, l.target, $2, l.version, l.artifact, l.config, l.infrastructure, l.commit
+    FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
+        l (service, target, version, artifact, config, infrastructure, commit)
+    ON CONFLICT DO NOTHING";
+
+const START: &str = "UPDATE rollbacks SET phase = 'started', started = $2
+    WHERE rollback_id = $1 AND phase = 'requested'";
+
+const END: &str = "UPDATE rollbacks SET phase = $2, ended = $3 WHERE rollback_id = $1 AND ended IS NULL";
+
+const REPORT: &str =
+    "INSERT INTO rollback_reports (rollback_id, position) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+
+/// A rollback, as far as it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RollbackRow {
+    /// What was asked for.
+    pub request: RollbackRequest,
+    /// Why.
+    pub reason: Option<Prose>,
+    /// Where it is.
+    pub phase: Phase,
+    /// The position of the request.
+    pub requested: Position,
+    /// When the request was recorded.
+    pub requested_at: DateTime<Utc>,
+    /// The position at which its execution began.
+    pub started: Option<Position>,
+    /// The position at which it ended.
+    pub ended: Option<Position>,
+    /// What was said at its end.
+    pub end_reason: Option<Prose>,
+}
+
+/// A report of an environment's lane, where it is in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Where.
+    pub position: Position,
+    /// When it occurred.
+    pub occurred_at: DateTime<Utc>,
+    /// What.
+    pub event: Event,
+}
+
+/// Which rollbacks a question is about; all that are given must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RollbackFilter {
+    /// Of this environment.
+    pub environment: Option<EnvironmentName>,
+    /// In one of these phases.
+    pub phases: Option<Vec<Phase>>,
+    /// Requested before this position.
+    pub before: Option<Position>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    phase: String,
+    recorded_at: DateTime<Utc>,
+    requested: i64,
+    started: Option<i64>,
+    ended: Option<i64>,
+    bytes: Vec<u8>,
+    end_bytes: Option<Vec<u8>>,
+}
+
+impl Row {
+    fn parse(&self) -> Result<RollbackRow, Error> {
+        parsed("rollbacks", self.requested, || {
+            let envelope = Envelope::parse(&self.bytes).map_err(|invalid| invalid.to_string())?;
+            let event = envelope.event();
+            let Fact::RollbackRequested(request) = &event.fact else {
+                return Err(format!("{} requests no rollback", event.fact.kind()));
+            };
+            let end =
+                self.end_bytes.as_deref().map(Envelope::parse).transpose().map_err(|e| e.to_string())?;
+            Ok(RollbackRow {
+                request: request.clone(),
+                reason: event.reason.clone(),
+                phase: Phase::named(&self.phase).ok_or_else(|| format!("{} is no phase", self.phase))?,
+                requested: position(self.requested),
+                requested_at: self.recorded_at,
+                started: self.started.map(position),
+                ended: self.ended.map(position),
+                end_reason: end.and_then(|end| end.event().reason.clone()),
+            })
+        })
+    }
+}
+
+impl Snapshot {
+    /// A rollback.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn rollback(&mut self, rollback_id: &Line) -> Result<Option<RollbackRow>, Error> {
+        let query = sqlx::query_as(ONE).bind(rollback_id.as_str());
+        let row: Option<Row> = query.fetch_optional(self.connection()).await?;
+        row.as_ref().map(Row::parse).transpose()
+    }
+
+    /// Rollbacks, the last requested first, at most `limit`.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn rollbacks(
+        &mut self,
+        filter: &RollbackFilter,
+        limit: u32,
+    ) -> Result<Vec<RollbackRow>, Error> {
+        let phases = filter.phases.as_ref();
+        let phases = phases.map(|phases| phases.iter().map(|phase| phase.name()).collect::<Vec<_>>());
+        let query = sqlx::query_as(LIST)
+            .bind(filter.before.map_or(i64::MAX, bigint))
+            .bind(filter.environment.as_ref().map(EnvironmentName::as_str))
+            .bind(phases)
+            .bind(i64::from(limit));
+        let rows: Vec<Row> = query.fetch_all(self.connection()).await?;
+        rows.iter().map(Row::parse).collect()
+    }
+
+    /// The rollback of an environment that is under way, and the position of its request.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn active_rollback(
+        &mut self,
+        environment: &EnvironmentName,
+    ) -> Result<Option<(Line, Position)>, Error> {
+        let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
+        let query = sqlx::query_as(ACTIVE).bind(id);
+        let row: Option<(String, i64)> = query.fetch_optional(self.connection()).await?;
+        row.map(|(rollback_id, at)| {
+            Ok((parsed("rollbacks", at, || Line::parse(&rollback_id))?, position(at)))
+        })
+        .transpose()
+    }
+
+    /// What was reported with a rollback's id.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn rollback_reports(&mut self, rollback_id: &Line) -> Result<Vec<Report>, Error> {
+        let query = sqlx::query_as(REPORTS).bind(rollback_id.as_str());
+        let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(self.connection()).await?;
+        rows.into_iter().map(report).collect()
+    }
+
+    /// Changes of an environment's composition by others while a rollback was under way; at most 100.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn changes_of_others(&mut self, rollback: &RollbackRow) -> Result<Vec<Report>, Error> {
+        let environment = &rollback.request.rollback.environment;
+        let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
+        let before = self.last_change(id, rollback.requested).await?;
+        let query = sqlx::query_as(OTHERS)
+            .bind(environment.as_str())
+            .bind(before)
+            .bind(rollback.ended.map(bigint))
+            .bind(rollback.request.rollback.rollback_id.as_str());
+        let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(self.connection()).await?;
+        rows.into_iter().map(report).collect()
+    }
+
+    /// The last rollback that brought a lane away from a release, unless another one was deployed since.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn hold(&mut self, lane: &Lane, release: &Release) -> Result<Option<Hold>, Error> {
+        let Some(id) = self.environment_id(&lane.environment).await? else { return Ok(None) };
+        let query = sqlx::query_as(HOLD)
+            .bind(id)
+            .bind(lane.service.as_str())
+            .bind(lane.target.as_str())
+            .bind(release.version.as_str())
+            .bind(release.artifact.as_ref().map(|artifact| artifact.as_str()));
+        let row: Option<(String, i64)> = query.fetch_optional(self.connection()).await?;
+        row.map(|(rollback_id, at)| {
+            let rollback_id = parsed("rollbacks", at, || Line::parse(&rollback_id))?;
+            Ok(Hold { rollback_id, position: position(at) })
+        })
+        .transpose()
+    }
+
+    /// What the rollback controller has done in an environment.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn automatic_past(
+        &mut self,
+        environment: &EnvironmentName,
+        now: DateTime<Utc>,
+    ) -> Result<AutomaticPast, Error> {
+        let Some(id) = self.environment_id(environment).await? else { return Ok(AutomaticPast::default()) };
+        let lately = sqlx::query_scalar(LATELY).bind(id).bind(now - TimeDelta::days(1));
+        let requested_at = lately.fetch_all(self.connection()).await?;
+        let last = sqlx::query_scalar(LAST_AUTOMATIC).bind(id);
+        let last_requested_at = last.fetch_one(self.connection()).await?;
+        let failed: Option<(String, i64)> =
+            sqlx::query_as(FAILED).bind(id).fetch_optional(self.connection()).await?;
+        let failed = failed
+            .map(|(rollback_id, at)| {
+                Ok::<_, Error>((parsed("rollbacks", at, || Line::parse(&rollback_id))?, position(at)))
+            })
+            .transpose()?;
+        Ok(AutomaticPast { requested_at, last_requested_at, failed })
+    }
+}
+
+fn report((at, bytes): (i64, Vec<u8>)) -> Result<Report, Error> {
+    let envelope = parsed("events", at, || Envelope::parse(&bytes))?;
+    let event = envelope.event().clone();
+    Ok(Report { position: position(at), occurred_at: envelope.occurred_at(), event })
+}
+
+/// Writes what a fact says of rollbacks, if it does.
+pub(crate) async fn write(
+    connection: &mut PgConnection,
+    fact: &Fact,
+    environment_id: i32,
+    at: Position,
+    recorded_at: DateTime<Utc>,
+) -> Result<(), Error> {
+    let ended = |phase: Phase, id: &Line| (phase, id.as_str().to_owned());
+    let (phase, rollback_id) = match fact {
+        Fact::RollbackRequested(request) => {
+            return write_request(connection, request, environment_id, at, recorded_at).await;
+        }
+        Fact::RollbackStarted(it) => {
+            let query = sqlx::query(START).bind(it.rollback_id.as_str()).bind(bigint(at));
+            query.execute(connection).await?;
+            return Ok(());
+        }
+        Fact::RollbackSucceeded(it) => ended(Phase::Succeeded, &it.rollback_id),
+        Fact::RollbackFailed(it) => ended(Phase::Failed, &it.rollback_id),
+        Fact::RollbackCancelled(it) => ended(Phase::Cancelled, &it.rollback_id),
+        _ => {
+            if let Some(rollback_id) = fact.rollback_id() {
+                let query = sqlx::query(REPORT).bind(rollback_id.as_str()).bind(bigint(at));
+                query.execute(connection).await?;
+            }
+            return Ok(());
+        }
+    };
+    sqlx::query(END).bind(rollback_id).bind(phase.name()).bind(bigint(at)).execute(connection).await?;
+    Ok(())
+}
+
+async fn write_request(
+    connection: &mut PgConnection,
+    request: &RollbackRequest,
+    environment_id: i32,
+    at: Position,
+    recorded_at: DateTime<Utc>,
+) -> Result<(), Error> {
+    sqlx::query(REQUEST)
+        .bind(request.rollback.rollback_id.as_str())
+        .bind(environment_id)
+        .bind(bigint(at))
+        .bind(recorded_at)
+        .bind(request.automatic)
+        .execute(&mut *connection)
+        .await?;
+    let left = || request.plan.steps.iter().filter_map(|step| Some((step, step.from.as_ref()?)));
+    let mut query = sqlx::query(REQUEST_LANES)
+        .bind(environment_id)
+        .bind(bigint(at))
+        .bind(left().map(|(step, _)| step.service.to_string()).collect::<Vec<_>>())
+        .bind(left().map(|(step, _)| step.target.to_string()).collect::<Vec<_>>())
+        .bind(left().map(|(_, release)| release.version.to_string()).collect::<Vec<_>>());
+    for part in 0..4 {
+        query = query.bind(left().map(|(_, release)| told(Some(release))[part].clone()).collect::<Vec<_>>());
+    }
+    query.execute(connection).await?;
+    Ok(())
+}

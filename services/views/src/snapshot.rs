@@ -1,0 +1,48 @@
+//! Several questions that see the same rows.
+
+use ledger_domain::{EnvironmentName, Position};
+use sqlx::{PgConnection, Postgres, Transaction};
+
+use crate::Views;
+use crate::database::{Error, SNAPSHOT, position};
+
+pub(crate) const STATEMENTS: &[&str] = &[POSITION, ENVIRONMENT];
+
+const POSITION: &str = "SELECT position FROM projection";
+const ENVIRONMENT: &str = "SELECT environment_id FROM environments WHERE name = $1";
+
+/// The views as they are at one position, whatever is written meanwhile. Dropped, it ends.
+pub struct Snapshot {
+    transaction: Transaction<'static, Postgres>,
+    position: Position,
+}
+
+impl Views {
+    /// The views as they are now.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn snapshot(&self) -> Result<Snapshot, Error> {
+        let mut transaction = self.pool.begin_with(SNAPSHOT).await?;
+        let at: i64 = sqlx::query_scalar(POSITION).fetch_one(&mut *transaction).await?;
+        Ok(Snapshot { transaction, position: position(at) })
+    }
+}
+
+impl Snapshot {
+    /// The position that every answer of it is true for.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.transaction
+    }
+
+    /// The environment's id, if any event ever named it.
+    pub(crate) async fn environment_id(&mut self, name: &EnvironmentName) -> Result<Option<i32>, Error> {
+        let query = sqlx::query_scalar(ENVIRONMENT).bind(name.as_str());
+        Ok(query.fetch_optional(self.connection()).await?)
+    }
+}
