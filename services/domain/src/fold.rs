@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use crate::composition::{Live, Since};
-use crate::{Lane, Release, SlotName};
+use crate::{Lane, Position, Release, SlotName};
 
 /// What a change is written to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -177,6 +177,12 @@ impl LaneFold {
         }
     }
 
+    /// The position of the last change that any of its tracks keeps.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        self.traffic.iter().chain(self.slots.values()).map(|written| written.since.position).max()
+    }
+
     /// The slots that the lane ever had.
     pub fn slots(&self) -> impl Iterator<Item = &SlotName> {
         self.slots.keys()
@@ -200,7 +206,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{EventId, Line, Position};
+    use crate::{EventId, Line};
 
     fn since(occurred_at: i64, position: u64) -> Since {
         Since {

@@ -218,6 +218,8 @@ pub enum Abstention {
         /// How many it allows.
         at_most: u32,
     },
+    /// The environment's policy does not ask for it any more.
+    NotWanted,
     /// There is nowhere to go back to.
     NoKnownGoodPoint,
     /// The environment runs that point's composition already.
@@ -244,6 +246,9 @@ impl fmt::Display for Abstention {
             }
             Self::TooMany { at_most } => {
                 write!(f, "there were {at_most} automatic rollbacks within a day, which is the most")
+            }
+            Self::NotWanted => {
+                f.write_str("the environment's policy does not ask for automatic rollback any more")
             }
             Self::NoKnownGoodPoint => f.write_str("there is no known-good point to go back to"),
             Self::AlreadyThere => f.write_str("the environment runs the last known-good composition already"),

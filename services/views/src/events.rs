@@ -14,10 +14,13 @@ use uuid::Uuid;
 use crate::Views;
 use crate::database::{Error, bigint, parsed, position};
 
-pub(crate) const STATEMENTS: &[&str] = &[LOOK_UP, IS_GAP, WRITE, WRITE_GAPS];
+pub(crate) const STATEMENTS: &[&str] = &[LOOK_UP, FAILED_CHECKS, IS_GAP, WRITE, WRITE_GAPS];
 
 const LOOK_UP: &str = "SELECT identity, position, leaf_hash FROM events
     WHERE identity = ANY($1) AND repeats IS NULL";
+
+const FAILED_CHECKS: &str = "SELECT position, bytes FROM events
+    WHERE kind = 'validation.failed' AND position > $1 AND repeats IS NULL ORDER BY position LIMIT $2";
 
 const IS_GAP: &str = "SELECT FROM gaps WHERE position = $1";
 
@@ -117,6 +120,22 @@ impl Views {
         let at = rows.first().map_or(Position::START, |row| position(row.views_position));
         let events = rows.into_iter().filter_map(|row| row.event().transpose());
         Ok((at, events.collect::<Result<_, _>>()?))
+    }
+
+    /// Checks that failed, after a position, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn failed_checks(
+        &self,
+        after: Position,
+        limit: u32,
+    ) -> Result<Vec<(Position, Envelope)>, Error> {
+        let query = sqlx::query_as(FAILED_CHECKS).bind(bigint(after)).bind(i64::from(limit));
+        let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(&self.pool).await?;
+        rows.into_iter()
+            .map(|(at, bytes)| Ok((position(at), parsed("events", at, || Envelope::parse(&bytes))?)))
+            .collect()
     }
 
     /// Whether the stream lost the entry at a position.

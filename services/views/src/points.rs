@@ -7,9 +7,11 @@ use std::collections::VecDeque;
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::Policy;
+use ledger_domain::gate::Proving;
 use ledger_domain::known_good::{CheckedLane, Evidence, Judgement, Marked, Status, Verdicts, judge};
 use ledger_domain::{
-    Anchor, Composition, EnvironmentName, EventId, LaneFold, Live, Position, ServiceName, Since, TargetName,
+    Anchor, Composition, EnvironmentName, EventId, LaneFold, Live, Position, Release, ServiceName, Since,
+    TargetName,
 };
 use sqlx::PgConnection;
 
@@ -19,7 +21,7 @@ use crate::lanes::{AskError, KeptRow, When, written};
 use crate::marks::Marks;
 use crate::verdicts::{Checked, Ran};
 
-pub(crate) const STATEMENTS: &[&str] = &[LAST_BEFORE, CHANGES, BEFORE, RECORDED_AT];
+pub(crate) const STATEMENTS: &[&str] = &[LAST_BEFORE, LAST_UNTIL, CHANGES, BEFORE, RECORDED_AT, DEPLOYS];
 
 /// The number of the last change of the composition up to a position: a search by halves, since numbers and
 /// positions rise together.
@@ -35,6 +37,27 @@ const LAST_BEFORE: &str = "WITH RECURSIVE search AS (
         WHERE s.low < s.high
     )
     SELECT low FROM search WHERE low = high";
+
+/// The position of the last change of the composition that had occurred at a time.
+const LAST_UNTIL: &str = "SELECT position FROM lane_changes
+    WHERE environment_id = $1 AND change_number IS NOT NULL AND occurred_at <= $2
+    ORDER BY change_number DESC LIMIT 1";
+
+/// The last deploys of a version of a service, and the next change of the track of each.
+const DEPLOYS: &str = concat!(
+    "SELECT t.target, n.position AS until_position, n.occurred_at AS until, t.slot, ",
+    written!("c"),
+    "
+    FROM tracks t
+    JOIN lane_changes c ON c.track_id = t.track_id AND c.version = $3 AND NOT c.late
+    LEFT JOIN LATERAL (
+        SELECT n.position, n.occurred_at FROM lane_changes n
+        WHERE n.track_id = c.track_id AND NOT n.late AND n.position > c.position
+        ORDER BY n.position LIMIT 1
+    ) n ON true
+    WHERE t.environment_id = $1 AND t.service = $2
+    ORDER BY c.position DESC LIMIT 20"
+);
 
 /// Changes of the composition, the last first.
 const CHANGES: &str = "SELECT c.change_number, c.position, c.occurred_at, c.event_id, t.service, t.target
@@ -99,6 +122,15 @@ struct ChangeRow {
     event_id: String,
     service: String,
     target: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct DeployRow {
+    target: String,
+    until_position: Option<i64>,
+    until: Option<DateTime<Utc>>,
+    #[sqlx(flatten)]
+    kept: KeptRow,
 }
 
 #[derive(sqlx::FromRow)]
@@ -204,6 +236,68 @@ impl Snapshot {
     pub(crate) async fn last_change(&mut self, environment_id: i32, at: Position) -> Result<i64, Error> {
         let query = sqlx::query_scalar(LAST_BEFORE).bind(environment_id).bind(bigint(at));
         Ok(query.fetch_optional(self.connection()).await?.unwrap_or(0))
+    }
+
+    /// The position of an environment's last change of composition that had occurred at a time, as known now.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn position_at(
+        &mut self,
+        environment: &EnvironmentName,
+        time: DateTime<Utc>,
+    ) -> Result<Option<Position>, Error> {
+        let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
+        let query = sqlx::query_scalar(LAST_UNTIL).bind(id).bind(time);
+        let found: Option<i64> = query.fetch_optional(self.connection()).await?;
+        Ok(found.map(position))
+    }
+
+    /// How a release fared in an environment, in the lanes of its service alone. The same version with the same
+    /// artifact is meant, as far as both are known: configuration differs from environment to environment.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn proving(
+        &mut self,
+        environment: &EnvironmentName,
+        service: &ServiceName,
+        asked: &Release,
+        now: DateTime<Utc>,
+    ) -> Result<Proving, Error> {
+        let mut proving = Proving { environment: environment.clone(), status: None, position: None };
+        let Some(id) = self.environment_id(environment).await? else { return Ok(proving) };
+        let query = sqlx::query_as(DEPLOYS).bind(id).bind(service.as_str()).bind(asked.version.as_str());
+        let rows: Vec<DeployRow> = query.fetch_all(self.connection()).await?;
+        let known_at = self.position();
+        let policy = self.policy(environment, known_at).await?;
+        let policy = policy.map_or_else(Policy::default, |declared| declared.policy);
+        let marks = self.marks(environment, known_at).await?;
+        for row in rows {
+            let Some((release, since)) = row.kept.deployed()? else { continue };
+            if release.artifact.is_some() && asked.artifact.is_some() && release.artifact != asked.artifact {
+                continue;
+            }
+            let target = parsed("tracks", since.position, || TargetName::parse(&row.target))?;
+            let ran = Ran { service: service.clone(), target: target.clone(), release };
+            let verdicts = self.verdicts(environment, &[ran], known_at).await?;
+            let verdicts = verdicts.into_iter().next().unwrap_or_default();
+            let evidence = Evidence {
+                lanes: vec![CheckedLane { service, target: &target, changed: true, verdicts: &verdicts }],
+                stood: row.until.unwrap_or(now) - since.occurred_at,
+                stands: row.until.is_none(),
+                marked: marks.on(since.position, row.until_position.map(position)),
+            };
+            let status = judge(&policy, &evidence).status;
+            if proving.status.is_none() || status == Status::KnownGood {
+                proving.status = Some(status);
+                proving.position = Some(since.position);
+            }
+            if status == Status::KnownGood {
+                break;
+            }
+        }
+        Ok(proving)
     }
 
     /// The point that an environment was at, at a position.
