@@ -125,7 +125,7 @@ impl ConfigDigest {
     }
 }
 
-fn check_digest(text: &str) -> Result<(), DigestError> {
+pub(crate) fn check_digest(text: &str) -> Result<(), DigestError> {
     let digits = match text.split_once(':') {
         Some(("sha256", digits)) if digits.len() == 64 => digits,
         Some(("sha512", digits)) if digits.len() == 128 => digits,

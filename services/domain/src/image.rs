@@ -1,0 +1,210 @@
+//! What an artifact's text says to whoever fetches it: the digest of its content and, where it is the
+//! image of a container, where to pull it from. Nothing is guessed that the text does not say.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+
+use packageurl::PackageUrl;
+
+use crate::release::check_digest;
+use crate::{Artifact, Release};
+
+/// The image of a container, as it is pulled: `repository:tag` or `repository@digest`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Image {
+    /// Without tag and digest: `registry.example/search-api`.
+    pub repository: Option<String>,
+    /// A tag, which can move. Where the digest is known, it is a name for people only.
+    pub tag: Option<String>,
+    /// The digest of the image's manifest: `sha256:…`.
+    pub digest: Option<String>,
+}
+
+impl Image {
+    /// Only the parts that a registry would take, and nothing where neither tag nor digest is one.
+    fn checked(self) -> Option<Self> {
+        let image = Self {
+            repository: self.repository.filter(|repository| is_repository(repository)),
+            tag: self.tag.filter(|tag| is_tag(tag)),
+            digest: self.digest.filter(|digest| check_digest(digest).is_ok()),
+        };
+        (image.tag.is_some() || image.digest.is_some()).then_some(image)
+    }
+}
+
+impl Release {
+    /// The image that it runs: its artifact's, with its version for a tag where the artifact names
+    /// none. Without an artifact the version is all there is. None where the artifact is something
+    /// else than an image, and where neither digest nor tag is known.
+    #[must_use]
+    pub fn image(&self) -> Option<Image> {
+        let image = match &self.artifact {
+            Some(artifact) => artifact.image()?,
+            None => Image::default(),
+        };
+        Image { tag: image.tag.or_else(|| Some(self.version.as_str().to_owned())), ..image }.checked()
+    }
+}
+
+impl Artifact {
+    /// The digest of its content, `sha256:…` or `sha512:…`: what follows the `@`, or the first of a
+    /// package URL's `checksum`.
+    #[must_use]
+    pub fn digest(&self) -> Option<String> {
+        let Some(purl) = self.package_url() else { return self.reference().digest };
+        let checksums = purl.qualifiers().get("checksum").map_or("", Cow::as_ref).split(',');
+        let mut candidates = purl.version().into_iter().chain(checksums);
+        candidates.find(|text| check_digest(text).is_ok()).map(str::to_owned)
+    }
+
+    /// The image it is, unchecked; none where it is a package of another kind.
+    fn image(&self) -> Option<Image> {
+        let Some(purl) = self.package_url() else { return Some(self.reference()) };
+        let version = purl.version().map(str::to_owned);
+        let place = purl.qualifiers().get("repository_url").map(|url| bare(url));
+        match purl.ty() {
+            // The whole repository stands in `repository_url`, and nobody knows it without.
+            "oci" => Some(Image {
+                repository: place.map(str::to_owned),
+                tag: purl.qualifiers().get("tag").map(|tag| tag.clone().into_owned()),
+                digest: version,
+            }),
+            // Here `repository_url` is the registry, and the version a tag or a digest.
+            "docker" => {
+                let parts = place.into_iter().chain(purl.namespace()).chain([purl.name()]);
+                let repository = Some(parts.collect::<Vec<_>>().join("/"));
+                let tag = version.clone().filter(|version| check_digest(version).is_err());
+                Some(Image { repository, tag, digest: version })
+            }
+            _ => None,
+        }
+    }
+
+    fn package_url(&self) -> Option<PackageUrl<'static>> {
+        // Another scheme is refused by the package URL's parser, so it need not be looked at here.
+        PackageUrl::from_str(self.as_str()).ok()
+    }
+
+    /// `repository:tag@digest`, where all but the digest may be missing.
+    fn reference(&self) -> Image {
+        let (place, digest) = self.as_str().rsplit_once('@').unwrap_or(("", self.as_str()));
+        // A colon before the last slash is a port's.
+        let name = place.rfind('/').map_or(0, |slash| slash + 1);
+        let end = place[name..].find(':').map_or(place.len(), |colon| name + colon);
+        let tag = place.get(end + 1..).map(str::to_owned);
+        Image { repository: Some(place[..end].to_owned()), tag, digest: Some(digest.to_owned()) }
+    }
+}
+
+/// A URL without its scheme, as a registry's clients write it.
+fn bare(url: &str) -> &str {
+    url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/')
+}
+
+/// The characters of a reference's name; the registry knows the rest of the rules.
+fn is_repository(text: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/' | b':');
+    text.starts_with(|first: char| first.is_ascii_alphanumeric()) && text.bytes().all(legal)
+}
+
+/// The grammar of a tag in the OCI distribution specification: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
+fn is_tag(text: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=128).contains(&text.len()) && !text.starts_with(['.', '-']) && text.bytes().all(legal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Line;
+
+    const SHA256: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn release(version: &str, artifact: Option<&str>) -> Release {
+        let artifact = artifact.map(|text| Artifact::parse(&text.replace("SHA256", SHA256)).expect(text));
+        Release { artifact, ..Release::of_version(Line::parse(version).expect("a version")) }
+    }
+
+    fn image(repository: Option<&str>, tag: Option<&str>, digest: Option<&str>) -> Option<Image> {
+        let [repository, tag, digest] = [repository, tag, digest].map(|part| part.map(str::to_owned));
+        Some(Image { repository, tag, digest })
+    }
+
+    #[test]
+    fn an_image_is_read_from_a_reference_by_digest() {
+        for (text, repository, tag) in [
+            ("SHA256", None, "v1"),
+            ("search-api@SHA256", Some("search-api"), "v1"),
+            ("registry.example/search-api@SHA256", Some("registry.example/search-api"), "v1"),
+            ("registry.example:5000/a/b@SHA256", Some("registry.example:5000/a/b"), "v1"),
+            ("registry.example:5000/a/b:rc@SHA256", Some("registry.example:5000/a/b"), "rc"),
+        ] {
+            assert_eq!(
+                release("v1", Some(text)).image(),
+                image(repository, Some(tag), Some(SHA256)),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_image_is_read_from_a_package_url_percent_encoded_or_not() {
+        let encoded = SHA256.replace(':', "%3A");
+        for (text, repository, tag) in [
+            ("pkg:oci/search-api@SHA256", None, "v1"),
+            (&format!("pkg:oci/search-api@{encoded}"), None, "v1"),
+            ("pkg:oci/a@SHA256?repository_url=registry.example/x/a", Some("registry.example/x/a"), "v1"),
+            ("pkg:oci/a@SHA256?repository_url=registry.example%2Fx%2Fa", Some("registry.example/x/a"), "v1"),
+            (
+                "pkg:oci/a@SHA256?repository_url=https:%2F%2Fr.example%2Fa%2F&tag=rc",
+                Some("r.example/a"),
+                "rc",
+            ),
+            ("pkg:docker/search-api@SHA256", Some("search-api"), "v1"),
+            ("pkg:docker/x/a@SHA256?repository_url=registry.example", Some("registry.example/x/a"), "v1"),
+        ] {
+            let found = release("v1", Some(text)).image();
+            assert_eq!(found, image(repository, Some(tag), Some(SHA256)), "{text}");
+        }
+        let tagged = release("12", Some("pkg:docker/search-api@v12"));
+        assert_eq!(tagged.image(), image(Some("search-api"), Some("v12"), None));
+    }
+
+    #[test]
+    fn without_an_artifact_the_version_is_the_tag_where_it_can_be_one() {
+        assert_eq!(release("v1.2-rc_1", None).image(), image(None, Some("v1.2-rc_1"), None));
+        for version in ["v1+build", "v948 (rc 1)", ".1", "-1", "ä", &"x".repeat(129)] {
+            assert_eq!(release(version, None).image(), None, "{version}");
+        }
+        assert_eq!(release("v1+build", Some("SHA256")).image(), image(None, None, Some(SHA256)));
+    }
+
+    #[test]
+    fn what_is_no_image_has_none() {
+        assert_eq!(release("v1", Some("pkg:cargo/rand@0.9.1")).image(), None);
+        assert_eq!(release("v1", Some("pkg:generic/a@SHA256")).image(), None);
+    }
+
+    #[test]
+    fn a_repository_that_no_registry_has_is_not_told() {
+        let odd = release("v1", Some("a b: {}@SHA256"));
+        assert_eq!(odd.image().and_then(|image| image.repository), None);
+    }
+
+    #[test]
+    fn a_digest_is_known_of_whatever_carries_one() {
+        for (text, known) in [
+            ("SHA256", true),
+            ("registry.example/search-api:v1@SHA256", true),
+            ("pkg:oci/search-api@SHA256", true),
+            ("pkg:generic/a@1?checksum=SHA256", true),
+            ("pkg:generic/a@1?checksum=sha1:ad9503c3e994a4f611a4892f2e67ac82df727086,SHA256", true),
+            ("pkg:cargo/rand@0.9.1", false),
+            ("pkg:oci/search-api@sha256:12", false),
+        ] {
+            let release = release("v1", Some(text));
+            let digest = release.artifact.and_then(|artifact| artifact.digest());
+            assert_eq!(digest.as_deref(), known.then_some(SHA256), "{text}");
+        }
+    }
+}
