@@ -242,6 +242,12 @@ pub(crate) struct EnvironmentPath {
     environment: String,
 }
 
+impl EnvironmentPath {
+    pub(crate) fn name(&self) -> Result<EnvironmentName, Problem> {
+        parse("environment", &self.environment, EnvironmentName::parse)
+    }
+}
+
 /// Which state.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -280,7 +286,7 @@ pub(crate) async fn get_state(
     Path(path): Path<EnvironmentPath>,
     Parameters(query): Parameters<StateQuery>,
 ) -> Result<Response, Problem> {
-    let environment = parse("environment", &path.environment, EnvironmentName::parse)?;
+    let environment = path.name()?;
     let when = When {
         at: maybe("at", query.at.as_deref(), Anchor::parse)?.unwrap_or(Anchor::Latest),
         known_at: maybe("known_at", query.known_at.as_deref(), position)?,
@@ -350,7 +356,7 @@ pub(crate) async fn get_diff(
     Path(path): Path<EnvironmentPath>,
     Parameters(query): Parameters<DiffQuery>,
 ) -> Result<Response, Problem> {
-    let environment = parse("environment", &path.environment, EnvironmentName::parse)?;
+    let environment = path.name()?;
     let to = side("to", query.to.as_deref().unwrap_or("latest"), &environment)?;
     let usual = if to.0 == environment { "-1" } else { "latest" };
     let from = side("from", query.from.as_deref().unwrap_or(usual), &environment)?;

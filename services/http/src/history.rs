@@ -30,13 +30,17 @@ pub(crate) struct EntryBody {
     /// What was odd about it when it was recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     anomaly: Option<String>,
+    /// For a deploy that brought back a release that its lane had run before: the position at which the lane
+    /// got it the last time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    returns_to: Option<u64>,
     /// The CloudEvent, byte for byte as it is stored.
     #[schema(value_type = Object)]
     event: Box<RawValue>,
 }
 
 impl EntryBody {
-    fn of(row: EventRow) -> Result<Self, Problem> {
+    pub(crate) fn of(row: EventRow) -> Result<Self, Problem> {
         let text = std::str::from_utf8(&row.bytes).ok();
         let event = text.and_then(|text| RawValue::from_string(text.to_owned()).ok());
         Ok(Self {
@@ -45,6 +49,7 @@ impl EntryBody {
             leaf_hash: row.leaf_hash.to_string(),
             repeats: row.repeats.map(Position::get),
             anomaly: row.anomaly,
+            returns_to: row.returns_to.map(Position::get),
             event: event.ok_or_else(|| {
                 Problem::from(ledger_views::Error::Inconsistent {
                     table: "events",

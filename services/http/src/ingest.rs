@@ -46,6 +46,8 @@ pub(crate) enum EventStatus {
     Conflict,
     /// It is not well-formed, and will never be recorded as it is.
     Invalid,
+    /// It asks for something that cannot be as the ledger is.
+    Rejected,
     /// The ledger could not take it now; it may be sent again.
     Refused,
 }
@@ -74,6 +76,9 @@ impl EventResult {
             }
             Answer::Refused(refusal @ Refusal::FromTheFuture { .. }) => {
                 (EventStatus::Invalid, None, Some(Problem::from(refusal)))
+            }
+            Answer::Refused(refusal @ Refusal::Rejected(_)) => {
+                (EventStatus::Rejected, None, Some(Problem::from(refusal)))
             }
             Answer::Refused(refusal) => (EventStatus::Refused, None, Some(Problem::from(refusal))),
         };

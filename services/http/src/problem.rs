@@ -8,12 +8,15 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use ledger_dialects::cloudevents::{Invalid, Reason};
 use ledger_domain::Position;
-use ledger_intake::Refusal;
+use ledger_domain::rollback::Refused;
+use ledger_intake::{PlanError, Refusal, Rejection};
 use ledger_journal::{AppendError, ReadError};
 use ledger_views::AskError;
 use serde::Serialize;
 use tracing::{error, warn};
 use utoipa::ToSchema;
+
+use crate::plans::PlanBody;
 
 macro_rules! kinds {
     ($($kind:ident = $status:literal $slug:literal $title:literal;)+) => {
@@ -54,20 +57,34 @@ kinds! {
     NotIJson = 400 "not-i-json" "The body is JSON that not every reader understands alike";
     BrokenBody = 400 "broken-body" "The body ended too early";
     PositionAhead = 400 "position-ahead" "The ledger has no such position yet";
+    SelfApproval = 403 "self-approval" "People do not approve what they asked for themselves";
     NoSuchPath = 404 "no-such-path" "There is nothing here";
     UnknownTenant = 404 "unknown-tenant" "There is no such tenant";
     UnknownEnvironment = 404 "unknown-environment" "No event ever named the environment";
     UnknownPosition = 404 "unknown-position" "The views have no such position";
+    NoSuchPoint = 404 "no-such-point" "There is no such release point";
+    NoSuchRollback = 404 "no-such-rollback" "There is no such rollback";
     NoSuchChange = 404 "no-such-change" "The composition has not changed so often";
     NoSuchMethod = 405 "no-such-method" "This cannot be done here";
     IdentityConflict = 409 "identity-conflict" "Another event has the same identity";
+    RollbackUnderWay = 409 "rollback-under-way" "Another rollback of the environment is under way";
+    RollbackExists = 409 "rollback-exists" "There is a rollback of this name already";
+    RollbackBlocked = 409 "rollback-blocked" "Something stands in the way of the rollback";
+    RollbackLife = 409 "rollback-life" "The rollback is not where this step could follow";
+    PlanChanged = 409 "plan-changed" "The plan is another one now";
+    NothingMarked = 409 "nothing-marked" "No mark stands on the point";
+    FreezeMismatch = 409 "freeze-mismatch" "The freeze holds already, or does not hold";
     LostEntry = 410 "lost-entry" "The stream has lost the entry";
+    EnvironmentMoved = 412 "environment-moved" "The environment has changed since";
     TooLarge = 413 "too-large" "The request is too large";
     UnsupportedMediaType = 415 "unsupported-media-type" "The body is of a type that is not taken here";
     UnknownEventType = 422 "unknown-event-type" "No event has this type";
+    InvalidBody = 422 "invalid-body" "The body is not what is asked for here";
+    InvalidPolicy = 422 "invalid-policy" "The policy contradicts itself";
     InvalidEvent = 422 "invalid-event" "The event is not well-formed";
     FromTheFuture = 422 "event-from-the-future" "The event says that it occurred in the future";
     Internal = 500 "internal" "Something went wrong here";
+    Unjudged = 503 "unjudged" "The request could not be judged now";
     OutOfTurn = 503 "out-of-turn" "An earlier event could not be recorded";
     JournalDiverged = 503 "journal-diverged" "The journal is not the one that was folded";
     JournalUnavailable = 503 "journal-unavailable" "The journal cannot be reached";
@@ -93,9 +110,12 @@ pub(crate) struct Problem {
     /// What is wrong, place by place.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Fault>,
-    /// The position that the views have, where that is the matter.
+    /// The position that is the matter: of the views, or of what stands in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<u64>,
+    /// The plan as it is now, where that is the matter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<Box<PlanBody>>,
 }
 
 /// One thing that is wrong.
@@ -120,6 +140,7 @@ impl Problem {
             detail: detail.to_string(),
             errors: Vec::new(),
             position: None,
+            plan: None,
         }
     }
 
@@ -197,6 +218,8 @@ impl From<&Refusal> for Problem {
             Refusal::FromTheFuture { .. } => Kind::FromTheFuture,
             Refusal::Closing => Kind::Closing,
             Refusal::OutOfTurn => Kind::OutOfTurn,
+            Refusal::Rejected(rejection) => return Self::from(rejection.as_ref()),
+            Refusal::Unjudged(_) => Kind::Unjudged,
             Refusal::Diverged(_) => Kind::JournalDiverged,
             Refusal::Journal(AppendError::Unavailable(_)) => Kind::JournalUnavailable,
             Refusal::Journal(AppendError::Full(_)) => Kind::JournalFull,
@@ -205,10 +228,51 @@ impl From<&Refusal> for Problem {
             }
         };
         let again = match kind {
-            Kind::JournalUnavailable => "; send the event again with the same identity, it is recorded once",
+            Kind::JournalUnavailable | Kind::Unjudged => "; send the event again with the same identity, it is recorded once",
             _ => "",
         };
         Self::new(kind, format!("{refusal}{again}"))
+    }
+}
+
+impl From<&Rejection> for Problem {
+    fn from(rejection: &Rejection) -> Self {
+        let kind = match rejection {
+            Rejection::Moved { .. } => Kind::EnvironmentMoved,
+            Rejection::PlanChanged { .. } => Kind::PlanChanged,
+            Rejection::Blocked { .. } => Kind::RollbackBlocked,
+            Rejection::UnderWay { .. } => Kind::RollbackUnderWay,
+            Rejection::RollbackExists { .. } => Kind::RollbackExists,
+            Rejection::NoSuchRollback(..) => Kind::NoSuchRollback,
+            Rejection::Life(Refused::SelfApproval(_)) => Kind::SelfApproval,
+            Rejection::Life(_) => Kind::RollbackLife,
+            Rejection::NoSuchPoint(_) => Kind::NoSuchPoint,
+            Rejection::NothingMarked(_) => Kind::NothingMarked,
+            Rejection::Policy(_) => Kind::InvalidPolicy,
+            Rejection::Freeze(_) => Kind::FreezeMismatch,
+            Rejection::TooLarge(_) => Kind::TooLarge,
+        };
+        let mut problem = Self::new(kind, rejection);
+        match rejection {
+            Rejection::Moved { planned, .. }
+            | Rejection::PlanChanged { planned }
+            | Rejection::Blocked { planned, .. } => problem.plan = Some(Box::new(PlanBody::of(planned))),
+            Rejection::UnderWay { position, .. } | Rejection::RollbackExists { position, .. } => {
+                problem.position = Some(position.get());
+            }
+            _ => {}
+        }
+        problem
+    }
+}
+
+impl From<PlanError> for Problem {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::Ask(error) => error.into(),
+            PlanError::NoKnownGoodPoint(_) | PlanError::NoSuchName(..) => Self::new(Kind::NoSuchPoint, error),
+            PlanError::TooLarge(_) => Self::new(Kind::TooLarge, error),
+        }
     }
 }
 

@@ -7,28 +7,55 @@ use std::collections::HashMap;
 use std::iter::repeat_n;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::{IdentityKey, TenantName};
-use ledger_journal::{Journal, Outcome, SharedJournal, Subject, Submission};
+use ledger_journal::{AppendError, Journal, Outcome, ReadError, SharedJournal, Subject, Submission};
 use ledger_proof::{Hash, leaf_hash};
 use ledger_views::{Known, Views};
 use metrics::{counter, histogram};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
 use crate::recent::Recent;
-use crate::{Answer, LOOK_UP_PATIENCE, LOOK_UP_PAUSE, Refusal, Train};
+use crate::request::{Unjudged, judge};
+use crate::{Answer, JUDGING_PATIENCE, LOOK_UP_PATIENCE, LOOK_UP_PAUSE, Refusal, Request, Train, is_request};
 
 /// Events that are gathered into one group: what the journal appends with one disk sync.
 const GROUP: usize = 1_000;
 /// Identities that are remembered from the last appends.
 const REMEMBERED: usize = 65_536;
 
+/// What came through the door.
+pub(crate) enum Brought {
+    /// It is recorded.
+    Report(Envelope),
+    /// It is judged.
+    Request(Request),
+}
+
+impl Brought {
+    pub(crate) fn of(envelope: Envelope) -> Self {
+        if is_request(&envelope.event().fact) {
+            Self::Request(Request::Event(Box::new(envelope)))
+        } else {
+            Self::Report(envelope)
+        }
+    }
+
+    const fn report(&self) -> Option<&Envelope> {
+        match self {
+            Self::Report(envelope) => Some(envelope),
+            Self::Request(_) => None,
+        }
+    }
+}
+
 /// Events that came through the door together.
 pub(crate) struct Ticket {
-    pub(crate) envelopes: Vec<Envelope>,
+    pub(crate) brought: Vec<Brought>,
     pub(crate) train: Train,
     pub(crate) answer: oneshot::Sender<Vec<Answer>>,
     /// Room is free again when the ticket is answered.
@@ -40,6 +67,7 @@ pub(crate) struct Appender {
     journal: SharedJournal,
     views: Views,
     recent: Arc<Mutex<Recent>>,
+    clock: fn() -> DateTime<Utc>,
     /// The history is not asked before this: it failed lately.
     ask_again: Instant,
 }
@@ -52,23 +80,36 @@ struct Member {
 }
 
 impl Appender {
-    pub(crate) fn new(tenant: TenantName, journal: SharedJournal, views: Views) -> Self {
+    pub(crate) fn new(
+        tenant: TenantName,
+        journal: SharedJournal,
+        views: Views,
+        clock: fn() -> DateTime<Utc>,
+    ) -> Self {
         let recent = Arc::new(Mutex::new(Recent::new(REMEMBERED)));
-        Self { tenant, journal, views, recent, ask_again: Instant::now() }
+        Self { tenant, journal, views, recent, clock, ask_again: Instant::now() }
     }
 
     pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Ticket>) {
         let mut in_flight: Option<JoinHandle<()>> = None;
         while let Some(first) = queue.recv().await {
             let tickets = gather(first, &mut queue);
-            let members = self.look_up(&tickets).await;
+            if tickets.iter().flat_map(|ticket| &ticket.brought).any(|brought| brought.report().is_none()) {
+                if let Some(previous) = in_flight.take() {
+                    finished(previous).await;
+                }
+                self.in_turn(tickets).await;
+                continue;
+            }
+            let reports = tickets.iter().flat_map(|ticket| &ticket.brought).filter_map(Brought::report);
+            let members = self.look_up(&reports.collect::<Vec<_>>()).await;
             if let Some(previous) = in_flight.take() {
                 finished(previous).await;
             }
             let (journal, recent) = (Arc::clone(&self.journal), Arc::clone(&self.recent));
             let tenant = self.tenant.to_string();
             // The group before is answered: what it broke off is known.
-            let out_of_turn = |ticket: &Ticket| repeat_n(ticket.train.is_broken(), ticket.envelopes.len());
+            let out_of_turn = |ticket: &Ticket| repeat_n(ticket.train.is_broken(), ticket.brought.len());
             let out_of_turn: Vec<bool> = tickets.iter().flat_map(out_of_turn).collect();
             in_flight = Some(tokio::spawn(async move {
                 let answers = append(journal.as_ref(), &recent, &members, &out_of_turn).await;
@@ -81,11 +122,122 @@ impl Appender {
         }
     }
 
-    async fn look_up(&mut self, tickets: &[Ticket]) -> Vec<Member> {
-        let envelopes = || tickets.iter().flat_map(|ticket| &ticket.envelopes);
-        let keys: Vec<IdentityKey> = envelopes().map(|envelope| envelope.identity().key()).collect();
+    /// Takes events of which some are judged, one after the other: what comes before a request is recorded
+    /// before it is judged, and nothing is recorded while it is.
+    async fn in_turn(&mut self, tickets: Vec<Ticket>) {
+        let mut answers: Vec<Answer> = Vec::new();
+        let mut waiting: Vec<(&Ticket, &Envelope)> = Vec::new();
+        for ticket in &tickets {
+            for brought in &ticket.brought {
+                match brought {
+                    Brought::Report(envelope) => waiting.push((ticket, envelope)),
+                    Brought::Request(request) => {
+                        answers.extend(self.record(std::mem::take(&mut waiting)).await);
+                        let answer = if ticket.train.is_broken() {
+                            Answer::Refused(Refusal::OutOfTurn)
+                        } else {
+                            self.decide(request).await
+                        };
+                        if is_temporary(&answer) {
+                            ticket.train.break_off();
+                        }
+                        answers.push(answer);
+                    }
+                }
+            }
+        }
+        answers.extend(self.record(waiting).await);
+        count(&self.tenant.to_string(), &answers);
+        reply(tickets, answers);
+    }
+
+    async fn record(&mut self, waiting: Vec<(&Ticket, &Envelope)>) -> Vec<Answer> {
+        if waiting.is_empty() {
+            return Vec::new();
+        }
+        let reports: Vec<&Envelope> = waiting.iter().map(|(_, envelope)| *envelope).collect();
+        let members = self.look_up(&reports).await;
+        let out_of_turn: Vec<bool> = waiting.iter().map(|(ticket, _)| ticket.train.is_broken()).collect();
+        let answers = append(self.journal.as_ref(), &self.recent, &members, &out_of_turn).await;
+        for ((ticket, _), answer) in waiting.iter().zip(&answers) {
+            if is_temporary(answer) {
+                ticket.train.break_off();
+            }
+        }
+        answers
+    }
+
+    /// Judges a request at the end of the journal, and appends what comes of it if that is still its end.
+    async fn decide(&mut self, request: &Request) -> Answer {
+        let key = request.identity().key();
+        if Instant::now() < self.ask_again {
+            return Answer::Refused(Refusal::Unjudged("the history could not be asked just now".into()));
+        }
+        let deadline = Instant::now() + JUDGING_PATIENCE;
+        loop {
+            return match timeout_at(deadline, self.attempt(request, key)).await {
+                Ok(Ok(Attempt::Answered(answer))) => answer,
+                Ok(Ok(Attempt::Moved)) => {
+                    counter!("ledger_requests_judged_again_total", "tenant" => self.tenant.to_string())
+                        .increment(1);
+                    continue;
+                }
+                Ok(Err(Unjudged::Rejected(rejection))) => Answer::Refused(Refusal::Rejected(rejection)),
+                Ok(Err(Unjudged::Views(error))) => {
+                    warn!(%error, "a request cannot be judged");
+                    self.ask_again = Instant::now() + LOOK_UP_PAUSE;
+                    Answer::Refused(Refusal::Unjudged("the views do not answer".into()))
+                }
+                Err(_) => Answer::Refused(Refusal::Unjudged(
+                    "the views do not come to the end of the ledger in time".into(),
+                )),
+            };
+        }
+    }
+
+    async fn attempt(&self, request: &Request, key: IdentityKey) -> Result<Attempt, Unjudged> {
+        let unreachable = |error: ReadError| {
+            Attempt::Answered(Answer::Refused(Refusal::Journal(AppendError::Unavailable(error.to_string()))))
+        };
+        let head = match self.journal.head().await {
+            Ok(head) => head.position,
+            Err(error) => return Ok(unreachable(error)),
+        };
+        self.views.wait_for(head, JUDGING_PATIENCE).await?;
+        if let Some(known) = self.views.known(&[key]).await?.get(&key) {
+            return Ok(Attempt::Answered(self.repeated(request, *known).await?));
+        }
+        let mut snapshot = self.views.snapshot().await?;
+        let position = snapshot.position();
+        let envelope = judge(&mut snapshot, request, (self.clock)()).await?;
+        drop(snapshot);
+        let subject = Subject::of(&self.tenant, &envelope.event().fact);
+        let submission = Submission { subject, key, bytes: envelope.bytes().clone() };
+        Ok(match self.journal.append_at(&submission, position).await {
+            Ok(Outcome::Recorded(position)) => Attempt::Answered(Answer::Recorded(position)),
+            Ok(Outcome::Duplicate(position)) => Attempt::Answered(Answer::Duplicate(position)),
+            Ok(Outcome::Conflict(position)) => Attempt::Answered(Answer::Conflict(position)),
+            Err(AppendError::Moved(_)) => Attempt::Moved,
+            Err(error) => Attempt::Answered(Answer::Refused(Refusal::Journal(error))),
+        })
+    }
+
+    /// The answer to a request whose identity the history has. What a wish comes to depends on when it is
+    /// judged: the first time counts.
+    async fn repeated(&self, request: &Request, known: Known) -> Result<Answer, Unjudged> {
+        let same = match request {
+            Request::Event(envelope) => leaf_hash(envelope.bytes()) == known.leaf_hash,
+            Request::Failed(_) => true,
+            Request::Rollback(wish) => wish.is_same(self.views.snapshot().await?.rollback(&wish.rollback_id).await?),
+        };
+        Ok(if same { Answer::Duplicate(known.position) } else { Answer::Conflict(known.position) })
+    }
+
+    async fn look_up(&mut self, reports: &[&Envelope]) -> Vec<Member> {
+        let keys: Vec<IdentityKey> = reports.iter().map(|envelope| envelope.identity().key()).collect();
         let known = self.known(&keys).await;
-        envelopes()
+        reports
+            .iter()
             .zip(keys)
             .map(|(envelope, key)| Member {
                 submission: Submission {
@@ -119,6 +271,13 @@ impl Appender {
     }
 }
 
+/// What came of judging a request once.
+enum Attempt {
+    Answered(Answer),
+    /// The journal went on meanwhile.
+    Moved,
+}
+
 async fn finished(group: JoinHandle<()>) {
     if let Err(error) = group.await {
         // Its tickets are dropped unanswered, which tells their owners.
@@ -127,11 +286,11 @@ async fn finished(group: JoinHandle<()>) {
 }
 
 fn gather(first: Ticket, queue: &mut mpsc::UnboundedReceiver<Ticket>) -> Vec<Ticket> {
-    let mut events = first.envelopes.len();
+    let mut events = first.brought.len();
     let mut tickets = vec![first];
     while events < GROUP {
         let Ok(ticket) = queue.try_recv() else { break };
-        events += ticket.envelopes.len();
+        events += ticket.brought.len();
         tickets.push(ticket);
     }
     tickets
@@ -201,7 +360,7 @@ fn count(tenant: &str, answers: &[Answer]) {
 fn reply(tickets: Vec<Ticket>, answers: Vec<Answer>) {
     let mut answers = answers.into_iter();
     for ticket in tickets {
-        let own: Vec<Answer> = answers.by_ref().take(ticket.envelopes.len()).collect();
+        let own: Vec<Answer> = answers.by_ref().take(ticket.brought.len()).collect();
         if own.iter().any(is_temporary) {
             ticket.train.break_off();
         }
@@ -213,7 +372,7 @@ fn reply(tickets: Vec<Ticket>, answers: Vec<Answer>) {
 /// Whether the event will be sent again, and what follows it must wait for that.
 const fn is_temporary(answer: &Answer) -> bool {
     match answer {
-        Answer::Refused(Refusal::OutOfTurn) => true,
+        Answer::Refused(Refusal::OutOfTurn | Refusal::Unjudged(_)) => true,
         Answer::Refused(Refusal::Journal(error)) => error.is_temporary(),
         _ => false,
     }

@@ -1,11 +1,15 @@
 //! The one door: whoever brings events comes through it.
 //!
 //! Owns identity (an event that the ledger knows is answered with its position and not recorded
-//! again) and group commit (what arrives together is appended together). Answers are given only
-//! after the journal's acknowledgement.
+//! again), group commit (what arrives together is appended together), and the judging of requests, the
+//! rollback controller's too. Answers are given only after the journal's acknowledgement.
 
 mod appender;
+mod automatic;
+mod gate;
+mod planning;
 mod recent;
+mod request;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +23,12 @@ use ledger_views::Views;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use appender::{Appender, Ticket};
+use appender::{Appender, Brought, Ticket};
+
+pub use automatic::{Controller, FailedCheck};
+pub use gate::{GateAnswer, GateQuestion, gate};
+pub use planning::{PlanError, Planned, Wish, plan, resolve};
+pub use request::{Living, Rejection, Request, RollbackWish, differing, is_request};
 
 /// An event may say that it occurred at most this much after now: clocks differ.
 pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
@@ -28,7 +37,7 @@ pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
 const ROOM: usize = 32 << 20;
 
 /// What became of an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// It is the entry at this position, and durable.
     Recorded(Position),
@@ -41,7 +50,7 @@ pub enum Answer {
 }
 
 /// Why an event was not recorded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// It says that it occurred in the future.
     #[error(
@@ -62,6 +71,12 @@ pub enum Refusal {
     /// An earlier event of the same train was not taken.
     #[error("an earlier event could not be recorded, and this one must not come before it")]
     OutOfTurn,
+    /// It asks for something that cannot be as the ledger is.
+    #[error(transparent)]
+    Rejected(Box<Rejection>),
+    /// It asks for something, and could not be judged: it may be tried again.
+    #[error("the request could not be judged: {0}")]
+    Unjudged(String),
     /// The service ends.
     #[error("the service is shutting down")]
     Closing,
@@ -88,7 +103,7 @@ impl Intake {
     ) -> (Self, JoinHandle<()>) {
         // Unbounded in number, bounded in bytes by `room`.
         let (tickets, queue) = mpsc::unbounded_channel();
-        let appender = Appender::new(tenant, journal, views.clone());
+        let appender = Appender::new(tenant, journal, views.clone(), clock);
         let task = tokio::spawn(appender.run(queue));
         (Self { tickets, room: Arc::new(Semaphore::new(ROOM)), views, clock }, task)
     }
@@ -121,14 +136,34 @@ impl Intake {
         if admitted.is_empty() {
             return Submitted { answers, rest: None };
         }
-        let bytes = admitted.iter().map(|envelope| envelope.bytes().len()).sum::<usize>().min(ROOM);
+        let bytes = admitted.iter().map(|envelope| envelope.bytes().len()).sum();
+        let brought = admitted.into_iter().map(Brought::of).collect();
+        Submitted { answers, rest: Some(self.queue(brought, bytes, train).await) }
+    }
+
+    /// Has a request judged, and recorded if nothing speaks against it.
+    pub async fn request(&self, request: Request) -> Answer {
+        if let Some(reason) = self.views.divergence() {
+            return Answer::Refused(Refusal::Diverged(reason));
+        }
+        let rest = self.queue(vec![Brought::Request(request)], 0, &Train::default()).await;
+        let answers = Submitted { answers: vec![None], rest: Some(rest) }.answers().await;
+        answers.into_iter().next().unwrap_or(Answer::Refused(Refusal::Closing))
+    }
+
+    async fn queue(
+        &self,
+        brought: Vec<Brought>,
+        bytes: usize,
+        train: &Train,
+    ) -> oneshot::Receiver<Vec<Answer>> {
         // Room is counted in bytes and never above ROOM, which fits; the semaphore is never closed.
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let permits = u32::try_from(bytes.min(ROOM)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).acquire_many_owned(permits).await.ok();
         let (answer, rest) = oneshot::channel();
         // If the appender is gone, the sender of the answer is dropped here, which says so.
-        let _ = self.tickets.send(Ticket { envelopes: admitted, train: train.clone(), answer, _room: room });
-        Submitted { answers, rest: Some(rest) }
+        let _ = self.tickets.send(Ticket { brought, train: train.clone(), answer, _room: room });
+        rest
     }
 }
 
@@ -167,6 +202,8 @@ impl Submitted {
     }
 }
 
+/// How long a request may wait for its judgement, and keep other events from being appended.
+const JUDGING_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a look-up in the history may keep events from being appended.
 const LOOK_UP_PATIENCE: Duration = Duration::from_secs(3);
 /// How long no look-up is tried after one that failed.

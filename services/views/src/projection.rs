@@ -126,6 +126,14 @@ impl Views {
         Ok(())
     }
 
+    /// Waits until the projector of this process has moved, or this long.
+    pub async fn moved(&self, at_most: Duration) {
+        let mut local = self.local.subscribe();
+        local.mark_unchanged();
+        // Either it moved, or it is time.
+        let _ = tokio::time::timeout(at_most, local.changed()).await;
+    }
+
     /// Waits until the views have a position.
     ///
     /// # Errors

@@ -1,0 +1,263 @@
+//! Rollback by itself: what the controller answers to a failed check, and the follower that asks it.
+//!
+//! The answer is an event whose identity is derived from the failed check: a rollback's request, or a word
+//! why there is none. So replays, restarts and several controllers come to one answer.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use ledger_dialects::cloudevents::Envelope;
+use ledger_domain::event::{
+    Actor, AutomaticRollback, Declined, Event, Fact, Policy, Validation, ValidationSubject,
+};
+use ledger_domain::rollback::{Abstention, may_act};
+use ledger_domain::{
+    Anchor, EnvironmentName, EventId, Goal, Identity, IdentityKey, Line, PointName, Position, Prose, Scope,
+    TenantName,
+};
+use ledger_views::{AskError, Snapshot, Views, When};
+use metrics::counter;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::planning::{PlanError, plan};
+use crate::request::{Request, Unjudged, requested, source};
+use crate::{Answer, Intake, Wish};
+
+/// The controller's name, as a follower and as an actor.
+const NAME: &str = "rollback-controller";
+/// Failed checks that are read at a time.
+const PAGE: u32 = 100;
+/// How long to wait before a check is looked at again that could not be answered.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often an idle controller looks for failed checks, where nothing tells it.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// A check that failed, in an environment whose policy rolls back for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FailedCheck {
+    environment: EnvironmentName,
+    position: Position,
+    occurred_at: DateTime<Utc>,
+    key: IdentityKey,
+    validation: Validation,
+}
+
+impl FailedCheck {
+    /// The identity of the answer.
+    pub(crate) fn identity(&self) -> Identity {
+        let id = format!("{}/{}", self.key.0, self.environment);
+        Identity {
+            source: source("urn:release-ledger:rollback-controller"),
+            id: EventId::parse(&id).expect("a UUID and a name are a line"),
+        }
+    }
+
+    fn rollback_id(&self) -> Line {
+        let text = format!("auto-{}-{}", self.environment, self.position);
+        Line::parse(&text).expect("a name and a number are a line")
+    }
+}
+
+fn controller() -> Actor {
+    let word = |text| Line::parse(text).expect("a word of ours is a line");
+    Actor { kind: word("workload"), name: word(NAME) }
+}
+
+/// The event that answers a failed check, by the ledger as it is.
+pub(crate) async fn answer(
+    snapshot: &mut Snapshot,
+    check: &FailedCheck,
+    now: DateTime<Utc>,
+) -> Result<Event, Unjudged> {
+    let declared = snapshot.policy(&check.environment, snapshot.position()).await?;
+    let policy = declared.as_ref().map(|declared| declared.position);
+    let wanted = declared.and_then(|declared| rule(&declared.policy, &check.validation.check).cloned());
+    Ok(match attempt(snapshot, check, wanted.as_ref(), now).await? {
+        Ok(fact) => said(fact, &format!("{} failed", check.validation.check)),
+        Err(abstention) => declined(check, policy, &abstention.to_string()),
+    })
+}
+
+/// The word that no rollback is asked for, and why.
+pub(crate) fn declined(check: &FailedCheck, policy: Option<Position>, reason: &str) -> Event {
+    let environment = check.environment.clone();
+    said(Fact::RollbackDeclined(Declined { environment, cause: check.position, policy }), reason)
+}
+
+fn said(fact: Fact, reason: &str) -> Event {
+    let reason: String = reason.chars().take(1_000).collect();
+    let reason = Prose::parse(&reason).expect("a reason of ours is prose");
+    Event { fact, actor: Some(controller()), reason: Some(reason), links: Vec::new() }
+}
+
+fn rule<'p>(policy: &'p Policy, check: &Line) -> Option<&'p AutomaticRollback> {
+    let required = &policy.required_validations;
+    policy.automatic_rollback.as_ref().filter(|rule| rule.is_triggered_by(check, required))
+}
+
+async fn attempt(
+    snapshot: &mut Snapshot,
+    check: &FailedCheck,
+    rule: Option<&AutomaticRollback>,
+    now: DateTime<Utc>,
+) -> Result<Result<Fact, Abstention>, Unjudged> {
+    let Some(rule) = rule else { return Ok(Err(Abstention::NotWanted)) };
+    if !runs_there(snapshot, check).await? {
+        return Ok(Err(Abstention::NotRunning));
+    }
+    if let Some((rollback_id, _)) = snapshot.active_rollback(&check.environment).await? {
+        return Ok(Err(Abstention::UnderWay(rollback_id)));
+    }
+    let past = snapshot.automatic_past(&check.environment, now).await?;
+    if let Err(abstention) = may_act(rule, &past, now) {
+        return Ok(Err(abstention));
+    }
+    let wish = Wish {
+        environment: check.environment.clone(),
+        to: Goal { environment: None, point: PointName::LastKnownGood },
+        scope: Scope::default(),
+    };
+    let planned = match plan(snapshot, &wish, now).await {
+        Ok(planned) => planned,
+        Err(PlanError::NoKnownGoodPoint(_)) => return Ok(Err(Abstention::NoKnownGoodPoint)),
+        Err(error) => return Err(error.into()),
+    };
+    if planned.plan.steps.is_empty() {
+        return Ok(Err(Abstention::AlreadyThere));
+    }
+    let blockers: Vec<String> = planned.blockers(false).map(ToString::to_string).collect();
+    if !blockers.is_empty() {
+        return Ok(Err(Abstention::Blocked(blockers.join("; "))));
+    }
+    Ok(Ok(requested(planned, check.rollback_id(), controller(), false, Some(check.position))))
+}
+
+/// Whether what was checked is what runs.
+async fn runs_there(snapshot: &mut Snapshot, check: &FailedCheck) -> Result<bool, AskError> {
+    let latest = When { at: Anchor::Latest, known_at: None };
+    let composition = snapshot.state(&check.environment, latest).await?.composition();
+    Ok(match &check.validation.subject {
+        ValidationSubject::Environment(_) => composition.lanes().next().is_some(),
+        ValidationSubject::Artifact(artifact) => {
+            composition.lanes().any(|(_, _, live)| live.release.artifact.as_ref() == Some(artifact))
+        }
+        ValidationSubject::Lane { lane, release, .. } => {
+            composition.lane(&lane.service, &lane.target).is_some_and(|live| match release {
+                Some(told) => live.release.is_meant_by(told),
+                None => live.since.occurred_at <= check.occurred_at,
+            })
+        }
+    })
+}
+
+/// The follower of one tenant.
+pub struct Controller {
+    tenant: TenantName,
+    views: Views,
+    intake: Intake,
+}
+
+impl Controller {
+    /// A controller that follows a tenant's views, and brings what it wants through the door.
+    #[must_use]
+    pub const fn new(tenant: TenantName, views: Views, intake: Intake) -> Self {
+        Self { tenant, views, intake }
+    }
+
+    /// Answers failed checks until the token is cancelled.
+    pub async fn run(self, cancelled: CancellationToken) {
+        tokio::select! {
+            () = cancelled.cancelled() => {}
+            never = self.follow() => match never {},
+        }
+    }
+
+    async fn follow(&self) -> std::convert::Infallible {
+        loop {
+            let pause = match self.page().await {
+                Ok(true) => continue,
+                Ok(false) => LOOK_AGAIN,
+                Err(error) => {
+                    warn!(tenant = %self.tenant, error = %error, "the rollback controller waits and tries again");
+                    PAUSE
+                }
+            };
+            self.views.moved(pause).await;
+        }
+    }
+
+    /// Answers the next failed checks; says whether there were any.
+    async fn page(&self) -> Result<bool, Failed> {
+        let after = self.views.followed(NAME).await?;
+        let checks = self.views.failed_checks(after, PAGE).await?;
+        let Some(last) = checks.last().map(|(position, _)| *position) else { return Ok(false) };
+        for (position, envelope) in checks {
+            for check in self.concerned(position, &envelope).await? {
+                self.answer(check).await?;
+            }
+        }
+        self.views.follow(NAME, last).await?;
+        Ok(true)
+    }
+
+    /// The environments that a failed check concerns, by the policies that held when it was recorded.
+    async fn concerned(&self, position: Position, envelope: &Envelope) -> Result<Vec<FailedCheck>, Failed> {
+        let Fact::ValidationFailed(validation) = &envelope.event().fact else { return Ok(Vec::new()) };
+        let environments = match envelope.event().fact.environment() {
+            Some(environment) => vec![environment.clone()],
+            // An artifact, wherever it runs.
+            None => self.views.environments().await?.1.into_iter().map(|row| row.name).collect(),
+        };
+        let mut snapshot = self.views.snapshot().await?;
+        let mut concerned = Vec::new();
+        for environment in environments {
+            let declared = snapshot.policy(&environment, position).await?;
+            if declared.is_none_or(|declared| rule(&declared.policy, &validation.check).is_none()) {
+                continue;
+            }
+            let check = FailedCheck {
+                environment,
+                position,
+                occurred_at: envelope.occurred_at(),
+                key: envelope.identity().key(),
+                validation: validation.clone(),
+            };
+            let everywhere = matches!(validation.subject, ValidationSubject::Artifact(_));
+            if !everywhere || runs_there(&mut snapshot, &check).await? {
+                concerned.push(check);
+            }
+        }
+        Ok(concerned)
+    }
+
+    async fn answer(&self, check: FailedCheck) -> Result<(), Failed> {
+        let (tenant, environment, cause) =
+            (self.tenant.to_string(), check.environment.to_string(), check.position);
+        let key = check.identity().key();
+        if !self.views.known(&[key]).await?.is_empty() {
+            return Ok(());
+        }
+        match self.intake.request(Request::Failed(Box::new(check))).await {
+            Answer::Recorded(position) => {
+                info!(tenant, environment, %cause, %position, "a failed check is answered");
+                counter!("ledger_rollback_controller_answers_total", "tenant" => tenant).increment(1);
+                Ok(())
+            }
+            // Another controller was first, and may have judged at another time.
+            Answer::Duplicate(_) | Answer::Conflict(_) => Ok(()),
+            Answer::Refused(refusal) => Err(Failed::Refused(refusal)),
+        }
+    }
+}
+
+/// Why a check could not be answered now.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Views(#[from] ledger_views::Error),
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error(transparent)]
+    Refused(crate::Refusal),
+}

@@ -1,0 +1,498 @@
+//! Requests, and their judging against the ledger as it is.
+//!
+//! A report says what happened, and is recorded. A request asks for something: it is judged at the end of
+//! the ledger, and recorded only if nothing came in between; if something did, it is judged again.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use ledger_dialects::cloudevents::Envelope;
+use ledger_domain::event::{
+    Actor, Approval, ApprovalSubject, Destination, Event, Fact, Freeze, Policy, Rollback, RollbackRequest,
+};
+use ledger_domain::rollback::{Life, Refused, difference};
+use ledger_domain::{
+    ConfigDigest, EnvironmentName, EventId, Family, Goal, Identity, Line, PointName, Position, Prose, Source,
+};
+use ledger_views::{AskError, RollbackRow, Snapshot};
+
+use crate::automatic::{self, FailedCheck};
+use crate::planning::{PlanError, Planned, Wish, composition, plan};
+
+/// A wish for a rollback that is not an event yet: its plan is made when it is judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RollbackWish {
+    /// What is wanted.
+    pub wish: Wish,
+    /// The rollback's name.
+    pub rollback_id: Line,
+    /// Why.
+    pub reason: Prose,
+    /// Who asks.
+    pub initiated_by: Actor,
+    /// Whether to pass what may be passed by force.
+    pub force: bool,
+    /// The environment's position that whoever asks has seen.
+    pub seen: Option<Position>,
+    /// The digest of the plan that whoever asks has seen.
+    pub plan_digest: Option<ConfigDigest>,
+}
+
+impl RollbackWish {
+    /// Whether a rollback that was recorded is what this wish came to.
+    pub(crate) fn is_same(&self, recorded: Option<RollbackRow>) -> bool {
+        recorded.is_some_and(|row| {
+            let request = &row.request;
+            request.rollback.environment == self.wish.environment
+                && request.scope == self.wish.scope
+                && request.initiated_by == self.initiated_by
+                && request.force == self.force
+                && row.reason.as_ref() == Some(&self.reason)
+        })
+    }
+}
+
+/// What is judged.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// An event that asks for something.
+    Event(Box<Envelope>),
+    /// A wish for a rollback.
+    Rollback(Box<RollbackWish>),
+    /// A failed check, to which the rollback controller answers.
+    Failed(Box<FailedCheck>),
+}
+
+/// Why a request is refused: asked again, it is refused again, unless the ledger has changed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Rejection {
+    /// The environment has changed since whoever asks looked at it.
+    #[error(
+        "the environment is at position {}, and {seen} was expected: this is the plan from there",
+        planned.environment_position
+    )]
+    Moved {
+        /// The position that was expected.
+        seen: Position,
+        /// The plan as it is now.
+        planned: Arc<Planned>,
+    },
+    /// The plan is another one than whoever asks has seen.
+    #[error("the plan is another one: its digest is {}", planned.plan.digest())]
+    PlanChanged {
+        /// The plan as it is now.
+        planned: Arc<Planned>,
+    },
+    /// Something stands in the way.
+    #[error("the plan is blocked: {}", blockers(planned, *force))]
+    Blocked {
+        /// The plan.
+        planned: Arc<Planned>,
+        /// Whether it was to be forced.
+        force: bool,
+    },
+    /// Another rollback of the environment is under way.
+    #[error("rollback {rollback_id} of the environment is under way (position {position})")]
+    UnderWay {
+        /// Which.
+        rollback_id: Line,
+        /// The position of its request.
+        position: Position,
+    },
+    /// There is a rollback of this name already.
+    #[error("there is a rollback {rollback_id} already (position {position})")]
+    RollbackExists {
+        /// Its name.
+        rollback_id: Line,
+        /// The position of its request.
+        position: Position,
+    },
+    /// There is no such rollback.
+    #[error("there is no rollback {0} of {1}")]
+    NoSuchRollback(Line, EnvironmentName),
+    /// This step does not follow in the rollback's life.
+    #[error(transparent)]
+    Life(Refused),
+    /// There is no such point.
+    #[error("{0}")]
+    NoSuchPoint(String),
+    /// Nothing is marked there.
+    #[error("no mark stands on position {0}")]
+    NothingMarked(Position),
+    /// The policy contradicts itself.
+    #[error("the policy cannot hold: {0}")]
+    Policy(String),
+    /// The freeze holds already, or does not hold.
+    #[error("{0}")]
+    Freeze(String),
+    /// The request does not fit into an event.
+    #[error("{0}")]
+    TooLarge(String),
+}
+
+fn blockers(planned: &Planned, force: bool) -> String {
+    planned.blockers(force).map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Why a request could not be judged, or is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unjudged {
+    #[error(transparent)]
+    Rejected(Box<Rejection>),
+    #[error(transparent)]
+    Views(ledger_views::Error),
+}
+
+impl From<Rejection> for Unjudged {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(Box::new(rejection))
+    }
+}
+
+impl From<ledger_views::Error> for Unjudged {
+    fn from(error: ledger_views::Error) -> Self {
+        Self::Views(error)
+    }
+}
+
+impl From<AskError> for Unjudged {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Failed(error) => Self::Views(error),
+            other => Rejection::NoSuchPoint(other.to_string()).into(),
+        }
+    }
+}
+
+impl From<PlanError> for Unjudged {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::Ask(error) => error.into(),
+            PlanError::TooLarge(_) => Rejection::TooLarge(error.to_string()).into(),
+            other => Rejection::NoSuchPoint(other.to_string()).into(),
+        }
+    }
+}
+
+impl From<Refused> for Unjudged {
+    fn from(refused: Refused) -> Self {
+        Rejection::Life(refused).into()
+    }
+}
+
+/// Whether an event asks for something, and is judged; all others are reports.
+#[must_use]
+pub fn is_request(fact: &Fact) -> bool {
+    match fact {
+        Fact::EnvironmentDeclared(..) => true,
+        // What the controller says of itself.
+        Fact::RollbackDeclined(_) => false,
+        _ => matches!(
+            fact.kind().family(),
+            Family::Rollback | Family::ReleasePoint | Family::Approval | Family::Freeze
+        ),
+    }
+}
+
+impl Request {
+    /// What makes the event itself that comes of the request.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        match self {
+            Self::Event(envelope) => envelope.identity().clone(),
+            Self::Rollback(wish) => Identity {
+                source: source("urn:release-ledger:api"),
+                id: EventId::parse(wish.rollback_id.as_str())
+                    .expect("an id is a line, as a rollback's name is"),
+            },
+            Self::Failed(check) => check.identity(),
+        }
+    }
+}
+
+pub(crate) fn source(urn: &str) -> Source {
+    Source::parse(urn).expect("a URN of ours is a source")
+}
+
+/// Judges a request by a snapshot of the ledger; answers the event to be recorded.
+pub(crate) async fn judge(
+    snapshot: &mut Snapshot,
+    request: &Request,
+    now: DateTime<Utc>,
+) -> Result<Envelope, Unjudged> {
+    match request {
+        Request::Event(envelope) => {
+            judge_event(snapshot, envelope, now).await?;
+            Ok(envelope.as_ref().clone())
+        }
+        Request::Rollback(wish) => {
+            let event = judge_wish(snapshot, wish, now).await?;
+            compose(request.identity(), now, event)
+        }
+        Request::Failed(check) => {
+            let event = automatic::answer(snapshot, check, now).await?;
+            compose(request.identity(), now, event).or_else(|unjudged| {
+                let declined = automatic::declined(check, None, &unjudged.to_string());
+                compose(request.identity(), now, declined)
+            })
+        }
+    }
+}
+
+fn compose(identity: Identity, now: DateTime<Utc>, event: Event) -> Result<Envelope, Unjudged> {
+    let steps = match &event.fact {
+        Fact::RollbackRequested(request) => request.plan.steps.len(),
+        _ => 0,
+    };
+    Envelope::compose(identity, now, event).map_err(|_| PlanError::TooLarge(steps).into())
+}
+
+async fn judge_event(
+    snapshot: &mut Snapshot,
+    envelope: &Envelope,
+    now: DateTime<Utc>,
+) -> Result<(), Unjudged> {
+    let event = envelope.event();
+    match &event.fact {
+        Fact::RollbackRequested(request) => judge_requested(snapshot, request, now).await,
+        Fact::RollbackStarted(it) => Ok(Living::of(snapshot, it).await?.life().start()?),
+        Fact::RollbackFailed(it) => Ok(Living::of(snapshot, it).await?.life().fail()?),
+        Fact::RollbackCancelled(it) => Ok(Living::of(snapshot, it).await?.life().cancel()?),
+        Fact::RollbackSucceeded(it) => {
+            let living = Living::of(snapshot, it).await?;
+            let differing = differing(snapshot, &living.row).await?;
+            Ok(living.life().succeed(differing)?)
+        }
+        Fact::ApprovalGranted(approval) | Fact::ApprovalRejected(approval) => {
+            judge_answer(snapshot, approval, event.actor.as_ref()).await
+        }
+        Fact::ReleasePointMarked(mark) => judge_mark(snapshot, &mark.point).await,
+        Fact::ReleasePointRevoked(point) => {
+            let marks = snapshot.marks(&point.environment, snapshot.position()).await?;
+            if marks.has(point.position) { Ok(()) } else { Err(Rejection::NothingMarked(point.position).into()) }
+        }
+        Fact::EnvironmentDeclared(environment, policy) => Ok(judge_policy(environment, policy)?),
+        Fact::FreezeStarted(freeze) => judge_freeze(snapshot, freeze, false, envelope.occurred_at()).await,
+        Fact::FreezeLifted(freeze) => judge_freeze(snapshot, freeze, true, envelope.occurred_at()).await,
+        _ => Ok(()),
+    }
+}
+
+/// A rollback that is asked for by a whole event: its plan must be ours.
+async fn judge_requested(
+    snapshot: &mut Snapshot,
+    request: &RollbackRequest,
+    now: DateTime<Utc>,
+) -> Result<(), Unjudged> {
+    let Rollback { environment, rollback_id } = &request.rollback;
+    must_be_free(snapshot, environment, rollback_id).await?;
+    let to = PointName::At(ledger_domain::Anchor::Position(request.to));
+    let wish = Wish {
+        environment: environment.clone(),
+        to: Goal { environment: request.source.clone(), point: to },
+        scope: request.scope.clone(),
+    };
+    let planned = plan(snapshot, &wish, now).await?;
+    let digest = planned.plan.digest();
+    let seen = request.plan.from;
+    if planned.environment_position > seen {
+        return Err(Rejection::Moved { seen, planned: planned.into() }.into());
+    }
+    if request.plan.digest() != digest || request.plan_digest.as_str() != digest {
+        return Err(Rejection::PlanChanged { planned: planned.into() }.into());
+    }
+    must_not_be_blocked(planned, request.force).map(|_| ()).map_err(Into::into)
+}
+
+async fn judge_wish(
+    snapshot: &mut Snapshot,
+    wish: &RollbackWish,
+    now: DateTime<Utc>,
+) -> Result<Event, Unjudged> {
+    must_be_free(snapshot, &wish.wish.environment, &wish.rollback_id).await?;
+    let planned = plan(snapshot, &wish.wish, now).await?;
+    if let Some(seen) = wish.seen.filter(|seen| *seen != planned.environment_position) {
+        return Err(Rejection::Moved { seen, planned: planned.into() }.into());
+    }
+    let digest = planned.plan.digest();
+    if wish.plan_digest.as_ref().is_some_and(|seen| seen.as_str() != digest) {
+        return Err(Rejection::PlanChanged { planned: planned.into() }.into());
+    }
+    let planned = must_not_be_blocked(planned, wish.force)?;
+    Ok(Event {
+        fact: requested(planned, wish.rollback_id.clone(), wish.initiated_by.clone(), wish.force, None),
+        actor: Some(wish.initiated_by.clone()),
+        reason: Some(wish.reason.clone()),
+        links: Vec::new(),
+    })
+}
+
+/// The request that a plan comes to.
+pub(crate) fn requested(
+    planned: Planned,
+    rollback_id: Line,
+    initiated_by: Actor,
+    force: bool,
+    cause: Option<Position>,
+) -> Fact {
+    let Wish { environment, to, scope } = planned.wish;
+    let source = to.environment.filter(|source| *source != environment);
+    Fact::RollbackRequested(RollbackRequest {
+        rollback: Rollback { environment, rollback_id },
+        to: planned.to,
+        source,
+        scope,
+        plan_digest: ConfigDigest::parse(&planned.plan.digest()).expect("a plan's digest is one"),
+        plan: planned.plan,
+        initiated_by,
+        automatic: cause.is_some(),
+        force,
+        policy: planned.policy.map(|declared| declared.position),
+        cause,
+    })
+}
+
+/// One rollback an environment, and one of a name.
+async fn must_be_free(
+    snapshot: &mut Snapshot,
+    environment: &EnvironmentName,
+    rollback_id: &Line,
+) -> Result<(), Unjudged> {
+    if let Some(row) = snapshot.rollback(rollback_id).await? {
+        let (rollback_id, position) = (rollback_id.clone(), row.requested);
+        return Err(Rejection::RollbackExists { rollback_id, position }.into());
+    }
+    match snapshot.active_rollback(environment).await? {
+        Some((rollback_id, position)) => Err(Rejection::UnderWay { rollback_id, position }.into()),
+        None => Ok(()),
+    }
+}
+
+fn must_not_be_blocked(planned: Planned, force: bool) -> Result<Planned, Rejection> {
+    if planned.blockers(force).next().is_some() {
+        return Err(Rejection::Blocked { planned: planned.into(), force });
+    }
+    Ok(planned)
+}
+
+/// A rollback with what its next step is judged by.
+pub struct Living {
+    /// The rollback.
+    pub row: RollbackRow,
+    /// How many people other than who asked for it must approve, by the policy that it was judged by.
+    pub approvals: u32,
+    /// What people answered.
+    pub answers: Vec<ledger_domain::gate::Answer>,
+}
+
+impl Living {
+    async fn of(snapshot: &mut Snapshot, rollback: &Rollback) -> Result<Self, Unjudged> {
+        let Rollback { environment, rollback_id } = rollback;
+        let row = snapshot.rollback(rollback_id).await?;
+        match row.filter(|row| row.request.rollback.environment == *environment) {
+            Some(row) => Ok(Self::with(snapshot, row).await?),
+            None => Err(Rejection::NoSuchRollback(rollback_id.clone(), environment.clone()).into()),
+        }
+    }
+
+    /// The rollback with what is known of its approvals.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn with(snapshot: &mut Snapshot, row: RollbackRow) -> Result<Self, ledger_views::Error> {
+        let Rollback { environment, rollback_id } = &row.request.rollback;
+        let policy = snapshot.policy(environment, row.requested).await?;
+        let answers = snapshot.answers_to_rollback(environment, rollback_id).await?;
+        Ok(Self { approvals: policy.map_or(0, |declared| declared.policy.approvals), answers, row })
+    }
+
+    /// Its life.
+    #[must_use]
+    pub fn life(&self) -> Life<'_> {
+        Life {
+            phase: self.row.phase,
+            initiated_by: &self.row.request.initiated_by,
+            approvals: self.approvals,
+            answers: &self.answers,
+        }
+    }
+}
+
+/// The lanes that do not run what a rollback wanted, in words.
+///
+/// # Errors
+/// The database does not answer.
+pub async fn differing(snapshot: &mut Snapshot, rollback: &RollbackRow) -> Result<Vec<String>, AskError> {
+    let RollbackRequest { rollback: Rollback { environment, .. }, source, to, scope, .. } = &rollback.request;
+    let wanted = composition(snapshot, source.as_ref().unwrap_or(environment), *to).await?;
+    let end = rollback.ended.unwrap_or_else(|| snapshot.position());
+    let runs = composition(snapshot, environment, end).await?;
+    let differences = wanted.diff(&runs).into_iter();
+    let in_scope = differences.filter(|lane| scope.has(lane.service, lane.target));
+    let words = in_scope.map(|lane| {
+        let release = |composition: &ledger_domain::Composition| {
+            composition.lane(lane.service, lane.target).map(|live| live.release.clone())
+        };
+        difference(lane.service, lane.target, release(&wanted).as_ref(), release(&runs).as_ref())
+    });
+    Ok(words.collect())
+}
+
+async fn judge_answer(
+    snapshot: &mut Snapshot,
+    approval: &Approval,
+    actor: Option<&Actor>,
+) -> Result<(), Unjudged> {
+    match (&approval.subject, actor) {
+        (ApprovalSubject::Rollback { environment, rollback_id }, Some(actor)) => {
+            let rollback =
+                Rollback { environment: environment.clone(), rollback_id: rollback_id.clone() };
+            Ok(Living::of(snapshot, &rollback).await?.life().answer(actor)?)
+        }
+        // Who wants to deploy is known only when the gate is asked.
+        _ => Ok(()),
+    }
+}
+
+async fn judge_mark(snapshot: &mut Snapshot, point: &Destination) -> Result<(), Unjudged> {
+    let Destination { environment, position } = point;
+    let ran = match composition(snapshot, environment, *position).await {
+        Err(AskError::UnknownEnvironment(_)) => false,
+        other => other?.lanes().next().is_some(),
+    };
+    if ran {
+        return Ok(());
+    }
+    Err(Rejection::NoSuchPoint(format!("nothing ran in {environment} at position {position}")).into())
+}
+
+fn judge_policy(environment: &EnvironmentName, policy: &Policy) -> Result<(), Rejection> {
+    if let Some(service) = policy.circular_dependency() {
+        return Err(Rejection::Policy(format!("{service} depends on itself")));
+    }
+    if policy.promotion.as_ref().is_some_and(|promotion| promotion.from.contains(environment)) {
+        return Err(Rejection::Policy(format!("nothing can be promoted to {environment} from itself")));
+    }
+    Ok(())
+}
+
+async fn judge_freeze(
+    snapshot: &mut Snapshot,
+    freeze: &Freeze,
+    lifts: bool,
+    occurred_at: DateTime<Utc>,
+) -> Result<(), Unjudged> {
+    let Freeze { environment, freeze_id, until } = freeze;
+    let freezes = snapshot.freezes(environment, occurred_at).await?;
+    let holds = freezes.iter().any(|freeze| freeze.freeze_id == *freeze_id);
+    let wrong = match (lifts, holds) {
+        (true, false) => Some(format!("no freeze {freeze_id} of {environment} holds")),
+        (false, true) => Some(format!("freeze {freeze_id} of {environment} holds already")),
+        (false, false) if until.is_some_and(|until| until <= occurred_at) => {
+            Some(format!("freeze {freeze_id} would end before it begins"))
+        }
+        _ => None,
+    };
+    wrong.map_or(Ok(()), |wrong| Err(Rejection::Freeze(wrong).into()))
+}
+
