@@ -198,7 +198,7 @@ impl From<&Refusal> for Problem {
             Refusal::Closing => Kind::Closing,
             Refusal::OutOfTurn => Kind::OutOfTurn,
             Refusal::Diverged(_) => Kind::JournalDiverged,
-            Refusal::Journal(AppendError::Unavailable(_)) => Kind::JournalUnavailable,
+            Refusal::Journal(AppendError::Unavailable(_) | AppendError::Moved(_)) => Kind::JournalUnavailable,
             Refusal::Journal(AppendError::Full(_)) => Kind::JournalFull,
             Refusal::Journal(refused @ AppendError::Refused(_)) => {
                 return Self::internal(Kind::Internal, refused);
