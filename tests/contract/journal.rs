@@ -24,6 +24,7 @@ macro_rules! for_every_journal {
 
 mod append;
 mod bench;
+mod expected;
 mod gap;
 mod identity;
 mod jetstream;

@@ -221,7 +221,7 @@ impl From<&Refusal> for Problem {
             Refusal::Rejected(rejection) => return Self::from(rejection.as_ref()),
             Refusal::Unjudged(_) => Kind::Unjudged,
             Refusal::Diverged(_) => Kind::JournalDiverged,
-            Refusal::Journal(AppendError::Unavailable(_)) => Kind::JournalUnavailable,
+            Refusal::Journal(AppendError::Unavailable(_) | AppendError::Moved(_)) => Kind::JournalUnavailable,
             Refusal::Journal(AppendError::Full(_)) => Kind::JournalFull,
             Refusal::Journal(refused @ AppendError::Refused(_)) => {
                 return Self::internal(Kind::Internal, refused);

@@ -117,14 +117,20 @@ pub enum AppendError {
     /// The journal does not take it.
     #[error("the journal refused: {0}")]
     Refused(String),
+    /// The journal no longer ends where it was expected to. Nothing was recorded, and nothing will be:
+    /// what was judged at the old end is to be judged again at the new one. Only
+    /// [`Journal::append_at`] says this.
+    #[error("the journal has moved on: {0}")]
+    Moved(String),
 }
 
 impl AppendError {
     /// Whether the same submission may be taken later. Until then nothing that belongs after it may be
-    /// recorded.
+    /// recorded. [`AppendError::Moved`] is temporary: judged again, the submission may be taken at the new
+    /// end. At the old one it never is.
     #[must_use]
     pub const fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Full(_))
+        matches!(self, Self::Unavailable(_) | Self::Full(_) | Self::Moved(_))
     }
 }
 
@@ -148,6 +154,26 @@ pub trait Journal: Send + Sync + 'static {
     ///   taken later ([`AppendError::is_temporary`]) none MUST be recorded: order would be lost when it is
     ///   sent again.
     async fn append(&self, submissions: &[Submission]) -> Vec<Result<Outcome, AppendError>>;
+
+    /// Appends one submission if the journal still ends at `head`: nothing came in between.
+    ///
+    /// - It MUST NOT be recorded anywhere but right after `head`, not even when it arrives late, after it
+    ///   was given up. So of any number of submissions that are given at the same head, whoever gives
+    ///   them, at most one is recorded. This holds against what [`Journal::append`] records as well.
+    /// - [`Outcome::Recorded`] MUST be answered only when it is the entry right after `head`, and durable.
+    ///   Where an answer was lost on the way, and the entry there has the same identity and the same
+    ///   bytes, it is taken for this call's: the same event given twice at the same time may be answered
+    ///   `Recorded` twice, and is one entry.
+    /// - An identity that is right after `head` already, or, where the journal still ends at `head`,
+    ///   anywhere before it within the duplicate window, MUST be answered with [`Outcome::Duplicate`] or
+    ///   [`Outcome::Conflict`] and its position, which tells whether it was recorded at this head or an
+    ///   earlier one.
+    /// - [`AppendError::Moved`] MUST be answered only when this call recorded nothing and never will. The
+    ///   identity may nevertheless be in the journal, recorded elsewhere by another call: a journal that
+    ///   has moved on need not look for it. Who judges again MUST look it up in the history first.
+    /// - [`AppendError::Unavailable`] says as ever that nobody knows. The submission MAY be given again at
+    ///   the same head: it is recorded once at most.
+    async fn append_at(&self, submission: &Submission, head: Position) -> Result<Outcome, AppendError>;
 
     /// Where the journal ends now.
     async fn head(&self) -> Result<Head, ReadError>;

@@ -2,6 +2,7 @@
 
 mod acknowledgement;
 mod crash;
+mod expected;
 mod following;
 mod refusal;
 mod stream;

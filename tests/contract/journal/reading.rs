@@ -42,6 +42,15 @@ pub(super) async fn try_append(
     outcomes
 }
 
+/// Appends one at an expected end: it must be answered, whatever the answer.
+pub(super) async fn try_append_at(
+    journal: &SharedJournal,
+    submission: &Submission,
+    head: Position,
+) -> Result<Outcome, AppendError> {
+    patiently(journal.append_at(submission, head)).await
+}
+
 /// `Recorded` at each of these positions.
 pub(super) fn recorded_at(positions: impl IntoIterator<Item = u64>) -> Vec<Outcome> {
     positions.into_iter().map(|position| Outcome::Recorded(at(position))).collect()

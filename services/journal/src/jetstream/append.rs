@@ -20,30 +20,30 @@ use crate::{AppendError, Journal, Outcome, Submission};
 const BATCH_LIMIT: usize = 1_000;
 
 const STORE_FAILED: u64 = 10_077;
-const DUPLICATE_IN_PROCESS: u64 = 10_158;
+pub(super) const DUPLICATE_IN_PROCESS: u64 = 10_158;
 
 /// The server's answer to a publish or to a batch's commit. It may be an error also where the
 /// reply's status is not.
 #[derive(Debug, Deserialize)]
-struct Answer {
+pub(super) struct Answer {
     #[serde(default)]
-    seq: u64,
+    pub(super) seq: u64,
     #[serde(default)]
-    duplicate: bool,
+    pub(super) duplicate: bool,
     #[serde(default)]
     count: usize,
-    error: Option<Refusal>,
+    pub(super) error: Option<Refusal>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Refusal {
+pub(super) struct Refusal {
     /// As an HTTP status; 503: not now.
     #[serde(default)]
     code: u16,
     #[serde(default)]
-    err_code: u64,
+    pub(super) err_code: u64,
     #[serde(default)]
-    description: String,
+    pub(super) description: String,
 }
 
 impl From<Refusal> for AppendError {
@@ -145,7 +145,7 @@ async fn atomically(journal: &JetStreamJournal, chunk: &[Submission]) -> Result<
             published.map_err(|error| unavailable(&error))?;
         } else {
             headers.insert("Nats-Batch-Commit", "1");
-            let answer = request(journal, subject, headers, submission.bytes.clone()).await?;
+            let answer = accepted(request(journal, subject, headers, submission.bytes.clone()).await?)?;
             if answer.count != chunk.len() {
                 return Err(AppendError::Unavailable(format!(
                     "the batch of {} was answered as one of {}",
@@ -181,7 +181,7 @@ async fn publish(journal: &JetStreamJournal, submission: &Submission) -> Result<
     let mut headers = identified(submission);
     headers.insert("Nats-Expected-Stream", journal.name.as_str());
     let subject = submission.subject.as_str().to_owned();
-    let answer = request(journal, subject, headers, submission.bytes.clone()).await?;
+    let answer = accepted(request(journal, subject, headers, submission.bytes.clone()).await?)?;
     let position = Position::new(answer.seq);
     if answer.duplicate {
         compare(journal, submission, position).await
@@ -191,7 +191,7 @@ async fn publish(journal: &JetStreamJournal, submission: &Submission) -> Result<
 }
 
 /// The server says that the identity is there already: is the content the same?
-async fn compare(
+pub(super) async fn compare(
     journal: &JetStreamJournal,
     submission: &Submission,
     position: Position,
@@ -203,21 +203,22 @@ async fn compare(
     }
 }
 
-fn identified(submission: &Submission) -> HeaderMap {
+pub(super) fn identified(submission: &Submission) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", submission.key.0.to_string());
     headers
 }
 
-fn disconnected() -> AppendError {
+pub(super) fn disconnected() -> AppendError {
     AppendError::Unavailable("there is no connection to NATS".into())
 }
 
-fn unavailable(error: &dyn std::error::Error) -> AppendError {
+pub(super) fn unavailable(error: &dyn std::error::Error) -> AppendError {
     AppendError::Unavailable(error.to_string())
 }
 
-async fn request(
+/// Sends one message that is answered, and reads the answer, whatever it says.
+pub(super) async fn request(
     journal: &JetStreamJournal,
     subject: String,
     headers: HeaderMap,
@@ -232,18 +233,21 @@ async fn request(
         }
         _ => unavailable(&error),
     })?;
-    let answer: Answer = serde_json::from_slice(&reply.payload).map_err(|error| {
+    serde_json::from_slice(&reply.payload).map_err(|error| {
         warn!(%error, "an acknowledgement cannot be read");
         AppendError::Unavailable(format!("an acknowledgement cannot be read: {error}"))
-    })?;
-    match answer.error {
+    })
+}
+
+fn accepted(mut answer: Answer) -> Result<Answer, AppendError> {
+    match answer.error.take() {
         Some(refusal) => Err(refusal.into()),
         None => Ok(answer),
     }
 }
 
 impl JetStreamJournal {
-    fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 }

@@ -4,6 +4,7 @@
 //! knows NATS.
 
 mod append;
+mod append_at;
 mod read;
 mod server;
 mod stream;
@@ -12,7 +13,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
-use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind, Stream};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -193,22 +195,29 @@ impl JetStreamJournal {
     async fn first_from(&self, position: Position, filter: &Subject) -> Result<Option<Entry>, ReadError> {
         let stream = self.stream().await?;
         let request = stream.raw_message_builder().sequence(position.get()).next_by_subject(filter.as_str());
-        found(request.send().await)
+        Ok(found(request.send().await)?.map(entry_of))
+    }
+
+    /// The message at a position, as the stream's leader knows it.
+    async fn message(&self, position: Position) -> Result<Option<StreamMessage>, ReadError> {
+        if position == Position::START {
+            return Ok(None);
+        }
+        found(self.stream().await?.get_raw_message(position.get()).await)
     }
 }
 
-fn found(
-    message: Result<
-        async_nats::jetstream::message::StreamMessage,
-        async_nats::jetstream::stream::RawMessageError,
-    >,
-) -> Result<Option<Entry>, ReadError> {
+fn entry_of(message: StreamMessage) -> Entry {
+    Entry {
+        position: Position::new(message.sequence),
+        recorded_at: microseconds(message.time),
+        bytes: message.payload,
+    }
+}
+
+fn found(message: Result<StreamMessage, RawMessageError>) -> Result<Option<StreamMessage>, ReadError> {
     match message {
-        Ok(message) => Ok(Some(Entry {
-            position: Position::new(message.sequence),
-            recorded_at: microseconds(message.time),
-            bytes: message.payload,
-        })),
+        Ok(message) => Ok(Some(message)),
         Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
         Err(error) => Err(unreadable(error)),
     }
@@ -234,16 +243,17 @@ impl Journal for JetStreamJournal {
         append::append(self, submissions).await
     }
 
+    async fn append_at(&self, submission: &Submission, head: Position) -> Result<Outcome, AppendError> {
+        append_at::append_at(self, submission, head).await
+    }
+
     async fn head(&self) -> Result<Head, ReadError> {
         let info = self.stream().await?.get_info().await.map_err(unreadable)?;
         Ok(Head { position: Position::new(info.state.last_sequence), created: microseconds(info.created) })
     }
 
     async fn entry(&self, position: Position) -> Result<Option<Entry>, ReadError> {
-        if position == Position::START {
-            return Ok(None);
-        }
-        found(self.stream().await?.get_raw_message(position.get()).await)
+        Ok(self.message(position).await?.map(entry_of))
     }
 
     fn read(
