@@ -17,7 +17,7 @@ use crate::problem::Problem;
 use crate::tenant::TenantLedger;
 
 /// What a lane runs.
-#[derive(Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ReleaseBody {
     /// The version, as its builders name it.
     version: String,
@@ -243,6 +243,10 @@ pub(crate) struct EnvironmentPath {
 }
 
 impl EnvironmentPath {
+    pub(crate) fn of(environment: &str) -> Self {
+        Self { environment: environment.to_owned() }
+    }
+
     pub(crate) fn name(&self) -> Result<EnvironmentName, Problem> {
         parse("environment", &self.environment, EnvironmentName::parse)
     }

@@ -113,9 +113,11 @@ impl EventsQuery {
         Ok(EventFilter {
             environment: maybe("environment", self.environment.as_deref(), EnvironmentName::parse)?,
             service: maybe("service", self.service.as_deref(), ServiceName::parse)?,
-            kind: maybe("type", self.kind.as_deref(), |text| {
+            kinds: maybe("type", self.kind.as_deref(), |text| {
                 EventKind::parse_name(text).or_else(|_| EventKind::parse_type(text))
-            })?,
+            })?
+            .into_iter()
+            .collect(),
             identity: identity.map(|identity| identity.key()),
             position: None,
         })

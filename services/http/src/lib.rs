@@ -3,6 +3,7 @@
 //! Invariants: only `problem` knows status codes of errors; every error is
 //! `application/problem+json`; every answer from the views carries the position it is true for.
 
+mod body;
 mod bulk;
 mod environments;
 mod health;
@@ -10,7 +11,11 @@ mod history;
 mod ingest;
 mod openapi;
 mod parameters;
+mod plans;
 mod problem;
+mod rollbacks;
+mod stream;
+mod targets;
 mod tenant;
 
 use std::collections::BTreeMap;
@@ -18,12 +23,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{HeaderValue, header};
+use chrono::{DateTime, Utc};
 use ledger_domain::TenantName;
 use ledger_intake::Intake;
 use ledger_journal::SharedJournal;
 use ledger_views::{Status, Views};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::TraceLayer;
@@ -41,6 +48,8 @@ pub struct Ledger {
     pub views: Views,
     /// Where entries are.
     pub journal: SharedJournal,
+    /// The time now.
+    pub clock: fn() -> DateTime<Utc>,
     /// How the projector of this process fares, if it has one.
     pub projector: Option<watch::Receiver<Status>>,
 }
@@ -53,6 +62,8 @@ pub struct App {
     pub metrics: PrometheusHandle,
     /// Sizes above which a request is refused.
     pub limits: Limits,
+    /// Cancelled when the service ends: answers without an end end then.
+    pub ending: CancellationToken,
 }
 
 /// Sizes above which a request is refused.
@@ -80,6 +91,17 @@ fn questions_and_events() -> OpenApiRouter<Shared> {
         .routes(routes!(environments::list_environments))
         .routes(routes!(environments::get_state))
         .routes(routes!(environments::get_diff))
+        .routes(routes!(plans::list_points))
+        .routes(routes!(plans::get_point))
+        .routes(routes!(plans::get_policy))
+        .routes(routes!(plans::ask_gate))
+        .routes(routes!(rollbacks::request_rollback))
+        .routes(routes!(rollbacks::list_rollbacks))
+        .routes(routes!(rollbacks::get_rollback))
+        .routes(routes!(stream::follow_rollbacks))
+        .routes(routes!(targets::get_manifest))
+        .routes(routes!(targets::get_drift))
+        .routes(routes!(targets::get_targets))
 }
 
 /// The whole service.

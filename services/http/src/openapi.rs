@@ -20,6 +20,7 @@ use crate::{Shared, questions_and_events};
     tags(
         (name = "events", description = "The ledger's entries"),
         (name = "environments", description = "What runs where, now and at any point"),
+        (name = "rollback", description = "What is known good, and the way back to it"),
         (name = "ledger", description = "The ledger as a whole"),
     )
 )]

@@ -7,8 +7,8 @@ use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use ledger_dialects::cloudevents::{Invalid, Reason};
-use ledger_domain::Position;
 use ledger_domain::rollback::Refused;
+use ledger_domain::{EnvironmentName, Position};
 use ledger_intake::{PlanError, Refusal, Rejection};
 use ledger_journal::{AppendError, ReadError};
 use ledger_views::AskError;
@@ -154,6 +154,21 @@ impl Problem {
         problem
     }
 
+    /// A member of the request's body is wrong.
+    pub(crate) fn member(pointer: &str, detail: impl Display) -> Self {
+        let mut problem = Self::new(Kind::InvalidBody, format!("{pointer}: {detail}"));
+        problem.errors.push(Fault {
+            pointer: Some(pointer.to_owned()),
+            parameter: None,
+            detail: detail.to_string(),
+        });
+        problem
+    }
+
+    pub(crate) fn unknown_environment(name: &EnvironmentName) -> Self {
+        AskError::UnknownEnvironment(name.clone()).into()
+    }
+
     pub(crate) fn views_behind(wanted: Position, views: Position) -> Self {
         let detail = format!("position {wanted} is waited for, and the views are at {views}");
         Self { position: Some(views.get()), ..Self::new(Kind::ViewsBehind, detail) }
@@ -228,7 +243,9 @@ impl From<&Refusal> for Problem {
             }
         };
         let again = match kind {
-            Kind::JournalUnavailable | Kind::Unjudged => "; send the event again with the same identity, it is recorded once",
+            Kind::JournalUnavailable | Kind::Unjudged => {
+                "; send the event again with the same identity, it is recorded once"
+            }
             _ => "",
         };
         Self::new(kind, format!("{refusal}{again}"))

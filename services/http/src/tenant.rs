@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
+use chrono::{DateTime, Utc};
 use ledger_domain::TenantName;
+use tokio_util::sync::CancellationToken;
 
 use crate::problem::{Kind, Problem};
 use crate::{App, Ledger};
@@ -21,6 +23,18 @@ impl Deref for TenantLedger {
 
     fn deref(&self) -> &Ledger {
         &self.app.ledgers[&self.tenant]
+    }
+}
+
+impl TenantLedger {
+    /// The time now.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        (self.clock)()
+    }
+
+    /// Cancelled when the service ends.
+    pub(crate) fn ending(&self) -> CancellationToken {
+        self.app.ending.clone()
     }
 }
 

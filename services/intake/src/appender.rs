@@ -228,7 +228,9 @@ impl Appender {
         let same = match request {
             Request::Event(envelope) => leaf_hash(envelope.bytes()) == known.leaf_hash,
             Request::Failed(_) => true,
-            Request::Rollback(wish) => wish.is_same(self.views.snapshot().await?.rollback(&wish.rollback_id).await?),
+            Request::Rollback(wish) => {
+                wish.is_same(self.views.snapshot().await?.rollback(&wish.rollback_id).await?)
+            }
         };
         Ok(if same { Answer::Duplicate(known.position) } else { Answer::Conflict(known.position) })
     }

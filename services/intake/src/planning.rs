@@ -80,11 +80,7 @@ impl From<ledger_views::Error> for PlanError {
 ///
 /// # Errors
 /// There is no such point, or the database does not answer.
-pub async fn plan(
-    snapshot: &mut Snapshot,
-    wish: &Wish,
-    now: DateTime<Utc>,
-) -> Result<Planned, PlanError> {
+pub async fn plan(snapshot: &mut Snapshot, wish: &Wish, now: DateTime<Utc>) -> Result<Planned, PlanError> {
     let source = wish.to.environment.as_ref().filter(|source| **source != wish.environment);
     let of = source.unwrap_or(&wish.environment);
     let position = snapshot.position();
@@ -194,4 +190,3 @@ fn result(present: &Lanes, wanted: &Composition, scope: &Scope) -> Composition {
     let comes = comes.map(|(service, target, live)| ((service.clone(), target.clone()), live.clone()));
     stays.chain(comes).collect()
 }
-

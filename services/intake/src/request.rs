@@ -269,7 +269,11 @@ async fn judge_event(
         Fact::ReleasePointMarked(mark) => judge_mark(snapshot, &mark.point).await,
         Fact::ReleasePointRevoked(point) => {
             let marks = snapshot.marks(&point.environment, snapshot.position()).await?;
-            if marks.has(point.position) { Ok(()) } else { Err(Rejection::NothingMarked(point.position).into()) }
+            if marks.has(point.position) {
+                Ok(())
+            } else {
+                Err(Rejection::NothingMarked(point.position).into())
+            }
         }
         Fact::EnvironmentDeclared(environment, policy) => Ok(judge_policy(environment, policy)?),
         Fact::FreezeStarted(freeze) => judge_freeze(snapshot, freeze, false, envelope.occurred_at()).await,
@@ -445,8 +449,7 @@ async fn judge_answer(
 ) -> Result<(), Unjudged> {
     match (&approval.subject, actor) {
         (ApprovalSubject::Rollback { environment, rollback_id }, Some(actor)) => {
-            let rollback =
-                Rollback { environment: environment.clone(), rollback_id: rollback_id.clone() };
+            let rollback = Rollback { environment: environment.clone(), rollback_id: rollback_id.clone() };
             Ok(Living::of(snapshot, &rollback).await?.life().answer(actor)?)
         }
         // Who wants to deploy is known only when the gate is asked.
@@ -495,4 +498,3 @@ async fn judge_freeze(
     };
     wrong.map_or(Ok(()), |wrong| Err(Rejection::Freeze(wrong).into()))
 }
-

@@ -1,7 +1,7 @@
 //! The service: wired from settings, serving, and ending in order.
 //!
-//! Ending: no new requests; those under way are answered; the intakes append what was accepted; the
-//! projectors end after their batch; connections are closed.
+//! Ending: no new requests; those under way are answered; the rollback controllers end; the intakes append
+//! what was accepted; the projectors end after their batch; connections are closed.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use axum::Router;
 use axum::serve::ListenerExt;
 use ledger_domain::TenantName;
 use ledger_http::{Ledger, Limits};
-use ledger_intake::Intake;
+use ledger_intake::{Controller, Intake};
 use ledger_journal::SharedJournal;
 use ledger_journal::jetstream::{Connection, OpenError};
 use ledger_views::{Projector, Stopped, Views};
@@ -72,6 +72,9 @@ pub struct App {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
+    ending: CancellationToken,
+    deciding: CancellationToken,
+    controllers: Vec<JoinHandle<()>>,
     intakes: Vec<JoinHandle<()>>,
     projectors: Vec<JoinHandle<Stopped>>,
     following: CancellationToken,
@@ -91,6 +94,7 @@ impl App {
         let following = CancellationToken::new();
         let mut ledgers = BTreeMap::new();
         let (mut intakes, mut projectors, mut all_views) = (Vec::new(), Vec::new(), Vec::new());
+        let (deciding, mut controllers) = (CancellationToken::new(), Vec::new());
         for tenant in &config.tenants {
             let journal: SharedJournal = Arc::new(connection.journal(tenant.clone()).await?);
             let views = Views::open(&config.views.settings(), tenant.clone()).await;
@@ -106,10 +110,15 @@ impl App {
                 status
             });
             all_views.push(views.clone());
-            ledgers.insert(tenant.clone(), Ledger { intake, views, journal, projector });
+            if config.roles.contains(&Role::Controller) {
+                let controller = Controller::new(tenant.clone(), views.clone(), intake.clone());
+                controllers.push(tokio::spawn(controller.run(deciding.clone())));
+            }
+            ledgers.insert(tenant.clone(), Ledger { intake, views, journal, clock: clock::now, projector });
         }
         let limits = Limits { batch_bytes: config.http.max_batch_bytes, events: config.http.max_events };
-        let app = Arc::new(ledger_http::App { ledgers, metrics, limits });
+        let ending = CancellationToken::new();
+        let app = Arc::new(ledger_http::App { ledgers, metrics, limits, ending: ending.clone() });
         let router = if config.roles.contains(&Role::Http) {
             ledger_http::router(app)
         } else {
@@ -119,7 +128,18 @@ impl App {
         let listen = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        Ok(Self { listener, address, router, intakes, projectors, following, views: all_views })
+        Ok(Self {
+            listener,
+            address,
+            router,
+            ending,
+            deciding,
+            controllers,
+            intakes,
+            projectors,
+            following,
+            views: all_views,
+        })
     }
 
     /// Where the service listens.
@@ -140,8 +160,14 @@ impl App {
             }
         });
         let asked = ending.clone();
+        let (answers, deciding) = (self.ending, self.deciding);
         let server = axum::serve(listener, self.router)
-            .with_graceful_shutdown(async move { asked.cancelled().await })
+            .with_graceful_shutdown(async move {
+                asked.cancelled().await;
+                // Answers that have no end of their own, and controllers, would keep the doors open.
+                answers.cancel();
+                deciding.cancel();
+            })
             .into_future();
         let drained = async {
             ending.cancelled().await;
@@ -156,6 +182,11 @@ impl App {
             }
         };
         let settled = Instant::now() + SETTLE;
+        for controller in self.controllers {
+            if timeout_at(settled, controller).await.is_err() {
+                warn!("a rollback controller does not end in time");
+            }
+        }
         // The handlers are gone, and with them the doors: the intakes end when all is appended. A
         // request that is not answered in time still holds its door, and has nothing to append.
         for intake in self.intakes {

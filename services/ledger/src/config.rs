@@ -46,6 +46,8 @@ pub enum Role {
     Http,
     /// It folds the stream into the views.
     Projector,
+    /// It answers failed checks with rollbacks, where a policy says so.
+    Controller,
 }
 
 /// The API.
@@ -278,6 +280,7 @@ impl Flags {
         let role = |role: &Role| match role {
             Role::Http => "http".to_owned(),
             Role::Projector => "projector".to_owned(),
+            Role::Controller => "controller".to_owned(),
         };
         let format = self.log_format.map(|format| match format {
             LogFormat::Text => "text",
@@ -321,7 +324,7 @@ mod tests {
     fn the_defaults_are_complete() {
         let config = Config::read(&Flags::default()).expect("the defaults");
         assert_eq!(config.tenants, [TenantName::default()]);
-        assert_eq!(config.roles, [Role::Http, Role::Projector]);
+        assert_eq!(config.roles, [Role::Http, Role::Projector, Role::Controller]);
     }
 
     #[test]

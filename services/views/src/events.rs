@@ -42,6 +42,8 @@ pub struct EventRow {
     pub position: Position,
     /// When the journal stored it.
     pub recorded_at: DateTime<Utc>,
+    /// What kind of event it is.
+    pub kind: Kind,
     /// The position of the entry whose identity it repeats: then it has no effect.
     pub repeats: Option<Position>,
     /// What was odd about it when it was recorded.
@@ -62,8 +64,8 @@ pub struct EventFilter {
     pub environment: Option<EnvironmentName>,
     /// Of this service.
     pub service: Option<ServiceName>,
-    /// Of this kind.
-    pub kind: Option<Kind>,
+    /// Of one of these kinds; of any, if there are none.
+    pub kinds: Vec<Kind>,
     /// With this identity.
     pub identity: Option<IdentityKey>,
     /// At this position.
@@ -84,6 +86,7 @@ struct Row {
     views_position: i64,
     position: Option<i64>,
     recorded_at: Option<DateTime<Utc>>,
+    kind: Option<String>,
     repeats: Option<i64>,
     anomaly: Option<String>,
     returns_to: Option<i64>,
@@ -159,14 +162,15 @@ impl Views {
 
 impl Row {
     fn event(self) -> Result<Option<EventRow>, Error> {
-        let (Some(at), Some(recorded_at), Some(hash), Some(bytes)) =
-            (self.position, self.recorded_at, self.leaf_hash, self.bytes)
+        let (Some(at), Some(recorded_at), Some(kind), Some(hash), Some(bytes)) =
+            (self.position, self.recorded_at, self.kind, self.leaf_hash, self.bytes)
         else {
             return Ok(None);
         };
         Ok(Some(EventRow {
             position: position(at),
             recorded_at,
+            kind: parsed("events", at, || Kind::parse_name(&kind))?,
             repeats: self.repeats.map(position),
             anomaly: self.anomaly,
             returns_to: self.returns_to.map(position),
@@ -183,7 +187,7 @@ fn leaf_hash(at: i64, bytes: &[u8]) -> Result<Hash, Error> {
 /// Only the conditions that are asked for stand in the statement, so that each has its index.
 fn listing(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
-        "SELECT p.position AS views_position, e.position, e.recorded_at, e.repeats, e.anomaly,
+        "SELECT p.position AS views_position, e.position, e.recorded_at, e.kind, e.repeats, e.anomaly,
             back.position AS returns_to, e.leaf_hash, e.bytes
         FROM projection p LEFT JOIN LATERAL (SELECT * FROM events WHERE position > ",
     );
@@ -194,8 +198,11 @@ fn listing(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder<Po
     if let Some(service) = &filter.service {
         query.push(" AND service = ").push_bind(service.to_string());
     }
-    if let Some(kind) = filter.kind {
+    if let [kind] = &filter.kinds[..] {
         query.push(" AND kind = ").push_bind(kind.name());
+    } else if !filter.kinds.is_empty() {
+        let names: Vec<&str> = filter.kinds.iter().map(|kind| kind.name()).collect();
+        query.push(" AND kind = ANY(").push_bind(names).push(")");
     }
     if let Some(identity) = filter.identity {
         query.push(" AND identity = ").push_bind(identity.0);

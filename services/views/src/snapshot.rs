@@ -36,6 +36,14 @@ impl Snapshot {
         self.position
     }
 
+    /// Whether any event ever named an environment.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn knows(&mut self, environment: &EnvironmentName) -> Result<bool, Error> {
+        Ok(self.environment_id(environment).await?.is_some())
+    }
+
     pub(crate) fn connection(&mut self) -> &mut PgConnection {
         &mut self.transaction
     }

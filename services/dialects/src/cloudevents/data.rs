@@ -282,6 +282,11 @@ fn mark(fields: &Fields<'_, '_>) -> Read<Mark> {
     })
 }
 
+/// A policy by itself.
+pub(super) fn whole_policy(json: &Json<'_>) -> Read<Policy> {
+    policy(json, Pointer::Root)
+}
+
 fn policy(json: &Json<'_>, at: Pointer<'_>) -> Read<Policy> {
     let fields = Fields::of(json, at)?;
     let policy = Policy {

@@ -280,7 +280,15 @@ fn destination(point: &Destination) -> Members<'_> {
         .put("position", position(point.position))
 }
 
-fn policy(policy: &Policy) -> Json<'_> {
+pub(super) fn policy_bytes(it: &Policy) -> Vec<u8> {
+    policy_members(it).object().canonical()
+}
+
+fn policy(it: &Policy) -> Json<'_> {
+    policy_members(it).json()
+}
+
+fn policy_members(policy: &Policy) -> Members<'_> {
     let automatic = policy.automatic_rollback.as_ref().map(|automatic| {
         Members::default()
             .list("checks", texts(automatic.checks.iter().map(Line::as_str)))
@@ -305,7 +313,6 @@ fn policy(policy: &Policy) -> Json<'_> {
         .maybe("dependencies", (!dependencies.0.is_empty()).then(|| dependencies.json()))
         .maybe_text("barrier", hindrance(policy.barrier))
         .maybe_text("freeze", hindrance(policy.freeze))
-        .json()
 }
 
 fn hindrance(hindrance: Hindrance) -> Option<&'static str> {

@@ -11,6 +11,7 @@ use crate::ijson::{Json, Object};
 /// A place in a document, written as an RFC 6901 JSON pointer.
 #[derive(Clone, Copy)]
 pub(super) enum Pointer<'p> {
+    Root,
     Data,
     Member(&'p Pointer<'p>, &'p str),
     Item(&'p Pointer<'p>, usize),
@@ -19,6 +20,7 @@ pub(super) enum Pointer<'p> {
 impl fmt::Display for Pointer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Root => Ok(()),
             Self::Data => f.write_str("/data"),
             Self::Member(parent, name) => {
                 write!(f, "{parent}/{}", name.replace('~', "~0").replace('/', "~1"))

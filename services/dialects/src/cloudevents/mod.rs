@@ -12,6 +12,7 @@ mod fields;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use ledger_domain::event::Policy;
 use ledger_domain::{Event, Identity};
 
 use crate::ijson::{self, Json, Object};
@@ -175,6 +176,20 @@ impl Envelope {
     pub const fn bytes(&self) -> &Bytes {
         &self.bytes
     }
+}
+
+/// A policy as it stands in the data of `environment.declared`.
+#[must_use]
+pub fn policy_json(policy: &Policy) -> Vec<u8> {
+    encode::policy_bytes(policy)
+}
+
+/// Reads a policy as it stands in the data of `environment.declared`.
+///
+/// # Errors
+/// Says what is wrong, and where.
+pub fn parse_policy(json: &[u8]) -> Result<Policy, Reason> {
+    data::whole_policy(&Json::parse(json)?)
 }
 
 fn sized(bytes: Vec<u8>) -> Result<Bytes, Reason> {

@@ -1,0 +1,51 @@
+//! JSON bodies of requests, parsed; each fault with its place.
+
+use std::fmt::Display;
+
+use axum::body::to_bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::header;
+use serde::de::DeserializeOwned;
+
+use crate::problem::{Kind, Problem};
+
+/// Bytes that a body has at most.
+const LIMIT: usize = 256 << 10;
+
+/// A JSON body, of which nothing is left unread.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let content_type = request.headers().get(header::CONTENT_TYPE);
+        let essence = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if essence.split(';').next().unwrap_or_default().trim() != "application/json" {
+            return Err(Problem::new(Kind::UnsupportedMediaType, "send application/json"));
+        }
+        let bytes = to_bytes(request.into_body(), LIMIT)
+            .await
+            .map_err(|_| Problem::new(Kind::TooLarge, format!("the body has more than {LIMIT} bytes")))?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+            let kind = if error.is_data() { Kind::InvalidBody } else { Kind::InvalidJson };
+            Problem::new(kind, error)
+        })
+    }
+}
+
+/// A member of a body that must parse.
+pub(crate) fn invalid<T, E: Display>(pointer: &str, parsed: Result<T, E>) -> Result<T, Problem> {
+    parsed.map_err(|error| Problem::member(pointer, error))
+}
+
+/// JSON that we wrote ourselves, as a value.
+pub(crate) fn value(json: &[u8]) -> Result<serde_json::Value, Problem> {
+    serde_json::from_slice(json).map_err(|error| {
+        Problem::from(ledger_views::Error::Inconsistent {
+            table: "events",
+            row: "of a policy".into(),
+            detail: error.to_string(),
+        })
+    })
+}
