@@ -226,27 +226,28 @@ impl Policy {
     #[must_use]
     pub fn circular_dependency(&self) -> Option<&ServiceName> {
         let mut clear = BTreeSet::new();
-        self.dependencies.keys().find(|service| self.reaches_itself(service, &mut Vec::new(), &mut clear))
+        self.dependencies.keys().find_map(|service| self.met_again(service, &mut Vec::new(), &mut clear))
     }
 
-    fn reaches_itself<'p>(
+    /// The first service that is met again on a way down; where the way began need not be in the circle.
+    fn met_again<'p>(
         &'p self,
         service: &'p ServiceName,
         above: &mut Vec<&'p ServiceName>,
         clear: &mut BTreeSet<&'p ServiceName>,
-    ) -> bool {
+    ) -> Option<&'p ServiceName> {
         if clear.contains(service) {
-            return false;
+            return None;
         }
         if above.contains(&service) {
-            return true;
+            return Some(service);
         }
         above.push(service);
         let needs = self.dependencies.get(service).into_iter().flatten();
-        let circular = needs.into_iter().any(|need| self.reaches_itself(need, above, clear));
+        let again = needs.into_iter().find_map(|need| self.met_again(need, above, clear));
         above.pop();
         clear.insert(service);
-        circular
+        again
     }
 }
 

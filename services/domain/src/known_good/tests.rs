@@ -1,3 +1,5 @@
+//! What is thought of a point, by which evidence, whatever the order of reports.
+
 use proptest::prelude::*;
 
 use super::*;
