@@ -9,6 +9,7 @@ mod promises;
 mod questions;
 mod real_history;
 mod roles;
+mod rollback;
 mod settings;
 mod varied;
 
