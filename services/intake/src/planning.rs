@@ -85,8 +85,12 @@ pub async fn plan(snapshot: &mut Snapshot, wish: &Wish, now: DateTime<Utc>) -> R
     let of = source.unwrap_or(&wish.environment);
     let position = snapshot.position();
     let present = present(snapshot, &wish.environment, source.is_some()).await?;
+    if !snapshot.knows(of).await? {
+        return Err(AskError::UnknownEnvironment(of.clone()).into());
+    }
     let (to, point) = resolve(snapshot, of, &wish.to.point, now).await?;
-    let wanted = composition(snapshot, of, to).await?;
+    // A position between two points is at the first of them.
+    let wanted = point.as_ref().map_or_else(Composition::default, |point| point.composition.clone());
     let policy = snapshot.policy(&wish.environment, position).await?;
     let rules = policy.as_ref().map_or_else(Policy::default, |declared| declared.policy.clone());
     let plan = Plan::make(position, &present, &wanted, &wish.scope, &rules);

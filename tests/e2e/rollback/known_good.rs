@@ -1,9 +1,9 @@
 //! When a release point is known good, and what was believed of it at another time.
 
-use ledger_tests::{Servers, Service};
-use serde_json::json;
+use ledger_tests::{Servers, Service, event};
+use serde_json::{Value, json};
 
-use super::{Story, text};
+use super::{Story, at, text};
 use crate::PROGRAM;
 
 #[tokio::test]
@@ -128,4 +128,50 @@ async fn a_point_soaks_as_long_as_the_policy_says() {
 
     assert_eq!(story.status_at(first).await, "candidate", "it stood for nine minutes");
     assert_eq!(story.status_at(second).await, "known_good", "it stood for ten");
+}
+
+#[tokio::test]
+async fn a_status_does_not_depend_on_the_order_in_which_reports_arrived() {
+    let servers = Servers::start().await;
+    let tenants = ["in-order", "backwards", "mixed"];
+    let flag = format!("--tenants={}", tenants.join(","));
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector", &flag]).await;
+    let client = service.client();
+    let checks = [
+        ("passed", 11, json!({"service": "web", "check": "smoke"})),
+        ("failed", 12, json!({"service": "web", "check": "e2e", "release": {"version": "v1"}})),
+        ("passed", 13, json!({"service": "web", "check": "e2e", "release": {"version": "v1"}})),
+        ("passed", 21, json!({"check": "smoke"})),
+        ("failed", 22, json!({"service": "web", "check": "smoke"})),
+        ("passed", 31, json!({"service": "web", "check": "smoke", "release": {"version": "v1"}})),
+        ("passed", 32, json!({"check": "smoke"})),
+    ];
+    let mut statuses = Vec::new();
+    for (tenant, order) in
+        tenants.iter().zip([[0, 1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1, 0], [3, 6, 0, 5, 1, 4, 2]])
+    {
+        let post = async |kind: &str, minutes: u64, mut data: Value| {
+            data["environment"] = "production".into();
+            let id = format!("{kind}-{minutes}");
+            let event = event(&id, kind, &at(minutes), data).to_string();
+            let path = format!("/v1/tenants/{tenant}/events");
+            client.post(&path, "application/cloudevents+json", event).await.ok()
+        };
+        for (minutes, version) in [(10, "v1"), (20, "v2"), (30, "v1")] {
+            post("deploy.succeeded", minutes, json!({"service": "web", "release": {"version": version}}))
+                .await;
+        }
+        for index in order {
+            let (verb, minutes, data) = &checks[index];
+            post(&format!("validation.{verb}"), *minutes, data.clone()).await;
+        }
+        let path = format!("/v1/tenants/{tenant}/environments/production/points?wait_for=10");
+        let page = client.get(&path).await.ok();
+        let points = page["points"].as_array().expect("points").iter();
+        statuses.push(points.map(|point| text(&point["status"])).collect::<Vec<_>>());
+    }
+
+    assert_eq!(statuses[0], ["known_good", "candidate", "known_good"]);
+    assert_eq!(statuses[1], statuses[0]);
+    assert_eq!(statuses[2], statuses[0]);
 }

@@ -3,6 +3,7 @@
 mod automatic;
 mod known_good;
 mod stories;
+mod told;
 
 use ledger_tests::{Answer, Client, deploy, event};
 use reqwest::Method;
