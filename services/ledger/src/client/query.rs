@@ -1,4 +1,4 @@
-//! Questions: their parameters, asking them, and reading the answer.
+//! Questions: their parameters, asking them, with patience where it is due, and reading the answer.
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -35,6 +35,25 @@ pub(super) fn with(mut url: Url, name: &str, value: Option<impl ToString>) -> Ur
 }
 
 impl Asking {
+    /// Shows an answer: as it is, or in words.
+    pub(super) fn answer<T: DeserializeOwned>(
+        &self,
+        body: Bytes,
+        words: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<()> {
+        let text = if self.json { body } else { words(&read(&body)?).into() };
+        Ok(show(&text)?)
+    }
+
+    pub(super) const fn wait_for(&self) -> Option<u64> {
+        self.waiting.wait_for
+    }
+
+    /// Adds what is waited for to a URL.
+    pub(super) fn waiting(&self, url: Url) -> Url {
+        with(url, "wait_for", self.waiting.wait_for)
+    }
+
     /// Asks, and shows the answer: as it is, or in words.
     pub(super) async fn show<T: DeserializeOwned>(
         &self,
@@ -42,9 +61,7 @@ impl Asking {
         url: Url,
         words: impl FnOnce(&T) -> String,
     ) -> anyhow::Result<()> {
-        let body = self.waiting.ask(client, url).await?;
-        let text = if self.json { body } else { words(&read(&body)?).into() };
-        Ok(show(&text)?)
+        self.answer(self.waiting.ask(client, url).await?, words)
     }
 }
 
