@@ -89,10 +89,11 @@ async fn count_drift(tenant: &TenantName, ledger: &Ledger) -> Result<(), AskErro
     let mut snapshot = ledger.views.snapshot().await?;
     for environment in environments {
         let when = When { at: Anchor::Latest, known_at: None };
-        let composition = snapshot.state(&environment.name, when).await?.composition();
+        let state = snapshot.state(&environment.name, when).await?;
+        let composition = state.composition();
         let seen = snapshot.observations(&environment.name).await?;
         let labels = || [("tenant", tenant.to_string()), ("environment", environment.name.to_string())];
-        gauge!("ledger_drift_lanes", &labels()).set(drift(&composition, &seen).len() as f64);
+        gauge!("ledger_drift_lanes", &labels()).set(drift(&state.into_lanes(), &seen).len() as f64);
         gauge!("ledger_uneven_services", &labels()).set(uneven(&composition).len() as f64);
     }
     Ok(())

@@ -367,16 +367,7 @@ pub(crate) async fn get_point(
     let mut snapshot = ledger.views.snapshot().await?;
     let views = snapshot.position();
     let believed = Believed { known_at, now: ledger.now() };
-    let point = match (&name, known_at) {
-        (PointName::LastKnownGood, Some(known_at)) => {
-            snapshot.last_known_good(&environment, known_at, believed).await?
-        }
-        (_, None) => resolve(&mut snapshot, &environment, &name, believed.now).await?.1,
-        (_, Some(_)) => {
-            let (position, _) = resolve(&mut snapshot, &environment, &name, believed.now).await?;
-            snapshot.point(&environment, position, believed).await?
-        }
-    };
+    let (_, point) = resolve(&mut snapshot, &environment, &name, believed).await?;
     let none = || Problem::new(Kind::NoSuchPoint, format!("{environment} has no release point at {name}"));
     let point = point.ok_or_else(none)?;
     let policy = snapshot.policy(&environment, known_at.unwrap_or(views)).await?;
@@ -454,6 +445,8 @@ pub(crate) struct GateRequest {
     release: ReleaseRequest,
     /// Who wants to deploy it; their own approval does not count.
     requester: Option<ActorBody>,
+    /// The rollback that the deploy is a step of: then that rollback does not stand in its way.
+    rollback_id: Option<String>,
 }
 
 /// A release, as far as whoever asks knows it.
@@ -557,10 +550,18 @@ pub(crate) async fn ask_gate(
             target: target.transpose()?.unwrap_or_default(),
         },
         release: request.release.parse()?,
+        rollback_id: request
+            .rollback_id
+            .as_deref()
+            .map(|text| invalid("/rollback_id", Line::parse(text)))
+            .transpose()?,
         requester: request.requester.as_ref().map(|actor| actor.parse("requester")).transpose()?,
     };
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.views.snapshot().await?;
+    if !snapshot.knows(&environment).await? {
+        return Err(Problem::unknown_environment(&environment));
+    }
     let answer = gate(&mut snapshot, &question, ledger.now()).await?;
     let body = GateBody {
         environment: environment.to_string(),
@@ -588,7 +589,7 @@ pub(crate) struct PlanBody {
     environment: String,
     /// The position that the answer is true for.
     position: u64,
-    /// The position of the environment's last change: while it stays, the plan stays. Pass it as `If-Match`.
+    /// The position of the environment's last change: pass it as `If-Match`.
     environment_position: u64,
     /// Where it leads.
     to: ToBody,
@@ -661,7 +662,8 @@ impl From<&Step> for StepBody {
 /// Something that a plan meets.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ObstacleBody {
-    /// `already_there`, `artifact_revoked`, `barrier`, `target_bad`, `target_not_known_good` or `freeze`.
+    /// `already_there`, `artifact_revoked`, `barrier`, `target_empty`, `target_bad`, `target_not_known_good` or
+    /// `freeze`.
     kind: &'static str,
     /// `warning`; `blocker`, which force passes; or `final`, which nothing passes.
     weight: &'static str,
