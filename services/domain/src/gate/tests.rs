@@ -162,7 +162,7 @@ fn nobody_counts_twice_not_even_with_two_kinds_of_account() {
 
 #[test]
 fn the_requesters_own_approval_does_not_count_under_any_kind_of_account() {
-    for kind in ["person", "workload"] {
+    for kind in ["person", "admin"] {
         let own = of_two(&[(actor(kind, "ada"), true), (person("grace"), true)]);
         assert!(!own.passes);
         assert_eq!(own.detail, "1 of 2 approvals; the requester's own does not count");

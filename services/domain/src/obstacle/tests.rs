@@ -138,6 +138,7 @@ fn a_point_that_is_not_known_good_is_said_to_be_so_and_a_bad_one_too() {
     let status = |status| obstacles(&plan(&["web"]), &Way { status, ..clear() });
     assert_eq!(status(Some(Status::Candidate)), [Obstacle::TargetNotKnownGood]);
     assert_eq!(status(Some(Status::Bad)), [Obstacle::TargetBad]);
+    assert_eq!(status(None), [Obstacle::TargetEmpty]);
 }
 
 #[test]
@@ -151,8 +152,13 @@ fn every_freeze_that_holds_is_told() {
 #[test]
 fn obstacles_are_told_in_a_fixed_order() {
     let (gone, deploys, freezes) = ([revoked("v1", true)], [irreversible("web", 11)], [freeze("audit")]);
-    let way =
-        Way { status: Some(Status::Bad), revoked: &gone, irreversible: &deploys, freezes: &freezes, ..clear() };
+    let way = Way {
+        status: Some(Status::Bad),
+        revoked: &gone,
+        irreversible: &deploys,
+        freezes: &freezes,
+        ..clear()
+    };
     let met = obstacles(&plan(&["web"]), &way);
     assert_eq!(names(&met), ["artifact_revoked", "barrier", "target_bad", "freeze"]);
 }

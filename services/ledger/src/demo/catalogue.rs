@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ledger_domain::event::{Actor, AutomaticRollback, Hindrance, Policy, Promotion};
+use ledger_domain::event::{Actor, Hindrance, Policy, Promotion};
 use ledger_domain::{ConfigDigest, EnvironmentName, Line, Prose, ServiceName, SlotName, TargetName};
 use sha2::{Digest, Sha256};
 
@@ -82,11 +82,8 @@ pub(super) fn policy(environment: &str) -> Policy {
         _ => Policy {
             required_validations: lines(&["e2e", "scan"]),
             soak_seconds: 600,
-            automatic_rollback: Some(AutomaticRollback {
-                checks: lines(&["smoke"]),
-                cool_down_seconds: 1_800,
-                at_most_a_day: 4,
-            }),
+            // The ledger's own controller would answer the history's failed checks, months later.
+            automatic_rollback: None,
             promotion: Some(Promotion { from: vec![environment_name("staging")] }),
             approvals: 0,
             target_order: BOTH.iter().map(|target| target_name(target)).collect(),

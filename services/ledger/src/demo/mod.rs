@@ -67,8 +67,8 @@ impl History {
                 return None;
             }
             What::Fact(fact) => fact,
-            What::RollbackRequest { rollback, initiated_by, automatic } => {
-                let WayBack { to, plan, policy, failed } = self.production.way_back(self.position);
+            What::RollbackRequest { rollback, initiated_by } => {
+                let WayBack { to, plan, policy } = self.production.way_back(self.position);
                 let plan_digest = catalogue::parsed_digest(&plan.digest());
                 Fact::RollbackRequested(RollbackRequest {
                     rollback,
@@ -78,10 +78,10 @@ impl History {
                     plan,
                     plan_digest,
                     initiated_by,
-                    automatic,
+                    automatic: false,
                     force: false,
                     policy,
-                    cause: failed.filter(|_| automatic),
+                    cause: None,
                 })
             }
             What::KnownGood { environment, name } => Fact::ReleasePointMarked(Mark {

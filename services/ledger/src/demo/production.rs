@@ -17,8 +17,6 @@ pub(super) struct Production {
     policy: Policy,
     /// Where the policy is declared.
     declared: Option<Position>,
-    /// The last check that failed there.
-    failed: Option<Position>,
     /// The last point at which it was as it should be.
     baseline: Baseline,
 }
@@ -34,7 +32,6 @@ pub(super) struct WayBack {
     pub(super) to: Position,
     pub(super) plan: Plan,
     pub(super) policy: Option<Position>,
-    pub(super) failed: Option<Position>,
 }
 
 impl Production {
@@ -45,7 +42,6 @@ impl Production {
             composition: Composition::default(),
             policy: Policy::default(),
             declared: None,
-            failed: None,
             baseline: Baseline::default(),
         }
     }
@@ -66,7 +62,6 @@ impl Production {
                 self.policy = policy.clone();
                 self.declared = Some(position);
             }
-            Fact::ValidationFailed(_) => self.failed = Some(position),
             _ => {}
         }
         let Some(change) = fact.change() else { return };
@@ -90,7 +85,6 @@ impl Production {
             to: *position,
             plan: Plan::make(now, &self.lanes, composition, &Scope::default(), &self.policy),
             policy: self.declared,
-            failed: self.failed,
         }
     }
 }

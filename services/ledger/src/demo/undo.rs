@@ -30,16 +30,12 @@ impl World {
     }
 
     fn request(&mut self, rollback: &Rollback, at: Seconds) -> Seconds {
-        let automatic = self.random.once_in_thousand(600);
-        let initiated_by = if automatic { self.cast.controller.clone() } else { self.person() };
-        let request = What::RollbackRequest {
-            rollback: rollback.clone(),
-            initiated_by: initiated_by.clone(),
-            automatic,
-        };
-        let reason = if automatic { "smoke failed in production" } else { "Customers see errors." };
+        let initiated_by = self.person();
+        let request =
+            What::RollbackRequest { rollback: rollback.clone(), initiated_by: initiated_by.clone() };
+        let reason = if self.random.once_in_thousand(600) { "smoke fails" } else { "Customers see errors." };
         self.push(Draft::new(at, request).by(&initiated_by).because(reason));
-        if !automatic && self.random.once_in_thousand(400) {
+        if self.random.once_in_thousand(400) {
             let other = self.another_person(&initiated_by);
             let subject = ApprovalSubject::Rollback {
                 environment: rollback.environment.clone(),

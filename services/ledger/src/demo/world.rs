@@ -28,7 +28,6 @@ pub(super) enum What {
     RollbackRequest {
         rollback: Rollback,
         initiated_by: Actor,
-        automatic: bool,
     },
     /// The environment, as it is now, is known to be good.
     KnownGood {

@@ -34,8 +34,6 @@ struct Environment {
     irreversible: Vec<IrreversibleDeploy>,
     freezes: Vec<ActiveFreeze>,
     marks: BTreeSet<Position>,
-    /// The last check that failed.
-    failed: Option<Position>,
     /// The last rollback.
     rollback: Option<UnderWay>,
 }
@@ -127,7 +125,6 @@ impl Judge {
                 let answer = Answer { actor: actor.clone(), granted, position: here };
                 self.rollbacks_approved += usize::from(answered(environment, &approval.subject, answer));
             }
-            Fact::ValidationFailed(_) => environment.failed = Some(here),
             Fact::ReleasePointMarked(mark) => marked(environment, &mark.point, before, actor),
             Fact::ReleasePointRevoked(point) => {
                 assert!(environment.marks.remove(&point.position), "at {here}: no mark stands there");
@@ -167,12 +164,15 @@ fn requested(
     assert_eq!(request.plan, plan, "after {now}");
     assert_eq!(request.plan_digest.as_str(), plan.digest(), "after {now}");
     assert_eq!(request.policy, environment.declared, "after {now}");
-    let cause = environment.failed.filter(|_| request.automatic);
-    assert_eq!(request.cause, cause, "after {now}: the controller answers the check that failed");
+    assert_eq!(
+        (request.automatic, request.cause),
+        (false, None),
+        "after {now}: the ledger's own controller asks by itself"
+    );
     let way = Way {
         source: None,
         to: request.to,
-        status: Status::Candidate,
+        status: Some(Status::Candidate),
         irreversible: &environment.irreversible,
         revoked,
         freezes: &environment.freezes,
