@@ -2,6 +2,7 @@
 //! named after it.
 
 mod bad_input;
+mod execute;
 mod history;
 mod killed_imports;
 mod plans;

@@ -10,7 +10,7 @@ use super::super::answer::ActorBody;
 use super::super::connection::{Client, Error};
 use super::super::patience::patiently;
 use super::super::plan::StepBody;
-use super::super::query::{read, with};
+use super::super::query::{head, read, with};
 
 #[derive(Debug, Clone, Deserialize)]
 pub(in super::super) struct RollbackBody {
@@ -120,13 +120,17 @@ impl RollbackBody {
     }
 }
 
-/// Asks for a rollback, as it is at a position or later.
+/// Asks for a rollback, as it is at a position or later; as it is at the ledger's end unless given.
 pub(in super::super) async fn fetch(
     client: &Client,
     rollback_id: &Line,
     wait_for: Option<u64>,
 ) -> anyhow::Result<RollbackBody> {
-    fetch_patiently(client, rollback_id, wait_for, Duration::ZERO).await
+    let wait_for = match wait_for {
+        Some(position) => position,
+        None => head(client).await?,
+    };
+    fetch_patiently(client, rollback_id, Some(wait_for), Duration::ZERO).await
 }
 
 /// The same, through failures of the service that pass.
@@ -145,9 +149,12 @@ pub(in super::super) async fn find(
     client: &Client,
     rollback_id: &Line,
 ) -> anyhow::Result<Option<RollbackBody>> {
-    match client.get(client.url(&["rollbacks", rollback_id.as_str()])).await {
-        Ok(body) => read(&body).map(Some),
-        Err(Error::Problem { problem, .. }) if problem.is("no-such-rollback") => Ok(None),
-        Err(error) => Err(error.into()),
+    match fetch(client, rollback_id, None).await {
+        Ok(rollback) => Ok(Some(rollback)),
+        Err(error) => match error.downcast_ref::<Error>().and_then(|error| error.problem("no-such-rollback"))
+        {
+            Some(_) => Ok(None),
+            None => Err(error),
+        },
     }
 }
