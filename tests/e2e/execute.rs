@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::PROGRAM;
 
 /// What a step's command does that cannot fail: it notes that it came to its end.
-const NOTE: &str = r#"echo "$RELEASE_LEDGER_WAVE $RELEASE_LEDGER_SERVICE $RELEASE_LEDGER_TARGET $RELEASE_LEDGER_ACTION $RELEASE_LEDGER_FROM_VERSION>$RELEASE_LEDGER_TO_VERSION" >> "$NOTES""#;
+pub(crate) const NOTE: &str = r#"echo "$RELEASE_LEDGER_WAVE $RELEASE_LEDGER_SERVICE $RELEASE_LEDGER_TARGET $RELEASE_LEDGER_ACTION $RELEASE_LEDGER_FROM_VERSION>$RELEASE_LEDGER_TO_VERSION" >> "$NOTES""#;
 
 /// What the commands of a whole execution note.
 const STEPS: [&str; 3] =
@@ -97,7 +97,7 @@ async fn a_failed_step_stops_the_execution_and_can_be_resumed() {
     let failing = format!("[ $RELEASE_LEDGER_SERVICE != web ] || {{ echo no room; exit 3; }}; {NOTE}");
 
     let stopped = story.executes("r-1", &failing, &[]).await;
-    let between = story.service.client().get("/v1/rollbacks/r-1").await.ok();
+    let between = story.rollback("r-1").await;
     let resumed = story.executes("r-1", NOTE, &[]).await;
 
     assert_eq!(stopped.code, Some(1));
@@ -120,7 +120,7 @@ async fn a_failed_step_lets_others_go_on_if_that_is_wanted_and_then_the_rollback
     let failing = format!("[ $RELEASE_LEDGER_SERVICE != api ] || exit 3; {NOTE}");
 
     let ended = story.executes("r-1", &failing, &["--on-failure=continue", "--parallel=4"]).await;
-    let rollback = story.service.client().get("/v1/rollbacks/r-1").await.ok();
+    let rollback = story.rollback("r-1").await;
 
     assert_eq!(ended.code, Some(1));
     assert_eq!(story.notes("r-1"), STEPS[1..]);
@@ -175,20 +175,21 @@ async fn the_gate_exits_with_its_answer() {
     assert_eq!((nobody.code, nobody.stdout), (Some(2), String::new()));
 }
 
-struct Story {
-    service: Service,
+/// A service with environments to roll back.
+pub(crate) struct Story {
+    pub(crate) service: Service,
     servers: Servers,
 }
 
 impl Story {
-    async fn begin() -> Self {
+    pub(crate) async fn begin() -> Self {
         let servers = Servers::start().await;
         let service = Service::start(PROGRAM, &servers, &[]).await;
         Self { service, servers }
     }
 
     /// An environment that went from one state to another; answers the position of the first.
-    async fn history(&self, environment: &str) -> u64 {
+    pub(crate) async fn history(&self, environment: &str) -> u64 {
         let id = |number: u32| format!("{environment}-{number}");
         let release = |number, service, version| {
             deploy(&id(number), &format!("2026-08-01T10:0{number}:00Z"), environment, service, version)
@@ -206,7 +207,7 @@ impl Story {
         self.service.client().recorded_all(&lines).await[2]
     }
 
-    async fn requested(&self, environment: &str, rollback: &str, to: u64) {
+    pub(crate) async fn requested(&self, environment: &str, rollback: &str, to: u64) {
         let (id, to) = (format!("--id={rollback}"), format!("--to={to}"));
         let arguments = ["rollback", "request", environment, &id, &to, "--reason=it fails", "--by=ada"];
         let asked = self.ran(&arguments).await;
@@ -214,7 +215,7 @@ impl Story {
         assert!(asked.stdout.starts_with(&format!("rollback {rollback} is requested")), "{}", asked.stdout);
     }
 
-    async fn ran(&self, arguments: &[&str]) -> Outcome {
+    pub(crate) async fn ran(&self, arguments: &[&str]) -> Outcome {
         let url = format!("--url={}", self.service.url());
         let mut arguments = arguments.to_vec();
         if !arguments.iter().any(|argument| argument.starts_with("--url=")) {
@@ -223,7 +224,7 @@ impl Story {
         Command::start(PROGRAM, &arguments).outcome().await
     }
 
-    async fn executes(&self, rollback: &str, command: &str, more: &[&str]) -> Outcome {
+    pub(crate) async fn executes(&self, rollback: &str, command: &str, more: &[&str]) -> Outcome {
         self.carries_out(rollback, &[&["rollback", "execute", rollback], more].concat(), command).await
     }
 
@@ -234,7 +235,7 @@ impl Story {
         self.ran(&[arguments, &more].concat()).await
     }
 
-    fn execution(&self, rollback: &str, command: &str) -> [String; 3] {
+    pub(crate) fn execution(&self, rollback: &str, command: &str) -> [String; 3] {
         let notes = self.noted(rollback);
         let state = self.servers.folder().join("state");
         [
@@ -271,6 +272,13 @@ impl Story {
         let command = Command::start(PROGRAM, &[&["rollback", "execute", rollback, &url], &*more].concat());
         reached.recv().await.expect("the execution comes there");
         command.kill().await;
+    }
+
+    /// A rollback as it is at the end of the ledger.
+    async fn rollback(&self, rollback: &str) -> Value {
+        let client = self.service.client();
+        client.views_at(client.position().await.1).await;
+        client.get(&format!("/v1/rollbacks/{rollback}")).await.ok()
     }
 
     async fn digest(&self, environment: &str, at: impl ToString) -> Value {

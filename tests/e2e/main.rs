@@ -10,6 +10,7 @@ mod promises;
 mod questions;
 mod real_history;
 mod roles;
+mod rollback_commands;
 mod settings;
 mod varied;
 

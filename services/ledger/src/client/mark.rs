@@ -55,7 +55,7 @@ struct Place {
 struct Saying {
     /// Why
     #[arg(long, value_name = "TEXT", value_parser = Prose::parse)]
-    reason: Option<Prose>,
+    reason: Prose,
     #[command(flatten)]
     by: By,
     /// Print {"environment":…,"point":POSITION,"position":N}
@@ -110,7 +110,7 @@ impl Saying {
     ) -> anyhow::Result<()> {
         let client = self.connection.client()?;
         let point = place.find(&client).await?;
-        let position = tell(&client, fact(point.clone()), &self.by.actor()?, self.reason).await?;
+        let position = tell(&client, fact(point.clone()), &self.by.actor()?, Some(self.reason)).await?;
         let Destination { environment, position: at } = point;
         let text = if self.json {
             json!({"environment": environment.as_str(), "point": at.get(), "position": position}).to_string()

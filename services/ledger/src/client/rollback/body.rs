@@ -116,7 +116,8 @@ impl RollbackBody {
     /// How it ended: `rollback r-1 of production has failed: why`.
     pub(in super::super) fn ending(&self) -> String {
         let why = self.end_reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        format!("rollback {} of {} has {}{why}", self.rollback_id, self.environment, self.phase.name())
+        let has = if self.phase == Phase::Cancelled { "is" } else { "has" };
+        format!("rollback {} of {} {has} {}{why}", self.rollback_id, self.environment, self.phase.name())
     }
 }
 
@@ -130,17 +131,17 @@ pub(in super::super) async fn fetch(
         Some(position) => position,
         None => head(client).await?,
     };
-    fetch_patiently(client, rollback_id, Some(wait_for), Duration::ZERO).await
+    fetch_patiently(client, rollback_id, wait_for, Duration::ZERO).await
 }
 
 /// The same, through failures of the service that pass.
 pub(in super::super) async fn fetch_patiently(
     client: &Client,
     rollback_id: &Line,
-    wait_for: Option<u64>,
+    wait_for: u64,
     retry_for: Duration,
 ) -> anyhow::Result<RollbackBody> {
-    let url = with(client.url(&["rollbacks", rollback_id.as_str()]), "wait_for", wait_for);
+    let url = with(client.url(&["rollbacks", rollback_id.as_str()]), "wait_for", Some(wait_for));
     read(&patiently(retry_for, move || client.get(url.clone())).await?)
 }
 
