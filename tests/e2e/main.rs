@@ -2,6 +2,7 @@
 //! named after it.
 
 mod bad_input;
+mod execute;
 mod history;
 mod killed_imports;
 mod manifests;
@@ -12,6 +13,7 @@ mod real_history;
 mod real_rollbacks;
 mod roles;
 mod rollback;
+mod rollback_commands;
 mod settings;
 mod varied;
 

@@ -31,6 +31,14 @@ impl Command {
         self.0.kill().await.expect("the command is killed");
     }
 
+    /// Waits until it has ended, however that is.
+    pub async fn outcome(self) -> Outcome {
+        let output = timeout(2 * PATIENCE, self.0.wait_with_output()).await.expect("the command ends");
+        let output = output.expect("its output is read");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Outcome { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
     /// Waits until it has ended, which must be well, and answers the JSON that it printed.
     pub async fn ended(self) -> Value {
         let output = timeout(2 * PATIENCE, self.0.wait_with_output()).await.expect("the command ends");
@@ -40,6 +48,17 @@ impl Command {
         serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}{}", text(&output.stdout), text(&output.stderr)))
     }
+}
+
+/// How a command ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Its status; none if a signal ended it.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What else it said.
+    pub stderr: String,
 }
 
 /// Runs the program to its end, which must be well, and answers the JSON that it printed.

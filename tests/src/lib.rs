@@ -13,7 +13,7 @@ mod service;
 
 pub use behind::{digests, jetstream, view_tables, views_connection};
 pub use client::{Answer, Client, deploy, event};
-pub use command::{Command, run};
+pub use command::{Command, Outcome, run};
 pub use history::{RealHistory, Row, Running, digest};
 pub use proxy::Proxy;
 pub use servers::Servers;

@@ -23,6 +23,8 @@ pub(super) enum EventStatus {
     Duplicate,
     Conflict,
     Invalid,
+    /// The ledger's rules do not let it follow what is recorded.
+    Rejected,
     Refused,
 }
 
@@ -41,6 +43,7 @@ impl fmt::Display for EventResult {
             (_, Some(problem)) => problem.fmt(f),
             (EventStatus::Conflict, None) => write!(f, "in conflict with position {position}"),
             (EventStatus::Invalid, None) => f.write_str("not an event"),
+            (EventStatus::Rejected, None) => f.write_str("rejected"),
             (EventStatus::Refused, None) => f.write_str("refused, for now"),
         }
     }

@@ -199,6 +199,14 @@ impl Client {
         &self.api
     }
 
+    /// Sends one structured event; answers what became of it, if it is recorded.
+    pub(super) async fn record_one(&self, event: Bytes) -> Result<Bytes, Error> {
+        let url = self.url(&["events"]);
+        let request = self.http.request(Method::POST, url.clone());
+        let request = request.header(header::CONTENT_TYPE, "application/cloudevents+json").body(event);
+        self.send(request, url).await
+    }
+
     /// Sends structured events, one a line; answers what became of each, in order.
     pub(super) async fn record(&self, events: &Chunk) -> Result<Vec<EventResult>, Error> {
         Ok(self.record_and_keep(events).await?.0)

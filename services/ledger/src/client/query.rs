@@ -5,6 +5,7 @@ use bytes::Bytes;
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 
+use super::answer::PositionBody;
 use super::connection::Client;
 use super::output::show;
 
@@ -69,6 +70,13 @@ impl Waiting {
     pub(super) async fn ask(&self, client: &Client, url: Url) -> anyhow::Result<Bytes> {
         Ok(client.get(with(url, "wait_for", self.wait_for)).await?)
     }
+}
+
+/// The position of the ledger's last entry: who acts on an answer waits for it, and so knows what was
+/// recorded a moment ago.
+pub(super) async fn head(client: &Client) -> anyhow::Result<u64> {
+    let body: PositionBody = read(&client.get(client.url(&["position"])).await?)?;
+    Ok(body.head)
 }
 
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> anyhow::Result<T> {

@@ -9,7 +9,7 @@ use super::connection::{Client, Connection};
 use super::execution::{Execution, execute};
 use super::output::show;
 use super::plan::{PlanBody, Wish, words};
-use super::query::{read, with};
+use super::query::{head, read, with};
 use super::rollback::{Request, find, requested};
 
 /// Make environments
@@ -122,7 +122,7 @@ impl Rebuild {
             Some(reason) => reason.clone(),
             None => Prose::parse(&format!("rebuild of {}", self.from))?,
         };
-        let asked = requested(client, &self.wish(), &self.request, &reason, None).await?;
+        let asked = requested(client, &self.wish(), &self.request, &reason).await?;
         if !self.json {
             let id = &asked.rollback_id;
             show(format!("rollback {id} is requested\n{}", words(&asked.plan)).as_bytes())?;
@@ -131,7 +131,7 @@ impl Rebuild {
     }
 
     async fn planned(&self, client: &Client) -> anyhow::Result<PlanBody> {
-        read(&self.wish().planned(client, None).await?)
+        read(&self.wish().planned(client, Some(head(client).await?)).await?)
     }
 
     fn wish(&self) -> Wish {

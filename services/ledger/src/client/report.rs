@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::Context as _;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::event::{Actor, Event, Fact};
 use ledger_domain::{EventId, Identity, Prose, Source};
 
-use super::answer::{EventResult, EventStatus};
-use super::chunk::Filling;
+use super::answer::EventResult;
 use super::connection::{Client, Error};
 use super::patience::patiently;
 use crate::{clock, identity};
@@ -44,14 +43,10 @@ pub(super) async fn record(
 }
 
 async fn once(client: &Client, event: &Envelope) -> Result<EventResult, Error> {
-    let mut filling = Filling::default();
-    filling.push(1, event.bytes());
-    let results = match filling.take() {
-        Some(chunk) => client.record(&chunk).await?,
-        None => Vec::new(),
-    };
-    let nothing = || Error::Garbled { url: client.api().clone(), detail: "no result".into() };
-    results.into_iter().next().ok_or_else(nothing)
+    let body = client.record_one(event.bytes().clone()).await?;
+    let garbled =
+        |error: serde_json::Error| Error::Garbled { url: client.api().clone(), detail: error.to_string() };
+    serde_json::from_slice(&body).map_err(garbled)
 }
 
 /// Records an event once and for all; answers its position.
@@ -62,8 +57,5 @@ pub(super) async fn tell(
     reason: Option<Prose>,
 ) -> anyhow::Result<u64> {
     let result = once(client, &composed(fact, actor, reason)?).await?;
-    match (result.status, result.position) {
-        (EventStatus::Recorded | EventStatus::Duplicate, Some(position)) => Ok(position),
-        _ => bail!("{result}"),
-    }
+    result.position.with_context(|| format!("no position: {result}"))
 }

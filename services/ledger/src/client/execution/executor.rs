@@ -12,10 +12,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::super::answer::EventStatus;
 use super::super::connection::{Client, Error};
 use super::super::plan::StepBody;
 use super::super::progress::Progress;
+use super::super::query::head;
 use super::super::report::{composed, identified, record};
 use super::super::rollback::{Phase, RollbackBody, StepStateBody, fetch_patiently};
 use super::command::{Ended, Told, run};
@@ -53,10 +53,7 @@ impl Executor {
     }
 
     /// Carries out what is to be done, wave by wave; answers which steps failed.
-    pub(super) async fn all_waves(
-        self: &Arc<Self>,
-        mut position: Option<u64>,
-    ) -> anyhow::Result<Vec<String>> {
+    pub(super) async fn all_waves(self: &Arc<Self>, mut position: u64) -> anyhow::Result<Vec<String>> {
         let mut settled = BTreeSet::new();
         let mut failed = Vec::new();
         loop {
@@ -72,7 +69,7 @@ impl Executor {
             let steps: Vec<_> = open.into_iter().filter(|step| step.wave == wave).collect();
             settled.extend(steps.iter().map(StepBody::lane));
             let (last, failures) = self.wave(steps).await?;
-            position = position.max(last);
+            position = position.max(last.unwrap_or_default());
             failed.extend(failures);
             if !failed.is_empty() && self.execution.on_failure == OnFailure::Stop {
                 let id = self.rollback.rollback_id.as_str();
@@ -196,7 +193,7 @@ impl Executor {
         }
         let event = composed(Fact::RollbackSucceeded(self.rollback.clone()), &self.actor, None)?;
         match self.recorded(&event).await {
-            Ok(position) => self.look(Some(position)).await,
+            Ok(position) => self.look(position).await,
             Err(refused) => {
                 let differs =
                     refused.downcast_ref::<Error>().and_then(|error| error.problem("rollback-life"));
@@ -204,7 +201,7 @@ impl Executor {
                     return Err(refused);
                 };
                 // Somebody else may have ended it first.
-                let rollback = self.look(None).await?;
+                let rollback = self.look(head(&self.client).await?).await?;
                 if rollback.phase.has_ended() { Ok(rollback) } else { self.fail(&detail).await }
             }
         }
@@ -213,11 +210,11 @@ impl Executor {
     async fn fail(&self, why: &str) -> anyhow::Result<RollbackBody> {
         let fact = Fact::RollbackFailed(self.rollback.clone());
         let position = self.recorded(&composed(fact, &self.actor, Some(prose(why)?))?).await?;
-        self.look(Some(position)).await
+        self.look(position).await
     }
 
     /// The rollback as it is at a position or later.
-    async fn look(&self, position: Option<u64>) -> anyhow::Result<RollbackBody> {
+    async fn look(&self, position: u64) -> anyhow::Result<RollbackBody> {
         let id = &self.rollback.rollback_id;
         tokio::select! {
             rollback = fetch_patiently(&self.client, id, position, self.retry_for) => rollback,
@@ -229,14 +226,13 @@ impl Executor {
     /// told the same: of what we report, no two events have the same identity and say different things.
     async fn recorded(&self, event: &Envelope) -> anyhow::Result<u64> {
         let result = tokio::select! {
-            result = record(&self.client, event, self.retry_for) => result?,
+            result = record(&self.client, event, self.retry_for) => result,
             () = self.interrupted.cancelled() => return Err(interrupted()),
         };
-        match (result.status, result.position) {
-            (EventStatus::Recorded | EventStatus::Duplicate | EventStatus::Conflict, Some(position)) => {
-                Ok(position)
-            }
-            _ => bail!("{result}"),
+        match result {
+            Ok(result) => result.position.with_context(|| format!("no position: {result}")),
+            Err(error) if error.problem("identity-conflict").is_some() => head(&self.client).await,
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -16,7 +16,6 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use sha2::{Digest as _, Sha256};
 use tokio::time::sleep;
 
-use super::super::connection::Client;
 use super::super::rollback::RollbackBody;
 
 /// How often it is looked whether commands of a killed execution have ended: nobody tells.
@@ -35,8 +34,8 @@ impl Memory {
     ///
     /// # Errors
     /// Another process holds it, or it cannot be written.
-    pub(super) fn hold(root: &Path, client: &Client, rollback: &RollbackBody) -> anyhow::Result<Self> {
-        let folder = root.join("rollbacks").join(key(client, rollback));
+    pub(super) fn hold(root: &Path, rollback: &RollbackBody) -> anyhow::Result<Self> {
+        let folder = root.join("rollbacks").join(key(rollback));
         let cannot = || format!("{} cannot be written", folder.display());
         fs::create_dir_all(&folder).with_context(cannot)?;
         let executor = open(&folder.join("executor")).with_context(cannot)?;
@@ -133,17 +132,13 @@ fn locked(file: &File) -> io::Result<bool> {
     }
 }
 
-fn key(client: &Client, rollback: &RollbackBody) -> String {
-    let hash = Sha256::new()
-        .chain_update(client.api().as_str())
-        .chain_update("\n")
-        .chain_update(&rollback.rollback_id)
-        .chain_update("\n")
-        .chain_update(rollback.requested.position.to_string())
-        .chain_update("\n")
-        .chain_update(&rollback.requested.recorded_at)
-        .finalize();
-    hash[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+/// What tells this rollback from every other, also from one with its name in a ledger that was made anew. By
+/// which URL the ledger is reached is no part of it: one ledger has many.
+fn key(rollback: &RollbackBody) -> String {
+    let RollbackBody { rollback_id, environment, requested, plan_digest, .. } = rollback;
+    let (position, recorded_at) = (requested.position, &requested.recorded_at);
+    let text = format!("{rollback_id}\n{environment}\n{plan_digest}\n{position}\n{recorded_at}");
+    Sha256::digest(text)[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -165,9 +160,7 @@ mod tests {
     }
 
     fn held(root: &Path, recorded_at: &str) -> anyhow::Result<Memory> {
-        let url = "http://127.0.0.1:1".parse().expect("a URL");
-        let client = Client::new(url, &ledger_domain::TenantName::default()).expect("a client");
-        Memory::hold(root, &client, &rollback(recorded_at))
+        Memory::hold(root, &rollback(recorded_at))
     }
 
     #[test]

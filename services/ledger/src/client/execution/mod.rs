@@ -74,7 +74,7 @@ pub(super) async fn execute(
         Some(folder) => folder.clone(),
         None => environment::state_dir()?,
     };
-    let memory = Memory::hold(&root, client, &rollback)?;
+    let memory = Memory::hold(&root, &rollback)?;
     let progress = Arc::new(Progress::of_steps(rollback.progress.total));
     let interrupted = interruption()?;
     tokio::select! {
@@ -91,7 +91,7 @@ pub(super) async fn execute(
         progress: Arc::clone(&progress),
         interrupted,
     });
-    let ended = carried_out(&executor, rollback.phase).await;
+    let ended = carried_out(&executor, &rollback).await;
     progress.finish();
     if ended.as_ref().is_ok_and(|rollback| rollback.phase.has_ended())
         && let Some(executor) = Arc::into_inner(executor)
@@ -105,12 +105,12 @@ pub(super) async fn execute(
 }
 
 /// The rollback at its end.
-async fn carried_out(executor: &Arc<Executor>, phase: Phase) -> anyhow::Result<RollbackBody> {
-    let started = match phase {
-        Phase::Requested => Some(executor.start().await?),
-        _ => None,
+async fn carried_out(executor: &Arc<Executor>, rollback: &RollbackBody) -> anyhow::Result<RollbackBody> {
+    let seen = match rollback.phase {
+        Phase::Requested => executor.start().await?,
+        _ => rollback.position,
     };
-    let failed = executor.all_waves(started).await?;
+    let failed = executor.all_waves(seen).await?;
     executor.conclude(failed).await
 }
 

@@ -10,7 +10,7 @@ use super::super::answer::ActorBody;
 use super::super::connection::{Client, Error};
 use super::super::patience::patiently;
 use super::super::plan::StepBody;
-use super::super::query::{read, with};
+use super::super::query::{head, read, with};
 
 #[derive(Debug, Clone, Deserialize)]
 pub(in super::super) struct RollbackBody {
@@ -116,16 +116,21 @@ impl RollbackBody {
     /// How it ended: `rollback r-1 of production has failed: why`.
     pub(in super::super) fn ending(&self) -> String {
         let why = self.end_reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        format!("rollback {} of {} has {}{why}", self.rollback_id, self.environment, self.phase.name())
+        let has = if self.phase == Phase::Cancelled { "is" } else { "has" };
+        format!("rollback {} of {} {has} {}{why}", self.rollback_id, self.environment, self.phase.name())
     }
 }
 
-/// Asks for a rollback, as it is at a position or later.
+/// Asks for a rollback, as it is at a position or later; as it is at the ledger's end unless given.
 pub(in super::super) async fn fetch(
     client: &Client,
     rollback_id: &Line,
     wait_for: Option<u64>,
 ) -> anyhow::Result<RollbackBody> {
+    let wait_for = match wait_for {
+        Some(position) => position,
+        None => head(client).await?,
+    };
     fetch_patiently(client, rollback_id, wait_for, Duration::ZERO).await
 }
 
@@ -133,10 +138,10 @@ pub(in super::super) async fn fetch(
 pub(in super::super) async fn fetch_patiently(
     client: &Client,
     rollback_id: &Line,
-    wait_for: Option<u64>,
+    wait_for: u64,
     retry_for: Duration,
 ) -> anyhow::Result<RollbackBody> {
-    let url = with(client.url(&["rollbacks", rollback_id.as_str()]), "wait_for", wait_for);
+    let url = with(client.url(&["rollbacks", rollback_id.as_str()]), "wait_for", Some(wait_for));
     read(&patiently(retry_for, move || client.get(url.clone())).await?)
 }
 
@@ -145,9 +150,12 @@ pub(in super::super) async fn find(
     client: &Client,
     rollback_id: &Line,
 ) -> anyhow::Result<Option<RollbackBody>> {
-    match client.get(client.url(&["rollbacks", rollback_id.as_str()])).await {
-        Ok(body) => read(&body).map(Some),
-        Err(Error::Problem { problem, .. }) if problem.is("no-such-rollback") => Ok(None),
-        Err(error) => Err(error.into()),
+    match fetch(client, rollback_id, None).await {
+        Ok(rollback) => Ok(Some(rollback)),
+        Err(error) => match error.downcast_ref::<Error>().and_then(|error| error.problem("no-such-rollback"))
+        {
+            Some(_) => Ok(None),
+            None => Err(error),
+        },
     }
 }

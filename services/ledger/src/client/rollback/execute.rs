@@ -10,7 +10,6 @@ use super::show::words;
 
 /// The command `rollback execute`.
 #[derive(Debug, clap::Args)]
-#[command(disable_version_flag = true)]
 pub struct Execute {
     /// The rollback
     #[arg(value_name = "ID", value_parser = Line::parse)]

@@ -10,7 +10,7 @@ use super::super::actor::{self, By};
 use super::super::connection::{Client, Connection};
 use super::super::output::show;
 use super::super::plan::{PlanBody, Wish, words};
-use super::super::query::read;
+use super::super::query::{head, read};
 use crate::identity;
 
 /// The command `rollback request`.
@@ -23,9 +23,6 @@ pub struct RequestRollback {
     /// Why
     #[arg(long, value_name = "TEXT", value_parser = Prose::parse)]
     reason: Prose,
-    /// Wait until the views have this position, before it is planned
-    #[arg(long, value_name = "POSITION")]
-    wait_for: Option<u64>,
     /// Print {"rollback_id":…,"position":N,"status":…,"plan":{…}}
     #[arg(long)]
     json: bool,
@@ -64,7 +61,7 @@ struct RequestedBody {
 impl RequestRollback {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client()?;
-        let asked = requested(&client, &self.wish, &self.request, &self.reason, self.wait_for).await?;
+        let asked = requested(&client, &self.wish, &self.request, &self.reason).await?;
         let Requested { rollback_id, plan, position, status, plan_json } = asked;
         let text = if self.json {
             let id = rollback_id.as_str();
@@ -80,20 +77,19 @@ impl RequestRollback {
     }
 }
 
-/// Plans, and asks for this plan.
+/// Plans, as of the ledger's end, and asks for this plan.
 pub(in super::super) async fn requested(
     client: &Client,
     wish: &Wish,
     request: &Request,
     reason: &Prose,
-    wait_for: Option<u64>,
 ) -> anyhow::Result<Requested> {
     let by = request.by.actor()?;
     let rollback_id = match &request.id {
         Some(id) => id.clone(),
         None => Line::parse(&identity::new_id())?,
     };
-    let answer = wish.planned(client, wait_for).await?;
+    let answer = wish.planned(client, Some(head(client).await?)).await?;
     let plan: PlanBody = read(&answer)?;
     let body = body(wish, &plan, &by, request.force, reason, &rollback_id);
     let url = client.url(&["environments", wish.environment.as_str(), "rollbacks"]);

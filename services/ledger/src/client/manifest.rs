@@ -1,0 +1,58 @@
+//! `release-ledger manifest`: what an environment ran, in words of infrastructure as code.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use ledger_domain::EnvironmentName;
+
+use super::connection::Connection;
+use super::output::show;
+use super::query::{Waiting, with};
+
+/// Write what an environment runs, or ran at any point, as infrastructure as code reads it
+///
+/// The same point gives the same bytes, for ever.
+#[derive(Debug, clap::Args)]
+pub struct Manifest {
+    /// The environment
+    #[arg(value_name = "ENVIRONMENT")]
+    environment: EnvironmentName,
+    /// The point: `latest`, `last-known-good`, `point:NAME`, a position, an RFC 3339 time, or -N for N
+    /// changes ago [default: latest]
+    #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
+    at: Option<String>,
+    /// The format
+    #[arg(long, default_value = "json", value_parser = ["json", "yaml", "env", "kustomize", "helm-values"])]
+    format: String,
+    /// Write it to this file; to stdout unless given
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    #[command(flatten)]
+    waiting: Waiting,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Manifest {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The service does not answer, there is no such point, or the file cannot be written.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client()?;
+        let url = client.url(&["environments", self.environment.as_str(), "manifest"]);
+        let format = if self.json { "json" } else { &self.format };
+        let url = with(with(url, "at", self.at), "format", Some(format));
+        let manifest = self.waiting.ask(&client, url).await?;
+        match self.output {
+            Some(file) => {
+                fs::write(&file, &manifest).with_context(|| format!("{} cannot be written", file.display()))
+            }
+            None => Ok(show(&manifest)?),
+        }
+    }
+}
