@@ -27,6 +27,7 @@ enum Command {
     Diff(client::Diff),
     History(client::History),
     Position(client::ShowPosition),
+    Backtest(client::Backtest),
     Demo(client::Demo),
 }
 
@@ -41,6 +42,7 @@ pub async fn run() -> ExitCode {
         Command::Diff(diff) => diff.run().await,
         Command::History(history) => history.run().await,
         Command::Position(position) => position.run().await,
+        Command::Backtest(backtest) => backtest.run().await,
         Command::Demo(demo) => demo.run().await,
     };
     match done {

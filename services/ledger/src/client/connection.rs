@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ledger_domain::TenantName;
 use reqwest::{Method, StatusCode, Url, header};
+use serde::Serialize;
 
 use super::answer::{self, EventResult};
 use super::chunk::Chunk;
@@ -157,6 +158,21 @@ impl Client {
     /// Asks a question; answers the body.
     pub(super) async fn get(&self, url: Url) -> Result<Bytes, Error> {
         self.send(self.http.request(Method::GET, url.clone()), url).await
+    }
+
+    /// Asks a question that has a body; `seen` is the position that it must still be true for.
+    pub(super) async fn post(
+        &self,
+        url: Url,
+        body: &impl Serialize,
+        seen: Option<u64>,
+    ) -> Result<Bytes, Error> {
+        let request = self.http.request(Method::POST, url.clone()).json(body);
+        let request = match seen {
+            Some(position) => request.header(header::IF_MATCH, format!("\"{position}\"")),
+            None => request,
+        };
+        self.send(request, url).await
     }
 
     /// Sends structured events, one a line; answers what became of each, in order.

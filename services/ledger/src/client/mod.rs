@@ -5,6 +5,7 @@
 //! not recorded makes the command fail.
 
 mod answer;
+mod backtest;
 mod chunk;
 mod connection;
 mod delivery;
@@ -21,6 +22,7 @@ mod query;
 mod state;
 mod table;
 
+pub use backtest::Backtest;
 pub use connection::{Client, Connection, Error};
 pub use delivery::Delivered;
 pub use demo::{Demo, play};

@@ -35,6 +35,21 @@ pub(super) fn with(mut url: Url, name: &str, value: Option<impl ToString>) -> Ur
 }
 
 impl Asking {
+    /// Shows an answer: as it is, or in words.
+    pub(super) fn answer<T: DeserializeOwned>(
+        &self,
+        body: Bytes,
+        words: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<()> {
+        let text = if self.json { body } else { words(&read(&body)?).into() };
+        Ok(show(&text)?)
+    }
+
+    /// Adds what is waited for to a URL.
+    pub(super) fn waiting(&self, url: Url) -> Url {
+        with(url, "wait_for", self.waiting.wait_for)
+    }
+
     /// Asks, and shows the answer: as it is, or in words.
     pub(super) async fn show<T: DeserializeOwned>(
         &self,
@@ -42,9 +57,7 @@ impl Asking {
         url: Url,
         words: impl FnOnce(&T) -> String,
     ) -> anyhow::Result<()> {
-        let body = self.waiting.ask(client, url).await?;
-        let text = if self.json { body } else { words(&read(&body)?).into() };
-        Ok(show(&text)?)
+        self.answer(self.waiting.ask(client, url).await?, words)
     }
 }
 
