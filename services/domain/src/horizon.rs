@@ -47,10 +47,10 @@ impl Needed {
                 let need = Need { artifact: artifact.clone(), services: BTreeSet::new(), points: 0 };
                 self.artifacts.insert(artifact.as_str().to_owned(), need);
             }
-            if let Some(need) = self.artifacts.get_mut(artifact.as_str()) {
-                if !need.services.contains(service) {
-                    need.services.insert(service.clone());
-                }
+            if let Some(need) = self.artifacts.get_mut(artifact.as_str())
+                && !need.services.contains(service)
+            {
+                need.services.insert(service.clone());
             }
         }
     }

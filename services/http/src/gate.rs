@@ -152,11 +152,7 @@ pub(crate) async fn ask_gate(
         position: answer.position.get(),
         policy: answer.policy.map(Position::get),
         allowed: answer.allowed(),
-        findings: answer
-            .findings
-            .iter()
-            .map(FindingBody::from)
-            .collect(),
+        findings: answer.findings.iter().map(FindingBody::from).collect(),
     };
     Ok(at(answer.position, Json(body)))
 }

@@ -21,7 +21,8 @@ use crate::lanes::{AskError, KeptRow, When, written};
 use crate::marks::Marks;
 use crate::verdicts::{Checked, Ran};
 
-pub(crate) const STATEMENTS: &[&str] = &[LAST_BEFORE, LAST_UNTIL, FIRST_AFTER, CHANGES, BEFORE, RECORDED_AT, DEPLOYS];
+pub(crate) const STATEMENTS: &[&str] =
+    &[LAST_BEFORE, LAST_UNTIL, FIRST_AFTER, CHANGES, BEFORE, RECORDED_AT, DEPLOYS];
 
 /// The number of the last change of the composition up to a position: a search by halves, since numbers and
 /// positions rise together.

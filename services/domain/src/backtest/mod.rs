@@ -234,7 +234,8 @@ impl Backtest {
         let mut missed = Vec::new();
         let Some(environment) = self.environments.get(&self.candidate.environment) else { return report };
         let lanes = environment.lanes.iter();
-        let lanes = lanes.flat_map(|(service, of)| of.iter().map(move |(target, lane)| (service, target, lane)));
+        let lanes =
+            lanes.flat_map(|(service, of)| of.iter().map(move |(target, lane)| (service, target, lane)));
         for (service, target, lane) in lanes {
             let leaving: Vec<_> = self.rules.leaving(&(service.clone(), target.clone())).collect();
             let policy = &self.candidate.policy;

@@ -87,8 +87,7 @@ pub(super) fn outcomes(
         for deploy in standing.deploys {
             let later = all.iter().filter(|(at, _)| at.occurred_at >= deploy.occurred_at);
             let first = later.min_by_key(|(at, _)| at.position);
-            let failure =
-                first.map(|(at, cause)| Failure { cause: cause.clone(), position: at.position });
+            let failure = first.map(|(at, cause)| Failure { cause: cause.clone(), position: at.position });
             tell(deploy, standing.release, failure);
         }
     };

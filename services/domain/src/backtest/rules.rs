@@ -132,9 +132,10 @@ impl Rules {
     /// The freezes that held at a time.
     pub(super) fn freezes(&self, at: DateTime<Utc>) -> Vec<ActiveFreeze> {
         let held = |end: Option<DateTime<Utc>>| end.is_none_or(|end| at < end);
-        let frozen = self.freezes.iter().filter(|frozen| {
-            frozen.since <= at && held(frozen.freeze.until) && held(frozen.lifted_at)
-        });
+        let frozen = self
+            .freezes
+            .iter()
+            .filter(|frozen| frozen.since <= at && held(frozen.freeze.until) && held(frozen.lifted_at));
         frozen.map(|frozen| frozen.freeze.clone()).collect()
     }
 

@@ -132,7 +132,8 @@ fn words(body: &BacktestBody) -> String {
         if listed.is_empty() {
             continue;
         }
-        let of = if (listed.len() as u64) < all { format!(", the first {}", listed.len()) } else { String::new() };
+        let of =
+            if (listed.len() as u64) < all { format!(", the first {}", listed.len()) } else { String::new() };
         let rows: Vec<_> = listed.iter().map(row).collect();
         let header = ["position", "service", "target", "version", "by", "failed later"];
         text.push_str(&format!("\n\n{title}{of}\n{}", table::render(header, &rows)));
