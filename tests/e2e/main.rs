@@ -1,8 +1,10 @@
 //! Stories, end to end: real servers, the program as a process. A promise of the design is a test
 //! named after it.
 
+mod backtest;
 mod bad_input;
 mod history;
+mod horizon;
 mod killed_imports;
 mod plans;
 mod promises;
