@@ -75,7 +75,7 @@ async fn a_horizon_tells_which_points_can_be_carried_out_and_what_ended_the_othe
     let api = deploy("api", &time(6), "production", "api", "v1");
     let last = released(&client, 6, &api, true).await;
     for (version, gone) in [("1", true), ("2", false)] {
-        let data = json!({"artifact": artifact(version), "deleted": gone});
+        let data = json!({"artifact": artifact(version), "deleted": gone, "reason": "It is weak."});
         client.recorded(&event(&format!("revoked-{version}"), "artifact.revoked", &time(7), data)).await;
     }
 
