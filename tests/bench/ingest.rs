@@ -2,10 +2,9 @@
 
 use ledger_dialects::cloudevents::Envelope;
 use ledger_tests::{Servers, Service};
-use release_ledger::demo;
 
 use crate::PROGRAM;
-use crate::load::{messages, post, publish_batches, publish_singles, raw_client, send_all};
+use crate::load::{messages, post, publish_batches, publish_singles, raw_client, reports, send_all};
 use crate::report::Report;
 
 const MEMBERS: usize = 500;
@@ -14,7 +13,7 @@ const SINGLES_AT_ONCE: usize = 64;
 
 /// Batches of 500 over 8 connections, beside atomic batches of as many as the server takes.
 pub(crate) async fn batched(servers: &Servers, count: usize, report: &mut Report) {
-    let events: Vec<Envelope> = demo::history(Some(count)).collect();
+    let events: Vec<Envelope> = reports(count);
     let bodies = |events: &[Envelope]| -> Vec<Vec<u8>> {
         let lines = |batch: &[Envelope]| -> Vec<u8> {
             batch.iter().flat_map(|event| [event.bytes(), b"\n".as_slice()]).flatten().copied().collect()
@@ -44,7 +43,7 @@ pub(crate) async fn batched(servers: &Servers, count: usize, report: &mut Report
 
 /// Single events over 64 connections, beside raw publishes with as many at once.
 pub(crate) async fn singles(servers: &Servers, count: usize, report: &mut Report) {
-    let events: Vec<Envelope> = demo::history(Some(count)).collect();
+    let events: Vec<Envelope> = reports(count);
     let rate = |took: std::time::Duration| count as f64 / took.as_secs_f64();
     let client = raw_client(servers, "floor-singles").await;
     let floor = rate(publish_singles(&client, messages("floor-singles", &events), SINGLES_AT_ONCE).await);

@@ -8,10 +8,11 @@ use async_nats::jetstream;
 use async_nats::{HeaderMap, Request};
 use bytes::Bytes;
 use ledger_dialects::cloudevents::Envelope;
-use ledger_domain::TenantName;
+use ledger_domain::{Family, Kind, TenantName};
 use ledger_journal::Subject;
 use ledger_journal::jetstream::{Connection, Settings, StreamSettings};
 use ledger_tests::Servers;
+use release_ledger::demo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -19,6 +20,18 @@ use tokio::net::TcpStream;
 pub(crate) struct Message {
     pub(crate) subject: String,
     pub(crate) bytes: Bytes,
+}
+
+/// So many reports of the demo history; its requests are judged one by one, which is not what is measured.
+pub(crate) fn reports(count: usize) -> Vec<Envelope> {
+    let requests = [Family::Rollback, Family::ReleasePoint, Family::Approval, Family::Freeze];
+    let is_report = |event: &Envelope| {
+        let kind = event.event().fact.kind();
+        kind != Kind::EnvironmentDeclared && !requests.contains(&kind.family())
+    };
+    let reports: Vec<_> = demo::history(Some(count * 5 / 4 + 100)).filter(is_report).take(count).collect();
+    assert_eq!(reports.len(), count, "the demo has enough reports");
+    reports
 }
 
 /// The same bytes under the subjects of a tenant.
@@ -109,6 +122,15 @@ pub(crate) fn post(content_type: &str, body: &[u8]) -> Vec<u8> {
 /// A request, ready to be written.
 pub(crate) fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: ledger\r\n\r\n").into_bytes()
+}
+
+/// A request with a JSON body, ready to be written.
+pub(crate) fn post_json(path: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: ledger\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
 }
 
 /// One connection that is kept.

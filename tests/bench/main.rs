@@ -6,6 +6,7 @@
 
 mod ingest;
 mod load;
+mod plan;
 mod projection;
 mod report;
 mod state;
@@ -26,6 +27,9 @@ struct Scale {
     projected: usize,
     ledgers: [usize; 3],
     questions: usize,
+    lanes: usize,
+    rounds: usize,
+    plans: usize,
 }
 
 const FULL: Scale = Scale {
@@ -34,6 +38,9 @@ const FULL: Scale = Scale {
     projected: 1_000_000,
     ledgers: [10_000, 100_000, 1_000_000],
     questions: 3_000,
+    lanes: 1_000,
+    rounds: 500,
+    plans: 100,
 };
 
 /// For trying the bench itself.
@@ -43,6 +50,9 @@ const QUICK: Scale = Scale {
     projected: 50_000,
     ledgers: [1_000, 5_000, 20_000],
     questions: 300,
+    lanes: 200,
+    rounds: 20,
+    plans: 20,
 };
 
 #[tokio::main]
@@ -64,6 +74,9 @@ async fn main() -> ExitCode {
     }
     if wanted("state") {
         state::questions(&Servers::start().await, scale.ledgers, scale.questions, &mut report).await;
+    }
+    if wanted("plan") {
+        plan::of_a_fleet(&Servers::start().await, scale.lanes, scale.rounds, scale.plans, &mut report).await;
     }
     report.show(arguments.iter().find_map(|argument| argument.strip_prefix("--json=")));
     ExitCode::SUCCESS

@@ -11,7 +11,7 @@ use crate::ingest::mebibytes;
 use crate::load::{messages, publish_batches, raw_client};
 use crate::report::Report;
 
-const SCHEMA: &str = "\"ledger_default_v1\"";
+const SCHEMA: &str = "\"ledger_default_v2\"";
 
 /// Fills the stream of the tenant `default`, in pieces, so that memory stays flat.
 pub(crate) async fn fill(servers: &Servers, tenant: &str, count: usize) {

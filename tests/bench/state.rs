@@ -40,14 +40,14 @@ pub(crate) async fn questions(servers: &Servers, ledgers: [usize; 3], count: usi
     report.time(&what, p99s[0], p99s[2], Some(1.5));
 }
 
-async fn analyse(servers: &Servers, tenant: &str) {
+pub(crate) async fn analyse(servers: &Servers, tenant: &str) {
     let mut connection = connect(servers, tenant).await;
     sqlx::query("VACUUM ANALYZE").execute(&mut connection).await.expect("analysed");
 }
 
 async fn connect(servers: &Servers, tenant: &str) -> PgConnection {
     let mut connection = PgConnection::connect(&servers.postgres_url()).await.expect("connected");
-    let path = sqlx::AssertSqlSafe(format!("SET search_path TO \"ledger_{tenant}_v1\""));
+    let path = sqlx::AssertSqlSafe(format!("SET search_path TO \"ledger_{tenant}_v2\""));
     sqlx::query(path).execute(&mut connection).await.expect("set");
     connection
 }
@@ -80,7 +80,7 @@ async fn over_http(service: &Service, tenant: &str, positions: &[u64]) -> Vec<Du
 }
 
 /// In milliseconds.
-fn percentile(took: &[Duration], percent: usize) -> f64 {
+pub(crate) fn percentile(took: &[Duration], percent: usize) -> f64 {
     let mut took = took.to_vec();
     took.sort_unstable();
     took[(took.len() * percent / 100).min(took.len() - 1)].as_secs_f64() * 1_000.0

@@ -6,11 +6,14 @@ mod bad_input;
 mod history;
 mod horizon;
 mod killed_imports;
+mod manifests;
 mod plans;
 mod promises;
 mod questions;
 mod real_history;
+mod real_rollbacks;
 mod roles;
+mod rollback;
 mod settings;
 mod varied;
 

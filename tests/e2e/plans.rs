@@ -73,7 +73,8 @@ async fn a_small_batch_is_written_without_waiting_for_the_network() {
 /// the history.
 fn state_questions() -> Vec<(&'static str, &'static str)> {
     let statements = ledger_views::statements().into_iter();
-    let questions = statements.filter(|sql| sql.contains("lane_changes") && sql.starts_with("SELECT"));
+    let questions =
+        statements.filter(|sql| sql.contains("lane_changes") && sql.starts_with("SELECT p.position"));
     let questions: Vec<_> = questions
         .map(|sql| match (sql.contains("$3"), sql.contains("change_number")) {
             (true, _) => (sql, "'production', 10000, '2025-12-01T00:00:00Z'"),

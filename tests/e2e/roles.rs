@@ -44,7 +44,9 @@ async fn two_projectors_leave_what_one_would_also_when_one_of_them_is_killed() {
 
     let folded = digests(&servers.postgres_url(), "default").await;
     let database = servers.fresh_database("alone").await;
-    let alone = Service::start(PROGRAM, &servers, &[&format!("--views-url={database}")]).await;
+    let alone =
+        Service::start(PROGRAM, &servers, &["--only=http,projector", &format!("--views-url={database}")])
+            .await;
     alone.client().views_at(history.len() as u64).await;
     assert_eq!(folded, digests(&database, "default").await);
     assert_eq!(folded["events"].0 as usize, history.len());

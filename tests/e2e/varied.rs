@@ -7,22 +7,42 @@ use serde_json::{Value, json};
 
 const SCHEMAS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas/events");
 
-/// The events, one a line, in the order in which they are recorded: the schemas' examples, what is
-/// written by hand here, and so many events of the demo history.
+/// The events, one a line, in the order in which they are recorded: so many of the demo history, which
+/// begins an empty ledger, what is written by hand here, and the schemas' examples of reports.
 pub(crate) fn history(demo: usize) -> Vec<String> {
     let played = release_ledger::demo::history(Some(demo));
     let played = played.map(|event| String::from_utf8(event.bytes().to_vec()).expect("UTF-8"));
-    examples().iter().chain(&by_hand()).map(Value::to_string).chain(played).collect()
+    let others = by_hand().into_iter().chain(examples()).map(|event| event.to_string());
+    played.chain(others).collect()
 }
 
-/// Every example of every schema: at least one event of every kind.
+/// Every example of every report. The examples of requests ask for what this ledger cannot grant.
 fn examples() -> Vec<Value> {
     let files = std::fs::read_dir(Path::new(SCHEMAS)).expect("schemas/events");
     let mut files: Vec<_> = files.map(|file| file.expect("a schema").path()).collect();
     files.sort();
     let schemas = files.iter().map(|file| std::fs::read(file).expect("a schema"));
     let schemas = schemas.map(|text| serde_json::from_slice::<Value>(&text).expect("a schema is JSON"));
-    schemas.flat_map(|schema| schema["examples"].as_array().cloned().unwrap_or_default()).collect()
+    let examples = schemas.flat_map(|schema| schema["examples"].as_array().cloned().unwrap_or_default());
+    examples.filter(|event| !REQUESTS.iter().any(|kind| is_of(event, kind))).collect()
+}
+
+/// The kinds of events that are judged before they are recorded.
+const REQUESTS: [&str; 9] = [
+    "rollback.requested",
+    "rollback.started",
+    "rollback.succeeded",
+    "rollback.failed",
+    "rollback.cancelled",
+    "release_point.",
+    "approval.",
+    "freeze.",
+    "environment.declared",
+];
+
+fn is_of(event: &Value, kind: &str) -> bool {
+    let name = event["type"].as_str().and_then(|name| name.strip_prefix("io.releaseledger."));
+    name.is_some_and(|name| name.starts_with(kind))
 }
 
 /// What the rules of the fold are about.

@@ -20,7 +20,7 @@ pub async fn jetstream(servers: &Servers) -> Context {
 /// A connection to the tables of a tenant's views, in the database of this URL.
 pub async fn views_connection(url: &str, tenant: &str) -> PgConnection {
     let mut connection = PgConnection::connect(url).await.expect("connected to Postgres");
-    let path = AssertSqlSafe(format!("SET search_path TO \"ledger_{tenant}_v1\""));
+    let path = AssertSqlSafe(format!("SET search_path TO \"ledger_{tenant}_v2\""));
     sqlx::query(path).execute(&mut connection).await.expect("the tenant's schema");
     connection
 }

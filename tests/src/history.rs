@@ -34,6 +34,7 @@ pub struct RealHistory {
     pub rows: Vec<Row>,
     /// At a row's number: what ran in each environment.
     pub truth: BTreeMap<u64, BTreeMap<String, Running>>,
+    real: bool,
 }
 
 impl RealHistory {
@@ -55,7 +56,7 @@ impl RealHistory {
         let truth = lines(open(&folder.join("govuk-states.ndjson")))
             .map(|state| (state["n"].as_u64().expect("n"), running(&state["state"])))
             .collect();
-        Self { file, rows, truth }
+        Self { file, rows, truth, real: true }
     }
 
     /// The real history, or where there is none (as on a user's clone), one made of the demo's deploys,
@@ -95,7 +96,7 @@ impl RealHistory {
         let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
         std::fs::write(&file, text).expect("the history is written");
         let rows: Vec<Row> = rows.iter().map(row_of).collect();
-        let mut history = Self { file, rows, truth: BTreeMap::new() };
+        let mut history = Self { file, rows, truth: BTreeMap::new(), real: false };
         for part in 1..=12 {
             let n = history.rows.len() as u64 * part / 12;
             let environments = history.environments();
@@ -104,6 +105,12 @@ impl RealHistory {
             history.truth.insert(n, truth);
         }
         history
+    }
+
+    /// Whether it is the real one.
+    #[must_use]
+    pub const fn is_real(&self) -> bool {
+        self.real
     }
 
     /// The environments.

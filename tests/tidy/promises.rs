@@ -10,6 +10,7 @@ const PROMISES: &[&str] = &[
     "views_are_the_log_folded",
     "a_point_in_the_past_does_not_change",
     "immutable_and_provable",
+    "no_silent_rollback",
     "bad_input_harms_nobody",
 ];
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Composition, Live, Release, ServiceName, Since, SlotName, TargetName};
+use crate::{Composition, LaneFold, Lanes, Live, Release, ServiceName, Since, SlotName, TargetName};
 
 /// What was last seen in a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Drift<'a> {
     /// The target.
     pub target: &'a TargetName,
     /// What the ledger says.
-    pub ledger: Option<&'a Live>,
+    pub ledger: Option<&'a Release>,
     /// What was seen.
     pub seen: &'a Seen,
     /// Since when both have been so: the later of the two events.
@@ -48,30 +48,28 @@ pub struct Drift<'a> {
 /// told of a release is compared; what an observation leaves out is not. An observation from before the
 /// ledger's last change of the lane says nothing of it.
 #[must_use]
-pub fn drift<'a>(
-    ledger: &'a Composition,
-    seen: &'a BTreeMap<(ServiceName, TargetName), Seen>,
-) -> Vec<Drift<'a>> {
-    let differs = |live: Option<&Live>, seen: &Seen| match (live, &seen.release) {
-        (None, None) => false,
-        (Some(live), Some(release)) => {
-            let other_slot = seen.slot.is_some() && live.slot.is_some() && seen.slot != live.slot;
-            !live.release.is_meant_by(release) || other_slot
-        }
-        _ => true,
-    };
+pub fn drift<'a>(ledger: &'a Lanes, seen: &'a BTreeMap<(ServiceName, TargetName), Seen>) -> Vec<Drift<'a>> {
+    let none = None;
     seen.iter()
         .filter_map(|((service, target), seen)| {
-            let live = ledger.lane(service, target);
-            let outdated = live.is_some_and(|live| seen.last.order(&live.since).is_lt());
-            if outdated || !differs(live, seen) {
+            let fold = ledger.get(&(service.clone(), target.clone()));
+            let live = fold.and_then(LaneFold::live);
+            let settled = fold.and_then(LaneFold::since);
+            let outdated = settled.is_some_and(|settled| seen.last.order(settled).is_lt());
+            let differs = match (&live, &seen.release) {
+                (None, None) => false,
+                (Some(live), Some(release)) => {
+                    let slots = (live.slot, &seen.slot);
+                    let other_slot = matches!(slots, (Some(live), Some(seen)) if live != seen);
+                    !live.release.is_meant_by(release) || other_slot
+                }
+                _ => true,
+            };
+            if outdated || !differs {
                 return None;
             }
-            let since = match live {
-                Some(live) if seen.since.order(&live.since).is_lt() => &live.since,
-                _ => &seen.since,
-            };
-            Some(Drift { service, target, ledger: live, seen, since })
+            let since = settled.filter(|settled| seen.since.order(settled).is_lt()).unwrap_or(&seen.since);
+            Some(Drift { service, target, ledger: live.map_or(none, |live| Some(live.release)), seen, since })
         })
         .collect()
 }
@@ -108,7 +106,7 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::{EventId, Line, Position};
+    use crate::{Effect, EventId, Line, Position, Track, Written};
 
     fn since(at: i64) -> Since {
         Since {
@@ -134,13 +132,29 @@ mod tests {
             .collect()
     }
 
+    /// The same, as lanes are folded.
+    fn folded(lanes: &[(&str, &str, &str, i64)]) -> Lanes {
+        let fold = |version: &str, at| {
+            let mut fold = LaneFold::default();
+            fold.write(
+                &Track::Traffic,
+                Written { effect: Effect::Deployed(release(version)), since: since(at) },
+            );
+            fold
+        };
+        lanes
+            .iter()
+            .map(|(service, target, version, at)| (key(service, target), fold(version, *at)))
+            .collect()
+    }
+
     fn seen(version: Option<&str>, at: i64) -> Seen {
         Seen { slot: None, release: version.map(release), since: since(at), last: since(at) }
     }
 
     #[test]
     fn a_lane_drifts_since_the_later_of_the_two_that_disagree() {
-        let ledger = runs(&[("api", "eu", "v2", 50), ("web", "eu", "v1", 10)]);
+        let ledger = folded(&[("api", "eu", "v2", 50), ("web", "eu", "v1", 10)]);
         let observed = [
             (key("api", "eu"), seen(Some("v1"), 20).and(None, Some(release("v1")), since(60))),
             (key("web", "eu"), seen(Some("v1"), 20)),
@@ -156,17 +170,20 @@ mod tests {
 
     #[test]
     fn an_observation_from_before_the_last_deploy_says_nothing() {
-        let ledger = runs(&[("api", "eu", "v2", 50)]);
-        let observed = BTreeMap::from([(key("api", "eu"), seen(Some("v1"), 20))]);
-        assert_eq!(drift(&ledger, &observed), []);
+        let mut ledger = folded(&[("api", "eu", "v2", 50), ("gone", "eu", "v1", 10)]);
+        let removed = Written { effect: Effect::Removed, since: since(60) };
+        ledger.get_mut(&key("gone", "eu")).expect("a lane").write(&Track::Traffic, removed);
+        let observed = [("api", 20), ("gone", 55)].map(|(name, at)| (key(name, "eu"), seen(Some("v1"), at)));
+        assert_eq!(drift(&ledger, &BTreeMap::from(observed)), []);
     }
 
     #[test]
     fn what_an_observation_leaves_out_is_not_compared() {
         let mut full = release("v1");
         full.commit = Some(Line::parse("c0ffee").expect("a line"));
-        let live = Live { slot: None, release: full, since: since(1) };
-        let ledger: Composition = [(key("api", "eu"), live)].into_iter().collect();
+        let mut fold = LaneFold::default();
+        fold.write(&Track::Traffic, Written { effect: Effect::Deployed(full), since: since(1) });
+        let ledger = Lanes::from([(key("api", "eu"), fold)]);
         let observed = BTreeMap::from([(key("api", "eu"), seen(Some("v1"), 20))]);
         assert_eq!(drift(&ledger, &observed), []);
     }

@@ -177,6 +177,13 @@ impl LaneFold {
         }
     }
 
+    /// Since when traffic reaches what it does, or nothing.
+    #[must_use]
+    pub fn since(&self) -> Option<&Since> {
+        let live = self.live().map(|live| live.since);
+        live.or_else(|| self.traffic.as_ref().map(|written| &written.since))
+    }
+
     /// The position of the last change that any of its tracks keeps.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
@@ -188,11 +195,16 @@ impl LaneFold {
         self.slots.keys()
     }
 
-    /// What stands in slots that traffic does not reach, by slot.
+    /// What stands in slots that traffic does not reach, by slot. Once the whole lane was removed, what was put
+    /// into a slot before that stands no more.
     pub fn idle(&self) -> impl Iterator<Item = Live<&SlotName, &Release, &Since>> {
         let live = self.live().and_then(|live| live.slot);
+        let removed = self.traffic.as_ref().filter(|traffic| traffic.effect == Effect::Removed);
+        let is_gone = move |written: &Written| {
+            removed.is_some_and(|removed| written.since.order(&removed.since) == Ordering::Less)
+        };
         self.slots.iter().filter_map(move |(slot, written)| match &written.effect {
-            Effect::Deployed(release) if Some(slot) != live => {
+            Effect::Deployed(release) if Some(slot) != live && !is_gone(written) => {
                 Some(Live { slot: Some(slot), release, since: &written.since })
             }
             _ => None,

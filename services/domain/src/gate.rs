@@ -142,9 +142,8 @@ fn freeze(case: &Case<'_>) -> Finding {
 
 /// A hold ends when a person, not a workload, has granted the deploy after the rollback.
 fn held(hold: &Hold, answers: &[Answer]) -> Finding {
-    let released = latest(answers).into_values().find(|answer| {
-        answer.granted && answer.actor.kind.as_str() == "person" && answer.position > hold.position
-    });
+    let released =
+        latest(answers).into_values().find(|answer| answer.granted && answer.position > hold.position);
     match released {
         Some(answer) => Finding {
             rule: Rule::Held,
@@ -201,10 +200,11 @@ fn approvals(case: &Case<'_>) -> Finding {
     }
 }
 
-/// Everybody's last word, by name: nobody is two people for having two kinds of account.
+/// Everybody's last word, by name: nobody is two people for having two kinds of account, and a workload is
+/// nobody.
 fn latest(answers: &[Answer]) -> BTreeMap<&Line, &Answer> {
     let mut latest: BTreeMap<&Line, &Answer> = BTreeMap::new();
-    for answer in answers {
+    for answer in answers.iter().filter(|answer| !answer.actor.is_workload()) {
         let kept = latest.entry(&answer.actor.name).or_insert(answer);
         if kept.position < answer.position {
             *kept = answer;

@@ -28,6 +28,8 @@ pub enum Obstacle {
     },
     /// A deploy in between cannot be undone by deploying the former release.
     Barrier(IrreversibleDeploy),
+    /// Nothing ran there yet: the plan would remove everything.
+    TargetEmpty,
     /// The point is called, or shown to be, bad.
     TargetBad,
     /// The point is not known good.
@@ -102,6 +104,7 @@ impl Obstacle {
             Self::AlreadyThere => "already_there",
             Self::ArtifactRevoked { .. } => "artifact_revoked",
             Self::Barrier(_) => "barrier",
+            Self::TargetEmpty => "target_empty",
             Self::TargetBad => "target_bad",
             Self::TargetNotKnownGood => "target_not_known_good",
             Self::Frozen(_) => "freeze",
@@ -112,7 +115,7 @@ impl Obstacle {
     #[must_use]
     pub const fn position(&self) -> Option<Position> {
         match self {
-            Self::AlreadyThere | Self::TargetBad | Self::TargetNotKnownGood => None,
+            Self::AlreadyThere | Self::TargetEmpty | Self::TargetBad | Self::TargetNotKnownGood => None,
             Self::ArtifactRevoked { position, .. } => Some(*position),
             Self::Barrier(deploy) => Some(deploy.position),
             Self::Frozen(freeze) => Some(freeze.position),
@@ -128,7 +131,7 @@ impl Obstacle {
         };
         match self {
             Self::AlreadyThere | Self::ArtifactRevoked { .. } => Weight::Final,
-            Self::TargetBad => Weight::Blocker,
+            Self::TargetEmpty | Self::TargetBad => Weight::Blocker,
             Self::TargetNotKnownGood => Weight::Warning,
             Self::Barrier(_) => by(policy.barrier),
             Self::Frozen(_) => by(policy.freeze),
@@ -150,6 +153,7 @@ impl std::fmt::Display for Obstacle {
                     "the deploy of {version} of {service} to {target} cannot be undone (position {position})"
                 )
             }
+            Self::TargetEmpty => f.write_str("nothing ran there at that point"),
             Self::TargetBad => f.write_str("the point is bad"),
             Self::TargetNotKnownGood => f.write_str("the point is not known good"),
             Self::Frozen(freeze) => freeze.fmt(f),
@@ -176,8 +180,8 @@ pub struct Way<'a> {
     pub source: Option<&'a EnvironmentName>,
     /// Its position.
     pub to: Position,
-    /// What is thought of it.
-    pub status: Status,
+    /// What is thought of it; `None`: nothing ran there.
+    pub status: Option<Status>,
     /// Deploys of the environment that cannot be undone.
     pub irreversible: &'a [IrreversibleDeploy],
     /// Artifacts that must not be used.
@@ -215,9 +219,10 @@ pub fn obstacles(plan: &Plan, way: &Way<'_>) -> Vec<Obstacle> {
         met.extend(between.cloned().map(Obstacle::Barrier));
     }
     match way.status {
-        Status::KnownGood => {}
-        Status::Candidate => met.push(Obstacle::TargetNotKnownGood),
-        Status::Bad => met.push(Obstacle::TargetBad),
+        Some(Status::KnownGood) => {}
+        Some(Status::Candidate) => met.push(Obstacle::TargetNotKnownGood),
+        Some(Status::Bad) => met.push(Obstacle::TargetBad),
+        None => met.push(Obstacle::TargetEmpty),
     }
     met.extend(way.freezes.iter().cloned().map(Obstacle::Frozen));
     met

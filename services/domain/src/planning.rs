@@ -23,7 +23,8 @@ impl Plan {
     ///
     /// - A lane that runs what is wanted has no step.
     /// - Where the wanted release still stands in a slot that traffic does not reach, traffic is switched to
-    ///   that slot. Otherwise it is deployed: in a lane with slots, to another slot than the live one.
+    ///   that slot. Otherwise it is deployed: in a lane with slots, to another slot than the live one, where
+    ///   it has another.
     /// - Waves: a service comes after those that it depends on, and within that, targets come in the policy's
     ///   order, those that it does not name last. Removals come after everything else, dependents first.
     #[must_use]

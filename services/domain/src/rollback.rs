@@ -90,6 +90,9 @@ pub enum Refused {
     /// People do not approve what they asked for themselves.
     #[error("{0} asked for the rollback, and does not approve it")]
     SelfApproval(Line),
+    /// A gate's human part is a person's.
+    #[error("{0} is a workload, and approvals are people's")]
+    NotAPerson(Line),
     /// The environment does not run what was wanted.
     #[error("the environment does not run what the rollback wanted: {}", list(.0))]
     Differs(Vec<String>),
@@ -172,6 +175,9 @@ impl Life<'_> {
         if self.phase == Phase::Started {
             return Err(Refused::StartedAlready);
         }
+        if actor.is_workload() {
+            return Err(Refused::NotAPerson(actor.name.clone()));
+        }
         if actor.name == self.initiated_by.name {
             return Err(Refused::SelfApproval(actor.name.clone()));
         }
@@ -197,7 +203,7 @@ pub struct AutomaticPast {
 /// Why the controller asks for no rollback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Abstention {
-    /// The lane does not run what was checked.
+    /// What was checked does not run there, or was checked again since.
     NotRunning,
     /// Another rollback is under way.
     UnderWay(Line),
@@ -231,7 +237,9 @@ pub enum Abstention {
 impl fmt::Display for Abstention {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotRunning => f.write_str("what was checked does not run there"),
+            Self::NotRunning => {
+                f.write_str("what was checked does not run there, or was checked again since")
+            }
             Self::UnderWay(rollback) => write!(f, "rollback {rollback} is under way"),
             Self::SwitchedOff { rollback_id, position } => write!(
                 f,

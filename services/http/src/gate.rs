@@ -28,6 +28,8 @@ pub(crate) struct GateRequest {
     release: ReleaseRequest,
     /// Who wants to deploy it; their own approval does not count.
     requester: Option<ActorBody>,
+    /// The rollback that the deploy is a step of: then that rollback does not stand in its way.
+    rollback_id: Option<String>,
 }
 
 /// A release, as far as whoever asks knows it.
@@ -142,10 +144,18 @@ pub(crate) async fn ask_gate(
             target: target.transpose()?.unwrap_or_default(),
         },
         release: request.release.parse()?,
+        rollback_id: request
+            .rollback_id
+            .as_deref()
+            .map(|text| invalid("/rollback_id", Line::parse(text)))
+            .transpose()?,
         requester: request.requester.as_ref().map(|actor| actor.parse("requester")).transpose()?,
     };
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.views.snapshot().await?;
+    if !snapshot.knows(&environment).await? {
+        return Err(Problem::unknown_environment(&environment));
+    }
     let answer = gate(&mut snapshot, &question, ledger.now()).await?;
     let body = GateBody {
         environment: environment.to_string(),

@@ -8,9 +8,12 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use ledger_views::Status;
+use ledger_domain::drift::{drift, uneven};
+use ledger_domain::{Anchor, TenantName};
+use ledger_views::{AskError, Status, When};
 use metrics::gauge;
 use serde_json::json;
+use tracing::warn;
 
 use crate::problem::{Kind, Problem};
 use crate::{App, Ledger, Shared};
@@ -59,6 +62,10 @@ async fn faults_of(ledger: &Ledger) -> Vec<(&'static str, String)> {
 /// Prometheus' text format.
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     for (tenant, ledger) in &app.ledgers {
+        // Where the views do not answer, `ledger_up` says so.
+        if let Err(error) = count_drift(tenant, ledger).await {
+            warn!(%tenant, %error, "drift cannot be told");
+        }
         let (head, standing) = (ledger.journal.head().await, ledger.views.standing().await);
         // A part that does not answer keeps its last value, and is down in `ledger_up`.
         gauge!("ledger_up", "tenant" => tenant.to_string(), "part" => "journal").set(f64::from(head.is_ok()));
@@ -73,4 +80,21 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
         }
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response()
+}
+
+/// For each environment: the lanes in which something else was seen than the ledger says, and the services
+/// that do not run the same at each target.
+async fn count_drift(tenant: &TenantName, ledger: &Ledger) -> Result<(), AskError> {
+    let (_, environments) = ledger.views.environments().await?;
+    let mut snapshot = ledger.views.snapshot().await?;
+    for environment in environments {
+        let when = When { at: Anchor::Latest, known_at: None };
+        let state = snapshot.state(&environment.name, when).await?;
+        let composition = state.composition();
+        let seen = snapshot.observations(&environment.name).await?;
+        let labels = || [("tenant", tenant.to_string()), ("environment", environment.name.to_string())];
+        gauge!("ledger_drift_lanes", &labels()).set(drift(&state.into_lanes(), &seen).len() as f64);
+        gauge!("ledger_uneven_services", &labels()).set(uneven(&composition).len() as f64);
+    }
+    Ok(())
 }

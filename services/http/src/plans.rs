@@ -365,16 +365,7 @@ pub(crate) async fn get_point(
     let mut snapshot = ledger.views.snapshot().await?;
     let views = snapshot.position();
     let believed = Believed { known_at, now: ledger.now() };
-    let point = match (&name, known_at) {
-        (PointName::LastKnownGood, Some(known_at)) => {
-            snapshot.last_known_good(&environment, known_at, believed).await?
-        }
-        (_, None) => resolve(&mut snapshot, &environment, &name, believed.now).await?.1,
-        (_, Some(_)) => {
-            let (position, _) = resolve(&mut snapshot, &environment, &name, believed.now).await?;
-            snapshot.point(&environment, position, believed).await?
-        }
-    };
+    let (_, point) = resolve(&mut snapshot, &environment, &name, believed).await?;
     let none = || Problem::new(Kind::NoSuchPoint, format!("{environment} has no release point at {name}"));
     let point = point.ok_or_else(none)?;
     let policy = snapshot.policy(&environment, known_at.unwrap_or(views)).await?;
@@ -447,7 +438,7 @@ pub(crate) struct PlanBody {
     environment: String,
     /// The position that the answer is true for.
     position: u64,
-    /// The position of the environment's last change: while it stays, the plan stays. Pass it as `If-Match`.
+    /// The position of the environment's last change: pass it as `If-Match`.
     environment_position: u64,
     /// Where it leads.
     to: ToBody,
@@ -520,7 +511,8 @@ impl From<&Step> for StepBody {
 /// Something that a plan meets.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ObstacleBody {
-    /// `already_there`, `artifact_revoked`, `barrier`, `target_bad`, `target_not_known_good` or `freeze`.
+    /// `already_there`, `artifact_revoked`, `barrier`, `target_empty`, `target_bad`, `target_not_known_good` or
+    /// `freeze`.
     kind: &'static str,
     /// `warning`; `blocker`, which force passes; or `final`, which nothing passes.
     weight: &'static str,

@@ -58,6 +58,8 @@ kinds! {
     BrokenBody = 400 "broken-body" "The body ended too early";
     PositionAhead = 400 "position-ahead" "The ledger has no such position yet";
     SelfApproval = 403 "self-approval" "People do not approve what they asked for themselves";
+    NotAPerson = 403 "not-a-person" "Approvals are people's";
+    LedgersOwn = 403 "ledgers-own" "Only the ledger itself says this";
     NoSuchPath = 404 "no-such-path" "There is nothing here";
     UnknownTenant = 404 "unknown-tenant" "There is no such tenant";
     UnknownEnvironment = 404 "unknown-environment" "No event ever named the environment";
@@ -263,11 +265,13 @@ impl From<&Rejection> for Problem {
             Rejection::RollbackExists { .. } => Kind::RollbackExists,
             Rejection::NoSuchRollback(..) => Kind::NoSuchRollback,
             Rejection::Life(Refused::SelfApproval(_)) => Kind::SelfApproval,
+            Rejection::Life(Refused::NotAPerson(_)) => Kind::NotAPerson,
             Rejection::Life(_) => Kind::RollbackLife,
             Rejection::NoSuchPoint(_) => Kind::NoSuchPoint,
             Rejection::NothingMarked(_) => Kind::NothingMarked,
             Rejection::Policy(_) => Kind::InvalidPolicy,
             Rejection::Freeze(_) => Kind::FreezeMismatch,
+            Rejection::OwnSource(_) | Rejection::NotTheController => Kind::LedgersOwn,
             Rejection::TooLarge(_) => Kind::TooLarge,
         };
         let mut problem = Self::new(kind, rejection);

@@ -1,5 +1,7 @@
 //! Rollbacks: asked for, and watched.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -22,6 +24,9 @@ use crate::parameters::{Parameters, WaitQuery, at, maybe, parse, position, wait}
 use crate::plans::{ActorBody, PlanBody, StepBody, limit};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
+
+/// How long an answer waits for the views to have what was requested.
+const SOON: Duration = Duration::from_secs(2);
 
 /// What somebody wants an environment to run.
 #[derive(Deserialize, ToSchema)]
@@ -145,6 +150,8 @@ pub(crate) async fn request_rollback(
         }
         Answer::Refused(refusal) => return Err(Problem::from(&refusal)),
     };
+    // Whoever asked looks next whether it is there. If the views are slow, the request stands all the same.
+    let _ = ledger.views.wait_for(position, SOON).await;
     let body = RequestedBody {
         rollback_id: rollback_id.to_string(),
         environment: environment.to_string(),

@@ -8,7 +8,7 @@ use ledger_dialects::manifest::{Format, Manifest};
 use ledger_domain::drift::{drift, uneven};
 use ledger_domain::{Anchor, PointName};
 use ledger_intake::resolve;
-use ledger_views::When;
+use ledger_views::{Believed, When};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -67,7 +67,8 @@ pub(crate) async fn get_manifest(
     let format = maybe("format", query.format.as_deref(), Format::parse)?.unwrap_or(Format::Json);
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.views.snapshot().await?;
-    let (position, _) = resolve(&mut snapshot, &environment, &point, ledger.now()).await?;
+    let believed = Believed { known_at: None, now: ledger.now() };
+    let (position, _) = resolve(&mut snapshot, &environment, &point, believed).await?;
     let when = When { at: Anchor::Position(position), known_at: None };
     let composition = snapshot.state(&environment, when).await?.composition();
     let manifest = Manifest { environment: &environment, position, composition: &composition };
@@ -145,12 +146,14 @@ pub(crate) async fn get_drift(
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.views.snapshot().await?;
     let when = When { at: Anchor::Latest, known_at: None };
-    let composition = snapshot.state(&environment, when).await?.composition();
+    let state = snapshot.state(&environment, when).await?;
+    let composition = state.composition();
+    let ledger_lanes = state.into_lanes();
     let seen = snapshot.observations(&environment).await?;
-    let lanes = drift(&composition, &seen).into_iter().map(|lane| DriftLaneBody {
+    let lanes = drift(&ledger_lanes, &seen).into_iter().map(|lane| DriftLaneBody {
         service: lane.service.to_string(),
         target: lane.target.to_string(),
-        ledger: lane.ledger.map(|live| ReleaseBody::from(&live.release)),
+        ledger: lane.ledger.map(ReleaseBody::from),
         seen: lane.seen.release.as_ref().map(ReleaseBody::from),
         since: lane.since.into(),
         last_seen: (&lane.seen.last).into(),

@@ -188,9 +188,12 @@ impl Appender {
                     self.ask_again = Instant::now() + LOOK_UP_PAUSE;
                     Answer::Refused(Refusal::Unjudged("the views do not answer".into()))
                 }
-                Err(_) => Answer::Refused(Refusal::Unjudged(
-                    "the views do not come to the end of the ledger in time".into(),
-                )),
+                Err(_) => {
+                    // Reports wait behind a request: the next one must not keep them as long.
+                    self.ask_again = Instant::now() + LOOK_UP_PAUSE;
+                    let reason = "the views do not come to the end of the ledger in time";
+                    Answer::Refused(Refusal::Unjudged(reason.into()))
+                }
             };
         }
     }

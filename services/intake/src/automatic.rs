@@ -13,16 +13,16 @@ use ledger_domain::event::{
 use ledger_domain::rollback::{Abstention, may_act};
 use ledger_domain::{
     Anchor, EnvironmentName, EventId, Goal, Identity, IdentityKey, Line, PointName, Position, Prose, Scope,
-    TenantName,
+    ServiceName, TargetName, TenantName,
 };
-use ledger_views::{AskError, Snapshot, Views, When};
+use ledger_views::{AskError, Ran, Snapshot, Views, When};
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::planning::{PlanError, plan};
 use crate::request::{Request, Unjudged, requested, source};
-use crate::{Answer, Intake, Wish};
+use crate::{Answer, Intake, Refusal, Wish};
 
 /// The controller's name, as a follower and as an actor.
 const NAME: &str = "rollback-controller";
@@ -38,7 +38,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 pub struct FailedCheck {
     environment: EnvironmentName,
     position: Position,
-    occurred_at: DateTime<Utc>,
     key: IdentityKey,
     validation: Validation,
 }
@@ -109,6 +108,10 @@ async fn attempt(
     if let Some((rollback_id, _)) = snapshot.active_rollback(&check.environment).await? {
         return Ok(Err(Abstention::UnderWay(rollback_id)));
     }
+    if let Some(taken) = snapshot.rollback(&check.rollback_id()).await? {
+        let taken = taken.request.rollback.rollback_id;
+        return Ok(Err(Abstention::Blocked(format!("there is a rollback {taken} already"))));
+    }
     let past = snapshot.automatic_past(&check.environment, now).await?;
     if let Err(abstention) = may_act(rule, &past, now) {
         return Ok(Err(abstention));
@@ -133,22 +136,26 @@ async fn attempt(
     Ok(Ok(requested(planned, check.rollback_id(), controller(), false, Some(check.position))))
 }
 
-/// Whether what was checked is what runs.
+/// Whether the failure is the last word of its check on something that runs now.
 async fn runs_there(snapshot: &mut Snapshot, check: &FailedCheck) -> Result<bool, AskError> {
     let latest = When { at: Anchor::Latest, known_at: None };
     let composition = snapshot.state(&check.environment, latest).await?.composition();
-    Ok(match &check.validation.subject {
-        ValidationSubject::Environment(_) => composition.lanes().next().is_some(),
-        ValidationSubject::Artifact(artifact) => {
-            composition.lanes().any(|(_, _, live)| live.release.artifact.as_ref() == Some(artifact))
-        }
-        ValidationSubject::Lane { lane, release, .. } => {
-            composition.lane(&lane.service, &lane.target).is_some_and(|live| match release {
-                Some(told) => live.release.is_meant_by(told),
-                None => live.since.occurred_at <= check.occurred_at,
-            })
-        }
-    })
+    let meant = |service: &ServiceName, target: &TargetName| match &check.validation.subject {
+        ValidationSubject::Lane { lane, .. } => lane.service == *service && lane.target == *target,
+        ValidationSubject::Environment(_) | ValidationSubject::Artifact(_) => true,
+    };
+    let lanes = composition.lanes().filter(|(service, target, _)| meant(service, target));
+    let ran: Vec<Ran> = lanes
+        .map(|(service, target, live)| Ran {
+            service: service.clone(),
+            target: target.clone(),
+            release: live.release.clone(),
+        })
+        .collect();
+    let known_at = snapshot.position();
+    let verdicts = snapshot.verdicts(&check.environment, &ran, known_at).await?;
+    let said = verdicts.iter().filter_map(|verdicts| verdicts.of(&check.validation.check));
+    Ok(said.into_iter().any(|verdict| verdict.position == check.position))
 }
 
 /// The follower of one tenant.
@@ -219,7 +226,6 @@ impl Controller {
             let check = FailedCheck {
                 environment,
                 position,
-                occurred_at: envelope.occurred_at(),
                 key: envelope.identity().key(),
                 validation: validation.clone(),
             };
@@ -246,6 +252,11 @@ impl Controller {
             }
             // Another controller was first, and may have judged at another time.
             Answer::Duplicate(_) | Answer::Conflict(_) => Ok(()),
+            // Asked again it would be refused again, and no other check may wait for that.
+            Answer::Refused(Refusal::Rejected(rejection)) => {
+                warn!(tenant, environment, %cause, reason = %rejection, "a failed check cannot be answered");
+                Ok(())
+            }
             Answer::Refused(refusal) => Err(Failed::Refused(refusal)),
         }
     }
@@ -259,5 +270,5 @@ enum Failed {
     #[error(transparent)]
     Ask(#[from] AskError),
     #[error(transparent)]
-    Refused(crate::Refusal),
+    Refused(Refusal),
 }

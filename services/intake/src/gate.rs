@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Actor, Policy};
 use ledger_domain::gate::{Case, Finding, findings};
-use ledger_domain::{Lane, Position, Release};
+use ledger_domain::{Lane, Line, Position, Release};
 use ledger_views::Snapshot;
 
 /// What somebody wants to deploy.
@@ -15,6 +15,8 @@ pub struct GateQuestion {
     pub release: Release,
     /// Who wants to; their own approval does not count.
     pub requester: Option<Actor>,
+    /// The rollback that the deploy is a step of.
+    pub rollback_id: Option<Line>,
 }
 
 /// What the gate says.
@@ -36,7 +38,7 @@ impl GateAnswer {
     }
 }
 
-/// Asks the gate. An environment that no event ever named has no rules.
+/// Asks the gate. An environment that no event ever named has no rules: whoever asks should know it.
 ///
 /// # Errors
 /// The database does not answer.
@@ -45,7 +47,7 @@ pub async fn gate(
     question: &GateQuestion,
     now: DateTime<Utc>,
 ) -> Result<GateAnswer, ledger_views::Error> {
-    let GateQuestion { lane, release, requester } = question;
+    let GateQuestion { lane, release, requester, rollback_id } = question;
     let environment = &lane.environment;
     let position = snapshot.position();
     let declared = snapshot.policy(environment, position).await?;
@@ -56,6 +58,7 @@ pub async fn gate(
     }
     let freezes = snapshot.freezes(environment, now).await?;
     let active = snapshot.active_rollback(environment).await?;
+    let active = active.filter(|(active, _)| Some(active) != rollback_id.as_ref());
     let revoked = snapshot.revoked(&release.artifact).await?;
     let hold = snapshot.hold(lane, release).await?;
     let answers = snapshot.answers_to_deploy(lane, release).await?;

@@ -84,7 +84,7 @@ pub async fn horizon(
         let way = Way {
             source: None,
             to: point.since.position,
-            status: point.judgement.status,
+            status: Some(point.judgement.status),
             irreversible: &irreversible,
             revoked: &revoked,
             freezes: &freezes,

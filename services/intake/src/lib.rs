@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ledger_dialects::cloudevents::Envelope;
+use ledger_dialects::cloudevents::{EVENT_LIMIT, Envelope};
 use ledger_domain::{Position, TenantName};
 use ledger_journal::{AppendError, SharedJournal};
 use ledger_views::Views;
@@ -36,6 +36,9 @@ pub use request::{Living, Rejection, Request, RollbackWish, differing, is_reques
 
 /// An event may say that it occurred at most this much after now: clocks differ.
 pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
+
+/// Sources of the ledger's own events: one from outside could take the identity of an answer to come.
+const OWN_SOURCES: [&str; 2] = ["urn:release-ledger:api", "urn:release-ledger:rollback-controller"];
 
 /// Bytes of events that may wait to be appended; whoever brings more waits before the door.
 const ROOM: usize = 32 << 20;
@@ -132,6 +135,10 @@ impl Intake {
             let occurred_at = envelope.occurred_at();
             if occurred_at - now > CLOCK_TOLERANCE {
                 answers.push(Some(Answer::Refused(Refusal::FromTheFuture { occurred_at, now })));
+            } else if OWN_SOURCES.contains(&envelope.identity().source.as_str()) {
+                let source = envelope.identity().source.clone();
+                answers
+                    .push(Some(Answer::Refused(Refusal::Rejected(Box::new(Rejection::OwnSource(source))))));
             } else {
                 answers.push(None);
                 admitted.push(envelope);
@@ -150,7 +157,7 @@ impl Intake {
         if let Some(reason) = self.views.divergence() {
             return Answer::Refused(Refusal::Diverged(reason));
         }
-        let rest = self.queue(vec![Brought::Request(request)], 0, &Train::default()).await;
+        let rest = self.queue(vec![Brought::Request(request)], EVENT_LIMIT, &Train::default()).await;
         let answers = Submitted { answers: vec![None], rest: Some(rest) }.answers().await;
         answers.into_iter().next().unwrap_or(Answer::Refused(Refusal::Closing))
     }

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Plan, Policy};
-use ledger_domain::known_good::Status;
 use ledger_domain::obstacle::{Obstacle, Way, Weight, obstacles};
 use ledger_domain::{
     Anchor, Artifact, Composition, EnvironmentName, Goal, LaneFold, Lanes, PointName, Position, Scope,
@@ -27,7 +26,8 @@ pub struct Planned {
     pub wish: Wish,
     /// The position that all of it is true for.
     pub position: Position,
-    /// The position of the environment's last change: while it stays, the plan stays.
+    /// The position of the environment's last change. While it stays, so does what the plan begins with; what
+    /// `last-known-good` means, and the policy, can change all the same, which the plan's digest shows.
     pub environment_position: Position,
     /// The position that the goal means.
     pub to: Position,
@@ -85,8 +85,12 @@ pub async fn plan(snapshot: &mut Snapshot, wish: &Wish, now: DateTime<Utc>) -> R
     let of = source.unwrap_or(&wish.environment);
     let position = snapshot.position();
     let present = present(snapshot, &wish.environment, source.is_some()).await?;
-    let (to, point) = resolve(snapshot, of, &wish.to.point, now).await?;
-    let wanted = composition(snapshot, of, to).await?;
+    if !snapshot.knows(of).await? {
+        return Err(AskError::UnknownEnvironment(of.clone()).into());
+    }
+    let (to, point) = resolve(snapshot, of, &wish.to.point, Believed { known_at: None, now }).await?;
+    // A position between two points is at the first of them.
+    let wanted = point.as_ref().map_or_else(Composition::default, |point| point.composition.clone());
     let policy = snapshot.policy(&wish.environment, position).await?;
     let rules = policy.as_ref().map_or_else(Policy::default, |declared| declared.policy.clone());
     let plan = Plan::make(position, &present, &wanted, &wish.scope, &rules);
@@ -97,7 +101,7 @@ pub async fn plan(snapshot: &mut Snapshot, wish: &Wish, now: DateTime<Utc>) -> R
     let way = Way {
         source,
         to,
-        status: point.as_ref().map_or(Status::Candidate, |point| point.judgement.status),
+        status: point.as_ref().map(|point| point.judgement.status),
         irreversible: &irreversible,
         revoked: &revoked,
         freezes: &freezes,
@@ -128,9 +132,7 @@ pub(crate) async fn present(
 ) -> Result<Lanes, AskError> {
     let latest = When { at: Anchor::Latest, known_at: None };
     match snapshot.state(environment, latest).await {
-        Ok(state) => {
-            Ok(state.lanes.into_iter().map(|lane| ((lane.service, lane.target), lane.fold)).collect())
-        }
+        Ok(state) => Ok(state.into_lanes()),
         Err(AskError::UnknownEnvironment(_)) if may_be_new => Ok(Lanes::new()),
         Err(error) => Err(error),
     }
@@ -146,7 +148,7 @@ pub(crate) async fn composition(
     Ok(snapshot.state(environment, at).await?.composition())
 }
 
-/// The position that a point's name means now, and the point there.
+/// The position that a point's name means, and the point there.
 ///
 /// # Errors
 /// There is no such point, or the database does not answer.
@@ -154,19 +156,18 @@ pub async fn resolve(
     snapshot: &mut Snapshot,
     environment: &EnvironmentName,
     name: &PointName,
-    now: DateTime<Utc>,
+    believed: Believed,
 ) -> Result<(Position, Option<Point>), PlanError> {
-    let believed = Believed { known_at: None, now };
+    let known_at = believed.known_at.unwrap_or(snapshot.position());
     let position = match name {
         PointName::LastKnownGood => {
-            let head = snapshot.position();
-            return match snapshot.last_known_good(environment, head, believed).await? {
+            return match snapshot.last_known_good(environment, known_at, believed).await? {
                 Some(point) => Ok((point.since.position, Some(point))),
                 None => Err(PlanError::NoKnownGoodPoint(environment.clone())),
             };
         }
         PointName::Named(name) => {
-            let marks = snapshot.marks(environment, snapshot.position()).await?;
+            let marks = snapshot.marks(environment, known_at).await?;
             let named = marks.named(name);
             named.ok_or_else(|| PlanError::NoSuchName(environment.clone(), name.clone()))?
         }

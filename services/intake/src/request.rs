@@ -12,7 +12,8 @@ use ledger_domain::event::{
 };
 use ledger_domain::rollback::{Life, Refused, difference};
 use ledger_domain::{
-    ConfigDigest, EnvironmentName, EventId, Family, Goal, Identity, Line, PointName, Position, Prose, Source,
+    Anchor, ConfigDigest, EnvironmentName, EventId, Family, Goal, Identity, Line, PointName, Position, Prose,
+    Source,
 };
 use ledger_views::{AskError, RollbackRow, Snapshot};
 
@@ -47,6 +48,14 @@ impl RollbackWish {
                 && request.scope == self.wish.scope
                 && request.initiated_by == self.initiated_by
                 && request.force == self.force
+                && self.wish.to.environment.as_ref().is_none_or(|source| {
+                    *source == self.wish.environment || Some(source) == request.source.as_ref()
+                })
+                && match &self.wish.to.point {
+                    PointName::At(Anchor::Position(to)) => *to == request.to,
+                    _ => true,
+                }
+                && self.plan_digest.as_ref().is_none_or(|digest| *digest == request.plan_digest)
                 && row.reason.as_ref() == Some(&self.reason)
         })
     }
@@ -125,6 +134,12 @@ pub enum Rejection {
     /// The freeze holds already, or does not hold.
     #[error("{0}")]
     Freeze(String),
+    /// Only the ledger itself says this.
+    #[error("{} is a source of the ledger's own", .0.as_str())]
+    OwnSource(Source),
+    /// Only the rollback controller asks by itself.
+    #[error("only the rollback controller asks for an automatic rollback, or names the check that failed")]
+    NotTheController,
     /// The request does not fit into an event.
     #[error("{0}")]
     TooLarge(String),
@@ -289,8 +304,11 @@ async fn judge_requested(
     now: DateTime<Utc>,
 ) -> Result<(), Unjudged> {
     let Rollback { environment, rollback_id } = &request.rollback;
+    if request.automatic || request.cause.is_some() {
+        return Err(Rejection::NotTheController.into());
+    }
     must_be_free(snapshot, environment, rollback_id).await?;
-    let to = PointName::At(ledger_domain::Anchor::Position(request.to));
+    let to = PointName::At(Anchor::Position(request.to));
     let wish = Wish {
         environment: environment.clone(),
         to: Goal { environment: request.source.clone(), point: to },
@@ -472,6 +490,10 @@ async fn judge_mark(snapshot: &mut Snapshot, point: &Destination) -> Result<(), 
 pub(crate) fn judge_policy(environment: &EnvironmentName, policy: &Policy) -> Result<(), Rejection> {
     if let Some(service) = policy.circular_dependency() {
         return Err(Rejection::Policy(format!("{service} depends on itself")));
+    }
+    let by_itself = policy.automatic_rollback.as_ref();
+    if by_itself.is_some_and(|rule| rule.checks.is_empty()) && policy.required_validations.is_empty() {
+        return Err(Rejection::Policy("automatic_rollback names no checks, and none are required".into()));
     }
     if policy.promotion.as_ref().is_some_and(|promotion| promotion.from.contains(environment)) {
         return Err(Rejection::Policy(format!("nothing can be promoted to {environment} from itself")));

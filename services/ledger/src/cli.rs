@@ -27,6 +27,11 @@ enum Command {
     Diff(client::Diff),
     History(client::History),
     Position(client::ShowPosition),
+    Gate(Box<client::Gate>),
+    #[command(subcommand)]
+    Rollback(Box<client::Rollback>),
+    #[command(subcommand)]
+    Env(Box<client::Environment>),
     Backtest(client::Backtest),
     Demo(client::Demo),
 }
@@ -42,15 +47,27 @@ pub async fn run() -> ExitCode {
         Command::Diff(diff) => diff.run().await,
         Command::History(history) => history.run().await,
         Command::Position(position) => position.run().await,
+        Command::Gate(gate) => return told(gate.run().await, gate_failed),
+        Command::Rollback(rollback) => rollback.run().await,
+        Command::Env(environment) => environment.run().await,
         Command::Backtest(backtest) => backtest.run().await,
         Command::Demo(demo) => demo.run().await,
     };
+    told(done, |_| ExitCode::FAILURE)
+}
+
+/// Who asks the gate must be able to tell its no from no answer at all.
+fn gate_failed(error: &anyhow::Error) -> ExitCode {
+    if error.is::<client::GateRefused>() { ExitCode::FAILURE } else { ExitCode::from(2) }
+}
+
+fn told(done: anyhow::Result<()>, status: impl FnOnce(&anyhow::Error) -> ExitCode) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to be done where stderr is closed.
             let _ = writeln!(std::io::stderr().lock(), "error: {error:#}");
-            ExitCode::FAILURE
+            status(&error)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What `up` takes from the environment it is run in.
+//! What the commands take from the environment they are run in.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -22,4 +22,23 @@ pub(crate) fn data_dir() -> anyhow::Result<PathBuf> {
     let home =
         std::env::var_os("HOME").context("neither --data-dir nor HOME says where to keep the ledger")?;
     Ok(PathBuf::from(home).join(".local/share/release-ledger"))
+}
+
+/// Where commands keep what they must remember if nobody says otherwise.
+pub(crate) fn state_dir() -> anyhow::Result<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Ok("/var/lib/release-ledger".into());
+    }
+    if let Some(state) = std::env::var_os("XDG_STATE_HOME") {
+        return Ok(PathBuf::from(state).join("release-ledger"));
+    }
+    let home = std::env::var_os("HOME")
+        .context("neither --state-dir nor HOME says where to remember finished steps")?;
+    Ok(PathBuf::from(home).join(".local/state/release-ledger"))
+}
+
+/// Who runs the program, if the environment says so.
+pub(crate) fn user() -> Option<String> {
+    let user = std::env::var_os("USER").or_else(|| std::env::var_os("LOGNAME"))?;
+    user.into_string().ok().filter(|user| !user.is_empty())
 }

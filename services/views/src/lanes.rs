@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use ledger_domain::{
     Anchor, Applied, Artifact, Change, Composition, ConfigDigest, Effect, EnvironmentName, EventId, Lane,
-    LaneFold, Line, NameError, Position, Release, ServiceName, Since, SlotName, TargetName, Track, Written,
+    LaneFold, Lanes, Line, NameError, Position, Release, ServiceName, Since, SlotName, TargetName, Track,
+    Written,
 };
 use sqlx::PgConnection;
 
@@ -150,6 +151,12 @@ pub struct LaneState {
 }
 
 impl EnvironmentState {
+    /// The lanes, by service and target.
+    #[must_use]
+    pub fn into_lanes(self) -> Lanes {
+        self.lanes.into_iter().map(|lane| ((lane.service, lane.target), lane.fold)).collect()
+    }
+
     /// What ran.
     #[must_use]
     pub fn composition(&self) -> Composition {

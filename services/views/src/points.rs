@@ -19,7 +19,7 @@ use crate::Snapshot;
 use crate::database::{Error, bigint, parsed, position};
 use crate::lanes::{AskError, KeptRow, When, written};
 use crate::marks::Marks;
-use crate::verdicts::{Checked, Ran};
+use crate::verdicts::{Checked, Ran, longest_run};
 
 pub(crate) const STATEMENTS: &[&str] =
     &[LAST_BEFORE, LAST_UNTIL, FIRST_AFTER, CHANGES, BEFORE, RECORDED_AT, DEPLOYS];
@@ -51,13 +51,13 @@ const FIRST_AFTER: &str = "SELECT min(change_number) FROM lane_changes
 
 /// The last deploys of a version of a service, and the next change of the track of each.
 const DEPLOYS: &str = concat!(
-    "SELECT t.target, n.position AS until_position, n.occurred_at AS until, t.slot, ",
+    "SELECT t.target, n.position AS until_position, t.slot, ",
     written!("c"),
     "
     FROM tracks t
     JOIN lane_changes c ON c.track_id = t.track_id AND c.version = $3 AND NOT c.late
     LEFT JOIN LATERAL (
-        SELECT n.position, n.occurred_at FROM lane_changes n
+        SELECT n.position FROM lane_changes n
         WHERE n.track_id = c.track_id AND NOT n.late AND n.position > c.position
         ORDER BY n.position LIMIT 1
     ) n ON true
@@ -134,7 +134,6 @@ struct ChangeRow {
 struct DeployRow {
     target: String,
     until_position: Option<i64>,
-    until: Option<DateTime<Utc>>,
     #[sqlx(flatten)]
     kept: KeptRow,
 }
@@ -300,13 +299,17 @@ impl Snapshot {
                 continue;
             }
             let target = parsed("tracks", since.position, || TargetName::parse(&row.target))?;
-            let ran = Ran { service: service.clone(), target: target.clone(), release };
-            let verdicts = self.verdicts(environment, &[ran], known_at).await?;
+            let ran = [Ran { service: service.clone(), target: target.clone(), release }];
+            // What only stood in a slot was not tried.
+            let Some(stood) = longest_run(self.connection(), id, &ran, known_at, now).await? else {
+                continue;
+            };
+            let verdicts = self.verdicts(environment, &ran, known_at).await?;
             let verdicts = verdicts.into_iter().next().unwrap_or_default();
             let evidence = Evidence {
                 lanes: vec![CheckedLane { service, target: &target, changed: true, verdicts: &verdicts }],
-                stood: row.until.unwrap_or(now) - since.occurred_at,
-                stands: row.until.is_none(),
+                stood,
+                stands: row.until_position.is_none(),
                 marked: marks.on(since.position, row.until_position.map(position)),
             };
             let status = judge(&policy, &evidence).status;

@@ -1,5 +1,7 @@
 //! Several questions that see the same rows.
 
+use std::collections::HashMap;
+
 use ledger_domain::{EnvironmentName, Position};
 use sqlx::{PgConnection, Postgres, Transaction};
 
@@ -15,6 +17,8 @@ const ENVIRONMENT: &str = "SELECT environment_id FROM environments WHERE name = 
 pub struct Snapshot {
     transaction: Transaction<'static, Postgres>,
     position: Position,
+    /// The ids of environments that were asked for, which do not change.
+    environment_ids: HashMap<EnvironmentName, Option<i32>>,
 }
 
 impl Views {
@@ -25,7 +29,7 @@ impl Views {
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
         let mut transaction = self.pool.begin_with(SNAPSHOT).await?;
         let at: i64 = sqlx::query_scalar(POSITION).fetch_one(&mut *transaction).await?;
-        Ok(Snapshot { transaction, position: position(at) })
+        Ok(Snapshot { transaction, position: position(at), environment_ids: HashMap::new() })
     }
 }
 
@@ -50,7 +54,12 @@ impl Snapshot {
 
     /// The environment's id, if any event ever named it.
     pub(crate) async fn environment_id(&mut self, name: &EnvironmentName) -> Result<Option<i32>, Error> {
+        if let Some(known) = self.environment_ids.get(name) {
+            return Ok(*known);
+        }
         let query = sqlx::query_scalar(ENVIRONMENT).bind(name.as_str());
-        Ok(query.fetch_optional(self.connection()).await?)
+        let id = query.fetch_optional(self.connection()).await?;
+        self.environment_ids.insert(name.clone(), id);
+        Ok(id)
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use ledger_domain::event::{Fact, Validation, ValidationSubject};
 use ledger_domain::known_good::{Verdict, Verdicts};
 use ledger_domain::{EnvironmentName, Lane, Line, Position, Release, ServiceName, TargetName};
@@ -292,6 +292,19 @@ async fn runs(
         }
     }
     Ok(runs)
+}
+
+/// The longest time for which a lane ran a release, up to now; `None` if it never did.
+pub(crate) async fn longest_run(
+    connection: &mut PgConnection,
+    environment_id: i32,
+    ran: &[Ran; 1],
+    known_at: Position,
+    now: DateTime<Utc>,
+) -> Result<Option<TimeDelta>, Error> {
+    let runs = runs(connection, environment_id, ran, known_at).await?;
+    let spans = runs.iter().flat_map(|runs| &runs.live);
+    Ok(spans.map(|(since, until)| *until.min(&now) - *since).max())
 }
 
 /// What an ordinal, counted from 1, points at.

@@ -299,10 +299,13 @@ impl Environment {
             let slot = &lane.changes[index].slot;
             let mut later = lane.changes[index + 1..].iter();
             let until = later.find(|later| later.slot == *slot && !later.late).map(|later| later.at);
+            // What only stood in a slot was not tried.
+            let runs = lane.live(release).into_iter().map(|(since, until)| until.min(now) - since);
+            let Some(stood) = runs.max() else { continue };
             let verdicts = lane.verdicts(release, self, shared, ALWAYS);
             let evidence = Evidence {
                 lanes: vec![CheckedLane { service, target, changed: true, verdicts: &verdicts }],
-                stood: until.map_or(now, |until| until.occurred_at.min(now)) - since.occurred_at,
+                stood,
                 stands: until.is_none(),
                 marked: self.marked(since.position, until.map(|until| until.position)),
             };

@@ -46,6 +46,14 @@ pub struct Actor {
     pub name: Line,
 }
 
+impl Actor {
+    /// Whether it says of itself that it is no person.
+    #[must_use]
+    pub fn is_workload(&self) -> bool {
+        self.kind.as_str() == "workload"
+    }
+}
+
 /// Where to read more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {

@@ -44,7 +44,7 @@ const fn clear() -> Way<'static> {
     Way {
         source: None,
         to: Position::new(10),
-        status: Status::KnownGood,
+        status: Some(Status::KnownGood),
         irreversible: &[],
         revoked: &[],
         freezes: &[],
@@ -136,8 +136,8 @@ fn another_environments_point_meets_no_barrier() {
 #[test]
 fn a_point_that_is_not_known_good_is_said_to_be_so_and_a_bad_one_too() {
     let status = |status| obstacles(&plan(&["web"]), &Way { status, ..clear() });
-    assert_eq!(status(Status::Candidate), [Obstacle::TargetNotKnownGood]);
-    assert_eq!(status(Status::Bad), [Obstacle::TargetBad]);
+    assert_eq!(status(Some(Status::Candidate)), [Obstacle::TargetNotKnownGood]);
+    assert_eq!(status(Some(Status::Bad)), [Obstacle::TargetBad]);
 }
 
 #[test]
@@ -151,8 +151,13 @@ fn every_freeze_that_holds_is_told() {
 #[test]
 fn obstacles_are_told_in_a_fixed_order() {
     let (gone, deploys, freezes) = ([revoked("v1", true)], [irreversible("web", 11)], [freeze("audit")]);
-    let way =
-        Way { status: Status::Bad, revoked: &gone, irreversible: &deploys, freezes: &freezes, ..clear() };
+    let way = Way {
+        status: Some(Status::Bad),
+        revoked: &gone,
+        irreversible: &deploys,
+        freezes: &freezes,
+        ..clear()
+    };
     let met = obstacles(&plan(&["web"]), &way);
     assert_eq!(names(&met), ["artifact_revoked", "barrier", "target_bad", "freeze"]);
 }

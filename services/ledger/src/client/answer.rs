@@ -3,7 +3,8 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
+use ledger_domain::{Artifact, ConfigDigest, Line, Release};
+use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
 
@@ -50,13 +51,41 @@ pub(super) fn results(lines: &[u8]) -> Result<Vec<EventResult>, serde_json::Erro
     serde_json::Deserializer::from_slice(lines).into_iter().collect()
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub(super) struct ReleaseBody {
     pub(super) version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) artifact: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) config: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) infrastructure: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) commit: Option<String>,
+}
+
+impl ReleaseBody {
+    /// The release, parsed.
+    pub(super) fn release(&self) -> anyhow::Result<Release> {
+        let line = |text: &Option<String>| text.as_deref().map(Line::parse).transpose();
+        Ok(Release {
+            version: Line::parse(&self.version)?,
+            artifact: self.artifact.as_deref().map(Artifact::parse).transpose()?,
+            config: self.config.as_deref().map(ConfigDigest::parse).transpose()?,
+            infrastructure: line(&self.infrastructure)?,
+            commit: line(&self.commit)?,
+        })
+    }
+}
+
+/// The version of what runs; `-` where nothing does.
+pub(super) fn version(release: Option<&ReleaseBody>) -> String {
+    release.map_or_else(|| "-".to_owned(), |release| release.version.clone())
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct ActorBody {
+    pub(super) name: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ledger_domain::TenantName;
-use reqwest::{Method, StatusCode, Url, header};
+use reqwest::{Method, Response, StatusCode, Url, header};
 use serde::Serialize;
 
 use super::answer::{self, EventResult};
@@ -122,6 +122,15 @@ impl Error {
             Self::Setup(_) => false,
         }
     }
+
+    /// The problem that the service names, if this is its kind: the last word of its URN.
+    #[must_use]
+    pub fn problem(&self, kind: &str) -> Option<&Problem> {
+        match self {
+            Self::Problem { problem, .. } if problem.is(kind) => Some(problem),
+            _ => None,
+        }
+    }
 }
 
 impl Client {
@@ -175,6 +184,21 @@ impl Client {
         self.send(request, url).await
     }
 
+    /// Opens a stream of events that goes on after a position, if one is given.
+    pub(super) async fn follow(&self, url: Url, after: Option<u64>) -> Result<Response, Error> {
+        let request = self.http.request(Method::GET, url.clone()).header(header::ACCEPT, "text/event-stream");
+        let request = match after {
+            Some(position) => request.header("last-event-id", position),
+            None => request,
+        };
+        self.answered(request, &url).await
+    }
+
+    /// Where the tenant's ledger is.
+    pub(super) fn api(&self) -> &Url {
+        &self.api
+    }
+
     /// Sends structured events, one a line; answers what became of each, in order.
     pub(super) async fn record(&self, events: &Chunk) -> Result<Vec<EventResult>, Error> {
         Ok(self.record_and_keep(events).await?.0)
@@ -196,26 +220,33 @@ impl Client {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder, url: Url) -> Result<Bytes, Error> {
+        let response = self.answered(request, &url).await?;
+        response.bytes().await.map_err(|error| broken_off(&url, &error))
+    }
+
+    /// The answer, if it is a good one.
+    async fn answered(&self, request: reqwest::RequestBuilder, url: &Url) -> Result<Response, Error> {
         let response = request.send().await.map_err(|error| {
-            let (at, cause) = (base_of(&url), root_cause(&error));
             if error.is_connect() {
-                Error::Unreachable { url: at, cause }
+                Error::Unreachable { url: base_of(url), cause: root_cause(&error) }
             } else {
-                Error::BrokenOff { url: at, cause }
+                broken_off(url, &error)
             }
         })?;
         let status = response.status();
-        let body = response.bytes().await;
-        let body =
-            body.map_err(|error| Error::BrokenOff { url: base_of(&url), cause: root_cause(&error) })?;
         if status.is_success() {
-            return Ok(body);
+            return Ok(response);
         }
+        let body = response.bytes().await.map_err(|error| broken_off(url, &error))?;
         Err(match serde_json::from_slice(&body) {
             Ok(problem) => Error::Problem { status, problem: Box::new(problem) },
-            Err(_) => Error::NotALedger { url: base_of(&url), status },
+            Err(_) => Error::NotALedger { url: base_of(url), status },
         })
     }
+}
+
+pub(super) fn broken_off(url: &Url, error: &reqwest::Error) -> Error {
+    Error::BrokenOff { url: base_of(url), cause: root_cause(error) }
 }
 
 /// The URL as a person gave it, more or less: what is behind the host says nothing about reaching it.

@@ -7,6 +7,8 @@ use serde::Deserialize;
 /// A problem, as RFC 9457 says, as far as a person reads it.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Problem {
+    #[serde(rename = "type", default)]
+    kind: String,
     title: String,
     #[serde(default)]
     detail: String,
@@ -17,6 +19,20 @@ pub struct Problem {
 #[derive(Debug, Clone, Deserialize)]
 struct Fault {
     pointer: Option<String>,
+}
+
+impl Problem {
+    /// Whether it is of this kind: the last word of its URN.
+    #[must_use]
+    pub fn is(&self, kind: &str) -> bool {
+        self.kind.strip_prefix("urn:release-ledger:problem:") == Some(kind)
+    }
+
+    /// What happened this time.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
 }
 
 impl fmt::Display for Problem {

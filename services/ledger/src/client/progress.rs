@@ -24,6 +24,11 @@ impl Progress {
         Self::new(None, "", "{spinner}  {msg}  {elapsed}")
     }
 
+    /// Of steps, whose number is known.
+    pub(super) fn of_steps(number: u64) -> Self {
+        Self::new(Some(number), "{bar:32} {pos} of {len} steps  {msg}  {elapsed}", "")
+    }
+
     fn new(length: Option<u64>, bar: &str, spinner: &str) -> Self {
         if !io::stderr().is_terminal() {
             return Self::hidden();
@@ -49,11 +54,27 @@ impl Progress {
         self.0.tick();
     }
 
-    /// A line on stderr, above the bar if there is one.
+    /// How many steps are done, and what is under way.
+    pub(super) fn at(&self, done: u64, what: &str) {
+        self.0.set_position(done);
+        self.0.set_message(what.to_owned());
+        self.0.tick();
+    }
+
+    /// One more step is done.
+    pub(super) fn advance(&self) {
+        self.0.inc(1);
+    }
+
     pub(super) fn note(&self, text: &str) {
+        self.line(&format!("note: {text}"));
+    }
+
+    /// A line on stderr, above the bar if there is one.
+    pub(super) fn line(&self, text: &str) {
         self.0.suspend(|| {
             // Nothing is left to be done where stderr is closed.
-            let _ = writeln!(io::stderr().lock(), "note: {text}");
+            let _ = writeln!(io::stderr().lock(), "{text}");
         });
     }
 

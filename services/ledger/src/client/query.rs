@@ -1,4 +1,4 @@
-//! Questions: their parameters, asking them, and reading the answer.
+//! Questions: their parameters, asking them, with patience where it is due, and reading the answer.
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -43,6 +43,10 @@ impl Asking {
     ) -> anyhow::Result<()> {
         let text = if self.json { body } else { words(&read(&body)?).into() };
         Ok(show(&text)?)
+    }
+
+    pub(super) const fn wait_for(&self) -> Option<u64> {
+        self.waiting.wait_for
     }
 
     /// Adds what is waited for to a URL.

@@ -1,7 +1,7 @@
 //! What stands where, as the demo goes on: its own memory of the lanes, from which rollbacks take
 //! what to go back to.
 
-use ledger_domain::{Artifact, Lane, Line, Release, ServiceName, SlotName, TargetName};
+use ledger_domain::{Artifact, Lane, Line, Release, SlotName, TargetName};
 
 use super::catalogue::{self, ENVIRONMENTS, Entry, SERVICES, SLOTS};
 
@@ -23,7 +23,6 @@ impl Stage {
 
 pub(super) struct Product {
     pub(super) entry: &'static Entry,
-    pub(super) service: ServiceName,
     /// How many versions were built.
     pub(super) versions: u32,
     /// How often its configuration changed.
@@ -46,7 +45,6 @@ impl Product {
             .map(|target| site(Stage::Production, catalogue::target_name(target), entry.slots));
         Self {
             entry,
-            service: catalogue::service_name(entry.service),
             versions: 0,
             configs: 1,
             dev: site(Stage::Dev, TargetName::default(), false),

@@ -3,28 +3,31 @@
 //! A shop's twelve services go through dev and staging to production, with checks that fail, deploys
 //! that break off, cut-overs between slots, rollbacks, approvals, a freeze at the year's end and
 //! reports that come late. Invariants: the same events byte for byte on every machine and every run;
-//! a valid event each; none after the end of October 2026; memory does not grow with the length.
+//! a valid event each, and what is asked for may be asked for after the events before it; none after the
+//! end of October 2026; memory does not grow with the length.
 
 mod calendar;
 mod catalogue;
 mod landscape;
+mod production;
 mod promotion;
 mod random;
 mod undo;
 mod world;
 
 use ledger_dialects::cloudevents::Envelope;
-use ledger_domain::event::{Destination, Event, Fact, Mark, MarkedStatus, Plan, RollbackRequest};
+use ledger_domain::event::{Destination, Event, Fact, Mark, MarkedStatus, RollbackRequest};
 use ledger_domain::{EventId, Identity, Position, Scope, Source};
 
 use calendar::{Calendar, NATURAL_DAYS};
+use production::{Production, WayBack};
 use world::{Draft, What, World};
 
 /// The demo history: of its natural length, 18 months, or of exactly so many events. What is longer
 /// than real time allows is played faster, and has a source of its own, since it is another history.
 ///
 /// Rollbacks and marks name positions: those that their events have in a ledger that holds nothing
-/// but this history.
+/// but this history. Any other ledger refuses a rollback of it, since it was not planned there.
 pub fn history(events: Option<usize>) -> impl Iterator<Item = Envelope> + Send {
     History::new(events).take(events.unwrap_or(usize::MAX))
 }
@@ -35,8 +38,7 @@ struct History {
     drafts: std::vec::IntoIter<Draft>,
     /// The last event's.
     position: Position,
-    /// The last at which production was as it should be.
-    baseline: Position,
+    production: Production,
     days: u64,
 }
 
@@ -52,7 +54,7 @@ impl History {
             source: Source::parse(&source).expect("a URN of digits and letters is a source"),
             drafts: Vec::new().into_iter(),
             position: Position::START,
-            baseline: Position::START,
+            production: Production::new(),
             days: if events.is_some() { u64::MAX } else { NATURAL_DAYS },
         }
     }
@@ -61,26 +63,25 @@ impl History {
     fn envelope(&mut self, draft: Draft) -> Option<Envelope> {
         let fact = match draft.what {
             What::Baseline => {
-                self.baseline = self.position;
+                self.production.set_baseline(self.position);
                 return None;
             }
             What::Fact(fact) => fact,
-            What::RollbackRequest { rollback, steps, initiated_by, automatic } => {
-                let plan = Plan { from: self.position, steps };
+            What::RollbackRequest { rollback, initiated_by, automatic } => {
+                let WayBack { to, plan, policy, failed } = self.production.way_back(self.position);
                 let plan_digest = catalogue::parsed_digest(&plan.digest());
-                let to = self.baseline;
                 Fact::RollbackRequested(RollbackRequest {
                     rollback,
                     to,
+                    source: None,
+                    scope: Scope::default(),
                     plan,
                     plan_digest,
                     initiated_by,
                     automatic,
-                    source: None,
-                    scope: Scope::default(),
                     force: false,
-                    policy: None,
-                    cause: None,
+                    policy,
+                    cause: failed.filter(|_| automatic),
                 })
             }
             What::KnownGood { environment, name } => Fact::ReleasePointMarked(Mark {
@@ -89,11 +90,12 @@ impl History {
                 name: Some(name),
             }),
         };
-        let event = Event { fact, actor: draft.actor, reason: draft.reason, links: draft.links };
         self.position = self.position.next();
         let id = EventId::parse(&format!("{:08}", self.position.get())).expect("digits are an id");
-        let identity = Identity { source: self.source.clone(), id };
         let occurred_at = self.world.calendar.time(draft.occurred);
+        self.production.note(&fact, self.position, &id, occurred_at);
+        let event = Event { fact, actor: draft.actor, reason: draft.reason, links: draft.links };
+        let identity = Identity { source: self.source.clone(), id };
         Some(Envelope::compose(identity, occurred_at, event).expect("the demo's events are small"))
     }
 }

@@ -190,7 +190,7 @@ impl World {
             let failed = fails == Some(index);
             self.check(now, "smoke", lane_of(&lane, &release, &run), failed);
             if failed {
-                return self.roll_back(candidate.product, &release, former, now + MINUTE);
+                return self.roll_back(candidate.product, former, now + MINUTE);
             }
             now += MINUTE;
         }

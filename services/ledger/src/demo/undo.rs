@@ -1,7 +1,7 @@
 //! A change's way back: requested with its plan, carried out lane by lane, checked.
 
 use ledger_domain::Release;
-use ledger_domain::event::{Action, Approval, ApprovalSubject, Deploy, Fact, Rollback, Step};
+use ledger_domain::event::{Approval, ApprovalSubject, Deploy, Fact, Rollback};
 
 use super::calendar::{MINUTE, Seconds};
 use super::catalogue;
@@ -10,21 +10,15 @@ use super::promotion::{deploy, lane_of};
 use super::world::{Draft, What, World};
 
 impl World {
-    /// Brings the first sites of a product back to what ran there before, one a site. Answers when
-    /// it is done.
-    pub(super) fn roll_back(
-        &mut self,
-        product: usize,
-        undone: &Release,
-        former: Vec<Release>,
-        at: Seconds,
-    ) -> Seconds {
+    /// Brings the first sites of a product back to what ran there before, one a site, which are the steps
+    /// that the request's plan will have. Answers when it is done.
+    pub(super) fn roll_back(&mut self, product: usize, former: Vec<Release>, at: Seconds) -> Seconds {
         self.rollbacks += 1;
         let rollback = Rollback {
             environment: catalogue::environment_name(Stage::Production.name()),
             rollback_id: catalogue::line(&format!("rollback-{}", self.rollbacks)),
         };
-        let mut now = self.request(product, undone, &former, &rollback, at);
+        let mut now = self.request(&rollback, at);
         let controller = self.cast.controller.clone();
         self.did(now, Fact::RollbackStarted(rollback.clone()), &controller);
         for (site, release) in former.into_iter().enumerate() {
@@ -35,37 +29,18 @@ impl World {
         now + 2 * MINUTE
     }
 
-    fn request(
-        &mut self,
-        product: usize,
-        undone: &Release,
-        former: &[Release],
-        rollback: &Rollback,
-        at: Seconds,
-    ) -> Seconds {
-        let it = &self.products[product];
-        let steps = it.production.iter().zip(former).zip(1..).map(|((site, release), wave)| Step {
-            wave,
-            service: it.service.clone(),
-            target: site.lane.target.clone(),
-            action: if it.entry.slots { Action::Switch } else { Action::Redeploy },
-            slot: site.next_slot(),
-            from: Some(undone.clone()),
-            to: Some(release.clone()),
-        });
-        let steps = steps.collect();
+    fn request(&mut self, rollback: &Rollback, at: Seconds) -> Seconds {
         let automatic = self.random.once_in_thousand(600);
         let initiated_by = if automatic { self.cast.controller.clone() } else { self.person() };
         let request = What::RollbackRequest {
             rollback: rollback.clone(),
-            steps,
             initiated_by: initiated_by.clone(),
             automatic,
         };
         let reason = if automatic { "smoke failed in production" } else { "Customers see errors." };
         self.push(Draft::new(at, request).by(&initiated_by).because(reason));
         if !automatic && self.random.once_in_thousand(400) {
-            let other = self.person();
+            let other = self.another_person(&initiated_by);
             let subject = ApprovalSubject::Rollback {
                 environment: rollback.environment.clone(),
                 rollback_id: rollback.rollback_id.clone(),

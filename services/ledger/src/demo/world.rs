@@ -1,10 +1,10 @@
 //! The demo's world, played day by day. A day's drafts are made change by change and then put in the
 //! order in which they are reported, so that the memory needed is a day's, however long the demo is.
 
-use ledger_domain::event::{Actor, Fact, Freeze, Link, Removal, Rollback, Step};
+use ledger_domain::event::{Actor, Fact, Freeze, Link, Removal, Rollback};
 use ledger_domain::{EnvironmentName, Line, Prose};
 
-use super::calendar::{Calendar, DAY, Day, HOUR, MINUTE, Seconds};
+use super::calendar::{Calendar, Day, HOUR, MINUTE, Seconds};
 use super::catalogue::{self, Cast};
 use super::landscape::{Product, Stage};
 use super::random::Random;
@@ -24,10 +24,9 @@ pub(super) enum What {
     Fact(Fact),
     /// Not an event: production is as it should be, which a rollback can go back to.
     Baseline,
-    /// A rollback to the last baseline.
+    /// A rollback to the last baseline, with the plan that production then calls for.
     RollbackRequest {
         rollback: Rollback,
-        steps: Vec<Step>,
         initiated_by: Actor,
         automatic: bool,
     },
@@ -115,6 +114,12 @@ impl World {
         self.cast.people[index].clone()
     }
 
+    /// Anybody but this one.
+    pub(super) fn another_person(&mut self, than: &Actor) -> Actor {
+        let others: Vec<&Actor> = self.cast.people.iter().filter(|person| *person != than).collect();
+        others[self.random.index(others.len())].clone()
+    }
+
     /// Plays the day and goes on to the next.
     pub(super) fn play(&mut self) -> Vec<Draft> {
         let day = self.today;
@@ -162,8 +167,8 @@ impl World {
             let good = What::KnownGood { environment: production(), name: name(day.year()) };
             let reason = "What the holidays begin with, should anything have to be undone.";
             self.push(Draft::new(at, good).by(&person).because(reason));
-            let until = Some(self.calendar.time(at + 13 * DAY));
-            let freeze = Freeze { environment: production(), freeze_id: name(day.year()), until };
+            // It does not end by itself: whoever plays the demo later could not lift it any more.
+            let freeze = Freeze { environment: production(), freeze_id: name(day.year()), until: None };
             let started = Draft::new(at + MINUTE, What::Fact(Fact::FreezeStarted(freeze))).by(&person);
             self.push(started.because("Nobody is there to help."));
         } else if day.number > 0 {

@@ -1,0 +1,50 @@
+//! Who does something, as people write it: `ada`, `workload:ci`.
+
+use anyhow::Context as _;
+use ledger_domain::event::Actor;
+use ledger_domain::{Line, TextError};
+use serde_json::{Value, json};
+
+use crate::environment;
+
+/// Who does what the command does.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct By {
+    /// Who does it: a person's name, or TYPE:NAME such as workload:ci [default: whoever runs the command]
+    #[arg(long, value_name = "NAME|TYPE:NAME", value_parser = parse)]
+    by: Option<Actor>,
+}
+
+impl By {
+    pub(super) fn actor(&self) -> anyhow::Result<Actor> {
+        if let Some(actor) = &self.by {
+            return Ok(actor.clone());
+        }
+        let user = environment::user().context("nobody says who does it: say so with --by")?;
+        Ok(parse(&format!("person:{user}"))?)
+    }
+}
+
+/// Parses `TYPE:NAME`, or the name of a person.
+pub(super) fn parse(text: &str) -> Result<Actor, TextError> {
+    let (kind, name) = text.split_once(':').unwrap_or(("person", text));
+    Ok(Actor { kind: Line::parse(kind)?, name: Line::parse(name)? })
+}
+
+/// The actor in the API's words.
+pub(super) fn body(actor: &Actor) -> Value {
+    json!({"type": actor.kind.as_str(), "name": actor.name.as_str()})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_no_type_is_a_person() {
+        let words = |text| parse(text).map(|actor| format!("{} {}", actor.kind, actor.name));
+        assert_eq!(words("ada"), Ok("person ada".to_owned()));
+        assert_eq!(words("workload:ci:1"), Ok("workload ci:1".to_owned()));
+        assert_eq!(words("person:"), Err(TextError::Empty));
+    }
+}

@@ -1,0 +1,130 @@
+//! The execution of a rollback: its steps, carried out by a command of the user's, and reported.
+//!
+//! Invariants: a wave begins when the one before is done. A step whose command has ended well is never run
+//! again, and is reported until the ledger has it. Whatever is killed, the same call goes on from there.
+
+mod command;
+mod executor;
+mod memory;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{anyhow, bail};
+use ledger_domain::Line;
+use ledger_domain::event::Actor;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use self::executor::Executor;
+use self::memory::Memory;
+use super::connection::Client;
+use super::progress::Progress;
+use super::rollback::{Phase, RollbackBody, fetch};
+use crate::environment;
+
+/// How steps are carried out.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Execution {
+    /// The command that carries out a step
+    #[arg(long, value_name = "COMMAND")]
+    exec: String,
+    /// How many steps of a wave are carried out side by side
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    parallel: u16,
+    /// Whether to stop when a step fails, so that it can be repaired and gone on with, or to carry out the
+    /// others, and then say that the rollback has failed
+    #[arg(long, value_enum, default_value_t = OnFailure::Stop)]
+    on_failure: OnFailure,
+    /// Where it is remembered which steps' commands have ended well, until the rollback ends
+    #[arg(long, value_name = "FOLDER")]
+    state_dir: Option<PathBuf>,
+    /// How long to go on while the ledger does not answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    retry_for: u64,
+}
+
+/// What happens when a step fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum OnFailure {
+    /// No further step is begun.
+    Stop,
+    /// The others are carried out.
+    Continue,
+}
+
+/// Carries out a rollback, from where it is, to its end; answers it as it is then.
+///
+/// # Errors
+/// It has not succeeded: it may not be started, a step failed, or something else stopped the execution.
+pub(super) async fn execute(
+    client: &Client,
+    rollback_id: &Line,
+    execution: Execution,
+    actor: Actor,
+) -> anyhow::Result<RollbackBody> {
+    let rollback = fetch(client, rollback_id, None).await?;
+    match rollback.phase {
+        Phase::Succeeded => return Ok(rollback),
+        Phase::Failed | Phase::Cancelled => bail!("{}", rollback.ending()),
+        Phase::Requested | Phase::Started => {}
+    }
+    let root = match &execution.state_dir {
+        Some(folder) => folder.clone(),
+        None => environment::state_dir()?,
+    };
+    let memory = Memory::hold(&root, client, &rollback)?;
+    let progress = Arc::new(Progress::of_steps(rollback.progress.total));
+    let interrupted = interruption()?;
+    tokio::select! {
+        waited = memory.alone(|text| progress.note(text)) => waited?,
+        () = interrupted.cancelled() => bail!("interrupted"),
+    }
+    let executor = Arc::new(Executor {
+        client: client.clone(),
+        rollback: rollback.named()?,
+        actor,
+        retry_for: Duration::from_secs(execution.retry_for),
+        execution,
+        memory,
+        progress: Arc::clone(&progress),
+        interrupted,
+    });
+    let ended = carried_out(&executor, rollback.phase).await;
+    progress.finish();
+    if ended.as_ref().is_ok_and(|rollback| rollback.phase.has_ended())
+        && let Some(executor) = Arc::into_inner(executor)
+    {
+        executor.memory.forget();
+    }
+    match ended? {
+        rollback if rollback.phase == Phase::Succeeded => Ok(rollback),
+        rollback => Err(anyhow!("{}", rollback.ending())),
+    }
+}
+
+/// The rollback at its end.
+async fn carried_out(executor: &Arc<Executor>, phase: Phase) -> anyhow::Result<RollbackBody> {
+    let started = match phase {
+        Phase::Requested => Some(executor.start().await?),
+        _ => None,
+    };
+    let failed = executor.all_waves(started).await?;
+    executor.conclude(failed).await
+}
+
+/// Is cancelled when the process is asked to end.
+fn interruption() -> anyhow::Result<CancellationToken> {
+    let (mut end, mut stop) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let interrupted = CancellationToken::new();
+    let told = interrupted.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = end.recv() => {}
+            _ = stop.recv() => {}
+        }
+        told.cancel();
+    });
+    Ok(interrupted)
+}

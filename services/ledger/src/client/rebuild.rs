@@ -1,0 +1,153 @@
+//! `release-ledger env rebuild`: an environment, made again somewhere else.
+
+use anyhow::{Context as _, bail};
+use ledger_domain::{EnvironmentName, Goal, Line, Prose};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::connection::{Client, Connection};
+use super::execution::{Execution, execute};
+use super::output::show;
+use super::plan::{PlanBody, Wish, words};
+use super::query::{read, with};
+use super::rollback::{Request, find, requested};
+
+/// Make environments
+#[derive(Debug, clap::Subcommand)]
+pub enum Environment {
+    /// Make an environment run what another one ran at a point
+    ///
+    /// Plans, asks for this plan, and carries it out as `rollback execute` does: see there for what the command
+    /// is told. At the end, the digest of what the environment runs must be that of the other one. Interrupted
+    /// or killed, it goes on with the same --id.
+    Rebuild(Box<Rebuild>),
+}
+
+impl Environment {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// As the subcommand's.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Rebuild(rebuild) => rebuild.run().await,
+        }
+    }
+}
+
+/// The command `env rebuild`.
+#[derive(Debug, clap::Args)]
+pub struct Rebuild {
+    /// The environment and its point: `production@last-known-good`
+    #[arg(long, value_name = "ENVIRONMENT@POINT", value_parser = Goal::parse)]
+    from: Goal,
+    /// The environment that is made
+    #[arg(long, value_name = "ENVIRONMENT")]
+    into: EnvironmentName,
+    /// Why
+    #[arg(long, value_name = "TEXT", value_parser = Prose::parse)]
+    reason: Option<Prose>,
+    #[command(flatten)]
+    request: Request,
+    #[command(flatten)]
+    execution: Execution,
+    /// Print {"environment":…,"digest":…,"source":…,"source_digest":…}
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What ran somewhere.
+#[derive(Debug, Deserialize)]
+struct Ran {
+    digest: String,
+}
+
+/// Which point of which environment it is made from.
+struct Origin {
+    environment: String,
+    position: u64,
+}
+
+impl Rebuild {
+    async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.clone().client()?;
+        let source = self.from.environment.as_ref().context("--from must be ENVIRONMENT@POINT")?.to_string();
+        let (origin, position) = match self.asked(&client).await? {
+            Some(rollback_id) => {
+                let execution = self.execution.clone();
+                let ended = execute(&client, &rollback_id, execution, self.request.by.actor()?).await?;
+                let environment = ended.source.unwrap_or(source);
+                (Origin { environment, position: ended.to }, Some(ended.position))
+            }
+            None => {
+                (Origin { environment: source, position: self.planned(&client).await?.to.position }, None)
+            }
+        };
+        let (at, into) = (Some(origin.position.to_string()), self.into.as_str());
+        let there = ran(&client, &origin.environment, at, None).await?;
+        let here = ran(&client, into, None, position).await?;
+        let text = if self.json {
+            json!({
+                "environment": into, "digest": here, "source": origin.environment,
+                "source_position": origin.position, "source_digest": there,
+            })
+            .to_string()
+        } else {
+            let Origin { environment, position } = &origin;
+            format!("{into} runs {here}\n{environment} ran {there} at position {position}")
+        };
+        show(text.as_bytes())?;
+        if here != there {
+            bail!("{into} does not run what {} ran at position {}", origin.environment, origin.position);
+        }
+        Ok(())
+    }
+
+    /// The rollback that makes it, asked for now or before; none if nothing is to be done.
+    async fn asked(&self, client: &Client) -> anyhow::Result<Option<Line>> {
+        if let Some(id) = &self.request.id
+            && let Some(rollback) = find(client, id).await?
+        {
+            if rollback.environment != self.into.as_str() {
+                bail!("rollback {id} is one of {}, and not of {}", rollback.environment, self.into);
+            }
+            return Ok(Some(id.clone()));
+        }
+        if self.planned(client).await?.steps.is_empty() {
+            return Ok(None);
+        }
+        let reason = match &self.reason {
+            Some(reason) => reason.clone(),
+            None => Prose::parse(&format!("rebuild of {}", self.from))?,
+        };
+        let asked = requested(client, &self.wish(), &self.request, &reason, None).await?;
+        if !self.json {
+            let id = &asked.rollback_id;
+            show(format!("rollback {id} is requested\n{}", words(&asked.plan)).as_bytes())?;
+        }
+        Ok(Some(asked.rollback_id))
+    }
+
+    async fn planned(&self, client: &Client) -> anyhow::Result<PlanBody> {
+        read(&self.wish().planned(client, None).await?)
+    }
+
+    fn wish(&self) -> Wish {
+        let (environment, to) = (self.into.clone(), self.from.to_string());
+        Wish { environment, to, services: Vec::new(), targets: Vec::new() }
+    }
+}
+
+/// The digest of what an environment ran at a point.
+async fn ran(
+    client: &Client,
+    environment: &str,
+    at: Option<String>,
+    wait_for: Option<u64>,
+) -> anyhow::Result<String> {
+    let url = with(client.url(&["environments", environment, "state"]), "at", at);
+    let body = client.get(with(url, "wait_for", wait_for)).await?;
+    read::<Ran>(&body).map(|ran| ran.digest)
+}

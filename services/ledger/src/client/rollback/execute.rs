@@ -1,0 +1,39 @@
+//! `release-ledger rollback execute`: the steps of a rollback, carried out by a command of the user's.
+
+use ledger_domain::Line;
+
+use super::super::actor::By;
+use super::super::connection::Connection;
+use super::super::execution::{Execution, execute};
+use super::super::output::show;
+use super::show::words;
+
+/// The command `rollback execute`.
+#[derive(Debug, clap::Args)]
+#[command(disable_version_flag = true)]
+pub struct Execute {
+    /// The rollback
+    #[arg(value_name = "ID", value_parser = Line::parse)]
+    rollback_id: Line,
+    #[command(flatten)]
+    execution: Execution,
+    #[command(flatten)]
+    by: By,
+    /// Print the rollback as JSON at its end
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Execute {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client()?;
+        let ended = execute(&client, &self.rollback_id, self.execution, self.by.actor()?).await?;
+        if self.json {
+            let url = client.url(&["rollbacks", self.rollback_id.as_str()]);
+            return Ok(show(&client.get(url).await?)?);
+        }
+        Ok(show(words(&ended).as_bytes())?)
+    }
+}

@@ -1,0 +1,96 @@
+//! Production as a ledger that holds this history has it: what a rollback is planned by.
+//!
+//! Invariant: it knows what the ledger knows at the last event's position, and nothing that is to come. So
+//! a request that is made from it is one that a ledger takes.
+
+use chrono::{DateTime, Utc};
+use ledger_domain::event::{Fact, Plan, Policy};
+use ledger_domain::{Composition, EnvironmentName, EventId, Lanes, Position, Scope, Since, Written};
+
+use super::catalogue;
+use super::landscape::Stage;
+
+pub(super) struct Production {
+    environment: EnvironmentName,
+    lanes: Lanes,
+    composition: Composition,
+    policy: Policy,
+    /// Where the policy is declared.
+    declared: Option<Position>,
+    /// The last check that failed there.
+    failed: Option<Position>,
+    /// The last point at which it was as it should be.
+    baseline: Baseline,
+}
+
+#[derive(Default)]
+struct Baseline {
+    position: Position,
+    composition: Composition,
+}
+
+/// The way back to the baseline, and what it was found by.
+pub(super) struct WayBack {
+    pub(super) to: Position,
+    pub(super) plan: Plan,
+    pub(super) policy: Option<Position>,
+    pub(super) failed: Option<Position>,
+}
+
+impl Production {
+    pub(super) fn new() -> Self {
+        Self {
+            environment: catalogue::environment_name(Stage::Production.name()),
+            lanes: Lanes::new(),
+            composition: Composition::default(),
+            policy: Policy::default(),
+            declared: None,
+            failed: None,
+            baseline: Baseline::default(),
+        }
+    }
+
+    /// Takes one more event into account.
+    pub(super) fn note(
+        &mut self,
+        fact: &Fact,
+        position: Position,
+        event_id: &EventId,
+        occurred_at: DateTime<Utc>,
+    ) {
+        if fact.environment() != Some(&self.environment) {
+            return;
+        }
+        match fact {
+            Fact::EnvironmentDeclared(_, policy) => {
+                self.policy = policy.clone();
+                self.declared = Some(position);
+            }
+            Fact::ValidationFailed(_) => self.failed = Some(position),
+            _ => {}
+        }
+        let Some(change) = fact.change() else { return };
+        let key = (change.lane.service.clone(), change.lane.target.clone());
+        let since = Since { occurred_at, position, event_id: event_id.clone() };
+        let lane = self.lanes.entry(key.clone()).or_default();
+        if lane.apply(&change.track, Written { effect: change.effect, since }).altered {
+            self.composition.set(key.0, key.1, lane.live().map(|live| live.to_owned()));
+        }
+    }
+
+    /// It is as it should be now.
+    pub(super) fn set_baseline(&mut self, position: Position) {
+        self.baseline = Baseline { position, composition: self.composition.clone() };
+    }
+
+    /// The way from what runs now back to the baseline.
+    pub(super) fn way_back(&self, now: Position) -> WayBack {
+        let Baseline { position, composition } = &self.baseline;
+        WayBack {
+            to: *position,
+            plan: Plan::make(now, &self.lanes, composition, &Scope::default(), &self.policy),
+            policy: self.declared,
+            failed: self.failed,
+        }
+    }
+}

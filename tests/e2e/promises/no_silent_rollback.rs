@@ -1,0 +1,130 @@
+//! No silent rollback: it is recorded with its plan against the state that it was made from, or refused.
+
+use ledger_tests::{Servers, Service, deploy};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::PROGRAM;
+use crate::rollback::{Story, rollback_events};
+
+/// Requests at once.
+const REQUESTS: usize = 200;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_silent_rollback() {
+    let servers = Servers::start().await;
+    let one = Service::start(PROGRAM, &servers, &[]).await;
+    let other = Service::start(PROGRAM, &servers, &[]).await;
+    let clients = [one.client(), other.client()];
+    let story = Story::on(&clients[0]);
+    story.deployed("web", "v1", 1).await;
+    story.passed("web", "v1", "smoke", 2).await;
+    let head = story.deployed("web", "v2", 3).await;
+    clients[1].views_at(head).await;
+    let plan = story.plan(json!({"to": "last-known-good"})).await.ok();
+
+    let mut asking = JoinSet::new();
+    for number in 0..REQUESTS {
+        let client = clients[number % 2].clone();
+        asking.spawn(async move {
+            let wish = json!({
+                "to": "last-known-good",
+                "rollback_id": format!("rollback-{number}"),
+                "reason": "Customers see errors.",
+                "initiated_by": {"type": "person", "name": format!("person-{number}")},
+            });
+            Story::on(&client).request(wish).await
+        });
+    }
+    let answers = asking.join_all().await;
+
+    let recorded: Vec<&Value> =
+        answers.iter().filter(|answer| answer.status == 201).map(|answer| &answer.body).collect();
+    let refused = answers.iter().filter(|answer| answer.status == 409);
+    let problems: Vec<&str> = refused.map(|answer| answer.problem()).collect();
+    assert_eq!(recorded.len(), 1);
+    assert_eq!(problems, vec!["rollback-under-way"; REQUESTS - 1]);
+    let requests = rollback_events(&clients[0], "rollback.requested").await;
+    assert_eq!(requests.len(), 1);
+    let data = &requests[0]["event"]["data"];
+    assert_eq!(data["rollback_id"], recorded[0]["rollback_id"]);
+    assert_eq!(data["plan_digest"], plan["plan_digest"]);
+    assert_eq!(data["plan"]["from"], head);
+    assert_eq!(data["plan"]["steps"][0]["to"], json!({"version": "v1"}));
+}
+
+#[tokio::test]
+async fn a_request_against_a_state_that_has_moved_is_refused_with_the_new_plan() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let first = story.deployed("web", "v1", 1).await;
+    story.deployed("web", "v2", 2).await;
+    let seen = story.plan(json!({"to": first.to_string()})).await;
+    let tag = seen.header("etag").to_owned();
+    story.deployed("api", "v7", 3).await;
+
+    let moved = story.request_at(&tag, wish(first, "r1")).await;
+    let new_tag = format!("\"{}\"", moved.body["plan"]["environment_position"]);
+    let again = story.request_at(&new_tag, wish(first, "r1")).await;
+    let twice = story.request_at(&new_tag, wish(first, "r1")).await;
+
+    assert_eq!((moved.status, moved.problem()), (412, "environment-moved"), "{}", moved.text);
+    let services = |plan: &Value| -> Vec<String> {
+        let steps = plan["steps"].as_array().expect("steps").iter();
+        steps.map(|step| step["service"].as_str().expect("a service").to_owned()).collect()
+    };
+    assert_eq!(services(&seen.body), ["web"]);
+    assert_eq!(services(&moved.body["plan"]), ["web", "api"], "api is removed last");
+    assert_eq!((again.status, &again.body["status"]), (201, &"recorded".into()), "{}", again.text);
+    assert_eq!((twice.status, &twice.body["status"]), (201, &"duplicate".into()), "{}", twice.text);
+    assert_eq!(twice.body["position"], again.body["position"]);
+}
+
+#[tokio::test]
+async fn a_whole_event_that_requests_a_rollback_must_carry_the_plan_that_the_ledger_makes() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let first = story.deployed("web", "v1", 1).await;
+    let second = story.deployed("web", "v2", 2).await;
+    let plan = story.plan(json!({"to": first.to_string()})).await.ok();
+    let request = |id: &str, from: u64, version: &str, digest: &Value| {
+        ledger_tests::event(
+            id,
+            "rollback.requested",
+            "2026-08-01T10:09:00Z",
+            json!({
+                "environment": "production", "rollback_id": id, "to": first, "plan_digest": digest,
+                "plan": {"from": from, "steps": [{
+                    "wave": 1, "service": "web", "action": "redeploy",
+                    "from": {"version": "v2"}, "to": {"version": version},
+                }]},
+                "initiated_by": {"type": "person", "name": "mia"}, "reason": "Customers see errors.",
+            }),
+        )
+    };
+    let digest = &plan["plan_digest"];
+
+    let other_plan = client.record(&request("a", second, "v0", digest)).await;
+    let older = client.record(&request("b", first, "v1", digest)).await;
+    let ours = client.record(&request("c", second, "v1", digest)).await;
+
+    assert_eq!((other_plan.status, other_plan.problem()), (409, "plan-changed"), "{}", other_plan.text);
+    assert_eq!((older.status, older.problem()), (412, "environment-moved"), "{}", older.text);
+    assert_eq!(ours.status, 201, "{}", ours.text);
+    let head = client.position().await.1;
+    assert_eq!(head, second + 1, "nothing of what was refused is in the ledger");
+    client.recorded(&deploy("later", "2026-08-01T10:10:00Z", "production", "web", "v3")).await;
+}
+
+fn wish(to: u64, id: &str) -> Value {
+    json!({
+        "to": to.to_string(),
+        "rollback_id": id,
+        "reason": "Customers see errors.",
+        "initiated_by": {"type": "person", "name": "mia"},
+    })
+}

@@ -1,0 +1,125 @@
+//! Tooling learns of rollbacks: by server-sent events, and from the stream itself.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, pull};
+use futures::StreamExt;
+use ledger_tests::{Client, Servers, Service, jetstream};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{Story, text};
+use crate::PROGRAM;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn wish(id: &str) -> Value {
+    json!({
+        "to": "-1",
+        "rollback_id": id,
+        "reason": "Customers see errors.",
+        "initiated_by": {"type": "person", "name": "mia"},
+    })
+}
+
+/// The events of a stream of server-sent events, until one has this name.
+async fn until(client: &Client, path: &str, last: Option<&str>, name: &str) -> Vec<(String, String, Value)> {
+    let mut request = client.request(Method::GET, path);
+    if let Some(last) = last {
+        request = request.header("last-event-id", last);
+    }
+    let response = request.send().await.expect("an answer");
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut body = response.bytes_stream();
+    let mut received = String::new();
+    let told = async {
+        while let Some(part) = body.next().await {
+            received.push_str(std::str::from_utf8(&part.expect("a part")).expect("UTF-8"));
+            let events = parsed(&received);
+            if events.iter().any(|(_, kind, _)| kind == name) {
+                return events;
+            }
+        }
+        panic!("the stream ended: {received}");
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("the event comes")
+}
+
+fn parsed(text: &str) -> Vec<(String, String, Value)> {
+    let whole = text.rsplit_once("\n\n").map_or("", |(whole, _)| whole);
+    let field = |event: &str, name: &str| {
+        let line = event.lines().find_map(|line| line.strip_prefix(name));
+        line.map(|value| value.trim_start().to_owned())
+    };
+    let events = whole.split("\n\n").filter_map(|event| {
+        let data = serde_json::from_str(&field(event, "data:")?).expect("data is JSON");
+        Some((field(event, "id:")?, field(event, "event:")?, data))
+    });
+    events.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tooling_hears_of_a_rollback_and_misses_nothing_when_it_comes_back() {
+    let servers = Servers::start().await;
+    let mut service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.deployed("web", "v1", 1).await;
+    let head = story.deployed("web", "v2", 2).await;
+    let listening = tokio::spawn({
+        let client = client.clone();
+        async move {
+            until(&client, &format!("/v1/rollbacks/stream?after={head}"), None, "rollback.started").await
+        }
+    });
+    story.request(wish("first")).await.ok();
+    story.tell("rollback.started", 3, json!({"rollback_id": "first"})).await;
+    let heard = listening.await.expect("a task");
+    story.tell("rollback.cancelled", 4, json!({"rollback_id": "first"})).await;
+
+    let last = heard[0].0.clone();
+    let missed = until(&client, "/v1/rollbacks/stream", Some(&last), "rollback.cancelled").await;
+
+    let names = |events: &[(String, String, Value)]| -> Vec<String> {
+        events.iter().map(|(_, name, _)| name.clone()).collect()
+    };
+    assert_eq!(names(&heard), ["rollback.requested", "rollback.started"]);
+    assert_eq!(heard[0].2["event"]["data"]["rollback_id"], "first");
+    assert_eq!(heard[0].0, heard[0].2["position"].to_string());
+    assert_eq!(names(&missed), ["rollback.started", "rollback.cancelled"]);
+    // An answer without an end does not keep the service from ending.
+    let held = client.request(Method::GET, "/v1/rollbacks/stream").send().await.expect("an answer");
+    assert!(service.terminate().await);
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_of_the_stream_gets_the_requests_that_were_recorded_and_no_others() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.deployed("web", "v1", 1).await;
+    story.deployed("web", "v2", 2).await;
+    story.request(wish("first")).await.ok();
+    let refused = story.request(wish("second")).await;
+    let stream = jetstream(&servers).await.get_stream("LEDGER_default").await.expect("the stream");
+    let consumer = stream
+        .create_consumer(pull::Config {
+            filter_subject: "ledger.default.*._.rollback.requested".into(),
+            ack_policy: AckPolicy::None,
+            ..pull::Config::default()
+        })
+        .await
+        .expect("a consumer");
+
+    let mut messages = consumer.fetch().max_messages(10).messages().await.expect("messages");
+    let mut requests = Vec::new();
+    while let Some(message) = messages.next().await {
+        let event: Value = serde_json::from_slice(&message.expect("a message").payload).expect("an event");
+        requests.push(text(&event["data"]["rollback_id"]));
+    }
+
+    assert_eq!(refused.status, 409);
+    assert_eq!(requests, ["first"]);
+}
