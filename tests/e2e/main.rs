@@ -1,9 +1,11 @@
 //! Stories, end to end: real servers, the program as a process. A promise of the design is a test
 //! named after it.
 
+mod backtest;
 mod bad_input;
 mod execute;
 mod history;
+mod horizon;
 mod killed_imports;
 mod manifests;
 mod plans;

@@ -4,12 +4,14 @@
 //! of events. A value that exists has been parsed, so nothing here is checked twice.
 
 mod anchor;
+pub mod backtest;
 mod composition;
 pub mod drift;
 pub mod event;
 mod fold;
 pub mod gate;
 mod goal;
+pub mod horizon;
 mod identity;
 mod image;
 mod kind;

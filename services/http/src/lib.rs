@@ -3,11 +3,14 @@
 //! Invariants: only `problem` knows status codes of errors; every error is
 //! `application/problem+json`; every answer from the views carries the position it is true for.
 
+mod backtests;
 mod body;
 mod bulk;
 mod environments;
+mod gate;
 mod health;
 mod history;
+mod horizon;
 mod ingest;
 mod openapi;
 mod parameters;
@@ -94,7 +97,9 @@ fn questions_and_events() -> OpenApiRouter<Shared> {
         .routes(routes!(plans::list_points))
         .routes(routes!(plans::get_point))
         .routes(routes!(plans::get_policy))
-        .routes(routes!(plans::ask_gate))
+        .routes(routes!(gate::ask_gate))
+        .routes(routes!(backtests::backtest_policy))
+        .routes(routes!(horizon::get_horizon))
         .routes(routes!(rollbacks::request_rollback))
         .routes(routes!(rollbacks::list_rollbacks))
         .routes(routes!(rollbacks::get_rollback))

@@ -83,6 +83,7 @@ kinds! {
     UnknownEventType = 422 "unknown-event-type" "No event has this type";
     InvalidBody = 422 "invalid-body" "The body is not what is asked for here";
     InvalidPolicy = 422 "invalid-policy" "The policy contradicts itself";
+    HistoryTooLong = 422 "history-too-long" "There is too much history for one answer";
     InvalidEvent = 422 "invalid-event" "The event is not well-formed";
     FromTheFuture = 422 "event-from-the-future" "The event says that it occurred in the future";
     Internal = 500 "internal" "Something went wrong here";

@@ -6,7 +6,9 @@
 
 mod appender;
 mod automatic;
+mod backtest;
 mod gate;
+mod horizon;
 mod planning;
 mod recent;
 mod request;
@@ -26,7 +28,9 @@ use tokio::task::JoinHandle;
 use appender::{Appender, Brought, Ticket};
 
 pub use automatic::{Controller, FailedCheck};
+pub use backtest::{BacktestError, backtest};
 pub use gate::{GateAnswer, GateQuestion, gate};
+pub use horizon::{Horizon, HorizonPoint, horizon};
 pub use planning::{PlanError, Planned, Wish, plan, resolve};
 pub use request::{Living, Rejection, Request, RollbackWish, differing, is_request};
 

@@ -125,7 +125,7 @@ pub async fn plan(snapshot: &mut Snapshot, wish: &Wish, now: DateTime<Utc>) -> R
 }
 
 /// The lanes of an environment as they are. One that no event ever named has none, where it is to be built.
-async fn present(
+pub(crate) async fn present(
     snapshot: &mut Snapshot,
     environment: &EnvironmentName,
     may_be_new: bool,

@@ -487,7 +487,7 @@ async fn judge_mark(snapshot: &mut Snapshot, point: &Destination) -> Result<(), 
     Err(Rejection::NoSuchPoint(format!("nothing ran in {environment} at position {position}")).into())
 }
 
-fn judge_policy(environment: &EnvironmentName, policy: &Policy) -> Result<(), Rejection> {
+pub(crate) fn judge_policy(environment: &EnvironmentName, policy: &Policy) -> Result<(), Rejection> {
     if let Some(service) = policy.circular_dependency() {
         return Err(Rejection::Policy(format!("{service} depends on itself")));
     }

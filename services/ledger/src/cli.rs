@@ -41,6 +41,7 @@ enum Command {
     Rollback(Box<client::Rollback>),
     #[command(subcommand)]
     Env(Box<client::Environment>),
+    Backtest(client::Backtest),
     Demo(client::Demo),
 }
 
@@ -67,6 +68,7 @@ pub async fn run() -> ExitCode {
         Command::Gate(gate) => return told(gate.run().await, gate_failed),
         Command::Rollback(rollback) => rollback.run().await,
         Command::Env(environment) => environment.run().await,
+        Command::Backtest(backtest) => backtest.run().await,
         Command::Demo(demo) => demo.run().await,
     };
     told(done, |_| ExitCode::FAILURE)

@@ -11,16 +11,22 @@ use ledger_proof::Hash;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use crate::Views;
 use crate::database::{Error, bigint, parsed, position};
+use crate::{Snapshot, Views};
 
-pub(crate) const STATEMENTS: &[&str] = &[LOOK_UP, FAILED_CHECKS, IS_GAP, WRITE, WRITE_GAPS];
+pub(crate) const STATEMENTS: &[&str] = &[LOOK_UP, FAILED_CHECKS, ENTRIES, IS_GAP, WRITE, WRITE_GAPS];
 
 const LOOK_UP: &str = "SELECT identity, position, leaf_hash FROM events
     WHERE identity = ANY($1) AND repeats IS NULL";
 
 const FAILED_CHECKS: &str = "SELECT position, bytes FROM events
     WHERE kind = 'validation.failed' AND position > $1 AND repeats IS NULL ORDER BY position LIMIT $2";
+
+/// A stretch of positions, so that whatever Postgres knows of the table, no row is read twice.
+const ENTRIES: &str = "SELECT position, bytes FROM events
+    WHERE position > $1 AND position <= $2 AND (environment = ANY($3) OR environment IS NULL)
+        AND kind = ANY($4) AND repeats IS NULL
+    ORDER BY position";
 
 const IS_GAP: &str = "SELECT FROM gaps WHERE position = $1";
 
@@ -136,9 +142,7 @@ impl Views {
     ) -> Result<Vec<(Position, Envelope)>, Error> {
         let query = sqlx::query_as(FAILED_CHECKS).bind(bigint(after)).bind(i64::from(limit));
         let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(&self.pool).await?;
-        rows.into_iter()
-            .map(|(at, bytes)| Ok((position(at), parsed("events", at, || Envelope::parse(&bytes))?)))
-            .collect()
+        rows.into_iter().map(envelope).collect()
     }
 
     /// Whether the stream lost the entry at a position.
@@ -158,6 +162,31 @@ impl Views {
         let mut connection = self.pool.acquire().await?;
         look_up(&mut connection, keys).await
     }
+}
+
+impl Snapshot {
+    /// The entries after a position, up to another, in order: those of some environments, and those that
+    /// belong to none, of some kinds. Those that repeat others are left out.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn entries(
+        &mut self,
+        environments: &[&EnvironmentName],
+        kinds: &[Kind],
+        after: Position,
+        up_to: Position,
+    ) -> Result<Vec<(Position, Envelope)>, Error> {
+        let names: Vec<&str> = environments.iter().map(|environment| environment.as_str()).collect();
+        let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        let query = sqlx::query_as(ENTRIES).bind(bigint(after)).bind(bigint(up_to)).bind(names).bind(kinds);
+        let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(self.connection()).await?;
+        rows.into_iter().map(envelope).collect()
+    }
+}
+
+fn envelope((at, bytes): (i64, Vec<u8>)) -> Result<(Position, Envelope), Error> {
+    Ok((position(at), parsed("events", at, || Envelope::parse(&bytes))?))
 }
 
 impl Row {

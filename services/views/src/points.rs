@@ -21,7 +21,8 @@ use crate::lanes::{AskError, KeptRow, When, written};
 use crate::marks::Marks;
 use crate::verdicts::{Checked, Ran, longest_run};
 
-pub(crate) const STATEMENTS: &[&str] = &[LAST_BEFORE, LAST_UNTIL, CHANGES, BEFORE, RECORDED_AT, DEPLOYS];
+pub(crate) const STATEMENTS: &[&str] =
+    &[LAST_BEFORE, LAST_UNTIL, FIRST_AFTER, CHANGES, BEFORE, RECORDED_AT, DEPLOYS];
 
 /// The number of the last change of the composition up to a position: a search by halves, since numbers and
 /// positions rise together.
@@ -42,6 +43,11 @@ const LAST_BEFORE: &str = "WITH RECURSIVE search AS (
 const LAST_UNTIL: &str = "SELECT position FROM lane_changes
     WHERE environment_id = $1 AND change_number IS NOT NULL AND occurred_at <= $2
     ORDER BY change_number DESC LIMIT 1";
+
+/// The first change of the composition that occurred after a time. Reports that came late are out of the order
+/// of times, so that none can be passed over.
+const FIRST_AFTER: &str = "SELECT min(change_number) FROM lane_changes
+    WHERE environment_id = $1 AND change_number IS NOT NULL AND occurred_at > $2";
 
 /// The last deploys of a version of a service, and the next change of the track of each.
 const DEPLOYS: &str = concat!(
@@ -250,6 +256,21 @@ impl Snapshot {
         let query = sqlx::query_scalar(LAST_UNTIL).bind(id).bind(time);
         let found: Option<i64> = query.fetch_optional(self.connection()).await?;
         Ok(found.map(position))
+    }
+
+    /// The number of an environment's first change of composition that occurred after a time, as known now.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn first_change_after(
+        &mut self,
+        environment: &EnvironmentName,
+        time: DateTime<Utc>,
+    ) -> Result<Option<u64>, Error> {
+        let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
+        let query = sqlx::query_scalar(FIRST_AFTER).bind(id).bind(time);
+        let found: Option<i64> = query.fetch_one(self.connection()).await?;
+        Ok(found.map(i64::cast_unsigned))
     }
 
     /// How a release fared in an environment, in the lanes of its service alone. The same version with the same

@@ -6,6 +6,7 @@
 
 mod actor;
 mod answer;
+mod backtest;
 mod chunk;
 mod connection;
 mod delivery;
@@ -37,6 +38,7 @@ mod stream;
 mod table;
 mod targets;
 
+pub use backtest::Backtest;
 pub use connection::{Client, Connection, Error};
 pub use delivery::Delivered;
 pub use demo::{Demo, play};

@@ -1,0 +1,254 @@
+//! Back-tests: what a policy would have stopped, by what was known then, and what it would have let through
+//! that failed later.
+
+use std::time::{Duration, Instant};
+
+use ledger_tests::{Answer, Client, RealHistory, Servers, Service, deploy, event, run};
+use serde_json::{Value, json};
+
+use crate::PROGRAM;
+
+/// What passes in staging first may come to production.
+fn from_staging() -> Value {
+    json!({"promotion": {"from": ["staging"]}})
+}
+
+/// Half an hour after the version was deployed.
+fn checked(id: &str, environment: &str, version: &str, passed: bool) -> Value {
+    let kind = if passed { "validation.passed" } else { "validation.failed" };
+    let release = json!({"version": version});
+    let data = json!({"environment": environment, "service": "web", "check": "smoke", "release": release});
+    event(id, kind, &format!("2026-08-01T1{version}:30:00Z"), data)
+}
+
+/// At an hour that goes by the version: one stands until the next.
+fn web(id: &str, environment: &str, version: &str) -> Value {
+    deploy(id, &format!("2026-08-01T1{version}:00:00Z"), environment, "web", version)
+}
+
+async fn backtest(client: &Client, request: &Value) -> Answer {
+    client.post("/v1/backtests", "application/json", request.to_string()).await
+}
+
+fn positions(deploys: &Value) -> Vec<u64> {
+    let deploys = deploys.as_array().expect("deploys").iter();
+    deploys.map(|deploy| deploy["position"].as_u64().expect("a position")).collect()
+}
+
+fn totals(body: &Value) -> [u64; 6] {
+    ["deploys", "allowed", "stopped", "caught", "false_alarms", "missed"]
+        .map(|name| body[name].as_u64().unwrap_or_else(|| panic!("no {name} in {body}")))
+}
+
+/// What the gate says of a version now: the findings that stop it.
+async fn stopping(client: &Client, version: &str) -> Vec<Value> {
+    let question = json!({"service": "web", "release": {"version": version}});
+    let path = "/v1/environments/production/gate";
+    let said = client.post(path, "application/json", question.to_string()).await.ok();
+    let findings = said["findings"].as_array().expect("findings").iter();
+    findings.filter(|finding| finding["passes"] == false).cloned().collect()
+}
+
+/// Plays a story in which production has the candidate's policy, though nobody keeps to it; answers what the
+/// gate said before each of its deploys, by the deploy's position.
+async fn story(client: &Client) -> Vec<(u64, Vec<Value>)> {
+    let declared = json!({"environment": "production", "policy": from_staging()});
+    client.recorded(&event("policy", "environment.declared", "2026-08-01T09:00:00Z", declared)).await;
+    let story = [
+        web("staging-1", "staging", "1"),
+        web("production-1", "production", "1"),
+        checked("late", "staging", "1", true),
+        checked("broken-1", "production", "1", false),
+        web("staging-2", "staging", "2"),
+        checked("good-2", "staging", "2", true),
+        web("production-2", "production", "2"),
+        checked("broken-2", "production", "2", false),
+        web("staging-3", "staging", "3"),
+        checked("good-3", "staging", "3", true),
+        web("production-3", "production", "3"),
+        web("production-4", "production", "4"),
+    ];
+    let mut said = Vec::new();
+    for told in story {
+        let version = told["data"]["release"]["version"].as_str().expect("a version").to_owned();
+        let is_judged = told["data"]["environment"] == "production" && told["data"].get("check").is_none();
+        let stopping = if is_judged { Some(stopping(client, &version).await) } else { None };
+        let position = client.recorded(&told).await;
+        said.extend(stopping.map(|stopping| (position, stopping)));
+    }
+    said
+}
+
+#[tokio::test]
+async fn a_backtest_stops_what_the_gate_would_have_stopped_then_and_tells_what_failed_later() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    let gate = story(&client).await;
+    let request = json!({"environment": "production", "policy": from_staging()});
+
+    let answer = backtest(&client, &request).await;
+
+    assert_eq!((answer.status, answer.ledger_position), (200, Some(13)), "{}", answer.text);
+    let body = answer.ok();
+    assert_eq!(totals(&body), [4, 2, 2, 1, 1, 1], "{body}");
+    let refused = gate.iter().filter(|(_, stopping)| !stopping.is_empty());
+    let refused: Vec<_> = refused.map(|(position, stopping)| (*position, json!(stopping))).collect();
+    let stopped = body["stopped_deploys"].as_array().expect("deploys").iter();
+    let stopped: Vec<_> = stopped
+        .map(|deploy| (deploy["position"].as_u64().expect("a position"), deploy["findings"].clone()))
+        .collect();
+    assert_eq!(stopped, refused);
+    assert_eq!(positions(&body["stopped_deploys"]), [3, 13]);
+    assert_eq!(body["stopped_deploys"][0]["failed"], json!({"check": "smoke", "position": 5}));
+    assert_eq!(body["stopped_deploys"][1].get("failed"), None);
+    assert_eq!(positions(&body["missed_deploys"]), [8]);
+    assert_eq!(body["missed_deploys"][0]["failed"], json!({"check": "smoke", "position": 9}));
+    assert_eq!(client.position().await.1, 13, "nothing is recorded");
+}
+
+#[tokio::test]
+async fn a_backtest_looks_at_a_part_of_the_history_and_lists_as_many_as_are_asked_for() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    story(&client).await;
+
+    for (part, expected) in [
+        (json!({"until": 4}), [1, 0, 1, 0, 1, 0]),
+        (json!({"until": 5}), [1, 0, 1, 1, 0, 0]),
+        (json!({"after": 8}), [2, 1, 1, 0, 1, 0]),
+        (json!({"after": 7, "until": 8}), [1, 1, 0, 0, 0, 0]),
+        (json!({"after": 13}), [0; 6]),
+        (json!({"limit": 1}), [4, 2, 2, 1, 1, 1]),
+    ] {
+        let mut request = json!({"environment": "production", "policy": from_staging()});
+        let members = request.as_object_mut().expect("an object");
+        members.extend(part.as_object().expect("an object").clone());
+        let body = backtest(&client, &request).await.ok();
+        assert_eq!(totals(&body), expected, "{part}");
+        let listed = body["stopped_deploys"].as_array().expect("deploys").len() as u64;
+        assert_eq!(listed, expected[2].min(part["limit"].as_u64().unwrap_or(100)), "{part}");
+    }
+}
+
+#[tokio::test]
+async fn a_backtest_of_what_cannot_be_tested_says_why() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    client.recorded(&web("1", "production", "1")).await;
+    let circle = json!({"dependencies": {"a": ["b"], "b": ["a"]}});
+
+    for (request, status, problem, pointer) in [
+        (json!({"policy": {}}), 422, "invalid-body", None),
+        (json!({"environment": "production"}), 422, "invalid-body", None),
+        (json!({"environment": "a b", "policy": {}}), 422, "invalid-body", Some("/environment")),
+        (json!({"environment": "production", "policy": []}), 422, "invalid-body", Some("/policy")),
+        (
+            json!({"environment": "production", "policy": {"soak_seconds": "1"}}),
+            422,
+            "invalid-body",
+            Some("/policy/soak_seconds"),
+        ),
+        (
+            json!({"environment": "production", "policy": {"soak": 1}}),
+            422,
+            "invalid-body",
+            Some("/policy/soak"),
+        ),
+        (json!({"environment": "production", "policy": circle}), 422, "invalid-policy", None),
+        (
+            json!({"environment": "production", "policy": {"promotion": {"from": ["production"]}}}),
+            422,
+            "invalid-policy",
+            None,
+        ),
+        (
+            json!({"environment": "production", "policy": {}, "limit": 1001}),
+            422,
+            "invalid-body",
+            Some("/limit"),
+        ),
+        (json!({"environment": "nowhere", "policy": {}}), 404, "unknown-environment", None),
+        (json!({"environment": "production", "policy": {}, "until": 2}), 404, "unknown-position", None),
+    ] {
+        let answer = backtest(&client, &request).await;
+        assert_eq!((answer.status, answer.problem()), (status, problem), "{request}: {}", answer.text);
+        assert_eq!(answer.body["errors"][0]["pointer"].as_str(), pointer, "{request}: {}", answer.text);
+    }
+    let twice = r#"{"environment":"production","policy":{"approvals":1,"approvals":0}}"#;
+    let answer = client.post("/v1/backtests", "application/json", twice).await;
+    assert_eq!((answer.status, answer.problem()), (400, "not-i-json"), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn the_command_backtests_a_policy_from_a_file() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    story(&client).await;
+    let file = servers.folder().join("policy.json");
+    std::fs::write(&file, from_staging().to_string()).expect("the policy is written");
+    let (file, url) = (file.to_string_lossy(), format!("--url={}", service.url()));
+
+    let told =
+        run(PROGRAM, &["backtest", &file, "--environment=production", "--after=3", &url, "--json"]).await;
+
+    assert_eq!(totals(&told), [3, 2, 1, 0, 1, 1], "{told}");
+}
+
+#[tokio::test]
+async fn a_backtest_of_a_real_history_answers_within_seconds_and_its_totals_add_up() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    let history = RealHistory::find_or_play(servers.folder());
+    let (file, url) = (history.file.to_string_lossy(), format!("--url={}", service.url()));
+    run(PROGRAM, &["import", "releases", &file, &url, "--json"]).await;
+    client.views_at(history.rows.len() as u64).await;
+    let deploys = history.rows.iter().filter(|row| row.environment == "production" && row.version.is_some());
+    let deploys = deploys.count() as u64;
+    let began = Instant::now();
+
+    let promoted =
+        backtest(&client, &json!({"environment": "production", "policy": from_staging()})).await.ok();
+    let took = began.elapsed();
+    let lax = backtest(&client, &json!({"environment": "production", "policy": {}})).await.ok();
+
+    tell(&format!("{} entries, {deploys} deploys: {took:?}", history.rows.len()));
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    // No check ever said anything: nothing was known good, and nothing failed.
+    assert_eq!(totals(&promoted), [deploys, 0, deploys, 0, deploys, 0]);
+    assert_eq!(promoted["stopped_deploys"].as_array().map(Vec::len), Some(100));
+    assert_eq!(totals(&lax), [deploys, deploys, 0, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_backtest_of_a_history_with_checks_and_rollbacks_adds_up() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    let events = release_ledger::demo::history(Some(20_000));
+    let lines: Vec<_> = events.map(|it| String::from_utf8(it.bytes().to_vec()).expect("UTF-8")).collect();
+    client.recorded_all(&lines).await;
+
+    let policy = from_staging();
+    let request = json!({"environment": "production", "policy": policy, "limit": 1000});
+    let began = Instant::now();
+    let body = backtest(&client, &request).await.ok();
+
+    tell(&format!("20,000 events of the demo: {:?}, {:?}", began.elapsed(), totals(&body)));
+    let [deploys, allowed, stopped, caught, false_alarms, missed] = totals(&body);
+    assert!(allowed > 0 && stopped > 0 && missed > 0, "{:?}", totals(&body));
+    assert_eq!((deploys, stopped), (allowed + stopped, caught + false_alarms));
+    assert_eq!(positions(&body["missed_deploys"]).len() as u64, missed.min(1_000));
+    assert!(positions(&body["stopped_deploys"]).is_sorted());
+}
+
+/// For whoever reads how long it took.
+fn tell(text: &str) {
+    use std::io::Write as _;
+    // A test that cannot say so is no worse a test.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
