@@ -129,6 +129,27 @@ async fn a_failed_step_lets_others_go_on_if_that_is_wanted_and_then_the_rollback
 }
 
 #[tokio::test]
+async fn a_rollback_whose_environment_was_changed_by_others_has_failed_and_says_what_differs() {
+    let story = Story::begin().await;
+    let wanted = story.history("production").await;
+    story.requested("production", "r-1", wanted).await;
+    let url = story.service.url();
+    let meddling = format!(
+        "[ $RELEASE_LEDGER_SERVICE != web ] || {PROGRAM} emit deploy.succeeded --environment production \
+         --service api --version v9 --url {url}; {NOTE}"
+    );
+
+    let ended = story.executes("r-1", &meddling, &[]).await;
+    let rollback = story.rollback("r-1").await;
+
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert_eq!(story.notes("r-1"), STEPS);
+    assert_eq!(rollback["phase"], "failed");
+    let why = rollback["end_reason"].as_str().expect("a reason");
+    assert!(why.contains("api at default runs v9 instead of v1"), "{why}");
+}
+
+#[tokio::test]
 async fn env_rebuild_makes_an_equal_environment_elsewhere() {
     let story = Story::begin().await;
     let wanted = story.history("production").await;
