@@ -8,6 +8,8 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
+
 use crate::composition::{Live, Since};
 use crate::{Lane, Position, Release, SlotName};
 
@@ -188,6 +190,12 @@ impl LaneFold {
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         self.traffic.iter().chain(self.slots.values()).map(|written| written.since.position).max()
+    }
+
+    /// When the last of the changes that its tracks keep occurred: what occurs later is kept.
+    #[must_use]
+    pub fn last_occurred_at(&self) -> Option<DateTime<Utc>> {
+        self.traffic.iter().chain(self.slots.values()).map(|written| written.since.occurred_at).max()
     }
 
     /// The slots that the lane ever had.

@@ -10,10 +10,11 @@ use chrono::{DateTime, Utc};
 use ledger_domain::event::{Fact, Step};
 use ledger_domain::rollback::Phase;
 use ledger_domain::{
-    ConfigDigest, EnvironmentName, Goal, Line, Position, Prose, Scope, ServiceName, TargetName,
+    Anchor, ConfigDigest, EnvironmentName, Goal, LaneFold, Lanes, Line, Position, Prose, Scope, ServiceName,
+    TargetName,
 };
 use ledger_intake::{Answer, Living, Request, RollbackWish, Wish, differing, plan};
-use ledger_views::{Report, RollbackFilter, RollbackRow, Snapshot};
+use ledger_views::{AskError, Report, RollbackFilter, RollbackRow, Snapshot, When};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -319,6 +320,10 @@ pub(crate) struct StepStateBody {
     /// The position of the last report of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<u64>,
+    /// When the lane's last change occurred, by its emitter's clock: what is reported of the step has to have
+    /// occurred after that. Not once the rollback has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_before: Option<DateTime<Utc>>,
 }
 
 /// A change of the composition by somebody else.
@@ -370,15 +375,38 @@ fn step_state(step: &Step, reports: &[Report]) -> StepStateBody {
             _ => "running",
         };
     }
-    StepStateBody { step: step.into(), state, position: at }
+    StepStateBody { step: step.into(), state, position: at, not_before: None }
+}
+
+/// Says of each step when its lane was changed last. An environment that is being built has no lanes yet.
+async fn not_before(
+    snapshot: &mut Snapshot,
+    row: &RollbackRow,
+    steps: &mut [StepStateBody],
+) -> Result<(), Problem> {
+    let when = When { at: Anchor::Latest, known_at: None };
+    let lanes = match snapshot.state(&row.request.rollback.environment, when).await {
+        Ok(state) => state.into_lanes(),
+        Err(AskError::UnknownEnvironment(_)) => Lanes::new(),
+        Err(error) => return Err(error.into()),
+    };
+    for (body, step) in steps.iter_mut().zip(&row.request.plan.steps) {
+        let fold = lanes.get(&(step.service.clone(), step.target.clone()));
+        body.not_before = fold.and_then(LaneFold::last_occurred_at);
+    }
+    Ok(())
 }
 
 impl RollbackBody {
     async fn of(snapshot: &mut Snapshot, row: RollbackRow, whole: bool) -> Result<Self, Problem> {
         let reports = snapshot.rollback_reports(&row.request.rollback.rollback_id).await?;
-        let steps: Vec<_> = row.request.plan.steps.iter().map(|step| step_state(step, &reports)).collect();
+        let mut steps: Vec<_> =
+            row.request.plan.steps.iter().map(|step| step_state(step, &reports)).collect();
         let counted = |state: &str| steps.iter().filter(|step| step.state == state).count();
         let progress = ProgressBody { done: counted("done"), failed: counted("failed"), total: steps.len() };
+        if whole && row.phase.is_active() {
+            not_before(snapshot, &row, &mut steps).await?;
+        }
         let (differences, others) = if whole {
             let others = snapshot.changes_of_others(&row).await?;
             (Some(differing(snapshot, &row).await?), Some(others.iter().map(OtherBody::from).collect()))

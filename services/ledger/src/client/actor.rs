@@ -23,6 +23,14 @@ impl By {
         let user = environment::user().context("nobody says who does it: say so with --by")?;
         Ok(parse(&format!("person:{user}"))?)
     }
+
+    /// Who carries out what people asked for: nobody need be at the keyboard.
+    pub(super) fn executor(&self) -> anyhow::Result<Actor> {
+        match (&self.by, environment::user()) {
+            (None, None) => Ok(parse("workload:rollback-executor")?),
+            _ => self.actor(),
+        }
+    }
 }
 
 /// Parses `TYPE:NAME`, or the name of a person.

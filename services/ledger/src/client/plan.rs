@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
 use ledger_domain::event::{Action, Step};
 use ledger_domain::{EnvironmentName, ServiceName, SlotName, TargetName};
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,9 @@ pub(super) struct StepBody {
     pub(super) from: Option<ReleaseBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) to: Option<ReleaseBody>,
+    /// When the lane's last change occurred, by its emitter's clock.
+    #[serde(default, skip_serializing)]
+    pub(super) not_before: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -89,6 +93,12 @@ pub(super) struct ObstacleBody {
 }
 
 impl StepBody {
+    /// When a report of the step may have occurred, at the earliest now: where the emitter of the lane's last
+    /// change has a clock that is ahead of ours, ours would say that the step came before that.
+    pub(super) fn occurs_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.not_before.map_or(now, |last| now.max(last + TimeDelta::microseconds(1)))
+    }
+
     /// The lane in one word: no name has an `@`.
     pub(super) fn lane(&self) -> String {
         format!("{}@{}", self.service, self.target)

@@ -77,7 +77,7 @@ impl Rebuild {
         let (origin, position) = match self.asked(&client).await? {
             Some(rollback_id) => {
                 let execution = self.execution.clone();
-                let ended = execute(&client, &rollback_id, execution, self.request.by.actor()?).await?;
+                let ended = execute(&client, &rollback_id, execution, self.request.by.executor()?).await?;
                 let environment = ended.source.unwrap_or(source);
                 (Origin { environment, position: ended.to }, Some(ended.position))
             }

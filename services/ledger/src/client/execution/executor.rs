@@ -115,13 +115,14 @@ impl Executor {
     async fn step(self: Arc<Self>, body: StepBody) -> anyhow::Result<Outcome> {
         let (step, lane) = (body.step()?, body.lane());
         let about = format!("wave {}  {lane}  {}", body.wave, body.change());
-        if self.memory.finished(&lane, clock::now())?.is_some() {
+        let now = || body.occurs_at(clock::now());
+        if self.memory.finished(&lane, now())?.is_some() {
             self.progress.line(&format!("{about}: was done before, and is reported now"));
         } else if let Some(why) = self.run(&step, &body, &about).await? {
             self.progress.line(&format!("{about}: failed: {why}"));
             return Ok(Outcome::Failed(format!("{lane}: {why}")));
         }
-        let finished = self.memory.finish(&lane, clock::now())?;
+        let finished = self.memory.finish(&lane, now())?;
         let mut last = 0;
         let reports = step.reports(&self.rollback.environment, None, Some(&self.rollback.rollback_id));
         for (number, fact) in (1..).zip(reports) {
