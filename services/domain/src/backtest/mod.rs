@@ -233,13 +233,13 @@ impl Backtest {
         let mut stopped = Vec::new();
         let mut missed = Vec::new();
         let Some(environment) = self.environments.get(&self.candidate.environment) else { return report };
+        let by = outcome::Told { environment, shared: &self.shared, candidate: &self.candidate.policy };
         let lanes = environment.lanes.iter();
         let lanes =
             lanes.flat_map(|(service, of)| of.iter().map(move |(target, lane)| (service, target, lane)));
         for (service, target, lane) in lanes {
             let leaving: Vec<_> = self.rules.leaving(&(service.clone(), target.clone())).collect();
-            let policy = &self.candidate.policy;
-            outcome::outcomes(lane, &leaving, environment, &self.shared, policy, |at, release, failure| {
+            outcome::outcomes(lane, &leaving, &by, |at, release, failure| {
                 let Some(decision) = self.decision(at.position) else { return };
                 report.count(decision.stopped, failure.is_some());
                 let told = (at, service, target, release, failure);
