@@ -31,7 +31,7 @@ const REMEMBERED: usize = 65_536;
 /// What came through the door.
 pub(crate) enum Brought {
     /// It is recorded.
-    Report(Envelope),
+    Report(Box<Envelope>),
     /// It is judged.
     Request(Request),
 }
@@ -41,7 +41,7 @@ impl Brought {
         if is_request(&envelope.event().fact) {
             Self::Request(Request::Event(Box::new(envelope)))
         } else {
-            Self::Report(envelope)
+            Self::Report(Box::new(envelope))
         }
     }
 

@@ -86,9 +86,12 @@ impl Snapshot {
     }
 }
 
-/// The freezes that hold, in the projector's memory: by environment and name, when each began and ends.
+/// When a freeze began, and when it ends by itself.
+type Span = (DateTime<Utc>, Option<DateTime<Utc>>);
+
+/// The freezes that are not lifted, in the projector's memory, by environment and name.
 #[derive(Default)]
-pub(crate) struct FreezesFold(HashMap<i32, BTreeMap<String, (DateTime<Utc>, Option<DateTime<Utc>>)>>);
+pub(crate) struct FreezesFold(HashMap<i32, BTreeMap<String, Span>>);
 
 impl FreezesFold {
     pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {

@@ -20,7 +20,7 @@ async fn answers(client: &Client, wanted: usize) -> Vec<Value> {
             }
             let head = client.position().await.1;
             // Whatever comes next may be it: wait for the views to have one more, or look again.
-            client.get(&format!("/v1/position?wait_for={}&wait_ms=100", head)).await;
+            client.get(&format!("/v1/position?wait_for={head}&wait_ms=100")).await;
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), told).await.expect("the controller answers")

@@ -75,7 +75,7 @@ pub(super) fn policy(environment: &str) -> Policy {
     match environment {
         "dev" => Policy { barrier: Hindrance::Warn, ..Policy::default() },
         "staging" => Policy {
-            required_validations: lines(&["smoke"]),
+            required_validations: lines(&["e2e"]),
             promotion: Some(Promotion { from: vec![environment_name("dev")] }),
             ..Policy::default()
         },

@@ -57,12 +57,9 @@ impl Production {
         if fact.environment() != Some(&self.environment) {
             return;
         }
-        match fact {
-            Fact::EnvironmentDeclared(_, policy) => {
-                self.policy = policy.clone();
-                self.declared = Some(position);
-            }
-            _ => {}
+        if let Fact::EnvironmentDeclared(_, policy) = fact {
+            self.policy = policy.clone();
+            self.declared = Some(position);
         }
         let Some(change) = fact.change() else { return };
         let key = (change.lane.service.clone(), change.lane.target.clone());
