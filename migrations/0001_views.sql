@@ -219,6 +219,8 @@ CREATE TABLE rollback_reports (
     PRIMARY KEY (rollback_id, position)
 );
 
+CREATE INDEX rollback_reports_position ON rollback_reports (position);
+
 -- What was last seen in each lane.
 CREATE TABLE observations (
     environment_id    integer     NOT NULL,

@@ -46,7 +46,22 @@ fn by_hand() -> Vec<Value> {
     let stands = |target: &str, name: &str, version: &str| {
         with(slot(target, name), "release", json!({"version": version}))
     };
+    let freeze = json!({"environment": "late", "freeze_id": "inventory", "reason": "We count."});
     vec![
+        event(
+            "one-way",
+            "deploy.succeeded",
+            "2026-03-02T08:00:00Z",
+            json!({"environment": "late", "service": "db", "release": {"version": "v1"}, "reversible": false}),
+        ),
+        event(
+            "word",
+            "release_point.marked",
+            "2026-03-02T08:30:00Z",
+            json!({"environment": "production", "position": 600, "status": "known_good", "reason": "It ran well."}),
+        ),
+        event("freeze", "freeze.started", "2026-03-02T09:00:00Z", freeze.clone()),
+        event("thaw", "freeze.lifted", "2026-03-02T10:00:00Z", freeze),
         event("switch-to-nothing", "traffic.switched", "2026-03-01T09:00:00Z", slot("on-premise", "green")),
         event("remove-nothing", "deploy.removed", "2026-03-01T09:01:00Z", lane("on-premise")),
         event("blue", "deploy.succeeded", "2026-03-01T10:00:00Z", stands("cloud", "blue", "v1")),

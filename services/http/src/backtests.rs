@@ -194,6 +194,7 @@ pub(crate) async fn backtest_policy(
     let candidate = request.candidate()?;
     let environment = candidate.environment.clone();
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    let _room = ledger.long_question()?;
     let mut snapshot = ledger.views.snapshot().await?;
     let until = request.until.map_or(snapshot.position(), Position::new);
     let tested = timeout(PATIENCE, backtest(&mut snapshot, candidate, until)).await;

@@ -121,7 +121,7 @@ impl From<&Finding> for FindingBody {
     path = "/environments/{environment}/gate",
     operation_id = "askGate",
     tag = "rollback",
-    params(EnvironmentPath),
+    params(EnvironmentPath, WaitQuery),
     request_body = GateRequest,
     responses(
         (status = 200, description = "Whether it may", body = GateBody),

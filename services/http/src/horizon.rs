@@ -157,6 +157,7 @@ pub(crate) async fn get_horizon(
     let environment = path.name()?;
     let window = maybe("window", query.window.as_deref(), window)?.unwrap_or(WINDOW.0);
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    let _room = ledger.long_question()?;
     let mut snapshot = ledger.views.snapshot().await?;
     let found = timeout(PATIENCE, horizon(&mut snapshot, &environment, window, ledger.now())).await;
     let too_long = |_| {

@@ -32,7 +32,7 @@ use ledger_intake::Intake;
 use ledger_journal::SharedJournal;
 use ledger_views::{Status, Views};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -57,6 +57,10 @@ pub struct Ledger {
     pub projector: Option<watch::Receiver<Status>>,
 }
 
+/// Questions that read a whole history and are answered at a time: each holds a connection for as long, and
+/// those who bring events need some too.
+pub const LONG_QUESTIONS: usize = 2;
+
 /// What all handlers share.
 pub struct App {
     /// The ledgers, by tenant.
@@ -65,6 +69,8 @@ pub struct App {
     pub metrics: PrometheusHandle,
     /// Sizes above which a request is refused.
     pub limits: Limits,
+    /// Questions that read a whole history, of which few are answered at a time.
+    pub long_questions: Semaphore,
     /// Cancelled when the service ends: answers without an end end then.
     pub ending: CancellationToken,
 }

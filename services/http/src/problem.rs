@@ -87,6 +87,7 @@ kinds! {
     InvalidEvent = 422 "invalid-event" "The event is not well-formed";
     FromTheFuture = 422 "event-from-the-future" "The event says that it occurred in the future";
     Internal = 500 "internal" "Something went wrong here";
+    Busy = 503 "busy" "Too many such questions are being answered";
     Unjudged = 503 "unjudged" "The request could not be judged now";
     OutOfTurn = 503 "out-of-turn" "An earlier event could not be recorded";
     JournalDiverged = 503 "journal-diverged" "The journal is not the one that was folded";

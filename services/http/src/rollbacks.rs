@@ -370,6 +370,12 @@ fn step_state(step: &Step, reports: &[Report]) -> StepStateBody {
         at = Some(report.position.get());
         state = match fact {
             Fact::DeployFailed(_) => "failed",
+            // Something else was deployed in the rollback's name.
+            Fact::DeploySucceeded(deploy)
+                if step.to.as_ref().is_none_or(|to| !to.is_meant_by(&deploy.release)) =>
+            {
+                "failed"
+            }
             Fact::DeploySucceeded(_) if step.slot.is_some() => "running",
             Fact::DeploySucceeded(_) | Fact::DeployRemoved(_) | Fact::TrafficSwitched(_) => "done",
             _ => "running",

@@ -7,6 +7,7 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use chrono::{DateTime, Utc};
 use ledger_domain::TenantName;
+use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::problem::{Kind, Problem};
@@ -30,6 +31,13 @@ impl TenantLedger {
     /// The time now.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         (self.clock)()
+    }
+
+    /// Room for a question that reads a whole history, if there is any now.
+    pub(crate) fn long_question(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        let full =
+            |_| Problem::new(Kind::Busy, "others are reading whole histories: ask again when they are done");
+        self.app.long_questions.try_acquire().map_err(full)
     }
 
     /// Cancelled when the service ends.

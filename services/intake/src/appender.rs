@@ -5,19 +5,21 @@
 
 use std::collections::HashMap;
 use std::iter::repeat_n;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use futures::FutureExt;
 use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::{IdentityKey, TenantName};
 use ledger_journal::{AppendError, Journal, Outcome, ReadError, SharedJournal, Subject, Submission};
 use ledger_proof::{Hash, leaf_hash};
-use ledger_views::{Known, Views};
+use ledger_views::{Known, Snapshot, Views};
 use metrics::{counter, histogram};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::recent::Recent;
 use crate::request::{Unjudged, judge};
@@ -70,6 +72,8 @@ pub(crate) struct Appender {
     clock: fn() -> DateTime<Utc>,
     /// The history is not asked before this: it failed lately.
     ask_again: Instant,
+    /// No request is judged before this: the views failed, or were too far behind, lately.
+    judge_again: Instant,
 }
 
 /// One event of a group.
@@ -87,7 +91,8 @@ impl Appender {
         clock: fn() -> DateTime<Utc>,
     ) -> Self {
         let recent = Arc::new(Mutex::new(Recent::new(REMEMBERED)));
-        Self { tenant, journal, views, recent, clock, ask_again: Instant::now() }
+        let now = Instant::now();
+        Self { tenant, journal, views, recent, clock, ask_again: now, judge_again: now }
     }
 
     pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Ticket>) {
@@ -170,28 +175,34 @@ impl Appender {
     /// Judges a request at the end of the journal, and appends what comes of it if that is still its end.
     async fn decide(&mut self, request: &Request) -> Answer {
         let key = request.identity().key();
-        if Instant::now() < self.ask_again {
+        if Instant::now() < self.judge_again {
             return Answer::Refused(Refusal::Unjudged("the history could not be asked just now".into()));
         }
         let deadline = Instant::now() + JUDGING_PATIENCE;
         loop {
-            return match timeout_at(deadline, self.attempt(request, key)).await {
-                Ok(Ok(Attempt::Answered(answer))) => answer,
-                Ok(Ok(Attempt::Moved)) => {
+            // A fault of ours in judging one request must not close the door for all others.
+            let attempt = AssertUnwindSafe(self.attempt(request, key)).catch_unwind();
+            return match timeout_at(deadline, attempt).await {
+                Ok(Err(_)) => {
+                    error!(tenant = %self.tenant, "judging a request panicked");
+                    Answer::Refused(Refusal::Unjudged("the cause is in the service's log".into()))
+                }
+                Ok(Ok(Ok(Attempt::Answered(answer)))) => answer,
+                Ok(Ok(Ok(Attempt::Moved))) => {
                     counter!("ledger_requests_judged_again_total", "tenant" => self.tenant.to_string())
                         .increment(1);
                     continue;
                 }
-                Ok(Err(Unjudged::Rejected(rejection))) => Answer::Refused(Refusal::Rejected(rejection)),
-                Ok(Err(Unjudged::Views(error))) => {
+                Ok(Ok(Err(Unjudged::Rejected(rejection)))) => Answer::Refused(Refusal::Rejected(rejection)),
+                Ok(Ok(Err(Unjudged::Views(error)))) => {
                     warn!(%error, "a request cannot be judged");
-                    self.ask_again = Instant::now() + LOOK_UP_PAUSE;
+                    self.judge_again = Instant::now() + LOOK_UP_PAUSE;
                     Answer::Refused(Refusal::Unjudged("the views do not answer".into()))
                 }
                 Err(_) => {
                     // Reports wait behind a request: the next one must not keep them as long.
-                    self.ask_again = Instant::now() + LOOK_UP_PAUSE;
-                    let reason = "the views do not come to the end of the ledger in time";
+                    self.judge_again = Instant::now() + LOOK_UP_PAUSE;
+                    let reason = "it was not judged in time, or its answer was lost";
                     Answer::Refused(Refusal::Unjudged(reason.into()))
                 }
             };
@@ -207,10 +218,10 @@ impl Appender {
             Err(error) => return Ok(unreachable(error)),
         };
         self.views.wait_for(head, JUDGING_PATIENCE).await?;
-        if let Some(known) = self.views.known(&[key]).await?.get(&key) {
-            return Ok(Attempt::Answered(self.repeated(request, *known).await?));
-        }
         let mut snapshot = self.views.snapshot().await?;
+        if let Some(known) = snapshot.known(key).await? {
+            return Ok(Attempt::Answered(repeated(&mut snapshot, request, known).await?));
+        }
         let position = snapshot.position();
         let envelope = judge(&mut snapshot, request, (self.clock)()).await?;
         drop(snapshot);
@@ -223,19 +234,6 @@ impl Appender {
             Err(AppendError::Moved(_)) => Attempt::Moved,
             Err(error) => Attempt::Answered(Answer::Refused(Refusal::Journal(error))),
         })
-    }
-
-    /// The answer to a request whose identity the history has. What a wish comes to depends on when it is
-    /// judged: the first time counts.
-    async fn repeated(&self, request: &Request, known: Known) -> Result<Answer, Unjudged> {
-        let same = match request {
-            Request::Event(envelope) => leaf_hash(envelope.bytes()) == known.leaf_hash,
-            Request::Failed(_) => true,
-            Request::Rollback(wish) => {
-                wish.is_same(self.views.snapshot().await?.rollback(&wish.rollback_id).await?)
-            }
-        };
-        Ok(if same { Answer::Duplicate(known.position) } else { Answer::Conflict(known.position) })
     }
 
     async fn look_up(&mut self, reports: &[&Envelope]) -> Vec<Member> {
@@ -281,6 +279,17 @@ enum Attempt {
     Answered(Answer),
     /// The journal went on meanwhile.
     Moved,
+}
+
+/// The answer to a request whose identity the history has. What a wish comes to depends on when it is judged:
+/// the first time counts.
+async fn repeated(snapshot: &mut Snapshot, request: &Request, known: Known) -> Result<Answer, Unjudged> {
+    let same = match request {
+        Request::Event(envelope) => leaf_hash(envelope.bytes()) == known.leaf_hash,
+        Request::Failed(_) => true,
+        Request::Rollback(wish) => wish.is_same(snapshot.rollback(&wish.rollback_id).await?),
+    };
+    Ok(if same { Answer::Duplicate(known.position) } else { Answer::Conflict(known.position) })
 }
 
 async fn finished(group: JoinHandle<()>) {

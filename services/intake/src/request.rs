@@ -48,14 +48,12 @@ impl RollbackWish {
                 && request.scope == self.wish.scope
                 && request.initiated_by == self.initiated_by
                 && request.force == self.force
-                && self.wish.to.environment.as_ref().is_none_or(|source| {
-                    *source == self.wish.environment || Some(source) == request.source.as_ref()
-                })
+                && self.wish.to.environment.as_ref().filter(|source| **source != self.wish.environment)
+                    == request.source.as_ref()
                 && match &self.wish.to.point {
                     PointName::At(Anchor::Position(to)) => *to == request.to,
                     _ => true,
                 }
-                && self.plan_digest.as_ref().is_none_or(|digest| *digest == request.plan_digest)
                 && row.reason.as_ref() == Some(&self.reason)
         })
     }
@@ -316,6 +314,14 @@ async fn judge_requested(
     };
     let planned = plan(snapshot, &wish, now).await?;
     let digest = planned.plan.digest();
+    let policy = planned.policy.as_ref().map(|declared| declared.position);
+    if request.policy.is_some() && request.policy != policy {
+        let now = policy
+            .map_or("none was declared".into(), |position| format!("it is that at position {position}"));
+        return Err(
+            Rejection::Policy(format!("the request names another than the environment's: {now}")).into()
+        );
+    }
     let seen = request.plan.from;
     if planned.environment_position > seen {
         return Err(Rejection::Moved { seen, planned: planned.into() }.into());

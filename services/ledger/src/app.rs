@@ -11,13 +11,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::serve::ListenerExt;
 use ledger_domain::TenantName;
-use ledger_http::{Ledger, Limits};
+use ledger_http::{LONG_QUESTIONS, Ledger, Limits};
 use ledger_intake::{Controller, Intake};
 use ledger_journal::SharedJournal;
 use ledger_journal::jetstream::{Connection, OpenError};
 use ledger_views::{Projector, Stopped, Views};
 use metrics_exporter_prometheus::{BuildError as MetricsError, Matcher, PrometheusBuilder};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -118,7 +119,13 @@ impl App {
         }
         let limits = Limits { batch_bytes: config.http.max_batch_bytes, events: config.http.max_events };
         let ending = CancellationToken::new();
-        let app = Arc::new(ledger_http::App { ledgers, metrics, limits, ending: ending.clone() });
+        let app = Arc::new(ledger_http::App {
+            ledgers,
+            metrics,
+            limits,
+            long_questions: Semaphore::new(LONG_QUESTIONS),
+            ending: ending.clone(),
+        });
         let router = if config.roles.contains(&Role::Http) {
             ledger_http::router(app)
         } else {

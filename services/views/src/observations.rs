@@ -26,7 +26,7 @@ macro_rules! seen {
 const LOAD: &str = seen!();
 const OF_ENVIRONMENT: &str = concat!(seen!(), " WHERE e.name = $1");
 
-/// Rows that are written by one statement: each has 16 parameters, and a statement at most 65,535.
+/// Rows that are written by one statement: each has 15 parameters, and a statement at most 65,535.
 const ROWS: usize = 1_000;
 
 #[derive(sqlx::FromRow)]

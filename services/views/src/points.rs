@@ -39,10 +39,14 @@ const LAST_BEFORE: &str = "WITH RECURSIVE search AS (
     )
     SELECT low FROM search WHERE low = high";
 
-/// The position of the last change of the composition that had occurred at a time.
-const LAST_UNTIL: &str = "SELECT position FROM lane_changes
-    WHERE environment_id = $1 AND change_number IS NOT NULL AND occurred_at <= $2
-    ORDER BY change_number DESC LIMIT 1";
+/// The position of the last change of the composition before any that occurred after a time: a change that
+/// was reported late does not bring back what came between.
+const LAST_UNTIL: &str = "SELECT c.position FROM lane_changes c
+    WHERE c.environment_id = $1 AND c.change_number = coalesce(
+        (SELECT min(change_number) - 1 FROM lane_changes
+            WHERE environment_id = $1 AND change_number IS NOT NULL AND occurred_at > $2),
+        (SELECT changes FROM environments WHERE environment_id = $1)
+    )";
 
 /// The first change of the composition that occurred after a time. Reports that came late are out of the order
 /// of times, so that none can be passed over.
@@ -243,7 +247,7 @@ impl Snapshot {
         Ok(query.fetch_optional(self.connection()).await?.unwrap_or(0))
     }
 
-    /// The position of an environment's last change of composition that had occurred at a time, as known now.
+    /// The position of an environment's last change of composition before any that occurred after a time.
     ///
     /// # Errors
     /// The database does not answer.

@@ -49,8 +49,13 @@ const LIST: &str = concat!(
 const ACTIVE: &str = "SELECT rollback_id, requested FROM rollbacks
     WHERE environment_id = $1 AND ended IS NULL ORDER BY requested DESC LIMIT 1";
 
-const REPORTS: &str = "SELECT e.position, e.bytes FROM rollback_reports r JOIN events e USING (position)
-    WHERE r.rollback_id = $1 ORDER BY e.position";
+/// Reports that carry the rollback's id, of its own environment and since it was requested: others may have
+/// taken the id by mistake.
+const REPORTS: &str = "SELECT e.position, e.bytes
+    FROM rollbacks b JOIN environments n USING (environment_id)
+    JOIN rollback_reports r USING (rollback_id) JOIN events e ON e.position = r.position
+    WHERE b.rollback_id = $1 AND e.environment = n.name AND e.position > b.requested
+    ORDER BY e.position";
 
 /// Changes of the environment's lanes after a position, up to another, that no rollback's report made.
 const OTHERS: &str = "SELECT e.position, e.bytes FROM environments n
@@ -70,7 +75,9 @@ const HOLD: &str = "SELECT r.rollback_id, l.requested
             SELECT FROM tracks t JOIN lane_changes c USING (track_id)
             WHERE t.environment_id = $1 AND t.service = $2 AND t.target = $3
                 AND c.position > l.requested AND c.version IS NOT NULL AND c.version <> $4
-                AND NOT EXISTS (SELECT FROM rollback_reports p WHERE p.position = c.position)
+                AND NOT EXISTS (
+                    SELECT FROM rollback_reports p WHERE p.position = c.position AND p.rollback_id = r.rollback_id
+                )
         )
     ORDER BY l.requested DESC LIMIT 1";
 

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use ledger_domain::{EnvironmentName, Position};
+use ledger_domain::{EnvironmentName, IdentityKey, Position};
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::Views;
 use crate::database::{Error, SNAPSHOT, position};
+use crate::events::{Known, look_up};
 
 pub(crate) const STATEMENTS: &[&str] = &[POSITION, ENVIRONMENT];
 
@@ -46,6 +47,14 @@ impl Snapshot {
     /// The database does not answer.
     pub async fn knows(&mut self, environment: &EnvironmentName) -> Result<bool, Error> {
         Ok(self.environment_id(environment).await?.is_some())
+    }
+
+    /// Where the history has an identity, if it does.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn known(&mut self, key: IdentityKey) -> Result<Option<Known>, Error> {
+        Ok(look_up(self.connection(), &[key]).await?.get(&key).copied())
     }
 
     pub(crate) fn connection(&mut self) -> &mut PgConnection {

@@ -66,7 +66,7 @@ const DURING: &str = "SELECT s.index, v.check_name, v.passed, v.occurred_at, v.p
     ) v";
 
 const OF_ENVIRONMENT: &str = "SELECT check_name, passed, occurred_at, position FROM verdicts
-    WHERE subject = $1 AND position <= $2 AND occurred_at >= $3";
+    WHERE subject = $1 AND position <= $2 AND occurred_at >= $3 ORDER BY occurred_at, position";
 
 const WRITE: &str = "INSERT INTO verdicts (position, occurred_at, subject, environment_id, named, check_name,
         passed, artifact, config, infrastructure, commit)
@@ -347,12 +347,20 @@ async fn unnamed(
     let query =
         sqlx::query_as(OF_ENVIRONMENT).bind(of_environment(environment)).bind(bigint(known_at)).bind(first);
     let rows: Vec<SaidRow> = query.fetch_all(connection).await?;
+    let mut by_check: BTreeMap<Line, Vec<Verdict>> = BTreeMap::new();
     for row in &rows {
         let (check, verdict) = row.parse()?;
+        by_check.entry(check).or_default().push(verdict);
+    }
+    // In the order of time, so that the last one of each span is found by halves: there may be many of both.
+    for (check, said) in &by_check {
         for (runs, verdicts) in runs.iter().zip(&mut *all) {
-            let at = verdict.occurred_at;
-            if runs.live.iter().any(|span| span.0 <= at && at < span.1) {
-                verdicts.add(check.clone(), verdict.clone());
+            for span in &runs.live {
+                let before_end = said.partition_point(|verdict| verdict.occurred_at < span.1);
+                let last = said[..before_end].last().filter(|verdict| verdict.occurred_at >= span.0);
+                if let Some(verdict) = last {
+                    verdicts.add(check.clone(), verdict.clone());
+                }
             }
         }
     }

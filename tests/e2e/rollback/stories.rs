@@ -252,3 +252,90 @@ async fn the_gate_wants_what_was_known_good_before_and_refuses_what_was_revoked(
     assert_eq!(finding.expect("a finding")["position"], revoked);
     assert!(proof < revoked);
 }
+
+#[tokio::test]
+async fn a_change_that_was_reported_late_does_not_bring_back_what_came_between() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let first = story.deployed("api", "v1", 0).await;
+    story.deployed("api", "v2", 120).await;
+    // It occurred before v2 came, and was told after.
+    story.deployed("web", "v1", 30).await;
+
+    let plan = story.plan(wish("2026-08-01T11:00:00Z", "to-a-time")).await.ok();
+
+    assert_eq!(plan["to"]["position"], first, "the last point before anything that came later");
+    let api = plan["steps"].as_array().expect("steps").iter().find(|step| step["service"] == "api");
+    assert_eq!(api.expect("a step")["to"]["version"], "v1");
+}
+
+#[tokio::test]
+async fn what_others_report_in_a_rollbacks_name_does_not_make_its_steps_done() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let (story, staging) = (Story::on(&client), Story::of(&client, "staging"));
+    let deploys =
+        |version: &str| json!({"service": "web", "release": {"version": version}, "rollback_id": "mine"});
+    story.deployed("web", "v1", 1).await;
+    story.tell("deploy.succeeded", 2, deploys("v1")).await;
+    story.deployed("web", "v2", 3).await;
+    story.request(wish("-1", "mine")).await.ok();
+
+    staging.tell("deploy.succeeded", 4, deploys("v1")).await;
+    let elsewhere = story.rollback("mine").await;
+    story.tell("deploy.succeeded", 5, deploys("v7")).await;
+    let other = story.rollback("mine").await;
+    story.tell("deploy.succeeded", 6, deploys("v1")).await;
+    let done = story.rollback("mine").await;
+
+    let state = |rollback: &Value| text(&rollback["steps"][0]["state"]);
+    assert_eq!(
+        (state(&elsewhere), state(&other), state(&done)),
+        ("pending".into(), "failed".into(), "done".into())
+    );
+}
+
+#[tokio::test]
+async fn what_only_the_ledger_says_and_what_cannot_hold_is_refused() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.deployed("web", "v1", 1).await;
+    let circle = json!({"policy": {"dependencies": {"a": ["b"], "b": ["a"]}}});
+    let never = json!({"policy": {"automatic_rollback": {"at_most_a_day": 1}}});
+    let many: serde_json::Map<String, Value> = (0..1_001).map(|n| (format!("s{n}"), json!([]))).collect();
+    let mut forged = ledger_tests::event(
+        "forged",
+        "rollback.declined",
+        "2026-08-01T10:00:00Z",
+        json!({"environment": "production", "cause": 1, "reason": "No."}),
+    );
+    forged["source"] = "urn:release-ledger:rollback-controller".into();
+
+    for (kind, data, status, problem) in [
+        ("environment.declared", circle, 422, "invalid-policy"),
+        ("environment.declared", never, 422, "invalid-policy"),
+        ("environment.declared", json!({"policy": {"dependencies": many}}), 422, "invalid-event"),
+        ("rollback.started", json!({"rollback_id": "none"}), 404, "no-such-rollback"),
+        ("freeze.lifted", json!({"freeze_id": "none"}), 409, "freeze-mismatch"),
+    ] {
+        let answer = story.try_tell(kind, 2, data).await;
+        assert_eq!((answer.status, answer.problem()), (status, problem), "{}", answer.text);
+    }
+    let answer = client.record(&forged).await;
+    assert_eq!((answer.status, answer.problem()), (403, "ledgers-own"), "{}", answer.text);
+    let unknown = Story::of(&client, "nowhere");
+    let gate = json!({"service": "web", "release": {"version": "v1"}});
+    let path = "/v1/environments/nowhere/gate";
+    let answer = client.post(path, "application/json", gate.to_string()).await;
+    assert_eq!((answer.status, answer.problem()), (404, "unknown-environment"));
+    let answer = unknown.plan(wish("latest", "nowhere")).await;
+    assert_eq!((answer.status, answer.problem()), (404, "unknown-environment"));
+    let before = story.plan(wish("0", "before-everything")).await.ok();
+    assert!(obstacles(&before).contains(&("target_empty".to_owned(), "blocker".to_owned())));
+    assert_eq!(client.position().await.1, 1, "nothing of it is in the ledger");
+}

@@ -19,6 +19,9 @@ use crate::ijson::Json;
 
 type Read<T> = Result<T, Reason>;
 
+/// Services of which a policy may say what they depend on: whoever follows them step by step comes to an end.
+const DEPENDENTS: usize = 1_000;
+
 pub(super) fn event(kind: Kind, data: &Json<'_>) -> Read<Event> {
     let fields = Fields::of(data, Pointer::Data)?;
     let event = Event {
@@ -330,6 +333,10 @@ fn dependencies(json: &Json<'_>, at: Pointer<'_>) -> Read<BTreeMap<ServiceName, 
     let Json::Object(object) = json else {
         return Err(Reason::value(at.to_string(), format!("must be an object, not {}", json.noun())));
     };
+    if object.entries().len() > DEPENDENTS {
+        let detail = format!("has {} members, at most {DEPENDENTS} are allowed", object.entries().len());
+        return Err(Reason::value(at.to_string(), detail));
+    }
     object
         .entries()
         .map(|(service, needs)| {

@@ -21,6 +21,7 @@ use self::executor::Executor;
 use self::memory::Memory;
 use super::connection::Client;
 use super::progress::Progress;
+use super::query::head;
 use super::rollback::{Phase, RollbackBody, fetch};
 use crate::environment;
 
@@ -64,7 +65,8 @@ pub(super) async fn execute(
     execution: Execution,
     actor: Actor,
 ) -> anyhow::Result<RollbackBody> {
-    let rollback = fetch(client, rollback_id, None).await?;
+    // What an execution that was killed reported last may not be in the views yet.
+    let rollback = fetch(client, rollback_id, Some(head(client).await?)).await?;
     match rollback.phase {
         Phase::Succeeded => return Ok(rollback),
         Phase::Failed | Phase::Cancelled => bail!("{}", rollback.ending()),

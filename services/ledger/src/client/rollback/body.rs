@@ -25,6 +25,7 @@ pub(in super::super) struct RollbackBody {
     pub(in super::super) initiated_by: ActorBody,
     pub(in super::super) reason: Option<String>,
     pub(in super::super) requested: RequestedBody,
+    pub(in super::super) ended: Option<u64>,
     pub(in super::super) end_reason: Option<String>,
     pub(in super::super) to: u64,
     pub(in super::super) source: Option<String>,

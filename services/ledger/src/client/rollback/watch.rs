@@ -93,6 +93,7 @@ async fn watch_one(client: &Client, rollback_id: &Line, json: bool) -> anyhow::R
     // From before its request, so that all of its life is shown.
     let mut stream = Stream::new(client, url, Some(rollback.requested.position.saturating_sub(1)));
     let mut seen = BTreeMap::new();
+    let mut told_to = 0;
     loop {
         if !json {
             steps(&rollback, &mut seen)?;
@@ -104,12 +105,21 @@ async fn watch_one(client: &Client, rollback_id: &Line, json: bool) -> anyhow::R
         // What is dropped half-way is not lost: the stream keeps what it has read.
         if let Ok(message) = timeout(LOOK_AGAIN, stream.next()).await {
             let message = message?;
+            told_to = message.id.unwrap_or(told_to);
             if is_of(&message, rollback_id) {
                 told(&message, json)?;
                 latest = message.id;
             }
         }
         rollback = fetch(client, rollback_id, latest).await?;
+    }
+    // The stream may still have to tell of the end that is known already.
+    while rollback.ended.is_some_and(|end| told_to < end) {
+        let message = stream.next().await?;
+        told_to = message.id.unwrap_or(told_to);
+        if is_of(&message, rollback_id) {
+            told(&message, json)?;
+        }
     }
     match rollback.phase {
         Phase::Succeeded if json => Ok(()),
