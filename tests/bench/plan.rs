@@ -1,6 +1,6 @@
 //! The plan of a rollback for an environment of many lanes, beside the two state questions that it needs.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use ledger_dialects::cloudevents::Envelope;
@@ -36,7 +36,10 @@ pub(crate) async fn of_a_fleet(
         }
         for lane in 0..lanes {
             events.push(envelope(&mut number, deployed(lane, round)));
-            events.push(envelope(&mut number, passed(lane, round)));
+            // The last deploys are not checked: the last known-good point has to be searched for.
+            if round + 1 < rounds || lane < lanes * 4 / 5 {
+                events.push(envelope(&mut number, passed(lane, round)));
+            }
         }
         publish_batches(&client, &messages("default", &events), 1_000).await;
     }
@@ -44,8 +47,10 @@ pub(crate) async fn of_a_fleet(
     service.client().views_at(number).await;
     analyse(servers, "default").await;
 
+    let gate = "{\"service\":\"service-1\",\"release\":{\"version\":\"v1.1\"}}";
     let mut http = Http::connect(&service.url()).await;
     let (mut present, mut past, mut planned) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut searched, mut gated) = (Vec::new(), Vec::new());
     for n in 1..=plans as u64 {
         let to = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % number + 1;
         let state = |at: &str| get(&format!("/v1/environments/{FLEET}/state?at={at}"));
@@ -53,14 +58,22 @@ pub(crate) async fn of_a_fleet(
             &format!("/v1/environments/{FLEET}/rollbacks?dry_run=true"),
             &format!("{{\"to\":\"{to}\"}}"),
         );
-        for (took, request) in
-            [(&mut present, state("latest")), (&mut past, state(&to.to_string())), (&mut planned, wish)]
-        {
+        for (took, request) in [
+            (&mut present, state("latest")),
+            (&mut past, state(&to.to_string())),
+            (&mut planned, wish),
+            (&mut searched, get(&format!("/v1/environments/{FLEET}/points/last-known-good"))),
+            (&mut gated, post_json(&format!("/v1/environments/{FLEET}/gate"), gate)),
+        ] {
             let began = Instant::now();
             assert_eq!(http.ask(&request).await, 200);
             took.push(began.elapsed());
         }
     }
+    let p99 = |took: &[Duration]| percentile(took, 99);
+    let what = format!("p99 of the search for a known-good point {} points back, beside a state", lanes / 5);
+    report.time(&what, p99(&present), p99(&searched), None);
+    report.time("p99 of the gate, beside a state", p99(&present), p99(&gated), None);
     for percent in [50, 99] {
         let floor = percentile(&present, percent) + percentile(&past, percent);
         let what =
