@@ -80,7 +80,7 @@ pub(super) fn policy(environment: &str) -> Policy {
             ..Policy::default()
         },
         _ => Policy {
-            required_validations: lines(&["e2e", "scan"]),
+            required_validations: lines(&["scan", "smoke"]),
             soak_seconds: 600,
             // The ledger's own controller would answer the history's failed checks, months later.
             automatic_rollback: None,
