@@ -100,17 +100,26 @@ struct Row {
     bytes: Option<Vec<u8>>,
 }
 
-/// The last time that the lane of a deploy which changed it got the same release before.
+/// The last time that the lane of a deploy which changed it got the same release before. Each look-up is of one
+/// row, by an index, however often a lane was given the same version.
 const RETURN: &str = "LEFT JOIN LATERAL (
         SELECT max(b.position) AS position
         FROM environments n
         JOIN tracks t ON t.environment_id = n.environment_id AND t.service = e.service AND t.target = e.target
-        JOIN lane_changes c ON c.track_id = t.track_id AND c.position = e.position AND NOT c.late
-            AND c.change_number IS NOT NULL
+        CROSS JOIN LATERAL (
+            SELECT c.version, c.artifact, c.config, c.infrastructure, c.commit FROM lane_changes c
+            WHERE c.track_id = t.track_id AND c.position = e.position AND NOT c.late
+                AND c.change_number IS NOT NULL AND c.version IS NOT NULL
+            LIMIT 1
+        ) c
         JOIN tracks l ON l.environment_id = n.environment_id AND l.service = e.service AND l.target = e.target
-        JOIN lane_changes b ON b.track_id = l.track_id AND b.version = c.version AND b.position < e.position
-            AND (b.artifact, b.config, b.infrastructure, b.commit)
-                IS NOT DISTINCT FROM (c.artifact, c.config, c.infrastructure, c.commit)
+        CROSS JOIN LATERAL (
+            SELECT b.position FROM lane_changes b
+            WHERE b.track_id = l.track_id AND b.version = c.version AND b.position < e.position
+                AND (b.artifact, b.config, b.infrastructure, b.commit)
+                    IS NOT DISTINCT FROM (c.artifact, c.config, c.infrastructure, c.commit)
+            ORDER BY b.position DESC LIMIT 1
+        ) b
         WHERE n.name = e.environment AND e.kind = 'deploy.succeeded'
     ) back ON true";
 
