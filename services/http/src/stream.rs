@@ -94,8 +94,9 @@ impl Follower {
             if let Some(row) = self.ready.pop() {
                 return row;
             }
+            let from = self.ledger.views.projected();
             match self.read().await {
-                Ok(0) => self.ledger.views.moved(LOOK_AGAIN).await,
+                Ok(0) => self.ledger.views.moved(from, LOOK_AGAIN).await,
                 Ok(_) => {}
                 Err(error) => {
                     warn!(%error, "a follower of rollbacks waits for the views");

@@ -182,6 +182,7 @@ impl Controller {
 
     async fn follow(&self) -> std::convert::Infallible {
         loop {
+            let from = self.views.projected();
             let pause = match self.page().await {
                 Ok(true) => continue,
                 Ok(false) => LOOK_AGAIN,
@@ -190,7 +191,7 @@ impl Controller {
                     PAUSE
                 }
             };
-            self.views.moved(pause).await;
+            self.views.moved(from, pause).await;
         }
     }
 

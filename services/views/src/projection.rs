@@ -126,12 +126,18 @@ impl Views {
         Ok(())
     }
 
-    /// Waits until the projector of this process has moved, or this long.
-    pub async fn moved(&self, at_most: Duration) {
+    /// How far the projector of this process is; the start, if it has none.
+    #[must_use]
+    pub fn projected(&self) -> Position {
+        *self.local.borrow()
+    }
+
+    /// Waits until the projector of this process is no longer where it was, or this long. Whoever notes where it
+    /// is before looking at the views, and then waits with that, misses nothing.
+    pub async fn moved(&self, from: Position, at_most: Duration) {
         let mut local = self.local.subscribe();
-        local.mark_unchanged();
         // Either it moved, or it is time.
-        let _ = tokio::time::timeout(at_most, local.changed()).await;
+        let _ = tokio::time::timeout(at_most, local.wait_for(|position| *position != from)).await;
     }
 
     /// Waits until the views have a position.
