@@ -11,7 +11,7 @@ mod encode;
 mod fields;
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use ledger_domain::event::Policy;
 use ledger_domain::{Event, Identity};
 
@@ -131,11 +131,13 @@ impl Envelope {
         Ok(events.into_iter().map(|event| Self::parse(event.get().as_bytes())).collect())
     }
 
-    /// Makes the envelope of an event of our own.
+    /// Makes the envelope of an event of our own. Its time is cut to whole microseconds.
     ///
     /// # Errors
     /// The event is too large.
     pub fn compose(identity: Identity, occurred_at: DateTime<Utc>, event: Event) -> Result<Self, Invalid> {
+        // As it is read back, and as Postgres keeps it.
+        let occurred_at = occurred_at.trunc_subsecs(6);
         let json = encode::event(&identity, occurred_at, &event);
         let bytes = sized(json.canonical())?;
         Ok(Self { identity, occurred_at, event, bytes })

@@ -96,3 +96,13 @@ fn a_leap_second_is_the_second_after_it_as_in_postgres() {
     let envelope = Envelope::parse(leap.as_bytes()).expect("an event");
     assert_eq!(envelope.occurred_at().to_rfc3339(), "2026-07-01T00:00:00+00:00");
 }
+
+#[test]
+fn a_composed_event_is_read_back_as_it_was_made_whatever_the_clock_tells() {
+    let read = Envelope::parse(DEPLOY.as_bytes()).expect("an event");
+    let nanoseconds = read.occurred_at() + chrono::TimeDelta::nanoseconds(241);
+    let composed = Envelope::compose(read.identity().clone(), nanoseconds, read.event().clone());
+    let composed = composed.expect("a small event");
+    assert_eq!(composed.occurred_at(), read.occurred_at());
+    assert_eq!(Envelope::parse(composed.bytes()).expect("an event"), composed);
+}
