@@ -3,10 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use ledger_tests::{Answer, Client, RealHistory, Servers, Service, deploy, event, run};
+use ledger_tests::{Answer, Client, Servers, Service, deploy, event, run};
 use serde_json::{Value, json};
 
 use crate::PROGRAM;
+use crate::real_rollbacks::imported;
 
 /// What passes in staging first may come to production.
 fn from_staging() -> Value {
@@ -203,10 +204,7 @@ async fn a_backtest_and_a_horizon_of_a_real_history_answer_within_seconds() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
-    let history = RealHistory::find_or_play(servers.folder());
-    let (file, url) = (history.file.to_string_lossy(), format!("--url={}", service.url()));
-    run(PROGRAM, &["import", "releases", &file, &url, "--json"]).await;
-    client.views_at(history.rows.len() as u64).await;
+    let history = imported(&servers, &service).await;
     let deploys = history.rows.iter().filter(|row| row.environment == "production" && row.version.is_some());
     let deploys = deploys.count() as u64;
     let began = Instant::now();

@@ -21,10 +21,7 @@ async fn a_real_history_is_rolled_back_to_its_last_known_good_points() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
-    let history = RealHistory::find_or_play(servers.folder());
-    let (file, url) = (history.file.to_string_lossy(), format!("--url={}", service.url()));
-    run(PROGRAM, &["import", "releases", &file, &url, "--json"]).await;
-    client.views_at(history.rows.len() as u64).await;
+    let history = imported(&servers, &service).await;
 
     let production: Vec<&Row> = history.rows.iter().filter(|row| row.environment == ENVIRONMENT).collect();
     returns_are_marked(&client, &history, &production).await;
@@ -48,6 +45,15 @@ async fn a_real_history_is_rolled_back_to_its_last_known_good_points() {
         let state = client.get(&format!("/v1/environments/{ENVIRONMENT}/state")).await.ok();
         assert_eq!(state["digest"], digest(&truth), "what ran at {expected}");
     }
+}
+
+/// The real history, or one that is made, in the ledger and its views.
+pub(crate) async fn imported(servers: &Servers, service: &Service) -> RealHistory {
+    let history = RealHistory::find_or_play(servers.folder());
+    let (file, url) = (history.file.to_string_lossy(), format!("--url={}", service.url()));
+    run(PROGRAM, &["import", "releases", &file, &url, "--json"]).await;
+    service.client().views_at(history.rows.len() as u64).await;
+    history
 }
 
 /// Every deploy that brings back what its lane ran before says so, and where that was.

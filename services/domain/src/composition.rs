@@ -2,11 +2,11 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
+use crate::digest;
 use crate::{EventId, Position, Release, ServiceName, SlotName, TargetName};
 
 /// The event that something stands since.
@@ -125,11 +125,7 @@ impl Composition {
             }
             hash.update(b"\n");
         }
-        hash.finalize().iter().fold("sha256:".to_owned(), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        digest::text(hash)
     }
 
     /// How `to` differs from this composition, lane by lane, sorted by service and target.

@@ -6,6 +6,7 @@
 mod anchor;
 pub mod backtest;
 mod composition;
+mod digest;
 pub mod drift;
 pub mod event;
 mod fold;

@@ -5,10 +5,10 @@
 //! nothing else. What stands in the way of carrying it out is `obstacle`'s matter.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
+use crate::digest;
 use crate::event::{Action, Deploy, Fact, Plan, Policy, Removal, Step, Switch};
 use crate::{
     Composition, EnvironmentName, Lane, LaneFold, Line, Live, Position, Release, Scope, ServiceName,
@@ -71,11 +71,7 @@ impl Plan {
             }
             hash.update("\n");
         }
-        hash.finalize().iter().fold("sha256:".to_owned(), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        digest::text(hash)
     }
 }
 

@@ -8,8 +8,8 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use ledger_domain::TenantName;
 use ledger_domain::drift::{drift, uneven};
-use ledger_domain::{Anchor, TenantName};
 use ledger_views::{AskError, Status, When};
 use metrics::gauge;
 use serde_json::json;
@@ -88,8 +88,7 @@ async fn count_drift(tenant: &TenantName, ledger: &Ledger) -> Result<(), AskErro
     let (_, environments) = ledger.views.environments().await?;
     let mut snapshot = ledger.views.snapshot().await?;
     for environment in environments {
-        let when = When { at: Anchor::Latest, known_at: None };
-        let state = snapshot.state(&environment.name, when).await?;
+        let state = snapshot.state(&environment.name, When::LATEST).await?;
         let composition = state.composition();
         let seen = snapshot.observations(&environment.name).await?;
         let labels = || [("tenant", tenant.to_string()), ("environment", environment.name.to_string())];

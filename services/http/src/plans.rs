@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::Path;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use ledger_domain::event::{Actor, Policy, Step};
+use ledger_domain::event::{Actor, Step};
 use ledger_domain::known_good::{Marked, Reason, Status};
 use ledger_domain::obstacle::{Obstacle, Weight};
 use ledger_domain::{Line, PointName, Position, ServiceName, TargetName};
@@ -371,7 +371,7 @@ pub(crate) async fn get_point(
     let body = OnePointBody {
         environment: environment.to_string(),
         position: views.get(),
-        policy: policy.map(|declared| declared.position.get()),
+        policy: policy.declared.map(Position::get),
         point: PointBody::from(&point),
     };
     Ok(at(views, Json(body)))
@@ -419,13 +419,12 @@ pub(crate) async fn get_policy(
     if !snapshot.knows(&environment).await? {
         return Err(Problem::unknown_environment(&environment));
     }
-    let declared = snapshot.policy(&environment, known_at.unwrap_or(views)).await?;
-    let policy = declared.as_ref().map_or_else(Policy::default, |declared| declared.policy.clone());
+    let in_force = snapshot.policy(&environment, known_at.unwrap_or(views)).await?;
     let body = PolicyBody {
         environment: environment.to_string(),
         position: views.get(),
-        declared: declared.map(|declared| declared.position.get()),
-        policy: crate::body::value(&ledger_dialects::cloudevents::policy_json(&policy))?,
+        declared: in_force.declared.map(Position::get),
+        policy: crate::body::value(&ledger_dialects::cloudevents::policy_json(&in_force.policy))?,
     };
     Ok(at(views, Json(body)))
 }
@@ -537,7 +536,6 @@ impl ObstacleBody {
 impl PlanBody {
     pub(crate) fn of(planned: &Planned) -> Self {
         let wish = &planned.wish;
-        let source = wish.to.environment.as_ref().filter(|source| **source != wish.environment);
         let status = planned.point.as_ref().map_or(Status::Candidate, |point| point.judgement.status);
         Self {
             environment: wish.environment.to_string(),
@@ -545,11 +543,11 @@ impl PlanBody {
             environment_position: planned.environment_position.get(),
             to: ToBody {
                 position: planned.to.get(),
-                source: source.map(ToString::to_string),
+                source: wish.source().map(ToString::to_string),
                 status: status.name(),
                 point: planned.point.as_ref().map(PointBody::from),
             },
-            policy: planned.policy.as_ref().map(|declared| declared.position.get()),
+            policy: planned.policy.declared.map(Position::get),
             plan_digest: planned.plan.digest(),
             steps: planned.plan.steps.iter().map(StepBody::from).collect(),
             result_digest: planned.result.digest(),

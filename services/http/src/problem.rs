@@ -294,7 +294,6 @@ impl From<PlanError> for Problem {
         match error {
             PlanError::Ask(error) => error.into(),
             PlanError::NoKnownGoodPoint(_) | PlanError::NoSuchName(..) => Self::new(Kind::NoSuchPoint, error),
-            PlanError::TooLarge(_) => Self::new(Kind::TooLarge, error),
         }
     }
 }

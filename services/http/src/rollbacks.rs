@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use ledger_domain::event::{Fact, Step};
 use ledger_domain::rollback::Phase;
 use ledger_domain::{
-    Anchor, ConfigDigest, EnvironmentName, Goal, LaneFold, Lanes, Line, Position, Prose, Scope, ServiceName,
+    ConfigDigest, EnvironmentName, Goal, LaneFold, Lanes, Line, Position, Prose, Scope, ServiceName,
     TargetName,
 };
 use ledger_intake::{Answer, Living, Request, RollbackWish, Wish, differing, plan};
@@ -390,8 +390,7 @@ async fn not_before(
     row: &RollbackRow,
     steps: &mut [StepStateBody],
 ) -> Result<(), Problem> {
-    let when = When { at: Anchor::Latest, known_at: None };
-    let lanes = match snapshot.state(&row.request.rollback.environment, when).await {
+    let lanes = match snapshot.state(&row.request.rollback.environment, When::LATEST).await {
         Ok(state) => state.into_lanes(),
         Err(AskError::UnknownEnvironment(_)) => Lanes::new(),
         Err(error) => return Err(error.into()),

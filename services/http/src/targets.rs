@@ -6,9 +6,9 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
 use ledger_dialects::manifest::{Format, Manifest};
 use ledger_domain::drift::{drift, uneven};
-use ledger_domain::{Anchor, PointName};
+use ledger_domain::{Anchor, EnvironmentName, PointName};
 use ledger_intake::resolve;
-use ledger_views::{Believed, When};
+use ledger_views::{Believed, EnvironmentState, Snapshot, When};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -69,14 +69,26 @@ pub(crate) async fn get_manifest(
     let mut snapshot = ledger.views.snapshot().await?;
     let believed = Believed { known_at: None, now: ledger.now() };
     let (position, _) = resolve(&mut snapshot, &environment, &point, believed).await?;
-    let when = When { at: Anchor::Position(position), known_at: None };
-    let composition = snapshot.state(&environment, when).await?.composition();
+    let composition = snapshot.state(&environment, When::position(position)).await?.composition();
     let manifest = Manifest { environment: &environment, position, composition: &composition };
     let digest = HeaderValue::from_str(&composition.digest());
     let digest = digest.map_err(|error| Problem::new(Kind::Internal, error))?;
     let headers =
         [(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type())), (COMPOSITION_DIGEST, digest)];
     Ok(at(snapshot.position(), (headers, manifest.write(format))))
+}
+
+/// What an environment runs now, and a snapshot to ask more of.
+async fn latest(
+    ledger: &TenantLedger,
+    path: &EnvironmentPath,
+    query: &WaitQuery,
+) -> Result<(EnvironmentName, Snapshot, EnvironmentState), Problem> {
+    let environment = path.name()?;
+    wait(ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    let mut snapshot = ledger.views.snapshot().await?;
+    let state = snapshot.state(&environment, When::LATEST).await?;
+    Ok((environment, snapshot, state))
 }
 
 /// Where what runs is not what the ledger says.
@@ -142,11 +154,7 @@ pub(crate) async fn get_drift(
     Path(path): Path<EnvironmentPath>,
     Parameters(query): Parameters<WaitQuery>,
 ) -> Result<Response, Problem> {
-    let environment = path.name()?;
-    wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let mut snapshot = ledger.views.snapshot().await?;
-    let when = When { at: Anchor::Latest, known_at: None };
-    let state = snapshot.state(&environment, when).await?;
+    let (environment, mut snapshot, state) = latest(&ledger, &path, &query).await?;
     let composition = state.composition();
     let ledger_lanes = state.into_lanes();
     let seen = snapshot.observations(&environment).await?;
@@ -228,11 +236,8 @@ pub(crate) async fn get_targets(
     Path(path): Path<EnvironmentPath>,
     Parameters(query): Parameters<WaitQuery>,
 ) -> Result<Response, Problem> {
-    let environment = path.name()?;
-    wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let mut snapshot = ledger.views.snapshot().await?;
-    let when = When { at: Anchor::Latest, known_at: None };
-    let composition = snapshot.state(&environment, when).await?.composition();
+    let (environment, snapshot, state) = latest(&ledger, &path, &query).await?;
+    let composition = state.composition();
     let mut targets: Vec<String> = composition.lanes().map(|(_, target, _)| target.to_string()).collect();
     targets.sort_unstable();
     targets.dedup();

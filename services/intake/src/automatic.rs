@@ -12,10 +12,10 @@ use ledger_domain::event::{
 };
 use ledger_domain::rollback::{Abstention, may_act};
 use ledger_domain::{
-    Anchor, EnvironmentName, EventId, Goal, Identity, IdentityKey, Line, PointName, Position, Prose, Scope,
+    EnvironmentName, EventId, Goal, Identity, IdentityKey, Line, PointName, Position, Prose, Scope,
     ServiceName, TargetName, TenantName,
 };
-use ledger_views::{AskError, Ran, Snapshot, Views, When};
+use ledger_views::{AskError, PolicyInForce, Ran, Snapshot, Views, When};
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -69,12 +69,11 @@ pub(crate) async fn answer(
     check: &FailedCheck,
     now: DateTime<Utc>,
 ) -> Result<Event, Unjudged> {
-    let declared = snapshot.policy(&check.environment, snapshot.position()).await?;
-    let policy = declared.as_ref().map(|declared| declared.position);
-    let wanted = declared.and_then(|declared| rule(&declared.policy, &check.validation.check).cloned());
-    Ok(match attempt(snapshot, check, wanted.as_ref(), now).await? {
+    let PolicyInForce { declared, policy } = snapshot.policy(&check.environment, snapshot.position()).await?;
+    let wanted = rule(&policy, &check.validation.check);
+    Ok(match attempt(snapshot, check, wanted, now).await? {
         Ok(fact) => said(fact, &format!("{} failed", check.validation.check)),
-        Err(abstention) => declined(check, policy, &abstention.to_string()),
+        Err(abstention) => declined(check, declared, &abstention.to_string()),
     })
 }
 
@@ -138,8 +137,7 @@ async fn attempt(
 
 /// Whether the failure is the last word of its check on something that runs now.
 async fn runs_there(snapshot: &mut Snapshot, check: &FailedCheck) -> Result<bool, AskError> {
-    let latest = When { at: Anchor::Latest, known_at: None };
-    let composition = snapshot.state(&check.environment, latest).await?.composition();
+    let composition = snapshot.state(&check.environment, When::LATEST).await?.composition();
     let meant = |service: &ServiceName, target: &TargetName| match &check.validation.subject {
         ValidationSubject::Lane { lane, .. } => lane.service == *service && lane.target == *target,
         ValidationSubject::Environment(_) | ValidationSubject::Artifact(_) => true,
@@ -220,8 +218,8 @@ impl Controller {
         let mut snapshot = self.views.snapshot().await?;
         let mut concerned = Vec::new();
         for environment in environments {
-            let declared = snapshot.policy(&environment, position).await?;
-            if declared.is_none_or(|declared| rule(&declared.policy, &validation.check).is_none()) {
+            let then = snapshot.policy(&environment, position).await?;
+            if rule(&then.policy, &validation.check).is_none() {
                 continue;
             }
             let check = FailedCheck {

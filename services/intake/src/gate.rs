@@ -1,10 +1,10 @@
 //! Whether a release may be deployed to a lane, by all that is known now.
 
 use chrono::{DateTime, Utc};
-use ledger_domain::event::{Actor, Policy};
+use ledger_domain::event::Actor;
 use ledger_domain::gate::{Case, Finding, findings};
 use ledger_domain::{Lane, Line, Position, Release};
-use ledger_views::Snapshot;
+use ledger_views::{PolicyInForce, Snapshot};
 
 /// What somebody wants to deploy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +50,7 @@ pub async fn gate(
     let GateQuestion { lane, release, requester, rollback_id } = question;
     let environment = &lane.environment;
     let position = snapshot.position();
-    let declared = snapshot.policy(environment, position).await?;
-    let policy = declared.as_ref().map_or_else(Policy::default, |declared| declared.policy.clone());
+    let PolicyInForce { declared, policy } = snapshot.policy(environment, position).await?;
     let mut provings = Vec::new();
     for former in policy.promotion.iter().flat_map(|promotion| &promotion.from) {
         provings.push(snapshot.proving(former, &lane.service, release, now).await?);
@@ -72,6 +71,5 @@ pub async fn gate(
         answers: &answers,
         requester: requester.as_ref(),
     };
-    let policy_position = declared.as_ref().map(|declared| declared.position);
-    Ok(GateAnswer { position, policy: policy_position, findings: findings(&case) })
+    Ok(GateAnswer { position, policy: declared, findings: findings(&case) })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ledger_domain::event::{Plan, Policy};
+use ledger_domain::event::Plan;
 use ledger_domain::horizon::Needed;
 use ledger_domain::known_good::Status;
 use ledger_domain::obstacle::{Obstacle, RevokedArtifact, Way, Weight, obstacles};
@@ -62,8 +62,7 @@ pub async fn horizon(
 ) -> Result<Horizon, AskError> {
     let position = snapshot.position();
     let present = present(snapshot, environment, false).await?;
-    let policy = snapshot.policy(environment, position).await?;
-    let policy = policy.map_or_else(Policy::default, |declared| declared.policy);
+    let policy = snapshot.policy(environment, position).await?.policy;
     let (points, cut, mut needed) = stood(snapshot, environment, now - window, now).await?;
     let lanes = present.iter();
     let running: Composition =

@@ -1,12 +1,12 @@
 //! A plan for an environment as it is now, with what it was made from and what stands in its way.
 
 use chrono::{DateTime, Utc};
-use ledger_domain::event::{Plan, Policy};
+use ledger_domain::event::Plan;
 use ledger_domain::obstacle::{Obstacle, Way, Weight, obstacles};
 use ledger_domain::{
     Anchor, Artifact, Composition, EnvironmentName, Goal, LaneFold, Lanes, PointName, Position, Scope,
 };
-use ledger_views::{AskError, Believed, Declared, Point, Snapshot, When};
+use ledger_views::{AskError, Believed, Point, PolicyInForce, Snapshot, When};
 
 /// What somebody wants an environment to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,14 @@ pub struct Wish {
     pub to: Goal,
     /// The lanes that are to be brought there.
     pub scope: Scope,
+}
+
+impl Wish {
+    /// The environment whose point it is, where that is another one.
+    #[must_use]
+    pub fn source(&self) -> Option<&EnvironmentName> {
+        self.to.environment.as_ref().filter(|source| **source != self.environment)
+    }
 }
 
 /// A plan, with what it was made from.
@@ -34,7 +42,7 @@ pub struct Planned {
     /// The point at that position, with what is thought of it. None where the environment had not begun.
     pub point: Option<Point>,
     /// The policy that it was made by.
-    pub policy: Option<Declared>,
+    pub policy: PolicyInForce,
     /// The steps.
     pub plan: Plan,
     /// What the environment runs when the plan is carried out.
@@ -63,11 +71,6 @@ pub enum PlanError {
     /// No point of the environment has this name.
     #[error("no point of {0} is marked with the name {1}")]
     NoSuchName(EnvironmentName, ledger_domain::Line),
-    /// The plan does not fit into an event.
-    #[error(
-        "the plan has {0} steps, which do not fit into one event: restrict it to some services or targets"
-    )]
-    TooLarge(usize),
 }
 
 impl From<ledger_views::Error> for PlanError {
@@ -81,7 +84,7 @@ impl From<ledger_views::Error> for PlanError {
 /// # Errors
 /// There is no such point, or the database does not answer.
 pub async fn plan(snapshot: &mut Snapshot, wish: &Wish, now: DateTime<Utc>) -> Result<Planned, PlanError> {
-    let source = wish.to.environment.as_ref().filter(|source| **source != wish.environment);
+    let source = wish.source();
     let of = source.unwrap_or(&wish.environment);
     let position = snapshot.position();
     let present = present(snapshot, &wish.environment, source.is_some()).await?;
@@ -92,8 +95,7 @@ pub async fn plan(snapshot: &mut Snapshot, wish: &Wish, now: DateTime<Utc>) -> R
     // A position between two points is at the first of them.
     let wanted = point.as_ref().map_or_else(Composition::default, |point| point.composition.clone());
     let policy = snapshot.policy(&wish.environment, position).await?;
-    let rules = policy.as_ref().map_or_else(Policy::default, |declared| declared.policy.clone());
-    let plan = Plan::make(position, &present, &wanted, &wish.scope, &rules);
+    let plan = Plan::make(position, &present, &wanted, &wish.scope, &policy.policy);
     let artifacts = plan.steps.iter().filter_map(|step| step.to.as_ref()?.artifact.as_ref());
     let revoked = snapshot.revoked(artifacts.collect::<Vec<&Artifact>>()).await?;
     let irreversible = snapshot.irreversible(&wish.environment, to).await?;
@@ -106,11 +108,11 @@ pub async fn plan(snapshot: &mut Snapshot, wish: &Wish, now: DateTime<Utc>) -> R
         revoked: &revoked,
         freezes: &freezes,
     };
-    let obstacles = obstacles(&plan, &way);
-    let obstacles = obstacles.into_iter().map(|obstacle| {
-        let weight = obstacle.weight(&rules);
+    let weighed = obstacles(&plan, &way).into_iter().map(|obstacle| {
+        let weight = obstacle.weight(&policy.policy);
         (obstacle, weight)
     });
+    let obstacles = weighed.collect();
     Ok(Planned {
         wish: wish.clone(),
         position,
@@ -120,7 +122,7 @@ pub async fn plan(snapshot: &mut Snapshot, wish: &Wish, now: DateTime<Utc>) -> R
         point,
         policy,
         plan,
-        obstacles: obstacles.collect(),
+        obstacles,
     })
 }
 
@@ -130,8 +132,7 @@ pub(crate) async fn present(
     environment: &EnvironmentName,
     may_be_new: bool,
 ) -> Result<Lanes, AskError> {
-    let latest = When { at: Anchor::Latest, known_at: None };
-    match snapshot.state(environment, latest).await {
+    match snapshot.state(environment, When::LATEST).await {
         Ok(state) => Ok(state.into_lanes()),
         Err(AskError::UnknownEnvironment(_)) if may_be_new => Ok(Lanes::new()),
         Err(error) => Err(error),
@@ -144,8 +145,7 @@ pub(crate) async fn composition(
     environment: &EnvironmentName,
     at: Position,
 ) -> Result<Composition, AskError> {
-    let at = When { at: Anchor::Position(at), known_at: None };
-    Ok(snapshot.state(environment, at).await?.composition())
+    Ok(snapshot.state(environment, When::position(at)).await?.composition())
 }
 
 /// The position that a point's name means, and the point there.

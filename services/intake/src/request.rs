@@ -48,8 +48,7 @@ impl RollbackWish {
                 && request.scope == self.wish.scope
                 && request.initiated_by == self.initiated_by
                 && request.force == self.force
-                && self.wish.to.environment.as_ref().filter(|source| **source != self.wish.environment)
-                    == request.source.as_ref()
+                && self.wish.source() == request.source.as_ref()
                 && match &self.wish.to.point {
                     PointName::At(Anchor::Position(to)) => *to == request.to,
                     _ => true,
@@ -138,9 +137,11 @@ pub enum Rejection {
     /// Only the rollback controller asks by itself.
     #[error("only the rollback controller asks for an automatic rollback, or names the check that failed")]
     NotTheController,
-    /// The request does not fit into an event.
-    #[error("{0}")]
-    TooLarge(String),
+    /// The request does not fit into an event: how many steps its plan has.
+    #[error(
+        "the plan has {0} steps, which do not fit into one event: restrict it to some services or targets"
+    )]
+    TooLarge(usize),
 }
 
 fn blockers(planned: &Planned, force: bool) -> String {
@@ -181,7 +182,6 @@ impl From<PlanError> for Unjudged {
     fn from(error: PlanError) -> Self {
         match error {
             PlanError::Ask(error) => error.into(),
-            PlanError::TooLarge(_) => Rejection::TooLarge(error.to_string()).into(),
             other => Rejection::NoSuchPoint(other.to_string()).into(),
         }
     }
@@ -257,7 +257,7 @@ fn compose(identity: Identity, now: DateTime<Utc>, event: Event) -> Result<Envel
         Fact::RollbackRequested(request) => request.plan.steps.len(),
         _ => 0,
     };
-    Envelope::compose(identity, now, event).map_err(|_| PlanError::TooLarge(steps).into())
+    Envelope::compose(identity, now, event).map_err(|_| Rejection::TooLarge(steps).into())
 }
 
 async fn judge_event(
@@ -314,7 +314,7 @@ async fn judge_requested(
     };
     let planned = plan(snapshot, &wish, now).await?;
     let digest = planned.plan.digest();
-    let policy = planned.policy.as_ref().map(|declared| declared.position);
+    let policy = planned.policy.declared;
     if request.policy.is_some() && request.policy != policy {
         let now = policy
             .map_or("none was declared".into(), |position| format!("it is that at position {position}"));
@@ -363,8 +363,8 @@ pub(crate) fn requested(
     force: bool,
     cause: Option<Position>,
 ) -> Fact {
-    let Wish { environment, to, scope } = planned.wish;
-    let source = to.environment.filter(|source| *source != environment);
+    let source = planned.wish.source().cloned();
+    let Wish { environment, scope, .. } = planned.wish;
     Fact::RollbackRequested(RollbackRequest {
         rollback: Rollback { environment, rollback_id },
         to: planned.to,
@@ -375,7 +375,7 @@ pub(crate) fn requested(
         initiated_by,
         automatic: cause.is_some(),
         force,
-        policy: planned.policy.map(|declared| declared.position),
+        policy: planned.policy.declared,
         cause,
     })
 }
@@ -431,7 +431,7 @@ impl Living {
         let Rollback { environment, rollback_id } = &row.request.rollback;
         let policy = snapshot.policy(environment, row.requested).await?;
         let answers = snapshot.answers_to_rollback(environment, rollback_id).await?;
-        Ok(Self { approvals: policy.map_or(0, |declared| declared.policy.approvals), answers, row })
+        Ok(Self { approvals: policy.policy.approvals, answers, row })
     }
 
     /// Its life.

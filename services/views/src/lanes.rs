@@ -128,6 +128,17 @@ pub struct When {
     pub known_at: Option<Position>,
 }
 
+impl When {
+    /// Now, as known now.
+    pub const LATEST: Self = Self { at: Anchor::Latest, known_at: None };
+
+    /// At a position, and as known there.
+    #[must_use]
+    pub const fn position(position: Position) -> Self {
+        Self { at: Anchor::Position(position), known_at: None }
+    }
+}
+
 /// What an environment ran at some point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvironmentState {
@@ -311,6 +322,12 @@ pub(crate) fn told(release: Option<&Release>) -> [Option<String>; 4] {
     let parts = release.map_or([""; 5], Release::parts);
     let [_, rest @ ..] = parts.map(|part| (!part.is_empty()).then(|| part.to_owned()));
     rest
+}
+
+/// Whether a release is meant by what was told of it besides its version.
+pub(crate) fn is_meant(release: &Release, told: [&Option<String>; 4]) -> bool {
+    let [_, parts @ ..] = release.parts();
+    parts.iter().zip(told).all(|(part, told)| told.as_deref().is_none_or(|told| told == *part))
 }
 
 fn track(slot: Option<&str>) -> Result<Track, NameError> {

@@ -27,7 +27,7 @@ pub use events::{EventFilter, EventRow, Known};
 pub use lanes::{AskError, EnvironmentState, LaneState, When};
 pub use marks::Marks;
 pub use points::{Believed, Point, Walk};
-pub use policies::Declared;
+pub use policies::PolicyInForce;
 pub use projection::{Standing, Waited};
 pub use projector::{Projector, Status, Stopped};
 pub use rollbacks::{Report, RollbackFilter, RollbackRow};

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use ledger_domain::event::{Actor, ApprovalSubject, Event, Fact, MarkedStatus};
 use ledger_domain::gate::Answer;
 use ledger_domain::known_good::{Marked, Status};
-use ledger_domain::{EnvironmentName, Lane, Line, Position, Prose, Release};
+use ledger_domain::{EnvironmentName, Lane, Line, Position, Prose, Release, TextError};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::Snapshot;
 use crate::database::{Error, bigint, parsed, position};
 use crate::key::key;
-use crate::lanes::told;
+use crate::lanes::{is_meant, told};
 
 pub(crate) const STATEMENTS: &[&str] = &[MARKS, ANSWERS, WRITE_MARK, WRITE_ANSWER];
 
@@ -78,9 +78,7 @@ impl MarkRow {
                 Some(other) => return Err(format!("{other} is no status").into()),
             };
             let actor = match (&self.actor_kind, &self.actor_name) {
-                (Some(kind), Some(name)) => {
-                    Some(Actor { kind: Line::parse(kind)?, name: Line::parse(name)? })
-                }
+                (Some(kind), Some(name)) => Some(actor(kind, name)?),
                 _ => None,
             };
             Ok::<_, Box<dyn std::error::Error>>(Some(Marked {
@@ -108,21 +106,13 @@ struct AnswerRow {
 
 impl AnswerRow {
     fn parse(&self) -> Result<Answer, Error> {
-        let actor = parsed("approvals", self.position, || {
-            Ok::<_, ledger_domain::TextError>(Actor {
-                kind: Line::parse(&self.actor_kind)?,
-                name: Line::parse(&self.actor_name)?,
-            })
-        })?;
+        let actor = parsed("approvals", self.position, || actor(&self.actor_kind, &self.actor_name))?;
         Ok(Answer { actor, granted: self.granted, position: position(self.position) })
     }
+}
 
-    /// Whether it is an answer to this release, as far as it told of one.
-    fn means(&self, release: &Release) -> bool {
-        let told = [&self.artifact, &self.config, &self.infrastructure, &self.commit];
-        let [_, parts @ ..] = release.parts();
-        parts.iter().zip(told).all(|(part, told)| told.as_deref().is_none_or(|told| told == *part))
-    }
+fn actor(kind: &str, name: &str) -> Result<Actor, TextError> {
+    Ok(Actor { kind: Line::parse(kind)?, name: Line::parse(name)? })
 }
 
 fn of_rollback(environment: &EnvironmentName, rollback_id: &Line) -> Uuid {
@@ -173,7 +163,10 @@ impl Snapshot {
     /// The database does not answer.
     pub async fn answers_to_deploy(&mut self, lane: &Lane, release: &Release) -> Result<Vec<Answer>, Error> {
         let rows = answers(self.connection(), of_deploy(lane, release)).await?;
-        rows.iter().filter(|row| row.means(release)).map(AnswerRow::parse).collect()
+        let told = |row: &AnswerRow| {
+            is_meant(release, [&row.artifact, &row.config, &row.infrastructure, &row.commit])
+        };
+        rows.iter().filter(|row| told(row)).map(AnswerRow::parse).collect()
     }
 }
 

@@ -228,10 +228,7 @@ impl Snapshot {
             environment_id,
             known_at,
             now,
-            policy: self
-                .policy(environment, known_at)
-                .await?
-                .map_or_else(Policy::default, |declared| declared.policy),
+            policy: self.policy(environment, known_at).await?.policy,
             marks: self.marks(environment, known_at).await?,
             checked: Checked::default(),
             composition: state.composition(),
@@ -294,8 +291,7 @@ impl Snapshot {
         let query = sqlx::query_as(DEPLOYS).bind(id).bind(service.as_str()).bind(asked.version.as_str());
         let rows: Vec<DeployRow> = query.fetch_all(self.connection()).await?;
         let known_at = self.position();
-        let policy = self.policy(environment, known_at).await?;
-        let policy = policy.map_or_else(Policy::default, |declared| declared.policy);
+        let policy = self.policy(environment, known_at).await?.policy;
         let marks = self.marks(environment, known_at).await?;
         for row in rows {
             let Some((release, since)) = row.kept.deployed()? else { continue };

@@ -33,17 +33,17 @@ const START: &str = "INSERT INTO freezes (environment_id, freeze_id, started, st
 const LIFT: &str =
     "UPDATE freezes SET lifted = $3 WHERE environment_id = $1 AND freeze_id = $2 AND lifted IS NULL";
 
-/// A policy, and where it was declared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Declared {
-    /// The position of the declaration.
-    pub position: Position,
-    /// The policy.
+/// The policy that holds in an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PolicyInForce {
+    /// Where it was declared, if one was.
+    pub declared: Option<Position>,
+    /// The policy; empty where none was declared.
     pub policy: Policy,
 }
 
 impl Snapshot {
-    /// The policy of an environment, as known at a position, if one was declared.
+    /// The policy of an environment, as known at a position.
     ///
     /// # Errors
     /// The database does not answer.
@@ -51,15 +51,15 @@ impl Snapshot {
         &mut self,
         environment: &EnvironmentName,
         known_at: Position,
-    ) -> Result<Option<Declared>, Error> {
-        let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
+    ) -> Result<PolicyInForce, Error> {
+        let Some(id) = self.environment_id(environment).await? else { return Ok(PolicyInForce::default()) };
         let query = sqlx::query_as(LAST).bind(id).bind(bigint(known_at));
         let row: Option<(i64, Vec<u8>)> = query.fetch_optional(self.connection()).await?;
-        let Some((at, bytes)) = row else { return Ok(None) };
+        let Some((at, bytes)) = row else { return Ok(PolicyInForce::default()) };
         let envelope = parsed("events", at, || Envelope::parse(&bytes))?;
         match &envelope.event().fact {
             Fact::EnvironmentDeclared(_, policy) => {
-                Ok(Some(Declared { position: position(at), policy: policy.clone() }))
+                Ok(PolicyInForce { declared: Some(position(at)), policy: policy.clone() })
             }
             other => parsed("policies", at, || Err(format!("{} declares no policy", other.kind()))),
         }

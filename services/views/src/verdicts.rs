@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::Snapshot;
 use crate::database::{Error, bigint, parsed, position};
 use crate::key::key;
-use crate::lanes::{release, told};
+use crate::lanes::{is_meant, release, told};
 
 pub(crate) const STATEMENTS: &[&str] = &[NAMED, ANY_UNNAMED, RUNS, SWITCHES, DURING, OF_ENVIRONMENT, WRITE];
 
@@ -224,13 +224,8 @@ async fn named(
     let rows: Vec<NamedRow> = query.fetch_all(connection).await?;
     for row in &rows {
         for index in meant.get(&row.subject).into_iter().flatten() {
-            let parts = ran[*index].release.parts();
             let told = [&row.artifact, &row.config, &row.infrastructure, &row.commit];
-            let is_meant = parts[1..]
-                .iter()
-                .zip(told)
-                .all(|(part, told)| told.as_deref().is_none_or(|told| told == *part));
-            if is_meant {
+            if is_meant(&ran[*index].release, told) {
                 row.said.add_to(&mut all[*index])?;
             }
         }
@@ -270,7 +265,7 @@ async fn runs(
             continue;
         }
         runs[index].deployments.extend(row.deployment);
-        let span = (row.occurred_at, row.until.unwrap_or(DateTime::<Utc>::MAX_UTC));
+        let span = (row.occurred_at, row.until.unwrap_or(far_future()));
         match row.slot {
             None => runs[index].live.push(span),
             Some(slot) => in_slots.push((index, slot, span)),
@@ -285,7 +280,7 @@ async fn runs(
         let switches: Vec<SwitchRow> = query.fetch_all(connection).await?;
         for switch in switches {
             let Some((index, _)) = at(ran, switch.index) else { continue };
-            let reached = (switch.occurred_at, switch.until.unwrap_or(DateTime::<Utc>::MAX_UTC));
+            let reached = (switch.occurred_at, switch.until.unwrap_or(far_future()));
             let here = in_slots.iter().filter(|(of, slot, _)| *of == index && *slot == switch.switched_to);
             let both = here.map(|(_, _, stood)| (stood.0.max(reached.0), stood.1.min(reached.1)));
             runs[index].live.extend(both.filter(|span| span.0 < span.1));
@@ -335,7 +330,7 @@ async fn unnamed(
     let query = sqlx::query_as(DURING)
         .bind(spans.iter().map(|(_, subject, _)| *subject).collect::<Vec<_>>())
         .bind(spans.iter().map(|(_, _, span)| span.0).collect::<Vec<_>>())
-        .bind(spans.iter().map(|(_, _, span)| span.1.min(far_future())).collect::<Vec<_>>())
+        .bind(spans.iter().map(|(_, _, span)| span.1).collect::<Vec<_>>())
         .bind(bigint(known_at));
     let rows: Vec<DuringRow> = query.fetch_all(&mut *connection).await?;
     for row in &rows {

@@ -3,10 +3,11 @@
 use ledger_domain::event::Actor;
 use ledger_domain::{EnvironmentName, ServiceName, TargetName};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::connection::Connection;
 use super::query::{Asking, read};
+use super::release::ReleaseFlags;
 use super::{actor, table};
 
 /// Ask whether a release may be deployed
@@ -28,18 +29,8 @@ pub struct Gate {
     /// The target
     #[arg(long, value_name = "NAME")]
     target: Option<TargetName>,
-    /// The release's artifact: a package URL, or an OCI reference by digest
-    #[arg(long, value_name = "ARTIFACT")]
-    artifact: Option<String>,
-    /// The digest of the release's configuration
-    #[arg(long, value_name = "DIGEST")]
-    config: Option<String>,
-    /// The revision of the infrastructure's code
-    #[arg(long, value_name = "REVISION")]
-    infrastructure: Option<String>,
-    /// The commit that the version was built from
-    #[arg(long, value_name = "COMMIT")]
-    commit: Option<String>,
+    #[command(flatten)]
+    release: ReleaseFlags,
     /// Who wants to deploy it, whose own approval does not count
     #[arg(long, value_name = "NAME|TYPE:NAME", value_parser = actor::parse)]
     requester: Option<Actor>,
@@ -95,15 +86,7 @@ impl Gate {
     }
 
     fn question(&self) -> Value {
-        let release = [
-            ("version", Some(&self.version)),
-            ("artifact", self.artifact.as_ref()),
-            ("config", self.config.as_ref()),
-            ("infrastructure", self.infrastructure.as_ref()),
-            ("commit", self.commit.as_ref()),
-        ];
-        let release: Map<String, Value> =
-            release.into_iter().filter_map(|(name, value)| Some((name.into(), json!(value?)))).collect();
+        let release = self.release.members(Some(&self.version));
         let mut question = json!({"service": self.service.as_str(), "release": release});
         if let Some(target) = &self.target {
             question["target"] = json!(target.as_str());

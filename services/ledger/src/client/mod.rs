@@ -31,6 +31,7 @@ mod problem;
 mod progress;
 mod query;
 mod rebuild;
+mod release;
 mod report;
 mod rollback;
 mod state;

@@ -7,6 +7,7 @@ use chrono::SecondsFormat;
 use ledger_domain::{EnvironmentName, Family, Kind, ServiceName, SlotName, TargetName};
 use serde_json::{Map, Value, json};
 
+use super::super::release::ReleaseFlags;
 use crate::{clock, identity};
 
 /// The members of an event that most kinds have; `--data` brings what is missing.
@@ -27,18 +28,8 @@ pub(super) struct Flags {
     /// The release's version
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
-    /// The release's artifact: a package URL, or an OCI reference by digest
-    #[arg(long, value_name = "ARTIFACT")]
-    artifact: Option<String>,
-    /// The digest of the release's configuration
-    #[arg(long, value_name = "DIGEST")]
-    config: Option<String>,
-    /// The revision of the infrastructure's code
-    #[arg(long, value_name = "REVISION")]
-    infrastructure: Option<String>,
-    /// The commit that the version was built from
-    #[arg(long, value_name = "COMMIT")]
-    commit: Option<String>,
+    #[command(flatten)]
+    release: ReleaseFlags,
     /// The run that did it
     #[arg(long, value_name = "RUN")]
     deployment: Option<String>,
@@ -110,31 +101,21 @@ impl Flags {
             None => Map::new(),
         };
         for (name, value) in self.members(kind.family()) {
-            if data.insert(name.to_owned(), value).is_some() {
+            if data.insert(name.clone(), value).is_some() {
                 bail!("{name} is given twice: by a flag and in --data");
             }
         }
         Ok(data)
     }
 
-    fn members(&self, family: Family) -> impl Iterator<Item = (&'static str, Value)> {
+    fn members(&self, family: Family) -> Map<String, Value> {
         let text = |value: &Option<String>| value.clone().map(Value::String);
-        let release = [
-            ("version", text(&self.version)),
-            ("artifact", text(&self.artifact)),
-            ("config", text(&self.config)),
-            ("infrastructure", text(&self.infrastructure)),
-            ("commit", text(&self.commit)),
-        ];
-        let release = release.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        let mut members: Vec<(&'static str, Value)> = match family {
+        let release = self.release.members(self.version.as_deref());
+        let mut members = match family {
             // An artifact is what it is about, and not a part of a release.
-            Family::Artifact => release.collect(),
-            _ => {
-                let release: Map<String, Value> =
-                    release.map(|(name, value)| (name.to_owned(), value)).collect();
-                if release.is_empty() { Vec::new() } else { vec![("release", Value::Object(release))] }
-            }
+            Family::Artifact => release,
+            _ if release.is_empty() => Map::new(),
+            _ => Map::from_iter([("release".to_owned(), Value::Object(release))]),
         };
         let name = |value: Option<&str>| value.map(Value::from);
         let others = [
@@ -149,8 +130,8 @@ impl Flags {
             ("actor", self.actor.clone()),
             ("links", (!self.links.is_empty()).then(|| Value::Array(self.links.clone()))),
         ];
-        members.extend(others.into_iter().filter_map(|(name, value)| Some((name, value?))));
-        members.into_iter()
+        members.extend(others.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+        members
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::event::{Action, Actor, Deploy, Fact, Rollback, Step};
+use ledger_domain::rollback::Phase;
 use ledger_domain::{Lane, Prose};
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
@@ -17,7 +18,7 @@ use super::super::plan::StepBody;
 use super::super::progress::Progress;
 use super::super::query::head;
 use super::super::report::{composed, identified, record};
-use super::super::rollback::{Phase, RollbackBody, StepStateBody, fetch_patiently};
+use super::super::rollback::{RollbackBody, StepStateBody, fetch_patiently};
 use super::command::{Ended, Told, run};
 use super::memory::Memory;
 use super::{Execution, OnFailure};
@@ -203,7 +204,7 @@ impl Executor {
                 };
                 // Somebody else may have ended it first.
                 let rollback = self.look(head(&self.client).await?).await?;
-                if rollback.phase.has_ended() { Ok(rollback) } else { self.fail(&detail).await }
+                if rollback.phase.is_active() { self.fail(&detail).await } else { Ok(rollback) }
             }
         }
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{anyhow, bail};
 use ledger_domain::Line;
 use ledger_domain::event::Actor;
+use ledger_domain::rollback::Phase;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +23,7 @@ use self::memory::Memory;
 use super::connection::Client;
 use super::progress::Progress;
 use super::query::head;
-use super::rollback::{Phase, RollbackBody, fetch};
+use super::rollback::{RollbackBody, fetch};
 use crate::environment;
 
 /// How steps are carried out.
@@ -95,7 +96,7 @@ pub(super) async fn execute(
     });
     let ended = carried_out(&executor, &rollback).await;
     progress.finish();
-    if ended.as_ref().is_ok_and(|rollback| rollback.phase.has_ended())
+    if ended.as_ref().is_ok_and(|rollback| !rollback.phase.is_active())
         && let Some(executor) = Arc::into_inner(executor)
     {
         executor.memory.forget();

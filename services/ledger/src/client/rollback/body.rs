@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use ledger_domain::event::Rollback;
+use ledger_domain::rollback::Phase;
 use ledger_domain::{EnvironmentName, Line};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use super::super::answer::ActorBody;
 use super::super::connection::{Client, Error};
@@ -17,6 +19,7 @@ pub(in super::super) struct RollbackBody {
     pub(in super::super) rollback_id: String,
     pub(in super::super) environment: String,
     pub(in super::super) position: u64,
+    #[serde(deserialize_with = "phase")]
     pub(in super::super) phase: Phase,
     #[serde(default)]
     pub(in super::super) automatic: bool,
@@ -40,31 +43,10 @@ pub(in super::super) struct RollbackBody {
     pub(in super::super) others: Vec<OtherBody>,
 }
 
-/// Where a rollback is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(in super::super) enum Phase {
-    Requested,
-    Started,
-    Succeeded,
-    Failed,
-    Cancelled,
-}
-
-impl Phase {
-    pub(in super::super) const fn name(self) -> &'static str {
-        match self {
-            Self::Requested => "requested",
-            Self::Started => "started",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    pub(in super::super) const fn has_ended(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
-    }
+/// A phase by its name.
+fn phase<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Phase, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    Phase::named(&name).ok_or_else(|| D::Error::custom(format!("{name} is no phase of a rollback")))
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -2,17 +2,16 @@
 //!
 //! One file a subcommand. Invariant: who asks, answers or ends something says so by name.
 
-mod answer;
 mod body;
-mod end;
 mod execute;
 mod list;
 mod plan;
 mod request;
 mod show;
 mod watch;
+mod word;
 
-pub(super) use body::{Phase, RollbackBody, StepStateBody, fetch, fetch_patiently, find};
+pub(super) use body::{RollbackBody, StepStateBody, fetch, fetch_patiently, find};
 pub(super) use request::{Request, requested};
 
 /// Plan, request, execute and watch rollbacks
@@ -25,9 +24,9 @@ pub enum Rollback {
     /// Plans first, and asks for exactly this plan: if the environment changes meanwhile, nothing is recorded.
     Request(request::RequestRollback),
     /// Approve a rollback that somebody else asked for
-    Approve(answer::Answer),
+    Approve(word::Word),
     /// Reject a rollback that somebody else asked for
-    Reject(answer::Answer),
+    Reject(word::Word),
     /// Carry out a rollback, step by step, with a command of yours
     ///
     /// The command is run by `sh -c` once a step: the waves in order, the steps of a wave side by side if
@@ -42,9 +41,9 @@ pub enum Rollback {
     /// for; one that was itself killed half-way is run again, and must be able to bear that.
     Execute(execute::Execute),
     /// Say that a rollback that was started has failed, and end it
-    Fail(end::End),
+    Fail(word::Word),
     /// Call a rollback off
-    Cancel(end::End),
+    Cancel(word::Word),
     /// List rollbacks, the last requested first
     List(list::List),
     /// Show where a rollback is, step by step
@@ -65,11 +64,11 @@ impl Rollback {
         match self {
             Self::Plan(plan) => plan.run().await,
             Self::Request(request) => request.run().await,
-            Self::Approve(answer) => answer.run(true).await,
-            Self::Reject(answer) => answer.run(false).await,
+            Self::Approve(word) => word.run(word::What::Approved).await,
+            Self::Reject(word) => word.run(word::What::Rejected).await,
             Self::Execute(execute) => execute.run().await,
-            Self::Fail(end) => end.run(end::How::Failed).await,
-            Self::Cancel(end) => end.run(end::How::Cancelled).await,
+            Self::Fail(word) => word.run(word::What::Failed).await,
+            Self::Cancel(word) => word.run(word::What::Cancelled).await,
             Self::List(list) => list.run().await,
             Self::Show(show) => show.run().await,
             Self::Watch(watch) => watch.run().await,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use ledger_domain::rollback::Phase;
 use ledger_domain::{EnvironmentName, Line};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -13,7 +14,7 @@ use super::super::connection::{Client, Connection};
 use super::super::output::show;
 use super::super::query::with;
 use super::super::stream::{Message, Stream};
-use super::body::{Phase, RollbackBody, fetch};
+use super::body::{RollbackBody, fetch};
 
 /// How often a rollback's steps are looked at: the stream tells of its life only.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -98,7 +99,7 @@ async fn watch_one(client: &Client, rollback_id: &Line, json: bool) -> anyhow::R
         if !json {
             steps(&rollback, &mut seen)?;
         }
-        if rollback.phase.has_ended() {
+        if !rollback.phase.is_active() {
             break;
         }
         let mut latest = None;
