@@ -240,10 +240,3 @@ CREATE TABLE observations (
     last_event_id     text        NOT NULL,
     PRIMARY KEY (environment_id, service, target)
 );
-
--- How far those who act on the ledger have come. Not a view: what they did is in the ledger, so that they
--- may begin again from anywhere.
-CREATE TABLE _followers (
-    name     text   NOT NULL PRIMARY KEY,
-    position bigint NOT NULL
-);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ledger_tests::{Servers, Service};
+use ledger_tests::{Servers, Service, view_tables, views_connection, views_schema};
 use release_ledger::demo;
 use sqlx::{Connection, PgConnection};
 
@@ -10,8 +10,6 @@ use crate::PROGRAM;
 use crate::ingest::mebibytes;
 use crate::load::{messages, publish_batches, raw_client};
 use crate::report::Report;
-
-const SCHEMA: &str = "\"ledger_default_v2\"";
 
 /// Fills the stream of the tenant `default`, in pieces, so that memory stays flat.
 pub(crate) async fn fill(servers: &Servers, tenant: &str, count: usize) {
@@ -51,16 +49,21 @@ pub(crate) async fn catching_up(servers: &Servers, count: usize, report: &mut Re
 async fn copy_of_the_same_rows(servers: &Servers) -> Duration {
     let mut from = PgConnection::connect(&servers.postgres_url()).await.expect("connected");
     let url = servers.fresh_database("floor").await;
-    // The service makes the tables, and is gone before they are filled.
+    // The service makes the tables, of a ledger that has nothing, and is gone before they are filled.
     let views = format!("--views-url={url}");
-    drop(Service::start(PROGRAM, servers, &["--only=http", &views]).await);
+    drop(Service::start(PROGRAM, servers, &["--only=http", "--tenants=floor", &views]).await);
     let mut to = PgConnection::connect(&url).await.expect("connected");
+    let (here, there) = (views_schema(&mut from, "default").await, views_schema(&mut to, "floor").await);
     sqlx::query("SET synchronous_commit = off").execute(&mut to).await.expect("set");
+    let tables = {
+        let mut connection = views_connection(&servers.postgres_url(), "default").await;
+        view_tables(&mut connection).await
+    };
     let mut took = Duration::ZERO;
-    for table in ["events", "lane_changes", "tracks", "environments", "tiles"] {
-        let out = format!("COPY (SELECT * FROM {SCHEMA}.{table}) TO STDOUT (FORMAT binary)");
+    for table in tables.iter().filter(|table| *table != "projection") {
+        let out = format!("COPY \"{here}\".{table} TO STDOUT (FORMAT binary)");
         let mut rows = from.copy_out_raw(&out).await.expect("rows");
-        let into = format!("COPY {SCHEMA}.{table} FROM STDIN (FORMAT binary)");
+        let into = format!("COPY \"{there}\".{table} FROM STDIN (FORMAT binary)");
         let mut pieces = Vec::new();
         use futures::StreamExt as _;
         while let Some(piece) = rows.next().await {

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use ledger_tests::{Servers, Service};
-use sqlx::{Connection, PgConnection, Row};
+use ledger_tests::{Servers, Service, views_connection};
+use sqlx::Row;
 
 use crate::PROGRAM;
 use crate::load::{Http, get};
@@ -41,21 +41,14 @@ pub(crate) async fn questions(servers: &Servers, ledgers: [usize; 3], count: usi
 }
 
 pub(crate) async fn analyse(servers: &Servers, tenant: &str) {
-    let mut connection = connect(servers, tenant).await;
+    let mut connection = views_connection(&servers.postgres_url(), tenant).await;
     sqlx::query("VACUUM ANALYZE").execute(&mut connection).await.expect("analysed");
-}
-
-async fn connect(servers: &Servers, tenant: &str) -> PgConnection {
-    let mut connection = PgConnection::connect(&servers.postgres_url()).await.expect("connected");
-    let path = sqlx::AssertSqlSafe(format!("SET search_path TO \"ledger_{tenant}_v2\""));
-    sqlx::query(path).execute(&mut connection).await.expect("set");
-    connection
 }
 
 async fn by_hand(servers: &Servers, tenant: &str, positions: &[u64]) -> Vec<Duration> {
     let at_position = |sql: &&&str| sql.contains("NOT c.late AND c.position <= $2") && !sql.contains("$3");
     let sql = *ledger_views::statements().iter().find(at_position).expect("the statement");
-    let mut connection = connect(servers, tenant).await;
+    let mut connection = views_connection(&servers.postgres_url(), tenant).await;
     let mut took = Vec::with_capacity(positions.len());
     for position in positions {
         let began = Instant::now();

@@ -17,12 +17,22 @@ pub async fn jetstream(servers: &Servers) -> Context {
     jetstream::new(options.connect(address).await.expect("connected to NATS"))
 }
 
-/// A connection to the tables of a tenant's views, in the database of this URL.
+/// A connection to the tables of a tenant's views that answer, in the database of this URL.
 pub async fn views_connection(url: &str, tenant: &str) -> PgConnection {
     let mut connection = PgConnection::connect(url).await.expect("connected to Postgres");
-    let path = AssertSqlSafe(format!("SET search_path TO \"ledger_{tenant}_v2\""));
+    let schema = views_schema(&mut connection, tenant).await;
+    let path = AssertSqlSafe(format!("SET search_path TO \"{schema}\""));
     sqlx::query(path).execute(&mut connection).await.expect("the tenant's schema");
     connection
+}
+
+/// The schema of a tenant's views that answer, of the newest form that there is.
+pub async fn views_schema(connection: &mut PgConnection, tenant: &str) -> String {
+    let query = "SELECT version, number FROM release_ledger.generations
+        WHERE tenant = $1 AND state = 'live' ORDER BY version DESC LIMIT 1";
+    let live: (i32, i32) =
+        sqlx::query_as(query).bind(tenant).fetch_one(connection).await.expect("live views");
+    format!("ledger_{tenant}_v{}_{}", live.0, live.1)
 }
 
 /// The tables of a tenant's views.
@@ -32,13 +42,16 @@ pub async fn view_tables(connection: &mut PgConnection) -> Vec<String> {
     sqlx::query_scalar(query).fetch_all(connection).await.expect("tables")
 }
 
-/// What every table of a tenant's views holds: the number of its rows, and a digest over all of them.
+/// What every table of a tenant's views holds: the number of its rows, and a digest over all of them. Which
+/// stream they are of is left out: one that was restored is another, with the same entries.
 pub async fn digests(url: &str, tenant: &str) -> BTreeMap<String, (i64, String)> {
     let mut connection = views_connection(url, tenant).await;
     let mut digests = BTreeMap::new();
     for table in view_tables(&mut connection).await {
+        let row = if table == "projection" { "(t.position, t.leaf_hash, t.root)" } else { "t" };
         let query = AssertSqlSafe(format!(
-            "SELECT count(*), md5(coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), '')) FROM {table} t"
+            "SELECT count(*), md5(coalesce(string_agg(md5(({row})::text), '' ORDER BY md5(({row})::text)), ''))
+            FROM {table} t"
         ));
         let digest = sqlx::query_as(query).fetch_one(&mut connection).await.expect("a digest");
         digests.insert(table, digest);

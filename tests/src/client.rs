@@ -149,7 +149,7 @@ impl Client {
         let told = async {
             loop {
                 let answer = self.get("/readyz").await;
-                if answer.status == 503 && answer.text.contains(words) {
+                if answer.body["status"] != "ready" && answer.text.contains(words) {
                     return answer.text;
                 }
                 tokio::time::sleep(LOOK_AGAIN).await;
@@ -202,7 +202,7 @@ impl Client {
 
     pub(crate) async fn is_ready(&self) -> bool {
         let request = self.request(Method::GET, "/readyz").timeout(Duration::from_secs(5));
-        Self::try_send(request).await.is_ok_and(|answer| answer.status == 200)
+        Self::try_send(request).await.is_ok_and(|answer| answer.body["status"] == "ready")
     }
 }
 

@@ -30,9 +30,9 @@ use chrono::{DateTime, Utc};
 use ledger_domain::TenantName;
 use ledger_intake::Intake;
 use ledger_journal::SharedJournal;
-use ledger_views::{Status, Views};
+use ledger_views::Views;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -53,8 +53,6 @@ pub struct Ledger {
     pub journal: SharedJournal,
     /// The time now.
     pub clock: fn() -> DateTime<Utc>,
-    /// How the projector of this process fares, if it has one.
-    pub projector: Option<watch::Receiver<Status>>,
 }
 
 /// Questions that read a whole history and are answered at a time: each holds a connection for as long, and

@@ -318,6 +318,7 @@ impl Problem {
     pub(crate) fn from_views(error: &ledger_views::Error) -> Self {
         match error {
             ledger_views::Error::Inconsistent { .. } => Self::internal(Kind::Internal, error),
+            ledger_views::Error::NotReady(_) => Self::new(Kind::ViewsUnavailable, error),
             _ => Self::internal(Kind::ViewsUnavailable, error),
         }
     }

@@ -1,7 +1,8 @@
 //! The service: wired from settings, serving, and ending in order.
 //!
 //! Ending: no new requests; those under way are answered; the rollback controllers end; the intakes append
-//! what was accepted; the projectors end after their batch; connections are closed.
+//! what was accepted; the projectors end after their batch, and leave the views to other processes; connections
+//! are closed.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use ledger_http::{LONG_QUESTIONS, Ledger, Limits};
 use ledger_intake::{Controller, Intake};
 use ledger_journal::SharedJournal;
 use ledger_journal::jetstream::{Connection, OpenError};
-use ledger_views::{Projector, Stopped, Views};
+use ledger_views::{Form, Keeper, Views, Watcher};
 use metrics_exporter_prometheus::{BuildError as MetricsError, Matcher, PrometheusBuilder};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -24,8 +25,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::clock;
 use crate::config::{Config, Role};
+use crate::{clock, identity};
 
 /// How long requests that are under way may take when the service ends. What supervises a service
 /// usually waits for thirty seconds before it kills.
@@ -42,7 +43,7 @@ pub enum Error {
     /// The journal cannot be opened.
     #[error("the journal cannot be opened")]
     Journal(#[from] OpenError),
-    /// The views cannot be opened.
+    /// The views can never be opened.
     #[error("the views of {tenant} cannot be opened")]
     Views {
         /// Whose.
@@ -77,46 +78,59 @@ pub struct App {
     deciding: CancellationToken,
     controllers: Vec<JoinHandle<()>>,
     intakes: Vec<JoinHandle<()>>,
-    projectors: Vec<JoinHandle<Stopped>>,
-    following: CancellationToken,
+    keepers: Vec<JoinHandle<()>>,
+    keeping: CancellationToken,
     views: Vec<Views>,
 }
 
 impl App {
-    /// Connects, opens every tenant's ledger, and listens.
+    /// Connects, opens every tenant's ledger with views of a form, and listens.
     ///
     /// # Errors
     /// Says which part cannot be had.
-    pub async fn build(config: &Config) -> Result<Self, Error> {
+    pub async fn build(config: &Config, form: Form) -> Result<Self, Error> {
         let metrics = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), BUCKETS)?
             .install_recorder()?;
         let connection = Connection::open(config.journal.settings()).await?;
-        let following = CancellationToken::new();
+        let settings = config.views.settings(form);
         let mut ledgers = BTreeMap::new();
-        let (mut intakes, mut projectors, mut all_views) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut kept, mut watched, mut all_views) = (Vec::new(), Vec::new(), Vec::new());
+        let mut intakes = Vec::new();
         let (deciding, mut controllers) = (CancellationToken::new(), Vec::new());
         for tenant in &config.tenants {
             let journal: SharedJournal = Arc::new(connection.journal(tenant.clone()).await?);
-            let views = Views::open(&config.views.settings(), tenant.clone()).await;
             let unusable = |source| Error::Views { tenant: tenant.clone(), source };
-            let views = views.map_err(unusable)?;
-            views.recognise(journal.as_ref()).await.map_err(unusable)?;
+            let views = Views::of(&settings, tenant.clone()).map_err(unusable)?;
+            kept.push((views.clone(), Arc::clone(&journal)));
+            let asked = match config.views.read_settings(form) {
+                Some(settings) => {
+                    let asked = views.at(&settings).map_err(unusable)?;
+                    watched.push(asked.clone());
+                    asked
+                }
+                None => views.clone(),
+            };
+            all_views.extend([views.clone(), asked.clone()]);
             let (intake, task) =
                 Intake::open(tenant.clone(), Arc::clone(&journal), views.clone(), clock::now);
             intakes.push(task);
-            let projector = config.roles.contains(&Role::Projector).then(|| {
-                let (projector, status) = Projector::new(views.clone(), Arc::clone(&journal));
-                projectors.push(tokio::spawn(projector.run(following.clone())));
-                status
-            });
-            all_views.push(views.clone());
             if config.roles.contains(&Role::Controller) {
-                let controller = Controller::new(tenant.clone(), views.clone(), intake.clone());
-                controllers.push(tokio::spawn(controller.run(deciding.clone())));
+                controllers.push(Controller::new(tenant.clone(), views, intake.clone()));
             }
-            ledgers.insert(tenant.clone(), Ledger { intake, views, journal, clock: clock::now, projector });
+            ledgers.insert(tenant.clone(), Ledger { intake, views: asked, journal, clock: clock::now });
         }
+        let keeping = CancellationToken::new();
+        let folds = config.roles.contains(&Role::Projector);
+        let mut keeper = Keeper::new(config.views.keeping(identity::process(), folds), kept);
+        // Whether the journal is the one that the views are of is known before anything comes through the door.
+        // Where the database is away, events are taken in all the same.
+        keeper.look().await;
+        let controllers = controllers.into_iter().map(|it| tokio::spawn(it.run(deciding.clone()))).collect();
+        let keepers = vec![
+            tokio::spawn(keeper.run(keeping.clone())),
+            tokio::spawn(Watcher::new(watched).run(keeping.clone())),
+        ];
         let limits = Limits { batch_bytes: config.http.max_batch_bytes, events: config.http.max_events };
         let ending = CancellationToken::new();
         let app = Arc::new(ledger_http::App {
@@ -143,8 +157,8 @@ impl App {
             deciding,
             controllers,
             intakes,
-            projectors,
-            following,
+            keepers,
+            keeping,
             views: all_views,
         })
     }
@@ -201,12 +215,12 @@ impl App {
                 warn!("an intake does not end in time");
             }
         }
-        self.following.cancel();
-        for projector in self.projectors {
-            match timeout_at(settled, projector).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => warn!(%error, "a projector did not end well"),
-                Err(_) => warn!("a projector does not end in time"),
+        self.keeping.cancel();
+        for keeper in self.keepers {
+            match timeout_at(settled, keeper).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => warn!(%error, "the projectors did not end well"),
+                Err(_) => warn!("the projectors do not end in time"),
             }
         }
         for views in self.views {

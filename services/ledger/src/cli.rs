@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use ledger_views::Form;
 
 use crate::{client, serve, up};
 
@@ -47,9 +48,14 @@ enum Command {
 
 /// Runs the program: one line on stderr, and a status that is not 0, when it fails.
 pub async fn run() -> ExitCode {
+    run_with(Form::CURRENT).await
+}
+
+/// Runs the program as it would be if its views had another form, such as that of the next version.
+pub async fn run_with(form: Form) -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Up(up) => up.run().await,
-        Command::Serve(serve) => serve.run().await,
+        Command::Up(up) => up.run(form).await,
+        Command::Serve(serve) => serve.run(form).await,
         Command::Emit(emit) => emit.run().await,
         Command::Import(import) => import.run().await,
         Command::State(state) => state.run().await,

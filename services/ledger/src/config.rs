@@ -11,8 +11,10 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Value};
 use ledger_domain::TenantName;
+use ledger_views::{Form, Keeping};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use uuid::Uuid;
 
 /// The settings with their defaults and their meaning.
 pub const DEFAULTS: &str = include_str!("config.default.toml");
@@ -82,9 +84,12 @@ pub struct Journal {
 pub struct Views {
     /// The database.
     pub url: SecretString,
+    read_url: Option<SecretString>,
     /// Connections for the questions of one tenant.
     pub connections: u32,
     acquire_timeout_ms: u64,
+    grace_seconds: u64,
+    keep_older_seconds: u64,
 }
 
 /// What is told, and how.
@@ -125,13 +130,32 @@ impl Journal {
 }
 
 impl Views {
-    /// How the views are reached.
+    /// How the views are reached, in a form.
     #[must_use]
-    pub fn settings(&self) -> ledger_views::Settings {
+    pub fn settings(&self, form: Form) -> ledger_views::Settings {
         ledger_views::Settings {
             url: self.url.clone(),
             connections: self.connections,
             acquire_timeout: Duration::from_millis(self.acquire_timeout_ms),
+            form,
+        }
+    }
+
+    /// How the views are reached that questions are answered from, where that is another database.
+    #[must_use]
+    pub fn read_settings(&self, form: Form) -> Option<ledger_views::Settings> {
+        let url = self.read_url.clone()?;
+        Some(ledger_views::Settings { url, ..self.settings(form) })
+    }
+
+    /// How a process keeps them that has this name.
+    #[must_use]
+    pub const fn keeping(&self, member: Uuid, folds: bool) -> Keeping {
+        Keeping {
+            member,
+            folds,
+            grace: Duration::from_secs(self.grace_seconds),
+            keep_older: Duration::from_secs(self.keep_older_seconds),
         }
     }
 }
@@ -178,12 +202,21 @@ pub struct Flags {
     /// The database
     #[arg(long, value_name = "URL")]
     views_url: Option<String>,
+    /// The database that questions are answered from, if it is another: a streaming replica
+    #[arg(long, value_name = "URL")]
+    views_read_url: Option<String>,
     /// Connections for the questions of one tenant
     #[arg(long, value_name = "N")]
     views_connections: Option<u64>,
     /// How long a question waits for a connection
     #[arg(long, value_name = "MS")]
     views_acquire_timeout_ms: Option<u64>,
+    /// How long views that were replaced are kept for those who have not heard of it yet
+    #[arg(long, value_name = "S")]
+    views_grace_seconds: Option<u64>,
+    /// How long views of an older form are kept after the last program that knows it was seen
+    #[arg(long, value_name = "S")]
+    views_keep_older_seconds: Option<u64>,
     /// Whose ledgers are served, separated by commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     tenants: Option<Vec<String>>,
@@ -286,7 +319,7 @@ impl Flags {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
         });
-        let given: [(&str, &str, Option<Value>); 16] = [
+        let given: [(&str, &str, Option<Value>); 19] = [
             ("", "tenants", self.tenants.as_deref().map(words)),
             ("", "roles", self.only.as_ref().map(|only| words(&only.iter().map(role).collect::<Vec<_>>()))),
             ("http", "listen", self.listen.map(|address| address.to_string().into())),
@@ -299,8 +332,11 @@ impl Flags {
             ("journal", "replicas", self.journal_replicas.map(Value::from)),
             ("journal", "duplicate_window_seconds", self.journal_duplicate_window_seconds.map(Value::from)),
             ("views", "url", self.views_url.clone().map(Value::from)),
+            ("views", "read_url", self.views_read_url.clone().map(Value::from)),
             ("views", "connections", self.views_connections.map(Value::from)),
             ("views", "acquire_timeout_ms", self.views_acquire_timeout_ms.map(Value::from)),
+            ("views", "grace_seconds", self.views_grace_seconds.map(Value::from)),
+            ("views", "keep_older_seconds", self.views_keep_older_seconds.map(Value::from)),
             ("log", "format", format.map(Value::from)),
             ("log", "filter", self.log_filter.clone().map(Value::from)),
         ];

@@ -1,4 +1,4 @@
-//! Identities of events that the command line makes itself: the one place that is random.
+//! Identities of events that the command line makes itself, and of processes: the one place that is random.
 
 use uuid::Uuid;
 
@@ -10,4 +10,10 @@ pub(crate) const SOURCE: &str = "release-ledger-cli";
 #[expect(clippy::disallowed_methods, reason = "the one place that makes ids of events")]
 pub(crate) fn new_id() -> String {
     Uuid::now_v7().to_string()
+}
+
+/// A name of this process that no other has.
+#[expect(clippy::disallowed_methods, reason = "the one place that is random")]
+pub(crate) fn process() -> Uuid {
+    Uuid::now_v7()
 }

@@ -15,4 +15,4 @@ pub mod releases;
 pub mod serve;
 pub mod up;
 
-pub use cli::run;
+pub use cli::{run, run_with};

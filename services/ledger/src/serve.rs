@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
+use ledger_views::Form;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -26,7 +27,7 @@ impl Serve {
     ///
     /// # Errors
     /// The settings are wrong, or a part cannot be had.
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub async fn run(self, form: Form) -> anyhow::Result<()> {
         if self.print_defaults {
             return Ok(std::io::stdout().lock().write_all(DEFAULTS.as_bytes())?);
         }
@@ -34,7 +35,7 @@ impl Serve {
         start_log(&config.log)?;
         let ending = until_signalled()?;
         let app = tokio::select! {
-            app = App::build(&config) => app?,
+            app = App::build(&config, form) => app?,
             () = ending.cancelled() => return Ok(()),
         };
         Ok(app.serve(ending).await?)

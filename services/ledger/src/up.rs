@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use ledger_domain::TenantName;
+use ledger_views::Form;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -45,7 +46,7 @@ impl Up {
     ///
     /// # Errors
     /// A server cannot be started, or died.
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub async fn run(self, form: Form) -> anyhow::Result<()> {
         let search = environment::search_path();
         let data = self.data_dir.clone().map_or_else(environment::data_dir, Ok)?;
         let ending = until_signalled()?;
@@ -53,17 +54,23 @@ impl Up {
             .with_context(|| format!("the folder {} cannot be made", data.display()))?;
         let mut stack = Stack::start(&data, &Options::found_in(search)).await?;
         let flags = Flags::for_local(self.listen, self.tenants.clone(), self.log_filter.clone(), &stack);
-        let served = self.serve(&flags, &mut stack, ending).await;
+        let served = self.serve(&flags, form, &mut stack, ending).await;
         let stopped = stack.stop().await;
         served?;
         Ok(stopped?)
     }
 
-    async fn serve(&self, flags: &Flags, stack: &mut Stack, ending: CancellationToken) -> anyhow::Result<()> {
+    async fn serve(
+        &self,
+        flags: &Flags,
+        form: Form,
+        stack: &mut Stack,
+        ending: CancellationToken,
+    ) -> anyhow::Result<()> {
         let config = Config::read(flags)?;
         start_log(&config.log)?;
         let app = tokio::select! {
-            app = App::build(&config) => app?,
+            app = App::build(&config, form) => app?,
             () = ending.cancelled() => return Ok(()),
         };
         let address = app.address();

@@ -1,16 +1,16 @@
-//! Where the views of a tenant are kept.
+//! Where the views of a tenant are kept: which generation of them answers, and how it is reached.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use ledger_domain::{Position, TenantName};
 use secrecy::{ExposeSecret, SecretString};
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tokio::sync::watch;
 
-/// The version of the views' form. Another form is another number, and so another schema.
-const VERSION: u32 = 2;
+use crate::projector::Status;
 
 /// Several statements that see the same rows.
 pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -21,6 +21,27 @@ const STATEMENT_TIMEOUT: &str = "30s";
 /// How long a connection is trusted to live after it was used: no Postgres is gone and back in less.
 const TRUSTED: Duration = Duration::from_millis(50);
 
+/// Longest names of tenants: `ledger_<tenant>_v<version>_<number>` fits into the 63 bytes of a schema's name.
+const TENANT_LIMIT: usize = 40;
+
+/// The form of the views: which tables there are, and under which number. Another form is another number, and
+/// is filled beside the others; programs of both run side by side.
+#[derive(Debug, Clone, Copy)]
+pub struct Form {
+    /// The number.
+    pub version: i32,
+    /// What makes the tables.
+    pub migrator: &'static Migrator,
+}
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
+static REGISTRY: Migrator = sqlx::migrate!("../../migrations/registry");
+
+impl Form {
+    /// The form that this program knows.
+    pub const CURRENT: Self = Self { version: 3, migrator: &MIGRATIONS };
+}
+
 /// How the views are reached.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -30,6 +51,8 @@ pub struct Settings {
     pub connections: u32,
     /// How long a question waits for a connection.
     pub acquire_timeout: Duration,
+    /// The form of the views.
+    pub form: Form,
 }
 
 /// Why the views cannot be used.
@@ -39,8 +62,11 @@ pub enum Error {
     #[error("the database URL cannot be read")]
     Url(#[source] sqlx::Error),
     /// The tenant's name does not fit into a schema's name.
-    #[error("the tenant name {0} is too long: at most 50 characters")]
+    #[error("the tenant name {0} is too long: at most {TENANT_LIMIT} characters")]
     TenantTooLong(TenantName),
+    /// No generation of them answers yet.
+    #[error("the views cannot answer yet: {0}")]
+    NotReady(String),
     /// The database does not answer, or refuses. It may be tried again.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
@@ -59,50 +85,71 @@ pub enum Error {
     },
 }
 
-/// The views of one tenant.
-#[derive(Clone)]
-pub struct Views {
-    pub(crate) pool: PgPool,
-    pub(crate) tenant: TenantName,
-    /// How far the projector of this process is, if there is one.
-    pub(crate) local: watch::Sender<Position>,
-    /// Why the journal is not the one that these views were folded from, once that was seen.
-    pub(crate) divergence: watch::Sender<Option<String>>,
+/// A database that views are kept in. Nothing connects before it is needed.
+#[derive(Debug, Clone)]
+pub(crate) struct Database {
+    options: PgConnectOptions,
+    connections: u32,
+    acquire_timeout: Duration,
+    pub(crate) form: Form,
 }
 
-impl Views {
-    /// Opens the views of a tenant; makes their schema and tables if there are none.
-    ///
-    /// # Errors
-    /// The database does not answer, or refuses.
-    pub async fn open(settings: &Settings, tenant: TenantName) -> Result<Self, Error> {
-        if tenant.as_str().len() > 50 {
-            return Err(Error::TenantTooLong(tenant));
-        }
-        // A tenant's name has only letters, digits, '.', '_' and '-': it is safe between quotes.
-        let schema = format!("\"ledger_{tenant}_v{VERSION}\"");
+impl Database {
+    pub(crate) fn of(settings: &Settings) -> Result<Self, Error> {
         let options = PgConnectOptions::from_str(settings.url.expose_secret()).map_err(Error::Url)?;
-        let mut connection = PgConnection::connect_with(&options).await?;
+        Ok(Self {
+            options: options.application_name("release-ledger"),
+            connections: settings.connections,
+            acquire_timeout: settings.acquire_timeout,
+            form: settings.form,
+        })
+    }
+
+    /// A connection that is no tenant's.
+    pub(crate) async fn connect(&self) -> Result<PgConnection, Error> {
+        Ok(PgConnection::connect_with(&self.options).await?)
+    }
+
+    /// Makes the registry's tables, if there are none.
+    pub(crate) async fn migrate_registry(&self) -> Result<(), Error> {
+        self.migrate("release_ledger", &REGISTRY).await
+    }
+
+    /// Makes a generation's tables, if there are none.
+    pub(crate) async fn migrate_generation(&self, schema: &str) -> Result<(), Error> {
+        self.migrate(schema, self.form.migrator).await
+    }
+
+    async fn migrate(&self, schema: &str, migrator: &Migrator) -> Result<(), Error> {
+        let mut connection = self.connect().await?;
         // Two processes that start at once must not both make it: the lock is the migrator's own.
         sqlx::query("SELECT pg_advisory_lock(hashtext('release-ledger'))").execute(&mut connection).await?;
-        sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {schema}")))
+        sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"")))
             .execute(&mut connection)
             .await?;
-        sqlx::query(AssertSqlSafe(format!("SET search_path TO {schema}"))).execute(&mut connection).await?;
-        sqlx::migrate!("../../migrations").run(&mut connection).await?;
-        connection.close().await?;
-        let options = options
+        sqlx::query(AssertSqlSafe(format!("SET search_path TO \"{schema}\"")))
+            .execute(&mut connection)
+            .await?;
+        migrator.run_direct(None, &mut connection, false).await?;
+        Ok(connection.close().await?)
+    }
+
+    /// How a generation is reached: its tables need no other name than their own.
+    pub(crate) fn generation(&self, schema: &str) -> PgConnectOptions {
+        self.options.clone().options([
+            ("search_path", format!("\"{schema}\"").as_str()),
             // Compiling a plan takes longer than any question; on tables that were never analysed, Postgres
             // expects so many rows that it would.
-            .options([
-                ("search_path", schema.as_str()),
-                ("statement_timeout", STATEMENT_TIMEOUT),
-                ("jit", "off"),
-            ])
-            .application_name("release-ledger");
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.connections)
-            .acquire_timeout(settings.acquire_timeout)
+            ("jit", "off"),
+        ])
+    }
+
+    /// Connections for questions to a generation; none is made yet.
+    fn pool(&self, schema: &str) -> PgPool {
+        let options = self.generation(schema).options([("statement_timeout", STATEMENT_TIMEOUT)]);
+        PgPoolOptions::new()
+            .max_connections(self.connections)
+            .acquire_timeout(self.acquire_timeout)
             // A connection that was in use just now is not asked whether it lives: that would be a round
             // trip for every question.
             .test_before_acquire(false)
@@ -114,13 +161,75 @@ impl Views {
                     Ok(true)
                 })
             })
-            .connect_lazy_with(options);
+            .connect_lazy_with(options)
+    }
+}
+
+/// Which generation answers.
+#[derive(Clone)]
+enum Answering {
+    /// None, and why.
+    None(String),
+    /// The one with this number.
+    Generation(i32, PgPool),
+}
+
+/// The views of one tenant. Which generation of them answers is found out, and kept true, by a
+/// [`Keeper`](crate::Keeper) or a [`Watcher`](crate::Watcher): before that, there is none.
+#[derive(Clone)]
+pub struct Views {
+    database: Database,
+    pub(crate) tenant: TenantName,
+    answering: watch::Sender<Answering>,
+    /// How far the projector of this process is, if there is one.
+    pub(crate) local: watch::Sender<Position>,
+    /// Why the journal is not the one that these views were folded from, once that was seen.
+    pub(crate) divergence: watch::Sender<Option<String>>,
+    /// How the projector of this process fares, if there is one.
+    pub(crate) status: watch::Sender<Option<Status>>,
+}
+
+impl Views {
+    /// The views of a tenant.
+    ///
+    /// # Errors
+    /// The URL cannot be read, or the tenant's name is too long.
+    pub fn of(settings: &Settings, tenant: TenantName) -> Result<Self, Error> {
+        if tenant.as_str().len() > TENANT_LIMIT {
+            return Err(Error::TenantTooLong(tenant));
+        }
         Ok(Self {
-            pool,
+            database: Database::of(settings)?,
             tenant,
+            answering: watch::Sender::new(Answering::None("it was not looked yet".into())),
             local: watch::Sender::new(Position::START),
             divergence: watch::Sender::new(None),
+            status: watch::Sender::new(None),
         })
+    }
+
+    /// The same tenant's views in another database that holds the same, such as a streaming replica.
+    ///
+    /// # Errors
+    /// The URL cannot be read.
+    pub fn at(&self, settings: &Settings) -> Result<Self, Error> {
+        Ok(Self {
+            database: Database::of(settings)?,
+            answering: watch::Sender::new(Answering::None("it was not looked yet".into())),
+            ..self.clone()
+        })
+    }
+
+    /// Whose they are.
+    #[must_use]
+    pub const fn tenant(&self) -> &TenantName {
+        &self.tenant
+    }
+
+    /// How the projector of this process fares, if it has one.
+    #[must_use]
+    pub fn projector(&self) -> Option<Status> {
+        self.status.borrow().clone()
     }
 
     /// Why the journal is not the one that these views were folded from, once that was seen. What they
@@ -132,7 +241,49 @@ impl Views {
 
     /// Ends all connections.
     pub async fn close(&self) {
-        self.pool.close().await;
+        let answering = self.answering.borrow().clone();
+        if let Answering::Generation(_, pool) = answering {
+            pool.close().await;
+        }
+    }
+
+    /// Whether any generation answers.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(*self.answering.borrow(), Answering::Generation(..))
+    }
+
+    pub(crate) const fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Connections to the generation that answers.
+    pub(crate) fn pool(&self) -> Result<PgPool, Error> {
+        match &*self.answering.borrow() {
+            Answering::None(reason) => Err(Error::NotReady(reason.clone())),
+            Answering::Generation(_, pool) => Ok(pool.clone()),
+        }
+    }
+
+    pub(crate) fn answers_from(&self) -> Option<i32> {
+        match *self.answering.borrow() {
+            Answering::None(_) => None,
+            Answering::Generation(number, _) => Some(number),
+        }
+    }
+
+    /// From now on this generation answers. Questions under way are answered from the one before.
+    pub(crate) fn answer_from(&self, number: i32, schema: &str) {
+        if self.answers_from() != Some(number) {
+            self.answering.send_replace(Answering::Generation(number, self.database.pool(schema)));
+            // What was wrong was wrong with the one before.
+            self.divergence.send_replace(None);
+        }
+    }
+
+    /// No generation answers.
+    pub(crate) fn answer_not(&self, reason: &str) {
+        self.answering.send_replace(Answering::None(reason.to_owned()));
     }
 }
 

@@ -37,7 +37,7 @@ impl Views {
     /// The database does not answer.
     pub async fn environments(&self) -> Result<(Position, Vec<EnvironmentRow>), Error> {
         type Row = (i64, Option<String>, Option<i64>, Option<i64>);
-        let rows: Vec<Row> = sqlx::query_as(LIST).fetch_all(&self.pool).await?;
+        let rows: Vec<Row> = sqlx::query_as(LIST).fetch_all(&self.pool()?).await?;
         let at = rows.first().map_or(Position::START, |row| position(row.0));
         let environments =
             rows.into_iter().filter_map(|(_, name, first, changes)| {
@@ -102,20 +102,37 @@ impl EnvironmentsFold {
         Some(number)
     }
 
-    /// Writes what changed since the last time.
-    pub(crate) async fn write(&mut self, connection: &mut PgConnection) -> Result<(), Error> {
-        let dirty = std::mem::take(&mut self.dirty);
-        if dirty.is_empty() {
+    /// The rows of the environments that changed since the last time.
+    pub(crate) fn take_rows(&mut self) -> EnvironmentRows {
+        let mut rows = EnvironmentRows::default();
+        for name in std::mem::take(&mut self.dirty) {
+            if let Some(known) = self.by_name.get(&name) {
+                rows.id.push(known.id);
+                rows.name.push(name.to_string());
+                rows.first_position.push(bigint(known.first_position));
+                rows.changes.push(known.changes);
+            }
+        }
+        rows
+    }
+}
+
+/// Environments on their way into the table, column by column.
+#[derive(Default)]
+pub(crate) struct EnvironmentRows {
+    id: Vec<i32>,
+    name: Vec<String>,
+    first_position: Vec<i64>,
+    changes: Vec<i64>,
+}
+
+impl EnvironmentRows {
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        if self.id.is_empty() {
             return Ok(());
         }
-        let rows = || dirty.iter().filter_map(|name| self.by_name.get_key_value(name));
-        sqlx::query(WRITE)
-            .bind(rows().map(|(_, known)| known.id).collect::<Vec<_>>())
-            .bind(rows().map(|(name, _)| name.to_string()).collect::<Vec<_>>())
-            .bind(rows().map(|(_, known)| bigint(known.first_position)).collect::<Vec<_>>())
-            .bind(rows().map(|(_, known)| known.changes).collect::<Vec<_>>())
-            .execute(connection)
-            .await?;
+        let query = sqlx::query(WRITE).bind(self.id).bind(self.name).bind(self.first_position);
+        query.bind(self.changes).execute(connection).await?;
         Ok(())
     }
 }

@@ -8,7 +8,10 @@ use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::{Anomaly, EnvironmentName, IdentityKey, Kind, Position, ServiceName};
 use ledger_journal::Entry;
 use ledger_proof::Hash;
-use sqlx::{PgConnection, Postgres, QueryBuilder};
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
+use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
 use crate::database::{Error, bigint, parsed, position};
@@ -134,7 +137,7 @@ impl Views {
         after: Position,
         limit: u32,
     ) -> Result<(Position, Vec<EventRow>), Error> {
-        let rows: Vec<Row> = listing(filter, after, limit).build_query_as().fetch_all(&self.pool).await?;
+        let rows: Vec<Row> = listing(filter, after, limit).build_query_as().fetch_all(&self.pool()?).await?;
         let at = rows.first().map_or(Position::START, |row| position(row.views_position));
         let events = rows.into_iter().filter_map(|row| row.event().transpose());
         Ok((at, events.collect::<Result<_, _>>()?))
@@ -150,7 +153,7 @@ impl Views {
         limit: u32,
     ) -> Result<Vec<(Position, Envelope)>, Error> {
         let query = sqlx::query_as(FAILED_CHECKS).bind(bigint(after)).bind(i64::from(limit));
-        let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(&self.pool).await?;
+        let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(&self.pool()?).await?;
         rows.into_iter().map(envelope).collect()
     }
 
@@ -160,7 +163,7 @@ impl Views {
     /// The database does not answer.
     pub async fn is_gap(&self, at: Position) -> Result<bool, Error> {
         let found = sqlx::query(IS_GAP).bind(bigint(at));
-        Ok(found.fetch_optional(&self.pool).await?.is_some())
+        Ok(found.fetch_optional(&self.pool()?).await?.is_some())
     }
 
     /// Which of these identities the history has, and where.
@@ -168,7 +171,7 @@ impl Views {
     /// # Errors
     /// The database does not answer.
     pub async fn known(&self, keys: &[IdentityKey]) -> Result<HashMap<IdentityKey, Known>, Error> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.pool()?.acquire().await?;
         look_up(&mut connection, keys).await
     }
 }
@@ -267,30 +270,52 @@ pub(crate) async fn look_up(
         .collect()
 }
 
+/// An entry's bytes as a column's value, not copied until they are sent.
+struct Raw(Bytes);
+
+impl Type<Postgres> for Raw {
+    fn type_info() -> PgTypeInfo {
+        <[u8] as Type<Postgres>>::type_info()
+    }
+}
+
+impl PgHasArrayType for Raw {
+    fn array_type_info() -> PgTypeInfo {
+        <[&[u8]] as Type<Postgres>>::type_info()
+    }
+}
+
+impl Encode<'_, Postgres> for Raw {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        <&[u8] as Encode<'_, Postgres>>::encode_by_ref(&self.0.as_ref(), buffer)
+    }
+}
+
 /// Entries on their way into the table, column by column.
 #[derive(Default)]
-pub(crate) struct EventRows<'b> {
+pub(crate) struct EventRows {
     position: Vec<i64>,
     recorded_at: Vec<DateTime<Utc>>,
     occurred_at: Vec<DateTime<Utc>>,
     identity: Vec<Uuid>,
     kind: Vec<&'static str>,
-    environment: Vec<Option<&'b str>>,
-    service: Vec<Option<&'b str>>,
-    target: Vec<Option<&'b str>>,
+    environment: Vec<Option<String>>,
+    service: Vec<Option<String>>,
+    target: Vec<Option<String>>,
     repeats: Vec<Option<i64>>,
     anomaly: Vec<Option<&'static str>>,
-    leaf_hash: Vec<&'b [u8]>,
-    bytes: Vec<&'b [u8]>,
+    leaf_hash: Vec<[u8; Hash::LENGTH]>,
+    bytes: Vec<Raw>,
     gaps: Vec<i64>,
 }
 
-impl<'b> EventRows<'b> {
+impl EventRows {
     pub(crate) fn push(
         &mut self,
-        entry: &'b Entry,
-        envelope: &'b Envelope,
-        leaf_hash: &'b Hash,
+        entry: &Entry,
+        envelope: &Envelope,
+        key: IdentityKey,
+        leaf_hash: &Hash,
         repeats: Option<Position>,
         anomaly: Option<Anomaly>,
     ) {
@@ -299,15 +324,15 @@ impl<'b> EventRows<'b> {
         self.position.push(bigint(entry.position));
         self.recorded_at.push(entry.recorded_at);
         self.occurred_at.push(envelope.occurred_at());
-        self.identity.push(envelope.identity().key().0);
+        self.identity.push(key.0);
         self.kind.push(fact.kind().name());
-        self.environment.push(fact.environment().map(EnvironmentName::as_str));
-        self.service.push(lane.map(|lane| lane.service.as_str()));
-        self.target.push(lane.map(|lane| lane.target.as_str()));
+        self.environment.push(fact.environment().map(ToString::to_string));
+        self.service.push(lane.map(|lane| lane.service.to_string()));
+        self.target.push(lane.map(|lane| lane.target.to_string()));
         self.repeats.push(repeats.map(bigint));
         self.anomaly.push(anomaly.map(Anomaly::name));
-        self.leaf_hash.push(leaf_hash.as_bytes());
-        self.bytes.push(&entry.bytes);
+        self.leaf_hash.push(*leaf_hash.as_bytes());
+        self.bytes.push(Raw(entry.bytes.clone()));
     }
 
     pub(crate) fn push_gap(&mut self, at: Position) {

@@ -344,7 +344,7 @@ impl Views {
         environment: &EnvironmentName,
         when: When,
     ) -> Result<EnvironmentState, AskError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.pool()?.acquire().await?;
         state(&mut connection, environment, when).await
     }
 
@@ -515,26 +515,18 @@ impl LanesFold {
         self.lanes.keys().filter(move |lane| lane.environment == *environment)
     }
 
-    /// Writes the tracks that keep another change than the last time.
-    pub(crate) async fn write(
-        &mut self,
-        environments: &mut EnvironmentsFold,
-        connection: &mut PgConnection,
-    ) -> Result<(), Error> {
-        let dirty = std::mem::take(&mut self.dirty);
-        if dirty.is_empty() {
-            return Ok(());
-        }
-        let mut rows = TrackColumns::default();
-        for (lane, track) in &dirty {
+    /// The rows of the tracks that keep another change than the last time.
+    pub(crate) fn take_rows(&mut self, environments: &mut EnvironmentsFold) -> TrackRows {
+        let mut rows = TrackRows::default();
+        for (lane, track) in std::mem::take(&mut self.dirty) {
             let kept =
-                self.lanes.get(lane).and_then(|(fold, ids)| Some((ids.get(track)?, fold.kept(track)?)));
+                self.lanes.get(&lane).and_then(|(fold, ids)| Some((ids.get(&track)?, fold.kept(&track)?)));
             if let Some((track_id, written)) = kept {
                 let environment_id = environments.named(&lane.environment, written.since.position);
-                rows.push(*track_id, environment_id, lane, track, written);
+                rows.push(*track_id, environment_id, &lane, &track, written);
             }
         }
-        rows.write(connection).await
+        rows
     }
 }
 
@@ -609,8 +601,9 @@ impl LaneChangeRows {
     }
 }
 
+/// Tracks on their way into the table, column by column.
 #[derive(Default)]
-struct TrackColumns {
+pub(crate) struct TrackRows {
     track_id: Vec<i32>,
     environment_id: Vec<i32>,
     service: Vec<String>,
@@ -622,7 +615,7 @@ struct TrackColumns {
     effect: [Vec<Option<String>>; 6],
 }
 
-impl TrackColumns {
+impl TrackRows {
     fn push(&mut self, track_id: i32, environment_id: i32, lane: &Lane, track: &Track, written: &Written) {
         self.track_id.push(track_id);
         self.environment_id.push(environment_id);
@@ -640,7 +633,10 @@ impl TrackColumns {
         }
     }
 
-    async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        if self.track_id.is_empty() {
+            return Ok(());
+        }
         let mut query = sqlx::query(WRITE)
             .bind(self.track_id)
             .bind(self.environment_id)

@@ -4,32 +4,44 @@
 //! Invariants: SQL stands nowhere but in this crate; a batch's rows and the position are written in
 //! one transaction; an answer is read in one statement, so it is true for the position it carries.
 
+mod build;
+mod copy;
 mod database;
+mod digest;
 mod environments;
 mod events;
+mod fold;
 mod hindrances;
+mod keeper;
 mod key;
 mod lanes;
 mod marks;
 mod observations;
+mod pipeline;
 mod points;
 mod policies;
 mod projection;
 mod projector;
+mod rebuild;
+mod registry;
 mod rollbacks;
 mod snapshot;
 mod tree;
 mod verdicts;
 
-pub use database::{Error, Settings, Views};
+pub use build::{Comparison, Origin, Progress};
+pub use database::{Error, Form, Settings, Views};
+pub use digest::TableDigest;
 pub use environments::EnvironmentRow;
 pub use events::{EventFilter, EventRow, Known};
+pub use keeper::{Keeper, Keeping, Watcher};
 pub use lanes::{AskError, EnvironmentState, LaneState, When};
 pub use marks::Marks;
 pub use points::{Believed, Point, Walk};
 pub use policies::PolicyInForce;
 pub use projection::{Standing, Waited};
-pub use projector::{Projector, Status, Stopped};
+pub use projector::{Status, Stopped};
+pub use rebuild::{Rebuild, RebuildError};
 pub use rollbacks::{Report, RollbackFilter, RollbackRow};
 pub use snapshot::Snapshot;
 pub use verdicts::Ran;
@@ -38,6 +50,8 @@ pub use verdicts::Ran;
 #[must_use]
 pub fn statements() -> Vec<&'static str> {
     [
+        copy::STATEMENTS,
+        digest::STATEMENTS,
         environments::STATEMENTS,
         events::STATEMENTS,
         hindrances::STATEMENTS,
@@ -47,6 +61,7 @@ pub fn statements() -> Vec<&'static str> {
         points::STATEMENTS,
         policies::STATEMENTS,
         projection::STATEMENTS,
+        registry::STATEMENTS,
         rollbacks::STATEMENTS,
         snapshot::STATEMENTS,
         tree::STATEMENTS,

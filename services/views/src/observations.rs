@@ -141,18 +141,29 @@ impl ObservationsFold {
         }
     }
 
-    /// Writes what was seen since the last time.
-    pub(crate) async fn write(&mut self, connection: &mut PgConnection) -> Result<(), Error> {
-        let dirty: Vec<Lane> = std::mem::take(&mut self.dirty).into_iter().collect();
-        for lanes in dirty.chunks(ROWS) {
-            let rows = lanes.iter().filter_map(|lane| Some((lane, self.seen.get(lane)?)));
+    /// The rows of the lanes that were looked at since the last time.
+    pub(crate) fn take_rows(&mut self) -> ObservationRows {
+        let dirty = std::mem::take(&mut self.dirty).into_iter();
+        ObservationRows(
+            dirty.filter_map(|lane| self.seen.get(&lane).cloned().map(|seen| (lane, seen))).collect(),
+        )
+    }
+}
+
+/// What was seen, on its way into the table.
+#[derive(Default)]
+pub(crate) struct ObservationRows(Vec<(Lane, (i32, Seen))>);
+
+impl ObservationRows {
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        for rows in self.0.chunks(ROWS) {
             upsert(rows).build().execute(&mut *connection).await?;
         }
         Ok(())
     }
 }
 
-fn upsert<'r>(rows: impl Iterator<Item = (&'r Lane, &'r (i32, Seen))>) -> QueryBuilder<Postgres> {
+fn upsert(rows: &[(Lane, (i32, Seen))]) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
         "INSERT INTO observations (environment_id, service, target, slot, version, artifact, config, infrastructure,
             commit, since_position, since_occurred_at, since_event_id, last_position, last_occurred_at, last_event_id) ",

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::Views;
 use crate::database::{Error, bigint, parsed, position};
 
-pub(crate) const STATEMENTS: &[&str] = &[READ, MOVE, FOLLOWED, FOLLOW];
+pub(crate) const STATEMENTS: &[&str] = &[READ, MOVE];
 
 const READ: &str = "SELECT position, stream_created, leaf_hash, root FROM projection";
 
@@ -20,11 +20,6 @@ const READ: &str = "SELECT position, stream_created, leaf_hash, root FROM projec
 /// finds nothing to move.
 const MOVE: &str = "UPDATE projection SET position = $2, stream_created = $3, leaf_hash = $4, root = $5
     WHERE position = $1";
-
-const FOLLOWED: &str = "SELECT position FROM _followers WHERE name = $1";
-
-const FOLLOW: &str = "INSERT INTO _followers (name, position) VALUES ($1, $2)
-    ON CONFLICT (name) DO UPDATE SET position = greatest(_followers.position, excluded.position)";
 
 /// How often a reader in another process than the projector looks whether the views have moved.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -103,27 +98,8 @@ impl Views {
     /// # Errors
     /// The database does not answer.
     pub async fn standing(&self) -> Result<Standing, Error> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.pool()?.acquire().await?;
         read(&mut connection).await
-    }
-
-    /// How far a follower of the views has come.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn followed(&self, follower: &str) -> Result<Position, Error> {
-        let found: Option<i64> =
-            sqlx::query_scalar(FOLLOWED).bind(follower).fetch_optional(&self.pool).await?;
-        Ok(found.map_or(Position::START, position))
-    }
-
-    /// Says how far a follower of the views has come; it never goes back.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn follow(&self, follower: &str, to: Position) -> Result<(), Error> {
-        sqlx::query(FOLLOW).bind(follower).bind(bigint(to)).execute(&self.pool).await?;
-        Ok(())
     }
 
     /// How far the projector of this process is; the start, if it has none.

@@ -28,7 +28,7 @@ impl Views {
     /// # Errors
     /// The database does not answer.
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
-        let mut transaction = self.pool.begin_with(SNAPSHOT).await?;
+        let mut transaction = self.pool()?.begin_with(SNAPSHOT).await?;
         let at: i64 = sqlx::query_scalar(POSITION).fetch_one(&mut *transaction).await?;
         Ok(Snapshot { transaction, position: position(at), environment_ids: HashMap::new() })
     }

@@ -1,0 +1,74 @@
+//! The second full copy of the ledger, read back as what the journal gave.
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use ledger_domain::Position;
+use ledger_journal::{Entry, ReadError, Record};
+use sqlx::PgConnection;
+
+use crate::Views;
+use crate::database::{Error, bigint, position};
+use crate::pipeline::Target;
+
+pub(crate) const STATEMENTS: &[&str] = &[COPY];
+
+const COPY: &str = "SELECT position, recorded_at, bytes FROM events WHERE position > $1 AND position <= $2
+    UNION ALL SELECT position, NULL, NULL FROM gaps WHERE position > $1 AND position <= $2
+    ORDER BY position LIMIT $3";
+
+/// Records that are read at a time.
+const PAGE: u32 = 1_000;
+
+impl Views {
+    /// What the copy of the ledger has after a position, in order, at most `limit`: entries, and the gaps that
+    /// the stream had. It ends where the views stand.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn copy(&self, after: Position, limit: u32) -> Result<Vec<Record>, Error> {
+        let mut connection = self.pool()?.acquire().await?;
+        page(&mut connection, after, Position::new(i64::MAX.cast_unsigned()), limit).await
+    }
+}
+
+/// The records of a generation's copy after a position, up to another.
+pub(crate) fn read(
+    target: Target,
+    after: Position,
+    up_to: Position,
+) -> BoxStream<'static, Result<Record, ReadError>> {
+    let unreadable = |error: String| ReadError(format!("the copy in the views cannot be read: {error}"));
+    let pages = stream::try_unfold((None, after), move |(connection, after)| {
+        let target = target.clone();
+        async move {
+            let mut connection = match connection {
+                Some(connection) => connection,
+                None => target.connect().await.map_err(|ended| unreadable(format!("{ended:?}")))?,
+            };
+            let records = page(&mut connection, after, up_to, PAGE).await;
+            let records = records.map_err(|error| unreadable(error.to_string()))?;
+            let Some(last) = records.last().map(Record::position) else { return Ok(None) };
+            Ok(Some((records, (Some(connection), last))))
+        }
+    });
+    pages.map_ok(|records| stream::iter(records.into_iter().map(Ok))).try_flatten().boxed()
+}
+
+async fn page(
+    connection: &mut PgConnection,
+    after: Position,
+    up_to: Position,
+    limit: u32,
+) -> Result<Vec<Record>, Error> {
+    type Row = (i64, Option<DateTime<Utc>>, Option<Vec<u8>>);
+    let query = sqlx::query_as(COPY).bind(bigint(after)).bind(bigint(up_to)).bind(i64::from(limit));
+    let rows: Vec<Row> = query.fetch_all(connection).await?;
+    let record = |(at, recorded_at, bytes): Row| match (recorded_at, bytes) {
+        (Some(recorded_at), Some(bytes)) => {
+            Record::Entry(Entry { position: position(at), recorded_at, bytes: Bytes::from(bytes) })
+        }
+        _ => Record::Gap(position(at)),
+    };
+    Ok(rows.into_iter().map(record).collect())
+}

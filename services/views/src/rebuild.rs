@@ -1,0 +1,139 @@
+//! Filling views anew as an operator asks for it, while the service answers from those that are there.
+
+use ledger_journal::SharedJournal;
+use sqlx::PgConnection;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::Views;
+use crate::build::{Builder, Comparison, Failure, Origin, Progress, Then};
+use crate::database::Error;
+use crate::pipeline::close;
+use crate::registry::{LEASE, Member, State};
+
+/// Why views are not filled anew.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// The registry cannot be asked.
+    #[error(transparent)]
+    Views(#[from] Error),
+    /// There is one filling at a time.
+    #[error("the views of {0} are being filled by another process already")]
+    UnderWay(String),
+    /// What those that answer were folded from is not what the stream holds.
+    #[error("{0}")]
+    OtherHistory(String),
+    /// It did not come to its end; asked again, it goes on where it was.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<Failure> for RebuildError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::OtherHistory(reason) => Self::OtherHistory(reason),
+            failure => Self::Failed(failure.to_string()),
+        }
+    }
+}
+
+/// A filling of one tenant's views.
+pub struct Rebuild {
+    views: Views,
+    me: Member,
+    number: i32,
+    builder: Builder,
+    connection: PgConnection,
+    cancelled: CancellationToken,
+}
+
+impl Rebuild {
+    /// Begins a filling, or takes one up that did not come to its end. `member` is a name that no other process
+    /// has.
+    ///
+    /// # Errors
+    /// Another process fills the tenant's views, or the database does not answer.
+    pub async fn begin(
+        views: Views,
+        journal: SharedJournal,
+        member: Uuid,
+        origin: Origin,
+        cancelled: CancellationToken,
+    ) -> Result<Self, RebuildError> {
+        let tenant = views.tenant.to_string();
+        let me = Member { id: member, version: views.database().form.version };
+        views.database().migrate_registry().await?;
+        let mut connection = views.database().connect().await?;
+        let under_way = || RebuildError::UnderWay(tenant.clone());
+        let known = me.look(&mut connection, std::slice::from_ref(&tenant), LEASE).await?;
+        let number = match known.iter().find(|it| it.state == State::Building) {
+            Some(building) => building.number,
+            None => {
+                let number = known.iter().map(|it| it.number).max().unwrap_or(0) + 1;
+                if !me.begin(&mut connection, &views.tenant, number).await? {
+                    return Err(under_way());
+                }
+                number
+            }
+        };
+        if !me.acquire(&mut connection, &tenant, number).await? {
+            return Err(under_way());
+        }
+        let builder = Builder::new(&views, number, journal, origin, cancelled.clone());
+        Ok(Self { views, me, number, builder, connection, cancelled })
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.builder.progress()
+    }
+
+    /// Fills the views, compares them with those that answer, and has them answer instead. Where the stream does
+    /// not hold what those were folded from, it is refused, unless `whatever_was` is said.
+    ///
+    /// # Errors
+    /// See [`RebuildError`].
+    pub async fn switch(self, whatever_was: bool) -> Result<Option<Comparison>, RebuildError> {
+        let then = if whatever_was { Then::SwitchAnyhow } else { Then::Switch };
+        self.run(then).await
+    }
+
+    /// Fills the views, compares them with those that answer, and drops them.
+    ///
+    /// # Errors
+    /// See [`RebuildError`].
+    pub async fn compare(self) -> Result<Option<Comparison>, RebuildError> {
+        let (views, me, number) = (self.views.clone(), self.me, self.number);
+        let compared = self.run(Then::Compare).await?;
+        let mut connection = views.database().connect().await?;
+        Member::drop(&mut connection, &views.tenant, me.version, number).await?;
+        close(connection).await;
+        Ok(compared)
+    }
+
+    async fn run(mut self, then: Then) -> Result<Option<Comparison>, RebuildError> {
+        let tenant = self.views.tenant.to_string();
+        let done = {
+            let filling = self.builder.run(then);
+            tokio::pin!(filling);
+            loop {
+                tokio::select! {
+                    done = &mut filling => break done,
+                    () = tokio::time::sleep(LEASE / 5) => {
+                        let owned = self.me.renew(&mut self.connection).await?;
+                        if !owned.contains(&(tenant.clone(), self.number)) {
+                            // It was paused for so long that another process took it up.
+                            self.cancelled.cancel();
+                            return Err(RebuildError::UnderWay(tenant));
+                        }
+                    }
+                }
+            }
+        };
+        self.me.release(&mut self.connection, &tenant, self.number).await?;
+        close(self.connection).await;
+        Ok(done?)
+    }
+}
