@@ -8,11 +8,13 @@ mod history;
 mod horizon;
 mod killed_imports;
 mod manifests;
+mod ownership;
 mod plans;
 mod promises;
 mod questions;
 mod real_history;
 mod real_rollbacks;
+mod rebuild;
 mod roles;
 mod rollback;
 mod rollback_commands;
@@ -21,3 +23,5 @@ mod varied;
 
 /// The program.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ledger-under-test");
+/// The same, as it would be if its next version gave the views another form.
+const NEXT_PROGRAM: &str = env!("CARGO_BIN_EXE_ledger-of-next-form");

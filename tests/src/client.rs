@@ -158,6 +158,16 @@ impl Client {
         tokio::time::timeout(PATIENCE, told).await.expect("the service says what it lacks")
     }
 
+    /// Waits until the service says that it is ready.
+    pub async fn ready(&self) {
+        let ready = async {
+            while !self.is_ready().await {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ready).await.expect("the service comes to be ready");
+    }
+
     /// Waits until the stream has at least this many entries.
     pub async fn head_at(&self, position: u64) {
         let reached = async {

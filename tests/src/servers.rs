@@ -14,6 +14,7 @@ pub struct Servers {
     postgres: Option<Postgres>,
     nats_options: nats::Options,
     postgres_options: postgres::Options,
+    postgres_url: String,
     // Last, so that it is removed when the servers are gone.
     folder: TempDir,
 }
@@ -37,7 +38,9 @@ impl Servers {
         let postgres = postgres.expect("Postgres starts");
         let nats_options = nats::Options { port: Some(nats.port()), ..nats_options };
         let postgres_options = postgres::Options { port: Some(postgres.port()), ..postgres_options };
-        Self { nats: Some(nats), postgres: Some(postgres), nats_options, postgres_options, folder }
+        let postgres_url = postgres.url().expose_secret().to_owned();
+        let (nats, postgres) = (Some(nats), Some(postgres));
+        Self { nats, postgres, nats_options, postgres_options, postgres_url, folder }
     }
 
     /// A folder that is gone with the servers.
@@ -58,10 +61,10 @@ impl Servers {
         self.nats.as_ref().expect("NATS runs").port()
     }
 
-    /// The URL of Postgres.
+    /// The URL of Postgres, whether it runs now or not.
     #[must_use]
     pub fn postgres_url(&self) -> String {
-        self.postgres.as_ref().expect("Postgres runs").url().expose_secret().to_owned()
+        self.postgres_url.clone()
     }
 
     /// SIGKILL to NATS.

@@ -88,9 +88,21 @@ impl Service {
 
     /// SIGTERM.
     pub fn ask_to_end(&self) {
-        let pid = rustix_pid(self.pid());
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
-            .expect("the service is asked to end");
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// SIGSTOP: it stands still until [`Service::resume`].
+    pub fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix_pid(self.pid()), signal).expect("the service is signalled");
     }
 
     /// Waits until the process has ended by itself, and tells whether it ended well.

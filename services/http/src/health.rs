@@ -127,7 +127,7 @@ async fn faults_of(tenant: &TenantName, ledger: &Ledger) -> Vec<Fault> {
     match (head, ledger.views.divergence()) {
         (Ok(Ok(_)), None) => {}
         (_, Some(reason)) => {
-            fault(Part::Journal, format!("it is not the one that the views are of: {reason}"), false)
+            fault(Part::Journal, format!("it is not the one that the views are of: {reason}"), false);
         }
         (Ok(Err(error)), None) => fault(Part::Journal, error.to_string(), false),
         (Err(_), None) => fault(Part::Journal, silent(), false),
@@ -141,7 +141,7 @@ async fn faults_of(tenant: &TenantName, ledger: &Ledger) -> Vec<Fault> {
         None | Some(Status::Following | Status::Standby) => {}
         Some(Status::Starting) => fault(Part::Projector, "it is starting".into(), true),
         Some(Status::Building(at)) => {
-            fault(Part::Projector, format!("it fills new views, up to {at} so far"), true)
+            fault(Part::Projector, format!("it fills new views, up to {at} so far"), true);
         }
         Some(Status::Waiting(reason)) => fault(Part::Projector, reason, false),
         Some(Status::Stopped(reason)) => fault(Part::Projector, reason.to_string(), false),

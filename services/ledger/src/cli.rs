@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use ledger_views::Form;
 
-use crate::{client, serve, up};
+use crate::{client, serve, up, views};
 
 /// Remembers what was released where
 #[derive(Debug, Parser)]
@@ -44,6 +44,9 @@ enum Command {
     Env(Box<client::Environment>),
     Backtest(client::Backtest),
     Demo(client::Demo),
+    #[command(subcommand)]
+    Views(views::Command),
+    Verify(Box<views::Verify>),
 }
 
 /// Runs the program: one line on stderr, and a status that is not 0, when it fails.
@@ -76,6 +79,8 @@ pub async fn run_with(form: Form) -> ExitCode {
         Command::Env(environment) => environment.run().await,
         Command::Backtest(backtest) => backtest.run().await,
         Command::Demo(demo) => demo.run().await,
+        Command::Views(command) => command.run(form).await,
+        Command::Verify(verify) => verify.run(form).await,
     };
     told(done, |_| ExitCode::FAILURE)
 }

@@ -14,5 +14,6 @@ pub mod local;
 pub mod releases;
 pub mod serve;
 pub mod up;
+pub mod views;
 
 pub use cli::{run, run_with};

@@ -13,7 +13,7 @@ use tracing::info;
 
 use crate::Views;
 use crate::database::{Error, SNAPSHOT, position};
-use crate::digest::{TableDigest, digests};
+use crate::digest::{TableDigest, digests, first_difference};
 use crate::fold::Fold;
 use crate::pipeline::{self, Ended, Source, Target, close, patiently};
 use crate::projection::{self, Recognised, recognise};
@@ -52,6 +52,19 @@ pub struct Comparison {
     pub position: Position,
     /// The tables that differ: what they hold in those that answer, and anew.
     pub different: BTreeMap<String, (TableDigest, TableDigest)>,
+    /// In the first of these tables, the first row that only one has, by its text.
+    pub first: Option<LoneRow>,
+}
+
+/// A row that only one of two tables has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoneRow {
+    /// Whether it is in the views that answer, or in the new ones.
+    pub answers: bool,
+    /// The table.
+    pub table: String,
+    /// The row, as Postgres writes it.
+    pub text: String,
 }
 
 /// What is done with new views when they are filled.
@@ -343,13 +356,18 @@ impl Builder {
         }
         let before = digests(&mut old).await?;
         let after = digests(&mut filling.connection).await?;
-        old.rollback().await?;
-        close(connection).await;
         // Both have the tables of one form.
         let both = before.into_iter().zip(after.into_values());
         let different = both.filter(|((_, before), after)| before != after);
-        let different = different.map(|((table, before), after)| (table, (before, after))).collect();
-        Ok((filling, Some(Comparison { position: standing.position, different })))
+        let different: BTreeMap<_, _> =
+            different.map(|((table, before), after)| (table, (before, after))).collect();
+        let first = match different.keys().next() {
+            Some(table) => first_difference(&mut old, &mut filling.connection, table).await?,
+            None => None,
+        };
+        old.rollback().await?;
+        close(connection).await;
+        Ok((filling, Some(Comparison { position: standing.position, different, first })))
     }
 
     /// Lets the new views answer, in one transaction: those that answered are held where they are, and the new

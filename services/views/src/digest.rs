@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use futures::{StreamExt, TryStreamExt};
 use sqlx::{AssertSqlSafe, PgConnection};
 
+use crate::build::LoneRow;
 use crate::database::Error;
 
 pub(crate) const STATEMENTS: &[&str] = &[TABLES];
@@ -34,10 +36,7 @@ pub(crate) async fn digests(connection: &mut PgConnection) -> Result<BTreeMap<St
     sqlx::query("SET TIME ZONE 'UTC'").execute(&mut *connection).await?;
     let mut digests = BTreeMap::new();
     for table in tables(connection).await? {
-        let row = match table.as_str() {
-            "projection" => "(t.position, t.leaf_hash, t.root)",
-            _ => "t",
-        };
+        let row = row_of(&table);
         let query = AssertSqlSafe(format!(
             "SELECT count(*), coalesce(sum(('x' || left(md5(({row})::text), 16))::bit(64)::bigint::numeric), 0)::text
             FROM \"{table}\" t"
@@ -46,4 +45,43 @@ pub(crate) async fn digests(connection: &mut PgConnection) -> Result<BTreeMap<St
         digests.insert(table, TableDigest { rows: rows.cast_unsigned(), sum });
     }
     Ok(digests)
+}
+
+/// The columns of a table that say what it holds.
+fn row_of(table: &str) -> &'static str {
+    match table {
+        "projection" => "(t.position, t.leaf_hash, t.root)",
+        _ => "t",
+    }
+}
+
+/// The first row, by its text, that only one of two generations has in a table. Both are read to there, and no row
+/// of them is kept.
+pub(crate) async fn first_difference(
+    answering: &mut PgConnection,
+    new: &mut PgConnection,
+    table: &str,
+) -> Result<Option<LoneRow>, Error> {
+    let row = row_of(table);
+    let query = || format!("SELECT ({row})::text FROM \"{table}\" t ORDER BY ({row})::text COLLATE \"C\"");
+    let (ours, theirs) = (AssertSqlSafe(query()), AssertSqlSafe(query()));
+    let mut answering = sqlx::query_scalar::<_, String>(ours).fetch(answering).fuse();
+    let mut new = sqlx::query_scalar::<_, String>(theirs).fetch(new).fuse();
+    loop {
+        let (one, other) = (answering.try_next().await?, new.try_next().await?);
+        let (answers, text) = match (one, other) {
+            (None, None) => return Ok(None),
+            (Some(one), Some(other)) if one == other => continue,
+            (Some(one), Some(other)) => {
+                if one < other {
+                    (true, one)
+                } else {
+                    (false, other)
+                }
+            }
+            (Some(one), None) => (true, one),
+            (None, Some(other)) => (false, other),
+        };
+        return Ok(Some(LoneRow { answers, table: table.to_owned(), text }));
+    }
 }

@@ -19,7 +19,7 @@ use crate::Views;
 use crate::build::{Builder, Failure, Origin, Then};
 use crate::database::Error;
 use crate::key::key;
-use crate::pipeline::Target;
+use crate::pipeline::{Target, close};
 use crate::projection::{Recognised, recognise};
 use crate::projector::{Projector, Status, Stopped};
 use crate::registry::{Generation, Member, State, schema};
@@ -455,24 +455,42 @@ impl Watcher {
 
     async fn turn(&self, connection: &mut Option<PgConnection>) -> Result<(), Error> {
         let Some(first) = self.views.first() else { return Ok(()) };
-        let tenants: Vec<String> = self.views.iter().map(|views| views.tenant.to_string()).collect();
-        let version = first.database().form.version;
         let connection = match connection {
             Some(connection) => connection,
             None => connection.insert(first.database().connect().await?),
         };
-        let nobody = Member { id: Uuid::nil(), version };
-        let generations = nobody.look(connection, &tenants, Duration::ZERO).await?;
-        for views in &self.views {
-            let live =
-                generations.iter().find(|it| it.state == State::Live && it.tenant == views.tenant.as_str());
-            match live {
-                Some(live) => {
-                    views.answer_from(live.number, &schema(&views.tenant, version, live.number));
-                }
-                None => views.answer_not("they are being filled"),
-            }
+        find(connection, &self.views).await
+    }
+}
+
+/// Lets the live generations of some tenants answer.
+async fn find(connection: &mut PgConnection, all: &[Views]) -> Result<(), Error> {
+    let Some(first) = all.first() else { return Ok(()) };
+    let tenants: Vec<String> = all.iter().map(|views| views.tenant.to_string()).collect();
+    let version = first.database().form.version;
+    let nobody = Member { id: Uuid::nil(), version };
+    let generations = nobody.look(connection, &tenants, Duration::ZERO).await?;
+    for views in all {
+        let live =
+            generations.iter().find(|it| it.state == State::Live && it.tenant == views.tenant.as_str());
+        match live {
+            Some(live) => views.answer_from(live.number, &schema(&views.tenant, version, live.number)),
+            None => views.answer_not("none of them are live"),
         }
+    }
+    Ok(())
+}
+
+impl Views {
+    /// Looks once which generation answers, for those who ask without a [`Keeper`].
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn find(&self) -> Result<(), Error> {
+        self.database().migrate_registry().await?;
+        let mut connection = self.database().connect().await?;
+        find(&mut connection, std::slice::from_ref(self)).await?;
+        close(connection).await;
         Ok(())
     }
 }

@@ -28,8 +28,9 @@ mod rollbacks;
 mod snapshot;
 mod tree;
 mod verdicts;
+mod verify;
 
-pub use build::{Comparison, Origin, Progress};
+pub use build::{Comparison, LoneRow, Origin, Progress};
 pub use database::{Error, Form, Settings, Views};
 pub use digest::TableDigest;
 pub use environments::EnvironmentRow;
@@ -41,10 +42,11 @@ pub use points::{Believed, Point, Walk};
 pub use policies::PolicyInForce;
 pub use projection::{Standing, Waited};
 pub use projector::{Status, Stopped};
-pub use rebuild::{Rebuild, RebuildError};
+pub use rebuild::{GenerationRow, Rebuild, RebuildError, generations};
 pub use rollbacks::{Report, RollbackFilter, RollbackRow};
 pub use snapshot::Snapshot;
 pub use verdicts::Ran;
+pub use verify::{Difference, Verified, VerifyError};
 
 /// Every SQL statement of the crate with its place: a test prepares them all.
 #[must_use]
@@ -61,11 +63,13 @@ pub fn statements() -> Vec<&'static str> {
         points::STATEMENTS,
         policies::STATEMENTS,
         projection::STATEMENTS,
+        rebuild::STATEMENTS,
         registry::STATEMENTS,
         rollbacks::STATEMENTS,
         snapshot::STATEMENTS,
         tree::STATEMENTS,
         verdicts::STATEMENTS,
+        verify::STATEMENTS,
     ]
     .concat()
 }

@@ -1,16 +1,28 @@
 //! Filling views anew as an operator asks for it, while the service answers from those that are there.
 
+use ledger_domain::Position;
 use ledger_journal::SharedJournal;
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::Views;
 use crate::build::{Builder, Comparison, Failure, Origin, Progress, Then};
-use crate::database::Error;
+use crate::database::{Database, Error, position};
 use crate::pipeline::close;
 use crate::registry::{LEASE, Member, State};
+use crate::{Settings, Views};
+
+pub(crate) const STATEMENTS: &[&str] = &[LIST, SIZE];
+
+const LIST: &str = "SELECT tenant, version, number, state,
+        coalesce(owned_until >= clock_timestamp(), false) AS owned
+    FROM release_ledger.generations ORDER BY tenant, version, number";
+
+/// Of all tables of a schema with their indexes; null if it has none.
+const SIZE: &str = "SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relkind = 'r'
+        AND EXISTS (SELECT FROM pg_class p WHERE p.relnamespace = n.oid AND p.relname = 'projection')";
 
 /// Why views are not filled anew.
 #[derive(Debug, thiserror::Error)]
@@ -136,4 +148,51 @@ impl Rebuild {
         close(self.connection).await;
         Ok(done?)
     }
+}
+
+/// A generation of a tenant's views, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GenerationRow {
+    /// Whose views.
+    pub tenant: String,
+    /// The version of their form.
+    pub version: i32,
+    /// Its number.
+    pub number: i32,
+    /// `building`, `live` or `retired`.
+    pub state: String,
+    /// Whether a process folds into it.
+    pub owned: bool,
+    /// Up to where it is folded, if its tables are there.
+    pub position: Option<Position>,
+    /// How many bytes it takes.
+    pub bytes: u64,
+}
+
+/// Every generation in a database, of every tenant and form.
+///
+/// # Errors
+/// The database does not answer.
+pub async fn generations(settings: &Settings) -> Result<Vec<GenerationRow>, Error> {
+    let database = Database::of(settings)?;
+    database.migrate_registry().await?;
+    let mut connection = database.connect().await?;
+    type Row = (String, i32, i32, String, bool);
+    let rows: Vec<Row> = sqlx::query_as(LIST).fetch_all(&mut connection).await?;
+    let mut generations = Vec::new();
+    for (tenant, version, number, state, owned) in rows {
+        let schema = format!("ledger_{tenant}_v{version}_{number}");
+        let bytes: Option<i64> = sqlx::query_scalar(SIZE).bind(&schema).fetch_one(&mut connection).await?;
+        // Its tables may not be made yet.
+        let standing = AssertSqlSafe(format!("SELECT position FROM \"{schema}\".projection"));
+        let standing: Option<i64> = match bytes {
+            Some(_) => sqlx::query_scalar(standing).fetch_optional(&mut connection).await?,
+            None => None,
+        };
+        let bytes = bytes.unwrap_or(0).cast_unsigned();
+        let position = standing.map(position);
+        generations.push(GenerationRow { tenant, version, number, state, owned, position, bytes });
+    }
+    close(connection).await;
+    Ok(generations)
 }

@@ -3,6 +3,7 @@
 
 mod durable;
 mod folded;
+mod no_downtime;
 mod no_silent_rollback;
 mod once;
 mod past;

@@ -80,6 +80,9 @@ pub enum OpenError {
         /// Why.
         reason: String,
     },
+    /// There is no such stream.
+    #[error("there is no stream {0}")]
+    Absent(String),
     /// A stream of this name exists and is not one that a ledger can be kept in.
     #[error("the stream {stream} exists and does not fit: {}", differences.join("; "))]
     Mismatch {
@@ -154,9 +157,21 @@ impl Connection {
     /// # Errors
     /// The stream that is there does not fit, or JetStream does not answer.
     pub async fn journal(&self, tenant: TenantName) -> Result<JetStreamJournal, OpenError> {
+        self.open_journal(tenant, true).await
+    }
+
+    /// Opens a tenant's journal that is there already.
+    ///
+    /// # Errors
+    /// There is none, it does not fit, or JetStream does not answer.
+    pub async fn existing_journal(&self, tenant: TenantName) -> Result<JetStreamJournal, OpenError> {
+        self.open_journal(tenant, false).await
+    }
+
+    async fn open_journal(&self, tenant: TenantName, may_make: bool) -> Result<JetStreamJournal, OpenError> {
         let mut context = async_nats::jetstream::new(self.client.clone());
         context.set_timeout(self.settings.request_timeout);
-        let stream = stream::open(&context, &tenant, &self.settings.stream).await?;
+        let stream = stream::open(&context, &tenant, &self.settings.stream, may_make).await?;
         Ok(JetStreamJournal {
             client: self.client.clone(),
             context,

@@ -50,16 +50,19 @@ fn wanted(tenant: &TenantName, settings: &StreamSettings) -> Config {
     }
 }
 
+/// The tenant's stream; one that is not there is made, if it may be.
 pub(super) async fn open(
     context: &Context,
     tenant: &TenantName,
     settings: &StreamSettings,
+    may_make: bool,
 ) -> Result<Stream, OpenError> {
     let wanted = wanted(tenant, settings);
     let name = wanted.name.clone();
     let unanswered = |reason: String| OpenError::JetStream { stream: name.clone(), reason };
     let stream = match context.get_stream(&name).await {
         Ok(stream) => stream,
+        Err(error) if is_absent(&error.kind()) && !may_make => return Err(OpenError::Absent(name)),
         Err(error) if is_absent(&error.kind()) => {
             context.create_stream(wanted.clone()).await.map_err(|error| unanswered(error.to_string()))?
         }

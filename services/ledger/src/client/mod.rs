@@ -36,7 +36,7 @@ mod report;
 mod rollback;
 mod state;
 mod stream;
-mod table;
+pub(crate) mod table;
 mod targets;
 
 pub use backtest::Backtest;

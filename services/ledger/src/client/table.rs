@@ -3,7 +3,7 @@
 use comfy_table::{Table, presets};
 
 /// A table's text. A column is left out where every row is empty in it.
-pub(super) fn render<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
+pub(crate) fn render<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
     let filled: Vec<usize> =
         (0..N).filter(|column| rows.iter().any(|row| !row[*column].is_empty())).collect();
     let mut table = Table::new();

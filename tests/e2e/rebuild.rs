@@ -1,0 +1,198 @@
+//! Views are compared and repaired; the log is compared and never touched.
+
+use ledger_tests::{Command, Outcome, Servers, Service, deploy, digests, jetstream, views_connection};
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use crate::{NEXT_PROGRAM, PROGRAM, varied};
+
+async fn told(servers: &Servers, words: &[&str]) -> Outcome {
+    let urls =
+        [format!("--journal-url={}", servers.nats_url()), format!("--views-url={}", servers.postgres_url())];
+    let arguments: Vec<&str> =
+        words.iter().copied().chain(urls.iter().map(String::as_str)).chain(["--log-filter=warn"]).collect();
+    Command::start(PROGRAM, &arguments).outcome().await
+}
+
+/// A ledger with a varied history, and all of it folded.
+async fn filled(servers: &Servers) -> (Service, u64) {
+    let service = Service::start(PROGRAM, servers, &["--views-grace-seconds=1"]).await;
+    let client = service.client();
+    client.recorded_all(&varied::history(600)).await;
+    let (_, head) = client.position().await;
+    client.views_at(head).await;
+    (service, head)
+}
+
+async fn execute(connection: &mut PgConnection, sql: &str) {
+    sqlx::query(AssertSqlSafe(sql.to_owned())).execute(connection).await.expect("done");
+}
+
+#[tokio::test]
+async fn everything_that_agrees_is_said_to_agree() {
+    let servers = Servers::start().await;
+    let (service, head) = filled(&servers).await;
+
+    let verified = told(&servers, &["verify"]).await;
+    let root = service.client().get("/v1/position").await.ok()["root"].as_str().expect("a root").to_owned();
+
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+    let agreed = format!("default: stream, copy and tree agree up to {head}: root {root}, 0 gaps");
+    assert!(verified.stdout.contains(&agreed), "{verified:?}");
+    assert!(verified.stdout.contains(&format!("the views, filled anew, are the same at {head}")));
+    let list = told(&servers, &["views", "list"]).await;
+    assert_eq!(list.stdout.lines().count(), 2, "what was filled to compare is gone: {list:?}");
+}
+
+#[tokio::test]
+async fn views_that_were_changed_are_named_and_repaired_on_request() {
+    let servers = Servers::start().await;
+    let (service, head) = filled(&servers).await;
+    let right = digests(&servers.postgres_url(), "default").await;
+    let mut tables = views_connection(&servers.postgres_url(), "default").await;
+    execute(&mut tables, "UPDATE tracks SET version = 'v-forged' WHERE track_id = 3").await;
+
+    let verified = told(&servers, &["verify"]).await;
+    let compared = told(&servers, &["views", "rebuild", "--verify"]).await;
+    let repaired = told(&servers, &["verify", "--repair"]).await;
+
+    for found in [verified, compared] {
+        assert_eq!(found.code, Some(1), "{found:?}");
+        assert!(found.stderr.contains("tracks") && found.stderr.contains("v-forged"), "{found:?}");
+    }
+    assert_eq!(repaired.code, Some(0), "{repaired:?}");
+    assert!(repaired.stdout.contains("they are repaired"), "{repaired:?}");
+    service.client().views_at(head).await;
+    assert_eq!(digests(&servers.postgres_url(), "default").await, right);
+}
+
+#[tokio::test]
+async fn what_was_changed_in_the_log_is_named_and_left_alone() {
+    let servers = Servers::start().await;
+    let (_service, head) = filled(&servers).await;
+    let mut tables = views_connection(&servers.postgres_url(), "default").await;
+    let changes = [
+        (
+            "UPDATE events SET bytes = bytes || '\\x20' WHERE position = 7",
+            "position 7: the stream's entry has",
+        ),
+        ("UPDATE events SET leaf_hash = '\\x00' WHERE position = 8", "position 8: the leaf hash is not that"),
+        ("DELETE FROM events WHERE position = 9", "position 9: the copy has lost the entry"),
+        ("UPDATE tiles SET hashes = hashes || '\\x00' WHERE level = 0 AND index = 1", "tile 1 of level 0"),
+        ("DELETE FROM tiles WHERE level = 0 AND index = 0", "tile 0 of level 0"),
+        ("UPDATE projection SET root = decode(repeat('00', 32), 'hex')", "is kept as 0000"),
+    ];
+    for (change, named) in changes {
+        execute(&mut tables, "BEGIN").await;
+        for table in ["events", "tiles", "projection"] {
+            execute(&mut tables, &format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}")).await;
+        }
+        execute(&mut tables, change).await;
+        execute(&mut tables, "COMMIT").await;
+
+        let found = told(&servers, &["verify", "--log-only"]).await;
+        let repair = told(&servers, &["verify", "--repair"]).await;
+
+        for found in [found, repair] {
+            assert_eq!(found.code, Some(1), "{change}: {found:?}");
+            assert!(found.stderr.contains(named), "{change}: {found:?}");
+        }
+        execute(&mut tables, "BEGIN").await;
+        for table in ["events", "tiles", "projection"] {
+            execute(&mut tables, &format!("DELETE FROM {table}")).await;
+            execute(&mut tables, &format!("INSERT INTO {table} SELECT * FROM kept_{table}")).await;
+            execute(&mut tables, &format!("DROP TABLE kept_{table}")).await;
+        }
+        execute(&mut tables, "COMMIT").await;
+    }
+    let whole = told(&servers, &["verify"]).await;
+    assert_eq!(whole.code, Some(0), "{whole:?}");
+    assert!(whole.stdout.contains(&format!("agree up to {head}")), "{whole:?}");
+}
+
+#[tokio::test]
+async fn views_are_filled_from_the_copy_of_the_log_as_well() {
+    let servers = Servers::start().await;
+    let (service, head) = filled(&servers).await;
+    let before = digests(&servers.postgres_url(), "default").await;
+
+    let rebuilt = told(&servers, &["views", "rebuild", "--from=events"]).await;
+
+    assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
+    assert!(rebuilt.stdout.contains(&format!("are the same at {head}")), "{rebuilt:?}");
+    service.client().views_at(head).await;
+    assert_eq!(digests(&servers.postgres_url(), "default").await, before);
+}
+
+#[tokio::test]
+async fn views_are_not_replaced_by_those_of_another_history_unless_that_is_said() {
+    let servers = Servers::start().await;
+    let (service, _) = filled(&servers).await;
+    let jetstream = jetstream(&servers).await;
+    let config = jetstream.get_stream("LEDGER_default").await.expect("a stream").cached_info().config.clone();
+    jetstream.delete_stream("LEDGER_default").await.expect("deleted");
+    let absent = told(&servers, &["views", "rebuild"]).await;
+    jetstream.create_stream(config).await.expect("made again");
+    let event = varied::history(1).remove(0);
+    jetstream.publish("ledger.default.staging.web.deploy.succeeded", event.into()).await.expect("sent");
+
+    let refused = told(&servers, &["views", "rebuild"]).await;
+    let verified = told(&servers, &["verify"]).await;
+    let done = told(&servers, &["views", "rebuild", "--even-if-history-differs"]).await;
+
+    assert_eq!((absent.code, refused.code, verified.code), (Some(1), Some(1), Some(1)));
+    assert!(absent.stderr.contains("there is no stream LEDGER_default"), "{absent:?}");
+    assert!(refused.stderr.contains("the stream ends at 1"), "{refused:?}");
+    assert!(verified.stderr.contains("the stream was made at"), "{verified:?}");
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let answer = service.client().get("/v1/position?wait_for=1").await.ok();
+    assert_eq!(answer["position"], 1, "the new history is what is answered from");
+    service.client().recorded(&deploy("again", "2026-08-01T10:00:00Z", "a", "b", "v1")).await;
+}
+
+#[tokio::test]
+async fn two_do_not_fill_the_same_views_at_once() {
+    let servers = Servers::start().await;
+    let (_service, _) = filled(&servers).await;
+    let mut registry = views_connection(&servers.postgres_url(), "default").await;
+    // As a process that fills them, and lives, would have it.
+    execute(
+        &mut registry,
+        "INSERT INTO release_ledger.generations (tenant, version, number, state, owner, owner_pid, owner_began,
+            owned_until)
+        SELECT 'default', 3, 2, 'building', gen_random_uuid(), pid, backend_start, now() + interval '1 hour'
+        FROM pg_stat_activity WHERE pid = pg_backend_pid()",
+    )
+    .await;
+
+    let refused = told(&servers, &["views", "rebuild"]).await;
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("being filled by another process already"), "{refused:?}");
+
+    // It dies, and with it its connection.
+    drop(registry);
+    let taken_up = told(&servers, &["views", "rebuild"]).await;
+    assert_eq!(taken_up.code, Some(0), "{taken_up:?}");
+}
+
+#[tokio::test]
+async fn a_program_that_knows_another_form_answers_when_it_has_filled_its_views() {
+    let servers = Servers::start().await;
+    let (service, head) = filled(&servers).await;
+    let next = Service::start_alive(NEXT_PROGRAM, &servers, &["--only=http"]).await;
+    let client = next.client();
+
+    let not_yet = client.get("/v1/environments/production/state").await;
+    let taken = client.record(&deploy("x", "2026-08-01T10:00:00Z", "a", "b", "v1")).await;
+    let (ready, for_ingest) = (client.get("/readyz").await, client.get("/readyz/ingest").await);
+    let _projector = Service::start(NEXT_PROGRAM, &servers, &["--only=projector"]).await;
+    client.ready().await;
+    client.views_at(head + 1).await;
+
+    assert_eq!((not_yet.status, not_yet.problem()), (503, "views-unavailable"));
+    assert_eq!((ready.status, for_ingest.status, taken.status), (503, 200, 201));
+    // Both forms are kept, each by its own program.
+    service.client().views_at(head + 1).await;
+    let list = told(&servers, &["views", "list"]).await;
+    let forms: Vec<&str> = list.stdout.lines().skip(1).filter(|line| line.contains("live")).collect();
+    assert_eq!(forms.len(), 2, "{list:?}");
+}

@@ -1,0 +1,24 @@
+//! The program `release-ledger` with views of another form, for tests of upgrades.
+
+use std::process::ExitCode;
+
+use ledger_views::Form;
+use sqlx::SqlSafeStr as _;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+
+/// What the other form has besides: a column that is filled by itself, and an index.
+const MORE: &str = "ALTER TABLE lane_changes ADD COLUMN is_removal boolean
+        GENERATED ALWAYS AS (version IS NULL AND switched_to IS NULL) STORED;
+    CREATE INDEX lane_changes_removals ON lane_changes (environment_id, position) WHERE is_removal";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Form { version, migrator } = Form::CURRENT;
+    let mut migrations: Vec<Migration> = migrator.iter().cloned().collect();
+    let number = migrations.last().map_or(1, |last| last.version + 1);
+    let more = Migration::new(number, "removals".into(), MigrationType::Simple, MORE.into_sql_str(), false);
+    migrations.push(more);
+    // For as long as the process lives.
+    let migrator: &'static Migrator = Box::leak(Box::new(Migrator::with_migrations(migrations)));
+    release_ledger::run_with(Form { version: version + 1, migrator }).await
+}
