@@ -147,6 +147,14 @@ impl Http {
         Self { stream, buffer: vec![0; 1 << 20] }
     }
 
+    /// The number after some text in the answer that was read last.
+    pub(crate) fn answered(&self, text: &str) -> u64 {
+        let after = self.buffer.windows(text.len()).position(|bytes| bytes == text.as_bytes());
+        let digits = self.buffer[after.expect("it is in the answer") + text.len()..].iter();
+        let digits = digits.take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
+    }
+
     /// Writes a request and reads its answer; answers the status.
     pub(crate) async fn ask(&mut self, request: &[u8]) -> u16 {
         self.stream.write_all(request).await.expect("written");

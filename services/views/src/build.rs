@@ -15,6 +15,7 @@ use crate::Views;
 use crate::database::{Error, SNAPSHOT, position};
 use crate::digest::{TableDigest, digests, first_difference};
 use crate::fold::Fold;
+use crate::indexes;
 use crate::pipeline::{self, Ended, Source, Target, close, patiently};
 use crate::projection::{self, Recognised, recognise};
 use crate::projector::{Status, Stopped};
@@ -22,6 +23,8 @@ use crate::registry::{lock, schema, switch};
 
 /// How far behind new views may be when those that answer are held for the switch.
 const CLOSE: u64 = 2_000;
+/// From this many entries on, indexes are made at the end.
+const MANY: u64 = 20_000;
 /// How often the progress of a filling is told.
 const TELL: Duration = Duration::from_millis(500);
 /// How often it is looked whether views that answer have caught up with those that are built, and how often.
@@ -158,36 +161,53 @@ impl Builder {
 
     /// Fills the generation, compares it with the one that answers, if one does, and switches.
     pub(crate) async fn run(&self, then: Then) -> Result<Option<Comparison>, Failure> {
-        let schema = self.schema(self.target.number);
-        self.views.database().migrate_generation(&schema).await?;
-        let mut filling = self.load().await?;
-        match recognise(self.journal.as_ref(), &filling.fold.standing).await? {
-            Recognised::Same => {}
-            Recognised::Doubtful(reason) => return Err(Failure::Ended(reason)),
-            Recognised::Other(reason) => return Err(Stopped::Diverged(reason).into()),
-        }
+        let mut filling = self.begin().await?;
         let mut compared = None;
-        if let Some(live) = self.live().await? {
+        if let Some(live) = self.live().await?.filter(|_| then != Then::SwitchAnyhow) {
             filling = self.up_to_the_live_ones(filling, live).await?;
-            analyze(&mut filling.connection).await?;
+            indexes::finish(&mut filling.connection).await?;
             let result = self.compare(filling, live, then).await?;
             filling = result.0;
-            compared = result.1;
+            compared = Some(result.1);
         }
         if then == Then::Compare {
             close(filling.connection).await;
             return Ok(compared);
         }
+        filling = self.up_to_the_head(filling).await?;
+        indexes::finish(&mut filling.connection).await?;
         loop {
             filling = self.up_to_the_head(filling).await?;
-            analyze(&mut filling.connection).await?;
-            match self.switch(filling).await? {
+            match self.switch(filling, then).await? {
                 None => break,
                 Some(again) => filling = again,
             }
         }
         info!(tenant = %self.views.tenant, generation = self.target.number, "new views answer");
         Ok(compared)
+    }
+
+    /// Makes the tables, or takes up what was begun. What was filled from another stream is thrown away: nothing was
+    /// ever answered from it.
+    async fn begin(&self) -> Result<Filling, Failure> {
+        let schema = self.schema(self.target.number);
+        self.views.database().migrate_generation(&schema).await?;
+        let mut filling = self.load().await?;
+        match recognise(self.journal.as_ref(), &filling.fold.standing).await? {
+            Recognised::Same => {}
+            Recognised::Doubtful(reason) => return Err(Failure::Ended(reason)),
+            Recognised::Other(_) => {
+                let drop = AssertSqlSafe(format!("DROP SCHEMA \"{schema}\" CASCADE"));
+                sqlx::query(drop).execute(&mut filling.connection).await?;
+                self.views.database().migrate_generation(&schema).await?;
+                filling = self.load().await?;
+            }
+        }
+        let worth_it = self.journal.head().await?.position.get() > MANY;
+        if filling.fold.standing.position == Position::START && worth_it {
+            indexes::set_aside(&mut filling.connection).await?;
+        }
+        Ok(filling)
     }
 
     fn schema(&self, number: i32) -> String {
@@ -316,7 +336,7 @@ impl Builder {
         mut filling: Filling,
         live: i32,
         then: Then,
-    ) -> Result<(Filling, Option<Comparison>), Failure> {
+    ) -> Result<(Filling, Comparison), Failure> {
         let live = Target::new(&self.views, live);
         let mut connection = live.connect().await?;
         let mut looked = 0;
@@ -329,9 +349,6 @@ impl Builder {
             // Killed after it was compared, it may be ahead.
             drop(snapshot);
             if looked == CATCH_UP.1 {
-                if then == Then::SwitchAnyhow {
-                    return Ok((filling, None));
-                }
                 return Err(Failure::OtherHistory(format!(
                     "the views that answer are at {} and do not move, the new ones are at {}: they cannot be compared",
                     standing.position, filling.fold.standing.position
@@ -367,12 +384,12 @@ impl Builder {
         };
         old.rollback().await?;
         close(connection).await;
-        Ok((filling, Some(Comparison { position: standing.position, different, first })))
+        Ok((filling, Comparison { position: standing.position, different, first }))
     }
 
     /// Lets the new views answer, in one transaction: those that answered are held where they are, and the new
     /// ones come as far. `Some` where they are too far behind for that.
-    async fn switch(&self, mut filling: Filling) -> Result<Option<Filling>, Failure> {
+    async fn switch(&self, mut filling: Filling, then: Then) -> Result<Option<Filling>, Failure> {
         let tenant: &TenantName = &self.views.tenant;
         let version = self.views.database().form.version;
         let mut connection = self.views.database().connect().await?;
@@ -388,6 +405,8 @@ impl Builder {
             ));
             let held: i64 = sqlx::query_scalar(held).fetch_one(&mut *transaction).await?;
             let behind = position(held).get().saturating_sub(filling.fold.standing.position.get());
+            // Of another history, the old ones can be ahead for ever.
+            let behind = if then == Then::SwitchAnyhow { 0 } else { behind };
             if behind > CLOSE {
                 transaction.rollback().await?;
                 return Ok(Some(filling));
@@ -404,13 +423,4 @@ impl Builder {
         self.views.local.send_replace(filling.fold.standing.position);
         Ok(None)
     }
-}
-
-/// What was filled at once was never looked at by Postgres, and its first questions are not to be the ones that
-/// find out.
-async fn analyze(connection: &mut PgConnection) -> Result<(), Error> {
-    for table in crate::digest::tables(connection).await? {
-        sqlx::query(AssertSqlSafe(format!("ANALYZE \"{table}\""))).execute(&mut *connection).await?;
-    }
-    Ok(())
 }

@@ -14,12 +14,14 @@ use tracing::warn;
 use crate::database::{Error, SNAPSHOT};
 use crate::environments::{EnvironmentRows, EnvironmentsFold};
 use crate::events::{EventRows, look_up};
+use crate::hindrances::HindranceRows;
 use crate::lanes::{LaneChangeRows, LanesFold, TrackRows};
 use crate::observations::{ObservationRows, ObservationsFold};
-use crate::policies::FreezesFold;
+use crate::policies::{FreezesFold, PolicyRows};
 use crate::projection::{self, Standing};
+use crate::rollbacks::ReportRows;
 use crate::verdicts::VerdictRows;
-use crate::{hindrances, marks, policies, rollbacks, tree};
+use crate::{marks, policies, rollbacks, tree};
 
 /// A record of the journal that is ready to be folded.
 pub(crate) enum Decoded {
@@ -150,6 +152,9 @@ impl Fold {
         let fact = &envelope.event().fact;
         let environment_id = fact.environment().map(|name| self.environments.named(name, position));
         batch.verdicts.push(fact, environment_id, position, envelope.occurred_at());
+        batch.policies.push(fact, environment_id, position);
+        batch.hindrances.push(fact, environment_id, position);
+        batch.reports.push(fact, position);
         let since =
             Since { occurred_at: envelope.occurred_at(), position, event_id: envelope.identity().id.clone() };
         if let Some(id) = environment_id {
@@ -185,19 +190,11 @@ pub(crate) async fn identities(
 }
 
 /// Whether a fact has rows that are written in turn.
-fn is_written_in_turn(fact: &Fact) -> bool {
-    match fact {
-        Fact::DeploySucceeded(deploy) => !deploy.reversible || deploy.rollback_id.is_some(),
-        Fact::ArtifactRevoked(_) | Fact::EnvironmentDeclared(..) => true,
-        _ => {
-            let family = fact.kind().family();
-            fact.rollback_id().is_some()
-                || matches!(
-                    family,
-                    Family::Rollback | Family::ReleasePoint | Family::Approval | Family::Freeze
-                )
-        }
-    }
+const fn is_written_in_turn(fact: &Fact) -> bool {
+    matches!(
+        fact.kind().family(),
+        Family::Rollback | Family::ReleasePoint | Family::Approval | Family::Freeze
+    )
 }
 
 /// The rows that a batch of records adds and changes.
@@ -212,6 +209,9 @@ pub(crate) struct Batch {
     events: EventRows,
     changes: LaneChangeRows,
     verdicts: VerdictRows,
+    policies: PolicyRows,
+    hindrances: HindranceRows,
+    reports: ReportRows,
     /// What is written one by one and in order, since later ones may change earlier ones' rows.
     in_turn: Vec<InTurn>,
     observations: ObservationRows,
@@ -239,6 +239,9 @@ impl Batch {
         self.events.write(&mut transaction).await?;
         self.changes.write(&mut transaction).await?;
         self.verdicts.write(&mut transaction).await?;
+        self.policies.write(&mut transaction).await?;
+        self.hindrances.write(&mut transaction).await?;
+        self.reports.write(&mut transaction).await?;
         for it in &self.in_turn {
             it.write(&mut transaction).await?;
         }
@@ -254,7 +257,6 @@ impl Batch {
 impl InTurn {
     async fn write(&self, connection: &mut PgConnection) -> Result<(), Error> {
         let (event, at, occurred_at) = (self.envelope.event(), self.position, self.envelope.occurred_at());
-        hindrances::write(&mut *connection, &event.fact, self.environment_id, at).await?;
         let Some(id) = self.environment_id else { return Ok(()) };
         policies::write(&mut *connection, &event.fact, id, at, occurred_at).await?;
         marks::write(&mut *connection, event, id, at).await?;

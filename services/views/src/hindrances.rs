@@ -17,11 +17,12 @@ const REVOKED: &str = "SELECT artifact, min(position), bool_or(deleted) FROM rev
 const IRREVERSIBLE: &str = "SELECT position, service, target, version FROM irreversible_deploys
     WHERE environment_id = $1 AND position > $2 ORDER BY position";
 
-const WRITE_REVOCATION: &str = "INSERT INTO revocations (position, artifact, deleted) VALUES ($1, $2, $3)";
+const WRITE_REVOCATION: &str = "INSERT INTO revocations (position, artifact, deleted)
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::boolean[])";
 
 const WRITE_IRREVERSIBLE: &str =
     "INSERT INTO irreversible_deploys (environment_id, position, service, target, version)
-    VALUES ($1, $2, $3, $4, $5)";
+    SELECT * FROM unnest($1::integer[], $2::bigint[], $3::text[], $4::text[], $5::text[])";
 
 impl Snapshot {
     /// Which of these artifacts must not be used any more.
@@ -70,25 +71,59 @@ impl Snapshot {
     }
 }
 
-/// Writes what a fact says of what cannot be brought back, if it does.
-pub(crate) async fn write(
-    connection: &mut PgConnection,
-    fact: &Fact,
-    environment_id: Option<i32>,
-    at: Position,
-) -> Result<(), Error> {
-    let query = match fact {
-        Fact::ArtifactRevoked(Revoked { artifact, deleted, .. }) => {
-            sqlx::query(WRITE_REVOCATION).bind(bigint(at)).bind(artifact.as_str()).bind(*deleted)
+/// What cannot be brought back, on its way into the tables, column by column.
+#[derive(Default)]
+pub(crate) struct HindranceRows {
+    revoked: (Vec<i64>, Vec<String>, Vec<bool>),
+    irreversible: IrreversibleRows,
+}
+
+#[derive(Default)]
+struct IrreversibleRows {
+    environment_id: Vec<i32>,
+    position: Vec<i64>,
+    service: Vec<String>,
+    target: Vec<String>,
+    version: Vec<String>,
+}
+
+impl HindranceRows {
+    pub(crate) fn push(&mut self, fact: &Fact, environment_id: Option<i32>, at: Position) {
+        match (fact, environment_id) {
+            (Fact::ArtifactRevoked(Revoked { artifact, deleted, .. }), _) => {
+                self.revoked.0.push(bigint(at));
+                self.revoked.1.push(artifact.as_str().to_owned());
+                self.revoked.2.push(*deleted);
+            }
+            (Fact::DeploySucceeded(deploy), Some(id)) if !deploy.reversible => {
+                let rows = &mut self.irreversible;
+                rows.environment_id.push(id);
+                rows.position.push(bigint(at));
+                rows.service.push(deploy.lane.service.to_string());
+                rows.target.push(deploy.lane.target.to_string());
+                rows.version.push(deploy.release.version.to_string());
+            }
+            _ => {}
         }
-        Fact::DeploySucceeded(deploy) if !deploy.reversible => sqlx::query(WRITE_IRREVERSIBLE)
-            .bind(environment_id)
-            .bind(bigint(at))
-            .bind(deploy.lane.service.as_str())
-            .bind(deploy.lane.target.as_str())
-            .bind(deploy.release.version.as_str()),
-        _ => return Ok(()),
-    };
-    query.execute(connection).await?;
-    Ok(())
+    }
+
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        let (position, artifact, deleted) = self.revoked;
+        if !position.is_empty() {
+            let query = sqlx::query(WRITE_REVOCATION).bind(position).bind(artifact).bind(deleted);
+            query.execute(&mut *connection).await?;
+        }
+        let rows = self.irreversible;
+        if !rows.position.is_empty() {
+            sqlx::query(WRITE_IRREVERSIBLE)
+                .bind(rows.environment_id)
+                .bind(rows.position)
+                .bind(rows.service)
+                .bind(rows.target)
+                .bind(rows.version)
+                .execute(connection)
+                .await?;
+        }
+        Ok(())
+    }
 }

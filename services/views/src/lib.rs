@@ -12,6 +12,7 @@ mod environments;
 mod events;
 mod fold;
 mod hindrances;
+mod indexes;
 mod keeper;
 mod key;
 mod lanes;
@@ -57,6 +58,7 @@ pub fn statements() -> Vec<&'static str> {
         environments::STATEMENTS,
         events::STATEMENTS,
         hindrances::STATEMENTS,
+        indexes::STATEMENTS,
         lanes::STATEMENTS,
         marks::STATEMENTS,
         observations::STATEMENTS,

@@ -25,7 +25,8 @@ const FREEZES: &str = "SELECT freeze_id, ends_at, started FROM freezes
 const LOAD: &str = "SELECT environment_id, freeze_id, started_at, ends_at FROM freezes WHERE lifted IS NULL
     ORDER BY started";
 
-const WRITE: &str = "INSERT INTO policies (environment_id, position) VALUES ($1, $2)";
+const WRITE: &str = "INSERT INTO policies (environment_id, position)
+    SELECT * FROM unnest($1::integer[], $2::bigint[])";
 
 const START: &str = "INSERT INTO freezes (environment_id, freeze_id, started, started_at, ends_at)
     VALUES ($1, $2, $3, $4, $5)";
@@ -126,7 +127,30 @@ impl FreezesFold {
     }
 }
 
-/// Writes what a fact says of policies and freezes, if it does.
+/// Where policies are declared, on its way into the table, column by column.
+#[derive(Default)]
+pub(crate) struct PolicyRows {
+    environment_id: Vec<i32>,
+    position: Vec<i64>,
+}
+
+impl PolicyRows {
+    pub(crate) fn push(&mut self, fact: &Fact, environment_id: Option<i32>, at: Position) {
+        if let (Fact::EnvironmentDeclared(..), Some(id)) = (fact, environment_id) {
+            self.environment_id.push(id);
+            self.position.push(bigint(at));
+        }
+    }
+
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        if !self.position.is_empty() {
+            sqlx::query(WRITE).bind(self.environment_id).bind(self.position).execute(connection).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes what a fact says of freezes, if it does.
 pub(crate) async fn write(
     connection: &mut PgConnection,
     fact: &Fact,
@@ -135,7 +159,6 @@ pub(crate) async fn write(
     occurred_at: DateTime<Utc>,
 ) -> Result<(), Error> {
     let query = match fact {
-        Fact::EnvironmentDeclared(..) => sqlx::query(WRITE).bind(environment_id).bind(bigint(at)),
         Fact::FreezeStarted(freeze) => sqlx::query(START)
             .bind(environment_id)
             .bind(freeze.freeze_id.as_str())

@@ -5,7 +5,7 @@ use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::event::{Event, Fact, RollbackRequest};
 use ledger_domain::gate::Hold;
 use ledger_domain::rollback::{AutomaticPast, Phase};
-use ledger_domain::{EnvironmentName, Lane, Line, Position, Prose, Release};
+use ledger_domain::{EnvironmentName, Family, Lane, Line, Position, Prose, Release};
 use sqlx::PgConnection;
 
 use crate::Snapshot;
@@ -110,8 +110,8 @@ const START: &str = "UPDATE rollbacks SET phase = 'started', started = $2
 
 const END: &str = "UPDATE rollbacks SET phase = $2, ended = $3 WHERE rollback_id = $1 AND ended IS NULL";
 
-const REPORT: &str =
-    "INSERT INTO rollback_reports (rollback_id, position) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+const REPORT: &str = "INSERT INTO rollback_reports (rollback_id, position)
+    SELECT * FROM unnest($1::text[], $2::bigint[])";
 
 /// A rollback, as far as it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -317,7 +317,32 @@ fn report((at, bytes): (i64, Vec<u8>)) -> Result<Report, Error> {
     Ok(Report { position: position(at), occurred_at: envelope.occurred_at(), event })
 }
 
-/// Writes what a fact says of rollbacks, if it does.
+/// Reports that carry a rollback's id, on their way into the table, column by column.
+#[derive(Default)]
+pub(crate) struct ReportRows {
+    rollback_id: Vec<String>,
+    position: Vec<i64>,
+}
+
+impl ReportRows {
+    pub(crate) fn push(&mut self, fact: &Fact, at: Position) {
+        if fact.kind().family() != Family::Rollback
+            && let Some(rollback_id) = fact.rollback_id()
+        {
+            self.rollback_id.push(rollback_id.to_string());
+            self.position.push(bigint(at));
+        }
+    }
+
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        if !self.position.is_empty() {
+            sqlx::query(REPORT).bind(self.rollback_id).bind(self.position).execute(connection).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes what a fact says of a rollback's life, if it does.
 pub(crate) async fn write(
     connection: &mut PgConnection,
     fact: &Fact,
@@ -338,13 +363,7 @@ pub(crate) async fn write(
         Fact::RollbackSucceeded(it) => ended(Phase::Succeeded, &it.rollback_id),
         Fact::RollbackFailed(it) => ended(Phase::Failed, &it.rollback_id),
         Fact::RollbackCancelled(it) => ended(Phase::Cancelled, &it.rollback_id),
-        _ => {
-            if let Some(rollback_id) = fact.rollback_id() {
-                let query = sqlx::query(REPORT).bind(rollback_id.as_str()).bind(bigint(at));
-                query.execute(connection).await?;
-            }
-            return Ok(());
-        }
+        _ => return Ok(()),
     };
     sqlx::query(END).bind(rollback_id).bind(phase.name()).bind(bigint(at)).execute(connection).await?;
     Ok(())
