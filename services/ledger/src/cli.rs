@@ -20,6 +20,9 @@ enum Command {
     Up(up::Up),
     Serve(Box<serve::Serve>),
     Emit(Box<client::Emit>),
+    Run(Box<client::Run>),
+    #[command(subcommand)]
+    Spool(client::Spool),
     /// Record what was released before there was a ledger
     #[command(subcommand)]
     Import(client::Import),
@@ -51,6 +54,8 @@ pub async fn run() -> ExitCode {
         Command::Up(up) => up.run().await,
         Command::Serve(serve) => serve.run().await,
         Command::Emit(emit) => emit.run().await,
+        Command::Run(run) => return ended(run.run().await),
+        Command::Spool(spool) => spool.run().await,
         Command::Import(import) => import.run().await,
         Command::State(state) => state.run().await,
         Command::Diff(diff) => diff.run().await,
@@ -77,6 +82,14 @@ pub async fn run() -> ExitCode {
 /// Who asks the gate must be able to tell its no from no answer at all.
 fn gate_failed(error: &anyhow::Error) -> ExitCode {
     if error.is::<client::GateRefused>() { ExitCode::FAILURE } else { ExitCode::from(2) }
+}
+
+/// Who runs a deploy must be able to tell its failure from ours.
+fn ended(run: anyhow::Result<ExitCode>) -> ExitCode {
+    match run {
+        Ok(status) => status,
+        Err(error) => told(Err(error), |_| ExitCode::from(125)),
+    }
 }
 
 fn told(done: anyhow::Result<()>, status: impl FnOnce(&anyhow::Error) -> ExitCode) -> ExitCode {

@@ -1,0 +1,1 @@
+//! What is kept is there again, whole and in order.
