@@ -116,15 +116,19 @@ impl Run {
         let ended = child::run(&self.command, &mut signals, early).await;
         let took = began.elapsed();
         let kind = if ended.code == 0 { Kind::DeploySucceeded } else { Kind::DeployFailed };
-        reports.add(deploy.event(kind, Some((&ended, Some(took))))?);
-        match reports.send().await {
-            Ok(()) => {}
-            Err(why) if self.strict && ended.code == 0 => {
-                return Err(
-                    anyhow::Error::from(why).context("the command ended well, but that is not recorded")
-                );
+        let told = match deploy.event(kind, Some((&ended, Some(took)))) {
+            Ok(event) => {
+                reports.add(event);
+                reports.send().await.map_err(anyhow::Error::from)
             }
-            Err(why) => tell(&format!("{:#}", anyhow::Error::from(why))),
+            Err(why) => Err(why.context("how the deploy ended cannot be told")),
+        };
+        match told {
+            Err(why) if self.strict && ended.code == 0 => {
+                return Err(why.context("the command ended well, but that is not recorded"));
+            }
+            Err(why) => tell(&format!("{why:#}")),
+            Ok(()) => {}
         }
         Ok(ExitCode::from(ended.code))
     }

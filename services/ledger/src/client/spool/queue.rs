@@ -156,6 +156,7 @@ impl Queue {
         let path = self.folder.join("adding");
         let adding = open(&path).and_then(|file| file.lock().map(|()| Lock(file)));
         let _adding = adding.map_err(disk(&path, "locked"))?;
+        self.name()?;
         let before = self.waiting()?;
         self.check_room(&before, events)?;
         let first = before.last().map_or(1, |entry| entry.place() + 1);
@@ -176,11 +177,13 @@ impl Queue {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
             made.map_err(disk(&folder, "made"))?;
         }
+        Ok(())
+    }
+
+    /// Says whose it is, for whoever lists the spool.
+    fn name(&self) -> Result<(), Error> {
         let path = self.folder.join("ledger");
-        match path.try_exists() {
-            Ok(true) => Ok(()),
-            _ => self.put(&path, format!("{}\n", self.ledger).as_bytes()),
-        }
+        if path.exists() { Ok(()) } else { self.put(&path, format!("{}\n", self.ledger).as_bytes()) }
     }
 
     fn check_room(&self, before: &[Entry], more: &[Envelope]) -> Result<(), Error> {

@@ -188,3 +188,6 @@ pub(in super::super) fn parsed(chunk: &Chunk) -> Vec<Result<Envelope, String>> {
     let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines.map(|line| Envelope::parse(line).map_err(|invalid| invalid.reason.to_string())).collect()
 }
+
+#[cfg(test)]
+mod tests;
