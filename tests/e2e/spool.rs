@@ -40,19 +40,15 @@ async fn a_strict_emit_fails_and_keeps_the_event_all_the_same() {
     ledger.service.kill().await;
     let failed = ledger.emit("one", &["--strict"]).await;
     assert_eq!(failed.code, Some(1));
-    assert!(
-        failed.stderr.contains("error: 1 of 1 events are not recorded yet, but kept"),
-        "{}",
-        failed.stderr
-    );
+    assert!(failed.stderr.contains("error: 1 event is kept, and not recorded yet"), "{}", failed.stderr);
     let unsent = ledger.send(&["--patience=1"]).await;
     assert_eq!(unsent.code, Some(1));
-    assert!(unsent.stderr.contains("0 events are sent, and 1 are left"), "{}", unsent.stderr);
+    assert!(unsent.stderr.contains("0 events are sent, 1 event is left"), "{}", unsent.stderr);
 
     ledger.service.start_again().await;
     let sent = ledger.send(&[]).await;
 
-    assert_eq!((sent.code, &*sent.stdout), (Some(0), "1 events are sent\n"), "{}", sent.stderr);
+    assert_eq!((sent.code, &*sent.stdout), (Some(0), "1 event is sent\n"), "{}", sent.stderr);
     assert_eq!(ledger.ids().await, ["one"]);
 }
 
@@ -91,7 +87,7 @@ async fn what_the_ledger_refuses_for_good_is_put_aside_and_holds_up_nothing() {
     assert_eq!(sent.code, Some(1));
     assert!(sent.stderr.contains("it is damaged"), "{}", sent.stderr);
     assert!(sent.stderr.contains("refused for good"), "{}", sent.stderr);
-    assert!(sent.stderr.contains("1 events are sent, and 2 are refused for good"), "{}", sent.stderr);
+    assert!(sent.stderr.contains("1 event is sent, 2 events are refused for good"), "{}", sent.stderr);
     assert_eq!(ledger.ids().await, ["same", "after"]);
     let list = ledger.list().await;
     assert_eq!((&list[0]["waiting"], &list[0]["refused"]), (&json!(0), &json!(2)));
@@ -155,11 +151,7 @@ async fn what_waits_for_one_ledger_is_sent_to_no_other() {
     let sent = ledger.send(&[]).await;
 
     assert_eq!(sent.code, Some(0), "{}", sent.stderr);
-    assert!(
-        sent.stderr.contains("1 events wait for http://127.0.0.1:1/v1, and are left alone"),
-        "{}",
-        sent.stderr
-    );
+    assert!(sent.stderr.contains("1 event is for http://127.0.0.1:1/v1, and left alone"), "{}", sent.stderr);
     assert_eq!(ledger.ids().await, ["here"]);
 }
 

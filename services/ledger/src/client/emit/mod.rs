@@ -16,7 +16,7 @@ use super::answer::EventStatus;
 use super::chunk::{Chunk, Filling};
 use super::connection::{self, Connection};
 use super::output::{show, tell};
-use super::spool::{Error, Outbox, SpoolFolder, parsed};
+use super::spool::{Error, Outbox, SpoolFolder, events_are, parsed};
 
 /// Report an event to the ledger
 ///
@@ -129,7 +129,7 @@ struct Reports {
     /// The first that is not recorded, and why.
     first: Option<(u64, String)>,
     /// How many are in the spool.
-    kept: u64,
+    kept: usize,
     /// Why the first of them is.
     cause: Option<Error>,
 }
@@ -203,7 +203,7 @@ impl Reports {
         if let Err(why) = self.outbox.keep(&events) {
             return Err(self.not_kept(&why, &events));
         }
-        self.kept += events.len() as u64;
+        self.kept += events.len();
         if self.json {
             for event in &events {
                 let identity = event.identity();
@@ -236,8 +236,7 @@ impl Reports {
         if self.kept > 0
             && let Some(cause) = self.cause.take()
         {
-            let events =
-                if self.kept == 1 { "1 event is".to_owned() } else { format!("{} events are", self.kept) };
+            let events = events_are(self.kept);
             let (place, cause) = (self.outbox.place(), anyhow::Error::from(cause));
             tell(&format!("spooled: {events} kept in {place}, to be sent first next time: {cause:#}"));
         }
@@ -248,7 +247,7 @@ impl Reports {
         match self.first {
             None if self.events == 0 => bail!("there is no event on stdin"),
             None if strict && self.kept > 0 => {
-                bail!("{} of {} events are not recorded yet, but kept", self.kept, self.events)
+                bail!("{} kept, and not recorded yet", events_are(self.kept))
             }
             None => Ok(()),
             Some((_, why)) if self.events == 1 => bail!("{why}"),

@@ -50,7 +50,7 @@ impl Reports {
             Ok(entries) => self.kept.extend(entries),
             Err(why) => {
                 if self.unkept.is_empty() {
-                    tell(&format!("what cannot be sent is lost: {why:#}"));
+                    tell(&format!("nothing is kept for later, so what cannot be sent now is lost: {why:#}"));
                 }
                 self.unkept.push(event);
             }

@@ -11,7 +11,7 @@ use super::super::connection::Connection;
 use super::super::output::{show, tell};
 use super::super::table;
 use super::queue::{self, Queue};
-use super::{Outbox, SpoolFolder};
+use super::{Outbox, SpoolFolder, events_are};
 
 /// See or send what could not be sent
 #[derive(Debug, clap::Subcommand)]
@@ -142,17 +142,16 @@ impl Send {
             }
         };
         for (ledger, waiting) in others.iter().filter(|(_, waiting)| *waiting > 0) {
-            tell(&format!("{waiting} events wait for {ledger}, and are left alone"));
+            tell(&format!("{} for {ledger}, and left alone", events_are(*waiting)));
         }
         let aside = queue.refused()?.saturating_sub(refused);
         let left = queue.waiting()?.len();
         let sent = before.saturating_sub(left + aside);
+        let sent = events_are(sent);
         match failure {
-            Some(failure) => {
-                Err(failure).with_context(|| format!("{sent} events are sent, and {left} are left"))
-            }
-            None if aside > 0 => bail!("{sent} events are sent, and {aside} are refused for good"),
-            None => Ok(show(format!("{sent} events are sent").as_bytes())?),
+            Some(failure) => Err(failure).with_context(|| format!("{sent} sent, {} left", events_are(left))),
+            None if aside > 0 => bail!("{sent} sent, {} refused for good", events_are(aside)),
+            None => Ok(show(format!("{sent} sent").as_bytes())?),
         }
     }
 }

@@ -58,6 +58,11 @@ pub(super) struct Outbox {
     patience: Duration,
 }
 
+/// `1 event is`, `2 events are`.
+pub(super) fn events_are(number: usize) -> String {
+    if number == 1 { "1 event is".to_owned() } else { format!("{number} events are") }
+}
+
 /// What became of an event that was kept.
 #[derive(Debug)]
 pub(super) enum Fate {

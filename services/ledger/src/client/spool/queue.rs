@@ -5,7 +5,7 @@
 //! otherwise.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -264,7 +264,14 @@ impl Held<'_> {
     /// The file cannot be read.
     pub(in super::super) fn event(&self, entry: &Entry) -> Result<Result<Envelope, String>, Error> {
         let path = self.queue.path(entry);
-        let bytes = fs::read(&path).map_err(disk(&path, "read"))?;
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            // It is not ours, and would stand in the way of all others for ever.
+            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::IsADirectory) => {
+                return Ok(Err(format!("it cannot be read: {error}")));
+            }
+            Err(error) => return Err(disk(&path, "read")(error)),
+        };
         Ok(Envelope::parse(&bytes).map_err(|invalid| format!("it is damaged: {}", invalid.reason)))
     }
 
@@ -331,7 +338,7 @@ fn named(url: &Url) -> Url {
 fn names(folder: &Path) -> Result<Vec<String>, Error> {
     let listed = match fs::read_dir(folder) {
         Ok(listed) => listed.collect::<Result<Vec<_>, _>>(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => Err(error),
     };
     let names = listed.map_err(disk(folder, "read"))?;
