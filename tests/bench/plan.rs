@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use ledger_dialects::cloudevents::Envelope;
-use ledger_domain::event::{Deploy, Event, Fact, Policy, Validation, ValidationSubject};
+use ledger_domain::event::{Deploy, Ending, Event, Fact, Policy, Validation, ValidationSubject};
 use ledger_domain::{
     EnvironmentName, EventId, Identity, Lane, Line, Release, ServiceName, Source, TargetName,
 };
@@ -119,6 +119,7 @@ fn deployed(number: usize, round: usize) -> Fact {
         release: release(number, round),
         reversible: true,
         rollback_id: None,
+        ending: Ending::default(),
     })
 }
 

@@ -19,7 +19,9 @@ mod roles;
 mod rollback;
 mod rollback_commands;
 mod settings;
+mod spool;
 mod varied;
+mod wrapped_deploy;
 
 /// The program.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ledger-under-test");

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sha2::{Digest, Sha256};
 
 use crate::digest;
-use crate::event::{Action, Deploy, Fact, Plan, Policy, Removal, Step, Switch};
+use crate::event::{Action, Deploy, Ending, Fact, Plan, Policy, Removal, Step, Switch};
 use crate::{
     Composition, EnvironmentName, Lane, LaneFold, Line, Live, Position, Release, Scope, ServiceName,
     SlotName, TargetName,
@@ -108,6 +108,7 @@ impl Step {
                     release: release.clone(),
                     reversible: true,
                     rollback_id: rollback_id.clone(),
+                    ending: Ending::default(),
                 });
                 std::iter::once(deployed)
                     .chain(self.slot.iter().map(|slot| switch(lane.clone(), slot)))

@@ -21,6 +21,9 @@ enum Command {
     Up(up::Up),
     Serve(Box<serve::Serve>),
     Emit(Box<client::Emit>),
+    Run(Box<client::Run>),
+    #[command(subcommand)]
+    Spool(client::Spool),
     /// Record what was released before there was a ledger
     #[command(subcommand)]
     Import(client::Import),
@@ -60,6 +63,8 @@ pub async fn run_with(form: Form) -> ExitCode {
         Command::Up(up) => up.run(form).await,
         Command::Serve(serve) => serve.run(form).await,
         Command::Emit(emit) => emit.run().await,
+        Command::Run(run) => return ended(run.run().await),
+        Command::Spool(spool) => spool.run().await,
         Command::Import(import) => import.run().await,
         Command::State(state) => state.run().await,
         Command::Diff(diff) => diff.run().await,
@@ -88,6 +93,14 @@ pub async fn run_with(form: Form) -> ExitCode {
 /// Who asks the gate must be able to tell its no from no answer at all.
 fn gate_failed(error: &anyhow::Error) -> ExitCode {
     if error.is::<client::GateRefused>() { ExitCode::FAILURE } else { ExitCode::from(2) }
+}
+
+/// Who runs a deploy must be able to tell its failure from ours.
+fn ended(run: anyhow::Result<ExitCode>) -> ExitCode {
+    match run {
+        Ok(status) => status,
+        Err(error) => told(Err(error), |_| ExitCode::from(125)),
+    }
 }
 
 fn told(done: anyhow::Result<()>, status: impl FnOnce(&anyhow::Error) -> ExitCode) -> ExitCode {

@@ -1,5 +1,6 @@
 //! What the commands take from the environment they are run in.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -35,6 +36,21 @@ pub(crate) fn state_dir() -> anyhow::Result<PathBuf> {
     let home = std::env::var_os("HOME")
         .context("neither --state-dir nor HOME says where to remember finished steps")?;
     Ok(PathBuf::from(home).join(".local/state/release-ledger"))
+}
+
+/// Where commands keep what they could not send if nobody says otherwise.
+pub(crate) fn spool_dir() -> anyhow::Result<PathBuf> {
+    let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let state = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")));
+    let state = state
+        .context("none of --spool, RELEASE_LEDGER_SPOOL and HOME says where to keep what cannot be sent")?;
+    Ok(state.join("release-ledger/spool"))
+}
+
+/// All variables that are text.
+pub(crate) fn variables() -> BTreeMap<String, String> {
+    let text = |value: OsString| value.into_string().ok();
+    std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()
 }
 
 /// Who runs the program, if the environment says so.

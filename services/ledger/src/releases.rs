@@ -9,7 +9,7 @@ use std::io::{self, BufRead, Cursor, Read};
 use chrono::{DateTime, SubsecRound as _, Utc};
 use flate2::bufread::MultiGzDecoder;
 use ledger_dialects::cloudevents::{Envelope, Reason};
-use ledger_domain::event::{Actor, Deploy, Event, Fact, Removal};
+use ledger_domain::event::{Actor, Deploy, Ending, Event, Fact, Removal};
 use ledger_domain::{
     EnvironmentName, EventId, Identity, Lane, Line, Release, ServiceName, Source, TargetName,
 };
@@ -162,6 +162,7 @@ fn event(row: &Row, source: &Source) -> Result<Envelope, Fault> {
             release: Release::of_version(value("version", Line::parse(version))?),
             reversible: true,
             rollback_id: None,
+            ending: Ending::default(),
         }),
         None => Fact::DeployRemoved(Removal { lane, slot: None, deployment, rollback_id: None }),
     };

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use ledger_domain::event::{
     Action, Actor, Approval, ApprovalSubject, AutomaticRollback, Built, Counts, Declined, Deploy,
-    Destination, Evidence, Fact, Freeze, Hindrance, Link, Mark, MarkedStatus, Observation, Observed, Plan,
-    Policy, Promotion, Removal, Revoked, Rollback, RollbackRequest, Step, Switch, Validation,
+    Destination, Ending, Evidence, Fact, Freeze, Hindrance, Link, Mark, MarkedStatus, Observation, Observed,
+    Plan, Policy, Promotion, Removal, Revoked, Rollback, RollbackRequest, Step, Switch, Validation,
     ValidationSubject,
 };
 use ledger_domain::{
@@ -57,8 +57,8 @@ fn fact(kind: Kind, fields: &Fields<'_, '_>) -> Read<Fact> {
             deleted: fields.maybe_bool("deleted")?.unwrap_or(false),
         }),
         Kind::DeployStarted => Fact::DeployStarted(deploy(fields)?),
-        Kind::DeploySucceeded => Fact::DeploySucceeded(deploy(fields)?),
-        Kind::DeployFailed => Fact::DeployFailed(deploy(fields)?),
+        Kind::DeploySucceeded => Fact::DeploySucceeded(ended_deploy(fields)?),
+        Kind::DeployFailed => Fact::DeployFailed(ended_deploy(fields)?),
         Kind::DeployRemoved => Fact::DeployRemoved(Removal {
             lane: lane(fields)?,
             slot: fields.maybe_text("slot", SlotName::parse)?,
@@ -174,7 +174,16 @@ fn deploy(fields: &Fields<'_, '_>) -> Read<Deploy> {
         release: fields.member("release", release)?,
         reversible: fields.maybe_bool("reversible")?.unwrap_or(true),
         rollback_id: fields.maybe_text("rollback_id", Line::parse)?,
+        ending: Ending::default(),
     })
+}
+
+fn ended_deploy(fields: &Fields<'_, '_>) -> Read<Deploy> {
+    let ending = Ending {
+        duration_ms: fields.maybe_number("duration_ms")?,
+        exit_code: fields.maybe_number("exit_code")?,
+    };
+    Ok(Deploy { ending, ..deploy(fields)? })
 }
 
 fn validation(fields: &Fields<'_, '_>) -> Read<Validation> {

@@ -120,7 +120,8 @@ fn data(fact: &Fact) -> Members<'_> {
             .text("artifact", revoked.artifact.as_str())
             .maybe_text("advisory", revoked.advisory.as_ref().map(Line::as_str))
             .maybe("deleted", revoked.deleted.then_some(Json::Bool(true))),
-        Fact::DeployStarted(it) | Fact::DeploySucceeded(it) | Fact::DeployFailed(it) => deploy(it),
+        Fact::DeployStarted(it) => deploy(it),
+        Fact::DeploySucceeded(it) | Fact::DeployFailed(it) => ended_deploy(it),
         Fact::DeployRemoved(removal) => lane(&removal.lane)
             .maybe_text("slot", removal.slot.as_ref().map(SlotName::as_str))
             .maybe_text("deployment", removal.deployment.as_ref().map(Line::as_str))
@@ -219,6 +220,12 @@ fn deploy(deploy: &Deploy) -> Members<'_> {
         .put("release", release(&deploy.release))
         .maybe("reversible", (!deploy.reversible).then_some(Json::Bool(false)))
         .maybe_text("rollback_id", deploy.rollback_id.as_ref().map(Line::as_str))
+}
+
+fn ended_deploy(it: &Deploy) -> Members<'_> {
+    deploy(it)
+        .maybe("duration_ms", it.ending.duration_ms.map(whole))
+        .maybe("exit_code", it.ending.exit_code.map(|code| whole(code.into())))
 }
 
 fn validation(validation: &Validation) -> Members<'_> {

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::{
-    Action, Actor, Approval, ApprovalSubject, AutomaticRollback, Freeze, Plan, Promotion, Removal, Revoked,
-    Rollback, RollbackRequest, Step, Switch, Validation, ValidationSubject,
+    Action, Actor, Approval, ApprovalSubject, AutomaticRollback, Ending, Freeze, Plan, Promotion, Removal,
+    Revoked, Rollback, RollbackRequest, Step, Switch, Validation, ValidationSubject,
 };
 use crate::{ConfigDigest, Lane, Release, Scope, SlotName};
 
@@ -35,6 +35,7 @@ fn deployed(environment: &str, version: &str) -> Deploy {
         release: release(version),
         reversible: true,
         rollback_id: None,
+        ending: Ending::default(),
     }
 }
 

@@ -19,6 +19,17 @@ pub struct Deploy {
     pub reversible: bool,
     /// The rollback that this is a step of.
     pub rollback_id: Option<Line>,
+    /// How it ended; one that only began tells nothing.
+    pub ending: Ending,
+}
+
+/// How a deploy ended, as far as its emitter tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ending {
+    /// How long it took, in milliseconds.
+    pub duration_ms: Option<u64>,
+    /// The status that what deployed ended with: 0 where all was well.
+    pub exit_code: Option<u32>,
 }
 
 /// Nothing stands in the lane, or in one of its slots, any more.

@@ -13,7 +13,7 @@ mod validation;
 
 pub use approval::{Approval, ApprovalSubject};
 pub use artifact::{Built, Revoked};
-pub use deploy::{Deploy, Removal, Switch};
+pub use deploy::{Deploy, Ending, Removal, Switch};
 pub use environment::{Observation, Observed};
 pub use freeze::Freeze;
 pub use plan::{Action, Plan, Step};

@@ -2,15 +2,17 @@
 //!
 //! Owns what they say and how they are answered on a terminal. Invariants: the answer goes to stdout
 //! and everything else to stderr; with `--json` stdout has JSON and nothing else; an event that was
-//! not recorded makes the command fail.
+//! neither recorded nor kept makes the command fail.
 
 mod actor;
 mod answer;
 mod backtest;
 mod chunk;
+mod ci;
 mod connection;
 mod delivery;
 mod demo;
+mod details;
 mod diff;
 mod drift;
 mod emit;
@@ -34,6 +36,8 @@ mod rebuild;
 mod release;
 mod report;
 mod rollback;
+mod run;
+mod spool;
 mod state;
 mod stream;
 pub(crate) mod table;
@@ -58,5 +62,7 @@ pub use position::ShowPosition;
 pub use problem::Problem;
 pub use rebuild::Environment;
 pub use rollback::Rollback;
+pub use run::Run;
+pub use spool::Spool;
 pub use state::State;
 pub use targets::Targets;

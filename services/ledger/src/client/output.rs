@@ -20,3 +20,9 @@ pub(super) fn forgive_closed(written: io::Result<()>) -> io::Result<()> {
         written => written,
     }
 }
+
+/// Says something on stderr, in a line of its own that tells whose it is: it may stand among a command's own.
+pub(super) fn tell(text: &str) {
+    // Nothing is left to be done where stderr is closed.
+    let _ = writeln!(io::stderr().lock(), "release-ledger: {text}");
+}

@@ -20,6 +20,12 @@ pub(super) struct ReleaseFlags {
 }
 
 impl ReleaseFlags {
+    /// The same, with this commit if no flag tells one.
+    pub(super) fn or_commit(mut self, commit: Option<String>) -> Self {
+        self.commit = self.commit.or(commit);
+        self
+    }
+
     /// The members of the release that are told, with its version.
     pub(super) fn members(&self, version: Option<&str>) -> Map<String, Value> {
         let members = [

@@ -1,7 +1,8 @@
 //! A change's way: built, then through dev and staging to production, as far as its checks let it.
 
 use ledger_domain::event::{
-    Approval, ApprovalSubject, Built, Counts, Deploy, Evidence, Fact, Switch, Validation, ValidationSubject,
+    Approval, ApprovalSubject, Built, Counts, Deploy, Ending, Evidence, Fact, Switch, Validation,
+    ValidationSubject,
 };
 use ledger_domain::{Artifact, Lane, Line, Release};
 
@@ -245,6 +246,7 @@ pub(super) fn deploy(lane: &Lane, release: &Release, run: &Line) -> Deploy {
         release: release.clone(),
         reversible: true,
         rollback_id: None,
+        ending: Ending::default(),
     }
 }
 

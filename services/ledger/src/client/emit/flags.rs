@@ -4,11 +4,11 @@ use std::fs;
 
 use anyhow::{Context as _, bail};
 use chrono::SecondsFormat;
-use ledger_domain::{EnvironmentName, Family, Kind, ServiceName, SlotName, TargetName};
-use serde_json::{Map, Value, json};
+use ledger_domain::{EnvironmentName, Kind, ServiceName};
+use serde_json::{Map, Value};
 
-use super::super::release::ReleaseFlags;
-use crate::{clock, identity};
+use super::super::details::{About, Details};
+use crate::clock;
 
 /// The members of an event that most kinds have; `--data` brings what is missing.
 #[derive(Debug, Default, PartialEq, Eq, clap::Args)]
@@ -19,58 +19,20 @@ pub(super) struct Flags {
     /// Of what
     #[arg(long, value_name = "NAME")]
     service: Option<ServiceName>,
-    /// The place inside the environment
-    #[arg(long, value_name = "NAME")]
-    target: Option<TargetName>,
-    /// The slot of the lane
-    #[arg(long, value_name = "NAME")]
-    slot: Option<SlotName>,
     /// The release's version
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
     #[command(flatten)]
-    release: ReleaseFlags,
-    /// The run that did it
-    #[arg(long, value_name = "RUN")]
-    deployment: Option<String>,
-    /// The rollback that it is a part of
-    #[arg(long, value_name = "ID")]
-    rollback: Option<String>,
-    /// It cannot be undone by deploying the former release
-    #[arg(long)]
-    irreversible: bool,
-    /// Why
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-    /// Who or what did it: `person:ada`, `workload:ci`
-    #[arg(long, value_name = "TYPE:NAME", value_parser = actor)]
-    actor: Option<Value>,
-    /// Where to read more: `pipeline=https://…`; may be given several times
-    #[arg(long = "link", value_name = "REL=HREF", value_parser = link)]
-    links: Vec<Value>,
+    details: Details,
     /// Other members of the event's data, as JSON, or the name of a file with them: @FILE
     #[arg(long, value_name = "JSON")]
     data: Option<String>,
     /// When it happened: an RFC 3339 time [default: now]
     #[arg(long, value_name = "TIME")]
     time: Option<String>,
-    /// Who tells it: a URI-reference [default: release-ledger-cli]
-    #[arg(long, value_name = "URI")]
-    source: Option<String>,
     /// The event's id, unique in its source; given again, the event is recorded once [default: a new one]
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-}
-
-fn actor(text: &str) -> Result<Value, &'static str> {
-    let (kind, name) = text.split_once(':').ok_or("must be TYPE:NAME, such as person:ada")?;
-    Ok(json!({"type": kind, "name": name}))
-}
-
-fn link(text: &str) -> Result<Value, &'static str> {
-    let (rel, href) =
-        text.split_once('=').ok_or("must be REL=HREF, such as pipeline=https://ci.example/1")?;
-    Ok(json!({"rel": rel, "href": href}))
 }
 
 impl Flags {
@@ -81,18 +43,9 @@ impl Flags {
     /// The CloudEvent, not judged yet.
     pub(super) fn event(&self, kind: &str) -> anyhow::Result<Vec<u8>> {
         let kind = Kind::parse_name(kind).or_else(|_| Kind::parse_type(kind))?;
-        let time = self.time.clone();
         let now = || clock::now().to_rfc3339_opts(SecondsFormat::Millis, true);
-        let event = json!({
-            "specversion": "1.0",
-            "id": self.id.clone().unwrap_or_else(identity::new_id),
-            "source": self.source.as_deref().unwrap_or(identity::SOURCE),
-            "type": kind.event_type(),
-            "time": time.unwrap_or_else(now),
-            "datacontenttype": "application/json",
-            "data": self.all_data(kind)?,
-        });
-        Ok(serde_json::to_vec(&event)?)
+        let time = self.time.clone().unwrap_or_else(now);
+        Ok(self.details.event(kind, self.id.as_deref(), &time, self.all_data(kind)?)?)
     }
 
     fn all_data(&self, kind: Kind) -> anyhow::Result<Map<String, Value>> {
@@ -100,38 +53,17 @@ impl Flags {
             Some(text) => given(text)?,
             None => Map::new(),
         };
-        for (name, value) in self.members(kind.family()) {
+        let about = About {
+            environment: self.environment.as_ref(),
+            service: self.service.as_ref(),
+            version: self.version.as_deref(),
+        };
+        for (name, value) in self.details.members(kind.family(), about) {
             if data.insert(name.clone(), value).is_some() {
                 bail!("{name} is given twice: by a flag and in --data");
             }
         }
         Ok(data)
-    }
-
-    fn members(&self, family: Family) -> Map<String, Value> {
-        let text = |value: &Option<String>| value.clone().map(Value::String);
-        let release = self.release.members(self.version.as_deref());
-        let mut members = match family {
-            // An artifact is what it is about, and not a part of a release.
-            Family::Artifact => release,
-            _ if release.is_empty() => Map::new(),
-            _ => Map::from_iter([("release".to_owned(), Value::Object(release))]),
-        };
-        let name = |value: Option<&str>| value.map(Value::from);
-        let others = [
-            ("environment", name(self.environment.as_ref().map(EnvironmentName::as_str))),
-            ("service", name(self.service.as_ref().map(ServiceName::as_str))),
-            ("target", name(self.target.as_ref().map(TargetName::as_str))),
-            ("slot", name(self.slot.as_ref().map(SlotName::as_str))),
-            ("deployment", text(&self.deployment)),
-            ("rollback_id", text(&self.rollback)),
-            ("reversible", self.irreversible.then_some(Value::Bool(false))),
-            ("reason", text(&self.reason)),
-            ("actor", self.actor.clone()),
-            ("links", (!self.links.is_empty()).then(|| Value::Array(self.links.clone()))),
-        ];
-        members.extend(others.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
-        members
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use ledger_dialects::cloudevents::Envelope;
-use ledger_domain::event::{Action, Actor, Deploy, Fact, Rollback, Step};
+use ledger_domain::event::{Action, Actor, Deploy, Ending, Fact, Rollback, Step};
 use ledger_domain::rollback::Phase;
 use ledger_domain::{Lane, Prose};
 use sha2::{Digest as _, Sha256};
@@ -177,6 +177,7 @@ impl Executor {
             release: step.to.clone().or_else(|| step.from.clone())?,
             reversible: true,
             rollback_id: Some(self.rollback.rollback_id.clone()),
+            ending: Ending::default(),
         })
     }
 

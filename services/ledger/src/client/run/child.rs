@@ -1,0 +1,142 @@
+//! The command that deploys: run as if it were run alone, and how it ends.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::pin::pin;
+use std::process::ExitStatus;
+
+use rustix::process::{Pid, Signal, getpgrp, kill_process};
+use rustix::termios::tcgetpgrp;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{self, SignalKind, signal};
+
+/// The status that shells give to a command that is not found, and to one that cannot be run.
+const NOT_FOUND: u8 = 127;
+const NOT_RUN: u8 = 126;
+
+/// How the command ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// Its status as a shell tells it.
+    pub(super) code: u8,
+    /// What went wrong, if anything.
+    pub(super) why: Option<String>,
+}
+
+impl Ended {
+    pub(super) fn not_begun(why: &str) -> Self {
+        Self { code: NOT_RUN, why: Some(why.to_owned()) }
+    }
+
+    /// The program is named, and its arguments, which may be secret, are not.
+    fn of(program: &str, status: ExitStatus) -> Self {
+        let code = match (status.code(), status.signal()) {
+            (Some(code), _) => u8::try_from(code).unwrap_or(u8::MAX),
+            (None, signal) => u8::try_from(128 + signal.unwrap_or_default()).unwrap_or(u8::MAX),
+        };
+        Self { code, why: (code != 0).then(|| format!("{program} ended with {status}")) }
+    }
+}
+
+/// The signals that are meant for the command.
+pub(super) struct Signals {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+}
+
+impl Signals {
+    /// From now on they do not end this process.
+    pub(super) fn catch() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    pub(super) async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::TERM,
+            _ = self.interrupt.recv() => Signal::INT,
+        }
+    }
+}
+
+/// Runs the command to its end, and something else beside it for as long.
+pub(super) async fn run(
+    command: &[OsString],
+    signals: &mut Signals,
+    beside: impl Future<Output = ()>,
+) -> Ended {
+    let [program, arguments @ ..] = command else { return Ended::not_begun("there is no command") };
+    let name = Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned();
+    let mut child = match Command::new(program).args(arguments).spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN };
+            let why = format!("{name} cannot be run: {error}");
+            super::tell(&why);
+            return Ended { code, why: Some(why) };
+        }
+    };
+    let mut beside = pin!(beside);
+    let mut is_done = false;
+    loop {
+        tokio::select! {
+            status = child.wait() => return match status {
+                Ok(status) => Ended::of(&name, status),
+                Err(error) => Ended::not_begun(&format!("how {name} ended is not known: {error}")),
+            },
+            signal = signals.next() => pass_on(&child, signal),
+            () = &mut beside, if !is_done => is_done = true,
+        }
+    }
+}
+
+/// Passes a signal on, unless the command has it already: Ctrl-C reaches all that run in the terminal, and
+/// twice it means more than once.
+fn pass_on(child: &Child, signal: Signal) {
+    if signal == Signal::INT && is_in_terminal() {
+        return;
+    }
+    let process = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    // What has just ended cannot be reached any more.
+    let _ = process.map(|process| kill_process(process, signal));
+}
+
+/// Whether this process is in the foreground of a terminal.
+fn is_in_terminal() -> bool {
+    let Ok(terminal) = File::open("/dev/tty") else { return false };
+    tcgetpgrp(&terminal).is_ok_and(|group| group == getpgrp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn ended(command: &[&str]) -> Ended {
+        let command: Vec<_> = command.iter().map(OsString::from).collect();
+        let mut signals = Signals::catch().expect("signals");
+        run(&command, &mut signals, async {}).await
+    }
+
+    fn badly(code: u8, why: &str) -> Ended {
+        Ended { code, why: Some(why.to_owned()) }
+    }
+
+    #[tokio::test]
+    async fn a_status_is_told_as_a_shell_tells_it() {
+        assert_eq!(ended(&["true"]).await, Ended { code: 0, why: None });
+        assert_eq!(ended(&["sh", "-c", "exit 3"]).await, badly(3, "sh ended with exit status: 3"));
+        assert_eq!(
+            ended(&["/bin/sh", "-c", "kill -KILL $$"]).await,
+            badly(137, "sh ended with signal: 9 (SIGKILL)")
+        );
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_run_has_a_status_of_its_own() {
+        let missing = ended(&["/nowhere/deploy", "--token=secret"]).await;
+        assert_eq!(missing, badly(127, "deploy cannot be run: No such file or directory (os error 2)"));
+        assert_eq!(ended(&["/etc"]).await.code, 126);
+    }
+}

@@ -1,0 +1,96 @@
+//! What is reported of a deploy: kept before it is sent, so that nothing is lost whoever is killed.
+
+use ledger_dialects::cloudevents::Envelope;
+
+use super::super::chunk::Filling;
+use super::super::output::tell;
+use super::super::spool::{Entry, Error, Fate, Outbox};
+
+/// The reports of one deploy, in order.
+pub(super) struct Reports {
+    outbox: Outbox,
+    kept: Vec<Entry>,
+    /// What the spool did not take.
+    unkept: Vec<Envelope>,
+}
+
+/// Why a report is not recorded.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotRecorded {
+    /// It waits.
+    #[error("spooled: the reports of the deploy are kept in {place}, and are sent first next time")]
+    Kept {
+        /// Where.
+        place: String,
+        /// Why it could not be sent.
+        source: Error,
+    },
+    /// Nobody has it.
+    #[error("the reports of the deploy are not sent, and lost")]
+    Lost(#[source] Error),
+    /// The ledger will never take it.
+    #[error("the ledger refuses a report of the deploy: {0}")]
+    Refused(String),
+}
+
+impl NotRecorded {
+    pub(super) const fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+}
+
+impl Reports {
+    pub(super) const fn new(outbox: Outbox) -> Self {
+        Self { outbox, kept: Vec::new(), unkept: Vec::new() }
+    }
+
+    /// Keeps a report; in memory where the disk does not take it, which is said.
+    pub(super) fn add(&mut self, event: Envelope) {
+        match self.outbox.keep(std::slice::from_ref(&event)) {
+            Ok(entries) => self.kept.extend(entries),
+            Err(why) => {
+                if self.unkept.is_empty() {
+                    tell(&format!("nothing is kept for later, so what cannot be sent now is lost: {why:#}"));
+                }
+                self.unkept.push(event);
+            }
+        }
+    }
+
+    /// Sends all reports, behind what waited before. Reports that are recorded already stay so.
+    ///
+    /// # Errors
+    /// One is not recorded.
+    pub(super) async fn send(&self) -> Result<(), NotRecorded> {
+        let flushed = self.outbox.flush().await;
+        let mut left = None;
+        for entry in &self.kept {
+            match self.outbox.fate(entry) {
+                Ok(Fate::Recorded) => {}
+                Ok(Fate::Refused(why)) => return Err(NotRecorded::Refused(why)),
+                Ok(Fate::Waits) => left = Some(Error::Busy),
+                Err(error) => left = Some(error),
+            }
+        }
+        if let Some(left) = left {
+            return Err(NotRecorded::Kept {
+                place: self.outbox.place(),
+                source: flushed.err().unwrap_or(left),
+            });
+        }
+        self.send_unkept().await
+    }
+
+    async fn send_unkept(&self) -> Result<(), NotRecorded> {
+        let mut filling = Filling::default();
+        for (number, event) in (1..).zip(&self.unkept) {
+            filling.push(number, event.bytes());
+        }
+        let Some(chunk) = filling.take() else { return Ok(()) };
+        let (results, _) = self.outbox.send(&chunk).await.map_err(NotRecorded::Lost)?;
+        match results.iter().find(|result| !result.status.is_recorded()) {
+            Some(result) => Err(NotRecorded::Refused(result.to_string())),
+            None => Ok(()),
+        }
+    }
+}

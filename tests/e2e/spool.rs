@@ -1,0 +1,261 @@
+//! What could not be sent is kept, and sent first next time: in order, once, and as of when it happened.
+
+use std::path::PathBuf;
+
+use ledger_tests::{Client, Command, Outcome, Servers, Service};
+use serde_json::{Value, json};
+
+use crate::PROGRAM;
+
+#[tokio::test]
+async fn what_happened_while_the_ledger_was_down_is_recorded_first_with_its_own_time() {
+    let mut ledger = Ledger::start().await;
+    ledger.service.kill().await;
+    for (id, time) in [("first", "2026-08-01T12:00:00Z"), ("second", "2026-08-01T12:01:00Z")] {
+        let kept = ledger.emit(id, &["--time", time]).await;
+        assert_eq!((kept.code, &*kept.stdout), (Some(0), ""), "{}", kept.stderr);
+        assert!(kept.stderr.starts_with("release-ledger: spooled: 1 event is kept in "), "{}", kept.stderr);
+        assert_eq!(kept.stderr.lines().count(), 1);
+    }
+    let list = ledger.list().await;
+    assert_eq!((&list[0]["waiting"], &list[0]["since"]), (&json!(2), &json!("2026-08-01T12:00:00Z")));
+    assert_eq!(list[0]["ledger"], format!("{}/v1", ledger.service.url()));
+
+    ledger.service.start_again().await;
+    let third = ledger.emit("third", &["--time", "2026-08-01T12:02:00Z"]).await;
+
+    assert_eq!((third.code, &*third.stdout), (Some(0), "recorded at position 3\n"), "{}", third.stderr);
+    let recorded = [
+        ("first", "2026-08-01T12:00:00Z"),
+        ("second", "2026-08-01T12:01:00Z"),
+        ("third", "2026-08-01T12:02:00Z"),
+    ];
+    assert_eq!(ledger.recorded().await, recorded.map(|(id, time)| (id.to_owned(), time.to_owned())));
+    assert_eq!(ledger.list().await, json!([]));
+}
+
+#[tokio::test]
+async fn a_strict_emit_fails_and_keeps_the_event_all_the_same() {
+    let mut ledger = Ledger::start().await;
+    ledger.service.kill().await;
+    let failed = ledger.emit("one", &["--strict"]).await;
+    assert_eq!(failed.code, Some(1));
+    assert!(failed.stderr.contains("error: 1 event is kept, and not recorded yet"), "{}", failed.stderr);
+    let unsent = ledger.send(&["--patience=1"]).await;
+    assert_eq!(unsent.code, Some(1));
+    assert!(unsent.stderr.contains("0 events are sent, 1 event is left"), "{}", unsent.stderr);
+
+    ledger.service.start_again().await;
+    let sent = ledger.send(&[]).await;
+
+    assert_eq!((sent.code, &*sent.stdout), (Some(0), "1 event is sent\n"), "{}", sent.stderr);
+    assert_eq!(ledger.ids().await, ["one"]);
+}
+
+#[tokio::test]
+async fn events_from_stdin_are_kept_one_by_one_and_what_is_none_is_told() {
+    let mut ledger = Ledger::start().await;
+    ledger.service.kill().await;
+    let kept = ledger.emit_lines(&format!("{}\n{{\"id\":\"no\"}}\n{}\n", event("one"), event("two"))).await;
+    assert_eq!(kept.code, Some(1));
+    assert!(kept.stdout.starts_with("not recorded: "), "{}", kept.stdout);
+    assert!(kept.stderr.contains("2 events are kept in "), "{}", kept.stderr);
+    assert!(
+        kept.stderr.contains("1 of 3 events are not recorded, the first of them event 2"),
+        "{}",
+        kept.stderr
+    );
+
+    ledger.service.start_again().await;
+    assert_eq!(ledger.send(&[]).await.code, Some(0));
+    assert_eq!(ledger.ids().await, ["one", "two"]);
+}
+
+#[tokio::test]
+async fn what_the_ledger_refuses_for_good_is_put_aside_and_holds_up_nothing() {
+    let mut ledger = Ledger::start().await;
+    assert_eq!(ledger.emit("same", &["--version", "v1"]).await.code, Some(0));
+    ledger.service.kill().await;
+    for (id, version) in [("before", "v1"), ("same", "v2"), ("after", "v1")] {
+        assert_eq!(ledger.emit(id, &["--version", version]).await.code, Some(0));
+    }
+    ledger.tear(0);
+
+    ledger.service.start_again().await;
+    let sent = ledger.send(&[]).await;
+
+    assert_eq!(sent.code, Some(1));
+    assert!(sent.stderr.contains("it is damaged"), "{}", sent.stderr);
+    assert!(sent.stderr.contains("refused for good"), "{}", sent.stderr);
+    assert!(sent.stderr.contains("1 event is sent, 2 events are refused for good"), "{}", sent.stderr);
+    assert_eq!(ledger.ids().await, ["same", "after"]);
+    let list = ledger.list().await;
+    assert_eq!((&list[0]["waiting"], &list[0]["refused"]), (&json!(0), &json!(2)));
+    assert_eq!(ledger.send(&[]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn many_at_once_send_what_waits_and_their_own_and_nothing_twice() {
+    let mut ledger = Ledger::start().await;
+    ledger.service.kill().await;
+    for id in ["1", "2", "3"] {
+        assert_eq!(ledger.emit(id, &[]).await.code, Some(0));
+    }
+    ledger.service.start_again().await;
+
+    let started: Vec<_> = ["4", "5", "6", "7"].map(|id| ledger.start_emit(id, &["--patience=30"])).into();
+    for emit in started {
+        let outcome = emit.outcome().await;
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        assert!(outcome.stdout.starts_with("recorded at position "), "{} {}", outcome.stdout, outcome.stderr);
+    }
+
+    let mut ids = ledger.ids().await;
+    assert_eq!(ids[..3], ["1", "2", "3"]);
+    ids.sort_unstable();
+    assert_eq!(ids, ["1", "2", "3", "4", "5", "6", "7"]);
+}
+
+#[tokio::test]
+async fn a_sender_that_is_killed_loses_and_doubles_nothing() {
+    let mut ledger = Ledger::start().await;
+    ledger.service.kill().await;
+    let ids: Vec<_> = (0..2_000).map(|number| format!("{number:04}")).collect();
+    let lines: Vec<_> = ids.iter().map(|id| event(id).to_string()).collect();
+    let kept = ledger.emit_lines(&lines.join("\n")).await;
+    assert_eq!(kept.code, Some(0), "{}", kept.stderr);
+    ledger.service.start_again().await;
+    // What was sent by somebody who was killed before the spool forgot it.
+    ledger.client().recorded_all(&lines[..1]).await;
+
+    ledger.start_send(&[]).kill().await;
+    let sender = ledger.start_send(&[]);
+    ledger.client().head_at(2).await;
+    sender.kill().await;
+    let sent = ledger.send(&[]).await;
+
+    assert_eq!(sent.code, Some(0), "{}", sent.stderr);
+    assert_eq!(ledger.ids().await, ids);
+    assert_eq!(ledger.list().await, json!([]));
+}
+
+#[tokio::test]
+async fn what_waits_for_one_ledger_is_sent_to_no_other() {
+    let mut ledger = Ledger::start().await;
+    ledger.service.kill().await;
+    assert_eq!(ledger.emit("here", &[]).await.code, Some(0));
+    let elsewhere = ["--url", "http://127.0.0.1:1"];
+    assert_eq!(ledger.emit("there", &elsewhere).await.code, Some(0));
+
+    ledger.service.start_again().await;
+    let sent = ledger.send(&[]).await;
+
+    assert_eq!(sent.code, Some(0), "{}", sent.stderr);
+    assert!(sent.stderr.contains("1 event is for http://127.0.0.1:1/v1, and left alone"), "{}", sent.stderr);
+    assert_eq!(ledger.ids().await, ["here"]);
+}
+
+fn event(id: &str) -> Value {
+    ledger_tests::deploy(id, "2026-08-01T12:00:00Z", "production", "web", "v1")
+}
+
+/// A service, and a spool beside it.
+struct Ledger {
+    service: Service,
+    servers: Servers,
+}
+
+impl Ledger {
+    async fn start() -> Self {
+        let servers = Servers::start().await;
+        Self { service: Service::start(PROGRAM, &servers, &[]).await, servers }
+    }
+
+    fn spool(&self) -> PathBuf {
+        self.servers.folder().join("spool")
+    }
+
+    fn flags(&self) -> [String; 2] {
+        [format!("--url={}", self.service.url()), format!("--spool={}", self.spool().display())]
+    }
+
+    fn arguments(&self, words: &[&str]) -> Vec<String> {
+        let mut arguments: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+        let is_given = |flag: &str| words.contains(&flag);
+        arguments.extend(
+            self.flags().into_iter().filter(|flag| !(flag.starts_with("--url") && is_given("--url"))),
+        );
+        arguments
+    }
+
+    fn start_emit(&self, id: &str, more: &[&str]) -> Command {
+        let mut words =
+            vec!["emit", "deploy.succeeded", "--environment=production", "--service=web", "--id", id];
+        if !more.contains(&"--version") {
+            words.push("--version=v1");
+        }
+        if !more.iter().any(|flag| flag.starts_with("--patience")) {
+            words.push("--patience=1");
+        }
+        words.extend(more);
+        let arguments = self.arguments(&words);
+        Command::start(PROGRAM, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    async fn emit(&self, id: &str, more: &[&str]) -> Outcome {
+        self.start_emit(id, more).outcome().await
+    }
+
+    /// Emits events from stdin.
+    async fn emit_lines(&self, lines: &str) -> Outcome {
+        let file = self.servers.folder().join("events");
+        std::fs::write(&file, lines).expect("written");
+        let script = format!("exec \"$0\" \"$@\" < {}", file.display());
+        let arguments = self.arguments(&["-c", &script, PROGRAM, "emit", "-", "--patience=1"]);
+        Command::start("sh", &arguments.iter().map(String::as_str).collect::<Vec<_>>()).outcome().await
+    }
+
+    fn start_send(&self, more: &[&str]) -> Command {
+        let arguments = self.arguments(&[&["spool", "send"], more].concat());
+        Command::start(PROGRAM, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    async fn send(&self, more: &[&str]) -> Outcome {
+        self.start_send(more).outcome().await
+    }
+
+    /// What `spool list` says of each ledger.
+    async fn list(&self) -> Value {
+        let spool = format!("--spool={}", self.spool().display());
+        ledger_tests::run(PROGRAM, &["spool", "list", "--json", &spool]).await["ledgers"].clone()
+    }
+
+    /// Leaves half of a file that waits.
+    fn tear(&self, index: usize) {
+        let mut files = Vec::new();
+        for queue in std::fs::read_dir(self.spool()).expect("a spool") {
+            let waiting = queue.expect("a queue").path().join("waiting");
+            files.extend(std::fs::read_dir(waiting).expect("files").map(|file| file.expect("a file").path()));
+        }
+        files.sort_unstable();
+        let text = std::fs::read(&files[index]).expect("read");
+        std::fs::write(&files[index], &text[..text.len() / 2]).expect("written");
+    }
+
+    fn client(&self) -> Client {
+        self.service.client()
+    }
+
+    /// Ids and times, in the ledger's order.
+    async fn recorded(&self) -> Vec<(String, String)> {
+        let head = self.client().position().await.1;
+        self.client().views_at(head).await;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let entries = self.client().entries().await;
+        entries.iter().map(|entry| (text(&entry["event"]["id"]), text(&entry["event"]["time"]))).collect()
+    }
+
+    async fn ids(&self) -> Vec<String> {
+        self.recorded().await.into_iter().map(|(id, _)| id).collect()
+    }
+}
