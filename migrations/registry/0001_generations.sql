@@ -5,7 +5,7 @@
 CREATE TABLE generations (
     tenant      text        NOT NULL,
     version     integer     NOT NULL,  -- of the views' form
-    number      integer     NOT NULL,  -- 1, 2, 3 …, never used again
+    number      integer     NOT NULL,  -- 1, 2, 3 …
     state       text        NOT NULL CHECK (state IN ('building', 'live', 'retired')),
     created_at  timestamptz NOT NULL DEFAULT now(),
     live_at     timestamptz,           -- when questions were first answered from it

@@ -80,8 +80,8 @@ struct Kept {
     /// Since when a generation is free that others are to take first.
     free_since: HashMap<i32, Instant>,
     build_again: Instant,
-    /// Before this, others are to fold: something keeps this process from it.
-    unfit_until: Instant,
+    /// Others are to fold: something keeps this process from it, and it looks again then.
+    unfit_until: Option<Instant>,
 }
 
 /// What is done with a generation that this process owns.
@@ -111,7 +111,7 @@ impl Keeper {
             let now = Instant::now();
             let stopped = HashMap::new();
             let tenant = views.tenant.to_string();
-            let (build_again, unfit_until) = (now, now);
+            let (build_again, unfit_until) = (now, None);
             (tenant, Kept { views, journal, tasks, stopped, free_since, build_again, unfit_until })
         };
         Self {
@@ -142,6 +142,18 @@ impl Keeper {
             if !kept.views.is_ready() {
                 kept.views.answer_not(&reason);
             }
+        }
+    }
+
+    /// Lets those be fit again that could not fold for a while, if the journal can be read. All tenants share one
+    /// connection to it: what one finds is true for all, and nobody waits for each of them.
+    async fn fit_again(ledgers: &mut BTreeMap<String, Kept>) {
+        let now = Instant::now();
+        let due = |kept: &Kept| kept.unfit_until.is_some_and(|until| until <= now);
+        let Some(one) = ledgers.values().find(|kept| due(kept)) else { return };
+        let until = if one.can_read().await { None } else { Some(now + UNFIT) };
+        for kept in ledgers.values_mut().filter(|kept| due(kept)) {
+            kept.unfit_until = until;
         }
     }
 
@@ -188,6 +200,7 @@ impl Keeper {
         }
         let Some(connection) = &mut self.connection else { return Ok(false) };
         if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+            Self::fit_again(&mut self.ledgers).await;
             let fit: Vec<String> = self
                 .ledgers
                 .iter()
@@ -218,6 +231,7 @@ impl Keeper {
         }
         if self.cleaned.elapsed() >= CLEAN_AGAIN {
             self.cleaned = Instant::now();
+            Member::forget_absent(connection, self.keeping.keep_older).await?;
             for kept in self.ledgers.values() {
                 let tenant = &kept.views.tenant;
                 let expired = generations.iter().filter(|it| it.expired && it.tenant == tenant.as_str());
@@ -252,7 +266,7 @@ struct Sharing<'k> {
 impl Kept {
     /// Whether this process can fold, as far as it knows.
     fn is_fit(&self) -> bool {
-        self.stopped.is_empty() && Instant::now() >= self.unfit_until
+        self.stopped.is_empty() && self.unfit_until.is_none()
     }
 
     /// Ends the tasks of generations that this process does not own any more.
@@ -279,9 +293,12 @@ impl Kept {
                 Ok(Outcome::Built) => {}
                 Ok(Outcome::Stopped(Stopped::Cancelled)) => {}
                 Ok(Outcome::Stopped(stopped)) => {
+                    if self.views.answers_from().is_none_or(|answers| answers == number) {
+                        self.views.status.send_replace(Some(Status::Stopped(stopped.clone())));
+                    }
                     self.stopped.insert(number, stopped);
                 }
-                Ok(Outcome::GaveUp) => self.unfit_until = Instant::now() + UNFIT,
+                Ok(Outcome::GaveUp) => self.unfit_until = Some(Instant::now() + UNFIT),
                 Ok(Outcome::NotBuilt(reason)) => {
                     warn!(tenant, number, reason, "new views are not filled yet");
                     self.build_again = Instant::now() + BUILD_AGAIN;
@@ -343,7 +360,7 @@ impl Kept {
                 }
                 continue;
             }
-            if !wanted || self.stopped.contains_key(&number) || Instant::now() < self.unfit_until {
+            if !wanted || self.stopped.contains_key(&number) || self.unfit_until.is_some() {
                 continue;
             }
             if it.owned && !it.mine {
@@ -362,8 +379,8 @@ impl Kept {
                 continue;
             }
             if !self.can_read().await {
-                self.unfit_until = Instant::now() + UNFIT;
-                continue;
+                self.unfit_until = Some(Instant::now() + UNFIT);
+                return Ok(());
             }
             if me.acquire(connection, &it.tenant, number).await? {
                 self.free_since.remove(&number);

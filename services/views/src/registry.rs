@@ -15,7 +15,20 @@ use crate::Views;
 use crate::database::{Error, bigint, position};
 
 pub(crate) const STATEMENTS: &[&str] = &[
-    SEE, LOOK, BEGIN, ACQUIRE, RENEW, RELEASE, MEMBERS, LOCK, PROMOTE, RETIRE, FORGET, OUTDATED, FOLLOWED,
+    SEE,
+    LOOK,
+    BEGIN,
+    ACQUIRE,
+    RENEW,
+    RELEASE,
+    MEMBERS,
+    LOCK,
+    PROMOTE,
+    RETIRE,
+    FORGET,
+    FORGET_ABSENT,
+    OUTDATED,
+    FOLLOWED,
     FOLLOW,
 ];
 
@@ -72,6 +85,9 @@ const RETIRE: &str = "UPDATE release_ledger.generations SET state = 'retired', r
 
 const FORGET: &str =
     "DELETE FROM release_ledger.generations WHERE tenant = $1 AND version = $2 AND number = $3";
+
+const FORGET_ABSENT: &str =
+    "DELETE FROM release_ledger.members WHERE seen_at < clock_timestamp() - make_interval(secs => $1)";
 
 /// Generations of forms that are older than one that is live, and that no process has known for a while.
 const OUTDATED: &str = "SELECT version, number FROM release_ledger.generations g
@@ -223,6 +239,12 @@ impl Member {
     ) -> Result<Vec<(Uuid, Vec<String>)>, Error> {
         let query = sqlx::query_as(MEMBERS).bind(self.version).bind(MEMBERSHIP.as_secs_f64());
         Ok(query.fetch_all(connection).await?)
+    }
+
+    /// Forgets the processes that were not seen for as long as `kept`.
+    pub(crate) async fn forget_absent(connection: &mut PgConnection, kept: Duration) -> Result<(), Error> {
+        sqlx::query(FORGET_ABSENT).bind(kept.as_secs_f64()).execute(connection).await?;
+        Ok(())
     }
 
     /// Drops a generation that nobody needs, with its tables.
