@@ -275,7 +275,7 @@ async fn decode(records: BoxStream<'static, Result<Record, ReadError>>, sender: 
 fn decode_one(record: Record) -> Result<Decoded, Ended> {
     match record {
         Record::Gap(position) => Ok(Decoded::Gap(position)),
-        Record::Entry(entry) => match Envelope::parse(&entry.bytes) {
+        Record::Entry(entry) => match Envelope::stored(entry.bytes.clone()) {
             Ok(envelope) => {
                 let (key, leaf) = (envelope.identity().key(), leaf_hash(&entry.bytes));
                 Ok(Decoded::Entry { entry, key, envelope: Box::new(envelope), leaf })

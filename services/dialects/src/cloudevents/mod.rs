@@ -92,18 +92,21 @@ impl From<Reason> for Invalid {
 }
 
 impl Envelope {
-    /// Reads an event in structured mode; stored entries are read by this too.
+    /// Reads an event in structured mode, and makes its canonical bytes.
     ///
     /// # Errors
     /// Says what is wrong, and where.
     pub fn parse(json: &[u8]) -> Result<Self, Invalid> {
-        if json.len() > EVENT_LIMIT * 4 {
-            return Err(Reason::TooLarge(json.len()).into());
-        }
-        match Json::parse(json).map_err(Reason::from)? {
-            Json::Object(object) => Self::from_object(object),
-            other => Err(Reason::value("", format!("an event is an object, not {}", other.noun())).into()),
-        }
+        let object = object(json)?;
+        Self::from_object(&object, || sized(object.canonical()))
+    }
+
+    /// Reads a stored entry, whose bytes are what they are.
+    ///
+    /// # Errors
+    /// Says what is wrong, and where.
+    pub fn stored(bytes: Bytes) -> Result<Self, Invalid> {
+        Self::from_object(&object(&bytes)?, || Ok(bytes.clone()))
     }
 
     /// Reads an event in binary mode: attributes by name (without the protocol's `ce-`), and data.
@@ -119,7 +122,8 @@ impl Envelope {
         let identity = Object::from_members(members.clone()).map_err(Reason::from)?;
         let data = Json::parse(data).map_err(|error| invalid(&identity, error.into()))?;
         members.push(("data".into(), data));
-        Self::from_object(Object::from_members(members).map_err(Reason::from)?)
+        let object = Object::from_members(members).map_err(Reason::from)?;
+        Self::from_object(&object, || sized(object.canonical()))
     }
 
     /// Reads a JSON array of events, at most `limit`; each is judged by itself.
@@ -143,15 +147,18 @@ impl Envelope {
         Ok(Self { identity, occurred_at, event, bytes })
     }
 
-    fn from_object(object: Object<'_>) -> Result<Self, Invalid> {
-        let read = attributes::read(&object)
+    fn from_object(
+        object: &Object<'_>,
+        bytes: impl FnOnce() -> Result<Bytes, Reason>,
+    ) -> Result<Self, Invalid> {
+        let read = attributes::read(object)
             .and_then(|attributes| Ok((data::event(attributes.kind, attributes.data)?, attributes)));
         match read {
             Ok((event, attributes)) => {
-                let bytes = sized(object.canonical())?;
-                Ok(Self { identity: attributes.identity, occurred_at: attributes.occurred_at, event, bytes })
+                let (identity, occurred_at) = (attributes.identity, attributes.occurred_at);
+                Ok(Self { identity, occurred_at, event, bytes: bytes()? })
             }
-            Err(reason) => Err(invalid(&object, reason)),
+            Err(reason) => Err(invalid(object, reason)),
         }
     }
 
@@ -192,6 +199,16 @@ pub fn policy_json(policy: &Policy) -> Vec<u8> {
 /// Says what is wrong, and where.
 pub fn parse_policy(json: &[u8]) -> Result<Policy, Reason> {
     data::whole_policy(&Json::parse(json)?)
+}
+
+fn object(json: &[u8]) -> Result<Object<'_>, Reason> {
+    if json.len() > EVENT_LIMIT * 4 {
+        return Err(Reason::TooLarge(json.len()));
+    }
+    match Json::parse(json)? {
+        Json::Object(object) => Ok(object),
+        other => Err(Reason::value("", format!("an event is an object, not {}", other.noun()))),
+    }
 }
 
 fn sized(bytes: Vec<u8>) -> Result<Bytes, Reason> {
