@@ -11,6 +11,7 @@ const PROMISES: &[&str] = &[
     "a_point_in_the_past_does_not_change",
     "immutable_and_provable",
     "no_silent_rollback",
+    "no_downtime_of_our_own",
     "bad_input_harms_nobody",
 ];
 
