@@ -11,7 +11,7 @@ mod proxy;
 mod servers;
 mod service;
 
-pub use behind::{digests, jetstream, view_tables, views_connection};
+pub use behind::{digests, jetstream, jetstream_of_operator, nats_client, view_tables, views_connection};
 pub use client::{Answer, Client, deploy, event};
 pub use command::{Command, Outcome, run};
 pub use history::{RealHistory, Row, Running, digest};

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::ServerAddr;
 use async_nats::jetstream::{Context, stream};
 use ledger_domain::TenantName;
 use ledger_journal::SharedJournal;
 use ledger_journal::jetstream::{Connection, JetStreamJournal, Settings, StreamSettings};
+use ledger_tests::nats_client;
+use release_ledger::local::nats::User;
 use release_ledger::local::{Error, Nats, nats};
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
@@ -81,11 +82,8 @@ impl Server {
 
     /// JetStream itself, as an operator has it.
     pub(super) async fn raw(&self) -> Context {
-        let address: ServerAddr = self.nats().url().expose_secret().parse().expect("an address");
-        let user = address.username().expect("a user").to_owned();
-        let password = address.password().expect("a password").to_owned();
-        let options = async_nats::ConnectOptions::with_user_and_password(user, password);
-        async_nats::jetstream::new(options.connect(address).await.expect("connected"))
+        let url = self.nats().url_of(User::Operator);
+        async_nats::jetstream::new(nats_client(url.expose_secret()).await)
     }
 
     /// Changes the default tenant's stream, as an operator can.

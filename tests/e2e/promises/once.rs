@@ -134,7 +134,9 @@ fn record(client: &Client, event: &Value) -> reqwest::RequestBuilder {
 async fn stored(servers: &Servers, position: u64) {
     let stream = jetstream(servers).await.get_stream("LEDGER_default").await.expect("the stream");
     let deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: position };
-    let consumer = stream.create_consumer(OrderedConfig { deliver_policy, ..OrderedConfig::default() });
+    let filter_subject = "ledger.default.>".to_owned();
+    let consumer =
+        stream.create_consumer(OrderedConfig { deliver_policy, filter_subject, ..OrderedConfig::default() });
     let mut messages = consumer.await.expect("a consumer").messages().await.expect("messages");
     messages.next().await.expect("a message").expect("the entry");
 }

@@ -6,6 +6,7 @@
 //! `Nats-Batch-Sequence`, the last is a request with `Nats-Batch-Commit: 1` and is answered for all.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use async_nats::{HeaderMap, HeaderValue, Request, RequestErrorKind};
 use bytes::Bytes;
@@ -190,16 +191,29 @@ async fn publish(journal: &JetStreamJournal, submission: &Submission) -> Result<
     }
 }
 
-/// The server says that the identity is there already: is the content the same?
+/// Waits in milliseconds before an entry is asked for again that must be there.
+const PAUSES: [u64; 4] = [5, 20, 80, 300];
+
+/// The server says that the identity is there already: is the content the same? Of what is lost nobody can
+/// tell any more; of what is only not found, another server may.
 pub(super) async fn compare(
     journal: &JetStreamJournal,
     submission: &Submission,
     position: Position,
 ) -> Result<Outcome, AppendError> {
-    match journal.entry(position).await {
-        Ok(Some(entry)) if entry.bytes == submission.bytes => Ok(Outcome::Duplicate(position)),
-        Ok(_) => Ok(Outcome::Conflict(position)),
-        Err(error) => Err(unavailable(&error)),
+    let mut pauses = PAUSES.into_iter();
+    loop {
+        if let Some(entry) = journal.entry(position).await.map_err(|error| unavailable(&error))? {
+            let same = entry.bytes == submission.bytes;
+            return Ok(if same { Outcome::Duplicate(position) } else { Outcome::Conflict(position) });
+        }
+        if journal.is_gone(position, position).await.map_err(|error| unavailable(&error))? {
+            return Ok(Outcome::Conflict(position));
+        }
+        let Some(pause) = pauses.next() else {
+            return Err(AppendError::Unavailable(format!("the entry at {position} cannot be read yet")));
+        };
+        tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 }
 
