@@ -3,6 +3,8 @@
 
 mod backtest;
 mod bad_input;
+mod cluster;
+mod emitters;
 mod execute;
 mod history;
 mod horizon;

@@ -1,6 +1,7 @@
 //! Behind the ledger's back: the raw stream, and the raw tables of the views.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_nats::jetstream::{self, Context};
 use async_nats::{ConnectOptions, ServerAddr};
@@ -16,6 +17,8 @@ pub async fn nats_client(url: &str) -> async_nats::Client {
     let (user, password) = (addresses[0].username(), addresses[0].password());
     let (user, password) = (user.expect("a user").to_owned(), password.expect("a password").to_owned());
     let options = ConnectOptions::with_user_and_password(user, password).custom_inbox_prefix("_INBOX_LEDGER");
+    // Of several servers, one that is halted is left soon.
+    let options = options.ping_interval(Duration::from_secs(1)).connection_timeout(Duration::from_secs(1));
     options.connect(addresses).await.expect("connected to NATS")
 }
 

@@ -5,6 +5,7 @@
 
 mod behind;
 mod client;
+mod cluster;
 mod command;
 mod history;
 mod proxy;
@@ -13,6 +14,7 @@ mod service;
 
 pub use behind::{digests, jetstream, jetstream_of_operator, nats_client, view_tables, views_connection};
 pub use client::{Answer, Client, deploy, event};
+pub use cluster::{Cluster, Node};
 pub use command::{Command, Outcome, run};
 pub use history::{RealHistory, Row, Running, digest};
 pub use proxy::Proxy;

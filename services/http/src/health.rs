@@ -67,6 +67,9 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
             warn!(%tenant, %error, "drift cannot be told");
         }
         let (head, standing) = (ledger.journal.head().await, ledger.views.standing().await);
+        if let Ok(misfit) = ledger.journal.misfit().await {
+            gauge!("ledger_stream_fits", "tenant" => tenant.to_string()).set(f64::from(misfit.is_empty()));
+        }
         // A part that does not answer keeps its last value, and is down in `ledger_up`.
         gauge!("ledger_up", "tenant" => tenant.to_string(), "part" => "journal").set(f64::from(head.is_ok()));
         gauge!("ledger_up", "tenant" => tenant.to_string(), "part" => "views")

@@ -22,10 +22,12 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use crate::clock;
 use crate::config::{Config, Role};
+use crate::stream_settings;
 
 /// How long requests that are under way may take when the service ends. What supervises a service
 /// usually waits for thirty seconds before it kills.
@@ -80,6 +82,7 @@ pub struct App {
     projectors: Vec<JoinHandle<Stopped>>,
     following: CancellationToken,
     views: Vec<Views>,
+    _watches: Vec<AbortOnDropHandle<()>>,
 }
 
 impl App {
@@ -96,8 +99,11 @@ impl App {
         let mut ledgers = BTreeMap::new();
         let (mut intakes, mut projectors, mut all_views) = (Vec::new(), Vec::new(), Vec::new());
         let (deciding, mut controllers) = (CancellationToken::new(), Vec::new());
+        let mut watches = Vec::new();
         for tenant in &config.tenants {
             let journal: SharedJournal = Arc::new(connection.journal(tenant.clone()).await?);
+            let watch = stream_settings::watch(tenant.clone(), Arc::clone(&journal));
+            watches.push(AbortOnDropHandle::new(tokio::spawn(watch)));
             let views = Views::open(&config.views.settings(), tenant.clone()).await;
             let unusable = |source| Error::Views { tenant: tenant.clone(), source };
             let views = views.map_err(unusable)?;
@@ -146,6 +152,7 @@ impl App {
             projectors,
             following,
             views: all_views,
+            _watches: watches,
         })
     }
 

@@ -44,9 +44,10 @@ const GROUPS_WAITING: usize = 16;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A step with the database that takes longer has lost it: sqlx does not notice a host that vanishes.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The journal is believed to have lost its end when it says so this often in a row: while another
-/// server becomes its leader, it may for a moment know less than before.
-const DOUBTS: u32 = 5;
+/// The journal is believed to have lost its end when it says so this often in a row, which takes more than ten
+/// seconds: while another server becomes its leader, it may know less than before, and a leader that is cut
+/// off from the others takes as long to notice.
+const DOUBTS: u32 = 8;
 /// How long to wait after a failure: at first, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 

@@ -7,7 +7,7 @@ use async_nats::jetstream::{Context, stream};
 use ledger_domain::TenantName;
 use ledger_journal::SharedJournal;
 use ledger_journal::jetstream::{Connection, JetStreamJournal, Settings, StreamSettings};
-use ledger_tests::nats_client;
+use ledger_tests::{Cluster, nats_client};
 use release_ledger::local::nats::User;
 use release_ledger::local::{Error, Nats, nats};
 use secrecy::{ExposeSecret, SecretString};
@@ -88,11 +88,15 @@ impl Server {
 
     /// Changes the default tenant's stream, as an operator can.
     pub(super) async fn update(&self, change: impl FnOnce(&mut stream::Config)) {
-        let raw = self.raw().await;
-        let mut config = raw.get_stream(STREAM).await.expect("a stream").cached_info().config.clone();
-        change(&mut config);
-        raw.update_stream(config).await.expect("the server takes the change");
+        update(&self.raw().await, change).await;
     }
+}
+
+/// Changes the default tenant's stream, as an operator can.
+pub(super) async fn update(raw: &Context, change: impl FnOnce(&mut stream::Config)) {
+    let mut config = raw.get_stream(STREAM).await.expect("a stream").cached_info().config.clone();
+    change(&mut config);
+    raw.update_stream(config).await.expect("the server takes the change");
 }
 
 /// The default tenant's journal.
@@ -120,6 +124,16 @@ pub(super) fn settings(url: &str) -> Settings {
         request_timeout: Duration::from_secs(20),
         stream: stream_settings(),
     }
+}
+
+/// The default tenant's journal on three nodes, through a connection of its own.
+pub(super) async fn replicated(cluster: &Cluster) -> SharedJournal {
+    let settings = settings(&cluster.url(User::Ledger));
+    let stream = StreamSettings { replicas: 3, ..stream_settings() };
+    let request_timeout = Duration::from_secs(2);
+    let connection = Connection::open(Settings { stream, request_timeout, ..settings }).await;
+    let connection = connection.expect("connected");
+    shared(opened(&connection).await)
 }
 
 pub(super) const fn stream_settings() -> StreamSettings {

@@ -239,7 +239,8 @@ pub(super) async fn request(
     payload: Bytes,
 ) -> Result<Answer, AppendError> {
     let request = Request::new().headers(headers).payload(payload).timeout(Some(journal.request_timeout));
-    let reply = journal.client.send_request(subject, request).await.map_err(|error| match error.kind() {
+    let reply = journal.ask(journal.client.send_request(subject, request)).await;
+    let reply = reply.map_err(|error| unavailable(&error))?.map_err(|error| match error.kind() {
         // The event may have been stored: a timeout is unknown, never failed.
         RequestErrorKind::TimedOut => AppendError::Unavailable("no answer in time".into()),
         RequestErrorKind::NoResponders => {

@@ -21,13 +21,14 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{Info, RawMessageError, RawMessageErrorKind, Stream};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 use ledger_domain::{Position, TenantName};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::{
@@ -113,6 +114,8 @@ pub enum OpenError {
 pub struct Connection {
     client: Client,
     settings: Settings,
+    /// How often it broke.
+    breaks: watch::Receiver<u64>,
 }
 
 impl Connection {
@@ -143,25 +146,31 @@ impl Connection {
         if let Some(path) = &settings.certificates {
             options = options.add_root_certificates(path.clone());
         }
+        let (broke, breaks) = watch::channel(0);
         let client = options
             .name("release-ledger")
             .custom_inbox_prefix(INBOX)
             .ping_interval(PING)
             .connection_timeout(GREETING)
             .request_timeout(Some(settings.request_timeout))
-            .event_callback(|event| async move {
-                match event {
-                    Event::Connected => info!("connected to NATS"),
-                    Event::Closed => info!("no longer connected to NATS"),
-                    // A violated permission shows itself as nothing but a timeout elsewhere.
-                    other => warn!(event = %other, "NATS connection"),
+            .event_callback(move |event| {
+                if matches!(event, Event::Disconnected) {
+                    broke.send_modify(|breaks| *breaks += 1);
+                }
+                async move {
+                    match event {
+                        Event::Connected => info!("connected to NATS"),
+                        Event::Closed => info!("no longer connected to NATS"),
+                        // A violated permission shows itself as nothing but a timeout elsewhere.
+                        other => warn!(event = %other, "NATS connection"),
+                    }
                 }
             })
             .connect(addresses)
             .await
             .map_err(|source| OpenError::Connect { url: without_credentials(url), source })?;
         ServerVersion::parse(&client.server_info().version)?.check(settings.stream.replicas)?;
-        Ok(Self { client, settings })
+        Ok(Self { client, settings, breaks })
     }
 
     /// Whether a server is there now.
@@ -189,6 +198,7 @@ impl Connection {
             request_timeout: self.settings.request_timeout,
             created: microseconds(info.created),
             seen: Arc::default(),
+            breaks: self.breaks.clone(),
         })
     }
 }
@@ -215,11 +225,28 @@ pub struct JetStreamJournal {
     created: DateTime<Utc>,
     /// The last position that is known to be given away.
     seen: Arc<AtomicU64>,
+    breaks: watch::Receiver<u64>,
 }
 
 impl JetStreamJournal {
     async fn stream(&self) -> Result<Stream<()>, ReadError> {
         self.context.get_stream_no_info(&self.name).await.map_err(unreadable)
+    }
+
+    /// What is answered, unless the connection breaks on which it was asked: then no answer comes any more, and
+    /// to wait for one until the time is up would keep everybody waiting for a server that is gone.
+    async fn ask<T>(&self, asked: impl Future<Output = T>) -> Result<T, ReadError> {
+        let mut breaks = self.breaks.clone();
+        breaks.mark_unchanged();
+        tokio::select! {
+            biased;
+            answer = asked => Ok(answer),
+            Ok(()) = breaks.changed() => Err(ReadError("the connection to NATS broke".into())),
+        }
+    }
+
+    async fn info(&self) -> Result<Info, ReadError> {
+        self.ask(self.stream().await?.get_info()).await?.map_err(unreadable)
     }
 
     fn saw(&self, position: Position) {
@@ -230,7 +257,8 @@ impl JetStreamJournal {
     /// the last of them was given away and that all of them are empty. A server that only lags behind
     /// cannot say so.
     async fn is_gone(&self, first: Position, last: Position) -> Result<bool, ReadError> {
-        let info = self.stream().await?.info_builder().with_deleted(true).fetch().await;
+        let stream = self.stream().await?;
+        let info = self.ask(stream.info_builder().with_deleted(true).fetch()).await?;
         let state = info.map_err(unreadable)?.info.state;
         let (first, last) = (first.get().max(state.first_sequence), last.get());
         if state.last_sequence < last {
@@ -245,7 +273,7 @@ impl JetStreamJournal {
     async fn first_from(&self, position: Position, filter: &Subject) -> Result<Option<Entry>, ReadError> {
         let stream = self.stream().await?;
         let request = stream.raw_message_builder().sequence(position.get()).next_by_subject(filter.as_str());
-        Ok(found(request.send().await)?.map(entry_of))
+        Ok(found(self.ask(request.send()).await?)?.map(entry_of))
     }
 
     /// The message at a position, as the stream's leader knows it.
@@ -253,7 +281,8 @@ impl JetStreamJournal {
         if position == Position::START {
             return Ok(None);
         }
-        found(self.stream().await?.get_raw_message(position.get()).await)
+        let stream = self.stream().await?;
+        found(self.ask(stream.get_raw_message(position.get())).await?)
     }
 }
 
@@ -305,7 +334,7 @@ impl Journal for JetStreamJournal {
         let mut pauses = STEP_BACK_PAUSES.into_iter();
         loop {
             let seen = self.seen.load(Ordering::Relaxed);
-            let info = self.stream().await?.get_info().await.map_err(unreadable)?;
+            let info = self.info().await?;
             let position = Position::new(info.state.last_sequence);
             let head = Head { position, created: microseconds(info.created) };
             if head.created != self.created {
@@ -326,8 +355,7 @@ impl Journal for JetStreamJournal {
     }
 
     async fn misfit(&self) -> Result<Vec<String>, ReadError> {
-        let info = self.stream().await?.get_info().await.map_err(unreadable)?;
-        Ok(stream::misfit(&self.tenant, &self.settings, &info.config))
+        Ok(stream::misfit(&self.tenant, &self.settings, &self.info().await?.config))
     }
 
     async fn entry(&self, position: Position) -> Result<Option<Entry>, ReadError> {

@@ -31,6 +31,8 @@ const SILENCE: Duration = Duration::from_secs(2);
 const ABSENCES: u32 = 2;
 /// How long a reader goes on trying where nothing comes. The election of a leader takes up to ten seconds.
 const ENDURANCE: Duration = Duration::from_secs(15);
+/// And where there is no connection: another server is found at once, if there is one.
+const ENDURANCE_ALONE: Duration = Duration::from_secs(3);
 /// The wait before it tries again.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -183,7 +185,8 @@ impl Reader {
             Trouble::Lasting(error) => return Err(error),
             Trouble::Passing(error) => error,
         };
-        if self.troubled.get_or_insert_with(Instant::now).elapsed() > ENDURANCE {
+        let endurance = if self.journal.is_connected() { ENDURANCE } else { ENDURANCE_ALONE };
+        if self.troubled.get_or_insert_with(Instant::now).elapsed() > endurance {
             return Err(error);
         }
         debug!(%error, next = %self.next, "a reader tries again");
@@ -217,7 +220,8 @@ impl Reader {
             inactive_threshold: Duration::from_secs(60),
             ..pull::Config::default()
         };
-        let consumer = self.journal.stream().await?.create_consumer(config).await.map_err(unreadable)?;
+        let stream = self.journal.stream().await?;
+        let consumer = self.journal.ask(stream.create_consumer(config)).await?.map_err(unreadable)?;
         let pending = consumer.cached_info().num_pending;
         let messages = consumer
             .stream()
