@@ -1,7 +1,6 @@
 //! Three nodes: whatever happens to one of them, nothing that was acknowledged is lost, and the ledger is
 //! soon open again.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use ledger_tests::{Cluster, Node, Servers, Service, digests};
@@ -12,8 +11,9 @@ use crate::PROGRAM;
 use crate::emitters::Emitters;
 
 const STREAM: &str = "LEDGER_default";
-/// A leader that vanishes is missed after four to nine seconds, by what the servers choose.
-const BACK_WITHIN: Duration = Duration::from_secs(10);
+/// A leader that vanishes is missed after four to nine seconds, by what the servers choose; to that comes what
+/// waits for an answer of a halted one. Twice as long is a failure.
+const BACK_WITHIN: Duration = Duration::from_secs(20);
 /// More than can be under way: when so many more are acknowledged, some were sent after what happened.
 const SOME: usize = 100;
 
@@ -29,7 +29,11 @@ async fn back(emitters: &Emitters, what: &str) {
 async fn of_three_nodes_any_one_may_die_or_halt_and_nothing_acknowledged_is_lost() {
     let mut cluster = Cluster::start().await;
     let servers = Servers::start().await;
-    let journal = [format!("--journal-url={}", cluster.url(User::Ledger)), "--journal-replicas=3".to_owned()];
+    let journal = [
+        format!("--journal-url={}", cluster.url(User::Ledger)),
+        "--journal-replicas=3".to_owned(),
+        "--journal-request-timeout-ms=1000".to_owned(),
+    ];
     let journal: Vec<&str> = journal.iter().map(String::as_str).collect();
     let service = Service::start(PROGRAM, &servers, &journal).await;
     let client = service.client();
@@ -81,7 +85,5 @@ async fn of_three_nodes_any_one_may_die_or_halt_and_nothing_acknowledged_is_lost
     let anew = Service::start(PROGRAM, &servers, &[journal.as_slice(), &[views.as_str()]].concat()).await;
     anew.client().views_at(head).await;
     assert_eq!(digests(&database, "default").await, folded);
-    let kinds: BTreeSet<_> =
-        folded.iter().filter(|(table, _)| *table == "gaps").map(|(_, (n, _))| *n).collect();
-    assert_eq!(kinds, BTreeSet::from([0]), "no gap was told of");
+    assert_eq!(folded["gaps"].0, 0, "no gap was told of");
 }

@@ -20,6 +20,9 @@ use crate::{AppendError, Journal, Outcome, Submission};
 /// The server takes at most this many members in a batch.
 const BATCH_LIMIT: usize = 1_000;
 
+/// Waits in milliseconds for what replicas have under way, before the same is asked again.
+const PAUSES: [u64; 8] = [2, 5, 10, 20, 50, 100, 300, 600];
+
 const STORE_FAILED: u64 = 10_077;
 pub(super) const DUPLICATE_IN_PROCESS: u64 = 10_158;
 
@@ -52,7 +55,6 @@ impl From<Refusal> for AppendError {
         let text = format!("{} ({})", refusal.description, refusal.err_code);
         match refusal.err_code {
             STORE_FAILED => Self::Full(text),
-            DUPLICATE_IN_PROCESS => Self::Unavailable(text),
             _ if refusal.code == 503 => Self::Unavailable(text),
             _ => Self::Refused(text),
         }
@@ -116,7 +118,7 @@ async fn append_distinct(journal: &JetStreamJournal, chunk: &[Submission]) -> An
             let positions = (first..).map(|position| Ok(Outcome::Recorded(Position::new(position))));
             positions.take(chunk.len()).collect()
         }
-        // Refused for one member's sake, without a word which.
+        // Refused for one member's sake, without a word which. It may be one that replicas are storing.
         Err(AppendError::Refused(reason)) => {
             debug!(reason, members = chunk.len(), "a batch is split");
             in_turn(journal, chunk).await
@@ -179,10 +181,21 @@ async fn publish(journal: &JetStreamJournal, submission: &Submission) -> Result<
     if !journal.is_connected() {
         return Err(disconnected());
     }
-    let mut headers = identified(submission);
-    headers.insert("Nats-Expected-Stream", journal.name.as_str());
-    let subject = submission.subject.as_str().to_owned();
-    let answer = accepted(request(journal, subject, headers, submission.bytes.clone()).await?)?;
+    let mut pauses = PAUSES.into_iter();
+    let answer = loop {
+        let mut headers = identified(submission);
+        headers.insert("Nats-Expected-Stream", journal.name.as_str());
+        let subject = submission.subject.as_str().to_owned();
+        let answer = request(journal, subject, headers, submission.bytes.clone()).await?;
+        if answer.error.as_ref().is_none_or(|refusal| refusal.err_code != DUPLICATE_IN_PROCESS) {
+            break accepted(answer)?;
+        }
+        // Replicas are storing one of the same identity: soon they say where it is.
+        let Some(pause) = pauses.next() else {
+            return Err(AppendError::Unavailable("the same identity is being stored".into()));
+        };
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    };
     let position = Position::new(answer.seq);
     if answer.duplicate {
         compare(journal, submission, position).await
@@ -190,9 +203,6 @@ async fn publish(journal: &JetStreamJournal, submission: &Submission) -> Result<
         Ok(Outcome::Recorded(position))
     }
 }
-
-/// Waits in milliseconds before an entry is asked for again that must be there.
-const PAUSES: [u64; 4] = [5, 20, 80, 300];
 
 /// The server says that the identity is there already: is the content the same? Of what is lost nobody can
 /// tell any more; of what is only not found, another server may.

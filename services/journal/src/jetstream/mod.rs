@@ -42,8 +42,9 @@ pub use stream::StreamSettings;
 /// Answers come to subjects that begin with this: a user may be allowed to hear its own only.
 const INBOX: &str = "_INBOX_LEDGER";
 /// A server that answers no ping for three times as long is given up, and another one is looked for. It may
-/// be halted, or its host may be gone without a word: nothing else would tell.
-const PING: Duration = Duration::from_secs(1);
+/// be halted, or its host may be gone without a word: nothing else would tell. One that is merely busy may
+/// take a second or two to answer.
+const PING: Duration = Duration::from_secs(2);
 /// How long a server may take to greet: a halted one never does.
 const GREETING: Duration = Duration::from_secs(2);
 /// Waits in milliseconds before a head is asked for again that is older than one which was told before.
