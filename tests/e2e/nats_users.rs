@@ -11,12 +11,17 @@ use release_ledger::local::nats::User;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use crate::PROGRAM;
 use crate::rollback::Story;
-use crate::{PROGRAM, varied};
 
 const STREAM: &str = "LEDGER_default";
 /// What is refused is refused at once; what is answered, too.
 const SOON: Duration = Duration::from_secs(10);
+
+fn deploys(count: usize) -> Vec<String> {
+    let time = "2026-08-01T10:00:00Z";
+    (1..=count).map(|n| deploy(&n.to_string(), time, "production", "web", "v1").to_string()).collect()
+}
 
 /// A client with the rights of a user, and what its server complains of.
 async fn complaining(url: &str) -> (Client, mpsc::UnboundedReceiver<String>) {
@@ -90,7 +95,7 @@ async fn the_service_has_all_that_it_needs() {
     let client = service.client();
     let story = Story::on(&client);
 
-    client.recorded_all(&varied::history(300)).await;
+    client.recorded_all(&deploys(300)).await;
     let before = violations(&servers);
     servers.kill_nats().await;
     servers.start_nats().await;
@@ -117,7 +122,7 @@ async fn the_service_has_all_that_it_needs() {
 async fn neither_service_nor_reader_can_change_or_take_away_what_is_stored() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
-    service.client().recorded_all(&varied::history(50)).await;
+    service.client().recorded_all(&deploys(50)).await;
     let operator = jetstream_of_operator(&servers).await;
     let before = state(&operator).await;
 
@@ -143,7 +148,7 @@ async fn a_projector_does_with_the_rights_of_a_reader() {
     let reader = format!("--journal-url={}", servers.nats_url_of(User::Reader));
     let projector = Service::start(PROGRAM, &servers, &["--only=projector", &reader]).await;
 
-    http.client().recorded_all(&varied::history(100)).await;
+    http.client().recorded_all(&deploys(100)).await;
 
     let metrics = projector.client().text("/metrics").await;
     assert!(metrics.contains("ledger_stream_fits{tenant=\"default\"} 1"), "{metrics}");
@@ -155,7 +160,7 @@ async fn a_projector_does_with_the_rights_of_a_reader() {
 async fn the_server_writes_into_a_ledger_for_nobody() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--tenants=default,acme"]).await;
-    service.client().recorded_all(&varied::history(50)).await;
+    service.client().recorded_all(&deploys(50)).await;
     let reader = jetstream::new(complaining(&servers.nats_url_of(User::Reader)).await.0);
     let deliver = |stream: &str, subject: &str| {
         let config = json!({
@@ -168,9 +173,11 @@ async fn the_server_writes_into_a_ledger_for_nobody() {
 
     let own = deliver(STREAM, "ledger.default.production.web.deploy.succeeded").await;
     let other = deliver(STREAM, "ledger.acme.production.web.deploy.succeeded").await;
-    eprintln!("own: {own:?}\nother: {other:?}");
     service.client().recorded(&deploy("z", "2026-08-01T10:00:00Z", "production", "z", "v1")).await;
 
+    assert_eq!(own.expect("an answer")["error"]["err_code"], 10_081, "it would form a cycle");
+    // This one is made, and is never given anything to deliver.
+    assert!(other.expect("an answer")["error"].is_null());
     let acme = jetstream_of_operator(&servers).await.get_stream("LEDGER_acme").await.expect("a stream");
     assert_eq!(acme.cached_info().state.messages, 0);
 }
