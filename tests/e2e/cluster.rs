@@ -18,6 +18,7 @@ const BACK_WITHIN: Duration = Duration::from_secs(20);
 const SOME: usize = 100;
 
 /// Waits until events are taken again, and tells how long that took.
+#[expect(clippy::print_stderr, reason = "how long it takes is worth knowing, and not worth a failure")]
 async fn back(emitters: &Emitters, what: &str) {
     let began = Instant::now();
     let back = tokio::time::timeout(BACK_WITHIN, emitters.acknowledged(SOME)).await;
