@@ -11,7 +11,7 @@ use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::{Family, Kind, TenantName};
 use ledger_journal::Subject;
 use ledger_journal::jetstream::{Connection, Settings, StreamSettings};
-use ledger_tests::Servers;
+use ledger_tests::{Servers, nats_client};
 use release_ledger::demo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -52,10 +52,7 @@ pub(crate) async fn raw_client(servers: &Servers, tenant: &str) -> async_nats::C
     };
     let connection = Connection::open(settings).await.expect("connected");
     connection.journal(TenantName::parse(tenant).expect("a tenant")).await.expect("a stream");
-    let address: async_nats::ServerAddr = servers.nats_url().parse().expect("a URL");
-    let (user, password) = (address.username().expect("a user"), address.password().expect("a password"));
-    let options = async_nats::ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned());
-    options.connect(address).await.expect("connected")
+    nats_client(&servers.nats_url()).await
 }
 
 /// Publishes in atomic batches, one after the other, with no more headers than the protocol needs.

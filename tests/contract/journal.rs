@@ -22,6 +22,19 @@ macro_rules! for_every_journal {
     };
 }
 
+/// Makes a test of each of these rules on three nodes with three replicas. A cluster of a test's own takes
+/// seconds: these are the rules that replicas could break.
+macro_rules! for_three_nodes {
+    ($($rule:ident),+ $(,)?) => {
+        mod three_nodes {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $rule() {
+                super::$rule(crate::journal::bench::OnThreeNodes::start().await).await;
+            })+
+        }
+    };
+}
+
 mod append;
 mod bench;
 mod expected;

@@ -3,11 +3,14 @@
 
 mod backtest;
 mod bad_input;
+mod cluster;
+mod emitters;
 mod execute;
 mod history;
 mod horizon;
 mod killed_imports;
 mod manifests;
+mod nats_users;
 mod ownership;
 mod plans;
 mod promises;
@@ -15,6 +18,7 @@ mod questions;
 mod real_history;
 mod real_rollbacks;
 mod rebuild;
+mod replicas;
 mod roles;
 mod rollback;
 mod rollback_commands;

@@ -1,6 +1,8 @@
 //! Views are compared and repaired; the log is compared and never touched.
 
-use ledger_tests::{Command, Outcome, Servers, Service, deploy, digests, jetstream, views_connection};
+use ledger_tests::{
+    Command, Outcome, Servers, Service, deploy, digests, jetstream_of_operator, views_connection,
+};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::{NEXT_PROGRAM, PROGRAM, varied};
@@ -127,7 +129,7 @@ async fn views_are_filled_from_the_copy_of_the_log_as_well() {
 async fn views_are_not_replaced_by_those_of_another_history_unless_that_is_said() {
     let servers = Servers::start().await;
     let (service, _) = filled(&servers).await;
-    let jetstream = jetstream(&servers).await;
+    let jetstream = jetstream_of_operator(&servers).await;
     let config = jetstream.get_stream("LEDGER_default").await.expect("a stream").cached_info().config.clone();
     jetstream.delete_stream("LEDGER_default").await.expect("deleted");
     let absent = told(&servers, &["views", "rebuild"]).await;

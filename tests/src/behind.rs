@@ -1,20 +1,35 @@
 //! Behind the ledger's back: the raw stream, and the raw tables of the views.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_nats::jetstream::{self, Context};
 use async_nats::{ConnectOptions, ServerAddr};
+use release_ledger::local::nats::User;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::Servers;
 
+/// A client of NATS itself, with the rights of the user that the URL names.
+pub async fn nats_client(url: &str) -> async_nats::Client {
+    let addresses: Vec<ServerAddr> =
+        url.split(',').map(|address| address.parse().expect("an address")).collect();
+    let (user, password) = (addresses[0].username(), addresses[0].password());
+    let (user, password) = (user.expect("a user").to_owned(), password.expect("a password").to_owned());
+    let options = ConnectOptions::with_user_and_password(user, password).custom_inbox_prefix("_INBOX_LEDGER");
+    // Of several servers, one that is halted is left soon.
+    let options = options.ping_interval(Duration::from_secs(1)).connection_timeout(Duration::from_secs(1));
+    options.connect(addresses).await.expect("connected to NATS")
+}
+
 /// JetStream, with the rights that the service has.
 pub async fn jetstream(servers: &Servers) -> Context {
-    let address: ServerAddr = servers.nats_url().parse().expect("an address");
-    let (user, password) = (address.username(), address.password());
-    let (user, password) = (user.expect("a user").to_owned(), password.expect("a password").to_owned());
-    let options = ConnectOptions::with_user_and_password(user, password);
-    jetstream::new(options.connect(address).await.expect("connected to NATS"))
+    jetstream::new(nats_client(&servers.nats_url()).await)
+}
+
+/// JetStream, with the rights of the person who breaks the glass.
+pub async fn jetstream_of_operator(servers: &Servers) -> Context {
+    jetstream::new(nats_client(&servers.nats_url_of(User::Operator)).await)
 }
 
 /// A connection to the tables of a tenant's views that answer, in the database of this URL.

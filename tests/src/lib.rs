@@ -5,14 +5,18 @@
 
 mod behind;
 mod client;
+mod cluster;
 mod command;
 mod history;
 mod proxy;
 mod servers;
 mod service;
 
-pub use behind::{digests, jetstream, view_tables, views_connection, views_schema};
+pub use behind::{
+    digests, jetstream, jetstream_of_operator, nats_client, view_tables, views_connection, views_schema,
+};
 pub use client::{Answer, Client, deploy, event};
+pub use cluster::{Cluster, Node};
 pub use command::{Command, Outcome, run};
 pub use history::{RealHistory, Row, Running, digest};
 pub use proxy::Proxy;

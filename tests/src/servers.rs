@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use release_ledger::local::nats::User;
 use release_ledger::local::{Nats, Postgres, nats, postgres};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
@@ -49,10 +50,16 @@ impl Servers {
         self.folder.path()
     }
 
-    /// The URL of NATS.
+    /// The URL of NATS, for the service.
     #[must_use]
     pub fn nats_url(&self) -> String {
-        self.nats.as_ref().expect("NATS runs").url().expose_secret().to_owned()
+        self.nats_url_of(User::Ledger)
+    }
+
+    /// The URL of NATS, for a user.
+    #[must_use]
+    pub fn nats_url_of(&self, user: User) -> String {
+        self.nats.as_ref().expect("NATS runs").url_of(user).expose_secret().to_owned()
     }
 
     /// The port of NATS on 127.0.0.1.

@@ -161,6 +161,9 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
             timeout(PATIENCE, ledger.views.standing())
         );
         let (head, standing) = (head.ok().and_then(Result::ok), standing.ok().and_then(Result::ok));
+        if let Ok(Ok(misfit)) = timeout(PATIENCE, ledger.journal.misfit()).await {
+            gauge!("ledger_stream_fits", "tenant" => tenant.to_string()).set(f64::from(misfit.is_empty()));
+        }
         // A part that does not answer keeps its last value, and is down in `ledger_up`.
         gauge!("ledger_up", "tenant" => tenant.to_string(), "part" => "journal")
             .set(f64::from(head.is_some()));

@@ -74,6 +74,16 @@ pub enum Outcome {
     Conflict(Position),
 }
 
+impl Outcome {
+    /// Where the entry is that this is about.
+    #[must_use]
+    pub const fn position(self) -> Position {
+        match self {
+            Self::Recorded(position) | Self::Duplicate(position) | Self::Conflict(position) => position,
+        }
+    }
+}
+
 /// Where a journal ends, and which journal it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
@@ -177,6 +187,10 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Where the journal ends now.
     async fn head(&self) -> Result<Head, ReadError>;
+
+    /// What of the journal's settings is no longer as a ledger needs it, in words: entries may be dropped,
+    /// or already are. Nothing, where all is well.
+    async fn misfit(&self) -> Result<Vec<String>, ReadError>;
 
     /// The entry at a position; `None` if there is none, or none any more.
     async fn entry(&self, position: Position) -> Result<Option<Entry>, ReadError>;

@@ -128,6 +128,10 @@ impl Journal for MemoryJournal {
         Ok(Head { position: Position::new(self.log().entries.len() as u64), created: self.created })
     }
 
+    async fn misfit(&self) -> Result<Vec<String>, ReadError> {
+        Ok(Vec::new())
+    }
+
     async fn entry(&self, position: Position) -> Result<Option<Entry>, ReadError> {
         Ok(self.log().at(position).and_then(|(_, entry)| entry.clone()))
     }

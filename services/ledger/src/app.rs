@@ -23,10 +23,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use crate::config::{Config, Role};
-use crate::{clock, identity};
+use crate::{clock, identity, stream_settings};
 
 /// How long requests that are under way may take when the service ends. What supervises a service
 /// usually waits for thirty seconds before it kills.
@@ -81,6 +82,7 @@ pub struct App {
     keepers: Vec<JoinHandle<()>>,
     keeping: CancellationToken,
     views: Vec<Views>,
+    _watches: Vec<AbortOnDropHandle<()>>,
 }
 
 impl App {
@@ -98,8 +100,11 @@ impl App {
         let (mut kept, mut watched, mut all_views) = (Vec::new(), Vec::new(), Vec::new());
         let mut intakes = Vec::new();
         let (deciding, mut controllers) = (CancellationToken::new(), Vec::new());
+        let mut watches = Vec::new();
         for tenant in &config.tenants {
             let journal: SharedJournal = Arc::new(connection.journal(tenant.clone()).await?);
+            let watch = stream_settings::watch(tenant.clone(), Arc::clone(&journal));
+            watches.push(AbortOnDropHandle::new(tokio::spawn(watch)));
             let unusable = |source| Error::Views { tenant: tenant.clone(), source };
             let views = Views::of(&settings, tenant.clone()).map_err(unusable)?;
             kept.push((views.clone(), Arc::clone(&journal)));
@@ -160,6 +165,7 @@ impl App {
             keepers,
             keeping,
             views: all_views,
+            _watches: watches,
         })
     }
 

@@ -13,6 +13,7 @@ mod identity;
 pub mod local;
 pub mod releases;
 pub mod serve;
+mod stream_settings;
 pub mod up;
 pub mod views;
 

@@ -14,11 +14,12 @@ use crate::fold::Fold;
 use crate::pipeline::{self, Ended, Source, Target, patiently};
 use crate::projection::{Recognised, recognise};
 
-/// The journal is believed to have lost its end when it says so this often in a row: while another
-/// server becomes its leader, it may for a moment know less than before.
-const DOUBTS: u32 = 5;
+/// The journal is believed to have lost its end when it says so this often in a row, which takes more than ten
+/// seconds: while another server becomes its leader, it may know less than before, and a leader that is cut
+/// off from the others takes as long to notice.
+const DOUBTS: u32 = 8;
 /// How long a projector tries again before it leaves the views to another process.
-const GIVE_UP: Duration = Duration::from_secs(15);
+const GIVE_UP: Duration = Duration::from_secs(20);
 /// How long to wait after a failure: at first, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 

@@ -20,6 +20,7 @@ for_every_journal!(
     the_greatest_entries_are_taken_together,
     what_is_answered_can_be_read,
 );
+for_three_nodes!(positions_follow_one_another_whatever_the_size_of_a_call, what_is_answered_can_be_read,);
 
 async fn positions_follow_one_another_whatever_the_size_of_a_call(bench: impl Bench) {
     let journal = bench.journal();

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::{self, DiscardPolicy};
 use chrono::{DateTime, Utc};
 use ledger_domain::{Position, TenantName};
 use ledger_journal::{MemoryJournal, SharedJournal};
+use ledger_tests::Cluster;
 
-use super::server::{STREAM, Server};
+use super::server::{STREAM, Server, replicated, update};
 
 /// An empty journal of the default tenant, under test.
 pub(super) trait Bench {
@@ -66,29 +68,6 @@ impl OnNats {
         let server = Server::start().await;
         Self { journal: server.journal().await, server }
     }
-
-    /// No message can be deleted, but an operator can set limits by which the server drops some.
-    async fn limit(&self, limit: impl FnOnce(&mut stream::Config)) {
-        self.server
-            .update(|config| {
-                config.discard = DiscardPolicy::Old;
-                limit(config);
-            })
-            .await;
-        self.server
-            .update(|config| {
-                config.discard = DiscardPolicy::New;
-                config.max_messages = -1;
-                config.max_bytes = -1;
-                config.max_messages_per_subject = -1;
-            })
-            .await;
-    }
-
-    async fn count(&self) -> u64 {
-        let raw = self.server.raw().await;
-        raw.get_stream(STREAM).await.expect("a stream").cached_info().state.messages
-    }
 }
 
 impl Bench for OnNats {
@@ -101,20 +80,79 @@ impl Bench for OnNats {
     }
 
     async fn lose_first(&self, count: u64) {
-        let left = self.count().await - count;
-        self.limit(|config| match i64::try_from(left).expect("a count") {
-            0 => config.max_bytes = 1,
-            left => config.max_messages = left,
-        })
-        .await;
-        assert_eq!(self.count().await, left);
+        lose_first(&self.server.raw().await, count).await;
     }
 
     async fn lose_superseded(&self, positions: &[u64]) {
-        let left = self.count().await - positions.len() as u64;
-        // Servers of 2.12 drop something only where there was a greater limit before.
-        self.server.update(|config| config.max_messages_per_subject = 1_000).await;
-        self.limit(|config| config.max_messages_per_subject = 1).await;
-        assert_eq!(self.count().await, left);
+        lose_superseded(&self.server.raw().await, positions).await;
     }
+}
+
+/// The journal on three nodes, in three replicas. Each way into it is a connection, and to whichever node.
+pub(super) struct OnThreeNodes {
+    journal: SharedJournal,
+    cluster: Cluster,
+}
+
+impl OnThreeNodes {
+    pub(super) async fn start() -> Self {
+        let cluster = Cluster::start().await;
+        Self { journal: replicated(&cluster).await, cluster }
+    }
+}
+
+impl Bench for OnThreeNodes {
+    fn journal(&self) -> SharedJournal {
+        self.journal.clone()
+    }
+
+    async fn beside(&self) -> SharedJournal {
+        replicated(&self.cluster).await
+    }
+
+    async fn lose_first(&self, count: u64) {
+        lose_first(&self.cluster.operator().await, count).await;
+    }
+
+    async fn lose_superseded(&self, positions: &[u64]) {
+        lose_superseded(&self.cluster.operator().await, positions).await;
+    }
+}
+
+async fn lose_first(raw: &Context, count: u64) {
+    let left = stored(raw).await - count;
+    limit(raw, |config| match i64::try_from(left).expect("a count") {
+        0 => config.max_bytes = 1,
+        left => config.max_messages = left,
+    })
+    .await;
+    assert_eq!(stored(raw).await, left);
+}
+
+async fn lose_superseded(raw: &Context, positions: &[u64]) {
+    let left = stored(raw).await - positions.len() as u64;
+    // Servers of 2.12 drop something only where there was a greater limit before.
+    update(raw, |config| config.max_messages_per_subject = 1_000).await;
+    limit(raw, |config| config.max_messages_per_subject = 1).await;
+    assert_eq!(stored(raw).await, left);
+}
+
+/// No message can be deleted, but an operator can set limits by which the server drops some.
+async fn limit(raw: &Context, limit: impl FnOnce(&mut stream::Config)) {
+    update(raw, |config| {
+        config.discard = DiscardPolicy::Old;
+        limit(config);
+    })
+    .await;
+    update(raw, |config| {
+        config.discard = DiscardPolicy::New;
+        config.max_messages = -1;
+        config.max_bytes = -1;
+        config.max_messages_per_subject = -1;
+    })
+    .await;
+}
+
+async fn stored(raw: &Context) -> u64 {
+    raw.get_stream(STREAM).await.expect("a stream").cached_info().state.messages
 }

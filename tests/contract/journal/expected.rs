@@ -26,6 +26,13 @@ for_every_journal!(
     plain_appends_in_between_are_never_missed,
     where_the_next_entry_is_lost_the_journal_has_moved,
 );
+for_three_nodes!(
+    a_head_that_is_not_there_yet_is_no_end,
+    the_same_event_at_the_same_head_again_is_a_duplicate,
+    of_many_at_the_same_head_one_is_recorded,
+    plain_appends_in_between_are_never_missed,
+    where_the_next_entry_is_lost_the_journal_has_moved,
+);
 
 fn moved(answer: &Result<Outcome, AppendError>) -> bool {
     matches!(answer, Err(AppendError::Moved(_)))

@@ -16,6 +16,12 @@ for_every_journal!(
     what_was_lost_leaves_its_position_taken,
     the_identity_of_a_lost_entry_is_not_recorded_again,
 );
+for_three_nodes!(
+    lost_entries_at_the_beginning_come_as_gaps,
+    a_lost_entry_between_others_comes_as_a_gap,
+    when_all_is_lost_all_are_gaps,
+    the_identity_of_a_lost_entry_is_not_recorded_again,
+);
 
 /// The positions of gaps.
 fn gaps(records: &[Record]) -> Vec<u64> {

@@ -20,6 +20,12 @@ for_every_journal!(
     concurrent_calls_record_each_identity_once,
     concurrent_calls_with_different_content_have_one_winner,
 );
+for_three_nodes!(
+    copies_within_a_call_are_answered_like_copies_in_a_later_one,
+    one_known_member_does_not_hinder_the_others,
+    concurrent_calls_record_each_identity_once,
+    concurrent_calls_with_different_content_have_one_winner,
+);
 
 async fn the_same_event_again_is_a_duplicate_of_the_first(bench: impl Bench) {
     let journal = bench.journal();

@@ -19,6 +19,7 @@ for_every_journal!(
     readers_do_not_disturb_one_another,
     a_bounded_reader_ends_while_others_append,
 );
+for_three_nodes!(a_waiting_reader_is_given_great_calls_whole, a_bounded_reader_ends_while_others_append,);
 
 async fn reading_begins_after_a_position_and_ends_with_another(bench: impl Bench) {
     let journal = bench.journal();

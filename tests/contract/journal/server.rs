@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::ServerAddr;
 use async_nats::jetstream::{Context, stream};
 use ledger_domain::TenantName;
 use ledger_journal::SharedJournal;
 use ledger_journal::jetstream::{Connection, JetStreamJournal, Settings, StreamSettings};
+use ledger_tests::{Cluster, nats_client};
+use release_ledger::local::nats::User;
 use release_ledger::local::{Error, Nats, nats};
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
@@ -81,20 +82,21 @@ impl Server {
 
     /// JetStream itself, as an operator has it.
     pub(super) async fn raw(&self) -> Context {
-        let address: ServerAddr = self.nats().url().expose_secret().parse().expect("an address");
-        let user = address.username().expect("a user").to_owned();
-        let password = address.password().expect("a password").to_owned();
-        let options = async_nats::ConnectOptions::with_user_and_password(user, password);
-        async_nats::jetstream::new(options.connect(address).await.expect("connected"))
+        let url = self.nats().url_of(User::Operator);
+        async_nats::jetstream::new(nats_client(url.expose_secret()).await)
     }
 
     /// Changes the default tenant's stream, as an operator can.
     pub(super) async fn update(&self, change: impl FnOnce(&mut stream::Config)) {
-        let raw = self.raw().await;
-        let mut config = raw.get_stream(STREAM).await.expect("a stream").cached_info().config.clone();
-        change(&mut config);
-        raw.update_stream(config).await.expect("the server takes the change");
+        update(&self.raw().await, change).await;
     }
+}
+
+/// Changes the default tenant's stream, as an operator can.
+pub(super) async fn update(raw: &Context, change: impl FnOnce(&mut stream::Config)) {
+    let mut config = raw.get_stream(STREAM).await.expect("a stream").cached_info().config.clone();
+    change(&mut config);
+    raw.update_stream(config).await.expect("the server takes the change");
 }
 
 /// The default tenant's journal.
@@ -122,6 +124,16 @@ pub(super) fn settings(url: &str) -> Settings {
         request_timeout: Duration::from_secs(20),
         stream: stream_settings(),
     }
+}
+
+/// The default tenant's journal on three nodes, through a connection of its own.
+pub(super) async fn replicated(cluster: &Cluster) -> SharedJournal {
+    let settings = settings(&cluster.url(User::Ledger));
+    let stream = StreamSettings { replicas: 3, ..stream_settings() };
+    let request_timeout = Duration::from_secs(2);
+    let connection = Connection::open(Settings { stream, request_timeout, ..settings }).await;
+    let connection = connection.expect("connected");
+    shared(opened(&connection).await)
 }
 
 pub(super) const fn stream_settings() -> StreamSettings {

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull::OrderedConfig};
 use futures::StreamExt as _;
 use futures::future::join_all;
-use ledger_tests::{Answer, Client, Proxy, Servers, Service, deploy, jetstream};
+use ledger_tests::{Answer, Client, Proxy, Servers, Service, deploy, jetstream, nats_client};
+use release_ledger::local::nats::User;
 use serde_json::Value;
 
 use crate::PROGRAM;
@@ -132,7 +133,8 @@ fn record(client: &Client, event: &Value) -> reqwest::RequestBuilder {
 
 /// Waits until the stream has stored a position.
 async fn stored(servers: &Servers, position: u64) {
-    let stream = jetstream(servers).await.get_stream("LEDGER_default").await.expect("the stream");
+    let reader = async_nats::jetstream::new(nats_client(&servers.nats_url_of(User::Reader)).await);
+    let stream = reader.get_stream("LEDGER_default").await.expect("the stream");
     let deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: position };
     let consumer = stream.create_consumer(OrderedConfig { deliver_policy, ..OrderedConfig::default() });
     let mut messages = consumer.await.expect("a consumer").messages().await.expect("messages");

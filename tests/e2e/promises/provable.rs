@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_nats::jetstream::stream::Config;
 use ledger_proof::{Tree, leaf_hash};
-use ledger_tests::{Client, Servers, Service, jetstream};
+use ledger_tests::{Client, Servers, Service, jetstream_of_operator};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -16,13 +16,14 @@ async fn immutable_and_provable() {
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
     client.recorded_all(&varied::history(700)).await;
-    let stream = jetstream(&servers).await.get_stream("LEDGER_default").await.expect("the stream");
+    let operator = jetstream_of_operator(&servers).await;
+    let stream = operator.get_stream("LEDGER_default").await.expect("the stream");
     let before = client.text("/v1/position").await;
 
     let deleted = stream.delete_message(3).await;
     let purged = stream.purge().await;
     let dropping = Config { deny_delete: false, deny_purge: false, ..stream.cached_info().config.clone() };
-    let loosened = jetstream(&servers).await.update_stream(dropping).await;
+    let loosened = operator.update_stream(dropping).await;
 
     deleted.expect_err("an entry cannot be deleted");
     purged.expect_err("entries cannot be purged");

@@ -6,6 +6,7 @@
 //! `Nats-Batch-Sequence`, the last is a request with `Nats-Batch-Commit: 1` and is answered for all.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use async_nats::{HeaderMap, HeaderValue, Request, RequestErrorKind};
 use bytes::Bytes;
@@ -18,6 +19,9 @@ use crate::{AppendError, Journal, Outcome, Submission};
 
 /// The server takes at most this many members in a batch.
 const BATCH_LIMIT: usize = 1_000;
+
+/// Waits in milliseconds for what replicas have under way, before the same is asked again.
+const PAUSES: [u64; 8] = [2, 5, 10, 20, 50, 100, 300, 600];
 
 const STORE_FAILED: u64 = 10_077;
 pub(super) const DUPLICATE_IN_PROCESS: u64 = 10_158;
@@ -51,7 +55,6 @@ impl From<Refusal> for AppendError {
         let text = format!("{} ({})", refusal.description, refusal.err_code);
         match refusal.err_code {
             STORE_FAILED => Self::Full(text),
-            DUPLICATE_IN_PROCESS => Self::Unavailable(text),
             _ if refusal.code == 503 => Self::Unavailable(text),
             _ => Self::Refused(text),
         }
@@ -115,7 +118,7 @@ async fn append_distinct(journal: &JetStreamJournal, chunk: &[Submission]) -> An
             let positions = (first..).map(|position| Ok(Outcome::Recorded(Position::new(position))));
             positions.take(chunk.len()).collect()
         }
-        // Refused for one member's sake, without a word which.
+        // Refused for one member's sake, without a word which. It may be one that replicas are storing.
         Err(AppendError::Refused(reason)) => {
             debug!(reason, members = chunk.len(), "a batch is split");
             in_turn(journal, chunk).await
@@ -178,10 +181,21 @@ async fn publish(journal: &JetStreamJournal, submission: &Submission) -> Result<
     if !journal.is_connected() {
         return Err(disconnected());
     }
-    let mut headers = identified(submission);
-    headers.insert("Nats-Expected-Stream", journal.name.as_str());
-    let subject = submission.subject.as_str().to_owned();
-    let answer = accepted(request(journal, subject, headers, submission.bytes.clone()).await?)?;
+    let mut pauses = PAUSES.into_iter();
+    let answer = loop {
+        let mut headers = identified(submission);
+        headers.insert("Nats-Expected-Stream", journal.name.as_str());
+        let subject = submission.subject.as_str().to_owned();
+        let answer = request(journal, subject, headers, submission.bytes.clone()).await?;
+        if answer.error.as_ref().is_none_or(|refusal| refusal.err_code != DUPLICATE_IN_PROCESS) {
+            break accepted(answer)?;
+        }
+        // Replicas are storing one of the same identity: soon they say where it is.
+        let Some(pause) = pauses.next() else {
+            return Err(AppendError::Unavailable("the same identity is being stored".into()));
+        };
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    };
     let position = Position::new(answer.seq);
     if answer.duplicate {
         compare(journal, submission, position).await
@@ -190,16 +204,26 @@ async fn publish(journal: &JetStreamJournal, submission: &Submission) -> Result<
     }
 }
 
-/// The server says that the identity is there already: is the content the same?
+/// The server says that the identity is there already: is the content the same? Of what is lost nobody can
+/// tell any more; of what is only not found, another server may.
 pub(super) async fn compare(
     journal: &JetStreamJournal,
     submission: &Submission,
     position: Position,
 ) -> Result<Outcome, AppendError> {
-    match journal.entry(position).await {
-        Ok(Some(entry)) if entry.bytes == submission.bytes => Ok(Outcome::Duplicate(position)),
-        Ok(_) => Ok(Outcome::Conflict(position)),
-        Err(error) => Err(unavailable(&error)),
+    let mut pauses = PAUSES.into_iter();
+    loop {
+        if let Some(entry) = journal.entry(position).await.map_err(|error| unavailable(&error))? {
+            let same = entry.bytes == submission.bytes;
+            return Ok(if same { Outcome::Duplicate(position) } else { Outcome::Conflict(position) });
+        }
+        if journal.is_gone(position, position).await.map_err(|error| unavailable(&error))? {
+            return Ok(Outcome::Conflict(position));
+        }
+        let Some(pause) = pauses.next() else {
+            return Err(AppendError::Unavailable(format!("the entry at {position} cannot be read yet")));
+        };
+        tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 }
 
@@ -225,7 +249,8 @@ pub(super) async fn request(
     payload: Bytes,
 ) -> Result<Answer, AppendError> {
     let request = Request::new().headers(headers).payload(payload).timeout(Some(journal.request_timeout));
-    let reply = journal.client.send_request(subject, request).await.map_err(|error| match error.kind() {
+    let reply = journal.ask(journal.client.send_request(subject, request)).await;
+    let reply = reply.map_err(|error| unavailable(&error))?.map_err(|error| match error.kind() {
         // The event may have been stored: a timeout is unknown, never failed.
         RequestErrorKind::TimedOut => AppendError::Unavailable("no answer in time".into()),
         RequestErrorKind::NoResponders => {

@@ -85,7 +85,9 @@ async fn send(
         };
         let wrong = match refusal.err_code {
             // On one replica the server compares the end before it looks for the identity: this is also
-            // what it says when the submission itself is in its place.
+            // what it says when the submission itself is in its place. A deposed leader says it as well, of
+            // an end that is not the end any more, while the leader records what it was given too: it is
+            // asked again, and looked for, until all agree.
             WRONG_LAST_SEQUENCE => {
                 if let Some(found) = standing(journal, submission, head.next()).await? {
                     return found;

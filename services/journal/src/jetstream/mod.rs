@@ -2,6 +2,11 @@
 //!
 //! Invariant: nothing here updates, purges or deletes a stream, and nothing outside this module
 //! knows NATS.
+//!
+//! On three nodes the stream's leader answers. One that was halted or cut off, and deposed meanwhile, may
+//! answer once more before it learns of it, and then it lacks the newest entries. So what a server *has*
+//! is believed, and what it *has not* needs a proof: that the same server knows of what comes after it
+//! ([`JetStreamJournal::is_gone`]). A gap is for ever, and is never told of on less.
 
 mod append;
 mod append_at;
@@ -10,16 +15,20 @@ mod server;
 mod stream;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{Info, RawMessageError, RawMessageErrorKind, Stream};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 use ledger_domain::{Position, TenantName};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::{
@@ -29,6 +38,17 @@ use crate::{
 
 pub use server::{ServerVersion, VersionError};
 pub use stream::StreamSettings;
+
+/// Answers come to subjects that begin with this: a user may be allowed to hear its own only.
+const INBOX: &str = "_INBOX_LEDGER";
+/// A server that answers no ping for three times as long is given up, and another one is looked for. It may
+/// be halted, or its host may be gone without a word: nothing else would tell. One that is merely busy may
+/// take a second or two to answer.
+const PING: Duration = Duration::from_secs(2);
+/// How long a server may take to greet: a halted one never does.
+const GREETING: Duration = Duration::from_secs(2);
+/// Waits in milliseconds before a head is asked for again that is older than one which was told before.
+const STEP_BACK_PAUSES: [u64; 5] = [10, 40, 100, 200, 400];
 
 /// How a journal is opened.
 #[derive(Debug, Clone)]
@@ -98,6 +118,8 @@ pub enum OpenError {
 pub struct Connection {
     client: Client,
     settings: Settings,
+    /// How often it broke.
+    breaks: watch::Receiver<u64>,
 }
 
 impl Connection {
@@ -128,22 +150,31 @@ impl Connection {
         if let Some(path) = &settings.certificates {
             options = options.add_root_certificates(path.clone());
         }
+        let (broke, breaks) = watch::channel(0);
         let client = options
             .name("release-ledger")
+            .custom_inbox_prefix(INBOX)
+            .ping_interval(PING)
+            .connection_timeout(GREETING)
             .request_timeout(Some(settings.request_timeout))
-            .event_callback(|event| async move {
-                match event {
-                    Event::Connected => info!("connected to NATS"),
-                    Event::Closed => info!("no longer connected to NATS"),
-                    // A violated permission shows itself as nothing but a timeout elsewhere.
-                    other => warn!(event = %other, "NATS connection"),
+            .event_callback(move |event| {
+                if matches!(event, Event::Disconnected) {
+                    broke.send_modify(|breaks| *breaks += 1);
+                }
+                async move {
+                    match event {
+                        Event::Connected => info!("connected to NATS"),
+                        Event::Closed => info!("no longer connected to NATS"),
+                        // A violated permission shows itself as nothing but a timeout elsewhere.
+                        other => warn!(event = %other, "NATS connection"),
+                    }
                 }
             })
             .connect(addresses)
             .await
             .map_err(|source| OpenError::Connect { url: without_credentials(url), source })?;
         ServerVersion::parse(&client.server_info().version)?.check(settings.stream.replicas)?;
-        Ok(Self { client, settings })
+        Ok(Self { client, settings, breaks })
     }
 
     /// Whether a server is there now.
@@ -172,12 +203,18 @@ impl Connection {
         let mut context = async_nats::jetstream::new(self.client.clone());
         context.set_timeout(self.settings.request_timeout);
         let stream = stream::open(&context, &tenant, &self.settings.stream, may_make).await?;
+        let info = stream.cached_info();
+        ServerVersion::parse(&self.client.server_info().version)?.check(info.config.num_replicas)?;
         Ok(JetStreamJournal {
             client: self.client.clone(),
             context,
-            name: stream.cached_info().config.name.clone(),
+            name: info.config.name.clone(),
             tenant,
+            settings: self.settings.stream.clone(),
             request_timeout: self.settings.request_timeout,
+            created: microseconds(info.created),
+            seen: Arc::default(),
+            breaks: self.breaks.clone(),
         })
     }
 }
@@ -198,7 +235,13 @@ pub struct JetStreamJournal {
     context: Context,
     name: String,
     tenant: TenantName,
+    settings: StreamSettings,
     request_timeout: Duration,
+    /// When the stream was made that was opened: another one of its name is another journal.
+    created: DateTime<Utc>,
+    /// The last position that is known to be given away.
+    seen: Arc<AtomicU64>,
+    breaks: watch::Receiver<u64>,
 }
 
 impl JetStreamJournal {
@@ -206,11 +249,47 @@ impl JetStreamJournal {
         self.context.get_stream_no_info(&self.name).await.map_err(unreadable)
     }
 
+    /// What is answered, unless the connection breaks on which it was asked: then no answer comes any more, and
+    /// to wait for one until the time is up would keep everybody waiting for a server that is gone.
+    async fn ask<T>(&self, asked: impl Future<Output = T>) -> Result<T, ReadError> {
+        let mut breaks = self.breaks.clone();
+        breaks.mark_unchanged();
+        tokio::select! {
+            biased;
+            answer = asked => Ok(answer),
+            Ok(()) = breaks.changed() => Err(ReadError("the connection to NATS broke".into())),
+        }
+    }
+
+    async fn info(&self) -> Result<Info, ReadError> {
+        self.ask(self.stream().await?.get_info()).await?.map_err(unreadable)
+    }
+
+    fn saw(&self, position: Position) {
+        self.seen.fetch_max(position.get(), Ordering::Relaxed);
+    }
+
+    /// Whether nothing is left from one position up to another, and never will be: one answer says both that
+    /// the last of them was given away and that all of them are empty. A server that only lags behind
+    /// cannot say so.
+    async fn is_gone(&self, first: Position, last: Position) -> Result<bool, ReadError> {
+        let stream = self.stream().await?;
+        let info = self.ask(stream.info_builder().with_deleted(true).fetch()).await?;
+        let state = info.map_err(unreadable)?.info.state;
+        let (first, last) = (first.get().max(state.first_sequence), last.get());
+        if state.last_sequence < last {
+            return Ok(false);
+        }
+        let deleted = state.deleted.unwrap_or_default();
+        let empty = deleted.iter().filter(|sequence| (first..=last).contains(*sequence)).count();
+        Ok(empty as u64 == (last + 1).saturating_sub(first))
+    }
+
     /// The first entry at or after a position that a filter matches, as the stream's leader knows it.
     async fn first_from(&self, position: Position, filter: &Subject) -> Result<Option<Entry>, ReadError> {
         let stream = self.stream().await?;
         let request = stream.raw_message_builder().sequence(position.get()).next_by_subject(filter.as_str());
-        Ok(found(request.send().await)?.map(entry_of))
+        Ok(found(self.ask(request.send()).await?)?.map(entry_of))
     }
 
     /// The message at a position, as the stream's leader knows it.
@@ -218,7 +297,8 @@ impl JetStreamJournal {
         if position == Position::START {
             return Ok(None);
         }
-        found(self.stream().await?.get_raw_message(position.get()).await)
+        let stream = self.stream().await?;
+        found(self.ask(stream.get_raw_message(position.get())).await?)
     }
 }
 
@@ -255,16 +335,43 @@ fn unreadable(error: impl std::error::Error) -> ReadError {
 #[async_trait]
 impl Journal for JetStreamJournal {
     async fn append(&self, submissions: &[Submission]) -> Vec<Result<Outcome, AppendError>> {
-        append::append(self, submissions).await
+        let answers = append::append(self, submissions).await;
+        answers.iter().flatten().for_each(|outcome| self.saw(outcome.position()));
+        answers
     }
 
     async fn append_at(&self, submission: &Submission, head: Position) -> Result<Outcome, AppendError> {
-        append_at::append_at(self, submission, head).await
+        let answer = append_at::append_at(self, submission, head).await;
+        answer.iter().for_each(|outcome| self.saw(outcome.position()));
+        answer
     }
 
     async fn head(&self) -> Result<Head, ReadError> {
-        let info = self.stream().await?.get_info().await.map_err(unreadable)?;
-        Ok(Head { position: Position::new(info.state.last_sequence), created: microseconds(info.created) })
+        let mut pauses = STEP_BACK_PAUSES.into_iter();
+        loop {
+            let seen = self.seen.load(Ordering::Relaxed);
+            let info = self.info().await?;
+            let position = Position::new(info.state.last_sequence);
+            let head = Head { position, created: microseconds(info.created) };
+            if head.created != self.created {
+                return Ok(head);
+            }
+            if position.get() >= seen {
+                self.saw(position);
+                return Ok(head);
+            }
+            // A deposed leader, or a journal that has lost its end. Only the second keeps saying so.
+            let Some(pause) = pauses.next() else {
+                let _ =
+                    self.seen.compare_exchange(seen, position.get(), Ordering::Relaxed, Ordering::Relaxed);
+                return Ok(head);
+            };
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    async fn misfit(&self) -> Result<Vec<String>, ReadError> {
+        Ok(stream::misfit(&self.tenant, &self.settings, &self.info().await?.config))
     }
 
     async fn entry(&self, position: Position) -> Result<Option<Entry>, ReadError> {

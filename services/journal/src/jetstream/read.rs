@@ -3,7 +3,11 @@
 //! The server keeps no state that matters: a reader that loses its consumer makes another one where
 //! it was. What a consumer sends is counted, because a connection that breaks loses what is on its
 //! way: where the count jumps, the consumer is made again. Where only the position jumps, it is a gap
-//! if the leader says so.
+//! if it can be proved.
+//!
+//! On three nodes a consumer lives on one of them, and dies with it; another is made elsewhere. It may not
+//! yet be there when it is first asked, and nobody answers for anything while a leader is elected. All this
+//! passes, and a reader endures it for a while.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,6 +16,8 @@ use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use futures::stream::{self, BoxStream, StreamExt};
 use ledger_domain::Position;
+use tokio::time::Instant;
+use tracing::debug;
 
 use super::{JetStreamJournal, unreadable};
 use crate::{Entry, Journal, ReadError, Record, Scope, Subject, Until, microseconds};
@@ -20,9 +26,15 @@ use crate::{Entry, Journal, ReadError, Record, Scope, Subject, Until, microsecon
 const PULL: usize = 500;
 /// How long silence may last before the leader is asked whether there is really nothing.
 const SILENCE: Duration = Duration::from_secs(2);
-/// A gap at the end is believed when it was found this often and once more: while another server becomes
-/// the leader, one may tell of a head that the other does not have yet, and a gap is for ever.
+/// A gap at the end is told of when it was proved this often and once more: it is for ever, and there is no
+/// hurry.
 const ABSENCES: u32 = 2;
+/// How long a reader goes on trying where nothing comes. The election of a leader takes up to ten seconds.
+const ENDURANCE: Duration = Duration::from_secs(15);
+/// And where there is no connection: another server is found at once, if there is one.
+const ENDURANCE_ALONE: Duration = Duration::from_secs(3);
+/// The wait before it tries again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 struct Reader {
     journal: JetStreamJournal,
@@ -33,8 +45,10 @@ struct Reader {
     last: Option<Position>,
     consumer: Option<Consumer>,
     ready: VecDeque<Record>,
-    /// How often in a row the leader had nothing where its head says that there was something.
+    /// How often in a row what comes next was proved to be gone.
     absences: u32,
+    /// Since when nothing but trouble has come.
+    troubled: Option<Instant>,
     ended: bool,
 }
 
@@ -44,6 +58,51 @@ struct Consumer {
     brought: u64,
     /// Matching messages that were there when the consumer was made and have not come yet.
     pending: u64,
+    _name: Name,
+}
+
+/// The name of a consumer that ends with this. The server forgets it by itself a minute after it was last
+/// asked for something: this spares it the minute.
+struct Name {
+    journal: JetStreamJournal,
+    name: String,
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (context, stream) = (self.journal.context.clone(), self.journal.name.clone());
+        let name = std::mem::take(&mut self.name);
+        runtime.spawn(async move {
+            if let Err(error) = context.delete_consumer_from_stream(&name, &stream).await {
+                debug!(%error, name, "a consumer is left to be forgotten");
+            }
+        });
+    }
+}
+
+/// Why a reader does not get on.
+enum Trouble {
+    /// It may pass.
+    Passing(ReadError),
+    /// It will not.
+    Lasting(ReadError),
+}
+
+impl From<ReadError> for Trouble {
+    fn from(error: ReadError) -> Self {
+        Self::Passing(error)
+    }
+}
+
+/// What the journal has for a reader up to a position.
+enum Left {
+    /// At least one entry.
+    Some,
+    /// Nothing, and never will have.
+    Nothing,
+    /// Nothing that the server which answered knows of.
+    Unknown,
 }
 
 pub(super) fn read(
@@ -65,18 +124,26 @@ pub(super) fn read(
         consumer: None,
         ready: VecDeque::new(),
         absences: 0,
+        troubled: None,
         ended: false,
     };
     stream::unfold(reader, |mut reader| async move {
         if reader.ended {
             return None;
         }
-        match reader.advance().await {
-            Ok(Some(record)) => Some((Ok(record), reader)),
-            Ok(None) => None,
-            Err(error) => {
-                reader.ended = true;
-                Some((Err(error), reader))
+        loop {
+            match reader.advance().await {
+                Ok(Some(record)) => {
+                    reader.troubled = None;
+                    return Some((Ok(record), reader));
+                }
+                Ok(None) => return None,
+                Err(trouble) => {
+                    if let Err(error) = reader.endure(trouble).await {
+                        reader.ended = true;
+                        return Some((Err(error), reader));
+                    }
+                }
             }
         }
     })
@@ -84,7 +151,7 @@ pub(super) fn read(
 }
 
 impl Reader {
-    async fn advance(&mut self) -> Result<Option<Record>, ReadError> {
+    async fn advance(&mut self) -> Result<Option<Record>, Trouble> {
         loop {
             if let Some(record) = self.ready.pop_front() {
                 self.next = record.position().next();
@@ -104,24 +171,47 @@ impl Reader {
             }
             match tokio::time::timeout(SILENCE, consumer.messages.next()).await {
                 Ok(Some(Ok(message))) => self.take(&message).await?,
-                Ok(Some(Err(error))) => return Err(unreadable(error)),
-                Ok(None) => return Err(ReadError("the consumer ended".into())),
+                Ok(Some(Err(error))) => return Err(unreadable(error).into()),
+                Ok(None) => return Err(ReadError("the consumer ended".into()).into()),
                 Err(_) => self.listen().await?,
             }
         }
     }
 
+    /// Waits before the next attempt, with a new consumer; an error when there is to be none.
+    async fn endure(&mut self, trouble: Trouble) -> Result<(), ReadError> {
+        self.consumer = None;
+        let error = match trouble {
+            Trouble::Lasting(error) => return Err(error),
+            Trouble::Passing(error) => error,
+        };
+        let endurance = if self.journal.is_connected() { ENDURANCE } else { ENDURANCE_ALONE };
+        if self.troubled.get_or_insert_with(Instant::now).elapsed() > endurance {
+            return Err(error);
+        }
+        debug!(%error, next = %self.next, "a reader tries again");
+        tokio::time::sleep(PAUSE).await;
+        Ok(())
+    }
+
     /// Makes a consumer at the reader's place. A bounded reader ends at the head of now: false when
     /// there is nothing for it at all.
-    async fn open(&mut self) -> Result<bool, ReadError> {
+    async fn open(&mut self) -> Result<bool, Trouble> {
+        let head = self.journal.head().await?;
+        if head.created != self.journal.created {
+            // It gives positions away again: what comes would not follow on what came.
+            let reason = format!("it was made again at {}", head.created);
+            return Err(Trouble::Lasting(ReadError(reason)));
+        }
         if let Some(last) = self.last {
-            let head = self.journal.head().await?.position;
-            self.last = Some(last.min(head));
-            if self.next > last.min(head) {
+            self.last = Some(last.min(head.position));
+            if self.next > last.min(head.position) {
                 return Ok(false);
             }
         }
+        let name = Name { journal: self.journal.clone(), name: nuid::next().to_string() };
         let config = pull::Config {
+            name: Some(name.name.clone()),
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.next.get() },
             ack_policy: AckPolicy::None,
             filter_subject: self.filter().as_str().to_owned(),
@@ -130,7 +220,8 @@ impl Reader {
             inactive_threshold: Duration::from_secs(60),
             ..pull::Config::default()
         };
-        let consumer = self.journal.stream().await?.create_consumer(config).await.map_err(unreadable)?;
+        let stream = self.journal.stream().await?;
+        let consumer = self.journal.ask(stream.create_consumer(config)).await?.map_err(unreadable)?;
         let pending = consumer.cached_info().num_pending;
         let messages = consumer
             .stream()
@@ -140,11 +231,11 @@ impl Reader {
             .messages()
             .await
             .map_err(unreadable)?;
-        self.consumer = Some(Consumer { messages, brought: 0, pending });
+        self.consumer = Some(Consumer { messages, brought: 0, pending, _name: name });
         Ok(true)
     }
 
-    async fn take(&mut self, message: &Message) -> Result<(), ReadError> {
+    async fn take(&mut self, message: &Message) -> Result<(), Trouble> {
         let info = message.info().map_err(|error| ReadError(error.to_string()))?;
         if let Some(consumer) = &mut self.consumer {
             consumer.brought += 1;
@@ -165,8 +256,16 @@ impl Reader {
             }
             return Ok(());
         }
-        if self.scope == Scope::All && position > self.next && !self.gap_before(position).await? {
-            return Ok(());
+        if self.scope == Scope::All && position > self.next {
+            let last = Position::new(position.get() - 1);
+            match self.left_until(last).await? {
+                Left::Some => {
+                    self.consumer = None;
+                    return Ok(());
+                }
+                Left::Nothing => self.gaps_up_to(last),
+                Left::Unknown => return Err(untold(last)),
+            }
         }
         self.absences = 0;
         let recorded_at = microseconds(info.published);
@@ -174,52 +273,49 @@ impl Reader {
         Ok(())
     }
 
-    /// Whether the positions from `next` up to `found` are really gone. If not, the consumer is made
-    /// again.
-    async fn gap_before(&mut self, found: Position) -> Result<bool, ReadError> {
-        if self.has_until(Position::new(found.get() - 1)).await? {
-            self.consumer = None;
-            return Ok(false);
-        }
-        self.ready.extend((self.next.get()..found.get()).map(|gone| Record::Gap(Position::new(gone))));
-        Ok(true)
-    }
-
     /// Nothing came for a while. An entry that the leader has and the consumer did not bring means a
     /// new consumer; positions that were given away and are empty are gaps.
-    async fn listen(&mut self) -> Result<(), ReadError> {
+    async fn listen(&mut self) -> Result<(), Trouble> {
         let head = self.journal.head().await?.position;
         let end = self.last.map_or(head, |last| last.min(head));
         if end < self.next {
+            // It is the end, and this a good answer.
+            self.troubled = None;
             return Ok(());
         }
-        if self.has_until(end).await? {
-            self.consumer = None;
-            self.absences = 0;
-        } else if self.absences < ABSENCES {
-            self.absences += 1;
-        } else if self.scope == Scope::All {
-            self.gaps_up_to(end);
-            self.absences = 0;
-        } else if let (Some(_), Some(consumer)) = (self.last, &mut self.consumer) {
-            // What it counted as pending is gone. Who reads a part is not told of gaps.
-            consumer.pending = 0;
+        match self.left_until(end).await? {
+            Left::Some => {
+                self.consumer = None;
+                self.absences = 0;
+            }
+            Left::Unknown => self.absences = 0,
+            Left::Nothing if self.absences < ABSENCES => self.absences += 1,
+            Left::Nothing if self.scope == Scope::All => {
+                self.gaps_up_to(end);
+                self.absences = 0;
+            }
+            Left::Nothing => {
+                if let (Some(_), Some(consumer)) = (self.last, &mut self.consumer) {
+                    // What it counted as pending is gone. Who reads a part is not told of gaps.
+                    consumer.pending = 0;
+                }
+            }
         }
         Ok(())
     }
 
     /// A bounded reader has all that was pending: what it did not see up to its end is gone.
-    async fn end(&mut self) -> Result<Option<Record>, ReadError> {
-        self.ended = true;
+    async fn end(&mut self) -> Result<Option<Record>, Trouble> {
         if let Some(last) = self.last {
-            if self.has_until(last).await? {
-                return Err(ReadError("the consumer ended before its time".into()));
+            match self.left_until(last).await? {
+                Left::Nothing if self.scope == Scope::All => self.gaps_up_to(last),
+                Left::Nothing => {}
+                // The consumer is on a server that lags behind.
+                Left::Some => return Err(ReadError("the consumer ended before its time".into()).into()),
+                Left::Unknown => return Err(untold(last)),
             }
-            if self.scope == Scope::All {
-                self.gaps_up_to(last);
-            }
-            self.ended = self.ready.is_empty();
         }
+        self.ended = self.ready.is_empty();
         let record = self.ready.pop_front();
         if let Some(record) = &record {
             self.next = record.position().next();
@@ -227,10 +323,16 @@ impl Reader {
         Ok(record)
     }
 
-    /// Whether the leader has something for this reader from its place up to a position.
-    async fn has_until(&self, last: Position) -> Result<bool, ReadError> {
-        let first = self.journal.first_from(self.next, &self.filter()).await?;
-        Ok(first.is_some_and(|entry| entry.position <= last))
+    /// What the journal has for this reader from its place up to a position.
+    async fn left_until(&self, last: Position) -> Result<Left, ReadError> {
+        Ok(match self.journal.first_from(self.next, &self.filter()).await? {
+            Some(entry) if entry.position <= last => Left::Some,
+            // A server that has a later one has all that there is before it.
+            Some(_) => Left::Nothing,
+            None if self.scope != Scope::All => Left::Nothing,
+            None if self.journal.is_gone(self.next, last).await? => Left::Nothing,
+            None => Left::Unknown,
+        })
     }
 
     fn filter(&self) -> Subject {
@@ -240,4 +342,9 @@ impl Reader {
     fn gaps_up_to(&mut self, last: Position) {
         self.ready.extend((self.next.get()..=last.get()).map(|gone| Record::Gap(Position::new(gone))));
     }
+}
+
+/// The server that answered does not know the journal up to a position.
+fn untold(last: Position) -> Trouble {
+    ReadError(format!("nobody tells what is up to {last}")).into()
 }

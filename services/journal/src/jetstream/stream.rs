@@ -6,6 +6,7 @@ use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
 use ledger_domain::TenantName;
+use tracing::warn;
 
 use super::OpenError;
 use crate::{Scope, Subject};
@@ -68,16 +69,30 @@ pub(super) async fn open(
         }
         Err(error) => return Err(unanswered(error.to_string())),
     };
-    let differences = differences(&wanted, &stream.cached_info().config);
-    if differences.is_empty() { Ok(stream) } else { Err(OpenError::Mismatch { stream: name, differences }) }
+    let found = &stream.cached_info().config;
+    let differences = differences(&wanted, found);
+    if !differences.is_empty() {
+        return Err(OpenError::Mismatch { stream: name, differences });
+    }
+    if found.num_replicas != settings.replicas {
+        // An operator changes the stream and the setting one after the other, with a restart in between:
+        // to refuse would keep the ledger closed for what does not harm it.
+        warn!(stream = name, found = found.num_replicas, wanted = settings.replicas, "replicas differ");
+    }
+    Ok(stream)
+}
+
+/// How a stream that may have been changed meanwhile differs from what a ledger depends on.
+pub(super) fn misfit(tenant: &TenantName, settings: &StreamSettings, found: &Config) -> Vec<String> {
+    differences(&wanted(tenant, settings), found)
 }
 
 fn is_absent(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
-/// What a ledger depends on. `max_bytes` is the operator's to choose: a full stream refuses, it
-/// drops nothing.
+/// What a ledger depends on. `max_bytes` is the operator's to choose: a full stream refuses, it drops
+/// nothing. So are replicas, which may be changed online.
 fn differences(wanted: &Config, found: &Config) -> Vec<String> {
     let mut differences = Vec::new();
     macro_rules! compare {
@@ -98,7 +113,6 @@ fn differences(wanted: &Config, found: &Config) -> Vec<String> {
         max_messages_per_subject,
         max_message_size,
         max_age,
-        num_replicas,
         no_ack,
         duplicate_window,
         sealed,
@@ -137,9 +151,9 @@ mod tests {
     }
 
     #[test]
-    fn room_is_the_operators_choice() {
+    fn room_and_replicas_are_the_operators_choice() {
         let wanted = wanted(&TenantName::default(), &settings());
-        let found = Config { max_bytes: 1 << 30, ..wanted.clone() };
+        let found = Config { max_bytes: 1 << 30, num_replicas: 3, ..wanted.clone() };
         assert_eq!(differences(&wanted, &found), [""; 0]);
     }
 }

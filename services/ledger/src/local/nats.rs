@@ -1,9 +1,10 @@
-//! A private nats-server with JetStream: one node, synced at every write, for us alone.
+//! A private nats-server with JetStream: one node, synced at every write, for us alone. Its configuration
+//! is the one that operators are given: `ops/nats`.
 //!
-//! In its folder: `lock`, `password`, `nats.conf` (written anew at every start), `nats.pid`,
-//! `nats.log` and `jetstream/`, which is all that has to be kept.
+//! In its folder: `lock`, a password for each user, `nats.conf` and `users.conf` (written anew at every
+//! start), `nats.pid`, `nats.log` and `jetstream/`, which is all that has to be kept.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
@@ -23,7 +24,8 @@ use super::program::{is_program, on_path};
 use super::{Error, port, secret};
 
 const PROGRAM: &str = "nats-server";
-const USER: &str = "ledger";
+const CONFIG: &str = include_str!("../../../../ops/nats/one-node.conf");
+const USERS: &str = include_str!("../../../../ops/nats/users.conf");
 /// How long the server may take to stop before it is killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -36,9 +38,6 @@ pub struct Options {
     pub program: Option<PathBuf>,
     /// The port on 127.0.0.1, if not any that is free.
     pub port: Option<u16>,
-    /// Whether every write is synced before it is acknowledged. Needed for what we promise; servers
-    /// before 2.10 do not know the setting and refuse to start with it.
-    pub sync_always: bool,
     /// More lines for the server's configuration, such as `http: "127.0.0.1:8222"`.
     pub more: String,
 }
@@ -47,7 +46,47 @@ impl Options {
     /// The first `nats-server` in `search`, written as PATH is, on any free port.
     #[must_use]
     pub fn found_in(search: impl Into<OsString>) -> Self {
-        Self { search: search.into(), program: None, port: None, sync_always: true, more: String::new() }
+        Self { search: search.into(), program: None, port: None, more: String::new() }
+    }
+}
+
+/// Who connects. Each may do what `ops/nats/users.conf` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum User {
+    /// The service.
+    Ledger,
+    /// Who only follows.
+    Reader,
+    /// A person who breaks the glass.
+    Operator,
+}
+
+impl User {
+    const ALL: [Self; 3] = [Self::Ledger, Self::Reader, Self::Operator];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ledger => "ledger",
+            Self::Reader => "reader",
+            Self::Operator => "operator",
+        }
+    }
+
+    /// The variable in which the configuration looks for the password.
+    const fn variable(self) -> &'static str {
+        match self {
+            Self::Ledger => "NATS_LEDGER_PASSWORD",
+            Self::Reader => "NATS_READER_PASSWORD",
+            Self::Operator => "NATS_OPERATOR_PASSWORD",
+        }
+    }
+
+    fn password(self, folder: &Path) -> Result<SecretString, Error> {
+        let name = match self {
+            Self::Ledger => "password".to_owned(),
+            _ => format!("password-{}", self.name()),
+        };
+        secret::kept(&folder.join(name), None)
     }
 }
 
@@ -59,6 +98,7 @@ pub struct Nats {
     folder: Folder,
     port: u16,
     pid: u32,
+    passwords: [SecretString; 3],
     url: SecretString,
 }
 
@@ -75,11 +115,12 @@ impl Nats {
         if orphans > 0 {
             tracing::warn!(folder = %folder.path().display(), orphans, "stopped a nats-server left behind");
         }
-        let password = secret::kept(&folder.path().join("password"), None)?;
+        let password = |user: User| user.password(folder.path());
+        let passwords = [password(User::Ledger)?, password(User::Reader)?, password(User::Operator)?];
         let mut attempt = 1;
         let (process, port) = loop {
             let port = options.port.map_or_else(port::free, Ok)?;
-            match launch(&program, folder.path(), port, &password, options).await {
+            match launch(&program, folder.path(), port, &passwords, options).await {
                 Ok(process) => break (process, port),
                 Err(Error::PortTaken { .. }) if options.port.is_none() && attempt < port::ATTEMPTS => {
                     attempt += 1;
@@ -88,15 +129,21 @@ impl Nats {
             }
         };
         let pid = server_pid(folder.path())?;
-        let url = format!("nats://{USER}:{}@127.0.0.1:{port}", password.expose_secret()).into();
+        let url = url(User::Ledger, &passwords, port);
         tracing::info!(folder = %folder.path().display(), port, process.id = pid, "nats-server is ready");
-        Ok(Self { process, folder, port, pid, url })
+        Ok(Self { process, folder, port, pid, passwords, url })
     }
 
-    /// Where clients connect, user and password included.
+    /// Where the service connects, user and password included.
     #[must_use]
     pub fn url(&self) -> &SecretString {
         &self.url
+    }
+
+    /// Where a user connects, password included.
+    #[must_use]
+    pub fn url_of(&self, user: User) -> SecretString {
+        url(user, &self.passwords, self.port)
     }
 
     /// The port on 127.0.0.1.
@@ -174,6 +221,11 @@ fn find(options: &Options) -> Result<PathBuf, Error> {
     }
 }
 
+fn url(user: User, passwords: &[SecretString; 3], port: u16) -> SecretString {
+    let password = passwords[user as usize].expose_secret();
+    format!("nats://{}:{password}@127.0.0.1:{port}", user.name()).into()
+}
+
 fn config_path(folder: &Path) -> PathBuf {
     folder.join("nats.conf")
 }
@@ -195,11 +247,14 @@ async fn launch(
     program: &Path,
     folder: &Path,
     port: u16,
-    password: &SecretString,
+    passwords: &[SecretString; 3],
     options: &Options,
 ) -> Result<Process, Error> {
     let config = config_path(folder);
-    secret::write(&config, &config_text(folder, port, password, options)?)?;
+    let name = secret::server_name(&passwords[User::Ledger as usize]);
+    let written = "# Written by release-ledger at every start: changes are lost.\n";
+    secret::write(&config, &format!("{written}{CONFIG}\n{}\n", options.more))?;
+    secret::write(&folder.join("users.conf"), &format!("{written}{USERS}"))?;
     let pid_file = folder.join("nats.pid");
     match fs::remove_file(&pid_file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -208,9 +263,15 @@ async fn launch(
         _ => {}
     }
     let mut command = Command::new(program);
-    command.arg("--config").arg(&config).current_dir(folder);
+    command.arg("--config").arg(&config).arg("--pid").arg(&pid_file).current_dir(folder);
+    command.envs([
+        ("NATS_NAME", quoted(&name)),
+        ("NATS_LISTEN", quoted(&format!("127.0.0.1:{port}"))),
+        ("NATS_STORE", quoted(path_text(&folder.join("jetstream"))?)),
+        ("NATS_MAX_FILE_STORE", "1TB".to_owned()),
+    ]);
+    command.envs(User::ALL.map(|user| (user.variable(), quoted(passwords[user as usize].expose_secret()))));
     let mut process = Process::spawn(PROGRAM, &mut command, &folder.join("nats.log"), Signal::KILL)?;
-    let name = secret::server_name(password);
     let deadline = Instant::now() + READY_WITHIN;
     while Instant::now() < deadline {
         // Asked first: another server may answer on a port that ours has lost to it.
@@ -235,43 +296,16 @@ async fn greeting(port: u16) -> io::Result<Option<String>> {
     Ok(info.and_then(|info: serde_json::Value| Some(info.get("server_name")?.as_str()?.to_owned())))
 }
 
-fn config_text(
-    folder: &Path,
-    port: u16,
-    password: &SecretString,
-    options: &Options,
-) -> Result<String, Error> {
-    let name = secret::server_name(password);
-    let password = password.expose_secret();
-    let store = quoted(folder.join("jetstream").as_os_str())?;
-    let pid = quoted(folder.join("nats.pid").as_os_str())?;
-    let sync = if options.sync_always { "sync_interval: always" } else { "" };
-    let more = &options.more;
-    Ok(format!(
-        r#"# Written by release-ledger at every start: changes are lost.
-server_name: "{name}"
-listen: "127.0.0.1:{port}"
-pid_file: {pid}
-authorization {{ user: "{USER}", password: "{password}" }}
-jetstream {{
-  store_dir: {store}
-  max_file_store: 1TB
-  {sync}
-}}
-{more}
-"#
-    ))
-}
-
 /// As the server's configuration writes text: in double quotes, with JSON's escapes for both
 /// characters that need them.
-fn quoted(path: &OsStr) -> Result<String, Error> {
-    let refused = |kind: io::ErrorKind| file("name in a configuration", Path::new(path))(kind.into());
-    let text = path.to_str().ok_or_else(|| refused(io::ErrorKind::InvalidFilename))?;
-    if text.chars().any(char::is_control) {
-        return Err(refused(io::ErrorKind::InvalidFilename));
-    }
-    Ok(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")))
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn path_text(path: &Path) -> Result<&str, Error> {
+    let refused = || file("name in a configuration", path)(io::ErrorKind::InvalidFilename.into());
+    let text = path.to_str().ok_or_else(refused)?;
+    if text.chars().any(char::is_control) { Err(refused()) } else { Ok(text) }
 }
 
 #[cfg(test)]

@@ -18,7 +18,8 @@ async fn connect(url: &str) -> Result<async_nats::Client, async_nats::ConnectErr
     let address: async_nats::ServerAddr = url.parse().expect("an address");
     let user = address.username().expect("a user").to_owned();
     let password = address.password().expect("a password").to_owned();
-    async_nats::ConnectOptions::with_user_and_password(user, password).connect(address).await
+    let options = async_nats::ConnectOptions::with_user_and_password(user, password);
+    options.custom_inbox_prefix("_INBOX_LEDGER").connect(address).await
 }
 
 async fn jetstream_of(nats: &Nats) -> jetstream::Context {
@@ -27,9 +28,10 @@ async fn jetstream_of(nats: &Nats) -> jetstream::Context {
 
 async fn store_one(nats: &Nats) {
     let context = jetstream_of(nats).await;
-    let config = stream::Config { name: "KEPT".into(), subjects: vec!["kept".into()], ..Default::default() };
+    let config =
+        stream::Config { name: "KEPT".into(), subjects: vec!["ledger.kept".into()], ..Default::default() };
     context.create_stream(config).await.expect("a stream");
-    context.publish("kept", "one".into()).await.expect("sent").await.expect("stored");
+    context.publish("ledger.kept", "one".into()).await.expect("sent").await.expect("stored");
 }
 
 async fn stored(nats: &Nats) -> bytes::Bytes {

@@ -1,0 +1,56 @@
+//! An operator makes three replicas of one, while the service runs: nothing is lost, nothing is restarted.
+
+use ledger_tests::{Cluster, Servers, Service, digests};
+use release_ledger::local::nats::User;
+
+use crate::PROGRAM;
+use crate::emitters::Emitters;
+
+const STREAM: &str = "LEDGER_default";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_are_changed_online() {
+    let mut cluster = Cluster::start().await;
+    let servers = Servers::start().await;
+    let url = format!("--journal-url={}", cluster.url(User::Ledger));
+    let flags = |replicas: &'static str| [url.as_str(), replicas, "--journal-request-timeout-ms=1000"];
+    let service = Service::start(PROGRAM, &servers, &flags("--journal-replicas=1")).await;
+    let client = service.client();
+    let emitters = Emitters::start(&client);
+    emitters.acknowledged(300).await;
+
+    let operator = cluster.operator().await;
+    let mut config = operator.get_stream(STREAM).await.expect("a stream").cached_info().config.clone();
+    let before = config.num_replicas;
+    config.num_replicas = 3;
+    operator.update_stream(config).await.expect("the operator may");
+    emitters.acknowledged(300).await;
+    cluster.healthy(STREAM).await;
+    let leader = cluster.leader(STREAM).await;
+    cluster.kill(leader).await;
+    emitters.acknowledged(300).await;
+    cluster.start_again(leader).await;
+    cluster.healthy(STREAM).await;
+    let acknowledged = emitters.stop().await;
+
+    assert_eq!(before, 1);
+    let (_, head) = client.position().await;
+    client.views_at(head).await;
+    let entries = client.entries().await;
+    for (position, event) in &acknowledged {
+        assert_eq!(&entries[*position as usize - 1]["event"], event);
+    }
+    assert_eq!(entries.len(), acknowledged.len());
+    let folded = digests(&servers.postgres_url(), "default").await;
+    assert_eq!(folded["gaps"].0, 0);
+
+    // The setting may be changed later, or not at all.
+    for (replicas, database) in [("--journal-replicas=1", "one"), ("--journal-replicas=3", "three")] {
+        let database = servers.fresh_database(database).await;
+        let views = format!("--views-url={database}");
+        let anew = [&flags(replicas)[..], &[views.as_str()]].concat();
+        let anew = Service::start(PROGRAM, &servers, &anew).await;
+        anew.client().views_at(head).await;
+        assert_eq!(digests(&database, "default").await, folded);
+    }
+}

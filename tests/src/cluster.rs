@@ -1,0 +1,333 @@
+//! Three nats-servers on loopback, run as `ops/nats/three-nodes.conf` says.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use async_nats::jetstream::{self, Context, stream};
+use release_ledger::local::nats::User;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::nats_client;
+use crate::service::PATIENCE;
+
+const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/nats/three-nodes.conf");
+/// How often a thing is looked at that nobody tells about.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How often a cluster is started on other ports when it loses one of its own to someone else.
+const ATTEMPTS: u32 = 5;
+/// Below the system's ephemeral ports: there, a client that reconnects can be given the port of a server
+/// that is down.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// Three nodes, in a folder that is gone with them. Each may be killed, halted and started again, on the
+/// same ports and with what it had stored.
+pub struct Cluster {
+    nodes: Vec<Running>,
+    // Last, so that it is removed when the servers are gone.
+    folder: TempDir,
+}
+
+/// Which of the three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node(usize);
+
+impl Node {
+    /// All three.
+    pub const ALL: [Self; 3] = [Self(0), Self(1), Self(2)];
+
+    fn name(self) -> &'static str {
+        ["node-a", "node-b", "node-c"][self.0]
+    }
+}
+
+/// The ports of a node: for clients, and for the other nodes.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    clients: u16,
+    routes: u16,
+}
+
+struct Running {
+    ports: [Ports; 3],
+    node: Node,
+    folder: PathBuf,
+    child: Option<Child>,
+}
+
+impl Cluster {
+    /// Starts three nodes and waits until they take a stream of three replicas.
+    pub async fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("ledger-test-").tempdir().expect("a folder");
+        for attempt in 1..=ATTEMPTS {
+            let ports = free_ports();
+            let folder_of = |node: Node| folder.path().join(format!("{}-{attempt}", node.name()));
+            let mut nodes: Vec<_> =
+                Node::ALL.iter().map(|node| Running::new(ports, *node, folder_of(*node))).collect();
+            let mut started = true;
+            for node in &mut nodes {
+                started &= node.launch().await;
+            }
+            if started {
+                let cluster = Self { nodes, folder };
+                cluster.takes_streams().await;
+                return cluster;
+            }
+        }
+        panic!("other programs took the cluster's ports {ATTEMPTS} times");
+    }
+
+    /// A folder that is gone with the cluster.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where a user connects: all three.
+    #[must_use]
+    pub fn url(&self, user: User) -> String {
+        Node::ALL.map(|node| self.url_of(node, user)).join(",")
+    }
+
+    /// Where a user connects to one node.
+    #[must_use]
+    pub fn url_of(&self, node: Node, user: User) -> String {
+        let (name, _, password) = account(user);
+        format!("nats://{name}:{password}@127.0.0.1:{}", self.nodes[node.0].ports().clients)
+    }
+
+    /// JetStream, with the rights of the person who breaks the glass.
+    pub async fn operator(&self) -> Context {
+        let mut context = jetstream::new(nats_client(&self.url(User::Operator)).await);
+        context.set_timeout(Duration::from_secs(2));
+        context
+    }
+
+    /// SIGKILL, and the end of the process.
+    pub async fn kill(&mut self, node: Node) {
+        self.nodes[node.0].kill();
+    }
+
+    /// A node that was killed again, with what it had stored.
+    pub async fn start_again(&mut self, node: Node) {
+        let node = &mut self.nodes[node.0];
+        let started = async {
+            // While it was down, another test's server may have been given its port.
+            while !node.launch().await {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        timeout(PATIENCE, started).await.expect("nats-server starts again");
+    }
+
+    /// What a node that was killed had stored is lost.
+    pub fn lose_store(&mut self, node: Node) {
+        let node = &self.nodes[node.0];
+        assert!(node.child.is_none(), "it is down");
+        fs::remove_dir_all(node.folder.join("jetstream")).expect("removed");
+    }
+
+    /// SIGSTOP: its sockets stay open, and nothing answers.
+    pub async fn pause(&self, node: Node) {
+        let node = &self.nodes[node.0];
+        node.signal(Signal::STOP);
+        let stat = format!("/proc/{}/stat", node.pid().as_raw_nonzero());
+        let halted = async {
+            loop {
+                let text = fs::read_to_string(&stat).expect("a process");
+                let state = text.rsplit_once(')').map(|(_, state)| state.trim_start().chars().next());
+                if state == Some(Some('T')) {
+                    return;
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        timeout(PATIENCE, halted).await.expect("it stands still");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self, node: Node) {
+        self.nodes[node.0].signal(Signal::CONT);
+    }
+
+    /// Who leads a stream.
+    pub async fn leader(&self, stream: &str) -> Node {
+        let found = async {
+            loop {
+                let leader = self.info(stream).await.and_then(|info| info.cluster?.leader);
+                match Node::ALL.into_iter().find(|node| leader.as_deref() == Some(node.name())) {
+                    Some(node) => return node,
+                    None => tokio::time::sleep(LOOK_AGAIN).await,
+                }
+            }
+        };
+        timeout(PATIENCE, found).await.expect("the stream comes to have a leader")
+    }
+
+    /// Waits until a stream has a leader and two followers that have all that it has.
+    pub async fn healthy(&self, stream: &str) {
+        let healthy = async {
+            loop {
+                let cluster = self.info(stream).await.and_then(|info| info.cluster);
+                if cluster.is_some_and(|cluster| {
+                    let current = |peer: &&stream::PeerInfo| peer.current && !peer.offline;
+                    cluster.leader.is_some() && cluster.replicas.iter().filter(current).count() == 2
+                }) {
+                    return;
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        timeout(PATIENCE, healthy).await.expect("all three come to have the stream");
+    }
+
+    async fn info(&self, stream: &str) -> Option<stream::Info> {
+        let stream = self.operator().await.get_stream(stream).await.ok()?;
+        Some(stream.cached_info().clone())
+    }
+
+    /// Until the three have found one another, and who leads them, they refuse it.
+    async fn takes_streams(&self) {
+        let probe = stream::Config { name: "PROBE".into(), num_replicas: 3, ..stream::Config::default() };
+        let operator = self.operator().await;
+        let taken = async {
+            while operator.create_stream(&probe).await.is_err() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        timeout(PATIENCE, taken).await.expect("the cluster comes to take streams");
+        operator.delete_stream("PROBE").await.expect("deleted");
+    }
+}
+
+impl Running {
+    fn new(ports: [Ports; 3], node: Node, folder: PathBuf) -> Self {
+        Self { ports, node, folder, child: None }
+    }
+
+    const fn ports(&self) -> Ports {
+        self.ports[self.node.0]
+    }
+
+    fn pid(&self) -> Pid {
+        let id = self.child.as_ref().expect("nats-server runs").id();
+        i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process")
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("nats-server runs");
+    }
+
+    /// Starts the node and waits until it greets; false if another program has one of its ports.
+    async fn launch(&mut self) -> bool {
+        fs::create_dir_all(&self.folder).expect("a folder");
+        let log_path = self.folder.join("nats.log");
+        let log = fs::File::create(&log_path).expect("a log");
+        let program = std::env::var_os("RELEASE_LEDGER_TEST_NATS").unwrap_or_else(|| "nats-server".into());
+        let child = Command::new(program)
+            .args(["--config", CONFIG])
+            .envs(self.variables())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn();
+        self.child = Some(child.expect("nats-server is on PATH"));
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let child = self.child.as_mut().expect("it was started");
+            if child.try_wait().expect("a status").is_some() {
+                self.child = None;
+                let told = fs::read_to_string(&log_path).expect("a log");
+                assert!(told.contains("address already in use"), "nats-server fails:\n{told}");
+                return false;
+            }
+            let greeting = timeout(Duration::from_secs(1), greeting(self.ports().clients)).await;
+            if matches!(&greeting, Ok(Ok(line)) if line.contains(self.node.name())) {
+                return true;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        panic!("nats-server does not come up:\n{}", fs::read_to_string(&log_path).expect("a log"));
+    }
+
+    /// What the configuration wants to be told.
+    fn variables(&self) -> Vec<(&'static str, String)> {
+        let Ports { clients, routes } = self.ports();
+        let store = self.folder.join("jetstream");
+        let mut variables = vec![
+            ("NATS_NAME", quoted(self.node.name())),
+            ("NATS_LISTEN", quoted(&format!("127.0.0.1:{clients}"))),
+            ("NATS_CLUSTER_LISTEN", quoted(&format!("127.0.0.1:{routes}"))),
+            ("NATS_STORE", quoted(store.to_str().expect("a path"))),
+            ("NATS_MAX_FILE_STORE", "10GB".to_owned()),
+            ("NATS_ROUTE_PASSWORD", quoted("route-password")),
+        ];
+        for user in [User::Ledger, User::Reader, User::Operator] {
+            let (_, variable, password) = account(user);
+            variables.push((variable, quoted(password)));
+        }
+        let names = ["NATS_ROUTE_A", "NATS_ROUTE_B", "NATS_ROUTE_C"];
+        for (name, Ports { routes, .. }) in names.into_iter().zip(self.ports) {
+            variables.push((name, quoted(&format!("nats://route:route-password@127.0.0.1:{routes}"))));
+        }
+        variables
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // One that has ended by itself is what we want.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A user's name, the variable of its password, and the password.
+const fn account(user: User) -> (&'static str, &'static str, &'static str) {
+    match user {
+        User::Ledger => ("ledger", "NATS_LEDGER_PASSWORD", "ledger-password"),
+        User::Reader => ("reader", "NATS_READER_PASSWORD", "reader-password"),
+        User::Operator => ("operator", "NATS_OPERATOR_PASSWORD", "operator-password"),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{text}\"")
+}
+
+/// The line with which a server greets. It listens only after it has recovered what it had.
+async fn greeting(port: u16) -> io::Result<String> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).await?;
+    Ok(line)
+}
+
+/// Six ports on which nobody listens now.
+fn free_ports() -> [Ports; 3] {
+    let mut taken = BTreeSet::new();
+    let mut free = || {
+        loop {
+            let random = RandomState::new().build_hasher().finish();
+            let port = PORTS.start + (random % u64::from(PORTS.end - PORTS.start)) as u16;
+            if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() && taken.insert(port) {
+                return port;
+            }
+        }
+    };
+    [(); 3].map(|()| Ports { clients: free(), routes: free() })
+}
