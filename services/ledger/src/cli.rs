@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{client, serve, up};
+use crate::{archive, client, restore, serve, up};
 
 /// Remembers what was released where
 #[derive(Debug, Parser)]
@@ -19,6 +19,8 @@ struct Arguments {
 enum Command {
     Up(up::Up),
     Serve(Box<serve::Serve>),
+    Archive(Box<archive::Archive>),
+    Restore(Box<restore::Restore>),
     Emit(Box<client::Emit>),
     /// Record what was released before there was a ledger
     #[command(subcommand)]
@@ -50,6 +52,8 @@ pub async fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Up(up) => up.run().await,
         Command::Serve(serve) => serve.run().await,
+        Command::Archive(archive) => archive.run().await,
+        Command::Restore(restore) => restore.run().await,
         Command::Emit(emit) => emit.run().await,
         Command::Import(import) => import.run().await,
         Command::State(state) => state.run().await,

@@ -4,6 +4,7 @@
 //! Invariants: SQL stands nowhere but in this crate; a batch's rows and the position are written in
 //! one transaction; an answer is read in one statement, so it is true for the position it carries.
 
+mod copy;
 mod database;
 mod environments;
 mod events;
@@ -38,6 +39,7 @@ pub use verdicts::Ran;
 #[must_use]
 pub fn statements() -> Vec<&'static str> {
     [
+        copy::STATEMENTS,
         environments::STATEMENTS,
         events::STATEMENTS,
         hindrances::STATEMENTS,

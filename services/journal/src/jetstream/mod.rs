@@ -1,11 +1,12 @@
 //! The journal on a NATS JetStream stream.
 //!
-//! Invariant: nothing here updates, purges or deletes a stream, and nothing outside this module
-//! knows NATS.
+//! Invariant: nothing outside this module knows NATS. Nothing here purges or deletes a stream, and nothing
+//! updates one but `restore`, which fills a fresh one.
 
 mod append;
 mod append_at;
 mod read;
+mod restore;
 mod server;
 mod stream;
 
@@ -27,6 +28,7 @@ use crate::{
     microseconds,
 };
 
+pub use restore::{RestoreError, Restoring};
 pub use server::{ServerVersion, VersionError};
 pub use stream::StreamSettings;
 
@@ -79,6 +81,12 @@ pub enum OpenError {
         stream: String,
         /// Why.
         reason: String,
+    },
+    /// The stream is being restored: it does not yet have all that it is to have.
+    #[error("the stream {stream} is being restored: run the restore to its end, or remove the stream")]
+    Restoring {
+        /// The stream.
+        stream: String,
     },
     /// A stream of this name exists and is not one that a ledger can be kept in.
     #[error("the stream {stream} exists and does not fit: {}", differences.join("; "))]
@@ -154,16 +162,35 @@ impl Connection {
     /// # Errors
     /// The stream that is there does not fit, or JetStream does not answer.
     pub async fn journal(&self, tenant: TenantName) -> Result<JetStreamJournal, OpenError> {
+        let context = self.context();
+        stream::open(&context, &tenant, &self.settings.stream).await?;
+        Ok(self.journal_on(context, tenant))
+    }
+
+    /// Opens a tenant's journal if its stream is there, and makes none.
+    ///
+    /// # Errors
+    /// The stream that is there does not fit, or JetStream does not answer.
+    pub async fn existing_journal(&self, tenant: TenantName) -> Result<Option<JetStreamJournal>, OpenError> {
+        let context = self.context();
+        let found = stream::find(&context, &tenant, &self.settings.stream).await?;
+        Ok(found.map(|_| self.journal_on(context, tenant)))
+    }
+
+    fn context(&self) -> Context {
         let mut context = async_nats::jetstream::new(self.client.clone());
         context.set_timeout(self.settings.request_timeout);
-        let stream = stream::open(&context, &tenant, &self.settings.stream).await?;
-        Ok(JetStreamJournal {
+        context
+    }
+
+    fn journal_on(&self, context: Context, tenant: TenantName) -> JetStreamJournal {
+        JetStreamJournal {
             client: self.client.clone(),
             context,
-            name: stream.cached_info().config.name.clone(),
+            name: stream::name_of(&tenant),
             tenant,
             request_timeout: self.settings.request_timeout,
-        })
+        }
     }
 }
 
@@ -210,7 +237,7 @@ impl JetStreamJournal {
 fn entry_of(message: StreamMessage) -> Entry {
     Entry {
         position: Position::new(message.sequence),
-        recorded_at: microseconds(message.time),
+        recorded_at: restore::recorded_at(Some(&message.headers), message.time),
         bytes: message.payload,
     }
 }

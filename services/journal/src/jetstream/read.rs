@@ -13,8 +13,8 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use futures::stream::{self, BoxStream, StreamExt};
 use ledger_domain::Position;
 
-use super::{JetStreamJournal, unreadable};
-use crate::{Entry, Journal, ReadError, Record, Scope, Subject, Until, microseconds};
+use super::{JetStreamJournal, restore, unreadable};
+use crate::{Entry, Journal, ReadError, Record, Scope, Subject, Until};
 
 /// Messages that are asked for at a time.
 const PULL: usize = 500;
@@ -169,7 +169,7 @@ impl Reader {
             return Ok(());
         }
         self.absences = 0;
-        let recorded_at = microseconds(info.published);
+        let recorded_at = restore::recorded_at(message.headers.as_ref(), info.published);
         self.ready.push_back(Record::Entry(Entry { position, recorded_at, bytes: message.payload.clone() }));
         Ok(())
     }
