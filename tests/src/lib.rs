@@ -10,6 +10,7 @@ mod history;
 mod proxy;
 mod servers;
 mod service;
+mod storage;
 
 pub use behind::{digests, jetstream, view_tables, views_connection};
 pub use client::{Answer, Client, deploy, event};
@@ -18,3 +19,4 @@ pub use history::{RealHistory, Row, Running, digest};
 pub use proxy::Proxy;
 pub use servers::Servers;
 pub use service::Service;
+pub use storage::Storage;

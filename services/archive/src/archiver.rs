@@ -294,3 +294,6 @@ impl Archiver {
         Ok(self.store.replace(CHECKPOINT, text.into_bytes().into()).await?)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,7 +75,7 @@ mod tests {
     fn the_text_is_the_body_of_a_tlog_checkpoint() {
         let text = checkpoint().text(&TenantName::default());
 
-        assert_eq!(text, "release-ledger/default\n1\nAMBX/ZFMeRfOHGz2L6H6nJXHzaaQIdkyV8nJXi34k+w=\n");
+        assert_eq!(text, "release-ledger/default\n1\nKKOhj2zWQGsIbp/9ofm4oT289EsPPzLLkDGhH9BTrPk=\n");
         assert_eq!(Checkpoint::parse(text.as_bytes(), &TenantName::default()), Ok(checkpoint()));
     }
 

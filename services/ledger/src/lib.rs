@@ -3,7 +3,7 @@
 //! Only this crate reads the environment and the clock.
 
 pub mod app;
-mod archive;
+pub mod archive;
 mod cli;
 pub mod client;
 pub mod clock;
@@ -13,7 +13,7 @@ mod environment;
 mod identity;
 pub mod local;
 pub mod releases;
-mod restore;
+pub mod restore;
 pub mod serve;
 pub mod up;
 
