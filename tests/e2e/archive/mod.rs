@@ -80,7 +80,7 @@ async fn lose(servers: &Servers, positions: &[u64]) {
     let open = Config { deny_delete: false, ..config.clone() };
     let stream = jetstream.create_stream(open).await.expect("made anew");
     for message in messages {
-        let stored = jetstream.publish_with_headers(message.subject, message.headers, message.payload).await;
+        let stored = jetstream.publish(message.subject, message.payload).await;
         stored.expect("published").await.expect("stored");
     }
     for position in positions {
