@@ -30,9 +30,12 @@ async fn what_was_archived_comes_back_as_it_was() {
 
     let following = ["archive", "--follow", "--to", &to, "--segment-entries=100", "--segment-age=3600"];
     let follower = started(&servers, &following, &[]);
-    while segment_files(&archive, ".json").len() < 3 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let sealed = async {
+        while segment_files(&archive, ".json").len() < 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), sealed).await.expect("segments are sealed");
     follower.kill().await;
     let first = told(&servers, &["archive", "--to", &to, "--segment-entries=250"]).await;
     client.recorded_all(&deploys(1..=40)).await;
@@ -48,7 +51,9 @@ async fn what_was_archived_comes_back_as_it_was() {
     drop((service, client));
     let verified = verified(&archive).await;
     assert_eq!((&verified["position"], &verified["root"]), (&json!(head), &root));
-    assert_eq!((&verified["gaps"], &verified["unnamed_files"]), (&json!(3), &json!(0)));
+    assert_eq!(verified["gaps"], 3);
+    // Killed between a segment and its manifest, the follower leaves the one without the other.
+    assert!(verified["unnamed_files"].as_u64() <= Some(1), "{verified}");
     let saved = tempfile::tempdir().expect("a folder");
     let kept = saved.path().join("archive");
     std::fs::rename(&archive, &kept).expect("the archive is kept elsewhere");

@@ -150,7 +150,7 @@ async fn an_empty_journal_leaves_nothing_behind() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
     fn an_archive_has_what_the_journal_has(
         stretches in prop::collection::vec((1..40_u64, 1..20_u64), 1..5),
