@@ -383,7 +383,7 @@ mod tests {
         for size in [0, 1, 255, 256, 257, 66_000] {
             let tree = grown(&leaves(size));
 
-            let restored = Tree::restore(size as u64, tree.edge_tiles()).expect("a tree");
+            let restored = Tree::restore(size, tree.edge_tiles()).expect("a tree");
 
             assert_eq!((restored.size(), restored.root()), (tree.size(), tree.root()));
             assert_eq!(restored.edge_tiles(), tree.edge_tiles());

@@ -91,7 +91,8 @@ async fn follow(
     if !program.exists() {
         std::os::unix::fs::symlink(PROGRAM, &program).expect("linked");
     }
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").expect("a PATH"));
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let path = format!("{}:{}", programs.display(), search.to_string_lossy());
     let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
     let (archive, scratch) = (text(kept.join("archive")), text(kept.join("scratch")));
     let (journal, views) = (servers.nats_url(), servers.postgres_url());
