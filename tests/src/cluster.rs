@@ -270,7 +270,7 @@ impl Running {
             ("NATS_MAX_FILE_STORE", "10GB".to_owned()),
             ("NATS_ROUTE_PASSWORD", quoted("route-password")),
         ];
-        for user in [User::Ledger, User::Reader, User::Operator] {
+        for user in [User::Ledger, User::Reader, User::Restorer, User::Operator] {
             let (_, variable, password) = account(user);
             variables.push((variable, quoted(password)));
         }
@@ -301,6 +301,7 @@ const fn account(user: User) -> (&'static str, &'static str, &'static str) {
     match user {
         User::Ledger => ("ledger", "NATS_LEDGER_PASSWORD", "ledger-password"),
         User::Reader => ("reader", "NATS_READER_PASSWORD", "reader-password"),
+        User::Restorer => ("restorer", "NATS_RESTORER_PASSWORD", "restorer-password"),
         User::Operator => ("operator", "NATS_OPERATOR_PASSWORD", "operator-password"),
     }
 }

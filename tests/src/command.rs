@@ -16,8 +16,15 @@ impl Command {
     /// Starts the program with arguments.
     #[must_use]
     pub fn start(program: &str, arguments: &[&str]) -> Self {
+        Self::start_with(program, arguments, &[])
+    }
+
+    /// Starts the program with arguments, and with variables of the environment.
+    #[must_use]
+    pub fn start_with(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let command = tokio::process::Command::new(Path::new(program))
             .args(arguments)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -29,6 +36,14 @@ impl Command {
     /// SIGKILL, and the end of the process.
     pub async fn kill(mut self) {
         self.0.kill().await.expect("the command is killed");
+    }
+
+    /// SIGTERM.
+    pub fn ask_to_end(&self) {
+        let pid = self.0.id().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.and_then(rustix::process::Pid::from_raw).expect("the command runs");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+            .expect("the command is asked to end");
     }
 
     /// Waits until it has ended, however that is.

@@ -11,6 +11,7 @@ mod history;
 mod proxy;
 mod servers;
 mod service;
+mod storage;
 
 pub use behind::{
     digests, jetstream, jetstream_of_operator, nats_client, view_tables, views_connection, views_schema,
@@ -22,3 +23,4 @@ pub use history::{RealHistory, Row, Running, digest};
 pub use proxy::Proxy;
 pub use servers::Servers;
 pub use service::Service;
+pub use storage::Storage;

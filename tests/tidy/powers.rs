@@ -13,6 +13,7 @@ struct Power {
 
 const POWERS: &[Power] = &[
     Power { packages: &["async-nats", "nats"], owner: "journal" },
+    Power { packages: &["object_store", "aws-sdk-s3", "rust-s3", "opendal"], owner: "archive" },
     Power { packages: &["sqlx", "sqlx-postgres", "tokio-postgres", "postgres", "diesel"], owner: "views" },
     Power { packages: &["axum", "axum-extra", "utoipa-axum", "hyper", "tower-http"], owner: "http" },
     Power { packages: &["rdkafka", "rdkafka-sys"], owner: "kafka" },

@@ -28,6 +28,11 @@ impl Subject {
         ))
     }
 
+    /// Where stands for a while what is then deleted, so that its position is a gap.
+    pub(crate) fn of_gap(tenant: &TenantName) -> Self {
+        Self(format!("ledger.{}.{NONE}.{NONE}.gap.restored", token(tenant.as_str())))
+    }
+
     /// The filter that matches every subject of a scope.
     #[must_use]
     pub fn filter(tenant: &TenantName, scope: &Scope) -> Self {

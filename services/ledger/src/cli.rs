@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use ledger_views::Form;
 
-use crate::{client, serve, up, views};
+use crate::{archive, client, restore, serve, up, views};
 
 /// Remembers what was released where
 #[derive(Debug, Parser)]
@@ -20,6 +20,8 @@ struct Arguments {
 enum Command {
     Up(up::Up),
     Serve(Box<serve::Serve>),
+    Archive(Box<archive::Archive>),
+    Restore(Box<restore::Restore>),
     Emit(Box<client::Emit>),
     Run(Box<client::Run>),
     #[command(subcommand)]
@@ -62,6 +64,8 @@ pub async fn run_with(form: Form) -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Up(up) => up.run(form).await,
         Command::Serve(serve) => serve.run(form).await,
+        Command::Archive(archive) => archive.run().await,
+        Command::Restore(restore) => restore.run(form).await,
         Command::Emit(emit) => emit.run().await,
         Command::Run(run) => return ended(run.run().await),
         Command::Spool(spool) => spool.run().await,

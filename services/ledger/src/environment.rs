@@ -58,3 +58,10 @@ pub(crate) fn user() -> Option<String> {
     let user = std::env::var_os("USER").or_else(|| std::env::var_os("LOGNAME"))?;
     user.into_string().ok().filter(|user| !user.is_empty())
 }
+
+/// What is said of an object storage: the usual variables, `AWS_ENDPOINT_URL` and its like.
+pub(crate) fn storage() -> Vec<(String, String)> {
+    let variables = std::env::vars_os();
+    let text = variables.filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
+    text.filter(|(name, _)| name.starts_with("AWS_")).collect()
+}

@@ -3,6 +3,7 @@
 //! Only this crate reads the environment and the clock.
 
 pub mod app;
+pub mod archive;
 mod cli;
 pub mod client;
 pub mod clock;
@@ -12,6 +13,7 @@ mod environment;
 mod identity;
 pub mod local;
 pub mod releases;
+pub mod restore;
 pub mod serve;
 mod stream_settings;
 pub mod up;

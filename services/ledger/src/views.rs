@@ -237,7 +237,9 @@ impl Opened {
         let connection = Connection::open(config.journal.settings()).await?;
         let mut opened = Vec::new();
         for tenant in &config.tenants {
-            let journal: SharedJournal = Arc::new(connection.existing_journal(tenant.clone()).await?);
+            let journal = connection.existing_journal(tenant.clone()).await?;
+            let journal = journal.with_context(|| format!("{tenant} has no stream"))?;
+            let journal: SharedJournal = Arc::new(journal);
             let views = Views::of(&config.views.settings(form), tenant.clone())?;
             views.find().await.with_context(|| format!("the views of {tenant}"))?;
             opened.push(Self { tenant: tenant.clone(), journal, views });

@@ -122,6 +122,19 @@ impl Tree {
         Ok(Self { size, edge, peaks, full: Vec::new(), taken: size })
     }
 
+    /// The partial tiles on its right edge, with their hashes: what [`Tree::restore`] makes it of again.
+    #[must_use]
+    pub fn edge_tiles(&self) -> Vec<Tile> {
+        let tiles = Self::edge(self.size).into_iter();
+        tiles
+            .map(|EdgeTile { level, index, .. }| Tile {
+                level,
+                index,
+                hashes: self.edge[usize::from(level)].clone(),
+            })
+            .collect()
+    }
+
     /// How many leaves it has.
     #[must_use]
     pub const fn size(&self) -> u64 {
@@ -363,6 +376,18 @@ mod tests {
         leaves[257..].iter().for_each(|leaf| tree.append(*leaf));
         assert_eq!(widths(&tree.take_dirty()), [(0, 1, 256), (0, 2, 2), (1, 0, 2)]);
         assert_eq!(tree.take_dirty(), []);
+    }
+
+    #[test]
+    fn the_edge_with_its_hashes_makes_the_same_tree() {
+        for size in [0, 1, 255, 256, 257, 66_000] {
+            let tree = grown(&leaves(size));
+
+            let restored = Tree::restore(size, tree.edge_tiles()).expect("a tree");
+
+            assert_eq!((restored.size(), restored.root()), (tree.size(), tree.root()));
+            assert_eq!(restored.edge_tiles(), tree.edge_tiles());
+        }
     }
 
     fn widths(tiles: &[Tile]) -> Vec<(u8, u64, usize)> {

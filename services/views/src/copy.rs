@@ -8,24 +8,29 @@ use ledger_journal::{Entry, ReadError, Record};
 use sqlx::PgConnection;
 
 use crate::Views;
-use crate::database::{Error, bigint, position};
+use crate::database::{Error, bigint, parsed, position};
 use crate::pipeline::Target;
 
 pub(crate) const STATEMENTS: &[&str] = &[COPY];
 
-const COPY: &str = "SELECT position, recorded_at, bytes FROM events WHERE position > $1 AND position <= $2
-    UNION ALL SELECT position, NULL, NULL FROM gaps WHERE position > $1 AND position <= $2
+/// Either is sorted by its own index, and no more is read of it than is wanted.
+const COPY: &str = "SELECT position, recorded_at, bytes FROM (
+        (SELECT position, recorded_at, bytes FROM events WHERE position > $1 AND position <= $2
+            ORDER BY position LIMIT $3)
+        UNION ALL
+        (SELECT position, NULL, NULL FROM gaps WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3)
+    ) AS copy
     ORDER BY position LIMIT $3";
 
 /// Records that are read at a time.
 const PAGE: u32 = 1_000;
 
 impl Views {
-    /// What the copy of the ledger has after a position, in order, at most `limit`: entries, and the gaps that
-    /// the stream had. It ends where the views stand.
+    /// What the journal had after a position, in order and without a hole, at most `limit` records: entries, and
+    /// gaps. It ends where the views stand.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database does not answer, or lacks a position.
     pub async fn copy(&self, after: Position, limit: u32) -> Result<Vec<Record>, Error> {
         let mut connection = self.pool()?.acquire().await?;
         page(&mut connection, after, Position::new(i64::MAX.cast_unsigned()), limit).await
@@ -64,11 +69,18 @@ async fn page(
     type Row = (i64, Option<DateTime<Utc>>, Option<Vec<u8>>);
     let query = sqlx::query_as(COPY).bind(bigint(after)).bind(bigint(up_to)).bind(i64::from(limit));
     let rows: Vec<Row> = query.fetch_all(connection).await?;
-    let record = |(at, recorded_at, bytes): Row| match (recorded_at, bytes) {
-        (Some(recorded_at), Some(bytes)) => {
-            Record::Entry(Entry { position: position(at), recorded_at, bytes: Bytes::from(bytes) })
-        }
-        _ => Record::Gap(position(at)),
-    };
-    Ok(rows.into_iter().map(record).collect())
+    let records =
+        (after.get() + 1..).zip(rows).map(|(expected, (at, recorded_at, bytes))| {
+            let position = position(at);
+            parsed("events", expected, || {
+                if position.get() == expected { Ok(()) } else { Err("it is missing") }
+            })?;
+            Ok(match recorded_at.zip(bytes) {
+                Some((recorded_at, bytes)) => {
+                    Record::Entry(Entry { position, recorded_at, bytes: Bytes::from(bytes) })
+                }
+                None => Record::Gap(position),
+            })
+        });
+    records.collect()
 }

@@ -18,7 +18,7 @@ use super::JetStreamJournal;
 use crate::{AppendError, Journal, Outcome, Submission};
 
 /// The server takes at most this many members in a batch.
-const BATCH_LIMIT: usize = 1_000;
+pub(super) const BATCH_LIMIT: usize = 1_000;
 
 /// Waits in milliseconds for what replicas have under way, before the same is asked again.
 const PAUSES: [u64; 8] = [2, 5, 10, 20, 50, 100, 300, 600];
@@ -129,35 +129,48 @@ async fn append_distinct(journal: &JetStreamJournal, chunk: &[Submission]) -> An
 
 /// Appends all or none; answers the first position.
 async fn atomically(journal: &JetStreamJournal, chunk: &[Submission]) -> Result<u64, AppendError> {
+    let members = chunk.iter().map(|submission| Member {
+        subject: submission.subject.as_str().to_owned(),
+        headers: identified(submission),
+        bytes: submission.bytes.clone(),
+    });
+    batch(journal, members.collect()).await
+}
+
+/// A message of a batch.
+pub(super) struct Member {
+    pub(super) subject: String,
+    pub(super) headers: HeaderMap,
+    pub(super) bytes: Bytes,
+}
+
+/// Stores all messages, at most [`BATCH_LIMIT`], or none; answers the first position.
+pub(super) async fn batch(journal: &JetStreamJournal, members: Vec<Member>) -> Result<u64, AppendError> {
     if !journal.is_connected() {
         return Err(disconnected());
     }
     let batch = HeaderValue::from(nuid::next().as_str());
-    let last = chunk.len() - 1;
-    for (index, submission) in chunk.iter().enumerate() {
-        let mut headers = identified(submission);
+    let count = members.len();
+    for (number, Member { subject, mut headers, bytes }) in (1..).zip(members) {
         headers.insert("Nats-Batch-Id", batch.clone());
-        headers.insert("Nats-Batch-Sequence", (index + 1).to_string());
-        if index == 0 {
+        headers.insert("Nats-Batch-Sequence", number.to_string());
+        if number == 1 {
             headers.insert("Nats-Expected-Stream", journal.name.as_str());
         }
-        let subject = submission.subject.as_str().to_owned();
-        if index < last {
-            let published =
-                journal.client.publish_with_headers(subject, headers, submission.bytes.clone()).await;
+        if number < count {
+            let published = journal.client.publish_with_headers(subject, headers, bytes).await;
             published.map_err(|error| unavailable(&error))?;
         } else {
             headers.insert("Nats-Batch-Commit", "1");
-            let answer = accepted(request(journal, subject, headers, submission.bytes.clone()).await?)?;
-            if answer.count != chunk.len() {
+            let answer = accepted(request(journal, subject, headers, bytes).await?)?;
+            if answer.count != count {
                 return Err(AppendError::Unavailable(format!(
-                    "the batch of {} was answered as one of {}",
-                    chunk.len(),
+                    "the batch of {count} was answered as one of {}",
                     answer.count
                 )));
             }
             // The answer's sequence is the last member's; the others stand before it without gap.
-            return Ok(answer.seq - last as u64);
+            return Ok(answer.seq + 1 - count as u64);
         }
     }
     Err(AppendError::Refused("an empty batch".into()))

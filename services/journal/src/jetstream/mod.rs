@@ -1,7 +1,7 @@
 //! The journal on a NATS JetStream stream.
 //!
-//! Invariant: nothing here updates, purges or deletes a stream, and nothing outside this module
-//! knows NATS.
+//! Invariant: nothing outside this module knows NATS. Nothing here purges or deletes a stream, and nothing
+//! updates one but `restore`, which fills a fresh one.
 //!
 //! On three nodes the stream's leader answers. One that was halted or cut off, and deposed meanwhile, may
 //! answer once more before it learns of it, and then it lacks the newest entries. So what a server *has*
@@ -11,6 +11,7 @@
 mod append;
 mod append_at;
 mod read;
+mod restore;
 mod server;
 mod stream;
 
@@ -36,6 +37,7 @@ use crate::{
     microseconds,
 };
 
+pub use restore::{RestoreError, Restoring};
 pub use server::{ServerVersion, VersionError};
 pub use stream::StreamSettings;
 
@@ -100,9 +102,12 @@ pub enum OpenError {
         /// Why.
         reason: String,
     },
-    /// There is no such stream.
-    #[error("there is no stream {0}")]
-    Absent(String),
+    /// The stream is being restored: it does not yet have all that it is to have.
+    #[error("the stream {stream} is being restored: run the restore to its end, or remove the stream")]
+    Restoring {
+        /// The stream.
+        stream: String,
+    },
     /// A stream of this name exists and is not one that a ledger can be kept in.
     #[error("the stream {stream} exists and does not fit: {}", differences.join("; "))]
     Mismatch {
@@ -188,21 +193,33 @@ impl Connection {
     /// # Errors
     /// The stream that is there does not fit, or JetStream does not answer.
     pub async fn journal(&self, tenant: TenantName) -> Result<JetStreamJournal, OpenError> {
-        self.open_journal(tenant, true).await
+        let context = self.context();
+        let stream = stream::open(&context, &tenant, &self.settings.stream).await?;
+        self.journal_on(context, tenant, &stream)
     }
 
-    /// Opens a tenant's journal that is there already.
+    /// Opens a tenant's journal if its stream is there, and makes none.
     ///
     /// # Errors
-    /// There is none, it does not fit, or JetStream does not answer.
-    pub async fn existing_journal(&self, tenant: TenantName) -> Result<JetStreamJournal, OpenError> {
-        self.open_journal(tenant, false).await
+    /// The stream that is there does not fit, or JetStream does not answer.
+    pub async fn existing_journal(&self, tenant: TenantName) -> Result<Option<JetStreamJournal>, OpenError> {
+        let context = self.context();
+        let found = stream::find(&context, &tenant, &self.settings.stream).await?;
+        found.map(|stream| self.journal_on(context, tenant, &stream)).transpose()
     }
 
-    async fn open_journal(&self, tenant: TenantName, may_make: bool) -> Result<JetStreamJournal, OpenError> {
+    fn context(&self) -> Context {
         let mut context = async_nats::jetstream::new(self.client.clone());
         context.set_timeout(self.settings.request_timeout);
-        let stream = stream::open(&context, &tenant, &self.settings.stream, may_make).await?;
+        context
+    }
+
+    fn journal_on(
+        &self,
+        context: Context,
+        tenant: TenantName,
+        stream: &Stream,
+    ) -> Result<JetStreamJournal, OpenError> {
         let info = stream.cached_info();
         ServerVersion::parse(&self.client.server_info().version)?.check(info.config.num_replicas)?;
         Ok(JetStreamJournal {
@@ -305,7 +322,7 @@ impl JetStreamJournal {
 fn entry_of(message: StreamMessage) -> Entry {
     Entry {
         position: Position::new(message.sequence),
-        recorded_at: microseconds(message.time),
+        recorded_at: restore::recorded_at(Some(&message.headers), message.time),
         bytes: message.payload,
     }
 }

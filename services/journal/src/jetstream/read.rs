@@ -19,8 +19,8 @@ use ledger_domain::Position;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{JetStreamJournal, unreadable};
-use crate::{Entry, Journal, ReadError, Record, Scope, Subject, Until, microseconds};
+use super::{JetStreamJournal, restore, unreadable};
+use crate::{Entry, Journal, ReadError, Record, Scope, Subject, Until};
 
 /// Messages that are asked for at a time.
 const PULL: usize = 500;
@@ -268,7 +268,7 @@ impl Reader {
             }
         }
         self.absences = 0;
-        let recorded_at = microseconds(info.published);
+        let recorded_at = restore::recorded_at(message.headers.as_ref(), info.published);
         self.ready.push_back(Record::Entry(Entry { position, recorded_at, bytes: message.payload.clone() }));
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The stream that a ledger is kept in: made once, compared at every start, never changed.
+//! The stream that a ledger is kept in: made once, compared at every start, never changed once it is whole.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use async_nats::jetstream::{Context, ErrorCode};
 use ledger_domain::TenantName;
 use tracing::warn;
 
-use super::OpenError;
+use super::{OpenError, restore};
 use crate::{Scope, Subject};
 
 /// How a tenant's stream is made.
@@ -25,11 +25,11 @@ const MESSAGE_LIMIT: i32 = 128 * 1024;
 
 /// A dot, which no stream's name may have, is written `=`, which no tenant's has. Not as in subjects:
 /// servers before 2.14.4 cannot deliver from a stream with `%` in its name.
-fn name_of(tenant: &TenantName) -> String {
+pub(super) fn name_of(tenant: &TenantName) -> String {
     format!("LEDGER_{}", tenant.as_str().replace('.', "="))
 }
 
-fn wanted(tenant: &TenantName, settings: &StreamSettings) -> Config {
+pub(super) fn wanted(tenant: &TenantName, settings: &StreamSettings) -> Config {
     Config {
         name: name_of(tenant),
         description: Some("A release ledger. Nothing in it is ever changed or deleted.".into()),
@@ -56,28 +56,52 @@ pub(super) async fn open(
     context: &Context,
     tenant: &TenantName,
     settings: &StreamSettings,
-    may_make: bool,
 ) -> Result<Stream, OpenError> {
-    let wanted = wanted(tenant, settings);
-    let name = wanted.name.clone();
-    let unanswered = |reason: String| OpenError::JetStream { stream: name.clone(), reason };
-    let stream = match context.get_stream(&name).await {
-        Ok(stream) => stream,
-        Err(error) if is_absent(&error.kind()) && !may_make => return Err(OpenError::Absent(name)),
-        Err(error) if is_absent(&error.kind()) => {
-            context.create_stream(wanted.clone()).await.map_err(|error| unanswered(error.to_string()))?
-        }
-        Err(error) => return Err(unanswered(error.to_string())),
-    };
-    let found = &stream.cached_info().config;
-    let differences = differences(&wanted, found);
-    if !differences.is_empty() {
-        return Err(OpenError::Mismatch { stream: name, differences });
+    match find(context, tenant, settings).await? {
+        Some(stream) => Ok(stream),
+        None => fitting(settings, tenant, make(context, &wanted(tenant, settings)).await?),
     }
-    if found.num_replicas != settings.replicas {
+}
+
+/// The tenant's stream, if there is one. It must fit.
+pub(super) async fn find(
+    context: &Context,
+    tenant: &TenantName,
+    settings: &StreamSettings,
+) -> Result<Option<Stream>, OpenError> {
+    let found = look(context, tenant).await?;
+    found.map(|stream| fitting(settings, tenant, stream)).transpose()
+}
+
+/// The tenant's stream, if there is one, whatever it is.
+pub(super) async fn look(context: &Context, tenant: &TenantName) -> Result<Option<Stream>, OpenError> {
+    let name = name_of(tenant);
+    match context.get_stream(&name).await {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) if is_absent(&error.kind()) => Ok(None),
+        Err(error) => Err(OpenError::JetStream { stream: name, reason: error.to_string() }),
+    }
+}
+
+pub(super) async fn make(context: &Context, config: &Config) -> Result<Stream, OpenError> {
+    let made = context.create_stream(config.clone()).await;
+    made.map_err(|error| OpenError::JetStream { stream: config.name.clone(), reason: error.to_string() })
+}
+
+fn fitting(settings: &StreamSettings, tenant: &TenantName, stream: Stream) -> Result<Stream, OpenError> {
+    let config = &stream.cached_info().config;
+    if restore::is_marked(config) {
+        return Err(OpenError::Restoring { stream: config.name.clone() });
+    }
+    let differences = differences(&wanted(tenant, settings), config);
+    if !differences.is_empty() {
+        return Err(OpenError::Mismatch { stream: config.name.clone(), differences });
+    }
+    if config.num_replicas != settings.replicas {
         // An operator changes the stream and the setting one after the other, with a restart in between:
         // to refuse would keep the ledger closed for what does not harm it.
-        warn!(stream = name, found = found.num_replicas, wanted = settings.replicas, "replicas differ");
+        let (found, wanted) = (config.num_replicas, settings.replicas);
+        warn!(stream = config.name, found, wanted, "replicas differ");
     }
     Ok(stream)
 }
@@ -93,7 +117,7 @@ fn is_absent(kind: &GetStreamErrorKind) -> bool {
 
 /// What a ledger depends on. `max_bytes` is the operator's to choose: a full stream refuses, it drops
 /// nothing. So are replicas, which may be changed online.
-fn differences(wanted: &Config, found: &Config) -> Vec<String> {
+pub(super) fn differences(wanted: &Config, found: &Config) -> Vec<String> {
     let mut differences = Vec::new();
     macro_rules! compare {
         ($($field:ident),+) => {$(

@@ -57,17 +57,20 @@ pub enum User {
     Ledger,
     /// Who only follows.
     Reader,
+    /// Who makes a lost stream again.
+    Restorer,
     /// A person who breaks the glass.
     Operator,
 }
 
 impl User {
-    const ALL: [Self; 3] = [Self::Ledger, Self::Reader, Self::Operator];
+    const ALL: [Self; 4] = [Self::Ledger, Self::Reader, Self::Restorer, Self::Operator];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Ledger => "ledger",
             Self::Reader => "reader",
+            Self::Restorer => "restorer",
             Self::Operator => "operator",
         }
     }
@@ -77,6 +80,7 @@ impl User {
         match self {
             Self::Ledger => "NATS_LEDGER_PASSWORD",
             Self::Reader => "NATS_READER_PASSWORD",
+            Self::Restorer => "NATS_RESTORER_PASSWORD",
             Self::Operator => "NATS_OPERATOR_PASSWORD",
         }
     }
@@ -98,7 +102,7 @@ pub struct Nats {
     folder: Folder,
     port: u16,
     pid: u32,
-    passwords: [SecretString; 3],
+    passwords: [SecretString; 4],
     url: SecretString,
 }
 
@@ -116,7 +120,12 @@ impl Nats {
             tracing::warn!(folder = %folder.path().display(), orphans, "stopped a nats-server left behind");
         }
         let password = |user: User| user.password(folder.path());
-        let passwords = [password(User::Ledger)?, password(User::Reader)?, password(User::Operator)?];
+        let passwords = [
+            password(User::Ledger)?,
+            password(User::Reader)?,
+            password(User::Restorer)?,
+            password(User::Operator)?,
+        ];
         let mut attempt = 1;
         let (process, port) = loop {
             let port = options.port.map_or_else(port::free, Ok)?;
@@ -221,7 +230,7 @@ fn find(options: &Options) -> Result<PathBuf, Error> {
     }
 }
 
-fn url(user: User, passwords: &[SecretString; 3], port: u16) -> SecretString {
+fn url(user: User, passwords: &[SecretString; 4], port: u16) -> SecretString {
     let password = passwords[user as usize].expose_secret();
     format!("nats://{}:{password}@127.0.0.1:{port}", user.name()).into()
 }
@@ -247,7 +256,7 @@ async fn launch(
     program: &Path,
     folder: &Path,
     port: u16,
-    passwords: &[SecretString; 3],
+    passwords: &[SecretString; 4],
     options: &Options,
 ) -> Result<Process, Error> {
     let config = config_path(folder);

@@ -1,0 +1,94 @@
+//! An object storage of a test's own, which speaks S3 over HTTP.
+
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::service::PATIENCE;
+
+/// How often it is looked whether the storage is there.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// A `moto_server` with one bucket. What it has is gone with it; it is killed when this is dropped.
+pub struct Storage {
+    url: String,
+    // Held, so that it is killed.
+    _child: Child,
+}
+
+impl Storage {
+    /// The name of the bucket.
+    pub const BUCKET: &str = "ledgers";
+
+    /// Starts it, and makes the bucket.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        drop(listener);
+        let child = Command::new("moto_server")
+            .args(["--host=127.0.0.1", &format!("--port={port}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("moto_server starts: ops/test installs it, or `pip install 'moto[s3]' flask flask-cors`");
+        let url = format!("http://127.0.0.1:{port}");
+        let storage = Self { url, _child: child };
+        let made = async {
+            loop {
+                match storage.request(Method::PUT, "").send().await {
+                    Ok(answer) => return assert!(answer.status().is_success(), "{}", answer.status()),
+                    Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+                }
+            }
+        };
+        timeout(PATIENCE, made).await.expect("the storage comes to serve");
+        storage
+    }
+
+    /// A request about what is below the bucket, of somebody: whose signature it is, is not looked at.
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = reqwest::Client::new().request(method, format!("{}/{}{path}", self.url, Self::BUCKET));
+        let somebody = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, \
+            SignedHeaders=host, Signature=0";
+        request.header("authorization", somebody)
+    }
+
+    /// The variables by which programs find it.
+    #[must_use]
+    pub fn variables(&self) -> [(&str, &str); 5] {
+        [
+            ("AWS_ENDPOINT_URL", &self.url),
+            ("AWS_ALLOW_HTTP", "true"),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+        ]
+    }
+
+    /// The names of its objects.
+    pub async fn objects(&self) -> Vec<String> {
+        let answer = self.request(Method::GET, "?list-type=2").send().await;
+        let text = answer.expect("an answer").text().await.expect("a list");
+        text.split("<Key>").skip(1).filter_map(|rest| rest.split('<').next()).map(str::to_owned).collect()
+    }
+
+    /// An object's bytes.
+    pub async fn object(&self, name: &str) -> Vec<u8> {
+        let answer = self.request(Method::GET, &format!("/{name}")).send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{name}: {}", answer.status());
+        answer.bytes().await.expect("an object").to_vec()
+    }
+
+    /// Puts other bytes in an object's place.
+    pub async fn put(&self, name: &str, bytes: Vec<u8>) {
+        let request = self.request(Method::PUT, &format!("/{name}")).body(bytes);
+        let answer = request.send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{name}: {}", answer.status());
+    }
+}
