@@ -85,9 +85,12 @@ async fn rest(stack: &Stack) -> Result<u64, String> {
         loop {
             let mut now = Vec::new();
             for client in stack.clients() {
-                let asked = client.request(reqwest::Method::GET, "/v1/position").timeout(Duration::from_secs(5));
+                let asked =
+                    client.request(reqwest::Method::GET, "/v1/position").timeout(Duration::from_secs(5));
                 let answer = Client::try_send(asked).await.ok();
-                now.push(answer.map(|answer| (answer.body["position"].as_u64(), answer.body["head"].as_u64())));
+                now.push(
+                    answer.map(|answer| (answer.body["position"].as_u64(), answer.body["head"].as_u64())),
+                );
             }
             if now != seen {
                 seen = now;
@@ -169,7 +172,8 @@ fn stream(model: &Model, entries: &[Entry], wrong: &mut Vec<String>) {
                     }
                 }
                 Outcome::Conflict => {
-                    let has_other = |position: &u64| at(*position).is_some_and(|entry| entry.bytes != content);
+                    let has_other =
+                        |position: &u64| at(*position).is_some_and(|entry| entry.bytes != content);
                     if !places.iter().any(has_other) {
                         wrong.push(format!("{id}: answered as a conflict, and no other content is there"));
                     }
@@ -192,10 +196,15 @@ fn stream(model: &Model, entries: &[Entry], wrong: &mut Vec<String>) {
 }
 
 /// The history in the views is the stream, byte for byte; answers which positions repeat which.
-async fn history(stack: &Stack, entries: &[Entry], wrong: &mut Vec<String>) -> Result<BTreeMap<u64, u64>, String> {
+async fn history(
+    stack: &Stack,
+    entries: &[Entry],
+    wrong: &mut Vec<String>,
+) -> Result<BTreeMap<u64, u64>, String> {
     let mut connection = views_connection(stack.postgres_url(), "default").await;
     let query = "SELECT position, repeats, bytes, leaf_hash FROM events ORDER BY position";
-    let rows: Vec<(i64, Option<i64>, Vec<u8>, Vec<u8>)> =
+    type Row = (i64, Option<i64>, Vec<u8>, Vec<u8>);
+    let rows: Vec<Row> =
         sqlx::query_as(query).fetch_all(&mut connection).await.map_err(|error| error.to_string())?;
     if rows.len() != entries.len() {
         wrong.push(format!("the views have {} entries, and the stream {}", rows.len(), entries.len()));
@@ -236,7 +245,8 @@ fn one_rollback_at_a_time(entries: &[Entry], repeats: &BTreeMap<u64, u64>, wrong
     let mut under_way: HashMap<&str, &str> = HashMap::new();
     for (entry, position) in entries.iter().zip(1..).filter(|(_, position)| !repeats.contains_key(position)) {
         let data = &entry.event["data"];
-        let (Some(environment), Some(id)) = (data["environment"].as_str(), data["rollback_id"].as_str()) else {
+        let (Some(environment), Some(id)) = (data["environment"].as_str(), data["rollback_id"].as_str())
+        else {
             continue;
         };
         match entry.text("type") {
@@ -285,7 +295,8 @@ async fn lanes(
                 let said = if answer.status == 200 { told(&answer.body) } else { BTreeMap::new() };
                 if said != wanted {
                     wrong.push(format!(
-                        "{environment} at {point}: by the stream {wanted:?}, and told: {}", answer.text
+                        "{environment} at {point}: by the stream {wanted:?}, and told: {}",
+                        answer.text
                     ));
                 }
             }

@@ -22,8 +22,6 @@ use crate::{questions, rollbacks};
 const PATIENCE: Duration = Duration::from_secs(4);
 /// How many events may wait to be sent again, before nothing new is sent.
 const BACKLOG: usize = 300;
-/// How long what was sent may take to be answered, once nothing is wrong any more.
-const DRAINED_WITHIN: Duration = Duration::from_secs(60);
 /// Senders of single events, and of many at once.
 const SENDERS: (u64, u64) = (4, 2);
 
@@ -66,7 +64,8 @@ impl Shared {
     pub(crate) async fn idle(&mut self) -> Phase {
         self.busy.send_modify(|busy| *busy -= 1);
         // The load holds the sender as long as this runs.
-        let next = self.phase.wait_for(|phase| *phase != Phase::Drain).await.map_or(Phase::Stop, |phase| *phase);
+        let next =
+            self.phase.wait_for(|phase| *phase != Phase::Drain).await.map_or(Phase::Stop, |phase| *phase);
         self.busy.send_modify(|busy| *busy += 1);
         next
     }
@@ -82,7 +81,12 @@ pub(crate) struct Load {
 
 impl Load {
     /// Prepares the load of a stint, which waits for its first round.
-    pub(crate) fn prepare(stint: &Stint, start: DateTime<Utc>, clients: Vec<Client>, report: &Arc<Report>) -> Self {
+    pub(crate) fn prepare(
+        stint: &Stint,
+        start: DateTime<Utc>,
+        clients: Vec<Client>,
+        report: &Arc<Report>,
+    ) -> Self {
         let phase = watch::Sender::new(Phase::Drain);
         let busy = Arc::new(watch::Sender::new(0));
         let shared = Shared {
@@ -116,7 +120,8 @@ impl Load {
         });
         let id = format!("{}-policy", stint.number);
         let data = json!({"environment": AUTOMATIC, "policy": policy});
-        let event = Event { bytes: envelope(&id, "environment.declared", start, data), id, aim: Aim::Recorded };
+        let event =
+            Event { bytes: envelope(&id, "environment.declared", start, data), id, aim: Aim::Recorded };
         let answered = post(&self.shared, 0, std::slice::from_ref(&event), false).await;
         if !matches!(answered.first(), Some(Outcome::Recorded(_))) {
             self.shared.model().violated(format!("the policy was answered {answered:?}"));
@@ -135,13 +140,13 @@ impl Load {
     }
 
     /// Sends nothing new, and waits until all that was sent is answered.
-    pub(crate) async fn drained(&self) -> Result<(), String> {
+    pub(crate) async fn drained(&self, within: Duration) -> Result<(), String> {
         self.phase.send_replace(Phase::Drain);
         let mut busy = self.busy.subscribe();
-        let drained = tokio::time::timeout(DRAINED_WITHIN, busy.wait_for(|busy| *busy == 0));
+        let drained = tokio::time::timeout(within, busy.wait_for(|busy| *busy == 0));
         match drained.await {
             Ok(_) => Ok(()),
-            Err(_) => Err(format!("not everything is answered within {DRAINED_WITHIN:?} after all is well")),
+            Err(_) => Err(format!("not everything is answered within {within:?} after all is well")),
         }
     }
 
@@ -190,8 +195,7 @@ async fn send(mut shared: Shared, mut author: Author, mut random: Random, bulk: 
             (sending.events, sending.service, sending.twice)
         };
         let mut answers = if twice {
-            let (one, other) =
-                tokio::join!(post(&shared, 0, &events, bulk), post(&shared, 1, &events, bulk));
+            let (one, other) = tokio::join!(post(&shared, 0, &events, bulk), post(&shared, 1, &events, bulk));
             // Either may be the answer that counts.
             one.into_iter().zip(other).map(|(one, other)| if one.is_final() { one } else { other }).collect()
         } else {
@@ -245,7 +249,10 @@ pub(crate) async fn post(shared: &Shared, service: usize, events: &[Event], bulk
             (Outcome::Recorded(_) | Outcome::Duplicate(_) | Outcome::Conflict, Aim::Refused)
             | (Outcome::Rejected(_), _) => {
                 let after = asked.elapsed();
-                model.violated(format!("{} was answered {outcome:?} after {after:?}: {}", event.id, event.bytes));
+                model.violated(format!(
+                    "{} was answered {outcome:?} after {after:?}: {}",
+                    event.id, event.bytes
+                ));
             }
             _ => {}
         }

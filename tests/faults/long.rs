@@ -42,7 +42,8 @@ struct Wanted {
 
 impl Wanted {
     fn read(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let nanoseconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map(|since| since.as_nanos());
+        let nanoseconds =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map(|since| since.as_nanos());
         let seed = random::Random::seeded(nanoseconds.unwrap_or_default() as u64).below(1_000_000);
         let mut wanted = Self { seed, time: Duration::from_secs(60), stint: None, plan_only: false };
         let mut arguments = arguments;
@@ -62,7 +63,11 @@ impl Wanted {
                 "--plan-only" => wanted.plan_only = true,
                 // What cargo says to every bench.
                 "--bench" => {}
-                _ => return Err(format!("{name} is not known: [--minutes N] [--seed S] [--stint N] [--plan-only]")),
+                _ => {
+                    return Err(format!(
+                        "{name} is not known: [--minutes N] [--seed S] [--stint N] [--plan-only]"
+                    ));
+                }
             }
         }
         Ok(wanted)
@@ -84,12 +89,12 @@ async fn main() -> ExitCode {
         show(&wanted);
         return ExitCode::SUCCESS;
     }
-    let (report, start) = (Arc::new(Report::new()), SystemTime::now().into());
+    let (report, began) = (Arc::new(Report::new()), SystemTime::now());
     let mut held = Ok(());
     let mut number = wanted.stint.unwrap_or(1);
     loop {
-        held = held.and(run::run(&Stint::plan(seed, number, &LONG), start, &report).await);
-        if held.is_err() || wanted.stint.is_some() || report.elapsed() >= wanted.time {
+        held = held.and(run::run(&Stint::plan(seed, number, &LONG), began.into(), &report).await);
+        if held.is_err() || wanted.stint.is_some() || began.elapsed().is_ok_and(|time| time >= wanted.time) {
             break;
         }
         number += 1;
@@ -101,7 +106,9 @@ async fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(broken) => {
-            eprintln!("error: seed {seed}, {broken}\nthe same again: ops/faults --seed {seed} --stint {number}");
+            eprintln!(
+                "error: seed {seed}, {broken}\nthe same again: ops/faults --seed {seed} --stint {number}"
+            );
             ExitCode::FAILURE
         }
     }

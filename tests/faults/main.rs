@@ -25,13 +25,17 @@ mod run;
 mod stack;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use plan::{LONG, SHORT, Stint};
+use plan::{LONG, Shape, Stand, Stint};
 use report::Report;
 
 /// The seed of the short run.
 const SEED: u64 = 1;
+
+/// The short run.
+const SHORT: Shape =
+    Shape { rounds: 1, load: Duration::from_secs(10), faults: (6, 6), stands: &[Stand::One] };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_goes_wrong_nothing_acknowledged_is_lost_doubled_or_moved() {

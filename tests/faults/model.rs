@@ -157,12 +157,17 @@ impl Model {
 
     /// Counts what was sent and answered.
     pub(crate) fn tally(&self, report: &Report) {
-        let has = |sent: &Sent, which: fn(&Outcome) -> bool| sent.said.iter().any(|said| which(&said.outcome));
-        let acknowledged = |outcome: &Outcome| matches!(outcome, Outcome::Recorded(_) | Outcome::Duplicate(_));
+        let has =
+            |sent: &Sent, which: fn(&Outcome) -> bool| sent.said.iter().any(|said| which(&said.outcome));
+        let acknowledged =
+            |outcome: &Outcome| matches!(outcome, Outcome::Recorded(_) | Outcome::Duplicate(_));
         for sent in self.sent.values() {
             let is_there = has(sent, acknowledged);
             report.count("events acknowledged", is_there.into());
-            report.count("events unknown at first, and then acknowledged", (is_there && sent.was_unknown).into());
+            report.count(
+                "events unknown at first, and then acknowledged",
+                (is_there && sent.was_unknown).into(),
+            );
             for said in &sent.said {
                 match &said.outcome {
                     Outcome::Duplicate(_) => report.count("answers: duplicate", 1),

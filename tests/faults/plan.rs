@@ -22,10 +22,6 @@ pub(crate) struct Shape {
     pub(crate) stands: &'static [Stand],
 }
 
-/// The short run, which is part of the tests.
-pub(crate) const SHORT: Shape =
-    Shape { rounds: 1, load: Duration::from_secs(10), faults: (6, 6), stands: &[Stand::One] };
-
 /// The long run.
 pub(crate) const LONG: Shape = Shape {
     rounds: 3,

@@ -36,7 +36,9 @@ pub(crate) async fn ask(mut shared: Shared, mut random: Random) {
                     compare(&shared, client, environment, *position, told).await;
                 }
             }
-            shared.report.count("answers about the past compared", (known.len() * shared.clients.len()) as u64);
+            shared
+                .report
+                .count("answers about the past compared", (known.len() * shared.clients.len()) as u64);
             phase = shared.idle().await;
             continue;
         }
@@ -50,7 +52,8 @@ pub(crate) async fn ask(mut shared: Shared, mut random: Random) {
             {
                 if answer.ledger_position.is_none_or(|at| at < position) {
                     shared.model().violated(format!(
-                        "who waited for {position} was answered at {:?}", answer.ledger_position
+                        "who waited for {position} was answered at {:?}",
+                        answer.ledger_position
                     ));
                 }
                 if known.len() >= REMEMBERED {

@@ -12,9 +12,9 @@ impl Random {
 
     /// The numbers of a part of what is seeded, which do not depend on what else is drawn.
     pub(crate) fn of(seed: u64, parts: &[u64]) -> Self {
-        let mixed = parts.iter().fold(seed, |mixed, part| {
-            Self::seeded(mixed ^ part.wrapping_mul(0x9e37_79b9_7f4a_7c15)).next()
-        });
+        let mixed = parts
+            .iter()
+            .fold(seed, |mixed, part| Self::seeded(mixed ^ part.wrapping_mul(0x9e37_79b9_7f4a_7c15)).next());
         Self::seeded(mixed)
     }
 

@@ -41,7 +41,8 @@ impl Replica {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
         drop(listener);
-        let servers = to_nats.iter().map(|proxy| format!("nats://{USER}:{PASSWORD}@127.0.0.1:{}", proxy.port()));
+        let servers =
+            to_nats.iter().map(|proxy| format!("nats://{USER}:{PASSWORD}@127.0.0.1:{}", proxy.port()));
         let url = url.replace(&format!(":{port}/"), &format!(":{}/", to_postgres.port()));
         let mut arguments = vec![
             "serve".to_owned(),

@@ -38,11 +38,6 @@ impl Report {
         println!("{:8.2} s  {what}", self.began.elapsed().as_secs_f64());
     }
 
-    /// How long the run has been going on.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.began.elapsed()
-    }
-
     /// A stint begins.
     pub(crate) fn stint(&self, stint: &Stint) {
         self.say(&format!("stint {}: {}, {} rounds", stint.number, stint.stand, stint.rounds.len()));
@@ -112,10 +107,13 @@ impl Report {
         part("counted", counts.events.iter().map(|(name, number)| (*name, number.to_string())).collect());
         part("not run", counts.not_run.iter().map(|(name, why)| (name.as_str(), why.clone())).collect());
         let silence = format!("{:.1} s", counts.longest_silence.as_secs_f64());
-        part("time", vec![
-            ("all", format!("{:.0} s", self.began.elapsed().as_secs_f64())),
-            ("longest without an acknowledged event, while under load", silence),
-        ]);
+        part(
+            "time",
+            vec![
+                ("all", format!("{:.0} s", self.began.elapsed().as_secs_f64())),
+                ("longest without an acknowledged event, while under load", silence),
+            ],
+        );
         table
     }
 }

@@ -1,16 +1,21 @@
 //! A stint, from the start of its servers to the last check.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use crate::check::check;
 use crate::load::Load;
-use crate::plan::{Fault, Stint};
+use crate::plan::{Fault, Server, Stint};
 use crate::random::Random;
 use crate::report::Report;
 use crate::stack::Stack;
 
+/// How long what was sent may take to be answered, once nothing is wrong any more.
+const DRAINED_WITHIN: Duration = Duration::from_secs(60);
+/// The same where a nats-server may have to be started anew first.
+const WELL_WITHIN: Duration = Duration::from_secs(15);
 /// How many of the things that do not hold are told.
 const TOLD: usize = 12;
 
@@ -45,9 +50,15 @@ async fn round(
         _ = async { tokio::join!(stack.suffer(faults), tokio::time::sleep(stint.load)) } => {}
         () = load.watch_silence() => {}
     }
-    let disk_was_full = faults.iter().any(|timed| matches!(timed.fault, Fault::FullDisk(_)));
-    stack.heal(disk_was_full).await?;
-    load.drained().await?;
+    stack.ready().await?;
+    // After a full disk a nats-server serves reads, and stores nothing more until it is started anew.
+    let full = faults.iter().any(|timed| timed.fault == Fault::FullDisk(Server::Nats));
+    if full && load.drained(WELL_WITHIN).await.is_err() {
+        report.note("a nats-server had to be started anew after its disk was full".into());
+        stack.start_nats_anew().await;
+        stack.ready().await?;
+    }
+    load.drained(DRAINED_WITHIN).await?;
     let mut random = Random::of(stint.seed, &[3, stint.number, number as u64]);
     let wrong = check(stack, load, report, &mut random, &format!("anew_{number}")).await;
     report.count("rounds", 1);

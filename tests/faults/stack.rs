@@ -24,8 +24,6 @@ use crate::report::Report;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ledger-under-test");
 /// How long all may take to be ready once nothing harms it any more.
 const READY_WITHIN: Duration = Duration::from_secs(90);
-/// How long a nats-server may take to be well after its disk was full, before it is started anew.
-const WELL_WITHIN: Duration = Duration::from_secs(20);
 /// How often what ended by itself is looked for.
 const MIND: Duration = Duration::from_millis(200);
 /// Room on the small disks, in megabytes.
@@ -96,7 +94,7 @@ impl Stack {
         let minding = tokio::spawn(mind(Arc::clone(&parts), Arc::clone(report)));
         let report = Arc::clone(report);
         let stack = Self { parts, minding, clients, ports, postgres_url, report, folder: Some(folder) };
-        stack.ready(READY_WITHIN).await?;
+        stack.ready().await?;
         Ok(stack)
     }
 
@@ -128,27 +126,24 @@ impl Stack {
         tasks.join_all().await;
     }
 
-    /// Waits until all is well, with no fault going on.
-    pub(crate) async fn heal(&self, disk_was_full: bool) -> Result<(), String> {
-        if disk_was_full && self.ready(WELL_WITHIN).await.is_err() {
-            self.report.note("after a full disk the nats-server is started anew".into());
-            for node in &self.parts.nodes {
-                let mut node = node.lock().await;
-                node.kill();
-                node.start();
-            }
+    /// SIGKILL to the nats-servers, and their start.
+    pub(crate) async fn start_nats_anew(&self) {
+        for node in &self.parts.nodes {
+            let mut node = node.lock().await;
+            node.kill();
+            node.start();
         }
-        self.ready(READY_WITHIN).await
     }
 
-    /// SIGKILL to the nats-servers, and their start.
-    async fn ready(&self, within: Duration) -> Result<(), String> {
+    /// Waits until both services are ready.
+    pub(crate) async fn ready(&self) -> Result<(), String> {
         let mut last = Vec::new();
         let all = async {
             loop {
                 last.clear();
                 for client in &self.clients {
-                    let asked = client.request(reqwest::Method::GET, "/readyz").timeout(Duration::from_secs(5));
+                    let asked =
+                        client.request(reqwest::Method::GET, "/readyz").timeout(Duration::from_secs(5));
                     match Client::try_send(asked).await {
                         Ok(answer) if answer.status == 200 => {}
                         Ok(answer) => last.push(answer.text),
@@ -161,9 +156,9 @@ impl Stack {
                 sleep(MIND).await;
             }
         };
-        match timeout(within, all).await {
+        match timeout(READY_WITHIN, all).await {
             Ok(()) => Ok(()),
-            Err(_) => Err(format!("not ready within {within:?}: {}", last.join("; "))),
+            Err(_) => Err(format!("not ready within {READY_WITHIN:?}: {}", last.join("; "))),
         }
     }
 
