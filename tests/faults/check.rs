@@ -18,6 +18,7 @@ use crate::fold::{Fold, told};
 use crate::load::Load;
 use crate::merkle::{hexadecimal, leaf, root};
 use crate::model::{Model, Outcome};
+use crate::plan::Stint;
 use crate::questions::state;
 use crate::random::Random;
 use crate::report::Report;
@@ -27,8 +28,6 @@ const STREAM: &str = "LEDGER_default";
 const SOURCE: &str = "urn:release-ledger:test";
 /// What the ledger itself says has one of these sources.
 const OWN_SOURCES: [&str; 2] = ["urn:release-ledger:api", "urn:release-ledger:rollback-controller"];
-/// How long the server itself remembers identities: within this, none is an entry twice, whatever is away.
-const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// How long the views may take to come to the end, and the ledger to come to rest.
 const REST_WITHIN: Duration = Duration::from_secs(90);
 /// Past positions whose state is compared with the fold, for each environment.
@@ -49,6 +48,7 @@ impl Entry {
 
 /// Finds whatever does not hold.
 pub(crate) async fn check(
+    stint: &Stint,
     stack: &Stack,
     load: &Load,
     report: &Report,
@@ -61,7 +61,8 @@ pub(crate) async fn check(
         let entries = entries(&stack.jetstream().await, head).await?;
         stream(&load.model(), &entries, &mut wrong);
         let repeats = history(stack, &entries, &mut wrong).await?;
-        once(&entries, &repeats, report, &mut wrong);
+        once(&entries, &repeats, stint.memory, &mut wrong);
+        report.most("entries that repeat others, in one stint", repeats.len() as u64);
         one_rollback_at_a_time(&entries, &repeats, &mut wrong);
         lanes(stack, &entries, &repeats, random, &mut wrong).await;
         tree(stack, &entries, &mut wrong).await;
@@ -221,7 +222,7 @@ async fn history(
 
 /// An identity has one effect: of two entries the views mark the second, and the second came only when the
 /// server itself had forgotten the first.
-fn once(entries: &[Entry], repeats: &BTreeMap<u64, u64>, report: &Report, wrong: &mut Vec<String>) {
+fn once(entries: &[Entry], repeats: &BTreeMap<u64, u64>, memory: u64, wrong: &mut Vec<String>) {
     let mut first: HashMap<(&str, &str), u64> = HashMap::new();
     for (entry, position) in entries.iter().zip(1..) {
         let identity = (entry.text("source"), entry.text("id"));
@@ -232,12 +233,11 @@ fn once(entries: &[Entry], repeats: &BTreeMap<u64, u64>, report: &Report, wrong:
         }
         if before != position {
             let after = entry.recorded_at - entries[before as usize - 1].recorded_at;
-            if after.to_std().is_ok_and(|after| after < DUPLICATE_WINDOW) {
+            if after.num_milliseconds() < memory as i64 * 1_000 {
                 wrong.push(format!("{identity:?} is at {before} and, {after} later, at {position}"));
             }
         }
     }
-    report.count("entries that repeat others, past the server's memory", repeats.len() as u64);
 }
 
 /// Of the rollbacks of an environment, one is under way at most.

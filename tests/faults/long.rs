@@ -117,7 +117,7 @@ async fn main() -> ExitCode {
 fn show(wanted: &Wanted) {
     let numbers = wanted.stint.map_or(1..=SHOWN, |stint| stint..=stint);
     for stint in numbers.map(|number| Stint::plan(wanted.seed, number, &LONG)) {
-        println!("stint {}: {}", stint.number, stint.stand);
+        println!("stint {}: {}, {} s of memory", stint.number, stint.stand, stint.memory);
         for (round, faults) in stint.rounds.iter().enumerate() {
             println!("  round {}", round + 1);
             faults.iter().for_each(|timed| println!("    {timed}"));

@@ -254,6 +254,8 @@ pub(crate) struct Stint {
     pub(crate) number: u64,
     /// What it stands on.
     pub(crate) stand: Stand,
+    /// How many seconds the nats-server remembers identities: no longer, and it is up to the views.
+    pub(crate) memory: u64,
     /// The faults of each round, in order of time.
     pub(crate) rounds: Vec<Vec<Timed>>,
     /// How long load and faults of each round last.
@@ -265,10 +267,12 @@ impl Stint {
     pub(crate) fn plan(seed: u64, number: u64, shape: &Shape) -> Self {
         let first = Random::of(seed, &[0]).below(shape.stands.len() as u64);
         let stand = shape.stands[((first + number) % shape.stands.len() as u64) as usize];
+        // Two minutes are the default; ten seconds are over while a server is away.
+        let memory = *Random::of(seed, &[4, number]).pick(&[120, 10]);
         let rounds = (0..shape.rounds)
             .map(|round| faults(&mut Random::of(seed, &[1, number, round]), stand, shape))
             .collect();
-        Self { seed, number, stand, rounds, load: shape.load }
+        Self { seed, number, stand, memory, rounds, load: shape.load }
     }
 }
 

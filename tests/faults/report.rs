@@ -40,7 +40,8 @@ impl Report {
 
     /// A stint begins.
     pub(crate) fn stint(&self, stint: &Stint) {
-        self.say(&format!("stint {}: {}, {} rounds", stint.number, stint.stand, stint.rounds.len()));
+        let (number, rounds) = (stint.number, stint.rounds.len());
+        self.say(&format!("stint {number}: {}, {rounds} rounds, {} s of memory", stint.stand, stint.memory));
     }
 
     /// A fault was done.
@@ -67,6 +68,13 @@ impl Report {
     /// So many of something were counted.
     pub(crate) fn count(&self, what: &'static str, number: u64) {
         *self.counts().events.entry(what).or_default() += number;
+    }
+
+    /// So many of something were there; the most of it is told.
+    pub(crate) fn most(&self, what: &'static str, number: u64) {
+        let mut counts = self.counts();
+        let most = counts.events.entry(what).or_default();
+        *most = number.max(*most);
     }
 
     /// Events were refused for now, with this problem or none.

@@ -60,7 +60,7 @@ async fn round(
     }
     load.drained(DRAINED_WITHIN).await?;
     let mut random = Random::of(stint.seed, &[3, stint.number, number as u64]);
-    let wrong = check(stack, load, report, &mut random, &format!("anew_{number}")).await;
+    let wrong = check(stint, stack, load, report, &mut random, &format!("anew_{number}")).await;
     report.count("rounds", 1);
     if wrong.is_empty() {
         report.say(&format!("  round {} holds: {} positions", number + 1, load.model().head()));

@@ -44,9 +44,15 @@ pub(crate) struct Stack {
     clients: Vec<Client>,
     ports: Vec<u16>,
     postgres_url: String,
+    memory: u64,
     report: Arc<Report>,
     // Last, so that it is removed when the servers are gone.
     folder: Option<TempDir>,
+}
+
+/// The flag for how long the nats-server remembers identities.
+fn memory(seconds: u64) -> String {
+    format!("--journal-duplicate-window-seconds={seconds}")
 }
 
 fn disk_of(server: Server) -> &'static str {
@@ -82,7 +88,8 @@ impl Stack {
         for name in ["a", "b"].iter().take(SERVICES) {
             let log = folder.path().join(format!("service-{name}.log"));
             let address = (postgres_url.as_str(), postgres.port());
-            replicas.push(Replica::start(PROGRAM, &log, &ports, address, &[]).await);
+            let memory = memory(stint.memory);
+            replicas.push(Replica::start(PROGRAM, &log, &ports, address, &[memory]).await);
         }
         let clients = replicas.iter().map(Replica::client).collect();
         let parts = Arc::new(Parts {
@@ -93,7 +100,8 @@ impl Stack {
         });
         let minding = tokio::spawn(mind(Arc::clone(&parts), Arc::clone(report)));
         let report = Arc::clone(report);
-        let stack = Self { parts, minding, clients, ports, postgres_url, report, folder: Some(folder) };
+        let (memory, folder) = (stint.memory, Some(folder));
+        let stack = Self { parts, minding, clients, ports, postgres_url, memory, report, folder };
         stack.ready().await?;
         Ok(stack)
     }
@@ -183,7 +191,7 @@ impl Stack {
         let url = self.postgres_url.replace("/ledger?", &format!("/{name}?"));
         let log = self.folder().join("rebuild.log");
         let port = self.parts.postgres.lock().await.port();
-        let more = ["--only=http,projector".to_owned()];
+        let more = ["--only=http,projector".to_owned(), memory(self.memory)];
         let replica = Replica::start(PROGRAM, &log, &self.ports, (&url, port), &more).await;
         Ok((Rebuilt { replica }, url))
     }
