@@ -50,6 +50,8 @@ pub(crate) struct Sending {
     pub(crate) service: usize,
     /// Whether both services get them at the same time.
     pub(crate) twice: bool,
+    /// What is odd about them.
+    pub(crate) odd: Vec<&'static str>,
 }
 
 /// Writes the events of one sender.
@@ -62,12 +64,22 @@ pub(crate) struct Author {
     clock: TimeDelta,
     number: u64,
     written: Vec<Event>,
+    odd: Vec<&'static str>,
 }
 
 impl Author {
     /// An author with a name that no other of the run has. Times are told from `start` on.
     pub(crate) fn new(random: Random, name: String, bulk: bool, start: DateTime<Utc>) -> Self {
-        Self { random, name, bulk, start, clock: TimeDelta::zero(), number: 0, written: Vec::new() }
+        Self {
+            random,
+            name,
+            bulk,
+            start,
+            clock: TimeDelta::zero(),
+            number: 0,
+            written: Vec::new(),
+            odd: Vec::new(),
+        }
     }
 
     /// What is sent next.
@@ -86,8 +98,15 @@ impl Author {
             for index in (1..events.len()).rev() {
                 events.swap(index, self.random.below(index as u64 + 1) as usize);
             }
+            if events.len() > 1 {
+                self.odd.push("many sent in another order than they occurred in");
+            }
         }
-        Sending { events, service: self.random.below(2) as usize, twice: self.random.percent(4) }
+        let (service, twice) = (self.random.below(2) as usize, self.random.percent(4));
+        if twice {
+            self.odd.push("sent to both services at once");
+        }
+        Sending { events, service, twice, odd: std::mem::take(&mut self.odd) }
     }
 
     fn event(&mut self) -> Event {
@@ -95,17 +114,19 @@ impl Author {
             // The clock is set, back and forth, as far as is taken.
             let seconds = *self.random.pick(&[-7_200, -60, -1, 0, 1, 60, 180]);
             self.clock = TimeDelta::seconds(seconds);
+            self.odd.push("a sender's clock set");
         }
         match self.random.below(100) {
-            0..=5 => self.again(SOON),
-            6..=9 => self.again(usize::MAX),
+            0..=5 => self.again(SOON, "sent again soon"),
+            6..=9 => self.again(usize::MAX, "sent again at some time"),
             10..=12 => self.contradiction(),
             13 => {
+                self.odd.push("from the future");
                 let time = self.start + TimeDelta::days(1 + self.random.below(300) as i64);
                 self.fresh(time, Aim::Refused)
             }
             14..=19 => {
-                // Late by up to a month.
+                self.odd.push("late by up to a month");
                 let time = self.time() - TimeDelta::seconds(self.random.below(2_592_000) as i64);
                 self.fresh(time, Aim::Recorded)
             }
@@ -128,7 +149,8 @@ impl Author {
     }
 
     /// The same event once more.
-    fn again(&mut self, within: usize) -> Event {
+    fn again(&mut self, within: usize, odd: &'static str) -> Event {
+        self.odd.push(odd);
         let time = self.time();
         self.earlier(within).unwrap_or_else(|| self.fresh(time, Aim::Recorded))
     }
@@ -136,6 +158,7 @@ impl Author {
     /// The identity of an earlier event, and another content.
     fn contradiction(&mut self) -> Event {
         let time = self.time();
+        self.odd.push("another content for an identity");
         let Some(earlier) = self.earlier(usize::MAX) else { return self.fresh(time, Aim::Recorded) };
         let mut event: Value = serde_json::from_str(&earlier.bytes).expect("it was written as JSON");
         event["data"]["reason"] = "another content".into();

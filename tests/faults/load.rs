@@ -192,6 +192,7 @@ async fn send(mut shared: Shared, mut author: Author, mut random: Random, bulk: 
             (events, random.below(SERVICES as u64) as usize, false)
         } else {
             let sending = author.next();
+            shared.report.odd(&sending.odd);
             (sending.events, sending.service, sending.twice)
         };
         let mut answers = if twice {

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ledger_tests::{Client, Proxy};
 use rustix::process::Signal;
@@ -11,6 +11,9 @@ use rustix::process::Signal;
 use crate::nats::{PASSWORD, USER};
 use crate::plan::{Harm, Server};
 use crate::process::Process;
+
+/// How long one that ended by itself rests before it is run again.
+const REST: Duration = Duration::from_secs(1);
 
 /// One of the services.
 pub(crate) struct Replica {
@@ -21,6 +24,7 @@ pub(crate) struct Replica {
     to_nats: Vec<Proxy>,
     to_postgres: Proxy,
     process: Option<Process>,
+    ran: Instant,
 }
 
 impl Replica {
@@ -56,7 +60,8 @@ impl Replica {
         arguments.extend_from_slice(more);
         let program = PathBuf::from(program);
         let log = log.to_owned();
-        let mut replica = Self { program, arguments, address, log, to_nats, to_postgres, process: None };
+        let ran = Instant::now();
+        let mut replica = Self { program, arguments, address, log, to_nats, to_postgres, process: None, ran };
         replica.run();
         replica
     }
@@ -75,6 +80,7 @@ impl Replica {
     pub(crate) fn run(&mut self) {
         let mut command = Command::new(&self.program);
         self.process = Some(Process::spawn(command.args(&self.arguments), &self.log));
+        self.ran = Instant::now();
     }
 
     /// SIGSTOP.
@@ -121,6 +127,9 @@ impl Replica {
     /// Runs it again if it ended by itself, as whatever supervises a service does, and says how it ended.
     pub(crate) fn mind(&mut self) -> Option<String> {
         let ended = self.process.as_mut()?.ended()?;
+        if self.ran.elapsed() < REST {
+            return None;
+        }
         self.run();
         Some(format!("a service ended by itself: {ended}"))
     }

@@ -52,6 +52,14 @@ impl Report {
         self.say(&format!("  {}{lasts}", timed.fault));
     }
 
+    /// Senders did this.
+    pub(crate) fn odd(&self, what: &[&str]) {
+        let mut counts = self.counts();
+        for what in what {
+            *counts.faults.entry(format!("sender: {what}")).or_default() += 1;
+        }
+    }
+
     /// A kind of fault could not be done here.
     pub(crate) fn not_run(&self, kind: &str, why: &str) {
         self.say(&format!("  not run: {kind}: {why}"));
