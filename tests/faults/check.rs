@@ -186,6 +186,12 @@ fn stream(model: &Model, entries: &[Entry], wrong: &mut Vec<String>) {
             }
         }
     }
+    for (id, next) in &model.preceding {
+        let first = places.get(id.as_str()).and_then(|places| places.first());
+        if first.is_some_and(|first| first > next) {
+            wrong.push(format!("{id} is at {first:?}, and what came after it in its request at {next}"));
+        }
+    }
     for (rollback, positions) in &model.rollbacks {
         for position in positions {
             let found = at(*position).map(|entry| (entry.text("type"), &entry.event["data"]["rollback_id"]));

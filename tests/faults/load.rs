@@ -240,7 +240,7 @@ pub(crate) async fn post(shared: &Shared, service: usize, events: &[Event], bulk
     if outcomes.len() != events.len() {
         model.violated(format!("{} events were answered {} times", events.len(), outcomes.len()));
     }
-    in_order(&mut model, &outcomes);
+    in_order(&mut model, events, &outcomes);
     for ((event, content), outcome) in events.iter().zip(contents).zip(&outcomes) {
         model.hears(&event.id, content, outcome);
         match (outcome, event.aim) {
@@ -261,18 +261,25 @@ pub(crate) async fn post(shared: &Shared, service: usize, events: &[Event], bulk
     outcomes
 }
 
-/// What one request recorded stands in its order, and nothing is recorded after what may be sent again.
-fn in_order(model: &mut Model, outcomes: &[Outcome]) {
-    let mut last = 0;
-    let mut later = false;
-    for outcome in outcomes {
+/// What one request recorded stands in its order; what may be sent again is before what was recorded after it,
+/// or nowhere yet.
+fn in_order(model: &mut Model, events: &[Event], outcomes: &[Outcome]) {
+    let mut next = None;
+    for (event, outcome) in events.iter().zip(outcomes).rev() {
         match outcome {
-            Outcome::Recorded(position) if *position <= last || later => {
-                model.violated(format!("one request was recorded out of its order: {outcomes:?}"));
-                return;
+            Outcome::Recorded(position) => {
+                if next.is_some_and(|next| next <= *position) {
+                    model.violated(format!("one request was recorded out of its order: {outcomes:?}"));
+                    return;
+                }
+                next = Some(*position);
             }
-            Outcome::Recorded(position) => last = *position,
-            Outcome::Later(_) => later = true,
+            Outcome::Later(_) => {
+                if let Some(next) = next {
+                    // It may be known already: as another request's, or as this one's, where it stands twice.
+                    model.precedes(&event.id, next);
+                }
+            }
             _ => {}
         }
     }

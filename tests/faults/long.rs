@@ -93,7 +93,12 @@ async fn main() -> ExitCode {
     let mut held = Ok(());
     let mut number = wanted.stint.unwrap_or(1);
     loop {
-        held = held.and(run::run(&Stint::plan(seed, number, &LONG), began.into(), &report).await);
+        let stint = Stint::plan(seed, number, &LONG);
+        held = tokio::select! {
+            held = run::run(&stint, began.into(), &report) => held,
+            // Dropped, the stint ends all that it started.
+            _ = tokio::signal::ctrl_c() => Err("interrupted".to_owned()),
+        };
         if held.is_err() || wanted.stint.is_some() || began.elapsed().is_ok_and(|time| time >= wanted.time) {
             break;
         }

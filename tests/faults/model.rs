@@ -83,6 +83,8 @@ pub(crate) struct Model {
     sent: HashMap<String, Sent>,
     /// Rollbacks that were answered as recorded, by name: their positions.
     pub(crate) rollbacks: BTreeMap<String, Vec<u64>>,
+    /// Events that were to be sent again, and the position of what was recorded after them in their request.
+    pub(crate) preceding: Vec<(String, u64)>,
     violations: Vec<String>,
     last_acknowledged: Instant,
     head: u64,
@@ -93,6 +95,7 @@ impl Model {
         Self {
             sent: HashMap::new(),
             rollbacks: BTreeMap::new(),
+            preceding: Vec::new(),
             violations: Vec::new(),
             last_acknowledged: Instant::now(),
             head: 0,
@@ -122,6 +125,11 @@ impl Model {
         if let Outcome::Recorded(position) | Outcome::Duplicate(position) = outcome {
             self.acknowledged(*position);
         }
+    }
+
+    /// An event must not be recorded after this position.
+    pub(crate) fn precedes(&mut self, id: &str, position: u64) {
+        self.preceding.push((id.to_owned(), position));
     }
 
     /// Something is the entry at a position.
