@@ -90,20 +90,20 @@ async fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let (report, began) = (Arc::new(Report::new()), SystemTime::now());
-    let mut held = Ok(());
     let mut number = wanted.stint.unwrap_or(1);
-    loop {
+    let held = loop {
         let stint = Stint::plan(seed, number, &LONG);
-        held = tokio::select! {
+        let held = tokio::select! {
             held = run::run(&stint, began.into(), &report) => held,
             // Dropped, the stint ends all that it started.
             _ = tokio::signal::ctrl_c() => Err("interrupted".to_owned()),
         };
-        if held.is_err() || wanted.stint.is_some() || began.elapsed().is_ok_and(|time| time >= wanted.time) {
-            break;
+        let is_over = began.elapsed().is_ok_and(|time| time >= wanted.time);
+        if held.is_err() || wanted.stint.is_some() || is_over {
+            break held;
         }
         number += 1;
-    }
+    };
     println!("\n{}", report.table());
     match held {
         Ok(()) => {
