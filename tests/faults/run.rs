@@ -34,7 +34,8 @@ pub(crate) async fn run(stint: &Stint, start: DateTime<Utc>, report: &Arc<Report
     }
     load.model().tally(report);
     load.stop().await;
-    outcome.map_err(|why| format!("{why}\n  logs: {}", stack.keep_logs().display()))
+    let logs = stack.end(outcome.is_err()).await;
+    outcome.map_err(|why| format!("{why}\n  logs: {}", logs.display()))
 }
 
 async fn round(

@@ -200,9 +200,13 @@ impl Stack {
         self.folder.as_ref().map_or(Path::new("."), TempDir::path)
     }
 
-    /// Ends all of it, and leaves its folder with the logs.
-    pub(crate) fn keep_logs(mut self) -> PathBuf {
-        self.folder.take().map_or_else(PathBuf::new, TempDir::keep)
+    /// Ends all of it. With `keep`, its folder stays, where the logs are.
+    pub(crate) async fn end(mut self, keep: bool) -> PathBuf {
+        self.minding.abort();
+        // It holds the parts until it has ended; that it was aborted is known.
+        let _ = (&mut self.minding).await;
+        let kept = self.folder.take_if(|_| keep);
+        kept.map_or_else(PathBuf::new, TempDir::keep)
     }
 }
 
