@@ -21,6 +21,7 @@ mod rollbacks;
 mod run;
 mod stack;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -86,7 +87,8 @@ async fn main() -> ExitCode {
     let seed = wanted.seed;
     println!("seed {seed}");
     if wanted.plan_only {
-        show(&wanted);
+        // Whoever reads may have seen enough.
+        let _ = std::io::stdout().write_all(plan(&wanted).as_bytes());
         return ExitCode::SUCCESS;
     }
     let (report, began) = (Arc::new(Report::new()), SystemTime::now());
@@ -119,13 +121,16 @@ async fn main() -> ExitCode {
     }
 }
 
-fn show(wanted: &Wanted) {
+/// The plan, as text.
+fn plan(wanted: &Wanted) -> String {
     let numbers = wanted.stint.map_or(1..=SHOWN, |stint| stint..=stint);
+    let mut text = String::new();
     for stint in numbers.map(|number| Stint::plan(wanted.seed, number, &LONG)) {
-        println!("stint {}: {}, {} s of memory", stint.number, stint.stand, stint.memory);
+        text += &format!("stint {}: {}, {} s of memory\n", stint.number, stint.stand, stint.memory);
         for (round, faults) in stint.rounds.iter().enumerate() {
-            println!("  round {}", round + 1);
-            faults.iter().for_each(|timed| println!("    {timed}"));
+            text += &format!("  round {}\n", round + 1);
+            faults.iter().for_each(|timed| text += &format!("    {timed}\n"));
         }
     }
+    text
 }
