@@ -34,7 +34,7 @@ pub struct Form {
     pub migrator: &'static Migrator,
 }
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/views");
 static REGISTRY: Migrator = sqlx::migrate!("../../migrations/registry");
 
 impl Form {

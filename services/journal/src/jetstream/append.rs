@@ -5,7 +5,7 @@
 //! The protocol is ADR-50 of nats-architecture-and-design: members carry `Nats-Batch-Id` and
 //! `Nats-Batch-Sequence`, the last is a request with `Nats-Batch-Commit: 1` and is answered for all.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::{HeaderMap, HeaderValue, Request, RequestErrorKind};
@@ -81,24 +81,44 @@ fn postponed(answers: &Answers) -> Option<AppendError> {
 
 async fn append_chunk(journal: &JetStreamJournal, chunk: &[Submission]) -> Answers {
     // An identity that stands twice in a batch would have the whole of it refused.
-    let mut seen = HashSet::with_capacity(chunk.len());
-    let first: Vec<bool> = chunk.iter().map(|submission| seen.insert(submission.key)).collect();
-    if first.iter().all(|first| *first) {
+    let mut places = HashMap::with_capacity(chunk.len());
+    let firsts: Vec<usize> =
+        chunk.iter().enumerate().map(|(index, one)| *places.entry(one.key).or_insert(index)).collect();
+    if places.len() == chunk.len() {
         return append_distinct(journal, chunk).await;
     }
-    let pick = |wanted: bool| -> Vec<Submission> {
-        let picked = chunk.iter().zip(&first).filter(|(_, first)| **first == wanted);
-        picked.map(|(submission, _)| submission.clone()).collect()
-    };
-    let firsts = append_distinct(journal, &pick(true)).await;
-    let repeats = pick(false);
-    let repeats = match postponed(&firsts) {
-        Some(error) => vec![Err(error); repeats.len()],
-        None => in_turn(journal, &repeats).await,
-    };
-    let (mut firsts, mut repeats) = (firsts.into_iter(), repeats.into_iter());
-    // Each iterator has exactly as many answers as submissions were picked for it.
-    first.iter().filter_map(|first| if *first { firsts.next() } else { repeats.next() }).collect()
+    let is_first = |index: usize| firsts[index] == index;
+    let distinct: Vec<Submission> =
+        chunk.iter().enumerate().filter(|(index, _)| is_first(*index)).map(|(_, one)| one.clone()).collect();
+    let appended = append_distinct(journal, &distinct).await;
+    let mut postponed = postponed(&appended);
+    let mut appended = appended.into_iter();
+    let mut answers = Answers::with_capacity(chunk.len());
+    for (index, submission) in chunk.iter().enumerate() {
+        if is_first(index) {
+            // There are as many answers as submissions that are the first of their identity.
+            answers.extend(appended.next());
+            continue;
+        }
+        let first = firsts[index];
+        let answer = match (&answers[first], &postponed) {
+            // The server is not asked, and so cannot fail to answer while what follows is recorded.
+            (Ok(Outcome::Recorded(position) | Outcome::Duplicate(position)), _) => {
+                let same = submission.bytes == chunk[first].bytes;
+                Ok(if same { Outcome::Duplicate(*position) } else { Outcome::Conflict(*position) })
+            }
+            (_, Some(error)) => Err(error.clone()),
+            (Ok(Outcome::Conflict(position)), None) => compare(journal, submission, *position).await,
+            (Err(_), None) => publish(journal, submission).await,
+        };
+        if let Err(error) = &answer
+            && error.is_temporary()
+        {
+            postponed = Some(error.clone());
+        }
+        answers.push(answer);
+    }
+    answers
 }
 
 async fn append_distinct(journal: &JetStreamJournal, chunk: &[Submission]) -> Answers {

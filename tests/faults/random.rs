@@ -1,0 +1,48 @@
+//! Where every choice of a run comes from: SplitMix64, whose numbers are the same for ever.
+
+/// A source of numbers that follow from its seed.
+#[derive(Debug, Clone)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// The numbers of a seed.
+    pub(crate) const fn seeded(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The numbers of a part of what is seeded, which do not depend on what else is drawn.
+    pub(crate) fn of(seed: u64, parts: &[u64]) -> Self {
+        let mixed = parts
+            .iter()
+            .fold(seed, |mixed, part| Self::seeded(mixed ^ part.wrapping_mul(0x9e37_79b9_7f4a_7c15)).next());
+        Self::seeded(mixed)
+    }
+
+    pub(crate) const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `limit`, which must not be 0.
+    pub(crate) const fn below(&mut self, limit: u64) -> u64 {
+        // The high half of a product of two 64-bit numbers is below the second of them.
+        ((self.next() as u128 * limit as u128) >> 64) as u64
+    }
+
+    /// A number from `low` to `high`, both included.
+    pub(crate) const fn within(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high - low + 1)
+    }
+
+    /// Whether something happens that happens so many times in a hundred.
+    pub(crate) const fn percent(&mut self, times: u64) -> bool {
+        self.below(100) < times
+    }
+
+    /// One of these.
+    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len() as u64) as usize]
+    }
+}
