@@ -8,6 +8,7 @@ mod client;
 mod command;
 mod history;
 mod proxy;
+mod replica;
 mod servers;
 mod service;
 
@@ -16,5 +17,6 @@ pub use client::{Answer, Client, deploy, event};
 pub use command::{Command, Outcome, run};
 pub use history::{RealHistory, Row, Running, digest};
 pub use proxy::Proxy;
+pub use replica::Replica;
 pub use servers::Servers;
 pub use service::Service;

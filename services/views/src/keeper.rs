@@ -92,8 +92,8 @@ struct Task {
 
 enum Outcome {
     Stopped(Stopped),
-    /// Something that may pass has kept it from folding for long.
-    GaveUp,
+    /// Something that may pass has kept it from folding for long, up to this moment.
+    GaveUp(Instant),
     Built,
     NotBuilt(String),
 }
@@ -281,7 +281,8 @@ impl Kept {
                 Ok(Outcome::Stopped(stopped)) => {
                     self.stopped.insert(number, stopped);
                 }
-                Ok(Outcome::GaveUp) => self.unfit_until = Instant::now() + UNFIT,
+                // Where the database was away, this is learnt only now, and nobody could have folded meanwhile.
+                Ok(Outcome::GaveUp(at)) => self.unfit_until = at + UNFIT,
                 Ok(Outcome::NotBuilt(reason)) => {
                     warn!(tenant, number, reason, "new views are not filled yet");
                     self.build_again = Instant::now() + BUILD_AGAIN;
@@ -308,6 +309,8 @@ impl Kept {
         }
         let schema = schema(&self.views.tenant, self.views.database().form.version, live.number);
         self.views.answer_from(live.number, &schema);
+        // What was wrong was wrong with the one before.
+        self.views.divergence.send_replace(None);
         match self.views.standing().await {
             Ok(standing) => {
                 self.views.local.send_replace(standing.position);
@@ -405,7 +408,7 @@ impl Kept {
             tokio::spawn(async move {
                 let stopped = projector.run(cancel).await;
                 ended.notify_one();
-                stopped.map_or(Outcome::GaveUp, Outcome::Stopped)
+                stopped.map_or_else(|| Outcome::GaveUp(Instant::now()), Outcome::Stopped)
             })
         };
         self.tasks.insert(number, Task { handle, cancel });
