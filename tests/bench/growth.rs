@@ -69,13 +69,7 @@ pub(crate) async fn of_questions(servers: &Servers, sizes: [usize; 2], count: us
     report.size(&what, 200.0, mebibytes(service.peak_memory()));
 }
 
-async fn asked(
-    service: &Service,
-    tenant: &str,
-    size: u64,
-    count: usize,
-    ask: Ask,
-) -> Vec<Duration> {
+async fn asked(service: &Service, tenant: &str, size: u64, count: usize, ask: Ask) -> Vec<Duration> {
     let mut http = Http::connect(&service.url()).await;
     let mut took = Vec::with_capacity(count);
     for n in 1..=count as u64 {

@@ -41,7 +41,9 @@ async fn until(client: &Client, path: &str, wanted: impl Fn(&Answer) -> bool) ->
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), answered).await.expect("the question comes to be answered so")
+    tokio::time::timeout(Duration::from_secs(60), answered)
+        .await
+        .expect("the question comes to be answered so")
 }
 
 #[tokio::test]
@@ -49,7 +51,8 @@ async fn a_replica_that_is_behind_answers_for_its_own_position_and_hinders_nothi
     let servers = Servers::start().await;
     let (replica, service) = started(&servers, &[]).await;
     let client = service.client();
-    let primary = Service::start(PROGRAM, &servers, &["--only=http"]).await.client();
+    let beside = Service::start(PROGRAM, &servers, &["--only=http"]).await;
+    let primary = beside.client();
 
     replica.pause().await;
     let taken = client.record(&web(3)).await;
@@ -93,7 +96,8 @@ async fn the_controller_acts_while_the_replica_stands_still() {
     let servers = Servers::start().await;
     let (replica, service) = started(&servers, &[]).await;
     let client = service.client();
-    let primary = Service::start(PROGRAM, &servers, &["--only=http"]).await.client();
+    let beside = Service::start(PROGRAM, &servers, &["--only=http"]).await;
+    let primary = beside.client();
     let policy = json!({"environment": "production", "policy": {
         "required_validations": ["smoke"],
         "automatic_rollback": {"checks": ["canary"], "cool_down_seconds": 3_600, "at_most_a_day": 2}

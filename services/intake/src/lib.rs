@@ -160,7 +160,8 @@ impl Intake {
         match self.queue(brought, bytes, train).await {
             Ok(rest) => Submitted { answers, rest: Some(rest) },
             Err(refusal) => {
-                let answers = answers.into_iter().map(|answer| answer.or(Some(Answer::Refused(refusal.clone()))));
+                let answers =
+                    answers.into_iter().map(|answer| answer.or(Some(Answer::Refused(refusal.clone()))));
                 Submitted { answers: answers.collect(), rest: None }
             }
         }
