@@ -11,6 +11,7 @@ mod manifests;
 mod outages;
 mod ownership;
 mod plans;
+mod poison;
 mod promises;
 mod questions;
 mod real_history;

@@ -216,7 +216,7 @@ impl From<&Reason> for Problem {
             Reason::NotJson(_) => Kind::InvalidJson,
             Reason::NotIJson(_) => Kind::NotIJson,
             Reason::TooLarge(_) => Kind::TooLarge,
-            Reason::UnknownType(_) => Kind::UnknownEventType,
+            Reason::UnknownType(_) | Reason::Newer { .. } => Kind::UnknownEventType,
             Reason::Value { .. } => Kind::InvalidEvent,
         };
         let mut problem = Self::new(kind, reason);
