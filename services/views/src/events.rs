@@ -260,7 +260,7 @@ fn listing(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder<Po
         query.push(" AND position = ").push_bind(bigint(position));
     }
     query.push(" ORDER BY position LIMIT ").push_bind(i64::from(limit));
-    query.push(") some) page WHERE bytes_before < ").push_bind(PAGE_BYTES as i64);
+    query.push(") asked) page WHERE bytes_before < ").push_bind(PAGE_BYTES as i64);
     query.push(") e ON true ").push(RETURN).push(" ORDER BY e.position");
     query
 }
