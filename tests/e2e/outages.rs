@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a server is away. What else is waited for then may make it longer.
 fn outage() -> Duration {
-    let seconds = std::env::var("LEDGER_OUTAGE_SECONDS").ok().and_then(|text| text.parse().ok());
+    let seconds = std::env::var_os("LEDGER_OUTAGE_SECONDS").and_then(|text| text.to_str()?.parse().ok());
     Duration::from_secs(seconds.unwrap_or(6))
 }
 

@@ -269,7 +269,8 @@ mod tests {
         let views = Views::of(&settings, TenantName::default()).expect("never connected");
         let (tickets, mut queue) = mpsc::unbounded_channel();
         let (room, waiting) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1)));
-        let intake = Intake { tickets, room: Arc::clone(&room), waiting, views, clock: Utc::now };
+        let clock = || DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
+        let intake = Intake { tickets, room: Arc::clone(&room), waiting, views, clock };
         let (first, train) = (Train::default(), Train::default());
 
         let mut before_the_door = Box::pin(intake.submit(vec![event()], &first));
