@@ -64,6 +64,8 @@ pub struct Keeper {
     me: Member,
     ledgers: BTreeMap<String, Kept>,
     connection: Option<PgConnection>,
+    /// What was last told of why the registry cannot be asked: it is looked at often, and told once.
+    warned: Option<String>,
     said: Option<Instant>,
     cleaned: Instant,
     /// Told when something that this process folds or fills has ended.
@@ -119,6 +121,7 @@ impl Keeper {
             me: Member { id: keeping.member, version },
             ledgers: ledgers.into_iter().map(kept).collect(),
             connection: None,
+            warned: None,
             said: None,
             cleaned: Instant::now(),
             ended: Arc::new(Notify::new()),
@@ -132,12 +135,20 @@ impl Keeper {
             Ok(())
         });
         let reason = match looked.await {
-            Ok(Ok(())) => return,
+            Ok(Ok(())) => {
+                if self.warned.take().is_some() {
+                    info!("the registry of views can be asked again");
+                }
+                return;
+            }
             Ok(Err(error)) => told(&error),
             Err(_) => format!("the database does not answer within {PATIENCE:?}"),
         };
         self.connection = None;
-        warn!(reason, "the registry of views cannot be asked");
+        if self.warned.as_ref() != Some(&reason) {
+            warn!(reason, "the registry of views cannot be asked");
+            self.warned = Some(reason.clone());
+        }
         for kept in self.ledgers.values() {
             if !kept.views.is_ready() {
                 kept.views.answer_not(&reason);
