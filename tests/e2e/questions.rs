@@ -502,3 +502,29 @@ async fn asked<const N: usize>(client: &Client, paths: [&str; N]) -> [Answer; N]
     }
     answers.try_into().expect("an answer each")
 }
+
+#[tokio::test]
+async fn a_page_of_long_events_ends_early_and_says_where_the_next_begins() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    let long = |number: u32| {
+        let mut event = deploy(&number.to_string(), "2026-08-01T10:00:00Z", "production", "web", "v1");
+        event["filler"] = "x".repeat(60_000).into();
+        event.to_string()
+    };
+    client.recorded_all(&(0..200).map(long).collect::<Vec<_>>()).await;
+
+    let first = client.get("/v1/events?limit=1000").await;
+    let next = first.body["next"].as_u64().expect("there is more");
+    let second = client.get(&format!("/v1/events?limit=1000&after={next}")).await.ok();
+
+    assert!(first.text.len() < 9 << 20, "{}", first.text.len());
+    let (first, second) = (&first.body["events"], &second["events"]);
+    let (first, second) = (first.as_array().expect("events"), second.as_array().expect("events"));
+    assert_eq!(first.len() + second.len(), 200);
+    assert_eq!(
+        (&first[first.len() - 1]["position"], &second[0]["position"]),
+        (&next.into(), &(next + 1).into())
+    );
+}

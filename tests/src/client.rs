@@ -198,6 +198,13 @@ impl Client {
         }
     }
 
+    /// What `/metrics` says of a series, named with its labels.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let metrics = self.text("/metrics").await;
+        let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+        Some(value.parse().expect("a number"))
+    }
+
     /// The text of an answer that must be good, to be compared byte for byte.
     pub async fn text(&self, path: &str) -> String {
         let answer = self.get(path).await;

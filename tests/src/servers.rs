@@ -5,6 +5,7 @@ use std::path::Path;
 
 use release_ledger::local::nats::User;
 use release_ledger::local::{Nats, Postgres, nats, postgres};
+use rustix::process::{Pid, Signal, kill_process};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
@@ -96,6 +97,38 @@ impl Servers {
         self.postgres = Some(started.expect("Postgres starts again"));
     }
 
+    /// The process id of Postgres' first process.
+    #[must_use]
+    pub fn postgres_pid(&self) -> u32 {
+        self.postgres.as_ref().expect("Postgres runs").pid()
+    }
+
+    /// The port of Postgres on 127.0.0.1.
+    #[must_use]
+    pub fn postgres_port(&self) -> u16 {
+        self.postgres_options.port.expect("it was started")
+    }
+
+    /// SIGSTOP to NATS: its sockets stay open, and nothing answers.
+    pub async fn pause_nats(&self) {
+        self.nats.as_ref().expect("NATS runs").pause().await;
+    }
+
+    /// SIGCONT to NATS.
+    pub fn resume_nats(&self) {
+        self.nats.as_ref().expect("NATS runs").resume();
+    }
+
+    /// SIGSTOP to all processes of Postgres: their sockets stay open, and nothing answers.
+    pub fn pause_postgres(&self) {
+        signal_all(self.postgres_pid(), Signal::STOP);
+    }
+
+    /// SIGCONT to all processes of Postgres.
+    pub fn resume_postgres(&self) {
+        signal_all(self.postgres_pid(), Signal::CONT);
+    }
+
     /// A fresh database beside the others, by URL: views that have nothing yet.
     pub async fn fresh_database(&self, name: &str) -> String {
         use sqlx::Connection as _;
@@ -113,4 +146,16 @@ fn nats_folder(folder: &TempDir) -> std::path::PathBuf {
 
 fn postgres_folder(folder: &TempDir) -> std::path::PathBuf {
     folder.path().join("postgres")
+}
+
+/// Signals a process, and then its children: it starts no others meanwhile.
+fn signal_all(parent: u32, signal: Signal) {
+    let parent = i32::try_from(parent).ok().and_then(Pid::from_raw).expect("a process");
+    kill_process(parent, signal).expect("signalled");
+    let threads = format!("/proc/{0}/task/{0}/children", parent.as_raw_nonzero());
+    let children = std::fs::read_to_string(threads).expect("its children");
+    for child in children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)) {
+        // It may have ended meanwhile.
+        let _ = kill_process(child, signal);
+    }
 }

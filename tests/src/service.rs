@@ -162,6 +162,11 @@ fn rustix_pid(pid: u32) -> rustix::process::Pid {
 }
 
 fn free_address() -> String {
+    format!("127.0.0.1:{}", free_port())
+}
+
+/// A port of 127.0.0.1 that nobody has now.
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").to_string()
+    listener.local_addr().expect("an address").port()
 }

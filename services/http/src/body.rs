@@ -2,9 +2,10 @@
 
 use std::fmt::Display;
 
-use axum::body::to_bytes;
+use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
+use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 
 use crate::problem::{Kind, Problem};
@@ -24,14 +25,24 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         if essence.split(';').next().unwrap_or_default().trim() != "application/json" {
             return Err(Problem::new(Kind::UnsupportedMediaType, "send application/json"));
         }
-        let bytes = to_bytes(request.into_body(), LIMIT)
-            .await
-            .map_err(|_| Problem::new(Kind::TooLarge, format!("the body has more than {LIMIT} bytes")))?;
+        let bytes = read(request.into_body(), LIMIT).await?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
             let kind = if error.is_data() { Kind::InvalidBody } else { Kind::InvalidJson };
             Problem::new(kind, error)
         })
     }
+}
+
+/// A body to its end, of at most so many bytes.
+pub(crate) async fn read(body: axum::body::Body, limit: usize) -> Result<Bytes, Problem> {
+    to_bytes(body, limit).await.map_err(|error| {
+        let too_large = std::error::Error::source(&error).is_some_and(|cause| cause.is::<LengthLimitError>());
+        if too_large {
+            Problem::new(Kind::TooLarge, format!("the body has more than {limit} bytes"))
+        } else {
+            Problem::new(Kind::BrokenBody, "the body could not be read to its end")
+        }
+    })
 }
 
 /// A member of a body that must parse.

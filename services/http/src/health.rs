@@ -151,33 +151,37 @@ async fn faults_of(tenant: &TenantName, ledger: &Ledger) -> Vec<Fault> {
 
 /// Prometheus' text format.
 async fn metrics(State(app): State<Arc<App>>) -> Response {
-    for (tenant, ledger) in &app.ledgers {
-        // Where the views do not answer, `ledger_up` says so.
-        if let Err(error) = count_drift(tenant, ledger).await {
-            warn!(%tenant, %error, "drift cannot be told");
-        }
-        let (head, standing) = tokio::join!(
-            timeout(PATIENCE, ledger.journal.head()),
-            timeout(PATIENCE, ledger.views.standing())
-        );
-        let (head, standing) = (head.ok().and_then(Result::ok), standing.ok().and_then(Result::ok));
-        if let Ok(Ok(misfit)) = timeout(PATIENCE, ledger.journal.misfit()).await {
-            gauge!("ledger_stream_fits", "tenant" => tenant.to_string()).set(f64::from(misfit.is_empty()));
-        }
-        // A part that does not answer keeps its last value, and is down in `ledger_up`.
-        gauge!("ledger_up", "tenant" => tenant.to_string(), "part" => "journal")
-            .set(f64::from(head.is_some()));
-        gauge!("ledger_up", "tenant" => tenant.to_string(), "part" => "views")
-            .set(f64::from(standing.is_some()));
-        if let Some(head) = &head {
-            gauge!("ledger_head_position", "tenant" => tenant.to_string()).set(head.position.get() as f64);
-        }
-        if let (Some(head), Some(standing)) = (head, standing) {
-            let lag = head.position.get().saturating_sub(standing.position.get());
-            gauge!("ledger_views_lag_entries", "tenant" => tenant.to_string()).set(lag as f64);
-        }
-    }
+    let of_each = app.ledgers.iter().map(|(tenant, ledger)| measure(tenant, ledger));
+    futures::future::join_all(of_each).await;
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response()
+}
+
+/// Tells how a tenant's ledger fares now. A part that does not answer is down in `ledger_up`.
+async fn measure(tenant: &TenantName, ledger: &Ledger) {
+    let (drift, head, standing) = tokio::join!(
+        timeout(PATIENCE, count_drift(tenant, ledger)),
+        timeout(PATIENCE, ledger.journal.head()),
+        timeout(PATIENCE, ledger.views.standing())
+    );
+    if let Ok(Err(error)) = drift {
+        warn!(%tenant, %error, "drift cannot be told");
+    }
+    let (head, standing) = (head.ok().and_then(Result::ok), standing.ok().and_then(Result::ok));
+    if let Ok(Ok(misfit)) = timeout(PATIENCE, ledger.journal.misfit()).await {
+        gauge!("ledger_stream_fits", "tenant" => tenant.to_string()).set(f64::from(misfit.is_empty()));
+    }
+    let up = |part| gauge!("ledger_up", "tenant" => tenant.to_string(), "part" => part);
+    up("journal").set(f64::from(head.is_some()));
+    up("views").set(f64::from(standing.is_some()));
+    // Without its end, how far the journal is ahead is not known: what was known last stays.
+    let Some(head) = head else { return };
+    gauge!("ledger_head_position", "tenant" => tenant.to_string()).set(head.position.get() as f64);
+    // Views that are away fall behind from where they were last seen.
+    let views = standing.map(|standing| standing.position).or_else(|| ledger.views.last_seen());
+    if let Some(views) = views {
+        let lag = head.position.get().saturating_sub(views.get());
+        gauge!("ledger_views_lag_entries", "tenant" => tenant.to_string()).set(lag as f64);
+    }
 }
 
 /// For each environment: the lanes in which something else was seen than the ledger says, and the services

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use ledger_domain::{EnvironmentName, EventId, Identity, Kind as EventKind, Position, ServiceName, Source};
-use ledger_views::{EventFilter, EventRow};
+use ledger_views::{EventFilter, EventRow, PAGE_BYTES};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
@@ -126,7 +126,8 @@ impl EventsQuery {
 
 /// List events
 ///
-/// The history, by position; all conditions that are given must hold.
+/// The history, by position; all conditions that are given must hold. A page ends after 8 MiB of events, however
+/// few they are: `next` tells whether there is more.
 #[utoipa::path(
     get,
     path = "/events",
@@ -152,7 +153,8 @@ pub(crate) async fn list_events(
     .unwrap_or(100);
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let (views, rows) = ledger.views.events(&filter, after, limit).await?;
-    let full = rows.len() == limit as usize;
+    let bytes: usize = rows.iter().map(|row| row.bytes.len()).sum();
+    let full = rows.len() == limit as usize || bytes >= PAGE_BYTES;
     let next = rows.last().filter(|_| full).map(|row| row.position.get());
     let events = rows.into_iter().map(EntryBody::of).collect::<Result<_, _>>()?;
     Ok(at(views, Json(EventsBody { position: views.get(), events, next })))

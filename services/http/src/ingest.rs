@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use http_body_util::LengthLimitError;
 use ledger_dialects::cloudevents::{BatchError, EVENT_LIMIT, Envelope, Invalid};
 use ledger_intake::{Answer, Refusal};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::body::read;
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 use crate::{App, bulk};
@@ -174,17 +174,6 @@ pub(crate) async fn post_events(
         }
         Mode::Lines => bulk::record_lines(&ledger, body, app.limits.events).await,
     }
-}
-
-async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
-    to_bytes(body, limit).await.map_err(|error| {
-        let too_large = std::error::Error::source(&error).is_some_and(|cause| cause.is::<LengthLimitError>());
-        if too_large {
-            Problem::new(Kind::TooLarge, format!("the body has more than {limit} bytes"))
-        } else {
-            Problem::new(Kind::BrokenBody, "the body could not be read to its end")
-        }
-    })
 }
 
 /// CloudEvents HTTP binding 3.1.3: attributes are `ce-` headers, their values percent-encoded.

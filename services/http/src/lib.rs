@@ -17,15 +17,20 @@ mod parameters;
 mod plans;
 mod problem;
 mod rollbacks;
+mod server;
 mod stream;
 mod targets;
 mod tenant;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderValue, header};
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use ledger_domain::TenantName;
 use ledger_intake::Intake;
@@ -36,12 +41,16 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
 use tower_http::trace::TraceLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::problem::Problem;
+
 pub use openapi::document;
 pub use problem::Kind as ProblemKind;
+pub use server::serve;
 
 /// One tenant's ledger, as the handlers see it.
 pub struct Ledger {
@@ -58,6 +67,10 @@ pub struct Ledger {
 /// Questions that read a whole history and are answered at a time: each holds a connection for as long, and
 /// those who bring events need some too.
 pub const LONG_QUESTIONS: usize = 2;
+
+/// How long a question may take: as long as it may wait for a position, and its statement in the database. Longer
+/// takes one that was under way when the database stopped, of which no connection tells.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(65);
 
 /// What all handlers share.
 pub struct App {
@@ -80,11 +93,13 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// Events in one request, whatever its form.
     pub events: usize,
+    /// How long a client may be silent in the middle of a body.
+    pub silence: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { batch_bytes: 16 << 20, events: 50_000 }
+        Self { batch_bytes: 16 << 20, events: 50_000, silence: Duration::from_secs(30) }
     }
 }
 
@@ -128,6 +143,8 @@ fn finished(routes: Router<Shared>, app: Arc<App>) -> Router {
     routes
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
+        .layer(middleware::from_fn(in_time))
+        .layer(RequestBodyTimeoutLayer::new(app.limits.silence))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::X_CONTENT_TYPE_OPTIONS,
@@ -136,4 +153,16 @@ fn finished(routes: Router<Shared>, app: Arc<App>) -> Router {
         // What failed here is logged where it failed, once, with its cause.
         .layer(TraceLayer::new_for_http().on_failure(()))
         .with_state(app)
+}
+
+/// Gives a question up that takes too long. What brings events is given its time.
+async fn in_time(request: Request, next: Next) -> Response {
+    if request.method() != Method::GET {
+        return next.run(request).await;
+    }
+    let late = |_| {
+        let detail = format!("there was no answer within {ANSWERED_WITHIN:?}");
+        Problem::new(ProblemKind::ViewsUnavailable, detail).into_response()
+    };
+    tokio::time::timeout(ANSWERED_WITHIN, next.run(request)).await.unwrap_or_else(late)
 }

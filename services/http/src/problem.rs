@@ -87,7 +87,7 @@ kinds! {
     InvalidEvent = 422 "invalid-event" "The event is not well-formed";
     FromTheFuture = 422 "event-from-the-future" "The event says that it occurred in the future";
     Internal = 500 "internal" "Something went wrong here";
-    Busy = 503 "busy" "Too many such questions are being answered";
+    Busy = 503 "busy" "Too much is being done at once";
     Unjudged = 503 "unjudged" "The request could not be judged now";
     OutOfTurn = 503 "out-of-turn" "An earlier event could not be recorded";
     JournalDiverged = 503 "journal-diverged" "The journal is not the one that was folded";
@@ -216,7 +216,7 @@ impl From<&Reason> for Problem {
             Reason::NotJson(_) => Kind::InvalidJson,
             Reason::NotIJson(_) => Kind::NotIJson,
             Reason::TooLarge(_) => Kind::TooLarge,
-            Reason::UnknownType(_) => Kind::UnknownEventType,
+            Reason::UnknownType(_) | Reason::Newer { .. } => Kind::UnknownEventType,
             Reason::Value { .. } => Kind::InvalidEvent,
         };
         let mut problem = Self::new(kind, reason);
@@ -236,6 +236,7 @@ impl From<&Refusal> for Problem {
         let kind = match refusal {
             Refusal::FromTheFuture { .. } => Kind::FromTheFuture,
             Refusal::Closing => Kind::Closing,
+            Refusal::Busy => Kind::Busy,
             Refusal::OutOfTurn => Kind::OutOfTurn,
             Refusal::Rejected(rejection) => return Self::from(rejection.as_ref()),
             Refusal::Unjudged(_) => Kind::Unjudged,

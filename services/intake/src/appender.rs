@@ -19,11 +19,14 @@ use metrics::{counter, histogram};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::{error, warn};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{error, info, warn};
 
 use crate::recent::Recent;
 use crate::request::{Unjudged, judge};
-use crate::{Answer, JUDGING_PATIENCE, LOOK_UP_PATIENCE, LOOK_UP_PAUSE, Refusal, Request, Train, is_request};
+use crate::{
+    Answer, JUDGING_PATIENCE, JUDGING_PAUSE, LOOK_UP_PATIENCE, Refusal, Request, TRY_AGAIN, Train, is_request,
+};
 
 /// Events that are gathered into one group: what the journal appends with one disk sync.
 const GROUP: usize = 1_000;
@@ -70,8 +73,8 @@ pub(crate) struct Appender {
     views: Views,
     recent: Arc<Mutex<Recent>>,
     clock: fn() -> DateTime<Utc>,
-    /// The history is not asked before this: it failed lately.
-    ask_again: Instant,
+    /// The history did not answer, and is not asked until this has ended.
+    away: Option<AbortOnDropHandle<()>>,
     /// No request is judged before this: the views failed, or were too far behind, lately.
     judge_again: Instant,
 }
@@ -92,7 +95,7 @@ impl Appender {
     ) -> Self {
         let recent = Arc::new(Mutex::new(Recent::new(REMEMBERED)));
         let now = Instant::now();
-        Self { tenant, journal, views, recent, clock, ask_again: now, judge_again: now }
+        Self { tenant, journal, views, recent, clock, away: None, judge_again: now }
     }
 
     pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Ticket>) {
@@ -175,7 +178,7 @@ impl Appender {
     /// Judges a request at the end of the journal, and appends what comes of it if that is still its end.
     async fn decide(&mut self, request: &Request) -> Answer {
         let key = request.identity().key();
-        if Instant::now() < self.judge_again {
+        if self.is_away() || Instant::now() < self.judge_again {
             return Answer::Refused(Refusal::Unjudged("the history could not be asked just now".into()));
         }
         let deadline = Instant::now() + JUDGING_PATIENCE;
@@ -196,12 +199,12 @@ impl Appender {
                 Ok(Ok(Err(Unjudged::Rejected(rejection)))) => Answer::Refused(Refusal::Rejected(rejection)),
                 Ok(Ok(Err(Unjudged::Views(error)))) => {
                     warn!(%error, "a request cannot be judged");
-                    self.judge_again = Instant::now() + LOOK_UP_PAUSE;
+                    self.goes_away();
                     Answer::Refused(Refusal::Unjudged("the views do not answer".into()))
                 }
                 Err(_) => {
                     // Reports wait behind a request: the next one must not keep them as long.
-                    self.judge_again = Instant::now() + LOOK_UP_PAUSE;
+                    self.judge_again = Instant::now() + JUDGING_PAUSE;
                     let reason = "it was not judged in time, or its answer was lost";
                     Answer::Refused(Refusal::Unjudged(reason.into()))
                 }
@@ -254,24 +257,40 @@ impl Appender {
             .collect()
     }
 
+    /// Whether the history did not answer when it was last asked.
+    fn is_away(&self) -> bool {
+        self.away.as_ref().is_some_and(|away| !away.is_finished())
+    }
+
+    /// One group has waited for the history. No other does before it is known to answer.
+    fn goes_away(&mut self) {
+        let answers = answers(self.views.clone(), self.tenant.clone());
+        self.away = Some(AbortOnDropHandle::new(tokio::spawn(answers)));
+    }
+
     /// What the history knows. When it cannot be asked, events are appended all the same: the
     /// journal's window and the fold see to it that an identity has one effect.
     async fn known(&mut self, keys: &[IdentityKey]) -> HashMap<IdentityKey, Known> {
-        if Instant::now() >= self.ask_again {
+        if !self.is_away() {
             match timeout(LOOK_UP_PATIENCE, self.views.known(keys)).await {
                 Ok(Ok(known)) => return known,
-                Ok(Err(error)) => {
-                    warn!(%error, "the history cannot be asked for identities");
-                    self.ask_again = Instant::now() + LOOK_UP_PAUSE;
-                }
-                // It may be slow just once: the next group asks again.
+                Ok(Err(error)) => warn!(%error, "the history cannot be asked for identities"),
                 Err(_) => warn!("the history does not answer in time when asked for identities"),
             }
+            self.goes_away();
         }
         counter!("ledger_intake_unchecked_total", "tenant" => self.tenant.to_string())
             .increment(keys.len() as u64);
         HashMap::new()
     }
+}
+
+/// Asks a history until it answers: it may have been slow just once.
+async fn answers(views: Views, tenant: TenantName) {
+    while !matches!(timeout(LOOK_UP_PATIENCE, views.standing()).await, Ok(Ok(_))) {
+        tokio::time::sleep(TRY_AGAIN).await;
+    }
+    info!(%tenant, "the history is asked for identities again");
 }
 
 /// What came of judging a request once.
@@ -386,7 +405,7 @@ fn reply(tickets: Vec<Ticket>, answers: Vec<Answer>) {
 /// Whether the event will be sent again, and what follows it must wait for that.
 const fn is_temporary(answer: &Answer) -> bool {
     match answer {
-        Answer::Refused(Refusal::OutOfTurn | Refusal::Unjudged(_)) => true,
+        Answer::Refused(Refusal::OutOfTurn | Refusal::Unjudged(_) | Refusal::Busy) => true,
         Answer::Refused(Refusal::Journal(error)) => error.is_temporary(),
         _ => false,
     }

@@ -42,6 +42,8 @@ const OWN_SOURCES: [&str; 2] = ["urn:release-ledger:api", "urn:release-ledger:ro
 
 /// Bytes of events that may wait to be appended; whoever brings more waits before the door.
 const ROOM: usize = 32 << 20;
+/// How many may wait before the door, each with what it brings; whoever comes then is sent away.
+const WAITING: usize = 10_000;
 
 /// What became of an event.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +86,9 @@ pub enum Refusal {
     /// It asks for something, and could not be judged: it may be tried again.
     #[error("the request could not be judged: {0}")]
     Unjudged(String),
+    /// Too much waits to be recorded: it may be tried again.
+    #[error("too much waits to be recorded")]
+    Busy,
     /// The service ends.
     #[error("the service is shutting down")]
     Closing,
@@ -94,6 +99,7 @@ pub enum Refusal {
 pub struct Intake {
     tickets: mpsc::UnboundedSender<Ticket>,
     room: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
     views: Views,
     clock: fn() -> DateTime<Utc>,
 }
@@ -108,11 +114,13 @@ impl Intake {
         views: Views,
         clock: fn() -> DateTime<Utc>,
     ) -> (Self, JoinHandle<()>) {
-        // Unbounded in number, bounded in bytes by `room`.
+        // Unbounded by itself, and bounded by `room`: each ticket takes of it what its events have in bytes, of which
+        // each has some, and gives it back when it is answered.
         let (tickets, queue) = mpsc::unbounded_channel();
         let appender = Appender::new(tenant, journal, views.clone(), clock);
         let task = tokio::spawn(appender.run(queue));
-        (Self { tickets, room: Arc::new(Semaphore::new(ROOM)), views, clock }, task)
+        let (room, waiting) = (Arc::new(Semaphore::new(ROOM)), Arc::new(Semaphore::new(WAITING)));
+        (Self { tickets, room, waiting, views, clock }, task)
     }
 
     /// Takes events in and waits for their answers, one for each, in order.
@@ -149,7 +157,14 @@ impl Intake {
         }
         let bytes = admitted.iter().map(|envelope| envelope.bytes().len()).sum();
         let brought = admitted.into_iter().map(Brought::of).collect();
-        Submitted { answers, rest: Some(self.queue(brought, bytes, train).await) }
+        match self.queue(brought, bytes, train).await {
+            Ok(rest) => Submitted { answers, rest: Some(rest) },
+            Err(refusal) => {
+                let answers =
+                    answers.into_iter().map(|answer| answer.or(Some(Answer::Refused(refusal.clone()))));
+                Submitted { answers: answers.collect(), rest: None }
+            }
+        }
     }
 
     /// Has a request judged, and recorded if nothing speaks against it.
@@ -157,9 +172,13 @@ impl Intake {
         if let Some(reason) = self.views.divergence() {
             return Answer::Refused(Refusal::Diverged(reason));
         }
-        let rest = self.queue(vec![Brought::Request(request)], EVENT_LIMIT, &Train::default()).await;
-        let answers = Submitted { answers: vec![None], rest: Some(rest) }.answers().await;
-        answers.into_iter().next().unwrap_or(Answer::Refused(Refusal::Closing))
+        match self.queue(vec![Brought::Request(request)], EVENT_LIMIT, &Train::default()).await {
+            Ok(rest) => {
+                let answers = Submitted { answers: vec![None], rest: Some(rest) }.answers().await;
+                answers.into_iter().next().unwrap_or(Answer::Refused(Refusal::Closing))
+            }
+            Err(refusal) => Answer::Refused(refusal),
+        }
     }
 
     async fn queue(
@@ -167,14 +186,20 @@ impl Intake {
         brought: Vec<Brought>,
         bytes: usize,
         train: &Train,
-    ) -> oneshot::Receiver<Vec<Answer>> {
+    ) -> Result<oneshot::Receiver<Vec<Answer>>, Refusal> {
         // Room is counted in bytes and never above ROOM, which fits; the semaphore is never closed.
         let permits = u32::try_from(bytes.min(ROOM)).unwrap_or(u32::MAX);
+        let Ok(place) = self.waiting.try_acquire() else {
+            // What follows in the train must not be recorded without this.
+            train.break_off();
+            return Err(Refusal::Busy);
+        };
         let room = Arc::clone(&self.room).acquire_many_owned(permits).await.ok();
+        drop(place);
         let (answer, rest) = oneshot::channel();
         // If the appender is gone, the sender of the answer is dropped here, which says so.
         let _ = self.tickets.send(Ticket { brought, train: train.clone(), answer, _room: room });
-        rest
+        Ok(rest)
     }
 }
 
@@ -217,5 +242,46 @@ impl Submitted {
 const JUDGING_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a look-up in the history may keep events from being appended.
 const LOOK_UP_PATIENCE: Duration = Duration::from_secs(3);
-/// How long no look-up is tried after one that failed.
-const LOOK_UP_PAUSE: Duration = Duration::from_secs(5);
+/// How long no request is judged after one that could not be.
+const JUDGING_PAUSE: Duration = Duration::from_secs(5);
+/// How often it is tried whether a history that did not answer does again.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use ledger_views::{Form, Settings};
+
+    use super::*;
+
+    const EVENT: &str = r#"{"specversion": "1.0", "id": "1", "source": "urn:test",
+        "type": "io.releaseledger.deploy.succeeded.v1", "time": "2026-08-01T10:00:00Z",
+        "data": {"environment": "production", "service": "web", "release": {"version": "v1"}}}"#;
+
+    #[tokio::test]
+    async fn whoever_finds_too_many_before_the_door_is_sent_away_and_so_is_what_follows_in_the_train() {
+        let event = || Envelope::parse(EVENT.as_bytes()).expect("an event");
+        let settings = Settings {
+            url: "postgres://nobody@127.0.0.1:1/none".into(),
+            connections: 1,
+            acquire_timeout: Duration::ZERO,
+            form: Form::CURRENT,
+        };
+        let views = Views::of(&settings, TenantName::default()).expect("never connected");
+        let (tickets, mut queue) = mpsc::unbounded_channel();
+        let (room, waiting) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1)));
+        let clock = || DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
+        let intake = Intake { tickets, room: Arc::clone(&room), waiting, views, clock };
+        let (first, train) = (Train::default(), Train::default());
+
+        let mut before_the_door = Box::pin(intake.submit(vec![event()], &first));
+        assert!(futures::poll!(&mut before_the_door).is_pending());
+        let sent_away = intake.submit(vec![event()], &train).await.answers().await;
+        room.add_permits(ROOM);
+        drop(before_the_door.await);
+
+        assert_eq!(sent_away, [Answer::Refused(Refusal::Busy)]);
+        assert!(train.is_broken());
+        assert!(!first.is_broken());
+        assert!(queue.try_recv().is_ok(), "who waited comes in when there is room");
+    }
+}

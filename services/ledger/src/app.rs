@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt;
 use ledger_domain::TenantName;
-use ledger_http::{LONG_QUESTIONS, Ledger, Limits};
+use ledger_http::{LONG_QUESTIONS, Ledger};
 use ledger_intake::{Controller, Intake};
 use ledger_journal::SharedJournal;
 use ledger_journal::jetstream::{Connection, OpenError};
@@ -65,9 +64,6 @@ pub enum Error {
     /// Metrics cannot be gathered.
     #[error("metrics cannot be gathered")]
     Metrics(#[from] MetricsError),
-    /// The listener failed.
-    #[error("the listener failed")]
-    Serve(#[source] std::io::Error),
 }
 
 /// The service, ready to serve.
@@ -75,6 +71,7 @@ pub struct App {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
+    silence: Duration,
     ending: CancellationToken,
     deciding: CancellationToken,
     controllers: Vec<JoinHandle<()>>,
@@ -136,7 +133,7 @@ impl App {
             tokio::spawn(keeper.run(keeping.clone())),
             tokio::spawn(Watcher::new(watched).run(keeping.clone())),
         ];
-        let limits = Limits { batch_bytes: config.http.max_batch_bytes, events: config.http.max_events };
+        let limits = config.http.limits();
         let ending = CancellationToken::new();
         let app = Arc::new(ledger_http::App {
             ledgers,
@@ -158,6 +155,7 @@ impl App {
             listener,
             address,
             router,
+            silence: limits.silence,
             ending,
             deciding,
             controllers,
@@ -176,38 +174,25 @@ impl App {
     }
 
     /// Serves until the token is cancelled, then ends in order.
-    ///
-    /// # Errors
-    /// The listener failed.
-    pub async fn serve(self, ending: CancellationToken) -> Result<(), Error> {
+    pub async fn serve(self, ending: CancellationToken) {
         info!(address = %self.address, "serving");
-        let listener = self.listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                warn!(%error, "a connection keeps waiting for full packets");
-            }
-        });
-        let asked = ending.clone();
+        let server = ledger_http::serve(self.listener, self.router, self.silence, ending.clone());
         let (answers, deciding) = (self.ending, self.deciding);
-        let server = axum::serve(listener, self.router)
-            .with_graceful_shutdown(async move {
-                asked.cancelled().await;
-                // Answers that have no end of their own, and controllers, would keep the doors open.
-                answers.cancel();
-                deciding.cancel();
-            })
-            .into_future();
         let drained = async {
             ending.cancelled().await;
             info!("ending: requests under way are answered");
+            // Answers that have no end of their own, and controllers, would keep the doors open.
+            answers.cancel();
+            deciding.cancel();
             tokio::time::sleep(DRAIN).await;
         };
-        let served = tokio::select! {
-            served = server => served.map_err(Error::Serve),
-            () = drained => {
-                warn!("some requests are not answered in time");
-                Ok(())
-            }
-        };
+        tokio::select! {
+            () = server => {}
+            () = drained => warn!("some requests are not answered in time"),
+        }
+        // Where nothing was under way, all was over at once.
+        answers.cancel();
+        deciding.cancel();
         let settled = Instant::now() + SETTLE;
         for controller in self.controllers {
             if timeout_at(settled, controller).await.is_err() {
@@ -233,6 +218,5 @@ impl App {
             views.close().await;
         }
         info!("ended");
-        served
     }
 }

@@ -62,6 +62,7 @@ pub struct Http {
     pub max_batch_bytes: usize,
     /// Events in one request.
     pub max_events: usize,
+    read_timeout_seconds: u64,
 }
 
 /// The stream.
@@ -110,6 +111,18 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl Http {
+    /// Sizes above which a request is refused, and how long a client may be silent.
+    #[must_use]
+    pub const fn limits(&self) -> ledger_http::Limits {
+        ledger_http::Limits {
+            batch_bytes: self.max_batch_bytes,
+            events: self.max_events,
+            silence: Duration::from_secs(self.read_timeout_seconds),
+        }
+    }
 }
 
 impl Journal {
@@ -181,6 +194,9 @@ pub struct Flags {
     /// Events in one request
     #[arg(long, value_name = "N")]
     http_max_events: Option<u64>,
+    /// How long a client may be silent in the middle of a request, or between two
+    #[arg(long, value_name = "S")]
+    http_read_timeout_seconds: Option<u64>,
     /// NATS servers, separated by commas
     #[arg(long, value_name = "URL")]
     journal_url: Option<String>,
@@ -319,12 +335,13 @@ impl Flags {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
         });
-        let given: [(&str, &str, Option<Value>); 19] = [
+        let given: [(&str, &str, Option<Value>); 20] = [
             ("", "tenants", self.tenants.as_deref().map(words)),
             ("", "roles", self.only.as_ref().map(|only| words(&only.iter().map(role).collect::<Vec<_>>()))),
             ("http", "listen", self.listen.map(|address| address.to_string().into())),
             ("http", "max_batch_bytes", self.http_max_batch_bytes.map(Value::from)),
             ("http", "max_events", self.http_max_events.map(Value::from)),
+            ("http", "read_timeout_seconds", self.http_read_timeout_seconds.map(Value::from)),
             ("journal", "url", self.journal_url.clone().map(Value::from)),
             ("journal", "credentials", self.journal_credentials.as_deref().map(path)),
             ("journal", "certificates", self.journal_certificates.as_deref().map(path)),

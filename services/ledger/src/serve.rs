@@ -38,7 +38,8 @@ impl Serve {
             app = App::build(&config, form) => app?,
             () = ending.cancelled() => return Ok(()),
         };
-        Ok(app.serve(ending).await?)
+        app.serve(ending).await;
+        Ok(())
     }
 }
 

@@ -88,7 +88,7 @@ impl Up {
         if let Some(demo) = demo {
             demo.abort();
         }
-        serving.await??;
+        serving.await?;
         died.map_or(Ok(()), |died| Err(died.into()))
     }
 }

@@ -420,6 +420,7 @@ impl Builder {
         close(connection).await;
         close(filling.connection).await;
         self.views.answer_from(self.target.number, &self.schema(self.target.number));
+        self.views.divergence.send_replace(None);
         self.views.local.send_replace(filling.fold.standing.position);
         Ok(None)
     }

@@ -181,6 +181,8 @@ pub struct Views {
     database: Database,
     pub(crate) tenant: TenantName,
     answering: watch::Sender<Answering>,
+    /// Where the generation that answers stood when it was last asked, if it ever answered.
+    pub(crate) seen: watch::Sender<Option<Position>>,
     /// How far the projector of this process is, if there is one.
     pub(crate) local: watch::Sender<Position>,
     /// Why the journal is not the one that these views were folded from, once that was seen.
@@ -202,13 +204,15 @@ impl Views {
             database: Database::of(settings)?,
             tenant,
             answering: watch::Sender::new(Answering::None("it was not looked yet".into())),
+            seen: watch::Sender::new(None),
             local: watch::Sender::new(Position::START),
             divergence: watch::Sender::new(None),
             status: watch::Sender::new(None),
         })
     }
 
-    /// The same tenant's views in another database that holds the same, such as a streaming replica.
+    /// The same tenant's views in another database that holds the same, such as a streaming replica. What is known of
+    /// the projector and of the journal is known of both; how far each of them is, only of itself.
     ///
     /// # Errors
     /// The URL cannot be read.
@@ -216,6 +220,7 @@ impl Views {
         Ok(Self {
             database: Database::of(settings)?,
             answering: watch::Sender::new(Answering::None("it was not looked yet".into())),
+            seen: watch::Sender::new(None),
             ..self.clone()
         })
     }
@@ -237,6 +242,12 @@ impl Views {
     #[must_use]
     pub fn divergence(&self) -> Option<String> {
         self.divergence.borrow().clone()
+    }
+
+    /// Where they stood when they last answered, if they ever did: they may be away now.
+    #[must_use]
+    pub fn last_seen(&self) -> Option<Position> {
+        *self.seen.borrow()
     }
 
     /// Ends all connections.
@@ -276,8 +287,6 @@ impl Views {
     pub(crate) fn answer_from(&self, number: i32, schema: &str) {
         if self.answers_from() != Some(number) {
             self.answering.send_replace(Answering::Generation(number, self.database.pool(schema)));
-            // What was wrong was wrong with the one before.
-            self.divergence.send_replace(None);
         }
     }
 

@@ -44,6 +44,9 @@ const WRITE: &str = "INSERT INTO events (position, recorded_at, occurred_at, ide
 /// The index that keeps an identity from having two effects.
 pub(crate) const IDENTITY_INDEX: &str = "events_identity";
 
+/// Bytes of entries after which a page of them ends.
+pub const PAGE_BYTES: usize = 8 << 20;
+
 /// An entry, as it stands in the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRow {
@@ -127,7 +130,8 @@ const RETURN: &str = "LEFT JOIN LATERAL (
     ) back ON true";
 
 impl Views {
-    /// Events after a position, in order, at most `limit`; and the position that this is true for.
+    /// Events after a position, in order, at most `limit`, and none after the one that fills [`PAGE_BYTES`]; and the
+    /// position that this is true for.
     ///
     /// # Errors
     /// The database does not answer.
@@ -230,7 +234,10 @@ fn listing(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder<Po
     let mut query = QueryBuilder::new(
         "SELECT p.position AS views_position, e.position, e.recorded_at, e.kind, e.repeats, e.anomaly,
             back.position AS returns_to, e.leaf_hash, e.bytes
-        FROM projection p LEFT JOIN LATERAL (SELECT * FROM events WHERE position > ",
+        FROM projection p LEFT JOIN LATERAL (
+            SELECT * FROM (
+                SELECT *, sum(octet_length(bytes)) OVER (ORDER BY position) - octet_length(bytes) AS bytes_before
+                FROM (SELECT * FROM events WHERE position > ",
     );
     query.push_bind(bigint(after));
     if let Some(environment) = &filter.environment {
@@ -253,6 +260,7 @@ fn listing(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder<Po
         query.push(" AND position = ").push_bind(bigint(position));
     }
     query.push(" ORDER BY position LIMIT ").push_bind(i64::from(limit));
+    query.push(") asked) page WHERE bytes_before < ").push_bind(PAGE_BYTES as i64);
     query.push(") e ON true ").push(RETURN).push(" ORDER BY e.position");
     query
 }

@@ -64,6 +64,8 @@ pub struct Keeper {
     me: Member,
     ledgers: BTreeMap<String, Kept>,
     connection: Option<PgConnection>,
+    /// What was last told of why the registry cannot be asked: it is looked at often, and told once.
+    warned: Option<String>,
     said: Option<Instant>,
     cleaned: Instant,
     /// Told when something that this process folds or fills has ended.
@@ -92,8 +94,8 @@ struct Task {
 
 enum Outcome {
     Stopped(Stopped),
-    /// Something that may pass has kept it from folding for long.
-    GaveUp,
+    /// Something that may pass has kept it from folding for long, up to this moment.
+    GaveUp(Instant),
     Built,
     NotBuilt(String),
 }
@@ -119,6 +121,7 @@ impl Keeper {
             me: Member { id: keeping.member, version },
             ledgers: ledgers.into_iter().map(kept).collect(),
             connection: None,
+            warned: None,
             said: None,
             cleaned: Instant::now(),
             ended: Arc::new(Notify::new()),
@@ -132,12 +135,20 @@ impl Keeper {
             Ok(())
         });
         let reason = match looked.await {
-            Ok(Ok(())) => return,
+            Ok(Ok(())) => {
+                if self.warned.take().is_some() {
+                    info!("the registry of views can be asked again");
+                }
+                return;
+            }
             Ok(Err(error)) => told(&error),
             Err(_) => format!("the database does not answer within {PATIENCE:?}"),
         };
         self.connection = None;
-        warn!(reason, "the registry of views cannot be asked");
+        if self.warned.as_ref() != Some(&reason) {
+            warn!(reason, "the registry of views cannot be asked");
+            self.warned = Some(reason.clone());
+        }
         for kept in self.ledgers.values() {
             if !kept.views.is_ready() {
                 kept.views.answer_not(&reason);
@@ -298,7 +309,8 @@ impl Kept {
                     }
                     self.stopped.insert(number, stopped);
                 }
-                Ok(Outcome::GaveUp) => self.unfit_until = Some(Instant::now() + UNFIT),
+                // Where the database was away, this is learnt only now, and nobody could have folded meanwhile.
+                Ok(Outcome::GaveUp(at)) => self.unfit_until = Some(at + UNFIT),
                 Ok(Outcome::NotBuilt(reason)) => {
                     warn!(tenant, number, reason, "new views are not filled yet");
                     self.build_again = Instant::now() + BUILD_AGAIN;
@@ -325,6 +337,8 @@ impl Kept {
         }
         let schema = schema(&self.views.tenant, self.views.database().form.version, live.number);
         self.views.answer_from(live.number, &schema);
+        // What was wrong was wrong with the one before.
+        self.views.divergence.send_replace(None);
         match self.views.standing().await {
             Ok(standing) => {
                 self.views.local.send_replace(standing.position);
@@ -422,7 +436,7 @@ impl Kept {
             tokio::spawn(async move {
                 let stopped = projector.run(cancel).await;
                 ended.notify_one();
-                stopped.map_or(Outcome::GaveUp, Outcome::Stopped)
+                stopped.map_or_else(|| Outcome::GaveUp(Instant::now()), Outcome::Stopped)
             })
         };
         self.tasks.insert(number, Task { handle, cancel });

@@ -35,7 +35,7 @@ pub use build::{Comparison, LoneRow, Origin, Progress};
 pub use database::{Error, Form, Settings, Views};
 pub use digest::TableDigest;
 pub use environments::EnvironmentRow;
-pub use events::{EventFilter, EventRow, Known};
+pub use events::{EventFilter, EventRow, Known, PAGE_BYTES};
 pub use keeper::{Keeper, Keeping, Watcher};
 pub use lanes::{AskError, EnvironmentState, LaneState, When};
 pub use marks::Marks;

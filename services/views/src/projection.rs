@@ -99,7 +99,9 @@ impl Views {
     /// The database does not answer.
     pub async fn standing(&self) -> Result<Standing, Error> {
         let mut connection = self.pool()?.acquire().await?;
-        read(&mut connection).await
+        let standing = read(&mut connection).await?;
+        self.seen.send_replace(Some(standing.position));
+        Ok(standing)
     }
 
     /// How far the projector of this process is; the start, if it has none.

@@ -5,12 +5,15 @@ use ledger_domain::{EventId, Identity, Kind, Source};
 
 use super::Reason;
 use super::fields::time;
+use super::versions::parse_type;
 use crate::ijson::{Json, Object};
 
 pub(super) struct Attributes<'r, 'j> {
     pub(super) identity: Identity,
     pub(super) occurred_at: DateTime<Utc>,
     pub(super) kind: Kind,
+    /// Of the kind's data.
+    pub(super) version: usize,
     pub(super) data: &'r Json<'j>,
 }
 
@@ -28,7 +31,7 @@ pub(super) fn read<'r, 'j>(object: &'r Object<'j>) -> Result<Attributes<'r, 'j>,
     if text("specversion")? != "1.0" {
         return Err(at("specversion", "must be 1.0"));
     }
-    let kind = Kind::parse_type(text("type")?).map_err(|error| Reason::UnknownType(error.to_string()))?;
+    let (kind, version) = parse_type(text("type")?)?;
     let occurred_at = time(text("time")?).map_err(|error| at("time", error))?;
     if object.get("datacontenttype").is_some() {
         let media_type = text("datacontenttype")?.split(';').next().unwrap_or_default().trim();
@@ -43,7 +46,7 @@ pub(super) fn read<'r, 'j>(object: &'r Object<'j>) -> Result<Attributes<'r, 'j>,
         extension(name, value)?;
     }
     let data = object.get("data").ok_or_else(|| at("data", "is required"))?;
-    Ok(Attributes { identity: Identity { source, id }, occurred_at, kind, data })
+    Ok(Attributes { identity: Identity { source, id }, occurred_at, kind, version, data })
 }
 
 fn at(name: &str, detail: impl ToString) -> Reason {

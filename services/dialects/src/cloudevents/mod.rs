@@ -9,11 +9,12 @@ mod batch;
 mod data;
 mod encode;
 mod fields;
+mod versions;
 
 use bytes::Bytes;
 use chrono::{DateTime, SubsecRound, Utc};
 use ledger_domain::event::Policy;
-use ledger_domain::{Event, Identity};
+use ledger_domain::{Event, Identity, Kind};
 
 use crate::ijson::{self, Json, Object};
 
@@ -57,9 +58,19 @@ pub enum Reason {
     /// It is larger than [`EVENT_LIMIT`].
     #[error("the event has {0} bytes in canonical form, at most {EVENT_LIMIT} are allowed")]
     TooLarge(usize),
-    /// No event of version 1 has this type.
+    /// No event has this type.
     #[error("{0}")]
     UnknownType(String),
+    /// It has a form that was made after this program.
+    #[error("{kind} version {version} is newer than this program, which knows version {known}")]
+    Newer {
+        /// What kind of event it is.
+        kind: Kind,
+        /// The version of its form.
+        version: usize,
+        /// The last version that is known.
+        known: usize,
+    },
     /// A value in it is missing or wrong.
     #[error("{pointer}: {detail}")]
     Value {
@@ -151,8 +162,10 @@ impl Envelope {
         object: &Object<'_>,
         bytes: impl FnOnce() -> Result<Bytes, Reason>,
     ) -> Result<Self, Invalid> {
-        let read = attributes::read(object)
-            .and_then(|attributes| Ok((data::event(attributes.kind, attributes.data)?, attributes)));
+        let read = attributes::read(object).and_then(|attributes| {
+            let data = versions::present(attributes.kind, attributes.version, attributes.data);
+            Ok((data::event(attributes.kind, &data)?, attributes))
+        });
         match read {
             Ok((event, attributes)) => {
                 let (identity, occurred_at) = (attributes.identity, attributes.occurred_at);

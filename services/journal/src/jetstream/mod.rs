@@ -263,6 +263,10 @@ pub struct JetStreamJournal {
 
 impl JetStreamJournal {
     async fn stream(&self) -> Result<Stream<()>, ReadError> {
+        // Else a question would wait for a server that may never come back.
+        if !self.is_connected() {
+            return Err(ReadError("there is no connection to NATS".into()));
+        }
         self.context.get_stream_no_info(&self.name).await.map_err(unreadable)
     }
 

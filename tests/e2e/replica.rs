@@ -1,0 +1,186 @@
+//! Questions are answered from a streaming replica; whatever is written, or decided, is with the primary.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ledger_tests::{Answer, Client, Command, Replica, Servers, Service, deploy, event};
+use serde_json::{Value, json};
+use sqlx::Connection as _;
+
+use crate::PROGRAM;
+
+const STATE: &str = "/v1/environments/production/state";
+
+fn web(number: u64) -> Value {
+    deploy(&number.to_string(), "2026-08-01T10:00:00Z", "production", "web", &format!("v{number}"))
+}
+
+/// A primary with two deploys, its replica, and a service that answers from that.
+async fn started(servers: &Servers, more: &[&str]) -> (Replica, Service) {
+    let first = Service::start(PROGRAM, servers, &["--views-grace-seconds=2"]).await;
+    for number in 1..=2 {
+        first.client().recorded(&web(number)).await;
+    }
+    drop(first);
+    let replica = Replica::start(servers).await;
+    let read = format!("--views-read-url={}", replica.url());
+    let flags: Vec<&str> = [&["--views-grace-seconds=2", read.as_str()], more].concat();
+    let service = Service::start(PROGRAM, servers, &flags).await;
+    (replica, service)
+}
+
+/// Waits until a question is answered as wanted.
+async fn until(client: &Client, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
+    let answered = async {
+        loop {
+            let answer = client.get(path).await;
+            if wanted(&answer) {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), answered)
+        .await
+        .expect("the question comes to be answered so")
+}
+
+#[tokio::test]
+async fn a_replica_that_is_behind_answers_for_its_own_position_and_hinders_nothing_else() {
+    let servers = Servers::start().await;
+    let (replica, service) = started(&servers, &[]).await;
+    let client = service.client();
+    let beside = Service::start(PROGRAM, &servers, &["--only=http"]).await;
+    let primary = beside.client();
+
+    replica.pause().await;
+    let taken = client.record(&web(3)).await;
+    primary.views_at(3).await;
+    let old = client.get(STATE).await;
+    let behind = client.get(&format!("{STATE}?wait_for=3&wait_ms=200")).await;
+    let listed = client.get("/v1/events?wait_for=3&wait_ms=200").await;
+    // It is judged where everything is known, and answered though it does not show yet.
+    let wish = json!({
+        "to": "2", "rollback_id": "back", "reason": "It fails, and nobody checked v2.", "force": true,
+        "initiated_by": {"type": "person", "name": "ada"}
+    });
+    let path = "/v1/environments/production/rollbacks";
+    let requested = client.post(path, "application/json", wish.to_string()).await;
+    let not_yet = client.get("/v1/rollbacks/back").await;
+    let waited = tokio::spawn({
+        let client = client.clone();
+        async move { client.get(&format!("{STATE}?wait_for=3&wait_ms=30000")).await }
+    });
+    replica.resume().await;
+    let waited = waited.await.expect("a task");
+    let shown = until(&client, "/v1/rollbacks/back", |answer| answer.status == 200).await;
+
+    assert_eq!((taken.status, &taken.body["position"]), (201, &3.into()));
+    assert_eq!((old.status, old.ledger_position), (200, Some(2)), "{}", old.text);
+    for behind in [behind, listed] {
+        assert_eq!((behind.status, behind.problem()), (503, "views-behind"), "{}", behind.text);
+        assert_eq!(behind.body["position"], 2);
+        assert!(!behind.header("retry-after").is_empty());
+    }
+    assert_eq!((requested.status, &requested.body["position"]), (201, &4.into()), "{}", requested.text);
+    assert_eq!((not_yet.status, not_yet.problem()), (404, "no-such-rollback"));
+    assert_eq!(waited.status, 200, "{}", waited.text);
+    assert!(waited.ledger_position >= Some(3));
+    assert_eq!(waited.body["lanes"][0]["release"]["version"], "v3");
+    assert_eq!(shown.body["rollback_id"], "back");
+}
+
+#[tokio::test]
+async fn the_controller_acts_while_the_replica_stands_still() {
+    let servers = Servers::start().await;
+    let (replica, service) = started(&servers, &[]).await;
+    let client = service.client();
+    let beside = Service::start(PROGRAM, &servers, &["--only=http"]).await;
+    let primary = beside.client();
+    let policy = json!({"environment": "production", "policy": {
+        "required_validations": ["smoke"],
+        "automatic_rollback": {"checks": ["canary"], "cool_down_seconds": 3_600, "at_most_a_day": 2}
+    }});
+
+    replica.pause().await;
+    client.record(&event("policy", "environment.declared", "2026-08-01T10:01:00Z", policy)).await.ok();
+    let failed = json!({"environment": "production", "service": "web", "release": {"version": "v2"}, "check": "canary"});
+    client.record(&event("failed", "validation.failed", "2026-08-01T10:02:00Z", failed)).await.ok();
+    let decided = until(&primary, "/v1/events?type=rollback.declined", |answer| {
+        !answer.body["events"].as_array().expect("events").is_empty()
+    })
+    .await;
+
+    assert_eq!(decided.body["events"][0]["position"], 5, "{}", decided.text);
+    assert_eq!(client.get(STATE).await.ledger_position, Some(2));
+    replica.resume().await;
+    client.views_at(5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_that_are_filled_anew_are_answered_from_without_a_question_that_fails() {
+    let servers = Servers::start().await;
+    let (replica, service) = started(&servers, &[]).await;
+    let client = service.client();
+    let going_on = Arc::new(AtomicBool::new(true));
+    let asking = tokio::spawn({
+        let (client, going_on) = (client.clone(), Arc::clone(&going_on));
+        async move {
+            let mut worst = Vec::new();
+            while going_on.load(Ordering::Relaxed) {
+                let answer = client.get(STATE).await;
+                if answer.status != 200 {
+                    worst.push(answer.text);
+                }
+            }
+            worst
+        }
+    });
+
+    let urls =
+        [format!("--journal-url={}", servers.nats_url()), format!("--views-url={}", servers.postgres_url())];
+    let rebuilt = Command::start(PROGRAM, &["views", "rebuild", &urls[0], &urls[1]]).outcome().await;
+    assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
+    // The old ones are dropped; who still asked them would fail.
+    let mut behind = sqlx::PgConnection::connect(replica.url()).await.expect("connected");
+    let dropped = async {
+        let query = "SELECT count(*) FROM release_ledger.generations";
+        while sqlx::query_scalar::<_, i64>(query).fetch_one(&mut behind).await.expect("a number") > 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), dropped).await.expect("the old views are dropped");
+    client.recorded(&web(3)).await;
+    going_on.store(false, Ordering::Relaxed);
+
+    assert_eq!(asking.await.expect("a task"), Vec::<String>::new());
+    assert_eq!(client.get(STATE).await.ledger_position, Some(3));
+}
+
+#[tokio::test]
+async fn without_its_replica_a_service_takes_events_in_and_says_why_it_does_not_answer() {
+    let servers = Servers::start().await;
+    let (mut replica, service) = started(&servers, &[]).await;
+    let client = service.client();
+
+    replica.kill().await;
+    let taken = client.record(&web(3)).await;
+    let asked = client.get(STATE).await;
+    let ready = client.get("/readyz").await;
+    let (ingest, questions) = (client.get("/readyz/ingest").await, client.get("/readyz/questions").await);
+    let metrics = client.text("/metrics").await;
+    replica.start_again().await;
+    client.views_at(3).await;
+    let again = client.get(STATE).await;
+
+    assert_eq!((taken.status, &taken.body["position"]), (201, &3.into()));
+    assert_eq!((asked.status, asked.problem()), (503, "views-unavailable"), "{}", asked.text);
+    assert_eq!((ready.status, &ready.body["status"]), (200, &"degraded".into()), "{}", ready.text);
+    assert!(ready.text.contains("default: views: "), "{}", ready.text);
+    assert_eq!((ingest.status, questions.status), (200, 503));
+    // Two of three: what it last knew of the replica.
+    assert!(metrics.contains("ledger_views_lag_entries{tenant=\"default\"} 1"), "{metrics}");
+    assert_eq!((again.status, again.ledger_position), (200, Some(3)));
+    client.ready().await;
+}
