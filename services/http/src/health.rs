@@ -125,7 +125,11 @@ async fn faults_of(tenant: &TenantName, ledger: &Ledger) -> Vec<Fault> {
     let (head, standing) =
         tokio::join!(timeout(PATIENCE, ledger.journal.head()), timeout(PATIENCE, ledger.views.standing()));
     match (head, ledger.views.divergence()) {
-        (Ok(Ok(_)), None) => {}
+        (Ok(Ok(_)), None) => {
+            if let Some(reason) = ledger.intake.lately_refused() {
+                fault(Part::Journal, format!("it answers, and took no event lately: {reason}"), false);
+            }
+        }
         (_, Some(reason)) => {
             fault(Part::Journal, format!("it is not the one that the views are of: {reason}"), false);
         }

@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::iter::repeat_n;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
@@ -30,6 +31,8 @@ use crate::{
 
 /// Events that are gathered into one group: what the journal appends with one disk sync.
 const GROUP: usize = 1_000;
+/// How long it counts that the journal took nothing.
+const LATELY: Duration = Duration::from_secs(10);
 /// Identities that are remembered from the last appends.
 const REMEMBERED: usize = 65_536;
 
@@ -73,10 +76,37 @@ pub(crate) struct Appender {
     views: Views,
     recent: Arc<Mutex<Recent>>,
     clock: fn() -> DateTime<Utc>,
+    refused: LatelyRefused,
     /// The history did not answer, and is not asked until this has ended.
     away: Option<AbortOnDropHandle<()>>,
     /// No request is judged before this: the views failed, or were too far behind, lately.
     judge_again: Instant,
+}
+
+/// Why the journal took nothing when it was last given something, and when that was.
+#[derive(Clone, Default)]
+pub(crate) struct LatelyRefused(Arc<std::sync::Mutex<Option<(Instant, String)>>>);
+
+impl LatelyRefused {
+    fn note(&self, answers: &[Answer]) {
+        let taken = answers.iter().any(|answer| matches!(answer, Answer::Recorded(_)));
+        let refused = answers.iter().find_map(|answer| match answer {
+            Answer::Refused(Refusal::Journal(error)) if error.is_temporary() => Some(error.to_string()),
+            _ => None,
+        });
+        let noted = match refused {
+            Some(reason) if !taken => Some((Instant::now(), reason)),
+            _ if taken => None,
+            _ => return,
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = noted;
+    }
+
+    /// The reason, if it was lately: nothing may have been given since.
+    pub(crate) fn reason(&self) -> Option<String> {
+        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.as_ref().filter(|(at, _)| at.elapsed() < LATELY).map(|(_, reason)| reason.clone())
+    }
 }
 
 /// One event of a group.
@@ -92,10 +122,11 @@ impl Appender {
         journal: SharedJournal,
         views: Views,
         clock: fn() -> DateTime<Utc>,
+        refused: LatelyRefused,
     ) -> Self {
         let recent = Arc::new(Mutex::new(Recent::new(REMEMBERED)));
         let now = Instant::now();
-        Self { tenant, journal, views, recent, clock, away: None, judge_again: now }
+        Self { tenant, journal, views, recent, clock, refused, away: None, judge_again: now }
     }
 
     pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Ticket>) {
@@ -115,12 +146,14 @@ impl Appender {
                 finished(previous).await;
             }
             let (journal, recent) = (Arc::clone(&self.journal), Arc::clone(&self.recent));
+            let refused = self.refused.clone();
             let tenant = self.tenant.to_string();
             // The group before is answered: what it broke off is known.
             let out_of_turn = |ticket: &Ticket| repeat_n(ticket.train.is_broken(), ticket.brought.len());
             let out_of_turn: Vec<bool> = tickets.iter().flat_map(out_of_turn).collect();
             in_flight = Some(tokio::spawn(async move {
                 let answers = append(journal.as_ref(), &recent, &members, &out_of_turn).await;
+                refused.note(&answers);
                 count(&tenant, &answers);
                 reply(tickets, answers);
             }));
@@ -167,6 +200,7 @@ impl Appender {
         let members = self.look_up(&reports).await;
         let out_of_turn: Vec<bool> = waiting.iter().map(|(ticket, _)| ticket.train.is_broken()).collect();
         let answers = append(self.journal.as_ref(), &self.recent, &members, &out_of_turn).await;
+        self.refused.note(&answers);
         for ((ticket, _), answer) in waiting.iter().zip(&answers) {
             if is_temporary(answer) {
                 ticket.train.break_off();

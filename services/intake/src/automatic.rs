@@ -183,7 +183,8 @@ impl Controller {
             let from = self.views.projected();
             let pause = match self.page().await {
                 Ok(true) => continue,
-                Ok(false) => LOOK_AGAIN,
+                // Views that are being filled are told of elsewhere.
+                Ok(false) | Err(Failed::Views(ledger_views::Error::NotReady(_))) => LOOK_AGAIN,
                 Err(error) => {
                     warn!(tenant = %self.tenant, error = %error, "the rollback controller waits and tries again");
                     PAUSE

@@ -25,7 +25,7 @@ use ledger_views::Views;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use appender::{Appender, Brought, Ticket};
+use appender::{Appender, Brought, LatelyRefused, Ticket};
 
 pub use automatic::{Controller, FailedCheck};
 pub use backtest::{BacktestError, backtest};
@@ -102,9 +102,17 @@ pub struct Intake {
     waiting: Arc<Semaphore>,
     views: Views,
     clock: fn() -> DateTime<Utc>,
+    refused: LatelyRefused,
 }
 
 impl Intake {
+    /// Why the journal took nothing when it was last given something, if that was within the last ten seconds. One
+    /// that answers questions may nevertheless store nothing, as after its disk was full.
+    #[must_use]
+    pub fn lately_refused(&self) -> Option<String> {
+        self.refused.reason()
+    }
+
     /// Opens the door. The task ends when every clone of the door is dropped and everything that
     /// came through it is answered.
     #[must_use]
@@ -117,10 +125,11 @@ impl Intake {
         // Unbounded by itself, and bounded by `room`: each ticket takes of it what its events have in bytes, of which
         // each has some, and gives it back when it is answered.
         let (tickets, queue) = mpsc::unbounded_channel();
-        let appender = Appender::new(tenant, journal, views.clone(), clock);
+        let refused = LatelyRefused::default();
+        let appender = Appender::new(tenant, journal, views.clone(), clock, refused.clone());
         let task = tokio::spawn(appender.run(queue));
         let (room, waiting) = (Arc::new(Semaphore::new(ROOM)), Arc::new(Semaphore::new(WAITING)));
-        (Self { tickets, room, waiting, views, clock }, task)
+        (Self { tickets, room, waiting, views, clock, refused }, task)
     }
 
     /// Takes events in and waits for their answers, one for each, in order.
@@ -270,7 +279,14 @@ mod tests {
         let (tickets, mut queue) = mpsc::unbounded_channel();
         let (room, waiting) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1)));
         let clock = || DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
-        let intake = Intake { tickets, room: Arc::clone(&room), waiting, views, clock };
+        let intake = Intake {
+            tickets,
+            room: Arc::clone(&room),
+            waiting,
+            views,
+            clock,
+            refused: LatelyRefused::default(),
+        };
         let (first, train) = (Train::default(), Train::default());
 
         let mut before_the_door = Box::pin(intake.submit(vec![event()], &first));

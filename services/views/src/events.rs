@@ -19,8 +19,12 @@ use crate::{Snapshot, Views};
 
 pub(crate) const STATEMENTS: &[&str] = &[LOOK_UP, FAILED_CHECKS, ENTRIES, IS_GAP, WRITE, WRITE_GAPS];
 
-const LOOK_UP: &str = "SELECT identity, position, leaf_hash FROM events
-    WHERE identity = ANY($1) AND repeats IS NULL";
+/// An index look-up an identity, and a plan that need not be made anew for each list of them.
+const LOOK_UP: &str = "SELECT e.identity, e.position, e.leaf_hash FROM unnest($1::uuid[]) AS k (identity)
+    CROSS JOIN LATERAL (
+        SELECT identity, position, leaf_hash FROM events
+        WHERE identity = k.identity AND repeats IS NULL LIMIT 1
+    ) e";
 
 const FAILED_CHECKS: &str = "SELECT position, bytes FROM events
     WHERE kind = 'validation.failed' AND position > $1 AND repeats IS NULL ORDER BY position LIMIT $2";

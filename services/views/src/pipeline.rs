@@ -109,6 +109,9 @@ impl Target {
         patiently(async {
             let mut connection = PgConnection::connect_with(&self.options).await?;
             sqlx::query("SET synchronous_commit = off").execute(&mut connection).await?;
+            // Questions are answered meanwhile, and one of these is to take one processor.
+            sqlx::query("SET max_parallel_workers_per_gather = 0").execute(&mut connection).await?;
+            sqlx::query("SET max_parallel_maintenance_workers = 0").execute(&mut connection).await?;
             Ok(connection)
         })
         .await
