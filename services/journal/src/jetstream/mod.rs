@@ -6,7 +6,7 @@
 //! On three nodes the stream's leader answers. One that was halted or cut off, and deposed meanwhile, may
 //! answer once more before it learns of it, and then it lacks the newest entries. So what a server *has*
 //! is believed, and what it *has not* needs a proof: that the same server knows of what comes after it
-//! ([`JetStreamJournal::is_gone`]). A gap is for ever, and is never told of on less.
+//! (`JetStreamJournal::is_gone`). A gap is for ever, and is never told of on less.
 
 mod append;
 mod append_at;
