@@ -122,8 +122,14 @@ async fn entries(jetstream: &Context, head: u64) -> Result<Vec<Entry>, String> {
         }
         let deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: 1 };
         let config = OrderedConfig { deliver_policy, ..OrderedConfig::default() };
-        let consumer = stream.create_consumer(config).await.map_err(|error| error.to_string())?;
-        let mut messages = consumer.messages().await.map_err(|error| error.to_string())?;
+        // Three servers that were just healed may still elect who makes consumers.
+        let mut messages = loop {
+            let made = async { stream.create_consumer(config.clone()).await.ok()?.messages().await.ok() };
+            match made.await {
+                Some(messages) => break messages,
+                None => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        };
         let mut entries = Vec::with_capacity(head as usize);
         while (entries.len() as u64) < head {
             let message = messages.next().await.ok_or("the stream's messages end")?;
