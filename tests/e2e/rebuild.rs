@@ -1,5 +1,7 @@
 //! Views are compared and repaired; the log is compared and never touched.
 
+use std::time::Duration;
+
 use ledger_tests::{
     Command, Outcome, Servers, Service, deploy, digests, jetstream_of_operator, views_connection,
 };
