@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt};
 use ledger_domain::Position;
 use tokio::time::Instant;
@@ -43,6 +44,8 @@ struct Reader {
     next: Position,
     /// Nothing after this is wanted.
     last: Option<Position>,
+    /// When the stream was made that it began to read.
+    created: Option<DateTime<Utc>>,
     consumer: Option<Consumer>,
     ready: VecDeque<Record>,
     /// How often in a row what comes next was proved to be gone.
@@ -121,6 +124,7 @@ pub(super) fn read(
         scope,
         next,
         last,
+        created: None,
         consumer: None,
         ready: VecDeque::new(),
         absences: 0,
@@ -198,7 +202,7 @@ impl Reader {
     /// there is nothing for it at all.
     async fn open(&mut self) -> Result<bool, Trouble> {
         let head = self.journal.head().await?;
-        if head.created != self.journal.created {
+        if *self.created.get_or_insert(head.created) != head.created {
             // It gives positions away again: what comes would not follow on what came.
             let reason = format!("it was made again at {}", head.created);
             return Err(Trouble::Lasting(ReadError(reason)));
