@@ -15,7 +15,7 @@ pub(crate) const STATEMENTS: &[&str] = &[FOUND];
 const FOUND: &str = "SELECT indexname::text, indexdef FROM pg_indexes i
     WHERE schemaname = current_schema() AND indexname <> $1
         AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conname = i.indexname
-            AND c.connamespace = current_schema()::regnamespace)
+            AND c.connamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()))
     ORDER BY indexname";
 
 const MAKE: &str = "CREATE TABLE _set_aside (name text NOT NULL PRIMARY KEY, definition text NOT NULL)";

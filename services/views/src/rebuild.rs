@@ -127,26 +127,30 @@ impl Rebuild {
 
     async fn run(mut self, then: Then) -> Result<Option<Comparison>, RebuildError> {
         let tenant = self.views.tenant.to_string();
-        let done = {
-            let filling = self.builder.run(then);
-            tokio::pin!(filling);
-            loop {
-                tokio::select! {
-                    done = &mut filling => break done,
-                    () = tokio::time::sleep(LEASE / 5) => {
-                        let owned = self.me.renew(&mut self.connection).await?;
-                        if !owned.contains(&(tenant.clone(), self.number)) {
-                            // It was paused for so long that another process took it up.
-                            self.cancelled.cancel();
-                            return Err(RebuildError::UnderWay(tenant));
-                        }
-                    }
-                }
+        // Both are polled side by side: the switch holds the row that is renewed, and must not wait for that.
+        let done = tokio::select! {
+            done = self.builder.run(then) => done,
+            lost = renewing(self.me, &mut self.connection, &tenant, self.number) => {
+                self.cancelled.cancel();
+                return Err(lost);
             }
         };
         self.me.release(&mut self.connection, &tenant, self.number).await?;
         close(self.connection).await;
         Ok(done?)
+    }
+}
+
+/// Says again and again that this process owns a generation, until it does not.
+async fn renewing(me: Member, connection: &mut PgConnection, tenant: &str, number: i32) -> RebuildError {
+    loop {
+        tokio::time::sleep(LEASE / 5).await;
+        match me.renew(connection).await {
+            Ok(owned) if owned.iter().any(|(of, owned)| of == tenant && *owned == number) => {}
+            // It was paused for so long that another process took it up.
+            Ok(_) => return RebuildError::UnderWay(tenant.to_owned()),
+            Err(error) => return error.into(),
+        }
     }
 }
 

@@ -35,7 +35,8 @@ pub(crate) const STATEMENTS: &[&str] = &[
 const SEE: &str = "INSERT INTO release_ledger.members (member, version, folds, tenants, pid, began, seen_at)
     SELECT $1, $2, $3, $4, pid, backend_start, clock_timestamp() FROM pg_stat_activity
     WHERE pid = pg_backend_pid()
-    ON CONFLICT (member) DO UPDATE SET pid = excluded.pid, began = excluded.began, seen_at = excluded.seen_at";
+    ON CONFLICT (member) DO UPDATE SET tenants = excluded.tenants, pid = excluded.pid, began = excluded.began,
+        seen_at = excluded.seen_at";
 
 /// An owner is trusted to fold as long as it says so, and its connection is there: a process that is killed
 /// loses that at once, and one that is paused does not say so any more.
