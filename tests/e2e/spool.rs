@@ -160,18 +160,18 @@ fn event(id: &str) -> Value {
 }
 
 /// A service, and a spool beside it.
-struct Ledger {
-    service: Service,
-    servers: Servers,
+pub(crate) struct Ledger {
+    pub(crate) service: Service,
+    pub(crate) servers: Servers,
 }
 
 impl Ledger {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let servers = Servers::start().await;
         Self { service: Service::start(PROGRAM, &servers, &[]).await, servers }
     }
 
-    fn spool(&self) -> PathBuf {
+    pub(crate) fn spool(&self) -> PathBuf {
         self.servers.folder().join("spool")
     }
 

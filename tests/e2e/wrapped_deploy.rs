@@ -1,14 +1,15 @@
 //! `release-ledger run`: a deploy goes as if nobody watched, and the ledger has its start and its end.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 
-use ledger_tests::{Outcome, Servers, Service};
+use ledger_tests::Outcome;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::PROGRAM;
+use crate::spool::Ledger;
 
 #[tokio::test]
 async fn a_deploy_is_told_with_its_duration_its_exit_code_and_what_the_ci_knows() {
@@ -209,12 +210,6 @@ async fn what_is_no_deploy_is_told_before_anything_is_run() {
     assert!(!began.exists() && !Path::new(&ledger.spool()).exists());
 }
 
-/// A service, and a spool beside it.
-struct Ledger {
-    service: Service,
-    servers: Servers,
-}
-
 /// The program, run by a job of GitHub Actions.
 struct Running {
     child: Child,
@@ -254,15 +249,6 @@ impl Running {
 }
 
 impl Ledger {
-    async fn start() -> Self {
-        let servers = Servers::start().await;
-        Self { service: Service::start(PROGRAM, &servers, &[]).await, servers }
-    }
-
-    fn spool(&self) -> PathBuf {
-        self.servers.folder().join("spool")
-    }
-
     fn command(&self, arguments: &[&str]) -> Running {
         let child = Command::new(PROGRAM)
             .args(arguments)

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::process::Process;
+use crate::process::{Process, signal};
 
 /// Whom the servers let in.
 pub(crate) const USER: &str = "ledger";
@@ -81,16 +81,12 @@ impl Node {
 
     /// SIGSTOP.
     pub(crate) fn stop(&mut self) {
-        if let Some(process) = &mut self.process {
-            process.signal(Signal::STOP);
-        }
+        signal(&mut self.process, Signal::STOP);
     }
 
     /// SIGCONT.
     pub(crate) fn resume(&mut self) {
-        if let Some(process) = &mut self.process {
-            process.signal(Signal::CONT);
-        }
+        signal(&mut self.process, Signal::CONT);
     }
 
     /// Starts it again if it ended by itself, and says how it did.

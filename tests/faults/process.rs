@@ -39,6 +39,13 @@ impl Process {
     }
 }
 
+/// Sends a signal to a process that may have been killed.
+pub(crate) fn signal(process: &mut Option<Process>, signal: Signal) {
+    if let Some(process) = process {
+        process.signal(signal);
+    }
+}
+
 impl Drop for Process {
     /// SIGKILL, and the end of the process, also of one that is stopped.
     fn drop(&mut self) {

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::nats::{PASSWORD, USER};
 use crate::plan::{Harm, Server};
-use crate::process::Process;
+use crate::process::{Process, signal};
 
 /// How long one that ended by itself rests before it is run again.
 const REST: Duration = Duration::from_secs(1);
@@ -85,16 +85,12 @@ impl Replica {
 
     /// SIGSTOP.
     pub(crate) fn stop(&mut self) {
-        if let Some(process) = &mut self.process {
-            process.signal(Signal::STOP);
-        }
+        signal(&mut self.process, Signal::STOP);
     }
 
     /// SIGCONT.
     pub(crate) fn resume(&mut self) {
-        if let Some(process) = &mut self.process {
-            process.signal(Signal::CONT);
-        }
+        signal(&mut self.process, Signal::CONT);
     }
 
     /// Harms its connections to a server.

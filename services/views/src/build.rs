@@ -19,7 +19,7 @@ use crate::indexes;
 use crate::pipeline::{self, Ended, Source, Target, close, patiently};
 use crate::projection::{self, Recognised, recognise};
 use crate::projector::{Status, Stopped};
-use crate::registry::{lock, schema, switch};
+use crate::registry::{lock, switch};
 
 /// How far behind new views may be when those that answer are held for the switch.
 const CLOSE: u64 = 2_000;
@@ -190,7 +190,7 @@ impl Builder {
     /// Makes the tables, or takes up what was begun. What was filled from another stream is thrown away: nothing was
     /// ever answered from it.
     async fn begin(&self) -> Result<Filling, Failure> {
-        let schema = self.schema(self.target.number);
+        let schema = self.views.schema(self.target.number);
         self.views.database().migrate_generation(&schema).await?;
         let mut filling = self.load().await?;
         match recognise(self.journal.as_ref(), &filling.fold.standing).await? {
@@ -210,10 +210,6 @@ impl Builder {
         Ok(filling)
     }
 
-    fn schema(&self, number: i32) -> String {
-        schema(&self.views.tenant, self.views.database().form.version, number)
-    }
-
     async fn load(&self) -> Result<Filling, Ended> {
         let mut connection = self.target.connect().await?;
         let fold = patiently(async { Ok(Fold::load(&mut connection).await?) }).await?;
@@ -224,13 +220,19 @@ impl Builder {
     async fn live(&self) -> Result<Option<i32>, Failure> {
         let mut connection = self.views.database().connect().await?;
         let mut transaction = connection.begin().await?;
-        let version = self.views.database().form.version;
-        let (building, live) = lock(&mut transaction, &self.views.tenant, version).await?;
+        let live = self.held(&mut transaction).await?;
+        transaction.commit().await?;
+        close(connection).await;
+        Ok(live)
+    }
+
+    /// The generation that answers: neither that nor that this one is built changes until the transaction ends.
+    async fn held(&self, transaction: &mut PgConnection) -> Result<Option<i32>, Failure> {
+        let (building, live) =
+            lock(transaction, &self.views.tenant, self.views.database().form.version).await?;
         if building != Some(self.target.number) {
             return Err(Failure::Ended(format!("generation {} is built no longer", self.target.number)));
         }
-        transaction.commit().await?;
-        close(connection).await;
         Ok(live)
     }
 
@@ -317,14 +319,9 @@ impl Builder {
             tokio::select! {
                 done = &mut folding => return done,
                 () = tokio::time::sleep(TELL) => {
-                    if let Ok(mut connection) = self.target.connect().await
-                        && let Ok(standing) = projection::read(&mut connection).await
-                    {
-                        let position = standing.position;
-                        self.progress.send_replace(Progress { position, head });
-                        self.target.tell(Status::Building(position));
-                        close(connection).await;
-                    }
+                    let position = *self.target.written.borrow();
+                    self.progress.send_replace(Progress { position, head });
+                    self.target.tell(Status::Building(position));
                 }
             }
         }
@@ -359,9 +356,7 @@ impl Builder {
         };
         filling = match self.fold_up_to(filling, standing.position).await {
             Ok(filling) => filling,
-            Err(Failure::Ended(reason)) if then != Then::SwitchAnyhow => {
-                return Err(Failure::OtherHistory(reason));
-            }
+            Err(Failure::Ended(reason)) => return Err(Failure::OtherHistory(reason)),
             Err(failure) => return Err(failure),
         };
         let (before, after) = (standing.root, filling.fold.standing.root);
@@ -394,14 +389,11 @@ impl Builder {
         let version = self.views.database().form.version;
         let mut connection = self.views.database().connect().await?;
         let mut transaction = connection.begin().await?;
-        let (building, live) = lock(&mut transaction, tenant, version).await?;
-        if building != Some(self.target.number) {
-            return Err(Failure::Ended(format!("generation {} is built no longer", self.target.number)));
-        }
+        let live = self.held(&mut transaction).await?;
         if let Some(live) = live {
             let held = AssertSqlSafe(format!(
                 "SELECT position FROM \"{}\".projection FOR UPDATE",
-                self.schema(live)
+                self.views.schema(live)
             ));
             let held: i64 = sqlx::query_scalar(held).fetch_one(&mut *transaction).await?;
             let behind = position(held).get().saturating_sub(filling.fold.standing.position.get());
@@ -419,7 +411,7 @@ impl Builder {
         transaction.commit().await?;
         close(connection).await;
         close(filling.connection).await;
-        self.views.answer_from(self.target.number, &self.schema(self.target.number));
+        self.views.answer_from(self.target.number);
         self.views.divergence.send_replace(None);
         self.views.local.send_replace(filling.fold.standing.position);
         Ok(None)

@@ -14,16 +14,24 @@ use crate::pipeline::Target;
 pub(crate) const STATEMENTS: &[&str] = &[COPY];
 
 /// Either is sorted by its own index, and no more is read of it than is wanted.
-const COPY: &str = "SELECT position, recorded_at, bytes FROM (
-        (SELECT position, recorded_at, bytes FROM events WHERE position > $1 AND position <= $2
+const COPY: &str = "SELECT position, recorded_at, leaf_hash, bytes FROM (
+        (SELECT position, recorded_at, leaf_hash, bytes FROM events WHERE position > $1 AND position <= $2
             ORDER BY position LIMIT $3)
         UNION ALL
-        (SELECT position, NULL, NULL FROM gaps WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3)
+        (SELECT position, NULL, NULL, NULL FROM gaps WHERE position > $1 AND position <= $2
+            ORDER BY position LIMIT $3)
     ) AS copy
     ORDER BY position LIMIT $3";
 
 /// Records that are read at a time.
-const PAGE: u32 = 1_000;
+pub(crate) const PAGE: u32 = 1_000;
+
+/// What the copy has at a position.
+pub(crate) struct Copied {
+    pub(crate) position: Position,
+    /// The entry, and the leaf hash that is kept beside it; `None` for a gap.
+    pub(crate) entry: Option<(Entry, Vec<u8>)>,
+}
 
 impl Views {
     /// What the journal had after a position, in order and without a hole, at most `limit` records: entries, and
@@ -66,21 +74,33 @@ async fn page(
     up_to: Position,
     limit: u32,
 ) -> Result<Vec<Record>, Error> {
-    type Row = (i64, Option<DateTime<Utc>>, Option<Vec<u8>>);
-    let query = sqlx::query_as(COPY).bind(bigint(after)).bind(bigint(up_to)).bind(i64::from(limit));
-    let rows: Vec<Row> = query.fetch_all(connection).await?;
+    let rows = copied(connection, after, up_to, limit).await?;
     let records =
-        (after.get() + 1..).zip(rows).map(|(expected, (at, recorded_at, bytes))| {
-            let position = position(at);
+        (after.get() + 1..).zip(rows).map(|(expected, Copied { position, entry })| {
             parsed("events", expected, || {
                 if position.get() == expected { Ok(()) } else { Err("it is missing") }
             })?;
-            Ok(match recorded_at.zip(bytes) {
-                Some((recorded_at, bytes)) => {
-                    Record::Entry(Entry { position, recorded_at, bytes: Bytes::from(bytes) })
-                }
-                None => Record::Gap(position),
-            })
+            Ok(entry.map_or(Record::Gap(position), |(entry, _)| Record::Entry(entry)))
         });
     records.collect()
+}
+
+/// The rows of the copy after a position, up to another, in order; a position that it has lost is not among them.
+pub(crate) async fn copied(
+    connection: &mut PgConnection,
+    after: Position,
+    up_to: Position,
+    limit: u32,
+) -> Result<Vec<Copied>, Error> {
+    type Row = (i64, Option<DateTime<Utc>>, Option<Vec<u8>>, Option<Vec<u8>>);
+    let query = sqlx::query_as(COPY).bind(bigint(after)).bind(bigint(up_to)).bind(i64::from(limit));
+    let rows: Vec<Row> = query.fetch_all(connection).await?;
+    let copied = |(at, recorded_at, leaf, bytes): Row| {
+        let position = position(at);
+        let entry = recorded_at.zip(bytes).zip(leaf).map(|((recorded_at, bytes), leaf)| {
+            (Entry { position, recorded_at, bytes: Bytes::from(bytes) }, leaf)
+        });
+        Copied { position, entry }
+    };
+    Ok(rows.into_iter().map(copied).collect())
 }

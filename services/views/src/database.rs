@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tokio::sync::watch;
 
 use crate::projector::Status;
+use crate::registry::schema;
 
 /// Several statements that see the same rows.
 pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -83,6 +84,19 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+}
+
+impl Error {
+    /// It with its causes.
+    pub(crate) fn told(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        text
+    }
 }
 
 /// A database that views are kept in. Nothing connects before it is needed.
@@ -284,10 +298,16 @@ impl Views {
     }
 
     /// From now on this generation answers. Questions under way are answered from the one before.
-    pub(crate) fn answer_from(&self, number: i32, schema: &str) {
+    pub(crate) fn answer_from(&self, number: i32) {
         if self.answers_from() != Some(number) {
-            self.answering.send_replace(Answering::Generation(number, self.database.pool(schema)));
+            let pool = self.database.pool(&self.schema(number));
+            self.answering.send_replace(Answering::Generation(number, pool));
         }
+    }
+
+    /// The name of a generation's schema.
+    pub(crate) fn schema(&self, number: i32) -> String {
+        schema(&self.tenant, self.database.form.version, number)
     }
 
     /// No generation answers.

@@ -22,7 +22,7 @@ use crate::key::key;
 use crate::pipeline::{Target, close};
 use crate::projection::{Recognised, recognise};
 use crate::projector::{Projector, Status, Stopped};
-use crate::registry::{Generation, Member, State, schema};
+use crate::registry::{Generation, Member, State, next_number};
 
 /// How often the registry is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -132,7 +132,7 @@ impl Keeper {
     pub async fn look(&mut self) {
         let looked = tokio::time::timeout(PATIENCE, async {
             while self.turn().await? {}
-            Ok(())
+            Ok::<_, Error>(())
         });
         let reason = match looked.await {
             Ok(Ok(())) => {
@@ -141,7 +141,7 @@ impl Keeper {
                 }
                 return;
             }
-            Ok(Err(error)) => told(&error),
+            Ok(Err(error)) => error.told(),
             Err(_) => format!("the database does not answer within {PATIENCE:?}"),
         };
         self.connection = None;
@@ -162,7 +162,7 @@ impl Keeper {
         let now = Instant::now();
         let due = |kept: &Kept| kept.unfit_until.is_some_and(|until| until <= now);
         let Some(one) = ledgers.values().find(|kept| due(kept)) else { return };
-        let until = if one.can_read().await { None } else { Some(now + UNFIT) };
+        let until = if one.head().await.is_some() { None } else { Some(now + UNFIT) };
         for kept in ledgers.values_mut().filter(|kept| due(kept)) {
             kept.unfit_until = until;
         }
@@ -200,11 +200,10 @@ impl Keeper {
     /// Does what is to be done now; says whether there is more already.
     async fn turn(&mut self) -> Result<bool, Error> {
         let tenants: Vec<String> = self.ledgers.keys().cloned().collect();
-        let Some(database) = self.ledgers.values().next().map(|kept| kept.views.database().clone()) else {
-            return Ok(false);
-        };
         let mut again = false;
         if self.connection.is_none() {
+            let Some(kept) = self.ledgers.values().next() else { return Ok(false) };
+            let database = kept.views.database();
             database.migrate_registry().await?;
             self.connection = Some(database.connect().await?);
             self.said = None;
@@ -232,7 +231,7 @@ impl Keeper {
             let preferred = preferred(tenant, &members);
             kept.reap(connection, self.me).await?;
             if own.iter().all(|it| it.state == State::Retired) {
-                let number = own.iter().map(|it| it.number).max().unwrap_or(0) + 1;
+                let number = next_number(own.iter().copied());
                 again |= self.me.begin(connection, &kept.views.tenant, number).await?;
                 continue;
             }
@@ -255,7 +254,7 @@ impl Keeper {
                     match Member::drop(connection, tenant, version, number).await {
                         Ok(()) => info!(%tenant, version, number, "views that nobody needs are dropped"),
                         Err(error) => {
-                            info!(%tenant, version, number, error = told(&error), "views are still in use");
+                            info!(%tenant, version, number, error = error.told(), "views are still in use");
                         }
                     }
                 }
@@ -335,8 +334,7 @@ impl Kept {
         if self.views.answers_from() == Some(live.number) {
             return;
         }
-        let schema = schema(&self.views.tenant, self.views.database().form.version, live.number);
-        self.views.answer_from(live.number, &schema);
+        self.views.answer_from(live.number);
         // What was wrong was wrong with the one before.
         self.views.divergence.send_replace(None);
         match self.views.standing().await {
@@ -346,7 +344,7 @@ impl Kept {
                     self.views.divergence.send_replace(Some(reason));
                 }
             }
-            Err(error) => warn!(error = told(&error), "where the views stand is not known yet"),
+            Err(error) => warn!(error = error.told(), "where the views stand is not known yet"),
         }
     }
 
@@ -365,7 +363,7 @@ impl Kept {
             let wanted = match it.state {
                 State::Live => folds,
                 State::Retired => folds && !it.expired,
-                State::Building => !has_live && (folds || self.is_empty().await),
+                State::Building => !has_live && (folds || self.head().await == Some(Position::START)),
             };
             if let Some(task) = self.tasks.get(&number) {
                 if !wanted || (preferred.is_some_and(|it| it != me.id) && it.state == State::Live) {
@@ -392,7 +390,7 @@ impl Kept {
             if it.state == State::Building && Instant::now() < self.build_again {
                 continue;
             }
-            if !self.can_read().await {
+            if self.head().await.is_none() {
                 self.unfit_until = Some(Instant::now() + UNFIT);
                 return Ok(());
             }
@@ -404,15 +402,10 @@ impl Kept {
         Ok(())
     }
 
-    /// Whether the journal can be read.
-    async fn can_read(&self) -> bool {
-        matches!(tokio::time::timeout(HEAD_PATIENCE, self.journal.head()).await, Ok(Ok(_)))
-    }
-
-    /// Whether there is nothing to fold.
-    async fn is_empty(&self) -> bool {
+    /// Where the journal ends, if it can be read.
+    async fn head(&self) -> Option<Position> {
         let head = tokio::time::timeout(HEAD_PATIENCE, self.journal.head()).await;
-        matches!(head, Ok(Ok(head)) if head.position == Position::START)
+        head.ok().and_then(Result::ok).map(|head| head.position)
     }
 
     fn begin(&mut self, number: i32, state: State, ended: &Arc<Notify>) {
@@ -468,7 +461,7 @@ impl Watcher {
             let looked = tokio::time::timeout(PATIENCE, self.turn(&mut connection)).await;
             let reason = match looked {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(told(&error)),
+                Ok(Err(error)) => Some(error.told()),
                 Err(_) => Some(format!("the database does not answer within {PATIENCE:?}")),
             };
             if let Some(reason) = reason {
@@ -505,7 +498,7 @@ async fn find(connection: &mut PgConnection, all: &[Views]) -> Result<(), Error>
         let live =
             generations.iter().find(|it| it.state == State::Live && it.tenant == views.tenant.as_str());
         match live {
-            Some(live) => views.answer_from(live.number, &schema(&views.tenant, version, live.number)),
+            Some(live) => views.answer_from(live.number),
             None => views.answer_not("none of them are live"),
         }
     }
@@ -524,15 +517,4 @@ impl Views {
         close(connection).await;
         Ok(())
     }
-}
-
-/// An error with its causes.
-fn told(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

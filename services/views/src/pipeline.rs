@@ -28,7 +28,6 @@ use crate::events::IDENTITY_INDEX;
 use crate::fold::{Batch, Decoded, Fold, identities};
 use crate::projection::{self, Standing};
 use crate::projector::{Status, Stopped};
-use crate::registry::schema;
 
 /// A batch ends at this many records …
 const BATCH_RECORDS: usize = 4_000;
@@ -67,13 +66,7 @@ impl From<Error> for Ended {
         {
             return Self::Repeated;
         }
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        Self::Failed(text)
+        Self::Failed(error.told())
     }
 }
 
@@ -94,27 +87,27 @@ impl From<ReadError> for Ended {
 pub(crate) struct Target {
     pub(crate) views: Views,
     pub(crate) number: i32,
+    /// The last position that is written to it, as far as this process knows.
+    pub(crate) written: watch::Sender<Position>,
     options: PgConnectOptions,
 }
 
 impl Target {
     pub(crate) fn new(views: &Views, number: i32) -> Self {
-        let schema = schema(&views.tenant, views.database().form.version, number);
-        Self { options: views.database().generation(&schema), views: views.clone(), number }
+        let options = views.database().generation(&views.schema(number)).options([
+            // Rows and position are lost together in a crash of the database, and what is lost is read from the
+            // journal again: no commit waits for the disk.
+            ("synchronous_commit", "off"),
+            // Questions are answered meanwhile, and one of these is to take one processor.
+            ("max_parallel_workers_per_gather", "0"),
+            ("max_parallel_maintenance_workers", "0"),
+        ]);
+        Self { views: views.clone(), number, written: watch::Sender::new(Position::START), options }
     }
 
-    /// A connection to its tables. Rows and position are lost together in a crash of the database, and what is
-    /// lost is read from the journal again: no commit waits for the disk.
+    /// A connection to its tables.
     pub(crate) async fn connect(&self) -> Result<PgConnection, Ended> {
-        patiently(async {
-            let mut connection = PgConnection::connect_with(&self.options).await?;
-            sqlx::query("SET synchronous_commit = off").execute(&mut connection).await?;
-            // Questions are answered meanwhile, and one of these is to take one processor.
-            sqlx::query("SET max_parallel_workers_per_gather = 0").execute(&mut connection).await?;
-            sqlx::query("SET max_parallel_maintenance_workers = 0").execute(&mut connection).await?;
-            Ok(connection)
-        })
-        .await
+        patiently(async { Ok(PgConnection::connect_with(&self.options).await?) }).await
     }
 
     /// Whether questions are answered from it, or from nothing.
@@ -163,8 +156,9 @@ pub(crate) async fn run(
     let (sender, mut groups) = mpsc::channel(GROUPS_WAITING);
     let _reader = AbortOnDropHandle::new(tokio::spawn(decode(source.records, sender)));
     let (batches, queue) = mpsc::channel(BATCHES_WAITING);
-    let written = watch::Sender::new(fold.standing.position);
-    let writer = Writer { target: target.clone(), connection, written: written.clone() };
+    target.written.send_replace(fold.standing.position);
+    let mut look_ups = None;
+    let writer = Writer { target: target.clone(), connection };
     let mut writer = AbortOnDropHandle::new(tokio::spawn(writer.run(queue, fold.standing.clone())));
     // None once it has ended as it should; what it ends with before that is a failure.
     let failure = |done: Result<Result<PgConnection, Ended>, _>| match done {
@@ -192,14 +186,17 @@ pub(crate) async fn run(
         if !records.is_empty() {
             let known = if careful {
                 // What is under way is in the history only when it is written.
-                let mut told = written.subscribe();
+                let mut told = target.written.subscribe();
                 let standing = fold.standing.position;
                 tokio::select! {
                     done = &mut writer => return Err(failure(done)),
                     _ = told.wait_for(|written| *written >= standing) => {}
                 }
-                let mut connection = target.connect().await?;
-                patiently(async { Ok(identities(&mut connection, &records).await?) }).await?
+                let connection = match &mut look_ups {
+                    Some(connection) => connection,
+                    None => look_ups.insert(target.connect().await?),
+                };
+                patiently(async { Ok(identities(connection, &records).await?) }).await?
             } else {
                 HashMap::new()
             };
@@ -295,7 +292,6 @@ fn decode_one(record: Record) -> Result<Decoded, Ended> {
 struct Writer {
     target: Target,
     connection: PgConnection,
-    written: watch::Sender<Position>,
 }
 
 impl Writer {
@@ -324,7 +320,7 @@ impl Writer {
         counter!("ledger_repeated_entries_total", "tenant" => tenant.clone()).increment(odd.repeats);
         histogram!("ledger_projector_commit_seconds", "tenant" => tenant.clone()).record(began.elapsed());
         counter!("ledger_projector_entries_total", "tenant" => tenant).increment(records);
-        self.written.send_replace(standing.position);
+        self.target.written.send_replace(standing.position);
         self.target.moved(standing.position);
         Ok(standing)
     }

@@ -80,19 +80,6 @@ pub(crate) async fn recognise(journal: &dyn Journal, standing: &Standing) -> Res
 }
 
 impl Views {
-    /// Looks whether a journal is the one that the views were folded from, before anything comes through
-    /// its door; what is found is told by [`Views::divergence`]. A projector looks again and again.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn recognise(&self, journal: &dyn Journal) -> Result<(), Error> {
-        let standing = self.standing().await?;
-        if let Ok(Recognised::Other(reason)) = recognise(journal, &standing).await {
-            self.divergence.send_replace(Some(reason));
-        }
-        Ok(())
-    }
-
     /// Where the views stand.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::build::{Builder, Comparison, Failure, Origin, Progress, Then};
 use crate::database::{Database, Error, position};
 use crate::pipeline::close;
-use crate::registry::{LEASE, Member, State};
+use crate::registry::{LEASE, Member, State, next_number, schema};
 use crate::{Settings, Views};
 
 pub(crate) const STATEMENTS: &[&str] = &[LIST, SIZE];
@@ -82,7 +82,7 @@ impl Rebuild {
         let number = match known.iter().find(|it| it.state == State::Building) {
             Some(building) => building.number,
             None => {
-                let number = known.iter().map(|it| it.number).max().unwrap_or(0) + 1;
+                let number = next_number(&known);
                 if !me.begin(&mut connection, &views.tenant, number).await? {
                     return Err(under_way());
                 }
@@ -185,7 +185,7 @@ pub async fn generations(settings: &Settings) -> Result<Vec<GenerationRow>, Erro
     let rows: Vec<Row> = sqlx::query_as(LIST).fetch_all(&mut connection).await?;
     let mut generations = Vec::new();
     for (tenant, version, number, state, owned) in rows {
-        let schema = format!("ledger_{tenant}_v{version}_{number}");
+        let schema = schema(&tenant, version, number);
         let bytes: Option<i64> = sqlx::query_scalar(SIZE).bind(&schema).fetch_one(&mut connection).await?;
         // Its tables may not be made yet.
         let standing = AssertSqlSafe(format!("SELECT position FROM \"{schema}\".projection"));

@@ -5,6 +5,7 @@
 //! at a time. Ownership only keeps processes out of each other's way: what keeps a process that was paused, and
 //! wakes up owning nothing, from doing harm is the fence in [`projection`](crate::projection).
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use ledger_domain::{Position, TenantName};
@@ -136,8 +137,13 @@ pub(crate) struct Generation {
 
 /// The name of a generation's schema. A tenant's name has only letters, digits, `.`, `_` and `-`: it is safe
 /// between quotes.
-pub(crate) fn schema(tenant: &TenantName, version: i32, number: i32) -> String {
+pub(crate) fn schema(tenant: impl Display, version: i32, number: i32) -> String {
     format!("ledger_{tenant}_v{version}_{number}")
+}
+
+/// The number after those of these generations.
+pub(crate) fn next_number<'g>(generations: impl IntoIterator<Item = &'g Generation>) -> i32 {
+    generations.into_iter().map(|it| it.number).max().unwrap_or(0) + 1
 }
 
 fn state(text: &str) -> Result<State, Error> {

@@ -5,27 +5,19 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use ledger_domain::Position;
-use ledger_journal::{Entry, Journal, ReadError, Record, Scope, Until};
+use ledger_journal::{Journal, ReadError, Record, Scope, Until};
 use ledger_proof::{Hash, Tile, Tree, gap_leaf_hash, leaf_hash};
 use sqlx::{Connection, PgConnection};
 
 use crate::Views;
-use crate::database::{Error, SNAPSHOT, bigint, position};
+use crate::copy::{Copied, PAGE, copied};
+use crate::database::{Error, SNAPSHOT};
 use crate::pipeline::close;
 use crate::projection;
-use crate::registry::schema;
 
-pub(crate) const STATEMENTS: &[&str] = &[COPY, TILES];
-
-const COPY: &str = "SELECT position, recorded_at, leaf_hash, bytes FROM events
-    WHERE position > $1 AND position <= $2
-    UNION ALL SELECT position, NULL, NULL, NULL FROM gaps WHERE position > $1 AND position <= $2
-    ORDER BY position LIMIT $3";
+pub(crate) const STATEMENTS: &[&str] = &[TILES];
 
 const TILES: &str = "SELECT level, index, hashes FROM tiles ORDER BY level, index";
-
-/// Rows that are read at a time.
-const PAGE: usize = 1_000;
 
 /// Why nothing can be said.
 #[derive(Debug, thiserror::Error)]
@@ -131,13 +123,6 @@ impl fmt::Display for Difference {
     }
 }
 
-/// A row of the copy.
-struct Copied {
-    position: Position,
-    /// `None` for a gap.
-    entry: Option<(Entry, Vec<u8>)>,
-}
-
 impl Views {
     /// Compares the stream with the copy, entry by entry, and both with the Merkle tree, up to where the views
     /// stand; `told` hears how far it is. The views themselves are compared by [`Rebuild`](crate::Rebuild).
@@ -152,8 +137,7 @@ impl Views {
         let Some(number) = self.answers_from() else {
             return Err(Error::NotReady("no views answer".into()).into());
         };
-        let schema = schema(&self.tenant, self.database().form.version, number);
-        let options = self.database().generation(&schema);
+        let options = self.database().generation(&self.schema(number));
         let mut connection = PgConnection::connect_with(&options).await?;
         let mut snapshot = connection.begin_with(SNAPSHOT).await?;
         let standing = projection::read(&mut snapshot).await?;
@@ -170,18 +154,19 @@ impl Views {
         while at < end {
             at = at.next();
             if rows.len() == 0 {
-                rows = page(&mut snapshot, Position::new(at.get() - 1), end).await?.into_iter();
+                let after = Position::new(at.get() - 1);
+                rows = copied(&mut snapshot, after, end, PAGE).await?.into_iter();
                 told(at, end);
             }
             let record = records.next().await.transpose()?;
-            let copied = rows.next().filter(|row| row.position == at);
-            let leaf = match compare(at, record, copied) {
+            let row = rows.next().filter(|row| row.position == at);
+            let leaf = match compare(at, record, row) {
                 Ok(leaf) => leaf,
                 Err(difference) => return Ok(Err(difference)),
             };
             gaps += u64::from(leaf.is_none());
             tree.append(leaf.unwrap_or_else(|| gap_leaf_hash(at.get())));
-            if at.get().is_multiple_of(PAGE as u64) {
+            if at.get().is_multiple_of(u64::from(PAGE)) {
                 tiles.add(tree.take_dirty());
             }
         }
@@ -230,21 +215,6 @@ fn compare(at: Position, record: Option<Record>, copied: Option<Copied>) -> Resu
         (Some(Record::Gap(_)) | None, Some(None)) => Ok(None),
         (Some(Record::Gap(_)) | None, None) => Err(Difference::LostByCopy(at)),
     }
-}
-
-async fn page(connection: &mut PgConnection, after: Position, end: Position) -> Result<Vec<Copied>, Error> {
-    type Row = (i64, Option<DateTime<Utc>>, Option<Vec<u8>>, Option<Vec<u8>>);
-    let query = sqlx::query_as(COPY).bind(bigint(after)).bind(bigint(end)).bind(PAGE as i64);
-    let rows: Vec<Row> = query.fetch_all(connection).await?;
-    let copied = |(at, recorded_at, leaf, bytes): Row| {
-        let position = position(at);
-        let entry = recorded_at
-            .zip(bytes)
-            .zip(leaf)
-            .map(|((recorded_at, bytes), leaf)| (Entry { position, recorded_at, bytes: bytes.into() }, leaf));
-        Copied { position, entry }
-    };
-    Ok(rows.into_iter().map(copied).collect())
 }
 
 /// The tiles that entries give, by level and index: what is kept of each is a hash.
