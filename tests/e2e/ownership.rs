@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ledger_tests::{Servers, Service, deploy, digests};
+use ledger_tests::{Proxy, Servers, Service, deploy, digests, jetstream_of_operator};
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 
@@ -131,4 +131,129 @@ async fn a_service_that_starts_without_postgres_takes_events_in_and_answers_when
     assert_eq!((asked.status, asked.problem()), (503, "views-unavailable"));
     assert_eq!((ready.status, for_ingest.status), (503, 200));
     assert!(ready.text.contains("default: views: "), "{}", ready.text);
+}
+
+/// Waits until the process, and no other, is in the middle of a transaction, and pauses it there.
+async fn pause_in_a_transaction(service: &Service, connection: &mut PgConnection) {
+    let midway = "SELECT count(*) FROM pg_stat_activity
+        WHERE application_name = 'release-ledger' AND state = 'idle in transaction'";
+    let paused = async {
+        loop {
+            service.pause();
+            // What it had sent is done before it is looked.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let found: i64 = sqlx::query_scalar(midway).fetch_one(&mut *connection).await.expect("a count");
+            if found > 0 {
+                return;
+            }
+            service.resume();
+            tokio::time::sleep(Duration::from_millis(7)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), paused).await.expect("it is met in a transaction");
+}
+
+#[tokio::test]
+async fn a_projector_that_is_paused_in_the_middle_of_a_batch_is_replaced_as_well() {
+    let servers = Servers::start().await;
+    let http = Service::start(PROGRAM, &servers, &["--only=http"]).await;
+    let client = http.client();
+    let projector = Service::start(PROGRAM, &servers, &["--only=projector"]).await;
+    let mut connection = PgConnection::connect(&servers.postgres_url()).await.expect("connected");
+    let load = tokio::spawn(async move {
+        let mut number = 0;
+        loop {
+            let events: Vec<String> = (number..number + 100).map(|number| web(number).to_string()).collect();
+            client.recorded_all(&events).await;
+            number += 100;
+        }
+    });
+
+    pause_in_a_transaction(&projector, &mut connection).await;
+    load.abort();
+    let _other = Service::start(PROGRAM, &servers, &["--only=projector"]).await;
+
+    let head = http.client().position().await.1;
+    http.client().views_at(head).await;
+    projector.resume();
+    http.client().recorded(&web(1_000_000)).await;
+    http.client().views_at(head + 1).await;
+}
+
+#[tokio::test]
+async fn a_projector_that_cannot_read_the_journal_leaves_the_views_to_one_that_can() {
+    let servers = Servers::start().await;
+    let proxy = Proxy::start(servers.nats_port()).await;
+    let url = servers.nats_url().replace(&servers.nats_port().to_string(), &proxy.port().to_string());
+    let through_proxy = format!("--journal-url={url}");
+    let _behind_proxy = Service::start(PROGRAM, &servers, &[&through_proxy, "--only=projector"]).await;
+    let owner = owned(&servers, |owners| owners.len() == 1).await;
+    let http = Service::start(PROGRAM, &servers, &["--only=http"]).await;
+    http.client().recorded(&web(1)).await;
+    http.client().views_at(1).await;
+
+    proxy.swallow_answers();
+    // Until now it was alone.
+    let _other = Service::start(PROGRAM, &servers, &["--only=projector"]).await;
+    http.client().recorded(&web(2)).await;
+
+    owned(&servers, |owners| owners.len() == 1 && *owners != owner).await;
+    http.client().views_at(2).await;
+}
+
+#[tokio::test]
+async fn a_process_that_folds_nothing_closes_its_door_to_another_stream() {
+    let servers = Servers::start().await;
+    let http = Service::start(PROGRAM, &servers, &["--only=http"]).await;
+    let mut projector = Service::start(PROGRAM, &servers, &["--only=projector"]).await;
+    let client = http.client();
+    client.recorded(&web(1)).await;
+    client.views_at(1).await;
+    projector.kill().await;
+
+    let operator = jetstream_of_operator(&servers).await;
+    let config = operator.get_stream("LEDGER_default").await.expect("a stream").cached_info().config.clone();
+    operator.delete_stream("LEDGER_default").await.expect("deleted");
+    operator.create_stream(config).await.expect("made again");
+
+    let alarm = client.not_ready("it is not the one that the views are of").await;
+    let refused = client.record(&web(2)).await;
+    assert!(alarm.contains("default: journal: "), "{alarm}");
+    assert_eq!((refused.status, refused.problem()), (503, "journal-diverged"));
+}
+
+#[tokio::test]
+async fn views_that_somebody_has_dropped_are_not_answered_from_and_filled_again() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    service.client().recorded(&web(1)).await;
+    service.client().views_at(1).await;
+    let mut connection = PgConnection::connect(&servers.postgres_url()).await.expect("connected");
+
+    for gone in ["DROP SCHEMA ledger_default_v3_1 CASCADE", "DROP SCHEMA release_ledger CASCADE"] {
+        sqlx::query(gone).execute(&mut connection).await.expect("dropped");
+    }
+
+    service.client().recorded(&web(2)).await;
+    let answers = async {
+        let path = "/v1/environments/production/state?wait_for=2&wait_ms=1000";
+        while service.client().get(path).await.status != 200 {}
+    };
+    tokio::time::timeout(Duration::from_secs(60), answers).await.expect("they answer again");
+}
+
+#[tokio::test]
+async fn a_registry_that_a_newer_program_has_added_to_is_used_all_the_same() {
+    let servers = Servers::start().await;
+    let mut service = Service::start(PROGRAM, &servers, &[]).await;
+    service.kill().await;
+    let mut connection = PgConnection::connect(&servers.postgres_url()).await.expect("connected");
+    let added = "INSERT INTO release_ledger._sqlx_migrations (version, description, success, checksum, execution_time)
+        VALUES (9999, 'of a newer program', true, '\\x00', 0)";
+    sqlx::query(added).execute(&mut connection).await.expect("added");
+
+    service.start_again().await;
+
+    service.client().recorded(&web(1)).await;
+    service.client().views_at(1).await;
 }

@@ -131,6 +131,8 @@ async fn views_are_filled_from_the_copy_of_the_log_as_well() {
 async fn views_are_not_replaced_by_those_of_another_history_unless_that_is_said() {
     let servers = Servers::start().await;
     let (service, _) = filled(&servers).await;
+    let mut registry = views_connection(&servers.postgres_url(), "default").await;
+    execute(&mut registry, "INSERT INTO release_ledger.followers VALUES ('default', 'somebody', 600)").await;
     let jetstream = jetstream_of_operator(&servers).await;
     let config = jetstream.get_stream("LEDGER_default").await.expect("a stream").cached_info().config.clone();
     jetstream.delete_stream("LEDGER_default").await.expect("deleted");
@@ -143,18 +145,146 @@ async fn views_are_not_replaced_by_those_of_another_history_unless_that_is_said(
     stored.expect("sent").await.expect("stored");
 
     let refused = told(&servers, &["views", "rebuild"]).await;
+    let left = told(&servers, &["views", "list"]).await;
     let verified = told(&servers, &["verify"]).await;
+    let from_events = told(&servers, &["views", "rebuild", "--from=events"]).await;
     let done = told(&servers, &["views", "rebuild", "--even-if-history-differs"]).await;
 
     assert_eq!((absent.code, refused.code, verified.code), (Some(1), Some(1), Some(1)));
     assert!(absent.stderr.contains("default has no stream"), "{absent:?}");
     assert!(refused.stderr.contains("the stream ends at 1"), "{refused:?}");
+    assert_eq!(left.stdout.lines().count(), 2, "what was refused is gone: {left:?}");
+    assert_eq!(from_events.code, Some(1), "{from_events:?}");
+    assert!(from_events.stderr.contains("the copy is of another stream"), "{from_events:?}");
     assert!(verified.stderr.contains("the stream was made at"), "{verified:?}");
     assert_eq!(done.code, Some(0), "{done:?}");
     // The service hears of it within a fifth of a second; then it is the new history that answers.
     let answers = async { while service.client().position().await.0 != 1 {} };
     tokio::time::timeout(Duration::from_secs(60), answers).await.expect("the new history answers");
+    service.client().ready().await;
     service.client().recorded(&deploy("again", "2026-08-01T10:00:00Z", "a", "b", "v1")).await;
+    // The process that stopped at the old one folds the new one.
+    service.client().views_at(2).await;
+    let somebody = "SELECT position FROM release_ledger.followers WHERE name = 'somebody'";
+    let followed: i64 = sqlx::query_scalar(somebody).fetch_one(&mut registry).await.expect("a follower");
+    assert_eq!(followed, 0, "whoever follows begins again: positions are others");
+}
+
+#[tokio::test]
+async fn a_copy_that_lacks_its_end_is_told_and_not_waited_for() {
+    let servers = Servers::start().await;
+    let (service, head) = filled(&servers).await;
+    let mut tables = views_connection(&servers.postgres_url(), "default").await;
+    execute(&mut tables, &format!("DELETE FROM events WHERE position > {}", head - 5)).await;
+
+    let short = told(&servers, &["views", "rebuild", "--from=events"]).await;
+    let repaired = told(&servers, &["views", "rebuild"]).await;
+
+    assert_eq!(short.code, Some(1), "{short:?}");
+    assert!(short.stderr.contains(&format!("the copy ends at {}", head - 5)), "{short:?}");
+    assert_eq!(repaired.code, Some(0), "{repaired:?}");
+    assert!(repaired.stdout.contains("differ at") && repaired.stdout.contains("events"), "{repaired:?}");
+    service.client().views_at(head).await;
+}
+
+#[tokio::test]
+async fn tables_that_are_gone_are_told_and_made_again() {
+    let servers = Servers::start().await;
+    let (service, head) = filled(&servers).await;
+    let right = digests(&servers.postgres_url(), "default").await;
+    let mut tables = views_connection(&servers.postgres_url(), "default").await;
+    execute(&mut tables, "DROP TABLE tracks").await;
+
+    let made_again = told(&servers, &["views", "rebuild"]).await;
+
+    assert_eq!(made_again.code, Some(0), "{made_again:?}");
+    assert!(made_again.stdout.contains("tracks (0 rows, and "), "{made_again:?}");
+    service.client().views_at(head).await;
+    assert_eq!(digests(&servers.postgres_url(), "default").await, right);
+}
+
+#[tokio::test]
+async fn views_that_cannot_tell_what_they_are_of_are_replaced_only_if_that_is_said() {
+    let servers = Servers::start().await;
+    let (service, head) = filled(&servers).await;
+    let right = digests(&servers.postgres_url(), "default").await;
+    let mut tables = views_connection(&servers.postgres_url(), "default").await;
+    execute(&mut tables, "DROP TABLE projection").await;
+
+    let refused = told(&servers, &["views", "rebuild"]).await;
+    let replaced = told(&servers, &["views", "rebuild", "--even-if-history-differs"]).await;
+
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("do not say what they were folded from"), "{refused:?}");
+    assert_eq!(replaced.code, Some(0), "{replaced:?}");
+    service.client().recorded(&deploy("later", "2026-08-01T10:00:00Z", "a", "b", "v1")).await;
+    service.client().views_at(head + 1).await;
+    assert_eq!(digests(&servers.postgres_url(), "default").await["tracks"].0, right["tracks"].0 + 1);
+}
+
+#[tokio::test]
+async fn a_filling_that_is_ahead_of_views_that_do_not_move_is_begun_again() {
+    let servers = Servers::start().await;
+    let (mut service, head) = filled(&servers).await;
+    service.kill().await;
+    let publisher = ledger_tests::jetstream(&servers).await;
+    let event = deploy("later", "2026-08-01T10:00:00Z", "a", "b", "v1").to_string();
+    let stored = publisher.publish("ledger.default.a.b.deploy.succeeded", event.into()).await;
+    stored.expect("sent").await.expect("stored");
+    let ahead = told(&servers, &["views", "rebuild"]).await;
+    // As if that one had been killed after it compared, and before it switched.
+    let mut registry = views_connection(&servers.postgres_url(), "default").await;
+    for (number, state) in [(2, "building"), (1, "live")] {
+        let put = format!("UPDATE release_ledger.generations SET state = '{state}' WHERE number = {number}");
+        execute(&mut registry, &put).await;
+    }
+
+    let taken_up = told(&servers, &["views", "rebuild"]).await;
+
+    assert_eq!((ahead.code, taken_up.code), (Some(0), Some(0)), "{taken_up:?}");
+    assert!(taken_up.stdout.contains(&format!("are the same at {head}")), "{taken_up:?}");
+    service.start_again().await;
+    service.client().views_at(head + 1).await;
+}
+
+#[tokio::test]
+async fn what_is_being_filled_is_not_dropped_by_a_comparison_with_nothing() {
+    let servers = Servers::start().await;
+    let (mut service, head) = filled(&servers).await;
+    service.kill().await;
+    let mut registry = views_connection(&servers.postgres_url(), "default").await;
+    execute(&mut registry, "UPDATE release_ledger.generations SET state = 'building'").await;
+
+    let compared = told(&servers, &["views", "rebuild", "--verify"]).await;
+    let list = told(&servers, &["views", "list"]).await;
+
+    assert_eq!(compared.code, Some(1), "{compared:?}");
+    assert!(compared.stderr.contains("no views answer"), "{compared:?}");
+    let filled = list.stdout.lines().find(|line| line.contains("building")).expect("it is still there");
+    assert!(filled.contains(&head.to_string()), "{list:?}");
+}
+
+#[tokio::test]
+async fn many_entries_of_a_tenant_with_any_name_are_filled_anew() {
+    let servers = Servers::start().await;
+    let mut service = Service::start(PROGRAM, &servers, &["--tenants=Team.A-1"]).await;
+    let client = service.client();
+    for chunk in varied::history(20_500).chunks(500) {
+        let path = "/v1/tenants/Team.A-1/events";
+        let taken = client.post(path, "application/x-ndjson", chunk.join("\n")).await;
+        assert_eq!(taken.status, 201, "{}", taken.text);
+    }
+    let folded = "/v1/tenants/Team.A-1/environments/production/state?wait_for=20500&wait_ms=30000";
+    client.get(folded).await.ok();
+    service.kill().await;
+
+    let rebuilt = told(&servers, &["views", "rebuild", "--tenants=Team.A-1"]).await;
+
+    assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
+    assert!(
+        rebuilt.stdout.starts_with("Team.A-1: the views, filled anew, are the same at 20"),
+        "{rebuilt:?}"
+    );
 }
 
 #[tokio::test]

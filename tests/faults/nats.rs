@@ -1,9 +1,9 @@
 //! nats-servers, one alone or three that keep the same: each can be killed, stopped and started again.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ledger_tests::free_ports;
 use rustix::process::Signal;
 
 use crate::process::{Process, signal};
@@ -24,14 +24,7 @@ pub(crate) struct Node {
 impl Node {
     /// Starts so many nats-servers, each with a folder `nats-N` in this one.
     pub(crate) fn start_all(folder: &Path, count: usize) -> Vec<Self> {
-        let free = || {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-            (listener.local_addr().expect("an address").port(), listener)
-        };
-        // All are held until the last is known, so that they differ.
-        let held: Vec<_> = (0..2 * count).map(|_| free()).collect();
-        let ports: Vec<u16> = held.iter().map(|(port, _)| *port).collect();
-        drop(held);
+        let ports = free_ports(2 * count);
         let (clients, routes) = ports.split_at(count);
         let peers: Vec<String> = routes.iter().map(|port| format!("nats-route://127.0.0.1:{port}")).collect();
         let nodes = clients.iter().zip(routes).enumerate().map(|(number, (client, route))| {

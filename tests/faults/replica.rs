@@ -1,11 +1,10 @@
 //! A service with its connections in our hands: every one goes through a proxy.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ledger_tests::{Client, Proxy};
+use ledger_tests::{Client, Proxy, free_port};
 use rustix::process::Signal;
 
 use crate::nats::{PASSWORD, USER};
@@ -42,9 +41,7 @@ impl Replica {
         }
         let (url, port) = postgres;
         let to_postgres = Proxy::start(port).await;
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address").to_string();
-        drop(listener);
+        let address = format!("127.0.0.1:{}", free_port());
         let servers =
             to_nats.iter().map(|proxy| format!("nats://{USER}:{PASSWORD}@127.0.0.1:{}", proxy.port()));
         let url = url.replace(&format!(":{port}/"), &format!(":{}/", to_postgres.port()));

@@ -1,8 +1,6 @@
 //! Three nats-servers on loopback, run as `ops/nats/three-nodes.conf` says.
 
-use std::collections::BTreeSet;
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,17 +14,14 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::nats_client;
 use crate::service::PATIENCE;
+use crate::{free_ports, nats_client};
 
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/nats/three-nodes.conf");
 /// How often a thing is looked at that nobody tells about.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How often a cluster is started on other ports when it loses one of its own to someone else.
 const ATTEMPTS: u32 = 5;
-/// Below the system's ephemeral ports: there, a client that reconnects can be given the port of a server
-/// that is down.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// Three nodes, in a folder that is gone with them. Each may be killed, halted and started again, on the
 /// same ports and with what it had stored.
@@ -68,7 +63,8 @@ impl Cluster {
     pub async fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("ledger-test-").tempdir().expect("a folder");
         for attempt in 1..=ATTEMPTS {
-            let ports = free_ports();
+            let free = free_ports(6);
+            let ports = [0, 2, 4].map(|at| Ports { clients: free[at], routes: free[at + 1] });
             let folder_of = |node: Node| folder.path().join(format!("{}-{attempt}", node.name()));
             let mut nodes: Vec<_> =
                 Node::ALL.iter().map(|node| Running::new(ports, *node, folder_of(*node))).collect();
@@ -316,19 +312,4 @@ async fn greeting(port: u16) -> io::Result<String> {
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).await?;
     Ok(line)
-}
-
-/// Six ports on which nobody listens now.
-fn free_ports() -> [Ports; 3] {
-    let mut taken = BTreeSet::new();
-    let mut free = || {
-        loop {
-            let random = RandomState::new().build_hasher().finish();
-            let port = PORTS.start + (random % u64::from(PORTS.end - PORTS.start)) as u16;
-            if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() && taken.insert(port) {
-                return port;
-            }
-        }
-    };
-    [(); 3].map(|()| Ports { clients: free(), routes: free() })
 }

@@ -11,8 +11,8 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::Servers;
-use crate::service::{PATIENCE, free_port};
+use crate::service::PATIENCE;
+use crate::{Servers, free_port};
 
 /// A hot standby that follows the primary through a replication slot. It may be killed and started again, on the
 /// same port and with what it had stored. Dropped, it ends.

@@ -1,6 +1,5 @@
 //! The program as a process.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::{Client, Servers};
+use crate::{Client, Servers, free_port};
 
 /// Longer than anything takes that does not fail.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,7 +37,7 @@ impl Service {
     }
 
     fn launch(program: &str, servers: &Servers, more: &[&str]) -> Self {
-        let address = free_address();
+        let address = format!("127.0.0.1:{}", free_port());
         let mut arguments = vec![
             "serve".to_owned(),
             format!("--listen={address}"),
@@ -159,14 +158,4 @@ fn spawn(program: &Path, arguments: &[String]) -> Child {
 
 fn rustix_pid(pid: u32) -> rustix::process::Pid {
     i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a process")
-}
-
-fn free_address() -> String {
-    format!("127.0.0.1:{}", free_port())
-}
-
-/// A port of 127.0.0.1 that nobody has now.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
 }

@@ -1,6 +1,5 @@
 //! An object storage of a test's own, which speaks S3 over HTTP.
 
-use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use reqwest::{Method, RequestBuilder};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::free_port;
 use crate::service::PATIENCE;
 
 /// How often it is looked whether the storage is there.
@@ -26,9 +26,7 @@ impl Storage {
 
     /// Starts it, and makes the bucket.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        drop(listener);
+        let port = free_port();
         let child = Command::new("moto_server")
             .args(["--host=127.0.0.1", &format!("--port={port}")])
             .stdin(Stdio::null())

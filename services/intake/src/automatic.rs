@@ -204,7 +204,7 @@ impl Controller {
                 self.answer(check).await?;
             }
         }
-        self.views.follow(NAME, last).await?;
+        self.views.follow(NAME, after, last).await?;
         Ok(true)
     }
 

@@ -97,8 +97,8 @@ pub struct RebuildViews {
     /// Compare only: the new views are dropped, and it fails where they differ
     #[arg(long, conflicts_with = "even_if_history_differs")]
     verify: bool,
-    /// Switch even if the stream no longer holds what the old views were folded from
-    #[arg(long)]
+    /// Switch even if the stream no longer holds what the old views were folded from, or they cannot tell
+    #[arg(long, conflicts_with = "from")]
     even_if_history_differs: bool,
 }
 
@@ -116,7 +116,7 @@ impl RebuildViews {
             let rebuild = ledger.rebuild(origin, &ending).await?;
             let telling = tell(ledger.tenant.clone(), rebuild.progress());
             let compared = if self.verify {
-                rebuild.compare().await
+                rebuild.compare().await.map(Some)
             } else {
                 rebuild.switch(self.even_if_history_differs).await
             };
@@ -128,7 +128,7 @@ impl RebuildViews {
                 Some(compared) => format!("{tenant}: {}", told(compared)),
             };
             writeln!(io::stdout().lock(), "{said}")?;
-            if self.verify && compared.is_none_or(|compared| !compared.different.is_empty()) {
+            if self.verify && compared.is_some_and(|compared| !compared.different.is_empty()) {
                 different.push(said);
             }
         }
@@ -193,10 +193,11 @@ impl Verify {
         let tenant = &ledger.tenant;
         let rebuild = ledger.rebuild(Origin::Stream, ending).await?;
         let telling = tell(tenant.clone(), rebuild.progress());
-        let compared = if self.repair { rebuild.switch(false).await } else { rebuild.compare().await };
+        let compared =
+            if self.repair { rebuild.switch(false).await } else { rebuild.compare().await.map(Some) };
         telling.abort();
         let compared = compared.with_context(|| format!("the views of {tenant}"))?;
-        let Some(compared) = compared else { bail!("{tenant}: no views answer") };
+        let Some(compared) = compared else { bail!("{tenant}: no views answered") };
         let said = told(&compared);
         if compared.different.is_empty() || self.repair {
             let repaired = if compared.different.is_empty() { "" } else { "; they are repaired" };

@@ -1,6 +1,6 @@
 //! Filling views anew beside those that answer, and the switch to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use crate::digest::{TableDigest, digests, first_difference};
 use crate::fold::Fold;
 use crate::indexes;
 use crate::pipeline::{self, Ended, Source, Target, close, patiently};
-use crate::projection::{self, Recognised, recognise};
+use crate::projection::{self, Recognised, Standing, recognise};
 use crate::projector::{Status, Stopped};
-use crate::registry::{lock, switch};
+use crate::registry::{Member, begin_again, drop_schema, switch};
 
 /// How far behind new views may be when those that answer are held for the switch.
 const CLOSE: u64 = 2_000;
@@ -93,6 +93,14 @@ pub(crate) enum Failure {
     /// What those that answer were folded from is another history.
     #[error("{0}")]
     OtherHistory(String),
+    /// The new views are ahead of those that answer, which do not move.
+    #[error("the views that answer are at {answering} and do not move, the new ones are at {new}")]
+    Ahead {
+        /// Where those that answer are.
+        answering: Position,
+        /// Where the new ones are.
+        new: Position,
+    },
 }
 
 impl From<Ended> for Failure {
@@ -132,6 +140,7 @@ pub(crate) struct Builder {
     target: Target,
     journal: SharedJournal,
     origin: Origin,
+    me: Member,
     progress: Arc<watch::Sender<Progress>>,
     cancelled: CancellationToken,
 }
@@ -148,22 +157,40 @@ impl Builder {
         number: i32,
         journal: SharedJournal,
         origin: Origin,
+        me: Member,
         cancelled: CancellationToken,
     ) -> Self {
         let progress = Arc::new(watch::Sender::new(Progress::default()));
         let target = Target::new(views, number);
-        Self { views: views.clone(), target, journal, origin, progress, cancelled }
+        Self { views: views.clone(), target, journal, origin, me, progress, cancelled }
     }
 
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
 
-    /// Fills the generation, compares it with the one that answers, if one does, and switches.
+    /// Fills the generation, compares it with the one that answers, if one does, and switches. `None` where there is
+    /// nothing to compare with; then nothing is filled only to be compared.
     pub(crate) async fn run(&self, then: Then) -> Result<Option<Comparison>, Failure> {
+        match self.fill(then).await {
+            // Filled by somebody who was killed after they were compared. They cannot be compared any more where
+            // the others are: so they are filled again, up to there.
+            Err(Failure::Ahead { .. }) => {
+                self.throw_away().await?;
+                self.fill(then).await
+            }
+            done => done,
+        }
+    }
+
+    async fn fill(&self, then: Then) -> Result<Option<Comparison>, Failure> {
+        let live = self.live().await?;
+        if then == Then::Compare && live.is_none() {
+            return Ok(None);
+        }
         let mut filling = self.begin().await?;
         let mut compared = None;
-        if let Some(live) = self.live().await?.filter(|_| then != Then::SwitchAnyhow) {
+        if let Some(live) = live.filter(|_| then != Then::SwitchAnyhow) {
             filling = self.up_to_the_live_ones(filling, live).await?;
             indexes::finish(&mut filling.connection).await?;
             let result = self.compare(filling, live, then).await?;
@@ -197,8 +224,8 @@ impl Builder {
             Recognised::Same => {}
             Recognised::Doubtful(reason) => return Err(Failure::Ended(reason)),
             Recognised::Other(_) => {
-                let drop = AssertSqlSafe(format!("DROP SCHEMA \"{schema}\" CASCADE"));
-                sqlx::query(drop).execute(&mut filling.connection).await?;
+                close(filling.connection).await;
+                self.throw_away().await?;
                 self.views.database().migrate_generation(&schema).await?;
                 filling = self.load().await?;
             }
@@ -208,6 +235,17 @@ impl Builder {
             indexes::set_aside(&mut filling.connection).await?;
         }
         Ok(filling)
+    }
+
+    /// Drops what was filled.
+    async fn throw_away(&self) -> Result<(), Failure> {
+        let mut connection = self.views.database().connect().await?;
+        let mut transaction = connection.begin().await?;
+        self.held(&mut transaction).await?;
+        drop_schema(&mut transaction, &self.views.schema(self.target.number)).await?;
+        transaction.commit().await?;
+        close(connection).await;
+        Ok(())
     }
 
     async fn load(&self) -> Result<Filling, Ended> {
@@ -226,33 +264,44 @@ impl Builder {
         Ok(live)
     }
 
-    /// The generation that answers: neither that nor that this one is built changes until the transaction ends.
+    /// The generation that answers: neither that nor that this process builds this one changes until the transaction
+    /// ends.
     async fn held(&self, transaction: &mut PgConnection) -> Result<Option<i32>, Failure> {
-        let (building, live) =
-            lock(transaction, &self.views.tenant, self.views.database().form.version).await?;
-        if building != Some(self.target.number) {
-            return Err(Failure::Ended(format!("generation {} is built no longer", self.target.number)));
+        let locked = self.me.lock(transaction, &self.views.tenant).await?;
+        let number = self.target.number;
+        match locked.building {
+            Some((building, true)) if building == number => Ok(locked.live),
+            Some((building, false)) if building == number => {
+                Err(Failure::Ended(format!("another process fills generation {number} now")))
+            }
+            _ => Err(Failure::Ended(format!("generation {number} is built no longer"))),
         }
-        Ok(live)
     }
 
     /// Folds what the generation that answers has.
     async fn up_to_the_live_ones(&self, mut filling: Filling, live: i32) -> Result<Filling, Failure> {
         let live = Target::new(&self.views, live);
         let mut connection = live.connect().await?;
+        let standing = standing(&mut connection).await?;
+        if self.origin == Origin::Events
+            && let Recognised::Other(reason) = recognise(self.journal.as_ref(), &standing).await?
+        {
+            return Err(Failure::OtherHistory(format!(
+                "the copy is of another stream than this one: {reason}"
+            )));
+        }
+        let mut to = standing.position;
         loop {
-            let standing = projection::read(&mut connection).await?.position;
-            let behind = standing.get().saturating_sub(filling.fold.standing.position.get());
+            let behind = to.get().saturating_sub(filling.fold.standing.position.get());
             if behind == 0 {
                 break;
             }
-            filling = match self.origin {
-                Origin::Stream => self.fold_up_to(filling, standing).await?,
-                Origin::Events => self.fold(filling, standing, Some(&live)).await?,
-            };
+            let copy = (self.origin == Origin::Events).then_some(&live);
+            filling = self.fold_up_to(filling, to, copy).await?;
             if behind < CLOSE {
                 break;
             }
+            to = projection::read(&mut connection).await?.position;
         }
         close(connection).await;
         Ok(filling)
@@ -263,7 +312,7 @@ impl Builder {
             let head = self.journal.head().await?.position;
             let behind = head.get().saturating_sub(filling.fold.standing.position.get());
             if behind > 0 {
-                filling = self.fold_up_to(filling, head).await?;
+                filling = self.fold_up_to(filling, head, None).await?;
             }
             if behind < CLOSE {
                 return Ok(filling);
@@ -271,19 +320,26 @@ impl Builder {
         }
     }
 
-    async fn fold_up_to(&self, filling: Filling, to: Position) -> Result<Filling, Failure> {
-        let from = filling.fold.standing.position;
-        let filling = self.fold(filling, to, None).await?;
-        if filling.fold.standing.position < to {
-            let at = filling.fold.standing.position;
-            return Err(Failure::Ended(format!(
-                "the stream ends at {at}, and was to be read from {from} to {to}"
-            )));
+    /// Folds up to a position that is known to have been folded, from the copy in these views, or else from the stream.
+    async fn fold_up_to(
+        &self,
+        filling: Filling,
+        to: Position,
+        copy: Option<&Target>,
+    ) -> Result<Filling, Failure> {
+        let filling = self.fold(filling, to, copy).await?;
+        let at = filling.fold.standing.position;
+        if at == to {
+            return Ok(filling);
         }
-        Ok(filling)
+        Err(match copy {
+            Some(_) => Failure::Ended(format!(
+                "the copy ends at {at}, and the views that it is beside are at {to}: fill them from the stream"
+            )),
+            None => Failure::OtherHistory(format!("the stream ends at {at}, and was folded up to {to}")),
+        })
     }
 
-    /// Folds up to a position: from the copy in these views, or else from the stream.
     async fn fold(
         &self,
         mut filling: Filling,
@@ -334,31 +390,28 @@ impl Builder {
         live: i32,
         then: Then,
     ) -> Result<(Filling, Comparison), Failure> {
-        let live = Target::new(&self.views, live);
-        let mut connection = live.connect().await?;
+        let mut connection = Target::new(&self.views, live).connect().await?;
+        // The snapshot is read again when the new views have come as far.
+        sqlx::query("SET idle_in_transaction_session_timeout = 0").execute(&mut connection).await?;
         let mut looked = 0;
         let (mut old, standing) = loop {
             let mut snapshot = connection.begin_with(SNAPSHOT).await?;
-            let standing = projection::read(&mut snapshot).await?;
+            let standing = standing(&mut snapshot).await?;
             if standing.position >= filling.fold.standing.position {
                 break (snapshot, standing);
             }
-            // Killed after it was compared, it may be ahead.
             drop(snapshot);
             if looked == CATCH_UP.1 {
-                return Err(Failure::OtherHistory(format!(
-                    "the views that answer are at {} and do not move, the new ones are at {}: they cannot be compared",
-                    standing.position, filling.fold.standing.position
-                )));
+                close(filling.connection).await;
+                return Err(Failure::Ahead {
+                    answering: standing.position,
+                    new: filling.fold.standing.position,
+                });
             }
             looked += 1;
             tokio::time::sleep(CATCH_UP.0).await;
         };
-        filling = match self.fold_up_to(filling, standing.position).await {
-            Ok(filling) => filling,
-            Err(Failure::Ended(reason)) => return Err(Failure::OtherHistory(reason)),
-            Err(failure) => return Err(failure),
-        };
+        filling = self.fold_up_to(filling, standing.position, None).await?;
         let (before, after) = (standing.root, filling.fold.standing.root);
         if before != after && then == Then::Switch {
             return Err(Failure::OtherHistory(format!(
@@ -368,12 +421,15 @@ impl Builder {
         }
         let before = digests(&mut old).await?;
         let after = digests(&mut filling.connection).await?;
-        // Both have the tables of one form.
-        let both = before.into_iter().zip(after.into_values());
-        let different = both.filter(|((_, before), after)| before != after);
-        let different: BTreeMap<_, _> =
-            different.map(|((table, before), after)| (table, (before, after))).collect();
-        let first = match different.keys().next() {
+        let tables: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        // One that is not there holds nothing.
+        let held = |digests: &BTreeMap<_, _>, table| digests.get(table).cloned().unwrap_or_default();
+        let both = tables.into_iter().map(|table| (table, (held(&before, table), held(&after, table))));
+        let different = both.filter(|(_, (before, after))| before != after);
+        let different: BTreeMap<String, _> =
+            different.map(|(table, digests)| (table.clone(), digests)).collect();
+        let in_both = |table: &&String| before.contains_key(*table) && after.contains_key(*table);
+        let first = match different.keys().find(in_both) {
             Some(table) => first_difference(&mut old, &mut filling.connection, table).await?,
             None => None,
         };
@@ -383,29 +439,37 @@ impl Builder {
     }
 
     /// Lets the new views answer, in one transaction: those that answered are held where they are, and the new
-    /// ones come as far. `Some` where they are too far behind for that.
+    /// ones come as far. `Some` where that cannot be done at once.
     async fn switch(&self, mut filling: Filling, then: Then) -> Result<Option<Filling>, Failure> {
         let tenant: &TenantName = &self.views.tenant;
         let version = self.views.database().form.version;
         let mut connection = self.views.database().connect().await?;
         let mut transaction = connection.begin().await?;
         let live = self.held(&mut transaction).await?;
-        if let Some(live) = live {
-            let held = AssertSqlSafe(format!(
-                "SELECT position FROM \"{}\".projection FOR UPDATE",
-                self.views.schema(live)
-            ));
-            let held: i64 = sqlx::query_scalar(held).fetch_one(&mut *transaction).await?;
-            let behind = position(held).get().saturating_sub(filling.fold.standing.position.get());
-            // Of another history, the old ones can be ahead for ever.
-            let behind = if then == Then::SwitchAnyhow { 0 } else { behind };
+        // Of another history, or damaged, the old ones say nothing of how far the new ones are to come.
+        if let Some(live) = live.filter(|_| then == Then::Switch) {
+            let held = match self.hold(&mut transaction, live).await {
+                Ok(held) => held,
+                // Its projector is in the middle of a batch, and may be paused there.
+                Err(error) if error.is_lock_timeout() => return Ok(Some(filling)),
+                Err(error) => return Err(error.into()),
+            };
+            let behind = held.get().saturating_sub(filling.fold.standing.position.get());
             if behind > CLOSE {
                 transaction.rollback().await?;
                 return Ok(Some(filling));
             }
             if behind > 0 {
-                filling = self.fold_up_to(filling, position(held)).await?;
+                filling = self.fold_up_to(filling, held, None).await?;
             }
+        }
+        let (at, ours) =
+            (self.hold(&mut transaction, self.target.number).await?, filling.fold.standing.position);
+        if at != ours {
+            return Err(Ended::Fenced(at).into());
+        }
+        if then == Then::SwitchAnyhow {
+            begin_again(&mut transaction, tenant).await?;
         }
         switch(&mut transaction, tenant, version, live, self.target.number).await?;
         transaction.commit().await?;
@@ -415,5 +479,27 @@ impl Builder {
         self.views.divergence.send_replace(None);
         self.views.local.send_replace(filling.fold.standing.position);
         Ok(None)
+    }
+
+    /// Where a generation stands; nobody folds into it until the transaction ends.
+    async fn hold(&self, transaction: &mut PgConnection, number: i32) -> Result<Position, Error> {
+        let schema = self.views.schema(number);
+        let held = AssertSqlSafe(format!("SELECT position FROM \"{schema}\".projection FOR UPDATE"));
+        Ok(position(sqlx::query_scalar(held).fetch_one(transaction).await?))
+    }
+}
+
+/// Where the views that answer stand, if they are whole enough to say so.
+async fn standing(connection: &mut PgConnection) -> Result<Standing, Failure> {
+    match projection::read(connection).await {
+        Err(error)
+            if error.is_without_table() || matches!(error, Error::Database(sqlx::Error::RowNotFound)) =>
+        {
+            Err(Failure::OtherHistory(format!(
+                "the views that answer do not say what they were folded from: {}",
+                error.told()
+            )))
+        }
+        read => Ok(read?),
     }
 }

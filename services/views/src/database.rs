@@ -1,6 +1,7 @@
 //! Where the views of a tenant are kept: which generation of them answers, and how it is reached.
 
 use std::str::FromStr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use ledger_domain::{Position, TenantName};
@@ -36,7 +37,12 @@ pub struct Form {
 }
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/views");
-static REGISTRY: Migrator = sqlx::migrate!("../../migrations/registry");
+/// Programs of several versions share the registry: what a newer one has added to it is no reason to stop.
+static REGISTRY: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrator = sqlx::migrate!("../../migrations/registry");
+    migrator.set_ignore_missing(true);
+    migrator
+});
 
 impl Form {
     /// The form that this program knows.
@@ -46,7 +52,8 @@ impl Form {
 /// How the views are reached.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `postgres://user:password@host:5432/database`
+    /// `postgres://user:password@host:5432/database`. Sessions are kept, and set up once: a pooler in between has to
+    /// pool sessions, not transactions.
     pub url: SecretString,
     /// Connections that questions of one tenant use at most.
     pub connections: u32,
@@ -87,6 +94,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the database gave up waiting for what somebody else holds (`lock_not_available`).
+    pub(crate) fn is_lock_timeout(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(refused)) = self else { return false };
+        refused.code().as_deref() == Some("55P03")
+    }
+
+    /// Whether a table, or the schema that it is in, is not there.
+    pub(crate) fn is_without_table(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(refused)) = self else { return false };
+        matches!(refused.code().as_deref(), Some("42P01" | "3F000"))
+    }
+
     /// It with its causes.
     pub(crate) fn told(&self) -> String {
         let mut text = self.to_string();
@@ -135,8 +154,14 @@ impl Database {
     }
 
     async fn migrate(&self, schema: &str, migrator: &Migrator) -> Result<(), Error> {
-        let mut connection = self.connect().await?;
-        // Two processes that start at once must not both make it: the lock is the migrator's own.
+        // The lock is the session's: a process that is paused with it is cut off by the database.
+        let options = self.options.clone().options([
+            ("idle_session_timeout", "10s"),
+            ("idle_in_transaction_session_timeout", "10s"),
+            ("lock_timeout", "30s"),
+        ]);
+        let mut connection = PgConnection::connect_with(&options).await?;
+        // Two processes that start at once must not both make the schema and the migrator's own table.
         sqlx::query("SELECT pg_advisory_lock(hashtext('release-ledger'))").execute(&mut connection).await?;
         sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"")))
             .execute(&mut connection)

@@ -1,6 +1,6 @@
 //! What keeps a process's views: which generation answers, who folds into each, what is built and what is dropped.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,21 +12,22 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::Views;
 use crate::build::{Builder, Failure, Origin, Then};
-use crate::database::Error;
+use crate::database::{Database, Error};
 use crate::key::key;
 use crate::pipeline::{Target, close};
-use crate::projection::{Recognised, recognise};
 use crate::projector::{Projector, Status, Stopped};
+use crate::recogniser::Recogniser;
 use crate::registry::{Generation, Member, State, next_number};
 
 /// How often the registry is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-/// How often a process says that it is there, and owns what it owns.
+/// How often a process says that it is there, and folds what it folds.
 const SAY_AGAIN: Duration = Duration::from_secs(1);
 /// How often it is looked whether something can be dropped.
 const CLEAN_AGAIN: Duration = Duration::from_secs(5);
@@ -36,8 +37,12 @@ const DEFERENCE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the journal may take to say where it ends.
 const HEAD_PATIENCE: Duration = Duration::from_secs(1);
-/// How long a process leaves a tenant to others after it could not fold.
-const UNFIT: Duration = Duration::from_secs(10);
+/// How long a process does not try again what it could not fold.
+const REST: Duration = Duration::from_secs(2);
+/// How long a process does not offer itself to a tenant that it could not fold for: at first, and at most.
+const MODESTY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
+/// How long a projector has to run before what went wrong is forgotten.
+const PROVEN: Duration = Duration::from_secs(60);
 /// How long to wait after a filling failed.
 const BUILD_AGAIN: Duration = Duration::from_secs(2);
 
@@ -59,17 +64,27 @@ pub struct Keeping {
 /// Each generation of a tenant's views has one owner, the process that folds into it. Tenants are spread over
 /// the processes that fold: each has one that it prefers, by a hash of both names, and that one takes it when
 /// nobody has it, or the one that has it hands it over.
+///
+/// A turn asks the registry about all tenants at once, and waits for nothing that can take long: the leases of a
+/// thousand tenants are renewed in it.
 pub struct Keeper {
     keeping: Keeping,
     me: Member,
     ledgers: BTreeMap<String, Kept>,
+    recogniser: Recogniser,
     connection: Option<PgConnection>,
+    /// Whether the registry's tables were there.
+    migrated: bool,
     /// What was last told of why the registry cannot be asked: it is looked at often, and told once.
     warned: Option<String>,
     said: Option<Instant>,
     cleaned: Instant,
+    /// What is dropped now.
+    cleaning: Option<AbortOnDropHandle<()>>,
     /// Told when something that this process folds or fills has ended.
     ended: Arc<Notify>,
+    /// Told when other views answer.
+    others: Arc<Notify>,
 }
 
 /// One tenant's views.
@@ -79,17 +94,28 @@ struct Kept {
     tasks: HashMap<i32, Task>,
     /// Generations that need a person, as far as this process is concerned.
     stopped: HashMap<i32, Stopped>,
+    /// Whether one of them is needed.
+    hindered: bool,
     /// Since when a generation is free that others are to take first.
     free_since: HashMap<i32, Instant>,
     build_again: Instant,
-    /// Others are to fold: something keeps this process from it, and it looks again then.
-    unfit_until: Option<Instant>,
+    fitness: Fitness,
+}
+
+/// Whether a process can fold for a tenant, as it found out when it tried.
+struct Fitness {
+    /// It does not try before.
+    rests_until: Instant,
+    /// It does not offer itself before, and leaves the tenant to others: none hands over to it, only to see it fail.
+    modest_until: Option<Instant>,
+    modesty: Duration,
 }
 
 /// What is done with a generation that this process owns.
 struct Task {
     handle: JoinHandle<Outcome>,
     cancel: CancellationToken,
+    began: Instant,
 }
 
 enum Outcome {
@@ -105,31 +131,42 @@ impl Keeper {
     #[must_use]
     pub fn new(keeping: Keeping, ledgers: Vec<(Views, SharedJournal)>) -> Self {
         let version = ledgers.first().map_or(0, |(views, _)| views.database().form.version);
+        let others = Arc::new(Notify::new());
+        let recogniser = Recogniser::new(ledgers.clone(), Arc::clone(&others));
+        let now = Instant::now();
         let kept = |(views, journal): (Views, SharedJournal)| {
             if keeping.folds {
                 views.status.send_replace(Some(Status::Starting));
             }
-            let (tasks, free_since) = (HashMap::new(), HashMap::new());
-            let now = Instant::now();
-            let stopped = HashMap::new();
+            let (tasks, stopped, free_since) = (HashMap::new(), HashMap::new(), HashMap::new());
             let tenant = views.tenant.to_string();
-            let (build_again, unfit_until) = (now, None);
-            (tenant, Kept { views, journal, tasks, stopped, free_since, build_again, unfit_until })
+            let (build_again, fitness) = (now, Fitness::new(now));
+            let hindered = false;
+            (tenant, Kept { views, journal, tasks, stopped, hindered, free_since, build_again, fitness })
         };
         Self {
             keeping,
             me: Member { id: keeping.member, version },
             ledgers: ledgers.into_iter().map(kept).collect(),
+            recogniser,
             connection: None,
+            migrated: false,
             warned: None,
             said: None,
-            cleaned: Instant::now(),
+            cleaned: now,
+            cleaning: None,
             ended: Arc::new(Notify::new()),
+            others,
         }
     }
 
     /// Looks until views that can answer do, or something has to be waited for.
     pub async fn look(&mut self) {
+        self.look_once().await;
+        self.recogniser.look().await;
+    }
+
+    async fn look_once(&mut self) {
         let looked = tokio::time::timeout(PATIENCE, async {
             while self.turn().await? {}
             Ok::<_, Error>(())
@@ -141,7 +178,11 @@ impl Keeper {
                 }
                 return;
             }
-            Ok(Err(error)) => error.told(),
+            Ok(Err(error)) => {
+                // It may have lost its tables: the database was restored, or is another one.
+                self.migrated &= !error.is_without_table();
+                error.told()
+            }
             Err(_) => format!("the database does not answer within {PATIENCE:?}"),
         };
         self.connection = None;
@@ -156,23 +197,14 @@ impl Keeper {
         }
     }
 
-    /// Lets those be fit again that could not fold for a while, if the journal can be read. All tenants share one
-    /// connection to it: what one finds is true for all, and nobody waits for each of them.
-    async fn fit_again(ledgers: &mut BTreeMap<String, Kept>) {
-        let now = Instant::now();
-        let due = |kept: &Kept| kept.unfit_until.is_some_and(|until| until <= now);
-        let Some(one) = ledgers.values().find(|kept| due(kept)) else { return };
-        let until = if one.head().await.is_some() { None } else { Some(now + UNFIT) };
-        for kept in ledgers.values_mut().filter(|kept| due(kept)) {
-            kept.unfit_until = until;
-        }
-    }
-
     /// Keeps the views until the token is cancelled; then what this process folds is folded to the end of its
     /// batch, and left to others.
     pub async fn run(mut self, cancelled: CancellationToken) {
+        let nothing = Recogniser::new(Vec::new(), Arc::clone(&self.others));
+        let recogniser = std::mem::replace(&mut self.recogniser, nothing);
+        let _recognising = AbortOnDropHandle::new(tokio::spawn(recogniser.run()));
         loop {
-            self.look().await;
+            self.look_once().await;
             tokio::select! {
                 () = cancelled.cancelled() => break,
                 () = self.ended.notified() => {}
@@ -199,97 +231,197 @@ impl Keeper {
 
     /// Does what is to be done now; says whether there is more already.
     async fn turn(&mut self) -> Result<bool, Error> {
-        let tenants: Vec<String> = self.ledgers.keys().cloned().collect();
-        let mut again = false;
-        if self.connection.is_none() {
-            let Some(kept) = self.ledgers.values().next() else { return Ok(false) };
-            let database = kept.views.database();
+        let Some(kept) = self.ledgers.values().next() else { return Ok(false) };
+        let database = kept.views.database().clone();
+        if !self.migrated {
             database.migrate_registry().await?;
-            self.connection = Some(database.connect().await?);
-            self.said = None;
+            self.migrated = true;
         }
-        let Some(connection) = &mut self.connection else { return Ok(false) };
-        if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
-            Self::fit_again(&mut self.ledgers).await;
-            let fit: Vec<String> = self
-                .ledgers
-                .iter()
-                .filter(|(_, kept)| kept.is_fit())
-                .map(|(tenant, _)| tenant.clone())
-                .collect();
-            self.me.see(connection, self.keeping.folds, &fit).await?;
-            let owned = self.me.renew(connection).await?;
-            for (tenant, kept) in &mut self.ledgers {
-                kept.keep_only(|number| owned.iter().any(|(of, owned)| of == tenant && *owned == number));
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            None => {
+                self.said = None;
+                self.connection.insert(database.connect().await?)
             }
+        };
+        if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+            Self::say(connection, self.me, self.keeping.folds, &mut self.ledgers).await?;
             self.said = Some(Instant::now());
         }
+        let tenants: Vec<String> = self.ledgers.keys().cloned().collect();
         let generations = self.me.look(connection, &tenants, self.keeping.grace).await?;
         let members = self.me.members(connection).await?;
+        let mut of_tenant: HashMap<&str, Vec<&Generation>> = HashMap::new();
+        for generation in &generations {
+            of_tenant.entry(&generation.tenant).or_default().push(generation);
+        }
+        let mut sharing = Sharing {
+            me: self.me,
+            folds: self.keeping.folds,
+            preferences: Preferences::of(&members),
+            ended: Arc::clone(&self.ended),
+            heads: Heads::default(),
+        };
+        let mut again = false;
         for (tenant, kept) in &mut self.ledgers {
-            let own: Vec<&Generation> = generations.iter().filter(|it| it.tenant == *tenant).collect();
-            let preferred = preferred(tenant, &members);
-            kept.reap(connection, self.me).await?;
+            let own = of_tenant.remove(tenant.as_str()).unwrap_or_default();
+            kept.reap(connection, self.me, &own).await?;
+            if kept.answer(&own) {
+                self.others.notify_one();
+            }
             if own.iter().all(|it| it.state == State::Retired) {
                 let number = next_number(own.iter().copied());
                 again |= self.me.begin(connection, &kept.views.tenant, number).await?;
                 continue;
             }
-            kept.answer(&own).await;
-            let sharing = Sharing { me: self.me, folds: self.keeping.folds, preferred, ended: &self.ended };
-            kept.share(connection, &sharing, &own).await?;
+            kept.share(connection, &mut sharing, &own).await?;
         }
-        if self.cleaned.elapsed() >= CLEAN_AGAIN {
+        let idle = self.cleaning.as_ref().is_none_or(AbortOnDropHandle::is_finished);
+        if idle && self.cleaned.elapsed() >= CLEAN_AGAIN {
             self.cleaned = Instant::now();
-            Member::forget_absent(connection, self.keeping.keep_older).await?;
-            for kept in self.ledgers.values() {
-                let tenant = &kept.views.tenant;
-                let expired = generations.iter().filter(|it| it.expired && it.tenant == tenant.as_str());
-                let expired = expired.map(|it| (self.me.version, it.number));
-                let outdated = self.me.outdated(connection, tenant, self.keeping.keep_older).await?;
-                for (version, number) in expired.chain(outdated) {
-                    if let Some(task) = kept.tasks.get(&number).filter(|_| version == self.me.version) {
-                        task.cancel.cancel();
-                    }
-                    match Member::drop(connection, tenant, version, number).await {
-                        Ok(()) => info!(%tenant, version, number, "views that nobody needs are dropped"),
-                        Err(error) => {
-                            info!(%tenant, version, number, error = error.told(), "views are still in use");
-                        }
-                    }
+            let expired = generations.into_iter().filter(|it| it.expired);
+            let expired: Vec<_> = expired.map(|it| (it.tenant, self.me.version, it.number)).collect();
+            let cleaning = clean(database, self.me, self.keeping.keep_older, tenants, expired);
+            self.cleaning = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+                if let Err(error) = cleaning.await {
+                    warn!(error = error.told(), "views that nobody needs are not dropped yet");
                 }
-            }
+            })));
         }
         Ok(again)
     }
-}
 
-/// How what is to be folded is shared.
-struct Sharing<'k> {
-    me: Member,
-    folds: bool,
-    /// The process that the tenant prefers.
-    preferred: Option<Uuid>,
-    ended: &'k Arc<Notify>,
-}
-
-impl Kept {
-    /// Whether this process can fold, as far as it knows.
-    fn is_fit(&self) -> bool {
-        self.stopped.is_empty() && self.unfit_until.is_none()
-    }
-
-    /// Ends the tasks of generations that this process does not own any more.
-    fn keep_only(&mut self, owned: impl Fn(i32) -> bool) {
-        for (number, task) in &self.tasks {
-            if !owned(*number) {
+    /// Says that this process is there, for whom it would fold, and what it folds; ends what it does not own any
+    /// more.
+    async fn say(
+        connection: &mut PgConnection,
+        me: Member,
+        folds: bool,
+        ledgers: &mut BTreeMap<String, Kept>,
+    ) -> Result<(), Error> {
+        let mut heads = Heads::default();
+        let mut fit = Vec::new();
+        for (tenant, kept) in ledgers.iter_mut() {
+            if kept.is_fit(&mut heads).await {
+                fit.push(tenant.clone());
+            }
+        }
+        me.see(connection, folds, &fit).await?;
+        let folded: Vec<(String, i32)> = ledgers
+            .iter()
+            .flat_map(|(tenant, kept)| kept.tasks.keys().map(|number| (tenant.clone(), *number)))
+            .collect();
+        let owned: HashSet<(String, i32)> = me.renew(connection, &folded).await?.into_iter().collect();
+        for of in folded.into_iter().filter(|of| !owned.contains(of)) {
+            if let Some(task) = ledgers.get(&of.0).and_then(|kept| kept.tasks.get(&of.1)) {
                 task.cancel.cancel();
             }
         }
+        Ok(())
+    }
+}
+
+/// Drops what nobody needs: generations whose grace is over, and those of older forms that no program knows.
+async fn clean(
+    database: Database,
+    me: Member,
+    keep_older: Duration,
+    tenants: Vec<String>,
+    mut unneeded: Vec<(String, i32, i32)>,
+) -> Result<(), Error> {
+    let mut connection = database.connect().await?;
+    Member::forget_absent(&mut connection, keep_older).await?;
+    unneeded.extend(me.outdated(&mut connection, &tenants, keep_older).await?);
+    for (tenant, version, number) in unneeded {
+        match me.drop(&mut connection, &tenant, version, number).await {
+            Ok(true) => info!(tenant, version, number, "views that nobody needs are dropped"),
+            // Another process was first.
+            Ok(false) => {}
+            Err(error) if error.is_lock_timeout() => {
+                info!(tenant, version, number, "views that nobody needs are still in use");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    close(connection).await;
+    Ok(())
+}
+
+/// How what is to be folded is shared.
+struct Sharing {
+    me: Member,
+    folds: bool,
+    preferences: Preferences,
+    ended: Arc<Notify>,
+    heads: Heads,
+}
+
+/// Where journals end. All tenants share one connection to them: where one does not answer in time, nobody waits
+/// for each of the others.
+#[derive(Default)]
+struct Heads {
+    silent: bool,
+}
+
+impl Heads {
+    /// Where a journal ends, if it can be read.
+    async fn of(&mut self, journal: &SharedJournal) -> Option<Position> {
+        if self.silent {
+            return None;
+        }
+        match tokio::time::timeout(HEAD_PATIENCE, journal.head()).await {
+            Ok(head) => head.ok().map(|head| head.position),
+            Err(_) => {
+                self.silent = true;
+                None
+            }
+        }
+    }
+}
+
+impl Fitness {
+    const fn new(now: Instant) -> Self {
+        Self { rests_until: now, modest_until: None, modesty: MODESTY.0 }
     }
 
-    /// Takes note of tasks that have ended, and leaves their generations to others.
-    async fn reap(&mut self, connection: &mut PgConnection, me: Member) -> Result<(), Error> {
+    /// It could not fold, and cannot say that this has passed.
+    fn failed(&mut self, at: Instant) {
+        self.unreadable(at);
+        self.modest_until = Some(at + self.modesty);
+        self.modesty = (self.modesty * 2).min(MODESTY.1);
+    }
+
+    /// Its journal could not be read, which it can find out.
+    fn unreadable(&mut self, at: Instant) {
+        self.rests_until = at + REST;
+        self.modest_until = Some(at + MODESTY.0);
+    }
+}
+
+impl Kept {
+    /// Whether this process offers itself to the tenant.
+    async fn is_fit(&mut self, heads: &mut Heads) -> bool {
+        let now = Instant::now();
+        if self.tasks.values().any(|task| now - task.began > PROVEN) {
+            self.fitness.modesty = MODESTY.0;
+        }
+        if self.fitness.modest_until.is_some_and(|until| until <= now) {
+            match heads.of(&self.journal).await {
+                Some(_) => self.fitness.modest_until = None,
+                None => self.fitness.unreadable(now),
+            }
+        }
+        !self.hindered && self.fitness.modest_until.is_none()
+    }
+
+    /// Takes note of tasks that have ended, and leaves their generations to others; forgets what was known of
+    /// generations that are no more.
+    async fn reap(
+        &mut self,
+        connection: &mut PgConnection,
+        me: Member,
+        own: &[&Generation],
+    ) -> Result<(), Error> {
         let ended: Vec<i32> = self
             .tasks
             .iter()
@@ -299,6 +431,8 @@ impl Kept {
         for number in ended {
             let Some(task) = self.tasks.remove(&number) else { continue };
             let tenant = self.views.tenant.to_string();
+            // What was replaced may have been for good reason.
+            let needed = own.iter().any(|it| it.number == number && it.state != State::Retired);
             match task.handle.await {
                 Ok(Outcome::Built) => {}
                 Ok(Outcome::Stopped(Stopped::Cancelled)) => {}
@@ -309,53 +443,47 @@ impl Kept {
                     self.stopped.insert(number, stopped);
                 }
                 // Where the database was away, this is learnt only now, and nobody could have folded meanwhile.
-                Ok(Outcome::GaveUp(at)) => self.unfit_until = Some(at + UNFIT),
+                Ok(Outcome::GaveUp(at)) if needed => self.fitness.failed(at),
+                Ok(Outcome::GaveUp(_)) => {}
                 Ok(Outcome::NotBuilt(reason)) => {
                     warn!(tenant, number, reason, "new views are not filled yet");
                     self.build_again = Instant::now() + BUILD_AGAIN;
                 }
-                Err(error) => error!(tenant, number, %error, "a projector did not end well"),
+                Err(error) => {
+                    error!(tenant, number, %error, "a projector did not end well");
+                    self.fitness.failed(Instant::now());
+                }
             }
             me.release(connection, &tenant, number).await?;
         }
-        let stopped = f64::from(u32::from(!self.stopped.is_empty()));
+        let of = |number: &i32| own.iter().find(|it| it.number == *number);
+        self.stopped.retain(|number, _| of(number).is_some());
+        self.free_since.retain(|number, _| of(number).is_some());
+        self.hindered = self.stopped.keys().filter_map(of).any(|it| it.state != State::Retired);
+        let stopped = f64::from(u32::from(self.hindered));
         gauge!("ledger_projector_stopped", "tenant" => self.views.tenant.to_string()).set(stopped);
         Ok(())
     }
 
-    /// Lets the live generation answer, and looks first whether the journal is still the one that it is of.
-    async fn answer(&self, own: &[&Generation]) {
-        let Some(live) = own.iter().find(|it| it.state == State::Live) else {
-            if self.views.answers_from().is_none() {
-                self.views.answer_not("they are being filled");
-            }
-            return;
-        };
-        if self.views.answers_from() == Some(live.number) {
-            return;
+    /// Lets the live generation answer; says whether another one did before.
+    fn answer(&self, own: &[&Generation]) -> bool {
+        let before = self.views.answers_from();
+        match own.iter().find(|it| it.state == State::Live) {
+            Some(live) => self.views.answer_from(live.number),
+            None => self.views.answer_not("they are being filled"),
         }
-        self.views.answer_from(live.number);
-        // What was wrong was wrong with the one before.
-        self.views.divergence.send_replace(None);
-        match self.views.standing().await {
-            Ok(standing) => {
-                self.views.local.send_replace(standing.position);
-                if let Ok(Recognised::Other(reason)) = recognise(self.journal.as_ref(), &standing).await {
-                    self.views.divergence.send_replace(Some(reason));
-                }
-            }
-            Err(error) => warn!(error = error.told(), "where the views stand is not known yet"),
-        }
+        before != self.views.answers_from()
     }
 
     /// Takes what is this process's to fold, and hands over what is another's.
     async fn share(
         &mut self,
         connection: &mut PgConnection,
-        sharing: &Sharing<'_>,
+        sharing: &mut Sharing,
         own: &[&Generation],
     ) -> Result<(), Error> {
-        let Sharing { me, folds, preferred, ended } = *sharing;
+        let (me, folds) = (sharing.me, sharing.folds);
+        let preferred = sharing.preferences.of_tenant(self.views.tenant.as_str());
         let has_live = own.iter().any(|it| it.state == State::Live);
         for it in own {
             let number = it.number;
@@ -363,7 +491,8 @@ impl Kept {
             let wanted = match it.state {
                 State::Live => folds,
                 State::Retired => folds && !it.expired,
-                State::Building => !has_live && (folds || self.head().await == Some(Position::START)),
+                State::Building if has_live => false,
+                State::Building => folds || sharing.heads.of(&self.journal).await == Some(Position::START),
             };
             if let Some(task) = self.tasks.get(&number) {
                 if !wanted || (preferred.is_some_and(|it| it != me.id) && it.state == State::Live) {
@@ -372,7 +501,8 @@ impl Kept {
                 }
                 continue;
             }
-            if !wanted || self.stopped.contains_key(&number) || self.unfit_until.is_some() {
+            let rests = Instant::now() < self.fitness.rests_until;
+            if !wanted || self.stopped.contains_key(&number) || rests {
                 continue;
             }
             if it.owned && !it.mine {
@@ -390,30 +520,24 @@ impl Kept {
             if it.state == State::Building && Instant::now() < self.build_again {
                 continue;
             }
-            if self.head().await.is_none() {
-                self.unfit_until = Some(Instant::now() + UNFIT);
+            if sharing.heads.of(&self.journal).await.is_none() {
+                self.fitness.unreadable(Instant::now());
                 return Ok(());
             }
             if me.acquire(connection, &it.tenant, number).await? {
                 self.free_since.remove(&number);
-                self.begin(number, it.state, ended);
+                self.begin(number, it.state, sharing);
             }
         }
         Ok(())
     }
 
-    /// Where the journal ends, if it can be read.
-    async fn head(&self) -> Option<Position> {
-        let head = tokio::time::timeout(HEAD_PATIENCE, self.journal.head()).await;
-        head.ok().and_then(Result::ok).map(|head| head.position)
-    }
-
-    fn begin(&mut self, number: i32, state: State, ended: &Arc<Notify>) {
+    fn begin(&mut self, number: i32, state: State, sharing: &Sharing) {
         let cancel = CancellationToken::new();
-        let ended = Arc::clone(ended);
+        let ended = Arc::clone(&sharing.ended);
         let handle = if state == State::Building {
             let (views, journal) = (&self.views, self.journal.clone());
-            let builder = Builder::new(views, number, journal, Origin::Stream, cancel.clone());
+            let builder = Builder::new(views, number, journal, Origin::Stream, sharing.me, cancel.clone());
             tokio::spawn(async move {
                 let built = builder.run(Then::Switch).await;
                 ended.notify_one();
@@ -432,14 +556,31 @@ impl Kept {
                 stopped.map_or_else(|| Outcome::GaveUp(Instant::now()), Outcome::Stopped)
             })
         };
-        self.tasks.insert(number, Task { handle, cancel });
+        self.tasks.insert(number, Task { handle, cancel, began: Instant::now() });
     }
 }
 
-/// The process that a tenant prefers of those that fold for it: the one with the greatest hash of both names.
-fn preferred(tenant: &str, members: &[(Uuid, Vec<String>)]) -> Option<Uuid> {
-    let folding = members.iter().filter(|(_, tenants)| tenants.iter().any(|it| it == tenant));
-    folding.map(|(member, _)| *member).max_by_key(|member| key("owner", &[tenant, &member.to_string()]))
+/// Which process a tenant prefers of those that would fold for it.
+struct Preferences {
+    of_tenant: HashMap<String, Vec<Uuid>>,
+}
+
+impl Preferences {
+    fn of(members: &[(Uuid, Vec<String>)]) -> Self {
+        let mut of_tenant: HashMap<String, Vec<Uuid>> = HashMap::new();
+        for (member, tenants) in members {
+            for tenant in tenants {
+                of_tenant.entry(tenant.clone()).or_default().push(*member);
+            }
+        }
+        Self { of_tenant }
+    }
+
+    /// The one with the greatest hash of both names.
+    fn of_tenant(&self, tenant: &str) -> Option<Uuid> {
+        let members = self.of_tenant.get(tenant)?.iter().copied();
+        members.max_by_key(|member| key("owner", &[tenant, &member.to_string()]))
+    }
 }
 
 /// Keeps views true that only answer, such as those of a streaming replica.

@@ -24,6 +24,7 @@ mod policies;
 mod projection;
 mod projector;
 mod rebuild;
+mod recogniser;
 mod registry;
 mod rollbacks;
 mod snapshot;

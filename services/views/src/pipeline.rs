@@ -89,6 +89,8 @@ pub(crate) struct Target {
     pub(crate) number: i32,
     /// The last position that is written to it, as far as this process knows.
     pub(crate) written: watch::Sender<Position>,
+    /// When its tables were last written to, or found as they were left.
+    pub(crate) well: watch::Sender<Instant>,
     options: PgConnectOptions,
 }
 
@@ -98,11 +100,15 @@ impl Target {
             // Rows and position are lost together in a crash of the database, and what is lost is read from the
             // journal again: no commit waits for the disk.
             ("synchronous_commit", "off"),
+            // A process that is paused in the middle of a batch holds the position, and whoever takes its place
+            // waits for that: then it is cut off.
+            ("idle_in_transaction_session_timeout", "5s"),
             // Questions are answered meanwhile, and one of these is to take one processor.
             ("max_parallel_workers_per_gather", "0"),
             ("max_parallel_maintenance_workers", "0"),
         ]);
-        Self { views: views.clone(), number, written: watch::Sender::new(Position::START), options }
+        let (written, well) = (watch::Sender::new(Position::START), watch::Sender::new(Instant::now()));
+        Self { views: views.clone(), number, written, well, options }
     }
 
     /// A connection to its tables.
@@ -305,7 +311,10 @@ impl Writer {
             match tokio::time::timeout(LOOK_AGAIN, batches.recv()).await {
                 Ok(Some(batch)) => standing = self.write(batch, standing.position).await?,
                 Ok(None) => return Ok(self.connection),
-                Err(_) => patiently(still_stands(&mut self.connection, standing.position)).await?,
+                Err(_) => {
+                    patiently(still_stands(&mut self.connection, standing.position)).await?;
+                    self.target.well.send_replace(Instant::now());
+                }
             }
         }
     }
@@ -321,6 +330,7 @@ impl Writer {
         histogram!("ledger_projector_commit_seconds", "tenant" => tenant.clone()).record(began.elapsed());
         counter!("ledger_projector_entries_total", "tenant" => tenant).increment(records);
         self.target.written.send_replace(standing.position);
+        self.target.well.send_replace(Instant::now());
         self.target.moved(standing.position);
         Ok(standing)
     }

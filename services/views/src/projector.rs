@@ -18,7 +18,7 @@ use crate::projection::{Recognised, recognise};
 /// seconds: while another server becomes its leader, it may know less than before, and a leader that is cut
 /// off from the others takes as long to notice.
 const DOUBTS: u32 = 8;
-/// How long a projector tries again before it leaves the views to another process.
+/// How long a projector tries again, and gets nowhere, before it leaves the views to another process.
 const GIVE_UP: Duration = Duration::from_secs(20);
 /// How long to wait after a failure: at first, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -77,18 +77,16 @@ impl Projector {
         let mut back_off = BACK_OFF.0;
         let mut careful = false;
         let mut doubts = 0;
-        let mut failing: Option<Instant> = None;
         loop {
             let began = Instant::now();
             let mut ended = match self.follow(&cancelled, careful).await {
                 Ok(never) => match never {},
                 Err(ended) => ended,
             };
-            if began.elapsed() > BACK_OFF.1 {
+            let well = *self.target.well.borrow();
+            if well > began {
                 back_off = BACK_OFF.0;
-                failing = None;
             }
-            let failing_since = *failing.get_or_insert_with(Instant::now);
             doubts = if matches!(ended, Ended::Doubtful(_)) { doubts + 1 } else { 0 };
             if let Ended::Doubtful(reason) = ended {
                 ended = if doubts < DOUBTS {
@@ -113,11 +111,11 @@ impl Projector {
                     self.target.tell(Status::Waiting(reason));
                 }
             }
-            if failing_since.elapsed() > GIVE_UP {
+            if well.elapsed() > GIVE_UP {
                 return None;
             }
             tokio::select! {
-                () = cancelled.cancelled() => {}
+                () = cancelled.cancelled() => return Some(Stopped::Cancelled),
                 () = tokio::time::sleep(back_off) => back_off = (back_off * 2).min(BACK_OFF.1),
             }
         }

@@ -92,7 +92,7 @@ impl Rebuild {
         if !me.acquire(&mut connection, &tenant, number).await? {
             return Err(under_way());
         }
-        let builder = Builder::new(&views, number, journal, origin, cancelled.clone());
+        let builder = Builder::new(&views, number, journal, origin, me, cancelled.clone());
         Ok(Self { views, me, number, builder, connection, cancelled })
     }
 
@@ -115,40 +115,49 @@ impl Rebuild {
     /// Fills the views, compares them with those that answer, and drops them.
     ///
     /// # Errors
-    /// See [`RebuildError`].
-    pub async fn compare(self) -> Result<Option<Comparison>, RebuildError> {
-        let (views, me, number) = (self.views.clone(), self.me, self.number);
+    /// No views answer; and see [`RebuildError`].
+    pub async fn compare(self) -> Result<Comparison, RebuildError> {
         let compared = self.run(Then::Compare).await?;
-        let mut connection = views.database().connect().await?;
-        Member::drop(&mut connection, &views.tenant, me.version, number).await?;
-        close(connection).await;
-        Ok(compared)
+        compared.ok_or_else(|| {
+            RebuildError::Failed("no views answer that new ones could be compared with".into())
+        })
     }
 
     async fn run(mut self, then: Then) -> Result<Option<Comparison>, RebuildError> {
-        let tenant = self.views.tenant.to_string();
+        let (tenant, number) = (self.views.tenant.to_string(), self.number);
         // Both are polled side by side: the switch holds the row that is renewed, and must not wait for that.
         let done = tokio::select! {
             done = self.builder.run(then) => done,
-            lost = renewing(self.me, &mut self.connection, &tenant, self.number) => {
+            lost = renewing(self.me, &mut self.connection, (tenant.clone(), number)) => {
                 self.cancelled.cancel();
                 return Err(lost);
             }
         };
-        self.me.release(&mut self.connection, &tenant, self.number).await?;
+        // What was only compared, or refused, is of no use to anybody.
+        let useless = match &done {
+            Ok(compared) => then == Then::Compare && compared.is_some(),
+            Err(failure) => matches!(failure, Failure::OtherHistory(_)),
+        };
+        let left = if useless {
+            self.me.drop(&mut self.connection, &tenant, self.me.version, number).await.map(|_| ())
+        } else {
+            self.me.release(&mut self.connection, &tenant, number).await
+        };
         close(self.connection).await;
-        Ok(done?)
+        let compared = done?;
+        left?;
+        Ok(compared)
     }
 }
 
-/// Says again and again that this process owns a generation, until it does not.
-async fn renewing(me: Member, connection: &mut PgConnection, tenant: &str, number: i32) -> RebuildError {
+/// Says again and again that this process fills a generation, until it does not.
+async fn renewing(me: Member, connection: &mut PgConnection, filled: (String, i32)) -> RebuildError {
     loop {
         tokio::time::sleep(LEASE / 5).await;
-        match me.renew(connection).await {
-            Ok(owned) if owned.iter().any(|(of, owned)| of == tenant && *owned == number) => {}
+        match me.renew(connection, std::slice::from_ref(&filled)).await {
+            Ok(owned) if owned.contains(&filled) => {}
             // It was paused for so long that another process took it up.
-            Ok(_) => return RebuildError::UnderWay(tenant.to_owned()),
+            Ok(_) => return RebuildError::UnderWay(filled.0),
             Err(error) => return error.into(),
         }
     }

@@ -24,6 +24,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     RELEASE,
     MEMBERS,
     LOCK,
+    BRIEFLY,
     PROMOTE,
     RETIRE,
     FORGET,
@@ -31,6 +32,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     OUTDATED,
     FOLLOWED,
     FOLLOW,
+    BEGIN_AGAIN,
 ];
 
 const SEE: &str = "INSERT INTO release_ledger.members (member, version, folds, tenants, pid, began, seen_at)
@@ -55,29 +57,58 @@ const BEGIN: &str = "INSERT INTO release_ledger.generations (tenant, version, nu
     WHERE $3 > (SELECT coalesce(max(number), 0) FROM release_ledger.generations WHERE tenant = $1 AND version = $2)
     ON CONFLICT DO NOTHING";
 
-const ACQUIRE: &str = "UPDATE release_ledger.generations g SET owner = $4, owner_pid = a.pid,
-        owner_began = a.backend_start, owned_until = clock_timestamp() + make_interval(secs => $5)
-    FROM pg_stat_activity a
-    WHERE a.pid = pg_backend_pid() AND tenant = $1 AND version = $2 AND number = $3
-        AND (owner IS NULL OR owner = $4 OR owned_until < clock_timestamp() OR NOT EXISTS (
-            SELECT FROM pg_stat_activity o
-            WHERE o.pid = owner_pid AND coalesce(o.backend_start, owner_began) = owner_began
-        ))";
+/// A row that another process holds, as in a switch, is left for later: whoever waited for it here would let the
+/// leases of all its other tenants lapse.
+const ACQUIRE: &str = "WITH free AS (
+        SELECT tenant, version, number FROM release_ledger.generations
+        WHERE tenant = $1 AND version = $2 AND number = $3
+            AND (owner IS NULL OR owner = $4 OR owned_until < clock_timestamp() OR NOT EXISTS (
+                SELECT FROM pg_stat_activity o
+                WHERE o.pid = owner_pid AND coalesce(o.backend_start, owner_began) = owner_began
+            ))
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE release_ledger.generations g SET owner = $4, owner_pid = a.pid, owner_began = a.backend_start,
+        owned_until = clock_timestamp() + make_interval(secs => $5)
+    FROM free f, pg_stat_activity a
+    WHERE a.pid = pg_backend_pid()
+        AND (g.tenant, g.version, g.number) = (f.tenant, f.version, f.number)";
 
-const RENEW: &str = "UPDATE release_ledger.generations SET owner_pid = a.pid, owner_began = a.backend_start,
-        owned_until = clock_timestamp() + make_interval(secs => $2)
-    FROM pg_stat_activity a WHERE a.pid = pg_backend_pid() AND owner = $1 RETURNING tenant, number";
+/// What is owned and not named is left to lapse.
+const RENEW: &str = "WITH named AS (
+        SELECT g.tenant, g.version, g.number FROM release_ledger.generations g
+        JOIN unnest($3::text[], $4::integer[]) AS n (tenant, number) USING (tenant, number)
+        WHERE g.owner = $1 AND g.version = $2
+        FOR UPDATE OF g SKIP LOCKED
+    ), renewed AS (
+        UPDATE release_ledger.generations g SET owner_pid = a.pid, owner_began = a.backend_start,
+            owned_until = clock_timestamp() + make_interval(secs => $5)
+        FROM named n, pg_stat_activity a
+        WHERE a.pid = pg_backend_pid()
+            AND (g.tenant, g.version, g.number) = (n.tenant, n.version, n.number)
+    )
+    SELECT tenant, number FROM release_ledger.generations WHERE owner = $1 AND version = $2";
 
-const RELEASE: &str = "UPDATE release_ledger.generations SET owner = NULL, owned_until = NULL
-    WHERE owner = $4 AND tenant = $1 AND version = $2 AND number = $3";
+/// Not released, it lapses.
+const RELEASE: &str = "UPDATE release_ledger.generations g SET owner = NULL, owned_until = NULL
+    FROM (
+        SELECT tenant, version, number FROM release_ledger.generations
+        WHERE owner = $4 AND tenant = $1 AND version = $2 AND number = $3
+        FOR UPDATE SKIP LOCKED
+    ) AS mine
+    WHERE (g.tenant, g.version, g.number) = (mine.tenant, mine.version, mine.number)";
 
 const MEMBERS: &str = "SELECT member, tenants FROM release_ledger.members m
     WHERE version = $1 AND folds AND seen_at > clock_timestamp() - make_interval(secs => $2)
         AND EXISTS (SELECT FROM pg_stat_activity a
             WHERE a.pid = m.pid AND coalesce(a.backend_start, m.began) = m.began)";
 
-const LOCK: &str = "SELECT number, state FROM release_ledger.generations WHERE tenant = $1 AND version = $2
-        AND state <> 'retired' ORDER BY number FOR UPDATE";
+const LOCK: &str = "SELECT number, state, coalesce(owner = $3, false) FROM release_ledger.generations
+    WHERE tenant = $1 AND version = $2 AND state <> 'retired' ORDER BY number FOR UPDATE";
+
+/// Whoever holds what others wait for, and then does not go on, is cut off by the database.
+const BRIEFLY: &str = "SELECT set_config('lock_timeout', '2s', true),
+    set_config('idle_in_transaction_session_timeout', '5s', true)";
 
 const PROMOTE: &str = "UPDATE release_ledger.generations SET state = 'live', live_at = clock_timestamp()
     WHERE tenant = $1 AND version = $2 AND number = $3";
@@ -85,15 +116,17 @@ const PROMOTE: &str = "UPDATE release_ledger.generations SET state = 'live', liv
 const RETIRE: &str = "UPDATE release_ledger.generations SET state = 'retired', retired_at = clock_timestamp()
     WHERE tenant = $1 AND version = $2 AND number = $3";
 
-const FORGET: &str =
-    "DELETE FROM release_ledger.generations WHERE tenant = $1 AND version = $2 AND number = $3";
+/// Nobody drops what is live in the form that it knows, nor what another process fills.
+const FORGET: &str = "DELETE FROM release_ledger.generations
+    WHERE tenant = $1 AND version = $2 AND number = $3
+        AND (state = 'retired' OR version < $4 OR state = 'building' AND owner = $5)";
 
 const FORGET_ABSENT: &str =
     "DELETE FROM release_ledger.members WHERE seen_at < clock_timestamp() - make_interval(secs => $1)";
 
 /// Generations of forms that are older than one that is live, and that no process has known for a while.
-const OUTDATED: &str = "SELECT version, number FROM release_ledger.generations g
-    WHERE tenant = $1 AND version < $2
+const OUTDATED: &str = "SELECT tenant, version, number FROM release_ledger.generations g
+    WHERE tenant = ANY($1) AND version < $2
         AND EXISTS (SELECT FROM release_ledger.generations l
             WHERE l.tenant = g.tenant AND l.version = $2 AND l.state = 'live'
                 AND l.live_at < clock_timestamp() - make_interval(secs => $3))
@@ -102,8 +135,11 @@ const OUTDATED: &str = "SELECT version, number FROM release_ledger.generations g
 
 const FOLLOWED: &str = "SELECT position FROM release_ledger.followers WHERE tenant = $1 AND name = $2";
 
-const FOLLOW: &str = "INSERT INTO release_ledger.followers AS f (tenant, name, position) VALUES ($1, $2, $3)
-    ON CONFLICT (tenant, name) DO UPDATE SET position = greatest(f.position, excluded.position)";
+/// Only from where it was read: between the two, views of another history may have come.
+const FOLLOW: &str = "INSERT INTO release_ledger.followers AS f (tenant, name, position) VALUES ($1, $2, $4)
+    ON CONFLICT (tenant, name) DO UPDATE SET position = excluded.position WHERE f.position = $3";
+
+const BEGIN_AGAIN: &str = "UPDATE release_ledger.followers SET position = 0 WHERE tenant = $1";
 
 /// How long an owner is believed that does not say again that it is.
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
@@ -221,10 +257,16 @@ impl Member {
         Ok(acquired.rows_affected() == 1)
     }
 
-    /// Says again that this process owns what it owns; answers what that is.
-    pub(crate) async fn renew(self, connection: &mut PgConnection) -> Result<Vec<(String, i32)>, Error> {
-        let query = sqlx::query_as(RENEW).bind(self.id).bind(LEASE.as_secs_f64());
-        Ok(query.fetch_all(connection).await?)
+    /// Says again that this process folds into these generations; answers which it owns.
+    pub(crate) async fn renew(
+        self,
+        connection: &mut PgConnection,
+        folded: &[(String, i32)],
+    ) -> Result<Vec<(String, i32)>, Error> {
+        let (tenants, numbers): (Vec<&str>, Vec<i32>) =
+            folded.iter().map(|(tenant, number)| (tenant.as_str(), *number)).unzip();
+        let query = sqlx::query_as(RENEW).bind(self.id).bind(self.version).bind(tenants).bind(numbers);
+        Ok(query.bind(LEASE.as_secs_f64()).fetch_all(connection).await?)
     }
 
     /// Owns a generation no longer.
@@ -254,50 +296,76 @@ impl Member {
         Ok(())
     }
 
-    /// Drops a generation that nobody needs, with its tables.
+    /// Drops a generation, with its tables: one that is retired, one of an older form, or one that this process
+    /// fills. Says whether there was such a one.
     pub(crate) async fn drop(
+        self,
         connection: &mut PgConnection,
-        tenant: &TenantName,
+        tenant: &str,
         version: i32,
         number: i32,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let mut transaction = connection.begin().await?;
         // Whoever still reads it is not waited for long: it is tried again.
         sqlx::query("SET LOCAL lock_timeout = '500ms'").execute(&mut *transaction).await?;
-        let forget = sqlx::query(FORGET).bind(tenant.as_str()).bind(version).bind(number);
-        forget.execute(&mut *transaction).await?;
-        let schema = schema(tenant, version, number);
-        sqlx::query(AssertSqlSafe(format!("DROP SCHEMA IF EXISTS \"{schema}\" CASCADE")))
-            .execute(&mut *transaction)
-            .await?;
-        Ok(transaction.commit().await?)
+        let forget = sqlx::query(FORGET).bind(tenant).bind(version).bind(number);
+        let forget = forget.bind(self.version).bind(self.id).execute(&mut *transaction).await?;
+        if forget.rows_affected() == 0 {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+        drop_schema(&mut transaction, &schema(tenant, version, number)).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
-    /// Older forms' generations that no process has needed for as long as `kept`.
+    /// Older forms' generations that no process has needed for as long as `kept`: `(tenant, version, number)`.
     pub(crate) async fn outdated(
         self,
         connection: &mut PgConnection,
-        tenant: &TenantName,
+        tenants: &[String],
         kept: Duration,
-    ) -> Result<Vec<(i32, i32)>, Error> {
-        let query = sqlx::query_as(OUTDATED).bind(tenant.as_str()).bind(self.version);
+    ) -> Result<Vec<(String, i32, i32)>, Error> {
+        let query = sqlx::query_as(OUTDATED).bind(tenants).bind(self.version);
         Ok(query.bind(kept.as_secs_f64()).fetch_all(connection).await?)
+    }
+
+    /// The generations that may become or be live, which do not change until the transaction ends. A process that
+    /// does not go on with the transaction loses it within seconds.
+    pub(crate) async fn lock(
+        self,
+        transaction: &mut PgConnection,
+        tenant: &TenantName,
+    ) -> Result<Locked, Error> {
+        sqlx::query(BRIEFLY).execute(&mut *transaction).await?;
+        let query = sqlx::query_as(LOCK).bind(tenant.as_str()).bind(self.version).bind(self.id);
+        let rows: Vec<(i32, String, bool)> = query.fetch_all(transaction).await?;
+        let mut locked = Locked { building: None, live: None };
+        for (number, text, mine) in rows {
+            match state(&text)? {
+                State::Building => locked.building = Some((number, mine)),
+                State::Live => locked.live = Some(number),
+                State::Retired => {}
+            }
+        }
+        Ok(locked)
     }
 }
 
-/// The generations that may become or be live, locked until the transaction ends: `(building, live)`.
-pub(crate) async fn lock(
-    connection: &mut PgConnection,
-    tenant: &TenantName,
-    version: i32,
-) -> Result<(Option<i32>, Option<i32>), Error> {
-    let query = sqlx::query_as(LOCK).bind(tenant.as_str()).bind(version);
-    let rows: Vec<(i32, String)> = query.fetch_all(connection).await?;
-    let number = |wanted| {
-        rows.iter()
-            .find_map(|(number, text)| (state(text).is_ok_and(|state| state == wanted)).then_some(*number))
-    };
-    Ok((number(State::Building), number(State::Live)))
+/// A tenant's generations of one form that are not retired.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Locked {
+    /// The one that is built, and whether the process that asked owns it.
+    pub(crate) building: Option<(i32, bool)>,
+    /// The one that is live.
+    pub(crate) live: Option<i32>,
+}
+
+/// Drops a schema with all that is in it, if it is there.
+pub(crate) async fn drop_schema(connection: &mut PgConnection, schema: &str) -> Result<(), Error> {
+    let drop = AssertSqlSafe(format!("DROP SCHEMA IF EXISTS \"{schema}\" CASCADE"));
+    sqlx::query(drop).execute(connection).await?;
+    Ok(())
 }
 
 /// Makes one generation live and retires another: in the transaction of the caller, so that there is always one.
@@ -317,6 +385,12 @@ pub(crate) async fn switch(
     Ok(())
 }
 
+/// Has all followers of a tenant's views begin again: positions of another history say nothing of this one.
+pub(crate) async fn begin_again(connection: &mut PgConnection, tenant: &TenantName) -> Result<(), Error> {
+    sqlx::query(BEGIN_AGAIN).bind(tenant.as_str()).execute(connection).await?;
+    Ok(())
+}
+
 impl Views {
     /// How far a follower of the views has come.
     ///
@@ -328,13 +402,14 @@ impl Views {
         Ok(found.map_or(Position::START, position))
     }
 
-    /// Says how far a follower of the views has come; it never goes back.
+    /// Says how far a follower of the views has come, from where it was. It stays where it is if it is somewhere
+    /// else meanwhile: another process was first, or the views are of another history now.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn follow(&self, follower: &str, to: Position) -> Result<(), Error> {
-        let query = sqlx::query(FOLLOW).bind(self.tenant.as_str()).bind(follower).bind(bigint(to));
-        query.execute(&self.pool()?).await?;
+    pub async fn follow(&self, follower: &str, from: Position, to: Position) -> Result<(), Error> {
+        let query = sqlx::query(FOLLOW).bind(self.tenant.as_str()).bind(follower);
+        query.bind(bigint(from)).bind(bigint(to)).execute(&self.pool()?).await?;
         Ok(())
     }
 }

@@ -134,6 +134,8 @@ impl Views {
         journal: &dyn Journal,
         mut told: impl FnMut(Position, Position),
     ) -> Result<Result<Verified, Difference>, VerifyError> {
+        // Those that answered when it was last looked may be gone.
+        self.find().await?;
         let Some(number) = self.answers_from() else {
             return Err(Error::NotReady("no views answer".into()).into());
         };
