@@ -136,7 +136,8 @@ async fn a_service_that_starts_without_postgres_takes_events_in_and_answers_when
 /// Waits until the process, and no other, is in the middle of a transaction, and pauses it there.
 async fn pause_in_a_transaction(service: &Service, connection: &mut PgConnection) {
     let midway = "SELECT count(*) FROM pg_stat_activity
-        WHERE application_name = 'release-ledger' AND state = 'idle in transaction'";
+        WHERE application_name = 'release-ledger' AND state = 'idle in transaction'
+            AND backend_xid IS NOT NULL";
     let paused = async {
         loop {
             service.pause();

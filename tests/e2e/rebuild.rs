@@ -163,8 +163,10 @@ async fn views_are_not_replaced_by_those_of_another_history_unless_that_is_said(
     tokio::time::timeout(Duration::from_secs(60), answers).await.expect("the new history answers");
     service.client().ready().await;
     service.client().recorded(&deploy("again", "2026-08-01T10:00:00Z", "a", "b", "v1")).await;
-    // The process that stopped at the old one folds the new one.
+    // The process that stopped at the old one folds the new one, and knows nothing of what it put into the old one.
     service.client().views_at(2).await;
+    let sent_again = service.client().recorded_all(&varied::history(600)[1..3]).await;
+    assert_eq!(sent_again, [3, 4]);
     let somebody = "SELECT position FROM release_ledger.followers WHERE name = 'somebody'";
     let followed: i64 = sqlx::query_scalar(somebody).fetch_one(&mut registry).await.expect("a follower");
     assert_eq!(followed, 0, "whoever follows begins again: positions are others");

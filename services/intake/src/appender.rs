@@ -146,13 +146,14 @@ impl Appender {
                 finished(previous).await;
             }
             let (journal, recent) = (Arc::clone(&self.journal), Arc::clone(&self.recent));
+            let views = self.views.clone();
             let refused = self.refused.clone();
             let tenant = self.tenant.to_string();
             // The group before is answered: what it broke off is known.
             let out_of_turn = |ticket: &Ticket| repeat_n(ticket.train.is_broken(), ticket.brought.len());
             let out_of_turn: Vec<bool> = tickets.iter().flat_map(out_of_turn).collect();
             in_flight = Some(tokio::spawn(async move {
-                let answers = append(journal.as_ref(), &recent, &members, &out_of_turn).await;
+                let answers = append(journal.as_ref(), &views, &recent, &members, &out_of_turn).await;
                 refused.note(&answers);
                 count(&tenant, &answers);
                 reply(tickets, answers);
@@ -199,7 +200,7 @@ impl Appender {
         let reports: Vec<&Envelope> = waiting.iter().map(|(_, envelope)| *envelope).collect();
         let members = self.look_up(&reports).await;
         let out_of_turn: Vec<bool> = waiting.iter().map(|(ticket, _)| ticket.train.is_broken()).collect();
-        let answers = append(self.journal.as_ref(), &self.recent, &members, &out_of_turn).await;
+        let answers = append(self.journal.as_ref(), &self.views, &self.recent, &members, &out_of_turn).await;
         self.refused.note(&answers);
         for ((ticket, _), answer) in waiting.iter().zip(&answers) {
             if is_temporary(answer) {
@@ -365,12 +366,14 @@ fn gather(first: Ticket, queue: &mut mpsc::UnboundedReceiver<Ticket>) -> Vec<Tic
 
 async fn append(
     journal: &dyn Journal,
+    views: &Views,
     recent: &Mutex<Recent>,
     members: &[Member],
     out_of_turn: &[bool],
 ) -> Vec<Answer> {
     let began = Instant::now();
     let mut recent = recent.lock().await;
+    recent.is_of(views.stream());
     let known: Vec<Option<Known>> = members
         .iter()
         .map(|member| member.known.or_else(|| recent.get(&member.submission.key).copied()))

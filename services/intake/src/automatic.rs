@@ -196,15 +196,19 @@ impl Controller {
 
     /// Answers the next failed checks; says whether there were any.
     async fn page(&self) -> Result<bool, Failed> {
-        let after = self.views.followed(NAME).await?;
-        let checks = self.views.failed_checks(after, PAGE).await?;
+        // What they tell is of a history that is no more, or of one that is not theirs.
+        if self.views.divergence().is_some() {
+            return Ok(false);
+        }
+        let begun = self.views.followed(NAME).await?;
+        let checks = self.views.failed_checks(begun.position, PAGE).await?;
         let Some(last) = checks.last().map(|(position, _)| *position) else { return Ok(false) };
         for (position, envelope) in checks {
             for check in self.concerned(position, &envelope).await? {
                 self.answer(check).await?;
             }
         }
-        self.views.follow(NAME, after, last).await?;
+        self.views.follow(NAME, begun, last).await?;
         Ok(true)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use chrono::{DateTime, Utc};
 use ledger_domain::{IdentityKey, Position};
 use ledger_views::Known;
 
@@ -10,11 +11,22 @@ pub(crate) struct Recent {
     known: HashMap<IdentityKey, Known>,
     order: VecDeque<IdentityKey>,
     limit: usize,
+    stream: Option<DateTime<Utc>>,
 }
 
 impl Recent {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { known: HashMap::new(), order: VecDeque::new(), limit }
+        Self { known: HashMap::new(), order: VecDeque::new(), limit, stream: None }
+    }
+
+    /// Says when the stream was made that is appended to, if that is known: what was appended to another one is
+    /// forgotten.
+    pub(crate) fn is_of(&mut self, stream: Option<DateTime<Utc>>) {
+        let Some(stream) = stream else { return };
+        if self.stream.replace(stream).is_some_and(|before| before != stream) {
+            self.known.clear();
+            self.order.clear();
+        }
     }
 
     pub(crate) fn get(&self, key: &IdentityKey) -> Option<&Known> {
@@ -39,6 +51,20 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+
+    #[test]
+    fn what_was_appended_to_another_stream_is_forgotten() {
+        let (key, made) = (IdentityKey(Uuid::from_u128(1)), DateTime::UNIX_EPOCH);
+        let mut recent = Recent::new(2);
+        recent.remember(key, Position::new(1), [0; 32]);
+        for seen in [Some(made), None, Some(made)] {
+            recent.is_of(seen);
+        }
+        let same = recent.get(&key).is_some();
+        recent.is_of(Some(made + chrono::Duration::seconds(1)));
+
+        assert_eq!((same, recent.get(&key)), (true, None));
+    }
 
     #[test]
     fn the_oldest_is_forgotten_first() {

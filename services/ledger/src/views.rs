@@ -124,7 +124,7 @@ impl RebuildViews {
             let compared = compared.with_context(|| format!("the views of {}", ledger.tenant))?;
             let tenant = &ledger.tenant;
             let said = match &compared {
-                None => format!("{tenant}: there was nothing to compare with"),
+                None => format!("{tenant}: the views are filled anew, and were compared with none"),
                 Some(compared) => format!("{tenant}: {}", told(compared)),
             };
             writeln!(io::stdout().lock(), "{said}")?;

@@ -16,8 +16,8 @@ use crate::database::{Error, SNAPSHOT, position};
 use crate::digest::{TableDigest, digests, first_difference};
 use crate::fold::Fold;
 use crate::indexes;
-use crate::pipeline::{self, Ended, Source, Target, close, patiently};
-use crate::projection::{self, Recognised, Standing, recognise};
+use crate::pipeline::{self, Ended, PATIENCE, Source, Target, close, patiently};
+use crate::projection::{self, Recognised, Standing, created, recognise};
 use crate::projector::{Status, Stopped};
 use crate::registry::{Member, begin_again, drop_schema, switch};
 
@@ -25,9 +25,11 @@ use crate::registry::{Member, begin_again, drop_schema, switch};
 const CLOSE: u64 = 2_000;
 /// From this many entries on, indexes are made at the end.
 const MANY: u64 = 20_000;
+/// A step over all rows of large tables that takes longer has lost the database, as far as anybody can tell.
+const LONG: Duration = Duration::from_secs(4 * 3_600);
 /// How often the progress of a filling is told.
 const TELL: Duration = Duration::from_millis(500);
-/// How often it is looked whether views that answer have caught up with those that are built, and how often.
+/// How often it is looked whether views that answer have caught up with those that are built, and how many times.
 const CATCH_UP: (Duration, u32) = (Duration::from_millis(50), 100);
 
 /// Where entries are taken from.
@@ -93,6 +95,14 @@ pub(crate) enum Failure {
     /// What those that answer were folded from is another history.
     #[error("{0}")]
     OtherHistory(String),
+    /// The stream seems to lack what was folded; the server may only be behind.
+    #[error("the stream ends at {at}, and was folded up to {to}")]
+    Short {
+        /// Where it ends.
+        at: Position,
+        /// Up to where it was folded.
+        to: Position,
+    },
     /// The new views are ahead of those that answer, which do not move.
     #[error("the views that answer are at {answering} and do not move, the new ones are at {new}")]
     Ahead {
@@ -176,7 +186,7 @@ impl Builder {
             // Filled by somebody who was killed after they were compared. They cannot be compared any more where
             // the others are: so they are filled again, up to there.
             Err(Failure::Ahead { .. }) => {
-                self.throw_away().await?;
+                within(PATIENCE, self.throw_away()).await?;
                 self.fill(then).await
             }
             done => done,
@@ -184,15 +194,15 @@ impl Builder {
     }
 
     async fn fill(&self, then: Then) -> Result<Option<Comparison>, Failure> {
-        let live = self.live().await?;
+        let live = within(PATIENCE, self.live()).await?;
         if then == Then::Compare && live.is_none() {
             return Ok(None);
         }
-        let mut filling = self.begin().await?;
+        let mut filling = within(PATIENCE, self.begin()).await?;
         let mut compared = None;
         if let Some(live) = live.filter(|_| then != Then::SwitchAnyhow) {
             filling = self.up_to_the_live_ones(filling, live).await?;
-            indexes::finish(&mut filling.connection).await?;
+            finish(&mut filling).await?;
             let result = self.compare(filling, live, then).await?;
             filling = result.0;
             compared = Some(result.1);
@@ -202,10 +212,10 @@ impl Builder {
             return Ok(compared);
         }
         filling = self.up_to_the_head(filling).await?;
-        indexes::finish(&mut filling.connection).await?;
+        finish(&mut filling).await?;
         loop {
             filling = self.up_to_the_head(filling).await?;
-            match self.switch(filling, then).await? {
+            match within(PATIENCE, self.switch(filling, then)).await? {
                 None => break,
                 Some(again) => filling = again,
             }
@@ -232,7 +242,13 @@ impl Builder {
         }
         let worth_it = self.journal.head().await?.position.get() > MANY;
         if filling.fold.standing.position == Position::START && worth_it {
-            indexes::set_aside(&mut filling.connection).await?;
+            let mut transaction = filling.connection.begin().await?;
+            // Paused before this, it may have been filled by somebody else, and answer by now.
+            self.held(&mut transaction).await?;
+            if self.hold(&mut transaction, self.target.number).await? == Position::START {
+                indexes::set_aside(&mut transaction).await?;
+            }
+            transaction.commit().await?;
         }
         Ok(filling)
     }
@@ -297,7 +313,10 @@ impl Builder {
                 break;
             }
             let copy = (self.origin == Origin::Events).then_some(&live);
-            filling = self.fold_up_to(filling, to, copy).await?;
+            filling = match self.fold_up_to(filling, to, copy).await {
+                Ok(filling) => filling,
+                Err(short) => return Err(self.why(short, &standing).await),
+            };
             if behind < CLOSE {
                 break;
             }
@@ -305,6 +324,16 @@ impl Builder {
         }
         close(connection).await;
         Ok(filling)
+    }
+
+    /// Whether a stream is short because it is another one than that of the views that answer.
+    async fn why(&self, failure: Failure, answering: &Standing) -> Failure {
+        let Failure::Short { .. } = failure else { return failure };
+        match recognise(self.journal.as_ref(), answering).await {
+            Ok(Recognised::Other(reason)) => Failure::OtherHistory(format!("{failure}: {reason}")),
+            Ok(_) => failure,
+            Err(error) => error.into(),
+        }
     }
 
     async fn up_to_the_head(&self, mut filling: Filling) -> Result<Filling, Failure> {
@@ -336,7 +365,7 @@ impl Builder {
             Some(_) => Failure::Ended(format!(
                 "the copy ends at {at}, and the views that it is beside are at {to}: fill them from the stream"
             )),
-            None => Failure::OtherHistory(format!("the stream ends at {at}, and was folded up to {to}")),
+            None => Failure::Short { at, to },
         })
     }
 
@@ -346,7 +375,7 @@ impl Builder {
         to: Position,
         copy: Option<&Target>,
     ) -> Result<Filling, Failure> {
-        let stream_created = self.journal.head().await?.created;
+        let stream_created = created(self.journal.as_ref(), &filling.fold.standing).await?;
         let mut careful = false;
         loop {
             let after = filling.fold.standing.position;
@@ -395,8 +424,12 @@ impl Builder {
         sqlx::query("SET idle_in_transaction_session_timeout = 0").execute(&mut connection).await?;
         let mut looked = 0;
         let (mut old, standing) = loop {
-            let mut snapshot = connection.begin_with(SNAPSHOT).await?;
-            let standing = standing(&mut snapshot).await?;
+            let (snapshot, standing) = within(PATIENCE, async {
+                let mut snapshot = connection.begin_with(SNAPSHOT).await?;
+                let standing = standing(&mut snapshot).await?;
+                Ok((snapshot, standing))
+            })
+            .await?;
             if standing.position >= filling.fold.standing.position {
                 break (snapshot, standing);
             }
@@ -411,7 +444,10 @@ impl Builder {
             looked += 1;
             tokio::time::sleep(CATCH_UP.0).await;
         };
-        filling = self.fold_up_to(filling, standing.position, None).await?;
+        filling = match self.fold_up_to(filling, standing.position, None).await {
+            Ok(filling) => filling,
+            Err(short) => return Err(self.why(short, &standing).await),
+        };
         let (before, after) = (standing.root, filling.fold.standing.root);
         if before != after && then == Then::Switch {
             return Err(Failure::OtherHistory(format!(
@@ -419,8 +455,8 @@ impl Builder {
                 standing.position
             )));
         }
-        let before = digests(&mut old).await?;
-        let after = digests(&mut filling.connection).await?;
+        let reading = async { Ok((digests(&mut old).await?, digests(&mut filling.connection).await?)) };
+        let (before, after) = within(LONG, reading).await?;
         let tables: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         // One that is not there holds nothing.
         let held = |digests: &BTreeMap<_, _>, table| digests.get(table).cloned().unwrap_or_default();
@@ -430,7 +466,10 @@ impl Builder {
             different.map(|(table, digests)| (table.clone(), digests)).collect();
         let in_both = |table: &&String| before.contains_key(*table) && after.contains_key(*table);
         let first = match different.keys().find(in_both) {
-            Some(table) => first_difference(&mut old, &mut filling.connection, table).await?,
+            Some(table) => {
+                let finding = async { Ok(first_difference(&mut old, &mut filling.connection, table).await?) };
+                within(LONG, finding).await?
+            }
             None => None,
         };
         old.rollback().await?;
@@ -487,6 +526,16 @@ impl Builder {
         let held = AssertSqlSafe(format!("SELECT position FROM \"{schema}\".projection FOR UPDATE"));
         Ok(position(sqlx::query_scalar(held).fetch_one(transaction).await?))
     }
+}
+
+/// Makes the indexes that were set aside.
+async fn finish(filling: &mut Filling) -> Result<(), Failure> {
+    within(LONG, async { Ok(indexes::finish(&mut filling.connection).await?) }).await
+}
+
+async fn within<T>(patience: Duration, step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let lost = |_| Failure::Ended(format!("the database does not answer within {patience:?}"));
+    tokio::time::timeout(patience, step).await.map_err(lost)?
 }
 
 /// Where the views that answer stand, if they are whole enough to say so.

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use ledger_domain::{Position, TenantName};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::Migrator;
@@ -226,6 +227,8 @@ pub struct Views {
     pub(crate) local: watch::Sender<Position>,
     /// Why the journal is not the one that these views were folded from, once that was seen.
     pub(crate) divergence: watch::Sender<Option<String>>,
+    /// When the stream was made that journal and views are of, once both were seen to be of the same.
+    pub(crate) stream: watch::Sender<Option<DateTime<Utc>>>,
     /// How the projector of this process fares, if there is one.
     pub(crate) status: watch::Sender<Option<Status>>,
 }
@@ -246,6 +249,7 @@ impl Views {
             seen: watch::Sender::new(None),
             local: watch::Sender::new(Position::START),
             divergence: watch::Sender::new(None),
+            stream: watch::Sender::new(None),
             status: watch::Sender::new(None),
         })
     }
@@ -283,6 +287,13 @@ impl Views {
         self.divergence.borrow().clone()
     }
 
+    /// When the stream was made that the journal and these views are of, if that is known: of another stream, nothing
+    /// is true that was known of this one.
+    #[must_use]
+    pub fn stream(&self) -> Option<DateTime<Utc>> {
+        *self.stream.borrow()
+    }
+
     /// Where they stood when they last answered, if they ever did: they may be away now.
     #[must_use]
     pub fn last_seen(&self) -> Option<Position> {
@@ -309,9 +320,14 @@ impl Views {
 
     /// Connections to the generation that answers.
     pub(crate) fn pool(&self) -> Result<PgPool, Error> {
+        Ok(self.answering()?.1)
+    }
+
+    /// The generation that answers, and connections to it.
+    pub(crate) fn answering(&self) -> Result<(i32, PgPool), Error> {
         match &*self.answering.borrow() {
             Answering::None(reason) => Err(Error::NotReady(reason.clone())),
-            Answering::Generation(_, pool) => Ok(pool.clone()),
+            Answering::Generation(number, pool) => Ok((*number, pool.clone())),
         }
     }
 

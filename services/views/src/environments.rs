@@ -16,7 +16,7 @@ const LIST: &str = "SELECT p.position, e.name, e.first_position, e.changes
 const LOAD: &str = "SELECT environment_id, name, first_position, changes FROM environments";
 
 const WRITE: &str = "INSERT INTO environments (environment_id, name, first_position, changes)
-    SELECT * FROM unnest($1::integer[], $2::text[], $3::bigint[], $4::bigint[])
+    SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::bigint[]), unnest($4::bigint[])
     ON CONFLICT (environment_id) DO UPDATE SET changes = excluded.changes";
 
 /// An environment that some event named.

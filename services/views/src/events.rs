@@ -37,13 +37,15 @@ const ENTRIES: &str = "SELECT position, bytes FROM events
 
 const IS_GAP: &str = "SELECT FROM gaps WHERE position = $1";
 
-const WRITE_GAPS: &str = "INSERT INTO gaps (position) SELECT * FROM unnest($1::bigint[])";
+const WRITE_GAPS: &str = "INSERT INTO gaps (position) SELECT unnest($1::bigint[])";
 
-/// Not COPY: its two messages in a row wait 40 ms for each other wherever TCP delays small segments.
+/// Not COPY: its two messages in a row wait 40 ms for each other wherever TCP delays small segments. And arrays are
+/// unnested among what is selected: in FROM, each of them is first written to a store of its own.
 const WRITE: &str = "INSERT INTO events (position, recorded_at, occurred_at, identity, kind, environment,
         service, target, repeats, anomaly, leaf_hash, bytes)
-    SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[], $4::uuid[], $5::text[],
-        $6::text[], $7::text[], $8::text[], $9::bigint[], $10::text[], $11::bytea[], $12::bytea[])";
+    SELECT unnest($1::bigint[]), unnest($2::timestamptz[]), unnest($3::timestamptz[]), unnest($4::uuid[]),
+        unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::text[]),
+        unnest($9::bigint[]), unnest($10::text[]), unnest($11::bytea[]), unnest($12::bytea[])";
 
 /// The index that keeps an identity from having two effects.
 pub(crate) const IDENTITY_INDEX: &str = "events_identity";

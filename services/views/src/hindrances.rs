@@ -18,11 +18,12 @@ const IRREVERSIBLE: &str = "SELECT position, service, target, version FROM irrev
     WHERE environment_id = $1 AND position > $2 ORDER BY position";
 
 const WRITE_REVOCATION: &str = "INSERT INTO revocations (position, artifact, deleted)
-    SELECT * FROM unnest($1::bigint[], $2::text[], $3::boolean[])";
+    SELECT unnest($1::bigint[]), unnest($2::text[]), unnest($3::boolean[])";
 
 const WRITE_IRREVERSIBLE: &str =
     "INSERT INTO irreversible_deploys (environment_id, position, service, target, version)
-    SELECT * FROM unnest($1::integer[], $2::bigint[], $3::text[], $4::text[], $5::text[])";
+    SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::text[]), unnest($4::text[]),
+        unnest($5::text[])";
 
 impl Snapshot {
     /// Which of these artifacts must not be used any more.

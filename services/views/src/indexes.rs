@@ -24,11 +24,10 @@ const LEFT: &str = "SELECT name, definition FROM _set_aside ORDER BY name";
 const DONE: &str = "DELETE FROM _set_aside WHERE name = $1";
 const IS_THERE: &str = "SELECT to_regclass('_set_aside') IS NOT NULL";
 
-/// Drops the indexes of empty tables, and writes down what they were.
-pub(crate) async fn set_aside(connection: &mut PgConnection) -> Result<(), Error> {
-    let mut transaction = connection.begin().await?;
+/// Drops the indexes of empty tables, and writes down what they were, in the caller's transaction.
+pub(crate) async fn set_aside(transaction: &mut PgConnection) -> Result<(), Error> {
     if sqlx::query_scalar(IS_THERE).fetch_one(&mut *transaction).await? {
-        return Ok(transaction.rollback().await?);
+        return Ok(());
     }
     sqlx::query(MAKE).execute(&mut *transaction).await?;
     let found: Vec<(String, String)> =
@@ -38,7 +37,7 @@ pub(crate) async fn set_aside(connection: &mut PgConnection) -> Result<(), Error
         let drop = AssertSqlSafe(format!("DROP INDEX \"{name}\""));
         sqlx::query(drop).execute(&mut *transaction).await?;
     }
-    Ok(transaction.commit().await?)
+    Ok(())
 }
 
 /// Makes the indexes that were set aside, if any were; and has Postgres look at tables that were filled at once,

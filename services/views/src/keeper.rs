@@ -8,7 +8,7 @@ use ledger_domain::Position;
 use ledger_journal::SharedJournal;
 use metrics::gauge;
 use sqlx::PgConnection;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,23 +24,26 @@ use crate::pipeline::{Target, close};
 use crate::projector::{Projector, Status, Stopped};
 use crate::recogniser::Recogniser;
 use crate::registry::{Generation, Member, State, next_number};
+use crate::watcher::{LOOK_AGAIN, PATIENCE};
 
-/// How often the registry is looked at.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How often a process says that it is there, and folds what it folds.
 const SAY_AGAIN: Duration = Duration::from_secs(1);
 /// How often it is looked whether something can be dropped.
 const CLEAN_AGAIN: Duration = Duration::from_secs(5);
+/// How long that may take.
+const CLEAN_PATIENCE: Duration = Duration::from_secs(60);
+/// How long somebody is waited for who reads what is dropped.
+const DROP_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a process leaves to others what is theirs by preference.
 const DEFERENCE: Duration = Duration::from_secs(2);
-/// How long the registry may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the journal may take to say where it ends.
 const HEAD_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a process does not try again what it could not fold.
 const REST: Duration = Duration::from_secs(2);
 /// How long a process does not offer itself to a tenant that it could not fold for: at first, and at most.
 const MODESTY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
+/// How long nothing is handed over to a process that did not take what was its to take.
+const ABSENCE: Duration = Duration::from_secs(10);
 /// How long a projector has to run before what went wrong is forgotten.
 const PROVEN: Duration = Duration::from_secs(60);
 /// How long to wait after a filling failed.
@@ -65,8 +68,8 @@ pub struct Keeping {
 /// the processes that fold: each has one that it prefers, by a hash of both names, and that one takes it when
 /// nobody has it, or the one that has it hands it over.
 ///
-/// A turn asks the registry about all tenants at once, and waits for nothing that can take long: the leases of a
-/// thousand tenants are renewed in it.
+/// A turn asks the registry about all tenants at once, and their journals side by side: nobody waits for another one's,
+/// and leases are renewed in time whatever does not answer.
 pub struct Keeper {
     keeping: Keeping,
     me: Member,
@@ -96,6 +99,8 @@ struct Kept {
     stopped: HashMap<i32, Stopped>,
     /// Whether one of them is needed.
     hindered: bool,
+    /// The process that did not take what was its to take, and until when nothing is handed over to it.
+    absent: Option<(Uuid, Instant)>,
     /// Since when a generation is free that others are to take first.
     free_since: HashMap<i32, Instant>,
     build_again: Instant,
@@ -116,6 +121,8 @@ struct Task {
     handle: JoinHandle<Outcome>,
     cancel: CancellationToken,
     began: Instant,
+    /// When it last got on with the tables.
+    well: watch::Sender<Instant>,
 }
 
 enum Outcome {
@@ -141,8 +148,10 @@ impl Keeper {
             let (tasks, stopped, free_since) = (HashMap::new(), HashMap::new(), HashMap::new());
             let tenant = views.tenant.to_string();
             let (build_again, fitness) = (now, Fitness::new(now));
-            let hindered = false;
-            (tenant, Kept { views, journal, tasks, stopped, hindered, free_since, build_again, fitness })
+            let (hindered, absent) = (false, None);
+            let kept =
+                Kept { views, journal, tasks, stopped, hindered, absent, free_since, build_again, fitness };
+            (tenant, kept)
         };
         Self {
             keeping,
@@ -255,26 +264,36 @@ impl Keeper {
         for generation in &generations {
             of_tenant.entry(&generation.tenant).or_default().push(generation);
         }
-        let mut sharing = Sharing {
-            me: self.me,
-            folds: self.keeping.folds,
-            preferences: Preferences::of(&members),
-            ended: Arc::clone(&self.ended),
-            heads: Heads::default(),
-        };
+        let nothing = Vec::new();
+        let own_of = |tenant: &String| of_tenant.get(tenant.as_str()).unwrap_or(&nothing);
         let mut again = false;
         for (tenant, kept) in &mut self.ledgers {
-            let own = of_tenant.remove(tenant.as_str()).unwrap_or_default();
-            kept.reap(connection, self.me, &own).await?;
-            if kept.answer(&own) {
+            let own = own_of(tenant);
+            kept.reap(connection, self.me, self.keeping.folds, own).await?;
+            if kept.answer(own) {
                 self.others.notify_one();
             }
             if own.iter().all(|it| it.state == State::Retired) {
                 let number = next_number(own.iter().copied());
                 again |= self.me.begin(connection, &kept.views.tenant, number).await?;
-                continue;
             }
-            kept.share(connection, &mut sharing, &own).await?;
+        }
+        let (me, folds, ended) = (self.me, self.keeping.folds, &self.ended);
+        let preferences = Preferences::of(&members);
+        let sharing = Sharing { me, folds, preferences, ended: Arc::clone(ended) };
+        let mut wanting = Vec::new();
+        for (tenant, kept) in &mut self.ledgers {
+            let wanted = kept.share(&sharing, own_of(tenant));
+            if !wanted.is_empty() || kept.may_be_fit_again() {
+                wanting.push(async move {
+                    let head = tokio::time::timeout(HEAD_PATIENCE, kept.journal.head()).await;
+                    let head = head.ok().and_then(Result::ok).map(|head| head.position);
+                    (kept, wanted, head)
+                });
+            }
+        }
+        for (kept, wanted, head) in futures::future::join_all(wanting).await {
+            kept.take(connection, &sharing, wanted, head).await?;
         }
         let idle = self.cleaning.as_ref().is_none_or(AbortOnDropHandle::is_finished);
         if idle && self.cleaned.elapsed() >= CLEAN_AGAIN {
@@ -283,8 +302,12 @@ impl Keeper {
             let expired: Vec<_> = expired.map(|it| (it.tenant, self.me.version, it.number)).collect();
             let cleaning = clean(database, self.me, self.keeping.keep_older, tenants, expired);
             self.cleaning = Some(AbortOnDropHandle::new(tokio::spawn(async move {
-                if let Err(error) = cleaning.await {
-                    warn!(error = error.told(), "views that nobody needs are not dropped yet");
+                match tokio::time::timeout(CLEAN_PATIENCE, cleaning).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        warn!(error = error.told(), "views that nobody needs are not dropped yet");
+                    }
+                    Err(_) => warn!("views that nobody needs are not dropped within {CLEAN_PATIENCE:?}"),
                 }
             })));
         }
@@ -299,13 +322,8 @@ impl Keeper {
         folds: bool,
         ledgers: &mut BTreeMap<String, Kept>,
     ) -> Result<(), Error> {
-        let mut heads = Heads::default();
-        let mut fit = Vec::new();
-        for (tenant, kept) in ledgers.iter_mut() {
-            if kept.is_fit(&mut heads).await {
-                fit.push(tenant.clone());
-            }
-        }
+        let fit: Vec<String> =
+            ledgers.iter_mut().filter_map(|(tenant, kept)| kept.is_fit().then(|| tenant.clone())).collect();
         me.see(connection, folds, &fit).await?;
         let folded: Vec<(String, i32)> = ledgers
             .iter()
@@ -333,7 +351,7 @@ async fn clean(
     Member::forget_absent(&mut connection, keep_older).await?;
     unneeded.extend(me.outdated(&mut connection, &tenants, keep_older).await?);
     for (tenant, version, number) in unneeded {
-        match me.drop(&mut connection, &tenant, version, number).await {
+        match me.drop(&mut connection, (&tenant, version, number), DROP_PATIENCE).await {
             Ok(true) => info!(tenant, version, number, "views that nobody needs are dropped"),
             // Another process was first.
             Ok(false) => {}
@@ -353,30 +371,14 @@ struct Sharing {
     folds: bool,
     preferences: Preferences,
     ended: Arc<Notify>,
-    heads: Heads,
 }
 
-/// Where journals end. All tenants share one connection to them: where one does not answer in time, nobody waits
-/// for each of the others.
-#[derive(Default)]
-struct Heads {
-    silent: bool,
-}
-
-impl Heads {
-    /// Where a journal ends, if it can be read.
-    async fn of(&mut self, journal: &SharedJournal) -> Option<Position> {
-        if self.silent {
-            return None;
-        }
-        match tokio::time::timeout(HEAD_PATIENCE, journal.head()).await {
-            Ok(head) => head.ok().map(|head| head.position),
-            Err(_) => {
-                self.silent = true;
-                None
-            }
-        }
-    }
+/// A generation that a process would fold into.
+struct Wanted {
+    number: i32,
+    state: State,
+    /// The process that was to take it, and did not.
+    instead_of: Option<Uuid>,
 }
 
 impl Fitness {
@@ -394,24 +396,25 @@ impl Fitness {
     /// Its journal could not be read, which it can find out.
     fn unreadable(&mut self, at: Instant) {
         self.rests_until = at + REST;
-        self.modest_until = Some(at + MODESTY.0);
+        self.modest_until = self.modest_until.max(Some(at + MODESTY.0));
     }
 }
 
 impl Kept {
-    /// Whether this process offers itself to the tenant.
-    async fn is_fit(&mut self, heads: &mut Heads) -> bool {
-        let now = Instant::now();
-        if self.tasks.values().any(|task| now - task.began > PROVEN) {
+    /// Whether this process offers itself to the tenant: whoever folds for it hands over to one that does.
+    fn is_fit(&mut self) -> bool {
+        let proven =
+            |task: &Task| task.began.elapsed() > PROVEN && task.well.borrow().elapsed() < SAY_AGAIN * 5;
+        if self.tasks.values().any(proven) {
             self.fitness.modesty = MODESTY.0;
         }
-        if self.fitness.modest_until.is_some_and(|until| until <= now) {
-            match heads.of(&self.journal).await {
-                Some(_) => self.fitness.modest_until = None,
-                None => self.fitness.unreadable(now),
-            }
-        }
-        !self.hindered && self.fitness.modest_until.is_none()
+        let ending = self.tasks.values().any(|task| task.cancel.is_cancelled());
+        !self.hindered && !ending && self.fitness.modest_until.is_none()
+    }
+
+    /// Whether nothing but its journal may keep it from that.
+    fn may_be_fit_again(&self) -> bool {
+        self.fitness.modest_until.is_some_and(|until| until <= Instant::now())
     }
 
     /// Takes note of tasks that have ended, and leaves their generations to others; forgets what was known of
@@ -420,6 +423,7 @@ impl Kept {
         &mut self,
         connection: &mut PgConnection,
         me: Member,
+        folds: bool,
         own: &[&Generation],
     ) -> Result<(), Error> {
         let ended: Vec<i32> = self
@@ -448,11 +452,18 @@ impl Kept {
                 Ok(Outcome::NotBuilt(reason)) => {
                     warn!(tenant, number, reason, "new views are not filled yet");
                     self.build_again = Instant::now() + BUILD_AGAIN;
+                    if needed {
+                        self.fitness.failed(Instant::now());
+                    }
                 }
                 Err(error) => {
                     error!(tenant, number, %error, "a projector did not end well");
                     self.fitness.failed(Instant::now());
                 }
+            }
+            if !folds {
+                // It only made the tables of a ledger that had nothing.
+                self.views.status.send_replace(None);
             }
             me.release(connection, &tenant, number).await?;
         }
@@ -475,34 +486,31 @@ impl Kept {
         before != self.views.answers_from()
     }
 
-    /// Takes what is this process's to fold, and hands over what is another's.
-    async fn share(
-        &mut self,
-        connection: &mut PgConnection,
-        sharing: &mut Sharing,
-        own: &[&Generation],
-    ) -> Result<(), Error> {
-        let (me, folds) = (sharing.me, sharing.folds);
+    /// Hands over what is another's to fold; says what is this process's to take.
+    fn share(&mut self, sharing: &Sharing, own: &[&Generation]) -> Vec<Wanted> {
+        let (me, folds, now) = (sharing.me, sharing.folds, Instant::now());
         let preferred = sharing.preferences.of_tenant(self.views.tenant.as_str());
         let has_live = own.iter().any(|it| it.state == State::Live);
+        let mut all = Vec::new();
         for it in own {
             let number = it.number;
-            // New views beside live ones of the same form are filled by who asked for them.
+            // New views beside live ones of the same form are filled by who asked for them. A process that folds
+            // nothing makes those of a ledger that has nothing.
             let wanted = match it.state {
                 State::Live => folds,
                 State::Retired => folds && !it.expired,
-                State::Building if has_live => false,
-                State::Building => folds || sharing.heads.of(&self.journal).await == Some(Position::START),
+                State::Building => !has_live,
             };
             if let Some(task) = self.tasks.get(&number) {
-                if !wanted || (preferred.is_some_and(|it| it != me.id) && it.state == State::Live) {
-                    // Handed over; it is released when the task has ended.
+                let absent = |it| self.absent.is_some_and(|(member, until)| member == it && now < until);
+                let hands_over = preferred.is_some_and(|it| it != me.id && !absent(it));
+                if !wanted || (hands_over && it.state == State::Live) {
+                    // It is released when the task has ended.
                     task.cancel.cancel();
                 }
                 continue;
             }
-            let rests = Instant::now() < self.fitness.rests_until;
-            if !wanted || self.stopped.contains_key(&number) || rests {
+            if !wanted || self.stopped.contains_key(&number) || now < self.fitness.rests_until {
                 continue;
             }
             if it.owned && !it.mine {
@@ -512,21 +520,43 @@ impl Kept {
                 }
                 continue;
             }
-            let free_since = *self.free_since.entry(number).or_insert_with(Instant::now);
-            let mine_first = preferred.is_none_or(|preferred| preferred == me.id);
-            if !mine_first && free_since.elapsed() < DEFERENCE {
+            let free_since = *self.free_since.entry(number).or_insert(now);
+            let instead_of = preferred.filter(|preferred| *preferred != me.id);
+            if instead_of.is_some() && now - free_since < DEFERENCE {
                 continue;
             }
-            if it.state == State::Building && Instant::now() < self.build_again {
+            if it.state == State::Building && now < self.build_again {
                 continue;
             }
-            if sharing.heads.of(&self.journal).await.is_none() {
-                self.fitness.unreadable(Instant::now());
-                return Ok(());
+            all.push(Wanted { number, state: it.state, instead_of });
+        }
+        all
+    }
+
+    /// Takes what is wanted, if the journal can be read; `head` is where it ends.
+    async fn take(
+        &mut self,
+        connection: &mut PgConnection,
+        sharing: &Sharing,
+        all: Vec<Wanted>,
+        head: Option<Position>,
+    ) -> Result<(), Error> {
+        let Some(head) = head else {
+            self.fitness.unreadable(Instant::now());
+            return Ok(());
+        };
+        if self.may_be_fit_again() {
+            self.fitness.modest_until = None;
+        }
+        for wanted in all {
+            if !sharing.folds && head != Position::START {
+                continue;
             }
-            if me.acquire(connection, &it.tenant, number).await? {
-                self.free_since.remove(&number);
-                self.begin(number, it.state, sharing);
+            let tenant = self.views.tenant.as_str();
+            if sharing.me.acquire(connection, tenant, wanted.number).await? {
+                self.free_since.remove(&wanted.number);
+                self.absent = wanted.instead_of.map(|member| (member, Instant::now() + ABSENCE));
+                self.begin(wanted.number, wanted.state, sharing);
             }
         }
         Ok(())
@@ -535,28 +565,36 @@ impl Kept {
     fn begin(&mut self, number: i32, state: State, sharing: &Sharing) {
         let cancel = CancellationToken::new();
         let ended = Arc::clone(&sharing.ended);
-        let handle = if state == State::Building {
+        let (handle, well);
+        if state == State::Building {
             let (views, journal) = (&self.views, self.journal.clone());
             let builder = Builder::new(views, number, journal, Origin::Stream, sharing.me, cancel.clone());
-            tokio::spawn(async move {
-                let built = builder.run(Then::Switch).await;
+            well = watch::Sender::new(Instant::now());
+            let cancelled = cancel.clone();
+            handle = tokio::spawn(async move {
+                let built = tokio::select! {
+                    built = builder.run(Then::Switch) => built,
+                    () = cancelled.cancelled() => Err(Stopped::Cancelled.into()),
+                };
                 ended.notify_one();
                 match built {
                     Ok(_) => Outcome::Built,
                     Err(Failure::Stopped(stopped)) => Outcome::Stopped(stopped),
                     Err(failure) => Outcome::NotBuilt(failure.to_string()),
                 }
-            })
+            });
         } else {
-            let projector = Projector::new(Target::new(&self.views, number), self.journal.clone());
-            let cancel = cancel.clone();
-            tokio::spawn(async move {
-                let stopped = projector.run(cancel).await;
+            let target = Target::new(&self.views, number);
+            well = target.well.clone();
+            let projector = Projector::new(target, self.journal.clone());
+            let cancelled = cancel.clone();
+            handle = tokio::spawn(async move {
+                let stopped = projector.run(cancelled).await;
                 ended.notify_one();
                 stopped.map_or_else(|| Outcome::GaveUp(Instant::now()), Outcome::Stopped)
-            })
-        };
-        self.tasks.insert(number, Task { handle, cancel, began: Instant::now() });
+            });
+        }
+        self.tasks.insert(number, Task { handle, cancel, began: Instant::now(), well });
     }
 }
 
@@ -580,82 +618,5 @@ impl Preferences {
     fn of_tenant(&self, tenant: &str) -> Option<Uuid> {
         let members = self.of_tenant.get(tenant)?.iter().copied();
         members.max_by_key(|member| key("owner", &[tenant, &member.to_string()]))
-    }
-}
-
-/// Keeps views true that only answer, such as those of a streaming replica.
-pub struct Watcher {
-    views: Vec<Views>,
-}
-
-impl Watcher {
-    /// A watcher of some tenants' views, all in one database.
-    #[must_use]
-    pub const fn new(views: Vec<Views>) -> Self {
-        Self { views }
-    }
-
-    /// Lets the live generations answer until the token is cancelled.
-    pub async fn run(self, cancelled: CancellationToken) {
-        let mut connection = None;
-        loop {
-            let looked = tokio::time::timeout(PATIENCE, self.turn(&mut connection)).await;
-            let reason = match looked {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.told()),
-                Err(_) => Some(format!("the database does not answer within {PATIENCE:?}")),
-            };
-            if let Some(reason) = reason {
-                connection = None;
-                for views in self.views.iter().filter(|views| !views.is_ready()) {
-                    views.answer_not(&reason);
-                }
-            }
-            tokio::select! {
-                () = cancelled.cancelled() => return,
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
-            }
-        }
-    }
-
-    async fn turn(&self, connection: &mut Option<PgConnection>) -> Result<(), Error> {
-        let Some(first) = self.views.first() else { return Ok(()) };
-        let connection = match connection {
-            Some(connection) => connection,
-            None => connection.insert(first.database().connect().await?),
-        };
-        find(connection, &self.views).await
-    }
-}
-
-/// Lets the live generations of some tenants answer.
-async fn find(connection: &mut PgConnection, all: &[Views]) -> Result<(), Error> {
-    let Some(first) = all.first() else { return Ok(()) };
-    let tenants: Vec<String> = all.iter().map(|views| views.tenant.to_string()).collect();
-    let version = first.database().form.version;
-    let nobody = Member { id: Uuid::nil(), version };
-    let generations = nobody.look(connection, &tenants, Duration::ZERO).await?;
-    for views in all {
-        let live =
-            generations.iter().find(|it| it.state == State::Live && it.tenant == views.tenant.as_str());
-        match live {
-            Some(live) => views.answer_from(live.number),
-            None => views.answer_not("none of them are live"),
-        }
-    }
-    Ok(())
-}
-
-impl Views {
-    /// Looks once which generation answers, for those who ask without a [`Keeper`].
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn find(&self) -> Result<(), Error> {
-        self.database().migrate_registry().await?;
-        let mut connection = self.database().connect().await?;
-        find(&mut connection, std::slice::from_ref(self)).await?;
-        close(connection).await;
-        Ok(())
     }
 }

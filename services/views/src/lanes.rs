@@ -103,14 +103,17 @@ const LOAD: &str = concat!(
 
 const WRITE_CHANGES: &str = "INSERT INTO lane_changes (track_id, environment_id, position, occurred_at,
         event_id, switched_to, version, artifact, config, infrastructure, commit, deployment, late, change_number)
-    SELECT * FROM unnest($1::integer[], $2::integer[], $3::bigint[], $4::timestamptz[], $5::text[], $6::text[],
-        $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::boolean[], $14::bigint[])";
+    SELECT unnest($1::integer[]), unnest($2::integer[]), unnest($3::bigint[]), unnest($4::timestamptz[]),
+        unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::text[]), unnest($9::text[]),
+        unnest($10::text[]), unnest($11::text[]), unnest($12::text[]), unnest($13::boolean[]),
+        unnest($14::bigint[])";
 
 const WRITE: &str = "INSERT INTO tracks (track_id, environment_id, service, target, slot,
         position, occurred_at, event_id, switched_to, version, artifact, config, infrastructure, commit)
-    SELECT * FROM unnest($1::integer[], $2::integer[], $3::text[], $4::text[], $5::text[],
-        $6::bigint[], $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
-        $13::text[], $14::text[])
+    SELECT unnest($1::integer[]), unnest($2::integer[]), unnest($3::text[]), unnest($4::text[]),
+        unnest($5::text[]), unnest($6::bigint[]), unnest($7::timestamptz[]), unnest($8::text[]),
+        unnest($9::text[]), unnest($10::text[]), unnest($11::text[]), unnest($12::text[]),
+        unnest($13::text[]), unnest($14::text[])
     ON CONFLICT (track_id) DO UPDATE SET position = excluded.position, occurred_at = excluded.occurred_at,
         event_id = excluded.event_id, switched_to = excluded.switched_to, version = excluded.version,
         artifact = excluded.artifact, config = excluded.config, infrastructure = excluded.infrastructure,

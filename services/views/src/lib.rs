@@ -31,13 +31,14 @@ mod snapshot;
 mod tree;
 mod verdicts;
 mod verify;
+mod watcher;
 
 pub use build::{Comparison, LoneRow, Origin, Progress};
 pub use database::{Error, Form, Settings, Views};
 pub use digest::TableDigest;
 pub use environments::EnvironmentRow;
 pub use events::{EventFilter, EventRow, Known, PAGE_BYTES};
-pub use keeper::{Keeper, Keeping, Watcher};
+pub use keeper::{Keeper, Keeping};
 pub use lanes::{AskError, EnvironmentState, LaneState, When};
 pub use marks::Marks;
 pub use points::{Believed, Point, Walk};
@@ -45,10 +46,12 @@ pub use policies::PolicyInForce;
 pub use projection::{Standing, Waited};
 pub use projector::{Status, Stopped};
 pub use rebuild::{GenerationRow, Rebuild, RebuildError, generations};
+pub use registry::Followed;
 pub use rollbacks::{Report, RollbackFilter, RollbackRow};
 pub use snapshot::Snapshot;
 pub use verdicts::Ran;
 pub use verify::{Difference, Verified, VerifyError};
+pub use watcher::Watcher;
 
 /// Every SQL statement of the crate with its place: a test prepares them all.
 #[must_use]

@@ -30,7 +30,7 @@ use crate::projection::{self, Standing};
 use crate::projector::{Status, Stopped};
 
 /// A batch ends at this many records …
-const BATCH_RECORDS: usize = 4_000;
+const BATCH_RECORDS: usize = 8_000;
 /// … or at this many bytes of entries.
 const BATCH_BYTES: usize = 8 << 20;
 /// Records that are decoded together, and how many such groups may wait.
@@ -41,7 +41,7 @@ const BATCHES_WAITING: usize = 1;
 /// How often an idle projector looks whether the tables still stand where it left them.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A step with the database that takes longer has lost it: sqlx does not notice a host that vanishes.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why folding ended.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ const LOAD: &str = "SELECT environment_id, freeze_id, started_at, ends_at FROM f
     ORDER BY started";
 
 const WRITE: &str = "INSERT INTO policies (environment_id, position)
-    SELECT * FROM unnest($1::integer[], $2::bigint[])";
+    SELECT unnest($1::integer[]), unnest($2::bigint[])";
 
 const START: &str = "INSERT INTO freezes (environment_id, freeze_id, started, started_at, ends_at)
     VALUES ($1, $2, $3, $4, $5)";

@@ -79,6 +79,15 @@ pub(crate) async fn recognise(journal: &dyn Journal, standing: &Standing) -> Res
     })
 }
 
+/// When the stream was made from which what follows is folded: not another one since it was recognised.
+pub(crate) async fn created(journal: &dyn Journal, standing: &Standing) -> Result<DateTime<Utc>, ReadError> {
+    let created = journal.head().await?.created;
+    match standing.stream_created {
+        Some(known) if known != created => Err(ReadError(format!("it was made again at {created}"))),
+        _ => Ok(created),
+    }
+}
+
 impl Views {
     /// Where the views stand.
     ///

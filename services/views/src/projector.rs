@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use crate::fold::Fold;
 use crate::pipeline::{self, Ended, Source, Target, patiently};
-use crate::projection::{Recognised, recognise};
+use crate::projection::{Recognised, created, recognise};
 
 /// The journal is believed to have lost its end when it says so this often in a row, which takes more than ten
 /// seconds: while another server becomes its leader, it may know less than before, and a leader that is cut
@@ -146,7 +146,7 @@ impl Projector {
         self.target.moved(fold.standing.position);
         self.target.tell(Status::Following);
         let source = Source {
-            stream_created: self.journal.head().await?.created,
+            stream_created: created(self.journal.as_ref(), &fold.standing).await?,
             records: self.journal.read(Scope::All, fold.standing.position, Until::Forever),
         };
         pipeline::run(&self.target, connection, fold, source, careful, cancelled).await?;

@@ -1,10 +1,13 @@
 //! Filling views anew as an operator asks for it, while the service answers from those that are there.
 
+use std::time::Duration;
+
 use ledger_domain::Position;
 use ledger_journal::SharedJournal;
 use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::build::{Builder, Comparison, Failure, Origin, Progress, Then};
@@ -12,6 +15,9 @@ use crate::database::{Database, Error, position};
 use crate::pipeline::close;
 use crate::registry::{LEASE, Member, State, next_number, schema};
 use crate::{Settings, Views};
+
+/// How long somebody is waited for who reads what is dropped; the database's own workers do, and yield after a second.
+const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) const STATEMENTS: &[&str] = &[LIST, SIZE];
 
@@ -57,7 +63,6 @@ pub struct Rebuild {
     number: i32,
     builder: Builder,
     connection: PgConnection,
-    cancelled: CancellationToken,
 }
 
 impl Rebuild {
@@ -78,7 +83,7 @@ impl Rebuild {
         views.database().migrate_registry().await?;
         let mut connection = views.database().connect().await?;
         let under_way = || RebuildError::UnderWay(tenant.clone());
-        let known = me.look(&mut connection, std::slice::from_ref(&tenant), LEASE).await?;
+        let known = me.look(&mut connection, std::slice::from_ref(&tenant), Duration::ZERO).await?;
         let number = match known.iter().find(|it| it.state == State::Building) {
             Some(building) => building.number,
             None => {
@@ -92,8 +97,8 @@ impl Rebuild {
         if !me.acquire(&mut connection, &tenant, number).await? {
             return Err(under_way());
         }
-        let builder = Builder::new(&views, number, journal, origin, me, cancelled.clone());
-        Ok(Self { views, me, number, builder, connection, cancelled })
+        let builder = Builder::new(&views, number, journal, origin, me, cancelled);
+        Ok(Self { views, me, number, builder, connection })
     }
 
     /// How far it is.
@@ -128,25 +133,24 @@ impl Rebuild {
         // Both are polled side by side: the switch holds the row that is renewed, and must not wait for that.
         let done = tokio::select! {
             done = self.builder.run(then) => done,
-            lost = renewing(self.me, &mut self.connection, (tenant.clone(), number)) => {
-                self.cancelled.cancel();
-                return Err(lost);
-            }
+            lost = renewing(self.me, &mut self.connection, (tenant.clone(), number)) => return Err(lost),
         };
         // What was only compared, or refused, is of no use to anybody.
         let useless = match &done {
             Ok(compared) => then == Then::Compare && compared.is_some(),
             Err(failure) => matches!(failure, Failure::OtherHistory(_)),
         };
-        let left = if useless {
-            self.me.drop(&mut self.connection, &tenant, self.me.version, number).await.map(|_| ())
-        } else {
-            self.me.release(&mut self.connection, &tenant, number).await
-        };
+        if useless {
+            let generation = (tenant.as_str(), self.me.version, number);
+            if let Err(error) = self.me.drop(&mut self.connection, generation, DROP_PATIENCE).await {
+                // The next filling takes it up.
+                warn!(tenant, number, error = error.told(), "what was filled is not dropped");
+            }
+        }
+        // Unsaid, it lapses.
+        let _ = self.me.release(&mut self.connection, &tenant, number).await;
         close(self.connection).await;
-        let compared = done?;
-        left?;
-        Ok(compared)
+        Ok(done?)
     }
 }
 

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use ledger_domain::Position;
 use ledger_journal::{ReadError, SharedJournal};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::Views;
@@ -17,6 +19,11 @@ use crate::projection::{Recognised, recognise};
 
 /// How often each journal is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often the views are read again as well.
+const READ_AGAIN: Duration = Duration::from_secs(10);
+/// How long a journal seems to lack its end before that is believed: while another server becomes its leader, it may
+/// know less than before.
+const BELIEVED: Duration = Duration::from_secs(12);
 /// How long a journal and the views may take to answer: those of other tenants wait meanwhile.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -30,10 +37,19 @@ pub(crate) struct Recogniser {
 struct Watched {
     views: Views,
     journal: SharedJournal,
-    /// The generation that was recognised last, and when the stream was made that it is of.
-    recognised: Option<(i32, DateTime<Utc>)>,
-    /// The generation that was found to be of another journal.
-    other: Option<i32>,
+    /// What was found last.
+    found: Option<Found>,
+    /// Since when the journal seems to lack its end.
+    doubted: Option<Instant>,
+}
+
+/// What was found of a generation.
+struct Found {
+    number: i32,
+    /// When, since the views and the journal were both read.
+    at: Instant,
+    /// When the stream was made, and how long it was at least; `None` if it is another one.
+    stream: Option<(DateTime<Utc>, Position)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +62,7 @@ enum Unknown {
 
 impl Recogniser {
     pub(crate) fn new(ledgers: Vec<(Views, SharedJournal)>, others: Arc<Notify>) -> Self {
-        let watched = |(views, journal)| Watched { views, journal, recognised: None, other: None };
+        let watched = |(views, journal)| Watched { views, journal, found: None, doubted: None };
         Self { watched: ledgers.into_iter().map(watched).collect(), others }
     }
 
@@ -76,36 +92,47 @@ impl Recogniser {
 
 impl Watched {
     async fn look(&mut self) -> Result<(), Unknown> {
-        let Some(number) = self.views.answers_from() else { return Ok(()) };
-        if self.other == Some(number) {
+        let Some(number) = self.views.answers_from() else {
+            self.found = None;
             return Ok(());
-        }
-        if let Some((of, made)) = self.recognised
-            && of == number
-            && self.journal.head().await?.created == made
-        {
-            return Ok(());
+        };
+        let found = self.found.as_ref().filter(|found| found.number == number);
+        if let Some(found) = found.filter(|found| found.at.elapsed() < READ_AGAIN) {
+            let Some((made, length)) = found.stream else { return Ok(()) };
+            let head = self.journal.head().await?;
+            if head.created == made && head.position >= length {
+                return Ok(());
+            }
         }
         let standing = self.views.standing().await?;
+        let recognised = recognise(self.journal.as_ref(), &standing).await?;
         if self.views.answers_from() != Some(number) {
             // They changed meanwhile: the next look finds out.
             return Ok(());
         }
-        match recognise(self.journal.as_ref(), &standing).await? {
-            Recognised::Other(reason) => {
-                self.other = Some(number);
-                self.views.divergence.send_replace(Some(reason));
+        let doubted = match recognised {
+            Recognised::Doubtful(_) => self.doubted.get_or_insert_with(Instant::now).elapsed(),
+            Recognised::Same | Recognised::Other(_) => {
+                self.doubted = None;
+                Duration::ZERO
             }
+        };
+        let stream = match recognised {
             Recognised::Same => {
-                if self.recognised.is_none_or(|(of, _)| of != number) {
-                    // What was wrong was wrong with the views before.
-                    self.views.divergence.send_replace(None);
-                }
-                self.recognised = standing.stream_created.map(|made| (number, made));
+                // What was wrong was wrong with views before these, or has passed.
+                self.views.divergence.send_replace(None);
+                // Nothing is folded of a stream yet: any would do.
+                let Some(made) = standing.stream_created else { return Ok(()) };
+                Some((made, standing.position))
             }
-            // The projector believes it when it has heard it often enough, and says so itself.
-            Recognised::Doubtful(_) => {}
-        }
+            Recognised::Doubtful(_) if doubted < BELIEVED => return Ok(()),
+            Recognised::Doubtful(reason) | Recognised::Other(reason) => {
+                self.views.divergence.send_replace(Some(reason));
+                None
+            }
+        };
+        self.views.stream.send_replace(stream.map(|(made, _)| made));
+        self.found = Some(Found { number, at: Instant::now(), stream });
         Ok(())
     }
 }

@@ -25,6 +25,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     MEMBERS,
     LOCK,
     BRIEFLY,
+    WAIT_FOR,
     PROMOTE,
     RETIRE,
     FORGET,
@@ -116,6 +117,8 @@ const PROMOTE: &str = "UPDATE release_ledger.generations SET state = 'live', liv
 const RETIRE: &str = "UPDATE release_ledger.generations SET state = 'retired', retired_at = clock_timestamp()
     WHERE tenant = $1 AND version = $2 AND number = $3";
 
+const WAIT_FOR: &str = "SELECT set_config('lock_timeout', $1, true)";
+
 /// Nobody drops what is live in the form that it knows, nor what another process fills.
 const FORGET: &str = "DELETE FROM release_ledger.generations
     WHERE tenant = $1 AND version = $2 AND number = $3
@@ -135,8 +138,12 @@ const OUTDATED: &str = "SELECT tenant, version, number FROM release_ledger.gener
 
 const FOLLOWED: &str = "SELECT position FROM release_ledger.followers WHERE tenant = $1 AND name = $2";
 
-/// Only from where it was read: between the two, views of another history may have come.
-const FOLLOW: &str = "INSERT INTO release_ledger.followers AS f (tenant, name, position) VALUES ($1, $2, $4)
+/// Only from where it was read, and of views that answer still: others may be of another history, in which positions
+/// say something else. A switch is waited for.
+const FOLLOW: &str = "INSERT INTO release_ledger.followers AS f (tenant, name, position)
+    SELECT tenant, $2, $4 FROM release_ledger.generations
+    WHERE tenant = $1 AND version = $5 AND number = $6 AND state = 'live'
+    FOR SHARE
     ON CONFLICT (tenant, name) DO UPDATE SET position = excluded.position WHERE f.position = $3";
 
 const BEGIN_AGAIN: &str = "UPDATE release_ledger.followers SET position = 0 WHERE tenant = $1";
@@ -297,17 +304,16 @@ impl Member {
     }
 
     /// Drops a generation, with its tables: one that is retired, one of an older form, or one that this process
-    /// fills. Says whether there was such a one.
+    /// fills. Says whether there was such a one. Whoever still reads it is waited for as long as `patience`.
     pub(crate) async fn drop(
         self,
         connection: &mut PgConnection,
-        tenant: &str,
-        version: i32,
-        number: i32,
+        (tenant, version, number): (&str, i32, i32),
+        patience: Duration,
     ) -> Result<bool, Error> {
         let mut transaction = connection.begin().await?;
-        // Whoever still reads it is not waited for long: it is tried again.
-        sqlx::query("SET LOCAL lock_timeout = '500ms'").execute(&mut *transaction).await?;
+        let patience = format!("{}ms", patience.as_millis());
+        sqlx::query(WAIT_FOR).bind(patience).execute(&mut *transaction).await?;
         let forget = sqlx::query(FORGET).bind(tenant).bind(version).bind(number);
         let forget = forget.bind(self.version).bind(self.id).execute(&mut *transaction).await?;
         if forget.rows_affected() == 0 {
@@ -391,25 +397,36 @@ pub(crate) async fn begin_again(connection: &mut PgConnection, tenant: &TenantNa
     Ok(())
 }
 
+/// How far a follower of the views has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Followed {
+    /// What it has seen.
+    pub position: Position,
+    /// Of which generation.
+    number: i32,
+}
+
 impl Views {
-    /// How far a follower of the views has come.
+    /// How far a follower of the views that answer has come.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn followed(&self, follower: &str) -> Result<Position, Error> {
+    pub async fn followed(&self, follower: &str) -> Result<Followed, Error> {
+        let (number, pool) = self.answering()?;
         let query = sqlx::query_scalar(FOLLOWED).bind(self.tenant.as_str()).bind(follower);
-        let found: Option<i64> = query.fetch_optional(&self.pool()?).await?;
-        Ok(found.map_or(Position::START, position))
+        let found: Option<i64> = query.fetch_optional(&pool).await?;
+        Ok(Followed { position: found.map_or(Position::START, position), number })
     }
 
     /// Says how far a follower of the views has come, from where it was. It stays where it is if it is somewhere
-    /// else meanwhile: another process was first, or the views are of another history now.
+    /// else meanwhile, or other views answer: another process was first, or the history is another one.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn follow(&self, follower: &str, from: Position, to: Position) -> Result<(), Error> {
+    pub async fn follow(&self, follower: &str, from: Followed, to: Position) -> Result<(), Error> {
         let query = sqlx::query(FOLLOW).bind(self.tenant.as_str()).bind(follower);
-        query.bind(bigint(from)).bind(bigint(to)).execute(&self.pool()?).await?;
+        let query = query.bind(bigint(from.position)).bind(bigint(to));
+        query.bind(self.database().form.version).bind(from.number).execute(&self.pool()?).await?;
         Ok(())
     }
 }

@@ -111,7 +111,7 @@ const START: &str = "UPDATE rollbacks SET phase = 'started', started = $2
 const END: &str = "UPDATE rollbacks SET phase = $2, ended = $3 WHERE rollback_id = $1 AND ended IS NULL";
 
 const REPORT: &str = "INSERT INTO rollback_reports (rollback_id, position)
-    SELECT * FROM unnest($1::text[], $2::bigint[])";
+    SELECT unnest($1::text[]), unnest($2::bigint[])";
 
 /// A rollback, as far as it is.
 #[derive(Debug, Clone, PartialEq)]

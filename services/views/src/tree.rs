@@ -12,7 +12,7 @@ const EDGE: &str = "SELECT level, index, hashes FROM tiles
     WHERE (level, index) IN (SELECT * FROM unnest($1::smallint[], $2::bigint[]))";
 
 const WRITE: &str = "INSERT INTO tiles (level, index, hashes)
-    SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bytea[])
+    SELECT unnest($1::smallint[]), unnest($2::bigint[]), unnest($3::bytea[])
     ON CONFLICT (level, index) DO UPDATE SET hashes = excluded.hashes";
 
 /// The tree over the entries up to a position, ready to grow.

@@ -70,8 +70,9 @@ const OF_ENVIRONMENT: &str = "SELECT check_name, passed, occurred_at, position F
 
 const WRITE: &str = "INSERT INTO verdicts (position, occurred_at, subject, environment_id, named, check_name,
         passed, artifact, config, infrastructure, commit)
-    SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::uuid[], $4::integer[], $5::boolean[], $6::text[],
-        $7::boolean[], $8::text[], $9::text[], $10::text[], $11::text[])";
+    SELECT unnest($1::bigint[]), unnest($2::timestamptz[]), unnest($3::uuid[]), unnest($4::integer[]),
+        unnest($5::boolean[]), unnest($6::text[]), unnest($7::boolean[]), unnest($8::text[]),
+        unnest($9::text[]), unnest($10::text[]), unnest($11::text[])";
 
 /// A release that a lane ran.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
