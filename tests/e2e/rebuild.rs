@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use ledger_domain::TenantName;
 use ledger_tests::{
     Command, Outcome, Servers, Service, deploy, digests, jetstream_of_operator, views_connection,
 };
+use ledger_views::{Form, Settings, Views};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::{NEXT_PROGRAM, PROGRAM, varied};
@@ -335,4 +337,34 @@ async fn a_program_that_knows_another_form_answers_when_it_has_filled_its_views(
     let list = told(&servers, &["views", "list"]).await;
     let forms: Vec<&str> = list.stdout.lines().skip(1).filter(|line| line.contains("live")).collect();
     assert_eq!(forms.len(), 2, "{list:?}");
+}
+
+#[tokio::test]
+async fn a_follower_moves_on_only_from_where_it_read_and_in_views_that_answer_still() {
+    let servers = Servers::start().await;
+    let (_service, _) = filled(&servers).await;
+    let settings = Settings {
+        url: servers.postgres_url().into(),
+        connections: 1,
+        acquire_timeout: Duration::from_secs(5),
+        form: Form::CURRENT,
+    };
+    let views = Views::of(&settings, TenantName::default()).expect("views");
+    views.find().await.expect("found");
+    let at = async || views.followed("somebody").await.expect("a position");
+    let follow = async |from, to| views.follow("somebody", from, to).await.expect("an answer");
+
+    let begun = at().await;
+    let first = follow(begun, begun.position.next()).await;
+    let late = follow(begun, begun.position.next().next()).await;
+    let before = at().await;
+    let rebuilt = told(&servers, &["views", "rebuild"]).await;
+    let of_the_old = follow(before, before.position.next()).await;
+    views.find().await.expect("found");
+    let after = at().await;
+    let of_the_new = follow(after, after.position.next()).await;
+
+    assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
+    assert_eq!((first, late, of_the_old, of_the_new), (true, false, false, true));
+    assert_eq!(after.position, before.position);
 }

@@ -194,7 +194,7 @@ impl Controller {
         }
     }
 
-    /// Answers the next failed checks; says whether there were any.
+    /// Answers the next failed checks; says whether there may be more.
     async fn page(&self) -> Result<bool, Failed> {
         // What they tell is of a history that is no more, or of one that is not theirs.
         if self.views.divergence().is_some() {
@@ -208,8 +208,7 @@ impl Controller {
                 self.answer(check).await?;
             }
         }
-        self.views.follow(NAME, begun, last).await?;
-        Ok(true)
+        Ok(self.views.follow(NAME, begun, last).await?)
     }
 
     /// The environments that a failed check concerns, by the policies that held when it was recorded.

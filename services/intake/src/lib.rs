@@ -142,6 +142,7 @@ impl Intake {
     /// later events are refused too: sent again, all of them keep their order.
     pub async fn submit(&self, envelopes: Vec<Envelope>, train: &Train) -> Submitted {
         if let Some(reason) = self.views.divergence() {
+            train.break_off();
             let refused = Answer::Refused(Refusal::Diverged(reason));
             return Submitted { answers: vec![Some(refused); envelopes.len()], rest: None };
         }

@@ -22,10 +22,10 @@ impl Recent {
     /// Says when the stream was made that is appended to, if that is known: what was appended to another one is
     /// forgotten.
     pub(crate) fn is_of(&mut self, stream: Option<DateTime<Utc>>) {
-        let Some(stream) = stream else { return };
-        if self.stream.replace(stream).is_some_and(|before| before != stream) {
+        if stream.is_some() && self.stream != stream {
             self.known.clear();
             self.order.clear();
+            self.stream = stream;
         }
     }
 
@@ -56,6 +56,7 @@ mod tests {
     fn what_was_appended_to_another_stream_is_forgotten() {
         let (key, made) = (IdentityKey(Uuid::from_u128(1)), DateTime::UNIX_EPOCH);
         let mut recent = Recent::new(2);
+        recent.is_of(Some(made));
         recent.remember(key, Position::new(1), [0; 32]);
         for seen in [Some(made), None, Some(made)] {
             recent.is_of(seen);

@@ -298,7 +298,7 @@ impl Builder {
     async fn up_to_the_live_ones(&self, mut filling: Filling, live: i32) -> Result<Filling, Failure> {
         let live = Target::new(&self.views, live);
         let mut connection = live.connect().await?;
-        let standing = standing(&mut connection).await?;
+        let standing = within(PATIENCE, standing(&mut connection)).await?;
         if self.origin == Origin::Events
             && let Recognised::Other(reason) = recognise(self.journal.as_ref(), &standing).await?
         {
@@ -320,7 +320,7 @@ impl Builder {
             if behind < CLOSE {
                 break;
             }
-            to = projection::read(&mut connection).await?.position;
+            to = within(PATIENCE, async { Ok(projection::read(&mut connection).await?.position) }).await?;
         }
         close(connection).await;
         Ok(filling)

@@ -14,7 +14,7 @@ use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
 use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
-use crate::database::{Error, bigint, parsed, position};
+use crate::database::{Error, Statement, bigint, parsed, position};
 use crate::{Snapshot, Views};
 
 pub(crate) const STATEMENTS: &[&str] = &[LOOK_UP, FAILED_CHECKS, ENTRIES, IS_GAP, WRITE, WRITE_GAPS];
@@ -353,9 +353,9 @@ impl EventRows {
         self.gaps.push(bigint(at));
     }
 
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+    pub(crate) fn write_with(self, statements: &mut Vec<Statement>) {
         if !self.position.is_empty() {
-            sqlx::query(WRITE)
+            let query = sqlx::query(WRITE)
                 .bind(self.position)
                 .bind(self.recorded_at)
                 .bind(self.occurred_at)
@@ -367,13 +367,11 @@ impl EventRows {
                 .bind(self.repeats)
                 .bind(self.anomaly)
                 .bind(self.leaf_hash)
-                .bind(self.bytes)
-                .execute(&mut *connection)
-                .await?;
+                .bind(self.bytes);
+            statements.push(query);
         }
         if !self.gaps.is_empty() {
-            sqlx::query(WRITE_GAPS).bind(self.gaps).execute(connection).await?;
+            statements.push(sqlx::query(WRITE_GAPS).bind(self.gaps));
         }
-        Ok(())
     }
 }

@@ -3,10 +3,9 @@
 use ledger_domain::event::{Fact, Revoked};
 use ledger_domain::obstacle::{IrreversibleDeploy, RevokedArtifact};
 use ledger_domain::{Artifact, EnvironmentName, Line, Position, ServiceName, TargetName};
-use sqlx::PgConnection;
 
 use crate::Snapshot;
-use crate::database::{Error, bigint, parsed, position};
+use crate::database::{Error, Statement, bigint, parsed, position};
 
 pub(crate) const STATEMENTS: &[&str] = &[REVOKED, IRREVERSIBLE, WRITE_REVOCATION, WRITE_IRREVERSIBLE];
 
@@ -108,23 +107,20 @@ impl HindranceRows {
         }
     }
 
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+    pub(crate) fn write_with(self, statements: &mut Vec<Statement>) {
         let (position, artifact, deleted) = self.revoked;
         if !position.is_empty() {
-            let query = sqlx::query(WRITE_REVOCATION).bind(position).bind(artifact).bind(deleted);
-            query.execute(&mut *connection).await?;
+            statements.push(sqlx::query(WRITE_REVOCATION).bind(position).bind(artifact).bind(deleted));
         }
         let rows = self.irreversible;
         if !rows.position.is_empty() {
-            sqlx::query(WRITE_IRREVERSIBLE)
+            let query = sqlx::query(WRITE_IRREVERSIBLE)
                 .bind(rows.environment_id)
                 .bind(rows.position)
                 .bind(rows.service)
                 .bind(rows.target)
-                .bind(rows.version)
-                .execute(connection)
-                .await?;
+                .bind(rows.version);
+            statements.push(query);
         }
-        Ok(())
     }
 }

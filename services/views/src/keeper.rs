@@ -266,10 +266,15 @@ impl Keeper {
         }
         let nothing = Vec::new();
         let own_of = |tenant: &String| of_tenant.get(tenant.as_str()).unwrap_or(&nothing);
-        let mut again = false;
+        let (mut again, mut stale) = (false, HashSet::new());
         for (tenant, kept) in &mut self.ledgers {
             let own = own_of(tenant);
-            kept.reap(connection, self.me, self.keeping.folds, own).await?;
+            if kept.reap(connection, self.me, self.keeping.folds, own).await? {
+                // What was read of it is older than that.
+                again = true;
+                stale.insert(tenant.clone());
+                continue;
+            }
             if kept.answer(own) {
                 self.others.notify_one();
             }
@@ -282,7 +287,7 @@ impl Keeper {
         let preferences = Preferences::of(&members);
         let sharing = Sharing { me, folds, preferences, ended: Arc::clone(ended) };
         let mut wanting = Vec::new();
-        for (tenant, kept) in &mut self.ledgers {
+        for (tenant, kept) in self.ledgers.iter_mut().filter(|(tenant, _)| !stale.contains(*tenant)) {
             let wanted = kept.share(&sharing, own_of(tenant));
             if !wanted.is_empty() || kept.may_be_fit_again() {
                 wanting.push(async move {
@@ -418,14 +423,15 @@ impl Kept {
     }
 
     /// Takes note of tasks that have ended, and leaves their generations to others; forgets what was known of
-    /// generations that are no more.
+    /// generations that are no more. Says whether one was built.
     async fn reap(
         &mut self,
         connection: &mut PgConnection,
         me: Member,
         folds: bool,
         own: &[&Generation],
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
+        let mut built = false;
         let ended: Vec<i32> = self
             .tasks
             .iter()
@@ -438,7 +444,7 @@ impl Kept {
             // What was replaced may have been for good reason.
             let needed = own.iter().any(|it| it.number == number && it.state != State::Retired);
             match task.handle.await {
-                Ok(Outcome::Built) => {}
+                Ok(Outcome::Built) => built = true,
                 Ok(Outcome::Stopped(Stopped::Cancelled)) => {}
                 Ok(Outcome::Stopped(stopped)) => {
                     if self.views.answers_from().is_none_or(|answers| answers == number) {
@@ -452,7 +458,9 @@ impl Kept {
                 Ok(Outcome::NotBuilt(reason)) => {
                     warn!(tenant, number, reason, "new views are not filled yet");
                     self.build_again = Instant::now() + BUILD_AGAIN;
-                    if needed {
+                    // Not if another process was first.
+                    let open = |it: &&&Generation| it.state == State::Building && (it.mine || !it.owned);
+                    if own.iter().filter(|it| it.number == number).any(|it| open(&it)) {
                         self.fitness.failed(Instant::now());
                     }
                 }
@@ -468,12 +476,17 @@ impl Kept {
             me.release(connection, &tenant, number).await?;
         }
         let of = |number: &i32| own.iter().find(|it| it.number == *number);
-        self.stopped.retain(|number, _| of(number).is_some());
+        // A journal that seemed to lack its end may have it again.
+        let healed =
+            |number: &i32| self.views.answers_from() == Some(*number) && self.views.divergence().is_none();
+        self.stopped.retain(|number, stopped| {
+            of(number).is_some() && !(matches!(stopped, Stopped::Diverged(_)) && healed(number))
+        });
         self.free_since.retain(|number, _| of(number).is_some());
         self.hindered = self.stopped.keys().filter_map(of).any(|it| it.state != State::Retired);
         let stopped = f64::from(u32::from(self.hindered));
         gauge!("ledger_projector_stopped", "tenant" => self.views.tenant.to_string()).set(stopped);
-        Ok(())
+        Ok(built)
     }
 
     /// Lets the live generation answer; says whether another one did before.
@@ -553,7 +566,7 @@ impl Kept {
                 continue;
             }
             let tenant = self.views.tenant.as_str();
-            if sharing.me.acquire(connection, tenant, wanted.number).await? {
+            if sharing.me.acquire(connection, tenant, wanted.number, wanted.state).await? {
                 self.free_since.remove(&wanted.number);
                 self.absent = wanted.instead_of.map(|member| (member, Instant::now() + ABSENCE));
                 self.begin(wanted.number, wanted.state, sharing);

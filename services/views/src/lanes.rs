@@ -15,7 +15,7 @@ use ledger_domain::{
 };
 use sqlx::PgConnection;
 
-use crate::database::{Error, bigint, parsed, position};
+use crate::database::{Error, Statement, bigint, parsed, position};
 use crate::environments::EnvironmentsFold;
 use crate::{Snapshot, Views};
 
@@ -586,9 +586,9 @@ impl LaneChangeRows {
         self.number.push(number);
     }
 
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+    pub(crate) fn write_with(self, statements: &mut Vec<Statement>) {
         if self.track_id.is_empty() {
-            return Ok(());
+            return;
         }
         let mut query = sqlx::query(WRITE_CHANGES)
             .bind(self.track_id)
@@ -599,8 +599,7 @@ impl LaneChangeRows {
         for column in self.effect {
             query = query.bind(column);
         }
-        query.bind(self.deployment).bind(self.late).bind(self.number).execute(connection).await?;
-        Ok(())
+        statements.push(query.bind(self.deployment).bind(self.late).bind(self.number));
     }
 }
 
@@ -636,9 +635,9 @@ impl TrackRows {
         }
     }
 
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+    pub(crate) fn write_with(self, statements: &mut Vec<Statement>) {
         if self.track_id.is_empty() {
-            return Ok(());
+            return;
         }
         let mut query = sqlx::query(WRITE)
             .bind(self.track_id)
@@ -652,7 +651,6 @@ impl TrackRows {
         for column in self.effect {
             query = query.bind(column);
         }
-        query.execute(connection).await?;
-        Ok(())
+        statements.push(query);
     }
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::build::{Builder, Comparison, Failure, Origin, Progress, Then};
 use crate::database::{Database, Error, position};
-use crate::pipeline::close;
+use crate::pipeline::{PATIENCE, close};
 use crate::registry::{LEASE, Member, State, next_number, schema};
 use crate::{Settings, Views};
 
@@ -94,7 +94,7 @@ impl Rebuild {
                 number
             }
         };
-        if !me.acquire(&mut connection, &tenant, number).await? {
+        if !me.acquire(&mut connection, &tenant, number, State::Building).await? {
             return Err(under_way());
         }
         let builder = Builder::new(&views, number, journal, origin, me, cancelled);
@@ -158,11 +158,14 @@ impl Rebuild {
 async fn renewing(me: Member, connection: &mut PgConnection, filled: (String, i32)) -> RebuildError {
     loop {
         tokio::time::sleep(LEASE / 5).await;
-        match me.renew(connection, std::slice::from_ref(&filled)).await {
-            Ok(owned) if owned.contains(&filled) => {}
+        match tokio::time::timeout(PATIENCE, me.renew(connection, std::slice::from_ref(&filled))).await {
+            Ok(Ok(owned)) if owned.contains(&filled) => {}
             // It was paused for so long that another process took it up.
-            Ok(_) => return RebuildError::UnderWay(filled.0),
-            Err(error) => return error.into(),
+            Ok(Ok(_)) => return RebuildError::UnderWay(filled.0),
+            Ok(Err(error)) => return error.into(),
+            Err(_) => {
+                return RebuildError::Failed(format!("the database does not answer within {PATIENCE:?}"));
+            }
         }
     }
 }

@@ -37,7 +37,9 @@ pub(crate) struct Recogniser {
 struct Watched {
     views: Views,
     journal: SharedJournal,
-    /// What was found last.
+    /// The generation that answers.
+    number: Option<i32>,
+    /// What was found of it last.
     found: Option<Found>,
     /// Since when the journal seems to lack its end.
     doubted: Option<Instant>,
@@ -45,8 +47,7 @@ struct Watched {
 
 /// What was found of a generation.
 struct Found {
-    number: i32,
-    /// When, since the views and the journal were both read.
+    /// When views and journal were both read.
     at: Instant,
     /// When the stream was made, and how long it was at least; `None` if it is another one.
     stream: Option<(DateTime<Utc>, Position)>,
@@ -62,21 +63,25 @@ enum Unknown {
 
 impl Recogniser {
     pub(crate) fn new(ledgers: Vec<(Views, SharedJournal)>, others: Arc<Notify>) -> Self {
-        let watched = |(views, journal)| Watched { views, journal, found: None, doubted: None };
+        let watched = |(views, journal)| Watched { views, journal, number: None, found: None, doubted: None };
         Self { watched: ledgers.into_iter().map(watched).collect(), others }
     }
 
     /// Looks once.
     pub(crate) async fn look(&mut self) {
-        for watched in &mut self.watched {
+        let all = self.watched.iter_mut().map(|watched| async move {
             let tenant = watched.views.tenant.to_string();
-            match tokio::time::timeout(PATIENCE, watched.look()).await {
-                Ok(Ok(())) => {}
-                // Whoever needs either of them finds that out as well, and tells.
-                Ok(Err(error)) => debug!(tenant, %error, "the journal is not compared with the views"),
-                Err(_) => debug!(tenant, "the journal is not compared with the views in time"),
-            }
-        }
+            let error = match tokio::time::timeout(PATIENCE, watched.look()).await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer within {PATIENCE:?}"),
+            };
+            // What was doubted has to be seen again, without a break.
+            watched.doubted = None;
+            // Whoever needs either of them finds that out as well, and tells.
+            debug!(tenant, error, "the journal is not compared with the views");
+        });
+        futures::future::join_all(all).await;
     }
 
     pub(crate) async fn run(mut self) {
@@ -92,16 +97,27 @@ impl Recogniser {
 
 impl Watched {
     async fn look(&mut self) -> Result<(), Unknown> {
-        let Some(number) = self.views.answers_from() else {
-            self.found = None;
-            return Ok(());
-        };
-        let found = self.found.as_ref().filter(|found| found.number == number);
-        if let Some(found) = found.filter(|found| found.at.elapsed() < READ_AGAIN) {
-            let Some((made, length)) = found.stream else { return Ok(()) };
-            let head = self.journal.head().await?;
-            if head.created == made && head.position >= length {
-                return Ok(());
+        let answers = self.views.answers_from();
+        if self.number != answers {
+            (self.number, self.found, self.doubted) = (answers, None, None);
+        }
+        let Some(number) = answers else { return Ok(()) };
+        let head = self.journal.head().await?;
+        if let Some(found) = &self.found {
+            let recent = found.at.elapsed() < READ_AGAIN;
+            match found.stream {
+                // The views need not answer to tell that, unless nothing was folded into them.
+                Some((made, length)) if made != head.created && length > Position::START => {
+                    let reason = format!("it was created at {}, ours at {made}", head.created);
+                    self.is_of(Err(reason));
+                    return Ok(());
+                }
+                Some((_, length)) if recent && head.position >= length => {
+                    self.doubted = None;
+                    return Ok(());
+                }
+                None if recent => return Ok(()),
+                Some(_) | None => {}
             }
         }
         let standing = self.views.standing().await?;
@@ -110,29 +126,35 @@ impl Watched {
             // They changed meanwhile: the next look finds out.
             return Ok(());
         }
-        let doubted = match recognised {
-            Recognised::Doubtful(_) => self.doubted.get_or_insert_with(Instant::now).elapsed(),
-            Recognised::Same | Recognised::Other(_) => {
-                self.doubted = None;
-                Duration::ZERO
-            }
-        };
-        let stream = match recognised {
+        match recognised {
+            // Where nothing is folded yet, it is the one that is there.
             Recognised::Same => {
-                // What was wrong was wrong with views before these, or has passed.
-                self.views.divergence.send_replace(None);
-                // Nothing is folded of a stream yet: any would do.
-                let Some(made) = standing.stream_created else { return Ok(()) };
-                Some((made, standing.position))
+                let made = standing.stream_created.unwrap_or(head.created);
+                self.is_of(Ok((made, standing.position)));
             }
-            Recognised::Doubtful(_) if doubted < BELIEVED => return Ok(()),
-            Recognised::Doubtful(reason) | Recognised::Other(reason) => {
-                self.views.divergence.send_replace(Some(reason));
-                None
+            Recognised::Other(reason) => self.is_of(Err(reason)),
+            Recognised::Doubtful(reason) => {
+                let since = *self.doubted.get_or_insert_with(Instant::now);
+                if since.elapsed() >= BELIEVED {
+                    self.views.divergence.send_replace(Some(reason));
+                    // It may pass: it is looked again, and all of it.
+                    self.found = None;
+                }
             }
-        };
-        self.views.stream.send_replace(stream.map(|(made, _)| made));
-        self.found = Some(Found { number, at: Instant::now(), stream });
+        }
         Ok(())
+    }
+
+    /// Takes note of the stream that the views are of, or why it is not the one that is there.
+    fn is_of(&mut self, stream: Result<(DateTime<Utc>, Position), String>) {
+        self.doubted = None;
+        let (stream, reason) = match stream {
+            Ok(stream) => (Some(stream), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        // Whoever finds the door open knows already which stream it leads to.
+        self.views.stream.send_replace(stream.map(|(made, _)| made));
+        self.views.divergence.send_replace(reason);
+        self.found = Some(Found { at: Instant::now(), stream });
     }
 }

@@ -62,7 +62,7 @@ const BEGIN: &str = "INSERT INTO release_ledger.generations (tenant, version, nu
 /// leases of all its other tenants lapse.
 const ACQUIRE: &str = "WITH free AS (
         SELECT tenant, version, number FROM release_ledger.generations
-        WHERE tenant = $1 AND version = $2 AND number = $3
+        WHERE tenant = $1 AND version = $2 AND number = $3 AND state = $6
             AND (owner IS NULL OR owner = $4 OR owned_until < clock_timestamp() OR NOT EXISTS (
                 SELECT FROM pg_stat_activity o
                 WHERE o.pid = owner_pid AND coalesce(o.backend_start, owner_began) = owner_began
@@ -164,6 +164,16 @@ pub(crate) enum State {
     Retired,
 }
 
+impl State {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Building => "building",
+            Self::Live => "live",
+            Self::Retired => "retired",
+        }
+    }
+}
+
 /// A generation, as the registry tells of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Generation {
@@ -190,16 +200,12 @@ pub(crate) fn next_number<'g>(generations: impl IntoIterator<Item = &'g Generati
 }
 
 fn state(text: &str) -> Result<State, Error> {
-    match text {
-        "building" => Ok(State::Building),
-        "live" => Ok(State::Live),
-        "retired" => Ok(State::Retired),
-        other => Err(Error::Inconsistent {
-            table: "generations",
-            row: other.to_owned(),
-            detail: "it is no state of a generation".into(),
-        }),
-    }
+    let states = [State::Building, State::Live, State::Retired];
+    states.into_iter().find(|state| state.word() == text).ok_or_else(|| Error::Inconsistent {
+        table: "generations",
+        row: text.to_owned(),
+        detail: "it is no state of a generation".into(),
+    })
 }
 
 /// Who asks.
@@ -252,15 +258,17 @@ impl Member {
         Ok(query.execute(connection).await?.rows_affected() == 1)
     }
 
-    /// Becomes the owner of a generation that nobody owns.
+    /// Becomes the owner of a generation that nobody owns, if it is still in this state.
     pub(crate) async fn acquire(
         self,
         connection: &mut PgConnection,
         tenant: &str,
         number: i32,
+        state: State,
     ) -> Result<bool, Error> {
         let query = sqlx::query(ACQUIRE).bind(tenant).bind(self.version).bind(number).bind(self.id);
-        let acquired = query.bind(LEASE.as_secs_f64()).execute(connection).await?;
+        let query = query.bind(LEASE.as_secs_f64()).bind(state.word());
+        let acquired = query.execute(connection).await?;
         Ok(acquired.rows_affected() == 1)
     }
 
@@ -418,16 +426,17 @@ impl Views {
         Ok(Followed { position: found.map_or(Position::START, position), number })
     }
 
-    /// Says how far a follower of the views has come, from where it was. It stays where it is if it is somewhere
-    /// else meanwhile, or other views answer: another process was first, or the history is another one.
+    /// Says how far a follower of the views has come, from where it was; answers whether it has. It stays where it is
+    /// if it is somewhere else meanwhile, or other views answer: another process was first, or the history is another
+    /// one.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn follow(&self, follower: &str, from: Followed, to: Position) -> Result<(), Error> {
+    pub async fn follow(&self, follower: &str, from: Followed, to: Position) -> Result<bool, Error> {
         let query = sqlx::query(FOLLOW).bind(self.tenant.as_str()).bind(follower);
         let query = query.bind(bigint(from.position)).bind(bigint(to));
-        query.bind(self.database().form.version).bind(from.number).execute(&self.pool()?).await?;
-        Ok(())
+        let query = query.bind(self.database().form.version).bind(from.number);
+        Ok(query.execute(&self.pool()?).await?.rows_affected() == 1)
     }
 }
 
