@@ -19,8 +19,4 @@ mod stream_settings;
 pub mod up;
 pub mod views;
 
-/// Events are many small texts, made and dropped by several threads.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 pub use cli::{run, run_with};

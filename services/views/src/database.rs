@@ -8,16 +8,12 @@ use chrono::{DateTime, Utc};
 use ledger_domain::{Position, TenantName};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions};
-use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tokio::sync::watch;
 
 use crate::projector::Status;
 use crate::registry::schema;
-
-/// A statement with its values, which are encoded already.
-pub(crate) type Statement = Query<'static, Postgres, PgArguments>;
 
 /// Several statements that see the same rows.
 pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";

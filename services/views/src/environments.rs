@@ -6,7 +6,7 @@ use ledger_domain::{EnvironmentName, Position};
 use sqlx::PgConnection;
 
 use crate::Views;
-use crate::database::{Error, Statement, bigint, parsed, position};
+use crate::database::{Error, bigint, parsed, position};
 
 pub(crate) const STATEMENTS: &[&str] = &[LIST, LOAD, WRITE];
 
@@ -127,10 +127,12 @@ pub(crate) struct EnvironmentRows {
 }
 
 impl EnvironmentRows {
-    pub(crate) fn write_with(self, statements: &mut Vec<Statement>) {
-        if !self.id.is_empty() {
-            let query = sqlx::query(WRITE).bind(self.id).bind(self.name).bind(self.first_position);
-            statements.push(query.bind(self.changes));
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        if self.id.is_empty() {
+            return Ok(());
         }
+        let query = sqlx::query(WRITE).bind(self.id).bind(self.name).bind(self.first_position);
+        query.bind(self.changes).execute(connection).await?;
+        Ok(())
     }
 }

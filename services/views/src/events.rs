@@ -14,7 +14,7 @@ use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
 use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
-use crate::database::{Error, Statement, bigint, parsed, position};
+use crate::database::{Error, bigint, parsed, position};
 use crate::{Snapshot, Views};
 
 pub(crate) const STATEMENTS: &[&str] = &[LOOK_UP, FAILED_CHECKS, ENTRIES, IS_GAP, WRITE, WRITE_GAPS];
@@ -353,9 +353,9 @@ impl EventRows {
         self.gaps.push(bigint(at));
     }
 
-    pub(crate) fn write_with(self, statements: &mut Vec<Statement>) {
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
         if !self.position.is_empty() {
-            let query = sqlx::query(WRITE)
+            sqlx::query(WRITE)
                 .bind(self.position)
                 .bind(self.recorded_at)
                 .bind(self.occurred_at)
@@ -367,11 +367,13 @@ impl EventRows {
                 .bind(self.repeats)
                 .bind(self.anomaly)
                 .bind(self.leaf_hash)
-                .bind(self.bytes);
-            statements.push(query);
+                .bind(self.bytes)
+                .execute(&mut *connection)
+                .await?;
         }
         if !self.gaps.is_empty() {
-            statements.push(sqlx::query(WRITE_GAPS).bind(self.gaps));
+            sqlx::query(WRITE_GAPS).bind(self.gaps).execute(connection).await?;
         }
+        Ok(())
     }
 }

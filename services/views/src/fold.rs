@@ -7,15 +7,15 @@ use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::event::Fact;
 use ledger_domain::{Anomaly, Family, IdentityKey, Position, Since};
 use ledger_journal::Entry;
-use ledger_proof::{Hash, Tree, gap_leaf_hash};
+use ledger_proof::{Hash, Tile, Tree, gap_leaf_hash};
 use sqlx::{Connection, PgConnection};
 use tracing::warn;
 
-use crate::database::{Error, SNAPSHOT, Statement};
-use crate::environments::EnvironmentsFold;
+use crate::database::{Error, SNAPSHOT};
+use crate::environments::{EnvironmentRows, EnvironmentsFold};
 use crate::events::{EventRows, look_up};
 use crate::hindrances::HindranceRows;
-use crate::lanes::{LaneChangeRows, LanesFold};
+use crate::lanes::{LaneChangeRows, LanesFold, TrackRows};
 use crate::observations::{ObservationRows, ObservationsFold};
 use crate::policies::{FreezesFold, PolicyRows};
 use crate::projection::{self, Standing};
@@ -98,8 +98,7 @@ impl Fold {
         stream_created: DateTime<Utc>,
         known: &HashMap<IdentityKey, Position>,
     ) -> Result<Batch, OutOfOrder> {
-        let (from, count) = (self.standing.position, records.len());
-        let mut rows = Rows::default();
+        let mut batch = Batch { from: self.standing.position, records: records.len(), ..Batch::default() };
         let mut seen = HashMap::with_capacity(records.len());
         for record in records {
             let position = record.position();
@@ -109,22 +108,22 @@ impl Fold {
             let leaf = match record {
                 Decoded::Gap(position) => {
                     warn!(%position, "the journal has lost an entry");
-                    rows.odd.gaps += 1;
-                    rows.events.push_gap(position);
+                    batch.odd.gaps += 1;
+                    batch.events.push_gap(position);
                     gap_leaf_hash(position.get())
                 }
                 Decoded::Entry { entry, key, envelope, leaf } => {
                     let first = known.get(&key).or_else(|| seen.get(&key)).copied();
                     if first.is_some() {
-                        rows.odd.repeats += 1;
-                        rows.events.push(&entry, &envelope, key, &leaf, first, None);
+                        batch.odd.repeats += 1;
+                        batch.events.push(&entry, &envelope, key, &leaf, first, None);
                     } else {
                         seen.insert(key, position);
-                        let (anomaly, environment_id) = self.fold(&envelope, position, &mut rows);
-                        rows.events.push(&entry, &envelope, key, &leaf, None, anomaly);
+                        let (anomaly, environment_id) = self.fold(&envelope, position, &mut batch);
+                        batch.events.push(&entry, &envelope, key, &leaf, None, anomaly);
                         if is_written_in_turn(&envelope.event().fact) {
                             let recorded_at = entry.recorded_at;
-                            rows.in_turn.push(InTurn { position, recorded_at, envelope, environment_id });
+                            batch.in_turn.push(InTurn { position, recorded_at, envelope, environment_id });
                         }
                     }
                     leaf
@@ -136,38 +135,26 @@ impl Fold {
         }
         self.standing.stream_created = Some(stream_created);
         self.standing.root = self.tree.root();
-        Ok(self.finish(from, count, rows))
-    }
-
-    /// Everything that can be made ready before the one before it is written is.
-    fn finish(&mut self, from: Position, records: usize, rows: Rows) -> Batch {
-        let mut before = Vec::new();
-        rows.events.write_with(&mut before);
-        rows.changes.write_with(&mut before);
-        rows.verdicts.write_with(&mut before);
-        rows.policies.write_with(&mut before);
-        rows.hindrances.write_with(&mut before);
-        rows.reports.write_with(&mut before);
-        let mut after = Vec::new();
-        self.lanes.take_rows(&mut self.environments).write_with(&mut after);
-        self.environments.take_rows().write_with(&mut after);
-        after.push(tree::write(&self.tree.take_dirty()));
-        let (to, observations) = (self.standing.clone(), self.observations.take_rows());
-        Batch { from, to, records, odd: rows.odd, before, in_turn: rows.in_turn, observations, after }
+        batch.to = Some(self.standing.clone());
+        batch.observations = self.observations.take_rows();
+        batch.tracks = self.lanes.take_rows(&mut self.environments);
+        batch.environments = self.environments.take_rows();
+        batch.tiles = self.tree.take_dirty();
+        Ok(batch)
     }
 
     fn fold(
         &mut self,
         envelope: &Envelope,
         position: Position,
-        rows: &mut Rows,
+        batch: &mut Batch,
     ) -> (Option<Anomaly>, Option<i32>) {
         let fact = &envelope.event().fact;
         let environment_id = fact.environment().map(|name| self.environments.named(name, position));
-        rows.verdicts.push(fact, environment_id, position, envelope.occurred_at());
-        rows.policies.push(fact, environment_id, position);
-        rows.hindrances.push(fact, environment_id, position);
-        rows.reports.push(fact, position);
+        batch.verdicts.push(fact, environment_id, position, envelope.occurred_at());
+        batch.policies.push(fact, environment_id, position);
+        batch.hindrances.push(fact, environment_id, position);
+        batch.reports.push(fact, position);
         let since =
             Since { occurred_at: envelope.occurred_at(), position, event_id: envelope.identity().id.clone() };
         if let Some(id) = environment_id {
@@ -181,7 +168,7 @@ impl Fold {
         let frozen = environment_id
             .is_some_and(|id| fact.rollback_id().is_none() && self.freezes.hold(id, since.occurred_at));
         let applied =
-            self.lanes.apply(change, since, fact.deployment(), &mut self.environments, &mut rows.changes);
+            self.lanes.apply(change, since, fact.deployment(), &mut self.environments, &mut batch.changes);
         (applied.anomaly.or_else(|| frozen.then_some(Anomaly::DuringFreeze)), environment_id)
     }
 }
@@ -210,32 +197,27 @@ const fn is_written_in_turn(fact: &Fact) -> bool {
     )
 }
 
-/// The rows that records add, as they are folded.
+/// The rows that a batch of records adds and changes.
 #[derive(Default)]
-struct Rows {
-    odd: Odd,
+pub(crate) struct Batch {
+    /// The position that it follows on.
+    from: Position,
+    /// Where the views stand with it; `None` if there is nothing in it.
+    to: Option<Standing>,
+    pub(crate) records: usize,
+    pub(crate) odd: Odd,
     events: EventRows,
     changes: LaneChangeRows,
     verdicts: VerdictRows,
     policies: PolicyRows,
     hindrances: HindranceRows,
     reports: ReportRows,
-    in_turn: Vec<InTurn>,
-}
-
-/// What a batch of records changes, ready to be written.
-pub(crate) struct Batch {
-    /// The position that it follows on.
-    from: Position,
-    /// Where the views stand with it.
-    to: Standing,
-    pub(crate) records: usize,
-    pub(crate) odd: Odd,
-    before: Vec<Statement>,
     /// What is written one by one and in order, since later ones may change earlier ones' rows.
     in_turn: Vec<InTurn>,
     observations: ObservationRows,
-    after: Vec<Statement>,
+    tracks: TrackRows,
+    environments: EnvironmentRows,
+    tiles: Vec<Tile>,
 }
 
 struct InTurn {
@@ -249,22 +231,26 @@ impl Batch {
     /// Writes the rows and the position in one transaction; answers where the views stand then, or `None` if
     /// another projector was first, and nothing was written.
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<Option<Standing>, Error> {
+        let Some(to) = self.to else { return Ok(None) };
         let mut transaction = connection.begin().await?;
-        if !projection::advance(&mut transaction, self.from, &self.to).await? {
+        if !projection::advance(&mut transaction, self.from, &to).await? {
             return Ok(None);
         }
-        for statement in self.before {
-            statement.execute(&mut *transaction).await?;
-        }
+        self.events.write(&mut transaction).await?;
+        self.changes.write(&mut transaction).await?;
+        self.verdicts.write(&mut transaction).await?;
+        self.policies.write(&mut transaction).await?;
+        self.hindrances.write(&mut transaction).await?;
+        self.reports.write(&mut transaction).await?;
         for it in &self.in_turn {
             it.write(&mut transaction).await?;
         }
         self.observations.write(&mut transaction).await?;
-        for statement in self.after {
-            statement.execute(&mut *transaction).await?;
-        }
+        self.tracks.write(&mut transaction).await?;
+        self.environments.write(&mut transaction).await?;
+        tree::write(&mut transaction, &self.tiles).await?;
         transaction.commit().await?;
-        Ok(Some(self.to))
+        Ok(Some(to))
     }
 }
 

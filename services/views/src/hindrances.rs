@@ -3,9 +3,10 @@
 use ledger_domain::event::{Fact, Revoked};
 use ledger_domain::obstacle::{IrreversibleDeploy, RevokedArtifact};
 use ledger_domain::{Artifact, EnvironmentName, Line, Position, ServiceName, TargetName};
+use sqlx::PgConnection;
 
 use crate::Snapshot;
-use crate::database::{Error, Statement, bigint, parsed, position};
+use crate::database::{Error, bigint, parsed, position};
 
 pub(crate) const STATEMENTS: &[&str] = &[REVOKED, IRREVERSIBLE, WRITE_REVOCATION, WRITE_IRREVERSIBLE];
 
@@ -107,20 +108,23 @@ impl HindranceRows {
         }
     }
 
-    pub(crate) fn write_with(self, statements: &mut Vec<Statement>) {
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
         let (position, artifact, deleted) = self.revoked;
         if !position.is_empty() {
-            statements.push(sqlx::query(WRITE_REVOCATION).bind(position).bind(artifact).bind(deleted));
+            let query = sqlx::query(WRITE_REVOCATION).bind(position).bind(artifact).bind(deleted);
+            query.execute(&mut *connection).await?;
         }
         let rows = self.irreversible;
         if !rows.position.is_empty() {
-            let query = sqlx::query(WRITE_IRREVERSIBLE)
+            sqlx::query(WRITE_IRREVERSIBLE)
                 .bind(rows.environment_id)
                 .bind(rows.position)
                 .bind(rows.service)
                 .bind(rows.target)
-                .bind(rows.version);
-            statements.push(query);
+                .bind(rows.version)
+                .execute(connection)
+                .await?;
         }
+        Ok(())
     }
 }

@@ -15,7 +15,7 @@ use ledger_domain::{
 };
 use sqlx::PgConnection;
 
-use crate::database::{Error, Statement, bigint, parsed, position};
+use crate::database::{Error, bigint, parsed, position};
 use crate::environments::EnvironmentsFold;
 use crate::{Snapshot, Views};
 
@@ -586,9 +586,9 @@ impl LaneChangeRows {
         self.number.push(number);
     }
 
-    pub(crate) fn write_with(self, statements: &mut Vec<Statement>) {
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
         if self.track_id.is_empty() {
-            return;
+            return Ok(());
         }
         let mut query = sqlx::query(WRITE_CHANGES)
             .bind(self.track_id)
@@ -599,7 +599,8 @@ impl LaneChangeRows {
         for column in self.effect {
             query = query.bind(column);
         }
-        statements.push(query.bind(self.deployment).bind(self.late).bind(self.number));
+        query.bind(self.deployment).bind(self.late).bind(self.number).execute(connection).await?;
+        Ok(())
     }
 }
 
@@ -635,9 +636,9 @@ impl TrackRows {
         }
     }
 
-    pub(crate) fn write_with(self, statements: &mut Vec<Statement>) {
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
         if self.track_id.is_empty() {
-            return;
+            return Ok(());
         }
         let mut query = sqlx::query(WRITE)
             .bind(self.track_id)
@@ -651,6 +652,7 @@ impl TrackRows {
         for column in self.effect {
             query = query.bind(column);
         }
-        statements.push(query);
+        query.execute(connection).await?;
+        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use ledger_domain::{EnvironmentName, Line, Position};
 use sqlx::PgConnection;
 
 use crate::Snapshot;
-use crate::database::{Error, Statement, bigint, parsed, position};
+use crate::database::{Error, bigint, parsed, position};
 
 pub(crate) const STATEMENTS: &[&str] = &[LAST, FREEZES, LOAD, WRITE, START, LIFT];
 
@@ -142,10 +142,11 @@ impl PolicyRows {
         }
     }
 
-    pub(crate) fn write_with(self, statements: &mut Vec<Statement>) {
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
         if !self.position.is_empty() {
-            statements.push(sqlx::query(WRITE).bind(self.environment_id).bind(self.position));
+            sqlx::query(WRITE).bind(self.environment_id).bind(self.position).execute(connection).await?;
         }
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use ledger_domain::{EnvironmentName, Family, Lane, Line, Position, Prose, Releas
 use sqlx::PgConnection;
 
 use crate::Snapshot;
-use crate::database::{Error, Statement, bigint, parsed, position};
+use crate::database::{Error, bigint, parsed, position};
 use crate::lanes::told;
 
 pub(crate) const STATEMENTS: &[&str] = &[
@@ -334,10 +334,11 @@ impl ReportRows {
         }
     }
 
-    pub(crate) fn write_with(self, statements: &mut Vec<Statement>) {
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
         if !self.position.is_empty() {
-            statements.push(sqlx::query(REPORT).bind(self.rollback_id).bind(self.position));
+            sqlx::query(REPORT).bind(self.rollback_id).bind(self.position).execute(connection).await?;
         }
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use ledger_domain::Position;
 use ledger_proof::{Hash, Tile, Tree};
 use sqlx::PgConnection;
 
-use crate::database::{Error, Statement, parsed};
+use crate::database::{Error, parsed};
 
 pub(crate) const STATEMENTS: &[&str] = &[EDGE, WRITE];
 
@@ -36,12 +36,13 @@ pub(crate) async fn load(connection: &mut PgConnection, size: Position) -> Resul
     parsed("tiles", format!("of size {size}"), || Tree::restore(size.get(), tiles))
 }
 
-pub(crate) fn write(tiles: &[Tile]) -> Statement {
+pub(crate) async fn write(connection: &mut PgConnection, tiles: &[Tile]) -> Result<(), Error> {
     let levels: Vec<i16> = tiles.iter().map(|tile| tile.level.into()).collect();
     let indexes: Vec<i64> = tiles.iter().map(|tile| tile.index.cast_signed()).collect();
     let hashes: Vec<Vec<u8>> = tiles
         .iter()
         .map(|tile| tile.hashes.iter().flat_map(|hash| hash.as_bytes()).copied().collect())
         .collect();
-    sqlx::query(WRITE).bind(levels).bind(indexes).bind(hashes)
+    sqlx::query(WRITE).bind(levels).bind(indexes).bind(hashes).execute(connection).await?;
+    Ok(())
 }

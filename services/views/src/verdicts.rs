@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::Snapshot;
-use crate::database::{Error, Statement, bigint, parsed, position};
+use crate::database::{Error, bigint, parsed, position};
 use crate::key::key;
 use crate::lanes::{is_meant, release, told};
 
@@ -409,9 +409,9 @@ impl VerdictRows {
         }
     }
 
-    pub(crate) fn write_with(self, statements: &mut Vec<Statement>) {
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
         if self.position.is_empty() {
-            return;
+            return Ok(());
         }
         let mut query = sqlx::query(WRITE)
             .bind(self.position)
@@ -424,7 +424,8 @@ impl VerdictRows {
         for column in self.told {
             query = query.bind(column);
         }
-        statements.push(query);
+        query.execute(connection).await?;
+        Ok(())
     }
 }
 
