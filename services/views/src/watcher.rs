@@ -80,7 +80,7 @@ async fn find(connection: &mut PgConnection, all: &[Views]) -> Result<(), Error>
 }
 
 impl Views {
-    /// Looks once which generation answers, for those who ask without a [`Keeper`].
+    /// Looks once which generation answers, for those who ask without a [`Keeper`](crate::Keeper).
     ///
     /// # Errors
     /// The database does not answer.
