@@ -44,15 +44,29 @@ pub struct Verified {
 }
 
 impl Archive {
-    /// Reads the manifests and the checkpoint of a tenant's archive, not yet the segments.
+    /// Reads the manifests and the checkpoint of a tenant's archive, not yet the segments. One that grows
+    /// meanwhile is read up to where it ended at some moment in between.
     ///
     /// # Errors
     /// Names what is missing, damaged, or does not fit to what is before it.
     pub async fn open(store: Store, tenant: &TenantName) -> Result<Self, Error> {
+        loop {
+            // Before the manifests: it is written after them, so what it tells of is seen below.
+            let checkpoint = read_checkpoint(&store, tenant).await?;
+            match Self::look(&store, tenant, checkpoint).await {
+                // The folder is not seen at one moment: a manifest may be there, and the one before it not.
+                Err(_) if read_checkpoint(&store, tenant).await? != checkpoint => {}
+                looked => return looked,
+            }
+        }
+    }
+
+    /// What is there after the checkpoint was read.
+    async fn look(store: &Store, tenant: &TenantName, checkpoint: Option<Checkpoint>) -> Result<Self, Error> {
         let (manifests, others): (Vec<String>, Vec<String>) =
             store.list(FOLDER).await?.into_iter().partition(|name| name.ends_with(".json"));
         let fetched = stream::iter(&manifests).map(|name| {
-            let (store, file) = (&store, format!("{FOLDER}/{name}"));
+            let file = format!("{FOLDER}/{name}");
             async move { read_manifest(store, &file, tenant).await }
         });
         let fetched: Vec<Option<Manifest>> = fetched.buffered(AT_ONCE).try_collect().await?;
@@ -62,7 +76,6 @@ impl Archive {
             follows(before, manifest)?;
             before = Some(manifest);
         }
-        let checkpoint = read_checkpoint(&store, tenant).await?;
         let Some(last) = before else {
             return Err(match checkpoint {
                 Some(checkpoint) => ends_early(Position::START, checkpoint),
@@ -74,7 +87,7 @@ impl Archive {
         judge_checkpoint(checkpoint, &segments, end)?;
         let named = |name: &String| segments.iter().any(|manifest| manifest.segment.ends_with(name.as_str()));
         let unnamed = others.iter().filter(|name| !named(name)).count();
-        Ok(Self { store, segments, end, unnamed })
+        Ok(Self { store: store.clone(), segments, end, unnamed })
     }
 
     /// Reads all of it.

@@ -134,10 +134,12 @@ impl Archiver {
 
     /// Takes up the archive's end, and sees whether the journal has it.
     async fn resume(&mut self) -> Result<(), Error> {
+        // Before the manifests: it is written after them, so another archiver's is told of by what is seen below.
+        let checkpoint = read_checkpoint(&self.store, &self.tenant).await?;
         let names = self.store.list(FOLDER).await?;
         let last = names.iter().rfind(|name| name.ends_with(".json"));
         let Some(file) = last.map(|name| format!("{FOLDER}/{name}")) else {
-            return match read_checkpoint(&self.store, &self.tenant).await? {
+            return match checkpoint {
                 None => Ok(()),
                 Some(_) => Err(Error::damaged(CHECKPOINT, "it is there, and there are no manifests")),
             };

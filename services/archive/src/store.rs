@@ -189,6 +189,9 @@ fn bucket(
 }
 
 #[cfg(test)]
+pub(crate) mod meanwhile;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use ledger_tests::{Command, Servers, Service};
+use ledger_tests::{Command, Servers, Service, delete_stream};
 
-use super::{command, delete_stream, deploys, has_stream, told, verified};
+use super::{command, deploys, has_stream, told, verified};
 use crate::PROGRAM;
 
 /// What is done to an archive.
@@ -158,7 +158,7 @@ async fn another_ledger_is_not_taken_for_this_one() {
     drop(service);
 
     for (outcome, words) in [
-        (tenant, "it is of the tenant default, not other"),
+        (tenant, "it is of release-ledger/default, not of release-ledger/other"),
         (nowhere, "/no/such/archive"),
         (lost, "there is no stream of default"),
         (made_anew, "the archive is not of this stream: the stream was created at "),

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::store::meanwhile::{Seen, meanwhile};
 use crate::{Access, Archive, Source as _};
 
 fn clock() -> DateTime<Utc> {
@@ -42,14 +43,18 @@ fn store(folder: &TempDir) -> Store {
     Store::open(&folder.path().to_string_lossy(), Access::Write, []).expect("a folder")
 }
 
-async fn archiver(folder: &TempDir, journal: &MemoryJournal, entries: u64) -> Result<Archiver, Error> {
+async fn archiver(store: Store, journal: &MemoryJournal, entries: u64) -> Result<Archiver, Error> {
     let limits = Limits { entries, bytes: 1 << 20, age: Duration::from_secs(3600) };
     let journal = std::sync::Arc::new(journal.clone());
-    Archiver::open(store(folder), journal, TenantName::default(), limits).await
+    Archiver::open(store, journal, TenantName::default(), limits).await
 }
 
 async fn archive(folder: &TempDir, journal: &MemoryJournal, entries: u64) -> Archiver {
-    let mut archiver = archiver(folder, journal, entries).await.expect("an archiver");
+    archive_to(store(folder), journal, entries).await
+}
+
+async fn archive_to(store: Store, journal: &MemoryJournal, entries: u64) -> Archiver {
+    let mut archiver = archiver(store, journal, entries).await.expect("an archiver");
     archiver.archive().await.expect("archived");
     archiver
 }
@@ -104,7 +109,7 @@ async fn a_segment_that_nothing_names_is_written_again_if_it_is_not_what_it_shou
 async fn who_was_overtaken_goes_on_after_the_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = journal(20).await;
-    let mut slow = archiver(&folder, &journal, 4).await.expect("an archiver");
+    let mut slow = archiver(store(&folder), &journal, 4).await.expect("an archiver");
     archive(&folder, &journal, 7).await;
     append(&journal, 21..=25).await;
 
@@ -112,6 +117,52 @@ async fn who_was_overtaken_goes_on_after_the_other() {
 
     assert_eq!((slow.end().position.get(), slow.segments()), (25, 2));
     assert_eq!(position(&folder).await, 25);
+}
+
+#[tokio::test]
+async fn what_another_writes_while_the_end_is_looked_for_is_not_damage() {
+    for there in [0, 5, 10] {
+        for seen in [Seen::Nothing, Seen::Newest] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let journal = journal(there).await;
+            archive(&folder, &journal, 5).await;
+            append(&journal, there + 1..=30).await;
+            let store = hindered(&folder, &journal, seen);
+
+            let archiver = archive_to(store, &journal, 7).await;
+
+            assert_eq!(archiver.end().position.get(), 30);
+            assert_eq!(position(&folder).await, 30);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_archive_that_grows_while_it_is_opened_is_read() {
+    for (there, seen, ends) in [
+        (5, Seen::Nothing, 5),
+        (10, Seen::Nothing, 10),
+        (0, Seen::Nothing, 30),
+        (0, Seen::Newest, 30),
+        (5, Seen::Newest, 30),
+        (10, Seen::Newest, 30),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = journal(there).await;
+        archive(&folder, &journal, 5).await;
+        append(&journal, there + 1..=30).await;
+        let store = hindered(&folder, &journal, seen);
+
+        let archive = Archive::open(store, &TenantName::default()).await.expect("an archive");
+
+        assert_eq!(archive.verify().await.expect("it is whole").position.get(), ends, "{there}, {seen:?}");
+    }
+}
+
+/// The folder's store, in which another archiver writes segments while it is looked through.
+fn hindered(folder: &TempDir, journal: &MemoryJournal, seen: Seen) -> Store {
+    let (other, journal) = (store(folder), journal.clone());
+    meanwhile(store(folder), seen, async move { drop(archive_to(other, &journal, 4).await) })
 }
 
 #[tokio::test]
@@ -131,7 +182,7 @@ async fn another_stream_is_refused() {
         (other_entry, "the stream has another entry at position 5"),
         (lost_entry, "the stream has no entry at position 5 any more"),
     ] {
-        let refused = archiver(&folder, &journal, 5).await.err().expect("refused");
+        let refused = archiver(store(&folder), &journal, 5).await.err().expect("refused");
 
         assert!(matches!(&refused, Error::Other(reason) if reason.contains(words)), "{refused}");
     }
