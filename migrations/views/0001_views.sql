@@ -150,6 +150,8 @@ CREATE TABLE freezes (
     PRIMARY KEY (environment_id, freeze_id, started)
 );
 
+CREATE INDEX freezes_in_force ON freezes (environment_id, coalesce(ends_at, 'infinity')) WHERE lifted IS NULL;
+
 -- People's answers to rollbacks and deploys.
 CREATE TABLE approvals (
     position       bigint  NOT NULL PRIMARY KEY,
@@ -197,6 +199,10 @@ CREATE TABLE rollbacks (
 
 CREATE INDEX rollbacks_environment ON rollbacks (environment_id, requested);
 CREATE UNIQUE INDEX rollbacks_requested ON rollbacks (requested);
+-- What is asked before each deploy must not grow with what is over.
+CREATE INDEX rollbacks_active ON rollbacks (environment_id, requested) WHERE ended IS NULL;
+CREATE INDEX rollbacks_automatic ON rollbacks (environment_id, recorded_at) WHERE automatic;
+CREATE INDEX rollbacks_automatic_ended ON rollbacks (environment_id, ended) WHERE automatic;
 
 -- The lanes that a rollback brings away from a release.
 CREATE TABLE rollback_lanes (
@@ -209,7 +215,7 @@ CREATE TABLE rollback_lanes (
     config         text,
     infrastructure text,
     commit         text,
-    PRIMARY KEY (environment_id, service, target, requested)
+    PRIMARY KEY (environment_id, service, target, version, requested)
 );
 
 -- The reports that carry a rollback's id.

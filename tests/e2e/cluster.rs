@@ -3,14 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use ledger_tests::{Cluster, Node, Servers, Service, digests};
+use ledger_tests::{Cluster, Node, STREAM, Servers, Service, digests};
 use release_ledger::local::nats::User;
 use serde_json::Value;
 
 use crate::PROGRAM;
 use crate::emitters::Emitters;
 
-const STREAM: &str = "LEDGER_default";
 /// A leader that vanishes is missed after four to nine seconds, by what the servers choose; to that comes what
 /// waits for an answer of a halted one. Twice as long is a failure.
 const BACK_WITHIN: Duration = Duration::from_secs(20);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream::stream::Config;
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
-use ledger_tests::{Servers, Service, deploy, jetstream_of_operator};
+use ledger_tests::{STREAM, Servers, Service, deploy, jetstream_of_operator};
 use release_ledger::local::nats::User;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -14,7 +14,6 @@ use tokio::sync::mpsc;
 use crate::PROGRAM;
 use crate::rollback::Story;
 
-const STREAM: &str = "LEDGER_default";
 /// What is refused is refused at once; what is answered, too.
 const SOON: Duration = Duration::from_secs(10);
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use ledger_tests::{Answer, Client, Servers, Service, deploy, digests};
+use async_nats::jetstream::stream::Config;
+use ledger_tests::{Answer, Client, STREAM, Servers, Service, deploy, digests, jetstream_of_operator};
 use reqwest::Method;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -277,6 +278,29 @@ async fn a_nats_that_stands_still_is_waited_for_as_long_as_the_settings_say() {
     // However often they were sent and stored, they have an effect once.
     let once = client.entries().await.iter().filter(|entry| entry.get("repeats").is_none()).count();
     assert_eq!(once, 1_002);
+}
+
+#[tokio::test]
+async fn a_journal_that_answers_and_stores_nothing_is_not_ready_to_take_events_in() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    client.recorded(&web("first")).await;
+    let operator = jetstream_of_operator(&servers).await;
+    let roomy = operator.get_stream(STREAM).await.expect("a stream").cached_info().config.clone();
+    let narrow = Config { max_messages: 1, ..roomy.clone() };
+
+    operator.update_stream(narrow).await.expect("the stream is full");
+    let refused = client.record(&web("refused")).await;
+    let (ingest, questions) = (client.get("/readyz/ingest").await, client.get("/readyz/questions").await);
+    operator.update_stream(roomy).await.expect("the stream has room");
+    let taken = client.record(&web("refused")).await;
+    let again = client.get("/readyz/ingest").await;
+
+    assert_eq!((refused.status, refused.problem()), (507, "journal-full"), "{}", refused.text);
+    assert_eq!((ingest.status, questions.status), (503, 200), "{}", ingest.text);
+    assert!(ingest.text.contains("it answers, and took no event lately"), "{}", ingest.text);
+    assert_eq!((taken.status, again.status), (201, 200), "{}", again.text);
 }
 
 #[tokio::test]

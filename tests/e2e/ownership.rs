@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ledger_tests::{Proxy, Servers, Service, deploy, digests, jetstream_of_operator};
+use ledger_tests::{Proxy, Servers, Service, create_stream, delete_stream, deploy, digests, views_schema};
 use serde_json::Value;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::PROGRAM;
 
@@ -133,7 +133,7 @@ async fn a_service_that_starts_without_postgres_takes_events_in_and_answers_when
     assert!(ready.text.contains("default: views: "), "{}", ready.text);
 }
 
-/// Waits until the process, and no other, is in the middle of a transaction, and pauses it there.
+/// Waits until the process, the only one that folds, is in the middle of a transaction, and pauses it there.
 async fn pause_in_a_transaction(service: &Service, connection: &mut PgConnection) {
     let midway = "SELECT count(*) FROM pg_stat_activity
         WHERE application_name = 'release-ledger' AND state = 'idle in transaction'
@@ -185,8 +185,7 @@ async fn a_projector_that_is_paused_in_the_middle_of_a_batch_is_replaced_as_well
 async fn a_projector_that_cannot_read_the_journal_leaves_the_views_to_one_that_can() {
     let servers = Servers::start().await;
     let proxy = Proxy::start(servers.nats_port()).await;
-    let url = servers.nats_url().replace(&servers.nats_port().to_string(), &proxy.port().to_string());
-    let through_proxy = format!("--journal-url={url}");
+    let through_proxy = format!("--journal-url={}", servers.nats_url_through(&proxy));
     let _behind_proxy = Service::start(PROGRAM, &servers, &[&through_proxy, "--only=projector"]).await;
     let owner = owned(&servers, |owners| owners.len() == 1).await;
     let http = Service::start(PROGRAM, &servers, &["--only=http"]).await;
@@ -212,10 +211,8 @@ async fn a_process_that_folds_nothing_closes_its_door_to_another_stream() {
     client.views_at(1).await;
     projector.kill().await;
 
-    let operator = jetstream_of_operator(&servers).await;
-    let config = operator.get_stream("LEDGER_default").await.expect("a stream").cached_info().config.clone();
-    operator.delete_stream("LEDGER_default").await.expect("deleted");
-    operator.create_stream(config).await.expect("made again");
+    let config = delete_stream(&servers).await;
+    create_stream(&servers, config).await;
 
     let alarm = client.not_ready("it is not the one that the views are of").await;
     let refused = client.record(&web(2)).await;
@@ -231,7 +228,9 @@ async fn views_that_somebody_has_dropped_are_not_answered_from_and_filled_again(
     service.client().views_at(1).await;
     let mut connection = PgConnection::connect(&servers.postgres_url()).await.expect("connected");
 
-    for gone in ["DROP SCHEMA ledger_default_v3_1 CASCADE", "DROP SCHEMA release_ledger CASCADE"] {
+    let views = views_schema(&mut connection, "default").await;
+    for gone in [&*views, "release_ledger"] {
+        let gone = AssertSqlSafe(format!("DROP SCHEMA {gone} CASCADE"));
         sqlx::query(gone).execute(&mut connection).await.expect("dropped");
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ledger_domain::TenantName;
 use ledger_tests::{
-    Command, Outcome, Servers, Service, deploy, digests, jetstream_of_operator, views_connection,
+    Command, Outcome, Servers, Service, create_stream, delete_stream, deploy, digests, views_connection,
 };
 use ledger_views::{Form, Settings, Views};
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -135,11 +135,9 @@ async fn views_are_not_replaced_by_those_of_another_history_unless_that_is_said(
     let (service, _) = filled(&servers).await;
     let mut registry = views_connection(&servers.postgres_url(), "default").await;
     execute(&mut registry, "INSERT INTO release_ledger.followers VALUES ('default', 'somebody', 600)").await;
-    let jetstream = jetstream_of_operator(&servers).await;
-    let config = jetstream.get_stream("LEDGER_default").await.expect("a stream").cached_info().config.clone();
-    jetstream.delete_stream("LEDGER_default").await.expect("deleted");
+    let config = delete_stream(&servers).await;
     let absent = told(&servers, &["views", "rebuild"]).await;
-    jetstream.create_stream(config).await.expect("made again");
+    create_stream(&servers, config).await;
     let event = varied::history(1).remove(0);
     // The operator makes streams, and writes no entry.
     let publisher = ledger_tests::jetstream(&servers).await;
@@ -297,14 +295,14 @@ async fn two_do_not_fill_the_same_views_at_once() {
     let (_service, _) = filled(&servers).await;
     let mut registry = views_connection(&servers.postgres_url(), "default").await;
     // As a process that fills them, and lives, would have it.
-    execute(
-        &mut registry,
+    let filled_by_another = format!(
         "INSERT INTO release_ledger.generations (tenant, version, number, state, owner, owner_pid, owner_began,
             owned_until)
-        SELECT 'default', 3, 2, 'building', gen_random_uuid(), pid, backend_start, now() + interval '1 hour'
+        SELECT 'default', {}, 2, 'building', gen_random_uuid(), pid, backend_start, now() + interval '1 hour'
         FROM pg_stat_activity WHERE pid = pg_backend_pid()",
-    )
-    .await;
+        Form::CURRENT.version
+    );
+    execute(&mut registry, &filled_by_another).await;
 
     let refused = told(&servers, &["views", "rebuild"]).await;
     assert_eq!(refused.code, Some(1));

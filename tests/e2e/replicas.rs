@@ -1,12 +1,10 @@
 //! An operator makes three replicas of one, while the service runs: nothing is lost, nothing is restarted.
 
-use ledger_tests::{Cluster, Servers, Service, digests};
+use ledger_tests::{Cluster, STREAM, Servers, Service, digests};
 use release_ledger::local::nats::User;
 
 use crate::PROGRAM;
 use crate::emitters::Emitters;
-
-const STREAM: &str = "LEDGER_default";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_are_changed_online() {

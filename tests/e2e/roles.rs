@@ -1,7 +1,7 @@
 //! Roles: processes that share the work, and what each does when its ground gives way.
 
 use futures::channel::mpsc;
-use ledger_tests::{Client, Servers, Service, deploy, digests, jetstream, jetstream_of_operator};
+use ledger_tests::{Client, Servers, Service, create_stream, delete_stream, deploy, digests, jetstream};
 use reqwest::{Body, Method};
 use serde_json::Value;
 
@@ -111,10 +111,8 @@ async fn a_stream_that_was_made_again_stops_the_projector_and_changes_nothing() 
     }
     let before = digests(&servers.postgres_url(), "default").await;
 
-    let operator = jetstream_of_operator(&servers).await;
-    let config = operator.get_stream("LEDGER_default").await.expect("a stream").cached_info().config.clone();
-    operator.delete_stream("LEDGER_default").await.expect("deleted");
-    operator.create_stream(config).await.expect("made again");
+    let config = delete_stream(&servers).await;
+    create_stream(&servers, config).await;
     for id in ["4", "5", "6", "7", "8"] {
         publish(&jetstream(&servers).await, web(id).to_string()).await;
     }

@@ -9,7 +9,7 @@ use async_nats::jetstream::consumer::{DeliverPolicy, pull::OrderedConfig};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
-use ledger_tests::{Client, digests, views_connection};
+use ledger_tests::{Client, STREAM, digests, views_connection};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -24,7 +24,6 @@ use crate::random::Random;
 use crate::report::Report;
 use crate::stack::Stack;
 
-const STREAM: &str = "LEDGER_default";
 const SOURCE: &str = "urn:release-ledger:test";
 /// What the ledger itself says has one of these sources.
 const OWN_SOURCES: [&str; 2] = ["urn:release-ledger:api", "urn:release-ledger:rollback-controller"];

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use async_nats::jetstream::stream::Config;
 use async_nats::jetstream::{self, Context};
 use async_nats::{ConnectOptions, ServerAddr};
 use release_ledger::local::nats::User;
@@ -30,6 +31,22 @@ pub async fn jetstream(servers: &Servers) -> Context {
 /// JetStream, with the rights of the person who breaks the glass.
 pub async fn jetstream_of_operator(servers: &Servers) -> Context {
     jetstream::new(nats_client(&servers.nats_url_of(User::Operator)).await)
+}
+
+/// The stream of the default tenant.
+pub const STREAM: &str = "LEDGER_default";
+
+/// The default tenant's stream is deleted; how it was set up.
+pub async fn delete_stream(servers: &Servers) -> Config {
+    let operator = jetstream_of_operator(servers).await;
+    let config = operator.get_stream(STREAM).await.expect("a stream").cached_info().config.clone();
+    operator.delete_stream(STREAM).await.expect("the stream is deleted");
+    config
+}
+
+/// A stream of that kind is made, with nothing in it.
+pub async fn create_stream(servers: &Servers, config: Config) {
+    jetstream_of_operator(servers).await.create_stream(config).await.expect("the stream is made");
 }
 
 /// A connection to the tables of a tenant's views that answer, in the database of this URL.

@@ -16,7 +16,8 @@ mod service;
 mod storage;
 
 pub use behind::{
-    digests, jetstream, jetstream_of_operator, nats_client, view_tables, views_connection, views_schema,
+    STREAM, create_stream, delete_stream, digests, jetstream, jetstream_of_operator, nats_client,
+    view_tables, views_connection, views_schema,
 };
 pub use client::{Answer, Client, deploy, event};
 pub use cluster::{Cluster, Node};

@@ -9,6 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
+use crate::Proxy;
+
 /// Both servers, in a folder that is gone with them. Each may be killed and started again, on the same
 /// port and with what it had stored.
 pub struct Servers {
@@ -61,6 +63,12 @@ impl Servers {
     #[must_use]
     pub fn nats_url_of(&self, user: User) -> String {
         self.nats.as_ref().expect("NATS runs").url_of(user).expose_secret().to_owned()
+    }
+
+    /// The URL of NATS behind a proxy.
+    #[must_use]
+    pub fn nats_url_through(&self, proxy: &Proxy) -> String {
+        self.nats_url().replace(&self.nats_port().to_string(), &proxy.port().to_string())
     }
 
     /// The port of NATS on 127.0.0.1.

@@ -534,8 +534,7 @@ async fn finish(filling: &mut Filling) -> Result<(), Failure> {
 }
 
 async fn within<T>(patience: Duration, step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let lost = |_| Failure::Ended(format!("the database does not answer within {patience:?}"));
-    tokio::time::timeout(patience, step).await.map_err(lost)?
+    pipeline::within(patience, step).await
 }
 
 /// Where the views that answer stand, if they are whole enough to say so.

@@ -74,7 +74,8 @@ pub struct Keeper {
     keeping: Keeping,
     me: Member,
     ledgers: BTreeMap<String, Kept>,
-    recogniser: Recogniser,
+    /// Until it looks for itself.
+    recogniser: Option<Recogniser>,
     connection: Option<PgConnection>,
     /// Whether the registry's tables were there.
     migrated: bool,
@@ -157,7 +158,7 @@ impl Keeper {
             keeping,
             me: Member { id: keeping.member, version },
             ledgers: ledgers.into_iter().map(kept).collect(),
-            recogniser,
+            recogniser: Some(recogniser),
             connection: None,
             migrated: false,
             warned: None,
@@ -172,7 +173,9 @@ impl Keeper {
     /// Looks until views that can answer do, or something has to be waited for.
     pub async fn look(&mut self) {
         self.look_once().await;
-        self.recogniser.look().await;
+        if let Some(recogniser) = &mut self.recogniser {
+            recogniser.look().await;
+        }
     }
 
     async fn look_once(&mut self) {
@@ -209,9 +212,8 @@ impl Keeper {
     /// Keeps the views until the token is cancelled; then what this process folds is folded to the end of its
     /// batch, and left to others.
     pub async fn run(mut self, cancelled: CancellationToken) {
-        let nothing = Recogniser::new(Vec::new(), Arc::clone(&self.others));
-        let recogniser = std::mem::replace(&mut self.recogniser, nothing);
-        let _recognising = AbortOnDropHandle::new(tokio::spawn(recogniser.run()));
+        let recogniser = self.recogniser.take().map(Recogniser::run);
+        let _recognising = recogniser.map(|running| AbortOnDropHandle::new(tokio::spawn(running)));
         loop {
             self.look_once().await;
             tokio::select! {

@@ -137,8 +137,16 @@ impl Target {
 }
 
 pub(crate) async fn patiently<T>(step: impl Future<Output = Result<T, Ended>>) -> Result<T, Ended> {
-    let lost = |_| Ended::Failed(format!("the database does not answer within {PATIENCE:?}"));
-    tokio::time::timeout(PATIENCE, step).await.map_err(lost)?
+    within(PATIENCE, step).await
+}
+
+/// A step of the database, which has this long to answer.
+pub(crate) async fn within<T, E: From<Ended>>(
+    patience: Duration,
+    step: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let lost = |_| Ended::Failed(format!("the database does not answer within {patience:?}"));
+    tokio::time::timeout(patience, step).await.map_err(lost)?
 }
 
 /// What is folded into a generation.

@@ -18,7 +18,7 @@ const LAST: &str = "SELECT e.position, e.bytes FROM policies p JOIN events e USI
     WHERE p.environment_id = $1 AND p.position <= $2 ORDER BY p.position DESC LIMIT 1";
 
 const FREEZES: &str = "SELECT freeze_id, ends_at, started FROM freezes
-    WHERE environment_id = $1 AND lifted IS NULL AND (ends_at IS NULL OR ends_at > $2)
+    WHERE environment_id = $1 AND lifted IS NULL AND coalesce(ends_at, 'infinity') > $2
     ORDER BY started";
 
 /// The last start of each freeze that is not lifted.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ledger_domain::Position;
-use ledger_journal::{Journal, ReadError};
+use ledger_journal::{Head, Journal, ReadError};
 use ledger_proof::{Hash, gap_leaf_hash, leaf_hash};
 use sqlx::PgConnection;
 use tokio::time::{Instant, timeout_at};
@@ -58,13 +58,22 @@ pub(crate) enum Recognised {
 
 /// A restored or recreated stream gives positions away again: is it still the one that we know?
 pub(crate) async fn recognise(journal: &dyn Journal, standing: &Standing) -> Result<Recognised, ReadError> {
+    recognise_by(journal, &journal.head().await?, standing).await
+}
+
+/// The same, where the journal's head is known.
+pub(crate) async fn recognise_by(
+    journal: &dyn Journal,
+    head: &Head,
+    standing: &Standing,
+) -> Result<Recognised, ReadError> {
     let (Some(created), Some(known)) = (standing.stream_created, standing.leaf_hash) else {
         return Ok(Recognised::Same);
     };
-    let (head, position) = (journal.head().await?, standing.position);
     if head.created != created {
-        return Ok(Recognised::Other(format!("it was created at {}, ours at {created}", head.created)));
+        return Ok(Recognised::Other(made_again(head, created)));
     }
+    let position = standing.position;
     if head.position < position {
         let reason = format!("it ends at {}, the views are at {position}", head.position);
         return Ok(Recognised::Doubtful(reason));
@@ -77,6 +86,11 @@ pub(crate) async fn recognise(journal: &dyn Journal, standing: &Standing) -> Res
         Some(_) => Recognised::Other(format!("it has another entry at position {position}")),
         None => Recognised::Doubtful(format!("it has no entry at position {position} any more")),
     })
+}
+
+/// How it is said that a stream is not the one that was made then.
+pub(crate) fn made_again(head: &Head, ours: DateTime<Utc>) -> String {
+    format!("it was created at {}, ours at {ours}", head.created)
 }
 
 /// When the stream was made from which what follows is folded: not another one since it was recognised.

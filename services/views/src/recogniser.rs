@@ -15,7 +15,7 @@ use tracing::debug;
 
 use crate::Views;
 use crate::database::Error;
-use crate::projection::{Recognised, recognise};
+use crate::projection::{Recognised, made_again, recognise_by};
 
 /// How often each journal is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -108,8 +108,7 @@ impl Watched {
             match found.stream {
                 // The views need not answer to tell that, unless nothing was folded into them.
                 Some((made, length)) if made != head.created && length > Position::START => {
-                    let reason = format!("it was created at {}, ours at {made}", head.created);
-                    self.is_of(Err(reason));
+                    self.is_of(Err(made_again(&head, made)));
                     return Ok(());
                 }
                 Some((_, length)) if recent && head.position >= length => {
@@ -121,7 +120,7 @@ impl Watched {
             }
         }
         let standing = self.views.standing().await?;
-        let recognised = recognise(self.journal.as_ref(), &standing).await?;
+        let recognised = recognise_by(self.journal.as_ref(), &head, &standing).await?;
         if self.views.answers_from() != Some(number) {
             // They changed meanwhile: the next look finds out.
             return Ok(());

@@ -8,9 +8,9 @@ use async_nats::jetstream::stream::{self, DiscardPolicy};
 use chrono::{DateTime, Utc};
 use ledger_domain::{Position, TenantName};
 use ledger_journal::{MemoryJournal, SharedJournal};
-use ledger_tests::Cluster;
+use ledger_tests::{Cluster, STREAM};
 
-use super::server::{STREAM, Server, replicated, update};
+use super::server::{Server, replicated, update};
 
 /// An empty journal of the default tenant, under test.
 pub(super) trait Bench {

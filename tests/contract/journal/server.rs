@@ -7,16 +7,13 @@ use async_nats::jetstream::{Context, stream};
 use ledger_domain::TenantName;
 use ledger_journal::SharedJournal;
 use ledger_journal::jetstream::{Connection, JetStreamJournal, Settings, StreamSettings};
-use ledger_tests::{Cluster, nats_client};
+use ledger_tests::{Cluster, STREAM, nats_client};
 use release_ledger::local::nats::User;
 use release_ledger::local::{Error, Nats, nats};
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
 
 use super::reading::patiently;
-
-/// The stream of the default tenant.
-pub(super) const STREAM: &str = "LEDGER_default";
 
 /// A nats-server that may be killed and started again, on the same port and with what it had stored.
 pub(super) struct Server {

@@ -1,9 +1,9 @@
 //! The same in a bucket, over HTTP.
 
-use ledger_tests::{Command, Servers, Service, Storage};
+use ledger_tests::{Command, Servers, Service, Storage, delete_stream};
 use serde_json::{Value, json};
 
-use super::{delete_stream, deploys, has_stream, started};
+use super::{deploys, has_stream, started};
 use crate::PROGRAM;
 
 const PLACE: &str = "s3://ledgers/production/eu";

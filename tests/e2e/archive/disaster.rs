@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use ledger_tests::{Servers, Service, jetstream};
+use ledger_tests::{STREAM, Servers, Service, delete_stream, jetstream};
 use serde_json::{Value, json};
 
-use super::{
-    STREAM, command, delete_stream, deploys, folded, lose, segment_files, sent_again, started, told, verified,
-};
+use super::{command, deploys, folded, lose, segment_files, sent_again, started, told, verified};
 use crate::{PROGRAM, varied};
 
 /// Events of the demo history.

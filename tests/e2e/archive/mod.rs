@@ -11,15 +11,12 @@ use std::path::{Path, PathBuf};
 
 use async_nats::jetstream::stream::Config;
 use ledger_tests::{
-    Client, Command, Outcome, Servers, deploy, digests, jetstream, jetstream_of_operator, run,
+    Client, Command, Outcome, STREAM, Servers, deploy, digests, jetstream, jetstream_of_operator, run,
 };
 use release_ledger::local::nats::User;
 use serde_json::Value;
 
 use crate::PROGRAM;
-
-/// The stream of the default tenant.
-const STREAM: &str = "LEDGER_default";
 
 /// Some plain deploys, one a line.
 fn deploys(numbers: impl IntoIterator<Item = u64>) -> Vec<String> {
@@ -56,11 +53,6 @@ async fn verified(archive: &Path) -> Value {
 /// The digests of a tenant's tables.
 async fn folded(url: &str) -> BTreeMap<String, (i64, String)> {
     digests(url, "default").await
-}
-
-/// The stream is gone.
-async fn delete_stream(servers: &Servers) {
-    jetstream_of_operator(servers).await.delete_stream(STREAM).await.expect("the stream is deleted");
 }
 
 async fn has_stream(servers: &Servers) -> bool {

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use ledger_tests::{Command, Servers, Service};
+use ledger_tests::{Command, Servers, Service, delete_stream};
 use release_ledger::local::nats::User;
 
-use super::{delete_stream, deploys, folded};
+use super::{deploys, folded};
 use crate::PROGRAM;
 
 const RUNBOOK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/runbooks/backup-and-restore.md");

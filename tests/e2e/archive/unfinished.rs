@@ -9,11 +9,12 @@ use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::{Position, TenantName};
 use ledger_journal::jetstream::{Connection, Settings, StreamSettings};
 use ledger_journal::{Record, Subject};
-use ledger_tests::{Client, Servers, Service, jetstream};
+use ledger_tests::{Client, STREAM, Servers, Service, delete_stream, jetstream, views_schema};
 use release_ledger::local::nats::User;
 use serde_json::json;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use super::{STREAM, command, delete_stream, deploys, has_stream, lose, started, told, verified};
+use super::{command, deploys, has_stream, lose, started, told, verified};
 use crate::PROGRAM;
 
 #[tokio::test]
@@ -159,9 +160,10 @@ async fn archived(servers: &Servers, deployed: u64) -> String {
     told(servers, &["archive", "--to", &archive]).await;
     delete_stream(servers).await;
     // Views that survive know another stream.
-    let mut views = ledger_tests::views_connection(&servers.postgres_url(), "default").await;
-    let forget = "DELETE FROM release_ledger.generations; DROP SCHEMA ledger_default_v3_1 CASCADE";
-    sqlx::raw_sql(forget).execute(&mut views).await.expect("dropped");
+    let mut views = PgConnection::connect(&servers.postgres_url()).await.expect("connected");
+    let schema = views_schema(&mut views, "default").await;
+    let forget = format!("DELETE FROM release_ledger.generations; DROP SCHEMA {schema} CASCADE");
+    sqlx::raw_sql(AssertSqlSafe(forget)).execute(&mut views).await.expect("dropped");
     archive
 }
 

@@ -1,6 +1,6 @@
 //! Views are the log, folded: folded anew, they are the same row for row.
 
-use ledger_tests::{Servers, Service, digests, jetstream};
+use ledger_tests::{STREAM, Servers, Service, digests, jetstream};
 
 use crate::{PROGRAM, varied};
 
@@ -38,7 +38,7 @@ async fn views_are_the_log_folded() {
 /// Publishes the entries at these positions again, past the intake and without their identities.
 async fn repeat_behind_its_back(servers: &Servers, positions: &[u64]) -> usize {
     let jetstream = jetstream(servers).await;
-    let stream = jetstream.get_stream("LEDGER_default").await.expect("the stream");
+    let stream = jetstream.get_stream(STREAM).await.expect("the stream");
     for position in positions {
         let entry = stream.get_raw_message(*position).await.expect("an entry");
         let stored = jetstream.publish(entry.subject, entry.payload).await.expect("published");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ledger_tests::{Client, Command, Servers, Service, deploy, digests, views_connection};
+use ledger_views::Form;
 use sqlx::Connection as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -63,7 +64,8 @@ fn postgres(servers: &Servers) -> String {
 async fn filling(servers: &Servers, number: i32) {
     let filled = async {
         let mut connection = views_connection(&servers.postgres_url(), "default").await;
-        let position = format!("SELECT position FROM ledger_default_v3_{number}.projection");
+        let position =
+            format!("SELECT position FROM ledger_default_v{}_{number}.projection", Form::CURRENT.version);
         loop {
             let found: Result<i64, _> =
                 sqlx::query_scalar(sqlx::AssertSqlSafe(position.clone())).fetch_one(&mut connection).await;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull::OrderedConfig};
 use futures::StreamExt as _;
 use futures::future::join_all;
-use ledger_tests::{Answer, Client, Proxy, Servers, Service, deploy, jetstream, nats_client};
+use ledger_tests::{Answer, Client, Proxy, STREAM, Servers, Service, deploy, jetstream, nats_client};
 use release_ledger::local::nats::User;
 use serde_json::Value;
 
@@ -71,8 +71,7 @@ async fn the_same_events_in_bulk_through_two_services_at_once_are_recorded_once(
 async fn an_event_whose_answer_was_lost_is_recorded_once_when_sent_again() {
     let servers = Servers::start().await;
     let proxy = Proxy::start(servers.nats_port()).await;
-    let url = servers.nats_url().replace(&servers.nats_port().to_string(), &proxy.port().to_string());
-    let through_proxy = format!("--journal-url={url}");
+    let through_proxy = format!("--journal-url={}", servers.nats_url_through(&proxy));
     let mut service = Service::start(PROGRAM, &servers, &[&through_proxy, "--only=http"]).await;
     let event = deploy("1", "2026-08-01T10:00:00Z", "production", "web", "v1");
 
@@ -134,7 +133,7 @@ fn record(client: &Client, event: &Value) -> reqwest::RequestBuilder {
 /// Waits until the stream has stored a position.
 async fn stored(servers: &Servers, position: u64) {
     let reader = async_nats::jetstream::new(nats_client(&servers.nats_url_of(User::Reader)).await);
-    let stream = reader.get_stream("LEDGER_default").await.expect("the stream");
+    let stream = reader.get_stream(STREAM).await.expect("the stream");
     let deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: position };
     let consumer = stream.create_consumer(OrderedConfig { deliver_policy, ..OrderedConfig::default() });
     let mut messages = consumer.await.expect("a consumer").messages().await.expect("messages");

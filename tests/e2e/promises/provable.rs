@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_nats::jetstream::stream::Config;
 use ledger_proof::{Tree, leaf_hash};
-use ledger_tests::{Client, Servers, Service, jetstream_of_operator};
+use ledger_tests::{Client, STREAM, Servers, Service, jetstream_of_operator};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -17,7 +17,7 @@ async fn immutable_and_provable() {
     let client = service.client();
     client.recorded_all(&varied::history(700)).await;
     let operator = jetstream_of_operator(&servers).await;
-    let stream = operator.get_stream("LEDGER_default").await.expect("the stream");
+    let stream = operator.get_stream(STREAM).await.expect("the stream");
     let before = client.text("/v1/position").await;
 
     let deleted = stream.delete_message(3).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use futures::StreamExt;
-use ledger_tests::{Client, Servers, Service, nats_client};
+use ledger_tests::{Client, STREAM, Servers, Service, nats_client};
 use release_ledger::local::nats::User;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -106,7 +106,7 @@ async fn a_consumer_of_the_stream_gets_the_requests_that_were_recorded_and_no_ot
     story.request(wish("first")).await.ok();
     let refused = story.request(wish("second")).await;
     let reader = jetstream::new(nats_client(&servers.nats_url_of(User::Reader)).await);
-    let stream = reader.get_stream("LEDGER_default").await.expect("the stream");
+    let stream = reader.get_stream(STREAM).await.expect("the stream");
     let consumer = stream
         .create_consumer(pull::Config {
             filter_subject: "ledger.default.*._.rollback.requested".into(),

@@ -5,10 +5,10 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use ledger_domain::Position;
 use ledger_journal::{Record, Scope, SharedJournal, Until};
-use ledger_tests::{Cluster, Node};
+use ledger_tests::{Cluster, Node, STREAM};
 
 use crate::journal::reading::{append, at, contents, next, next_positions, patiently, read, try_append};
-use crate::journal::server::{STREAM, Server, replicated};
+use crate::journal::server::{Server, replicated};
 use crate::journal::submissions::{numbered, one};
 
 /// Sooner than the server forgets a consumer by itself.

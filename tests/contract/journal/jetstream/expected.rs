@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use ledger_journal::{AppendError, Outcome, SharedJournal};
-use ledger_tests::Proxy;
+use ledger_tests::{Proxy, STREAM};
 use tokio::task::JoinHandle;
 
 use crate::journal::reading::{append, assert_holds, at, patiently, try_append_at};
-use crate::journal::server::{STREAM, Server, impatient};
+use crate::journal::server::{Server, impatient};
 use crate::journal::submissions::{altered, numbered, one};
 
 /// Long enough for what is answered, short enough to wait for what is not.

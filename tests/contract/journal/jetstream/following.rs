@@ -6,12 +6,12 @@ use std::time::Duration;
 use futures::StreamExt;
 use ledger_domain::Position;
 use ledger_journal::{Scope, SharedJournal, Until};
-use ledger_tests::Proxy;
+use ledger_tests::{Proxy, STREAM};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::journal::reading::{append, next_positions, patiently, positions, read, try_append};
-use crate::journal::server::{STREAM, Server, impatient};
+use crate::journal::server::{Server, impatient};
 use crate::journal::submissions::{in_environment, in_service, numbered, one};
 
 /// How long a reader waits for an answer: these tests wait for that too.

@@ -6,10 +6,11 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use ledger_domain::{EnvironmentName, Fact, TenantName};
 use ledger_journal::Subject;
 use ledger_journal::jetstream::{Connection, OpenError, Settings, StreamSettings};
+use ledger_tests::STREAM;
 use serde_json::{Value, json};
 
 use crate::journal::reading::{append, assert_holds, at, contents, patiently, recorded_at};
-use crate::journal::server::{STREAM, Server, opened, shared, stream_settings};
+use crate::journal::server::{Server, opened, shared, stream_settings};
 use crate::journal::submissions::{numbered, one};
 
 /// What makes a good configuration a bad one.
