@@ -202,7 +202,8 @@ CREATE UNIQUE INDEX rollbacks_requested ON rollbacks (requested);
 -- What is asked before each deploy must not grow with what is over.
 CREATE INDEX rollbacks_active ON rollbacks (environment_id, requested) WHERE ended IS NULL;
 CREATE INDEX rollbacks_automatic ON rollbacks (environment_id, recorded_at) WHERE automatic;
-CREATE INDEX rollbacks_automatic_ended ON rollbacks (environment_id, ended) WHERE automatic;
+CREATE INDEX rollbacks_automatic_ended ON rollbacks (environment_id, ended)
+    WHERE automatic AND phase IN ('succeeded', 'failed');
 
 -- The lanes that a rollback brings away from a release.
 CREATE TABLE rollback_lanes (

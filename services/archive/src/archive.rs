@@ -1,5 +1,7 @@
 //! An archive, read: every byte of it is held against what its manifests and its checkpoint say.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use ledger_domain::{Position, TenantName};
@@ -39,7 +41,8 @@ pub struct Verified {
     pub gaps: u64,
     /// When the stream was created that it is of.
     pub stream_created: DateTime<Utc>,
-    /// Files that no manifest names: left by an archiver that was killed, or not the archive's.
+    /// Files that no manifest names: left by an archiver that was killed or was second, about to be named, or not the
+    /// archive's.
     pub unnamed: usize,
 }
 
@@ -50,14 +53,21 @@ impl Archive {
     /// # Errors
     /// Names what is missing, damaged, or does not fit to what is before it.
     pub async fn open(store: Store, tenant: &TenantName) -> Result<Self, Error> {
+        let mut before = None;
         loop {
             // Before the manifests: it is written after them, so what it tells of is seen below.
             let checkpoint = read_checkpoint(&store, tenant).await?;
-            match Self::look(&store, tenant, checkpoint).await {
-                // The folder is not seen at one moment: a manifest may be there, and the one before it not.
-                Err(_) if read_checkpoint(&store, tenant).await? != checkpoint => {}
+            let error = match Self::look(&store, tenant, checkpoint).await {
+                Err(error @ (Error::Damaged { .. } | Error::Empty(_))) => error,
                 looked => return looked,
+            };
+            // The folder is not seen at one moment: a manifest may be there, and the one before it not. But what was
+            // missing then is not missing again.
+            let told = error.to_string();
+            if before.as_ref() == Some(&told) || read_checkpoint(&store, tenant).await? == checkpoint {
+                return Err(error);
             }
+            before = Some(told);
         }
     }
 
@@ -85,8 +95,9 @@ impl Archive {
         let root = last.tree().map_err(|fault| Error::damaged(last.own_file(), fault))?.root();
         let end = Checkpoint { position: Position::new(last.last), root };
         judge_checkpoint(checkpoint, &segments, end)?;
-        let named = |name: &String| segments.iter().any(|manifest| manifest.segment.ends_with(name.as_str()));
-        let unnamed = others.iter().filter(|name| !named(name)).count();
+        let named: HashSet<&str> =
+            segments.iter().filter_map(|manifest| manifest.segment.rsplit('/').next()).collect();
+        let unnamed = others.iter().filter(|name| !named.contains(name.as_str())).count();
         Ok(Self { store: store.clone(), segments, end, unnamed })
     }
 

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use ledger_domain::{Position, TenantName};
 use ledger_journal::{Record, Scope, SharedJournal, Until};
 use ledger_proof::{Hash, Tree, gap_leaf_hash};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -21,6 +21,11 @@ use crate::{Checkpoint, Error, Store, segment};
 
 /// How long to wait after a failure: at first, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// How long a stream seems to lack its end before that is believed: longer than another server needs to become its
+/// leader.
+const BELIEVED: Duration = Duration::from_secs(12);
+/// How often it is looked at meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// When a segment is sealed: at whichever comes first.
 #[derive(Debug, Clone, Copy)]
@@ -39,10 +44,14 @@ pub struct Archiver {
     journal: SharedJournal,
     tenant: TenantName,
     limits: Limits,
+    /// How long a stream seems to lack its end before that is believed.
+    believed: Duration,
     /// When the stream was created that is archived.
     created: DateTime<Utc>,
     /// The tree over what is archived.
     tree: Tree,
+    /// Its last leaf; empty while there is none.
+    last_leaf: String,
     segments: usize,
 }
 
@@ -77,8 +86,20 @@ impl Archiver {
         tenant: TenantName,
         limits: Limits,
     ) -> Result<Self, Error> {
+        Self::open_patiently(store, journal, tenant, limits, BELIEVED).await
+    }
+
+    async fn open_patiently(
+        store: Store,
+        journal: SharedJournal,
+        tenant: TenantName,
+        limits: Limits,
+        believed: Duration,
+    ) -> Result<Self, Error> {
         let created = journal.head().await?.created;
-        let mut archiver = Self { store, journal, tenant, limits, created, tree: Tree::new(), segments: 0 };
+        let (tree, last_leaf) = (Tree::new(), String::new());
+        let mut archiver =
+            Self { store, journal, tenant, limits, believed, created, tree, last_leaf, segments: 0 };
         archiver.resume().await?;
         Ok(archiver)
     }
@@ -147,34 +168,55 @@ impl Archiver {
         let Some(manifest) = read_manifest(&self.store, &file, &self.tenant).await? else {
             return Err(Error::damaged(file, "it is gone"));
         };
-        self.recognise(&manifest).await?;
+        if manifest.stream_created != self.created {
+            let (found, ours) = (self.created, manifest.stream_created);
+            return Err(Error::Other(format!("the stream was created at {found}, the archive's at {ours}")));
+        }
         self.tree = manifest.tree().map_err(|fault| Error::damaged(file, fault))?;
+        self.last_leaf = manifest.last_leaf;
+        self.recognise().await?;
         self.check_in().await
     }
 
-    /// Whether the journal is the one that the archive is of.
-    async fn recognise(&self, manifest: &Manifest) -> Result<(), Error> {
-        let head = self.journal.head().await?;
-        let last = Position::new(manifest.last);
-        if head.created != manifest.stream_created {
-            let (found, ours) = (head.created, manifest.stream_created);
-            return Err(Error::Other(format!("the stream was created at {found}, the archive's at {ours}")));
+    /// Whether the journal still has what is archived, by its last entry. What it lacks is waited for: while another
+    /// server becomes its leader, it may know less than before.
+    async fn recognise(&self) -> Result<(), Error> {
+        let began = Instant::now();
+        while let Some(lacking) = self.lacking().await? {
+            if began.elapsed() >= self.believed {
+                return Err(Error::Other(lacking));
+            }
+            sleep(LOOK_AGAIN).await;
         }
-        if head.position < last {
-            let text = format!("the stream ends at position {}, the archive at {last}", head.position);
-            return Err(Error::Other(text));
+        Ok(())
+    }
+
+    /// What the journal lacks of what is archived, if anything.
+    async fn lacking(&self) -> Result<Option<String>, Error> {
+        let (head, end) = (self.journal.head().await?, self.end().position);
+        if head.created != self.created {
+            let (found, before) = (head.created, self.created);
+            return Err(Error::Other(format!(
+                "the stream was created at {found}, and was another at {before}"
+            )));
         }
-        if manifest.last_leaf == gap_leaf_hash(manifest.last).to_string() {
-            return Ok(());
+        if head.position < end {
+            return Ok(Some(format!("the stream ends at position {}, the archive at {end}", head.position)));
         }
-        match self.journal.entry(last).await? {
-            Some(entry) if leaf_of(&Record::Entry(entry.clone())).to_string() == manifest.last_leaf => Ok(()),
-            Some(_) => Err(Error::Other(format!("the stream has another entry at position {last}"))),
-            None => Err(Error::Other(format!("the stream has no entry at position {last} any more"))),
+        if end == Position::START || self.last_leaf == gap_leaf_hash(end.get()).to_string() {
+            return Ok(None);
+        }
+        match self.journal.entry(end).await? {
+            Some(entry) if leaf_of(&Record::Entry(entry.clone())).to_string() == self.last_leaf => Ok(None),
+            Some(_) => Err(Error::Other(format!("the stream has another entry at position {end}"))),
+            None => Ok(Some(format!("the stream has no entry at position {end} any more"))),
         }
     }
 
     async fn pass(&mut self, until: Until, ending: &CancellationToken) -> Result<Pass, Error> {
+        // What came between may have been the end of the stream that is archived, or of a checkpoint on its way.
+        self.recognise().await?;
+        self.check_in().await?;
         let mut records = self.journal.read(Scope::All, self.end().position, until);
         let mut open = None;
         loop {
@@ -225,16 +267,14 @@ impl Archiver {
     /// Writes a segment, its manifest and the checkpoint; false if another archiver was first.
     async fn seal(&mut self, mut open: Open) -> Result<bool, Error> {
         // What was read before came from the stream that is there now.
-        let found = self.journal.head().await?.created;
-        if found != self.created {
-            let text = format!("the stream was created at {found}, and was another at {}", self.created);
-            return Err(Error::Other(text));
-        }
+        self.recognise().await?;
         // Full tiles are of no use here.
         drop(open.tree.take_dirty());
         let last = Position::new(open.tree.size());
         let segment = Manifest::segment_file(open.first, last);
-        let file = self.write_segment(&segment, &open).await?;
+        let Some(file) = self.write_segment(&segment, &open).await? else {
+            return self.give_way(&Manifest::file(open.first)).await;
+        };
         let manifest = Manifest {
             format: FORMAT,
             tenant: self.tenant.to_string(),
@@ -256,38 +296,50 @@ impl Archiver {
         let name = manifest.own_file();
         let bytes = manifest.bytes().map_err(|error| Error::damaged(&name, error))?;
         if !self.store.create(&name, bytes.into()).await? {
-            info!(manifest = name, "another archiver was first");
-            self.resume().await?;
-            return Ok(false);
+            return self.give_way(&name).await;
         }
-        self.tree = open.tree;
+        (self.tree, self.last_leaf) = (open.tree, manifest.last_leaf);
         self.segments += 1;
         self.check_in().await?;
         info!(segment = manifest.segment, root = manifest.root, "sealed");
         Ok(true)
     }
 
-    /// Writes the segment's file; what is there then. One that was left there without a manifest is kept if
-    /// it says the same: another archiver may be about to name it.
-    async fn write_segment(&self, name: &str, open: &Open) -> Result<Vec<u8>, Error> {
+    /// Another archiver has named what comes next: goes on after it.
+    async fn give_way(&mut self, manifest: &str) -> Result<bool, Error> {
+        info!(manifest, "another archiver was first");
+        self.resume().await?;
+        Ok(false)
+    }
+
+    /// Writes the segment's file; what is there then, or nothing if another archiver was first. One that was left
+    /// there without a manifest is kept if it says the same: another archiver may be about to name it.
+    async fn write_segment(&self, name: &str, open: &Open) -> Result<Option<Vec<u8>>, Error> {
         let bytes = segment::compress(&open.text).map_err(|error| Error::damaged(name, error))?;
         if self.store.create(name, bytes.clone().into()).await? {
-            return Ok(bytes);
+            return Ok(Some(bytes));
         }
         if let Some(there) = self.store.get(name).await? {
             let found = segment::read(&there, open.first, open.text.len() as u64);
             if found.fault.is_none() && found.text == open.text {
-                return Ok(there.into());
+                return Ok(Some(there.into()));
             }
+        }
+        // It may be all that is left of an entry that the stream has lost since.
+        if self.store.get(&Manifest::file(open.first)).await?.is_some() {
+            return Ok(None);
         }
         warn!(segment = name, "a segment that nothing names is not what it should be: it is written again");
         self.store.replace(name, bytes.clone().into()).await?;
-        Ok(bytes)
+        Ok(Some(bytes))
     }
 
     /// Writes the checkpoint of the archive's end, if what is there is behind it.
     async fn check_in(&self) -> Result<(), Error> {
         let end = self.end();
+        if end.position == Position::START {
+            return Ok(());
+        }
         let there = read_checkpoint(&self.store, &self.tenant).await?;
         if there.is_some_and(|there| there.position >= end.position) {
             return Ok(());

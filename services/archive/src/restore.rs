@@ -46,7 +46,7 @@ pub struct Restored {
 /// Why nothing is restored, or not all.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The copy cannot be read, or is damaged. Nothing was written.
+    /// The copy cannot be read, or is damaged.
     #[error(transparent)]
     Source(#[from] crate::Error),
     /// The copy is not what it says.

@@ -64,10 +64,11 @@ pub(crate) fn write_line(record: &Record, text: &mut Vec<u8>) {
     text.push(b'\n');
 }
 
-/// Whether a reader finds exactly these bytes again when they stand inside of a line.
+/// Whether a reader finds exactly these bytes again when they stand inside of a line. Of `null` it finds that there is
+/// nothing.
 fn is_one_line_of_json(bytes: &[u8]) -> bool {
     let read = serde_json::from_slice::<&RawValue>(bytes);
-    read.is_ok_and(|value| value.get().as_bytes() == bytes && !bytes.contains(&b'\n'))
+    read.is_ok_and(|value| value.get().as_bytes() == bytes && !bytes.contains(&b'\n') && bytes != b"null")
 }
 
 fn read_line(line: &[u8]) -> Result<Record, String> {
@@ -179,6 +180,15 @@ mod tests {
 
     fn read_text(text: &[u8]) -> Found {
         read(&compress(text).expect("compressed"), Position::new(1), 1 << 20)
+    }
+
+    #[test]
+    fn null_is_an_entry_as_any_other() {
+        let records = [entry(1, 0, "null"), entry(2, 0, "\"null\"")];
+
+        let found = read_text(&text_of(&records));
+
+        assert_eq!((found.fault, found.records), (None, records.to_vec()));
     }
 
     #[test]

@@ -58,22 +58,14 @@ pub(crate) enum Recognised {
 
 /// A restored or recreated stream gives positions away again: is it still the one that we know?
 pub(crate) async fn recognise(journal: &dyn Journal, standing: &Standing) -> Result<Recognised, ReadError> {
-    recognise_by(journal, &journal.head().await?, standing).await
-}
-
-/// The same, where the journal's head is known.
-pub(crate) async fn recognise_by(
-    journal: &dyn Journal,
-    head: &Head,
-    standing: &Standing,
-) -> Result<Recognised, ReadError> {
     let (Some(created), Some(known)) = (standing.stream_created, standing.leaf_hash) else {
         return Ok(Recognised::Same);
     };
+    // Read after the standing was: it is not behind what was folded meanwhile.
+    let (head, position) = (journal.head().await?, standing.position);
     if head.created != created {
-        return Ok(Recognised::Other(made_again(head, created)));
+        return Ok(Recognised::Other(made_again(&head, created)));
     }
-    let position = standing.position;
     if head.position < position {
         let reason = format!("it ends at {}, the views are at {position}", head.position);
         return Ok(Recognised::Doubtful(reason));

@@ -15,7 +15,7 @@ use tracing::debug;
 
 use crate::Views;
 use crate::database::Error;
-use crate::projection::{Recognised, made_again, recognise_by};
+use crate::projection::{Recognised, made_again, recognise};
 
 /// How often each journal is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -120,7 +120,7 @@ impl Watched {
             }
         }
         let standing = self.views.standing().await?;
-        let recognised = recognise_by(self.journal.as_ref(), &head, &standing).await?;
+        let recognised = recognise(self.journal.as_ref(), &standing).await?;
         if self.views.answers_from() != Some(number) {
             // They changed meanwhile: the next look finds out.
             return Ok(());

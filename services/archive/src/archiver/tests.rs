@@ -46,7 +46,8 @@ fn store(folder: &TempDir) -> Store {
 async fn archiver(store: Store, journal: &MemoryJournal, entries: u64) -> Result<Archiver, Error> {
     let limits = Limits { entries, bytes: 1 << 20, age: Duration::from_secs(3600) };
     let journal = std::sync::Arc::new(journal.clone());
-    Archiver::open(store, journal, TenantName::default(), limits).await
+    let believed = Duration::from_millis(600);
+    Archiver::open_patiently(store, journal, TenantName::default(), limits, believed).await
 }
 
 async fn archive(folder: &TempDir, journal: &MemoryJournal, entries: u64) -> Archiver {
@@ -187,6 +188,81 @@ async fn another_stream_is_refused() {
         assert!(matches!(&refused, Error::Other(reason) if reason.contains(words)), "{refused}");
     }
     assert_eq!(position(&folder).await, 5);
+}
+
+#[tokio::test]
+async fn a_stream_that_lacks_its_end_for_a_moment_is_gone_on_with() {
+    let folder = tempfile::tempdir().expect("a folder");
+    archive(&folder, &journal(5).await, 5).await;
+    let behind = journal(4).await;
+
+    let opened = tokio::spawn({
+        let (store, behind) = (store(&folder), behind.clone());
+        async move { archive_to(store, &behind, 5).await.end().position.get() }
+    });
+    append(&behind, 5..=7).await;
+
+    assert_eq!(opened.await.expect("it does not panic"), 7);
+}
+
+#[tokio::test]
+async fn a_follower_ends_when_the_stream_has_become_another() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = journal(5).await;
+    let mut follower = archiver(store(&folder), &first, 5).await.expect("an archiver");
+    follower.archive().await.expect("archived");
+    let given_away_again = journal(4).await;
+    append(&given_away_again, [100, 101]).await;
+    follower.journal = std::sync::Arc::new(given_away_again);
+
+    let ended = follower.follow(&CancellationToken::new()).await.expect_err("it is another");
+
+    assert!(ended.to_string().ends_with("the stream has another entry at position 5"), "{ended}");
+    assert_eq!(position(&folder).await, 5);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_was_not_written_is_written_later() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = journal(5).await;
+    let mut archiver = archiver(store(&folder), &journal, 5).await.expect("an archiver");
+    archiver.archive().await.expect("archived");
+    remove(&folder, "checkpoint");
+
+    archiver.archive().await.expect("archived");
+
+    assert!(folder.path().join("checkpoint").exists());
+}
+
+#[tokio::test]
+async fn a_segment_that_is_named_is_never_written_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = journal(10).await;
+    let mut slow = archiver(store(&folder), &journal, 5).await.expect("an archiver");
+    archive(&folder, &journal, 5).await;
+    // The archive has what the stream has lost since.
+    journal.lose(Position::new(3));
+
+    slow.archive().await.expect("archived");
+
+    assert_eq!((slow.end().position.get(), slow.segments()), (10, 0));
+    assert_eq!(position(&folder).await, 10);
+}
+
+#[tokio::test]
+async fn an_archive_that_is_damaged_and_grows_is_damaged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = journal(10).await;
+    archive(&folder, &journal, 5).await;
+    append(&journal, 11..=30).await;
+    let manifest = folder.path().join("segments/00000000000000000001.json");
+    let damaged = std::fs::read_to_string(&manifest).expect("a manifest").replace("default", "DEFAULT");
+    std::fs::write(&manifest, damaged).expect("written");
+
+    let opened = Archive::open(hindered(&folder, &journal, Seen::Newest), &TenantName::default()).await;
+
+    let error = opened.err().expect("it is damaged").to_string();
+    assert!(error.starts_with("segments/00000000000000000001.json: the manifest's sha256 is"), "{error}");
 }
 
 #[tokio::test]
