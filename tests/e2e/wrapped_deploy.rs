@@ -11,6 +11,8 @@ use tokio::process::{Child, Command};
 use crate::PROGRAM;
 use crate::spool::Ledger;
 
+const DEPLOY: [&str; 4] = ["run", "--environment=production", "--service=web", "--version=v1"];
+
 #[tokio::test]
 async fn a_deploy_is_told_with_its_duration_its_exit_code_and_what_the_ci_knows() {
     let ledger = Ledger::start().await;
@@ -210,6 +212,79 @@ async fn what_is_no_deploy_is_told_before_anything_is_run() {
     assert!(!began.exists() && !Path::new(&ledger.spool()).exists());
 }
 
+#[tokio::test]
+async fn a_spool_that_somebody_holds_holds_no_deploy_up() {
+    let ledger = Ledger::start().await;
+    assert_eq!(ledger.run(&[], "true").await.code, Some(0));
+    let folders = std::fs::read_dir(ledger.spool()).expect("a spool").map(|entry| entry.expect("one").path());
+    let adding = folders.map(|folder| folder.join("adding")).find(|path| path.exists()).expect("a lock");
+    let held = std::fs::File::open(adding).expect("opened");
+    held.lock().expect("nobody else adds");
+
+    let ran = ledger.run(&["--patience=1"], "echo done; exit 4").await;
+
+    assert_eq!((ran.code, &*ran.stdout), (Some(4), "done\n"));
+    assert!(ran.stderr.starts_with("release-ledger: nothing is kept for later"), "{}", ran.stderr);
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    drop(held);
+    let kinds: Vec<_> = ledger.events().await.iter().map(|event| event["type"].clone()).collect();
+    let expected = ["started", "succeeded", "started", "failed"];
+    assert_eq!(kinds, expected.map(|verb| json!(format!("io.releaseledger.deploy.{verb}.v1"))));
+}
+
+#[tokio::test]
+async fn an_image_without_certificates_deploys_all_the_same() {
+    let ledger = Ledger::start().await;
+    let none = [("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nowhere")];
+    let deploy = |url: &str| {
+        let arguments = [&DEPLOY, &["--url", url, "--", "echo", "done"][..]].concat();
+        ledger.started(PROGRAM, &arguments, &none).outcome()
+    };
+
+    let plain = deploy(&ledger.service.url()).await;
+    let encrypted = deploy("https://127.0.0.1:1").await;
+
+    assert_eq!((plain.code, &*plain.stdout, &*plain.stderr), (Some(0), "done\n", ""));
+    assert_eq!(ledger.events().await.len(), 2);
+    assert_eq!((encrypted.code, &*encrypted.stdout), (Some(0), "done\n"));
+    assert!(encrypted.stderr.contains("spooled: "), "{}", encrypted.stderr);
+    assert!(encrypted.stderr.contains("the HTTP client cannot be set up: "), "{}", encrypted.stderr);
+}
+
+#[tokio::test]
+async fn whoever_passes_over_the_ends_of_children_gets_the_commands_status() {
+    let ledger = Ledger::start().await;
+    let deploy =
+        [&["-c", "trap '' CHLD; exec \"$0\" \"$@\"", PROGRAM], &DEPLOY[..], &["--", "true"]].concat();
+
+    let ran = ledger.started("sh", &deploy, &[]).outcome().await;
+
+    assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+    assert_eq!(ledger.events().await[1]["type"], "io.releaseledger.deploy.succeeded.v1");
+}
+
+#[tokio::test]
+async fn variables_that_are_empty_say_nothing_and_what_is_misunderstood_ends_with_125() {
+    let ledger = Ledger::start().await;
+    let home = ledger.servers.folder().join("home");
+    let variables = [
+        ("RELEASE_LEDGER_TENANT", ""),
+        ("RELEASE_LEDGER_SPOOL", ""),
+        ("XDG_STATE_HOME", ""),
+        ("HOME", home.to_str().expect("a path")),
+    ];
+    let deploy = [&DEPLOY, &["--", "true"][..]].concat();
+
+    let ran = ledger.started(PROGRAM, &deploy, &variables).outcome().await;
+    let misunderstood = ledger.run(&["--nonsense"], "true").await;
+
+    assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+    assert_eq!(ledger.events().await.len(), 2);
+    assert!(home.join(".local/state/release-ledger/spool").exists());
+    assert_eq!(misunderstood.code, Some(125), "{}", misunderstood.stderr);
+    assert!(misunderstood.stderr.contains("--nonsense"), "{}", misunderstood.stderr);
+}
+
 /// The program, run by a job of GitHub Actions.
 struct Running {
     child: Child,
@@ -250,7 +325,11 @@ impl Running {
 
 impl Ledger {
     fn command(&self, arguments: &[&str]) -> Running {
-        let child = Command::new(PROGRAM)
+        self.started(PROGRAM, arguments, &[])
+    }
+
+    fn started(&self, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Running {
+        let child = Command::new(program)
             .args(arguments)
             .env("RELEASE_LEDGER_URL", self.service.url())
             .env("RELEASE_LEDGER_SPOOL", self.spool())
@@ -261,6 +340,7 @@ impl Ledger {
             .env("GITHUB_SERVER_URL", "https://github.com")
             .env("GITHUB_REPOSITORY", "acme/web")
             .env("GITHUB_ACTOR", "ada")
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -272,8 +352,7 @@ impl Ledger {
     }
 
     fn run_command(&self, flags: &[&str], command: &[&str]) -> Running {
-        let deploy = ["run", "--environment=production", "--service=web", "--version=v1"];
-        self.command(&[&deploy, flags, &["--"], command].concat())
+        self.command(&[&DEPLOY, flags, &["--"], command].concat())
     }
 
     async fn run(&self, flags: &[&str], script: &str) -> Outcome {

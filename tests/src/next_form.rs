@@ -11,8 +11,7 @@ const MORE: &str = "ALTER TABLE lane_changes ADD COLUMN is_removal boolean
         GENERATED ALWAYS AS (version IS NULL AND switched_to IS NULL) STORED;
     CREATE INDEX lane_changes_removals ON lane_changes (environment_id, position) WHERE is_removal";
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let Form { version, migrator } = Form::CURRENT;
     let mut migrations: Vec<Migration> = migrator.iter().cloned().collect();
     let number = migrations.last().map_or(1, |last| last.version + 1);
@@ -20,5 +19,5 @@ async fn main() -> ExitCode {
     migrations.push(more);
     // For as long as the process lives.
     let migrator: &'static Migrator = Box::leak(Box::new(Migrator::with_migrations(migrations)));
-    release_ledger::run_with(Form { version: version + 1, migrator }).await
+    release_ledger::run_with(Form { version: version + 1, migrator })
 }

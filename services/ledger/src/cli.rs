@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ledger_views::Form;
+use tokio::runtime::Runtime;
 
 use crate::{archive, client, restore, serve, up, views};
 
@@ -54,14 +55,34 @@ enum Command {
     Verify(Box<views::Verify>),
 }
 
+/// The status of `run` when something goes wrong that is not its command's doing.
+const WRONG: u8 = 125;
+
 /// Runs the program: one line on stderr, and a status that is not 0, when it fails.
-pub async fn run() -> ExitCode {
-    run_with(Form::CURRENT).await
+#[must_use]
+pub fn run() -> ExitCode {
+    run_with(Form::CURRENT)
 }
 
 /// Runs the program as it would be if its views had another form, such as that of the next version.
-pub async fn run_with(form: Form) -> ExitCode {
-    let done = match Arguments::parse().command {
+#[must_use]
+pub fn run_with(form: Form) -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return misunderstood(&error),
+    };
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return told(Err(error.into()), |_| ExitCode::FAILURE),
+    };
+    let status = runtime.block_on(carry_out(arguments.command, form));
+    // Whatever a disk or a resolver still holds up, nobody waits for it any more.
+    runtime.shutdown_background();
+    status
+}
+
+async fn carry_out(command: Command, form: Form) -> ExitCode {
+    let done = match command {
         Command::Up(up) => up.run(form).await,
         Command::Serve(serve) => serve.run(form).await,
         Command::Archive(archive) => archive.run().await,
@@ -94,6 +115,16 @@ pub async fn run_with(form: Form) -> ExitCode {
     told(done, |_| ExitCode::FAILURE)
 }
 
+/// Help, or what is wrong with the arguments; of a deploy, as whatever goes wrong and is not its own command's doing.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    // Nothing is left to be done where it cannot be printed.
+    let _ = error.print();
+    let is_run = std::env::args_os().nth(1).is_some_and(|command| command == "run");
+    let code =
+        if is_run && error.use_stderr() { WRONG } else { u8::try_from(error.exit_code()).unwrap_or(2) };
+    ExitCode::from(code)
+}
+
 /// Who asks the gate must be able to tell its no from no answer at all.
 fn gate_failed(error: &anyhow::Error) -> ExitCode {
     if error.is::<client::GateRefused>() { ExitCode::FAILURE } else { ExitCode::from(2) }
@@ -103,7 +134,7 @@ fn gate_failed(error: &anyhow::Error) -> ExitCode {
 fn ended(run: anyhow::Result<ExitCode>) -> ExitCode {
     match run {
         Ok(status) => status,
-        Err(error) => told(Err(error), |_| ExitCode::from(125)),
+        Err(error) => told(Err(error), |_| ExitCode::from(WRONG)),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    release_ledger::run().await
+fn main() -> ExitCode {
+    release_ledger::run()
 }

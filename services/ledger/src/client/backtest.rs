@@ -102,7 +102,7 @@ impl Backtest {
             until: self.until,
             limit: self.limit,
         };
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let url = self.asking.waiting(client.url(&["backtests"]));
         self.asking.answer(client.post(url, &request, None).await?, words)
     }

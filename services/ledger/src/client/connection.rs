@@ -23,29 +23,46 @@ pub struct Connection {
         long,
         value_name = "URL",
         env = "RELEASE_LEDGER_URL",
-        default_value = "http://127.0.0.1:8080",
+        hide_env_values = true,
+        default_value = HERE,
         value_parser = base
     )]
     url: Url,
     /// Whose ledger
-    #[arg(long, value_name = "NAME", env = "RELEASE_LEDGER_TENANT", default_value = "default")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "RELEASE_LEDGER_TENANT",
+        default_value = "default",
+        value_parser = tenant
+    )]
     tenant: TenantName,
 }
 
+/// Where `release-ledger up` serves.
+const HERE: &str = "http://127.0.0.1:8080";
+
+/// A CI gives a variable that it does not know as an empty one: that says nothing.
 fn base(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    let url = Url::parse(if text.is_empty() { HERE } else { text }).map_err(|error| error.to_string())?;
     match url.scheme() {
-        "http" | "https" => Ok(url),
+        "http" | "https" if url.query().is_none() && url.fragment().is_none() => Ok(url),
+        "http" | "https" => Err("must have neither ? nor #".into()),
         _ => Err("must begin with http:// or https://".into()),
     }
 }
 
+fn tenant(text: &str) -> Result<TenantName, String> {
+    if text.is_empty() {
+        return Ok(TenantName::default());
+    }
+    TenantName::parse(text).map_err(|error| error.to_string())
+}
+
 impl Connection {
     /// The client of that service. Connects only when something is asked.
-    ///
-    /// # Errors
-    /// TLS cannot be set up.
-    pub fn client(self) -> Result<Client, Error> {
+    #[must_use]
+    pub fn client(self) -> Client {
         Client::new(self.url, &self.tenant)
     }
 }
@@ -53,9 +70,12 @@ impl Connection {
 /// A service, and a tenant's ledger there.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
-    /// The tenant's part of the API.
+    /// Or why there is none: nothing can be asked then.
+    http: Result<reqwest::Client, String>,
+    /// The tenant's part of the API, with what only the service's friends may know.
     api: Url,
+    /// Without that.
+    ledger: Url,
 }
 
 /// Why the service gave no answer that is one.
@@ -105,8 +125,8 @@ pub enum Error {
         detail: String,
     },
     /// The client itself cannot be set up.
-    #[error("the HTTP client cannot be set up")]
-    Setup(#[source] reqwest::Error),
+    #[error("the HTTP client cannot be set up: {0}")]
+    Setup(String),
 }
 
 impl Error {
@@ -135,16 +155,21 @@ impl Error {
 
 impl Client {
     /// A client of the service at `url`.
-    ///
-    /// # Errors
-    /// TLS cannot be set up.
-    pub fn new(url: Url, tenant: &TenantName) -> Result<Self, Error> {
-        let builder = reqwest::Client::builder()
-            .user_agent(concat!("release-ledger/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(PATIENCE.0)
-            .read_timeout(PATIENCE.1);
-        // A proxy of the surroundings does not know this machine.
-        let builder = if is_local(&url) { builder.no_proxy() } else { builder };
+    #[must_use]
+    pub fn new(url: Url, tenant: &TenantName) -> Self {
+        let builder = || {
+            let builder = reqwest::Client::builder()
+                .user_agent(concat!("release-ledger/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(PATIENCE.0)
+                .read_timeout(PATIENCE.1);
+            // A proxy of the surroundings does not know this machine.
+            if is_local(&url) { builder.no_proxy() } else { builder }
+        };
+        let http = match builder().build() {
+            // Without any certificate authority, as in a small image: what is not encrypted needs none.
+            Err(_) if url.scheme() == "http" => builder().tls_certs_only([]).build(),
+            built => built,
+        };
         let mut api = url;
         if let Ok(mut path) = api.path_segments_mut() {
             path.pop_if_empty().push("v1");
@@ -152,7 +177,12 @@ impl Client {
                 path.push("tenants").push(tenant.as_str());
             }
         }
-        Ok(Self { http: builder.build().map_err(Error::Setup)?, api })
+        Self { http: http.map_err(|error| root_cause(&error)), ledger: public(&api), api }
+    }
+
+    fn request(&self, method: Method, url: &Url) -> Result<reqwest::RequestBuilder, Error> {
+        let http = self.http.as_ref().map_err(|cause| Error::Setup(cause.clone()))?;
+        Ok(http.request(method, url.clone()))
     }
 
     /// The URL of something in the API.
@@ -166,7 +196,7 @@ impl Client {
 
     /// Asks a question; answers the body.
     pub(super) async fn get(&self, url: Url) -> Result<Bytes, Error> {
-        self.send(self.http.request(Method::GET, url.clone()), url).await
+        self.send(self.request(Method::GET, &url)?, url).await
     }
 
     /// Asks a question that has a body; `seen` is the position that it must still be true for.
@@ -176,7 +206,7 @@ impl Client {
         body: &impl Serialize,
         seen: Option<u64>,
     ) -> Result<Bytes, Error> {
-        let request = self.http.request(Method::POST, url.clone()).json(body);
+        let request = self.request(Method::POST, &url)?.json(body);
         let request = match seen {
             Some(position) => request.header(header::IF_MATCH, format!("\"{position}\"")),
             None => request,
@@ -186,7 +216,7 @@ impl Client {
 
     /// Opens a stream of events that goes on after a position, if one is given.
     pub(super) async fn follow(&self, url: Url, after: Option<u64>) -> Result<Response, Error> {
-        let request = self.http.request(Method::GET, url.clone()).header(header::ACCEPT, "text/event-stream");
+        let request = self.request(Method::GET, &url)?.header(header::ACCEPT, "text/event-stream");
         let request = match after {
             Some(position) => request.header("last-event-id", position),
             None => request,
@@ -194,15 +224,15 @@ impl Client {
         self.answered(request, &url).await
     }
 
-    /// Where the tenant's ledger is.
-    pub(super) fn api(&self) -> &Url {
-        &self.api
+    /// Where the tenant's ledger is, as everybody may know.
+    pub(super) const fn ledger(&self) -> &Url {
+        &self.ledger
     }
 
     /// Sends one structured event; answers what became of it, if it is recorded.
     pub(super) async fn record_one(&self, event: Bytes) -> Result<Bytes, Error> {
         let url = self.url(&["events"]);
-        let request = self.http.request(Method::POST, url.clone());
+        let request = self.request(Method::POST, &url)?;
         let request = request.header(header::CONTENT_TYPE, "application/cloudevents+json").body(event);
         self.send(request, url).await
     }
@@ -215,10 +245,10 @@ impl Client {
     /// The same, with the answer as it came.
     pub(super) async fn record_and_keep(&self, events: &Chunk) -> Result<(Vec<EventResult>, Bytes), Error> {
         let url = self.url(&["events"]);
-        let request = self.http.request(Method::POST, url.clone());
+        let request = self.request(Method::POST, &url)?;
         let request = request.header(header::CONTENT_TYPE, "application/x-ndjson").body(events.lines());
         let body = self.send(request, url).await?;
-        let garbled = |detail| Error::Garbled { url: base_of(&self.api), detail };
+        let garbled = |detail| Error::Garbled { url: base_of(&self.ledger), detail };
         let results = answer::results(&body).map_err(|error| garbled(error.to_string()))?;
         if results.len() != events.numbers().len() {
             let detail = format!("{} results for {} events", results.len(), events.numbers().len());
@@ -247,8 +277,10 @@ impl Client {
         }
         let body = response.bytes().await.map_err(|error| broken_off(url, &error))?;
         Err(match serde_json::from_slice(&body) {
-            Ok(problem) => Error::Problem { status, problem: Box::new(problem) },
-            Err(_) => Error::NotALedger { url: base_of(url), status },
+            Ok(problem) if Problem::is_a_ledgers(&problem) => {
+                Error::Problem { status, problem: Box::new(problem) }
+            }
+            _ => Error::NotALedger { url: base_of(url), status },
         })
     }
 }
@@ -259,7 +291,19 @@ pub(super) fn broken_off(url: &Url, error: &reqwest::Error) -> Error {
 
 /// The URL as a person gave it, more or less: what is behind the host says nothing about reaching it.
 fn base_of(url: &Url) -> Url {
-    url.join("/").unwrap_or_else(|_| url.clone())
+    let mut url = public(url);
+    url.set_path("/");
+    url.set_query(None);
+    url
+}
+
+/// A URL without user and password.
+pub(super) fn public(url: &Url) -> Url {
+    let mut url = url.clone();
+    // A URL that can have none has none.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
 }
 
 fn is_local(url: &Url) -> bool {
@@ -285,7 +329,7 @@ mod tests {
 
     fn client(url: &str, tenant: &str) -> Client {
         let tenant = TenantName::parse(tenant).expect("a name");
-        Client::new(base(url).expect("a URL"), &tenant).expect("a client")
+        Client::new(base(url).expect("a URL"), &tenant)
     }
 
     #[test]
@@ -303,8 +347,26 @@ mod tests {
 
     #[test]
     fn a_url_is_one_of_http() {
-        assert!(base("ftp://example.com").is_err());
-        assert!(base("example.com:8080").is_err());
+        for wrong in ["ftp://example.com", "example.com:8080", "http://example.com/?tenant=a", "http://a/#b"]
+        {
+            assert!(base(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_empty_variable_says_nothing() {
+        assert_eq!(base("").expect("a URL").as_str(), "http://127.0.0.1:8080/");
+        assert_eq!(tenant(""), Ok(TenantName::default()));
+    }
+
+    #[tokio::test]
+    async fn what_only_friends_may_know_is_not_told() {
+        let client = client("http://ci:secret@127.0.0.1:1/behind/a/proxy", "default");
+        let error = client.get(client.url(&["position"])).await.expect_err("nobody listens");
+
+        assert!(error.to_string().contains("http://127.0.0.1:1/ "), "{error}");
+        assert_eq!(client.ledger().as_str(), "http://127.0.0.1:1/behind/a/proxy/v1");
+        assert_eq!(client.url(&[]).password(), Some("secret"));
     }
 
     #[tokio::test]

@@ -39,7 +39,7 @@ impl Demo {
         if self.print {
             return Ok(forgive_closed(print(self.events))?);
         }
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let delivered = send(&client, self.events, self.sending.retry_for(), Progress::of_events()).await?;
         self.sending.show(&delivered, "events")
     }

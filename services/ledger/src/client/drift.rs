@@ -53,7 +53,7 @@ impl Drift {
     /// # Errors
     /// The service does not answer, or there is no such environment.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "drift"]);
         self.asking.show(&client, url, words).await
     }

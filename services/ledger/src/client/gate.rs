@@ -73,7 +73,7 @@ impl Gate {
     /// [`GateRefused`] if a rule does not let the release pass; another error if there is no answer.
     pub async fn run(self) -> anyhow::Result<()> {
         let question = self.question();
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let url = self.asking.waiting(client.url(&["environments", self.environment.as_str(), "gate"]));
         let answer = client.post(url, &question, None).await?;
         let body: GateBody = read(&answer)?;

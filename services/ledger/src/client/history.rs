@@ -91,7 +91,7 @@ impl History {
     /// # Errors
     /// The service does not answer, or does not understand a condition.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let url = with(client.url(&["events"]), "environment", self.environment);
         let url = with(with(url, "service", self.service), "type", self.kind);
         let url = with(with(url, "after", self.after), "limit", self.limit);

@@ -65,7 +65,7 @@ impl Horizon {
     /// # Errors
     /// The service does not answer, or there is no such environment.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "rollback-horizon"]);
         self.asking.show(&client, with(url, "window", self.window), words).await
     }

@@ -84,7 +84,7 @@ impl ImportReleases {
     /// # Errors
     /// A row is malformed or will never be recorded, or the service takes none for too long.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let unreadable = || format!("{} cannot be read", self.file.display());
         let (reader, length) = open(&self.file).with_context(unreadable)?;
         let progress = Progress::of_bytes(length);

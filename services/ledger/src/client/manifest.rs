@@ -43,7 +43,7 @@ impl Manifest {
     /// # Errors
     /// The service does not answer, there is no such point, or the file cannot be written.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "manifest"]);
         let format = if self.json { "json" } else { &self.format };
         let url = with(with(url, "at", self.at), "format", Some(format));

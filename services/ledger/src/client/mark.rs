@@ -108,7 +108,7 @@ impl Saying {
         fact: impl FnOnce(Destination) -> Fact,
         done: &str,
     ) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let point = place.find(&client).await?;
         let position = tell(&client, fact(point.clone()), &self.by.actor()?, Some(self.reason)).await?;
         let Destination { environment, position: at } = point;

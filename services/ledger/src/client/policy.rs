@@ -35,7 +35,7 @@ impl Policy {
     /// # Errors
     /// The service does not answer, or there is no such environment.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "policy"]);
         self.asking.show(&client, with(url, "known_at", self.known_at), words).await
     }

@@ -28,7 +28,7 @@ impl ShowPosition {
     /// # Errors
     /// The service does not answer.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let body = read(&self.waiting.ask(&client, client.url(&["position"])).await?)?;
         let text = if self.json { json(&body) } else { words(&body) };
         Ok(show(text.as_bytes())?)

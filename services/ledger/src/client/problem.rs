@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::Deserialize;
 
+/// How the types of the service's problems begin.
+const URN: &str = "urn:release-ledger:problem:";
+
 /// A problem, as RFC 9457 says, as far as a person reads it.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Problem {
@@ -25,7 +28,13 @@ impl Problem {
     /// Whether it is of this kind: the last word of its URN.
     #[must_use]
     pub fn is(&self, kind: &str) -> bool {
-        self.kind.strip_prefix("urn:release-ledger:problem:") == Some(kind)
+        self.kind.strip_prefix(URN) == Some(kind)
+    }
+
+    /// Whether a ledger says it, and not something else on the way that speaks of problems as well.
+    #[must_use]
+    pub fn is_a_ledgers(&self) -> bool {
+        self.kind.starts_with(URN)
     }
 
     /// What happened this time.

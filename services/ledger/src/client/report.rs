@@ -45,7 +45,7 @@ pub(super) async fn record(
 async fn once(client: &Client, event: &Envelope) -> Result<EventResult, Error> {
     let body = client.record_one(event.bytes().clone()).await?;
     let garbled =
-        |error: serde_json::Error| Error::Garbled { url: client.api().clone(), detail: error.to_string() };
+        |error: serde_json::Error| Error::Garbled { url: client.ledger().clone(), detail: error.to_string() };
     serde_json::from_slice(&body).map_err(garbled)
 }
 

@@ -44,7 +44,7 @@ impl State {
     /// # Errors
     /// The service does not answer, or there is no such environment or point.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "state"]);
         let url = with(with(url, "at", self.at.as_deref()), "known_at", self.known_at);
         self.asking.show(&client, url, words).await

@@ -53,7 +53,12 @@ async fn take(State(ledger): State<Shared>, body: String) -> Response {
     ledger.requests += 1;
     let scene = ledger.scenes.pop_front();
     if let Some(Scene::Fails(status)) = scene {
-        return (status, json!({"title": "Not now", "detail": "try again"}).to_string()).into_response();
+        return (
+            status,
+            json!({"type": "urn:release-ledger:problem:any", "title": "Not now", "detail": "try again"})
+                .to_string(),
+        )
+            .into_response();
     }
     let said = match scene {
         Some(Scene::Says(from, word)) => Some((from..usize::MAX, word)),
@@ -92,7 +97,7 @@ async fn served(scenes: impl Into<VecDeque<Scene>>) -> (Shared, Client) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let client = Client::new(url.parse().expect("a URL"), &TenantName::default()).expect("a client");
+    let client = Client::new(url.parse().expect("a URL"), &TenantName::default());
     (ledger, client)
 }
 

@@ -62,7 +62,7 @@ impl Emit {
     /// # Errors
     /// An event is not one, is refused, or is neither recorded nor kept.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let is_one = self.kind != "-";
         let patience = Duration::from_secs(self.patience.unwrap_or(if is_one { 5 } else { 60 }));
         let outbox = Outbox::new(client, self.spool.folder(), patience);
@@ -142,13 +142,13 @@ impl Reports {
     async fn send(&mut self, chunk: &Chunk) -> anyhow::Result<()> {
         // Behind what is kept, or it would overtake.
         if self.cause.is_some() {
-            return self.keep(chunk, |_| true);
+            return self.keep(chunk, |_| true).await;
         }
         let (results, body) = match self.outbox.send(chunk).await {
             Ok(answered) => answered,
-            Err(error) if error.is_temporary() => {
+            Err(error) if error.may_pass() => {
                 self.cause = Some(error);
-                return self.keep(chunk, |_| true);
+                return self.keep(chunk, |_| true).await;
             }
             Err(error) => return Err(error.into()),
         };
@@ -172,7 +172,7 @@ impl Reports {
         match results.iter().find(|result| result.status == EventStatus::Refused) {
             Some(refused) => {
                 self.cause = Some(Error::NotNow(Box::new(refused.clone())));
-                self.keep(chunk, |index| results[index].status == EventStatus::Refused)
+                self.keep(chunk, |index| results[index].status == EventStatus::Refused).await
             }
             None => Ok(()),
         }
@@ -187,7 +187,7 @@ impl Reports {
     }
 
     /// Keeps events of a chunk for later: those that are events.
-    fn keep(&mut self, chunk: &Chunk, which: impl Fn(usize) -> bool) -> anyhow::Result<()> {
+    async fn keep(&mut self, chunk: &Chunk, which: impl Fn(usize) -> bool) -> anyhow::Result<()> {
         let mut events = Vec::new();
         let mut text = String::new();
         for (index, (number, event)) in chunk.numbers().iter().zip(parsed(chunk)).enumerate() {
@@ -200,7 +200,7 @@ impl Reports {
                 Err(why) => self.fail(*number, why, &mut text),
             }
         }
-        if let Err(why) = self.outbox.keep(&events) {
+        if let Err(why) = self.outbox.keep(&events).await {
             return Err(self.not_kept(&why, &events));
         }
         self.kept += events.len();

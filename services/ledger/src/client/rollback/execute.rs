@@ -27,7 +27,7 @@ pub struct Execute {
 
 impl Execute {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let ended = execute(&client, &self.rollback_id, self.execution, self.by.executor()?).await?;
         if self.json {
             let url = client.url(&["rollbacks", self.rollback_id.as_str()]);

@@ -37,7 +37,7 @@ struct RollbacksBody {
 
 impl List {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let url = with(client.url(&["rollbacks"]), "environment", self.environment);
         let url = with(with(url, "phase", self.phase), "before", self.before);
         self.asking.show(&client, with(url, "limit", self.limit), words).await

@@ -17,7 +17,7 @@ pub struct Plan {
 
 impl Plan {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let plan = self.wish.planned(&client, self.asking.wait_for()).await?;
         self.asking.answer(plan, words)
     }

@@ -60,7 +60,7 @@ struct RequestedBody {
 
 impl RequestRollback {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let asked = requested(&client, &self.wish, &self.request, &self.reason).await?;
         let Requested { rollback_id, plan, position, status, plan_json } = asked;
         let text = if self.json {

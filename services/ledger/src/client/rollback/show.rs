@@ -23,7 +23,7 @@ pub struct Show {
 
 impl Show {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let url = client.url(&["rollbacks", self.rollback_id.as_str()]);
         self.asking.show(&client, url, words).await
     }

@@ -59,7 +59,7 @@ struct DataBody {
 
 impl Watch {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         if let Some(rollback_id) = self.rollback_id {
             return watch_one(&client, &rollback_id, self.json).await;
         }

@@ -58,7 +58,7 @@ impl What {
 
 impl Word {
     pub(super) async fn run(self, what: What) -> anyhow::Result<()> {
-        let client = self.connection.client()?;
+        let client = self.connection.client();
         let rollback = fetch(&client, &self.rollback_id, None).await?.named()?;
         let actor = self.by.actor()?;
         let position = tell(&client, what.fact(rollback), &actor, self.reason).await?;

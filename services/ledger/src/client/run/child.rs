@@ -50,6 +50,9 @@ pub(super) struct Signals {
 impl Signals {
     /// From now on they do not end this process.
     pub(super) fn catch() -> io::Result<Self> {
+        // Whoever started us may pass over the ends of its children, and that is inherited: the command would end
+        // without a status.
+        drop(signal(SignalKind::child())?);
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 

@@ -1,7 +1,8 @@
 //! `release-ledger run`: a deploy's own command, with its start and its end told to the ledger.
 //!
 //! Invariants: what the command reads, writes and ends with is as if it were run alone. Without `--strict`
-//! the ledger holds it up at no time before its end, and then for the patience at most.
+//! the ledger holds it up at no time before its end, and then for the patience at most; nor does the spool, which
+//! has as long.
 
 mod child;
 mod reports;
@@ -91,9 +92,9 @@ impl Run {
         };
         let started = deploy.event(Kind::DeployStarted, None).context("this is not a deploy")?;
         let patience = Duration::from_secs(self.patience);
-        let outbox = Outbox::new(self.connection.client()?, self.spool.folder(), patience);
+        let outbox = Outbox::new(self.connection.client(), self.spool.folder(), patience);
         let mut reports = Reports::new(outbox);
-        reports.add(started);
+        reports.add(started).await;
         if self.strict {
             let sent = tokio::select! {
                 sent = reports.send() => sent.map_err(anyhow::Error::from),
@@ -103,7 +104,7 @@ impl Run {
                 if !why.downcast_ref::<NotRecorded>().is_some_and(NotRecorded::is_refused) {
                     // Its start may be recorded, now or later: then so is its end.
                     let ended = Ended::not_begun("the command was not run: its start could not be recorded");
-                    reports.add(deploy.event(Kind::DeployFailed, Some((&ended, None)))?);
+                    reports.add(deploy.event(Kind::DeployFailed, Some((&ended, None)))?).await;
                 }
                 return Err(why.context("the command is not run: its start is not recorded"));
             }
@@ -118,8 +119,12 @@ impl Run {
         let kind = if ended.code == 0 { Kind::DeploySucceeded } else { Kind::DeployFailed };
         let told = match deploy.event(kind, Some((&ended, Some(took)))) {
             Ok(event) => {
-                reports.add(event);
-                reports.send().await.map_err(anyhow::Error::from)
+                reports.add(event).await;
+                // Whoever has no time for that signals: then what is kept is sent next time.
+                tokio::select! {
+                    sent = reports.send() => sent.map_err(anyhow::Error::from),
+                    _ = signals.next() => Err(anyhow!("interrupted while the deploy was reported")),
+                }
             }
             Err(why) => Err(why.context("how the deploy ended cannot be told")),
         };

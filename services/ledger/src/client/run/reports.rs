@@ -4,7 +4,7 @@ use ledger_dialects::cloudevents::Envelope;
 
 use super::super::chunk::Filling;
 use super::super::output::tell;
-use super::super::spool::{Entry, Error, Fate, Outbox};
+use super::super::spool::{Entry, Error, Fate, Limit, Outbox};
 
 /// The reports of one deploy, in order.
 pub(super) struct Reports {
@@ -26,7 +26,7 @@ pub(super) enum NotRecorded {
         source: Error,
     },
     /// Nobody has it.
-    #[error("the reports of the deploy are not sent, and lost")]
+    #[error("reports of the deploy are not sent, and lost")]
     Lost(#[source] Error),
     /// The ledger will never take it.
     #[error("the ledger refuses a report of the deploy: {0}")]
@@ -44,16 +44,18 @@ impl Reports {
         Self { outbox, kept: Vec::new(), unkept: Vec::new() }
     }
 
-    /// Keeps a report; in memory where the disk does not take it, which is said.
-    pub(super) fn add(&mut self, event: Envelope) {
-        match self.outbox.keep(std::slice::from_ref(&event)) {
-            Ok(entries) => self.kept.extend(entries),
-            Err(why) => {
-                if self.unkept.is_empty() {
-                    tell(&format!("nothing is kept for later, so what cannot be sent now is lost: {why:#}"));
-                }
-                self.unkept.push(event);
+    /// Keeps a report, behind those before it; in memory where the disk does not take it in time, which is said.
+    pub(super) async fn add(&mut self, event: Envelope) {
+        self.unkept.push(event);
+        match self.outbox.keep_in_time(&self.unkept).await {
+            Ok(entries) => {
+                self.kept.extend(entries);
+                self.unkept.clear();
             }
+            Err(why) if self.unkept.len() == 1 => {
+                tell(&format!("nothing is kept for later, so what cannot be sent now is lost: {why:#}"));
+            }
+            Err(_) => {}
         }
     }
 
@@ -62,7 +64,8 @@ impl Reports {
     /// # Errors
     /// One is not recorded.
     pub(super) async fn send(&self) -> Result<(), NotRecorded> {
-        let flushed = self.outbox.flush().await;
+        let limit = self.outbox.limit();
+        let flushed = self.outbox.flush(limit).await;
         let mut left = None;
         for entry in &self.kept {
             match self.outbox.fate(entry) {
@@ -72,22 +75,23 @@ impl Reports {
                 Err(error) => left = Some(error),
             }
         }
-        if let Some(left) = left {
-            return Err(NotRecorded::Kept {
-                place: self.outbox.place(),
-                source: flushed.err().unwrap_or(left),
-            });
+        // Also where those before it wait: nobody else will send it.
+        self.send_unkept(limit).await?;
+        match left {
+            Some(left) => {
+                Err(NotRecorded::Kept { place: self.outbox.place(), source: flushed.err().unwrap_or(left) })
+            }
+            None => Ok(()),
         }
-        self.send_unkept().await
     }
 
-    async fn send_unkept(&self) -> Result<(), NotRecorded> {
+    async fn send_unkept(&self, limit: Limit) -> Result<(), NotRecorded> {
         let mut filling = Filling::default();
         for (number, event) in (1..).zip(&self.unkept) {
             filling.push(number, event.bytes());
         }
         let Some(chunk) = filling.take() else { return Ok(()) };
-        let (results, _) = self.outbox.send(&chunk).await.map_err(NotRecorded::Lost)?;
+        let (results, _) = self.outbox.send_by(&chunk, limit).await.map_err(NotRecorded::Lost)?;
         match results.iter().find(|result| !result.status.is_recorded()) {
             Some(result) => Err(NotRecorded::Refused(result.to_string())),
             None => Ok(()),

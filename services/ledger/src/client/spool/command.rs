@@ -122,8 +122,8 @@ fn words(lines: &[Line]) -> String {
 impl Send {
     async fn run(self) -> anyhow::Result<()> {
         let folder = self.spool.folder()?;
-        let client = self.connection.client()?;
-        let queue = Queue::of(&folder, client.api());
+        let client = self.connection.client();
+        let queue = Queue::of(&folder, client.ledger());
         let refused = queue.refused()?;
         let elsewhere = Queue::all(&folder)?.into_iter().filter(|other| other.ledger() != queue.ledger());
         let others = elsewhere.map(|other| Ok((other.ledger().clone(), other.waiting()?.len())));
@@ -133,7 +133,7 @@ impl Send {
         let mut left = before;
         // As long as it goes on, it is not given up.
         let failure = loop {
-            match outbox.flush().await {
+            match outbox.flush(outbox.limit()).await {
                 Ok(_) => break None,
                 Err(error) if error.is_temporary() && queue.waiting()?.len() < left => {
                     left = queue.waiting()?.len();

@@ -13,14 +13,15 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use bytes::Bytes;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use ledger_dialects::cloudevents::Envelope;
 
 pub use self::command::Spool;
 pub(super) use self::queue::Entry;
-pub(super) use self::sending::{Error, parsed};
+pub(super) use self::sending::{Error, Limit, parsed};
 
 use self::queue::{Held, Queue};
-use self::sending::{Limit, drain};
+use self::sending::drain;
 use super::answer::EventResult;
 use super::chunk::Chunk;
 use super::connection::Client;
@@ -32,7 +33,12 @@ use crate::environment;
 pub(super) struct SpoolFolder {
     /// Where events are kept that could not be sent [default: $XDG_STATE_HOME/release-ledger/spool, or
     /// ~/.local/state/release-ledger/spool]
-    #[arg(long, value_name = "FOLDER", env = "RELEASE_LEDGER_SPOOL")]
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        env = "RELEASE_LEDGER_SPOOL",
+        value_parser = OsStringValueParser::new().map(PathBuf::from)
+    )]
     spool: Option<PathBuf>,
 }
 
@@ -43,8 +49,8 @@ impl SpoolFolder {
     /// Nobody says where.
     pub(super) fn folder(&self) -> anyhow::Result<PathBuf> {
         match &self.spool {
-            Some(folder) => Ok(folder.clone()),
-            None => environment::spool_dir(),
+            Some(folder) if !folder.as_os_str().is_empty() => Ok(folder.clone()),
+            _ => environment::spool_dir(),
         }
     }
 }
@@ -75,7 +81,7 @@ pub(super) enum Fate {
 impl Outbox {
     /// An outbox with a spool, or without one. It tries for as long as `patience` before it gives up.
     pub(super) fn new(client: Client, spool: anyhow::Result<PathBuf>, patience: Duration) -> Self {
-        let queue = spool.map(|spool| Queue::of(&spool, client.api())).map_err(|why| format!("{why:#}"));
+        let queue = spool.map(|spool| Queue::of(&spool, client.ledger())).map_err(|why| format!("{why:#}"));
         Self { client, queue, patience }
     }
 
@@ -84,7 +90,18 @@ impl Outbox {
     /// # Errors
     /// They are not recorded, or it is not known. Those that waited before may be.
     pub(super) async fn send(&self, chunk: &Chunk) -> Result<(Vec<EventResult>, Bytes), Error> {
-        let limit = Limit::of(self.patience);
+        self.send_by(chunk, self.limit()).await
+    }
+
+    /// The same, by a limit that began before.
+    ///
+    /// # Errors
+    /// As those of [`Outbox::send`].
+    pub(super) async fn send_by(
+        &self,
+        chunk: &Chunk,
+        limit: Limit,
+    ) -> Result<(Vec<EventResult>, Bytes), Error> {
         // Held until ours are sent, or another process would put its own between.
         let _held = match self.waiting_sent(limit).await {
             Ok(held) => held,
@@ -108,15 +125,29 @@ impl Outbox {
         Ok(Some(held))
     }
 
+    /// The patience, from now on.
+    pub(super) fn limit(&self) -> Limit {
+        Limit::of(self.patience)
+    }
+
     /// Keeps events for later, behind all that wait; answers by which names.
     ///
     /// # Errors
     /// There is no spool, no room in it, or the disk fails.
-    pub(super) fn keep(&self, events: &[Envelope]) -> anyhow::Result<Vec<Entry>> {
-        match &self.queue {
-            Ok(queue) => Ok(queue.add(events)?),
-            Err(why) => Err(anyhow!("{why}")),
-        }
+    pub(super) async fn keep(&self, events: &[Envelope]) -> anyhow::Result<Vec<Entry>> {
+        let queue = self.queue.clone().map_err(|why| anyhow!("{why}"))?;
+        let events = events.to_vec();
+        // The disk, or another process that adds, may take long.
+        Ok(tokio::task::spawn_blocking(move || queue.add(&events)).await??)
+    }
+
+    /// The same within the patience. What is kept later nevertheless is sent again, and recorded once.
+    ///
+    /// # Errors
+    /// As those of [`Outbox::keep`], or it takes too long.
+    pub(super) async fn keep_in_time(&self, events: &[Envelope]) -> anyhow::Result<Vec<Entry>> {
+        let late = || anyhow!("{} takes nothing within {} s", self.place(), self.patience.as_secs());
+        tokio::time::timeout(self.patience, self.keep(events)).await.map_err(|_| late())?
     }
 
     /// Where events are kept.
@@ -128,8 +159,8 @@ impl Outbox {
     ///
     /// # Errors
     /// Something is left, and why.
-    pub(super) async fn flush(&self) -> Result<(), Error> {
-        self.waiting_sent(Limit::of(self.patience)).await.map(drop)
+    pub(super) async fn flush(&self, limit: Limit) -> Result<(), Error> {
+        self.waiting_sent(limit).await.map(drop)
     }
 
     /// What became of an event that was kept, whoever sent it.

@@ -4,6 +4,7 @@
 //! and only one sends. A file leaves `waiting` when the ledger has its event, or for `refused`, never
 //! otherwise.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -13,8 +14,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use ledger_dialects::cloudevents::Envelope;
 use reqwest::Url;
+use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep};
+
+use super::super::connection::public;
 
 /// How much may wait: enough for days without a ledger, and little enough for any disk.
 const ROOM: Room = Room { events: 10_000, bytes: 64 << 20 };
@@ -90,7 +94,7 @@ impl Entry {
 impl Queue {
     /// What waits for the ledger at a URL, the tenant's part included. Touches no disk.
     pub(in super::super) fn of(spool: &Path, ledger: &Url) -> Self {
-        let ledger = named(ledger);
+        let ledger = public(ledger);
         let hash = Sha256::digest(ledger.as_str());
         let key: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
         Self { folder: spool.join(key), ledger, room: ROOM }
@@ -150,7 +154,7 @@ impl Queue {
     /// Puts events behind all that wait, in their order; they are on disk when this returns.
     ///
     /// # Errors
-    /// There is no room for all of them, or the disk does not take them.
+    /// There is no room for all of them, or the disk does not take them: then none of them waits.
     pub(in super::super) fn add(&self, events: &[Envelope]) -> Result<Vec<Entry>, Error> {
         self.make()?;
         let path = self.folder.join("adding");
@@ -163,12 +167,26 @@ impl Queue {
         let mut entries = Vec::with_capacity(events.len());
         for (place, event) in (first..).zip(events) {
             let entry = Entry::new(place, event);
-            self.put(&self.path(&entry), event.bytes())?;
+            let put = self.put(&self.path(&entry), event.bytes());
             entries.push(entry);
+            if let Err(error) = put {
+                self.take_back(&entries);
+                return Err(error);
+            }
         }
         let folder = self.waiting_folder();
-        sync(&folder).map_err(disk(&folder, "written"))?;
+        if let Err(error) = sync(&folder) {
+            self.take_back(&entries);
+            return Err(disk(&folder, "written")(error));
+        }
         Ok(entries)
+    }
+
+    /// What the caller is told is not kept must not be sent later. Whoever sends may have been faster.
+    fn take_back(&self, entries: &[Entry]) {
+        for entry in entries {
+            let _ = fs::remove_file(self.path(entry));
+        }
     }
 
     fn make(&self) -> Result<(), Error> {
@@ -258,11 +276,12 @@ impl Held<'_> {
         self.queue
     }
 
-    /// The event of an entry; or why it is none.
+    /// The event of an entry, as it was kept; or why it is none. Whether it is one that the ledger takes is the ledger's
+    /// to say: it may be of a newer program than this one.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(in super::super) fn event(&self, entry: &Entry) -> Result<Result<Envelope, String>, Error> {
+    pub(in super::super) fn event(&self, entry: &Entry) -> Result<Result<Bytes, String>, Error> {
         let path = self.queue.path(entry);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -272,7 +291,10 @@ impl Held<'_> {
             }
             Err(error) => return Err(disk(&path, "read")(error)),
         };
-        Ok(Envelope::parse(&bytes).map_err(|invalid| format!("it is damaged: {}", invalid.reason)))
+        Ok(match serde_json::from_slice::<BTreeMap<&str, IgnoredAny>>(&bytes) {
+            Ok(_) => Ok(bytes.into()),
+            Err(error) => Err(format!("it is damaged: {error}")),
+        })
     }
 
     /// Forgets an event that the ledger has. If it is there again after a failure of the machine, it is sent
@@ -323,15 +345,6 @@ impl Drop for Lock {
     fn drop(&mut self) {
         let _ = self.0.unlock();
     }
-}
-
-/// The ledger's name: its URL without user and password.
-fn named(url: &Url) -> Url {
-    let mut url = url.clone();
-    // A URL that can have none has none.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url
 }
 
 /// What is in a folder, hidden files aside; nothing if it is not there.

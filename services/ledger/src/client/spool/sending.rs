@@ -14,6 +14,9 @@ use super::queue::{self, Entry, Held};
 /// How long is waited before a request is made again: doubled every time, from the first to the last.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
+/// How many events go into the first request; the next has four times as many.
+const FIRST: usize = 100;
+
 /// Why an event is not sent.
 #[derive(Debug, thiserror::Error)]
 pub(in super::super) enum Error {
@@ -47,6 +50,11 @@ impl Error {
             Self::NotNow(_) | Self::Silent { .. } | Self::Busy => true,
             Self::Spool(_) => false,
         }
+    }
+
+    /// Whether it may have passed when the program is run again.
+    pub(in super::super) fn may_pass(&self) -> bool {
+        self.is_temporary() || matches!(self, Self::Ledger(connection::Error::Setup(_)))
     }
 }
 
@@ -87,7 +95,7 @@ impl Limit {
     }
 
     fn silent(self, client: &Client) -> Error {
-        Error::Silent { ledger: client.api().to_string(), patience: self.patience }
+        Error::Silent { ledger: client.ledger().to_string(), patience: self.patience }
     }
 }
 
@@ -104,19 +112,22 @@ pub(in super::super) async fn drain(
     for path in held.clear()? {
         note(&format!("{} was no event of the spool, and is put aside there", path.display()));
     }
-    let mut at_once = usize::MAX;
+    // Few at first: a slow way to the ledger must not keep all of them for ever.
+    let mut at_once = FIRST;
     loop {
         let Some((chunk, entries)) = next(held, at_once, note)? else { return Ok(()) };
         let chunk = &chunk;
         let answered = limit.within(client, || async { Ok(client.record(chunk).await?) }).await;
         let results = match answered {
             Ok(results) => results,
-            // Something in the request is wrong: alone, each event shows whether it is that.
+            // Something in the request is wrong: alone, an event shows whether it is that.
             Err(Error::Ledger(error)) if is_refusal(&error) && entries.len() > 1 => {
                 at_once = 1;
                 continue;
             }
-            Err(Error::Ledger(connection::Error::Problem { status, problem })) if is_final(status) => {
+            Err(Error::Ledger(connection::Error::Problem { status, problem }))
+                if is_final(status) && !problem.is("broken-body") =>
+            {
                 put_aside(held, &entries[0], &problem.to_string(), note)?;
                 continue;
             }
@@ -135,6 +146,7 @@ pub(in super::super) async fn drain(
         if let Some(result) = not_now {
             return Err(Error::NotNow(Box::new(result)));
         }
+        at_once = at_once.saturating_mul(4);
     }
 }
 
@@ -149,7 +161,7 @@ fn next(
     for (number, entry) in (1..).zip(held.queue().waiting()?) {
         match held.event(&entry)? {
             Ok(event) => {
-                filling.push(number, event.bytes());
+                filling.push(number, &event);
                 entries.push(entry);
             }
             Err(why) => put_aside(held, &entry, &why, note)?,

@@ -36,7 +36,8 @@ async fn ids(queue: &Queue) -> Vec<String> {
     let held = held(queue).await;
     let entries = queue.waiting().expect("read");
     let events = entries.iter().map(|entry| held.event(entry).expect("read").expect("whole"));
-    events.map(|event| event.identity().id.as_str().to_owned()).collect()
+    let id = |event: Bytes| Envelope::parse(&event).expect("an event").identity().id.as_str().to_owned();
+    events.map(id).collect()
 }
 
 fn refused(queue: &Queue) -> Vec<String> {
@@ -144,6 +145,17 @@ async fn a_torn_file_is_told_from_an_event_and_can_be_put_aside() {
     assert_eq!(refused(&queue), [torn.0.clone(), format!("{}.problem", torn.0)]);
     assert_eq!(queue.problem_of(&torn), Some(why));
     assert_eq!(queue.refused().expect("read"), 1);
+}
+
+#[tokio::test]
+async fn an_event_of_a_newer_program_is_not_damaged() {
+    let (_spool, queue) = fresh();
+    add(&queue, &["a"]);
+    let entry = queue.waiting().expect("read").remove(0);
+    let newer = r#"{"specversion":"1.0","id":"a","type":"io.releaseledger.deploy.dreamt_of.v7"}"#;
+    fs::write(queue.path(&entry), newer).expect("written");
+
+    assert_eq!(held(&queue).await.event(&entry).expect("read"), Ok(newer.into()));
 }
 
 #[tokio::test]

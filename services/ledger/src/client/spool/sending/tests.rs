@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use bytes::Bytes;
 use ledger_domain::TenantName;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -51,7 +52,7 @@ async fn drained(says: Says) -> (Result<(), Error>, Vec<Vec<String>>, Vec<String
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let client = Client::new(url.parse().expect("a URL"), &TenantName::default()).expect("a client");
+    let client = Client::new(url.parse().expect("a URL"), &TenantName::default());
 
     let (_spool, queue) = waiting(&client);
     let held = queue.hold(Instant::now()).await.expect("a lock").expect("nobody holds it");
@@ -60,14 +61,15 @@ async fn drained(says: Says) -> (Result<(), Error>, Vec<Vec<String>>, Vec<String
     let ended = drain(&client, &held, Limit::of(Duration::from_secs(2)), &note).await;
     let entries = queue.waiting().expect("read");
     let left = entries.iter().map(|entry| held.event(entry).expect("read").expect("whole"));
-    let left = left.map(|event| event.identity().id.as_str().to_owned()).collect();
+    let id = |event: Bytes| Envelope::parse(&event).expect("an event").identity().id.as_str().to_owned();
+    let left = left.map(id).collect();
     let requests = ledger.requests.lock().expect("no test panics while it holds the requests").clone();
     (ended, requests, left, notes.into_inner().expect("no test panics while it notes"))
 }
 
 fn waiting(client: &Client) -> (TempDir, Queue) {
     let spool = tempfile::tempdir().expect("a folder");
-    let queue = Queue::of(spool.path(), client.api());
+    let queue = Queue::of(spool.path(), client.ledger());
     let event = |id: &str| {
         let event = json!({
             "specversion": "1.0",
@@ -81,6 +83,27 @@ fn waiting(client: &Client) -> (TempDir, Queue) {
     };
     queue.add(&["a", "b", "c"].map(event)).expect("kept");
     (spool, queue)
+}
+
+/// The ledger's word on a whole request.
+fn refused(kind: &str) -> Response {
+    let kind = format!("urn:release-ledger:problem:{kind}");
+    (StatusCode::BAD_REQUEST, json!({"type": kind, "title": "No", "detail": "never"}).to_string())
+        .into_response()
+}
+
+#[tokio::test]
+async fn another_services_word_and_that_of_a_broken_body_are_not_the_last_on_an_event() {
+    let of_another = |_, ids: &[String]| match ids {
+        [_] => (StatusCode::BAD_REQUEST, r#"{"type":"about:blank","title":"No"}"#).into_response(),
+        _ => StatusCode::BAD_REQUEST.into_response(),
+    };
+    for says in [of_another as Says, |_, _| refused("broken-body")] {
+        let (ended, _, left, notes) = drained(says).await;
+
+        ended.expect_err("all are left");
+        assert_eq!((left.len(), notes), (3, vec![]));
+    }
 }
 
 #[tokio::test]
@@ -127,24 +150,29 @@ async fn an_event_that_is_refused_for_now_waits_on() {
 }
 
 #[tokio::test]
-async fn where_a_whole_request_is_refused_each_event_is_tried_alone() {
+async fn where_a_whole_request_is_refused_smaller_ones_show_which_event_it_is() {
     let (ended, requests, left, notes) = drained(|_, ids| match ids {
-        [id] if id == "b" => (StatusCode::BAD_REQUEST, r#"{"title":"No","detail":"never"}"#).into_response(),
+        [id] if id == "b" => refused("invalid-event"),
         [_] => recorded_but(ids, "", ""),
         // As a proxy says it, and not a ledger.
         _ => (StatusCode::PAYLOAD_TOO_LARGE, "too large").into_response(),
     })
     .await;
     assert!(ended.is_ok());
-    assert_eq!(requests, [vec!["a", "b", "c"], vec!["a"], vec!["b"], vec!["c"]]);
+    assert_eq!(requests, [vec!["a", "b", "c"], vec!["a"], vec!["b", "c"], vec!["b"], vec!["c"]]);
     assert!(left.is_empty() && notes[0].ends_with("No: never"), "{left:?} {notes:?}");
 }
 
 #[tokio::test]
 async fn what_is_no_word_on_the_events_leaves_them_all_waiting() {
-    let (ended, requests, left, notes) =
-        drained(|_, _| (StatusCode::NOT_FOUND, r#"{"title":"There is no such ledger"}"#).into_response())
-            .await;
+    let (ended, requests, left, notes) = drained(|_, _| {
+        (
+            StatusCode::NOT_FOUND,
+            r#"{"type":"urn:release-ledger:problem:unknown-tenant","title":"No such ledger"}"#,
+        )
+            .into_response()
+    })
+    .await;
     let error = ended.expect_err("all are left");
     assert!(!error.is_temporary(), "{error}");
     assert_eq!((requests.len(), left.len(), notes.len()), (1, 3, 0));
@@ -153,7 +181,6 @@ async fn what_is_no_word_on_the_events_leaves_them_all_waiting() {
 #[tokio::test]
 async fn nobody_waits_for_longer_than_the_patience() {
     let client = Client::new("http://127.0.0.1:1".parse().expect("a URL"), &TenantName::default());
-    let client = client.expect("a client");
     let never = || std::future::pending::<Result<(), Error>>();
     let error = Limit::of(Duration::from_millis(20)).within(&client, never).await.expect_err("no answer");
     assert!(matches!(error, Error::Silent { .. }), "{error}");
