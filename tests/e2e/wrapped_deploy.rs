@@ -185,8 +185,9 @@ async fn without_a_spool_a_deploy_is_run_and_told_all_the_same() {
     let ran = ledger.run(&[], "echo done").await;
     assert_eq!((ran.code, &*ran.stdout), (Some(0), "done\n"));
     assert!(
-        ran.stderr
-            .starts_with("release-ledger: nothing is kept for later, so what cannot be sent now is lost: "),
+        ran.stderr.starts_with(
+            "release-ledger: a report is not kept for later, and lost if it cannot be sent now: "
+        ),
         "{}",
         ran.stderr
     );
@@ -224,12 +225,40 @@ async fn a_spool_that_somebody_holds_holds_no_deploy_up() {
     let ran = ledger.run(&["--patience=1"], "echo done; exit 4").await;
 
     assert_eq!((ran.code, &*ran.stdout), (Some(4), "done\n"));
-    assert!(ran.stderr.starts_with("release-ledger: nothing is kept for later"), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("release-ledger: a report is not kept for later"), "{}", ran.stderr);
     assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
     drop(held);
     let kinds: Vec<_> = ledger.events().await.iter().map(|event| event["type"].clone()).collect();
     let expected = ["started", "succeeded", "started", "failed"];
     assert_eq!(kinds, expected.map(|verb| json!(format!("io.releaseledger.deploy.{verb}.v1"))));
+}
+
+#[tokio::test]
+async fn a_spool_that_hangs_holds_no_deploy_up() {
+    let mut ledger = Ledger::start().await;
+    ledger.service.kill().await;
+    assert_eq!(ledger.run(&["--patience=1"], "true").await.code, Some(0));
+    let folders = std::fs::read_dir(ledger.spool()).expect("a spool").map(|entry| entry.expect("one").path());
+    let waiting = folders.map(|folder| folder.join("waiting")).find(|path| path.exists()).expect("a folder");
+    // Nobody writes to it: whoever reads it waits for ever.
+    let hanging = waiting.join(format!("{:012}-{:032}.json", 0, 0));
+    rustix::fs::mkfifoat(rustix::fs::CWD, &hanging, rustix::fs::Mode::RWXU).expect("a pipe");
+    ledger.service.start_again().await;
+
+    let ran = ledger.run(&["--patience=1"], "echo done; exit 4").await;
+
+    assert_eq!((ran.code, &*ran.stdout), (Some(4), "done\n"));
+    assert!(ran.stderr.contains("hangs: the reports of the deploy may be lost"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn a_signal_around_the_commands_end_does_not_keep_its_report_from_being_sent() {
+    let ledger = Ledger::start().await;
+
+    let ran = ledger.run(&[], "kill -TERM $PPID; kill -KILL $$").await;
+
+    assert!(ran.code == Some(137) || ran.code == Some(143), "{ran:?}");
+    assert_eq!(ledger.events().await[1]["type"], "io.releaseledger.deploy.failed.v1");
 }
 
 #[tokio::test]
@@ -277,12 +306,14 @@ async fn variables_that_are_empty_say_nothing_and_what_is_misunderstood_ends_wit
 
     let ran = ledger.started(PROGRAM, &deploy, &variables).outcome().await;
     let misunderstood = ledger.run(&["--nonsense"], "true").await;
+    let empty = ledger.run(&["--tenant", ""], "true").await;
 
     assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
     assert_eq!(ledger.events().await.len(), 2);
     assert!(home.join(".local/state/release-ledger/spool").exists());
     assert_eq!(misunderstood.code, Some(125), "{}", misunderstood.stderr);
     assert!(misunderstood.stderr.contains("--nonsense"), "{}", misunderstood.stderr);
+    assert_eq!(empty.code, Some(125), "{}", empty.stderr);
 }
 
 /// The program, run by a job of GitHub Actions.

@@ -174,15 +174,20 @@ impl Archiver {
         }
         self.tree = manifest.tree().map_err(|fault| Error::damaged(file, fault))?;
         self.last_leaf = manifest.last_leaf;
-        self.recognise().await?;
+        self.recognise_end().await?;
         self.check_in().await
     }
 
-    /// Whether the journal still has what is archived, by its last entry. What it lacks is waited for: while another
-    /// server becomes its leader, it may know less than before.
-    async fn recognise(&self) -> Result<(), Error> {
+    /// Whether the journal still has what is archived, by its last entry.
+    async fn recognise_end(&self) -> Result<(), Error> {
+        self.recognise(self.end().position, &self.last_leaf).await
+    }
+
+    /// Whether the journal has a leaf at a position. What it lacks is waited for: while another server becomes its
+    /// leader, it may know less than before.
+    async fn recognise(&self, at: Position, leaf: &str) -> Result<(), Error> {
         let began = Instant::now();
-        while let Some(lacking) = self.lacking().await? {
+        while let Some(lacking) = self.lacking(at, leaf).await? {
             if began.elapsed() >= self.believed {
                 return Err(Error::Other(lacking));
             }
@@ -191,9 +196,9 @@ impl Archiver {
         Ok(())
     }
 
-    /// What the journal lacks of what is archived, if anything.
-    async fn lacking(&self) -> Result<Option<String>, Error> {
-        let (head, end) = (self.journal.head().await?, self.end().position);
+    /// What the journal lacks of what was read of it, if anything.
+    async fn lacking(&self, end: Position, leaf: &str) -> Result<Option<String>, Error> {
+        let head = self.journal.head().await?;
         if head.created != self.created {
             let (found, before) = (head.created, self.created);
             return Err(Error::Other(format!(
@@ -203,11 +208,11 @@ impl Archiver {
         if head.position < end {
             return Ok(Some(format!("the stream ends at position {}, the archive at {end}", head.position)));
         }
-        if end == Position::START || self.last_leaf == gap_leaf_hash(end.get()).to_string() {
+        if end == Position::START || leaf == gap_leaf_hash(end.get()).to_string() {
             return Ok(None);
         }
         match self.journal.entry(end).await? {
-            Some(entry) if leaf_of(&Record::Entry(entry.clone())).to_string() == self.last_leaf => Ok(None),
+            Some(entry) if leaf_of(&Record::Entry(entry.clone())).to_string() == leaf => Ok(None),
             Some(_) => Err(Error::Other(format!("the stream has another entry at position {end}"))),
             None => Ok(Some(format!("the stream has no entry at position {end} any more"))),
         }
@@ -215,7 +220,7 @@ impl Archiver {
 
     async fn pass(&mut self, until: Until, ending: &CancellationToken) -> Result<Pass, Error> {
         // What came between may have been the end of the stream that is archived, or of a checkpoint on its way.
-        self.recognise().await?;
+        self.recognise_end().await?;
         self.check_in().await?;
         let mut records = self.journal.read(Scope::All, self.end().position, until);
         let mut open = None;
@@ -266,11 +271,13 @@ impl Archiver {
 
     /// Writes a segment, its manifest and the checkpoint; false if another archiver was first.
     async fn seal(&mut self, mut open: Open) -> Result<bool, Error> {
-        // What was read before came from the stream that is there now.
-        self.recognise().await?;
+        // What was read came from the stream that is there now, as far as its ends tell.
+        let last = Position::new(open.tree.size());
+        let last_leaf = open.last_leaf.map(|leaf| leaf.to_string()).unwrap_or_default();
+        self.recognise_end().await?;
+        self.recognise(last, &last_leaf).await?;
         // Full tiles are of no use here.
         drop(open.tree.take_dirty());
-        let last = Position::new(open.tree.size());
         let segment = Manifest::segment_file(open.first, last);
         let Some(file) = self.write_segment(&segment, &open).await? else {
             return self.give_way(&Manifest::file(open.first)).await;
@@ -288,7 +295,7 @@ impl Archiver {
             sha256: sha256(&file),
             text_size: open.text.len() as u64,
             text_sha256: sha256(&open.text),
-            last_leaf: open.last_leaf.map(|leaf| leaf.to_string()).unwrap_or_default(),
+            last_leaf,
             tree_size: open.tree.size(),
             root: open.tree.root().to_string(),
             edge: Edge::of(&open.tree),

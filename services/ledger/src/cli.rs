@@ -1,9 +1,11 @@
 //! The program's command line.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use ledger_views::Form;
 use tokio::runtime::Runtime;
 
@@ -67,7 +69,9 @@ pub fn run() -> ExitCode {
 /// Runs the program as it would be if its views had another form, such as that of the next version.
 #[must_use]
 pub fn run_with(form: Form) -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let command = without_empty_variables(Arguments::command());
+    let parsed = command.try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => return misunderstood(&error),
     };
@@ -79,6 +83,16 @@ pub fn run_with(form: Form) -> ExitCode {
     // Whatever a disk or a resolver still holds up, nobody waits for it any more.
     runtime.shutdown_background();
     status
+}
+
+/// A CI gives a variable that it does not know as an empty one: that says nothing. An empty flag is a mistake.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let command = command.mut_args(|argument| match argument.get_env() {
+        Some(name) if is_empty(name) => argument.env(Resettable::Reset),
+        _ => argument,
+    });
+    command.mut_subcommands(without_empty_variables)
 }
 
 async fn carry_out(command: Command, form: Form) -> ExitCode {

@@ -24,39 +24,22 @@ pub struct Connection {
         value_name = "URL",
         env = "RELEASE_LEDGER_URL",
         hide_env_values = true,
-        default_value = HERE,
+        default_value = "http://127.0.0.1:8080",
         value_parser = base
     )]
     url: Url,
     /// Whose ledger
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "RELEASE_LEDGER_TENANT",
-        default_value = "default",
-        value_parser = tenant
-    )]
+    #[arg(long, value_name = "NAME", env = "RELEASE_LEDGER_TENANT", default_value = "default")]
     tenant: TenantName,
 }
 
-/// Where `release-ledger up` serves.
-const HERE: &str = "http://127.0.0.1:8080";
-
-/// A CI gives a variable that it does not know as an empty one: that says nothing.
 fn base(text: &str) -> Result<Url, String> {
-    let url = Url::parse(if text.is_empty() { HERE } else { text }).map_err(|error| error.to_string())?;
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
     match url.scheme() {
         "http" | "https" if url.query().is_none() && url.fragment().is_none() => Ok(url),
         "http" | "https" => Err("must have neither ? nor #".into()),
         _ => Err("must begin with http:// or https://".into()),
     }
-}
-
-fn tenant(text: &str) -> Result<TenantName, String> {
-    if text.is_empty() {
-        return Ok(TenantName::default());
-    }
-    TenantName::parse(text).map_err(|error| error.to_string())
 }
 
 impl Connection {
@@ -351,12 +334,6 @@ mod tests {
         {
             assert!(base(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn an_empty_variable_says_nothing() {
-        assert_eq!(base("").expect("a URL").as_str(), "http://127.0.0.1:8080/");
-        assert_eq!(tenant(""), Ok(TenantName::default()));
     }
 
     #[tokio::test]

@@ -219,7 +219,10 @@ impl Reports {
     /// Neither sent nor kept. After a failure half-way, an event may be recorded: its id tells how to find out.
     fn not_kept(&mut self, why: &anyhow::Error, events: &[Envelope]) -> anyhow::Error {
         let Some(cause) = self.cause.take() else { return anyhow!("events cannot be kept: {why:#}") };
-        let is_unsent = matches!(&cause, Error::Ledger(connection::Error::Unreachable { .. }) | Error::Busy);
+        let is_unsent = matches!(
+            &cause,
+            Error::Ledger(connection::Error::Unreachable { .. } | connection::Error::Setup(_)) | Error::Busy
+        );
         let error = anyhow::Error::from(cause);
         let error = match events {
             [event] if self.alone && !is_unsent => error.context(format!(

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::pin::pin;
 use std::process::ExitStatus;
 
+use futures::FutureExt as _;
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
 use rustix::termios::tcgetpgrp;
 use tokio::process::{Child, Command};
@@ -62,14 +62,15 @@ impl Signals {
             _ = self.interrupt.recv() => Signal::INT,
         }
     }
+
+    /// Passes over those that have come.
+    pub(super) fn forget(&mut self) {
+        while self.next().now_or_never().is_some() {}
+    }
 }
 
-/// Runs the command to its end, and something else beside it for as long.
-pub(super) async fn run(
-    command: &[OsString],
-    signals: &mut Signals,
-    beside: impl Future<Output = ()>,
-) -> Ended {
+/// Runs the command to its end.
+pub(super) async fn run(command: &[OsString], signals: &mut Signals) -> Ended {
     let [program, arguments @ ..] = command else { return Ended::not_begun("there is no command") };
     let name = Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned();
     let mut child = match Command::new(program).args(arguments).spawn() {
@@ -81,8 +82,6 @@ pub(super) async fn run(
             return Ended { code, why: Some(why) };
         }
     };
-    let mut beside = pin!(beside);
-    let mut is_done = false;
     loop {
         tokio::select! {
             status = child.wait() => return match status {
@@ -90,7 +89,6 @@ pub(super) async fn run(
                 Err(error) => Ended::not_begun(&format!("how {name} ended is not known: {error}")),
             },
             signal = signals.next() => pass_on(&child, signal),
-            () = &mut beside, if !is_done => is_done = true,
         }
     }
 }
@@ -119,7 +117,7 @@ mod tests {
     async fn ended(command: &[&str]) -> Ended {
         let command: Vec<_> = command.iter().map(OsString::from).collect();
         let mut signals = Signals::catch().expect("signals");
-        run(&command, &mut signals, async {}).await
+        run(&command, &mut signals).await
     }
 
     fn badly(code: u8, why: &str) -> Ended {

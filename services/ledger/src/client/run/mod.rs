@@ -1,8 +1,8 @@
 //! `release-ledger run`: a deploy's own command, with its start and its end told to the ledger.
 //!
 //! Invariants: what the command reads, writes and ends with is as if it were run alone. Without `--strict`
-//! the ledger holds it up at no time before its end, and then for the patience at most; nor does the spool, which
-//! has as long.
+//! the ledger holds it up at no time before its end, and then for the patience at most. A spool that hangs holds it
+//! up for the patience before it begins, and for as long at its end.
 
 mod child;
 mod reports;
@@ -11,11 +11,12 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use chrono::SecondsFormat;
 use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::{EnvironmentName, Kind, Prose, ServiceName};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use self::child::{Ended, Signals};
 use self::reports::{NotRecorded, Reports};
@@ -25,6 +26,10 @@ use super::details::{About, Details};
 use super::output::tell;
 use super::spool::{Outbox, SpoolFolder};
 use crate::{clock, environment};
+
+/// How much longer than the patience it may take to send what is there, and how long whoever signals meanwhile has to
+/// wait.
+const HURRY: Duration = Duration::from_secs(1);
 
 /// Run a deploy, and report it to the ledger
 ///
@@ -94,10 +99,14 @@ impl Run {
         let patience = Duration::from_secs(self.patience);
         let outbox = Outbox::new(self.connection.client(), self.spool.folder(), patience);
         let mut reports = Reports::new(outbox);
-        reports.add(started).await;
+        tokio::select! {
+            () = reports.add(started) => {}
+            // Now, and not when the command has begun that somebody calls off.
+            _ = signals.next() => return Err(anyhow!("interrupted before the command was run")),
+        }
         if self.strict {
             let sent = tokio::select! {
-                sent = reports.send() => sent.map_err(anyhow::Error::from),
+                sent = sent(&reports, patience) => sent,
                 _ = signals.next() => Err(anyhow!("interrupted")),
             };
             if let Err(why) = sent {
@@ -111,19 +120,24 @@ impl Run {
         }
         let began = Instant::now();
         // Beside the command: it does not wait for the ledger. What is not sent by its end is sent then.
-        let early = async {
-            let _ = reports.send().await;
-        };
-        let ended = child::run(&self.command, &mut signals, early).await;
+        let early = AbortOnDropHandle::new(tokio::spawn(reports.clone().send()));
+        let ended = child::run(&self.command, &mut signals).await;
+        drop(early);
         let took = began.elapsed();
+        // They were meant for the command.
+        signals.forget();
         let kind = if ended.code == 0 { Kind::DeploySucceeded } else { Kind::DeployFailed };
         let told = match deploy.event(kind, Some((&ended, Some(took)))) {
             Ok(event) => {
                 reports.add(event).await;
-                // Whoever has no time for that signals: then what is kept is sent next time.
+                let hurried = async {
+                    signals.next().await;
+                    // It may be one that all processes get, one after the other, and not a second word.
+                    tokio::time::sleep(HURRY).await;
+                };
                 tokio::select! {
-                    sent = reports.send() => sent.map_err(anyhow::Error::from),
-                    _ = signals.next() => Err(anyhow!("interrupted while the deploy was reported")),
+                    sent = sent(&reports, patience) => sent,
+                    () = hurried => Err(anyhow!("interrupted while the deploy was reported")),
                 }
             }
             Err(why) => Err(why.context("how the deploy ended cannot be told")),
@@ -136,6 +150,15 @@ impl Run {
             Ok(()) => {}
         }
         Ok(ExitCode::from(ended.code))
+    }
+}
+
+/// Sends the reports. A disk that hangs is left behind.
+async fn sent(reports: &Reports, patience: Duration) -> anyhow::Result<()> {
+    let sending = AbortOnDropHandle::new(tokio::spawn(reports.clone().send()));
+    match timeout(patience + HURRY, sending).await {
+        Ok(sent) => Ok(sent??),
+        Err(_) => bail!("the spool {} hangs: the reports of the deploy may be lost", reports.place()),
     }
 }
 

@@ -7,6 +7,7 @@ use super::super::output::tell;
 use super::super::spool::{Entry, Error, Fate, Limit, Outbox};
 
 /// The reports of one deploy, in order.
+#[derive(Clone)]
 pub(super) struct Reports {
     outbox: Outbox,
     kept: Vec<Entry>,
@@ -53,33 +54,42 @@ impl Reports {
                 self.unkept.clear();
             }
             Err(why) if self.unkept.len() == 1 => {
-                tell(&format!("nothing is kept for later, so what cannot be sent now is lost: {why:#}"));
+                tell(&format!("a report is not kept for later, and lost if it cannot be sent now: {why:#}"));
             }
             Err(_) => {}
         }
+    }
+
+    /// Where they are kept.
+    pub(super) fn place(&self) -> String {
+        self.outbox.place()
     }
 
     /// Sends all reports, behind what waited before. Reports that are recorded already stay so.
     ///
     /// # Errors
     /// One is not recorded.
-    pub(super) async fn send(&self) -> Result<(), NotRecorded> {
+    pub(super) async fn send(self) -> Result<(), NotRecorded> {
         let limit = self.outbox.limit();
         let flushed = self.outbox.flush(limit).await;
-        let mut left = None;
+        let (mut left, mut refused) = (None, None);
         for entry in &self.kept {
             match self.outbox.fate(entry) {
                 Ok(Fate::Recorded) => {}
-                Ok(Fate::Refused(why)) => return Err(NotRecorded::Refused(why)),
+                Ok(Fate::Refused(why)) => refused = Some(why),
                 Ok(Fate::Waits) => left = Some(Error::Busy),
                 Err(error) => left = Some(error),
             }
         }
-        // Also where those before it wait: nobody else will send it.
-        self.send_unkept(limit).await?;
+        // Whatever became of the others: nobody else will send it.
+        let unkept = self.send_unkept(limit).await;
+        if let Some(why) = refused {
+            return Err(NotRecorded::Refused(why));
+        }
+        unkept?;
         match left {
             Some(left) => {
-                Err(NotRecorded::Kept { place: self.outbox.place(), source: flushed.err().unwrap_or(left) })
+                Err(NotRecorded::Kept { place: self.place(), source: flushed.err().unwrap_or(left) })
             }
             None => Ok(()),
         }
@@ -91,7 +101,7 @@ impl Reports {
             filling.push(number, event.bytes());
         }
         let Some(chunk) = filling.take() else { return Ok(()) };
-        let (results, _) = self.outbox.send_by(&chunk, limit).await.map_err(NotRecorded::Lost)?;
+        let results = self.outbox.send_alone(&chunk, limit).await.map_err(NotRecorded::Lost)?;
         match results.iter().find(|result| !result.status.is_recorded()) {
             Some(result) => Err(NotRecorded::Refused(result.to_string())),
             None => Ok(()),

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use bytes::Bytes;
-use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use ledger_dialects::cloudevents::Envelope;
 
 pub use self::command::Spool;
@@ -33,12 +32,7 @@ use crate::environment;
 pub(super) struct SpoolFolder {
     /// Where events are kept that could not be sent [default: $XDG_STATE_HOME/release-ledger/spool, or
     /// ~/.local/state/release-ledger/spool]
-    #[arg(
-        long,
-        value_name = "FOLDER",
-        env = "RELEASE_LEDGER_SPOOL",
-        value_parser = OsStringValueParser::new().map(PathBuf::from)
-    )]
+    #[arg(long, value_name = "FOLDER", env = "RELEASE_LEDGER_SPOOL")]
     spool: Option<PathBuf>,
 }
 
@@ -49,14 +43,17 @@ impl SpoolFolder {
     /// Nobody says where.
     pub(super) fn folder(&self) -> anyhow::Result<PathBuf> {
         match &self.spool {
-            Some(folder) if !folder.as_os_str().is_empty() => Ok(folder.clone()),
-            _ => environment::spool_dir(),
+            Some(folder) => Ok(folder.clone()),
+            None => environment::spool_dir(),
         }
     }
 }
 
+/// What is left at least for what nothing else will send.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// How events get to a ledger: behind those that wait for it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Outbox {
     client: Client,
     /// Or why there is none.
@@ -90,18 +87,7 @@ impl Outbox {
     /// # Errors
     /// They are not recorded, or it is not known. Those that waited before may be.
     pub(super) async fn send(&self, chunk: &Chunk) -> Result<(Vec<EventResult>, Bytes), Error> {
-        self.send_by(chunk, self.limit()).await
-    }
-
-    /// The same, by a limit that began before.
-    ///
-    /// # Errors
-    /// As those of [`Outbox::send`].
-    pub(super) async fn send_by(
-        &self,
-        chunk: &Chunk,
-        limit: Limit,
-    ) -> Result<(Vec<EventResult>, Bytes), Error> {
+        let limit = self.limit();
         // Held until ours are sent, or another process would put its own between.
         let _held = match self.waiting_sent(limit).await {
             Ok(held) => held,
@@ -112,6 +98,16 @@ impl Outbox {
             Err(error) => return Err(error),
         };
         limit.within(&self.client, || async { Ok(self.client.record_and_keep(chunk).await?) }).await
+    }
+
+    /// Sends events that nothing else will ever send, whatever waits. If the limit is over, they have a moment all the
+    /// same.
+    ///
+    /// # Errors
+    /// They are not recorded, or it is not known.
+    pub(super) async fn send_alone(&self, chunk: &Chunk, limit: Limit) -> Result<Vec<EventResult>, Error> {
+        let limit = limit.at_least(MOMENT);
+        limit.within(&self.client, || async { Ok(self.client.record(chunk).await?) }).await
     }
 
     /// Sends all that waits; if anything did, holds the queue.

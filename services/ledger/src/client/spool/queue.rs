@@ -1,8 +1,8 @@
 //! One ledger's part of the spool: a file an event, named by its place.
 //!
 //! Invariants: a file in `waiting` is whole and on disk before it is there. Only one process at a time adds,
-//! and only one sends. A file leaves `waiting` when the ledger has its event, or for `refused`, never
-//! otherwise.
+//! and only one sends. A file leaves `waiting` when the ledger has its event, for `refused`, or if whoever adds
+//! it cannot add all and says so; never otherwise.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -182,7 +182,7 @@ impl Queue {
         Ok(entries)
     }
 
-    /// What the caller is told is not kept must not be sent later. Whoever sends may have been faster.
+    /// What the caller is told is not kept must not be sent later. Whoever sends may have been faster, or find it gone.
     fn take_back(&self, entries: &[Entry]) {
         for entry in entries {
             let _ = fs::remove_file(self.path(entry));
@@ -276,25 +276,26 @@ impl Held<'_> {
         self.queue
     }
 
-    /// The event of an entry, as it was kept; or why it is none. Whether it is one that the ledger takes is the ledger's
+    /// The event of an entry, as it was kept; or why it is none. Nothing if whoever kept it took it back. Whether it is one that the ledger takes is the ledger's
     /// to say: it may be of a newer program than this one.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(in super::super) fn event(&self, entry: &Entry) -> Result<Result<Bytes, String>, Error> {
+    pub(in super::super) fn event(&self, entry: &Entry) -> Result<Option<Result<Bytes, String>>, Error> {
         let path = self.queue.path(entry);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             // It is not ours, and would stand in the way of all others for ever.
             Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::IsADirectory) => {
-                return Ok(Err(format!("it cannot be read: {error}")));
+                return Ok(Some(Err(format!("it cannot be read: {error}"))));
             }
             Err(error) => return Err(disk(&path, "read")(error)),
         };
-        Ok(match serde_json::from_slice::<BTreeMap<&str, IgnoredAny>>(&bytes) {
+        Ok(Some(match serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&bytes) {
             Ok(_) => Ok(bytes.into()),
             Err(error) => Err(format!("it is damaged: {error}")),
-        })
+        }))
     }
 
     /// Forgets an event that the ledger has. If it is there again after a failure of the machine, it is sent
@@ -304,7 +305,10 @@ impl Held<'_> {
     /// The file cannot be removed.
     pub(in super::super) fn done(&self, entry: &Entry) -> Result<(), Error> {
         let path = self.queue.path(entry);
-        fs::remove_file(&path).map_err(disk(&path, "removed"))
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(disk(&path, "removed")),
+        }
     }
 
     /// Puts an event aside for good, with the reason; answers where it is now.

@@ -70,6 +70,11 @@ impl Limit {
         Self { patience, deadline: Instant::now() + patience }
     }
 
+    /// The same, or so long from now on if that is later.
+    pub(in super::super) fn at_least(self, patience: Duration) -> Self {
+        Self { deadline: self.deadline.max(Instant::now() + patience), ..self }
+    }
+
     /// Tries again what may pass by itself, and no longer than this.
     ///
     /// # Errors
@@ -159,7 +164,8 @@ fn next(
     let mut filling = Filling::default();
     let mut entries = Vec::new();
     for (number, entry) in (1..).zip(held.queue().waiting()?) {
-        match held.event(&entry)? {
+        let Some(event) = held.event(&entry)? else { continue };
+        match event {
             Ok(event) => {
                 filling.push(number, &event);
                 entries.push(entry);

@@ -60,7 +60,7 @@ async fn drained(says: Says) -> (Result<(), Error>, Vec<Vec<String>>, Vec<String
     let note = |text: &str| notes.lock().expect("no test panics while it notes").push(text.to_owned());
     let ended = drain(&client, &held, Limit::of(Duration::from_secs(2)), &note).await;
     let entries = queue.waiting().expect("read");
-    let left = entries.iter().map(|entry| held.event(entry).expect("read").expect("whole"));
+    let left = entries.iter().map(|entry| held.event(entry).expect("read").expect("there").expect("whole"));
     let id = |event: Bytes| Envelope::parse(&event).expect("an event").identity().id.as_str().to_owned();
     let left = left.map(id).collect();
     let requests = ledger.requests.lock().expect("no test panics while it holds the requests").clone();
