@@ -1,6 +1,6 @@
 //! `release-ledger run`: a deploy goes as if nobody watched, and the ledger has its start and its end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use ledger_tests::Outcome;
@@ -217,9 +217,7 @@ async fn what_is_no_deploy_is_told_before_anything_is_run() {
 async fn a_spool_that_somebody_holds_holds_no_deploy_up() {
     let ledger = Ledger::start().await;
     assert_eq!(ledger.run(&[], "true").await.code, Some(0));
-    let folders = std::fs::read_dir(ledger.spool()).expect("a spool").map(|entry| entry.expect("one").path());
-    let adding = folders.map(|folder| folder.join("adding")).find(|path| path.exists()).expect("a lock");
-    let held = std::fs::File::open(adding).expect("opened");
+    let held = std::fs::File::open(ledger.kept("adding")).expect("opened");
     held.lock().expect("nobody else adds");
 
     let ran = ledger.run(&["--patience=1"], "echo done; exit 4").await;
@@ -238,10 +236,8 @@ async fn a_spool_that_hangs_holds_no_deploy_up() {
     let mut ledger = Ledger::start().await;
     ledger.service.kill().await;
     assert_eq!(ledger.run(&["--patience=1"], "true").await.code, Some(0));
-    let folders = std::fs::read_dir(ledger.spool()).expect("a spool").map(|entry| entry.expect("one").path());
-    let waiting = folders.map(|folder| folder.join("waiting")).find(|path| path.exists()).expect("a folder");
     // Nobody writes to it: whoever reads it waits for ever.
-    let hanging = waiting.join(format!("{:012}-{:032}.json", 0, 0));
+    let hanging = ledger.kept("waiting").join(format!("{:012}-{:032}.json", 0, 0));
     rustix::fs::mkfifoat(rustix::fs::CWD, &hanging, rustix::fs::Mode::RWXU).expect("a pipe");
     ledger.service.start_again().await;
 
@@ -286,10 +282,9 @@ async fn an_image_without_certificates_deploys_all_the_same() {
 #[tokio::test]
 async fn whoever_passes_over_the_ends_of_children_gets_the_commands_status() {
     let ledger = Ledger::start().await;
-    let deploy =
-        [&["-c", "trap '' CHLD; exec \"$0\" \"$@\"", PROGRAM], &DEPLOY[..], &["--", "true"]].concat();
+    let deploy = [&["--ignore-signal=CHLD", PROGRAM], &DEPLOY[..], &["--", "true"]].concat();
 
-    let ran = ledger.started("sh", &deploy, &[]).outcome().await;
+    let ran = ledger.started("env", &deploy, &[]).outcome().await;
 
     assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
     assert_eq!(ledger.events().await[1]["type"], "io.releaseledger.deploy.succeeded.v1");
@@ -391,6 +386,13 @@ impl Ledger {
 
     async fn run(&self, flags: &[&str], script: &str) -> Outcome {
         self.run_command(flags, &["sh", "-c", script]).outcome().await
+    }
+
+    /// What has this name in the ledger's part of the spool.
+    fn kept(&self, name: &str) -> PathBuf {
+        let folders =
+            std::fs::read_dir(self.spool()).expect("a spool").map(|entry| entry.expect("one").path());
+        folders.map(|folder| folder.join(name)).find(|path| path.exists()).expect("it was made")
     }
 
     /// All events, in the ledger's order.

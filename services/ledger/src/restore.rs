@@ -107,15 +107,16 @@ impl Source for ViewsCopy {
     fn read(&self, after: Position) -> BoxStream<'_, Result<Record, ledger_archive::Error>> {
         let end = self.end.position;
         stream::try_unfold(after, move |after| async move {
+            if after >= end {
+                return Ok(None);
+            }
             let page = self.views.copy(after, PAGE).await;
             let page = page
                 .map_err(|error| ledger_archive::Error::Copy(format!("{:#}", anyhow::Error::from(error))))?;
             let next = page.last().map(Record::position);
             // What is folded meanwhile is not of the copy.
             let page = page.into_iter().filter(move |record| record.position() <= end).map(Ok);
-            Ok::<_, ledger_archive::Error>(
-                next.filter(|_| after < end).map(|next| (stream::iter(page), next)),
-            )
+            Ok::<_, ledger_archive::Error>(next.map(|next| (stream::iter(page), next)))
         })
         .try_flatten()
         .boxed()

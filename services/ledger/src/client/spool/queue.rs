@@ -276,8 +276,8 @@ impl Held<'_> {
         self.queue
     }
 
-    /// The event of an entry, as it was kept; or why it is none. Nothing if whoever kept it took it back. Whether it is one that the ledger takes is the ledger's
-    /// to say: it may be of a newer program than this one.
+    /// The event of an entry, as it was kept; or why it is none. Nothing if whoever kept it took it back. Whether the
+    /// ledger takes it is the ledger's to say: it may be of a newer program than this one.
     ///
     /// # Errors
     /// The file cannot be read.
