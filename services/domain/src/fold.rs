@@ -1,17 +1,17 @@
-//! How changes fold into what a lane runs.
+//! What a lane runs, as a function of its changes.
 //!
-//! A lane has tracks: the traffic track, and one track for each slot. A track keeps the change with
-//! the greatest `(occurred_at, position)` that was written to it, and a lane's live release is read
-//! off its tracks. So a late report of an older deploy never undoes a newer one, and the fold gives
-//! the same answer in whatever order the reports came.
+//! The changes of a lane are deploys, removals and traffic switches, each on a track: the traffic track (the lane
+//! itself), or one of its slots. What the lane runs depends on the set of changes that are known and on nothing
+//! else: a report that comes late, or before another that it presupposes, leads to the same answer.
+//!
+//! Decision 0015, section 1, is the specification.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
 use crate::composition::{Live, Since};
-use crate::{Lane, Position, Release, SlotName};
+use crate::{Position, Release, SlotName};
 
 /// What a change is written to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,24 +27,13 @@ pub enum Track {
 pub enum Effect {
     /// The release stands there.
     Deployed(Release),
-    /// Nothing stands there.
+    /// Nothing stands there. On the traffic track: nor in any slot that had a change before.
     Removed,
     /// Traffic reaches this slot. Only the traffic track has this effect.
     SwitchedTo(SlotName),
 }
 
-/// What one event changes in a lane.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change<'a> {
-    /// The lane.
-    pub lane: &'a Lane,
-    /// The track of the lane.
-    pub track: Track,
-    /// What happens to the track.
-    pub effect: Effect,
-}
-
-/// The change that a track keeps, and since when.
+/// A change of a track: what it did, and the event that did it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// What it did.
@@ -53,316 +42,332 @@ pub struct Written {
     pub since: Since,
 }
 
-/// What came of applying a change.
+/// The result of applying a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// The track already had a change that occurred later.
+    /// The track already had a change with a later moment.
     pub late: bool,
+    /// The lane already had a change with a later moment.
+    pub behind: bool,
     /// The lane's live release is another one now.
     pub altered: bool,
-    /// What is odd about it.
+    /// What contradicts what the lane had at the moment of the change.
     pub anomaly: Option<Anomaly>,
 }
 
-/// What is odd about a report, judged when it was recorded. It is marked, never dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Anomaly {
-    /// Something was removed where nothing stood.
-    RemovedNothing,
-    /// Traffic was switched to a slot in which nothing stood.
-    SwitchedToEmptySlot,
-    /// The environment was frozen, and it was no step of a rollback.
-    DuringFreeze,
-}
-
-impl Anomaly {
-    /// The anomaly as one word.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::RemovedNothing => "removed_nothing",
-            Self::SwitchedToEmptySlot => "switched_to_empty_slot",
-            Self::DuringFreeze => "during_freeze",
+macro_rules! anomalies {
+    ($($(#[$doc:meta])+ $variant:ident = $name:literal;)+) => {
+        /// A contradiction between a report and what the ledger knew as it was recorded. The report is marked,
+        /// never dropped.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Anomaly {
+            $($(#[$doc])+ $variant,)+
         }
-    }
+
+        impl Anomaly {
+            /// Every anomaly.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// Returns the anomaly as one word.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
 }
 
-/// One lane, folded.
+anomalies! {
+    /// The lane already had a change with a later moment.
+    Late = "late";
+    /// Something was removed where nothing stood.
+    RemovedNothing = "removed_nothing";
+    /// Traffic was switched to a slot that was known to be empty. The lane stays as it was.
+    SwitchedToEmptySlot = "switched_to_empty_slot";
+    /// Traffic was switched to a slot of which nothing was known yet. The lane stays as it was until the slot's
+    /// deploy is known.
+    SwitchPending = "switch_pending";
+    /// The environment was frozen, and the report is no step of a rollback.
+    DuringFreeze = "during_freeze";
+    /// The report names no target, and the service has several. No lane changes.
+    AmbiguousTarget = "ambiguous_target";
+    /// What was checked changed between the check's start and its end. The check does not count.
+    StraddlesChange = "straddles_change";
+    /// The counts of a check that passed contain failures, or nothing that was run. The check does not count.
+    CountsContradict = "counts_contradict";
+    /// The environment was retired. No lane changes.
+    EnvironmentRetired = "environment_retired";
+    /// The event that the report corrects is not in the ledger, or is of a kind that cannot be corrected.
+    CorrectsNothing = "corrects_nothing";
+}
+
+/// The content of a slot at some moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content<'c> {
+    /// No change of the slot is known up to then.
+    Unknown,
+    /// It was emptied, by this change.
+    Empty(&'c Since),
+    /// It holds what this change deployed.
+    Filled(&'c Release, &'c Since),
+}
+
+/// What traffic reaches, and since when.
+struct Reached<'c> {
+    live: Option<Live<&'c SlotName, &'c Release, &'c Since>>,
+    since: Option<&'c Since>,
+}
+
+/// One lane: the changes that matter for what it runs, by moment.
+///
+/// Given all changes it answers for any of them; given the last change of each track only, it answers for the end as long as
+/// the lane is [regular](Self::is_regular).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LaneFold {
-    traffic: Option<Written>,
-    slots: BTreeMap<SlotName, Written>,
+    changes: Vec<(Track, Written)>,
 }
 
 impl LaneFold {
     /// Applies one change.
     pub fn apply(&mut self, track: &Track, written: Written) -> Applied {
-        let stood = self.standing(track).is_some();
         let before = self.live().map(|live| live.release.clone());
-        let removes = written.effect == Effect::Removed;
-        let switches = matches!(written.effect, Effect::SwitchedTo(_));
-        let late = !self.write(track, written);
-        let after = self.live();
-        Applied {
-            late,
-            altered: before.as_ref() != after.map(|live| live.release),
-            anomaly: if removes && !stood {
-                Some(Anomaly::RemovedNothing)
-            } else if switches && !late && after.is_none() {
-                Some(Anomaly::SwitchedToEmptySlot)
-            } else {
-                None
-            },
-        }
+        let anomaly = self.contradiction(track, &written);
+        let behind = self.changes.last().is_some_and(|(_, last)| is_before(&written.since, &last.since));
+        let late = behind && self.kept(track).is_some_and(|kept| is_before(&written.since, &kept.since));
+        self.insert(track.clone(), written);
+        let altered = before.as_ref() != self.live().map(|live| live.release);
+        Applied { late, behind, altered, anomaly }
     }
 
-    /// Keeps the change if it is the track's latest; says whether it is.
-    pub fn write(&mut self, track: &Track, written: Written) -> bool {
-        let kept = match track {
-            Track::Traffic => &mut self.traffic,
-            Track::Slot(slot) => match self.slots.get_mut(slot) {
-                Some(kept) => {
-                    let newest = kept.since.order(&written.since) == Ordering::Less;
-                    if newest {
-                        *kept = written;
-                    }
-                    return newest;
-                }
-                None => {
-                    self.slots.insert(slot.clone(), written);
-                    return true;
-                }
-            },
+    /// Adds one change, without looking at what it means.
+    pub fn insert(&mut self, track: Track, written: Written) {
+        let index = self.changes.partition_point(|(_, other)| is_before(&other.since, &written.since));
+        self.changes.insert(index, (track, written));
+    }
+
+    /// Takes back the change that an event made; returns its track.
+    pub fn take_back(&mut self, position: Position) -> Option<Track> {
+        let index = self.changes.iter().position(|(_, written)| written.since.position == position)?;
+        Some(self.changes.remove(index).0)
+    }
+
+    /// Forgets what can no longer matter for what the lane runs, whatever is reported later: in a lane without slots, all but the
+    /// last change.
+    pub fn compact(&mut self) {
+        let has_slots = |(track, written): &(Track, Written)| {
+            *track != Track::Traffic || matches!(written.effect, Effect::SwitchedTo(_))
         };
-        let newest = kept.as_ref().is_none_or(|kept| kept.since.order(&written.since) == Ordering::Less);
-        if newest {
-            *kept = Some(written);
+        if self.changes.len() > 1 && !self.changes.iter().any(has_slots) {
+            self.changes.drain(..self.changes.len() - 1);
         }
-        newest
     }
 
-    /// The change that a track keeps.
+    /// Forgets the changes that occurred at or before a time: an environment that was retired begins anew with nothing.
+    pub fn forget_until(&mut self, time: DateTime<Utc>) {
+        self.changes.retain(|(_, written)| written.since.occurred_at > time);
+    }
+
+    /// Returns the last change of a track.
     #[must_use]
     pub fn kept(&self, track: &Track) -> Option<&Written> {
-        match track {
-            Track::Traffic => self.traffic.as_ref(),
-            Track::Slot(slot) => self.slots.get(slot),
-        }
+        self.changes.iter().rev().find(|(of, _)| of == track).map(|(_, written)| written)
     }
 
-    fn standing(&self, track: &Track) -> Option<&Release> {
-        match track {
-            Track::Traffic => self.live().map(|live| live.release),
-            Track::Slot(slot) => match &self.slots.get(slot)?.effect {
-                Effect::Deployed(release) => Some(release),
-                Effect::Removed | Effect::SwitchedTo(_) => None,
-            },
-        }
-    }
-
-    /// What the lane runs: the release that traffic reaches.
+    /// Returns true if the last change of each track is enough to tell what the lane runs: every switch is effective from its
+    /// own moment, and no removal of the lane empties slots.
     #[must_use]
-    pub fn live(&self) -> Option<Live<&SlotName, &Release, &Since>> {
-        let traffic = self.traffic.as_ref()?;
-        match &traffic.effect {
-            Effect::Deployed(release) => Some(Live { slot: None, release, since: &traffic.since }),
-            Effect::Removed => None,
-            Effect::SwitchedTo(slot) => {
-                let standing = self.slots.get(slot)?;
-                let Effect::Deployed(release) = &standing.effect else { return None };
-                let since = match traffic.since.order(&standing.since) {
-                    Ordering::Less => &standing.since,
-                    Ordering::Equal | Ordering::Greater => &traffic.since,
-                };
-                Some(Live { slot: Some(slot), release, since })
+    pub fn is_regular(&self) -> bool {
+        let has_slots = self.changes.iter().any(|(track, _)| *track != Track::Traffic);
+        self.changes.iter().enumerate().all(|(index, (track, written))| match (track, &written.effect) {
+            (Track::Traffic, Effect::SwitchedTo(slot)) => {
+                matches!(content(&self.changes[..index], slot), Content::Filled(..))
             }
-        }
-    }
-
-    /// Since when traffic reaches what it does, or nothing.
-    #[must_use]
-    pub fn since(&self) -> Option<&Since> {
-        let live = self.live().map(|live| live.since);
-        live.or_else(|| self.traffic.as_ref().map(|written| &written.since))
-    }
-
-    /// The position of the last change that any of its tracks keeps.
-    #[must_use]
-    pub fn position(&self) -> Option<Position> {
-        self.traffic.iter().chain(self.slots.values()).map(|written| written.since.position).max()
-    }
-
-    /// When the last of the changes that its tracks keep occurred: what occurs later is kept.
-    #[must_use]
-    pub fn last_occurred_at(&self) -> Option<DateTime<Utc>> {
-        self.traffic.iter().chain(self.slots.values()).map(|written| written.since.occurred_at).max()
-    }
-
-    /// The slots that the lane ever had.
-    pub fn slots(&self) -> impl Iterator<Item = &SlotName> {
-        self.slots.keys()
-    }
-
-    /// What stands in slots that traffic does not reach, by slot. Once the whole lane was removed, what was put
-    /// into a slot before that stands no more.
-    pub fn idle(&self) -> impl Iterator<Item = Live<&SlotName, &Release, &Since>> {
-        let live = self.live().and_then(|live| live.slot);
-        let removed = self.traffic.as_ref().filter(|traffic| traffic.effect == Effect::Removed);
-        let is_gone = move |written: &Written| {
-            removed.is_some_and(|removed| written.since.order(&removed.since) == Ordering::Less)
-        };
-        self.slots.iter().filter_map(move |(slot, written)| match &written.effect {
-            Effect::Deployed(release) if Some(slot) != live && !is_gone(written) => {
-                Some(Live { slot: Some(slot), release, since: &written.since })
-            }
-            _ => None,
+            (Track::Traffic, Effect::Removed) => !has_slots,
+            _ => true,
         })
     }
+
+    fn contradiction(&self, track: &Track, written: &Written) -> Option<Anomaly> {
+        let until = self.changes.partition_point(|(_, other)| is_before(&other.since, &written.since));
+        let (before, after) = self.changes.split_at(until);
+        match (&written.effect, track) {
+            (Effect::Removed, Track::Slot(slot)) => {
+                (!matches!(content(before, slot), Content::Filled(..))).then_some(Anomaly::RemovedNothing)
+            }
+            (Effect::Removed, Track::Traffic) => {
+                let is_empty = reached(before).live.is_none() && filled(before).next().is_none();
+                is_empty.then_some(Anomaly::RemovedNothing)
+            }
+            (Effect::SwitchedTo(slot), _) => match content(before, slot) {
+                Content::Filled(..) => None,
+                Content::Empty(_) => Some(Anomaly::SwitchedToEmptySlot),
+                Content::Unknown => first_deploy(after, slot).is_none().then_some(Anomaly::SwitchPending),
+            },
+            (Effect::Deployed(_), _) => None,
+        }
+    }
+
+    /// Returns what the lane runs: the release that traffic reaches.
+    #[must_use]
+    pub fn live(&self) -> Option<Live<&SlotName, &Release, &Since>> {
+        reached(&self.changes).live
+    }
+
+    /// Returns the event since which traffic reaches what it does, or nothing.
+    #[must_use]
+    pub fn since(&self) -> Option<&Since> {
+        reached(&self.changes).since
+    }
+
+    /// Returns the change that traffic follows next, if the last switches are without effect: those that wait for their slot's
+    /// deploy, and those to slots that were empty.
+    #[must_use]
+    pub fn passed_over(&self) -> Vec<(&SlotName, &Since)> {
+        let traffic = self.changes.iter().enumerate().rev().filter(|(_, (track, _))| *track == Track::Traffic);
+        traffic
+            .map_while(|(index, (_, written))| match &written.effect {
+                Effect::SwitchedTo(slot) if effective_from(&self.changes, index, slot).is_none() => {
+                    Some((slot, &written.since))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Returns the greatest position of its changes.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        self.changes.iter().map(|(_, written)| written.since.position).max()
+    }
+
+    /// Returns when the last of its changes occurred: a change that occurs later than this is not late.
+    #[must_use]
+    pub fn last_occurred_at(&self) -> Option<DateTime<Utc>> {
+        self.changes.last().map(|(_, written)| written.since.occurred_at)
+    }
+
+    /// Returns the slots that have a change, sorted.
+    #[must_use]
+    pub fn slots(&self) -> Vec<&SlotName> {
+        slots(&self.changes)
+    }
+
+    /// Returns what stands in slots that traffic does not reach, by slot.
+    #[must_use]
+    pub fn idle(&self) -> Vec<Live<&SlotName, &Release, &Since>> {
+        let live = self.live().and_then(|live| live.slot);
+        filled(&self.changes).filter(|idle| idle.slot != live).collect()
+    }
+
+    /// Returns true if the lane runs something, or holds something in a slot.
+    #[must_use]
+    pub fn holds_anything(&self) -> bool {
+        self.live().is_some() || filled(&self.changes).next().is_some()
+    }
+
+    /// Returns the changes, by moment.
+    #[must_use]
+    pub fn changes(&self) -> &[(Track, Written)] {
+        &self.changes
+    }
+
+    /// Returns what the lane ran after each of its changes, by moment: when that began, and what it was. Adjacent
+    /// steps may be equal.
+    #[must_use]
+    pub fn steps(&self) -> Vec<(&Since, Option<Live<&SlotName, &Release, &Since>>)> {
+        (1..=self.changes.len())
+            .map(|end| (&self.changes[end - 1].1.since, reached(&self.changes[..end]).live))
+            .collect()
+    }
+}
+
+fn is_before(one: &Since, other: &Since) -> bool {
+    one.order(other) == Ordering::Less
+}
+
+/// The content of a slot after these changes.
+fn content<'c>(changes: &'c [(Track, Written)], slot: &SlotName) -> Content<'c> {
+    let of_slot = |track: &Track| matches!(track, Track::Slot(of) if of == slot);
+    let mut removed = None;
+    for (track, written) in changes.iter().rev() {
+        match (&written.effect, track) {
+            (Effect::Removed, Track::Traffic) if removed.is_none() => removed = Some(&written.since),
+            (effect, track) if of_slot(track) => {
+                return match (removed, effect) {
+                    (Some(since), _) => Content::Empty(since),
+                    (None, Effect::Deployed(release)) => Content::Filled(release, &written.since),
+                    (None, Effect::Removed | Effect::SwitchedTo(_)) => Content::Empty(&written.since),
+                };
+            }
+            _ => {}
+        }
+    }
+    Content::Unknown
+}
+
+fn first_deploy<'c>(changes: &'c [(Track, Written)], slot: &SlotName) -> Option<&'c Since> {
+    let mut deploys = changes.iter().filter(|(track, written)| {
+        matches!(track, Track::Slot(of) if of == slot) && matches!(written.effect, Effect::Deployed(_))
+    });
+    deploys.next().map(|(_, written)| &written.since)
+}
+
+/// The event from which the switch with an index has its effect; `None` if it has none: it waits, or is void.
+fn effective_from<'c>(changes: &'c [(Track, Written)], index: usize, slot: &SlotName) -> Option<&'c Since> {
+    match content(&changes[..index], slot) {
+        Content::Filled(..) => Some(&changes[index].1.since),
+        Content::Empty(_) => None,
+        Content::Unknown => first_deploy(&changes[index..], slot),
+    }
+}
+
+/// What traffic reaches after these changes.
+fn reached(changes: &[(Track, Written)]) -> Reached<'_> {
+    let traffic = changes.iter().enumerate().rev().filter(|(_, (track, _))| *track == Track::Traffic);
+    for (index, (_, written)) in traffic {
+        match &written.effect {
+            Effect::Deployed(release) => {
+                let live = Live { slot: None, release, since: &written.since };
+                return Reached { live: Some(live), since: Some(&written.since) };
+            }
+            Effect::Removed => return Reached { live: None, since: Some(&written.since) },
+            Effect::SwitchedTo(slot) => {
+                let Some(from) = effective_from(changes, index, slot) else { continue };
+                let later = |since| if is_before(from, since) { since } else { from };
+                return match content(changes, slot) {
+                    Content::Filled(release, since) => {
+                        let since = later(since);
+                        Reached { live: Some(Live { slot: Some(slot), release, since }), since: Some(since) }
+                    }
+                    Content::Empty(since) => Reached { live: None, since: Some(later(since)) },
+                    Content::Unknown => Reached { live: None, since: Some(from) },
+                };
+            }
+        }
+    }
+    Reached { live: None, since: None }
+}
+
+fn slots(changes: &[(Track, Written)]) -> Vec<&SlotName> {
+    let mut slots: Vec<_> = changes
+        .iter()
+        .filter_map(|(track, _)| match track {
+            Track::Traffic => None,
+            Track::Slot(slot) => Some(slot),
+        })
+        .collect();
+    slots.sort();
+    slots.dedup();
+    slots
+}
+
+/// What stands in slots after these changes, by slot.
+fn filled(changes: &[(Track, Written)]) -> impl Iterator<Item = Live<&SlotName, &Release, &Since>> {
+    slots(changes).into_iter().filter_map(|slot| match content(changes, slot) {
+        Content::Filled(release, since) => Some(Live { slot: Some(slot), release, since }),
+        Content::Empty(_) | Content::Unknown => None,
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use chrono::DateTime;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::{EventId, Line};
-
-    fn since(occurred_at: i64, position: u64) -> Since {
-        Since {
-            occurred_at: DateTime::from_timestamp(occurred_at, 0).expect("a time"),
-            position: Position::new(position),
-            event_id: EventId::parse(&format!("event-{position}")).expect("an id"),
-        }
-    }
-
-    fn release(version: &str) -> Release {
-        Release::of_version(Line::parse(version).expect("a version"))
-    }
-
-    fn deployed(version: &str) -> Effect {
-        Effect::Deployed(release(version))
-    }
-
-    fn slot(name: &str) -> SlotName {
-        SlotName::parse(name).expect("a slot")
-    }
-
-    fn in_slot(name: &str) -> Track {
-        Track::Slot(slot(name))
-    }
-
-    /// Applies `(track, effect, occurred_at)` at positions 1, 2, 3 …
-    fn given(changes: &[(Track, Effect, i64)]) -> (LaneFold, Vec<Applied>) {
-        let mut lane = LaneFold::default();
-        let mut position = 0;
-        let applied = changes
-            .iter()
-            .map(|(track, effect, occurred_at)| {
-                position += 1;
-                lane.apply(track, Written { effect: effect.clone(), since: since(*occurred_at, position) })
-            })
-            .collect();
-        (lane, applied)
-    }
-
-    fn live_version(lane: &LaneFold) -> Option<&str> {
-        lane.live().map(|live| live.release.version.as_str())
-    }
-
-    #[test]
-    fn the_latest_deploy_is_live() {
-        let (lane, applied) =
-            given(&[(Track::Traffic, deployed("v1"), 10), (Track::Traffic, deployed("v2"), 20)]);
-        assert_eq!(live_version(&lane), Some("v2"));
-        assert!(applied.iter().all(|a| a.altered && !a.late));
-    }
-
-    #[test]
-    fn a_late_report_of_an_older_deploy_does_not_undo_a_newer_one() {
-        let (lane, applied) =
-            given(&[(Track::Traffic, deployed("v2"), 20), (Track::Traffic, deployed("v1"), 10)]);
-        assert_eq!(live_version(&lane), Some("v2"));
-        assert_eq!(applied[1], Applied { late: true, altered: false, anomaly: None });
-    }
-
-    #[test]
-    fn of_two_that_occurred_at_once_the_later_recorded_is_live() {
-        let (lane, _) = given(&[(Track::Traffic, deployed("v1"), 10), (Track::Traffic, deployed("v2"), 10)]);
-        assert_eq!(live_version(&lane), Some("v2"));
-    }
-
-    #[test]
-    fn deploying_what_is_live_alters_nothing_but_since() {
-        let (lane, applied) =
-            given(&[(Track::Traffic, deployed("v1"), 10), (Track::Traffic, deployed("v1"), 20)]);
-        assert!(!applied[1].altered);
-        assert_eq!(lane.live().map(|live| live.since.position), Some(Position::new(2)));
-    }
-
-    #[test]
-    fn a_slot_is_idle_until_traffic_is_switched_to_it() {
-        let (mut lane, applied) =
-            given(&[(Track::Traffic, deployed("v1"), 10), (in_slot("green"), deployed("v2"), 20)]);
-        assert_eq!(live_version(&lane), Some("v1"));
-        assert!(!applied[1].altered);
-        let switch = Written { effect: Effect::SwitchedTo(slot("green")), since: since(30, 3) };
-        let applied = lane.apply(&Track::Traffic, switch);
-        assert!(applied.altered);
-        assert_eq!(live_version(&lane), Some("v2"));
-        assert_eq!(lane.live().and_then(|live| live.slot.cloned()), Some(slot("green")));
-    }
-
-    #[test]
-    fn switching_back_needs_no_deploy() {
-        let (lane, _) = given(&[
-            (in_slot("blue"), deployed("v1"), 10),
-            (Track::Traffic, Effect::SwitchedTo(slot("blue")), 11),
-            (in_slot("green"), deployed("v2"), 20),
-            (Track::Traffic, Effect::SwitchedTo(slot("green")), 21),
-            (Track::Traffic, Effect::SwitchedTo(slot("blue")), 30),
-        ]);
-        assert_eq!(live_version(&lane), Some("v1"));
-        assert_eq!(lane.live().map(|live| live.since.position), Some(Position::new(5)));
-        let idle: Vec<_> = lane.idle().map(|idle| idle.release.version.as_str().to_owned()).collect();
-        assert_eq!(idle, ["v2"]);
-    }
-
-    #[test]
-    fn odd_reports_are_marked() {
-        let (_, applied) = given(&[
-            (Track::Traffic, Effect::Removed, 10),
-            (Track::Traffic, Effect::SwitchedTo(slot("green")), 20),
-        ]);
-        assert_eq!(applied[0].anomaly, Some(Anomaly::RemovedNothing));
-        assert_eq!(applied[1].anomaly, Some(Anomaly::SwitchedToEmptySlot));
-    }
-
-    fn any_change() -> impl Strategy<Value = (Track, Effect)> {
-        let slots = prop_oneof![Just("blue"), Just("green")];
-        let effect = prop_oneof!["v[1-5]".prop_map(|v| deployed(&v)), Just(Effect::Removed)];
-        let track = prop_oneof![Just(Track::Traffic), slots.clone().prop_map(in_slot)];
-        prop_oneof![(track, effect), slots.prop_map(|s| (Track::Traffic, Effect::SwitchedTo(slot(s)))),]
-    }
-
-    proptest! {
-        #[test]
-        fn the_live_release_does_not_depend_on_the_order_of_reports(
-            changes in prop::collection::vec(any_change(), 1..12),
-            order in any::<prop::sample::Index>(),
-        ) {
-            let occurred: Vec<_> =
-                changes.into_iter().zip(1..).map(|((track, effect), at)| (track, effect, at)).collect();
-            let mut shuffled = occurred.clone();
-            shuffled.rotate_left(order.index(occurred.len()));
-            let middle = shuffled.len() / 2;
-            shuffled[..middle].reverse();
-            let (in_order, _) = given(&occurred);
-            let (out_of_order, _) = given(&shuffled);
-            prop_assert_eq!(
-                in_order.live().map(|live| (live.slot, live.release)),
-                out_of_order.live().map(|live| (live.slot, live.release))
-            );
-        }
-    }
-}
+mod tests;

@@ -89,7 +89,8 @@ macro_rules! kinds {
 
 kinds! {
     ArtifactBuilt = Artifact "artifact" "built", "A version was built.";
-    ArtifactRevoked = Artifact "artifact" "revoked", "A version must never be used again.";
+    ArtifactRevoked = Artifact "artifact" "revoked", "An artifact must not be used.";
+    ArtifactReinstated = Artifact "artifact" "reinstated", "A revocation is withdrawn.";
     DeployStarted = Deploy "deploy" "started", "A deploy began.";
     DeploySucceeded = Deploy "deploy" "succeeded", "A release now stands in the lane, or in one of its slots.";
     DeployFailed = Deploy "deploy" "failed", "A deploy did not come to its end.";

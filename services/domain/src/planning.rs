@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::digest;
 use crate::event::{Action, Deploy, Ending, Fact, Plan, Policy, Removal, Step, Switch};
 use crate::{
-    Composition, EnvironmentName, Lane, LaneFold, Line, Live, Position, Release, Scope, ServiceName,
+    Composition, EnvironmentName, LaneFold, LaneRef, Line, Live, Position, Release, Scope, ServiceName,
     SlotName, TargetName,
 };
 
@@ -85,13 +85,13 @@ impl Step {
         deployment: Option<&Line>,
         rollback_id: Option<&Line>,
     ) -> Vec<Fact> {
-        let lane = Lane {
+        let lane = LaneRef {
             environment: environment.clone(),
             service: self.service.clone(),
-            target: self.target.clone(),
+            target: Some(self.target.clone()),
         };
         let (deployment, rollback_id) = (deployment.cloned(), rollback_id.cloned());
-        let switch = |lane: Lane, slot: &SlotName| {
+        let switch = |lane: LaneRef, slot: &SlotName| {
             let (deployment, rollback_id) = (deployment.clone(), rollback_id.clone());
             Fact::TrafficSwitched(Switch { lane, slot: slot.clone(), deployment, rollback_id })
         };
@@ -143,7 +143,7 @@ fn step(
         (None, None) => return None,
         (Some(live), Some(wanted)) if *live.release == wanted.release => return None,
         (Some(_), None) => (Action::Remove, None),
-        (live, Some(wanted)) => match present.idle().find(|idle| *idle.release == wanted.release) {
+        (live, Some(wanted)) => match present.idle().into_iter().find(|idle| *idle.release == wanted.release) {
             Some(idle) => (Action::Switch, idle.slot.cloned()),
             None => {
                 let action = if live.is_some() { Action::Redeploy } else { Action::Add };

@@ -12,7 +12,7 @@ use crate::event::{Policy, Validation, ValidationSubject};
 use crate::gate::Proving;
 use crate::known_good::{CheckedLane, Evidence, Marked, Status, Verdict, Verdicts, judge};
 use crate::{
-    Artifact, Change, Effect, EnvironmentName, Line, Position, Release, ServiceName, SlotName, TargetName,
+    Artifact, Effect, EnvironmentName, LaneRef, Line, Position, Release, ServiceName, SlotName, TargetName,
     Track,
 };
 
@@ -110,7 +110,7 @@ impl Shared {
             }
             (ValidationSubject::Environment(_), Some(environment)) => in_order(&mut environment.said, said),
             (ValidationSubject::Lane { lane, release, deployment }, Some(environment)) => {
-                let history = environment.lane(&lane.service, &lane.target);
+                let history = environment.lane(&lane.service, &lane.target.clone().unwrap_or_default());
                 match (release, deployment) {
                     (Some(release), _) => {
                         history.of_releases.entry(self.releases.id(release)).or_default().push(said);
@@ -129,12 +129,12 @@ impl Shared {
     pub(super) fn see(
         &mut self,
         environment: &mut Environment,
-        change: &Change<'_>,
+        (named, track, effect): (&LaneRef, &Track, &Effect),
         deployment: Option<&Line>,
         at: Moment,
     ) {
-        let lane = environment.lane(&change.lane.service, &change.lane.target);
-        let wrote = match &change.effect {
+        let lane = environment.lane(&named.service, &named.target.clone().unwrap_or_default());
+        let wrote = match effect {
             Effect::Deployed(release) => {
                 let id = self.releases.id(release);
                 lane.deploys.entry(id).or_default().push(at);
@@ -143,7 +143,7 @@ impl Shared {
             Effect::Removed => Wrote::Removed,
             Effect::SwitchedTo(slot) => Wrote::SwitchedTo(slot.clone()),
         };
-        let slot = match &change.track {
+        let slot = match track {
             Track::Traffic => None,
             Track::Slot(slot) => Some(slot.clone()),
         };

@@ -176,7 +176,7 @@ impl Backtest {
             let environment = self.environments.get(name)?;
             Some(environment.proving(name, &lane.service, release, &self.shared, now))
         });
-        let key = (lane.service.clone(), lane.target.clone());
+        let key = (lane.service.clone(), lane.target.clone().unwrap_or_default());
         findings(&Case {
             policy: &self.candidate.policy,
             freezes: &self.rules.freezes(now),
@@ -218,8 +218,8 @@ impl Backtest {
                 environment.marks.remove(&point.position);
             }
             (fact, Some(environment)) => {
-                if let Some(change) = fact.change() {
-                    self.shared.see(environment, &change, fact.deployment(), at);
+                if let Some((lane, track, effect)) = fact.change() {
+                    self.shared.see(environment, (lane, &track, &effect), fact.deployment(), at);
                 }
             }
             (_, None) => {}

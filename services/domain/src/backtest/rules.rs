@@ -60,14 +60,14 @@ impl Rules {
     pub(super) fn hear(&mut self, event: &Event, at: Moment) {
         match &event.fact {
             Fact::DeploySucceeded(deploy) if deploy.rollback_id.is_none() => {
-                let lane = (deploy.lane.service.clone(), deploy.lane.target.clone());
+                let lane = (deploy.lane.service.clone(), deploy.lane.target.clone().unwrap_or_default());
                 for leaving in self.lanes.get_mut(&lane).into_iter().flat_map(|lane| &mut lane.leaving) {
                     leaving.is_last &= leaving.release.version == deploy.release.version;
                 }
             }
             Fact::RollbackRequested(request) => self.request(request, at),
             Fact::RollbackStarted(it) => {
-                if let Some(going) = self.rollbacks.get_mut(&it.rollback_id)
+                if let Some(going) = self.rollbacks.get_mut(&it.rollback.rollback_id)
                     && going.phase == Phase::Requested
                 {
                     going.phase = Phase::Started;
@@ -124,7 +124,7 @@ impl Rules {
         let (ApprovalSubject::Deploy { lane, release }, Some(actor)) = (subject, &event.actor) else {
             return;
         };
-        let lane = self.lanes.entry((lane.service.clone(), lane.target.clone())).or_default();
+        let lane = self.lanes.entry((lane.service.clone(), lane.target.clone().unwrap_or_default())).or_default();
         let answer = Answer { actor: actor.clone(), granted, position: at.position };
         lane.answers.entry(release.version.clone()).or_default().push((release.clone(), answer));
     }

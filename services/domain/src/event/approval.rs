@@ -1,12 +1,16 @@
 //! A gate's human part.
 
-use crate::{EnvironmentName, Lane, Line, Release};
+use chrono::{DateTime, Utc};
+
+use crate::{EnvironmentName, LaneRef, Line, Release};
 
 /// A person's answer to a question of the gate; who it was is the event's actor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approval {
     /// What it answers.
     pub subject: ApprovalSubject,
+    /// When a grant ends, if it does.
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
 /// What an approval is of.
@@ -21,8 +25,8 @@ pub enum ApprovalSubject {
     },
     /// A deploy of a release to a lane.
     Deploy {
-        /// The lane.
-        lane: Lane,
+        /// The lane; without a target, every lane of the service.
+        lane: LaneRef,
         /// The release.
         release: Release,
     },

@@ -22,7 +22,7 @@ pub struct Built {
     pub provenance: Option<Evidence>,
 }
 
-/// A version must never be used again.
+/// An artifact must not be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
     /// What must not be used.
@@ -31,4 +31,11 @@ pub struct Revoked {
     pub advisory: Option<Line>,
     /// Whether it is gone from its registry, so that nobody could use it.
     pub deleted: bool,
+}
+
+/// A revocation is withdrawn: the artifact may be used again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reinstated {
+    /// The artifact.
+    pub artifact: Artifact,
 }

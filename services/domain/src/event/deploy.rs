@@ -1,13 +1,13 @@
 //! What changes a lane.
 
-use crate::{Lane, Line, Release, SlotName};
+use crate::{LaneRef, Line, Release, SlotName};
 
 /// A deploy of a release to a lane, or to one of its slots. Without a slot the lane itself runs the
 /// release, live at once; with one it waits there until traffic is switched to that slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deploy {
     /// Where.
-    pub lane: Lane,
+    pub lane: LaneRef,
     /// Which slot, if the lane has slots.
     pub slot: Option<SlotName>,
     /// The emitter's name for the run that did it.
@@ -36,7 +36,7 @@ pub struct Ending {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removal {
     /// Where.
-    pub lane: Lane,
+    pub lane: LaneRef,
     /// Which slot, if not the whole lane.
     pub slot: Option<SlotName>,
     /// The emitter's name for the run that did it.
@@ -49,7 +49,7 @@ pub struct Removal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Switch {
     /// Where.
-    pub lane: Lane,
+    pub lane: LaneRef,
     /// The slot that is live now.
     pub slot: SlotName,
     /// The emitter's name for the run that did it.

@@ -1,5 +1,7 @@
 //! What was really seen running in an environment.
 
+use std::collections::BTreeSet;
+
 use crate::{EnvironmentName, Release, ServiceName, SlotName, TargetName};
 
 /// What a reporter saw in an environment.
@@ -7,8 +9,11 @@ use crate::{EnvironmentName, Release, ServiceName, SlotName, TargetName};
 pub struct Observation {
     /// The environment.
     pub environment: EnvironmentName,
-    /// Whether `lanes` is all there is: then a lane that is not listed runs nothing.
+    /// Whether `lanes` is all there is at the targets that it speaks of: then a lane there that is not listed
+    /// runs nothing.
     pub complete: bool,
+    /// The targets that `complete` speaks of; if none are named, those of `lanes`; if there are none either, all.
+    pub targets: BTreeSet<TargetName>,
     /// What was seen.
     pub lanes: Vec<Observed>,
 }

@@ -12,17 +12,17 @@ mod rollback;
 mod validation;
 
 pub use approval::{Approval, ApprovalSubject};
-pub use artifact::{Built, Revoked};
+pub use artifact::{Built, Reinstated, Revoked};
 pub use deploy::{Deploy, Ending, Removal, Switch};
 pub use environment::{Observation, Observed};
 pub use freeze::Freeze;
 pub use plan::{Action, Plan, Step};
-pub use policy::{AutomaticRollback, Hindrance, Policy, Promotion};
+pub use policy::{AutomaticRollback, AutomaticScope, Hindrance, Policy, Promotion, PromotionTargets};
 pub use release_point::{Mark, MarkedStatus};
-pub use rollback::{Declined, Destination, Rollback, RollbackRequest};
+pub use rollback::{Declined, Destination, Rollback, RollbackRequest, RollbackStart};
 pub use validation::{Counts, Evidence, Validation, ValidationSubject};
 
-use crate::{Change, Effect, EnvironmentName, Kind, Lane, Line, Prose, ServiceName, Track};
+use crate::{Effect, EnvironmentName, Identity, Kind, LaneRef, Line, Prose, ServiceName, Track};
 
 /// What happened, who did it and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct Event {
     pub reason: Option<Prose>,
     /// Where to read more.
     pub links: Vec<Link>,
+    /// The event that this one replaces, from this one's position on.
+    pub corrects: Option<Identity>,
 }
 
 /// Who or what did something.
@@ -70,6 +72,8 @@ pub enum Fact {
     ArtifactBuilt(Built),
     /// A version must never be used again.
     ArtifactRevoked(Revoked),
+    /// A revocation is withdrawn.
+    ArtifactReinstated(Reinstated),
     /// A deploy began.
     DeployStarted(Deploy),
     /// A release now stands in the lane, or in one of its slots.
@@ -89,7 +93,7 @@ pub enum Fact {
     /// Somebody wants an environment back at a point.
     RollbackRequested(RollbackRequest),
     /// A rollback's execution began.
-    RollbackStarted(Rollback),
+    RollbackStarted(RollbackStart),
     /// The environment is at the point.
     RollbackSucceeded(Rollback),
     /// The environment is not at the point.
@@ -125,6 +129,7 @@ impl Fact {
         match self {
             Self::ArtifactBuilt(_) => Kind::ArtifactBuilt,
             Self::ArtifactRevoked(_) => Kind::ArtifactRevoked,
+            Self::ArtifactReinstated(_) => Kind::ArtifactReinstated,
             Self::DeployStarted(_) => Kind::DeployStarted,
             Self::DeploySucceeded(_) => Kind::DeploySucceeded,
             Self::DeployFailed(_) => Kind::DeployFailed,
@@ -153,7 +158,7 @@ impl Fact {
 
     /// The lane, where the fact is about one.
     #[must_use]
-    pub const fn lane(&self) -> Option<&Lane> {
+    pub const fn lane(&self) -> Option<&LaneRef> {
         match self {
             Self::DeployStarted(d) | Self::DeploySucceeded(d) | Self::DeployFailed(d) => Some(&d.lane),
             Self::DeployRemoved(r) => Some(&r.lane),
@@ -186,8 +191,8 @@ impl Fact {
                 }
             }
             Self::RollbackRequested(r) => Some(&r.rollback.environment),
-            Self::RollbackStarted(r)
-            | Self::RollbackSucceeded(r)
+            Self::RollbackStarted(r) => Some(&r.rollback.environment),
+            Self::RollbackSucceeded(r)
             | Self::RollbackFailed(r)
             | Self::RollbackCancelled(r) => Some(&r.environment),
             Self::RollbackDeclined(d) => Some(&d.environment),
@@ -236,26 +241,32 @@ impl Fact {
         }
     }
 
-    /// What the fact changes in a lane, if it is one that does.
+    /// Returns what the event changes in a lane, if it is of a kind that does: on which track, and to what.
     #[must_use]
-    pub fn change(&self) -> Option<Change<'_>> {
+    pub fn change(&self) -> Option<(&LaneRef, Track, Effect)> {
+        let track = |slot: &Option<crate::SlotName>| slot.clone().map_or(Track::Traffic, Track::Slot);
         match self {
-            Self::DeploySucceeded(d) => Some(Change {
-                lane: &d.lane,
-                track: d.slot.clone().map_or(Track::Traffic, Track::Slot),
-                effect: Effect::Deployed(d.release.clone()),
-            }),
-            Self::DeployRemoved(r) => Some(Change {
-                lane: &r.lane,
-                track: r.slot.clone().map_or(Track::Traffic, Track::Slot),
-                effect: Effect::Removed,
-            }),
-            Self::TrafficSwitched(s) => Some(Change {
-                lane: &s.lane,
-                track: Track::Traffic,
-                effect: Effect::SwitchedTo(s.slot.clone()),
-            }),
+            Self::DeploySucceeded(d) => Some((&d.lane, track(&d.slot), Effect::Deployed(d.release.clone()))),
+            Self::DeployRemoved(r) => Some((&r.lane, track(&r.slot), Effect::Removed)),
+            Self::TrafficSwitched(s) => Some((&s.lane, Track::Traffic, Effect::SwitchedTo(s.slot.clone()))),
             _ => None,
         }
+    }
+
+    /// Returns true if an event of this kind may correct another, and be corrected.
+    #[must_use]
+    pub const fn is_correctable(&self) -> bool {
+        matches!(
+            self,
+            Self::DeployStarted(_)
+                | Self::DeploySucceeded(_)
+                | Self::DeployFailed(_)
+                | Self::DeployRemoved(_)
+                | Self::TrafficSwitched(_)
+                | Self::ValidationStarted(_)
+                | Self::ValidationPassed(_)
+                | Self::ValidationFailed(_)
+                | Self::EnvironmentObserved(_)
+        )
     }
 }

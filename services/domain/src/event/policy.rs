@@ -37,6 +37,29 @@ pub struct AutomaticRollback {
     pub cool_down_seconds: u64,
     /// At most this many a day.
     pub at_most_a_day: u32,
+    /// Which lanes it may change.
+    pub scope: AutomaticScope,
+    /// A plan with more steps than this is not requested.
+    pub at_most_steps: u32,
+    /// A point that has not run for more than this many seconds is not gone back to.
+    pub at_most_age_seconds: u64,
+}
+
+impl AutomaticRollback {
+    /// Steps of a plan at most, where the policy does not say.
+    pub const DEFAULT_AT_MOST_STEPS: u32 = 10;
+    /// Seconds since a point last ran at most, where the policy does not say: seven days.
+    pub const DEFAULT_AT_MOST_AGE_SECONDS: u64 = 7 * 86_400;
+}
+
+/// Which lanes an automatic rollback may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AutomaticScope {
+    /// Those of the failed check's subject, and of the services that depend on it by the policy.
+    #[default]
+    Service,
+    /// All lanes of the environment.
+    Environment,
 }
 
 /// Environments that an artifact must have been known good in first.
@@ -44,6 +67,18 @@ pub struct AutomaticRollback {
 pub struct Promotion {
     /// Those environments.
     pub from: Vec<EnvironmentName>,
+    /// At how many of the targets where it ran there it must have been known good.
+    pub targets: PromotionTargets,
+}
+
+/// At how many of the targets where a release ran it must have been known good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PromotionTargets {
+    /// At every one.
+    #[default]
+    All,
+    /// At one of them.
+    Any,
 }
 
 /// What something in the way does to a rollback.

@@ -1,7 +1,11 @@
 //! A rollback's life.
 
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+
 use super::{Actor, Plan};
-use crate::{ConfigDigest, EnvironmentName, Line, Position, Scope};
+use crate::{ConfigDigest, EnvironmentName, Line, Position, Scope, ServiceName, TargetName};
 
 /// Which rollback of which environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +30,10 @@ pub struct Destination {
 pub struct RollbackRequest {
     /// Which rollback.
     pub rollback: Rollback,
-    /// The release point's position.
+    /// The release point's position; where a time named the point, that of the last entry that shaped it.
     pub to: Position,
+    /// The time that named the point, if one did: the composition is that at this time, as known at `plan.from`.
+    pub at: Option<DateTime<Utc>>,
     /// The environment whose point it is, where that is another one.
     pub source: Option<EnvironmentName>,
     /// The lanes that are brought there.
@@ -58,4 +64,13 @@ pub struct Declined {
     pub cause: Position,
     /// The position of the policy that it was judged by.
     pub policy: Option<Position>,
+}
+
+/// The start of a rollback's execution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RollbackStart {
+    /// Which rollback.
+    pub rollback: Rollback,
+    /// Lanes that no longer run what the plan starts from, and are brought to the point all the same.
+    pub acknowledge: BTreeSet<(ServiceName, TargetName)>,
 }

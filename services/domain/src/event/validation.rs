@@ -1,6 +1,6 @@
 //! What checked a release, and what came of it.
 
-use crate::{Artifact, ConfigDigest, EnvironmentName, Lane, Line, Release};
+use crate::{Artifact, ConfigDigest, EnvironmentName, LaneRef, Line, Release};
 
 /// A check of something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub struct Validation {
     pub check: Line,
     /// What was checked.
     pub subject: ValidationSubject,
+    /// The name of this run of the check, which its start and its end share.
+    pub run: Option<Line>,
     /// What shows it.
     pub evidence: Vec<Evidence>,
     /// How many cases there were.
@@ -22,8 +24,8 @@ pub enum ValidationSubject {
     Artifact(Artifact),
     /// A lane, with the release and the deployment that were checked, where they are told.
     Lane {
-        /// The lane.
-        lane: Lane,
+        /// The lane; without a target, every lane of the service.
+        lane: LaneRef,
         /// The release that was checked.
         release: Option<Release>,
         /// The deployment that was checked.
@@ -51,4 +53,12 @@ pub struct Counts {
     pub failed: u64,
     /// Cases that were not run.
     pub skipped: u64,
+}
+
+impl Counts {
+    /// Returns true if a check with these counts cannot have passed: a case failed, or none was run.
+    #[must_use]
+    pub const fn contradict_a_pass(&self) -> bool {
+        self.failed > 0 || self.passed == 0
+    }
 }
