@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use ledger_domain::event::{
-    Action, Actor, Approval, ApprovalSubject, AutomaticRollback, Built, Counts, Declined, Deploy,
-    Destination, Ending, Evidence, Fact, Freeze, Hindrance, Link, Mark, MarkedStatus, Observation, Observed,
-    Plan, Policy, Promotion, Removal, Revoked, Rollback, RollbackRequest, Step, Switch, Validation,
-    ValidationSubject,
+    Action, Actor, Approval, ApprovalSubject, AutomaticRollback, AutomaticScope, Built, Counts, Declined,
+    Deploy, Destination, Ending, Evidence, Fact, Freeze, Hindrance, Link, Mark, MarkedStatus, Observation,
+    Observed, Plan, Policy, Promotion, PromotionTargets, Reinstated, Removal, Revoked, Rollback,
+    RollbackRequest, RollbackStart, Step, Switch, Validation, ValidationSubject,
 };
 use ledger_domain::{
-    Artifact, ConfigDigest, EnvironmentName, Event, Kind, Lane, Line, Position, Prose, Release, Scope,
-    ServiceName, SlotName, TargetName,
+    Artifact, ConfigDigest, EnvironmentName, Event, EventId, Identity, Kind, LaneRef, Line, Position, Prose,
+    Release, Scope, ServiceName, SlotName, Source, TargetName,
 };
 
 use super::Reason;
@@ -24,15 +24,20 @@ const DEPENDENTS: usize = 1_000;
 
 pub(super) fn event(kind: Kind, data: &Json<'_>) -> Read<Event> {
     let fields = Fields::of(data, Pointer::Data)?;
+    let fact = fact(kind, &fields)?;
+    // Left unread, it is refused as a member that the event does not know.
+    let corrects = if fact.is_correctable() { fields.maybe("corrects", identity)? } else { None };
     let event = Event {
-        fact: fact(kind, &fields)?,
+        fact,
         actor: fields.maybe("actor", actor)?,
         reason: fields.maybe_text("reason", Prose::parse)?,
         links: fields.list("links", link)?,
+        corrects,
     };
     let needs_reason = matches!(
         kind,
         Kind::ArtifactRevoked
+            | Kind::ArtifactReinstated
             | Kind::RollbackRequested
             | Kind::RollbackDeclined
             | Kind::ReleasePointMarked
@@ -56,6 +61,9 @@ fn fact(kind: Kind, fields: &Fields<'_, '_>) -> Read<Fact> {
             advisory: fields.maybe_text("advisory", Line::parse)?,
             deleted: fields.maybe_bool("deleted")?.unwrap_or(false),
         }),
+        Kind::ArtifactReinstated => {
+            Fact::ArtifactReinstated(Reinstated { artifact: fields.text("artifact", Artifact::parse)? })
+        }
         Kind::DeployStarted => Fact::DeployStarted(deploy(fields)?),
         Kind::DeploySucceeded => Fact::DeploySucceeded(ended_deploy(fields)?),
         Kind::DeployFailed => Fact::DeployFailed(ended_deploy(fields)?),
@@ -75,7 +83,10 @@ fn fact(kind: Kind, fields: &Fields<'_, '_>) -> Read<Fact> {
         Kind::ValidationPassed => Fact::ValidationPassed(validation(fields)?),
         Kind::ValidationFailed => Fact::ValidationFailed(validation(fields)?),
         Kind::RollbackRequested => Fact::RollbackRequested(rollback_request(fields)?),
-        Kind::RollbackStarted => Fact::RollbackStarted(rollback(fields)?),
+        Kind::RollbackStarted => Fact::RollbackStarted(RollbackStart {
+            rollback: rollback(fields)?,
+            acknowledge: fields.list("acknowledge", acknowledged)?.into_iter().collect(),
+        }),
         Kind::RollbackSucceeded => Fact::RollbackSucceeded(rollback(fields)?),
         Kind::RollbackFailed => Fact::RollbackFailed(rollback(fields)?),
         Kind::RollbackCancelled => Fact::RollbackCancelled(rollback(fields)?),
@@ -92,11 +103,17 @@ fn fact(kind: Kind, fields: &Fields<'_, '_>) -> Read<Fact> {
         Kind::EnvironmentObserved => Fact::EnvironmentObserved(Observation {
             environment: environment(fields)?,
             complete: fields.maybe_bool("complete")?.unwrap_or(false),
+            targets: fields.list_of_texts("targets", TargetName::parse)?.into_iter().collect(),
             lanes: fields.list("lanes", observed)?,
         }),
         Kind::EnvironmentRetired => Fact::EnvironmentRetired(environment(fields)?),
-        Kind::ApprovalGranted => Fact::ApprovalGranted(approval(fields)?),
-        Kind::ApprovalRejected => Fact::ApprovalRejected(approval(fields)?),
+        Kind::ApprovalGranted => {
+            let expires_at = fields.maybe_time("expires_at")?;
+            Fact::ApprovalGranted(Approval { subject: approval_subject(fields)?, expires_at })
+        }
+        Kind::ApprovalRejected => {
+            Fact::ApprovalRejected(Approval { subject: approval_subject(fields)?, expires_at: None })
+        }
         Kind::FreezeStarted => Fact::FreezeStarted(freeze(fields)?),
         Kind::FreezeLifted => Fact::FreezeLifted(freeze(fields)?),
     })
@@ -106,14 +123,16 @@ fn environment(fields: &Fields<'_, '_>) -> Read<EnvironmentName> {
     fields.text("environment", EnvironmentName::parse)
 }
 
-fn lane(fields: &Fields<'_, '_>) -> Read<Lane> {
-    Ok(Lane {
+/// The lane of a report: a target that it does not name is not known here.
+fn lane(fields: &Fields<'_, '_>) -> Read<LaneRef> {
+    Ok(LaneRef {
         environment: environment(fields)?,
         service: fields.text("service", ServiceName::parse)?,
-        target: target(fields)?,
+        target: fields.maybe_text("target", TargetName::parse)?,
     })
 }
 
+/// The target of a lane that is named in full: `default` where it is left out.
 fn target(fields: &Fields<'_, '_>) -> Read<TargetName> {
     Ok(fields.maybe_text("target", TargetName::parse)?.unwrap_or_default())
 }
@@ -136,6 +155,14 @@ fn actor(json: &Json<'_>, at: Pointer<'_>) -> Read<Actor> {
     let actor = Actor { kind: fields.text("type", Line::parse)?, name: fields.text("name", Line::parse)? };
     fields.finish()?;
     Ok(actor)
+}
+
+fn identity(json: &Json<'_>, at: Pointer<'_>) -> Read<Identity> {
+    let fields = Fields::of(json, at)?;
+    let identity =
+        Identity { source: fields.text("source", Source::parse)?, id: fields.text("id", EventId::parse)? };
+    fields.finish()?;
+    Ok(identity)
 }
 
 fn link(json: &Json<'_>, at: Pointer<'_>) -> Read<Link> {
@@ -208,6 +235,7 @@ fn validation(fields: &Fields<'_, '_>) -> Read<Validation> {
     Ok(Validation {
         check: fields.text("check", Line::parse)?,
         subject,
+        run: fields.maybe_text("run", Line::parse)?,
         evidence: fields.list("evidence", evidence)?,
         counts: fields.maybe("counts", counts)?,
     })
@@ -228,10 +256,18 @@ fn rollback(fields: &Fields<'_, '_>) -> Read<Rollback> {
     Ok(Rollback { environment: environment(fields)?, rollback_id: fields.text("rollback_id", Line::parse)? })
 }
 
+fn acknowledged(json: &Json<'_>, at: Pointer<'_>) -> Read<(ServiceName, TargetName)> {
+    let fields = Fields::of(json, at)?;
+    let lane = (fields.text("service", ServiceName::parse)?, target(&fields)?);
+    fields.finish()?;
+    Ok(lane)
+}
+
 fn rollback_request(fields: &Fields<'_, '_>) -> Read<RollbackRequest> {
     Ok(RollbackRequest {
         rollback: rollback(fields)?,
         to: Position::new(fields.number("to")?),
+        at: fields.maybe_time("at")?,
         source: fields.maybe_text("source", EnvironmentName::parse)?,
         scope: Scope {
             services: fields.list_of_texts("services", ServiceName::parse)?.into_iter().collect(),
@@ -304,22 +340,8 @@ fn policy(json: &Json<'_>, at: Pointer<'_>) -> Read<Policy> {
     let policy = Policy {
         required_validations: fields.list_of_texts("required_validations", Line::parse)?,
         soak_seconds: fields.maybe_number("soak_seconds")?.unwrap_or(0),
-        automatic_rollback: fields.maybe("automatic_rollback", |json, at| {
-            let fields = Fields::of(json, at)?;
-            let automatic = AutomaticRollback {
-                checks: fields.list_of_texts("checks", Line::parse)?,
-                cool_down_seconds: fields.maybe_number("cool_down_seconds")?.unwrap_or(0),
-                at_most_a_day: fields.number("at_most_a_day")?,
-            };
-            fields.finish()?;
-            Ok(automatic)
-        })?,
-        promotion: fields.maybe("promotion", |json, at| {
-            let fields = Fields::of(json, at)?;
-            let promotion = Promotion { from: fields.list_of_texts("from", EnvironmentName::parse)? };
-            fields.finish()?;
-            Ok(promotion)
-        })?,
+        automatic_rollback: fields.maybe("automatic_rollback", automatic_rollback)?,
+        promotion: fields.maybe("promotion", promotion)?,
         approvals: fields.maybe_number("approvals")?.unwrap_or(0),
         target_order: fields.list_of_texts("target_order", TargetName::parse)?,
         dependencies: fields.maybe("dependencies", dependencies)?.unwrap_or_default(),
@@ -328,6 +350,50 @@ fn policy(json: &Json<'_>, at: Pointer<'_>) -> Read<Policy> {
     };
     fields.finish()?;
     Ok(policy)
+}
+
+fn automatic_rollback(json: &Json<'_>, at: Pointer<'_>) -> Read<AutomaticRollback> {
+    let fields = Fields::of(json, at)?;
+    let automatic = AutomaticRollback {
+        checks: fields.list_of_texts("checks", Line::parse)?,
+        cool_down_seconds: fields.maybe_number("cool_down_seconds")?.unwrap_or(0),
+        at_most_a_day: fields.number("at_most_a_day")?,
+        scope: fields.maybe_text("scope", automatic_scope)?.unwrap_or_default(),
+        at_most_steps: fields
+            .maybe_number("at_most_steps")?
+            .unwrap_or(AutomaticRollback::DEFAULT_AT_MOST_STEPS),
+        at_most_age_seconds: fields
+            .maybe_number("at_most_age_seconds")?
+            .unwrap_or(AutomaticRollback::DEFAULT_AT_MOST_AGE_SECONDS),
+    };
+    fields.finish()?;
+    Ok(automatic)
+}
+
+fn automatic_scope(word: &str) -> Result<AutomaticScope, &'static str> {
+    match word {
+        "service" => Ok(AutomaticScope::Service),
+        "environment" => Ok(AutomaticScope::Environment),
+        _ => Err("must be service or environment"),
+    }
+}
+
+fn promotion(json: &Json<'_>, at: Pointer<'_>) -> Read<Promotion> {
+    let fields = Fields::of(json, at)?;
+    let promotion = Promotion {
+        from: fields.list_of_texts("from", EnvironmentName::parse)?,
+        targets: fields.maybe_text("targets", promotion_targets)?.unwrap_or_default(),
+    };
+    fields.finish()?;
+    Ok(promotion)
+}
+
+fn promotion_targets(word: &str) -> Result<PromotionTargets, &'static str> {
+    match word {
+        "all" => Ok(PromotionTargets::All),
+        "any" => Ok(PromotionTargets::Any),
+        _ => Err("must be all or any"),
+    }
 }
 
 fn hindrance(word: &str) -> Result<Hindrance, &'static str> {
@@ -380,14 +446,13 @@ fn observed(json: &Json<'_>, at: Pointer<'_>) -> Read<Observed> {
     Ok(observed)
 }
 
-fn approval(fields: &Fields<'_, '_>) -> Read<Approval> {
-    let subject = if fields.has("rollback_id") {
+fn approval_subject(fields: &Fields<'_, '_>) -> Read<ApprovalSubject> {
+    Ok(if fields.has("rollback_id") {
         let Rollback { environment, rollback_id } = rollback(fields)?;
         ApprovalSubject::Rollback { environment, rollback_id }
     } else {
         ApprovalSubject::Deploy { lane: lane(fields)?, release: fields.member("release", release)? }
-    };
-    Ok(Approval { subject })
+    })
 }
 
 fn freeze(fields: &Fields<'_, '_>) -> Read<Freeze> {

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_domain::event::{
-    Actor, ApprovalSubject, Counts, Deploy, Destination, Evidence, Fact, Freeze, Hindrance, MarkedStatus,
-    Observed, Plan, Policy, Rollback, Step, Validation, ValidationSubject,
+    Actor, ApprovalSubject, AutomaticRollback, AutomaticScope, Counts, Deploy, Destination, Evidence, Fact,
+    Freeze, Hindrance, MarkedStatus, Observed, Plan, Policy, Promotion, PromotionTargets, Rollback, Step,
+    Validation, ValidationSubject,
 };
 use ledger_domain::{
-    Artifact, ConfigDigest, EnvironmentName, Event, Identity, Lane, Line, Position, Prose, Release,
+    Artifact, ConfigDigest, EnvironmentName, Event, Identity, LaneRef, Line, Position, Prose, Release,
     ServiceName, SlotName, TargetName,
 };
 
@@ -94,7 +95,8 @@ pub(super) fn event<'a>(identity: &'a Identity, occurred_at: DateTime<Utc>, even
                     Members::default().text("rel", link.rel.as_str()).text("href", link.href.as_str()).json()
                 })
                 .collect(),
-        );
+        )
+        .maybe("corrects", event.corrects.as_ref().map(corrected));
     Members::default()
         .text("specversion", "1.0")
         .text("id", identity.id.as_str())
@@ -120,6 +122,9 @@ fn data(fact: &Fact) -> Members<'_> {
             .text("artifact", revoked.artifact.as_str())
             .maybe_text("advisory", revoked.advisory.as_ref().map(Line::as_str))
             .maybe("deleted", revoked.deleted.then_some(Json::Bool(true))),
+        Fact::ArtifactReinstated(reinstated) => {
+            Members::default().text("artifact", reinstated.artifact.as_str())
+        }
         Fact::DeployStarted(it) => deploy(it),
         Fact::DeploySucceeded(it) | Fact::DeployFailed(it) => ended_deploy(it),
         Fact::DeployRemoved(removal) => lane(&removal.lane)
@@ -135,6 +140,7 @@ fn data(fact: &Fact) -> Members<'_> {
         }
         Fact::RollbackRequested(request) => rollback(&request.rollback)
             .put("to", whole(request.to.get()))
+            .maybe_time("at", request.at)
             .maybe_text("source", request.source.as_ref().map(EnvironmentName::as_str))
             .list("services", texts(request.scope.services.iter().map(ServiceName::as_str)))
             .list("targets", texts(request.scope.targets.iter().map(TargetName::as_str)))
@@ -145,10 +151,9 @@ fn data(fact: &Fact) -> Members<'_> {
             .maybe("force", request.force.then_some(Json::Bool(true)))
             .maybe("policy", request.policy.map(position))
             .maybe("cause", request.cause.map(position)),
-        Fact::RollbackStarted(it)
-        | Fact::RollbackSucceeded(it)
-        | Fact::RollbackFailed(it)
-        | Fact::RollbackCancelled(it) => rollback(it),
+        Fact::RollbackStarted(start) => rollback(&start.rollback)
+            .list("acknowledge", start.acknowledge.iter().map(acknowledged).collect()),
+        Fact::RollbackSucceeded(it) | Fact::RollbackFailed(it) | Fact::RollbackCancelled(it) => rollback(it),
         Fact::RollbackDeclined(declined) => Members::default()
             .text("environment", declined.environment.as_str())
             .put("cause", position(declined.cause))
@@ -169,23 +174,23 @@ fn data(fact: &Fact) -> Members<'_> {
         Fact::EnvironmentObserved(observation) => Members::default()
             .text("environment", observation.environment.as_str())
             .maybe("complete", observation.complete.then_some(Json::Bool(true)))
+            .list("targets", texts(observation.targets.iter().map(TargetName::as_str)))
             .list("lanes", observation.lanes.iter().map(observed).collect()),
         Fact::EnvironmentRetired(environment) => Members::default().text("environment", environment.as_str()),
-        Fact::ApprovalGranted(approval) | Fact::ApprovalRejected(approval) => match &approval.subject {
-            ApprovalSubject::Rollback { environment, rollback_id } => Members::default()
-                .text("environment", environment.as_str())
-                .text("rollback_id", rollback_id.as_str()),
-            ApprovalSubject::Deploy { lane: it, release: what } => lane(it).put("release", release(what)),
-        },
+        Fact::ApprovalGranted(approval) => {
+            approval_subject(&approval.subject).maybe_time("expires_at", approval.expires_at)
+        }
+        Fact::ApprovalRejected(approval) => approval_subject(&approval.subject),
         Fact::FreezeStarted(it) | Fact::FreezeLifted(it) => freeze(it),
     }
 }
 
-fn lane(lane: &Lane) -> Members<'_> {
+/// A target that is named is written, be it the default one: it says more than none.
+fn lane(lane: &LaneRef) -> Members<'_> {
     Members::default()
         .text("environment", lane.environment.as_str())
         .text("service", lane.service.as_str())
-        .maybe_text("target", target(&lane.target))
+        .maybe_text("target", lane.target.as_ref().map(TargetName::as_str))
 }
 
 fn target(target: &TargetName) -> Option<&str> {
@@ -204,6 +209,10 @@ fn release(release: &Release) -> Json<'_> {
 
 fn actor(actor: &Actor) -> Json<'_> {
     Members::default().text("type", actor.kind.as_str()).text("name", actor.name.as_str()).json()
+}
+
+fn corrected(identity: &Identity) -> Json<'_> {
+    Members::default().text("source", identity.source.as_str()).text("id", identity.id.as_str()).json()
 }
 
 fn evidence(evidence: &Evidence) -> Json<'_> {
@@ -240,6 +249,7 @@ fn validation(validation: &Validation) -> Members<'_> {
     };
     subject
         .text("check", validation.check.as_str())
+        .maybe_text("run", validation.run.as_ref().map(Line::as_str))
         .list("evidence", validation.evidence.iter().map(evidence).collect())
         .maybe("counts", validation.counts.map(counts))
 }
@@ -256,6 +266,10 @@ fn rollback(rollback: &Rollback) -> Members<'_> {
     Members::default()
         .text("environment", rollback.environment.as_str())
         .text("rollback_id", rollback.rollback_id.as_str())
+}
+
+fn acknowledged((service, at): &(ServiceName, TargetName)) -> Json<'_> {
+    Members::default().text("service", service.as_str()).maybe_text("target", target(at)).json()
 }
 
 fn plan(plan: &Plan) -> Json<'_> {
@@ -296,16 +310,6 @@ fn policy(it: &Policy) -> Json<'_> {
 }
 
 fn policy_members(policy: &Policy) -> Members<'_> {
-    let automatic = policy.automatic_rollback.as_ref().map(|automatic| {
-        Members::default()
-            .list("checks", texts(automatic.checks.iter().map(Line::as_str)))
-            .count("cool_down_seconds", automatic.cool_down_seconds)
-            .put("at_most_a_day", whole(automatic.at_most_a_day.into()))
-            .json()
-    });
-    let promotion = policy.promotion.as_ref().map(|promotion| {
-        Members::default().list("from", texts(promotion.from.iter().map(|name| name.as_str()))).json()
-    });
     let dependencies = policy.dependencies.iter().map(|(service, needs)| {
         (service.as_str().into(), Json::Array(texts(needs.iter().map(|name| name.as_str()))))
     });
@@ -313,13 +317,50 @@ fn policy_members(policy: &Policy) -> Members<'_> {
     Members::default()
         .list("required_validations", texts(policy.required_validations.iter().map(Line::as_str)))
         .count("soak_seconds", policy.soak_seconds)
-        .maybe("automatic_rollback", automatic)
-        .maybe("promotion", promotion)
+        .maybe("automatic_rollback", policy.automatic_rollback.as_ref().map(automatic_rollback))
+        .maybe("promotion", policy.promotion.as_ref().map(promotion))
         .count("approvals", policy.approvals.into())
         .list("target_order", texts(policy.target_order.iter().map(TargetName::as_str)))
         .maybe("dependencies", (!dependencies.0.is_empty()).then(|| dependencies.json()))
         .maybe_text("barrier", hindrance(policy.barrier))
         .maybe_text("freeze", hindrance(policy.freeze))
+}
+
+fn automatic_rollback(automatic: &AutomaticRollback) -> Json<'_> {
+    let scope = match automatic.scope {
+        AutomaticScope::Service => None,
+        AutomaticScope::Environment => Some("environment"),
+    };
+    let (steps, age) = (automatic.at_most_steps, automatic.at_most_age_seconds);
+    let unless = |default, number| (number != default).then(|| whole(number));
+    Members::default()
+        .list("checks", texts(automatic.checks.iter().map(Line::as_str)))
+        .count("cool_down_seconds", automatic.cool_down_seconds)
+        .put("at_most_a_day", whole(automatic.at_most_a_day.into()))
+        .maybe_text("scope", scope)
+        .maybe("at_most_steps", unless(AutomaticRollback::DEFAULT_AT_MOST_STEPS.into(), steps.into()))
+        .maybe("at_most_age_seconds", unless(AutomaticRollback::DEFAULT_AT_MOST_AGE_SECONDS, age))
+        .json()
+}
+
+fn promotion(promotion: &Promotion) -> Json<'_> {
+    let targets = match promotion.targets {
+        PromotionTargets::All => None,
+        PromotionTargets::Any => Some("any"),
+    };
+    Members::default()
+        .list("from", texts(promotion.from.iter().map(|name| name.as_str())))
+        .maybe_text("targets", targets)
+        .json()
+}
+
+fn approval_subject(subject: &ApprovalSubject) -> Members<'_> {
+    match subject {
+        ApprovalSubject::Rollback { environment, rollback_id } => Members::default()
+            .text("environment", environment.as_str())
+            .text("rollback_id", rollback_id.as_str()),
+        ApprovalSubject::Deploy { lane: it, release: what } => lane(it).put("release", release(what)),
+    }
 }
 
 fn hindrance(hindrance: Hindrance) -> Option<&'static str> {
