@@ -25,7 +25,10 @@ CREATE TABLE events (
     service     text,
     target      text,
     repeats     bigint,                -- the position of the entry that this one says again
-    anomaly     text,
+    anomalies   text,                  -- as judged when it was recorded; several are separated by commas
+    first_of    text,                  -- what it named first: environment, service, target, separated by commas
+    went_live   text,                  -- the version that its lane runs from here on, where the event changed that
+    targets     text,                  -- the targets that it could have meant, where it named none of several
     leaf_hash   bytea       NOT NULL,
     bytes       bytea       NOT NULL,  -- as they stand in the stream
     CONSTRAINT events_position PRIMARY KEY (position)
@@ -45,11 +48,22 @@ CREATE TABLE environments (
     environment_id integer PRIMARY KEY,
     name           text    NOT NULL CONSTRAINT environments_name UNIQUE,
     first_position bigint  NOT NULL,  -- of the first event that named it
-    changes        bigint  NOT NULL   -- of its composition, so far
+    changes        bigint  NOT NULL,  -- of its composition, so far
+    with_parts     boolean NOT NULL,  -- a deploy there stated more of a release than its version
+    last_change_at timestamptz        -- when the last change of its lanes occurred
 );
 
--- The tracks of lanes, each with the change that it keeps now. A track is the lane's traffic
--- (slot is null) or one of its slots.
+-- Who emitted with a clock ahead of ours: how far, in microseconds, at most and last.
+CREATE TABLE clock_skews (
+    source        text    PRIMARY KEY,
+    max_ahead     bigint  NOT NULL,
+    last_ahead    bigint  NOT NULL,
+    last_position bigint  NOT NULL,
+    events        bigint  NOT NULL   -- that were ahead by more than a second
+);
+
+-- The tracks of lanes, each with its last change. A track is the lane's traffic (slot is null) or one of
+-- its slots.
 CREATE TABLE tracks (
     track_id       integer     PRIMARY KEY,
     environment_id integer     NOT NULL,
@@ -69,29 +83,126 @@ CREATE TABLE tracks (
 
 CREATE INDEX tracks_environment ON tracks (environment_id, service, target);
 
+-- Lanes that the last change of each track does not suffice for: their whole history is read.
+CREATE TABLE irregular_lanes (
+    environment_id integer NOT NULL,
+    service        text    NOT NULL,
+    target         text    NOT NULL,
+    position       bigint  NOT NULL,  -- since which it is so
+    PRIMARY KEY (environment_id, service, target)
+);
+
 -- Every change of every track.
 CREATE TABLE lane_changes (
-    track_id       integer     NOT NULL,
-    environment_id integer     NOT NULL,
-    position       bigint      NOT NULL,
-    occurred_at    timestamptz NOT NULL,
-    event_id       text        NOT NULL,
-    switched_to    text,
-    version        text,
-    artifact       text,
-    config         text,
-    infrastructure text,
-    commit         text,
-    deployment     text,                  -- the emitter's name for the run that did it
-    late           boolean     NOT NULL,  -- the track already had a change that occurred later
-    change_number  bigint                 -- counts the changes of the environment's composition
+    track_id           integer     NOT NULL,
+    environment_id     integer     NOT NULL,
+    position           bigint      NOT NULL,
+    occurred_at        timestamptz NOT NULL,
+    event_id           text        NOT NULL,
+    switched_to        text,
+    version            text,
+    artifact           text,
+    config             text,
+    infrastructure     text,
+    commit             text,
+    artifact_key       text,                  -- the artifact's identity
+    deployment         text,                  -- the emitter's name for the run that did it
+    late               boolean     NOT NULL,  -- the track already had a change that occurred later
+    behind             boolean     NOT NULL,  -- the lane already had one
+    corrected_position bigint                 -- from here on it has no effect
 );
 
 CREATE INDEX lane_changes_position ON lane_changes (track_id, position) WHERE NOT late;
 CREATE INDEX lane_changes_version ON lane_changes (track_id, version, position) WHERE version IS NOT NULL;
+CREATE INDEX lane_changes_artifact ON lane_changes (track_id, artifact_key) WHERE artifact_key IS NOT NULL;
 CREATE INDEX lane_changes_occurred ON lane_changes (track_id, occurred_at, position);
-CREATE UNIQUE INDEX lane_changes_number ON lane_changes (environment_id, change_number)
-    WHERE change_number IS NOT NULL;
+
+-- The changes of environments' compositions, in the order in which they were recorded: what a lane runs from
+-- here on. A retirement changes several lanes at once.
+CREATE TABLE live_changes (
+    environment_id        integer     NOT NULL,
+    number                bigint      NOT NULL,  -- counts the changes of the environment's composition
+    service               text        NOT NULL,
+    target                text        NOT NULL,
+    position              bigint      NOT NULL,
+    occurred_at           timestamptz NOT NULL,
+    event_id              text        NOT NULL,
+    version               text,                  -- with the next four: what the lane runs from here on; null: nothing
+    artifact              text,
+    config                text,
+    infrastructure        text,
+    commit                text,
+    before_slot           text,                  -- with those below: what it ran before
+    before_position       bigint,
+    before_at             timestamptz,
+    before_event_id       text,
+    before_version        text,
+    before_artifact       text,
+    before_config         text,
+    before_infrastructure text,
+    before_commit         text,
+    composition           bytea       NOT NULL,  -- the identity of the environment's composition from here on
+    CONSTRAINT live_changes_number PRIMARY KEY (environment_id, number, service, target)
+);
+
+CREATE INDEX live_changes_lane ON live_changes (environment_id, service, target, position);
+CREATE INDEX live_changes_composition ON live_changes (environment_id, composition, number);
+
+-- Changes of what runs that occurred before others that were recorded earlier: between the two times, what ran is not what was
+-- recorded in that order.
+CREATE TABLE reorderings (
+    environment_id integer     NOT NULL,
+    position       bigint      NOT NULL,
+    since          timestamptz NOT NULL,
+    until          timestamptz NOT NULL
+);
+
+CREATE INDEX reorderings_environment ON reorderings (environment_id, position);
+
+-- Retirements of environments, and the declarations that end them.
+CREATE TABLE retirements (
+    environment_id integer     NOT NULL,
+    position       bigint      NOT NULL,
+    occurred_at    timestamptz NOT NULL,
+    retires        boolean     NOT NULL,
+    PRIMARY KEY (environment_id, position)
+);
+
+-- Deploys that were started and have not ended; and failures whose start is not known yet.
+CREATE TABLE open_deploys (
+    environment_id integer     NOT NULL,
+    service        text        NOT NULL,
+    target         text        NOT NULL,
+    position       bigint      NOT NULL,
+    occurred_at    timestamptz NOT NULL,
+    is_end         boolean     NOT NULL,
+    slot           text,
+    deployment     text,
+    reversible     boolean     NOT NULL,
+    rollback_id    text,
+    version        text        NOT NULL,
+    artifact       text,
+    config         text,
+    infrastructure text,
+    commit         text,
+    PRIMARY KEY (environment_id, position)
+);
+
+-- Events that were replaced by later ones.
+CREATE TABLE corrections (
+    position           bigint NOT NULL,  -- of the replaced event
+    corrected_position bigint NOT NULL,
+    PRIMARY KEY (position)
+);
+
+-- Which artifacts were built as which versions.
+CREATE TABLE builds (
+    version     text        NOT NULL,
+    position    bigint      NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    artifact    text        NOT NULL,
+    PRIMARY KEY (version, position)
+);
 
 -- The Merkle tree: C2SP tlog-tiles of 256 hashes; the last tile of a level may hold fewer.
 CREATE TABLE tiles (
@@ -101,24 +212,44 @@ CREATE TABLE tiles (
     CONSTRAINT tiles_level_index PRIMARY KEY (level, index)
 );
 
--- What checks said. A subject is the key of what was checked: a version in a lane, an artifact, a
--- deployment, a lane or an environment.
+-- The ends of checks. A subject is the key of what was checked: a version in a lane, an artifact, a
+-- deployment, a lane or an environment; where no target is named, of the service at all its targets.
 CREATE TABLE verdicts (
-    position       bigint      NOT NULL,
-    occurred_at    timestamptz NOT NULL,
-    subject        uuid        NOT NULL,
-    environment_id integer,               -- null: an artifact, wherever it runs
-    named          boolean     NOT NULL,  -- whether it names the release; if not, what ran then was checked
-    check_name     text        NOT NULL,
-    passed         boolean     NOT NULL,
-    artifact       text,                  -- with the next three: what else was told of the release
-    config         text,
-    infrastructure text,
-    commit         text
+    position           bigint      NOT NULL,
+    occurred_at        timestamptz NOT NULL,
+    subject            uuid        NOT NULL,
+    environment_id     integer,               -- null: an artifact, wherever it runs
+    scope              text        NOT NULL,  -- release, deployment, lane, environment or artifact
+    check_name         text        NOT NULL,
+    run                text,
+    passed             boolean     NOT NULL,
+    counts             boolean     NOT NULL,  -- false: the counts of cases contradict it
+    artifact           text,                  -- with the next three: what else was said of the release
+    config             text,
+    infrastructure     text,
+    commit             text,
+    corrected_position bigint                 -- from here on it has no effect
 );
 
 CREATE INDEX verdicts_subject ON verdicts (subject, occurred_at, position);
-CREATE INDEX verdicts_unnamed ON verdicts (environment_id, position) WHERE NOT named;
+CREATE INDEX verdicts_unnamed ON verdicts (environment_id, position) WHERE scope IN ('lane', 'deployment');
+CREATE INDEX verdicts_environment ON verdicts (environment_id, position) WHERE scope = 'environment';
+
+-- The starts of checks.
+CREATE TABLE check_starts (
+    position           bigint      NOT NULL PRIMARY KEY,
+    occurred_at        timestamptz NOT NULL,
+    subject            uuid        NOT NULL,
+    environment_id     integer,
+    check_name         text        NOT NULL,
+    run                text,
+    corrected_position bigint
+);
+
+CREATE INDEX check_starts_environment ON check_starts (environment_id, position);
+
+CREATE INDEX check_starts_subject ON check_starts (subject, check_name, occurred_at, position) WHERE run IS NULL;
+CREATE INDEX check_starts_run ON check_starts (run, check_name, occurred_at, position) WHERE run IS NOT NULL;
 
 -- The environments' policies are in `events`; here is where.
 CREATE TABLE policies (
@@ -131,6 +262,7 @@ CREATE TABLE policies (
 CREATE TABLE marks (
     environment_id integer NOT NULL,
     position       bigint  NOT NULL,
+    occurred_at    timestamptz NOT NULL,
     point          bigint  NOT NULL,  -- a position: what the environment ran then
     status         text,              -- null: what was said before is taken back
     name           text,
@@ -147,6 +279,7 @@ CREATE TABLE freezes (
     started_at     timestamptz NOT NULL,
     ends_at        timestamptz,           -- by itself
     lifted         bigint,                -- a position
+    lifted_at      timestamptz,
     PRIMARY KEY (environment_id, freeze_id, started)
 );
 
@@ -155,7 +288,10 @@ CREATE INDEX freezes_in_force ON freezes (environment_id, coalesce(ends_at, 'inf
 -- People's answers to rollbacks and deploys.
 CREATE TABLE approvals (
     position       bigint  NOT NULL PRIMARY KEY,
-    subject        uuid    NOT NULL,  -- the key of the rollback, or of the version in a lane
+    subject        uuid    NOT NULL,  -- the key of the rollback, or of the version of a service
+    occurred_at    timestamptz NOT NULL,
+    expires_at     timestamptz,
+    target         text,              -- the target that an answer to a deploy names
     granted        boolean NOT NULL,
     actor_kind     text    NOT NULL,
     actor_name     text    NOT NULL,
@@ -169,12 +305,14 @@ CREATE INDEX approvals_subject ON approvals (subject, position);
 
 -- Artifacts that must never be used again, or are gone.
 CREATE TABLE revocations (
-    position bigint  NOT NULL PRIMARY KEY,
-    artifact text    NOT NULL,
-    deleted  boolean NOT NULL
+    position     bigint  NOT NULL PRIMARY KEY,
+    artifact     text    NOT NULL,
+    artifact_key text    NOT NULL,  -- its identity
+    deleted      boolean NOT NULL,
+    reinstates   boolean NOT NULL   -- it may be used again
 );
 
-CREATE INDEX revocations_artifact ON revocations (artifact);
+CREATE INDEX revocations_artifact ON revocations (artifact_key);
 
 -- Deploys that cannot be undone by deploying the former release.
 CREATE TABLE irreversible_deploys (
@@ -183,6 +321,9 @@ CREATE TABLE irreversible_deploys (
     service        text    NOT NULL,
     target         text    NOT NULL,
     version        text    NOT NULL,
+    occurred_at    timestamptz NOT NULL,
+    succeeded      boolean NOT NULL,
+    corrected_position bigint,
     PRIMARY KEY (environment_id, position)
 );
 
@@ -192,6 +333,7 @@ CREATE TABLE rollbacks (
     requested      bigint      NOT NULL,  -- the position of the request
     recorded_at    timestamptz NOT NULL,  -- of the request
     automatic      boolean     NOT NULL,
+    by_person      boolean     NOT NULL,
     phase          text        NOT NULL,
     started        bigint,                -- a position
     ended          bigint                 -- a position
@@ -205,18 +347,23 @@ CREATE INDEX rollbacks_automatic ON rollbacks (environment_id, recorded_at) WHER
 CREATE INDEX rollbacks_automatic_ended ON rollbacks (environment_id, ended)
     WHERE automatic AND phase IN ('succeeded', 'failed');
 
--- The lanes that a rollback brings away from a release.
+-- The lanes of a rollback's plan, each with the release that it is brought away from, if any.
 CREATE TABLE rollback_lanes (
     environment_id integer NOT NULL,
     service        text    NOT NULL,
     target         text    NOT NULL,
     requested      bigint  NOT NULL,
-    version        text    NOT NULL,
+    version        text,
     artifact       text,
     config         text,
     infrastructure text,
     commit         text,
-    PRIMARY KEY (environment_id, service, target, version, requested)
+    to_version        text,           -- with the next four: what it brings the lane to; null: nothing
+    to_artifact       text,
+    to_config         text,
+    to_infrastructure text,
+    to_commit         text,
+    PRIMARY KEY (environment_id, service, target, requested)
 );
 
 -- The reports that carry a rollback's id.

@@ -128,6 +128,22 @@ impl Composition {
         digest::text(hash)
     }
 
+    /// Returns what makes it the same composition as another, by which evidence is found again when it returns.
+    #[must_use]
+    pub fn id(&self) -> CompositionId {
+        let mut index = CompositionIndex::default();
+        for (service, target, live) in self.lanes() {
+            index.set(service, target, Some(&live.release));
+        }
+        index.id()
+    }
+
+    /// Returns true if nothing runs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
     /// How `to` differs from this composition, lane by lane, sorted by service and target.
     #[must_use]
     pub fn diff<'a>(&'a self, to: &'a Self) -> Vec<LaneDifference<'a>> {
@@ -155,6 +171,92 @@ impl Composition {
         differences.sort_by_key(|lane| (lane.service, lane.target));
         differences
     }
+}
+
+/// The identity of a composition: equal for compositions with the same lanes and the same releases, with artifacts
+/// compared by identity and not by spelling. Not published: the digest for people is [`Composition::digest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CompositionId([u8; 32]);
+
+impl CompositionId {
+    /// Returns the identity with these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns its bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// Lanes are spread over this many buckets, so that a change costs the hashing of one bucket and of their list.
+const BUCKETS: usize = 64;
+
+/// A composition's identity, kept up to date lane by lane: SHA-256 over the digests of 64 buckets; a bucket's digest is
+/// SHA-256 over the digests of its lanes, sorted by service and target, and zeros where it is empty.
+#[derive(Debug, Clone, Default)]
+pub struct CompositionIndex {
+    buckets: BTreeMap<usize, Bucket>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Bucket {
+    lanes: BTreeMap<(ServiceName, TargetName), [u8; 32]>,
+    digest: [u8; 32],
+}
+
+impl CompositionIndex {
+    /// Sets what a lane runs.
+    pub fn set(&mut self, service: &ServiceName, target: &TargetName, release: Option<&Release>) {
+        let number = bucket(service, target);
+        let bucket = self.buckets.entry(number).or_default();
+        let lane = (service.clone(), target.clone());
+        match release {
+            Some(release) => bucket.lanes.insert(lane, lane_digest(service, target, release)),
+            None => bucket.lanes.remove(&lane),
+        };
+        if bucket.lanes.is_empty() {
+            self.buckets.remove(&number);
+            return;
+        }
+        let mut hash = Sha256::new();
+        for digest in bucket.lanes.values() {
+            hash.update(digest);
+        }
+        bucket.digest = hash.finalize().into();
+    }
+
+    /// Returns the identity of what is set.
+    #[must_use]
+    pub fn id(&self) -> CompositionId {
+        let mut hash = Sha256::new();
+        for number in 0..BUCKETS {
+            hash.update(self.buckets.get(&number).map_or([0; 32], |bucket| bucket.digest));
+        }
+        CompositionId(hash.finalize().into())
+    }
+}
+
+fn bucket(service: &ServiceName, target: &TargetName) -> usize {
+    let bytes = service.as_str().bytes().chain([b'\t']).chain(target.as_str().bytes());
+    // FNV-1a, 32 bits: spreads names evenly; nothing depends on it being hard to invert.
+    let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    hash as usize % BUCKETS
+}
+
+fn lane_digest(service: &ServiceName, target: &TargetName, release: &Release) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let [version, _, config, infrastructure, commit] = release.parts();
+    let artifact = release.artifact.as_ref().map(|artifact| artifact.identity());
+    let artifact = artifact.as_deref().unwrap_or("");
+    for part in [service.as_str(), target.as_str(), version, artifact, config, infrastructure, commit] {
+        hash.update(part);
+        hash.update(b"\t");
+    }
+    hash.finalize().into()
 }
 
 #[cfg(test)]

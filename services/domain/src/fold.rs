@@ -162,9 +162,12 @@ impl LaneFold {
         }
     }
 
-    /// Forgets the changes that occurred at or before a time: an environment that was retired begins anew with nothing.
-    pub fn forget_until(&mut self, time: DateTime<Utc>) {
-        self.changes.retain(|(_, written)| written.since.occurred_at > time);
+    /// Returns the lane without the changes that occurred at or before a time: an environment that was retired and declared again
+    /// begins with nothing.
+    #[must_use]
+    pub fn after(&self, time: DateTime<Utc>) -> Self {
+        let index = self.changes.partition_point(|(_, written)| written.since.occurred_at <= time);
+        Self { changes: self.changes[index..].to_vec() }
     }
 
     /// Returns the last change of a track.

@@ -1,8 +1,10 @@
-//! Whether a release point is known good, and by what evidence.
+//! The status of a composition, and the evidence that it rests on.
 //!
-//! A verdict belongs to what was checked: a release in a lane. So it counts again when the release comes
-//! back. Of several verdicts of one check the one with the greatest `(occurred_at, position)` counts, so
-//! that the answer does not depend on the order in which reports arrived.
+//! Results of checks are kept by what was checked: a release in a lane, or the composition as a whole. They count again when the
+//! release, or the composition, returns. Of several results of one check for one subject the one with the greatest
+//! `(occurred_at, position)` counts, so that a status does not depend on the order in which reports arrived.
+//!
+//! Decision 0015, section 4, is the specification.
 
 use std::collections::BTreeMap;
 
@@ -51,9 +53,11 @@ impl Verdicts {
     }
 }
 
-/// What is thought of a release point.
+/// The status of a release point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
+    /// Nothing runs: there is nothing to go back to.
+    Empty,
     /// Not shown to be good, and not shown to be bad.
     Candidate,
     /// It may be rolled back to.
@@ -67,6 +71,7 @@ impl Status {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Empty => "empty",
             Self::Candidate => "candidate",
             Self::KnownGood => "known_good",
             Self::Bad => "bad",
@@ -83,35 +88,46 @@ impl From<MarkedStatus> for Status {
     }
 }
 
-/// A person's word on a point, as long as nobody takes it back.
+/// A person's mark on a composition, as long as it is not revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Marked {
-    /// Where it stands in the ledger.
+    /// The position of the mark.
     pub position: Position,
-    /// What the point is called.
+    /// When it was made.
+    pub occurred_at: DateTime<Utc>,
+    /// What the composition is called.
     pub status: MarkedStatus,
-    /// The name that it was given.
+    /// The name that the marked point was given.
     pub name: Option<Line>,
-    /// Who said so.
+    /// Who made it.
     pub actor: Option<Actor>,
     /// Why.
     pub reason: Option<Prose>,
 }
 
-/// What a point is judged by.
+impl Marked {
+    const fn is_before(&self, verdict: &Verdict) -> bool {
+        let (one, other) = (self.occurred_at.timestamp_micros(), verdict.occurred_at.timestamp_micros());
+        one < other || one == other && self.position.get() < verdict.position.get()
+    }
+}
+
+/// What the status of a composition rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence<'a> {
-    /// What each lane that runs something runs, checked.
+    /// The lanes that run something, with the results for their releases.
     pub lanes: Vec<CheckedLane<'a>>,
+    /// The results for the composition as a whole.
+    pub composition: &'a Verdicts,
     /// How long the composition has stood, up to its end or to now.
     pub stood: TimeDelta,
     /// Whether it still stands.
     pub stands: bool,
-    /// A person's word.
+    /// The mark on it.
     pub marked: Option<&'a Marked>,
 }
 
-/// A lane of a point.
+/// A lane of a composition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckedLane<'a> {
     /// The service.
@@ -120,43 +136,46 @@ pub struct CheckedLane<'a> {
     pub target: &'a TargetName,
     /// Whether the point began with a change of this lane.
     pub changed: bool,
-    /// What checks said of the release that it runs.
+    /// The results for the release that it runs.
     pub verdicts: &'a Verdicts,
 }
 
-/// What is thought of a point, and why.
+/// A status, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
-    /// What is thought of it.
+    /// The status.
     pub status: Status,
     /// Why, each with its evidence.
     pub reasons: Vec<Reason>,
 }
 
+/// What a check was about: one lane, or the composition as a whole.
+pub type CheckedPart = Option<(ServiceName, TargetName)>;
+
 /// Something that a status rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// A person called it so.
+    /// Nothing runs.
+    Empty,
+    /// A person marked it.
     Marked {
-        /// Where.
+        /// The position of the mark.
         position: Position,
-        /// What.
+        /// As what.
         status: Status,
     },
     /// A check failed.
     Failed {
-        /// Of this service.
-        service: ServiceName,
-        /// At this target.
-        target: TargetName,
-        /// Which check.
+        /// For this lane; `None`: for the composition.
+        lane: CheckedPart,
+        /// The check.
         check: Line,
         /// Whether the policy requires it.
         required: bool,
-        /// Where that is told.
+        /// The position of the result.
         position: Position,
     },
-    /// A required check has said nothing of what a lane runs.
+    /// A required check has no result, neither for the composition nor for what this lane runs.
     Missing {
         /// The service.
         service: ServiceName,
@@ -165,7 +184,7 @@ pub enum Reason {
         /// The check.
         check: Line,
     },
-    /// The policy requires no check, and none passed for what the point began with.
+    /// The policy requires no check, and none passed for the composition, or for what the point began with.
     Unchecked,
     /// It has not stood as long as the policy wants; unless it stands no more, it may yet.
     NotSoaked {
@@ -178,72 +197,107 @@ pub enum Reason {
     },
     /// What had to pass has passed, and nothing failed since.
     Passed {
-        /// The latest of the verdicts; none where the environment runs nothing and nothing is required.
+        /// The latest of the results.
         position: Option<Position>,
     },
 }
 
-/// Judges a point by a policy. A person's word outranks the rule; else a point is
-///
-/// - `bad` when the latest verdict of a check that the policy requires is that it failed;
-/// - `known_good` when every required check has passed for what each lane runs (where none is required: when
-///   one passed for what the point began with), no check's latest verdict is a failure, and the composition
-///   stood as long as the policy says;
-/// - else `candidate`.
+/// Judges a composition by a policy.
 #[must_use]
 pub fn judge(policy: &Policy, evidence: &Evidence<'_>) -> Judgement {
     if let Some(marked) = evidence.marked {
-        let status = marked.status.into();
-        return Judgement { status, reasons: vec![Reason::Marked { position: marked.position, status }] };
+        return judge_marked(policy, evidence, marked);
     }
-    let mut reasons = Vec::new();
-    for lane in &evidence.lanes {
-        lane_faults(policy, lane, &mut reasons);
+    if evidence.lanes.is_empty() {
+        return Judgement { status: Status::Empty, reasons: vec![Reason::Empty] };
     }
-    if policy.required_validations.is_empty() && !one_passed(&evidence.lanes) {
+    let mut reasons = failures(policy, evidence);
+    for check in &policy.required_validations {
+        if evidence.composition.of(check).is_some_and(|verdict| verdict.passed) {
+            continue;
+        }
+        let missing = evidence.lanes.iter().filter(|lane| lane.verdicts.of(check).is_none());
+        reasons.extend(missing.map(|lane| Reason::Missing {
+            service: lane.service.clone(),
+            target: lane.target.clone(),
+            check: check.clone(),
+        }));
+    }
+    if policy.required_validations.is_empty() && !one_passed(evidence) {
         reasons.push(Reason::Unchecked);
     }
     let stood = u64::try_from(evidence.stood.num_seconds()).unwrap_or(0);
     if stood < policy.soak_seconds {
         reasons.push(Reason::NotSoaked { stood, wanted: policy.soak_seconds, stands: evidence.stands });
     }
-    let bad = reasons.iter().any(|reason| matches!(reason, Reason::Failed { required: true, .. }));
-    let status = match (bad, reasons.is_empty()) {
-        (true, _) => Status::Bad,
-        (false, true) => Status::KnownGood,
-        (false, false) => Status::Candidate,
-    };
-    if status == Status::KnownGood {
+    if reasons.is_empty() {
         let verdicts = evidence.lanes.iter().flat_map(|lane| lane.verdicts.iter());
-        reasons.push(Reason::Passed { position: verdicts.map(|(_, verdict)| verdict.position).max() });
+        let verdicts = verdicts.chain(evidence.composition.iter());
+        let position = verdicts.map(|(_, verdict)| verdict.position).max();
+        return Judgement { status: Status::KnownGood, reasons: vec![Reason::Passed { position }] };
     }
+    let status = if has_required_failure(&reasons) { Status::Bad } else { Status::Candidate };
     Judgement { status, reasons }
 }
 
-fn lane_faults(policy: &Policy, lane: &CheckedLane<'_>, reasons: &mut Vec<Reason>) {
-    for (check, verdict) in lane.verdicts.iter().filter(|(_, verdict)| !verdict.passed) {
-        reasons.push(Reason::Failed {
-            service: lane.service.clone(),
-            target: lane.target.clone(),
+/// A mark as bad holds. A mark as known good holds until a check fails after it.
+fn judge_marked(policy: &Policy, evidence: &Evidence<'_>, marked: &Marked) -> Judgement {
+    let mut reasons = vec![Reason::Marked { position: marked.position, status: marked.status.into() }];
+    if marked.status == MarkedStatus::Bad {
+        return Judgement { status: Status::Bad, reasons };
+    }
+    let is_later = |reason: &Reason| match reason {
+        Reason::Failed { lane, check, .. } => {
+            let verdict = match lane {
+                None => evidence.composition.of(check),
+                Some((service, target)) => evidence
+                    .lanes
+                    .iter()
+                    .find(|lane| (lane.service, lane.target) == (service, target))
+                    .and_then(|lane| lane.verdicts.of(check)),
+            };
+            verdict.is_some_and(|verdict| marked.is_before(verdict))
+        }
+        _ => false,
+    };
+    reasons.extend(failures(policy, evidence).into_iter().filter(is_later));
+    let status = match (reasons.len(), has_required_failure(&reasons)) {
+        (1, _) => Status::KnownGood,
+        (_, true) => Status::Bad,
+        (_, false) => Status::Candidate,
+    };
+    Judgement { status, reasons }
+}
+
+fn has_required_failure(reasons: &[Reason]) -> bool {
+    reasons.iter().any(|reason| matches!(reason, Reason::Failed { required: true, .. }))
+}
+
+/// Checks of the composition, and of what its lanes run, whose result is a failure.
+fn failures(policy: &Policy, evidence: &Evidence<'_>) -> Vec<Reason> {
+    let lanes = evidence.lanes.iter();
+    let lanes = lanes.map(|lane| (Some((lane.service.clone(), lane.target.clone())), lane.verdicts));
+    let parts = std::iter::once((None, evidence.composition)).chain(lanes);
+    let failed = parts.flat_map(|(lane, verdicts)| {
+        verdicts.iter().filter(|(_, verdict)| !verdict.passed).map(move |(check, verdict)| (lane.clone(), check, verdict))
+    });
+    failed
+        .map(|(lane, check, verdict)| Reason::Failed {
+            lane,
             check: check.clone(),
             required: policy.required_validations.contains(check),
             position: verdict.position,
-        });
-    }
-    for check in policy.required_validations.iter().filter(|check| lane.verdicts.of(check).is_none()) {
-        reasons.push(Reason::Missing {
-            service: lane.service.clone(),
-            target: lane.target.clone(),
-            check: check.clone(),
-        });
-    }
+        })
+        .collect()
 }
 
-/// Whether a check passed for what the point began with; where that was a removal, for anything there.
-fn one_passed(lanes: &[CheckedLane<'_>]) -> bool {
-    let removal = lanes.iter().all(|lane| !lane.changed);
-    let mut relevant = lanes.iter().filter(|lane| lane.changed || removal);
-    relevant.any(|lane| lane.verdicts.iter().any(|(_, verdict)| verdict.passed))
+/// Returns true if a check passed for the composition or for what the point began with; where that was a removal, for anything
+/// that runs.
+fn one_passed(evidence: &Evidence<'_>) -> bool {
+    let removal = evidence.lanes.iter().all(|lane| !lane.changed);
+    let lanes = evidence.lanes.iter().filter(|lane| lane.changed || removal);
+    let mut results = lanes.flat_map(|lane| lane.verdicts.iter()).chain(evidence.composition.iter());
+    results.any(|(_, verdict)| verdict.passed)
 }
 
 #[cfg(test)]

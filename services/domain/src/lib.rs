@@ -5,6 +5,7 @@
 
 mod anchor;
 pub mod backtest;
+pub mod checks;
 mod composition;
 mod digest;
 pub mod drift;
@@ -23,12 +24,16 @@ pub mod obstacle;
 mod planning;
 mod position;
 mod release;
+pub mod retirement;
 pub mod rollback;
 mod scope;
+pub mod span;
 mod text;
 
 pub use anchor::{Anchor, AnchorError};
-pub use composition::{Composition, Difference, LaneDifference, Live, Since};
+pub use composition::{
+    Composition, CompositionId, CompositionIndex, Difference, LaneDifference, Live, Since,
+};
 pub use event::{Event, Fact};
 pub use fold::{Anomaly, Applied, Effect, LaneFold, Track, Written};
 pub use goal::{Goal, GoalError, PointName};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use chrono::{DateTime, Utc};
 use ledger_domain::{EnvironmentName, Position};
 use sqlx::PgConnection;
 
@@ -13,11 +14,15 @@ pub(crate) const STATEMENTS: &[&str] = &[LIST, LOAD, WRITE];
 const LIST: &str = "SELECT p.position, e.name, e.first_position, e.changes
     FROM projection p LEFT JOIN environments e ON true ORDER BY e.name";
 
-const LOAD: &str = "SELECT environment_id, name, first_position, changes FROM environments";
+const LOAD: &str =
+    "SELECT environment_id, name, first_position, changes, with_parts, last_change_at FROM environments";
 
-const WRITE: &str = "INSERT INTO environments (environment_id, name, first_position, changes)
-    SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::bigint[]), unnest($4::bigint[])
-    ON CONFLICT (environment_id) DO UPDATE SET changes = excluded.changes";
+const WRITE: &str = "INSERT INTO environments (environment_id, name, first_position, changes,
+        with_parts, last_change_at)
+    SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::bigint[]), unnest($4::bigint[]),
+        unnest($5::boolean[]), unnest($6::timestamptz[])
+    ON CONFLICT (environment_id) DO UPDATE SET changes = excluded.changes, with_parts = excluded.with_parts,
+        last_change_at = excluded.last_change_at";
 
 /// An environment that some event named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,15 +66,19 @@ struct Known {
     id: i32,
     first_position: Position,
     changes: i64,
+    with_parts: bool,
+    last_change_at: Option<DateTime<Utc>>,
 }
 
 impl EnvironmentsFold {
     pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
-        let rows: Vec<(i32, String, i64, i64)> = sqlx::query_as(LOAD).fetch_all(connection).await?;
+        type Row = (i32, String, i64, i64, bool, Option<DateTime<Utc>>);
+        let rows: Vec<Row> = sqlx::query_as(LOAD).fetch_all(connection).await?;
         let mut by_name = HashMap::with_capacity(rows.len());
-        for (id, name, first, changes) in rows {
+        for (id, name, first, changes, with_parts, last_change_at) in rows {
             let name = parsed("environments", id, || EnvironmentName::parse(&name))?;
-            by_name.insert(name, Known { id, first_position: position(first), changes });
+            let first_position = position(first);
+            by_name.insert(name, Known { id, first_position, changes, with_parts, last_change_at });
         }
         Ok(Self { by_name, dirty: BTreeSet::new() })
     }
@@ -81,9 +90,38 @@ impl EnvironmentsFold {
         }
         // Ids count environments; there are never 2^31 of them.
         let id = i32::try_from(self.by_name.len() + 1).unwrap_or(i32::MAX);
-        self.by_name.insert(name.clone(), Known { id, first_position: at, changes: 0 });
+        let known = Known { id, first_position: at, changes: 0, with_parts: false, last_change_at: None };
+        self.by_name.insert(name.clone(), known);
         self.dirty.insert(name.clone());
         id
+    }
+
+    /// The name of the environment with an id.
+    pub(crate) fn name(&self, id: i32) -> Option<&EnvironmentName> {
+        self.by_name.iter().find(|(_, known)| known.id == id).map(|(name, _)| name)
+    }
+
+    /// Notes that a deploy stated more of a release than its version.
+    pub(crate) fn has_parts(&mut self, name: &EnvironmentName) {
+        if let Some(known) = self.by_name.get_mut(name).filter(|known| !known.with_parts) {
+            known.with_parts = true;
+            self.dirty.insert(name.clone());
+        }
+    }
+
+    /// Notes when a change of the environment's lanes occurred; returns when the last one before occurred, if that is later.
+    pub(crate) fn change_occurred(&mut self, name: &EnvironmentName, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let known = self.by_name.get_mut(name)?;
+        if let Some(last) = known.last_change_at.filter(|last| *last > at) {
+            return Some(last);
+        }
+        if known.last_change_at != Some(at) {
+            known.last_change_at = Some(at);
+            if !self.dirty.contains(name) {
+                self.dirty.insert(name.clone());
+            }
+        }
+        None
     }
 
     /// The environment's id, if it was ever named.
@@ -111,6 +149,8 @@ impl EnvironmentsFold {
                 rows.name.push(name.to_string());
                 rows.first_position.push(bigint(known.first_position));
                 rows.changes.push(known.changes);
+                rows.with_parts.push(known.with_parts);
+                rows.last_change_at.push(known.last_change_at);
             }
         }
         rows
@@ -124,6 +164,8 @@ pub(crate) struct EnvironmentRows {
     name: Vec<String>,
     first_position: Vec<i64>,
     changes: Vec<i64>,
+    with_parts: Vec<bool>,
+    last_change_at: Vec<Option<DateTime<Utc>>>,
 }
 
 impl EnvironmentRows {
@@ -132,7 +174,8 @@ impl EnvironmentRows {
             return Ok(());
         }
         let query = sqlx::query(WRITE).bind(self.id).bind(self.name).bind(self.first_position);
-        query.bind(self.changes).execute(connection).await?;
+        let query = query.bind(self.changes).bind(self.with_parts).bind(self.last_change_at);
+        query.execute(connection).await?;
         Ok(())
     }
 }

@@ -4,22 +4,38 @@
 //! are not late rise in position and in time together, so that the state at a position is one index
 //! look-up a track. The state at a time, as known at a position, begins its look-up at the earlier of
 //! that time and the change that was known then; it passes over nothing but reports that came late.
+//!
+//! That suffices for regular lanes. Where a switch waited for its slot's deploy or went to an empty one, where a lane
+//! with slots was removed, and where an event was corrected, the whole history of the lane is read.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
+use ledger_domain::retirement::Standing;
 use ledger_domain::{
-    Anchor, Applied, Artifact, Change, Composition, ConfigDigest, Effect, EnvironmentName, EventId, Lane,
-    LaneFold, Lanes, Line, NameError, Position, Release, ServiceName, Since, SlotName, TargetName, Track,
-    Written,
+    Anchor, Artifact, Composition, ConfigDigest, Effect, EnvironmentName, EventId, Lane, LaneFold, Lanes, Line,
+    NameError, Position, Release, ServiceName, Since, SlotName, TargetName, Track, Written,
 };
 use sqlx::PgConnection;
 
 use crate::database::{Error, bigint, parsed, position};
-use crate::environments::EnvironmentsFold;
+use crate::retirements::retirements;
 use crate::{Snapshot, Views};
 
-pub(crate) const STATEMENTS: &[&str] = &[PRESENT, AT_POSITION, AT_TIME, CHANGE, LOAD, WRITE_CHANGES, WRITE];
+pub(crate) const STATEMENTS: &[&str] = &[
+    PRESENT,
+    AT_POSITION,
+    AT_TIME,
+    CHANGE,
+    HISTORY,
+    LOAD,
+    LOAD_SLOTTED,
+    LOAD_IRREGULAR,
+    WRITE_CHANGES,
+    WRITE,
+    WRITE_IRREGULAR,
+    CORRECT,
+];
 
 macro_rules! written {
     ($table:literal) => {
@@ -47,21 +63,25 @@ macro_rules! written {
 }
 
 const PRESENT: &str = concat!(
-    "SELECT p.position AS views_position, e.environment_id, t.service, t.target, t.slot, ",
+    "SELECT p.position AS views_position, e.environment_id, t.service, t.target, t.slot,
+        i.position IS NOT NULL AS irregular, ",
     written!("t"),
     "
     FROM projection p
     LEFT JOIN environments e ON e.name = $1
-    LEFT JOIN tracks t ON t.environment_id = e.environment_id"
+    LEFT JOIN tracks t ON t.environment_id = e.environment_id
+    LEFT JOIN irregular_lanes i USING (environment_id, service, target)"
 );
 
 const AT_POSITION: &str = concat!(
-    "SELECT p.position AS views_position, e.environment_id, t.service, t.target, t.slot, ",
+    "SELECT p.position AS views_position, e.environment_id, t.service, t.target, t.slot,
+        i.position IS NOT NULL AS irregular, ",
     written!("c"),
     "
     FROM projection p
     LEFT JOIN environments e ON e.name = $1
     LEFT JOIN tracks t ON t.environment_id = e.environment_id
+    LEFT JOIN irregular_lanes i USING (environment_id, service, target)
     LEFT JOIN LATERAL (
         SELECT * FROM lane_changes c
         WHERE c.track_id = t.track_id AND NOT c.late AND c.position <= $2
@@ -70,12 +90,14 @@ const AT_POSITION: &str = concat!(
 );
 
 const AT_TIME: &str = concat!(
-    "SELECT p.position AS views_position, e.environment_id, t.service, t.target, t.slot, ",
+    "SELECT p.position AS views_position, e.environment_id, t.service, t.target, t.slot,
+        i.position IS NOT NULL AS irregular, ",
     written!("c"),
     "
     FROM projection p
     LEFT JOIN environments e ON e.name = $1
     LEFT JOIN tracks t ON t.environment_id = e.environment_id
+    LEFT JOIN irregular_lanes i USING (environment_id, service, target)
     LEFT JOIN LATERAL (
         SELECT c.occurred_at FROM lane_changes c
         WHERE c.track_id = t.track_id AND NOT c.late AND c.position <= $2
@@ -92,7 +114,21 @@ const AT_TIME: &str = concat!(
 const CHANGE: &str = "SELECT p.position, e.changes, c.position
     FROM projection p
     LEFT JOIN environments e ON e.name = $1
-    LEFT JOIN lane_changes c ON c.environment_id = e.environment_id AND c.change_number = e.changes - $2";
+    LEFT JOIN LATERAL (
+        SELECT l.position FROM live_changes l
+        WHERE l.environment_id = e.environment_id AND l.number = e.changes - $2 LIMIT 1
+    ) c ON true";
+
+/// All changes of some lanes that had effect at a position, up to a time.
+const HISTORY: &str = concat!(
+    "SELECT l.index, t.slot, ",
+    written!("c"),
+    "
+    FROM unnest($2::text[], $3::text[]) WITH ORDINALITY l (service, target, index)
+    JOIN tracks t ON t.environment_id = $1 AND t.service = l.service AND t.target = l.target
+    JOIN lane_changes c ON c.track_id = t.track_id AND c.position <= $4 AND c.occurred_at <= $5
+        AND (c.corrected_position IS NULL OR c.corrected_position > $4)"
+);
 
 const LOAD: &str = concat!(
     "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, ",
@@ -101,12 +137,32 @@ const LOAD: &str = concat!(
     FROM tracks t JOIN environments e USING (environment_id)"
 );
 
+/// The history of lanes that have slots, or had corrections: what comes late may matter for what they run.
+const LOAD_SLOTTED: &str = concat!(
+    "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, ",
+    written!("c"),
+    "
+    FROM tracks t JOIN environments e USING (environment_id)
+    JOIN lane_changes c ON c.track_id = t.track_id AND c.corrected_position IS NULL
+    WHERE EXISTS (
+        SELECT FROM tracks s WHERE s.environment_id = t.environment_id AND s.service = t.service
+            AND s.target = t.target AND s.slot IS NOT NULL
+    ) OR EXISTS (
+        SELECT FROM irregular_lanes i WHERE i.environment_id = t.environment_id AND i.service = t.service
+            AND i.target = t.target
+    )"
+);
+
+const LOAD_IRREGULAR: &str = "SELECT e.name, i.service, i.target FROM irregular_lanes i
+    JOIN environments e USING (environment_id)";
+
 const WRITE_CHANGES: &str = "INSERT INTO lane_changes (track_id, environment_id, position, occurred_at,
-        event_id, switched_to, version, artifact, config, infrastructure, commit, deployment, late, change_number)
+        event_id, switched_to, version, artifact, config, infrastructure, commit, artifact_key, deployment, late,
+        behind)
     SELECT unnest($1::integer[]), unnest($2::integer[]), unnest($3::bigint[]), unnest($4::timestamptz[]),
         unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::text[]), unnest($9::text[]),
-        unnest($10::text[]), unnest($11::text[]), unnest($12::text[]), unnest($13::boolean[]),
-        unnest($14::bigint[])";
+        unnest($10::text[]), unnest($11::text[]), unnest($12::text[]), unnest($13::text[]),
+        unnest($14::boolean[]), unnest($15::boolean[])";
 
 const WRITE: &str = "INSERT INTO tracks (track_id, environment_id, service, target, slot,
         position, occurred_at, event_id, switched_to, version, artifact, config, infrastructure, commit)
@@ -118,6 +174,13 @@ const WRITE: &str = "INSERT INTO tracks (track_id, environment_id, service, targ
         event_id = excluded.event_id, switched_to = excluded.switched_to, version = excluded.version,
         artifact = excluded.artifact, config = excluded.config, infrastructure = excluded.infrastructure,
         commit = excluded.commit";
+
+const WRITE_IRREGULAR: &str = "INSERT INTO irregular_lanes (environment_id, service, target, position)
+    SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::text[]), unnest($4::bigint[])
+    ON CONFLICT DO NOTHING";
+
+const CORRECT: &str = "UPDATE lane_changes SET corrected_position = $2
+    WHERE position = $1 AND corrected_position IS NULL";
 
 pub(crate) use written;
 
@@ -228,6 +291,14 @@ struct StateRow {
     environment_id: Option<i32>,
     service: Option<String>,
     target: Option<String>,
+    irregular: bool,
+    #[sqlx(flatten)]
+    kept: KeptRow,
+}
+
+#[derive(sqlx::FromRow)]
+struct HistoryRow {
+    index: i64,
     #[sqlx(flatten)]
     kept: KeptRow,
 }
@@ -255,7 +326,7 @@ impl KeptRow {
     pub(crate) fn write_to(&self, fold: &mut LaneFold) -> Result<(), Error> {
         parsed("lane_changes", format!("{:?}", self.written.position), || {
             if let Some(written) = self.written.parse()? {
-                fold.write(&track(self.slot.as_deref())?, written);
+                fold.insert(track(self.slot.as_deref())?, written);
             }
             Ok::<_, Box<dyn std::error::Error>>(())
         })
@@ -404,7 +475,7 @@ async fn state(
         }
         (Anchor::ChangesAgo(_), None) => return Err(AskError::KnownAlready(at)),
     };
-    let rows: Vec<StateRow> = query.fetch_all(connection).await?;
+    let rows: Vec<StateRow> = query.fetch_all(&mut *connection).await?;
     let views = rows.first().map_or(Position::START, |row| position(row.views_position));
     let asked = match at {
         Anchor::Position(position) => position,
@@ -413,10 +484,81 @@ async fn state(
     if asked > views {
         return Err(AskError::NotYet { asked, views });
     }
-    if rows.iter().all(|row| row.environment_id.is_none()) {
+    let Some(id) = rows.iter().find_map(|row| row.environment_id) else {
         return Err(AskError::UnknownEnvironment(environment.clone()));
+    };
+    let time = match at {
+        Anchor::Time(time) => time,
+        _ => far_future(),
+    };
+    let mut folds = lanes(&rows)?;
+    let irregular: Vec<(ServiceName, TargetName)> = irregular(&rows)?;
+    if !irregular.is_empty() {
+        let histories = histories(connection, id, &irregular, asked, time).await?;
+        for (lane, fold) in irregular.into_iter().zip(histories) {
+            match fold.changes().is_empty() {
+                true => folds.remove(&lane),
+                false => folds.insert(lane, fold),
+            };
+        }
     }
-    Ok(EnvironmentState { position: asked, at, lanes: lanes(&rows)? })
+    let standing = retirements(connection, id, asked).await?.at(time);
+    let lanes = folds.into_iter().filter_map(|((service, target), fold)| {
+        let fold = match standing {
+            Standing::Retired(_) => return None,
+            Standing::Open(None) => fold,
+            Standing::Open(Some(until)) => fold.after(until),
+        };
+        (!fold.changes().is_empty()).then_some(LaneState { service, target, fold })
+    });
+    Ok(EnvironmentState { position: asked, at, lanes: lanes.collect() })
+}
+
+/// After every event, and within what Postgres can hold.
+pub(crate) fn far_future() -> DateTime<Utc> {
+    const YEAR_9999: i64 = 253_370_764_800;
+    DateTime::from_timestamp(YEAR_9999, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// The whole histories of lanes, as known at a position and up to a time, in the order of the lanes.
+pub(crate) async fn histories(
+    connection: &mut PgConnection,
+    environment_id: i32,
+    lanes: &[(ServiceName, TargetName)],
+    known_at: Position,
+    until: DateTime<Utc>,
+) -> Result<Vec<LaneFold>, Error> {
+    let query = sqlx::query_as(HISTORY)
+        .bind(environment_id)
+        .bind(lanes.iter().map(|(service, _)| service.to_string()).collect::<Vec<_>>())
+        .bind(lanes.iter().map(|(_, target)| target.to_string()).collect::<Vec<_>>())
+        .bind(bigint(known_at))
+        .bind(until);
+    let rows: Vec<HistoryRow> = query.fetch_all(connection).await?;
+    let mut folds = vec![LaneFold::default(); lanes.len()];
+    for row in &rows {
+        let index = usize::try_from(row.index).ok().and_then(|index| index.checked_sub(1));
+        if let Some(fold) = index.and_then(|index| folds.get_mut(index)) {
+            row.kept.write_to(fold)?;
+        }
+    }
+    Ok(folds)
+}
+
+fn irregular(rows: &[StateRow]) -> Result<Vec<(ServiceName, TargetName)>, Error> {
+    let mut lanes = BTreeSet::new();
+    for row in rows.iter().filter(|row| row.irregular) {
+        if let (Some(service), Some(target)) = (&row.service, &row.target) {
+            lanes.insert(lane_key(service, target)?);
+        }
+    }
+    Ok(lanes.into_iter().collect())
+}
+
+pub(crate) fn lane_key(service: &str, target: &str) -> Result<(ServiceName, TargetName), Error> {
+    parsed("tracks", format!("{target}/{service}"), || {
+        Ok::<_, NameError>((ServiceName::parse(service)?, TargetName::parse(target)?))
+    })
 }
 
 /// The position of the change before the last `ago` ones.
@@ -438,99 +580,76 @@ async fn change(
     }
 }
 
-fn lanes(rows: &[StateRow]) -> Result<Vec<LaneState>, Error> {
+fn lanes(rows: &[StateRow]) -> Result<BTreeMap<(ServiceName, TargetName), LaneFold>, Error> {
     let mut folds: BTreeMap<(ServiceName, TargetName), LaneFold> = BTreeMap::new();
     for row in rows {
         let (Some(service), Some(target)) = (&row.service, &row.target) else { continue };
         if row.kept.written.position.is_some() {
-            let lane = parsed("tracks", format!("{target}/{service}"), || {
-                Ok::<_, NameError>((ServiceName::parse(service)?, TargetName::parse(target)?))
-            })?;
-            row.kept.write_to(folds.entry(lane).or_default())?;
+            row.kept.write_to(folds.entry(lane_key(service, target)?).or_default())?;
         }
     }
-    let lanes = folds.into_iter().map(|((service, target), fold)| LaneState { service, target, fold });
-    Ok(lanes.collect())
+    Ok(folds)
 }
 
-/// All lanes in the projector's memory, and the rows that they give.
-#[derive(Default)]
-pub(crate) struct LanesFold {
-    lanes: HashMap<Lane, (LaneFold, BTreeMap<Track, i32>)>,
-    tracks: i32,
-    dirty: BTreeSet<(Lane, Track)>,
+/// A track as the projector knows it.
+pub(crate) struct LoadedTrack {
+    pub(crate) track_id: i32,
+    pub(crate) lane: Lane,
+    pub(crate) track: Track,
+    pub(crate) written: Option<Written>,
 }
 
-impl LanesFold {
-    pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
-        let rows: Vec<TrackRow> = sqlx::query_as(LOAD).fetch_all(connection).await?;
-        let mut all = Self::default();
-        for row in &rows {
-            let (lane, track) = parsed("tracks", row.track_id, || {
-                let lane = Lane {
-                    environment: EnvironmentName::parse(&row.environment)?,
-                    service: ServiceName::parse(&row.service)?,
-                    target: TargetName::parse(&row.target)?,
-                };
-                Ok::<_, NameError>((lane, track(row.kept.slot.as_deref())?))
-            })?;
-            let (fold, ids) = all.lanes.entry(lane).or_default();
-            row.kept.write_to(fold)?;
-            ids.insert(track, row.track_id);
-            all.tracks = all.tracks.max(row.track_id);
-        }
-        Ok(all)
+impl TrackRow {
+    fn parse(&self) -> Result<LoadedTrack, Error> {
+        parsed("tracks", self.track_id, || {
+            let lane = Lane {
+                environment: EnvironmentName::parse(&self.environment)?,
+                service: ServiceName::parse(&self.service)?,
+                target: TargetName::parse(&self.target)?,
+            };
+            let track = track(self.kept.slot.as_deref())?;
+            let written = self.kept.written.parse()?;
+            Ok::<_, Box<dyn std::error::Error>>(LoadedTrack { track_id: self.track_id, lane, track, written })
+        })
     }
+}
 
-    /// Folds one change, and adds its row.
-    pub(crate) fn apply(
-        &mut self,
-        change: Change<'_>,
-        since: Since,
-        deployment: Option<&Line>,
-        environments: &mut EnvironmentsFold,
-        rows: &mut LaneChangeRows,
-    ) -> Applied {
-        let Change { lane, track, effect } = change;
-        if !self.lanes.contains_key(lane) {
-            self.lanes.insert(lane.clone(), Default::default());
-        }
-        let Some((fold, ids)) = self.lanes.get_mut(lane) else {
-            unreachable!("the lane was inserted just before")
-        };
-        let track_id = *ids.entry(track.clone()).or_insert_with(|| {
-            self.tracks += 1;
-            self.tracks
-        });
-        let written = Written { effect, since };
-        let applied = fold.apply(&track, written.clone());
-        let environment_id = environments.named(&lane.environment, written.since.position);
-        let number = if applied.altered { environments.changed(&lane.environment) } else { None };
-        rows.push(track_id, environment_id, &written, deployment, applied.late, number);
-        if !applied.late {
-            self.dirty.insert((lane.clone(), track));
-        }
-        applied
-    }
+/// The last change of every track.
+pub(crate) async fn load_tracks(connection: &mut PgConnection) -> Result<Vec<LoadedTrack>, Error> {
+    let rows: Vec<TrackRow> = sqlx::query_as(LOAD).fetch_all(connection).await?;
+    rows.iter().map(TrackRow::parse).collect()
+}
 
-    /// The lanes of an environment.
-    pub(crate) fn of(&self, environment: &EnvironmentName) -> impl Iterator<Item = &Lane> {
-        self.lanes.keys().filter(move |lane| lane.environment == *environment)
-    }
+/// Every change of lanes that the last change of each track does not suffice for, whatever is reported later.
+pub(crate) async fn load_slotted(connection: &mut PgConnection) -> Result<Vec<LoadedTrack>, Error> {
+    let rows: Vec<TrackRow> = sqlx::query_as(LOAD_SLOTTED).fetch_all(connection).await?;
+    rows.iter().map(TrackRow::parse).collect()
+}
 
-    /// The rows of the tracks that keep another change than the last time.
-    pub(crate) fn take_rows(&mut self, environments: &mut EnvironmentsFold) -> TrackRows {
-        let mut rows = TrackRows::default();
-        for (lane, track) in std::mem::take(&mut self.dirty) {
-            let kept =
-                self.lanes.get(&lane).and_then(|(fold, ids)| Some((ids.get(&track)?, fold.kept(&track)?)));
-            if let Some((track_id, written)) = kept {
-                let environment_id = environments.named(&lane.environment, written.since.position);
-                rows.push(*track_id, environment_id, &lane, &track, written);
-            }
-        }
-        rows
-    }
+/// The lanes whose whole history is read.
+pub(crate) async fn load_irregular(connection: &mut PgConnection) -> Result<Vec<Lane>, Error> {
+    let rows: Vec<(String, String, String)> = sqlx::query_as(LOAD_IRREGULAR).fetch_all(connection).await?;
+    rows.iter()
+        .map(|(environment, service, target)| {
+            parsed("irregular_lanes", format!("{environment}/{target}/{service}"), || {
+                Ok::<_, NameError>(Lane {
+                    environment: EnvironmentName::parse(environment)?,
+                    service: ServiceName::parse(service)?,
+                    target: TargetName::parse(target)?,
+                })
+            })
+        })
+        .collect()
+}
+
+/// Has the change that an event made no effect from another position on.
+pub(crate) async fn correct(
+    connection: &mut PgConnection,
+    corrected: Position,
+    from: Position,
+) -> Result<(), Error> {
+    sqlx::query(CORRECT).bind(bigint(corrected)).bind(bigint(from)).execute(connection).await?;
+    Ok(())
 }
 
 /// The columns that tell an effect: switched_to, version, artifact, config, infrastructure, commit.
@@ -558,20 +677,19 @@ pub(crate) struct LaneChangeRows {
     occurred_at: Vec<DateTime<Utc>>,
     event_id: Vec<String>,
     effect: [Vec<Option<String>>; 6],
+    artifact_key: Vec<Option<String>>,
     deployment: Vec<Option<String>>,
     late: Vec<bool>,
-    number: Vec<Option<i64>>,
+    behind: Vec<bool>,
 }
 
 impl LaneChangeRows {
-    fn push(
+    pub(crate) fn push(
         &mut self,
-        track_id: i32,
-        environment_id: i32,
+        (track_id, environment_id): (i32, i32),
         written: &Written,
         deployment: Option<&Line>,
-        late: bool,
-        number: Option<i64>,
+        (late, behind): (bool, bool),
     ) {
         self.track_id.push(track_id);
         self.environment_id.push(environment_id);
@@ -581,9 +699,13 @@ impl LaneChangeRows {
         for (column, value) in self.effect.iter_mut().zip(columns(&written.effect)) {
             column.push(value.map(str::to_owned));
         }
+        self.artifact_key.push(match &written.effect {
+            Effect::Deployed(release) => release.artifact.as_ref().map(|artifact| artifact.identity().into_owned()),
+            Effect::Removed | Effect::SwitchedTo(_) => None,
+        });
         self.deployment.push(deployment.map(Line::to_string));
         self.late.push(late);
-        self.number.push(number);
+        self.behind.push(behind);
     }
 
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
@@ -599,7 +721,8 @@ impl LaneChangeRows {
         for column in self.effect {
             query = query.bind(column);
         }
-        query.bind(self.deployment).bind(self.late).bind(self.number).execute(connection).await?;
+        let query = query.bind(self.artifact_key).bind(self.deployment).bind(self.late).bind(self.behind);
+        query.execute(connection).await?;
         Ok(())
     }
 }
@@ -619,7 +742,13 @@ pub(crate) struct TrackRows {
 }
 
 impl TrackRows {
-    fn push(&mut self, track_id: i32, environment_id: i32, lane: &Lane, track: &Track, written: &Written) {
+    pub(crate) fn push(
+        &mut self,
+        (track_id, environment_id): (i32, i32),
+        lane: &Lane,
+        track: &Track,
+        written: &Written,
+    ) {
         self.track_id.push(track_id);
         self.environment_id.push(environment_id);
         self.service.push(lane.service.to_string());
@@ -653,6 +782,32 @@ impl TrackRows {
             query = query.bind(column);
         }
         query.execute(connection).await?;
+        Ok(())
+    }
+}
+
+/// Lanes whose whole history is read from now on, on their way into the table, column by column.
+#[derive(Default)]
+pub(crate) struct IrregularRows {
+    environment_id: Vec<i32>,
+    service: Vec<String>,
+    target: Vec<String>,
+    position: Vec<i64>,
+}
+
+impl IrregularRows {
+    pub(crate) fn push(&mut self, environment_id: i32, lane: &Lane, at: Position) {
+        self.environment_id.push(environment_id);
+        self.service.push(lane.service.to_string());
+        self.target.push(lane.target.to_string());
+        self.position.push(bigint(at));
+    }
+
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        if !self.environment_id.is_empty() {
+            let query = sqlx::query(WRITE_IRREGULAR).bind(self.environment_id).bind(self.service);
+            query.bind(self.target).bind(self.position).execute(connection).await?;
+        }
         Ok(())
     }
 }

@@ -1,49 +1,131 @@
-//! What checks said, and what that means for a release in a lane.
+//! Ends and starts of checks, and what they mean for a release in a lane and for a composition.
 //!
-//! A check that names its release, its artifact or its deployment speaks of that. One that names only a
-//! lane, or an environment, speaks of what ran there when it was done, as far as that is known: so this is
-//! found out when a question is asked, and not when the check is recorded.
+//! Decision 0015, section 3, is the specification. A check that names its release, its artifact or its deployment speaks of that. One
+//! that names only a lane speaks of what traffic reached there at its end, and one of an environment of the composition at
+//! its end, as far as that is known: so this is found out when a question is asked, and not when the check is recorded.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use ledger_domain::checks::{LaneDeploy, speaks_of, straddles};
 use ledger_domain::event::{Fact, Validation, ValidationSubject};
 use ledger_domain::known_good::{Verdict, Verdicts};
-use ledger_domain::{EnvironmentName, Lane, Line, Position, Release, ServiceName, TargetName};
+use ledger_domain::retirement::Retirements;
+use ledger_domain::span::{Span, joined};
+use ledger_domain::{
+    Anchor, Artifact, CompositionId, Effect, EnvironmentName, LaneFold, LaneRef, Line, Position, Release,
+    ServiceName, TargetName, Track,
+};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::Snapshot;
+use crate::artifacts::{Builds, builds};
 use crate::database::{Error, bigint, parsed, position};
 use crate::key::key;
-use crate::lanes::{is_meant, release, told};
+use crate::lanes::{AskError, When, far_future, histories, release, told};
+use crate::live::reorderings;
+use crate::retirements::retirements;
 
-pub(crate) const STATEMENTS: &[&str] = &[NAMED, ANY_UNNAMED, RUNS, SWITCHES, DURING, OF_ENVIRONMENT, WRITE];
+pub(crate) const STATEMENTS: &[&str] = &[
+    NAMED,
+    NAMED_ALL,
+    KNOWN,
+    RUNS,
+    SWITCHES,
+    IRREGULAR,
+    DURING,
+    OF_COMPOSITIONS,
+    REORDERED,
+    CHANGED_BETWEEN,
+    WRITE,
+    WRITE_STARTS,
+    CORRECT,
+    CORRECT_STARTS,
+];
 
-/// The last verdict of each check, for each way in which a release was told.
-const NAMED: &str = "SELECT DISTINCT ON (subject, check_name, artifact, config, infrastructure, commit)
-        subject, check_name, passed, occurred_at, position, artifact, config, infrastructure, commit
-    FROM verdicts WHERE subject = ANY($1) AND position <= $2
-    ORDER BY subject, check_name, artifact, config, infrastructure, commit, occurred_at DESC, position DESC";
+/// An end that is known at a position, `$2`, and counts.
+macro_rules! counts {
+    () => {
+        "v.position <= $2 AND v.counts AND (v.corrected_position IS NULL OR v.corrected_position > $2)"
+    };
+}
 
-const ANY_UNNAMED: &str =
-    "SELECT EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND NOT named AND position <= $2)";
+/// The start of an end `v`, as known at `$2`: by the name of the run, or the last before it with no other end of the same subject
+/// and check in between.
+macro_rules! start {
+    () => {
+        "LEFT JOIN LATERAL (
+            SELECT s.occurred_at FROM (
+                (SELECT s.occurred_at, s.position FROM check_starts s
+                WHERE v.run IS NOT NULL AND s.run = v.run AND s.check_name = v.check_name
+                    AND (s.occurred_at, s.position) <= (v.occurred_at, v.position) AND s.position <= $2
+                    AND (s.corrected_position IS NULL OR s.corrected_position > $2)
+                ORDER BY s.occurred_at DESC, s.position DESC LIMIT 1)
+                UNION ALL
+                (SELECT s.occurred_at, s.position FROM check_starts s
+                WHERE v.run IS NULL AND s.run IS NULL AND s.subject = v.subject AND s.check_name = v.check_name
+                    AND (s.occurred_at, s.position) <= (v.occurred_at, v.position) AND s.position <= $2
+                    AND (s.corrected_position IS NULL OR s.corrected_position > $2)
+                ORDER BY s.occurred_at DESC, s.position DESC LIMIT 1)
+            ) s
+            WHERE v.run IS NOT NULL OR NOT EXISTS (
+                SELECT FROM verdicts o WHERE o.subject = v.subject AND o.check_name = v.check_name
+                    AND (o.occurred_at, o.position) > (s.occurred_at, s.position)
+                    AND (o.occurred_at, o.position) < (v.occurred_at, v.position) AND o.position <= $2
+                    AND (o.corrected_position IS NULL OR o.corrected_position > $2)
+            )
+        ) s ON true"
+    };
+}
+
+pub(crate) use start;
+
+/// The last end of each check, for each way in which a release was named.
+const NAMED: &str = concat!(
+    "SELECT DISTINCT ON (subject, check_name, artifact, config, infrastructure, commit)
+        subject, check_name, passed, occurred_at, position, NULL::timestamptz AS started_at,
+        artifact, config, infrastructure, commit
+    FROM verdicts v WHERE subject = ANY($1) AND ",
+    counts!(),
+    "
+    ORDER BY subject, check_name, artifact, config, infrastructure, commit, occurred_at DESC, position DESC"
+);
+
+/// All ends, each with its start.
+const NAMED_ALL: &str = concat!(
+    "SELECT v.subject, v.check_name, v.passed, v.occurred_at, v.position, s.occurred_at AS started_at,
+        v.artifact, v.config, v.infrastructure, v.commit
+    FROM verdicts v ",
+    start!(),
+    "
+    WHERE v.subject = ANY($1) AND ",
+    counts!()
+);
+
+/// Which kinds of evidence an environment has.
+const KNOWN: &str = "SELECT e.with_parts,
+        EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND scope IN ('lane', 'deployment') AND position <= $2),
+        EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND scope = 'environment' AND position <= $2),
+        EXISTS (SELECT FROM check_starts WHERE environment_id = $1 AND position <= $2)
+    FROM environments e WHERE e.environment_id = $1";
 
 /// When a version stood on the tracks of its lane: from each deploy of it to the track's next change.
 const RUNS: &str =
-    "SELECT r.index, t.slot, c.occurred_at, n.occurred_at AS until, c.version, c.artifact, c.config,
+    "SELECT r.index, t.slot, c.occurred_at, c.position, n.occurred_at AS until, c.version, c.artifact, c.config,
         c.infrastructure, c.commit, c.deployment
     FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY r (service, target, version, index)
     JOIN tracks t ON t.environment_id = $1 AND t.service = r.service AND t.target = r.target
     JOIN lane_changes c ON c.track_id = t.track_id AND c.version = r.version AND c.position <= $5
+        AND (c.corrected_position IS NULL OR c.corrected_position > $5)
     LEFT JOIN LATERAL (
         SELECT n.occurred_at FROM lane_changes n
         WHERE n.track_id = c.track_id AND (n.occurred_at, n.position) > (c.occurred_at, c.position)
-            AND n.position <= $5
+            AND n.position <= $5 AND (n.corrected_position IS NULL OR n.corrected_position > $5)
         ORDER BY n.occurred_at, n.position LIMIT 1
     ) n ON true";
 
-/// When traffic reached which slot of a lane.
+/// When traffic reached which slot of a regular lane.
 const SWITCHES: &str = "SELECT r.index, c.switched_to, c.occurred_at, n.occurred_at AS until
     FROM unnest($2::text[], $3::text[]) WITH ORDINALITY r (service, target, index)
     JOIN tracks t ON t.environment_id = $1 AND t.service = r.service AND t.target = r.target AND t.slot IS NULL
@@ -55,24 +137,88 @@ const SWITCHES: &str = "SELECT r.index, c.switched_to, c.occurred_at, n.occurred
         ORDER BY n.occurred_at, n.position LIMIT 1
     ) n ON true";
 
-/// The last verdict of each check of a subject within each span of time.
-const DURING: &str = "SELECT s.index, v.check_name, v.passed, v.occurred_at, v.position
-    FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) WITH ORDINALITY s (subject, since, until, index)
+const IRREGULAR: &str = "SELECT service, target FROM irregular_lanes WHERE environment_id = $1 AND position <= $2";
+
+/// The last end of each check of a subject within each span of time, unless its start lies before the span.
+const DURING: &str = concat!(
+    "SELECT d.index, v.check_name, v.passed, v.occurred_at, v.position
+    FROM unnest($1::uuid[], $3::timestamptz[], $4::timestamptz[]) WITH ORDINALITY d (subject, since, until, index)
     CROSS JOIN LATERAL (
         SELECT DISTINCT ON (v.check_name) v.check_name, v.passed, v.occurred_at, v.position
-        FROM verdicts v
-        WHERE v.subject = s.subject AND v.position <= $4 AND v.occurred_at >= s.since AND v.occurred_at < s.until
+        FROM verdicts v ",
+    start!(),
+    "
+        WHERE v.subject = d.subject AND v.occurred_at >= d.since AND v.occurred_at < d.until
+            AND (s.occurred_at IS NULL OR s.occurred_at >= d.since) AND ",
+    counts!(),
+    "
         ORDER BY v.check_name, v.occurred_at DESC, v.position DESC
-    ) v";
+    ) v"
+);
 
-const OF_ENVIRONMENT: &str = "SELECT check_name, passed, occurred_at, position FROM verdicts
-    WHERE subject = $1 AND position <= $2 AND occurred_at >= $3 ORDER BY occurred_at, position";
+/// The last end of each check of an environment while it ran a composition, in the order in which that was recorded, outside of
+/// reorderings.
+const OF_COMPOSITIONS: &str = concat!(
+    "SELECT DISTINCT ON (n.composition, v.check_name) n.composition, v.check_name, v.passed, v.occurred_at, v.position
+    FROM (
+        SELECT DISTINCT number, occurred_at, composition FROM live_changes
+        WHERE environment_id = $3 AND composition = ANY($4) AND position <= $2
+    ) n
+    LEFT JOIN LATERAL (
+        SELECT x.occurred_at FROM live_changes x
+        WHERE x.environment_id = $3 AND x.number = n.number + 1 AND x.position <= $2 LIMIT 1
+    ) e ON true
+    JOIN verdicts v ON v.subject = $1 AND v.occurred_at >= n.occurred_at
+        AND (e.occurred_at IS NULL OR v.occurred_at < e.occurred_at) ",
+    start!(),
+    "
+    WHERE (s.occurred_at IS NULL OR s.occurred_at >= n.occurred_at) AND ",
+    counts!(),
+    "
+        AND NOT EXISTS (
+            SELECT FROM reorderings r WHERE r.environment_id = $3 AND r.position <= $2
+                AND r.since <= v.occurred_at AND r.until > coalesce(s.occurred_at, v.occurred_at)
+        )
+    ORDER BY n.composition, v.check_name, v.occurred_at DESC, v.position DESC"
+);
 
-const WRITE: &str = "INSERT INTO verdicts (position, occurred_at, subject, environment_id, named, check_name,
-        passed, artifact, config, infrastructure, commit)
+/// The ends of checks of an environment within reorderings.
+const REORDERED: &str = concat!(
+    "SELECT v.check_name, v.passed, v.occurred_at, v.position, s.occurred_at AS started_at
+    FROM verdicts v ",
+    start!(),
+    "
+    WHERE v.subject = $1 AND ",
+    counts!(),
+    "
+        AND EXISTS (
+            SELECT FROM reorderings r WHERE r.environment_id = $3 AND r.position <= $2
+                AND r.since <= v.occurred_at AND r.until > coalesce(s.occurred_at, v.occurred_at)
+        )"
+);
+
+/// When anything changed in the lanes of an environment after a time, up to another.
+const CHANGED_BETWEEN: &str = "SELECT DISTINCT occurred_at FROM (
+        SELECT c.occurred_at FROM lane_changes c
+        WHERE c.environment_id = $1 AND c.position <= $2 AND c.occurred_at > $3 AND c.occurred_at <= $4
+        UNION ALL
+        SELECT r.occurred_at FROM retirements r
+        WHERE r.environment_id = $1 AND r.position <= $2 AND r.occurred_at > $3 AND r.occurred_at <= $4
+    ) c ORDER BY 1";
+
+const WRITE: &str = "INSERT INTO verdicts (position, occurred_at, subject, environment_id, scope, check_name, run,
+        passed, counts, artifact, config, infrastructure, commit)
     SELECT unnest($1::bigint[]), unnest($2::timestamptz[]), unnest($3::uuid[]), unnest($4::integer[]),
-        unnest($5::boolean[]), unnest($6::text[]), unnest($7::boolean[]), unnest($8::text[]),
-        unnest($9::text[]), unnest($10::text[]), unnest($11::text[])";
+        unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::boolean[]), unnest($9::boolean[]),
+        unnest($10::text[]), unnest($11::text[]), unnest($12::text[]), unnest($13::text[])";
+
+const WRITE_STARTS: &str = "INSERT INTO check_starts (position, occurred_at, subject, environment_id, check_name, run)
+    SELECT unnest($1::bigint[]), unnest($2::timestamptz[]), unnest($3::uuid[]), unnest($4::integer[]),
+        unnest($5::text[]), unnest($6::text[])";
+
+const CORRECT: &str = "UPDATE verdicts SET corrected_position = $2 WHERE position = $1 AND corrected_position IS NULL";
+const CORRECT_STARTS: &str =
+    "UPDATE check_starts SET corrected_position = $2 WHERE position = $1 AND corrected_position IS NULL";
 
 /// A release that a lane ran.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -85,14 +231,12 @@ pub struct Ran {
     pub release: Release,
 }
 
-/// A time in which something was so; the end does not belong to it.
-type Span = (DateTime<Utc>, DateTime<Utc>);
-
 #[derive(sqlx::FromRow)]
 struct NamedRow {
     subject: Uuid,
     #[sqlx(flatten)]
-    said: SaidRow,
+    end: EndRow,
+    started_at: Option<DateTime<Utc>>,
     artifact: Option<String>,
     config: Option<String>,
     infrastructure: Option<String>,
@@ -100,7 +244,7 @@ struct NamedRow {
 }
 
 #[derive(sqlx::FromRow)]
-struct SaidRow {
+struct EndRow {
     check_name: String,
     passed: bool,
     occurred_at: DateTime<Utc>,
@@ -112,6 +256,7 @@ struct RunRow {
     index: i64,
     slot: Option<String>,
     occurred_at: DateTime<Utc>,
+    position: i64,
     until: Option<DateTime<Utc>>,
     version: String,
     artifact: Option<String>,
@@ -133,12 +278,26 @@ struct SwitchRow {
 struct DuringRow {
     index: i64,
     #[sqlx(flatten)]
-    said: SaidRow,
+    end: EndRow,
 }
 
-impl SaidRow {
+#[derive(sqlx::FromRow)]
+struct CompositionRow {
+    composition: Vec<u8>,
+    #[sqlx(flatten)]
+    end: EndRow,
+}
+
+#[derive(sqlx::FromRow)]
+struct ReorderedRow {
+    #[sqlx(flatten)]
+    end: EndRow,
+    started_at: Option<DateTime<Utc>>,
+}
+
+impl EndRow {
     fn parse(&self) -> Result<(Line, Verdict), Error> {
-        let check = parsed("verdicts", self.position, || Line::parse(&self.check_name))?;
+        let check = parsed("verdicts", self.position, || Line::stored(&self.check_name))?;
         let Self { passed, occurred_at, position: at, .. } = *self;
         Ok((check, Verdict { passed, occurred_at, position: position(at) }))
     }
@@ -150,35 +309,79 @@ impl SaidRow {
     }
 }
 
-fn of_version(environment: &EnvironmentName, ran: &Ran) -> Uuid {
-    let Ran { service, target, release } = ran;
-    let lane = [environment.as_str(), service.as_str(), target.as_str()];
-    key("release", &[lane[0], lane[1], lane[2], release.version.as_str()])
+/// A lane as a check names it, or as it is: without a target, the service at all of them.
+#[derive(Clone, Copy)]
+struct Named<'a> {
+    environment: &'a EnvironmentName,
+    service: &'a ServiceName,
+    target: Option<&'a TargetName>,
 }
 
-fn of_lane(environment: &EnvironmentName, service: &ServiceName, target: &TargetName) -> Uuid {
-    key("lane", &[environment.as_str(), service.as_str(), target.as_str()])
+impl<'a> Named<'a> {
+    fn of(lane: &'a LaneRef) -> Self {
+        Self { environment: &lane.environment, service: &lane.service, target: lane.target.as_ref() }
+    }
+
+    /// The two ways in which checks name a lane.
+    fn both(environment: &'a EnvironmentName, ran: &'a Ran) -> [Self; 2] {
+        let service = &ran.service;
+        [Some(&ran.target), None].map(|target| Self { environment, service, target })
+    }
+
+    fn key(&self, word: &str, rest: &str) -> Uuid {
+        let (environment, service) = (self.environment.as_str(), self.service.as_str());
+        match self.target {
+            Some(target) => key(word, &[environment, service, target.as_str(), rest]),
+            None => key(word, &[environment, service, rest]),
+        }
+    }
+
+    fn version(&self, version: &str) -> Uuid {
+        self.key("release", version)
+    }
+
+    fn deployment(&self, deployment: &str) -> Uuid {
+        self.key("deployment", deployment)
+    }
+
+    fn lane(&self) -> Uuid {
+        self.key("lane", "")
+    }
 }
 
-fn of_deployment(
-    environment: &EnvironmentName,
-    service: &ServiceName,
-    target: &TargetName,
-    deployment: &str,
-) -> Uuid {
-    key("deployment", &[environment.as_str(), service.as_str(), target.as_str(), deployment])
-}
-
-fn of_artifact(artifact: &str) -> Uuid {
-    key("artifact", &[artifact])
+fn of_artifact(artifact_key: &str) -> Uuid {
+    key("artifact", &[artifact_key])
 }
 
 fn of_environment(environment: &EnvironmentName) -> Uuid {
     key("environment", &[environment.as_str()])
 }
 
+/// Which kinds of evidence an environment has, as known at a position.
+#[derive(Clone, Copy)]
+struct Kinds {
+    /// A deploy stated more of a release than its version.
+    with_parts: bool,
+    /// Checks that name a lane or a deployment only.
+    unnamed: bool,
+    /// Checks of the environment.
+    of_environment: bool,
+    starts: bool,
+}
+
+async fn kinds(
+    connection: &mut PgConnection,
+    environment_id: i32,
+    known_at: Position,
+) -> Result<Kinds, Error> {
+    let query = sqlx::query_as(KNOWN).bind(environment_id).bind(bigint(known_at));
+    let row: Option<(bool, bool, bool, bool)> = query.fetch_optional(connection).await?;
+    let (with_parts, unnamed, of_environment, starts) = row.unwrap_or_default();
+    Ok(Kinds { with_parts, unnamed, of_environment, starts })
+}
+
 impl Snapshot {
-    /// What checks said of releases that lanes of an environment ran, as known at a position; in the order
+    /// Returns the results of checks for releases that lanes of an environment ran, as known at a position; in the order
     /// of `ran`.
     ///
     /// # Errors
@@ -189,118 +392,480 @@ impl Snapshot {
         ran: &[Ran],
         known_at: Position,
     ) -> Result<Vec<Verdicts>, Error> {
-        let mut all = vec![Verdicts::default(); ran.len()];
+        let Some(id) = self.environment_id(environment).await? else {
+            return Ok(vec![Verdicts::default(); ran.len()]);
+        };
         if ran.is_empty() {
+            return Ok(Vec::new());
+        }
+        let connection = self.connection();
+        let kinds = kinds(connection, id, known_at).await?;
+        let question = Question { environment, environment_id: id, known_at, kinds, ran };
+        question.results(connection).await
+    }
+
+    /// Returns the results of checks for compositions of an environment, as known at a position.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn composition_verdicts(
+        &mut self,
+        environment: &EnvironmentName,
+        compositions: &[CompositionId],
+        known_at: Position,
+    ) -> Result<HashMap<CompositionId, Verdicts>, Error> {
+        let mut all: HashMap<CompositionId, Verdicts> = HashMap::new();
+        let Some(id) = self.environment_id(environment).await? else { return Ok(all) };
+        let kinds = kinds(self.connection(), id, known_at).await?;
+        if !kinds.of_environment || compositions.is_empty() {
             return Ok(all);
         }
-        named(self.connection(), environment, ran, known_at, &mut all).await?;
-        if let Some(id) = self.environment_id(environment).await? {
-            let query = sqlx::query_scalar(ANY_UNNAMED).bind(id).bind(bigint(known_at));
-            if query.fetch_one(self.connection()).await? {
-                let runs = runs(self.connection(), id, ran, known_at).await?;
-                unnamed(self.connection(), environment, ran, &runs, known_at, &mut all).await?;
+        let query = sqlx::query_as(OF_COMPOSITIONS)
+            .bind(of_environment(environment))
+            .bind(bigint(known_at))
+            .bind(id)
+            .bind(compositions.iter().map(|id| id.as_bytes().to_vec()).collect::<Vec<_>>());
+        let rows: Vec<CompositionRow> = query.fetch_all(self.connection()).await?;
+        for row in &rows {
+            let bytes = parsed("live_changes", row.end.position, || <[u8; 32]>::try_from(&row.composition[..]))?;
+            row.end.add_to(all.entry(CompositionId::from_bytes(bytes)).or_default())?;
+        }
+        for (composition, check, verdict) in self.reordered(environment, id, known_at).await? {
+            if compositions.contains(&composition) {
+                all.entry(composition).or_default().add(check, verdict);
             }
         }
         Ok(all)
     }
-}
 
-/// Verdicts that name the release, or its artifact.
-async fn named(
-    connection: &mut PgConnection,
-    environment: &EnvironmentName,
-    ran: &[Ran],
-    known_at: Position,
-    all: &mut [Verdicts],
-) -> Result<(), Error> {
-    let mut meant: HashMap<Uuid, Vec<usize>> = HashMap::with_capacity(ran.len() * 2);
-    for (index, ran) in ran.iter().enumerate() {
-        meant.entry(of_version(environment, ran)).or_default().push(index);
-        if let Some(artifact) = &ran.release.artifact {
-            meant.entry(of_artifact(artifact.as_str())).or_default().push(index);
+    /// Ends of checks of an environment with the composition that each speaks of, all of them: as many as there are.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub(crate) async fn checked_compositions(
+        &mut self,
+        environment: &EnvironmentName,
+        known_at: Position,
+        spans: &[Span],
+    ) -> Result<Vec<(CompositionId, Line, Verdict)>, Error> {
+        let mut found = Vec::new();
+        let Some(id) = self.environment_id(environment).await? else { return Ok(found) };
+        if !kinds(self.connection(), id, known_at).await?.of_environment {
+            return Ok(found);
         }
+        let query = sqlx::query_as(WHILE_RUNNING)
+            .bind(of_environment(environment))
+            .bind(bigint(known_at))
+            .bind(id)
+            .bind(spans.iter().map(|span| span.from.max(DateTime::UNIX_EPOCH)).collect::<Vec<_>>())
+            .bind(spans.iter().map(|span| span.until.min(far_future())).collect::<Vec<_>>());
+        let rows: Vec<CompositionRow> = query.fetch_all(self.connection()).await?;
+        for row in &rows {
+            let bytes = parsed("live_changes", row.end.position, || <[u8; 32]>::try_from(&row.composition[..]))?;
+            let (check, verdict) = row.end.parse()?;
+            found.push((CompositionId::from_bytes(bytes), check, verdict));
+        }
+        let reordered = self.reordered(environment, id, known_at).await?.into_iter();
+        let within = |verdict: &Verdict| spans.iter().any(|span| span.contains(verdict.occurred_at));
+        found.extend(reordered.filter(|(_, _, verdict)| within(verdict)));
+        Ok(found)
     }
-    let keys: Vec<Uuid> = meant.keys().copied().collect();
-    let query = sqlx::query_as(NAMED).bind(keys).bind(bigint(known_at));
-    let rows: Vec<NamedRow> = query.fetch_all(connection).await?;
-    for row in &rows {
-        for index in meant.get(&row.subject).into_iter().flatten() {
-            let told = [&row.artifact, &row.config, &row.infrastructure, &row.commit];
-            if is_meant(&ran[*index].release, told) {
-                row.said.add_to(&mut all[*index])?;
+
+    /// Ends of checks of an environment within reorderings, each with the composition that it speaks of. Found once for a snapshot.
+    async fn reordered(
+        &mut self,
+        environment: &EnvironmentName,
+        environment_id: i32,
+        known_at: Position,
+    ) -> Result<Vec<(CompositionId, Line, Verdict)>, Error> {
+        if let Some(found) = self.reordered_checks.get(&(environment_id, known_at)) {
+            return Ok(found.clone());
+        }
+        let mut found = Vec::new();
+        if !reorderings(self.connection(), environment_id, known_at).await?.is_empty() {
+            let query = sqlx::query_as(REORDERED)
+                .bind(of_environment(environment))
+                .bind(bigint(known_at))
+                .bind(environment_id);
+            let rows: Vec<ReorderedRow> = query.fetch_all(self.connection()).await?;
+            for row in &rows {
+                let end = row.end.occurred_at;
+                let composition = self.composition_id_at(environment, end, known_at).await?;
+                let mut counts = true;
+                if let Some(start) = row.started_at {
+                    let mut times = vec![start];
+                    let query = sqlx::query_scalar(CHANGED_BETWEEN).bind(environment_id).bind(bigint(known_at));
+                    let changes = query.bind(start).bind(end).fetch_all(self.connection()).await?;
+                    times.extend::<Vec<DateTime<Utc>>>(changes);
+                    for time in times {
+                        counts &= self.composition_id_at(environment, time, known_at).await? == composition;
+                    }
+                }
+                if counts {
+                    let (check, verdict) = row.end.parse()?;
+                    found.push((composition, check, verdict));
+                }
             }
         }
+        self.reordered_checks.insert((environment_id, known_at), found.clone());
+        Ok(found)
     }
-    Ok(())
+
+    async fn composition_id_at(
+        &mut self,
+        environment: &EnvironmentName,
+        time: DateTime<Utc>,
+        known_at: Position,
+    ) -> Result<CompositionId, Error> {
+        let when = When { at: Anchor::Time(time), known_at: Some(known_at) };
+        match self.state(environment, when).await {
+            Ok(state) => Ok(state.composition().id()),
+            Err(AskError::Failed(error)) => Err(error),
+            Err(other) => parsed("environments", environment, || Err(other.to_string())),
+        }
+    }
+
+    /// The spans within which a lane ran a release, as known at a position, joined and in order.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub(crate) async fn live_spans(
+        &mut self,
+        environment: &EnvironmentName,
+        ran: &[Ran],
+        known_at: Position,
+    ) -> Result<Vec<Vec<Span>>, Error> {
+        let Some(id) = self.environment_id(environment).await? else { return Ok(vec![Vec::new(); ran.len()]) };
+        let connection = self.connection();
+        let kinds = kinds(connection, id, known_at).await?;
+        let runs = Question { environment, environment_id: id, known_at, kinds, ran }.runs(connection).await?;
+        Ok(runs.into_iter().map(|runs| runs.live).collect())
+    }
 }
 
-/// When a release was live in its lane, and the deployments that brought it there.
+/// The ends of checks of an environment within spans of time, each with the composition that was recorded then, outside of reorderings.
+const WHILE_RUNNING: &str = concat!(
+    "SELECT n.composition, v.check_name, v.passed, v.occurred_at, v.position
+    FROM unnest($4::timestamptz[], $5::timestamptz[]) d (since, until)
+    JOIN verdicts v ON v.subject = $1 AND v.occurred_at >= d.since AND v.occurred_at < d.until
+    CROSS JOIN LATERAL (
+        SELECT l.number, l.composition, l.occurred_at FROM live_changes l
+        WHERE l.environment_id = $3 AND l.position <= $2 AND l.occurred_at <= v.occurred_at
+        ORDER BY l.number DESC LIMIT 1
+    ) n ",
+    start!(),
+    "
+    WHERE (s.occurred_at IS NULL OR s.occurred_at >= n.occurred_at) AND ",
+    counts!(),
+    "
+        AND NOT EXISTS (
+            SELECT FROM reorderings r WHERE r.environment_id = $3 AND r.position <= $2
+                AND r.since <= v.occurred_at AND r.until > coalesce(s.occurred_at, v.occurred_at)
+        )"
+);
+
+/// When a release stood in its lane, and how it came there.
 #[derive(Default)]
 struct Runs {
+    /// When traffic reached it.
     live: Vec<Span>,
-    deployments: Vec<String>,
+    /// When it stood on each track that it ever stood on.
+    tracks: Vec<Vec<Span>>,
+    /// Every deploy of its version to the lane.
+    deploys: Vec<LaneDeploy>,
+    /// The names of the runs that deployed it.
+    deployments: BTreeSet<String>,
 }
 
-async fn runs(
-    connection: &mut PgConnection,
+/// The question for the results of releases in lanes.
+struct Question<'q> {
+    environment: &'q EnvironmentName,
     environment_id: i32,
-    ran: &[Ran],
     known_at: Position,
-) -> Result<Vec<Runs>, Error> {
-    let texts = |text: fn(&Ran) -> &str| ran.iter().map(|ran| text(ran).to_owned()).collect::<Vec<_>>();
-    let (services, targets) = (texts(|ran| ran.service.as_str()), texts(|ran| ran.target.as_str()));
-    let query = sqlx::query_as(RUNS)
-        .bind(environment_id)
-        .bind(&services)
-        .bind(&targets)
-        .bind(texts(|ran| ran.release.version.as_str()))
-        .bind(bigint(known_at));
-    let rows: Vec<RunRow> = query.fetch_all(&mut *connection).await?;
-    let mut runs: Vec<Runs> = ran.iter().map(|_| Runs::default()).collect();
-    let mut in_slots: Vec<(usize, String, Span)> = Vec::new();
-    for row in rows {
-        let Some((index, ran)) = at(ran, row.index) else { continue };
-        let parts = [&row.artifact, &row.config, &row.infrastructure, &row.commit];
-        let stood = parsed("lane_changes", &row.version, || release(&row.version, parts))?;
-        if stood != ran.release {
-            continue;
+    kinds: Kinds,
+    ran: &'q [Ran],
+}
+
+impl Question<'_> {
+    async fn results(&self, connection: &mut PgConnection) -> Result<Vec<Verdicts>, Error> {
+        let mut all = vec![Verdicts::default(); self.ran.len()];
+        let mut subjects: HashMap<Uuid, Vec<usize>> = HashMap::with_capacity(self.ran.len() * 2);
+        let mut artifacts: HashMap<Uuid, Vec<usize>> = HashMap::new();
+        for (index, ran) in self.ran.iter().enumerate() {
+            for named in Named::both(self.environment, ran) {
+                subjects.entry(named.version(ran.release.version.as_str())).or_default().push(index);
+            }
+            for artifact in ran.release.artifact.iter().flat_map(|artifact| artifact.keys()) {
+                artifacts.entry(of_artifact(&artifact)).or_default().push(index);
+            }
         }
-        runs[index].deployments.extend(row.deployment);
-        let span = (row.occurred_at, row.until.unwrap_or(far_future()));
-        match row.slot {
-            None => runs[index].live.push(span),
-            Some(slot) => in_slots.push((index, slot, span)),
+        let keys: Vec<Uuid> = subjects.keys().chain(artifacts.keys()).copied().collect();
+        let sql = if self.kinds.starts { NAMED_ALL } else { NAMED };
+        let mut rows = self.named(connection, sql, keys).await?;
+        let states_none = |row: &NamedRow| row.artifact.is_none() && !artifacts.contains_key(&row.subject);
+        let builds = if rows.iter().any(states_none) && self.with_artifacts() {
+            builds(connection, self.ran.iter().map(|ran| ran.release.version.as_str()), self.known_at).await?
+        } else {
+            Builds::default()
+        };
+        let needs_meaning = rows.iter().any(states_none) && (self.kinds.with_parts || !builds.is_empty());
+        let needs_runs = self.kinds.unnamed || self.kinds.starts || needs_meaning;
+        let runs = if needs_runs { self.runs(connection).await? } else { Vec::new() };
+        if needs_meaning && !self.kinds.starts {
+            // Of several builds with one version each has its own last results.
+            let is_rebuilt = |index: &usize| self.is_rebuilt(*index, &runs, &builds);
+            let rebuilt = subjects.iter().filter(|(_, of)| of.iter().any(is_rebuilt));
+            let rebuilt: Vec<Uuid> = rebuilt.map(|(subject, _)| *subject).collect();
+            if !rebuilt.is_empty() {
+                rows.retain(|row| !rebuilt.contains(&row.subject));
+                rows.extend(self.named(connection, NAMED_ALL, rebuilt).await?);
+            }
         }
+        for row in &rows {
+            for index in artifacts.get(&row.subject).into_iter().flatten() {
+                if self.is_of_artifact(row, *index)? {
+                    row.end.add_to(&mut all[*index])?;
+                }
+            }
+            for index in subjects.get(&row.subject).into_iter().flatten() {
+                if self.speaks_of(row, *index, runs.get(*index), &builds)? {
+                    row.end.add_to(&mut all[*index])?;
+                }
+            }
+        }
+        if self.kinds.unnamed {
+            self.unnamed(connection, &runs, &mut all).await?;
+        }
+        Ok(all)
     }
-    if !in_slots.is_empty() {
-        let query = sqlx::query_as(SWITCHES)
-            .bind(environment_id)
+
+    fn with_artifacts(&self) -> bool {
+        self.ran.iter().any(|ran| ran.release.artifact.is_some())
+    }
+
+    async fn named(
+        &self,
+        connection: &mut PgConnection,
+        sql: &'static str,
+        subjects: Vec<Uuid>,
+    ) -> Result<Vec<NamedRow>, Error> {
+        let query = sqlx::query_as(sql).bind(subjects).bind(bigint(self.known_at));
+        Ok(query.fetch_all(connection).await?)
+    }
+
+    /// Whether another release was known under the version of one.
+    fn is_rebuilt(&self, index: usize, runs: &[Runs], builds: &Builds) -> bool {
+        let release = &self.ran[index].release;
+        let deploys = runs.get(index).map(|runs| &runs.deploys[..]).unwrap_or_default();
+        deploys.iter().any(|deploy| deploy.release.contradicts(release))
+            || builds.of(&release.version).any(|built| {
+                release.artifact.as_ref().is_some_and(|artifact| !artifact.is_same(&built.artifact))
+            })
+    }
+
+    fn is_of_artifact(&self, row: &NamedRow, index: usize) -> Result<bool, Error> {
+        let (Some(text), Some(artifact)) = (&row.artifact, &self.ran[index].release.artifact) else {
+            return Ok(false);
+        };
+        let checked = parsed("verdicts", row.end.position, || Artifact::stored(text))?;
+        Ok(checked.is_same(artifact))
+    }
+
+    fn speaks_of(
+        &self,
+        row: &NamedRow,
+        index: usize,
+        runs: Option<&Runs>,
+        builds: &Builds,
+    ) -> Result<bool, Error> {
+        let ran = &self.ran[index];
+        let parts = [&row.artifact, &row.config, &row.infrastructure, &row.commit];
+        let stated =
+            parsed("verdicts", row.end.position, || release(ran.release.version.as_str(), parts))?;
+        let end = row.end.occurred_at;
+        let deploys = runs.map(|runs| &runs.deploys[..]).unwrap_or_default();
+        let built = builds.meant(&ran.service, &ran.release.version, end);
+        if !speaks_of(&stated, end, deploys, built, &ran.release) {
+            return Ok(false);
+        }
+        let tracks = runs.map(|runs| &runs.tracks[..]).unwrap_or_default();
+        Ok(row.started_at.is_none_or(|start| !straddles(start, end, tracks)))
+    }
+
+    /// Checks that name only a deployment or a lane.
+    async fn unnamed(
+        &self,
+        connection: &mut PgConnection,
+        runs: &[Runs],
+        all: &mut [Verdicts],
+    ) -> Result<(), Error> {
+        let mut spans: Vec<(usize, Uuid, Span)> = Vec::new();
+        let mut deployments: HashMap<Uuid, Vec<usize>> = HashMap::new();
+        for (index, (ran, runs)) in self.ran.iter().zip(runs).enumerate() {
+            for named in Named::both(self.environment, ran) {
+                spans.extend(runs.live.iter().map(|span| (index, named.lane(), *span)));
+                for deployment in &runs.deployments {
+                    deployments.entry(named.deployment(deployment)).or_default().push(index);
+                }
+            }
+        }
+        let query = sqlx::query_as(DURING)
+            .bind(spans.iter().map(|(_, subject, _)| *subject).collect::<Vec<_>>())
+            .bind(bigint(self.known_at))
+            .bind(spans.iter().map(|(_, _, span)| span.from).collect::<Vec<_>>())
+            .bind(spans.iter().map(|(_, _, span)| span.until.min(far_future())).collect::<Vec<_>>());
+        let rows: Vec<DuringRow> = query.fetch_all(&mut *connection).await?;
+        for row in &rows {
+            if let Some((_, (index, _, _))) = at(&spans, row.index) {
+                row.end.add_to(&mut all[*index])?;
+            }
+        }
+        if deployments.is_empty() {
+            return Ok(());
+        }
+        let sql = if self.kinds.starts { NAMED_ALL } else { NAMED };
+        let rows = self.named(connection, sql, deployments.keys().copied().collect()).await?;
+        for row in &rows {
+            for index in deployments.get(&row.subject).into_iter().flatten() {
+                let tracks = &runs[*index].tracks;
+                let end = row.end.occurred_at;
+                if row.started_at.is_none_or(|start| !straddles(start, end, tracks)) {
+                    row.end.add_to(&mut all[*index])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn runs(&self, connection: &mut PgConnection) -> Result<Vec<Runs>, Error> {
+        let texts = |text: fn(&Ran) -> &str| self.ran.iter().map(|ran| text(ran).to_owned()).collect::<Vec<_>>();
+        let (services, targets) = (texts(|ran| ran.service.as_str()), texts(|ran| ran.target.as_str()));
+        let query = sqlx::query_as(RUNS)
+            .bind(self.environment_id)
             .bind(&services)
             .bind(&targets)
-            .bind(bigint(known_at));
-        let switches: Vec<SwitchRow> = query.fetch_all(connection).await?;
-        for switch in switches {
-            let Some((index, _)) = at(ran, switch.index) else { continue };
-            let reached = (switch.occurred_at, switch.until.unwrap_or(far_future()));
-            let here = in_slots.iter().filter(|(of, slot, _)| *of == index && *slot == switch.switched_to);
-            let both = here.map(|(_, _, stood)| (stood.0.max(reached.0), stood.1.min(reached.1)));
-            runs[index].live.extend(both.filter(|span| span.0 < span.1));
+            .bind(texts(|ran| ran.release.version.as_str()))
+            .bind(bigint(self.known_at));
+        let rows: Vec<RunRow> = query.fetch_all(&mut *connection).await?;
+        let retirements = retirements(connection, self.environment_id, self.known_at).await?;
+        let mut runs: Vec<Runs> = self.ran.iter().map(|_| Runs::default()).collect();
+        let mut stood: Vec<BTreeMap<Option<String>, Vec<Span>>> = vec![BTreeMap::new(); runs.len()];
+        for row in rows {
+            let Some((index, ran)) = at(self.ran, row.index) else { continue };
+            let parts = [&row.artifact, &row.config, &row.infrastructure, &row.commit];
+            let deployed = parsed("lane_changes", &row.version, || release(&row.version, parts))?;
+            let is_meant = deployed == ran.release;
+            let (occurred_at, at) = (row.occurred_at, position(row.position));
+            runs[index].deploys.push(LaneDeploy { occurred_at, position: at, release: deployed });
+            if is_meant {
+                runs[index].deployments.extend(row.deployment);
+                let span = Span::new(row.occurred_at, row.until.unwrap_or(far_future()));
+                if let Some(span) = span.and_then(|span| retirements.cut(span)) {
+                    stood[index].entry(row.slot).or_default().push(span);
+                }
+            }
         }
+        if stood.iter().any(|tracks| tracks.keys().any(Option::is_some)) {
+            let query = sqlx::query_as(SWITCHES)
+                .bind(self.environment_id)
+                .bind(&services)
+                .bind(&targets)
+                .bind(bigint(self.known_at));
+            let switches: Vec<SwitchRow> = query.fetch_all(&mut *connection).await?;
+            for switch in switches {
+                let Some((index, _)) = at(self.ran, switch.index) else { continue };
+                let reached = Span::new(switch.occurred_at, switch.until.unwrap_or(far_future()));
+                let reached = reached.and_then(|span| retirements.cut(span));
+                let here = stood[index].get(&Some(switch.switched_to)).into_iter().flatten();
+                let both = here.filter_map(|stood| reached.and_then(|reached| stood.and(&reached)));
+                runs[index].live.extend(both);
+            }
+        }
+        for (runs, stood) in runs.iter_mut().zip(stood) {
+            runs.live.extend(stood.get(&None).into_iter().flatten().copied());
+            runs.tracks = stood.into_values().collect();
+        }
+        self.replace_irregular(connection, &retirements, &mut runs).await?;
+        for runs in &mut runs {
+            runs.live = joined(std::mem::take(&mut runs.live));
+        }
+        Ok(runs)
     }
-    Ok(runs)
+
+    /// Where the tracks of a lane do not tell what it ran, its whole history does.
+    async fn replace_irregular(
+        &self,
+        connection: &mut PgConnection,
+        retirements: &Retirements,
+        runs: &mut [Runs],
+    ) -> Result<(), Error> {
+        let query = sqlx::query_as(IRREGULAR).bind(self.environment_id).bind(bigint(self.known_at));
+        let rows: Vec<(String, String)> = query.fetch_all(&mut *connection).await?;
+        let irregular: BTreeSet<(String, String)> = rows.into_iter().collect();
+        let is_irregular =
+            |ran: &Ran| irregular.contains(&(ran.service.to_string(), ran.target.to_string()));
+        let lanes: BTreeSet<_> = self.ran.iter().filter(|ran| is_irregular(ran)).collect::<Vec<_>>().into_iter()
+            .map(|ran| (ran.service.clone(), ran.target.clone())).collect();
+        if lanes.is_empty() {
+            return Ok(());
+        }
+        let lanes: Vec<_> = lanes.into_iter().collect();
+        let folds =
+            histories(connection, self.environment_id, &lanes, self.known_at, far_future()).await?;
+        for (ran, runs) in self.ran.iter().zip(runs) {
+            let lane = lanes.iter().position(|lane| (&lane.0, &lane.1) == (&ran.service, &ran.target));
+            let Some(fold) = lane.and_then(|index| folds.get(index)) else { continue };
+            let (live, tracks) = stays(fold, &ran.release, retirements);
+            runs.live = live;
+            runs.tracks = tracks;
+        }
+        Ok(())
+    }
 }
 
-/// The longest time for which a lane ran a release, up to now; `None` if it never did.
-pub(crate) async fn longest_run(
-    connection: &mut PgConnection,
-    environment_id: i32,
-    ran: &[Ran; 1],
-    known_at: Position,
-    now: DateTime<Utc>,
-) -> Result<Option<TimeDelta>, Error> {
-    let runs = runs(connection, environment_id, ran, known_at).await?;
-    let spans = runs.iter().flat_map(|runs| &runs.live);
-    Ok(spans.map(|(since, until)| *until.min(&now) - *since).max())
+/// When traffic reached a release, and when it stood on each track, by the whole history of its lane.
+fn stays(fold: &LaneFold, release: &Release, retirements: &Retirements) -> (Vec<Span>, Vec<Vec<Span>>) {
+    let retired = retirements.spans();
+    let begins = std::iter::once(DateTime::<Utc>::MIN_UTC).chain(retired.iter().map(|span| span.until));
+    let ends = retired.iter().map(|span| span.from).chain([DateTime::<Utc>::MAX_UTC]);
+    let mut live = Vec::new();
+    let mut tracks: BTreeMap<Option<String>, Vec<Span>> = BTreeMap::new();
+    for (begin, end) in begins.zip(ends) {
+        let part = fold.after(begin);
+        let changes = part.changes();
+        let ends_at = |index: usize| {
+            let next = changes.get(index + 1).map(|(_, written)| written.since.occurred_at);
+            next.unwrap_or(end).min(end)
+        };
+        for (index, (since, runs)) in part.steps().into_iter().enumerate() {
+            let Some(span) = Span::new(since.occurred_at, ends_at(index)) else { continue };
+            if runs.as_ref().is_some_and(|runs| runs.release == release) {
+                live.push(span);
+                if runs.is_some_and(|runs| runs.slot.is_none()) {
+                    tracks.entry(None).or_default().push(span);
+                }
+            }
+        }
+        for (index, (track, written)) in changes.iter().enumerate() {
+            let Track::Slot(slot) = track else { continue };
+            if !matches!(&written.effect, Effect::Deployed(deployed) if deployed == release) {
+                continue;
+            }
+            let empties = |(other, later): &&(Track, ledger_domain::Written)| {
+                other == track || *other == Track::Traffic && later.effect == Effect::Removed
+            };
+            let next = changes[index + 1..].iter().find(empties);
+            let until = next.map_or(end, |(_, later)| later.since.occurred_at.min(end));
+            let span = Span::new(written.since.occurred_at, until);
+            tracks.entry(Some(slot.to_string())).or_default().extend(span);
+        }
+    }
+    (live, tracks.into_values().collect())
+}
+
+/// The longest time for which a lane ran a release without a break, up to now; `None` if it never did.
+pub(crate) fn longest_run(live: &[Span], now: DateTime<Utc>) -> Option<TimeDelta> {
+    live.iter().map(|span| span.until.min(now) - span.from).max()
 }
 
 /// What an ordinal, counted from 1, points at.
@@ -309,81 +874,34 @@ fn at<T>(items: &[T], ordinal: i64) -> Option<(usize, &T)> {
     Some((index, items.get(index)?))
 }
 
-/// Verdicts that name only a deployment, a lane or an environment.
-async fn unnamed(
-    connection: &mut PgConnection,
-    environment: &EnvironmentName,
-    ran: &[Ran],
-    runs: &[Runs],
-    known_at: Position,
-    all: &mut [Verdicts],
-) -> Result<(), Error> {
-    let always = (DateTime::<Utc>::UNIX_EPOCH, far_future());
-    let mut spans: Vec<(usize, Uuid, Span)> = Vec::new();
-    for (index, (ran, runs)) in ran.iter().zip(runs).enumerate() {
-        let lane = of_lane(environment, &ran.service, &ran.target);
-        spans.extend(runs.live.iter().map(|span| (index, lane, *span)));
-        let deployments = runs.deployments.iter();
-        spans.extend(deployments.map(|deployment| {
-            (index, of_deployment(environment, &ran.service, &ran.target, deployment), always)
-        }));
-    }
-    let query = sqlx::query_as(DURING)
-        .bind(spans.iter().map(|(_, subject, _)| *subject).collect::<Vec<_>>())
-        .bind(spans.iter().map(|(_, _, span)| span.0).collect::<Vec<_>>())
-        .bind(spans.iter().map(|(_, _, span)| span.1).collect::<Vec<_>>())
-        .bind(bigint(known_at));
-    let rows: Vec<DuringRow> = query.fetch_all(&mut *connection).await?;
-    for row in &rows {
-        if let Some((_, (index, _, _))) = at(&spans, row.index) {
-            row.said.add_to(&mut all[*index])?;
-        }
-    }
-    let Some(first) = runs.iter().flat_map(|runs| &runs.live).map(|span| span.0).min() else { return Ok(()) };
-    let query =
-        sqlx::query_as(OF_ENVIRONMENT).bind(of_environment(environment)).bind(bigint(known_at)).bind(first);
-    let rows: Vec<SaidRow> = query.fetch_all(connection).await?;
-    let mut by_check: BTreeMap<Line, Vec<Verdict>> = BTreeMap::new();
-    for row in &rows {
-        let (check, verdict) = row.parse()?;
-        by_check.entry(check).or_default().push(verdict);
-    }
-    // In the order of time, so that the last one of each span is found by halves: there may be many of both.
-    for (check, said) in &by_check {
-        for (runs, verdicts) in runs.iter().zip(&mut *all) {
-            for span in &runs.live {
-                let before_end = said.partition_point(|verdict| verdict.occurred_at < span.1);
-                let last = said[..before_end].last().filter(|verdict| verdict.occurred_at >= span.0);
-                if let Some(verdict) = last {
-                    verdicts.add(check.clone(), verdict.clone());
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// After every event, and within what Postgres can hold.
-fn far_future() -> DateTime<Utc> {
-    const YEAR_9999: i64 = 253_370_764_800;
-    DateTime::from_timestamp(YEAR_9999, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
-}
-
-/// Verdicts on their way into the table, column by column.
+/// Ends and starts of checks on their way into the tables, column by column.
 #[derive(Default)]
 pub(crate) struct VerdictRows {
     position: Vec<i64>,
     occurred_at: Vec<DateTime<Utc>>,
     subject: Vec<Uuid>,
     environment_id: Vec<Option<i32>>,
-    named: Vec<bool>,
+    scope: Vec<&'static str>,
     check_name: Vec<String>,
+    run: Vec<Option<String>>,
     passed: Vec<bool>,
+    counts: Vec<bool>,
     told: [Vec<Option<String>>; 4],
+    starts: StartRows,
+}
+
+#[derive(Default)]
+struct StartRows {
+    position: Vec<i64>,
+    occurred_at: Vec<DateTime<Utc>>,
+    subject: Vec<Uuid>,
+    environment_id: Vec<Option<i32>>,
+    check_name: Vec<String>,
+    run: Vec<Option<String>>,
 }
 
 impl VerdictRows {
-    /// Adds what a check said, if that is what the fact is.
+    /// Adds the end or the start of a check, if the fact is one.
     pub(crate) fn push(
         &mut self,
         fact: &Fact,
@@ -394,63 +912,106 @@ impl VerdictRows {
         let (validation, passed) = match fact {
             Fact::ValidationPassed(validation) => (validation, true),
             Fact::ValidationFailed(validation) => (validation, false),
+            Fact::ValidationStarted(validation) => {
+                self.push_start(validation, environment_id, at, occurred_at);
+                return;
+            }
             _ => return,
         };
-        let (subject, named, release) = subject(validation);
+        let (subject, scope, parts) = subject(validation);
         self.position.push(bigint(at));
         self.occurred_at.push(occurred_at);
         self.subject.push(subject);
         self.environment_id.push(environment_id);
-        self.named.push(named);
+        self.scope.push(scope);
         self.check_name.push(validation.check.to_string());
+        self.run.push(validation.run.as_ref().map(Line::to_string));
         self.passed.push(passed);
-        for (column, part) in self.told.iter_mut().zip(told(release)) {
+        self.counts.push(!(passed && contradicts(validation)));
+        for (column, part) in self.told.iter_mut().zip(parts) {
             column.push(part);
         }
     }
 
+    fn push_start(
+        &mut self,
+        validation: &Validation,
+        environment_id: Option<i32>,
+        at: Position,
+        occurred_at: DateTime<Utc>,
+    ) {
+        let rows = &mut self.starts;
+        rows.position.push(bigint(at));
+        rows.occurred_at.push(occurred_at);
+        rows.subject.push(subject(validation).0);
+        rows.environment_id.push(environment_id);
+        rows.check_name.push(validation.check.to_string());
+        rows.run.push(validation.run.as_ref().map(Line::to_string));
+    }
+
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if self.position.is_empty() {
-            return Ok(());
+        if !self.position.is_empty() {
+            let mut query = sqlx::query(WRITE)
+                .bind(self.position)
+                .bind(self.occurred_at)
+                .bind(self.subject)
+                .bind(self.environment_id)
+                .bind(self.scope)
+                .bind(self.check_name)
+                .bind(self.run)
+                .bind(self.passed)
+                .bind(self.counts);
+            for column in self.told {
+                query = query.bind(column);
+            }
+            query.execute(&mut *connection).await?;
         }
-        let mut query = sqlx::query(WRITE)
-            .bind(self.position)
-            .bind(self.occurred_at)
-            .bind(self.subject)
-            .bind(self.environment_id)
-            .bind(self.named)
-            .bind(self.check_name)
-            .bind(self.passed);
-        for column in self.told {
-            query = query.bind(column);
+        let starts = self.starts;
+        if !starts.position.is_empty() {
+            let query = sqlx::query(WRITE_STARTS).bind(starts.position).bind(starts.occurred_at);
+            let query = query.bind(starts.subject).bind(starts.environment_id);
+            query.bind(starts.check_name).bind(starts.run).execute(connection).await?;
         }
-        query.execute(connection).await?;
         Ok(())
     }
 }
 
-/// The key of what was checked, whether it names a release, and the release as it was told.
-fn subject(validation: &Validation) -> (Uuid, bool, Option<&Release>) {
+/// Whether the counts of a check contradict that it passed.
+pub(crate) fn contradicts(validation: &Validation) -> bool {
+    validation.counts.is_some_and(|counts| counts.contradict_a_pass())
+}
+
+/// Has the end or the start of a check that an event told no effect from another position on.
+pub(crate) async fn correct(
+    connection: &mut PgConnection,
+    corrected: Position,
+    from: Position,
+) -> Result<(), Error> {
+    for sql in [CORRECT, CORRECT_STARTS] {
+        sqlx::query(sql).bind(bigint(corrected)).bind(bigint(from)).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// The key of what was checked, what it is, and what was said of the release besides its version.
+fn subject(validation: &Validation) -> (Uuid, &'static str, [Option<String>; 4]) {
     match &validation.subject {
-        ValidationSubject::Artifact(artifact) => (of_artifact(artifact.as_str()), true, None),
-        ValidationSubject::Environment(environment) => (of_environment(environment), false, None),
+        ValidationSubject::Artifact(artifact) => {
+            let text = Some(artifact.as_str().to_owned());
+            (of_artifact(&artifact.identity()), "artifact", [text, None, None, None])
+        }
+        ValidationSubject::Environment(environment) => (of_environment(environment), "environment", told(None)),
         ValidationSubject::Lane { lane, release: Some(release), .. } => {
-            let Lane { environment, service, target } = lane;
-            let ran = Ran { service: service.clone(), target: target.clone(), release: release.clone() };
-            (of_version(environment, &ran), true, Some(release))
+            (Named::of(lane).version(release.version.as_str()), "release", told(Some(release)))
         }
-        ValidationSubject::Lane { lane, release: None, deployment } => {
-            let Lane { environment, service, target } = lane;
-            let subject = match deployment {
-                Some(deployment) => of_deployment(environment, service, target, deployment.as_str()),
-                None => of_lane(environment, service, target),
-            };
-            (subject, false, None)
-        }
+        ValidationSubject::Lane { lane, release: None, deployment } => match deployment {
+            Some(deployment) => (Named::of(lane).deployment(deployment.as_str()), "deployment", told(None)),
+            None => (Named::of(lane).lane(), "lane", told(None)),
+        },
     }
 }
 
-/// Verdicts by what a lane ran, for as long as a question takes.
+/// Results by what a lane ran, for as long as a question takes.
 #[derive(Default)]
 pub(crate) struct Checked(BTreeMap<(ServiceName, TargetName), HashMap<Release, Verdicts>>);
 

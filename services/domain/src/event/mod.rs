@@ -266,7 +266,6 @@ impl Fact {
                 | Self::ValidationStarted(_)
                 | Self::ValidationPassed(_)
                 | Self::ValidationFailed(_)
-                | Self::EnvironmentObserved(_)
         )
     }
 }

@@ -1,0 +1,127 @@
+//! When an environment is retired: then it has no lanes, and what it ran before is gone for good.
+
+use chrono::{DateTime, Utc};
+
+use crate::span::Span;
+use crate::Position;
+
+/// The declarations and retirements of an environment, by moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Retirements {
+    /// Time, position, and whether it retires (or declares) the environment.
+    events: Vec<(DateTime<Utc>, Position, bool)>,
+}
+
+/// What retirements mean for a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The environment is retired, by the event at this position.
+    Retired(Position),
+    /// It is not; changes that occurred up to this time are gone. `None`: it never was.
+    Open(Option<DateTime<Utc>>),
+}
+
+impl Retirements {
+    /// Adds an event: `retires` is true for `environment.retired`, and false for `environment.declared`.
+    pub fn add(&mut self, occurred_at: DateTime<Utc>, position: Position, retires: bool) {
+        let event = (occurred_at, position, retires);
+        let index = self.events.partition_point(|other| (other.0, other.1) < (occurred_at, position));
+        self.events.insert(index, event);
+    }
+
+    /// Returns true if the environment never was retired.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.events.iter().all(|(.., retires)| !retires)
+    }
+
+    /// Returns what holds at a time.
+    #[must_use]
+    pub fn at(&self, time: DateTime<Utc>) -> Standing {
+        self.after(self.events.partition_point(|(at, ..)| *at <= time))
+    }
+
+    /// Returns what holds after all of them.
+    #[must_use]
+    pub fn last(&self) -> Standing {
+        self.after(self.events.len())
+    }
+
+    fn after(&self, count: usize) -> Standing {
+        let mut standing = Standing::Open(None);
+        for (at, position, retires) in &self.events[..count] {
+            standing = match (standing, retires) {
+                (Standing::Open(_), true) => Standing::Retired(*position),
+                (Standing::Retired(_), false) => Standing::Open(Some(*at)),
+                (standing, _) => standing,
+            };
+        }
+        standing
+    }
+
+    /// Returns the spans in which it was retired.
+    #[must_use]
+    pub fn spans(&self) -> Vec<Span> {
+        let mut spans = Vec::new();
+        let mut since = None;
+        for (at, _, retires) in &self.events {
+            match (since, retires) {
+                (None, true) => since = Some(*at),
+                (Some(from), false) => {
+                    spans.extend(Span::new(from, *at));
+                    since = None;
+                }
+                _ => {}
+            }
+        }
+        spans.extend(since.and_then(|from| Span::new(from, DateTime::<Utc>::MAX_UTC)));
+        spans
+    }
+
+    /// Cuts a span, in which something stood, where the environment was retired: it ends with the first retirement after its
+    /// begin, and what began while retired never stood.
+    #[must_use]
+    pub fn cut(&self, span: Span) -> Option<Span> {
+        let spans = self.spans();
+        if spans.iter().any(|retired| retired.contains(span.from)) {
+            return None;
+        }
+        let end = spans.iter().map(|retired| retired.from).filter(|from| *from > span.from).min();
+        Span::new(span.from, end.map_or(span.until, |end| span.until.min(end)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).expect("a time")
+    }
+
+    fn given(events: &[(i64, bool)]) -> Retirements {
+        let mut retirements = Retirements::default();
+        for ((at, retires), position) in events.iter().zip(1..) {
+            retirements.add(time(*at), Position::new(position), *retires);
+        }
+        retirements
+    }
+
+    #[test]
+    fn an_environment_is_retired_until_it_is_declared_again() {
+        let retirements = given(&[(10, false), (20, true), (25, true), (30, false)]);
+        assert_eq!(retirements.at(time(19)), Standing::Open(None));
+        assert_eq!(retirements.at(time(20)), Standing::Retired(Position::new(2)));
+        assert_eq!(retirements.at(time(30)), Standing::Open(Some(time(30))));
+        let span = |from, until| Span { from: time(from), until: time(until) };
+        assert_eq!(retirements.cut(span(15, 40)), Some(span(15, 20)));
+        assert_eq!(retirements.cut(span(22, 40)), None);
+        assert_eq!(retirements.cut(span(31, 40)), Some(span(31, 40)));
+    }
+
+    #[test]
+    fn the_order_of_reports_does_not_matter() {
+        assert_eq!(given(&[(20, true), (10, false)]).last(), Standing::Retired(Position::new(1)));
+        assert_eq!(given(&[(30, false), (20, true)]).last(), Standing::Open(Some(time(30))));
+    }
+}
