@@ -24,6 +24,14 @@ macro_rules! lines {
                 Line::parse(text).map(Self)
             }
 
+            /// Reads one that was stored: see [`Line::stored`].
+            ///
+            /// # Errors
+            /// Says which rule of [`Line`] the text breaks.
+            pub fn stored(text: &str) -> Result<Self, TextError> {
+                Line::stored(text).map(Self)
+            }
+
             /// As text.
             #[must_use]
             pub fn as_str(&self) -> &str {
@@ -79,6 +87,14 @@ mod tests {
             key("https://ci.example/jobs/1", "run-4711").0.to_string(),
             "6d0e4e10-4d03-8c0a-b6d5-b97ddffe0dfa"
         );
+    }
+
+    #[test]
+    fn two_names_that_look_the_same_cannot_both_be_new() {
+        assert_eq!(EventId::parse("run\u{200b}-1"), Err(TextError::Format('\u{200b}')));
+        assert_eq!(Source::parse("\u{202e}ci"), Err(TextError::Format('\u{202e}')));
+        assert_eq!(EventId::stored("run\u{200b}-1").as_ref().map(EventId::as_str), Ok("run\u{200b}-1"));
+        assert_eq!(Source::stored("\u{202e}ci").as_ref().map(Source::as_str), Ok("\u{202e}ci"));
     }
 
     #[test]

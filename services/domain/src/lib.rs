@@ -46,4 +46,4 @@ pub use planning::Lanes;
 pub use position::Position;
 pub use release::{Artifact, ArtifactError, ConfigDigest, DigestError, Release};
 pub use scope::Scope;
-pub use text::{Line, Prose, TextError};
+pub use text::{Line, Prose, TextError, escape_unprintable};

@@ -79,7 +79,16 @@ impl Artifact {
     /// # Errors
     /// Says why the text names no artifact.
     pub fn parse(text: &str) -> Result<Self, ArtifactError> {
-        let line = Line::parse(text)?;
+        Line::parse(text)?;
+        Self::stored(text)
+    }
+
+    /// Reads an artifact that was stored, by the rules under which it was recorded.
+    ///
+    /// # Errors
+    /// Says why the text names no artifact.
+    pub fn stored(text: &str) -> Result<Self, ArtifactError> {
+        let line = Line::stored(text)?;
         if text.starts_with("pkg:") {
             PackageUrl::from_str(text).map_err(|e| ArtifactError::PackageUrl(e.to_string()))?;
         } else {

@@ -1,6 +1,13 @@
 //! Parsed free text: one line (a version, an actor) or prose (a reason).
+//!
+//! A line names something, so two lines that look the same must be the same: a new one has no format characters,
+//! which are invisible or reorder the text around them. Prose keeps them, since some scripts and emoji need them,
+//! and [`escape_unprintable`] shows them.
 
+use std::borrow::Cow;
 use std::fmt;
+
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
 
 /// Why a text was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,9 +26,38 @@ pub enum TextError {
     /// A control character, which would break a log line, a table or a digest.
     #[error("has the control character {0:?}")]
     Control(char),
+    /// A format character, which is invisible or reorders the text around it.
+    #[error("has the format character {0:?}, which is invisible or reorders the text around it")]
+    Format(char),
     /// White space at the start or end, which people do not see.
     #[error("starts or ends with white space")]
     Padded,
+}
+
+/// Returns true for the characters of the general category Cf (bidirectional controls, zero width characters,
+/// soft hyphen and others), and for the line and paragraph separators.
+fn is_format(c: char) -> bool {
+    use GeneralCategory::{Format, LineSeparator, ParagraphSeparator};
+    !c.is_ascii() && matches!(c.general_category(), Format | LineSeparator | ParagraphSeparator)
+}
+
+/// Returns the text with its control and format characters as escapes such as `\u{202e}`, for terminals and logs.
+/// Line feeds and tabs stay.
+#[must_use]
+pub fn escape_unprintable(text: &str) -> Cow<'_, str> {
+    let is_unprintable = |c: char| (c.is_control() && !matches!(c, '\n' | '\t')) || is_format(c);
+    if !text.contains(is_unprintable) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_unprintable(c) {
+            escaped.extend(c.escape_default());
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
 }
 
 fn check(text: &str, limit: usize, control: impl Fn(char) -> bool) -> Result<(), TextError> {
@@ -37,7 +73,7 @@ fn check(text: &str, limit: usize, control: impl Fn(char) -> bool) -> Result<(),
     Ok(())
 }
 
-/// One line of text: 1 to 512 bytes, no control characters, no white space at either end.
+/// One line of text: 1 to 512 bytes, no control characters, no format characters, no white space at either end.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Line(Box<str>);
 
@@ -45,11 +81,23 @@ impl Line {
     /// Bytes that a line has at most.
     pub const LIMIT: usize = 512;
 
-    /// Parses a line.
+    /// Parses a new line.
     ///
     /// # Errors
     /// Says which rule the text breaks.
     pub fn parse(text: &str) -> Result<Self, TextError> {
+        let line = Self::stored(text)?;
+        match text.chars().find(|c| is_format(*c)) {
+            Some(c) => Err(TextError::Format(c)),
+            None => Ok(line),
+        }
+    }
+
+    /// Reads a line that was stored: entries recorded before format characters were rejected may have some.
+    ///
+    /// # Errors
+    /// Says which rule the text breaks.
+    pub fn stored(text: &str) -> Result<Self, TextError> {
         check(text, Self::LIMIT, char::is_control)?;
         if text.trim() != text {
             return Err(TextError::Padded);
@@ -62,6 +110,12 @@ impl Line {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns the line as a terminal or a log can show it: see [`escape_unprintable`].
+    #[must_use]
+    pub fn escaped(&self) -> Cow<'_, str> {
+        escape_unprintable(&self.0)
+    }
 }
 
 impl fmt::Display for Line {
@@ -70,7 +124,7 @@ impl fmt::Display for Line {
     }
 }
 
-/// A person's words: 1 to 4,096 bytes; line breaks and tabs are allowed.
+/// A person's words: 1 to 4,096 bytes; line breaks, tabs and format characters are allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prose(Box<str>);
 
@@ -92,6 +146,12 @@ impl Prose {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns the prose as a terminal or a log can show it: see [`escape_unprintable`].
+    #[must_use]
+    pub fn escaped(&self) -> Cow<'_, str> {
+        escape_unprintable(&self.0)
+    }
 }
 
 #[cfg(test)]
@@ -105,6 +165,45 @@ mod tests {
         assert_eq!(Line::parse("a\tb"), Err(TextError::Control('\t')));
         assert_eq!(Line::parse("a "), Err(TextError::Padded));
         assert_eq!(Line::parse(&"x".repeat(513)), Err(TextError::TooLong { length: 513, limit: 512 }));
+    }
+
+    /// A bidirectional override and isolate, zero width space and joiner, soft hyphen, byte order mark, tag, Arabic
+    /// number sign, line and paragraph separator.
+    const FORMAT: [char; 10] = [
+        '\u{202e}', '\u{2066}', '\u{200b}', '\u{200d}', '\u{ad}', '\u{feff}', '\u{e0061}', '\u{600}', '\u{2028}',
+        '\u{2029}',
+    ];
+
+    #[test]
+    fn a_new_line_has_no_format_characters_and_a_stored_one_may() {
+        for c in FORMAT {
+            let text = format!("v9{c}48");
+            assert_eq!(Line::parse(&text), Err(TextError::Format(c)));
+            assert_eq!(Line::stored(&text).as_ref().map(Line::as_str), Ok(text.as_str()));
+        }
+        assert_eq!(
+            Line::parse("v\u{202e}1").map_err(|error| error.to_string()),
+            Err("has the format character '\\u{202e}', which is invisible or reorders the text around it".into())
+        );
+        for visible in ["日本語", "é", "e\u{301}", "नमस्ते", "🚀", "v948\u{a0}rc"] {
+            assert!(Line::parse(visible).is_ok(), "{visible}");
+        }
+    }
+
+    #[test]
+    fn prose_keeps_format_characters_and_shows_them_as_escapes() {
+        for c in FORMAT {
+            let prose = Prose::parse(&format!("back{c} to v1")).expect("prose");
+            assert_eq!(prose.as_str(), format!("back{c} to v1"));
+            assert_eq!(prose.escaped(), format!("back\\u{{{:x}}} to v1", u32::from(c)));
+        }
+    }
+
+    #[test]
+    fn only_what_cannot_be_shown_is_escaped() {
+        assert!(matches!(escape_unprintable("first\n\tsecond: C:\\ \"é\""), Cow::Borrowed(_)));
+        assert_eq!(escape_unprintable("a\rb\u{1b}[31m\u{9b}\u{7f}"), "a\\rb\\u{1b}[31m\\u{9b}\\u{7f}");
+        assert_eq!(Line::stored("v\u{200b}1").expect("a line").escaped(), "v\\u{200b}1");
     }
 
     #[test]
