@@ -1,27 +1,33 @@
-//! The views in memory, and what a batch of entries changes in their tables.
+//! The projections in memory, and what a batch of entries changes in their tables.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::event::Fact;
-use ledger_domain::{Anomaly, Family, IdentityKey, Position, Since};
+use ledger_domain::{
+    Anomaly, Family, IdentityKey, Lane, LaneFold, LaneRef, Line, Position, Since, TargetName,
+};
 use ledger_journal::Entry;
 use ledger_proof::{Hash, Tile, Tree, gap_leaf_hash};
 use sqlx::{Connection, PgConnection};
 use tracing::warn;
 
+use crate::artifacts::ArtifactRows;
 use crate::database::{Error, SNAPSHOT};
+use crate::deploys::{DeployRows, DeploysFold};
 use crate::environments::{EnvironmentRows, EnvironmentsFold};
 use crate::events::{EventRows, look_up};
-use crate::hindrances::HindranceRows;
-use crate::lanes::{LaneChangeRows, LanesFold, TrackRows};
+use crate::lanes::TrackRows;
+use crate::lanes_fold::{Changed, LaneRows, LanesFold};
 use crate::observations::{ObservationRows, ObservationsFold};
-use crate::policies::{FreezesFold, PolicyRows};
+use crate::policies::PolicyRows;
 use crate::projection::{self, Standing};
+use crate::retirements::RetirementRows;
 use crate::rollbacks::ReportRows;
-use crate::verdicts::VerdictRows;
-use crate::{marks, policies, rollbacks, tree};
+use crate::skews::{SkewRows, SkewsFold};
+use crate::verdicts::{self, VerdictRows};
+use crate::{corrections, deploys, lanes, marks, policies, rollbacks, tree};
 
 /// A record of the journal that is ready to be folded.
 pub(crate) enum Decoded {
@@ -34,6 +40,14 @@ impl Decoded {
         match self {
             Self::Entry { entry, .. } => entry.position,
             Self::Gap(position) => *position,
+        }
+    }
+
+    /// Whether it replaces what another entry said: then the history of what that changed is needed.
+    pub(crate) fn corrects(&self) -> Option<IdentityKey> {
+        match self {
+            Self::Entry { envelope, .. } => envelope.event().corrects.as_ref().map(|identity| identity.key()),
+            Self::Gap(_) => None,
         }
     }
 
@@ -60,14 +74,38 @@ pub(crate) struct OutOfOrder {
     standing: Position,
 }
 
-/// The views in memory, as they stand at a position.
+/// What was judged of an event as it was recorded.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Outcome {
+    pub(crate) anomalies: BTreeSet<Anomaly>,
+    /// Which names it brought: environment, service, target.
+    pub(crate) first_of: Vec<&'static str>,
+    /// The version that its lane runs from here on, where the event changed that.
+    pub(crate) went_live: Option<Line>,
+    /// The target that it is about, where it is about a lane.
+    pub(crate) target: Option<TargetName>,
+    /// The targets that it could have meant, where it named none of several.
+    pub(crate) targets: Vec<TargetName>,
+}
+
+/// What the history has of an event that is corrected.
+#[derive(Debug, Default)]
+pub(crate) struct Corrected {
+    /// Its position and those of its earlier corrections, as long as they have effect.
+    pub(crate) positions: Vec<Position>,
+    /// The lanes that they changed, with their whole histories.
+    pub(crate) lanes: Vec<(Lane, LaneFold)>,
+}
+
+/// The projections in memory, as they stand at a position.
 pub(crate) struct Fold {
     pub(crate) standing: Standing,
     tree: Tree,
     environments: EnvironmentsFold,
     lanes: LanesFold,
     observations: ObservationsFold,
-    freezes: FreezesFold,
+    deploys: DeploysFold,
+    skews: SkewsFold,
 }
 
 impl Fold {
@@ -84,11 +122,12 @@ impl Fold {
             });
         }
         let environments = EnvironmentsFold::load(&mut transaction).await?;
-        let lanes = LanesFold::load(&mut transaction).await?;
+        let lanes = LanesFold::load(&mut transaction, &environments).await?;
         let observations = ObservationsFold::load(&mut transaction, |name| environments.id(name)).await?;
-        let freezes = FreezesFold::load(&mut transaction).await?;
+        let deploys = DeploysFold::load(&mut transaction).await?;
+        let skews = SkewsFold::load(&mut transaction).await?;
         transaction.commit().await?;
-        Ok(Self { standing, tree, environments, lanes, observations, freezes })
+        Ok(Self { standing, tree, environments, lanes, observations, deploys, skews })
     }
 
     /// Folds records, of which `known` tells the identities that the history has already.
@@ -97,7 +136,9 @@ impl Fold {
         records: Vec<Decoded>,
         stream_created: DateTime<Utc>,
         known: &HashMap<IdentityKey, Position>,
+        corrected: Option<Corrected>,
     ) -> Result<Batch, OutOfOrder> {
+        let mut corrected = corrected;
         let mut batch = Batch { from: self.standing.position, records: records.len(), ..Batch::default() };
         let mut seen = HashMap::with_capacity(records.len());
         for record in records {
@@ -116,11 +157,13 @@ impl Fold {
                     let first = known.get(&key).or_else(|| seen.get(&key)).copied();
                     if first.is_some() {
                         batch.odd.repeats += 1;
-                        batch.events.push(&entry, &envelope, key, &leaf, first, None);
+                        batch.events.push(&entry, &envelope, key, &leaf, first, &Outcome::default());
                     } else {
                         seen.insert(key, position);
-                        let (anomaly, environment_id) = self.fold(&envelope, position, &mut batch);
-                        batch.events.push(&entry, &envelope, key, &leaf, None, anomaly);
+                        self.skews.apply(&envelope, position, entry.recorded_at);
+                        let (outcome, environment_id) =
+                            self.fold(&envelope, position, corrected.take(), &mut batch);
+                        batch.events.push(&entry, &envelope, key, &leaf, None, &outcome);
                         if is_written_in_turn(&envelope.event().fact) {
                             let recorded_at = entry.recorded_at;
                             batch.in_turn.push(InTurn { position, recorded_at, envelope, environment_id });
@@ -137,6 +180,8 @@ impl Fold {
         self.standing.root = self.tree.root();
         batch.to = Some(self.standing.clone());
         batch.observations = self.observations.take_rows();
+        batch.deploys = self.deploys.take_rows();
+        batch.skews = self.skews.take_rows();
         batch.tracks = self.lanes.take_rows(&mut self.environments);
         batch.environments = self.environments.take_rows();
         batch.tiles = self.tree.take_dirty();
@@ -147,29 +192,123 @@ impl Fold {
         &mut self,
         envelope: &Envelope,
         position: Position,
+        corrected: Option<Corrected>,
         batch: &mut Batch,
-    ) -> (Option<Anomaly>, Option<i32>) {
-        let fact = &envelope.event().fact;
-        let environment_id = fact.environment().map(|name| self.environments.named(name, position));
-        batch.verdicts.push(fact, environment_id, position, envelope.occurred_at());
-        batch.policies.push(fact, environment_id, position);
-        batch.hindrances.push(fact, environment_id, position);
-        batch.reports.push(fact, position);
+    ) -> (Outcome, Option<i32>) {
+        let event = envelope.event();
+        let fact = &event.fact;
+        let mut outcome = Outcome::default();
         let since =
             Since { occurred_at: envelope.occurred_at(), position, event_id: envelope.identity().id.clone() };
-        if let Some(id) = environment_id {
-            self.freezes.apply(fact, id, since.occurred_at);
+        let occurred_at = since.occurred_at;
+        if fact.environment().is_some_and(|name| self.environments.id(name).is_none()) {
+            outcome.first_of.push("environment");
         }
+        let environment_id = fact.environment().map(|name| self.environments.named(name, position));
+        let mut touched = self.correct(event.corrects.is_some(), corrected, &since, &mut outcome, batch);
+        batch.verdicts.push(fact, environment_id, position, occurred_at);
+        if let Fact::ValidationPassed(validation) = fact
+            && verdicts::contradicts(validation)
+        {
+            outcome.anomalies.insert(Anomaly::CountsContradict);
+        }
+        batch.policies.push(fact, environment_id, position);
+        batch.retirements.push(fact, environment_id, position, occurred_at);
+        batch.artifacts.push(fact, position, occurred_at);
+        batch.reports.push(fact, position);
         if let (Fact::EnvironmentObserved(observation), Some(id)) = (fact, environment_id) {
-            let lanes = self.lanes.of(&observation.environment).cloned();
+            let lanes = self.lanes.of(&observation.environment);
             self.observations.apply(observation, &since, id, lanes);
         }
-        let Some(change) = fact.change() else { return (None, environment_id) };
-        let frozen = environment_id
-            .is_some_and(|id| fact.rollback_id().is_none() && self.freezes.hold(id, since.occurred_at));
-        let applied =
-            self.lanes.apply(change, since, fact.deployment(), &mut self.environments, &mut batch.changes);
-        (applied.anomaly.or_else(|| frozen.then_some(Anomaly::DuringFreeze)), environment_id)
+        let retires = match fact {
+            Fact::EnvironmentRetired(name) => Some((name, true)),
+            Fact::EnvironmentDeclared(name, _) => Some((name, false)),
+            _ => None,
+        };
+        if let Some((name, retires)) = retires {
+            let environments = &mut self.environments;
+            touched.extend(self.lanes.retire(name, retires, &since, environments, &mut batch.lanes));
+        }
+        if matches!(fact.kind().family(), Family::Deploy | Family::Traffic)
+            && let (Some(lane), Some(id)) = (fact.lane(), environment_id)
+        {
+            touched.extend(self.change(envelope, lane, id, &since, &mut outcome, batch));
+        }
+        // A correction may concern lanes of another environment than the event's own.
+        let mut environments: Vec<_> = touched.iter().map(|lane| lane.environment.clone()).collect();
+        environments.sort();
+        environments.dedup();
+        for name in environments {
+            let of: Vec<Lane> = touched.iter().filter(|lane| lane.environment == name).cloned().collect();
+            let went_live = self.lanes.record(&name, &of, &since, &mut self.environments, &mut batch.lanes);
+            outcome.went_live = outcome.went_live.or(went_live);
+        }
+        (outcome, environment_id)
+    }
+
+    /// Takes back what a corrected event changed; returns the lanes that it changed.
+    fn correct(
+        &mut self,
+        corrects: bool,
+        corrected: Option<Corrected>,
+        since: &Since,
+        outcome: &mut Outcome,
+        batch: &mut Batch,
+    ) -> Vec<Lane> {
+        let Some(corrected) = corrected.filter(|corrected| !corrected.positions.is_empty()) else {
+            if corrects {
+                outcome.anomalies.insert(Anomaly::CorrectsNothing);
+            }
+            return Vec::new();
+        };
+        let mut touched = Vec::new();
+        for (lane, fold) in corrected.lanes {
+            self.lanes.replace(&lane, fold);
+            for position in &corrected.positions {
+                let environments = &mut self.environments;
+                self.lanes.take_back(&lane, *position, since, environments, &mut batch.lanes);
+            }
+            touched.push(lane);
+        }
+        batch.corrected.extend(corrected.positions.into_iter().map(|position| (position, since.position)));
+        touched
+    }
+
+    /// Applies what a deploy, a removal or a switch says; returns the lane that it changed.
+    fn change(
+        &mut self,
+        envelope: &Envelope,
+        named: &LaneRef,
+        environment_id: i32,
+        since: &Since,
+        outcome: &mut Outcome,
+        batch: &mut Batch,
+    ) -> Option<Lane> {
+        let fact = &envelope.event().fact;
+        let target = match self.lanes.target_of(named) {
+            Ok(target) => target,
+            Err(targets) => {
+                outcome.anomalies.insert(Anomaly::AmbiguousTarget);
+                outcome.targets = targets;
+                return None;
+            }
+        };
+        let lane = named.at(target);
+        outcome.target = Some(lane.target.clone());
+        let (new_service, new_target) = self.lanes.is_new(&lane);
+        outcome.first_of.extend(new_service.then_some("service"));
+        outcome.first_of.extend(new_target.then_some("target"));
+        if self.lanes.is_retired(&lane.environment, since.occurred_at) {
+            outcome.anomalies.insert(Anomaly::EnvironmentRetired);
+        }
+        let is_over = self.lanes.is_over(&lane, since);
+        let moment = (since.position, since.occurred_at);
+        self.deploys.apply(fact, &lane, environment_id, moment, is_over);
+        let (_, track, effect) = fact.change()?;
+        let changed = Changed { lane: &lane, track, effect, deployment: fact.deployment() };
+        let anomalies = self.lanes.apply(changed, since, &mut self.environments, &mut batch.lanes);
+        outcome.anomalies.extend(anomalies);
+        Some(lane)
     }
 }
 
@@ -207,11 +346,16 @@ pub(crate) struct Batch {
     pub(crate) records: usize,
     pub(crate) odd: Odd,
     events: EventRows,
-    changes: LaneChangeRows,
+    lanes: LaneRows,
     verdicts: VerdictRows,
     policies: PolicyRows,
-    hindrances: HindranceRows,
+    retirements: RetirementRows,
+    artifacts: ArtifactRows,
+    deploys: DeployRows,
+    skews: SkewRows,
     reports: ReportRows,
+    /// Positions of events that have no effect any more, each with that of its correction.
+    corrected: Vec<(Position, Position)>,
     /// What is written one by one and in order, since later ones may change earlier ones' rows.
     in_turn: Vec<InTurn>,
     observations: ObservationRows,
@@ -237,10 +381,19 @@ impl Batch {
             return Ok(None);
         }
         self.events.write(&mut transaction).await?;
-        self.changes.write(&mut transaction).await?;
+        for (corrected, from) in self.corrected {
+            lanes::correct(&mut transaction, corrected, from).await?;
+            verdicts::correct(&mut transaction, corrected, from).await?;
+            deploys::correct(&mut transaction, corrected, from).await?;
+            corrections::write(&mut transaction, corrected, from).await?;
+        }
+        self.lanes.write(&mut transaction).await?;
         self.verdicts.write(&mut transaction).await?;
         self.policies.write(&mut transaction).await?;
-        self.hindrances.write(&mut transaction).await?;
+        self.retirements.write(&mut transaction).await?;
+        self.artifacts.write(&mut transaction).await?;
+        self.deploys.write(&mut transaction).await?;
+        self.skews.write(&mut transaction).await?;
         self.reports.write(&mut transaction).await?;
         for it in &self.in_turn {
             it.write(&mut transaction).await?;
@@ -259,7 +412,7 @@ impl InTurn {
         let (event, at, occurred_at) = (self.envelope.event(), self.position, self.envelope.occurred_at());
         let Some(id) = self.environment_id else { return Ok(()) };
         policies::write(&mut *connection, &event.fact, id, at, occurred_at).await?;
-        marks::write(&mut *connection, event, id, at).await?;
+        marks::write(&mut *connection, event, id, at, occurred_at).await?;
         rollbacks::write(&mut *connection, &event.fact, id, at, self.recorded_at).await
     }
 }

@@ -180,6 +180,13 @@ impl LanesFold {
         (targets.is_none(), targets.is_none_or(|targets| !targets.contains_key(&lane.target)))
     }
 
+    /// Whether a lane has a change with a later moment.
+    pub(crate) fn is_over(&self, lane: &Lane, since: &Since) -> bool {
+        let targets = self.environments.get(&lane.environment).and_then(|it| it.lanes.get(&lane.service));
+        let last = targets.and_then(|targets| targets.get(&lane.target)?.fold.changes().last());
+        last.is_some_and(|(_, last)| since.order(&last.since).is_lt())
+    }
+
     /// Whether an environment was retired at a time, as far as is known.
     pub(crate) fn is_retired(&self, environment: &EnvironmentName, at: DateTime<Utc>) -> bool {
         let environment = self.environments.get(environment);

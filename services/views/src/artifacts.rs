@@ -1,0 +1,239 @@
+//! Artifacts: what was built as which version, what a version means, and what must not be used.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use ledger_domain::event::{Built, Fact, Reinstated, Revoked};
+use ledger_domain::obstacle::RevokedArtifact;
+use ledger_domain::{Artifact, EnvironmentName, Line, Position, ServiceName};
+use sqlx::PgConnection;
+
+use crate::Snapshot;
+use crate::database::{Error, bigint, parsed, position};
+
+pub(crate) const STATEMENTS: &[&str] =
+    &[BUILDS, DEPLOYED, REVOCATIONS, RUNS_AT, WRITE_BUILDS, WRITE_REVOCATIONS];
+
+const BUILDS: &str = "SELECT version, artifact, occurred_at, position FROM builds
+    WHERE version = ANY($1) AND position <= $2 ORDER BY occurred_at, position";
+
+/// The artifact of the latest deploy of a service and version, up to a time; of the same environment rather than of another.
+const DEPLOYED: &str = "SELECT c.artifact, c.position
+    FROM tracks t
+    CROSS JOIN LATERAL (
+        SELECT c.artifact, c.position, c.occurred_at FROM lane_changes c
+        WHERE c.track_id = t.track_id AND c.version = $3 AND c.artifact IS NOT NULL AND c.occurred_at <= $4
+            AND c.corrected_position IS NULL
+        ORDER BY c.occurred_at DESC, c.position DESC LIMIT 1
+    ) c
+    WHERE t.service = $2
+    ORDER BY t.environment_id = $1 DESC, c.occurred_at DESC, c.position DESC LIMIT 1";
+
+const REVOCATIONS: &str = "SELECT position, artifact, deleted, reinstates FROM revocations
+    WHERE artifact_key = ANY($1) ORDER BY position";
+
+/// Where releases with an artifact stand: the lanes with the last changes of their tracks. Whether traffic reaches them, their state tells.
+const RUNS_AT: &str = "SELECT DISTINCT e.name, t.service, t.target
+    FROM tracks t JOIN environments e USING (environment_id)
+    WHERE EXISTS (
+        SELECT FROM lane_changes c WHERE c.track_id = t.track_id AND c.artifact_key = ANY($1)
+    )
+    ORDER BY 1, 2, 3";
+
+const WRITE_BUILDS: &str = "INSERT INTO builds (version, position, occurred_at, artifact)
+    SELECT unnest($1::text[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::text[])";
+
+const WRITE_REVOCATIONS: &str = "INSERT INTO revocations (position, artifact, artifact_key, deleted, reinstates)
+    SELECT unnest($1::bigint[]), unnest($2::text[]), unnest($3::text[]), unnest($4::boolean[]),
+        unnest($5::boolean[])";
+
+/// An artifact that was built as a version.
+#[derive(Debug, Clone)]
+pub(crate) struct Build {
+    pub(crate) occurred_at: DateTime<Utc>,
+    pub(crate) position: Position,
+    pub(crate) artifact: Artifact,
+}
+
+/// What was built as some versions, by version, in the order of moments.
+#[derive(Debug, Default)]
+pub(crate) struct Builds(HashMap<String, Vec<Build>>);
+
+impl Builds {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What was built as a version.
+    pub(crate) fn of(&self, version: &Line) -> impl Iterator<Item = &Build> {
+        self.0.get(version.as_str()).into_iter().flatten()
+    }
+
+    /// The artifact that a version of a service means by what was built up to a time: the latest, if all have one name, or of
+    /// those that are named as the service is.
+    pub(crate) fn meant(&self, service: &ServiceName, version: &Line, at: DateTime<Utc>) -> Option<&Artifact> {
+        self.build_meant(service, version, at).map(|build| &build.artifact)
+    }
+
+    fn build_meant(&self, service: &ServiceName, version: &Line, at: DateTime<Utc>) -> Option<&Build> {
+        let builds: Vec<&Build> = self.of(version).filter(|build| build.occurred_at <= at).collect();
+        let name = |build: &Build| build.artifact.name();
+        let of_service = |build: &&&Build| name(build).as_deref() == Some(service.as_str());
+        if let Some(build) = builds.iter().rev().find(of_service) {
+            return Some(build);
+        }
+        let last = builds.last()?;
+        builds.iter().all(|build| name(build) == name(last)).then_some(last)
+    }
+}
+
+/// What was built as some versions, as known at a position.
+pub(crate) async fn builds<'v>(
+    connection: &mut PgConnection,
+    versions: impl IntoIterator<Item = &'v str>,
+    known_at: Position,
+) -> Result<Builds, Error> {
+    let versions: Vec<String> = versions.into_iter().map(str::to_owned).collect();
+    let query = sqlx::query_as(BUILDS).bind(versions).bind(bigint(known_at));
+    let rows: Vec<(String, String, DateTime<Utc>, i64)> = query.fetch_all(connection).await?;
+    let mut builds = Builds::default();
+    for (version, artifact, occurred_at, at) in rows {
+        let artifact = parsed("builds", at, || Artifact::stored(&artifact))?;
+        let build = Build { occurred_at, position: position(at), artifact };
+        builds.0.entry(version).or_default().push(build);
+    }
+    Ok(builds)
+}
+
+impl Snapshot {
+    /// Returns the artifact that a version of a service means at a time, by what is known now: that of its latest deploy, in this
+    /// environment rather than in another; else the one that was built. With the position that says so.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn artifact_meant(
+        &mut self,
+        environment: &EnvironmentName,
+        service: &ServiceName,
+        version: &Line,
+        at: DateTime<Utc>,
+    ) -> Result<Option<(Artifact, Position)>, Error> {
+        let id = self.environment_id(environment).await?.unwrap_or_default();
+        let query = sqlx::query_as(DEPLOYED).bind(id).bind(service.as_str()).bind(version.as_str()).bind(at);
+        let row: Option<(String, i64)> = query.fetch_optional(self.connection()).await?;
+        if let Some((artifact, at)) = row {
+            let artifact = parsed("lane_changes", at, || Artifact::stored(&artifact))?;
+            return Ok(Some((artifact, position(at))));
+        }
+        let known_at = self.position();
+        let builds = builds(self.connection(), [version.as_str()], known_at).await?;
+        let build = builds.build_meant(service, version, at);
+        Ok(build.map(|build| (build.artifact.clone(), build.position)))
+    }
+
+    /// Returns the revocations that hold of these artifacts, in the order of positions. The last word on an artifact counts.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn revoked<'a>(
+        &mut self,
+        artifacts: impl IntoIterator<Item = &'a Artifact>,
+    ) -> Result<Vec<RevokedArtifact>, Error> {
+        let artifacts: Vec<&Artifact> = artifacts.into_iter().collect();
+        let keys: Vec<String> = artifacts.iter().flat_map(|artifact| artifact.keys()).collect();
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let query = sqlx::query_as(REVOCATIONS).bind(keys);
+        let rows: Vec<(i64, String, bool, bool)> = query.fetch_all(self.connection()).await?;
+        let mut words = Vec::with_capacity(rows.len());
+        for (at, artifact, deleted, reinstates) in rows {
+            let artifact = parsed("revocations", at, || Artifact::stored(&artifact))?;
+            words.push((RevokedArtifact { artifact, deleted, position: position(at) }, reinstates));
+        }
+        let mut revoked: Vec<RevokedArtifact> = Vec::new();
+        for artifact in artifacts {
+            let mut holds: Option<RevokedArtifact> = None;
+            for (word, reinstates) in words.iter().filter(|(word, _)| word.artifact.is_same(artifact)) {
+                holds = match (holds, reinstates) {
+                    (_, true) => None,
+                    (Some(first), false) => Some(RevokedArtifact { deleted: first.deleted || word.deleted, ..first }),
+                    (None, false) => Some(word.clone()),
+                };
+            }
+            if let Some(holds) = holds.filter(|holds| !revoked.contains(holds)) {
+                revoked.push(holds);
+            }
+        }
+        revoked.sort_by_key(|revoked| revoked.position);
+        Ok(revoked)
+    }
+
+    /// Returns the lanes to which an artifact was ever deployed: environment, service, target.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn lanes_of_artifact(&mut self, artifact: &Artifact) -> Result<Vec<ledger_domain::Lane>, Error> {
+        let query = sqlx::query_as(RUNS_AT).bind(artifact.keys());
+        let rows: Vec<(String, String, String)> = query.fetch_all(self.connection()).await?;
+        rows.into_iter()
+            .map(|(environment, service, target)| {
+                parsed("tracks", &service, || {
+                    Ok::<_, ledger_domain::NameError>(ledger_domain::Lane {
+                        environment: EnvironmentName::parse(&environment)?,
+                        service: ServiceName::parse(&service)?,
+                        target: ledger_domain::TargetName::parse(&target)?,
+                    })
+                })
+            })
+            .collect()
+    }
+}
+
+/// Builds and revocations on their way into the tables, column by column.
+#[derive(Default)]
+pub(crate) struct ArtifactRows {
+    builds: (Vec<String>, Vec<i64>, Vec<DateTime<Utc>>, Vec<String>),
+    revocations: (Vec<i64>, Vec<String>, Vec<String>, Vec<bool>, Vec<bool>),
+}
+
+impl ArtifactRows {
+    pub(crate) fn push(&mut self, fact: &Fact, at: Position, occurred_at: DateTime<Utc>) {
+        match fact {
+            Fact::ArtifactBuilt(Built { artifact, version: Some(version), .. }) => {
+                self.builds.0.push(version.to_string());
+                self.builds.1.push(bigint(at));
+                self.builds.2.push(occurred_at);
+                self.builds.3.push(artifact.as_str().to_owned());
+            }
+            Fact::ArtifactRevoked(Revoked { artifact, deleted, .. }) => {
+                self.push_revocation(artifact, *deleted, false, at);
+            }
+            Fact::ArtifactReinstated(Reinstated { artifact }) => self.push_revocation(artifact, false, true, at),
+            _ => {}
+        }
+    }
+
+    fn push_revocation(&mut self, artifact: &Artifact, deleted: bool, reinstates: bool, at: Position) {
+        let rows = &mut self.revocations;
+        rows.0.push(bigint(at));
+        rows.1.push(artifact.as_str().to_owned());
+        rows.2.push(artifact.identity());
+        rows.3.push(deleted);
+        rows.4.push(reinstates);
+    }
+
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        let (version, position, occurred_at, artifact) = self.builds;
+        if !version.is_empty() {
+            let query = sqlx::query(WRITE_BUILDS).bind(version).bind(position).bind(occurred_at).bind(artifact);
+            query.execute(&mut *connection).await?;
+        }
+        let (position, artifact, key, deleted, reinstates) = self.revocations;
+        if !position.is_empty() {
+            let query = sqlx::query(WRITE_REVOCATIONS).bind(position).bind(artifact).bind(key);
+            query.bind(deleted).bind(reinstates).execute(connection).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! Events that were replaced by later ones: from the correction's position on they have no effect, and both stay in the history.
+
+use ledger_dialects::cloudevents::Envelope;
+use ledger_domain::{EnvironmentName, IdentityKey, Lane, NameError, Position, ServiceName, TargetName};
+use sqlx::PgConnection;
+
+use crate::database::{Error, bigint, parsed, position};
+use crate::fold::Corrected;
+use crate::lanes::{far_future, histories};
+
+pub(crate) const STATEMENTS: &[&str] = &[FIND, CHAIN, LANES, WRITE];
+
+const FIND: &str = "SELECT position, bytes FROM events WHERE identity = $1 AND repeats IS NULL";
+
+/// The corrections of an event, and the corrections of those, that have effect; and the event itself, if it has.
+const CHAIN: &str = "WITH RECURSIVE chain AS (
+        SELECT $1::bigint AS position
+        UNION
+        SELECT c.corrected_position FROM corrections c JOIN chain USING (position)
+    )
+    SELECT position FROM chain h
+    WHERE NOT EXISTS (SELECT FROM corrections c WHERE c.position = h.position) ORDER BY position";
+
+const LANES: &str = "SELECT DISTINCT e.environment_id, e.name, t.service, t.target
+    FROM lane_changes c JOIN tracks t USING (track_id) JOIN environments e ON e.environment_id = t.environment_id
+    WHERE c.position = ANY($1)";
+
+const WRITE: &str = "INSERT INTO corrections (position, corrected_position) VALUES ($1, $2)
+    ON CONFLICT (position) DO NOTHING";
+
+/// Returns what the history has of an event that is to be corrected. Nothing where it does not know it, or where it cannot
+/// be corrected.
+pub(crate) async fn find(connection: &mut PgConnection, key: IdentityKey) -> Result<Corrected, Error> {
+    let row: Option<(i64, Vec<u8>)> = sqlx::query_as(FIND).bind(key.0).fetch_optional(&mut *connection).await?;
+    let Some((at, bytes)) = row else { return Ok(Corrected::default()) };
+    let envelope = parsed("events", at, || Envelope::stored(bytes.into()))?;
+    if !envelope.event().fact.is_correctable() {
+        return Ok(Corrected::default());
+    }
+    let positions: Vec<i64> = sqlx::query_scalar(CHAIN).bind(at).fetch_all(&mut *connection).await?;
+    let rows: Vec<(i32, String, String, String)> =
+        sqlx::query_as(LANES).bind(&positions).fetch_all(&mut *connection).await?;
+    let mut corrected =
+        Corrected { positions: positions.into_iter().map(position).collect(), lanes: Vec::new() };
+    for (id, environment, service, target) in rows {
+        let lane = parsed("tracks", &service, || {
+            Ok::<_, NameError>(Lane {
+                environment: EnvironmentName::parse(&environment)?,
+                service: ServiceName::parse(&service)?,
+                target: TargetName::parse(&target)?,
+            })
+        })?;
+        let key = [(lane.service.clone(), lane.target.clone())];
+        let now = Position::new(i64::MAX.cast_unsigned());
+        let folds = histories(connection, id, &key, now, far_future()).await?;
+        corrected.lanes.extend(folds.into_iter().map(|fold| (lane.clone(), fold)));
+    }
+    Ok(corrected)
+}
+
+/// Writes that an event has no effect from another's position on.
+pub(crate) async fn write(
+    connection: &mut PgConnection,
+    corrected: Position,
+    from: Position,
+) -> Result<(), Error> {
+    sqlx::query(WRITE).bind(bigint(corrected)).bind(bigint(from)).execute(connection).await?;
+    Ok(())
+}

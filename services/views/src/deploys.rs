@@ -1,0 +1,345 @@
+//! Deploys that matter beside what lanes run: those that are open, and those that cannot be undone.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+use ledger_domain::event::{Deploy, Fact};
+use ledger_domain::obstacle::{IrreversibleDeploy, OpenDeploy};
+use ledger_domain::{EnvironmentName, Lane, Line, Position, Release, ServiceName, SlotName, TargetName};
+use sqlx::{PgConnection, Postgres, QueryBuilder};
+
+use crate::Snapshot;
+use crate::database::{Error, bigint, parsed, position};
+use crate::lanes::{release, told};
+
+pub(crate) const STATEMENTS: &[&str] =
+    &[IRREVERSIBLE, WRITE_IRREVERSIBLE, CORRECT_IRREVERSIBLE, OPEN, LOAD_OPEN, DELETE_OPEN];
+
+const IRREVERSIBLE: &str = "SELECT position, service, target, version, occurred_at, succeeded FROM irreversible_deploys
+    WHERE environment_id = $1 AND corrected_position IS NULL ORDER BY position";
+
+const WRITE_IRREVERSIBLE: &str =
+    "INSERT INTO irreversible_deploys (environment_id, position, service, target, version, occurred_at, succeeded)
+    SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::text[]), unnest($4::text[]),
+        unnest($5::text[]), unnest($6::timestamptz[]), unnest($7::boolean[])";
+
+const CORRECT_IRREVERSIBLE: &str = "UPDATE irreversible_deploys SET corrected_position = $2 WHERE position = $1";
+
+macro_rules! open {
+    () => {
+        "SELECT e.name AS environment, o.environment_id, o.service, o.target, o.position, o.occurred_at, o.is_end, o.slot,
+            o.deployment, o.reversible, o.rollback_id, o.version, o.artifact, o.config, o.infrastructure, o.commit
+        FROM open_deploys o JOIN environments e USING (environment_id)"
+    };
+}
+
+const OPEN: &str = concat!(open!(), " WHERE o.environment_id = $1 AND NOT o.is_end ORDER BY o.position");
+const LOAD_OPEN: &str = open!();
+const DELETE_OPEN: &str = "DELETE FROM open_deploys o USING unnest($1::integer[], $2::bigint[]) d (environment_id, position)
+    WHERE o.environment_id = d.environment_id AND o.position = d.position";
+
+/// Rows that are written by one statement: each has 15 parameters, and a statement at most 65,535.
+const ROWS_OF_A_STATEMENT: usize = 1_000;
+
+#[derive(sqlx::FromRow)]
+struct OpenRow {
+    environment: String,
+    environment_id: i32,
+    service: String,
+    target: String,
+    position: i64,
+    occurred_at: DateTime<Utc>,
+    is_end: bool,
+    slot: Option<String>,
+    deployment: Option<String>,
+    reversible: bool,
+    rollback_id: Option<String>,
+    version: String,
+    artifact: Option<String>,
+    config: Option<String>,
+    infrastructure: Option<String>,
+    commit: Option<String>,
+}
+
+/// The start of a deploy that has not ended, or a failure whose start is not known.
+#[derive(Debug, Clone)]
+struct Half {
+    environment_id: i32,
+    occurred_at: DateTime<Utc>,
+    is_end: bool,
+    slot: Option<SlotName>,
+    deployment: Option<Line>,
+    reversible: bool,
+    rollback_id: Option<Line>,
+    release: Release,
+}
+
+impl OpenRow {
+    fn parse(&self) -> Result<(Lane, Position, Half), Error> {
+        parsed("open_deploys", self.position, || {
+            let lane = Lane {
+                environment: EnvironmentName::parse(&self.environment)?,
+                service: ServiceName::parse(&self.service)?,
+                target: TargetName::parse(&self.target)?,
+            };
+            let parts = [&self.artifact, &self.config, &self.infrastructure, &self.commit];
+            let half = Half {
+                environment_id: self.environment_id,
+                occurred_at: self.occurred_at,
+                is_end: self.is_end,
+                slot: self.slot.as_deref().map(SlotName::parse).transpose()?,
+                deployment: self.deployment.as_deref().map(Line::stored).transpose()?,
+                reversible: self.reversible,
+                rollback_id: self.rollback_id.as_deref().map(Line::stored).transpose()?,
+                release: release(&self.version, parts)?,
+            };
+            Ok::<_, Box<dyn std::error::Error>>((lane, position(self.position), half))
+        })
+    }
+}
+
+impl Half {
+    /// Whether two halves are of the same deploy: of the same run where both name one, else of the same version.
+    fn is_of(&self, deploy: &Deploy) -> bool {
+        match (&self.deployment, &deploy.deployment) {
+            (Some(one), Some(other)) => one == other,
+            _ => self.release.version == deploy.release.version,
+        }
+    }
+}
+
+impl Snapshot {
+    /// Returns the deploys of an environment that cannot be undone by deploying the former release, in the order of positions.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn irreversible(
+        &mut self,
+        environment: &EnvironmentName,
+    ) -> Result<Vec<IrreversibleDeploy>, Error> {
+        type Row = (i64, String, String, String, DateTime<Utc>, bool);
+        let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
+        let rows: Vec<Row> = sqlx::query_as(IRREVERSIBLE).bind(id).fetch_all(self.connection()).await?;
+        rows.into_iter()
+            .map(|(at, service, target, version, occurred_at, succeeded)| {
+                parsed("irreversible_deploys", at, || {
+                    Ok::<_, Box<dyn std::error::Error>>(IrreversibleDeploy {
+                        service: ServiceName::parse(&service)?,
+                        target: TargetName::parse(&target)?,
+                        version: Line::stored(&version)?,
+                        position: position(at),
+                        occurred_at,
+                        succeeded,
+                    })
+                })
+            })
+            .collect()
+    }
+
+    /// Returns the deploys to an environment that were started and have not ended, in the order of positions.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn open_deploys(&mut self, environment: &EnvironmentName) -> Result<Vec<OpenDeploy>, Error> {
+        let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
+        let rows: Vec<OpenRow> = sqlx::query_as(OPEN).bind(id).fetch_all(self.connection()).await?;
+        rows.iter()
+            .map(|row| {
+                let (lane, position, half) = row.parse()?;
+                Ok(OpenDeploy {
+                    service: lane.service,
+                    target: lane.target,
+                    release: half.release,
+                    reversible: half.reversible,
+                    rollback_id: half.rollback_id,
+                    position,
+                    occurred_at: half.occurred_at,
+                })
+            })
+            .collect()
+    }
+}
+
+/// Deploys that are open, in the projector's memory.
+#[derive(Default)]
+pub(crate) struct DeploysFold {
+    open: HashMap<Lane, BTreeMap<Position, Half>>,
+    /// What was added and taken away since the last rows: with the environment's id.
+    added: BTreeSet<(Position, Lane)>,
+    removed: Vec<(i32, Position)>,
+    irreversible: IrreversibleRows,
+}
+
+impl DeploysFold {
+    pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
+        let rows: Vec<OpenRow> = sqlx::query_as(LOAD_OPEN).fetch_all(connection).await?;
+        let mut all = Self::default();
+        for row in &rows {
+            let (lane, position, half) = row.parse()?;
+            all.open.entry(lane).or_default().insert(position, half);
+        }
+        Ok(all)
+    }
+
+    /// Applies what an event says of a deploy. `is_over`: its lane already had a change that occurred later, so that a start
+    /// opens nothing.
+    pub(crate) fn apply(
+        &mut self,
+        fact: &Fact,
+        lane: &Lane,
+        environment_id: i32,
+        (at, occurred_at): (Position, DateTime<Utc>),
+        is_over: bool,
+    ) {
+        let (deploy, is_end, succeeded) = match fact {
+            Fact::DeployStarted(deploy) => (deploy, false, false),
+            Fact::DeploySucceeded(deploy) => (deploy, true, true),
+            Fact::DeployFailed(deploy) => (deploy, true, false),
+            _ => return,
+        };
+        if is_end && !deploy.reversible {
+            let rows = &mut self.irreversible;
+            rows.environment_id.push(environment_id);
+            rows.position.push(bigint(at));
+            rows.service.push(lane.service.to_string());
+            rows.target.push(lane.target.to_string());
+            rows.version.push(deploy.release.version.to_string());
+            rows.occurred_at.push(occurred_at);
+            rows.succeeded.push(succeeded);
+        }
+        let moment = (occurred_at, at);
+        let halves = self.open.entry(lane.clone()).or_default();
+        let is_before = |half: &Half, position: Position| (half.occurred_at, position) <= moment;
+        let ended: Vec<Position> = halves
+            .iter()
+            .filter(|(position, half)| {
+                if is_end {
+                    // A deploy that succeeds ends whatever was started in its lane before.
+                    let is_its_own = half.is_of(deploy);
+                    is_before(half, **position) && if half.is_end { succeeded } else { succeeded || is_its_own }
+                } else {
+                    half.is_end && half.is_of(deploy) && !is_before(half, **position)
+                }
+            })
+            .map(|(position, _)| *position)
+            .collect();
+        for position in &ended {
+            if let Some(half) = halves.remove(position) {
+                self.added.remove(&(*position, lane.clone()));
+                self.removed.push((half.environment_id, *position));
+            }
+        }
+        let is_kept = ended.is_empty() && if is_end { !succeeded } else { !is_over };
+        if is_kept {
+            let half = Half {
+                environment_id,
+                occurred_at,
+                is_end,
+                slot: deploy.slot.clone(),
+                deployment: deploy.deployment.clone(),
+                reversible: deploy.reversible,
+                rollback_id: deploy.rollback_id.clone(),
+                release: deploy.release.clone(),
+            };
+            halves.insert(at, half);
+            self.added.insert((at, lane.clone()));
+        }
+        if halves.is_empty() {
+            self.open.remove(lane);
+        }
+    }
+
+    pub(crate) fn take_rows(&mut self) -> DeployRows {
+        let added = std::mem::take(&mut self.added).into_iter().filter_map(|(position, lane)| {
+            let half = self.open.get(&lane)?.get(&position)?.clone();
+            Some((lane, position, half))
+        });
+        let added = added.collect();
+        DeployRows {
+            added,
+            removed: std::mem::take(&mut self.removed),
+            irreversible: std::mem::take(&mut self.irreversible),
+        }
+    }
+}
+
+#[derive(Default)]
+struct IrreversibleRows {
+    environment_id: Vec<i32>,
+    position: Vec<i64>,
+    service: Vec<String>,
+    target: Vec<String>,
+    version: Vec<String>,
+    occurred_at: Vec<DateTime<Utc>>,
+    succeeded: Vec<bool>,
+}
+
+/// Deploys on their way into the tables.
+#[derive(Default)]
+pub(crate) struct DeployRows {
+    added: Vec<(Lane, Position, Half)>,
+    removed: Vec<(i32, Position)>,
+    irreversible: IrreversibleRows,
+}
+
+impl DeployRows {
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        let rows = self.irreversible;
+        if !rows.position.is_empty() {
+            sqlx::query(WRITE_IRREVERSIBLE)
+                .bind(rows.environment_id)
+                .bind(rows.position)
+                .bind(rows.service)
+                .bind(rows.target)
+                .bind(rows.version)
+                .bind(rows.occurred_at)
+                .bind(rows.succeeded)
+                .execute(&mut *connection)
+                .await?;
+        }
+        if !self.removed.is_empty() {
+            let (ids, positions): (Vec<i32>, Vec<i64>) =
+                self.removed.into_iter().map(|(id, position)| (id, bigint(position))).unzip();
+            sqlx::query(DELETE_OPEN).bind(ids).bind(positions).execute(&mut *connection).await?;
+        }
+        for rows in self.added.chunks(ROWS_OF_A_STATEMENT) {
+            insert(rows).build().execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+}
+
+fn insert(rows: &[(Lane, Position, Half)]) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new(
+        "INSERT INTO open_deploys (environment_id, service, target, position, occurred_at, is_end, slot, deployment,
+            reversible, rollback_id, version, artifact, config, infrastructure, commit) ",
+    );
+    query.push_values(rows, |mut row, (lane, position, half)| {
+        row.push_bind(half.environment_id)
+            .push_bind(lane.service.to_string())
+            .push_bind(lane.target.to_string())
+            .push_bind(bigint(*position))
+            .push_bind(half.occurred_at)
+            .push_bind(half.is_end)
+            .push_bind(half.slot.as_ref().map(ToString::to_string))
+            .push_bind(half.deployment.as_ref().map(ToString::to_string))
+            .push_bind(half.reversible)
+            .push_bind(half.rollback_id.as_ref().map(ToString::to_string))
+            .push_bind(half.release.version.to_string());
+        for part in told(Some(&half.release)) {
+            row.push_bind(part);
+        }
+    });
+    query
+}
+
+/// Has an irreversible deploy no effect from a position on.
+pub(crate) async fn correct(
+    connection: &mut PgConnection,
+    corrected: Position,
+    from: Position,
+) -> Result<(), Error> {
+    let query = sqlx::query(CORRECT_IRREVERSIBLE).bind(bigint(corrected)).bind(bigint(from));
+    query.execute(connection).await?;
+    Ok(())
+}
