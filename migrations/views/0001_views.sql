@@ -145,7 +145,8 @@ CREATE TABLE live_changes (
     CONSTRAINT live_changes_number PRIMARY KEY (environment_id, number, service, target)
 );
 
-CREATE INDEX live_changes_lane ON live_changes (environment_id, service, target, position);
+CREATE INDEX live_changes_version ON live_changes (environment_id, service, target, version, position);
+CREATE INDEX live_changes_occurred ON live_changes (environment_id, occurred_at, number);
 CREATE INDEX live_changes_composition ON live_changes (environment_id, composition, number);
 
 -- Changes of what runs that occurred before others that were recorded earlier: between the two times, what ran is not what was

@@ -136,7 +136,7 @@ mod tests {
     fn folded(lanes: &[(&str, &str, &str, i64)]) -> Lanes {
         let fold = |version: &str, at| {
             let mut fold = LaneFold::default();
-            fold.write(
+            fold.apply(
                 &Track::Traffic,
                 Written { effect: Effect::Deployed(release(version)), since: since(at) },
             );
@@ -172,7 +172,7 @@ mod tests {
     fn an_observation_from_before_the_last_deploy_says_nothing() {
         let mut ledger = folded(&[("api", "eu", "v2", 50), ("gone", "eu", "v1", 10)]);
         let removed = Written { effect: Effect::Removed, since: since(60) };
-        ledger.get_mut(&key("gone", "eu")).expect("a lane").write(&Track::Traffic, removed);
+        ledger.get_mut(&key("gone", "eu")).expect("a lane").apply(&Track::Traffic, removed);
         let observed = [("api", 20), ("gone", 55)].map(|(name, at)| (key(name, "eu"), seen(Some("v1"), at)));
         assert_eq!(drift(&ledger, &BTreeMap::from(observed)), []);
     }
@@ -182,7 +182,7 @@ mod tests {
         let mut full = release("v1");
         full.commit = Some(Line::parse("c0ffee").expect("a line"));
         let mut fold = LaneFold::default();
-        fold.write(&Track::Traffic, Written { effect: Effect::Deployed(full), since: since(1) });
+        fold.apply(&Track::Traffic, Written { effect: Effect::Deployed(full), since: since(1) });
         let ledger = Lanes::from([(key("api", "eu"), fold)]);
         let observed = BTreeMap::from([(key("api", "eu"), seen(Some("v1"), 20))]);
         assert_eq!(drift(&ledger, &observed), []);

@@ -226,7 +226,8 @@ impl LaneFold {
     /// deploy, and those to slots that were empty.
     #[must_use]
     pub fn passed_over(&self) -> Vec<(&SlotName, &Since)> {
-        let traffic = self.changes.iter().enumerate().rev().filter(|(_, (track, _))| *track == Track::Traffic);
+        let traffic =
+            self.changes.iter().enumerate().rev().filter(|(_, (track, _))| *track == Track::Traffic);
         traffic
             .map_while(|(index, (_, written))| match &written.effect {
                 Effect::SwitchedTo(slot) if effective_from(&self.changes, index, slot).is_none() => {

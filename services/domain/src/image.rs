@@ -1,10 +1,5 @@
-//! What an artifact's text says to whoever fetches it: the digest of its content and, where it is the
-//! image of a container, where to pull it from. Nothing is guessed that the text does not say.
-
-use std::borrow::Cow;
-use std::str::FromStr;
-
-use packageurl::PackageUrl;
+//! The image of a container that a release runs: where it is pulled from, as far as the artifact's text says. Nothing is
+//! guessed.
 
 use crate::release::check_digest;
 use crate::{Artifact, Release};
@@ -47,16 +42,6 @@ impl Release {
 }
 
 impl Artifact {
-    /// The digest of its content, `sha256:…` or `sha512:…`: what follows the `@`, or the first of a
-    /// package URL's `checksum`.
-    #[must_use]
-    pub fn digest(&self) -> Option<String> {
-        let Some(purl) = self.package_url() else { return self.reference().digest };
-        let checksums = purl.qualifiers().get("checksum").map_or("", Cow::as_ref).split(',');
-        let mut candidates = purl.version().into_iter().chain(checksums);
-        candidates.find(|text| check_digest(text).is_ok()).map(str::to_owned)
-    }
-
     /// The image it is, unchecked; none where it is a package of another kind.
     fn image(&self) -> Option<Image> {
         let Some(purl) = self.package_url() else { return Some(self.reference()) };
@@ -80,19 +65,10 @@ impl Artifact {
         }
     }
 
-    fn package_url(&self) -> Option<PackageUrl<'static>> {
-        // Another scheme is refused by the package URL's parser, so it need not be looked at here.
-        PackageUrl::from_str(self.as_str()).ok()
-    }
-
     /// `repository:tag@digest`, where all but the digest may be missing.
     fn reference(&self) -> Image {
-        let (place, digest) = self.as_str().rsplit_once('@').unwrap_or(("", self.as_str()));
-        // A colon before the last slash is a port's.
-        let name = place.rfind('/').map_or(0, |slash| slash + 1);
-        let end = place[name..].find(':').map_or(place.len(), |colon| name + colon);
-        let tag = place.get(end + 1..).map(str::to_owned);
-        Image { repository: Some(place[..end].to_owned()), tag, digest: Some(digest.to_owned()) }
+        let (repository, tag) = self.place().unwrap_or(("", None));
+        Image { repository: Some(repository.to_owned()), tag: tag.map(str::to_owned), digest: self.digest() }
     }
 }
 
@@ -121,7 +97,7 @@ mod tests {
     const SHA256: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     fn release(version: &str, artifact: Option<&str>) -> Release {
-        let artifact = artifact.map(|text| Artifact::parse(&text.replace("SHA256", SHA256)).expect(text));
+        let artifact = artifact.map(|text| Artifact::stored(&text.replace("SHA256", SHA256)).expect(text));
         Release { artifact, ..Release::of_version(Line::parse(version).expect("a version")) }
     }
 

@@ -4,6 +4,7 @@
 //! of events. A value that exists has been parsed, so nothing here is checked twice.
 
 mod anchor;
+mod artifact;
 pub mod backtest;
 pub mod checks;
 mod composition;
@@ -21,6 +22,7 @@ pub mod known_good;
 mod lane;
 mod name;
 pub mod obstacle;
+mod person;
 mod planning;
 mod position;
 mod release;
@@ -31,6 +33,7 @@ pub mod span;
 mod text;
 
 pub use anchor::{Anchor, AnchorError};
+pub use artifact::{Artifact, ArtifactError};
 pub use composition::{
     Composition, CompositionId, CompositionIndex, Difference, LaneDifference, Live, Since,
 };
@@ -42,8 +45,9 @@ pub use image::Image;
 pub use kind::{Family, Kind, UnknownKind};
 pub use lane::{Lane, LaneRef};
 pub use name::{EnvironmentName, NameError, ServiceName, SlotName, TargetName, TenantName};
+pub use person::PersonName;
 pub use planning::Lanes;
 pub use position::Position;
-pub use release::{Artifact, ArtifactError, ConfigDigest, DigestError, Release};
+pub use release::{ConfigDigest, DigestError, Part, Release};
 pub use scope::Scope;
 pub use text::{Line, Prose, TextError, escape_unprintable};

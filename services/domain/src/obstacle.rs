@@ -222,7 +222,7 @@ pub fn obstacles(plan: &Plan, way: &Way<'_>) -> Vec<Obstacle> {
         Some(Status::KnownGood) => {}
         Some(Status::Candidate) => met.push(Obstacle::TargetNotKnownGood),
         Some(Status::Bad) => met.push(Obstacle::TargetBad),
-        None => met.push(Obstacle::TargetEmpty),
+        None | Some(Status::Empty) => met.push(Obstacle::TargetEmpty),
     }
     met.extend(way.freezes.iter().cloned().map(Obstacle::Frozen));
     met

@@ -143,7 +143,8 @@ fn step(
         (None, None) => return None,
         (Some(live), Some(wanted)) if *live.release == wanted.release => return None,
         (Some(_), None) => (Action::Remove, None),
-        (live, Some(wanted)) => match present.idle().into_iter().find(|idle| *idle.release == wanted.release) {
+        (live, Some(wanted)) => match present.idle().into_iter().find(|idle| *idle.release == wanted.release)
+        {
             Some(idle) => (Action::Switch, idle.slot.cloned()),
             None => {
                 let action = if live.is_some() { Action::Redeploy } else { Action::Add };

@@ -1,13 +1,12 @@
-//! What a lane runs.
+//! Releases: what a lane runs, and when one release is, or may be, another.
+//!
+//! Decision 0015, section 2, is the specification of `matches` and `contradicts`.
 
 use std::fmt;
-use std::str::FromStr;
 
-use packageurl::PackageUrl;
+use crate::{Artifact, Line};
 
-use crate::Line;
-
-/// What a lane runs. Two releases are the same when all five parts agree.
+/// What a lane runs. Equality is that of the five texts; whether one is wanted and another runs is [`Release::matches`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Release {
     /// The version, as its builders name it: `v948`.
@@ -42,69 +41,102 @@ impl Release {
         ]
     }
 
-    /// Whether this release is meant where somebody told of it only `told`: the version, and whatever else
-    /// is given, agree.
+    /// Returns true if this release is meant where a report stated only the parts of `told`, compared as texts.
     #[must_use]
     pub fn is_meant_by(&self, told: &Self) -> bool {
         self.parts().into_iter().zip(told.parts()).all(|(part, told)| told.is_empty() || part == told)
     }
-}
 
-/// A package URL (`pkg:oci/search-api@sha256:…`) or an OCI reference by digest (`sha256:…`,
-/// `registry.example/search-api@sha256:…`).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Artifact(Line);
-
-/// Why a text names no artifact.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ArtifactError {
-    /// It starts with `pkg:` and is not a package URL.
-    #[error("is not a package URL: {0}")]
-    PackageUrl(String),
-    /// It is neither a package URL nor a reference by digest.
-    #[error("is neither a package URL (pkg:…) nor an OCI reference by digest (…@sha256:…)")]
-    Neither,
-    /// The digest at its end is malformed.
-    #[error("has a malformed digest: {0}")]
-    Digest(#[from] DigestError),
-    /// It is not one line of text.
-    #[error(transparent)]
-    Text(#[from] crate::TextError),
-}
-
-impl Artifact {
-    /// Parses a package URL (<https://github.com/package-url/purl-spec>) or an OCI reference by
-    /// digest.
-    ///
-    /// # Errors
-    /// Says why the text names no artifact.
-    pub fn parse(text: &str) -> Result<Self, ArtifactError> {
-        Line::parse(text)?;
-        Self::stored(text)
-    }
-
-    /// Reads an artifact that was stored, by the rules under which it was recorded.
-    ///
-    /// # Errors
-    /// Says why the text names no artifact.
-    pub fn stored(text: &str) -> Result<Self, ArtifactError> {
-        let line = Line::stored(text)?;
-        if text.starts_with("pkg:") {
-            PackageUrl::from_str(text).map_err(|e| ArtifactError::PackageUrl(e.to_string()))?;
-        } else {
-            let digest = text.rsplit('@').next().unwrap_or(text);
-            if digest == text && !text.starts_with("sha256:") && !text.starts_with("sha512:") {
-                return Err(ArtifactError::Neither);
-            }
-            check_digest(digest)?;
-        }
-        Ok(Self(line))
-    }
-
-    /// As text.
+    /// Returns true if `running` is what is wanted: every part that this release states equals that of `running`, which may
+    /// know more.
     #[must_use]
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
+    pub fn matches(&self, running: &Self) -> bool {
+        Part::ALL.iter().all(|part| !self.states(*part) || self.has_same(*part, running))
+    }
+
+    /// Returns true if some part that both state differs. What one of them does not state is unknown, not different.
+    #[must_use]
+    pub fn contradicts(&self, other: &Self) -> bool {
+        !self.agrees_in(Part::ALL, other)
+    }
+
+    /// Returns the parts that are not equal; a part that only one of them states is among them.
+    #[must_use]
+    pub fn differing_parts(&self, other: &Self) -> Vec<Part> {
+        Part::ALL.iter().copied().filter(|part| !self.has_same(*part, other)).collect()
+    }
+
+    /// Returns true if both agree in these parts. A part that one of them does not state agrees.
+    #[must_use]
+    pub fn agrees_in(&self, parts: &[Part], other: &Self) -> bool {
+        let agrees = |part| !self.states(part) || !other.states(part) || self.has_same(part, other);
+        parts.iter().all(|part| agrees(*part))
+    }
+
+    /// Returns the release with this artifact, if it states none itself.
+    #[must_use]
+    pub fn completed(&self, artifact: Option<Artifact>) -> Self {
+        Self { artifact: self.artifact.clone().or(artifact), ..self.clone() }
+    }
+
+    /// Returns true if the part is known.
+    #[must_use]
+    pub const fn states(&self, part: Part) -> bool {
+        match part {
+            Part::Version => true,
+            Part::Artifact => self.artifact.is_some(),
+            Part::Config => self.config.is_some(),
+            Part::Infrastructure => self.infrastructure.is_some(),
+            Part::Commit => self.commit.is_some(),
+        }
+    }
+
+    /// Returns true if neither states the part, or both state it alike.
+    #[must_use]
+    pub fn has_same(&self, part: Part, other: &Self) -> bool {
+        match part {
+            Part::Version => self.version == other.version,
+            Part::Artifact => match (&self.artifact, &other.artifact) {
+                (Some(one), Some(other)) => one.is_same(other),
+                (one, other) => one.is_none() && other.is_none(),
+            },
+            Part::Config => self.config == other.config,
+            Part::Infrastructure => self.infrastructure == other.infrastructure,
+            Part::Commit => self.commit == other.commit,
+        }
+    }
+}
+
+/// A part of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// The version.
+    Version,
+    /// The artifact, compared by its identity.
+    Artifact,
+    /// The digest of the configuration.
+    Config,
+    /// The revision of the infrastructure's code.
+    Infrastructure,
+    /// The commit that the version was built from.
+    Commit,
+}
+
+impl Part {
+    /// All parts.
+    pub const ALL: &[Self] =
+        &[Self::Version, Self::Artifact, Self::Config, Self::Infrastructure, Self::Commit];
+
+    /// Returns the part in words.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Version => "version",
+            Self::Artifact => "artifact",
+            Self::Config => "configuration",
+            Self::Infrastructure => "infrastructure",
+            Self::Commit => "commit",
+        }
     }
 }
 
@@ -151,24 +183,4 @@ impl fmt::Display for Release {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SHA256: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-
-    #[test]
-    fn an_artifact_is_a_package_url_or_a_reference_by_digest() {
-        let by_digest = format!("registry.example/search-api@{SHA256}");
-        let purl = format!("pkg:oci/search-api@{SHA256}");
-        for good in ["pkg:cargo/rand@0.9.1", &purl, SHA256, &by_digest] {
-            assert_eq!(Artifact::parse(good).as_ref().map(Artifact::as_str), Ok(good));
-        }
-    }
-
-    #[test]
-    fn a_tag_is_not_an_artifact_since_it_can_move() {
-        assert_eq!(Artifact::parse("search-api:latest"), Err(ArtifactError::Neither));
-        assert!(matches!(Artifact::parse("pkg:nothing"), Err(ArtifactError::PackageUrl(_))));
-        assert_eq!(Artifact::parse("a@sha256:12"), Err(ArtifactError::Digest(DigestError)));
-    }
-}
+mod tests;

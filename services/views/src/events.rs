@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ledger_dialects::cloudevents::Envelope;
-use ledger_domain::{Anomaly, EnvironmentName, IdentityKey, Kind, Position, ServiceName};
+use ledger_domain::{EnvironmentName, IdentityKey, Kind, Position, ServiceName};
 use ledger_journal::Entry;
 use ledger_proof::Hash;
 use sqlx::encode::IsNull;
@@ -15,6 +15,8 @@ use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
 use crate::database::{Error, bigint, parsed, position};
+use crate::fold::Outcome;
+use crate::verdicts::start;
 use crate::{Snapshot, Views};
 
 pub(crate) const STATEMENTS: &[&str] = &[LOOK_UP, FAILED_CHECKS, ENTRIES, IS_GAP, WRITE, WRITE_GAPS];
@@ -42,10 +44,11 @@ const WRITE_GAPS: &str = "INSERT INTO gaps (position) SELECT unnest($1::bigint[]
 /// Not COPY: its two messages in a row wait 40 ms for each other wherever TCP delays small segments. And arrays are
 /// unnested among what is selected: in FROM, each of them is first written to a store of its own.
 const WRITE: &str = "INSERT INTO events (position, recorded_at, occurred_at, identity, kind, environment,
-        service, target, repeats, anomaly, leaf_hash, bytes)
+        service, target, repeats, anomalies, first_of, went_live, targets, leaf_hash, bytes)
     SELECT unnest($1::bigint[]), unnest($2::timestamptz[]), unnest($3::timestamptz[]), unnest($4::uuid[]),
         unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::text[]),
-        unnest($9::bigint[]), unnest($10::text[]), unnest($11::bytea[]), unnest($12::bytea[])";
+        unnest($9::bigint[]), unnest($10::text[]), unnest($11::text[]), unnest($12::text[]),
+        unnest($13::text[]), unnest($14::bytea[]), unnest($15::bytea[])";
 
 /// The index that keeps an identity from having two effects.
 pub(crate) const IDENTITY_INDEX: &str = "events_identity";
@@ -64,11 +67,22 @@ pub struct EventRow {
     pub kind: Kind,
     /// The position of the entry whose identity it repeats: then it has no effect.
     pub repeats: Option<Position>,
-    /// What was odd about it when it was recorded.
-    pub anomaly: Option<String>,
-    /// For a deploy that brought back what its lane ran before, and not last: the position at which that was
-    /// deployed.
+    /// Its anomalies, sorted: as judged when it was recorded, but for `during_freeze` and `straddles_change`, which
+    /// are judged by what is known now.
+    pub anomalies: Vec<String>,
+    /// The names that it was the first to bring: `environment`, `service`, `target`.
+    pub first_of: Vec<String>,
+    /// The version that its lane ran from here on, where the event changed that.
+    pub went_live: Option<String>,
+    /// The target that it is about, where it is about a lane.
+    pub target: Option<String>,
+    /// The targets that it could have meant, where it named none of several.
+    pub targets: Vec<String>,
+    /// Where its lane ran the release that it runs from here on before, and another in between: the position at which that
+    /// went live.
     pub returns_to: Option<Position>,
+    /// The position of the event that corrected it: from there on it has no effect.
+    pub corrected_by: Option<Position>,
     /// Its leaf in the Merkle tree.
     pub leaf_hash: Hash,
     /// Its bytes.
@@ -86,8 +100,8 @@ pub struct EventFilter {
     pub kinds: Vec<Kind>,
     /// With this identity.
     pub identity: Option<IdentityKey>,
-    /// At this position.
-    pub position: Option<Position>,
+    /// At one of these positions; at any, if there are none.
+    pub positions: Vec<Position>,
 }
 
 /// An identity that the history has.
@@ -106,34 +120,65 @@ struct Row {
     recorded_at: Option<DateTime<Utc>>,
     kind: Option<String>,
     repeats: Option<i64>,
-    anomaly: Option<String>,
+    anomalies: Option<String>,
+    first_of: Option<String>,
+    went_live: Option<String>,
+    target: Option<String>,
+    targets: Option<String>,
+    during_freeze: Option<bool>,
+    straddles: Option<bool>,
     returns_to: Option<i64>,
+    corrected_by: Option<i64>,
     leaf_hash: Option<Vec<u8>>,
     bytes: Option<Vec<u8>>,
 }
 
-/// The last time that the lane of a deploy which changed it got the same release before. Each look-up is of one
-/// row, by an index, however often a lane was given the same version.
-const RETURN: &str = "LEFT JOIN LATERAL (
-        SELECT max(b.position) AS position
-        FROM environments n
-        JOIN tracks t ON t.environment_id = n.environment_id AND t.service = e.service AND t.target = e.target
-        CROSS JOIN LATERAL (
-            SELECT c.version, c.artifact, c.config, c.infrastructure, c.commit FROM lane_changes c
-            WHERE c.track_id = t.track_id AND c.position = e.position AND NOT c.late
-                AND c.change_number IS NOT NULL AND c.version IS NOT NULL
-            LIMIT 1
-        ) c
-        JOIN tracks l ON l.environment_id = n.environment_id AND l.service = e.service AND l.target = e.target
-        CROSS JOIN LATERAL (
-            SELECT b.position FROM lane_changes b
-            WHERE b.track_id = l.track_id AND b.version = c.version AND b.position < e.position
+/// What is found out of an event as it is asked for.
+///
+/// - The last time that its lane went over to the release that it runs by this event, if it ran another in between. Each look-up is of
+///   one row, by an index.
+/// - Whether it occurred within a freeze, and is no step of a rollback.
+/// - Whether it is the end of a check whose start lies before a change of what was checked.
+const MARKS: &str = concat!(
+    "LEFT JOIN LATERAL (
+        SELECT (
+            SELECT b.position FROM live_changes b
+            WHERE b.environment_id = c.environment_id AND b.service = c.service AND b.target = c.target
+                AND b.position < c.position AND b.version = c.version
                 AND (b.artifact, b.config, b.infrastructure, b.commit)
                     IS NOT DISTINCT FROM (c.artifact, c.config, c.infrastructure, c.commit)
             ORDER BY b.position DESC LIMIT 1
-        ) b
-        WHERE n.name = e.environment AND e.kind = 'deploy.succeeded'
-    ) back ON true";
+        ) AS position
+        FROM environments n JOIN live_changes c ON c.environment_id = n.environment_id
+            AND c.service = e.service AND c.target = e.target AND c.version = e.went_live
+            AND c.position = e.position
+        WHERE n.name = e.environment LIMIT 1
+    ) back ON true
+    LEFT JOIN LATERAL (
+        SELECT true AS holds
+        FROM environments n JOIN freezes f ON f.environment_id = n.environment_id
+        WHERE n.name = e.environment AND e.kind IN ('deploy.succeeded', 'deploy.removed', 'traffic.switched')
+            AND f.started_at <= e.occurred_at AND (f.ends_at IS NULL OR e.occurred_at < f.ends_at)
+            AND (f.lifted_at IS NULL OR e.occurred_at < f.lifted_at)
+            AND NOT EXISTS (SELECT FROM rollback_reports r WHERE r.position = e.position)
+        LIMIT 1
+    ) frozen ON true
+    LEFT JOIN LATERAL (
+        SELECT EXISTS (
+            SELECT FROM live_changes l
+            WHERE l.environment_id = v.environment_id AND l.occurred_at > s.occurred_at
+                AND l.occurred_at <= v.occurred_at
+                AND (e.service IS NULL OR l.service = e.service) AND (e.target IS NULL OR l.target = e.target)
+        ) AS holds
+        FROM verdicts v CROSS JOIN (SELECT NULL) one ",
+    start!("9223372036854775807"),
+    "
+        WHERE e.kind IN ('validation.passed', 'validation.failed') AND v.position = e.position
+            AND v.environment_id IS NOT NULL AND s.occurred_at IS NOT NULL
+        LIMIT 1
+    ) straddle ON true
+    LEFT JOIN corrections k ON k.position = e.position"
+);
 
 impl Views {
     /// Events after a position, in order, at most `limit`, and none after the one that fills [`PAGE_BYTES`]; and the
@@ -208,7 +253,7 @@ impl Snapshot {
 }
 
 fn envelope((at, bytes): (i64, Vec<u8>)) -> Result<(Position, Envelope), Error> {
-    Ok((position(at), parsed("events", at, || Envelope::parse(&bytes))?))
+    Ok((position(at), parsed("events", at, || Envelope::stored(bytes.into()))?))
 }
 
 impl Row {
@@ -223,12 +268,28 @@ impl Row {
             recorded_at,
             kind: parsed("events", at, || Kind::parse_name(&kind))?,
             repeats: self.repeats.map(position),
-            anomaly: self.anomaly,
+            anomalies: {
+                let mut anomalies = words(self.anomalies.as_deref());
+                anomalies.extend(self.during_freeze.and_then(|holds| holds.then(|| "during_freeze".to_owned())));
+                anomalies.extend(self.straddles.and_then(|holds| holds.then(|| "straddles_change".to_owned())));
+                anomalies.sort_unstable();
+                anomalies
+            },
+            first_of: words(self.first_of.as_deref()),
+            went_live: self.went_live,
+            target: self.target,
+            targets: words(self.targets.as_deref()),
             returns_to: self.returns_to.map(position),
+            corrected_by: self.corrected_by.map(position),
             leaf_hash: leaf_hash(at, &hash)?,
             bytes: bytes.into(),
         }))
     }
+}
+
+/// The words of a column that holds several.
+fn words(text: Option<&str>) -> Vec<String> {
+    text.into_iter().flat_map(|text| text.split(',')).map(str::to_owned).collect()
 }
 
 fn leaf_hash(at: i64, bytes: &[u8]) -> Result<Hash, Error> {
@@ -238,8 +299,10 @@ fn leaf_hash(at: i64, bytes: &[u8]) -> Result<Hash, Error> {
 /// Only the conditions that are asked for stand in the statement, so that each has its index.
 fn listing(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
-        "SELECT p.position AS views_position, e.position, e.recorded_at, e.kind, e.repeats, e.anomaly,
-            back.position AS returns_to, e.leaf_hash, e.bytes
+        "SELECT p.position AS views_position, e.position, e.recorded_at, e.kind, e.repeats, e.anomalies,
+            e.first_of, e.went_live, e.target, e.targets, frozen.holds AS during_freeze,
+            straddle.holds AS straddles, back.position AS returns_to, k.corrected_position AS corrected_by,
+            e.leaf_hash, e.bytes
         FROM projection p LEFT JOIN LATERAL (
             SELECT * FROM (
                 SELECT *, sum(octet_length(bytes)) OVER (ORDER BY position) - octet_length(bytes) AS bytes_before
@@ -262,12 +325,15 @@ fn listing(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder<Po
         query.push(" AND identity = ").push_bind(identity.0);
         query.push(" AND repeats IS NULL");
     }
-    if let Some(position) = filter.position {
-        query.push(" AND position = ").push_bind(bigint(position));
+    if let [position] = &filter.positions[..] {
+        query.push(" AND position = ").push_bind(bigint(*position));
+    } else if !filter.positions.is_empty() {
+        let positions: Vec<i64> = filter.positions.iter().copied().map(bigint).collect();
+        query.push(" AND position = ANY(").push_bind(positions).push(")");
     }
     query.push(" ORDER BY position LIMIT ").push_bind(i64::from(limit));
     query.push(") asked) page WHERE bytes_before < ").push_bind(PAGE_BYTES as i64);
-    query.push(") e ON true ").push(RETURN).push(" ORDER BY e.position");
+    query.push(") e ON true ").push(MARKS).push(" ORDER BY e.position");
     query
 }
 
@@ -317,7 +383,10 @@ pub(crate) struct EventRows {
     service: Vec<Option<String>>,
     target: Vec<Option<String>>,
     repeats: Vec<Option<i64>>,
-    anomaly: Vec<Option<&'static str>>,
+    anomalies: Vec<Option<String>>,
+    first_of: Vec<Option<String>>,
+    went_live: Vec<Option<String>>,
+    targets: Vec<Option<String>>,
     leaf_hash: Vec<[u8; Hash::LENGTH]>,
     bytes: Vec<Raw>,
     gaps: Vec<i64>,
@@ -331,8 +400,9 @@ impl EventRows {
         key: IdentityKey,
         leaf_hash: &Hash,
         repeats: Option<Position>,
-        anomaly: Option<Anomaly>,
+        outcome: &Outcome,
     ) {
+        let joined = |words: Vec<&str>| (!words.is_empty()).then(|| words.join(","));
         let fact = &envelope.event().fact;
         let lane = fact.lane();
         self.position.push(bigint(entry.position));
@@ -342,9 +412,13 @@ impl EventRows {
         self.kind.push(fact.kind().name());
         self.environment.push(fact.environment().map(ToString::to_string));
         self.service.push(lane.map(|lane| lane.service.to_string()));
-        self.target.push(lane.map(|lane| lane.target.to_string()));
+        let target = outcome.target.as_ref().or_else(|| lane.and_then(|lane| lane.target.as_ref()));
+        self.target.push(target.map(ToString::to_string));
         self.repeats.push(repeats.map(bigint));
-        self.anomaly.push(anomaly.map(Anomaly::name));
+        self.anomalies.push(joined(outcome.anomalies.iter().map(|anomaly| anomaly.name()).collect()));
+        self.first_of.push(joined(outcome.first_of.clone()));
+        self.went_live.push(outcome.went_live.as_ref().map(ToString::to_string));
+        self.targets.push(joined(outcome.targets.iter().map(|target| target.as_str()).collect()));
         self.leaf_hash.push(*leaf_hash.as_bytes());
         self.bytes.push(Raw(entry.bytes.clone()));
     }
@@ -365,7 +439,10 @@ impl EventRows {
                 .bind(self.service)
                 .bind(self.target)
                 .bind(self.repeats)
-                .bind(self.anomaly)
+                .bind(self.anomalies)
+                .bind(self.first_of)
+                .bind(self.went_live)
+                .bind(self.targets)
                 .bind(self.leaf_hash)
                 .bind(self.bytes)
                 .execute(&mut *connection)

@@ -1,7 +1,5 @@
 //! What an environment asks of those who release to it: policies and freezes.
 
-use std::collections::{BTreeMap, HashMap};
-
 use chrono::{DateTime, Utc};
 use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::event::{Fact, Policy};
@@ -12,17 +10,13 @@ use sqlx::PgConnection;
 use crate::Snapshot;
 use crate::database::{Error, bigint, parsed, position};
 
-pub(crate) const STATEMENTS: &[&str] = &[LAST, FREEZES, LOAD, WRITE, START, LIFT];
+pub(crate) const STATEMENTS: &[&str] = &[LAST, FREEZES, WRITE, START, LIFT];
 
 const LAST: &str = "SELECT e.position, e.bytes FROM policies p JOIN events e USING (position)
     WHERE p.environment_id = $1 AND p.position <= $2 ORDER BY p.position DESC LIMIT 1";
 
 const FREEZES: &str = "SELECT freeze_id, ends_at, started FROM freezes
     WHERE environment_id = $1 AND lifted IS NULL AND coalesce(ends_at, 'infinity') > $2
-    ORDER BY started";
-
-/// The last start of each freeze that is not lifted.
-const LOAD: &str = "SELECT environment_id, freeze_id, started_at, ends_at FROM freezes WHERE lifted IS NULL
     ORDER BY started";
 
 const WRITE: &str = "INSERT INTO policies (environment_id, position)
@@ -32,7 +26,7 @@ const START: &str = "INSERT INTO freezes (environment_id, freeze_id, started, st
     VALUES ($1, $2, $3, $4, $5)";
 
 const LIFT: &str =
-    "UPDATE freezes SET lifted = $3 WHERE environment_id = $1 AND freeze_id = $2 AND lifted IS NULL";
+    "UPDATE freezes SET lifted = $3, lifted_at = $4 WHERE environment_id = $1 AND freeze_id = $2 AND lifted IS NULL";
 
 /// The policy that holds in an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -57,7 +51,7 @@ impl Snapshot {
         let query = sqlx::query_as(LAST).bind(id).bind(bigint(known_at));
         let row: Option<(i64, Vec<u8>)> = query.fetch_optional(self.connection()).await?;
         let Some((at, bytes)) = row else { return Ok(PolicyInForce::default()) };
-        let envelope = parsed("events", at, || Envelope::parse(&bytes))?;
+        let envelope = parsed("events", at, || Envelope::stored(bytes.into()))?;
         match &envelope.event().fact {
             Fact::EnvironmentDeclared(_, policy) => {
                 Ok(PolicyInForce { declared: Some(position(at)), policy: policy.clone() })
@@ -80,50 +74,10 @@ impl Snapshot {
         let rows: Vec<(String, Option<DateTime<Utc>>, i64)> = query.fetch_all(self.connection()).await?;
         rows.into_iter()
             .map(|(freeze_id, until, started)| {
-                let freeze_id = parsed("freezes", started, || Line::parse(&freeze_id))?;
+                let freeze_id = parsed("freezes", started, || Line::stored(&freeze_id))?;
                 Ok(ActiveFreeze { freeze_id, until, position: position(started) })
             })
             .collect()
-    }
-}
-
-/// When a freeze began, and when it ends by itself.
-type Span = (DateTime<Utc>, Option<DateTime<Utc>>);
-
-/// The freezes that are not lifted, in the projector's memory, by environment and name.
-#[derive(Default)]
-pub(crate) struct FreezesFold(HashMap<i32, BTreeMap<String, Span>>);
-
-impl FreezesFold {
-    pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
-        type Row = (i32, String, DateTime<Utc>, Option<DateTime<Utc>>);
-        let rows: Vec<Row> = sqlx::query_as(LOAD).fetch_all(connection).await?;
-        let mut all = Self::default();
-        for (environment_id, freeze_id, started_at, ends_at) in rows {
-            all.0.entry(environment_id).or_default().insert(freeze_id, (started_at, ends_at));
-        }
-        Ok(all)
-    }
-
-    pub(crate) fn apply(&mut self, fact: &Fact, environment_id: i32, occurred_at: DateTime<Utc>) {
-        match fact {
-            Fact::FreezeStarted(freeze) => {
-                let freezes = self.0.entry(environment_id).or_default();
-                freezes.insert(freeze.freeze_id.to_string(), (occurred_at, freeze.until));
-            }
-            Fact::FreezeLifted(freeze) => {
-                if let Some(freezes) = self.0.get_mut(&environment_id) {
-                    freezes.remove(freeze.freeze_id.as_str());
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Whether one held at a time, as far as is known now.
-    pub(crate) fn hold(&self, environment_id: i32, at: DateTime<Utc>) -> bool {
-        let freezes = self.0.get(&environment_id).into_iter().flat_map(BTreeMap::values);
-        freezes.clone().any(|(started, ends)| *started <= at && ends.is_none_or(|ends| at < ends))
     }
 }
 
@@ -166,7 +120,8 @@ pub(crate) async fn write(
             .bind(occurred_at)
             .bind(freeze.until),
         Fact::FreezeLifted(freeze) => {
-            sqlx::query(LIFT).bind(environment_id).bind(freeze.freeze_id.as_str()).bind(bigint(at))
+            let query = sqlx::query(LIFT).bind(environment_id).bind(freeze.freeze_id.as_str());
+            query.bind(bigint(at)).bind(occurred_at)
         }
         _ => return Ok(()),
     };

@@ -55,27 +55,32 @@ macro_rules! counts {
 /// and check in between.
 macro_rules! start {
     () => {
-        "LEFT JOIN LATERAL (
+        start!("$2")
+    };
+    ($known_at:literal) => {
+        concat!(
+            "LEFT JOIN LATERAL (
             SELECT s.occurred_at FROM (
                 (SELECT s.occurred_at, s.position FROM check_starts s
                 WHERE v.run IS NOT NULL AND s.run = v.run AND s.check_name = v.check_name
-                    AND (s.occurred_at, s.position) <= (v.occurred_at, v.position) AND s.position <= $2
-                    AND (s.corrected_position IS NULL OR s.corrected_position > $2)
+                    AND (s.occurred_at, s.position) <= (v.occurred_at, v.position) AND s.position <= ", $known_at, "
+                    AND (s.corrected_position IS NULL OR s.corrected_position > ", $known_at, ")
                 ORDER BY s.occurred_at DESC, s.position DESC LIMIT 1)
                 UNION ALL
                 (SELECT s.occurred_at, s.position FROM check_starts s
                 WHERE v.run IS NULL AND s.run IS NULL AND s.subject = v.subject AND s.check_name = v.check_name
-                    AND (s.occurred_at, s.position) <= (v.occurred_at, v.position) AND s.position <= $2
-                    AND (s.corrected_position IS NULL OR s.corrected_position > $2)
+                    AND (s.occurred_at, s.position) <= (v.occurred_at, v.position) AND s.position <= ", $known_at, "
+                    AND (s.corrected_position IS NULL OR s.corrected_position > ", $known_at, ")
                 ORDER BY s.occurred_at DESC, s.position DESC LIMIT 1)
             ) s
             WHERE v.run IS NOT NULL OR NOT EXISTS (
                 SELECT FROM verdicts o WHERE o.subject = v.subject AND o.check_name = v.check_name
                     AND (o.occurred_at, o.position) > (s.occurred_at, s.position)
-                    AND (o.occurred_at, o.position) < (v.occurred_at, v.position) AND o.position <= $2
-                    AND (o.corrected_position IS NULL OR o.corrected_position > $2)
+                    AND (o.occurred_at, o.position) < (v.occurred_at, v.position) AND o.position <= ", $known_at, "
+                    AND (o.corrected_position IS NULL OR o.corrected_position > ", $known_at, ")
             )
         ) s ON true"
+        )
     };
 }
 
@@ -551,7 +556,7 @@ const WHILE_RUNNING: &str = concat!(
     CROSS JOIN LATERAL (
         SELECT l.number, l.composition, l.occurred_at FROM live_changes l
         WHERE l.environment_id = $3 AND l.position <= $2 AND l.occurred_at <= v.occurred_at
-        ORDER BY l.number DESC LIMIT 1
+        ORDER BY l.occurred_at DESC, l.number DESC LIMIT 1
     ) n ",
     start!(),
     "

@@ -303,7 +303,9 @@ impl Environment {
             let runs = lane.live(release).into_iter().map(|(since, until)| until.min(now) - since);
             let Some(stood) = runs.max() else { continue };
             let verdicts = lane.verdicts(release, self, shared, ALWAYS);
+            let composition = Verdicts::default();
             let evidence = Evidence {
+                composition: &composition,
                 lanes: vec![CheckedLane { service, target, changed: true, verdicts: &verdicts }],
                 stood,
                 stands: until.is_none(),

@@ -207,6 +207,7 @@ impl Backtest {
             (Fact::ReleasePointMarked(it), Some(environment)) => {
                 let marked = Marked {
                     position: at.position,
+                    occurred_at: at.occurred_at,
                     status: it.status,
                     name: it.name.clone(),
                     actor: event.actor.clone(),

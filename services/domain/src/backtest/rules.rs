@@ -124,7 +124,8 @@ impl Rules {
         let (ApprovalSubject::Deploy { lane, release }, Some(actor)) = (subject, &event.actor) else {
             return;
         };
-        let lane = self.lanes.entry((lane.service.clone(), lane.target.clone().unwrap_or_default())).or_default();
+        let lane =
+            self.lanes.entry((lane.service.clone(), lane.target.clone().unwrap_or_default())).or_default();
         let answer = Answer { actor: actor.clone(), granted, position: at.position };
         lane.answers.entry(release.version.clone()).or_default().push((release.clone(), answer));
     }

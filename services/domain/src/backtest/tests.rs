@@ -1,13 +1,16 @@
 //! What a candidate would have stopped, by what was known then; and what became of the deploys.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::event::{
-    Action, Actor, Approval, ApprovalSubject, AutomaticRollback, Ending, Freeze, Plan, Promotion, Removal,
-    Revoked, Rollback, RollbackRequest, Step, Switch, Validation, ValidationSubject,
+    Action, Actor, Approval, ApprovalSubject, AutomaticRollback, AutomaticScope, Ending, Freeze, Plan,
+    Promotion, PromotionTargets, Removal, Revoked, Rollback, RollbackRequest, RollbackStart, Step, Switch,
+    Validation, ValidationSubject,
 };
-use crate::{ConfigDigest, Lane, Release, Scope, SlotName};
+use crate::{ConfigDigest, LaneRef, Release, Scope, SlotName};
 
 fn line(text: &str) -> Line {
     Line::parse(text).expect("a line")
@@ -17,9 +20,9 @@ fn name(text: &str) -> EnvironmentName {
     EnvironmentName::parse(text).expect("a name")
 }
 
-fn lane(environment: &str) -> Lane {
+fn lane(environment: &str) -> LaneRef {
     let service = ServiceName::parse("web").expect("a name");
-    Lane { environment: name(environment), service, target: TargetName::default() }
+    LaneRef { environment: name(environment), service, target: Some(TargetName::default()) }
 }
 
 fn release(version: &str) -> Release {
@@ -48,7 +51,8 @@ fn slot(name: &str) -> SlotName {
 }
 
 fn said(check: &str, passed: bool, subject: ValidationSubject) -> Fact {
-    let validation = Validation { check: line(check), subject, evidence: Vec::new(), counts: None };
+    let validation =
+        Validation { check: line(check), subject, run: None, evidence: Vec::new(), counts: None };
     if passed { Fact::ValidationPassed(validation) } else { Fact::ValidationFailed(validation) }
 }
 
@@ -68,14 +72,20 @@ fn rollback(id: &str) -> Rollback {
     Rollback { environment: name("production"), rollback_id: line(id) }
 }
 
+fn started(id: &str) -> RollbackStart {
+    RollbackStart { rollback: rollback(id), acknowledge: BTreeSet::new() }
+}
+
 /// Somebody wants production away from a version.
 fn leave(id: &str, version: &str) -> Fact {
-    let Lane { service, target, .. } = lane("production");
+    let LaneRef { service, .. } = lane("production");
+    let target = TargetName::default();
     let from = Some(release(version));
     let step = Step { wave: 1, service, target, action: Action::Remove, slot: None, from, to: None };
     Fact::RollbackRequested(RollbackRequest {
         rollback: rollback(id),
         to: Position::new(1),
+        at: None,
         source: None,
         scope: Scope::default(),
         plan: Plan { from: Position::new(1), steps: vec![step] },
@@ -95,7 +105,7 @@ fn person(name: &str) -> Actor {
 fn approved(version: &str) -> Fact {
     let subject =
         ApprovalSubject::Deploy { lane: lane("production"), release: Release::of_version(line(version)) };
-    Fact::ApprovalGranted(Approval { subject })
+    Fact::ApprovalGranted(Approval { subject, expires_at: None })
 }
 
 fn freeze(until: Option<i64>) -> Freeze {
@@ -115,7 +125,7 @@ fn fed(policy: &Policy, history: &[Happened], listed: usize) -> Report {
     let mut backtest = Backtest::of(candidate);
     for ((at, fact, actor), position) in history.iter().zip(1..) {
         let actor = Some(person(actor));
-        let event = Event { fact: fact.clone(), actor, reason: None, links: Vec::new() };
+        let event = Event { fact: fact.clone(), actor, reason: None, links: Vec::new(), corrects: None };
         backtest.feed(Position::new(position), time(*at), &event);
     }
     backtest.report()
@@ -136,7 +146,10 @@ fn only(report: &Report) -> (&'static str, Option<u64>) {
 }
 
 fn from_staging() -> Policy {
-    Policy { promotion: Some(Promotion { from: vec![name("staging")] }), ..Policy::default() }
+    Policy {
+        promotion: Some(Promotion { from: vec![name("staging")], targets: PromotionTargets::All }),
+        ..Policy::default()
+    }
 }
 
 fn requiring(checks: &[&str]) -> Policy {
@@ -204,7 +217,14 @@ fn only_checks_that_the_candidate_names_count_if_it_names_any() {
     assert_eq!(only(&report(&Policy::default(), &history)), ("allowed", Some(2)));
     assert_eq!(only(&report(&requiring(&["e2e"]), &history)), ("allowed", Some(2)));
     assert_eq!(only(&report(&requiring(&["smoke"]), &history)), ("allowed", None));
-    let rule = AutomaticRollback { checks: vec![line("e2e")], cool_down_seconds: 0, at_most_a_day: 1 };
+    let rule = AutomaticRollback {
+        checks: vec![line("e2e")],
+        cool_down_seconds: 0,
+        at_most_a_day: 1,
+        scope: AutomaticScope::Service,
+        at_most_steps: AutomaticRollback::DEFAULT_AT_MOST_STEPS,
+        at_most_age_seconds: AutomaticRollback::DEFAULT_AT_MOST_AGE_SECONDS,
+    };
     let policy = Policy { automatic_rollback: Some(rule), ..requiring(&["smoke"]) };
     assert_eq!(only(&report(&policy, &history)), ("allowed", Some(2)));
 }
@@ -229,7 +249,7 @@ fn steps_of_a_rollback_are_not_judged_and_others_are_stopped_while_it_is_under_w
     let step = Deploy { rollback_id: Some(line("r-1")), ..deployed("production", "1") };
     let history = [
         leave("r-1", "2"),
-        Fact::RollbackStarted(rollback("r-1")),
+        Fact::RollbackStarted(started("r-1")),
         Fact::DeploySucceeded(step),
         deploy("production", "3"),
         Fact::RollbackSucceeded(rollback("r-1")),
@@ -243,7 +263,7 @@ fn steps_of_a_rollback_are_not_judged_and_others_are_stopped_while_it_is_under_w
 fn a_release_that_was_rolled_back_is_held_until_another_version_comes() {
     let mut history = vec![
         leave("r-1", "2"),
-        Fact::RollbackStarted(rollback("r-1")),
+        Fact::RollbackStarted(started("r-1")),
         Fact::RollbackSucceeded(rollback("r-1")),
         deploy("production", "2"),
     ];
@@ -375,7 +395,7 @@ fn only_deploys_after_the_given_position_are_judged_and_only_the_first_are_liste
     };
     let mut backtest = Backtest::of(candidate);
     for (fact, position) in facts.into_iter().zip(1..) {
-        let event = Event { fact, actor: None, reason: None, links: Vec::new() };
+        let event = Event { fact, actor: None, reason: None, links: Vec::new(), corrects: None };
         backtest.feed(Position::new(position), time(position.cast_signed()), &event);
     }
     let told = backtest.report();
@@ -414,7 +434,7 @@ fn any_fact() -> impl Strategy<Value = Fact> {
             said(check, passed, ValidationSubject::Artifact(artifact(version)))
         }),
         1 => (id(), version()).prop_map(|(id, version)| leave(id, version)),
-        1 => id().prop_map(|id| Fact::RollbackStarted(rollback(id))),
+        1 => id().prop_map(|id| Fact::RollbackStarted(started(id))),
         1 => id().prop_map(|id| Fact::RollbackCancelled(rollback(id))),
         1 => version().prop_map(approved),
         1 => version().prop_map(move |version| Fact::ArtifactRevoked(Revoked {
@@ -437,7 +457,8 @@ fn any_history() -> impl Strategy<Value = Vec<Happened>> {
 
 fn any_policy() -> impl Strategy<Value = Policy> {
     (any::<bool>(), 0..2_u32, any::<bool>()).prop_map(|(promotion, approvals, required)| Policy {
-        promotion: promotion.then(|| Promotion { from: vec![name("staging")] }),
+        promotion: promotion
+            .then(|| Promotion { from: vec![name("staging")], targets: PromotionTargets::All }),
         approvals,
         required_validations: if required { vec![line("smoke")] } else { Vec::new() },
         ..Policy::default()

@@ -192,9 +192,9 @@ impl Fact {
             }
             Self::RollbackRequested(r) => Some(&r.rollback.environment),
             Self::RollbackStarted(r) => Some(&r.rollback.environment),
-            Self::RollbackSucceeded(r)
-            | Self::RollbackFailed(r)
-            | Self::RollbackCancelled(r) => Some(&r.environment),
+            Self::RollbackSucceeded(r) | Self::RollbackFailed(r) | Self::RollbackCancelled(r) => {
+                Some(&r.environment)
+            }
             Self::RollbackDeclined(d) => Some(&d.environment),
             Self::ReleasePointMarked(m) => Some(&m.point.environment),
             Self::ReleasePointRevoked(p) => Some(&p.environment),

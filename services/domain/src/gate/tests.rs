@@ -92,13 +92,13 @@ fn no_deploy_passes_while_a_rollback_is_under_way() {
 fn a_revoked_artifact_does_not_pass_and_a_deleted_one_is_called_so() {
     let policy = Policy::default();
     let said = |deleted| {
-        let artifact = Artifact::parse("pkg:oci/web@v1").expect("a package URL");
+        let artifact = Artifact::parse("pkg:generic/web@v1").expect("a package URL");
         let revoked = RevokedArtifact { artifact, deleted, position: Position::new(5) };
         let finding = of(Rule::Revoked, &Case { revoked: Some(&revoked), ..case(&policy) });
         (finding.passes, finding.detail)
     };
-    assert_eq!(said(false), (false, "pkg:oci/web@v1 is revoked".to_owned()));
-    assert_eq!(said(true), (false, "pkg:oci/web@v1 is deleted".to_owned()));
+    assert_eq!(said(false), (false, "pkg:generic/web@v1 is revoked".to_owned()));
+    assert_eq!(said(true), (false, "pkg:generic/web@v1 is deleted".to_owned()));
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn service(name: &str) -> ServiceName {
 }
 
 fn artifact(version: &str) -> Artifact {
-    Artifact::parse(&format!("pkg:oci/web@{version}")).expect("a package URL")
+    Artifact::parse(&format!("pkg:generic/web@{version}")).expect("a package URL")
 }
 
 fn release(version: &str) -> Release {
@@ -88,7 +88,7 @@ fn an_artifact_that_would_be_deployed_must_not_be_revoked() {
     let met = obstacles(&plan(&["web"]), &Way { revoked: &gone, ..clear() });
     assert!(matches!(&met[..], [Obstacle::ArtifactRevoked { deleted: true, .. }]), "{met:?}");
     assert_eq!(met[0].position(), Some(Position::new(15)));
-    assert_eq!(met[0].to_string(), "pkg:oci/web@v1 of web at default is deleted (position 15)");
+    assert_eq!(met[0].to_string(), "pkg:generic/web@v1 of web at default is deleted (position 15)");
 }
 
 #[test]

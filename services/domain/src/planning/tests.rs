@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::{Change, Effect, EventId, Since, Track, Written};
+use crate::{Effect, EventId, Since, Track, Written};
 
 /// Not in the alphabet's order, since what depends on what must not follow from names.
 const SERVICES: [&str; 4] = ["search", "basket", "web", "checkout"];
@@ -111,9 +111,9 @@ fn carried_out(mut lanes: Lanes, plan: &Plan, order: &[u32]) -> Lanes {
     steps.sort_by_key(|(step, key)| (step.wave, **key));
     let facts = steps.into_iter().flat_map(|(step, _)| step.reports(&environment, None, None));
     for (fact, position) in facts.zip(AFTERWARDS..) {
-        let Change { lane, track, effect } = fact.change().expect("a step changes its lane");
+        let (lane, track, effect) = fact.change().expect("a step changes its lane");
         let written = Written { effect, since: since(position.cast_signed(), position) };
-        let key = (lane.service.clone(), lane.target.clone());
+        let key = (lane.service.clone(), lane.target.clone().expect("a step names its target"));
         lanes.entry(key).or_default().apply(&track, written);
     }
     lanes

@@ -3,6 +3,7 @@
 use chrono::DateTime;
 
 use super::*;
+use crate::event::AutomaticScope;
 
 fn line(text: &str) -> Line {
     Line::parse(text).expect("a line")
@@ -41,7 +42,14 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 const fn rule(cool_down_seconds: u64, at_most_a_day: u32) -> AutomaticRollback {
-    AutomaticRollback { checks: Vec::new(), cool_down_seconds, at_most_a_day }
+    AutomaticRollback {
+        checks: Vec::new(),
+        cool_down_seconds,
+        at_most_a_day,
+        scope: AutomaticScope::Service,
+        at_most_steps: AutomaticRollback::DEFAULT_AT_MOST_STEPS,
+        at_most_age_seconds: AutomaticRollback::DEFAULT_AT_MOST_AGE_SECONDS,
+    }
 }
 
 /// The last of these was the last ever.
