@@ -293,6 +293,7 @@ CREATE TABLE approvals (
     occurred_at    timestamptz NOT NULL,
     expires_at     timestamptz,
     target         text,              -- the target that an answer to a deploy names
+    version        text,
     granted        boolean NOT NULL,
     actor_kind     text    NOT NULL,
     actor_name     text    NOT NULL,

@@ -250,7 +250,7 @@ fn bucket(service: &ServiceName, target: &TargetName) -> usize {
 fn lane_digest(service: &ServiceName, target: &TargetName, release: &Release) -> [u8; 32] {
     let mut hash = Sha256::new();
     let [version, _, config, infrastructure, commit] = release.parts();
-    let artifact = release.artifact.as_ref().map(|artifact| artifact.identity());
+    let artifact = release.artifact.as_ref().map(crate::Artifact::identity);
     let artifact = artifact.as_deref().unwrap_or("");
     for part in [service.as_str(), target.as_str(), version, artifact, config, infrastructure, commit] {
         hash.update(part);

@@ -47,7 +47,7 @@ static REGISTRY: LazyLock<Migrator> = LazyLock::new(|| {
 
 impl Form {
     /// The form that this program knows.
-    pub const CURRENT: Self = Self { version: 4, migrator: &MIGRATIONS };
+    pub const CURRENT: Self = Self { version: 5, migrator: &MIGRATIONS };
 }
 
 /// How the views are reached.

@@ -371,7 +371,7 @@ impl WrittenRow {
                 Effect::Deployed(release(version, parts)?)
             }
         };
-        let since = Since { occurred_at, position: position(at), event_id: EventId::parse(event_id)? };
+        let since = Since { occurred_at, position: position(at), event_id: EventId::stored(event_id)? };
         Ok(Some(Written { effect, since }))
     }
 }
@@ -383,11 +383,11 @@ pub(crate) fn release(
 ) -> Result<Release, Box<dyn std::error::Error>> {
     let [artifact, config, infrastructure, commit] = parts.map(Option::as_deref);
     Ok(Release {
-        version: Line::parse(version)?,
-        artifact: artifact.map(Artifact::parse).transpose()?,
+        version: Line::stored(version)?,
+        artifact: artifact.map(Artifact::stored).transpose()?,
         config: config.map(ConfigDigest::parse).transpose()?,
-        infrastructure: infrastructure.map(Line::parse).transpose()?,
-        commit: commit.map(Line::parse).transpose()?,
+        infrastructure: infrastructure.map(Line::stored).transpose()?,
+        commit: commit.map(Line::stored).transpose()?,
     })
 }
 
@@ -396,12 +396,6 @@ pub(crate) fn told(release: Option<&Release>) -> [Option<String>; 4] {
     let parts = release.map_or([""; 5], Release::parts);
     let [_, rest @ ..] = parts.map(|part| (!part.is_empty()).then(|| part.to_owned()));
     rest
-}
-
-/// Whether a release is meant by what was told of it besides its version.
-pub(crate) fn is_meant(release: &Release, told: [&Option<String>; 4]) -> bool {
-    let [_, parts @ ..] = release.parts();
-    parts.iter().zip(told).all(|(part, told)| told.as_deref().is_none_or(|told| told == *part))
 }
 
 fn track(slot: Option<&str>) -> Result<Track, NameError> {
@@ -700,7 +694,7 @@ impl LaneChangeRows {
             column.push(value.map(str::to_owned));
         }
         self.artifact_key.push(match &written.effect {
-            Effect::Deployed(release) => release.artifact.as_ref().map(|artifact| artifact.identity().into_owned()),
+            Effect::Deployed(release) => release.artifact.as_ref().map(Artifact::identity),
             Effect::Removed | Effect::SwitchedTo(_) => None,
         });
         self.deployment.push(deployment.map(Line::to_string));

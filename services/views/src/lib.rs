@@ -4,18 +4,22 @@
 //! Invariants: SQL stands nowhere but in this crate; a batch's rows and the position are written in
 //! one transaction; an answer is read in one statement, so it is true for the position it carries.
 
+mod artifacts;
 mod build;
 mod copy;
+mod corrections;
 mod database;
+mod deploys;
 mod digest;
 mod environments;
 mod events;
 mod fold;
-mod hindrances;
 mod indexes;
 mod keeper;
 mod key;
 mod lanes;
+mod lanes_fold;
+mod live;
 mod marks;
 mod observations;
 mod pipeline;
@@ -26,7 +30,9 @@ mod projector;
 mod rebuild;
 mod recogniser;
 mod registry;
+mod retirements;
 mod rollbacks;
+mod skews;
 mod snapshot;
 mod tree;
 mod verdicts;
@@ -40,7 +46,7 @@ pub use environments::EnvironmentRow;
 pub use events::{EventFilter, EventRow, Known, PAGE_BYTES};
 pub use keeper::{Keeper, Keeping};
 pub use lanes::{AskError, EnvironmentState, LaneState, When};
-pub use marks::Marks;
+pub use marks::{DeployAnswer, Marks};
 pub use points::{Believed, Point, Walk};
 pub use policies::PolicyInForce;
 pub use projection::{Standing, Waited};
@@ -48,6 +54,7 @@ pub use projector::{Status, Stopped};
 pub use rebuild::{GenerationRow, Rebuild, RebuildError, generations};
 pub use registry::Followed;
 pub use rollbacks::{Report, RollbackFilter, RollbackRow};
+pub use skews::ClockSkew;
 pub use snapshot::Snapshot;
 pub use verdicts::Ran;
 pub use verify::{Difference, Verified, VerifyError};
@@ -57,13 +64,16 @@ pub use watcher::Watcher;
 #[must_use]
 pub fn statements() -> Vec<&'static str> {
     [
+        artifacts::STATEMENTS,
         copy::STATEMENTS,
+        corrections::STATEMENTS,
+        deploys::STATEMENTS,
         digest::STATEMENTS,
         environments::STATEMENTS,
         events::STATEMENTS,
-        hindrances::STATEMENTS,
         indexes::STATEMENTS,
         lanes::STATEMENTS,
+        live::STATEMENTS,
         marks::STATEMENTS,
         observations::STATEMENTS,
         points::STATEMENTS,
@@ -71,7 +81,9 @@ pub fn statements() -> Vec<&'static str> {
         projection::STATEMENTS,
         rebuild::STATEMENTS,
         registry::STATEMENTS,
+        retirements::STATEMENTS,
         rollbacks::STATEMENTS,
+        skews::STATEMENTS,
         snapshot::STATEMENTS,
         tree::STATEMENTS,
         verdicts::STATEMENTS,

@@ -9,7 +9,7 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 use crate::database::{Error, bigint, parsed, position};
 use crate::lanes::{release, told};
 
-pub(crate) const STATEMENTS: &[&str] = &[LAST_BEFORE, FIRST_AFTER, CHANGES, REORDERINGS, WRITE_REORDERINGS];
+pub(crate) const STATEMENTS: &[&str] = &[LAST_BEFORE, FIRST_AFTER, COMPOSITION, CHANGES, REORDERINGS, WRITE_REORDERINGS];
 
 /// The number of the last change of the composition up to a position: a search by halves, since numbers and
 /// positions rise together.
@@ -32,6 +32,9 @@ const LAST_BEFORE: &str = "WITH RECURSIVE search AS (
 /// The first change of the composition that occurred after a time. Reports that came late are out of the order
 /// of times, so that none can be passed over.
 const FIRST_AFTER: &str = "SELECT min(number) FROM live_changes WHERE environment_id = $1 AND occurred_at > $2";
+
+const COMPOSITION: &str =
+    "SELECT composition FROM live_changes WHERE environment_id = $1 AND number = $2 LIMIT 1";
 
 /// Changes of the composition, the last first.
 const CHANGES: &str = "SELECT number, service, target, position, occurred_at, event_id, before_slot, before_position,
@@ -127,6 +130,19 @@ pub(crate) async fn last_change(
 ) -> Result<i64, Error> {
     let query = sqlx::query_scalar(LAST_BEFORE).bind(environment_id).bind(bigint(at));
     Ok(query.fetch_optional(connection).await?.unwrap_or(0))
+}
+
+/// The identity of the composition that an environment ran at a position; `None` if it had not begun.
+pub(crate) async fn composition_at(
+    connection: &mut PgConnection,
+    environment_id: i32,
+    at: Position,
+) -> Result<Option<CompositionId>, Error> {
+    let number = last_change(connection, environment_id, at).await?;
+    let query = sqlx::query_scalar(COMPOSITION).bind(environment_id).bind(number);
+    let found: Option<Vec<u8>> = query.fetch_optional(connection).await?;
+    let bytes = found.map(|found| parsed("live_changes", number, || <[u8; 32]>::try_from(&found[..])));
+    Ok(bytes.transpose()?.map(CompositionId::from_bytes))
 }
 
 /// The number of an environment's first change of composition that occurred after a time.

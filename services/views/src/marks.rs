@@ -1,65 +1,85 @@
-//! People's words: on release points, on rollbacks and on deploys.
+//! What people say: marks of release points, and answers to rollbacks and deploys.
 
 use std::collections::BTreeMap;
 
-use ledger_domain::event::{Actor, ApprovalSubject, Event, Fact, MarkedStatus};
+use chrono::{DateTime, Utc};
+use ledger_domain::event::{Actor, Approval, ApprovalSubject, Event, Fact, MarkedStatus};
 use ledger_domain::gate::Answer;
 use ledger_domain::known_good::{Marked, Status};
-use ledger_domain::{EnvironmentName, Lane, Line, Position, Prose, Release, TextError};
+use ledger_domain::{
+    CompositionId, CompositionIndex, EnvironmentName, Line, Position, Prose, Release, ServiceName, TargetName,
+    TextError,
+};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::Snapshot;
 use crate::database::{Error, bigint, parsed, position};
 use crate::key::key;
-use crate::lanes::{is_meant, told};
+use crate::lanes::{release, told};
+use crate::live::composition_at;
 
 pub(crate) const STATEMENTS: &[&str] = &[MARKS, ANSWERS, WRITE_MARK, WRITE_ANSWER];
 
-const MARKS: &str = "SELECT position, point, status, name, actor_kind, actor_name, reason FROM marks
+const MARKS: &str = "SELECT position, occurred_at, point, status, name, actor_kind, actor_name, reason FROM marks
     WHERE environment_id = $1 AND position <= $2 ORDER BY position";
 
-const ANSWERS: &str =
-    "SELECT position, granted, actor_kind, actor_name, artifact, config, infrastructure, commit
+const ANSWERS: &str = "SELECT position, occurred_at, granted, expires_at, actor_kind, actor_name, target, version, artifact,
+        config, infrastructure, commit
     FROM approvals WHERE subject = $1 ORDER BY position";
 
-const WRITE_MARK: &str = "INSERT INTO marks (environment_id, position, point, status, name, actor_kind,
+const WRITE_MARK: &str = "INSERT INTO marks (environment_id, position, occurred_at, point, status, name, actor_kind,
         actor_name, reason)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-
-const WRITE_ANSWER: &str =
-    "INSERT INTO approvals (position, subject, granted, actor_kind, actor_name, artifact,
-        config, infrastructure, commit)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
-/// People's words, by the position of the point that they are about, as long as nobody took them back.
+const WRITE_ANSWER: &str = "INSERT INTO approvals (position, subject, occurred_at, granted, expires_at, actor_kind,
+        actor_name, target, version, artifact, config, infrastructure, commit)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+
+/// The marks of an environment's compositions that are not revoked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Marks(BTreeMap<Position, Marked>);
+pub struct Marks {
+    /// By composition, with the position that each was made on, in the order of the marks.
+    marked: BTreeMap<CompositionId, Vec<(Position, Marked)>>,
+    /// The composition at each position that was ever marked.
+    compositions: BTreeMap<Position, CompositionId>,
+}
 
 impl Marks {
-    /// The last word on a point that stood from one position up to before another.
-    pub(crate) fn on(&self, from: Position, before: Option<Position>) -> Option<&Marked> {
-        let before = before.unwrap_or(Position::new(u64::MAX));
-        self.0.range(from..before).map(|(_, marked)| marked).max_by_key(|marked| marked.position)
+    /// Returns the mark that counts of a composition: the last one.
+    #[must_use]
+    pub fn on(&self, composition: CompositionId) -> Option<&Marked> {
+        self.marked.get(&composition)?.last().map(|(_, marked)| marked)
     }
 
-    /// The position that was last marked with a name.
+    /// Returns the compositions that are marked, each with the mark that counts.
+    pub fn iter(&self) -> impl Iterator<Item = (CompositionId, &Marked)> {
+        self.marked.iter().filter_map(|(id, marks)| marks.last().map(|(_, marked)| (*id, marked)))
+    }
+
+    /// Returns the position that was last marked with a name.
     #[must_use]
     pub fn named(&self, name: &Line) -> Option<Position> {
-        let named = self.0.iter().filter(|(_, marked)| marked.name.as_ref() == Some(name));
+        let marks = self.marked.values().flatten();
+        let named = marks.filter(|(_, marked)| marked.name.as_ref() == Some(name));
         named.max_by_key(|(_, marked)| marked.position).map(|(point, _)| *point)
     }
 
-    /// Whether a word stands on a position.
-    #[must_use]
-    pub fn has(&self, point: Position) -> bool {
-        self.0.contains_key(&point)
+    fn add(&mut self, point: Position, composition: CompositionId, marked: Option<Marked>) {
+        self.compositions.insert(point, composition);
+        match marked {
+            Some(marked) => self.marked.entry(composition).or_default().push((point, marked)),
+            None => {
+                self.marked.remove(&composition);
+            }
+        }
     }
 }
 
 #[derive(sqlx::FromRow)]
 struct MarkRow {
     position: i64,
+    occurred_at: DateTime<Utc>,
     point: i64,
     status: Option<String>,
     name: Option<String>,
@@ -83,8 +103,9 @@ impl MarkRow {
             };
             Ok::<_, Box<dyn std::error::Error>>(Some(Marked {
                 position: position(self.position),
+                occurred_at: self.occurred_at,
                 status,
-                name: self.name.as_deref().map(Line::parse).transpose()?,
+                name: self.name.as_deref().map(Line::stored).transpose()?,
                 actor,
                 reason: self.reason.as_deref().map(Prose::parse).transpose()?,
             }))
@@ -95,9 +116,13 @@ impl MarkRow {
 #[derive(sqlx::FromRow)]
 struct AnswerRow {
     position: i64,
+    occurred_at: DateTime<Utc>,
     granted: bool,
+    expires_at: Option<DateTime<Utc>>,
     actor_kind: String,
     actor_name: String,
+    target: Option<String>,
+    version: Option<String>,
     artifact: Option<String>,
     config: Option<String>,
     infrastructure: Option<String>,
@@ -109,23 +134,53 @@ impl AnswerRow {
         let actor = parsed("approvals", self.position, || actor(&self.actor_kind, &self.actor_name))?;
         Ok(Answer { actor, granted: self.granted, position: position(self.position) })
     }
+
+    fn to_deploy(&self) -> Result<Option<DeployAnswer>, Error> {
+        let Some(version) = &self.version else { return Ok(None) };
+        let parts = [&self.artifact, &self.config, &self.infrastructure, &self.commit];
+        let answer = self.parse()?;
+        parsed("approvals", self.position, || {
+            let target = self.target.as_deref().map(TargetName::parse).transpose()?;
+            Ok::<_, Box<dyn std::error::Error>>(Some(DeployAnswer {
+                answer,
+                occurred_at: self.occurred_at,
+                expires_at: self.expires_at,
+                target,
+                release: release(version, parts)?,
+            }))
+        })
+    }
+}
+
+/// An answer to a deploy, with what it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeployAnswer {
+    /// Who said what, and where.
+    pub answer: Answer,
+    /// When.
+    pub occurred_at: DateTime<Utc>,
+    /// When it ends.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// The target that it names; `None`: all of the service's.
+    pub target: Option<TargetName>,
+    /// The release, as far as it names it.
+    pub release: Release,
 }
 
 fn actor(kind: &str, name: &str) -> Result<Actor, TextError> {
-    Ok(Actor { kind: Line::parse(kind)?, name: Line::parse(name)? })
+    Ok(Actor { kind: Line::stored(kind)?, name: Line::stored(name)? })
 }
 
 fn of_rollback(environment: &EnvironmentName, rollback_id: &Line) -> Uuid {
     key("rollback", &[environment.as_str(), rollback_id.as_str()])
 }
 
-fn of_deploy(lane: &Lane, release: &Release) -> Uuid {
-    let Lane { environment, service, target } = lane;
-    key("deploy", &[environment.as_str(), service.as_str(), target.as_str(), release.version.as_str()])
+fn of_deploy(environment: &EnvironmentName, service: &ServiceName, version: &Line) -> Uuid {
+    key("deploy", &[environment.as_str(), service.as_str(), version.as_str()])
 }
 
 impl Snapshot {
-    /// People's words on the points of an environment, as known at a position.
+    /// Returns the marks of an environment's compositions, as known at a position.
     ///
     /// # Errors
     /// The database does not answer.
@@ -136,15 +191,19 @@ impl Snapshot {
         let mut marks = Marks::default();
         for row in rows {
             let point = position(row.point);
-            match row.parse()? {
-                Some(marked) => marks.0.insert(point, marked),
-                None => marks.0.remove(&point),
+            let composition = match marks.compositions.get(&point) {
+                Some(known) => *known,
+                None => {
+                    let found = composition_at(self.connection(), id, point).await?;
+                    found.unwrap_or_else(|| CompositionIndex::default().id())
+                }
             };
+            marks.add(point, composition, row.parse()?);
         }
         Ok(marks)
     }
 
-    /// People's answers to a rollback, in their order.
+    /// Returns people's answers to a rollback, in the order of positions.
     ///
     /// # Errors
     /// The database does not answer.
@@ -157,16 +216,19 @@ impl Snapshot {
         rows.iter().map(AnswerRow::parse).collect()
     }
 
-    /// People's answers to a deploy of a release to a lane, in their order.
+    /// Returns people's answers to deploys of a version of a service, in the order of positions.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn answers_to_deploy(&mut self, lane: &Lane, release: &Release) -> Result<Vec<Answer>, Error> {
-        let rows = answers(self.connection(), of_deploy(lane, release)).await?;
-        let told = |row: &AnswerRow| {
-            is_meant(release, [&row.artifact, &row.config, &row.infrastructure, &row.commit])
-        };
-        rows.iter().filter(|row| told(row)).map(AnswerRow::parse).collect()
+    pub async fn answers_to_deploy(
+        &mut self,
+        environment: &EnvironmentName,
+        service: &ServiceName,
+        version: &Line,
+    ) -> Result<Vec<DeployAnswer>, Error> {
+        let rows = answers(self.connection(), of_deploy(environment, service, version)).await?;
+        let answers: Result<Vec<_>, _> = rows.iter().map(AnswerRow::to_deploy).collect();
+        Ok(answers?.into_iter().flatten().collect())
     }
 }
 
@@ -180,25 +242,21 @@ pub(crate) async fn write(
     event: &Event,
     environment_id: i32,
     at: Position,
+    occurred_at: DateTime<Utc>,
 ) -> Result<(), Error> {
     match &event.fact {
         Fact::ReleasePointMarked(mark) => {
             let status = Some(Status::from(mark.status).name());
-            write_mark(
-                connection,
-                event,
-                environment_id,
-                at,
-                (mark.point.position, status, mark.name.as_ref()),
-            )
-            .await
+            let said = (mark.point.position, status, mark.name.as_ref());
+            write_mark(connection, event, environment_id, (at, occurred_at), said).await
         }
         Fact::ReleasePointRevoked(point) => {
-            write_mark(connection, event, environment_id, at, (point.position, None, None)).await
+            let said = (point.position, None, None);
+            write_mark(connection, event, environment_id, (at, occurred_at), said).await
         }
-        Fact::ApprovalGranted(approval) => write_answer(connection, event, &approval.subject, true, at).await,
+        Fact::ApprovalGranted(approval) => write_answer(connection, event, approval, true, (at, occurred_at)).await,
         Fact::ApprovalRejected(approval) => {
-            write_answer(connection, event, &approval.subject, false, at).await
+            write_answer(connection, event, approval, false, (at, occurred_at)).await
         }
         _ => Ok(()),
     }
@@ -208,12 +266,13 @@ async fn write_mark(
     connection: &mut PgConnection,
     event: &Event,
     environment_id: i32,
-    at: Position,
+    (at, occurred_at): (Position, DateTime<Utc>),
     (point, status, name): (Position, Option<&str>, Option<&Line>),
 ) -> Result<(), Error> {
     sqlx::query(WRITE_MARK)
         .bind(environment_id)
         .bind(bigint(at))
+        .bind(occurred_at)
         .bind(bigint(point))
         .bind(status)
         .bind(name.map(Line::as_str))
@@ -228,24 +287,31 @@ async fn write_mark(
 async fn write_answer(
     connection: &mut PgConnection,
     event: &Event,
-    subject: &ApprovalSubject,
+    approval: &Approval,
     granted: bool,
-    at: Position,
+    (at, occurred_at): (Position, DateTime<Utc>),
 ) -> Result<(), Error> {
     // An answer without an actor is refused where events are read.
     let Some(actor) = &event.actor else { return Ok(()) };
-    let (subject, release) = match subject {
+    let (subject, target, release) = match &approval.subject {
         ApprovalSubject::Rollback { environment, rollback_id } => {
-            (of_rollback(environment, rollback_id), None)
+            (of_rollback(environment, rollback_id), None, None)
         }
-        ApprovalSubject::Deploy { lane, release } => (of_deploy(lane, release), Some(release)),
+        ApprovalSubject::Deploy { lane, release } => {
+            let subject = of_deploy(&lane.environment, &lane.service, &release.version);
+            (subject, lane.target.as_ref(), Some(release))
+        }
     };
     let mut query = sqlx::query(WRITE_ANSWER)
         .bind(bigint(at))
         .bind(subject)
+        .bind(occurred_at)
         .bind(granted)
+        .bind(approval.expires_at)
         .bind(actor.kind.as_str())
-        .bind(actor.name.as_str());
+        .bind(actor.name.as_str())
+        .bind(target.map(TargetName::as_str))
+        .bind(release.map(|release| release.version.as_str()));
     for part in told(release) {
         query = query.bind(part);
     }

@@ -51,7 +51,7 @@ struct Row {
 impl Row {
     fn parse(&self) -> Result<(Lane, Seen), Error> {
         let since = |at, occurred_at, id: &str| {
-            EventId::parse(id).map(|event_id| Since { occurred_at, position: position(at), event_id })
+            EventId::stored(id).map(|event_id| Since { occurred_at, position: position(at), event_id })
         };
         parsed("observations", self.last_position, || {
             let lane = Lane {
@@ -111,8 +111,7 @@ impl ObservationsFold {
         Ok(all)
     }
 
-    /// Folds an observation: a complete one also says of the environment's other lanes that nothing runs
-    /// there.
+    /// Folds an observation: a complete one also says of the other lanes at its targets that nothing runs there.
     pub(crate) fn apply(
         &mut self,
         observation: &Observation,
@@ -124,7 +123,8 @@ impl ObservationsFold {
         let mut seen: BTreeMap<Lane, (Option<SlotName>, Option<Release>)> = BTreeMap::new();
         if observation.complete {
             let before = self.seen.keys().filter(|lane| lane.environment == *environment).cloned();
-            seen.extend(lanes.chain(before).map(|lane| (lane, (None, None))));
+            let lanes = lanes.chain(before).filter(|lane| observation.speaks_of(&lane.target));
+            seen.extend(lanes.map(|lane| (lane, (None, None))));
         }
         for lane in &observation.lanes {
             let (service, target) = (lane.service.clone(), lane.target.clone());

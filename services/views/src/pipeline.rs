@@ -22,12 +22,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::Views;
 use crate::database::Error;
 use crate::events::IDENTITY_INDEX;
 use crate::fold::{Batch, Decoded, Fold, identities};
 use crate::projection::{self, Standing};
 use crate::projector::{Status, Stopped};
+use crate::{Views, corrections};
 
 /// A batch ends at this many records …
 const BATCH_RECORDS: usize = 8_000;
@@ -197,8 +197,11 @@ pub(crate) async fn run(
             group = groups.recv() => group,
         };
         let (records, end) = gather(group, &mut groups);
-        if !records.is_empty() {
-            let known = if careful {
+        let mut room = Some(room);
+        for records in apart(records) {
+            let corrects = records.first().and_then(Decoded::corrects);
+            let (mut known, mut corrected) = (HashMap::new(), None);
+            if careful || corrects.is_some() {
                 // What is under way is in the history only when it is written.
                 let mut told = target.written.subscribe();
                 let standing = fold.standing.position;
@@ -210,15 +213,29 @@ pub(crate) async fn run(
                     Some(connection) => connection,
                     None => look_ups.insert(target.connect().await?),
                 };
-                patiently(async { Ok(identities(connection, &records).await?) }).await?
-            } else {
-                HashMap::new()
-            };
-            let batch = fold.batch(records, source.stream_created, &known);
+                known = patiently(async { Ok(identities(connection, &records).await?) }).await?;
+                if let Some(key) = corrects {
+                    corrected = Some(patiently(async { Ok(corrections::find(connection, key).await?) }).await?);
+                }
+            }
+            let batch = fold.batch(records, source.stream_created, &known, corrected);
             let batch = batch.map_err(|error| Ended::Failed(error.to_string()))?;
             // Repeats come in runs, as when a history is imported again: then look on.
-            careful &= batch.odd.repeats > 0;
-            room.send(batch);
+            careful &= batch.odd.repeats > 0 || corrects.is_some();
+            match room.take() {
+                Some(room) => drop(room.send(batch)),
+                None => {
+                    tokio::select! {
+                        biased;
+                        done = &mut writer => return Err(failure(done)),
+                        sent = batches.send(batch) => {
+                            if sent.is_err() {
+                                return Err(failure((&mut writer).await));
+                            }
+                        }
+                    }
+                }
+            }
         }
         if let Some(end) = end {
             break end;
@@ -230,6 +247,21 @@ pub(crate) async fn run(
         Some(ended) => Err(ended),
         None => Ok((fold, connection)),
     }
+}
+
+/// Records in batches: one that corrects another is a batch of its own, since what it corrects has to be in the tables.
+fn apart(records: Vec<Decoded>) -> Vec<Vec<Decoded>> {
+    let mut batches: Vec<Vec<Decoded>> = Vec::new();
+    let mut is_open = false;
+    for record in records {
+        let corrects = record.corrects().is_some();
+        match batches.last_mut().filter(|_| is_open && !corrects) {
+            Some(batch) => batch.push(record),
+            None => batches.push(vec![record]),
+        }
+        is_open = !corrects;
+    }
+    batches
 }
 
 type Group = Result<Vec<Decoded>, Ended>;

@@ -1,96 +1,43 @@
-//! Release points: what an environment ran after each change, and what is thought of it.
+//! Release points: what an environment ran after each change, and the status of that.
 //!
-//! A point is never stored: it is the change of the composition with its number, and the composition is read
-//! off the lanes. What is thought of it is judged when somebody asks, by what was known then.
+//! A point is the change of the composition with its number, or a time. Its status is not stored: it is judged when
+//! somebody asks, by what was known then.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::Policy;
-use ledger_domain::gate::Proving;
 use ledger_domain::known_good::{CheckedLane, Evidence, Judgement, Marked, Status, Verdicts, judge};
 use ledger_domain::{
-    Anchor, Composition, EnvironmentName, EventId, LaneFold, Live, Position, Release, ServiceName, Since,
-    TargetName,
+    Anchor, Composition, CompositionId, EnvironmentName, Live, Position, ServiceName, Since, TargetName,
 };
 use sqlx::PgConnection;
 
 use crate::Snapshot;
-use crate::database::{Error, bigint, parsed, position};
-use crate::lanes::{AskError, KeptRow, When, written};
+use crate::database::{Error, bigint};
+use crate::lanes::{AskError, When};
+use crate::live::{self, CompositionChange, composition_changes, first_change_after, reorderings};
 use crate::marks::Marks;
-use crate::verdicts::{Checked, Ran, longest_run};
+use crate::verdicts::{Checked, Ran};
 
-pub(crate) const STATEMENTS: &[&str] =
-    &[LAST_BEFORE, LAST_UNTIL, FIRST_AFTER, CHANGES, BEFORE, RECORDED_AT, DEPLOYS];
-
-/// The number of the last change of the composition up to a position: a search by halves, since numbers and
-/// positions rise together.
-const LAST_BEFORE: &str = "WITH RECURSIVE search AS (
-        SELECT environment_id, 0::bigint AS low, changes AS high FROM environments WHERE environment_id = $1
-        UNION ALL
-        SELECT s.environment_id,
-            CASE WHEN c.position <= $2 THEN m.middle ELSE s.low END,
-            CASE WHEN c.position <= $2 THEN s.high ELSE m.middle - 1 END
-        FROM search s
-        CROSS JOIN LATERAL (SELECT (s.low + s.high + 1) / 2 AS middle) m
-        JOIN lane_changes c ON c.environment_id = s.environment_id AND c.change_number = m.middle
-        WHERE s.low < s.high
-    )
-    SELECT low FROM search WHERE low = high";
-
-/// The position of the last change of the composition before any that occurred after a time: a change that
-/// was reported late does not bring back what came between.
-const LAST_UNTIL: &str = "SELECT c.position FROM lane_changes c
-    WHERE c.environment_id = $1 AND c.change_number = coalesce(
-        (SELECT min(change_number) - 1 FROM lane_changes
-            WHERE environment_id = $1 AND change_number IS NOT NULL AND occurred_at > $2),
-        (SELECT changes FROM environments WHERE environment_id = $1)
-    )";
-
-/// The first change of the composition that occurred after a time. Reports that came late are out of the order
-/// of times, so that none can be passed over.
-const FIRST_AFTER: &str = "SELECT min(change_number) FROM lane_changes
-    WHERE environment_id = $1 AND change_number IS NOT NULL AND occurred_at > $2";
-
-/// The last deploys of a version of a service, and the next change of the track of each.
-const DEPLOYS: &str = concat!(
-    "SELECT t.target, n.position AS until_position, t.slot, ",
-    written!("c"),
-    "
-    FROM tracks t
-    JOIN lane_changes c ON c.track_id = t.track_id AND c.version = $3 AND NOT c.late
-    LEFT JOIN LATERAL (
-        SELECT n.position FROM lane_changes n
-        WHERE n.track_id = c.track_id AND NOT n.late AND n.position > c.position
-        ORDER BY n.position LIMIT 1
-    ) n ON true
-    WHERE t.environment_id = $1 AND t.service = $2
-    ORDER BY c.position DESC LIMIT 20"
-);
-
-/// Changes of the composition, the last first.
-const CHANGES: &str = "SELECT c.change_number, c.position, c.occurred_at, c.event_id, t.service, t.target
-    FROM lane_changes c JOIN tracks t USING (track_id)
-    WHERE c.environment_id = $1 AND c.change_number > $2 AND c.change_number <= $3
-    ORDER BY c.change_number DESC";
-
-/// What the tracks of lanes kept before a position.
-const BEFORE: &str = concat!(
-    "SELECT l.index, t.slot, ",
-    written!("w"),
-    "
-    FROM unnest($2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY l (service, target, position, index)
-    JOIN tracks t ON t.environment_id = $1 AND t.service = l.service AND t.target = l.target
-    CROSS JOIN LATERAL (
-        SELECT * FROM lane_changes c
-        WHERE c.track_id = t.track_id AND NOT c.late AND c.position < l.position
-        ORDER BY c.position DESC LIMIT 1
-    ) w"
-);
+pub(crate) const STATEMENTS: &[&str] = &[RECORDED_AT, AROUND, TIMES];
 
 const RECORDED_AT: &str =
     "SELECT recorded_at FROM events WHERE position <= $1 ORDER BY position DESC LIMIT 1";
+
+/// When the composition changed last up to a time, and first after it.
+const AROUND: &str = "SELECT
+    (SELECT occurred_at FROM live_changes WHERE environment_id = $1 AND occurred_at <= $2 AND position <= $3
+        ORDER BY occurred_at DESC, number DESC LIMIT 1),
+    (SELECT occurred_at FROM live_changes WHERE environment_id = $1 AND occurred_at > $2 AND position <= $3
+        ORDER BY occurred_at, number LIMIT 1)";
+
+/// When anything changed in an environment's lanes.
+const TIMES: &str = "SELECT DISTINCT occurred_at FROM (
+        SELECT occurred_at FROM lane_changes WHERE environment_id = $1 AND position <= $2
+        UNION ALL
+        SELECT occurred_at FROM retirements WHERE environment_id = $1 AND position <= $2
+    ) c ORDER BY 1";
 
 /// How many points are read, and their lanes' checks looked up, at a time.
 const STRIDE: i64 = 64;
@@ -105,72 +52,25 @@ pub struct Believed {
     pub now: DateTime<Utc>,
 }
 
-/// A release point, with what is thought of it.
+/// A release point, with its status.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
-    /// Which change of the environment's composition it is, counted from 1.
-    pub number: u64,
-    /// The event that made the change.
+    /// Which change of the environment's composition it is, counted from 1; `None` where a time named it.
+    pub number: Option<u64>,
+    /// The event that made the change; where a time named the point, the last one that shaped the composition.
     pub since: Since,
-    /// The lane that changed.
-    pub changed: (ServiceName, TargetName),
+    /// The lanes that changed; empty where a time named the point.
+    pub changed: Vec<(ServiceName, TargetName)>,
+    /// When the composition began to stand.
+    pub stood_from: DateTime<Utc>,
     /// When the next change of the composition occurred; `None` while it stands.
     pub until: Option<DateTime<Utc>>,
     /// What the environment ran.
     pub composition: Composition,
-    /// What is thought of it.
+    /// Its status, and why.
     pub judgement: Judgement,
-    /// A person's word on it.
+    /// The mark on its composition.
     pub marked: Option<Marked>,
-}
-
-#[derive(sqlx::FromRow)]
-struct ChangeRow {
-    change_number: i64,
-    position: i64,
-    occurred_at: DateTime<Utc>,
-    event_id: String,
-    service: String,
-    target: String,
-}
-
-#[derive(sqlx::FromRow)]
-struct DeployRow {
-    target: String,
-    until_position: Option<i64>,
-    #[sqlx(flatten)]
-    kept: KeptRow,
-}
-
-#[derive(sqlx::FromRow)]
-struct BeforeRow {
-    index: i64,
-    #[sqlx(flatten)]
-    kept: KeptRow,
-}
-
-/// A change of the composition, as a walk needs it.
-#[derive(Debug, Clone)]
-struct ChangedLane {
-    number: i64,
-    since: Since,
-    lane: (ServiceName, TargetName),
-}
-
-impl ChangeRow {
-    fn parse(&self) -> Result<ChangedLane, Error> {
-        parsed("lane_changes", self.position, || {
-            Ok::<_, Box<dyn std::error::Error>>(ChangedLane {
-                number: self.change_number,
-                since: Since {
-                    occurred_at: self.occurred_at,
-                    position: position(self.position),
-                    event_id: EventId::parse(&self.event_id)?,
-                },
-                lane: (ServiceName::parse(&self.service)?, TargetName::parse(&self.target)?),
-            })
-        })
-    }
 }
 
 /// A walk over an environment's points, the last first.
@@ -182,12 +82,14 @@ pub struct Walk {
     policy: Policy,
     marks: Marks,
     checked: Checked,
+    /// The results for compositions that were looked up.
+    of_compositions: HashMap<CompositionId, Verdicts>,
     /// What the environment ran at the next point to be told.
     composition: Composition,
     /// When and where the point after that one began.
     next: Option<Since>,
     /// Points that are read already, each with what its lane ran before.
-    ready: VecDeque<(ChangedLane, Option<Live>)>,
+    ready: VecDeque<CompositionChange>,
     /// The number of the last point that is not read yet.
     unread: i64,
 }
@@ -210,16 +112,10 @@ impl Snapshot {
             return Err(AskError::NotYet { asked, views });
         }
         let Some(environment_id) = self.environment_id(environment).await? else { return Ok(None) };
-        let now = match believed.known_at {
-            None => believed.now,
-            Some(known_at) => {
-                let query = sqlx::query_scalar(RECORDED_AT).bind(bigint(known_at));
-                query.fetch_optional(self.connection()).await?.unwrap_or(believed.now)
-            }
-        };
+        let now = self.now(believed).await?;
         let from = from.min(known_at);
         let last = self.last_change(environment_id, from).await?;
-        let next = change_rows(self.connection(), environment_id, last, last + 1).await?;
+        let next = composition_changes(self.connection(), environment_id, last, last + 1).await?;
         let next = next.into_iter().next().filter(|next| next.since.position <= known_at);
         let at = Anchor::Position(from);
         let state = self.state(environment, When { at, known_at: None }).await?;
@@ -231,6 +127,7 @@ impl Snapshot {
             policy: self.policy(environment, known_at).await?.policy,
             marks: self.marks(environment, known_at).await?,
             checked: Checked::default(),
+            of_compositions: HashMap::new(),
             composition: state.composition(),
             next: next.map(|next| next.since),
             ready: VecDeque::new(),
@@ -238,28 +135,36 @@ impl Snapshot {
         }))
     }
 
-    /// The number of the last change of an environment's composition up to a position; 0 if there is none.
+    /// Returns the number of the last change of an environment's composition up to a position; 0 if there is none.
     pub(crate) async fn last_change(&mut self, environment_id: i32, at: Position) -> Result<i64, Error> {
-        let query = sqlx::query_scalar(LAST_BEFORE).bind(environment_id).bind(bigint(at));
-        Ok(query.fetch_optional(self.connection()).await?.unwrap_or(0))
+        live::last_change(self.connection(), environment_id, at).await
     }
 
-    /// The position of an environment's last change of composition before any that occurred after a time.
+    /// Returns the position of the change of an environment's composition that is so many changes before the last one, as known
+    /// at a position; [`Position::START`] where it had not begun.
     ///
     /// # Errors
-    /// The database does not answer.
-    pub async fn position_at(
+    /// There are not so many, or the database does not answer.
+    pub async fn changes_ago(
         &mut self,
         environment: &EnvironmentName,
-        time: DateTime<Utc>,
-    ) -> Result<Option<Position>, Error> {
-        let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
-        let query = sqlx::query_scalar(LAST_UNTIL).bind(id).bind(time);
-        let found: Option<i64> = query.fetch_optional(self.connection()).await?;
-        Ok(found.map(position))
+        ago: u64,
+        known_at: Position,
+    ) -> Result<Position, AskError> {
+        let Some(id) = self.environment_id(environment).await? else {
+            return Err(AskError::UnknownEnvironment(environment.clone()));
+        };
+        let last = self.last_change(id, known_at).await?;
+        let number = i64::try_from(ago).ok().and_then(|ago| last.checked_sub(ago)).filter(|number| *number >= 0);
+        let Some(number) = number else {
+            let environment = environment.clone();
+            return Err(AskError::NoSuchChange { environment, asked: ago, changes: last.cast_unsigned() });
+        };
+        let changes = composition_changes(self.connection(), id, number - 1, number).await?;
+        Ok(changes.first().map_or(Position::START, |change| change.since.position))
     }
 
-    /// The number of an environment's first change of composition that occurred after a time, as known now.
+    /// Returns the number of an environment's first change of composition that occurred after a time, as known now.
     ///
     /// # Errors
     /// The database does not answer.
@@ -269,59 +174,102 @@ impl Snapshot {
         time: DateTime<Utc>,
     ) -> Result<Option<u64>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
-        let query = sqlx::query_scalar(FIRST_AFTER).bind(id).bind(time);
-        let found: Option<i64> = query.fetch_one(self.connection()).await?;
+        let found = first_change_after(self.connection(), id, time).await?;
         Ok(found.map(i64::cast_unsigned))
     }
 
-    /// How a release fared in an environment, in the lanes of its service alone. The same version with the same
-    /// artifact is meant, as far as both are known: configuration differs from environment to environment.
+    /// Returns what an environment ran at a time, as known at a position, as a point of its own: whether it was ever recorded as a
+    /// change or not. `None` where nothing had occurred by then.
     ///
     /// # Errors
-    /// The database does not answer.
-    pub async fn proving(
+    /// There is no such environment or position, or the database does not answer.
+    pub async fn point_at(
         &mut self,
         environment: &EnvironmentName,
-        service: &ServiceName,
-        asked: &Release,
-        now: DateTime<Utc>,
-    ) -> Result<Proving, Error> {
-        let mut proving = Proving { environment: environment.clone(), status: None, position: None };
-        let Some(id) = self.environment_id(environment).await? else { return Ok(proving) };
-        let query = sqlx::query_as(DEPLOYS).bind(id).bind(service.as_str()).bind(asked.version.as_str());
-        let rows: Vec<DeployRow> = query.fetch_all(self.connection()).await?;
-        let known_at = self.position();
+        time: DateTime<Utc>,
+        believed: Believed,
+    ) -> Result<Option<Point>, AskError> {
+        let known_at = believed.known_at.unwrap_or(self.position());
+        let when = When { at: Anchor::Time(time), known_at: Some(known_at) };
+        let state = self.state(environment, when).await?;
+        let last = state.lanes.iter().filter_map(|lane| lane.fold.changes().last());
+        let last = last.map(|(_, written)| &written.since).max_by(|one, other| one.order(other));
+        let Some(since) = last.cloned() else { return Ok(None) };
+        let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
+        let composition = state.composition();
+        let (from, until) = self.stood(environment, id, time, known_at, composition.id()).await?;
+        let now = self.now(believed).await?;
+        let ran: Vec<Ran> = composition
+            .lanes()
+            .map(|(service, target, live)| Ran {
+                service: service.clone(),
+                target: target.clone(),
+                release: live.release.clone(),
+            })
+            .collect();
+        let results = self.verdicts(environment, &ran, known_at).await?;
+        let id = composition.id();
+        let of_composition = self.composition_verdicts(environment, &[id], known_at).await?.remove(&id);
         let policy = self.policy(environment, known_at).await?.policy;
-        let marks = self.marks(environment, known_at).await?;
-        for row in rows {
-            let Some((release, since)) = row.kept.deployed()? else { continue };
-            if release.artifact.is_some() && asked.artifact.is_some() && release.artifact != asked.artifact {
-                continue;
-            }
-            let target = parsed("tracks", since.position, || TargetName::parse(&row.target))?;
-            let ran = [Ran { service: service.clone(), target: target.clone(), release }];
-            // What only stood in a slot was not tried.
-            let Some(stood) = longest_run(self.connection(), id, &ran, known_at, now).await? else {
-                continue;
-            };
-            let verdicts = self.verdicts(environment, &ran, known_at).await?;
-            let verdicts = verdicts.into_iter().next().unwrap_or_default();
-            let evidence = Evidence {
-                lanes: vec![CheckedLane { service, target: &target, changed: true, verdicts: &verdicts }],
-                stood,
-                stands: row.until_position.is_none(),
-                marked: marks.on(since.position, row.until_position.map(position)),
-            };
-            let status = judge(&policy, &evidence).status;
-            if proving.status.is_none() || status == Status::KnownGood {
-                proving.status = Some(status);
-                proving.position = Some(since.position);
-            }
-            if status == Status::KnownGood {
+        let marked = self.marks(environment, known_at).await?.on(id).cloned();
+        let lanes = ran.iter().zip(&results).map(|(ran, verdicts)| CheckedLane {
+            service: &ran.service,
+            target: &ran.target,
+            changed: false,
+            verdicts,
+        });
+        let none = Verdicts::default();
+        let evidence = Evidence {
+            lanes: lanes.collect(),
+            composition: of_composition.as_ref().unwrap_or(&none),
+            stood: until.unwrap_or(now) - from,
+            stands: until.is_none(),
+            marked: marked.as_ref(),
+        };
+        let judgement = judge(&policy, &evidence);
+        let changed = Vec::new();
+        Ok(Some(Point { number: None, since, changed, stood_from: from, until, composition, judgement, marked }))
+    }
+
+    /// When the composition that ran at a time began to stand, and when it ended.
+    async fn stood(
+        &mut self,
+        environment: &EnvironmentName,
+        id: i32,
+        time: DateTime<Utc>,
+        known_at: Position,
+        composition: CompositionId,
+    ) -> Result<(DateTime<Utc>, Option<DateTime<Utc>>), AskError> {
+        if reorderings(self.connection(), id, known_at).await?.is_empty() {
+            type Around = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+            let query = sqlx::query_as(AROUND).bind(id).bind(time).bind(bigint(known_at));
+            let (from, until): Around = query.fetch_one(self.connection()).await?;
+            return Ok((from.unwrap_or(time), until));
+        }
+        let query = sqlx::query_scalar(TIMES).bind(id).bind(bigint(known_at));
+        let times: Vec<DateTime<Utc>> = query.fetch_all(self.connection()).await?;
+        let split = times.partition_point(|other| *other <= time);
+        let mut from = time;
+        for earlier in times[..split].iter().rev() {
+            let when = When { at: Anchor::Time(*earlier), known_at: Some(known_at) };
+            if self.state(environment, when).await?.composition().id() != composition {
                 break;
             }
+            from = *earlier;
         }
-        Ok(proving)
+        for later in &times[split..] {
+            let when = When { at: Anchor::Time(*later), known_at: Some(known_at) };
+            if self.state(environment, when).await?.composition().id() != composition {
+                return Ok((from, Some(*later)));
+            }
+        }
+        Ok((from, None))
+    }
+
+    async fn now(&mut self, believed: Believed) -> Result<DateTime<Utc>, Error> {
+        let Some(known_at) = believed.known_at else { return Ok(believed.now) };
+        let query = sqlx::query_scalar(RECORDED_AT).bind(bigint(known_at));
+        Ok(query.fetch_optional(self.connection()).await?.unwrap_or(believed.now))
     }
 
     /// The point that an environment was at, at a position.
@@ -369,32 +317,35 @@ impl Walk {
         if self.ready.is_empty() {
             self.read(snapshot, expected.clamp(1, STRIDE)).await?;
         }
-        let Some((changed, before)) = self.ready.pop_front() else { return Ok(None) };
+        let Some(change) = self.ready.pop_front() else { return Ok(None) };
         let composition = self.composition.clone();
-        let (service, target) = changed.lane.clone();
-        self.composition.set(service, target, before);
-        let until = self.next.replace(changed.since.clone());
-        let marked =
-            self.marks.on(changed.since.position, until.as_ref().map(|until| until.position)).cloned();
+        let changed: BTreeSet<_> = change.lanes.iter().map(|(lane, _)| lane.clone()).collect();
+        for ((service, target), before) in change.lanes {
+            self.composition.set(service, target, before);
+        }
+        let until = self.next.replace(change.since.clone());
+        let marked = self.marks.on(change.composition).cloned();
         let ends = until.as_ref().map_or(self.now, |until| until.occurred_at);
         let none = Verdicts::default();
         let lanes = composition.lanes().map(|(service, target, live)| CheckedLane {
             service,
             target,
-            changed: (service, target) == (&changed.lane.0, &changed.lane.1),
+            changed: changed.iter().any(|lane| (&lane.0, &lane.1) == (service, target)),
             verdicts: self.checked.of(service, target, &live.release).unwrap_or(&none),
         });
         let evidence = Evidence {
             lanes: lanes.collect(),
-            stood: ends - changed.since.occurred_at,
+            composition: self.of_compositions.get(&change.composition).unwrap_or(&none),
+            stood: ends - change.since.occurred_at,
             stands: until.is_none(),
             marked: marked.as_ref(),
         };
         let judgement = judge(&self.policy, &evidence);
         Ok(Some(Point {
-            number: changed.number.cast_unsigned(),
-            since: changed.since,
-            changed: changed.lane,
+            number: Some(change.number.cast_unsigned()),
+            stood_from: change.since.occurred_at,
+            since: change.since,
+            changed: changed.into_iter().collect(),
             until: until.map(|until| until.occurred_at),
             composition,
             judgement,
@@ -408,8 +359,8 @@ impl Walk {
             return Ok(());
         }
         let down_to = (self.unread - stride).max(0);
-        let changes = change_rows(snapshot.connection(), self.environment_id, down_to, self.unread).await?;
-        let before = before(snapshot.connection(), self.environment_id, &changes).await?;
+        let connection = snapshot.connection();
+        let changes = composition_changes(connection, self.environment_id, down_to, self.unread).await?;
         self.unread = down_to;
         let mut ran: Vec<Ran> = Vec::new();
         let mut need = |checked: &Checked, service: &ServiceName, target: &TargetName, live: &Live| {
@@ -421,49 +372,21 @@ impl Walk {
         for (service, target, live) in self.composition.lanes() {
             need(&self.checked, service, target, live);
         }
-        for (change, live) in changes.iter().zip(&before) {
+        for ((service, target), live) in changes.iter().flat_map(|change| &change.lanes) {
             if let Some(live) = live {
-                need(&self.checked, &change.lane.0, &change.lane.1, live);
+                need(&self.checked, service, target, live);
             }
         }
         let verdicts = snapshot.verdicts(&self.environment, &ran, self.known_at).await?;
         for (ran, verdicts) in ran.into_iter().zip(verdicts) {
             self.checked.insert(ran, verdicts);
         }
-        self.ready.extend(changes.into_iter().zip(before));
+        let ids: BTreeSet<CompositionId> = changes.iter().map(|change| change.composition).collect();
+        let ids: Vec<_> = ids.into_iter().filter(|id| !self.of_compositions.contains_key(id)).collect();
+        let found = snapshot.composition_verdicts(&self.environment, &ids, self.known_at).await?;
+        self.of_compositions.extend(ids.into_iter().map(|id| (id, Verdicts::default())));
+        self.of_compositions.extend(found);
+        self.ready.extend(changes);
         Ok(())
     }
-}
-
-async fn change_rows(
-    connection: &mut PgConnection,
-    environment_id: i32,
-    after: i64,
-    up_to: i64,
-) -> Result<Vec<ChangedLane>, Error> {
-    let query = sqlx::query_as(CHANGES).bind(environment_id).bind(after).bind(up_to);
-    let rows: Vec<ChangeRow> = query.fetch_all(connection).await?;
-    rows.iter().map(ChangeRow::parse).collect()
-}
-
-/// What the lane of each change ran before it.
-async fn before(
-    connection: &mut PgConnection,
-    environment_id: i32,
-    changes: &[ChangedLane],
-) -> Result<Vec<Option<Live>>, Error> {
-    let query = sqlx::query_as(BEFORE)
-        .bind(environment_id)
-        .bind(changes.iter().map(|change| change.lane.0.to_string()).collect::<Vec<_>>())
-        .bind(changes.iter().map(|change| change.lane.1.to_string()).collect::<Vec<_>>())
-        .bind(changes.iter().map(|change| bigint(change.since.position)).collect::<Vec<_>>());
-    let rows: Vec<BeforeRow> = query.fetch_all(connection).await?;
-    let mut folds = vec![LaneFold::default(); changes.len()];
-    for row in &rows {
-        let index = usize::try_from(row.index).ok().and_then(|index| index.checked_sub(1));
-        if let Some(fold) = index.and_then(|index| folds.get_mut(index)) {
-            row.kept.write_to(fold)?;
-        }
-    }
-    Ok(folds.iter().map(|fold| fold.live().map(Live::to_owned)).collect())
 }

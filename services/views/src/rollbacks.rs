@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ledger_dialects::cloudevents::Envelope;
-use ledger_domain::event::{Event, Fact, RollbackRequest};
+use ledger_domain::event::{Event, Fact, RollbackRequest, Step};
 use ledger_domain::gate::Hold;
 use ledger_domain::rollback::{AutomaticPast, Phase};
 use ledger_domain::{EnvironmentName, Family, Lane, Line, Position, Prose, Release};
@@ -59,11 +59,11 @@ const REPORTS: &str = "SELECT e.position, e.bytes
 
 /// Changes of the environment's lanes after a position, up to another, that no rollback's report made.
 const OTHERS: &str = "SELECT e.position, e.bytes FROM environments n
-    JOIN lane_changes c USING (environment_id) JOIN events e USING (position)
-    WHERE n.name = $1 AND c.change_number IS NOT NULL AND c.change_number > $2
+    JOIN live_changes c USING (environment_id) JOIN events e USING (position)
+    WHERE n.name = $1 AND c.number > $2
         AND ($3::bigint IS NULL OR c.position < $3)
         AND NOT EXISTS (SELECT FROM rollback_reports r WHERE r.rollback_id = $4 AND r.position = c.position)
-    ORDER BY c.change_number LIMIT 100";
+    ORDER BY c.number LIMIT 100";
 
 /// The last rollback that brought a lane away from a release, unless another one was deployed since.
 const HOLD: &str = "SELECT r.rollback_id, l.requested
@@ -95,14 +95,17 @@ const FAILED: &str = "SELECT rollback_id, ended FROM (
         AND NOT EXISTS (SELECT FROM policies p WHERE p.environment_id = $1 AND p.position > last.ended)";
 
 const REQUEST: &str =
-    "INSERT INTO rollbacks (rollback_id, environment_id, requested, recorded_at, automatic, phase)
-    VALUES ($1, $2, $3, $4, $5, 'requested') ON CONFLICT (rollback_id) DO NOTHING";
+    "INSERT INTO rollbacks (rollback_id, environment_id, requested, recorded_at, automatic, by_person, phase)
+    VALUES ($1, $2, $3, $4, $5, $6, 'requested') ON CONFLICT (rollback_id) DO NOTHING";
 
 const REQUEST_LANES: &str = "INSERT INTO rollback_lanes (environment_id, service, target, requested, version,
-        artifact, config, infrastructure, commit)
-    SELECT $1, l.service, l.target, $2, l.version, l.artifact, l.config, l.infrastructure, l.commit
-    FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
-        l (service, target, version, artifact, config, infrastructure, commit)
+        artifact, config, infrastructure, commit, to_version, to_artifact, to_config, to_infrastructure, to_commit)
+    SELECT $1, l.service, l.target, $2, l.version, l.artifact, l.config, l.infrastructure, l.commit, l.to_version,
+        l.to_artifact, l.to_config, l.to_infrastructure, l.to_commit
+    FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
+            $11::text[], $12::text[], $13::text[], $14::text[])
+        l (service, target, version, artifact, config, infrastructure, commit, to_version, to_artifact, to_config,
+            to_infrastructure, to_commit)
     ON CONFLICT DO NOTHING";
 
 const START: &str = "UPDATE rollbacks SET phase = 'started', started = $2
@@ -170,13 +173,13 @@ struct Row {
 impl Row {
     fn parse(&self) -> Result<RollbackRow, Error> {
         parsed("rollbacks", self.requested, || {
-            let envelope = Envelope::parse(&self.bytes).map_err(|invalid| invalid.to_string())?;
+            let envelope = Envelope::stored(self.bytes.clone().into()).map_err(|invalid| invalid.to_string())?;
             let event = envelope.event();
             let Fact::RollbackRequested(request) = &event.fact else {
                 return Err(format!("{} requests no rollback", event.fact.kind()));
             };
-            let end =
-                self.end_bytes.as_deref().map(Envelope::parse).transpose().map_err(|e| e.to_string())?;
+            let end = self.end_bytes.clone().map(|bytes| Envelope::stored(bytes.into()));
+            let end = end.transpose().map_err(|invalid| invalid.to_string())?;
             Ok(RollbackRow {
                 request: request.clone(),
                 reason: event.reason.clone(),
@@ -234,7 +237,7 @@ impl Snapshot {
         let query = sqlx::query_as(ACTIVE).bind(id);
         let row: Option<(String, i64)> = query.fetch_optional(self.connection()).await?;
         row.map(|(rollback_id, at)| {
-            Ok((parsed("rollbacks", at, || Line::parse(&rollback_id))?, position(at)))
+            Ok((parsed("rollbacks", at, || Line::stored(&rollback_id))?, position(at)))
         })
         .transpose()
     }
@@ -280,7 +283,7 @@ impl Snapshot {
             .bind(release.artifact.as_ref().map(|artifact| artifact.as_str()));
         let row: Option<(String, i64)> = query.fetch_optional(self.connection()).await?;
         row.map(|(rollback_id, at)| {
-            let rollback_id = parsed("rollbacks", at, || Line::parse(&rollback_id))?;
+            let rollback_id = parsed("rollbacks", at, || Line::stored(&rollback_id))?;
             Ok(Hold { rollback_id, position: position(at) })
         })
         .transpose()
@@ -304,7 +307,7 @@ impl Snapshot {
             sqlx::query_as(FAILED).bind(id).fetch_optional(self.connection()).await?;
         let failed = failed
             .map(|(rollback_id, at)| {
-                Ok::<_, Error>((parsed("rollbacks", at, || Line::parse(&rollback_id))?, position(at)))
+                Ok::<_, Error>((parsed("rollbacks", at, || Line::stored(&rollback_id))?, position(at)))
             })
             .transpose()?;
         Ok(AutomaticPast { requested_at, last_requested_at, failed })
@@ -312,7 +315,7 @@ impl Snapshot {
 }
 
 fn report((at, bytes): (i64, Vec<u8>)) -> Result<Report, Error> {
-    let envelope = parsed("events", at, || Envelope::parse(&bytes))?;
+    let envelope = parsed("events", at, || Envelope::stored(bytes.into()))?;
     let event = envelope.event().clone();
     Ok(Report { position: position(at), occurred_at: envelope.occurred_at(), event })
 }
@@ -356,7 +359,7 @@ pub(crate) async fn write(
             return write_request(connection, request, environment_id, at, recorded_at).await;
         }
         Fact::RollbackStarted(it) => {
-            let query = sqlx::query(START).bind(it.rollback_id.as_str()).bind(bigint(at));
+            let query = sqlx::query(START).bind(it.rollback.rollback_id.as_str()).bind(bigint(at));
             query.execute(connection).await?;
             return Ok(());
         }
@@ -382,17 +385,23 @@ async fn write_request(
         .bind(bigint(at))
         .bind(recorded_at)
         .bind(request.automatic)
+        .bind(!request.automatic && request.initiated_by.is_person())
         .execute(&mut *connection)
         .await?;
-    let left = || request.plan.steps.iter().filter_map(|step| Some((step, step.from.as_ref()?)));
+    let steps = &request.plan.steps;
     let mut query = sqlx::query(REQUEST_LANES)
         .bind(environment_id)
         .bind(bigint(at))
-        .bind(left().map(|(step, _)| step.service.to_string()).collect::<Vec<_>>())
-        .bind(left().map(|(step, _)| step.target.to_string()).collect::<Vec<_>>())
-        .bind(left().map(|(_, release)| release.version.to_string()).collect::<Vec<_>>());
-    for part in 0..4 {
-        query = query.bind(left().map(|(_, release)| told(Some(release))[part].clone()).collect::<Vec<_>>());
+        .bind(steps.iter().map(|step| step.service.to_string()).collect::<Vec<_>>())
+        .bind(steps.iter().map(|step| step.target.to_string()).collect::<Vec<_>>());
+    let from: fn(&Step) -> Option<&Release> = |step| step.from.as_ref();
+    let to: fn(&Step) -> Option<&Release> = |step| step.to.as_ref();
+    for side in [from, to] {
+        let version = |step| side(step).map(|release| release.version.to_string());
+        query = query.bind(steps.iter().map(version).collect::<Vec<_>>());
+        for part in 0..4 {
+            query = query.bind(steps.iter().map(|step| told(side(step))[part].clone()).collect::<Vec<_>>());
+        }
     }
     query.execute(connection).await?;
     Ok(())

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use ledger_domain::{EnvironmentName, IdentityKey, Position};
+use ledger_domain::known_good::Verdict;
+use ledger_domain::{CompositionId, EnvironmentName, IdentityKey, Line, Position};
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::Views;
@@ -20,6 +21,8 @@ pub struct Snapshot {
     position: Position,
     /// The ids of environments that were asked for, which do not change.
     environment_ids: HashMap<EnvironmentName, Option<i32>>,
+    /// Checks of environments within reorderings, as known at positions.
+    pub(crate) reordered_checks: HashMap<(i32, Position), Vec<(CompositionId, Line, Verdict)>>,
 }
 
 impl Views {
@@ -30,7 +33,12 @@ impl Views {
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
         let mut transaction = self.pool()?.begin_with(SNAPSHOT).await?;
         let at: i64 = sqlx::query_scalar(POSITION).fetch_one(&mut *transaction).await?;
-        Ok(Snapshot { transaction, position: position(at), environment_ids: HashMap::new() })
+        Ok(Snapshot {
+            transaction,
+            position: position(at),
+            environment_ids: HashMap::new(),
+            reordered_checks: HashMap::new(),
+        })
     }
 }
 
