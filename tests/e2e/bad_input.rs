@@ -236,7 +236,7 @@ fn events() -> Vec<Bad> {
         structured("data in base64", attribute(r#""data_base64":"e30=""#), INVALID),
         structured("an attribute with a capital", attribute(r#""traceParent":"x""#), INVALID),
         structured("an attribute that is an object", attribute(r#""trace":{}"#), INVALID),
-        structured("an attribute that is null", attribute(r#""trace":null"#), INVALID),
+        structured("a required attribute that is null", with(r#""id":"bad""#, r#""id":null"#), INVALID),
         structured("data of another type", attribute(r#""datacontenttype":"text/xml""#), INVALID),
     ]
 }
@@ -272,6 +272,14 @@ fn headers() -> Vec<Bad> {
             DATA,
             (400, "invalid-parameter"),
         ),
+        binary(
+            "binary: the content type a second time",
+            ("ce-datacontenttype", b"application/json"),
+            DATA,
+            (400, "invalid-parameter"),
+        ),
+        binary("binary: an open quote", ("ce-id", b"\"bad"), DATA, (400, "invalid-parameter")),
+        binary("binary: a zero width space", ("ce-id", b"bad%E2%80%8B"), DATA, (422, "invalid-event")),
         binary("binary: an attribute with a dash", ("ce-trace-parent", b"x"), DATA, (422, "invalid-event")),
         binary("binary: an attribute named data", ("ce-data", b"x"), DATA, (400, "not-i-json")),
         binary("binary: an attribute too many", ("ce-data_base64", b"x"), DATA, (422, "invalid-event")),

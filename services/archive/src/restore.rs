@@ -157,7 +157,7 @@ async fn judge(source: &dyn Source, tenant: &TenantName) -> Result<(Vec<Position
 /// Where a record is filed; `None` for a gap.
 fn subject(record: &Record, tenant: &TenantName) -> Result<Option<Subject>, Error> {
     let Record::Entry(entry) = record else { return Ok(None) };
-    let read = Envelope::parse(&entry.bytes);
+    let read = Envelope::stored(entry.bytes.clone());
     let envelope =
         read.map_err(|error| Error::Undecodable { position: entry.position, reason: error.to_string() })?;
     Ok(Some(Subject::of(tenant, &envelope.event().fact)))

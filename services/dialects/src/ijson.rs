@@ -78,6 +78,11 @@ impl<'a> Object<'a> {
         out.push(b'}');
     }
 
+    /// The members, in canonical order.
+    pub(crate) fn into_members(self) -> Vec<(Cow<'a, str>, Json<'a>)> {
+        self.0
+    }
+
     /// An object of these members.
     pub(crate) fn from_members(mut members: Vec<(Cow<'a, str>, Json<'a>)>) -> Result<Self, Error> {
         members.sort_by(|(a, _), (b, _)| canonical_order(a, b));

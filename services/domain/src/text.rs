@@ -170,7 +170,15 @@ mod tests {
     /// A bidirectional override and isolate, zero width space and joiner, soft hyphen, byte order mark, tag, Arabic
     /// number sign, line and paragraph separator.
     const FORMAT: [char; 10] = [
-        '\u{202e}', '\u{2066}', '\u{200b}', '\u{200d}', '\u{ad}', '\u{feff}', '\u{e0061}', '\u{600}', '\u{2028}',
+        '\u{202e}',
+        '\u{2066}',
+        '\u{200b}',
+        '\u{200d}',
+        '\u{ad}',
+        '\u{feff}',
+        '\u{e0061}',
+        '\u{600}',
+        '\u{2028}',
         '\u{2029}',
     ];
 
@@ -183,7 +191,8 @@ mod tests {
         }
         assert_eq!(
             Line::parse("v\u{202e}1").map_err(|error| error.to_string()),
-            Err("has the format character '\\u{202e}', which is invisible or reorders the text around it".into())
+            Err("has the format character '\\u{202e}', which is invisible or reorders the text around it"
+                .into())
         );
         for visible in ["日本語", "é", "e\u{301}", "नमस्ते", "🚀", "v948\u{a0}rc"] {
             assert!(Line::parse(visible).is_ok(), "{visible}");

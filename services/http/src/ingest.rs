@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use ledger_dialects::cloudevents::{BatchError, EVENT_LIMIT, Envelope, Invalid};
+use ledger_dialects::cloudevents::{BatchError, EVENT_LIMIT, Envelope, Invalid, decode_header};
 use ledger_intake::{Answer, Refusal};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -176,23 +176,23 @@ pub(crate) async fn post_events(
     }
 }
 
-/// CloudEvents HTTP binding 3.1.3: attributes are `ce-` headers, their values percent-encoded.
+/// The attributes of an event in binary mode (CloudEvents HTTP binding, sections 3.1.1 and 3.1.3): the `ce-` headers,
+/// and the `Content-Type` as `datacontenttype`, which must not be in a `ce-` header too.
 fn attributes(headers: &HeaderMap) -> Result<Vec<(String, String)>, Problem> {
-    let prefixed =
-        headers.iter().filter_map(|(name, value)| Some((name.as_str().strip_prefix("ce-")?, value)));
-    prefixed
-        .map(|(name, value)| {
-            let text = value.to_str().map_err(|_| "must be ASCII, other characters percent-encoded");
-            let text = text.and_then(|text| {
-                let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
-                decoded.map_err(|_| "is not UTF-8 once it is percent-decoded")
-            });
-            match text {
-                Ok(text) => Ok((name.to_owned(), text.into_owned())),
-                Err(detail) => Err(Problem::parameter(&format!("ce-{name}"), detail)),
-            }
-        })
-        .collect()
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let mut attributes = vec![("datacontenttype".to_owned(), content_type.unwrap_or_default().to_owned())];
+    for (name, value) in headers {
+        let Some(attribute) = name.as_str().strip_prefix("ce-") else { continue };
+        if attribute == "datacontenttype" {
+            return Err(Problem::parameter(name.as_str(), "is the Content-Type in binary mode: leave it out"));
+        }
+        let value = value.to_str().map_err(|_| {
+            Problem::parameter(name.as_str(), "must be ASCII, other characters percent-encoded")
+        })?;
+        let value = decode_header(value).map_err(|error| Problem::parameter(name.as_str(), error))?;
+        attributes.push((attribute.to_owned(), value));
+    }
+    Ok(attributes)
 }
 
 async fn one(ledger: &TenantLedger, event: Result<Envelope, Invalid>) -> Result<Response, Problem> {
@@ -226,5 +226,48 @@ pub(crate) fn overall(results: &[EventResult]) -> Result<StatusCode, Problem> {
     match results.first().and_then(|result| result.problem.as_deref()) {
         Some(problem) if all_refused => Err(problem.clone()),
         _ => Ok(StatusCode::MULTI_STATUS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&str, &str)| {
+            let name = HeaderName::try_from(*name).expect("a header's name");
+            (name, HeaderValue::from_str(value).expect("a header's value"))
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Vec<(String, String)>, StatusCode> {
+        let attributes = attributes(&headers(pairs));
+        attributes.map_err(|problem| problem.into_response().status())
+    }
+
+    #[test]
+    fn the_content_type_is_an_attribute_and_header_values_are_decoded_once() {
+        let given = [
+            ("Content-Type", "application/json; charset=utf-8"),
+            ("ce-id", "run%254711"),
+            ("CE-Source", r#""urn:a \"b\"%20c""#),
+            ("X-Request-Id", "7"),
+        ];
+        let attributes = [
+            ("datacontenttype", "application/json; charset=utf-8"),
+            ("id", "run%4711"),
+            ("source", r#"urn:a "b" c"#),
+        ];
+        assert_eq!(read(&given), Ok(attributes.map(|(name, value)| (name.into(), value.into())).to_vec()));
+    }
+
+    #[test]
+    fn headers_that_are_no_attributes_are_rejected() {
+        for odd in [("ce-datacontenttype", "application/json"), ("ce-id", "%ff"), ("ce-id", r#""a"#)] {
+            assert_eq!(read(&[("Content-Type", "application/json"), odd]), Err(StatusCode::BAD_REQUEST), "{odd:?}");
+        }
     }
 }

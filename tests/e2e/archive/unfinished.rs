@@ -185,7 +185,7 @@ async fn begin(servers: &Servers, archive: &str, until: u64) {
     let filed = records.into_iter().take(until as usize).map(|record| {
         let subject = match &record {
             Record::Entry(entry) => {
-                let envelope = Envelope::parse(&entry.bytes).expect("an event");
+                let envelope = Envelope::stored(entry.bytes.clone()).expect("an event");
                 Some(Subject::of(&tenant, &envelope.event().fact))
             }
             Record::Gap(_) => None,

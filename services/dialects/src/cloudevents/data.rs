@@ -57,12 +57,12 @@ fn fact(kind: Kind, fields: &Fields<'_, '_>) -> Read<Fact> {
     Ok(match kind {
         Kind::ArtifactBuilt => Fact::ArtifactBuilt(built(fields)?),
         Kind::ArtifactRevoked => Fact::ArtifactRevoked(Revoked {
-            artifact: fields.text("artifact", Artifact::parse)?,
-            advisory: fields.maybe_text("advisory", Line::parse)?,
+            artifact: fields.text("artifact", Artifact::stored)?,
+            advisory: fields.maybe_text("advisory", Line::stored)?,
             deleted: fields.maybe_bool("deleted")?.unwrap_or(false),
         }),
         Kind::ArtifactReinstated => {
-            Fact::ArtifactReinstated(Reinstated { artifact: fields.text("artifact", Artifact::parse)? })
+            Fact::ArtifactReinstated(Reinstated { artifact: fields.text("artifact", Artifact::stored)? })
         }
         Kind::DeployStarted => Fact::DeployStarted(deploy(fields)?),
         Kind::DeploySucceeded => Fact::DeploySucceeded(ended_deploy(fields)?),
@@ -70,14 +70,14 @@ fn fact(kind: Kind, fields: &Fields<'_, '_>) -> Read<Fact> {
         Kind::DeployRemoved => Fact::DeployRemoved(Removal {
             lane: lane(fields)?,
             slot: fields.maybe_text("slot", SlotName::parse)?,
-            deployment: fields.maybe_text("deployment", Line::parse)?,
-            rollback_id: fields.maybe_text("rollback_id", Line::parse)?,
+            deployment: fields.maybe_text("deployment", Line::stored)?,
+            rollback_id: fields.maybe_text("rollback_id", Line::stored)?,
         }),
         Kind::TrafficSwitched => Fact::TrafficSwitched(Switch {
             lane: lane(fields)?,
             slot: fields.text("slot", SlotName::parse)?,
-            deployment: fields.maybe_text("deployment", Line::parse)?,
-            rollback_id: fields.maybe_text("rollback_id", Line::parse)?,
+            deployment: fields.maybe_text("deployment", Line::stored)?,
+            rollback_id: fields.maybe_text("rollback_id", Line::stored)?,
         }),
         Kind::ValidationStarted => Fact::ValidationStarted(validation(fields)?),
         Kind::ValidationPassed => Fact::ValidationPassed(validation(fields)?),
@@ -140,11 +140,11 @@ fn target(fields: &Fields<'_, '_>) -> Read<TargetName> {
 fn release(json: &Json<'_>, at: Pointer<'_>) -> Read<Release> {
     let fields = Fields::of(json, at)?;
     let release = Release {
-        version: fields.text("version", Line::parse)?,
-        artifact: fields.maybe_text("artifact", Artifact::parse)?,
+        version: fields.text("version", Line::stored)?,
+        artifact: fields.maybe_text("artifact", Artifact::stored)?,
         config: fields.maybe_text("config", ConfigDigest::parse)?,
-        infrastructure: fields.maybe_text("infrastructure", Line::parse)?,
-        commit: fields.maybe_text("commit", Line::parse)?,
+        infrastructure: fields.maybe_text("infrastructure", Line::stored)?,
+        commit: fields.maybe_text("commit", Line::stored)?,
     };
     fields.finish()?;
     Ok(release)
@@ -152,7 +152,7 @@ fn release(json: &Json<'_>, at: Pointer<'_>) -> Read<Release> {
 
 fn actor(json: &Json<'_>, at: Pointer<'_>) -> Read<Actor> {
     let fields = Fields::of(json, at)?;
-    let actor = Actor { kind: fields.text("type", Line::parse)?, name: fields.text("name", Line::parse)? };
+    let actor = Actor { kind: fields.text("type", Line::stored)?, name: fields.text("name", Line::stored)? };
     fields.finish()?;
     Ok(actor)
 }
@@ -160,25 +160,25 @@ fn actor(json: &Json<'_>, at: Pointer<'_>) -> Read<Actor> {
 fn identity(json: &Json<'_>, at: Pointer<'_>) -> Read<Identity> {
     let fields = Fields::of(json, at)?;
     let identity =
-        Identity { source: fields.text("source", Source::parse)?, id: fields.text("id", EventId::parse)? };
+        Identity { source: fields.text("source", Source::stored)?, id: fields.text("id", EventId::stored)? };
     fields.finish()?;
     Ok(identity)
 }
 
 fn link(json: &Json<'_>, at: Pointer<'_>) -> Read<Link> {
     let fields = Fields::of(json, at)?;
-    let link = Link { rel: fields.text("rel", Line::parse)?, href: fields.text("href", Line::parse)? };
+    let link = Link { rel: fields.text("rel", Line::stored)?, href: fields.text("href", Line::stored)? };
     fields.finish()?;
     Ok(link)
 }
 
 fn built(fields: &Fields<'_, '_>) -> Read<Built> {
     Ok(Built {
-        artifact: fields.text("artifact", Artifact::parse)?,
-        version: fields.maybe_text("version", Line::parse)?,
-        commit: fields.maybe_text("commit", Line::parse)?,
+        artifact: fields.text("artifact", Artifact::stored)?,
+        version: fields.maybe_text("version", Line::stored)?,
+        commit: fields.maybe_text("commit", Line::stored)?,
         committed_at: fields.maybe_time("committed_at")?,
-        builder: fields.maybe_text("builder", Line::parse)?,
+        builder: fields.maybe_text("builder", Line::stored)?,
         provenance: fields.maybe("provenance", evidence)?,
     })
 }
@@ -186,7 +186,7 @@ fn built(fields: &Fields<'_, '_>) -> Read<Built> {
 fn evidence(json: &Json<'_>, at: Pointer<'_>) -> Read<Evidence> {
     let fields = Fields::of(json, at)?;
     let evidence = Evidence {
-        uri: fields.text("uri", Line::parse)?,
+        uri: fields.text("uri", Line::stored)?,
         digest: fields.maybe_text("digest", ConfigDigest::parse)?,
     };
     fields.finish()?;
@@ -197,10 +197,10 @@ fn deploy(fields: &Fields<'_, '_>) -> Read<Deploy> {
     Ok(Deploy {
         lane: lane(fields)?,
         slot: fields.maybe_text("slot", SlotName::parse)?,
-        deployment: fields.maybe_text("deployment", Line::parse)?,
+        deployment: fields.maybe_text("deployment", Line::stored)?,
         release: fields.member("release", release)?,
         reversible: fields.maybe_bool("reversible")?.unwrap_or(true),
-        rollback_id: fields.maybe_text("rollback_id", Line::parse)?,
+        rollback_id: fields.maybe_text("rollback_id", Line::stored)?,
         ending: Ending::default(),
     })
 }
@@ -214,7 +214,7 @@ fn ended_deploy(fields: &Fields<'_, '_>) -> Read<Deploy> {
 }
 
 fn validation(fields: &Fields<'_, '_>) -> Read<Validation> {
-    let artifact = fields.maybe_text("artifact", Artifact::parse)?;
+    let artifact = fields.maybe_text("artifact", Artifact::stored)?;
     let subject = match (artifact, fields.has("environment")) {
         (Some(_), true) => {
             return Err(
@@ -225,7 +225,7 @@ fn validation(fields: &Fields<'_, '_>) -> Read<Validation> {
         (None, true) if fields.has("service") => ValidationSubject::Lane {
             lane: lane(fields)?,
             release: fields.maybe("release", release)?,
-            deployment: fields.maybe_text("deployment", Line::parse)?,
+            deployment: fields.maybe_text("deployment", Line::stored)?,
         },
         (None, true) => ValidationSubject::Environment(environment(fields)?),
         (None, false) => {
@@ -233,9 +233,9 @@ fn validation(fields: &Fields<'_, '_>) -> Read<Validation> {
         }
     };
     Ok(Validation {
-        check: fields.text("check", Line::parse)?,
+        check: fields.text("check", Line::stored)?,
         subject,
-        run: fields.maybe_text("run", Line::parse)?,
+        run: fields.maybe_text("run", Line::stored)?,
         evidence: fields.list("evidence", evidence)?,
         counts: fields.maybe("counts", counts)?,
     })
@@ -253,7 +253,7 @@ fn counts(json: &Json<'_>, at: Pointer<'_>) -> Read<Counts> {
 }
 
 fn rollback(fields: &Fields<'_, '_>) -> Read<Rollback> {
-    Ok(Rollback { environment: environment(fields)?, rollback_id: fields.text("rollback_id", Line::parse)? })
+    Ok(Rollback { environment: environment(fields)?, rollback_id: fields.text("rollback_id", Line::stored)? })
 }
 
 fn acknowledged(json: &Json<'_>, at: Pointer<'_>) -> Read<(ServiceName, TargetName)> {
@@ -326,7 +326,7 @@ fn mark(fields: &Fields<'_, '_>) -> Read<Mark> {
             "bad" => Ok(MarkedStatus::Bad),
             _ => Err("must be known_good or bad"),
         })?,
-        name: fields.maybe_text("name", Line::parse)?,
+        name: fields.maybe_text("name", Line::stored)?,
     })
 }
 
@@ -338,7 +338,7 @@ pub(super) fn whole_policy(json: &Json<'_>) -> Read<Policy> {
 fn policy(json: &Json<'_>, at: Pointer<'_>) -> Read<Policy> {
     let fields = Fields::of(json, at)?;
     let policy = Policy {
-        required_validations: fields.list_of_texts("required_validations", Line::parse)?,
+        required_validations: fields.list_of_texts("required_validations", Line::stored)?,
         soak_seconds: fields.maybe_number("soak_seconds")?.unwrap_or(0),
         automatic_rollback: fields.maybe("automatic_rollback", automatic_rollback)?,
         promotion: fields.maybe("promotion", promotion)?,
@@ -355,7 +355,7 @@ fn policy(json: &Json<'_>, at: Pointer<'_>) -> Read<Policy> {
 fn automatic_rollback(json: &Json<'_>, at: Pointer<'_>) -> Read<AutomaticRollback> {
     let fields = Fields::of(json, at)?;
     let automatic = AutomaticRollback {
-        checks: fields.list_of_texts("checks", Line::parse)?,
+        checks: fields.list_of_texts("checks", Line::stored)?,
         cool_down_seconds: fields.maybe_number("cool_down_seconds")?.unwrap_or(0),
         at_most_a_day: fields.number("at_most_a_day")?,
         scope: fields.maybe_text("scope", automatic_scope)?.unwrap_or_default(),
@@ -458,7 +458,7 @@ fn approval_subject(fields: &Fields<'_, '_>) -> Read<ApprovalSubject> {
 fn freeze(fields: &Fields<'_, '_>) -> Read<Freeze> {
     Ok(Freeze {
         environment: environment(fields)?,
-        freeze_id: fields.text("freeze_id", Line::parse)?,
+        freeze_id: fields.text("freeze_id", Line::stored)?,
         until: fields.maybe_time("until")?,
     })
 }

@@ -3,12 +3,17 @@
 //! The attributes `id`, `source`, `type` and `time` are required, `data` is the JSON object of
 //! `schemas/events/`, and other attributes are kept as they are. An event's bytes are made once,
 //! here, as RFC 8785 canonical JSON, and never re-made.
+//!
+//! A new event is read strictly: [`Envelope::parse`], [`Envelope::from_parts`], [`Envelope::parse_batch`]. A stored
+//! entry is read by the rules under which it was recorded: [`Envelope::stored`].
 
+mod admission;
 mod attributes;
 mod batch;
 mod data;
 mod encode;
 mod fields;
+mod header;
 mod versions;
 
 use bytes::Bytes;
@@ -19,6 +24,7 @@ use ledger_domain::{Event, Identity, Kind};
 use crate::ijson::{self, Json, Object};
 
 pub use batch::BatchError;
+pub use header::{HeaderError, decode_header};
 
 /// Bytes that an event has at most in canonical form: C2SP tlog-tiles prefixes entries with their
 /// length in 16 bits.
@@ -103,24 +109,31 @@ impl From<Reason> for Invalid {
 }
 
 impl Envelope {
-    /// Reads an event in structured mode, and makes its canonical bytes.
+    /// Reads a new event in structured mode, and makes its canonical bytes.
+    ///
+    /// An attribute that is `null` is unset. `datacontenttype` becomes `application/json`, whether it was left out
+    /// or had parameters, so that the same event has the same bytes in binary mode, and is a duplicate there.
     ///
     /// # Errors
     /// Says what is wrong, and where.
     pub fn parse(json: &[u8]) -> Result<Self, Invalid> {
-        let object = object(json)?;
-        Self::from_object(&object, || sized(object.canonical()))
+        Self::new(attributes::normal(object(json)?))
     }
 
-    /// Reads a stored entry, whose bytes are what they are.
+    /// Reads a stored entry, whose bytes are kept, by the rules under which it was recorded.
     ///
     /// # Errors
     /// Says what is wrong, and where.
     pub fn stored(bytes: Bytes) -> Result<Self, Invalid> {
-        Self::from_object(&object(&bytes)?, || Ok(bytes.clone()))
+        let object = object(&bytes)?;
+        let (identity, occurred_at, event) =
+            read(&object, |_, _| Ok(())).map_err(|reason| invalid(&object, reason))?;
+        Ok(Self { identity, occurred_at, event, bytes })
     }
 
-    /// Reads an event in binary mode: attributes by name (without the protocol's `ce-`), and data.
+    /// Reads a new event in binary mode: attributes by name (without the protocol's `ce-`, the `Content-Type` as
+    /// `datacontenttype`), and data. The bytes are those of the same event in structured mode: see
+    /// [`Envelope::parse`].
     ///
     /// # Errors
     /// Says what is wrong, and where.
@@ -133,8 +146,7 @@ impl Envelope {
         let identity = Object::from_members(members.clone()).map_err(Reason::from)?;
         let data = Json::parse(data).map_err(|error| invalid(&identity, error.into()))?;
         members.push(("data".into(), data));
-        let object = Object::from_members(members).map_err(Reason::from)?;
-        Self::from_object(&object, || sized(object.canonical()))
+        Self::new(attributes::normal(Object::from_members(members).map_err(Reason::from)?))
     }
 
     /// Reads a JSON array of events, at most `limit`; each is judged by itself.
@@ -158,21 +170,11 @@ impl Envelope {
         Ok(Self { identity, occurred_at, event, bytes })
     }
 
-    fn from_object(
-        object: &Object<'_>,
-        bytes: impl FnOnce() -> Result<Bytes, Reason>,
-    ) -> Result<Self, Invalid> {
-        let read = attributes::read(object).and_then(|attributes| {
-            let data = versions::present(attributes.kind, attributes.version, attributes.data);
-            Ok((data::event(attributes.kind, &data)?, attributes))
-        });
-        match read {
-            Ok((event, attributes)) => {
-                let (identity, occurred_at) = (attributes.identity, attributes.occurred_at);
-                Ok(Self { identity, occurred_at, event, bytes: bytes()? })
-            }
-            Err(reason) => Err(invalid(object, reason)),
-        }
+    fn new(object: Object<'_>) -> Result<Self, Invalid> {
+        let (identity, occurred_at, event) =
+            read(&object, admission::event).map_err(|reason| invalid(&object, reason))?;
+        let bytes = sized(object.canonical()).map_err(|reason| invalid(&object, reason))?;
+        Ok(Self { identity, occurred_at, event, bytes })
     }
 
     /// What makes the event itself.
@@ -198,6 +200,30 @@ impl Envelope {
     pub const fn bytes(&self) -> &Bytes {
         &self.bytes
     }
+
+    /// Returns the canonical bytes without `datacontenttype`.
+    ///
+    /// An event that was sent without it, or in binary mode, was stored so before the attribute was always written.
+    /// Sent again, it is a duplicate of an entry with these bytes.
+    #[must_use]
+    pub fn bytes_without_content_type(&self) -> Bytes {
+        match object(&self.bytes) {
+            Ok(object) => attributes::without_content_type(object).canonical().into(),
+            Err(_) => self.bytes.clone(),
+        }
+    }
+}
+
+/// Reads an event's parts; `check` judges its identity and its data in their present form.
+fn read(
+    object: &Object<'_>,
+    check: impl FnOnce(&Identity, &Json<'_>) -> Result<(), Reason>,
+) -> Result<(Identity, DateTime<Utc>, Event), Reason> {
+    let attributes = attributes::read(object)?;
+    let data = versions::present(attributes.kind, attributes.version, attributes.data);
+    let event = data::event(attributes.kind, &data)?;
+    check(&attributes.identity, &data)?;
+    Ok((attributes.identity, attributes.occurred_at, event))
 }
 
 /// A policy as it stands in the data of `environment.declared`.
@@ -206,12 +232,15 @@ pub fn policy_json(policy: &Policy) -> Vec<u8> {
     encode::policy_bytes(policy)
 }
 
-/// Reads a policy as it stands in the data of `environment.declared`.
+/// Reads a new policy in the form that it has in the data of `environment.declared`.
 ///
 /// # Errors
 /// Says what is wrong, and where.
 pub fn parse_policy(json: &[u8]) -> Result<Policy, Reason> {
-    data::whole_policy(&Json::parse(json)?)
+    let json = Json::parse(json)?;
+    let policy = data::whole_policy(&json)?;
+    admission::policy(&json)?;
+    Ok(policy)
 }
 
 fn object(json: &[u8]) -> Result<Object<'_>, Reason> {

@@ -44,8 +44,196 @@ fn binary_and_structured_mode_give_the_same_bytes() {
         ("time", "2026-08-01T14:00:00.1234567+02:00"),
         ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
     ];
-    let binary = Envelope::from_parts(attributes.map(|(name, value)| (name, value.to_owned())), data);
-    assert_eq!(binary, Envelope::parse(DEPLOY.as_bytes()));
+    let structured = Envelope::parse(DEPLOY.as_bytes());
+    for content_type in ["application/json", "application/json; charset=utf-8"] {
+        let attributes = attributes.into_iter().chain([("datacontenttype", content_type)]);
+        let binary = Envelope::from_parts(attributes.map(|(name, value)| (name, value.to_owned())), data);
+        assert_eq!(binary, structured);
+        assert_eq!(binary.map(|event| event.bytes().clone()), structured.clone().map(|e| e.bytes().clone()));
+    }
+}
+
+/// An event of a kind with this data.
+fn of(kind: &str, data: &str) -> String {
+    format!(
+        r#"{{"specversion": "1.0", "id": "1", "source": "here", "time": "2026-08-01T12:00:00Z",
+            "type": "io.releaseledger.{kind}.v1", "data": {data}}}"#
+    )
+}
+
+fn refused(kind: &str, data: &str) -> Reason {
+    Envelope::parse(of(kind, data).as_bytes()).expect_err(data).reason
+}
+
+/// The data that is written for what is read of this.
+fn written(kind: &str, data: &str) -> String {
+    let read = Envelope::parse(of(kind, data).as_bytes()).unwrap_or_else(|why| panic!("{data}: {why}"));
+    let composed = Envelope::compose(read.identity().clone(), read.occurred_at(), read.event().clone());
+    let bytes = composed.expect("a small event").bytes().clone();
+    let again = Envelope::stored(bytes.clone()).expect("what is written is read");
+    assert_eq!(again.event(), read.event(), "{data}");
+    let Json::Object(object) = Json::parse(&bytes).expect("JSON") else { panic!("an object") };
+    let Some(Json::Object(data)) = object.get("data") else { panic!("an object") };
+    String::from_utf8(data.canonical()).expect("UTF-8")
+}
+
+#[test]
+fn what_says_something_is_read_and_written_and_defaults_are_left_out() {
+    let unchanged = [
+        ("deploy.removed", r#"{"environment":"production","service":"web"}"#),
+        ("deploy.removed", r#"{"environment":"production","service":"web","target":"default"}"#),
+        (
+            "deploy.removed",
+            r#"{"corrects":{"id":"run-1","source":"ci"},"environment":"production","service":"web"}"#,
+        ),
+        ("validation.started", r#"{"artifact":"pkg:cargo/web@1","check":"scan","run":"scan-1"}"#),
+        ("validation.passed", r#"{"check":"e2e","environment":"production","run":"e2e-1"}"#),
+        ("validation.failed", r#"{"check":"e2e","environment":"production","run":"e2e-1","service":"web"}"#),
+        ("environment.observed", r#"{"complete":true,"environment":"production","targets":["east","west"]}"#),
+        ("rollback.started", r#"{"environment":"production","rollback_id":"r-1"}"#),
+        (
+            "rollback.started",
+            r#"{"acknowledge":[{"service":"api","target":"east"},{"service":"web"}],"environment":"production","rollback_id":"r-1"}"#,
+        ),
+        (
+            "approval.granted",
+            r#"{"actor":{"name":"mira","type":"person"},"environment":"production","expires_at":"2026-08-02T12:00:00Z","rollback_id":"r-1"}"#,
+        ),
+        ("artifact.reinstated", r#"{"artifact":"pkg:cargo/web@1","reason":"A false alarm."}"#),
+        (
+            "environment.declared",
+            r#"{"environment":"production","policy":{"automatic_rollback":{"at_most_a_day":2,"at_most_age_seconds":3600,"at_most_steps":3,"scope":"environment"},"promotion":{"from":["staging"],"targets":"any"}}}"#,
+        ),
+    ];
+    for (kind, data) in unchanged {
+        assert_eq!(written(kind, data), data);
+    }
+    let policy = r#"{"environment": "production", "policy": {"automatic_rollback": {"at_most_a_day": 2,
+        "scope": "service", "at_most_steps": 10, "at_most_age_seconds": 604800},
+        "promotion": {"from": ["staging"], "targets": "all"}}}"#;
+    assert_eq!(
+        written("environment.declared", policy),
+        r#"{"environment":"production","policy":{"automatic_rollback":{"at_most_a_day":2},"promotion":{"from":["staging"]}}}"#
+    );
+    let start = r#"{"environment": "production", "rollback_id": "r-1",
+        "acknowledge": [{"service": "web", "target": "default"}, {"service": "web"}]}"#;
+    assert_eq!(
+        written("rollback.started", start),
+        r#"{"acknowledge":[{"service":"web"}],"environment":"production","rollback_id":"r-1"}"#
+    );
+}
+
+#[test]
+fn a_lane_without_a_target_keeps_its_subject_and_is_not_the_lane_at_the_default_target() {
+    let read = |data| Envelope::parse(of("deploy.removed", data).as_bytes()).expect("an event");
+    let unnamed = read(r#"{"environment": "production", "service": "web"}"#);
+    let named = read(r#"{"environment": "production", "service": "web", "target": "default"}"#);
+    assert_ne!(unnamed.event(), named.event());
+    for envelope in [unnamed, named] {
+        let composed =
+            Envelope::compose(envelope.identity().clone(), envelope.occurred_at(), envelope.event().clone());
+        let composed = composed.expect("a small event");
+        let text = std::str::from_utf8(composed.bytes()).expect("UTF-8");
+        assert!(text.contains(r#""subject":"production/default/web""#), "{text}");
+    }
+}
+
+#[test]
+fn members_are_known_only_where_they_mean_something() {
+    let place = |kind, data| pointer(refused(kind, data));
+    let corrects = r#""corrects": {"source": "ci", "id": "run-1"}"#;
+    let marked = format!(
+        r#"{{"environment": "production", "position": 3, "status": "bad", "reason": "x", {corrects}}}"#
+    );
+    assert_eq!(place("release_point.marked", &marked), "/data/corrects");
+    let rejected = r#"{"environment": "production", "rollback_id": "r-1",
+        "actor": {"type": "person", "name": "mira"}, "expires_at": "2026-08-02T12:00:00Z"}"#;
+    assert_eq!(place("approval.rejected", rejected), "/data/expires_at");
+    let ended = r#"{"environment": "production", "rollback_id": "r-1", "acknowledge": []}"#;
+    assert_eq!(place("rollback.succeeded", ended), "/data/acknowledge");
+    assert_eq!(place("artifact.reinstated", r#"{"artifact": "pkg:cargo/web@1"}"#), "/data/reason");
+    let incomplete = r#"{"environment": "production", "service": "web", "corrects": {"source": "ci"}}"#;
+    assert_eq!(place("deploy.removed", incomplete), "/data/corrects/id");
+    let scope = r#"{"environment": "production",
+        "policy": {"automatic_rollback": {"at_most_a_day": 2, "scope": "lane"}}}"#;
+    assert_eq!(place("environment.declared", scope), "/data/policy/automatic_rollback/scope");
+}
+
+#[test]
+fn a_new_event_has_no_format_characters_but_in_its_reason() {
+    let deploy = |version: &str, reason: &str| {
+        format!(
+            r#"{{"environment": "production", "service": "web", "release": {{"version": "{version}"}},
+                "links": [{{"rel": "ticket", "href": "T-1{version}"}}], "reason": "{reason}"}}"#
+        )
+    };
+    let odd = of("deploy.succeeded", &deploy("v1\u{200b}", "Back\u{202e} to v1."));
+    let place = |json: &str| {
+        let invalid = Envelope::parse(json.as_bytes()).expect_err(json);
+        assert!(invalid.to_string().contains("format character"), "{invalid}");
+        pointer(invalid.reason)
+    };
+    assert_eq!(place(&odd), "/data/links/0/href");
+    assert_eq!(place(&odd.replace("T-1v1\u{200b}", "T-1")), "/data/release/version");
+    assert_eq!(place(&odd.replace(r#""id": "1""#, "\"id\": \"1\u{ad}\"")), "/id");
+    assert_eq!(place(&odd.replace(r#""here""#, "\"he\u{feff}re\"")), "/source");
+    assert!(Envelope::parse(of("deploy.succeeded", &deploy("v1", "Back\u{202e} to v1.")).as_bytes()).is_ok());
+
+    let policy = "{\"required_validations\": [\"smoke\", \"e\u{200d}2e\"]}";
+    assert_eq!(parse_policy(policy.as_bytes()).map_err(pointer), Err("/required_validations/1".into()));
+
+    let stored = Envelope::stored(Bytes::from(odd.clone().into_bytes())).expect("a stored entry");
+    assert_eq!(stored.bytes(), odd.as_bytes());
+    let compose = Envelope::compose(stored.identity().clone(), stored.occurred_at(), stored.event().clone());
+    assert!(Envelope::stored(compose.expect("a small event").bytes().clone()).is_ok());
+}
+
+/// A rollback to an old release can be reported, and an old event corrected.
+#[test]
+fn what_was_recorded_before_can_be_named_by_a_new_event() {
+    let step = of(
+        "deploy.succeeded",
+        "{\"environment\": \"production\", \"service\": \"web\", \"rollback_id\": \"r-1\",
+            \"corrects\": {\"source\": \"ci\", \"id\": \"run\u{200b}\"},
+            \"release\": {\"version\": \"v1\u{200b}\"}}",
+    );
+    assert!(Envelope::parse(step.as_bytes()).is_ok());
+    let odd = step.replace("r-1", "r-1\u{200b}");
+    assert_eq!(pointer(Envelope::parse(odd.as_bytes()).expect_err("odd").reason), "/data/rollback_id");
+}
+
+#[test]
+fn an_attribute_that_is_null_is_unset() {
+    let given = Envelope::parse(DEPLOY.as_bytes()).expect("an event");
+    let nulls = r#""subject": null, "datacontenttype": null, "comexampleextension": null, "data": {"#;
+    let with_nulls = DEPLOY.replace(r#""data": {"#, nulls);
+    assert_eq!(Envelope::parse(with_nulls.as_bytes()), Ok(given));
+    assert_eq!(pointer(with(r#""run-4711""#, "null")), "/id");
+    assert_eq!(pointer(with(r#""1.0""#, "null")), "/specversion");
+    assert_eq!(pointer(with(r#""data": {"#, r#""Trace-Parent": null, "data": {"#)), "/Trace-Parent");
+    let null_data = with(r#""data": {"#, r#""data": null, "x": {"#);
+    assert_eq!(
+        null_data,
+        Reason::value("/x", "an attribute is a string, a boolean or an integer, not an object")
+    );
+    assert_eq!(pointer(refused("deploy.removed", "null")), "/data");
+}
+
+#[test]
+fn the_content_type_of_data_is_always_written_in_one_form() {
+    let form = r#""datacontenttype":"application/json","id""#;
+    let given = Envelope::parse(DEPLOY.as_bytes()).expect("an event");
+    assert!(String::from_utf8_lossy(given.bytes()).contains(form));
+    for same in ["application/json", " application/json ; charset=utf-8", "Application/JSON;charset=UTF-8"] {
+        let named = format!(r#""datacontenttype": "{same}", "data": {{"#);
+        assert_eq!(Envelope::parse(DEPLOY.replace(r#""data": {"#, &named).as_bytes()), Ok(given.clone()));
+    }
+    for other in ["\"application/jsonp\"", "\"text/xml\"", "\"\"", "7"] {
+        let named = format!(r#""datacontenttype": {other}, "data": {{"#);
+        assert_eq!(pointer(with(r#""data": {"#, &named)), "/datacontenttype", "{other}");
+    }
+    let Json::Object(plain) = Json::parse(DEPLOY.as_bytes()).expect("JSON") else { panic!("an object") };
+    assert_eq!(given.bytes_without_content_type(), plain.canonical());
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn lane(service: &str, target: &str, slot: Option<&str>, release: Release) -> La
 }
 
 fn line(text: &str) -> Line {
-    Line::parse(text).expect("a line")
+    Line::stored(text).expect("a line")
 }
 
 fn version(text: &str) -> Release {

@@ -99,7 +99,7 @@ fn any_line() -> impl Strategy<Value = Line> {
         text,
         prop::sample::select(vec!["no", "1.10", "1e3", "null", "~", "v1"]).prop_map(String::from)
     ];
-    text.prop_filter_map("is no line", |text| Line::parse(text.trim()).ok())
+    text.prop_filter_map("is no line", |text| Line::stored(text.trim()).ok())
 }
 
 fn any_artifact() -> impl Strategy<Value = Artifact> {
@@ -110,7 +110,7 @@ fn any_artifact() -> impl Strategy<Value = Artifact> {
         format!("pkg:oci/a@{}?repository_url=registry.example/a&tag=v1", SHA256.replace(':', "%3A")),
         "pkg:cargo/rand@0.9.1".to_owned(),
     ];
-    prop::sample::select(texts.to_vec()).prop_map(|text| Artifact::parse(&text).expect("an artifact"))
+    prop::sample::select(texts.to_vec()).prop_map(|text| Artifact::stored(&text).expect("an artifact"))
 }
 
 fn any_release() -> impl Strategy<Value = Release> {
