@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Deploy, Fact};
-use ledger_domain::obstacle::{IrreversibleDeploy, OpenDeploy};
+use ledger_domain::obstacle::{DeployOutcome, IrreversibleDeploy, OpenDeploy};
 use ledger_domain::{EnvironmentName, Lane, Line, Position, Release, ServiceName, SlotName, TargetName};
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
@@ -120,7 +120,8 @@ impl Snapshot {
         type Row = (i64, String, String, String, DateTime<Utc>, bool);
         let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
         let rows: Vec<Row> = sqlx::query_as(IRREVERSIBLE).bind(id).fetch_all(self.connection()).await?;
-        rows.into_iter()
+        let ended: Result<Vec<_>, _> = rows
+            .into_iter()
             .map(|(at, service, target, version, occurred_at, succeeded)| {
                 parsed("irreversible_deploys", at, || {
                     Ok::<_, Box<dyn std::error::Error>>(IrreversibleDeploy {
@@ -129,11 +130,21 @@ impl Snapshot {
                         version: Line::stored(&version)?,
                         position: position(at),
                         occurred_at,
-                        succeeded,
+                        outcome: if succeeded { DeployOutcome::Succeeded } else { DeployOutcome::Failed },
                     })
                 })
             })
-            .collect()
+            .collect();
+        let open = self.open(environment).await?.into_iter().filter(|(_, _, half)| !half.reversible);
+        let unfinished = open.map(|(lane, position, half)| IrreversibleDeploy {
+            service: lane.service,
+            target: lane.target,
+            version: half.release.version,
+            position,
+            occurred_at: half.occurred_at,
+            outcome: DeployOutcome::Unfinished,
+        });
+        Ok(ended?.into_iter().chain(unfinished).collect())
     }
 
     /// Returns the deploys to an environment that were started and have not ended, in the order of positions.
@@ -141,22 +152,32 @@ impl Snapshot {
     /// # Errors
     /// The database does not answer.
     pub async fn open_deploys(&mut self, environment: &EnvironmentName) -> Result<Vec<OpenDeploy>, Error> {
+        let open = self.open(environment).await?.into_iter();
+        let open = open.map(|(lane, position, half)| OpenDeploy {
+            service: lane.service,
+            target: lane.target,
+            version: half.release.version,
+            position,
+        });
+        Ok(open.collect())
+    }
+
+    /// Returns what would run in an environment's lanes if its open deploys succeeded: service, target, release.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn releases_on_the_way(
+        &mut self,
+        environment: &EnvironmentName,
+    ) -> Result<Vec<(ServiceName, TargetName, Release)>, Error> {
+        let open = self.open(environment).await?.into_iter();
+        Ok(open.map(|(lane, _, half)| (lane.service, lane.target, half.release)).collect())
+    }
+
+    async fn open(&mut self, environment: &EnvironmentName) -> Result<Vec<(Lane, Position, Half)>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
         let rows: Vec<OpenRow> = sqlx::query_as(OPEN).bind(id).fetch_all(self.connection()).await?;
-        rows.iter()
-            .map(|row| {
-                let (lane, position, half) = row.parse()?;
-                Ok(OpenDeploy {
-                    service: lane.service,
-                    target: lane.target,
-                    release: half.release,
-                    reversible: half.reversible,
-                    rollback_id: half.rollback_id,
-                    position,
-                    occurred_at: half.occurred_at,
-                })
-            })
-            .collect()
+        rows.iter().map(OpenRow::parse).collect()
     }
 }
 

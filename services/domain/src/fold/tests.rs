@@ -107,13 +107,130 @@ fn switching_back_needs_no_deploy() {
 }
 
 #[test]
-fn odd_reports_are_marked() {
+fn what_contradicts_the_lane_is_marked() {
     let (_, applied) = given(&[
         (Track::Traffic, Effect::Removed, 10),
         (Track::Traffic, Effect::SwitchedTo(slot("green")), 20),
+        (in_slot("blue"), Effect::Removed, 30),
     ]);
     assert_eq!(applied[0].anomaly, Some(Anomaly::RemovedNothing));
     assert_eq!(applied[1].anomaly, Some(Anomaly::SwitchPending));
+    assert_eq!(applied[2].anomaly, Some(Anomaly::RemovedNothing));
+}
+
+#[test]
+fn rule_2_a_switch_to_a_slot_of_which_nothing_is_known_waits_for_its_deploy() {
+    let (mut lane, applied) =
+        given(&[(Track::Traffic, deployed("v1"), 10), (Track::Traffic, Effect::SwitchedTo(slot("green")), 61)]);
+    assert_eq!(applied[1].anomaly, Some(Anomaly::SwitchPending));
+    assert!(!applied[1].altered);
+    assert_eq!(live_version(&lane), Some("v1"), "the lane keeps its release");
+    assert!(!lane.is_regular());
+
+    let crossed = lane.apply(&in_slot("green"), Written { effect: deployed("v2"), since: since(60, 3) });
+    assert!(crossed.altered && crossed.behind && !crossed.late);
+    assert_eq!(live_version(&lane), Some("v2"));
+    assert_eq!(lane.live().map(|live| live.since.position), Some(Position::new(2)), "since the switch");
+}
+
+#[test]
+fn rule_2_a_pending_switch_takes_effect_with_a_deploy_that_occurs_after_it() {
+    let (lane, _) = given(&[
+        (Track::Traffic, deployed("v1"), 10),
+        (Track::Traffic, Effect::SwitchedTo(slot("green")), 20),
+        (in_slot("green"), deployed("v2"), 30),
+    ]);
+    assert_eq!(live_version(&lane), Some("v2"));
+    assert_eq!(lane.live().map(|live| live.since.position), Some(Position::new(3)));
+    let versions: Vec<_> =
+        lane.steps().into_iter().map(|(_, live)| live.map(|live| live.release.version.to_string())).collect();
+    assert_eq!(versions, [Some("v1".into()), Some("v1".into()), Some("v2".to_owned())]);
+}
+
+#[test]
+fn rule_2_a_switch_to_a_slot_that_is_known_to_be_empty_leaves_the_lane_as_it_was() {
+    let (lane, applied) = given(&[
+        (Track::Traffic, deployed("v1"), 10),
+        (in_slot("green"), deployed("v2"), 20),
+        (in_slot("green"), Effect::Removed, 30),
+        (Track::Traffic, Effect::SwitchedTo(slot("green")), 40),
+        (in_slot("green"), deployed("v3"), 50),
+    ]);
+    assert_eq!(applied[3].anomaly, Some(Anomaly::SwitchedToEmptySlot));
+    assert_eq!(live_version(&lane), Some("v1"));
+}
+
+#[test]
+fn rule_3_a_removal_of_the_lane_empties_every_slot_that_was_filled_before() {
+    let (lane, applied) = given(&[
+        (in_slot("blue"), deployed("v1"), 10),
+        (Track::Traffic, Effect::SwitchedTo(slot("blue")), 20),
+        (Track::Traffic, Effect::Removed, 30),
+        (Track::Traffic, Effect::SwitchedTo(slot("blue")), 40),
+    ]);
+    assert_eq!(live_version(&lane), None);
+    assert_eq!(lane.idle(), []);
+    assert_eq!(applied[3].anomaly, Some(Anomaly::SwitchedToEmptySlot));
+    assert!(!lane.is_regular());
+}
+
+#[test]
+fn rule_3_a_slot_that_is_filled_after_the_removal_is_idle_until_a_switch() {
+    let (mut lane, _) = given(&[
+        (in_slot("blue"), deployed("v1"), 10),
+        (Track::Traffic, Effect::SwitchedTo(slot("blue")), 20),
+        (Track::Traffic, Effect::Removed, 30),
+        (in_slot("blue"), deployed("v2"), 40),
+    ]);
+    assert_eq!(live_version(&lane), None);
+    assert_eq!(lane.idle().len(), 1);
+    lane.apply(&Track::Traffic, Written { effect: Effect::SwitchedTo(slot("blue")), since: since(50, 5) });
+    assert_eq!(live_version(&lane), Some("v2"));
+}
+
+#[test]
+fn rule_3_a_late_removal_of_the_lane_makes_an_earlier_switch_void() {
+    let (lane, applied) = given(&[
+        (Track::Traffic, deployed("v0"), 5),
+        (in_slot("blue"), deployed("v1"), 10),
+        (Track::Traffic, Effect::SwitchedTo(slot("blue")), 40),
+        (Track::Traffic, Effect::Removed, 20),
+    ]);
+    assert!(applied[3].behind && applied[3].altered);
+    assert_eq!(live_version(&lane), None);
+}
+
+#[test]
+fn rule_17_a_report_is_behind_when_its_lane_has_a_later_change_on_any_track() {
+    let (_, applied) = given(&[(Track::Traffic, deployed("v1"), 20), (in_slot("green"), deployed("v2"), 10)]);
+    assert!(applied[1].behind);
+    assert!(!applied[1].late, "the slot has no later change");
+}
+
+#[test]
+fn a_correction_takes_a_change_back() {
+    let (mut lane, _) = given(&[(in_slot("blue"), deployed("v1"), 10), (Track::Traffic, deployed("v2"), 20)]);
+    assert_eq!(lane.take_back(Position::new(2)), Some(Track::Traffic));
+    assert_eq!(live_version(&lane), None);
+}
+
+#[test]
+fn a_lane_without_slots_needs_its_last_change_only() {
+    let (mut lane, _) = given(&[(Track::Traffic, deployed("v1"), 10), (Track::Traffic, deployed("v2"), 20)]);
+    lane.compact();
+    assert_eq!(lane.changes().len(), 1);
+    assert_eq!(live_version(&lane), Some("v2"));
+}
+
+/// The last change of each track: what the tables keep of a lane at hand.
+fn last_of_each_track(lane: &LaneFold) -> LaneFold {
+    let mut last = LaneFold::default();
+    for (track, written) in lane.changes() {
+        if lane.kept(track) == Some(written) {
+            last.insert(track.clone(), written.clone());
+        }
+    }
+    last
 }
 
 fn any_change() -> impl Strategy<Value = (Track, Effect)> {
@@ -126,20 +243,47 @@ fn any_change() -> impl Strategy<Value = (Track, Effect)> {
 proptest! {
     #[test]
     fn the_live_release_does_not_depend_on_the_order_of_reports(
-        changes in prop::collection::vec(any_change(), 1..12),
-        order in any::<prop::sample::Index>(),
+        (changes, shuffled) in prop::collection::vec((any_change(), 1_i64..9), 1..12)
+            .prop_map(|changes| changes.into_iter().zip(1_u64..).collect::<Vec<_>>())
+            .prop_flat_map(|changes| (Just(changes.clone()), Just(changes).prop_shuffle())),
     ) {
-        let occurred: Vec<_> =
-            changes.into_iter().zip(1..).map(|((track, effect), at)| (track, effect, at)).collect();
-        let mut shuffled = occurred.clone();
-        shuffled.rotate_left(order.index(occurred.len()));
-        let middle = shuffled.len() / 2;
-        shuffled[..middle].reverse();
-        let (in_order, _) = given(&occurred);
-        let (out_of_order, _) = given(&shuffled);
-        prop_assert_eq!(
-            in_order.live().map(|live| (live.slot, live.release)),
-            out_of_order.live().map(|live| (live.slot, live.release))
-        );
+        let fold = |changes: &[(((Track, Effect), i64), u64)]| {
+            let mut lane = LaneFold::default();
+            for (((track, effect), at), position) in changes {
+                lane.apply(track, Written { effect: effect.clone(), since: since(*at, *position) });
+            }
+            lane
+        };
+        let (one, other) = (fold(&changes), fold(&shuffled));
+        prop_assert_eq!(one.live(), other.live());
+        prop_assert_eq!(one.idle(), other.idle());
+    }
+
+    #[test]
+    fn the_last_change_of_each_track_is_enough_for_a_regular_lane(
+        changes in prop::collection::vec((any_change(), 1_i64..9), 1..12),
+    ) {
+        let changes: Vec<_> = changes.into_iter().map(|((track, effect), at)| (track, effect, at)).collect();
+        let (lane, _) = given(&changes);
+        if lane.is_regular() {
+            let last = last_of_each_track(&lane);
+            prop_assert_eq!(last.live(), lane.live());
+            prop_assert_eq!(last.idle(), lane.idle());
+        }
+    }
+
+    #[test]
+    fn what_ran_at_a_time_is_what_the_changes_up_to_it_give(
+        changes in prop::collection::vec((any_change(), 1_i64..9), 1..12),
+    ) {
+        let changes: Vec<_> = changes.into_iter().map(|((track, effect), at)| (track, effect, at)).collect();
+        let (lane, _) = given(&changes);
+        for (end, (_, live)) in (1..).zip(lane.steps()) {
+            let mut part = LaneFold::default();
+            for (track, written) in &lane.changes()[..end] {
+                part.insert(track.clone(), written.clone());
+            }
+            prop_assert_eq!(part.live(), live);
+        }
     }
 }

@@ -29,6 +29,16 @@ fn policy(required: &[&str], soak_seconds: u64) -> Policy {
 
 /// Judges a point whose last lane is the one that changed; it has stood for an hour.
 fn judged(policy: &Policy, lanes: &[Verdicts], marked: Option<MarkedStatus>) -> Judgement {
+    judged_as_a_whole(policy, lanes, &Verdicts::default(), marked.map(|status| (status, 100)))
+}
+
+/// The same, with results for the composition; a mark with the second at which it was made.
+fn judged_as_a_whole(
+    policy: &Policy,
+    lanes: &[Verdicts],
+    composition: &Verdicts,
+    marked: Option<(MarkedStatus, i64)>,
+) -> Judgement {
     let target = TargetName::default();
     let services: Vec<ServiceName> =
         (0..lanes.len()).map(|n| ServiceName::parse(&format!("s{n}")).expect("a name")).collect();
@@ -38,8 +48,9 @@ fn judged(policy: &Policy, lanes: &[Verdicts], marked: Option<MarkedStatus>) -> 
         changed: n + 1 == lanes.len(),
         verdicts,
     });
-    let marked = marked.map(|status| Marked {
+    let marked = marked.map(|(status, at)| Marked {
         position: Position::new(99),
+        occurred_at: DateTime::from_timestamp(at, 0).expect("a time"),
         status,
         name: None,
         actor: None,
@@ -47,6 +58,7 @@ fn judged(policy: &Policy, lanes: &[Verdicts], marked: Option<MarkedStatus>) -> 
     });
     let evidence = Evidence {
         lanes: checked.collect(),
+        composition,
         stood: TimeDelta::hours(1),
         stands: true,
         marked: marked.as_ref(),
@@ -114,6 +126,54 @@ fn a_persons_word_outranks_the_rule() {
     let marked_bad = judged(&policy, &[good], Some(MarkedStatus::Bad));
     assert_eq!(marked_bad.status, Status::Bad);
     assert_eq!(judged(&policy, &[bad], Some(MarkedStatus::KnownGood)).status, Status::KnownGood);
+}
+
+#[test]
+fn rule_1_a_point_at_which_nothing_runs_is_empty_unless_a_person_marks_it() {
+    let judgement = judged(&policy(&["smoke"], 0), &[], None);
+    assert_eq!((judgement.status, &judgement.reasons[..]), (Status::Empty, &[Reason::Empty][..]));
+    assert_eq!(judged(&Policy::default(), &[], None).status, Status::Empty);
+    let marked = judged(&Policy::default(), &[], Some(MarkedStatus::KnownGood));
+    assert_eq!(marked.status, Status::KnownGood);
+}
+
+#[test]
+fn rule_5_a_pass_of_the_whole_environment_makes_that_composition_good() {
+    let policy = policy(&["e2e"], 0);
+    let unchecked = [verdicts(&[]), verdicts(&[])];
+    let passed = judged_as_a_whole(&policy, &unchecked, &verdicts(&[("e2e", true)]), None);
+    assert_eq!(passed.status, Status::KnownGood);
+    assert_eq!(judged(&policy, &unchecked, None).status, Status::Candidate, "nothing is booked on the parts");
+}
+
+#[test]
+fn rule_5_a_failure_of_the_whole_environment_stays_though_its_parts_pass() {
+    let policy = policy(&["e2e"], 0);
+    let good = [verdicts(&[("e2e", true)])];
+    let failed = judged_as_a_whole(&policy, &good, &verdicts(&[("e2e", false)]), None);
+    assert_eq!(failed.status, Status::Bad);
+    assert!(matches!(&failed.reasons[..], [Reason::Failed { lane: None, required: true, .. }]));
+}
+
+#[test]
+fn rule_5_a_part_that_failed_keeps_the_composition_bad_though_the_whole_passed() {
+    let policy = policy(&["smoke"], 0);
+    let judgement =
+        judged_as_a_whole(&policy, &[verdicts(&[("smoke", false)])], &verdicts(&[("smoke", true)]), None);
+    assert_eq!(judgement.status, Status::Bad);
+}
+
+#[test]
+fn rule_9_a_failed_check_after_the_mark_outranks_it_and_one_before_does_not() {
+    let policy = policy(&["e2e"], 0);
+    let lanes = [verdicts(&[("smoke", true)])];
+    let failed = verdicts(&[("e2e", false)]);
+    let before = judged_as_a_whole(&policy, &lanes, &failed, Some((MarkedStatus::KnownGood, 100)));
+    assert_eq!(before.status, Status::KnownGood);
+    let after = judged_as_a_whole(&policy, &lanes, &failed, Some((MarkedStatus::KnownGood, 1)));
+    assert_eq!(after.status, Status::Bad);
+    let bad = judged_as_a_whole(&policy, &lanes, &verdicts(&[("e2e", true)]), Some((MarkedStatus::Bad, 1)));
+    assert_eq!(bad.status, Status::Bad, "a mark as bad holds until it is revoked");
 }
 
 proptest! {
