@@ -1,7 +1,10 @@
-//! Where what runs is not what the ledger says, and where targets of one environment differ.
+//! Drift: lanes that were observed to run something else than the ledger says; and targets of one environment that differ.
+//!
+//! What one side does not state is unknown, and unknown is not different.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::event::Observation;
 use crate::{Composition, LaneFold, Lanes, Live, Release, ServiceName, Since, SlotName, TargetName};
 
 /// What was last seen in a lane.
@@ -18,14 +21,36 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Takes one more observation into account. One that occurred before the last is too late to matter.
+    /// Takes one more observation into account. One that occurred before the last is too late to matter. Observers that know
+    /// different parts of one release agree.
     #[must_use]
     pub fn and(self, slot: Option<SlotName>, release: Option<Release>, at: Since) -> Self {
         if at.order(&self.last).is_lt() {
             return self;
         }
-        let same = self.release == release && self.slot == slot;
+        let other_slot = matches!((&self.slot, &slot), (Some(one), Some(other)) if one != other);
+        let same = !other_slot && !differs(self.release.as_ref(), release.as_ref());
         Self { slot, release, since: if same { self.since } else { at.clone() }, last: at }
+    }
+}
+
+/// One of the two runs, and the other does not, or they contradict each other.
+fn differs(one: Option<&Release>, other: Option<&Release>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.contradicts(other),
+        (one, other) => one.is_some() != other.is_some(),
+    }
+}
+
+impl Observation {
+    /// Returns true if the observation, where it is complete, says of every lane at a target whether it runs anything: at the
+    /// targets that it names; if there are none, at those of its lanes; if there are none either, at all.
+    #[must_use]
+    pub fn speaks_of(&self, target: &TargetName) -> bool {
+        if !self.targets.is_empty() {
+            return self.targets.contains(target);
+        }
+        self.lanes.is_empty() || self.lanes.iter().any(|lane| lane.target == *target)
     }
 }
 
@@ -44,9 +69,8 @@ pub struct Drift<'a> {
     pub since: &'a Since,
 }
 
-/// The lanes that were seen to run something else than the ledger says, by service and target. What was
-/// told of a release is compared; what an observation leaves out is not. An observation from before the
-/// ledger's last change of the lane says nothing of it.
+/// Returns the lanes that were observed to run something else than the ledger says, by service and target. Only parts of a release
+/// that both state are compared. An observation from before the ledger's last change of the lane says nothing of it.
 #[must_use]
 pub fn drift<'a>(ledger: &'a Lanes, seen: &'a BTreeMap<(ServiceName, TargetName), Seen>) -> Vec<Drift<'a>> {
     let none = None;
@@ -56,15 +80,12 @@ pub fn drift<'a>(ledger: &'a Lanes, seen: &'a BTreeMap<(ServiceName, TargetName)
             let live = fold.and_then(LaneFold::live);
             let settled = fold.and_then(LaneFold::since);
             let outdated = settled.is_some_and(|settled| seen.last.order(settled).is_lt());
-            let differs = match (&live, &seen.release) {
-                (None, None) => false,
-                (Some(live), Some(release)) => {
-                    let slots = (live.slot, &seen.slot);
-                    let other_slot = matches!(slots, (Some(live), Some(seen)) if live != seen);
-                    !live.release.is_meant_by(release) || other_slot
-                }
-                _ => true,
-            };
+            let slots = (live.as_ref().and_then(|live| live.slot), &seen.slot);
+            let other_slot = live.is_some()
+                && seen.release.is_some()
+                && matches!(slots, (Some(live), Some(seen)) if live != seen);
+            let differs =
+                other_slot || differs(live.as_ref().map(|live| live.release), seen.release.as_ref());
             if outdated || !differs {
                 return None;
             }
@@ -106,7 +127,8 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::{Effect, EventId, Line, Position, Track, Written};
+    use crate::event::Observed;
+    use crate::{Artifact, Effect, EnvironmentName, EventId, Line, Position, Track, Written};
 
     fn since(at: i64) -> Since {
         Since {
@@ -186,6 +208,61 @@ mod tests {
         let ledger = Lanes::from([(key("api", "eu"), fold)]);
         let observed = BTreeMap::from([(key("api", "eu"), seen(Some("v1"), 20))]);
         assert_eq!(drift(&ledger, &observed), []);
+    }
+
+    #[test]
+    fn rule_26_an_observer_that_knows_the_digest_does_not_drift() {
+        const H: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let by = |text: &str| Release {
+            artifact: Some(Artifact::parse(text).expect("an artifact")),
+            ..release("v1")
+        };
+        let ledger = folded(&[("api", "eu", "v1", 1)]);
+        let observed = |release: Release| {
+            let seen = Seen { slot: None, release: Some(release), since: since(20), last: since(20) };
+            BTreeMap::from([(key("api", "eu"), seen)])
+        };
+        assert_eq!(drift(&ledger, &observed(by(H))), []);
+        let mut fold = LaneFold::default();
+        let deployed = Effect::Deployed(by(&format!("pkg:oci/api@{H}")));
+        fold.apply(&Track::Traffic, Written { effect: deployed, since: since(1) });
+        let ledger = Lanes::from([(key("api", "eu"), fold)]);
+        assert_eq!(drift(&ledger, &observed(by(&format!("registry.example/api@{H}")))), []);
+        let other = format!("sha256:{}", "1".repeat(64));
+        assert_eq!(drift(&ledger, &observed(by(&other))).len(), 1);
+    }
+
+    #[test]
+    fn observers_that_know_different_parts_agree_without_a_break() {
+        let full = Release { commit: Some(Line::parse("c0ffee").expect("a line")), ..release("v1") };
+        let seen =
+            seen(Some("v1"), 20).and(None, Some(full), since(30)).and(None, Some(release("v1")), since(40));
+        assert_eq!((seen.since, seen.last), (since(20), since(40)));
+    }
+
+    #[test]
+    fn rule_26_a_complete_observation_speaks_of_the_targets_that_it_names_or_of_those_of_its_lanes_or_of_all()
+    {
+        let target = |name: &str| TargetName::parse(name).expect("a name");
+        let observation = |targets: &[&str], lanes: &[&str]| Observation {
+            environment: EnvironmentName::parse("production").expect("a name"),
+            complete: true,
+            targets: targets.iter().map(|name| target(name)).collect(),
+            lanes: lanes
+                .iter()
+                .map(|name| Observed {
+                    service: ServiceName::parse("api").expect("a name"),
+                    target: target(name),
+                    slot: None,
+                    release: None,
+                })
+                .collect(),
+        };
+        let speaks =
+            |observation: &Observation| ["eu", "us", "asia"].map(|name| observation.speaks_of(&target(name)));
+        assert_eq!(speaks(&observation(&["eu"], &["us"])), [true, false, false]);
+        assert_eq!(speaks(&observation(&[], &["us"])), [false, true, false]);
+        assert_eq!(speaks(&observation(&[], &[])), [true, true, true]);
     }
 
     #[test]

@@ -1,22 +1,40 @@
-//! Whether a release may be deployed to a lane: every rule with its answer and its evidence.
+//! The gate: whether a release may be deployed to a lane, rule by rule, each with its evidence.
+//!
+//! A rule that lacks its evidence fails and says so; nothing passes by default. A question without a target is asked of every
+//! lane of the service, and passes only if each lane would.
+//!
+//! Decision 0015, section 6, is the specification.
 
-use std::collections::BTreeMap;
+mod approvals;
+mod case;
+mod hold;
+mod promotion;
+
+use chrono::{DateTime, Utc};
 
 use crate::event::{Actor, Policy};
-use crate::known_good::Status;
-use crate::obstacle::{ActiveFreeze, RevokedArtifact};
-use crate::{EnvironmentName, Line, Position};
+use crate::obstacle::{ActiveFreeze, Revocations, RevokedArtifact};
+use crate::{Lane, LaneFold, Line, Position, Release, TargetName};
+
+pub use approvals::{Answer, DeployAnswer, approved_by_others};
+pub use case::{Case, Proving, findings};
+pub use hold::{Hold, HoldState, LeftRelease, SucceededDeploy, hold};
+pub use promotion::{
+    CompositionEvidence, PromotionEvidence, PromotionResult, ReleaseJudgement, TargetEvidence, judge_release,
+};
 
 /// A rule of the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
+    /// Nothing is deployed to an environment that was retired and not declared again.
+    Retired,
     /// No deploys while the environment is frozen.
     Freeze,
     /// No deploys of others while a rollback is under way.
     Rollback,
     /// An artifact that must never be used again is not deployed.
     Revoked,
-    /// A release that was just rolled back is held, until another one was deployed or a person releases it.
+    /// A release that was rolled back is held, until another one was deployed or a person approves it.
     Held,
     /// What is deployed was known good in the environments that the policy names.
     Promotion,
@@ -29,6 +47,7 @@ impl Rule {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Retired => "retired",
             Self::Freeze => "freeze",
             Self::Rollback => "rollback",
             Self::Revoked => "revoked",
@@ -39,187 +58,128 @@ impl Rule {
     }
 }
 
-/// What a rule says.
+/// The answer of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Which rule.
+    /// The rule.
     pub rule: Rule,
-    /// Whether it lets the deploy pass.
+    /// The target that it is about; `None`: the answer is the same for every lane of the service.
+    pub target: Option<TargetName>,
+    /// Whether the rule lets the deploy pass.
     pub passes: bool,
     /// Why, in words.
     pub detail: String,
-    /// The position of the evidence, where there is one.
+    /// The position of the evidence that decided, where there is one.
     pub position: Option<Position>,
+    /// The positions of the grants that let the deploy pass.
+    pub grants: Vec<Position>,
 }
 
-/// A person's answer to a question of the gate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// Who.
-    pub actor: Actor,
-    /// What.
-    pub granted: bool,
-    /// Where it is told.
-    pub position: Position,
+impl Finding {
+    const fn new(rule: Rule, passes: bool, detail: String, position: Option<Position>) -> Self {
+        Self { rule, target: None, passes, detail, position, grants: Vec::new() }
+    }
+
+    fn at(self, target: &TargetName) -> Self {
+        Self { target: Some(target.clone()), ..self }
+    }
 }
 
-/// A rollback that brought a lane away from a release.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hold {
-    /// The rollback.
-    pub rollback_id: Line,
-    /// Where it was requested.
-    pub position: Position,
-}
-
-/// Where a release was shown to be good, or not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proving {
-    /// The environment.
-    pub environment: EnvironmentName,
-    /// What is thought of the release there; `None`: it never ran there.
-    pub status: Option<Status>,
-    /// The position of the deploy, or of the verdict, that this rests on.
-    pub position: Option<Position>,
-}
-
-/// What the gate judges by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Case<'a> {
+/// What the gate is asked, and by what it decides: one lane.
+#[derive(Debug, Clone, Copy)]
+pub struct GateInput<'a> {
+    /// The lane.
+    pub lane: &'a Lane,
+    /// The release, [completed](Release::completed) with the artifact that its version means now.
+    pub release: &'a Release,
+    /// Who wants to deploy; `None`: not named.
+    pub requester: Option<&'a Actor>,
+    /// The time of the question.
+    pub now: DateTime<Utc>,
     /// The environment's policy.
     pub policy: &'a Policy,
+    /// The position of `environment.retired`, if the environment is retired and not declared again.
+    pub retired: Option<Position>,
     /// Freezes that hold now.
     pub freezes: &'a [ActiveFreeze],
-    /// The rollback that is under way, and the position of its request.
+    /// A rollback that is under way, and of which the deploy is no step; with the position of its request.
     pub rollback: Option<(&'a Line, Position)>,
-    /// The release's artifact, if it was revoked.
-    pub revoked: Option<&'a RevokedArtifact>,
-    /// The last rollback away from this release, unless another release was deployed since.
-    pub hold: Option<&'a Hold>,
-    /// How the release fared in each environment that the policy names.
-    pub provings: &'a [Proving],
-    /// Answers to this deploy, in their order.
-    pub answers: &'a [Answer],
-    /// Who wants to deploy.
-    pub requester: Option<&'a Actor>,
+    /// Artifacts that must not be used.
+    pub revocations: Revocations<'a>,
+    /// The rollbacks of the lane.
+    pub rollbacks: &'a [LeftRelease],
+    /// Deploys of the lane, at least those that were recorded after the first of its rollbacks and grants.
+    pub deploys: &'a [SucceededDeploy],
+    /// What the lane runs and holds; `None`: nothing.
+    pub present: Option<&'a LaneFold>,
+    /// The evidence for each environment that the policy promotes from.
+    pub promotion: &'a [PromotionEvidence<'a>],
+    /// Answers to deploys of the service.
+    pub answers: &'a [DeployAnswer],
 }
 
-/// What every rule that the environment has says, in a fixed order.
+/// The gate's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether every rule lets the deploy pass, in every lane that was asked about.
+    pub allowed: bool,
+    /// The answer of each rule.
+    pub findings: Vec<Finding>,
+}
+
+/// Decides for the lanes of a question. Without a lane nothing is allowed.
 #[must_use]
-pub fn findings(case: &Case<'_>) -> Vec<Finding> {
-    let mut findings = vec![freeze(case)];
-    if let Some((rollback, position)) = case.rollback {
-        let detail = format!("rollback {rollback} is under way");
-        findings.push(Finding { rule: Rule::Rollback, passes: false, detail, position: Some(position) });
+pub fn decide(lanes: &[GateInput<'_>]) -> Decision {
+    let mut findings: Vec<Finding> = Vec::new();
+    for lane in lanes {
+        for finding in lane_findings(lane) {
+            if !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
     }
-    if let Some(revoked) = case.revoked {
-        let what = if revoked.deleted { "deleted" } else { "revoked" };
-        let detail = format!("{} is {what}", revoked.artifact.as_str());
-        let position = Some(revoked.position);
-        findings.push(Finding { rule: Rule::Revoked, passes: false, detail, position });
+    findings.sort_by(|one, other| (one.rule, &one.target).cmp(&(other.rule, &other.target)));
+    Decision { allowed: !findings.is_empty() && findings.iter().all(|finding| finding.passes), findings }
+}
+
+/// The answers of the rules for one lane, in a fixed order.
+fn lane_findings(input: &GateInput<'_>) -> Vec<Finding> {
+    let target = &input.lane.target;
+    let mut findings = Vec::new();
+    if let Some(position) = input.retired {
+        let environment = &input.lane.environment;
+        let detail = format!("{environment} is retired; declare it to deploy there again");
+        findings.push(Finding::new(Rule::Retired, false, detail, Some(position)));
     }
-    findings.extend(case.hold.map(|hold| held(hold, case.answers)));
-    findings.extend(case.provings.iter().map(promotion));
-    if case.policy.approvals > 0 {
-        findings.push(approvals(case));
+    findings.push(freeze(input.freezes));
+    findings.extend(input.rollback.map(rollback));
+    findings.extend(input.revocations.of(&input.lane.service, input.release).map(revoked));
+    let counted = approvals::counted(input);
+    let grants: Vec<_> = counted.iter().filter_map(approvals::Counted::in_force).collect();
+    let held = hold(input.release, input.rollbacks, input.deploys, &grants);
+    findings.extend(hold::finding(&held).map(|finding| finding.at(target)));
+    findings.extend(promotion::findings(input.policy, input.promotion));
+    if input.policy.approvals > 0 {
+        findings.push(approvals::finding(&counted, input.policy.approvals, input.requester).at(target));
     }
     findings
 }
 
-fn freeze(case: &Case<'_>) -> Finding {
-    match case.freezes.first() {
-        Some(freeze) => Finding {
-            rule: Rule::Freeze,
-            passes: false,
-            detail: freeze.to_string(),
-            position: Some(freeze.position),
-        },
-        None => {
-            Finding { rule: Rule::Freeze, passes: true, detail: "no freeze holds".into(), position: None }
-        }
+fn freeze(freezes: &[ActiveFreeze]) -> Finding {
+    match freezes.first() {
+        Some(freeze) => Finding::new(Rule::Freeze, false, freeze.to_string(), Some(freeze.position)),
+        None => Finding::new(Rule::Freeze, true, "no freeze holds".into(), None),
     }
 }
 
-/// A hold ends when a person, not a workload, has granted the deploy after the rollback.
-fn held(hold: &Hold, answers: &[Answer]) -> Finding {
-    let released =
-        latest(answers).into_values().find(|answer| answer.granted && answer.position > hold.position);
-    match released {
-        Some(answer) => Finding {
-            rule: Rule::Held,
-            passes: true,
-            detail: format!("{} released it after rollback {}", answer.actor.name, hold.rollback_id),
-            position: Some(answer.position),
-        },
-        None => Finding {
-            rule: Rule::Held,
-            passes: false,
-            detail: format!(
-                "rollback {} brought the lane away from this release: a newer version, or a person's approval, ends the hold",
-                hold.rollback_id
-            ),
-            position: Some(hold.position),
-        },
-    }
+fn rollback((rollback_id, position): (&Line, Position)) -> Finding {
+    Finding::new(Rule::Rollback, false, format!("rollback {rollback_id} is under way"), Some(position))
 }
 
-fn promotion(proving: &Proving) -> Finding {
-    let environment = &proving.environment;
-    let (passes, detail) = match proving.status {
-        Some(Status::KnownGood) => (true, format!("it was known good in {environment}")),
-        Some(Status::Bad) => (false, format!("it is bad in {environment}")),
-        Some(Status::Candidate | Status::Empty) => (false, format!("it ran in {environment}, and is not known good there")),
-        None => (false, format!("it never ran in {environment}")),
-    };
-    Finding { rule: Rule::Promotion, passes, detail, position: proving.position }
-}
-
-fn approvals(case: &Case<'_>) -> Finding {
-    let answers = latest(case.answers);
-    let requester = case.requester.map(|requester| &requester.name);
-    let others = || answers.values().filter(|answer| Some(&answer.actor.name) != requester);
-    if let Some(rejected) = others().find(|answer| !answer.granted) {
-        return Finding {
-            rule: Rule::Approvals,
-            passes: false,
-            detail: format!("{} rejected it", rejected.actor.name),
-            position: Some(rejected.position),
-        };
-    }
-    let granted = others().count();
-    let wanted = case.policy.approvals as usize;
-    let own = answers.values().any(|answer| Some(&answer.actor.name) == requester);
-    Finding {
-        rule: Rule::Approvals,
-        passes: granted >= wanted,
-        detail: format!(
-            "{granted} of {wanted} approvals{}",
-            if own { "; the requester's own does not count" } else { "" }
-        ),
-        position: others().map(|answer| answer.position).max(),
-    }
-}
-
-/// Everybody's last word, by name: nobody is two people for having two kinds of account, and a workload is
-/// nobody.
-fn latest(answers: &[Answer]) -> BTreeMap<&Line, &Answer> {
-    let mut latest: BTreeMap<&Line, &Answer> = BTreeMap::new();
-    for answer in answers.iter().filter(|answer| !answer.actor.is_workload()) {
-        let kept = latest.entry(&answer.actor.name).or_insert(answer);
-        if kept.position < answer.position {
-            *kept = answer;
-        }
-    }
-    latest
-}
-
-/// How many people other than the requester have approved, and who rejected: everybody's last word.
-#[must_use]
-pub fn approved_by_others(answers: &[Answer], requester: &Actor) -> (usize, Option<Position>) {
-    let answers = latest(answers);
-    let others = || answers.values().filter(|answer| answer.actor.name != requester.name);
-    let granted = others().filter(|answer| answer.granted).count();
-    (granted, others().find(|answer| !answer.granted).map(|answer| answer.position))
+fn revoked(revoked: &RevokedArtifact) -> Finding {
+    let what = if revoked.deleted { "deleted" } else { "revoked" };
+    let detail = format!("{} is {what}", revoked.artifact.as_str());
+    Finding::new(Rule::Revoked, false, detail, Some(revoked.position))
 }
 
 #[cfg(test)]

@@ -1,21 +1,27 @@
-//! What must be kept so that an environment can be brought back.
+//! The rollback horizon: what must be kept so that an environment can be brought back.
+//!
+//! Artifacts are counted by identity. Every text by which one is named is kept, since a registry knows it only by its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Artifact, Composition, Line, ServiceName};
+use crate::{Artifact, Composition, LaneFold, Lanes, Line, Release, ServiceName};
 
-/// What some points need, artifact by artifact.
+/// The artifacts that are needed, by identity.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Needed {
     artifacts: BTreeMap<String, Need>,
+    /// The identity of each name: parsing it again for every lane of every point would cost seconds.
+    identities: BTreeMap<Artifact, String>,
     without_artifact: BTreeSet<(ServiceName, Line)>,
 }
 
 /// What an artifact is needed for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
-    /// The artifact.
+    /// The artifact, as it was first named.
     pub artifact: Artifact,
+    /// Every way in which it is named.
+    pub names: BTreeSet<Artifact>,
     /// The services that run it.
     pub services: BTreeSet<ServiceName>,
     /// How many points need it.
@@ -23,44 +29,74 @@ pub struct Need {
 }
 
 impl Needed {
-    /// Takes a point into account.
+    /// Adds a point that can still be gone back to.
     pub fn add(&mut self, composition: &Composition) {
-        self.keep(composition);
-        let artifacts = composition.lanes().filter_map(|(_, _, live)| live.release.artifact.as_ref());
         // Two targets that run the same are one point.
-        let distinct: BTreeSet<&str> = artifacts.map(Artifact::as_str).collect();
-        for artifact in distinct {
-            if let Some(need) = self.artifacts.get_mut(artifact) {
+        let mut distinct: BTreeSet<String> = BTreeSet::new();
+        for (service, _, live) in composition.lanes() {
+            distinct.extend(self.keep_release(service, &live.release));
+        }
+        for identity in distinct {
+            if let Some(need) = self.artifacts.get_mut(&identity) {
                 need.points += 1;
             }
         }
     }
 
-    /// Takes what runs into account, which is no point.
-    pub fn keep(&mut self, composition: &Composition) {
-        for (service, _, live) in composition.lanes() {
-            let Some(artifact) = &live.release.artifact else {
-                self.without_artifact.insert((service.clone(), live.release.version.clone()));
-                continue;
-            };
-            if !self.artifacts.contains_key(artifact.as_str()) {
-                let need = Need { artifact: artifact.clone(), services: BTreeSet::new(), points: 0 };
-                self.artifacts.insert(artifact.as_str().to_owned(), need);
-            }
-            if let Some(need) = self.artifacts.get_mut(artifact.as_str())
-                && !need.services.contains(service)
-            {
-                need.services.insert(service.clone());
+    /// Adds what runs in lanes, and what stands in their idle slots.
+    pub fn keep_lanes(&mut self, lanes: &Lanes) {
+        let held = |fold: &LaneFold| -> Vec<Release> {
+            fold.live().into_iter().chain(fold.idle()).map(|held| held.release.clone()).collect()
+        };
+        for ((service, _), fold) in lanes {
+            for release in held(fold) {
+                self.keep_release(service, &release);
             }
         }
     }
 
-    /// The artifacts, sorted.
+    /// Adds what runs, which is no point.
+    pub fn keep(&mut self, composition: &Composition) {
+        for (service, _, live) in composition.lanes() {
+            self.keep_release(service, &live.release);
+        }
+    }
+
+    /// Adds a release, such as that of a deploy that is under way. Returns the identity of its artifact.
+    pub fn keep_release(&mut self, service: &ServiceName, release: &Release) -> Option<String> {
+        let Some(artifact) = &release.artifact else {
+            self.without_artifact.insert((service.clone(), release.version.clone()));
+            return None;
+        };
+        let identity = match self.identities.get(artifact) {
+            Some(identity) => identity.clone(),
+            None => {
+                let identity = artifact.identity();
+                self.identities.insert(artifact.clone(), identity.clone());
+                identity
+            }
+        };
+        let need = self.artifacts.entry(identity.clone()).or_insert_with(|| Need {
+            artifact: artifact.clone(),
+            names: BTreeSet::new(),
+            services: BTreeSet::new(),
+            points: 0,
+        });
+        if !need.names.contains(artifact) {
+            need.names.insert(artifact.clone());
+        }
+        if !need.services.contains(service) {
+            need.services.insert(service.clone());
+        }
+        Some(identity)
+    }
+
+    /// Returns the artifacts, by identity.
     pub fn artifacts(&self) -> impl Iterator<Item = &Need> {
         self.artifacts.values()
     }
 
-    /// What is needed and cannot be named: versions without an artifact, sorted.
+    /// Returns versions that are needed without an artifact that could be named, sorted.
     pub fn without_artifact(&self) -> impl Iterator<Item = (&ServiceName, &Line)> {
         self.without_artifact.iter().map(|(service, version)| (service, version))
     }
@@ -71,7 +107,7 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::{EventId, Live, Position, Release, Since, TargetName};
+    use crate::{Effect, EventId, Live, Position, Since, SlotName, TargetName, Track, Written};
 
     fn composition(lanes: &[(&str, &str, &str, Option<&str>)]) -> Composition {
         let live = |version: &str, artifact: Option<&str>| Live {
@@ -114,5 +150,51 @@ mod tests {
         assert_eq!(told, [(one, "web".to_owned(), 1), (two, "web worker".to_owned(), 2)]);
         let without: Vec<_> = needed.without_artifact().map(|(s, v)| format!("{s} {v}")).collect();
         assert_eq!(without, ["job v7"]);
+    }
+
+    const H: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn rule_11_an_artifact_is_needed_once_with_all_its_names() {
+        let (here, there) = (format!("prod.example/web@{H}"), format!("pkg:oci/web@{H}"));
+        let mut needed = Needed::default();
+        needed.add(&composition(&[("web", "eu", "v1", Some(&here)), ("web", "us", "v1", Some(&there))]));
+        needed.add(&composition(&[("web", "eu", "v1", Some(&there))]));
+        let needs: Vec<_> = needed.artifacts().collect();
+        assert_eq!(needs.len(), 1);
+        assert_eq!((needs[0].points, needs[0].artifact.as_str()), (2, here.as_str()));
+        let names: Vec<_> = needs[0].names.iter().map(Artifact::as_str).collect();
+        assert_eq!(names, [there.as_str(), here.as_str()]);
+    }
+
+    #[test]
+    fn rule_25_what_stands_in_idle_slots_and_what_is_being_deployed_is_kept() {
+        let release = |version: &str| Release {
+            artifact: Some(Artifact::parse(&format!("pkg:generic/web@{version}")).expect("an artifact")),
+            ..Release::of_version(Line::parse(version).expect("a version"))
+        };
+        let web = ServiceName::parse("web").expect("a service");
+        let slot = |name: &str| SlotName::parse(name).expect("a slot");
+        let changes = [
+            (Track::Slot(slot("blue")), Effect::Deployed(release("v1"))),
+            (Track::Slot(slot("green")), Effect::Deployed(release("v2"))),
+            (Track::Slot(slot("red")), Effect::Deployed(release("v3"))),
+            (Track::Traffic, Effect::SwitchedTo(slot("green"))),
+            (Track::Slot(slot("red")), Effect::Removed),
+        ];
+        let mut fold = LaneFold::default();
+        for ((track, effect), at) in changes.into_iter().zip(1..) {
+            let since = Since {
+                occurred_at: DateTime::from_timestamp(at, 0).expect("a time"),
+                position: Position::new(at.cast_unsigned()),
+                event_id: EventId::parse("e").expect("an id"),
+            };
+            fold.apply(&track, Written { effect, since });
+        }
+        let mut needed = Needed::default();
+        needed.keep_lanes(&Lanes::from([((web.clone(), TargetName::default()), fold)]));
+        assert_eq!(needed.keep_release(&web, &release("v4")).as_deref(), Some("pkg:generic/web@v4"));
+        let kept: Vec<_> = needed.artifacts().map(|need| (need.artifact.as_str(), need.points)).collect();
+        assert_eq!(kept, [("pkg:generic/web@v1", 0), ("pkg:generic/web@v2", 0), ("pkg:generic/web@v4", 0)]);
     }
 }

@@ -4,7 +4,7 @@
 use crate::release::check_digest;
 use crate::{Artifact, Release};
 
-/// The image of a container, as it is pulled: `repository:tag` or `repository@digest`.
+/// The image of a container, as a client pulls it: `repository:tag` or `repository@digest`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Image {
     /// Without tag and digest: `registry.example/search-api`.
@@ -48,7 +48,7 @@ impl Artifact {
         let version = purl.version().map(str::to_owned);
         let place = purl.qualifiers().get("repository_url").map(|url| bare(url));
         match purl.ty() {
-            // The whole repository stands in `repository_url`, and nobody knows it without.
+            // The whole repository is in `repository_url`; without it the repository is unknown.
             "oci" => Some(Image {
                 repository: place.map(str::to_owned),
                 tag: purl.qualifiers().get("tag").map(|tag| tag.clone().into_owned()),
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_known_of_whatever_carries_one() {
+    fn a_digest_is_known_of_every_artifact_that_carries_one() {
         for (text, known) in [
             ("SHA256", true),
             ("registry.example/search-api:v1@SHA256", true),

@@ -46,7 +46,7 @@ pub use kind::{Family, Kind, UnknownKind};
 pub use lane::{Lane, LaneRef};
 pub use name::{EnvironmentName, NameError, ServiceName, SlotName, TargetName, TenantName};
 pub use person::PersonName;
-pub use planning::Lanes;
+pub use planning::{Lanes, Removals, shown_removed};
 pub use position::Position;
 pub use release::{ConfigDigest, DigestError, Part, Release};
 pub use scope::Scope;

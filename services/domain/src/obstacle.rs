@@ -1,12 +1,14 @@
-//! What stands in the way of a plan.
+//! What stands in the way of a plan, and what it warns about.
+//!
+//! Decision 0015, section 5, is the specification.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
 use crate::event::{Hindrance, Plan, Policy};
 use crate::known_good::Status;
-use crate::{Artifact, EnvironmentName, Line, Position, ServiceName, TargetName};
+use crate::{Artifact, EnvironmentName, Line, Position, Release, ServiceName, Since, TargetName};
 
 /// Something that a plan meets, with the position of its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,12 +25,18 @@ pub enum Obstacle {
         artifact: Artifact,
         /// Whether it is gone from its registry.
         deleted: bool,
-        /// Where that is told.
+        /// The position of its revocation.
         position: Position,
     },
-    /// A deploy in between cannot be undone by deploying the former release.
+    /// A deploy in between, which ended, cannot be undone by deploying the former release.
     Barrier(IrreversibleDeploy),
-    /// Nothing ran there yet: the plan would remove everything.
+    /// Such a deploy was started, and its end was not reported.
+    BarrierUnfinished(IrreversibleDeploy),
+    /// A service that a service of the plan depends on had such a deploy.
+    BarrierOfDependency(IrreversibleDeploy),
+    /// A deploy to the environment is under way.
+    DeployOpen(OpenDeploy),
+    /// Nothing runs at the point, and no person marked it.
     TargetEmpty,
     /// The point is called, or shown to be, bad.
     TargetBad,
@@ -41,14 +49,69 @@ pub enum Obstacle {
 /// A deploy that was reported as `reversible: false`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IrreversibleDeploy {
-    /// Of this service.
+    /// The service.
     pub service: ServiceName,
-    /// To this target.
+    /// The target.
     pub target: TargetName,
-    /// Which version.
+    /// The version.
     pub version: Line,
-    /// Where it is told.
+    /// When it occurred: its end, or its start where its end was not reported.
+    pub occurred_at: DateTime<Utc>,
+    /// The position of that report.
     pub position: Position,
+    /// How it ended.
+    pub outcome: DeployOutcome,
+}
+
+impl IrreversibleDeploy {
+    fn is_after(&self, began: Option<&Since>) -> bool {
+        let after = |began: &Since| (self.occurred_at, self.position) > (began.occurred_at, began.position);
+        began.is_none_or(after)
+    }
+}
+
+/// How a deploy ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeployOutcome {
+    /// It succeeded.
+    Succeeded,
+    /// It failed, after it may have done what cannot be undone.
+    Failed,
+    /// It was started, and its end was not reported.
+    Unfinished,
+}
+
+/// A deploy that was started, that has not ended, and after which no other deploy to the lane succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenDeploy {
+    /// The service.
+    pub service: ServiceName,
+    /// The target.
+    pub target: TargetName,
+    /// The version.
+    pub version: Line,
+    /// The position of its start.
+    pub position: Position,
+}
+
+/// A freeze from its start to its end, by the time at which each occurred.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FreezeInterval {
+    /// The freeze.
+    pub freeze: ActiveFreeze,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// When it was lifted, if it was.
+    pub lifted_at: Option<DateTime<Utc>>,
+}
+
+impl FreezeInterval {
+    /// Returns true if the freeze holds at a time; its end does not belong to it.
+    #[must_use]
+    pub fn holds_at(&self, time: DateTime<Utc>) -> bool {
+        let not_yet = |end: Option<DateTime<Utc>>| end.is_none_or(|end| time < end);
+        self.started_at <= time && not_yet(self.freeze.until) && not_yet(self.lifted_at)
+    }
 }
 
 /// A freeze that holds.
@@ -56,9 +119,9 @@ pub struct IrreversibleDeploy {
 pub struct ActiveFreeze {
     /// Its name.
     pub freeze_id: Line,
-    /// When it ends by itself, if it does.
+    /// When it ends without being lifted, if it does.
     pub until: Option<DateTime<Utc>>,
-    /// Where it is told.
+    /// The position of its start.
     pub position: Position,
 }
 
@@ -69,8 +132,27 @@ pub struct RevokedArtifact {
     pub artifact: Artifact,
     /// Whether it is gone from its registry.
     pub deleted: bool,
-    /// Where that is told.
+    /// The position of its revocation.
     pub position: Position,
+}
+
+/// The artifacts that must not be used, and which artifact a version means.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Revocations<'a> {
+    /// Artifacts that are revoked, and not reinstated.
+    pub revoked: &'a [RevokedArtifact],
+    /// The artifact that a version of a service means, for releases that state none.
+    pub meant: Option<&'a BTreeMap<(ServiceName, Line), Artifact>>,
+}
+
+impl<'a> Revocations<'a> {
+    /// Returns the revocation of a release's artifact.
+    #[must_use]
+    pub fn of(&self, service: &ServiceName, release: &Release) -> Option<&'a RevokedArtifact> {
+        let meant = || self.meant?.get(&(service.clone(), release.version.clone()));
+        let artifact = release.artifact.as_ref().or_else(meant)?;
+        self.revoked.iter().find(|revoked| revoked.artifact.is_same(artifact))
+    }
 }
 
 /// What an obstacle does to a plan.
@@ -104,6 +186,9 @@ impl Obstacle {
             Self::AlreadyThere => "already_there",
             Self::ArtifactRevoked { .. } => "artifact_revoked",
             Self::Barrier(_) => "barrier",
+            Self::BarrierUnfinished(_) => "barrier_unfinished",
+            Self::BarrierOfDependency(_) => "barrier_of_dependency",
+            Self::DeployOpen(_) => "deploy_open",
             Self::TargetEmpty => "target_empty",
             Self::TargetBad => "target_bad",
             Self::TargetNotKnownGood => "target_not_known_good",
@@ -117,7 +202,10 @@ impl Obstacle {
         match self {
             Self::AlreadyThere | Self::TargetEmpty | Self::TargetBad | Self::TargetNotKnownGood => None,
             Self::ArtifactRevoked { position, .. } => Some(*position),
-            Self::Barrier(deploy) => Some(deploy.position),
+            Self::Barrier(deploy) | Self::BarrierUnfinished(deploy) | Self::BarrierOfDependency(deploy) => {
+                Some(deploy.position)
+            }
+            Self::DeployOpen(deploy) => Some(deploy.position),
             Self::Frozen(freeze) => Some(freeze.position),
         }
     }
@@ -132,7 +220,10 @@ impl Obstacle {
         match self {
             Self::AlreadyThere | Self::ArtifactRevoked { .. } => Weight::Final,
             Self::TargetEmpty | Self::TargetBad => Weight::Blocker,
-            Self::TargetNotKnownGood => Weight::Warning,
+            Self::TargetNotKnownGood
+            | Self::BarrierUnfinished(_)
+            | Self::BarrierOfDependency(_)
+            | Self::DeployOpen(_) => Weight::Warning,
             Self::Barrier(_) => by(policy.barrier),
             Self::Frozen(_) => by(policy.freeze),
         }
@@ -147,17 +238,34 @@ impl std::fmt::Display for Obstacle {
                 let what = if *deleted { "is deleted" } else { "is revoked" };
                 write!(f, "{} of {service} at {target} {what} (position {position})", artifact.as_str())
             }
-            Self::Barrier(IrreversibleDeploy { service, target, version, position }) => {
+            Self::Barrier(deploy) => write!(f, "{deploy} cannot be undone (position {})", deploy.position),
+            Self::BarrierUnfinished(deploy) => {
+                let position = deploy.position;
+                write!(f, "{deploy} cannot be undone, and its end was not reported (position {position})")
+            }
+            Self::BarrierOfDependency(deploy) => {
+                let position = deploy.position;
                 write!(
                     f,
-                    "the deploy of {version} of {service} to {target} cannot be undone (position {position})"
+                    "{deploy}, on which the plan's services depend, cannot be undone (position {position})"
                 )
             }
-            Self::TargetEmpty => f.write_str("nothing ran there at that point"),
+            Self::DeployOpen(OpenDeploy { service, target, version, position }) => {
+                write!(f, "a deploy of {version} of {service} to {target} is under way (position {position})")
+            }
+            Self::TargetEmpty => f.write_str("nothing runs at that point"),
             Self::TargetBad => f.write_str("the point is bad"),
             Self::TargetNotKnownGood => f.write_str("the point is not known good"),
             Self::Frozen(freeze) => freeze.fmt(f),
         }
+    }
+}
+
+impl std::fmt::Display for IrreversibleDeploy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { service, target, version, .. } = self;
+        let failed = if self.outcome == DeployOutcome::Failed { "failed " } else { "" };
+        write!(f, "the {failed}deploy of {version} of {service} to {target}")
     }
 }
 
@@ -173,24 +281,28 @@ impl std::fmt::Display for ActiveFreeze {
     }
 }
 
-/// What a plan is held against.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The circumstances in which a plan is judged.
+#[derive(Debug, Clone)]
 pub struct Way<'a> {
-    /// The point, in an environment of its own where that is another one.
+    /// The environment whose point it is, where that is another one.
     pub source: Option<&'a EnvironmentName>,
-    /// Its position.
-    pub to: Position,
-    /// What is thought of it; `None`: nothing ran there.
+    /// The change with which the point began; `None`: the environment had not begun.
+    pub began: Option<&'a Since>,
+    /// The status of the point; `None`: nothing runs there, and no person marked it.
     pub status: Option<Status>,
+    /// The policy of the environment that is brought there.
+    pub policy: &'a Policy,
     /// Deploys of the environment that cannot be undone.
     pub irreversible: &'a [IrreversibleDeploy],
+    /// Deploys of the environment that are under way.
+    pub open: &'a [OpenDeploy],
     /// Artifacts that must not be used.
-    pub revoked: &'a [RevokedArtifact],
+    pub revocations: Revocations<'a>,
     /// Freezes of the environment that hold now.
     pub freezes: &'a [ActiveFreeze],
 }
 
-/// All that a plan meets, in the order of its steps.
+/// Returns all that a plan meets, in a fixed order.
 #[must_use]
 pub fn obstacles(plan: &Plan, way: &Way<'_>) -> Vec<Obstacle> {
     let mut met = Vec::new();
@@ -198,8 +310,7 @@ pub fn obstacles(plan: &Plan, way: &Way<'_>) -> Vec<Obstacle> {
         met.push(Obstacle::AlreadyThere);
     }
     for step in &plan.steps {
-        let artifact = step.to.as_ref().and_then(|release| release.artifact.as_ref());
-        let revoked = way.revoked.iter().find(|revoked| Some(&revoked.artifact) == artifact);
+        let revoked = step.to.as_ref().and_then(|release| way.revocations.of(&step.service, release));
         if let Some(RevokedArtifact { artifact, deleted, position }) = revoked {
             met.push(Obstacle::ArtifactRevoked {
                 service: step.service.clone(),
@@ -210,14 +321,7 @@ pub fn obstacles(plan: &Plan, way: &Way<'_>) -> Vec<Obstacle> {
             });
         }
     }
-    // Another environment's point says nothing of what was done here in between.
-    if way.source.is_none() {
-        let changed: BTreeSet<_> = plan.steps.iter().map(|step| (&step.service, &step.target)).collect();
-        let between = way.irreversible.iter().filter(|deploy| {
-            deploy.position > way.to && changed.contains(&(&deploy.service, &deploy.target))
-        });
-        met.extend(between.cloned().map(Obstacle::Barrier));
-    }
+    met.extend(barriers(plan, way));
     match way.status {
         Some(Status::KnownGood) => {}
         Some(Status::Candidate) => met.push(Obstacle::TargetNotKnownGood),
@@ -225,7 +329,29 @@ pub fn obstacles(plan: &Plan, way: &Way<'_>) -> Vec<Obstacle> {
         None | Some(Status::Empty) => met.push(Obstacle::TargetEmpty),
     }
     met.extend(way.freezes.iter().cloned().map(Obstacle::Frozen));
+    met.extend(way.open.iter().cloned().map(Obstacle::DeployOpen));
     met
+}
+
+/// Irreversible deploys since the point began. Another environment's point says nothing of what was done here since then.
+fn barriers(plan: &Plan, way: &Way<'_>) -> Vec<Obstacle> {
+    if way.source.is_some() {
+        return Vec::new();
+    }
+    let changed: BTreeSet<_> = plan.steps.iter().map(|step| (&step.service, &step.target)).collect();
+    let needed = way.policy.dependencies_of(plan.steps.iter().map(|step| &step.service));
+    let mut since: Vec<_> = way.irreversible.iter().filter(|deploy| deploy.is_after(way.began)).collect();
+    since.sort_by_key(|deploy| (deploy.occurred_at, deploy.position));
+    let barrier = |deploy: &IrreversibleDeploy| {
+        let is_changed = changed.contains(&(&deploy.service, &deploy.target));
+        match deploy.outcome {
+            _ if !is_changed && !needed.contains(&deploy.service) => None,
+            _ if !is_changed => Some(Obstacle::BarrierOfDependency(deploy.clone())),
+            DeployOutcome::Unfinished => Some(Obstacle::BarrierUnfinished(deploy.clone())),
+            DeployOutcome::Succeeded | DeployOutcome::Failed => Some(Obstacle::Barrier(deploy.clone())),
+        }
+    };
+    since.into_iter().filter_map(barrier).collect()
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! The way from what an environment runs to another composition: which lanes change, how, and in
 //! which order.
 //!
-//! A plan is a function of the present lanes, the composition that is wanted, and the policy's order;
-//! nothing else. What stands in the way of carrying it out is `obstacle`'s matter.
+//! A plan is a function of the present lanes, the composition that is wanted, which lanes may be removed, and the policy's
+//! order; nothing else. What stands in the way of carrying it out is `obstacle`'s matter.
+//!
+//! Decision 0015, sections 2 and 5, is the specification.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,10 +20,27 @@ use crate::{
 /// The lanes of an environment, by service and target, as they are folded.
 pub type Lanes = BTreeMap<(ServiceName, TargetName), LaneFold>;
 
+/// The lanes that a plan may remove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removals<'a> {
+    /// Every lane of the scope that is not in the composition that is wanted.
+    All,
+    /// Of those only these: the ones that [the state at the point shows removed](shown_removed). The rollback controller
+    /// leaves the others alone: that a point lacks a lane does not mean that somebody wanted it gone.
+    Shown(&'a BTreeSet<(ServiceName, TargetName)>),
+}
+
+/// Returns the lanes of a state that had a release and were removed.
+#[must_use]
+pub fn shown_removed(lanes: &Lanes) -> BTreeSet<(ServiceName, TargetName)> {
+    let removed = lanes.iter().filter(|(_, fold)| fold.live().is_none() && fold.since().is_some());
+    removed.map(|(lane, _)| lane.clone()).collect()
+}
+
 impl Plan {
-    /// The plan that brings the lanes of a scope to a composition.
+    /// Returns the plan that brings the lanes of a scope to a composition.
     ///
-    /// - A lane that runs what is wanted has no step.
+    /// - A lane that runs a release which matches the one that is wanted has no step.
     /// - Where the wanted release still stands in a slot that traffic does not reach, traffic is switched to
     ///   that slot. Otherwise it is deployed: in a lane with slots, to another slot than the live one, where
     ///   it has another.
@@ -34,6 +53,7 @@ impl Plan {
         wanted: &Composition,
         scope: &Scope,
         policy: &Policy,
+        removals: Removals<'_>,
     ) -> Self {
         let empty = LaneFold::default();
         let mut keys: BTreeSet<(&ServiceName, &TargetName)> =
@@ -46,9 +66,19 @@ impl Plan {
                 let fold = present.get(&(service.clone(), target.clone())).unwrap_or(&empty);
                 step(service, target, fold, wanted.lane(service, target))
             })
+            .filter(|step| step.action != Action::Remove || removals.allow(&step.service, &step.target))
             .collect();
         in_waves(&mut steps, policy);
         Self { from, steps }
+    }
+
+    /// Returns true if no lane runs anything once the plan is carried out.
+    #[must_use]
+    pub fn leaves_nothing(&self, present: &Lanes) -> bool {
+        let stepped: BTreeSet<_> = self.steps.iter().map(|step| (&step.service, &step.target)).collect();
+        let mut others =
+            present.iter().filter(|((service, target), _)| !stepped.contains(&(service, target)));
+        self.steps.iter().all(|step| step.to.is_none()) && others.all(|(_, fold)| fold.live().is_none())
     }
 
     /// SHA-256 of the steps, as `sha256:` and 64 hexadecimal digits: of one line a step, ended by a line
@@ -75,9 +105,17 @@ impl Plan {
     }
 }
 
+impl Removals<'_> {
+    fn allow(self, service: &ServiceName, target: &TargetName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Shown(lanes) => lanes.contains(&(service.clone(), target.clone())),
+        }
+    }
+}
+
 impl Step {
-    /// What whoever carried out the step reports, in order. Together they make the lane run what the step
-    /// says.
+    /// Returns the reports of the step, in order. Together they make the lane run what the step says.
     #[must_use]
     pub fn reports(
         &self,
@@ -141,11 +179,10 @@ fn step(
     let live = present.live();
     let (action, slot) = match (&live, wanted) {
         (None, None) => return None,
-        (Some(live), Some(wanted)) if *live.release == wanted.release => return None,
+        (Some(live), Some(wanted)) if wanted.release.matches(live.release) => return None,
         (Some(_), None) => (Action::Remove, None),
-        (live, Some(wanted)) => match present.idle().into_iter().find(|idle| *idle.release == wanted.release)
-        {
-            Some(idle) => (Action::Switch, idle.slot.cloned()),
+        (live, Some(wanted)) => match slot_with(present, &wanted.release) {
+            Some(slot) => (Action::Switch, Some(slot.clone())),
             None => {
                 let action = if live.is_some() { Action::Redeploy } else { Action::Add };
                 (action, slot_for(present, wanted))
@@ -161,6 +198,11 @@ fn step(
         from: live.map(|live| live.release.clone()),
         to: wanted.map(|wanted| wanted.release.clone()),
     })
+}
+
+/// The idle slot that holds a release.
+fn slot_with<'l>(present: &'l LaneFold, wanted: &Release) -> Option<&'l SlotName> {
+    present.idle().into_iter().find(|idle| wanted.matches(idle.release))?.slot
 }
 
 /// The slot to deploy to: none where the lane runs without slots, else one that traffic does not reach.
@@ -226,6 +268,38 @@ impl Policy {
     pub fn circular_dependency(&self) -> Option<&ServiceName> {
         let mut clear = BTreeSet::new();
         self.dependencies.keys().find_map(|service| self.met_again(service, &mut Vec::new(), &mut clear))
+    }
+
+    /// Returns the services that these depend on, and what those depend on. One of these is among them only if another
+    /// depends on it.
+    #[must_use]
+    pub fn dependencies_of<'p>(
+        &'p self,
+        services: impl IntoIterator<Item = &'p ServiceName>,
+    ) -> BTreeSet<&'p ServiceName> {
+        let mut found = BTreeSet::new();
+        let mut open: Vec<_> = services.into_iter().collect();
+        while let Some(service) = open.pop() {
+            let needs = self.dependencies.get(service).into_iter().flatten();
+            open.extend(needs.filter(|need| found.insert(*need)));
+        }
+        found
+    }
+
+    /// Returns these services, those that depend on them, and what depends on those.
+    #[must_use]
+    pub fn with_dependents(&self, services: impl IntoIterator<Item = ServiceName>) -> BTreeSet<ServiceName> {
+        let mut found = BTreeSet::new();
+        let mut open: Vec<_> = services.into_iter().collect();
+        while let Some(service) = open.pop() {
+            let depends = |needs: &Vec<ServiceName>| needs.contains(&service);
+            let dependents = self.dependencies.iter().filter(|(_, needs)| depends(needs));
+            let dependents: Vec<_> = dependents.map(|(dependent, _)| dependent.clone()).collect();
+            if found.insert(service) {
+                open.extend(dependents);
+            }
+        }
+        found
     }
 
     /// The first service that is met again on a way down; where the way began need not be in the circle.

@@ -1,12 +1,19 @@
-//! A rollback's life: which step may follow which.
+//! Rollbacks: which step of one may follow which, when it starts and succeeds, and when one is requested automatically.
+//!
+//! Decision 0015, section 5, is the specification.
 
-use std::fmt;
+mod automatic;
+mod execution;
 
-use chrono::{DateTime, TimeDelta, Utc};
-
-use crate::event::{Actor, AutomaticRollback};
+use crate::event::{Actor, RollbackRequest};
 use crate::gate::{Answer, approved_by_others};
-use crate::{Line, Position, Release, ServiceName, TargetName};
+use crate::{Line, Position, Prose, Release, ServiceName, TargetName};
+
+pub use automatic::{
+    AutomaticPast, DeclineReason, KnownGoodPoint, PassedOver, PointSearch, Search, check_bounds,
+    concerned_lanes, may_act,
+};
+pub use execution::{OtherChange, StartProblem, differing, others, start, step_claim};
 
 /// Where a rollback is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,8 +97,8 @@ pub enum Refused {
     /// People do not approve what they asked for themselves.
     #[error("{0} asked for the rollback, and does not approve it")]
     SelfApproval(Line),
-    /// A gate's human part is a person's.
-    #[error("{0} is a workload, and approvals are people's")]
+    /// The actor is no person.
+    #[error("{0} is not of the type person, and only people approve")]
     NotAPerson(Line),
     /// The environment does not run what was wanted.
     #[error("the environment does not run what the rollback wanted: {}", list(.0))]
@@ -175,10 +182,10 @@ impl Life<'_> {
         if self.phase == Phase::Started {
             return Err(Refused::StartedAlready);
         }
-        if actor.is_workload() {
+        if !actor.is_person() {
             return Err(Refused::NotAPerson(actor.name.clone()));
         }
-        if actor.name == self.initiated_by.name {
+        if actor.is_same_person(self.initiated_by) {
             return Err(Refused::SelfApproval(actor.name.clone()));
         }
         Ok(())
@@ -189,111 +196,22 @@ impl Life<'_> {
     }
 }
 
-/// What the controller knows of an environment's earlier rollbacks by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct AutomaticPast {
-    /// When each of the last day's was recorded.
-    pub requested_at: Vec<DateTime<Utc>>,
-    /// When the last one was recorded, whenever that was.
-    pub last_requested_at: Option<DateTime<Utc>>,
-    /// The last that ended, if it failed, and where that is told. A later policy forgives it.
-    pub failed: Option<(Line, Position)>,
-}
-
-/// Why the controller asks for no rollback.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Abstention {
-    /// What was checked does not run there, or was checked again since.
-    NotRunning,
-    /// Another rollback is under way.
-    UnderWay(Line),
-    /// The last one that it asked for failed: it is switched off until the policy is declared again.
-    SwitchedOff {
-        /// Which.
-        rollback_id: Line,
-        /// Where that is told.
-        position: Position,
-    },
-    /// The last one is not long enough ago.
-    CoolDown {
-        /// When it is.
-        until: DateTime<Utc>,
-    },
-    /// There were as many in a day as the policy allows.
-    TooMany {
-        /// How many it allows.
-        at_most: u32,
-    },
-    /// The environment's policy does not ask for it any more.
-    NotWanted,
-    /// There is nowhere to go back to.
-    NoKnownGoodPoint,
-    /// The environment runs that point's composition already.
-    AlreadyThere,
-    /// Something stands in the way of the plan.
-    Blocked(String),
-}
-
-impl fmt::Display for Abstention {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotRunning => {
-                f.write_str("what was checked does not run there, or was checked again since")
-            }
-            Self::UnderWay(rollback) => write!(f, "rollback {rollback} is under way"),
-            Self::SwitchedOff { rollback_id, position } => write!(
-                f,
-                "automatic rollback is switched off, since rollback {rollback_id} failed (position {position}); declare the environment's policy again to switch it on"
-            ),
-            Self::CoolDown { until } => {
-                write!(
-                    f,
-                    "the last automatic rollback was too short a time ago: none before {}",
-                    until.to_rfc3339()
-                )
-            }
-            Self::TooMany { at_most } => {
-                write!(f, "there were {at_most} automatic rollbacks within a day, which is the most")
-            }
-            Self::NotWanted => {
-                f.write_str("the environment's policy does not ask for automatic rollback any more")
-            }
-            Self::NoKnownGoodPoint => f.write_str("there is no known-good point to go back to"),
-            Self::AlreadyThere => f.write_str("the environment runs the last known-good composition already"),
-            Self::Blocked(what) => write!(f, "the plan is blocked: {what}"),
-        }
-    }
-}
-
-/// Whether the controller may ask for a rollback now, as far as its own past goes.
-///
-/// # Errors
-/// Says why not.
-pub fn may_act(rule: &AutomaticRollback, past: &AutomaticPast, now: DateTime<Utc>) -> Result<(), Abstention> {
-    if let Some((rollback_id, position)) = &past.failed {
-        return Err(Abstention::SwitchedOff { rollback_id: rollback_id.clone(), position: *position });
-    }
-    // Who wants a century means never.
-    let cool_down = TimeDelta::seconds(rule.cool_down_seconds.min(100 * 366 * 86_400).cast_signed());
-    if let Some(until) = past.last_requested_at.map(|last| last + cool_down)
-        && now < until
-    {
-        return Err(Abstention::CoolDown { until });
-    }
-    let day = now - TimeDelta::days(1);
-    let lately = past.requested_at.iter().filter(|at| **at > day).count();
-    if lately >= rule.at_most_a_day as usize {
-        return Err(Abstention::TooMany { at_most: rule.at_most_a_day });
-    }
-    Ok(())
-}
-
-impl AutomaticRollback {
-    /// Whether the failure of a check may lead to a rollback, where these checks are required.
-    #[must_use]
-    pub fn is_triggered_by(&self, check: &Line, required: &[Line]) -> bool {
-        if self.checks.is_empty() { required.contains(check) } else { self.checks.contains(check) }
-    }
+/// Returns true if two requests of one `rollback_id` are the same wish, so that the second is a duplicate: environment, point,
+/// scope, reason, force and requester are equal. The plan is not compared: it may have been made later.
+#[must_use]
+pub fn is_same_wish(
+    (one, reason): (&RollbackRequest, Option<&Prose>),
+    (other, other_reason): (&RollbackRequest, Option<&Prose>),
+) -> bool {
+    let requester =
+        one.initiated_by == other.initiated_by || one.initiated_by.is_same_person(&other.initiated_by);
+    let point = |request: &RollbackRequest| (request.to, request.at, request.source.clone());
+    one.rollback == other.rollback
+        && point(one) == point(other)
+        && one.scope == other.scope
+        && one.force == other.force
+        && reason == other_reason
+        && requester
 }
 
 /// How a lane differs from what a rollback wanted, in words.

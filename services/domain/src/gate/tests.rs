@@ -1,10 +1,38 @@
-//! What each rule of the gate says, and by what evidence.
+//! The answer of each rule of the gate, and by what evidence.
+
+use chrono::TimeDelta;
+use proptest::prelude::*;
 
 use super::*;
-use crate::{Artifact, Position};
+use crate::event::{MarkedStatus, Promotion, PromotionTargets};
+use crate::known_good::{Marked, Status, Verdict, Verdicts};
+use crate::{
+    Artifact, ConfigDigest, Effect, EnvironmentName, EventId, LaneRef, ServiceName, Since, SlotName, Track,
+    Written,
+};
+
+const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
+const D2: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
+const D3: &str = "sha256:3333333333333333333333333333333333333333333333333333333333333333";
 
 fn line(text: &str) -> Line {
     Line::parse(text).expect("a line")
+}
+
+fn environment(name: &str) -> EnvironmentName {
+    EnvironmentName::parse(name).expect("a name")
+}
+
+fn target(name: &str) -> TargetName {
+    TargetName::parse(name).expect("a name")
+}
+
+fn time(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(seconds, 0).expect("a time")
+}
+
+fn at(position: u64) -> Position {
+    Position::new(position)
 }
 
 fn actor(kind: &str, name: &str) -> Actor {
@@ -15,135 +43,481 @@ fn person(name: &str) -> Actor {
     actor("person", name)
 }
 
-/// Answers of `(actor, granted)` at positions 11, 12, 13 …
-fn answers(given: &[(Actor, bool)]) -> Vec<Answer> {
-    let answer = |((actor, granted), position): (&(Actor, bool), u64)| Answer {
-        actor: actor.clone(),
-        granted: *granted,
-        position: Position::new(position),
-    };
-    given.iter().zip(11..).map(answer).collect()
+fn release(version: &str) -> Release {
+    Release::of_version(line(version))
 }
 
-fn wanting(approvals: u32) -> Policy {
-    Policy { approvals, ..Policy::default() }
+fn artifact(text: &str) -> Artifact {
+    Artifact::parse(text).expect("an artifact")
 }
 
-/// Nothing is in the way, and nobody has answered.
-const fn case(policy: &Policy) -> Case<'_> {
-    Case {
-        policy,
-        freezes: &[],
+fn built(version: &str, text: &str) -> Release {
+    release(version).completed(Some(artifact(text)))
+}
+
+fn configured(version: &str, digest: &str) -> Release {
+    Release { config: Some(ConfigDigest::parse(digest).expect("a digest")), ..release(version) }
+}
+
+fn lane_at(name: &str) -> Lane {
+    let service = ServiceName::parse("web").expect("a name");
+    Lane { environment: environment("production"), service, target: target(name) }
+}
+
+/// All that is asked about the lane of `web` in production. The time is second 100.
+struct Asked {
+    lane: Lane,
+    release: Release,
+    requester: Option<Actor>,
+    policy: Policy,
+    retired: Option<Position>,
+    freezes: Vec<ActiveFreeze>,
+    rollback: Option<(Line, Position)>,
+    revoked: Vec<RevokedArtifact>,
+    rollbacks: Vec<LeftRelease>,
+    deploys: Vec<SucceededDeploy>,
+    present: Option<LaneFold>,
+    promotion: Vec<PromotionEvidence<'static>>,
+    answers: Vec<DeployAnswer>,
+}
+
+/// Ada wants to deploy a release; there are no rules, and nothing is in the way.
+fn asked(release: Release) -> Asked {
+    Asked {
+        lane: lane_at("default"),
+        release,
+        requester: Some(person("ada")),
+        policy: Policy::default(),
+        retired: None,
+        freezes: Vec::new(),
         rollback: None,
-        revoked: None,
-        hold: None,
-        provings: &[],
-        answers: &[],
-        requester: None,
+        revoked: Vec::new(),
+        rollbacks: Vec::new(),
+        deploys: Vec::new(),
+        present: None,
+        promotion: Vec::new(),
+        answers: Vec::new(),
     }
 }
 
-fn said(case: &Case<'_>) -> Vec<(Rule, bool)> {
-    findings(case).into_iter().map(|finding| (finding.rule, finding.passes)).collect()
+impl Asked {
+    fn input(&self) -> GateInput<'_> {
+        GateInput {
+            lane: &self.lane,
+            release: &self.release,
+            requester: self.requester.as_ref(),
+            now: time(100),
+            policy: &self.policy,
+            retired: self.retired,
+            freezes: &self.freezes,
+            rollback: self.rollback.as_ref().map(|(id, position)| (id, *position)),
+            revocations: Revocations { revoked: &self.revoked, meant: None },
+            rollbacks: &self.rollbacks,
+            deploys: &self.deploys,
+            present: self.present.as_ref(),
+            promotion: &self.promotion,
+            answers: &self.answers,
+        }
+    }
+
+    fn decide(&self) -> Decision {
+        decide(&[self.input()])
+    }
+
+    fn said(&self) -> Vec<(Rule, bool)> {
+        self.decide().findings.iter().map(|finding| (finding.rule, finding.passes)).collect()
+    }
+
+    /// The answer of a rule, which has to be asked once.
+    fn of(&self, rule: Rule) -> Finding {
+        let mut found = self.decide().findings;
+        found.retain(|finding| finding.rule == rule);
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
+    }
+
+    fn is_held(&self) -> bool {
+        self.said().contains(&(Rule::Held, false))
+    }
 }
 
-/// What a rule says, which has to be asked once.
-fn of(rule: Rule, case: &Case<'_>) -> Finding {
-    let mut found = findings(case);
-    found.retain(|finding| finding.rule == rule);
-    assert_eq!(found.len(), 1, "{found:?}");
-    found.remove(0)
+/// An answer to a deploy of a release to any lane of `web`, given at the second and position of the same number.
+fn answer(actor: Actor, granted: bool, release: Release, position: u64) -> DeployAnswer {
+    let Lane { environment, service, .. } = lane_at("default");
+    DeployAnswer {
+        answer: Answer { actor, granted, position: at(position) },
+        occurred_at: time(position.cast_signed()),
+        lane: LaneRef { environment, service, target: None },
+        release,
+        expires_at: None,
+    }
 }
 
-/// What is said of approvals where ada wants to deploy and two others must approve.
-fn of_two(given: &[(Actor, bool)]) -> Finding {
-    let (policy, ada, answers) = (wanting(2), person("ada"), answers(given));
-    of(Rule::Approvals, &Case { answers: &answers, requester: Some(&ada), ..case(&policy) })
+fn granted(name: &str, version: &str, position: u64) -> DeployAnswer {
+    answer(person(name), true, release(version), position)
 }
 
-fn held(given: &[(Actor, bool)], requested: u64) -> Finding {
-    let hold = Hold { rollback_id: line("rollback-1"), position: Position::new(requested) };
-    let (policy, answers) = (Policy::default(), answers(given));
-    of(Rule::Held, &Case { hold: Some(&hold), answers: &answers, ..case(&policy) })
+/// A deploy at the second and position of the same number.
+fn deploy(release: Release, position: u64) -> SucceededDeploy {
+    SucceededDeploy {
+        position: at(position),
+        occurred_at: time(position.cast_signed()),
+        late: false,
+        rollback_id: None,
+        release,
+    }
+}
+
+/// A rollback that a person requested and that was started.
+fn left(id: &str, requested: u64, from: Release, to: Option<Release>) -> LeftRelease {
+    LeftRelease {
+        rollback_id: line(id),
+        requested: at(requested),
+        started: true,
+        cancelled: false,
+        by_person: true,
+        from: Some(from),
+        to,
+    }
+}
+
+/// v2 was rolled back to v1, by the request at position 10; v2 is asked for.
+fn rolled_back() -> Asked {
+    Asked { rollbacks: vec![left("r-1", 10, release("v2"), Some(release("v1")))], ..asked(release("v2")) }
+}
+
+/// What is said of approvals where two must approve v1.
+fn of_two(answers: &[(Actor, bool)]) -> Finding {
+    let policy = Policy { approvals: 2, ..Policy::default() };
+    let answers = answers.iter().zip(11..);
+    let answers =
+        answers.map(|((actor, granted), position)| answer(actor.clone(), *granted, release("v1"), position));
+    Asked { policy, answers: answers.collect(), ..asked(release("v1")) }.of(Rule::Approvals)
 }
 
 #[test]
 fn an_environment_without_rules_is_asked_only_for_a_freeze() {
-    assert_eq!(said(&case(&Policy::default())), [(Rule::Freeze, true)]);
+    let asked = asked(release("v1"));
+    assert_eq!(asked.said(), [(Rule::Freeze, true)]);
+    assert!(asked.decide().allowed);
 }
 
 #[test]
-fn no_deploy_passes_in_a_freeze_whatever_the_policy_says_of_rollbacks() {
+fn rule_31_a_question_about_no_lane_is_not_allowed() {
+    assert!(!decide(&[]).allowed);
+}
+
+#[test]
+fn rule_10_a_question_without_a_target_passes_only_if_every_lane_would() {
+    let (here, mut there) = (asked(release("v2")), rolled_back());
+    there.lane = lane_at("us");
+    assert!(decide(&[here.input(), here.input()]).allowed);
+    let decision = decide(&[here.input(), there.input()]);
+    assert!(!decision.allowed);
+    let found: Vec<_> =
+        decision.findings.iter().map(|finding| (finding.rule, finding.target.clone())).collect();
+    assert_eq!(found, [(Rule::Freeze, None), (Rule::Held, Some(target("us")))]);
+}
+
+#[test]
+fn rule_24_nothing_is_deployed_to_a_retired_environment() {
+    let asked = Asked { retired: Some(at(7)), ..asked(release("v1")) };
+    let finding = asked.of(Rule::Retired);
+    assert_eq!((finding.passes, finding.position), (false, Some(at(7))));
+    assert!(!asked.decide().allowed);
+}
+
+#[test]
+fn no_deploy_passes_in_a_freeze_even_where_the_policy_only_warns_rollbacks() {
     let policy = Policy { freeze: crate::event::Hindrance::Warn, ..Policy::default() };
-    let freezes = [ActiveFreeze { freeze_id: line("year-end"), until: None, position: Position::new(3) }];
-    let finding = of(Rule::Freeze, &Case { freezes: &freezes, ..case(&policy) });
-    assert_eq!((finding.passes, finding.position), (false, Some(Position::new(3))));
+    let freezes = vec![ActiveFreeze { freeze_id: line("year-end"), until: None, position: at(3) }];
+    let finding = Asked { policy, freezes, ..asked(release("v1")) }.of(Rule::Freeze);
+    assert_eq!((finding.passes, finding.position), (false, Some(at(3))));
 }
 
 #[test]
 fn no_deploy_passes_while_a_rollback_is_under_way() {
-    let (policy, id) = (Policy::default(), line("rollback-1"));
-    let finding = of(Rule::Rollback, &Case { rollback: Some((&id, Position::new(4))), ..case(&policy) });
-    assert_eq!((finding.passes, finding.position), (false, Some(Position::new(4))));
-    assert_eq!(finding.detail, "rollback rollback-1 is under way");
+    let finding = Asked { rollback: Some((line("r-1"), at(4))), ..asked(release("v1")) }.of(Rule::Rollback);
+    assert_eq!((finding.passes, finding.position), (false, Some(at(4))));
+    assert_eq!(finding.detail, "rollback r-1 is under way");
 }
 
 #[test]
-fn a_revoked_artifact_does_not_pass_and_a_deleted_one_is_called_so() {
-    let policy = Policy::default();
-    let said = |deleted| {
-        let artifact = Artifact::parse("pkg:generic/web@v1").expect("a package URL");
-        let revoked = RevokedArtifact { artifact, deleted, position: Position::new(5) };
-        let finding = of(Rule::Revoked, &Case { revoked: Some(&revoked), ..case(&policy) });
-        (finding.passes, finding.detail)
+fn rule_11_a_revoked_artifact_does_not_pass_in_any_spelling() {
+    let revoked = |text: &str, deleted| {
+        let revoked = vec![RevokedArtifact { artifact: artifact(text), deleted, position: at(5) }];
+        Asked { revoked, ..asked(built("v1", &format!("prod.example/web@{D1}"))) }
     };
-    assert_eq!(said(false), (false, "pkg:generic/web@v1 is revoked".to_owned()));
-    assert_eq!(said(true), (false, "pkg:generic/web@v1 is deleted".to_owned()));
+    for spelling in [format!("pkg:oci/web@{D1}"), D1.to_owned(), format!("pkg:docker/a/web@{D1}?tag=v1")] {
+        let finding = revoked(&spelling, false).of(Rule::Revoked);
+        assert_eq!((finding.passes, finding.detail), (false, format!("{spelling} is revoked")));
+    }
+    assert_eq!(revoked(D1, true).of(Rule::Revoked).detail, format!("{D1} is deleted"));
+    assert!(revoked(D2, false).decide().allowed);
+}
+
+// Holds.
+
+#[test]
+fn a_release_that_was_rolled_back_is_held() {
+    let finding = rolled_back().of(Rule::Held);
+    assert_eq!((finding.passes, finding.position), (false, Some(at(10))));
+    assert!(!Asked { release: release("v1"), ..rolled_back() }.is_held());
+    assert!(!Asked { release: release("v3"), ..rolled_back() }.is_held());
 }
 
 #[test]
-fn a_release_that_was_rolled_back_is_held_until_a_person_releases_it() {
-    assert!(!held(&[], 10).passes);
-    let released = held(&[(person("ada"), true)], 10);
-    assert_eq!((released.passes, released.position), (true, Some(Position::new(11))));
+fn a_rollback_that_was_not_started_or_was_cancelled_holds_nothing() {
+    let mut asked = rolled_back();
+    asked.rollbacks[0].started = false;
+    assert!(!asked.is_held());
+    let mut asked = rolled_back();
+    asked.rollbacks[0].cancelled = true;
+    assert!(!asked.is_held());
 }
 
 #[test]
-fn an_approval_from_before_the_rollback_releases_nothing() {
-    assert!(!held(&[(person("ada"), true)], 11).passes);
-    assert!(!held(&[(person("ada"), true)], 12).passes);
+fn rule_13_a_rollback_of_the_configuration_holds_neither_the_restored_one_nor_the_fix() {
+    let rollbacks = vec![left("r-1", 10, configured("v1", D2), Some(configured("v1", D1)))];
+    let held = |release| Asked { rollbacks: rollbacks.clone(), ..asked(release) }.is_held();
+    assert!(held(configured("v1", D2)));
+    assert!(!held(configured("v1", D1)));
+    assert!(!held(configured("v1", D3)));
+    // A part that is not stated agrees.
+    assert!(held(release("v1")));
 }
 
 #[test]
-fn neither_a_workload_nor_a_rejection_releases_what_is_held() {
-    assert!(!held(&[(actor("workload", "ci"), true)], 10).passes);
-    assert!(!held(&[(person("ada"), false)], 10).passes);
+fn rule_13_a_hold_is_in_all_the_parts_that_differ() {
+    let rollbacks = vec![left("r-1", 10, built("v2", D2), Some(built("v1", D1)))];
+    let held = |release| Asked { rollbacks: rollbacks.clone(), ..asked(release) }.is_held();
+    assert!(held(built("v2", &format!("web@{D2}"))));
+    assert!(held(release("v2")));
+    assert!(!held(built("v2", D3)));
 }
 
 #[test]
-fn a_person_who_takes_the_word_back_holds_it_again() {
-    assert!(!held(&[(person("ada"), true), (person("ada"), false)], 10).passes);
+fn the_restored_release_is_not_held_where_the_other_left_a_part_unsaid() {
+    let rollbacks = vec![left("r-1", 10, release("v1"), Some(configured("v1", D1)))];
+    let held = |release| Asked { rollbacks: rollbacks.clone(), ..asked(release) }.is_held();
+    assert!(!held(configured("v1", D1)));
+    assert!(held(release("v1")));
 }
 
 #[test]
-fn a_release_passes_only_where_it_was_known_good_in_every_environment_that_the_policy_names() {
-    let policy = Policy::default();
-    let proving = |name: &str, status| Proving {
-        environment: EnvironmentName::parse(name).expect("a name"),
+fn what_a_rollback_removed_is_held() {
+    let rollbacks = vec![left("r-1", 10, release("v2"), None)];
+    assert!(Asked { rollbacks: rollbacks.clone(), ..asked(built("v2", D2)) }.is_held());
+    assert!(!Asked { rollbacks, ..asked(release("v3")) }.is_held());
+}
+
+#[test]
+fn rule_13_a_persons_approval_of_the_release_ends_a_hold() {
+    let released = Asked { answers: vec![granted("grace", "v2", 11)], ..rolled_back() }.of(Rule::Held);
+    assert_eq!((released.passes, released.position, released.grants), (true, Some(at(11)), vec![at(11)]));
+    for answers in [
+        vec![granted("grace", "v2", 9)],
+        vec![granted("grace", "v3", 11)],
+        vec![answer(actor("workload", "ci"), true, release("v2"), 11)],
+        vec![answer(actor("admin", "grace"), true, release("v2"), 11)],
+        vec![answer(person("grace"), false, release("v2"), 11)],
+        vec![granted("grace", "v2", 11), answer(person("Grace"), false, release("v2"), 12)],
+    ] {
+        assert!(Asked { answers, ..rolled_back() }.is_held());
+    }
+}
+
+#[test]
+fn rule_13_a_rollback_of_the_rollback_by_a_person_ends_a_hold() {
+    let back = left("r-2", 20, release("v1"), Some(built("v2", D2)));
+    let held = |back: LeftRelease| {
+        let mut asked = rolled_back();
+        asked.rollbacks.push(back);
+        asked.is_held()
+    };
+    assert!(!held(back.clone()));
+    assert!(held(LeftRelease { by_person: false, ..back.clone() }));
+    assert!(held(LeftRelease { started: false, ..back.clone() }));
+    assert!(held(LeftRelease { cancelled: true, ..back.clone() }));
+    assert!(held(LeftRelease { requested: at(9), ..back.clone() }));
+    assert!(held(LeftRelease { to: Some(release("v0")), ..back }));
+}
+
+#[test]
+fn rule_13_a_deploy_of_another_release_ends_a_hold() {
+    let held = |deploy| Asked { deploys: vec![deploy], ..rolled_back() }.is_held();
+    assert!(!held(deploy(release("v3"), 11)));
+    // Neither one from before, nor a late one, nor a step of the rollback, nor the restored release, nor the held one.
+    assert!(held(deploy(release("v3"), 9)));
+    assert!(held(SucceededDeploy { late: true, ..deploy(release("v3"), 11) }));
+    assert!(held(SucceededDeploy { rollback_id: Some(line("r-1")), ..deploy(release("v3"), 11) }));
+    assert!(held(deploy(built("v1", D1), 11)));
+    assert!(held(deploy(built("v2", D2), 11)));
+}
+
+#[test]
+fn the_last_rollback_that_holds_is_named() {
+    let mut asked = rolled_back();
+    asked.rollbacks.push(left("r-2", 20, release("v2"), Some(release("v1"))));
+    asked.answers = vec![granted("grace", "v2", 15)];
+    assert_eq!(asked.of(Rule::Held).position, Some(at(20)));
+}
+
+fn any_release() -> impl Strategy<Value = Release> {
+    let built_into = prop::sample::select(vec![None, Some(D1), Some(D2)]);
+    let config = prop::sample::select(vec![None, Some(D1), Some(D3)]);
+    ("v[12]", built_into, config).prop_map(|(version, text, config)| Release {
+        artifact: text.map(artifact),
+        config: config.map(|text| ConfigDigest::parse(text).expect("a digest")),
+        ..release(&version)
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_rollback_holds_what_it_left_and_never_what_it_restored(
+        from in any_release(), to in any_release(), other in any_release(),
+    ) {
+        let rollbacks = vec![left("r-1", 10, from.clone(), Some(to.clone()))];
+        let held = |release: &Release| Asked { rollbacks: rollbacks.clone(), ..asked(release.clone()) }.is_held();
+        prop_assert!(!held(&to));
+        prop_assert_eq!(held(&from), from != to);
+        if from.agrees_in(&[crate::Part::Version], &to) && other.version != from.version {
+            // Only parts that differ are held, so that another version with the same fault is.
+            prop_assert_eq!(held(&other), held(&Release { version: from.version.clone(), ..other.clone() }));
+        }
+    }
+}
+
+// Promotion.
+
+fn results(said: &[(&str, bool, u64)]) -> Verdicts {
+    let mut results = Verdicts::default();
+    for (check, passed, position) in said {
+        let occurred_at = time(position.cast_signed());
+        results.add(line(check), Verdict { passed: *passed, occurred_at, position: at(*position) });
+    }
+    results
+}
+
+fn evidence(name: &str, said: &[(&str, bool, u64)]) -> TargetEvidence {
+    TargetEvidence {
+        target: target(name),
+        deployed: at(1),
+        results: results(said),
+        compositions: Vec::new(),
+        longest_run: TimeDelta::seconds(60),
+    }
+}
+
+fn composition(said: &[(&str, bool, u64)], mark: Option<(u64, MarkedStatus)>) -> CompositionEvidence {
+    let marked = mark.map(|(position, status)| Marked {
+        position: at(position),
         status,
-        position: Some(Position::new(6)),
-    };
-    let provings = [
-        proving("dev", Some(Status::KnownGood)),
-        proving("staging", Some(Status::Candidate)),
-        proving("canary", Some(Status::Bad)),
-        proving("load", None),
-    ];
-    let findings = findings(&Case { provings: &provings, ..case(&policy) });
-    let promotions = findings.iter().filter(|finding| finding.rule == Rule::Promotion);
-    assert!(promotions.map(|finding| finding.passes).eq([true, false, false, false]));
-    assert_eq!(findings[4].detail, "it never ran in load");
+        name: None,
+        actor: None,
+        reason: None,
+    });
+    CompositionEvidence { results: results(said), marked }
 }
+
+fn requiring(checks: &[&str]) -> Policy {
+    Policy { required_validations: checks.iter().map(|check| line(check)).collect(), ..Policy::default() }
+}
+
+fn status(policy: &Policy, evidence: &TargetEvidence) -> (Status, Option<u64>) {
+    let judgement = judge_release(policy, evidence);
+    (judgement.status, judgement.position.map(Position::get))
+}
+
+#[test]
+fn a_release_is_known_good_where_every_required_check_passed_for_it() {
+    let policy = requiring(&["smoke"]);
+    assert_eq!(status(&policy, &evidence("eu", &[("smoke", true, 5)])), (Status::KnownGood, Some(5)));
+    assert_eq!(status(&policy, &evidence("eu", &[("smoke", false, 5)])), (Status::Bad, Some(5)));
+    assert_eq!(status(&policy, &evidence("eu", &[("other", true, 5)])), (Status::Candidate, None));
+    let both = evidence("eu", &[("smoke", true, 5), ("other", false, 6)]);
+    assert_eq!(status(&policy, &both), (Status::Candidate, Some(6)));
+    assert_eq!(status(&Policy::default(), &evidence("eu", &[])), (Status::Candidate, None));
+}
+
+#[test]
+fn rule_5_a_failure_of_the_environment_is_not_booked_on_a_release_that_passed_with_others() {
+    let policy = requiring(&["e2e"]);
+    let with = |compositions| TargetEvidence { compositions, ..evidence("eu", &[]) };
+    let (passed, failed) = (composition(&[("e2e", true, 5)], None), composition(&[("e2e", false, 6)], None));
+    assert_eq!(status(&policy, &with(vec![passed, failed.clone()])), (Status::KnownGood, Some(5)));
+    assert_eq!(status(&policy, &with(vec![failed])), (Status::Candidate, Some(6)));
+}
+
+#[test]
+fn a_release_soaks_by_its_longest_run() {
+    let policy = Policy { soak_seconds: 61, ..Policy::default() };
+    let mut ran = evidence("eu", &[("smoke", true, 5)]);
+    assert_eq!(status(&policy, &ran).0, Status::Candidate);
+    ran.longest_run = TimeDelta::seconds(61);
+    assert_eq!(status(&policy, &ran).0, Status::KnownGood);
+}
+
+#[test]
+fn the_latest_mark_on_a_composition_outranks_until_a_check_fails_after_it() {
+    let policy = requiring(&["smoke"]);
+    let good = |said| TargetEvidence {
+        compositions: vec![
+            composition(&[], Some((3, MarkedStatus::Bad))),
+            composition(&[], Some((10, MarkedStatus::KnownGood))),
+        ],
+        ..evidence("eu", said)
+    };
+    assert_eq!(status(&policy, &good(&[("smoke", false, 5)])), (Status::KnownGood, Some(10)));
+    assert_eq!(status(&policy, &good(&[("smoke", false, 11)])), (Status::Bad, Some(11)));
+    assert_eq!(status(&policy, &good(&[("other", false, 11)])), (Status::Candidate, Some(11)));
+    let compositions = vec![composition(&[("smoke", true, 5)], Some((10, MarkedStatus::Bad)))];
+    let bad = TargetEvidence { compositions, ..evidence("eu", &[("smoke", true, 5)]) };
+    assert_eq!(status(&policy, &bad), (Status::Bad, Some(10)));
+}
+
+/// What is said of a promotion from staging, where a check is required.
+fn promoted(targets: PromotionTargets, evidence: Vec<TargetEvidence>) -> Finding {
+    let (staging, policy) = (environment("staging"), requiring(&["smoke"]));
+    let from = vec![staging.clone()];
+    let (staging, policy) = (Box::leak(Box::new(staging)), Box::leak(Box::new(policy)));
+    let promotion = vec![PromotionEvidence { environment: staging, policy, targets: evidence }];
+    let policy = Policy { promotion: Some(Promotion { from, targets }), ..Policy::default() };
+    Asked { policy, promotion, ..asked(release("v1")) }.of(Rule::Promotion)
+}
+
+#[test]
+fn rule_14_a_release_is_promoted_that_was_known_good_at_every_target_where_it_ran() {
+    let (good, other) = (evidence("eu", &[("smoke", true, 5)]), evidence("us", &[]));
+    let all = promoted(PromotionTargets::All, vec![good.clone(), other.clone()]);
+    assert!(!all.passes);
+    assert_eq!(all.detail, "it ran in staging at us, and is not known good there: smoke has no result");
+    let any = promoted(PromotionTargets::Any, vec![good.clone(), other]);
+    assert_eq!((any.passes, any.detail.as_str()), (true, "it was known good in staging at eu"));
+    let both = promoted(PromotionTargets::All, vec![good.clone(), evidence("us", &[("smoke", true, 6)])]);
+    assert_eq!(both.detail, "it was known good in staging at every target where it ran");
+    assert!(both.passes);
+    let bad = promoted(PromotionTargets::All, vec![good, evidence("us", &[("smoke", false, 6)])]);
+    assert_eq!(
+        (bad.detail.as_str(), bad.position),
+        ("it is bad in staging at us: smoke failed", Some(at(6)))
+    );
+}
+
+#[test]
+fn rule_31_a_release_that_never_ran_in_an_environment_is_not_promoted_from_it() {
+    for targets in [PromotionTargets::All, PromotionTargets::Any] {
+        let never = promoted(targets, Vec::new());
+        assert_eq!((never.passes, never.detail.as_str()), (false, "it never ran in staging"));
+    }
+    let promotion = Some(Promotion { from: vec![environment("staging")], targets: PromotionTargets::Any });
+    let unknown = Asked { policy: Policy { promotion, ..Policy::default() }, ..asked(release("v1")) };
+    let finding = unknown.of(Rule::Promotion);
+    assert_eq!((finding.passes, finding.detail.as_str()), (false, "nothing is known of it in staging"));
+}
+
+// Approvals.
 
 #[test]
 fn as_many_people_as_the_policy_says_must_have_approved() {
@@ -151,52 +525,157 @@ fn as_many_people_as_the_policy_says_must_have_approved() {
     assert!(!of_two(&[(person("grace"), true)]).passes);
     let two = of_two(&[(person("grace"), true), (person("tony"), true)]);
     assert!(two.passes);
-    assert_eq!((two.detail.as_str(), two.position), ("2 of 2 approvals", Some(Position::new(12))));
+    assert_eq!(two.detail, "2 of 2 approvals: grace (position 11), tony (position 12)");
+    assert_eq!((two.position, two.grants), (Some(at(12)), vec![at(11), at(12)]));
+    assert_eq!(two.target, Some(target("default")));
 }
 
 #[test]
-fn nobody_counts_twice_not_even_with_two_kinds_of_account() {
-    assert!(!of_two(&[(person("grace"), true), (person("grace"), true)]).passes);
-    assert!(!of_two(&[(person("grace"), true), (actor("admin", "grace"), true)]).passes);
-}
-
-#[test]
-fn the_requesters_own_approval_does_not_count_under_any_kind_of_account() {
-    for kind in ["person", "admin"] {
-        let own = of_two(&[(actor(kind, "ada"), true), (person("grace"), true)]);
-        assert!(!own.passes);
-        assert_eq!(own.detail, "1 of 2 approvals; the requester's own does not count");
-        assert_eq!(own.position, Some(Position::new(12)));
+fn rule_15_only_people_approve_and_each_counts_once() {
+    for other in [person("grace"), person("GRACE"), actor("admin", "tony"), actor("workload", "ci")] {
+        assert!(!of_two(&[(person("grace"), true), (other, true)]).passes);
     }
+}
+
+#[test]
+fn the_requesters_own_approval_does_not_count() {
+    let own = of_two(&[(person("ADA"), true), (person("grace"), true)]);
+    assert!(!own.passes);
+    assert_eq!(own.detail, "1 of 2 approvals: grace (position 12); the requester's own does not count");
+    assert_eq!(own.position, Some(at(12)));
+}
+
+#[test]
+fn rule_31_approvals_do_not_pass_where_the_requester_is_not_named() {
+    let policy = Policy { approvals: 1, ..Policy::default() };
+    let answers = vec![granted("grace", "v1", 11)];
+    let finding = Asked { policy, answers, requester: None, ..asked(release("v1")) }.of(Rule::Approvals);
+    assert!(!finding.passes && finding.detail.contains("the requester is not named"), "{finding:?}");
 }
 
 #[test]
 fn one_rejection_outweighs_every_approval_until_it_is_taken_back() {
     let two = [(person("grace"), true), (person("tony"), true)];
     let rejected = of_two(&[&two[..], &[(person("leslie"), false)]].concat());
-    assert_eq!((rejected.passes, rejected.position), (false, Some(Position::new(13))));
+    assert_eq!((rejected.passes, rejected.position), (false, Some(at(13))));
     assert_eq!(rejected.detail, "leslie rejected it");
     let again = [&[(person("leslie"), false)], &two[..], &[(person("leslie"), true)]].concat();
     assert!(of_two(&again).passes);
 }
 
+/// v1 of an artifact is asked for in a lane where one must approve.
+fn of_one(answers: Vec<DeployAnswer>) -> Asked {
+    let policy = Policy { approvals: 1, ..Policy::default() };
+    Asked { policy, answers, ..asked(built("v1", D1)) }
+}
+
 #[test]
-fn everybodys_last_word_counts_in_whatever_order_the_answers_are_given() {
-    let mut answers = answers(&[(person("grace"), false), (person("grace"), true)]);
-    answers.reverse();
-    let policy = wanting(1);
-    assert!(of(Rule::Approvals, &Case { answers: &answers, ..case(&policy) }).passes);
+fn the_latest_answer_of_a_person_counts_in_any_order() {
+    let answers = vec![granted("grace", "v1", 12), answer(person("grace"), false, release("v1"), 11)];
+    assert!(of_one(answers).decide().allowed);
+}
+
+#[test]
+fn rule_15_a_grant_covers_the_release_that_it_names_in_the_lanes_that_it_names() {
+    let covers = |release: Release| of_one(vec![answer(person("grace"), true, release, 11)]).decide().allowed;
+    assert!(covers(release("v1")));
+    assert!(covers(built("v1", &format!("pkg:oci/web@{D1}"))));
+    assert!(!covers(built("v1", D2)));
+    assert!(!covers(configured("v1", D1)));
+    assert!(!covers(release("v2")));
+    let at_target = |name: &str| {
+        let lane = lane_at(name).into();
+        of_one(vec![DeployAnswer { lane, ..granted("grace", "v1", 11) }]).decide().allowed
+    };
+    assert!(at_target("default"));
+    assert!(!at_target("us"));
+}
+
+#[test]
+fn rule_15_a_grant_by_version_does_not_cover_another_build_of_it() {
+    let meant = release("v1").completed(Some(artifact(D2)));
+    assert!(!of_one(vec![answer(person("grace"), true, meant, 11)]).decide().allowed);
+}
+
+#[test]
+fn rule_15_a_grant_ends_when_it_expires() {
+    let until = |end| {
+        let answers = vec![DeployAnswer { expires_at: Some(time(end)), ..granted("grace", "v1", 11) }];
+        of_one(answers).of(Rule::Approvals)
+    };
+    assert!(until(101).passes);
+    let expired = until(100);
+    assert!(!expired.passes && expired.grants.is_empty());
+    assert_eq!(expired.detail, "0 of 1 approvals; that of grace has expired");
+}
+
+#[test]
+fn an_expired_grant_does_not_bring_back_the_persons_earlier_one() {
+    let answers = vec![
+        granted("grace", "v1", 11),
+        DeployAnswer { expires_at: Some(time(50)), ..granted("grace", "v1", 12) },
+    ];
+    assert!(!of_one(answers).decide().allowed);
+}
+
+fn holds(changes: &[(Track, Effect)]) -> LaneFold {
+    let mut fold = LaneFold::default();
+    for ((track, effect), position) in changes.iter().cloned().zip(1..) {
+        let since = Since {
+            occurred_at: time(position),
+            position: at(position.cast_unsigned()),
+            event_id: EventId::parse("e").expect("an id"),
+        };
+        fold.apply(&track, Written { effect, since });
+    }
+    fold
+}
+
+#[test]
+fn rule_15_a_grant_is_used_up_when_its_release_was_deployed_and_replaced() {
+    let deployed = |version: &str| holds(&[(Track::Traffic, Effect::Deployed(release(version)))]);
+    let asked = |deploys, present| {
+        Asked { deploys, present: Some(present), ..of_one(vec![granted("grace", "v1", 11)]) }
+            .of(Rule::Approvals)
+    };
+    assert!(asked(vec![], deployed("v0")).passes);
+    assert!(asked(vec![deploy(built("v1", D1), 12)], deployed("v1")).passes);
+    let used = asked(vec![deploy(built("v1", D1), 12), deploy(release("v2"), 13)], deployed("v2"));
+    assert_eq!((used.passes, used.detail.as_str()), (false, "0 of 1 approvals; that of grace is used up"));
+    // Deployed before the grant, or recorded after it though it occurred before.
+    assert!(asked(vec![deploy(built("v1", D1), 10)], deployed("v2")).passes);
+    let recorded_later = SucceededDeploy { position: at(20), ..deploy(built("v1", D1), 10) };
+    assert!(asked(vec![recorded_later], deployed("v2")).passes);
+}
+
+#[test]
+fn a_grant_is_not_used_up_while_its_release_stands_in_a_slot() {
+    let slot = |name: &str| SlotName::parse(name).expect("a slot");
+    let fold = holds(&[
+        (Track::Slot(slot("blue")), Effect::Deployed(release("v1"))),
+        (Track::Slot(slot("green")), Effect::Deployed(release("v2"))),
+        (Track::Traffic, Effect::SwitchedTo(slot("green"))),
+    ]);
+    let answers = vec![granted("grace", "v1", 11)];
+    let asked = Asked { deploys: vec![deploy(release("v1"), 12)], present: Some(fold), ..of_one(answers) };
+    assert!(asked.of(Rule::Approvals).passes);
 }
 
 #[test]
 fn a_policy_that_wants_no_approvals_is_not_asked_for_any() {
-    let (policy, answers) = (wanting(0), answers(&[(person("grace"), false)]));
-    assert_eq!(said(&Case { answers: &answers, ..case(&policy) }), [(Rule::Freeze, true)]);
+    let answers = vec![answer(person("grace"), false, release("v1"), 11)];
+    assert_eq!(Asked { answers, ..asked(release("v1")) }.said(), [(Rule::Freeze, true)]);
 }
 
 #[test]
-fn approvals_of_a_rollback_are_those_of_others_than_who_asked_for_it() {
-    let given = answers(&[(person("ada"), true), (person("grace"), true), (person("tony"), false)]);
-    assert_eq!(approved_by_others(&given, &person("ada")), (1, Some(Position::new(13))));
-    assert_eq!(approved_by_others(&given[..2], &person("grace")), (1, None));
+fn approvals_of_a_rollback_are_those_of_people_other_than_its_requester() {
+    let answer = |actor, granted, position| Answer { actor, granted, position: at(position) };
+    let given = [
+        answer(person("Ada"), true, 11),
+        answer(person("grace"), true, 12),
+        answer(actor("admin", "leslie"), true, 13),
+        answer(person("tony"), false, 14),
+    ];
+    assert_eq!(approved_by_others(&given, &person("ada")), (1, Some(at(14))));
+    assert_eq!(approved_by_others(&given[..3], &person("grace")), (1, None));
 }

@@ -1,8 +1,10 @@
 //! What a plan meets, and how much each obstacle weighs.
 
+use std::sync::LazyLock;
+
 use super::*;
+use crate::EventId;
 use crate::event::{Action, Step};
-use crate::{Release, TargetName};
 
 fn line(text: &str) -> Line {
     Line::parse(text).expect("a line")
@@ -39,25 +41,47 @@ fn plan(services: &[&str]) -> Plan {
     Plan { from: Position::new(20), steps }
 }
 
-/// The way to a known-good point at position 10.
-const fn clear() -> Way<'static> {
+fn time(seconds: u64) -> DateTime<Utc> {
+    DateTime::from_timestamp(seconds.cast_signed(), 0).expect("a time")
+}
+
+static NO_RULES: LazyLock<Policy> = LazyLock::new(Policy::default);
+
+/// Position 10, at second 10.
+static BEGAN: LazyLock<Since> = LazyLock::new(|| Since {
+    occurred_at: time(10),
+    position: Position::new(10),
+    event_id: EventId::parse("e").expect("an id"),
+});
+
+/// The way to a known-good point that began at second 10, and position 10.
+fn clear() -> Way<'static> {
     Way {
         source: None,
-        to: Position::new(10),
+        began: Some(&BEGAN),
         status: Some(Status::KnownGood),
+        policy: &NO_RULES,
         irreversible: &[],
-        revoked: &[],
+        open: &[],
+        revocations: Revocations::default(),
         freezes: &[],
     }
 }
 
-fn irreversible(name: &str, position: u64) -> IrreversibleDeploy {
+/// A deploy that succeeded at a second, reported at the position of the same number.
+fn irreversible(name: &str, at: u64) -> IrreversibleDeploy {
     IrreversibleDeploy {
         service: service(name),
         target: TargetName::default(),
         version: line("v2"),
-        position: Position::new(position),
+        occurred_at: time(at),
+        position: Position::new(at),
+        outcome: DeployOutcome::Succeeded,
     }
+}
+
+const fn only(revoked: &[RevokedArtifact]) -> Revocations<'_> {
+    Revocations { revoked, meant: None }
 }
 
 fn revoked(version: &str, deleted: bool) -> RevokedArtifact {
@@ -85,7 +109,7 @@ fn a_plan_of_no_steps_is_there_already() {
 #[test]
 fn an_artifact_that_would_be_deployed_must_not_be_revoked() {
     let gone = [revoked("v1", true)];
-    let met = obstacles(&plan(&["web"]), &Way { revoked: &gone, ..clear() });
+    let met = obstacles(&plan(&["web"]), &Way { revocations: only(&gone), ..clear() });
     assert!(matches!(&met[..], [Obstacle::ArtifactRevoked { deleted: true, .. }]), "{met:?}");
     assert_eq!(met[0].position(), Some(Position::new(15)));
     assert_eq!(met[0].to_string(), "pkg:generic/web@v1 of web at default is deleted (position 15)");
@@ -95,7 +119,7 @@ fn an_artifact_that_would_be_deployed_must_not_be_revoked() {
 fn an_artifact_that_traffic_would_be_switched_to_must_not_be_revoked_either() {
     let steps = vec![step("web", Action::Switch, Some("v1"))];
     let (plan, bad) = (Plan { from: Position::new(20), steps }, [revoked("v1", false)]);
-    let met = obstacles(&plan, &Way { revoked: &bad, ..clear() });
+    let met = obstacles(&plan, &Way { revocations: only(&bad), ..clear() });
     assert_eq!(names(&met), ["artifact_revoked"]);
 }
 
@@ -104,7 +128,7 @@ fn an_artifact_that_the_plan_takes_away_may_be_revoked() {
     let bad = [revoked("v2", false)];
     let steps = vec![step("web", Action::Redeploy, Some("v1")), step("old", Action::Remove, None)];
     let plan = Plan { from: Position::new(20), steps };
-    assert_eq!(obstacles(&plan, &Way { revoked: &bad, ..clear() }), []);
+    assert_eq!(obstacles(&plan, &Way { revocations: only(&bad), ..clear() }), []);
 }
 
 #[test]
@@ -113,6 +137,116 @@ fn a_deploy_that_cannot_be_undone_is_a_barrier_if_it_came_after_the_point_to_a_l
     let met = obstacles(&plan(&["web"]), &Way { irreversible: &deploys, ..clear() });
     assert_eq!(met, [Obstacle::Barrier(irreversible("web", 11))]);
     assert_eq!(met[0].position(), Some(Position::new(11)));
+}
+
+#[test]
+fn rule_23_barriers_are_ordered_by_when_they_occurred_not_by_when_they_were_reported() {
+    let late = IrreversibleDeploy { position: Position::new(30), ..irreversible("web", 9) };
+    let early = IrreversibleDeploy { position: Position::new(5), ..irreversible("web", 11) };
+    let deploys = [late, early.clone()];
+    let met = obstacles(&plan(&["web"]), &Way { irreversible: &deploys, ..clear() });
+    assert_eq!(met, [Obstacle::Barrier(early)]);
+}
+
+#[test]
+fn rule_23_an_irreversible_deploy_that_failed_is_a_barrier_and_one_without_an_end_a_warning() {
+    let of = |outcome| {
+        let deploys = [IrreversibleDeploy { outcome, ..irreversible("web", 11) }];
+        let met = obstacles(&plan(&["web"]), &Way { irreversible: &deploys, ..clear() });
+        (met[0].name(), met[0].weight(&Policy::default()), met[0].to_string())
+    };
+    let failed = "the failed deploy of v2 of web to default cannot be undone (position 11)";
+    assert_eq!(of(DeployOutcome::Failed), ("barrier", Weight::Blocker, failed.to_owned()));
+    let (name, weight, _) = of(DeployOutcome::Unfinished);
+    assert_eq!((name, weight), ("barrier_unfinished", Weight::Warning));
+}
+
+#[test]
+fn rule_23_an_irreversible_deploy_of_a_service_that_the_plan_depends_on_is_a_warning() {
+    let dependencies = BTreeMap::from([
+        (service("web"), vec![service("search")]),
+        (service("search"), vec![service("database")]),
+    ]);
+    let policy = Policy { dependencies, ..Policy::default() };
+    let deploys = [irreversible("database", 11), irreversible("basket", 12), irreversible("search", 9)];
+    let way = Way { irreversible: &deploys, policy: &policy, ..clear() };
+    let met = obstacles(&plan(&["web"]), &way);
+    assert_eq!(met, [Obstacle::BarrierOfDependency(irreversible("database", 11))]);
+    assert_eq!(met[0].weight(&policy), Weight::Warning);
+    let met = obstacles(&plan(&["database"]), &way);
+    assert_eq!(names(&met), ["barrier"]);
+}
+
+#[test]
+fn rule_21_a_deploy_that_is_under_way_is_a_warning_wherever_it_is() {
+    let open = [OpenDeploy {
+        service: service("basket"),
+        target: TargetName::default(),
+        version: line("v7"),
+        position: Position::new(18),
+    }];
+    let met = obstacles(&plan(&["web"]), &Way { open: &open, ..clear() });
+    assert_eq!(met[0].to_string(), "a deploy of v7 of basket to default is under way (position 18)");
+    assert_eq!(met[0].weight(&Policy::default()), Weight::Warning);
+}
+
+#[test]
+fn rule_11_a_revocation_in_another_spelling_stops_the_plan() {
+    const H: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let parsed = |text: &str| Artifact::parse(text).expect("an artifact");
+    let wanted =
+        Release { artifact: Some(parsed(&format!("pkg:oci/web@{H}"))), ..Release::of_version(line("v1")) };
+    let steps = vec![Step { to: Some(wanted), ..step("web", Action::Redeploy, None) }];
+    let plan = Plan { from: Position::new(20), steps };
+    for spelling in [format!("registry.example/web@{H}"), H.to_owned(), format!("pkg:docker/web@{H}?tag=v1")]
+    {
+        let artifact = parsed(&spelling);
+        let gone = [RevokedArtifact { artifact, deleted: false, position: Position::new(15) }];
+        let met = obstacles(&plan, &Way { revocations: only(&gone), ..clear() });
+        assert_eq!(names(&met), ["artifact_revoked"], "{spelling}");
+    }
+}
+
+#[test]
+fn the_artifact_of_a_release_that_states_none_is_the_one_that_its_version_means() {
+    let wanted = Release::of_version(line("v1"));
+    let steps = vec![Step { to: Some(wanted), ..step("web", Action::Redeploy, None) }];
+    let plan = Plan { from: Position::new(20), steps };
+    let gone = [revoked("v1", false)];
+    let meant = BTreeMap::from([((service("web"), line("v1")), artifact("v1"))]);
+    let met = |meant| {
+        let revocations = Revocations { revoked: &gone, meant };
+        names(&obstacles(&plan, &Way { revocations, ..clear() }))
+    };
+    assert_eq!(met(None), [""; 0]);
+    assert_eq!(met(Some(&meant)), ["artifact_revoked"]);
+}
+
+#[test]
+fn rule_18_a_freeze_holds_from_its_start_until_it_is_lifted_or_ends() {
+    let interval = |until: Option<u64>, lifted: Option<u64>| FreezeInterval {
+        freeze: ActiveFreeze { until: until.map(time), ..freeze("year-end") },
+        started_at: time(10),
+        lifted_at: lifted.map(time),
+    };
+    let holds = |interval: &FreezeInterval| [9, 10, 19, 20, 30].map(|at| interval.holds_at(time(at)));
+    assert_eq!(holds(&interval(None, None)), [false, true, true, true, true]);
+    assert_eq!(holds(&interval(Some(30), None)), [false, true, true, true, false]);
+    assert_eq!(holds(&interval(Some(30), Some(20))), [false, true, true, false, false]);
+}
+
+#[test]
+fn rule_1_a_plan_to_an_empty_point_is_blocked_and_passes_by_force() {
+    let met = obstacles(&plan(&["web"]), &Way { status: None, began: None, ..clear() });
+    assert_eq!(names(&met), ["target_empty"]);
+    let weight = met[0].weight(&Policy::default());
+    assert!(!weight.lets_pass(false) && weight.lets_pass(true));
+}
+
+#[test]
+fn rule_1_an_empty_point_that_a_person_marked_is_not_blocked() {
+    let met = obstacles(&plan(&["web"]), &Way { status: Some(Status::KnownGood), began: None, ..clear() });
+    assert_eq!(met, []);
 }
 
 #[test]
@@ -154,7 +288,7 @@ fn obstacles_are_told_in_a_fixed_order() {
     let (gone, deploys, freezes) = ([revoked("v1", true)], [irreversible("web", 11)], [freeze("audit")]);
     let way = Way {
         status: Some(Status::Bad),
-        revoked: &gone,
+        revocations: only(&gone),
         irreversible: &deploys,
         freezes: &freezes,
         ..clear()
@@ -178,7 +312,7 @@ fn a_barrier_and_a_freeze_weigh_what_the_policy_says() {
 fn no_policy_and_no_force_lets_a_revoked_artifact_or_an_empty_plan_pass() {
     let lenient = Policy { barrier: Hindrance::Warn, freeze: Hindrance::Warn, ..Policy::default() };
     let gone = [revoked("v1", false)];
-    let mut met = obstacles(&plan(&["web"]), &Way { revoked: &gone, ..clear() });
+    let mut met = obstacles(&plan(&["web"]), &Way { revocations: only(&gone), ..clear() });
     met.push(Obstacle::AlreadyThere);
     assert!(met.iter().all(|obstacle| !obstacle.weight(&lenient).lets_pass(true)));
 }

@@ -1,9 +1,15 @@
-//! Which step of a rollback's life may follow which, and when the controller keeps its hands off.
+//! Which step of a rollback may follow which, when one starts and succeeds, and what the controller does.
 
-use chrono::DateTime;
+mod automatic;
+mod execution;
+
+use chrono::{DateTime, Utc};
 
 use super::*;
-use crate::event::AutomaticScope;
+use crate::event::{Action, AutomaticRollback, AutomaticScope, Plan, Policy, Rollback, Step};
+use crate::{
+    ConfigDigest, Effect, EnvironmentName, EventId, LaneFold, Lanes, Scope, Since, SlotName, Track, Written,
+};
 
 fn line(text: &str) -> Line {
     Line::parse(text).expect("a line")
@@ -11,6 +17,70 @@ fn line(text: &str) -> Line {
 
 fn person(name: &str) -> Actor {
     Actor { kind: line("person"), name: line(name) }
+}
+
+fn time(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_000_000 + seconds, 0).expect("a time")
+}
+
+fn service(name: &str) -> ServiceName {
+    ServiceName::parse(name).expect("a service")
+}
+
+fn target(name: &str) -> TargetName {
+    TargetName::parse(name).expect("a target")
+}
+
+fn slot(name: &str) -> SlotName {
+    SlotName::parse(name).expect("a slot")
+}
+
+fn release(version: &str) -> Release {
+    Release::of_version(line(version))
+}
+
+fn built(version: &str) -> Release {
+    let artifact = crate::Artifact::parse(&format!("pkg:generic/web@{version}")).expect("an artifact");
+    release(version).completed(Some(artifact))
+}
+
+/// The lanes at the target `eu` after these changes of services, at positions 1, 2, 3 …
+fn lanes(changes: &[(&str, Track, Effect)]) -> Lanes {
+    let mut lanes = Lanes::new();
+    for ((name, track, effect), position) in changes.iter().cloned().zip(1_u64..) {
+        let since = Since {
+            occurred_at: time(position.cast_signed()),
+            position: Position::new(position),
+            event_id: EventId::parse("e").expect("an id"),
+        };
+        let fold: &mut LaneFold = lanes.entry((service(name), target("eu"))).or_default();
+        fold.apply(&track, Written { effect, since });
+    }
+    lanes
+}
+
+/// The lanes at the target `eu` that run these versions.
+fn running(versions: &[(&str, &str)]) -> Lanes {
+    let changes: Vec<_> = versions
+        .iter()
+        .map(|(name, version)| (*name, Track::Traffic, Effect::Deployed(release(version))))
+        .collect();
+    lanes(&changes)
+}
+
+/// A step of a lane at the target `eu`.
+fn step(name: &str, action: Action, from: Option<Release>, to: Option<Release>) -> Step {
+    Step { wave: 1, service: service(name), target: target("eu"), action, slot: None, from, to }
+}
+
+fn plan(steps: Vec<Step>) -> Plan {
+    Plan { from: Position::new(20), steps }
+}
+
+/// The plan that brings services from v2 to v1.
+fn back(services: &[&str]) -> Plan {
+    let step = |name: &&str| step(name, Action::Redeploy, Some(release("v2")), Some(release("v1")));
+    plan(services.iter().map(step).collect())
 }
 
 const PHASES: [Phase; 5] =
@@ -35,30 +105,6 @@ fn in_phase<T>(phase: Phase, approvals: u32, given: &[(&str, bool)], ask: impl F
 /// The phases in which a step is allowed.
 fn phases(step: impl Fn(&Life<'_>) -> Result<(), Refused>) -> Vec<Phase> {
     PHASES.into_iter().filter(|phase| in_phase(*phase, 0, &[], &step).is_ok()).collect()
-}
-
-fn at(seconds: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp(1_000_000 + seconds, 0).expect("a time")
-}
-
-const fn rule(cool_down_seconds: u64, at_most_a_day: u32) -> AutomaticRollback {
-    AutomaticRollback {
-        checks: Vec::new(),
-        cool_down_seconds,
-        at_most_a_day,
-        scope: AutomaticScope::Service,
-        at_most_steps: AutomaticRollback::DEFAULT_AT_MOST_STEPS,
-        at_most_age_seconds: AutomaticRollback::DEFAULT_AT_MOST_AGE_SECONDS,
-    }
-}
-
-/// The last of these was the last ever.
-fn past(requested: &[i64]) -> AutomaticPast {
-    AutomaticPast {
-        requested_at: requested.iter().map(|seconds| at(*seconds)).collect(),
-        last_requested_at: requested.last().map(|seconds| at(*seconds)),
-        failed: None,
-    }
 }
 
 #[test]
@@ -99,7 +145,7 @@ fn it_starts_when_as_many_others_as_the_policy_says_have_approved() {
 }
 
 #[test]
-fn nobody_approves_their_own_rollback() {
+fn a_requester_does_not_approve_their_own_rollback() {
     let own = in_phase(Phase::Requested, 1, &[], |life| life.answer(&person("ada")));
     assert_eq!(own, Err(Refused::SelfApproval(line("ada"))));
     let counted = in_phase(Phase::Requested, 1, &[("ada", true)], |life| life.start());
@@ -154,62 +200,57 @@ fn a_difference_is_told_in_versions_or_in_what_else_differs() {
 }
 
 #[test]
-fn the_controller_may_act_where_it_never_did() {
-    assert_eq!(may_act(&rule(3_600, 1), &AutomaticPast::default(), at(0)), Ok(()));
+fn rule_15_only_people_answer_a_rollback_and_not_the_one_who_asked_for_it() {
+    let ask = |actor: Actor| in_phase(Phase::Requested, 1, &[], |life| life.answer(&actor));
+    let of = |kind: &str, name: &str| Actor { kind: line(kind), name: line(name) };
+    assert_eq!(ask(of("person", "ADA")), Err(Refused::SelfApproval(line("ADA"))));
+    for kind in ["workload", "admin"] {
+        assert_eq!(ask(of(kind, "grace")), Err(Refused::NotAPerson(line("grace"))));
+    }
+    let unasked = Answer { actor: of("admin", "grace"), granted: true, position: Position::new(11) };
+    let ada = person("ada");
+    let life = Life { phase: Phase::Requested, initiated_by: &ada, approvals: 1, answers: &[unasked] };
+    assert_eq!(life.start(), Err(Refused::NotApproved { granted: 0, wanted: 1 }));
+}
+
+fn request() -> RollbackRequest {
+    RollbackRequest {
+        rollback: Rollback {
+            environment: EnvironmentName::parse("production").expect("a name"),
+            rollback_id: line("r-1"),
+        },
+        to: Position::new(5),
+        at: None,
+        source: None,
+        scope: Scope::default(),
+        plan: back(&["web"]),
+        plan_digest: ConfigDigest::parse(&back(&["web"]).digest()).expect("a digest"),
+        initiated_by: person("ada"),
+        automatic: false,
+        force: false,
+        policy: None,
+        cause: None,
+    }
 }
 
 #[test]
-fn the_controller_waits_until_the_cool_down_is_over() {
-    let rule = rule(600, 10);
-    assert_eq!(may_act(&rule, &past(&[0]), at(599)), Err(Abstention::CoolDown { until: at(600) }));
-    assert_eq!(may_act(&rule, &past(&[0]), at(600)), Ok(()));
-}
-
-#[test]
-fn a_cool_down_of_more_than_a_day_is_kept_though_the_day_has_passed() {
-    let long_ago = AutomaticPast { last_requested_at: Some(at(0)), ..AutomaticPast::default() };
-    let waits = may_act(&rule(200_000, 1), &long_ago, at(100_000));
-    assert_eq!(waits, Err(Abstention::CoolDown { until: at(200_000) }));
-}
-
-#[test]
-fn a_cool_down_for_ever_is_kept_and_breaks_nothing() {
-    let waits = may_act(&rule(u64::MAX, 1), &past(&[0]), at(1));
-    assert!(matches!(waits, Err(Abstention::CoolDown { .. })), "{waits:?}");
-}
-
-#[test]
-fn the_controller_acts_as_often_within_a_day_as_the_policy_allows() {
-    let rule = rule(0, 2);
-    assert_eq!(may_act(&rule, &past(&[0]), at(10)), Ok(()));
-    assert_eq!(may_act(&rule, &past(&[0, 10]), at(20)), Err(Abstention::TooMany { at_most: 2 }));
-    assert_eq!(may_act(&rule, &past(&[0, 10]), at(86_399)), Err(Abstention::TooMany { at_most: 2 }));
-    assert_eq!(may_act(&rule, &past(&[0, 10]), at(86_400)), Ok(()));
-}
-
-#[test]
-fn a_policy_that_allows_none_a_day_allows_none() {
-    let never = may_act(&rule(0, 0), &AutomaticPast::default(), at(0));
-    assert_eq!(never, Err(Abstention::TooMany { at_most: 0 }));
-}
-
-#[test]
-fn after_a_rollback_of_its_own_that_failed_the_controller_is_switched_off() {
-    let failed =
-        AutomaticPast { failed: Some((line("rollback-1"), Position::new(9))), ..AutomaticPast::default() };
-    let off = may_act(&rule(0, 10), &failed, at(1_000_000));
-    let switched_off =
-        Abstention::SwitchedOff { rollback_id: line("rollback-1"), position: Position::new(9) };
-    assert_eq!(off, Err(switched_off));
-}
-
-#[test]
-fn a_rollback_is_triggered_by_the_checks_that_are_named_or_else_by_the_required_ones() {
-    let required = [line("smoke"), line("e2e")];
-    let any = rule(0, 1);
-    assert!(any.is_triggered_by(&line("e2e"), &required));
-    assert!(!any.is_triggered_by(&line("canary"), &required));
-    let canary = AutomaticRollback { checks: vec![line("canary")], ..rule(0, 1) };
-    assert!(canary.is_triggered_by(&line("canary"), &required));
-    assert!(!canary.is_triggered_by(&line("e2e"), &required));
+fn rule_22_the_same_rollback_id_is_a_duplicate_only_of_the_same_wish() {
+    let prose = |text: &str| Prose::parse(text).expect("prose");
+    let (first, why) = (request(), prose("v2 is slow"));
+    let same =
+        |other: &RollbackRequest, reason: &Prose| is_same_wish((&first, Some(&why)), (other, Some(reason)));
+    // Made later, against another state, by the same person.
+    let later = RollbackRequest { plan: back(&["api", "web"]), initiated_by: person("Ada"), ..request() };
+    assert!(same(&later, &why));
+    let web = Scope { services: std::iter::once(service("web")).collect(), ..Scope::default() };
+    for other in [
+        RollbackRequest { to: Position::new(6), ..request() },
+        RollbackRequest { at: Some(time(0)), ..request() },
+        RollbackRequest { scope: web, ..request() },
+        RollbackRequest { force: true, ..request() },
+        RollbackRequest { initiated_by: person("grace"), ..request() },
+    ] {
+        assert!(!same(&other, &why), "{other:?}");
+    }
+    assert!(!same(&request(), &prose("something else")));
 }
