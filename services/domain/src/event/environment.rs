@@ -30,14 +30,3 @@ pub struct Observed {
     /// What runs there; `None`: nothing.
     pub release: Option<Release>,
 }
-
-impl Observation {
-    /// Returns true if `complete` speaks of a target: of those that are named, else of those of its lanes, else of all.
-    #[must_use]
-    pub fn speaks_of(&self, target: &TargetName) -> bool {
-        if !self.targets.is_empty() {
-            return self.targets.contains(target);
-        }
-        self.lanes.is_empty() || self.lanes.iter().any(|lane| lane.target == *target)
-    }
-}

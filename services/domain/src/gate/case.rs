@@ -70,7 +70,7 @@ fn promotion(proving: &Proving) -> Finding {
     let (passes, detail) = match proving.status {
         Some(Status::KnownGood) => (true, format!("it was known good in {environment}")),
         Some(Status::Bad) => (false, format!("it is bad in {environment}")),
-        Some(Status::Candidate) => (false, format!("it ran in {environment}, and is not known good there")),
+        Some(Status::Candidate | Status::Empty) => (false, format!("it ran in {environment}, and is not known good there")),
         None => (false, format!("it never ran in {environment}")),
     };
     Finding::new(Rule::Promotion, passes, detail, proving.position)

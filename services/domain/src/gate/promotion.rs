@@ -194,7 +194,7 @@ fn finding(environment: &EnvironmentName, result: &PromotionResult) -> Finding {
                 }
                 Status::KnownGood => format!("it was known good in {place}"),
                 Status::Bad => format!("it is bad in {place}: {}", judgement.reason),
-                Status::Candidate => {
+                Status::Candidate | Status::Empty => {
                     format!("it ran in {place}, and is not known good there: {}", judgement.reason)
                 }
             };
