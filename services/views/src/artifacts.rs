@@ -1,18 +1,18 @@
 //! Artifacts: what was built as which version, what a version means, and what must not be used.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Built, Fact, Reinstated, Revoked};
 use ledger_domain::obstacle::RevokedArtifact;
-use ledger_domain::{Artifact, EnvironmentName, Line, Position, ServiceName};
+use ledger_domain::{Artifact, EnvironmentName, Line, Position, Release, ServiceName};
 use sqlx::PgConnection;
 
 use crate::Snapshot;
 use crate::database::{Error, bigint, parsed, position};
 
 pub(crate) const STATEMENTS: &[&str] =
-    &[BUILDS, DEPLOYED, REVOCATIONS, RUNS_AT, WRITE_BUILDS, WRITE_REVOCATIONS];
+    &[BUILDS, DEPLOYED, REVOCATIONS, ANY_REVOCATION, RUNS_AT, WRITE_BUILDS, WRITE_REVOCATIONS];
 
 const BUILDS: &str = "SELECT version, artifact, occurred_at, position FROM builds
     WHERE version = ANY($1) AND position <= $2 ORDER BY occurred_at, position";
@@ -31,6 +31,8 @@ const DEPLOYED: &str = "SELECT c.artifact, c.position
 
 const REVOCATIONS: &str = "SELECT position, artifact, deleted, reinstates FROM revocations
     WHERE artifact_key = ANY($1) ORDER BY position";
+
+const ANY_REVOCATION: &str = "SELECT EXISTS (SELECT FROM revocations)";
 
 /// Where releases with an artifact stand: the lanes with the last changes of their tracks. Whether traffic reaches them, their state tells.
 const RUNS_AT: &str = "SELECT DISTINCT e.name, t.service, t.target
@@ -129,6 +131,39 @@ impl Snapshot {
         let builds = builds(self.connection(), [version.as_str()], known_at).await?;
         let build = builds.build_meant(service, version, at);
         Ok(build.map(|build| (build.artifact.clone(), build.position)))
+    }
+
+    /// Returns the revocations that hold of what releases of services would bring to an environment: of the artifacts that they state, or of
+    /// those that their versions mean; with the meaning of each version.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn revoked_releases<'r>(
+        &mut self,
+        environment: &EnvironmentName,
+        releases: impl IntoIterator<Item = (&'r ServiceName, &'r Release)>,
+        now: DateTime<Utc>,
+    ) -> Result<(Vec<RevokedArtifact>, BTreeMap<(ServiceName, Line), Artifact>), Error> {
+        let mut meant = BTreeMap::new();
+        if !sqlx::query_scalar(ANY_REVOCATION).fetch_one(self.connection()).await? {
+            return Ok((Vec::new(), meant));
+        }
+        let mut artifacts: Vec<Artifact> = Vec::new();
+        for (service, release) in releases {
+            let key = (service.clone(), release.version.clone());
+            match &release.artifact {
+                Some(artifact) => artifacts.push(artifact.clone()),
+                None if !meant.contains_key(&key) => {
+                    let found = self.artifact_meant(environment, service, &release.version, now).await?;
+                    if let Some((artifact, _)) = found {
+                        artifacts.push(artifact.clone());
+                        meant.insert(key, artifact);
+                    }
+                }
+                None => {}
+            }
+        }
+        Ok((self.revoked(&artifacts).await?, meant))
     }
 
     /// Returns the revocations that hold of these artifacts, in the order of positions. The last word on an artifact counts.

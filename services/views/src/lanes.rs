@@ -182,8 +182,6 @@ const WRITE_IRREGULAR: &str = "INSERT INTO irregular_lanes (environment_id, serv
 const CORRECT: &str = "UPDATE lane_changes SET corrected_position = $2
     WHERE position = $1 AND corrected_position IS NULL";
 
-pub(crate) use written;
-
 /// Which state of an environment is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct When {
@@ -312,16 +310,6 @@ pub(crate) struct KeptRow {
 }
 
 impl KeptRow {
-    /// The release that the change deployed, if it did, and since when.
-    pub(crate) fn deployed(&self) -> Result<Option<(Release, Since)>, Error> {
-        let written =
-            parsed("lane_changes", format!("{:?}", self.written.position), || self.written.parse())?;
-        Ok(written.and_then(|written| match written.effect {
-            Effect::Deployed(release) => Some((release, written.since)),
-            Effect::Removed | Effect::SwitchedTo(_) => None,
-        }))
-    }
-
     /// Has a lane's fold keep the change too.
     pub(crate) fn write_to(&self, fold: &mut LaneFold) -> Result<(), Error> {
         parsed("lane_changes", format!("{:?}", self.written.position), || {

@@ -12,6 +12,7 @@ mod database;
 mod deploys;
 mod digest;
 mod environments;
+mod evidence;
 mod events;
 mod fold;
 mod indexes;
@@ -71,6 +72,7 @@ pub fn statements() -> Vec<&'static str> {
         digest::STATEMENTS,
         environments::STATEMENTS,
         events::STATEMENTS,
+        evidence::STATEMENTS,
         indexes::STATEMENTS,
         lanes::STATEMENTS,
         live::STATEMENTS,

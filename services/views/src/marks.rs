@@ -52,9 +52,10 @@ impl Marks {
         self.marked.get(&composition)?.last().map(|(_, marked)| marked)
     }
 
-    /// Returns the compositions that are marked, each with the mark that counts.
-    pub fn iter(&self) -> impl Iterator<Item = (CompositionId, &Marked)> {
-        self.marked.iter().filter_map(|(id, marks)| marks.last().map(|(_, marked)| (*id, marked)))
+    /// Returns a position at which each marked composition ran.
+    pub fn points(&self) -> Vec<(Position, CompositionId)> {
+        let points = self.marked.iter().filter_map(|(id, marks)| Some((marks.last()?.0, *id)));
+        points.collect()
     }
 
     /// Returns the position that was last marked with a name.

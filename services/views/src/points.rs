@@ -11,7 +11,6 @@ use ledger_domain::known_good::{CheckedLane, Evidence, Judgement, Marked, Status
 use ledger_domain::{
     Anchor, Composition, CompositionId, EnvironmentName, Live, Position, ServiceName, Since, TargetName,
 };
-use sqlx::PgConnection;
 
 use crate::Snapshot;
 use crate::database::{Error, bigint};

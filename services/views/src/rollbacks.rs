@@ -3,9 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::event::{Event, Fact, RollbackRequest, Step};
-use ledger_domain::gate::Hold;
 use ledger_domain::rollback::{AutomaticPast, Phase};
-use ledger_domain::{EnvironmentName, Family, Lane, Line, Position, Prose, Release};
+use ledger_domain::{EnvironmentName, Family, Line, Position, Prose, Release};
 use sqlx::PgConnection;
 
 use crate::Snapshot;
@@ -18,7 +17,6 @@ pub(crate) const STATEMENTS: &[&str] = &[
     ACTIVE,
     REPORTS,
     OTHERS,
-    HOLD,
     LATELY,
     LAST_AUTOMATIC,
     FAILED,
@@ -64,22 +62,6 @@ const OTHERS: &str = "SELECT e.position, e.bytes FROM environments n
         AND ($3::bigint IS NULL OR c.position < $3)
         AND NOT EXISTS (SELECT FROM rollback_reports r WHERE r.rollback_id = $4 AND r.position = c.position)
     ORDER BY c.number LIMIT 100";
-
-/// The last rollback that brought a lane away from a release, unless another one was deployed since.
-const HOLD: &str = "SELECT r.rollback_id, l.requested
-    FROM rollback_lanes l JOIN rollbacks r USING (requested)
-    WHERE l.environment_id = $1 AND l.service = $2 AND l.target = $3 AND l.version = $4
-        AND (l.artifact IS NULL OR $5::text IS NULL OR l.artifact = $5)
-        AND r.phase <> 'cancelled' AND r.started IS NOT NULL
-        AND NOT EXISTS (
-            SELECT FROM tracks t JOIN lane_changes c USING (track_id)
-            WHERE t.environment_id = $1 AND t.service = $2 AND t.target = $3
-                AND c.position > l.requested AND c.version IS NOT NULL AND c.version <> $4
-                AND NOT EXISTS (
-                    SELECT FROM rollback_reports p WHERE p.position = c.position AND p.rollback_id = r.rollback_id
-                )
-        )
-    ORDER BY l.requested DESC LIMIT 1";
 
 const LATELY: &str = "SELECT recorded_at FROM rollbacks
     WHERE environment_id = $1 AND automatic AND recorded_at > $2 ORDER BY recorded_at";
@@ -267,26 +249,6 @@ impl Snapshot {
             .bind(rollback.request.rollback.rollback_id.as_str());
         let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(self.connection()).await?;
         rows.into_iter().map(report).collect()
-    }
-
-    /// The last rollback that brought a lane away from a release, unless another one was deployed since.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn hold(&mut self, lane: &Lane, release: &Release) -> Result<Option<Hold>, Error> {
-        let Some(id) = self.environment_id(&lane.environment).await? else { return Ok(None) };
-        let query = sqlx::query_as(HOLD)
-            .bind(id)
-            .bind(lane.service.as_str())
-            .bind(lane.target.as_str())
-            .bind(release.version.as_str())
-            .bind(release.artifact.as_ref().map(|artifact| artifact.as_str()));
-        let row: Option<(String, i64)> = query.fetch_optional(self.connection()).await?;
-        row.map(|(rollback_id, at)| {
-            let rollback_id = parsed("rollbacks", at, || Line::stored(&rollback_id))?;
-            Ok(Hold { rollback_id, position: position(at) })
-        })
-        .transpose()
     }
 
     /// What the rollback controller has done in an environment.

@@ -3,17 +3,23 @@
 use std::collections::HashMap;
 
 use ledger_domain::known_good::Verdict;
-use ledger_domain::{CompositionId, EnvironmentName, IdentityKey, Line, Position};
+use ledger_domain::{
+    CompositionId, CompositionIndex, EnvironmentName, IdentityKey, Line, Position, ServiceName, TargetName,
+};
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::Views;
+use crate::lanes::lane_key;
+use crate::live::composition_at;
 use crate::database::{Error, SNAPSHOT, position};
 use crate::events::{Known, look_up};
 
-pub(crate) const STATEMENTS: &[&str] = &[POSITION, ENVIRONMENT];
+pub(crate) const STATEMENTS: &[&str] = &[POSITION, ENVIRONMENT, LANES];
 
 const POSITION: &str = "SELECT position FROM projection";
 const ENVIRONMENT: &str = "SELECT environment_id FROM environments WHERE name = $1";
+/// Every lane that an environment ever had.
+const LANES: &str = "SELECT DISTINCT service, target FROM tracks WHERE environment_id = $1 ORDER BY 1, 2";
 
 /// The views as they are at one position, whatever is written meanwhile. Dropped, it ends.
 pub struct Snapshot {
@@ -55,6 +61,35 @@ impl Snapshot {
     /// The database does not answer.
     pub async fn knows(&mut self, environment: &EnvironmentName) -> Result<bool, Error> {
         Ok(self.environment_id(environment).await?.is_some())
+    }
+
+    /// Returns every lane that an environment ever had, by service and target.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn lanes_ever(
+        &mut self,
+        environment: &EnvironmentName,
+    ) -> Result<Vec<(ServiceName, TargetName)>, Error> {
+        let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
+        let rows: Vec<(String, String)> = sqlx::query_as(LANES).bind(id).fetch_all(self.connection()).await?;
+        rows.iter().map(|(service, target)| lane_key(service, target)).collect()
+    }
+
+    /// Returns the identity of the composition that was recorded at a position of an environment.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn composition_id(
+        &mut self,
+        environment: &EnvironmentName,
+        at: Position,
+    ) -> Result<CompositionId, Error> {
+        let found = match self.environment_id(environment).await? {
+            Some(id) => composition_at(self.connection(), id, at).await?,
+            None => None,
+        };
+        Ok(found.unwrap_or_else(|| CompositionIndex::default().id()))
     }
 
     /// Where the history has an identity, if it does.
