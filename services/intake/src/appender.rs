@@ -24,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::recent::Recent;
-use crate::request::{Unjudged, judge};
+use crate::request::{Rejection, Unjudged, judge};
 use crate::{
     Answer, JUDGING_PATIENCE, JUDGING_PAUSE, LOOK_UP_PATIENCE, Refusal, Request, TRY_AGAIN, Train, is_request,
 };
@@ -341,7 +341,14 @@ async fn repeated(snapshot: &mut Snapshot, request: &Request, known: Known) -> R
     let same = match request {
         Request::Event(envelope) => leaf_hash(envelope.bytes()) == known.leaf_hash,
         Request::Failed(_) => true,
-        Request::Rollback(wish) => wish.is_same(snapshot.rollback(&wish.rollback_id).await?),
+        Request::Rollback(wish) => match snapshot.rollback(&wish.rollback_id).await? {
+            Some(row) if wish.is_same(snapshot, &row).await? => true,
+            Some(row) => {
+                let (rollback_id, position) = (wish.rollback_id.clone(), row.requested);
+                return Err(Rejection::RollbackExists { rollback_id, position, phase: row.phase }.into());
+            }
+            None => false,
+        },
     };
     Ok(if same { Answer::Duplicate(known.position) } else { Answer::Conflict(known.position) })
 }

@@ -10,17 +10,20 @@ use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::event::{
     Actor, AutomaticRollback, Declined, Event, Fact, Policy, Validation, ValidationSubject,
 };
-use ledger_domain::rollback::{Abstention, may_act};
+use ledger_domain::known_good::Status;
+use ledger_domain::rollback::{
+    DeclineReason, KnownGoodPoint, PointSearch, Search, concerned_lanes, may_act,
+};
 use ledger_domain::{
-    EnvironmentName, EventId, Goal, Identity, IdentityKey, Line, PointName, Position, Prose, Scope,
+    EnvironmentName, EventId, Goal, Identity, IdentityKey, Lanes, Line, PointName, Position, Prose,
     ServiceName, TargetName, TenantName,
 };
-use ledger_views::{AskError, PolicyInForce, Ran, Snapshot, Views, When};
+use ledger_views::{AskError, Believed, PolicyInForce, Ran, Snapshot, Views, When};
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::planning::{PlanError, plan};
+use crate::planning::{Circumstances, RemovalRule, Resolved};
 use crate::request::{Request, Unjudged, requested, source};
 use crate::{Answer, Intake, Refusal, Wish};
 
@@ -71,9 +74,15 @@ pub(crate) async fn answer(
 ) -> Result<Event, Unjudged> {
     let PolicyInForce { declared, policy } = snapshot.policy(&check.environment, snapshot.position()).await?;
     let wanted = rule(&policy, &check.validation.check);
-    Ok(match attempt(snapshot, check, wanted, now).await? {
-        Ok(fact) => said(fact, &format!("{} failed", check.validation.check)),
-        Err(abstention) => declined(check, declared, &abstention.to_string()),
+    Ok(match attempt(snapshot, check, &policy, wanted, now).await? {
+        Ok((fact, passed_over)) => {
+            let check = &check.validation.check;
+            said(fact, &match passed_over.is_empty() {
+                true => format!("{check} failed"),
+                false => format!("{check} failed; passed over {}", passed_over.join("; ")),
+            })
+        }
+        Err(reason) => declined(check, declared, &reason.to_string()),
     })
 }
 
@@ -86,7 +95,7 @@ pub(crate) fn declined(check: &FailedCheck, policy: Option<Position>, reason: &s
 fn said(fact: Fact, reason: &str) -> Event {
     let reason: String = reason.chars().take(1_000).collect();
     let reason = Prose::parse(&reason).expect("a reason of ours is prose");
-    Event { fact, actor: Some(controller()), reason: Some(reason), links: Vec::new() }
+    Event { fact, actor: Some(controller()), reason: Some(reason), links: Vec::new(), corrects: None }
 }
 
 fn rule<'p>(policy: &'p Policy, check: &Line) -> Option<&'p AutomaticRollback> {
@@ -94,52 +103,96 @@ fn rule<'p>(policy: &'p Policy, check: &Line) -> Option<&'p AutomaticRollback> {
     policy.automatic_rollback.as_ref().filter(|rule| rule.is_triggered_by(check, required))
 }
 
+/// Points of the history that are read at a time.
+const POINTS_AT_A_TIME: i64 = 16;
+
+/// The request that answers a failed check, with the points that it passes over; or why there is none.
+type Attempted = Result<(Fact, Vec<String>), DeclineReason>;
+
 async fn attempt(
     snapshot: &mut Snapshot,
     check: &FailedCheck,
+    policy: &Policy,
     rule: Option<&AutomaticRollback>,
     now: DateTime<Utc>,
-) -> Result<Result<Fact, Abstention>, Unjudged> {
-    let Some(rule) = rule else { return Ok(Err(Abstention::NotWanted)) };
+) -> Result<Attempted, Unjudged> {
+    let environment = &check.environment;
+    let Some(rule) = rule else { return Ok(Err(DeclineReason::NotWanted)) };
     if !runs_there(snapshot, check).await? {
-        return Ok(Err(Abstention::NotRunning));
+        return Ok(Err(DeclineReason::NotRunning));
     }
-    if let Some((rollback_id, _)) = snapshot.active_rollback(&check.environment).await? {
-        return Ok(Err(Abstention::UnderWay(rollback_id)));
+    if let Some((rollback_id, _)) = snapshot.active_rollback(environment).await? {
+        return Ok(Err(DeclineReason::UnderWay(rollback_id)));
     }
     if let Some(taken) = snapshot.rollback(&check.rollback_id()).await? {
         let taken = taken.request.rollback.rollback_id;
-        return Ok(Err(Abstention::Blocked(format!("there is a rollback {taken} already"))));
+        return Ok(Err(DeclineReason::Blocked(format!("there is a rollback {taken} already"))));
     }
-    let past = snapshot.automatic_past(&check.environment, now).await?;
-    if let Err(abstention) = may_act(rule, &past, now) {
-        return Ok(Err(abstention));
+    let past = snapshot.automatic_past(environment, now).await?;
+    if let Err(reason) = may_act(rule, &past, now) {
+        return Ok(Err(reason));
     }
+    let present: Lanes = snapshot.state(environment, When::LATEST).await?.into_lanes();
+    let Some(scope) = concerned_lanes(rule.scope, &check.validation.subject, policy, &present) else {
+        return Ok(Err(DeclineReason::NotRunning));
+    };
     let wish = Wish {
-        environment: check.environment.clone(),
+        environment: environment.clone(),
         to: Goal { environment: None, point: PointName::LastKnownGood },
-        scope: Scope::default(),
+        scope,
     };
-    let planned = match plan(snapshot, &wish, now).await {
-        Ok(planned) => planned,
-        Err(PlanError::NoKnownGoodPoint(_)) => return Ok(Err(Abstention::NoKnownGoodPoint)),
-        Err(error) => return Err(error.into()),
+    let circumstances = Circumstances::of(snapshot, &wish, now).await?;
+    let mut search = PointSearch::new(rule, &present, now);
+    let believed = Believed { known_at: None, now };
+    let from = snapshot.position();
+    let Some(mut walk) = snapshot.points(environment, from, believed).await? else {
+        return Ok(Err(search.exhausted()));
     };
-    if planned.plan.steps.is_empty() {
-        return Ok(Err(Abstention::AlreadyThere));
+    let oldest = now - chrono::TimeDelta::seconds(rule.at_most_age_seconds.min(i64::MAX as u64 / 2_000).cast_signed());
+    while let Some(point) = walk.next(snapshot, POINTS_AT_A_TIME).await? {
+        let last_stood_at = point.until.unwrap_or(now);
+        if point.judgement.status != Status::KnownGood {
+            // Points before this one stood even longer ago.
+            if last_stood_at < oldest {
+                break;
+            }
+            continue;
+        }
+        let position = point.since.position;
+        let resolved = Resolved { position, at: None, point: Some(point) };
+        let planned = circumstances.plan_to(snapshot, resolved, RemovalRule::Shown).await?;
+        let candidate =
+            KnownGoodPoint { position, last_stood_at, plan: &planned.plan, obstacles: &planned.obstacles };
+        match search.consider(&candidate) {
+            Err(reason) => return Ok(Err(reason)),
+            Ok(Search::PassOver) => {}
+            Ok(Search::Take) => {
+                let passed_over = search.passed_over().iter().map(ToString::to_string).collect();
+                let cause = Some(check.position);
+                let fact = requested(planned, check.rollback_id(), controller(), false, cause);
+                return Ok(Ok((fact, passed_over)));
+            }
+        }
     }
-    let blockers: Vec<String> = planned.blockers(false).map(ToString::to_string).collect();
-    if !blockers.is_empty() {
-        return Ok(Err(Abstention::Blocked(blockers.join("; "))));
-    }
-    Ok(Ok(requested(planned, check.rollback_id(), controller(), false, Some(check.position))))
+    Ok(Err(search.exhausted()))
 }
 
-/// Whether the failure is the last word of its check on something that runs now.
+/// Returns true if the failure is the result of its check for something that runs now: for the composition, or for the release of a
+/// lane.
 async fn runs_there(snapshot: &mut Snapshot, check: &FailedCheck) -> Result<bool, AskError> {
-    let composition = snapshot.state(&check.environment, When::LATEST).await?.composition();
-    let meant = |service: &ServiceName, target: &TargetName| match &check.validation.subject {
-        ValidationSubject::Lane { lane, .. } => lane.service == *service && lane.target == *target,
+    let FailedCheck { environment, validation, position, .. } = check;
+    let composition = snapshot.state(environment, When::LATEST).await?.composition();
+    let known_at = snapshot.position();
+    if matches!(validation.subject, ValidationSubject::Environment(_)) {
+        let id = composition.id();
+        let results = snapshot.composition_verdicts(environment, &[id], known_at).await?;
+        let result = results.get(&id).and_then(|results| results.of(&validation.check));
+        return Ok(result.is_some_and(|result| result.position == *position));
+    }
+    let meant = |service: &ServiceName, target: &TargetName| match &validation.subject {
+        ValidationSubject::Lane { lane, .. } => {
+            lane.service == *service && lane.target.as_ref().is_none_or(|named| named == target)
+        }
         ValidationSubject::Environment(_) | ValidationSubject::Artifact(_) => true,
     };
     let lanes = composition.lanes().filter(|(service, target, _)| meant(service, target));
@@ -150,10 +203,9 @@ async fn runs_there(snapshot: &mut Snapshot, check: &FailedCheck) -> Result<bool
             release: live.release.clone(),
         })
         .collect();
-    let known_at = snapshot.position();
-    let verdicts = snapshot.verdicts(&check.environment, &ran, known_at).await?;
-    let said = verdicts.iter().filter_map(|verdicts| verdicts.of(&check.validation.check));
-    Ok(said.into_iter().any(|verdict| verdict.position == check.position))
+    let results = snapshot.verdicts(environment, &ran, known_at).await?;
+    let mut of_check = results.iter().filter_map(|results| results.of(&validation.check));
+    Ok(of_check.any(|result| result.position == *position))
 }
 
 /// The follower of one tenant.

@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ledger_domain::event::Plan;
 use ledger_domain::horizon::Needed;
 use ledger_domain::known_good::Status;
-use ledger_domain::obstacle::{Obstacle, RevokedArtifact, Way, Weight, obstacles};
-use ledger_domain::{Artifact, Composition, EnvironmentName, Position, Scope};
+use ledger_domain::obstacle::{Obstacle, RevokedArtifact, Revocations, Way, Weight, obstacles};
+use ledger_domain::{Artifact, EnvironmentName, Line, Position, Removals, Scope, ServiceName};
 use ledger_views::{AskError, Believed, Point, Snapshot};
 
 use crate::planning::present;
@@ -64,28 +64,37 @@ pub async fn horizon(
     let present = present(snapshot, environment, false).await?;
     let policy = snapshot.policy(environment, position).await?.policy;
     let (points, cut, mut needed) = stood(snapshot, environment, now - window, now).await?;
-    let lanes = present.iter();
-    let running: Composition =
-        lanes.filter_map(|(lane, fold)| Some((lane.clone(), fold.live()?.to_owned()))).collect();
-    needed.keep(&running);
+    needed.keep_lanes(&present);
+    for (service, _, release) in snapshot.releases_on_the_way(environment).await? {
+        needed.keep_release(&service, &release);
+    }
     let plans: Vec<(Point, Plan)> = points
         .into_iter()
         .map(|point| {
-            let plan = Plan::make(position, &present, &point.composition, &Scope::default(), &policy);
+            let plan = Plan::make(
+                position,
+                &present,
+                &point.composition,
+                &Scope::default(),
+                &policy,
+                Removals::All,
+            );
             (point, plan)
         })
         .collect();
-    let revoked = revoked(snapshot, &plans).await?;
-    let first = plans.last().map_or(position, |(point, _)| point.since.position);
-    let irreversible = snapshot.irreversible(environment, first).await?;
+    let (revoked, meant) = revoked(snapshot, environment, &plans, now).await?;
+    let irreversible = snapshot.irreversible(environment).await?;
+    let open = snapshot.open_deploys(environment).await?;
     let freezes = snapshot.freezes(environment, now).await?;
     let points = plans.into_iter().map(|(point, plan)| {
         let way = Way {
             source: None,
-            to: point.since.position,
+            began: Some(&point.since),
             status: Some(point.judgement.status),
+            policy: &policy,
             irreversible: &irreversible,
-            revoked: &revoked,
+            open: &open,
+            revocations: Revocations { revoked: &revoked, meant: Some(&meant) },
             freezes: &freezes,
         };
         let met = obstacles(&plan, &way).into_iter();
@@ -113,7 +122,7 @@ async fn stood(
     };
     while let Some(point) = walk.next(snapshot, AT_A_TIME).await? {
         // The one before the first change stood when the time began. Without a change, the last one stands.
-        let is_last = first.is_none_or(|first| point.number < first);
+        let is_last = first.is_none_or(|first| point.number.is_none_or(|number| number < first));
         if point.until.is_none_or(|until| until > since) {
             if point.judgement.status != Status::Bad {
                 needed.add(&point.composition);
@@ -133,14 +142,20 @@ async fn stood(
     Ok((points, cut, needed))
 }
 
-/// Which artifacts of the plans must not be used any more, each once.
+/// The revocations that hold of what the plans bring, and what versions mean.
 async fn revoked(
     snapshot: &mut Snapshot,
+    environment: &EnvironmentName,
     plans: &[(Point, Plan)],
-) -> Result<Vec<RevokedArtifact>, ledger_views::Error> {
+    now: DateTime<Utc>,
+) -> Result<(Vec<RevokedArtifact>, BTreeMap<(ServiceName, Line), Artifact>), ledger_views::Error> {
     let steps = plans.iter().flat_map(|(_, plan)| &plan.steps);
-    let artifacts = steps.filter_map(|step| step.to.as_ref()?.artifact.as_ref());
-    let distinct: BTreeMap<&str, &Artifact> =
-        artifacts.map(|artifact| (artifact.as_str(), artifact)).collect();
-    snapshot.revoked(distinct.into_values()).await
+    let releases: BTreeMap<_, _> = steps
+        .filter_map(|step| {
+            let release = step.to.as_ref()?;
+            Some(((&step.service, release.parts()), (&step.service, release)))
+        })
+        .collect();
+    let releases: Vec<_> = releases.into_values().collect();
+    snapshot.revoked_releases(environment, &releases, now).await
 }

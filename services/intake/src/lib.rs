@@ -29,10 +29,10 @@ use appender::{Appender, Brought, LatelyRefused, Ticket};
 
 pub use automatic::{Controller, FailedCheck};
 pub use backtest::{BacktestError, backtest};
-pub use gate::{GateAnswer, GateQuestion, gate};
+pub use gate::{GateAnswer, GateError, GateQuestion, gate};
 pub use horizon::{Horizon, HorizonPoint, horizon};
-pub use planning::{PlanError, Planned, Wish, plan, resolve};
-pub use request::{Living, Rejection, Request, RollbackWish, differing, is_request};
+pub use planning::{PlanError, Planned, Resolved, UnknownLane, Wish, plan, resolve};
+pub use request::{Living, Rejection, Request, RollbackWish, is_request, not_reached};
 
 /// An event may say that it occurred at most this much after now: clocks differ.
 pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);

@@ -255,7 +255,7 @@ impl Circumstances {
         }
         let releases = plan.steps.iter().filter_map(|step| Some((&step.service, step.to.as_ref()?)));
         let releases: Vec<_> = releases.collect();
-        let (revoked, meant) = snapshot.revoked_releases(&wish.environment, releases, self.now).await?;
+        let (revoked, meant) = snapshot.revoked_releases(&wish.environment, &releases, self.now).await?;
         let status = point.as_ref().map(|point| point.judgement.status);
         let way = Way {
             source: wish.source(),

@@ -10,15 +10,16 @@ use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::event::{
     Actor, Approval, ApprovalSubject, Destination, Event, Fact, Freeze, Policy, Rollback, RollbackRequest,
 };
-use ledger_domain::rollback::{Life, Refused, difference};
+use ledger_domain::obstacle::Revocations;
+use ledger_domain::rollback::{Life, Phase, Refused, StartProblem, differing, start, step_claim};
 use ledger_domain::{
     Anchor, ConfigDigest, EnvironmentName, EventId, Family, Goal, Identity, Line, PointName, Position, Prose,
     Source,
 };
-use ledger_views::{AskError, RollbackRow, Snapshot};
+use ledger_views::{AskError, Believed, RollbackRow, Snapshot, When};
 
 use crate::automatic::{self, FailedCheck};
-use crate::planning::{PlanError, Planned, Wish, composition, plan};
+use crate::planning::{PlanError, Planned, Wish, plan, present, resolve};
 
 /// A wish for a rollback that is not an event yet: its plan is made when it is judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,21 +41,30 @@ pub struct RollbackWish {
 }
 
 impl RollbackWish {
-    /// Whether a rollback that was recorded is what this wish came to.
-    pub(crate) fn is_same(&self, recorded: Option<RollbackRow>) -> bool {
-        recorded.is_some_and(|row| {
-            let request = &row.request;
-            request.rollback.environment == self.wish.environment
-                && request.scope == self.wish.scope
-                && request.initiated_by == self.initiated_by
-                && request.force == self.force
-                && self.wish.source() == request.source.as_ref()
-                && match &self.wish.to.point {
-                    PointName::At(Anchor::Position(to)) => *to == request.to,
-                    _ => true,
-                }
-                && row.reason.as_ref() == Some(&self.reason)
-        })
+    /// Returns true if a rollback that was recorded is what this wish came to: the same environment, scope, reason, force and
+    /// requester, and the same point, by what was known when it was requested.
+    pub(crate) async fn is_same(
+        &self,
+        snapshot: &mut Snapshot,
+        recorded: &RollbackRow,
+    ) -> Result<bool, Unjudged> {
+        let request = &recorded.request;
+        let is_same = request.rollback.environment == self.wish.environment
+            && request.scope == self.wish.scope
+            && request.initiated_by == self.initiated_by
+            && request.force == self.force
+            && self.wish.source() == request.source.as_ref()
+            && recorded.reason.as_ref() == Some(&self.reason);
+        if !is_same {
+            return Ok(false);
+        }
+        let of = self.wish.source().unwrap_or(&self.wish.environment);
+        let believed = Believed { known_at: Some(request.plan.from), now: recorded.requested_at };
+        match resolve(snapshot, of, &self.wish.to.point, believed).await {
+            Ok(resolved) => Ok(resolved.position == request.to && resolved.at == request.at),
+            Err(PlanError::Ask(AskError::Failed(error))) => Err(error.into()),
+            Err(_) => Ok(false),
+        }
     }
 }
 
@@ -105,13 +115,29 @@ pub enum Rejection {
         /// The position of its request.
         position: Position,
     },
-    /// There is a rollback of this name already.
-    #[error("there is a rollback {rollback_id} already (position {position})")]
+    /// There is a rollback of this name already, for something else.
+    #[error("{}", exists(rollback_id, *position, *phase))]
     RollbackExists {
         /// Its name.
         rollback_id: Line,
         /// The position of its request.
         position: Position,
+        /// Where it is.
+        phase: Phase,
+    },
+    /// The environment is no longer as the rollback's plan needs it.
+    #[error("the rollback cannot start as it was planned: {}", listed(problems))]
+    StartBlocked {
+        /// What is different.
+        problems: Vec<StartProblem>,
+        /// The plan to the same point as it is now, where there is one.
+        planned: Option<Arc<Planned>>,
+    },
+    /// A step of a rollback must not be carried out as it is planned.
+    #[error("the step must not be carried out: {}", listed(problems))]
+    StepBlocked {
+        /// What is different.
+        problems: Vec<StartProblem>,
     },
     /// There is no such rollback.
     #[error("there is no rollback {0} of {1}")]
@@ -142,6 +168,16 @@ pub enum Rejection {
         "the plan has {0} steps, which do not fit into one event: restrict it to some services or targets"
     )]
     TooLarge(usize),
+}
+
+fn exists(rollback_id: &Line, position: Position, phase: Phase) -> String {
+    let word = if phase.is_active() { "is" } else { "has ended: it is" };
+    let phase = phase.name();
+    format!("there is a rollback {rollback_id} already, for something else (position {position}); it {word} {phase}")
+}
+
+fn listed(problems: &[StartProblem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn blockers(planned: &Planned, force: bool) -> String {
@@ -198,6 +234,8 @@ impl From<Refused> for Unjudged {
 pub fn is_request(fact: &Fact) -> bool {
     match fact {
         Fact::EnvironmentDeclared(..) => true,
+        // A step of a rollback is claimed by its start.
+        Fact::DeployStarted(deploy) => deploy.rollback_id.is_some(),
         // What the controller says of itself.
         Fact::RollbackDeclined(_) => false,
         _ => matches!(
@@ -268,12 +306,13 @@ async fn judge_event(
     let event = envelope.event();
     match &event.fact {
         Fact::RollbackRequested(request) => judge_requested(snapshot, request, now).await,
-        Fact::RollbackStarted(it) => Ok(Living::of(snapshot, it).await?.life().start()?),
+        Fact::RollbackStarted(it) => judge_start(snapshot, it, now).await,
+        Fact::DeployStarted(deploy) => judge_step(snapshot, deploy, now).await,
         Fact::RollbackFailed(it) => Ok(Living::of(snapshot, it).await?.life().fail()?),
         Fact::RollbackCancelled(it) => Ok(Living::of(snapshot, it).await?.life().cancel()?),
         Fact::RollbackSucceeded(it) => {
             let living = Living::of(snapshot, it).await?;
-            let differing = differing(snapshot, &living.row).await?;
+            let differing = not_reached(snapshot, &living.row).await?;
             Ok(living.life().succeed(differing)?)
         }
         Fact::ApprovalGranted(approval) | Fact::ApprovalRejected(approval) => {
@@ -282,7 +321,8 @@ async fn judge_event(
         Fact::ReleasePointMarked(mark) => judge_mark(snapshot, &mark.point).await,
         Fact::ReleasePointRevoked(point) => {
             let marks = snapshot.marks(&point.environment, snapshot.position()).await?;
-            if marks.has(point.position) {
+            let composition = snapshot.composition_id(&point.environment, point.position).await?;
+            if marks.on(composition).is_some() {
                 Ok(())
             } else {
                 Err(Rejection::NothingMarked(point.position).into())
@@ -306,13 +346,7 @@ async fn judge_requested(
         return Err(Rejection::NotTheController.into());
     }
     must_be_free(snapshot, environment, rollback_id).await?;
-    let to = PointName::At(Anchor::Position(request.to));
-    let wish = Wish {
-        environment: environment.clone(),
-        to: Goal { environment: request.source.clone(), point: to },
-        scope: request.scope.clone(),
-    };
-    let planned = plan(snapshot, &wish, now).await?;
+    let planned = plan(snapshot, &wish_of(request), now).await?;
     let digest = planned.plan.digest();
     let policy = planned.policy.declared;
     if request.policy.is_some() && request.policy != policy {
@@ -352,6 +386,7 @@ async fn judge_wish(
         actor: Some(wish.initiated_by.clone()),
         reason: Some(wish.reason.clone()),
         links: Vec::new(),
+        corrects: None,
     })
 }
 
@@ -368,6 +403,7 @@ pub(crate) fn requested(
     Fact::RollbackRequested(RollbackRequest {
         rollback: Rollback { environment, rollback_id },
         to: planned.to,
+        at: planned.at,
         source,
         scope,
         plan_digest: ConfigDigest::parse(&planned.plan.digest()).expect("a plan's digest is one"),
@@ -388,7 +424,7 @@ async fn must_be_free(
 ) -> Result<(), Unjudged> {
     if let Some(row) = snapshot.rollback(rollback_id).await? {
         let (rollback_id, position) = (rollback_id.clone(), row.requested);
-        return Err(Rejection::RollbackExists { rollback_id, position }.into());
+        return Err(Rejection::RollbackExists { rollback_id, position, phase: row.phase }.into());
     }
     match snapshot.active_rollback(environment).await? {
         Some((rollback_id, position)) => Err(Rejection::UnderWay { rollback_id, position }.into()),
@@ -446,24 +482,78 @@ impl Living {
     }
 }
 
-/// The lanes that do not run what a rollback wanted, in words.
+/// What a request wished for.
+fn wish_of(request: &RollbackRequest) -> Wish {
+    let anchor = request.at.map_or(Anchor::Position(request.to), Anchor::Time);
+    Wish {
+        environment: request.rollback.environment.clone(),
+        to: Goal { environment: request.source.clone(), point: PointName::At(anchor) },
+        scope: request.scope.clone(),
+    }
+}
+
+/// The lanes of a rollback's plan that do not run what their step ends with, in words: now, or when it ended.
 ///
 /// # Errors
 /// The database does not answer.
-pub async fn differing(snapshot: &mut Snapshot, rollback: &RollbackRow) -> Result<Vec<String>, AskError> {
-    let RollbackRequest { rollback: Rollback { environment, .. }, source, to, scope, .. } = &rollback.request;
-    let wanted = composition(snapshot, source.as_ref().unwrap_or(environment), *to).await?;
-    let end = rollback.ended.unwrap_or_else(|| snapshot.position());
-    let runs = composition(snapshot, environment, end).await?;
-    let differences = wanted.diff(&runs).into_iter();
-    let in_scope = differences.filter(|lane| scope.has(lane.service, lane.target));
-    let words = in_scope.map(|lane| {
-        let release = |composition: &ledger_domain::Composition| {
-            composition.lane(lane.service, lane.target).map(|live| live.release.clone())
-        };
-        difference(lane.service, lane.target, release(&wanted).as_ref(), release(&runs).as_ref())
+pub async fn not_reached(snapshot: &mut Snapshot, rollback: &RollbackRow) -> Result<Vec<String>, AskError> {
+    let environment = &rollback.request.rollback.environment;
+    let lanes = match rollback.ended {
+        Some(ended) => snapshot.state(environment, When::position(ended)).await?.into_lanes(),
+        None => present(snapshot, environment, true).await?,
+    };
+    Ok(differing(&rollback.request.plan, &lanes))
+}
+
+async fn judge_start(
+    snapshot: &mut Snapshot,
+    start_event: &ledger_domain::event::RollbackStart,
+    now: DateTime<Utc>,
+) -> Result<(), Unjudged> {
+    let living = Living::of(snapshot, &start_event.rollback).await?;
+    living.life().start()?;
+    let request = &living.row.request;
+    let environment = &request.rollback.environment;
+    let lanes = present(snapshot, environment, true).await?;
+    let releases: Vec<_> =
+        request.plan.steps.iter().filter_map(|step| Some((&step.service, step.to.as_ref()?))).collect();
+    let (revoked, meant) = snapshot.revoked_releases(environment, &releases, now).await?;
+    let revocations = Revocations { revoked: &revoked, meant: Some(&meant) };
+    let problems = start(&request.plan, &lanes, revocations, &start_event.acknowledge);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let planned = match plan(snapshot, &wish_of(request), now).await {
+        Ok(planned) => Some(Arc::new(planned)),
+        Err(PlanError::Ask(AskError::Failed(error))) => return Err(error.into()),
+        Err(_) => None,
+    };
+    Err(Rejection::StartBlocked { problems, planned }.into())
+}
+
+/// The start of a deploy that is a step of a rollback under way: it is decided again what the step needs. Any other start is a
+/// report.
+async fn judge_step(
+    snapshot: &mut Snapshot,
+    deploy: &ledger_domain::event::Deploy,
+    now: DateTime<Utc>,
+) -> Result<(), Unjudged> {
+    let Some(rollback_id) = &deploy.rollback_id else { return Ok(()) };
+    let Some(row) = snapshot.rollback(rollback_id).await? else { return Ok(()) };
+    let environment = &row.request.rollback.environment;
+    if row.phase != Phase::Started || *environment != deploy.lane.environment {
+        return Ok(());
+    }
+    let mut steps = row.request.plan.steps.iter().filter(|step| {
+        step.service == deploy.lane.service
+            && deploy.lane.target.as_ref().is_none_or(|target| *target == step.target)
     });
-    Ok(words.collect())
+    let Some(step) = steps.next() else { return Ok(()) };
+    let lanes = present(snapshot, environment, true).await?;
+    let releases: Vec<_> = step.to.iter().map(|release| (&step.service, release)).collect();
+    let (revoked, meant) = snapshot.revoked_releases(environment, &releases, now).await?;
+    let problems = step_claim(step, &lanes, Revocations { revoked: &revoked, meant: Some(&meant) });
+    if problems.is_empty() { Ok(()) } else { Err(Rejection::StepBlocked { problems }.into()) }
 }
 
 async fn judge_answer(
@@ -477,20 +567,18 @@ async fn judge_answer(
             Ok(Living::of(snapshot, &rollback).await?.life().answer(actor)?)
         }
         // Who wants to deploy is known only when the gate is asked.
+        (ApprovalSubject::Deploy { .. }, Some(actor)) if !actor.is_person() => {
+            Err(Refused::NotAPerson(actor.name.clone()).into())
+        }
         _ => Ok(()),
     }
 }
 
+/// A point can be marked once its environment is known, also one at which nothing ran.
 async fn judge_mark(snapshot: &mut Snapshot, point: &Destination) -> Result<(), Unjudged> {
     let Destination { environment, position } = point;
-    let ran = match composition(snapshot, environment, *position).await {
-        Err(AskError::UnknownEnvironment(_)) => false,
-        other => other?.lanes().next().is_some(),
-    };
-    if ran {
-        return Ok(());
-    }
-    Err(Rejection::NoSuchPoint(format!("nothing ran in {environment} at position {position}")).into())
+    snapshot.state(environment, When::position(*position)).await?;
+    Ok(())
 }
 
 pub(crate) fn judge_policy(environment: &EnvironmentName, policy: &Policy) -> Result<(), Rejection> {

@@ -138,10 +138,10 @@ impl Snapshot {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn revoked_releases<'r>(
+    pub async fn revoked_releases(
         &mut self,
         environment: &EnvironmentName,
-        releases: impl IntoIterator<Item = (&'r ServiceName, &'r Release)>,
+        releases: &[(&ServiceName, &Release)],
         now: DateTime<Utc>,
     ) -> Result<(Vec<RevokedArtifact>, BTreeMap<(ServiceName, Line), Artifact>), Error> {
         let mut meant = BTreeMap::new();
@@ -150,6 +150,7 @@ impl Snapshot {
         }
         let mut artifacts: Vec<Artifact> = Vec::new();
         for (service, release) in releases {
+            let (service, release) = (*service, *release);
             let key = (service.clone(), release.version.clone());
             match &release.artifact {
                 Some(artifact) => artifacts.push(artifact.clone()),
