@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 const SCHEMAS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas");
 
-/// A line for each example: its type, and the SHA-256 of its canonical form as it is published. It is read as a stored
-/// entry is, also when the rules for new events become stricter.
+/// A line for each example: its type, and the SHA-256 of its canonical form as published. Each is read like a stored
+/// entry, also when the rules for new events become stricter.
 fn shown() -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     for file in fs::read_dir(format!("{SCHEMAS}/events")).expect("schemas/events") {
