@@ -229,12 +229,18 @@ fn substitutes() -> Vec<Value> {
         "trailing\n",
         "a\ttab",
         "bell\u{7}",
+        "zero\u{200b}width",
+        "soft\u{ad}hyphen",
+        "right\u{202e}to left",
+        "tag\u{e0061}",
+        "two\u{2028}lines",
         "delete\u{7f}",
         "next\u{85}line",
         "café",
         "production",
         "application/json",
         "application/json; charset=utf-8",
+        "Application/JSON",
         "application/jsonp",
         "2026-08-01T12:00:00Z",
         "2026-08-01t12:00:00.123456789z",
@@ -253,11 +259,17 @@ fn substitutes() -> Vec<Value> {
         "pkg:cargo/rand@0.9.1?arch=arm64#src",
         "pkg:9/rand",
         "PKG:cargo/rand",
+        "pkg:oci/search-api@v948",
+        "pkg:docker/search-api@sha256:12",
         "registry.example/search-api:latest",
         "registry.example/search-api@sha256:12",
         "known_good",
         "warn",
         "switch",
+        "service",
+        "environment",
+        "all",
+        "any",
         "1.0",
     ];
     substitutes.extend(texts.map(Value::from));
@@ -269,6 +281,10 @@ fn substitutes() -> Vec<Value> {
         format!("registry.example/search-api@sha256:{sha256}"),
         format!("sha256:{sha256}@latest"),
         format!("pkg:@sha256:{sha256}"),
+        format!("pkg:oci/search-api@sha256:{sha256}"),
+        format!("pkg:docker/search-api@sha256%3A{sha256}?repository_url=registry.example"),
+        format!("pkg:OCI/search-api@v948?checksum=sha512:{sha256}{sha256}"),
+        format!("pkg:oci/search-api@sha256:{sha256}0"),
     ];
     substitutes.extend(digests.map(Value::from));
     substitutes.extend([63, 64, 512, 513, 4096, 4097].map(|length| "x".repeat(length).into()));
@@ -384,13 +400,9 @@ fn what_json_schema_cannot_say_the_code_alone_refuses() {
     let cases = [
         ("texts are limited in bytes, not in characters", "/data/release/version", json!("é".repeat(257))),
         ("prose, too", "/data/reason", json!("é".repeat(2049))),
-        ("a package URL is decoded", "/data/release/artifact", json!("pkg:oci/search-api@%ff")),
-        (
-            "a package URL's qualifiers have names",
-            "/data/release/artifact",
-            json!("pkg:oci/search-api?=x&9=y"),
-        ),
-        ("a package URL's name is not empty", "/data/release/artifact", json!("pkg:oci/search-api/@v948")),
+        ("a package URL is decoded", "/data/release/artifact", json!("pkg:cargo/rand@%ff")),
+        ("a package URL's qualifiers have names", "/data/release/artifact", json!("pkg:cargo/rand?=x&9=y")),
+        ("a package URL's name is not empty", "/data/release/artifact", json!("pkg:cargo/rand/@0.9.1")),
         ("February has 28 days", "/time", json!("2026-02-29T12:00:00Z")),
         ("1970 begins at UTC", "/time", json!("1970-01-01T00:30:00+01:00")),
         ("a float is not an integer, even if it is whole", "/attempt", json!(1.0)),
@@ -409,8 +421,8 @@ fn what_the_code_reads_beyond_the_schema_is_known() {
     let cases = [
         (
             "ECMA-262 counts U+FEFF as white space, Unicode does not",
-            "/data/release/version",
-            json!("\u{feff}v948"),
+            "/data/corrects/id",
+            json!("\u{feff}run-4713"),
         ),
         ("1970 begins at UTC", "/time", json!("1969-12-31T23:30:00-01:00")),
     ];

@@ -184,7 +184,10 @@ fn attributes(headers: &HeaderMap) -> Result<Vec<(String, String)>, Problem> {
     for (name, value) in headers {
         let Some(attribute) = name.as_str().strip_prefix("ce-") else { continue };
         if attribute == "datacontenttype" {
-            return Err(Problem::parameter(name.as_str(), "is the Content-Type in binary mode: leave it out"));
+            return Err(Problem::parameter(
+                name.as_str(),
+                "is the Content-Type in binary mode: leave it out",
+            ));
         }
         let value = value.to_str().map_err(|_| {
             Problem::parameter(name.as_str(), "must be ASCII, other characters percent-encoded")
@@ -267,7 +270,11 @@ mod tests {
     #[test]
     fn headers_that_are_no_attributes_are_rejected() {
         for odd in [("ce-datacontenttype", "application/json"), ("ce-id", "%ff"), ("ce-id", r#""a"#)] {
-            assert_eq!(read(&[("Content-Type", "application/json"), odd]), Err(StatusCode::BAD_REQUEST), "{odd:?}");
+            assert_eq!(
+                read(&[("Content-Type", "application/json"), odd]),
+                Err(StatusCode::BAD_REQUEST),
+                "{odd:?}"
+            );
         }
     }
 }

@@ -39,7 +39,7 @@ const JSON: &str = "application/json";
 pub(super) fn normal<'j>(object: Object<'j>) -> Object<'j> {
     const NAME: &str = "datacontenttype";
     let mut members = object.into_members();
-    // One with a wrong name stays, so that it is refused.
+    // One with a wrong name stays: `extension` rejects it.
     members.retain(|(name, value)| name == "data" || *value != Json::Null || !is_name(name));
     match members.iter_mut().find(|(name, _)| name == NAME) {
         Some((_, Json::String(text))) if is_json(text) => *text = Cow::Borrowed(JSON),
