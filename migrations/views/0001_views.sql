@@ -78,7 +78,8 @@ CREATE TABLE tracks (
     artifact       text,
     config         text,
     infrastructure text,
-    commit         text
+    commit         text,
+    late_position  bigint      -- of the last report since then that is late
 ) WITH (fillfactor = 60);
 
 CREATE INDEX tracks_environment ON tracks (environment_id, service, target);

@@ -117,6 +117,36 @@ pub(crate) struct StateBody {
     /// What stood in slots that traffic did not reach.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     idle: Vec<LaneBody>,
+    /// Switches without effect: to slots of which nothing is known yet, or that were empty. The last first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    switches_without_effect: Vec<SwitchBody>,
+    /// Lanes of which a report was recorded since their last change that had occurred before it: what it says is hidden.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hidden_reports: Vec<HiddenBody>,
+}
+
+/// A traffic switch without effect.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SwitchBody {
+    /// The service.
+    service: String,
+    /// The target.
+    target: String,
+    /// The slot that traffic was switched to.
+    slot: String,
+    /// The event.
+    since: SinceBody,
+}
+
+/// A late report that a later-occurring change hides.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct HiddenBody {
+    /// The service.
+    service: String,
+    /// The target.
+    target: String,
+    /// The position of the report.
+    position: u64,
 }
 
 /// The environments of a ledger.
@@ -137,6 +167,9 @@ pub(crate) struct EnvironmentBody {
     first_position: u64,
     /// How often its composition has changed.
     changes: u64,
+    /// Whether it is retired: then nothing is expected there, and it has no lanes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    retired: bool,
 }
 
 /// One side of a comparison.
@@ -229,6 +262,7 @@ pub(crate) async fn list_environments(
         name: row.name.to_string(),
         first_position: row.first_position.get(),
         changes: row.changes,
+        retired: row.retired,
     });
     let body = EnvironmentsBody { position: views.get(), environments: environments.collect() };
     Ok(at(views, Json(body)))
@@ -300,7 +334,19 @@ pub(crate) async fn get_state(
     let composition = state.composition();
     let lanes = composition.lanes().map(|(service, target, live)| LaneBody::live(service, target, live));
     let idle = state.lanes.iter().flat_map(|lane| {
-        lane.fold.idle().map(|standing| LaneBody::of(&lane.service, &lane.target, standing))
+        lane.fold.idle().into_iter().map(|standing| LaneBody::of(&lane.service, &lane.target, standing))
+    });
+    let switches = state.lanes.iter().flat_map(|lane| {
+        lane.fold.passed_over().into_iter().map(|(slot, since)| SwitchBody {
+            service: lane.service.to_string(),
+            target: lane.target.to_string(),
+            slot: slot.to_string(),
+            since: since.into(),
+        })
+    });
+    let hidden = state.lanes.iter().filter_map(|lane| {
+        let position = lane.late_report?.get();
+        Some(HiddenBody { service: lane.service.to_string(), target: lane.target.to_string(), position })
     });
     let body = StateBody {
         environment: environment.to_string(),
@@ -309,6 +355,8 @@ pub(crate) async fn get_state(
         digest: composition.digest(),
         lanes: lanes.collect(),
         idle: idle.collect(),
+        switches_without_effect: switches.collect(),
+        hidden_reports: hidden.collect(),
     };
     Ok(at(state.position, Json(body)))
 }

@@ -4,13 +4,13 @@ use axum::Json;
 use axum::extract::Path;
 use axum::response::Response;
 use ledger_domain::gate::Finding;
-use ledger_domain::{Artifact, ConfigDigest, Lane, Line, Position, Release, ServiceName, TargetName};
+use ledger_domain::{Artifact, ConfigDigest, LaneRef, Line, Position, Release, ServiceName, TargetName};
 use ledger_intake::{GateQuestion, gate};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::body::{Body, invalid};
-use crate::environments::EnvironmentPath;
+use crate::environments::{EnvironmentPath, ReleaseBody};
 use crate::parameters::{Parameters, WaitQuery, at, wait};
 use crate::plans::ActorBody;
 use crate::problem::Problem;
@@ -22,7 +22,7 @@ use crate::tenant::TenantLedger;
 pub(crate) struct GateRequest {
     /// The service.
     service: String,
-    /// The target; `default` unless given.
+    /// The target; unless given, every one at which the service runs.
     target: Option<String>,
     /// The release.
     release: ReleaseRequest,
@@ -30,6 +30,10 @@ pub(crate) struct GateRequest {
     requester: Option<ActorBody>,
     /// The rollback that the deploy is a step of: then that rollback does not stand in its way.
     rollback_id: Option<String>,
+    /// Whether this is the first deploy of the service, or to the target: otherwise one that never was in the environment is
+    /// an error.
+    #[serde(default)]
+    new: bool,
 }
 
 /// A release, as far as whoever asks knows it.
@@ -83,6 +87,11 @@ pub(crate) struct GateBody {
     policy: Option<u64>,
     /// Whether every rule lets the deploy pass.
     allowed: bool,
+    /// The release that was judged: with the artifact that its version means, where the request states none.
+    release: ReleaseBody,
+    /// The position that says what the version means, where that was looked up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifact_known_from: Option<u64>,
     /// What each rule says.
     findings: Vec<FindingBody>,
 }
@@ -90,8 +99,11 @@ pub(crate) struct GateBody {
 /// What a rule of the gate says.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct FindingBody {
-    /// `freeze`, `rollback`, `revoked`, `held`, `promotion` or `approvals`.
+    /// `retired`, `freeze`, `rollback`, `revoked`, `held`, `promotion` or `approvals`.
     rule: &'static str,
+    /// The target that it is about; absent: it is the same for every lane of the service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
     /// Whether it lets the deploy pass.
     passes: bool,
     /// Why.
@@ -99,15 +111,20 @@ pub(crate) struct FindingBody {
     /// The position of the evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<u64>,
+    /// The positions of the grants that let the deploy pass.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    grants: Vec<u64>,
 }
 
 impl From<&Finding> for FindingBody {
     fn from(finding: &Finding) -> Self {
         Self {
             rule: finding.rule.name(),
+            target: finding.target.as_ref().map(ToString::to_string),
             passes: finding.passes,
             detail: finding.detail.clone(),
             position: finding.position.map(Position::get),
+            grants: finding.grants.iter().copied().map(Position::get).collect(),
         }
     }
 }
@@ -138,10 +155,10 @@ pub(crate) async fn ask_gate(
     let environment = path.name()?;
     let target = request.target.as_deref().map(|text| invalid("/target", TargetName::parse(text)));
     let question = GateQuestion {
-        lane: Lane {
+        lane: LaneRef {
             environment: environment.clone(),
             service: invalid("/service", ServiceName::parse(&request.service))?,
-            target: target.transpose()?.unwrap_or_default(),
+            target: target.transpose()?,
         },
         release: request.release.parse()?,
         rollback_id: request
@@ -149,6 +166,7 @@ pub(crate) async fn ask_gate(
             .as_deref()
             .map(|text| invalid("/rollback_id", Line::parse(text)))
             .transpose()?,
+        is_new: request.new,
         requester: request.requester.as_ref().map(|actor| actor.parse("requester")).transpose()?,
     };
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
@@ -161,8 +179,10 @@ pub(crate) async fn ask_gate(
         environment: environment.to_string(),
         position: answer.position.get(),
         policy: answer.policy.map(Position::get),
-        allowed: answer.allowed(),
-        findings: answer.findings.iter().map(FindingBody::from).collect(),
+        allowed: answer.decision.allowed,
+        release: ReleaseBody::from(&answer.release),
+        artifact_known_from: answer.artifact_known_from.map(Position::get),
+        findings: answer.decision.findings.iter().map(FindingBody::from).collect(),
     };
     Ok(at(answer.position, Json(body)))
 }

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use ledger_domain::{EnvironmentName, EventId, Identity, Kind as EventKind, Position, ServiceName, Source};
+use ledger_intake::UnknownLane;
 use ledger_views::{EventFilter, EventRow, PAGE_BYTES};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -27,13 +28,29 @@ pub(crate) struct EntryBody {
     /// The position of the entry whose identity it repeats: then it has no effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     repeats: Option<u64>,
-    /// What was odd about it when it was recorded.
+    /// What contradicts what the ledger knew: `late`, `removed_nothing`, `switched_to_empty_slot`, `switch_pending`,
+    /// `during_freeze`, `ambiguous_target`, `straddles_change`, `counts_contradict`, `environment_retired`, `corrects_nothing`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    anomalies: Vec<String>,
+    /// The names that it was the first to bring: `environment`, `service`, `target`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    new: Vec<String>,
+    /// The version that its lane ran from here on, where the event changed that: also by a switch.
     #[serde(skip_serializing_if = "Option::is_none")]
-    anomaly: Option<String>,
-    /// For a deploy that brought back a release that its lane had run before: the position at which the lane
-    /// got it the last time.
+    went_live: Option<String>,
+    /// The targets that it could have meant, where it named none of several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    targets: Vec<String>,
+    /// Where the lane ran the release that it runs from here on before, and another in between: the position at which that went
+    /// live the last time.
     #[serde(skip_serializing_if = "Option::is_none")]
     returns_to: Option<u64>,
+    /// The position of the event that corrects it: from there on it has no effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    corrected_by: Option<u64>,
+    /// By how many milliseconds it occurred after it was recorded: its emitter's clock is ahead by at least that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_ahead_ms: Option<i64>,
     /// The CloudEvent, byte for byte as it is stored.
     #[schema(value_type = Object)]
     event: Box<RawValue>,
@@ -43,13 +60,20 @@ impl EntryBody {
     pub(crate) fn of(row: EventRow) -> Result<Self, Problem> {
         let text = std::str::from_utf8(&row.bytes).ok();
         let event = text.and_then(|text| RawValue::from_string(text.to_owned()).ok());
+        let occurred_at = row.occurred_at;
+        let ahead = (occurred_at - row.recorded_at).num_milliseconds();
         Ok(Self {
             position: row.position.get(),
             recorded_at: row.recorded_at,
             leaf_hash: row.leaf_hash.to_string(),
             repeats: row.repeats.map(Position::get),
-            anomaly: row.anomaly,
+            anomalies: row.anomalies,
+            new: row.first_of,
+            went_live: row.went_live,
+            targets: row.targets,
             returns_to: row.returns_to.map(Position::get),
+            corrected_by: row.corrected_by.map(Position::get),
+            clock_ahead_ms: (ahead > 0).then_some(ahead),
             event: event.ok_or_else(|| {
                 Problem::from(ledger_views::Error::Inconsistent {
                     table: "events",
@@ -119,7 +143,7 @@ impl EventsQuery {
             .into_iter()
             .collect(),
             identity: identity.map(|identity| identity.key()),
-            position: None,
+            positions: Vec::new(),
         })
     }
 }
@@ -152,6 +176,14 @@ pub(crate) async fn list_events(
     })?
     .unwrap_or(100);
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    if let (Some(environment), Some(service)) = (&filter.environment, &filter.service) {
+        let known = ledger.views.snapshot().await?.lanes_ever(environment).await?;
+        // A check or an approval may name a service before it is deployed.
+        let (_, named) = ledger.views.events(&filter, Position::START, 1).await?;
+        if named.is_empty() {
+            UnknownLane::check(environment, &known, Some(service), None)?;
+        }
+    }
     let (views, rows) = ledger.views.events(&filter, after, limit).await?;
     let bytes: usize = rows.iter().map(|row| row.bytes.len()).sum();
     let full = rows.len() == limit as usize || bytes >= PAGE_BYTES;
@@ -192,7 +224,7 @@ pub(crate) async fn get_event(
 ) -> Result<Response, Problem> {
     let wanted = parse("position", &path.position, position)?;
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let filter = EventFilter { position: Some(wanted), ..EventFilter::default() };
+    let filter = EventFilter { positions: vec![wanted], ..EventFilter::default() };
     let (views, rows) = ledger.views.events(&filter, Position::START, 1).await?;
     let Some(row) = rows.into_iter().next() else {
         if ledger.views.is_gap(wanted).await? {

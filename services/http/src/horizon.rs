@@ -78,8 +78,10 @@ pub(crate) struct HorizonPointBody {
 /// An artifact that must be kept.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct NeededBody {
-    /// The artifact.
+    /// The artifact, as it was first named.
     artifact: String,
+    /// Every way in which it is named.
+    names: Vec<String>,
     /// The services that run it.
     services: Vec<String>,
     /// How many points within the window need it; 0 if only what runs now does.
@@ -99,7 +101,7 @@ impl From<&HorizonPoint> for HorizonPointBody {
     fn from(of: &HorizonPoint) -> Self {
         let obstacles = of.obstacles.iter();
         Self {
-            number: of.point.number,
+            number: of.point.number.unwrap_or_default(),
             position: of.point.since.position.get(),
             occurred_at: of.point.since.occurred_at,
             digest: of.point.composition.digest(),
@@ -114,6 +116,7 @@ impl From<&Need> for NeededBody {
     fn from(need: &Need) -> Self {
         Self {
             artifact: need.artifact.as_str().to_owned(),
+            names: need.names.iter().map(|name| name.as_str().to_owned()).collect(),
             services: need.services.iter().map(ToString::to_string).collect(),
             points: need.points,
         }

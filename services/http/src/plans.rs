@@ -51,16 +51,17 @@ impl ActorBody {
 /// A release point.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct PointBody {
-    /// Which change of the environment's composition it is, counted from 1.
-    number: u64,
+    /// Which change of the environment's composition it is, counted from 1; absent where a time named the point.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<u64>,
     /// The position of the event that made the change.
     position: u64,
     /// When that occurred.
     occurred_at: DateTime<Utc>,
     /// The event's CloudEvents id.
     event_id: String,
-    /// The lane that changed.
-    changed: ChangedBody,
+    /// The lanes that changed: several where the environment was retired, none where a time named the point.
+    changed: Vec<ChangedBody>,
     /// When the next change occurred; absent while the point stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<DateTime<Utc>>,
@@ -68,7 +69,7 @@ pub(crate) struct PointBody {
     digest: String,
     /// How many lanes ran something.
     lanes: usize,
-    /// What is thought of it: `candidate`, `known_good` or `bad`.
+    /// Its status: `empty`, `candidate`, `known_good` or `bad`.
     status: &'static str,
     /// Why.
     reasons: Vec<ReasonBody>,
@@ -89,7 +90,7 @@ pub(crate) struct ChangedBody {
 /// Something that a status rests on.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ReasonBody {
-    /// `failed`, `missing`, `unchecked`, `not_soaked`, `marked` or `passed`.
+    /// `empty`, `failed`, `missing`, `unchecked`, `not_soaked`, `marked` or `passed`.
     reason: &'static str,
     /// In words.
     detail: String,
@@ -144,10 +145,11 @@ impl From<&Point> for PointBody {
             position: point.since.position.get(),
             occurred_at: point.since.occurred_at,
             event_id: point.since.event_id.as_str().to_owned(),
-            changed: ChangedBody {
-                service: point.changed.0.to_string(),
-                target: point.changed.1.to_string(),
-            },
+            changed: point
+                .changed
+                .iter()
+                .map(|(service, target)| ChangedBody { service: service.to_string(), target: target.to_string() })
+                .collect(),
             until: point.until,
             digest: point.composition.digest(),
             lanes: point.composition.lanes().count(),
@@ -178,10 +180,20 @@ impl From<&Reason> for ReasonBody {
             Reason::Marked { position, status } => {
                 plain("marked", format!("a person called it {}", status.name()), Some(*position))
             }
-            Reason::Failed { service, target, check, required, position } => {
+            Reason::Empty => plain("empty", "nothing runs".into(), None),
+            Reason::Failed { lane, check, required, position } => {
                 let word = if *required { "the required check" } else { "the check" };
-                let detail = format!("{word} {check} failed for {service} at {target}");
-                of_lane(plain("failed", detail, Some(*position)), service, target, check)
+                match lane {
+                    Some((service, target)) => {
+                        let detail = format!("{word} {check} failed for {service} at {target}");
+                        of_lane(plain("failed", detail, Some(*position)), service, target, check)
+                    }
+                    None => {
+                        let detail = format!("{word} {check} failed for the composition");
+                        let check = Some(check.to_string());
+                        Self { check, ..plain("failed", detail, Some(*position)) }
+                    }
+                }
             }
             Reason::Missing { service, target, check } => {
                 let detail = format!("{check} has said nothing of what {service} runs at {target}");
@@ -223,7 +235,7 @@ pub(crate) struct PointsBody {
 pub(crate) struct PointsQuery {
     /// Points that began before this position; all unless given.
     before: Option<String>,
-    /// Only `candidate`, `known_good` or `bad` ones.
+    /// Only `empty`, `candidate`, `known_good` or `bad` ones.
     status: Option<String>,
     /// As believed at this position.
     known_at: Option<String>,
@@ -244,8 +256,8 @@ pub(crate) fn limit(text: Option<&str>, usual: u32, most: u32) -> Result<u32, Pr
 }
 
 fn status(text: &str) -> Result<Status, &'static str> {
-    let all = [Status::Candidate, Status::KnownGood, Status::Bad];
-    all.into_iter().find(|status| status.name() == text).ok_or("must be candidate, known_good or bad")
+    let all = [Status::Empty, Status::Candidate, Status::KnownGood, Status::Bad];
+    all.into_iter().find(|status| status.name() == text).ok_or("must be empty, candidate, known_good or bad")
 }
 
 /// List release points
@@ -364,7 +376,7 @@ pub(crate) async fn get_point(
     let mut snapshot = ledger.views.snapshot().await?;
     let views = snapshot.position();
     let believed = Believed { known_at, now: ledger.now() };
-    let (_, point) = resolve(&mut snapshot, &environment, &name, believed).await?;
+    let point = resolve(&mut snapshot, &environment, &name, believed).await?.point;
     let none = || Problem::new(Kind::NoSuchPoint, format!("{environment} has no release point at {name}"));
     let point = point.ok_or_else(none)?;
     let policy = snapshot.policy(&environment, known_at.unwrap_or(views)).await?;
@@ -463,7 +475,10 @@ pub(crate) struct ToBody {
     /// The environment whose point it is, where that is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<String>,
-    /// What is thought of the point.
+    /// The time that named the point, if one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<DateTime<Utc>>,
+    /// The status of the point.
     status: &'static str,
     /// The point.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -509,8 +524,8 @@ impl From<&Step> for StepBody {
 /// Something that a plan meets.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ObstacleBody {
-    /// `already_there`, `artifact_revoked`, `barrier`, `target_empty`, `target_bad`, `target_not_known_good` or
-    /// `freeze`.
+    /// `already_there`, `artifact_revoked`, `barrier`, `barrier_unfinished`, `barrier_of_dependency`, `target_empty`,
+    /// `target_bad`, `target_not_known_good`, `freeze` or `deploy_open`.
     kind: &'static str,
     /// `warning`; `blocker`, which force passes; or `final`, which nothing passes.
     weight: &'static str,
@@ -536,7 +551,7 @@ impl ObstacleBody {
 impl PlanBody {
     pub(crate) fn of(planned: &Planned) -> Self {
         let wish = &planned.wish;
-        let status = planned.point.as_ref().map_or(Status::Candidate, |point| point.judgement.status);
+        let status = planned.point.as_ref().map_or(Status::Empty, |point| point.judgement.status);
         Self {
             environment: wish.environment.to_string(),
             position: planned.position.get(),
@@ -544,6 +559,7 @@ impl PlanBody {
             to: ToBody {
                 position: planned.to.get(),
                 source: wish.source().map(ToString::to_string),
+                at: planned.at,
                 status: status.name(),
                 point: planned.point.as_ref().map(PointBody::from),
             },

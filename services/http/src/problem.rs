@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use ledger_dialects::cloudevents::{Invalid, Reason};
 use ledger_domain::rollback::Refused;
 use ledger_domain::{EnvironmentName, Position};
-use ledger_intake::{PlanError, Refusal, Rejection};
+use ledger_intake::{GateError, PlanError, Refusal, Rejection, UnknownLane};
 use ledger_journal::{AppendError, ReadError};
 use ledger_views::AskError;
 use serde::Serialize;
@@ -66,6 +66,7 @@ kinds! {
     UnknownPosition = 404 "unknown-position" "The views have no such position";
     NoSuchPoint = 404 "no-such-point" "There is no such release point";
     NoSuchRollback = 404 "no-such-rollback" "There is no such rollback";
+    UnknownLane = 404 "unknown-lane" "The service or target never was in the environment";
     NoSuchChange = 404 "no-such-change" "The composition has not changed so often";
     NoSuchMethod = 405 "no-such-method" "This cannot be done here";
     IdentityConflict = 409 "identity-conflict" "Another event has the same identity";
@@ -73,6 +74,8 @@ kinds! {
     RollbackExists = 409 "rollback-exists" "There is a rollback of this name already";
     RollbackBlocked = 409 "rollback-blocked" "Something stands in the way of the rollback";
     RollbackLife = 409 "rollback-life" "The rollback is not where this step could follow";
+    RollbackStartBlocked = 409 "rollback-start-blocked" "The environment is no longer as the plan needs it";
+    RollbackStepBlocked = 409 "rollback-step-blocked" "The step must not be carried out as it is planned";
     PlanChanged = 409 "plan-changed" "The plan is another one now";
     NothingMarked = 409 "nothing-marked" "No mark stands on the point";
     FreezeMismatch = 409 "freeze-mismatch" "The freeze holds already, or does not hold";
@@ -265,6 +268,8 @@ impl From<&Rejection> for Problem {
             Rejection::Blocked { .. } => Kind::RollbackBlocked,
             Rejection::UnderWay { .. } => Kind::RollbackUnderWay,
             Rejection::RollbackExists { .. } => Kind::RollbackExists,
+            Rejection::StartBlocked { .. } => Kind::RollbackStartBlocked,
+            Rejection::StepBlocked { .. } => Kind::RollbackStepBlocked,
             Rejection::NoSuchRollback(..) => Kind::NoSuchRollback,
             Rejection::Life(Refused::SelfApproval(_)) => Kind::SelfApproval,
             Rejection::Life(Refused::NotAPerson(_)) => Kind::NotAPerson,
@@ -281,6 +286,9 @@ impl From<&Rejection> for Problem {
             Rejection::Moved { planned, .. }
             | Rejection::PlanChanged { planned }
             | Rejection::Blocked { planned, .. } => problem.plan = Some(Box::new(PlanBody::of(planned))),
+            Rejection::StartBlocked { planned: Some(planned), .. } => {
+                problem.plan = Some(Box::new(PlanBody::of(planned)));
+            }
             Rejection::UnderWay { position, .. } | Rejection::RollbackExists { position, .. } => {
                 problem.position = Some(position.get());
             }
@@ -294,7 +302,25 @@ impl From<PlanError> for Problem {
     fn from(error: PlanError) -> Self {
         match error {
             PlanError::Ask(error) => error.into(),
+            PlanError::UnknownLane(error) => error.into(),
             PlanError::NoKnownGoodPoint(_) | PlanError::NoSuchName(..) => Self::new(Kind::NoSuchPoint, error),
+        }
+    }
+}
+
+impl From<UnknownLane> for Problem {
+    fn from(error: UnknownLane) -> Self {
+        Self::new(Kind::UnknownLane, error)
+    }
+}
+
+impl From<GateError> for Problem {
+    fn from(error: GateError) -> Self {
+        match error {
+            GateError::UnknownLane(unknown) => {
+                Self::new(Kind::UnknownLane, format!("{unknown}; for its first deploy say `new: true` (--new)"))
+            }
+            GateError::Ask(error) => error.into(),
         }
     }
 }

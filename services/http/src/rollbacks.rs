@@ -13,7 +13,7 @@ use ledger_domain::{
     ConfigDigest, EnvironmentName, Goal, LaneFold, Lanes, Line, Position, Prose, Scope, ServiceName,
     TargetName,
 };
-use ledger_intake::{Answer, Living, Request, RollbackWish, Wish, differing, plan};
+use ledger_intake::{Answer, Living, Request, RollbackWish, Wish, not_reached, plan};
 use ledger_views::{AskError, Report, RollbackFilter, RollbackRow, Snapshot, When};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -235,6 +235,9 @@ pub(crate) struct RollbackBody {
     end_reason: Option<String>,
     /// The position of the point that is wanted.
     to: u64,
+    /// The time that named the point, if one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<DateTime<Utc>>,
     /// The environment whose point it is, where that is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<String>,
@@ -352,7 +355,7 @@ impl From<&Report> for OtherBody {
             occurred_at: report.occurred_at,
             kind: fact.kind().name(),
             service: fact.lane().map(|lane| lane.service.to_string()),
-            target: fact.lane().map(|lane| lane.target.to_string()),
+            target: fact.lane().and_then(|lane| lane.target.as_ref()).map(ToString::to_string),
         }
     }
 }
@@ -363,7 +366,9 @@ fn step_state(step: &Step, reports: &[Report]) -> StepStateBody {
     let mut at = None;
     for report in reports {
         let fact = &report.event.fact;
-        let here = fact.lane().is_some_and(|lane| lane.service == step.service && lane.target == step.target);
+        let here = fact.lane().is_some_and(|lane| {
+            lane.service == step.service && lane.target.as_ref().is_none_or(|target| *target == step.target)
+        });
         if !here {
             continue;
         }
@@ -372,7 +377,7 @@ fn step_state(step: &Step, reports: &[Report]) -> StepStateBody {
             Fact::DeployFailed(_) => "failed",
             // Something else was deployed in the rollback's name.
             Fact::DeploySucceeded(deploy)
-                if step.to.as_ref().is_none_or(|to| !to.is_meant_by(&deploy.release)) =>
+                if step.to.as_ref().is_none_or(|to| !to.matches(&deploy.release)) =>
             {
                 "failed"
             }
@@ -414,7 +419,7 @@ impl RollbackBody {
         }
         let (differences, others) = if whole {
             let others = snapshot.changes_of_others(&row).await?;
-            (Some(differing(snapshot, &row).await?), Some(others.iter().map(OtherBody::from).collect()))
+            (Some(not_reached(snapshot, &row).await?), Some(others.iter().map(OtherBody::from).collect()))
         } else {
             (None, None)
         };
@@ -438,6 +443,7 @@ impl RollbackBody {
             ended: living.row.ended.map(Position::get),
             end_reason: living.row.end_reason.as_ref().map(|reason| reason.as_str().to_owned()),
             to: request.to.get(),
+            at: request.at,
             source: request.source.as_ref().map(ToString::to_string),
             services: request.scope.services.iter().map(ToString::to_string).collect(),
             targets: request.scope.targets.iter().map(ToString::to_string).collect(),

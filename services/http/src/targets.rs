@@ -68,8 +68,13 @@ pub(crate) async fn get_manifest(
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.views.snapshot().await?;
     let believed = Believed { known_at: None, now: ledger.now() };
-    let (position, _) = resolve(&mut snapshot, &environment, &point, believed).await?;
-    let composition = snapshot.state(&environment, When::position(position)).await?.composition();
+    let resolved = resolve(&mut snapshot, &environment, &point, believed).await?;
+    let position = resolved.position;
+    let when = match resolved.at {
+        Some(time) => When { at: Anchor::Time(time), known_at: None },
+        None => When::position(position),
+    };
+    let composition = snapshot.state(&environment, when).await?.composition();
     let manifest = Manifest { environment: &environment, position, composition: &composition };
     let digest = HeaderValue::from_str(&composition.digest());
     let digest = digest.map_err(|error| Problem::new(Kind::Internal, error))?;

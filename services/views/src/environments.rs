@@ -11,7 +11,10 @@ use crate::database::{Error, bigint, parsed, position};
 
 pub(crate) const STATEMENTS: &[&str] = &[LIST, LOAD, WRITE];
 
-const LIST: &str = "SELECT p.position, e.name, e.first_position, e.changes
+const LIST: &str = "SELECT p.position, e.name, e.first_position, e.changes, (
+        SELECT r.retires FROM retirements r WHERE r.environment_id = e.environment_id
+        ORDER BY r.occurred_at DESC, r.position DESC LIMIT 1
+    ) AS retired
     FROM projection p LEFT JOIN environments e ON true ORDER BY e.name";
 
 const LOAD: &str =
@@ -33,6 +36,8 @@ pub struct EnvironmentRow {
     pub first_position: Position,
     /// How often its composition has changed.
     pub changes: u64,
+    /// Whether it is retired.
+    pub retired: bool,
 }
 
 impl Views {
@@ -41,14 +46,20 @@ impl Views {
     /// # Errors
     /// The database does not answer.
     pub async fn environments(&self) -> Result<(Position, Vec<EnvironmentRow>), Error> {
-        type Row = (i64, Option<String>, Option<i64>, Option<i64>);
+        type Row = (i64, Option<String>, Option<i64>, Option<i64>, Option<bool>);
         let rows: Vec<Row> = sqlx::query_as(LIST).fetch_all(&self.pool()?).await?;
         let at = rows.first().map_or(Position::START, |row| position(row.0));
         let environments =
-            rows.into_iter().filter_map(|(_, name, first, changes)| {
+            rows.into_iter().filter_map(|(_, name, first, changes, retired)| {
                 let (name, first, changes) = (name?, first?, changes?);
+                let retired = retired.unwrap_or(false);
                 Some(parsed("environments", &name, || EnvironmentName::parse(&name)).map(|name| {
-                    EnvironmentRow { name, first_position: position(first), changes: changes.cast_unsigned() }
+                    EnvironmentRow {
+                        name,
+                        first_position: position(first),
+                        changes: changes.cast_unsigned(),
+                        retired,
+                    }
                 }))
             });
         Ok((at, environments.collect::<Result<_, _>>()?))

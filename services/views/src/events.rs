@@ -63,6 +63,8 @@ pub struct EventRow {
     pub position: Position,
     /// When the journal stored it.
     pub recorded_at: DateTime<Utc>,
+    /// When it occurred, by its emitter's clock.
+    pub occurred_at: DateTime<Utc>,
     /// What kind of event it is.
     pub kind: Kind,
     /// The position of the entry whose identity it repeats: then it has no effect.
@@ -118,6 +120,7 @@ struct Row {
     views_position: i64,
     position: Option<i64>,
     recorded_at: Option<DateTime<Utc>>,
+    occurred_at: Option<DateTime<Utc>>,
     kind: Option<String>,
     repeats: Option<i64>,
     anomalies: Option<String>,
@@ -266,6 +269,7 @@ impl Row {
         Ok(Some(EventRow {
             position: position(at),
             recorded_at,
+            occurred_at: self.occurred_at.unwrap_or(recorded_at),
             kind: parsed("events", at, || Kind::parse_name(&kind))?,
             repeats: self.repeats.map(position),
             anomalies: {
@@ -299,7 +303,7 @@ fn leaf_hash(at: i64, bytes: &[u8]) -> Result<Hash, Error> {
 /// Only the conditions that are asked for stand in the statement, so that each has its index.
 fn listing(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
-        "SELECT p.position AS views_position, e.position, e.recorded_at, e.kind, e.repeats, e.anomalies,
+        "SELECT p.position AS views_position, e.position, e.recorded_at, e.occurred_at, e.kind, e.repeats, e.anomalies,
             e.first_of, e.went_live, e.target, e.targets, frozen.holds AS during_freeze,
             straddle.holds AS straddles, back.position AS returns_to, k.corrected_position AS corrected_by,
             e.leaf_hash, e.bytes

@@ -64,7 +64,7 @@ macro_rules! written {
 
 const PRESENT: &str = concat!(
     "SELECT p.position AS views_position, e.environment_id, t.service, t.target, t.slot,
-        i.position IS NOT NULL AS irregular, ",
+        i.position IS NOT NULL AS irregular, t.late_position, ",
     written!("t"),
     "
     FROM projection p
@@ -75,7 +75,7 @@ const PRESENT: &str = concat!(
 
 const AT_POSITION: &str = concat!(
     "SELECT p.position AS views_position, e.environment_id, t.service, t.target, t.slot,
-        i.position IS NOT NULL AS irregular, ",
+        i.position IS NOT NULL AS irregular, NULL::bigint AS late_position, ",
     written!("c"),
     "
     FROM projection p
@@ -91,7 +91,7 @@ const AT_POSITION: &str = concat!(
 
 const AT_TIME: &str = concat!(
     "SELECT p.position AS views_position, e.environment_id, t.service, t.target, t.slot,
-        i.position IS NOT NULL AS irregular, ",
+        i.position IS NOT NULL AS irregular, NULL::bigint AS late_position, ",
     written!("c"),
     "
     FROM projection p
@@ -131,7 +131,7 @@ const HISTORY: &str = concat!(
 );
 
 const LOAD: &str = concat!(
-    "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, ",
+    "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, t.late_position, ",
     written!("t"),
     "
     FROM tracks t JOIN environments e USING (environment_id)"
@@ -139,7 +139,7 @@ const LOAD: &str = concat!(
 
 /// The history of lanes that have slots, or had corrections: what comes late may matter for what they run.
 const LOAD_SLOTTED: &str = concat!(
-    "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, ",
+    "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, NULL::bigint AS late_position, ",
     written!("c"),
     "
     FROM tracks t JOIN environments e USING (environment_id)
@@ -165,15 +165,16 @@ const WRITE_CHANGES: &str = "INSERT INTO lane_changes (track_id, environment_id,
         unnest($14::boolean[]), unnest($15::boolean[])";
 
 const WRITE: &str = "INSERT INTO tracks (track_id, environment_id, service, target, slot,
-        position, occurred_at, event_id, switched_to, version, artifact, config, infrastructure, commit)
+        position, occurred_at, event_id, switched_to, version, artifact, config, infrastructure, commit,
+        late_position)
     SELECT unnest($1::integer[]), unnest($2::integer[]), unnest($3::text[]), unnest($4::text[]),
         unnest($5::text[]), unnest($6::bigint[]), unnest($7::timestamptz[]), unnest($8::text[]),
         unnest($9::text[]), unnest($10::text[]), unnest($11::text[]), unnest($12::text[]),
-        unnest($13::text[]), unnest($14::text[])
+        unnest($13::text[]), unnest($14::text[]), unnest($15::bigint[])
     ON CONFLICT (track_id) DO UPDATE SET position = excluded.position, occurred_at = excluded.occurred_at,
         event_id = excluded.event_id, switched_to = excluded.switched_to, version = excluded.version,
         artifact = excluded.artifact, config = excluded.config, infrastructure = excluded.infrastructure,
-        commit = excluded.commit";
+        commit = excluded.commit, late_position = excluded.late_position";
 
 const WRITE_IRREGULAR: &str = "INSERT INTO irregular_lanes (environment_id, service, target, position)
     SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::text[]), unnest($4::bigint[])
@@ -223,6 +224,9 @@ pub struct LaneState {
     pub target: TargetName,
     /// What was written to its tracks.
     pub fold: LaneFold,
+    /// The position of the last report that was recorded since its last change and occurred before it: what it says is
+    /// hidden. Of the latest state only.
+    pub late_report: Option<Position>,
 }
 
 impl EnvironmentState {
@@ -290,6 +294,7 @@ struct StateRow {
     service: Option<String>,
     target: Option<String>,
     irregular: bool,
+    late_position: Option<i64>,
     #[sqlx(flatten)]
     kept: KeptRow,
 }
@@ -341,6 +346,7 @@ struct TrackRow {
     environment: String,
     service: String,
     target: String,
+    late_position: Option<i64>,
     #[sqlx(flatten)]
     kept: KeptRow,
 }
@@ -474,6 +480,7 @@ async fn state(
         _ => far_future(),
     };
     let mut folds = lanes(&rows)?;
+    let late = late_reports(&rows)?;
     let irregular: Vec<(ServiceName, TargetName)> = irregular(&rows)?;
     if !irregular.is_empty() {
         let histories = histories(connection, id, &irregular, asked, time).await?;
@@ -491,7 +498,8 @@ async fn state(
             Standing::Open(None) => fold,
             Standing::Open(Some(until)) => fold.after(until),
         };
-        (!fold.changes().is_empty()).then_some(LaneState { service, target, fold })
+        let late_report = late.get(&(service.clone(), target.clone())).copied();
+        (!fold.changes().is_empty()).then_some(LaneState { service, target, fold, late_report })
     });
     Ok(EnvironmentState { position: asked, at, lanes: lanes.collect() })
 }
@@ -573,12 +581,24 @@ fn lanes(rows: &[StateRow]) -> Result<BTreeMap<(ServiceName, TargetName), LaneFo
     Ok(folds)
 }
 
+fn late_reports(rows: &[StateRow]) -> Result<BTreeMap<(ServiceName, TargetName), Position>, Error> {
+    let mut late = BTreeMap::new();
+    for row in rows {
+        if let (Some(service), Some(target), Some(at)) = (&row.service, &row.target, row.late_position) {
+            let last: &mut Position = late.entry(lane_key(service, target)?).or_default();
+            *last = position(at).max(*last);
+        }
+    }
+    Ok(late)
+}
+
 /// A track as the projector knows it.
 pub(crate) struct LoadedTrack {
     pub(crate) track_id: i32,
     pub(crate) lane: Lane,
     pub(crate) track: Track,
     pub(crate) written: Option<Written>,
+    pub(crate) late: Option<Position>,
 }
 
 impl TrackRow {
@@ -591,7 +611,8 @@ impl TrackRow {
             };
             let track = track(self.kept.slot.as_deref())?;
             let written = self.kept.written.parse()?;
-            Ok::<_, Box<dyn std::error::Error>>(LoadedTrack { track_id: self.track_id, lane, track, written })
+            let (track_id, late) = (self.track_id, self.late_position.map(position));
+            Ok::<_, Box<dyn std::error::Error>>(LoadedTrack { track_id, lane, track, written, late })
         })
     }
 }
@@ -721,6 +742,7 @@ pub(crate) struct TrackRows {
     occurred_at: Vec<DateTime<Utc>>,
     event_id: Vec<String>,
     effect: [Vec<Option<String>>; 6],
+    late: Vec<Option<i64>>,
 }
 
 impl TrackRows {
@@ -729,7 +751,7 @@ impl TrackRows {
         (track_id, environment_id): (i32, i32),
         lane: &Lane,
         track: &Track,
-        written: &Written,
+        (written, late): (&Written, Option<Position>),
     ) {
         self.track_id.push(track_id);
         self.environment_id.push(environment_id);
@@ -745,6 +767,7 @@ impl TrackRows {
         for (column, value) in self.effect.iter_mut().zip(columns(&written.effect)) {
             column.push(value.map(str::to_owned));
         }
+        self.late.push(late.map(bigint));
     }
 
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
@@ -763,7 +786,7 @@ impl TrackRows {
         for column in self.effect {
             query = query.bind(column);
         }
-        query.execute(connection).await?;
+        query.bind(self.late).execute(connection).await?;
         Ok(())
     }
 }

@@ -37,6 +37,8 @@ struct Environment {
 struct LaneState {
     fold: LaneFold,
     ids: BTreeMap<Track, i32>,
+    /// The last late report of each track since its last change.
+    late: BTreeMap<Track, Position>,
     /// Its whole history is in memory.
     is_whole: bool,
     /// Its whole history is read by questions.
@@ -91,6 +93,7 @@ impl LaneState {
 
     fn add(&mut self, loaded: LoadedTrack) {
         self.ids.insert(loaded.track.clone(), loaded.track_id);
+        self.late.extend(loaded.late.map(|late| (loaded.track.clone(), late)));
         if let Some(written) = loaded.written {
             self.fold.insert(loaded.track, written);
         }
@@ -119,6 +122,7 @@ impl LanesFold {
             if !state.is_whole {
                 state.add(loaded);
             } else {
+                state.late.extend(loaded.late.map(|late| (loaded.track.clone(), late)));
                 state.ids.insert(loaded.track, loaded.track_id);
             }
         }
@@ -293,9 +297,11 @@ impl LanesFold {
             state.is_whole = has_slots || is_passed_over;
         }
         rows.changes.push((track_id, environment_id), &written, deployment, (applied.late, applied.behind));
-        if !applied.late {
-            self.dirty.insert((lane.clone(), track));
-        }
+        match applied.late {
+            true => state.late.insert(track.clone(), since.position),
+            false => state.late.remove(&track),
+        };
+        self.dirty.insert((lane.clone(), track));
         self.tracks = self.tracks.max(track_id);
         let late = applied.behind.then_some(Anomaly::Late);
         late.into_iter().chain(applied.anomaly).collect()
@@ -390,10 +396,12 @@ impl LanesFold {
             let targets =
                 self.environments.get(&lane.environment).and_then(|it| it.lanes.get(&lane.service));
             let state = targets.and_then(|targets| targets.get(&lane.target));
-            let kept = state.and_then(|state| Some((*state.ids.get(&track)?, state.fold.kept(&track)?)));
-            if let Some((track_id, written)) = kept {
+            let kept = state.and_then(|state| {
+                Some((*state.ids.get(&track)?, state.fold.kept(&track)?, state.late.get(&track).copied()))
+            });
+            if let Some((track_id, written, late)) = kept {
                 let environment_id = environments.named(&lane.environment, written.since.position);
-                rows.push((track_id, environment_id), &lane, &track, written);
+                rows.push((track_id, environment_id), &lane, &track, (written, late));
             }
         }
         rows
