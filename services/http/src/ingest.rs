@@ -1,15 +1,22 @@
 //! Events come in: `POST /v1/events`.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use ledger_dialects::cloudevents::{BatchError, EVENT_LIMIT, Envelope, Invalid, decode_header};
+use ledger_domain::event::Fact;
+use ledger_domain::{EnvironmentName, Kind as EventKind, Position, Release};
 use ledger_intake::{Answer, Refusal};
+use ledger_views::{AskError, EventFilter, Waited, When};
 use serde::Serialize;
+use tracing::debug;
 use utoipa::ToSchema;
 
 use crate::body::read;
@@ -32,6 +39,135 @@ pub(crate) struct EventResult {
     /// Why it was not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<Box<Problem>>,
+    /// What the ledger says of it; absent where it was not looked at yet: the same stands in the history.
+    #[serde(flatten)]
+    marks: Option<MarksBody>,
+}
+
+/// What the ledger says of an event that it recorded.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MarksBody {
+    /// What contradicts what the ledger knew: `late`, `ambiguous_target`, and others.
+    anomalies: Vec<String>,
+    /// The names that it was the first to bring: `environment`, `service`, `target`.
+    new: Vec<String>,
+    /// The version that its lane runs from here on, where the event changed that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    went_live: Option<String>,
+    /// The targets that it could have meant, where it named none of several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    targets: Vec<String>,
+    /// Of a revocation: the lanes that run the artifact, or hold it in a slot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runs_at: Option<Vec<RunsAtBody>>,
+}
+
+/// A lane that runs an artifact, or holds it in a slot.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RunsAtBody {
+    /// The environment.
+    environment: String,
+    /// The service.
+    service: String,
+    /// The target.
+    target: String,
+    /// The version.
+    version: String,
+    /// Whether traffic reaches it.
+    live: bool,
+}
+
+/// A batch of more events is answered without what the ledger says of each.
+const MARKED_AT_MOST: usize = 1_000;
+/// How long an answer waits for what the ledger says of its events. They are durable whether it comes or not.
+const MARKS_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Adds to the results of recorded events what the ledger says of them, unless that takes too long.
+pub(crate) async fn add_marks(ledger: &TenantLedger, results: &mut [EventResult]) {
+    let recorded = results.iter().filter(|result| result.status.is_recorded());
+    let positions: Vec<Position> = recorded.filter_map(|result| result.position.map(Position::new)).collect();
+    let Some(last) = positions.iter().copied().max() else { return };
+    let looked_up = tokio::time::timeout(MARKS_TIMEOUT, marks(ledger, positions, last)).await;
+    let mut marks = match looked_up {
+        Ok(Ok(marks)) => marks,
+        Ok(Err(error)) => {
+            debug!(%error, "events are answered without their marks");
+            return;
+        }
+        Err(_) => return,
+    };
+    for result in results {
+        result.marks = result.position.and_then(|position| marks.remove(&position));
+    }
+}
+
+async fn marks(
+    ledger: &TenantLedger,
+    positions: Vec<Position>,
+    last: Position,
+) -> Result<HashMap<u64, MarksBody>, ledger_views::Error> {
+    if !matches!(ledger.views.wait_for(last, MARKS_TIMEOUT).await?, Waited::Reached) {
+        return Ok(HashMap::new());
+    }
+    let limit = u32::try_from(positions.len()).unwrap_or(u32::MAX);
+    let filter = EventFilter { positions, ..EventFilter::default() };
+    let (_, rows) = ledger.views.events(&filter, Position::START, limit).await?;
+    let mut marks = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let runs_at = match row.kind {
+            EventKind::ArtifactRevoked => Some(runs_at(ledger, row.bytes).await?),
+            _ => None,
+        };
+        let body = MarksBody {
+            anomalies: row.anomalies,
+            new: row.first_of,
+            went_live: row.went_live,
+            targets: row.targets,
+            runs_at,
+        };
+        marks.insert(row.position.get(), body);
+    }
+    Ok(marks)
+}
+
+/// Where the artifact of a revocation runs, or stands in a slot.
+async fn runs_at(ledger: &TenantLedger, bytes: Bytes) -> Result<Vec<RunsAtBody>, ledger_views::Error> {
+    let mut found = Vec::new();
+    let Ok(envelope) = Envelope::stored(bytes) else { return Ok(found) };
+    let Fact::ArtifactRevoked(revoked) = &envelope.event().fact else { return Ok(found) };
+    let mut snapshot = ledger.views.snapshot().await?;
+    let lanes = snapshot.lanes_of_artifact(&revoked.artifact).await?;
+    let environments: BTreeSet<EnvironmentName> = lanes.into_iter().map(|lane| lane.environment).collect();
+    for environment in environments {
+        let state = match snapshot.state(&environment, When::LATEST).await {
+            Ok(state) => state,
+            Err(AskError::Failed(error)) => return Err(error),
+            Err(_) => continue,
+        };
+        for lane in &state.lanes {
+            let live = lane.fold.live().map(|live| (live.release, true));
+            let idle = lane.fold.idle().into_iter().map(|idle| (idle.release, false));
+            let is_it = |release: &Release| {
+                release.artifact.as_ref().is_some_and(|artifact| artifact.is_same(&revoked.artifact))
+            };
+            let held = live.into_iter().chain(idle).filter(|(release, _)| is_it(release));
+            found.extend(held.map(|(release, live)| RunsAtBody {
+                environment: environment.to_string(),
+                service: lane.service.to_string(),
+                target: lane.target.to_string(),
+                version: release.version.to_string(),
+                live,
+            }));
+        }
+    }
+    Ok(found)
+}
+
+/// Returns true if the client wants no more than to know that its events are recorded: `Prefer: return=minimal` (RFC 7240).
+fn wants_minimum(headers: &HeaderMap) -> bool {
+    let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let mut preferences = values.flat_map(|value| value.split([',', ';'])).map(str::trim);
+    preferences.any(|preference| preference.eq_ignore_ascii_case("return=minimal"))
 }
 
 /// What became of an event.
@@ -61,7 +197,7 @@ impl EventStatus {
 impl EventResult {
     pub(crate) fn invalid(invalid: Invalid) -> Self {
         let problem = Some(Box::new(Problem::from(&invalid)));
-        Self { id: invalid.id, source: invalid.source, status: EventStatus::Invalid, position: None, problem }
+        Self { id: invalid.id, source: invalid.source, status: EventStatus::Invalid, position: None, problem, marks: None }
     }
 
     pub(crate) fn answered((id, source): (String, String), answer: &Answer) -> Self {
@@ -88,6 +224,7 @@ impl EventResult {
             status,
             position: position.map(ledger_domain::Position::get),
             problem: problem.map(Box::new),
+            marks: None,
         }
     }
 }
@@ -161,16 +298,17 @@ pub(crate) async fn post_events(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let marked = !wants_minimum(&headers);
     match mode(&headers)? {
-        Mode::Structured => one(&ledger, Envelope::parse(&read(body, EVENT_LIMIT * 4).await?)).await,
+        Mode::Structured => one(&ledger, marked, Envelope::parse(&read(body, EVENT_LIMIT * 4).await?)).await,
         Mode::Binary => {
             let attributes = attributes(&headers)?;
             let attributes = attributes.iter().map(|(name, value)| (name.as_str(), value.clone()));
-            one(&ledger, Envelope::from_parts(attributes, &read(body, EVENT_LIMIT * 4).await?)).await
+            one(&ledger, marked, Envelope::from_parts(attributes, &read(body, EVENT_LIMIT * 4).await?)).await
         }
         Mode::Batch => {
             let bytes = read(body, app.limits.batch_bytes).await?;
-            batch(&ledger, &bytes, app.limits.events).await
+            batch(&ledger, marked, &bytes, app.limits.events).await
         }
         Mode::Lines => bulk::record_lines(&ledger, body, app.limits.events).await,
     }
@@ -198,24 +336,30 @@ fn attributes(headers: &HeaderMap) -> Result<Vec<(String, String)>, Problem> {
     Ok(attributes)
 }
 
-async fn one(ledger: &TenantLedger, event: Result<Envelope, Invalid>) -> Result<Response, Problem> {
+async fn one(ledger: &TenantLedger, marked: bool, event: Result<Envelope, Invalid>) -> Result<Response, Problem> {
     let envelope = event.map_err(|invalid| Problem::from(&invalid))?;
     let names = names(&envelope);
     let answers = ledger.intake.record(vec![envelope]).await;
     let answer = answers.first().unwrap_or(&Answer::Refused(Refusal::Closing));
-    let result = EventResult::answered(names, answer);
+    let mut result = EventResult::answered(names, answer);
+    if marked {
+        add_marks(ledger, std::slice::from_mut(&mut result)).await;
+    }
     match result.problem {
         Some(problem) => Err(*problem),
         None => Ok((StatusCode::CREATED, Json(result)).into_response()),
     }
 }
 
-async fn batch(ledger: &TenantLedger, bytes: &[u8], limit: usize) -> Result<Response, Problem> {
+async fn batch(ledger: &TenantLedger, marked: bool, bytes: &[u8], limit: usize) -> Result<Response, Problem> {
     let events = Envelope::parse_batch(bytes, limit).map_err(|error| match error {
         BatchError::NotAnArray(_) => Problem::new(Kind::InvalidJson, error),
         BatchError::TooMany(_) => Problem::new(Kind::TooLarge, error),
     })?;
-    let results = bulk::record_all(ledger, events).await;
+    let mut results = bulk::record_all(ledger, events).await;
+    if marked && results.len() <= MARKED_AT_MOST {
+        add_marks(ledger, &mut results).await;
+    }
     Ok((overall(&results)?, Json(results)).into_response())
 }
 

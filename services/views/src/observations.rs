@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use ledger_domain::drift::Seen;
 use ledger_domain::event::Observation;
+use ledger_domain::retirement::Standing;
 use ledger_domain::{EnvironmentName, EventId, Lane, Release, ServiceName, Since, SlotName, TargetName};
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
@@ -72,7 +73,8 @@ impl Row {
 }
 
 impl Snapshot {
-    /// What was last seen in the lanes of an environment, by service and target.
+    /// Returns what was last seen in the lanes of an environment, by service and target; of one that was retired, what was seen since
+    /// it was declared again.
     ///
     /// # Errors
     /// The database does not answer.
@@ -82,8 +84,20 @@ impl Snapshot {
     ) -> Result<BTreeMap<(ServiceName, TargetName), Seen>, Error> {
         let query = sqlx::query_as(OF_ENVIRONMENT).bind(environment.as_str());
         let rows: Vec<Row> = query.fetch_all(self.connection()).await?;
-        let seen = rows.iter().map(Row::parse);
-        seen.map(|seen| seen.map(|(lane, seen)| ((lane.service, lane.target), seen))).collect()
+        let position = self.position();
+        let standing = self.retirements(environment, position).await?.last();
+        let mut all = BTreeMap::new();
+        for row in &rows {
+            let (lane, seen) = row.parse()?;
+            let counts = match standing {
+                Standing::Retired(_) => false,
+                Standing::Open(until) => until.is_none_or(|until| seen.last.occurred_at > until),
+            };
+            if counts {
+                all.insert((lane.service, lane.target), seen);
+            }
+        }
+        Ok(all)
     }
 }
 
