@@ -169,6 +169,40 @@ async fn env_rebuild_makes_an_equal_environment_elsewhere() {
 }
 
 #[tokio::test]
+async fn env_rebuild_continues_after_a_failed_step_with_the_same_command() {
+    let story = Story::begin().await;
+    let wanted = story.history("production").await;
+    let from = format!("--from=production@{wanted}");
+    let arguments = ["env", "rebuild", &from, "--into=dr-site"];
+    let failing = format!("[ $RELEASE_LEDGER_SERVICE != web ] || exit 3; {NOTE}");
+
+    let stopped = story.carries_out("made", &arguments, &failing).await;
+    let other = story.carries_out("made", &[&arguments[..], &["--reason=a drill"]].concat(), NOTE).await;
+    let done = story.carries_out("made", &arguments, NOTE).await;
+    let again = story.carries_out("made", &arguments, NOTE).await;
+
+    assert_eq!(stopped.code, Some(1), "{}", stopped.stderr);
+    assert!(
+        stopped.stderr.contains("web@default: the command ended with exit status: 3"),
+        "{}",
+        stopped.stderr
+    );
+    // Another command does not continue what this one began.
+    assert_eq!(other.code, Some(1), "{}", other.stderr);
+    assert!(other.stderr.contains("under way"), "{}", other.stderr);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert_eq!(story.notes("made"), ["1 api default add >v1", "1 web default add >v1"]);
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    let client = story.service.client();
+    client.views_at(client.position().await.1).await;
+    let rollbacks = client.get("/v1/rollbacks?environment=dr-site").await.ok()["rollbacks"].clone();
+    let [rollback] = &rollbacks.as_array().expect("rollbacks")[..] else { panic!("one: {rollbacks}") };
+    assert_eq!(rollback["phase"], "succeeded");
+    let continued = format!("continuing rollback {}\n", rollback["rollback_id"].as_str().expect("an id"));
+    assert!(done.stdout.starts_with(&continued), "{}", done.stdout);
+}
+
+#[tokio::test]
 async fn the_gate_exits_with_its_answer() {
     let story = Story::begin().await;
     let digest = format!("sha256:{}", "a".repeat(64));

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use ledger_tests::{Command, RealHistory, Servers, Service, digest, run};
 
 use crate::PROGRAM;
-use crate::real_history::every_position_is_its_row;
+use crate::real_history::{COMMIT_IS, every_position_is_its_row};
 
 #[tokio::test]
 async fn an_importer_that_is_killed_goes_on_when_it_is_run_again() {
@@ -81,8 +81,8 @@ impl Import {
         import
     }
 
-    fn arguments(&self) -> [&str; 6] {
-        ["import", "releases", &self.file, &self.url, "--json", "--retry-for=60"]
+    fn arguments(&self) -> [&str; 7] {
+        ["import", "releases", &self.file, &self.url, COMMIT_IS, "--json", "--retry-for=60"]
     }
 
     /// A row that nobody chose.

@@ -7,6 +7,10 @@ use serde_json::Value;
 
 use crate::PROGRAM;
 
+/// The history's column `commit` is the `GitOps` commit that did the release: the deployment's name, and no part of the
+/// release. Each deploy has another, so as a part of it, it would let no deploy return to an earlier release.
+pub(crate) const COMMIT_IS: &str = "--commit-column-is=deployment";
+
 /// What the service may need at most while a history is imported.
 const MEMORY: u64 = 150 << 20;
 
@@ -19,7 +23,7 @@ async fn a_real_history_is_recorded_in_order_and_every_past_state_is_what_git_sa
     let count = history.rows.len();
     let (file, url) = (history.file.to_string_lossy(), format!("--url={}", service.url()));
 
-    let first = run(PROGRAM, &["import", "releases", &file, &url, "--json"]).await;
+    let first = run(PROGRAM, &["import", "releases", &file, &url, COMMIT_IS, "--json"]).await;
     client.views_at(count as u64).await;
     let peak_memory = service.peak_memory();
 
@@ -41,7 +45,7 @@ async fn a_real_history_is_recorded_in_order_and_every_past_state_is_what_git_sa
         }
     }
 
-    let second = run(PROGRAM, &["import", "releases", &file, &url, "--json"]).await;
+    let second = run(PROGRAM, &["import", "releases", &file, &url, COMMIT_IS, "--json"]).await;
 
     assert_eq!((&second["recorded"], &second["duplicates"]), (&0.into(), &count.into()), "{second}");
     assert_eq!(client.position().await.1, count as u64);

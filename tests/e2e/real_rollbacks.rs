@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
 
 use crate::PROGRAM;
+use crate::real_history::COMMIT_IS;
 use crate::rollback::{Story, text};
 
 const ENVIRONMENT: &str = "production";
@@ -51,7 +52,7 @@ async fn a_real_history_is_rolled_back_to_its_last_known_good_points() {
 pub(crate) async fn imported(servers: &Servers, service: &Service) -> RealHistory {
     let history = RealHistory::find_or_play(servers.folder());
     let (file, url) = (history.file.to_string_lossy(), format!("--url={}", service.url()));
-    run(PROGRAM, &["import", "releases", &file, &url, "--json"]).await;
+    run(PROGRAM, &["import", "releases", &file, &url, COMMIT_IS, "--json"]).await;
     service.client().views_at(history.rows.len() as u64).await;
     history
 }

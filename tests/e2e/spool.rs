@@ -35,6 +35,38 @@ async fn what_happened_while_the_ledger_was_down_is_recorded_first_with_its_own_
 }
 
 #[tokio::test]
+async fn a_command_that_cannot_be_sent_fails_and_is_not_kept() {
+    let mut ledger = Ledger::start().await;
+    ledger.service.kill().await;
+    let freeze = ["emit", "freeze.started", "--environment=production", "--patience=1", "--id=f-1"];
+    let freeze = ledger.arguments(&[&freeze[..], &["--data={\"freeze_id\":\"peak\"}"]].concat());
+    let freeze: Vec<_> = freeze.iter().map(String::as_str).collect();
+
+    let alone = Command::start(PROGRAM, &freeze).outcome().await;
+    let command = ledger_tests::event(
+        "f-2",
+        "freeze.started",
+        "2026-08-01T12:00:00Z",
+        json!({"environment": "dev", "freeze_id": "peak"}),
+    );
+    let among_others = ledger.emit_lines(&format!("{}\n{command}\n{}\n", event("one"), event("two"))).await;
+
+    assert_eq!((alone.code, &*alone.stdout), (Some(1), ""), "{}", alone.stderr);
+    assert!(alone.stderr.starts_with("error: freeze.started is not recorded, and a command is not kept"));
+    assert_eq!(alone.stderr.lines().count(), 1, "{}", alone.stderr);
+    assert_eq!(among_others.code, Some(1));
+    let failure = "1 of 3 events are not recorded, the first of them event 2: freeze.started is a command";
+    assert!(among_others.stderr.contains(failure), "{}", among_others.stderr);
+    assert_eq!(ledger.list().await[0]["waiting"], 2);
+
+    ledger.service.start_again().await;
+    // At once, and not behind what waits.
+    assert_eq!(Command::start(PROGRAM, &freeze).outcome().await.stdout, "recorded at position 1\n");
+    assert_eq!(ledger.send(&[]).await.code, Some(0));
+    assert_eq!(ledger.ids().await, ["f-1", "one", "two"]);
+}
+
+#[tokio::test]
 async fn a_strict_emit_fails_and_keeps_the_event_all_the_same() {
     let mut ledger = Ledger::start().await;
     ledger.service.kill().await;

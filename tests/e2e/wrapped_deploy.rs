@@ -159,7 +159,10 @@ async fn a_signal_is_passed_on_and_the_end_is_told_all_the_same() {
     for (signal, code, trap) in [
         (rustix::process::Signal::TERM, 143, ""),
         (rustix::process::Signal::INT, 130, "trap - INT; "),
+        (rustix::process::Signal::HUP, 129, ""),
+        (rustix::process::Signal::QUIT, 131, "ulimit -c 0; "),
         (rustix::process::Signal::TERM, 7, "trap 'exit 7' TERM; "),
+        (rustix::process::Signal::HUP, 7, "trap 'exit 7' HUP; "),
     ] {
         // The shell waits in a way that a trap interrupts.
         let script = format!("exec 3<&0; {trap}cat <&3 & echo begun; wait; exit 1");
@@ -175,6 +178,24 @@ async fn a_signal_is_passed_on_and_the_end_is_told_all_the_same() {
             (&json!("io.releaseledger.deploy.failed.v1"), &json!(code))
         );
     }
+}
+
+#[tokio::test]
+async fn under_nohup_a_deploy_and_its_command_ignore_a_hang_up() {
+    let ledger = Ledger::start().await;
+    let script = ["sh", "-c", "echo begun; kill -HUP $$; cat; exit 5"];
+    let deploy = [&["--ignore-signal=HUP", PROGRAM], &DEPLOY[..], &["--"], &script[..]].concat();
+    let mut run = ledger.started("env", &deploy, &[]);
+    run.says("begun").await;
+
+    run.signal(rustix::process::Signal::HUP);
+    let ran = run.outcome().await;
+
+    assert_eq!((ran.code, &*ran.stderr), (Some(5), ""));
+    let events = ledger.events().await;
+    let failed = &events[1];
+    assert_eq!(failed["type"], "io.releaseledger.deploy.failed.v1");
+    assert_eq!(failed["data"]["exit_code"], 5);
 }
 
 #[tokio::test]

@@ -122,7 +122,7 @@ async fn carry_out(command: Command, form: Form) -> ExitCode {
         Command::Rollback(rollback) => rollback.run().await,
         Command::Env(environment) => environment.run().await,
         Command::Backtest(backtest) => backtest.run().await,
-        Command::Demo(demo) => demo.run().await,
+        Command::Demo(demo) => return told(demo.run().await, demo_failed),
         Command::Views(command) => command.run(form).await,
         Command::Verify(verify) => verify.run(form).await,
     };
@@ -142,6 +142,11 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
 /// Who asks the gate must be able to tell its no from no answer at all.
 fn gate_failed(error: &anyhow::Error) -> ExitCode {
     if error.is::<client::GateRefused>() { ExitCode::FAILURE } else { ExitCode::from(2) }
+}
+
+/// Exit 3 means that the ledger is not empty; every other failure exits 1.
+fn demo_failed(error: &anyhow::Error) -> ExitCode {
+    if error.is::<client::NotEmpty>() { ExitCode::from(3) } else { ExitCode::FAILURE }
 }
 
 /// Who runs a deploy must be able to tell its failure from ours.

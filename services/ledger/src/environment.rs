@@ -65,3 +65,29 @@ pub(crate) fn storage() -> Vec<(String, String)> {
     let text = variables.filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
     text.filter(|(name, _)| name.starts_with("AWS_")).collect()
 }
+
+/// The signals that this process was started with ignored, one bit each: signal 1 is the lowest. None where the
+/// system has no `/proc`, as macOS: there is no other way to ask without unsafe code.
+pub(crate) fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ignored_in(&status)
+}
+
+/// The mask in the line `SigIgn:` of a process's status.
+fn ignored_in(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read_from_the_status_of_the_process() {
+        let status =
+            "Name:\tsh\nSigBlk:\t0000000000000006\nSigIgn:\t0000000000000005\nSigCgt:\t0000000000000000\n";
+        assert_eq!(ignored_in(status), 0b101);
+        assert_eq!(ignored_in("Name:\tsh\n"), 0);
+    }
+}

@@ -1,41 +1,75 @@
 //! Rows of a release history, one JSON object a line, as events.
 //!
-//! Invariants: an event's identity is derived from its row, so that a row has one effect however
-//! often it is imported; no row is skipped, and one that is not understood is named by its line.
+//! Invariants: an event's identity is derived from what its row says, so that a row has one effect however often the
+//! history is imported, and with any rows before it; a row that is not valid is named by its line and field, and
+//! never passed over unless that is asked for; memory does not grow with a history in the order of its times.
+
+mod lines;
+mod numbering;
 
 use std::fmt::Write as _;
-use std::io::{self, BufRead, Cursor, Read};
+use std::io::{self, BufRead};
 
-use chrono::{DateTime, SubsecRound as _, Utc};
-use flate2::bufread::MultiGzDecoder;
+use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
 use ledger_dialects::cloudevents::{Envelope, Reason};
 use ledger_domain::event::{Actor, Deploy, Ending, Event, Fact, Removal};
 use ledger_domain::{
-    EnvironmentName, EventId, Identity, Lane, Line, Release, ServiceName, Source, TargetName,
+    Artifact, EnvironmentName, EventId, Identity, Lane, Line, Release, ServiceName, SlotName, Source,
+    TargetName,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+
+use self::lines::{LINE_LIMIT, LineError, Lines};
+use self::numbering::{Key, Numbering, ReturningTimes};
 
 /// The source of imported events, unless another is given.
 pub const SOURCE: &str = "urn:release-ledger:import";
 
-/// Bytes of a line at most: a row is far smaller.
-const LINE_LIMIT: u64 = 65_536;
-const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// What the column `commit` of a history says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CommitColumn {
+    /// The commit that the version was built from: a part of the release
+    Build,
+    /// The commit that deployed it, as in a `GitOps` repository: the name of the deployment
+    Deployment,
+}
 
-/// A row of the history: what its lane runs from then on.
-#[derive(Debug, Deserialize, Serialize)]
+/// How rows are read as events.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// The events' source.
+    pub source: Source,
+    /// What the column `commit` says.
+    pub commit_is: CommitColumn,
+    /// A row of a later time is not valid: the ledger takes no event from the future.
+    pub latest: DateTime<Utc>,
+}
+
+/// The columns of a row. Their values are checked one by one, so that an error names its field.
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Row {
-    n: u64,
-    at: String,
-    environment: String,
-    service: String,
-    /// `null`: nothing runs there any more. A row without it is no row: it must not remove anything.
-    #[serde(deserialize_with = "Option::deserialize")]
-    version: Option<String>,
-    commit: String,
-    actor: String,
+struct Columns {
+    /// For people: nothing depends on it.
+    n: Option<Value>,
+    at: Option<Value>,
+    environment: Option<Value>,
+    service: Option<Value>,
+    target: Option<Value>,
+    slot: Option<Value>,
+    /// `null`: nothing runs there any more. A row without the column is not valid: it must not remove anything.
+    #[serde(default, deserialize_with = "given")]
+    version: Option<Value>,
+    artifact: Option<Value>,
+    commit: Option<Value>,
+    deployment: Option<Value>,
+    actor: Option<Value>,
+}
+
+/// Tells `null` from a column that is not there.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 /// A line of the history could not be made an event.
@@ -52,17 +86,17 @@ pub struct Error {
 /// What is wrong with a line.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// It could not be read.
-    #[error("it cannot be read")]
+    /// It could not be read, nor anything behind it.
+    #[error("cannot read it")]
     Unreadable(#[source] io::Error),
     /// It is longer than any row.
-    #[error("it has more than {LINE_LIMIT} bytes")]
+    #[error("more than {LINE_LIMIT} bytes")]
     TooLong,
     /// It is no row.
-    #[error("it is not a row of a release history: {0}")]
+    #[error("not a row of a release history: {0}")]
     NotARow(String),
     /// A value of the row is not one.
-    #[error("{field} {detail}")]
+    #[error("{field}: {detail}")]
     Value {
         /// Which.
         field: &'static str,
@@ -74,6 +108,14 @@ pub enum Fault {
     Invalid(Reason),
 }
 
+impl Error {
+    /// Returns true if nothing behind the line can be read, so that the line cannot be skipped either.
+    #[must_use]
+    pub const fn is_fatal(&self) -> bool {
+        matches!(self.fault, Fault::Unreadable(_))
+    }
+}
+
 /// An event and the line that it comes from.
 #[derive(Debug)]
 pub struct Imported {
@@ -83,97 +125,280 @@ pub struct Imported {
     pub envelope: Envelope,
 }
 
-/// The events of a release history, plain or gzip, in the order of its rows; empty lines are none.
+/// What a first pass over a history found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// How many rows are valid.
+    pub valid: u64,
+    /// How many are not.
+    pub invalid: u64,
+    times: ReturningTimes,
+}
+
+/// Reads a history, plain or gzip, to its end; `report` gets what is wrong with each row that is not valid.
+///
+/// # Errors
+/// The history cannot be read to its end.
+pub fn check(
+    history: impl BufRead + Send,
+    reading: &Reading,
+    mut report: impl FnMut(&Error),
+) -> Result<Checked, Error> {
+    let mut checked = Checked::default();
+    for row in Rows::of(history, reading.clone())? {
+        let imported = row.and_then(|row| {
+            checked.times.add(row.occurred_at);
+            row.imported(&reading.source, 1)
+        });
+        match imported {
+            Ok(_) => checked.valid += 1,
+            Err(error) if error.is_fatal() => return Err(error),
+            Err(error) => {
+                checked.invalid += 1;
+                report(&error);
+            }
+        }
+    }
+    Ok(checked)
+}
+
+/// The events of a history that was checked, in the order of its rows. Rows that are not valid are left out if
+/// `skip_invalid`; else the first of them, which was not there when the history was checked, is the last item.
 ///
 /// # Errors
 /// The first bytes cannot be read.
-pub fn events<'r>(mut history: impl BufRead + Send + 'r, source: Source) -> io::Result<Events<'r>> {
-    let mut magic = Vec::with_capacity(GZIP.len());
-    history.by_ref().take(GZIP.len() as u64).read_to_end(&mut magic)?;
-    let zipped = magic == GZIP;
-    let whole = Cursor::new(magic).chain(history);
-    let lines: Box<dyn BufRead + Send + 'r> =
-        if zipped { Box::new(io::BufReader::new(MultiGzDecoder::new(whole))) } else { Box::new(whole) };
-    Ok(Events { lines, source, line: 0, failed: false })
+pub fn events<'r>(
+    history: impl BufRead + Send + 'r,
+    reading: Reading,
+    checked: Checked,
+    skip_invalid: bool,
+) -> Result<Events<'r>, Error> {
+    let source = reading.source.clone();
+    let (rows, numbering) = (Rows::of(history, reading)?, Numbering::of(checked.times));
+    Ok(Events { rows, numbering, source, skip_invalid, failed: false })
 }
 
-/// See [`events`]. Ends after the first error.
+/// See [`events`].
 pub struct Events<'r> {
-    lines: Box<dyn BufRead + Send + 'r>,
+    rows: Rows<'r>,
+    numbering: Numbering,
     source: Source,
-    line: u64,
+    skip_invalid: bool,
     failed: bool,
-}
-
-impl Events<'_> {
-    fn read(&mut self) -> Result<Option<Envelope>, Fault> {
-        let mut text = Vec::with_capacity(512);
-        while text.trim_ascii().is_empty() {
-            text.clear();
-            self.line += 1;
-            let mut limited = self.lines.by_ref().take(LINE_LIMIT + 1);
-            let length = limited.read_until(b'\n', &mut text).map_err(Fault::Unreadable)?;
-            if length == 0 {
-                return Ok(None);
-            }
-            if length as u64 > LINE_LIMIT {
-                return Err(Fault::TooLong);
-            }
-        }
-        let row = serde_json::from_slice(&text).map_err(not_a_row)?;
-        event(&row, &self.source).map(Some)
-    }
-}
-
-/// A row is a line of its own, so of the place that JSON's reader tells only the column says anything.
-fn not_a_row(error: serde_json::Error) -> Fault {
-    Fault::NotARow(error.to_string().replace(" at line 1 column ", " at column "))
 }
 
 impl Iterator for Events<'_> {
     type Item = Result<Imported, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
+        while !self.failed {
+            let imported = self.rows.next()?.and_then(|row| {
+                let number = self.numbering.next(row.occurred_at, row.content.key());
+                row.imported(&self.source, number)
+            });
+            match imported {
+                Err(error) if self.skip_invalid && !error.is_fatal() => {}
+                imported => {
+                    self.failed = imported.is_err();
+                    return Some(imported);
+                }
+            }
+        }
+        None
+    }
+}
+
+/// The rows of a history. Ends where nothing more can be read.
+struct Rows<'r> {
+    lines: Lines<'r>,
+    reading: Reading,
+    ended: bool,
+}
+
+impl<'r> Rows<'r> {
+    fn of(history: impl BufRead + Send + 'r, reading: Reading) -> Result<Self, Error> {
+        let unreadable = |error| Error { line: 1, fault: Fault::Unreadable(error) };
+        Ok(Self { lines: Lines::of(history).map_err(unreadable)?, reading, ended: false })
+    }
+
+    fn read(&mut self) -> Result<Option<Row>, Fault> {
+        let line = self.lines.read().map_err(|error| match error {
+            LineError::TooLong => Fault::TooLong,
+            LineError::Unreadable(error) => Fault::Unreadable(error),
+        })?;
+        let Some(text) = line else { return Ok(None) };
+        let columns = serde_json::from_slice(text).map_err(not_a_row)?;
+        Row::of(&columns, self.lines.number(), &self.reading).map(Some)
+    }
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Result<Row, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
             return None;
         }
-        let read = self.read();
-        self.failed = read.is_err();
-        let line = self.line;
-        match read {
-            Ok(envelope) => envelope.map(|envelope| Ok(Imported { line, envelope })),
-            Err(fault) => Some(Err(Error { line, fault })),
+        let row = self.read().map_err(|fault| Error { line: self.lines.number(), fault }).transpose();
+        self.ended = row.as_ref().is_none_or(|row| row.as_ref().is_err_and(Error::is_fatal));
+        row
+    }
+}
+
+/// A row is a line of its own, so the place in it is its column.
+fn not_a_row(error: serde_json::Error) -> Fault {
+    Fault::NotARow(error.to_string().replace(" at line 1 column ", " at column "))
+}
+
+/// A row: what its lane runs from then on.
+#[derive(Debug)]
+struct Row {
+    line: u64,
+    occurred_at: DateTime<Utc>,
+    content: Content,
+    event: Event,
+}
+
+/// What a row's identity is made from, and what rows are equal by: environment, service, target, version and time.
+#[derive(Debug)]
+struct Content(Value);
+
+impl Content {
+    fn key(&self) -> Key {
+        first_half(&Sha256::digest(self.0.to_string()))
+    }
+
+    /// 128 bits of SHA-256 over `["production","web",null,"v1","2026-08-01T12:00:00.000000Z",1]`: environment,
+    /// service, target, version, time, and the number of the row among its equals.
+    fn id(&self, number: u32) -> String {
+        let mut parts = self.0.clone();
+        parts.as_array_mut().into_iter().for_each(|parts| parts.push(number.into()));
+        let hash = first_half(&Sha256::digest(parts.to_string()));
+        hash.iter().fold(String::with_capacity(32), |mut digits, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(digits, "{byte:02x}");
+            digits
+        })
+    }
+}
+
+fn first_half(hash: &[u8]) -> Key {
+    let mut half = Key::default();
+    half.copy_from_slice(&hash[..size_of::<Key>()]);
+    half
+}
+
+impl Row {
+    fn of(columns: &Columns, line: u64, reading: &Reading) -> Result<Self, Fault> {
+        if columns.n.as_ref().is_some_and(|n| !n.is_u64()) {
+            return Err(wrong("n", "not a whole number"));
+        }
+        let occurred_at = time(required("at", &columns.at)?)?;
+        if occurred_at > reading.latest {
+            return Err(wrong("at", "in the future"));
+        }
+        let (environment, service) =
+            (required("environment", &columns.environment)?, required("service", &columns.service)?);
+        let target = optional("target", &columns.target)?;
+        let version = match &columns.version {
+            None => return Err(wrong("version", "missing; null where nothing runs any more")),
+            Some(_) => optional("version", &columns.version)?,
+        };
+        let lane = lane(environment, service, target)?;
+        let event = Event {
+            fact: fact(columns, lane, version, reading.commit_is)?,
+            actor: optional("actor", &columns.actor)?.map(actor).transpose()?,
+            reason: None,
+            links: Vec::new(),
+        };
+        let time = occurred_at.to_rfc3339_opts(SecondsFormat::Micros, true);
+        let content = Content(json!([environment, service, target, version, time]));
+        Ok(Self { line, occurred_at, content, event })
+    }
+
+    /// The event of the n-th of equal rows.
+    fn imported(self, source: &Source, number: u32) -> Result<Imported, Error> {
+        let Self { line, occurred_at, content, event } = self;
+        let envelope = value("identity", EventId::parse(&content.id(number))).and_then(|id| {
+            let identity = Identity { source: source.clone(), id };
+            Envelope::compose(identity, occurred_at, event).map_err(|invalid| Fault::Invalid(invalid.reason))
+        });
+        match envelope {
+            Ok(envelope) => Ok(Imported { line, envelope }),
+            Err(fault) => Err(Error { line, fault }),
         }
     }
 }
 
-fn event(row: &Row, source: &Source) -> Result<Envelope, Fault> {
-    let lane = Lane {
-        environment: value("environment", EnvironmentName::parse(&row.environment))?,
-        service: value("service", ServiceName::parse(&row.service))?,
-        target: TargetName::default(),
+fn lane(environment: &str, service: &str, target: Option<&str>) -> Result<Lane, Fault> {
+    Ok(Lane {
+        environment: value("environment", EnvironmentName::parse(environment))?,
+        service: value("service", ServiceName::parse(service))?,
+        target: parsed("target", target, TargetName::parse)?.unwrap_or_default(),
+    })
+}
+
+/// A deploy, or a removal where nothing runs any more.
+fn fact(
+    columns: &Columns,
+    lane: Lane,
+    version: Option<&str>,
+    commit_is: CommitColumn,
+) -> Result<Fact, Fault> {
+    let slot = parsed("slot", optional("slot", &columns.slot)?, SlotName::parse)?;
+    let commit = parsed("commit", optional("commit", &columns.commit)?, Line::parse)?;
+    let artifact = parsed("artifact", optional("artifact", &columns.artifact)?, Artifact::parse)?;
+    let deployment = parsed("deployment", optional("deployment", &columns.deployment)?, Line::parse)?;
+    let (commit, deployment) = match commit_is {
+        CommitColumn::Build => (commit, deployment),
+        CommitColumn::Deployment if commit.is_some() && deployment.is_some() => {
+            return Err(wrong("deployment", "given, and commit is the deployment's name, too"));
+        }
+        CommitColumn::Deployment => (None, commit.or(deployment)),
     };
-    let deployment = Some(value("commit", Line::parse(&row.commit))?);
-    let fact = match &row.version {
-        Some(version) => Fact::DeploySucceeded(Deploy {
-            lane,
-            slot: None,
-            deployment,
-            release: Release::of_version(value("version", Line::parse(version))?),
-            reversible: true,
-            rollback_id: None,
-            ending: Ending::default(),
-        }),
-        None => Fact::DeployRemoved(Removal { lane, slot: None, deployment, rollback_id: None }),
+    let Some(version) = parsed("version", version, Line::parse)? else {
+        if artifact.is_some() {
+            return Err(wrong("artifact", "given, though nothing runs any more"));
+        }
+        return Ok(Fact::DeployRemoved(Removal { lane, slot, deployment, rollback_id: None }));
     };
-    let event = Event { fact, actor: Some(actor(&row.actor)?), reason: None, links: Vec::new() };
-    let id = value("identity", EventId::parse(&id(row)?))?;
-    Envelope::compose(Identity { source: source.clone(), id }, time(&row.at)?, event)
-        .map_err(|invalid| Fault::Invalid(invalid.reason))
+    Ok(Fact::DeploySucceeded(Deploy {
+        lane,
+        slot,
+        deployment,
+        release: Release { artifact, commit, ..Release::of_version(version) },
+        reversible: true,
+        rollback_id: None,
+        ending: Ending::default(),
+    }))
+}
+
+fn wrong(field: &'static str, detail: &str) -> Fault {
+    Fault::Value { field, detail: detail.to_owned() }
 }
 
 fn value<T>(field: &'static str, parsed: Result<T, impl ToString>) -> Result<T, Fault> {
     parsed.map_err(|error| Fault::Value { field, detail: error.to_string() })
+}
+
+fn parsed<T, E: ToString>(
+    field: &'static str,
+    text: Option<&str>,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<Option<T>, Fault> {
+    text.map(|text| value(field, parse(text))).transpose()
+}
+
+fn required<'v>(field: &'static str, value: &'v Option<Value>) -> Result<&'v str, Fault> {
+    optional(field, value)?.ok_or_else(|| wrong(field, "missing"))
+}
+
+fn optional<'v>(field: &'static str, value: &'v Option<Value>) -> Result<Option<&'v str>, Fault> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(wrong(field, "not a string")),
+    }
 }
 
 /// Rows tell people from machines by the names that stand for hashed people.
@@ -183,103 +408,9 @@ fn actor(name: &str) -> Result<Actor, Fault> {
 }
 
 fn time(text: &str) -> Result<DateTime<Utc>, Fault> {
-    let time = DateTime::parse_from_rfc3339(text).map_err(|_| "is not an RFC 3339 time");
+    let time = DateTime::parse_from_rfc3339(text).map_err(|_| "not an RFC 3339 time");
     Ok(value("at", time)?.with_timezone(&Utc).trunc_subsecs(6))
 }
 
-/// 128 bits of SHA-256 over the row, written anew as compact JSON with its fields in one order: so
-/// neither spacing nor the order of fields matter, and no two rows have the same text.
-fn id(row: &Row) -> Result<String, Fault> {
-    let text = serde_json::to_vec(row).map_err(not_a_row)?;
-    let hash = Sha256::digest(text);
-    Ok(hash[..16].iter().fold(String::with_capacity(32), |mut digits, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(digits, "{byte:02x}");
-        digits
-    }))
-}
-
 #[cfg(test)]
-mod tests {
-    use flate2::Compression;
-    use flate2::write::GzEncoder;
-
-    use super::*;
-
-    const ROW: &str = r#"{"n":1,"at":"2022-10-10T10:40:23Z","environment":"integration","service":"asset-manager","version":"cbcdc480","commit":"f46f242f","actor":"person-60935d2e"}"#;
-
-    fn read(history: &[u8]) -> Vec<Result<Imported, Error>> {
-        events(history, Source::parse(SOURCE).expect("a source")).expect("bytes").collect()
-    }
-
-    fn one(row: &str) -> Envelope {
-        let mut imported = read(row.as_bytes());
-        assert_eq!(imported.len(), 1);
-        imported.remove(0).expect("a row").envelope
-    }
-
-    fn error(history: &str) -> String {
-        let last = read(history.as_bytes()).pop().expect("something");
-        format!("{:#}", anyhow::Error::from(last.expect_err("a malformed row")))
-    }
-
-    #[test]
-    fn a_row_is_a_deploy() {
-        let envelope = one(ROW);
-        assert_eq!(
-            std::str::from_utf8(envelope.bytes()).expect("UTF-8"),
-            concat!(
-                r#"{"data":{"actor":{"name":"person-60935d2e","type":"person"},"deployment":"f46f242f","#,
-                r#""environment":"integration","release":{"version":"cbcdc480"},"service":"asset-manager"},"#,
-                r#""datacontenttype":"application/json","id":"52dc4d95baac3004449705f1c8e7c447","#,
-                r#""source":"urn:release-ledger:import","specversion":"1.0","#,
-                r#""subject":"integration/default/asset-manager","time":"2022-10-10T10:40:23Z","#,
-                r#""type":"io.releaseledger.deploy.succeeded.v1"}"#
-            )
-        );
-        assert_eq!(Envelope::parse(envelope.bytes()), Ok(envelope));
-    }
-
-    #[test]
-    fn a_row_without_a_version_is_a_removal_and_machines_are_workloads() {
-        let row = ROW.replace(r#""cbcdc480""#, "null").replace("person-60935d2e", "govuk-ci");
-        let event = one(&row).event().clone();
-        assert!(matches!(event.fact, Fact::DeployRemoved(_)));
-        assert_eq!(event.actor.map(|actor| actor.kind.to_string()).as_deref(), Some("workload"));
-    }
-
-    #[test]
-    fn the_identity_is_the_rows_and_not_its_spelling() {
-        let spaced = ROW.replace(":", ": ").replace("10: 40: 23", "10:40:23");
-        assert_eq!(one(&spaced).identity(), one(ROW).identity());
-        for (from, to) in
-            [("1,", "2,"), (":23Z", ":24Z"), ("integration", "staging"), ("\"cbcdc480\"", "null")]
-        {
-            assert_ne!(one(&ROW.replacen(from, to, 1)).identity(), one(ROW).identity(), "{from}");
-        }
-    }
-
-    #[test]
-    fn gzip_is_told_by_its_first_bytes() {
-        let mut zipped = GzEncoder::new(Vec::new(), Compression::fast());
-        io::Write::write_all(&mut zipped, format!("{ROW}\n\n{ROW}\n").as_bytes()).expect("memory");
-        let imported = read(&zipped.finish().expect("memory"));
-        let lines: Vec<u64> = imported.iter().flatten().map(|imported| imported.line).collect();
-        assert_eq!(lines, [1, 3]);
-        assert_eq!(read(b"").len(), 0);
-    }
-
-    #[test]
-    fn a_malformed_row_is_named_by_its_line_and_is_the_last() {
-        let bad = |from: &str, to: &str| error(&format!("{ROW}\n{}\n{ROW}\n", ROW.replace(from, to)));
-        assert_eq!(bad("2022-10-10T", "yesterday"), "line 2: at is not an RFC 3339 time");
-        assert!(bad("asset-manager", "asset manager").starts_with("line 2: service a name starts with"));
-        assert!(bad(r#""version":"cbcdc480","#, "").contains("missing field `version`"));
-        assert!(bad(r#""n":1"#, r#""n":1,"m":2"#).contains("unknown field `m`"));
-        assert!(bad("}", "").starts_with("line 2: it is not a row of a release history: EOF"));
-        let number = bad(r#""f46f242f""#, "7");
-        assert!(number.contains("expected a string at column ") && !number.contains("line 1"), "{number}");
-        assert!(bad("cbcdc480", &"x".repeat(70_000)).ends_with("has more than 65536 bytes"));
-        assert_eq!(bad("f46f242f", ""), "line 2: commit must not be empty");
-    }
-}
+mod tests;

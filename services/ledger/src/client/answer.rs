@@ -49,9 +49,29 @@ impl fmt::Display for EventResult {
     }
 }
 
+impl EventResult {
+    /// Returns true if it has what a ledger says with every result. A gateway may answer `{"status":"rejected"}`, too.
+    fn is_a_ledgers(&self) -> bool {
+        if self.status.is_recorded() {
+            self.position.is_some()
+        } else {
+            self.problem.as_ref().is_some_and(Problem::is_a_ledgers)
+        }
+    }
+}
+
 /// The results of several events, one a line.
-pub(super) fn results(lines: &[u8]) -> Result<Vec<EventResult>, serde_json::Error> {
-    serde_json::Deserializer::from_slice(lines).into_iter().collect()
+///
+/// # Errors
+/// They are not those of a ledger.
+pub(super) fn results(lines: &[u8]) -> Result<Vec<EventResult>, String> {
+    let results: Result<Vec<EventResult>, _> =
+        serde_json::Deserializer::from_slice(lines).into_iter().collect();
+    let results = results.map_err(|error| error.to_string())?;
+    if !results.iter().all(EventResult::is_a_ledgers) {
+        return Err("a result without a position, or without a problem of a release ledger".to_owned());
+    }
+    Ok(results)
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -115,3 +135,23 @@ pub(super) struct PositionBody {
 
 /// The target that lanes have if nobody says otherwise.
 pub(super) const DEFAULT_TARGET: &str = "default";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_that_only_looks_like_one_is_not_a_ledgers() {
+        let problem =
+            |kind: &str| format!(r#"{{"status":"rejected","problem":{{"type":"{kind}","title":"No"}}}}"#);
+        let accepted = |line: &str| results(line.as_bytes()).map(|results| results.len());
+
+        assert_eq!(accepted(r#"{"status":"recorded","position":1}"#), Ok(1));
+        assert_eq!(accepted(&problem("urn:release-ledger:problem:freeze-mismatch")), Ok(1));
+        for foreign in
+            [r#"{"status":"recorded"}"#, r#"{"status":"rejected"}"#, &problem("about:blank"), "<html>"]
+        {
+            assert!(accepted(foreign).is_err(), "{foreign}");
+        }
+    }
+}

@@ -232,7 +232,7 @@ impl Client {
         let request = request.header(header::CONTENT_TYPE, "application/x-ndjson").body(events.lines());
         let body = self.send(request, url).await?;
         let garbled = |detail| Error::Garbled { url: base_of(&self.ledger), detail };
-        let results = answer::results(&body).map_err(|error| garbled(error.to_string()))?;
+        let results = answer::results(&body).map_err(garbled)?;
         if results.len() != events.numbers().len() {
             let detail = format!("{} results for {} events", results.len(), events.numbers().len());
             return Err(garbled(detail));

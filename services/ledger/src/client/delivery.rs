@@ -43,6 +43,9 @@ pub struct Delivered {
     pub duplicates: u64,
     /// The greatest position that one of them has.
     pub position: Option<u64>,
+    /// How many rows were left out, where that was possible.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<u64>,
     /// How long it took.
     pub seconds: f64,
     /// How many stand before an event that came before them.
@@ -51,11 +54,15 @@ pub struct Delivered {
 }
 
 impl Delivered {
-    /// One line: `3 rows: 3 recorded, 0 duplicates, position 3, 0.1 s`.
+    /// One line: `3 rows: 3 recorded, 0 duplicates, position 3, 0.1 s`; with `2 skipped` if any were.
     pub(super) fn words(&self, units: &str) -> String {
         let position = self.position.map(|position| format!(" position {position},")).unwrap_or_default();
+        let skipped = self.skipped.filter(|skipped| *skipped > 0);
+        let skipped = skipped.map(|skipped| format!(" {skipped} skipped,")).unwrap_or_default();
         let Self { rows, recorded, duplicates, seconds, .. } = self;
-        format!("{rows} {units}: {recorded} recorded, {duplicates} duplicates,{position} {seconds:.1} s")
+        format!(
+            "{rows} {units}: {recorded} recorded, {duplicates} duplicates,{skipped}{position} {seconds:.1} s"
+        )
     }
 }
 
@@ -206,6 +213,7 @@ impl Tally {
             recorded: self.recorded,
             duplicates: self.duplicates,
             position: self.position,
+            skipped: None,
             seconds: took.as_millis() as f64 / 1_000.0,
             misplaced: self.misplaced,
         }

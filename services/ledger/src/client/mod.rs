@@ -46,7 +46,7 @@ mod targets;
 pub use backtest::Backtest;
 pub use connection::{Client, Connection, Error};
 pub use delivery::Delivered;
-pub use demo::{Demo, play};
+pub use demo::{Demo, NotEmpty, play};
 pub use diff::Diff;
 pub use drift::Drift;
 pub use emit::Emit;

@@ -10,16 +10,17 @@ use super::execution::{Execution, execute};
 use super::output::show;
 use super::plan::{PlanBody, Wish, words};
 use super::query::{head, read, with};
-use super::rollback::{Request, find, requested};
+use super::rollback::{Request, RollbackBody, find, requested};
 
 /// Make environments
 #[derive(Debug, clap::Subcommand)]
 pub enum Environment {
     /// Make an environment run what another one ran at a point
     ///
-    /// Plans, asks for this plan, and carries it out as `rollback execute` does: see there for what the command
-    /// is told. At the end, the digest of what the environment runs must be that of the other one. Interrupted
-    /// or killed, it goes on with the same --id.
+    /// Plans, asks for this plan, and carries it out as `rollback execute` does: see there for the
+    /// variables that the command gets. At the end, the digest of what the environment runs must be that of the other one. If a step fails, or
+    /// this is interrupted or killed, the same command continues the same rollback: steps that are done are not run
+    /// again.
     Rebuild(Box<Rebuild>),
 }
 
@@ -62,6 +63,11 @@ pub struct Rebuild {
 #[derive(Debug, Deserialize)]
 struct Ran {
     digest: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct RollbacksBody {
+    rollbacks: Vec<RollbackBody>,
 }
 
 /// Which point of which environment it is made from.
@@ -115,19 +121,40 @@ impl Rebuild {
             }
             return Ok(Some(id.clone()));
         }
-        if self.planned(client).await?.steps.is_empty() {
-            return Ok(None);
-        }
+        let plan = self.planned(client).await?;
         let reason = match &self.reason {
             Some(reason) => reason.clone(),
             None => Prose::parse(&format!("rebuild of {}", self.from))?,
         };
+        if self.request.id.is_none()
+            && let Some(rollback) = last_requested(client, &self.into).await?
+            && self.is_of(&rollback, &reason, plan.to.position)
+        {
+            if !self.json {
+                show(format!("continuing rollback {}", rollback.rollback_id).as_bytes())?;
+            }
+            return Ok(Some(Line::parse(&rollback.rollback_id)?));
+        }
+        if plan.steps.is_empty() {
+            return Ok(None);
+        }
         let asked = requested(client, &self.wish(), &self.request, &reason).await?;
         if !self.json {
             let id = &asked.rollback_id;
             show(format!("rollback {id} is requested\n{}", words(&asked.plan)).as_bytes())?;
         }
         Ok(Some(asked.rollback_id))
+    }
+
+    /// Returns true if an earlier run of this command asked for the rollback, and it has not ended. The point may name
+    /// another position by now, as `last-known-good` does: the rollback keeps the one that it was planned with.
+    fn is_of(&self, rollback: &RollbackBody, reason: &Prose, position: u64) -> bool {
+        // The reason that is given by default names the point.
+        let same_point = self.reason.is_none() || rollback.to == position;
+        rollback.phase.is_active()
+            && rollback.source.as_deref() == self.from.environment.as_ref().map(EnvironmentName::as_str)
+            && rollback.reason.as_deref() == Some(reason.as_str())
+            && same_point
     }
 
     async fn planned(&self, client: &Client) -> anyhow::Result<PlanBody> {
@@ -138,6 +165,16 @@ impl Rebuild {
         let (environment, to) = (self.into.clone(), self.from.to_string());
         Wish { environment, to, services: Vec::new(), targets: Vec::new() }
     }
+}
+
+/// The rollback of an environment that was requested last: no other one can be active.
+async fn last_requested(
+    client: &Client,
+    environment: &EnvironmentName,
+) -> anyhow::Result<Option<RollbackBody>> {
+    let url = with(client.url(&["rollbacks"]), "environment", Some(environment));
+    let url = with(with(url, "limit", Some(1)), "wait_for", Some(head(client).await?));
+    Ok(read::<RollbacksBody>(&client.get(url).await?)?.rollbacks.pop())
 }
 
 /// The digest of what an environment ran at a point.

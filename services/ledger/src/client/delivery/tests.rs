@@ -70,7 +70,10 @@ async fn take(State(ledger): State<Shared>, body: String) -> Response {
         .enumerate()
         .map(|(index, line)| match &said {
             Some((which, word)) if which.contains(&index) => {
-                json!({"id": "i", "source": "s", "status": word, "problem": {"title": "No", "detail": word}})
+                json!({
+                    "id": "i", "source": "s", "status": word,
+                    "problem": {"type": "urn:release-ledger:problem:any", "title": "No", "detail": word},
+                })
             }
             _ => ledger.record(line),
         })
@@ -201,13 +204,24 @@ async fn events_that_overtook_others_in_the_service_are_counted() {
 
 #[test]
 fn a_summary_is_one_line() {
+    let none = Delivered {
+        rows: 0,
+        recorded: 0,
+        duplicates: 0,
+        position: None,
+        skipped: None,
+        seconds: 0.0,
+        misplaced: 0,
+    };
     let delivered =
-        Delivered { rows: 3, recorded: 1, duplicates: 2, position: Some(9), seconds: 12.34, misplaced: 0 };
+        Delivered { rows: 3, recorded: 1, duplicates: 2, position: Some(9), seconds: 12.34, ..none };
     assert_eq!(delivered.words("rows"), "3 rows: 1 recorded, 2 duplicates, position 9, 12.3 s");
     assert_eq!(
         serde_json::to_string(&delivered).expect("JSON"),
         r#"{"rows":3,"recorded":1,"duplicates":2,"position":9,"seconds":12.34}"#
     );
-    let none = Delivered { rows: 0, recorded: 0, duplicates: 0, position: None, seconds: 0.0, misplaced: 0 };
+    let skipped = Delivered { skipped: Some(4), ..delivered };
+    assert_eq!(skipped.words("rows"), "3 rows: 1 recorded, 2 duplicates, 4 skipped, position 9, 12.3 s");
+    assert!(serde_json::to_string(&skipped).expect("JSON").contains(r#""skipped":4"#));
     assert_eq!(none.words("rows"), "0 rows: 0 recorded, 0 duplicates, 0.0 s");
 }

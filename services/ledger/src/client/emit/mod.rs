@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use ledger_dialects::cloudevents::Envelope;
+use ledger_domain::Family;
+use ledger_domain::event::Fact;
+use ledger_intake::is_request;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use flags::Flags;
 
-use super::answer::EventStatus;
+use super::answer::{EventResult, EventStatus};
 use super::chunk::{Chunk, Filling};
 use super::connection::{self, Connection};
 use super::output::{show, tell};
@@ -23,9 +26,12 @@ use super::spool::{Error, Outbox, SpoolFolder, events_are, parsed};
 /// Either one event from flags, or whole CloudEvents as JSON from stdin. What is recorded already, by its
 /// source and id, is not recorded again.
 ///
-/// What the ledger does not take for now, because it is down or cannot be reached, is kept in the spool on
-/// disk and sent first next time: that is said on stderr, and is no failure unless --strict is given. What the
-/// ledger refuses is always one.
+/// A report that does not reach the ledger, because that is down or something else answers in its place, is kept in
+/// the spool on disk and sent first next time: that is said on stderr, and is no failure unless --strict is given. What
+/// the ledger refuses is always one.
+///
+/// A command is never kept, since it is decided by the state of the moment: what is about a rollback, a release point,
+/// an approval, a freeze, a policy or a revoked artifact is sent at once, or fails.
 #[derive(Debug, clap::Args)]
 #[command(
     disable_version_flag = true,
@@ -72,11 +78,7 @@ impl Emit {
             // Judged here too: so a mistake is told where no service is at hand.
             let envelope =
                 Envelope::parse(&event).map_err(|invalid| invalid.reason).context("this is not an event")?;
-            let mut filling = Filling::default();
-            filling.push(1, envelope.bytes());
-            while let Some(chunk) = filling.take() {
-                reports.send(&chunk).await?;
-            }
+            reports.send_one(&envelope).await?;
         } else {
             ensure!(
                 self.flags.is_empty(),
@@ -90,6 +92,13 @@ impl Emit {
         }
         reports.conclude(self.strict)
     }
+}
+
+/// Returns true if the event asks the ledger for something, or takes something back. Such an event is decided by the
+/// state of the moment: sent hours later from the spool, it would do what its author no longer wants.
+fn is_command(fact: &Fact) -> bool {
+    let is_revocation = fact.kind().family() == Family::Artifact && !matches!(fact, Fact::ArtifactBuilt(_));
+    is_revocation || is_request(fact)
 }
 
 async fn from_stdin(reports: &mut Reports) -> anyhow::Result<()> {
@@ -118,6 +127,14 @@ async fn from_stdin(reports: &mut Reports) -> anyhow::Result<()> {
     fault.map_or(Ok(()), Err)
 }
 
+/// Returns true if the ledger has certainly not got what failed so.
+const fn is_unsent(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Ledger(connection::Error::Unreachable { .. } | connection::Error::Setup(_)) | Error::Busy
+    )
+}
+
 /// What became of the events so far.
 struct Reports {
     outbox: Outbox,
@@ -139,6 +156,18 @@ impl Reports {
         Self { outbox, json, alone, events: 0, failed: 0, first: None, kept: 0, cause: None }
     }
 
+    /// Sends one event: a report behind what waits, a command at once.
+    async fn send_one(&mut self, event: &Envelope) -> anyhow::Result<()> {
+        let mut filling = Filling::default();
+        filling.push(1, event.bytes());
+        let Some(chunk) = filling.take() else { return Ok(()) };
+        if is_command(&event.event().fact) {
+            self.send_command(&chunk, event).await
+        } else {
+            self.send(&chunk).await
+        }
+    }
+
     async fn send(&mut self, chunk: &Chunk) -> anyhow::Result<()> {
         // Behind what is kept, or it would overtake.
         if self.cause.is_some() {
@@ -152,8 +181,45 @@ impl Reports {
             }
             Err(error) => return Err(error.into()),
         };
+        self.report(chunk, &results, &body)?;
+        match results.iter().find(|result| result.status == EventStatus::Refused) {
+            Some(refused) => {
+                self.cause = Some(Error::NotNow(Box::new(refused.clone())));
+                self.keep(chunk, |index| results[index].status == EventStatus::Refused).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a command: at once, past what waits, or never.
+    async fn send_command(&mut self, chunk: &Chunk, event: &Envelope) -> anyhow::Result<()> {
+        let kind = event.event().fact.kind().name();
+        let (results, body) = self.outbox.send_directly(chunk).await.map_err(|error| {
+            if !error.may_pass() {
+                return error.into();
+            }
+            let is_unsent = is_unsent(&error);
+            let error = anyhow::Error::from(error);
+            if is_unsent {
+                return error.context(format!("{kind} is not recorded, and a command is not kept for later"));
+            }
+            error.context(format!(
+                "it is not known whether {kind} is recorded, and a command is not kept for later; emit it again with \
+                 --id {}, it is recorded once",
+                event.identity().id.as_str()
+            ))
+        })?;
+        self.report(chunk, &results, &body)?;
+        match results.iter().find(|result| result.status == EventStatus::Refused) {
+            Some(refused) => bail!("{kind} is not recorded, and a command is not kept for later: {refused}"),
+            None => Ok(()),
+        }
+    }
+
+    /// Shows what became of events, except of those that the ledger does not take now.
+    fn report(&mut self, chunk: &Chunk, results: &[EventResult], body: &[u8]) -> anyhow::Result<()> {
         let mut text = String::new();
-        for (number, result) in chunk.numbers().iter().zip(&results) {
+        for (number, result) in chunk.numbers().iter().zip(results) {
             if result.status == EventStatus::Refused {
                 continue;
             }
@@ -165,17 +231,11 @@ impl Reports {
             }
         }
         if self.json {
-            show(&body)?;
+            show(body)?;
         } else if !text.is_empty() {
             show(text.as_bytes())?;
         }
-        match results.iter().find(|result| result.status == EventStatus::Refused) {
-            Some(refused) => {
-                self.cause = Some(Error::NotNow(Box::new(refused.clone())));
-                self.keep(chunk, |index| results[index].status == EventStatus::Refused).await
-            }
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn fail(&mut self, number: u64, why: String, text: &mut String) {
@@ -186,9 +246,9 @@ impl Reports {
         self.first.get_or_insert((number, why));
     }
 
-    /// Keeps events of a chunk for later: those that are events.
+    /// Keeps events of a chunk for later: those that are reports. Commands fail.
     async fn keep(&mut self, chunk: &Chunk, which: impl Fn(usize) -> bool) -> anyhow::Result<()> {
-        let mut events = Vec::new();
+        let (mut events, mut commands) = (Vec::new(), Vec::new());
         let mut text = String::new();
         for (index, (number, event)) in chunk.numbers().iter().zip(parsed(chunk)).enumerate() {
             if !which(index) {
@@ -196,19 +256,29 @@ impl Reports {
             }
             self.events += 1;
             match event {
+                Ok(event) if is_command(&event.event().fact) => {
+                    let kind = event.event().fact.kind().name();
+                    let cause = self.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+                    let why = format!("{kind} is a command, which is not kept for later{cause}");
+                    self.fail(*number, why, &mut text);
+                    commands.push(event);
+                }
                 Ok(event) => events.push(event),
                 Err(why) => self.fail(*number, why, &mut text),
             }
         }
-        if let Err(why) = self.outbox.keep(&events).await {
+        if !events.is_empty()
+            && let Err(why) = self.outbox.keep(&events).await
+        {
             return Err(self.not_kept(&why, &events));
         }
         self.kept += events.len();
         if self.json {
-            for event in &events {
+            let events = events.iter().map(|event| (event, "spooled"));
+            for (event, status) in events.chain(commands.iter().map(|event| (event, "not_sent"))) {
                 let identity = event.identity();
                 let (id, source) = (identity.id.as_str(), identity.source.as_str());
-                show(json!({"id": id, "source": source, "status": "spooled"}).to_string().as_bytes())?;
+                show(json!({"id": id, "source": source, "status": status}).to_string().as_bytes())?;
             }
         } else if !text.is_empty() {
             show(text.as_bytes())?;
@@ -219,10 +289,7 @@ impl Reports {
     /// Neither sent nor kept. After a failure half-way, an event may be recorded: its id tells how to find out.
     fn not_kept(&mut self, why: &anyhow::Error, events: &[Envelope]) -> anyhow::Error {
         let Some(cause) = self.cause.take() else { return anyhow!("events cannot be kept: {why:#}") };
-        let is_unsent = matches!(
-            &cause,
-            Error::Ledger(connection::Error::Unreachable { .. } | connection::Error::Setup(_)) | Error::Busy
-        );
+        let is_unsent = is_unsent(&cause);
         let error = anyhow::Error::from(cause);
         let error = match events {
             [event] if self.alone && !is_unsent => error.context(format!(
@@ -262,3 +329,6 @@ impl Reports {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

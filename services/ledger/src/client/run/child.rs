@@ -13,6 +13,8 @@ use rustix::termios::tcgetpgrp;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{self, SignalKind, signal};
 
+use crate::environment;
+
 /// The status that shells give to a command that is not found, and to one that cannot be run.
 const NOT_FOUND: u8 = 127;
 const NOT_RUN: u8 = 126;
@@ -41,31 +43,53 @@ impl Ended {
     }
 }
 
-/// The signals that are meant for the command.
+/// The signals that are passed on to the command. One that this process was started with ignored, as HUP under `nohup`,
+/// is not caught: the command inherits that, and ignores it as it would if it were run alone.
 pub(super) struct Signals {
-    terminate: unix::Signal,
-    interrupt: unix::Signal,
+    terminate: Option<unix::Signal>,
+    interrupt: Option<unix::Signal>,
+    hangup: Option<unix::Signal>,
+    quit: Option<unix::Signal>,
 }
 
 impl Signals {
-    /// From now on they do not end this process.
+    /// Catches them: from now on they do not end this process.
     pub(super) fn catch() -> io::Result<Self> {
-        // Whoever started us may pass over the ends of its children, and that is inherited: the command would end
-        // without a status.
+        // A parent may ignore CHLD, and that is inherited: the command would end without a status.
         drop(signal(SignalKind::child())?);
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let ignored = environment::ignored_signals();
+        let caught = |kind: SignalKind| {
+            let is_ignored = ignored >> (kind.as_raw_value() - 1) & 1 == 1;
+            (!is_ignored).then(|| signal(kind)).transpose()
+        };
+        Ok(Self {
+            terminate: caught(SignalKind::terminate())?,
+            interrupt: caught(SignalKind::interrupt())?,
+            hangup: caught(SignalKind::hangup())?,
+            quit: caught(SignalKind::quit())?,
+        })
     }
 
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.terminate.recv() => Signal::TERM,
-            _ = self.interrupt.recv() => Signal::INT,
+            () = received(&mut self.terminate) => Signal::TERM,
+            () = received(&mut self.interrupt) => Signal::INT,
+            () = received(&mut self.hangup) => Signal::HUP,
+            () = received(&mut self.quit) => Signal::QUIT,
         }
     }
 
     /// Passes over those that have come.
     pub(super) fn forget(&mut self) {
         while self.next().now_or_never().is_some() {}
+    }
+}
+
+/// Waits for the signal; for ever where it is not caught.
+async fn received(signal: &mut Option<unix::Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }
 
@@ -93,10 +117,10 @@ pub(super) async fn run(command: &[OsString], signals: &mut Signals) -> Ended {
     }
 }
 
-/// Passes a signal on, unless the command has it already: Ctrl-C reaches all that run in the terminal, and
-/// twice it means more than once.
+/// Passes a signal on, unless the command has it already: Ctrl-C and Ctrl-\ reach all that run in the terminal, and
+/// twice they mean more than once.
 fn pass_on(child: &Child, signal: Signal) {
-    if signal == Signal::INT && is_in_terminal() {
+    if matches!(signal, Signal::INT | Signal::QUIT) && is_in_terminal() {
         return;
     }
     let process = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);

@@ -36,7 +36,8 @@ const HURRY: Duration = Duration::from_secs(1);
 /// Reports deploy.started, runs the command, and reports deploy.succeeded if it ends with 0, or deploy.failed
 /// if not, with its duration and exit code. Exits as the command does: with its status, with 128 and the
 /// signal's number if a signal ends it, with 127 if there is no such command and with 126 if it cannot be run.
-/// SIGTERM and SIGINT are passed on to it.
+/// SIGTERM, SIGINT, SIGHUP and SIGQUIT are passed on to it. One that is ignored when this starts, as SIGHUP under
+/// `nohup`, is ignored by both.
 ///
 /// A ledger that is down fails no deploy and does not hold one up: reports that cannot be sent are kept in the
 /// spool, and sent first next time. Whatever goes wrong here, and not in the command, ends with 125.

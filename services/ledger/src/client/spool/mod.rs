@@ -100,6 +100,14 @@ impl Outbox {
         limit.within(&self.client, || async { Ok(self.client.record_and_keep(chunk).await?) }).await
     }
 
+    /// Sends events without regard to those that wait; answers what became of each, and the answer as it came.
+    ///
+    /// # Errors
+    /// They are not recorded, or it is not known.
+    pub(super) async fn send_directly(&self, chunk: &Chunk) -> Result<(Vec<EventResult>, Bytes), Error> {
+        self.limit().within(&self.client, || async { Ok(self.client.record_and_keep(chunk).await?) }).await
+    }
+
     /// Sends events that nothing else will ever send, whatever waits. If the limit is over, they have a moment all the
     /// same.
     ///

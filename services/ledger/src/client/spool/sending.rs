@@ -52,9 +52,16 @@ impl Error {
         }
     }
 
-    /// Whether it may have passed when the program is run again.
+    /// Returns true if an event that failed so may be recorded later: always, unless the ledger itself said that it is
+    /// not. What a proxy, a captive portal or a wrong URL answers is no word of the ledger on the event, nor is a body
+    /// that did not reach it whole.
     pub(in super::super) fn may_pass(&self) -> bool {
-        self.is_temporary() || matches!(self, Self::Ledger(connection::Error::Setup(_)))
+        let is_on_the_way = match self {
+            Self::Ledger(connection::Error::Setup(_) | connection::Error::NotALedger { .. }) => true,
+            Self::Ledger(connection::Error::Problem { problem, .. }) => problem.is("broken-body"),
+            _ => false,
+        };
+        is_on_the_way || self.is_temporary()
     }
 }
 

@@ -37,7 +37,10 @@ async fn take(State(ledger): State<Arc<Ledger>>, body: String) -> Response {
 /// All of them recorded, apart from the one that has this status.
 fn recorded_but(ids: &[String], odd: &str, status: &str) -> Response {
     let line = |id: &String| match id == odd {
-        true => json!({"status": status, "problem": {"title": "No", "detail": id}}),
+        true => json!({
+            "status": status,
+            "problem": {"type": "urn:release-ledger:problem:any", "title": "No", "detail": id},
+        }),
         false => json!({"status": "recorded", "position": 1}),
     };
     let lines: String = ids.iter().map(|id| format!("{}\n", line(id))).collect();
@@ -104,6 +107,29 @@ async fn another_services_word_and_that_of_a_broken_body_are_not_the_last_on_an_
         ended.expect_err("all are left");
         assert_eq!((left.len(), notes), (3, vec![]));
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_the_ledgers_leaves_all_events_waiting() {
+    let answers: [Says; 5] = [
+        |_, _| (StatusCode::FORBIDDEN, "<html>Forbidden</html>").into_response(),
+        |_, _| (StatusCode::CONFLICT, r#"{"status":"rejected"}"#).into_response(),
+        |_, _| (StatusCode::OK, "<html>Please sign in</html>").into_response(),
+        |_, ids| recorded_by_another(ids, "rejected"),
+        |_, ids| recorded_by_another(ids, "recorded"),
+    ];
+    for says in answers {
+        let (ended, _, left, notes) = drained(says).await;
+
+        ended.expect_err("all are left");
+        assert_eq!((left.len(), notes), (3, vec![]));
+    }
+}
+
+/// A gateway's word on each event.
+fn recorded_by_another(ids: &[String], status: &str) -> Response {
+    let line = format!("{}\n", json!({"status": status}));
+    (StatusCode::OK, line.repeat(ids.len())).into_response()
 }
 
 #[tokio::test]

@@ -1,0 +1,206 @@
+//! Rows become events, or are named by line and field.
+
+use chrono::TimeDelta;
+
+use super::*;
+
+const ROW: &str = r#"{"n":1,"at":"2022-10-10T10:40:23Z","environment":"integration","service":"asset-manager","version":"cbcdc480","commit":"f46f242f","actor":"person-60935d2e"}"#;
+
+fn reading(commit_is: CommitColumn) -> Reading {
+    let latest = DateTime::UNIX_EPOCH + TimeDelta::days(30_000);
+    Reading { source: Source::parse(SOURCE).expect("a source"), commit_is, latest }
+}
+
+/// Every event, and what is wrong with every other row.
+fn read_as(history: &str, commit_is: CommitColumn) -> (Vec<Envelope>, Vec<String>) {
+    let reading = reading(commit_is);
+    let mut errors = Vec::new();
+    let mut report = |error: &Error| errors.push(format!("line {}: {}", error.line, error.fault));
+    let checked = check(history.as_bytes(), &reading, &mut report).expect("it can be read");
+    assert_eq!(checked.invalid, errors.len() as u64);
+    let valid = checked.valid;
+    let events = events(history.as_bytes(), reading, checked, true).expect("it can be read");
+    let events: Vec<_> = events.map(|event| event.expect("a valid row").envelope).collect();
+    assert_eq!(events.len() as u64, valid);
+    (events, errors)
+}
+
+fn read(history: &str) -> (Vec<Envelope>, Vec<String>) {
+    read_as(history, CommitColumn::Build)
+}
+
+fn one(row: &str) -> Envelope {
+    let (mut events, errors) = read(row);
+    assert_eq!((events.len(), &errors[..]), (1, &[][..]));
+    events.remove(0)
+}
+
+/// The ids of the rows' events, in order.
+fn ids(rows: &[&str]) -> Vec<String> {
+    let (events, errors) = read(&rows.join("\n"));
+    assert_eq!(errors, [""; 0]);
+    events.iter().map(|event| event.identity().id.as_str().to_owned()).collect()
+}
+
+fn data(envelope: &Envelope) -> Value {
+    let event: Value = serde_json::from_slice(envelope.bytes()).expect("JSON");
+    event["data"].clone()
+}
+
+/// The row with other columns.
+fn with(columns: &Value) -> String {
+    let mut row: Value = serde_json::from_str(ROW).expect("JSON");
+    let columns = columns.as_object().expect("columns").clone();
+    row.as_object_mut().expect("a row").extend(columns);
+    row.to_string()
+}
+
+#[test]
+fn a_row_is_a_deploy_and_its_commit_is_the_releases() {
+    let envelope = one(ROW);
+    assert_eq!(
+        std::str::from_utf8(envelope.bytes()).expect("UTF-8"),
+        concat!(
+            r#"{"data":{"actor":{"name":"person-60935d2e","type":"person"},"environment":"integration","#,
+            r#""release":{"commit":"f46f242f","version":"cbcdc480"},"service":"asset-manager"},"#,
+            r#""datacontenttype":"application/json","id":"IDENTITY","#,
+            r#""source":"urn:release-ledger:import","specversion":"1.0","#,
+            r#""subject":"integration/default/asset-manager","time":"2022-10-10T10:40:23Z","#,
+            r#""type":"io.releaseledger.deploy.succeeded.v1"}"#
+        )
+        .replace("IDENTITY", envelope.identity().id.as_str())
+    );
+    assert_eq!(Envelope::parse(envelope.bytes()), Ok(envelope));
+}
+
+#[test]
+fn a_commit_can_be_the_deployments_name() {
+    let (events, _) = read_as(ROW, CommitColumn::Deployment);
+    let data = data(&events[0]);
+    assert_eq!(
+        (&data["deployment"], &data["release"]),
+        (&json!("f46f242f"), &json!({"version": "cbcdc480"}))
+    );
+    // Told otherwise, it is the same row still: the ledger finds the conflict.
+    assert_eq!(events[0].identity(), one(ROW).identity());
+
+    let both = with(&json!({"deployment": "run-1"}));
+    let (_, errors) = read_as(&both, CommitColumn::Deployment);
+    assert_eq!(errors, ["line 1: deployment: given, and commit is the deployment's name, too"]);
+}
+
+#[test]
+fn what_only_some_histories_have_is_read_where_it_is_there() {
+    let artifact = format!("registry.example/web@sha256:{}", "a".repeat(64));
+    let row =
+        with(&json!({"deployment": "run-1", "target": "eu-west-1", "slot": "green", "artifact": artifact}));
+    let all = data(&one(&row));
+    assert_eq!(
+        (&all["deployment"], &all["target"], &all["slot"], &all["release"]["artifact"]),
+        (&json!("run-1"), &json!("eu-west-1"), &json!("green"), &json!(artifact))
+    );
+    let least = r#"{"at":"2022-10-10T10:40:23Z","environment":"dev","service":"web","version":"v1"}"#;
+    assert_eq!(
+        data(&one(least)),
+        json!({"environment": "dev", "service": "web", "release": {"version": "v1"}})
+    );
+}
+
+#[test]
+fn a_row_without_a_version_is_a_removal_and_machines_are_workloads() {
+    let row = ROW.replace(r#""cbcdc480""#, "null").replace("person-60935d2e", "govuk-ci");
+    let event = one(&row).event().clone();
+    assert!(matches!(event.fact, Fact::DeployRemoved(_)));
+    assert_eq!(event.actor.map(|actor| actor.kind.to_string()).as_deref(), Some("workload"));
+}
+
+#[test]
+fn the_identity_is_what_the_row_says_and_neither_its_number_nor_its_spelling() {
+    let id = one(ROW).identity().clone();
+    // As a shell makes it: printf '["integration",…,1]' | sha256sum
+    let text = r#"["integration","asset-manager",null,"cbcdc480","2022-10-10T10:40:23.000000Z",1]"#;
+    let hash: String = Sha256::digest(text)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(id.id.as_str(), hash);
+
+    let spaced = ROW.replace(":", ": ").replace("10: 40: 23", "10:40:23");
+    for same in [
+        spaced,
+        ROW.replacen("1,", "2,", 1),
+        ROW.replacen(r#""n":1,"#, "", 1),
+        ROW.replace("10:40:23Z", "11:40:23.000+01:00"),
+        with(&json!({"commit": "other", "actor": "other", "slot": "blue"})),
+    ] {
+        assert_eq!(*one(&same).identity(), id, "{same}");
+    }
+    for (from, to) in
+        [(":23Z", ":24Z"), ("integration", "staging"), ("asset-manager", "web"), ("\"cbcdc480\"", "null")]
+    {
+        assert_ne!(*one(&ROW.replacen(from, to, 1)).identity(), id, "{from}");
+    }
+    assert_ne!(*one(&with(&json!({"target": "eu"}))).identity(), id);
+    let null = one(&ROW.replace("\"cbcdc480\"", "null")).identity().clone();
+    assert_ne!(*one(&ROW.replace("cbcdc480", "null")).identity(), null);
+}
+
+#[test]
+fn equal_rows_are_events_of_their_own_and_rows_before_them_change_nothing() {
+    let (other, late) = (ROW.replace("asset-manager", "web"), ROW.replace(":23Z", ":22Z"));
+    let [one, two] = &ids(&[ROW, ROW])[..] else { panic!("two rows") };
+    assert_ne!(one, two);
+    let later = ids(&[&late, &other, ROW, &late, &other, ROW]);
+    assert_eq!((&later[2], &later[5]), (one, two));
+    assert_ne!(later[0], later[3]);
+}
+
+#[test]
+fn every_row_that_is_not_valid_is_named_by_its_line_and_field() {
+    let changed = |from: &str, to: &str| ROW.replace(from, to);
+    let rows = [
+        ROW.to_owned(),
+        changed("2022-10-10T", "yesterday"),
+        changed("asset-manager", "asset manager"),
+        changed(r#""version":"cbcdc480","#, ""),
+        changed(r#""n":1"#, r#""n":1,"m":2"#),
+        changed(r#""n":1"#, r#""n":1,"n":1"#),
+        changed("}", ""),
+        changed(r#""f46f242f""#, "7"),
+        "x".repeat(70_000),
+        changed("f46f242f", ""),
+        changed(r#""at":"2022-10-10T10:40:23Z","#, ""),
+        changed("2022", "2222"),
+        with(&json!({"artifact": "web:latest"})),
+        with(&json!({"version": null, "artifact": "pkg:cargo/rand@0.9.1"})),
+        with(&json!({"n": "1"})),
+        ROW.to_owned(),
+    ];
+    let (events, errors) = read(&rows.join("\n"));
+    let expected = [
+        "line 2: at: not an RFC 3339 time",
+        "line 3: service: a name starts with",
+        "line 4: version: missing; null where nothing runs any more",
+        "line 5: not a row of a release history: unknown field `m`, expected one of `n`, `at`",
+        "line 6: not a row of a release history: duplicate field `n` at column",
+        "line 7: not a row of a release history: EOF",
+        "line 8: commit: not a string",
+        "line 9: more than 65536 bytes",
+        "line 10: commit: must not be empty",
+        "line 11: at: missing",
+        "line 12: at: in the future",
+        "line 13: artifact: is neither a package URL",
+        "line 14: artifact: given, though nothing runs any more",
+        "line 15: n: not a whole number",
+    ];
+    for (error, expected) in errors.iter().zip(expected) {
+        assert!(error.starts_with(expected), "{error}");
+    }
+    assert_eq!((events.len(), errors.len()), (2, expected.len()));
+}
+
+#[test]
+fn a_row_that_has_become_invalid_since_the_check_is_the_last() {
+    let (reading, bad) = (reading(CommitColumn::Build), ROW.replace("asset-manager", "asset manager"));
+    let events = events(format!("{ROW}\n{bad}\n{ROW}").as_bytes(), reading, Checked::default(), false)
+        .map(Iterator::collect::<Vec<_>>)
+        .map(|rows| rows.iter().map(Result::is_ok).collect::<Vec<_>>());
+    assert_eq!(events.expect("it can be read"), [true, false]);
+}
