@@ -77,11 +77,10 @@ impl Model {
                 Content::Empty => anomalies.push("switched_to_empty_slot"),
                 Content::Unknown => anomalies.push("switch_pending"),
             },
-            ("deploy.removed", Some(slot)) => {
-                if !matches!(self.slot(lane, slot, before, k), Content::Filled(_)) {
-                    anomalies.push("removed_nothing");
-                }
-            }
+            ("deploy.removed", Some(slot)) => match self.slot(lane, slot, before, k) {
+                Content::Filled(_) => {}
+                _ => anomalies.push("removed_nothing"),
+            },
             ("deploy.removed", None) => {
                 let state = self.state(environment, before, k);
                 let holds = state

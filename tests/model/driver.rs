@@ -57,6 +57,12 @@ impl Driver<'_> {
         if let Some(members) = data.as_object_mut().filter(|_| item.kind != "step") {
             members.remove("of");
         }
+        if data["acknowledge"] == "all" {
+            let plan = self.plans.iter().find(|(number, _, _)| item.data["of"] == *number);
+            let lanes = plan.into_iter().flat_map(|(_, _, steps)| steps);
+            let lanes = lanes.map(|step| json!({"service": step["service"], "target": step["target"]}));
+            data["acknowledge"] = lanes.collect();
+        }
         let event = id(item.number);
         match &*item.kind {
             "rollback" => self.request(item, &event, &data).await,

@@ -424,7 +424,11 @@ impl Author {
         if self.random.percent(60) {
             self.later.push(("approval.granted", with_actor));
         }
-        self.later.push(("rollback.started", of.clone()));
+        let mut started = of.clone();
+        if self.random.percent(25) {
+            started["acknowledge"] = "all".into();
+        }
+        self.later.push(("rollback.started", started));
         for index in 0..self.random.within(1, 4) {
             let claims = self.random.percent(40);
             self.later.push((
@@ -446,7 +450,7 @@ impl Author {
             item.kind.starts_with("deploy.")
                 || item.kind.starts_with("validation.")
                 || item.kind == "traffic.switched"
-                || (item.kind == "artifact.built" && item.number % 4 == 0)
+                || (item.kind == "artifact.built" && item.number.is_multiple_of(4))
         };
         let items: Vec<Item> = self.items.iter().filter(correctable).cloned().collect();
         if items.is_empty() {

@@ -256,10 +256,12 @@ impl Model {
     pub(crate) fn all_lanes(&self, environment: &str, k: u64) -> Vec<(String, String)> {
         let mut lanes = Vec::new();
         for entry in self.known(k) {
-            if entry.is_change() && entry.text("environment") == environment {
-                if let Placed::At(target) = self.placed(entry) {
+            let is_here = entry.is_change() && entry.text("environment") == environment;
+            match self.placed(entry) {
+                Placed::At(target) if is_here => {
                     lanes.push((entry.text("service").to_owned(), target.clone()));
                 }
+                _ => {}
             }
         }
         lanes.sort();
@@ -275,12 +277,13 @@ impl Model {
             let lane = |live: Live| Running { service: service.clone(), target: target.clone(), live };
             let live = reached(&changes, m);
             for slot in slots(&changes) {
-                if let Content::Filled(deploy) = content(&changes, &slot, m) {
-                    if live.as_ref().and_then(|live| live.slot.as_deref()) != Some(&*slot) {
-                        let standing =
-                            Live { slot: Some(slot), release: deploy.release(), since: deploy.position };
-                        state.idle.push(lane(standing));
+                let is_reached = live.as_ref().and_then(|live| live.slot.as_deref()) == Some(&*slot);
+                match content(&changes, &slot, m) {
+                    Content::Filled(deploy) if !is_reached => {
+                        let (release, since) = (deploy.release(), deploy.position);
+                        state.idle.push(lane(Live { slot: Some(slot), release, since }));
                     }
+                    _ => {}
                 }
             }
             state.lanes.extend(live.map(lane));

@@ -59,7 +59,7 @@ impl Model {
         filled
     }
 
-    /// True if the latest word on the artifact is that it is revoked.
+    /// True if the latest of the artifact's revocations and reinstatements is a revocation.
     pub(crate) fn is_revoked(&self, artifact: &str, k: u64) -> bool {
         let mut words = self.known(k);
         words.retain(|entry| {

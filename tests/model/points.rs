@@ -249,11 +249,8 @@ impl Model {
     pub(crate) fn ever_reached(&self, lane: [&str; 3], k: u64) -> Vec<crate::entry::Release> {
         let mut releases: Vec<crate::entry::Release> = Vec::new();
         for entry in self.known(k) {
-            if let Some(reached) = self.reached(lane, entry.moment(), k) {
-                if !releases.iter().any(|other| other.is_same(&reached)) {
-                    releases.push(reached);
-                }
-            }
+            let reached = self.reached(lane, entry.moment(), k);
+            releases.extend(reached.filter(|reached| !releases.iter().any(|other| other.is_same(reached))));
         }
         releases
     }

@@ -208,10 +208,9 @@ impl Model {
 fn agrees(release: &Release, left: &Release, restored: Option<&Release>) -> bool {
     let restored = restored.map(Release::parts).unwrap_or_default();
     let (release, left) = (release.parts(), left.parts());
-    (0..left.len()).all(|part| {
-        left[part] == restored[part]
-            || left[part].is_none()
-            || release[part].is_none()
-            || release[part] == left[part]
-    })
+    let differing = (0..left.len()).filter(|part| left[*part] != restored[*part]);
+    let mut agreeing =
+        differing.map(|part| left[part].is_none() || release[part].is_none() || release[part] == left[part]);
+    // Where nothing differs, nothing is held.
+    agreeing.next().is_some_and(|first| first && agreeing.all(|agrees| agrees))
 }
