@@ -1,0 +1,99 @@
+//! What is odd about an entry.
+
+use crate::entry::Entry;
+use crate::lanes::{Content, Model, Placed};
+
+/// The words of decision 0015, sorted.
+pub(crate) const WORDS: [&str; 10] = [
+    "ambiguous_target",
+    "corrects_nothing",
+    "counts_contradict",
+    "during_freeze",
+    "environment_retired",
+    "late",
+    "removed_nothing",
+    "straddles_change",
+    "switch_pending",
+    "switched_to_empty_slot",
+];
+
+impl Model {
+    /// The anomalies of an entry, sorted. All but `during_freeze` are as when it was recorded.
+    pub(crate) fn anomalies(&self, entry: &Entry) -> Vec<&'static str> {
+        let k = entry.position;
+        let mut anomalies = Vec::new();
+        if entry.is("deploy.succeeded")
+            && self.is_frozen(entry.text("environment"), entry.occurred_at, self.head())
+        {
+            anomalies.push("during_freeze");
+        }
+        if *self.placed(entry) == Placed::Ambiguous {
+            anomalies.push("ambiguous_target");
+        }
+        if entry.corrects().is_some() && (!entry.is_correctable() || self.corrected(entry, k).is_none()) {
+            anomalies.push("corrects_nothing");
+        }
+        if entry.is_end() {
+            if Self::counts_contradict(entry) {
+                anomalies.push("counts_contradict");
+            }
+            if self.straddles(entry, k) {
+                anomalies.push("straddles_change");
+            }
+        }
+        anomalies.extend(self.anomalies_of_change(entry));
+        anomalies.sort_unstable();
+        anomalies
+    }
+
+    /// True if the lane of a change had a later one as it was recorded.
+    pub(crate) fn is_late(&self, entry: &Entry) -> bool {
+        let Placed::At(target) = self.placed(entry) else { return false };
+        let (environment, service) = (entry.text("environment"), entry.text("service"));
+        let changes = self.changes(environment, service, target, entry.position);
+        entry.is_change() && changes.iter().any(|other| other.moment() > entry.moment())
+    }
+
+    fn anomalies_of_change(&self, entry: &Entry) -> Vec<&'static str> {
+        let Placed::At(target) = self.placed(entry) else { return Vec::new() };
+        let (environment, service) = (entry.text("environment"), entry.text("service"));
+        let (m, k) = (entry.moment(), entry.position);
+        if !entry.is_change() {
+            return Vec::new();
+        }
+        if self.is_retired(environment, m, k) {
+            return vec!["environment_retired"];
+        }
+        let lane = [environment, service, &**target];
+        // The moment just before the entry.
+        let before = (m.0, m.1 - 1);
+        let mut anomalies = Vec::new();
+        if self.is_late(entry) {
+            anomalies.push("late");
+        }
+        match (&*entry.kind, entry.maybe("slot")) {
+            ("traffic.switched", Some(slot)) => match self.slot(lane, slot, before, k) {
+                Content::Filled(_) => {}
+                Content::Empty => anomalies.push("switched_to_empty_slot"),
+                Content::Unknown => anomalies.push("switch_pending"),
+            },
+            ("deploy.removed", Some(slot)) => match self.slot(lane, slot, before, k) {
+                Content::Filled(_) => {}
+                _ => anomalies.push("removed_nothing"),
+            },
+            ("deploy.removed", None) => {
+                let state = self.state(environment, before, k);
+                let holds = state
+                    .lanes
+                    .iter()
+                    .chain(&state.idle)
+                    .any(|running| running.service == service && running.target == *target);
+                if !holds {
+                    anomalies.push("removed_nothing");
+                }
+            }
+            _ => {}
+        }
+        anomalies
+    }
+}

@@ -1,0 +1,202 @@
+//! Entries of a history, and the parts of an event as the model reads them.
+
+use chrono::DateTime;
+use serde_json::Value;
+
+/// Microseconds since 1970, and a position: totally ordered.
+pub(crate) type Moment = (i64, u64);
+
+/// After every moment.
+pub(crate) const FOREVER: Moment = (i64::MAX, u64::MAX);
+
+/// Before every moment.
+pub(crate) const NEVER: Moment = (i64::MIN, 0);
+
+/// One recorded event.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// Its place in the ledger.
+    pub(crate) position: u64,
+    /// When it occurred, in microseconds since 1970.
+    pub(crate) occurred_at: i64,
+    /// Such as `deploy.succeeded`.
+    pub(crate) kind: String,
+    /// The CloudEvents source.
+    pub(crate) source: String,
+    /// The CloudEvents id.
+    pub(crate) id: String,
+    /// The members of the event.
+    pub(crate) data: Value,
+}
+
+impl Entry {
+    pub(crate) fn moment(&self) -> Moment {
+        (self.occurred_at, self.position)
+    }
+
+    /// A member's text; empty where the event has no such member.
+    pub(crate) fn text(&self, name: &str) -> &str {
+        self.data[name].as_str().unwrap_or_default()
+    }
+
+    /// A member's text, where the event has it.
+    pub(crate) fn maybe(&self, name: &str) -> Option<&str> {
+        self.data[name].as_str()
+    }
+
+    pub(crate) fn is(&self, kind: &str) -> bool {
+        self.kind == kind
+    }
+
+    pub(crate) fn release(&self) -> Release {
+        Release::of(&self.data["release"])
+    }
+
+    /// True for a deploy, a removal and a switch: what changes a lane.
+    pub(crate) fn is_change(&self) -> bool {
+        ["deploy.succeeded", "deploy.removed", "traffic.switched"].contains(&&*self.kind)
+    }
+
+    /// True for the reports whose missing target is found when they are recorded.
+    pub(crate) fn has_lane(&self) -> bool {
+        self.kind.starts_with("deploy.") || self.is("traffic.switched")
+    }
+
+    /// True for an end of a check.
+    pub(crate) fn is_end(&self) -> bool {
+        self.is("validation.passed") || self.is("validation.failed")
+    }
+
+    /// True for the reports that correct, and can be corrected.
+    pub(crate) fn is_correctable(&self) -> bool {
+        self.has_lane() || self.kind.starts_with("validation.") || self.is("environment.observed")
+    }
+
+    /// The source and id of the event that it corrects.
+    pub(crate) fn corrects(&self) -> Option<(&str, &str)> {
+        let corrects = &self.data["corrects"];
+        Some((corrects["source"].as_str()?, corrects["id"].as_str()?))
+    }
+
+    /// The person who acted, in the form in which persons are compared.
+    pub(crate) fn person(&self) -> Option<String> {
+        person(&self.data["actor"])
+    }
+}
+
+/// Microseconds since 1970 of an RFC 3339 time.
+pub(crate) fn micros(time: &str) -> i64 {
+    DateTime::parse_from_rfc3339(time).expect("a time").timestamp_micros()
+}
+
+/// A person's name in the form in which persons are compared; the generator uses ASCII only.
+pub(crate) fn person(actor: &Value) -> Option<String> {
+    let name = actor["name"].as_str()?;
+    (actor["type"] == "person").then(|| name.trim().to_lowercase())
+}
+
+/// What a lane runs, as far as the event says.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Release {
+    pub(crate) version: String,
+    pub(crate) artifact: Option<String>,
+    pub(crate) config: Option<String>,
+    pub(crate) infrastructure: Option<String>,
+    pub(crate) commit: Option<String>,
+}
+
+impl Release {
+    pub(crate) fn of(value: &Value) -> Self {
+        let part = |name: &str| value[name].as_str().map(str::to_owned);
+        Self {
+            version: part("version").unwrap_or_default(),
+            artifact: part("artifact"),
+            config: part("config"),
+            infrastructure: part("infrastructure"),
+            commit: part("commit"),
+        }
+    }
+
+    /// All parts, the artifact by its identity. Two releases are the same when their keys are equal.
+    pub(crate) fn key(&self) -> Vec<String> {
+        self.parts().into_iter().map(Option::unwrap_or_default).collect()
+    }
+
+    /// The parts in one order; the second is the artifact's identity.
+    pub(crate) fn parts(&self) -> [Option<String>; 5] {
+        [
+            Some(self.version.clone()),
+            self.artifact.as_deref().map(artifact_identity),
+            self.config.clone(),
+            self.infrastructure.clone(),
+            self.commit.clone(),
+        ]
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+/// True if every part that `wanted` states equals that of `running`.
+pub(crate) fn matches(wanted: &Release, running: &Release) -> bool {
+    let artifacts = match (&wanted.artifact, &running.artifact) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(wanted), Some(running)) => same_artifact(wanted, running),
+    };
+    let other = |index: usize| {
+        let wanted = &wanted.parts()[index];
+        wanted.is_none() || *wanted == running.parts()[index]
+    };
+    artifacts && [0, 2, 3, 4].into_iter().all(other)
+}
+
+/// The digest of an artifact, where its text has one.
+pub(crate) fn artifact_digest(text: &str) -> Option<String> {
+    let text = text.replace("%3A", ":").replace("%3a", ":");
+    let Some(purl) = text.strip_prefix("pkg:") else {
+        return text.rsplit('@').next().map(str::to_owned);
+    };
+    let (path, qualifiers) = purl.split_once('?').unwrap_or((purl, ""));
+    let kind = path.split('/').next().unwrap_or_default();
+    if kind == "oci" || kind == "docker" {
+        return path.rsplit_once('@').map(|(_, digest)| digest.to_owned());
+    }
+    let checksum = qualifiers.split('&').find_map(|pair| pair.strip_prefix("checksum="));
+    checksum.and_then(|digests| digests.split(',').next()).map(str::to_owned)
+}
+
+/// The digest, or else the purl without `checksum`.
+pub(crate) fn artifact_identity(text: &str) -> String {
+    artifact_digest(text).unwrap_or_else(|| without_checksum(text))
+}
+
+/// The purl without its qualifier `checksum`. The generator writes purls in their canonical form.
+fn without_checksum(text: &str) -> String {
+    let (path, qualifiers) = text.split_once('?').unwrap_or((text, ""));
+    let kept: Vec<&str> =
+        qualifiers.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("checksum=")).collect();
+    if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) }
+}
+
+/// True if two texts name the same artifact.
+pub(crate) fn same_artifact(one: &str, other: &str) -> bool {
+    match (artifact_digest(one), artifact_digest(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => without_checksum(one) == without_checksum(other),
+    }
+}
+
+/// The name in an artifact's text: the last part of its path; empty for a digest alone.
+pub(crate) fn artifact_name(text: &str) -> String {
+    let path = text.split('?').next().unwrap_or_default();
+    let Some((path, _)) = path.rsplit_once('@') else {
+        return if path.starts_with("pkg:") { last(path) } else { String::new() };
+    };
+    last(path)
+}
+
+fn last(path: &str) -> String {
+    path.rsplit('/').next().unwrap_or_default().to_owned()
+}
