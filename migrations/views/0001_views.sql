@@ -311,6 +311,7 @@ CREATE TABLE revocations (
     position     bigint  NOT NULL PRIMARY KEY,
     artifact     text    NOT NULL,
     artifact_key text    NOT NULL,  -- its identity
+    occurred_at  timestamptz NOT NULL,
     deleted      boolean NOT NULL,
     reinstates   boolean NOT NULL   -- it may be used again
 );

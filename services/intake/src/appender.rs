@@ -286,7 +286,7 @@ impl Appender {
                     key,
                     bytes: envelope.bytes().clone(),
                 },
-                leaf: leaf_hash(envelope.bytes()),
+                leaf: leaf_of(envelope, known.get(&key)),
                 known: known.get(&key).copied(),
             })
             .collect()
@@ -335,11 +335,26 @@ enum Attempt {
     Moved,
 }
 
+/// The leaf hash that an event is compared by with what the history has of its identity.
+fn leaf_of(envelope: &Envelope, known: Option<&Known>) -> Hash {
+    match known {
+        Some(known) if is_same_event(envelope, *known) => known.leaf_hash,
+        _ => leaf_hash(envelope.bytes()),
+    }
+}
+
+/// Returns true if an event is the one that the history has with its identity. Before the content type was always written, an event
+/// could be stored without it.
+fn is_same_event(envelope: &Envelope, known: Known) -> bool {
+    leaf_hash(envelope.bytes()) == known.leaf_hash
+        || leaf_hash(&envelope.bytes_without_content_type()) == known.leaf_hash
+}
+
 /// The answer to a request whose identity the history has. What a wish comes to depends on when it is judged:
 /// the first time counts.
 async fn repeated(snapshot: &mut Snapshot, request: &Request, known: Known) -> Result<Answer, Unjudged> {
     let same = match request {
-        Request::Event(envelope) => leaf_hash(envelope.bytes()) == known.leaf_hash,
+        Request::Event(envelope) => is_same_event(envelope, known),
         Request::Failed(_) => true,
         Request::Rollback(wish) => match snapshot.rollback(&wish.rollback_id).await? {
             Some(row) if wish.is_same(snapshot, &row).await? => true,

@@ -14,7 +14,7 @@ use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
 use ledger_dialects::cloudevents::{Envelope, Reason};
 use ledger_domain::event::{Actor, Deploy, Ending, Event, Fact, Removal};
 use ledger_domain::{
-    Artifact, EnvironmentName, EventId, Identity, Lane, Line, Release, ServiceName, SlotName, Source,
+    Artifact, EnvironmentName, EventId, Identity, LaneRef, Line, Release, ServiceName, SlotName, Source,
     TargetName,
 };
 use serde::{Deserialize, Deserializer};
@@ -310,6 +310,7 @@ impl Row {
             actor: optional("actor", &columns.actor)?.map(actor).transpose()?,
             reason: None,
             links: Vec::new(),
+            corrects: None,
         };
         let time = occurred_at.to_rfc3339_opts(SecondsFormat::Micros, true);
         let content = Content(json!([environment, service, target, version, time]));
@@ -330,18 +331,18 @@ impl Row {
     }
 }
 
-fn lane(environment: &str, service: &str, target: Option<&str>) -> Result<Lane, Fault> {
-    Ok(Lane {
+fn lane(environment: &str, service: &str, target: Option<&str>) -> Result<LaneRef, Fault> {
+    Ok(LaneRef {
         environment: value("environment", EnvironmentName::parse(environment))?,
         service: value("service", ServiceName::parse(service))?,
-        target: parsed("target", target, TargetName::parse)?.unwrap_or_default(),
+        target: parsed("target", target, TargetName::parse)?,
     })
 }
 
 /// A deploy, or a removal where nothing runs any more.
 fn fact(
     columns: &Columns,
-    lane: Lane,
+    lane: LaneRef,
     version: Option<&str>,
     commit_is: CommitColumn,
 ) -> Result<Fact, Fault> {

@@ -30,7 +30,7 @@ const DEPLOYED: &str = "SELECT c.artifact, c.position
     ORDER BY t.environment_id = $1 DESC, c.occurred_at DESC, c.position DESC LIMIT 1";
 
 const REVOCATIONS: &str = "SELECT position, artifact, deleted, reinstates FROM revocations
-    WHERE artifact_key = ANY($1) ORDER BY position";
+    WHERE artifact_key = ANY($1) ORDER BY occurred_at, position";
 
 const ANY_REVOCATION: &str = "SELECT EXISTS (SELECT FROM revocations)";
 
@@ -45,9 +45,9 @@ const RUNS_AT: &str = "SELECT DISTINCT e.name, t.service, t.target
 const WRITE_BUILDS: &str = "INSERT INTO builds (version, position, occurred_at, artifact)
     SELECT unnest($1::text[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::text[])";
 
-const WRITE_REVOCATIONS: &str = "INSERT INTO revocations (position, artifact, artifact_key, deleted, reinstates)
+const WRITE_REVOCATIONS: &str = "INSERT INTO revocations (position, artifact, artifact_key, deleted, reinstates, occurred_at)
     SELECT unnest($1::bigint[]), unnest($2::text[]), unnest($3::text[]), unnest($4::boolean[]),
-        unnest($5::boolean[])";
+        unnest($5::boolean[]), unnest($6::timestamptz[])";
 
 /// An artifact that was built as a version.
 #[derive(Debug, Clone)]
@@ -167,7 +167,7 @@ impl Snapshot {
         Ok((self.revoked(&artifacts).await?, meant))
     }
 
-    /// Returns the revocations that hold of these artifacts, in the order of positions. The last word on an artifact counts.
+    /// Returns the revocations that hold of these artifacts, in the order of positions. The latest word on an artifact counts.
     ///
     /// # Errors
     /// The database does not answer.
@@ -226,11 +226,21 @@ impl Snapshot {
     }
 }
 
+#[derive(Default)]
+struct RevocationRows {
+    position: Vec<i64>,
+    artifact: Vec<String>,
+    key: Vec<String>,
+    deleted: Vec<bool>,
+    reinstates: Vec<bool>,
+    occurred_at: Vec<DateTime<Utc>>,
+}
+
 /// Builds and revocations on their way into the tables, column by column.
 #[derive(Default)]
 pub(crate) struct ArtifactRows {
     builds: (Vec<String>, Vec<i64>, Vec<DateTime<Utc>>, Vec<String>),
-    revocations: (Vec<i64>, Vec<String>, Vec<String>, Vec<bool>, Vec<bool>),
+    revocations: RevocationRows,
 }
 
 impl ArtifactRows {
@@ -243,20 +253,29 @@ impl ArtifactRows {
                 self.builds.3.push(artifact.as_str().to_owned());
             }
             Fact::ArtifactRevoked(Revoked { artifact, deleted, .. }) => {
-                self.push_revocation(artifact, *deleted, false, at);
+                self.push_revocation(artifact, *deleted, false, (at, occurred_at));
             }
-            Fact::ArtifactReinstated(Reinstated { artifact }) => self.push_revocation(artifact, false, true, at),
+            Fact::ArtifactReinstated(Reinstated { artifact }) => {
+                self.push_revocation(artifact, false, true, (at, occurred_at));
+            }
             _ => {}
         }
     }
 
-    fn push_revocation(&mut self, artifact: &Artifact, deleted: bool, reinstates: bool, at: Position) {
+    fn push_revocation(
+        &mut self,
+        artifact: &Artifact,
+        deleted: bool,
+        reinstates: bool,
+        (at, occurred_at): (Position, DateTime<Utc>),
+    ) {
         let rows = &mut self.revocations;
-        rows.0.push(bigint(at));
-        rows.1.push(artifact.as_str().to_owned());
-        rows.2.push(artifact.identity());
-        rows.3.push(deleted);
-        rows.4.push(reinstates);
+        rows.position.push(bigint(at));
+        rows.artifact.push(artifact.as_str().to_owned());
+        rows.key.push(artifact.identity());
+        rows.deleted.push(deleted);
+        rows.reinstates.push(reinstates);
+        rows.occurred_at.push(occurred_at);
     }
 
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
@@ -265,10 +284,10 @@ impl ArtifactRows {
             let query = sqlx::query(WRITE_BUILDS).bind(version).bind(position).bind(occurred_at).bind(artifact);
             query.execute(&mut *connection).await?;
         }
-        let (position, artifact, key, deleted, reinstates) = self.revocations;
-        if !position.is_empty() {
-            let query = sqlx::query(WRITE_REVOCATIONS).bind(position).bind(artifact).bind(key);
-            query.bind(deleted).bind(reinstates).execute(connection).await?;
+        let rows = self.revocations;
+        if !rows.position.is_empty() {
+            let query = sqlx::query(WRITE_REVOCATIONS).bind(rows.position).bind(rows.artifact).bind(rows.key);
+            query.bind(rows.deleted).bind(rows.reinstates).bind(rows.occurred_at).execute(connection).await?;
         }
         Ok(())
     }

@@ -216,6 +216,10 @@ impl DeploysFold {
             Fact::DeployStarted(deploy) => (deploy, false, false),
             Fact::DeploySucceeded(deploy) => (deploy, true, true),
             Fact::DeployFailed(deploy) => (deploy, true, false),
+            Fact::TrafficSwitched(switch) => {
+                self.end_step(lane, switch.rollback_id.as_ref());
+                return;
+            }
             _ => return,
         };
         if is_end && !deploy.reversible {
@@ -267,6 +271,19 @@ impl DeploysFold {
         }
         if halves.is_empty() {
             self.open.remove(lane);
+        }
+    }
+
+    /// A step of a rollback that switches traffic is claimed by the start of a deploy, and ends with the switch.
+    fn end_step(&mut self, lane: &Lane, rollback_id: Option<&Line>) {
+        let (Some(rollback_id), Some(halves)) = (rollback_id, self.open.get_mut(lane)) else { return };
+        let of_step = halves.iter().filter(|(_, half)| half.rollback_id.as_ref() == Some(rollback_id));
+        let ended: Vec<(Position, i32)> =
+            of_step.map(|(position, half)| (*position, half.environment_id)).collect();
+        for (position, environment_id) in ended {
+            halves.remove(&position);
+            self.added.remove(&(position, lane.clone()));
+            self.removed.push((environment_id, position));
         }
     }
 

@@ -165,7 +165,8 @@ impl Snapshot {
                         meant.map(|(artifact, _)| artifact)
                     }
                 };
-                if !own.is_some_and(|own| own.is_same(artifact)) {
+                // What is not known is not different: then the version, which is the same, decides.
+                if own.is_some_and(|own| !own.is_same(artifact)) {
                     continue;
                 }
             }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::event::Fact;
 use ledger_domain::{
-    Anomaly, Family, IdentityKey, Lane, LaneFold, LaneRef, Line, Position, Since, TargetName,
+    Anomaly, Family, IdentityKey, Lane, LaneFold, Line, Position, Since, TargetName,
 };
 use ledger_journal::Entry;
 use ledger_proof::{Hash, Tile, Tree, gap_leaf_hash};
@@ -205,6 +205,8 @@ impl Fold {
             outcome.first_of.push("environment");
         }
         let environment_id = fact.environment().map(|name| self.environments.named(name, position));
+        // The target that is meant is judged before the event takes anything back.
+        let target = fact.lane().map(|lane| self.lanes.target_of(lane));
         let mut touched = self.correct(event.corrects.is_some(), corrected, &since, &mut outcome, batch);
         batch.verdicts.push(fact, environment_id, position, occurred_at);
         if let Fact::ValidationPassed(validation) = fact
@@ -232,7 +234,17 @@ impl Fold {
         if matches!(fact.kind().family(), Family::Deploy | Family::Traffic)
             && let (Some(lane), Some(id)) = (fact.lane(), environment_id)
         {
-            touched.extend(self.change(envelope, lane, id, &since, &mut outcome, batch));
+            match target {
+                Some(Ok(target)) => {
+                    let lane = lane.at(target);
+                    touched.extend(self.change(envelope, lane, id, &since, &mut outcome, batch));
+                }
+                Some(Err(targets)) => {
+                    outcome.anomalies.insert(Anomaly::AmbiguousTarget);
+                    outcome.targets = targets;
+                }
+                None => {}
+            }
         }
         // A correction may concern lanes of another environment than the event's own.
         let mut environments: Vec<_> = touched.iter().map(|lane| lane.environment.clone()).collect();
@@ -278,36 +290,28 @@ impl Fold {
     fn change(
         &mut self,
         envelope: &Envelope,
-        named: &LaneRef,
+        lane: Lane,
         environment_id: i32,
         since: &Since,
         outcome: &mut Outcome,
         batch: &mut Batch,
     ) -> Option<Lane> {
         let fact = &envelope.event().fact;
-        let target = match self.lanes.target_of(named) {
-            Ok(target) => target,
-            Err(targets) => {
-                outcome.anomalies.insert(Anomaly::AmbiguousTarget);
-                outcome.targets = targets;
-                return None;
-            }
-        };
-        let lane = named.at(target);
         outcome.target = Some(lane.target.clone());
         let (new_service, new_target) = self.lanes.is_new(&lane);
         outcome.first_of.extend(new_service.then_some("service"));
         outcome.first_of.extend(new_target.then_some("target"));
-        if self.lanes.is_retired(&lane.environment, since.occurred_at) {
-            outcome.anomalies.insert(Anomaly::EnvironmentRetired);
-        }
+        let is_retired = self.lanes.is_retired(&lane.environment, since.occurred_at);
         let is_over = self.lanes.is_over(&lane, since);
         let moment = (since.position, since.occurred_at);
         self.deploys.apply(fact, &lane, environment_id, moment, is_over);
         let (_, track, effect) = fact.change()?;
         let changed = Changed { lane: &lane, track, effect, deployment: fact.deployment() };
         let anomalies = self.lanes.apply(changed, since, &mut self.environments, &mut batch.lanes);
-        outcome.anomalies.extend(anomalies);
+        match is_retired {
+            true => drop(outcome.anomalies.insert(Anomaly::EnvironmentRetired)),
+            false => outcome.anomalies.extend(anomalies),
+        }
         Some(lane)
     }
 }

@@ -91,6 +91,16 @@ impl LaneState {
         }
     }
 
+    fn has_changes(&self, standing: Standing) -> bool {
+        match standing {
+            Standing::Retired(_) => false,
+            Standing::Open(until) => {
+                let last = self.fold.changes().last();
+                last.is_some_and(|(_, last)| until.is_none_or(|until| last.since.occurred_at > until))
+            }
+        }
+    }
+
     fn add(&mut self, loaded: LoadedTrack) {
         self.ids.insert(loaded.track.clone(), loaded.track_id);
         self.late.extend(loaded.late.map(|late| (loaded.track.clone(), late)));
@@ -168,7 +178,8 @@ impl LanesFold {
         let holding = lanes().filter(|(_, state)| state.holds_anything(standing));
         let mut targets: Vec<&TargetName> = holding.map(|(target, _)| target).collect();
         if targets.is_empty() {
-            targets = lanes().map(|(target, _)| target).collect();
+            let counting = lanes().filter(|(_, state)| state.has_changes(standing));
+            targets = counting.map(|(target, _)| target).collect();
         }
         match targets[..] {
             [] => Ok(TargetName::default()),

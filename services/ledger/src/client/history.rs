@@ -45,7 +45,10 @@ struct EventsBody {
 struct EntryBody {
     position: u64,
     repeats: Option<u64>,
-    anomaly: Option<String>,
+    #[serde(default)]
+    anomalies: Vec<String>,
+    went_live: Option<String>,
+    corrected_by: Option<u64>,
     event: EventBody,
 }
 
@@ -119,10 +122,14 @@ fn row(entry: &EntryBody) -> [String; 9] {
     let (event, data) = (&entry.event, &entry.event.data);
     let kind = event.kind.strip_prefix("io.releaseledger.").unwrap_or(&event.kind);
     let lane_target = data.service.as_ref().map(|_| DEFAULT_TARGET);
-    let note = match (entry.repeats, &entry.anomaly) {
+    let note = match (entry.repeats, entry.corrected_by) {
         (Some(position), _) => format!("repeats {position}"),
-        (None, anomaly) => anomaly.clone().unwrap_or_default(),
+        (None, Some(position)) => format!("corrected by {position}"),
+        (None, None) => entry.anomalies.join(", "),
     };
+    // A switch names a slot: the version is what went live by it.
+    let went_live = entry.went_live.as_ref().filter(|_| kind.contains("traffic.switched"));
+    let went_live = went_live.map(|version| format!(" → {version}")).unwrap_or_default();
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     [
         entry.position.to_string(),
@@ -131,7 +138,7 @@ fn row(entry: &EntryBody) -> [String; 9] {
         text(&data.environment),
         text(&data.service),
         data.target.as_deref().or(lane_target).unwrap_or_default().to_owned(),
-        what(data),
+        format!("{}{went_live}", what(data)),
         data.actor.as_ref().map(|actor| actor.name.clone()).unwrap_or_default(),
         note,
     ]
@@ -174,7 +181,7 @@ mod tests {
                 "type":"io.releaseledger.deploy.succeeded.v1","time":"2026-08-01T13:00:00Z",
                 "data":{"environment":"production","service":"web","target":"eu","slot":"blue",
                         "release":{"version":"v1","artifact":"pkg:oci/web@sha256:abc"}}}},
-              {"position":3,"recorded_at":"2026-08-01T12:00:01Z","leaf_hash":"a","anomaly":"switched_to_empty_slot",
+              {"position":3,"recorded_at":"2026-08-01T12:00:01Z","leaf_hash":"a","anomalies":["switched_to_empty_slot"],
                 "event":{"type":"io.releaseledger.traffic.switched.v1","time":"2026-08-01T14:00:00Z",
                 "data":{"environment":"production","service":"web","slot":"green","rollback_id":"r1"}}},
               {"position":4,"recorded_at":"2026-08-01T12:00:01Z","leaf_hash":"a","repeats":2,

@@ -70,10 +70,10 @@ pub(super) struct OnePointBody {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct PointBody {
-    number: u64,
+    number: Option<u64>,
     pub(super) position: u64,
     occurred_at: DateTime<Utc>,
-    changed: ChangedBody,
+    changed: Vec<ChangedBody>,
     until: Option<DateTime<Utc>>,
     digest: String,
     lanes: u64,
@@ -150,11 +150,20 @@ fn row(point: &PointBody) -> [String; 7] {
         point.number.to_string(),
         point.position.to_string(),
         point.occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
-        lane(&point.changed),
+        lanes(&point.changed),
         point.status.clone(),
         name.unwrap_or_default(),
         point.reasons.first().map(|reason| reason.detail.clone()).unwrap_or_default(),
     ]
+}
+
+/// Which change of the composition a point is; a point that a time named is none.
+fn number(point: &PointBody) -> String {
+    point.number.map_or_else(|| "in time".to_owned(), |number| number.to_string())
+}
+
+fn lanes(changed: &[ChangedBody]) -> String {
+    changed.iter().map(lane).collect::<Vec<_>>().join(", ")
 }
 
 fn lane(changed: &ChangedBody) -> String {
@@ -168,11 +177,11 @@ fn one_words(body: &OnePointBody) -> String {
     let OnePointBody { environment, policy, point } = body;
     let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     let until = point.until.map_or_else(|| "now".to_owned(), time);
-    let lanes = point.lanes;
+    let count = point.lanes;
     let mut lines = vec![
-        format!("{environment} point {} at position {}: {}", point.number, point.position, point.status),
-        format!("{lanes} lanes, digest {}", point.digest),
-        format!("from {}, by {}, to {until}", time(point.occurred_at), lane(&point.changed)),
+        format!("{environment} point {} at position {}: {}", number(point), point.position, point.status),
+        format!("{count} lanes, digest {}", point.digest),
+        format!("from {}, by {}, to {until}", time(point.occurred_at), lanes(&point.changed)),
     ];
     lines.extend(policy.map(|position| format!("judged by the policy of position {position}")));
     lines.extend(point.mark.as_ref().map(mark));
@@ -196,7 +205,7 @@ mod tests {
     use super::*;
 
     const POINT: &str = r#"{"number":7,"position":41,"occurred_at":"2026-08-01T10:00:00Z","event_id":"e",
-        "changed":{"service":"web","target":"eu"},"digest":"sha256:aa","lanes":3,"status":"known_good",
+        "changed":[{"service":"web","target":"eu"}],"digest":"sha256:aa","lanes":3,"status":"known_good",
         "reasons":[{"reason":"marked","detail":"a person called it known_good","position":44}],
         "mark":{"position":44,"status":"known_good","name":"before-the-move",
                 "actor":{"type":"person","name":"ada"},"reason":"we tried it"}}"#;

@@ -28,7 +28,7 @@ pub(super) fn identified(
     reason: Option<Prose>,
 ) -> anyhow::Result<Envelope> {
     let identity = Identity { source: Source::parse(source)?, id: EventId::parse(id)? };
-    let event = Event { fact, actor: Some(actor.clone()), reason, links: Vec::new() };
+    let event = Event { fact, actor: Some(actor.clone()), reason, links: Vec::new(), corrects: None };
     Ok(Envelope::compose(identity, occurred_at.trunc_subsecs(6), event)?)
 }
 

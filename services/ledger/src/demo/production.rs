@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Fact, Plan, Policy};
-use ledger_domain::{Composition, EnvironmentName, EventId, Lanes, Position, Scope, Since, Written};
+use ledger_domain::{Composition, EnvironmentName, EventId, Lanes, Position, Removals, Scope, Since, Written};
 
 use super::catalogue;
 use super::landscape::Stage;
@@ -61,11 +61,12 @@ impl Production {
             self.policy = policy.clone();
             self.declared = Some(position);
         }
-        let Some(change) = fact.change() else { return };
-        let key = (change.lane.service.clone(), change.lane.target.clone());
+        let Some((lane, track, effect)) = fact.change() else { return };
+        // The demo names every target.
+        let key = (lane.service.clone(), lane.target.clone().unwrap_or_default());
         let since = Since { occurred_at, position, event_id: event_id.clone() };
         let lane = self.lanes.entry(key.clone()).or_default();
-        if lane.apply(&change.track, Written { effect: change.effect, since }).altered {
+        if lane.apply(&track, Written { effect, since }).altered {
             self.composition.set(key.0, key.1, lane.live().map(|live| live.to_owned()));
         }
     }
@@ -80,7 +81,7 @@ impl Production {
         let Baseline { position, composition } = &self.baseline;
         WayBack {
             to: *position,
-            plan: Plan::make(now, &self.lanes, composition, &Scope::default(), &self.policy),
+            plan: Plan::make(now, &self.lanes, composition, &Scope::default(), &self.policy, Removals::All),
             policy: self.declared,
         }
     }

@@ -147,7 +147,7 @@ impl World {
         let person = self.person();
         let lane = self.products[candidate.product].production[0].lane.clone();
         let release = self.release(candidate, Stage::Production);
-        let approval = Approval { subject: ApprovalSubject::Deploy { lane, release } };
+        let approval = Approval { subject: ApprovalSubject::Deploy { lane: lane.into(), release }, expires_at: None };
         let rejected = !first && self.random.once_in_thousand(60);
         let at = before - 2 * MINUTE;
         if rejected {
@@ -210,7 +210,7 @@ impl World {
     ) {
         let site = &mut self.products[product].production[site];
         site.switch();
-        let switch = Switch { lane: site.lane.clone(), slot, deployment, rollback_id };
+        let switch = Switch { lane: site.lane.clone().into(), slot, deployment, rollback_id };
         let deployer = self.cast.deployer.clone();
         self.did(at, Fact::TrafficSwitched(switch), &deployer);
     }
@@ -240,7 +240,7 @@ impl World {
 
 pub(super) fn deploy(lane: &Lane, release: &Release, run: &Line) -> Deploy {
     Deploy {
-        lane: lane.clone(),
+        lane: lane.clone().into(),
         slot: None,
         deployment: Some(run.clone()),
         release: release.clone(),
@@ -252,14 +252,14 @@ pub(super) fn deploy(lane: &Lane, release: &Release, run: &Line) -> Deploy {
 
 pub(super) fn lane_of(lane: &Lane, release: &Release, run: &Line) -> ValidationSubject {
     ValidationSubject::Lane {
-        lane: lane.clone(),
+        lane: lane.clone().into(),
         release: Some(release.clone()),
         deployment: Some(run.clone()),
     }
 }
 
 fn validation(check: &str, subject: ValidationSubject) -> Validation {
-    Validation { check: catalogue::line(check), subject, evidence: Vec::new(), counts: None }
+    Validation { check: catalogue::line(check), subject, run: None, evidence: Vec::new(), counts: None }
 }
 
 fn artifact(text: &str) -> Artifact {

@@ -1,7 +1,9 @@
 //! A change's way back: requested with its plan, carried out lane by lane, checked.
 
+use std::collections::BTreeSet;
+
 use ledger_domain::Release;
-use ledger_domain::event::{Approval, ApprovalSubject, Deploy, Fact, Rollback};
+use ledger_domain::event::{Approval, ApprovalSubject, Deploy, Fact, Rollback, RollbackStart};
 
 use super::calendar::{MINUTE, Seconds};
 use super::catalogue;
@@ -20,7 +22,7 @@ impl World {
         };
         let mut now = self.request(&rollback, at);
         let controller = self.cast.controller.clone();
-        self.did(now, Fact::RollbackStarted(rollback.clone()), &controller);
+        self.did(now, Fact::RollbackStarted(RollbackStart { rollback: rollback.clone(), acknowledge: BTreeSet::new() }), &controller);
         for (site, release) in former.into_iter().enumerate() {
             now += self.random.within(&(20..=3 * MINUTE));
             now = self.undo(product, site, release, &rollback, now);
@@ -41,7 +43,7 @@ impl World {
                 environment: rollback.environment.clone(),
                 rollback_id: rollback.rollback_id.clone(),
             };
-            self.did(at + MINUTE, Fact::ApprovalGranted(Approval { subject }), &other);
+            self.did(at + MINUTE, Fact::ApprovalGranted(Approval { subject, expires_at: None }), &other);
         }
         at + 2 * MINUTE
     }

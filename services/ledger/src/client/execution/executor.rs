@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use ledger_dialects::cloudevents::Envelope;
-use ledger_domain::event::{Action, Actor, Deploy, Ending, Fact, Rollback, Step};
+use ledger_domain::event::{Action, Actor, Deploy, Ending, Fact, Rollback, RollbackStart, Step};
 use ledger_domain::rollback::Phase;
-use ledger_domain::{Lane, Prose};
+use ledger_domain::{LaneRef, Prose};
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -49,7 +49,11 @@ enum Outcome {
 impl Executor {
     /// Says that the rollback is started; answers where that is recorded.
     pub(super) async fn start(&self) -> anyhow::Result<u64> {
-        let event = composed(Fact::RollbackStarted(self.rollback.clone()), &self.actor, None)?;
+        let start = RollbackStart {
+            rollback: self.rollback.clone(),
+            acknowledge: self.execution.acknowledge.iter().cloned().collect(),
+        };
+        let event = composed(Fact::RollbackStarted(start), &self.actor, None)?;
         self.recorded(&event).await
     }
 
@@ -138,7 +142,8 @@ impl Executor {
 
     /// Runs a step's command; answers why it failed, if it did.
     async fn run(&self, step: &Step, body: &StepBody, about: &str) -> anyhow::Result<Option<String>> {
-        if matches!(step.action, Action::Redeploy | Action::Add)
+        // The start claims the step: the ledger rejects it where the step must not be carried out any more.
+        if matches!(step.action, Action::Redeploy | Action::Add | Action::Switch)
             && let Some(deploy) = self.deploy(step)
         {
             self.recorded(&composed(Fact::DeployStarted(deploy), &self.actor, None)?).await?;
@@ -165,10 +170,10 @@ impl Executor {
 
     /// The step as a deploy: of what it brings, or of what it takes away.
     fn deploy(&self, step: &Step) -> Option<Deploy> {
-        let lane = Lane {
+        let lane = LaneRef {
             environment: self.rollback.environment.clone(),
             service: step.service.clone(),
-            target: step.target.clone(),
+            target: Some(step.target.clone()),
         };
         Some(Deploy {
             lane,

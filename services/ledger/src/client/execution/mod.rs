@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
-use ledger_domain::Line;
+use ledger_domain::{Line, ServiceName, TargetName};
 use ledger_domain::event::Actor;
 use ledger_domain::rollback::Phase;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,9 +42,20 @@ pub(super) struct Execution {
     /// Where it is remembered which steps' commands have ended well, until the rollback ends
     #[arg(long, value_name = "FOLDER")]
     state_dir: Option<PathBuf>,
+    /// A lane that no longer runs what the plan starts from, and is brought to the point all the same: SERVICE or
+    /// SERVICE@TARGET
+    #[arg(long, value_name = "LANE", value_parser = lane)]
+    acknowledge: Vec<(ServiceName, TargetName)>,
     /// How long to go on while the ledger does not answer
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     retry_for: u64,
+}
+
+/// Parses `SERVICE` or `SERVICE@TARGET`.
+fn lane(text: &str) -> Result<(ServiceName, TargetName), ledger_domain::NameError> {
+    let (service, target) = text.split_once('@').map_or((text, None), |(service, target)| (service, Some(target)));
+    let target = target.map(TargetName::parse).transpose()?.unwrap_or_default();
+    Ok((ServiceName::parse(service)?, target))
 }
 
 /// What happens when a step fails.

@@ -37,6 +37,7 @@ impl What {
     fn fact(self, rollback: Rollback) -> Fact {
         let approval = |Rollback { environment, rollback_id }| Approval {
             subject: ApprovalSubject::Rollback { environment, rollback_id },
+            expires_at: None,
         };
         match self {
             Self::Approved => Fact::ApprovalGranted(approval(rollback)),
