@@ -90,7 +90,7 @@ fn envelope(number: &mut u64, fact: Fact) -> Envelope {
         source: Source::parse("urn:release-ledger:bench").expect("a source"),
         id: EventId::parse(&number.to_string()).expect("an id"),
     };
-    let event = Event { fact, actor: None, reason: None, links: Vec::new() };
+    let event = Event { fact, actor: None, reason: None, links: Vec::new(), corrects: None };
     Envelope::compose(identity, occurred_at, event).expect("a small event")
 }
 
@@ -113,7 +113,7 @@ fn release(lane: usize, round: usize) -> Release {
 
 fn deployed(number: usize, round: usize) -> Fact {
     Fact::DeploySucceeded(Deploy {
-        lane: lane(number),
+        lane: lane(number).into(),
         slot: None,
         deployment: None,
         release: release(number, round),
@@ -127,7 +127,8 @@ fn passed(number: usize, round: usize) -> Fact {
     let release = Some(release(number, round));
     Fact::ValidationPassed(Validation {
         check: line("smoke"),
-        subject: ValidationSubject::Lane { lane: lane(number), release, deployment: None },
+        subject: ValidationSubject::Lane { lane: lane(number).into(), release, deployment: None },
+        run: None,
         evidence: Vec::new(),
         counts: None,
     })

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ledger_domain::event::{Removal, Revoked};
 use ledger_domain::{
-    Artifact, EnvironmentName, EventId, Fact, Identity, Lane, ServiceName, Source, TargetName, TenantName,
+    Artifact, EnvironmentName, EventId, Fact, Identity, LaneRef, ServiceName, Source, TargetName, TenantName,
 };
 use ledger_journal::{Scope, Subject, Submission};
 
@@ -19,10 +19,10 @@ pub(super) fn one(number: u64) -> Submission {
 
 /// One of a service in an environment.
 pub(super) fn of_service(environment: &str, service: &str, number: u64) -> Submission {
-    let lane = Lane {
+    let lane = LaneRef {
         environment: self::environment(environment),
         service: self::service(service),
-        target: TargetName::default(),
+        target: Some(TargetName::default()),
     };
     of_fact(&Fact::DeployRemoved(Removal { lane, slot: None, deployment: None, rollback_id: None }), number)
 }
@@ -34,7 +34,8 @@ pub(super) fn of_environment(environment: &str, number: u64) -> Submission {
 
 /// One of no environment.
 pub(super) fn of_nothing(number: u64) -> Submission {
-    let artifact = Artifact::parse("pkg:oci/web@v1").expect("an artifact");
+    let digest = "1".repeat(64);
+    let artifact = Artifact::parse(&format!("pkg:oci/web@sha256:{digest}")).expect("an artifact");
     of_fact(&Fact::ArtifactRevoked(Revoked { artifact, advisory: None, deleted: false }), number)
 }
 

@@ -413,6 +413,7 @@ fn evidence(name: &str, said: &[(&str, bool, u64)]) -> TargetEvidence {
 fn composition(said: &[(&str, bool, u64)], mark: Option<(u64, MarkedStatus)>) -> CompositionEvidence {
     let marked = mark.map(|(position, status)| Marked {
         position: at(position),
+        occurred_at: time(position.cast_signed()),
         status,
         name: None,
         actor: None,

@@ -5,7 +5,7 @@ mod judge;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ledger_domain::event::Fact;
-use ledger_domain::{Applied, Kind, Lane, LaneFold, Since, Written};
+use ledger_domain::{Applied, Kind, LaneFold, LaneRef, Since, Written};
 use sha2::{Digest as _, Sha256};
 
 use super::calendar::{begin, end};
@@ -138,18 +138,18 @@ fn every_event_is_one_that_may_follow_those_before_it() {
 
 /// What a reader of the ledger makes of the events.
 #[derive(Default)]
-struct Lanes(BTreeMap<Lane, LaneFold>);
+struct Lanes(BTreeMap<LaneRef, LaneFold>);
 
 impl Lanes {
     fn apply(&mut self, position: u64, envelope: &Envelope) -> Option<Applied> {
-        let change = envelope.event().fact.change()?;
+        let (lane, track, effect) = envelope.event().fact.change()?;
         let since = Since {
             occurred_at: envelope.occurred_at(),
             position: Position::new(position),
             event_id: envelope.identity().id.clone(),
         };
-        let fold = self.0.entry(change.lane.clone()).or_default();
-        let applied = fold.apply(&change.track, Written { effect: change.effect, since });
+        let fold = self.0.entry(lane.clone()).or_default();
+        let applied = fold.apply(&track, Written { effect, since });
         assert_eq!(applied.anomaly, None, "at {position}");
         Some(applied)
     }

@@ -4,13 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ledger_dialects::cloudevents::Envelope;
-use ledger_domain::event::{Actor, ApprovalSubject, Destination, Fact, Plan, Policy, RollbackRequest};
+use ledger_domain::event::{
+    Actor, ApprovalSubject, Deploy, Destination, Fact, Plan, Policy, Rollback, RollbackRequest,
+};
 use ledger_domain::gate::Answer;
 use ledger_domain::known_good::Status;
-use ledger_domain::obstacle::{ActiveFreeze, IrreversibleDeploy, RevokedArtifact, Way, obstacles};
-use ledger_domain::rollback::{Life, Phase, Refused, difference};
+use ledger_domain::obstacle::{
+    ActiveFreeze, DeployOutcome, IrreversibleDeploy, Revocations, RevokedArtifact, Way, obstacles,
+};
+use ledger_domain::rollback::{Life, Phase, Refused, differing, start};
 use ledger_domain::{
-    Composition, EnvironmentName, Lanes, Line, Live, Position, Scope, ServiceName, Since, TargetName, Written,
+    Composition, EnvironmentName, LaneRef, Lanes, Line, Live, Position, Removals, Since, TargetName, Written,
 };
 
 #[derive(Default)]
@@ -27,8 +31,8 @@ pub(super) struct Judge {
 #[derive(Default)]
 struct Environment {
     lanes: Lanes,
-    /// What it runs, from each position on at which that became another.
-    compositions: BTreeMap<Position, Composition>,
+    /// What it runs, from each position on at which that became another, and the change that made it so.
+    compositions: BTreeMap<Position, (Since, Composition)>,
     policy: Policy,
     declared: Option<Position>,
     irreversible: Vec<IrreversibleDeploy>,
@@ -54,8 +58,12 @@ impl UnderWay {
 }
 
 impl Environment {
+    fn point(&self, position: Position) -> Option<&(Since, Composition)> {
+        self.compositions.range(..=position).next_back().map(|(_, point)| point)
+    }
+
     fn at(&self, position: Position) -> Composition {
-        self.compositions.range(..=position).next_back().map(|(_, runs)| runs.clone()).unwrap_or_default()
+        self.point(position).map(|(_, runs)| runs.clone()).unwrap_or_default()
     }
 
     fn changed_at(&self) -> Position {
@@ -71,21 +79,6 @@ impl Environment {
         let rollback = self.rollback.as_mut().expect("a rollback was requested");
         assert_eq!(&rollback.request.rollback.rollback_id, rollback_id);
         (rollback, self.policy.approvals)
-    }
-
-    /// The lanes of a scope that run something else than is wanted.
-    fn differing(&self, wanted: &Composition, scope: &Scope) -> Vec<String> {
-        let runs = self.at(self.changed_at());
-        let lanes: BTreeSet<(&ServiceName, &TargetName)> =
-            runs.lanes().chain(wanted.lanes()).map(|(service, target, _)| (service, target)).collect();
-        let lanes = lanes.into_iter().filter(|(service, target)| scope.has(service, target));
-        lanes
-            .filter_map(|(service, target)| {
-                let release = |of: &'_ Composition| of.lane(service, target).map(|live| live.release.clone());
-                let (wanted, runs) = (release(wanted), release(&runs));
-                (wanted != runs).then(|| difference(service, target, wanted.as_ref(), runs.as_ref()))
-            })
-            .collect()
     }
 }
 
@@ -114,10 +107,10 @@ impl Judge {
             }
             Fact::RollbackSucceeded(_) => {
                 self.rolled_back += 1;
-                goes_on(environment, fact).unwrap_or_else(|refused| panic!("at {here}: {refused}"));
+                goes_on(environment, &self.revoked, fact).unwrap_or_else(|refused| panic!("at {here}: {refused}"));
             }
             Fact::RollbackStarted(_) | Fact::RollbackFailed(_) | Fact::RollbackCancelled(_) => {
-                goes_on(environment, fact).unwrap_or_else(|refused| panic!("at {here}: {refused}"));
+                goes_on(environment, &self.revoked, fact).unwrap_or_else(|refused| panic!("at {here}: {refused}"));
             }
             Fact::ApprovalGranted(approval) | Fact::ApprovalRejected(approval) => {
                 let actor = actor.expect("somebody answers");
@@ -160,7 +153,8 @@ fn requested(
     assert!(from <= now && environment.changed_at() <= from && request.to <= from, "after {now}");
     assert_eq!(request.source, None, "the demo goes back to points of the same environment");
     let wanted = environment.at(request.to);
-    let plan = Plan::make(from, &environment.lanes, &wanted, &request.scope, &environment.policy);
+    let Environment { lanes, policy, .. } = &*environment;
+    let plan = Plan::make(from, lanes, &wanted, &request.scope, policy, Removals::All);
     assert_eq!(request.plan, plan, "after {now}");
     assert_eq!(request.plan_digest.as_str(), plan.digest(), "after {now}");
     assert_eq!(request.policy, environment.declared, "after {now}");
@@ -171,14 +165,16 @@ fn requested(
     );
     let way = Way {
         source: None,
-        to: request.to,
+        began: environment.point(request.to).map(|(since, _)| since),
         status: Some(Status::Candidate),
+        policy,
         irreversible: &environment.irreversible,
-        revoked,
+        open: &[],
+        revocations: Revocations { revoked, meant: None },
         freezes: &environment.freezes,
     };
     for obstacle in obstacles(&plan, &way) {
-        let passes = obstacle.weight(&environment.policy).lets_pass(request.force);
+        let passes = obstacle.weight(policy).lets_pass(request.force);
         assert!(passes, "after {now}: {obstacle}");
     }
     environment.rollback = Some(UnderWay {
@@ -189,31 +185,42 @@ fn requested(
     });
 }
 
-fn goes_on(environment: &mut Environment, fact: &Fact) -> Result<(), Refused> {
-    let (Fact::RollbackStarted(it)
-    | Fact::RollbackSucceeded(it)
-    | Fact::RollbackFailed(it)
-    | Fact::RollbackCancelled(it)) = fact
-    else {
-        return Ok(());
+fn goes_on(
+    environment: &mut Environment,
+    revoked: &[RevokedArtifact],
+    fact: &Fact,
+) -> Result<(), Refused> {
+    let (it, acknowledge) = match fact {
+        Fact::RollbackStarted(it) => (&it.rollback, it.acknowledge.clone()),
+        Fact::RollbackSucceeded(it) | Fact::RollbackFailed(it) | Fact::RollbackCancelled(it) => {
+            (it, BTreeSet::new())
+        }
+        _ => return Ok(()),
     };
-    let (rollback, _) = environment.rollback(&it.rollback_id);
-    let (to, scope) = (rollback.request.to, rollback.request.scope.clone());
-    let differing = environment.differing(&environment.at(to), &scope);
-    let (rollback, approvals) = environment.rollback(&it.rollback_id);
-    let life = rollback.life(approvals);
-    rollback.phase = match fact {
-        Fact::RollbackStarted(_) => life.start().map(|()| Phase::Started)?,
-        Fact::RollbackSucceeded(_) => life.succeed(differing).map(|()| Phase::Succeeded)?,
-        Fact::RollbackFailed(_) => life.fail().map(|()| Phase::Failed)?,
-        _ => life.cancel().map(|()| Phase::Cancelled)?,
+    let Rollback { environment: name, rollback_id } = it;
+    let (rollback, approvals) = environment.rollback(rollback_id);
+    let phase = match fact {
+        Fact::RollbackStarted(_) => rollback.life(approvals).start().map(|()| Phase::Started)?,
+        Fact::RollbackSucceeded(_) => Phase::Succeeded,
+        Fact::RollbackFailed(_) => rollback.life(approvals).fail().map(|()| Phase::Failed)?,
+        _ => rollback.life(approvals).cancel().map(|()| Phase::Cancelled)?,
     };
-    if rollback.phase == Phase::Succeeded {
-        let environment = &it.environment;
-        let steps = rollback.request.plan.steps.iter();
-        let reports = steps.map(|step| step.reports(environment, None, None).len()).sum::<usize>();
-        assert_eq!(rollback.reported, reports, "every step was carried out");
+    let plan = rollback.request.plan.clone();
+    match phase {
+        Phase::Started => {
+            let revocations = Revocations { revoked, meant: None };
+            assert_eq!(start(&plan, &environment.lanes, revocations, &acknowledge), Vec::new());
+        }
+        Phase::Succeeded => {
+            let differing = differing(&plan, &environment.lanes);
+            let (rollback, approvals) = environment.rollback(rollback_id);
+            rollback.life(approvals).succeed(differing)?;
+            let reports = plan.steps.iter().map(|step| step.reports(name, None, None).len()).sum::<usize>();
+            assert_eq!(rollback.reported, reports, "every step was carried out");
+        }
+        Phase::Requested | Phase::Failed | Phase::Cancelled => {}
     }
+    environment.rollback(rollback_id).0.phase = phase;
     Ok(())
 }
 
@@ -235,42 +242,51 @@ fn marked(environment: &mut Environment, point: &Destination, now: Position, act
 
 /// While a rollback is under way, its steps are what changes the environment, in their order.
 fn changed(environment: &mut Environment, fact: &Fact, since: Since) {
-    let Some(change) = fact.change() else { return };
-    let (deployment, rollback_id) = match fact {
-        Fact::DeploySucceeded(it) => (&it.deployment, &it.rollback_id),
-        Fact::DeployRemoved(it) => (&it.deployment, &it.rollback_id),
-        Fact::TrafficSwitched(it) => (&it.deployment, &it.rollback_id),
-        _ => return,
-    };
     let position = since.position;
+    match fact {
+        Fact::DeploySucceeded(it) => ended(environment, it, DeployOutcome::Succeeded, &since),
+        Fact::DeployFailed(it) => ended(environment, it, DeployOutcome::Failed, &since),
+        _ => {}
+    }
+    let Some((lane, track, effect)) = fact.change() else { return };
     match environment.rollback.as_mut().filter(|rollback| rollback.phase.is_active()) {
         Some(rollback) => {
             assert_eq!(rollback.phase, Phase::Started, "at {position}");
             let id = Some(&rollback.request.rollback.rollback_id);
             let steps = rollback.request.plan.steps.iter();
             let mut reports =
-                steps.flat_map(|step| step.reports(&change.lane.environment, deployment.as_ref(), id));
+                steps.flat_map(|step| step.reports(&lane.environment, fact.deployment(), id));
             assert_eq!(reports.nth(rollback.reported).as_ref(), Some(fact), "at {position}");
             rollback.reported += 1;
         }
-        None => assert_eq!(rollback_id, &None, "at {position}: no rollback is under way"),
+        None => assert_eq!(fact.rollback_id(), None, "at {position}: no rollback is under way"),
     }
-    if let Fact::DeploySucceeded(it) = fact
-        && !it.reversible
-    {
-        environment.irreversible.push(IrreversibleDeploy {
-            service: it.lane.service.clone(),
-            target: it.lane.target.clone(),
-            version: it.release.version.clone(),
-            position,
-        });
-    }
-    let key = (change.lane.service.clone(), change.lane.target.clone());
+    let key = (lane.service.clone(), target(lane));
     let lane = environment.lanes.entry(key.clone()).or_default();
-    if lane.apply(&change.track, Written { effect: change.effect, since }).altered {
+    if lane.apply(&track, Written { effect, since: since.clone() }).altered {
         let live = lane.live().map(Live::to_owned);
         let mut runs = environment.at(environment.changed_at());
         runs.set(key.0, key.1, live);
-        environment.compositions.insert(position, runs);
+        environment.compositions.insert(position, (since, runs));
     }
+}
+
+/// Keeps a deploy that ended and cannot be undone.
+fn ended(environment: &mut Environment, deploy: &Deploy, outcome: DeployOutcome, since: &Since) {
+    if deploy.reversible {
+        return;
+    }
+    environment.irreversible.push(IrreversibleDeploy {
+        service: deploy.lane.service.clone(),
+        target: target(&deploy.lane),
+        version: deploy.release.version.clone(),
+        occurred_at: since.occurred_at,
+        position: since.position,
+        outcome,
+    });
+}
+
+/// The demo names the target of every lane.
+fn target(lane: &LaneRef) -> TargetName {
+    lane.target.clone().expect("a target")
 }
