@@ -22,7 +22,8 @@ impl Model {
     pub(crate) fn anomalies(&self, entry: &Entry) -> Vec<&'static str> {
         let k = entry.position;
         let mut anomalies = Vec::new();
-        if entry.is("deploy.succeeded")
+        if ["deploy.succeeded", "deploy.removed", "traffic.switched"].contains(&&*entry.kind)
+            && entry.maybe("rollback_id").is_none()
             && self.is_frozen(entry.text("environment"), entry.occurred_at, self.head())
         {
             anomalies.push("during_freeze");
@@ -54,6 +55,12 @@ impl Model {
         entry.is_change() && changes.iter().any(|other| other.moment() > entry.moment())
     }
 
+    fn is_deployed_later(&self, lane: [&str; 3], slot: &str, m: (i64, u64), k: u64) -> bool {
+        self.changes(lane[0], lane[1], lane[2], k).iter().any(|change| {
+            change.is("deploy.succeeded") && change.maybe("slot") == Some(slot) && change.moment() > m
+        })
+    }
+
     fn anomalies_of_change(&self, entry: &Entry) -> Vec<&'static str> {
         let Placed::At(target) = self.placed(entry) else { return Vec::new() };
         let (environment, service) = (entry.text("environment"), entry.text("service"));
@@ -75,6 +82,8 @@ impl Model {
             ("traffic.switched", Some(slot)) => match self.slot(lane, slot, before, k) {
                 Content::Filled(_) => {}
                 Content::Empty => anomalies.push("switched_to_empty_slot"),
+                // A deploy that occurs later may be known already: then the switch does not wait.
+                Content::Unknown if self.is_deployed_later(lane, slot, m, k) => {}
                 Content::Unknown => anomalies.push("switch_pending"),
             },
             ("deploy.removed", Some(slot)) => match self.slot(lane, slot, before, k) {

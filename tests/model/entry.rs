@@ -69,7 +69,7 @@ impl Entry {
 
     /// True for the reports that correct, and can be corrected.
     pub(crate) fn is_correctable(&self) -> bool {
-        self.has_lane() || self.kind.starts_with("validation.") || self.is("environment.observed")
+        self.has_lane() || self.kind.starts_with("validation.")
     }
 
     /// The source and id of the event that it corrects.
@@ -137,6 +137,13 @@ impl Release {
         self.key() == other.key()
     }
 }
+
+/// True if a part that both releases state differs.
+pub(crate) fn contradicts(one: &Release, other: &Release) -> bool {
+    let (one, other) = (one.parts(), other.parts());
+    (0..one.len()).any(|part| one[part].is_some() && other[part].is_some() && one[part] != other[part])
+}
+
 
 /// True if every part that `wanted` states equals that of `running`.
 pub(crate) fn matches(wanted: &Release, running: &Release) -> bool {

@@ -50,7 +50,7 @@ impl Model {
                     "revoked" => {
                         !release.artifact.as_deref().is_some_and(|artifact| self.is_revoked(artifact, k))
                     }
-                    "held" => !self.is_held(lane, &release, k),
+                    "held" => !self.is_held(lane, &release, now, k),
                     "promotion" => self.is_promoted(&policy, service, &release, now, k),
                     _ => self.is_approved(&policy, lane, &release, question.requester.as_ref(), now, k),
                 }
@@ -121,36 +121,54 @@ impl Model {
         let mut answers = self.known_in(lane[0], "approval.granted", k);
         answers.extend(self.known_in(lane[0], "approval.rejected", k));
         answers.retain(|answer| answer.person().is_some() && self.covers(answer, lane, release, k));
-        answers.sort_by_key(|answer| answer.moment());
+        answers.sort_by_key(|answer| answer.position);
         let mut people: Vec<Option<String>> = answers.iter().map(|answer| answer.person()).collect();
         people.sort();
         people.dedup();
         let requester = requester.and_then(person);
-        let granted = people.iter().filter(|name| **name != requester).filter(|name| {
-            let latest = answers.iter().rfind(|answer| answer.person() == **name);
-            latest.is_some_and(|answer| {
-                let expired = answer.maybe("expires_at").is_some_and(|time| micros(time) <= now);
-                answer.is("approval.granted") && !expired && !self.is_used_up(answer, lane, k)
+        let latest = |name: &Option<String>| answers.iter().rfind(|answer| answer.person() == *name);
+        let others: Vec<&&Entry> =
+            people.iter().filter(|name| **name != requester).filter_map(latest).collect();
+        if wanted > 0 && others.iter().any(|answer| answer.is("approval.rejected")) {
+            return false;
+        }
+        let granted = others.iter().filter(|answer| self.is_in_force(answer, lane, now, k));
+        wanted == 0 || requester.is_some() && granted.count() as u64 >= wanted
+    }
+
+    fn is_in_force(&self, answer: &Entry, lane: [&str; 3], now: i64, k: u64) -> bool {
+        let expired = answer.maybe("expires_at").is_some_and(|time| micros(time) <= now);
+        answer.is("approval.granted") && !expired && !self.is_used_up(answer, lane, k)
+    }
+
+    /// The latest answers of people that are grants in force for a release in a lane.
+    pub(crate) fn grants_in_force(&self, lane: [&str; 3], release: &Release, now: i64, k: u64) -> Vec<&Entry> {
+        let mut answers = self.known_in(lane[0], "approval.granted", k);
+        answers.extend(self.known_in(lane[0], "approval.rejected", k));
+        answers.retain(|answer| answer.person().is_some() && self.covers(answer, lane, release, k));
+        answers.sort_by_key(|answer| answer.position);
+        let is_last = |answer: &&Entry| {
+            !answers.iter().any(|later| {
+                later.position > answer.position && later.person() == answer.person()
             })
-        });
-        granted.count() as u64 >= wanted
+        };
+        let latest: Vec<&Entry> = answers.iter().copied().filter(|answer| is_last(&answer)).collect();
+        latest.into_iter().filter(|answer| self.is_in_force(answer, lane, now, k)).collect()
     }
 
     /// True if a release that the grant covers was deployed after it, and stands in the lane no more.
     fn is_used_up(&self, grant: &Entry, lane: [&str; 3], k: u64) -> bool {
-        let covered = |release: &Release, entry: &Entry| {
-            let filled = self.filled([lane[0], lane[1]], release, entry.moment(), k);
-            self.covers(grant, lane, &filled, k)
-        };
+        let named = self.filled([lane[0], lane[1]], &grant.release(), grant.moment(), k);
+        let covered = |release: &Release| !crate::entry::contradicts(&named, release);
         let deployed = self.changes(lane[0], lane[1], lane[2], k).into_iter().any(|deploy| {
             deploy.is("deploy.succeeded")
-                && deploy.moment() > grant.moment()
-                && covered(&deploy.release(), deploy)
+                && deploy.position > grant.position
+                && deploy.occurred_at > grant.occurred_at
+                && covered(&deploy.release())
         });
         let present = self.present(lane[0], k);
         let stands = present.lanes.iter().chain(&present.idle).any(|standing| {
-            let deploy = self.at(standing.live.since).unwrap_or(grant);
-            [&*standing.service, &*standing.target] == lane[1..] && covered(&standing.live.release, deploy)
+            [&*standing.service, &*standing.target] == lane[1..] && covered(&standing.live.release)
         });
         deployed && !stands
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::entry::{Entry, FOREVER, Moment, NEVER, Release, matches, person};
+use crate::entry::{Entry, FOREVER, Moment, NEVER, Release, contradicts, matches, person};
 use crate::lanes::{Model, Placed};
 
 /// One lane's part of a plan.
@@ -125,10 +125,8 @@ impl Model {
             let steps = request.data["plan"]["steps"].as_array().into_iter().flatten();
             let steps = steps.map(|step| {
                 let text = |name: &str, otherwise: &str| step[name].as_str().unwrap_or(otherwise).to_owned();
-                let lane = [environment, &text("service", "")];
-                let filled =
-                    |part: &Value| release(part).map(|part| self.filled(lane, &part, request.moment(), k));
-                (text("service", ""), text("target", "default"), filled(&step["from"]), filled(&step["to"]))
+                let (from, to) = (release(&step["from"]), release(&step["to"]));
+                (text("service", ""), text("target", "default"), from, to)
             });
             let ended = has("rollback.succeeded") || has("rollback.failed") || has("rollback.cancelled");
             Rollback {
@@ -145,7 +143,7 @@ impl Model {
     }
 
     /// True if a rollback holds a release in a lane. The release has its artifact filled in.
-    pub(crate) fn is_held(&self, lane: [&str; 3], release: &Release, k: u64) -> bool {
+    pub(crate) fn is_held(&self, lane: [&str; 3], release: &Release, now: i64, k: u64) -> bool {
         let rollbacks = self.rollbacks(lane[0], k);
         rollbacks.iter().any(|rollback| {
             rollback.is_started
@@ -161,7 +159,7 @@ impl Model {
                             restored.as_ref(),
                             rollback,
                             &rollbacks,
-                            k,
+                            (now, k),
                         )
                 })
         })
@@ -176,29 +174,30 @@ impl Model {
         restored: Option<&Release>,
         rollback: &Rollback,
         rollbacks: &[Rollback],
-        k: u64,
+        (now, k): (i64, u64),
     ) -> bool {
-        let granted = self.known_in(lane[0], "approval.granted", k).iter().any(|grant| {
-            grant.moment() > rollback.requested
-                && grant.person().is_some()
-                && self.covers(grant, lane, release, k)
-        });
+        let grants = self.grants_in_force(lane, release, now, k);
+        let granted = grants.iter().any(|grant| grant.position > rollback.requested.1);
         let returned = rollbacks.iter().any(|later| {
             later.requested.1 > rollback.requested.1
                 && later.by_person
                 && later.is_started
+                && !later.is_cancelled
                 && later.steps.iter().any(|(service, target, _, to)| {
-                    [&**service, &**target] == lane[1..] && to.as_ref().is_some_and(|to| matches(release, to))
+                    [&**service, &**target] == lane[1..] && {
+                        let is_it = |to: &Release| matches(release, to) || matches(to, release);
+                        to.as_ref().is_some_and(is_it)
+                    }
                 })
         });
         let replaced = self.changes(lane[0], lane[1], lane[2], k).iter().any(|deploy| {
-            let deployed = self.filled([lane[0], lane[1]], &deploy.release(), deploy.moment(), k);
+            let deployed = deploy.release();
             deploy.is("deploy.succeeded")
-                && deploy.moment() > rollback.requested
+                && deploy.position > rollback.requested.1
                 && deploy.maybe("rollback_id") != Some(&rollback.id)
                 && !self.is_late(deploy)
                 && !agrees(&deployed, left, restored)
-                && !restored.is_some_and(|restored| matches(restored, &deployed))
+                && !restored.is_some_and(|restored| !contradicts(restored, &deployed))
         });
         granted || returned || replaced
     }
@@ -206,9 +205,13 @@ impl Model {
 
 /// True if a release agrees with the one that was left in every part in which that differs from the one restored.
 fn agrees(release: &Release, left: &Release, restored: Option<&Release>) -> bool {
-    let restored = restored.map(Release::parts).unwrap_or_default();
+    let Some(restored) = restored else { return !contradicts(release, left) };
+    let restored = restored.parts();
     let (release, left) = (release.parts(), left.parts());
     let differing = (0..left.len()).filter(|part| left[*part] != restored[*part]);
+    if differing.clone().all(|part| release[part] == restored[part]) {
+        return false;
+    }
     let mut agreeing =
         differing.map(|part| left[part].is_none() || release[part].is_none() || release[part] == left[part]);
     // Where nothing differs, nothing is held.

@@ -10,7 +10,7 @@ use crate::PROGRAM;
 const ENVIRONMENTS: usize = 50;
 
 /// Waits until so many answers of the controller are in the ledger, and answers them.
-async fn answers(client: &Client, wanted: usize) -> Vec<Value> {
+pub(super) async fn answers(client: &Client, wanted: usize) -> Vec<Value> {
     let told = async {
         loop {
             let mut all = rollback_events(client, "rollback.requested").await;

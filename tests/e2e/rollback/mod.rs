@@ -1,6 +1,7 @@
 //! Stories of known good, and the way back to it.
 
 mod automatic;
+mod hard_cases;
 mod known_good;
 mod stories;
 mod told;

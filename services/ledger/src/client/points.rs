@@ -147,7 +147,7 @@ fn all_words(body: &PointsBody) -> String {
 fn row(point: &PointBody) -> [String; 7] {
     let name = point.mark.as_ref().and_then(|mark| mark.name.clone());
     [
-        point.number.to_string(),
+        number(point),
         point.position.to_string(),
         point.occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
         lanes(&point.changed),

@@ -1,0 +1,413 @@
+//! The hard cases that could take production down: each is a story that once ended badly.
+//!
+//! The rules are decision 0015; each test is named after the rule that it shows.
+
+use ledger_tests::{Answer, Client, Servers, Service};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::automatic::answers;
+use super::{Story, text};
+use crate::PROGRAM;
+
+const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
+const D2: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
+
+/// A policy that rolls back for a check by itself, whatever the age of the story.
+fn automatic(required: &str, check: &str) -> Value {
+    json!({
+        "required_validations": [required],
+        "automatic_rollback": {
+            "checks": [check],
+            "cool_down_seconds": 0,
+            "at_most_a_day": 9,
+            "at_most_age_seconds": 315_360_000_u64,
+        },
+    })
+}
+
+async fn plan(client: &Client, environment: &str, to: &str) -> Value {
+    let path = format!("/v1/environments/{environment}/rollbacks?dry_run=true");
+    let request = client.request(Method::POST, &path).json(&json!({"to": to}));
+    Client::send(request).await.ok()
+}
+
+async fn gate(client: &Client, question: Value) -> Answer {
+    Client::send(client.request(Method::POST, "/v1/environments/production/gate").json(&question)).await
+}
+
+fn refusing(answer: &Value) -> Vec<String> {
+    let findings = answer["findings"].as_array().expect("findings");
+    let refusing = findings.iter().filter(|finding| finding["passes"] == false);
+    refusing.map(|finding| text(&finding["rule"])).collect()
+}
+
+async fn live(story: &Story, at: &str) -> Vec<String> {
+    let state = story.get(&format!("state?at={at}")).await;
+    let lanes = state["lanes"].as_array().expect("lanes").iter();
+    lanes
+        .map(|lane| format!("{} {}", text(&lane["service"]), text(&lane["release"]["version"])))
+        .collect()
+}
+
+#[tokio::test]
+async fn rule_1_nothing_is_rolled_back_to_a_point_at_which_nothing_ran() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.declared(automatic("smoke", "smoke"), 0).await;
+    story.deployed("web", "v1", 1).await;
+    let empty = story.tell("deploy.removed", 2, json!({"service": "web"})).await;
+    story.deployed("web", "v2", 3).await;
+    story.deployed("api", "v1", 4).await;
+
+    assert_eq!(story.status_at(empty).await, "empty");
+    let back = plan(&client, "production", &empty.to_string()).await;
+    assert_eq!(back["blocked"], true, "{back}");
+    story.failed("web", "v2", "smoke", 5).await;
+    let answered = answers(&client, 1).await;
+    let event = &answered[0]["event"];
+    assert!(text(&event["type"]).contains("declined"), "{event}");
+    assert!(text(&event["data"]["reason"]).contains("no known-good point"), "{event}");
+}
+
+#[tokio::test]
+async fn rule_2_a_switch_that_is_told_before_its_deploy_does_not_empty_the_lane() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.deployed("web", "v1", 1).await;
+    let switch = story
+        .try_tell("traffic.switched", 61, json!({"service": "web", "slot": "green"}))
+        .await
+        .ok();
+    assert_eq!(switch["anomalies"], json!(["switch_pending"]), "{switch}");
+    assert_eq!(live(&story, "latest").await, ["web v1"]);
+    let state = story.get("state").await;
+    assert_eq!(state["switches_without_effect"][0]["slot"], "green", "{state}");
+
+    let release = json!({"version": "v2"});
+    let data = json!({"service": "web", "slot": "green", "release": release});
+    let deployed = story.try_tell("deploy.succeeded", 60, data).await.ok();
+    assert_eq!(
+        (&deployed["anomalies"], &deployed["went_live"]),
+        (&json!(["late"]), &json!("v2")),
+        "{deployed}"
+    );
+    assert_eq!(live(&story, "latest").await, ["web v2"]);
+    let back = plan(&client, "production", "-1").await;
+    let actions: Vec<String> =
+        back["steps"].as_array().expect("steps").iter().map(|step| text(&step["action"])).collect();
+    assert_eq!(actions, ["redeploy"], "no point without web was ever reached: {back}");
+}
+
+#[tokio::test]
+async fn rule_3_a_switch_to_a_slot_of_a_removed_lane_brings_nothing_back() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let release = json!({"version": "v1"});
+    story.tell("deploy.succeeded", 1, json!({"service": "web", "slot": "blue", "release": release})).await;
+    story.tell("traffic.switched", 2, json!({"service": "web", "slot": "blue"})).await;
+    story.tell("deploy.removed", 3, json!({"service": "web"})).await;
+    let switch =
+        story.try_tell("traffic.switched", 4, json!({"service": "web", "slot": "blue"})).await.ok();
+
+    assert_eq!(switch["anomalies"], json!(["switched_to_empty_slot"]), "{switch}");
+    let state = story.get("state").await;
+    assert_eq!((&state["lanes"], state.get("idle")), (&json!([]), None), "{state}");
+}
+
+#[tokio::test]
+async fn rule_4_a_failed_canary_rolls_back_its_own_service_and_removes_no_new_one() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.declared(automatic("smoke", "canary"), 0).await;
+    story.deployed("web", "v1", 1).await;
+    story.passed("web", "v1", "smoke", 2).await;
+    story.deployed("api", "v1", 3).await;
+    story.deployed("web", "v2", 4).await;
+
+    story.failed("web", "v2", "canary", 5).await;
+    let answered = answers(&client, 1).await;
+    let data = &answered[0]["event"]["data"];
+    let steps = data["plan"]["steps"].as_array().expect("a request with steps");
+    let steps: Vec<String> =
+        steps.iter().map(|step| format!("{} {}", text(&step["action"]), text(&step["service"]))).collect();
+    assert_eq!(steps, ["redeploy web"], "api is not touched: {data}");
+    assert_eq!(data["services"], json!(["web"]));
+}
+
+#[tokio::test]
+async fn rule_5_a_failure_of_the_whole_environment_is_of_that_composition_only() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.declared(json!({"required_validations": ["e2e"]}), 0).await;
+    story.deployed("api", "v1", 1).await;
+    let good = story.deployed("web", "v1", 2).await;
+    story.tell("validation.passed", 3, json!({"check": "e2e"})).await;
+    let bad = story.deployed("web", "v2", 4).await;
+    story.tell("validation.failed", 5, json!({"check": "e2e"})).await;
+
+    assert_eq!(story.status_at(good).await, "known_good");
+    assert_eq!(story.status_at(bad).await, "bad");
+    let back = story.deployed("web", "v1", 6).await;
+    assert_eq!(story.status_at(back).await, "known_good", "the composition has returned");
+}
+
+#[tokio::test]
+async fn rule_7_a_check_that_straddles_a_change_counts_neither_way() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.declared(json!({"required_validations": ["smoke"]}), 0).await;
+    story.deployed("web", "v1", 1).await;
+    let check = json!({"service": "web", "check": "smoke"});
+    story.tell("validation.started", 2, check.clone()).await;
+    let second = story.deployed("web", "v2", 3).await;
+    let ended = story.try_tell("validation.passed", 4, check.clone()).await.ok();
+    assert_eq!(ended["anomalies"], json!(["straddles_change"]), "{ended}");
+    assert_eq!(story.status_at(second).await, "candidate");
+    story.tell("validation.started", 5, check.clone()).await;
+    story.tell("validation.passed", 6, check).await;
+    assert_eq!(story.status_at(second).await, "known_good");
+}
+
+#[tokio::test]
+async fn rule_8_a_pass_with_failures_makes_nothing_good() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let point = story.deployed("web", "v1", 1).await;
+    let counts = json!({"passed": 3, "failed": 2, "skipped": 0});
+    let data = json!({"service": "web", "check": "smoke", "counts": counts});
+    let passed = story.try_tell("validation.passed", 2, data).await.ok();
+    assert_eq!(passed["anomalies"], json!(["counts_contradict"]), "{passed}");
+    assert_eq!(story.status_at(point).await, "candidate");
+}
+
+#[tokio::test]
+async fn rule_10_a_deploy_without_a_target_changes_no_lane_where_the_service_has_several() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    for (minutes, target) in [(1, "eu"), (2, "us")] {
+        let data = json!({"service": "web", "target": target, "release": {"version": "v1"}});
+        story.tell("deploy.succeeded", minutes, data).await;
+    }
+    let data = json!({"service": "web", "release": {"version": "v2"}});
+    let ambiguous = story.try_tell("deploy.succeeded", 3, data.clone()).await.ok();
+    assert_eq!(
+        (&ambiguous["anomalies"], &ambiguous["targets"]),
+        (&json!(["ambiguous_target"]), &json!(["eu", "us"])),
+        "{ambiguous}"
+    );
+    assert_eq!(live(&story, "latest").await, ["web v1", "web v1"]);
+
+    let first = client.get(&format!("/v1/events/{}", ambiguous["position"])).await.ok();
+    let mut corrected = data;
+    corrected["target"] = "eu".into();
+    corrected["corrects"] = json!({"source": first["event"]["source"], "id": first["event"]["id"]});
+    story.tell("deploy.succeeded", 4, corrected).await;
+    assert_eq!(live(&story, "latest").await, ["web v2", "web v1"]);
+    let first = client.get(&format!("/v1/events/{}", ambiguous["position"])).await.ok();
+    assert_eq!(first["corrected_by"], 4, "{first}");
+}
+
+#[tokio::test]
+async fn rule_11_a_revoked_artifact_is_refused_under_every_spelling_and_reinstated() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let release = json!({"version": "v1", "artifact": format!("registry.example/web@{D1}")});
+    story.tell("deploy.succeeded", 1, json!({"service": "web", "release": release})).await;
+    let purl = format!("pkg:oci/web@{D1}");
+    let revoked = story
+        .try_tell("artifact.revoked", 2, json!({"artifact": purl, "reason": "CVE-2026-1"}))
+        .await
+        .ok();
+    assert_eq!(revoked["runs_at"][0]["service"], "web", "{revoked}");
+    client.views_at(revoked["position"].as_u64().expect("a position")).await;
+
+    let encoded = D1.replace(':', "%3A");
+    for artifact in [
+        format!("registry.example/web@{D1}"),
+        D1.to_owned(),
+        format!("pkg:oci/web@{encoded}"),
+        format!("pkg:oci/web@{D1}?repository_url=other.example/web"),
+    ] {
+        let release = json!({"version": "v1", "artifact": artifact});
+        let answer = gate(&client, json!({"service": "web", "release": release})).await.ok();
+        assert_eq!(refusing(&answer), ["revoked"], "{artifact}");
+    }
+    let by_version = gate(&client, json!({"service": "web", "release": {"version": "v1"}})).await.ok();
+    assert_eq!(refusing(&by_version), ["revoked"], "the ledger knows what v1 is: {by_version}");
+    story.tell("artifact.reinstated", 3, json!({"artifact": D1, "reason": "A false alarm."})).await;
+    let again = gate(&client, json!({"service": "web", "release": {"version": "v1"}})).await.ok();
+    assert_eq!(again["allowed"], true, "{again}");
+}
+
+#[tokio::test]
+async fn rule_13_a_hold_is_on_what_was_rolled_back_and_not_on_the_fix() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let release = |config: &str| json!({"version": "v1", "config": config});
+    let data = |config: &str| json!({"service": "web", "release": release(config)});
+    let d3 = D1.replace('1', "3");
+    let good = story.tell("deploy.succeeded", 1, data(D1)).await;
+    story.tell("deploy.succeeded", 2, data(D2)).await;
+    let person = json!({"type": "person", "name": "mia"});
+    let wish = json!({"to": good.to_string(), "rollback_id": "r1", "reason": "Broken.", "initiated_by": person});
+    story.request(wish.clone()).await.ok();
+    story.tell("rollback.started", 3, json!({"rollback_id": "r1"})).await;
+    let mut back = data(D1);
+    back["rollback_id"] = "r1".into();
+    back["target"] = "default".into();
+    story.tell("deploy.succeeded", 4, back).await;
+    story.tell("rollback.succeeded", 5, json!({"rollback_id": "r1"})).await;
+
+    for (config, refused) in [(D2, true), (D1, false), (d3.as_str(), false)] {
+        let answer = gate(&client, json!({"service": "web", "release": release(config)})).await.ok();
+        assert_eq!(!refusing(&answer).is_empty(), refused, "{config}: {answer}");
+    }
+    let again = story.request(wish.clone()).await.ok();
+    assert_eq!(again["status"], "duplicate", "the same wish: {again}");
+    let mut other = wish;
+    other["reason"] = "Something else.".into();
+    let other = story.request(other).await;
+    assert_eq!((other.status, other.problem()), (409, "rollback-exists"), "{}", other.text);
+    assert!(other.text.contains("has ended"), "{}", other.text);
+}
+
+#[tokio::test]
+async fn rule_16_what_ran_at_a_time_is_one_answer() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.deployed("api", "v1", 120).await;
+    story.deployed("web", "v1", 60).await;
+    let time = super::at(90);
+
+    let state = story.get(&format!("state?at={time}")).await;
+    assert_eq!(live(&story, &time).await, ["web v1"]);
+    let point = story.get(&format!("points/{time}")).await;
+    let manifest = story.get(&format!("manifest?at={time}")).await;
+    let diff = story.get(&format!("diff?from={time}&to=latest")).await;
+    let plan = plan(&client, "production", &time).await;
+    assert_eq!(point["point"]["digest"], state["digest"]);
+    assert_eq!(plan["result_digest"], state["digest"]);
+    assert_eq!(diff["from"]["digest"], state["digest"]);
+    assert!(manifest.to_string().contains("web") && !manifest.to_string().contains("api"), "{manifest}");
+    let steps: Vec<String> = plan["steps"]
+        .as_array()
+        .expect("steps")
+        .iter()
+        .map(|step| format!("{} {}", text(&step["action"]), text(&step["service"])))
+        .collect();
+    assert_eq!(steps, ["remove api"]);
+}
+
+#[tokio::test]
+async fn rule_18_a_deploy_within_a_freeze_is_marked_whenever_it_is_told() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.deployed("web", "v0", 1).await;
+    story.tell("freeze.started", 10, json!({"freeze_id": "f"})).await;
+    story.tell("freeze.lifted", 20, json!({"freeze_id": "f"})).await;
+    let told = |minutes: u64, version: &str| {
+        let data = json!({"service": "web", "release": {"version": version}});
+        let story = story.clone();
+        async move { story.try_tell("deploy.succeeded", minutes, data).await.ok()["anomalies"].clone() }
+    };
+    assert_eq!(told(25, "v3").await, json!([]));
+    assert_eq!(told(15, "v2").await, json!(["during_freeze", "late"]));
+    assert_eq!(told(9, "v1").await, json!(["late"]));
+}
+
+#[tokio::test]
+async fn rule_20_a_rollback_does_not_start_onto_a_slot_that_is_gone() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let deploy = |slot: &str, version: &str| json!({"service": "web", "slot": slot, "release": {"version": version}});
+    story.tell("deploy.succeeded", 1, deploy("blue", "v1")).await;
+    let good = story.tell("traffic.switched", 2, json!({"service": "web", "slot": "blue"})).await;
+    story.tell("deploy.succeeded", 3, deploy("green", "v2")).await;
+    story.tell("traffic.switched", 4, json!({"service": "web", "slot": "green"})).await;
+    let person = json!({"type": "person", "name": "mia"});
+    let wish = json!({"to": good.to_string(), "rollback_id": "r1", "reason": "Broken.", "initiated_by": person});
+    story.request(wish).await.ok();
+    story.tell("deploy.removed", 5, json!({"service": "web", "slot": "blue"})).await;
+
+    let start = story.try_tell("rollback.started", 6, json!({"rollback_id": "r1"})).await;
+    assert_eq!((start.status, start.problem()), (409, "rollback-start-blocked"), "{}", start.text);
+    let problem: Value = serde_json::from_str(&start.text).expect("a problem");
+    assert_eq!(problem["plan"]["steps"][0]["action"], "redeploy", "the plan as it is now: {problem}");
+    assert_eq!(live(&story, "latest").await, ["web v2"]);
+}
+
+#[tokio::test]
+async fn rule_24_a_retired_environment_has_no_lanes_until_it_is_declared_again() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let before = story.deployed("web", "v1", 1).await;
+    story.tell("environment.retired", 2, json!({})).await;
+    assert_eq!(live(&story, "latest").await, Vec::<String>::new());
+    assert_eq!(live(&story, &before.to_string()).await, ["web v1"], "history stays");
+    let refused = gate(&client, json!({"service": "web", "release": {"version": "v2"}})).await.ok();
+    assert_eq!(refusing(&refused), ["retired"]);
+    let data = json!({"service": "web", "release": {"version": "v2"}});
+    let deployed = story.try_tell("deploy.succeeded", 3, data).await.ok();
+    assert_eq!(deployed["anomalies"], json!(["environment_retired"]), "{deployed}");
+    assert_eq!(live(&story, "latest").await, Vec::<String>::new());
+    let listed = client.get("/v1/environments").await.ok();
+    assert_eq!(listed["environments"][0]["retired"], true, "{listed}");
+
+    story.declared(json!({}), 4).await;
+    story.deployed("web", "v3", 5).await;
+    assert_eq!(live(&story, "latest").await, ["web v3"]);
+}
+
+#[tokio::test]
+async fn a_service_that_never_was_there_is_an_error_and_not_an_empty_answer() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let first = story.try_tell("deploy.succeeded", 1, json!({"service": "web", "release": {"version": "v1"}}));
+    let first = first.await.ok();
+    assert_eq!(first["new"], json!(["environment", "service", "target"]), "{first}");
+    client.views_at(1).await;
+    let question = json!({"service": "wbe", "release": {"version": "v1"}});
+    let unknown = gate(&client, question.clone()).await;
+    assert_eq!((unknown.status, unknown.problem()), (404, "unknown-lane"), "{}", unknown.text);
+    assert!(unknown.text.contains("known: web"), "{}", unknown.text);
+    let mut new = question;
+    new["new"] = true.into();
+    assert_eq!(gate(&client, new).await.ok()["allowed"], true);
+    let history = client.get("/v1/events?environment=production&service=wbe").await;
+    assert_eq!((history.status, history.problem()), (404, "unknown-lane"), "{}", history.text);
+    let path = "/v1/environments/production/rollbacks?dry_run=true";
+    let wish = json!({"to": "1", "services": ["wbe"]});
+    let plan = Client::send(client.request(Method::POST, path).json(&wish)).await;
+    assert_eq!((plan.status, plan.problem()), (404, "unknown-lane"), "{}", plan.text);
+}
