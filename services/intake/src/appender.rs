@@ -233,7 +233,7 @@ impl Appender {
                 }
                 Ok(Ok(Err(Unjudged::Rejected(rejection)))) => Answer::Refused(Refusal::Rejected(rejection)),
                 Ok(Ok(Err(Unjudged::Views(error)))) => {
-                    warn!(%error, "a request cannot be judged");
+                    warn!(error = &error as &dyn std::error::Error, "a request cannot be judged");
                     self.goes_away();
                     Answer::Refused(Refusal::Unjudged("the views do not answer".into()))
                 }

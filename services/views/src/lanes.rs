@@ -70,7 +70,8 @@ const PRESENT: &str = concat!(
     FROM projection p
     LEFT JOIN environments e ON e.name = $1
     LEFT JOIN tracks t ON t.environment_id = e.environment_id
-    LEFT JOIN irregular_lanes i USING (environment_id, service, target)"
+    LEFT JOIN irregular_lanes i
+        ON i.environment_id = t.environment_id AND i.service = t.service AND i.target = t.target"
 );
 
 const AT_POSITION: &str = concat!(
@@ -81,7 +82,8 @@ const AT_POSITION: &str = concat!(
     FROM projection p
     LEFT JOIN environments e ON e.name = $1
     LEFT JOIN tracks t ON t.environment_id = e.environment_id
-    LEFT JOIN irregular_lanes i USING (environment_id, service, target)
+    LEFT JOIN irregular_lanes i
+        ON i.environment_id = t.environment_id AND i.service = t.service AND i.target = t.target
     LEFT JOIN LATERAL (
         SELECT * FROM lane_changes c
         WHERE c.track_id = t.track_id AND NOT c.late AND c.position <= $2
@@ -97,7 +99,8 @@ const AT_TIME: &str = concat!(
     FROM projection p
     LEFT JOIN environments e ON e.name = $1
     LEFT JOIN tracks t ON t.environment_id = e.environment_id
-    LEFT JOIN irregular_lanes i USING (environment_id, service, target)
+    LEFT JOIN irregular_lanes i
+        ON i.environment_id = t.environment_id AND i.service = t.service AND i.target = t.target
     LEFT JOIN LATERAL (
         SELECT c.occurred_at FROM lane_changes c
         WHERE c.track_id = t.track_id AND NOT c.late AND c.position <= $2
