@@ -413,6 +413,7 @@ fn evidence(name: &str, said: &[(&str, bool, u64)]) -> TargetEvidence {
 fn composition(said: &[(&str, bool, u64)], mark: Option<(u64, MarkedStatus)>) -> CompositionEvidence {
     let marked = mark.map(|(position, status)| Marked {
         position: at(position),
+        occurred_at: time(position.cast_signed()),
         status,
         name: None,
         actor: None,
@@ -439,6 +440,19 @@ fn a_release_is_known_good_where_every_required_check_passed_for_it() {
     let both = evidence("eu", &[("smoke", true, 5), ("other", false, 6)]);
     assert_eq!(status(&policy, &both), (Status::Candidate, Some(6)));
     assert_eq!(status(&Policy::default(), &evidence("eu", &[])), (Status::Candidate, None));
+}
+
+#[test]
+fn a_failure_outranks_a_mark_by_when_it_occurred_and_not_by_when_it_was_recorded() {
+    let marked = |occurred_at, position| {
+        let mut composition = composition(&[], Some((position, MarkedStatus::KnownGood)));
+        composition.marked = composition.marked.map(|mark| Marked { occurred_at: time(occurred_at), ..mark });
+        let evidence = evidence("eu", &[("smoke", false, 5)]);
+        status(&requiring(&["smoke"]), &TargetEvidence { compositions: vec![composition], ..evidence }).0
+    };
+    assert_eq!(marked(6, 4), Status::KnownGood);
+    assert_eq!(marked(4, 6), Status::Bad);
+    assert_eq!((marked(5, 4), marked(5, 6)), (Status::Bad, Status::KnownGood));
 }
 
 #[test]
