@@ -1,5 +1,8 @@
 //! What a candidate would have stopped, by what was known then; and what became of the deploys.
 
+mod agreement;
+mod naive;
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
