@@ -1,6 +1,7 @@
 //! What a candidate would have stopped, by what was known then; and what became of the deploys.
 
 mod agreement;
+mod hard_cases;
 mod naive;
 
 use std::collections::BTreeSet;

@@ -17,11 +17,15 @@ use crate::{
 /// A choice of small numbers, from which an event is made: strategies of their own for each kind would take minutes to compile.
 type Choice = [Index; 12];
 
-struct Choices<'c>(std::slice::Iter<'c, Index>);
+struct Choices<'c> {
+    choices: std::slice::Iter<'c, Index>,
+    /// Of fewer lanes and releases, so that more of the events are about the same one.
+    narrow: bool,
+}
 
 impl Choices<'_> {
     fn number(&mut self, count: usize) -> usize {
-        self.0.next().map_or(0, |index| index.index(count))
+        self.choices.next().map_or(0, |index| index.index(count))
     }
 
     fn of<'t>(&mut self, texts: &[&'t str]) -> &'t str {
@@ -29,9 +33,11 @@ impl Choices<'_> {
     }
 
     fn lane(&mut self) -> LaneRef {
-        let environment = name(self.of(&["staging", "staging", "production", "production", "dev"]));
-        let service = ServiceName::parse(self.of(&["web", "web", "web", "api"])).expect("a name");
-        let target = match self.of(&["", "", "eu", "us"]) {
+        let all = ["staging", "staging", "staging", "production", "production", "dev"];
+        let environment = name(self.of(if self.narrow { &all[..4] } else { &all }));
+        let service = self.of(if self.narrow { &["web"] } else { &["web", "web", "web", "api"] });
+        let service = ServiceName::parse(service).expect("a name");
+        let target = match self.of(if self.narrow { &["", "", "", "eu"] } else { &["", "", "eu", "us"] }) {
             "" => None,
             target => Some(TargetName::parse(target).expect("a name")),
         };
@@ -55,9 +61,10 @@ impl Choices<'_> {
 
     fn release(&mut self) -> Release {
         let version = line(self.of(&["1", "1", "2"]));
-        let artifact = (self.number(2) == 0).then(|| self.artifact());
+        let artifact = (self.number(if self.narrow { 5 } else { 2 }) == 0).then(|| self.artifact());
         let config = match self.of(&["", "", "", "a"]) {
             "" => None,
+            _ if self.narrow => None,
             digit => Some(ConfigDigest::parse(&format!("sha256:{}", digit.repeat(64))).expect("a digest")),
         };
         Release { artifact, config, ..Release::of_version(version) }
@@ -120,7 +127,7 @@ impl Choices<'_> {
 
     /// An event that is recorded at a position.
     fn fact(&mut self, position: u64) -> Fact {
-        let kind = self.number(30);
+        let kind = self.number(40);
         let id = ["r-1", "r-2"][kind % 2];
         let environment = || name(["staging", "production"][kind % 2]);
         match kind {
@@ -154,7 +161,7 @@ impl Choices<'_> {
                 let policy = Policy { soak_seconds, required_validations, ..Policy::default() };
                 Fact::EnvironmentDeclared(environment(), policy)
             }
-            23 if self.number(2) == 0 => Fact::EnvironmentRetired(environment()),
+            23 if !self.narrow && self.number(2) == 0 => Fact::EnvironmentRetired(environment()),
             23 | 24 => {
                 let release = self.release();
                 let lane = LaneRef { environment: name("production"), ..self.lane() };
@@ -173,15 +180,14 @@ impl Choices<'_> {
                 }
             }
             27 => Fact::RollbackRequested(self.request(id)),
-            28 => match self.number(3) {
+            28..=31 => match self.number(9) {
                 0 => Fact::RollbackCancelled(rollback(id)),
-                1 => Fact::RollbackSucceeded(rollback(id)),
+                1..=4 => Fact::RollbackSucceeded(rollback(id)),
                 _ => Fact::RollbackStarted(started(id)),
             },
-            _ => match self.number(3) {
-                0 => Fact::FreezeLifted(freeze(None)),
-                _ => Fact::FreezeStarted(freeze((self.number(2) == 0).then_some(self.number(60) as i64))),
-            },
+            32 | 33 => Fact::FreezeLifted(freeze(None)),
+            34 => Fact::FreezeStarted(freeze((self.number(2) == 0).then_some(self.number(60) as i64))),
+            _ => Fact::ValidationPassed(self.validation()),
         }
     }
 }
@@ -191,24 +197,41 @@ fn any_history() -> impl Strategy<Value = Vec<Entry>> {
     let choice: [_; 12] = std::array::from_fn(|_| any::<Index>());
     let entry = (any::<Index>(), choice, prop::option::weighted(0.1, any::<Index>()), select(vec!["ada", "mira"]));
     let entries = prop::collection::vec(entry, 1..40);
-    entries.prop_map(|entries| {
+    (entries, any::<bool>(), prop::option::weighted(0.7, any::<Index>())).prop_map(|(entries, narrow, again)| {
         let count = entries.len();
         let made = entries.into_iter().zip(1..).map(|((at, choice, corrects, actor), position)| {
-            entry_of(at, &choice, corrects, actor, position, count)
+            entry_of(at, (&choice, narrow), corrects, actor, (position, count))
         });
-        made.collect()
+        let mut made: Vec<Entry> = made.collect();
+        repeat(&mut made, again);
+        made
     })
+}
+
+/// Has the last deploy be one of a release that was deployed before, or that a rollback left.
+fn repeat(entries: &mut [Entry], again: Option<Index>) {
+    let releases = entries.iter().rev().skip(1).filter_map(|entry| match &entry.fact {
+        Fact::DeploySucceeded(deploy) => Some(deploy.release.clone()),
+        Fact::RollbackRequested(request) => request.plan.steps[0].from.clone(),
+        _ => None,
+    });
+    let releases: Vec<Release> = releases.collect();
+    let again = again.filter(|_| !releases.is_empty()).map(|again| again.get(&releases).clone());
+    if let (Some(entry), Some(release)) = (entries.last_mut(), again)
+        && let Fact::DeploySucceeded(deploy) = &mut entry.fact
+    {
+        deploy.release = release;
+    }
 }
 
 fn entry_of(
     at: Index,
-    choice: &Choice,
+    (choice, narrow): (&Choice, bool),
     corrects: Option<Index>,
     actor: &'static str,
-    position: u64,
-    count: usize,
+    (position, count): (u64, usize),
 ) -> Entry {
-    let mut choices = Choices(choice.iter());
+    let mut choices = Choices { choices: choice.iter(), narrow };
     let is_last = position == count as u64;
     let fact = if is_last {
         let mut deploy = choices.deploy();
@@ -240,7 +263,6 @@ fn any_policy() -> impl Strategy<Value = Policy> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
     #[test]
     fn the_back_test_decides_as_the_gate(policy in any_policy(), history in any_history()) {
         let backtest = fed_entries(&policy, &history, usize::MAX);
