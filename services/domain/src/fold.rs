@@ -13,6 +13,9 @@ use chrono::{DateTime, Utc};
 use crate::composition::{Live, Since};
 use crate::{Position, Release, SlotName};
 
+/// What runs in a lane, or stands in a slot of it, as its history has it.
+pub type LiveRef<'c> = Live<&'c SlotName, &'c Release, &'c Since>;
+
 /// What a change is written to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Track {
@@ -114,7 +117,7 @@ enum Content<'c> {
 
 /// What traffic reaches, and since when.
 struct Reached<'c> {
-    live: Option<Live<&'c SlotName, &'c Release, &'c Since>>,
+    live: Option<LiveRef<'c>>,
     since: Option<&'c Since>,
 }
 
@@ -212,7 +215,7 @@ impl LaneFold {
 
     /// Returns what the lane runs: the release that traffic reaches.
     #[must_use]
-    pub fn live(&self) -> Option<Live<&SlotName, &Release, &Since>> {
+    pub fn live(&self) -> Option<LiveRef<'_>> {
         reached(&self.changes).live
     }
 
@@ -258,7 +261,7 @@ impl LaneFold {
 
     /// Returns what stands in slots that traffic does not reach, by slot.
     #[must_use]
-    pub fn idle(&self) -> Vec<Live<&SlotName, &Release, &Since>> {
+    pub fn idle(&self) -> Vec<LiveRef<'_>> {
         let live = self.live().and_then(|live| live.slot);
         filled(&self.changes).filter(|idle| idle.slot != live).collect()
     }
@@ -278,10 +281,15 @@ impl LaneFold {
     /// Returns what the lane ran after each of its changes, by moment: when that began, and what it was. Adjacent
     /// steps may be equal.
     #[must_use]
-    pub fn steps(&self) -> Vec<(&Since, Option<Live<&SlotName, &Release, &Since>>)> {
-        (1..=self.changes.len())
-            .map(|end| (&self.changes[end - 1].1.since, reached(&self.changes[..end]).live))
+    pub fn steps(&self) -> Vec<(&Since, Option<LiveRef<'_>>)> {
+        (0..self.changes.len())
+            .map(|index| (&self.changes[index].1.since, self.live_after(0, index)))
             .collect()
+    }
+
+    /// Returns what the lane runs by the changes from one index up to another, this included.
+    pub(crate) fn live_after(&self, first: usize, last: usize) -> Option<LiveRef<'_>> {
+        reached(self.changes.get(first..=last)?).live
     }
 }
 
@@ -366,7 +374,7 @@ fn slots(changes: &[(Track, Written)]) -> Vec<&SlotName> {
 }
 
 /// What stands in slots after these changes, by slot.
-fn filled(changes: &[(Track, Written)]) -> impl Iterator<Item = Live<&SlotName, &Release, &Since>> {
+fn filled(changes: &[(Track, Written)]) -> impl Iterator<Item = LiveRef<'_>> {
     slots(changes).into_iter().filter_map(|slot| match content(changes, slot) {
         Content::Filled(release, since) => Some(Live { slot: Some(slot), release, since }),
         Content::Empty(_) | Content::Unknown => None,

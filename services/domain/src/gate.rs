@@ -6,7 +6,6 @@
 //! Decision 0015, section 6, is the specification.
 
 mod approvals;
-mod case;
 mod hold;
 mod promotion;
 
@@ -17,7 +16,6 @@ use crate::obstacle::{ActiveFreeze, Revocations, RevokedArtifact};
 use crate::{Lane, LaneFold, Line, Position, Release, TargetName};
 
 pub use approvals::{Answer, DeployAnswer, approved_by_others};
-pub use case::{Case, Proving, findings};
 pub use hold::{Hold, HoldState, LeftRelease, SucceededDeploy, hold};
 pub use promotion::{
     CompositionEvidence, PromotionEvidence, PromotionResult, ReleaseJudgement, TargetEvidence, judge_release,

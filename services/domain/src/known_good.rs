@@ -106,7 +106,8 @@ pub struct Marked {
 }
 
 impl Marked {
-    const fn is_before(&self, verdict: &Verdict) -> bool {
+    /// Returns true if the result is later than the mark.
+    pub(crate) const fn is_before(&self, verdict: &Verdict) -> bool {
         let (one, other) = (self.occurred_at.timestamp_micros(), verdict.occurred_at.timestamp_micros());
         one < other || one == other && self.position.get() < verdict.position.get()
     }

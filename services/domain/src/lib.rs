@@ -38,7 +38,7 @@ pub use composition::{
     Composition, CompositionId, CompositionIndex, Difference, LaneDifference, Live, Since,
 };
 pub use event::{Event, Fact};
-pub use fold::{Anomaly, Applied, Effect, LaneFold, Track, Written};
+pub use fold::{Anomaly, Applied, Effect, LaneFold, LiveRef, Track, Written};
 pub use goal::{Goal, GoalError, PointName};
 pub use identity::{EventId, Identity, IdentityKey, Source};
 pub use image::Image;

@@ -52,7 +52,7 @@ pub async fn backtest(
     while after < until {
         let up_to = Position::new(after.get() + STRETCH).min(until);
         for (position, envelope) in snapshot.entries(&environments, KINDS, after, up_to).await? {
-            backtest.feed(position, envelope.occurred_at(), envelope.event());
+            backtest.feed(position, envelope.occurred_at(), envelope.identity(), envelope.event());
         }
         after = up_to;
     }

@@ -1,325 +1,356 @@
-//! What the lanes of an environment ran, and what checks said of it, as far as it was told.
-//!
-//! All of it is found out when a question is asked, as the views do: a report that comes late changes what
-//! an earlier verdict belongs to, for whoever asks afterwards.
+//! What a lane ran, by all of its changes that were fed and have effect.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
-use super::interned::{Id, Releases, Table};
-use crate::event::{Policy, Validation, ValidationSubject};
-use crate::gate::Proving;
-use crate::known_good::{CheckedLane, Evidence, Marked, Status, Verdict, Verdicts, judge};
-use crate::{
-    Artifact, Effect, EnvironmentName, LaneRef, Line, Position, Release, ServiceName, SlotName, TargetName,
-    Track,
-};
+use super::interned::{Id, Releases};
+use crate::checks::LaneDeploy;
+use crate::gate::SucceededDeploy;
+use crate::retirement::{Retirements, Standing};
+use crate::span::{Span, joined};
+use crate::{Effect, LaneFold, Line, Position, Since, Track, Written};
 
-/// As many deploys of a version are looked at, the last ones, as the gate looks at.
-const LAST_DEPLOYS: usize = 20;
-
-/// When something occurred and where that is told: the order in which reports count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Moment {
+/// When something occurred and where that is reported: the order in which reports count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct EventTime {
     pub(super) occurred_at: DateTime<Utc>,
     pub(super) position: Position,
 }
 
-/// A time in which something was so; the end does not belong to it.
-pub(super) type Span = (DateTime<Utc>, DateTime<Utc>);
+impl EventTime {
+    fn of(since: &Since) -> Self {
+        Self { occurred_at: since.occurred_at, position: since.position }
+    }
+}
 
 /// All time.
-pub(super) const ALWAYS: Span = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
+pub(super) const ALWAYS: Span = Span { from: DateTime::<Utc>::MIN_UTC, until: DateTime::<Utc>::MAX_UTC };
 
-/// What a change did to its track.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wrote {
-    Deployed(Id),
-    Removed,
-    SwitchedTo(SlotName),
-}
-
-/// A change of a lane.
-#[derive(Debug, Clone)]
-pub(super) struct Written {
-    pub(super) at: Moment,
-    /// The slot that it was written to; none: what traffic reaches.
-    pub(super) slot: Option<SlotName>,
-    pub(super) wrote: Wrote,
-    /// The emitter's name for the run that did it.
-    deployment: Option<Id>,
-    /// The track already had a change that occurred later.
-    late: bool,
-}
-
-/// What a check said.
+/// A time in which an environment was not retired. Neither end belongs to it.
 #[derive(Debug, Clone, Copy)]
-struct Said {
-    at: Moment,
-    check: Id,
-    passed: bool,
+pub(super) struct Period {
+    after: Option<DateTime<Utc>>,
+    until: Option<DateTime<Utc>>,
 }
 
-/// What all environments share.
-#[derive(Debug, Default)]
-pub(super) struct Shared {
-    pub(super) releases: Releases,
-    /// Names of checks and of deployments.
-    lines: Table<Line>,
-    of_artifacts: HashMap<Artifact, Vec<Said>>,
+impl Period {
+    /// The period of an environment that never was retired.
+    pub(super) const ALWAYS: Self = Self { after: None, until: None };
+
+    /// Returns the periods between retirements, in order; `times` are those of all retirements and declarations, sorted.
+    pub(super) fn between(retirements: &Retirements, times: &[DateTime<Utc>]) -> Vec<Self> {
+        let mut periods = vec![Self::ALWAYS];
+        for time in times {
+            let after = match retirements.at(*time) {
+                Standing::Open(after) if after != Some(*time) => continue,
+                Standing::Open(after) => Some(after),
+                Standing::Retired(_) => None,
+            };
+            if let Some(last) = periods.last_mut() {
+                last.until.get_or_insert(*time);
+            }
+            periods.extend(after.map(|after| Self { after, until: None }));
+        }
+        periods
+    }
+
+    /// Returns the times at which it begins and ends.
+    pub(super) fn ends(&self) -> impl Iterator<Item = DateTime<Utc>> {
+        self.after.into_iter().chain(self.until)
+    }
+
+    fn contains(&self, time: DateTime<Utc>) -> bool {
+        self.after.is_none_or(|after| after < time) && self.until.is_none_or(|until| time < until)
+    }
 }
 
-/// What a lane ran, and what checks said of it.
+/// What a report says besides what it changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Details {
+    /// The emitter's name for the run that did it.
+    pub(super) deployment: Option<Id>,
+    /// The rollback that it is a step of.
+    pub(super) rollback_id: Option<Line>,
+    /// The lane already had a change with a later moment.
+    pub(super) late: bool,
+}
+
+/// What a lane runs after a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) live: Option<Id>,
+    in_slot: bool,
+}
+
+/// The history of a lane.
 #[derive(Debug, Default)]
 pub(super) struct LaneHistory {
-    /// In the order of their moments.
-    changes: Vec<Written>,
-    /// When each release was deployed.
-    deploys: HashMap<Id, Vec<Moment>>,
-    /// What was said of releases, by the release as it was told.
-    of_releases: HashMap<Id, Vec<Said>>,
-    of_deployments: HashMap<Id, Vec<Said>>,
-    /// What names no release, in the order of moments.
-    unnamed: Vec<Said>,
-}
-
-/// An environment, as far as it is known.
-#[derive(Debug, Default)]
-pub(super) struct Environment {
-    pub(super) policy: Policy,
-    pub(super) marks: BTreeMap<Position, Marked>,
-    pub(super) lanes: BTreeMap<ServiceName, BTreeMap<TargetName, LaneHistory>>,
-    /// What was said of the whole environment, in the order of moments.
-    said: Vec<Said>,
-}
-
-impl Shared {
-    /// Takes down what a check said; of which environment is known already.
-    pub(super) fn hear(
-        &mut self,
-        environment: Option<&mut Environment>,
-        validation: &Validation,
-        passed: bool,
-        at: Moment,
-    ) {
-        let said = Said { at, check: self.lines.id(&validation.check), passed };
-        match (&validation.subject, environment) {
-            (ValidationSubject::Artifact(artifact), _) => {
-                self.of_artifacts.entry(artifact.clone()).or_default().push(said);
-            }
-            (ValidationSubject::Environment(_), Some(environment)) => in_order(&mut environment.said, said),
-            (ValidationSubject::Lane { lane, release, deployment }, Some(environment)) => {
-                let history = environment.lane(&lane.service, &lane.target.clone().unwrap_or_default());
-                match (release, deployment) {
-                    (Some(release), _) => {
-                        history.of_releases.entry(self.releases.id(release)).or_default().push(said);
-                    }
-                    (None, Some(deployment)) => {
-                        history.of_deployments.entry(self.lines.id(deployment)).or_default().push(said);
-                    }
-                    (None, None) => in_order(&mut history.unnamed, said),
-                }
-            }
-            (ValidationSubject::Environment(_) | ValidationSubject::Lane { .. }, None) => {}
-        }
-    }
-
-    /// Takes down a change of a lane.
-    pub(super) fn see(
-        &mut self,
-        environment: &mut Environment,
-        (named, track, effect): (&LaneRef, &Track, &Effect),
-        deployment: Option<&Line>,
-        at: Moment,
-    ) {
-        let lane = environment.lane(&named.service, &named.target.clone().unwrap_or_default());
-        let wrote = match effect {
-            Effect::Deployed(release) => {
-                let id = self.releases.id(release);
-                lane.deploys.entry(id).or_default().push(at);
-                Wrote::Deployed(id)
-            }
-            Effect::Removed => Wrote::Removed,
-            Effect::SwitchedTo(slot) => Wrote::SwitchedTo(slot.clone()),
-        };
-        let slot = match track {
-            Track::Traffic => None,
-            Track::Slot(slot) => Some(slot.clone()),
-        };
-        let index = lane.changes.partition_point(|written| written.at < at);
-        let late = lane.changes[index..].iter().any(|later| later.slot == slot);
-        let deployment = deployment.map(|deployment| self.lines.id(deployment));
-        lane.changes.insert(index, Written { at, slot, wrote, deployment, late });
-    }
-}
-
-fn in_order(all: &mut Vec<Said>, said: Said) {
-    let index = all.partition_point(|earlier| earlier.at < said.at);
-    all.insert(index, said);
-}
-
-/// Those of what was said, in the order of moments, that fall into a span.
-fn during(all: &[Said], span: Span) -> &[Said] {
-    let from = all.partition_point(|said| said.at.occurred_at < span.0);
-    let to = all.partition_point(|said| said.at.occurred_at < span.1);
-    &all[from..to.max(from)]
+    fold: LaneFold,
+    /// What the lane ran after each change. It depends on that change and on those before, so that a change at the end adds one.
+    steps: Vec<Step>,
+    /// When each release was deployed, on any track.
+    deploys: HashMap<Id, Vec<EventTime>>,
+    /// Of changes that have any.
+    details: HashMap<Position, Details>,
+    /// What the lane ran, as far as was known at each position since which that was something else.
+    recorded: Vec<(Position, Option<Id>)>,
 }
 
 impl LaneHistory {
-    /// Its changes, in the order of their moments.
-    pub(super) fn changes(&self) -> &[Written] {
-        &self.changes
+    /// All changes that have effect.
+    pub(super) const fn fold(&self) -> &LaneFold {
+        &self.fold
     }
 
-    fn index(&self, at: Moment) -> usize {
-        self.changes.partition_point(|written| written.at < at)
+    /// What the lane ran after each change, by moment.
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.steps
     }
 
-    /// The spans in which traffic reached a release.
-    fn live(&self, release: Id) -> Vec<Span> {
-        let mut spans = Vec::new();
-        for at in self.deploys.get(&release).into_iter().flatten() {
+    /// The moments of its changes.
+    pub(super) fn moment(&self, index: usize) -> EventTime {
+        EventTime::of(&self.fold.changes()[index].1.since)
+    }
+
+    fn index(&self, at: EventTime) -> usize {
+        self.fold.changes().partition_point(|(_, written)| EventTime::of(&written.since) < at)
+    }
+
+    /// The number of changes that occurred at or before a time.
+    fn count_until(&self, time: DateTime<Utc>) -> usize {
+        self.fold.changes().partition_point(|(_, written)| written.since.occurred_at <= time)
+    }
+
+    /// Returns true if it has a change with a later moment.
+    pub(super) fn is_behind(&self, at: EventTime) -> bool {
+        self.fold.changes().last().is_some_and(|(_, last)| EventTime::of(&last.since) > at)
+    }
+
+    pub(super) fn apply(
+        &mut self,
+        track: Track,
+        written: Written,
+        details: Details,
+        periods: &[Period],
+        releases: &mut Releases,
+    ) {
+        let at = EventTime::of(&written.since);
+        if let Effect::Deployed(release) = &written.effect {
+            self.deploys.entry(releases.id(release)).or_default().push(at);
+        }
+        if details != Details::default() {
+            self.details.insert(at.position, details);
+        }
+        self.fold.insert(track, written);
+        self.steps.truncate(self.index(at));
+        self.extend_steps(periods, releases);
+        self.record(at.position, periods);
+    }
+
+    /// Takes back the change of a corrected event; returns its time, and whether it was a deploy.
+    pub(super) fn take_back(
+        &mut self,
+        corrected: Position,
+        known_from: Position,
+        periods: &[Period],
+        releases: &Releases,
+    ) -> Option<DateTime<Utc>> {
+        let mut changes = self.fold.changes().iter();
+        let index = changes.position(|(_, written)| written.since.position == corrected)?;
+        let at = self.moment(index);
+        if let Effect::Deployed(release) = &self.fold.changes()[index].1.effect
+            && let Some(moments) = releases.find(release).and_then(|id| self.deploys.get_mut(&id))
+        {
+            moments.retain(|moment| *moment != at);
+        }
+        self.details.remove(&corrected);
+        self.fold.take_back(corrected);
+        self.steps.truncate(index);
+        self.extend_steps(periods, releases);
+        self.record(known_from, periods);
+        Some(at.occurred_at)
+    }
+
+    /// Works out all steps again: the environment was retired, or declared again.
+    pub(super) fn retire(&mut self, known_from: Position, periods: &[Period], releases: &Releases) {
+        self.steps.clear();
+        self.extend_steps(periods, releases);
+        self.record(known_from, periods);
+    }
+
+    fn extend_steps(&mut self, periods: &[Period], releases: &Releases) {
+        for last in self.steps.len()..self.fold.changes().len() {
+            let time = self.moment(last).occurred_at;
+            let period = periods.iter().rev().find(|period| period.contains(time));
+            let live = period.and_then(|period| {
+                let first = period.after.map_or(0, |after| self.count_until(after));
+                self.fold.live_after(first, last)
+            });
+            let in_slot = live.is_some_and(|live| live.slot.is_some());
+            let live = live.and_then(|live| releases.find(live.release));
+            self.steps.push(Step { live, in_slot });
+        }
+    }
+
+    fn record(&mut self, position: Position, periods: &[Period]) {
+        let live = self.live(periods);
+        if self.recorded.last().and_then(|(_, live)| *live) != live {
+            self.recorded.push((position, live));
+        }
+    }
+
+    /// Returns what the lane runs by all that is known.
+    pub(super) fn live(&self, periods: &[Period]) -> Option<Id> {
+        self.live_at(DateTime::<Utc>::MAX_UTC, periods)
+    }
+
+    /// Returns what the lane ran at a time by all that is known.
+    pub(super) fn live_at(&self, time: DateTime<Utc>, periods: &[Period]) -> Option<Id> {
+        let period = periods.iter().rev().find(|period| period.contains(time))?;
+        let last = self.count_until(time).checked_sub(1)?;
+        period.contains(self.moment(last).occurred_at).then(|| self.steps[last].live).flatten()
+    }
+
+    /// Returns what the lane ran at a position, as far as was known there.
+    pub(super) fn live_as_recorded(&self, position: Position) -> Option<Id> {
+        let count = self.recorded.partition_point(|(at, _)| *at <= position);
+        self.recorded[..count].last().and_then(|(_, live)| *live)
+    }
+
+    /// Returns the times of changes after a time, up to another.
+    pub(super) fn changes_between(
+        &self,
+        after: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> impl Iterator<Item = DateTime<Utc>> {
+        let (first, end) = (self.count_until(after), self.count_until(until));
+        (first..end).map(|index| self.moment(index).occurred_at)
+    }
+
+    /// Returns the index of the change with which a lane began to run what it did at a time, and what that was.
+    pub(super) fn began(&self, time: DateTime<Utc>) -> Option<(usize, Step)> {
+        let mut index = self.count_until(time).checked_sub(1)?;
+        let step = self.steps[index];
+        while index > 0 && self.steps[index - 1].live == step.live {
+            index -= 1;
+        }
+        Some((index, step))
+    }
+
+    /// Returns when a release was deployed, in the order of reports.
+    pub(super) fn deploys_of(&self, release: Id) -> &[EventTime] {
+        self.deploys.get(&release).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the deploys of a version.
+    pub(super) fn deploys_of_version(&self, version: &Line, releases: &Releases) -> Vec<LaneDeploy> {
+        let deploys = releases.of_version(version).iter().flat_map(|id| {
+            self.deploys_of(*id).iter().map(|at| LaneDeploy {
+                occurred_at: at.occurred_at,
+                position: at.position,
+                release: releases.get(*id).clone(),
+            })
+        });
+        deploys.collect()
+    }
+
+    /// Returns the deploys of a version, as the gate has them.
+    pub(super) fn succeeded(&self, version: &Line, releases: &Releases) -> Vec<SucceededDeploy> {
+        self.deploys_of_version(version, releases).into_iter().map(|deploy| self.succeeded_deploy(deploy)).collect()
+    }
+
+    /// Returns all deploys after a position, in the order of positions.
+    pub(super) fn succeeded_after(&self, position: Position) -> Vec<SucceededDeploy> {
+        let changes = self.fold.changes().iter().filter(|(_, written)| written.since.position > position);
+        let deploys = changes.filter_map(|(_, Written { effect, since })| match effect {
+            Effect::Deployed(release) => Some(self.succeeded_deploy(LaneDeploy {
+                occurred_at: since.occurred_at,
+                position: since.position,
+                release: release.clone(),
+            })),
+            Effect::Removed | Effect::SwitchedTo(_) => None,
+        });
+        let mut deploys: Vec<_> = deploys.collect();
+        deploys.sort_by_key(|deploy| deploy.position);
+        deploys
+    }
+
+    fn succeeded_deploy(&self, deploy: LaneDeploy) -> SucceededDeploy {
+        let LaneDeploy { occurred_at, position, release } = deploy;
+        let Details { rollback_id, late, .. } = self.details.get(&position).cloned().unwrap_or_default();
+        SucceededDeploy { position, occurred_at, late, rollback_id, release }
+    }
+
+    /// Returns the names of the deployments that put a release into the lane.
+    pub(super) fn deployments_of(&self, release: Id) -> Vec<Id> {
+        let deploys = self.deploys_of(release).iter();
+        let names = deploys.filter_map(|at| self.details.get(&at.position)?.deployment);
+        let mut names: Vec<Id> = names.collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Returns the spans in which traffic reached a release, joined.
+    pub(super) fn live_spans(&self, release: Id, periods: &[Period]) -> Vec<Span> {
+        joined(self.spans_where(release, periods, |step| step.live == Some(release)))
+    }
+
+    fn spans_where(&self, release: Id, periods: &[Period], runs: impl Fn(&Step) -> bool) -> Vec<Span> {
+        let Some(first) = self.deploys_of(release).iter().min() else { return Vec::new() };
+        let from = self.index(*first);
+        let steps = self.steps[from..].iter().zip(from..).filter(|(step, _)| runs(step));
+        steps.filter_map(|(_, index)| self.span(index, index + 1, periods)).collect()
+    }
+
+    /// The span from a change up to another, or up to the end of the period.
+    fn span(&self, first: usize, next: usize, periods: &[Period]) -> Option<Span> {
+        let from = self.moment(first).occurred_at;
+        let period = periods.iter().rev().find(|period| period.contains(from))?;
+        let until = if next < self.fold.changes().len() { self.moment(next).occurred_at } else { ALWAYS.until };
+        Span::new(from, period.until.map_or(until, |end| end.min(until)))
+    }
+
+    /// Returns the spans in which a release stood on each track.
+    pub(super) fn track_spans(&self, release: Id, periods: &[Period]) -> Vec<Vec<Span>> {
+        let is_it = |step: &Step| step.live == Some(release) && !step.in_slot;
+        let mut tracks = vec![self.spans_where(release, periods, is_it)];
+        let mut of_slots: HashMap<&Track, Vec<Span>> = HashMap::new();
+        for at in self.deploys_of(release) {
             let index = self.index(*at);
-            let slot = &self.changes[index].slot;
-            let stood = (at.occurred_at, self.until(index));
-            match slot {
-                None => spans.push(stood),
-                Some(slot) => self.reached(index, slot, stood, &mut spans),
+            if let Some(next) = self.slot_ends(index) {
+                let track = &self.fold.changes()[index].0;
+                of_slots.entry(track).or_default().extend(self.span(index, next, periods));
             }
         }
-        spans
+        tracks.extend(of_slots.into_values());
+        tracks
     }
 
-    /// When the next change of the track of a change occurred.
-    fn until(&self, index: usize) -> DateTime<Utc> {
-        let slot = &self.changes[index].slot;
-        let next = self.changes[index + 1..].iter().find(|later| later.slot == *slot);
-        next.map_or(ALWAYS.1, |next| next.at.occurred_at)
-    }
-
-    /// The parts of a span in which traffic reached a slot: by the last switch before it, or one within it.
-    fn reached(&self, index: usize, slot: &SlotName, stood: Span, spans: &mut Vec<Span>) {
-        let is_switch = |change: &Written| change.slot.is_none();
-        let before = self.changes[..index].iter().rposition(is_switch);
-        let within = self.changes[index..].iter().take_while(|change| change.at.occurred_at < stood.1);
-        let within = within.zip(index..).filter(|(change, _)| is_switch(change)).map(|(_, index)| index);
-        for switch in before.into_iter().chain(within) {
-            let change = &self.changes[switch];
-            if change.wrote == Wrote::SwitchedTo(slot.clone()) {
-                let span = (stood.0.max(change.at.occurred_at), stood.1.min(self.until(switch)));
-                spans.extend((span.0 < span.1).then_some(span));
-            }
+    /// Returns the index of the change that ends what a change put into a slot, or the number of changes; `None` if it is not one of a
+    /// slot.
+    pub(super) fn slot_ends(&self, index: usize) -> Option<usize> {
+        let changes = self.fold.changes();
+        let track = &changes[index].0;
+        if *track == Track::Traffic {
+            return None;
         }
-    }
-
-    /// What checks of a time said of a release that the lane ran.
-    pub(super) fn verdicts(
-        &self,
-        release: Id,
-        environment: &Environment,
-        shared: &Shared,
-        time: Span,
-    ) -> Verdicts {
-        let mut verdicts = Verdicts::default();
-        let mut add = |said: &Said| {
-            if time.0 <= said.at.occurred_at && said.at.occurred_at < time.1 {
-                let Moment { occurred_at, position } = said.at;
-                let verdict = Verdict { passed: said.passed, occurred_at, position };
-                verdicts.add(shared.lines.get(said.check).clone(), verdict);
-            }
+        let ends = |(other, later): &(Track, Written)| {
+            other == track || *other == Track::Traffic && later.effect == Effect::Removed
         };
-        let ran = shared.releases.get(release);
-        for told in shared.releases.of_version(&ran.version) {
-            if let Some(said) = self.of_releases.get(told)
-                && ran.is_meant_by(shared.releases.get(*told))
-            {
-                said.iter().for_each(&mut add);
-            }
-        }
-        let artifact = ran.artifact.as_ref().and_then(|artifact| shared.of_artifacts.get(artifact));
-        artifact.into_iter().flatten().for_each(&mut add);
-        if !self.of_deployments.is_empty() {
-            let deploys = self.deploys.get(&release).into_iter().flatten();
-            let deployments = deploys.filter_map(|at| self.changes[self.index(*at)].deployment);
-            let said = deployments.filter_map(|deployment| self.of_deployments.get(&deployment));
-            said.flatten().for_each(&mut add);
-        }
-        if !self.unnamed.is_empty() || !environment.said.is_empty() {
-            for span in self.live(release) {
-                during(&self.unnamed, span).iter().for_each(&mut add);
-                during(&environment.said, span).iter().for_each(&mut add);
-            }
-        }
-        verdicts
-    }
-}
-
-impl Environment {
-    fn lane(&mut self, service: &ServiceName, target: &TargetName) -> &mut LaneHistory {
-        if !self.lanes.get(service).is_some_and(|lanes| lanes.contains_key(target)) {
-            self.lanes.entry(service.clone()).or_default().insert(target.clone(), LaneHistory::default());
-        }
-        self.lanes.entry(service.clone()).or_default().entry(target.clone()).or_default()
+        let after = changes[index + 1..].iter().position(ends);
+        Some(after.map_or(changes.len(), |offset| index + 1 + offset))
     }
 
-    /// The last word on a point that stood from one position up to before another.
-    fn marked(&self, from: Position, before: Option<Position>) -> Option<&Marked> {
-        let before = before.unwrap_or(Position::new(u64::MAX));
-        let on = (from < before).then(|| self.marks.range(from..before));
-        on.into_iter().flatten().map(|(_, marked)| marked).max_by_key(|marked| marked.position)
-    }
-
-    /// How a release fared here in the lanes of its service, as far as is known and up to a time: what the
-    /// gate would have said then.
-    pub(super) fn proving(
-        &self,
-        name: &EnvironmentName,
-        service: &ServiceName,
-        asked: &Release,
-        shared: &Shared,
-        now: DateTime<Utc>,
-    ) -> Proving {
-        let mut proving = Proving { environment: name.clone(), status: None, position: None };
-        let mut deploys = Vec::new();
-        for (target, lane) in self.lanes.get(service).into_iter().flatten() {
-            for release in shared.releases.of_version(&asked.version) {
-                let moments = lane.deploys.get(release).into_iter().flatten();
-                let indexes = moments.map(|at| lane.index(*at)).filter(|index| !lane.changes[*index].late);
-                deploys.extend(indexes.map(|index| (lane.changes[index].at, target, lane, index, *release)));
-            }
-        }
-        deploys.sort_by_key(|(at, ..)| std::cmp::Reverse(at.position));
-        deploys.truncate(LAST_DEPLOYS);
-        for (since, target, lane, index, release) in deploys {
-            let artifacts = (&shared.releases.get(release).artifact, &asked.artifact);
-            if matches!(artifacts, (Some(ran), Some(asked)) if ran != asked) {
-                continue;
-            }
-            let slot = &lane.changes[index].slot;
-            let mut later = lane.changes[index + 1..].iter();
-            let until = later.find(|later| later.slot == *slot && !later.late).map(|later| later.at);
-            // What only stood in a slot was not tried.
-            let runs = lane.live(release).into_iter().map(|(since, until)| until.min(now) - since);
-            let Some(stood) = runs.max() else { continue };
-            let verdicts = lane.verdicts(release, self, shared, ALWAYS);
-            let composition = Verdicts::default();
-            let evidence = Evidence {
-                composition: &composition,
-                lanes: vec![CheckedLane { service, target, changed: true, verdicts: &verdicts }],
-                stood,
-                stands: until.is_none(),
-                marked: self.marked(since.position, until.map(|until| until.position)),
-            };
-            let status = judge(&self.policy, &evidence).status;
-            if proving.status.is_none() || status == Status::KnownGood {
-                proving.status = Some(status);
-                proving.position = Some(since.position);
-            }
-            if status == Status::KnownGood {
-                break;
-            }
-        }
-        proving
+    /// Returns the number of changes up to the end of the period of a change; `None` if the environment was retired then.
+    pub(super) fn period_ends(&self, index: usize, periods: &[Period]) -> Option<(usize, Option<DateTime<Utc>>)> {
+        let time = self.moment(index).occurred_at;
+        let period = periods.iter().rev().find(|period| period.contains(time))?;
+        let changes = self.fold.changes();
+        let count = period.until.map_or(changes.len(), |until| {
+            changes.partition_point(|(_, written)| written.since.occurred_at < until)
+        });
+        Some((count, period.until))
     }
 }

@@ -1,14 +1,27 @@
-//! Values that are kept once, however often they are told.
+//! Values that are kept once, however often they are reported.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use crate::{Line, Release};
+use crate::{Artifact, Line, Release};
 
 /// The number of a value in the table that gave it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Id(u32);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Id(NonZeroU32);
+
+impl Id {
+    /// Four thousand million distinct values do not fit into memory.
+    fn of_index(index: usize) -> Self {
+        let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
+        Self(number.unwrap_or(NonZeroU32::MAX))
+    }
+
+    const fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// Values by number.
 #[derive(Debug)]
@@ -24,35 +37,41 @@ impl<T> Default for Table<T> {
 }
 
 impl<T: Clone + Eq + Hash> Table<T> {
-    /// The number of a value, and whether it is new.
-    fn enter(&mut self, item: &T) -> (Id, bool) {
+    /// Returns the number of a value, and whether it is new.
+    pub(super) fn enter(&mut self, item: &T) -> (Id, bool) {
         if let Some(id) = self.ids.get(item) {
             return (*id, false);
         }
-        // Whoever has four thousand million values has no memory left for them.
-        let id = Id(u32::try_from(self.items.len()).unwrap_or(u32::MAX));
+        let id = Id::of_index(self.items.len());
         let item = Arc::new(item.clone());
         self.ids.insert(Arc::clone(&item), id);
         self.items.push(item);
         (id, true)
     }
 
-    /// The number of a value.
+    /// Returns the number of a value.
     pub(super) fn id(&mut self, item: &T) -> Id {
         self.enter(item).0
     }
 
-    /// The value with a number.
+    /// Returns the number of a value, if it has one.
+    pub(super) fn find(&self, item: &T) -> Option<Id> {
+        self.ids.get(item).copied()
+    }
+
+    /// Returns the value with a number.
     pub(super) fn get(&self, id: Id) -> &T {
-        &self.items[id.0 as usize]
+        &self.items[id.index()]
     }
 }
 
-/// Releases by number, and the numbers of each version's.
+/// Releases by number, and the numbers of those with a version or an artifact.
 #[derive(Debug, Default)]
 pub(super) struct Releases {
     table: Table<Release>,
     by_version: HashMap<Line, Vec<Id>>,
+    /// By a hash of each key of the artifact. Two keys may have one hash.
+    by_artifact: HashMap<u64, Vec<Id>>,
 }
 
 impl Releases {
@@ -60,16 +79,40 @@ impl Releases {
         let (id, is_new) = self.table.enter(release);
         if is_new {
             self.by_version.entry(release.version.clone()).or_default().push(id);
+            for key in release.artifact.iter().flat_map(Artifact::keys) {
+                self.by_artifact.entry(hash(&key)).or_default().push(id);
+            }
         }
         id
+    }
+
+    pub(super) fn find(&self, release: &Release) -> Option<Id> {
+        self.table.find(release)
     }
 
     pub(super) fn get(&self, id: Id) -> &Release {
         self.table.get(id)
     }
 
-    /// All that were told of a version.
+    /// Returns all that were reported of a version.
     pub(super) fn of_version(&self, version: &Line) -> &[Id] {
         self.by_version.get(version).map_or(&[], Vec::as_slice)
     }
+
+    /// Returns all that state the same artifact.
+    pub(super) fn of_artifact(&self, artifact: &Artifact) -> Vec<Id> {
+        let keys = artifact.keys();
+        let mut found: Vec<Id> =
+            keys.iter().filter_map(|key| self.by_artifact.get(&hash(key))).flatten().copied().collect();
+        found.sort_unstable();
+        found.dedup();
+        found.retain(|id| self.get(*id).artifact.as_ref().is_some_and(|own| own.is_same(artifact)));
+        found
+    }
+}
+
+fn hash(key: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
 }

@@ -1,38 +1,54 @@
 //! A candidate policy over the real history: which deploys it would have stopped, and what became of them.
 //!
-//! Fed the ledger's events in their order, it decides at each deploy by what was fed before, which is what was
-//! known then, and by the gate's own rules. What became of a deploy is told by all that was fed.
+//! Fed the ledger's events in their order, it decides at each deploy by what was fed before, which is what was known then, and by
+//! the gate's own rules. What became of a deploy is found by all that was fed. What a version means is found by what is fed: deploys of
+//! environments that are not fed do not tell it.
 //!
-//! It keeps what it was fed in memory, but small: about 400 bytes for each distinct release, and 50 to 100
-//! for every other change or verdict. A million events of which a third are deploys, of one release in two
-//! or three environments, take some 150 MB.
+//! It keeps what it was fed in memory: about 500 bytes for each distinct release, 350 for each change of a lane, 150 for each start or
+//! end of a check.
 
+mod artifacts;
+mod environment;
 mod history;
 mod interned;
 mod outcome;
+mod results;
 mod rules;
 
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 
-use crate::event::{Deploy, Event, Fact, Policy};
-use crate::gate::{Case, Finding, findings};
+use crate::event::{Built, Deploy, Event, Fact, Policy, Reinstated, Revoked};
+use crate::gate::{Decision, DeployAnswer, Finding, GateInput, PromotionEvidence, decide};
 use crate::known_good::Marked;
-use crate::obstacle::RevokedArtifact;
-use crate::{Artifact, EnvironmentName, Kind, Line, Position, ServiceName, TargetName};
+use crate::obstacle::Revocations;
+use crate::retirement::Standing;
+use crate::{
+    Artifact, EnvironmentName, Identity, IdentityKey, Kind, Lane, LaneRef, Line, Position, Release,
+    ServiceName, Since, TargetName, Written,
+};
 
-use history::{Environment, Moment, Shared};
+use artifacts::{Builds, RevocationLog};
+use environment::Environment;
+use history::{Details, EventTime};
+use interned::{Id, Releases, Table};
+use results::{CheckKind, Checks, Known, Subject};
 use rules::Rules;
 
 pub use outcome::{Cause, Failure};
 
-/// The kinds of events that tell it something. Others may be fed too.
+/// The kinds of events that tell it something. Others may be fed too. Starts and failures of deploys do as corrections of other reports.
 pub const KINDS: &[Kind] = &[
+    Kind::ArtifactBuilt,
     Kind::ArtifactRevoked,
+    Kind::ArtifactReinstated,
+    Kind::DeployStarted,
     Kind::DeploySucceeded,
+    Kind::DeployFailed,
     Kind::DeployRemoved,
     Kind::TrafficSwitched,
+    Kind::ValidationStarted,
     Kind::ValidationPassed,
     Kind::ValidationFailed,
     Kind::RollbackRequested,
@@ -43,6 +59,7 @@ pub const KINDS: &[Kind] = &[
     Kind::ReleasePointMarked,
     Kind::ReleasePointRevoked,
     Kind::EnvironmentDeclared,
+    Kind::EnvironmentRetired,
     Kind::ApprovalGranted,
     Kind::ApprovalRejected,
     Kind::FreezeStarted,
@@ -73,9 +90,48 @@ impl Candidate {
 
 /// A decision of the candidate, kept small.
 #[derive(Debug, Clone, Copy)]
-struct Decision {
+struct Judgement {
     position: Position,
     stopped: bool,
+}
+
+/// What has to be taken back of an event that is corrected.
+#[derive(Debug, Clone, Copy)]
+enum Effects {
+    Nothing,
+    Change(Id),
+    Check(Subject),
+}
+
+/// The events that may be corrected, and those that were.
+#[derive(Debug, Default)]
+struct Corrections {
+    events: HashMap<IdentityKey, (Position, Effects)>,
+    /// The effects of events that correct others.
+    correcting: HashMap<Position, Effects>,
+    /// Events without effect, each with the one that corrects it.
+    corrected_by: HashMap<Position, Position>,
+}
+
+impl Corrections {
+    /// Returns what has no effect from a position on: the event with an identity or, where that was corrected before, the last of its
+    /// corrections.
+    fn correct(&mut self, identity: &Identity, by: Position) -> Option<(Position, Effects)> {
+        let (mut position, mut effects) = *self.events.get(&identity.key())?;
+        while let Some(next) = self.corrected_by.get(&position) {
+            position = *next;
+            effects = *self.correcting.get(&position)?;
+        }
+        self.corrected_by.insert(position, by);
+        Some((position, effects))
+    }
+
+    fn add(&mut self, identity: &Identity, event: &Event, position: Position, effects: Effects) {
+        self.events.entry(identity.key()).or_insert((position, effects));
+        if event.corrects.is_some() {
+            self.correcting.insert(position, effects);
+        }
+    }
 }
 
 /// A candidate policy on its way through the history.
@@ -83,11 +139,15 @@ struct Decision {
 pub struct Backtest {
     candidate: Candidate,
     environments: BTreeMap<EnvironmentName, Environment>,
-    shared: Shared,
+    lanes: Table<Lane>,
+    releases: Releases,
+    checks: Checks,
+    builds: Builds,
+    revocations: RevocationLog,
     rules: Rules,
-    revoked: HashMap<Artifact, RevokedArtifact>,
+    corrections: Corrections,
     /// In the order of positions.
-    decisions: Vec<Decision>,
+    judgements: Vec<Judgement>,
     /// What stopped the first ones that were stopped.
     findings: BTreeMap<Position, Vec<Finding>>,
 }
@@ -95,7 +155,7 @@ pub struct Backtest {
 /// What the candidate would have done, and what became of the deploys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
-    /// Deploys that were judged: those that succeeded, and were no rollback's steps.
+    /// Deploys that were judged: those that succeeded, changed a lane, were no rollback's steps and have not been corrected.
     pub deploys: u64,
     /// Deploys that it would have let through.
     pub allowed: u64,
@@ -141,69 +201,244 @@ impl Backtest {
         Self {
             candidate,
             environments,
-            shared: Shared::default(),
+            lanes: Table::default(),
+            releases: Releases::default(),
+            checks: Checks::default(),
+            builds: Builds::default(),
+            revocations: RevocationLog::default(),
             rules: Rules::default(),
-            revoked: HashMap::new(),
-            decisions: Vec::new(),
+            corrections: Corrections::default(),
+            judgements: Vec::new(),
             findings: BTreeMap::new(),
         }
     }
 
-    /// Takes the next event of the ledger. Those of other environments are passed over.
-    pub fn feed(&mut self, position: Position, occurred_at: DateTime<Utc>, event: &Event) {
-        let at = Moment { occurred_at, position };
-        if let Fact::DeploySucceeded(deploy) = &event.fact
-            && deploy.lane.environment == self.candidate.environment
-            && deploy.rollback_id.is_none()
-            && position > self.candidate.after
+    /// Takes the next event of the ledger. Those of other environments only tell what versions mean, and what they correct.
+    pub fn feed(
+        &mut self,
+        position: Position,
+        occurred_at: DateTime<Utc>,
+        identity: &Identity,
+        event: &Event,
+    ) {
+        let at = EventTime { occurred_at, position };
+        let is_correctable = event.fact.is_correctable();
+        if let Some(corrected) = event.corrects.as_ref().filter(|_| is_correctable)
+            && let Some((corrected, effects)) = self.corrections.correct(corrected, position)
         {
-            let findings = self.decide(deploy, event, occurred_at);
-            let stopped = findings.iter().any(|finding| !finding.passes);
-            self.decisions.push(Decision { position, stopped });
-            if stopped && self.findings.len() < self.candidate.listed {
-                let failed = findings.into_iter().filter(|finding| !finding.passes);
-                self.findings.insert(position, failed.collect());
-            }
+            self.take_back(corrected, effects, position);
         }
-        self.note(event, at);
+        let effects = if let Some((named, track, effect)) = event.fact.change() {
+            self.target_of(named).map_or(Effects::Nothing, |target| {
+                let lane = named.at(target);
+                if let Fact::DeploySucceeded(deploy) = &event.fact {
+                    self.judge(&lane, deploy, event, at);
+                }
+                let since = Since { occurred_at, position, event_id: identity.id.clone() };
+                self.change(lane, track, Written { effect, since }, &event.fact)
+            })
+        } else {
+            self.apply(event, at)
+        };
+        if is_correctable {
+            self.corrections.add(identity, event, position, effects);
+        }
     }
 
-    /// What the gate would have said by the candidate.
-    fn decide(&self, deploy: &Deploy, event: &Event, now: DateTime<Utc>) -> Vec<Finding> {
-        let Deploy { lane, release, .. } = deploy;
-        let promotion = self.candidate.policy.promotion.iter().flat_map(|promotion| &promotion.from);
-        let provings = promotion.filter_map(|name| {
-            let environment = self.environments.get(name)?;
-            Some(environment.proving(name, &lane.service, release, &self.shared, now))
+    /// The target of a report that changes a lane; `None` if it is ambiguous: then no lane changes.
+    fn target_of(&self, lane: &LaneRef) -> Option<TargetName> {
+        match self.environments.get(&lane.environment) {
+            Some(environment) => environment.target_of(lane),
+            None => Some(lane.target.clone().unwrap_or_default()),
+        }
+    }
+
+    fn judge(&mut self, lane: &Lane, deploy: &Deploy, event: &Event, at: EventTime) {
+        let EventTime { occurred_at, position } = at;
+        let is_judged = lane.environment == self.candidate.environment
+            && deploy.rollback_id.is_none()
+            && position > self.candidate.after;
+        if !is_judged {
+            return;
+        }
+        let decision = self.decide(lane, &deploy.release, event, occurred_at);
+        let stopped = !decision.allowed;
+        self.judgements.push(Judgement { position, stopped });
+        if stopped && self.findings.len() < self.candidate.listed {
+            let failed = decision.findings.into_iter().filter(|finding| !finding.passes);
+            self.findings.insert(position, failed.collect());
+        }
+    }
+
+    /// Decides as the gate would have by the candidate.
+    fn decide(&mut self, lane: &Lane, release: &Release, event: &Event, now: DateTime<Utc>) -> Decision {
+        let Lane { environment: name, service, target } = lane;
+        let promotion: Vec<EnvironmentName> =
+            self.candidate.policy.promotion.iter().flat_map(|promotion| promotion.from.clone()).collect();
+        for former in &promotion {
+            if let Some(environment) = self.environments.get_mut(former) {
+                environment.update_compositions(former, &self.checks, &self.releases);
+            }
+        }
+        let release = self.completed(name, service, release, now);
+        let known = Known { releases: &self.releases, builds: &self.builds };
+        let evidence = promotion.iter().filter_map(|former| {
+            let environment = self.environments.get(former)?;
+            let asked = self.asked(former, service, &release, now);
+            let targets = environment.evidence((former, service), &asked, (&self.checks, known), now);
+            Some(PromotionEvidence { environment: former, policy: &environment.policy, targets })
         });
-        let key = (lane.service.clone(), lane.target.clone().unwrap_or_default());
-        findings(&Case {
-            policy: &self.candidate.policy,
-            freezes: &self.rules.freezes(now),
-            rollback: self.rules.under_way(),
-            revoked: release.artifact.as_ref().and_then(|artifact| self.revoked.get(artifact)),
-            hold: self.rules.hold(&key, release),
-            provings: &provings.collect::<Vec<_>>(),
-            answers: &self.rules.answers(&key, release),
+        let evidence: Vec<PromotionEvidence<'_>> = evidence.collect();
+        let environment = self.environments.get(name);
+        let standing = environment.map_or(Standing::Open(None), |environment| environment.standing(now));
+        let retired = match standing {
+            Standing::Retired(position) => Some(position),
+            Standing::Open(_) => None,
+        };
+        let present = environment.and_then(|environment| environment.present(service, target, standing));
+        let freezes = self.rules.freezes(now);
+        let key = (service.clone(), target.clone());
+        let (rollbacks, mut deploys) = self.rules.rollbacks(&key);
+        let named = LaneRef::from(lane.clone());
+        let answers = self.rules.answers(&named, &release.version).iter();
+        let answers: Vec<DeployAnswer> = answers
+            .map(|answer| DeployAnswer {
+                release: self.completed(name, service, &answer.release, answer.occurred_at),
+                ..answer.clone()
+            })
+            .collect();
+        if let Some(history) = environment.and_then(|it| it.lane(service, target)).filter(|_| !answers.is_empty()) {
+            deploys.extend(history.succeeded(&release.version, &self.releases));
+        }
+        let revoked = release.artifact.as_ref().and_then(|artifact| self.revocations.of(artifact));
+        let input = GateInput {
+            lane,
+            release: &release,
             requester: event.actor.as_ref(),
-        })
+            now,
+            policy: &self.candidate.policy,
+            retired,
+            freezes: &freezes,
+            rollback: self.rules.under_way(),
+            revocations: Revocations { revoked: revoked.as_slice(), meant: None },
+            rollbacks: &rollbacks,
+            deploys: &deploys,
+            present: present.as_deref(),
+            promotion: &evidence,
+            answers: &answers,
+        };
+        decide(&[input])
     }
 
-    fn note(&mut self, event: &Event, at: Moment) {
-        let fact = &event.fact;
-        if fact.environment() == Some(&self.candidate.environment) {
-            self.rules.hear(event, at);
+    /// The releases that may be promoted as the one that is asked for: of the same artifact or, where none is known, of the same version.
+    fn asked(
+        &self,
+        environment: &EnvironmentName,
+        service: &ServiceName,
+        asked: &Release,
+        now: DateTime<Utc>,
+    ) -> Vec<Id> {
+        let of_version = self.releases.of_version(&asked.version).iter().copied();
+        let Some(artifact) = &asked.artifact else { return of_version.collect() };
+        let mut found = self.releases.of_artifact(artifact);
+        let mut of_version =
+            of_version.filter(|id| self.releases.get(*id).artifact.is_none()).peekable();
+        if of_version.peek().is_some()
+            && self.meant(environment, service, &asked.version, now).is_some_and(|it| it.is_same(artifact))
+        {
+            found.extend(of_version);
         }
-        let environment = fact.environment().and_then(|name| self.environments.get_mut(name));
+        found
+    }
+
+    /// The artifact that a version of a service means at a time: that of the last deploy that states one, of the environment rather than of
+    /// another; else that of what was built.
+    fn meant(
+        &self,
+        environment: &EnvironmentName,
+        service: &ServiceName,
+        version: &Line,
+        at: DateTime<Utc>,
+    ) -> Option<&Artifact> {
+        let stated = |it: &Environment| it.stated(service, version, at, &self.releases);
+        let here = self.environments.get(environment).and_then(stated);
+        let stated = here.or_else(|| self.environments.values().filter_map(stated).max());
+        match stated {
+            Some((_, id)) => self.releases.get(id).artifact.as_ref(),
+            None => self.builds.meant(service, version, at),
+        }
+    }
+
+    fn completed(
+        &self,
+        environment: &EnvironmentName,
+        service: &ServiceName,
+        release: &Release,
+        at: DateTime<Utc>,
+    ) -> Release {
+        match release.artifact {
+            Some(_) => release.clone(),
+            None => release.completed(self.meant(environment, service, &release.version, at).cloned()),
+        }
+    }
+
+    fn change(&mut self, lane: Lane, track: crate::Track, written: Written, fact: &Fact) -> Effects {
+        let at = EventTime { occurred_at: written.since.occurred_at, position: written.since.position };
+        let environment = self.environments.entry(lane.environment.clone()).or_default();
+        let history = environment.lane(&lane.service, &lane.target);
+        let details = Details {
+            deployment: fact.deployment().map(|deployment| self.checks.lines.id(deployment)),
+            rollback_id: fact.rollback_id().cloned(),
+            late: history.is_some_and(|history| history.is_behind(at)),
+        };
+        if let crate::Effect::Deployed(release) = &written.effect
+            && lane.environment == self.candidate.environment
+        {
+            let deploy = crate::gate::SucceededDeploy {
+                position: at.position,
+                occurred_at: at.occurred_at,
+                late: details.late,
+                rollback_id: details.rollback_id.clone(),
+                release: release.clone(),
+            };
+            self.rules.deployed(&(lane.service.clone(), lane.target.clone()), &deploy);
+        }
+        environment.apply((&lane.service, &lane.target), track, written, details, &mut self.releases);
+        Effects::Change(self.lanes.id(&lane))
+    }
+
+    /// Applies what an event says that changes no lane.
+    fn apply(&mut self, event: &Event, at: EventTime) -> Effects {
+        let fact = &event.fact;
+        let name = fact.environment();
+        if name == Some(&self.candidate.environment) {
+            self.rules.apply(event, at);
+        }
+        let environment = name.and_then(|name| self.environments.get_mut(name));
         match (fact, environment) {
-            (Fact::ArtifactRevoked(it), _) => {
-                let artifact = it.artifact.clone();
-                let first = RevokedArtifact { artifact, deleted: false, position: at.position };
-                self.revoked.entry(it.artifact.clone()).or_insert(first).deleted |= it.deleted;
+            (Fact::ArtifactBuilt(Built { artifact, version: Some(version), .. }), _) => {
+                self.builds.add(version, artifact, at);
             }
-            (Fact::ValidationPassed(it), environment) => self.shared.hear(environment, it, true, at),
-            (Fact::ValidationFailed(it), environment) => self.shared.hear(environment, it, false, at),
-            (Fact::EnvironmentDeclared(_, policy), Some(environment)) => environment.policy = policy.clone(),
+            (Fact::ArtifactRevoked(Revoked { artifact, deleted, .. }), _) => {
+                self.revocations.revoke(artifact, *deleted, at.position);
+            }
+            (Fact::ArtifactReinstated(Reinstated { artifact }), _) => {
+                self.revocations.reinstate(artifact, at.position);
+            }
+            (Fact::ValidationStarted(it), _) => return self.check(it, CheckKind::Started, at),
+            (Fact::ValidationPassed(it), _) => {
+                let contradicts = it.counts.is_some_and(|counts| counts.contradict_a_pass());
+                let kind = if contradicts { CheckKind::Contradictory } else { CheckKind::Passed };
+                return self.check(it, kind, at);
+            }
+            (Fact::ValidationFailed(it), _) => return self.check(it, CheckKind::Failed, at),
+            (Fact::EnvironmentDeclared(_, policy), Some(environment)) => {
+                environment.policy = policy.clone();
+                environment.add_retirement(at, false, &self.releases);
+            }
+            (Fact::EnvironmentRetired(_), Some(environment)) => {
+                environment.add_retirement(at, true, &self.releases);
+            }
             (Fact::ReleasePointMarked(it), Some(environment)) => {
                 let marked = Marked {
                     position: at.position,
@@ -213,17 +448,50 @@ impl Backtest {
                     actor: event.actor.clone(),
                     reason: event.reason.clone(),
                 };
-                environment.marks.insert(it.point.position, marked);
+                environment.mark(it.point.position, marked, &self.releases);
             }
             (Fact::ReleasePointRevoked(point), Some(environment)) => {
-                environment.marks.remove(&point.position);
+                environment.unmark(point.position, &self.releases);
             }
-            (fact, Some(environment)) => {
-                if let Some((lane, track, effect)) = fact.change() {
-                    self.shared.see(environment, (lane, &track, &effect), fact.deployment(), at);
+            _ => {}
+        }
+        Effects::Nothing
+    }
+
+    fn check(&mut self, validation: &crate::event::Validation, kind: CheckKind, at: EventTime) -> Effects {
+        let (subject, is_shared) = self.checks.add(validation, kind, at, &mut self.releases);
+        self.outdate_compositions(subject, is_shared, at.occurred_at);
+        Effects::Check(subject)
+    }
+
+    /// A start that names a run may be that of any check.
+    fn outdate_compositions(&mut self, subject: Subject, is_shared: bool, from: DateTime<Utc>) {
+        if is_shared || matches!(subject, Subject::Environment(_)) {
+            for environment in self.environments.values_mut() {
+                environment.compositions().outdate(from);
+            }
+        }
+    }
+
+    /// Takes back what a corrected event did.
+    fn take_back(&mut self, corrected: Position, effects: Effects, known_from: Position) {
+        match effects {
+            Effects::Nothing => {}
+            Effects::Check(subject) => {
+                if let Some((time, is_shared)) = self.checks.take_back(subject, corrected) {
+                    self.outdate_compositions(subject, is_shared, time);
                 }
             }
-            (_, None) => {}
+            Effects::Change(lane) => {
+                let Lane { environment: name, service, target } = self.lanes.get(lane);
+                let Some(environment) = self.environments.get_mut(name) else { return };
+                environment.take_back((service, target), corrected, known_from, &self.releases);
+                if *name == self.candidate.environment
+                    && let Some(history) = environment.lane(service, target)
+                {
+                    self.rules.take_back(&(service.clone(), target.clone()), corrected, history);
+                }
+            }
         }
     }
 
@@ -233,25 +501,30 @@ impl Backtest {
         let mut report = Report::default();
         let mut stopped = Vec::new();
         let mut missed = Vec::new();
-        let Some(environment) = self.environments.get(&self.candidate.environment) else { return report };
-        let by = outcome::Told { environment, shared: &self.shared, candidate: &self.candidate.policy };
-        let lanes = environment.lanes.iter();
+        let name = &self.candidate.environment;
+        let Some(environment) = self.environments.get(name) else { return report };
+        let known = Known { releases: &self.releases, builds: &self.builds };
+        let context = outcome::Context::of(name, environment, &self.checks, known, &self.candidate.policy);
+        let lanes = environment.lanes().iter();
         let lanes =
             lanes.flat_map(|(service, of)| of.iter().map(move |(target, lane)| (service, target, lane)));
         for (service, target, lane) in lanes {
-            let leaving: Vec<_> = self.rules.leaving(&(service.clone(), target.clone())).collect();
-            outcome::outcomes(lane, &leaving, &by, |at, release, failure| {
-                let Some(decision) = self.decision(at.position) else { return };
-                report.count(decision.stopped, failure.is_some());
-                let told = (at, service, target, release, failure);
-                match decision.stopped {
-                    true => stopped.push(told),
-                    false if told.4.is_some() => missed.push(told),
+            let exits: Vec<_> = self.rules.exits(&(service.clone(), target.clone())).collect();
+            let of = outcome::OfLane { service, target, lane, exits };
+            let is_judged = |position| self.judgement(position).is_some();
+            context.outcomes(&of, is_judged, |at, release, failure| {
+                let Some(judgement) = self.judgement(at.position) else { return };
+                report.count(judgement.stopped, failure.is_some());
+                let is_missed = failure.is_some();
+                let judged = (at, service, target, release, failure);
+                match judgement.stopped {
+                    true => stopped.push(judged),
+                    false if is_missed => missed.push(judged),
                     false => {}
                 }
             });
         }
-        let listed = |mut all: Vec<(Moment, &ServiceName, &TargetName, _, Option<Failure>)>| {
+        let listed = |mut all: Vec<(EventTime, &ServiceName, &TargetName, _, Option<Failure>)>| {
             all.sort_by_key(|(at, ..)| at.position);
             all.truncate(self.candidate.listed);
             let judged = all.into_iter().map(|(at, service, target, release, failure)| Judged {
@@ -259,7 +532,7 @@ impl Backtest {
                 occurred_at: at.occurred_at,
                 service: service.clone(),
                 target: target.clone(),
-                version: self.shared.releases.get(release).version.clone(),
+                version: self.releases.get(release).version.clone(),
                 findings: self.findings.get(&at.position).cloned().unwrap_or_default(),
                 failure,
             });
@@ -270,9 +543,9 @@ impl Backtest {
         report
     }
 
-    fn decision(&self, at: Position) -> Option<Decision> {
-        let index = self.decisions.binary_search_by_key(&at, |decision| decision.position).ok()?;
-        self.decisions.get(index).copied()
+    fn judgement(&self, at: Position) -> Option<Judgement> {
+        let index = self.judgements.binary_search_by_key(&at, |judgement| judgement.position).ok()?;
+        self.judgements.get(index).copied()
     }
 }
 

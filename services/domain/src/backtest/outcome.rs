@@ -1,151 +1,148 @@
 //! What became of deploys: for how long their release stood in the lane, and whether it failed meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
-use super::history::{ALWAYS, Environment, LaneHistory, Moment, Shared, Written, Wrote};
+use super::environment::Environment;
+use super::history::{ALWAYS, EventTime, LaneHistory};
 use super::interned::Id;
-use super::rules::Leaving;
+use super::results::{Checks, Examined, Known};
+use super::rules::ReleaseExit;
 use crate::event::Policy;
-use crate::{Line, Position, SlotName};
+use crate::span::Span;
+use crate::{Effect, EnvironmentName, Line, Position, Release, ServiceName, TargetName};
 
 /// What shows that a deploy failed after it was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// What happened.
     pub cause: Cause,
-    /// Where that is told.
+    /// The position of the report.
     pub position: Position,
 }
 
 /// How a deploy failed after it was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    /// A check's last word on the release was that it failed.
+    /// The last result of a check for the release, or for the composition that began with the deploy, is a failure.
     Check(Line),
     /// A rollback was asked for that takes the lane away from the release.
     Rollback(Line),
 }
 
-/// Deploys of one release to one track, of which nothing else came between: the release stands in the lane
-/// from the first on.
-struct Standing {
-    release: Id,
-    slot: Option<SlotName>,
-    /// Traffic has reached it.
-    was_live: bool,
-    deploys: Vec<Moment>,
-}
-
-/// What stands on the tracks of a lane.
-#[derive(Default)]
-struct Tracks<'h> {
-    traffic: Option<&'h Wrote>,
-    slots: BTreeMap<&'h SlotName, Option<Id>>,
-}
-
-impl<'h> Tracks<'h> {
-    fn write(&mut self, change: &'h Written) {
-        let Some(slot) = &change.slot else {
-            self.traffic = Some(&change.wrote);
-            return;
-        };
-        let stands = match change.wrote {
-            Wrote::Deployed(release) => Some(release),
-            Wrote::Removed | Wrote::SwitchedTo(_) => None,
-        };
-        self.slots.insert(slot, stands);
-    }
-
-    fn live(&self) -> Option<Id> {
-        match self.traffic? {
-            Wrote::Deployed(release) => Some(*release),
-            Wrote::Removed => None,
-            Wrote::SwitchedTo(slot) => self.slots.get(slot).copied().flatten(),
-        }
-    }
-
-    /// Whether the release is still to come, or is there: it has not been live, and stands in its slot.
-    fn waits(&self, standing: &Standing) -> bool {
-        let slot = standing.slot.as_ref().filter(|_| !standing.was_live);
-        slot.is_some_and(|slot| self.slots.get(slot).copied().flatten() == Some(standing.release))
-    }
-}
-
-/// What outcomes are told by.
-pub(super) struct Told<'a> {
+/// What outcomes are judged by.
+pub(super) struct Context<'a> {
+    pub(super) name: &'a EnvironmentName,
     pub(super) environment: &'a Environment,
-    pub(super) shared: &'a Shared,
+    pub(super) checks: &'a Checks,
+    pub(super) known: Known<'a>,
     pub(super) candidate: &'a Policy,
+    /// Results of compositions that are failures, by the lane and the release with which each began.
+    failed: HashMap<(&'a ServiceName, &'a TargetName, Id), Vec<(EventTime, Id)>>,
 }
 
-/// Tells of each deploy to a lane whether and by what it failed, in no order.
-pub(super) fn outcomes(
-    lane: &LaneHistory,
-    leaving: &[&Leaving],
-    told: &Told<'_>,
-    mut tell: impl FnMut(Moment, Id, Option<Failure>),
-) {
-    let mut end = |standing: &Standing, end: Option<Moment>| {
-        let failures = told.failures(lane, leaving, standing, end);
-        for deploy in &standing.deploys {
-            let later = failures.iter().filter(|(at, _)| at.occurred_at >= deploy.occurred_at);
-            let first = later.min_by_key(|(at, _)| at.position);
-            let failure = first.map(|(at, cause)| Failure { cause: cause.clone(), position: at.position });
-            tell(*deploy, standing.release, failure);
+/// A lane, and the rollbacks that took it away from what it ran.
+pub(super) struct OfLane<'a> {
+    pub(super) service: &'a ServiceName,
+    pub(super) target: &'a TargetName,
+    pub(super) lane: &'a LaneHistory,
+    pub(super) exits: Vec<&'a ReleaseExit>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn of(
+        name: &'a EnvironmentName,
+        environment: &'a Environment,
+        checks: &'a Checks,
+        known: Known<'a>,
+        candidate: &'a Policy,
+    ) -> Self {
+        let mut failed: HashMap<_, Vec<(EventTime, Id)>> = HashMap::new();
+        for (service, target, release, at, check) in
+            environment.failed_compositions(name, checks, known.releases)
+        {
+            failed.entry((service, target, release)).or_default().push((at, check));
         }
-    };
-    let mut tracks = Tracks::default();
-    let mut all: Vec<Standing> = Vec::new();
-    for change in lane.changes() {
-        tracks.write(change);
-        let live = tracks.live();
-        all.iter_mut().for_each(|standing| standing.was_live |= live == Some(standing.release));
-        for gone in all.extract_if(.., |it| live != Some(it.release) && !tracks.waits(it)) {
-            end(&gone, Some(change.at));
-        }
-        if let Wrote::Deployed(release) = change.wrote {
-            match all.iter_mut().find(|it| it.release == release && it.slot == change.slot) {
-                Some(standing) => standing.deploys.push(change.at),
-                None => all.push(Standing {
-                    release,
-                    slot: change.slot.clone(),
-                    was_live: live == Some(release),
-                    deploys: vec![change.at],
-                }),
-            }
+        Self { name, environment, checks, known, candidate, failed }
+    }
+
+    /// Passes each deploy to a lane that is asked for to `each`, with its release, and with the failure that came first.
+    pub(super) fn outcomes(
+        &self,
+        of: &OfLane<'a>,
+        is_asked: impl Fn(Position) -> bool,
+        mut each: impl FnMut(EventTime, Id, Option<Failure>),
+    ) {
+        let changes = of.lane.fold().changes();
+        let others = next_others(of.lane);
+        for (index, (_, written)) in changes.iter().enumerate() {
+            let Effect::Deployed(release) = &written.effect else { continue };
+            let at = of.lane.moment(index);
+            let Some(id) = self.known.releases.find(release).filter(|_| is_asked(at.position)) else { continue };
+            let failure = self.stands_until(of.lane, index, id, &others).and_then(|end| {
+                let failures = self.failures(of, at, (id, release), end);
+                failures.into_iter().min_by_key(|(at, _)| at.position)
+            });
+            let failure = failure.map(|(at, cause)| Failure { cause, position: at.position });
+            each(at, id, failure);
         }
     }
-    all.iter().for_each(|standing| end(standing, None));
-}
 
-impl Told<'_> {
-    /// What failed while a release stood in the lane, from its first deploy up to an end.
+    /// When a release that was deployed by a change stands in the lane no more: it is not live, and does not wait in its slot for
+    /// traffic to reach it first. `None` if it never stood there.
+    fn stands_until(&self, lane: &LaneHistory, index: usize, release: Id, others: &[usize]) -> Option<EventTime> {
+        let (count, until) = lane.period_ends(index, self.environment.periods())?;
+        let slot_ends = lane.slot_ends(index).unwrap_or(index);
+        let waits = index..slot_ends.max(index + 1).min(count);
+        let live = waits.into_iter().find(|next| lane.steps()[*next].live == Some(release));
+        let end = live.map_or(slot_ends, |live| others[live]);
+        if end < count {
+            return Some(lane.moment(end));
+        }
+        let occurred_at = until.unwrap_or(ALWAYS.until);
+        Some(EventTime { occurred_at, position: Position::new(u64::MAX) })
+    }
+
+    /// What failed from a deploy up to an end.
     fn failures(
         &self,
-        lane: &LaneHistory,
-        leaving: &[&Leaving],
-        standing: &Standing,
-        end: Option<Moment>,
-    ) -> Vec<(Moment, Cause)> {
-        let time = (
-            standing.deploys.first().map_or(ALWAYS.0, |first| first.occurred_at),
-            end.map_or(ALWAYS.1, |end| end.occurred_at),
-        );
-        let verdicts = lane.verdicts(standing.release, self.environment, self.shared, time);
-        let failed = verdicts.iter().filter(|(check, said)| !said.passed && counts(self.candidate, check));
-        let checks = failed.map(|(check, said)| {
-            let at = Moment { occurred_at: said.occurred_at, position: said.position };
-            (at, Cause::Check(check.clone()))
+        of: &OfLane<'_>,
+        at: EventTime,
+        (id, release): (Id, &Release),
+        end: EventTime,
+    ) -> Vec<(EventTime, Cause)> {
+        let OfLane { service, target, lane, .. } = *of;
+        let Some(during) = Span::new(at.occurred_at, end.occurred_at) else { return Vec::new() };
+        let (environment, periods) = (self.name, self.environment.periods());
+        let examined = Examined { environment, service, target, lane, periods, release: id, during };
+        let results = self.checks.results(&examined, self.known);
+        let failed = results.into_iter().filter(|(_, (_, passed))| !passed).map(|(check, (at, _))| (at, check));
+        let of_compositions = self.failed.get(&(service, target, id)).into_iter().flatten().copied();
+        let of_compositions = of_compositions.filter(|(at, _)| during.contains(at.occurred_at));
+        let checks = failed.chain(of_compositions).filter_map(|(at, check)| {
+            let check = self.checks.lines.get(check);
+            counts(self.candidate, check).then(|| (at, Cause::Check(check.clone())))
         });
-        let release = self.shared.releases.get(standing.release);
-        let left = leaving.iter().filter(|leaving| leaving.release == *release);
-        let left = left.filter(|leaving| end.is_none_or(|end| leaving.at <= end));
-        let left = left.map(|leaving| (leaving.at, Cause::Rollback(leaving.hold.rollback_id.clone())));
+        let left = of.exits.iter().filter(|exit| at.occurred_at <= exit.at.occurred_at && exit.at <= end);
+        let left = left.filter(|exit| {
+            let from = exit.left.from.as_ref();
+            from.is_some_and(|from| from.matches(release) || release.matches(from))
+        });
+        let left = left.map(|exit| (exit.at, Cause::Rollback(exit.left.rollback_id.clone())));
         checks.chain(left).collect()
     }
 }
 
-/// Whether a check's failure is one by the candidate: a check that it names, or any where it names none.
+/// For each change, the index of the next one after which the lane runs something else, or the number of changes.
+fn next_others(lane: &LaneHistory) -> Vec<usize> {
+    let steps = lane.steps();
+    let mut others = vec![steps.len(); steps.len()];
+    for index in (1..steps.len()).rev() {
+        others[index - 1] = if steps[index - 1].live == steps[index].live { others[index] } else { index };
+    }
+    others
+}
+
+/// Returns true if a check's failure is one by the candidate: of a check that it names, or of any where it names none.
 fn counts(candidate: &Policy, check: &Line) -> bool {
     let triggers = candidate.automatic_rollback.as_ref().map_or(&[][..], |rule| &rule.checks);
     let mut named = candidate.required_validations.iter().chain(triggers).peekable();

@@ -1,143 +1,167 @@
-//! What kept a deploy to the environment from passing the gate, as far as it was told: freezes, rollbacks,
-//! releases that are held, and people's answers.
+//! What kept a deploy to the environment from passing the gate, as far as it was fed: freezes, rollbacks and people's answers.
 
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 
-use super::history::Moment;
-use crate::event::{ApprovalSubject, Event, Fact, Freeze, RollbackRequest};
-use crate::gate::{Answer, Hold};
-use crate::obstacle::ActiveFreeze;
+use super::history::{EventTime, LaneHistory};
+use crate::event::{Actor, Approval, ApprovalSubject, Event, Fact, Freeze, RollbackRequest};
+use crate::gate::{Answer, DeployAnswer, HoldState, LeftRelease, SucceededDeploy, hold};
+use crate::obstacle::{ActiveFreeze, FreezeInterval};
 use crate::rollback::Phase;
-use crate::{Line, Position, Release, ServiceName, TargetName};
+use crate::{LaneRef, Line, Position, ServiceName, TargetName};
 
-/// A freeze, as far as it is known.
+/// A lane of the environment.
+type LaneKey = (ServiceName, TargetName);
+
+/// One lane's step of a rollback.
 #[derive(Debug)]
-struct Frozen {
-    freeze: ActiveFreeze,
-    since: DateTime<Utc>,
-    lifted_at: Option<DateTime<Utc>>,
+pub(super) struct ReleaseExit {
+    pub(super) left: LeftRelease,
+    /// When it was requested.
+    pub(super) at: EventTime,
+    /// The deploy that ended its hold.
+    ended_by: Option<SucceededDeploy>,
 }
 
-/// A rollback's request to bring a lane away from a release.
-#[derive(Debug)]
-pub(super) struct Leaving {
-    pub(super) hold: Hold,
-    pub(super) release: Release,
-    pub(super) at: Moment,
-    /// No other version was deployed since.
-    is_last: bool,
+impl ReleaseExit {
+    /// It may hold a release.
+    const fn may_hold(&self) -> bool {
+        self.left.from.is_some() && !self.left.cancelled && self.ended_by.is_none()
+    }
+
+    /// Whether a deploy ends its hold, by the gate's own rule.
+    fn is_ended_by(&self, deploy: &SucceededDeploy) -> bool {
+        let Some(from) = &self.left.from else { return false };
+        let left = LeftRelease { started: true, cancelled: false, ..self.left.clone() };
+        deploy.position > left.requested
+            && hold(from, &[left], std::slice::from_ref(deploy), &[]) == HoldState::Free
+    }
 }
 
-/// What people and rollbacks say of one lane.
-#[derive(Debug, Default)]
-struct LaneRules {
-    leaving: Vec<Leaving>,
-    /// Answers by version, each with the release as it was told.
-    answers: HashMap<Line, Vec<(Release, Answer)>>,
-}
-
-/// Where a rollback is, and whether it was ever started.
+/// Where a rollback is, and the lanes of its plan.
 #[derive(Debug)]
-struct Going {
+struct RollbackProgress {
     requested: Position,
     phase: Phase,
-    started: bool,
+    lanes: Vec<LaneKey>,
 }
 
 /// All that is known of the environment besides what it ran.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
-    freezes: Vec<Frozen>,
-    rollbacks: HashMap<Line, Going>,
+    freezes: Vec<FreezeInterval>,
+    rollbacks: HashMap<Line, RollbackProgress>,
     under_way: BTreeMap<Position, Line>,
-    lanes: HashMap<(ServiceName, TargetName), LaneRules>,
+    exits: HashMap<LaneKey, Vec<ReleaseExit>>,
+    /// By service and version, each with the release as it was stated.
+    answers: HashMap<(ServiceName, Line), Vec<DeployAnswer>>,
 }
 
 impl Rules {
-    /// Takes down what an event of the environment says of them.
-    pub(super) fn hear(&mut self, event: &Event, at: Moment) {
+    /// Applies what an event of the environment says of them.
+    pub(super) fn apply(&mut self, event: &Event, at: EventTime) {
         match &event.fact {
-            Fact::DeploySucceeded(deploy) if deploy.rollback_id.is_none() => {
-                let lane = (deploy.lane.service.clone(), deploy.lane.target.clone().unwrap_or_default());
-                for leaving in self.lanes.get_mut(&lane).into_iter().flat_map(|lane| &mut lane.leaving) {
-                    leaving.is_last &= leaving.release.version == deploy.release.version;
-                }
-            }
             Fact::RollbackRequested(request) => self.request(request, at),
-            Fact::RollbackStarted(it) => {
-                if let Some(going) = self.rollbacks.get_mut(&it.rollback.rollback_id)
-                    && going.phase == Phase::Requested
-                {
-                    going.phase = Phase::Started;
-                    going.started = true;
-                }
-            }
-            Fact::RollbackSucceeded(it) => self.end(&it.rollback_id, Phase::Succeeded),
-            Fact::RollbackFailed(it) => self.end(&it.rollback_id, Phase::Failed),
-            Fact::RollbackCancelled(it) => self.end(&it.rollback_id, Phase::Cancelled),
-            Fact::ApprovalGranted(approval) => self.answer(event, &approval.subject, true, at),
-            Fact::ApprovalRejected(approval) => self.answer(event, &approval.subject, false, at),
-            Fact::FreezeStarted(Freeze { freeze_id, until, .. }) => self.freezes.push(Frozen {
+            Fact::RollbackStarted(it) => self.proceed(&it.rollback.rollback_id, Phase::Started),
+            Fact::RollbackSucceeded(it) => self.proceed(&it.rollback_id, Phase::Succeeded),
+            Fact::RollbackFailed(it) => self.proceed(&it.rollback_id, Phase::Failed),
+            Fact::RollbackCancelled(it) => self.proceed(&it.rollback_id, Phase::Cancelled),
+            Fact::ApprovalGranted(approval) => self.answer(event.actor.as_ref(), approval, true, at),
+            Fact::ApprovalRejected(approval) => self.answer(event.actor.as_ref(), approval, false, at),
+            Fact::FreezeStarted(Freeze { freeze_id, until, .. }) => self.freezes.push(FreezeInterval {
                 freeze: ActiveFreeze { freeze_id: freeze_id.clone(), until: *until, position: at.position },
-                since: at.occurred_at,
+                started_at: at.occurred_at,
                 lifted_at: None,
             }),
             Fact::FreezeLifted(Freeze { freeze_id, .. }) => {
-                let lifted = self.freezes.iter_mut().filter(|frozen| frozen.freeze.freeze_id == *freeze_id);
-                for frozen in lifted.filter(|frozen| frozen.lifted_at.is_none()) {
-                    frozen.lifted_at = Some(at.occurred_at);
+                let lifted = self.freezes.iter_mut().filter(|interval| interval.freeze.freeze_id == *freeze_id);
+                for interval in lifted.filter(|interval| interval.lifted_at.is_none()) {
+                    interval.lifted_at = Some(at.occurred_at);
                 }
             }
             _ => {}
         }
     }
 
-    fn request(&mut self, request: &RollbackRequest, at: Moment) {
+    fn request(&mut self, request: &RollbackRequest, at: EventTime) {
         let rollback_id = &request.rollback.rollback_id;
         if self.rollbacks.contains_key(rollback_id) {
             return;
         }
-        let going = Going { requested: at.position, phase: Phase::Requested, started: false };
-        self.rollbacks.insert(rollback_id.clone(), going);
+        let steps = &request.plan.steps;
+        let lanes: Vec<LaneKey> =
+            steps.iter().map(|step| (step.service.clone(), step.target.clone())).collect();
+        for (step, lane) in steps.iter().zip(&lanes) {
+            let left = LeftRelease {
+                rollback_id: rollback_id.clone(),
+                requested: at.position,
+                started: false,
+                cancelled: false,
+                by_person: request.initiated_by.is_person(),
+                from: step.from.clone(),
+                to: step.to.clone(),
+            };
+            self.exits.entry(lane.clone()).or_default().push(ReleaseExit { left, at, ended_by: None });
+        }
+        let progress = RollbackProgress { requested: at.position, phase: Phase::Requested, lanes };
+        self.rollbacks.insert(rollback_id.clone(), progress);
         self.under_way.insert(at.position, rollback_id.clone());
-        for step in &request.plan.steps {
-            if let Some(release) = step.from.clone() {
-                let lane = self.lanes.entry((step.service.clone(), step.target.clone())).or_default();
-                let hold = Hold { rollback_id: rollback_id.clone(), position: at.position };
-                lane.leaving.push(Leaving { hold, release, at, is_last: true });
+    }
+
+    fn proceed(&mut self, rollback_id: &Line, phase: Phase) {
+        let Some(progress) = self.rollbacks.get_mut(rollback_id) else { return };
+        if !progress.phase.is_active() || phase == Phase::Started && progress.phase == Phase::Started {
+            return;
+        }
+        progress.phase = phase;
+        if !phase.is_active() {
+            self.under_way.remove(&progress.requested);
+        }
+        for lane in &progress.lanes {
+            let exits = self.exits.get_mut(lane).into_iter().flatten();
+            for exit in exits.filter(|exit| exit.left.rollback_id == *rollback_id) {
+                exit.left.started |= phase == Phase::Started;
+                exit.left.cancelled |= phase == Phase::Cancelled;
             }
         }
     }
 
-    fn end(&mut self, rollback_id: &Line, phase: Phase) {
-        if let Some(going) = self.rollbacks.get_mut(rollback_id)
-            && going.phase.is_active()
-        {
-            going.phase = phase;
-            self.under_way.remove(&going.requested);
+    fn answer(&mut self, actor: Option<&Actor>, approval: &Approval, granted: bool, at: EventTime) {
+        let (ApprovalSubject::Deploy { lane, release }, Some(actor)) = (&approval.subject, actor) else {
+            return;
+        };
+        let answers = self.answers.entry((lane.service.clone(), release.version.clone())).or_default();
+        answers.push(DeployAnswer {
+            answer: Answer { actor: actor.clone(), granted, position: at.position },
+            occurred_at: at.occurred_at,
+            lane: lane.clone(),
+            release: release.clone(),
+            expires_at: approval.expires_at,
+        });
+    }
+
+    /// Applies a deploy to a lane: it may end holds.
+    pub(super) fn deployed(&mut self, lane: &LaneKey, deploy: &SucceededDeploy) {
+        let exits = self.exits.get_mut(lane).into_iter().flatten();
+        for exit in exits.filter(|exit| exit.may_hold() && exit.is_ended_by(deploy)) {
+            exit.ended_by = Some(deploy.clone());
         }
     }
 
-    fn answer(&mut self, event: &Event, subject: &ApprovalSubject, granted: bool, at: Moment) {
-        let (ApprovalSubject::Deploy { lane, release }, Some(actor)) = (subject, &event.actor) else {
-            return;
-        };
-        let lane =
-            self.lanes.entry((lane.service.clone(), lane.target.clone().unwrap_or_default())).or_default();
-        let answer = Answer { actor: actor.clone(), granted, position: at.position };
-        lane.answers.entry(release.version.clone()).or_default().push((release.clone(), answer));
+    /// Takes back a deploy of a corrected event: other deploys may have ended the holds that it ended.
+    pub(super) fn take_back(&mut self, lane: &LaneKey, corrected: Position, history: &LaneHistory) {
+        let by_it = |exit: &ReleaseExit| exit.ended_by.as_ref().is_some_and(|deploy| deploy.position == corrected);
+        for exit in self.exits.get_mut(lane).into_iter().flatten().filter(|exit| by_it(exit)) {
+            let after = history.succeeded_after(exit.left.requested);
+            exit.ended_by = after.into_iter().find(|deploy| exit.is_ended_by(deploy));
+        }
     }
 
-    /// The freezes that held at a time.
-    pub(super) fn freezes(&self, at: DateTime<Utc>) -> Vec<ActiveFreeze> {
-        let held = |end: Option<DateTime<Utc>>| end.is_none_or(|end| at < end);
-        let frozen = self
-            .freezes
-            .iter()
-            .filter(|frozen| frozen.since <= at && held(frozen.freeze.until) && held(frozen.lifted_at));
-        frozen.map(|frozen| frozen.freeze.clone()).collect()
+    /// The freezes that hold at a time.
+    pub(super) fn freezes(&self, time: DateTime<Utc>) -> Vec<ActiveFreeze> {
+        let holding = self.freezes.iter().filter(|interval| interval.holds_at(time));
+        holding.map(|interval| interval.freeze.clone()).collect()
     }
 
     /// The rollback that is under way, and the position of its request.
@@ -145,35 +169,24 @@ impl Rules {
         self.under_way.last_key_value().map(|(position, rollback_id)| (rollback_id, *position))
     }
 
-    /// The last rollback that brought a lane away from a release, unless another one was deployed since.
-    pub(super) fn hold(&self, lane: &(ServiceName, TargetName), release: &Release) -> Option<&Hold> {
-        let mut leaving = self.lanes.get(lane)?.leaving.iter().rev();
-        let last = leaving.find(|leaving| {
-            let going = self.rollbacks.get(&leaving.hold.rollback_id);
-            let was_left = going.is_some_and(|going| going.started && going.phase != Phase::Cancelled);
-            was_left && leaving.is_last && is_same(&leaving.release, release)
-        });
-        last.map(|leaving| &leaving.hold)
+    /// The rollbacks of a lane, from the first on that may hold a release, and the deploys that ended holds of them.
+    pub(super) fn rollbacks(&self, lane: &LaneKey) -> (Vec<LeftRelease>, Vec<SucceededDeploy>) {
+        let exits = self.exits.get(lane).map_or(&[][..], Vec::as_slice);
+        let first = exits.iter().position(ReleaseExit::may_hold).unwrap_or(exits.len());
+        let exits = &exits[first..];
+        let enders = exits.iter().filter_map(|exit| exit.ended_by.clone());
+        (exits.iter().map(|exit| exit.left.clone()).collect(), enders.collect())
     }
 
-    /// People's answers to a deploy.
-    pub(super) fn answers(&self, lane: &(ServiceName, TargetName), release: &Release) -> Vec<Answer> {
-        let answers = self.lanes.get(lane).and_then(|lane| lane.answers.get(&release.version));
-        let answers = answers.into_iter().flatten().filter(|(told, _)| release.is_meant_by(told));
-        answers.map(|(_, answer)| answer.clone()).collect()
+    /// People's answers to deploys of a version of a service, as they were stated.
+    pub(super) fn answers(&self, lane: &LaneRef, version: &Line) -> &[DeployAnswer] {
+        let key = (lane.service.clone(), version.clone());
+        self.answers.get(&key).map_or(&[], Vec::as_slice)
     }
 
     /// The rollbacks that were to take a lane away from what it ran, and were not cancelled.
-    pub(super) fn leaving(&self, lane: &(ServiceName, TargetName)) -> impl Iterator<Item = &Leaving> {
-        let leaving = self.lanes.get(lane).into_iter().flat_map(|lane| &lane.leaving);
-        leaving.filter(|leaving| {
-            self.rollbacks.get(&leaving.hold.rollback_id).is_some_and(|going| going.phase != Phase::Cancelled)
-        })
+    pub(super) fn exits(&self, lane: &LaneKey) -> impl Iterator<Item = &ReleaseExit> {
+        let exits = self.exits.get(lane).into_iter().flatten();
+        exits.filter(|exit| exit.left.from.is_some() && !exit.left.cancelled)
     }
-}
-
-/// The same version with the same artifact, as far as both are known.
-fn is_same(one: &Release, other: &Release) -> bool {
-    let differ = matches!((&one.artifact, &other.artifact), (Some(one), Some(other)) if one != other);
-    one.version == other.version && !differ
 }

@@ -1,5 +1,9 @@
 //! What a candidate would have stopped, by what was known then; and what became of the deploys.
 
+mod agreement;
+mod hard_cases;
+mod naive;
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
@@ -119,16 +123,51 @@ fn time(seconds: i64) -> DateTime<Utc> {
 /// Something that happened at a second, by somebody.
 type Happened = (i64, Fact, &'static str);
 
-fn fed(policy: &Policy, history: &[Happened], listed: usize) -> Report {
+/// Something that happened, and the position of what it corrects.
+#[derive(Debug, Clone)]
+struct Entry {
+    at: i64,
+    fact: Fact,
+    actor: &'static str,
+    corrects: Option<u64>,
+}
+
+impl Entry {
+    fn event(&self) -> Event {
+        let (fact, actor) = (self.fact.clone(), Some(person(self.actor)));
+        Event { fact, actor, reason: None, links: Vec::new(), corrects: self.corrects.map(identity) }
+    }
+}
+
+impl From<&Happened> for Entry {
+    fn from((at, fact, actor): &Happened) -> Self {
+        Self { at: *at, fact: fact.clone(), actor, corrects: None }
+    }
+}
+
+/// The identity of the event at a position.
+fn identity(position: u64) -> Identity {
+    let source = crate::Source::parse("https://ci.example").expect("a source");
+    Identity { source, id: crate::EventId::parse(&position.to_string()).expect("an id") }
+}
+
+fn feed(backtest: &mut Backtest, position: u64, entry: &Entry) {
+    backtest.feed(Position::new(position), time(entry.at), &identity(position), &entry.event());
+}
+
+fn fed_entries(policy: &Policy, entries: &[Entry], listed: usize) -> Backtest {
     let candidate =
         Candidate { environment: name("production"), policy: policy.clone(), after: Position::START, listed };
     let mut backtest = Backtest::of(candidate);
-    for ((at, fact, actor), position) in history.iter().zip(1..) {
-        let actor = Some(person(actor));
-        let event = Event { fact: fact.clone(), actor, reason: None, links: Vec::new(), corrects: None };
-        backtest.feed(Position::new(position), time(*at), &event);
+    for (entry, position) in entries.iter().zip(1..) {
+        feed(&mut backtest, position, entry);
     }
-    backtest.report()
+    backtest
+}
+
+fn fed(policy: &Policy, history: &[Happened], listed: usize) -> Report {
+    let entries: Vec<Entry> = history.iter().map(Entry::from).collect();
+    fed_entries(policy, &entries, listed).report()
 }
 
 /// Told one a second, from second 1 on, at positions 1, 2, 3 …, by ada.
@@ -164,7 +203,7 @@ fn evidence_that_came_later_does_not_let_a_deploy_pass() {
     assert_eq!(only(&told), ("stopped", None));
     assert_eq!((told.false_alarms, told.caught), (1, 0));
     let finding = &told.stopped_deploys[0].findings[0];
-    assert_eq!(finding.detail, "it ran in staging, and is not known good there");
+    assert_eq!(finding.detail, "it ran in staging, and is not known good there: no check passed");
 
     let history = [deploy("staging", "1"), passed, deploy("production", "1")];
     assert_eq!(only(&report(&from_staging(), &history)), ("allowed", None));
@@ -395,8 +434,7 @@ fn only_deploys_after_the_given_position_are_judged_and_only_the_first_are_liste
     };
     let mut backtest = Backtest::of(candidate);
     for (fact, position) in facts.into_iter().zip(1..) {
-        let event = Event { fact, actor: None, reason: None, links: Vec::new(), corrects: None };
-        backtest.feed(Position::new(position), time(position.cast_signed()), &event);
+        feed(&mut backtest, position, &Entry::from(&(position.cast_signed(), fact, "ada")));
     }
     let told = backtest.report();
     assert_eq!((told.deploys, told.stopped), (4, 4));

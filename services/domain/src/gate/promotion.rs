@@ -63,7 +63,7 @@ pub fn judge_release(policy: &Policy, evidence: &TargetEvidence) -> ReleaseJudge
     let marked = evidence.compositions.iter().filter_map(|of| Some((of, of.marked.as_ref()?)));
     let results = evidence.results.iter();
     if let Some((composition, mark)) = marked.max_by_key(|(_, mark)| mark.position) {
-        let later = results.chain(composition.results.iter()).filter(|(_, result)| is_later(result, mark));
+        let later = results.chain(composition.results.iter()).filter(|(_, result)| mark.is_before(result));
         return judge_marked(mark, first_failure(later, is_required));
     }
     if let Some(failure) = first_failure(results, is_required) {
@@ -92,10 +92,6 @@ pub fn judge_release(policy: &Policy, evidence: &TargetEvidence) -> ReleaseJudge
         return candidate(format!("it ran {ran} of {} seconds", policy.soak_seconds), None);
     }
     ReleaseJudgement { status: Status::KnownGood, reason: "its checks passed".into(), position: last }
-}
-
-fn is_later(result: &Verdict, mark: &Marked) -> bool {
-    result.position > mark.position
 }
 
 /// A check of which the result is a failure.

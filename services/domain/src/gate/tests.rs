@@ -443,6 +443,19 @@ fn a_release_is_known_good_where_every_required_check_passed_for_it() {
 }
 
 #[test]
+fn a_failure_outranks_a_mark_by_when_it_occurred_and_not_by_when_it_was_recorded() {
+    let marked = |occurred_at, position| {
+        let mut composition = composition(&[], Some((position, MarkedStatus::KnownGood)));
+        composition.marked = composition.marked.map(|mark| Marked { occurred_at: time(occurred_at), ..mark });
+        let evidence = evidence("eu", &[("smoke", false, 5)]);
+        status(&requiring(&["smoke"]), &TargetEvidence { compositions: vec![composition], ..evidence }).0
+    };
+    assert_eq!(marked(6, 4), Status::KnownGood);
+    assert_eq!(marked(4, 6), Status::Bad);
+    assert_eq!((marked(5, 4), marked(5, 6)), (Status::Bad, Status::KnownGood));
+}
+
+#[test]
 fn rule_5_a_failure_of_the_environment_is_not_booked_on_a_release_that_passed_with_others() {
     let policy = requiring(&["e2e"]);
     let with = |compositions| TargetEvidence { compositions, ..evidence("eu", &[]) };

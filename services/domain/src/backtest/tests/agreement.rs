@@ -1,0 +1,287 @@
+//! The back-test and the gate agree: for any history, the decision for its last deploy is the gate's by all that is known then.
+
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use super::naive::{LAST_SECOND, decision};
+use super::{Entry, fed_entries, freeze, line, name, person, rollback, slot, started, time};
+use crate::event::{
+    Action, Approval, ApprovalSubject, Built, Counts, Deploy, Destination, Ending, Fact, Mark, MarkedStatus,
+    Plan, Policy, Promotion, PromotionTargets, Reinstated, Removal, Revoked, RollbackRequest, Step, Switch,
+    Validation, ValidationSubject,
+};
+use crate::{
+    Artifact, ConfigDigest, LaneRef, Line, Position, Release, Scope, ServiceName, SlotName, TargetName,
+};
+
+/// A choice of small numbers, from which an event is made: strategies of their own for each kind would take minutes to compile.
+type Choice = [Index; 12];
+
+struct Choices<'c> {
+    choices: std::slice::Iter<'c, Index>,
+    /// Of fewer lanes and releases, so that more of the events are about the same one.
+    narrow: bool,
+}
+
+impl Choices<'_> {
+    fn number(&mut self, count: usize) -> usize {
+        self.choices.next().map_or(0, |index| index.index(count))
+    }
+
+    fn of<'t>(&mut self, texts: &[&'t str]) -> &'t str {
+        texts[self.number(texts.len())]
+    }
+
+    fn lane(&mut self) -> LaneRef {
+        let all = ["staging", "staging", "staging", "production", "production", "dev"];
+        let environment = name(self.of(if self.narrow { &all[..4] } else { &all }));
+        let service = self.of(if self.narrow { &["web"] } else { &["web", "web", "web", "api"] });
+        let service = ServiceName::parse(service).expect("a name");
+        let target = match self.of(if self.narrow { &["", "", "", "eu"] } else { &["", "", "eu", "us"] }) {
+            "" => None,
+            target => Some(TargetName::parse(target).expect("a name")),
+        };
+        LaneRef { environment, service, target }
+    }
+
+    fn slot(&mut self) -> Option<SlotName> {
+        Some(self.of(&["", "", "blue", "green"])).filter(|text| !text.is_empty()).map(slot)
+    }
+
+    fn artifact(&mut self) -> Artifact {
+        let digit = self.of(&["1", "1", "2"]);
+        let digest = format!("sha256:{}", digit.repeat(64));
+        let text = match self.number(3) {
+            0 => digest,
+            1 => format!("registry.example/web@{digest}"),
+            _ => format!("pkg:oci/{}@{digest}", self.of(&["web", "api"])),
+        };
+        Artifact::parse(&text).expect("an artifact")
+    }
+
+    fn release(&mut self) -> Release {
+        let version = line(self.of(&["1", "1", "2"]));
+        let artifact = (self.number(if self.narrow { 5 } else { 2 }) == 0).then(|| self.artifact());
+        let config = match self.of(&["", "", "", "a"]) {
+            "" => None,
+            _ if self.narrow => None,
+            digit => Some(ConfigDigest::parse(&format!("sha256:{}", digit.repeat(64))).expect("a digest")),
+        };
+        Release { artifact, config, ..Release::of_version(version) }
+    }
+
+    fn optional(&mut self, text: &str) -> Option<Line> {
+        (self.number(3) == 0).then(|| line(text))
+    }
+
+    fn deploy(&mut self) -> Deploy {
+        Deploy {
+            lane: self.lane(),
+            slot: self.slot(),
+            release: self.release(),
+            deployment: self.optional("run-1"),
+            rollback_id: (self.number(8) == 0).then(|| line("r-1")),
+            reversible: true,
+            ending: Ending::default(),
+        }
+    }
+
+    fn validation(&mut self) -> Validation {
+        let lane = self.lane();
+        let subject = match self.number(6) {
+            0 => ValidationSubject::Environment(lane.environment),
+            1 => ValidationSubject::Artifact(self.artifact()),
+            2 => ValidationSubject::Lane { lane, release: None, deployment: Some(line("run-1")) },
+            3 => ValidationSubject::Lane { lane, release: None, deployment: None },
+            _ => ValidationSubject::Lane { lane, release: Some(self.release()), deployment: None },
+        };
+        let counts = match self.number(5) {
+            0 => Some(Counts { passed: 1, failed: 1, skipped: 0 }),
+            1 => Some(Counts { passed: 1, failed: 0, skipped: 1 }),
+            _ => None,
+        };
+        let run = (self.number(4) == 0).then(|| line("job-1"));
+        Validation { check: line(self.of(&["smoke", "smoke", "e2e"])), subject, run, evidence: Vec::new(), counts }
+    }
+
+    fn request(&mut self, id: &str) -> RollbackRequest {
+        let target = TargetName::parse(self.of(&["default", "eu"])).expect("a name");
+        let service = ServiceName::parse("web").expect("a name");
+        let (from, to) = (Some(self.release()), (self.number(3) > 0).then(|| self.release()));
+        let step = Step { wave: 1, service, target, action: Action::Redeploy, slot: None, from, to };
+        RollbackRequest {
+            rollback: rollback(id),
+            to: Position::new(1),
+            at: None,
+            source: None,
+            scope: Scope::default(),
+            plan: Plan { from: Position::new(1), steps: vec![step] },
+            plan_digest: ConfigDigest::parse(&format!("sha256:{}", "0".repeat(64))).expect("a digest"),
+            initiated_by: person("mira"),
+            automatic: false,
+            force: false,
+            policy: None,
+            cause: None,
+        }
+    }
+
+    /// An event that is recorded at a position.
+    fn fact(&mut self, position: u64) -> Fact {
+        let kind = self.number(40);
+        let id = ["r-1", "r-2"][kind % 2];
+        let environment = || name(["staging", "production"][kind % 2]);
+        match kind {
+            0..=7 => Fact::DeploySucceeded(self.deploy()),
+            8 => Fact::DeployFailed(self.deploy()),
+            9 => {
+                let Deploy { lane, slot, deployment, rollback_id, .. } = self.deploy();
+                Fact::DeployRemoved(Removal { lane, slot, deployment, rollback_id })
+            }
+            10 | 11 => {
+                let Deploy { lane, slot: named, deployment, rollback_id, .. } = self.deploy();
+                let slot = named.unwrap_or_else(|| slot("blue"));
+                Fact::TrafficSwitched(Switch { lane, slot, deployment, rollback_id })
+            }
+            12 | 13 => Fact::ValidationStarted(self.validation()),
+            14..=17 => Fact::ValidationPassed(self.validation()),
+            18 => Fact::ValidationFailed(self.validation()),
+            19 => Fact::ArtifactBuilt(Built {
+                artifact: self.artifact(),
+                version: Some(line(self.of(&["1", "2"]))),
+                commit: None,
+                committed_at: None,
+                builder: None,
+                provenance: None,
+            }),
+            20 if self.number(3) == 0 => Fact::ArtifactReinstated(Reinstated { artifact: self.artifact() }),
+            20 => Fact::ArtifactRevoked(Revoked { artifact: self.artifact(), advisory: None, deleted: false }),
+            21 | 22 => {
+                let soak_seconds = self.number(20) as u64;
+                let required_validations = self.optional("smoke").into_iter().collect();
+                let policy = Policy { soak_seconds, required_validations, ..Policy::default() };
+                Fact::EnvironmentDeclared(environment(), policy)
+            }
+            23 if !self.narrow && self.number(2) == 0 => Fact::EnvironmentRetired(environment()),
+            23 | 24 => {
+                let release = self.release();
+                let lane = LaneRef { environment: name("production"), ..self.lane() };
+                let expires_at = (self.number(3) == 0).then(|| time(self.number(60) as i64));
+                let approval =
+                    Approval { subject: ApprovalSubject::Deploy { lane, release }, expires_at };
+                if self.number(4) == 0 { Fact::ApprovalRejected(approval) } else { Fact::ApprovalGranted(approval) }
+            }
+            25 | 26 => {
+                let position = Position::new(1 + self.number(position as usize) as u64);
+                let point = Destination { environment: name("staging"), position };
+                let status = [MarkedStatus::KnownGood, MarkedStatus::Bad][self.number(2)];
+                match self.number(4) {
+                    0 => Fact::ReleasePointRevoked(point),
+                    _ => Fact::ReleasePointMarked(Mark { point, status, name: None }),
+                }
+            }
+            27 => Fact::RollbackRequested(self.request(id)),
+            28..=31 => match self.number(9) {
+                0 => Fact::RollbackCancelled(rollback(id)),
+                1..=4 => Fact::RollbackSucceeded(rollback(id)),
+                _ => Fact::RollbackStarted(started(id)),
+            },
+            32 | 33 => Fact::FreezeLifted(freeze(None)),
+            34 => Fact::FreezeStarted(freeze((self.number(2) == 0).then_some(self.number(60) as i64))),
+            _ => Fact::ValidationPassed(self.validation()),
+        }
+    }
+}
+
+/// Events, most of them in the order in which they occurred, and a deploy to production at the end.
+fn any_history() -> impl Strategy<Value = Vec<Entry>> {
+    let choice: [_; 12] = std::array::from_fn(|_| any::<Index>());
+    let entry = (any::<Index>(), choice, prop::option::weighted(0.1, any::<Index>()), select(vec!["ada", "mira"]));
+    let entries = prop::collection::vec(entry, 1..40);
+    (entries, any::<bool>(), prop::option::weighted(0.7, any::<Index>())).prop_map(|(entries, narrow, again)| {
+        let count = entries.len();
+        let made = entries.into_iter().zip(1..).map(|((at, choice, corrects, actor), position)| {
+            entry_of(at, (&choice, narrow), corrects, actor, (position, count))
+        });
+        let mut made: Vec<Entry> = made.collect();
+        repeat(&mut made, again);
+        made
+    })
+}
+
+/// Has the last deploy be one of a release that was deployed before, or that a rollback left.
+fn repeat(entries: &mut [Entry], again: Option<Index>) {
+    let releases = entries.iter().rev().skip(1).filter_map(|entry| match &entry.fact {
+        Fact::DeploySucceeded(deploy) => Some(deploy.release.clone()),
+        Fact::RollbackRequested(request) => request.plan.steps[0].from.clone(),
+        _ => None,
+    });
+    let releases: Vec<Release> = releases.collect();
+    let again = again.filter(|_| !releases.is_empty()).map(|again| again.get(&releases).clone());
+    if let (Some(entry), Some(release)) = (entries.last_mut(), again)
+        && let Fact::DeploySucceeded(deploy) = &mut entry.fact
+    {
+        deploy.release = release;
+    }
+}
+
+fn entry_of(
+    at: Index,
+    (choice, narrow): (&Choice, bool),
+    corrects: Option<Index>,
+    actor: &'static str,
+    (position, count): (u64, usize),
+) -> Entry {
+    let mut choices = Choices { choices: choice.iter(), narrow };
+    let is_last = position == count as u64;
+    let fact = if is_last {
+        let mut deploy = choices.deploy();
+        deploy.lane.environment = name("production");
+        deploy.rollback_id = None;
+        Fact::DeploySucceeded(deploy)
+    } else {
+        choices.fact(position)
+    };
+    // Two of three are told when they occur.
+    let told = LAST_SECOND as u64 * position / count as u64;
+    let at = match at.index(30) {
+        0..10 => at.index(1 + LAST_SECOND as usize) as i64,
+        _ => told as i64,
+    };
+    let corrects = corrects.map(|index| 1 + index.index(position as usize) as u64);
+    Entry { at, fact, actor, corrects: corrects.filter(|corrected| *corrected < position) }
+}
+
+fn any_policy() -> impl Strategy<Value = Policy> {
+    (any::<bool>(), any::<bool>(), 0..3_u32).prop_map(|(promotion, any_target, approvals)| Policy {
+        promotion: promotion.then(|| Promotion {
+            from: vec![name("staging")],
+            targets: if any_target { PromotionTargets::Any } else { PromotionTargets::All },
+        }),
+        approvals,
+        ..Policy::default()
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_back_test_decides_as_the_gate(policy in any_policy(), history in any_history()) {
+        let backtest = fed_entries(&policy, &history, usize::MAX);
+        let position = Position::new(history.len() as u64);
+        let stopped = backtest.judgement(position).map(|judgement| judgement.stopped);
+        let wanted = decision(&policy, &history);
+        prop_assert_eq!(stopped, wanted.as_ref().map(|decision| !decision.allowed));
+        let failed = wanted.into_iter().flat_map(|decision| decision.findings);
+        let failed: Vec<_> = failed.filter(|finding| !finding.passes).collect();
+        prop_assert_eq!(backtest.findings.get(&position).cloned().unwrap_or_default(), failed);
+        let mut before = fed_entries(&policy, &history[..history.len() - 1], usize::MAX);
+        let (last, event) = (&history[history.len() - 1], history[history.len() - 1].event());
+        if let (Fact::DeploySucceeded(deploy), None) = (&event.fact, &event.corrects)
+            && let Some(target) = before.target_of(&deploy.lane)
+        {
+            // Of what passes as well.
+            let lane = deploy.lane.at(target);
+            let decided = before.decide(&lane, &deploy.release, &event, time(last.at));
+            prop_assert_eq!(Some(decided), decision(&policy, &history));
+        }
+    }
+}
