@@ -1,5 +1,6 @@
 //! An environment: its lanes, its policy, the results and marks of its compositions.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
@@ -11,6 +12,7 @@ use crate::event::Policy;
 use crate::gate::{CompositionEvidence, ReleaseJudgement, TargetEvidence, judge_release};
 use crate::known_good::{Marked, Status};
 use crate::retirement::{Retirements, Standing};
+use crate::span::Span;
 use crate::{
     CompositionId, CompositionIndex, EnvironmentName, LaneFold, LaneRef, Line, Position, ServiceName,
     TargetName, Track, Written,
@@ -51,9 +53,10 @@ impl Default for Environment {
 /// The results of checks of the environment as a whole, by the composition that each speaks of.
 #[derive(Debug, Default)]
 pub(super) struct Compositions {
-    results: HashMap<CompositionId, BTreeMap<Id, BTreeMap<EventTime, bool>>>,
-    /// The composition of each end that counts.
-    ends: BTreeMap<EventTime, (CompositionId, Id)>,
+    /// By moment.
+    results: HashMap<CompositionId, Vec<(EventTime, Id, bool)>>,
+    /// The composition of each end that counts, by moment.
+    ends: Vec<(EventTime, CompositionId)>,
     /// Ends from this time on may speak of another composition.
     outdated_from: Option<DateTime<Utc>>,
     cursor: Cursor,
@@ -78,7 +81,9 @@ impl Cursor {
         if self.live.len() != count {
             *self = Self { index: CompositionIndex::default(), live: vec![None; count] };
         }
-        let lanes = lanes.iter().flat_map(|(service, of)| of.iter().map(move |(target, lane)| (service, target, lane)));
+        let lanes = lanes
+            .iter()
+            .flat_map(|(service, of)| of.iter().map(move |(target, lane)| (service, target, lane)));
         for ((service, target, lane), kept) in lanes.zip(&mut self.live) {
             let live = lane.live_at(time, periods);
             if live != *kept {
@@ -96,12 +101,22 @@ impl Compositions {
         self.outdated_from = Some(self.outdated_from.map_or(from, |other| other.min(from)));
     }
 
-    fn update(&mut self, checks: &Checks, events: &[CheckEvent], lanes: &Lanes, periods: &[Period], releases: &Releases) {
+    fn update(
+        &mut self,
+        checks: &Checks,
+        events: &[CheckEvent],
+        lanes: &Lanes,
+        periods: &[Period],
+        releases: &Releases,
+    ) {
         let Some(from) = self.outdated_from.take() else { return };
-        let first = EventTime { occurred_at: from, position: Position::START };
-        for (at, (composition, check)) in self.ends.split_off(&first) {
-            if let Some(of_check) = self.results.get_mut(&composition).and_then(|of| of.get_mut(&check)) {
-                of_check.remove(&at);
+        let kept = self.ends.partition_point(|(at, _)| at.occurred_at < from);
+        for (at, composition) in self.ends.split_off(kept) {
+            if let Entry::Occupied(mut results) = self.results.entry(composition) {
+                results.get_mut().retain(|(other, ..)| *other < at);
+                if results.get().is_empty() {
+                    results.remove();
+                }
             }
         }
         let first = events.partition_point(|event| event.at.occurred_at < from);
@@ -113,20 +128,34 @@ impl Compositions {
             let composition = self.cursor.id_at(at.occurred_at, lanes, periods, releases);
             let mut times = start.into_iter().chain(changes.into_iter().flatten());
             if times.all(|time| self.cursor.id_at(time, lanes, periods, releases) == composition) {
-                self.ends.insert(at, (composition, check));
-                self.results.entry(composition).or_default().entry(check).or_default().insert(at, passed);
+                self.ends.push((at, composition));
+                push_exactly(self.results.entry(composition).or_default(), (at, check, passed));
             }
         }
     }
 
     fn latest(&self, composition: CompositionId) -> Latest {
-        let of_checks = self.results.get(&composition).into_iter().flatten();
-        let latest = of_checks.filter_map(|(check, ends)| {
-            let (at, passed) = ends.last_key_value()?;
-            Some((*check, (*at, *passed)))
-        });
-        latest.collect()
+        let mut latest = Latest::new();
+        for (at, check, passed) in self.results.get(&composition).into_iter().flatten() {
+            latest.insert(*check, (*at, *passed));
+        }
+        latest
     }
+
+    /// The compositions of ends within a span.
+    fn within(&self, span: &Span) -> impl Iterator<Item = CompositionId> {
+        let first = self.ends.partition_point(|(at, _)| at.occurred_at < span.from);
+        let ends = self.ends[first..].iter().take_while(|(at, _)| at.occurred_at < span.until);
+        ends.map(|(_, composition)| *composition)
+    }
+}
+
+/// Adds to a list of which most stay short: they take no more memory than they need.
+pub(super) fn push_exactly<T>(list: &mut Vec<T>, item: T) {
+    if list.len() < 4 {
+        list.reserve_exact(1);
+    }
+    list.push(item);
 }
 
 /// The times at which anything changed in lanes after a time, up to another.
@@ -280,7 +309,12 @@ impl Environment {
     }
 
     /// Finds the compositions again of which checks speak, where that may have changed.
-    pub(super) fn update_compositions(&mut self, name: &EnvironmentName, checks: &Checks, releases: &Releases) {
+    pub(super) fn update_compositions(
+        &mut self,
+        name: &EnvironmentName,
+        checks: &Checks,
+        releases: &Releases,
+    ) {
         let events = checks.of_environment(name);
         self.compositions.update(checks, events, &self.lanes, &self.periods, releases);
     }
@@ -324,15 +358,13 @@ impl Environment {
         known: Known<'_>,
         now: DateTime<Utc>,
     ) -> Option<TargetEvidence> {
-        let deployed = of.lane.deploys_of(of.release).iter().map(|at| at.position).max()?;
+        let deployed = of.lane.deploys_of(of.release).map(|at| at.position).max()?;
         let live = of.lane.live_spans(of.release, of.periods);
         // What only stood in a slot was not tried.
         let longest_run = live.iter().map(|span| span.until.min(now) - span.from).max()?;
         let mut ids: BTreeSet<CompositionId> = BTreeSet::new();
         for span in &live {
-            let [from, until] = [span.from, span.until]
-                .map(|time| EventTime { occurred_at: time, position: Position::START });
-            ids.extend(self.compositions.ends.range(from..until).map(|(_, (id, _))| *id));
+            ids.extend(self.compositions.within(span));
         }
         for (id, marks) in &self.marks {
             let point = marks.last().map(|(point, _)| *point);
@@ -370,7 +402,9 @@ impl Environment {
             for (check, (at, passed)) in compositions.latest(*composition) {
                 if !passed {
                     let began = self.began_with(at.occurred_at);
-                    failed.extend(began.into_iter().map(|(service, target, id)| (service, target, id, at, check)));
+                    failed.extend(
+                        began.into_iter().map(|(service, target, id)| (service, target, id, at, check)),
+                    );
                 }
             }
         }
@@ -410,9 +444,8 @@ impl Environment {
             ids.filter(|id| releases.get(*id).artifact.is_some())
         };
         let lanes = self.lanes.get(service).into_iter().flat_map(BTreeMap::values);
-        let deploys = lanes.flat_map(|lane| {
-            stating().flat_map(|id| lane.deploys_of(id).iter().map(move |at| (*at, id)))
-        });
+        let deploys =
+            lanes.flat_map(|lane| stating().flat_map(|id| lane.deploys_of(id).map(move |at| (at, id))));
         deploys.filter(|(at, _)| at.occurred_at <= until).max()
     }
 }

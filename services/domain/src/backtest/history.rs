@@ -70,7 +70,7 @@ impl Period {
 pub(super) struct Details {
     /// The emitter's name for the run that did it.
     pub(super) deployment: Option<Id>,
-    /// The rollback that it is a step of.
+    /// The rollback of which it is a step.
     pub(super) rollback_id: Option<Line>,
     /// The lane already had a change with a later moment.
     pub(super) late: bool,
@@ -89,8 +89,8 @@ pub(super) struct LaneHistory {
     fold: LaneFold,
     /// What the lane ran after each change. It depends on that change and on those before, so that a change at the end adds one.
     steps: Vec<Step>,
-    /// When each release was deployed, on any track.
-    deploys: HashMap<Id, Vec<EventTime>>,
+    /// When each release was deployed, on any track; sorted.
+    deploys: Vec<(Id, EventTime)>,
     /// Of changes that have any.
     details: HashMap<Position, Details>,
     /// What the lane ran, as far as was known at each position since which that was something else.
@@ -137,7 +137,9 @@ impl LaneHistory {
     ) {
         let at = EventTime::of(&written.since);
         if let Effect::Deployed(release) = &written.effect {
-            self.deploys.entry(releases.id(release)).or_default().push(at);
+            let deploy = (releases.id(release), at);
+            let index = self.deploys.partition_point(|other| *other < deploy);
+            self.deploys.insert(index, deploy);
         }
         if details != Details::default() {
             self.details.insert(at.position, details);
@@ -159,10 +161,8 @@ impl LaneHistory {
         let mut changes = self.fold.changes().iter();
         let index = changes.position(|(_, written)| written.since.position == corrected)?;
         let at = self.moment(index);
-        if let Effect::Deployed(release) = &self.fold.changes()[index].1.effect
-            && let Some(moments) = releases.find(release).and_then(|id| self.deploys.get_mut(&id))
-        {
-            moments.retain(|moment| *moment != at);
+        if let Effect::Deployed(_) = &self.fold.changes()[index].1.effect {
+            self.deploys.retain(|(_, moment)| *moment != at);
         }
         self.details.remove(&corrected);
         self.fold.take_back(corrected);
@@ -238,15 +238,17 @@ impl LaneHistory {
         Some((index, step))
     }
 
-    /// Returns when a release was deployed, in the order of reports.
-    pub(super) fn deploys_of(&self, release: Id) -> &[EventTime] {
-        self.deploys.get(&release).map_or(&[], Vec::as_slice)
+    /// Returns when a release was deployed, by moment.
+    pub(super) fn deploys_of(&self, release: Id) -> impl Iterator<Item = EventTime> {
+        let first = self.deploys.partition_point(|(id, _)| *id < release);
+        let of_it = self.deploys[first..].iter().take_while(move |(id, _)| *id == release);
+        of_it.map(|(_, at)| *at)
     }
 
     /// Returns the deploys of a version.
     pub(super) fn deploys_of_version(&self, version: &Line, releases: &Releases) -> Vec<LaneDeploy> {
         let deploys = releases.of_version(version).iter().flat_map(|id| {
-            self.deploys_of(*id).iter().map(|at| LaneDeploy {
+            self.deploys_of(*id).map(|at| LaneDeploy {
                 occurred_at: at.occurred_at,
                 position: at.position,
                 release: releases.get(*id).clone(),
@@ -257,7 +259,10 @@ impl LaneHistory {
 
     /// Returns the deploys of a version, as the gate has them.
     pub(super) fn succeeded(&self, version: &Line, releases: &Releases) -> Vec<SucceededDeploy> {
-        self.deploys_of_version(version, releases).into_iter().map(|deploy| self.succeeded_deploy(deploy)).collect()
+        self.deploys_of_version(version, releases)
+            .into_iter()
+            .map(|deploy| self.succeeded_deploy(deploy))
+            .collect()
     }
 
     /// Returns all deploys after a position, in the order of positions.
@@ -284,7 +289,7 @@ impl LaneHistory {
 
     /// Returns the names of the deployments that put a release into the lane.
     pub(super) fn deployments_of(&self, release: Id) -> Vec<Id> {
-        let deploys = self.deploys_of(release).iter();
+        let deploys = self.deploys_of(release);
         let names = deploys.filter_map(|at| self.details.get(&at.position)?.deployment);
         let mut names: Vec<Id> = names.collect();
         names.sort_unstable();
@@ -298,8 +303,8 @@ impl LaneHistory {
     }
 
     fn spans_where(&self, release: Id, periods: &[Period], runs: impl Fn(&Step) -> bool) -> Vec<Span> {
-        let Some(first) = self.deploys_of(release).iter().min() else { return Vec::new() };
-        let from = self.index(*first);
+        let Some(first) = self.deploys_of(release).next() else { return Vec::new() };
+        let from = self.index(first);
         let steps = self.steps[from..].iter().zip(from..).filter(|(step, _)| runs(step));
         steps.filter_map(|(_, index)| self.span(index, index + 1, periods)).collect()
     }
@@ -308,7 +313,8 @@ impl LaneHistory {
     fn span(&self, first: usize, next: usize, periods: &[Period]) -> Option<Span> {
         let from = self.moment(first).occurred_at;
         let period = periods.iter().rev().find(|period| period.contains(from))?;
-        let until = if next < self.fold.changes().len() { self.moment(next).occurred_at } else { ALWAYS.until };
+        let until =
+            if next < self.fold.changes().len() { self.moment(next).occurred_at } else { ALWAYS.until };
         Span::new(from, period.until.map_or(until, |end| end.min(until)))
     }
 
@@ -318,7 +324,7 @@ impl LaneHistory {
         let mut tracks = vec![self.spans_where(release, periods, is_it)];
         let mut of_slots: HashMap<&Track, Vec<Span>> = HashMap::new();
         for at in self.deploys_of(release) {
-            let index = self.index(*at);
+            let index = self.index(at);
             if let Some(next) = self.slot_ends(index) {
                 let track = &self.fold.changes()[index].0;
                 of_slots.entry(track).or_default().extend(self.span(index, next, periods));
@@ -344,7 +350,11 @@ impl LaneHistory {
     }
 
     /// Returns the number of changes up to the end of the period of a change; `None` if the environment was retired then.
-    pub(super) fn period_ends(&self, index: usize, periods: &[Period]) -> Option<(usize, Option<DateTime<Utc>>)> {
+    pub(super) fn period_ends(
+        &self,
+        index: usize,
+        periods: &[Period],
+    ) -> Option<(usize, Option<DateTime<Utc>>)> {
         let time = self.moment(index).occurred_at;
         let period = periods.iter().rev().find(|period| period.contains(time))?;
         let changes = self.fold.changes();

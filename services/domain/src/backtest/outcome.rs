@@ -29,6 +29,9 @@ pub enum Cause {
     Rollback(Line),
 }
 
+/// A release that a lane ran.
+type RanIn<'a> = (&'a ServiceName, &'a TargetName, Id);
+
 /// What outcomes are judged by.
 pub(super) struct Context<'a> {
     pub(super) name: &'a EnvironmentName,
@@ -37,7 +40,7 @@ pub(super) struct Context<'a> {
     pub(super) known: Known<'a>,
     pub(super) candidate: &'a Policy,
     /// Results of compositions that are failures, by the lane and the release with which each began.
-    failed: HashMap<(&'a ServiceName, &'a TargetName, Id), Vec<(EventTime, Id)>>,
+    failed: HashMap<RanIn<'a>, Vec<(EventTime, Id)>>,
 }
 
 /// A lane, and the rollbacks that took it away from what it ran.
@@ -56,7 +59,7 @@ impl<'a> Context<'a> {
         known: Known<'a>,
         candidate: &'a Policy,
     ) -> Self {
-        let mut failed: HashMap<_, Vec<(EventTime, Id)>> = HashMap::new();
+        let mut failed: HashMap<RanIn<'a>, Vec<(EventTime, Id)>> = HashMap::new();
         for (service, target, release, at, check) in
             environment.failed_compositions(name, checks, known.releases)
         {
@@ -77,7 +80,9 @@ impl<'a> Context<'a> {
         for (index, (_, written)) in changes.iter().enumerate() {
             let Effect::Deployed(release) = &written.effect else { continue };
             let at = of.lane.moment(index);
-            let Some(id) = self.known.releases.find(release).filter(|_| is_asked(at.position)) else { continue };
+            let Some(id) = self.known.releases.find(release).filter(|_| is_asked(at.position)) else {
+                continue;
+            };
             let failure = self.stands_until(of.lane, index, id, &others).and_then(|end| {
                 let failures = self.failures(of, at, (id, release), end);
                 failures.into_iter().min_by_key(|(at, _)| at.position)
@@ -89,7 +94,13 @@ impl<'a> Context<'a> {
 
     /// When a release that was deployed by a change stands in the lane no more: it is not live, and does not wait in its slot for
     /// traffic to reach it first. `None` if it never stood there.
-    fn stands_until(&self, lane: &LaneHistory, index: usize, release: Id, others: &[usize]) -> Option<EventTime> {
+    fn stands_until(
+        &self,
+        lane: &LaneHistory,
+        index: usize,
+        release: Id,
+        others: &[usize],
+    ) -> Option<EventTime> {
         let (count, until) = lane.period_ends(index, self.environment.periods())?;
         let slot_ends = lane.slot_ends(index).unwrap_or(index);
         let waits = index..slot_ends.max(index + 1).min(count);
@@ -115,7 +126,8 @@ impl<'a> Context<'a> {
         let (environment, periods) = (self.name, self.environment.periods());
         let examined = Examined { environment, service, target, lane, periods, release: id, during };
         let results = self.checks.results(&examined, self.known);
-        let failed = results.into_iter().filter(|(_, (_, passed))| !passed).map(|(check, (at, _))| (at, check));
+        let failed =
+            results.into_iter().filter(|(_, (_, passed))| !passed).map(|(check, (at, _))| (at, check));
         let of_compositions = self.failed.get(&(service, target, id)).into_iter().flatten().copied();
         let of_compositions = of_compositions.filter(|(at, _)| during.contains(at.occurred_at));
         let checks = failed.chain(of_compositions).filter_map(|(at, check)| {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 
 use super::artifacts::Builds;
+use super::environment::push_exactly;
 use super::history::{EventTime, LaneHistory, Period};
 use super::interned::{Id, Releases, Table};
 use crate::checks::{speaks_of, straddles};
@@ -120,7 +121,8 @@ impl Checks {
         }
         let events = self.events.entry(subject).or_default();
         let index = events.partition_point(|other| other.at < at);
-        events.insert(index, CheckEvent { at, check, run, stated, kind });
+        push_exactly(events, CheckEvent { at, check, run, stated, kind });
+        events[index..].rotate_right(1);
         (subject, kind == CheckKind::Started && run.is_some())
     }
 

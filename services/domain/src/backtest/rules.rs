@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 
+use super::environment::push_exactly;
 use super::history::{EventTime, LaneHistory};
+use super::interned::{Id, Releases, Table};
 use crate::event::{Actor, Approval, ApprovalSubject, Event, Fact, Freeze, RollbackRequest};
 use crate::gate::{Answer, DeployAnswer, HoldState, LeftRelease, SucceededDeploy, hold};
 use crate::obstacle::{ActiveFreeze, FreezeInterval};
 use crate::rollback::Phase;
-use crate::{LaneRef, Line, Position, ServiceName, TargetName};
+use crate::{EnvironmentName, LaneRef, Line, Position, ServiceName, TargetName};
 
 /// A lane of the environment.
 type LaneKey = (ServiceName, TargetName);
@@ -54,28 +56,45 @@ pub(super) struct Rules {
     rollbacks: HashMap<Line, RollbackProgress>,
     under_way: BTreeMap<Position, Line>,
     exits: HashMap<LaneKey, Vec<ReleaseExit>>,
-    /// By service and version, each with the release as it was stated.
-    answers: HashMap<(ServiceName, Line), Vec<DeployAnswer>>,
+    /// By service and version.
+    answers: HashMap<(Id, Id), Vec<StatedAnswer>>,
+    services: Table<ServiceName>,
+    /// Versions, and types and names of actors.
+    lines: Table<Line>,
+    targets: Table<TargetName>,
+}
+
+/// An answer to a deploy, as it was stated.
+#[derive(Debug)]
+struct StatedAnswer {
+    /// Type and name.
+    actor: (Id, Id),
+    granted: bool,
+    at: EventTime,
+    target: Option<Id>,
+    release: Id,
+    expires_at: Option<DateTime<Utc>>,
 }
 
 impl Rules {
     /// Applies what an event of the environment says of them.
-    pub(super) fn apply(&mut self, event: &Event, at: EventTime) {
+    pub(super) fn apply(&mut self, event: &Event, at: EventTime, releases: &mut Releases) {
         match &event.fact {
             Fact::RollbackRequested(request) => self.request(request, at),
             Fact::RollbackStarted(it) => self.proceed(&it.rollback.rollback_id, Phase::Started),
             Fact::RollbackSucceeded(it) => self.proceed(&it.rollback_id, Phase::Succeeded),
             Fact::RollbackFailed(it) => self.proceed(&it.rollback_id, Phase::Failed),
             Fact::RollbackCancelled(it) => self.proceed(&it.rollback_id, Phase::Cancelled),
-            Fact::ApprovalGranted(approval) => self.answer(event.actor.as_ref(), approval, true, at),
-            Fact::ApprovalRejected(approval) => self.answer(event.actor.as_ref(), approval, false, at),
+            Fact::ApprovalGranted(approval) => self.answer(event, approval, true, (at, releases)),
+            Fact::ApprovalRejected(approval) => self.answer(event, approval, false, (at, releases)),
             Fact::FreezeStarted(Freeze { freeze_id, until, .. }) => self.freezes.push(FreezeInterval {
                 freeze: ActiveFreeze { freeze_id: freeze_id.clone(), until: *until, position: at.position },
                 started_at: at.occurred_at,
                 lifted_at: None,
             }),
             Fact::FreezeLifted(Freeze { freeze_id, .. }) => {
-                let lifted = self.freezes.iter_mut().filter(|interval| interval.freeze.freeze_id == *freeze_id);
+                let lifted =
+                    self.freezes.iter_mut().filter(|interval| interval.freeze.freeze_id == *freeze_id);
                 for interval in lifted.filter(|interval| interval.lifted_at.is_none()) {
                     interval.lifted_at = Some(at.occurred_at);
                 }
@@ -127,18 +146,27 @@ impl Rules {
         }
     }
 
-    fn answer(&mut self, actor: Option<&Actor>, approval: &Approval, granted: bool, at: EventTime) {
-        let (ApprovalSubject::Deploy { lane, release }, Some(actor)) = (&approval.subject, actor) else {
+    fn answer(
+        &mut self,
+        event: &Event,
+        approval: &Approval,
+        granted: bool,
+        (at, releases): (EventTime, &mut Releases),
+    ) {
+        let (ApprovalSubject::Deploy { lane, release }, Some(actor)) = (&approval.subject, &event.actor)
+        else {
             return;
         };
-        let answers = self.answers.entry((lane.service.clone(), release.version.clone())).or_default();
-        answers.push(DeployAnswer {
-            answer: Answer { actor: actor.clone(), granted, position: at.position },
-            occurred_at: at.occurred_at,
-            lane: lane.clone(),
-            release: release.clone(),
+        let key = (self.services.id(&lane.service), self.lines.id(&release.version));
+        let answer = StatedAnswer {
+            actor: (self.lines.id(&actor.kind), self.lines.id(&actor.name)),
+            granted,
+            at,
+            target: lane.target.as_ref().map(|target| self.targets.id(target)),
+            release: releases.id(release),
             expires_at: approval.expires_at,
-        });
+        };
+        push_exactly(self.answers.entry(key).or_default(), answer);
     }
 
     /// Applies a deploy to a lane: it may end holds.
@@ -151,7 +179,8 @@ impl Rules {
 
     /// Takes back a deploy of a corrected event: other deploys may have ended the holds that it ended.
     pub(super) fn take_back(&mut self, lane: &LaneKey, corrected: Position, history: &LaneHistory) {
-        let by_it = |exit: &ReleaseExit| exit.ended_by.as_ref().is_some_and(|deploy| deploy.position == corrected);
+        let by_it =
+            |exit: &ReleaseExit| exit.ended_by.as_ref().is_some_and(|deploy| deploy.position == corrected);
         for exit in self.exits.get_mut(lane).into_iter().flatten().filter(|exit| by_it(exit)) {
             let after = history.succeeded_after(exit.left.requested);
             exit.ended_by = after.into_iter().find(|deploy| exit.is_ended_by(deploy));
@@ -178,10 +207,37 @@ impl Rules {
         (exits.iter().map(|exit| exit.left.clone()).collect(), enders.collect())
     }
 
-    /// People's answers to deploys of a version of a service, as they were stated.
-    pub(super) fn answers(&self, lane: &LaneRef, version: &Line) -> &[DeployAnswer] {
-        let key = (lane.service.clone(), version.clone());
-        self.answers.get(&key).map_or(&[], Vec::as_slice)
+    /// People's answers to deploys of a version of a service, each with the release as it was stated.
+    pub(super) fn answers(
+        &self,
+        environment: &EnvironmentName,
+        service: &ServiceName,
+        version: &Line,
+        releases: &Releases,
+    ) -> Vec<DeployAnswer> {
+        let key = self.services.find(service).zip(self.lines.find(version));
+        let stated = key.and_then(|key| self.answers.get(&key)).into_iter().flatten();
+        let answers = stated.map(|stated| DeployAnswer {
+            answer: Answer {
+                actor: self.actor(stated),
+                granted: stated.granted,
+                position: stated.at.position,
+            },
+            occurred_at: stated.at.occurred_at,
+            lane: LaneRef {
+                environment: environment.clone(),
+                service: service.clone(),
+                target: stated.target.map(|target| self.targets.get(target).clone()),
+            },
+            release: releases.get(stated.release).clone(),
+            expires_at: stated.expires_at,
+        });
+        answers.collect()
+    }
+
+    fn actor(&self, stated: &StatedAnswer) -> Actor {
+        let [kind, name] = [stated.actor.0, stated.actor.1].map(|id| self.lines.get(id).clone());
+        Actor { kind, name }
     }
 
     /// The rollbacks that were to take a lane away from what it ran, and were not cancelled.

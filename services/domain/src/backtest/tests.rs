@@ -66,7 +66,7 @@ fn checked(environment: &str, version: &str, check: &str, passed: bool) -> Fact 
     said(check, passed, ValidationSubject::Lane { lane: lane(environment), release, deployment: None })
 }
 
-/// What a check says of whatever runs in the lane.
+/// What a check says that names the lane only.
 fn unnamed(environment: &str, check: &str, passed: bool) -> Fact {
     let subject = ValidationSubject::Lane { lane: lane(environment), release: None, deployment: None };
     said(check, passed, subject)

@@ -233,6 +233,9 @@ fn last_of_each_track(lane: &LaneFold) -> LaneFold {
     last
 }
 
+/// A change, when it occurred, and its position.
+type Reported = (((Track, Effect), i64), u64);
+
 fn any_change() -> impl Strategy<Value = (Track, Effect)> {
     let slots = prop_oneof![Just("blue"), Just("green")];
     let effect = prop_oneof!["v[1-5]".prop_map(|v| deployed(&v)), Just(Effect::Removed)];
@@ -247,7 +250,7 @@ proptest! {
             .prop_map(|changes| changes.into_iter().zip(1_u64..).collect::<Vec<_>>())
             .prop_flat_map(|changes| (Just(changes.clone()), Just(changes).prop_shuffle())),
     ) {
-        let fold = |changes: &[(((Track, Effect), i64), u64)]| {
+        let fold = |changes: &[Reported]| {
             let mut lane = LaneFold::default();
             for (((track, effect), at), position) in changes {
                 lane.apply(track, Written { effect: effect.clone(), since: since(*at, *position) });

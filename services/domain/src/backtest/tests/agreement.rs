@@ -101,7 +101,13 @@ impl Choices<'_> {
             _ => None,
         };
         let run = (self.number(4) == 0).then(|| line("job-1"));
-        Validation { check: line(self.of(&["smoke", "smoke", "e2e"])), subject, run, evidence: Vec::new(), counts }
+        Validation {
+            check: line(self.of(&["smoke", "smoke", "e2e"])),
+            subject,
+            run,
+            evidence: Vec::new(),
+            counts,
+        }
     }
 
     fn request(&mut self, id: &str) -> RollbackRequest {
@@ -154,7 +160,9 @@ impl Choices<'_> {
                 provenance: None,
             }),
             20 if self.number(3) == 0 => Fact::ArtifactReinstated(Reinstated { artifact: self.artifact() }),
-            20 => Fact::ArtifactRevoked(Revoked { artifact: self.artifact(), advisory: None, deleted: false }),
+            20 => {
+                Fact::ArtifactRevoked(Revoked { artifact: self.artifact(), advisory: None, deleted: false })
+            }
             21 | 22 => {
                 let soak_seconds = self.number(20) as u64;
                 let required_validations = self.optional("smoke").into_iter().collect();
@@ -166,9 +174,12 @@ impl Choices<'_> {
                 let release = self.release();
                 let lane = LaneRef { environment: name("production"), ..self.lane() };
                 let expires_at = (self.number(3) == 0).then(|| time(self.number(60) as i64));
-                let approval =
-                    Approval { subject: ApprovalSubject::Deploy { lane, release }, expires_at };
-                if self.number(4) == 0 { Fact::ApprovalRejected(approval) } else { Fact::ApprovalGranted(approval) }
+                let approval = Approval { subject: ApprovalSubject::Deploy { lane, release }, expires_at };
+                if self.number(4) == 0 {
+                    Fact::ApprovalRejected(approval)
+                } else {
+                    Fact::ApprovalGranted(approval)
+                }
             }
             25 | 26 => {
                 let position = Position::new(1 + self.number(position as usize) as u64);
@@ -195,17 +206,20 @@ impl Choices<'_> {
 /// Events, most of them in the order in which they occurred, and a deploy to production at the end.
 fn any_history() -> impl Strategy<Value = Vec<Entry>> {
     let choice: [_; 12] = std::array::from_fn(|_| any::<Index>());
-    let entry = (any::<Index>(), choice, prop::option::weighted(0.1, any::<Index>()), select(vec!["ada", "mira"]));
+    let entry =
+        (any::<Index>(), choice, prop::option::weighted(0.1, any::<Index>()), select(vec!["ada", "mira"]));
     let entries = prop::collection::vec(entry, 1..40);
-    (entries, any::<bool>(), prop::option::weighted(0.7, any::<Index>())).prop_map(|(entries, narrow, again)| {
-        let count = entries.len();
-        let made = entries.into_iter().zip(1..).map(|((at, choice, corrects, actor), position)| {
-            entry_of(at, (&choice, narrow), corrects, actor, (position, count))
-        });
-        let mut made: Vec<Entry> = made.collect();
-        repeat(&mut made, again);
-        made
-    })
+    (entries, any::<bool>(), prop::option::weighted(0.7, any::<Index>())).prop_map(
+        |(entries, narrow, again)| {
+            let count = entries.len();
+            let made = entries.into_iter().zip(1..).map(|((at, choice, corrects, actor), position)| {
+                entry_of(at, (&choice, narrow), corrects, actor, (position, count))
+            });
+            let mut made: Vec<Entry> = made.collect();
+            repeat(&mut made, again);
+            made
+        },
+    )
 }
 
 /// Has the last deploy be one of a release that was deployed before, or that a rollback left.

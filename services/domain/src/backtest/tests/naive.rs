@@ -104,7 +104,9 @@ impl Model {
         let mut retirements = Retirements::default();
         for ((at, position), event) in &self.entries {
             match &event.fact {
-                Fact::EnvironmentRetired(name) if name == environment => retirements.add(*at, *position, true),
+                Fact::EnvironmentRetired(name) if name == environment => {
+                    retirements.add(*at, *position, true);
+                }
                 Fact::EnvironmentDeclared(name, _) if name == environment => {
                     retirements.add(*at, *position, false);
                 }
@@ -211,7 +213,9 @@ impl Model {
         let mut builds: Vec<(At, &Artifact)> = Vec::new();
         for (moment, event) in &self.entries {
             match &event.fact {
-                Fact::ArtifactBuilt(built) if built.version.as_ref() == Some(version) && moment.0 <= time(at) => {
+                Fact::ArtifactBuilt(built)
+                    if built.version.as_ref() == Some(version) && moment.0 <= time(at) =>
+                {
                     builds.push((*moment, &built.artifact));
                 }
                 _ => {}
@@ -297,7 +301,8 @@ impl Model {
     /// Whether the end of a check speaks of a release in a lane, and is not void.
     fn is_about(&self, (end, validation): (usize, &Validation), lane: &Lane, release: &Release) -> bool {
         let (at, start) = (self.second(end), self.start(end, validation));
-        let stays = || start.is_none_or(|start| !straddles(time(start), time(at), &self.tracks(lane, release)));
+        let stays =
+            || start.is_none_or(|start| !straddles(time(start), time(at), &self.tracks(lane, release)));
         match &validation.subject {
             ValidationSubject::Environment(_) => false,
             ValidationSubject::Artifact(artifact) => {
@@ -316,7 +321,8 @@ impl Model {
             }
             ValidationSubject::Lane { deployment: Some(name), .. } => {
                 let deploys = self.deploys(lane);
-                let mut of_name = deploys.iter().filter(|(change, _)| change.deployment.as_ref() == Some(name));
+                let mut of_name =
+                    deploys.iter().filter(|(change, _)| change.deployment.as_ref() == Some(name));
                 of_name.any(|(_, deployed)| *deployed == release) && stays()
             }
             ValidationSubject::Lane { .. } => {
@@ -331,7 +337,10 @@ impl Model {
     }
 
     /// The ends of checks of an environment that are not void, each with the composition that it speaks of.
-    fn of_compositions(&self, environment: &EnvironmentName) -> Vec<(CompositionId, usize, &Validation, bool)> {
+    fn of_compositions(
+        &self,
+        environment: &EnvironmentName,
+    ) -> Vec<(CompositionId, usize, &Validation, bool)> {
         let of_environment = self.ends().into_iter().filter(
             |(_, it, _)| matches!(&it.subject, ValidationSubject::Environment(name) if name == environment),
         );
@@ -461,12 +470,17 @@ impl Model {
         for ((at, position), event) in &self.entries {
             match &event.fact {
                 Fact::FreezeStarted(it) => freezes.push(FreezeInterval {
-                    freeze: ActiveFreeze { freeze_id: it.freeze_id.clone(), until: it.until, position: *position },
+                    freeze: ActiveFreeze {
+                        freeze_id: it.freeze_id.clone(),
+                        until: it.until,
+                        position: *position,
+                    },
                     started_at: *at,
                     lifted_at: None,
                 }),
                 Fact::FreezeLifted(it) => {
-                    for freeze in freezes.iter_mut().filter(|freeze| freeze.freeze.freeze_id == it.freeze_id) {
+                    for freeze in freezes.iter_mut().filter(|freeze| freeze.freeze.freeze_id == it.freeze_id)
+                    {
                         freeze.lifted_at.get_or_insert(*at);
                     }
                 }
@@ -489,7 +503,8 @@ impl Model {
                     }
                     all.push((rollback_id.clone(), *position, Phase::Requested));
                     let steps = request.plan.steps.iter();
-                    let of_lane = steps.filter(|it| (&it.service, &it.target) == (&lane.service, &lane.target));
+                    let of_lane =
+                        steps.filter(|it| (&it.service, &it.target) == (&lane.service, &lane.target));
                     left.extend(of_lane.map(|step| LeftRelease {
                         rollback_id: rollback_id.clone(),
                         requested: *position,
@@ -531,7 +546,9 @@ impl Model {
                 Fact::ApprovalRejected(approval) => (approval, false),
                 _ => continue,
             };
-            if let (ApprovalSubject::Deploy { lane, release }, Some(actor)) = (&approval.subject, &event.actor) {
+            if let (ApprovalSubject::Deploy { lane, release }, Some(actor)) =
+                (&approval.subject, &event.actor)
+            {
                 answers.push(DeployAnswer {
                     answer: Answer { actor: actor.clone(), granted, position: *position },
                     occurred_at: *at,
@@ -551,7 +568,11 @@ impl Model {
             match &event.fact {
                 Fact::ArtifactReinstated(it) if it.artifact.is_same(artifact) => revoked = None,
                 Fact::ArtifactRevoked(it) if it.artifact.is_same(artifact) => {
-                    let first = RevokedArtifact { artifact: it.artifact.clone(), deleted: false, position: *position };
+                    let first = RevokedArtifact {
+                        artifact: it.artifact.clone(),
+                        deleted: false,
+                        position: *position,
+                    };
                     revoked.get_or_insert(first).deleted |= it.deleted;
                 }
                 _ => {}
