@@ -41,12 +41,6 @@ impl Release {
         ]
     }
 
-    /// Returns true if this release is meant where a report stated only the parts of `told`, compared as texts.
-    #[must_use]
-    pub fn is_meant_by(&self, told: &Self) -> bool {
-        self.parts().into_iter().zip(told.parts()).all(|(part, told)| told.is_empty() || part == told)
-    }
-
     /// Returns true if `running` is what is wanted: every part that this release states equals that of `running`, which may
     /// know more.
     #[must_use]

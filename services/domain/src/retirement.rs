@@ -59,7 +59,8 @@ impl Retirements {
         standing
     }
 
-    /// Returns the spans in which it was retired.
+    /// Returns the spans in which it was retired. One that was declared again at the same time has a span without length: what it ran
+    /// before is gone all the same.
     #[must_use]
     pub fn spans(&self) -> Vec<Span> {
         let mut spans = Vec::new();
@@ -68,7 +69,7 @@ impl Retirements {
             match (since, retires) {
                 (None, true) => since = Some(*at),
                 (Some(from), false) => {
-                    spans.extend(Span::new(from, *at));
+                    spans.push(Span { from, until: *at });
                     since = None;
                 }
                 _ => {}
@@ -83,7 +84,7 @@ impl Retirements {
     #[must_use]
     pub fn cut(&self, span: Span) -> Option<Span> {
         let spans = self.spans();
-        if spans.iter().any(|retired| retired.contains(span.from)) {
+        if spans.iter().any(|retired| retired.from <= span.from && span.from <= retired.until) {
             return None;
         }
         let end = spans.iter().map(|retired| retired.from).filter(|from| *from > span.from).min();
@@ -117,6 +118,16 @@ mod tests {
         assert_eq!(retirements.cut(span(15, 40)), Some(span(15, 20)));
         assert_eq!(retirements.cut(span(22, 40)), None);
         assert_eq!(retirements.cut(span(31, 40)), Some(span(31, 40)));
+    }
+
+    #[test]
+    fn a_retirement_ends_what_ran_also_where_the_environment_is_declared_at_the_same_time() {
+        let retirements = given(&[(20, true), (20, false)]);
+        let span = |from, until| Span { from: time(from), until: time(until) };
+        assert_eq!(retirements.last(), Standing::Open(Some(time(20))));
+        assert_eq!(retirements.cut(span(15, 40)), Some(span(15, 20)));
+        assert_eq!(retirements.cut(span(20, 40)), None);
+        assert_eq!(retirements.cut(span(21, 40)), Some(span(21, 40)));
     }
 
     #[test]

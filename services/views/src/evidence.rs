@@ -49,15 +49,18 @@ const LEFT: &str = "SELECT r.rollback_id, l.requested, r.started IS NOT NULL, r.
     WHERE l.environment_id = $1 AND l.service = $2 AND l.target = $3
     ORDER BY l.requested";
 
-/// The deploys to a lane after a position: of each release the last one, apart for rollbacks and for late ones.
-const DEPLOYS_AFTER: &str = "SELECT DISTINCT ON (c.version, c.artifact, c.config, c.infrastructure, c.commit, p.rollback_id, c.behind)
+/// The deploys to a lane after a position: of each release the last one, apart for rollbacks, and all late ones, which are in no order of
+/// times.
+const DEPLOYS_AFTER: &str = "SELECT DISTINCT ON (c.version, c.artifact, c.config, c.infrastructure, c.commit, p.rollback_id,
+            CASE WHEN c.behind THEN c.position END)
         c.position, c.occurred_at, c.behind, p.rollback_id, c.version, c.artifact, c.config, c.infrastructure, c.commit
     FROM tracks t
     JOIN lane_changes c ON c.track_id = t.track_id AND c.position > $4 AND c.version IS NOT NULL
         AND c.corrected_position IS NULL
     LEFT JOIN rollback_reports p ON p.position = c.position
     WHERE t.environment_id = $1 AND t.service = $2 AND t.target = $3
-    ORDER BY c.version, c.artifact, c.config, c.infrastructure, c.commit, p.rollback_id, c.behind, c.position DESC";
+    ORDER BY c.version, c.artifact, c.config, c.infrastructure, c.commit, p.rollback_id,
+        CASE WHEN c.behind THEN c.position END, c.position DESC";
 
 #[derive(sqlx::FromRow)]
 struct DeployedRow {
