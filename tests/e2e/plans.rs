@@ -6,6 +6,9 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqlSafeS
 
 use crate::PROGRAM;
 
+/// The tables that grow with the history.
+const HISTORY: [&str; 3] = ["lane_changes", "live_changes", "events"];
+
 #[tokio::test]
 async fn every_statement_fits_the_migrated_tables() {
     let servers = Servers::start().await;
@@ -41,7 +44,7 @@ async fn a_state_is_found_by_indexes_alone() {
         for mode in ["force_custom_plan", "force_generic_plan"] {
             let plan = explained(&mut connection, question, parameters, mode).await;
             let scans = scans(&plan);
-            let of_history = scans.iter().filter(|scan| ["lane_changes", "events"].contains(&&*scan.table));
+            let of_history = scans.iter().filter(|scan| HISTORY.contains(&&*scan.table));
             let not_by_index: Vec<_> =
                 of_history.clone().filter(|scan| !scan.node.contains("Index")).collect();
             assert!(not_by_index.is_empty(), "{mode}: {not_by_index:?}\n{question}\n{plan:#}");
@@ -69,14 +72,14 @@ async fn a_small_batch_is_written_without_waiting_for_the_network() {
     assert!(fast.parse::<u32>().expect("a number") > 0, "{metrics}");
 }
 
-/// The statements that look into the lanes' changes, with the parameters of a question in the middle of
+/// The statements that look into the changes of lanes, and of what they run, with the parameters of a question in the middle of
 /// the history.
 fn state_questions() -> Vec<(&'static str, &'static str)> {
     let statements = ledger_views::statements().into_iter();
-    let questions =
-        statements.filter(|sql| sql.contains("lane_changes") && sql.starts_with("SELECT p.position"));
+    let of_changes = |sql: &&str| sql.contains("lane_changes") || sql.contains("live_changes");
+    let questions = statements.filter(of_changes).filter(|sql| sql.starts_with("SELECT p.position"));
     let questions: Vec<_> = questions
-        .map(|sql| match (sql.contains("$3"), sql.contains("change_number")) {
+        .map(|sql| match (sql.contains("$3"), sql.contains("live_changes")) {
             (true, _) => (sql, "'production', 10000, '2025-12-01T00:00:00Z'"),
             (false, true) => (sql, "'production', 100"),
             (false, false) => (sql, "'production', 10000"),

@@ -86,6 +86,7 @@ impl Model {
                 Content::Unknown if self.is_deployed_later(lane, slot, m, k) => {}
                 Content::Unknown => anomalies.push("switch_pending"),
             },
+            ("deploy.removed", _) if self.is_late(entry) => {}
             ("deploy.removed", Some(slot)) => match self.slot(lane, slot, before, k) {
                 Content::Filled(_) => {}
                 _ => anomalies.push("removed_nothing"),

@@ -11,6 +11,7 @@ use crate::entry::{Release, micros};
 use crate::gate::{Question, RULES};
 use crate::generate::{ENVIRONMENTS, SERVICES, VERSIONS, artifact, tagged, time};
 use crate::lanes::{Live, Model, Running, State};
+use crate::points::Point;
 use crate::random::Random;
 
 /// A question that the service and the model answer differently.
@@ -254,6 +255,8 @@ impl Asker<'_> {
         let path = format!("/v1/environments/{environment}/points/{at}");
         let answer = self.client.get(&path).await;
         let point = self.model.point_at_time(environment, micros(&at), self.model.head());
+        // Before its first change an environment that is known runs nothing.
+        let point = point.or_else(|| answer.body["point"]["status"].is_string().then(Point::default));
         let model =
             point.map(|point| self.model.status(environment, &point, self.now, self.model.head()).to_owned());
         let service = answer.body["point"]["status"].as_str().map(str::to_owned);
@@ -352,7 +355,9 @@ impl Asker<'_> {
         }
         let body = tagged(&body, tag);
         let path = format!("/v1/environments/{environment}/gate");
-        let answer = self.client.post(&path, "application/json", body.to_string()).await;
+        let mut asked_as_new = body.clone();
+        asked_as_new["new"] = true.into();
+        let answer = self.client.post(&path, "application/json", asked_as_new.to_string()).await;
         let question = Question {
             environment,
             service: body["service"].as_str().unwrap_or_default().to_owned(),

@@ -144,7 +144,6 @@ pub(crate) fn contradicts(one: &Release, other: &Release) -> bool {
     (0..one.len()).any(|part| one[part].is_some() && other[part].is_some() && one[part] != other[part])
 }
 
-
 /// True if every part that `wanted` states equals that of `running`.
 pub(crate) fn matches(wanted: &Release, running: &Release) -> bool {
     let artifacts = match (&wanted.artifact, &running.artifact) {

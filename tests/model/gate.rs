@@ -142,15 +142,19 @@ impl Model {
     }
 
     /// The latest answers of people that are grants in force for a release in a lane.
-    pub(crate) fn grants_in_force(&self, lane: [&str; 3], release: &Release, now: i64, k: u64) -> Vec<&Entry> {
+    pub(crate) fn grants_in_force(
+        &self,
+        lane: [&str; 3],
+        release: &Release,
+        now: i64,
+        k: u64,
+    ) -> Vec<&Entry> {
         let mut answers = self.known_in(lane[0], "approval.granted", k);
         answers.extend(self.known_in(lane[0], "approval.rejected", k));
         answers.retain(|answer| answer.person().is_some() && self.covers(answer, lane, release, k));
         answers.sort_by_key(|answer| answer.position);
         let is_last = |answer: &&Entry| {
-            !answers.iter().any(|later| {
-                later.position > answer.position && later.person() == answer.person()
-            })
+            !answers.iter().any(|later| later.position > answer.position && later.person() == answer.person())
         };
         let latest: Vec<&Entry> = answers.iter().copied().filter(|answer| is_last(&answer)).collect();
         latest.into_iter().filter(|answer| self.is_in_force(answer, lane, now, k)).collect()

@@ -211,9 +211,10 @@ impl Model {
     fn floor(&self, environment: &str, m: Moment, k: u64) -> Option<Moment> {
         let mut floor = NEVER;
         for (start, end) in self.retired(environment, k) {
+            // Times decide, not positions: what occurs at the time of the declaration counts.
             match end {
-                Some(end) if end <= m => floor = floor.max(end),
-                _ if start <= m => return None,
+                Some(end) if end.0 <= m.0 => floor = floor.max((end.0, 0)),
+                _ if start.0 <= m.0 => return None,
                 _ => {}
             }
         }

@@ -6,7 +6,7 @@ use crate::entry::{Entry, FOREVER, Moment};
 use crate::lanes::{Model, State};
 
 /// A composition, when it stood and what it began with.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Point {
     /// The position of the change that it began with.
     pub(crate) position: u64,
@@ -100,7 +100,12 @@ impl Model {
     }
 
     /// The latest mark on a composition that no later revocation takes back.
-    fn mark(&self, environment: &str, is_meant: impl Fn(&State) -> bool, k: u64) -> Option<&Entry> {
+    pub(crate) fn mark(
+        &self,
+        environment: &str,
+        is_meant: impl Fn(&State) -> bool,
+        k: u64,
+    ) -> Option<&Entry> {
         let marked = |entry: &Entry| {
             let position = entry.data["position"].as_u64().unwrap_or_default();
             is_meant(&self.state_at(environment, position))

@@ -87,7 +87,9 @@ impl Model {
         k: u64,
     ) -> Vec<&'static str> {
         let mut obstacles = Vec::new();
-        if self.state_at(environment, position).lanes.is_empty() {
+        let state = self.state_at(environment, position);
+        let is_marked = || self.mark(environment, |other| other.identity() == state.identity(), k).is_some();
+        if state.lanes.is_empty() && !is_marked() {
             obstacles.push("target_empty");
         }
         let is_revoked = |step: &Step| {

@@ -165,11 +165,11 @@ impl LaneFold {
         }
     }
 
-    /// Returns the lane without the changes that occurred at or before a time: an environment that was retired and declared again
+    /// Returns the lane without the changes that occurred before a time: an environment that was retired and declared again
     /// begins with nothing.
     #[must_use]
     pub fn after(&self, time: DateTime<Utc>) -> Self {
-        let index = self.changes.partition_point(|(_, written)| written.since.occurred_at <= time);
+        let index = self.changes.partition_point(|(_, written)| written.since.occurred_at < time);
         Self { changes: self.changes[index..].to_vec() }
     }
 
@@ -197,6 +197,8 @@ impl LaneFold {
         let until = self.changes.partition_point(|(_, other)| is_before(&other.since, &written.since));
         let (before, after) = self.changes.split_at(until);
         match (&written.effect, track) {
+            // What stood before a late removal may be forgotten.
+            (Effect::Removed, _) if !after.is_empty() => None,
             (Effect::Removed, Track::Slot(slot)) => {
                 (!matches!(content(before, slot), Content::Filled(..))).then_some(Anomaly::RemovedNothing)
             }

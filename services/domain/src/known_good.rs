@@ -280,7 +280,10 @@ fn failures(policy: &Policy, evidence: &Evidence<'_>) -> Vec<Reason> {
     let lanes = lanes.map(|lane| (Some((lane.service.clone(), lane.target.clone())), lane.verdicts));
     let parts = std::iter::once((None, evidence.composition)).chain(lanes);
     let failed = parts.flat_map(|(lane, verdicts)| {
-        verdicts.iter().filter(|(_, verdict)| !verdict.passed).map(move |(check, verdict)| (lane.clone(), check, verdict))
+        verdicts
+            .iter()
+            .filter(|(_, verdict)| !verdict.passed)
+            .map(move |(check, verdict)| (lane.clone(), check, verdict))
     });
     failed
         .map(|(lane, check, verdict)| Reason::Failed {

@@ -197,7 +197,14 @@ impl EventStatus {
 impl EventResult {
     pub(crate) fn invalid(invalid: Invalid) -> Self {
         let problem = Some(Box::new(Problem::from(&invalid)));
-        Self { id: invalid.id, source: invalid.source, status: EventStatus::Invalid, position: None, problem, marks: None }
+        Self {
+            id: invalid.id,
+            source: invalid.source,
+            status: EventStatus::Invalid,
+            position: None,
+            problem,
+            marks: None,
+        }
     }
 
     pub(crate) fn answered((id, source): (String, String), answer: &Answer) -> Self {
@@ -336,7 +343,11 @@ fn attributes(headers: &HeaderMap) -> Result<Vec<(String, String)>, Problem> {
     Ok(attributes)
 }
 
-async fn one(ledger: &TenantLedger, marked: bool, event: Result<Envelope, Invalid>) -> Result<Response, Problem> {
+async fn one(
+    ledger: &TenantLedger,
+    marked: bool,
+    event: Result<Envelope, Invalid>,
+) -> Result<Response, Problem> {
     let envelope = event.map_err(|invalid| Problem::from(&invalid))?;
     let names = names(&envelope);
     let answers = ledger.intake.record(vec![envelope]).await;

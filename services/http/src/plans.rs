@@ -148,7 +148,10 @@ impl From<&Point> for PointBody {
             changed: point
                 .changed
                 .iter()
-                .map(|(service, target)| ChangedBody { service: service.to_string(), target: target.to_string() })
+                .map(|(service, target)| ChangedBody {
+                    service: service.to_string(),
+                    target: target.to_string(),
+                })
                 .collect(),
             until: point.until,
             digest: point.composition.digest(),

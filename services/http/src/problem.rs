@@ -317,9 +317,10 @@ impl From<UnknownLane> for Problem {
 impl From<GateError> for Problem {
     fn from(error: GateError) -> Self {
         match error {
-            GateError::UnknownLane(unknown) => {
-                Self::new(Kind::UnknownLane, format!("{unknown}; for its first deploy say `new: true` (--new)"))
-            }
+            GateError::UnknownLane(unknown) => Self::new(
+                Kind::UnknownLane,
+                format!("{unknown}; for its first deploy say `new: true` (--new)"),
+            ),
             GateError::Ask(error) => error.into(),
         }
     }

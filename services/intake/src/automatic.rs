@@ -11,9 +11,7 @@ use ledger_domain::event::{
     Actor, AutomaticRollback, Declined, Event, Fact, Policy, Validation, ValidationSubject,
 };
 use ledger_domain::known_good::Status;
-use ledger_domain::rollback::{
-    DeclineReason, KnownGoodPoint, PointSearch, Search, concerned_lanes, may_act,
-};
+use ledger_domain::rollback::{DeclineReason, KnownGoodPoint, PointSearch, Search, concerned_lanes, may_act};
 use ledger_domain::{
     EnvironmentName, EventId, Goal, Identity, IdentityKey, Lanes, Line, PointName, Position, Prose,
     ServiceName, TargetName, TenantName,
@@ -77,10 +75,13 @@ pub(crate) async fn answer(
     Ok(match attempt(snapshot, check, &policy, wanted, now).await? {
         Ok((fact, passed_over)) => {
             let check = &check.validation.check;
-            said(fact, &match passed_over.is_empty() {
-                true => format!("{check} failed"),
-                false => format!("{check} failed; passed over {}", passed_over.join("; ")),
-            })
+            said(
+                fact,
+                &match passed_over.is_empty() {
+                    true => format!("{check} failed"),
+                    false => format!("{check} failed; passed over {}", passed_over.join("; ")),
+                },
+            )
         }
         Err(reason) => declined(check, declared, &reason.to_string()),
     })
@@ -148,7 +149,8 @@ async fn attempt(
     let Some(mut walk) = snapshot.points(environment, from, believed).await? else {
         return Ok(Err(search.exhausted()));
     };
-    let oldest = now - chrono::TimeDelta::seconds(rule.at_most_age_seconds.min(i64::MAX as u64 / 2_000).cast_signed());
+    let oldest =
+        now - chrono::TimeDelta::seconds(rule.at_most_age_seconds.min(i64::MAX as u64 / 2_000).cast_signed());
     while let Some(point) = walk.next(snapshot, POINTS_AT_A_TIME).await? {
         let last_stood_at = point.until.unwrap_or(now);
         if point.judgement.status != Status::KnownGood {

@@ -84,8 +84,7 @@ pub async fn gate(
     let mut evidence = Vec::new();
     for former in policy.promotion.iter().flat_map(|promotion| &promotion.from) {
         let of_former = snapshot.policy(former, position).await?.policy;
-        let targets =
-            snapshot.promotion_evidence(former, &named.service, &release, &of_former, now).await?;
+        let targets = snapshot.promotion_evidence(former, &named.service, &release, &of_former, now).await?;
         evidence.push((former, of_former, targets));
     }
     let evidence: Vec<PromotionEvidence<'_>> = evidence
@@ -180,7 +179,8 @@ fn lanes(
     if let Some(target) = &named.target {
         return vec![named.at(target.clone())];
     }
-    let holding = present.iter().filter(|((service, _), fold)| *service == named.service && fold.holds_anything());
+    let holding =
+        present.iter().filter(|((service, _), fold)| *service == named.service && fold.holds_anything());
     let mut targets: Vec<TargetName> = holding.map(|((_, target), _)| target.clone()).collect();
     if targets.is_empty() {
         let of_service = known.iter().filter(|(service, _)| *service == named.service);

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ledger_domain::event::Plan;
 use ledger_domain::horizon::Needed;
 use ledger_domain::known_good::Status;
-use ledger_domain::obstacle::{Obstacle, RevokedArtifact, Revocations, Way, Weight, obstacles};
+use ledger_domain::obstacle::{Obstacle, Revocations, RevokedArtifact, Way, Weight, obstacles};
 use ledger_domain::{Artifact, EnvironmentName, Line, Position, Removals, Scope, ServiceName};
 use ledger_views::{AskError, Believed, Point, Snapshot};
 
@@ -71,14 +71,8 @@ pub async fn horizon(
     let plans: Vec<(Point, Plan)> = points
         .into_iter()
         .map(|point| {
-            let plan = Plan::make(
-                position,
-                &present,
-                &point.composition,
-                &Scope::default(),
-                &policy,
-                Removals::All,
-            );
+            let plan =
+                Plan::make(position, &present, &point.composition, &Scope::default(), &policy, Removals::All);
             (point, plan)
         })
         .collect();

@@ -8,8 +8,8 @@ use ledger_domain::event::{Action, Plan};
 use ledger_domain::known_good::Status;
 use ledger_domain::obstacle::{Obstacle, Revocations, Way, Weight, obstacles};
 use ledger_domain::{
-    Anchor, Composition, EnvironmentName, Goal, LaneFold, Lanes, PointName, Position, Removals, Scope, ServiceName,
-    TargetName, shown_removed,
+    Anchor, Composition, EnvironmentName, Goal, LaneFold, Lanes, PointName, Position, Removals, Scope,
+    ServiceName, TargetName, shown_removed,
 };
 use ledger_views::{AskError, Believed, Point, PolicyInForce, Snapshot, When};
 
@@ -80,12 +80,13 @@ impl UnknownLane {
         target: Option<&TargetName>,
     ) -> Result<(), Self> {
         let of_service = |lane: &&(ServiceName, TargetName)| service.is_none_or(|service| lane.0 == *service);
-        let unknown = |service: Option<&ServiceName>, target: Option<&TargetName>, known: BTreeSet<&str>| Self {
-            environment: environment.clone(),
-            service: service.cloned(),
-            target: target.cloned(),
-            known: known.into_iter().map(str::to_owned).collect(),
-        };
+        let unknown =
+            |service: Option<&ServiceName>, target: Option<&TargetName>, known: BTreeSet<&str>| Self {
+                environment: environment.clone(),
+                service: service.cloned(),
+                target: target.cloned(),
+                known: known.into_iter().map(str::to_owned).collect(),
+            };
         if !lanes.iter().any(|lane| of_service(&lane)) && service.is_some() {
             let known = lanes.iter().map(|(service, _)| service.as_str()).collect();
             return Err(unknown(service, None, known));

@@ -173,7 +173,9 @@ pub enum Rejection {
 fn exists(rollback_id: &Line, position: Position, phase: Phase) -> String {
     let word = if phase.is_active() { "is" } else { "has ended: it is" };
     let phase = phase.name();
-    format!("there is a rollback {rollback_id} already, for something else (position {position}); it {word} {phase}")
+    format!(
+        "there is a rollback {rollback_id} already, for something else (position {position}); it {word} {phase}"
+    )
 }
 
 fn listed(problems: &[StartProblem]) -> String {

@@ -45,7 +45,8 @@ const RUNS_AT: &str = "SELECT DISTINCT e.name, t.service, t.target
 const WRITE_BUILDS: &str = "INSERT INTO builds (version, position, occurred_at, artifact)
     SELECT unnest($1::text[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::text[])";
 
-const WRITE_REVOCATIONS: &str = "INSERT INTO revocations (position, artifact, artifact_key, deleted, reinstates, occurred_at)
+const WRITE_REVOCATIONS: &str =
+    "INSERT INTO revocations (position, artifact, artifact_key, deleted, reinstates, occurred_at)
     SELECT unnest($1::bigint[]), unnest($2::text[]), unnest($3::text[]), unnest($4::boolean[]),
         unnest($5::boolean[]), unnest($6::timestamptz[])";
 
@@ -73,7 +74,12 @@ impl Builds {
 
     /// The artifact that a version of a service means by what was built up to a time: the latest, if all have one name, or of
     /// those that are named as the service is.
-    pub(crate) fn meant(&self, service: &ServiceName, version: &Line, at: DateTime<Utc>) -> Option<&Artifact> {
+    pub(crate) fn meant(
+        &self,
+        service: &ServiceName,
+        version: &Line,
+        at: DateTime<Utc>,
+    ) -> Option<&Artifact> {
         self.build_meant(service, version, at).map(|build| &build.artifact)
     }
 
@@ -193,7 +199,9 @@ impl Snapshot {
             for (word, reinstates) in words.iter().filter(|(word, _)| word.artifact.is_same(artifact)) {
                 holds = match (holds, reinstates) {
                     (_, true) => None,
-                    (Some(first), false) => Some(RevokedArtifact { deleted: first.deleted || word.deleted, ..first }),
+                    (Some(first), false) => {
+                        Some(RevokedArtifact { deleted: first.deleted || word.deleted, ..first })
+                    }
                     (None, false) => Some(word.clone()),
                 };
             }
@@ -209,7 +217,10 @@ impl Snapshot {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn lanes_of_artifact(&mut self, artifact: &Artifact) -> Result<Vec<ledger_domain::Lane>, Error> {
+    pub async fn lanes_of_artifact(
+        &mut self,
+        artifact: &Artifact,
+    ) -> Result<Vec<ledger_domain::Lane>, Error> {
         let query = sqlx::query_as(RUNS_AT).bind(artifact.keys());
         let rows: Vec<(String, String, String)> = query.fetch_all(self.connection()).await?;
         rows.into_iter()
@@ -281,7 +292,8 @@ impl ArtifactRows {
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
         let (version, position, occurred_at, artifact) = self.builds;
         if !version.is_empty() {
-            let query = sqlx::query(WRITE_BUILDS).bind(version).bind(position).bind(occurred_at).bind(artifact);
+            let query =
+                sqlx::query(WRITE_BUILDS).bind(version).bind(position).bind(occurred_at).bind(artifact);
             query.execute(&mut *connection).await?;
         }
         let rows = self.revocations;

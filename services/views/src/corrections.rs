@@ -31,7 +31,8 @@ const WRITE: &str = "INSERT INTO corrections (position, corrected_position) VALU
 /// Returns what the history has of an event that is to be corrected. Nothing where it does not know it, or where it cannot
 /// be corrected.
 pub(crate) async fn find(connection: &mut PgConnection, key: IdentityKey) -> Result<Corrected, Error> {
-    let row: Option<(i64, Vec<u8>)> = sqlx::query_as(FIND).bind(key.0).fetch_optional(&mut *connection).await?;
+    let row: Option<(i64, Vec<u8>)> =
+        sqlx::query_as(FIND).bind(key.0).fetch_optional(&mut *connection).await?;
     let Some((at, bytes)) = row else { return Ok(Corrected::default()) };
     let envelope = parsed("events", at, || Envelope::stored(bytes.into()))?;
     if !envelope.event().fact.is_correctable() {

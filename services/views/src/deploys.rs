@@ -15,7 +15,8 @@ use crate::lanes::{release, told};
 pub(crate) const STATEMENTS: &[&str] =
     &[IRREVERSIBLE, WRITE_IRREVERSIBLE, CORRECT_IRREVERSIBLE, OPEN, LOAD_OPEN, DELETE_OPEN];
 
-const IRREVERSIBLE: &str = "SELECT position, service, target, version, occurred_at, succeeded FROM irreversible_deploys
+const IRREVERSIBLE: &str =
+    "SELECT position, service, target, version, occurred_at, succeeded FROM irreversible_deploys
     WHERE environment_id = $1 AND corrected_position IS NULL ORDER BY position";
 
 const WRITE_IRREVERSIBLE: &str =
@@ -23,7 +24,8 @@ const WRITE_IRREVERSIBLE: &str =
     SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::text[]), unnest($4::text[]),
         unnest($5::text[]), unnest($6::timestamptz[]), unnest($7::boolean[])";
 
-const CORRECT_IRREVERSIBLE: &str = "UPDATE irreversible_deploys SET corrected_position = $2 WHERE position = $1";
+const CORRECT_IRREVERSIBLE: &str =
+    "UPDATE irreversible_deploys SET corrected_position = $2 WHERE position = $1";
 
 macro_rules! open {
     () => {
@@ -35,7 +37,8 @@ macro_rules! open {
 
 const OPEN: &str = concat!(open!(), " WHERE o.environment_id = $1 AND NOT o.is_end ORDER BY o.position");
 const LOAD_OPEN: &str = open!();
-const DELETE_OPEN: &str = "DELETE FROM open_deploys o USING unnest($1::integer[], $2::bigint[]) d (environment_id, position)
+const DELETE_OPEN: &str =
+    "DELETE FROM open_deploys o USING unnest($1::integer[], $2::bigint[]) d (environment_id, position)
     WHERE o.environment_id = d.environment_id AND o.position = d.position";
 
 /// Rows that are written by one statement: each has 15 parameters, and a statement at most 65,535.
@@ -241,7 +244,8 @@ impl DeploysFold {
                 if is_end {
                     // A deploy that succeeds ends whatever was started in its lane before.
                     let is_its_own = half.is_of(deploy);
-                    is_before(half, **position) && if half.is_end { succeeded } else { succeeded || is_its_own }
+                    is_before(half, **position)
+                        && if half.is_end { succeeded } else { succeeded || is_its_own }
                 } else {
                     half.is_end && half.is_of(deploy) && !is_before(half, **position)
                 }

@@ -49,19 +49,16 @@ impl Views {
         type Row = (i64, Option<String>, Option<i64>, Option<i64>, Option<bool>);
         let rows: Vec<Row> = sqlx::query_as(LIST).fetch_all(&self.pool()?).await?;
         let at = rows.first().map_or(Position::START, |row| position(row.0));
-        let environments =
-            rows.into_iter().filter_map(|(_, name, first, changes, retired)| {
-                let (name, first, changes) = (name?, first?, changes?);
-                let retired = retired.unwrap_or(false);
-                Some(parsed("environments", &name, || EnvironmentName::parse(&name)).map(|name| {
-                    EnvironmentRow {
-                        name,
-                        first_position: position(first),
-                        changes: changes.cast_unsigned(),
-                        retired,
-                    }
-                }))
-            });
+        let environments = rows.into_iter().filter_map(|(_, name, first, changes, retired)| {
+            let (name, first, changes) = (name?, first?, changes?);
+            let retired = retired.unwrap_or(false);
+            Some(parsed("environments", &name, || EnvironmentName::parse(&name)).map(|name| EnvironmentRow {
+                name,
+                first_position: position(first),
+                changes: changes.cast_unsigned(),
+                retired,
+            }))
+        });
         Ok((at, environments.collect::<Result<_, _>>()?))
     }
 }
@@ -121,7 +118,11 @@ impl EnvironmentsFold {
     }
 
     /// Notes when a change of the environment's lanes occurred; returns when the last one before occurred, if that is later.
-    pub(crate) fn change_occurred(&mut self, name: &EnvironmentName, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub(crate) fn change_occurred(
+        &mut self,
+        name: &EnvironmentName,
+        at: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
         let known = self.by_name.get_mut(name)?;
         if let Some(last) = known.last_change_at.filter(|last| *last > at) {
             return Some(last);

@@ -274,8 +274,10 @@ impl Row {
             repeats: self.repeats.map(position),
             anomalies: {
                 let mut anomalies = words(self.anomalies.as_deref());
-                anomalies.extend(self.during_freeze.and_then(|holds| holds.then(|| "during_freeze".to_owned())));
-                anomalies.extend(self.straddles.and_then(|holds| holds.then(|| "straddles_change".to_owned())));
+                anomalies
+                    .extend(self.during_freeze.and_then(|holds| holds.then(|| "during_freeze".to_owned())));
+                anomalies
+                    .extend(self.straddles.and_then(|holds| holds.then(|| "straddles_change".to_owned())));
                 anomalies.sort_unstable();
                 anomalies
             },

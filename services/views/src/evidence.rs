@@ -8,9 +8,7 @@ use ledger_domain::gate::{
     CompositionEvidence, LeftRelease, ReleaseJudgement, SucceededDeploy, TargetEvidence, judge_release,
 };
 use ledger_domain::known_good::Status;
-use ledger_domain::{
-    CompositionId, EnvironmentName, Lane, Line, Position, Release, ServiceName, TargetName,
-};
+use ledger_domain::{CompositionId, EnvironmentName, Lane, Line, Position, Release, ServiceName, TargetName};
 
 use crate::Snapshot;
 use crate::database::{Error, bigint, parsed, position};
@@ -145,11 +143,8 @@ impl Snapshot {
     ) -> Result<Vec<(Ran, Position)>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
         let keys = asked.artifact.as_ref().map(|artifact| artifact.keys()).unwrap_or_default();
-        let query = sqlx::query_as(DEPLOYED)
-            .bind(id)
-            .bind(service.as_str())
-            .bind(keys)
-            .bind(asked.version.as_str());
+        let query =
+            sqlx::query_as(DEPLOYED).bind(id).bind(service.as_str()).bind(keys).bind(asked.version.as_str());
         let rows: Vec<DeployedRow> = query.fetch_all(self.connection()).await?;
         let mut ran = Vec::with_capacity(rows.len());
         for row in &rows {
@@ -223,7 +218,11 @@ impl Snapshot {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn deploys_after(&mut self, lane: &Lane, after: Position) -> Result<Vec<SucceededDeploy>, Error> {
+    pub async fn deploys_after(
+        &mut self,
+        lane: &Lane,
+        after: Position,
+    ) -> Result<Vec<SucceededDeploy>, Error> {
         let Some(id) = self.environment_id(&lane.environment).await? else { return Ok(Vec::new()) };
         let query = sqlx::query_as(DEPLOYS_AFTER)
             .bind(id)

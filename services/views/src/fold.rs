@@ -5,9 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::event::Fact;
-use ledger_domain::{
-    Anomaly, Family, IdentityKey, Lane, LaneFold, Line, Position, Since, TargetName,
-};
+use ledger_domain::{Anomaly, Family, IdentityKey, Lane, LaneFold, Line, Position, Since, TargetName};
 use ledger_journal::Entry;
 use ledger_proof::{Hash, Tile, Tree, gap_leaf_hash};
 use sqlx::{Connection, PgConnection};

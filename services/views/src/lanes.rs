@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use ledger_domain::retirement::Standing;
 use ledger_domain::{
-    Anchor, Artifact, Composition, ConfigDigest, Effect, EnvironmentName, EventId, Lane, LaneFold, Lanes, Line,
-    NameError, Position, Release, ServiceName, Since, SlotName, TargetName, Track, Written,
+    Anchor, Artifact, Composition, ConfigDigest, Effect, EnvironmentName, EventId, Lane, LaneFold, Lanes,
+    Line, NameError, Position, Release, ServiceName, Since, SlotName, TargetName, Track, Written,
 };
 use sqlx::PgConnection;
 

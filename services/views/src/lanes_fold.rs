@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use ledger_domain::retirement::{Retirements, Standing};
 use ledger_domain::{
-    Anomaly, CompositionIndex, Effect, EnvironmentName, Lane, LaneFold, LaneRef, Line, Live, Position, Release,
-    ServiceName, Since, TargetName, Track, Written,
+    Anomaly, CompositionIndex, Effect, EnvironmentName, Lane, LaneFold, LaneRef, Line, Live, Position,
+    Release, ServiceName, Since, TargetName, Track, Written,
 };
 use sqlx::PgConnection;
 
@@ -96,7 +96,7 @@ impl LaneState {
             Standing::Retired(_) => false,
             Standing::Open(until) => {
                 let last = self.fold.changes().last();
-                last.is_some_and(|(_, last)| until.is_none_or(|until| last.since.occurred_at > until))
+                last.is_some_and(|(_, last)| until.is_none_or(|until| last.since.occurred_at >= until))
             }
         }
     }
@@ -212,7 +212,8 @@ impl LanesFold {
     pub(crate) fn of(&self, environment: &EnvironmentName) -> impl Iterator<Item = Lane> {
         let name = environment.clone();
         let services = self.environments.get(environment).into_iter().flat_map(|it| &it.lanes);
-        let lanes = services.flat_map(|(service, targets)| targets.keys().map(move |target| (service, target)));
+        let lanes =
+            services.flat_map(|(service, targets)| targets.keys().map(move |target| (service, target)));
         lanes.map(move |(service, target)| Lane {
             environment: name.clone(),
             service: service.clone(),
@@ -295,10 +296,7 @@ impl LanesFold {
         let is_passed_over =
             matches!(applied.anomaly, Some(Anomaly::SwitchPending | Anomaly::SwitchedToEmptySlot));
         let may_be_irregular = is_passed_over || has_slots && (is_removal || applied.behind);
-        if may_be_irregular
-            && !state.is_irregular
-            && (is_passed_over || !regular(&state.fold, standing))
-        {
+        if may_be_irregular && !state.is_irregular && (is_passed_over || !regular(&state.fold, standing)) {
             state.is_irregular = true;
             rows.irregular.push(environment_id, lane, since.position);
         }
@@ -404,8 +402,7 @@ impl LanesFold {
     pub(crate) fn take_rows(&mut self, environments: &mut EnvironmentsFold) -> TrackRows {
         let mut rows = TrackRows::default();
         for (lane, track) in std::mem::take(&mut self.dirty) {
-            let targets =
-                self.environments.get(&lane.environment).and_then(|it| it.lanes.get(&lane.service));
+            let targets = self.environments.get(&lane.environment).and_then(|it| it.lanes.get(&lane.service));
             let state = targets.and_then(|targets| targets.get(&lane.target));
             let kept = state.and_then(|state| {
                 Some((*state.ids.get(&track)?, state.fold.kept(&track)?, state.late.get(&track).copied()))

@@ -9,7 +9,8 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 use crate::database::{Error, bigint, parsed, position};
 use crate::lanes::{release, told};
 
-pub(crate) const STATEMENTS: &[&str] = &[LAST_BEFORE, FIRST_AFTER, COMPOSITION, CHANGES, REORDERINGS, WRITE_REORDERINGS];
+pub(crate) const STATEMENTS: &[&str] =
+    &[LAST_BEFORE, FIRST_AFTER, COMPOSITION, CHANGES, REORDERINGS, WRITE_REORDERINGS];
 
 /// The number of the last change of the composition up to a position: a search by halves, since numbers and
 /// positions rise together.
@@ -31,13 +32,15 @@ const LAST_BEFORE: &str = "WITH RECURSIVE search AS (
 
 /// The first change of the composition that occurred after a time. Reports that came late are out of the order
 /// of times, so that none can be passed over.
-const FIRST_AFTER: &str = "SELECT min(number) FROM live_changes WHERE environment_id = $1 AND occurred_at > $2";
+const FIRST_AFTER: &str =
+    "SELECT min(number) FROM live_changes WHERE environment_id = $1 AND occurred_at > $2";
 
 const COMPOSITION: &str =
     "SELECT composition FROM live_changes WHERE environment_id = $1 AND number = $2 LIMIT 1";
 
 /// Changes of the composition, the last first.
-const CHANGES: &str = "SELECT number, service, target, position, occurred_at, event_id, before_slot, before_position,
+const CHANGES: &str =
+    "SELECT number, service, target, position, occurred_at, event_id, before_slot, before_position,
         before_at, before_event_id, before_version, before_artifact, before_config, before_infrastructure,
         before_commit, composition
     FROM live_changes

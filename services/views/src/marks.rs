@@ -7,8 +7,8 @@ use ledger_domain::event::{Actor, Approval, ApprovalSubject, Event, Fact, Marked
 use ledger_domain::gate::Answer;
 use ledger_domain::known_good::{Marked, Status};
 use ledger_domain::{
-    CompositionId, CompositionIndex, EnvironmentName, Line, Position, Prose, Release, ServiceName, TargetName,
-    TextError,
+    CompositionId, CompositionIndex, EnvironmentName, Line, Position, Prose, Release, ServiceName,
+    TargetName, TextError,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -21,18 +21,22 @@ use crate::live::composition_at;
 
 pub(crate) const STATEMENTS: &[&str] = &[MARKS, ANSWERS, WRITE_MARK, WRITE_ANSWER];
 
-const MARKS: &str = "SELECT position, occurred_at, point, status, name, actor_kind, actor_name, reason FROM marks
+const MARKS: &str =
+    "SELECT position, occurred_at, point, status, name, actor_kind, actor_name, reason FROM marks
     WHERE environment_id = $1 AND position <= $2 ORDER BY position";
 
-const ANSWERS: &str = "SELECT position, occurred_at, granted, expires_at, actor_kind, actor_name, target, version, artifact,
+const ANSWERS: &str =
+    "SELECT position, occurred_at, granted, expires_at, actor_kind, actor_name, target, version, artifact,
         config, infrastructure, commit
     FROM approvals WHERE subject = $1 ORDER BY position";
 
-const WRITE_MARK: &str = "INSERT INTO marks (environment_id, position, occurred_at, point, status, name, actor_kind,
+const WRITE_MARK: &str =
+    "INSERT INTO marks (environment_id, position, occurred_at, point, status, name, actor_kind,
         actor_name, reason)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
-const WRITE_ANSWER: &str = "INSERT INTO approvals (position, subject, occurred_at, granted, expires_at, actor_kind,
+const WRITE_ANSWER: &str =
+    "INSERT INTO approvals (position, subject, occurred_at, granted, expires_at, actor_kind,
         actor_name, target, version, artifact, config, infrastructure, commit)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 
@@ -255,7 +259,9 @@ pub(crate) async fn write(
             let said = (point.position, None, None);
             write_mark(connection, event, environment_id, (at, occurred_at), said).await
         }
-        Fact::ApprovalGranted(approval) => write_answer(connection, event, approval, true, (at, occurred_at)).await,
+        Fact::ApprovalGranted(approval) => {
+            write_answer(connection, event, approval, true, (at, occurred_at)).await
+        }
         Fact::ApprovalRejected(approval) => {
             write_answer(connection, event, approval, false, (at, occurred_at)).await
         }

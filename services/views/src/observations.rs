@@ -91,7 +91,7 @@ impl Snapshot {
             let (lane, seen) = row.parse()?;
             let counts = match standing {
                 Standing::Retired(_) => false,
-                Standing::Open(until) => until.is_none_or(|until| seen.last.occurred_at > until),
+                Standing::Open(until) => until.is_none_or(|until| seen.last.occurred_at >= until),
             };
             if counts {
                 all.insert((lane.service, lane.target), seen);

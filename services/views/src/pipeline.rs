@@ -215,7 +215,8 @@ pub(crate) async fn run(
                 };
                 known = patiently(async { Ok(identities(connection, &records).await?) }).await?;
                 if let Some(key) = corrects {
-                    corrected = Some(patiently(async { Ok(corrections::find(connection, key).await?) }).await?);
+                    corrected =
+                        Some(patiently(async { Ok(corrections::find(connection, key).await?) }).await?);
                 }
             }
             let batch = fold.batch(records, source.stream_created, &known, corrected);

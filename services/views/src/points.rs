@@ -154,7 +154,8 @@ impl Snapshot {
             return Err(AskError::UnknownEnvironment(environment.clone()));
         };
         let last = self.last_change(id, known_at).await?;
-        let number = i64::try_from(ago).ok().and_then(|ago| last.checked_sub(ago)).filter(|number| *number >= 0);
+        let number =
+            i64::try_from(ago).ok().and_then(|ago| last.checked_sub(ago)).filter(|number| *number >= 0);
         let Some(number) = number else {
             let environment = environment.clone();
             return Err(AskError::NoSuchChange { environment, asked: ago, changes: last.cast_unsigned() });
@@ -227,7 +228,16 @@ impl Snapshot {
         };
         let judgement = judge(&policy, &evidence);
         let changed = Vec::new();
-        Ok(Some(Point { number: None, since, changed, stood_from: from, until, composition, judgement, marked }))
+        Ok(Some(Point {
+            number: None,
+            since,
+            changed,
+            stood_from: from,
+            until,
+            composition,
+            judgement,
+            marked,
+        }))
     }
 
     /// When the composition that ran at a time began to stand, and when it ended.

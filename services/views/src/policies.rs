@@ -25,8 +25,7 @@ const WRITE: &str = "INSERT INTO policies (environment_id, position)
 const START: &str = "INSERT INTO freezes (environment_id, freeze_id, started, started_at, ends_at)
     VALUES ($1, $2, $3, $4, $5)";
 
-const LIFT: &str =
-    "UPDATE freezes SET lifted = $3, lifted_at = $4 WHERE environment_id = $1 AND freeze_id = $2 AND lifted IS NULL";
+const LIFT: &str = "UPDATE freezes SET lifted = $3, lifted_at = $4 WHERE environment_id = $1 AND freeze_id = $2 AND lifted IS NULL";
 
 /// The policy that holds in an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -38,7 +38,9 @@ pub(crate) async fn retirements(
 }
 
 /// All of them, by the id of the environment.
-pub(crate) async fn load(connection: &mut PgConnection) -> Result<Vec<(i32, DateTime<Utc>, Position, bool)>, Error> {
+pub(crate) async fn load(
+    connection: &mut PgConnection,
+) -> Result<Vec<(i32, DateTime<Utc>, Position, bool)>, Error> {
     let rows: Vec<(i32, DateTime<Utc>, i64, bool)> = sqlx::query_as(LOAD).fetch_all(connection).await?;
     Ok(rows.into_iter().map(|(id, at, row, retires)| (id, at, position(row), retires)).collect())
 }

@@ -155,7 +155,8 @@ struct Row {
 impl Row {
     fn parse(&self) -> Result<RollbackRow, Error> {
         parsed("rollbacks", self.requested, || {
-            let envelope = Envelope::stored(self.bytes.clone().into()).map_err(|invalid| invalid.to_string())?;
+            let envelope =
+                Envelope::stored(self.bytes.clone().into()).map_err(|invalid| invalid.to_string())?;
             let event = envelope.event();
             let Fact::RollbackRequested(request) = &event.fact else {
                 return Err(format!("{} requests no rollback", event.fact.kind()));

@@ -9,10 +9,10 @@ use ledger_domain::{
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::Views;
-use crate::lanes::lane_key;
-use crate::live::composition_at;
 use crate::database::{Error, SNAPSHOT, position};
 use crate::events::{Known, look_up};
+use crate::lanes::lane_key;
+use crate::live::composition_at;
 
 pub(crate) const STATEMENTS: &[&str] = &[POSITION, ENVIRONMENT, LANES];
 

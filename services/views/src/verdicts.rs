@@ -142,7 +142,8 @@ const SWITCHES: &str = "SELECT r.index, c.switched_to, c.occurred_at, n.occurred
         ORDER BY n.occurred_at, n.position LIMIT 1
     ) n ON true";
 
-const IRREGULAR: &str = "SELECT service, target FROM irregular_lanes WHERE environment_id = $1 AND position <= $2";
+const IRREGULAR: &str =
+    "SELECT service, target FROM irregular_lanes WHERE environment_id = $1 AND position <= $2";
 
 /// The last end of each check of a subject within each span of time, unless its start lies before the span.
 const DURING: &str = concat!(
@@ -217,11 +218,13 @@ const WRITE: &str = "INSERT INTO verdicts (position, occurred_at, subject, envir
         unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::boolean[]), unnest($9::boolean[]),
         unnest($10::text[]), unnest($11::text[]), unnest($12::text[]), unnest($13::text[])";
 
-const WRITE_STARTS: &str = "INSERT INTO check_starts (position, occurred_at, subject, environment_id, check_name, run)
+const WRITE_STARTS: &str =
+    "INSERT INTO check_starts (position, occurred_at, subject, environment_id, check_name, run)
     SELECT unnest($1::bigint[]), unnest($2::timestamptz[]), unnest($3::uuid[]), unnest($4::integer[]),
         unnest($5::text[]), unnest($6::text[])";
 
-const CORRECT: &str = "UPDATE verdicts SET corrected_position = $2 WHERE position = $1 AND corrected_position IS NULL";
+const CORRECT: &str =
+    "UPDATE verdicts SET corrected_position = $2 WHERE position = $1 AND corrected_position IS NULL";
 const CORRECT_STARTS: &str =
     "UPDATE check_starts SET corrected_position = $2 WHERE position = $1 AND corrected_position IS NULL";
 
@@ -432,7 +435,8 @@ impl Snapshot {
             .bind(compositions.iter().map(|id| id.as_bytes().to_vec()).collect::<Vec<_>>());
         let rows: Vec<CompositionRow> = query.fetch_all(self.connection()).await?;
         for row in &rows {
-            let bytes = parsed("live_changes", row.end.position, || <[u8; 32]>::try_from(&row.composition[..]))?;
+            let bytes =
+                parsed("live_changes", row.end.position, || <[u8; 32]>::try_from(&row.composition[..]))?;
             row.end.add_to(all.entry(CompositionId::from_bytes(bytes)).or_default())?;
         }
         for (composition, check, verdict) in self.reordered(environment, id, known_at).await? {
@@ -466,7 +470,8 @@ impl Snapshot {
             .bind(spans.iter().map(|span| span.until.min(far_future())).collect::<Vec<_>>());
         let rows: Vec<CompositionRow> = query.fetch_all(self.connection()).await?;
         for row in &rows {
-            let bytes = parsed("live_changes", row.end.position, || <[u8; 32]>::try_from(&row.composition[..]))?;
+            let bytes =
+                parsed("live_changes", row.end.position, || <[u8; 32]>::try_from(&row.composition[..]))?;
             let (check, verdict) = row.end.parse()?;
             found.push((CompositionId::from_bytes(bytes), check, verdict));
         }
@@ -499,7 +504,8 @@ impl Snapshot {
                 let mut counts = true;
                 if let Some(start) = row.started_at {
                     let mut times = vec![start];
-                    let query = sqlx::query_scalar(CHANGED_BETWEEN).bind(environment_id).bind(bigint(known_at));
+                    let query =
+                        sqlx::query_scalar(CHANGED_BETWEEN).bind(environment_id).bind(bigint(known_at));
                     let changes = query.bind(start).bind(end).fetch_all(self.connection()).await?;
                     times.extend::<Vec<DateTime<Utc>>>(changes);
                     for time in times {
@@ -540,10 +546,13 @@ impl Snapshot {
         ran: &[Ran],
         known_at: Position,
     ) -> Result<Vec<Vec<Span>>, Error> {
-        let Some(id) = self.environment_id(environment).await? else { return Ok(vec![Vec::new(); ran.len()]) };
+        let Some(id) = self.environment_id(environment).await? else {
+            return Ok(vec![Vec::new(); ran.len()]);
+        };
         let connection = self.connection();
         let kinds = kinds(connection, id, known_at).await?;
-        let runs = Question { environment, environment_id: id, known_at, kinds, ran }.runs(connection).await?;
+        let runs =
+            Question { environment, environment_id: id, known_at, kinds, ran }.runs(connection).await?;
         Ok(runs.into_iter().map(|runs| runs.live).collect())
     }
 }
@@ -685,8 +694,7 @@ impl Question<'_> {
     ) -> Result<bool, Error> {
         let ran = &self.ran[index];
         let parts = [&row.artifact, &row.config, &row.infrastructure, &row.commit];
-        let stated =
-            parsed("verdicts", row.end.position, || release(ran.release.version.as_str(), parts))?;
+        let stated = parsed("verdicts", row.end.position, || release(ran.release.version.as_str(), parts))?;
         let end = row.end.occurred_at;
         let deploys = runs.map(|runs| &runs.deploys[..]).unwrap_or_default();
         let built = builds.meant(&ran.service, &ran.release.version, end);
@@ -743,7 +751,8 @@ impl Question<'_> {
     }
 
     async fn runs(&self, connection: &mut PgConnection) -> Result<Vec<Runs>, Error> {
-        let texts = |text: fn(&Ran) -> &str| self.ran.iter().map(|ran| text(ran).to_owned()).collect::<Vec<_>>();
+        let texts =
+            |text: fn(&Ran) -> &str| self.ran.iter().map(|ran| text(ran).to_owned()).collect::<Vec<_>>();
         let (services, targets) = (texts(|ran| ran.service.as_str()), texts(|ran| ran.target.as_str()));
         let query = sqlx::query_as(RUNS)
             .bind(self.environment_id)
@@ -807,16 +816,20 @@ impl Question<'_> {
         let query = sqlx::query_as(IRREGULAR).bind(self.environment_id).bind(bigint(self.known_at));
         let rows: Vec<(String, String)> = query.fetch_all(&mut *connection).await?;
         let irregular: BTreeSet<(String, String)> = rows.into_iter().collect();
-        let is_irregular =
-            |ran: &Ran| irregular.contains(&(ran.service.to_string(), ran.target.to_string()));
-        let lanes: BTreeSet<_> = self.ran.iter().filter(|ran| is_irregular(ran)).collect::<Vec<_>>().into_iter()
-            .map(|ran| (ran.service.clone(), ran.target.clone())).collect();
+        let is_irregular = |ran: &Ran| irregular.contains(&(ran.service.to_string(), ran.target.to_string()));
+        let lanes: BTreeSet<_> = self
+            .ran
+            .iter()
+            .filter(|ran| is_irregular(ran))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|ran| (ran.service.clone(), ran.target.clone()))
+            .collect();
         if lanes.is_empty() {
             return Ok(());
         }
         let lanes: Vec<_> = lanes.into_iter().collect();
-        let folds =
-            histories(connection, self.environment_id, &lanes, self.known_at, far_future()).await?;
+        let folds = histories(connection, self.environment_id, &lanes, self.known_at, far_future()).await?;
         for (ran, runs) in self.ran.iter().zip(runs) {
             let lane = lanes.iter().position(|lane| (&lane.0, &lane.1) == (&ran.service, &ran.target));
             let Some(fold) = lane.and_then(|index| folds.get(index)) else { continue };
@@ -1005,7 +1018,9 @@ fn subject(validation: &Validation) -> (Uuid, &'static str, [Option<String>; 4])
             let text = Some(artifact.as_str().to_owned());
             (of_artifact(&artifact.identity()), "artifact", [text, None, None, None])
         }
-        ValidationSubject::Environment(environment) => (of_environment(environment), "environment", told(None)),
+        ValidationSubject::Environment(environment) => {
+            (of_environment(environment), "environment", told(None))
+        }
         ValidationSubject::Lane { lane, release: Some(release), .. } => {
             (Named::of(lane).version(release.version.as_str()), "release", told(Some(release)))
         }

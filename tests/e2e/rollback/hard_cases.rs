@@ -45,9 +45,7 @@ fn refusing(answer: &Value) -> Vec<String> {
 async fn live(story: &Story, at: &str) -> Vec<String> {
     let state = story.get(&format!("state?at={at}")).await;
     let lanes = state["lanes"].as_array().expect("lanes").iter();
-    lanes
-        .map(|lane| format!("{} {}", text(&lane["service"]), text(&lane["release"]["version"])))
-        .collect()
+    lanes.map(|lane| format!("{} {}", text(&lane["service"]), text(&lane["release"]["version"]))).collect()
 }
 
 #[tokio::test]
@@ -79,10 +77,8 @@ async fn rule_2_a_switch_that_is_told_before_its_deploy_does_not_empty_the_lane(
     let client = service.client();
     let story = Story::on(&client);
     story.deployed("web", "v1", 1).await;
-    let switch = story
-        .try_tell("traffic.switched", 61, json!({"service": "web", "slot": "green"}))
-        .await
-        .ok();
+    let switch =
+        story.try_tell("traffic.switched", 61, json!({"service": "web", "slot": "green"})).await.ok();
     assert_eq!(switch["anomalies"], json!(["switch_pending"]), "{switch}");
     assert_eq!(live(&story, "latest").await, ["web v1"]);
     let state = story.get("state").await;
@@ -113,8 +109,7 @@ async fn rule_3_a_switch_to_a_slot_of_a_removed_lane_brings_nothing_back() {
     story.tell("deploy.succeeded", 1, json!({"service": "web", "slot": "blue", "release": release})).await;
     story.tell("traffic.switched", 2, json!({"service": "web", "slot": "blue"})).await;
     story.tell("deploy.removed", 3, json!({"service": "web"})).await;
-    let switch =
-        story.try_tell("traffic.switched", 4, json!({"service": "web", "slot": "blue"})).await.ok();
+    let switch = story.try_tell("traffic.switched", 4, json!({"service": "web", "slot": "blue"})).await.ok();
 
     assert_eq!(switch["anomalies"], json!(["switched_to_empty_slot"]), "{switch}");
     let state = story.get("state").await;
@@ -233,10 +228,8 @@ async fn rule_11_a_revoked_artifact_is_refused_under_every_spelling_and_reinstat
     let release = json!({"version": "v1", "artifact": format!("registry.example/web@{D1}")});
     story.tell("deploy.succeeded", 1, json!({"service": "web", "release": release})).await;
     let purl = format!("pkg:oci/web@{D1}");
-    let revoked = story
-        .try_tell("artifact.revoked", 2, json!({"artifact": purl, "reason": "CVE-2026-1"}))
-        .await
-        .ok();
+    let revoked =
+        story.try_tell("artifact.revoked", 2, json!({"artifact": purl, "reason": "CVE-2026-1"})).await.ok();
     assert_eq!(revoked["runs_at"][0]["service"], "web", "{revoked}");
     client.views_at(revoked["position"].as_u64().expect("a position")).await;
 
@@ -270,7 +263,8 @@ async fn rule_13_a_hold_is_on_what_was_rolled_back_and_not_on_the_fix() {
     let good = story.tell("deploy.succeeded", 1, data(D1)).await;
     story.tell("deploy.succeeded", 2, data(D2)).await;
     let person = json!({"type": "person", "name": "mia"});
-    let wish = json!({"to": good.to_string(), "rollback_id": "r1", "reason": "Broken.", "initiated_by": person});
+    let wish =
+        json!({"to": good.to_string(), "rollback_id": "r1", "reason": "Broken.", "initiated_by": person});
     story.request(wish.clone()).await.ok();
     story.tell("rollback.started", 3, json!({"rollback_id": "r1"})).await;
     let mut back = data(D1);
@@ -346,13 +340,15 @@ async fn rule_20_a_rollback_does_not_start_onto_a_slot_that_is_gone() {
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    let deploy = |slot: &str, version: &str| json!({"service": "web", "slot": slot, "release": {"version": version}});
+    let deploy =
+        |slot: &str, version: &str| json!({"service": "web", "slot": slot, "release": {"version": version}});
     story.tell("deploy.succeeded", 1, deploy("blue", "v1")).await;
     let good = story.tell("traffic.switched", 2, json!({"service": "web", "slot": "blue"})).await;
     story.tell("deploy.succeeded", 3, deploy("green", "v2")).await;
     story.tell("traffic.switched", 4, json!({"service": "web", "slot": "green"})).await;
     let person = json!({"type": "person", "name": "mia"});
-    let wish = json!({"to": good.to_string(), "rollback_id": "r1", "reason": "Broken.", "initiated_by": person});
+    let wish =
+        json!({"to": good.to_string(), "rollback_id": "r1", "reason": "Broken.", "initiated_by": person});
     story.request(wish).await.ok();
     story.tell("deploy.removed", 5, json!({"service": "web", "slot": "blue"})).await;
 
@@ -393,7 +389,8 @@ async fn a_service_that_never_was_there_is_an_error_and_not_an_empty_answer() {
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    let first = story.try_tell("deploy.succeeded", 1, json!({"service": "web", "release": {"version": "v1"}}));
+    let first =
+        story.try_tell("deploy.succeeded", 1, json!({"service": "web", "release": {"version": "v1"}}));
     let first = first.await.ok();
     assert_eq!(first["new"], json!(["environment", "service", "target"]), "{first}");
     client.views_at(1).await;

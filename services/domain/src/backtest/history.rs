@@ -27,7 +27,7 @@ impl EventTime {
 /// All time.
 pub(super) const ALWAYS: Span = Span { from: DateTime::<Utc>::MIN_UTC, until: DateTime::<Utc>::MAX_UTC };
 
-/// A time in which an environment was not retired. Neither end belongs to it.
+/// A time in which an environment was not retired; its end does not belong to it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Period {
     after: Option<DateTime<Utc>>,
@@ -61,7 +61,7 @@ impl Period {
     }
 
     fn contains(&self, time: DateTime<Utc>) -> bool {
-        self.after.is_none_or(|after| after < time) && self.until.is_none_or(|until| time < until)
+        self.after.is_none_or(|after| after <= time) && self.until.is_none_or(|until| time < until)
     }
 }
 

@@ -120,8 +120,10 @@ fn what_contradicts_the_lane_is_marked() {
 
 #[test]
 fn rule_2_a_switch_to_a_slot_of_which_nothing_is_known_waits_for_its_deploy() {
-    let (mut lane, applied) =
-        given(&[(Track::Traffic, deployed("v1"), 10), (Track::Traffic, Effect::SwitchedTo(slot("green")), 61)]);
+    let (mut lane, applied) = given(&[
+        (Track::Traffic, deployed("v1"), 10),
+        (Track::Traffic, Effect::SwitchedTo(slot("green")), 61),
+    ]);
     assert_eq!(applied[1].anomaly, Some(Anomaly::SwitchPending));
     assert!(!applied[1].altered);
     assert_eq!(live_version(&lane), Some("v1"), "the lane keeps its release");

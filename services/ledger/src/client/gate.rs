@@ -26,9 +26,13 @@ pub struct Gate {
     /// The version
     #[arg(value_name = "VERSION")]
     version: String,
-    /// The target
+    /// The target; unless given, every one at which the service runs: each must let the release pass
     #[arg(long, value_name = "NAME")]
     target: Option<TargetName>,
+    /// This is the first deploy of the service to the environment, or to the target: otherwise one that was never
+    /// deployed there is an error
+    #[arg(long)]
+    new: bool,
     #[command(flatten)]
     release: ReleaseFlags,
     /// Who wants to deploy it, whose own approval does not count
@@ -61,6 +65,7 @@ struct GateBody {
 #[derive(Debug, Deserialize)]
 struct FindingBody {
     rule: String,
+    target: Option<String>,
     passes: bool,
     detail: String,
     position: Option<u64>,
@@ -91,6 +96,9 @@ impl Gate {
         if let Some(target) = &self.target {
             question["target"] = json!(target.as_str());
         }
+        if self.new {
+            question["new"] = json!(true);
+        }
         if let Some(requester) = &self.requester {
             question["requester"] = actor::body(requester);
         }
@@ -105,12 +113,13 @@ fn words(body: &GateBody) -> String {
         return format!("{header}\nthe environment has no rules");
     }
     let rows: Vec<_> = body.findings.iter().map(row).collect();
-    format!("{header}\n{}", table::render(["rule", "passes", "why", "position"], &rows))
+    format!("{header}\n{}", table::render(["rule", "target", "passes", "why", "position"], &rows))
 }
 
-fn row(finding: &FindingBody) -> [String; 4] {
+fn row(finding: &FindingBody) -> [String; 5] {
     [
         finding.rule.clone(),
+        finding.target.clone().unwrap_or_default(),
         if finding.passes { "yes" } else { "no" }.into(),
         finding.detail.clone(),
         finding.position.map(|position| position.to_string()).unwrap_or_default(),
@@ -131,15 +140,17 @@ mod tests {
         let body: GateBody = read(
             br#"{"environment":"production","position":9,"allowed":false,"findings":[
                 {"rule":"freeze","passes":true,"detail":"no freeze holds"},
-                {"rule":"revoked","passes":false,"detail":"v2 is revoked","position":4}]}"#,
+                {"rule":"revoked","passes":false,"detail":"v2 is revoked","position":4},
+                {"rule":"approvals","target":"eu","passes":true,"detail":"1 of 1 approvals","grants":[7]}]}"#,
         )
         .expect("a body");
         assert_eq!(
             words(&body),
             "production position 9: refused\n\
-             rule     passes  why              position\n\
-             freeze   yes     no freeze holds\n\
-             revoked  no      v2 is revoked    4"
+             rule       target  passes  why               position\n\
+             freeze             yes     no freeze holds\n\
+             revoked            no      v2 is revoked     4\n\
+             approvals  eu      yes     1 of 1 approvals"
         );
         assert_eq!(refusals(&body), "v2 is revoked");
     }

@@ -76,7 +76,10 @@ pub(super) fn policy(environment: &str) -> Policy {
         "dev" => Policy { barrier: Hindrance::Warn, ..Policy::default() },
         "staging" => Policy {
             required_validations: lines(&["e2e"]),
-            promotion: Some(Promotion { from: vec![environment_name("dev")], targets: PromotionTargets::All }),
+            promotion: Some(Promotion {
+                from: vec![environment_name("dev")],
+                targets: PromotionTargets::All,
+            }),
             ..Policy::default()
         },
         _ => Policy {
@@ -84,7 +87,10 @@ pub(super) fn policy(environment: &str) -> Policy {
             soak_seconds: 600,
             // The ledger's own controller would answer the history's failed checks, months later.
             automatic_rollback: None,
-            promotion: Some(Promotion { from: vec![environment_name("staging")], targets: PromotionTargets::All }),
+            promotion: Some(Promotion {
+                from: vec![environment_name("staging")],
+                targets: PromotionTargets::All,
+            }),
             approvals: 0,
             target_order: BOTH.iter().map(|target| target_name(target)).collect(),
             dependencies: [

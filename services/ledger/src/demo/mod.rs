@@ -95,7 +95,8 @@ impl History {
         let id = EventId::parse(&format!("{:08}", self.position.get())).expect("digits are an id");
         let occurred_at = self.world.calendar.time(draft.occurred);
         self.production.note(&fact, self.position, &id, occurred_at);
-        let event = Event { fact, actor: draft.actor, reason: draft.reason, links: draft.links, corrects: None };
+        let event =
+            Event { fact, actor: draft.actor, reason: draft.reason, links: draft.links, corrects: None };
         let identity = Identity { source: self.source.clone(), id };
         Some(Envelope::compose(identity, occurred_at, event).expect("the demo's events are small"))
     }

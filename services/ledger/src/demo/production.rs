@@ -5,7 +5,9 @@
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Fact, Plan, Policy};
-use ledger_domain::{Composition, EnvironmentName, EventId, Lanes, Position, Removals, Scope, Since, Written};
+use ledger_domain::{
+    Composition, EnvironmentName, EventId, Lanes, Position, Removals, Scope, Since, Written,
+};
 
 use super::catalogue;
 use super::landscape::Stage;

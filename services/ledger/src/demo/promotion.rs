@@ -147,7 +147,8 @@ impl World {
         let person = self.person();
         let lane = self.products[candidate.product].production[0].lane.clone();
         let release = self.release(candidate, Stage::Production);
-        let approval = Approval { subject: ApprovalSubject::Deploy { lane: lane.into(), release }, expires_at: None };
+        let approval =
+            Approval { subject: ApprovalSubject::Deploy { lane: lane.into(), release }, expires_at: None };
         let rejected = !first && self.random.once_in_thousand(60);
         let at = before - 2 * MINUTE;
         if rejected {

@@ -22,7 +22,11 @@ impl World {
         };
         let mut now = self.request(&rollback, at);
         let controller = self.cast.controller.clone();
-        self.did(now, Fact::RollbackStarted(RollbackStart { rollback: rollback.clone(), acknowledge: BTreeSet::new() }), &controller);
+        self.did(
+            now,
+            Fact::RollbackStarted(RollbackStart { rollback: rollback.clone(), acknowledge: BTreeSet::new() }),
+            &controller,
+        );
         for (site, release) in former.into_iter().enumerate() {
             now += self.random.within(&(20..=3 * MINUTE));
             now = self.undo(product, site, release, &rollback, now);

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
-use ledger_domain::{Line, ServiceName, TargetName};
 use ledger_domain::event::Actor;
 use ledger_domain::rollback::Phase;
+use ledger_domain::{Line, ServiceName, TargetName};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -53,7 +53,8 @@ pub(super) struct Execution {
 
 /// Parses `SERVICE` or `SERVICE@TARGET`.
 fn lane(text: &str) -> Result<(ServiceName, TargetName), ledger_domain::NameError> {
-    let (service, target) = text.split_once('@').map_or((text, None), |(service, target)| (service, Some(target)));
+    let (service, target) =
+        text.split_once('@').map_or((text, None), |(service, target)| (service, Some(target)));
     let target = target.map(TargetName::parse).transpose()?.unwrap_or_default();
     Ok((ServiceName::parse(service)?, target))
 }

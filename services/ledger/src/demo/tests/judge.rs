@@ -107,10 +107,12 @@ impl Judge {
             }
             Fact::RollbackSucceeded(_) => {
                 self.rolled_back += 1;
-                goes_on(environment, &self.revoked, fact).unwrap_or_else(|refused| panic!("at {here}: {refused}"));
+                goes_on(environment, &self.revoked, fact)
+                    .unwrap_or_else(|refused| panic!("at {here}: {refused}"));
             }
             Fact::RollbackStarted(_) | Fact::RollbackFailed(_) | Fact::RollbackCancelled(_) => {
-                goes_on(environment, &self.revoked, fact).unwrap_or_else(|refused| panic!("at {here}: {refused}"));
+                goes_on(environment, &self.revoked, fact)
+                    .unwrap_or_else(|refused| panic!("at {here}: {refused}"));
             }
             Fact::ApprovalGranted(approval) | Fact::ApprovalRejected(approval) => {
                 let actor = actor.expect("somebody answers");
@@ -185,11 +187,7 @@ fn requested(
     });
 }
 
-fn goes_on(
-    environment: &mut Environment,
-    revoked: &[RevokedArtifact],
-    fact: &Fact,
-) -> Result<(), Refused> {
+fn goes_on(environment: &mut Environment, revoked: &[RevokedArtifact], fact: &Fact) -> Result<(), Refused> {
     let (it, acknowledge) = match fact {
         Fact::RollbackStarted(it) => (&it.rollback, it.acknowledge.clone()),
         Fact::RollbackSucceeded(it) | Fact::RollbackFailed(it) | Fact::RollbackCancelled(it) => {
@@ -254,8 +252,7 @@ fn changed(environment: &mut Environment, fact: &Fact, since: Since) {
             assert_eq!(rollback.phase, Phase::Started, "at {position}");
             let id = Some(&rollback.request.rollback.rollback_id);
             let steps = rollback.request.plan.steps.iter();
-            let mut reports =
-                steps.flat_map(|step| step.reports(&lane.environment, fact.deployment(), id));
+            let mut reports = steps.flat_map(|step| step.reports(&lane.environment, fact.deployment(), id));
             assert_eq!(reports.nth(rollback.reported).as_ref(), Some(fact), "at {position}");
             rollback.reported += 1;
         }
