@@ -147,7 +147,7 @@ impl Model {
     /// True if what the end speaks of in this lane changed between its start and its end.
     fn straddles_in(&self, end: &Entry, lane: Lane<'_>, k: u64) -> bool {
         let Some(start) = self.start_of(end, k) else { return false };
-        let moments = self.moments(start, end.moment(), k);
+        let moments = settled(self.moments(start, end.moment(), k));
         let key = |standing: &Standing| standing.as_ref().map(Release::key);
         if !end.data["release"].is_object() && end.maybe("deployment").is_none() {
             let before = key(&self.reached(lane, start, k));
@@ -172,7 +172,7 @@ impl Model {
         let Some(start) = self.start_of(end, k) else { return false };
         let identity = |moment| self.state(environment, moment, k).identity();
         let before = identity(start);
-        self.moments(start, end.moment(), k).into_iter().any(|moment| identity(moment) != before)
+        settled(self.moments(start, end.moment(), k)).into_iter().any(|moment| identity(moment) != before)
     }
 
     /// True if the end straddles a change, in any lane that it speaks of.
@@ -231,4 +231,12 @@ impl Model {
         names.dedup();
         names
     }
+}
+
+/// The last moment of each time: what stood for no time is no change.
+fn settled(mut moments: Vec<Moment>) -> Vec<Moment> {
+    moments.sort_unstable();
+    moments.reverse();
+    moments.dedup_by_key(|moment| moment.0);
+    moments
 }

@@ -327,7 +327,10 @@ impl Asker<'_> {
             .filter_map(|obstacle| obstacle["kind"].as_str())
             .collect();
         let expected = self.model.obstacles(environment, position, &steps, self.model.head());
-        for kind in kinds {
+        // A mark on the composition that runs nothing outranks that it is empty.
+        let is_marked =
+            self.model.mark(environment, |state| state.lanes.is_empty(), self.model.head()).is_some();
+        for kind in kinds.into_iter().filter(|kind| !(is_marked && *kind == "target_empty")) {
             let (service, model) = (met.contains(&kind), expected.contains(&kind));
             self.note(&format!("plan {kind}"), &question, service.to_string(), model.to_string());
         }

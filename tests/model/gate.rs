@@ -156,7 +156,7 @@ impl Model {
         let is_last = |answer: &&Entry| {
             !answers.iter().any(|later| later.position > answer.position && later.person() == answer.person())
         };
-        let latest: Vec<&Entry> = answers.iter().copied().filter(|answer| is_last(&answer)).collect();
+        let latest: Vec<&Entry> = answers.iter().copied().filter(|answer| is_last(answer)).collect();
         latest.into_iter().filter(|answer| self.is_in_force(answer, lane, now, k)).collect()
     }
 

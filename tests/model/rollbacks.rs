@@ -87,9 +87,7 @@ impl Model {
         k: u64,
     ) -> Vec<&'static str> {
         let mut obstacles = Vec::new();
-        let state = self.state_at(environment, position);
-        let is_marked = || self.mark(environment, |other| other.identity() == state.identity(), k).is_some();
-        if state.lanes.is_empty() && !is_marked() {
+        if self.state_at(environment, position).lanes.is_empty() {
             obstacles.push("target_empty");
         }
         let is_revoked = |step: &Step| {
@@ -199,7 +197,7 @@ impl Model {
                 && deploy.maybe("rollback_id") != Some(&rollback.id)
                 && !self.is_late(deploy)
                 && !agrees(&deployed, left, restored)
-                && !restored.is_some_and(|restored| !contradicts(restored, &deployed))
+                && restored.is_none_or(|restored| contradicts(restored, &deployed))
         });
         granted || returned || replaced
     }

@@ -224,7 +224,7 @@ pub(crate) async fn run(
             // Repeats come in runs, as when a history is imported again: then look on.
             careful &= batch.odd.repeats > 0 || corrects.is_some();
             match room.take() {
-                Some(room) => drop(room.send(batch)),
+                Some(room) => room.send(batch),
                 None => {
                     tokio::select! {
                         biased;

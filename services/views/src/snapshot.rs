@@ -21,6 +21,9 @@ const ENVIRONMENT: &str = "SELECT environment_id FROM environments WHERE name = 
 /// Every lane that an environment ever had.
 const LANES: &str = "SELECT DISTINCT service, target FROM tracks WHERE environment_id = $1 ORDER BY 1, 2";
 
+/// A composition, a check of it, and its result.
+pub(crate) type CompositionResult = (CompositionId, Line, Verdict);
+
 /// The views as they are at one position, whatever is written meanwhile. Dropped, it ends.
 pub struct Snapshot {
     transaction: Transaction<'static, Postgres>,
@@ -28,7 +31,7 @@ pub struct Snapshot {
     /// The ids of environments that were asked for, which do not change.
     environment_ids: HashMap<EnvironmentName, Option<i32>>,
     /// Checks of environments within reorderings, as known at positions.
-    pub(crate) reordered_checks: HashMap<(i32, Position), Vec<(CompositionId, Line, Verdict)>>,
+    pub(crate) reordered_checks: HashMap<(i32, Position), Vec<CompositionResult>>,
 }
 
 impl Views {

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ledger_domain::checks::{LaneDeploy, speaks_of, straddles};
-use ledger_domain::event::{Fact, Validation, ValidationSubject};
 use ledger_domain::known_good::{Verdict, Verdicts};
 use ledger_domain::retirement::Retirements;
 use ledger_domain::span::{Span, joined};
@@ -19,214 +18,23 @@ use ledger_domain::{
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use self::statements::{
+    CHANGED_BETWEEN, CompositionRow, DURING, DuringRow, IRREGULAR, KNOWN, NAMED, NAMED_ALL, NamedRow,
+    OF_COMPOSITIONS, REORDERED, RUNS, ReorderedRow, RunRow, SWITCHES, SwitchRow, WHILE_RUNNING,
+};
 use crate::Snapshot;
 use crate::artifacts::{Builds, builds};
 use crate::database::{Error, bigint, parsed, position};
 use crate::key::key;
-use crate::lanes::{AskError, When, far_future, histories, release, told};
+use crate::lanes::{AskError, When, far_future, histories, release};
 use crate::live::reorderings;
 use crate::retirements::retirements;
 
-pub(crate) const STATEMENTS: &[&str] = &[
-    NAMED,
-    NAMED_ALL,
-    KNOWN,
-    RUNS,
-    SWITCHES,
-    IRREGULAR,
-    DURING,
-    OF_COMPOSITIONS,
-    REORDERED,
-    CHANGED_BETWEEN,
-    WRITE,
-    WRITE_STARTS,
-    CORRECT,
-    CORRECT_STARTS,
-];
+mod rows;
+mod statements;
 
-/// An end that is known at a position, `$2`, and counts.
-macro_rules! counts {
-    () => {
-        "v.position <= $2 AND v.counts AND (v.corrected_position IS NULL OR v.corrected_position > $2)"
-    };
-}
-
-/// The start of an end `v`, as known at `$2`: by the name of the run, or the last before it with no other end of the same subject
-/// and check in between.
-macro_rules! start {
-    () => {
-        start!("$2")
-    };
-    ($known_at:literal) => {
-        concat!(
-            "LEFT JOIN LATERAL (
-            SELECT s.occurred_at FROM (
-                (SELECT s.occurred_at, s.position FROM check_starts s
-                WHERE v.run IS NOT NULL AND s.run = v.run AND s.check_name = v.check_name
-                    AND (s.occurred_at, s.position) <= (v.occurred_at, v.position) AND s.position <= ", $known_at, "
-                    AND (s.corrected_position IS NULL OR s.corrected_position > ", $known_at, ")
-                ORDER BY s.occurred_at DESC, s.position DESC LIMIT 1)
-                UNION ALL
-                (SELECT s.occurred_at, s.position FROM check_starts s
-                WHERE v.run IS NULL AND s.run IS NULL AND s.subject = v.subject AND s.check_name = v.check_name
-                    AND (s.occurred_at, s.position) <= (v.occurred_at, v.position) AND s.position <= ", $known_at, "
-                    AND (s.corrected_position IS NULL OR s.corrected_position > ", $known_at, ")
-                ORDER BY s.occurred_at DESC, s.position DESC LIMIT 1)
-            ) s
-            WHERE v.run IS NOT NULL OR NOT EXISTS (
-                SELECT FROM verdicts o WHERE o.subject = v.subject AND o.check_name = v.check_name
-                    AND (o.occurred_at, o.position) > (s.occurred_at, s.position)
-                    AND (o.occurred_at, o.position) < (v.occurred_at, v.position) AND o.position <= ", $known_at, "
-                    AND (o.corrected_position IS NULL OR o.corrected_position > ", $known_at, ")
-            )
-        ) s ON true"
-        )
-    };
-}
-
-pub(crate) use start;
-
-/// The last end of each check, for each way in which a release was named.
-const NAMED: &str = concat!(
-    "SELECT DISTINCT ON (subject, check_name, artifact, config, infrastructure, commit)
-        subject, check_name, passed, occurred_at, position, NULL::timestamptz AS started_at,
-        artifact, config, infrastructure, commit
-    FROM verdicts v WHERE subject = ANY($1) AND ",
-    counts!(),
-    "
-    ORDER BY subject, check_name, artifact, config, infrastructure, commit, occurred_at DESC, position DESC"
-);
-
-/// All ends, each with its start.
-const NAMED_ALL: &str = concat!(
-    "SELECT v.subject, v.check_name, v.passed, v.occurred_at, v.position, s.occurred_at AS started_at,
-        v.artifact, v.config, v.infrastructure, v.commit
-    FROM verdicts v ",
-    start!(),
-    "
-    WHERE v.subject = ANY($1) AND ",
-    counts!()
-);
-
-/// Which kinds of evidence an environment has.
-const KNOWN: &str = "SELECT e.with_parts,
-        EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND scope IN ('lane', 'deployment') AND position <= $2),
-        EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND scope = 'environment' AND position <= $2),
-        EXISTS (SELECT FROM check_starts WHERE environment_id = $1 AND position <= $2)
-    FROM environments e WHERE e.environment_id = $1";
-
-/// When a version stood on the tracks of its lane: from each deploy of it to the track's next change.
-const RUNS: &str =
-    "SELECT r.index, t.slot, c.occurred_at, c.position, n.occurred_at AS until, c.version, c.artifact, c.config,
-        c.infrastructure, c.commit, c.deployment
-    FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY r (service, target, version, index)
-    JOIN tracks t ON t.environment_id = $1 AND t.service = r.service AND t.target = r.target
-    JOIN lane_changes c ON c.track_id = t.track_id AND c.version = r.version AND c.position <= $5
-        AND (c.corrected_position IS NULL OR c.corrected_position > $5)
-    LEFT JOIN LATERAL (
-        SELECT n.occurred_at FROM lane_changes n
-        WHERE n.track_id = c.track_id AND (n.occurred_at, n.position) > (c.occurred_at, c.position)
-            AND n.position <= $5 AND (n.corrected_position IS NULL OR n.corrected_position > $5)
-        ORDER BY n.occurred_at, n.position LIMIT 1
-    ) n ON true";
-
-/// When traffic reached which slot of a regular lane.
-const SWITCHES: &str = "SELECT r.index, c.switched_to, c.occurred_at, n.occurred_at AS until
-    FROM unnest($2::text[], $3::text[]) WITH ORDINALITY r (service, target, index)
-    JOIN tracks t ON t.environment_id = $1 AND t.service = r.service AND t.target = r.target AND t.slot IS NULL
-    JOIN lane_changes c ON c.track_id = t.track_id AND c.switched_to IS NOT NULL AND c.position <= $4
-    LEFT JOIN LATERAL (
-        SELECT n.occurred_at FROM lane_changes n
-        WHERE n.track_id = c.track_id AND (n.occurred_at, n.position) > (c.occurred_at, c.position)
-            AND n.position <= $4
-        ORDER BY n.occurred_at, n.position LIMIT 1
-    ) n ON true";
-
-const IRREGULAR: &str =
-    "SELECT service, target FROM irregular_lanes WHERE environment_id = $1 AND position <= $2";
-
-/// The last end of each check of a subject within each span of time, unless its start lies before the span.
-const DURING: &str = concat!(
-    "SELECT d.index, v.check_name, v.passed, v.occurred_at, v.position
-    FROM unnest($1::uuid[], $3::timestamptz[], $4::timestamptz[]) WITH ORDINALITY d (subject, since, until, index)
-    CROSS JOIN LATERAL (
-        SELECT DISTINCT ON (v.check_name) v.check_name, v.passed, v.occurred_at, v.position
-        FROM verdicts v ",
-    start!(),
-    "
-        WHERE v.subject = d.subject AND v.occurred_at >= d.since AND v.occurred_at < d.until
-            AND (s.occurred_at IS NULL OR s.occurred_at >= d.since) AND ",
-    counts!(),
-    "
-        ORDER BY v.check_name, v.occurred_at DESC, v.position DESC
-    ) v"
-);
-
-/// The last end of each check of an environment while it ran a composition, in the order in which that was recorded, outside of
-/// reorderings.
-const OF_COMPOSITIONS: &str = concat!(
-    "SELECT DISTINCT ON (n.composition, v.check_name) n.composition, v.check_name, v.passed, v.occurred_at, v.position
-    FROM (
-        SELECT DISTINCT number, occurred_at, composition FROM live_changes
-        WHERE environment_id = $3 AND composition = ANY($4) AND position <= $2
-    ) n
-    LEFT JOIN LATERAL (
-        SELECT x.occurred_at FROM live_changes x
-        WHERE x.environment_id = $3 AND x.number = n.number + 1 AND x.position <= $2 LIMIT 1
-    ) e ON true
-    JOIN verdicts v ON v.subject = $1 AND v.occurred_at >= n.occurred_at
-        AND (e.occurred_at IS NULL OR v.occurred_at < e.occurred_at) ",
-    start!(),
-    "
-    WHERE (s.occurred_at IS NULL OR s.occurred_at >= n.occurred_at) AND ",
-    counts!(),
-    "
-        AND NOT EXISTS (
-            SELECT FROM reorderings r WHERE r.environment_id = $3 AND r.position <= $2
-                AND r.since <= v.occurred_at AND r.until > coalesce(s.occurred_at, v.occurred_at)
-        )
-    ORDER BY n.composition, v.check_name, v.occurred_at DESC, v.position DESC"
-);
-
-/// The ends of checks of an environment within reorderings.
-const REORDERED: &str = concat!(
-    "SELECT v.check_name, v.passed, v.occurred_at, v.position, s.occurred_at AS started_at
-    FROM verdicts v ",
-    start!(),
-    "
-    WHERE v.subject = $1 AND ",
-    counts!(),
-    "
-        AND EXISTS (
-            SELECT FROM reorderings r WHERE r.environment_id = $3 AND r.position <= $2
-                AND r.since <= v.occurred_at AND r.until > coalesce(s.occurred_at, v.occurred_at)
-        )"
-);
-
-/// When anything changed in the lanes of an environment after a time, up to another.
-const CHANGED_BETWEEN: &str = "SELECT DISTINCT occurred_at FROM (
-        SELECT c.occurred_at FROM lane_changes c
-        WHERE c.environment_id = $1 AND c.position <= $2 AND c.occurred_at > $3 AND c.occurred_at <= $4
-        UNION ALL
-        SELECT r.occurred_at FROM retirements r
-        WHERE r.environment_id = $1 AND r.position <= $2 AND r.occurred_at > $3 AND r.occurred_at <= $4
-    ) c ORDER BY 1";
-
-const WRITE: &str = "INSERT INTO verdicts (position, occurred_at, subject, environment_id, scope, check_name, run,
-        passed, counts, artifact, config, infrastructure, commit)
-    SELECT unnest($1::bigint[]), unnest($2::timestamptz[]), unnest($3::uuid[]), unnest($4::integer[]),
-        unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::boolean[]), unnest($9::boolean[]),
-        unnest($10::text[]), unnest($11::text[]), unnest($12::text[]), unnest($13::text[])";
-
-const WRITE_STARTS: &str =
-    "INSERT INTO check_starts (position, occurred_at, subject, environment_id, check_name, run)
-    SELECT unnest($1::bigint[]), unnest($2::timestamptz[]), unnest($3::uuid[]), unnest($4::integer[]),
-        unnest($5::text[]), unnest($6::text[])";
-
-const CORRECT: &str =
-    "UPDATE verdicts SET corrected_position = $2 WHERE position = $1 AND corrected_position IS NULL";
-const CORRECT_STARTS: &str =
-    "UPDATE check_starts SET corrected_position = $2 WHERE position = $1 AND corrected_position IS NULL";
+pub(crate) use rows::{VerdictRows, contradicts, correct};
+pub(crate) use statements::{STATEMENTS, start};
 
 /// A release that a lane ran.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -237,84 +45,6 @@ pub struct Ran {
     pub target: TargetName,
     /// The release.
     pub release: Release,
-}
-
-#[derive(sqlx::FromRow)]
-struct NamedRow {
-    subject: Uuid,
-    #[sqlx(flatten)]
-    end: EndRow,
-    started_at: Option<DateTime<Utc>>,
-    artifact: Option<String>,
-    config: Option<String>,
-    infrastructure: Option<String>,
-    commit: Option<String>,
-}
-
-#[derive(sqlx::FromRow)]
-struct EndRow {
-    check_name: String,
-    passed: bool,
-    occurred_at: DateTime<Utc>,
-    position: i64,
-}
-
-#[derive(sqlx::FromRow)]
-struct RunRow {
-    index: i64,
-    slot: Option<String>,
-    occurred_at: DateTime<Utc>,
-    position: i64,
-    until: Option<DateTime<Utc>>,
-    version: String,
-    artifact: Option<String>,
-    config: Option<String>,
-    infrastructure: Option<String>,
-    commit: Option<String>,
-    deployment: Option<String>,
-}
-
-#[derive(sqlx::FromRow)]
-struct SwitchRow {
-    index: i64,
-    switched_to: String,
-    occurred_at: DateTime<Utc>,
-    until: Option<DateTime<Utc>>,
-}
-
-#[derive(sqlx::FromRow)]
-struct DuringRow {
-    index: i64,
-    #[sqlx(flatten)]
-    end: EndRow,
-}
-
-#[derive(sqlx::FromRow)]
-struct CompositionRow {
-    composition: Vec<u8>,
-    #[sqlx(flatten)]
-    end: EndRow,
-}
-
-#[derive(sqlx::FromRow)]
-struct ReorderedRow {
-    #[sqlx(flatten)]
-    end: EndRow,
-    started_at: Option<DateTime<Utc>>,
-}
-
-impl EndRow {
-    fn parse(&self) -> Result<(Line, Verdict), Error> {
-        let check = parsed("verdicts", self.position, || Line::stored(&self.check_name))?;
-        let Self { passed, occurred_at, position: at, .. } = *self;
-        Ok((check, Verdict { passed, occurred_at, position: position(at) }))
-    }
-
-    fn add_to(&self, verdicts: &mut Verdicts) -> Result<(), Error> {
-        let (check, verdict) = self.parse()?;
-        verdicts.add(check, verdict);
-        Ok(())
-    }
 }
 
 /// A lane as a check names it, or as it is: without a target, the service at all of them.
@@ -556,27 +286,6 @@ impl Snapshot {
         Ok(runs.into_iter().map(|runs| runs.live).collect())
     }
 }
-
-/// The ends of checks of an environment within spans of time, each with the composition that was recorded then, outside of reorderings.
-const WHILE_RUNNING: &str = concat!(
-    "SELECT n.composition, v.check_name, v.passed, v.occurred_at, v.position
-    FROM unnest($4::timestamptz[], $5::timestamptz[]) d (since, until)
-    JOIN verdicts v ON v.subject = $1 AND v.occurred_at >= d.since AND v.occurred_at < d.until
-    CROSS JOIN LATERAL (
-        SELECT l.number, l.composition, l.occurred_at FROM live_changes l
-        WHERE l.environment_id = $3 AND l.position <= $2 AND l.occurred_at <= v.occurred_at
-        ORDER BY l.occurred_at DESC, l.number DESC LIMIT 1
-    ) n ",
-    start!(),
-    "
-    WHERE (s.occurred_at IS NULL OR s.occurred_at >= n.occurred_at) AND ",
-    counts!(),
-    "
-        AND NOT EXISTS (
-            SELECT FROM reorderings r WHERE r.environment_id = $3 AND r.position <= $2
-                AND r.since <= v.occurred_at AND r.until > coalesce(s.occurred_at, v.occurred_at)
-        )"
-);
 
 /// When a release stood in its lane, and how it came there.
 #[derive(Default)]
@@ -890,145 +599,6 @@ pub(crate) fn longest_run(live: &[Span], now: DateTime<Utc>) -> Option<TimeDelta
 fn at<T>(items: &[T], ordinal: i64) -> Option<(usize, &T)> {
     let index = usize::try_from(ordinal).ok()?.checked_sub(1)?;
     Some((index, items.get(index)?))
-}
-
-/// Ends and starts of checks on their way into the tables, column by column.
-#[derive(Default)]
-pub(crate) struct VerdictRows {
-    position: Vec<i64>,
-    occurred_at: Vec<DateTime<Utc>>,
-    subject: Vec<Uuid>,
-    environment_id: Vec<Option<i32>>,
-    scope: Vec<&'static str>,
-    check_name: Vec<String>,
-    run: Vec<Option<String>>,
-    passed: Vec<bool>,
-    counts: Vec<bool>,
-    told: [Vec<Option<String>>; 4],
-    starts: StartRows,
-}
-
-#[derive(Default)]
-struct StartRows {
-    position: Vec<i64>,
-    occurred_at: Vec<DateTime<Utc>>,
-    subject: Vec<Uuid>,
-    environment_id: Vec<Option<i32>>,
-    check_name: Vec<String>,
-    run: Vec<Option<String>>,
-}
-
-impl VerdictRows {
-    /// Adds the end or the start of a check, if the fact is one.
-    pub(crate) fn push(
-        &mut self,
-        fact: &Fact,
-        environment_id: Option<i32>,
-        at: Position,
-        occurred_at: DateTime<Utc>,
-    ) {
-        let (validation, passed) = match fact {
-            Fact::ValidationPassed(validation) => (validation, true),
-            Fact::ValidationFailed(validation) => (validation, false),
-            Fact::ValidationStarted(validation) => {
-                self.push_start(validation, environment_id, at, occurred_at);
-                return;
-            }
-            _ => return,
-        };
-        let (subject, scope, parts) = subject(validation);
-        self.position.push(bigint(at));
-        self.occurred_at.push(occurred_at);
-        self.subject.push(subject);
-        self.environment_id.push(environment_id);
-        self.scope.push(scope);
-        self.check_name.push(validation.check.to_string());
-        self.run.push(validation.run.as_ref().map(Line::to_string));
-        self.passed.push(passed);
-        self.counts.push(!(passed && contradicts(validation)));
-        for (column, part) in self.told.iter_mut().zip(parts) {
-            column.push(part);
-        }
-    }
-
-    fn push_start(
-        &mut self,
-        validation: &Validation,
-        environment_id: Option<i32>,
-        at: Position,
-        occurred_at: DateTime<Utc>,
-    ) {
-        let rows = &mut self.starts;
-        rows.position.push(bigint(at));
-        rows.occurred_at.push(occurred_at);
-        rows.subject.push(subject(validation).0);
-        rows.environment_id.push(environment_id);
-        rows.check_name.push(validation.check.to_string());
-        rows.run.push(validation.run.as_ref().map(Line::to_string));
-    }
-
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if !self.position.is_empty() {
-            let mut query = sqlx::query(WRITE)
-                .bind(self.position)
-                .bind(self.occurred_at)
-                .bind(self.subject)
-                .bind(self.environment_id)
-                .bind(self.scope)
-                .bind(self.check_name)
-                .bind(self.run)
-                .bind(self.passed)
-                .bind(self.counts);
-            for column in self.told {
-                query = query.bind(column);
-            }
-            query.execute(&mut *connection).await?;
-        }
-        let starts = self.starts;
-        if !starts.position.is_empty() {
-            let query = sqlx::query(WRITE_STARTS).bind(starts.position).bind(starts.occurred_at);
-            let query = query.bind(starts.subject).bind(starts.environment_id);
-            query.bind(starts.check_name).bind(starts.run).execute(connection).await?;
-        }
-        Ok(())
-    }
-}
-
-/// Whether the counts of a check contradict that it passed.
-pub(crate) fn contradicts(validation: &Validation) -> bool {
-    validation.counts.is_some_and(|counts| counts.contradict_a_pass())
-}
-
-/// Has the end or the start of a check that an event told no effect from another position on.
-pub(crate) async fn correct(
-    connection: &mut PgConnection,
-    corrected: Position,
-    from: Position,
-) -> Result<(), Error> {
-    for sql in [CORRECT, CORRECT_STARTS] {
-        sqlx::query(sql).bind(bigint(corrected)).bind(bigint(from)).execute(&mut *connection).await?;
-    }
-    Ok(())
-}
-
-/// The key of what was checked, what it is, and what was said of the release besides its version.
-fn subject(validation: &Validation) -> (Uuid, &'static str, [Option<String>; 4]) {
-    match &validation.subject {
-        ValidationSubject::Artifact(artifact) => {
-            let text = Some(artifact.as_str().to_owned());
-            (of_artifact(&artifact.identity()), "artifact", [text, None, None, None])
-        }
-        ValidationSubject::Environment(environment) => {
-            (of_environment(environment), "environment", told(None))
-        }
-        ValidationSubject::Lane { lane, release: Some(release), .. } => {
-            (Named::of(lane).version(release.version.as_str()), "release", told(Some(release)))
-        }
-        ValidationSubject::Lane { lane, release: None, deployment } => match deployment {
-            Some(deployment) => (Named::of(lane).deployment(deployment.as_str()), "deployment", told(None)),
-            None => (Named::of(lane).lane(), "lane", told(None)),
-        },
-    }
 }
 
 /// Results by what a lane ran, for as long as a question takes.

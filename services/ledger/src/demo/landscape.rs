@@ -1,7 +1,7 @@
 //! What stands where, as the demo goes on: its own memory of the lanes, from which rollbacks take
 //! what to go back to.
 
-use ledger_domain::{Artifact, Lane, Line, Release, SlotName, TargetName};
+use ledger_domain::{Artifact, LaneRef, Line, Release, SlotName, TargetName};
 
 use super::catalogue::{self, ENVIRONMENTS, Entry, SERVICES, SLOTS};
 
@@ -42,13 +42,13 @@ impl Product {
         let production = entry
             .targets
             .iter()
-            .map(|target| site(Stage::Production, catalogue::target_name(target), entry.slots));
+            .map(|target| site(Stage::Production, Some(catalogue::target_name(target)), entry.slots));
         Self {
             entry,
             versions: 0,
             configs: 1,
-            dev: site(Stage::Dev, TargetName::default(), false),
-            staging: site(Stage::Staging, TargetName::default(), false),
+            dev: site(Stage::Dev, None, false),
+            staging: site(Stage::Staging, None, false),
             production: production.collect(),
         }
     }
@@ -56,7 +56,7 @@ impl Product {
 
 /// A lane and what stands in it.
 pub(super) struct Site {
-    pub(super) lane: Lane,
+    pub(super) lane: LaneRef,
     standing: Standing,
 }
 
@@ -66,8 +66,8 @@ enum Standing {
 }
 
 impl Site {
-    fn new(stage: Stage, service: &str, target: TargetName, slots: bool) -> Self {
-        let lane = Lane {
+    fn new(stage: Stage, service: &str, target: Option<TargetName>, slots: bool) -> Self {
+        let lane = LaneRef {
             environment: catalogue::environment_name(stage.name()),
             service: catalogue::service_name(service),
             target,

@@ -64,7 +64,7 @@ impl Production {
             self.declared = Some(position);
         }
         let Some((lane, track, effect)) = fact.change() else { return };
-        // The demo names every target.
+        // The demo names a target where a service has several.
         let key = (lane.service.clone(), lane.target.clone().unwrap_or_default());
         let since = Since { occurred_at, position, event_id: event_id.clone() };
         let lane = self.lanes.entry(key.clone()).or_default();

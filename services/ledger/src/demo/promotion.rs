@@ -4,7 +4,7 @@ use ledger_domain::event::{
     Approval, ApprovalSubject, Built, Counts, Deploy, Ending, Evidence, Fact, Switch, Validation,
     ValidationSubject,
 };
-use ledger_domain::{Artifact, Lane, Line, Release};
+use ledger_domain::{Artifact, LaneRef, Line, Release};
 
 use super::calendar::{HOUR, MINUTE, Seconds};
 use super::catalogue;
@@ -106,7 +106,7 @@ impl World {
 
     /// Another runner had put the former release there again, and tells of it only now: what runs
     /// there must not change by that.
-    fn late_report(&mut self, lane: &Lane, former: &Release, newer: Seconds) {
+    fn late_report(&mut self, lane: &LaneRef, former: &Release, newer: Seconds) {
         let run = self.run();
         let late = self.random.within(&(5 * MINUTE..=50 * MINUTE));
         let before = self.random.within(&(MINUTE..=3 * MINUTE));
@@ -147,8 +147,7 @@ impl World {
         let person = self.person();
         let lane = self.products[candidate.product].production[0].lane.clone();
         let release = self.release(candidate, Stage::Production);
-        let approval =
-            Approval { subject: ApprovalSubject::Deploy { lane: lane.into(), release }, expires_at: None };
+        let approval = Approval { subject: ApprovalSubject::Deploy { lane, release }, expires_at: None };
         let rejected = !first && self.random.once_in_thousand(60);
         let at = before - 2 * MINUTE;
         if rejected {
@@ -211,7 +210,7 @@ impl World {
     ) {
         let site = &mut self.products[product].production[site];
         site.switch();
-        let switch = Switch { lane: site.lane.clone().into(), slot, deployment, rollback_id };
+        let switch = Switch { lane: site.lane.clone(), slot, deployment, rollback_id };
         let deployer = self.cast.deployer.clone();
         self.did(at, Fact::TrafficSwitched(switch), &deployer);
     }
@@ -239,9 +238,9 @@ impl World {
     }
 }
 
-pub(super) fn deploy(lane: &Lane, release: &Release, run: &Line) -> Deploy {
+pub(super) fn deploy(lane: &LaneRef, release: &Release, run: &Line) -> Deploy {
     Deploy {
-        lane: lane.clone().into(),
+        lane: lane.clone(),
         slot: None,
         deployment: Some(run.clone()),
         release: release.clone(),
@@ -251,9 +250,9 @@ pub(super) fn deploy(lane: &Lane, release: &Release, run: &Line) -> Deploy {
     }
 }
 
-pub(super) fn lane_of(lane: &Lane, release: &Release, run: &Line) -> ValidationSubject {
+pub(super) fn lane_of(lane: &LaneRef, release: &Release, run: &Line) -> ValidationSubject {
     ValidationSubject::Lane {
-        lane: lane.clone().into(),
+        lane: lane.clone(),
         release: Some(release.clone()),
         deployment: Some(run.clone()),
     }

@@ -185,7 +185,7 @@ impl World {
         if site.live().is_some() {
             site.clear();
             let lane = site.lane.clone();
-            let removal = Removal { lane: lane.into(), slot: None, deployment, rollback_id: None };
+            let removal = Removal { lane, slot: None, deployment, rollback_id: None };
             let draft = Draft::new(day.begins() + HOUR, What::Fact(Fact::DeployRemoved(removal)));
             self.push(draft.by(&self.cast.deployer).because("Unused for a while."));
         }

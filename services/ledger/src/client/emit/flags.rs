@@ -166,7 +166,8 @@ mod tests {
     fn data_brings_what_has_no_flag() {
         let check = ["validation.passed", "--environment", "dev", "--data", r#"{"check":"smoke"}"#];
         assert!(matches!(event(&check).expect("an event").event().fact, Fact::ValidationPassed(_)));
-        let built = ["artifact.built", "--artifact", "pkg:oci/web@1", "--version", "v1", "--commit", "3f2a"];
+        let artifact = format!("pkg:oci/web@sha256:{}", "a".repeat(64));
+        let built = ["artifact.built", "--artifact", &artifact, "--version", "v1", "--commit", "3f2a"];
         assert!(matches!(event(&built).expect("an event").event().fact, Fact::ArtifactBuilt(_)));
     }
 
