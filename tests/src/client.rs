@@ -239,6 +239,7 @@ pub fn deploy(id: &str, time: &str, environment: &str, service: &str, version: &
 pub fn event(id: &str, kind: &str, time: &str, data: Value) -> Value {
     json!({
         "specversion": "1.0",
+        "datacontenttype": "application/json",
         "id": id,
         "source": "urn:release-ledger:test",
         "type": format!("io.releaseledger.{kind}.v1"),

@@ -87,6 +87,9 @@ pub(crate) async fn add_marks(ledger: &TenantLedger, results: &mut [EventResult]
     let recorded = results.iter().filter(|result| result.status.is_recorded());
     let positions: Vec<Position> = recorded.filter_map(|result| result.position.map(Position::new)).collect();
     let Some(last) = positions.iter().copied().max() else { return };
+    if !ledger.views.may_come_soon() {
+        return;
+    }
     let looked_up = tokio::time::timeout(MARKS_TIMEOUT, marks(ledger, positions, last)).await;
     let mut marks = match looked_up {
         Ok(Ok(marks)) => marks,
@@ -94,7 +97,10 @@ pub(crate) async fn add_marks(ledger: &TenantLedger, results: &mut [EventResult]
             debug!(%error, "events are answered without their marks");
             return;
         }
-        Err(_) => return,
+        Err(_) => {
+            ledger.views.give_up(last);
+            return;
+        }
     };
     for result in results {
         result.marks = result.position.and_then(|position| marks.remove(&position));
@@ -107,6 +113,7 @@ async fn marks(
     last: Position,
 ) -> Result<HashMap<u64, MarksBody>, ledger_views::Error> {
     if !matches!(ledger.views.wait_for(last, MARKS_TIMEOUT).await?, Waited::Reached) {
+        ledger.views.give_up(last);
         return Ok(HashMap::new());
     }
     let limit = u32::try_from(positions.len()).unwrap_or(u32::MAX);

@@ -11,6 +11,7 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::projector::Status;
 use crate::registry::schema;
@@ -225,6 +226,8 @@ pub struct Views {
     pub(crate) seen: watch::Sender<Option<Position>>,
     /// How far the projector of this process is, if there is one.
     pub(crate) local: watch::Sender<Position>,
+    /// The position of the last wait that was given up, and when.
+    pub(crate) given_up: watch::Sender<Option<(Position, Instant)>>,
     /// Why the journal is not the one that these views were folded from, once that was seen.
     pub(crate) divergence: watch::Sender<Option<String>>,
     /// When the stream was made that journal and views are of, once both were seen to be of the same.
@@ -248,6 +251,7 @@ impl Views {
             answering: watch::Sender::new(Answering::None("it was not looked yet".into())),
             seen: watch::Sender::new(None),
             local: watch::Sender::new(Position::START),
+            given_up: watch::Sender::new(None),
             divergence: watch::Sender::new(None),
             stream: watch::Sender::new(None),
             status: watch::Sender::new(None),

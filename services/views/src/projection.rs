@@ -94,6 +94,9 @@ pub(crate) async fn created(journal: &dyn Journal, standing: &Standing) -> Resul
     }
 }
 
+/// How long nobody waits shortly for the views after one such wait was given up.
+const HOPELESS: Duration = Duration::from_secs(5);
+
 impl Views {
     /// Where the views stand.
     ///
@@ -118,6 +121,20 @@ impl Views {
         let mut local = self.local.subscribe();
         // Either it moved, or it is time.
         let _ = tokio::time::timeout(at_most, local.wait_for(|position| *position != from)).await;
+    }
+
+    /// Returns true if it makes sense to wait shortly for the newest position: not within [`HOPELESS`] of a wait that was given up,
+    /// unless the views have come that far since.
+    #[must_use]
+    pub fn may_come_soon(&self) -> bool {
+        let Some((missed, at)) = *self.given_up.borrow() else { return true };
+        let seen = self.seen.borrow().unwrap_or(Position::START).max(*self.local.borrow());
+        seen >= missed || at.elapsed() >= HOPELESS
+    }
+
+    /// Notes that a short wait for a position was given up.
+    pub fn give_up(&self, missed: Position) {
+        self.given_up.send_replace(Some((missed, Instant::now())));
     }
 
     /// Waits until the views have a position.
