@@ -354,7 +354,7 @@ async fn two_targets_of_a_service_are_two_lanes() {
         event
     };
     client
-        .recorded_all(&lines([at("cloud", "v2", "1"), at("on-premise", "v1", "2"), web("3", 10, "v0")]))
+        .recorded_all(&lines([at("cloud", "v2", "1"), at("on-premise", "v1", "2"), at("default", "v0", "3")]))
         .await;
 
     let state = client.get("/v1/environments/production/state").await.ok();

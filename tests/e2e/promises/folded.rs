@@ -31,7 +31,10 @@ async fn views_are_the_log_folded() {
 
     assert_eq!(digests(&database, "default").await, folded);
     assert_eq!(folded["events"].0 as usize, history.len() + repeated);
-    assert!(folded.keys().all(|table| ["gaps", "clock_skews"].contains(&&**table) || folded[table].0 > 0), "{folded:?}");
+    assert!(
+        folded.keys().all(|table| ["gaps", "clock_skews"].contains(&&**table) || folded[table].0 > 0),
+        "{folded:?}"
+    );
     assert_eq!(anew.client().text("/v1/position").await, client.text("/v1/position").await);
 }
 
