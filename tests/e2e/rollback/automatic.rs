@@ -29,7 +29,10 @@ pub(super) async fn answers(client: &Client, wanted: usize) -> Vec<Value> {
 fn policy() -> Value {
     json!({
         "required_validations": ["smoke"],
-        "automatic_rollback": {"checks": ["canary"], "cool_down_seconds": 3_600, "at_most_a_day": 2},
+        // The story is some months old.
+        "automatic_rollback": {
+            "checks": ["canary"], "cool_down_seconds": 3_600, "at_most_a_day": 2, "at_most_age_seconds": 315_360_000,
+        },
     })
 }
 
