@@ -100,7 +100,7 @@ async fn the_controller_acts_while_the_replica_stands_still() {
     let primary = beside.client();
     let policy = json!({"environment": "production", "policy": {
         "required_validations": ["smoke"],
-        "automatic_rollback": {"checks": ["canary"], "cool_down_seconds": 3_600, "at_most_a_day": 2}
+        "automatic_rollback": {"checks": ["canary"], "cool_down_seconds": 3_600, "at_most_a_day": 2, "at_most_age_seconds": 315_360_000}
     }});
 
     replica.pause().await;

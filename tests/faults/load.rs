@@ -116,7 +116,7 @@ impl Load {
     pub(crate) async fn declare(&self, stint: &Stint, start: DateTime<Utc>) {
         let policy = json!({
             "required_validations": ["smoke"],
-            "automatic_rollback": {"checks": ["canary"], "cool_down_seconds": 0, "at_most_a_day": 100},
+            "automatic_rollback": {"checks": ["canary"], "cool_down_seconds": 0, "at_most_a_day": 100, "at_most_age_seconds": 315_360_000},
         });
         let id = format!("{}-policy", stint.number);
         let data = json!({"environment": AUTOMATIC, "policy": policy});
