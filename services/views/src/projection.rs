@@ -123,7 +123,7 @@ impl Views {
         let _ = tokio::time::timeout(at_most, local.wait_for(|position| *position != from)).await;
     }
 
-    /// Returns true if it makes sense to wait shortly for the newest position: not within [`HOPELESS`] of a wait that was given up,
+    /// Returns true if it makes sense to wait shortly for the newest position: not within five seconds of a wait that was given up,
     /// unless the views have come that far since.
     #[must_use]
     pub fn may_come_soon(&self) -> bool {
