@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 
 use crate::Snapshot;
 use crate::database::{Error, bigint, parsed, position};
+use crate::lanes::lane;
 
 pub(crate) const STATEMENTS: &[&str] =
     &[BUILDS, DEPLOYED, REVOCATIONS, ANY_REVOCATION, RUNS_AT, WRITE_BUILDS, WRITE_REVOCATIONS];
@@ -225,13 +226,7 @@ impl Snapshot {
         let rows: Vec<(String, String, String)> = query.fetch_all(self.connection()).await?;
         rows.into_iter()
             .map(|(environment, service, target)| {
-                parsed("tracks", &service, || {
-                    Ok::<_, ledger_domain::NameError>(ledger_domain::Lane {
-                        environment: EnvironmentName::parse(&environment)?,
-                        service: ServiceName::parse(&service)?,
-                        target: ledger_domain::TargetName::parse(&target)?,
-                    })
-                })
+                parsed("tracks", &service, || lane(&environment, &service, &target))
             })
             .collect()
     }

@@ -1,12 +1,12 @@
 //! Events that were replaced by later ones: from the correction's position on they have no effect, and both stay in the history.
 
 use ledger_dialects::cloudevents::Envelope;
-use ledger_domain::{EnvironmentName, IdentityKey, Lane, NameError, Position, ServiceName, TargetName};
+use ledger_domain::{IdentityKey, Position};
 use sqlx::PgConnection;
 
 use crate::database::{Error, bigint, parsed, position};
 use crate::fold::Corrected;
-use crate::lanes::{far_future, histories};
+use crate::lanes::{far_future, histories, lane};
 
 pub(crate) const STATEMENTS: &[&str] = &[FIND, CHAIN, LANES, WRITE];
 
@@ -44,13 +44,7 @@ pub(crate) async fn find(connection: &mut PgConnection, key: IdentityKey) -> Res
     let mut corrected =
         Corrected { positions: positions.into_iter().map(position).collect(), lanes: Vec::new() };
     for (id, environment, service, target) in rows {
-        let lane = parsed("tracks", &service, || {
-            Ok::<_, NameError>(Lane {
-                environment: EnvironmentName::parse(&environment)?,
-                service: ServiceName::parse(&service)?,
-                target: TargetName::parse(&target)?,
-            })
-        })?;
+        let lane = parsed("tracks", &service, || lane(&environment, &service, &target))?;
         let key = [(lane.service.clone(), lane.target.clone())];
         let now = Position::new(i64::MAX.cast_unsigned());
         let folds = histories(connection, id, &key, now, far_future()).await?;

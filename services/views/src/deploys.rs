@@ -10,7 +10,7 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use crate::Snapshot;
 use crate::database::{Error, bigint, parsed, position};
-use crate::lanes::{release, told};
+use crate::lanes::{lane, release, told};
 
 pub(crate) const STATEMENTS: &[&str] =
     &[IRREVERSIBLE, WRITE_IRREVERSIBLE, CORRECT_IRREVERSIBLE, OPEN, LOAD_OPEN, DELETE_OPEN];
@@ -80,11 +80,7 @@ struct Half {
 impl OpenRow {
     fn parse(&self) -> Result<(Lane, Position, Half), Error> {
         parsed("open_deploys", self.position, || {
-            let lane = Lane {
-                environment: EnvironmentName::parse(&self.environment)?,
-                service: ServiceName::parse(&self.service)?,
-                target: TargetName::parse(&self.target)?,
-            };
+            let lane = lane(&self.environment, &self.service, &self.target)?;
             let parts = [&self.artifact, &self.config, &self.infrastructure, &self.commit];
             let half = Half {
                 environment_id: self.environment_id,

@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use ledger_domain::retirement::Standing;
 use ledger_domain::{
-    Anchor, Artifact, Composition, ConfigDigest, Effect, EnvironmentName, EventId, LaneFold, Lanes, Line,
-    NameError, Position, Release, ServiceName, Since, SlotName, TargetName, Track, Written,
+    Anchor, Artifact, Composition, ConfigDigest, Effect, EnvironmentName, EventId, Lane, LaneFold, Lanes,
+    Line, NameError, Position, Release, ServiceName, Since, SlotName, TargetName, Track, Written,
 };
 use sqlx::PgConnection;
 
@@ -491,6 +491,15 @@ fn irregular(rows: &[StateRow]) -> Result<Vec<(ServiceName, TargetName)>, Error>
         }
     }
     Ok(lanes.into_iter().collect())
+}
+
+/// A lane as its columns name it.
+pub(crate) fn lane(environment: &str, service: &str, target: &str) -> Result<Lane, NameError> {
+    Ok(Lane {
+        environment: EnvironmentName::parse(environment)?,
+        service: ServiceName::parse(service)?,
+        target: TargetName::parse(target)?,
+    })
 }
 
 pub(crate) fn lane_key(service: &str, target: &str) -> Result<(ServiceName, TargetName), Error> {

@@ -11,7 +11,7 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use crate::Snapshot;
 use crate::database::{Error, bigint, parsed, position};
-use crate::lanes::{release, told};
+use crate::lanes::{lane, release, told};
 
 pub(crate) const STATEMENTS: &[&str] = &[LOAD, OF_ENVIRONMENT];
 
@@ -55,11 +55,7 @@ impl Row {
             EventId::stored(id).map(|event_id| Since { occurred_at, position: position(at), event_id })
         };
         parsed("observations", self.last_position, || {
-            let lane = Lane {
-                environment: EnvironmentName::parse(&self.environment)?,
-                service: ServiceName::parse(&self.service)?,
-                target: TargetName::parse(&self.target)?,
-            };
+            let lane = lane(&self.environment, &self.service, &self.target)?;
             let parts = [&self.artifact, &self.config, &self.infrastructure, &self.commit];
             let seen = Seen {
                 slot: self.slot.as_deref().map(SlotName::parse).transpose()?,

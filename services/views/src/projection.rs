@@ -94,7 +94,7 @@ pub(crate) async fn created(journal: &dyn Journal, standing: &Standing) -> Resul
     }
 }
 
-/// How long nobody waits shortly for the views after one such wait was given up.
+/// The time after a short wait for the views was given up in which no other is begun.
 const HOPELESS: Duration = Duration::from_secs(5);
 
 impl Views {

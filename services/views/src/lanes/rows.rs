@@ -1,13 +1,10 @@
 //! Changes and tracks of lanes as the projector reads and writes them.
 
 use chrono::{DateTime, Utc};
-use ledger_domain::{
-    Artifact, ConfigDigest, Effect, EnvironmentName, Lane, Line, NameError, Position, ServiceName,
-    TargetName, Track, Written,
-};
+use ledger_domain::{Artifact, ConfigDigest, Effect, Lane, Line, Position, Track, Written};
 use sqlx::PgConnection;
 
-use super::{KeptRow, track, written};
+use super::{KeptRow, lane, track, written};
 use crate::database::{Error, bigint, parsed, position};
 
 pub(super) const LOAD: &str = concat!(
@@ -87,11 +84,7 @@ pub(crate) struct LoadedTrack {
 impl TrackRow {
     fn parse(&self) -> Result<LoadedTrack, Error> {
         parsed("tracks", self.track_id, || {
-            let lane = Lane {
-                environment: EnvironmentName::parse(&self.environment)?,
-                service: ServiceName::parse(&self.service)?,
-                target: TargetName::parse(&self.target)?,
-            };
+            let lane = lane(&self.environment, &self.service, &self.target)?;
             let track = track(self.kept.slot.as_deref())?;
             let written = self.kept.written.parse()?;
             let (track_id, late) = (self.track_id, self.late_position.map(position));
@@ -118,11 +111,7 @@ pub(crate) async fn load_irregular(connection: &mut PgConnection) -> Result<Vec<
     rows.iter()
         .map(|(environment, service, target)| {
             parsed("irregular_lanes", format!("{environment}/{target}/{service}"), || {
-                Ok::<_, NameError>(Lane {
-                    environment: EnvironmentName::parse(environment)?,
-                    service: ServiceName::parse(service)?,
-                    target: TargetName::parse(target)?,
-                })
+                lane(environment, service, target)
             })
         })
         .collect()
