@@ -116,6 +116,7 @@ CREATE TABLE lane_changes (
 CREATE INDEX lane_changes_position ON lane_changes (track_id, position) WHERE NOT late;
 CREATE INDEX lane_changes_version ON lane_changes (track_id, version, position) WHERE version IS NOT NULL;
 CREATE INDEX lane_changes_artifact ON lane_changes (track_id, artifact_key) WHERE artifact_key IS NOT NULL;
+CREATE INDEX lane_changes_removed ON lane_changes (track_id) WHERE version IS NULL AND switched_to IS NULL;
 CREATE INDEX lane_changes_occurred ON lane_changes (track_id, occurred_at, position);
 
 -- The changes of environments' compositions, in the order in which they were recorded: what a lane runs from

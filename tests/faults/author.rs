@@ -3,7 +3,7 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 
-use crate::random::Random;
+use ledger_tests::Random;
 
 /// Environments of the load.
 pub(crate) const ENVIRONMENTS: [&str; 3] = ["production", "staging", "lab"];
@@ -112,7 +112,7 @@ impl Author {
     fn event(&mut self) -> Event {
         if self.random.percent(3) {
             // The clock is set, back and forth, as far as is taken.
-            let seconds = *self.random.pick(&[-7_200, -60, -1, 0, 1, 60, 180]);
+            let seconds = self.random.pick(&[-7_200, -60, -1, 0, 1, 60, 180]);
             self.clock = TimeDelta::seconds(seconds);
             self.odd.push("a sender's clock set");
         }
@@ -145,7 +145,7 @@ impl Author {
     fn earlier(&mut self, within: usize) -> Option<Event> {
         let from = self.written.len().saturating_sub(within);
         let candidates = &self.written[from..];
-        if candidates.is_empty() { None } else { Some(self.random.pick(candidates).clone()) }
+        if candidates.is_empty() { None } else { Some(self.random.pick(candidates)) }
     }
 
     /// The same event once more.
@@ -168,8 +168,8 @@ impl Author {
     fn fresh(&mut self, time: DateTime<Utc>, aim: Aim) -> Event {
         self.number += 1;
         let random = &mut self.random;
-        let environment = *random.pick(&ENVIRONMENTS);
-        let (service, target) = (*random.pick(&SERVICES), *random.pick(&TARGETS));
+        let environment = random.pick(&ENVIRONMENTS);
+        let (service, target) = (random.pick(&SERVICES), random.pick(&TARGETS));
         let version = format!("v{}", random.within(1, 30));
         let mut data = json!({"environment": environment, "service": service, "target": target});
         let kind = match random.below(100) {
@@ -179,16 +179,16 @@ impl Author {
             }
             55..=66 => {
                 data["release"] = json!({"version": version});
-                data["slot"] = (*random.pick(&SLOTS)).into();
+                data["slot"] = random.pick(&SLOTS).into();
                 "deploy.succeeded"
             }
             67..=72 => {
-                data["slot"] = (*random.pick(&SLOTS)).into();
+                data["slot"] = random.pick(&SLOTS).into();
                 "traffic.switched"
             }
             73..=76 => "deploy.removed",
             77..=79 => {
-                data["slot"] = (*random.pick(&SLOTS)).into();
+                data["slot"] = random.pick(&SLOTS).into();
                 "deploy.removed"
             }
             80..=83 => {

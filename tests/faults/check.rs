@@ -20,9 +20,9 @@ use crate::merkle::{hexadecimal, leaf, root};
 use crate::model::{Model, Outcome};
 use crate::plan::Stint;
 use crate::questions::state;
-use crate::random::Random;
 use crate::report::Report;
 use crate::stack::Stack;
+use ledger_tests::Random;
 
 const SOURCE: &str = "urn:release-ledger:test";
 /// What the ledger itself says has one of these sources.

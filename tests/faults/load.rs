@@ -14,9 +14,9 @@ use tokio::time::sleep;
 use crate::author::{AUTOMATIC, Aim, Author, Event, envelope};
 use crate::model::{Model, Outcome, problem};
 use crate::plan::{SERVICES, Stint};
-use crate::random::Random;
 use crate::report::Report;
 use crate::{questions, rollbacks};
+use ledger_tests::Random;
 
 /// How long an answer is waited for. It is short: who waits sends nothing.
 const PATIENCE: Duration = Duration::from_secs(4);

@@ -14,7 +14,6 @@ mod nats;
 mod plan;
 mod process;
 mod questions;
-mod random;
 mod replica;
 mod report;
 mod rollbacks;
@@ -45,7 +44,7 @@ impl Wanted {
     fn read(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let nanoseconds =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map(|since| since.as_nanos());
-        let seed = random::Random::seeded(nanoseconds.unwrap_or_default() as u64).below(1_000_000);
+        let seed = ledger_tests::Random::seeded(nanoseconds.unwrap_or_default() as u64).below(1_000_000);
         let mut wanted = Self { seed, time: Duration::from_secs(60), stint: None, plan_only: false };
         let mut arguments = arguments;
         while let Some(argument) = arguments.next() {

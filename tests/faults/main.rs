@@ -17,7 +17,6 @@ mod nats;
 mod plan;
 mod process;
 mod questions;
-mod random;
 mod replica;
 mod report;
 mod rollbacks;
@@ -60,7 +59,7 @@ fn a_seed_is_a_plan() {
 fn an_author_writes_what_the_seed_says() {
     let written = || {
         let start = SystemTime::UNIX_EPOCH.into();
-        let random = random::Random::seeded(7);
+        let random = ledger_tests::Random::seeded(7);
         let mut author = author::Author::new(random, "a".into(), true, start);
         (0..50).flat_map(|_| author.next().events).map(|event| event.bytes).collect::<Vec<_>>()
     };

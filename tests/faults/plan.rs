@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::random::Random;
+use ledger_tests::Random;
 
 /// Services beside each other.
 pub(crate) const SERVICES: usize = 2;
@@ -177,7 +177,7 @@ impl Fault {
     fn choose(random: &mut Random, stand: Stand) -> Self {
         let service = random.below(SERVICES as u64) as usize;
         let node = random.below(stand.nodes() as u64) as usize;
-        let server = *random.pick(&[Server::Nats, Server::Postgres]);
+        let server = random.pick(&[Server::Nats, Server::Postgres]);
         match random.below(if stand == Stand::SmallDisks { 28 } else { 20 }) {
             0..=2 => Self::KillService(service),
             3..=5 => Self::StopService(service),
@@ -268,7 +268,7 @@ impl Stint {
         let first = Random::of(seed, &[0]).below(shape.stands.len() as u64);
         let stand = shape.stands[((first + number) % shape.stands.len() as u64) as usize];
         // Two minutes are the default; ten seconds are over while a server is away.
-        let memory = *Random::of(seed, &[4, number]).pick(&[120, 10]);
+        let memory = Random::of(seed, &[4, number]).pick(&[120, 10]);
         let rounds = (0..shape.rounds)
             .map(|round| faults(&mut Random::of(seed, &[1, number, round]), stand, shape))
             .collect();

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use crate::author::ENVIRONMENTS;
 use crate::load::{Phase, Shared};
 use crate::plan::SERVICES;
-use crate::random::Random;
+use ledger_tests::Random;
 
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -44,7 +44,7 @@ pub(crate) async fn ask(mut shared: Shared, mut random: Random) {
         }
         let head = shared.model().head();
         if head > 0 && (known.len() < REMEMBERED || random.percent(30)) {
-            let environment = *random.pick(&ENVIRONMENTS);
+            let environment = random.pick(&ENVIRONMENTS);
             let position = random.within(1.max(head.saturating_sub(200)), head);
             let wait = format!("&wait_for={position}&wait_ms=1000");
             if let Some(answer) = get(&client, &format!("{}{wait}", state(environment, position))).await

@@ -12,7 +12,7 @@ use crate::author::{Aim, ENVIRONMENTS, Event, envelope};
 use crate::load::{Phase, Shared, post};
 use crate::model::{Outcome, problem};
 use crate::plan::SERVICES;
-use crate::random::Random;
+use ledger_tests::Random;
 
 /// How long an answer is waited for: longer than the ledger judges.
 const PATIENCE: Duration = Duration::from_secs(12);
@@ -29,7 +29,7 @@ pub(crate) async fn ask(mut shared: Shared, mut random: Random, stint: u64, star
             continue;
         }
         number += 1;
-        let environment = *random.pick(&ENVIRONMENTS);
+        let environment = random.pick(&ENVIRONMENTS);
         let to = random.within(1, shared.model().head().max(1));
         let id = format!("{stint}-rollback-{number}");
         let wish = json!({

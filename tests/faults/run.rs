@@ -8,9 +8,9 @@ use chrono::{DateTime, Utc};
 use crate::check::check;
 use crate::load::Load;
 use crate::plan::{Fault, Server, Stint};
-use crate::random::Random;
 use crate::report::Report;
 use crate::stack::Stack;
+use ledger_tests::Random;
 
 /// How long what was sent may take to be answered, once nothing is wrong any more.
 const DRAINED_WITHIN: Duration = Duration::from_secs(60);

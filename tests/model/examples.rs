@@ -90,7 +90,7 @@ fn refusals(model: &Model, service: &str, release: Value) -> Vec<&'static str> {
         service: service.into(),
         target: None,
         release,
-        requester: None,
+        requester: Some(json!({"type": "person", "name": "noa"})),
         rollback_id: None,
     };
     model.refusals(&question, minute(100_000), model.head())

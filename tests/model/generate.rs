@@ -8,7 +8,7 @@ use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
 
 use crate::entry::micros;
-use crate::random::Random;
+use ledger_tests::Random;
 
 pub(crate) const ENVIRONMENTS: [&str; 2] = ["staging~", "production~"];
 pub(crate) const SERVICES: [&str; 3] = ["web~", "api~", "db~"];
@@ -86,7 +86,7 @@ struct Author {
 
 /// The history of a seed with a number.
 pub(crate) fn history(seed: u64, number: u64) -> Vec<Item> {
-    let mut random = Random::of(seed, number);
+    let mut random = Random::of(seed, &[number]);
     let services = random.within(2, 3) as usize;
     let habits = (0..services).map(|_| habit(&mut random)).collect();
     let length = random.within(20, 60);

@@ -16,7 +16,6 @@ mod generate;
 mod lanes;
 mod meaning;
 mod points;
-mod random;
 mod rollbacks;
 mod shrink;
 
@@ -47,13 +46,16 @@ struct Wanted {
     minutes: Option<u64>,
     /// The time for which one difference is shrunk, at most.
     shrinks: Duration,
+    /// True if the run ends with the first difference.
+    first: bool,
 }
 
 impl Wanted {
     fn read() -> Self {
         let seed = number("MODEL_SEED").unwrap_or(SHORT.0);
         let shrinks = Duration::from_secs(number("MODEL_SHRINK_SECONDS").unwrap_or(20));
-        Self { seed, history: number("MODEL_HISTORY"), minutes: number("MODEL_MINUTES"), shrinks }
+        let first = number("MODEL_FIRST").is_some();
+        Self { seed, history: number("MODEL_HISTORY"), minutes: number("MODEL_MINUTES"), shrinks, first }
     }
 
     /// True if the run continues with this history.
@@ -92,6 +94,9 @@ async fn the_service_answers_as_the_model_does() {
             let again = format!("ops/model --seed {} --history {number}", wanted.seed);
             println!("── {}: {again}", difference.kind);
             println!("{}", trial.shrunk(items.clone(), difference, number, wanted.shrinks).await);
+        }
+        if wanted.first && !kinds.is_empty() {
+            break;
         }
         number += 1;
     }

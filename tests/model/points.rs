@@ -79,7 +79,7 @@ impl Model {
         let mut before = State::default();
         for moment in moments {
             let state = self.state(environment, moment, k);
-            if state.identity() != before.identity() {
+            if state.text() != before.text() {
                 if moment > (time, u64::MAX) {
                     if let Some(point) = &mut point {
                         point.until = Some(moment.0);
@@ -157,7 +157,7 @@ impl Model {
         }
         let passed = |result: Option<&Entry>| result.is_some_and(|result| result.is("validation.passed"));
         let checked = if required.is_empty() {
-            let is_removal = point.changed.iter().any(|lane| point.state.live(&lane.0, &lane.1).is_none());
+            let is_removal = point.changed.iter().all(|lane| point.state.live(&lane.0, &lane.1).is_none());
             let began_with =
                 |lane: &[&str; 2]| point.changed.iter().any(|other| [&*other.0, &*other.1] == *lane);
             self.check_names(k).iter().any(|check| {

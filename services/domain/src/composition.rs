@@ -144,6 +144,12 @@ impl Composition {
         self.lanes.is_empty()
     }
 
+    /// Returns true if the same lanes run the same releases, wherever they stand and since when.
+    #[must_use]
+    pub fn runs_the_same(&self, other: &Self) -> bool {
+        self.diff(other).is_empty()
+    }
+
     /// How `to` differs from this composition, lane by lane, sorted by service and target.
     #[must_use]
     pub fn diff<'a>(&'a self, to: &'a Self) -> Vec<LaneDifference<'a>> {

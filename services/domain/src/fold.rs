@@ -154,14 +154,17 @@ impl LaneFold {
         Some(self.changes.remove(index).0)
     }
 
-    /// Forgets what can no longer matter for what the lane runs, whatever is reported later: in a lane without slots, all but the
-    /// last change.
+    /// Forgets what can no longer matter for what the lane runs, whatever is reported later: in a lane without slots, every deploy
+    /// but the last change. A removal is kept, since it empties each slot whose deploy turns out to be older.
     pub fn compact(&mut self) {
         let has_slots = |(track, written): &(Track, Written)| {
             *track != Track::Traffic || matches!(written.effect, Effect::SwitchedTo(_))
         };
         if self.changes.len() > 1 && !self.changes.iter().any(has_slots) {
-            self.changes.drain(..self.changes.len() - 1);
+            let last = self.changes.len() - 1;
+            let mut index = 0..;
+            self.changes
+                .retain(|(_, written)| index.next() == Some(last) || written.effect == Effect::Removed);
         }
     }
 

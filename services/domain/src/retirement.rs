@@ -35,6 +35,12 @@ impl Retirements {
         self.events.iter().all(|(.., retires)| !retires)
     }
 
+    /// Returns true if the environment is retired by an event of exactly this time, if only for no time at all.
+    #[must_use]
+    pub fn retires_at(&self, time: DateTime<Utc>) -> bool {
+        self.spans().iter().any(|retired| retired.from == time)
+    }
+
     /// Returns what holds at a time.
     #[must_use]
     pub fn at(&self, time: DateTime<Utc>) -> Standing {

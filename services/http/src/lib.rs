@@ -6,6 +6,7 @@
 mod backtests;
 mod body;
 mod bulk;
+mod clocks;
 mod environments;
 mod gate;
 mod health;
@@ -110,6 +111,7 @@ fn questions_and_events() -> OpenApiRouter<Shared> {
         .routes(routes!(ingest::post_events, history::list_events))
         .routes(routes!(history::get_event))
         .routes(routes!(history::get_position))
+        .routes(routes!(clocks::list_clock_skews))
         .routes(routes!(environments::list_environments))
         .routes(routes!(environments::get_state))
         .routes(routes!(environments::get_diff))

@@ -24,9 +24,12 @@ use crate::{Snapshot, Views};
 
 mod rows;
 
-use self::rows::{CORRECT, LOAD, LOAD_IRREGULAR, LOAD_SLOTTED, WRITE, WRITE_CHANGES, WRITE_IRREGULAR};
+use self::rows::{
+    CORRECT, LOAD, LOAD_IRREGULAR, LOAD_REMOVALS, LOAD_SLOTTED, WRITE, WRITE_CHANGES, WRITE_IRREGULAR,
+};
 pub(crate) use self::rows::{
-    IrregularRows, LaneChangeRows, LoadedTrack, TrackRows, correct, load_irregular, load_slotted, load_tracks,
+    IrregularRows, LaneChangeRows, LoadedTrack, TrackRows, correct, load_irregular, load_removals,
+    load_slotted, load_tracks,
 };
 
 pub(crate) const STATEMENTS: &[&str] = &[
@@ -38,6 +41,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     LOAD,
     LOAD_SLOTTED,
     LOAD_IRREGULAR,
+    LOAD_REMOVALS,
     WRITE_CHANGES,
     WRITE,
     WRITE_IRREGULAR,

@@ -13,7 +13,8 @@ use sqlx::PgConnection;
 use crate::database::Error;
 use crate::environments::EnvironmentsFold;
 use crate::lanes::{
-    IrregularRows, LaneChangeRows, LoadedTrack, TrackRows, load_irregular, load_slotted, load_tracks,
+    IrregularRows, LaneChangeRows, LoadedTrack, TrackRows, load_irregular, load_removals, load_slotted,
+    load_tracks,
 };
 use crate::live::{LiveChange, LiveChangeRows, ReorderingRows};
 use crate::retirements;
@@ -134,6 +135,13 @@ impl LanesFold {
             } else {
                 state.late.extend(loaded.late.map(|late| (loaded.track.clone(), late)));
                 state.ids.insert(loaded.track, loaded.track_id);
+            }
+        }
+        for loaded in load_removals(connection).await? {
+            let state = all.state(&loaded.lane);
+            let is_last = loaded.written == state.fold.changes().last().map(|(_, written)| written.clone());
+            if !state.is_whole && !is_last {
+                state.add(loaded);
             }
         }
         for lane in load_irregular(connection).await? {
@@ -302,7 +310,7 @@ impl LanesFold {
         }
         if !state.is_whole {
             state.fold.compact();
-            // With the first slot, all of the history that can matter is in memory, and stays there.
+            // With the first slot, all of the history that can matter is in memory (see `compact`), and stays there.
             state.is_whole = has_slots || is_passed_over;
         }
         rows.changes.push((track_id, environment_id), &written, deployment, (applied.late, applied.behind));

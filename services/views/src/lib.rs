@@ -35,6 +35,7 @@ mod retirements;
 mod rollbacks;
 mod skews;
 mod snapshot;
+mod stood;
 mod tree;
 mod verdicts;
 mod verify;
@@ -87,6 +88,7 @@ pub fn statements() -> Vec<&'static str> {
         rollbacks::STATEMENTS,
         skews::STATEMENTS,
         snapshot::STATEMENTS,
+        stood::STATEMENTS,
         tree::STATEMENTS,
         verdicts::STATEMENTS,
         verify::STATEMENTS,

@@ -15,28 +15,15 @@ use ledger_domain::{
 use crate::Snapshot;
 use crate::database::{Error, bigint};
 use crate::lanes::{AskError, When};
-use crate::live::{self, CompositionChange, composition_changes, first_change_after, reorderings};
+use crate::live::{self, CompositionChange, composition_changes, first_change_after};
 use crate::marks::Marks;
+use crate::stood::Stood;
 use crate::verdicts::{Checked, Ran};
 
-pub(crate) const STATEMENTS: &[&str] = &[RECORDED_AT, AROUND, TIMES];
+pub(crate) const STATEMENTS: &[&str] = &[RECORDED_AT];
 
 const RECORDED_AT: &str =
     "SELECT recorded_at FROM events WHERE position <= $1 ORDER BY position DESC LIMIT 1";
-
-/// When the composition changed last up to a time, and first after it.
-const AROUND: &str = "SELECT
-    (SELECT occurred_at FROM live_changes WHERE environment_id = $1 AND occurred_at <= $2 AND position <= $3
-        ORDER BY occurred_at DESC, number DESC LIMIT 1),
-    (SELECT occurred_at FROM live_changes WHERE environment_id = $1 AND occurred_at > $2 AND position <= $3
-        ORDER BY occurred_at, number LIMIT 1)";
-
-/// When anything changed in an environment's lanes.
-const TIMES: &str = "SELECT DISTINCT occurred_at FROM (
-        SELECT occurred_at FROM lane_changes WHERE environment_id = $1 AND position <= $2
-        UNION ALL
-        SELECT occurred_at FROM retirements WHERE environment_id = $1 AND position <= $2
-    ) c ORDER BY 1";
 
 /// How many points are read, and their lanes' checks looked up, at a time.
 const STRIDE: i64 = 64;
@@ -58,7 +45,7 @@ pub struct Point {
     pub number: Option<u64>,
     /// The event that made the change; where a time named the point, the last one that shaped the composition.
     pub since: Since,
-    /// The lanes that changed; empty where a time named the point.
+    /// The lanes with whose change it began.
     pub changed: Vec<(ServiceName, TargetName)>,
     /// When the composition began to stand.
     pub stood_from: DateTime<Utc>,
@@ -197,7 +184,8 @@ impl Snapshot {
         let Some(since) = last.cloned() else { return Ok(None) };
         let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
         let composition = state.composition();
-        let (from, until) = self.stood(environment, id, time, known_at, composition.id()).await?;
+        let Stood { from, until, changed } =
+            self.stood(environment, id, time, known_at, &composition).await?;
         let now = self.now(believed).await?;
         let ran: Vec<Ran> = composition
             .lanes()
@@ -215,7 +203,7 @@ impl Snapshot {
         let lanes = ran.iter().zip(&results).map(|(ran, verdicts)| CheckedLane {
             service: &ran.service,
             target: &ran.target,
-            changed: false,
+            changed: changed.iter().any(|lane| (&lane.0, &lane.1) == (&ran.service, &ran.target)),
             verdicts,
         });
         let none = Verdicts::default();
@@ -227,7 +215,6 @@ impl Snapshot {
             marked: marked.as_ref(),
         };
         let judgement = judge(&policy, &evidence);
-        let changed = Vec::new();
         Ok(Some(Point {
             number: None,
             since,
@@ -238,41 +225,6 @@ impl Snapshot {
             judgement,
             marked,
         }))
-    }
-
-    /// When the composition that ran at a time began to stand, and when it ended.
-    async fn stood(
-        &mut self,
-        environment: &EnvironmentName,
-        id: i32,
-        time: DateTime<Utc>,
-        known_at: Position,
-        composition: CompositionId,
-    ) -> Result<(DateTime<Utc>, Option<DateTime<Utc>>), AskError> {
-        if reorderings(self.connection(), id, known_at).await?.is_empty() {
-            type Around = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
-            let query = sqlx::query_as(AROUND).bind(id).bind(time).bind(bigint(known_at));
-            let (from, until): Around = query.fetch_one(self.connection()).await?;
-            return Ok((from.unwrap_or(time), until));
-        }
-        let query = sqlx::query_scalar(TIMES).bind(id).bind(bigint(known_at));
-        let times: Vec<DateTime<Utc>> = query.fetch_all(self.connection()).await?;
-        let split = times.partition_point(|other| *other <= time);
-        let mut from = time;
-        for earlier in times[..split].iter().rev() {
-            let when = When { at: Anchor::Time(*earlier), known_at: Some(known_at) };
-            if self.state(environment, when).await?.composition().id() != composition {
-                break;
-            }
-            from = *earlier;
-        }
-        for later in &times[split..] {
-            let when = When { at: Anchor::Time(*later), known_at: Some(known_at) };
-            if self.state(environment, when).await?.composition().id() != composition {
-                return Ok((from, Some(*later)));
-            }
-        }
-        Ok((from, None))
     }
 
     async fn now(&mut self, believed: Believed) -> Result<DateTime<Utc>, Error> {

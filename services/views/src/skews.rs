@@ -8,7 +8,7 @@ use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::Position;
 use sqlx::PgConnection;
 
-use crate::Views;
+use crate::Snapshot;
 use crate::database::{Error, bigint, position};
 
 pub(crate) const STATEMENTS: &[&str] = &[LIST, WRITE];
@@ -17,7 +17,7 @@ pub(crate) const STATEMENTS: &[&str] = &[LIST, WRITE];
 const TOLERANCE: TimeDelta = TimeDelta::seconds(1);
 
 const LIST: &str = "SELECT source, max_ahead, last_ahead, last_position, events FROM clock_skews
-    ORDER BY max_ahead DESC, source";
+    ORDER BY max_ahead DESC, source LIMIT $1";
 
 const WRITE: &str = "INSERT INTO clock_skews (source, max_ahead, last_ahead, last_position, events)
     SELECT unnest($1::text[]), unnest($2::bigint[]), unnest($3::bigint[]), unnest($4::bigint[]), unnest($5::bigint[])
@@ -53,15 +53,21 @@ impl From<Row> for ClockSkew {
     }
 }
 
-impl Views {
-    /// Returns the emitters whose clocks were ahead by more than a second, the farthest first.
+impl Snapshot {
+    /// Returns the emitters whose clocks were ahead by more than a second, the farthest first, and so many at most.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn clock_skews(&self) -> Result<Vec<ClockSkew>, Error> {
-        let rows: Vec<Row> = sqlx::query_as(LIST).fetch_all(&self.pool()?).await?;
-        Ok(rows.into_iter().map(ClockSkew::from).collect())
+    pub async fn clock_skews(&mut self, at_most: u32) -> Result<Vec<ClockSkew>, Error> {
+        Ok(list(self.connection(), Some(at_most)).await?)
     }
+}
+
+/// Emitters, the farthest ahead first. Without a number, all of them.
+async fn list(connection: &mut PgConnection, at_most: Option<u32>) -> Result<Vec<ClockSkew>, sqlx::Error> {
+    let query = sqlx::query_as(LIST).bind(at_most.map(i64::from));
+    let rows: Vec<Row> = query.fetch_all(connection).await?;
+    Ok(rows.into_iter().map(ClockSkew::from).collect())
 }
 
 /// Clocks in the projector's memory, by source.
@@ -73,8 +79,7 @@ pub(crate) struct SkewsFold {
 
 impl SkewsFold {
     pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
-        let rows: Vec<Row> = sqlx::query_as(LIST).fetch_all(connection).await?;
-        let skews = rows.into_iter().map(|row| (row.0.clone(), ClockSkew::from(row)));
+        let skews = list(connection, None).await?.into_iter().map(|skew| (skew.source.clone(), skew));
         Ok(Self { skews: skews.collect(), dirty: BTreeSet::new() })
     }
 

@@ -12,8 +12,8 @@ use ledger_domain::known_good::{Verdict, Verdicts};
 use ledger_domain::retirement::Retirements;
 use ledger_domain::span::{Span, joined};
 use ledger_domain::{
-    Anchor, Artifact, CompositionId, Effect, EnvironmentName, LaneFold, LaneRef, Line, Position, Release,
-    ServiceName, TargetName, Track,
+    Anchor, Artifact, Composition, CompositionId, Effect, EnvironmentName, LaneFold, LaneRef, Line, Position,
+    Release, ServiceName, TargetName, Track,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -162,7 +162,8 @@ impl Snapshot {
             .bind(of_environment(environment))
             .bind(bigint(known_at))
             .bind(id)
-            .bind(compositions.iter().map(|id| id.as_bytes().to_vec()).collect::<Vec<_>>());
+            .bind(compositions.iter().map(|id| id.as_bytes().to_vec()).collect::<Vec<_>>())
+            .bind(Composition::default().id().as_bytes().to_vec());
         let rows: Vec<CompositionRow> = query.fetch_all(self.connection()).await?;
         for row in &rows {
             let bytes =

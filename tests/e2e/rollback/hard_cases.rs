@@ -2,7 +2,10 @@
 //!
 //! The rules are decision 0015; each test is named after the rule that it shows.
 
-use ledger_tests::{Answer, Client, Servers, Service};
+use std::time::SystemTime;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use ledger_tests::{Answer, Client, Servers, Service, deploy};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -114,6 +117,26 @@ async fn rule_3_a_switch_to_a_slot_of_a_removed_lane_brings_nothing_back() {
     assert_eq!(switch["anomalies"], json!(["switched_to_empty_slot"]), "{switch}");
     let state = story.get("state").await;
     assert_eq!((&state["lanes"], state.get("idle")), (&json!([]), None), "{state}");
+}
+
+#[tokio::test]
+async fn rule_3_a_removal_is_remembered_over_a_restart_and_empties_a_slot_that_is_reported_later() {
+    let servers = Servers::start().await;
+    let mut service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.tell("deploy.removed", 2, json!({"service": "web"})).await;
+    story.deployed("web", "v2", 3).await;
+    service.kill().await;
+    service.start_again().await;
+
+    let blue = json!({"service": "web", "slot": "blue", "release": {"version": "v1"}});
+    story.tell("deploy.succeeded", 1, blue).await;
+    let state = story.get("state").await;
+    story.tell("traffic.switched", 4, json!({"service": "web", "slot": "blue"})).await;
+
+    assert_eq!(state.get("idle"), None, "the removal emptied the slot: {state}");
+    assert_eq!(live(&story, "latest").await, ["web v2"]);
 }
 
 #[tokio::test]
@@ -313,6 +336,50 @@ async fn rule_16_what_ran_at_a_time_is_one_answer() {
         .map(|step| format!("{} {}", text(&step["action"]), text(&step["service"])))
         .collect();
     assert_eq!(steps, ["remove api"]);
+}
+
+#[tokio::test]
+async fn rule_16_a_point_named_by_a_time_is_judged_by_what_it_began_with() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.deployed("api", "v1", 1).await;
+    story.passed("api", "v1", "smoke", 2).await;
+    let unchecked = story.deployed("web", "v1", 3).await;
+    let in_order = story.get(&format!("points/{}", super::at(5))).await;
+    // A late report: what ran is not what was recorded in the order of positions.
+    story.deployed("job", "v1", 4).await;
+    story.deployed("job", "v0", 0).await;
+
+    let recorded = story.get(&format!("points/{unchecked}")).await;
+    let reordered = story.get(&format!("points/{}", super::at(3))).await;
+    for point in [&recorded, &in_order, &reordered] {
+        assert_eq!(point["point"]["status"], "candidate", "nothing passed for web: {point}");
+        assert_eq!(point["point"]["changed"], json!([{"service": "web", "target": "default"}]), "{point}");
+    }
+}
+
+#[tokio::test]
+async fn rule_17_a_late_report_and_a_clock_that_is_ahead_are_shown() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.deployed("web", "v2", 2).await;
+    let release = json!({"version": "v1"});
+    let late =
+        story.try_tell("deploy.succeeded", 1, json!({"service": "web", "release": release})).await.ok();
+    let soon = DateTime::<Utc>::from(SystemTime::now()) + TimeDelta::seconds(90);
+    let soon = soon.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let ahead = client.recorded(&deploy("ahead", &soon, "production", "web", "v3")).await;
+    client.views_at(ahead).await;
+
+    let skews = client.get("/v1/clock-skews").await.ok();
+    assert_eq!(late["anomalies"], json!(["late"]), "{late}");
+    let skew = &skews["clock_skews"][0];
+    assert_eq!((&skew["last_position"], &skew["events"]), (&ahead.into(), &1.into()), "{skews}");
+    assert!((30_000..=90_000).contains(&skew["max_ahead_ms"].as_i64().expect("a number")), "{skews}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod automatic;
 mod hard_cases;
 mod known_good;
+mod random_failures;
 mod stories;
 mod told;
 

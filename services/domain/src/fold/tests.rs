@@ -217,11 +217,33 @@ fn a_correction_takes_a_change_back() {
 }
 
 #[test]
-fn a_lane_without_slots_needs_its_last_change_only() {
-    let (mut lane, _) = given(&[(Track::Traffic, deployed("v1"), 10), (Track::Traffic, deployed("v2"), 20)]);
+fn a_lane_without_slots_needs_its_last_change_and_its_removals_only() {
+    let (mut lane, _) = given(&[
+        (Track::Traffic, deployed("v1"), 10),
+        (Track::Traffic, Effect::Removed, 20),
+        (Track::Traffic, deployed("v2"), 30),
+        (Track::Traffic, deployed("v3"), 40),
+    ]);
     lane.compact();
-    assert_eq!(lane.changes().len(), 1);
+    assert_eq!(lane.changes().len(), 2);
+    assert_eq!(live_version(&lane), Some("v3"));
+}
+
+#[test]
+fn a_removal_empties_a_slot_whose_deploy_is_reported_after_the_next_deploy() {
+    let mut lane = LaneFold::default();
+    let changes = [
+        (Track::Traffic, Effect::Removed, 20),
+        (Track::Traffic, deployed("v2"), 30),
+        (in_slot("blue"), deployed("v1"), 10),
+        (Track::Traffic, Effect::SwitchedTo(slot("blue")), 40),
+    ];
+    for ((track, effect, at), position) in changes.into_iter().zip(1..) {
+        lane.apply(&track, Written { effect, since: since(at, position) });
+        lane.compact();
+    }
     assert_eq!(live_version(&lane), Some("v2"));
+    assert!(lane.idle().is_empty());
 }
 
 /// The last change of each track: what the tables keep of a lane at hand.
@@ -274,6 +296,29 @@ proptest! {
             let last = last_of_each_track(&lane);
             prop_assert_eq!(last.live(), lane.live());
             prop_assert_eq!(last.idle(), lane.idle());
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_matters_for_nothing_that_is_reported_later(
+        changes in prop::collection::vec((any_change(), 1_i64..9), 1..12),
+        unslotted in 0_usize..8,
+    ) {
+        let (mut whole, mut kept) = (LaneFold::default(), LaneFold::default());
+        for (number, ((track, effect), at)) in changes.into_iter().enumerate() {
+            let is_switch = matches!(effect, Effect::SwitchedTo(_));
+            // A lane that only later turns out to have slots.
+            let (track, effect) = match number < unslotted {
+                true if is_switch => (Track::Traffic, Effect::Removed),
+                true => (Track::Traffic, effect),
+                false => (track, effect),
+            };
+            let written = Written { effect, since: since(at, number as u64 + 1) };
+            prop_assert_eq!(whole.apply(&track, written.clone()), kept.apply(&track, written));
+            kept.compact();
+            prop_assert_eq!(whole.live(), kept.live());
+            prop_assert_eq!(whole.idle(), kept.idle());
+            prop_assert_eq!(whole.is_regular(), kept.is_regular());
         }
     }
 

@@ -30,6 +30,17 @@ pub(super) const LOAD_SLOTTED: &str = concat!(
     )"
 );
 
+/// The removals of lanes: they empty each slot whose deploy turns out to be older.
+pub(super) const LOAD_REMOVALS: &str = concat!(
+    "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, NULL::bigint AS late_position, ",
+    written!("c"),
+    "
+    FROM tracks t JOIN environments e USING (environment_id)
+    JOIN lane_changes c ON c.track_id = t.track_id AND c.version IS NULL AND c.switched_to IS NULL
+        AND c.corrected_position IS NULL
+    WHERE t.slot IS NULL"
+);
+
 pub(super) const LOAD_IRREGULAR: &str = "SELECT e.name, i.service, i.target FROM irregular_lanes i
     JOIN environments e USING (environment_id)";
 
@@ -102,6 +113,12 @@ pub(crate) async fn load_tracks(connection: &mut PgConnection) -> Result<Vec<Loa
 /// Every change of lanes that the last change of each track does not suffice for, whatever is reported later.
 pub(crate) async fn load_slotted(connection: &mut PgConnection) -> Result<Vec<LoadedTrack>, Error> {
     let rows: Vec<TrackRow> = sqlx::query_as(LOAD_SLOTTED).fetch_all(connection).await?;
+    rows.iter().map(TrackRow::parse).collect()
+}
+
+/// Every removal of a lane.
+pub(crate) async fn load_removals(connection: &mut PgConnection) -> Result<Vec<LoadedTrack>, Error> {
+    let rows: Vec<TrackRow> = sqlx::query_as(LOAD_REMOVALS).fetch_all(connection).await?;
     rows.iter().map(TrackRow::parse).collect()
 }
 

@@ -143,12 +143,14 @@ pub(super) const DURING: &str = concat!(
 );
 
 /// The last end of each check of an environment while it ran a composition, in the order in which that was recorded, outside of
-/// reorderings.
+/// reorderings. Before the first change it ran nothing: $5 identifies that composition.
 pub(super) const OF_COMPOSITIONS: &str = concat!(
     "SELECT DISTINCT ON (n.composition, v.check_name) n.composition, v.check_name, v.passed, v.occurred_at, v.position
     FROM (
         SELECT DISTINCT number, occurred_at, composition FROM live_changes
         WHERE environment_id = $3 AND composition = ANY($4) AND position <= $2
+        UNION ALL
+        SELECT 0, '-infinity'::timestamptz, $5::bytea WHERE $5 = ANY($4)
     ) n
     LEFT JOIN LATERAL (
         SELECT x.occurred_at FROM live_changes x

@@ -1,0 +1,275 @@
+//! The controller on random histories that end with a failed check, with an executor that carries out every plan: what
+//! the environment runs afterwards is never less than it should be, and never nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use futures::StreamExt;
+use ledger_tests::{Client, Random, Servers, Service, event};
+use serde_json::{Value, json};
+
+use super::text;
+use crate::PROGRAM;
+
+/// Random histories, each in an environment of its own.
+const HISTORIES: u64 = 200;
+/// Histories at a time.
+const AT_A_TIME: usize = 8;
+const SEED: u64 = 1;
+
+/// A lane: service and target.
+type LaneName = (String, String);
+
+/// How the failed check of a history was answered.
+#[derive(Debug, PartialEq, Eq)]
+enum Ending {
+    RolledBack { steps: usize, removals: usize },
+    Declined,
+}
+
+struct History<'c> {
+    client: &'c Client,
+    environment: String,
+    random: Random,
+    began: DateTime<Utc>,
+    minutes: i64,
+    events: u64,
+    /// The position of the last entry.
+    last: u64,
+}
+
+/// What an environment runs: the version in each lane.
+fn lanes(state: &Value) -> BTreeMap<LaneName, String> {
+    let lanes = state["lanes"].as_array().expect("lanes").iter();
+    lanes
+        .map(|lane| ((text(&lane["service"]), text(&lane["target"])), text(&lane["release"]["version"])))
+        .collect()
+}
+
+impl History<'_> {
+    async fn record(&mut self, kind: &str, late: i64, mut data: Value) -> u64 {
+        self.events += 1;
+        data["environment"] = self.environment.as_str().into();
+        let id = format!("{}-{}", self.environment, self.events);
+        let time = self.began + TimeDelta::minutes(self.minutes - late);
+        let time = time.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let answer = self.client.record(&event(&id, kind, &time, data)).await.ok();
+        self.last = answer["position"].as_u64().expect("a position");
+        self.last
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        self.client.get(&format!("/v1/environments/{}/{path}", self.environment)).await.ok()
+    }
+
+    async fn running(&self, at: &str) -> BTreeMap<LaneName, String> {
+        lanes(&self.get(&format!("state?at={at}")).await)
+    }
+
+    /// The service, and the target unless the report is one that leaves it out.
+    fn lane(&mut self) -> Value {
+        let service = self.random.pick(&["api", "job", "web"]);
+        match self.random.percent(70) {
+            true => json!({"service": service}),
+            false => json!({"service": service, "target": self.random.pick(&["eu", "us"])}),
+        }
+    }
+
+    /// One random report: a deploy, a switch, a removal or a check, in time, late or crossed with the next.
+    async fn report(&mut self) {
+        self.minutes += self.random.pick(&[0, 1, 2, 5]);
+        let late = self.random.pick(&[0, 0, 0, 1, 7]);
+        let mut data = self.lane();
+        let slot = self.random.pick(&["blue", "green"]);
+        let release = json!({"version": format!("v{}", self.random.within(1, 4))});
+        match self.random.below(100) {
+            0..40 => {
+                data["release"] = release;
+                if data["service"] == "web" && self.random.percent(50) {
+                    data["slot"] = slot.into();
+                }
+                self.record("deploy.succeeded", late, data).await;
+            }
+            40..50 => {
+                data["slot"] = slot.into();
+                self.record("traffic.switched", late, data).await;
+            }
+            50..62 => {
+                self.record("deploy.removed", late, data).await;
+            }
+            62..85 => {
+                // A canary fails only at the end: before that the controller has nothing to answer.
+                let (check, kind) = self.random.pick(&[
+                    ("canary", "validation.passed"),
+                    ("smoke", "validation.passed"),
+                    ("smoke", "validation.failed"),
+                ]);
+                data["check"] = check.into();
+                if self.random.percent(50) {
+                    data["release"] = release;
+                }
+                self.record(kind, late, data).await;
+            }
+            _ => {
+                self.record("validation.passed", late, json!({"check": "smoke"})).await;
+            }
+        }
+    }
+
+    /// Waits for the controller's answer to a failed check.
+    async fn answer(&self, cause: u64) -> Value {
+        let answered = async {
+            let mut after = cause;
+            loop {
+                let page = self.client.get(&format!("/v1/events?after={after}&limit=1000")).await.ok();
+                for entry in page["events"].as_array().expect("events") {
+                    after = after.max(entry["position"].as_u64().expect("a position"));
+                    let data = &entry["event"]["data"];
+                    if data["cause"] == cause && data["environment"] == self.environment.as_str() {
+                        return entry["event"].clone();
+                    }
+                }
+                // Waits for the views to have one more, or asks again.
+                self.client.get(&format!("/v1/position?wait_for={}&wait_ms=200", after + 1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), answered).await.expect("the controller answers")
+    }
+
+    /// Carries out each step of a plan, as it says.
+    async fn obey(&mut self, id: &str, steps: &[Value]) {
+        let of = |more: Value| {
+            let mut data = json!({"rollback_id": id});
+            data.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+            data
+        };
+        self.minutes += 1;
+        self.record("rollback.started", 0, of(json!({}))).await;
+        for step in steps {
+            self.minutes += 1;
+            let mut data = of(json!({"service": step["service"]}));
+            if step["target"].is_string() {
+                data["target"] = step["target"].clone();
+            }
+            let action = text(&step["action"]);
+            if action == "remove" {
+                self.record("deploy.removed", 0, data).await;
+                continue;
+            }
+            let slot = step["slot"].is_string();
+            if slot {
+                data["slot"] = step["slot"].clone();
+            }
+            if action != "switch" {
+                let mut deploy = data.clone();
+                deploy["release"] = step["to"].clone();
+                self.record("deploy.started", 0, deploy.clone()).await;
+                self.record("deploy.succeeded", 0, deploy).await;
+            }
+            if slot {
+                self.record("traffic.switched", 0, data).await;
+            }
+        }
+        self.record("rollback.succeeded", 0, of(json!({}))).await;
+    }
+
+    async fn play(mut self) -> Ending {
+        let scope = self.random.pick(&["service", "environment"]);
+        let required = self.random.pick(&[json!([]), json!(["smoke"])]);
+        let policy = json!({
+            "required_validations": required,
+            "automatic_rollback": {
+                "checks": ["canary"], "scope": scope, "at_most_steps": self.random.within(1, 8),
+                "cool_down_seconds": 0, "at_most_a_day": 100,
+            },
+        });
+        self.record("environment.declared", 0, json!({"policy": policy})).await;
+        for _ in 0..self.random.within(8, 25) {
+            self.report().await;
+        }
+        // Something runs that can fail.
+        self.minutes += 10;
+        let mut data = json!({"service": "web", "release": {"version": "v9"}});
+        let targets: BTreeSet<String> = self.running("latest").await.into_keys().map(|lane| lane.1).collect();
+        data["target"] = targets.first().map_or("default", String::as_str).into();
+        self.record("deploy.succeeded", 0, data.clone()).await;
+        self.minutes += 1;
+        data["check"] = "canary".into();
+        let subject = if self.random.percent(25) { json!({"check": "canary"}) } else { data };
+        let failed = self.record("validation.failed", 0, subject).await;
+
+        let answer = self.answer(failed).await;
+        let (kind, request) = (text(&answer["type"]), &answer["data"]);
+        let before = self.running("latest").await;
+        if kind.contains("declined") {
+            return Ending::Declined;
+        }
+        let steps = request["plan"]["steps"].as_array().expect("steps").clone();
+        let good = request["to"].as_u64().expect("a position");
+        let id = text(&request["rollback_id"]);
+        self.obey(&id, &steps).await;
+        let after = self.running("latest").await;
+        let at_good = self.running(&good.to_string()).await;
+        self.check(&steps, &before, &at_good, &after);
+        let removals = steps.iter().filter(|step| step["action"] == "remove").count();
+        Ending::RolledBack { steps: steps.len(), removals }
+    }
+
+    /// Every lane of the plan runs what the good point ran there; every other lane runs what it ran before.
+    fn check(
+        &self,
+        steps: &[Value],
+        before: &BTreeMap<LaneName, String>,
+        good: &BTreeMap<LaneName, String>,
+        after: &BTreeMap<LaneName, String>,
+    ) {
+        let name = &self.environment;
+        assert!(!good.is_empty(), "{name} went to a point at which nothing ran");
+        assert!(!after.is_empty(), "{name} runs nothing: {steps:?}");
+        let mut expected = before.clone();
+        for step in steps {
+            let lane = (text(&step["service"]), step["target"].as_str().unwrap_or("default").to_owned());
+            match good.get(&lane) {
+                Some(version) => expected.insert(lane, version.clone()),
+                None => expected.remove(&lane),
+            };
+        }
+        assert_eq!(*after, expected, "{name}: {steps:?}");
+        // A lane that the good point had is missing only where it was missing before, outside of the plan.
+        let lost: Vec<_> =
+            good.keys().filter(|lane| before.contains_key(*lane) && !after.contains_key(*lane)).collect();
+        assert!(lost.is_empty(), "{name} lost {lost:?}: {steps:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_environment_never_ends_with_less_than_the_good_point_that_it_went_to() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    let histories = (0..HISTORIES).map(|number| {
+        let history = History {
+            client: &client,
+            environment: format!("environment-{number}"),
+            random: Random::of(SEED, &[number]),
+            began: DateTime::<Utc>::from(SystemTime::now()) - TimeDelta::hours(5),
+            minutes: 0,
+            events: 0,
+            last: 0,
+        };
+        history.play()
+    });
+    let endings: Vec<Ending> = futures::stream::iter(histories).buffer_unordered(AT_A_TIME).collect().await;
+
+    let rolled_back = endings.iter().filter(|ending| **ending != Ending::Declined).count();
+    // Histories that only decline would show nothing.
+    assert!(rolled_back > 50, "{rolled_back} of {HISTORIES} were rolled back");
+    let (mut steps, mut removals) = (0, 0);
+    for ending in &endings {
+        if let Ending::RolledBack { steps: more, removals: gone } = ending {
+            (steps, removals) = (steps + more, removals + gone);
+        }
+    }
+    assert!(steps > rolled_back && removals > 0, "{steps} steps, {removals} removals");
+}
