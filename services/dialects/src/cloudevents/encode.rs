@@ -279,11 +279,13 @@ fn plan(plan: &Plan) -> Json<'_> {
         .json()
 }
 
+/// A step always names its target: a report that leaves it out goes to the only target that the service has, and to none where it
+/// has several.
 fn step(step: &Step) -> Json<'_> {
     Members::default()
         .put("wave", whole(step.wave.into()))
         .text("service", step.service.as_str())
-        .maybe_text("target", target(&step.target))
+        .text("target", step.target.as_str())
         .text("action", step.action.name())
         .maybe_text("slot", step.slot.as_ref().map(SlotName::as_str))
         .maybe("from", step.from.as_ref().map(release))
