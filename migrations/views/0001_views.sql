@@ -107,6 +107,7 @@ CREATE TABLE lane_changes (
     infrastructure     text,
     commit             text,
     artifact_key       text,                  -- the artifact's identity
+    package_key        text,                  -- its package URL, where the identity is the digest of its checksum
     deployment         text,                  -- the emitter's name for the run that did it
     late               boolean     NOT NULL,  -- the track already had a change that occurred later
     behind             boolean     NOT NULL,  -- the lane already had one
@@ -116,6 +117,7 @@ CREATE TABLE lane_changes (
 CREATE INDEX lane_changes_position ON lane_changes (track_id, position) WHERE NOT late;
 CREATE INDEX lane_changes_version ON lane_changes (track_id, version, position) WHERE version IS NOT NULL;
 CREATE INDEX lane_changes_artifact ON lane_changes (track_id, artifact_key) WHERE artifact_key IS NOT NULL;
+CREATE INDEX lane_changes_package ON lane_changes (track_id, package_key) WHERE package_key IS NOT NULL;
 CREATE INDEX lane_changes_removed ON lane_changes (track_id) WHERE version IS NULL AND switched_to IS NULL;
 CREATE INDEX lane_changes_occurred ON lane_changes (track_id, occurred_at, position);
 
@@ -134,6 +136,7 @@ CREATE TABLE live_changes (
     config                text,
     infrastructure        text,
     commit                text,
+    artifact_key          text,                  -- the artifact's identity
     before_slot           text,                  -- with those below: what it ran before
     before_position       bigint,
     before_at             timestamptz,
@@ -171,7 +174,8 @@ CREATE TABLE retirements (
     PRIMARY KEY (environment_id, position)
 );
 
--- Deploys that were started and have not ended; and failures whose start is not known yet.
+-- Deploys that were started and have not ended; and failures whose start is not known yet. A deploy that cannot be undone stays here
+-- until its own end is reported.
 CREATE TABLE open_deploys (
     environment_id integer     NOT NULL,
     service        text        NOT NULL,
@@ -179,6 +183,7 @@ CREATE TABLE open_deploys (
     position       bigint      NOT NULL,
     occurred_at    timestamptz NOT NULL,
     is_end         boolean     NOT NULL,
+    overtaken      boolean     NOT NULL,  -- another deploy to the lane succeeded later
     slot           text,
     deployment     text,
     reversible     boolean     NOT NULL,
@@ -196,6 +201,13 @@ CREATE TABLE corrections (
     position           bigint NOT NULL,  -- of the replaced event
     corrected_position bigint NOT NULL,
     PRIMARY KEY (position)
+);
+
+-- Corrections of events that are not known yet: those have no effect when they come.
+CREATE TABLE corrections_ahead (
+    identity uuid   NOT NULL,
+    position bigint NOT NULL,  -- of the correction
+    PRIMARY KEY (identity)
 );
 
 -- Which artifacts were built as which versions.
@@ -286,7 +298,7 @@ CREATE TABLE freezes (
     PRIMARY KEY (environment_id, freeze_id, started)
 );
 
-CREATE INDEX freezes_in_force ON freezes (environment_id, coalesce(ends_at, 'infinity')) WHERE lifted IS NULL;
+CREATE INDEX freezes_in_force ON freezes (environment_id, coalesce(ends_at, 'infinity'), coalesce(lifted_at, 'infinity'));
 
 -- People's answers to rollbacks and deploys.
 CREATE TABLE approvals (
@@ -312,12 +324,14 @@ CREATE TABLE revocations (
     position     bigint  NOT NULL PRIMARY KEY,
     artifact     text    NOT NULL,
     artifact_key text    NOT NULL,  -- its identity
+    package_key  text,              -- its package URL, where the identity is the digest of its checksum
     occurred_at  timestamptz NOT NULL,
     deleted      boolean NOT NULL,
     reinstates   boolean NOT NULL   -- it may be used again
 );
 
 CREATE INDEX revocations_artifact ON revocations (artifact_key);
+CREATE INDEX revocations_package ON revocations (package_key);
 
 -- Deploys that cannot be undone by deploying the former release.
 CREATE TABLE irreversible_deploys (

@@ -110,7 +110,8 @@ pub(crate) async fn publish_singles(
 /// A request, ready to be written.
 pub(crate) fn post(content_type: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
-        "POST /v1/events HTTP/1.1\r\nHost: ledger\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+        "POST /v1/events HTTP/1.1\r\nHost: ledger\r\nContent-Type: {content_type}\r\nPrefer: return=minimal\r\n\
+         Content-Length: {}\r\n\r\n",
         body.len()
     );
     [head.as_bytes(), body].concat()

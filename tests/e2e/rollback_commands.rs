@@ -104,3 +104,51 @@ async fn points_are_marked_and_an_environment_is_looked_at_from_every_side() {
     assert!(targets.contains("every service runs the same at each"), "{targets}");
     assert!(written.contains("web"), "{written}");
 }
+
+#[tokio::test]
+async fn what_people_decide_is_said_as_the_guide_says_it() {
+    let story = Story::begin().await;
+    story.history("production").await;
+    let artifact = "pkg:oci/api@sha256:1e69f8162c23cc6c981ef52ea27680dc1c8a7ed24f68fd48a2c2c5f9527e51cc";
+    let artifact = format!("--artifact={artifact}");
+    let (mira, noa) = ("--actor=person:mira", "--actor=person:noa");
+    let freeze = "--data={\"freeze_id\": \"inventory\"}";
+    for arguments in [
+        &["emit", "freeze.started", "--environment=production", mira, freeze][..],
+        &["emit", "freeze.lifted", "--environment=production", mira, freeze],
+        &["emit", "approval.granted", "--environment=production", "--service=api", "--version=v2", noa],
+        &["emit", "artifact.revoked", mira, &artifact],
+        &["emit", "artifact.reinstated", mira, &artifact],
+    ] {
+        let said = story.ran(arguments).await;
+        assert_eq!(said.code, Some(0), "{arguments:?}: {}", said.stderr);
+    }
+}
+
+#[tokio::test]
+async fn what_is_odd_about_a_report_is_said_where_it_is_reported() {
+    let story = Story::begin().await;
+    story.history("production").await;
+    let of = |service: &'static str, more: &'static [&'static str]| {
+        let mut arguments = vec!["--environment=production", service, "--version=v7"];
+        arguments.extend(more);
+        arguments
+    };
+    let emit = async |arguments: Vec<&str>| {
+        story.ran(&[&["emit", "deploy.succeeded"][..], &arguments].concat()).await
+    };
+
+    let new = emit(of("--service=serach", &[])).await;
+    emit(of("--service=serach", &["--target=eu"])).await;
+    let ambiguous = emit(of("--service=serach", &[])).await;
+    let wrapped = of("--service=serach", &["--", "true"]);
+    let wrapped = story.ran(&[&["run"][..], &wrapped].concat()).await;
+
+    assert!(new.stderr.contains("first event of this service, target"), "{}", new.stderr);
+    assert!(new.stderr.contains("v7 is live"), "{}", new.stderr);
+    for said in [ambiguous, wrapped] {
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        assert!(said.stderr.contains("it changed nothing"), "{}", said.stderr);
+        assert!(said.stderr.contains("--target: default, eu"), "{}", said.stderr);
+    }
+}

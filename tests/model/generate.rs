@@ -212,7 +212,8 @@ impl Author {
         if self.random.percent(25) {
             data["deployment"] = self.random.pick(&["d1~", "d2~", "d3~"]).into();
         }
-        if self.random.percent(5) {
+        // A start that says so is paired with its end by the service, in ways that the model does not follow.
+        if self.random.percent(5) && kind != "deploy.started" {
             data["reversible"] = false.into();
         }
         let minutes = self.report_time();

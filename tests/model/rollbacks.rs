@@ -29,6 +29,8 @@ pub(crate) struct Rollback {
     is_cancelled: bool,
     /// True from its request to its end.
     pub(crate) is_active: bool,
+    /// The position of its end.
+    ended: Option<u64>,
     /// Service, target, the release it left, the release it restored.
     steps: Vec<(String, String, Option<Release>, Option<Release>)>,
 }
@@ -122,20 +124,39 @@ impl Model {
             let has = |kind: &str| {
                 self.known_in(environment, kind, k).iter().any(|entry| entry.text("rollback_id") == id)
             };
+            let position = |kind: &str| {
+                let events = self.known_in(environment, kind, k);
+                events.iter().find(|entry| entry.text("rollback_id") == id).map(|entry| entry.position)
+            };
+            let started = self.known_in(environment, "rollback.started", k);
+            let started = started.into_iter().find(|entry| entry.text("rollback_id") == id);
             let steps = request.data["plan"]["steps"].as_array().into_iter().flatten();
             let steps = steps.map(|step| {
                 let text = |name: &str, otherwise: &str| step[name].as_str().unwrap_or(otherwise).to_owned();
-                let (from, to) = (release(&step["from"]), release(&step["to"]));
-                (text("service", ""), text("target", "default"), from, to)
+                let (mut from, to) = (release(&step["from"]), release(&step["to"]));
+                let (service, target) = (text("service", ""), text("target", "default"));
+                let is_it = |lane: &Value| {
+                    lane["service"] == *service && lane["target"].as_str().unwrap_or("default") == target
+                };
+                // What somebody acknowledged to be something else than the plan says.
+                if let Some(started) = started
+                    && started.data["acknowledge"].as_array().into_iter().flatten().any(is_it)
+                {
+                    let state = self.state_at(environment, started.position - 1);
+                    from = state.live(&service, &target).map(|live| live.release.clone());
+                }
+                (service, target, from, to)
             });
-            let ended = has("rollback.succeeded") || has("rollback.failed") || has("rollback.cancelled");
+            let ended = ["rollback.succeeded", "rollback.failed", "rollback.cancelled"];
+            let ended = ended.into_iter().filter_map(position).min();
             Rollback {
                 id: id.to_owned(),
                 requested: request.moment(),
                 by_person: person(&request.data["initiated_by"]).is_some(),
                 is_started: has("rollback.started"),
                 is_cancelled: has("rollback.cancelled"),
-                is_active: !ended,
+                is_active: ended.is_none(),
+                ended,
                 steps: steps.collect(),
             }
         };
@@ -193,8 +214,8 @@ impl Model {
         let replaced = self.changes(lane[0], lane[1], lane[2], k).iter().any(|deploy| {
             let deployed = deploy.release();
             deploy.is("deploy.succeeded")
-                && deploy.position > rollback.requested.1
-                && deploy.maybe("rollback_id") != Some(&rollback.id)
+                && rollback.ended.is_some_and(|ended| deploy.position > ended)
+                && deploy.maybe("rollback_id").is_none()
                 && !self.is_late(deploy)
                 && !agrees(&deployed, left, restored)
                 && restored.is_none_or(|restored| contradicts(restored, &deployed))

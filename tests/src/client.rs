@@ -120,7 +120,9 @@ impl Client {
     /// Records events, one a line, that must all be taken, and waits until the views have them; answers
     /// the positions.
     pub async fn recorded_all(&self, lines: &[String]) -> Vec<u64> {
-        let answer = self.post("/v1/events", "application/x-ndjson", lines.join("\n")).await;
+        let request = self.request(Method::POST, "/v1/events").header("prefer", "return=minimal");
+        let request = request.header("content-type", "application/x-ndjson").body(lines.join("\n"));
+        let answer = Self::send(request).await;
         assert_eq!(answer.status, 201, "{}", answer.text);
         let results = answer.lines();
         let positions = results.iter().map(|result| result["position"].as_u64().expect("a position"));

@@ -121,6 +121,18 @@ impl Artifact {
         if keys.is_empty() { vec![self.as_str().to_owned()] } else { keys }
     }
 
+    /// Returns the key by which a database finds it beside its [identity](Self::identity): the canonical package URL without
+    /// `checksum`, where the identity is the digest of that qualifier. An artifact that states no digest is the same as any of
+    /// that package URL.
+    #[must_use]
+    pub fn package_key(&self) -> Option<String> {
+        let purl = self.package_url()?;
+        if is_image(&purl) || digest_of(&purl).is_none() {
+            return None;
+        }
+        self.canonical()
+    }
+
     /// Returns its name without registry and namespace: the last segment of a package URL's name or of a repository. A
     /// bare digest has none.
     #[must_use]

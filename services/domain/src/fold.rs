@@ -271,6 +271,12 @@ impl LaneFold {
         filled(&self.changes).filter(|idle| idle.slot != live).collect()
     }
 
+    /// Returns true if something stands in the slot.
+    #[must_use]
+    pub fn is_filled(&self, slot: &SlotName) -> bool {
+        matches!(content(&self.changes, slot), Content::Filled(..))
+    }
+
     /// Returns true if the lane runs something, or holds something in a slot.
     #[must_use]
     pub fn holds_anything(&self) -> bool {

@@ -65,6 +65,8 @@ pub struct Finding {
     pub target: Option<TargetName>,
     /// Whether the rule lets the deploy pass.
     pub passes: bool,
+    /// Whether the ledger lacks what the rule decides by. The deploy does not pass then.
+    pub unknown: bool,
     /// Why, in words.
     pub detail: String,
     /// The position of the evidence that decided, where there is one.
@@ -75,7 +77,11 @@ pub struct Finding {
 
 impl Finding {
     const fn new(rule: Rule, passes: bool, detail: String, position: Option<Position>) -> Self {
-        Self { rule, target: None, passes, detail, position, grants: Vec::new() }
+        Self { rule, target: None, passes, unknown: false, detail, position, grants: Vec::new() }
+    }
+
+    fn unknown(rule: Rule, detail: String, position: Option<Position>) -> Self {
+        Self { unknown: true, ..Self::new(rule, false, detail, position) }
     }
 
     fn at(self, target: &TargetName) -> Self {
@@ -102,7 +108,7 @@ pub struct GateInput<'a> {
     pub freezes: &'a [ActiveFreeze],
     /// A rollback that is under way, and of which the deploy is no step; with the position of its request.
     pub rollback: Option<(&'a Line, Position)>,
-    /// Artifacts that must not be used.
+    /// Artifacts that must not be used: that of the release; where none is known, all that are named as the service is.
     pub revocations: Revocations<'a>,
     /// The rollbacks of the lane.
     pub rollbacks: &'a [LeftRelease],
@@ -151,7 +157,7 @@ fn lane_findings(input: &GateInput<'_>) -> Vec<Finding> {
     }
     findings.push(freeze(input.freezes));
     findings.extend(input.rollback.map(rollback));
-    findings.extend(input.revocations.of(&input.lane.service, input.release).map(revoked));
+    findings.extend(revoked(input));
     let counted = approvals::counted(input);
     let grants: Vec<_> = counted.iter().filter_map(approvals::Counted::in_force).collect();
     let held = hold(input.release, input.rollbacks, input.deploys, &grants);
@@ -174,10 +180,21 @@ fn rollback((rollback_id, position): (&Line, Position)) -> Finding {
     Finding::new(Rule::Rollback, false, format!("rollback {rollback_id} is under way"), Some(position))
 }
 
-fn revoked(revoked: &RevokedArtifact) -> Finding {
-    let what = if revoked.deleted { "deleted" } else { "revoked" };
-    let detail = format!("{} is {what}", revoked.artifact.as_str());
-    Finding::new(Rule::Revoked, false, detail, Some(revoked.position))
+fn revoked(input: &GateInput<'_>) -> Option<Finding> {
+    let service = &input.lane.service;
+    let what = |revoked: &RevokedArtifact| if revoked.deleted { "deleted" } else { "revoked" };
+    if let Some(revoked) = input.revocations.of(service, input.release) {
+        let detail = format!("{} is {}", revoked.artifact.as_str(), what(revoked));
+        return Some(Finding::new(Rule::Revoked, false, detail, Some(revoked.position)));
+    }
+    let revoked = input.revocations.named(service, input.release)?;
+    let detail = format!(
+        "no artifact is known of {}, and {} is {}; state the artifact",
+        input.release.version,
+        revoked.artifact.as_str(),
+        what(revoked),
+    );
+    Some(Finding::unknown(Rule::Revoked, detail, Some(revoked.position)))
 }
 
 #[cfg(test)]

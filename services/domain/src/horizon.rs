@@ -55,13 +55,6 @@ impl Needed {
         }
     }
 
-    /// Adds what runs, which is no point.
-    pub fn keep(&mut self, composition: &Composition) {
-        for (service, _, live) in composition.lanes() {
-            self.keep_release(service, &live.release);
-        }
-    }
-
     /// Adds a release, such as that of a deploy that is under way. Returns the identity of its artifact.
     pub fn keep_release(&mut self, service: &ServiceName, release: &Release) -> Option<String> {
         let Some(artifact) = &release.artifact else {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use crate::event::{Hindrance, Plan, Policy};
+use crate::event::{Hindrance, Plan, Policy, Step};
 use crate::known_good::Status;
 use crate::{Artifact, EnvironmentName, Line, Position, Release, ServiceName, Since, TargetName};
 
@@ -15,6 +15,8 @@ use crate::{Artifact, EnvironmentName, Line, Position, Release, ServiceName, Sin
 pub enum Obstacle {
     /// There is nothing to do.
     AlreadyThere,
+    /// The environment is retired, by the event at this position: nothing that is deployed there has an effect.
+    EnvironmentRetired(Position),
     /// An artifact that would be deployed must never be used again, or is gone.
     ArtifactRevoked {
         /// The service that would run it.
@@ -34,6 +36,9 @@ pub enum Obstacle {
     BarrierUnfinished(IrreversibleDeploy),
     /// A service that a service of the plan depends on had such a deploy.
     BarrierOfDependency(IrreversibleDeploy),
+    /// A lane of the plan had such a deploy, and never ran the release of another environment that it is to run: it is not known whether
+    /// that is older.
+    BarrierUnplaced(IrreversibleDeploy),
     /// A deploy to the environment is under way.
     DeployOpen(OpenDeploy),
     /// Nothing runs at the point, and no person marked it.
@@ -146,6 +151,18 @@ pub struct Revocations<'a> {
 }
 
 impl<'a> Revocations<'a> {
+    /// Returns the last revocation of an artifact that is named as the service is, for a release of which no artifact is known: it may be
+    /// this one.
+    #[must_use]
+    pub fn named(&self, service: &ServiceName, release: &Release) -> Option<&'a RevokedArtifact> {
+        if release.artifact.is_some() {
+            return None;
+        }
+        let is_named =
+            |revoked: &&RevokedArtifact| revoked.artifact.name().as_deref() == Some(service.as_str());
+        self.revoked.iter().filter(is_named).max_by_key(|revoked| revoked.position)
+    }
+
     /// Returns the revocation of a release's artifact.
     #[must_use]
     pub fn of(&self, service: &ServiceName, release: &Release) -> Option<&'a RevokedArtifact> {
@@ -184,10 +201,12 @@ impl Obstacle {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::AlreadyThere => "already_there",
+            Self::EnvironmentRetired(_) => "environment_retired",
             Self::ArtifactRevoked { .. } => "artifact_revoked",
             Self::Barrier(_) => "barrier",
             Self::BarrierUnfinished(_) => "barrier_unfinished",
             Self::BarrierOfDependency(_) => "barrier_of_dependency",
+            Self::BarrierUnplaced(_) => "barrier_unplaced",
             Self::DeployOpen(_) => "deploy_open",
             Self::TargetEmpty => "target_empty",
             Self::TargetBad => "target_bad",
@@ -201,10 +220,11 @@ impl Obstacle {
     pub const fn position(&self) -> Option<Position> {
         match self {
             Self::AlreadyThere | Self::TargetEmpty | Self::TargetBad | Self::TargetNotKnownGood => None,
-            Self::ArtifactRevoked { position, .. } => Some(*position),
-            Self::Barrier(deploy) | Self::BarrierUnfinished(deploy) | Self::BarrierOfDependency(deploy) => {
-                Some(deploy.position)
-            }
+            Self::EnvironmentRetired(position) | Self::ArtifactRevoked { position, .. } => Some(*position),
+            Self::Barrier(deploy)
+            | Self::BarrierUnfinished(deploy)
+            | Self::BarrierOfDependency(deploy)
+            | Self::BarrierUnplaced(deploy) => Some(deploy.position),
             Self::DeployOpen(deploy) => Some(deploy.position),
             Self::Frozen(freeze) => Some(freeze.position),
         }
@@ -218,11 +238,12 @@ impl Obstacle {
             Hindrance::Warn => Weight::Warning,
         };
         match self {
-            Self::AlreadyThere | Self::ArtifactRevoked { .. } => Weight::Final,
+            Self::AlreadyThere | Self::EnvironmentRetired(_) | Self::ArtifactRevoked { .. } => Weight::Final,
             Self::TargetEmpty | Self::TargetBad => Weight::Blocker,
             Self::TargetNotKnownGood
             | Self::BarrierUnfinished(_)
             | Self::BarrierOfDependency(_)
+            | Self::BarrierUnplaced(_)
             | Self::DeployOpen(_) => Weight::Warning,
             Self::Barrier(_) => by(policy.barrier),
             Self::Frozen(_) => by(policy.freeze),
@@ -234,6 +255,9 @@ impl std::fmt::Display for Obstacle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::AlreadyThere => f.write_str("the environment runs this already"),
+            Self::EnvironmentRetired(position) => {
+                write!(f, "the environment is retired; declare it first (position {position})")
+            }
             Self::ArtifactRevoked { service, target, artifact, deleted, position } => {
                 let what = if *deleted { "is deleted" } else { "is revoked" };
                 write!(f, "{} of {service} at {target} {what} (position {position})", artifact.as_str())
@@ -248,6 +272,13 @@ impl std::fmt::Display for Obstacle {
                 write!(
                     f,
                     "{deploy}, on which the plan's services depend, cannot be undone (position {position})"
+                )
+            }
+            Self::BarrierUnplaced(deploy) => {
+                let position = deploy.position;
+                write!(
+                    f,
+                    "{deploy} cannot be undone, and it is not known whether the wanted release is older, since it never ran there (position {position})"
                 )
             }
             Self::DeployOpen(OpenDeploy { service, target, version, position }) => {
@@ -286,6 +317,10 @@ impl std::fmt::Display for ActiveFreeze {
 pub struct Way<'a> {
     /// The environment whose point it is, where that is another one.
     pub source: Option<&'a EnvironmentName>,
+    /// The position of `environment.retired`, if the environment is retired.
+    pub retired: Option<Position>,
+    /// When each lane of the plan last went over to the release that the plan brings, where that is another environment's.
+    pub last_ran: BTreeMap<(ServiceName, TargetName), Since>,
     /// The change with which the point began; `None`: the environment had not begun.
     pub began: Option<&'a Since>,
     /// The status of the point; `None`: nothing runs there, and no person marked it.
@@ -309,6 +344,7 @@ pub fn obstacles(plan: &Plan, way: &Way<'_>) -> Vec<Obstacle> {
     if plan.steps.is_empty() {
         met.push(Obstacle::AlreadyThere);
     }
+    met.extend(way.retired.map(Obstacle::EnvironmentRetired));
     for step in &plan.steps {
         let revoked = step.to.as_ref().and_then(|release| way.revocations.of(&step.service, release));
         if let Some(RevokedArtifact { artifact, deleted, position }) = revoked {
@@ -333,10 +369,10 @@ pub fn obstacles(plan: &Plan, way: &Way<'_>) -> Vec<Obstacle> {
     met
 }
 
-/// Irreversible deploys since the point began. Another environment's point says nothing of what was done here since then.
+/// Irreversible deploys since the point began; of another environment's point, since the lane went over to the release that ran there.
 fn barriers(plan: &Plan, way: &Way<'_>) -> Vec<Obstacle> {
     if way.source.is_some() {
-        return Vec::new();
+        return barriers_to_another(plan, way);
     }
     let changed: BTreeSet<_> = plan.steps.iter().map(|step| (&step.service, &step.target)).collect();
     let needed = way.policy.dependencies_of(plan.steps.iter().map(|step| &step.service));
@@ -352,6 +388,26 @@ fn barriers(plan: &Plan, way: &Way<'_>) -> Vec<Obstacle> {
         }
     };
     since.into_iter().filter_map(barrier).collect()
+}
+
+fn barriers_to_another(plan: &Plan, way: &Way<'_>) -> Vec<Obstacle> {
+    let mut met = Vec::new();
+    for deploy in way.irreversible {
+        let lane = (deploy.service.clone(), deploy.target.clone());
+        let is_brought =
+            |step: &&Step| (&step.service, &step.target) == (&lane.0, &lane.1) && step.to.is_some();
+        if !plan.steps.iter().any(|step| is_brought(&step)) {
+            continue;
+        }
+        met.extend(match (way.last_ran.get(&lane), deploy.outcome) {
+            (None, _) => Some(Obstacle::BarrierUnplaced(deploy.clone())),
+            (Some(since), _) if !deploy.is_after(Some(since)) => None,
+            (Some(_), DeployOutcome::Unfinished) => Some(Obstacle::BarrierUnfinished(deploy.clone())),
+            (Some(_), _) => Some(Obstacle::Barrier(deploy.clone())),
+        });
+    }
+    met.sort_by_key(Obstacle::position);
+    met
 }
 
 #[cfg(test)]

@@ -53,6 +53,12 @@ impl Retirements {
         self.after(self.events.len())
     }
 
+    /// Returns when the environment was last retired, if it ever was.
+    #[must_use]
+    pub fn last_retired(&self) -> Option<DateTime<Utc>> {
+        self.spans().last().map(|retired| retired.from)
+    }
+
     fn after(&self, count: usize) -> Standing {
         let mut standing = Standing::Open(None);
         for (at, position, retires) in &self.events[..count] {

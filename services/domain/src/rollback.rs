@@ -5,15 +5,17 @@
 mod automatic;
 mod execution;
 
+use chrono::{DateTime, Utc};
+
 use crate::event::{Actor, RollbackRequest};
 use crate::gate::{Answer, approved_by_others};
-use crate::{Line, Position, Prose, Release, ServiceName, TargetName};
+use crate::{EnvironmentName, Line, Position, Prose, Release, Scope, ServiceName, TargetName};
 
 pub use automatic::{
     AutomaticPast, DeclineReason, KnownGoodPoint, PassedOver, PointSearch, Search, check_bounds,
     concerned_lanes, may_act,
 };
-pub use execution::{OtherChange, StartProblem, differing, others, start, step_claim};
+pub use execution::{StartProblem, differing, start, step_claim};
 
 /// Where a rollback is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,22 +198,55 @@ impl Life<'_> {
     }
 }
 
-/// Returns true if two requests of one `rollback_id` are the same wish, so that the second is a duplicate: environment, point,
-/// scope, reason, force and requester are equal. The plan is not compared: it may have been made later.
-#[must_use]
-pub fn is_same_wish(
-    (one, reason): (&RollbackRequest, Option<&Prose>),
-    (other, other_reason): (&RollbackRequest, Option<&Prose>),
-) -> bool {
-    let requester =
-        one.initiated_by == other.initiated_by || one.initiated_by.is_same_person(&other.initiated_by);
-    let point = |request: &RollbackRequest| (request.to, request.at, request.source.clone());
-    one.rollback == other.rollback
-        && point(one) == point(other)
-        && one.scope == other.scope
-        && one.force == other.force
-        && reason == other_reason
-        && requester
+/// What somebody wanted who requested a rollback. Two requests of one `rollback_id` that want the same are one request; the plan is
+/// not compared: it may have been made later.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestedWish<'a> {
+    /// The environment.
+    pub environment: &'a EnvironmentName,
+    /// The position of the point, as resolved when it was first requested.
+    pub to: Position,
+    /// The time that named the point, if one did.
+    pub at: Option<DateTime<Utc>>,
+    /// The environment whose point it is, if it is another one's.
+    pub source: Option<&'a EnvironmentName>,
+    /// The lanes that it is about.
+    pub scope: &'a Scope,
+    /// Whether to pass what may be passed by force.
+    pub force: bool,
+    /// Who asks.
+    pub requester: &'a Actor,
+    /// Why.
+    pub reason: Option<&'a Prose>,
+}
+
+impl<'a> RequestedWish<'a> {
+    /// The wish of a recorded request.
+    #[must_use]
+    pub fn of(request: &'a RollbackRequest, reason: Option<&'a Prose>) -> Self {
+        Self {
+            environment: &request.rollback.environment,
+            to: request.to,
+            at: request.at,
+            source: request.source.as_ref(),
+            scope: &request.scope,
+            force: request.force,
+            requester: &request.initiated_by,
+            reason,
+        }
+    }
+
+    /// Returns true if both want the same.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let requester = self.requester == other.requester || self.requester.is_same_person(other.requester);
+        requester
+            && self.environment == other.environment
+            && (self.to, self.at, self.source) == (other.to, other.at, other.source)
+            && self.scope == other.scope
+            && self.force == other.force
+            && self.reason == other.reason
+    }
 }
 
 /// How a lane differs from what a rollback wanted, in words.

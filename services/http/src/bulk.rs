@@ -10,7 +10,7 @@ use futures::{FutureExt, StreamExt};
 use ledger_dialects::cloudevents::{EVENT_LIMIT, Envelope, Invalid, Reason};
 use ledger_intake::{Answer, Refusal, Train};
 
-use crate::ingest::{EventResult, names, overall};
+use crate::ingest::{EventResult, add_marks, names, overall};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
@@ -120,6 +120,7 @@ pub(crate) async fn record_all(
 /// Records the lines of a body while they come in.
 pub(crate) async fn record_lines(
     ledger: &TenantLedger,
+    marked: bool,
     body: Body,
     limit: usize,
 ) -> Result<Response, Problem> {
@@ -150,11 +151,14 @@ pub(crate) async fn record_lines(
             procession.push(line.and_then(|line| Envelope::parse(&line))).await;
         }
     }
-    let results = procession.results().await;
+    let mut results = procession.results().await;
     if broken {
         let detail =
             format!("the body broke off after {taken} lines; what came whole is recorded: send all again");
         return Err(Problem::new(Kind::BrokenBody, detail));
+    }
+    if marked {
+        add_marks(ledger, &mut results).await;
     }
     answer(&results)
 }

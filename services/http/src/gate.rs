@@ -106,6 +106,9 @@ pub(crate) struct FindingBody {
     target: Option<String>,
     /// Whether it lets the deploy pass.
     passes: bool,
+    /// `true` where the ledger lacks what the rule decides by; the deploy does not pass then.
+    #[serde(skip_serializing_if = "is_false")]
+    unknown: bool,
     /// Why.
     detail: String,
     /// The position of the evidence.
@@ -116,12 +119,18 @@ pub(crate) struct FindingBody {
     grants: Vec<u64>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 impl From<&Finding> for FindingBody {
     fn from(finding: &Finding) -> Self {
         Self {
             rule: finding.rule.name(),
             target: finding.target.as_ref().map(ToString::to_string),
             passes: finding.passes,
+            unknown: finding.unknown,
             detail: finding.detail.clone(),
             position: finding.position.map(Position::get),
             grants: finding.grants.iter().copied().map(Position::get).collect(),

@@ -38,6 +38,9 @@ pub(crate) struct EntryBody {
     /// The version that its lane ran from here on, where the event changed that: also by a switch.
     #[serde(skip_serializing_if = "Option::is_none")]
     went_live: Option<String>,
+    /// The target that it is about, also where it named none and the service has only this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
     /// The targets that it could have meant, where it named none of several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     targets: Vec<String>,
@@ -70,6 +73,7 @@ impl EntryBody {
             anomalies: row.anomalies,
             new: row.first_of,
             went_live: row.went_live,
+            target: row.target,
             targets: row.targets,
             returns_to: row.returns_to.map(Position::get),
             corrected_by: row.corrected_by.map(Position::get),

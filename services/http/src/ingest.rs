@@ -87,7 +87,7 @@ pub(crate) async fn add_marks(ledger: &TenantLedger, results: &mut [EventResult]
     let recorded = results.iter().filter(|result| result.status.is_recorded());
     let positions: Vec<Position> = recorded.filter_map(|result| result.position.map(Position::new)).collect();
     let Some(last) = positions.iter().copied().max() else { return };
-    if !ledger.views.may_come_soon() {
+    if results.len() > MARKED_AT_MOST || !ledger.views.may_come_soon() {
         return;
     }
     let looked_up = tokio::time::timeout(MARKS_TIMEOUT, marks(ledger, positions, last)).await;
@@ -324,7 +324,7 @@ pub(crate) async fn post_events(
             let bytes = read(body, app.limits.batch_bytes).await?;
             batch(&ledger, marked, &bytes, app.limits.events).await
         }
-        Mode::Lines => bulk::record_lines(&ledger, body, app.limits.events).await,
+        Mode::Lines => bulk::record_lines(&ledger, marked, body, app.limits.events).await,
     }
 }
 
@@ -375,7 +375,7 @@ async fn batch(ledger: &TenantLedger, marked: bool, bytes: &[u8], limit: usize) 
         BatchError::TooMany(_) => Problem::new(Kind::TooLarge, error),
     })?;
     let mut results = bulk::record_all(ledger, events).await;
-    if marked && results.len() <= MARKED_AT_MOST {
+    if marked {
         add_marks(ledger, &mut results).await;
     }
     Ok((overall(&results)?, Json(results)).into_response())

@@ -4,12 +4,12 @@ use axum::Json;
 use axum::extract::Path;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use ledger_domain::event::{Actor, Step};
+use ledger_domain::event::{Actor, Counts, Step};
 use ledger_domain::known_good::{Marked, Reason, Status};
 use ledger_domain::obstacle::{Obstacle, Weight};
 use ledger_domain::{Line, PointName, Position, ServiceName, TargetName};
 use ledger_intake::{Planned, resolve};
-use ledger_views::{Believed, Point};
+use ledger_views::{Point, Snapshot};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -106,6 +106,42 @@ pub(crate) struct ReasonBody {
     /// The position of the evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<u64>,
+    /// How many cases the check had, where its result says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counts: Option<CountsBody>,
+}
+
+/// How many cases a check had.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub(crate) struct CountsBody {
+    /// Cases that passed.
+    passed: u64,
+    /// Cases that failed.
+    failed: u64,
+    /// Cases that were not run.
+    skipped: u64,
+}
+
+/// Adds to the reasons of points the counts of the checks that they rest on.
+async fn add_counts(
+    snapshot: &mut Snapshot,
+    points: &mut [PointBody],
+) -> Result<(), Problem> {
+    let reasons = || points.iter().flat_map(|point| &point.reasons);
+    let positions: Vec<Position> = reasons().filter_map(|reason| reason.position.map(Position::new)).collect();
+    if positions.is_empty() {
+        return Ok(());
+    }
+    let counts = snapshot.check_counts(&positions).await?;
+    for reason in points.iter_mut().flat_map(|point| &mut point.reasons) {
+        let found = reason.position.and_then(|position| counts.get(&Position::new(position)));
+        reason.counts = found.map(|Counts { passed, failed, skipped }| CountsBody {
+            passed: *passed,
+            failed: *failed,
+            skipped: *skipped,
+        });
+    }
+    Ok(())
 }
 
 /// A person's word on a point.
@@ -172,6 +208,7 @@ impl From<&Reason> for ReasonBody {
             target: None,
             check: None,
             position: at.map(Position::get),
+            counts: None,
         };
         let of_lane = |plain: Self, service: &ServiceName, target: &TargetName, check: &Line| Self {
             service: Some(service.to_string()),
@@ -293,7 +330,7 @@ pub(crate) async fn list_points(
     let mut snapshot = ledger.views.snapshot().await?;
     let views = snapshot.position();
     let from = before.map_or(views, |before| Position::new(before.get().saturating_sub(1)));
-    let believed = Believed { known_at, now: ledger.now() };
+    let believed = snapshot.believed(known_at, ledger.now()).await?;
     let walk = snapshot.points(&environment, from, believed).await?;
     let mut walk = walk.ok_or_else(|| Problem::unknown_environment(&environment))?;
     let mut points = Vec::new();
@@ -311,6 +348,7 @@ pub(crate) async fn list_points(
             points.push(PointBody::from(&point));
         }
     }
+    add_counts(&mut snapshot, &mut points).await?;
     let body = PointsBody { environment: environment.to_string(), position: views.get(), points, next };
     Ok(at(views, Json(body)))
 }
@@ -378,16 +416,19 @@ pub(crate) async fn get_point(
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.views.snapshot().await?;
     let views = snapshot.position();
-    let believed = Believed { known_at, now: ledger.now() };
+    let believed = snapshot.believed(known_at, ledger.now()).await?;
     let point = resolve(&mut snapshot, &environment, &name, believed).await?.point;
     let none = || Problem::new(Kind::NoSuchPoint, format!("{environment} has no release point at {name}"));
     let point = point.ok_or_else(none)?;
     let policy = snapshot.policy(&environment, known_at.unwrap_or(views)).await?;
+    let mut point = [PointBody::from(&point)];
+    add_counts(&mut snapshot, &mut point).await?;
+    let [point] = point;
     let body = OnePointBody {
         environment: environment.to_string(),
         position: views.get(),
         policy: policy.declared.map(Position::get),
-        point: PointBody::from(&point),
+        point,
     };
     Ok(at(views, Json(body)))
 }
@@ -527,7 +568,8 @@ impl From<&Step> for StepBody {
 /// Something that a plan meets.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ObstacleBody {
-    /// `already_there`, `artifact_revoked`, `barrier`, `barrier_unfinished`, `barrier_of_dependency`, `target_empty`,
+    /// `already_there`, `artifact_revoked`, `barrier`, `barrier_unfinished`, `barrier_of_dependency`,
+    /// `barrier_unplaced`, `environment_retired`, `target_empty`,
     /// `target_bad`, `target_not_known_good`, `freeze` or `deploy_open`.
     kind: &'static str,
     /// `warning`; `blocker`, which force passes; or `final`, which nothing passes.

@@ -78,6 +78,7 @@ kinds! {
     RollbackStepBlocked = 409 "rollback-step-blocked" "The step must not be carried out as it is planned";
     PlanChanged = 409 "plan-changed" "The plan is another one now";
     NothingMarked = 409 "nothing-marked" "No mark stands on the point";
+    NotRevoked = 409 "not-revoked" "The artifact is not revoked";
     FreezeMismatch = 409 "freeze-mismatch" "The freeze holds already, or does not hold";
     LostEntry = 410 "lost-entry" "The stream has lost the entry";
     EnvironmentMoved = 412 "environment-moved" "The environment has changed since";
@@ -268,6 +269,7 @@ impl From<&Rejection> for Problem {
             Rejection::Blocked { .. } => Kind::RollbackBlocked,
             Rejection::UnderWay { .. } => Kind::RollbackUnderWay,
             Rejection::RollbackExists { .. } => Kind::RollbackExists,
+            Rejection::CauseCorrected(_) => Kind::RollbackBlocked,
             Rejection::StartBlocked { .. } => Kind::RollbackStartBlocked,
             Rejection::StepBlocked { .. } => Kind::RollbackStepBlocked,
             Rejection::NoSuchRollback(..) => Kind::NoSuchRollback,
@@ -276,6 +278,7 @@ impl From<&Rejection> for Problem {
             Rejection::Life(_) => Kind::RollbackLife,
             Rejection::NoSuchPoint(_) => Kind::NoSuchPoint,
             Rejection::NothingMarked(_) => Kind::NothingMarked,
+            Rejection::NotRevoked(_) => Kind::NotRevoked,
             Rejection::Policy(_) => Kind::InvalidPolicy,
             Rejection::Freeze(_) => Kind::FreezeMismatch,
             Rejection::OwnSource(_) | Rejection::NotTheController => Kind::LedgersOwn,

@@ -84,6 +84,9 @@ pub(crate) struct RequestedBody {
     position: u64,
     /// `recorded`, or `duplicate` if it was before.
     status: &'static str,
+    /// Where a rollback is that was requested before: `requested`, `started`, `succeeded`, `failed` or `cancelled`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<&'static str>,
 }
 
 /// Whether it is a question only.
@@ -153,7 +156,14 @@ pub(crate) async fn request_rollback(
     };
     // Whoever asked looks next whether it is there. If the views are slow, the request stands all the same.
     let _ = ledger.views.wait_for(position, SOON).await;
+    let phase = if status == "duplicate" {
+        let row = ledger.views.snapshot().await?.rollback(&rollback_id).await?;
+        row.map(|row| row.phase.name())
+    } else {
+        None
+    };
     let body = RequestedBody {
+        phase,
         rollback_id: rollback_id.to_string(),
         environment: environment.to_string(),
         position: position.get(),
@@ -355,7 +365,7 @@ impl From<&Report> for OtherBody {
             occurred_at: report.occurred_at,
             kind: fact.kind().name(),
             service: fact.lane().map(|lane| lane.service.to_string()),
-            target: fact.lane().and_then(|lane| lane.target.as_ref()).map(ToString::to_string),
+            target: report.target.as_ref().map(ToString::to_string),
         }
     }
 }
@@ -366,9 +376,8 @@ fn step_state(step: &Step, reports: &[Report]) -> StepStateBody {
     let mut at = None;
     for report in reports {
         let fact = &report.event.fact;
-        let here = fact.lane().is_some_and(|lane| {
-            lane.service == step.service && lane.target.as_ref().is_none_or(|target| *target == step.target)
-        });
+        let here = fact.lane().is_some_and(|lane| lane.service == step.service)
+            && report.target.as_ref() == Some(&step.target);
         if !here {
             continue;
         }
@@ -408,7 +417,12 @@ async fn not_before(
 }
 
 impl RollbackBody {
-    async fn of(snapshot: &mut Snapshot, row: RollbackRow, whole: bool) -> Result<Self, Problem> {
+    async fn of(
+        snapshot: &mut Snapshot,
+        row: RollbackRow,
+        whole: bool,
+        now: DateTime<Utc>,
+    ) -> Result<Self, Problem> {
         let reports = snapshot.rollback_reports(&row.request.rollback.rollback_id).await?;
         let mut steps: Vec<_> =
             row.request.plan.steps.iter().map(|step| step_state(step, &reports)).collect();
@@ -423,7 +437,7 @@ impl RollbackBody {
         } else {
             (None, None)
         };
-        let living = Living::with(snapshot, row).await?;
+        let living = Living::with(snapshot, row, now).await?;
         let approvals = ApprovalsBody::of(&living);
         let request = &living.row.request;
         Ok(Self {
@@ -546,7 +560,7 @@ pub(crate) async fn list_rollbacks(
     let next = rows.last().filter(|_| full).map(|row| row.requested.get());
     let mut rollbacks = Vec::with_capacity(rows.len());
     for row in rows {
-        rollbacks.push(RollbackBody::of(&mut snapshot, row, false).await?);
+        rollbacks.push(RollbackBody::of(&mut snapshot, row, false, ledger.now()).await?);
     }
     let views = snapshot.position();
     Ok(at(views, Json(RollbacksBody { position: views.get(), rollbacks, next })))
@@ -586,6 +600,6 @@ pub(crate) async fn get_rollback(
     let mut snapshot = ledger.views.snapshot().await?;
     let row = snapshot.rollback(&rollback_id).await?;
     let none = || Problem::new(Kind::NoSuchRollback, format!("there is no rollback {rollback_id}"));
-    let body = RollbackBody::of(&mut snapshot, row.ok_or_else(none)?, true).await?;
+    let body = RollbackBody::of(&mut snapshot, row.ok_or_else(none)?, true, ledger.now()).await?;
     Ok(at(snapshot.position(), Json(body)))
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::event::{
     Actor, AutomaticRollback, Declined, Event, Fact, Policy, Validation, ValidationSubject,
@@ -31,6 +31,8 @@ const NAME: &str = "rollback-controller";
 const PAGE: u32 = 100;
 /// How long to wait before a check is looked at again that could not be answered.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Seconds of a hundred years. A policy may allow any age; times are clamped so that they can be computed.
+const CENTURY: u64 = 100 * 365 * 24 * 3_600;
 /// How often an idle controller looks for failed checks, where nothing tells it.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
@@ -149,13 +151,19 @@ async fn attempt(
     let Some(mut walk) = snapshot.points(environment, from, believed).await? else {
         return Ok(Err(search.exhausted()));
     };
-    let oldest =
-        now - chrono::TimeDelta::seconds(rule.at_most_age_seconds.min(i64::MAX as u64 / 2_000).cast_signed());
+    let oldest = now - TimeDelta::seconds(rule.at_most_age_seconds.min(CENTURY).cast_signed());
+    // Points before this change ended even earlier. None: only the last point may be young enough.
+    let first = snapshot.first_change_after(environment, oldest).await?;
+    let retired = snapshot.retirements(environment, from).await?.last_retired();
     while let Some(point) = walk.next(snapshot, POINTS_AT_A_TIME).await? {
+        // What ran before the environment was retired is gone on purpose.
+        if retired.is_some_and(|retired| point.since.occurred_at < retired) {
+            break;
+        }
         let last_stood_at = point.until.unwrap_or(now);
         if point.judgement.status != Status::KnownGood {
-            // Points before this one stood even longer ago.
-            if last_stood_at < oldest {
+            let is_last = first.is_none_or(|first| point.number.is_none_or(|number| number < first));
+            if is_last && last_stood_at < oldest {
                 break;
             }
             continue;

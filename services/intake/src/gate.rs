@@ -1,10 +1,11 @@
 //! Whether a release may be deployed to a lane, by all that is known now.
 
 use chrono::{DateTime, Utc};
-use ledger_domain::event::Actor;
+use ledger_domain::event::{Actor, Step};
 use ledger_domain::gate::{Decision, DeployAnswer, GateInput, PromotionEvidence, decide};
 use ledger_domain::obstacle::Revocations;
 use ledger_domain::retirement::Standing;
+use ledger_domain::rollback::Phase;
 use ledger_domain::{Lane, LaneRef, Line, Position, Release, TargetName};
 use ledger_views::{AskError, PolicyInForce, Snapshot, When};
 
@@ -57,6 +58,24 @@ impl From<ledger_views::Error> for GateError {
     }
 }
 
+/// Returns true if a deploy is a step of a rollback that was started.
+async fn is_step(
+    snapshot: &mut Snapshot,
+    rollback_id: &Line,
+    lane: &LaneRef,
+    release: &Release,
+) -> Result<bool, GateError> {
+    let Some(row) = snapshot.rollback(rollback_id).await? else { return Ok(false) };
+    let is_started = row.phase == Phase::Started && row.request.rollback.environment == lane.environment;
+    let is_it = |step: &Step| {
+        let wanted = step.to.as_ref();
+        step.service == lane.service
+            && lane.target.as_ref().is_none_or(|target| *target == step.target)
+            && wanted.is_some_and(|wanted| wanted.matches(release) || release.matches(wanted))
+    };
+    Ok(is_started && row.request.plan.steps.iter().any(is_it))
+}
+
 /// Asks the gate.
 ///
 /// # Errors
@@ -97,8 +116,15 @@ pub async fn gate(
         .collect();
     let freezes = snapshot.freezes(environment, now).await?;
     let active = snapshot.active_rollback(environment).await?;
-    let active = active.filter(|(active, _)| Some(active) != rollback_id.as_ref());
-    let revoked = snapshot.revoked(&release.artifact).await?;
+    let is_step = match rollback_id {
+        Some(rollback_id) => is_step(snapshot, rollback_id, named, &release).await?,
+        None => false,
+    };
+    let active = active.filter(|(active, _)| !is_step || Some(active) != rollback_id.as_ref());
+    let revoked = match &release.artifact {
+        Some(artifact) => snapshot.revoked([artifact]).await?,
+        None => snapshot.revoked_named(&named.service).await?,
+    };
     let answers = answers(snapshot, named, &release).await?;
     let lanes = lanes(named, &present, &known);
     let mut of_lanes = Vec::with_capacity(lanes.len());

@@ -7,6 +7,7 @@ use ledger_domain::event::Plan;
 use ledger_domain::horizon::Needed;
 use ledger_domain::known_good::Status;
 use ledger_domain::obstacle::{Obstacle, Revocations, RevokedArtifact, Way, Weight, obstacles};
+use ledger_domain::retirement::Standing;
 use ledger_domain::{Artifact, EnvironmentName, Line, Position, Removals, Scope, ServiceName};
 use ledger_views::{AskError, Believed, Point, Snapshot};
 
@@ -50,7 +51,8 @@ impl HorizonPoint {
     }
 }
 
-/// The known-good points that stood at any time since `now - window`, and what they need.
+/// The known-good points that stood at any time since `now - window`, and what they need. A retired environment has none, and needs
+/// nothing.
 ///
 /// # Errors
 /// There is no such environment, or the database does not answer.
@@ -62,6 +64,9 @@ pub async fn horizon(
 ) -> Result<Horizon, AskError> {
     let position = snapshot.position();
     let present = present(snapshot, environment, false).await?;
+    if matches!(snapshot.retirements(environment, position).await?.last(), Standing::Retired(_)) {
+        return Ok(Horizon { position, points: Vec::new(), cut: false, needed: Needed::default() });
+    }
     let policy = snapshot.policy(environment, position).await?.policy;
     let (points, cut, mut needed) = stood(snapshot, environment, now - window, now).await?;
     needed.keep_lanes(&present);
@@ -83,6 +88,8 @@ pub async fn horizon(
     let points = plans.into_iter().map(|(point, plan)| {
         let way = Way {
             source: None,
+            retired: None,
+            last_ran: BTreeMap::new(),
             began: Some(&point.since),
             status: Some(point.judgement.status),
             policy: &policy,

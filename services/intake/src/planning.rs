@@ -1,12 +1,13 @@
 //! A plan for an environment as it is now, with what it was made from and what stands in its way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Action, Plan};
 use ledger_domain::known_good::Status;
 use ledger_domain::obstacle::{Obstacle, Revocations, Way, Weight, obstacles};
+use ledger_domain::retirement::Standing;
 use ledger_domain::{
     Anchor, Composition, EnvironmentName, Goal, LaneFold, Lanes, PointName, Position, Removals, Scope,
     ServiceName, TargetName, shown_removed,
@@ -205,6 +206,10 @@ pub(crate) struct Circumstances {
     pub(crate) wish: Wish,
     pub(crate) position: Position,
     pub(crate) present: Lanes,
+    /// The position of the last change of the composition: also of one that left no change in any lane, as a retirement does.
+    changed: Position,
+    /// The position of the environment's retirement, if it is retired.
+    retired: Option<Position>,
     pub(crate) policy: PolicyInForce,
     now: DateTime<Utc>,
     irreversible: Vec<ledger_domain::obstacle::IrreversibleDeploy>,
@@ -222,6 +227,15 @@ impl Circumstances {
         let position = snapshot.position();
         Ok(Self {
             present: present(snapshot, environment, wish.source().is_some()).await?,
+            changed: match snapshot.changes_ago(environment, 0, position).await {
+                Ok(changed) => changed,
+                Err(AskError::UnknownEnvironment(_)) => Position::START,
+                Err(error) => return Err(error.into()),
+            },
+            retired: match snapshot.retirements(environment, position).await?.last() {
+                Standing::Retired(position) => Some(position),
+                Standing::Open(_) => None,
+            },
             policy: snapshot.policy(environment, position).await?,
             irreversible: snapshot.irreversible(environment).await?,
             open: snapshot.open_deploys(environment).await?,
@@ -239,7 +253,7 @@ impl Circumstances {
         resolved: Resolved,
         removals: RemovalRule,
     ) -> Result<Planned, PlanError> {
-        let Self { wish, position, present, policy, .. } = self;
+        let Self { wish, position, present, changed, retired, policy, .. } = self;
         let Resolved { position: to, at, point } = resolved;
         // A position between two points is at the first of them.
         let wanted = point.as_ref().map_or_else(Composition::default, |point| point.composition.clone());
@@ -257,9 +271,21 @@ impl Circumstances {
         let releases = plan.steps.iter().filter_map(|step| Some((&step.service, step.to.as_ref()?)));
         let releases: Vec<_> = releases.collect();
         let (revoked, meant) = snapshot.revoked_releases(&wish.environment, &releases, self.now).await?;
+        let mut last_ran = BTreeMap::new();
+        if wish.source().is_some() {
+            for step in &plan.steps {
+                let Some(wanted) = &step.to else { continue };
+                let (environment, lane) = (&wish.environment, (step.service.clone(), step.target.clone()));
+                if let Some(since) = snapshot.last_ran(environment, &lane.0, &lane.1, wanted).await? {
+                    last_ran.insert(lane, since);
+                }
+            }
+        }
         let status = point.as_ref().map(|point| point.judgement.status);
         let way = Way {
             source: wish.source(),
+            retired: *retired,
+            last_ran,
             began: point.as_ref().map(|point| &point.since),
             status: status.filter(|status| *status != Status::Empty),
             policy: &policy.policy,
@@ -275,7 +301,12 @@ impl Circumstances {
         let obstacles = weighed.collect();
         Ok(Planned {
             position: *position,
-            environment_position: present.values().filter_map(LaneFold::position).max().unwrap_or_default(),
+            environment_position: present
+                .values()
+                .filter_map(LaneFold::position)
+                .chain([*changed])
+                .max()
+                .unwrap_or_default(),
             to,
             at,
             result: result(present, &wanted, &plan),

@@ -10,11 +10,13 @@ use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::event::{
     Actor, Approval, ApprovalSubject, Destination, Event, Fact, Freeze, Policy, Rollback, RollbackRequest,
 };
-use ledger_domain::obstacle::Revocations;
-use ledger_domain::rollback::{Life, Phase, Refused, StartProblem, differing, start, step_claim};
+use ledger_domain::obstacle::{Obstacle, Revocations};
+use ledger_domain::rollback::{
+    Life, Phase, Refused, RequestedWish, StartProblem, differing, start, step_claim,
+};
 use ledger_domain::{
-    Anchor, ConfigDigest, EnvironmentName, EventId, Family, Goal, Identity, Line, PointName, Position, Prose,
-    Source,
+    Anchor, Artifact, ConfigDigest, EnvironmentName, EventId, Family, Goal, Identity, Line, PointName,
+    Position, Prose, Source,
 };
 use ledger_views::{AskError, Believed, RollbackRow, Snapshot, When};
 
@@ -49,19 +51,26 @@ impl RollbackWish {
         recorded: &RollbackRow,
     ) -> Result<bool, Unjudged> {
         let request = &recorded.request;
-        let is_same = request.rollback.environment == self.wish.environment
-            && request.scope == self.wish.scope
-            && request.initiated_by == self.initiated_by
-            && request.force == self.force
-            && self.wish.source() == request.source.as_ref()
-            && recorded.reason.as_ref() == Some(&self.reason);
-        if !is_same {
+        let recorded_wish = RequestedWish::of(request, recorded.reason.as_ref());
+        let wish = RequestedWish {
+            environment: &self.wish.environment,
+            source: self.wish.source(),
+            scope: &self.wish.scope,
+            force: self.force,
+            requester: &self.initiated_by,
+            reason: Some(&self.reason),
+            ..recorded_wish
+        };
+        // The point is resolved only where all else is the same.
+        if !wish.is_same(&recorded_wish) {
             return Ok(false);
         }
         let of = self.wish.source().unwrap_or(&self.wish.environment);
         let believed = Believed { known_at: Some(request.plan.from), now: recorded.requested_at };
         match resolve(snapshot, of, &self.wish.to.point, believed).await {
-            Ok(resolved) => Ok(resolved.position == request.to && resolved.at == request.at),
+            Ok(resolved) => {
+                Ok(RequestedWish { to: resolved.position, at: resolved.at, ..wish }.is_same(&recorded_wish))
+            }
             Err(PlanError::Ask(AskError::Failed(error))) => Err(error.into()),
             Err(_) => Ok(false),
         }
@@ -133,6 +142,9 @@ pub enum Rejection {
         /// The plan to the same point as it is now, where there is one.
         planned: Option<Arc<Planned>>,
     },
+    /// The failed check that the controller answered has been corrected since.
+    #[error("the failed check at position {0}, which caused the rollback, was corrected")]
+    CauseCorrected(Position),
     /// A step of a rollback must not be carried out as it is planned.
     #[error("the step must not be carried out: {}", listed(problems))]
     StepBlocked {
@@ -151,6 +163,9 @@ pub enum Rejection {
     /// Nothing is marked there.
     #[error("no mark stands on position {0}")]
     NothingMarked(Position),
+    /// The artifact that is to be reinstated is not revoked.
+    #[error("{} is not revoked", .0.as_str())]
+    NotRevoked(Artifact),
     /// The policy contradicts itself.
     #[error("the policy cannot hold: {0}")]
     Policy(String),
@@ -238,8 +253,7 @@ pub fn is_request(fact: &Fact) -> bool {
         Fact::EnvironmentDeclared(..) => true,
         // A step of a rollback is claimed by its start.
         Fact::DeployStarted(deploy) => deploy.rollback_id.is_some(),
-        // What the controller says of itself.
-        Fact::RollbackDeclined(_) => false,
+        Fact::ArtifactReinstated(_) => true,
         _ => matches!(
             fact.kind().family(),
             Family::Rollback | Family::ReleasePoint | Family::Approval | Family::Freeze
@@ -310,15 +324,15 @@ async fn judge_event(
         Fact::RollbackRequested(request) => judge_requested(snapshot, request, now).await,
         Fact::RollbackStarted(it) => judge_start(snapshot, it, now).await,
         Fact::DeployStarted(deploy) => judge_step(snapshot, deploy, now).await,
-        Fact::RollbackFailed(it) => Ok(Living::of(snapshot, it).await?.life().fail()?),
-        Fact::RollbackCancelled(it) => Ok(Living::of(snapshot, it).await?.life().cancel()?),
+        Fact::RollbackFailed(it) => Ok(Living::of(snapshot, it, now).await?.life().fail()?),
+        Fact::RollbackCancelled(it) => Ok(Living::of(snapshot, it, now).await?.life().cancel()?),
         Fact::RollbackSucceeded(it) => {
-            let living = Living::of(snapshot, it).await?;
+            let living = Living::of(snapshot, it, now).await?;
             let differing = not_reached(snapshot, &living.row).await?;
             Ok(living.life().succeed(differing)?)
         }
         Fact::ApprovalGranted(approval) | Fact::ApprovalRejected(approval) => {
-            judge_answer(snapshot, approval, event.actor.as_ref()).await
+            judge_answer(snapshot, approval, event.actor.as_ref(), now).await
         }
         Fact::ReleasePointMarked(mark) => judge_mark(snapshot, &mark.point).await,
         Fact::ReleasePointRevoked(point) => {
@@ -331,6 +345,10 @@ async fn judge_event(
             }
         }
         Fact::EnvironmentDeclared(environment, policy) => Ok(judge_policy(environment, policy)?),
+        Fact::RollbackDeclined(_) => Err(Rejection::NotTheController.into()),
+        Fact::ArtifactReinstated(it) if snapshot.revoked([&it.artifact]).await?.is_empty() => {
+            Err(Rejection::NotRevoked(it.artifact.clone()).into())
+        }
         Fact::FreezeStarted(freeze) => judge_freeze(snapshot, freeze, false, envelope.occurred_at()).await,
         Fact::FreezeLifted(freeze) => judge_freeze(snapshot, freeze, true, envelope.occurred_at()).await,
         _ => Ok(()),
@@ -452,11 +470,11 @@ pub struct Living {
 }
 
 impl Living {
-    async fn of(snapshot: &mut Snapshot, rollback: &Rollback) -> Result<Self, Unjudged> {
+    async fn of(snapshot: &mut Snapshot, rollback: &Rollback, now: DateTime<Utc>) -> Result<Self, Unjudged> {
         let Rollback { environment, rollback_id } = rollback;
         let row = snapshot.rollback(rollback_id).await?;
         match row.filter(|row| row.request.rollback.environment == *environment) {
-            Some(row) => Ok(Self::with(snapshot, row).await?),
+            Some(row) => Ok(Self::with(snapshot, row, now).await?),
             None => Err(Rejection::NoSuchRollback(rollback_id.clone(), environment.clone()).into()),
         }
     }
@@ -465,10 +483,14 @@ impl Living {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn with(snapshot: &mut Snapshot, row: RollbackRow) -> Result<Self, ledger_views::Error> {
+    pub async fn with(
+        snapshot: &mut Snapshot,
+        row: RollbackRow,
+        now: DateTime<Utc>,
+    ) -> Result<Self, ledger_views::Error> {
         let Rollback { environment, rollback_id } = &row.request.rollback;
         let policy = snapshot.policy(environment, row.requested).await?;
-        let answers = snapshot.answers_to_rollback(environment, rollback_id).await?;
+        let answers = snapshot.answers_to_rollback(environment, rollback_id, now).await?;
         Ok(Self { approvals: policy.policy.approvals, answers, row })
     }
 
@@ -507,12 +529,22 @@ pub async fn not_reached(snapshot: &mut Snapshot, rollback: &RollbackRow) -> Res
     Ok(differing(&rollback.request.plan, &lanes))
 }
 
+/// Returns true if a barrier, a freeze or a retirement came in a rollback's way after its request, and its force does not pass it.
+fn blocks_since(planned: &Planned, request: &RollbackRequest) -> bool {
+    planned.obstacles.iter().any(|(obstacle, weight)| {
+        let is_such =
+            matches!(obstacle, Obstacle::Barrier(_) | Obstacle::Frozen(_) | Obstacle::EnvironmentRetired(_));
+        let is_since = obstacle.position().is_some_and(|position| position > request.plan.from);
+        is_such && is_since && !weight.lets_pass(request.force)
+    })
+}
+
 async fn judge_start(
     snapshot: &mut Snapshot,
     start_event: &ledger_domain::event::RollbackStart,
     now: DateTime<Utc>,
 ) -> Result<(), Unjudged> {
-    let living = Living::of(snapshot, &start_event.rollback).await?;
+    let living = Living::of(snapshot, &start_event.rollback, now).await?;
     living.life().start()?;
     let request = &living.row.request;
     let environment = &request.rollback.environment;
@@ -522,15 +554,24 @@ async fn judge_start(
     let (revoked, meant) = snapshot.revoked_releases(environment, &releases, now).await?;
     let revocations = Revocations { revoked: &revoked, meant: Some(&meant) };
     let problems = start(&request.plan, &lanes, revocations, &start_event.acknowledge);
-    if problems.is_empty() {
-        return Ok(());
+    if let Some(cause) = request.cause.filter(|_| request.automatic)
+        && snapshot.is_corrected(cause).await?
+    {
+        return Err(Rejection::CauseCorrected(cause).into());
     }
     let planned = match plan(snapshot, &wish_of(request), now).await {
         Ok(planned) => Some(Arc::new(planned)),
         Err(PlanError::Ask(AskError::Failed(error))) => return Err(error.into()),
         Err(_) => None,
     };
-    Err(Rejection::StartBlocked { problems, planned }.into())
+    if !problems.is_empty() {
+        return Err(Rejection::StartBlocked { problems, planned }.into());
+    }
+    // What came in the way since it was requested.
+    match planned.filter(|planned| blocks_since(planned, request)) {
+        Some(planned) => Err(Rejection::Blocked { planned, force: request.force }.into()),
+        None => Ok(()),
+    }
 }
 
 /// The start of a deploy that is a step of a rollback under way: it is decided again what the step needs. Any other start is a
@@ -543,18 +584,33 @@ async fn judge_step(
     let Some(rollback_id) = &deploy.rollback_id else { return Ok(()) };
     let Some(row) = snapshot.rollback(rollback_id).await? else { return Ok(()) };
     let environment = &row.request.rollback.environment;
-    if row.phase != Phase::Started || *environment != deploy.lane.environment {
+    if *environment != deploy.lane.environment {
         return Ok(());
     }
-    let mut steps = row.request.plan.steps.iter().filter(|step| {
-        step.service == deploy.lane.service
-            && deploy.lane.target.as_ref().is_none_or(|target| *target == step.target)
-    });
-    let Some(step) = steps.next() else { return Ok(()) };
+    match row.phase {
+        Phase::Started => {}
+        Phase::Requested => return Err(Refused::NotStarted.into()),
+        ended => return Err(Refused::Ended(ended).into()),
+    }
+    let steps: Vec<_> = row
+        .request
+        .plan
+        .steps
+        .iter()
+        .filter(|step| {
+            step.service == deploy.lane.service
+                && deploy.lane.target.as_ref().is_none_or(|target| *target == step.target)
+        })
+        .collect();
+    if steps.is_empty() {
+        return Ok(());
+    }
     let lanes = present(snapshot, environment, true).await?;
-    let releases: Vec<_> = step.to.iter().map(|release| (&step.service, release)).collect();
+    let releases: Vec<_> = steps.iter().filter_map(|step| Some((&step.service, step.to.as_ref()?))).collect();
     let (revoked, meant) = snapshot.revoked_releases(environment, &releases, now).await?;
-    let problems = step_claim(step, &lanes, Revocations { revoked: &revoked, meant: Some(&meant) });
+    let revocations = Revocations { revoked: &revoked, meant: Some(&meant) };
+    // Without a target it claims the step of each target of the service.
+    let problems: Vec<_> = steps.into_iter().flat_map(|step| step_claim(step, &lanes, revocations)).collect();
     if problems.is_empty() { Ok(()) } else { Err(Rejection::StepBlocked { problems }.into()) }
 }
 
@@ -562,11 +618,12 @@ async fn judge_answer(
     snapshot: &mut Snapshot,
     approval: &Approval,
     actor: Option<&Actor>,
+    now: DateTime<Utc>,
 ) -> Result<(), Unjudged> {
     match (&approval.subject, actor) {
         (ApprovalSubject::Rollback { environment, rollback_id }, Some(actor)) => {
             let rollback = Rollback { environment: environment.clone(), rollback_id: rollback_id.clone() };
-            Ok(Living::of(snapshot, &rollback).await?.life().answer(actor)?)
+            Ok(Living::of(snapshot, &rollback, now).await?.life().answer(actor)?)
         }
         // Who wants to deploy is known only when the gate is asked.
         (ApprovalSubject::Deploy { .. }, Some(actor)) if !actor.is_person() => {
@@ -604,8 +661,7 @@ async fn judge_freeze(
     occurred_at: DateTime<Utc>,
 ) -> Result<(), Unjudged> {
     let Freeze { environment, freeze_id, until } = freeze;
-    let freezes = snapshot.freezes(environment, occurred_at).await?;
-    let holds = freezes.iter().any(|freeze| freeze.freeze_id == *freeze_id);
+    let holds = snapshot.is_unlifted(environment, freeze_id, occurred_at).await?;
     let wrong = match (lifts, holds) {
         (true, false) => Some(format!("no freeze {freeze_id} of {environment} holds")),
         (false, true) => Some(format!("freeze {freeze_id} of {environment} holds already")),

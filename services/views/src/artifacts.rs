@@ -13,7 +13,7 @@ use crate::database::{Error, bigint, parsed, position};
 use crate::lanes::lane;
 
 pub(crate) const STATEMENTS: &[&str] =
-    &[BUILDS, DEPLOYED, REVOCATIONS, ANY_REVOCATION, RUNS_AT, WRITE_BUILDS, WRITE_REVOCATIONS];
+    &[BUILDS, DEPLOYED, REVOCATIONS, REVOKED, ANY_REVOCATION, RUNS_AT, WRITE_BUILDS, WRITE_REVOCATIONS];
 
 const BUILDS: &str = "SELECT version, artifact, occurred_at, position FROM builds
     WHERE version = ANY($1) AND position <= $2 ORDER BY occurred_at, position";
@@ -31,7 +31,9 @@ const DEPLOYED: &str = "SELECT c.artifact, c.position
     ORDER BY t.environment_id = $1 DESC, c.occurred_at DESC, c.position DESC LIMIT 1";
 
 const REVOCATIONS: &str = "SELECT position, artifact, deleted, reinstates FROM revocations
-    WHERE artifact_key = ANY($1) ORDER BY occurred_at, position";
+    WHERE artifact_key = ANY($1) OR package_key = ANY($1) ORDER BY occurred_at, position";
+
+const REVOKED: &str = "SELECT DISTINCT artifact FROM revocations WHERE NOT reinstates";
 
 const ANY_REVOCATION: &str = "SELECT EXISTS (SELECT FROM revocations)";
 
@@ -39,7 +41,8 @@ const ANY_REVOCATION: &str = "SELECT EXISTS (SELECT FROM revocations)";
 const RUNS_AT: &str = "SELECT DISTINCT e.name, t.service, t.target
     FROM tracks t JOIN environments e USING (environment_id)
     WHERE EXISTS (
-        SELECT FROM lane_changes c WHERE c.track_id = t.track_id AND c.artifact_key = ANY($1)
+        SELECT FROM lane_changes c
+        WHERE c.track_id = t.track_id AND (c.artifact_key = ANY($1) OR c.package_key = ANY($1))
     )
     ORDER BY 1, 2, 3";
 
@@ -47,9 +50,9 @@ const WRITE_BUILDS: &str = "INSERT INTO builds (version, position, occurred_at, 
     SELECT unnest($1::text[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::text[])";
 
 const WRITE_REVOCATIONS: &str =
-    "INSERT INTO revocations (position, artifact, artifact_key, deleted, reinstates, occurred_at)
-    SELECT unnest($1::bigint[]), unnest($2::text[]), unnest($3::text[]), unnest($4::boolean[]),
-        unnest($5::boolean[]), unnest($6::timestamptz[])";
+    "INSERT INTO revocations (position, artifact, artifact_key, package_key, deleted, reinstates, occurred_at)
+    SELECT unnest($1::bigint[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]), unnest($5::boolean[]),
+        unnest($6::boolean[]), unnest($7::timestamptz[])";
 
 /// An artifact that was built as a version.
 #[derive(Debug, Clone)]
@@ -214,6 +217,19 @@ impl Snapshot {
         Ok(revoked)
     }
 
+    /// Returns the revocations that hold of artifacts that are named as a service is.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn revoked_named(&mut self, service: &ServiceName) -> Result<Vec<RevokedArtifact>, Error> {
+        let texts: Vec<String> = sqlx::query_scalar(REVOKED).fetch_all(self.connection()).await?;
+        let artifacts: Result<Vec<Artifact>, Error> =
+            texts.iter().map(|text| parsed("revocations", text, || Artifact::stored(text))).collect();
+        let mut artifacts = artifacts?;
+        artifacts.retain(|artifact| artifact.name().as_deref() == Some(service.as_str()));
+        self.revoked(&artifacts).await
+    }
+
     /// Returns the lanes to which an artifact was ever deployed: environment, service, target.
     ///
     /// # Errors
@@ -237,6 +253,7 @@ struct RevocationRows {
     position: Vec<i64>,
     artifact: Vec<String>,
     key: Vec<String>,
+    package_key: Vec<Option<String>>,
     deleted: Vec<bool>,
     reinstates: Vec<bool>,
     occurred_at: Vec<DateTime<Utc>>,
@@ -279,6 +296,7 @@ impl ArtifactRows {
         rows.position.push(bigint(at));
         rows.artifact.push(artifact.as_str().to_owned());
         rows.key.push(artifact.identity());
+        rows.package_key.push(artifact.package_key());
         rows.deleted.push(deleted);
         rows.reinstates.push(reinstates);
         rows.occurred_at.push(occurred_at);
@@ -294,6 +312,7 @@ impl ArtifactRows {
         let rows = self.revocations;
         if !rows.position.is_empty() {
             let query = sqlx::query(WRITE_REVOCATIONS).bind(rows.position).bind(rows.artifact).bind(rows.key);
+            let query = query.bind(rows.package_key);
             query.bind(rows.deleted).bind(rows.reinstates).bind(rows.occurred_at).execute(connection).await?;
         }
         Ok(())

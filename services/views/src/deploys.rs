@@ -29,8 +29,8 @@ const CORRECT_IRREVERSIBLE: &str =
 
 macro_rules! open {
     () => {
-        "SELECT e.name AS environment, o.environment_id, o.service, o.target, o.position, o.occurred_at, o.is_end, o.slot,
-            o.deployment, o.reversible, o.rollback_id, o.version, o.artifact, o.config, o.infrastructure, o.commit
+        "SELECT e.name AS environment, o.environment_id, o.service, o.target, o.position, o.occurred_at, o.is_end,
+            o.overtaken, o.slot, o.deployment, o.reversible, o.rollback_id, o.version, o.artifact, o.config, o.infrastructure, o.commit
         FROM open_deploys o JOIN environments e USING (environment_id)"
     };
 }
@@ -41,7 +41,7 @@ const DELETE_OPEN: &str =
     "DELETE FROM open_deploys o USING unnest($1::integer[], $2::bigint[]) d (environment_id, position)
     WHERE o.environment_id = d.environment_id AND o.position = d.position";
 
-/// Rows that are written by one statement: each has 15 parameters, and a statement at most 65,535.
+/// Rows that are written by one statement: each has 16 parameters, and a statement at most 65,535.
 const ROWS_OF_A_STATEMENT: usize = 1_000;
 
 #[derive(sqlx::FromRow)]
@@ -53,6 +53,7 @@ struct OpenRow {
     position: i64,
     occurred_at: DateTime<Utc>,
     is_end: bool,
+    overtaken: bool,
     slot: Option<String>,
     deployment: Option<String>,
     reversible: bool,
@@ -70,6 +71,8 @@ struct Half {
     environment_id: i32,
     occurred_at: DateTime<Utc>,
     is_end: bool,
+    /// Another deploy to the lane succeeded later: this one is open no more, but what it may have done cannot be undone.
+    overtaken: bool,
     slot: Option<SlotName>,
     deployment: Option<Line>,
     reversible: bool,
@@ -86,6 +89,7 @@ impl OpenRow {
                 environment_id: self.environment_id,
                 occurred_at: self.occurred_at,
                 is_end: self.is_end,
+                overtaken: self.overtaken,
                 slot: self.slot.as_deref().map(SlotName::parse).transpose()?,
                 deployment: self.deployment.as_deref().map(Line::stored).transpose()?,
                 reversible: self.reversible,
@@ -151,7 +155,7 @@ impl Snapshot {
     /// # Errors
     /// The database does not answer.
     pub async fn open_deploys(&mut self, environment: &EnvironmentName) -> Result<Vec<OpenDeploy>, Error> {
-        let open = self.open(environment).await?.into_iter();
+        let open = self.open(environment).await?.into_iter().filter(|(_, _, half)| !half.overtaken);
         let open = open.map(|(lane, position, half)| OpenDeploy {
             service: lane.service,
             target: lane.target,
@@ -169,7 +173,7 @@ impl Snapshot {
         &mut self,
         environment: &EnvironmentName,
     ) -> Result<Vec<(ServiceName, TargetName, Release)>, Error> {
-        let open = self.open(environment).await?.into_iter();
+        let open = self.open(environment).await?.into_iter().filter(|(_, _, half)| !half.overtaken);
         Ok(open.map(|(lane, _, half)| (lane.service, lane.target, half.release)).collect())
     }
 
@@ -178,6 +182,15 @@ impl Snapshot {
         let rows: Vec<OpenRow> = sqlx::query_as(OPEN).bind(id).fetch_all(self.connection()).await?;
         rows.iter().map(OpenRow::parse).collect()
     }
+}
+
+/// The changes of a lane that occurred later than a report, as far as they are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Later {
+    Nothing,
+    /// A deploy of the same version at this time.
+    SameVersion(DateTime<Utc>),
+    Others,
 }
 
 /// Deploys that are open, in the projector's memory.
@@ -201,15 +214,15 @@ impl DeploysFold {
         Ok(all)
     }
 
-    /// Applies what an event says of a deploy. `is_over`: its lane already had a change that occurred later, so that a start
-    /// opens nothing.
+    /// Applies what an event says of a deploy. `later`: what the lane already had that occurred later. A start opens nothing then,
+    /// unless it cannot be undone and its end is not known.
     pub(crate) fn apply(
         &mut self,
         fact: &Fact,
         lane: &Lane,
         environment_id: i32,
         (at, occurred_at): (Position, DateTime<Utc>),
-        is_over: bool,
+        later: Later,
     ) {
         let (deploy, is_end, succeeded) = match fact {
             Fact::DeployStarted(deploy) => (deploy, false, false),
@@ -221,45 +234,64 @@ impl DeploysFold {
             }
             _ => return,
         };
-        if is_end && !deploy.reversible {
-            let rows = &mut self.irreversible;
-            rows.environment_id.push(environment_id);
-            rows.position.push(bigint(at));
-            rows.service.push(lane.service.to_string());
-            rows.target.push(lane.target.to_string());
-            rows.version.push(deploy.release.version.to_string());
-            rows.occurred_at.push(occurred_at);
-            rows.succeeded.push(succeeded);
-        }
         let moment = (occurred_at, at);
         let halves = self.open.entry(lane.clone()).or_default();
         let is_before = |half: &Half, position: Position| (half.occurred_at, position) <= moment;
-        let ended: Vec<Position> = halves
-            .iter()
-            .filter(|(position, half)| {
-                if is_end {
-                    // A deploy that succeeds ends whatever was started in its lane before.
-                    let is_its_own = half.is_of(deploy);
-                    is_before(half, **position)
-                        && if half.is_end { succeeded } else { succeeded || is_its_own }
-                } else {
-                    half.is_end && half.is_of(deploy) && !is_before(half, **position)
+        let mut reversible = deploy.reversible;
+        let (mut ended, mut overtaken) = (Vec::new(), Vec::new());
+        for (position, half) in halves.iter() {
+            let is_its_own = half.is_of(deploy);
+            match (is_end, half.is_end) {
+                // The end of what was started, or a deploy that succeeds: it ends whatever was started in its lane before.
+                (true, false) if is_before(half, *position) && is_its_own => {
+                    reversible &= half.reversible;
+                    ended.push(*position);
                 }
-            })
-            .map(|(position, _)| *position)
-            .collect();
+                (true, false) if is_before(half, *position) && succeeded && !half.overtaken => {
+                    if half.reversible { &mut ended } else { &mut overtaken }.push(*position);
+                }
+                (true, true) if is_before(half, *position) && succeeded => ended.push(*position),
+                // A start that is reported after its failure.
+                (false, true) if is_its_own && !is_before(half, *position) => {
+                    if !deploy.reversible && half.reversible {
+                        let end = (*position, half.occurred_at);
+                        self.irreversible.push(environment_id, lane, &half.release.version, end, false);
+                    }
+                    ended.push(*position);
+                }
+                _ => {}
+            }
+        }
+        let version = &deploy.release.version;
+        if is_end && !reversible {
+            self.irreversible.push(environment_id, lane, version, (at, occurred_at), succeeded);
+        } else if let (false, false, Later::SameVersion(ended_at)) = (is_end, reversible, later) {
+            // The start of a deploy whose success is known already.
+            self.irreversible.push(environment_id, lane, version, (at, ended_at), true);
+        }
         for position in &ended {
             if let Some(half) = halves.remove(position) {
                 self.added.remove(&(*position, lane.clone()));
                 self.removed.push((half.environment_id, *position));
             }
         }
-        let is_kept = ended.is_empty() && if is_end { !succeeded } else { !is_over };
-        if is_kept {
+        for position in overtaken {
+            if let Some(half) = halves.get_mut(&position) {
+                half.overtaken = true;
+                self.removed.push((half.environment_id, position));
+                self.added.insert((position, lane.clone()));
+            }
+        }
+        let is_kept = match is_end {
+            true => !succeeded,
+            false => later == Later::Nothing || later == Later::Others && !deploy.reversible,
+        };
+        if ended.is_empty() && is_kept {
             let half = Half {
                 environment_id,
                 occurred_at,
                 is_end,
+                overtaken: !is_end && later == Later::Others,
                 slot: deploy.slot.clone(),
                 deployment: deploy.deployment.clone(),
                 reversible: deploy.reversible,
@@ -287,6 +319,20 @@ impl DeploysFold {
         }
     }
 
+    /// Takes back the start, or the failure, that a corrected event reported. What a corrected success ended stays ended.
+    pub(crate) fn take_back(&mut self, position: Position) {
+        let open = self.open.iter().find(|(_, halves)| halves.contains_key(&position));
+        let Some(lane) = open.map(|(lane, _)| lane.clone()) else { return };
+        let Some(halves) = self.open.get_mut(&lane) else { return };
+        if let Some(half) = halves.remove(&position) {
+            self.added.remove(&(position, lane.clone()));
+            self.removed.push((half.environment_id, position));
+        }
+        if halves.is_empty() {
+            self.open.remove(&lane);
+        }
+    }
+
     pub(crate) fn take_rows(&mut self) -> DeployRows {
         let added = std::mem::take(&mut self.added).into_iter().filter_map(|(position, lane)| {
             let half = self.open.get(&lane)?.get(&position)?.clone();
@@ -310,6 +356,25 @@ struct IrreversibleRows {
     version: Vec<String>,
     occurred_at: Vec<DateTime<Utc>>,
     succeeded: Vec<bool>,
+}
+
+impl IrreversibleRows {
+    fn push(
+        &mut self,
+        environment_id: i32,
+        lane: &Lane,
+        version: &Line,
+        (at, occurred_at): (Position, DateTime<Utc>),
+        succeeded: bool,
+    ) {
+        self.environment_id.push(environment_id);
+        self.position.push(bigint(at));
+        self.service.push(lane.service.to_string());
+        self.target.push(lane.target.to_string());
+        self.version.push(version.to_string());
+        self.occurred_at.push(occurred_at);
+        self.succeeded.push(succeeded);
+    }
 }
 
 /// Deploys on their way into the tables.
@@ -349,8 +414,8 @@ impl DeployRows {
 
 fn insert(rows: &[(Lane, Position, Half)]) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
-        "INSERT INTO open_deploys (environment_id, service, target, position, occurred_at, is_end, slot, deployment,
-            reversible, rollback_id, version, artifact, config, infrastructure, commit) ",
+        "INSERT INTO open_deploys (environment_id, service, target, position, occurred_at, is_end, overtaken, slot,
+            deployment, reversible, rollback_id, version, artifact, config, infrastructure, commit) ",
     );
     query.push_values(rows, |mut row, (lane, position, half)| {
         row.push_bind(half.environment_id)
@@ -359,6 +424,7 @@ fn insert(rows: &[(Lane, Position, Half)]) -> QueryBuilder<Postgres> {
             .push_bind(bigint(*position))
             .push_bind(half.occurred_at)
             .push_bind(half.is_end)
+            .push_bind(half.overtaken)
             .push_bind(half.slot.as_ref().map(ToString::to_string))
             .push_bind(half.deployment.as_ref().map(ToString::to_string))
             .push_bind(half.reversible)

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ledger_dialects::cloudevents::Envelope;
+use ledger_domain::event::{Counts, Fact};
 use ledger_domain::{EnvironmentName, IdentityKey, Kind, Position, ServiceName};
 use ledger_journal::Entry;
 use ledger_proof::Hash;
@@ -19,7 +20,7 @@ use crate::fold::Outcome;
 use crate::verdicts::start;
 use crate::{Snapshot, Views};
 
-pub(crate) const STATEMENTS: &[&str] = &[LOOK_UP, FAILED_CHECKS, ENTRIES, IS_GAP, WRITE, WRITE_GAPS];
+pub(crate) const STATEMENTS: &[&str] = &[LOOK_UP, FAILED_CHECKS, CHECKS, ENTRIES, IS_GAP, WRITE, WRITE_GAPS];
 
 /// An index look-up an identity, and a plan that need not be made anew for each list of them.
 const LOOK_UP: &str = "SELECT e.identity, e.position, e.leaf_hash FROM unnest($1::uuid[]) AS k (identity)
@@ -30,6 +31,9 @@ const LOOK_UP: &str = "SELECT e.identity, e.position, e.leaf_hash FROM unnest($1
 
 const FAILED_CHECKS: &str = "SELECT position, bytes FROM events
     WHERE kind = 'validation.failed' AND position > $1 AND repeats IS NULL ORDER BY position LIMIT $2";
+
+const CHECKS: &str = "SELECT position, bytes FROM events
+    WHERE position = ANY($1) AND kind IN ('validation.passed', 'validation.failed')";
 
 /// A stretch of positions, so that whatever Postgres knows of the table, no row is read twice.
 const ENTRIES: &str = "SELECT position, bytes FROM events
@@ -136,20 +140,39 @@ struct Row {
     bytes: Option<Vec<u8>>,
 }
 
+/// The last change of a track `t` up to a time, and whether the release or the deployment that the check `e` names stands there by it.
+macro_rules! standing {
+    ($time:literal) => {
+        concat!(
+            "SELECT c.position, CASE v.scope
+                    WHEN 'release' THEN c.version = convert_from(e.bytes, 'UTF8')::jsonb #>> '{data,release,version}'
+                    ELSE c.deployment = convert_from(e.bytes, 'UTF8')::jsonb #>> '{data,deployment}'
+                END AS stands
+            FROM lane_changes c
+            WHERE c.track_id = t.track_id AND c.occurred_at <= ",
+            $time,
+            " AND c.corrected_position IS NULL
+            ORDER BY c.occurred_at DESC, c.position DESC LIMIT 1"
+        )
+    };
+}
+
 /// What is found out of an event as it is asked for.
 ///
 /// - The last time that its lane went over to the release that it runs by this event, if it ran another in between. Each look-up is of
 ///   one row, by an index.
 /// - Whether it occurred within a freeze, and is no step of a rollback.
-/// - Whether it is the end of a check whose start lies before a change of what was checked.
+/// - Whether it is the end of a check whose start lies before a change of what was checked: of what the tracks tell, so that it may
+///   differ from what counts in a lane that was removed or switched to an empty slot meanwhile.
 const MARKS: &str = concat!(
     "LEFT JOIN LATERAL (
         SELECT (
             SELECT b.position FROM live_changes b
             WHERE b.environment_id = c.environment_id AND b.service = c.service AND b.target = c.target
                 AND b.position < c.position AND b.version = c.version
-                AND (b.artifact, b.config, b.infrastructure, b.commit)
-                    IS NOT DISTINCT FROM (c.artifact, c.config, c.infrastructure, c.commit)
+                AND (b.artifact_key, b.config, b.infrastructure, b.commit)
+                    IS NOT DISTINCT FROM (c.artifact_key, c.config, c.infrastructure, c.commit)
+                AND NOT EXISTS (SELECT FROM corrections k WHERE k.position = b.position)
             ORDER BY b.position DESC LIMIT 1
         ) AS position
         FROM environments n JOIN live_changes c ON c.environment_id = n.environment_id
@@ -167,12 +190,26 @@ const MARKS: &str = concat!(
         LIMIT 1
     ) frozen ON true
     LEFT JOIN LATERAL (
-        SELECT EXISTS (
+        SELECT CASE WHEN v.scope IN ('release', 'deployment') THEN (
+            SELECT bool_or(t.at_start OR t.at_end) AND NOT bool_or(t.throughout) FROM (
+                SELECT a.stands AS at_start, b.stands AS at_end,
+                    a.stands AND a.position = b.position AS throughout
+                FROM tracks t
+                LEFT JOIN LATERAL (",
+    standing!("s.occurred_at"),
+    ") a ON true
+                LEFT JOIN LATERAL (",
+    standing!("v.occurred_at"),
+    ") b ON true
+                WHERE t.environment_id = v.environment_id AND t.service = e.service
+                    AND (e.target IS NULL OR t.target = e.target)
+            ) t
+        ) ELSE EXISTS (
             SELECT FROM live_changes l
             WHERE l.environment_id = v.environment_id AND l.occurred_at > s.occurred_at
                 AND l.occurred_at <= v.occurred_at
                 AND (e.service IS NULL OR l.service = e.service) AND (e.target IS NULL OR l.target = e.target)
-        ) AS holds
+        ) END AS holds
         FROM verdicts v CROSS JOIN (SELECT NULL) one ",
     start!("9223372036854775807"),
     "
@@ -235,6 +272,24 @@ impl Views {
 }
 
 impl Snapshot {
+    /// Returns how many cases checks had, of those of some positions that are results of checks and say so.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn check_counts(&mut self, positions: &[Position]) -> Result<HashMap<Position, Counts>, Error> {
+        let positions: Vec<i64> = positions.iter().copied().map(bigint).collect();
+        let query = sqlx::query_as(CHECKS).bind(positions);
+        let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(self.connection()).await?;
+        let mut counts = HashMap::new();
+        for row in rows {
+            let (position, envelope) = self::envelope(row)?;
+            if let Fact::ValidationPassed(it) | Fact::ValidationFailed(it) = &envelope.event().fact {
+                counts.extend(it.counts.map(|of_check| (position, of_check)));
+            }
+        }
+        Ok(counts)
+    }
+
     /// The entries after a position, up to another, in order: those of some environments, and those that
     /// belong to none, of some kinds. Those that repeat others are left out.
     ///

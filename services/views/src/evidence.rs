@@ -24,24 +24,24 @@ const DEPLOYED: &str = "SELECT t.target, c.version, c.artifact, c.config, c.infr
         max(c.position) AS position
     FROM tracks t
     JOIN lane_changes c ON c.track_id = t.track_id AND c.corrected_position IS NULL
-        AND (c.artifact_key = ANY($3) OR c.version = $4 AND (c.artifact IS NULL OR cardinality($3) = 0))
+        AND (c.artifact_key = ANY($3) OR c.package_key = ANY($3) OR c.version = $4 AND (c.artifact IS NULL OR cardinality($3) = 0))
     WHERE t.environment_id = $1 AND t.service = $2
     GROUP BY 1, 2, 3, 4, 5, 6";
 
-/// The rollbacks of a lane. One is over when a release of another version than the two that it is about was deployed after it: that
-/// is known without looking at what else their releases are.
-const LEFT: &str = "SELECT r.rollback_id, l.requested, r.started IS NOT NULL, r.phase = 'cancelled', r.by_person,
+/// The rollbacks of a lane. One that changed the version is over when a release of a third version was deployed after it. Of all others
+/// the releases have to be compared.
+const LEFT: &str =
+    "SELECT r.rollback_id, l.requested, r.started IS NOT NULL, r.phase = 'cancelled', r.by_person,
         l.version, l.artifact, l.config, l.infrastructure, l.commit,
         l.to_version, l.to_artifact, l.to_config, l.to_infrastructure, l.to_commit,
+        r.ended,
         EXISTS (
             SELECT FROM tracks t JOIN lane_changes c USING (track_id)
-            WHERE t.environment_id = $1 AND t.service = $2 AND t.target = $3 AND NOT c.late
-                AND c.position > l.requested AND c.version IS NOT NULL AND c.version IS DISTINCT FROM l.version
-                AND c.version IS DISTINCT FROM l.to_version AND NOT c.behind AND c.corrected_position IS NULL
-                AND NOT EXISTS (
-                    SELECT FROM rollback_reports p
-                    WHERE p.position = c.position AND p.rollback_id = r.rollback_id
-                )
+            WHERE t.environment_id = $1 AND t.service = $2 AND t.target = $3
+                AND c.position > r.ended AND c.version IS NOT NULL AND c.version IS DISTINCT FROM l.version
+                AND c.version IS DISTINCT FROM l.to_version AND l.version IS DISTINCT FROM l.to_version
+                AND NOT c.behind AND c.corrected_position IS NULL
+                AND NOT EXISTS (SELECT FROM rollback_reports p WHERE p.position = c.position)
         ) AS is_over
     FROM rollback_lanes l JOIN rollbacks r ON r.requested = l.requested
     WHERE l.environment_id = $1 AND l.service = $2 AND l.target = $3
@@ -265,6 +265,7 @@ fn left_release(row: &sqlx::postgres::PgRow) -> Result<(LeftRelease, bool), Erro
         by_person: row.try_get(4)?,
         from: side(5)?,
         to: side(10)?,
+        ended: row.try_get::<Option<i64>, _>(15)?.map(position),
     };
-    Ok((rollback, row.try_get(15)?))
+    Ok((rollback, row.try_get(16)?))
 }

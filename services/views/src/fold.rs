@@ -5,13 +5,16 @@ use std::collections::{BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::event::Fact;
-use ledger_domain::{Anomaly, Family, IdentityKey, Lane, LaneFold, Line, Position, Since, TargetName};
+use ledger_domain::{
+    Anomaly, Family, Identity, IdentityKey, Lane, LaneFold, Line, Position, Since, TargetName,
+};
 use ledger_journal::Entry;
 use ledger_proof::{Hash, Tile, Tree, gap_leaf_hash};
 use sqlx::{Connection, PgConnection};
 use tracing::warn;
 
 use crate::artifacts::ArtifactRows;
+use crate::corrections::CorrectionsAhead;
 use crate::database::{Error, SNAPSHOT};
 use crate::deploys::{DeployRows, DeploysFold};
 use crate::environments::{EnvironmentRows, EnvironmentsFold};
@@ -104,6 +107,7 @@ pub(crate) struct Fold {
     observations: ObservationsFold,
     deploys: DeploysFold,
     skews: SkewsFold,
+    corrections_ahead: CorrectionsAhead,
 }
 
 impl Fold {
@@ -124,8 +128,9 @@ impl Fold {
         let observations = ObservationsFold::load(&mut transaction, |name| environments.id(name)).await?;
         let deploys = DeploysFold::load(&mut transaction).await?;
         let skews = SkewsFold::load(&mut transaction).await?;
+        let corrections_ahead = CorrectionsAhead::load(&mut transaction).await?;
         transaction.commit().await?;
-        Ok(Self { standing, tree, environments, lanes, observations, deploys, skews })
+        Ok(Self { standing, tree, environments, lanes, observations, deploys, skews, corrections_ahead })
     }
 
     /// Folds records, of which `known` tells the identities that the history has already.
@@ -180,6 +185,7 @@ impl Fold {
         batch.observations = self.observations.take_rows();
         batch.deploys = self.deploys.take_rows();
         batch.skews = self.skews.take_rows();
+        batch.corrections_ahead = self.corrections_ahead.take_rows();
         batch.tracks = self.lanes.take_rows(&mut self.environments);
         batch.environments = self.environments.take_rows();
         batch.tiles = self.tree.take_dirty();
@@ -205,7 +211,14 @@ impl Fold {
         let environment_id = fact.environment().map(|name| self.environments.named(name, position));
         // The target that is meant is judged before the event takes anything back.
         let target = fact.lane().map(|lane| self.lanes.target_of(lane));
-        let mut touched = self.correct(event.corrects.is_some(), corrected, &since, &mut outcome, batch);
+        let mut touched = self.correct(event.corrects.as_ref(), corrected, &since, &mut outcome, batch);
+        let ahead = self.corrections_ahead.of(envelope.identity().key()).filter(|_| fact.is_correctable());
+        if let Some(by) = ahead {
+            // A correction of it came first: it has no effect.
+            batch.corrected.push((position, by));
+            self.record(&touched, &since, &mut outcome, batch);
+            return (outcome, environment_id);
+        }
         batch.verdicts.push(fact, environment_id, position, occurred_at);
         if let Fact::ValidationPassed(validation) = fact
             && verdicts::contradicts(validation)
@@ -244,33 +257,42 @@ impl Fold {
                 None => {}
             }
         }
-        // A correction may concern lanes of another environment than the event's own.
+        self.record(&touched, &since, &mut outcome, batch);
+        (outcome, environment_id)
+    }
+
+    /// Records what lanes run after an event, environment by environment: a correction may concern lanes of another one than the
+    /// event's own.
+    fn record(&mut self, touched: &[Lane], since: &Since, outcome: &mut Outcome, batch: &mut Batch) {
         let mut environments: Vec<_> = touched.iter().map(|lane| lane.environment.clone()).collect();
         environments.sort();
         environments.dedup();
         for name in environments {
             let of: Vec<Lane> = touched.iter().filter(|lane| lane.environment == name).cloned().collect();
-            let went_live = self.lanes.record(&name, &of, &since, &mut self.environments, &mut batch.lanes);
-            outcome.went_live = outcome.went_live.or(went_live);
+            let went_live = self.lanes.record(&name, &of, since, &mut self.environments, &mut batch.lanes);
+            outcome.went_live = outcome.went_live.take().or(went_live);
         }
-        (outcome, environment_id)
     }
 
     /// Takes back what a corrected event changed; returns the lanes that it changed.
     fn correct(
         &mut self,
-        corrects: bool,
+        corrects: Option<&Identity>,
         corrected: Option<Corrected>,
         since: &Since,
         outcome: &mut Outcome,
         batch: &mut Batch,
     ) -> Vec<Lane> {
         let Some(corrected) = corrected.filter(|corrected| !corrected.positions.is_empty()) else {
-            if corrects {
+            if let Some(corrects) = corrects {
                 outcome.anomalies.insert(Anomaly::CorrectsNothing);
+                self.corrections_ahead.add(corrects.key(), since.position);
             }
             return Vec::new();
         };
+        for position in &corrected.positions {
+            self.deploys.take_back(*position);
+        }
         let mut touched = Vec::new();
         for (lane, fold) in corrected.lanes {
             self.lanes.replace(&lane, fold);
@@ -300,9 +322,13 @@ impl Fold {
         outcome.first_of.extend(new_service.then_some("service"));
         outcome.first_of.extend(new_target.then_some("target"));
         let is_retired = self.lanes.is_retired(&lane.environment, since.occurred_at);
-        let is_over = self.lanes.is_over(&lane, since);
+        let version = match fact {
+            Fact::DeployStarted(deploy) => Some(&deploy.release.version),
+            _ => None,
+        };
+        let later = self.lanes.later(&lane, since, version);
         let moment = (since.position, since.occurred_at);
-        self.deploys.apply(fact, &lane, environment_id, moment, is_over);
+        self.deploys.apply(fact, &lane, environment_id, moment, later);
         let (_, track, effect) = fact.change()?;
         let changed = Changed { lane: &lane, track, effect, deployment: fact.deployment() };
         let anomalies = self.lanes.apply(changed, since, &mut self.environments, &mut batch.lanes);
@@ -363,6 +389,7 @@ pub(crate) struct Batch {
     observations: ObservationRows,
     tracks: TrackRows,
     environments: EnvironmentRows,
+    corrections_ahead: Vec<(IdentityKey, Position)>,
     tiles: Vec<Tile>,
 }
 
@@ -389,6 +416,7 @@ impl Batch {
             deploys::correct(&mut transaction, corrected, from).await?;
             corrections::write(&mut transaction, corrected, from).await?;
         }
+        corrections::write_ahead(&mut transaction, self.corrections_ahead).await?;
         self.lanes.write(&mut transaction).await?;
         self.verdicts.write(&mut transaction).await?;
         self.policies.write(&mut transaction).await?;

@@ -11,6 +11,7 @@ use ledger_domain::{
 use sqlx::PgConnection;
 
 use crate::database::Error;
+use crate::deploys::Later;
 use crate::environments::EnvironmentsFold;
 use crate::lanes::{
     IrregularRows, LaneChangeRows, LoadedTrack, TrackRows, load_irregular, load_removals, load_slotted,
@@ -100,6 +101,16 @@ impl LaneState {
                 last.is_some_and(|(_, last)| until.is_none_or(|until| last.since.occurred_at >= until))
             }
         }
+    }
+
+    /// Returns true if a change that occurred later hides what a report says: one of its track, or a removal of the lane.
+    fn hides(&self, track: &Track, report: Position) -> bool {
+        let Some(kept) = self.fold.kept(track) else { return false };
+        let is_emptied = match (track, &kept.effect) {
+            (Track::Slot(slot), Effect::Deployed(_)) => !self.fold.is_filled(slot),
+            _ => false,
+        };
+        kept.since.position != report || is_emptied
     }
 
     fn add(&mut self, loaded: LoadedTrack) {
@@ -203,11 +214,22 @@ impl LanesFold {
         (targets.is_none(), targets.is_none_or(|targets| !targets.contains_key(&lane.target)))
     }
 
-    /// Whether a lane has a change with a later moment.
-    pub(crate) fn is_over(&self, lane: &Lane, since: &Since) -> bool {
+    /// Returns what a lane already has that occurred later than a report of a version.
+    pub(crate) fn later(&self, lane: &Lane, since: &Since, version: Option<&Line>) -> Later {
         let targets = self.environments.get(&lane.environment).and_then(|it| it.lanes.get(&lane.service));
-        let last = targets.and_then(|targets| targets.get(&lane.target)?.fold.changes().last());
-        last.is_some_and(|(_, last)| since.order(&last.since).is_lt())
+        let Some(state) = targets.and_then(|targets| targets.get(&lane.target)) else {
+            return Later::Nothing;
+        };
+        let later = || state.fold.changes().iter().filter(|(_, other)| since.order(&other.since).is_lt());
+        let is_same = |effect: &Effect| match effect {
+            Effect::Deployed(release) => Some(&release.version) == version,
+            Effect::Removed | Effect::SwitchedTo(_) => false,
+        };
+        match (later().find(|(_, other)| is_same(&other.effect)), later().next()) {
+            (Some((_, same)), _) => Later::SameVersion(same.since.occurred_at),
+            (None, Some(_)) => Later::Others,
+            (None, None) => Later::Nothing,
+        }
     }
 
     /// Whether an environment was retired at a time, as far as is known.
@@ -255,7 +277,15 @@ impl LanesFold {
             state.is_irregular = true;
             rows.irregular.push(environment_id, lane, since.position);
         }
-        self.dirty.insert((lane.clone(), track));
+        // Reports that it hid may show now.
+        let late: Vec<(Track, Position)> =
+            state.late.iter().map(|(track, at)| (track.clone(), *at)).collect();
+        let shown = late.into_iter().filter(|(track, at)| *at == corrected || !state.hides(track, *at));
+        let shown: Vec<Track> = shown.map(|(track, _)| track).collect();
+        for track in &shown {
+            state.late.remove(track);
+        }
+        self.dirty.extend(shown.into_iter().chain([track]).map(|track| (lane.clone(), track)));
         // What ran since the corrected event is not what was recorded.
         let overtaken = environments.change_occurred(&lane.environment, since.occurred_at);
         let until = overtaken.unwrap_or(since.occurred_at);
@@ -314,7 +344,7 @@ impl LanesFold {
             state.is_whole = has_slots || is_passed_over;
         }
         rows.changes.push((track_id, environment_id), &written, deployment, (applied.late, applied.behind));
-        match applied.late {
+        match state.hides(&track, since.position) {
             true => state.late.insert(track.clone(), since.position),
             false => state.late.remove(&track),
         };

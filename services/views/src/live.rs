@@ -2,15 +2,17 @@
 
 use chrono::{DateTime, Utc};
 use ledger_domain::{
-    CompositionId, EventId, Live, Position, Release, ServiceName, Since, SlotName, TargetName,
+    Artifact, CompositionId, EnvironmentName, EventId, Live, Position, Release, ServiceName, Since, SlotName,
+    TargetName,
 };
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
+use crate::Snapshot;
 use crate::database::{Error, bigint, parsed, position};
 use crate::lanes::{release, told};
 
 pub(crate) const STATEMENTS: &[&str] =
-    &[LAST_BEFORE, FIRST_AFTER, COMPOSITION, CHANGES, REORDERINGS, WRITE_REORDERINGS];
+    &[LAST_BEFORE, FIRST_AFTER, COMPOSITION, CHANGES, RAN, REORDERINGS, WRITE_REORDERINGS];
 
 /// The number of the last change of the composition up to a position: a search by halves, since numbers and
 /// positions rise together.
@@ -47,12 +49,18 @@ const CHANGES: &str =
     WHERE environment_id = $1 AND number > $2 AND number <= $3
     ORDER BY number DESC, service, target";
 
+/// When a lane went over to releases of a version, the last time first.
+const RAN: &str =
+    "SELECT position, occurred_at, event_id, artifact, config, infrastructure, commit FROM live_changes
+    WHERE environment_id = $1 AND service = $2 AND target = $3 AND version = $4
+    ORDER BY position DESC LIMIT 100";
+
 const REORDERINGS: &str = "SELECT since, until FROM reorderings WHERE environment_id = $1 AND position <= $2";
 
 const WRITE_REORDERINGS: &str = "INSERT INTO reorderings (environment_id, position, since, until)
     SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::timestamptz[])";
 
-/// Rows that are written by one statement: each has 22 parameters, and a statement at most 65,535.
+/// Rows that are written by one statement: each has 23 parameters, and a statement at most 65,535.
 const ROWS_OF_A_STATEMENT: usize = 1_000;
 
 /// One change of an environment's composition.
@@ -157,6 +165,46 @@ pub(crate) async fn first_change_after(
     Ok(sqlx::query_scalar(FIRST_AFTER).bind(environment_id).bind(time).fetch_one(connection).await?)
 }
 
+#[derive(sqlx::FromRow)]
+struct RanRow {
+    position: i64,
+    occurred_at: DateTime<Utc>,
+    event_id: String,
+    artifact: Option<String>,
+    config: Option<String>,
+    infrastructure: Option<String>,
+    commit: Option<String>,
+}
+
+impl Snapshot {
+    /// Returns when a lane last went over to a release that is a wanted one.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn last_ran(
+        &mut self,
+        environment: &EnvironmentName,
+        service: &ServiceName,
+        target: &TargetName,
+        wanted: &Release,
+    ) -> Result<Option<Since>, Error> {
+        let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
+        let query = sqlx::query_as(RAN).bind(id).bind(service.as_str()).bind(target.as_str());
+        let query = query.bind(wanted.version.as_str());
+        let rows: Vec<RanRow> = query.fetch_all(self.connection()).await?;
+        for row in rows {
+            let parts = [&row.artifact, &row.config, &row.infrastructure, &row.commit];
+            let ran = parsed("live_changes", row.position, || release(wanted.version.as_str(), parts))?;
+            if wanted.matches(&ran) {
+                let event_id = parsed("live_changes", row.position, || EventId::stored(&row.event_id))?;
+                let (occurred_at, position) = (row.occurred_at, position(row.position));
+                return Ok(Some(Since { occurred_at, position, event_id }));
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// The changes of an environment's composition after one number, up to another, the last first.
 pub(crate) async fn composition_changes(
     connection: &mut PgConnection,
@@ -221,8 +269,8 @@ impl LiveChangeRows {
 fn insert(rows: &[LiveChange]) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
         "INSERT INTO live_changes (environment_id, number, service, target, position, occurred_at, event_id, version,
-            artifact, config, infrastructure, commit, before_slot, before_position, before_at, before_event_id,
-            before_version, before_artifact, before_config, before_infrastructure, before_commit, composition) ",
+            artifact, config, infrastructure, commit, artifact_key, before_slot, before_position, before_at,
+            before_event_id, before_version, before_artifact, before_config, before_infrastructure, before_commit, composition) ",
     );
     query.push_values(rows, |mut row, change| {
         row.push_bind(change.environment_id)
@@ -236,6 +284,8 @@ fn insert(rows: &[LiveChange]) -> QueryBuilder<Postgres> {
         for part in told(change.release.as_ref()) {
             row.push_bind(part);
         }
+        let artifact = change.release.as_ref().and_then(|release| release.artifact.as_ref());
+        row.push_bind(artifact.map(Artifact::identity));
         let before = change.before.as_ref();
         row.push_bind(before.and_then(|live| live.slot.as_ref()).map(ToString::to_string))
             .push_bind(before.map(|live| bigint(live.since.position)))

@@ -208,7 +208,8 @@ impl Snapshot {
         Ok(marks)
     }
 
-    /// Returns people's answers to a rollback, in the order of positions.
+    /// Returns people's answers to a rollback that count at a time, in the order of positions. A grant that has expired does not, nor
+    /// does what the same person answered before it.
     ///
     /// # Errors
     /// The database does not answer.
@@ -216,9 +217,19 @@ impl Snapshot {
         &mut self,
         environment: &EnvironmentName,
         rollback_id: &Line,
+        now: DateTime<Utc>,
     ) -> Result<Vec<Answer>, Error> {
         let rows = answers(self.connection(), of_rollback(environment, rollback_id)).await?;
-        rows.iter().map(AnswerRow::parse).collect()
+        let mut counting: Vec<Answer> = Vec::new();
+        for row in &rows {
+            let answer = row.parse()?;
+            if row.granted && row.expires_at.is_some_and(|end| end <= now) {
+                counting.retain(|earlier| !earlier.actor.is_same_person(&answer.actor));
+            } else {
+                counting.push(answer);
+            }
+        }
+        Ok(counting)
     }
 
     /// Returns people's answers to deploys of a version of a service, in the order of positions.

@@ -33,8 +33,7 @@ const STRIDE: i64 = 64;
 pub struct Believed {
     /// As known at this position; `None`: as known at the end of the ledger.
     pub known_at: Option<Position>,
-    /// The time now, up to which a point that still stands has soaked; when `known_at` is given, the time at
-    /// which its entry was recorded is taken instead.
+    /// The time up to which a point that still stands has soaked.
     pub now: DateTime<Utc>,
 }
 
@@ -98,7 +97,7 @@ impl Snapshot {
             return Err(AskError::NotYet { asked, views });
         }
         let Some(environment_id) = self.environment_id(environment).await? else { return Ok(None) };
-        let now = self.now(believed).await?;
+        let now = believed.now;
         let from = from.min(known_at);
         let last = self.last_change(environment_id, from).await?;
         let next = composition_changes(self.connection(), environment_id, last, last + 1).await?;
@@ -179,14 +178,16 @@ impl Snapshot {
         let known_at = believed.known_at.unwrap_or(self.position());
         let when = When { at: Anchor::Time(time), known_at: Some(known_at) };
         let state = self.state(environment, when).await?;
-        let last = state.lanes.iter().filter_map(|lane| lane.fold.changes().last());
-        let last = last.map(|(_, written)| &written.since).max_by(|one, other| one.order(other));
-        let Some(since) = last.cloned() else { return Ok(None) };
         let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
         let composition = state.composition();
-        let Stood { from, until, changed } =
+        let Stood { from, until, since, changed } =
             self.stood(environment, id, time, known_at, &composition).await?;
-        let now = self.now(believed).await?;
+        // Of a change whose event cannot be told, the last one before it is named.
+        let last = state.lanes.iter().flat_map(|lane| lane.fold.changes());
+        let last = last.map(|(_, written)| &written.since).filter(|since| since.occurred_at <= from);
+        let last = last.max_by(|one, other| one.order(other)).cloned();
+        let Some(since) = since.or(last) else { return Ok(None) };
+        let now = believed.now;
         let ran: Vec<Ran> = composition
             .lanes()
             .map(|(service, target, live)| Ran {
@@ -227,10 +228,20 @@ impl Snapshot {
         }))
     }
 
-    async fn now(&mut self, believed: Believed) -> Result<DateTime<Utc>, Error> {
-        let Some(known_at) = believed.known_at else { return Ok(believed.now) };
-        let query = sqlx::query_scalar(RECORDED_AT).bind(bigint(known_at));
-        Ok(query.fetch_optional(self.connection()).await?.unwrap_or(believed.now))
+    /// Returns by what a question is judged that is asked as known at a position, if one is given: then the time is that at which
+    /// the position's entry was recorded.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn believed(
+        &mut self,
+        known_at: Option<Position>,
+        now: DateTime<Utc>,
+    ) -> Result<Believed, Error> {
+        let Some(position) = known_at else { return Ok(Believed { known_at, now }) };
+        let query = sqlx::query_scalar(RECORDED_AT).bind(bigint(position));
+        let now = query.fetch_optional(self.connection()).await?.unwrap_or(now);
+        Ok(Believed { known_at, now })
     }
 
     /// The point that an environment was at, at a position.

@@ -10,14 +10,18 @@ use sqlx::PgConnection;
 use crate::Snapshot;
 use crate::database::{Error, bigint, parsed, position};
 
-pub(crate) const STATEMENTS: &[&str] = &[LAST, FREEZES, WRITE, START, LIFT];
+pub(crate) const STATEMENTS: &[&str] = &[LAST, FREEZES, UNLIFTED, WRITE, START, LIFT];
 
 const LAST: &str = "SELECT e.position, e.bytes FROM policies p JOIN events e USING (position)
     WHERE p.environment_id = $1 AND p.position <= $2 ORDER BY p.position DESC LIMIT 1";
 
 const FREEZES: &str = "SELECT freeze_id, ends_at, started FROM freezes
-    WHERE environment_id = $1 AND lifted IS NULL AND coalesce(ends_at, 'infinity') > $2
+    WHERE environment_id = $1 AND started_at <= $2 AND coalesce(ends_at, 'infinity') > $2
+        AND coalesce(lifted_at, 'infinity') > $2
     ORDER BY started";
+
+const UNLIFTED: &str = "SELECT EXISTS (SELECT FROM freezes
+    WHERE environment_id = $1 AND freeze_id = $2 AND lifted IS NULL AND coalesce(ends_at, 'infinity') > $3)";
 
 const WRITE: &str = "INSERT INTO policies (environment_id, position)
     SELECT unnest($1::integer[]), unnest($2::bigint[])";
@@ -77,6 +81,23 @@ impl Snapshot {
                 Ok(ActiveFreeze { freeze_id, until, position: position(started) })
             })
             .collect()
+    }
+}
+
+impl Snapshot {
+    /// Returns true if a freeze of this name was started, even in the future, that is not lifted, and does not end before a time.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn is_unlifted(
+        &mut self,
+        environment: &EnvironmentName,
+        freeze_id: &Line,
+        at: DateTime<Utc>,
+    ) -> Result<bool, Error> {
+        let Some(id) = self.environment_id(environment).await? else { return Ok(false) };
+        let query = sqlx::query_scalar(UNLIFTED).bind(id).bind(freeze_id.as_str()).bind(at);
+        Ok(query.fetch_one(self.connection()).await?)
     }
 }
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::event::{Event, Fact, RollbackRequest, Step};
 use ledger_domain::rollback::{AutomaticPast, Phase};
-use ledger_domain::{EnvironmentName, Family, Line, Position, Prose, Release};
+use ledger_domain::{EnvironmentName, Family, Line, Position, Prose, Release, TargetName};
 use sqlx::PgConnection;
 
 use crate::Snapshot;
@@ -23,6 +23,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     REQUEST,
     REQUEST_LANES,
     START,
+    START_LANES,
     END,
     REPORT,
 ];
@@ -48,20 +49,23 @@ const ACTIVE: &str = "SELECT rollback_id, requested FROM rollbacks
     WHERE environment_id = $1 AND ended IS NULL ORDER BY requested DESC LIMIT 1";
 
 /// Reports that carry the rollback's id, of its own environment and since it was requested: others may have
-/// taken the id by mistake.
-const REPORTS: &str = "SELECT e.position, e.bytes
+/// taken the id by mistake. One that was corrected reports nothing.
+const REPORTS: &str = "SELECT e.position, e.target, e.bytes
     FROM rollbacks b JOIN environments n USING (environment_id)
     JOIN rollback_reports r USING (rollback_id) JOIN events e ON e.position = r.position
     WHERE b.rollback_id = $1 AND e.environment = n.name AND e.position > b.requested
+        AND NOT EXISTS (SELECT FROM corrections k WHERE k.position = e.position)
     ORDER BY e.position";
 
-/// Changes of the environment's lanes after a position, up to another, that no rollback's report made.
-const OTHERS: &str = "SELECT e.position, e.bytes FROM environments n
-    JOIN live_changes c USING (environment_id) JOIN events e USING (position)
-    WHERE n.name = $1 AND c.number > $2
-        AND ($3::bigint IS NULL OR c.position < $3)
-        AND NOT EXISTS (SELECT FROM rollback_reports r WHERE r.rollback_id = $4 AND r.position = c.position)
-    ORDER BY c.number LIMIT 100";
+/// Events that changed the environment's composition after one change, up to a position, and that are no reports of the rollback.
+const OTHERS: &str = "SELECT e.position, e.target, e.bytes FROM (
+        SELECT DISTINCT c.number, c.position FROM environments n JOIN live_changes c USING (environment_id)
+        WHERE n.name = $1 AND c.number > $2
+            AND ($3::bigint IS NULL OR c.position < $3)
+            AND NOT EXISTS (SELECT FROM rollback_reports r WHERE r.rollback_id = $4 AND r.position = c.position)
+        ORDER BY c.number LIMIT 100
+    ) c JOIN events e USING (position)
+    ORDER BY c.number";
 
 const LATELY: &str = "SELECT recorded_at FROM rollbacks
     WHERE environment_id = $1 AND automatic AND recorded_at > $2 ORDER BY recorded_at";
@@ -93,6 +97,17 @@ const REQUEST_LANES: &str = "INSERT INTO rollback_lanes (environment_id, service
 const START: &str = "UPDATE rollbacks SET phase = 'started', started = $2
     WHERE rollback_id = $1 AND phase = 'requested'";
 
+/// What the lanes of the plan run as the rollback is started: a person may have acknowledged that it is not what the plan starts from.
+const START_LANES: &str = "UPDATE rollback_lanes l
+    SET (version, artifact, config, infrastructure, commit) = (
+        SELECT c.version, c.artifact, c.config, c.infrastructure, c.commit FROM live_changes c
+        WHERE c.environment_id = l.environment_id AND c.service = l.service AND c.target = l.target AND c.position < $2
+        ORDER BY c.position DESC LIMIT 1
+    )
+    FROM rollbacks r
+    WHERE r.rollback_id = $1 AND r.started = $2 AND l.environment_id = r.environment_id
+        AND l.requested = r.requested AND (l.service, l.target) IN (SELECT * FROM unnest($3::text[], $4::text[]))";
+
 const END: &str = "UPDATE rollbacks SET phase = $2, ended = $3 WHERE rollback_id = $1 AND ended IS NULL";
 
 const REPORT: &str = "INSERT INTO rollback_reports (rollback_id, position)
@@ -122,6 +137,8 @@ pub struct RollbackRow {
 /// A report of an environment's lane, where it is in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
+    /// The target that it is about, also where it named none; `None` where it named none of several.
+    pub target: Option<TargetName>,
     /// Where.
     pub position: Position,
     /// When it occurred.
@@ -231,7 +248,7 @@ impl Snapshot {
     /// The database does not answer.
     pub async fn rollback_reports(&mut self, rollback_id: &Line) -> Result<Vec<Report>, Error> {
         let query = sqlx::query_as(REPORTS).bind(rollback_id.as_str());
-        let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(self.connection()).await?;
+        let rows: Vec<ReportRow> = query.fetch_all(self.connection()).await?;
         rows.into_iter().map(report).collect()
     }
 
@@ -248,7 +265,7 @@ impl Snapshot {
             .bind(before)
             .bind(rollback.ended.map(bigint))
             .bind(rollback.request.rollback.rollback_id.as_str());
-        let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(self.connection()).await?;
+        let rows: Vec<ReportRow> = query.fetch_all(self.connection()).await?;
         rows.into_iter().map(report).collect()
     }
 
@@ -277,10 +294,14 @@ impl Snapshot {
     }
 }
 
-fn report((at, bytes): (i64, Vec<u8>)) -> Result<Report, Error> {
+/// Position, target and bytes of an event.
+type ReportRow = (i64, Option<String>, Vec<u8>);
+
+fn report((at, target, bytes): ReportRow) -> Result<Report, Error> {
     let envelope = parsed("events", at, || Envelope::stored(bytes.into()))?;
+    let target = parsed("events", at, || target.as_deref().map(TargetName::parse).transpose())?;
     let event = envelope.event().clone();
-    Ok(Report { position: position(at), occurred_at: envelope.occurred_at(), event })
+    Ok(Report { target, position: position(at), occurred_at: envelope.occurred_at(), event })
 }
 
 /// Reports that carry a rollback's id, on their way into the table, column by column.
@@ -323,7 +344,16 @@ pub(crate) async fn write(
         }
         Fact::RollbackStarted(it) => {
             let query = sqlx::query(START).bind(it.rollback.rollback_id.as_str()).bind(bigint(at));
-            query.execute(connection).await?;
+            query.execute(&mut *connection).await?;
+            if !it.acknowledge.is_empty() {
+                sqlx::query(START_LANES)
+                    .bind(it.rollback.rollback_id.as_str())
+                    .bind(bigint(at))
+                    .bind(it.acknowledge.iter().map(|(service, _)| service.to_string()).collect::<Vec<_>>())
+                    .bind(it.acknowledge.iter().map(|(_, target)| target.to_string()).collect::<Vec<_>>())
+                    .execute(connection)
+                    .await?;
+            }
             return Ok(());
         }
         Fact::RollbackSucceeded(it) => ended(Phase::Succeeded, &it.rollback_id),

@@ -1,15 +1,17 @@
 //! When a composition began to stand, and when it ended.
 
 use chrono::{DateTime, Utc};
-use ledger_domain::{Anchor, Composition, EnvironmentName, Live, Position, ServiceName, Since, TargetName};
+use ledger_domain::{
+    Anchor, Composition, EnvironmentName, EventId, Live, Position, ServiceName, Since, TargetName,
+};
 
 use crate::Snapshot;
-use crate::database::{Error, bigint};
+use crate::database::{Error, bigint, parsed, position};
 use crate::lanes::{AskError, When, histories, lane_key};
 use crate::live::{composition_changes, reorderings};
 use crate::retirements::retirements;
 
-pub(crate) const STATEMENTS: &[&str] = &[AROUND, TIMES, LANES_CHANGED];
+pub(crate) const STATEMENTS: &[&str] = &[AROUND, TIMES, LANES_CHANGED, LAST_AT];
 
 /// The last change of the composition up to a time, and when the first after it occurred.
 const AROUND: &str = "SELECT
@@ -31,6 +33,16 @@ const LANES_CHANGED: &str = "SELECT t.service, t.target, count(*)
     WHERE t.environment_id = $1 AND c.occurred_at = $2 AND c.position <= $3
     GROUP BY t.service, t.target";
 
+/// The last event that shaped an environment's composition at exactly this time.
+const LAST_AT: &str = "SELECT position, event_id FROM (
+        SELECT position, event_id FROM lane_changes
+        WHERE environment_id = $1 AND occurred_at = $2 AND position <= $3 AND corrected_position IS NULL
+        UNION ALL
+        SELECT r.position, l.event_id FROM retirements r JOIN live_changes l
+            ON l.environment_id = r.environment_id AND l.position = r.position
+        WHERE r.environment_id = $1 AND r.occurred_at = $2 AND r.position <= $3
+    ) c ORDER BY position DESC LIMIT 1";
+
 /// How long a composition stood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stood {
@@ -38,6 +50,8 @@ pub(crate) struct Stood {
     pub(crate) from: DateTime<Utc>,
     /// When the next change of the composition occurred; `None` while it stands.
     pub(crate) until: Option<DateTime<Utc>>,
+    /// The event that it began with, where that can be told.
+    pub(crate) since: Option<Since>,
     /// The lanes that it began with: those that ran something else, or nothing, just before.
     pub(crate) changed: Vec<(ServiceName, TargetName)>,
 }
@@ -59,7 +73,7 @@ impl Snapshot {
         let query = sqlx::query_scalar(TIMES).bind(id).bind(bigint(known_at));
         let times: Vec<DateTime<Utc>> = query.fetch_all(self.connection()).await?;
         let split = times.partition_point(|other| *other <= time);
-        let mut stood = Stood { from: time, until: None, changed: Vec::new() };
+        let mut stood = Stood { from: time, until: None, since: None, changed: Vec::new() };
         for index in (0..split).rev() {
             let before = self.composition_before(environment, &times[..index], known_at).await?;
             let mut passed = vec![before.clone()];
@@ -70,6 +84,14 @@ impl Snapshot {
                 let lanes = other.diff(composition).into_iter();
                 stood.changed = lanes.map(|lane| (lane.service.clone(), lane.target.clone())).collect();
                 break;
+            }
+        }
+        if split > 0 {
+            let query = sqlx::query_as(LAST_AT).bind(id).bind(stood.from).bind(bigint(known_at));
+            let last: Option<(i64, String)> = query.fetch_optional(self.connection()).await?;
+            if let Some((at, event_id)) = last {
+                let event_id = parsed("lane_changes", at, || EventId::stored(&event_id))?;
+                stood.since = Some(Since { occurred_at: stood.from, position: position(at), event_id });
             }
         }
         for index in split..times.len() {
@@ -102,9 +124,10 @@ impl Snapshot {
             Some(last) => Stood {
                 from: last.since.occurred_at,
                 until,
+                since: Some(last.since),
                 changed: last.lanes.into_iter().map(|(lane, _)| lane).collect(),
             },
-            None => Stood { from: time, until, changed: Vec::new() },
+            None => Stood { from: time, until, since: None, changed: Vec::new() },
         })
     }
 

@@ -211,6 +211,13 @@ async fn rule_8_a_pass_with_failures_makes_nothing_good() {
     let passed = story.try_tell("validation.passed", 2, data).await.ok();
     assert_eq!(passed["anomalies"], json!(["counts_contradict"]), "{passed}");
     assert_eq!(story.status_at(point).await, "candidate");
+
+    // The counts stand beside the result wherever that is the reason.
+    let data = json!({"service": "web", "check": "smoke", "counts": counts});
+    story.tell("validation.failed", 3, data).await;
+    let reasons = story.get(&format!("points/{point}")).await["point"]["reasons"].clone();
+    let failed = reasons.as_array().expect("reasons").iter().find(|reason| reason["reason"] == "failed");
+    assert_eq!(failed.expect("a failure")["counts"], counts, "{reasons}");
 }
 
 #[tokio::test]

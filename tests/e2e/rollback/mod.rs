@@ -4,6 +4,7 @@ mod automatic;
 mod hard_cases;
 mod known_good;
 mod random_failures;
+mod safeguards;
 mod stories;
 mod told;
 

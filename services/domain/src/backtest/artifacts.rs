@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::history::EventTime;
 use crate::obstacle::RevokedArtifact;
-use crate::{Artifact, Line, Position, ServiceName};
+use crate::{Artifact, Line, ServiceName};
 
 use chrono::{DateTime, Utc};
 
@@ -49,21 +49,32 @@ struct Revocation {
 
 /// Revocations and their withdrawals, by the keys of the artifacts.
 #[derive(Debug, Default)]
-pub(super) struct RevocationLog(HashMap<String, Vec<(Position, Revocation)>>);
+pub(super) struct RevocationLog(HashMap<String, Vec<(EventTime, Revocation)>>);
 
 impl RevocationLog {
-    pub(super) fn revoke(&mut self, artifact: &Artifact, deleted: bool, at: Position) {
+    pub(super) fn revoke(&mut self, artifact: &Artifact, deleted: bool, at: EventTime) {
         self.add(artifact, at, Revocation { artifact: artifact.clone(), deleted, reinstates: false });
     }
 
-    pub(super) fn reinstate(&mut self, artifact: &Artifact, at: Position) {
+    pub(super) fn reinstate(&mut self, artifact: &Artifact, at: EventTime) {
         self.add(artifact, at, Revocation { artifact: artifact.clone(), deleted: false, reinstates: true });
     }
 
-    fn add(&mut self, artifact: &Artifact, at: Position, revocation: Revocation) {
+    fn add(&mut self, artifact: &Artifact, at: EventTime, revocation: Revocation) {
         for key in artifact.keys() {
             self.0.entry(key).or_default().push((at, revocation.clone()));
         }
+    }
+
+    /// Returns the revocations that hold of artifacts that are named as a service is.
+    pub(super) fn named(&self, service: &ServiceName) -> Vec<RevokedArtifact> {
+        let mut found: Vec<RevokedArtifact> = Vec::new();
+        for (_, revocation) in self.0.values().flatten() {
+            let is_named = revocation.artifact.name().as_deref() == Some(service.as_str());
+            let holds = if is_named { self.of(&revocation.artifact) } else { None };
+            found.extend(holds.filter(|holds| !found.contains(holds)));
+        }
+        found
     }
 
     /// Returns the revocation of an artifact that holds: the first since it was last reinstated.
@@ -73,12 +84,16 @@ impl RevocationLog {
         }
         let keys = artifact.keys();
         let all = keys.iter().filter_map(|key| self.0.get(key)).flatten();
-        let by_position: BTreeMap<Position, &Revocation> = all.map(|(at, it)| (*at, it)).collect();
-        let of_it = by_position.into_iter().filter(|(_, it)| it.artifact.is_same(artifact));
-        of_it.fold(None, |holds: Option<RevokedArtifact>, (position, it)| match holds {
+        let by_time: BTreeMap<EventTime, &Revocation> = all.map(|(at, it)| (*at, it)).collect();
+        let of_it = by_time.into_iter().filter(|(_, it)| it.artifact.is_same(artifact));
+        of_it.fold(None, |holds: Option<RevokedArtifact>, (at, it)| match holds {
             _ if it.reinstates => None,
             Some(first) => Some(RevokedArtifact { deleted: first.deleted || it.deleted, ..first }),
-            None => Some(RevokedArtifact { artifact: it.artifact.clone(), deleted: it.deleted, position }),
+            None => Some(RevokedArtifact {
+                artifact: it.artifact.clone(),
+                deleted: it.deleted,
+                position: at.position,
+            }),
         })
     }
 }

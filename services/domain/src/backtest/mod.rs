@@ -309,7 +309,10 @@ impl Backtest {
         {
             deploys.extend(history.succeeded(&release.version, &self.releases));
         }
-        let revoked = release.artifact.as_ref().and_then(|artifact| self.revocations.of(artifact));
+        let revoked = match &release.artifact {
+            Some(artifact) => self.revocations.of(artifact).into_iter().collect(),
+            None => self.revocations.named(service),
+        };
         let input = GateInput {
             lane,
             release: &release,
@@ -319,7 +322,7 @@ impl Backtest {
             retired,
             freezes: &freezes,
             rollback: self.rules.under_way(),
-            revocations: Revocations { revoked: revoked.as_slice(), meant: None },
+            revocations: Revocations { revoked: &revoked, meant: None },
             rollbacks: &rollbacks,
             deploys: &deploys,
             present: present.as_deref(),
@@ -342,7 +345,7 @@ impl Backtest {
         let mut found = self.releases.of_artifact(artifact);
         let mut of_version = of_version.filter(|id| self.releases.get(*id).artifact.is_none()).peekable();
         if of_version.peek().is_some()
-            && self.meant(environment, service, &asked.version, now).is_some_and(|it| it.is_same(artifact))
+            && self.meant(environment, service, &asked.version, now).is_none_or(|it| it.is_same(artifact))
         {
             found.extend(of_version);
         }
@@ -410,6 +413,9 @@ impl Backtest {
         let fact = &event.fact;
         let name = fact.environment();
         if name == Some(&self.candidate.environment) {
+            if let Fact::RollbackStarted(start) = fact {
+                self.note_acknowledged(start);
+            }
             self.rules.apply(event, at, &mut self.releases);
         }
         let environment = name.and_then(|name| self.environments.get_mut(name));
@@ -418,10 +424,10 @@ impl Backtest {
                 self.builds.add(version, artifact, at);
             }
             (Fact::ArtifactRevoked(Revoked { artifact, deleted, .. }), _) => {
-                self.revocations.revoke(artifact, *deleted, at.position);
+                self.revocations.revoke(artifact, *deleted, at);
             }
             (Fact::ArtifactReinstated(Reinstated { artifact }), _) => {
-                self.revocations.reinstate(artifact, at.position);
+                self.revocations.reinstate(artifact, at);
             }
             (Fact::ValidationStarted(it), _) => return self.check(it, CheckKind::Started, at),
             (Fact::ValidationPassed(it), _) => {
@@ -454,6 +460,18 @@ impl Backtest {
             _ => {}
         }
         Effects::Nothing
+    }
+
+    /// Notes what the lanes run that a start acknowledges.
+    fn note_acknowledged(&mut self, start: &crate::event::RollbackStart) {
+        let environment = self.environments.get(&start.rollback.environment);
+        for (service, target) in &start.acknowledge {
+            let present =
+                environment.and_then(|it| it.present(service, target, it.standing(DateTime::<Utc>::MAX_UTC)));
+            let runs = present.as_deref().and_then(crate::LaneFold::live).map(|live| live.release.clone());
+            let lane = (service.clone(), target.clone());
+            self.rules.started_from(&start.rollback.rollback_id, &lane, runs.as_ref());
+        }
     }
 
     fn check(&mut self, validation: &crate::event::Validation, kind: CheckKind, at: EventTime) -> Effects {

@@ -11,7 +11,7 @@ use crate::event::{Actor, Approval, ApprovalSubject, Event, Fact, Freeze, Rollba
 use crate::gate::{Answer, DeployAnswer, HoldState, LeftRelease, SucceededDeploy, hold};
 use crate::obstacle::{ActiveFreeze, FreezeInterval};
 use crate::rollback::Phase;
-use crate::{EnvironmentName, LaneRef, Line, Position, ServiceName, TargetName};
+use crate::{EnvironmentName, LaneRef, Line, Position, Release, ServiceName, TargetName};
 
 /// A lane of the environment.
 type LaneKey = (ServiceName, TargetName);
@@ -36,8 +36,7 @@ impl ReleaseExit {
     fn is_ended_by(&self, deploy: &SucceededDeploy) -> bool {
         let Some(from) = &self.left.from else { return false };
         let left = LeftRelease { started: true, cancelled: false, ..self.left.clone() };
-        deploy.position > left.requested
-            && hold(from, &[left], std::slice::from_ref(deploy), &[]) == HoldState::Free
+        hold(from, &[left], std::slice::from_ref(deploy), &[]) == HoldState::Free
     }
 }
 
@@ -81,10 +80,10 @@ impl Rules {
     pub(super) fn apply(&mut self, event: &Event, at: EventTime, releases: &mut Releases) {
         match &event.fact {
             Fact::RollbackRequested(request) => self.request(request, at),
-            Fact::RollbackStarted(it) => self.proceed(&it.rollback.rollback_id, Phase::Started),
-            Fact::RollbackSucceeded(it) => self.proceed(&it.rollback_id, Phase::Succeeded),
-            Fact::RollbackFailed(it) => self.proceed(&it.rollback_id, Phase::Failed),
-            Fact::RollbackCancelled(it) => self.proceed(&it.rollback_id, Phase::Cancelled),
+            Fact::RollbackStarted(it) => self.proceed(&it.rollback.rollback_id, Phase::Started, at),
+            Fact::RollbackSucceeded(it) => self.proceed(&it.rollback_id, Phase::Succeeded, at),
+            Fact::RollbackFailed(it) => self.proceed(&it.rollback_id, Phase::Failed, at),
+            Fact::RollbackCancelled(it) => self.proceed(&it.rollback_id, Phase::Cancelled, at),
             Fact::ApprovalGranted(approval) => self.answer(event, approval, true, (at, releases)),
             Fact::ApprovalRejected(approval) => self.answer(event, approval, false, (at, releases)),
             Fact::FreezeStarted(Freeze { freeze_id, until, .. }) => self.freezes.push(FreezeInterval {
@@ -117,6 +116,7 @@ impl Rules {
                 requested: at.position,
                 started: false,
                 cancelled: false,
+                ended: None,
                 by_person: request.initiated_by.is_person(),
                 from: step.from.clone(),
                 to: step.to.clone(),
@@ -128,7 +128,7 @@ impl Rules {
         self.under_way.insert(at.position, rollback_id.clone());
     }
 
-    fn proceed(&mut self, rollback_id: &Line, phase: Phase) {
+    fn proceed(&mut self, rollback_id: &Line, phase: Phase, at: EventTime) {
         let Some(progress) = self.rollbacks.get_mut(rollback_id) else { return };
         if !progress.phase.is_active() || phase == Phase::Started && progress.phase == Phase::Started {
             return;
@@ -142,6 +142,9 @@ impl Rules {
             for exit in exits.filter(|exit| exit.left.rollback_id == *rollback_id) {
                 exit.left.started |= phase == Phase::Started;
                 exit.left.cancelled |= phase == Phase::Cancelled;
+                if !phase.is_active() {
+                    exit.left.ended = Some(at.position);
+                }
             }
         }
     }
@@ -167,6 +170,14 @@ impl Rules {
             expires_at: approval.expires_at,
         };
         push_exactly(self.answers.entry(key).or_default(), answer);
+    }
+
+    /// Notes what a lane ran as a rollback was started, where that was acknowledged to be something else than the plan says.
+    pub(super) fn started_from(&mut self, rollback_id: &Line, lane: &LaneKey, runs: Option<&Release>) {
+        let exits = self.exits.get_mut(lane).into_iter().flatten();
+        for exit in exits.filter(|exit| exit.left.rollback_id == *rollback_id && !exit.left.started) {
+            exit.left.from = runs.cloned();
+        }
     }
 
     /// Applies a deploy to a lane: it may end holds.

@@ -150,6 +150,8 @@ pub(super) fn finding(counted: &[Counted<'_>], wanted: u32, requester: Option<&A
     }
     let passes = grants.len() >= wanted && requester.is_some();
     let position = others().map(|counted| counted.answer.position).max();
-    let grants = grants.into_iter().map(|answer| answer.position).collect();
-    Finding { grants, ..Finding::new(Rule::Approvals, passes, detail, position) }
+    let grants: Vec<_> = grants.into_iter().map(|answer| answer.position).collect();
+    // Whose approvals count depends on who asks.
+    let unknown = !passes && grants.len() >= wanted;
+    Finding { grants, unknown, ..Finding::new(Rule::Approvals, passes, detail, position) }
 }

@@ -27,9 +27,11 @@ pub struct LeftRelease {
     pub started: bool,
     /// Whether it was cancelled.
     pub cancelled: bool,
+    /// The position of its end, if it has ended.
+    pub ended: Option<Position>,
     /// Whether a person requested it.
     pub by_person: bool,
-    /// The release that the lane ran before.
+    /// The release that the lane ran before: when the rollback was started; until then, when it was requested.
     pub from: Option<Release>,
     /// The release that the lane runs after.
     pub to: Option<Release>,
@@ -84,12 +86,13 @@ impl LeftRelease {
         is_in_force && self.to.as_ref().is_some_and(is_it)
     }
 
-    /// A deploy shows that the lane has moved on: to a release that is neither held nor the one restored.
+    /// A deploy after the rollback shows that the lane has moved on: to a release that is neither held nor the one restored. No step of any
+    /// rollback does: what was taken back before stays held.
     fn is_ended_by(&self, deploy: &SucceededDeploy) -> bool {
         let is_restored = |release: &Release| self.to.as_ref().is_some_and(|to| !to.contradicts(release));
-        deploy.position > self.requested
+        self.ended.is_some_and(|ended| deploy.position > ended)
             && !deploy.late
-            && deploy.rollback_id.as_ref() != Some(&self.rollback_id)
+            && deploy.rollback_id.is_none()
             && !self.holds(&deploy.release)
             && !is_restored(&deploy.release)
     }

@@ -165,9 +165,7 @@ pub(super) fn findings(policy: &Policy, evidence: &[PromotionEvidence<'_>]) -> V
     let of = |environment| evidence.iter().find(|evidence| evidence.environment == environment);
     let finding = |environment| match of(environment) {
         Some(evidence) => finding(environment, &evidence.result(promotion.targets)),
-        None => {
-            Finding::new(Rule::Promotion, false, format!("nothing is known of it in {environment}"), None)
-        }
+        None => Finding::unknown(Rule::Promotion, format!("nothing is known of it in {environment}"), None),
     };
     promotion.from.iter().map(finding).collect()
 }
@@ -181,7 +179,10 @@ fn finding(environment: &EnvironmentName, result: &PromotionResult) -> Finding {
     let is_good = |judgement: &ReleaseJudgement| judgement.status == Status::KnownGood;
     let decides = result.targets.iter().find(|(_, judgement)| is_good(judgement) == result.passes);
     let (detail, position) = match decides {
-        None => (format!("it never ran in {environment}"), None),
+        None => {
+            let detail = format!("it never ran in {environment}");
+            return Finding::unknown(Rule::Promotion, detail, None);
+        }
         Some((target, judgement)) => {
             let place = place(target);
             let detail = match judgement.status {

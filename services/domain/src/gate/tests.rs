@@ -175,6 +175,7 @@ fn left(id: &str, requested: u64, from: Release, to: Option<Release>) -> LeftRel
         requested: at(requested),
         started: true,
         cancelled: false,
+        ended: Some(at(requested + 1)),
         by_person: true,
         from: Some(from),
         to,
@@ -257,6 +258,23 @@ fn rule_11_a_revoked_artifact_does_not_pass_in_any_spelling() {
 }
 
 // Holds.
+
+#[test]
+fn rule_31_a_release_of_no_known_artifact_may_be_the_one_that_is_revoked() {
+    let revoked =
+        |text: &str| vec![RevokedArtifact { artifact: artifact(text), deleted: false, position: at(5) }];
+    let named = Asked { revoked: revoked(&format!("pkg:oci/web@{D1}")), ..asked(release("v1")) };
+    let finding = named.of(Rule::Revoked);
+    assert_eq!((finding.passes, finding.unknown, finding.position), (false, true, Some(at(5))));
+    assert!(finding.detail.contains("state the artifact"), "{}", finding.detail);
+    // Nothing is said against one of another name, nor where the artifact is known.
+    for other in [
+        Asked { revoked: revoked(&format!("pkg:oci/api@{D1}")), ..asked(release("v1")) },
+        Asked { revoked: revoked(&format!("pkg:oci/web@{D1}")), ..asked(built("v1", D2)) },
+    ] {
+        assert_eq!(other.said(), [(Rule::Freeze, true)]);
+    }
+}
 
 #[test]
 fn a_release_that_was_rolled_back_is_held() {
@@ -346,13 +364,24 @@ fn rule_13_a_rollback_of_the_rollback_by_a_person_ends_a_hold() {
 #[test]
 fn rule_13_a_deploy_of_another_release_ends_a_hold() {
     let held = |deploy| Asked { deploys: vec![deploy], ..rolled_back() }.is_held();
-    assert!(!held(deploy(release("v3"), 11)));
-    // Neither one from before, nor a late one, nor a step of the rollback, nor the restored release, nor the held one.
-    assert!(held(deploy(release("v3"), 9)));
-    assert!(held(SucceededDeploy { late: true, ..deploy(release("v3"), 11) }));
-    assert!(held(SucceededDeploy { rollback_id: Some(line("r-1")), ..deploy(release("v3"), 11) }));
-    assert!(held(deploy(built("v1", D1), 11)));
-    assert!(held(deploy(built("v2", D2), 11)));
+    assert!(!held(deploy(release("v3"), 12)));
+    // Neither one before the rollback's end, nor a late one, nor the restored release, nor the held one.
+    assert!(held(deploy(release("v3"), 10)));
+    assert!(held(SucceededDeploy { late: true, ..deploy(release("v3"), 12) }));
+    assert!(held(deploy(built("v1", D1), 12)));
+    assert!(held(deploy(built("v2", D2), 12)));
+    // Nor a step of any rollback: one that goes back further does not free what was taken back before.
+    for id in ["r-1", "r-2"] {
+        assert!(held(SucceededDeploy { rollback_id: Some(line(id)), ..deploy(release("v3"), 12) }));
+    }
+}
+
+#[test]
+fn nothing_that_is_deployed_while_a_rollback_is_under_way_ends_its_hold() {
+    let mut asked = rolled_back();
+    asked.rollbacks[0].ended = None;
+    asked.deploys = vec![deploy(release("v3"), 12)];
+    assert!(asked.is_held());
 }
 
 #[test]

@@ -58,6 +58,8 @@ static BEGAN: LazyLock<Since> = LazyLock::new(|| Since {
 fn clear() -> Way<'static> {
     Way {
         source: None,
+        retired: None,
+        last_ran: BTreeMap::new(),
         began: Some(&BEGAN),
         status: Some(Status::KnownGood),
         policy: &NO_RULES,
@@ -260,11 +262,29 @@ fn a_barrier_at_another_target_is_not_in_the_way() {
 }
 
 #[test]
-fn another_environments_point_meets_no_barrier() {
+fn another_environments_point_meets_the_barriers_since_the_lane_ran_that_release() {
     let staging = EnvironmentName::parse("staging").expect("a name");
     let deploys = [irreversible("web", 11)];
-    let way = Way { source: Some(&staging), irreversible: &deploys, ..clear() };
-    assert_eq!(obstacles(&plan(&["web"]), &way), []);
+    let since = |at| {
+        let event_id = EventId::parse("ran").expect("an id");
+        let since = Since { occurred_at: time(at), position: Position::new(at), event_id };
+        BTreeMap::from([((service("web"), TargetName::default()), since)])
+    };
+    let met = |last_ran| {
+        let way = Way { source: Some(&staging), last_ran, irreversible: &deploys, ..clear() };
+        obstacles(&plan(&["web"]), &way)
+    };
+    assert_eq!(met(since(10)), [Obstacle::Barrier(irreversible("web", 11))]);
+    assert_eq!(met(since(12)), []);
+    // It never ran there: it is not known which of the two is older.
+    assert_eq!(names(&met(BTreeMap::new())), ["barrier_unplaced"]);
+}
+
+#[test]
+fn rule_24_nothing_is_brought_to_a_retired_environment() {
+    let met = obstacles(&plan(&["web"]), &Way { retired: Some(Position::new(3)), ..clear() });
+    assert_eq!(names(&met), ["environment_retired"]);
+    assert!(!met[0].weight(&NO_RULES).lets_pass(true));
 }
 
 #[test]

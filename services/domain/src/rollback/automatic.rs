@@ -3,13 +3,14 @@
 //! All of it is bounded: by scope, by steps, by age, and by what the ledger shows. A rollback that the evidence does not carry is
 //! declined with the reason.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::event::{AutomaticRollback, AutomaticScope, Plan, Policy, ValidationSubject};
 use crate::obstacle::{Obstacle, Weight};
-use crate::{Anomaly, Lanes, Line, Position, Scope, ServiceName};
+use crate::{Lanes, Line, Position, Release, Scope, ServiceName, TargetName};
 
 /// An environment's earlier automatic rollbacks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,10 +26,8 @@ pub struct AutomaticPast {
 /// Reason why the controller requests no rollback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeclineReason {
-    /// What was checked does not run there, or was checked again since.
+    /// What was checked does not run there, was checked again since, or changed while it was checked.
     NotRunning,
-    /// The check does not count, for this anomaly.
-    CheckIsVoid(Anomaly),
     /// Another rollback is under way.
     UnderWay(Line),
     /// The last one that it requested failed: it is switched off until the policy is declared again.
@@ -112,12 +111,9 @@ impl fmt::Display for Named<'_> {
 impl fmt::Display for DeclineReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotRunning => {
-                f.write_str("what was checked does not run there, or was checked again since")
-            }
-            Self::CheckIsVoid(anomaly) => {
-                write!(f, "the check counts neither way: it is marked {}", anomaly.name())
-            }
+            Self::NotRunning => f.write_str(
+                "what was checked does not run there, was checked again since, or changed while it was checked",
+            ),
             Self::UnderWay(rollback) => write!(f, "rollback {rollback} is under way"),
             Self::SwitchedOff { rollback_id, position } => write!(
                 f,
@@ -134,7 +130,7 @@ impl fmt::Display for DeclineReason {
                 f.write_str("the environment's policy does not ask for automatic rollback any more")
             }
             Self::NoKnownGoodPoint(passed_over) => {
-                write!(f, "there is no known-good point to go back to{}", Named(passed_over))
+                write!(f, "there is no known-good point to go back to that is young enough{}", Named(passed_over))
             }
             Self::NothingToDo => {
                 f.write_str("the lanes concerned already run what they ran at the last known-good point")
@@ -191,7 +187,8 @@ impl AutomaticRollback {
 /// Returns the lanes that an automatic rollback may change after a failed check of `subject`; `None` if it concerns none.
 ///
 /// For [`AutomaticScope::Service`]: the service that was checked and those that depend on it, at the target that the check names,
-/// or at all; of an artifact, the services that run it and those that depend on them; of the whole environment, all lanes.
+/// or at those at which the release runs; of an artifact, the services that run it and those that depend on them, at the targets at
+/// which it runs; of the whole environment, all lanes.
 #[must_use]
 pub fn concerned_lanes(
     scope: AutomaticScope,
@@ -199,22 +196,48 @@ pub fn concerned_lanes(
     policy: &Policy,
     present: &Lanes,
 ) -> Option<Scope> {
-    let (services, target): (Vec<ServiceName>, _) = match (scope, subject) {
+    let running =
+        present.iter().filter_map(|((service, target), fold)| Some((service, target, fold.live()?.release)));
+    let running: Vec<(&ServiceName, &TargetName, &Release)> = running.collect();
+    let (services, targets) = match (scope, subject) {
         (AutomaticScope::Environment, _) | (_, ValidationSubject::Environment(_)) => {
             return Some(Scope::default());
         }
-        (_, ValidationSubject::Lane { lane, .. }) => (vec![lane.service.clone()], lane.target.clone()),
+        (_, ValidationSubject::Lane { lane, release, .. }) => {
+            let is_meant =
+                |running: &Release| release.as_ref().is_none_or(|stated| !stated.contradicts(running));
+            let targets = match &lane.target {
+                Some(target) => BTreeSet::from([target.clone()]),
+                None => {
+                    targets_of(&running, |service, running| *service == lane.service && is_meant(running))
+                }
+            };
+            (vec![lane.service.clone()], targets)
+        }
         (_, ValidationSubject::Artifact(artifact)) => {
-            let runs = present.iter().filter(|(_, fold)| {
-                let running = fold.live().and_then(|live| live.release.artifact.as_ref());
-                running.is_some_and(|running| running.is_same(artifact))
-            });
-            (runs.map(|((service, _), _)| service.clone()).collect(), None)
+            let runs = |release: &Release| release.artifact.as_ref().is_some_and(|it| it.is_same(artifact));
+            let services = running.iter().filter(|(_, _, release)| runs(release));
+            let services = services.map(|(service, ..)| (*service).clone()).collect();
+            (services, targets_of(&running, |_, release| runs(release)))
         }
     };
     // A scope that names no service would mean all of them.
     let services = Some(policy.with_dependents(services)).filter(|services| !services.is_empty())?;
-    Some(Scope { services, targets: target.into_iter().collect() })
+    Some(Scope { services, targets })
+}
+
+/// Returns the targets at which some service runs such a release; empty, which means all, where every target of those services does.
+fn targets_of(
+    running: &[(&ServiceName, &TargetName, &Release)],
+    is_such: impl Fn(&ServiceName, &Release) -> bool,
+) -> BTreeSet<TargetName> {
+    let such = || running.iter().filter(|(service, _, release)| is_such(service, release));
+    let services: BTreeSet<_> = such().map(|(service, ..)| service).collect();
+    let elsewhere = running.iter().filter(|(service, ..)| services.contains(service));
+    if elsewhere.clone().all(|(service, _, release)| is_such(service, release)) {
+        return BTreeSet::new();
+    }
+    such().map(|(_, target, _)| (*target).clone()).collect()
 }
 
 /// Decides whether a plan is within the policy's bounds: its steps, and the time since its point last stood.

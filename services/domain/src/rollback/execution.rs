@@ -172,34 +172,3 @@ pub fn differing(plan: &Plan, present: &Lanes) -> Vec<String> {
     });
     differs.collect()
 }
-
-/// A change of a lane that the plan does not have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OtherChange {
-    /// The service.
-    pub service: ServiceName,
-    /// The target.
-    pub target: TargetName,
-    /// What the lane ran when the rollback was requested.
-    pub from: Option<Release>,
-    /// What it runs now.
-    pub to: Option<Release>,
-}
-
-/// Returns the lanes outside of a plan that run another release than when it was requested.
-#[must_use]
-pub fn others(plan: &Plan, requested: &Lanes, present: &Lanes) -> Vec<OtherChange> {
-    let stepped: BTreeSet<_> = plan.steps.iter().map(|step| (&step.service, &step.target)).collect();
-    let lanes: BTreeSet<_> = requested.keys().chain(present.keys()).collect();
-    let other = lanes.into_iter().filter(|(service, target)| !stepped.contains(&(service, target)));
-    let changed = other.filter_map(|(service, target)| {
-        let (from, to) = (running(requested, service, target), running(present, service, target));
-        (from != to).then(|| OtherChange {
-            service: service.clone(),
-            target: target.clone(),
-            from: from.cloned(),
-            to: to.cloned(),
-        })
-    });
-    changed.collect()
-}

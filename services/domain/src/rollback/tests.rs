@@ -237,8 +237,9 @@ fn request() -> RollbackRequest {
 fn rule_22_the_same_rollback_id_is_a_duplicate_only_of_the_same_wish() {
     let prose = |text: &str| Prose::parse(text).expect("prose");
     let (first, why) = (request(), prose("v2 is slow"));
-    let same =
-        |other: &RollbackRequest, reason: &Prose| is_same_wish((&first, Some(&why)), (other, Some(reason)));
+    let same = |other: &RollbackRequest, reason: &Prose| {
+        RequestedWish::of(&first, Some(&why)).is_same(&RequestedWish::of(other, Some(reason)))
+    };
     // Made later, against another state, by the same person.
     let later = RollbackRequest { plan: back(&["api", "web"]), initiated_by: person("Ada"), ..request() };
     assert!(same(&later, &why));

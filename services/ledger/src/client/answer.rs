@@ -14,6 +14,69 @@ pub(super) struct EventResult {
     pub(super) status: EventStatus,
     pub(super) position: Option<u64>,
     pub(super) problem: Option<Problem>,
+    #[serde(flatten)]
+    pub(super) marks: Marks,
+}
+
+/// Entries, as far as the ledger says something of them.
+#[derive(Debug, Deserialize)]
+pub(super) struct RecordedBody {
+    pub(super) events: Vec<RecordedEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct RecordedEntry {
+    #[serde(flatten)]
+    pub(super) marks: Marks,
+}
+
+/// What the ledger says of an event that it recorded.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Marks {
+    anomalies: Vec<String>,
+    new: Vec<String>,
+    went_live: Option<String>,
+    targets: Vec<String>,
+}
+
+impl Marks {
+    /// Returns what a person should know of it, one sentence each; nothing where all is as usual.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let anomaly = |word: &String| match word.as_str() {
+            "ambiguous_target" => format!(
+                "it changed nothing: it names no target, and the service has several; say --target: {}",
+                self.targets.join(", ")
+            ),
+            "corrects_nothing" => {
+                "it corrects an event that the ledger does not know, or that cannot be corrected".to_owned()
+            }
+            "environment_retired" => {
+                "it changed nothing: the environment is retired; declare it first".to_owned()
+            }
+            "removed_nothing" => "it removed nothing: nothing ran there".to_owned(),
+            "switched_to_empty_slot" => "it changed nothing: the slot is empty".to_owned(),
+            "switch_pending" => "it waits until the deploy to the slot is reported".to_owned(),
+            "late" => "it is late: a report that occurred later may hide it".to_owned(),
+            "straddles_change" => "it counts neither way: what was checked changed meanwhile".to_owned(),
+            "counts_contradict" => "it makes nothing good: its counts contradict that it passed".to_owned(),
+            "during_freeze" => "it occurred during a freeze".to_owned(),
+            other => format!("it is marked {other}"),
+        };
+        let mut notes: Vec<String> = self.anomalies.iter().map(anomaly).collect();
+        if !self.new.is_empty() {
+            notes.push(format!(
+                "it is the first event of this {}; if that is a surprise, look for a spelling mistake",
+                self.new.join(", ")
+            ));
+        }
+        notes
+    }
+
+    /// Returns the version that the lane runs from the event on, where the event changed that.
+    pub(super) fn went_live(&self) -> Option<&str> {
+        self.went_live.as_deref()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

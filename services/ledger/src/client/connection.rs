@@ -220,15 +220,26 @@ impl Client {
         self.send(request, url).await
     }
 
-    /// Sends structured events, one a line; answers what became of each, in order.
+    /// Sends structured events, one a line; answers what became of each, in order, without what the ledger says of them.
     pub(super) async fn record(&self, events: &Chunk) -> Result<Vec<EventResult>, Error> {
-        Ok(self.record_and_keep(events).await?.0)
+        Ok(self.send_lines(events, Some("return=minimal")).await?.0)
     }
 
-    /// The same, with the answer as it came.
+    /// Sends structured events, one a line; answers what became of each, in order, and the answer as it came.
     pub(super) async fn record_and_keep(&self, events: &Chunk) -> Result<(Vec<EventResult>, Bytes), Error> {
+        self.send_lines(events, None).await
+    }
+
+    async fn send_lines(
+        &self,
+        events: &Chunk,
+        prefer: Option<&'static str>,
+    ) -> Result<(Vec<EventResult>, Bytes), Error> {
         let url = self.url(&["events"]);
-        let request = self.request(Method::POST, &url)?;
+        let mut request = self.request(Method::POST, &url)?;
+        if let Some(prefer) = prefer {
+            request = request.header("prefer", prefer);
+        }
         let request = request.header(header::CONTENT_TYPE, "application/x-ndjson").body(events.lines());
         let body = self.send(request, url).await?;
         let garbled = |detail| Error::Garbled { url: base_of(&self.ledger), detail };

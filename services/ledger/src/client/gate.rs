@@ -67,6 +67,8 @@ struct FindingBody {
     rule: String,
     target: Option<String>,
     passes: bool,
+    #[serde(default)]
+    unknown: bool,
     detail: String,
     position: Option<u64>,
 }
@@ -120,7 +122,12 @@ fn row(finding: &FindingBody) -> [String; 5] {
     [
         finding.rule.clone(),
         finding.target.clone().unwrap_or_default(),
-        if finding.passes { "yes" } else { "no" }.into(),
+        match (finding.passes, finding.unknown) {
+            (true, _) => "yes",
+            (false, false) => "no",
+            (false, true) => "unknown",
+        }
+        .into(),
         finding.detail.clone(),
         finding.position.map(|position| position.to_string()).unwrap_or_default(),
     ]

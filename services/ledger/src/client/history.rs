@@ -48,6 +48,7 @@ struct EntryBody {
     #[serde(default)]
     anomalies: Vec<String>,
     went_live: Option<String>,
+    target: Option<String>,
     corrected_by: Option<u64>,
     event: EventBody,
 }
@@ -75,6 +76,7 @@ struct DataBody {
     check: Option<String>,
     rollback_id: Option<String>,
     freeze_id: Option<String>,
+    reason: Option<String>,
     actor: Option<ActorBody>,
 }
 
@@ -121,7 +123,6 @@ fn words(body: &EventsBody) -> String {
 fn row(entry: &EntryBody) -> [String; 9] {
     let (event, data) = (&entry.event, &entry.event.data);
     let kind = event.kind.strip_prefix("io.releaseledger.").unwrap_or(&event.kind);
-    let lane_target = data.service.as_ref().map(|_| DEFAULT_TARGET);
     let note = match (entry.repeats, entry.corrected_by) {
         (Some(position), _) => format!("repeats {position}"),
         (None, Some(position)) => format!("corrected by {position}"),
@@ -137,15 +138,15 @@ fn row(entry: &EntryBody) -> [String; 9] {
         kind.strip_suffix(".v1").unwrap_or(kind).to_owned(),
         text(&data.environment),
         text(&data.service),
-        data.target.as_deref().or(lane_target).unwrap_or_default().to_owned(),
-        format!("{}{went_live}", what(data)),
+        entry.target.as_ref().or(data.target.as_ref()).cloned().unwrap_or_default(),
+        format!("{}{went_live}", what(kind, data)),
         data.actor.as_ref().map(|actor| actor.name.clone()).unwrap_or_default(),
         note,
     ]
 }
 
 /// The release and what else tells one entry of a kind from another.
-fn what(data: &DataBody) -> String {
+fn what(kind: &str, data: &DataBody) -> String {
     let version = data.release.as_ref().map(|release| &release.version).or(data.version.as_ref());
     let artifact = data.artifact.as_ref().filter(|_| data.environment.is_none());
     // An artifact is told by its name; its digest would fill the line.
@@ -157,6 +158,8 @@ fn what(data: &DataBody) -> String {
         data.slot.as_ref().map(|slot| format!("({slot})")),
         data.freeze_id.clone(),
         data.rollback_id.clone(),
+        // Why the controller requests no rollback is all that it says.
+        data.reason.clone().filter(|_| kind.contains("rollback.declined")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }

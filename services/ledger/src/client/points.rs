@@ -93,6 +93,15 @@ struct ChangedBody {
 struct ReasonBody {
     detail: String,
     position: Option<u64>,
+    counts: Option<CountsBody>,
+}
+
+/// How many cases a check had.
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct CountsBody {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -185,9 +194,16 @@ fn one_words(body: &OnePointBody) -> String {
     ];
     lines.extend(policy.map(|position| format!("judged by the policy of position {position}")));
     lines.extend(point.mark.as_ref().map(mark));
-    lines.extend(point.reasons.iter().map(|reason| match reason.position {
-        Some(position) => format!("- {} (position {position})", reason.detail),
-        None => format!("- {}", reason.detail),
+    lines.extend(point.reasons.iter().map(|reason| {
+        let position = reason.position.map(|position| format!("position {position}"));
+        let counts = reason.counts.map(|CountsBody { passed, failed, skipped }| {
+            format!("{passed} cases passed, {failed} failed, {skipped} skipped")
+        });
+        let evidence: Vec<String> = position.into_iter().chain(counts).collect();
+        match evidence.is_empty() {
+            true => format!("- {}", reason.detail),
+            false => format!("- {} ({})", reason.detail, evidence.join(": ")),
+        }
     }));
     lines.join("\n")
 }

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::answer::PositionBody;
 use super::connection::Client;
-use super::output::show;
+use super::output::{show, show_text};
 
 /// What every question takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -42,8 +42,8 @@ impl Asking {
         body: Bytes,
         words: impl FnOnce(&T) -> String,
     ) -> anyhow::Result<()> {
-        let text = if self.json { body } else { words(&read(&body)?).into() };
-        Ok(show(&text)?)
+        let shown = if self.json { show(&body) } else { show_text(&words(&read(&body)?)) };
+        Ok(shown?)
     }
 
     pub(super) const fn wait_for(&self) -> Option<u64> {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::connection::{Client, Connection};
 use super::execution::{Execution, execute};
-use super::output::show;
+use super::output::show_text;
 use super::plan::{PlanBody, Wish, words};
 use super::query::{head, read, with};
 use super::rollback::{Request, RollbackBody, find, requested};
@@ -104,7 +104,7 @@ impl Rebuild {
             let Origin { environment, position } = &origin;
             format!("{into} runs {here}\n{environment} ran {there} at position {position}")
         };
-        show(text.as_bytes())?;
+        show_text(&text)?;
         if here != there {
             bail!("{into} does not run what {} ran at position {}", origin.environment, origin.position);
         }
@@ -131,7 +131,7 @@ impl Rebuild {
             && self.is_of(&rollback, &reason, plan.to.position)
         {
             if !self.json {
-                show(format!("continuing rollback {}", rollback.rollback_id).as_bytes())?;
+                show_text(&format!("continuing rollback {}", rollback.rollback_id))?;
             }
             return Ok(Some(Line::parse(&rollback.rollback_id)?));
         }
@@ -141,7 +141,7 @@ impl Rebuild {
         let asked = requested(client, &self.wish(), &self.request, &reason).await?;
         if !self.json {
             let id = &asked.rollback_id;
-            show(format!("rollback {id} is requested\n{}", words(&asked.plan)).as_bytes())?;
+            show_text(&format!("rollback {id} is requested\n{}", words(&asked.plan)))?;
         }
         Ok(Some(asked.rollback_id))
     }

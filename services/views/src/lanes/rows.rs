@@ -44,13 +44,14 @@ pub(super) const LOAD_REMOVALS: &str = concat!(
 pub(super) const LOAD_IRREGULAR: &str = "SELECT e.name, i.service, i.target FROM irregular_lanes i
     JOIN environments e USING (environment_id)";
 
-pub(super) const WRITE_CHANGES: &str = "INSERT INTO lane_changes (track_id, environment_id, position, occurred_at,
-        event_id, switched_to, version, artifact, config, infrastructure, commit, artifact_key, deployment, late,
-        behind)
+pub(super) const WRITE_CHANGES: &str =
+    "INSERT INTO lane_changes (track_id, environment_id, position, occurred_at,
+        event_id, switched_to, version, artifact, config, infrastructure, commit, artifact_key, package_key,
+        deployment, late, behind)
     SELECT unnest($1::integer[]), unnest($2::integer[]), unnest($3::bigint[]), unnest($4::timestamptz[]),
         unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::text[]), unnest($9::text[]),
         unnest($10::text[]), unnest($11::text[]), unnest($12::text[]), unnest($13::text[]),
-        unnest($14::boolean[]), unnest($15::boolean[])";
+        unnest($14::text[]), unnest($15::boolean[]), unnest($16::boolean[])";
 
 pub(super) const WRITE: &str = "INSERT INTO tracks (track_id, environment_id, service, target, slot,
         position, occurred_at, event_id, switched_to, version, artifact, config, infrastructure, commit,
@@ -170,6 +171,7 @@ pub(crate) struct LaneChangeRows {
     event_id: Vec<String>,
     effect: [Vec<Option<String>>; 6],
     artifact_key: Vec<Option<String>>,
+    package_key: Vec<Option<String>>,
     deployment: Vec<Option<String>>,
     late: Vec<bool>,
     behind: Vec<bool>,
@@ -191,10 +193,12 @@ impl LaneChangeRows {
         for (column, value) in self.effect.iter_mut().zip(columns(&written.effect)) {
             column.push(value.map(str::to_owned));
         }
-        self.artifact_key.push(match &written.effect {
-            Effect::Deployed(release) => release.artifact.as_ref().map(Artifact::identity),
+        let artifact = match &written.effect {
+            Effect::Deployed(release) => release.artifact.as_ref(),
             Effect::Removed | Effect::SwitchedTo(_) => None,
-        });
+        };
+        self.artifact_key.push(artifact.map(Artifact::identity));
+        self.package_key.push(artifact.and_then(Artifact::package_key));
         self.deployment.push(deployment.map(Line::to_string));
         self.late.push(late);
         self.behind.push(behind);
@@ -213,7 +217,12 @@ impl LaneChangeRows {
         for column in self.effect {
             query = query.bind(column);
         }
-        let query = query.bind(self.artifact_key).bind(self.deployment).bind(self.late).bind(self.behind);
+        let query = query
+            .bind(self.artifact_key)
+            .bind(self.package_key)
+            .bind(self.deployment)
+            .bind(self.late)
+            .bind(self.behind);
         query.execute(connection).await?;
         Ok(())
     }

@@ -55,7 +55,24 @@ impl VerdictRows {
             }
             _ => return,
         };
-        let (subject, scope, parts) = subject(validation);
+        let (key, scope, parts) = subject(validation);
+        let mut subjects = vec![key];
+        if let ValidationSubject::Artifact(artifact) = &validation.subject {
+            subjects.extend(artifact.package_key().map(|key| of_artifact(&key)));
+        }
+        for subject in subjects {
+            self.add(validation, passed, environment_id, (at, occurred_at), (subject, scope, parts.clone()));
+        }
+    }
+
+    fn add(
+        &mut self,
+        validation: &Validation,
+        passed: bool,
+        environment_id: Option<i32>,
+        (at, occurred_at): (Position, DateTime<Utc>),
+        (subject, scope, parts): (Uuid, &'static str, [Option<String>; 4]),
+    ) {
         self.position.push(bigint(at));
         self.occurred_at.push(occurred_at);
         self.subject.push(subject);

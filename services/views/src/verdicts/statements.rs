@@ -18,6 +18,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     OF_COMPOSITIONS,
     REORDERED,
     CHANGED_BETWEEN,
+    WHILE_RUNNING,
     WRITE,
     WRITE_STARTS,
     CORRECT,

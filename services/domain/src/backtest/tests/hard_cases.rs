@@ -289,7 +289,8 @@ fn a_version_means_what_was_deployed_as_it_or_else_what_was_built() {
         stopped_by(&Policy::default(), &[build.clone(), revoked.clone(), asked()]),
         format!("pkg:oci/web@{D1} is revoked")
     );
-    assert_eq!(allowed(&Policy::default(), &[revoked.clone(), asked()]), [true]);
+    // Without a build it may be the one that is revoked, since that is named as the service is.
+    assert_eq!(allowed(&Policy::default(), &[revoked.clone(), asked()]), [false]);
     let other = deploy_of(lane("staging"), built("1", D2));
     let policy = from_staging();
     let history = [build, revoked, other, checked("staging", "1", "smoke", true), asked()];

@@ -408,7 +408,7 @@ impl Model {
                     Some(own) => own.is_same(artifact),
                     None => {
                         let meant = self.meant(&named, &release.version, now);
-                        release.version == asked.version && meant.is_some_and(|own| own.is_same(artifact))
+                        release.version == asked.version && meant.is_none_or(|own| own.is_same(artifact))
                     }
                 },
             };
@@ -510,6 +510,7 @@ impl Model {
                         requested: *position,
                         started: false,
                         cancelled: false,
+                        ended: None,
                         by_person: request.initiated_by.is_person(),
                         from: step.from.clone(),
                         to: step.to.clone(),
@@ -531,6 +532,7 @@ impl Model {
                 for left in left.iter_mut().filter(|left| left.rollback_id == *id) {
                     left.started |= phase == Phase::Started;
                     left.cancelled |= phase == Phase::Cancelled;
+                    left.ended = left.ended.or((!phase.is_active()).then_some(*position));
                 }
             }
         }
@@ -561,10 +563,20 @@ impl Model {
         answers
     }
 
-    fn revoked(&self, release: &Release) -> Option<RevokedArtifact> {
-        let artifact = release.artifact.as_ref()?;
+    /// Every artifact that was ever revoked.
+    fn revoked_artifacts(&self) -> Vec<Artifact> {
+        let revoked = self.entries.iter().filter_map(|(_, event)| match &event.fact {
+            Fact::ArtifactRevoked(it) => Some(it.artifact.clone()),
+            _ => None,
+        });
+        revoked.collect()
+    }
+
+    fn revoked(&self, artifact: &Artifact) -> Option<RevokedArtifact> {
         let mut revoked: Option<RevokedArtifact> = None;
-        for ((_, position), event) in &self.entries {
+        let mut by_moment: Vec<_> = self.entries.iter().collect();
+        by_moment.sort_by_key(|(moment, _)| *moment);
+        for ((_, position), event) in by_moment {
             match &event.fact {
                 Fact::ArtifactReinstated(it) if it.artifact.is_same(artifact) => revoked = None,
                 Fact::ArtifactRevoked(it) if it.artifact.is_same(artifact) => {
@@ -638,7 +650,10 @@ pub(super) fn decision(policy: &Policy, entries: &[Entry]) -> Option<Decision> {
         release: release.clone(),
     });
     let deploys: Vec<_> = deploys.collect();
-    let revoked = model.revoked(&release);
+    let revoked: Vec<RevokedArtifact> = match &release.artifact {
+        Some(artifact) => model.revoked(artifact).into_iter().collect(),
+        None => model.revoked_artifacts().iter().filter_map(|artifact| model.revoked(artifact)).collect(),
+    };
     let input = GateInput {
         lane: &lane,
         release: &release,
@@ -648,7 +663,7 @@ pub(super) fn decision(policy: &Policy, entries: &[Entry]) -> Option<Decision> {
         retired,
         freezes: &freezes,
         rollback: active.as_ref().map(|(id, position)| (id, *position)),
-        revocations: Revocations { revoked: revoked.as_slice(), meant: None },
+        revocations: Revocations { revoked: &revoked, meant: None },
         rollbacks: &rollbacks,
         deploys: &deploys,
         present: Some(&present),

@@ -96,11 +96,10 @@ fn rule_12_a_rollback_has_succeeded_though_the_running_release_knows_more() {
 }
 
 #[test]
-fn rule_21_success_is_judged_over_the_lanes_of_the_plan_and_other_changes_are_listed() {
+fn rule_21_success_is_judged_over_the_lanes_of_the_plan() {
     let remove = step("old", Action::Remove, Some(release("v2")), None);
     let mut plan = back(&["api", "web"]);
     plan.steps.push(remove);
-    let requested = running(&[("api", "v2"), ("web", "v2"), ("old", "v2"), ("basket", "v1")]);
     let present = running(&[("api", "v1"), ("web", "v2"), ("old", "v2"), ("basket", "v2"), ("new", "v1")]);
     assert_eq!(
         differing(&plan, &present),
@@ -108,7 +107,4 @@ fn rule_21_success_is_judged_over_the_lanes_of_the_plan_and_other_changes_are_li
     );
     let done = running(&[("api", "v1"), ("web", "v1"), ("basket", "v2"), ("new", "v1")]);
     assert_eq!(differing(&plan, &done), [""; 0]);
-    let other = others(&plan, &requested, &done);
-    let other: Vec<_> = other.iter().map(|change| (change.service.as_str(), change.from.clone())).collect();
-    assert_eq!(other, [("basket", Some(release("v1"))), ("new", None)]);
 }

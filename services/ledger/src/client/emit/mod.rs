@@ -218,7 +218,7 @@ impl Reports {
 
     /// Shows what became of events, except of those that the ledger does not take now.
     fn report(&mut self, chunk: &Chunk, results: &[EventResult], body: &[u8]) -> anyhow::Result<()> {
-        let mut text = String::new();
+        let (mut text, mut notes) = (String::new(), Vec::new());
         for (number, result) in chunk.numbers().iter().zip(results) {
             if result.status == EventStatus::Refused {
                 continue;
@@ -226,6 +226,15 @@ impl Reports {
             self.events += 1;
             if result.status.is_recorded() {
                 text.push_str(&format!("{result}\n"));
+                let position = result.position.unwrap_or_default();
+                notes.extend(
+                    result.marks.notes().into_iter().map(|note| format!("position {position}: {note}")),
+                );
+                if self.alone
+                    && let Some(version) = result.marks.went_live()
+                {
+                    notes.push(format!("position {position}: {version} is live"));
+                }
             } else {
                 self.fail(*number, result.to_string(), &mut text);
             }
@@ -234,6 +243,9 @@ impl Reports {
             show(body)?;
         } else if !text.is_empty() {
             show(text.as_bytes())?;
+        }
+        for note in notes {
+            tell(&note);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow, bail};
 use ledger_dialects::cloudevents::Envelope;
 use ledger_domain::event::{Action, Actor, Deploy, Ending, Fact, Rollback, RollbackStart, Step};
 use ledger_domain::rollback::Phase;
-use ledger_domain::{LaneRef, Prose};
+use ledger_domain::{LaneRef, Prose, ServiceName, TargetName};
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -49,12 +49,49 @@ enum Outcome {
 impl Executor {
     /// Says that the rollback is started; answers where that is recorded.
     pub(super) async fn start(&self) -> anyhow::Result<u64> {
-        let start = RollbackStart {
-            rollback: self.rollback.clone(),
-            acknowledge: self.execution.acknowledge.iter().cloned().collect(),
-        };
+        let acknowledge = self.acknowledged().await?;
+        let start = RollbackStart { rollback: self.rollback.clone(), acknowledge };
         let event = composed(Fact::RollbackStarted(start), &self.actor, None)?;
-        self.recorded(&event).await
+        self.recorded(&event).await.map_err(|error| {
+            let refused = error.downcast_ref::<Error>();
+            match refused.and_then(|error| error.problem("rollback-start-blocked")) {
+                Some(_) => error.context(
+                    "not started; where a lane has changed and is to be brought back all the same, say \
+                     --acknowledge SERVICE@TARGET",
+                ),
+                None => error,
+            }
+        })
+    }
+
+    /// The lanes of the plan that are acknowledged to have changed.
+    async fn acknowledged(&self) -> anyhow::Result<BTreeSet<(ServiceName, TargetName)>> {
+        let mut lanes = BTreeSet::new();
+        if self.execution.acknowledge.is_empty() {
+            return Ok(lanes);
+        }
+        let rollback = self.look(0).await?;
+        let steps: Vec<Step> =
+            rollback.steps.iter().map(|part| part.step.step()).collect::<Result<_, _>>()?;
+        for named in &self.execution.acknowledge {
+            let is_it = |step: &&Step| {
+                step.service == named.service
+                    && named.target.as_ref().is_none_or(|target| *target == step.target)
+            };
+            let found: Vec<_> =
+                steps.iter().filter(is_it).map(|step| (step.service.clone(), step.target.clone())).collect();
+            if found.is_empty() {
+                let lanes: Vec<_> =
+                    steps.iter().map(|step| format!("{}@{}", step.service, step.target)).collect();
+                let named = match &named.target {
+                    Some(target) => format!("{}@{target}", named.service),
+                    None => named.service.to_string(),
+                };
+                bail!("--acknowledge {named}: the plan has no such lane; it has {}", lanes.join(", "));
+            }
+            lanes.extend(found);
+        }
+        Ok(lanes)
     }
 
     /// Carries out what is to be done, wave by wave; answers which steps failed.
@@ -142,6 +179,11 @@ impl Executor {
 
     /// Runs a step's command; answers why it failed, if it did.
     async fn run(&self, step: &Step, body: &StepBody, about: &str) -> anyhow::Result<Option<String>> {
+        // Somebody may have ended the rollback since the wave began.
+        let rollback = self.look(0).await?;
+        if rollback.phase != Phase::Started {
+            bail!("{}", rollback.ending());
+        }
         // The start claims the step: the ledger rejects it where the step must not be carried out any more.
         if matches!(step.action, Action::Redeploy | Action::Add | Action::Switch)
             && let Some(deploy) = self.deploy(step)

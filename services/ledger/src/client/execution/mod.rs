@@ -45,18 +45,25 @@ pub(super) struct Execution {
     /// A lane that no longer runs what the plan starts from, and is brought to the point all the same: SERVICE or
     /// SERVICE@TARGET
     #[arg(long, value_name = "LANE", value_parser = lane)]
-    acknowledge: Vec<(ServiceName, TargetName)>,
+    acknowledge: Vec<NamedLane>,
     /// How long to go on while the ledger does not answer
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     retry_for: u64,
 }
 
+/// Lanes of a plan: that of a service at a target, or all of a service.
+#[derive(Debug, Clone)]
+struct NamedLane {
+    service: ServiceName,
+    target: Option<TargetName>,
+}
+
 /// Parses `SERVICE` or `SERVICE@TARGET`.
-fn lane(text: &str) -> Result<(ServiceName, TargetName), ledger_domain::NameError> {
+fn lane(text: &str) -> Result<NamedLane, ledger_domain::NameError> {
     let (service, target) =
         text.split_once('@').map_or((text, None), |(service, target)| (service, Some(target)));
-    let target = target.map(TargetName::parse).transpose()?.unwrap_or_default();
-    Ok((ServiceName::parse(service)?, target))
+    let target = target.map(TargetName::parse).transpose()?;
+    Ok(NamedLane { service: ServiceName::parse(service)?, target })
 }
 
 /// What happens when a step fails.

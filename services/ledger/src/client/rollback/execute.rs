@@ -5,7 +5,7 @@ use ledger_domain::Line;
 use super::super::actor::By;
 use super::super::connection::Connection;
 use super::super::execution::{Execution, execute};
-use super::super::output::show;
+use super::super::output::{show, show_text};
 use super::show::words;
 
 /// The command `rollback execute`.
@@ -33,6 +33,6 @@ impl Execute {
             let url = client.url(&["rollbacks", self.rollback_id.as_str()]);
             return Ok(show(&client.get(url).await?)?);
         }
-        Ok(show(words(&ended).as_bytes())?)
+        Ok(show_text(&words(&ended))?)
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::super::answer::ActorBody;
 use super::super::connection::{Client, Connection};
-use super::super::output::show;
+use super::super::output::show_text;
 use super::super::query::with;
 use super::super::stream::{Message, Stream};
 use super::body::{RollbackBody, fetch};
@@ -74,7 +74,7 @@ impl Watch {
 /// Shows a message.
 fn told(message: &Message, json: bool) -> anyhow::Result<()> {
     let text = if json { message.data.clone() } else { words(message)? };
-    Ok(show(text.as_bytes())?)
+    Ok(show_text(&text)?)
 }
 
 fn words(message: &Message) -> anyhow::Result<String> {
@@ -124,7 +124,7 @@ async fn watch_one(client: &Client, rollback_id: &Line, json: bool) -> anyhow::R
     }
     match rollback.phase {
         Phase::Succeeded if json => Ok(()),
-        Phase::Succeeded => Ok(show(rollback.ending().as_bytes())?),
+        Phase::Succeeded => Ok(show_text(&rollback.ending())?),
         _ => bail!("{}", rollback.ending()),
     }
 }
@@ -144,7 +144,7 @@ fn steps(rollback: &RollbackBody, seen: &mut BTreeMap<String, String>) -> anyhow
             let position = part.position.unwrap_or_default();
             let step = &part.step;
             let text = format!("{position}  wave {}  {lane}  {}: {}", step.wave, step.change(), part.state);
-            show(text.as_bytes())?;
+            show_text(&text)?;
         }
         seen.insert(lane, part.state.clone());
     }

@@ -5,7 +5,7 @@ use ledger_domain::{Line, Prose};
 
 use super::super::actor::By;
 use super::super::connection::Connection;
-use super::super::output::show;
+use super::super::output::show_text;
 use super::super::report::tell;
 use super::body::fetch;
 
@@ -64,6 +64,6 @@ impl Word {
         let actor = self.by.actor()?;
         let position = tell(&client, what.fact(rollback), &actor, self.reason).await?;
         let done = what.done(&actor.name);
-        Ok(show(format!("rollback {} {done} (position {position})", self.rollback_id).as_bytes())?)
+        Ok(show_text(&format!("rollback {} {done} (position {position})", self.rollback_id))?)
     }
 }

@@ -14,16 +14,18 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use chrono::SecondsFormat;
 use ledger_dialects::cloudevents::Envelope;
-use ledger_domain::{EnvironmentName, Kind, Prose, ServiceName};
+use ledger_domain::{EnvironmentName, Identity, Kind, Prose, ServiceName};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::child::{Ended, Signals};
 use self::reports::{NotRecorded, Reports};
+use super::answer::RecordedBody;
 use super::ci::{Facts, facts};
-use super::connection::Connection;
+use super::connection::{Client, Connection};
 use super::details::{About, Details};
 use super::output::tell;
+use super::query::{head, read, with};
 use super::spool::{Outbox, SpoolFolder};
 use crate::{clock, environment};
 
@@ -98,8 +100,10 @@ impl Run {
         };
         let started = deploy.event(Kind::DeployStarted, None).context("this is not a deploy")?;
         let patience = Duration::from_secs(self.patience);
-        let outbox = Outbox::new(self.connection.client(), self.spool.folder(), patience);
+        let client = self.connection.client();
+        let outbox = Outbox::new(client.clone(), self.spool.folder(), patience);
         let mut reports = Reports::new(outbox);
+        let mut reported = None;
         tokio::select! {
             () = reports.add(started) => {}
             // Now, and not when the command has begun that somebody calls off.
@@ -130,6 +134,7 @@ impl Run {
         let kind = if ended.code == 0 { Kind::DeploySucceeded } else { Kind::DeployFailed };
         let told = match deploy.event(kind, Some((&ended, Some(took)))) {
             Ok(event) => {
+                reported = Some(event.identity().clone());
                 reports.add(event).await;
                 let hurried = async {
                     signals.next().await;
@@ -148,9 +153,27 @@ impl Run {
                 return Err(why.context("the command ended well, but that is not recorded"));
             }
             Err(why) => tell(&format!("{why:#}")),
-            Ok(()) => {}
+            Ok(()) => tell_notes(&client, reported.as_ref()).await,
         }
         Ok(ExitCode::from(ended.code))
+    }
+}
+
+/// How long the answer is waited for to what the ledger says of a report. The report is recorded whether it comes or not.
+const NOTES_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Tells what the ledger says of a report that it recorded, if it says so in time.
+async fn tell_notes(client: &Client, reported: Option<&Identity>) {
+    let Some(Identity { source, id }) = reported else { return };
+    let asked = async {
+        let head = head(client).await?;
+        let url = with(client.url(&["events"]), "source", Some(source.as_str()));
+        let url = with(with(url, "id", Some(id.as_str())), "wait_for", Some(head));
+        read::<RecordedBody>(&client.get(url).await?)
+    };
+    if let Ok(Ok(body)) = timeout(NOTES_TIMEOUT, asked).await {
+        let notes = body.events.iter().flat_map(|entry| entry.marks.notes());
+        notes.for_each(|note| tell(&format!("the report: {note}")));
     }
 }
 

@@ -8,7 +8,7 @@ use ledger_dialects::cloudevents::Envelope;
 use serde::Serialize;
 
 use super::super::connection::Connection;
-use super::super::output::{show, tell};
+use super::super::output::{show_text, tell};
 use super::super::table;
 use super::queue::{self, Queue};
 use super::{Outbox, SpoolFolder, events_are};
@@ -97,7 +97,7 @@ impl List {
         } else {
             words(&lines)
         };
-        Ok(show(text.as_bytes())?)
+        Ok(show_text(&text)?)
     }
 }
 
@@ -151,7 +151,7 @@ impl Send {
         match failure {
             Some(failure) => Err(failure).with_context(|| format!("{sent} sent, {} left", events_are(left))),
             None if aside > 0 => bail!("{sent} sent, {} refused for good", events_are(aside)),
-            None => Ok(show(format!("{sent} sent").as_bytes())?),
+            None => Ok(show_text(&format!("{sent} sent"))?),
         }
     }
 }

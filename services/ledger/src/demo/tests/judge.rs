@@ -167,6 +167,8 @@ fn requested(
     );
     let way = Way {
         source: None,
+        retired: None,
+        last_ran: std::collections::BTreeMap::new(),
         began: environment.point(request.to).map(|(since, _)| since),
         status: Some(Status::Candidate),
         policy,
