@@ -117,7 +117,7 @@ async fn what_people_decide_is_said_as_the_guide_says_it() {
         &["emit", "freeze.started", "--environment=production", mira, freeze][..],
         &["emit", "freeze.lifted", "--environment=production", mira, freeze],
         &["emit", "approval.granted", "--environment=production", "--service=api", "--version=v2", noa],
-        &["emit", "artifact.revoked", mira, &artifact],
+        &["emit", "artifact.revoked", mira, "--reason=It leaks.", &artifact],
         &["emit", "artifact.reinstated", mira, &artifact],
     ] {
         let said = story.ran(arguments).await;

@@ -28,7 +28,8 @@ fn examples() -> Vec<Value> {
 }
 
 /// The kinds of events that are judged before they are recorded, or that only the ledger itself tells.
-const REQUESTS: [&str; 5] = ["rollback.", "release_point.", "approval.", "freeze.", "environment.declared"];
+const REQUESTS: [&str; 6] =
+    ["rollback.", "release_point.", "approval.", "freeze.", "environment.declared", "artifact.reinstated"];
 
 fn is_of(event: &Value, kind: &str) -> bool {
     let name = event["type"].as_str().and_then(|name| name.strip_prefix("io.releaseledger."));

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::entry::{Entry, FOREVER, Release, matches, micros, person, same_artifact};
+use crate::entry::{Entry, FOREVER, Release, artifact_name, matches, micros, person, same_artifact};
 use crate::lanes::Model;
 
 /// A question to the gate.
@@ -47,9 +47,15 @@ impl Model {
                         .rollbacks(environment, k)
                         .iter()
                         .any(|other| other.is_active && Some(&other.id) != question.rollback_id.as_ref()),
-                    "revoked" => {
-                        !release.artifact.as_deref().is_some_and(|artifact| self.is_revoked(artifact, k))
-                    }
+                    "revoked" => match release.artifact.as_deref() {
+                        Some(artifact) => !self.is_revoked(artifact, k),
+                        // It may be any of the service's name.
+                        None => !self.known(k).iter().any(|entry| {
+                            entry.is("artifact.revoked")
+                                && artifact_name(entry.text("artifact")) == service
+                                && self.is_revoked(entry.text("artifact"), k)
+                        }),
+                    },
                     "held" => !self.is_held(lane, &release, now, k),
                     "promotion" => self.is_promoted(&policy, service, &release, now, k),
                     _ => self.is_approved(&policy, lane, &release, question.requester.as_ref(), now, k),

@@ -123,12 +123,10 @@ pub(crate) struct CountsBody {
 }
 
 /// Adds to the reasons of points the counts of the checks that they rest on.
-async fn add_counts(
-    snapshot: &mut Snapshot,
-    points: &mut [PointBody],
-) -> Result<(), Problem> {
+async fn add_counts(snapshot: &mut Snapshot, points: &mut [PointBody]) -> Result<(), Problem> {
     let reasons = || points.iter().flat_map(|point| &point.reasons);
-    let positions: Vec<Position> = reasons().filter_map(|reason| reason.position.map(Position::new)).collect();
+    let positions: Vec<Position> =
+        reasons().filter_map(|reason| reason.position.map(Position::new)).collect();
     if positions.is_empty() {
         return Ok(());
     }

@@ -45,7 +45,10 @@ async fn rule_4_an_age_without_end_does_not_stop_the_controller() {
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
     let story = Story::on(&client);
-    let rule = json!({"checks": ["smoke"], "at_most_age_seconds": 9_007_199_254_740_991_u64});
+    let rule = json!({
+        "checks": ["smoke"], "cool_down_seconds": 0, "at_most_a_day": 9,
+        "at_most_age_seconds": 9_007_199_254_740_991_u64,
+    });
     story.declared(json!({"required_validations": ["smoke"], "automatic_rollback": rule}), 0).await;
     let good = story.deployed("web", "v1", 1).await;
     story.passed("web", "v1", "smoke", 2).await;
@@ -66,7 +69,7 @@ async fn rule_11_a_package_is_revoked_also_where_its_checksum_is_not_said() {
     story.deployed("web", "v1", 1).await;
     let package = "pkg:generic/web@1";
     let revoked = format!("{package}?checksum={D1}");
-    story.tell("artifact.revoked", 2, json!({"artifact": revoked})).await;
+    story.tell("artifact.revoked", 2, json!({"artifact": revoked, "reason": "It leaks."})).await;
 
     let question =
         |artifact: &str| json!({"service": "web", "release": {"version": "v2", "artifact": artifact}});
@@ -284,7 +287,7 @@ async fn rule_24_nothing_is_planned_for_a_retired_environment_and_nothing_is_kep
     story.tell("environment.retired", 10, json!({})).await;
 
     let plan = story.plan(wish(&good.to_string(), "r-1")).await.ok();
-    let horizon = story.get("horizon?window=3650d").await;
+    let horizon = story.get("rollback-horizon").await;
     let point = story.get(&format!("points/{}", super::at(15))).await;
 
     assert!(obstacles(&plan).contains(&("environment_retired".to_owned(), "final".to_owned())), "{plan}");

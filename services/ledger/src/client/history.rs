@@ -185,7 +185,7 @@ mod tests {
                 "data":{"environment":"production","service":"web","target":"eu","slot":"blue",
                         "release":{"version":"v1","artifact":"pkg:oci/web@sha256:abc"}}}},
               {"position":3,"recorded_at":"2026-08-01T12:00:01Z","leaf_hash":"a","anomalies":["switched_to_empty_slot"],
-                "event":{"type":"io.releaseledger.traffic.switched.v1","time":"2026-08-01T14:00:00Z",
+                "target":"default","event":{"type":"io.releaseledger.traffic.switched.v1","time":"2026-08-01T14:00:00Z",
                 "data":{"environment":"production","service":"web","slot":"green","rollback_id":"r1"}}},
               {"position":4,"recorded_at":"2026-08-01T12:00:01Z","leaf_hash":"a","repeats":2,
                 "event":{"type":"io.releaseledger.validation.passed.v1","time":"2026-08-01T15:00:00Z",
