@@ -118,7 +118,7 @@ async fn what_people_decide_is_said_as_the_guide_says_it() {
         &["emit", "freeze.lifted", "--environment=production", mira, freeze],
         &["emit", "approval.granted", "--environment=production", "--service=api", "--version=v2", noa],
         &["emit", "artifact.revoked", mira, "--reason=It leaks.", &artifact],
-        &["emit", "artifact.reinstated", mira, &artifact],
+        &["emit", "artifact.reinstated", mira, "--reason=It does not.", &artifact],
     ] {
         let said = story.ran(arguments).await;
         assert_eq!(said.code, Some(0), "{arguments:?}: {}", said.stderr);
@@ -141,8 +141,9 @@ async fn what_is_odd_about_a_report_is_said_where_it_is_reported() {
     let new = emit(of("--service=serach", &[])).await;
     emit(of("--service=serach", &["--target=eu"])).await;
     let ambiguous = emit(of("--service=serach", &[])).await;
-    let wrapped = of("--service=serach", &["--", "true"]);
-    let wrapped = story.ran(&[&["run"][..], &wrapped].concat()).await;
+    let url = format!("--url={}", story.service.url());
+    let wrapped = [&["run", &url][..], &of("--service=serach", &["--", "true"])].concat();
+    let wrapped = Command::start(PROGRAM, &wrapped).outcome().await;
 
     assert!(new.stderr.contains("first event of this service, target"), "{}", new.stderr);
     assert!(new.stderr.contains("v7 is live"), "{}", new.stderr);

@@ -48,7 +48,15 @@ fn by_hand() -> Vec<Value> {
         with(slot(target, name), "release", json!({"version": version}))
     };
     let freeze = json!({"environment": "late", "freeze_id": "inventory", "reason": "We count."});
+    let before = json!({"source": deploy("corrected-before", "", "late", "web", "v1")["source"], "id": "corrected-before"});
     vec![
+        event(
+            "before-what-it-corrects",
+            "deploy.succeeded",
+            "2026-03-02T07:00:00Z",
+            json!({"environment": "late", "service": "web", "release": {"version": "v2"}, "corrects": before}),
+        ),
+        deploy("corrected-before", "2026-03-02T07:30:00Z", "late", "web", "v1"),
         event(
             "one-way",
             "deploy.succeeded",

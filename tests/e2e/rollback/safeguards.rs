@@ -80,7 +80,9 @@ async fn rule_11_a_package_is_revoked_also_where_its_checksum_is_not_said() {
     // Of a release whose artifact is not known it may be this one.
     let gate = story.gate(json!({"service": "web", "release": {"version": "v2"}})).await;
     assert_eq!(refusing(&gate), [("revoked".to_owned(), true)], "{gate}");
-    let nothing = story.try_tell("artifact.reinstated", 3, json!({"artifact": "pkg:generic/web@2"})).await;
+    let nothing = story
+        .try_tell("artifact.reinstated", 3, json!({"artifact": "pkg:generic/web@2", "reason": "Fine."}))
+        .await;
     assert_eq!((nothing.status, nothing.problem()), (409, "not-revoked"), "{}", nothing.text);
 }
 
