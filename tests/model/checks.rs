@@ -65,10 +65,10 @@ impl Model {
             && (count("failed") > 0 || (count("passed") == 0 && count("failed") == 0))
     }
 
-    /// All moments of known entries after the start, up to the end.
+    /// All moments of known entries after the time of the start, up to that of the end.
     fn moments(&self, start: Moment, end: Moment, k: u64) -> Vec<Moment> {
-        let known = self.known(k);
-        known.iter().map(|entry| entry.moment()).filter(|moment| start < *moment && *moment <= end).collect()
+        let known = self.known(k).into_iter().map(Entry::moment);
+        known.filter(|moment| start.0 < moment.0 && moment.0 <= end.0).collect()
     }
 
     /// What traffic reached in a lane at `m`.
@@ -112,13 +112,13 @@ impl Model {
         let stated = end.release();
         let deploys = self.deploys(lane, k);
         let matching = || deploys.iter().filter(|deploy| matches(&stated, &deploy.release()));
-        if let Some(deploy) = matching().rfind(|deploy| deploy.moment() <= end.moment()) {
+        if let Some(deploy) = matching().rfind(|deploy| deploy.moment() <= settled_at(end)) {
             return Some(deploy.release());
         }
-        if let Some(artifact) = self.built(lane[1], &stated.version, end.moment(), k) {
+        if let Some(artifact) = self.built(lane[1], &stated.version, settled_at(end), k) {
             return Some(Release { artifact: Some(artifact), ..stated });
         }
-        matching().find(|deploy| deploy.moment() > end.moment()).map(|deploy| deploy.release())
+        matching().find(|deploy| deploy.moment() > settled_at(end)).map(|deploy| deploy.release())
     }
 
     /// True if the end speaks of a release in a lane, void or not.
@@ -141,12 +141,13 @@ impl Model {
             let mut named = deploys.iter().filter(|deploy| deploy.maybe("deployment") == Some(deployment));
             return named.any(|deploy| deploy.release().is_same(release));
         }
-        self.reached(lane, end.moment(), k).is_some_and(|reached| reached.is_same(release))
+        self.reached(lane, settled_at(end), k).is_some_and(|reached| reached.is_same(release))
     }
 
     /// True if what the end speaks of in this lane changed between its start and its end.
     fn straddles_in(&self, end: &Entry, lane: Lane<'_>, k: u64) -> bool {
         let Some(start) = self.start_of(end, k) else { return false };
+        let start = (start.0, u64::MAX);
         let moments = settled(self.moments(start, end.moment(), k));
         let key = |standing: &Standing| standing.as_ref().map(Release::key);
         if !end.data["release"].is_object() && end.maybe("deployment").is_none() {
@@ -156,7 +157,7 @@ impl Model {
         let is_meant = |standing: &Standing| {
             standing.as_ref().is_some_and(|release| self.speaks_of(end, lane, release, k))
         };
-        let (before, after) = (self.tracks(lane, start, k), self.tracks(lane, end.moment(), k));
+        let (before, after) = (self.tracks(lane, start, k), self.tracks(lane, settled_at(end), k));
         let stood = before.iter().chain(&after).any(is_meant);
         let unchanged = (0..before.len()).any(|track| {
             is_meant(&before[track])
@@ -171,7 +172,7 @@ impl Model {
     fn straddles_environment(&self, end: &Entry, environment: &str, k: u64) -> bool {
         let Some(start) = self.start_of(end, k) else { return false };
         let identity = |moment| self.state(environment, moment, k).identity();
-        let before = identity(start);
+        let before = identity((start.0, u64::MAX));
         settled(self.moments(start, end.moment(), k)).into_iter().any(|moment| identity(moment) != before)
     }
 
@@ -208,7 +209,7 @@ impl Model {
         k: u64,
     ) -> Option<&Entry> {
         let mut ends = self.composition_ends(environment, check, k);
-        ends.retain(|end| self.state(environment, end.moment(), k).identity() == identity);
+        ends.retain(|end| self.state(environment, settled_at(end), k).identity() == identity);
         ends.into_iter().max_by_key(|end| end.moment())
     }
 
@@ -233,10 +234,15 @@ impl Model {
     }
 }
 
-/// The last moment of each time: what stood for no time is no change.
+/// The time of an end, after all that occurred at it: times decide what a check speaks of, not positions.
+pub(crate) fn settled_at(end: &Entry) -> Moment {
+    (end.occurred_at, u64::MAX)
+}
+
+/// Each time once, after all that occurred at it: what stood for no time is no change.
 fn settled(mut moments: Vec<Moment>) -> Vec<Moment> {
+    moments.iter_mut().for_each(|moment| moment.1 = u64::MAX);
     moments.sort_unstable();
-    moments.reverse();
-    moments.dedup_by_key(|moment| moment.0);
+    moments.dedup();
     moments
 }

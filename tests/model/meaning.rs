@@ -1,7 +1,7 @@
 //! Which artifact a version means, and which artifacts are revoked: section 2 of decision 0015.
 
 use crate::entry::{Moment, Release, artifact_name, same_artifact};
-use crate::lanes::Model;
+use crate::lanes::{Model, Placed};
 
 impl Model {
     /// The artifact of the latest build of a version at or before `m`, if the builds agree on the name.
@@ -38,6 +38,7 @@ impl Model {
                 && release.version == version
                 && release.artifact.is_some()
                 && entry.moment() <= m
+                && matches!(*self.placed(entry), Placed::At(_))
                 && !self.is_retired(entry.text("environment"), entry.moment(), k)
         });
         let latest = |here: bool| {

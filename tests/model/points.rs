@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::checks::settled_at;
 use crate::entry::{Entry, FOREVER, Moment};
 use crate::lanes::{Model, State};
 
@@ -29,8 +30,10 @@ fn differing(before: &State, after: &State) -> Vec<(String, String)> {
         .collect();
     lanes.sort();
     lanes.dedup();
-    let key =
-        |state: &State, lane: &(String, String)| state.live(&lane.0, &lane.1).map(|live| live.release.key());
+    // A respelled artifact is a change of the texts.
+    let key = |state: &State, lane: &(String, String)| {
+        state.live(&lane.0, &lane.1).map(|live| format!("{:?}", live.release))
+    };
     lanes.retain(|lane| key(before, lane) != key(after, lane));
     lanes
 }
@@ -216,7 +219,7 @@ impl Model {
         };
         let in_composition = |check: &str| {
             self.composition_ends(environment, check, k).iter().any(|end| {
-                let state = self.state(environment, end.moment(), k);
+                let state = self.state(environment, settled_at(end), k);
                 let latest = self.composition_result(environment, &state.identity(), check, k);
                 contains(&state) && latest.is_some_and(|latest| latest.is("validation.passed"))
             })

@@ -54,6 +54,12 @@ impl Release {
         !self.agrees_in(Part::ALL, other)
     }
 
+    /// Returns true if no part is known of only one of them, and all are equal: artifacts by identity, however they are spelled.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Part::ALL.iter().all(|part| self.has_same(*part, other))
+    }
+
     /// Returns the parts that are not equal; a part that only one of them states is among them.
     #[must_use]
     pub fn differing_parts(&self, other: &Self) -> Vec<Part> {

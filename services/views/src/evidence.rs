@@ -189,7 +189,7 @@ impl Snapshot {
             };
             let composition = state.composition();
             let live = composition.lane(&ran.service, &ran.target);
-            if live.is_some_and(|live| live.release == ran.release) {
+            if live.is_some_and(|live| live.release.is_same(&ran.release)) {
                 found.push(id);
             }
         }

@@ -478,7 +478,7 @@ impl Question<'_> {
             let Some((index, ran)) = at(self.ran, row.index) else { continue };
             let parts = [&row.artifact, &row.config, &row.infrastructure, &row.commit];
             let deployed = parsed("lane_changes", &row.version, || release(&row.version, parts))?;
-            let is_meant = deployed == ran.release;
+            let is_meant = deployed.is_same(&ran.release);
             let (occurred_at, at) = (row.occurred_at, position(row.position));
             runs[index].deploys.push(LaneDeploy { occurred_at, position: at, release: deployed });
             if is_meant {
@@ -567,7 +567,7 @@ fn stays(fold: &LaneFold, release: &Release, retirements: &Retirements) -> (Vec<
         };
         for (index, (since, runs)) in part.steps().into_iter().enumerate() {
             let Some(span) = Span::new(since.occurred_at, ends_at(index)) else { continue };
-            if runs.as_ref().is_some_and(|runs| runs.release == release) {
+            if runs.as_ref().is_some_and(|runs| runs.release.is_same(release)) {
                 live.push(span);
                 if runs.is_some_and(|runs| runs.slot.is_none()) {
                     tracks.entry(None).or_default().push(span);
@@ -576,7 +576,7 @@ fn stays(fold: &LaneFold, release: &Release, retirements: &Retirements) -> (Vec<
         }
         for (index, (track, written)) in changes.iter().enumerate() {
             let Track::Slot(slot) = track else { continue };
-            if !matches!(&written.effect, Effect::Deployed(deployed) if deployed == release) {
+            if !matches!(&written.effect, Effect::Deployed(deployed) if deployed.is_same(release)) {
                 continue;
             }
             let empties = |(other, later): &&(Track, ledger_domain::Written)| {
