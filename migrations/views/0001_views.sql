@@ -170,6 +170,7 @@ CREATE TABLE retirements (
     environment_id integer     NOT NULL,
     position       bigint      NOT NULL,
     occurred_at    timestamptz NOT NULL,
+    event_id       text        NOT NULL,
     retires        boolean     NOT NULL,
     PRIMARY KEY (environment_id, position)
 );

@@ -118,7 +118,8 @@ impl Model {
         if let Some(artifact) = self.built(lane[1], &stated.version, settled_at(end), k) {
             return Some(Release { artifact: Some(artifact), ..stated });
         }
-        matching().find(|deploy| deploy.moment() > settled_at(end)).map(|deploy| deploy.release())
+        let after = matching().find(|deploy| deploy.moment() > settled_at(end));
+        Some(after.map_or(stated, |deploy| deploy.release()))
     }
 
     /// True if the end speaks of a release in a lane, void or not.

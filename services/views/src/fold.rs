@@ -226,7 +226,7 @@ impl Fold {
             outcome.anomalies.insert(Anomaly::CountsContradict);
         }
         batch.policies.push(fact, environment_id, position);
-        batch.retirements.push(fact, environment_id, position, occurred_at);
+        batch.retirements.push(fact, environment_id, &since);
         batch.artifacts.push(fact, position, occurred_at);
         batch.reports.push(fact, position);
         if let (Fact::EnvironmentObserved(observation), Some(id)) = (fact, environment_id) {

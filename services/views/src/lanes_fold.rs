@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use ledger_domain::retirement::{Retirements, Standing};
 use ledger_domain::{
-    Anomaly, CompositionIndex, Effect, EnvironmentName, Lane, LaneFold, LaneRef, Line, Live, Position,
-    Release, ServiceName, Since, TargetName, Track, Written,
+    Anomaly, Applied, CompositionIndex, Effect, EnvironmentName, Lane, LaneFold, LaneRef, Line, Live,
+    Position, Release, ServiceName, Since, TargetName, Track, Written,
 };
 use sqlx::PgConnection;
 
@@ -321,15 +321,13 @@ impl LanesFold {
         let track_id = *state.ids.entry(track.clone()).or_insert(next);
         let written = Written { effect, since: since.clone() };
         let is_removal = track == Track::Traffic && written.effect == Effect::Removed;
-        let applied = match standing {
-            Standing::Open(Some(until)) => {
-                let mut standing = state.fold.after(until);
-                let applied = standing.apply(&track, written.clone());
-                state.fold.insert(track.clone(), written.clone());
-                applied
-            }
-            Standing::Open(None) | Standing::Retired(_) => state.fold.apply(&track, written.clone()),
+        // What it contradicts is judged by what is left of the lane; whether it is late, by all that it ever had.
+        let left = match standing {
+            Standing::Open(Some(until)) => Some(state.fold.after(until).apply(&track, written.clone())),
+            Standing::Open(None) | Standing::Retired(_) => None,
         };
+        let whole = state.fold.apply(&track, written.clone());
+        let applied = Applied { late: whole.late, behind: whole.behind, ..left.unwrap_or(whole) };
         let has_slots = state.ids.keys().any(|track| *track != Track::Traffic);
         let is_passed_over =
             matches!(applied.anomaly, Some(Anomaly::SwitchPending | Anomaly::SwitchedToEmptySlot));

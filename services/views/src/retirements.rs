@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use ledger_domain::event::Fact;
 use ledger_domain::retirement::Retirements;
-use ledger_domain::{EnvironmentName, Position};
+use ledger_domain::{EnvironmentName, Position, Since};
 use sqlx::PgConnection;
 
 use crate::Snapshot;
@@ -18,8 +18,9 @@ const OF_ENVIRONMENT: &str = "SELECT r.occurred_at, r.position, r.retires FROM r
 
 const LOAD: &str = "SELECT environment_id, occurred_at, position, retires FROM retirements";
 
-const WRITE: &str = "INSERT INTO retirements (environment_id, position, occurred_at, retires)
-    SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::boolean[])";
+const WRITE: &str = "INSERT INTO retirements (environment_id, position, occurred_at, event_id, retires)
+    SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::text[]),
+        unnest($5::boolean[])";
 
 /// The retirements of an environment, as known at a position.
 pub(crate) async fn retirements(
@@ -66,17 +67,12 @@ pub(crate) struct RetirementRows {
     environment_id: Vec<i32>,
     position: Vec<i64>,
     occurred_at: Vec<DateTime<Utc>>,
+    event_id: Vec<String>,
     retires: Vec<bool>,
 }
 
 impl RetirementRows {
-    pub(crate) fn push(
-        &mut self,
-        fact: &Fact,
-        environment_id: Option<i32>,
-        at: Position,
-        occurred_at: DateTime<Utc>,
-    ) {
+    pub(crate) fn push(&mut self, fact: &Fact, environment_id: Option<i32>, since: &Since) {
         let retires = match fact {
             Fact::EnvironmentRetired(_) => true,
             Fact::EnvironmentDeclared(..) => false,
@@ -84,8 +80,9 @@ impl RetirementRows {
         };
         if let Some(id) = environment_id {
             self.environment_id.push(id);
-            self.position.push(bigint(at));
-            self.occurred_at.push(occurred_at);
+            self.position.push(bigint(since.position));
+            self.occurred_at.push(since.occurred_at);
+            self.event_id.push(since.event_id.as_str().to_owned());
             self.retires.push(retires);
         }
     }
@@ -93,7 +90,7 @@ impl RetirementRows {
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
         if !self.environment_id.is_empty() {
             let query = sqlx::query(WRITE).bind(self.environment_id).bind(self.position);
-            query.bind(self.occurred_at).bind(self.retires).execute(connection).await?;
+            query.bind(self.occurred_at).bind(self.event_id).bind(self.retires).execute(connection).await?;
         }
         Ok(())
     }

@@ -38,9 +38,8 @@ const LAST_AT: &str = "SELECT position, event_id FROM (
         SELECT position, event_id FROM lane_changes
         WHERE environment_id = $1 AND occurred_at = $2 AND position <= $3 AND corrected_position IS NULL
         UNION ALL
-        SELECT r.position, l.event_id FROM retirements r JOIN live_changes l
-            ON l.environment_id = r.environment_id AND l.position = r.position
-        WHERE r.environment_id = $1 AND r.occurred_at = $2 AND r.position <= $3
+        SELECT position, event_id FROM retirements
+        WHERE environment_id = $1 AND occurred_at = $2 AND position <= $3
     ) c ORDER BY position DESC LIMIT 1";
 
 /// How long a composition stood.
