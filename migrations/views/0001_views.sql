@@ -199,9 +199,10 @@ CREATE TABLE open_deploys (
 
 -- Events that were replaced by later ones.
 CREATE TABLE corrections (
-    position           bigint NOT NULL,  -- of the replaced event
-    corrected_position bigint NOT NULL,
-    PRIMARY KEY (position)
+    position           bigint  NOT NULL,  -- of the replaced event
+    corrected_position bigint  NOT NULL,  -- of the event that replaced it, or would have
+    named              boolean NOT NULL,  -- the latter names it; false: it is an earlier correction of what that names
+    PRIMARY KEY (position, corrected_position)
 );
 
 -- Corrections of events that are not known yet: those have no effect when they come.

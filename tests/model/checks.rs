@@ -1,6 +1,6 @@
 //! What checks speak of: section 3 of decision 0015.
 
-use crate::entry::{Entry, Moment, Release, artifact_identity, matches, same_artifact};
+use crate::entry::{Entry, Moment, Release, artifact_identity, contradicts, matches, same_artifact};
 use crate::lanes::{Content, Model, slots};
 
 /// A lane: environment, service, target.
@@ -135,7 +135,8 @@ impl Model {
             if stated.artifact.is_some() {
                 return matches(&stated, release);
             }
-            return self.meant(end, lane, k).is_some_and(|meant| matches(&meant, release));
+            let meant = self.meant(end, lane, k);
+            return matches(&stated, release) && meant.is_some_and(|meant| !contradicts(&meant, release));
         }
         if let Some(deployment) = end.maybe("deployment") {
             let deploys = self.deploys(lane, k);

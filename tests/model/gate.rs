@@ -96,7 +96,9 @@ impl Model {
                 }
                 let lane = [environment, service, &*target];
                 let mut ran = self.ever_reached(lane, k);
-                ran.retain(|ran| is_same_build(release, ran));
+                ran.retain(|ran| {
+                    is_same_build(release, &self.filled([environment, service], ran, FOREVER, k))
+                });
                 if !ran.is_empty() {
                     good.push(ran.iter().any(|ran| self.release_is_good(lane, ran, now, k)));
                 }

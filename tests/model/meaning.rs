@@ -39,7 +39,6 @@ impl Model {
                 && release.artifact.is_some()
                 && entry.moment() <= m
                 && matches!(*self.placed(entry), Placed::At(_))
-                && !self.is_retired(entry.text("environment"), entry.moment(), k)
         });
         let latest = |here: bool| {
             deploys

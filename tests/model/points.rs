@@ -211,6 +211,11 @@ impl Model {
             }
         }
         if let Some(mark) = self.mark(environment, contains, k) {
+            let marked = self.state_at(environment, mark.data["position"].as_u64().unwrap_or_default());
+            for check in self.check_names(k) {
+                let result = self.composition_result(environment, &marked.identity(), &check, k);
+                failures.extend(result.filter(|it| it.is("validation.failed")).map(Entry::moment));
+            }
             return mark.text("status") == "known_good"
                 && failures.iter().all(|moment| *moment < mark.moment());
         }

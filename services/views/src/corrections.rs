@@ -21,7 +21,7 @@ const FIND: &str = "SELECT position, bytes FROM events WHERE identity = $1 AND r
 const CHAIN: &str = "WITH RECURSIVE chain AS (
         SELECT $1::bigint AS position
         UNION
-        SELECT c.corrected_position FROM corrections c JOIN chain USING (position)
+        SELECT c.corrected_position FROM corrections c JOIN chain USING (position) WHERE c.named
     )
     SELECT position FROM chain h
     WHERE NOT EXISTS (SELECT FROM corrections c WHERE c.position = h.position) ORDER BY position";
@@ -32,8 +32,8 @@ const LANES: &str = "SELECT DISTINCT e.environment_id, e.name, t.service, t.targ
 
 const IS_CORRECTED: &str = "SELECT EXISTS (SELECT FROM corrections WHERE position = $1)";
 
-const WRITE: &str = "INSERT INTO corrections (position, corrected_position) VALUES ($1, $2)
-    ON CONFLICT (position) DO NOTHING";
+const WRITE: &str = "INSERT INTO corrections (position, corrected_position, named) VALUES ($1, $2, $3)
+    ON CONFLICT (position, corrected_position) DO UPDATE SET named = corrections.named OR excluded.named";
 
 const LOAD_AHEAD: &str = "SELECT identity, position FROM corrections_ahead";
 
@@ -99,8 +99,11 @@ pub(crate) async fn find(connection: &mut PgConnection, key: IdentityKey) -> Res
     let positions: Vec<i64> = sqlx::query_scalar(CHAIN).bind(at).fetch_all(&mut *connection).await?;
     let rows: Vec<(i32, String, String, String)> =
         sqlx::query_as(LANES).bind(&positions).fetch_all(&mut *connection).await?;
-    let mut corrected =
-        Corrected { positions: positions.into_iter().map(position).collect(), lanes: Vec::new() };
+    let mut corrected = Corrected {
+        named: Some(position(at)),
+        positions: positions.into_iter().map(position).collect(),
+        lanes: Vec::new(),
+    };
     for (id, environment, service, target) in rows {
         let lane = parsed("tracks", &service, || lane(&environment, &service, &target))?;
         let key = [(lane.service.clone(), lane.target.clone())];
@@ -122,12 +125,14 @@ impl Snapshot {
     }
 }
 
-/// Writes that an event has no effect from another's position on.
+/// Writes that an event has no effect from another's position on. `named`: it is the event that the other names, and not an earlier
+/// correction of that.
 pub(crate) async fn write(
     connection: &mut PgConnection,
     corrected: Position,
     from: Position,
+    named: bool,
 ) -> Result<(), Error> {
-    sqlx::query(WRITE).bind(bigint(corrected)).bind(bigint(from)).execute(connection).await?;
+    sqlx::query(WRITE).bind(bigint(corrected)).bind(bigint(from)).bind(named).execute(connection).await?;
     Ok(())
 }

@@ -217,7 +217,9 @@ const MARKS: &str = concat!(
             AND v.environment_id IS NOT NULL AND s.occurred_at IS NOT NULL
         LIMIT 1
     ) straddle ON true
-    LEFT JOIN corrections k ON k.position = e.position"
+    LEFT JOIN LATERAL (
+        SELECT min(k.corrected_position) AS corrected_position FROM corrections k WHERE k.position = e.position
+    ) k ON true"
 );
 
 impl Views {

@@ -92,6 +92,8 @@ pub(crate) struct Outcome {
 /// What the history has of an event that is corrected.
 #[derive(Debug, Default)]
 pub(crate) struct Corrected {
+    /// The position of the event that the correction names, if it can be corrected.
+    pub(crate) named: Option<Position>,
     /// Its position and those of its earlier corrections, as long as they have effect.
     pub(crate) positions: Vec<Position>,
     /// The lanes that they changed, with their whole histories.
@@ -216,6 +218,7 @@ impl Fold {
         if let Some(by) = ahead {
             // A correction of it came first: it has no effect.
             batch.corrected.push((position, by));
+            batch.named.push((position, by));
             self.record(&touched, &since, &mut outcome, batch);
             return (outcome, environment_id);
         }
@@ -283,6 +286,8 @@ impl Fold {
         outcome: &mut Outcome,
         batch: &mut Batch,
     ) -> Vec<Lane> {
+        let named = corrected.as_ref().and_then(|corrected| corrected.named);
+        batch.named.extend(named.map(|named| (named, since.position)));
         let Some(corrected) = corrected.filter(|corrected| !corrected.positions.is_empty()) else {
             if let Some(corrects) = corrects {
                 outcome.anomalies.insert(Anomaly::CorrectsNothing);
@@ -384,6 +389,8 @@ pub(crate) struct Batch {
     reports: ReportRows,
     /// Positions of events that have no effect any more, each with that of its correction.
     corrected: Vec<(Position, Position)>,
+    /// Events that corrections name, each with the position of the correction.
+    named: Vec<(Position, Position)>,
     /// What is written one by one and in order, since later ones may change earlier ones' rows.
     in_turn: Vec<InTurn>,
     observations: ObservationRows,
@@ -414,7 +421,10 @@ impl Batch {
             lanes::correct(&mut transaction, corrected, from).await?;
             verdicts::correct(&mut transaction, corrected, from).await?;
             deploys::correct(&mut transaction, corrected, from).await?;
-            corrections::write(&mut transaction, corrected, from).await?;
+            corrections::write(&mut transaction, corrected, from, false).await?;
+        }
+        for (named, by) in self.named {
+            corrections::write(&mut transaction, named, by, true).await?;
         }
         corrections::write_ahead(&mut transaction, self.corrections_ahead).await?;
         self.lanes.write(&mut transaction).await?;

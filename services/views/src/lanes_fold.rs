@@ -327,7 +327,10 @@ impl LanesFold {
             Standing::Open(None) | Standing::Retired(_) => None,
         };
         let whole = state.fold.apply(&track, written.clone());
-        let applied = Applied { late: whole.late, behind: whole.behind, ..left.unwrap_or(whole) };
+        let (late, behind) = (whole.late, whole.behind);
+        let mut applied = Applied { late, behind, ..left.unwrap_or(whole) };
+        // What stood before a late removal may be forgotten.
+        applied.anomaly = applied.anomaly.filter(|it| !behind || *it != Anomaly::RemovedNothing);
         let has_slots = state.ids.keys().any(|track| *track != Track::Traffic);
         let is_passed_over =
             matches!(applied.anomaly, Some(Anomaly::SwitchPending | Anomaly::SwitchedToEmptySlot));

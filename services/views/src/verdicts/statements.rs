@@ -93,7 +93,7 @@ pub(super) const NAMED_ALL: &str = concat!(
 pub(super) const KNOWN: &str = "SELECT e.with_parts,
         EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND scope IN ('lane', 'deployment') AND position <= $2),
         EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND scope = 'environment' AND position <= $2),
-        EXISTS (SELECT FROM check_starts WHERE environment_id = $1 AND position <= $2)
+        EXISTS (SELECT FROM check_starts WHERE (environment_id = $1 OR run IS NOT NULL) AND position <= $2)
     FROM environments e WHERE e.environment_id = $1";
 
 /// When a version stood on the tracks of its lane: from each deploy of it to the track's next change.
