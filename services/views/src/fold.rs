@@ -289,7 +289,7 @@ impl Fold {
         let named = corrected.as_ref().and_then(|corrected| corrected.named);
         batch.named.extend(named.map(|named| (named, since.position)));
         let Some(corrected) = corrected.filter(|corrected| !corrected.positions.is_empty()) else {
-            if let Some(corrects) = corrects {
+            if let Some(corrects) = corrects.filter(|_| named.is_none()) {
                 outcome.anomalies.insert(Anomaly::CorrectsNothing);
                 self.corrections_ahead.add(corrects.key(), since.position);
             }
