@@ -30,6 +30,16 @@ pub(crate) async fn rollback_events(client: &Client, kind: &str) -> Vec<Value> {
     page["events"].as_array().expect("events").clone()
 }
 
+/// What somebody wants who requests a rollback to a point.
+pub(crate) fn wish(to: &str, id: &str) -> Value {
+    json!({
+        "to": to,
+        "rollback_id": id,
+        "reason": "Customers see errors.",
+        "initiated_by": {"type": "person", "name": "mia"},
+    })
+}
+
 impl Story {
     /// A story of production.
     pub(crate) fn on(client: &Client) -> Self {

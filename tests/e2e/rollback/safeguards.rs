@@ -6,19 +6,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::automatic::answers;
-use super::{Story, obstacles, text};
+use super::{Story, obstacles, text, wish};
 use crate::PROGRAM;
 
 const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
-
-fn wish(to: &str, id: &str) -> Value {
-    json!({
-        "to": to,
-        "rollback_id": id,
-        "reason": "Customers see errors.",
-        "initiated_by": {"type": "person", "name": "mia"},
-    })
-}
 
 fn of(id: &str) -> Value {
     json!({"rollback_id": id})

@@ -3,17 +3,8 @@
 use ledger_tests::{Servers, Service};
 use serde_json::{Value, json};
 
-use super::{Story, obstacles, text};
+use super::{Story, obstacles, text, wish};
 use crate::PROGRAM;
-
-fn wish(to: &str, id: &str) -> Value {
-    json!({
-        "to": to,
-        "rollback_id": id,
-        "reason": "Customers see errors.",
-        "initiated_by": {"type": "person", "name": "mia"},
-    })
-}
 
 fn step(plan: &Value, index: usize) -> (String, Value, Value, Value) {
     let step = &plan["steps"][index];

@@ -11,7 +11,7 @@ use ledger_intake::CLOCK_TOLERANCE;
 
 use super::connection::Connection;
 use super::delivery::{Delivered, Delivery};
-use super::output::show_text;
+use super::output::show_either;
 use super::progress::Progress;
 use crate::clock;
 use crate::releases::{self, Checked, CommitColumn, Reading};
@@ -92,7 +92,7 @@ impl Sending {
 
     pub(super) fn show(&self, delivered: &Delivered, units: &str) -> anyhow::Result<()> {
         let text = if self.json { serde_json::to_string(delivered)? } else { delivered.words(units) };
-        Ok(show_text(&text)?)
+        Ok(show_either(self.json, &text)?)
     }
 }
 

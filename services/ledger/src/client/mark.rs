@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::actor::By;
 use super::connection::{Client, Connection};
-use super::output::show_text;
+use super::output::show_either;
 use super::points::OnePointBody;
 use super::query::{head, read, with};
 use super::report::tell;
@@ -117,7 +117,7 @@ impl Saying {
         } else {
             format!("the point of {environment} at position {at} {done} (position {position})")
         };
-        Ok(show_text(&text)?)
+        Ok(show_either(self.json, &text)?)
     }
 }
 

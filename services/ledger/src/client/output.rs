@@ -1,5 +1,6 @@
 //! What goes to stdout.
 
+use std::borrow::Cow;
 use std::io::{self, Write as _};
 
 use ledger_domain::escape_unprintable;
@@ -20,7 +21,20 @@ pub(super) fn show(text: &[u8]) -> io::Result<()> {
 /// # Errors
 /// It cannot be written.
 pub(super) fn show_text(text: &str) -> io::Result<()> {
-    show(escape_unprintable(text).as_bytes())
+    show_either(false, text)
+}
+
+/// Writes a text for programs as it is, where `json` says that it is one, and one for people as [`show_text`] does: an escape for a
+/// terminal is none of JSON.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn show_either(json: bool, text: &str) -> io::Result<()> {
+    show(either(json, text).as_bytes())
+}
+
+fn either(json: bool, text: &str) -> Cow<'_, str> {
+    if json { Cow::Borrowed(text) } else { escape_unprintable(text) }
 }
 
 /// A closed pipe is the reader's way to say that it is enough.
@@ -35,4 +49,16 @@ pub(super) fn forgive_closed(written: io::Result<()>) -> io::Result<()> {
 pub(super) fn tell(text: &str) {
     // Nothing is left to be done where stderr is closed.
     let _ = writeln!(io::stderr().lock(), "release-ledger: {}", escape_unprintable(text));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped_for_people_and_never_in_json() {
+        let text = "{\"reason\":\"a\u{202e}b\"}";
+        assert_eq!(either(true, text), text);
+        assert_eq!(either(false, text), "{\"reason\":\"a\\u{202e}b\"}");
+    }
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::answer::PositionBody;
 use super::connection::Connection;
-use super::output::show_text;
+use super::output::show_either;
 use super::query::{Waiting, read};
 
 /// Show how far the ledger goes
@@ -31,7 +31,7 @@ impl ShowPosition {
         let client = self.connection.client();
         let body = read(&self.waiting.ask(&client, client.url(&["position"])).await?)?;
         let text = if self.json { json(&body) } else { words(&body) };
-        Ok(show_text(&text)?)
+        Ok(show_either(self.json, &text)?)
     }
 }
 

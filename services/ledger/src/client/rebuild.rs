@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::connection::{Client, Connection};
 use super::execution::{Execution, execute};
-use super::output::show_text;
+use super::output::{show_either, show_text};
 use super::plan::{PlanBody, Wish, words};
 use super::query::{head, read, with};
 use super::rollback::{Request, RollbackBody, find, requested};
@@ -104,7 +104,7 @@ impl Rebuild {
             let Origin { environment, position } = &origin;
             format!("{into} runs {here}\n{environment} ran {there} at position {position}")
         };
-        show_text(&text)?;
+        show_either(self.json, &text)?;
         if here != there {
             bail!("{into} does not run what {} ran at position {}", origin.environment, origin.position);
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::actor::{self, By};
 use super::super::connection::{Client, Connection};
-use super::super::output::show_text;
+use super::super::output::show_either;
 use super::super::plan::{PlanBody, Wish, words};
 use super::super::query::{head, read};
 use crate::identity;
@@ -73,7 +73,7 @@ impl RequestRollback {
             };
             format!("rollback {rollback_id} {about} (position {position})\n{}", words(&plan))
         };
-        Ok(show_text(&text)?)
+        Ok(show_either(self.json, &text)?)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::super::answer::ActorBody;
 use super::super::connection::{Client, Connection};
-use super::super::output::show_text;
+use super::super::output::{show_either, show_text};
 use super::super::query::with;
 use super::super::stream::{Message, Stream};
 use super::body::{RollbackBody, fetch};
@@ -74,7 +74,7 @@ impl Watch {
 /// Shows a message.
 fn told(message: &Message, json: bool) -> anyhow::Result<()> {
     let text = if json { message.data.clone() } else { words(message)? };
-    Ok(show_text(&text)?)
+    Ok(show_either(json, &text)?)
 }
 
 fn words(message: &Message) -> anyhow::Result<String> {

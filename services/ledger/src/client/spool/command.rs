@@ -8,7 +8,7 @@ use ledger_dialects::cloudevents::Envelope;
 use serde::Serialize;
 
 use super::super::connection::Connection;
-use super::super::output::{show_text, tell};
+use super::super::output::{show_either, show_text, tell};
 use super::super::table;
 use super::queue::{self, Queue};
 use super::{Outbox, SpoolFolder, events_are};
@@ -97,7 +97,7 @@ impl List {
         } else {
             words(&lines)
         };
-        Ok(show_text(&text)?)
+        Ok(show_either(self.json, &text)?)
     }
 }
 
