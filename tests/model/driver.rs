@@ -54,7 +54,7 @@ impl Driver<'_> {
         if data["of"].is_u64() && !self.plans.iter().any(|(number, _, _)| data["of"] == *number) {
             return;
         }
-        if let Some(members) = data.as_object_mut().filter(|_| item.kind != "step") {
+        if let Some(members) = data.as_object_mut().filter(|_| !["step", "again"].contains(&&*item.kind)) {
             members.remove("of");
         }
         if data["acknowledge"] == "all" {
@@ -66,7 +66,7 @@ impl Driver<'_> {
         let event = id(item.number);
         match &*item.kind {
             "rollback" => self.request(item, &event, &data).await,
-            "step" => self.step(item, &event, &data).await,
+            "step" | "again" => self.step(item, &event, &data).await,
             kind => {
                 self.record(item, &event, kind, data).await;
             }
@@ -130,7 +130,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Reports a step of a plan.
+    /// Reports a step of a plan, or a deploy of what it restored that does not belong to the rollback.
     async fn step(&mut self, item: &Item, event: &str, data: &Value) {
         let plan = self.plans.iter().find(|(number, _, _)| data["of"] == *number);
         let Some((_, rollback, steps)) = plan else { return };
@@ -140,8 +140,12 @@ impl Driver<'_> {
             "environment": data["environment"],
             "service": step["service"],
             "target": step["target"],
-            "rollback_id": rollback,
         });
+        if item.kind == "step" {
+            report["rollback_id"] = rollback.into();
+        } else if step["to"].is_null() {
+            return;
+        }
         let slot = step["slot"].as_str().filter(|_| step["action"] != "remove");
         let bare = report.clone();
         if let Some(slot) = slot {
@@ -156,7 +160,7 @@ impl Driver<'_> {
             Some("remove") => {
                 self.record(item, event, "deploy.removed", bare).await;
             }
-            Some("switch") => {
+            Some("switch") if item.kind == "step" => {
                 self.record(item, event, "traffic.switched", switch).await;
             }
             _ => {

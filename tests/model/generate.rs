@@ -1,7 +1,7 @@
 //! Random histories that follow from a seed. Names are few, so that events meet each other often.
 //!
 //! A history is a list of items. An item is an event, or stands for one that only the service can complete: the
-//! request of a rollback with its plan, or a step of that plan. `~` in a text stands for the tag of a run, by which
+//! request of a rollback with its plan, a step of that plan, or a later deploy of what a step restored. `~` in a text stands for the tag of a run, by which
 //! the histories in one ledger are kept apart.
 
 use chrono::{DateTime, SecondsFormat};
@@ -16,6 +16,10 @@ pub(crate) const VERSIONS: [&str; 3] = ["v1~", "v2~", "v3~"];
 const CHECKS: [&str; 2] = ["smoke", "e2e"];
 const TARGETS: [&str; 2] = ["eu", "us"];
 
+/// The kinds of items that only the service can complete: the request of a rollback, a step of its plan, and a deploy of
+/// what that step restored, outside the rollback.
+pub(crate) const COMPLETED: [&str; 3] = ["rollback", "step", "again"];
+
 /// An item of a history.
 #[derive(Debug, Clone)]
 pub(crate) struct Item {
@@ -23,7 +27,7 @@ pub(crate) struct Item {
     pub(crate) number: u64,
     /// When it occurs, in minutes.
     pub(crate) minutes: i64,
-    /// A kind of event, or `rollback` (a request to be planned), or `step`.
+    /// A kind of event, or one of [`COMPLETED`].
     pub(crate) kind: String,
     /// The event's members. `{"item": N}` stands for the position of an item.
     pub(crate) data: Value,
@@ -124,7 +128,8 @@ impl Author {
 
     fn next(&mut self) {
         match self.random.below(100) {
-            0..27 => self.deploy("deploy.succeeded"),
+            0..24 => self.deploy("deploy.succeeded"),
+            24..27 => self.replace_during_a_check(),
             27..30 => self.deploy("deploy.started"),
             30..33 => self.deploy("deploy.failed"),
             33..39 => self.remove(),
@@ -259,6 +264,27 @@ impl Author {
         self.push(minutes, kind, data);
     }
 
+    /// A check that passes although, while it ran, another release replaced the one that it examined; in half of the
+    /// cases that one comes back before the check ends.
+    fn replace_during_a_check(&mut self) {
+        let (service, lane) = self.lane();
+        let deployed = |release: &Value| {
+            let mut data = lane.clone();
+            data["release"] = release.clone();
+            data
+        };
+        let (examined, other) = (self.release(service), self.release(service));
+        let mut check = if self.random.percent(50) { deployed(&examined) } else { lane.clone() };
+        check["check"] = self.random.pick(&CHECKS).into();
+        self.push(self.clock, "deploy.succeeded", deployed(&examined));
+        self.later.push(("validation.started", check.clone()));
+        self.later.push(("deploy.succeeded", deployed(&other)));
+        if self.random.percent(50) {
+            self.later.push(("deploy.succeeded", deployed(&examined)));
+        }
+        self.later.push(("validation.passed", check));
+    }
+
     fn subject(&mut self) -> Value {
         let (service, lane) = self.lane();
         let mut data = match self.random.below(100) {
@@ -317,9 +343,7 @@ impl Author {
         let numbers: Vec<u64> = self
             .items
             .iter()
-            .filter(|item| {
-                item.data["environment"] == environment && !["rollback", "step"].contains(&&*item.kind)
-            })
+            .filter(|item| item.data["environment"] == environment && !COMPLETED.contains(&&*item.kind))
             .map(|item| item.number)
             .collect();
         (!numbers.is_empty()).then(|| json!({"item": self.random.pick(&numbers)}))
@@ -443,7 +467,10 @@ impl Author {
             "rollback.failed",
             "rollback.cancelled",
         ]);
-        self.later.push((end, of));
+        self.later.push((end, of.clone()));
+        if self.random.percent(40) {
+            self.later.push(("again", json!({"environment": environment, "of": number, "index": 0})));
+        }
     }
 
     fn correct(&mut self) {

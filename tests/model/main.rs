@@ -111,7 +111,7 @@ fn the_model_answers_every_history() {
         let mut entries = Vec::new();
         for item in history(3, number) {
             // What only a service can complete is left out.
-            if !["rollback", "step"].contains(&&*item.kind) && !item.data["position"].is_object() {
+            if !generate::COMPLETED.contains(&&*item.kind) && !item.data["position"].is_object() {
                 entries.push(entry::Entry {
                     position: entries.len() as u64 + 1,
                     occurred_at: entry::micros(&generate::time(item.minutes)),
@@ -185,6 +185,7 @@ fn histories_have_every_kind_of_event() {
         "rollback.started",
         "rollback.succeeded",
         "step",
+        "again",
     ] {
         assert!(items.iter().any(|item| item.kind == kind), "{kind}");
     }
