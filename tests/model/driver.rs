@@ -142,7 +142,7 @@ impl Driver<'_> {
             "target": step["target"],
         });
         if item.kind == "step" {
-            report["rollback_id"] = rollback.into();
+            report["rollback_id"] = rollback.as_str().into();
         } else if step["to"].is_null() {
             return;
         }
