@@ -146,8 +146,9 @@ impl Model {
         self.reached(lane, settled_at(end), k).is_some_and(|reached| reached.is_same(release))
     }
 
-    /// True if what the end speaks of in this lane changed between its start and its end.
-    fn straddles_in(&self, end: &Entry, lane: Lane<'_>, k: u64) -> bool {
+    /// True if the end is void for a release in a lane: what traffic reached changed during a check that names nothing
+    /// else; or the release stood in the lane at some time of the check, but on no track throughout.
+    fn straddles_in(&self, end: &Entry, lane: Lane<'_>, release: &Release, k: u64) -> bool {
         let Some(start) = self.start_of(end, k) else { return false };
         let start = (start.0, u64::MAX);
         let moments = settled(self.moments(start, end.moment(), k));
@@ -156,18 +157,12 @@ impl Model {
             let before = key(&self.reached(lane, start, k));
             return moments.iter().any(|moment| key(&self.reached(lane, *moment, k)) != before);
         }
-        let is_meant = |standing: &Standing| {
-            standing.as_ref().is_some_and(|release| self.speaks_of(end, lane, release, k))
-        };
-        let (before, after) = (self.tracks(lane, start, k), self.tracks(lane, settled_at(end), k));
-        let stood = before.iter().chain(&after).any(is_meant);
-        let unchanged = (0..before.len()).any(|track| {
-            is_meant(&before[track])
-                && moments
-                    .iter()
-                    .all(|moment| key(&self.tracks(lane, *moment, k)[track]) == key(&before[track]))
-        });
-        stood && !unchanged
+        let is_it = |standing: &Standing| standing.as_ref().is_some_and(|other| other.is_same(release));
+        let mut times = vec![self.tracks(lane, start, k)];
+        times.extend(moments.iter().map(|moment| self.tracks(lane, *moment, k)));
+        let stood = times.iter().flatten().any(is_it);
+        let throughout = (0..times[0].len()).any(|track| times.iter().all(|tracks| is_it(&tracks[track])));
+        stood && !throughout
     }
 
     /// True if the composition changed between a check's start and its end.
@@ -178,7 +173,7 @@ impl Model {
         settled(self.moments(start, end.moment(), k)).into_iter().any(|moment| identity(moment) != before)
     }
 
-    /// True if the end straddles a change, in any lane that it speaks of.
+    /// True if the end straddles a change for a release that it speaks of, in any lane.
     pub(crate) fn straddles(&self, end: &Entry, k: u64) -> bool {
         let Some(environment) = end.maybe("environment") else { return false };
         if end.maybe("service").is_none() {
@@ -186,7 +181,9 @@ impl Model {
         }
         self.all_lanes(environment, k).iter().any(|(service, target)| {
             let lane = [environment, service, target];
-            Self::is_of_lane(end, lane) && self.straddles_in(end, lane, k)
+            let ran = self.deploys(lane, k).into_iter().map(Entry::release);
+            let mut meant = ran.filter(|release| self.speaks_of(end, lane, release, k));
+            Self::is_of_lane(end, lane) && meant.any(|release| self.straddles_in(end, lane, &release, k))
         })
     }
 
@@ -197,7 +194,7 @@ impl Model {
             end.text("check") == check
                 && !Self::counts_contradict(end)
                 && self.speaks_of(end, lane, release, k)
-                && !(Self::is_of_lane(end, lane) && self.straddles_in(end, lane, k))
+                && !(Self::is_of_lane(end, lane) && self.straddles_in(end, lane, release, k))
         });
         ends.into_iter().max_by_key(|end| end.moment())
     }

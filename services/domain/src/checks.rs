@@ -56,16 +56,17 @@ pub fn speaks_of(
     stated.matches(release) && !release_meant(stated, at, deploys, built).contradicts(release)
 }
 
-/// Returns true if a release that stood on tracks of a lane during these spans did not stay as it was from the start of a check
-/// to its end: it stood there at the one or the other, but on no track throughout. `tracks` has the spans of each track.
+/// Returns true if a release, which stood on the tracks of a lane during these spans, came or went between the start of a
+/// check and its end: it stood there at some time of the check, but on no track throughout. `tracks` has the spans of
+/// each track. A release that did not stand in the lane during the check is not affected: the check may precede its deploy.
 #[must_use]
 pub fn straddles(start: DateTime<Utc>, end: DateTime<Utc>, tracks: &[Vec<Span>]) -> bool {
-    let stood = |time| tracks.iter().flatten().any(|span| span.contains(time));
+    let stood = tracks.iter().flatten().any(|span| span.from <= end && start < span.until);
     let throughout = || {
         let mut stays = tracks.iter().flat_map(|spans| joined(spans.clone()));
         stays.any(|span| span.contains(start) && span.contains(end))
     };
-    (stood(start) || stood(end)) && !throughout()
+    stood && !throughout()
 }
 
 #[cfg(test)]
@@ -123,6 +124,8 @@ mod tests {
         assert!(straddles(time(5), time(25), &one_track));
         assert!(straddles(time(12), time(30), &one_track));
         assert!(!straddles(time(2), time(5), &one_track), "it was checked before it was deployed");
+        assert!(straddles(time(5), time(35), &one_track), "it came and went during the check");
+        assert!(!straddles(time(30), time(35), &one_track), "it was gone when the check began");
         let moved = [vec![span(10, 20)], vec![span(15, 40)]];
         assert!(straddles(time(12), time(25), &moved));
         assert!(!straddles(time(16), time(25), &moved));
