@@ -1,6 +1,6 @@
 //! Events in: acknowledged over HTTP, beside the same bytes published raw.
 
-use ledger_dialects::cloudevents::Envelope;
+use ledger_codec::cloudevents::Envelope;
 use ledger_tests::{Servers, Service};
 
 use crate::PROGRAM;

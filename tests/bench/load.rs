@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream;
 use async_nats::{HeaderMap, Request};
 use bytes::Bytes;
-use ledger_dialects::cloudevents::Envelope;
+use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{Family, Kind, TenantName};
 use ledger_journal::Subject;
 use ledger_journal::jetstream::{Connection, Settings, StreamSettings};
 use ledger_tests::{Servers, nats_client};
-use release_ledger::demo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -29,7 +28,8 @@ pub(crate) fn reports(count: usize) -> Vec<Envelope> {
         let kind = event.event().fact.kind();
         kind != Kind::EnvironmentDeclared && !requests.contains(&kind.family())
     };
-    let reports: Vec<_> = demo::history(Some(count * 5 / 4 + 100)).filter(is_report).take(count).collect();
+    let reports: Vec<_> =
+        ledger_demo::history(Some(count * 5 / 4 + 100)).filter(is_report).take(count).collect();
     assert_eq!(reports.len(), count, "the demo has enough reports");
     reports
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
-use ledger_dialects::cloudevents::Envelope;
+use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{Deploy, Ending, Event, Fact, Policy, Validation, ValidationSubject};
 use ledger_domain::{
     EnvironmentName, EventId, Identity, Lane, Line, Release, ServiceName, Source, TargetName,

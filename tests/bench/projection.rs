@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use ledger_tests::{Command, Servers, Service, view_tables, views_connection, views_schema};
-use release_ledger::demo;
 use sqlx::{Connection, PgConnection};
 
 use crate::PROGRAM;
@@ -14,7 +13,7 @@ use crate::report::Report;
 /// Fills the stream of the tenant `default`, in pieces, so that memory stays flat.
 pub(crate) async fn fill(servers: &Servers, tenant: &str, count: usize) {
     let client = raw_client(servers, tenant).await;
-    let mut history = demo::history(Some(count));
+    let mut history = ledger_demo::history(Some(count));
     loop {
         let piece: Vec<_> = history.by_ref().take(50_000).collect();
         if piece.is_empty() {

@@ -47,7 +47,7 @@ pub(crate) async fn analyse(servers: &Servers, tenant: &str) {
 
 async fn by_hand(servers: &Servers, tenant: &str, positions: &[u64]) -> Vec<Duration> {
     let at_position = |sql: &&&str| sql.contains("NOT c.late AND c.position <= $2") && !sql.contains("$3");
-    let sql = *ledger_views::statements().iter().find(at_position).expect("the statement");
+    let sql = *ledger_projections::statements().iter().find(at_position).expect("the statement");
     let mut connection = views_connection(&servers.postgres_url(), tenant).await;
     let mut took = Vec::with_capacity(positions.len());
     for position in positions {

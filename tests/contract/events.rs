@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use jsonschema::{Registry, Validator};
-use ledger_dialects::cloudevents::Envelope;
+use ledger_codec::cloudevents::Envelope;
 use ledger_domain::Kind;
 use serde_json::{Value, json};
 

@@ -235,7 +235,7 @@ async fn a_backtest_of_a_history_with_checks_and_rollbacks_adds_up() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
-    let events = release_ledger::demo::history(Some(20_000));
+    let events = ledger_demo::history(Some(20_000));
     let lines: Vec<_> = events.map(|it| String::from_utf8(it.bytes().to_vec()).expect("UTF-8")).collect();
     client.recorded_all(&lines).await;
 

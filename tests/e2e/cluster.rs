@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use ledger_devstack::nats::User;
 use ledger_tests::{Cluster, Node, STREAM, Servers, Service, digests};
-use release_ledger::local::nats::User;
 use serde_json::Value;
 
 use crate::PROGRAM;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_nats::jetstream::stream::Config;
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use ledger_devstack::nats::User;
 use ledger_tests::{STREAM, Servers, Service, deploy, jetstream_of_operator};
-use release_ledger::local::nats::User;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 

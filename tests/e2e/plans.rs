@@ -14,7 +14,7 @@ async fn every_statement_fits_the_migrated_tables() {
     let servers = Servers::start().await;
     let _service = Service::start(PROGRAM, &servers, &["--only=http"]).await;
     let mut connection = views_connection(&servers.postgres_url(), "default").await;
-    let statements = ledger_views::statements();
+    let statements = ledger_projections::statements();
 
     for statement in &statements {
         let prepared = connection.prepare(statement.into_sql_str()).await;
@@ -28,7 +28,7 @@ async fn every_statement_fits_the_migrated_tables() {
 async fn a_state_is_found_by_indexes_alone() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
-    let history = release_ledger::demo::history(Some(20_000));
+    let history = ledger_demo::history(Some(20_000));
     let lines: Vec<_> =
         history.map(|event| String::from_utf8(event.bytes().to_vec()).expect("UTF-8")).collect();
     service.client().recorded_all(&lines).await;
@@ -75,7 +75,7 @@ async fn a_small_batch_is_written_without_waiting_for_the_network() {
 /// The statements that look into the changes of lanes, and of what they run, with the parameters of a question in the middle of
 /// the history.
 fn state_questions() -> Vec<(&'static str, &'static str)> {
-    let statements = ledger_views::statements().into_iter();
+    let statements = ledger_projections::statements().into_iter();
     let of_changes = |sql: &&str| sql.contains("lane_changes") || sql.contains("live_changes");
     let questions = statements.filter(of_changes).filter(|sql| sql.starts_with("SELECT p.position"));
     let questions: Vec<_> = questions

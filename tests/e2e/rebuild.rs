@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use ledger_domain::TenantName;
+use ledger_projections::{Form, Settings, Views};
 use ledger_tests::{
     Command, Outcome, Servers, Service, create_stream, delete_stream, deploy, digests, views_connection,
 };
-use ledger_views::{Form, Settings, Views};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::{NEXT_PROGRAM, PROGRAM, varied};

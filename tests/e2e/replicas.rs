@@ -1,7 +1,7 @@
 //! An operator makes three replicas of one, while the service runs: nothing is lost, nothing is restarted.
 
+use ledger_devstack::nats::User;
 use ledger_tests::{Cluster, STREAM, Servers, Service, digests};
-use release_ledger::local::nats::User;
 
 use crate::PROGRAM;
 use crate::emitters::Emitters;

@@ -10,7 +10,7 @@ const SCHEMAS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas/events");
 /// The events, one a line, in the order in which they are recorded: so many of the demo history, which
 /// begins an empty ledger, what is written by hand here, and the schemas' examples of reports.
 pub(crate) fn history(demo: usize) -> Vec<String> {
-    let played = release_ledger::demo::history(Some(demo));
+    let played = ledger_demo::history(Some(demo));
     let played = played.map(|event| String::from_utf8(event.bytes().to_vec()).expect("UTF-8"));
     let others = by_hand().into_iter().chain(examples()).map(|event| event.to_string());
     played.chain(others).collect()

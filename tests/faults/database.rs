@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use release_ledger::local::{Postgres, postgres};
+use ledger_devstack::{Postgres, postgres};
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::ExposeSecret as _;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream::stream::Config;
 use async_nats::jetstream::{self, Context};
 use async_nats::{ConnectOptions, ServerAddr};
-use release_ledger::local::nats::User;
+use ledger_devstack::nats::User;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::Servers;

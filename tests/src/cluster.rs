@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use async_nats::jetstream::{self, Context, stream};
-use release_ledger::local::nats::User;
+use ledger_devstack::nats::User;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};

@@ -72,7 +72,7 @@ impl RealHistory {
     }
 
     fn play(folder: &Path) -> Self {
-        let events = release_ledger::demo::history(Some(60_000));
+        let events = ledger_demo::history(Some(60_000));
         let events = events.map(|event| serde_json::from_slice::<Value>(event.bytes()).expect("an event"));
         let kinds = ["deploy.succeeded", "deploy.removed"].map(|kind| format!("io.releaseledger.{kind}.v1"));
         let deploys = events.filter(|event| kinds.iter().any(|kind| event["type"] == *kind));

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use ledger_views::Form;
+use ledger_projections::Form;
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 

@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use release_ledger::local::nats::User;
-use release_ledger::local::{Nats, Postgres, nats, postgres};
+use ledger_devstack::nats::User;
+use ledger_devstack::{Nats, Postgres, nats, postgres};
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;

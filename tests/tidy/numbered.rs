@@ -31,7 +31,7 @@ fn misnamed(files: &[PathBuf], separator: char, ending: &str) -> Vec<String> {
 
 #[test]
 fn migrations_are_numbered_without_holes() {
-    for folder in ["migrations/registry", "migrations/views"] {
+    for folder in ["migrations/registry", "migrations/projections"] {
         refuse(
             &misnamed(&numbered(folder), '_', ".sql"),
             "Give the migration the next free number and words in lower case.",

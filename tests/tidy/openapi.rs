@@ -7,7 +7,7 @@ use crate::tree::root;
 #[test]
 fn the_written_api_is_that_of_the_handlers() {
     let path = root().join("schemas/http/openapi.json");
-    let document = ledger_http::document();
+    let document = ledger_api::document();
     let real = serde_json::to_string_pretty(&document).expect("the document is JSON") + "\n";
     if std::env::var_os("UPDATE").is_some_and(|update| update == "1") {
         fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("the folder is there");

@@ -14,26 +14,29 @@ struct Power {
 const POWERS: &[Power] = &[
     Power { packages: &["async-nats", "nats"], owner: "journal" },
     Power { packages: &["object_store", "aws-sdk-s3", "rust-s3", "opendal"], owner: "archive" },
-    Power { packages: &["sqlx", "sqlx-postgres", "tokio-postgres", "postgres", "diesel"], owner: "views" },
-    Power { packages: &["axum", "axum-extra", "utoipa-axum", "hyper", "tower-http"], owner: "http" },
+    Power {
+        packages: &["sqlx", "sqlx-postgres", "tokio-postgres", "postgres", "diesel"],
+        owner: "projections",
+    },
+    Power { packages: &["axum", "axum-extra", "utoipa-axum", "hyper", "tower-http"], owner: "api" },
     Power { packages: &["rdkafka", "rdkafka-sys"], owner: "kafka" },
 ];
 
 /// Who may use what although another crate owns it, and why.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("ledger", "axum", "it binds the address and serves the router that http made, in the order of shutdown"),
+    ("server", "axum", "it binds the address and serves the router that api made, in the order of shutdown"),
     (
-        "ledger",
+        "devstack",
         "sqlx",
-        "`up` creates the database in its private Postgres before there is one to open views in",
+        "it creates the database in its private Postgres before there is one to open projections in",
     ),
 ];
 
 /// What pure crates do without.
 const BANNED: &[(&str, &[&str])] = &[
     ("domain", &["tokio", "serde", "serde_json", "futures", "tracing"]),
-    ("proof", &["tokio", "serde_json", "futures", "tracing"]),
-    ("dialects", &["tokio", "futures", "tracing"]),
+    ("tlog", &["tokio", "serde_json", "futures", "tracing"]),
+    ("codec", &["tokio", "futures", "tracing"]),
 ];
 
 /// The crate of the harness takes everything apart, and so may use everything.
@@ -80,7 +83,10 @@ fn pure_crates_stay_pure() {
         let broken = used(found).filter(|dependency| banned.contains(&&*dependency.name));
         wrong.extend(broken.map(|dependency| format!("{name} depends on {}", dependency.name)));
     }
-    refuse(&wrong, "Pure crates know no runtime and no stored form: do it in journal, intake or views.");
+    refuse(
+        &wrong,
+        "Pure crates know no runtime and no stored form: do it in journal, ingest or projections.",
+    );
 }
 
 /// A dependency that only tests use, or nobody, would be an arrow that lies.

@@ -105,7 +105,7 @@ fn read_dependency(dependency: &Value) -> Dependency {
 
 fn short(package: &str) -> String {
     match package {
-        "release-ledger" => "ledger".to_owned(),
+        "release-ledger" => "server".to_owned(),
         _ => package.strip_prefix("ledger-").unwrap_or(package).to_owned(),
     }
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use ledger_domain::{Position, TenantName};
 use ledger_journal::Record;
-use ledger_proof::{Hash, Tree, gap_leaf_hash, leaf_hash};
+use ledger_tlog::{Hash, Tree, gap_leaf_hash, leaf_hash};
 
 use crate::manifest::{Edge, FOLDER, Manifest, sha256};
 use crate::restore::Source;

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use ledger_domain::{Position, TenantName};
 use ledger_journal::{Record, Scope, SharedJournal, Until};
-use ledger_proof::{Hash, Tree, gap_leaf_hash};
+use ledger_tlog::{Hash, Tree, gap_leaf_hash};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};

@@ -8,7 +8,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ledger_domain::{Position, TenantName};
-use ledger_proof::Hash;
+use ledger_tlog::Hash;
 
 /// A position, and the root of the tree over everything up to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ fn origin(tenant: &TenantName) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ledger_proof::{Tree, leaf_hash};
+    use ledger_tlog::{Tree, leaf_hash};
 
     use super::*;
 

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use ledger_domain::Position;
-use ledger_proof::{Hash, RestoreError, Tile, Tree};
+use ledger_tlog::{Hash, RestoreError, Tile, Tree};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
@@ -147,7 +147,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ledger_proof::leaf_hash;
+    use ledger_tlog::leaf_hash;
     use proptest::prelude::*;
 
     use super::*;

@@ -6,11 +6,11 @@
 
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
-use ledger_dialects::cloudevents::Envelope;
+use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{Position, TenantName};
 use ledger_journal::jetstream::{Connection, Restoring};
 use ledger_journal::{Journal as _, Record, Scope, Subject, Until, jetstream};
-use ledger_proof::{Hash, Tree};
+use ledger_tlog::{Hash, Tree};
 use sha2::{Digest as _, Sha256};
 use tracing::info;
 

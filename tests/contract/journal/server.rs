@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::{Context, stream};
+use ledger_devstack::nats::User;
+use ledger_devstack::{Error, Nats, nats};
 use ledger_domain::TenantName;
 use ledger_journal::SharedJournal;
 use ledger_journal::jetstream::{Connection, JetStreamJournal, Settings, StreamSettings};
 use ledger_tests::{Cluster, STREAM, nats_client};
-use release_ledger::local::nats::User;
-use release_ledger::local::{Error, Nats, nats};
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
 

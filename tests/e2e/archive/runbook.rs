@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use ledger_devstack::nats::User;
 use ledger_tests::{Command, Servers, Service, delete_stream};
-use release_ledger::local::nats::User;
 
 use super::{deploys, folded};
 use crate::PROGRAM;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use ledger_archive::{Access, Archive, Source, Store};
-use ledger_dialects::cloudevents::Envelope;
+use ledger_codec::cloudevents::Envelope;
+use ledger_devstack::nats::User;
 use ledger_domain::{Position, TenantName};
 use ledger_journal::jetstream::{Connection, Settings, StreamSettings};
 use ledger_journal::{Record, Subject};
 use ledger_tests::{Client, STREAM, Servers, Service, delete_stream, jetstream, views_schema};
-use release_ledger::local::nats::User;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 

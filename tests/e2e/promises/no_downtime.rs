@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use ledger_projections::Form;
 use ledger_tests::{Client, Command, Servers, Service, deploy, digests, views_connection};
-use ledger_views::Form;
 use sqlx::Connection as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;

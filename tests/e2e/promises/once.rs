@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull::OrderedConfig};
 use futures::StreamExt as _;
 use futures::future::join_all;
+use ledger_devstack::nats::User;
 use ledger_tests::{Answer, Client, Proxy, STREAM, Servers, Service, deploy, jetstream, nats_client};
-use release_ledger::local::nats::User;
 use serde_json::Value;
 
 use crate::PROGRAM;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use async_nats::jetstream::stream::Config;
-use ledger_proof::{Tree, leaf_hash};
 use ledger_tests::{Client, STREAM, Servers, Service, jetstream_of_operator};
+use ledger_tlog::{Tree, leaf_hash};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 

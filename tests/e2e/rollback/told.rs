@@ -5,8 +5,8 @@ use std::time::Duration;
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use futures::StreamExt;
+use ledger_devstack::nats::User;
 use ledger_tests::{Client, STREAM, Servers, Service, nats_client};
-use release_ledger::local::nats::User;
 use reqwest::Method;
 use serde_json::{Value, json};
 

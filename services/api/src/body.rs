@@ -1,0 +1,62 @@
+//! JSON bodies of requests, parsed; each fault with its place.
+
+use std::fmt::Display;
+
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{FromRequest, Request};
+use axum::http::header;
+use http_body_util::LengthLimitError;
+use serde::de::DeserializeOwned;
+
+use crate::problem::{Kind, Problem};
+
+/// Bytes that a body has at most.
+const LIMIT: usize = 256 << 10;
+
+/// A JSON body, of which nothing is left unread.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let content_type = request.headers().get(header::CONTENT_TYPE);
+        let essence = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if essence.split(';').next().unwrap_or_default().trim() != "application/json" {
+            return Err(Problem::new(Kind::UnsupportedMediaType, "send application/json"));
+        }
+        let bytes = read(request.into_body(), LIMIT).await?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+            let kind = if error.is_data() { Kind::InvalidBody } else { Kind::InvalidJson };
+            Problem::new(kind, error)
+        })
+    }
+}
+
+/// A body to its end, of at most so many bytes.
+pub(crate) async fn read(body: axum::body::Body, limit: usize) -> Result<Bytes, Problem> {
+    to_bytes(body, limit).await.map_err(|error| {
+        let too_large = std::error::Error::source(&error).is_some_and(|cause| cause.is::<LengthLimitError>());
+        if too_large {
+            Problem::new(Kind::TooLarge, format!("the body has more than {limit} bytes"))
+        } else {
+            Problem::new(Kind::BrokenBody, "the body could not be read to its end")
+        }
+    })
+}
+
+/// A member of a body that must parse.
+pub(crate) fn invalid<T, E: Display>(pointer: &str, parsed: Result<T, E>) -> Result<T, Problem> {
+    parsed.map_err(|error| Problem::member(pointer, error))
+}
+
+/// JSON that we wrote ourselves, as a value.
+pub(crate) fn value(json: &[u8]) -> Result<serde_json::Value, Problem> {
+    serde_json::from_slice(json).map_err(|error| {
+        Problem::from(ledger_projections::Error::Inconsistent {
+            table: "events",
+            row: "of a policy".into(),
+            detail: error.to_string(),
+        })
+    })
+}

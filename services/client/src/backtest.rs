@@ -1,0 +1,194 @@
+//! `release-ledger backtest`: a candidate policy over the real history.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use ledger_domain::EnvironmentName;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::connection::Connection;
+use super::query::Asking;
+use super::table;
+
+/// Show what a policy would have stopped, and what it would have let through that failed later
+#[derive(Debug, clap::Args)]
+pub struct Backtest {
+    /// A file with the policy as JSON, as in `environment.declared`; `-` reads it from stdin
+    #[arg(value_name = "POLICY")]
+    policy: PathBuf,
+    /// The environment whose deploys are judged
+    #[arg(long, value_name = "ENVIRONMENT")]
+    environment: EnvironmentName,
+    /// Judge only deploys after this position; those before tell what was known
+    #[arg(long, value_name = "POSITION")]
+    after: Option<u64>,
+    /// Look at the history only up to this position
+    #[arg(long, value_name = "POSITION")]
+    until: Option<u64>,
+    /// List at most so many deploys that are stopped, and that are missed [default: 100]
+    #[arg(long, value_name = "NUMBER")]
+    limit: Option<usize>,
+    #[command(flatten)]
+    asking: Asking,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Serialize)]
+struct BacktestRequest<'a> {
+    environment: &'a str,
+    /// As it stands in the file: what is wrong with it is the service's to say.
+    policy: Box<RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+struct BacktestBody {
+    environment: String,
+    position: u64,
+    deploys: u64,
+    allowed: u64,
+    stopped: u64,
+    caught: u64,
+    false_alarms: u64,
+    missed: u64,
+    stopped_deploys: Vec<JudgedBody>,
+    missed_deploys: Vec<JudgedBody>,
+}
+
+#[derive(Debug, Deserialize)]
+struct JudgedBody {
+    position: u64,
+    service: String,
+    target: String,
+    version: String,
+    findings: Vec<FindingBody>,
+    failed: Option<FailedBody>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FindingBody {
+    rule: String,
+    detail: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct FailedBody {
+    check: Option<String>,
+    rollback_id: Option<String>,
+    position: u64,
+}
+
+impl Backtest {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The policy cannot be read, the service does not answer, or it refuses the policy.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let name = self.policy.display();
+        let text = read(&self.policy).with_context(|| format!("{name} cannot be read"))?;
+        let policy = RawValue::from_string(text).with_context(|| format!("{name} is not JSON"))?;
+        let request = BacktestRequest {
+            environment: self.environment.as_str(),
+            policy,
+            after: self.after,
+            until: self.until,
+            limit: self.limit,
+        };
+        let client = self.connection.client();
+        let url = self.asking.waiting(client.url(&["backtests"]));
+        self.asking.answer(client.post(url, &request, None).await?, words)
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().lock().read_to_string(&mut text)?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(path)
+}
+
+fn words(body: &BacktestBody) -> String {
+    let BacktestBody { environment, position, deploys, allowed, stopped, .. } = body;
+    let BacktestBody { caught, false_alarms, missed, .. } = body;
+    let mut text = format!(
+        "{environment} up to position {position}: {deploys} deploys, {allowed} allowed, {stopped} stopped\n\
+         caught (stopped, and failed later): {caught}\n\
+         false alarms (stopped, and did not fail): {false_alarms}\n\
+         missed (allowed, and failed later): {missed}"
+    );
+    for (title, all, listed) in
+        [("stopped", *stopped, &body.stopped_deploys), ("missed", *missed, &body.missed_deploys)]
+    {
+        if listed.is_empty() {
+            continue;
+        }
+        let of =
+            if (listed.len() as u64) < all { format!(", the first {}", listed.len()) } else { String::new() };
+        let rows: Vec<_> = listed.iter().map(row).collect();
+        let header = ["position", "service", "target", "version", "by", "failed later"];
+        text.push_str(&format!("\n\n{title}{of}\n{}", table::render(header, &rows)));
+    }
+    text
+}
+
+fn row(deploy: &JudgedBody) -> [String; 6] {
+    let by: Vec<_> = deploy.findings.iter().map(|it| format!("{}: {}", it.rule, it.detail)).collect();
+    let failed = deploy.failed.as_ref().map(|failed| {
+        let what = match (&failed.check, &failed.rollback_id) {
+            (Some(check), _) => format!("check {check}"),
+            (None, Some(rollback_id)) => format!("rollback {rollback_id}"),
+            (None, None) => "failed".to_owned(),
+        };
+        format!("{what} ({})", failed.position)
+    });
+    [
+        deploy.position.to_string(),
+        deploy.service.clone(),
+        if deploy.target == super::answer::DEFAULT_TARGET { String::new() } else { deploy.target.clone() },
+        deploy.version.clone(),
+        by.join("; "),
+        failed.unwrap_or_default(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::read;
+
+    #[test]
+    fn the_totals_come_first_and_then_what_was_stopped_and_missed() {
+        let body = r#"{"environment":"production","position":12,"deploys":3,"allowed":2,"stopped":1,
+            "caught":1,"false_alarms":0,"missed":1,
+            "stopped_deploys":[{"position":4,"occurred_at":"2026-08-01T12:00:00Z","service":"web",
+                "target":"default","version":"v2","findings":[{"rule":"promotion","passes":false,
+                "detail":"it never ran in staging"}],"failed":{"check":"smoke","position":5}}],
+            "missed_deploys":[{"position":8,"occurred_at":"2026-08-01T13:00:00Z","service":"api",
+                "target":"eu","version":"v9","findings":[],"failed":{"rollback_id":"r-1","position":9}}]}"#;
+        assert_eq!(
+            words(&read(body.as_bytes()).expect("a body")),
+            "production up to position 12: 3 deploys, 2 allowed, 1 stopped\n\
+             caught (stopped, and failed later): 1\n\
+             false alarms (stopped, and did not fail): 0\n\
+             missed (allowed, and failed later): 1\n\
+             \n\
+             stopped\n\
+             position  service  version  by                                  failed later\n\
+             4         web      v2       promotion: it never ran in staging  check smoke (5)\n\
+             \n\
+             missed\n\
+             position  service  target  version  failed later\n\
+             8         api      eu      v9       rollback r-1 (9)"
+        );
+    }
+}

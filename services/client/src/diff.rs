@@ -1,0 +1,162 @@
+//! `release-ledger diff`: how what ran differs between two points, or two environments.
+
+use ledger_domain::EnvironmentName;
+use serde::Deserialize;
+
+use super::answer::{DEFAULT_TARGET, LaneBody, ReleaseBody};
+use super::connection::Connection;
+use super::query::{Asking, with};
+use super::table;
+
+/// Show how two states differ
+#[derive(Debug, clap::Args)]
+pub struct Diff {
+    /// The environment
+    #[arg(value_name = "ENVIRONMENT")]
+    environment: EnvironmentName,
+    /// The first point: `latest`, a position, an RFC 3339 time, -N for N changes ago, or any of them of
+    /// another environment: `staging@latest` [default: -1]
+    #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
+    from: Option<String>,
+    /// The second point, in the same words [default: latest]
+    #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
+    to: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Deserialize)]
+struct DiffBody {
+    from: SideBody,
+    to: SideBody,
+    differences: Vec<DifferenceBody>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SideBody {
+    environment: String,
+    position: u64,
+    at: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct DifferenceBody {
+    service: String,
+    target: String,
+    change: String,
+    from: Option<LaneBody>,
+    to: Option<LaneBody>,
+}
+
+impl Diff {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The service does not answer, or there is no such environment or point.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client();
+        let url = client.url(&["environments", self.environment.as_str(), "diff"]);
+        let url = with(with(url, "from", self.from.as_deref()), "to", self.to.as_deref());
+        self.asking.show(&client, url, words).await
+    }
+}
+
+fn words(body: &DiffBody) -> String {
+    let header = format!("{} -> {}", side(&body.from), side(&body.to));
+    if body.differences.is_empty() {
+        return format!("{header}\nno difference");
+    }
+    let mut rows: Vec<_> = body.differences.iter().map(row).collect();
+    if rows.iter().all(|row| row[1] == DEFAULT_TARGET) {
+        rows.iter_mut().for_each(|row| row[1].clear());
+    }
+    let header_row = ["service", "target", "change", "from", "to", "also"];
+    format!("{header}\n{}", table::render(header_row, &rows))
+}
+
+fn side(side: &SideBody) -> String {
+    let position = side.position.to_string();
+    if side.at == position {
+        format!("{} at position {position}", side.environment)
+    } else {
+        format!("{} at {} (position {position})", side.environment, side.at)
+    }
+}
+
+fn row(lane: &DifferenceBody) -> [String; 6] {
+    let version = |lane: Option<&LaneBody>| lane.map(|lane| lane.release.version.clone()).unwrap_or_default();
+    let also = match (&lane.from, &lane.to) {
+        (Some(from), Some(to)) => also(&from.release, &to.release),
+        _ => String::new(),
+    };
+    [
+        lane.service.clone(),
+        lane.target.clone(),
+        lane.change.clone(),
+        version(lane.from.as_ref()),
+        version(lane.to.as_ref()),
+        also,
+    ]
+}
+
+/// What differs besides the version: where that is the same, it is all there is to see.
+fn also(from: &ReleaseBody, to: &ReleaseBody) -> String {
+    let parts = [
+        ("artifact", from.artifact != to.artifact),
+        ("config", from.config != to.config),
+        ("infrastructure", from.infrastructure != to.infrastructure),
+        ("commit", from.commit != to.commit),
+    ];
+    let differing: Vec<_> = parts.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
+    differing.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::read;
+
+    fn shown(json: &str) -> String {
+        words(&read(json.as_bytes()).expect("a body"))
+    }
+
+    const SINCE: &str = r#""since":{"position":3,"occurred_at":"2026-08-01T12:00:00Z","event_id":"a"}"#;
+
+    #[test]
+    fn lanes_that_differ_are_shown_with_all_that_differs() {
+        let lane = |release: &str| {
+            format!(r#"{{"service":"api","target":"default","release":{{{release}}},{SINCE}}}"#)
+        };
+        let text = shown(&format!(
+            r#"{{"from":{{"environment":"production","position":11,"at":"11","digest":"x"}},
+                "to":{{"environment":"staging","position":12,"at":"latest","digest":"y"}},
+                "differences":[
+                  {{"service":"api","target":"default","change":"changed","from":{},"to":{}}},
+                  {{"service":"new","target":"default","change":"added","to":{}}},
+                  {{"service":"old","target":"default","change":"removed","from":{}}}]}}"#,
+            lane(r#""version":"v1","config":"a","commit":"c""#),
+            lane(r#""version":"v1","config":"b","commit":"d""#),
+            lane(r#""version":"v1""#),
+            lane(r#""version":"v9""#),
+        ));
+        assert_eq!(
+            text,
+            "production at position 11 -> staging at latest (position 12)\n\
+             service  change   from  to  also\n\
+             api      changed  v1    v1  config, commit\n\
+             new      added          v1\n\
+             old      removed  v9"
+        );
+    }
+
+    #[test]
+    fn the_same_states_have_no_difference() {
+        let text = shown(
+            r#"{"from":{"environment":"dev","position":1,"at":"1","digest":"x"},
+                "to":{"environment":"dev","position":2,"at":"2","digest":"x"},"differences":[]}"#,
+        );
+        assert_eq!(text, "dev at position 1 -> dev at position 2\nno difference");
+    }
+}

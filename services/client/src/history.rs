@@ -1,0 +1,209 @@
+//! `release-ledger history`: which entries there are.
+
+use ledger_domain::{EnvironmentName, ServiceName};
+use serde::Deserialize;
+
+use super::answer::DEFAULT_TARGET;
+use super::connection::Connection;
+use super::query::{Asking, with};
+use super::table;
+
+/// Show the entries of the ledger, the oldest first
+///
+/// All conditions that are given must hold. A page has up to 1000 entries; where there may be more, the
+/// last line says how to go on.
+#[derive(Debug, clap::Args)]
+pub struct History {
+    /// Of this environment
+    #[arg(long, value_name = "NAME")]
+    environment: Option<EnvironmentName>,
+    /// Of this service
+    #[arg(long, value_name = "NAME")]
+    service: Option<ServiceName>,
+    /// Of this type, such as `deploy.succeeded`
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+    /// After this position
+    #[arg(long, value_name = "POSITION")]
+    after: Option<u64>,
+    /// At most this many: 1 to 1000 [default: 100]
+    #[arg(long, value_name = "NUMBER")]
+    limit: Option<u32>,
+    #[command(flatten)]
+    asking: Asking,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Deserialize)]
+struct EventsBody {
+    events: Vec<EntryBody>,
+    next: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct EntryBody {
+    position: u64,
+    repeats: Option<u64>,
+    #[serde(default)]
+    anomalies: Vec<String>,
+    went_live: Option<String>,
+    target: Option<String>,
+    corrected_by: Option<u64>,
+    event: EventBody,
+}
+
+#[derive(Debug, Deserialize)]
+struct EventBody {
+    #[serde(rename = "type")]
+    kind: String,
+    time: String,
+    #[serde(default)]
+    data: DataBody,
+}
+
+/// What of an event's data fits into a line; any of it may be missing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct DataBody {
+    environment: Option<String>,
+    service: Option<String>,
+    target: Option<String>,
+    slot: Option<String>,
+    release: Option<VersionBody>,
+    version: Option<String>,
+    artifact: Option<String>,
+    check: Option<String>,
+    rollback_id: Option<String>,
+    freeze_id: Option<String>,
+    reason: Option<String>,
+    actor: Option<ActorBody>,
+}
+
+#[derive(Debug, Deserialize)]
+struct VersionBody {
+    version: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct ActorBody {
+    name: String,
+}
+
+impl History {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The service does not answer, or does not understand a condition.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client();
+        let url = with(client.url(&["events"]), "environment", self.environment);
+        let url = with(with(url, "service", self.service), "type", self.kind);
+        let url = with(with(url, "after", self.after), "limit", self.limit);
+        self.asking.show(&client, url, words).await
+    }
+}
+
+fn words(body: &EventsBody) -> String {
+    if body.events.is_empty() {
+        return "no entries".into();
+    }
+    let mut rows: Vec<_> = body.events.iter().map(row).collect();
+    if rows.iter().all(|row| row[5].is_empty() || row[5] == DEFAULT_TARGET) {
+        rows.iter_mut().for_each(|row| row[5].clear());
+    }
+    let header = ["position", "time", "type", "environment", "service", "target", "what", "by", "note"];
+    let table = table::render(header, &rows);
+    match body.next {
+        Some(next) => format!("{table}\nthere may be more: --after {next}"),
+        None => table,
+    }
+}
+
+fn row(entry: &EntryBody) -> [String; 9] {
+    let (event, data) = (&entry.event, &entry.event.data);
+    let kind = event.kind.strip_prefix("io.releaseledger.").unwrap_or(&event.kind);
+    let note = match (entry.repeats, entry.corrected_by) {
+        (Some(position), _) => format!("repeats {position}"),
+        (None, Some(position)) => format!("corrected by {position}"),
+        (None, None) => entry.anomalies.join(", "),
+    };
+    // A switch names a slot: the version is what went live by it.
+    let went_live = entry.went_live.as_ref().filter(|_| kind.contains("traffic.switched"));
+    let went_live = went_live.map(|version| format!(" → {version}")).unwrap_or_default();
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    [
+        entry.position.to_string(),
+        event.time.clone(),
+        kind.strip_suffix(".v1").unwrap_or(kind).to_owned(),
+        text(&data.environment),
+        text(&data.service),
+        entry.target.as_ref().or(data.target.as_ref()).cloned().unwrap_or_default(),
+        format!("{}{went_live}", what(kind, data)),
+        data.actor.as_ref().map(|actor| actor.name.clone()).unwrap_or_default(),
+        note,
+    ]
+}
+
+/// The release and what else tells one entry of a kind from another.
+fn what(kind: &str, data: &DataBody) -> String {
+    let version = data.release.as_ref().map(|release| &release.version).or(data.version.as_ref());
+    let artifact = data.artifact.as_ref().filter(|_| data.environment.is_none());
+    // An artifact is told by its name; its digest would fill the line.
+    let artifact = artifact.map(|artifact| artifact.split('@').next().unwrap_or(artifact).to_owned());
+    let parts = [
+        data.check.clone(),
+        artifact,
+        version.cloned(),
+        data.slot.as_ref().map(|slot| format!("({slot})")),
+        data.freeze_id.clone(),
+        data.rollback_id.clone(),
+        // Why the controller requests no rollback is all that it says.
+        data.reason.clone().filter(|_| kind.contains("rollback.declined")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::read;
+
+    fn shown(json: &str) -> String {
+        words(&read(json.as_bytes()).expect("a body"))
+    }
+
+    #[test]
+    fn an_entry_is_a_line_with_what_tells_it_from_others() {
+        let text = shown(
+            r#"{"position":9,"next":4,"events":[
+              {"position":1,"recorded_at":"2026-08-01T12:00:01Z","leaf_hash":"a","event":{
+                "type":"io.releaseledger.artifact.built.v1","time":"2026-08-01T12:00:00Z",
+                "data":{"artifact":"pkg:oci/web@sha256:abc","version":"v1","actor":{"type":"workload","name":"ci"}}}},
+              {"position":2,"recorded_at":"2026-08-01T12:00:01Z","leaf_hash":"a","event":{
+                "type":"io.releaseledger.deploy.succeeded.v1","time":"2026-08-01T13:00:00Z",
+                "data":{"environment":"production","service":"web","target":"eu","slot":"blue",
+                        "release":{"version":"v1","artifact":"pkg:oci/web@sha256:abc"}}}},
+              {"position":3,"recorded_at":"2026-08-01T12:00:01Z","leaf_hash":"a","anomalies":["switched_to_empty_slot"],
+                "target":"default","event":{"type":"io.releaseledger.traffic.switched.v1","time":"2026-08-01T14:00:00Z",
+                "data":{"environment":"production","service":"web","slot":"green","rollback_id":"r1"}}},
+              {"position":4,"recorded_at":"2026-08-01T12:00:01Z","leaf_hash":"a","repeats":2,
+                "event":{"type":"io.releaseledger.validation.passed.v1","time":"2026-08-01T15:00:00Z",
+                "data":{"environment":"production","check":"e2e"}}}]}"#,
+        );
+        assert_eq!(
+            text,
+            "position  time                  type               environment  service  target   what            by  note\n\
+             1         2026-08-01T12:00:00Z  artifact.built                                    pkg:oci/web v1  ci\n\
+             2         2026-08-01T13:00:00Z  deploy.succeeded   production   web      eu       v1 (blue)\n\
+             3         2026-08-01T14:00:00Z  traffic.switched   production   web      default  (green) r1          switched_to_empty_slot\n\
+             4         2026-08-01T15:00:00Z  validation.passed  production                     e2e                 repeats 2\n\
+             there may be more: --after 4"
+        );
+    }
+
+    #[test]
+    fn a_history_without_entries_says_so() {
+        assert_eq!(shown(r#"{"position":0,"events":[]}"#), "no entries");
+    }
+}

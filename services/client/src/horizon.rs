@@ -1,0 +1,143 @@
+//! `release-ledger horizon`: how far back an environment can go.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use ledger_domain::EnvironmentName;
+use serde::Deserialize;
+
+use super::connection::Connection;
+use super::plan::ObstacleBody;
+use super::query::{Asking, with};
+use super::table;
+
+/// Show how far back an environment can be rolled back, and what must be kept for it
+#[derive(Debug, clap::Args)]
+pub struct Horizon {
+    /// The environment
+    #[arg(value_name = "ENVIRONMENT")]
+    environment: EnvironmentName,
+    /// How far back is looked: 30d, 12h, 3600s [default: 30d]
+    #[arg(long, value_name = "TIME")]
+    window: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Deserialize)]
+struct HorizonBody {
+    environment: String,
+    position: u64,
+    points: Vec<HorizonPointBody>,
+    #[serde(default)]
+    needed: Vec<NeededBody>,
+    #[serde(default)]
+    without_artifact: Vec<WithoutArtifactBody>,
+}
+
+#[derive(Debug, Deserialize)]
+struct HorizonPointBody {
+    number: u64,
+    position: u64,
+    occurred_at: DateTime<Utc>,
+    possible: bool,
+    by_force: bool,
+    #[serde(default)]
+    obstacles: Vec<ObstacleBody>,
+}
+
+#[derive(Debug, Deserialize)]
+struct NeededBody {
+    artifact: String,
+    services: Vec<String>,
+    points: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct WithoutArtifactBody {
+    service: String,
+    version: String,
+}
+
+impl Horizon {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The service does not answer, or there is no such environment.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client();
+        let url = client.url(&["environments", self.environment.as_str(), "rollback-horizon"]);
+        self.asking.show(&client, with(url, "window", self.window), words).await
+    }
+}
+
+fn words(body: &HorizonBody) -> String {
+    let mut lines = vec![format!("{} position {}", body.environment, body.position)];
+    if body.points.is_empty() {
+        lines.push("no points".into());
+    } else {
+        let rows: Vec<_> = body.points.iter().map(row).collect();
+        let header = ["number", "position", "time", "possible", "what is in the way"];
+        lines.push(table::render(header, &rows));
+    }
+    if !body.needed.is_empty() {
+        let rows: Vec<_> = body.needed.iter().map(needed).collect();
+        lines.push(table::render(["needed artifact", "services", "points"], &rows));
+    }
+    if !body.without_artifact.is_empty() {
+        let lanes = body.without_artifact.iter().map(|lane| format!("{} {}", lane.service, lane.version));
+        lines.push(format!("no artifact is known of: {}", lanes.collect::<Vec<_>>().join(", ")));
+    }
+    lines.join("\n")
+}
+
+fn row(point: &HorizonPointBody) -> [String; 5] {
+    let possible = match (point.possible, point.by_force) {
+        (true, _) => "yes",
+        (false, true) => "by force",
+        (false, false) => "no",
+    };
+    let obstacles: Vec<_> = point.obstacles.iter().map(|obstacle| obstacle.detail.as_str()).collect();
+    [
+        point.number.to_string(),
+        point.position.to_string(),
+        point.occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+        possible.into(),
+        obstacles.join("; "),
+    ]
+}
+
+fn needed(needed: &NeededBody) -> [String; 3] {
+    [needed.artifact.clone(), needed.services.join(", "), needed.points.to_string()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::read;
+
+    #[test]
+    fn every_point_is_shown_with_what_is_in_the_way_and_with_what_must_be_kept() {
+        let body = read(
+            br#"{"environment":"production","position":9,"window_seconds":3600,"points":[
+                {"number":2,"position":8,"occurred_at":"2026-08-01T11:00:00Z","digest":"sha256:aa",
+                 "possible":true,"by_force":true,"obstacles":[]},
+                {"number":1,"position":5,"occurred_at":"2026-08-01T10:00:00Z","digest":"sha256:bb",
+                 "possible":false,"by_force":true,"obstacles":[
+                    {"kind":"barrier","weight":"blocker","detail":"a barrier","position":7}]}],
+                "needed":[{"artifact":"pkg:oci/web@1","services":["web"],"points":2}],
+                "without_artifact":[{"service":"api","version":"v1"}]}"#,
+        )
+        .expect("a body");
+        assert_eq!(
+            words(&body),
+            "production position 9\n\
+             number  position  time                  possible  what is in the way\n\
+             2       8         2026-08-01T11:00:00Z  yes\n\
+             1       5         2026-08-01T10:00:00Z  by force  a barrier\n\
+             needed artifact  services  points\n\
+             pkg:oci/web@1    web       2\n\
+             no artifact is known of: api v1"
+        );
+    }
+}

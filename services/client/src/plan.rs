@@ -1,0 +1,204 @@
+//! Plans: the steps from what an environment runs to something else, as the service makes them.
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use ledger_domain::event::{Action, Step};
+use ledger_domain::{EnvironmentName, ServiceName, SlotName, TargetName};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::answer::{ReleaseBody, version};
+use super::connection::{Client, Error};
+use super::query::with;
+use super::table;
+
+/// What somebody wants an environment to run.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Wish {
+    /// The environment
+    #[arg(value_name = "ENVIRONMENT")]
+    pub(super) environment: EnvironmentName,
+    /// The point to go to: `last-known-good`, `point:NAME`, a position, an RFC 3339 time, -N for N changes
+    /// ago, or any of them of another environment: `staging@last-known-good`
+    #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
+    pub(super) to: String,
+    /// Only lanes of this service; may be given several times
+    #[arg(long = "service", value_name = "NAME")]
+    pub(super) services: Vec<ServiceName>,
+    /// Only lanes at this target; may be given several times
+    #[arg(long = "target", value_name = "NAME")]
+    pub(super) targets: Vec<TargetName>,
+}
+
+impl Wish {
+    /// The wish in the API's words.
+    pub(super) fn body(&self) -> Value {
+        let services: Vec<_> = self.services.iter().map(ServiceName::as_str).collect();
+        let targets: Vec<_> = self.targets.iter().map(TargetName::as_str).collect();
+        json!({"to": self.to, "services": services, "targets": targets})
+    }
+
+    /// The way there, as it is now.
+    pub(super) async fn planned(&self, client: &Client, wait_for: Option<u64>) -> Result<Bytes, Error> {
+        let url = client.url(&["environments", self.environment.as_str(), "rollbacks"]);
+        let url = with(with(url, "dry_run", Some(true)), "wait_for", wait_for);
+        client.post(url, &self.body(), None).await
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct PlanBody {
+    pub(super) environment: String,
+    pub(super) environment_position: u64,
+    pub(super) to: ToBody,
+    pub(super) plan_digest: String,
+    pub(super) steps: Vec<StepBody>,
+    pub(super) result_digest: String,
+    #[serde(default)]
+    pub(super) obstacles: Vec<ObstacleBody>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct ToBody {
+    pub(super) position: u64,
+    pub(super) source: Option<String>,
+    pub(super) status: String,
+}
+
+/// One lane's part of a plan, in the words in which a step's command is told of it, too.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub(super) struct StepBody {
+    pub(super) wave: u32,
+    pub(super) service: String,
+    pub(super) target: String,
+    pub(super) action: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) slot: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) from: Option<ReleaseBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) to: Option<ReleaseBody>,
+    /// When the lane's last change occurred, by its emitter's clock.
+    #[serde(default, skip_serializing)]
+    pub(super) not_before: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct ObstacleBody {
+    pub(super) kind: String,
+    pub(super) weight: String,
+    pub(super) detail: String,
+    pub(super) position: Option<u64>,
+}
+
+impl StepBody {
+    /// When a report of the step may have occurred, at the earliest now: where the emitter of the lane's last
+    /// change has a clock that is ahead of ours, ours would say that the step came before that.
+    pub(super) fn occurs_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.not_before.map_or(now, |last| now.max(last + TimeDelta::microseconds(1)))
+    }
+
+    /// The lane in one word: no name has an `@`.
+    pub(super) fn lane(&self) -> String {
+        format!("{}@{}", self.service, self.target)
+    }
+
+    /// The step, parsed.
+    pub(super) fn step(&self) -> anyhow::Result<Step> {
+        let action = [Action::Redeploy, Action::Add, Action::Remove, Action::Switch]
+            .into_iter()
+            .find(|action| action.name() == self.action);
+        let Some(action) = action else { bail!("a step with the unknown action {}", self.action) };
+        let release = |body: &Option<ReleaseBody>| body.as_ref().map(ReleaseBody::release).transpose();
+        let read = || -> anyhow::Result<Step> {
+            Ok(Step {
+                wave: self.wave,
+                service: ServiceName::parse(&self.service)?,
+                target: TargetName::parse(&self.target)?,
+                action,
+                slot: self.slot.as_deref().map(SlotName::parse).transpose()?,
+                from: release(&self.from)?,
+                to: release(&self.to)?,
+            })
+        };
+        read().with_context(|| format!("the step for {} is not understood", self.lane()))
+    }
+
+    /// `redeploy v2 -> v1`
+    pub(super) fn change(&self) -> String {
+        format!("{} {} -> {}", self.action, version(self.from.as_ref()), version(self.to.as_ref()))
+    }
+}
+
+/// A plan in words: where it leads, its steps, and what stands in its way.
+pub(super) fn words(plan: &PlanBody) -> String {
+    let source = plan.to.source.as_ref().map(|source| format!("{source} at ")).unwrap_or_default();
+    let mut text = format!(
+        "{} position {} -> {source}position {} ({}), plan {}",
+        plan.environment, plan.environment_position, plan.to.position, plan.to.status, plan.plan_digest
+    );
+    text.push_str(&match plan.steps.len() {
+        0 => "\nnothing is to be done".to_owned(),
+        _ => format!("\n{}", steps(&plan.steps)),
+    });
+    text.push_str(&format!("\nresult {}", plan.result_digest));
+    for obstacle in &plan.obstacles {
+        let at = obstacle.position.map(|position| format!(" (position {position})")).unwrap_or_default();
+        text.push_str(&format!("\n{}: {}: {}{at}", obstacle.weight, obstacle.kind, obstacle.detail));
+    }
+    text
+}
+
+pub(super) fn steps(steps: &[StepBody]) -> String {
+    let rows: Vec<_> = steps.iter().map(row).collect();
+    table::render(["wave", "service", "target", "action", "slot", "from", "to"], &rows)
+}
+
+fn row(step: &StepBody) -> [String; 7] {
+    [
+        step.wave.to_string(),
+        step.service.clone(),
+        step.target.clone(),
+        step.action.clone(),
+        step.slot.clone().unwrap_or_default(),
+        version(step.from.as_ref()),
+        version(step.to.as_ref()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::read;
+
+    const PLAN: &str = r#"{"environment":"production","position":9,"environment_position":8,
+        "to":{"position":3,"status":"known_good"},"plan_digest":"sha256:aa","result_digest":"sha256:bb",
+        "steps":[{"wave":1,"service":"api","target":"eu","action":"redeploy","slot":"blue",
+                  "from":{"version":"v2"},"to":{"version":"v1"}},
+                 {"wave":2,"service":"new","target":"eu","action":"remove","from":{"version":"v1"}}],
+        "obstacles":[{"kind":"freeze","weight":"warning","detail":"a freeze holds","position":7}],
+        "blocked":false}"#;
+
+    #[test]
+    fn a_plan_is_its_steps_with_what_stands_in_the_way() {
+        assert_eq!(
+            words(&read(PLAN.as_bytes()).expect("a plan")),
+            "production position 8 -> position 3 (known_good), plan sha256:aa\n\
+             wave  service  target  action    slot  from  to\n\
+             1     api      eu      redeploy  blue  v2    v1\n\
+             2     new      eu      remove          v1    -\n\
+             result sha256:bb\n\
+             warning: freeze: a freeze holds (position 7)"
+        );
+    }
+
+    #[test]
+    fn a_step_is_parsed_and_an_action_of_tomorrow_is_refused() {
+        let plan: PlanBody = read(PLAN.as_bytes()).expect("a plan");
+        let step = plan.steps[0].step().expect("a step");
+        assert_eq!((step.action, step.wave), (Action::Redeploy, 1));
+        let unknown = StepBody { action: "pause".into(), ..plan.steps[0].clone() };
+        assert!(unknown.step().expect_err("unknown").to_string().contains("pause"));
+    }
+}

@@ -1,0 +1,255 @@
+//! `release-ledger points` and `point`: what an environment ran, and what is thought of it.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use ledger_domain::{EnvironmentName, PointName};
+use serde::Deserialize;
+
+use super::answer::{ActorBody, DEFAULT_TARGET};
+use super::connection::Connection;
+use super::query::{Asking, with};
+use super::table;
+
+/// Show the release points of an environment, the last first
+///
+/// A point is what the environment ran after a change, and is a candidate, known good or bad, by the
+/// environment's policy or by a person's word.
+#[derive(Debug, clap::Args)]
+pub struct Points {
+    /// The environment
+    #[arg(value_name = "ENVIRONMENT")]
+    environment: EnvironmentName,
+    /// Only points of this status
+    #[arg(long, value_parser = ["candidate", "known_good", "known-good", "bad"])]
+    status: Option<String>,
+    /// Only points that began before this position
+    #[arg(long, value_name = "POSITION")]
+    before: Option<u64>,
+    /// As the ledger knew it at this position
+    #[arg(long, value_name = "POSITION")]
+    known_at: Option<u64>,
+    /// At most this many: 1 to 100 [default: 20]
+    #[arg(long, value_name = "NUMBER")]
+    limit: Option<u32>,
+    #[command(flatten)]
+    asking: Asking,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Show a release point of an environment, with the evidence for what is thought of it
+#[derive(Debug, clap::Args)]
+pub struct ShowPoint {
+    /// The environment
+    #[arg(value_name = "ENVIRONMENT")]
+    environment: EnvironmentName,
+    /// The point: `latest`, `last-known-good`, `point:NAME`, a position, an RFC 3339 time, or -N for N
+    /// changes ago
+    #[arg(value_name = "POINT", allow_hyphen_values = true, value_parser = PointName::parse)]
+    point: PointName,
+    /// As the ledger knew it at this position
+    #[arg(long, value_name = "POSITION")]
+    known_at: Option<u64>,
+    #[command(flatten)]
+    asking: Asking,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Deserialize)]
+struct PointsBody {
+    points: Vec<PointBody>,
+    next: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct OnePointBody {
+    pub(super) environment: String,
+    policy: Option<u64>,
+    pub(super) point: PointBody,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct PointBody {
+    number: Option<u64>,
+    pub(super) position: u64,
+    occurred_at: DateTime<Utc>,
+    changed: Vec<ChangedBody>,
+    until: Option<DateTime<Utc>>,
+    digest: String,
+    lanes: u64,
+    status: String,
+    #[serde(default)]
+    reasons: Vec<ReasonBody>,
+    mark: Option<MarkBody>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ChangedBody {
+    service: String,
+    target: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct ReasonBody {
+    detail: String,
+    position: Option<u64>,
+    counts: Option<CountsBody>,
+}
+
+/// How many cases a check had.
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct CountsBody {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct MarkBody {
+    position: u64,
+    status: String,
+    name: Option<String>,
+    actor: Option<ActorBody>,
+    reason: Option<String>,
+}
+
+impl Points {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The service does not answer, or there is no such environment.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client();
+        let url = client.url(&["environments", self.environment.as_str(), "points"]);
+        let status = self.status.map(|status| status.replace('-', "_"));
+        let url = with(with(url, "status", status), "before", self.before);
+        let url = with(with(url, "known_at", self.known_at), "limit", self.limit);
+        self.asking.show(&client, url, all_words).await
+    }
+}
+
+impl ShowPoint {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The service does not answer, or there is no such point.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client();
+        let point = self.point.to_string();
+        let url = client.url(&["environments", self.environment.as_str(), "points", &point]);
+        self.asking.show(&client, with(url, "known_at", self.known_at), one_words).await
+    }
+}
+
+fn all_words(body: &PointsBody) -> String {
+    let rows: Vec<_> = body.points.iter().map(row).collect();
+    let table = match rows.len() {
+        0 => "no points".to_owned(),
+        _ => table::render(["number", "position", "time", "changed", "status", "name", "why"], &rows),
+    };
+    match body.next {
+        Some(next) => format!("{table}\nthere may be more: --before {next}"),
+        None => table,
+    }
+}
+
+fn row(point: &PointBody) -> [String; 7] {
+    let name = point.mark.as_ref().and_then(|mark| mark.name.clone());
+    [
+        number(point),
+        point.position.to_string(),
+        point.occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+        lanes(&point.changed),
+        point.status.clone(),
+        name.unwrap_or_default(),
+        point.reasons.first().map(|reason| reason.detail.clone()).unwrap_or_default(),
+    ]
+}
+
+/// Which change of the composition a point is; a point that a time named is none.
+fn number(point: &PointBody) -> String {
+    point.number.map_or_else(|| "in time".to_owned(), |number| number.to_string())
+}
+
+fn lanes(changed: &[ChangedBody]) -> String {
+    changed.iter().map(lane).collect::<Vec<_>>().join(", ")
+}
+
+fn lane(changed: &ChangedBody) -> String {
+    match changed.target.as_str() {
+        DEFAULT_TARGET => changed.service.clone(),
+        target => format!("{}@{target}", changed.service),
+    }
+}
+
+fn one_words(body: &OnePointBody) -> String {
+    let OnePointBody { environment, policy, point } = body;
+    let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+    let until = point.until.map_or_else(|| "now".to_owned(), time);
+    let count = point.lanes;
+    let mut lines = vec![
+        format!("{environment} point {} at position {}: {}", number(point), point.position, point.status),
+        format!("{count} lanes, digest {}", point.digest),
+        format!("from {}, by {}, to {until}", time(point.occurred_at), lanes(&point.changed)),
+    ];
+    lines.extend(policy.map(|position| format!("judged by the policy of position {position}")));
+    lines.extend(point.mark.as_ref().map(mark));
+    lines.extend(point.reasons.iter().map(|reason| {
+        let position = reason.position.map(|position| format!("position {position}"));
+        let counts = reason.counts.map(|CountsBody { passed, failed, skipped }| {
+            format!("{passed} cases passed, {failed} failed, {skipped} skipped")
+        });
+        let evidence: Vec<String> = position.into_iter().chain(counts).collect();
+        match evidence.is_empty() {
+            true => format!("- {}", reason.detail),
+            false => format!("- {} ({})", reason.detail, evidence.join(": ")),
+        }
+    }));
+    lines.join("\n")
+}
+
+fn mark(mark: &MarkBody) -> String {
+    let name = mark.name.as_ref().map(|name| format!(" as {name}")).unwrap_or_default();
+    let by = mark.actor.as_ref().map(|actor| format!(" by {}", actor.name)).unwrap_or_default();
+    let why = mark.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("marked {}{name}{by} (position {}){why}", mark.status, mark.position)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::read;
+
+    const POINT: &str = r#"{"number":7,"position":41,"occurred_at":"2026-08-01T10:00:00Z","event_id":"e",
+        "changed":[{"service":"web","target":"eu"}],"digest":"sha256:aa","lanes":3,"status":"known_good",
+        "reasons":[{"reason":"marked","detail":"a person called it known_good","position":44}],
+        "mark":{"position":44,"status":"known_good","name":"before-the-move",
+                "actor":{"type":"person","name":"ada"},"reason":"we tried it"}}"#;
+
+    #[test]
+    fn points_are_listed_with_what_is_thought_of_them_and_where_to_go_on() {
+        let body = read(format!(r#"{{"points":[{POINT}],"next":41}}"#).as_bytes()).expect("a body");
+        assert_eq!(
+            all_words(&body),
+            "number  position  time                  changed  status      name             why\n\
+             7       41        2026-08-01T10:00:00Z  web@eu   known_good  before-the-move  a person called it known_good\n\
+             there may be more: --before 41"
+        );
+        let none = read(br#"{"points":[],"next":9}"#).expect("a body");
+        assert_eq!(all_words(&none), "no points\nthere may be more: --before 9");
+    }
+
+    #[test]
+    fn a_point_is_shown_with_its_evidence() {
+        let json = format!(r#"{{"environment":"production","position":50,"policy":3,"point":{POINT}}}"#);
+        assert_eq!(
+            one_words(&read(json.as_bytes()).expect("a body")),
+            "production point 7 at position 41: known_good\n\
+             3 lanes, digest sha256:aa\n\
+             from 2026-08-01T10:00:00Z, by web@eu, to now\n\
+             judged by the policy of position 3\n\
+             marked known_good as before-the-move by ada (position 44): we tried it\n\
+             - a person called it known_good (position 44)"
+        );
+    }
+}

@@ -1,0 +1,66 @@
+//! `release-ledger policy`: what an environment asks of those who release to it.
+
+use ledger_domain::EnvironmentName;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::connection::Connection;
+use super::query::{Asking, with};
+
+/// Show the policy of an environment
+#[derive(Debug, clap::Args)]
+pub struct Policy {
+    /// The environment
+    #[arg(value_name = "ENVIRONMENT")]
+    environment: EnvironmentName,
+    /// As it was declared at this position
+    #[arg(long, value_name = "POSITION")]
+    known_at: Option<u64>,
+    #[command(flatten)]
+    asking: Asking,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Deserialize)]
+struct PolicyBody {
+    environment: String,
+    declared: Option<u64>,
+    policy: Value,
+}
+
+impl Policy {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The service does not answer, or there is no such environment.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client();
+        let url = client.url(&["environments", self.environment.as_str(), "policy"]);
+        self.asking.show(&client, with(url, "known_at", self.known_at), words).await
+    }
+}
+
+fn words(body: &PolicyBody) -> String {
+    match body.declared {
+        // Without the wrapping: it is what environment.declared takes.
+        Some(position) => format!("{} since position {position}\n{:#}", body.environment, body.policy),
+        None => format!("{} has no policy", body.environment),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::read;
+
+    #[test]
+    fn a_policy_is_shown_as_it_was_declared() {
+        let shown = |json: &str| words(&read(json.as_bytes()).expect("a body"));
+        assert_eq!(
+            shown(r#"{"environment":"dev","position":9,"declared":3,"policy":{"approvals":1}}"#),
+            "dev since position 3\n{\n  \"approvals\": 1\n}"
+        );
+        assert_eq!(shown(r#"{"environment":"dev","position":9,"policy":{}}"#), "dev has no policy");
+    }
+}

@@ -1,0 +1,80 @@
+//! `release-ledger rollback list`: which rollbacks there are.
+
+use ledger_domain::EnvironmentName;
+use serde::Deserialize;
+
+use super::body::RollbackBody;
+use crate::connection::Connection;
+use crate::query::{Asking, with};
+use crate::table;
+
+/// The command `rollback list`.
+#[derive(Debug, clap::Args)]
+pub struct List {
+    /// Of this environment
+    #[arg(long, value_name = "NAME")]
+    environment: Option<EnvironmentName>,
+    /// In this phase
+    #[arg(long, value_parser = ["requested", "started", "succeeded", "failed", "cancelled"])]
+    phase: Option<String>,
+    /// Requested before this position
+    #[arg(long, value_name = "POSITION")]
+    before: Option<u64>,
+    /// At most this many: 1 to 100 [default: 20]
+    #[arg(long, value_name = "NUMBER")]
+    limit: Option<u32>,
+    #[command(flatten)]
+    asking: Asking,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Deserialize)]
+struct RollbacksBody {
+    rollbacks: Vec<RollbackBody>,
+    next: Option<u64>,
+}
+
+impl List {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client();
+        let url = with(client.url(&["rollbacks"]), "environment", self.environment);
+        let url = with(with(url, "phase", self.phase), "before", self.before);
+        self.asking.show(&client, with(url, "limit", self.limit), words).await
+    }
+}
+
+fn words(body: &RollbacksBody) -> String {
+    if body.rollbacks.is_empty() {
+        return "no rollbacks".into();
+    }
+    let header = ["rollback", "environment", "to", "phase", "steps", "requested", "by", "reason"];
+    let rows: Vec<_> = body.rollbacks.iter().map(row).collect();
+    let table = table::render(header, &rows);
+    match body.next {
+        Some(next) => format!("{table}\nthere may be more: --before {next}"),
+        None => table,
+    }
+}
+
+fn row(rollback: &RollbackBody) -> [String; 8] {
+    let progress = rollback.progress;
+    [
+        rollback.rollback_id.clone(),
+        rollback.environment.clone(),
+        to(rollback),
+        rollback.phase.name().into(),
+        format!("{}/{}", progress.done, progress.total),
+        rollback.requested.position.to_string(),
+        rollback.initiated_by.name.clone(),
+        rollback.reason.clone().unwrap_or_default(),
+    ]
+}
+
+/// `production@12`, or `12` of the environment itself.
+pub(super) fn to(rollback: &RollbackBody) -> String {
+    match &rollback.source {
+        Some(source) => format!("{source}@{}", rollback.to),
+        None => rollback.to.to_string(),
+    }
+}

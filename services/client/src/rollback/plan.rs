@@ -1,0 +1,24 @@
+//! `release-ledger rollback plan`: how an environment would come to a point.
+
+use crate::connection::Connection;
+use crate::plan::{Wish, words};
+use crate::query::Asking;
+
+/// The command `rollback plan`.
+#[derive(Debug, clap::Args)]
+pub struct Plan {
+    #[command(flatten)]
+    wish: Wish,
+    #[command(flatten)]
+    asking: Asking,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Plan {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client();
+        let plan = self.wish.planned(&client, self.asking.wait_for()).await?;
+        self.asking.answer(plan, words)
+    }
+}

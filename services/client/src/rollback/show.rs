@@ -1,0 +1,133 @@
+//! `release-ledger rollback show`: where a rollback is.
+
+use ledger_domain::Line;
+
+use super::body::{RollbackBody, StepStateBody};
+use super::list::to;
+use crate::answer::version;
+use crate::connection::Connection;
+use crate::query::Asking;
+use crate::table;
+
+/// The command `rollback show`.
+#[derive(Debug, clap::Args)]
+pub struct Show {
+    /// The rollback
+    #[arg(value_name = "ID", value_parser = Line::parse)]
+    rollback_id: Line,
+    #[command(flatten)]
+    asking: Asking,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Show {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client();
+        let url = client.url(&["rollbacks", self.rollback_id.as_str()]);
+        self.asking.show(&client, url, words).await
+    }
+}
+
+/// A rollback in words, with its steps.
+pub(super) fn words(rollback: &RollbackBody) -> String {
+    let mut lines = vec![header(rollback)];
+    let reason = rollback.reason.as_deref().unwrap_or("no reason is known");
+    let how = match (rollback.automatic, rollback.force) {
+        (true, _) => ", automatically",
+        (false, true) => ", by force",
+        (false, false) => "",
+    };
+    let RollbackBody { requested, initiated_by, .. } = rollback;
+    lines.push(format!(
+        "requested at {} by {}{how} (position {}): {reason}",
+        requested.recorded_at, initiated_by.name, requested.position
+    ));
+    let approvals = &rollback.approvals;
+    if approvals.wanted > 0 || approvals.rejected {
+        let rejected = if approvals.rejected { ", and it was rejected" } else { "" };
+        lines.push(format!("approvals {} of {}{rejected}", approvals.granted, approvals.wanted));
+    }
+    lines.extend(rollback.end_reason.as_ref().map(|reason| format!("ended: {reason}")));
+    if !rollback.steps.is_empty() {
+        let rows: Vec<_> = rollback.steps.iter().map(row).collect();
+        let columns = ["wave", "service", "target", "action", "slot", "from", "to", "state", "position"];
+        lines.push(table::render(columns, &rows));
+    }
+    lines.extend(rollback.differences.iter().map(|difference| format!("differs: {difference}")));
+    lines.extend(rollback.others.iter().map(|other| {
+        let lane = [&other.service, &other.target].map(|name| name.as_deref().unwrap_or_default());
+        format!("meanwhile: {} of {} at {} (position {})", other.kind, lane[0], lane[1], other.position)
+    }));
+    lines.join("\n")
+}
+
+fn header(rollback: &RollbackBody) -> String {
+    let progress = rollback.progress;
+    let failed = match progress.failed {
+        0 => String::new(),
+        failed => format!(", {failed} failed"),
+    };
+    format!(
+        "rollback {} of {} to {}: {}, {} of {} steps done{failed}, plan {}",
+        rollback.rollback_id,
+        rollback.environment,
+        to(rollback),
+        rollback.phase.name(),
+        progress.done,
+        progress.total,
+        rollback.plan_digest
+    )
+}
+
+fn row(part: &StepStateBody) -> [String; 9] {
+    let step = &part.step;
+    [
+        step.wave.to_string(),
+        step.service.clone(),
+        step.target.clone(),
+        step.action.clone(),
+        step.slot.clone().unwrap_or_default(),
+        version(step.from.as_ref()),
+        version(step.to.as_ref()),
+        part.state.clone(),
+        part.position.map(|position| position.to_string()).unwrap_or_default(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::read;
+
+    #[test]
+    fn a_rollback_is_shown_with_its_steps_and_with_what_is_in_its_way() {
+        let body = read(
+            br#"{"rollback_id":"r-1","environment":"production","position":20,"phase":"started",
+                "automatic":false,"force":true,"initiated_by":{"type":"person","name":"ada"},
+                "reason":"checkout fails","requested":{"position":9,"recorded_at":"2026-08-01T10:00:00Z"},
+                "started":11,"to":3,"services":[],"targets":[],"plan_digest":"sha256:aa",
+                "approvals":{"wanted":1,"granted":1,"rejected":false,"answers":[]},
+                "progress":{"done":1,"failed":0,"total":2},
+                "steps":[{"wave":1,"service":"api","target":"eu","action":"redeploy",
+                          "from":{"version":"v2"},"to":{"version":"v1"},"state":"done","position":13},
+                         {"wave":2,"service":"web","target":"eu","action":"add",
+                          "to":{"version":"v1"},"state":"pending"}],
+                "differences":["web at eu runs nothing instead of v1"],
+                "others":[{"position":12,"occurred_at":"2026-08-01T10:01:00Z","type":"deploy.succeeded",
+                           "service":"blog","target":"eu"}]}"#,
+        )
+        .expect("a body");
+        assert_eq!(
+            words(&body),
+            "rollback r-1 of production to 3: started, 1 of 2 steps done, plan sha256:aa\n\
+             requested at 2026-08-01T10:00:00Z by ada, by force (position 9): checkout fails\n\
+             approvals 1 of 1\n\
+             wave  service  target  action    from  to  state    position\n\
+             1     api      eu      redeploy  v2    v1  done     13\n\
+             2     web      eu      add       -     v1  pending\n\
+             differs: web at eu runs nothing instead of v1\n\
+             meanwhile: deploy.succeeded of blog at eu (position 12)"
+        );
+    }
+}

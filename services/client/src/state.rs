@@ -1,0 +1,146 @@
+//! `release-ledger state`: what an environment ran at any point.
+
+use chrono::SecondsFormat;
+use ledger_domain::EnvironmentName;
+use serde::Deserialize;
+
+use super::answer::{DEFAULT_TARGET, LaneBody};
+use super::connection::Connection;
+use super::query::{Asking, with};
+use super::table;
+
+/// Show what an environment runs, or ran at any point
+#[derive(Debug, clap::Args)]
+pub struct State {
+    /// The environment
+    #[arg(value_name = "ENVIRONMENT")]
+    environment: EnvironmentName,
+    /// The point: `latest`, a position, an RFC 3339 time, or -N for N changes ago
+    #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
+    at: Option<String>,
+    /// As the ledger knew it at this position; goes with a time or with `latest`
+    #[arg(long, value_name = "POSITION")]
+    known_at: Option<u64>,
+    #[command(flatten)]
+    asking: Asking,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Deserialize)]
+struct StateBody {
+    environment: String,
+    position: u64,
+    at: String,
+    digest: String,
+    lanes: Vec<LaneBody>,
+    #[serde(default)]
+    idle: Vec<LaneBody>,
+}
+
+impl State {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The service does not answer, or there is no such environment or point.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client();
+        let url = client.url(&["environments", self.environment.as_str(), "state"]);
+        let url = with(with(url, "at", self.at.as_deref()), "known_at", self.known_at);
+        self.asking.show(&client, url, words).await
+    }
+}
+
+fn words(body: &StateBody) -> String {
+    let at = match body.at.as_str() {
+        "latest" => String::new(),
+        at if at == body.position.to_string() => String::new(),
+        at => format!(" at {at},"),
+    };
+    let header = format!("{}{at} position {}, digest {}", body.environment, body.position, body.digest);
+    if body.lanes.is_empty() && body.idle.is_empty() {
+        return format!("{header}\nnothing runs there");
+    }
+    let live = body.lanes.iter().map(|lane| row(lane, false));
+    let mut rows: Vec<_> = live.chain(body.idle.iter().map(|lane| row(lane, true))).collect();
+    // Stable: the live slot of a lane stays before its idle ones.
+    rows.sort_by(|one, other| one[..2].cmp(&other[..2]));
+    if rows.iter().all(|row| row[1] == DEFAULT_TARGET) {
+        rows.iter_mut().for_each(|row| row[1].clear());
+    }
+    format!(
+        "{header}\n{}",
+        table::render(["service", "target", "slot", "version", "since", "position"], &rows)
+    )
+}
+
+fn row(lane: &LaneBody, idle: bool) -> [String; 6] {
+    let slot = lane.slot.clone().unwrap_or_default();
+    [
+        lane.service.clone(),
+        lane.target.clone(),
+        if idle { format!("{slot} (idle)") } else { slot },
+        lane.release.version.clone(),
+        lane.since.occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+        lane.since.position.to_string(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::read;
+
+    fn shown(json: &str) -> String {
+        words(&read(json.as_bytes()).expect("a body"))
+    }
+
+    #[test]
+    fn a_plain_environment_needs_neither_targets_nor_slots() {
+        let text = shown(
+            r#"{"environment":"dev","position":12,"at":"latest","digest":"sha256:ab","lanes":[
+                {"service":"api","target":"default","release":{"version":"v1"},
+                 "since":{"position":3,"occurred_at":"2026-08-01T12:00:00Z","event_id":"a"}},
+                {"service":"frontend","target":"default","release":{"version":"v22","commit":"c"},
+                 "since":{"position":11,"occurred_at":"2026-08-02T12:00:00.250Z","event_id":"b"}}]}"#,
+        );
+        assert_eq!(
+            text,
+            "dev position 12, digest sha256:ab\n\
+             service   version  since                     position\n\
+             api       v1       2026-08-01T12:00:00Z      3\n\
+             frontend  v22      2026-08-02T12:00:00.250Z  11"
+        );
+    }
+
+    #[test]
+    fn targets_and_slots_are_shown_where_there_are_any_with_idle_ones_after_the_live() {
+        let lane = |target: &str, slot: &str, version: &str| {
+            format!(
+                r#"{{"service":"api","target":"{target}"{slot},"release":{{"version":"{version}"}},
+                    "since":{{"position":3,"occurred_at":"2026-08-01T12:00:00Z","event_id":"a"}}}}"#
+            )
+        };
+        let text = shown(&format!(
+            r#"{{"environment":"production","position":12,"at":"2026-08-03T00:00:00Z","digest":"sha256:ab",
+                "lanes":[{},{}],"idle":[{}]}}"#,
+            lane("eu", r#","slot":"green""#, "v2"),
+            lane("us", "", "v1"),
+            lane("eu", r#","slot":"blue""#, "v1"),
+        ));
+        assert_eq!(
+            text,
+            "production at 2026-08-03T00:00:00Z, position 12, digest sha256:ab\n\
+             service  target  slot         version  since                 position\n\
+             api      eu      green        v2       2026-08-01T12:00:00Z  3\n\
+             api      eu      blue (idle)  v1       2026-08-01T12:00:00Z  3\n\
+             api      us                   v1       2026-08-01T12:00:00Z  3"
+        );
+    }
+
+    #[test]
+    fn an_environment_in_which_nothing_runs_says_so() {
+        let text = shown(r#"{"environment":"dev","position":0,"at":"0","digest":"sha256:e3","lanes":[]}"#);
+        assert_eq!(text, "dev position 0, digest sha256:e3\nnothing runs there");
+    }
+}

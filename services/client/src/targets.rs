@@ -1,0 +1,94 @@
+//! `release-ledger targets`: whether an environment runs the same everywhere.
+
+use ledger_domain::EnvironmentName;
+use serde::Deserialize;
+
+use super::answer::{ReleaseBody, version};
+use super::connection::Connection;
+use super::query::Asking;
+use super::table;
+
+/// Show which services do not run the same at each target of an environment
+#[derive(Debug, clap::Args)]
+pub struct Targets {
+    /// The environment
+    #[arg(value_name = "ENVIRONMENT")]
+    environment: EnvironmentName,
+    #[command(flatten)]
+    asking: Asking,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Deserialize)]
+struct TargetsBody {
+    environment: String,
+    position: u64,
+    targets: Vec<String>,
+    uneven: Vec<UnevenBody>,
+}
+
+#[derive(Debug, Deserialize)]
+struct UnevenBody {
+    service: String,
+    targets: Vec<AtTargetBody>,
+}
+
+#[derive(Debug, Deserialize)]
+struct AtTargetBody {
+    target: String,
+    release: Option<ReleaseBody>,
+}
+
+impl Targets {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The service does not answer, or there is no such environment.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let client = self.connection.client();
+        let url = client.url(&["environments", self.environment.as_str(), "targets"]);
+        self.asking.show(&client, url, words).await
+    }
+}
+
+fn words(body: &TargetsBody) -> String {
+    let targets = body.targets.join(", ");
+    let header = format!("{} position {}, targets: {targets}", body.environment, body.position);
+    if body.uneven.is_empty() {
+        return format!("{header}\nevery service runs the same at each");
+    }
+    let rows: Vec<_> = body.uneven.iter().flat_map(rows).collect();
+    format!("{header}\n{}", table::render(["service", "target", "version", "artifact"], &rows))
+}
+
+fn rows(uneven: &UnevenBody) -> impl Iterator<Item = [String; 4]> {
+    uneven.targets.iter().map(|at| {
+        let artifact = at.release.as_ref().and_then(|release| release.artifact.clone());
+        let version = version(at.release.as_ref());
+        [uneven.service.clone(), at.target.clone(), version, artifact.unwrap_or_default()]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::read;
+
+    #[test]
+    fn an_uneven_service_is_shown_target_by_target() {
+        let body = read(
+            br#"{"environment":"production","position":9,"targets":["cloud","on-premise"],"uneven":[
+                {"service":"web","targets":[{"target":"cloud","release":{"version":"v2"}},
+                                            {"target":"on-premise"}]}]}"#,
+        )
+        .expect("a body");
+        assert_eq!(
+            words(&body),
+            "production position 9, targets: cloud, on-premise\n\
+             service  target      version\n\
+             web      cloud       v2\n\
+             web      on-premise  -"
+        );
+    }
+}

@@ -1,0 +1,469 @@
+//! Group commit: while one group is being appended, the next is gathered and looked up.
+//!
+//! One group is in flight at a time, so that entries stand in the order in which they came through
+//! the door, also when an append fails half-way.
+
+use std::collections::HashMap;
+use std::iter::repeat_n;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures::FutureExt;
+use ledger_codec::cloudevents::Envelope;
+use ledger_domain::{IdentityKey, TenantName};
+use ledger_journal::{AppendError, Journal, Outcome, ReadError, SharedJournal, Subject, Submission};
+use ledger_projections::{Known, Snapshot, Views};
+use ledger_tlog::{Hash, leaf_hash};
+use metrics::{counter, histogram};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{error, info, warn};
+
+use crate::recent::Recent;
+use crate::request::{Rejection, Unjudged, judge};
+use crate::{Answer, JUDGING_PATIENCE, JUDGING_PAUSE, LOOK_UP_PATIENCE, Refusal, Request, TRY_AGAIN, Train};
+
+/// Events that are gathered into one group: what the journal appends with one disk sync.
+const GROUP: usize = 1_000;
+/// How long it counts that the journal took nothing.
+const LATELY: Duration = Duration::from_secs(10);
+/// Identities that are remembered from the last appends.
+const REMEMBERED: usize = 65_536;
+
+/// What came through the door.
+pub(crate) enum Brought {
+    /// It is recorded.
+    Report(Box<Envelope>),
+    /// It is judged.
+    Request(Request),
+}
+
+impl Brought {
+    pub(crate) fn of(envelope: Envelope) -> Self {
+        if envelope.event().fact.is_command() {
+            Self::Request(Request::Event(Box::new(envelope)))
+        } else {
+            Self::Report(Box::new(envelope))
+        }
+    }
+
+    const fn report(&self) -> Option<&Envelope> {
+        match self {
+            Self::Report(envelope) => Some(envelope),
+            Self::Request(_) => None,
+        }
+    }
+}
+
+/// Events that came through the door together.
+pub(crate) struct Ticket {
+    pub(crate) brought: Vec<Brought>,
+    pub(crate) train: Train,
+    pub(crate) answer: oneshot::Sender<Vec<Answer>>,
+    /// Room is free again when the ticket is answered.
+    pub(crate) _room: Option<OwnedSemaphorePermit>,
+}
+
+pub(crate) struct Appender {
+    tenant: TenantName,
+    journal: SharedJournal,
+    views: Views,
+    recent: Arc<Mutex<Recent>>,
+    clock: fn() -> DateTime<Utc>,
+    refused: LatelyRefused,
+    /// The history did not answer, and is not asked until this has ended.
+    away: Option<AbortOnDropHandle<()>>,
+    /// No request is judged before this: the views failed, or were too far behind, lately.
+    judge_again: Instant,
+}
+
+/// Why the journal took nothing when it was last given something, and when that was.
+#[derive(Clone, Default)]
+pub(crate) struct LatelyRefused(Arc<std::sync::Mutex<Option<(Instant, String)>>>);
+
+impl LatelyRefused {
+    fn note(&self, answers: &[Answer]) {
+        let taken = answers.iter().any(|answer| matches!(answer, Answer::Recorded(_)));
+        let refused = answers.iter().find_map(|answer| match answer {
+            Answer::Refused(Refusal::Journal(error)) if error.is_temporary() => Some(error.to_string()),
+            _ => None,
+        });
+        let noted = match refused {
+            Some(reason) if !taken => Some((Instant::now(), reason)),
+            _ if taken => None,
+            _ => return,
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = noted;
+    }
+
+    /// The reason, if it was lately: nothing may have been given since.
+    pub(crate) fn reason(&self) -> Option<String> {
+        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.as_ref().filter(|(at, _)| at.elapsed() < LATELY).map(|(_, reason)| reason.clone())
+    }
+}
+
+/// One event of a group.
+struct Member {
+    submission: Submission,
+    leaf: Hash,
+    known: Option<Known>,
+}
+
+impl Appender {
+    pub(crate) fn new(
+        tenant: TenantName,
+        journal: SharedJournal,
+        views: Views,
+        clock: fn() -> DateTime<Utc>,
+        refused: LatelyRefused,
+    ) -> Self {
+        let recent = Arc::new(Mutex::new(Recent::new(REMEMBERED)));
+        let now = Instant::now();
+        Self { tenant, journal, views, recent, clock, refused, away: None, judge_again: now }
+    }
+
+    pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Ticket>) {
+        let mut in_flight: Option<JoinHandle<()>> = None;
+        while let Some(first) = queue.recv().await {
+            let tickets = gather(first, &mut queue);
+            if tickets.iter().flat_map(|ticket| &ticket.brought).any(|brought| brought.report().is_none()) {
+                if let Some(previous) = in_flight.take() {
+                    finished(previous).await;
+                }
+                self.in_turn(tickets).await;
+                continue;
+            }
+            let reports = tickets.iter().flat_map(|ticket| &ticket.brought).filter_map(Brought::report);
+            let members = self.look_up(&reports.collect::<Vec<_>>()).await;
+            if let Some(previous) = in_flight.take() {
+                finished(previous).await;
+            }
+            let (journal, recent) = (Arc::clone(&self.journal), Arc::clone(&self.recent));
+            let views = self.views.clone();
+            let refused = self.refused.clone();
+            let tenant = self.tenant.to_string();
+            // The group before is answered: what it broke off is known.
+            let out_of_turn = |ticket: &Ticket| repeat_n(ticket.train.is_broken(), ticket.brought.len());
+            let out_of_turn: Vec<bool> = tickets.iter().flat_map(out_of_turn).collect();
+            in_flight = Some(tokio::spawn(async move {
+                let answers = append(journal.as_ref(), &views, &recent, &members, &out_of_turn).await;
+                refused.note(&answers);
+                count(&tenant, &answers);
+                reply(tickets, answers);
+            }));
+        }
+        if let Some(previous) = in_flight {
+            finished(previous).await;
+        }
+    }
+
+    /// Takes events of which some are judged, one after the other: what comes before a request is recorded
+    /// before it is judged, and nothing is recorded while it is.
+    async fn in_turn(&mut self, tickets: Vec<Ticket>) {
+        let mut answers: Vec<Answer> = Vec::new();
+        let mut waiting: Vec<(&Ticket, &Envelope)> = Vec::new();
+        for ticket in &tickets {
+            for brought in &ticket.brought {
+                match brought {
+                    Brought::Report(envelope) => waiting.push((ticket, envelope)),
+                    Brought::Request(request) => {
+                        answers.extend(self.record(std::mem::take(&mut waiting)).await);
+                        let answer = if ticket.train.is_broken() {
+                            Answer::Refused(Refusal::OutOfTurn)
+                        } else {
+                            self.decide(request).await
+                        };
+                        if is_temporary(&answer) {
+                            ticket.train.break_off();
+                        }
+                        answers.push(answer);
+                    }
+                }
+            }
+        }
+        answers.extend(self.record(waiting).await);
+        count(&self.tenant.to_string(), &answers);
+        reply(tickets, answers);
+    }
+
+    async fn record(&mut self, waiting: Vec<(&Ticket, &Envelope)>) -> Vec<Answer> {
+        if waiting.is_empty() {
+            return Vec::new();
+        }
+        let reports: Vec<&Envelope> = waiting.iter().map(|(_, envelope)| *envelope).collect();
+        let members = self.look_up(&reports).await;
+        let out_of_turn: Vec<bool> = waiting.iter().map(|(ticket, _)| ticket.train.is_broken()).collect();
+        let answers = append(self.journal.as_ref(), &self.views, &self.recent, &members, &out_of_turn).await;
+        self.refused.note(&answers);
+        for ((ticket, _), answer) in waiting.iter().zip(&answers) {
+            if is_temporary(answer) {
+                ticket.train.break_off();
+            }
+        }
+        answers
+    }
+
+    /// Judges a request at the end of the journal, and appends what comes of it if that is still its end.
+    async fn decide(&mut self, request: &Request) -> Answer {
+        let key = request.identity().key();
+        if self.is_away() || Instant::now() < self.judge_again {
+            return Answer::Refused(Refusal::Unjudged("the history could not be asked just now".into()));
+        }
+        let deadline = Instant::now() + JUDGING_PATIENCE;
+        loop {
+            // A fault of ours in judging one request must not close the door for all others.
+            let attempt = AssertUnwindSafe(self.attempt(request, key)).catch_unwind();
+            return match timeout_at(deadline, attempt).await {
+                Ok(Err(_)) => {
+                    error!(tenant = %self.tenant, "judging a request panicked");
+                    Answer::Refused(Refusal::Unjudged("the cause is in the service's log".into()))
+                }
+                Ok(Ok(Ok(Attempt::Answered(answer)))) => answer,
+                Ok(Ok(Ok(Attempt::Moved))) => {
+                    counter!("ledger_requests_judged_again_total", "tenant" => self.tenant.to_string())
+                        .increment(1);
+                    continue;
+                }
+                Ok(Ok(Err(Unjudged::Rejected(rejection)))) => Answer::Refused(Refusal::Rejected(rejection)),
+                Ok(Ok(Err(Unjudged::Views(error)))) => {
+                    warn!(error = &error as &dyn std::error::Error, "a request cannot be judged");
+                    self.goes_away();
+                    Answer::Refused(Refusal::Unjudged("the views do not answer".into()))
+                }
+                Err(_) => {
+                    // Reports wait behind a request: the next one must not keep them as long.
+                    self.judge_again = Instant::now() + JUDGING_PAUSE;
+                    let reason = "it was not judged in time, or its answer was lost";
+                    Answer::Refused(Refusal::Unjudged(reason.into()))
+                }
+            };
+        }
+    }
+
+    async fn attempt(&self, request: &Request, key: IdentityKey) -> Result<Attempt, Unjudged> {
+        let unreachable = |error: ReadError| {
+            Attempt::Answered(Answer::Refused(Refusal::Journal(AppendError::Unavailable(error.to_string()))))
+        };
+        let head = match self.journal.head().await {
+            Ok(head) => head.position,
+            Err(error) => return Ok(unreachable(error)),
+        };
+        self.views.wait_for(head, JUDGING_PATIENCE).await?;
+        let mut snapshot = self.views.snapshot().await?;
+        if let Some(known) = snapshot.known(key).await? {
+            return Ok(Attempt::Answered(repeated(&mut snapshot, request, known).await?));
+        }
+        let position = snapshot.position();
+        let envelope = judge(&mut snapshot, request, (self.clock)()).await?;
+        drop(snapshot);
+        let subject = Subject::of(&self.tenant, &envelope.event().fact);
+        let submission = Submission { subject, key, bytes: envelope.bytes().clone() };
+        Ok(match self.journal.append_at(&submission, position).await {
+            Ok(Outcome::Recorded(position)) => Attempt::Answered(Answer::Recorded(position)),
+            Ok(Outcome::Duplicate(position)) => Attempt::Answered(Answer::Duplicate(position)),
+            Ok(Outcome::Conflict(position)) => Attempt::Answered(Answer::Conflict(position)),
+            Err(AppendError::Moved(_)) => Attempt::Moved,
+            Err(error) => Attempt::Answered(Answer::Refused(Refusal::Journal(error))),
+        })
+    }
+
+    async fn look_up(&mut self, reports: &[&Envelope]) -> Vec<Member> {
+        let keys: Vec<IdentityKey> = reports.iter().map(|envelope| envelope.identity().key()).collect();
+        let known = self.known(&keys).await;
+        reports
+            .iter()
+            .zip(keys)
+            .map(|(envelope, key)| Member {
+                submission: Submission {
+                    subject: Subject::of(&self.tenant, &envelope.event().fact),
+                    key,
+                    bytes: envelope.bytes().clone(),
+                },
+                leaf: leaf_of(envelope, known.get(&key)),
+                known: known.get(&key).copied(),
+            })
+            .collect()
+    }
+
+    /// Whether the history did not answer when it was last asked.
+    fn is_away(&self) -> bool {
+        self.away.as_ref().is_some_and(|away| !away.is_finished())
+    }
+
+    /// One group has waited for the history. No other does before it is known to answer.
+    fn goes_away(&mut self) {
+        let answers = answers(self.views.clone(), self.tenant.clone());
+        self.away = Some(AbortOnDropHandle::new(tokio::spawn(answers)));
+    }
+
+    /// What the history knows. When it cannot be asked, events are appended all the same: the
+    /// journal's window and the fold see to it that an identity has one effect.
+    async fn known(&mut self, keys: &[IdentityKey]) -> HashMap<IdentityKey, Known> {
+        if !self.is_away() {
+            match timeout(LOOK_UP_PATIENCE, self.views.known(keys)).await {
+                Ok(Ok(known)) => return known,
+                Ok(Err(error)) => warn!(%error, "the history cannot be asked for identities"),
+                Err(_) => warn!("the history does not answer in time when asked for identities"),
+            }
+            self.goes_away();
+        }
+        counter!("ledger_intake_unchecked_total", "tenant" => self.tenant.to_string())
+            .increment(keys.len() as u64);
+        HashMap::new()
+    }
+}
+
+/// Asks a history until it answers: it may have been slow just once.
+async fn answers(views: Views, tenant: TenantName) {
+    while !matches!(timeout(LOOK_UP_PATIENCE, views.standing()).await, Ok(Ok(_))) {
+        tokio::time::sleep(TRY_AGAIN).await;
+    }
+    info!(%tenant, "the history is asked for identities again");
+}
+
+/// What came of judging a request once.
+enum Attempt {
+    Answered(Answer),
+    /// The journal went on meanwhile.
+    Moved,
+}
+
+/// The leaf hash that an event is compared by with what the history has of its identity.
+fn leaf_of(envelope: &Envelope, known: Option<&Known>) -> Hash {
+    match known {
+        Some(known) if is_same_event(envelope, *known) => known.leaf_hash,
+        _ => leaf_hash(envelope.bytes()),
+    }
+}
+
+/// Returns true if an event is the one that the history has with its identity. Before the content type was always written, an event
+/// could be stored without it.
+fn is_same_event(envelope: &Envelope, known: Known) -> bool {
+    leaf_hash(envelope.bytes()) == known.leaf_hash
+        || leaf_hash(&envelope.bytes_without_content_type()) == known.leaf_hash
+}
+
+/// The answer to a request whose identity the history has. What a wish comes to depends on when it is judged:
+/// the first time counts.
+async fn repeated(snapshot: &mut Snapshot, request: &Request, known: Known) -> Result<Answer, Unjudged> {
+    let same = match request {
+        Request::Event(envelope) => is_same_event(envelope, known),
+        Request::Failed(_) => true,
+        Request::Rollback(wish) => match snapshot.rollback(&wish.rollback_id).await? {
+            Some(row) if wish.is_same(snapshot, &row).await? => true,
+            Some(row) => {
+                let (rollback_id, position) = (wish.rollback_id.clone(), row.requested);
+                return Err(Rejection::RollbackExists { rollback_id, position, phase: row.phase }.into());
+            }
+            None => false,
+        },
+    };
+    Ok(if same { Answer::Duplicate(known.position) } else { Answer::Conflict(known.position) })
+}
+
+async fn finished(group: JoinHandle<()>) {
+    if let Err(error) = group.await {
+        // Its tickets are dropped unanswered, which tells their owners.
+        warn!(%error, "a group of events was not answered");
+    }
+}
+
+fn gather(first: Ticket, queue: &mut mpsc::UnboundedReceiver<Ticket>) -> Vec<Ticket> {
+    let mut events = first.brought.len();
+    let mut tickets = vec![first];
+    while events < GROUP {
+        let Ok(ticket) = queue.try_recv() else { break };
+        events += ticket.brought.len();
+        tickets.push(ticket);
+    }
+    tickets
+}
+
+async fn append(
+    journal: &dyn Journal,
+    views: &Views,
+    recent: &Mutex<Recent>,
+    members: &[Member],
+    out_of_turn: &[bool],
+) -> Vec<Answer> {
+    let began = Instant::now();
+    let mut recent = recent.lock().await;
+    recent.is_of(views.stream());
+    let known: Vec<Option<Known>> = members
+        .iter()
+        .map(|member| member.known.or_else(|| recent.get(&member.submission.key).copied()))
+        .collect();
+    let fresh: Vec<Submission> = members
+        .iter()
+        .zip(&known)
+        .zip(out_of_turn)
+        .filter(|((_, known), out_of_turn)| known.is_none() && !**out_of_turn)
+        .map(|((member, _), _)| member.submission.clone())
+        .collect();
+    let mut outcomes = if fresh.is_empty() { Vec::new() } else { journal.append(&fresh).await }.into_iter();
+    let mut answers = Vec::with_capacity(members.len());
+    for ((member, known), out_of_turn) in members.iter().zip(known).zip(out_of_turn) {
+        answers.push(match known {
+            Some(known) if known.leaf_hash == member.leaf => Answer::Duplicate(known.position),
+            Some(known) => Answer::Conflict(known.position),
+            None if *out_of_turn => Answer::Refused(Refusal::OutOfTurn),
+            None => match outcomes.next() {
+                Some(Ok(Outcome::Recorded(position))) => {
+                    recent.remember(member.submission.key, position, *member.leaf.as_bytes());
+                    Answer::Recorded(position)
+                }
+                Some(Ok(Outcome::Duplicate(position))) => Answer::Duplicate(position),
+                Some(Ok(Outcome::Conflict(position))) => Answer::Conflict(position),
+                Some(Err(error)) => Answer::Refused(Refusal::Journal(error)),
+                None => Answer::Refused(Refusal::Closing),
+            },
+        });
+    }
+    histogram!("ledger_append_seconds").record(began.elapsed());
+    histogram!("ledger_append_group_events").record(members.len() as f64);
+    answers
+}
+
+fn count(tenant: &str, answers: &[Answer]) {
+    let mut recorded = 0;
+    for answer in answers {
+        let status = match answer {
+            Answer::Recorded(_) => {
+                recorded += 1;
+                continue;
+            }
+            Answer::Duplicate(_) => "duplicate",
+            Answer::Conflict(_) => "conflict",
+            Answer::Refused(_) => "refused",
+        };
+        counter!("ledger_events_total", "tenant" => tenant.to_owned(), "status" => status).increment(1);
+    }
+    counter!("ledger_events_total", "tenant" => tenant.to_owned(), "status" => "recorded")
+        .increment(recorded);
+}
+
+fn reply(tickets: Vec<Ticket>, answers: Vec<Answer>) {
+    let mut answers = answers.into_iter();
+    for ticket in tickets {
+        let own: Vec<Answer> = answers.by_ref().take(ticket.brought.len()).collect();
+        if own.iter().any(is_temporary) {
+            ticket.train.break_off();
+        }
+        // Whoever asked may have gone away; the event is recorded all the same.
+        let _ = ticket.answer.send(own);
+    }
+}
+
+/// Whether the event will be sent again, and what follows it must wait for that.
+const fn is_temporary(answer: &Answer) -> bool {
+    match answer {
+        Answer::Refused(Refusal::OutOfTurn | Refusal::Unjudged(_) | Refusal::Busy) => true,
+        Answer::Refused(Refusal::Journal(error)) => error.is_temporary(),
+        _ => false,
+    }
+}

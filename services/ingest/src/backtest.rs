@@ -1,0 +1,60 @@
+//! A candidate policy over the history that a snapshot has.
+
+use ledger_domain::Position;
+use ledger_domain::backtest::{Backtest, Candidate, KINDS, Report};
+use ledger_projections::{AskError, Snapshot};
+
+use crate::Rejection;
+use crate::request::judge_policy;
+
+/// Positions that are read at a time: no more of the history than that is in memory.
+const STRETCH: u64 = 1_000;
+
+/// Why a candidate is not tested.
+#[derive(Debug, thiserror::Error)]
+pub enum BacktestError {
+    /// There is no such environment or position.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// The policy contradicts itself.
+    #[error(transparent)]
+    Rejected(Box<Rejection>),
+}
+
+impl From<ledger_projections::Error> for BacktestError {
+    fn from(error: ledger_projections::Error) -> Self {
+        Self::Ask(error.into())
+    }
+}
+
+/// Tests a candidate over the history up to a position, which is read from its beginning.
+///
+/// # Errors
+/// The policy contradicts itself, there is no such environment or position, or the database does not answer.
+pub async fn backtest(
+    snapshot: &mut Snapshot,
+    candidate: Candidate,
+    until: Position,
+) -> Result<Report, BacktestError> {
+    judge_policy(&candidate.environment, &candidate.policy)
+        .map_err(|rejection| BacktestError::Rejected(Box::new(rejection)))?;
+    let views = snapshot.position();
+    if let Some(asked) = [candidate.after, until].into_iter().find(|asked| *asked > views) {
+        return Err(AskError::NotYet { asked, views }.into());
+    }
+    if !snapshot.knows(&candidate.environment).await? {
+        return Err(AskError::UnknownEnvironment(candidate.environment).into());
+    }
+    let environments: Vec<_> = candidate.environments().into_iter().cloned().collect();
+    let environments: Vec<_> = environments.iter().collect();
+    let mut backtest = Backtest::of(candidate);
+    let mut after = Position::START;
+    while after < until {
+        let up_to = Position::new(after.get() + STRETCH).min(until);
+        for (position, envelope) in snapshot.entries(&environments, KINDS, after, up_to).await? {
+            backtest.feed(position, envelope.occurred_at(), envelope.identity(), envelope.event());
+        }
+        after = up_to;
+    }
+    Ok(backtest.report())
+}

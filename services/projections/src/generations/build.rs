@@ -1,0 +1,553 @@
+//! Filling views anew beside those that answer, and the switch to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger_domain::{Position, TenantName};
+use ledger_journal::{ReadError, Scope, SharedJournal, Until};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::Views;
+use crate::generations::digest::{TableDigest, digests, first_difference};
+use crate::generations::indexes;
+use crate::generations::registry::{Member, begin_again, drop_schema, switch};
+use crate::postgres::{Error, SNAPSHOT, position};
+use crate::projector::fold::Fold;
+use crate::projector::pipeline::{self, Ended, PATIENCE, Source, Target, close, patiently};
+use crate::projector::projection::{self, Recognised, Standing, created, recognise};
+use crate::projector::{Status, Stopped};
+
+/// How far behind new views may be when those that answer are held for the switch.
+const CLOSE: u64 = 2_000;
+/// From this many entries on, indexes are made at the end.
+const MANY: u64 = 20_000;
+/// A step over all rows of large tables that takes longer has lost the database, as far as anybody can tell.
+const LONG: Duration = Duration::from_secs(4 * 3_600);
+/// How often the progress of a filling is told.
+const TELL: Duration = Duration::from_millis(500);
+/// How often it is looked whether views that answer have caught up with those that are built, and how many times.
+const CATCH_UP: (Duration, u32) = (Duration::from_millis(50), 100);
+
+/// Where entries are taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The stream.
+    Stream,
+    /// The copy in the views that answer, as far as it goes, and then the stream.
+    Events,
+}
+
+/// How far a filling is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// What is filled up to.
+    pub position: Position,
+    /// Where the stream ends.
+    pub head: Position,
+}
+
+/// How new views stand beside those that answer, at one position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comparison {
+    /// The position.
+    pub position: Position,
+    /// The tables that differ: what they hold in those that answer, and anew.
+    pub different: BTreeMap<String, (TableDigest, TableDigest)>,
+    /// In the first of these tables, the first row that only one has, by its text.
+    pub first: Option<LoneRow>,
+}
+
+/// A row that only one of two tables has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoneRow {
+    /// Whether it is in the views that answer, or in the new ones.
+    pub answers: bool,
+    /// The table.
+    pub table: String,
+    /// The row, as Postgres writes it.
+    pub text: String,
+}
+
+/// What is done with new views when they are filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// They answer, unless they were folded from another history.
+    Switch,
+    /// They answer, whatever is different.
+    SwitchAnyhow,
+    /// They are only compared.
+    Compare,
+}
+
+/// Why new views do not come to answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Folding ended.
+    #[error("{0}")]
+    Ended(String),
+    /// A person is needed.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// What those that answer were folded from is another history.
+    #[error("{0}")]
+    OtherHistory(String),
+    /// The stream seems to lack what was folded; the server may only be behind.
+    #[error("the stream ends at {at}, and was folded up to {to}")]
+    Short {
+        /// Where it ends.
+        at: Position,
+        /// Up to where it was folded.
+        to: Position,
+    },
+    /// The new views are ahead of those that answer, which do not move.
+    #[error("the views that answer are at {answering} and do not move, the new ones are at {new}")]
+    Ahead {
+        /// Where those that answer are.
+        answering: Position,
+        /// Where the new ones are.
+        new: Position,
+    },
+}
+
+impl From<Ended> for Failure {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Stopped(stopped) => Self::Stopped(stopped),
+            Ended::Failed(reason) | Ended::Doubtful(reason) => Self::Ended(reason),
+            Ended::Repeated => Self::Ended("an identity is in the history already".into()),
+            Ended::Fenced(position) => {
+                Self::Ended(format!("another process folds into the same views, at {position}"))
+            }
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Ended::from(error).into()
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Ended::from(error).into()
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Ended::from(error).into()
+    }
+}
+
+/// Fills one generation. Killed at any point, another one goes on where it was.
+pub(crate) struct Builder {
+    views: Views,
+    target: Target,
+    journal: SharedJournal,
+    origin: Origin,
+    me: Member,
+    progress: Arc<watch::Sender<Progress>>,
+    cancelled: CancellationToken,
+}
+
+/// What is held while a generation is filled.
+struct Filling {
+    fold: Fold,
+    connection: PgConnection,
+}
+
+impl Builder {
+    pub(crate) fn new(
+        views: &Views,
+        number: i32,
+        journal: SharedJournal,
+        origin: Origin,
+        me: Member,
+        cancelled: CancellationToken,
+    ) -> Self {
+        let progress = Arc::new(watch::Sender::new(Progress::default()));
+        let target = Target::new(views, number);
+        Self { views: views.clone(), target, journal, origin, me, progress, cancelled }
+    }
+
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Fills the generation, compares it with the one that answers, if one does, and switches. `None` where there is
+    /// nothing to compare with; then nothing is filled only to be compared.
+    pub(crate) async fn run(&self, then: Then) -> Result<Option<Comparison>, Failure> {
+        match self.fill(then).await {
+            // Filled by somebody who was killed after they were compared. They cannot be compared any more where
+            // the others are: so they are filled again, up to there.
+            Err(Failure::Ahead { .. }) => {
+                within(PATIENCE, self.throw_away()).await?;
+                self.fill(then).await
+            }
+            done => done,
+        }
+    }
+
+    async fn fill(&self, then: Then) -> Result<Option<Comparison>, Failure> {
+        let live = within(PATIENCE, self.live()).await?;
+        if then == Then::Compare && live.is_none() {
+            return Ok(None);
+        }
+        let mut filling = within(PATIENCE, self.begin()).await?;
+        let mut compared = None;
+        if let Some(live) = live.filter(|_| then != Then::SwitchAnyhow) {
+            filling = self.up_to_the_live_ones(filling, live).await?;
+            finish(&mut filling).await?;
+            let result = self.compare(filling, live, then).await?;
+            filling = result.0;
+            compared = Some(result.1);
+        }
+        if then == Then::Compare {
+            close(filling.connection).await;
+            return Ok(compared);
+        }
+        filling = self.up_to_the_head(filling).await?;
+        finish(&mut filling).await?;
+        loop {
+            filling = self.up_to_the_head(filling).await?;
+            match within(PATIENCE, self.switch(filling, then)).await? {
+                None => break,
+                Some(again) => filling = again,
+            }
+        }
+        info!(tenant = %self.views.tenant, generation = self.target.number, "new views answer");
+        Ok(compared)
+    }
+
+    /// Makes the tables, or takes up what was begun. What was filled from another stream is thrown away: nothing was
+    /// ever answered from it.
+    async fn begin(&self) -> Result<Filling, Failure> {
+        let schema = self.views.schema(self.target.number);
+        self.views.database().migrate_generation(&schema).await?;
+        let mut filling = self.load().await?;
+        match recognise(self.journal.as_ref(), &filling.fold.standing).await? {
+            Recognised::Same => {}
+            Recognised::Doubtful(reason) => return Err(Failure::Ended(reason)),
+            Recognised::Other(_) => {
+                close(filling.connection).await;
+                self.throw_away().await?;
+                self.views.database().migrate_generation(&schema).await?;
+                filling = self.load().await?;
+            }
+        }
+        let worth_it = self.journal.head().await?.position.get() > MANY;
+        if filling.fold.standing.position == Position::START && worth_it {
+            let mut transaction = filling.connection.begin().await?;
+            // Paused before this, it may have been filled by somebody else, and answer by now.
+            self.held(&mut transaction).await?;
+            if self.hold(&mut transaction, self.target.number).await? == Position::START {
+                indexes::set_aside(&mut transaction).await?;
+            }
+            transaction.commit().await?;
+        }
+        Ok(filling)
+    }
+
+    /// Drops what was filled.
+    async fn throw_away(&self) -> Result<(), Failure> {
+        let mut connection = self.views.database().connect().await?;
+        let mut transaction = connection.begin().await?;
+        self.held(&mut transaction).await?;
+        drop_schema(&mut transaction, &self.views.schema(self.target.number)).await?;
+        transaction.commit().await?;
+        close(connection).await;
+        Ok(())
+    }
+
+    async fn load(&self) -> Result<Filling, Ended> {
+        let mut connection = self.target.connect().await?;
+        let fold = patiently(async { Ok(Fold::load(&mut connection).await?) }).await?;
+        Ok(Filling { fold, connection })
+    }
+
+    /// The generation that answers now.
+    async fn live(&self) -> Result<Option<i32>, Failure> {
+        let mut connection = self.views.database().connect().await?;
+        let mut transaction = connection.begin().await?;
+        let live = self.held(&mut transaction).await?;
+        transaction.commit().await?;
+        close(connection).await;
+        Ok(live)
+    }
+
+    /// The generation that answers: neither that nor that this process builds this one changes until the transaction
+    /// ends.
+    async fn held(&self, transaction: &mut PgConnection) -> Result<Option<i32>, Failure> {
+        let locked = self.me.lock(transaction, &self.views.tenant).await?;
+        let number = self.target.number;
+        match locked.building {
+            Some((building, true)) if building == number => Ok(locked.live),
+            Some((building, false)) if building == number => {
+                Err(Failure::Ended(format!("another process fills generation {number} now")))
+            }
+            _ => Err(Failure::Ended(format!("generation {number} is built no longer"))),
+        }
+    }
+
+    /// Folds what the generation that answers has.
+    async fn up_to_the_live_ones(&self, mut filling: Filling, live: i32) -> Result<Filling, Failure> {
+        let live = Target::new(&self.views, live);
+        let mut connection = live.connect().await?;
+        let standing = within(PATIENCE, standing(&mut connection)).await?;
+        if self.origin == Origin::Events
+            && let Recognised::Other(reason) = recognise(self.journal.as_ref(), &standing).await?
+        {
+            return Err(Failure::OtherHistory(format!(
+                "the copy is of another stream than this one: {reason}"
+            )));
+        }
+        let mut to = standing.position;
+        loop {
+            let behind = to.get().saturating_sub(filling.fold.standing.position.get());
+            if behind == 0 {
+                break;
+            }
+            let copy = (self.origin == Origin::Events).then_some(&live);
+            filling = match self.fold_up_to(filling, to, copy).await {
+                Ok(filling) => filling,
+                Err(short) => return Err(self.why(short, &standing).await),
+            };
+            if behind < CLOSE {
+                break;
+            }
+            to = within(PATIENCE, async { Ok(projection::read(&mut connection).await?.position) }).await?;
+        }
+        close(connection).await;
+        Ok(filling)
+    }
+
+    /// Whether a stream is short because it is another one than that of the views that answer.
+    async fn why(&self, failure: Failure, answering: &Standing) -> Failure {
+        let Failure::Short { .. } = failure else { return failure };
+        match recognise(self.journal.as_ref(), answering).await {
+            Ok(Recognised::Other(reason)) => Failure::OtherHistory(format!("{failure}: {reason}")),
+            Ok(_) => failure,
+            Err(error) => error.into(),
+        }
+    }
+
+    async fn up_to_the_head(&self, mut filling: Filling) -> Result<Filling, Failure> {
+        loop {
+            let head = self.journal.head().await?.position;
+            let behind = head.get().saturating_sub(filling.fold.standing.position.get());
+            if behind > 0 {
+                filling = self.fold_up_to(filling, head, None).await?;
+            }
+            if behind < CLOSE {
+                return Ok(filling);
+            }
+        }
+    }
+
+    /// Folds up to a position that is known to have been folded, from the copy in these views, or else from the stream.
+    async fn fold_up_to(
+        &self,
+        filling: Filling,
+        to: Position,
+        copy: Option<&Target>,
+    ) -> Result<Filling, Failure> {
+        let filling = self.fold(filling, to, copy).await?;
+        let at = filling.fold.standing.position;
+        if at == to {
+            return Ok(filling);
+        }
+        Err(match copy {
+            Some(_) => Failure::Ended(format!(
+                "the copy ends at {at}, and the views that it is beside are at {to}: fill them from the stream"
+            )),
+            None => Failure::Short { at, to },
+        })
+    }
+
+    async fn fold(
+        &self,
+        mut filling: Filling,
+        to: Position,
+        copy: Option<&Target>,
+    ) -> Result<Filling, Failure> {
+        let stream_created = created(self.journal.as_ref(), &filling.fold.standing).await?;
+        let mut careful = false;
+        loop {
+            let after = filling.fold.standing.position;
+            let records = match copy {
+                Some(copy) => crate::generations::copy::read(copy.clone(), after, to),
+                None => self.journal.read(Scope::All, after, Until::Position(to)),
+            };
+            let source = Source { records, stream_created };
+            let Filling { fold, connection } = filling;
+            let folding = pipeline::run(&self.target, connection, fold, source, careful, &self.cancelled);
+            match self.telling(to, folding).await {
+                Ok((fold, connection)) => return Ok(Filling { fold, connection }),
+                Err(Ended::Repeated) => {
+                    careful = true;
+                    filling = self.load().await?;
+                }
+                Err(ended) => return Err(ended.into()),
+            }
+        }
+    }
+
+    /// Tells the progress while something is awaited.
+    async fn telling<T>(&self, head: Position, folding: impl Future<Output = T>) -> T {
+        tokio::pin!(folding);
+        loop {
+            tokio::select! {
+                done = &mut folding => return done,
+                () = tokio::time::sleep(TELL) => {
+                    let position = *self.target.written.borrow();
+                    self.progress.send_replace(Progress { position, head });
+                    self.target.tell(Status::Building(position));
+                }
+            }
+        }
+    }
+
+    /// Compares what both hold at one position, at which the new views are kept meanwhile.
+    async fn compare(
+        &self,
+        mut filling: Filling,
+        live: i32,
+        then: Then,
+    ) -> Result<(Filling, Comparison), Failure> {
+        let mut connection = Target::new(&self.views, live).connect().await?;
+        // The snapshot is read again when the new views have come as far.
+        sqlx::query("SET idle_in_transaction_session_timeout = 0").execute(&mut connection).await?;
+        let mut looked = 0;
+        let (mut old, standing) = loop {
+            let (snapshot, standing) = within(PATIENCE, async {
+                let mut snapshot = connection.begin_with(SNAPSHOT).await?;
+                let standing = standing(&mut snapshot).await?;
+                Ok((snapshot, standing))
+            })
+            .await?;
+            if standing.position >= filling.fold.standing.position {
+                break (snapshot, standing);
+            }
+            drop(snapshot);
+            if looked == CATCH_UP.1 {
+                close(filling.connection).await;
+                return Err(Failure::Ahead {
+                    answering: standing.position,
+                    new: filling.fold.standing.position,
+                });
+            }
+            looked += 1;
+            tokio::time::sleep(CATCH_UP.0).await;
+        };
+        filling = match self.fold_up_to(filling, standing.position, None).await {
+            Ok(filling) => filling,
+            Err(short) => return Err(self.why(short, &standing).await),
+        };
+        let (before, after) = (standing.root, filling.fold.standing.root);
+        if before != after && then == Then::Switch {
+            return Err(Failure::OtherHistory(format!(
+                "at {} the root of the views that answer is {before}, that of the new ones {after}: the stream no longer holds what they were folded from",
+                standing.position
+            )));
+        }
+        let reading = async { Ok((digests(&mut old).await?, digests(&mut filling.connection).await?)) };
+        let (before, after) = within(LONG, reading).await?;
+        let tables: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        // One that is not there holds nothing.
+        let held = |digests: &BTreeMap<_, _>, table| digests.get(table).cloned().unwrap_or_default();
+        let both = tables.into_iter().map(|table| (table, (held(&before, table), held(&after, table))));
+        let different = both.filter(|(_, (before, after))| before != after);
+        let different: BTreeMap<String, _> =
+            different.map(|(table, digests)| (table.clone(), digests)).collect();
+        let in_both = |table: &&String| before.contains_key(*table) && after.contains_key(*table);
+        let first = match different.keys().find(in_both) {
+            Some(table) => {
+                let finding = async { Ok(first_difference(&mut old, &mut filling.connection, table).await?) };
+                within(LONG, finding).await?
+            }
+            None => None,
+        };
+        old.rollback().await?;
+        close(connection).await;
+        Ok((filling, Comparison { position: standing.position, different, first }))
+    }
+
+    /// Lets the new views answer, in one transaction: those that answered are held where they are, and the new
+    /// ones come as far. `Some` where that cannot be done at once.
+    async fn switch(&self, mut filling: Filling, then: Then) -> Result<Option<Filling>, Failure> {
+        let tenant: &TenantName = &self.views.tenant;
+        let version = self.views.database().form.version;
+        let mut connection = self.views.database().connect().await?;
+        let mut transaction = connection.begin().await?;
+        let live = self.held(&mut transaction).await?;
+        // Of another history, or damaged, the old ones say nothing of how far the new ones are to come.
+        if let Some(live) = live.filter(|_| then == Then::Switch) {
+            let held = match self.hold(&mut transaction, live).await {
+                Ok(held) => held,
+                // Its projector is in the middle of a batch, and may be paused there.
+                Err(error) if error.is_lock_timeout() => return Ok(Some(filling)),
+                Err(error) => return Err(error.into()),
+            };
+            let behind = held.get().saturating_sub(filling.fold.standing.position.get());
+            if behind > CLOSE {
+                transaction.rollback().await?;
+                return Ok(Some(filling));
+            }
+            if behind > 0 {
+                filling = self.fold_up_to(filling, held, None).await?;
+            }
+        }
+        let (at, ours) =
+            (self.hold(&mut transaction, self.target.number).await?, filling.fold.standing.position);
+        if at != ours {
+            return Err(Ended::Fenced(at).into());
+        }
+        if then == Then::SwitchAnyhow {
+            begin_again(&mut transaction, tenant).await?;
+        }
+        switch(&mut transaction, tenant, version, live, self.target.number).await?;
+        transaction.commit().await?;
+        close(connection).await;
+        close(filling.connection).await;
+        self.views.answer_from(self.target.number);
+        self.views.divergence.send_replace(None);
+        self.views.local.send_replace(filling.fold.standing.position);
+        Ok(None)
+    }
+
+    /// Where a generation stands; nobody folds into it until the transaction ends.
+    async fn hold(&self, transaction: &mut PgConnection, number: i32) -> Result<Position, Error> {
+        let schema = self.views.schema(number);
+        let held = AssertSqlSafe(format!("SELECT position FROM \"{schema}\".projection FOR UPDATE"));
+        Ok(position(sqlx::query_scalar(held).fetch_one(transaction).await?))
+    }
+}
+
+/// Makes the indexes that were set aside.
+async fn finish(filling: &mut Filling) -> Result<(), Failure> {
+    within(LONG, async { Ok(indexes::finish(&mut filling.connection).await?) }).await
+}
+
+async fn within<T>(patience: Duration, step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    pipeline::within(patience, step).await
+}
+
+/// Where the views that answer stand, if they are whole enough to say so.
+async fn standing(connection: &mut PgConnection) -> Result<Standing, Failure> {
+    match projection::read(connection).await {
+        Err(error)
+            if error.is_without_table() || matches!(error, Error::Database(sqlx::Error::RowNotFound)) =>
+        {
+            Err(Failure::OtherHistory(format!(
+                "the views that answer do not say what they were folded from: {}",
+                error.told()
+            )))
+        }
+        read => Ok(read?),
+    }
+}

@@ -1,0 +1,160 @@
+//! The follower that folds the journal into a generation of the views, for as long as it is wanted.
+
+pub(crate) mod fold;
+pub(crate) mod pipeline;
+pub(crate) mod projection;
+pub(crate) mod tree;
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use ledger_domain::Position;
+use ledger_journal::{Scope, SharedJournal, Until};
+use metrics::counter;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::pipeline::{Ended, Source, Target, patiently};
+use crate::projector::fold::Fold;
+use crate::projector::projection::{Recognised, created, recognise};
+
+/// The journal is believed to have lost its end when it says so this often in a row, which takes more than ten
+/// seconds: while another server becomes its leader, it may know less than before, and a leader that is cut
+/// off from the others takes as long to notice.
+const DOUBTS: u32 = 8;
+/// How long a projector tries again, and gets nowhere, before it leaves the views to another process.
+const GIVE_UP: Duration = Duration::from_secs(20);
+/// How long to wait after a failure: at first, and at most.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// What the projector of a process is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// It has not begun.
+    Starting,
+    /// Another process folds.
+    Standby,
+    /// It fills views that do not answer yet, and is at this position.
+    Building(Position),
+    /// It follows the journal.
+    Following,
+    /// Something that may pass keeps it from going on; it tries again.
+    Waiting(String),
+    /// It will not go on by itself.
+    Stopped(Stopped),
+}
+
+/// Why a projector does not go on: each wants a person.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stopped {
+    /// The service ends.
+    #[error("the service ends")]
+    Cancelled,
+    /// The journal is not the one that the views were folded from.
+    #[error("the journal is not the one that the views were folded from: {0}")]
+    Diverged(String),
+    /// An entry cannot be decoded by this version of the program.
+    #[error("the entry at position {position} cannot be decoded: {reason}")]
+    Poison {
+        /// Where it is.
+        position: Position,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The projector of one generation of a tenant's views.
+pub(crate) struct Projector {
+    target: Target,
+    journal: SharedJournal,
+}
+
+impl Projector {
+    pub(crate) const fn new(target: Target, journal: SharedJournal) -> Self {
+        Self { target, journal }
+    }
+
+    /// Follows the journal until the token is cancelled, or a person is needed; `None` when something that may
+    /// pass has kept it from that for long, so that another process may try.
+    pub(crate) async fn run(self, cancelled: CancellationToken) -> Option<Stopped> {
+        let tenant = self.target.views.tenant.to_string();
+        let mut back_off = BACK_OFF.0;
+        let mut careful = false;
+        let mut doubts = 0;
+        loop {
+            let began = Instant::now();
+            let mut ended = match self.follow(&cancelled, careful).await {
+                Ok(never) => match never {},
+                Err(ended) => ended,
+            };
+            let well = *self.target.well.borrow();
+            if well > began {
+                back_off = BACK_OFF.0;
+            }
+            doubts = if matches!(ended, Ended::Doubtful(_)) { doubts + 1 } else { 0 };
+            if let Ended::Doubtful(reason) = ended {
+                ended = if doubts < DOUBTS {
+                    Ended::Failed(reason)
+                } else {
+                    Ended::Stopped(Stopped::Diverged(reason))
+                };
+            }
+            careful = matches!(ended, Ended::Repeated);
+            match ended {
+                Ended::Stopped(stopped) => {
+                    self.stopped(&stopped);
+                    return Some(stopped);
+                }
+                Ended::Fenced(position) => {
+                    counter!("ledger_projector_fenced_total", "tenant" => tenant.clone()).increment(1);
+                    info!(tenant, %position, "another projector was first");
+                }
+                Ended::Repeated => continue,
+                Ended::Doubtful(reason) | Ended::Failed(reason) => {
+                    warn!(tenant, reason, "the projector waits and tries again");
+                    self.target.tell(Status::Waiting(reason));
+                }
+            }
+            if well.elapsed() > GIVE_UP {
+                return None;
+            }
+            tokio::select! {
+                () = cancelled.cancelled() => return Some(Stopped::Cancelled),
+                () = tokio::time::sleep(back_off) => back_off = (back_off * 2).min(BACK_OFF.1),
+            }
+        }
+    }
+
+    fn stopped(&self, stopped: &Stopped) {
+        if *stopped == Stopped::Cancelled {
+            return;
+        }
+        let views = &self.target.views;
+        error!(tenant = %views.tenant, reason = %stopped, "the projector has stopped");
+        if let Stopped::Diverged(reason) = stopped
+            && views.answers_from() == Some(self.target.number)
+        {
+            views.divergence.send_replace(Some(reason.clone()));
+        }
+        self.target.tell(Status::Stopped(stopped.clone()));
+    }
+
+    async fn follow(&self, cancelled: &CancellationToken, careful: bool) -> Result<Infallible, Ended> {
+        let mut connection = self.target.connect().await?;
+        let fold = patiently(async { Ok(Fold::load(&mut connection).await?) }).await?;
+        match recognise(self.journal.as_ref(), &fold.standing).await? {
+            Recognised::Same => {}
+            Recognised::Doubtful(reason) => return Err(Ended::Doubtful(reason)),
+            Recognised::Other(reason) => return Err(Ended::Stopped(Stopped::Diverged(reason))),
+        }
+        self.target.moved(fold.standing.position);
+        self.target.tell(Status::Following);
+        let source = Source {
+            stream_created: created(self.journal.as_ref(), &fold.standing).await?,
+            records: self.journal.read(Scope::All, fold.standing.position, Until::Forever),
+        };
+        pipeline::run(&self.target, connection, fold, source, careful, cancelled).await?;
+        Err(Ended::Failed("the reader of the journal ended".into()))
+    }
+}

@@ -1,0 +1,464 @@
+//! The projections in memory, and what a batch of entries changes in their tables.
+
+use std::collections::{BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+use ledger_codec::cloudevents::Envelope;
+use ledger_domain::event::Fact;
+use ledger_domain::{
+    Anomaly, Family, Identity, IdentityKey, Lane, LaneFold, Line, Position, Since, TargetName,
+};
+use ledger_journal::Entry;
+use ledger_tlog::{Hash, Tile, Tree, gap_leaf_hash};
+use sqlx::{Connection, PgConnection};
+use tracing::warn;
+
+use crate::postgres::{Error, SNAPSHOT};
+use crate::projector::projection::{self, Standing};
+use crate::projector::tree;
+use crate::queries::marks;
+use crate::tables::artifacts::ArtifactRows;
+use crate::tables::corrections;
+use crate::tables::corrections::CorrectionsAhead;
+use crate::tables::deploys;
+use crate::tables::deploys::{DeployRows, DeploysFold};
+use crate::tables::environments::{EnvironmentRows, EnvironmentsFold};
+use crate::tables::events::{EventRows, look_up};
+use crate::tables::lanes;
+use crate::tables::lanes::TrackRows;
+use crate::tables::lanes_fold::{Changed, LaneRows, LanesFold};
+use crate::tables::observations::{ObservationRows, ObservationsFold};
+use crate::tables::policies;
+use crate::tables::policies::PolicyRows;
+use crate::tables::retirements::RetirementRows;
+use crate::tables::rollbacks;
+use crate::tables::rollbacks::ReportRows;
+use crate::tables::skews::{SkewRows, SkewsFold};
+use crate::tables::verdicts::{self, VerdictRows};
+
+/// A record of the journal that is ready to be folded.
+pub(crate) enum Decoded {
+    Entry { entry: Entry, key: IdentityKey, envelope: Box<Envelope>, leaf: Hash },
+    Gap(Position),
+}
+
+impl Decoded {
+    const fn position(&self) -> Position {
+        match self {
+            Self::Entry { entry, .. } => entry.position,
+            Self::Gap(position) => *position,
+        }
+    }
+
+    /// Whether it replaces what another entry said: then the history of what that changed is needed.
+    pub(crate) fn corrects(&self) -> Option<IdentityKey> {
+        match self {
+            Self::Entry { envelope, .. } => envelope.event().corrects.as_ref().map(|identity| identity.key()),
+            Self::Gap(_) => None,
+        }
+    }
+
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Entry { entry, .. } => entry.bytes.len(),
+            Self::Gap(_) => 0,
+        }
+    }
+}
+
+/// What was odd in a batch.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Odd {
+    pub(crate) gaps: u64,
+    pub(crate) repeats: u64,
+}
+
+/// A batch that was not folded: it does not follow on what was.
+#[derive(Debug, thiserror::Error)]
+#[error("the journal gave {given} after {standing}")]
+pub(crate) struct OutOfOrder {
+    given: Position,
+    standing: Position,
+}
+
+/// What was judged of an event as it was recorded.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Outcome {
+    pub(crate) anomalies: BTreeSet<Anomaly>,
+    /// Which names it brought: environment, service, target.
+    pub(crate) first_of: Vec<&'static str>,
+    /// The version that its lane runs from here on, where the event changed that.
+    pub(crate) went_live: Option<Line>,
+    /// The target that it is about, where it is about a lane.
+    pub(crate) target: Option<TargetName>,
+    /// The targets that it could have meant, where it named none of several.
+    pub(crate) targets: Vec<TargetName>,
+}
+
+/// What the history has of an event that is corrected.
+#[derive(Debug, Default)]
+pub(crate) struct Corrected {
+    /// The position of the event that the correction names, if it can be corrected.
+    pub(crate) named: Option<Position>,
+    /// Its position and those of its earlier corrections, as long as they have effect.
+    pub(crate) positions: Vec<Position>,
+    /// The lanes that they changed, with their whole histories.
+    pub(crate) lanes: Vec<(Lane, LaneFold)>,
+}
+
+/// The projections in memory, as they stand at a position.
+pub(crate) struct Fold {
+    pub(crate) standing: Standing,
+    tree: Tree,
+    environments: EnvironmentsFold,
+    lanes: LanesFold,
+    observations: ObservationsFold,
+    deploys: DeploysFold,
+    skews: SkewsFold,
+    corrections_ahead: CorrectionsAhead,
+}
+
+impl Fold {
+    pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
+        // One snapshot, so that the parts are of the same position also while another projector writes.
+        let mut transaction = connection.begin_with(SNAPSHOT).await?;
+        let standing = projection::read(&mut transaction).await?;
+        let tree = tree::load(&mut transaction, standing.position).await?;
+        if tree.root() != standing.root {
+            return Err(Error::Inconsistent {
+                table: "tiles",
+                row: format!("of size {}", standing.position),
+                detail: format!("their root is {}, the projection's is {}", tree.root(), standing.root),
+            });
+        }
+        let environments = EnvironmentsFold::load(&mut transaction).await?;
+        let lanes = LanesFold::load(&mut transaction, &environments).await?;
+        let observations = ObservationsFold::load(&mut transaction, |name| environments.id(name)).await?;
+        let deploys = DeploysFold::load(&mut transaction).await?;
+        let skews = SkewsFold::load(&mut transaction).await?;
+        let corrections_ahead = CorrectionsAhead::load(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(Self { standing, tree, environments, lanes, observations, deploys, skews, corrections_ahead })
+    }
+
+    /// Folds records, of which `known` tells the identities that the history has already.
+    pub(crate) fn batch(
+        &mut self,
+        records: Vec<Decoded>,
+        stream_created: DateTime<Utc>,
+        known: &HashMap<IdentityKey, Position>,
+        corrected: Option<Corrected>,
+    ) -> Result<Batch, OutOfOrder> {
+        let mut corrected = corrected;
+        let mut batch = Batch { from: self.standing.position, records: records.len(), ..Batch::default() };
+        let mut seen = HashMap::with_capacity(records.len());
+        for record in records {
+            let position = record.position();
+            if position != self.standing.position.next() {
+                return Err(OutOfOrder { given: position, standing: self.standing.position });
+            }
+            let leaf = match record {
+                Decoded::Gap(position) => {
+                    warn!(%position, "the journal has lost an entry");
+                    batch.odd.gaps += 1;
+                    batch.events.push_gap(position);
+                    gap_leaf_hash(position.get())
+                }
+                Decoded::Entry { entry, key, envelope, leaf } => {
+                    let first = known.get(&key).or_else(|| seen.get(&key)).copied();
+                    if first.is_some() {
+                        batch.odd.repeats += 1;
+                        batch.events.push(&entry, &envelope, key, &leaf, first, &Outcome::default());
+                    } else {
+                        seen.insert(key, position);
+                        self.skews.apply(&envelope, position, entry.recorded_at);
+                        let (outcome, environment_id) =
+                            self.fold(&envelope, position, corrected.take(), &mut batch);
+                        batch.events.push(&entry, &envelope, key, &leaf, None, &outcome);
+                        if is_written_in_turn(&envelope.event().fact) {
+                            let recorded_at = entry.recorded_at;
+                            batch.in_turn.push(InTurn { position, recorded_at, envelope, environment_id });
+                        }
+                    }
+                    leaf
+                }
+            };
+            self.tree.append(leaf);
+            self.standing.position = position;
+            self.standing.leaf_hash = Some(leaf);
+        }
+        self.standing.stream_created = Some(stream_created);
+        self.standing.root = self.tree.root();
+        batch.to = Some(self.standing.clone());
+        batch.observations = self.observations.take_rows();
+        batch.deploys = self.deploys.take_rows();
+        batch.skews = self.skews.take_rows();
+        batch.corrections_ahead = self.corrections_ahead.take_rows();
+        batch.tracks = self.lanes.take_rows(&mut self.environments);
+        batch.environments = self.environments.take_rows();
+        batch.tiles = self.tree.take_dirty();
+        Ok(batch)
+    }
+
+    fn fold(
+        &mut self,
+        envelope: &Envelope,
+        position: Position,
+        corrected: Option<Corrected>,
+        batch: &mut Batch,
+    ) -> (Outcome, Option<i32>) {
+        let event = envelope.event();
+        let fact = &event.fact;
+        let mut outcome = Outcome::default();
+        let since =
+            Since { occurred_at: envelope.occurred_at(), position, event_id: envelope.identity().id.clone() };
+        let occurred_at = since.occurred_at;
+        if fact.environment().is_some_and(|name| self.environments.id(name).is_none()) {
+            outcome.first_of.push("environment");
+        }
+        let environment_id = fact.environment().map(|name| self.environments.named(name, position));
+        // The target that is meant is judged before the event takes anything back.
+        let target = fact.lane().map(|lane| self.lanes.target_of(lane));
+        let mut touched = self.correct(event.corrects.as_ref(), corrected, &since, &mut outcome, batch);
+        let ahead = self.corrections_ahead.of(envelope.identity().key()).filter(|_| fact.is_correctable());
+        if let Some(by) = ahead {
+            // A correction of it came first: it has no effect.
+            batch.corrected.push((position, by));
+            batch.named.push((position, by));
+            self.record(&touched, &since, &mut outcome, batch);
+            return (outcome, environment_id);
+        }
+        batch.verdicts.push(fact, environment_id, position, occurred_at);
+        if let Fact::ValidationPassed(validation) = fact
+            && verdicts::contradicts(validation)
+        {
+            outcome.anomalies.insert(Anomaly::CountsContradict);
+        }
+        batch.policies.push(fact, environment_id, position);
+        batch.retirements.push(fact, environment_id, &since);
+        batch.artifacts.push(fact, position, occurred_at);
+        batch.reports.push(fact, position);
+        if let (Fact::EnvironmentObserved(observation), Some(id)) = (fact, environment_id) {
+            let lanes = self.lanes.of(&observation.environment);
+            self.observations.apply(observation, &since, id, lanes);
+        }
+        let retires = match fact {
+            Fact::EnvironmentRetired(name) => Some((name, true)),
+            Fact::EnvironmentDeclared(name, _) => Some((name, false)),
+            _ => None,
+        };
+        if let Some((name, retires)) = retires {
+            let environments = &mut self.environments;
+            touched.extend(self.lanes.retire(name, retires, &since, environments, &mut batch.lanes));
+        }
+        if matches!(fact.kind().family(), Family::Deploy | Family::Traffic)
+            && let (Some(lane), Some(id)) = (fact.lane(), environment_id)
+        {
+            match target {
+                Some(Ok(target)) => {
+                    let lane = lane.at(target);
+                    touched.extend(self.change(envelope, lane, id, &since, &mut outcome, batch));
+                }
+                Some(Err(targets)) => {
+                    outcome.anomalies.insert(Anomaly::AmbiguousTarget);
+                    outcome.targets = targets;
+                }
+                None => {}
+            }
+        }
+        self.record(&touched, &since, &mut outcome, batch);
+        (outcome, environment_id)
+    }
+
+    /// Records what lanes run after an event, environment by environment: a correction may concern lanes of another one than the
+    /// event's own.
+    fn record(&mut self, touched: &[Lane], since: &Since, outcome: &mut Outcome, batch: &mut Batch) {
+        let mut environments: Vec<_> = touched.iter().map(|lane| lane.environment.clone()).collect();
+        environments.sort();
+        environments.dedup();
+        for name in environments {
+            let of: Vec<Lane> = touched.iter().filter(|lane| lane.environment == name).cloned().collect();
+            let went_live = self.lanes.record(&name, &of, since, &mut self.environments, &mut batch.lanes);
+            outcome.went_live = outcome.went_live.take().or(went_live);
+        }
+    }
+
+    /// Takes back what a corrected event changed; returns the lanes that it changed.
+    fn correct(
+        &mut self,
+        corrects: Option<&Identity>,
+        corrected: Option<Corrected>,
+        since: &Since,
+        outcome: &mut Outcome,
+        batch: &mut Batch,
+    ) -> Vec<Lane> {
+        let named = corrected.as_ref().and_then(|corrected| corrected.named);
+        batch.named.extend(named.map(|named| (named, since.position)));
+        let Some(corrected) = corrected.filter(|corrected| !corrected.positions.is_empty()) else {
+            if let Some(corrects) = corrects.filter(|_| named.is_none()) {
+                outcome.anomalies.insert(Anomaly::CorrectsNothing);
+                self.corrections_ahead.add(corrects.key(), since.position);
+            }
+            return Vec::new();
+        };
+        for position in &corrected.positions {
+            self.deploys.take_back(*position);
+        }
+        let mut touched = Vec::new();
+        for (lane, fold) in corrected.lanes {
+            self.lanes.replace(&lane, fold);
+            for position in &corrected.positions {
+                let environments = &mut self.environments;
+                self.lanes.take_back(&lane, *position, since, environments, &mut batch.lanes);
+            }
+            touched.push(lane);
+        }
+        batch.corrected.extend(corrected.positions.into_iter().map(|position| (position, since.position)));
+        touched
+    }
+
+    /// Applies what a deploy, a removal or a switch says; returns the lane that it changed.
+    fn change(
+        &mut self,
+        envelope: &Envelope,
+        lane: Lane,
+        environment_id: i32,
+        since: &Since,
+        outcome: &mut Outcome,
+        batch: &mut Batch,
+    ) -> Option<Lane> {
+        let fact = &envelope.event().fact;
+        outcome.target = Some(lane.target.clone());
+        let (new_service, new_target) = self.lanes.is_new(&lane);
+        outcome.first_of.extend(new_service.then_some("service"));
+        outcome.first_of.extend(new_target.then_some("target"));
+        let is_retired = self.lanes.is_retired(&lane.environment, since.occurred_at);
+        let version = match fact {
+            Fact::DeployStarted(deploy) => Some(&deploy.release.version),
+            _ => None,
+        };
+        let later = self.lanes.later(&lane, since, version);
+        let moment = (since.position, since.occurred_at);
+        self.deploys.apply(fact, &lane, environment_id, moment, later);
+        let (_, track, effect) = fact.change()?;
+        let changed = Changed { lane: &lane, track, effect, deployment: fact.deployment() };
+        let anomalies = self.lanes.apply(changed, since, &mut self.environments, &mut batch.lanes);
+        match is_retired {
+            true => drop(outcome.anomalies.insert(Anomaly::EnvironmentRetired)),
+            false => outcome.anomalies.extend(anomalies),
+        }
+        Some(lane)
+    }
+}
+
+/// Which identities of a batch the history has already.
+pub(crate) async fn identities(
+    connection: &mut PgConnection,
+    batch: &[Decoded],
+) -> Result<HashMap<IdentityKey, Position>, Error> {
+    let keys: Vec<_> = batch
+        .iter()
+        .filter_map(|record| match record {
+            Decoded::Entry { key, .. } => Some(*key),
+            Decoded::Gap(_) => None,
+        })
+        .collect();
+    let known = look_up(connection, &keys).await?;
+    Ok(known.into_iter().map(|(key, known)| (key, known.position)).collect())
+}
+
+/// Whether a fact has rows that are written in turn.
+const fn is_written_in_turn(fact: &Fact) -> bool {
+    matches!(
+        fact.kind().family(),
+        Family::Rollback | Family::ReleasePoint | Family::Approval | Family::Freeze
+    )
+}
+
+/// The rows that a batch of records adds and changes.
+#[derive(Default)]
+pub(crate) struct Batch {
+    /// The position that it follows on.
+    from: Position,
+    /// Where the views stand with it; `None` if there is nothing in it.
+    to: Option<Standing>,
+    pub(crate) records: usize,
+    pub(crate) odd: Odd,
+    events: EventRows,
+    lanes: LaneRows,
+    verdicts: VerdictRows,
+    policies: PolicyRows,
+    retirements: RetirementRows,
+    artifacts: ArtifactRows,
+    deploys: DeployRows,
+    skews: SkewRows,
+    reports: ReportRows,
+    /// Positions of events that have no effect any more, each with that of its correction.
+    corrected: Vec<(Position, Position)>,
+    /// Events that corrections name, each with the position of the correction.
+    named: Vec<(Position, Position)>,
+    /// What is written one by one and in order, since later ones may change earlier ones' rows.
+    in_turn: Vec<InTurn>,
+    observations: ObservationRows,
+    tracks: TrackRows,
+    environments: EnvironmentRows,
+    corrections_ahead: Vec<(IdentityKey, Position)>,
+    tiles: Vec<Tile>,
+}
+
+struct InTurn {
+    position: Position,
+    recorded_at: DateTime<Utc>,
+    envelope: Box<Envelope>,
+    environment_id: Option<i32>,
+}
+
+impl Batch {
+    /// Writes the rows and the position in one transaction; answers where the views stand then, or `None` if
+    /// another projector was first, and nothing was written.
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<Option<Standing>, Error> {
+        let Some(to) = self.to else { return Ok(None) };
+        let mut transaction = connection.begin().await?;
+        if !projection::advance(&mut transaction, self.from, &to).await? {
+            return Ok(None);
+        }
+        self.events.write(&mut transaction).await?;
+        for (corrected, from) in self.corrected {
+            lanes::correct(&mut transaction, corrected, from).await?;
+            verdicts::correct(&mut transaction, corrected, from).await?;
+            deploys::correct(&mut transaction, corrected, from).await?;
+            corrections::write(&mut transaction, corrected, from, false).await?;
+        }
+        for (named, by) in self.named {
+            corrections::write(&mut transaction, named, by, true).await?;
+        }
+        corrections::write_ahead(&mut transaction, self.corrections_ahead).await?;
+        self.lanes.write(&mut transaction).await?;
+        self.verdicts.write(&mut transaction).await?;
+        self.policies.write(&mut transaction).await?;
+        self.retirements.write(&mut transaction).await?;
+        self.artifacts.write(&mut transaction).await?;
+        self.deploys.write(&mut transaction).await?;
+        self.skews.write(&mut transaction).await?;
+        self.reports.write(&mut transaction).await?;
+        for it in &self.in_turn {
+            it.write(&mut transaction).await?;
+        }
+        self.observations.write(&mut transaction).await?;
+        self.tracks.write(&mut transaction).await?;
+        self.environments.write(&mut transaction).await?;
+        tree::write(&mut transaction, &self.tiles).await?;
+        transaction.commit().await?;
+        Ok(Some(to))
+    }
+}
+
+impl InTurn {
+    async fn write(&self, connection: &mut PgConnection) -> Result<(), Error> {
+        let (event, at, occurred_at) = (self.envelope.event(), self.position, self.envelope.occurred_at());
+        let Some(id) = self.environment_id else { return Ok(()) };
+        policies::write(&mut *connection, &event.fact, id, at, occurred_at).await?;
+        marks::write(&mut *connection, event, id, at, occurred_at).await?;
+        rollbacks::write(&mut *connection, &event.fact, id, at, self.recorded_at).await
+    }
+}

@@ -1,0 +1,7 @@
+//! Questions that need more than one table.
+
+pub(crate) mod evidence;
+pub(crate) mod marks;
+pub(crate) mod points;
+pub(crate) mod snapshot;
+pub(crate) mod stood;

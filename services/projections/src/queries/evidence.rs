@@ -1,0 +1,271 @@
+//! Evidence that the gate decides by: where a release ran and how it was checked there, and what rollbacks left behind in a lane.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use ledger_domain::event::Policy;
+use ledger_domain::gate::{
+    CompositionEvidence, LeftRelease, ReleaseJudgement, SucceededDeploy, TargetEvidence, judge_release,
+};
+use ledger_domain::known_good::Status;
+use ledger_domain::{CompositionId, EnvironmentName, Lane, Line, Position, Release, ServiceName, TargetName};
+
+use crate::Snapshot;
+use crate::postgres::{Error, bigint, parsed, position};
+use crate::queries::marks::Marks;
+use crate::tables::lanes::{AskError, When, release};
+use crate::tables::verdicts::{Ran, longest_run};
+
+pub(crate) const STATEMENTS: &[&str] = &[DEPLOYED, LEFT, DEPLOYS_AFTER];
+
+/// The releases of a service that have one of some artifacts, or that state none and have a version; each with its last deploy. Without artifacts, all of the
+/// version.
+const DEPLOYED: &str = "SELECT t.target, c.version, c.artifact, c.config, c.infrastructure, c.commit,
+        max(c.position) AS position
+    FROM tracks t
+    JOIN lane_changes c ON c.track_id = t.track_id AND c.corrected_position IS NULL
+        AND (c.artifact_key = ANY($3) OR c.package_key = ANY($3) OR c.version = $4 AND (c.artifact IS NULL OR cardinality($3) = 0))
+    WHERE t.environment_id = $1 AND t.service = $2
+    GROUP BY 1, 2, 3, 4, 5, 6";
+
+/// The rollbacks of a lane. One that changed the version is over when a release of a third version was deployed after it. Of all others
+/// the releases have to be compared.
+const LEFT: &str =
+    "SELECT r.rollback_id, l.requested, r.started IS NOT NULL, r.phase = 'cancelled', r.by_person,
+        l.version, l.artifact, l.config, l.infrastructure, l.commit,
+        l.to_version, l.to_artifact, l.to_config, l.to_infrastructure, l.to_commit,
+        r.ended,
+        EXISTS (
+            SELECT FROM tracks t JOIN lane_changes c USING (track_id)
+            WHERE t.environment_id = $1 AND t.service = $2 AND t.target = $3
+                AND c.position > r.ended AND c.version IS NOT NULL AND c.version IS DISTINCT FROM l.version
+                AND c.version IS DISTINCT FROM l.to_version AND l.version IS DISTINCT FROM l.to_version
+                AND NOT c.behind AND c.corrected_position IS NULL
+                AND NOT EXISTS (SELECT FROM rollback_reports p WHERE p.position = c.position)
+        ) AS is_over
+    FROM rollback_lanes l JOIN rollbacks r ON r.requested = l.requested
+    WHERE l.environment_id = $1 AND l.service = $2 AND l.target = $3
+    ORDER BY l.requested";
+
+/// The deploys to a lane after a position: of each release the last one, apart for rollbacks, and all late ones, which are in no order of
+/// times.
+const DEPLOYS_AFTER: &str = "SELECT DISTINCT ON (c.version, c.artifact, c.config, c.infrastructure, c.commit, p.rollback_id,
+            CASE WHEN c.behind THEN c.position END)
+        c.position, c.occurred_at, c.behind, p.rollback_id, c.version, c.artifact, c.config, c.infrastructure, c.commit
+    FROM tracks t
+    JOIN lane_changes c ON c.track_id = t.track_id AND c.position > $4 AND c.version IS NOT NULL
+        AND c.corrected_position IS NULL
+    LEFT JOIN rollback_reports p ON p.position = c.position
+    WHERE t.environment_id = $1 AND t.service = $2 AND t.target = $3
+    ORDER BY c.version, c.artifact, c.config, c.infrastructure, c.commit, p.rollback_id,
+        CASE WHEN c.behind THEN c.position END, c.position DESC";
+
+#[derive(sqlx::FromRow)]
+struct DeployedRow {
+    target: String,
+    version: String,
+    artifact: Option<String>,
+    config: Option<String>,
+    infrastructure: Option<String>,
+    commit: Option<String>,
+    position: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct DeployRow {
+    position: i64,
+    occurred_at: DateTime<Utc>,
+    behind: bool,
+    rollback_id: Option<String>,
+    version: String,
+    artifact: Option<String>,
+    config: Option<String>,
+    infrastructure: Option<String>,
+    commit: Option<String>,
+}
+
+impl Snapshot {
+    /// Returns the evidence for a release in an environment, target by target: those at which traffic reached it. Where it ran with
+    /// several configurations at a target, the one that is judged best counts.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn promotion_evidence(
+        &mut self,
+        environment: &EnvironmentName,
+        service: &ServiceName,
+        asked: &Release,
+        policy: &Policy,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<TargetEvidence>, Error> {
+        let ran = self.deployed(environment, service, asked, now).await?;
+        let known_at = self.position();
+        let releases: Vec<Ran> = ran.iter().map(|(ran, _)| ran.clone()).collect();
+        let spans = self.live_spans(environment, &releases, known_at).await?;
+        let results = self.verdicts(environment, &releases, known_at).await?;
+        let marks = self.marks(environment, known_at).await?;
+        let mut best: BTreeMap<TargetName, (ReleaseJudgement, TargetEvidence)> = BTreeMap::new();
+        for (((ran, deployed), live), results) in ran.into_iter().zip(spans).zip(results) {
+            // What only stood in a slot was not tried.
+            let Some(longest_run) = longest_run(&live, now) else { continue };
+            let checked = self.checked_compositions(environment, known_at, &live).await?;
+            let mut ids: BTreeSet<CompositionId> = checked.into_iter().map(|(id, ..)| id).collect();
+            ids.extend(self.marked_with(environment, &ran, &marks).await?);
+            let ids: Vec<CompositionId> = ids.into_iter().collect();
+            let mut of_compositions = self.composition_verdicts(environment, &ids, known_at).await?;
+            let compositions = ids.into_iter().map(|id| CompositionEvidence {
+                results: of_compositions.remove(&id).unwrap_or_default(),
+                marked: marks.on(id).cloned(),
+            });
+            let compositions = compositions.collect();
+            let target = ran.target.clone();
+            let evidence = TargetEvidence { target, deployed, results, compositions, longest_run };
+            let judgement = judge_release(policy, &evidence);
+            let rank = |judgement: &ReleaseJudgement, evidence: &TargetEvidence| {
+                (judgement.status == Status::KnownGood, evidence.deployed)
+            };
+            let kept = best.get(&ran.target).map(|(judgement, evidence)| rank(judgement, evidence));
+            if kept.is_none_or(|kept| kept < rank(&judgement, &evidence)) {
+                best.insert(ran.target, (judgement, evidence));
+            }
+        }
+        Ok(best.into_values().map(|(_, evidence)| evidence).collect())
+    }
+
+    /// The releases of a service that are the one that is asked about: with the same artifact, or, where no artifact is known, of the
+    /// same version.
+    async fn deployed(
+        &mut self,
+        environment: &EnvironmentName,
+        service: &ServiceName,
+        asked: &Release,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<(Ran, Position)>, Error> {
+        let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
+        let keys = asked.artifact.as_ref().map(|artifact| artifact.keys()).unwrap_or_default();
+        let query =
+            sqlx::query_as(DEPLOYED).bind(id).bind(service.as_str()).bind(keys).bind(asked.version.as_str());
+        let rows: Vec<DeployedRow> = query.fetch_all(self.connection()).await?;
+        let mut ran = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let parts = [&row.artifact, &row.config, &row.infrastructure, &row.commit];
+            let (target, release) = parsed("lane_changes", row.position, || {
+                Ok::<_, Box<dyn std::error::Error>>((
+                    TargetName::parse(&row.target)?,
+                    release(&row.version, parts)?,
+                ))
+            })?;
+            if let Some(artifact) = &asked.artifact {
+                let own = match release.artifact.clone() {
+                    Some(own) => Some(own),
+                    None => {
+                        let meant = self.artifact_meant(environment, service, &release.version, now).await?;
+                        meant.map(|(artifact, _)| artifact)
+                    }
+                };
+                // What is not known is not different: then the version, which is the same, decides.
+                if own.is_some_and(|own| !own.is_same(artifact)) {
+                    continue;
+                }
+            }
+            ran.push((Ran { service: service.clone(), target, release }, position(row.position)));
+        }
+        Ok(ran)
+    }
+
+    /// The marked compositions in which a lane ran a release.
+    async fn marked_with(
+        &mut self,
+        environment: &EnvironmentName,
+        ran: &Ran,
+        marks: &Marks,
+    ) -> Result<Vec<CompositionId>, Error> {
+        let mut found = Vec::new();
+        for (point, id) in marks.points() {
+            let state = match self.state(environment, When::position(point)).await {
+                Ok(state) => state,
+                Err(AskError::Failed(error)) => return Err(error),
+                Err(_) => continue,
+            };
+            let composition = state.composition();
+            let live = composition.lane(&ran.service, &ran.target);
+            if live.is_some_and(|live| live.release.is_same(&ran.release)) {
+                found.push(id);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Returns the rollbacks of a lane, from the first on that may still hold a release.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn left_releases(&mut self, lane: &Lane) -> Result<Vec<LeftRelease>, Error> {
+        let Some(id) = self.environment_id(&lane.environment).await? else { return Ok(Vec::new()) };
+        let query = sqlx::query(LEFT).bind(id).bind(lane.service.as_str()).bind(lane.target.as_str());
+        let rows = query.fetch_all(self.connection()).await?;
+        let mut left = Vec::new();
+        for row in &rows {
+            let (rollback, is_over) = left_release(row)?;
+            if !is_over || !left.is_empty() {
+                left.push(rollback);
+            }
+        }
+        Ok(left)
+    }
+
+    /// Returns the deploys to a lane after a position: of each release the last one, apart for rollbacks and for late ones.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn deploys_after(
+        &mut self,
+        lane: &Lane,
+        after: Position,
+    ) -> Result<Vec<SucceededDeploy>, Error> {
+        let Some(id) = self.environment_id(&lane.environment).await? else { return Ok(Vec::new()) };
+        let query = sqlx::query_as(DEPLOYS_AFTER)
+            .bind(id)
+            .bind(lane.service.as_str())
+            .bind(lane.target.as_str())
+            .bind(bigint(after));
+        let rows: Vec<DeployRow> = query.fetch_all(self.connection()).await?;
+        rows.iter()
+            .map(|row| {
+                parsed("lane_changes", row.position, || {
+                    let parts = [&row.artifact, &row.config, &row.infrastructure, &row.commit];
+                    Ok::<_, Box<dyn std::error::Error>>(SucceededDeploy {
+                        position: position(row.position),
+                        occurred_at: row.occurred_at,
+                        late: row.behind,
+                        rollback_id: row.rollback_id.as_deref().map(Line::stored).transpose()?,
+                        release: release(&row.version, parts)?,
+                    })
+                })
+            })
+            .collect()
+    }
+}
+
+fn left_release(row: &sqlx::postgres::PgRow) -> Result<(LeftRelease, bool), Error> {
+    use sqlx::Row as _;
+    let text = |index: usize| row.try_get::<Option<String>, _>(index);
+    let requested: i64 = row.try_get(1)?;
+    let rollback_id: String = row.try_get(0)?;
+    let side = |first: usize| -> Result<Option<Release>, Error> {
+        let Some(version) = text(first)? else { return Ok(None) };
+        let parts = [text(first + 1)?, text(first + 2)?, text(first + 3)?, text(first + 4)?];
+        parsed("rollback_lanes", requested, || release(&version, parts.each_ref())).map(Some)
+    };
+    let rollback = LeftRelease {
+        rollback_id: parsed("rollbacks", requested, || Line::stored(&rollback_id))?,
+        requested: position(requested),
+        started: row.try_get(2)?,
+        cancelled: row.try_get(3)?,
+        by_person: row.try_get(4)?,
+        from: side(5)?,
+        to: side(10)?,
+        ended: row.try_get::<Option<i64>, _>(15)?.map(position),
+    };
+    Ok((rollback, row.try_get(16)?))
+}

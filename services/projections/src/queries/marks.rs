@@ -1,0 +1,338 @@
+//! What people say: marks of release points, and answers to rollbacks and deploys.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use ledger_domain::event::{Actor, Approval, ApprovalSubject, Event, Fact, MarkedStatus};
+use ledger_domain::gate::Answer;
+use ledger_domain::known_good::{Marked, Status};
+use ledger_domain::{
+    CompositionId, CompositionIndex, EnvironmentName, Line, Position, Prose, Release, ServiceName,
+    TargetName, TextError,
+};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::Snapshot;
+use crate::key::key;
+use crate::postgres::{Error, bigint, parsed, position};
+use crate::tables::lanes::{release, told};
+use crate::tables::live::composition_at;
+
+pub(crate) const STATEMENTS: &[&str] = &[MARKS, ANSWERS, WRITE_MARK, WRITE_ANSWER];
+
+const MARKS: &str =
+    "SELECT position, occurred_at, point, status, name, actor_kind, actor_name, reason FROM marks
+    WHERE environment_id = $1 AND position <= $2 ORDER BY position";
+
+const ANSWERS: &str =
+    "SELECT position, occurred_at, granted, expires_at, actor_kind, actor_name, target, version, artifact,
+        config, infrastructure, commit
+    FROM approvals WHERE subject = $1 ORDER BY position";
+
+const WRITE_MARK: &str =
+    "INSERT INTO marks (environment_id, position, occurred_at, point, status, name, actor_kind,
+        actor_name, reason)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+
+const WRITE_ANSWER: &str =
+    "INSERT INTO approvals (position, subject, occurred_at, granted, expires_at, actor_kind,
+        actor_name, target, version, artifact, config, infrastructure, commit)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+
+/// The marks of an environment's compositions that are not revoked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// By composition, with the position that each was made on, in the order of the marks.
+    marked: BTreeMap<CompositionId, Vec<(Position, Marked)>>,
+    /// The composition at each position that was ever marked.
+    compositions: BTreeMap<Position, CompositionId>,
+}
+
+impl Marks {
+    /// Returns the mark that counts of a composition: the last one.
+    #[must_use]
+    pub fn on(&self, composition: CompositionId) -> Option<&Marked> {
+        self.marked.get(&composition)?.last().map(|(_, marked)| marked)
+    }
+
+    /// Returns a position at which each marked composition ran.
+    pub fn points(&self) -> Vec<(Position, CompositionId)> {
+        let points = self.marked.iter().filter_map(|(id, marks)| Some((marks.last()?.0, *id)));
+        points.collect()
+    }
+
+    /// Returns the position that was last marked with a name.
+    #[must_use]
+    pub fn named(&self, name: &Line) -> Option<Position> {
+        let marks = self.marked.values().flatten();
+        let named = marks.filter(|(_, marked)| marked.name.as_ref() == Some(name));
+        named.max_by_key(|(_, marked)| marked.position).map(|(point, _)| *point)
+    }
+
+    fn add(&mut self, point: Position, composition: CompositionId, marked: Option<Marked>) {
+        self.compositions.insert(point, composition);
+        match marked {
+            Some(marked) => self.marked.entry(composition).or_default().push((point, marked)),
+            None => {
+                self.marked.remove(&composition);
+            }
+        }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct MarkRow {
+    position: i64,
+    occurred_at: DateTime<Utc>,
+    point: i64,
+    status: Option<String>,
+    name: Option<String>,
+    actor_kind: Option<String>,
+    actor_name: Option<String>,
+    reason: Option<String>,
+}
+
+impl MarkRow {
+    fn parse(&self) -> Result<Option<Marked>, Error> {
+        parsed("marks", self.position, || {
+            let status = match self.status.as_deref() {
+                None => return Ok(None),
+                Some("known_good") => MarkedStatus::KnownGood,
+                Some("bad") => MarkedStatus::Bad,
+                Some(other) => return Err(format!("{other} is no status").into()),
+            };
+            let actor = match (&self.actor_kind, &self.actor_name) {
+                (Some(kind), Some(name)) => Some(actor(kind, name)?),
+                _ => None,
+            };
+            Ok::<_, Box<dyn std::error::Error>>(Some(Marked {
+                position: position(self.position),
+                occurred_at: self.occurred_at,
+                status,
+                name: self.name.as_deref().map(Line::stored).transpose()?,
+                actor,
+                reason: self.reason.as_deref().map(Prose::parse).transpose()?,
+            }))
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct AnswerRow {
+    position: i64,
+    occurred_at: DateTime<Utc>,
+    granted: bool,
+    expires_at: Option<DateTime<Utc>>,
+    actor_kind: String,
+    actor_name: String,
+    target: Option<String>,
+    version: Option<String>,
+    artifact: Option<String>,
+    config: Option<String>,
+    infrastructure: Option<String>,
+    commit: Option<String>,
+}
+
+impl AnswerRow {
+    fn parse(&self) -> Result<Answer, Error> {
+        let actor = parsed("approvals", self.position, || actor(&self.actor_kind, &self.actor_name))?;
+        Ok(Answer { actor, granted: self.granted, position: position(self.position) })
+    }
+
+    fn to_deploy(&self) -> Result<Option<DeployAnswer>, Error> {
+        let Some(version) = &self.version else { return Ok(None) };
+        let parts = [&self.artifact, &self.config, &self.infrastructure, &self.commit];
+        let answer = self.parse()?;
+        parsed("approvals", self.position, || {
+            let target = self.target.as_deref().map(TargetName::parse).transpose()?;
+            Ok::<_, Box<dyn std::error::Error>>(Some(DeployAnswer {
+                answer,
+                occurred_at: self.occurred_at,
+                expires_at: self.expires_at,
+                target,
+                release: release(version, parts)?,
+            }))
+        })
+    }
+}
+
+/// An answer to a deploy, with what it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeployAnswer {
+    /// Who said what, and where.
+    pub answer: Answer,
+    /// When.
+    pub occurred_at: DateTime<Utc>,
+    /// When it ends.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// The target that it names; `None`: all of the service's.
+    pub target: Option<TargetName>,
+    /// The release, as far as it names it.
+    pub release: Release,
+}
+
+fn actor(kind: &str, name: &str) -> Result<Actor, TextError> {
+    Ok(Actor { kind: Line::stored(kind)?, name: Line::stored(name)? })
+}
+
+fn of_rollback(environment: &EnvironmentName, rollback_id: &Line) -> Uuid {
+    key("rollback", &[environment.as_str(), rollback_id.as_str()])
+}
+
+fn of_deploy(environment: &EnvironmentName, service: &ServiceName, version: &Line) -> Uuid {
+    key("deploy", &[environment.as_str(), service.as_str(), version.as_str()])
+}
+
+impl Snapshot {
+    /// Returns the marks of an environment's compositions, as known at a position.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn marks(&mut self, environment: &EnvironmentName, known_at: Position) -> Result<Marks, Error> {
+        let Some(id) = self.environment_id(environment).await? else { return Ok(Marks::default()) };
+        let query = sqlx::query_as(MARKS).bind(id).bind(bigint(known_at));
+        let rows: Vec<MarkRow> = query.fetch_all(self.connection()).await?;
+        let mut marks = Marks::default();
+        for row in rows {
+            let point = position(row.point);
+            let composition = match marks.compositions.get(&point) {
+                Some(known) => *known,
+                None => {
+                    let found = composition_at(self.connection(), id, point).await?;
+                    found.unwrap_or_else(|| CompositionIndex::default().id())
+                }
+            };
+            marks.add(point, composition, row.parse()?);
+        }
+        Ok(marks)
+    }
+
+    /// Returns people's answers to a rollback that count at a time, in the order of positions. A grant that has expired does not, nor
+    /// does what the same person answered before it.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn answers_to_rollback(
+        &mut self,
+        environment: &EnvironmentName,
+        rollback_id: &Line,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Answer>, Error> {
+        let rows = answers(self.connection(), of_rollback(environment, rollback_id)).await?;
+        let mut counting: Vec<Answer> = Vec::new();
+        for row in &rows {
+            let answer = row.parse()?;
+            if row.granted && row.expires_at.is_some_and(|end| end <= now) {
+                counting.retain(|earlier| !earlier.actor.is_same_person(&answer.actor));
+            } else {
+                counting.push(answer);
+            }
+        }
+        Ok(counting)
+    }
+
+    /// Returns people's answers to deploys of a version of a service, in the order of positions.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn answers_to_deploy(
+        &mut self,
+        environment: &EnvironmentName,
+        service: &ServiceName,
+        version: &Line,
+    ) -> Result<Vec<DeployAnswer>, Error> {
+        let rows = answers(self.connection(), of_deploy(environment, service, version)).await?;
+        let answers: Result<Vec<_>, _> = rows.iter().map(AnswerRow::to_deploy).collect();
+        Ok(answers?.into_iter().flatten().collect())
+    }
+}
+
+async fn answers(connection: &mut PgConnection, subject: Uuid) -> Result<Vec<AnswerRow>, Error> {
+    Ok(sqlx::query_as(ANSWERS).bind(subject).fetch_all(connection).await?)
+}
+
+/// Writes what a person says by an event, if one does.
+pub(crate) async fn write(
+    connection: &mut PgConnection,
+    event: &Event,
+    environment_id: i32,
+    at: Position,
+    occurred_at: DateTime<Utc>,
+) -> Result<(), Error> {
+    match &event.fact {
+        Fact::ReleasePointMarked(mark) => {
+            let status = Some(Status::from(mark.status).name());
+            let said = (mark.point.position, status, mark.name.as_ref());
+            write_mark(connection, event, environment_id, (at, occurred_at), said).await
+        }
+        Fact::ReleasePointRevoked(point) => {
+            let said = (point.position, None, None);
+            write_mark(connection, event, environment_id, (at, occurred_at), said).await
+        }
+        Fact::ApprovalGranted(approval) => {
+            write_answer(connection, event, approval, true, (at, occurred_at)).await
+        }
+        Fact::ApprovalRejected(approval) => {
+            write_answer(connection, event, approval, false, (at, occurred_at)).await
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn write_mark(
+    connection: &mut PgConnection,
+    event: &Event,
+    environment_id: i32,
+    (at, occurred_at): (Position, DateTime<Utc>),
+    (point, status, name): (Position, Option<&str>, Option<&Line>),
+) -> Result<(), Error> {
+    sqlx::query(WRITE_MARK)
+        .bind(environment_id)
+        .bind(bigint(at))
+        .bind(occurred_at)
+        .bind(bigint(point))
+        .bind(status)
+        .bind(name.map(Line::as_str))
+        .bind(event.actor.as_ref().map(|actor| actor.kind.as_str()))
+        .bind(event.actor.as_ref().map(|actor| actor.name.as_str()))
+        .bind(event.reason.as_ref().map(Prose::as_str))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn write_answer(
+    connection: &mut PgConnection,
+    event: &Event,
+    approval: &Approval,
+    granted: bool,
+    (at, occurred_at): (Position, DateTime<Utc>),
+) -> Result<(), Error> {
+    // An answer without an actor is refused where events are read.
+    let Some(actor) = &event.actor else { return Ok(()) };
+    let (subject, target, release) = match &approval.subject {
+        ApprovalSubject::Rollback { environment, rollback_id } => {
+            (of_rollback(environment, rollback_id), None, None)
+        }
+        ApprovalSubject::Deploy { lane, release } => {
+            let subject = of_deploy(&lane.environment, &lane.service, &release.version);
+            (subject, lane.target.as_ref(), Some(release))
+        }
+    };
+    let mut query = sqlx::query(WRITE_ANSWER)
+        .bind(bigint(at))
+        .bind(subject)
+        .bind(occurred_at)
+        .bind(granted)
+        .bind(approval.expires_at)
+        .bind(actor.kind.as_str())
+        .bind(actor.name.as_str())
+        .bind(target.map(TargetName::as_str))
+        .bind(release.map(|release| release.version.as_str()));
+    for part in told(release) {
+        query = query.bind(part);
+    }
+    query.execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,519 @@
+//! The whole history: every entry's bytes, with what one searches by.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use ledger_codec::cloudevents::Envelope;
+use ledger_domain::event::{Counts, Fact};
+use ledger_domain::{EnvironmentName, IdentityKey, Kind, Position, ServiceName};
+use ledger_journal::Entry;
+use ledger_tlog::Hash;
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
+use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};
+use uuid::Uuid;
+
+use crate::postgres::{Error, bigint, parsed, position};
+use crate::projector::fold::Outcome;
+use crate::tables::verdicts::start;
+use crate::{Snapshot, Views};
+
+pub(crate) const STATEMENTS: &[&str] = &[LOOK_UP, FAILED_CHECKS, CHECKS, ENTRIES, IS_GAP, WRITE, WRITE_GAPS];
+
+/// An index look-up an identity, and a plan that need not be made anew for each list of them.
+const LOOK_UP: &str = "SELECT e.identity, e.position, e.leaf_hash FROM unnest($1::uuid[]) AS k (identity)
+    CROSS JOIN LATERAL (
+        SELECT identity, position, leaf_hash FROM events
+        WHERE identity = k.identity AND repeats IS NULL LIMIT 1
+    ) e";
+
+const FAILED_CHECKS: &str = "SELECT position, bytes FROM events
+    WHERE kind = 'validation.failed' AND position > $1 AND repeats IS NULL ORDER BY position LIMIT $2";
+
+const CHECKS: &str = "SELECT position, bytes FROM events
+    WHERE position = ANY($1) AND kind IN ('validation.passed', 'validation.failed')";
+
+/// A stretch of positions, so that whatever Postgres knows of the table, no row is read twice.
+const ENTRIES: &str = "SELECT position, bytes FROM events
+    WHERE position > $1 AND position <= $2 AND (environment = ANY($3) OR environment IS NULL)
+        AND kind = ANY($4) AND repeats IS NULL
+    ORDER BY position";
+
+const IS_GAP: &str = "SELECT FROM gaps WHERE position = $1";
+
+const WRITE_GAPS: &str = "INSERT INTO gaps (position) SELECT unnest($1::bigint[])";
+
+/// Not COPY: its two messages in a row wait 40 ms for each other wherever TCP delays small segments. And arrays are
+/// unnested among what is selected: in FROM, each of them is first written to a store of its own.
+const WRITE: &str = "INSERT INTO events (position, recorded_at, occurred_at, identity, kind, environment,
+        service, target, repeats, anomalies, first_of, went_live, targets, leaf_hash, bytes)
+    SELECT unnest($1::bigint[]), unnest($2::timestamptz[]), unnest($3::timestamptz[]), unnest($4::uuid[]),
+        unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::text[]),
+        unnest($9::bigint[]), unnest($10::text[]), unnest($11::text[]), unnest($12::text[]),
+        unnest($13::text[]), unnest($14::bytea[]), unnest($15::bytea[])";
+
+/// The index that keeps an identity from having two effects.
+pub(crate) const IDENTITY_INDEX: &str = "events_identity";
+
+/// Bytes of entries after which a page of them ends.
+pub const PAGE_BYTES: usize = 8 << 20;
+
+/// An entry, as it stands in the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRow {
+    /// Its position.
+    pub position: Position,
+    /// When the journal stored it.
+    pub recorded_at: DateTime<Utc>,
+    /// When it occurred, by its emitter's clock.
+    pub occurred_at: DateTime<Utc>,
+    /// What kind of event it is.
+    pub kind: Kind,
+    /// The position of the entry whose identity it repeats: then it has no effect.
+    pub repeats: Option<Position>,
+    /// Its anomalies, sorted: as judged when it was recorded, but for `during_freeze` and `straddles_change`, which
+    /// are judged by what is known now.
+    pub anomalies: Vec<String>,
+    /// The names that it was the first to bring: `environment`, `service`, `target`.
+    pub first_of: Vec<String>,
+    /// The version that its lane ran from here on, where the event changed that.
+    pub went_live: Option<String>,
+    /// The target that it is about, where it is about a lane.
+    pub target: Option<String>,
+    /// The targets that it could have meant, where it named none of several.
+    pub targets: Vec<String>,
+    /// Where its lane ran the release that it runs from here on before, and another in between: the position at which that
+    /// went live.
+    pub returns_to: Option<Position>,
+    /// The position of the event that corrected it: from there on it has no effect.
+    pub corrected_by: Option<Position>,
+    /// Its leaf in the Merkle tree.
+    pub leaf_hash: Hash,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// Which events a question is about; all that are given must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Of this environment.
+    pub environment: Option<EnvironmentName>,
+    /// Of this service.
+    pub service: Option<ServiceName>,
+    /// Of one of these kinds; of any, if there are none.
+    pub kinds: Vec<Kind>,
+    /// With this identity.
+    pub identity: Option<IdentityKey>,
+    /// At one of these positions; at any, if there are none.
+    pub positions: Vec<Position>,
+}
+
+/// An identity that the history has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Where its entry is.
+    pub position: Position,
+    /// The entry's leaf hash: that of another with the same identity tells whether it is the same.
+    pub leaf_hash: Hash,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    views_position: i64,
+    position: Option<i64>,
+    recorded_at: Option<DateTime<Utc>>,
+    occurred_at: Option<DateTime<Utc>>,
+    kind: Option<String>,
+    repeats: Option<i64>,
+    anomalies: Option<String>,
+    first_of: Option<String>,
+    went_live: Option<String>,
+    target: Option<String>,
+    targets: Option<String>,
+    during_freeze: Option<bool>,
+    straddles: Option<bool>,
+    returns_to: Option<i64>,
+    corrected_by: Option<i64>,
+    leaf_hash: Option<Vec<u8>>,
+    bytes: Option<Vec<u8>>,
+}
+
+/// The last change of a track `t` up to a time, and whether the release or the deployment that the check `e` names stands there by it.
+macro_rules! standing {
+    ($time:literal) => {
+        concat!(
+            "SELECT c.position, CASE v.scope
+                    WHEN 'release' THEN c.version = convert_from(e.bytes, 'UTF8')::jsonb #>> '{data,release,version}'
+                    ELSE c.deployment = convert_from(e.bytes, 'UTF8')::jsonb #>> '{data,deployment}'
+                END AS stands
+            FROM lane_changes c
+            WHERE c.track_id = t.track_id AND c.occurred_at <= ",
+            $time,
+            " AND c.corrected_position IS NULL
+            ORDER BY c.occurred_at DESC, c.position DESC LIMIT 1"
+        )
+    };
+}
+
+/// What is found out of an event as it is asked for.
+///
+/// - The last time that its lane went over to the release that it runs by this event, if it ran another in between. Each look-up is of
+///   one row, by an index.
+/// - Whether it occurred within a freeze, and is no step of a rollback.
+/// - Whether it is the end of a check whose start lies before a change of what was checked: of what the tracks tell, so that it may
+///   differ from what counts in a lane that was removed or switched to an empty slot meanwhile.
+const MARKS: &str = concat!(
+    "LEFT JOIN LATERAL (
+        SELECT (
+            SELECT b.position FROM live_changes b
+            WHERE b.environment_id = c.environment_id AND b.service = c.service AND b.target = c.target
+                AND b.position < c.position AND b.version = c.version
+                AND (b.artifact_key, b.config, b.infrastructure, b.commit)
+                    IS NOT DISTINCT FROM (c.artifact_key, c.config, c.infrastructure, c.commit)
+                AND NOT EXISTS (SELECT FROM corrections k WHERE k.position = b.position)
+            ORDER BY b.position DESC LIMIT 1
+        ) AS position
+        FROM environments n JOIN live_changes c ON c.environment_id = n.environment_id
+            AND c.service = e.service AND c.target = e.target AND c.version = e.went_live
+            AND c.position = e.position
+        WHERE n.name = e.environment LIMIT 1
+    ) back ON true
+    LEFT JOIN LATERAL (
+        SELECT true AS holds
+        FROM environments n JOIN freezes f ON f.environment_id = n.environment_id
+        WHERE n.name = e.environment AND e.kind IN ('deploy.succeeded', 'deploy.removed', 'traffic.switched')
+            AND f.started_at <= e.occurred_at AND (f.ends_at IS NULL OR e.occurred_at < f.ends_at)
+            AND (f.lifted_at IS NULL OR e.occurred_at < f.lifted_at)
+            AND NOT EXISTS (SELECT FROM rollback_reports r WHERE r.position = e.position)
+        LIMIT 1
+    ) frozen ON true
+    LEFT JOIN LATERAL (
+        SELECT CASE WHEN v.scope IN ('release', 'deployment') THEN (
+            SELECT bool_or(t.at_start OR t.at_end) AND NOT bool_or(t.throughout) FROM (
+                SELECT a.stands AS at_start, b.stands AS at_end,
+                    a.stands AND a.position = b.position AS throughout
+                FROM tracks t
+                LEFT JOIN LATERAL (",
+    standing!("s.occurred_at"),
+    ") a ON true
+                LEFT JOIN LATERAL (",
+    standing!("v.occurred_at"),
+    ") b ON true
+                WHERE t.environment_id = v.environment_id AND t.service = e.service
+                    AND (e.target IS NULL OR t.target = e.target)
+            ) t
+        ) ELSE EXISTS (
+            SELECT FROM live_changes l
+            WHERE l.environment_id = v.environment_id AND l.occurred_at > s.occurred_at
+                AND l.occurred_at <= v.occurred_at
+                AND (e.service IS NULL OR l.service = e.service) AND (e.target IS NULL OR l.target = e.target)
+        ) END AS holds
+        FROM verdicts v CROSS JOIN (SELECT NULL) one ",
+    start!("9223372036854775807"),
+    "
+        WHERE e.kind IN ('validation.passed', 'validation.failed') AND v.position = e.position
+            AND v.environment_id IS NOT NULL AND s.occurred_at IS NOT NULL
+        LIMIT 1
+    ) straddle ON true
+    LEFT JOIN LATERAL (
+        SELECT min(k.corrected_position) AS corrected_position FROM corrections k WHERE k.position = e.position
+    ) k ON true"
+);
+
+impl Views {
+    /// Events after a position, in order, at most `limit`, and none after the one that fills [`PAGE_BYTES`]; and the
+    /// position that this is true for.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn events(
+        &self,
+        filter: &EventFilter,
+        after: Position,
+        limit: u32,
+    ) -> Result<(Position, Vec<EventRow>), Error> {
+        let rows: Vec<Row> = listing(filter, after, limit).build_query_as().fetch_all(&self.pool()?).await?;
+        let at = rows.first().map_or(Position::START, |row| position(row.views_position));
+        let events = rows.into_iter().filter_map(|row| row.event().transpose());
+        Ok((at, events.collect::<Result<_, _>>()?))
+    }
+
+    /// Checks that failed, after a position, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn failed_checks(
+        &self,
+        after: Position,
+        limit: u32,
+    ) -> Result<Vec<(Position, Envelope)>, Error> {
+        let query = sqlx::query_as(FAILED_CHECKS).bind(bigint(after)).bind(i64::from(limit));
+        let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(&self.pool()?).await?;
+        rows.into_iter().map(envelope).collect()
+    }
+
+    /// Whether the stream lost the entry at a position.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn is_gap(&self, at: Position) -> Result<bool, Error> {
+        let found = sqlx::query(IS_GAP).bind(bigint(at));
+        Ok(found.fetch_optional(&self.pool()?).await?.is_some())
+    }
+
+    /// Which of these identities the history has, and where.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn known(&self, keys: &[IdentityKey]) -> Result<HashMap<IdentityKey, Known>, Error> {
+        let mut connection = self.pool()?.acquire().await?;
+        look_up(&mut connection, keys).await
+    }
+}
+
+impl Snapshot {
+    /// Returns how many cases checks had, of those of some positions that are results of checks and say so.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn check_counts(&mut self, positions: &[Position]) -> Result<HashMap<Position, Counts>, Error> {
+        let positions: Vec<i64> = positions.iter().copied().map(bigint).collect();
+        let query = sqlx::query_as(CHECKS).bind(positions);
+        let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(self.connection()).await?;
+        let mut counts = HashMap::new();
+        for row in rows {
+            let (position, envelope) = self::envelope(row)?;
+            if let Fact::ValidationPassed(it) | Fact::ValidationFailed(it) = &envelope.event().fact {
+                counts.extend(it.counts.map(|of_check| (position, of_check)));
+            }
+        }
+        Ok(counts)
+    }
+
+    /// The entries after a position, up to another, in order: those of some environments, and those that
+    /// belong to none, of some kinds. Those that repeat others are left out.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn entries(
+        &mut self,
+        environments: &[&EnvironmentName],
+        kinds: &[Kind],
+        after: Position,
+        up_to: Position,
+    ) -> Result<Vec<(Position, Envelope)>, Error> {
+        let names: Vec<&str> = environments.iter().map(|environment| environment.as_str()).collect();
+        let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        let query = sqlx::query_as(ENTRIES).bind(bigint(after)).bind(bigint(up_to)).bind(names).bind(kinds);
+        let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(self.connection()).await?;
+        rows.into_iter().map(envelope).collect()
+    }
+}
+
+fn envelope((at, bytes): (i64, Vec<u8>)) -> Result<(Position, Envelope), Error> {
+    Ok((position(at), parsed("events", at, || Envelope::stored(bytes.into()))?))
+}
+
+impl Row {
+    fn event(self) -> Result<Option<EventRow>, Error> {
+        let (Some(at), Some(recorded_at), Some(kind), Some(hash), Some(bytes)) =
+            (self.position, self.recorded_at, self.kind, self.leaf_hash, self.bytes)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(EventRow {
+            position: position(at),
+            recorded_at,
+            occurred_at: self.occurred_at.unwrap_or(recorded_at),
+            kind: parsed("events", at, || Kind::parse_name(&kind))?,
+            repeats: self.repeats.map(position),
+            anomalies: {
+                let mut anomalies = words(self.anomalies.as_deref());
+                anomalies
+                    .extend(self.during_freeze.and_then(|holds| holds.then(|| "during_freeze".to_owned())));
+                anomalies
+                    .extend(self.straddles.and_then(|holds| holds.then(|| "straddles_change".to_owned())));
+                anomalies.sort_unstable();
+                anomalies
+            },
+            first_of: words(self.first_of.as_deref()),
+            went_live: self.went_live,
+            target: self.target,
+            targets: words(self.targets.as_deref()),
+            returns_to: self.returns_to.map(position),
+            corrected_by: self.corrected_by.map(position),
+            leaf_hash: leaf_hash(at, &hash)?,
+            bytes: bytes.into(),
+        }))
+    }
+}
+
+/// The words of a column that holds several.
+fn words(text: Option<&str>) -> Vec<String> {
+    text.into_iter().flat_map(|text| text.split(',')).map(str::to_owned).collect()
+}
+
+fn leaf_hash(at: i64, bytes: &[u8]) -> Result<Hash, Error> {
+    parsed("events", at, || <[u8; 32]>::try_from(bytes).map(Hash::from))
+}
+
+/// Only the conditions that are asked for stand in the statement, so that each has its index.
+fn listing(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new(
+        "SELECT p.position AS views_position, e.position, e.recorded_at, e.occurred_at, e.kind, e.repeats, e.anomalies,
+            e.first_of, e.went_live, e.target, e.targets, frozen.holds AS during_freeze,
+            straddle.holds AS straddles, back.position AS returns_to, k.corrected_position AS corrected_by,
+            e.leaf_hash, e.bytes
+        FROM projection p LEFT JOIN LATERAL (
+            SELECT * FROM (
+                SELECT *, sum(octet_length(bytes)) OVER (ORDER BY position) - octet_length(bytes) AS bytes_before
+                FROM (SELECT * FROM events WHERE position > ",
+    );
+    query.push_bind(bigint(after));
+    if let Some(environment) = &filter.environment {
+        query.push(" AND environment = ").push_bind(environment.to_string());
+    }
+    if let Some(service) = &filter.service {
+        query.push(" AND service = ").push_bind(service.to_string());
+    }
+    if let [kind] = &filter.kinds[..] {
+        query.push(" AND kind = ").push_bind(kind.name());
+    } else if !filter.kinds.is_empty() {
+        let names: Vec<&str> = filter.kinds.iter().map(|kind| kind.name()).collect();
+        query.push(" AND kind = ANY(").push_bind(names).push(")");
+    }
+    if let Some(identity) = filter.identity {
+        query.push(" AND identity = ").push_bind(identity.0);
+        query.push(" AND repeats IS NULL");
+    }
+    if let [position] = &filter.positions[..] {
+        query.push(" AND position = ").push_bind(bigint(*position));
+    } else if !filter.positions.is_empty() {
+        let positions: Vec<i64> = filter.positions.iter().copied().map(bigint).collect();
+        query.push(" AND position = ANY(").push_bind(positions).push(")");
+    }
+    query.push(" ORDER BY position LIMIT ").push_bind(i64::from(limit));
+    query.push(") asked) page WHERE bytes_before < ").push_bind(PAGE_BYTES as i64);
+    query.push(") e ON true ").push(MARKS).push(" ORDER BY e.position");
+    query
+}
+
+pub(crate) async fn look_up(
+    connection: &mut PgConnection,
+    keys: &[IdentityKey],
+) -> Result<HashMap<IdentityKey, Known>, Error> {
+    let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
+    let rows: Vec<(Uuid, i64, Vec<u8>)> = sqlx::query_as(LOOK_UP).bind(keys).fetch_all(connection).await?;
+    rows.into_iter()
+        .map(|(key, at, hash)| {
+            Ok((IdentityKey(key), Known { position: position(at), leaf_hash: leaf_hash(at, &hash)? }))
+        })
+        .collect()
+}
+
+/// An entry's bytes as a column's value, not copied until they are sent.
+struct Raw(Bytes);
+
+impl Type<Postgres> for Raw {
+    fn type_info() -> PgTypeInfo {
+        <[u8] as Type<Postgres>>::type_info()
+    }
+}
+
+impl PgHasArrayType for Raw {
+    fn array_type_info() -> PgTypeInfo {
+        <[&[u8]] as Type<Postgres>>::type_info()
+    }
+}
+
+impl Encode<'_, Postgres> for Raw {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        <&[u8] as Encode<'_, Postgres>>::encode_by_ref(&self.0.as_ref(), buffer)
+    }
+}
+
+/// Entries on their way into the table, column by column.
+#[derive(Default)]
+pub(crate) struct EventRows {
+    position: Vec<i64>,
+    recorded_at: Vec<DateTime<Utc>>,
+    occurred_at: Vec<DateTime<Utc>>,
+    identity: Vec<Uuid>,
+    kind: Vec<&'static str>,
+    environment: Vec<Option<String>>,
+    service: Vec<Option<String>>,
+    target: Vec<Option<String>>,
+    repeats: Vec<Option<i64>>,
+    anomalies: Vec<Option<String>>,
+    first_of: Vec<Option<String>>,
+    went_live: Vec<Option<String>>,
+    targets: Vec<Option<String>>,
+    leaf_hash: Vec<[u8; Hash::LENGTH]>,
+    bytes: Vec<Raw>,
+    gaps: Vec<i64>,
+}
+
+impl EventRows {
+    pub(crate) fn push(
+        &mut self,
+        entry: &Entry,
+        envelope: &Envelope,
+        key: IdentityKey,
+        leaf_hash: &Hash,
+        repeats: Option<Position>,
+        outcome: &Outcome,
+    ) {
+        let joined = |words: Vec<&str>| (!words.is_empty()).then(|| words.join(","));
+        let fact = &envelope.event().fact;
+        let lane = fact.lane();
+        self.position.push(bigint(entry.position));
+        self.recorded_at.push(entry.recorded_at);
+        self.occurred_at.push(envelope.occurred_at());
+        self.identity.push(key.0);
+        self.kind.push(fact.kind().name());
+        self.environment.push(fact.environment().map(ToString::to_string));
+        self.service.push(lane.map(|lane| lane.service.to_string()));
+        let target = outcome.target.as_ref().or_else(|| lane.and_then(|lane| lane.target.as_ref()));
+        self.target.push(target.map(ToString::to_string));
+        self.repeats.push(repeats.map(bigint));
+        self.anomalies.push(joined(outcome.anomalies.iter().map(|anomaly| anomaly.name()).collect()));
+        self.first_of.push(joined(outcome.first_of.clone()));
+        self.went_live.push(outcome.went_live.as_ref().map(ToString::to_string));
+        self.targets.push(joined(outcome.targets.iter().map(|target| target.as_str()).collect()));
+        self.leaf_hash.push(*leaf_hash.as_bytes());
+        self.bytes.push(Raw(entry.bytes.clone()));
+    }
+
+    pub(crate) fn push_gap(&mut self, at: Position) {
+        self.gaps.push(bigint(at));
+    }
+
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        if !self.position.is_empty() {
+            sqlx::query(WRITE)
+                .bind(self.position)
+                .bind(self.recorded_at)
+                .bind(self.occurred_at)
+                .bind(self.identity)
+                .bind(self.kind)
+                .bind(self.environment)
+                .bind(self.service)
+                .bind(self.target)
+                .bind(self.repeats)
+                .bind(self.anomalies)
+                .bind(self.first_of)
+                .bind(self.went_live)
+                .bind(self.targets)
+                .bind(self.leaf_hash)
+                .bind(self.bytes)
+                .execute(&mut *connection)
+                .await?;
+        }
+        if !self.gaps.is_empty() {
+            sqlx::query(WRITE_GAPS).bind(self.gaps).execute(connection).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,316 @@
+//! Changes and tracks of lanes as the projector reads and writes them.
+
+use chrono::{DateTime, Utc};
+use ledger_domain::{Artifact, ConfigDigest, Effect, Lane, Line, Position, Track, Written};
+use sqlx::PgConnection;
+
+use super::{KeptRow, lane, track, written};
+use crate::postgres::{Error, bigint, parsed, position};
+
+pub(super) const LOAD: &str = concat!(
+    "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, t.late_position, ",
+    written!("t"),
+    "
+    FROM tracks t JOIN environments e USING (environment_id)"
+);
+
+/// The history of lanes that have slots, or had corrections: what comes late may matter for what they run.
+pub(super) const LOAD_SLOTTED: &str = concat!(
+    "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, NULL::bigint AS late_position, ",
+    written!("c"),
+    "
+    FROM tracks t JOIN environments e USING (environment_id)
+    JOIN lane_changes c ON c.track_id = t.track_id AND c.corrected_position IS NULL
+    WHERE EXISTS (
+        SELECT FROM tracks s WHERE s.environment_id = t.environment_id AND s.service = t.service
+            AND s.target = t.target AND s.slot IS NOT NULL
+    ) OR EXISTS (
+        SELECT FROM irregular_lanes i WHERE i.environment_id = t.environment_id AND i.service = t.service
+            AND i.target = t.target
+    )"
+);
+
+/// The removals of lanes: they empty each slot whose deploy turns out to be older.
+pub(super) const LOAD_REMOVALS: &str = concat!(
+    "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, NULL::bigint AS late_position, ",
+    written!("c"),
+    "
+    FROM tracks t JOIN environments e USING (environment_id)
+    JOIN lane_changes c ON c.track_id = t.track_id AND c.version IS NULL AND c.switched_to IS NULL
+        AND c.corrected_position IS NULL
+    WHERE t.slot IS NULL"
+);
+
+pub(super) const LOAD_IRREGULAR: &str = "SELECT e.name, i.service, i.target FROM irregular_lanes i
+    JOIN environments e USING (environment_id)";
+
+pub(super) const WRITE_CHANGES: &str =
+    "INSERT INTO lane_changes (track_id, environment_id, position, occurred_at,
+        event_id, switched_to, version, artifact, config, infrastructure, commit, artifact_key, package_key,
+        deployment, late, behind)
+    SELECT unnest($1::integer[]), unnest($2::integer[]), unnest($3::bigint[]), unnest($4::timestamptz[]),
+        unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::text[]), unnest($9::text[]),
+        unnest($10::text[]), unnest($11::text[]), unnest($12::text[]), unnest($13::text[]),
+        unnest($14::text[]), unnest($15::boolean[]), unnest($16::boolean[])";
+
+pub(super) const WRITE: &str = "INSERT INTO tracks (track_id, environment_id, service, target, slot,
+        position, occurred_at, event_id, switched_to, version, artifact, config, infrastructure, commit,
+        late_position)
+    SELECT unnest($1::integer[]), unnest($2::integer[]), unnest($3::text[]), unnest($4::text[]),
+        unnest($5::text[]), unnest($6::bigint[]), unnest($7::timestamptz[]), unnest($8::text[]),
+        unnest($9::text[]), unnest($10::text[]), unnest($11::text[]), unnest($12::text[]),
+        unnest($13::text[]), unnest($14::text[]), unnest($15::bigint[])
+    ON CONFLICT (track_id) DO UPDATE SET position = excluded.position, occurred_at = excluded.occurred_at,
+        event_id = excluded.event_id, switched_to = excluded.switched_to, version = excluded.version,
+        artifact = excluded.artifact, config = excluded.config, infrastructure = excluded.infrastructure,
+        commit = excluded.commit, late_position = excluded.late_position";
+
+pub(super) const WRITE_IRREGULAR: &str =
+    "INSERT INTO irregular_lanes (environment_id, service, target, position)
+    SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::text[]), unnest($4::bigint[])
+    ON CONFLICT DO NOTHING";
+
+pub(super) const CORRECT: &str = "UPDATE lane_changes SET corrected_position = $2
+    WHERE position = $1 AND corrected_position IS NULL";
+
+#[derive(sqlx::FromRow)]
+struct TrackRow {
+    track_id: i32,
+    environment: String,
+    service: String,
+    target: String,
+    late_position: Option<i64>,
+    #[sqlx(flatten)]
+    kept: KeptRow,
+}
+
+/// A track as the projector knows it.
+pub(crate) struct LoadedTrack {
+    pub(crate) track_id: i32,
+    pub(crate) lane: Lane,
+    pub(crate) track: Track,
+    pub(crate) written: Option<Written>,
+    pub(crate) late: Option<Position>,
+}
+
+impl TrackRow {
+    fn parse(&self) -> Result<LoadedTrack, Error> {
+        parsed("tracks", self.track_id, || {
+            let lane = lane(&self.environment, &self.service, &self.target)?;
+            let track = track(self.kept.slot.as_deref())?;
+            let written = self.kept.written.parse()?;
+            let (track_id, late) = (self.track_id, self.late_position.map(position));
+            Ok::<_, Box<dyn std::error::Error>>(LoadedTrack { track_id, lane, track, written, late })
+        })
+    }
+}
+
+/// The last change of every track.
+pub(crate) async fn load_tracks(connection: &mut PgConnection) -> Result<Vec<LoadedTrack>, Error> {
+    let rows: Vec<TrackRow> = sqlx::query_as(LOAD).fetch_all(connection).await?;
+    rows.iter().map(TrackRow::parse).collect()
+}
+
+/// Every change of lanes that the last change of each track does not suffice for, whatever is reported later.
+pub(crate) async fn load_slotted(connection: &mut PgConnection) -> Result<Vec<LoadedTrack>, Error> {
+    let rows: Vec<TrackRow> = sqlx::query_as(LOAD_SLOTTED).fetch_all(connection).await?;
+    rows.iter().map(TrackRow::parse).collect()
+}
+
+/// Every removal of a lane.
+pub(crate) async fn load_removals(connection: &mut PgConnection) -> Result<Vec<LoadedTrack>, Error> {
+    let rows: Vec<TrackRow> = sqlx::query_as(LOAD_REMOVALS).fetch_all(connection).await?;
+    rows.iter().map(TrackRow::parse).collect()
+}
+
+/// The lanes whose whole history is read.
+pub(crate) async fn load_irregular(connection: &mut PgConnection) -> Result<Vec<Lane>, Error> {
+    let rows: Vec<(String, String, String)> = sqlx::query_as(LOAD_IRREGULAR).fetch_all(connection).await?;
+    rows.iter()
+        .map(|(environment, service, target)| {
+            parsed("irregular_lanes", format!("{environment}/{target}/{service}"), || {
+                lane(environment, service, target)
+            })
+        })
+        .collect()
+}
+
+/// Has the change that an event made no effect from another position on.
+pub(crate) async fn correct(
+    connection: &mut PgConnection,
+    corrected: Position,
+    from: Position,
+) -> Result<(), Error> {
+    sqlx::query(CORRECT).bind(bigint(corrected)).bind(bigint(from)).execute(connection).await?;
+    Ok(())
+}
+
+/// The columns that tell an effect: switched_to, version, artifact, config, infrastructure, commit.
+fn columns(effect: &Effect) -> [Option<&str>; 6] {
+    match effect {
+        Effect::SwitchedTo(slot) => [Some(slot.as_str()), None, None, None, None, None],
+        Effect::Removed => [None; 6],
+        Effect::Deployed(release) => [
+            None,
+            Some(release.version.as_str()),
+            release.artifact.as_ref().map(Artifact::as_str),
+            release.config.as_ref().map(ConfigDigest::as_str),
+            release.infrastructure.as_ref().map(Line::as_str),
+            release.commit.as_ref().map(Line::as_str),
+        ],
+    }
+}
+
+/// Changes on their way into the table, column by column.
+#[derive(Default)]
+pub(crate) struct LaneChangeRows {
+    track_id: Vec<i32>,
+    environment_id: Vec<i32>,
+    position: Vec<i64>,
+    occurred_at: Vec<DateTime<Utc>>,
+    event_id: Vec<String>,
+    effect: [Vec<Option<String>>; 6],
+    artifact_key: Vec<Option<String>>,
+    package_key: Vec<Option<String>>,
+    deployment: Vec<Option<String>>,
+    late: Vec<bool>,
+    behind: Vec<bool>,
+}
+
+impl LaneChangeRows {
+    pub(crate) fn push(
+        &mut self,
+        (track_id, environment_id): (i32, i32),
+        written: &Written,
+        deployment: Option<&Line>,
+        (late, behind): (bool, bool),
+    ) {
+        self.track_id.push(track_id);
+        self.environment_id.push(environment_id);
+        self.position.push(bigint(written.since.position));
+        self.occurred_at.push(written.since.occurred_at);
+        self.event_id.push(written.since.event_id.as_str().to_owned());
+        for (column, value) in self.effect.iter_mut().zip(columns(&written.effect)) {
+            column.push(value.map(str::to_owned));
+        }
+        let artifact = match &written.effect {
+            Effect::Deployed(release) => release.artifact.as_ref(),
+            Effect::Removed | Effect::SwitchedTo(_) => None,
+        };
+        self.artifact_key.push(artifact.map(Artifact::identity));
+        self.package_key.push(artifact.and_then(Artifact::package_key));
+        self.deployment.push(deployment.map(Line::to_string));
+        self.late.push(late);
+        self.behind.push(behind);
+    }
+
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        if self.track_id.is_empty() {
+            return Ok(());
+        }
+        let mut query = sqlx::query(WRITE_CHANGES)
+            .bind(self.track_id)
+            .bind(self.environment_id)
+            .bind(self.position)
+            .bind(self.occurred_at)
+            .bind(self.event_id);
+        for column in self.effect {
+            query = query.bind(column);
+        }
+        let query = query
+            .bind(self.artifact_key)
+            .bind(self.package_key)
+            .bind(self.deployment)
+            .bind(self.late)
+            .bind(self.behind);
+        query.execute(connection).await?;
+        Ok(())
+    }
+}
+
+/// Tracks on their way into the table, column by column.
+#[derive(Default)]
+pub(crate) struct TrackRows {
+    track_id: Vec<i32>,
+    environment_id: Vec<i32>,
+    service: Vec<String>,
+    target: Vec<String>,
+    slot: Vec<Option<String>>,
+    position: Vec<i64>,
+    occurred_at: Vec<DateTime<Utc>>,
+    event_id: Vec<String>,
+    effect: [Vec<Option<String>>; 6],
+    late: Vec<Option<i64>>,
+}
+
+impl TrackRows {
+    pub(crate) fn push(
+        &mut self,
+        (track_id, environment_id): (i32, i32),
+        lane: &Lane,
+        track: &Track,
+        (written, late): (&Written, Option<Position>),
+    ) {
+        self.track_id.push(track_id);
+        self.environment_id.push(environment_id);
+        self.service.push(lane.service.to_string());
+        self.target.push(lane.target.to_string());
+        self.slot.push(match track {
+            Track::Traffic => None,
+            Track::Slot(slot) => Some(slot.to_string()),
+        });
+        self.position.push(bigint(written.since.position));
+        self.occurred_at.push(written.since.occurred_at);
+        self.event_id.push(written.since.event_id.as_str().to_owned());
+        for (column, value) in self.effect.iter_mut().zip(columns(&written.effect)) {
+            column.push(value.map(str::to_owned));
+        }
+        self.late.push(late.map(bigint));
+    }
+
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        if self.track_id.is_empty() {
+            return Ok(());
+        }
+        let mut query = sqlx::query(WRITE)
+            .bind(self.track_id)
+            .bind(self.environment_id)
+            .bind(self.service)
+            .bind(self.target)
+            .bind(self.slot)
+            .bind(self.position)
+            .bind(self.occurred_at)
+            .bind(self.event_id);
+        for column in self.effect {
+            query = query.bind(column);
+        }
+        query.bind(self.late).execute(connection).await?;
+        Ok(())
+    }
+}
+
+/// Lanes whose whole history is read from now on, on their way into the table, column by column.
+#[derive(Default)]
+pub(crate) struct IrregularRows {
+    environment_id: Vec<i32>,
+    service: Vec<String>,
+    target: Vec<String>,
+    position: Vec<i64>,
+}
+
+impl IrregularRows {
+    pub(crate) fn push(&mut self, environment_id: i32, lane: &Lane, at: Position) {
+        self.environment_id.push(environment_id);
+        self.service.push(lane.service.to_string());
+        self.target.push(lane.target.to_string());
+        self.position.push(bigint(at));
+    }
+
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        if !self.environment_id.is_empty() {
+            let query = sqlx::query(WRITE_IRREGULAR).bind(self.environment_id).bind(self.service);
+            query.bind(self.target).bind(self.position).execute(connection).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,332 @@
+//! The changes of environments' compositions, in the order in which they were recorded.
+
+use chrono::{DateTime, Utc};
+use ledger_domain::{
+    Artifact, CompositionId, EnvironmentName, EventId, Live, Position, Release, ServiceName, Since, SlotName,
+    TargetName,
+};
+use sqlx::{PgConnection, Postgres, QueryBuilder};
+
+use crate::Snapshot;
+use crate::postgres::{Error, bigint, parsed, position};
+use crate::tables::lanes::{release, told};
+
+pub(crate) const STATEMENTS: &[&str] =
+    &[LAST_BEFORE, FIRST_AFTER, COMPOSITION, CHANGES, RAN, REORDERINGS, WRITE_REORDERINGS];
+
+/// The number of the last change of the composition up to a position: a search by halves, since numbers and
+/// positions rise together.
+const LAST_BEFORE: &str = "WITH RECURSIVE search AS (
+        SELECT environment_id, 0::bigint AS low, changes AS high FROM environments WHERE environment_id = $1
+        UNION ALL
+        SELECT s.environment_id,
+            CASE WHEN c.position <= $2 THEN m.middle ELSE s.low END,
+            CASE WHEN c.position <= $2 THEN s.high ELSE m.middle - 1 END
+        FROM search s
+        CROSS JOIN LATERAL (SELECT (s.low + s.high + 1) / 2 AS middle) m
+        CROSS JOIN LATERAL (
+            SELECT c.position FROM live_changes c
+            WHERE c.environment_id = s.environment_id AND c.number = m.middle LIMIT 1
+        ) c
+        WHERE s.low < s.high
+    )
+    SELECT low FROM search WHERE low = high";
+
+/// The first change of the composition that occurred after a time. Reports that came late are out of the order
+/// of times, so that none can be passed over.
+const FIRST_AFTER: &str =
+    "SELECT min(number) FROM live_changes WHERE environment_id = $1 AND occurred_at > $2";
+
+const COMPOSITION: &str =
+    "SELECT composition FROM live_changes WHERE environment_id = $1 AND number = $2 LIMIT 1";
+
+/// Changes of the composition, the last first.
+const CHANGES: &str =
+    "SELECT number, service, target, position, occurred_at, event_id, before_slot, before_position,
+        before_at, before_event_id, before_version, before_artifact, before_config, before_infrastructure,
+        before_commit, composition
+    FROM live_changes
+    WHERE environment_id = $1 AND number > $2 AND number <= $3
+    ORDER BY number DESC, service, target";
+
+/// When a lane went over to releases of a version, the last time first.
+const RAN: &str =
+    "SELECT position, occurred_at, event_id, artifact, config, infrastructure, commit FROM live_changes
+    WHERE environment_id = $1 AND service = $2 AND target = $3 AND version = $4
+    ORDER BY position DESC LIMIT 100";
+
+const REORDERINGS: &str = "SELECT since, until FROM reorderings WHERE environment_id = $1 AND position <= $2";
+
+const WRITE_REORDERINGS: &str = "INSERT INTO reorderings (environment_id, position, since, until)
+    SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::timestamptz[])";
+
+/// Rows that are written by one statement: each has 23 parameters, and a statement at most 65,535.
+const ROWS_OF_A_STATEMENT: usize = 1_000;
+
+/// One change of an environment's composition.
+#[derive(Debug, Clone)]
+pub(crate) struct CompositionChange {
+    pub(crate) number: i64,
+    pub(crate) since: Since,
+    /// The lanes that changed, each with what it ran before.
+    pub(crate) lanes: Vec<((ServiceName, TargetName), Option<Live>)>,
+    pub(crate) composition: CompositionId,
+}
+
+#[derive(sqlx::FromRow)]
+struct ChangeRow {
+    number: i64,
+    service: String,
+    target: String,
+    position: i64,
+    occurred_at: DateTime<Utc>,
+    event_id: String,
+    before_slot: Option<String>,
+    before_position: Option<i64>,
+    before_at: Option<DateTime<Utc>>,
+    before_event_id: Option<String>,
+    before_version: Option<String>,
+    before_artifact: Option<String>,
+    before_config: Option<String>,
+    before_infrastructure: Option<String>,
+    before_commit: Option<String>,
+    composition: Vec<u8>,
+}
+
+impl ChangeRow {
+    fn lane(&self) -> Result<((ServiceName, TargetName), Option<Live>), Error> {
+        parsed("live_changes", self.position, || {
+            let lane = (ServiceName::parse(&self.service)?, TargetName::parse(&self.target)?);
+            let before = (&self.before_version, self.before_position, self.before_at, &self.before_event_id);
+            let live = match before {
+                (Some(version), Some(at), Some(occurred_at), Some(event_id)) => {
+                    let parts = [
+                        &self.before_artifact,
+                        &self.before_config,
+                        &self.before_infrastructure,
+                        &self.before_commit,
+                    ];
+                    Some(Live {
+                        slot: self.before_slot.as_deref().map(SlotName::parse).transpose()?,
+                        release: release(version, parts)?,
+                        since: Since {
+                            occurred_at,
+                            position: position(at),
+                            event_id: EventId::stored(event_id)?,
+                        },
+                    })
+                }
+                _ => None,
+            };
+            Ok::<_, Box<dyn std::error::Error>>((lane, live))
+        })
+    }
+
+    fn since(&self) -> Result<Since, Error> {
+        let event_id = parsed("live_changes", self.position, || EventId::stored(&self.event_id))?;
+        Ok(Since { occurred_at: self.occurred_at, position: position(self.position), event_id })
+    }
+
+    fn composition(&self) -> Result<CompositionId, Error> {
+        parsed("live_changes", self.position, || <[u8; 32]>::try_from(&self.composition[..]))
+            .map(CompositionId::from_bytes)
+    }
+}
+
+/// The number of the last change of an environment's composition up to a position; 0 if there is none.
+pub(crate) async fn last_change(
+    connection: &mut PgConnection,
+    environment_id: i32,
+    at: Position,
+) -> Result<i64, Error> {
+    let query = sqlx::query_scalar(LAST_BEFORE).bind(environment_id).bind(bigint(at));
+    Ok(query.fetch_optional(connection).await?.unwrap_or(0))
+}
+
+/// The identity of the composition that an environment ran at a position; `None` if it had not begun.
+pub(crate) async fn composition_at(
+    connection: &mut PgConnection,
+    environment_id: i32,
+    at: Position,
+) -> Result<Option<CompositionId>, Error> {
+    let number = last_change(connection, environment_id, at).await?;
+    let query = sqlx::query_scalar(COMPOSITION).bind(environment_id).bind(number);
+    let found: Option<Vec<u8>> = query.fetch_optional(connection).await?;
+    let bytes = found.map(|found| parsed("live_changes", number, || <[u8; 32]>::try_from(&found[..])));
+    Ok(bytes.transpose()?.map(CompositionId::from_bytes))
+}
+
+/// The number of an environment's first change of composition that occurred after a time.
+pub(crate) async fn first_change_after(
+    connection: &mut PgConnection,
+    environment_id: i32,
+    time: DateTime<Utc>,
+) -> Result<Option<i64>, Error> {
+    Ok(sqlx::query_scalar(FIRST_AFTER).bind(environment_id).bind(time).fetch_one(connection).await?)
+}
+
+#[derive(sqlx::FromRow)]
+struct RanRow {
+    position: i64,
+    occurred_at: DateTime<Utc>,
+    event_id: String,
+    artifact: Option<String>,
+    config: Option<String>,
+    infrastructure: Option<String>,
+    commit: Option<String>,
+}
+
+impl Snapshot {
+    /// Returns when a lane last went over to a release that is a wanted one.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn last_ran(
+        &mut self,
+        environment: &EnvironmentName,
+        service: &ServiceName,
+        target: &TargetName,
+        wanted: &Release,
+    ) -> Result<Option<Since>, Error> {
+        let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
+        let query = sqlx::query_as(RAN).bind(id).bind(service.as_str()).bind(target.as_str());
+        let query = query.bind(wanted.version.as_str());
+        let rows: Vec<RanRow> = query.fetch_all(self.connection()).await?;
+        for row in rows {
+            let parts = [&row.artifact, &row.config, &row.infrastructure, &row.commit];
+            let ran = parsed("live_changes", row.position, || release(wanted.version.as_str(), parts))?;
+            if wanted.matches(&ran) {
+                let event_id = parsed("live_changes", row.position, || EventId::stored(&row.event_id))?;
+                let (occurred_at, position) = (row.occurred_at, position(row.position));
+                return Ok(Some(Since { occurred_at, position, event_id }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The changes of an environment's composition after one number, up to another, the last first.
+pub(crate) async fn composition_changes(
+    connection: &mut PgConnection,
+    environment_id: i32,
+    after: i64,
+    up_to: i64,
+) -> Result<Vec<CompositionChange>, Error> {
+    let query = sqlx::query_as(CHANGES).bind(environment_id).bind(after).bind(up_to);
+    let rows: Vec<ChangeRow> = query.fetch_all(connection).await?;
+    let mut changes: Vec<CompositionChange> = Vec::new();
+    for row in &rows {
+        let lane = row.lane()?;
+        match changes.last_mut().filter(|change| change.number == row.number) {
+            Some(change) => change.lanes.push(lane),
+            None => changes.push(CompositionChange {
+                number: row.number,
+                since: row.since()?,
+                lanes: vec![lane],
+                composition: row.composition()?,
+            }),
+        }
+    }
+    Ok(changes)
+}
+
+/// The times within which what ran is not what was recorded in the order of positions, as known at a position: each from its
+/// begin up to before its end.
+pub(crate) async fn reorderings(
+    connection: &mut PgConnection,
+    environment_id: i32,
+    known_at: Position,
+) -> Result<Vec<(DateTime<Utc>, DateTime<Utc>)>, Error> {
+    let query = sqlx::query_as(REORDERINGS).bind(environment_id).bind(bigint(known_at));
+    Ok(query.fetch_all(connection).await?)
+}
+
+/// A lane that runs something else from an event on.
+pub(crate) struct LiveChange {
+    pub(crate) environment_id: i32,
+    pub(crate) number: i64,
+    pub(crate) service: ServiceName,
+    pub(crate) target: TargetName,
+    pub(crate) at: Since,
+    pub(crate) release: Option<Release>,
+    pub(crate) before: Option<Live>,
+    pub(crate) composition: CompositionId,
+}
+
+/// Changes of compositions on their way into the table.
+#[derive(Default)]
+pub(crate) struct LiveChangeRows(pub(crate) Vec<LiveChange>);
+
+impl LiveChangeRows {
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        for rows in self.0.chunks(ROWS_OF_A_STATEMENT) {
+            insert(rows).build().execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+}
+
+fn insert(rows: &[LiveChange]) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new(
+        "INSERT INTO live_changes (environment_id, number, service, target, position, occurred_at, event_id, version,
+            artifact, config, infrastructure, commit, artifact_key, before_slot, before_position, before_at,
+            before_event_id, before_version, before_artifact, before_config, before_infrastructure, before_commit, composition) ",
+    );
+    query.push_values(rows, |mut row, change| {
+        row.push_bind(change.environment_id)
+            .push_bind(change.number)
+            .push_bind(change.service.to_string())
+            .push_bind(change.target.to_string())
+            .push_bind(bigint(change.at.position))
+            .push_bind(change.at.occurred_at)
+            .push_bind(change.at.event_id.as_str().to_owned())
+            .push_bind(change.release.as_ref().map(|release| release.version.to_string()));
+        for part in told(change.release.as_ref()) {
+            row.push_bind(part);
+        }
+        let artifact = change.release.as_ref().and_then(|release| release.artifact.as_ref());
+        row.push_bind(artifact.map(Artifact::identity));
+        let before = change.before.as_ref();
+        row.push_bind(before.and_then(|live| live.slot.as_ref()).map(ToString::to_string))
+            .push_bind(before.map(|live| bigint(live.since.position)))
+            .push_bind(before.map(|live| live.since.occurred_at))
+            .push_bind(before.map(|live| live.since.event_id.as_str().to_owned()))
+            .push_bind(before.map(|live| live.release.version.to_string()));
+        for part in told(before.map(|live| &live.release)) {
+            row.push_bind(part);
+        }
+        row.push_bind(change.composition.as_bytes().to_vec());
+    });
+    query
+}
+
+/// Reorderings on their way into the table, column by column.
+#[derive(Default)]
+pub(crate) struct ReorderingRows {
+    environment_id: Vec<i32>,
+    position: Vec<i64>,
+    since: Vec<DateTime<Utc>>,
+    until: Vec<DateTime<Utc>>,
+}
+
+impl ReorderingRows {
+    pub(crate) fn push(
+        &mut self,
+        environment_id: i32,
+        at: Position,
+        (since, until): (DateTime<Utc>, DateTime<Utc>),
+    ) {
+        self.environment_id.push(environment_id);
+        self.position.push(bigint(at));
+        self.since.push(since);
+        self.until.push(until);
+    }
+
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        if !self.environment_id.is_empty() {
+            let query = sqlx::query(WRITE_REORDERINGS).bind(self.environment_id).bind(self.position);
+            query.bind(self.since).bind(self.until).execute(connection).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,205 @@
+//! What was really seen running, lane by lane: the last observation, and since when it has been so.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+use ledger_domain::drift::Seen;
+use ledger_domain::event::Observation;
+use ledger_domain::retirement::Standing;
+use ledger_domain::{EnvironmentName, EventId, Lane, Release, ServiceName, Since, SlotName, TargetName};
+use sqlx::{PgConnection, Postgres, QueryBuilder};
+
+use crate::Snapshot;
+use crate::postgres::{Error, bigint, parsed, position};
+use crate::tables::lanes::{lane, release, told};
+
+pub(crate) const STATEMENTS: &[&str] = &[LOAD, OF_ENVIRONMENT];
+
+macro_rules! seen {
+    () => {
+        "SELECT e.name AS environment, o.service, o.target, o.slot, o.version, o.artifact, o.config,
+            o.infrastructure, o.commit, o.since_position, o.since_occurred_at, o.since_event_id, o.last_position,
+            o.last_occurred_at, o.last_event_id
+        FROM observations o JOIN environments e USING (environment_id)"
+    };
+}
+
+const LOAD: &str = seen!();
+const OF_ENVIRONMENT: &str = concat!(seen!(), " WHERE e.name = $1");
+
+/// Rows that are written by one statement: each has 15 parameters, and a statement at most 65,535.
+const ROWS: usize = 1_000;
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    environment: String,
+    service: String,
+    target: String,
+    slot: Option<String>,
+    version: Option<String>,
+    artifact: Option<String>,
+    config: Option<String>,
+    infrastructure: Option<String>,
+    commit: Option<String>,
+    since_position: i64,
+    since_occurred_at: DateTime<Utc>,
+    since_event_id: String,
+    last_position: i64,
+    last_occurred_at: DateTime<Utc>,
+    last_event_id: String,
+}
+
+impl Row {
+    fn parse(&self) -> Result<(Lane, Seen), Error> {
+        let since = |at, occurred_at, id: &str| {
+            EventId::stored(id).map(|event_id| Since { occurred_at, position: position(at), event_id })
+        };
+        parsed("observations", self.last_position, || {
+            let lane = lane(&self.environment, &self.service, &self.target)?;
+            let parts = [&self.artifact, &self.config, &self.infrastructure, &self.commit];
+            let seen = Seen {
+                slot: self.slot.as_deref().map(SlotName::parse).transpose()?,
+                release: self.version.as_deref().map(|version| release(version, parts)).transpose()?,
+                since: since(self.since_position, self.since_occurred_at, &self.since_event_id)?,
+                last: since(self.last_position, self.last_occurred_at, &self.last_event_id)?,
+            };
+            Ok::<_, Box<dyn std::error::Error>>((lane, seen))
+        })
+    }
+}
+
+impl Snapshot {
+    /// Returns what was last seen in the lanes of an environment, by service and target; of one that was retired, what was seen since
+    /// it was declared again.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn observations(
+        &mut self,
+        environment: &EnvironmentName,
+    ) -> Result<BTreeMap<(ServiceName, TargetName), Seen>, Error> {
+        let query = sqlx::query_as(OF_ENVIRONMENT).bind(environment.as_str());
+        let rows: Vec<Row> = query.fetch_all(self.connection()).await?;
+        let position = self.position();
+        let standing = self.retirements(environment, position).await?.last();
+        let mut all = BTreeMap::new();
+        for row in &rows {
+            let (lane, seen) = row.parse()?;
+            let counts = match standing {
+                Standing::Retired(_) => false,
+                Standing::Open(until) => until.is_none_or(|until| seen.last.occurred_at >= until),
+            };
+            if counts {
+                all.insert((lane.service, lane.target), seen);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// What was seen, in the projector's memory.
+#[derive(Default)]
+pub(crate) struct ObservationsFold {
+    seen: HashMap<Lane, (i32, Seen)>,
+    dirty: BTreeSet<Lane>,
+}
+
+impl ObservationsFold {
+    pub(crate) async fn load(
+        connection: &mut PgConnection,
+        environment_id: impl Fn(&EnvironmentName) -> Option<i32>,
+    ) -> Result<Self, Error> {
+        let rows: Vec<Row> = sqlx::query_as(LOAD).fetch_all(connection).await?;
+        let mut all = Self::default();
+        for row in &rows {
+            let (lane, seen) = row.parse()?;
+            let id = parsed("observations", row.last_position, || {
+                environment_id(&lane.environment).ok_or("its environment is not known")
+            })?;
+            all.seen.insert(lane, (id, seen));
+        }
+        Ok(all)
+    }
+
+    /// Folds an observation: a complete one also says of the other lanes at its targets that nothing runs there.
+    pub(crate) fn apply(
+        &mut self,
+        observation: &Observation,
+        at: &Since,
+        environment_id: i32,
+        lanes: impl Iterator<Item = Lane>,
+    ) {
+        let environment = &observation.environment;
+        let mut seen: BTreeMap<Lane, (Option<SlotName>, Option<Release>)> = BTreeMap::new();
+        if observation.complete {
+            let before = self.seen.keys().filter(|lane| lane.environment == *environment).cloned();
+            let lanes = lanes.chain(before).filter(|lane| observation.speaks_of(&lane.target));
+            seen.extend(lanes.map(|lane| (lane, (None, None))));
+        }
+        for lane in &observation.lanes {
+            let (service, target) = (lane.service.clone(), lane.target.clone());
+            let key = Lane { environment: environment.clone(), service, target };
+            seen.insert(key, (lane.slot.clone(), lane.release.clone()));
+        }
+        for (lane, (slot, release)) in seen {
+            let now = match self.seen.remove(&lane) {
+                Some((_, before)) => before.and(slot, release, at.clone()),
+                None => Seen { slot, release, since: at.clone(), last: at.clone() },
+            };
+            self.seen.insert(lane.clone(), (environment_id, now));
+            self.dirty.insert(lane);
+        }
+    }
+
+    /// The rows of the lanes that were looked at since the last time.
+    pub(crate) fn take_rows(&mut self) -> ObservationRows {
+        let dirty = std::mem::take(&mut self.dirty).into_iter();
+        ObservationRows(
+            dirty.filter_map(|lane| self.seen.get(&lane).cloned().map(|seen| (lane, seen))).collect(),
+        )
+    }
+}
+
+/// What was seen, on its way into the table.
+#[derive(Default)]
+pub(crate) struct ObservationRows(Vec<(Lane, (i32, Seen))>);
+
+impl ObservationRows {
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        for rows in self.0.chunks(ROWS) {
+            upsert(rows).build().execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+}
+
+fn upsert(rows: &[(Lane, (i32, Seen))]) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new(
+        "INSERT INTO observations (environment_id, service, target, slot, version, artifact, config, infrastructure,
+            commit, since_position, since_occurred_at, since_event_id, last_position, last_occurred_at, last_event_id) ",
+    );
+    query.push_values(rows, |mut row, (lane, (environment_id, seen))| {
+        row.push_bind(*environment_id)
+            .push_bind(lane.service.to_string())
+            .push_bind(lane.target.to_string())
+            .push_bind(seen.slot.as_ref().map(ToString::to_string))
+            .push_bind(seen.release.as_ref().map(|release| release.version.to_string()));
+        for part in told(seen.release.as_ref()) {
+            row.push_bind(part);
+        }
+        for since in [&seen.since, &seen.last] {
+            row.push_bind(bigint(since.position))
+                .push_bind(since.occurred_at)
+                .push_bind(since.event_id.as_str().to_owned());
+        }
+    });
+    query.push(
+        " ON CONFLICT (environment_id, service, target) DO UPDATE SET slot = excluded.slot, version = excluded.version,
+            artifact = excluded.artifact, config = excluded.config, infrastructure = excluded.infrastructure,
+            commit = excluded.commit, since_position = excluded.since_position,
+            since_occurred_at = excluded.since_occurred_at, since_event_id = excluded.since_event_id,
+            last_position = excluded.last_position, last_occurred_at = excluded.last_occurred_at,
+            last_event_id = excluded.last_event_id",
+    );
+    query
+}

@@ -1,0 +1,150 @@
+//! What an environment asks of those who release to it: policies and freezes.
+
+use chrono::{DateTime, Utc};
+use ledger_codec::cloudevents::Envelope;
+use ledger_domain::event::{Fact, Policy};
+use ledger_domain::obstacle::ActiveFreeze;
+use ledger_domain::{EnvironmentName, Line, Position};
+use sqlx::PgConnection;
+
+use crate::Snapshot;
+use crate::postgres::{Error, bigint, parsed, position};
+
+pub(crate) const STATEMENTS: &[&str] = &[LAST, FREEZES, UNLIFTED, WRITE, START, LIFT];
+
+const LAST: &str = "SELECT e.position, e.bytes FROM policies p JOIN events e USING (position)
+    WHERE p.environment_id = $1 AND p.position <= $2 ORDER BY p.position DESC LIMIT 1";
+
+const FREEZES: &str = "SELECT freeze_id, ends_at, started FROM freezes
+    WHERE environment_id = $1 AND started_at <= $2 AND coalesce(ends_at, 'infinity') > $2
+        AND coalesce(lifted_at, 'infinity') > $2
+    ORDER BY started";
+
+const UNLIFTED: &str = "SELECT EXISTS (SELECT FROM freezes
+    WHERE environment_id = $1 AND freeze_id = $2 AND lifted IS NULL AND coalesce(ends_at, 'infinity') > $3)";
+
+const WRITE: &str = "INSERT INTO policies (environment_id, position)
+    SELECT unnest($1::integer[]), unnest($2::bigint[])";
+
+const START: &str = "INSERT INTO freezes (environment_id, freeze_id, started, started_at, ends_at)
+    VALUES ($1, $2, $3, $4, $5)";
+
+const LIFT: &str = "UPDATE freezes SET lifted = $3, lifted_at = $4 WHERE environment_id = $1 AND freeze_id = $2 AND lifted IS NULL";
+
+/// The policy that holds in an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PolicyInForce {
+    /// Where it was declared, if one was.
+    pub declared: Option<Position>,
+    /// The policy; empty where none was declared.
+    pub policy: Policy,
+}
+
+impl Snapshot {
+    /// The policy of an environment, as known at a position.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn policy(
+        &mut self,
+        environment: &EnvironmentName,
+        known_at: Position,
+    ) -> Result<PolicyInForce, Error> {
+        let Some(id) = self.environment_id(environment).await? else { return Ok(PolicyInForce::default()) };
+        let query = sqlx::query_as(LAST).bind(id).bind(bigint(known_at));
+        let row: Option<(i64, Vec<u8>)> = query.fetch_optional(self.connection()).await?;
+        let Some((at, bytes)) = row else { return Ok(PolicyInForce::default()) };
+        let envelope = parsed("events", at, || Envelope::stored(bytes.into()))?;
+        match &envelope.event().fact {
+            Fact::EnvironmentDeclared(_, policy) => {
+                Ok(PolicyInForce { declared: Some(position(at)), policy: policy.clone() })
+            }
+            other => parsed("policies", at, || Err(format!("{} declares no policy", other.kind()))),
+        }
+    }
+
+    /// The freezes of an environment that hold at a time.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn freezes(
+        &mut self,
+        environment: &EnvironmentName,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<ActiveFreeze>, Error> {
+        let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
+        let query = sqlx::query_as(FREEZES).bind(id).bind(now);
+        let rows: Vec<(String, Option<DateTime<Utc>>, i64)> = query.fetch_all(self.connection()).await?;
+        rows.into_iter()
+            .map(|(freeze_id, until, started)| {
+                let freeze_id = parsed("freezes", started, || Line::stored(&freeze_id))?;
+                Ok(ActiveFreeze { freeze_id, until, position: position(started) })
+            })
+            .collect()
+    }
+}
+
+impl Snapshot {
+    /// Returns true if a freeze of this name was started, even in the future, that is not lifted, and does not end before a time.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn is_unlifted(
+        &mut self,
+        environment: &EnvironmentName,
+        freeze_id: &Line,
+        at: DateTime<Utc>,
+    ) -> Result<bool, Error> {
+        let Some(id) = self.environment_id(environment).await? else { return Ok(false) };
+        let query = sqlx::query_scalar(UNLIFTED).bind(id).bind(freeze_id.as_str()).bind(at);
+        Ok(query.fetch_one(self.connection()).await?)
+    }
+}
+
+/// Where policies are declared, on its way into the table, column by column.
+#[derive(Default)]
+pub(crate) struct PolicyRows {
+    environment_id: Vec<i32>,
+    position: Vec<i64>,
+}
+
+impl PolicyRows {
+    pub(crate) fn push(&mut self, fact: &Fact, environment_id: Option<i32>, at: Position) {
+        if let (Fact::EnvironmentDeclared(..), Some(id)) = (fact, environment_id) {
+            self.environment_id.push(id);
+            self.position.push(bigint(at));
+        }
+    }
+
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        if !self.position.is_empty() {
+            sqlx::query(WRITE).bind(self.environment_id).bind(self.position).execute(connection).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes what a fact says of freezes, if it does.
+pub(crate) async fn write(
+    connection: &mut PgConnection,
+    fact: &Fact,
+    environment_id: i32,
+    at: Position,
+    occurred_at: DateTime<Utc>,
+) -> Result<(), Error> {
+    let query = match fact {
+        Fact::FreezeStarted(freeze) => sqlx::query(START)
+            .bind(environment_id)
+            .bind(freeze.freeze_id.as_str())
+            .bind(bigint(at))
+            .bind(occurred_at)
+            .bind(freeze.until),
+        Fact::FreezeLifted(freeze) => {
+            let query = sqlx::query(LIFT).bind(environment_id).bind(freeze.freeze_id.as_str());
+            query.bind(bigint(at)).bind(occurred_at)
+        }
+        _ => return Ok(()),
+    };
+    query.execute(connection).await?;
+    Ok(())
+}

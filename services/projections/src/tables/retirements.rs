@@ -1,0 +1,97 @@
+//! Retirements of environments, and the declarations that end them.
+
+use chrono::{DateTime, Utc};
+use ledger_domain::event::Fact;
+use ledger_domain::retirement::Retirements;
+use ledger_domain::{EnvironmentName, Position, Since};
+use sqlx::PgConnection;
+
+use crate::Snapshot;
+use crate::postgres::{Error, bigint, position};
+
+pub(crate) const STATEMENTS: &[&str] = &[OF_ENVIRONMENT, LOAD, WRITE];
+
+/// Nothing where the environment never was retired: then declarations do not matter.
+const OF_ENVIRONMENT: &str = "SELECT r.occurred_at, r.position, r.retires FROM retirements r
+    WHERE r.environment_id = $1 AND r.position <= $2
+        AND EXISTS (SELECT FROM retirements e WHERE e.environment_id = $1 AND e.retires)";
+
+const LOAD: &str = "SELECT environment_id, occurred_at, position, retires FROM retirements";
+
+const WRITE: &str = "INSERT INTO retirements (environment_id, position, occurred_at, event_id, retires)
+    SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::text[]),
+        unnest($5::boolean[])";
+
+/// The retirements of an environment, as known at a position.
+pub(crate) async fn retirements(
+    connection: &mut PgConnection,
+    environment_id: i32,
+    known_at: Position,
+) -> Result<Retirements, Error> {
+    type Row = (DateTime<Utc>, i64, bool);
+    let query = sqlx::query_as(OF_ENVIRONMENT).bind(environment_id).bind(bigint(known_at));
+    let rows: Vec<Row> = query.fetch_all(connection).await?;
+    let mut retirements = Retirements::default();
+    for (occurred_at, at, retires) in rows {
+        retirements.add(occurred_at, position(at), retires);
+    }
+    Ok(retirements)
+}
+
+/// All of them, by the id of the environment.
+pub(crate) async fn load(
+    connection: &mut PgConnection,
+) -> Result<Vec<(i32, DateTime<Utc>, Position, bool)>, Error> {
+    let rows: Vec<(i32, DateTime<Utc>, i64, bool)> = sqlx::query_as(LOAD).fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|(id, at, row, retires)| (id, at, position(row), retires)).collect())
+}
+
+impl Snapshot {
+    /// Returns the retirements of an environment, as known at a position.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn retirements(
+        &mut self,
+        environment: &EnvironmentName,
+        known_at: Position,
+    ) -> Result<Retirements, Error> {
+        let Some(id) = self.environment_id(environment).await? else { return Ok(Retirements::default()) };
+        retirements(self.connection(), id, known_at).await
+    }
+}
+
+/// Retirements on their way into the table, column by column.
+#[derive(Default)]
+pub(crate) struct RetirementRows {
+    environment_id: Vec<i32>,
+    position: Vec<i64>,
+    occurred_at: Vec<DateTime<Utc>>,
+    event_id: Vec<String>,
+    retires: Vec<bool>,
+}
+
+impl RetirementRows {
+    pub(crate) fn push(&mut self, fact: &Fact, environment_id: Option<i32>, since: &Since) {
+        let retires = match fact {
+            Fact::EnvironmentRetired(_) => true,
+            Fact::EnvironmentDeclared(..) => false,
+            _ => return,
+        };
+        if let Some(id) = environment_id {
+            self.environment_id.push(id);
+            self.position.push(bigint(since.position));
+            self.occurred_at.push(since.occurred_at);
+            self.event_id.push(since.event_id.as_str().to_owned());
+            self.retires.push(retires);
+        }
+    }
+
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        if !self.environment_id.is_empty() {
+            let query = sqlx::query(WRITE).bind(self.environment_id).bind(self.position);
+            query.bind(self.occurred_at).bind(self.event_id).bind(self.retires).execute(connection).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,132 @@
+//! Emitters whose clocks are ahead of ours: an event that occurred after it was recorded. Nothing delays the recording into
+//! the past, so that the difference is at most what the clock is ahead.
+
+use std::collections::{BTreeSet, HashMap};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use ledger_codec::cloudevents::Envelope;
+use ledger_domain::Position;
+use sqlx::PgConnection;
+
+use crate::Snapshot;
+use crate::postgres::{Error, bigint, position};
+
+pub(crate) const STATEMENTS: &[&str] = &[LIST, WRITE];
+
+/// Clocks that differ by less are taken as equal.
+const TOLERANCE: TimeDelta = TimeDelta::seconds(1);
+
+const LIST: &str = "SELECT source, max_ahead, last_ahead, last_position, events FROM clock_skews
+    ORDER BY max_ahead DESC, source LIMIT $1";
+
+const WRITE: &str = "INSERT INTO clock_skews (source, max_ahead, last_ahead, last_position, events)
+    SELECT unnest($1::text[]), unnest($2::bigint[]), unnest($3::bigint[]), unnest($4::bigint[]), unnest($5::bigint[])
+    ON CONFLICT (source) DO UPDATE SET max_ahead = excluded.max_ahead, last_ahead = excluded.last_ahead,
+        last_position = excluded.last_position, events = excluded.events";
+
+/// How far the clock of an emitter was ahead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClockSkew {
+    /// The source of its events.
+    pub source: String,
+    /// How far it was ahead at most.
+    pub max_ahead: TimeDelta,
+    /// How far it was ahead by the last event that was ahead.
+    pub last_ahead: TimeDelta,
+    /// The position of that event.
+    pub last_position: Position,
+    /// How many events were ahead by more than a second.
+    pub events: u64,
+}
+
+type Row = (String, i64, i64, i64, i64);
+
+impl From<Row> for ClockSkew {
+    fn from((source, max_ahead, last_ahead, last_position, events): Row) -> Self {
+        Self {
+            source,
+            max_ahead: TimeDelta::microseconds(max_ahead),
+            last_ahead: TimeDelta::microseconds(last_ahead),
+            last_position: position(last_position),
+            events: events.cast_unsigned(),
+        }
+    }
+}
+
+impl Snapshot {
+    /// Returns the emitters whose clocks were ahead by more than a second, the farthest first, and so many at most.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn clock_skews(&mut self, at_most: u32) -> Result<Vec<ClockSkew>, Error> {
+        Ok(list(self.connection(), Some(at_most)).await?)
+    }
+}
+
+/// Emitters, the farthest ahead first. Without a number, all of them.
+async fn list(connection: &mut PgConnection, at_most: Option<u32>) -> Result<Vec<ClockSkew>, sqlx::Error> {
+    let query = sqlx::query_as(LIST).bind(at_most.map(i64::from));
+    let rows: Vec<Row> = query.fetch_all(connection).await?;
+    Ok(rows.into_iter().map(ClockSkew::from).collect())
+}
+
+/// Clocks in the projector's memory, by source.
+#[derive(Default)]
+pub(crate) struct SkewsFold {
+    skews: HashMap<String, ClockSkew>,
+    dirty: BTreeSet<String>,
+}
+
+impl SkewsFold {
+    pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
+        let skews = list(connection, None).await?.into_iter().map(|skew| (skew.source.clone(), skew));
+        Ok(Self { skews: skews.collect(), dirty: BTreeSet::new() })
+    }
+
+    pub(crate) fn apply(&mut self, envelope: &Envelope, at: Position, recorded_at: DateTime<Utc>) {
+        let ahead = envelope.occurred_at() - recorded_at;
+        if ahead <= TOLERANCE {
+            return;
+        }
+        let source = envelope.identity().source.as_str().to_owned();
+        let skew = self.skews.entry(source.clone()).or_insert_with(|| ClockSkew {
+            source: source.clone(),
+            max_ahead: TimeDelta::zero(),
+            last_ahead: TimeDelta::zero(),
+            last_position: at,
+            events: 0,
+        });
+        skew.max_ahead = skew.max_ahead.max(ahead);
+        skew.last_ahead = ahead;
+        skew.last_position = at;
+        skew.events += 1;
+        self.dirty.insert(source);
+    }
+
+    pub(crate) fn take_rows(&mut self) -> SkewRows {
+        let dirty = std::mem::take(&mut self.dirty);
+        SkewRows(dirty.into_iter().filter_map(|source| self.skews.get(&source).cloned()).collect())
+    }
+}
+
+/// Clocks on their way into the table.
+#[derive(Default)]
+pub(crate) struct SkewRows(Vec<ClockSkew>);
+
+impl SkewRows {
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let microseconds = |time: TimeDelta| time.num_microseconds().unwrap_or(i64::MAX);
+        sqlx::query(WRITE)
+            .bind(self.0.iter().map(|skew| skew.source.clone()).collect::<Vec<_>>())
+            .bind(self.0.iter().map(|skew| microseconds(skew.max_ahead)).collect::<Vec<_>>())
+            .bind(self.0.iter().map(|skew| microseconds(skew.last_ahead)).collect::<Vec<_>>())
+            .bind(self.0.iter().map(|skew| bigint(skew.last_position)).collect::<Vec<_>>())
+            .bind(self.0.iter().map(|skew| skew.events.cast_signed()).collect::<Vec<_>>())
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,13 @@
+//! The program `release-ledger`: configuration, wiring, roles, shutdown and command line.
+
+pub mod app;
+pub mod archive;
+mod cli;
+pub mod config;
+pub mod restore;
+pub mod serve;
+mod stream_settings;
+pub mod up;
+pub mod views;
+
+pub use cli::{run, run_with};

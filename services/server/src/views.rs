@@ -1,0 +1,281 @@
+//! `release-ledger views` and `verify`: what operators do with read models, straight at NATS and Postgres.
+
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+use ledger_domain::{Position, TenantName};
+use ledger_journal::SharedJournal;
+use ledger_journal::jetstream::Connection;
+use ledger_projections::{Comparison, Form, Origin, Progress, Rebuild, Views};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Flags};
+use crate::serve::{start_log, until_signalled};
+use ledger_client::identity;
+use ledger_client::table;
+
+/// How often a line says how far it is.
+const TELL: Duration = Duration::from_secs(2);
+
+/// Fill read models anew, and see which there are
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Show which views there are, of every tenant
+    List(Box<List>),
+    /// Fill a tenant's views anew, beside those that answer, and let them answer instead
+    Rebuild(Box<RebuildViews>),
+}
+
+impl Command {
+    /// Does what is asked.
+    ///
+    /// # Errors
+    /// Says what stands in the way.
+    pub async fn run(self, form: Form) -> anyhow::Result<()> {
+        match self {
+            Self::List(list) => list.run(form).await,
+            Self::Rebuild(rebuild) => rebuild.run(form).await,
+        }
+    }
+}
+
+/// Show which views there are, of every tenant
+#[derive(Debug, clap::Args)]
+pub struct List {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl List {
+    async fn run(self, form: Form) -> anyhow::Result<()> {
+        let config = Config::read(&self.flags)?;
+        let generations = ledger_projections::generations(&config.views.settings(form)).await?;
+        let rows: Vec<[String; 7]> = generations
+            .into_iter()
+            .map(|it| {
+                [
+                    it.tenant,
+                    format!("v{}", it.version),
+                    it.number.to_string(),
+                    it.state,
+                    it.position.map_or_else(|| "-".to_owned(), |position| position.to_string()),
+                    (if it.owned { "a process" } else { "nobody" }).to_owned(),
+                    format!("{:.1}", it.bytes as f64 / f64::from(1 << 20)),
+                ]
+            })
+            .collect();
+        let header = ["tenant", "form", "number", "state", "position", "folded by", "MiB"];
+        Ok(writeln!(io::stdout().lock(), "{}", table::render(header, &rows))?)
+    }
+}
+
+/// Where entries are taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum From {
+    /// The stream
+    Stream,
+    /// The copy in the views that answer, as far as it goes, and then the stream
+    Events,
+}
+
+/// Fill a tenant's views anew, beside those that answer, and let them answer instead
+///
+/// Questions are answered from the old views meanwhile. The new ones catch up with them and are compared with them at
+/// one position; then one transaction switches. Killed, it goes on where it was when it is run again.
+#[derive(Debug, clap::Args)]
+pub struct RebuildViews {
+    #[command(flatten)]
+    flags: Flags,
+    /// Where entries are taken from
+    #[arg(long, value_name = "WHERE", default_value = "stream")]
+    from: From,
+    /// Compare only: the new views are dropped, and it fails where they differ
+    #[arg(long, conflicts_with = "even_if_history_differs")]
+    verify: bool,
+    /// Switch even if the stream no longer holds what the old views were folded from, or they cannot tell
+    #[arg(long, conflicts_with = "from")]
+    even_if_history_differs: bool,
+}
+
+impl RebuildViews {
+    async fn run(self, form: Form) -> anyhow::Result<()> {
+        let config = Config::read(&self.flags)?;
+        start_log(&config.log)?;
+        let ending = until_signalled()?;
+        let origin = match self.from {
+            From::Stream => Origin::Stream,
+            From::Events => Origin::Events,
+        };
+        let mut different = Vec::new();
+        for ledger in Opened::all(&config, form).await? {
+            let rebuild = ledger.rebuild(origin, &ending).await?;
+            let telling = tell(ledger.tenant.clone(), rebuild.progress());
+            let compared = if self.verify {
+                rebuild.compare().await.map(Some)
+            } else {
+                rebuild.switch(self.even_if_history_differs).await
+            };
+            telling.abort();
+            let compared = compared.with_context(|| format!("the views of {}", ledger.tenant))?;
+            let tenant = &ledger.tenant;
+            let said = match &compared {
+                None => format!("{tenant}: the views are filled anew, and were compared with none"),
+                Some(compared) => format!("{tenant}: {}", told(compared)),
+            };
+            writeln!(io::stdout().lock(), "{said}")?;
+            if self.verify && compared.is_some_and(|compared| !compared.different.is_empty()) {
+                different.push(said);
+            }
+        }
+        if different.is_empty() { Ok(()) } else { bail!("{}", different.join("; ")) }
+    }
+}
+
+/// Compare the stream, the copy of it in Postgres, the Merkle tree and the views
+///
+/// The first difference is named. Views are repaired on request; the log never is.
+#[derive(Debug, clap::Args)]
+pub struct Verify {
+    #[command(flatten)]
+    flags: Flags,
+    /// Do not compare the views, which are filled anew for that
+    #[arg(long, conflicts_with = "repair")]
+    log_only: bool,
+    /// Where only views differ, fill them anew
+    #[arg(long)]
+    repair: bool,
+}
+
+impl Verify {
+    /// Compares.
+    ///
+    /// # Errors
+    /// Something differs, or a part does not answer.
+    pub async fn run(self, form: Form) -> anyhow::Result<()> {
+        let config = Config::read(&self.flags)?;
+        start_log(&config.log)?;
+        let ending = until_signalled()?;
+        for ledger in Opened::all(&config, form).await? {
+            let (sender, progress) = watch::channel(Progress::default());
+            let telling = tell(ledger.tenant.clone(), progress);
+            let verified = ledger
+                .views
+                .verify(ledger.journal.as_ref(), |position, head| {
+                    sender.send_replace(Progress { position, head });
+                })
+                .await;
+            telling.abort();
+            let tenant = &ledger.tenant;
+            let verified = match verified? {
+                Ok(verified) => verified,
+                Err(difference) => bail!("{tenant}: {difference}"),
+            };
+            writeln!(
+                io::stdout().lock(),
+                "{tenant}: stream, copy and tree agree up to {}: root {}, {} gaps",
+                verified.position,
+                verified.root,
+                verified.gaps
+            )?;
+            if !self.log_only {
+                self.verify_views(&ledger, &ending).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn verify_views(&self, ledger: &Opened, ending: &CancellationToken) -> anyhow::Result<()> {
+        let tenant = &ledger.tenant;
+        let rebuild = ledger.rebuild(Origin::Stream, ending).await?;
+        let telling = tell(tenant.clone(), rebuild.progress());
+        let compared =
+            if self.repair { rebuild.switch(false).await } else { rebuild.compare().await.map(Some) };
+        telling.abort();
+        let compared = compared.with_context(|| format!("the views of {tenant}"))?;
+        let Some(compared) = compared else { bail!("{tenant}: no views answered") };
+        let said = told(&compared);
+        if compared.different.is_empty() || self.repair {
+            let repaired = if compared.different.is_empty() { "" } else { "; they are repaired" };
+            return Ok(writeln!(io::stdout().lock(), "{tenant}: {said}{repaired}")?);
+        }
+        bail!("{tenant}: {said}; --repair fills them anew")
+    }
+}
+
+fn told(compared: &Comparison) -> String {
+    let at = compared.position;
+    let tables: Vec<String> = compared
+        .different
+        .iter()
+        .map(|(table, (old, new))| format!("{table} ({} rows, and {} anew)", old.rows, new.rows))
+        .collect();
+    if tables.is_empty() {
+        return format!("the views, filled anew, are the same at {at}");
+    }
+    let first = compared.first.as_ref().map_or_else(String::new, |row| {
+        let which = if row.answers { "only those that answer have" } else { "only the new ones have" };
+        let text: String = row.text.chars().take(300).collect();
+        format!("; in {} {which} {text}", row.table)
+    });
+    format!("the views, filled anew, differ at {at}: {}{first}", tables.join(", "))
+}
+
+/// A tenant's ledger, without the service.
+struct Opened {
+    tenant: TenantName,
+    journal: SharedJournal,
+    views: Views,
+}
+
+impl Opened {
+    /// The ledgers of the settings' tenants; streams that are not there are not made.
+    async fn all(config: &Config, form: Form) -> anyhow::Result<Vec<Self>> {
+        let connection = Connection::open(config.journal.settings()).await?;
+        let mut opened = Vec::new();
+        for tenant in &config.tenants {
+            let journal = connection.existing_journal(tenant.clone()).await?;
+            let journal = journal.with_context(|| format!("{tenant} has no stream"))?;
+            let journal: SharedJournal = Arc::new(journal);
+            let views = Views::of(&config.views.settings(form), tenant.clone())?;
+            views.find().await.with_context(|| format!("the views of {tenant}"))?;
+            opened.push(Self { tenant: tenant.clone(), journal, views });
+        }
+        Ok(opened)
+    }
+
+    async fn rebuild(&self, origin: Origin, ending: &CancellationToken) -> anyhow::Result<Rebuild> {
+        let (views, journal) = (self.views.clone(), Arc::clone(&self.journal));
+        Ok(Rebuild::begin(views, journal, identity::process(), origin, ending.child_token()).await?)
+    }
+}
+
+/// Says now and then on stderr how far it is: entries a second, how many are left, and how long that takes.
+fn tell(
+    tenant: TenantName,
+    mut progress: watch::Receiver<Progress>,
+) -> tokio_util::task::AbortOnDropHandle<()> {
+    tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut last: Option<(Instant, Position)> = None;
+        while progress.changed().await.is_ok() {
+            let Progress { position, head } = *progress.borrow_and_update();
+            let now = Instant::now();
+            if let Some((at, from)) = last {
+                let rate = position.get().saturating_sub(from.get()) as f64 / (now - at).as_secs_f64();
+                let left = head.get().saturating_sub(position.get());
+                let time = if rate > 0.0 { format!("{:.0} s", left as f64 / rate) } else { "?".to_owned() };
+                // Nothing is left to be done where stderr is closed.
+                let _ = writeln!(
+                    io::stderr().lock(),
+                    "{tenant}: at {position} of {head}: {rate:.0} entries/s, {left} left, {time}"
+                );
+            }
+            last = Some((now, position));
+            tokio::time::sleep(TELL).await;
+        }
+    }))
+}
