@@ -30,7 +30,7 @@ pub(crate) async fn of_questions(servers: &Servers, sizes: [usize; 2], count: us
         analyse(servers, tenant).await;
     }
     report.size(
-        &format!("peak memory, filling views of {} entries", sizes[1]),
+        &format!("peak memory, filling projections of {} entries", sizes[1]),
         200.0,
         mebibytes(service.peak_memory()),
     );

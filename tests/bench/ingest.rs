@@ -27,12 +27,12 @@ pub(crate) async fn batched(servers: &Servers, count: usize, report: &mut Report
 
     for (tenant, roles, what, goal) in [
         ("intake-alone", "--only=http", "events/s, HTTP in batches of 500, the role http alone", Some(0.7)),
-        ("intake-and-views", "--only=http,projector", "the same, projecting at the same time", None),
+        ("intake-and-projections", "--only=http,projector", "the same, projecting at the same time", None),
     ] {
         let tenants = format!("--tenants=default,{tenant}");
         let database = servers.fresh_database(&tenant.replace('-', "_")).await;
-        let views = format!("--views-url={database}");
-        let service = Service::start(PROGRAM, servers, &[roles, &tenants, &views]).await;
+        let projections = format!("--projections-url={database}");
+        let service = Service::start(PROGRAM, servers, &[roles, &tenants, &projections]).await;
         // Each round has a stream of its own: the same events would be duplicates.
         let requests = bodies(&events).into_iter().map(|request| of_tenant(request, tenant)).collect();
         let ours = rate(send_all(&service.url(), requests, CONNECTIONS).await);
@@ -49,8 +49,8 @@ pub(crate) async fn singles(servers: &Servers, count: usize, report: &mut Report
     let floor = rate(publish_singles(&client, messages("floor-singles", &events), SINGLES_AT_ONCE).await);
 
     let database = servers.fresh_database("singles").await;
-    let views = format!("--views-url={database}");
-    let service = Service::start(PROGRAM, servers, &["--tenants=default,singles", &views]).await;
+    let projections = format!("--projections-url={database}");
+    let service = Service::start(PROGRAM, servers, &["--tenants=default,singles", &projections]).await;
     let request =
         |event: &Envelope| of_tenant(post("application/cloudevents+json", event.bytes()), "singles");
     let requests = events.iter().map(request).collect();

@@ -27,7 +27,7 @@ pub(crate) async fn to_be_seen(servers: &Servers, at_peak: usize, seen: usize, r
     let rest = requests.split_off(at_peak);
     let took = send_all(&service.url(), requests, CONNECTIONS).await;
     let peak = at_peak as f64 / took.as_secs_f64();
-    service.client().views_at(at_peak as u64).await;
+    service.client().projections_at(at_peak as u64).await;
 
     let rest = Arc::new(rest);
     let next = Arc::new(AtomicUsize::new(0));

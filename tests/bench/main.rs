@@ -33,7 +33,7 @@ struct Scale {
     lanes: usize,
     rounds: usize,
     plans: usize,
-    /// Events whose way from a request to a view is measured, at each rate.
+    /// Events whose way from a request to a projection is measured, at each rate.
     seen: usize,
     /// Answers to concurrent readers, with and without a rebuild beside them.
     answers: usize,

@@ -44,7 +44,7 @@ pub(crate) async fn of_a_fleet(
         publish_batches(&client, &messages("default", &events), 1_000).await;
     }
     let service = Service::start(PROGRAM, servers, &["--only=http,projector"]).await;
-    service.client().views_at(number).await;
+    service.client().projections_at(number).await;
     analyse(servers, "default").await;
 
     let gate = "{\"service\":\"service-1\",\"release\":{\"version\":\"v1.1\"}}";

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ledger_tests::{Command, Servers, Service, view_tables, views_connection, views_schema};
+use ledger_tests::{Command, Servers, Service, projection_tables, projections_connection, projections_schema};
 use sqlx::{Connection, PgConnection};
 
 use crate::PROGRAM;
@@ -23,21 +23,21 @@ pub(crate) async fn fill(servers: &Servers, tenant: &str, count: usize) {
     }
 }
 
-/// Entries that are there already, folded as fast as can be: into views that answer, and into new ones beside them.
+/// Entries that are there already, folded as fast as can be: into projections that answer, and into new ones beside them.
 pub(crate) async fn catching_up(servers: &Servers, count: usize, report: &mut Report) {
-    // Views that answer are there before there is anything to fold.
+    // Projections that answer are there before there is anything to fold.
     drop(Service::start(PROGRAM, servers, &["--only=http"]).await);
     fill(servers, "default", count).await;
     let began = Instant::now();
     let service = Service::start(PROGRAM, servers, &["--only=http,projector"]).await;
-    service.client().views_at(count as u64).await;
+    service.client().projections_at(count as u64).await;
     let ours = began.elapsed();
     let peak = mebibytes(service.peak_memory());
 
     let began = Instant::now();
-    let (journal, views) =
-        (format!("--journal-url={}", servers.nats_url()), format!("--views-url={}", servers.postgres_url()));
-    let rebuild = ["views", "rebuild", &journal, &views, "--log-filter=warn", "--even-if-history-differs"];
+    let (journal, projections) =
+        (format!("--journal-url={}", servers.nats_url()), format!("--projections-url={}", servers.postgres_url()));
+    let rebuild = ["projections", "rebuild", &journal, &projections, "--log-filter=warn", "--even-if-history-differs"];
     let rebuilt = Command::start(PROGRAM, &rebuild).outcome().await;
     let anew = began.elapsed();
     assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
@@ -47,7 +47,7 @@ pub(crate) async fn catching_up(servers: &Servers, count: usize, report: &mut Re
     let rate = |took: Duration| count as f64 / took.as_secs_f64();
     let what = |which: &str| format!("entries/s, {which}, beside COPY of the rows");
     report.rate(&what("the projector catching up"), rate(floor), rate(ours), Some(0.8));
-    report.rate(&what("all views filled anew"), rate(floor), rate(anew), Some(0.8));
+    report.rate(&what("all projections filled anew"), rate(floor), rate(anew), Some(0.8));
     report.size("peak memory, catching up", 200.0, peak);
 }
 
@@ -56,14 +56,14 @@ async fn copy_of_the_same_rows(servers: &Servers) -> Duration {
     let mut from = PgConnection::connect(&servers.postgres_url()).await.expect("connected");
     let url = servers.fresh_database("floor").await;
     // The service makes the tables, of a ledger that has nothing, and is gone before they are filled.
-    let views = format!("--views-url={url}");
-    drop(Service::start(PROGRAM, servers, &["--only=http", "--tenants=floor", &views]).await);
+    let projections = format!("--projections-url={url}");
+    drop(Service::start(PROGRAM, servers, &["--only=http", "--tenants=floor", &projections]).await);
     let mut to = PgConnection::connect(&url).await.expect("connected");
-    let (here, there) = (views_schema(&mut from, "default").await, views_schema(&mut to, "floor").await);
+    let (here, there) = (projections_schema(&mut from, "default").await, projections_schema(&mut to, "floor").await);
     sqlx::query("SET synchronous_commit = off").execute(&mut to).await.expect("set");
     let tables = {
-        let mut connection = views_connection(&servers.postgres_url(), "default").await;
-        view_tables(&mut connection).await
+        let mut connection = projections_connection(&servers.postgres_url(), "default").await;
+        projection_tables(&mut connection).await
     };
     let mut took = Duration::ZERO;
     for table in tables.iter().filter(|table| *table != "projection") {

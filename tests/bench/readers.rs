@@ -1,4 +1,4 @@
-//! Concurrent readers while events come in, without and with views being filled anew beside them.
+//! Concurrent readers while events come in, without and with projections being filled anew beside them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -26,15 +26,15 @@ const QUESTIONS: [(&str, &str); 3] = [
 /// So many answers to 64 readers at once, first with nothing beside them, then with a rebuild.
 pub(crate) async fn beside_a_rebuild(servers: &Servers, size: usize, answers: usize, report: &mut Report) {
     fill(servers, "default", size).await;
-    let service = Service::start(PROGRAM, servers, &["--views-grace-seconds=5"]).await;
-    service.client().views_at(size as u64).await;
+    let service = Service::start(PROGRAM, servers, &["--projections-grace-seconds=5"]).await;
+    service.client().projections_at(size as u64).await;
     analyse(servers, "default").await;
     let _ingest = ingest(&service);
 
     let alone = read(&service, answers, None).await;
-    let (journal, views) =
-        (format!("--journal-url={}", servers.nats_url()), format!("--views-url={}", servers.postgres_url()));
-    let rebuild = ["views", "rebuild", &journal, &views, "--log-filter=warn"];
+    let (journal, projections) =
+        (format!("--journal-url={}", servers.nats_url()), format!("--projections-url={}", servers.postgres_url()));
+    let rebuild = ["projections", "rebuild", &journal, &projections, "--log-filter=warn"];
     let rebuilding = Arc::new(AtomicBool::new(true));
     let running = {
         let (command, rebuilding) = (Command::start(PROGRAM, &rebuild), Arc::clone(&rebuilding));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ledger_tests::{Servers, Service, views_connection};
+use ledger_tests::{Servers, Service, projections_connection};
 use sqlx::Row;
 
 use crate::PROGRAM;
@@ -41,14 +41,14 @@ pub(crate) async fn questions(servers: &Servers, ledgers: [usize; 3], count: usi
 }
 
 pub(crate) async fn analyse(servers: &Servers, tenant: &str) {
-    let mut connection = views_connection(&servers.postgres_url(), tenant).await;
+    let mut connection = projections_connection(&servers.postgres_url(), tenant).await;
     sqlx::query("VACUUM ANALYZE").execute(&mut connection).await.expect("analysed");
 }
 
 async fn by_hand(servers: &Servers, tenant: &str, positions: &[u64]) -> Vec<Duration> {
     let at_position = |sql: &&&str| sql.contains("NOT c.late AND c.position <= $2") && !sql.contains("$3");
     let sql = *ledger_projections::statements().iter().find(at_position).expect("the statement");
-    let mut connection = views_connection(&servers.postgres_url(), tenant).await;
+    let mut connection = projections_connection(&servers.postgres_url(), tenant).await;
     let mut took = Vec::with_capacity(positions.len());
     for position in positions {
         let began = Instant::now();

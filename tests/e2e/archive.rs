@@ -40,9 +40,9 @@ async fn told(servers: &Servers, arguments: &[&str]) -> Value {
 fn started(servers: &Servers, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     // Each command has the user that it needs.
     let user = if arguments.first() == Some(&"restore") { User::Restorer } else { User::Reader };
-    let (journal, views) = (servers.nats_url_of(user), servers.postgres_url());
-    let (journal, views) = (format!("--journal-url={journal}"), format!("--views-url={views}"));
-    Command::start_with(PROGRAM, &[arguments, &[&journal, &views]].concat(), variables)
+    let (journal, projections) = (servers.nats_url_of(user), servers.postgres_url());
+    let (journal, projections) = (format!("--journal-url={journal}"), format!("--projections-url={projections}"));
+    Command::start_with(PROGRAM, &[arguments, &[&journal, &projections]].concat(), variables)
 }
 
 /// What `archive verify` says of an archive that must be whole.

@@ -194,7 +194,7 @@ async fn env_rebuild_continues_after_a_failed_step_with_the_same_command() {
     assert_eq!(story.notes("made"), ["1 api default add >v1", "1 web default add >v1"]);
     assert_eq!(again.code, Some(0), "{}", again.stderr);
     let client = story.service.client();
-    client.views_at(client.position().await.1).await;
+    client.projections_at(client.position().await.1).await;
     let rollbacks = client.get("/v1/rollbacks?environment=dr-site").await.ok()["rollbacks"].clone();
     let [rollback] = &rollbacks.as_array().expect("rollbacks")[..] else { panic!("one: {rollbacks}") };
     assert_eq!(rollback["phase"], "succeeded");
@@ -332,7 +332,7 @@ impl Story {
     /// A rollback as it is at the end of the ledger.
     async fn rollback(&self, rollback: &str) -> Value {
         let client = self.service.client();
-        client.views_at(client.position().await.1).await;
+        client.projections_at(client.position().await.1).await;
         client.get(&format!("/v1/rollbacks/{rollback}")).await.ok()
     }
 

@@ -79,7 +79,7 @@ async fn a_row_is_recorded_once_wherever_it_stands() {
     let summary: Value = serde_json::from_str(&resumed.stdout).expect("a summary");
     assert_eq!((&summary["recorded"], &summary["duplicates"]), (&json!(2), &json!(3)));
     let client = ledger.service.client();
-    client.views_at(5).await;
+    client.projections_at(5).await;
     let event = client.entries().await[0]["event"].clone();
     assert_eq!(event["data"]["release"], json!({"version": "v1", "commit": "c1"}));
     // What the commit means is a part of what is recorded.

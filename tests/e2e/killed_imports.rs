@@ -100,7 +100,7 @@ impl Import {
 
     async fn is_as_if_nothing_had_been(&self) {
         let (client, count) = (self.service.client(), self.history.rows.len() as u64);
-        client.views_at(count).await;
+        client.projections_at(count).await;
         assert_eq!(client.position().await, (count, count), "killed at row {}", self.reached);
         let (last, truth) = self.history.truth.last_key_value().expect("a truth");
         assert_eq!(*last, count);

@@ -35,5 +35,5 @@ mod wrapped_deploy;
 
 /// The program.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ledger-under-test");
-/// The same, as it would be if its next version gave the views another form.
+/// The same, as it would be if its next version gave the projections another form.
 const NEXT_PROGRAM: &str = env!("CARGO_BIN_EXE_ledger-of-next-form");

@@ -111,7 +111,7 @@ async fn the_service_has_all_that_it_needs() {
     });
     story.request(wish).await.ok();
     let (_, head) = client.position().await;
-    client.views_at(head).await;
+    client.projections_at(head).await;
 
     assert_eq!(before, [""; 0]);
     assert_eq!(violations(&servers), [""; 0]);

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::PROGRAM;
 
 const STATE: &str = "/v1/environments/production/state";
-const LAG: &str = "ledger_views_lag_entries{tenant=\"default\"}";
+const LAG: &str = "ledger_projections_lag_entries{tenant=\"default\"}";
 /// Longer than anything here takes that does not fail.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -119,7 +119,7 @@ async fn postgres_is_away(away: Away) {
     let lag = client.metric(LAG).await.expect("the lag is told");
     load.goes_on(100).await;
     let later = client.metric(LAG).await.expect("the lag is told");
-    let up = client.metric("ledger_up{tenant=\"default\",part=\"views\"}").await;
+    let up = client.metric("ledger_up{tenant=\"default\",part=\"projections\"}").await;
     let ready = client.get("/readyz").await;
     let (ingest, questions) = (client.get("/readyz/ingest").await, client.get("/readyz/questions").await);
     let asked = client.get(STATE).await;
@@ -139,7 +139,7 @@ async fn postgres_is_away(away: Away) {
     let answers = load.end().await;
     let head = answers.iter().filter_map(|(_, answer)| answer.body["position"].as_u64()).max();
     let head = head.expect("a position");
-    client.views_at(head).await;
+    client.projections_at(head).await;
 
     let refused: Vec<_> = answers.iter().filter(|(_, answer)| answer.status != 201).collect();
     assert!(refused.is_empty(), "{refused:?}");
@@ -148,9 +148,9 @@ async fn postgres_is_away(away: Away) {
     assert!(later >= lag + 100.0, "{lag}, then {later}");
     assert_eq!(up, Some(0.0));
     assert_eq!((ready.status, &ready.body["status"]), (200, &"degraded".into()), "{}", ready.text);
-    assert!(ready.text.contains("default: views: "), "{}", ready.text);
+    assert!(ready.text.contains("default: projections: "), "{}", ready.text);
     assert_eq!((ingest.status, questions.status), (200, 503), "{}", ingest.text);
-    assert_eq!((asked.status, asked.problem()), (503, "views-unavailable"), "{}", asked.text);
+    assert_eq!((asked.status, asked.problem()), (503, "projections-unavailable"), "{}", asked.text);
     assert_eq!((judged.status, judged.problem()), (503, "unjudged"), "{}", judged.text);
     // All is as if nothing had been.
     until(async || client.metric(LAG).await == Some(0.0)).await;
@@ -161,13 +161,13 @@ async fn postgres_is_away(away: Away) {
         assert_eq!(found.get(id).copied(), answer.body["position"].as_u64(), "{id}");
     }
     let anew = servers.fresh_database("anew").await;
-    let fresh = Service::start(PROGRAM, &servers, &[&format!("--views-url={anew}")]).await;
-    fresh.client().views_at(head).await;
+    let fresh = Service::start(PROGRAM, &servers, &[&format!("--projections-url={anew}")]).await;
+    fresh.client().projections_at(head).await;
     assert_eq!(digests(&servers.postgres_url(), "default").await, digests(&anew, "default").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_postgres_events_are_taken_in_and_the_views_catch_up_afterwards() {
+async fn without_postgres_events_are_taken_in_and_the_projections_catch_up_afterwards() {
     postgres_is_away(Away::Killed).await;
 }
 
@@ -204,7 +204,7 @@ async fn without_nats_events_are_sent_away_at_once_and_questions_are_answered() 
     })
     .await;
     let head = again.and_then(|answer| answer.body["position"].as_u64()).expect("a position");
-    client.views_at(head).await;
+    client.projections_at(head).await;
 
     for refused in refused {
         assert_eq!((refused.status, refused.problem()), (503, "journal-unavailable"), "{}", refused.text);
@@ -236,7 +236,7 @@ async fn what_was_acknowledged_before_nats_died_is_there_when_it_is_back() {
     let taken = answers.iter().filter(|(_, answer)| answer.status == 201);
     let taken: BTreeMap<&String, u64> =
         taken.map(|(id, answer)| (id, answer.body["position"].as_u64().expect("a position"))).collect();
-    client.views_at(taken.values().copied().max().expect("some are taken")).await;
+    client.projections_at(taken.values().copied().max().expect("some are taken")).await;
 
     let found = ids(&client).await;
     for (id, position) in taken {

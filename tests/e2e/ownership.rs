@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ledger_tests::{Proxy, Servers, Service, create_stream, delete_stream, deploy, digests, views_schema};
+use ledger_tests::{Proxy, Servers, Service, create_stream, delete_stream, deploy, digests, projections_schema};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
@@ -13,7 +13,7 @@ fn web(number: u64) -> Value {
     deploy(&number.to_string(), "2026-08-01T10:00:00Z", "production", "web", &format!("v{number}"))
 }
 
-/// Who owns the live views of each tenant: the process's name for itself.
+/// Who owns the live projections of each tenant: the process's name for itself.
 async fn owners(servers: &Servers) -> BTreeMap<String, String> {
     let mut connection = PgConnection::connect(&servers.postgres_url()).await.expect("connected");
     let query = "SELECT tenant, owner::text FROM release_ledger.generations
@@ -47,12 +47,12 @@ async fn a_projector_that_dies_is_replaced_at_once_and_one_that_is_paused_within
     let http = Service::start(PROGRAM, &servers, &["--only=http"]).await;
     let client = http.client();
     client.recorded(&web(1)).await;
-    client.views_at(1).await;
+    client.projections_at(1).await;
 
     let second = Service::start(PROGRAM, &servers, &["--only=projector"]).await;
     first.kill().await;
     client.recorded(&web(2)).await;
-    client.views_at(2).await;
+    client.projections_at(2).await;
     let after_death = owned(&servers, |owners| owners.len() == 1 && *owners != owner).await;
 
     let third = Service::start(PROGRAM, &servers, &["--only=projector"]).await;
@@ -60,7 +60,7 @@ async fn a_projector_that_dies_is_replaced_at_once_and_one_that_is_paused_within
     let paused = if holder == after_death { &second } else { &third };
     paused.pause();
     client.recorded(&web(3)).await;
-    client.views_at(3).await;
+    client.projections_at(3).await;
     let after_pause = owned(&servers, |owners| owners.len() == 1 && *owners != holder).await;
     for number in 4..40 {
         client.recorded(&web(number)).await;
@@ -69,12 +69,12 @@ async fn a_projector_that_dies_is_replaced_at_once_and_one_that_is_paused_within
     for number in 40..80 {
         client.recorded(&web(number)).await;
     }
-    client.views_at(79).await;
+    client.projections_at(79).await;
 
     assert_ne!(after_pause, holder);
     let anew = servers.fresh_database("anew").await;
-    let fresh = Service::start(PROGRAM, &servers, &[&format!("--views-url={anew}")]).await;
-    fresh.client().views_at(79).await;
+    let fresh = Service::start(PROGRAM, &servers, &[&format!("--projections-url={anew}")]).await;
+    fresh.client().projections_at(79).await;
     assert_eq!(
         digests(&servers.postgres_url(), "default").await,
         digests(&anew, "default").await,
@@ -125,12 +125,12 @@ async fn a_service_that_starts_without_postgres_takes_events_in_and_answers_when
     let asked = client.get("/v1/environments/production/state").await;
     let (ready, for_ingest) = (client.get("/readyz").await, client.get("/readyz/ingest").await);
     servers.start_postgres().await;
-    client.views_at(1).await;
+    client.projections_at(1).await;
 
     assert_eq!(taken.status, 201, "{}", taken.text);
-    assert_eq!((asked.status, asked.problem()), (503, "views-unavailable"));
+    assert_eq!((asked.status, asked.problem()), (503, "projections-unavailable"));
     assert_eq!((ready.status, for_ingest.status), (503, 200));
-    assert!(ready.text.contains("default: views: "), "{}", ready.text);
+    assert!(ready.text.contains("default: projections: "), "{}", ready.text);
 }
 
 /// Waits until the process, the only one that folds, is in the middle of a transaction, and pauses it there.
@@ -175,14 +175,14 @@ async fn a_projector_that_is_paused_in_the_middle_of_a_batch_is_replaced_as_well
     let _other = Service::start(PROGRAM, &servers, &["--only=projector"]).await;
 
     let head = http.client().position().await.1;
-    http.client().views_at(head).await;
+    http.client().projections_at(head).await;
     projector.resume();
     http.client().recorded(&web(1_000_000)).await;
-    http.client().views_at(head + 1).await;
+    http.client().projections_at(head + 1).await;
 }
 
 #[tokio::test]
-async fn a_projector_that_cannot_read_the_journal_leaves_the_views_to_one_that_can() {
+async fn a_projector_that_cannot_read_the_journal_leaves_the_projections_to_one_that_can() {
     let servers = Servers::start().await;
     let proxy = Proxy::start(servers.nats_port()).await;
     let through_proxy = format!("--journal-url={}", servers.nats_url_through(&proxy));
@@ -190,7 +190,7 @@ async fn a_projector_that_cannot_read_the_journal_leaves_the_views_to_one_that_c
     let owner = owned(&servers, |owners| owners.len() == 1).await;
     let http = Service::start(PROGRAM, &servers, &["--only=http"]).await;
     http.client().recorded(&web(1)).await;
-    http.client().views_at(1).await;
+    http.client().projections_at(1).await;
 
     proxy.swallow_answers();
     // Until now it was alone.
@@ -198,7 +198,7 @@ async fn a_projector_that_cannot_read_the_journal_leaves_the_views_to_one_that_c
     http.client().recorded(&web(2)).await;
 
     owned(&servers, |owners| owners.len() == 1 && *owners != owner).await;
-    http.client().views_at(2).await;
+    http.client().projections_at(2).await;
 }
 
 #[tokio::test]
@@ -208,28 +208,28 @@ async fn a_process_that_folds_nothing_closes_its_door_to_another_stream() {
     let mut projector = Service::start(PROGRAM, &servers, &["--only=projector"]).await;
     let client = http.client();
     client.recorded(&web(1)).await;
-    client.views_at(1).await;
+    client.projections_at(1).await;
     projector.kill().await;
 
     let config = delete_stream(&servers).await;
     create_stream(&servers, config).await;
 
-    let alarm = client.not_ready("it is not the one that the views are of").await;
+    let alarm = client.not_ready("it is not the one that the projections are of").await;
     let refused = client.record(&web(2)).await;
     assert!(alarm.contains("default: journal: "), "{alarm}");
     assert_eq!((refused.status, refused.problem()), (503, "journal-diverged"));
 }
 
 #[tokio::test]
-async fn views_that_somebody_has_dropped_are_not_answered_from_and_filled_again() {
+async fn projections_that_somebody_has_dropped_are_not_answered_from_and_filled_again() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     service.client().recorded(&web(1)).await;
-    service.client().views_at(1).await;
+    service.client().projections_at(1).await;
     let mut connection = PgConnection::connect(&servers.postgres_url()).await.expect("connected");
 
-    let views = views_schema(&mut connection, "default").await;
-    for gone in [&*views, "release_ledger"] {
+    let projections = projections_schema(&mut connection, "default").await;
+    for gone in [&*projections, "release_ledger"] {
         let gone = AssertSqlSafe(format!("DROP SCHEMA {gone} CASCADE"));
         sqlx::query(gone).execute(&mut connection).await.expect("dropped");
     }
@@ -255,5 +255,5 @@ async fn a_registry_that_a_newer_program_has_added_to_is_used_all_the_same() {
     service.start_again().await;
 
     service.client().recorded(&web(1)).await;
-    service.client().views_at(1).await;
+    service.client().projections_at(1).await;
 }

@@ -1,6 +1,6 @@
 //! Plans: every statement fits the tables, and no question about a state reads what it does not need.
 
-use ledger_tests::{Servers, Service, deploy, views_connection};
+use ledger_tests::{Servers, Service, deploy, projections_connection};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqlSafeStr as _};
 
@@ -13,7 +13,7 @@ const HISTORY: [&str; 3] = ["lane_changes", "live_changes", "events"];
 async fn every_statement_fits_the_migrated_tables() {
     let servers = Servers::start().await;
     let _service = Service::start(PROGRAM, &servers, &["--only=http"]).await;
-    let mut connection = views_connection(&servers.postgres_url(), "default").await;
+    let mut connection = projections_connection(&servers.postgres_url(), "default").await;
     let statements = ledger_projections::statements();
 
     for statement in &statements {
@@ -32,7 +32,7 @@ async fn a_state_is_found_by_indexes_alone() {
     let lines: Vec<_> =
         history.map(|event| String::from_utf8(event.bytes().to_vec()).expect("UTF-8")).collect();
     service.client().recorded_all(&lines).await;
-    let mut connection = views_connection(&servers.postgres_url(), "default").await;
+    let mut connection = projections_connection(&servers.postgres_url(), "default").await;
     sqlx::raw_sql("ANALYZE").execute(&mut connection).await.expect("analysed");
     let filled: i64 = sqlx::query_scalar("SELECT count(*) FROM lane_changes")
         .fetch_one(&mut connection)

@@ -1,4 +1,4 @@
-//! Entries that this program cannot read: each stops the views of its own tenant, and nothing else.
+//! Entries that this program cannot read: each stops the projections of its own tenant, and nothing else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,7 +64,7 @@ async fn poisoned(entry: String, reason: &str) {
     let loads = ["sick", "well"].map(|tenant| load(&client, &going_on, tenant));
     let (mut lags, mut well, mut sick) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..40 {
-        lags.push(client.metric("ledger_views_lag_entries{tenant=\"well\"}").await.expect("a lag"));
+        lags.push(client.metric("ledger_projections_lag_entries{tenant=\"well\"}").await.expect("a lag"));
         // Answered for the end of the ledger as it is when it is asked.
         let head = client.metric("ledger_head_position{tenant=\"well\"}").await.expect("a head");
         well.push(state(&client, "well", &format!("?wait_for={head}&wait_ms=30000")).await);
@@ -72,7 +72,7 @@ async fn poisoned(entry: String, reason: &str) {
     }
     let beyond = state(&client, "sick", "?wait_for=2&wait_ms=100").await;
     let metrics = client.text("/metrics").await;
-    let sick_lag = client.metric("ledger_views_lag_entries{tenant=\"sick\"}").await.expect("a lag");
+    let sick_lag = client.metric("ledger_projections_lag_entries{tenant=\"sick\"}").await.expect("a lag");
     let (ready, ingest) = (client.get("/readyz").await, client.get("/readyz/ingest").await);
     going_on.store(false, Ordering::Relaxed);
     let mut taken = Vec::new();
@@ -90,7 +90,7 @@ async fn poisoned(entry: String, reason: &str) {
         assert_eq!(well.status, 200, "{}", well.text);
         assert_eq!((sick.status, sick.ledger_position), (200, Some(1)), "{}", sick.text);
     }
-    assert_eq!((beyond.status, beyond.problem()), (503, "views-behind"), "{}", beyond.text);
+    assert_eq!((beyond.status, beyond.problem()), (503, "projections-behind"), "{}", beyond.text);
     assert_eq!(beyond.body["position"], 1);
     assert!(metrics.contains("ledger_projector_stopped{tenant=\"sick\"} 1"), "{metrics}");
     assert!(metrics.contains("ledger_projector_stopped{tenant=\"well\"} 0"), "{metrics}");
@@ -100,12 +100,12 @@ async fn poisoned(entry: String, reason: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_that_is_no_event_stops_the_views_of_its_tenant_and_hinders_no_other_under_load() {
+async fn an_entry_that_is_no_event_stops_the_projections_of_its_tenant_and_hinders_no_other_under_load() {
     poisoned("garbage".to_owned(), "is not JSON").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_of_a_newer_program_stops_the_views_of_its_tenant_and_says_so() {
+async fn an_event_of_a_newer_program_stops_the_projections_of_its_tenant_and_says_so() {
     let mut newer = web("newer");
     newer["type"] = "io.releaseledger.deploy.succeeded.v2".into();
     newer["data"]["ring"] = "canary".into();

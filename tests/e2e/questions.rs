@@ -22,7 +22,7 @@ async fn a_question_waits_for_the_position_that_it_names() {
         async move { client.get(state).await }
     });
 
-    // Another process folds: the views move although nobody tells the one that is asked.
+    // Another process folds: the projections move although nobody tells the one that is asked.
     let _projector = Service::start(PROGRAM, &servers, &["--only=projector"]).await;
     let answer = waiting.await.expect("a task");
 
@@ -31,7 +31,7 @@ async fn a_question_waits_for_the_position_that_it_names() {
 }
 
 #[tokio::test]
-async fn a_question_that_waits_in_vain_is_told_how_far_the_views_are() {
+async fn a_question_that_waits_in_vain_is_told_how_far_the_projections_are() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http"]).await;
     let client = service.client();
@@ -44,10 +44,10 @@ async fn a_question_that_waits_in_vain_is_told_how_far_the_views_are() {
     let ahead = client.get("/v1/position?wait_for=2&wait_ms=30000").await;
     let reached = client.get("/v1/position?wait_for=0").await;
 
-    assert_eq!((behind.status, behind.problem()), (503, "views-behind"));
+    assert_eq!((behind.status, behind.problem()), (503, "projections-behind"));
     assert_eq!((&behind.body["position"], behind.header("retry-after")), (&0.into(), "1"));
     assert!((300..5_000).contains(&took.as_millis()), "{took:?}");
-    assert_eq!((not_waiting.status, not_waiting.problem()), (503, "views-behind"));
+    assert_eq!((not_waiting.status, not_waiting.problem()), (503, "projections-behind"));
     assert_eq!((ahead.status, ahead.problem()), (400, "position-ahead"));
     assert_eq!((reached.status, &reached.body["head"]), (200, &1.into()));
 }
@@ -407,10 +407,10 @@ async fn the_service_tells_how_it_fares() {
     assert!(metrics.content_type.starts_with("text/plain; version=0.0.4"), "{}", metrics.content_type);
     for line in [
         "ledger_head_position{tenant=\"default\"} 1",
-        "ledger_views_position{tenant=\"default\"} 1",
-        "ledger_views_lag_entries{tenant=\"default\"} 0",
+        "ledger_projections_position{tenant=\"default\"} 1",
+        "ledger_projections_lag_entries{tenant=\"default\"} 0",
         "ledger_up{tenant=\"default\",part=\"journal\"} 1",
-        "ledger_up{tenant=\"default\",part=\"views\"} 1",
+        "ledger_up{tenant=\"default\",part=\"projections\"} 1",
         "ledger_events_total{tenant=\"default\",status=\"recorded\"} 1",
         "ledger_events_total{tenant=\"default\",status=\"duplicate\"} 1",
     ] {

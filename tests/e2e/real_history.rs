@@ -24,7 +24,7 @@ async fn a_real_history_is_recorded_in_order_and_every_past_state_is_what_git_sa
     let (file, url) = (history.file.to_string_lossy(), format!("--url={}", service.url()));
 
     let first = run(PROGRAM, &["import", "releases", &file, &url, COMMIT_IS, "--json"]).await;
-    client.views_at(count as u64).await;
+    client.projections_at(count as u64).await;
     let peak_memory = service.peak_memory();
 
     assert_eq!((&first["recorded"], &first["duplicates"]), (&count.into(), &0.into()), "{first}");

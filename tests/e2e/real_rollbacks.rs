@@ -48,12 +48,12 @@ async fn a_real_history_is_rolled_back_to_its_last_known_good_points() {
     }
 }
 
-/// The real history, or one that is made, in the ledger and its views.
+/// The real history, or one that is made, in the ledger and its projections.
 pub(crate) async fn imported(servers: &Servers, service: &Service) -> RealHistory {
     let history = RealHistory::find_or_play(servers.folder());
     let (file, url) = (history.file.to_string_lossy(), format!("--url={}", service.url()));
     run(PROGRAM, &["import", "releases", &file, &url, COMMIT_IS, "--json"]).await;
-    service.client().views_at(history.rows.len() as u64).await;
+    service.client().projections_at(history.rows.len() as u64).await;
     history
 }
 
@@ -114,7 +114,7 @@ async fn report_checks(servers: &Servers, file: &Path, first: u64, last: u64, ur
         .expect("the program runs");
     assert!(emitted.status.success(), "{}", String::from_utf8_lossy(&emitted.stderr));
     let head = Client::new(url).position().await.1;
-    Client::new(url).views_at(head).await;
+    Client::new(url).projections_at(head).await;
 }
 
 /// What the script's rule says of a release: passed, failed, or nothing.

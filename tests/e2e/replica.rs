@@ -18,14 +18,14 @@ fn web(number: u64) -> Value {
 
 /// A primary with two deploys, its replica, and a service that answers from that.
 async fn started(servers: &Servers, more: &[&str]) -> (Replica, Service) {
-    let first = Service::start(PROGRAM, servers, &["--views-grace-seconds=2"]).await;
+    let first = Service::start(PROGRAM, servers, &["--projections-grace-seconds=2"]).await;
     for number in 1..=2 {
         first.client().recorded(&web(number)).await;
     }
     drop(first);
     let replica = Replica::start(servers).await;
-    let read = format!("--views-read-url={}", replica.url());
-    let flags: Vec<&str> = [&["--views-grace-seconds=2", read.as_str()], more].concat();
+    let read = format!("--projections-read-url={}", replica.url());
+    let flags: Vec<&str> = [&["--projections-grace-seconds=2", read.as_str()], more].concat();
     let service = Service::start(PROGRAM, servers, &flags).await;
     (replica, service)
 }
@@ -56,7 +56,7 @@ async fn a_replica_that_is_behind_answers_for_its_own_position_and_hinders_nothi
 
     replica.pause().await;
     let taken = client.record(&web(3)).await;
-    primary.views_at(3).await;
+    primary.projections_at(3).await;
     let old = client.get(STATE).await;
     let behind = client.get(&format!("{STATE}?wait_for=3&wait_ms=200")).await;
     let listed = client.get("/v1/events?wait_for=3&wait_ms=200").await;
@@ -79,7 +79,7 @@ async fn a_replica_that_is_behind_answers_for_its_own_position_and_hinders_nothi
     assert_eq!((taken.status, &taken.body["position"]), (201, &3.into()));
     assert_eq!((old.status, old.ledger_position), (200, Some(2)), "{}", old.text);
     for behind in [behind, listed] {
-        assert_eq!((behind.status, behind.problem()), (503, "views-behind"), "{}", behind.text);
+        assert_eq!((behind.status, behind.problem()), (503, "projections-behind"), "{}", behind.text);
         assert_eq!(behind.body["position"], 2);
         assert!(!behind.header("retry-after").is_empty());
     }
@@ -115,11 +115,11 @@ async fn the_controller_acts_while_the_replica_stands_still() {
     assert_eq!(decided.body["events"][0]["position"], 5, "{}", decided.text);
     assert_eq!(client.get(STATE).await.ledger_position, Some(2));
     replica.resume().await;
-    client.views_at(5).await;
+    client.projections_at(5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn views_that_are_filled_anew_are_answered_from_without_a_question_that_fails() {
+async fn projections_that_are_filled_anew_are_answered_from_without_a_question_that_fails() {
     let servers = Servers::start().await;
     let (replica, service) = started(&servers, &[]).await;
     let client = service.client();
@@ -139,8 +139,8 @@ async fn views_that_are_filled_anew_are_answered_from_without_a_question_that_fa
     });
 
     let urls =
-        [format!("--journal-url={}", servers.nats_url()), format!("--views-url={}", servers.postgres_url())];
-    let rebuilt = Command::start(PROGRAM, &["views", "rebuild", &urls[0], &urls[1]]).outcome().await;
+        [format!("--journal-url={}", servers.nats_url()), format!("--projections-url={}", servers.postgres_url())];
+    let rebuilt = Command::start(PROGRAM, &["projections", "rebuild", &urls[0], &urls[1]]).outcome().await;
     assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
     // The old ones are dropped; who still asked them would fail.
     let mut behind = sqlx::PgConnection::connect(replica.url()).await.expect("connected");
@@ -150,7 +150,7 @@ async fn views_that_are_filled_anew_are_answered_from_without_a_question_that_fa
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), dropped).await.expect("the old views are dropped");
+    tokio::time::timeout(Duration::from_secs(60), dropped).await.expect("the old projections are dropped");
     client.recorded(&web(3)).await;
     going_on.store(false, Ordering::Relaxed);
 
@@ -171,16 +171,16 @@ async fn without_its_replica_a_service_takes_events_in_and_says_why_it_does_not_
     let (ingest, questions) = (client.get("/readyz/ingest").await, client.get("/readyz/questions").await);
     let metrics = client.text("/metrics").await;
     replica.start_again().await;
-    client.views_at(3).await;
+    client.projections_at(3).await;
     let again = client.get(STATE).await;
 
     assert_eq!((taken.status, &taken.body["position"]), (201, &3.into()));
-    assert_eq!((asked.status, asked.problem()), (503, "views-unavailable"), "{}", asked.text);
+    assert_eq!((asked.status, asked.problem()), (503, "projections-unavailable"), "{}", asked.text);
     assert_eq!((ready.status, &ready.body["status"]), (200, &"degraded".into()), "{}", ready.text);
-    assert!(ready.text.contains("default: views: "), "{}", ready.text);
+    assert!(ready.text.contains("default: projections: "), "{}", ready.text);
     assert_eq!((ingest.status, questions.status), (200, 503));
     // Two of three: what it last knew of the replica.
-    assert!(metrics.contains("ledger_views_lag_entries{tenant=\"default\"} 1"), "{metrics}");
+    assert!(metrics.contains("ledger_projections_lag_entries{tenant=\"default\"} 1"), "{metrics}");
     assert_eq!((again.status, again.ledger_position), (200, Some(3)));
     client.ready().await;
 }

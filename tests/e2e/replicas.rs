@@ -33,7 +33,7 @@ async fn replicas_are_changed_online() {
 
     assert_eq!(before, 1);
     let (_, head) = client.position().await;
-    client.views_at(head).await;
+    client.projections_at(head).await;
     let entries = client.entries().await;
     for (position, event) in &acknowledged {
         assert_eq!(&entries[*position as usize - 1]["event"], event);
@@ -45,10 +45,10 @@ async fn replicas_are_changed_online() {
     // The setting may be changed later, or not at all.
     for (replicas, database) in [("--journal-replicas=1", "one"), ("--journal-replicas=3", "three")] {
         let database = servers.fresh_database(database).await;
-        let views = format!("--views-url={database}");
-        let anew = [&flags(replicas)[..], &[views.as_str()]].concat();
+        let projections = format!("--projections-url={database}");
+        let anew = [&flags(replicas)[..], &[projections.as_str()]].concat();
         let anew = Service::start(PROGRAM, &servers, &anew).await;
-        anew.client().views_at(head).await;
+        anew.client().projections_at(head).await;
         assert_eq!(digests(&database, "default").await, folded);
     }
 }

@@ -51,11 +51,11 @@ impl Story {
         Self { client: client.clone(), environment: environment.to_owned() }
     }
 
-    /// Tells an event of a kind; the views have it then.
+    /// Tells an event of a kind; the projections have it then.
     pub(crate) async fn tell(&self, kind: &str, minutes: u64, data: Value) -> u64 {
         let answer = self.try_tell(kind, minutes, data).await;
         let position = answer.ok()["position"].as_u64().expect("a position");
-        self.client.views_at(position).await;
+        self.client.projections_at(position).await;
         position
     }
 

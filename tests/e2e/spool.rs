@@ -281,7 +281,7 @@ impl Ledger {
     /// Ids and times, in the ledger's order.
     async fn recorded(&self) -> Vec<(String, String)> {
         let head = self.client().position().await.1;
-        self.client().views_at(head).await;
+        self.client().projections_at(head).await;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let entries = self.client().entries().await;
         entries.iter().map(|entry| (text(&entry["event"]["id"]), text(&entry["event"]["time"]))).collect()

@@ -425,14 +425,14 @@ impl Ledger {
     /// All events, in the ledger's order.
     async fn events(&self) -> Vec<Value> {
         let client = self.service.client();
-        client.views_at(client.position().await.1).await;
+        client.projections_at(client.position().await.1).await;
         client.entries().await.into_iter().map(|entry| entry["event"].clone()).collect()
     }
 
     /// What runs in production.
     async fn version(&self) -> String {
         let client = self.service.client();
-        client.views_at(client.position().await.1).await;
+        client.projections_at(client.position().await.1).await;
         let state = client.get("/v1/environments/production/state").await.ok();
         state["lanes"][0]["release"]["version"].as_str().unwrap_or_default().to_owned()
     }

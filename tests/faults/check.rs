@@ -1,4 +1,4 @@
-//! What must hold once all is well again: of the stream, read raw; of the views; of the tree; of views that
+//! What must hold once all is well again: of the stream, read raw; of the projections; of the tree; of projections that
 //! are folded anew.
 
 use std::collections::{BTreeMap, HashMap};
@@ -9,7 +9,7 @@ use async_nats::jetstream::consumer::{DeliverPolicy, pull::OrderedConfig};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
-use ledger_tests::{Client, STREAM, digests, views_connection};
+use ledger_tests::{Client, STREAM, digests, projections_connection};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -27,7 +27,7 @@ use ledger_tests::Random;
 const SOURCE: &str = "urn:release-ledger:test";
 /// What the ledger itself says has one of these sources.
 const OWN_SOURCES: [&str; 2] = ["urn:release-ledger:api", "urn:release-ledger:rollback-controller"];
-/// How long the views may take to come to the end, and the ledger to come to rest.
+/// How long the projections may take to come to the end, and the ledger to come to rest.
 const REST_WITHIN: Duration = Duration::from_secs(90);
 /// Past positions whose state is compared with the fold, for each environment.
 const PAST: u64 = 4;
@@ -76,7 +76,7 @@ pub(crate) async fn check(
     wrong
 }
 
-/// Waits until both services have all of the stream in their views, and nothing new comes; answers where
+/// Waits until both services have all of the stream in their projections, and nothing new comes; answers where
 /// the stream ends.
 async fn rest(stack: &Stack) -> Result<u64, String> {
     let mut seen = Vec::new();
@@ -107,7 +107,7 @@ async fn rest(stack: &Stack) -> Result<u64, String> {
     };
     match timeout(REST_WITHIN, resting).await {
         Ok(head) => Ok(head),
-        Err(_) => Err(format!("views and streams, as the services say, do not come together: {seen:?}")),
+        Err(_) => Err(format!("projections and streams, as the services say, do not come together: {seen:?}")),
     }
 }
 
@@ -207,31 +207,31 @@ fn stream(model: &Model, entries: &[Entry], wrong: &mut Vec<String>) {
     }
 }
 
-/// The history in the views is the stream, byte for byte; answers which positions repeat which.
+/// The history in the projections is the stream, byte for byte; answers which positions repeat which.
 async fn history(
     stack: &Stack,
     entries: &[Entry],
     wrong: &mut Vec<String>,
 ) -> Result<BTreeMap<u64, u64>, String> {
-    let mut connection = views_connection(stack.postgres_url(), "default").await;
+    let mut connection = projections_connection(stack.postgres_url(), "default").await;
     let query = "SELECT position, repeats, bytes, leaf_hash FROM events ORDER BY position";
     type Row = (i64, Option<i64>, Vec<u8>, Vec<u8>);
     let rows: Vec<Row> =
         sqlx::query_as(query).fetch_all(&mut connection).await.map_err(|error| error.to_string())?;
     if rows.len() != entries.len() {
-        wrong.push(format!("the views have {} entries, and the stream {}", rows.len(), entries.len()));
+        wrong.push(format!("the projections have {} entries, and the stream {}", rows.len(), entries.len()));
     }
     let mut repeats = BTreeMap::new();
     for ((position, repeated, bytes, hash), (entry, place)) in rows.iter().zip(entries.iter().zip(1..)) {
         if (*position, bytes.as_slice(), hash.as_slice()) != (place, &*entry.bytes, &leaf(&entry.bytes)) {
-            wrong.push(format!("row {position} of the views is not entry {place} of the stream"));
+            wrong.push(format!("row {position} of the projections is not entry {place} of the stream"));
         }
         repeated.and_then(|repeated| repeats.insert(position.cast_unsigned(), repeated.cast_unsigned()));
     }
     Ok(repeats)
 }
 
-/// An identity has one effect: of two entries the views mark the second, and the second came only when the
+/// An identity has one effect: of two entries the projections mark the second, and the second came only when the
 /// server itself had forgotten the first.
 fn once(entries: &[Entry], repeats: &BTreeMap<u64, u64>, memory: u64, wrong: &mut Vec<String>) {
     let mut first: HashMap<(&str, &str), u64> = HashMap::new();
@@ -240,7 +240,7 @@ fn once(entries: &[Entry], repeats: &BTreeMap<u64, u64>, memory: u64, wrong: &mu
         let before = *first.entry(identity).or_insert(position);
         let marked = repeats.get(&position).copied();
         if marked != (before != position).then_some(before) {
-            wrong.push(format!("position {position} repeats {before}, and the views say {marked:?}"));
+            wrong.push(format!("position {position} repeats {before}, and the projections say {marked:?}"));
         }
         if before != position {
             let after = entry.recorded_at - entries[before as usize - 1].recorded_at;
@@ -327,7 +327,7 @@ async fn tree(stack: &Stack, entries: &[Entry], wrong: &mut Vec<String>) {
     }
 }
 
-/// Views that are folded anew are the same.
+/// Projections that are folded anew are the same.
 async fn rebuilt(stack: &Stack, head: u64, name: &str, wrong: &mut Vec<String>) -> Result<(), String> {
     let (rebuilt, url) = stack.rebuild(name).await?;
     let client = rebuilt.client();

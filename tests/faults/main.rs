@@ -1,5 +1,5 @@
 //! Faults, chosen from a seed, while events are sent: whatever goes wrong, what was acknowledged is there,
-//! once and at its position; views are the log, folded; the tree is over exactly the log.
+//! once and at its position; projections are the log, folded; the tree is over exactly the log.
 //!
 //! This is the short run. `ops/faults` runs for as long as one likes.
 

@@ -254,7 +254,7 @@ pub(crate) struct Stint {
     pub(crate) number: u64,
     /// What it stands on.
     pub(crate) stand: Stand,
-    /// How many seconds the nats-server remembers identities: no longer, and it is up to the views.
+    /// How many seconds the nats-server remembers identities: no longer, and it is up to the projections.
     pub(crate) memory: u64,
     /// The faults of each round, in order of time.
     pub(crate) rounds: Vec<Vec<Timed>>,

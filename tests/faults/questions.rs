@@ -78,7 +78,7 @@ pub(crate) async fn ask(mut shared: Shared, mut random: Random) {
 }
 
 async fn compare(shared: &Shared, client: &Client, environment: &str, position: u64, told: &str) {
-    // Without an answer, or where the views were set back by a crash, nothing is told.
+    // Without an answer, or where the projections were set back by a crash, nothing is told.
     if let Some(answer) = get(client, &state(environment, position)).await
         && answer.status == 200
         && answer.text != told

@@ -50,7 +50,7 @@ impl Replica {
             format!("--listen={address}"),
             format!("--journal-url={}", servers.collect::<Vec<_>>().join(",")),
             format!("--journal-replicas={}", nats.len()),
-            format!("--views-url={url}"),
+            format!("--projections-url={url}"),
             "--journal-request-timeout-ms=2000".to_owned(),
             "--log-filter=info".to_owned(),
         ];

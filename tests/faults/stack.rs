@@ -111,7 +111,7 @@ impl Stack {
         self.clients.clone()
     }
 
-    /// The database of the views, past all proxies.
+    /// The database of the projections, past all proxies.
     pub(crate) fn postgres_url(&self) -> &str {
         &self.postgres_url
     }
@@ -216,7 +216,7 @@ impl Drop for Stack {
     }
 }
 
-/// A service on views of its own.
+/// A service on projections of its own.
 pub(crate) struct Rebuilt {
     replica: Replica,
 }

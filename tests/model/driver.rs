@@ -36,7 +36,7 @@ pub(crate) async fn feed(client: &Client, items: &[Item], tag: &str) -> Recorded
         driver.item(item).await;
     }
     if let Some(last) = driver.entries.last() {
-        client.views_at(last.position).await;
+        client.projections_at(last.position).await;
     }
     Recorded { tag: tag.to_owned(), entries: driver.entries }
 }

@@ -1,4 +1,4 @@
-//! Behind the ledger's back: the raw stream, and the raw tables of the views.
+//! Behind the ledger's back: the raw stream, and the raw tables of the projections.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,37 +49,37 @@ pub async fn create_stream(servers: &Servers, config: Config) {
     jetstream_of_operator(servers).await.create_stream(config).await.expect("the stream is made");
 }
 
-/// A connection to the tables of a tenant's views that answer, in the database of this URL.
-pub async fn views_connection(url: &str, tenant: &str) -> PgConnection {
+/// A connection to the tables of a tenant's projections that answer, in the database of this URL.
+pub async fn projections_connection(url: &str, tenant: &str) -> PgConnection {
     let mut connection = PgConnection::connect(url).await.expect("connected to Postgres");
-    let schema = views_schema(&mut connection, tenant).await;
+    let schema = projections_schema(&mut connection, tenant).await;
     let path = AssertSqlSafe(format!("SET search_path TO \"{schema}\""));
     sqlx::query(path).execute(&mut connection).await.expect("the tenant's schema");
     connection
 }
 
-/// The schema of a tenant's views that answer, of the newest form that there is.
-pub async fn views_schema(connection: &mut PgConnection, tenant: &str) -> String {
+/// The schema of a tenant's projections that answer, of the newest form that there is.
+pub async fn projections_schema(connection: &mut PgConnection, tenant: &str) -> String {
     let query = "SELECT version, number FROM release_ledger.generations
         WHERE tenant = $1 AND state = 'live' ORDER BY version DESC LIMIT 1";
     let live: (i32, i32) =
-        sqlx::query_as(query).bind(tenant).fetch_one(connection).await.expect("live views");
+        sqlx::query_as(query).bind(tenant).fetch_one(connection).await.expect("live projections");
     format!("ledger_{tenant}_v{}_{}", live.0, live.1)
 }
 
-/// The tables of a tenant's views.
-pub async fn view_tables(connection: &mut PgConnection) -> Vec<String> {
+/// The tables of a tenant's projections.
+pub async fn projection_tables(connection: &mut PgConnection) -> Vec<String> {
     let query = "SELECT table_name::text FROM information_schema.tables
         WHERE table_schema = current_schema() AND table_name NOT LIKE '\\_%' ORDER BY 1";
     sqlx::query_scalar(query).fetch_all(connection).await.expect("tables")
 }
 
-/// What every table of a tenant's views holds: the number of its rows, and a digest over all of them. Which
+/// What every table of a tenant's projections holds: the number of its rows, and a digest over all of them. Which
 /// stream they are of is left out: one that was restored is another, with the same entries.
 pub async fn digests(url: &str, tenant: &str) -> BTreeMap<String, (i64, String)> {
-    let mut connection = views_connection(url, tenant).await;
+    let mut connection = projections_connection(url, tenant).await;
     let mut digests = BTreeMap::new();
-    for table in view_tables(&mut connection).await {
+    for table in projection_tables(&mut connection).await {
         let row = if table == "projection" { "(t.position, t.leaf_hash, t.root)" } else { "t" };
         let query = AssertSqlSafe(format!(
             "SELECT count(*), md5(coalesce(string_agg(md5(({row})::text), '' ORDER BY md5(({row})::text)), ''))

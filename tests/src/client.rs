@@ -110,14 +110,14 @@ impl Client {
         self.post("/v1/events", "application/cloudevents+json", event.to_string()).await
     }
 
-    /// Records one event that must be taken, and waits until the views have it; answers its position.
+    /// Records one event that must be taken, and waits until the projections have it; answers its position.
     pub async fn recorded(&self, event: &Value) -> u64 {
         let position = self.record(event).await.ok()["position"].as_u64().expect("a position");
-        self.views_at(position).await;
+        self.projections_at(position).await;
         position
     }
 
-    /// Records events, one a line, that must all be taken, and waits until the views have them; answers
+    /// Records events, one a line, that must all be taken, and waits until the projections have them; answers
     /// the positions.
     pub async fn recorded_all(&self, lines: &[String]) -> Vec<u64> {
         let request = self.request(Method::POST, "/v1/events").header("prefer", "return=minimal");
@@ -127,12 +127,12 @@ impl Client {
         let results = answer.lines();
         let positions = results.iter().map(|result| result["position"].as_u64().expect("a position"));
         let positions: Vec<u64> = positions.collect();
-        self.views_at(positions.iter().copied().max().unwrap_or_default()).await;
+        self.projections_at(positions.iter().copied().max().unwrap_or_default()).await;
         positions
     }
 
-    /// Waits until the views have a position.
-    pub async fn views_at(&self, position: u64) {
+    /// Waits until the projections have a position.
+    pub async fn projections_at(&self, position: u64) {
         let waited = async {
             // The service itself waits; it is asked again only when its own patience ends.
             loop {
@@ -143,7 +143,7 @@ impl Client {
                 assert_eq!(answer.status, 503, "{}", answer.text);
             }
         };
-        tokio::time::timeout(PATIENCE, waited).await.expect("the views come to the position");
+        tokio::time::timeout(PATIENCE, waited).await.expect("the projections come to the position");
     }
 
     /// Waits until the service says that it is not ready, and why in words that have these.
@@ -180,7 +180,7 @@ impl Client {
         tokio::time::timeout(PATIENCE, reached).await.expect("the stream comes to the position");
     }
 
-    /// The position of the views, and that of the stream.
+    /// The position of the projections, and that of the stream.
     pub async fn position(&self) -> (u64, u64) {
         let body = self.get("/v1/position").await.ok();
         (body["position"].as_u64().expect("a position"), body["head"].as_u64().expect("a position"))

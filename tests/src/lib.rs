@@ -18,7 +18,7 @@ mod storage;
 
 pub use behind::{
     STREAM, create_stream, delete_stream, digests, jetstream, jetstream_of_operator, nats_client,
-    view_tables, views_connection, views_schema,
+    projection_tables, projections_connection, projections_schema,
 };
 pub use client::{Answer, Client, deploy, event};
 pub use cluster::{Cluster, Node};

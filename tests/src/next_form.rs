@@ -1,4 +1,4 @@
-//! The program `release-ledger` with views of another form, for tests of upgrades.
+//! The program `release-ledger` with projections of another form, for tests of upgrades.
 
 use std::process::ExitCode;
 

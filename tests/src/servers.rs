@@ -137,7 +137,7 @@ impl Servers {
         signal_all(self.postgres_pid(), Signal::CONT);
     }
 
-    /// A fresh database beside the others, by URL: views that have nothing yet.
+    /// A fresh database beside the others, by URL: projections that have nothing yet.
     pub async fn fresh_database(&self, name: &str) -> String {
         use sqlx::Connection as _;
         let url = self.postgres_url();

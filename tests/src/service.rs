@@ -42,7 +42,7 @@ impl Service {
             "serve".to_owned(),
             format!("--listen={address}"),
             format!("--journal-url={}", servers.nats_url()),
-            format!("--views-url={}", servers.postgres_url()),
+            format!("--projections-url={}", servers.postgres_url()),
             "--log-filter=warn".to_owned(),
         ];
         // A flag given twice is refused: what a test says outranks what stands here.

@@ -7,7 +7,7 @@ use crate::tree::{files, is_rust, read, root};
 const PROMISES: &[&str] = &[
     "acknowledged_is_durable",
     "once",
-    "views_are_the_log_folded",
+    "projections_are_the_log_folded",
     "a_point_in_the_past_does_not_change",
     "immutable_and_provable",
     "no_silent_rollback",

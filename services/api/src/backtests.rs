@@ -21,7 +21,7 @@ use crate::parameters::{Parameters, WaitQuery, at, wait};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
-/// A back-test keeps a connection to the views and its snapshot: no longer than this.
+/// A back-test keeps a connection to the projections and its snapshot: no longer than this.
 const PATIENCE: Duration = Duration::from_secs(50);
 
 /// Deploys that each list has, unless it is said, and at most.
@@ -195,7 +195,7 @@ pub(crate) async fn backtest_policy(
     let environment = candidate.environment.clone();
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let _room = ledger.long_question()?;
-    let mut snapshot = ledger.views.snapshot().await?;
+    let mut snapshot = ledger.projections.snapshot().await?;
     let until = request.until.map_or(snapshot.position(), Position::new);
     let tested = timeout(PATIENCE, backtest(&mut snapshot, candidate, until)).await;
     let report = tested.map_err(|_| too_long())?.map_err(|error| match error {

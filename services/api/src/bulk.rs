@@ -91,7 +91,7 @@ impl<'l> Procession<'l> {
 
     async fn submit(&mut self) {
         let (waiting, valid) = part(std::mem::take(&mut self.group));
-        let submitted = self.ledger.intake.submit(valid, &self.train).await;
+        let submitted = self.ledger.ingest.submit(valid, &self.train).await;
         self.under_way.push_back(async move { join(waiting, &submitted.answers().await) }.boxed());
     }
 

@@ -57,7 +57,7 @@ pub(crate) async fn list_clock_skews(
     Parameters(query): Parameters<WaitQuery>,
 ) -> Result<Response, Problem> {
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let mut snapshot = ledger.views.snapshot().await?;
+    let mut snapshot = ledger.projections.snapshot().await?;
     let position = snapshot.position();
     let skews = snapshot.clock_skews(AT_MOST).await?.into_iter();
     let clock_skews = skews

@@ -8,7 +8,7 @@ use ledger_domain::{
     Anchor, Composition, Difference, EnvironmentName, LaneDifference, Live, Position, Release, ServiceName,
     Since, SlotName, TargetName,
 };
-use ledger_projections::{EnvironmentState, When};
+use ledger_projections::{EnvironmentState, AsOf};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -257,15 +257,15 @@ pub(crate) async fn list_environments(
     Parameters(query): Parameters<WaitQuery>,
 ) -> Result<Response, Problem> {
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let (views, rows) = ledger.views.environments().await?;
+    let (projections, rows) = ledger.projections.environments().await?;
     let environments = rows.into_iter().map(|row| EnvironmentBody {
         name: row.name.to_string(),
         first_position: row.first_position.get(),
         changes: row.changes,
         retired: row.retired,
     });
-    let body = EnvironmentsBody { position: views.get(), environments: environments.collect() };
-    Ok(at(views, Json(body)))
+    let body = EnvironmentsBody { position: projections.get(), environments: environments.collect() };
+    Ok(at(projections, Json(body)))
 }
 
 /// Which environment.
@@ -296,7 +296,7 @@ pub(crate) struct StateQuery {
     /// As known at this position; as known at the end of the ledger unless given. It goes with a
     /// time or with `latest`.
     known_at: Option<String>,
-    /// Wait until the views have this position.
+    /// Wait until the projections have this position.
     wait_for: Option<String>,
     /// How long to wait for it, in milliseconds: at most 30000, 5000 unless given.
     wait_ms: Option<String>,
@@ -325,12 +325,12 @@ pub(crate) async fn get_state(
     Parameters(query): Parameters<StateQuery>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
-    let when = When {
+    let when = AsOf {
         at: maybe("at", query.at.as_deref(), Anchor::parse)?.unwrap_or(Anchor::Latest),
         known_at: maybe("known_at", query.known_at.as_deref(), position)?,
     };
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let state = ledger.views.state(&environment, when).await?;
+    let state = ledger.projections.state(&environment, when).await?;
     let composition = state.composition();
     let lanes = composition.lanes().map(|(service, target, live)| LaneBody::live(service, target, live));
     let idle = state.lanes.iter().flat_map(|lane| {
@@ -370,7 +370,7 @@ pub(crate) struct DiffQuery {
     from: Option<String>,
     /// The second point; `latest` unless given. `staging@latest` is of another environment.
     to: Option<String>,
-    /// Wait until the views have this position.
+    /// Wait until the projections have this position.
     wait_for: Option<String>,
     /// How long to wait for it, in milliseconds: at most 30000, 5000 unless given.
     wait_ms: Option<String>,
@@ -413,9 +413,9 @@ pub(crate) async fn get_diff(
     let usual = if to.0 == environment { "-1" } else { "latest" };
     let from = side("from", query.from.as_deref().unwrap_or(usual), &environment)?;
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let known_now = |at| When { at, known_at: None };
+    let known_now = |at| AsOf { at, known_at: None };
     let (first, second) =
-        ledger.views.two_states((&from.0, known_now(from.1)), (&to.0, known_now(to.1))).await?;
+        ledger.projections.two_states((&from.0, known_now(from.1)), (&to.0, known_now(to.1))).await?;
     let (before, after) = (first.composition(), second.composition());
     let true_for: Position = first.position.max(second.position);
     let body = DiffBody {

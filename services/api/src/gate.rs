@@ -179,7 +179,7 @@ pub(crate) async fn ask_gate(
         requester: request.requester.as_ref().map(|actor| actor.parse("requester")).transpose()?,
     };
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let mut snapshot = ledger.views.snapshot().await?;
+    let mut snapshot = ledger.projections.snapshot().await?;
     if !snapshot.knows(&environment).await? {
         return Err(Problem::unknown_environment(&environment));
     }

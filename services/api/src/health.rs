@@ -10,7 +10,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use ledger_domain::TenantName;
 use ledger_domain::drift::{drift, uneven};
-use ledger_projections::{AskError, Status, When};
+use ledger_projections::{QueryError, Status, AsOf};
 use metrics::gauge;
 use serde_json::json;
 use tokio::time::timeout;
@@ -42,7 +42,7 @@ enum Part {
     /// The stream: without it nothing comes in.
     Journal,
     /// The read models: without them no question is answered.
-    Views,
+    Projections,
     /// What folds the one into the other: without it answers grow old.
     Projector,
 }
@@ -51,7 +51,7 @@ impl Part {
     const fn name(self) -> &'static str {
         match self {
             Self::Journal => "journal",
-            Self::Views => "views",
+            Self::Projections => "projections",
             Self::Projector => "projector",
         }
     }
@@ -78,7 +78,7 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
     let faults = faults(&app).await;
     let useless = |tenant: &TenantName| {
         let of = |part| faults.iter().any(|fault| fault.tenant == *tenant && fault.part == part);
-        of(Part::Journal) && of(Part::Views)
+        of(Part::Journal) && of(Part::Projections)
     };
     if faults.iter().any(|fault| fault.since_the_beginning) || app.ledgers.keys().any(useless) {
         return not_ready(&faults);
@@ -95,9 +95,9 @@ async fn ready_for_ingest(State(app): State<Arc<App>>) -> Response {
     ready_for(&app, Part::Journal).await
 }
 
-/// Every tenant's views answer.
+/// Every tenant's projections answer.
 async fn ready_for_questions(State(app): State<Arc<App>>) -> Response {
-    ready_for(&app, Part::Views).await
+    ready_for(&app, Part::Projections).await
 }
 
 async fn ready_for(app: &App, part: Part) -> Response {
@@ -123,29 +123,29 @@ async fn faults_of(tenant: &TenantName, ledger: &Ledger) -> Vec<Fault> {
     };
     let silent = || format!("no answer within {PATIENCE:?}");
     let (head, standing) =
-        tokio::join!(timeout(PATIENCE, ledger.journal.head()), timeout(PATIENCE, ledger.views.standing()));
-    match (head, ledger.views.divergence()) {
+        tokio::join!(timeout(PATIENCE, ledger.journal.head()), timeout(PATIENCE, ledger.projections.standing()));
+    match (head, ledger.projections.divergence()) {
         (Ok(Ok(_)), None) => {
-            if let Some(reason) = ledger.intake.lately_refused() {
+            if let Some(reason) = ledger.ingest.lately_refused() {
                 fault(Part::Journal, format!("it answers, and took no event lately: {reason}"), false);
             }
         }
         (_, Some(reason)) => {
-            fault(Part::Journal, format!("it is not the one that the views are of: {reason}"), false);
+            fault(Part::Journal, format!("it is not the one that the projections are of: {reason}"), false);
         }
         (Ok(Err(error)), None) => fault(Part::Journal, error.to_string(), false),
         (Err(_), None) => fault(Part::Journal, silent(), false),
     }
     match standing {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => fault(Part::Views, error.to_string(), !ledger.views.is_ready()),
-        Err(_) => fault(Part::Views, silent(), !ledger.views.is_ready()),
+        Ok(Err(error)) => fault(Part::Projections, error.to_string(), !ledger.projections.is_ready()),
+        Err(_) => fault(Part::Projections, silent(), !ledger.projections.is_ready()),
     }
-    match ledger.views.projector() {
+    match ledger.projections.projector() {
         None | Some(Status::Following | Status::Standby) => {}
         Some(Status::Starting) => fault(Part::Projector, "it is starting".into(), true),
         Some(Status::Building(at)) => {
-            fault(Part::Projector, format!("it fills new views, up to {at} so far"), true);
+            fault(Part::Projector, format!("it fills new projections, up to {at} so far"), true);
         }
         Some(Status::Waiting(reason)) => fault(Part::Projector, reason, false),
         Some(Status::Stopped(reason)) => fault(Part::Projector, reason.to_string(), false),
@@ -165,7 +165,7 @@ async fn measure(tenant: &TenantName, ledger: &Ledger) {
     let (drift, head, standing) = tokio::join!(
         timeout(PATIENCE, count_drift(tenant, ledger)),
         timeout(PATIENCE, ledger.journal.head()),
-        timeout(PATIENCE, ledger.views.standing())
+        timeout(PATIENCE, ledger.projections.standing())
     );
     if let Ok(Err(error)) = drift {
         warn!(%tenant, %error, "drift cannot be told");
@@ -176,25 +176,25 @@ async fn measure(tenant: &TenantName, ledger: &Ledger) {
     }
     let up = |part| gauge!("ledger_up", "tenant" => tenant.to_string(), "part" => part);
     up("journal").set(f64::from(head.is_some()));
-    up("views").set(f64::from(standing.is_some()));
+    up("projections").set(f64::from(standing.is_some()));
     // Without its end, how far the journal is ahead is not known: what was known last stays.
     let Some(head) = head else { return };
     gauge!("ledger_head_position", "tenant" => tenant.to_string()).set(head.position.get() as f64);
-    // Views that are away fall behind from where they were last seen.
-    let views = standing.map(|standing| standing.position).or_else(|| ledger.views.last_seen());
-    if let Some(views) = views {
-        let lag = head.position.get().saturating_sub(views.get());
-        gauge!("ledger_views_lag_entries", "tenant" => tenant.to_string()).set(lag as f64);
+    // Projections that are away fall behind from where they were last seen.
+    let projections = standing.map(|standing| standing.position).or_else(|| ledger.projections.last_seen());
+    if let Some(projections) = projections {
+        let lag = head.position.get().saturating_sub(projections.get());
+        gauge!("ledger_projections_lag_entries", "tenant" => tenant.to_string()).set(lag as f64);
     }
 }
 
 /// For each environment: the lanes in which something else was seen than the ledger says, and the services
 /// that do not run the same at each target.
-async fn count_drift(tenant: &TenantName, ledger: &Ledger) -> Result<(), AskError> {
-    let (_, environments) = ledger.views.environments().await?;
-    let mut snapshot = ledger.views.snapshot().await?;
+async fn count_drift(tenant: &TenantName, ledger: &Ledger) -> Result<(), QueryError> {
+    let (_, environments) = ledger.projections.environments().await?;
+    let mut snapshot = ledger.projections.snapshot().await?;
     for environment in environments {
-        let state = snapshot.state(&environment.name, When::LATEST).await?;
+        let state = snapshot.state(&environment.name, AsOf::LATEST).await?;
         let composition = state.composition();
         let seen = snapshot.observations(&environment.name).await?;
         let labels = || [("tenant", tenant.to_string()), ("environment", environment.name.to_string())];

@@ -121,7 +121,7 @@ pub(crate) struct EventsQuery {
     after: Option<String>,
     /// At most this many: 1 to 1000, 100 unless given.
     limit: Option<String>,
-    /// Wait until the views have this position.
+    /// Wait until the projections have this position.
     wait_for: Option<String>,
     /// How long to wait for it, in milliseconds: at most 30000, 5000 unless given.
     wait_ms: Option<String>,
@@ -181,19 +181,19 @@ pub(crate) async fn list_events(
     .unwrap_or(100);
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     if let (Some(environment), Some(service)) = (&filter.environment, &filter.service) {
-        let known = ledger.views.snapshot().await?.lanes_ever(environment).await?;
+        let known = ledger.projections.snapshot().await?.lanes_ever(environment).await?;
         // A check or an approval may name a service before it is deployed.
-        let (_, named) = ledger.views.events(&filter, Position::START, 1).await?;
+        let (_, named) = ledger.projections.events(&filter, Position::START, 1).await?;
         if named.is_empty() {
             UnknownLane::check(environment, &known, Some(service), None)?;
         }
     }
-    let (views, rows) = ledger.views.events(&filter, after, limit).await?;
+    let (projections, rows) = ledger.projections.events(&filter, after, limit).await?;
     let bytes: usize = rows.iter().map(|row| row.bytes.len()).sum();
     let full = rows.len() == limit as usize || bytes >= PAGE_BYTES;
     let next = rows.last().filter(|_| full).map(|row| row.position.get());
     let events = rows.into_iter().map(EntryBody::of).collect::<Result<_, _>>()?;
-    Ok(at(views, Json(EventsBody { position: views.get(), events, next })))
+    Ok(at(projections, Json(EventsBody { position: projections.get(), events, next })))
 }
 
 /// Which entry.
@@ -229,12 +229,12 @@ pub(crate) async fn get_event(
     let wanted = parse("position", &path.position, position)?;
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let filter = EventFilter { positions: vec![wanted], ..EventFilter::default() };
-    let (views, rows) = ledger.views.events(&filter, Position::START, 1).await?;
+    let (projections, rows) = ledger.projections.events(&filter, Position::START, 1).await?;
     let Some(row) = rows.into_iter().next() else {
-        if ledger.views.is_gap(wanted).await? {
+        if ledger.projections.is_gap(wanted).await? {
             return Err(Problem::new(Kind::LostEntry, format!("the stream has lost the entry at {wanted}")));
         }
-        let detail = format!("there is no entry at position {wanted}; the views are at {views}");
+        let detail = format!("there is no entry at position {wanted}; the projections are at {projections}");
         return Err(Problem::new(Kind::UnknownPosition, detail));
     };
     let tag = HeaderValue::from_str(&format!("\"{}\"", row.leaf_hash));
@@ -247,7 +247,7 @@ pub(crate) async fn get_event(
     if fresh {
         return Ok((StatusCode::NOT_MODIFIED, kept).into_response());
     }
-    Ok(at(views, (kept, Json(EntryBody::of(row)?))))
+    Ok(at(projections, (kept, Json(EntryBody::of(row)?))))
 }
 
 /// How far the ledger goes.
@@ -263,7 +263,7 @@ pub(crate) struct PositionBody {
 
 /// Get the position
 ///
-/// How far the ledger goes, how much of it the views have, and the tree's root over that.
+/// How far the ledger goes, how much of it the projections have, and the tree's root over that.
 #[utoipa::path(
     get,
     path = "/position",
@@ -281,8 +281,8 @@ pub(crate) async fn get_position(
     Parameters(query): Parameters<WaitQuery>,
 ) -> Result<Response, Problem> {
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let standing = ledger.views.standing().await?;
-    // Asked after the views, so that it is never behind them.
+    let standing = ledger.projections.standing().await?;
+    // Asked after the projections, so that it is never behind them.
     let head = ledger.journal.head().await?.position;
     let body =
         PositionBody { position: standing.position.get(), head: head.get(), root: standing.root.to_string() };

@@ -21,7 +21,7 @@ use crate::tenant::TenantLedger;
 /// The window unless it is given, and at most.
 const WINDOW: (TimeDelta, TimeDelta) = (TimeDelta::days(30), TimeDelta::days(3_660));
 
-/// A horizon keeps a connection to the views and its snapshot: no longer than this.
+/// A horizon keeps a connection to the projections and its snapshot: no longer than this.
 const PATIENCE: Duration = Duration::from_secs(50);
 
 /// How far back.
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(50);
 pub(crate) struct HorizonQuery {
     /// How far back points are looked at: `30d` (unless given), `12h` or `3600s`, at most ten years.
     window: Option<String>,
-    /// Wait until the views have this position.
+    /// Wait until the projections have this position.
     wait_for: Option<String>,
     /// How long to wait for it, in milliseconds: at most 30000, 5000 unless given.
     wait_ms: Option<String>,
@@ -161,7 +161,7 @@ pub(crate) async fn get_horizon(
     let window = maybe("window", query.window.as_deref(), window)?.unwrap_or(WINDOW.0);
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let _room = ledger.long_question()?;
-    let mut snapshot = ledger.views.snapshot().await?;
+    let mut snapshot = ledger.projections.snapshot().await?;
     let found = timeout(PATIENCE, horizon(&mut snapshot, &environment, window, ledger.now())).await;
     let too_long = |_| {
         let seconds = PATIENCE.as_secs();

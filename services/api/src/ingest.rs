@@ -14,7 +14,7 @@ use ledger_codec::cloudevents::{BatchError, EVENT_LIMIT, Envelope, Invalid, deco
 use ledger_domain::event::Fact;
 use ledger_domain::{EnvironmentName, Kind as EventKind, Position, Release};
 use ledger_ingest::{Answer, Refusal};
-use ledger_projections::{AskError, EventFilter, Waited, When};
+use ledger_projections::{QueryError, EventFilter, Waited, AsOf};
 use serde::Serialize;
 use tracing::debug;
 use utoipa::ToSchema;
@@ -87,7 +87,7 @@ pub(crate) async fn add_marks(ledger: &TenantLedger, results: &mut [EventResult]
     let recorded = results.iter().filter(|result| result.status.is_recorded());
     let positions: Vec<Position> = recorded.filter_map(|result| result.position.map(Position::new)).collect();
     let Some(last) = positions.iter().copied().max() else { return };
-    if results.len() > MARKED_AT_MOST || !ledger.views.may_come_soon() {
+    if results.len() > MARKED_AT_MOST || !ledger.projections.may_come_soon() {
         return;
     }
     let looked_up = tokio::time::timeout(MARKS_TIMEOUT, marks(ledger, positions, last)).await;
@@ -98,7 +98,7 @@ pub(crate) async fn add_marks(ledger: &TenantLedger, results: &mut [EventResult]
             return;
         }
         Err(_) => {
-            ledger.views.give_up(last);
+            ledger.projections.give_up(last);
             return;
         }
     };
@@ -112,13 +112,13 @@ async fn marks(
     positions: Vec<Position>,
     last: Position,
 ) -> Result<HashMap<u64, MarksBody>, ledger_projections::Error> {
-    if !matches!(ledger.views.wait_for(last, MARKS_TIMEOUT).await?, Waited::Reached) {
-        ledger.views.give_up(last);
+    if !matches!(ledger.projections.wait_for(last, MARKS_TIMEOUT).await?, Waited::Reached) {
+        ledger.projections.give_up(last);
         return Ok(HashMap::new());
     }
     let limit = u32::try_from(positions.len()).unwrap_or(u32::MAX);
     let filter = EventFilter { positions, ..EventFilter::default() };
-    let (_, rows) = ledger.views.events(&filter, Position::START, limit).await?;
+    let (_, rows) = ledger.projections.events(&filter, Position::START, limit).await?;
     let mut marks = HashMap::with_capacity(rows.len());
     for row in rows {
         let runs_at = match row.kind {
@@ -142,13 +142,13 @@ async fn runs_at(ledger: &TenantLedger, bytes: Bytes) -> Result<Vec<RunsAtBody>,
     let mut found = Vec::new();
     let Ok(envelope) = Envelope::stored(bytes) else { return Ok(found) };
     let Fact::ArtifactRevoked(revoked) = &envelope.event().fact else { return Ok(found) };
-    let mut snapshot = ledger.views.snapshot().await?;
+    let mut snapshot = ledger.projections.snapshot().await?;
     let lanes = snapshot.lanes_of_artifact(&revoked.artifact).await?;
     let environments: BTreeSet<EnvironmentName> = lanes.into_iter().map(|lane| lane.environment).collect();
     for environment in environments {
-        let state = match snapshot.state(&environment, When::LATEST).await {
+        let state = match snapshot.state(&environment, AsOf::LATEST).await {
             Ok(state) => state,
-            Err(AskError::Failed(error)) => return Err(error),
+            Err(QueryError::Failed(error)) => return Err(error),
             Err(_) => continue,
         };
         for lane in &state.lanes {
@@ -357,7 +357,7 @@ async fn one(
 ) -> Result<Response, Problem> {
     let envelope = event.map_err(|invalid| Problem::from(&invalid))?;
     let names = names(&envelope);
-    let answers = ledger.intake.record(vec![envelope]).await;
+    let answers = ledger.ingest.record(vec![envelope]).await;
     let answer = answers.first().unwrap_or(&Answer::Refused(Refusal::Closing));
     let mut result = EventResult::answered(names, answer);
     if marked {

@@ -1,7 +1,7 @@
 //! The ledger over HTTP: one router, one table of problems.
 //!
 //! Invariants: only `problem` knows status codes of errors; every error is
-//! `application/problem+json`; every answer from the views carries the position it is true for.
+//! `application/problem+json`; every answer from the projections carries the position it is true for.
 
 mod backtests;
 mod body;
@@ -34,9 +34,9 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use ledger_domain::TenantName;
-use ledger_ingest::Intake;
+use ledger_ingest::Ingest;
 use ledger_journal::SharedJournal;
-use ledger_projections::Views;
+use ledger_projections::Projections;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -56,9 +56,9 @@ pub use server::serve;
 /// One tenant's ledger, as the handlers see it.
 pub struct Ledger {
     /// Where events come in.
-    pub intake: Intake,
+    pub ingest: Ingest,
     /// Where questions are answered.
-    pub views: Views,
+    pub projections: Projections,
     /// Where entries are.
     pub journal: SharedJournal,
     /// The time now.
@@ -164,7 +164,7 @@ async fn in_time(request: Request, next: Next) -> Response {
     }
     let late = |_| {
         let detail = format!("there was no answer within {ANSWERED_WITHIN:?}");
-        Problem::new(ProblemKind::ViewsUnavailable, detail).into_response()
+        Problem::new(ProblemKind::ProjectionsUnavailable, detail).into_response()
     };
     tokio::time::timeout(ANSWERED_WITHIN, next.run(request)).await.unwrap_or_else(late)
 }

@@ -1,4 +1,4 @@
-//! Parameters of requests, parsed; and what every answer from the views has.
+//! Parameters of requests, parsed; and what every answer from the projections has.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -43,7 +43,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct WaitQuery {
-    /// Wait until the views have this position.
+    /// Wait until the projections have this position.
     pub(crate) wait_for: Option<String>,
     /// How long to wait for it, in milliseconds: at most 30000, 5000 unless given.
     pub(crate) wait_ms: Option<String>,
@@ -73,7 +73,7 @@ pub(crate) fn position(text: &str) -> Result<Position, &'static str> {
         .ok_or("must be a position: a whole number from 0 on")
 }
 
-/// Waits until the views have the position that `wait_for` names.
+/// Waits until the projections have the position that `wait_for` names.
 pub(crate) async fn wait(
     ledger: &Ledger,
     wait_for: Option<&str>,
@@ -85,7 +85,7 @@ pub(crate) async fn wait(
         return Err(Problem::parameter("wait_ms", "must be at most 30000"));
     }
     let Some(wanted) = maybe("wait_for", wait_for, position)? else { return Ok(()) };
-    match ledger.views.wait_for(wanted, Duration::ZERO).await? {
+    match ledger.projections.wait_for(wanted, Duration::ZERO).await? {
         Waited::Reached => return Ok(()),
         Waited::StillAt(_) => {}
     }
@@ -94,9 +94,9 @@ pub(crate) async fn wait(
         let detail = format!("position {wanted} is waited for, and the ledger ends at {head}");
         return Err(Problem::new(Kind::PositionAhead, detail));
     }
-    match ledger.views.wait_for(wanted, patience).await? {
+    match ledger.projections.wait_for(wanted, patience).await? {
         Waited::Reached => Ok(()),
-        Waited::StillAt(views) => Err(Problem::views_behind(wanted, views)),
+        Waited::StillAt(projections) => Err(Problem::projections_behind(wanted, projections)),
     }
 }
 

@@ -279,7 +279,7 @@ pub(crate) struct PointsQuery {
     known_at: Option<String>,
     /// At most this many: 1 to 100, 20 unless given.
     limit: Option<String>,
-    /// Wait until the views have this position.
+    /// Wait until the projections have this position.
     wait_for: Option<String>,
     /// How long to wait for it, in milliseconds: at most 30000, 5000 unless given.
     wait_ms: Option<String>,
@@ -325,9 +325,9 @@ pub(crate) async fn list_points(
     let known_at = maybe("known_at", query.known_at.as_deref(), position)?;
     let limit = limit(query.limit.as_deref(), 20, 100)?;
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let mut snapshot = ledger.views.snapshot().await?;
-    let views = snapshot.position();
-    let from = before.map_or(views, |before| Position::new(before.get().saturating_sub(1)));
+    let mut snapshot = ledger.projections.snapshot().await?;
+    let projections = snapshot.position();
+    let from = before.map_or(projections, |before| Position::new(before.get().saturating_sub(1)));
     let believed = snapshot.believed(known_at, ledger.now()).await?;
     let walk = snapshot.points(&environment, from, believed).await?;
     let mut walk = walk.ok_or_else(|| Problem::unknown_environment(&environment))?;
@@ -347,8 +347,8 @@ pub(crate) async fn list_points(
         }
     }
     add_counts(&mut snapshot, &mut points).await?;
-    let body = PointsBody { environment: environment.to_string(), position: views.get(), points, next };
-    Ok(at(views, Json(body)))
+    let body = PointsBody { environment: environment.to_string(), position: projections.get(), points, next };
+    Ok(at(projections, Json(body)))
 }
 
 /// A release point of an environment.
@@ -382,7 +382,7 @@ pub(crate) struct PointPath {
 pub(crate) struct KnownQuery {
     /// As believed, or declared, at this position.
     known_at: Option<String>,
-    /// Wait until the views have this position.
+    /// Wait until the projections have this position.
     wait_for: Option<String>,
     /// How long to wait for it, in milliseconds: at most 30000, 5000 unless given.
     wait_ms: Option<String>,
@@ -412,23 +412,23 @@ pub(crate) async fn get_point(
     let name = parse("point", &path.point, PointName::parse)?;
     let known_at = maybe("known_at", query.known_at.as_deref(), position)?;
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let mut snapshot = ledger.views.snapshot().await?;
-    let views = snapshot.position();
+    let mut snapshot = ledger.projections.snapshot().await?;
+    let projections = snapshot.position();
     let believed = snapshot.believed(known_at, ledger.now()).await?;
     let point = resolve(&mut snapshot, &environment, &name, believed).await?.point;
     let none = || Problem::new(Kind::NoSuchPoint, format!("{environment} has no release point at {name}"));
     let point = point.ok_or_else(none)?;
-    let policy = snapshot.policy(&environment, known_at.unwrap_or(views)).await?;
+    let policy = snapshot.policy(&environment, known_at.unwrap_or(projections)).await?;
     let mut point = [PointBody::from(&point)];
     add_counts(&mut snapshot, &mut point).await?;
     let [point] = point;
     let body = OnePointBody {
         environment: environment.to_string(),
-        position: views.get(),
+        position: projections.get(),
         policy: policy.declared.map(Position::get),
         point,
     };
-    Ok(at(views, Json(body)))
+    Ok(at(projections, Json(body)))
 }
 
 /// An environment's policy.
@@ -468,19 +468,19 @@ pub(crate) async fn get_policy(
     let environment = path.name()?;
     let known_at = maybe("known_at", query.known_at.as_deref(), position)?;
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let mut snapshot = ledger.views.snapshot().await?;
-    let views = snapshot.position();
+    let mut snapshot = ledger.projections.snapshot().await?;
+    let projections = snapshot.position();
     if !snapshot.knows(&environment).await? {
         return Err(Problem::unknown_environment(&environment));
     }
-    let in_force = snapshot.policy(&environment, known_at.unwrap_or(views)).await?;
+    let in_force = snapshot.policy(&environment, known_at.unwrap_or(projections)).await?;
     let body = PolicyBody {
         environment: environment.to_string(),
-        position: views.get(),
+        position: projections.get(),
         declared: in_force.declared.map(Position::get),
         policy: crate::body::value(&ledger_codec::cloudevents::policy_json(&in_force.policy))?,
     };
-    Ok(at(views, Json(body)))
+    Ok(at(projections, Json(body)))
 }
 
 /// The way to a release point.

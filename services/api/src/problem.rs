@@ -11,7 +11,7 @@ use ledger_domain::rollback::Refused;
 use ledger_domain::{EnvironmentName, Position};
 use ledger_ingest::{GateError, PlanError, Refusal, Rejection, UnknownLane};
 use ledger_journal::{AppendError, ReadError};
-use ledger_projections::AskError;
+use ledger_projections::QueryError;
 use serde::Serialize;
 use tracing::{error, warn};
 use utoipa::ToSchema;
@@ -63,7 +63,7 @@ kinds! {
     NoSuchPath = 404 "no-such-path" "There is nothing here";
     UnknownTenant = 404 "unknown-tenant" "There is no such tenant";
     UnknownEnvironment = 404 "unknown-environment" "No event ever named the environment";
-    UnknownPosition = 404 "unknown-position" "The views have no such position";
+    UnknownPosition = 404 "unknown-position" "The projections have no such position";
     NoSuchPoint = 404 "no-such-point" "There is no such release point";
     NoSuchRollback = 404 "no-such-rollback" "There is no such rollback";
     UnknownLane = 404 "unknown-lane" "The service or target never was in the environment";
@@ -96,8 +96,8 @@ kinds! {
     OutOfTurn = 503 "out-of-turn" "An earlier event could not be recorded";
     JournalDiverged = 503 "journal-diverged" "The journal is not the one that was folded";
     JournalUnavailable = 503 "journal-unavailable" "The journal cannot be reached";
-    ViewsUnavailable = 503 "views-unavailable" "The views cannot be reached";
-    ViewsBehind = 503 "views-behind" "The views do not have the position yet";
+    ProjectionsUnavailable = 503 "projections-unavailable" "The projections cannot be reached";
+    ProjectionsBehind = 503 "projections-behind" "The projections do not have the position yet";
     NotReady = 503 "not-ready" "The service is not ready";
     Closing = 503 "closing" "The service is shutting down";
     JournalFull = 507 "journal-full" "The journal has no room";
@@ -118,7 +118,7 @@ pub(crate) struct Problem {
     /// What is wrong, place by place.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Fault>,
-    /// The position that is the matter: of the views, or of what stands in the way.
+    /// The position that is the matter: of the projections, or of what stands in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<u64>,
     /// The plan as it is now, where that is the matter.
@@ -174,12 +174,12 @@ impl Problem {
     }
 
     pub(crate) fn unknown_environment(name: &EnvironmentName) -> Self {
-        AskError::UnknownEnvironment(name.clone()).into()
+        QueryError::UnknownEnvironment(name.clone()).into()
     }
 
-    pub(crate) fn views_behind(wanted: Position, views: Position) -> Self {
-        let detail = format!("position {wanted} is waited for, and the views are at {views}");
-        Self { position: Some(views.get()), ..Self::new(Kind::ViewsBehind, detail) }
+    pub(crate) fn projections_behind(wanted: Position, projections: Position) -> Self {
+        let detail = format!("position {wanted} is waited for, and the projections are at {projections}");
+        Self { position: Some(projections.get()), ..Self::new(Kind::ProjectionsBehind, detail) }
     }
 
     /// A failure of ours: its cause is logged here, once, and not told.
@@ -329,35 +329,35 @@ impl From<GateError> for Problem {
     }
 }
 
-impl From<AskError> for Problem {
-    fn from(error: AskError) -> Self {
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Self {
         let kind = match &error {
-            AskError::UnknownEnvironment(_) => Kind::UnknownEnvironment,
-            AskError::NotYet { views, .. } => {
-                let position = Some(views.get());
+            QueryError::UnknownEnvironment(_) => Kind::UnknownEnvironment,
+            QueryError::NotYet { projections, .. } => {
+                let position = Some(projections.get());
                 return Self { position, ..Self::new(Kind::UnknownPosition, error) };
             }
-            AskError::NoSuchChange { .. } => Kind::NoSuchChange,
-            AskError::KnownAlready(_) => return Self::parameter("known_at", error),
-            AskError::Failed(failed) => return Self::from_views(failed),
+            QueryError::NoSuchChange { .. } => Kind::NoSuchChange,
+            QueryError::KnownAlready(_) => return Self::parameter("known_at", error),
+            QueryError::Failed(failed) => return Self::from_projections(failed),
         };
         Self::new(kind, error)
     }
 }
 
 impl Problem {
-    pub(crate) fn from_views(error: &ledger_projections::Error) -> Self {
+    pub(crate) fn from_projections(error: &ledger_projections::Error) -> Self {
         match error {
             ledger_projections::Error::Inconsistent { .. } => Self::internal(Kind::Internal, error),
-            ledger_projections::Error::NotReady(_) => Self::new(Kind::ViewsUnavailable, error),
-            _ => Self::internal(Kind::ViewsUnavailable, error),
+            ledger_projections::Error::NotReady(_) => Self::new(Kind::ProjectionsUnavailable, error),
+            _ => Self::internal(Kind::ProjectionsUnavailable, error),
         }
     }
 }
 
 impl From<ledger_projections::Error> for Problem {
     fn from(error: ledger_projections::Error) -> Self {
-        Self::from_views(&error)
+        Self::from_projections(&error)
     }
 }
 

@@ -14,7 +14,7 @@ use ledger_domain::{
     TargetName,
 };
 use ledger_ingest::{Answer, Living, Request, RollbackWish, Wish, not_reached, plan};
-use ledger_projections::{AskError, Report, RollbackFilter, RollbackRow, Snapshot, When};
+use ledger_projections::{QueryError, Report, RollbackFilter, RollbackRow, Snapshot, AsOf};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -26,7 +26,7 @@ use crate::plans::{ActorBody, PlanBody, StepBody, limit};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
-/// How long an answer waits for the views to have what was requested.
+/// How long an answer waits for the projections to have what was requested.
 const SOON: Duration = Duration::from_secs(2);
 
 /// What somebody wants an environment to run.
@@ -96,7 +96,7 @@ pub(crate) struct RequestedBody {
 pub(crate) struct DryRunQuery {
     /// `true`: answer the plan, and record nothing.
     dry_run: Option<bool>,
-    /// Wait until the views have this position.
+    /// Wait until the projections have this position.
     wait_for: Option<String>,
     /// How long to wait for it, in milliseconds: at most 30000, 5000 unless given.
     wait_ms: Option<String>,
@@ -137,7 +137,7 @@ pub(crate) async fn request_rollback(
     let wish = request.wish(environment.clone())?;
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     if query.dry_run.unwrap_or(false) {
-        let mut snapshot = ledger.views.snapshot().await?;
+        let mut snapshot = ledger.projections.snapshot().await?;
         let planned = plan(&mut snapshot, &wish, ledger.now()).await?;
         let tag = format!("\"{}\"", planned.environment_position);
         let tag = HeaderValue::from_str(&tag).map_err(|error| Problem::new(Kind::Internal, error))?;
@@ -145,7 +145,7 @@ pub(crate) async fn request_rollback(
     }
     let wish = asked(&request, wish, &headers)?;
     let rollback_id = wish.rollback_id.clone();
-    let (position, status) = match ledger.intake.request(Request::Rollback(Box::new(wish))).await {
+    let (position, status) = match ledger.ingest.request(Request::Rollback(Box::new(wish))).await {
         Answer::Recorded(position) => (position, "recorded"),
         Answer::Duplicate(position) => (position, "duplicate"),
         Answer::Conflict(position) => {
@@ -154,10 +154,10 @@ pub(crate) async fn request_rollback(
         }
         Answer::Refused(refusal) => return Err(Problem::from(&refusal)),
     };
-    // Whoever asked looks next whether it is there. If the views are slow, the request stands all the same.
-    let _ = ledger.views.wait_for(position, SOON).await;
+    // Whoever asked looks next whether it is there. If the projections are slow, the request stands all the same.
+    let _ = ledger.projections.wait_for(position, SOON).await;
     let phase = if status == "duplicate" {
-        let row = ledger.views.snapshot().await?.rollback(&rollback_id).await?;
+        let row = ledger.projections.snapshot().await?.rollback(&rollback_id).await?;
         row.map(|row| row.phase.name())
     } else {
         None
@@ -404,9 +404,9 @@ async fn not_before(
     row: &RollbackRow,
     steps: &mut [StepStateBody],
 ) -> Result<(), Problem> {
-    let lanes = match snapshot.state(&row.request.rollback.environment, When::LATEST).await {
+    let lanes = match snapshot.state(&row.request.rollback.environment, AsOf::LATEST).await {
         Ok(state) => state.into_lanes(),
-        Err(AskError::UnknownEnvironment(_)) => Lanes::new(),
+        Err(QueryError::UnknownEnvironment(_)) => Lanes::new(),
         Err(error) => return Err(error.into()),
     };
     for (body, step) in steps.iter_mut().zip(&row.request.plan.steps) {
@@ -520,7 +520,7 @@ pub(crate) struct RollbacksQuery {
     before: Option<String>,
     /// At most this many: 1 to 100, 20 unless given.
     limit: Option<String>,
-    /// Wait until the views have this position.
+    /// Wait until the projections have this position.
     wait_for: Option<String>,
     /// How long to wait for it, in milliseconds: at most 30000, 5000 unless given.
     wait_ms: Option<String>,
@@ -554,7 +554,7 @@ pub(crate) async fn list_rollbacks(
     };
     let limit = limit(query.limit.as_deref(), 20, 100)?;
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let mut snapshot = ledger.views.snapshot().await?;
+    let mut snapshot = ledger.projections.snapshot().await?;
     let rows = snapshot.rollbacks(&filter, limit).await?;
     let full = rows.len() == limit as usize;
     let next = rows.last().filter(|_| full).map(|row| row.requested.get());
@@ -562,8 +562,8 @@ pub(crate) async fn list_rollbacks(
     for row in rows {
         rollbacks.push(RollbackBody::of(&mut snapshot, row, false, ledger.now()).await?);
     }
-    let views = snapshot.position();
-    Ok(at(views, Json(RollbacksBody { position: views.get(), rollbacks, next })))
+    let projections = snapshot.position();
+    Ok(at(projections, Json(RollbacksBody { position: projections.get(), rollbacks, next })))
 }
 
 /// Which rollback.
@@ -597,7 +597,7 @@ pub(crate) async fn get_rollback(
 ) -> Result<Response, Problem> {
     let rollback_id = parse("rollback_id", &path.rollback_id, Line::parse)?;
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let mut snapshot = ledger.views.snapshot().await?;
+    let mut snapshot = ledger.projections.snapshot().await?;
     let row = snapshot.rollback(&rollback_id).await?;
     let none = || Problem::new(Kind::NoSuchRollback, format!("there is no rollback {rollback_id}"));
     let body = RollbackBody::of(&mut snapshot, row.ok_or_else(none)?, true, ledger.now()).await?;

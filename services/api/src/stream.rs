@@ -20,7 +20,7 @@ use crate::tenant::TenantLedger;
 
 /// Entries that are read at a time.
 const PAGE: u32 = 100;
-/// How often the views are looked at, where nothing tells that they moved.
+/// How often the projections are looked at, where nothing tells that they moved.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Which rollbacks, and from where.
@@ -68,7 +68,7 @@ pub(crate) async fn follow_rollbacks(
     };
     let after = match after {
         Some(after) => after,
-        None => ledger.views.standing().await?.position,
+        None => ledger.projections.standing().await?.position,
     };
     let ending = ledger.ending();
     let follower = Follower { ledger, environment, after, ready: Vec::new() };
@@ -94,12 +94,12 @@ impl Follower {
             if let Some(row) = self.ready.pop() {
                 return row;
             }
-            let from = self.ledger.views.projected();
+            let from = self.ledger.projections.projected();
             match self.read().await {
-                Ok(0) => self.ledger.views.moved(from, LOOK_AGAIN).await,
+                Ok(0) => self.ledger.projections.moved(from, LOOK_AGAIN).await,
                 Ok(_) => {}
                 Err(error) => {
-                    warn!(%error, "a follower of rollbacks waits for the views");
+                    warn!(%error, "a follower of rollbacks waits for the projections");
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
             }
@@ -113,10 +113,10 @@ impl Follower {
             kinds: kinds.collect(),
             ..EventFilter::default()
         };
-        let (views, mut rows) = self.ledger.views.events(&filter, self.after, PAGE).await?;
+        let (projections, mut rows) = self.ledger.projections.events(&filter, self.after, PAGE).await?;
         self.after = match rows.last() {
             Some(last) => last.position,
-            None => self.after.max(views),
+            None => self.after.max(projections),
         };
         rows.retain(|row| row.repeats.is_none());
         rows.reverse();

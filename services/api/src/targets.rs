@@ -8,7 +8,7 @@ use ledger_codec::manifest::{Format, Manifest};
 use ledger_domain::drift::{drift, uneven};
 use ledger_domain::{Anchor, EnvironmentName, PointName};
 use ledger_ingest::resolve;
-use ledger_projections::{Believed, EnvironmentState, Snapshot, When};
+use ledger_projections::{AsKnownAt, EnvironmentState, Snapshot, AsOf};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -29,7 +29,7 @@ pub(crate) struct ManifestQuery {
     at: Option<String>,
     /// `json` (unless given), `yaml`, `env`, `kustomize` or `helm-values`.
     format: Option<String>,
-    /// Wait until the views have this position.
+    /// Wait until the projections have this position.
     wait_for: Option<String>,
     /// How long to wait for it, in milliseconds: at most 30000, 5000 unless given.
     wait_ms: Option<String>,
@@ -66,13 +66,13 @@ pub(crate) async fn get_manifest(
     let point = point.unwrap_or(PointName::At(Anchor::Latest));
     let format = maybe("format", query.format.as_deref(), Format::parse)?.unwrap_or(Format::Json);
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let mut snapshot = ledger.views.snapshot().await?;
-    let believed = Believed { known_at: None, now: ledger.now() };
+    let mut snapshot = ledger.projections.snapshot().await?;
+    let believed = AsKnownAt { known_at: None, now: ledger.now() };
     let resolved = resolve(&mut snapshot, &environment, &point, believed).await?;
     let position = resolved.position;
     let when = match resolved.at {
-        Some(time) => When { at: Anchor::Time(time), known_at: None },
-        None => When::position(position),
+        Some(time) => AsOf { at: Anchor::Time(time), known_at: None },
+        None => AsOf::position(position),
     };
     let composition = snapshot.state(&environment, when).await?.composition();
     let manifest = Manifest { environment: &environment, position, composition: &composition };
@@ -91,8 +91,8 @@ async fn latest(
 ) -> Result<(EnvironmentName, Snapshot, EnvironmentState), Problem> {
     let environment = path.name()?;
     wait(ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let mut snapshot = ledger.views.snapshot().await?;
-    let state = snapshot.state(&environment, When::LATEST).await?;
+    let mut snapshot = ledger.projections.snapshot().await?;
+    let state = snapshot.state(&environment, AsOf::LATEST).await?;
     Ok((environment, snapshot, state))
 }
 

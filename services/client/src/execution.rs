@@ -85,7 +85,7 @@ pub(super) async fn execute(
     execution: Execution,
     actor: Actor,
 ) -> anyhow::Result<RollbackBody> {
-    // What an execution that was killed reported last may not be in the views yet.
+    // What an execution that was killed reported last may not be in the projections yet.
     let rollback = fetch(client, rollback_id, Some(head(client).await?)).await?;
     match rollback.phase {
         Phase::Succeeded => return Ok(rollback),

@@ -22,7 +22,7 @@ pub(super) struct Asking {
 /// What a question waits for before it is answered.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Waiting {
-    /// Wait until the views have this position, such as the one that an emitted event was answered with
+    /// Wait until the projections have this position, such as the one that an emitted event was answered with
     #[arg(long, value_name = "POSITION")]
     wait_for: Option<u64>,
 }

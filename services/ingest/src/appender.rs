@@ -14,7 +14,7 @@ use futures::FutureExt;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{IdentityKey, TenantName};
 use ledger_journal::{AppendError, Journal, Outcome, ReadError, SharedJournal, Subject, Submission};
-use ledger_projections::{Known, Snapshot, Views};
+use ledger_projections::{Known, Snapshot, Projections};
 use ledger_tlog::{Hash, leaf_hash};
 use metrics::{counter, histogram};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
@@ -71,13 +71,13 @@ pub(crate) struct Ticket {
 pub(crate) struct Appender {
     tenant: TenantName,
     journal: SharedJournal,
-    views: Views,
+    projections: Projections,
     recent: Arc<Mutex<Recent>>,
     clock: fn() -> DateTime<Utc>,
     refused: LatelyRefused,
     /// The history did not answer, and is not asked until this has ended.
     away: Option<AbortOnDropHandle<()>>,
-    /// No request is judged before this: the views failed, or were too far behind, lately.
+    /// No request is judged before this: the projections failed, or were too far behind, lately.
     judge_again: Instant,
 }
 
@@ -118,13 +118,13 @@ impl Appender {
     pub(crate) fn new(
         tenant: TenantName,
         journal: SharedJournal,
-        views: Views,
+        projections: Projections,
         clock: fn() -> DateTime<Utc>,
         refused: LatelyRefused,
     ) -> Self {
         let recent = Arc::new(Mutex::new(Recent::new(REMEMBERED)));
         let now = Instant::now();
-        Self { tenant, journal, views, recent, clock, refused, away: None, judge_again: now }
+        Self { tenant, journal, projections, recent, clock, refused, away: None, judge_again: now }
     }
 
     pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Ticket>) {
@@ -144,14 +144,14 @@ impl Appender {
                 finished(previous).await;
             }
             let (journal, recent) = (Arc::clone(&self.journal), Arc::clone(&self.recent));
-            let views = self.views.clone();
+            let projections = self.projections.clone();
             let refused = self.refused.clone();
             let tenant = self.tenant.to_string();
             // The group before is answered: what it broke off is known.
             let out_of_turn = |ticket: &Ticket| repeat_n(ticket.train.is_broken(), ticket.brought.len());
             let out_of_turn: Vec<bool> = tickets.iter().flat_map(out_of_turn).collect();
             in_flight = Some(tokio::spawn(async move {
-                let answers = append(journal.as_ref(), &views, &recent, &members, &out_of_turn).await;
+                let answers = append(journal.as_ref(), &projections, &recent, &members, &out_of_turn).await;
                 refused.note(&answers);
                 count(&tenant, &answers);
                 reply(tickets, answers);
@@ -198,7 +198,7 @@ impl Appender {
         let reports: Vec<&Envelope> = waiting.iter().map(|(_, envelope)| *envelope).collect();
         let members = self.look_up(&reports).await;
         let out_of_turn: Vec<bool> = waiting.iter().map(|(ticket, _)| ticket.train.is_broken()).collect();
-        let answers = append(self.journal.as_ref(), &self.views, &self.recent, &members, &out_of_turn).await;
+        let answers = append(self.journal.as_ref(), &self.projections, &self.recent, &members, &out_of_turn).await;
         self.refused.note(&answers);
         for ((ticket, _), answer) in waiting.iter().zip(&answers) {
             if is_temporary(answer) {
@@ -230,10 +230,10 @@ impl Appender {
                     continue;
                 }
                 Ok(Ok(Err(Unjudged::Rejected(rejection)))) => Answer::Refused(Refusal::Rejected(rejection)),
-                Ok(Ok(Err(Unjudged::Views(error)))) => {
+                Ok(Ok(Err(Unjudged::Projections(error)))) => {
                     warn!(error = &error as &dyn std::error::Error, "a request cannot be judged");
                     self.goes_away();
-                    Answer::Refused(Refusal::Unjudged("the views do not answer".into()))
+                    Answer::Refused(Refusal::Unjudged("the projections do not answer".into()))
                 }
                 Err(_) => {
                     // Reports wait behind a request: the next one must not keep them as long.
@@ -253,8 +253,8 @@ impl Appender {
             Ok(head) => head.position,
             Err(error) => return Ok(unreachable(error)),
         };
-        self.views.wait_for(head, JUDGING_PATIENCE).await?;
-        let mut snapshot = self.views.snapshot().await?;
+        self.projections.wait_for(head, JUDGING_PATIENCE).await?;
+        let mut snapshot = self.projections.snapshot().await?;
         if let Some(known) = snapshot.known(key).await? {
             return Ok(Attempt::Answered(repeated(&mut snapshot, request, known).await?));
         }
@@ -297,7 +297,7 @@ impl Appender {
 
     /// One group has waited for the history. No other does before it is known to answer.
     fn goes_away(&mut self) {
-        let answers = answers(self.views.clone(), self.tenant.clone());
+        let answers = answers(self.projections.clone(), self.tenant.clone());
         self.away = Some(AbortOnDropHandle::new(tokio::spawn(answers)));
     }
 
@@ -305,7 +305,7 @@ impl Appender {
     /// journal's window and the fold see to it that an identity has one effect.
     async fn known(&mut self, keys: &[IdentityKey]) -> HashMap<IdentityKey, Known> {
         if !self.is_away() {
-            match timeout(LOOK_UP_PATIENCE, self.views.known(keys)).await {
+            match timeout(LOOK_UP_PATIENCE, self.projections.known(keys)).await {
                 Ok(Ok(known)) => return known,
                 Ok(Err(error)) => warn!(%error, "the history cannot be asked for identities"),
                 Err(_) => warn!("the history does not answer in time when asked for identities"),
@@ -319,8 +319,8 @@ impl Appender {
 }
 
 /// Asks a history until it answers: it may have been slow just once.
-async fn answers(views: Views, tenant: TenantName) {
-    while !matches!(timeout(LOOK_UP_PATIENCE, views.standing()).await, Ok(Ok(_))) {
+async fn answers(projections: Projections, tenant: TenantName) {
+    while !matches!(timeout(LOOK_UP_PATIENCE, projections.standing()).await, Ok(Ok(_))) {
         tokio::time::sleep(TRY_AGAIN).await;
     }
     info!(%tenant, "the history is asked for identities again");
@@ -386,14 +386,14 @@ fn gather(first: Ticket, queue: &mut mpsc::UnboundedReceiver<Ticket>) -> Vec<Tic
 
 async fn append(
     journal: &dyn Journal,
-    views: &Views,
+    projections: &Projections,
     recent: &Mutex<Recent>,
     members: &[Member],
     out_of_turn: &[bool],
 ) -> Vec<Answer> {
     let began = Instant::now();
     let mut recent = recent.lock().await;
-    recent.is_of(views.stream());
+    recent.is_of(projections.stream());
     let known: Vec<Option<Known>> = members
         .iter()
         .map(|member| member.known.or_else(|| recent.get(&member.submission.key).copied()))

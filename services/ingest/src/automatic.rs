@@ -16,14 +16,14 @@ use ledger_domain::{
     EnvironmentName, EventId, Goal, Identity, IdentityKey, Lanes, Line, PointName, Position, Prose,
     ServiceName, TargetName, TenantName,
 };
-use ledger_projections::{AskError, Believed, PolicyInForce, Ran, Snapshot, Views, When};
+use ledger_projections::{QueryError, AsKnownAt, PolicyInForce, LaneRelease, Snapshot, Projections, AsOf};
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::planning::{Circumstances, RemovalRule, Resolved};
 use crate::request::{Request, Unjudged, requested, source};
-use crate::{Answer, Intake, Refusal, Wish};
+use crate::{Answer, Ingest, Refusal, Wish};
 
 /// The controller's name, as a follower and as an actor.
 const NAME: &str = "rollback-controller";
@@ -135,7 +135,7 @@ async fn attempt(
     if let Err(reason) = may_act(rule, &past, now) {
         return Ok(Err(reason));
     }
-    let present: Lanes = snapshot.state(environment, When::LATEST).await?.into_lanes();
+    let present: Lanes = snapshot.state(environment, AsOf::LATEST).await?.into_lanes();
     let Some(scope) = concerned_lanes(rule.scope, &check.validation.subject, policy, &present) else {
         return Ok(Err(DeclineReason::NotRunning));
     };
@@ -146,7 +146,7 @@ async fn attempt(
     };
     let circumstances = Circumstances::of(snapshot, &wish, now).await?;
     let mut search = PointSearch::new(rule, &present, now);
-    let believed = Believed { known_at: None, now };
+    let believed = AsKnownAt { known_at: None, now };
     let from = snapshot.position();
     let Some(mut walk) = snapshot.points(environment, from, believed).await? else {
         return Ok(Err(search.exhausted()));
@@ -189,9 +189,9 @@ async fn attempt(
 
 /// Returns true if the failure is the result of its check for something that runs now: for the composition, or for the release of a
 /// lane.
-async fn runs_there(snapshot: &mut Snapshot, check: &FailedCheck) -> Result<bool, AskError> {
+async fn runs_there(snapshot: &mut Snapshot, check: &FailedCheck) -> Result<bool, QueryError> {
     let FailedCheck { environment, validation, position, .. } = check;
-    let composition = snapshot.state(environment, When::LATEST).await?.composition();
+    let composition = snapshot.state(environment, AsOf::LATEST).await?.composition();
     let known_at = snapshot.position();
     if matches!(validation.subject, ValidationSubject::Environment(_)) {
         let id = composition.id();
@@ -206,8 +206,8 @@ async fn runs_there(snapshot: &mut Snapshot, check: &FailedCheck) -> Result<bool
         ValidationSubject::Environment(_) | ValidationSubject::Artifact(_) => true,
     };
     let lanes = composition.lanes().filter(|(service, target, _)| meant(service, target));
-    let ran: Vec<Ran> = lanes
-        .map(|(service, target, live)| Ran {
+    let ran: Vec<LaneRelease> = lanes
+        .map(|(service, target, live)| LaneRelease {
             service: service.clone(),
             target: target.clone(),
             release: live.release.clone(),
@@ -221,15 +221,15 @@ async fn runs_there(snapshot: &mut Snapshot, check: &FailedCheck) -> Result<bool
 /// The follower of one tenant.
 pub struct Controller {
     tenant: TenantName,
-    views: Views,
-    intake: Intake,
+    projections: Projections,
+    ingest: Ingest,
 }
 
 impl Controller {
-    /// A controller that follows a tenant's views, and brings what it wants through the door.
+    /// A controller that follows a tenant's projections, and brings what it wants through the door.
     #[must_use]
-    pub const fn new(tenant: TenantName, views: Views, intake: Intake) -> Self {
-        Self { tenant, views, intake }
+    pub const fn new(tenant: TenantName, projections: Projections, ingest: Ingest) -> Self {
+        Self { tenant, projections, ingest }
     }
 
     /// Answers failed checks until the token is cancelled.
@@ -242,35 +242,35 @@ impl Controller {
 
     async fn follow(&self) -> std::convert::Infallible {
         loop {
-            let from = self.views.projected();
+            let from = self.projections.projected();
             let pause = match self.page().await {
                 Ok(true) => continue,
-                // Views that are being filled are told of elsewhere.
-                Ok(false) | Err(Failed::Views(ledger_projections::Error::NotReady(_))) => LOOK_AGAIN,
+                // Projections that are being filled are told of elsewhere.
+                Ok(false) | Err(Failed::Projections(ledger_projections::Error::NotReady(_))) => LOOK_AGAIN,
                 Err(error) => {
                     warn!(tenant = %self.tenant, error = %error, "the rollback controller waits and tries again");
                     PAUSE
                 }
             };
-            self.views.moved(from, pause).await;
+            self.projections.moved(from, pause).await;
         }
     }
 
     /// Answers the next failed checks; says whether there may be more.
     async fn page(&self) -> Result<bool, Failed> {
         // What they tell is of a history that is no more, or of one that is not theirs.
-        if self.views.divergence().is_some() {
+        if self.projections.divergence().is_some() {
             return Ok(false);
         }
-        let begun = self.views.followed(NAME).await?;
-        let checks = self.views.failed_checks(begun.position, PAGE).await?;
+        let begun = self.projections.followed(NAME).await?;
+        let checks = self.projections.failed_checks(begun.position, PAGE).await?;
         let Some(last) = checks.last().map(|(position, _)| *position) else { return Ok(false) };
         for (position, envelope) in checks {
             for check in self.concerned(position, &envelope).await? {
                 self.answer(check).await?;
             }
         }
-        Ok(self.views.follow(NAME, begun, last).await?)
+        Ok(self.projections.follow(NAME, begun, last).await?)
     }
 
     /// The environments that a failed check concerns, by the policies that held when it was recorded.
@@ -279,9 +279,9 @@ impl Controller {
         let environments = match envelope.event().fact.environment() {
             Some(environment) => vec![environment.clone()],
             // An artifact, wherever it runs.
-            None => self.views.environments().await?.1.into_iter().map(|row| row.name).collect(),
+            None => self.projections.environments().await?.1.into_iter().map(|row| row.name).collect(),
         };
-        let mut snapshot = self.views.snapshot().await?;
+        let mut snapshot = self.projections.snapshot().await?;
         let mut concerned = Vec::new();
         for environment in environments {
             let then = snapshot.policy(&environment, position).await?;
@@ -306,10 +306,10 @@ impl Controller {
         let (tenant, environment, cause) =
             (self.tenant.to_string(), check.environment.to_string(), check.position);
         let key = check.identity().key();
-        if !self.views.known(&[key]).await?.is_empty() {
+        if !self.projections.known(&[key]).await?.is_empty() {
             return Ok(());
         }
-        match self.intake.request(Request::Failed(Box::new(check))).await {
+        match self.ingest.request(Request::Failed(Box::new(check))).await {
             Answer::Recorded(position) => {
                 info!(tenant, environment, %cause, %position, "a failed check is answered");
                 counter!("ledger_rollback_controller_answers_total", "tenant" => tenant).increment(1);
@@ -331,9 +331,9 @@ impl Controller {
 #[derive(Debug, thiserror::Error)]
 enum Failed {
     #[error(transparent)]
-    Views(#[from] ledger_projections::Error),
+    Projections(#[from] ledger_projections::Error),
     #[error(transparent)]
-    Ask(#[from] AskError),
+    Ask(#[from] QueryError),
     #[error(transparent)]
     Refused(Refusal),
 }

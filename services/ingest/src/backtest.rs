@@ -2,7 +2,7 @@
 
 use ledger_domain::Position;
 use ledger_domain::backtest::{Backtest, Candidate, KINDS, Report};
-use ledger_projections::{AskError, Snapshot};
+use ledger_projections::{QueryError, Snapshot};
 
 use crate::Rejection;
 use crate::request::judge_policy;
@@ -15,7 +15,7 @@ const STRETCH: u64 = 1_000;
 pub enum BacktestError {
     /// There is no such environment or position.
     #[error(transparent)]
-    Ask(#[from] AskError),
+    Ask(#[from] QueryError),
     /// The policy contradicts itself.
     #[error(transparent)]
     Rejected(Box<Rejection>),
@@ -38,12 +38,12 @@ pub async fn backtest(
 ) -> Result<Report, BacktestError> {
     judge_policy(&candidate.environment, &candidate.policy)
         .map_err(|rejection| BacktestError::Rejected(Box::new(rejection)))?;
-    let views = snapshot.position();
-    if let Some(asked) = [candidate.after, until].into_iter().find(|asked| *asked > views) {
-        return Err(AskError::NotYet { asked, views }.into());
+    let projections = snapshot.position();
+    if let Some(asked) = [candidate.after, until].into_iter().find(|asked| *asked > projections) {
+        return Err(QueryError::NotYet { asked, projections }.into());
     }
     if !snapshot.knows(&candidate.environment).await? {
-        return Err(AskError::UnknownEnvironment(candidate.environment).into());
+        return Err(QueryError::UnknownEnvironment(candidate.environment).into());
     }
     let environments: Vec<_> = candidate.environments().into_iter().cloned().collect();
     let environments: Vec<_> = environments.iter().collect();

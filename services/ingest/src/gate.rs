@@ -7,7 +7,7 @@ use ledger_domain::obstacle::Revocations;
 use ledger_domain::retirement::Standing;
 use ledger_domain::rollback::Phase;
 use ledger_domain::{Lane, LaneRef, Line, Position, Release, TargetName};
-use ledger_projections::{AskError, PolicyInForce, Snapshot, When};
+use ledger_projections::{QueryError, PolicyInForce, Snapshot, AsOf};
 
 use crate::planning::UnknownLane;
 
@@ -49,7 +49,7 @@ pub enum GateError {
     UnknownLane(#[from] UnknownLane),
     /// There is no such environment, or the database does not answer.
     #[error(transparent)]
-    Ask(#[from] AskError),
+    Ask(#[from] QueryError),
 }
 
 impl From<ledger_projections::Error> for GateError {
@@ -89,7 +89,7 @@ pub async fn gate(
     let GateQuestion { lane: named, requester, rollback_id, .. } = question;
     let environment = &named.environment;
     let position = snapshot.position();
-    let present = snapshot.state(environment, When::LATEST).await?.into_lanes();
+    let present = snapshot.state(environment, AsOf::LATEST).await?.into_lanes();
     let known = snapshot.lanes_ever(environment).await?;
     if !question.is_new {
         UnknownLane::check(environment, &known, Some(&named.service), named.target.as_ref())?;

@@ -9,7 +9,7 @@ use ledger_domain::known_good::Status;
 use ledger_domain::obstacle::{Obstacle, Revocations, RevokedArtifact, Way, Weight, obstacles};
 use ledger_domain::retirement::Standing;
 use ledger_domain::{Artifact, EnvironmentName, Line, Position, Removals, Scope, ServiceName};
-use ledger_projections::{AskError, Believed, Point, Snapshot};
+use ledger_projections::{QueryError, AsKnownAt, Point, Snapshot};
 
 use crate::planning::present;
 
@@ -61,7 +61,7 @@ pub async fn horizon(
     environment: &EnvironmentName,
     window: TimeDelta,
     now: DateTime<Utc>,
-) -> Result<Horizon, AskError> {
+) -> Result<Horizon, QueryError> {
     let position = snapshot.position();
     let present = present(snapshot, environment, false).await?;
     if matches!(snapshot.retirements(environment, position).await?.last(), Standing::Retired(_)) {
@@ -114,12 +114,12 @@ async fn stood(
     environment: &EnvironmentName,
     since: DateTime<Utc>,
     now: DateTime<Utc>,
-) -> Result<(Vec<Point>, bool, Needed), AskError> {
+) -> Result<(Vec<Point>, bool, Needed), QueryError> {
     let (mut points, mut cut, mut needed) = (Vec::new(), false, Needed::default());
     let first = snapshot.first_change_after(environment, since).await?;
-    let believed = Believed { known_at: None, now };
+    let believed = AsKnownAt { known_at: None, now };
     let Some(mut walk) = snapshot.points(environment, snapshot.position(), believed).await? else {
-        return Err(AskError::UnknownEnvironment(environment.clone()));
+        return Err(QueryError::UnknownEnvironment(environment.clone()));
     };
     while let Some(point) = walk.next(snapshot, AT_A_TIME).await? {
         // The one before the first change stood when the time began. Without a change, the last one stands.

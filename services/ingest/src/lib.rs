@@ -22,7 +22,7 @@ use ledger_codec::cloudevents::{EVENT_LIMIT, Envelope};
 use ledger_domain::event::CLOCK_TOLERANCE;
 use ledger_domain::{Position, TenantName};
 use ledger_journal::{AppendError, SharedJournal};
-use ledger_projections::Views;
+use ledger_projections::Projections;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -72,8 +72,8 @@ pub enum Refusal {
     /// The journal did not take it. See [`AppendError`] for whether it may be tried again.
     #[error(transparent)]
     Journal(AppendError),
-    /// The journal is not the one that the views were folded from: what they know would be wrong.
-    #[error("the journal is not the one that the ledger's views were folded from: {0}")]
+    /// The journal is not the one that the projections were folded from: what they know would be wrong.
+    #[error("the journal is not the one that the ledger's projections were folded from: {0}")]
     Diverged(String),
     /// An earlier event of the same train was not taken.
     #[error("an earlier event could not be recorded, and this one must not come before it")]
@@ -94,16 +94,16 @@ pub enum Refusal {
 
 /// The door of one tenant's ledger.
 #[derive(Clone)]
-pub struct Intake {
+pub struct Ingest {
     tickets: mpsc::UnboundedSender<Ticket>,
     room: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
-    views: Views,
+    projections: Projections,
     clock: fn() -> DateTime<Utc>,
     refused: LatelyRefused,
 }
 
-impl Intake {
+impl Ingest {
     /// Why the journal took nothing when it was last given something, if that was within the last ten seconds. One
     /// that answers questions may nevertheless store nothing, as after its disk was full.
     #[must_use]
@@ -117,17 +117,17 @@ impl Intake {
     pub fn open(
         tenant: TenantName,
         journal: SharedJournal,
-        views: Views,
+        projections: Projections,
         clock: fn() -> DateTime<Utc>,
     ) -> (Self, JoinHandle<()>) {
         // Unbounded by itself, and bounded by `room`: each ticket takes of it what its events have in bytes, of which
         // each has some, and gives it back when it is answered.
         let (tickets, queue) = mpsc::unbounded_channel();
         let refused = LatelyRefused::default();
-        let appender = Appender::new(tenant, journal, views.clone(), clock, refused.clone());
+        let appender = Appender::new(tenant, journal, projections.clone(), clock, refused.clone());
         let task = tokio::spawn(appender.run(queue));
         let (room, waiting) = (Arc::new(Semaphore::new(ROOM)), Arc::new(Semaphore::new(WAITING)));
-        (Self { tickets, room, waiting, views, clock, refused }, task)
+        (Self { tickets, room, waiting, projections, clock, refused }, task)
     }
 
     /// Takes events in and waits for their answers, one for each, in order.
@@ -139,7 +139,7 @@ impl Intake {
     /// while too much waits already. Once the journal could not take an event of a train, the train's
     /// later events are refused too: sent again, all of them keep their order.
     pub async fn submit(&self, envelopes: Vec<Envelope>, train: &Train) -> Submitted {
-        if let Some(reason) = self.views.divergence() {
+        if let Some(reason) = self.projections.divergence() {
             train.break_off();
             let refused = Answer::Refused(Refusal::Diverged(reason));
             return Submitted { answers: vec![Some(refused); envelopes.len()], rest: None };
@@ -177,7 +177,7 @@ impl Intake {
 
     /// Has a request judged, and recorded if nothing speaks against it.
     pub async fn request(&self, request: Request) -> Answer {
-        if let Some(reason) = self.views.divergence() {
+        if let Some(reason) = self.projections.divergence() {
             return Answer::Refused(Refusal::Diverged(reason));
         }
         match self.queue(vec![Brought::Request(request)], EVENT_LIMIT, &Train::default()).await {
@@ -274,23 +274,23 @@ mod tests {
             acquire_timeout: Duration::ZERO,
             form: Form::CURRENT,
         };
-        let views = Views::of(&settings, TenantName::default()).expect("never connected");
+        let projections = Projections::of(&settings, TenantName::default()).expect("never connected");
         let (tickets, mut queue) = mpsc::unbounded_channel();
         let (room, waiting) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1)));
         let clock = || DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
-        let intake = Intake {
+        let ingest = Ingest {
             tickets,
             room: Arc::clone(&room),
             waiting,
-            views,
+            projections,
             clock,
             refused: LatelyRefused::default(),
         };
         let (first, train) = (Train::default(), Train::default());
 
-        let mut before_the_door = Box::pin(intake.submit(vec![event()], &first));
+        let mut before_the_door = Box::pin(ingest.submit(vec![event()], &first));
         assert!(futures::poll!(&mut before_the_door).is_pending());
-        let sent_away = intake.submit(vec![event()], &train).await.answers().await;
+        let sent_away = ingest.submit(vec![event()], &train).await.answers().await;
         room.add_permits(ROOM);
         drop(before_the_door.await);
 

@@ -12,7 +12,7 @@ use ledger_domain::{
     Anchor, Composition, EnvironmentName, Goal, LaneFold, Lanes, PointName, Position, Removals, Scope,
     ServiceName, TargetName, shown_removed,
 };
-use ledger_projections::{AskError, Believed, Point, PolicyInForce, Snapshot, When};
+use ledger_projections::{QueryError, AsKnownAt, Point, PolicyInForce, Snapshot, AsOf};
 
 /// What somebody wants an environment to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +140,7 @@ impl Planned {
 pub enum PlanError {
     /// There is no such environment or position.
     #[error(transparent)]
-    Ask(#[from] AskError),
+    Ask(#[from] QueryError),
     /// No point of the environment is known good.
     #[error("no point of {0} is known good")]
     NoKnownGoodPoint(EnvironmentName),
@@ -154,7 +154,7 @@ pub enum PlanError {
 
 impl From<ledger_projections::Error> for PlanError {
     fn from(error: ledger_projections::Error) -> Self {
-        Self::Ask(AskError::Failed(error))
+        Self::Ask(QueryError::Failed(error))
     }
 }
 
@@ -166,10 +166,10 @@ pub async fn plan(snapshot: &mut Snapshot, wish: &Wish, now: DateTime<Utc>) -> R
     let circumstances = Circumstances::of(snapshot, wish, now).await?;
     let of = wish.source().unwrap_or(&wish.environment);
     if !snapshot.knows(of).await? {
-        return Err(AskError::UnknownEnvironment(of.clone()).into());
+        return Err(QueryError::UnknownEnvironment(of.clone()).into());
     }
     must_be_known(snapshot, wish).await?;
-    let resolved = resolve(snapshot, of, &wish.to.point, Believed { known_at: None, now }).await?;
+    let resolved = resolve(snapshot, of, &wish.to.point, AsKnownAt { known_at: None, now }).await?;
     circumstances.plan_to(snapshot, resolved, RemovalRule::All).await
 }
 
@@ -229,7 +229,7 @@ impl Circumstances {
             present: present(snapshot, environment, wish.source().is_some()).await?,
             changed: match snapshot.changes_ago(environment, 0, position).await {
                 Ok(changed) => changed,
-                Err(AskError::UnknownEnvironment(_)) => Position::START,
+                Err(QueryError::UnknownEnvironment(_)) => Position::START,
                 Err(error) => return Err(error.into()),
             },
             retired: match snapshot.retirements(environment, position).await?.last() {
@@ -262,8 +262,8 @@ impl Circumstances {
         if removals == RemovalRule::Shown && plan.steps.iter().any(|step| step.action == Action::Remove) {
             let of = wish.source().unwrap_or(&wish.environment);
             let when = match at {
-                Some(time) => When { at: Anchor::Time(time), known_at: None },
-                None => When::position(to),
+                Some(time) => AsOf { at: Anchor::Time(time), known_at: None },
+                None => AsOf::position(to),
             };
             let shown = shown_removed(&snapshot.state(of, when).await?.into_lanes());
             plan = make(Removals::Shown(&shown));
@@ -324,10 +324,10 @@ pub(crate) async fn present(
     snapshot: &mut Snapshot,
     environment: &EnvironmentName,
     may_be_new: bool,
-) -> Result<Lanes, AskError> {
-    match snapshot.state(environment, When::LATEST).await {
+) -> Result<Lanes, QueryError> {
+    match snapshot.state(environment, AsOf::LATEST).await {
         Ok(state) => Ok(state.into_lanes()),
-        Err(AskError::UnknownEnvironment(_)) if may_be_new => Ok(Lanes::new()),
+        Err(QueryError::UnknownEnvironment(_)) if may_be_new => Ok(Lanes::new()),
         Err(error) => Err(error),
     }
 }
@@ -351,7 +351,7 @@ pub async fn resolve(
     snapshot: &mut Snapshot,
     environment: &EnvironmentName,
     name: &PointName,
-    believed: Believed,
+    believed: AsKnownAt,
 ) -> Result<Resolved, PlanError> {
     let known_at = believed.known_at.unwrap_or(snapshot.position());
     let position = match name {

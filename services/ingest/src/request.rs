@@ -18,7 +18,7 @@ use ledger_domain::{
     Anchor, Artifact, ConfigDigest, EnvironmentName, EventId, Goal, Identity, Line, PointName, Position,
     Prose, Source,
 };
-use ledger_projections::{AskError, Believed, RollbackRow, Snapshot, When};
+use ledger_projections::{QueryError, AsKnownAt, RollbackRow, Snapshot, AsOf};
 
 use crate::automatic::{self, FailedCheck};
 use crate::planning::{PlanError, Planned, Wish, plan, present, resolve};
@@ -66,12 +66,12 @@ impl RollbackWish {
             return Ok(false);
         }
         let of = self.wish.source().unwrap_or(&self.wish.environment);
-        let believed = Believed { known_at: Some(request.plan.from), now: recorded.requested_at };
+        let believed = AsKnownAt { known_at: Some(request.plan.from), now: recorded.requested_at };
         match resolve(snapshot, of, &self.wish.to.point, believed).await {
             Ok(resolved) => {
                 Ok(RequestedWish { to: resolved.position, at: resolved.at, ..wish }.is_same(&recorded_wish))
             }
-            Err(PlanError::Ask(AskError::Failed(error))) => Err(error.into()),
+            Err(PlanError::Ask(QueryError::Failed(error))) => Err(error.into()),
             Err(_) => Ok(false),
         }
     }
@@ -207,7 +207,7 @@ pub(crate) enum Unjudged {
     #[error(transparent)]
     Rejected(Box<Rejection>),
     #[error(transparent)]
-    Views(ledger_projections::Error),
+    Projections(ledger_projections::Error),
 }
 
 impl From<Rejection> for Unjudged {
@@ -218,14 +218,14 @@ impl From<Rejection> for Unjudged {
 
 impl From<ledger_projections::Error> for Unjudged {
     fn from(error: ledger_projections::Error) -> Self {
-        Self::Views(error)
+        Self::Projections(error)
     }
 }
 
-impl From<AskError> for Unjudged {
-    fn from(error: AskError) -> Self {
+impl From<QueryError> for Unjudged {
+    fn from(error: QueryError) -> Self {
         match error {
-            AskError::Failed(error) => Self::Views(error),
+            QueryError::Failed(error) => Self::Projections(error),
             other => Rejection::NoSuchPoint(other.to_string()).into(),
         }
     }
@@ -505,10 +505,10 @@ fn wish_of(request: &RollbackRequest) -> Wish {
 ///
 /// # Errors
 /// The database does not answer.
-pub async fn not_reached(snapshot: &mut Snapshot, rollback: &RollbackRow) -> Result<Vec<String>, AskError> {
+pub async fn not_reached(snapshot: &mut Snapshot, rollback: &RollbackRow) -> Result<Vec<String>, QueryError> {
     let environment = &rollback.request.rollback.environment;
     let lanes = match rollback.ended {
-        Some(ended) => snapshot.state(environment, When::position(ended)).await?.into_lanes(),
+        Some(ended) => snapshot.state(environment, AsOf::position(ended)).await?.into_lanes(),
         None => present(snapshot, environment, true).await?,
     };
     Ok(differing(&rollback.request.plan, &lanes))
@@ -546,7 +546,7 @@ async fn judge_start(
     }
     let planned = match plan(snapshot, &wish_of(request), now).await {
         Ok(planned) => Some(Arc::new(planned)),
-        Err(PlanError::Ask(AskError::Failed(error))) => return Err(error.into()),
+        Err(PlanError::Ask(QueryError::Failed(error))) => return Err(error.into()),
         Err(_) => None,
     };
     if !problems.is_empty() {
@@ -621,7 +621,7 @@ async fn judge_answer(
 /// A point can be marked once its environment is known, also one at which nothing ran.
 async fn judge_mark(snapshot: &mut Snapshot, point: &Destination) -> Result<(), Unjudged> {
     let Destination { environment, position } = point;
-    snapshot.state(environment, When::position(*position)).await?;
+    snapshot.state(environment, AsOf::position(*position)).await?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Postgres read models: the ledger, folded. One file a view, with its rows, its fold and its
+//! Postgres read models: the ledger, folded. One file a projection, with its rows, its fold and its
 //! questions.
 //!
 //! Invariants: SQL stands nowhere but in this crate; a batch's rows and the position are written in
@@ -11,26 +11,26 @@ mod projector;
 mod queries;
 mod tables;
 
-pub use generations::build::{Comparison, LoneRow, Origin, Progress};
+pub use generations::build::{Comparison, RowDifference, Origin, Progress};
 pub use generations::digest::TableDigest;
-pub use generations::keeper::{Keeper, Keeping};
+pub use generations::keeper::{ProjectionSupervisor, SupervisorConfig};
 pub use generations::rebuild::{GenerationRow, Rebuild, RebuildError, generations};
-pub use generations::registry::Followed;
+pub use generations::registry::FollowerCheckpoint;
 pub use generations::verify::{Difference, Verified, VerifyError};
-pub use generations::watcher::Watcher;
-pub use postgres::{Error, Form, Settings, Views};
+pub use generations::watcher::GenerationWatcher;
+pub use postgres::{Error, Form, Settings, Projections};
 pub use projector::projection::{Standing, Waited};
 pub use projector::{Status, Stopped};
 pub use queries::marks::{DeployAnswer, Marks};
-pub use queries::points::{Believed, Point, Walk};
+pub use queries::points::{AsKnownAt, Point, PointCursor};
 pub use queries::snapshot::Snapshot;
 pub use tables::environments::EnvironmentRow;
 pub use tables::events::{EventFilter, EventRow, Known, PAGE_BYTES};
-pub use tables::lanes::{AskError, EnvironmentState, LaneState, When};
+pub use tables::lanes::{QueryError, EnvironmentState, LaneState, AsOf};
 pub use tables::policies::PolicyInForce;
 pub use tables::rollbacks::{Report, RollbackFilter, RollbackRow};
 pub use tables::skews::ClockSkew;
-pub use tables::verdicts::Ran;
+pub use tables::verdicts::LaneRelease;
 
 /// Every SQL statement of the crate with its place: a test prepares them all.
 #[must_use]

@@ -1,4 +1,4 @@
-//! Where the views of a tenant are kept: which generation of them answers, and how it is reached.
+//! Where the projections of a tenant are kept: which generation of them answers, and how it is reached.
 
 use std::str::FromStr;
 use std::sync::LazyLock;
@@ -28,7 +28,7 @@ const TRUSTED: Duration = Duration::from_millis(50);
 /// Longest names of tenants: `ledger_<tenant>_v<version>_<number>` fits into the 63 bytes of a schema's name.
 const TENANT_LIMIT: usize = 40;
 
-/// The form of the views: which tables there are, and under which number. Another form is another number, and
+/// The form of the projections: which tables there are, and under which number. Another form is another number, and
 /// is filled beside the others; programs of both run side by side.
 #[derive(Debug, Clone, Copy)]
 pub struct Form {
@@ -51,7 +51,7 @@ impl Form {
     pub const CURRENT: Self = Self { version: 5, migrator: &MIGRATIONS };
 }
 
-/// How the views are reached.
+/// How the projections are reached.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// `postgres://user:password@host:5432/database`. Sessions are kept, and set up once: a pooler in between has to
@@ -61,11 +61,11 @@ pub struct Settings {
     pub connections: u32,
     /// How long a question waits for a connection.
     pub acquire_timeout: Duration,
-    /// The form of the views.
+    /// The form of the projections.
     pub form: Form,
 }
 
-/// Why the views cannot be used.
+/// Why the projections cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The URL is none.
@@ -75,13 +75,13 @@ pub enum Error {
     #[error("the tenant name {0} is too long: at most {TENANT_LIMIT} characters")]
     TenantTooLong(TenantName),
     /// No generation of them answers yet.
-    #[error("the views cannot answer yet: {0}")]
+    #[error("the projections cannot answer yet: {0}")]
     NotReady(String),
     /// The database does not answer, or refuses. It may be tried again.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
     /// The tables cannot be made.
-    #[error("the views cannot be migrated")]
+    #[error("the projections cannot be migrated")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     /// A row is not one that the projector wrote.
     #[error("table {table}, row {row}: {detail}")]
@@ -120,7 +120,7 @@ impl Error {
     }
 }
 
-/// A database that views are kept in. Nothing connects before it is needed.
+/// A database that projections are kept in. Nothing connects before it is needed.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     options: PgConnectOptions,
@@ -215,10 +215,10 @@ enum Answering {
     Generation(i32, PgPool),
 }
 
-/// The views of one tenant. Which generation of them answers is found out, and kept true, by a
-/// [`Keeper`](crate::Keeper) or a [`Watcher`](crate::Watcher): before that, there is none.
+/// The projections of one tenant. Which generation of them answers is found out, and kept true, by a
+/// [`ProjectionSupervisor`](crate::Keeper) or a [`GenerationWatcher`](crate::Watcher): before that, there is none.
 #[derive(Clone)]
-pub struct Views {
+pub struct Projections {
     database: Database,
     pub(crate) tenant: TenantName,
     answering: watch::Sender<Answering>,
@@ -228,16 +228,16 @@ pub struct Views {
     pub(crate) local: watch::Sender<Position>,
     /// The position of the last wait that was given up, and when.
     pub(crate) given_up: watch::Sender<Option<(Position, Instant)>>,
-    /// Why the journal is not the one that these views were folded from, once that was seen.
+    /// Why the journal is not the one that these projections were folded from, once that was seen.
     pub(crate) divergence: watch::Sender<Option<String>>,
-    /// When the stream was made that journal and views are of, once both were seen to be of the same.
+    /// When the stream was made that journal and projections are of, once both were seen to be of the same.
     pub(crate) stream: watch::Sender<Option<DateTime<Utc>>>,
     /// How the projector of this process fares, if there is one.
     pub(crate) status: watch::Sender<Option<Status>>,
 }
 
-impl Views {
-    /// The views of a tenant.
+impl Projections {
+    /// The projections of a tenant.
     ///
     /// # Errors
     /// The URL cannot be read, or the tenant's name is too long.
@@ -258,7 +258,7 @@ impl Views {
         })
     }
 
-    /// The same tenant's views in another database that holds the same, such as a streaming replica. What is known of
+    /// The same tenant's projections in another database that holds the same, such as a streaming replica. What is known of
     /// the projector and of the journal is known of both; how far each of them is, only of itself.
     ///
     /// # Errors
@@ -284,14 +284,14 @@ impl Views {
         self.status.borrow().clone()
     }
 
-    /// Why the journal is not the one that these views were folded from, once that was seen. What they
+    /// Why the journal is not the one that these projections were folded from, once that was seen. What they
     /// know of identities is not to be trusted then.
     #[must_use]
     pub fn divergence(&self) -> Option<String> {
         self.divergence.borrow().clone()
     }
 
-    /// When the stream was made that the journal and these views are of, if that is known: of another stream, nothing
+    /// When the stream was made that the journal and these projections are of, if that is known: of another stream, nothing
     /// is true that was known of this one.
     #[must_use]
     pub fn stream(&self) -> Option<DateTime<Utc>> {
@@ -343,7 +343,7 @@ impl Views {
     }
 
     /// From now on this generation answers. Questions under way are answered from the one before.
-    pub(crate) fn answer_from(&self, number: i32) {
+    pub(crate) fn activate(&self, number: i32) {
         if self.answers_from() != Some(number) {
             let pool = self.database.pool(&self.schema(number));
             self.answering.send_replace(Answering::Generation(number, pool));

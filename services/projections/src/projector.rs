@@ -1,4 +1,4 @@
-//! The follower that folds the journal into a generation of the views, for as long as it is wanted.
+//! The follower that folds the journal into a generation of the projections, for as long as it is wanted.
 
 pub(crate) mod fold;
 pub(crate) mod pipeline;
@@ -17,13 +17,13 @@ use tracing::{error, info, warn};
 
 use self::pipeline::{Ended, Source, Target, patiently};
 use crate::projector::fold::Fold;
-use crate::projector::projection::{Recognised, created, recognise};
+use crate::projector::projection::{Continuity, created, recognise};
 
 /// The journal is believed to have lost its end when it says so this often in a row, which takes more than ten
 /// seconds: while another server becomes its leader, it may know less than before, and a leader that is cut
 /// off from the others takes as long to notice.
 const DOUBTS: u32 = 8;
-/// How long a projector tries again, and gets nowhere, before it leaves the views to another process.
+/// How long a projector tries again, and gets nowhere, before it leaves the projections to another process.
 const GIVE_UP: Duration = Duration::from_secs(20);
 /// How long to wait after a failure: at first, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -35,7 +35,7 @@ pub enum Status {
     Starting,
     /// Another process folds.
     Standby,
-    /// It fills views that do not answer yet, and is at this position.
+    /// It fills projections that do not answer yet, and is at this position.
     Building(Position),
     /// It follows the journal.
     Following,
@@ -51,8 +51,8 @@ pub enum Stopped {
     /// The service ends.
     #[error("the service ends")]
     Cancelled,
-    /// The journal is not the one that the views were folded from.
-    #[error("the journal is not the one that the views were folded from: {0}")]
+    /// The journal is not the one that the projections were folded from.
+    #[error("the journal is not the one that the projections were folded from: {0}")]
     Diverged(String),
     /// An entry cannot be decoded by this version of the program.
     #[error("the entry at position {position} cannot be decoded: {reason}")]
@@ -64,7 +64,7 @@ pub enum Stopped {
     },
 }
 
-/// The projector of one generation of a tenant's views.
+/// The projector of one generation of a tenant's projections.
 pub(crate) struct Projector {
     target: Target,
     journal: SharedJournal,
@@ -78,13 +78,13 @@ impl Projector {
     /// Follows the journal until the token is cancelled, or a person is needed; `None` when something that may
     /// pass has kept it from that for long, so that another process may try.
     pub(crate) async fn run(self, cancelled: CancellationToken) -> Option<Stopped> {
-        let tenant = self.target.views.tenant.to_string();
+        let tenant = self.target.projections.tenant.to_string();
         let mut back_off = BACK_OFF.0;
-        let mut careful = false;
+        let mut check_duplicates = false;
         let mut doubts = 0;
         loop {
             let began = Instant::now();
-            let mut ended = match self.follow(&cancelled, careful).await {
+            let mut ended = match self.follow(&cancelled, check_duplicates).await {
                 Ok(never) => match never {},
                 Err(ended) => ended,
             };
@@ -100,7 +100,7 @@ impl Projector {
                     Ended::Stopped(Stopped::Diverged(reason))
                 };
             }
-            careful = matches!(ended, Ended::Repeated);
+            check_duplicates = matches!(ended, Ended::Repeated);
             match ended {
                 Ended::Stopped(stopped) => {
                     self.stopped(&stopped);
@@ -130,23 +130,23 @@ impl Projector {
         if *stopped == Stopped::Cancelled {
             return;
         }
-        let views = &self.target.views;
-        error!(tenant = %views.tenant, reason = %stopped, "the projector has stopped");
+        let projections = &self.target.projections;
+        error!(tenant = %projections.tenant, reason = %stopped, "the projector has stopped");
         if let Stopped::Diverged(reason) = stopped
-            && views.answers_from() == Some(self.target.number)
+            && projections.answers_from() == Some(self.target.number)
         {
-            views.divergence.send_replace(Some(reason.clone()));
+            projections.divergence.send_replace(Some(reason.clone()));
         }
         self.target.tell(Status::Stopped(stopped.clone()));
     }
 
-    async fn follow(&self, cancelled: &CancellationToken, careful: bool) -> Result<Infallible, Ended> {
+    async fn follow(&self, cancelled: &CancellationToken, check_duplicates: bool) -> Result<Infallible, Ended> {
         let mut connection = self.target.connect().await?;
         let fold = patiently(async { Ok(Fold::load(&mut connection).await?) }).await?;
         match recognise(self.journal.as_ref(), &fold.standing).await? {
-            Recognised::Same => {}
-            Recognised::Doubtful(reason) => return Err(Ended::Doubtful(reason)),
-            Recognised::Other(reason) => return Err(Ended::Stopped(Stopped::Diverged(reason))),
+            Continuity::Same => {}
+            Continuity::Doubtful(reason) => return Err(Ended::Doubtful(reason)),
+            Continuity::Other(reason) => return Err(Ended::Stopped(Stopped::Diverged(reason))),
         }
         self.target.moved(fold.standing.position);
         self.target.tell(Status::Following);
@@ -154,7 +154,7 @@ impl Projector {
             stream_created: created(self.journal.as_ref(), &fold.standing).await?,
             records: self.journal.read(Scope::All, fold.standing.position, Until::Forever),
         };
-        pipeline::run(&self.target, connection, fold, source, careful, cancelled).await?;
+        pipeline::run(&self.target, connection, fold, source, check_duplicates, cancelled).await?;
         Err(Ended::Failed("the reader of the journal ended".into()))
     }
 }

@@ -1,7 +1,7 @@
 //! The service: wired from settings, serving, and ending in order.
 //!
 //! Ending: no new requests; those under way are answered; the rollback controllers end; the intakes append
-//! what was accepted; the projectors end after their batch, and leave the views to other processes; connections
+//! what was accepted; the projectors end after their batch, and leave the projections to other processes; connections
 //! are closed.
 
 use std::collections::BTreeMap;
@@ -12,10 +12,10 @@ use std::time::Duration;
 use axum::Router;
 use ledger_api::{LONG_QUESTIONS, Ledger};
 use ledger_domain::TenantName;
-use ledger_ingest::{Controller, Intake};
+use ledger_ingest::{Controller, Ingest};
 use ledger_journal::SharedJournal;
 use ledger_journal::jetstream::{Connection, OpenError};
-use ledger_projections::{Form, Keeper, Views, Watcher};
+use ledger_projections::{Form, ProjectionSupervisor, Projections, GenerationWatcher};
 use metrics_exporter_prometheus::{BuildError as MetricsError, Matcher, PrometheusBuilder};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -45,9 +45,9 @@ pub enum Error {
     /// The journal cannot be opened.
     #[error("the journal cannot be opened")]
     Journal(#[from] OpenError),
-    /// The views can never be opened.
-    #[error("the views of {tenant} cannot be opened")]
-    Views {
+    /// The projections can never be opened.
+    #[error("the projections of {tenant} cannot be opened")]
+    Projections {
         /// Whose.
         tenant: TenantName,
         /// Why.
@@ -77,15 +77,15 @@ pub struct App {
     ending: CancellationToken,
     deciding: CancellationToken,
     controllers: Vec<JoinHandle<()>>,
-    intakes: Vec<JoinHandle<()>>,
+    ingests: Vec<JoinHandle<()>>,
     keepers: Vec<JoinHandle<()>>,
     keeping: CancellationToken,
-    views: Vec<Views>,
+    projections: Vec<Projections>,
     _watches: Vec<AbortOnDropHandle<()>>,
 }
 
 impl App {
-    /// Connects, opens every tenant's ledger with views of a form, and listens.
+    /// Connects, opens every tenant's ledger with projections of a form, and listens.
     ///
     /// # Errors
     /// Says which part cannot be had.
@@ -94,46 +94,46 @@ impl App {
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), BUCKETS)?
             .install_recorder()?;
         let connection = Connection::open(config.journal.settings()).await?;
-        let settings = config.views.settings(form);
+        let settings = config.projections.settings(form);
         let mut ledgers = BTreeMap::new();
-        let (mut kept, mut watched, mut all_views) = (Vec::new(), Vec::new(), Vec::new());
-        let mut intakes = Vec::new();
+        let (mut kept, mut watched, mut all_projections) = (Vec::new(), Vec::new(), Vec::new());
+        let mut ingests = Vec::new();
         let (deciding, mut controllers) = (CancellationToken::new(), Vec::new());
         let mut watches = Vec::new();
         for tenant in &config.tenants {
             let journal: SharedJournal = Arc::new(connection.journal(tenant.clone()).await?);
             let watch = stream_settings::watch(tenant.clone(), Arc::clone(&journal));
             watches.push(AbortOnDropHandle::new(tokio::spawn(watch)));
-            let unusable = |source| Error::Views { tenant: tenant.clone(), source };
-            let views = Views::of(&settings, tenant.clone()).map_err(unusable)?;
-            kept.push((views.clone(), Arc::clone(&journal)));
-            let asked = match config.views.read_settings(form) {
+            let unusable = |source| Error::Projections { tenant: tenant.clone(), source };
+            let projections = Projections::of(&settings, tenant.clone()).map_err(unusable)?;
+            kept.push((projections.clone(), Arc::clone(&journal)));
+            let asked = match config.projections.read_settings(form) {
                 Some(settings) => {
-                    let asked = views.at(&settings).map_err(unusable)?;
+                    let asked = projections.at(&settings).map_err(unusable)?;
                     watched.push(asked.clone());
                     asked
                 }
-                None => views.clone(),
+                None => projections.clone(),
             };
-            all_views.extend([views.clone(), asked.clone()]);
-            let (intake, task) =
-                Intake::open(tenant.clone(), Arc::clone(&journal), views.clone(), clock::now);
-            intakes.push(task);
+            all_projections.extend([projections.clone(), asked.clone()]);
+            let (ingest, task) =
+                Ingest::open(tenant.clone(), Arc::clone(&journal), projections.clone(), clock::now);
+            ingests.push(task);
             if config.roles.contains(&Role::Controller) {
-                controllers.push(Controller::new(tenant.clone(), views, intake.clone()));
+                controllers.push(Controller::new(tenant.clone(), projections, ingest.clone()));
             }
-            ledgers.insert(tenant.clone(), Ledger { intake, views: asked, journal, clock: clock::now });
+            ledgers.insert(tenant.clone(), Ledger { ingest, projections: asked, journal, clock: clock::now });
         }
         let keeping = CancellationToken::new();
         let folds = config.roles.contains(&Role::Projector);
-        let mut keeper = Keeper::new(config.views.keeping(identity::process(), folds), kept);
-        // Whether the journal is the one that the views are of is known before anything comes through the door.
+        let mut keeper = ProjectionSupervisor::new(config.projections.keeping(identity::process(), folds), kept);
+        // Whether the journal is the one that the projections are of is known before anything comes through the door.
         // Where the database is away, events are taken in all the same.
         keeper.look().await;
         let controllers = controllers.into_iter().map(|it| tokio::spawn(it.run(deciding.clone()))).collect();
         let keepers = vec![
             tokio::spawn(keeper.run(keeping.clone())),
-            tokio::spawn(Watcher::new(watched).run(keeping.clone())),
+            tokio::spawn(GenerationWatcher::new(watched).run(keeping.clone())),
         ];
         let limits = config.http.limits();
         let ending = CancellationToken::new();
@@ -161,10 +161,10 @@ impl App {
             ending,
             deciding,
             controllers,
-            intakes,
+            ingests,
             keepers,
             keeping,
-            views: all_views,
+            projections: all_projections,
             _watches: watches,
         })
     }
@@ -203,8 +203,8 @@ impl App {
         }
         // The handlers are gone, and with them the doors: the intakes end when all is appended. A
         // request that is not answered in time still holds its door, and has nothing to append.
-        for intake in self.intakes {
-            if timeout_at(settled, intake).await.is_err() {
+        for ingest in self.ingests {
+            if timeout_at(settled, ingest).await.is_err() {
                 warn!("an intake does not end in time");
             }
         }
@@ -216,8 +216,8 @@ impl App {
                 Err(_) => warn!("the projectors do not end in time"),
             }
         }
-        for views in self.views {
-            views.close().await;
+        for projections in self.projections {
+            projections.close().await;
         }
         info!("ended");
     }

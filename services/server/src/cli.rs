@@ -9,7 +9,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use ledger_projections::Form;
 use tokio::runtime::Runtime;
 
-use crate::{archive, restore, serve, up, views};
+use crate::{archive, restore, serve, up, projections};
 use ledger_client as client;
 
 /// Remembers what was released where
@@ -54,8 +54,8 @@ enum Command {
     Backtest(client::Backtest),
     Demo(client::Demo),
     #[command(subcommand)]
-    Views(views::Command),
-    Verify(Box<views::Verify>),
+    Projections(projections::Command),
+    Verify(Box<projections::Verify>),
 }
 
 /// The status of `run` when something goes wrong that is not its command's doing.
@@ -67,7 +67,7 @@ pub fn run() -> ExitCode {
     run_with(Form::CURRENT)
 }
 
-/// Runs the program as it would be if its views had another form, such as that of the next version.
+/// Runs the program as it would be if its projections had another form, such as that of the next version.
 #[must_use]
 pub fn run_with(form: Form) -> ExitCode {
     let command = without_empty_variables(Arguments::command());
@@ -124,7 +124,7 @@ async fn carry_out(command: Command, form: Form) -> ExitCode {
         Command::Env(environment) => environment.run().await,
         Command::Backtest(backtest) => backtest.run().await,
         Command::Demo(demo) => return told(demo.run().await, demo_failed),
-        Command::Views(command) => command.run(form).await,
+        Command::Projections(command) => command.run(form).await,
         Command::Verify(verify) => verify.run(form).await,
     };
     told(done, |_| ExitCode::FAILURE)

@@ -11,7 +11,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Value};
 use ledger_domain::TenantName;
-use ledger_projections::{Form, Keeping};
+use ledger_projections::{Form, SupervisorConfig};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -35,7 +35,7 @@ pub struct Config {
     /// The stream.
     pub journal: Journal,
     /// The read models.
-    pub views: Views,
+    pub projections: Projections,
     /// What is told, and how.
     pub log: Log,
 }
@@ -46,7 +46,7 @@ pub struct Config {
 pub enum Role {
     /// It takes events in and answers questions.
     Http,
-    /// It folds the stream into the views.
+    /// It folds the stream into the projections.
     Projector,
     /// It answers failed checks with rollbacks, where a policy says so.
     Controller,
@@ -82,7 +82,7 @@ pub struct Journal {
 /// The read models.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Views {
+pub struct Projections {
     /// The database.
     pub url: SecretString,
     read_url: Option<SecretString>,
@@ -142,8 +142,8 @@ impl Journal {
     }
 }
 
-impl Views {
-    /// How the views are reached, in a form.
+impl Projections {
+    /// How the projections are reached, in a form.
     #[must_use]
     pub fn settings(&self, form: Form) -> ledger_projections::Settings {
         ledger_projections::Settings {
@@ -154,7 +154,7 @@ impl Views {
         }
     }
 
-    /// How the views are reached that questions are answered from, where that is another database.
+    /// How the projections are reached that questions are answered from, where that is another database.
     #[must_use]
     pub fn read_settings(&self, form: Form) -> Option<ledger_projections::Settings> {
         let url = self.read_url.clone()?;
@@ -163,8 +163,8 @@ impl Views {
 
     /// How a process keeps them that has this name.
     #[must_use]
-    pub const fn keeping(&self, member: Uuid, folds: bool) -> Keeping {
-        Keeping {
+    pub const fn keeping(&self, member: Uuid, folds: bool) -> SupervisorConfig {
+        SupervisorConfig {
             member,
             folds,
             grace: Duration::from_secs(self.grace_seconds),
@@ -217,22 +217,22 @@ pub struct Flags {
     journal_duplicate_window_seconds: Option<u64>,
     /// The database
     #[arg(long, value_name = "URL")]
-    views_url: Option<String>,
+    projections_url: Option<String>,
     /// The database that questions are answered from, if it is another: a streaming replica
     #[arg(long, value_name = "URL")]
-    views_read_url: Option<String>,
+    projections_read_url: Option<String>,
     /// Connections for the questions of one tenant
     #[arg(long, value_name = "N")]
-    views_connections: Option<u64>,
+    projections_connections: Option<u64>,
     /// How long a question waits for a connection
     #[arg(long, value_name = "MS")]
-    views_acquire_timeout_ms: Option<u64>,
-    /// How long views that were replaced are kept for those who have not heard of it yet
+    projections_acquire_timeout_ms: Option<u64>,
+    /// How long projections that were replaced are kept for those who have not heard of it yet
     #[arg(long, value_name = "S")]
-    views_grace_seconds: Option<u64>,
-    /// How long views of an older form are kept after the last program that knows it was seen
+    projections_grace_seconds: Option<u64>,
+    /// How long projections of an older form are kept after the last program that knows it was seen
     #[arg(long, value_name = "S")]
-    views_keep_older_seconds: Option<u64>,
+    projections_keep_older_seconds: Option<u64>,
     /// Whose ledgers are served, separated by commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     tenants: Option<Vec<String>>,
@@ -316,7 +316,7 @@ impl Flags {
             tenants,
             log_filter: Some(log_filter),
             journal_url: Some(stack.nats.url().expose_secret().to_owned()),
-            views_url: Some(stack.postgres.url().expose_secret().to_owned()),
+            projections_url: Some(stack.postgres.url().expose_secret().to_owned()),
             ..Self::default()
         }
     }
@@ -348,12 +348,12 @@ impl Flags {
             ("journal", "request_timeout_ms", self.journal_request_timeout_ms.map(Value::from)),
             ("journal", "replicas", self.journal_replicas.map(Value::from)),
             ("journal", "duplicate_window_seconds", self.journal_duplicate_window_seconds.map(Value::from)),
-            ("views", "url", self.views_url.clone().map(Value::from)),
-            ("views", "read_url", self.views_read_url.clone().map(Value::from)),
-            ("views", "connections", self.views_connections.map(Value::from)),
-            ("views", "acquire_timeout_ms", self.views_acquire_timeout_ms.map(Value::from)),
-            ("views", "grace_seconds", self.views_grace_seconds.map(Value::from)),
-            ("views", "keep_older_seconds", self.views_keep_older_seconds.map(Value::from)),
+            ("projections", "url", self.projections_url.clone().map(Value::from)),
+            ("projections", "read_url", self.projections_read_url.clone().map(Value::from)),
+            ("projections", "connections", self.projections_connections.map(Value::from)),
+            ("projections", "acquire_timeout_ms", self.projections_acquire_timeout_ms.map(Value::from)),
+            ("projections", "grace_seconds", self.projections_grace_seconds.map(Value::from)),
+            ("projections", "keep_older_seconds", self.projections_keep_older_seconds.map(Value::from)),
             ("log", "format", format.map(Value::from)),
             ("log", "filter", self.log_filter.clone().map(Value::from)),
         ];

@@ -8,6 +8,6 @@ pub mod restore;
 pub mod serve;
 mod stream_settings;
 pub mod up;
-pub mod views;
+pub mod projections;
 
 pub use cli::{run, run_with};

@@ -7,17 +7,17 @@ use ledger_archive::{Access, Archive, Checkpoint, Restored, Source, Store, resto
 use ledger_domain::{Position, TenantName};
 use ledger_journal::Record;
 use ledger_journal::jetstream::Connection;
-use ledger_projections::{Form, Views};
+use ledger_projections::{Form, Projections};
 use serde_json::json;
 
 use crate::archive::tenant;
 use crate::config::{Config, Flags};
 use ledger_client::environment;
 
-/// Records of the views' copy that are read at a time.
+/// Records of the projections' copy that are read at a time.
 const PAGE: u32 = 1_000;
 
-/// Make a lost stream again, from an archive or from the views
+/// Make a lost stream again, from an archive or from the projections
 ///
 /// Reads and judges all of the copy first, and writes nothing if any of it is damaged. The stream must not be
 /// there, or be empty. Then it has the same positions, bytes and times, and the same root. Cut short, it goes on
@@ -25,11 +25,11 @@ const PAGE: u32 = 1_000;
 #[derive(Debug, clap::Args)]
 pub struct Restore {
     /// From an archive: a folder, or s3://bucket/prefix
-    #[arg(long, value_name = "PLACE", required_unless_present = "from_views", conflicts_with = "from_views")]
+    #[arg(long, value_name = "PLACE", required_unless_present = "from_projections", conflicts_with = "from_projections")]
     from: Option<String>,
-    /// From the tables of the views, which have every entry as well
+    /// From the tables of the projections, which have every entry as well
     #[arg(long)]
-    from_views: bool,
+    from_projections: bool,
     /// Whose ledger
     #[arg(long, value_name = "NAME", default_value = "default", value_parser = tenant)]
     tenant: TenantName,
@@ -53,9 +53,9 @@ impl Restore {
                 Box::new(Archive::open(store, &self.tenant).await?)
             }
             None => {
-                let views = Views::of(&config.views.settings(form), self.tenant.clone())?;
-                views.find().await?;
-                Box::new(ViewsCopy::open(views).await?)
+                let projections = Projections::of(&config.projections.settings(form), self.tenant.clone())?;
+                projections.find().await?;
+                Box::new(ProjectionsCopy::open(projections).await?)
             }
         };
         let connection = Connection::open(config.journal.settings()).await?;
@@ -84,22 +84,22 @@ fn restored_words(restored: &Restored) -> String {
     words
 }
 
-/// The second full copy of the ledger, in the tables of the views.
-struct ViewsCopy {
-    views: Views,
+/// The second full copy of the ledger, in the tables of the projections.
+struct ProjectionsCopy {
+    projections: Projections,
     end: Checkpoint,
 }
 
-impl ViewsCopy {
-    async fn open(views: Views) -> anyhow::Result<Self> {
-        let standing = views.standing().await?;
-        anyhow::ensure!(standing.position > Position::START, "there is nothing in the views");
+impl ProjectionsCopy {
+    async fn open(projections: Projections) -> anyhow::Result<Self> {
+        let standing = projections.standing().await?;
+        anyhow::ensure!(standing.position > Position::START, "there is nothing in the projections");
         let end = Checkpoint { position: standing.position, root: standing.root };
-        Ok(Self { views, end })
+        Ok(Self { projections, end })
     }
 }
 
-impl Source for ViewsCopy {
+impl Source for ProjectionsCopy {
     fn end(&self) -> Checkpoint {
         self.end
     }
@@ -110,7 +110,7 @@ impl Source for ViewsCopy {
             if after >= end {
                 return Ok(None);
             }
-            let page = self.views.copy(after, PAGE).await;
+            let page = self.projections.copy(after, PAGE).await;
             let page = page
                 .map_err(|error| ledger_archive::Error::Copy(format!("{:#}", anyhow::Error::from(error))))?;
             let next = page.last().map(Record::position);

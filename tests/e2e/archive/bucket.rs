@@ -55,7 +55,7 @@ async fn an_archive_can_be_in_a_bucket() {
 
     assert_eq!(restored, json!({"position": 300, "root": root, "gaps": 0, "resumed_after": 0}));
     let database = servers.fresh_database("anew").await;
-    let service = Service::start(PROGRAM, &servers, &[&format!("--views-url={database}")]).await;
-    service.client().views_at(300).await;
+    let service = Service::start(PROGRAM, &servers, &[&format!("--projections-url={database}")]).await;
+    service.client().projections_at(300).await;
     assert_eq!(service.client().get("/v1/position").await.ok()["root"], root);
 }

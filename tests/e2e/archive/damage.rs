@@ -171,7 +171,7 @@ async fn another_ledger_is_not_taken_for_this_one() {
 /// An archive in three segments of a stream that is then deleted.
 async fn archived(servers: &Servers, from: u64, to: &Path) {
     let database = servers.fresh_database(&format!("from_{from}")).await;
-    let service = Service::start(PROGRAM, servers, &[&format!("--views-url={database}")]).await;
+    let service = Service::start(PROGRAM, servers, &[&format!("--projections-url={database}")]).await;
     service.client().recorded_all(&deploys(from..from + 60)).await;
     drop(service);
     let to = to.to_string_lossy();

@@ -21,7 +21,7 @@ async fn what_was_archived_comes_back_as_it_was() {
     lose(&servers, &[1, 2, 58]).await;
     // Folded from a stream with gaps, as everything that comes later will be.
     let database = servers.fresh_database("folded").await;
-    let service = Service::start(PROGRAM, &servers, &[&format!("--views-url={database}")]).await;
+    let service = Service::start(PROGRAM, &servers, &[&format!("--projections-url={database}")]).await;
     let client = service.client();
     let archive = servers.folder().join("archive");
     let to = archive.to_string_lossy().into_owned();
@@ -40,7 +40,7 @@ async fn what_was_archived_comes_back_as_it_was() {
     let second = told(&servers, &["archive", "--to", &to]).await;
     let nothing = told(&servers, &["archive", "--to", &to]).await;
     let (_, head) = client.position().await;
-    client.views_at(head).await;
+    client.projections_at(head).await;
     let (before, position) = (folded(&database).await, client.text("/v1/position").await);
     let root = client.get("/v1/position").await.ok()["root"].clone();
     let expected = json!({"position": head, "root": root, "segments": 0});
@@ -61,7 +61,7 @@ async fn what_was_archived_comes_back_as_it_was() {
     let restored = told(&fresh, &["restore", "--from", &kept.to_string_lossy()]).await;
     let service = Service::start(PROGRAM, &fresh, &[]).await;
     let client = service.client();
-    client.views_at(head).await;
+    client.projections_at(head).await;
 
     assert_eq!(restored, json!({"position": head, "root": root, "gaps": 3, "resumed_after": 0}));
     assert_eq!(folded(&fresh.postgres_url()).await, before);
@@ -77,17 +77,17 @@ async fn the_tables_bring_back_the_stream() {
     client.recorded_all(&varied::history(DEMO)).await;
     repeat_behind_its_back(&servers, &[9]).await;
     let (_, head) = client.position().await;
-    client.views_at(head).await;
+    client.projections_at(head).await;
     let (before, position) = (folded(&servers.postgres_url()).await, client.text("/v1/position").await);
     assert!(service.terminate().await);
     delete_stream(&servers).await;
 
-    let restored = told(&servers, &["restore", "--from-views"]).await;
+    let restored = told(&servers, &["restore", "--from-projections"]).await;
 
     assert_eq!(restored["position"], head);
     let database = servers.fresh_database("anew").await;
-    let service = Service::start(PROGRAM, &servers, &[&format!("--views-url={database}")]).await;
-    service.client().views_at(head).await;
+    let service = Service::start(PROGRAM, &servers, &[&format!("--projections-url={database}")]).await;
+    service.client().projections_at(head).await;
     assert_eq!(folded(&database).await, before);
     assert_eq!(service.client().text("/v1/position").await, position);
     assert_goes_on(&servers, &service, head).await;
@@ -100,13 +100,13 @@ async fn tables_that_were_changed_bring_nothing_back() {
     service.client().recorded_all(&deploys(1..=20)).await;
     assert!(service.terminate().await);
     delete_stream(&servers).await;
-    let mut views = ledger_tests::views_connection(&servers.postgres_url(), "default").await;
+    let mut projections = ledger_tests::projections_connection(&servers.postgres_url(), "default").await;
     let changed = "UPDATE events SET bytes = set_byte(bytes, 9, 65) WHERE position = 11";
-    sqlx::query(changed).execute(&mut views).await.expect("changed");
+    sqlx::query(changed).execute(&mut projections).await.expect("changed");
 
-    let refused = command(&servers, &["restore", "--from-views"]).await;
-    sqlx::query("DELETE FROM events WHERE position = 11").execute(&mut views).await.expect("deleted");
-    let incomplete = command(&servers, &["restore", "--from-views"]).await;
+    let refused = command(&servers, &["restore", "--from-projections"]).await;
+    sqlx::query("DELETE FROM events WHERE position = 11").execute(&mut projections).await.expect("deleted");
+    let incomplete = command(&servers, &["restore", "--from-projections"]).await;
 
     assert_eq!((refused.code, incomplete.code), (Some(1), Some(1)));
     assert!(refused.stderr.starts_with("error: "), "{}", refused.stderr);

@@ -54,7 +54,7 @@ async fn the_runbook_of_backup_and_restore_brings_the_ledger_back() {
     let lost = commands(&text, "The stream is lost, the tables are there");
     follow(&lost, &fresh, kept.path(), &service_address).await;
     let service = Service::start(PROGRAM, &fresh, &[]).await;
-    service.client().views_at(150).await;
+    service.client().projections_at(150).await;
     assert_eq!(folded(&fresh.postgres_url()).await, before);
     assert_eq!(service.client().text("/v1/position").await, position);
 }
@@ -89,14 +89,14 @@ async fn follow(commands: &str, servers: &Servers, kept: &Path, service_address:
     let path = format!("{}:{}", programs.display(), search.to_string_lossy());
     let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
     let (archive, scratch) = (text(kept.join("archive")), text(kept.join("scratch")));
-    let (journal, views) = (servers.nats_url(), servers.postgres_url());
+    let (journal, projections) = (servers.nats_url(), servers.postgres_url());
     let restorer = servers.nats_url_of(User::Restorer);
     let variables = [
         ("PATH", path.as_str()),
         ("ARCHIVE", &archive),
         ("SCRATCH", &scratch),
         ("RELEASE_LEDGER_JOURNAL__URL", &journal),
-        ("RELEASE_LEDGER_VIEWS__URL", &views),
+        ("RELEASE_LEDGER_VIEWS__URL", &projections),
         ("RELEASE_LEDGER_URL", service_address),
         ("RESTORE_URL", &restorer),
     ];

@@ -10,7 +10,7 @@ use ledger_devstack::nats::User;
 use ledger_domain::{Position, TenantName};
 use ledger_journal::jetstream::{Connection, Settings, StreamSettings};
 use ledger_journal::{Record, Subject};
-use ledger_tests::{Client, STREAM, Servers, Service, delete_stream, jetstream, views_schema};
+use ledger_tests::{Client, STREAM, Servers, Service, delete_stream, jetstream, projections_schema};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
@@ -27,7 +27,7 @@ async fn a_ledger_is_not_restored_over() {
     told(&servers, &["archive", "--to", &archive.to_string_lossy()]).await;
     let before = client.text("/v1/position").await;
 
-    for source in [&["restore", "--from", &*archive.to_string_lossy()][..], &["restore", "--from-views"]] {
+    for source in [&["restore", "--from", &*archive.to_string_lossy()][..], &["restore", "--from-projections"]] {
         let refused = command(&servers, source).await;
 
         assert_eq!(refused.code, Some(1));
@@ -75,8 +75,8 @@ async fn a_restore_that_was_cut_short_goes_on() {
     let root = verified(archive.as_ref()).await["root"].clone();
     assert_eq!(again, json!({"position": 40, "root": root, "gaps": 4, "resumed_after": 25}));
     let database = servers.fresh_database("anew").await;
-    let service = Service::start(PROGRAM, &servers, &[&format!("--views-url={database}")]).await;
-    service.client().views_at(40).await;
+    let service = Service::start(PROGRAM, &servers, &[&format!("--projections-url={database}")]).await;
+    service.client().projections_at(40).await;
     assert_eq!(service.client().get("/v1/position").await.ok()["root"], root);
 }
 
@@ -159,11 +159,11 @@ async fn archived(servers: &Servers, deployed: u64) -> String {
     let archive = servers.folder().join("archive").to_string_lossy().into_owned();
     told(servers, &["archive", "--to", &archive]).await;
     delete_stream(servers).await;
-    // Views that survive know another stream.
-    let mut views = PgConnection::connect(&servers.postgres_url()).await.expect("connected");
-    let schema = views_schema(&mut views, "default").await;
+    // Projections that survive know another stream.
+    let mut projections = PgConnection::connect(&servers.postgres_url()).await.expect("connected");
+    let schema = projections_schema(&mut projections, "default").await;
     let forget = format!("DELETE FROM release_ledger.generations; DROP SCHEMA {schema} CASCADE");
-    sqlx::raw_sql(AssertSqlSafe(forget)).execute(&mut views).await.expect("dropped");
+    sqlx::raw_sql(AssertSqlSafe(forget)).execute(&mut projections).await.expect("dropped");
     archive
 }
 

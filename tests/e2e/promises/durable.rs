@@ -28,7 +28,7 @@ async fn acknowledged_is_durable() {
     let acknowledged = emitters.stop().await;
 
     let (_, head) = client.position().await;
-    client.views_at(head).await;
+    client.projections_at(head).await;
     let entries = client.entries().await;
     assert_eq!(entries.len() as u64, head);
     for (position, event) in &acknowledged {

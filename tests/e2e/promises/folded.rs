@@ -1,4 +1,4 @@
-//! Views are the log, folded: folded anew, they are the same row for row.
+//! Projections are the log, folded: folded anew, they are the same row for row.
 
 use ledger_tests::{STREAM, Servers, Service, digests, jetstream};
 
@@ -8,7 +8,7 @@ use crate::{PROGRAM, varied};
 const DEMO: usize = 2_000;
 
 #[tokio::test]
-async fn views_are_the_log_folded() {
+async fn projections_are_the_log_folded() {
     let servers = Servers::start().await;
     let mut service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
@@ -25,9 +25,9 @@ async fn views_are_the_log_folded() {
     let folded = digests(&servers.postgres_url(), "default").await;
 
     let database = servers.fresh_database("anew").await;
-    let anew = Service::start(PROGRAM, &servers, &[&format!("--views-url={database}")]).await;
+    let anew = Service::start(PROGRAM, &servers, &[&format!("--projections-url={database}")]).await;
     let (_, head) = client.position().await;
-    anew.client().views_at(head).await;
+    anew.client().projections_at(head).await;
 
     assert_eq!(digests(&database, "default").await, folded);
     assert_eq!(folded["events"].0 as usize, history.len() + repeated);

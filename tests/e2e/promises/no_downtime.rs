@@ -1,10 +1,10 @@
-//! No downtime of our own: views are filled anew, and programs replaced, while questions are answered.
+//! No downtime of our own: projections are filled anew, and programs replaced, while questions are answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ledger_projections::Form;
-use ledger_tests::{Client, Command, Servers, Service, deploy, digests, views_connection};
+use ledger_tests::{Client, Command, Servers, Service, deploy, digests, projections_connection};
 use sqlx::Connection as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -18,13 +18,13 @@ const DEMO: usize = 6_000;
 #[tokio::test(flavor = "multi_thread")]
 async fn no_downtime_of_our_own() {
     let servers = Servers::start().await;
-    let mut service = Service::start(PROGRAM, &servers, &["--views-grace-seconds=1"]).await;
+    let mut service = Service::start(PROGRAM, &servers, &["--projections-grace-seconds=1"]).await;
     let client = service.client();
     client.recorded_all(&varied::history(DEMO)).await;
     let clients = ConstantClients::start(&service.url());
 
-    // Views are filled anew: killed midway, and taken up.
-    let rebuild = ["views", "rebuild", &nats(&servers), &postgres(&servers), "--log-filter=warn"];
+    // Projections are filled anew: killed midway, and taken up.
+    let rebuild = ["projections", "rebuild", &nats(&servers), &postgres(&servers), "--log-filter=warn"];
     let killed = Command::start(PROGRAM, &rebuild);
     filling(&servers, 2).await;
     killed.kill().await;
@@ -34,7 +34,7 @@ async fn no_downtime_of_our_own() {
     clients.more(200).await;
     assert_eq!(clients.failed(), Vec::<String>::new());
 
-    // A program that knows another form of the views comes, fills them, and takes over.
+    // A program that knows another form of the projections comes, fills them, and takes over.
     let next = Service::start(NEXT_PROGRAM, &servers, &[]).await;
     clients.more(200).await;
     clients.turn_to(&next.url());
@@ -45,10 +45,10 @@ async fn no_downtime_of_our_own() {
 
     assert_eq!(failed, Vec::<String>::new());
     let (_, head) = next.client().position().await;
-    next.client().views_at(head).await;
+    next.client().projections_at(head).await;
     let anew = servers.fresh_database("anew").await;
-    let fresh = Service::start(NEXT_PROGRAM, &servers, &[&format!("--views-url={anew}")]).await;
-    fresh.client().views_at(head).await;
+    let fresh = Service::start(NEXT_PROGRAM, &servers, &[&format!("--projections-url={anew}")]).await;
+    fresh.client().projections_at(head).await;
     assert_eq!(digests(&servers.postgres_url(), "default").await, digests(&anew, "default").await);
 }
 
@@ -57,13 +57,13 @@ fn nats(servers: &Servers) -> String {
 }
 
 fn postgres(servers: &Servers) -> String {
-    format!("--views-url={}", servers.postgres_url())
+    format!("--projections-url={}", servers.postgres_url())
 }
 
 /// Waits until something is folded into a generation.
 async fn filling(servers: &Servers, number: i32) {
     let filled = async {
-        let mut connection = views_connection(&servers.postgres_url(), "default").await;
+        let mut connection = projections_connection(&servers.postgres_url(), "default").await;
         let position =
             format!("SELECT position FROM ledger_default_v{}_{number}.projection", Form::CURRENT.version);
         loop {
@@ -76,7 +76,7 @@ async fn filling(servers: &Servers, number: i32) {
         }
     };
     let patience = std::time::Duration::from_secs(60);
-    tokio::time::timeout(patience, filled).await.expect("views are filled anew").expect("closed");
+    tokio::time::timeout(patience, filled).await.expect("projections are filled anew").expect("closed");
 }
 
 /// Clients that ask and report without a break, and write down every request that fails.

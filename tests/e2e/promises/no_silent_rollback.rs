@@ -20,7 +20,7 @@ async fn no_silent_rollback() {
     story.deployed("web", "v1", 1).await;
     story.passed("web", "v1", "smoke", 2).await;
     let head = story.deployed("web", "v2", 3).await;
-    clients[1].views_at(head).await;
+    clients[1].projections_at(head).await;
     let plan = story.plan(json!({"to": "last-known-good"})).await.ok();
 
     let mut asking = JoinSet::new();

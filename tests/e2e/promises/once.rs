@@ -111,7 +111,7 @@ async fn a_repeated_identity_that_is_forced_in_is_marked_and_has_no_effect() {
 
     force_in(&servers, &v1).await;
     force_in(&servers, &other_content).await;
-    client.views_at(4).await;
+    client.projections_at(4).await;
 
     assert_eq!(told().await, before);
     for (position, repeats) in [(1, None), (2, None), (3, Some(1)), (4, Some(1))] {

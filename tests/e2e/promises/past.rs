@@ -22,9 +22,9 @@ async fn a_point_in_the_past_does_not_change() {
     for (question, answer) in &answers {
         assert_eq!(&client.text(question).await, answer, "{question}");
     }
-    let fresh = format!("--views-url={}", servers.fresh_database("again").await);
+    let fresh = format!("--projections-url={}", servers.fresh_database("again").await);
     let again = Service::start(PROGRAM, &servers, &[&fresh]).await;
-    again.client().views_at(client.position().await.0).await;
+    again.client().projections_at(client.position().await.0).await;
     for (question, answer) in &answers {
         assert_eq!(&again.client().text(question).await, answer, "folded again: {question}");
     }

@@ -19,7 +19,7 @@ pub(super) async fn answers(client: &Client, wanted: usize) -> Vec<Value> {
                 return all;
             }
             let head = client.position().await.1;
-            // Whatever comes next may be it: wait for the views to have one more, or look again.
+            // Whatever comes next may be it: wait for the projections to have one more, or look again.
             client.get(&format!("/v1/position?wait_for={head}&wait_ms=100")).await;
         }
     };

@@ -261,7 +261,7 @@ async fn rule_11_a_revoked_artifact_is_refused_under_every_spelling_and_reinstat
     let revoked =
         story.try_tell("artifact.revoked", 2, json!({"artifact": purl, "reason": "CVE-2026-1"})).await.ok();
     assert_eq!(revoked["runs_at"][0]["service"], "web", "{revoked}");
-    client.views_at(revoked["position"].as_u64().expect("a position")).await;
+    client.projections_at(revoked["position"].as_u64().expect("a position")).await;
 
     let encoded = D1.replace(':', "%3A");
     for artifact in [
@@ -380,7 +380,7 @@ async fn rule_17_a_late_report_and_a_clock_that_is_ahead_are_shown() {
     let soon = DateTime::<Utc>::from(SystemTime::now()) + TimeDelta::seconds(90);
     let soon = soon.to_rfc3339_opts(SecondsFormat::Secs, true);
     let ahead = client.recorded(&deploy("ahead", &soon, "production", "web", "v3")).await;
-    client.views_at(ahead).await;
+    client.projections_at(ahead).await;
 
     let skews = client.get("/v1/clock-skews").await.ok();
     assert_eq!(late["anomalies"], json!(["late"]), "{late}");
@@ -467,7 +467,7 @@ async fn a_service_that_never_was_there_is_an_error_and_not_an_empty_answer() {
         story.try_tell("deploy.succeeded", 1, json!({"service": "web", "release": {"version": "v1"}}));
     let first = first.await.ok();
     assert_eq!(first["new"], json!(["environment", "service", "target"]), "{first}");
-    client.views_at(1).await;
+    client.projections_at(1).await;
     let question = json!({"service": "wbe", "release": {"version": "v1"}});
     let unknown = gate(&client, question.clone()).await;
     assert_eq!((unknown.status, unknown.problem()), (404, "unknown-lane"), "{}", unknown.text);

@@ -130,7 +130,7 @@ impl History<'_> {
                         return entry["event"].clone();
                     }
                 }
-                // Waits for the views to have one more, or asks again.
+                // Waits for the projections to have one more, or asks again.
                 self.client.get(&format!("/v1/position?wait_for={}&wait_ms=200", after + 1)).await;
             }
         };

@@ -1,4 +1,4 @@
-//! Filling views anew beside those that answer, and the switch to them.
+//! Filling projections anew beside those that answer, and the switch to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::Views;
+use crate::Projections;
 use crate::generations::digest::{TableDigest, digests, first_difference};
 use crate::generations::indexes;
 use crate::generations::registry::{Member, begin_again, drop_schema, switch};
 use crate::postgres::{Error, SNAPSHOT, position};
 use crate::projector::fold::Fold;
 use crate::projector::pipeline::{self, Ended, PATIENCE, Source, Target, close, patiently};
-use crate::projector::projection::{self, Recognised, Standing, created, recognise};
+use crate::projector::projection::{self, Continuity, Standing, created, recognise};
 use crate::projector::{Status, Stopped};
 
-/// How far behind new views may be when those that answer are held for the switch.
+/// How far behind new projections may be when those that answer are held for the switch.
 const CLOSE: u64 = 2_000;
 /// From this many entries on, indexes are made at the end.
 const MANY: u64 = 20_000;
@@ -29,7 +29,7 @@ const MANY: u64 = 20_000;
 const LONG: Duration = Duration::from_secs(4 * 3_600);
 /// How often the progress of a filling is told.
 const TELL: Duration = Duration::from_millis(500);
-/// How often it is looked whether views that answer have caught up with those that are built, and how many times.
+/// How often it is looked whether projections that answer have caught up with those that are built, and how many times.
 const CATCH_UP: (Duration, u32) = (Duration::from_millis(50), 100);
 
 /// Where entries are taken from.
@@ -37,7 +37,7 @@ const CATCH_UP: (Duration, u32) = (Duration::from_millis(50), 100);
 pub enum Origin {
     /// The stream.
     Stream,
-    /// The copy in the views that answer, as far as it goes, and then the stream.
+    /// The copy in the projections that answer, as far as it goes, and then the stream.
     Events,
 }
 
@@ -50,7 +50,7 @@ pub struct Progress {
     pub head: Position,
 }
 
-/// How new views stand beside those that answer, at one position.
+/// How new projections stand beside those that answer, at one position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
     /// The position.
@@ -58,13 +58,13 @@ pub struct Comparison {
     /// The tables that differ: what they hold in those that answer, and anew.
     pub different: BTreeMap<String, (TableDigest, TableDigest)>,
     /// In the first of these tables, the first row that only one has, by its text.
-    pub first: Option<LoneRow>,
+    pub first: Option<RowDifference>,
 }
 
 /// A row that only one of two tables has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoneRow {
-    /// Whether it is in the views that answer, or in the new ones.
+pub struct RowDifference {
+    /// Whether it is in the projections that answer, or in the new ones.
     pub answers: bool,
     /// The table.
     pub table: String,
@@ -72,18 +72,18 @@ pub struct LoneRow {
     pub text: String,
 }
 
-/// What is done with new views when they are filled.
+/// What is done with new projections when they are filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(crate) enum RebuildMode {
     /// They answer, unless they were folded from another history.
     Switch,
     /// They answer, whatever is different.
-    SwitchAnyhow,
+    ForceSwitch,
     /// They are only compared.
     Compare,
 }
 
-/// Why new views do not come to answer.
+/// Why new projections do not come to answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// Folding ended.
@@ -103,8 +103,8 @@ pub(crate) enum Failure {
         /// Up to where it was folded.
         to: Position,
     },
-    /// The new views are ahead of those that answer, which do not move.
-    #[error("the views that answer are at {answering} and do not move, the new ones are at {new}")]
+    /// The new projections are ahead of those that answer, which do not move.
+    #[error("the projections that answer are at {answering} and do not move, the new ones are at {new}")]
     Ahead {
         /// Where those that answer are.
         answering: Position,
@@ -120,7 +120,7 @@ impl From<Ended> for Failure {
             Ended::Failed(reason) | Ended::Doubtful(reason) => Self::Ended(reason),
             Ended::Repeated => Self::Ended("an identity is in the history already".into()),
             Ended::Fenced(position) => {
-                Self::Ended(format!("another process folds into the same views, at {position}"))
+                Self::Ended(format!("another process folds into the same projections, at {position}"))
             }
         }
     }
@@ -145,8 +145,8 @@ impl From<ReadError> for Failure {
 }
 
 /// Fills one generation. Killed at any point, another one goes on where it was.
-pub(crate) struct Builder {
-    views: Views,
+pub(crate) struct Rebuilder {
+    projections: Projections,
     target: Target,
     journal: SharedJournal,
     origin: Origin,
@@ -156,14 +156,14 @@ pub(crate) struct Builder {
 }
 
 /// What is held while a generation is filled.
-struct Filling {
+struct RebuildSession {
     fold: Fold,
     connection: PgConnection,
 }
 
-impl Builder {
+impl Rebuilder {
     pub(crate) fn new(
-        views: &Views,
+        projections: &Projections,
         number: i32,
         journal: SharedJournal,
         origin: Origin,
@@ -171,8 +171,8 @@ impl Builder {
         cancelled: CancellationToken,
     ) -> Self {
         let progress = Arc::new(watch::Sender::new(Progress::default()));
-        let target = Target::new(views, number);
-        Self { views: views.clone(), target, journal, origin, me, progress, cancelled }
+        let target = Target::new(projections, number);
+        Self { projections: projections.clone(), target, journal, origin, me, progress, cancelled }
     }
 
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
@@ -181,7 +181,7 @@ impl Builder {
 
     /// Fills the generation, compares it with the one that answers, if one does, and switches. `None` where there is
     /// nothing to compare with; then nothing is filled only to be compared.
-    pub(crate) async fn run(&self, then: Then) -> Result<Option<Comparison>, Failure> {
+    pub(crate) async fn run(&self, then: RebuildMode) -> Result<Option<Comparison>, Failure> {
         match self.fill(then).await {
             // Filled by somebody who was killed after they were compared. They cannot be compared any more where
             // the others are: so they are filled again, up to there.
@@ -193,21 +193,21 @@ impl Builder {
         }
     }
 
-    async fn fill(&self, then: Then) -> Result<Option<Comparison>, Failure> {
+    async fn fill(&self, then: RebuildMode) -> Result<Option<Comparison>, Failure> {
         let live = within(PATIENCE, self.live()).await?;
-        if then == Then::Compare && live.is_none() {
+        if then == RebuildMode::Compare && live.is_none() {
             return Ok(None);
         }
         let mut filling = within(PATIENCE, self.begin()).await?;
         let mut compared = None;
-        if let Some(live) = live.filter(|_| then != Then::SwitchAnyhow) {
+        if let Some(live) = live.filter(|_| then != RebuildMode::ForceSwitch) {
             filling = self.up_to_the_live_ones(filling, live).await?;
             finish(&mut filling).await?;
             let result = self.compare(filling, live, then).await?;
             filling = result.0;
             compared = Some(result.1);
         }
-        if then == Then::Compare {
+        if then == RebuildMode::Compare {
             close(filling.connection).await;
             return Ok(compared);
         }
@@ -220,23 +220,23 @@ impl Builder {
                 Some(again) => filling = again,
             }
         }
-        info!(tenant = %self.views.tenant, generation = self.target.number, "new views answer");
+        info!(tenant = %self.projections.tenant, generation = self.target.number, "new projections answer");
         Ok(compared)
     }
 
     /// Makes the tables, or takes up what was begun. What was filled from another stream is thrown away: nothing was
     /// ever answered from it.
-    async fn begin(&self) -> Result<Filling, Failure> {
-        let schema = self.views.schema(self.target.number);
-        self.views.database().migrate_generation(&schema).await?;
+    async fn begin(&self) -> Result<RebuildSession, Failure> {
+        let schema = self.projections.schema(self.target.number);
+        self.projections.database().migrate_generation(&schema).await?;
         let mut filling = self.load().await?;
         match recognise(self.journal.as_ref(), &filling.fold.standing).await? {
-            Recognised::Same => {}
-            Recognised::Doubtful(reason) => return Err(Failure::Ended(reason)),
-            Recognised::Other(_) => {
+            Continuity::Same => {}
+            Continuity::Doubtful(reason) => return Err(Failure::Ended(reason)),
+            Continuity::Other(_) => {
                 close(filling.connection).await;
                 self.throw_away().await?;
-                self.views.database().migrate_generation(&schema).await?;
+                self.projections.database().migrate_generation(&schema).await?;
                 filling = self.load().await?;
             }
         }
@@ -255,24 +255,24 @@ impl Builder {
 
     /// Drops what was filled.
     async fn throw_away(&self) -> Result<(), Failure> {
-        let mut connection = self.views.database().connect().await?;
+        let mut connection = self.projections.database().connect().await?;
         let mut transaction = connection.begin().await?;
         self.held(&mut transaction).await?;
-        drop_schema(&mut transaction, &self.views.schema(self.target.number)).await?;
+        drop_schema(&mut transaction, &self.projections.schema(self.target.number)).await?;
         transaction.commit().await?;
         close(connection).await;
         Ok(())
     }
 
-    async fn load(&self) -> Result<Filling, Ended> {
+    async fn load(&self) -> Result<RebuildSession, Ended> {
         let mut connection = self.target.connect().await?;
         let fold = patiently(async { Ok(Fold::load(&mut connection).await?) }).await?;
-        Ok(Filling { fold, connection })
+        Ok(RebuildSession { fold, connection })
     }
 
     /// The generation that answers now.
     async fn live(&self) -> Result<Option<i32>, Failure> {
-        let mut connection = self.views.database().connect().await?;
+        let mut connection = self.projections.database().connect().await?;
         let mut transaction = connection.begin().await?;
         let live = self.held(&mut transaction).await?;
         transaction.commit().await?;
@@ -283,7 +283,7 @@ impl Builder {
     /// The generation that answers: neither that nor that this process builds this one changes until the transaction
     /// ends.
     async fn held(&self, transaction: &mut PgConnection) -> Result<Option<i32>, Failure> {
-        let locked = self.me.lock(transaction, &self.views.tenant).await?;
+        let locked = self.me.lock(transaction, &self.projections.tenant).await?;
         let number = self.target.number;
         match locked.building {
             Some((building, true)) if building == number => Ok(locked.live),
@@ -295,12 +295,12 @@ impl Builder {
     }
 
     /// Folds what the generation that answers has.
-    async fn up_to_the_live_ones(&self, mut filling: Filling, live: i32) -> Result<Filling, Failure> {
-        let live = Target::new(&self.views, live);
+    async fn up_to_the_live_ones(&self, mut filling: RebuildSession, live: i32) -> Result<RebuildSession, Failure> {
+        let live = Target::new(&self.projections, live);
         let mut connection = live.connect().await?;
         let standing = within(PATIENCE, standing(&mut connection)).await?;
         if self.origin == Origin::Events
-            && let Recognised::Other(reason) = recognise(self.journal.as_ref(), &standing).await?
+            && let Continuity::Other(reason) = recognise(self.journal.as_ref(), &standing).await?
         {
             return Err(Failure::OtherHistory(format!(
                 "the copy is of another stream than this one: {reason}"
@@ -326,17 +326,17 @@ impl Builder {
         Ok(filling)
     }
 
-    /// Whether a stream is short because it is another one than that of the views that answer.
+    /// Whether a stream is short because it is another one than that of the projections that answer.
     async fn why(&self, failure: Failure, answering: &Standing) -> Failure {
         let Failure::Short { .. } = failure else { return failure };
         match recognise(self.journal.as_ref(), answering).await {
-            Ok(Recognised::Other(reason)) => Failure::OtherHistory(format!("{failure}: {reason}")),
+            Ok(Continuity::Other(reason)) => Failure::OtherHistory(format!("{failure}: {reason}")),
             Ok(_) => failure,
             Err(error) => error.into(),
         }
     }
 
-    async fn up_to_the_head(&self, mut filling: Filling) -> Result<Filling, Failure> {
+    async fn up_to_the_head(&self, mut filling: RebuildSession) -> Result<RebuildSession, Failure> {
         loop {
             let head = self.journal.head().await?.position;
             let behind = head.get().saturating_sub(filling.fold.standing.position.get());
@@ -349,13 +349,13 @@ impl Builder {
         }
     }
 
-    /// Folds up to a position that is known to have been folded, from the copy in these views, or else from the stream.
+    /// Folds up to a position that is known to have been folded, from the copy in these projections, or else from the stream.
     async fn fold_up_to(
         &self,
-        filling: Filling,
+        filling: RebuildSession,
         to: Position,
         copy: Option<&Target>,
-    ) -> Result<Filling, Failure> {
+    ) -> Result<RebuildSession, Failure> {
         let filling = self.fold(filling, to, copy).await?;
         let at = filling.fold.standing.position;
         if at == to {
@@ -363,7 +363,7 @@ impl Builder {
         }
         Err(match copy {
             Some(_) => Failure::Ended(format!(
-                "the copy ends at {at}, and the views that it is beside are at {to}: fill them from the stream"
+                "the copy ends at {at}, and the projections that it is beside are at {to}: fill them from the stream"
             )),
             None => Failure::Short { at, to },
         })
@@ -371,12 +371,12 @@ impl Builder {
 
     async fn fold(
         &self,
-        mut filling: Filling,
+        mut filling: RebuildSession,
         to: Position,
         copy: Option<&Target>,
-    ) -> Result<Filling, Failure> {
+    ) -> Result<RebuildSession, Failure> {
         let stream_created = created(self.journal.as_ref(), &filling.fold.standing).await?;
-        let mut careful = false;
+        let mut check_duplicates = false;
         loop {
             let after = filling.fold.standing.position;
             let records = match copy {
@@ -384,12 +384,12 @@ impl Builder {
                 None => self.journal.read(Scope::All, after, Until::Position(to)),
             };
             let source = Source { records, stream_created };
-            let Filling { fold, connection } = filling;
-            let folding = pipeline::run(&self.target, connection, fold, source, careful, &self.cancelled);
+            let RebuildSession { fold, connection } = filling;
+            let folding = pipeline::run(&self.target, connection, fold, source, check_duplicates, &self.cancelled);
             match self.telling(to, folding).await {
-                Ok((fold, connection)) => return Ok(Filling { fold, connection }),
+                Ok((fold, connection)) => return Ok(RebuildSession { fold, connection }),
                 Err(Ended::Repeated) => {
-                    careful = true;
+                    check_duplicates = true;
                     filling = self.load().await?;
                 }
                 Err(ended) => return Err(ended.into()),
@@ -412,15 +412,15 @@ impl Builder {
         }
     }
 
-    /// Compares what both hold at one position, at which the new views are kept meanwhile.
+    /// Compares what both hold at one position, at which the new projections are kept meanwhile.
     async fn compare(
         &self,
-        mut filling: Filling,
+        mut filling: RebuildSession,
         live: i32,
-        then: Then,
-    ) -> Result<(Filling, Comparison), Failure> {
-        let mut connection = Target::new(&self.views, live).connect().await?;
-        // The snapshot is read again when the new views have come as far.
+        then: RebuildMode,
+    ) -> Result<(RebuildSession, Comparison), Failure> {
+        let mut connection = Target::new(&self.projections, live).connect().await?;
+        // The snapshot is read again when the new projections have come as far.
         sqlx::query("SET idle_in_transaction_session_timeout = 0").execute(&mut connection).await?;
         let mut looked = 0;
         let (mut old, standing) = loop {
@@ -449,9 +449,9 @@ impl Builder {
             Err(short) => return Err(self.why(short, &standing).await),
         };
         let (before, after) = (standing.root, filling.fold.standing.root);
-        if before != after && then == Then::Switch {
+        if before != after && then == RebuildMode::Switch {
             return Err(Failure::OtherHistory(format!(
-                "at {} the root of the views that answer is {before}, that of the new ones {after}: the stream no longer holds what they were folded from",
+                "at {} the root of the projections that answer is {before}, that of the new ones {after}: the stream no longer holds what they were folded from",
                 standing.position
             )));
         }
@@ -477,16 +477,16 @@ impl Builder {
         Ok((filling, Comparison { position: standing.position, different, first }))
     }
 
-    /// Lets the new views answer, in one transaction: those that answered are held where they are, and the new
+    /// Lets the new projections answer, in one transaction: those that answered are held where they are, and the new
     /// ones come as far. `Some` where that cannot be done at once.
-    async fn switch(&self, mut filling: Filling, then: Then) -> Result<Option<Filling>, Failure> {
-        let tenant: &TenantName = &self.views.tenant;
-        let version = self.views.database().form.version;
-        let mut connection = self.views.database().connect().await?;
+    async fn switch(&self, mut filling: RebuildSession, then: RebuildMode) -> Result<Option<RebuildSession>, Failure> {
+        let tenant: &TenantName = &self.projections.tenant;
+        let version = self.projections.database().form.version;
+        let mut connection = self.projections.database().connect().await?;
         let mut transaction = connection.begin().await?;
         let live = self.held(&mut transaction).await?;
         // Of another history, or damaged, the old ones say nothing of how far the new ones are to come.
-        if let Some(live) = live.filter(|_| then == Then::Switch) {
+        if let Some(live) = live.filter(|_| then == RebuildMode::Switch) {
             let held = match self.hold(&mut transaction, live).await {
                 Ok(held) => held,
                 // Its projector is in the middle of a batch, and may be paused there.
@@ -507,29 +507,29 @@ impl Builder {
         if at != ours {
             return Err(Ended::Fenced(at).into());
         }
-        if then == Then::SwitchAnyhow {
+        if then == RebuildMode::ForceSwitch {
             begin_again(&mut transaction, tenant).await?;
         }
         switch(&mut transaction, tenant, version, live, self.target.number).await?;
         transaction.commit().await?;
         close(connection).await;
         close(filling.connection).await;
-        self.views.answer_from(self.target.number);
-        self.views.divergence.send_replace(None);
-        self.views.local.send_replace(filling.fold.standing.position);
+        self.projections.activate(self.target.number);
+        self.projections.divergence.send_replace(None);
+        self.projections.local.send_replace(filling.fold.standing.position);
         Ok(None)
     }
 
     /// Where a generation stands; nobody folds into it until the transaction ends.
     async fn hold(&self, transaction: &mut PgConnection, number: i32) -> Result<Position, Error> {
-        let schema = self.views.schema(number);
+        let schema = self.projections.schema(number);
         let held = AssertSqlSafe(format!("SELECT position FROM \"{schema}\".projection FOR UPDATE"));
         Ok(position(sqlx::query_scalar(held).fetch_one(transaction).await?))
     }
 }
 
 /// Makes the indexes that were set aside.
-async fn finish(filling: &mut Filling) -> Result<(), Failure> {
+async fn finish(filling: &mut RebuildSession) -> Result<(), Failure> {
     within(LONG, async { Ok(indexes::finish(&mut filling.connection).await?) }).await
 }
 
@@ -537,14 +537,14 @@ async fn within<T>(patience: Duration, step: impl Future<Output = Result<T, Fail
     pipeline::within(patience, step).await
 }
 
-/// Where the views that answer stand, if they are whole enough to say so.
+/// Where the projections that answer stand, if they are whole enough to say so.
 async fn standing(connection: &mut PgConnection) -> Result<Standing, Failure> {
     match projection::read(connection).await {
         Err(error)
             if error.is_without_table() || matches!(error, Error::Database(sqlx::Error::RowNotFound)) =>
         {
             Err(Failure::OtherHistory(format!(
-                "the views that answer do not say what they were folded from: {}",
+                "the projections that answer do not say what they were folded from: {}",
                 error.told()
             )))
         }

@@ -7,7 +7,7 @@ use ledger_domain::Position;
 use ledger_journal::{Entry, ReadError, Record};
 use sqlx::PgConnection;
 
-use crate::Views;
+use crate::Projections;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::projector::pipeline::Target;
 
@@ -33,9 +33,9 @@ pub(crate) struct Copied {
     pub(crate) entry: Option<(Entry, Vec<u8>)>,
 }
 
-impl Views {
+impl Projections {
     /// What the journal had after a position, in order and without a hole, at most `limit` records: entries, and
-    /// gaps. It ends where the views stand.
+    /// gaps. It ends where the projections stand.
     ///
     /// # Errors
     /// The database does not answer, or lacks a position.
@@ -51,7 +51,7 @@ pub(crate) fn read(
     after: Position,
     up_to: Position,
 ) -> BoxStream<'static, Result<Record, ReadError>> {
-    let unreadable = |error: String| ReadError(format!("the copy in the views cannot be read: {error}"));
+    let unreadable = |error: String| ReadError(format!("the copy in the projections cannot be read: {error}"));
     let pages = stream::try_unfold((None, after), move |(connection, after)| {
         let target = target.clone();
         async move {

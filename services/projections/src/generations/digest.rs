@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use futures::{StreamExt, TryStreamExt};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::generations::build::LoneRow;
+use crate::generations::build::RowDifference;
 use crate::postgres::Error;
 
 pub(crate) const STATEMENTS: &[&str] = &[TABLES];
 
-/// The tables of the views; those that begin with `_` are others'.
+/// The tables of the projections; those that begin with `_` are others'.
 const TABLES: &str = "SELECT table_name::text FROM information_schema.tables
     WHERE table_schema = current_schema() AND table_name NOT LIKE '\\_%' ORDER BY 1";
 
@@ -29,7 +29,7 @@ pub(crate) async fn tables(connection: &mut PgConnection) -> Result<Vec<String>,
     Ok(sqlx::query_scalar(TABLES).fetch_all(connection).await?)
 }
 
-/// What every table holds. Which stream the views are of (`projection.stream_created`) is not what they hold: a
+/// What every table holds. Which stream the projections are of (`projection.stream_created`) is not what they hold: a
 /// restored stream is another one with the same entries.
 pub(crate) async fn digests(connection: &mut PgConnection) -> Result<BTreeMap<String, TableDigest>, Error> {
     // A row's text must not depend on the session.
@@ -61,7 +61,7 @@ pub(crate) async fn first_difference(
     answering: &mut PgConnection,
     new: &mut PgConnection,
     table: &str,
-) -> Result<Option<LoneRow>, Error> {
+) -> Result<Option<RowDifference>, Error> {
     let row = row_of(table);
     let query = || format!("SELECT ({row})::text FROM \"{table}\" t ORDER BY ({row})::text COLLATE \"C\"");
     let (ours, theirs) = (AssertSqlSafe(query()), AssertSqlSafe(query()));
@@ -82,6 +82,6 @@ pub(crate) async fn first_difference(
             (Some(one), None) => (true, one),
             (None, Some(other)) => (false, other),
         };
-        return Ok(Some(LoneRow { answers, table: table.to_owned(), text }));
+        return Ok(Some(RowDifference { answers, table: table.to_owned(), text }));
     }
 }

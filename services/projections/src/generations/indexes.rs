@@ -1,7 +1,7 @@
-//! Indexes of views that are filled from the beginning: made at the end, all at once.
+//! Indexes of projections that are filled from the beginning: made at the end, all at once.
 //!
 //! Only those are set aside that no question of the projector needs: what keeps an identity from having two
-//! effects, and primary keys, stay. What is set aside is written down beside the views, so that whoever takes
+//! effects, and primary keys, stay. What is set aside is written down beside the projections, so that whoever takes
 //! the filling up finishes it.
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};

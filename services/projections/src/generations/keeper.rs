@@ -1,4 +1,4 @@
-//! What keeps a process's views: which generation answers, who folds into each, what is built and what is dropped.
+//! What keeps a process's projections: which generation answers, who folds into each, what is built and what is dropped.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use crate::Views;
-use crate::generations::build::{Builder, Failure, Origin, Then};
-use crate::generations::recogniser::Recogniser;
+use crate::Projections;
+use crate::generations::build::{Rebuilder, Failure, Origin, RebuildMode};
+use crate::generations::recogniser::ContinuityMonitor;
 use crate::generations::registry::{Generation, Member, State, next_number};
 use crate::generations::watcher::{LOOK_AGAIN, PATIENCE};
 use crate::key::key;
@@ -27,55 +27,55 @@ use crate::projector::pipeline::{Target, close};
 use crate::projector::{Projector, Status, Stopped};
 
 /// How often a process says that it is there, and folds what it folds.
-const SAY_AGAIN: Duration = Duration::from_secs(1);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked whether something can be dropped.
-const CLEAN_AGAIN: Duration = Duration::from_secs(5);
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(5);
 /// How long that may take.
-const CLEAN_PATIENCE: Duration = Duration::from_secs(60);
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long somebody is waited for who reads what is dropped.
-const DROP_PATIENCE: Duration = Duration::from_millis(500);
+const DROP_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a process leaves to others what is theirs by preference.
-const DEFERENCE: Duration = Duration::from_secs(2);
+const TAKEOVER_DELAY: Duration = Duration::from_secs(2);
 /// How long the journal may take to say where it ends.
-const HEAD_PATIENCE: Duration = Duration::from_secs(1);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a process does not try again what it could not fold.
-const REST: Duration = Duration::from_secs(2);
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 /// How long a process does not offer itself to a tenant that it could not fold for: at first, and at most.
-const MODESTY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
+const INELIGIBLE_BACKOFF: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 /// How long nothing is handed over to a process that did not take what was its to take.
-const ABSENCE: Duration = Duration::from_secs(10);
+const HANDOVER_COOLDOWN: Duration = Duration::from_secs(10);
 /// How long a projector has to run before what went wrong is forgotten.
-const PROVEN: Duration = Duration::from_secs(60);
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 /// How long to wait after a filling failed.
-const BUILD_AGAIN: Duration = Duration::from_secs(2);
+const BUILD_RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// How views are kept.
+/// How projections are kept.
 #[derive(Debug, Clone, Copy)]
-pub struct Keeping {
+pub struct SupervisorConfig {
     /// The process, by a name that no other has.
     pub member: Uuid,
     /// Whether it folds, or only asks.
     pub folds: bool,
-    /// How long views that were replaced are kept for those who have not heard of it yet.
+    /// How long projections that were replaced are kept for those who have not heard of it yet.
     pub grace: Duration,
-    /// How long views of an older form are kept after the last program that knows it was seen.
+    /// How long projections of an older form are kept after the last program that knows it was seen.
     pub keep_older: Duration,
 }
 
-/// Keeps the views of a process's tenants.
+/// Keeps the projections of a process's tenants.
 ///
-/// Each generation of a tenant's views has one owner, the process that folds into it. Tenants are spread over
+/// Each generation of a tenant's projections has one owner, the process that folds into it. Tenants are spread over
 /// the processes that fold: each has one that it prefers, by a hash of both names, and that one takes it when
 /// nobody has it, or the one that has it hands it over.
 ///
 /// A turn asks the registry about all tenants at once, and their journals side by side: nobody waits for another one's,
 /// and leases are renewed in time whatever does not answer.
-pub struct Keeper {
-    keeping: Keeping,
+pub struct ProjectionSupervisor {
+    keeping: SupervisorConfig,
     me: Member,
-    ledgers: BTreeMap<String, Kept>,
+    ledgers: BTreeMap<String, TenantProjection>,
     /// Until it looks for itself.
-    recogniser: Option<Recogniser>,
+    recogniser: Option<ContinuityMonitor>,
     connection: Option<PgConnection>,
     /// Whether the registry's tables were there.
     migrated: bool,
@@ -87,34 +87,34 @@ pub struct Keeper {
     cleaning: Option<AbortOnDropHandle<()>>,
     /// Told when something that this process folds or fills has ended.
     ended: Arc<Notify>,
-    /// Told when other views answer.
+    /// Told when other projections answer.
     others: Arc<Notify>,
 }
 
-/// One tenant's views.
-struct Kept {
-    views: Views,
+/// One tenant's projections.
+struct TenantProjection {
+    projections: Projections,
     journal: SharedJournal,
     tasks: HashMap<i32, Task>,
     /// Generations that need a person, as far as this process is concerned.
     stopped: HashMap<i32, Stopped>,
     /// Whether one of them is needed.
-    hindered: bool,
+    has_fatal_error: bool,
     /// The process that did not take what was its to take, and until when nothing is handed over to it.
     absent: Option<(Uuid, Instant)>,
     /// Since when a generation is free that others are to take first.
     free_since: HashMap<i32, Instant>,
     build_again: Instant,
-    fitness: Fitness,
+    eligibility: Eligibility,
 }
 
 /// Whether a process can fold for a tenant, as it found out when it tried.
-struct Fitness {
+struct Eligibility {
     /// It does not try before.
-    rests_until: Instant,
+    retry_at: Instant,
     /// It does not offer itself before, and leaves the tenant to others: none hands over to it, only to see it fail.
-    modest_until: Option<Instant>,
-    modesty: Duration,
+    ineligible_until: Option<Instant>,
+    backoff: Duration,
 }
 
 /// What is done with a generation that this process owns.
@@ -134,24 +134,24 @@ enum Outcome {
     NotBuilt(String),
 }
 
-impl Keeper {
-    /// A keeper of some tenants' views, all in one database.
+impl ProjectionSupervisor {
+    /// A keeper of some tenants' projections, all in one database.
     #[must_use]
-    pub fn new(keeping: Keeping, ledgers: Vec<(Views, SharedJournal)>) -> Self {
-        let version = ledgers.first().map_or(0, |(views, _)| views.database().form.version);
+    pub fn new(keeping: SupervisorConfig, ledgers: Vec<(Projections, SharedJournal)>) -> Self {
+        let version = ledgers.first().map_or(0, |(projections, _)| projections.database().form.version);
         let others = Arc::new(Notify::new());
-        let recogniser = Recogniser::new(ledgers.clone(), Arc::clone(&others));
+        let recogniser = ContinuityMonitor::new(ledgers.clone(), Arc::clone(&others));
         let now = Instant::now();
-        let kept = |(views, journal): (Views, SharedJournal)| {
+        let kept = |(projections, journal): (Projections, SharedJournal)| {
             if keeping.folds {
-                views.status.send_replace(Some(Status::Starting));
+                projections.status.send_replace(Some(Status::Starting));
             }
             let (tasks, stopped, free_since) = (HashMap::new(), HashMap::new(), HashMap::new());
-            let tenant = views.tenant.to_string();
-            let (build_again, fitness) = (now, Fitness::new(now));
-            let (hindered, absent) = (false, None);
+            let tenant = projections.tenant.to_string();
+            let (build_again, eligibility) = (now, Eligibility::new(now));
+            let (has_fatal_error, absent) = (false, None);
             let kept =
-                Kept { views, journal, tasks, stopped, hindered, absent, free_since, build_again, fitness };
+                TenantProjection { projections, journal, tasks, stopped, has_fatal_error, absent, free_since, build_again, eligibility };
             (tenant, kept)
         };
         Self {
@@ -170,7 +170,7 @@ impl Keeper {
         }
     }
 
-    /// Looks until views that can answer do, or something has to be waited for.
+    /// Looks until projections that can answer do, or something has to be waited for.
     pub async fn look(&mut self) {
         self.look_once().await;
         if let Some(recogniser) = &mut self.recogniser {
@@ -186,7 +186,7 @@ impl Keeper {
         let reason = match looked.await {
             Ok(Ok(())) => {
                 if self.warned.take().is_some() {
-                    info!("the registry of views can be asked again");
+                    info!("the registry of projections can be asked again");
                 }
                 return;
             }
@@ -199,20 +199,20 @@ impl Keeper {
         };
         self.connection = None;
         if self.warned.as_ref() != Some(&reason) {
-            warn!(reason, "the registry of views cannot be asked");
+            warn!(reason, "the registry of projections cannot be asked");
             self.warned = Some(reason.clone());
         }
         for kept in self.ledgers.values() {
-            if !kept.views.is_ready() {
-                kept.views.answer_not(&reason);
+            if !kept.projections.is_ready() {
+                kept.projections.answer_not(&reason);
             }
         }
     }
 
-    /// Keeps the views until the token is cancelled; then what this process folds is folded to the end of its
+    /// Keeps the projections until the token is cancelled; then what this process folds is folded to the end of its
     /// batch, and left to others.
     pub async fn run(mut self, cancelled: CancellationToken) {
-        let recogniser = self.recogniser.take().map(Recogniser::run);
+        let recogniser = self.recogniser.take().map(ContinuityMonitor::run);
         let _recognising = recogniser.map(|running| AbortOnDropHandle::new(tokio::spawn(running)));
         loop {
             self.look_once().await;
@@ -243,7 +243,7 @@ impl Keeper {
     /// Does what is to be done now; says whether there is more already.
     async fn turn(&mut self) -> Result<bool, Error> {
         let Some(kept) = self.ledgers.values().next() else { return Ok(false) };
-        let database = kept.views.database().clone();
+        let database = kept.projections.database().clone();
         if !self.migrated {
             database.migrate_registry().await?;
             self.migrated = true;
@@ -255,8 +255,8 @@ impl Keeper {
                 self.connection.insert(database.connect().await?)
             }
         };
-        if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
-            Self::say(connection, self.me, self.keeping.folds, &mut self.ledgers).await?;
+        if self.said.is_none_or(|said| said.elapsed() >= HEARTBEAT_INTERVAL) {
+            Self::heartbeat(connection, self.me, self.keeping.folds, &mut self.ledgers).await?;
             self.said = Some(Instant::now());
         }
         let tenants: Vec<String> = self.ledgers.keys().cloned().collect();
@@ -271,7 +271,7 @@ impl Keeper {
         let (mut again, mut stale) = (false, HashSet::new());
         for (tenant, kept) in &mut self.ledgers {
             let own = own_of(tenant);
-            if kept.reap(connection, self.me, self.keeping.folds, own).await? {
+            if kept.collect_finished(connection, self.me, self.keeping.folds, own).await? {
                 // What was read of it is older than that.
                 again = true;
                 stale.insert(tenant.clone());
@@ -282,7 +282,7 @@ impl Keeper {
             }
             if own.iter().all(|it| it.state == State::Retired) {
                 let number = next_number(own.iter().copied());
-                again |= self.me.begin(connection, &kept.views.tenant, number).await?;
+                again |= self.me.begin(connection, &kept.projections.tenant, number).await?;
             }
         }
         let (me, folds, ended) = (self.me, self.keeping.folds, &self.ended);
@@ -291,9 +291,9 @@ impl Keeper {
         let mut wanting = Vec::new();
         for (tenant, kept) in self.ledgers.iter_mut().filter(|(tenant, _)| !stale.contains(*tenant)) {
             let wanted = kept.share(&sharing, own_of(tenant));
-            if !wanted.is_empty() || kept.may_be_fit_again() {
+            if !wanted.is_empty() || kept.may_become_eligible() {
                 wanting.push(async move {
-                    let head = tokio::time::timeout(HEAD_PATIENCE, kept.journal.head()).await;
+                    let head = tokio::time::timeout(HEAD_TIMEOUT, kept.journal.head()).await;
                     let head = head.ok().and_then(Result::ok).map(|head| head.position);
                     (kept, wanted, head)
                 });
@@ -303,18 +303,18 @@ impl Keeper {
             kept.take(connection, &sharing, wanted, head).await?;
         }
         let idle = self.cleaning.as_ref().is_none_or(AbortOnDropHandle::is_finished);
-        if idle && self.cleaned.elapsed() >= CLEAN_AGAIN {
+        if idle && self.cleaned.elapsed() >= CLEANUP_INTERVAL {
             self.cleaned = Instant::now();
             let expired = generations.into_iter().filter(|it| it.expired);
             let expired: Vec<_> = expired.map(|it| (it.tenant, self.me.version, it.number)).collect();
             let cleaning = clean(database, self.me, self.keeping.keep_older, tenants, expired);
             self.cleaning = Some(AbortOnDropHandle::new(tokio::spawn(async move {
-                match tokio::time::timeout(CLEAN_PATIENCE, cleaning).await {
+                match tokio::time::timeout(CLEANUP_TIMEOUT, cleaning).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
-                        warn!(error = error.told(), "views that nobody needs are not dropped yet");
+                        warn!(error = error.told(), "projections that nobody needs are not dropped yet");
                     }
-                    Err(_) => warn!("views that nobody needs are not dropped within {CLEAN_PATIENCE:?}"),
+                    Err(_) => warn!("projections that nobody needs are not dropped within {CLEANUP_TIMEOUT:?}"),
                 }
             })));
         }
@@ -323,14 +323,14 @@ impl Keeper {
 
     /// Says that this process is there, for whom it would fold, and what it folds; ends what it does not own any
     /// more.
-    async fn say(
+    async fn heartbeat(
         connection: &mut PgConnection,
         me: Member,
         folds: bool,
-        ledgers: &mut BTreeMap<String, Kept>,
+        ledgers: &mut BTreeMap<String, TenantProjection>,
     ) -> Result<(), Error> {
         let fit: Vec<String> =
-            ledgers.iter_mut().filter_map(|(tenant, kept)| kept.is_fit().then(|| tenant.clone())).collect();
+            ledgers.iter_mut().filter_map(|(tenant, kept)| kept.is_eligible().then(|| tenant.clone())).collect();
         me.see(connection, folds, &fit).await?;
         let folded: Vec<(String, i32)> = ledgers
             .iter()
@@ -358,12 +358,12 @@ async fn clean(
     Member::forget_absent(&mut connection, keep_older).await?;
     unneeded.extend(me.outdated(&mut connection, &tenants, keep_older).await?);
     for (tenant, version, number) in unneeded {
-        match me.drop(&mut connection, (&tenant, version, number), DROP_PATIENCE).await {
-            Ok(true) => info!(tenant, version, number, "views that nobody needs are dropped"),
+        match me.drop(&mut connection, (&tenant, version, number), DROP_LOCK_TIMEOUT).await {
+            Ok(true) => info!(tenant, version, number, "projections that nobody needs are dropped"),
             // Another process was first.
             Ok(false) => {}
             Err(error) if error.is_lock_timeout() => {
-                info!(tenant, version, number, "views that nobody needs are still in use");
+                info!(tenant, version, number, "projections that nobody needs are still in use");
             }
             Err(error) => return Err(error),
         }
@@ -388,45 +388,45 @@ struct Wanted {
     instead_of: Option<Uuid>,
 }
 
-impl Fitness {
+impl Eligibility {
     const fn new(now: Instant) -> Self {
-        Self { rests_until: now, modest_until: None, modesty: MODESTY.0 }
+        Self { retry_at: now, ineligible_until: None, backoff: INELIGIBLE_BACKOFF.0 }
     }
 
     /// It could not fold, and cannot say that this has passed.
     fn failed(&mut self, at: Instant) {
         self.unreadable(at);
-        self.modest_until = Some(at + self.modesty);
-        self.modesty = (self.modesty * 2).min(MODESTY.1);
+        self.ineligible_until = Some(at + self.backoff);
+        self.backoff = (self.backoff * 2).min(INELIGIBLE_BACKOFF.1);
     }
 
     /// Its journal could not be read, which it can find out.
     fn unreadable(&mut self, at: Instant) {
-        self.rests_until = at + REST;
-        self.modest_until = self.modest_until.max(Some(at + MODESTY.0));
+        self.retry_at = at + RETRY_DELAY;
+        self.ineligible_until = self.ineligible_until.max(Some(at + INELIGIBLE_BACKOFF.0));
     }
 }
 
-impl Kept {
+impl TenantProjection {
     /// Whether this process offers itself to the tenant: whoever folds for it hands over to one that does.
-    fn is_fit(&mut self) -> bool {
+    fn is_eligible(&mut self) -> bool {
         let proven =
-            |task: &Task| task.began.elapsed() > PROVEN && task.well.borrow().elapsed() < SAY_AGAIN * 5;
+            |task: &Task| task.began.elapsed() > HEALTHY_AFTER && task.well.borrow().elapsed() < HEARTBEAT_INTERVAL * 5;
         if self.tasks.values().any(proven) {
-            self.fitness.modesty = MODESTY.0;
+            self.eligibility.backoff = INELIGIBLE_BACKOFF.0;
         }
         let ending = self.tasks.values().any(|task| task.cancel.is_cancelled());
-        !self.hindered && !ending && self.fitness.modest_until.is_none()
+        !self.has_fatal_error && !ending && self.eligibility.ineligible_until.is_none()
     }
 
     /// Whether nothing but its journal may keep it from that.
-    fn may_be_fit_again(&self) -> bool {
-        self.fitness.modest_until.is_some_and(|until| until <= Instant::now())
+    fn may_become_eligible(&self) -> bool {
+        self.eligibility.ineligible_until.is_some_and(|until| until <= Instant::now())
     }
 
     /// Takes note of tasks that have ended, and leaves their generations to others; forgets what was known of
     /// generations that are no more. Says whether one was built.
-    async fn reap(
+    async fn collect_finished(
         &mut self,
         connection: &mut PgConnection,
         me: Member,
@@ -442,74 +442,74 @@ impl Kept {
             .collect();
         for number in ended {
             let Some(task) = self.tasks.remove(&number) else { continue };
-            let tenant = self.views.tenant.to_string();
+            let tenant = self.projections.tenant.to_string();
             // What was replaced may have been for good reason.
             let needed = own.iter().any(|it| it.number == number && it.state != State::Retired);
             match task.handle.await {
                 Ok(Outcome::Built) => built = true,
                 Ok(Outcome::Stopped(Stopped::Cancelled)) => {}
                 Ok(Outcome::Stopped(stopped)) => {
-                    if self.views.answers_from().is_none_or(|answers| answers == number) {
-                        self.views.status.send_replace(Some(Status::Stopped(stopped.clone())));
+                    if self.projections.answers_from().is_none_or(|answers| answers == number) {
+                        self.projections.status.send_replace(Some(Status::Stopped(stopped.clone())));
                     }
                     self.stopped.insert(number, stopped);
                 }
                 // Where the database was away, this is learnt only now, and nobody could have folded meanwhile.
-                Ok(Outcome::GaveUp(at)) if needed => self.fitness.failed(at),
+                Ok(Outcome::GaveUp(at)) if needed => self.eligibility.failed(at),
                 Ok(Outcome::GaveUp(_)) => {}
                 Ok(Outcome::NotBuilt(reason)) => {
-                    warn!(tenant, number, reason, "new views are not filled yet");
-                    self.build_again = Instant::now() + BUILD_AGAIN;
+                    warn!(tenant, number, reason, "new projections are not filled yet");
+                    self.build_again = Instant::now() + BUILD_RETRY_DELAY;
                     // Not if another process was first.
                     let open = |it: &&&Generation| it.state == State::Building && (it.mine || !it.owned);
                     if own.iter().filter(|it| it.number == number).any(|it| open(&it)) {
-                        self.fitness.failed(Instant::now());
+                        self.eligibility.failed(Instant::now());
                     }
                 }
                 Err(error) => {
                     error!(tenant, number, %error, "a projector did not end well");
-                    self.fitness.failed(Instant::now());
+                    self.eligibility.failed(Instant::now());
                 }
             }
             if !folds {
                 // It only made the tables of a ledger that had nothing.
-                self.views.status.send_replace(None);
+                self.projections.status.send_replace(None);
             }
             me.release(connection, &tenant, number).await?;
         }
         let of = |number: &i32| own.iter().find(|it| it.number == *number);
         // A journal that seemed to lack its end may have it again.
         let healed =
-            |number: &i32| self.views.answers_from() == Some(*number) && self.views.divergence().is_none();
+            |number: &i32| self.projections.answers_from() == Some(*number) && self.projections.divergence().is_none();
         self.stopped.retain(|number, stopped| {
             of(number).is_some() && !(matches!(stopped, Stopped::Diverged(_)) && healed(number))
         });
         self.free_since.retain(|number, _| of(number).is_some());
-        self.hindered = self.stopped.keys().filter_map(of).any(|it| it.state != State::Retired);
-        let stopped = f64::from(u32::from(self.hindered));
-        gauge!("ledger_projector_stopped", "tenant" => self.views.tenant.to_string()).set(stopped);
+        self.has_fatal_error = self.stopped.keys().filter_map(of).any(|it| it.state != State::Retired);
+        let stopped = f64::from(u32::from(self.has_fatal_error));
+        gauge!("ledger_projector_stopped", "tenant" => self.projections.tenant.to_string()).set(stopped);
         Ok(built)
     }
 
     /// Lets the live generation answer; says whether another one did before.
     fn answer(&self, own: &[&Generation]) -> bool {
-        let before = self.views.answers_from();
+        let before = self.projections.answers_from();
         match own.iter().find(|it| it.state == State::Live) {
-            Some(live) => self.views.answer_from(live.number),
-            None => self.views.answer_not("they are being filled"),
+            Some(live) => self.projections.activate(live.number),
+            None => self.projections.answer_not("they are being filled"),
         }
-        before != self.views.answers_from()
+        before != self.projections.answers_from()
     }
 
     /// Hands over what is another's to fold; says what is this process's to take.
     fn share(&mut self, sharing: &Sharing, own: &[&Generation]) -> Vec<Wanted> {
         let (me, folds, now) = (sharing.me, sharing.folds, Instant::now());
-        let preferred = sharing.preferences.of_tenant(self.views.tenant.as_str());
+        let preferred = sharing.preferences.of_tenant(self.projections.tenant.as_str());
         let has_live = own.iter().any(|it| it.state == State::Live);
         let mut all = Vec::new();
         for it in own {
             let number = it.number;
-            // New views beside live ones of the same form are filled by who asked for them. A process that folds
+            // New projections beside live ones of the same form are filled by who asked for them. A process that folds
             // nothing makes those of a ledger that has nothing.
             let wanted = match it.state {
                 State::Live => folds,
@@ -525,19 +525,19 @@ impl Kept {
                 }
                 continue;
             }
-            if !wanted || self.stopped.contains_key(&number) || now < self.fitness.rests_until {
+            if !wanted || self.stopped.contains_key(&number) || now < self.eligibility.retry_at {
                 continue;
             }
             if it.owned && !it.mine {
                 self.free_since.remove(&number);
                 if folds && it.state == State::Live {
-                    self.views.status.send_replace(Some(Status::Standby));
+                    self.projections.status.send_replace(Some(Status::Standby));
                 }
                 continue;
             }
             let free_since = *self.free_since.entry(number).or_insert(now);
             let instead_of = preferred.filter(|preferred| *preferred != me.id);
-            if instead_of.is_some() && now - free_since < DEFERENCE {
+            if instead_of.is_some() && now - free_since < TAKEOVER_DELAY {
                 continue;
             }
             if it.state == State::Building && now < self.build_again {
@@ -557,20 +557,20 @@ impl Kept {
         head: Option<Position>,
     ) -> Result<(), Error> {
         let Some(head) = head else {
-            self.fitness.unreadable(Instant::now());
+            self.eligibility.unreadable(Instant::now());
             return Ok(());
         };
-        if self.may_be_fit_again() {
-            self.fitness.modest_until = None;
+        if self.may_become_eligible() {
+            self.eligibility.ineligible_until = None;
         }
         for wanted in all {
             if !sharing.folds && head != Position::START {
                 continue;
             }
-            let tenant = self.views.tenant.as_str();
+            let tenant = self.projections.tenant.as_str();
             if sharing.me.acquire(connection, tenant, wanted.number, wanted.state).await? {
                 self.free_since.remove(&wanted.number);
-                self.absent = wanted.instead_of.map(|member| (member, Instant::now() + ABSENCE));
+                self.absent = wanted.instead_of.map(|member| (member, Instant::now() + HANDOVER_COOLDOWN));
                 self.begin(wanted.number, wanted.state, sharing);
             }
         }
@@ -582,13 +582,13 @@ impl Kept {
         let ended = Arc::clone(&sharing.ended);
         let (handle, well);
         if state == State::Building {
-            let (views, journal) = (&self.views, self.journal.clone());
-            let builder = Builder::new(views, number, journal, Origin::Stream, sharing.me, cancel.clone());
+            let (projections, journal) = (&self.projections, self.journal.clone());
+            let builder = Rebuilder::new(projections, number, journal, Origin::Stream, sharing.me, cancel.clone());
             well = watch::Sender::new(Instant::now());
             let cancelled = cancel.clone();
             handle = tokio::spawn(async move {
                 let built = tokio::select! {
-                    built = builder.run(Then::Switch) => built,
+                    built = builder.run(RebuildMode::Switch) => built,
                     () = cancelled.cancelled() => Err(Stopped::Cancelled.into()),
                 };
                 ended.notify_one();
@@ -599,7 +599,7 @@ impl Kept {
                 }
             });
         } else {
-            let target = Target::new(&self.views, number);
+            let target = Target::new(&self.projections, number);
             well = target.well.clone();
             let projector = Projector::new(target, self.journal.clone());
             let cancelled = cancel.clone();

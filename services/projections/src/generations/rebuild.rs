@@ -1,4 +1,4 @@
-//! Filling views anew as an operator asks for it, while the service answers from those that are there.
+//! Filling projections anew as an operator asks for it, while the service answers from those that are there.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::generations::build::{Builder, Comparison, Failure, Origin, Progress, Then};
+use crate::generations::build::{Rebuilder, Comparison, Failure, Origin, Progress, RebuildMode};
 use crate::generations::registry::{LEASE, Member, State, next_number, schema};
 use crate::postgres::{Database, Error, position};
 use crate::projector::pipeline::{PATIENCE, close};
-use crate::{Settings, Views};
+use crate::{Settings, Projections};
 
 /// How long somebody is waited for who reads what is dropped; the database's own workers do, and yield after a second.
-const DROP_PATIENCE: Duration = Duration::from_secs(10);
+const DROP_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) const STATEMENTS: &[&str] = &[LIST, SIZE];
 
@@ -30,14 +30,14 @@ const SIZE: &str = "SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_cl
     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relkind = 'r'
         AND EXISTS (SELECT FROM pg_class p WHERE p.relnamespace = n.oid AND p.relname = 'projection')";
 
-/// Why views are not filled anew.
+/// Why projections are not filled anew.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
     /// The registry cannot be asked.
     #[error(transparent)]
-    Views(#[from] Error),
+    Projections(#[from] Error),
     /// There is one filling at a time.
-    #[error("the views of {0} are being filled by another process already")]
+    #[error("the projections of {0} are being filled by another process already")]
     UnderWay(String),
     /// What those that answer were folded from is not what the stream holds.
     #[error("{0}")]
@@ -56,12 +56,12 @@ impl From<Failure> for RebuildError {
     }
 }
 
-/// A filling of one tenant's views.
+/// A filling of one tenant's projections.
 pub struct Rebuild {
-    views: Views,
+    projections: Projections,
     me: Member,
     number: i32,
-    builder: Builder,
+    builder: Rebuilder,
     connection: PgConnection,
 }
 
@@ -70,25 +70,25 @@ impl Rebuild {
     /// has.
     ///
     /// # Errors
-    /// Another process fills the tenant's views, or the database does not answer.
+    /// Another process fills the tenant's projections, or the database does not answer.
     pub async fn begin(
-        views: Views,
+        projections: Projections,
         journal: SharedJournal,
         member: Uuid,
         origin: Origin,
         cancelled: CancellationToken,
     ) -> Result<Self, RebuildError> {
-        let tenant = views.tenant.to_string();
-        let me = Member { id: member, version: views.database().form.version };
-        views.database().migrate_registry().await?;
-        let mut connection = views.database().connect().await?;
+        let tenant = projections.tenant.to_string();
+        let me = Member { id: member, version: projections.database().form.version };
+        projections.database().migrate_registry().await?;
+        let mut connection = projections.database().connect().await?;
         let under_way = || RebuildError::UnderWay(tenant.clone());
         let known = me.look(&mut connection, std::slice::from_ref(&tenant), Duration::ZERO).await?;
         let number = match known.iter().find(|it| it.state == State::Building) {
             Some(building) => building.number,
             None => {
                 let number = next_number(&known);
-                if !me.begin(&mut connection, &views.tenant, number).await? {
+                if !me.begin(&mut connection, &projections.tenant, number).await? {
                     return Err(under_way());
                 }
                 number
@@ -97,8 +97,8 @@ impl Rebuild {
         if !me.acquire(&mut connection, &tenant, number, State::Building).await? {
             return Err(under_way());
         }
-        let builder = Builder::new(&views, number, journal, origin, me, cancelled);
-        Ok(Self { views, me, number, builder, connection })
+        let builder = Rebuilder::new(&projections, number, journal, origin, me, cancelled);
+        Ok(Self { projections, me, number, builder, connection })
     }
 
     /// How far it is.
@@ -107,29 +107,29 @@ impl Rebuild {
         self.builder.progress()
     }
 
-    /// Fills the views, compares them with those that answer, and has them answer instead. Where the stream does
-    /// not hold what those were folded from, it is refused, unless `whatever_was` is said.
+    /// Fills the projections, compares them with those that answer, and has them answer instead. Where the stream does
+    /// not hold what those were folded from, it is refused, unless `force` is said.
     ///
     /// # Errors
     /// See [`RebuildError`].
-    pub async fn switch(self, whatever_was: bool) -> Result<Option<Comparison>, RebuildError> {
-        let then = if whatever_was { Then::SwitchAnyhow } else { Then::Switch };
+    pub async fn switch(self, force: bool) -> Result<Option<Comparison>, RebuildError> {
+        let then = if force { RebuildMode::ForceSwitch } else { RebuildMode::Switch };
         self.run(then).await
     }
 
-    /// Fills the views, compares them with those that answer, and drops them.
+    /// Fills the projections, compares them with those that answer, and drops them.
     ///
     /// # Errors
-    /// No views answer; and see [`RebuildError`].
+    /// No projections answer; and see [`RebuildError`].
     pub async fn compare(self) -> Result<Comparison, RebuildError> {
-        let compared = self.run(Then::Compare).await?;
+        let compared = self.run(RebuildMode::Compare).await?;
         compared.ok_or_else(|| {
-            RebuildError::Failed("no views answer that new ones could be compared with".into())
+            RebuildError::Failed("no projections answer that new ones could be compared with".into())
         })
     }
 
-    async fn run(mut self, then: Then) -> Result<Option<Comparison>, RebuildError> {
-        let (tenant, number) = (self.views.tenant.to_string(), self.number);
+    async fn run(mut self, then: RebuildMode) -> Result<Option<Comparison>, RebuildError> {
+        let (tenant, number) = (self.projections.tenant.to_string(), self.number);
         // Both are polled side by side: the switch holds the row that is renewed, and must not wait for that.
         let done = tokio::select! {
             done = self.builder.run(then) => done,
@@ -137,12 +137,12 @@ impl Rebuild {
         };
         // What was only compared, or refused, is of no use to anybody.
         let useless = match &done {
-            Ok(compared) => then == Then::Compare && compared.is_some(),
+            Ok(compared) => then == RebuildMode::Compare && compared.is_some(),
             Err(failure) => matches!(failure, Failure::OtherHistory(_)),
         };
         if useless {
             let generation = (tenant.as_str(), self.me.version, number);
-            if let Err(error) = self.me.drop(&mut self.connection, generation, DROP_PATIENCE).await {
+            if let Err(error) = self.me.drop(&mut self.connection, generation, DROP_LOCK_TIMEOUT).await {
                 // The next filling takes it up.
                 warn!(tenant, number, error = error.told(), "what was filled is not dropped");
             }
@@ -170,10 +170,10 @@ async fn renewing(me: Member, connection: &mut PgConnection, filled: (String, i3
     }
 }
 
-/// A generation of a tenant's views, as an operator sees it.
+/// A generation of a tenant's projections, as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GenerationRow {
-    /// Whose views.
+    /// Whose projections.
     pub tenant: String,
     /// The version of their form.
     pub version: i32,

@@ -1,7 +1,7 @@
-//! Whether the journal is still the one that the views which answer were folded from.
+//! Whether the journal is still the one that the projections which answer were folded from.
 //!
 //! The projector of a generation finds that out whenever it begins. Processes that take events in, and fold
-//! nothing, must know it as well: what the views know of identities is of no use in another history.
+//! nothing, must know it as well: what the projections know of identities is of no use in another history.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,29 +13,29 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::Views;
+use crate::Projections;
 use crate::postgres::Error;
-use crate::projector::projection::{Recognised, made_again, recognise};
+use crate::projector::projection::{Continuity, made_again, recognise};
 
 /// How often each journal is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How often the views are read again as well.
+/// How often the projections are read again as well.
 const READ_AGAIN: Duration = Duration::from_secs(10);
 /// How long a journal seems to lack its end before that is believed: while another server becomes its leader, it may
 /// know less than before.
 const BELIEVED: Duration = Duration::from_secs(12);
-/// How long a journal and the views may take to answer: those of other tenants wait meanwhile.
+/// How long a journal and the projections may take to answer: those of other tenants wait meanwhile.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Looks at the journals of some tenants again and again.
-pub(crate) struct Recogniser {
+pub(crate) struct ContinuityMonitor {
     watched: Vec<Watched>,
-    /// Told when other views answer.
+    /// Told when other projections answer.
     others: Arc<Notify>,
 }
 
 struct Watched {
-    views: Views,
+    projections: Projections,
     journal: SharedJournal,
     /// The generation that answers.
     number: Option<i32>,
@@ -47,7 +47,7 @@ struct Watched {
 
 /// What was found of a generation.
 struct Found {
-    /// When views and journal were both read.
+    /// When projections and journal were both read.
     at: Instant,
     /// When the stream was made, and how long it was at least; `None` if it is another one.
     stream: Option<(DateTime<Utc>, Position)>,
@@ -56,21 +56,21 @@ struct Found {
 #[derive(Debug, thiserror::Error)]
 enum Unknown {
     #[error(transparent)]
-    Views(#[from] Error),
+    Projections(#[from] Error),
     #[error(transparent)]
     Journal(#[from] ReadError),
 }
 
-impl Recogniser {
-    pub(crate) fn new(ledgers: Vec<(Views, SharedJournal)>, others: Arc<Notify>) -> Self {
-        let watched = |(views, journal)| Watched { views, journal, number: None, found: None, doubted: None };
+impl ContinuityMonitor {
+    pub(crate) fn new(ledgers: Vec<(Projections, SharedJournal)>, others: Arc<Notify>) -> Self {
+        let watched = |(projections, journal)| Watched { projections, journal, number: None, found: None, doubted: None };
         Self { watched: ledgers.into_iter().map(watched).collect(), others }
     }
 
     /// Looks once.
     pub(crate) async fn look(&mut self) {
         let all = self.watched.iter_mut().map(|watched| async move {
-            let tenant = watched.views.tenant.to_string();
+            let tenant = watched.projections.tenant.to_string();
             let error = match tokio::time::timeout(PATIENCE, watched.look()).await {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error.to_string(),
@@ -79,7 +79,7 @@ impl Recogniser {
             // What was doubted has to be seen again, without a break.
             watched.doubted = None;
             // Whoever needs either of them finds that out as well, and tells.
-            debug!(tenant, error, "the journal is not compared with the views");
+            debug!(tenant, error, "the journal is not compared with the projections");
         });
         futures::future::join_all(all).await;
     }
@@ -97,7 +97,7 @@ impl Recogniser {
 
 impl Watched {
     async fn look(&mut self) -> Result<(), Unknown> {
-        let answers = self.views.answers_from();
+        let answers = self.projections.answers_from();
         if self.number != answers {
             (self.number, self.found, self.doubted) = (answers, None, None);
         }
@@ -106,7 +106,7 @@ impl Watched {
         if let Some(found) = &self.found {
             let recent = found.at.elapsed() < READ_AGAIN;
             match found.stream {
-                // The views need not answer to tell that, unless nothing was folded into them.
+                // The projections need not answer to tell that, unless nothing was folded into them.
                 Some((made, length)) if made != head.created && length > Position::START => {
                     self.is_of(Err(made_again(&head, made)));
                     return Ok(());
@@ -119,23 +119,23 @@ impl Watched {
                 Some(_) | None => {}
             }
         }
-        let standing = self.views.standing().await?;
+        let standing = self.projections.standing().await?;
         let recognised = recognise(self.journal.as_ref(), &standing).await?;
-        if self.views.answers_from() != Some(number) {
+        if self.projections.answers_from() != Some(number) {
             // They changed meanwhile: the next look finds out.
             return Ok(());
         }
         match recognised {
             // Where nothing is folded yet, it is the one that is there.
-            Recognised::Same => {
+            Continuity::Same => {
                 let made = standing.stream_created.unwrap_or(head.created);
                 self.is_of(Ok((made, standing.position)));
             }
-            Recognised::Other(reason) => self.is_of(Err(reason)),
-            Recognised::Doubtful(reason) => {
+            Continuity::Other(reason) => self.is_of(Err(reason)),
+            Continuity::Doubtful(reason) => {
                 let since = *self.doubted.get_or_insert_with(Instant::now);
                 if since.elapsed() >= BELIEVED {
-                    self.views.divergence.send_replace(Some(reason));
+                    self.projections.divergence.send_replace(Some(reason));
                     // It may pass: it is looked again, and all of it.
                     self.found = None;
                 }
@@ -144,7 +144,7 @@ impl Watched {
         Ok(())
     }
 
-    /// Takes note of the stream that the views are of, or why it is not the one that is there.
+    /// Takes note of the stream that the projections are of, or why it is not the one that is there.
     fn is_of(&mut self, stream: Result<(DateTime<Utc>, Position), String>) {
         self.doubted = None;
         let (stream, reason) = match stream {
@@ -152,8 +152,8 @@ impl Watched {
             Err(reason) => (None, Some(reason)),
         };
         // Whoever finds the door open knows already which stream it leads to.
-        self.views.stream.send_replace(stream.map(|(made, _)| made));
-        self.views.divergence.send_replace(reason);
+        self.projections.stream.send_replace(stream.map(|(made, _)| made));
+        self.projections.divergence.send_replace(reason);
         self.found = Some(Found { at: Instant::now(), stream });
     }
 }

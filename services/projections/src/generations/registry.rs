@@ -1,6 +1,6 @@
-//! Which generations of views there are, and who folds into each.
+//! Which generations of projections there are, and who folds into each.
 //!
-//! The views of a tenant can be filled anew beside those that answer: each filling is a generation, in a schema
+//! The projections of a tenant can be filled anew beside those that answer: each filling is a generation, in a schema
 //! of its own. One of them is live for each version of their form. What is folded into is *owned* by one process
 //! at a time. Ownership only keeps processes out of each other's way: what keeps a process that was paused, and
 //! wakes up owning nothing, from doing harm is the fence in [`projection`](crate::projector::projection).
@@ -12,7 +12,7 @@ use ledger_domain::{Position, TenantName};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
-use crate::Views;
+use crate::Projections;
 use crate::postgres::{Error, bigint, position};
 
 pub(crate) const STATEMENTS: &[&str] = &[
@@ -138,7 +138,7 @@ const OUTDATED: &str = "SELECT tenant, version, number FROM release_ledger.gener
 
 const FOLLOWED: &str = "SELECT position FROM release_ledger.followers WHERE tenant = $1 AND name = $2";
 
-/// Only from where it was read, and of views that answer still: others may be of another history, in which positions
+/// Only from where it was read, and of projections that answer still: others may be of another history, in which positions
 /// say something else. A switch is waited for.
 const FOLLOW: &str = "INSERT INTO release_ledger.followers AS f (tenant, name, position)
     SELECT tenant, $2, $4 FROM release_ledger.generations
@@ -212,7 +212,7 @@ fn state(text: &str) -> Result<State, Error> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Member {
     pub(crate) id: Uuid,
-    /// The version of the views' form that it knows.
+    /// The version of the projections' form that it knows.
     pub(crate) version: i32,
 }
 
@@ -296,7 +296,7 @@ impl Member {
         Ok(())
     }
 
-    /// The processes that fold views of this version, each with its tenants.
+    /// The processes that fold projections of this version, each with its tenants.
     pub(crate) async fn members(
         self,
         connection: &mut PgConnection,
@@ -399,40 +399,40 @@ pub(crate) async fn switch(
     Ok(())
 }
 
-/// Has all followers of a tenant's views begin again: positions of another history say nothing of this one.
+/// Has all followers of a tenant's projections begin again: positions of another history say nothing of this one.
 pub(crate) async fn begin_again(connection: &mut PgConnection, tenant: &TenantName) -> Result<(), Error> {
     sqlx::query(BEGIN_AGAIN).bind(tenant.as_str()).execute(connection).await?;
     Ok(())
 }
 
-/// How far a follower of the views has come.
+/// How far a follower of the projections has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Followed {
+pub struct FollowerCheckpoint {
     /// What it has seen.
     pub position: Position,
     /// Of which generation.
     number: i32,
 }
 
-impl Views {
-    /// How far a follower of the views that answer has come.
+impl Projections {
+    /// How far a follower of the projections that answer has come.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn followed(&self, follower: &str) -> Result<Followed, Error> {
+    pub async fn followed(&self, follower: &str) -> Result<FollowerCheckpoint, Error> {
         let (number, pool) = self.answering()?;
         let query = sqlx::query_scalar(FOLLOWED).bind(self.tenant.as_str()).bind(follower);
         let found: Option<i64> = query.fetch_optional(&pool).await?;
-        Ok(Followed { position: found.map_or(Position::START, position), number })
+        Ok(FollowerCheckpoint { position: found.map_or(Position::START, position), number })
     }
 
-    /// Says how far a follower of the views has come, from where it was; answers whether it has. It stays where it is
-    /// if it is somewhere else meanwhile, or other views answer: another process was first, or the history is another
+    /// Says how far a follower of the projections has come, from where it was; answers whether it has. It stays where it is
+    /// if it is somewhere else meanwhile, or other projections answer: another process was first, or the history is another
     /// one.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn follow(&self, follower: &str, from: Followed, to: Position) -> Result<bool, Error> {
+    pub async fn follow(&self, follower: &str, from: FollowerCheckpoint, to: Position) -> Result<bool, Error> {
         let query = sqlx::query(FOLLOW).bind(self.tenant.as_str()).bind(follower);
         let query = query.bind(bigint(from.position)).bind(bigint(to));
         let query = query.bind(self.database().form.version).bind(from.number);

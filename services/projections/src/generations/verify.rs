@@ -1,4 +1,4 @@
-//! Whether the stream, the copy of it, the Merkle tree and the views still say the same.
+//! Whether the stream, the copy of it, the Merkle tree and the projections still say the same.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use ledger_journal::{Journal, ReadError, Record, Scope, Until};
 use ledger_tlog::{Hash, Tile, Tree, gap_leaf_hash, leaf_hash};
 use sqlx::{Connection, PgConnection};
 
-use crate::Views;
+use crate::Projections;
 use crate::generations::copy::{Copied, PAGE, copied};
 use crate::postgres::{Error, SNAPSHOT};
 use crate::projector::pipeline::close;
@@ -24,7 +24,7 @@ const TILES: &str = "SELECT level, index, hashes FROM tiles ORDER BY level, inde
 pub enum VerifyError {
     /// The database does not answer.
     #[error(transparent)]
-    Views(#[from] Error),
+    Projections(#[from] Error),
     /// The journal does not answer.
     #[error(transparent)]
     Journal(#[from] ReadError),
@@ -32,7 +32,7 @@ pub enum VerifyError {
 
 impl From<sqlx::Error> for VerifyError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Views(error.into())
+        Self::Projections(error.into())
     }
 }
 
@@ -123,9 +123,9 @@ impl fmt::Display for Difference {
     }
 }
 
-impl Views {
-    /// Compares the stream with the copy, entry by entry, and both with the Merkle tree, up to where the views
-    /// stand; `told` hears how far it is. The views themselves are compared by [`Rebuild`](crate::Rebuild).
+impl Projections {
+    /// Compares the stream with the copy, entry by entry, and both with the Merkle tree, up to where the projections
+    /// stand; `told` hears how far it is. The projections themselves are compared by [`Rebuild`](crate::Rebuild).
     ///
     /// # Errors
     /// The database or the journal does not answer.
@@ -137,7 +137,7 @@ impl Views {
         // Those that answered when it was last looked may be gone.
         self.find().await?;
         let Some(number) = self.answers_from() else {
-            return Err(Error::NotReady("no views answer".into()).into());
+            return Err(Error::NotReady("no projections answer".into()).into());
         };
         let options = self.database().generation(&self.schema(number));
         let mut connection = PgConnection::connect_with(&options).await?;

@@ -1,4 +1,4 @@
-//! Which generation of the views answers, for those who only ask.
+//! Which generation of the projections answers, for those who only ask.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::Views;
+use crate::Projections;
 use crate::generations::registry::{Member, State};
 use crate::postgres::Error;
 use crate::projector::pipeline::close;
@@ -16,16 +16,16 @@ pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How long the registry may take to answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Keeps views true that only answer, such as those of a streaming replica.
-pub struct Watcher {
-    views: Vec<Views>,
+/// Keeps projections true that only answer, such as those of a streaming replica.
+pub struct GenerationWatcher {
+    projections: Vec<Projections>,
 }
 
-impl Watcher {
-    /// A watcher of some tenants' views, all in one database.
+impl GenerationWatcher {
+    /// A watcher of some tenants' projections, all in one database.
     #[must_use]
-    pub const fn new(views: Vec<Views>) -> Self {
-        Self { views }
+    pub const fn new(projections: Vec<Projections>) -> Self {
+        Self { projections }
     }
 
     /// Lets the live generations answer until the token is cancelled.
@@ -40,8 +40,8 @@ impl Watcher {
             };
             if let Some(reason) = reason {
                 connection = None;
-                for views in self.views.iter().filter(|views| !views.is_ready()) {
-                    views.answer_not(&reason);
+                for projections in self.projections.iter().filter(|projections| !projections.is_ready()) {
+                    projections.answer_not(&reason);
                 }
             }
             tokio::select! {
@@ -52,35 +52,35 @@ impl Watcher {
     }
 
     async fn turn(&self, connection: &mut Option<PgConnection>) -> Result<(), Error> {
-        let Some(first) = self.views.first() else { return Ok(()) };
+        let Some(first) = self.projections.first() else { return Ok(()) };
         let connection = match connection {
             Some(connection) => connection,
             None => connection.insert(first.database().connect().await?),
         };
-        find(connection, &self.views).await
+        find(connection, &self.projections).await
     }
 }
 
 /// Lets the live generations of some tenants answer.
-async fn find(connection: &mut PgConnection, all: &[Views]) -> Result<(), Error> {
+async fn find(connection: &mut PgConnection, all: &[Projections]) -> Result<(), Error> {
     let Some(first) = all.first() else { return Ok(()) };
-    let tenants: Vec<String> = all.iter().map(|views| views.tenant.to_string()).collect();
+    let tenants: Vec<String> = all.iter().map(|projections| projections.tenant.to_string()).collect();
     let version = first.database().form.version;
     let nobody = Member { id: Uuid::nil(), version };
     let generations = nobody.look(connection, &tenants, Duration::ZERO).await?;
-    for views in all {
+    for projections in all {
         let live =
-            generations.iter().find(|it| it.state == State::Live && it.tenant == views.tenant.as_str());
+            generations.iter().find(|it| it.state == State::Live && it.tenant == projections.tenant.as_str());
         match live {
-            Some(live) => views.answer_from(live.number),
-            None => views.answer_not("none of them are live"),
+            Some(live) => projections.activate(live.number),
+            None => projections.answer_not("none of them are live"),
         }
     }
     Ok(())
 }
 
-impl Views {
-    /// Looks once which generation answers, for those who ask without a [`Keeper`](crate::Keeper).
+impl Projections {
+    /// Looks once which generation answers, for those who ask without a [`ProjectionSupervisor`](crate::Keeper).
     ///
     /// # Errors
     /// The database does not answer.

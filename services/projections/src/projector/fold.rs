@@ -26,7 +26,7 @@ use crate::tables::environments::{EnvironmentRows, EnvironmentsFold};
 use crate::tables::events::{EventRows, look_up};
 use crate::tables::lanes;
 use crate::tables::lanes::TrackRows;
-use crate::tables::lanes_fold::{Changed, LaneRows, LanesFold};
+use crate::tables::lanes_fold::{Changed, LaneRows, LaneProjection};
 use crate::tables::observations::{ObservationRows, ObservationsFold};
 use crate::tables::policies;
 use crate::tables::policies::PolicyRows;
@@ -68,7 +68,7 @@ impl Decoded {
 
 /// What was odd in a batch.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Odd {
+pub(crate) struct BatchStats {
     pub(crate) gaps: u64,
     pub(crate) repeats: u64,
 }
@@ -111,7 +111,7 @@ pub(crate) struct Fold {
     pub(crate) standing: Standing,
     tree: Tree,
     environments: EnvironmentsFold,
-    lanes: LanesFold,
+    lanes: LaneProjection,
     observations: ObservationsFold,
     deploys: DeploysFold,
     skews: SkewsFold,
@@ -132,7 +132,7 @@ impl Fold {
             });
         }
         let environments = EnvironmentsFold::load(&mut transaction).await?;
-        let lanes = LanesFold::load(&mut transaction, &environments).await?;
+        let lanes = LaneProjection::load(&mut transaction, &environments).await?;
         let observations = ObservationsFold::load(&mut transaction, |name| environments.id(name)).await?;
         let deploys = DeploysFold::load(&mut transaction).await?;
         let skews = SkewsFold::load(&mut transaction).await?;
@@ -177,7 +177,7 @@ impl Fold {
                         batch.events.push(&entry, &envelope, key, &leaf, None, &outcome);
                         if is_written_in_turn(&envelope.event().fact) {
                             let recorded_at = entry.recorded_at;
-                            batch.in_turn.push(InTurn { position, recorded_at, envelope, environment_id });
+                            batch.sequential.push(Sequential { position, recorded_at, envelope, environment_id });
                         }
                     }
                     leaf
@@ -380,10 +380,10 @@ const fn is_written_in_turn(fact: &Fact) -> bool {
 pub(crate) struct Batch {
     /// The position that it follows on.
     from: Position,
-    /// Where the views stand with it; `None` if there is nothing in it.
+    /// Where the projections stand with it; `None` if there is nothing in it.
     to: Option<Standing>,
     pub(crate) records: usize,
-    pub(crate) odd: Odd,
+    pub(crate) odd: BatchStats,
     events: EventRows,
     lanes: LaneRows,
     verdicts: VerdictRows,
@@ -398,7 +398,7 @@ pub(crate) struct Batch {
     /// Events that corrections name, each with the position of the correction.
     named: Vec<(Position, Position)>,
     /// What is written one by one and in order, since later ones may change earlier ones' rows.
-    in_turn: Vec<InTurn>,
+    sequential: Vec<Sequential>,
     observations: ObservationRows,
     tracks: TrackRows,
     environments: EnvironmentRows,
@@ -406,7 +406,7 @@ pub(crate) struct Batch {
     tiles: Vec<Tile>,
 }
 
-struct InTurn {
+struct Sequential {
     position: Position,
     recorded_at: DateTime<Utc>,
     envelope: Box<Envelope>,
@@ -414,7 +414,7 @@ struct InTurn {
 }
 
 impl Batch {
-    /// Writes the rows and the position in one transaction; answers where the views stand then, or `None` if
+    /// Writes the rows and the position in one transaction; answers where the projections stand then, or `None` if
     /// another projector was first, and nothing was written.
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<Option<Standing>, Error> {
         let Some(to) = self.to else { return Ok(None) };
@@ -441,7 +441,7 @@ impl Batch {
         self.deploys.write(&mut transaction).await?;
         self.skews.write(&mut transaction).await?;
         self.reports.write(&mut transaction).await?;
-        for it in &self.in_turn {
+        for it in &self.sequential {
             it.write(&mut transaction).await?;
         }
         self.observations.write(&mut transaction).await?;
@@ -453,7 +453,7 @@ impl Batch {
     }
 }
 
-impl InTurn {
+impl Sequential {
     async fn write(&self, connection: &mut PgConnection) -> Result<(), Error> {
         let (event, at, occurred_at) = (self.envelope.event(), self.position, self.envelope.occurred_at());
         let Some(id) = self.environment_id else { return Ok(()) };

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::Views;
+use crate::Projections;
 use crate::postgres::Error;
 use crate::projector::fold::{Batch, Decoded, Fold, identities};
 use crate::projector::projection::{self, Standing};
@@ -83,10 +83,10 @@ impl From<ReadError> for Ended {
     }
 }
 
-/// A generation of a tenant's views, as what is folded into.
+/// A generation of a tenant's projections, as what is folded into.
 #[derive(Clone)]
 pub(crate) struct Target {
-    pub(crate) views: Views,
+    pub(crate) projections: Projections,
     pub(crate) number: i32,
     /// The last position that is written to it, as far as this process knows.
     pub(crate) written: watch::Sender<Position>,
@@ -96,8 +96,8 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) fn new(views: &Views, number: i32) -> Self {
-        let options = views.database().generation(&views.schema(number)).options([
+    pub(crate) fn new(projections: &Projections, number: i32) -> Self {
+        let options = projections.database().generation(&projections.schema(number)).options([
             // Rows and position are lost together in a crash of the database, and what is lost is read from the
             // journal again: no commit waits for the disk.
             ("synchronous_commit", "off"),
@@ -109,7 +109,7 @@ impl Target {
             ("max_parallel_maintenance_workers", "0"),
         ]);
         let (written, well) = (watch::Sender::new(Position::START), watch::Sender::new(Instant::now()));
-        Self { views: views.clone(), number, written, well, options }
+        Self { projections: projections.clone(), number, written, well, options }
     }
 
     /// A connection to its tables.
@@ -118,21 +118,21 @@ impl Target {
     }
 
     /// Whether questions are answered from it, or from nothing.
-    fn is_told_of(&self) -> bool {
-        self.views.answers_from().is_none_or(|number| number == self.number)
+    fn is_active(&self) -> bool {
+        self.projections.answers_from().is_none_or(|number| number == self.number)
     }
 
     /// Says how the projector fares, where anybody asks.
     pub(crate) fn tell(&self, status: Status) {
-        if self.is_told_of() {
-            self.views.status.send_replace(Some(status));
+        if self.is_active() {
+            self.projections.status.send_replace(Some(status));
         }
     }
 
     pub(crate) fn moved(&self, to: Position) {
-        if self.is_told_of() {
-            gauge!("ledger_views_position", "tenant" => self.views.tenant.to_string()).set(to.get() as f64);
-            self.views.local.send_replace(to);
+        if self.is_active() {
+            gauge!("ledger_projections_position", "tenant" => self.projections.tenant.to_string()).set(to.get() as f64);
+            self.projections.local.send_replace(to);
         }
     }
 }
@@ -158,14 +158,14 @@ pub(crate) struct Source {
     pub(crate) stream_created: DateTime<Utc>,
 }
 
-/// Folds a source into a generation until the source ends, and everything is written; answers where the views
-/// stand then. `careful`: identities are looked for in the history.
+/// Folds a source into a generation until the source ends, and everything is written; answers where the projections
+/// stand then. `check_duplicates`: identities are looked for in the history.
 pub(crate) async fn run(
     target: &Target,
     connection: PgConnection,
     mut fold: Fold,
     source: Source,
-    mut careful: bool,
+    mut check_duplicates: bool,
     cancelled: &CancellationToken,
 ) -> Result<(Fold, PgConnection), Ended> {
     let (sender, mut groups) = mpsc::channel(GROUPS_WAITING);
@@ -202,7 +202,7 @@ pub(crate) async fn run(
         for records in apart(records) {
             let corrects = records.first().and_then(Decoded::corrects);
             let (mut known, mut corrected) = (HashMap::new(), None);
-            if careful || corrects.is_some() {
+            if check_duplicates || corrects.is_some() {
                 // What is under way is in the history only when it is written.
                 let mut told = target.written.subscribe();
                 let standing = fold.standing.position;
@@ -223,7 +223,7 @@ pub(crate) async fn run(
             let batch = fold.batch(records, source.stream_created, &known, corrected);
             let batch = batch.map_err(|error| Ended::Failed(error.to_string()))?;
             // Repeats come in runs, as when a history is imported again: then look on.
-            careful &= batch.odd.repeats > 0 || corrects.is_some();
+            check_duplicates &= batch.odd.repeats > 0 || corrects.is_some();
             match room.take() {
                 Some(room) => room.send(batch),
                 None => {
@@ -366,7 +366,7 @@ impl Writer {
         let (records, odd) = (batch.records as u64, batch.odd);
         let written = patiently(async { Ok(batch.write(&mut self.connection).await?) }).await?;
         let standing = written.ok_or(Ended::Fenced(from))?;
-        let tenant = self.target.views.tenant.to_string();
+        let tenant = self.target.projections.tenant.to_string();
         counter!("ledger_gaps_total", "tenant" => tenant.clone()).increment(odd.gaps);
         counter!("ledger_repeated_entries_total", "tenant" => tenant.clone()).increment(odd.repeats);
         histogram!("ledger_projector_commit_seconds", "tenant" => tenant.clone()).record(began.elapsed());

@@ -9,7 +9,7 @@ use ledger_tlog::{Hash, gap_leaf_hash, leaf_hash};
 use sqlx::PgConnection;
 use tokio::time::{Instant, timeout_at};
 
-use crate::Views;
+use crate::Projections;
 use crate::postgres::{Error, bigint, parsed, position};
 
 pub(crate) const STATEMENTS: &[&str] = &[READ, MOVE];
@@ -21,10 +21,10 @@ const READ: &str = "SELECT position, stream_created, leaf_hash, root FROM projec
 const MOVE: &str = "UPDATE projection SET position = $2, stream_created = $3, leaf_hash = $4, root = $5
     WHERE position = $1";
 
-/// How often a reader in another process than the projector looks whether the views have moved.
+/// How often a reader in another process than the projector looks whether the projections have moved.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Where the views stand.
+/// Where the projections stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// The last position that is folded into them.
@@ -40,14 +40,14 @@ pub struct Standing {
 /// What came of waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waited {
-    /// The views have the position.
+    /// The projections have the position.
     Reached,
     /// They do not yet: they are at this one.
     StillAt(Position),
 }
 
-/// Whether a journal is the one that the views were folded from.
-pub(crate) enum Recognised {
+/// Whether a journal is the one that the projections were folded from.
+pub(crate) enum Continuity {
     /// It is.
     Same,
     /// It seems to lack what was folded; it may only be behind.
@@ -57,26 +57,26 @@ pub(crate) enum Recognised {
 }
 
 /// A restored or recreated stream gives positions away again: is it still the one that we know?
-pub(crate) async fn recognise(journal: &dyn Journal, standing: &Standing) -> Result<Recognised, ReadError> {
+pub(crate) async fn recognise(journal: &dyn Journal, standing: &Standing) -> Result<Continuity, ReadError> {
     let (Some(created), Some(known)) = (standing.stream_created, standing.leaf_hash) else {
-        return Ok(Recognised::Same);
+        return Ok(Continuity::Same);
     };
     // Read after the standing was: it is not behind what was folded meanwhile.
     let (head, position) = (journal.head().await?, standing.position);
     if head.created != created {
-        return Ok(Recognised::Other(made_again(&head, created)));
+        return Ok(Continuity::Other(made_again(&head, created)));
     }
     if head.position < position {
-        let reason = format!("it ends at {}, the views are at {position}", head.position);
-        return Ok(Recognised::Doubtful(reason));
+        let reason = format!("it ends at {}, the projections are at {position}", head.position);
+        return Ok(Continuity::Doubtful(reason));
     }
     if known == gap_leaf_hash(position.get()) {
-        return Ok(Recognised::Same);
+        return Ok(Continuity::Same);
     }
     Ok(match journal.entry(position).await? {
-        Some(entry) if leaf_hash(&entry.bytes) == known => Recognised::Same,
-        Some(_) => Recognised::Other(format!("it has another entry at position {position}")),
-        None => Recognised::Doubtful(format!("it has no entry at position {position} any more")),
+        Some(entry) if leaf_hash(&entry.bytes) == known => Continuity::Same,
+        Some(_) => Continuity::Other(format!("it has another entry at position {position}")),
+        None => Continuity::Doubtful(format!("it has no entry at position {position} any more")),
     })
 }
 
@@ -94,11 +94,11 @@ pub(crate) async fn created(journal: &dyn Journal, standing: &Standing) -> Resul
     }
 }
 
-/// The time after a short wait for the views was given up in which no other is begun.
+/// The time after a short wait for the projections was given up in which no other is begun.
 const HOPELESS: Duration = Duration::from_secs(5);
 
-impl Views {
-    /// Where the views stand.
+impl Projections {
+    /// Where the projections stand.
     ///
     /// # Errors
     /// The database does not answer.
@@ -116,7 +116,7 @@ impl Views {
     }
 
     /// Waits until the projector of this process is no longer where it was, or this long. Whoever notes where it
-    /// is before looking at the views, and then waits with that, misses nothing.
+    /// is before looking at the projections, and then waits with that, misses nothing.
     pub async fn moved(&self, from: Position, at_most: Duration) {
         let mut local = self.local.subscribe();
         // Either it moved, or it is time.
@@ -124,7 +124,7 @@ impl Views {
     }
 
     /// Returns true if it makes sense to wait shortly for the newest position: not within five seconds of a wait that was given up,
-    /// unless the views have come that far since.
+    /// unless the projections have come that far since.
     #[must_use]
     pub fn may_come_soon(&self) -> bool {
         let Some((missed, at)) = *self.given_up.borrow() else { return true };
@@ -137,7 +137,7 @@ impl Views {
         self.given_up.send_replace(Some((missed, Instant::now())));
     }
 
-    /// Waits until the views have a position.
+    /// Waits until the projections have a position.
     ///
     /// # Errors
     /// The database does not answer.

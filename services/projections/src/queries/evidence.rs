@@ -13,8 +13,8 @@ use ledger_domain::{CompositionId, EnvironmentName, Lane, Line, Position, Releas
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::queries::marks::Marks;
-use crate::tables::lanes::{AskError, When, release};
-use crate::tables::verdicts::{Ran, longest_run};
+use crate::tables::lanes::{QueryError, AsOf, release};
+use crate::tables::verdicts::{LaneRelease, longest_run};
 
 pub(crate) const STATEMENTS: &[&str] = &[DEPLOYED, LEFT, DEPLOYS_AFTER];
 
@@ -100,7 +100,7 @@ impl Snapshot {
     ) -> Result<Vec<TargetEvidence>, Error> {
         let ran = self.deployed(environment, service, asked, now).await?;
         let known_at = self.position();
-        let releases: Vec<Ran> = ran.iter().map(|(ran, _)| ran.clone()).collect();
+        let releases: Vec<LaneRelease> = ran.iter().map(|(ran, _)| ran.clone()).collect();
         let spans = self.live_spans(environment, &releases, known_at).await?;
         let results = self.verdicts(environment, &releases, known_at).await?;
         let marks = self.marks(environment, known_at).await?;
@@ -140,7 +140,7 @@ impl Snapshot {
         service: &ServiceName,
         asked: &Release,
         now: DateTime<Utc>,
-    ) -> Result<Vec<(Ran, Position)>, Error> {
+    ) -> Result<Vec<(LaneRelease, Position)>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
         let keys = asked.artifact.as_ref().map(|artifact| artifact.keys()).unwrap_or_default();
         let query =
@@ -168,7 +168,7 @@ impl Snapshot {
                     continue;
                 }
             }
-            ran.push((Ran { service: service.clone(), target, release }, position(row.position)));
+            ran.push((LaneRelease { service: service.clone(), target, release }, position(row.position)));
         }
         Ok(ran)
     }
@@ -177,14 +177,14 @@ impl Snapshot {
     async fn marked_with(
         &mut self,
         environment: &EnvironmentName,
-        ran: &Ran,
+        ran: &LaneRelease,
         marks: &Marks,
     ) -> Result<Vec<CompositionId>, Error> {
         let mut found = Vec::new();
         for (point, id) in marks.points() {
-            let state = match self.state(environment, When::position(point)).await {
+            let state = match self.state(environment, AsOf::position(point)).await {
                 Ok(state) => state,
-                Err(AskError::Failed(error)) => return Err(error),
+                Err(QueryError::Failed(error)) => return Err(error),
                 Err(_) => continue,
             };
             let composition = state.composition();

@@ -16,9 +16,9 @@ use crate::Snapshot;
 use crate::postgres::{Error, bigint};
 use crate::queries::marks::Marks;
 use crate::queries::stood::Stood;
-use crate::tables::lanes::{AskError, When};
+use crate::tables::lanes::{QueryError, AsOf};
 use crate::tables::live::{self, CompositionChange, composition_changes, first_change_after};
-use crate::tables::verdicts::{Checked, Ran};
+use crate::tables::verdicts::{CheckResultCache, LaneRelease};
 
 pub(crate) const STATEMENTS: &[&str] = &[RECORDED_AT];
 
@@ -30,7 +30,7 @@ const STRIDE: i64 = 64;
 
 /// By what a point is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Believed {
+pub struct AsKnownAt {
     /// As known at this position; `None`: as known at the end of the ledger.
     pub known_at: Option<Position>,
     /// The time up to which a point that still stands has soaked.
@@ -59,14 +59,14 @@ pub struct Point {
 }
 
 /// A walk over an environment's points, the last first.
-pub struct Walk {
+pub struct PointCursor {
     environment: EnvironmentName,
     environment_id: i32,
     known_at: Position,
     now: DateTime<Utc>,
     policy: Policy,
     marks: Marks,
-    checked: Checked,
+    checked: CheckResultCache,
     /// The results for compositions that were looked up.
     of_compositions: HashMap<CompositionId, Verdicts>,
     /// What the environment ran at the next point to be told.
@@ -89,12 +89,12 @@ impl Snapshot {
         &mut self,
         environment: &EnvironmentName,
         from: Position,
-        believed: Believed,
-    ) -> Result<Option<Walk>, AskError> {
-        let views = self.position();
-        let known_at = believed.known_at.unwrap_or(views);
-        if let Some(asked) = [known_at, from].into_iter().find(|asked| *asked > views) {
-            return Err(AskError::NotYet { asked, views });
+        believed: AsKnownAt,
+    ) -> Result<Option<PointCursor>, QueryError> {
+        let projections = self.position();
+        let known_at = believed.known_at.unwrap_or(projections);
+        if let Some(asked) = [known_at, from].into_iter().find(|asked| *asked > projections) {
+            return Err(QueryError::NotYet { asked, projections });
         }
         let Some(environment_id) = self.environment_id(environment).await? else { return Ok(None) };
         let now = believed.now;
@@ -103,15 +103,15 @@ impl Snapshot {
         let next = composition_changes(self.connection(), environment_id, last, last + 1).await?;
         let next = next.into_iter().next().filter(|next| next.since.position <= known_at);
         let at = Anchor::Position(from);
-        let state = self.state(environment, When { at, known_at: None }).await?;
-        Ok(Some(Walk {
+        let state = self.state(environment, AsOf { at, known_at: None }).await?;
+        Ok(Some(PointCursor {
             environment: environment.clone(),
             environment_id,
             known_at,
             now,
             policy: self.policy(environment, known_at).await?.policy,
             marks: self.marks(environment, known_at).await?,
-            checked: Checked::default(),
+            checked: CheckResultCache::default(),
             of_compositions: HashMap::new(),
             composition: state.composition(),
             next: next.map(|next| next.since),
@@ -135,16 +135,16 @@ impl Snapshot {
         environment: &EnvironmentName,
         ago: u64,
         known_at: Position,
-    ) -> Result<Position, AskError> {
+    ) -> Result<Position, QueryError> {
         let Some(id) = self.environment_id(environment).await? else {
-            return Err(AskError::UnknownEnvironment(environment.clone()));
+            return Err(QueryError::UnknownEnvironment(environment.clone()));
         };
         let last = self.last_change(id, known_at).await?;
         let number =
             i64::try_from(ago).ok().and_then(|ago| last.checked_sub(ago)).filter(|number| *number >= 0);
         let Some(number) = number else {
             let environment = environment.clone();
-            return Err(AskError::NoSuchChange { environment, asked: ago, changes: last.cast_unsigned() });
+            return Err(QueryError::NoSuchChange { environment, asked: ago, changes: last.cast_unsigned() });
         };
         let changes = composition_changes(self.connection(), id, number - 1, number).await?;
         Ok(changes.first().map_or(Position::START, |change| change.since.position))
@@ -173,10 +173,10 @@ impl Snapshot {
         &mut self,
         environment: &EnvironmentName,
         time: DateTime<Utc>,
-        believed: Believed,
-    ) -> Result<Option<Point>, AskError> {
+        believed: AsKnownAt,
+    ) -> Result<Option<Point>, QueryError> {
         let known_at = believed.known_at.unwrap_or(self.position());
-        let when = When { at: Anchor::Time(time), known_at: Some(known_at) };
+        let when = AsOf { at: Anchor::Time(time), known_at: Some(known_at) };
         let state = self.state(environment, when).await?;
         let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
         let composition = state.composition();
@@ -188,9 +188,9 @@ impl Snapshot {
         let last = last.max_by(|one, other| one.order(other)).cloned();
         let Some(since) = since.or(last) else { return Ok(None) };
         let now = believed.now;
-        let ran: Vec<Ran> = composition
+        let ran: Vec<LaneRelease> = composition
             .lanes()
-            .map(|(service, target, live)| Ran {
+            .map(|(service, target, live)| LaneRelease {
                 service: service.clone(),
                 target: target.clone(),
                 release: live.release.clone(),
@@ -237,11 +237,11 @@ impl Snapshot {
         &mut self,
         known_at: Option<Position>,
         now: DateTime<Utc>,
-    ) -> Result<Believed, Error> {
-        let Some(position) = known_at else { return Ok(Believed { known_at, now }) };
+    ) -> Result<AsKnownAt, Error> {
+        let Some(position) = known_at else { return Ok(AsKnownAt { known_at, now }) };
         let query = sqlx::query_scalar(RECORDED_AT).bind(bigint(position));
         let now = query.fetch_optional(self.connection()).await?.unwrap_or(now);
-        Ok(Believed { known_at, now })
+        Ok(AsKnownAt { known_at, now })
     }
 
     /// The point that an environment was at, at a position.
@@ -252,8 +252,8 @@ impl Snapshot {
         &mut self,
         environment: &EnvironmentName,
         at: Position,
-        believed: Believed,
-    ) -> Result<Option<Point>, AskError> {
+        believed: AsKnownAt,
+    ) -> Result<Option<Point>, QueryError> {
         match self.points(environment, at, believed).await? {
             Some(mut walk) => Ok(walk.next(self, 1).await?),
             None => Ok(None),
@@ -268,8 +268,8 @@ impl Snapshot {
         &mut self,
         environment: &EnvironmentName,
         up_to: Position,
-        believed: Believed,
-    ) -> Result<Option<Point>, AskError> {
+        believed: AsKnownAt,
+    ) -> Result<Option<Point>, QueryError> {
         let Some(mut walk) = self.points(environment, up_to, believed).await? else { return Ok(None) };
         while let Some(point) = walk.next(self, STRIDE).await? {
             if point.judgement.status == Status::KnownGood {
@@ -280,7 +280,7 @@ impl Snapshot {
     }
 }
 
-impl Walk {
+impl PointCursor {
     /// The next point back, if there is one. About so many more are expected to be asked for.
     ///
     /// # Errors
@@ -334,11 +334,11 @@ impl Walk {
         let connection = snapshot.connection();
         let changes = composition_changes(connection, self.environment_id, down_to, self.unread).await?;
         self.unread = down_to;
-        let mut ran: Vec<Ran> = Vec::new();
-        let mut need = |checked: &Checked, service: &ServiceName, target: &TargetName, live: &Live| {
+        let mut ran: Vec<LaneRelease> = Vec::new();
+        let mut need = |checked: &CheckResultCache, service: &ServiceName, target: &TargetName, live: &Live| {
             if checked.of(service, target, &live.release).is_none() {
                 let release = live.release.clone();
-                ran.push(Ran { service: service.clone(), target: target.clone(), release });
+                ran.push(LaneRelease { service: service.clone(), target: target.clone(), release });
             }
         };
         for (service, target, live) in self.composition.lanes() {

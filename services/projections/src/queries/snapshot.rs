@@ -8,7 +8,7 @@ use ledger_domain::{
 };
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use crate::Views;
+use crate::Projections;
 use crate::postgres::{Error, SNAPSHOT, position};
 use crate::tables::events::{Known, look_up};
 use crate::tables::lanes::lane_key;
@@ -24,7 +24,7 @@ const LANES: &str = "SELECT DISTINCT service, target FROM tracks WHERE environme
 /// A composition, a check of it, and its result.
 pub(crate) type CompositionResult = (CompositionId, Line, Verdict);
 
-/// The views as they are at one position, whatever is written meanwhile. Dropped, it ends.
+/// The projections as they are at one position, whatever is written meanwhile. Dropped, it ends.
 pub struct Snapshot {
     transaction: Transaction<'static, Postgres>,
     position: Position,
@@ -34,8 +34,8 @@ pub struct Snapshot {
     pub(crate) reordered_checks: HashMap<(i32, Position), Vec<CompositionResult>>,
 }
 
-impl Views {
-    /// The views as they are now.
+impl Projections {
+    /// The projections as they are now.
     ///
     /// # Errors
     /// The database does not answer.

@@ -7,7 +7,7 @@ use ledger_domain::{
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::tables::lanes::{AskError, When, histories, lane_key};
+use crate::tables::lanes::{QueryError, AsOf, histories, lane_key};
 use crate::tables::live::{composition_changes, reorderings};
 use crate::tables::retirements::retirements;
 
@@ -65,7 +65,7 @@ impl Snapshot {
         time: DateTime<Utc>,
         known_at: Position,
         composition: &Composition,
-    ) -> Result<Stood, AskError> {
+    ) -> Result<Stood, QueryError> {
         if reorderings(self.connection(), id, known_at).await?.is_empty() {
             return Ok(self.stood_in_order(id, time, known_at).await?);
         }
@@ -136,9 +136,9 @@ impl Snapshot {
         environment: &EnvironmentName,
         times: &[DateTime<Utc>],
         known_at: Position,
-    ) -> Result<Composition, AskError> {
+    ) -> Result<Composition, QueryError> {
         let Some(last) = times.last() else { return Ok(Composition::default()) };
-        let when = When { at: Anchor::Time(*last), known_at: Some(known_at) };
+        let when = AsOf { at: Anchor::Time(*last), known_at: Some(known_at) };
         Ok(self.state(environment, when).await?.composition())
     }
 

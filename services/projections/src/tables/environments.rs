@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use ledger_domain::{EnvironmentName, Position};
 use sqlx::PgConnection;
 
-use crate::Views;
+use crate::Projections;
 use crate::postgres::{Error, bigint, parsed, position};
 
 pub(crate) const STATEMENTS: &[&str] = &[LIST, LOAD, WRITE];
@@ -40,7 +40,7 @@ pub struct EnvironmentRow {
     pub retired: bool,
 }
 
-impl Views {
+impl Projections {
     /// The environments, by name, and the position that this is true for.
     ///
     /// # Errors

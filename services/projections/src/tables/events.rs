@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::projector::fold::Outcome;
 use crate::tables::verdicts::start;
-use crate::{Snapshot, Views};
+use crate::{Snapshot, Projections};
 
 pub(crate) const STATEMENTS: &[&str] = &[LOOK_UP, FAILED_CHECKS, CHECKS, ENTRIES, IS_GAP, WRITE, WRITE_GAPS];
 
@@ -121,7 +121,7 @@ pub struct Known {
 
 #[derive(sqlx::FromRow)]
 struct Row {
-    views_position: i64,
+    projections_position: i64,
     position: Option<i64>,
     recorded_at: Option<DateTime<Utc>>,
     occurred_at: Option<DateTime<Utc>>,
@@ -222,7 +222,7 @@ const MARKS: &str = concat!(
     ) k ON true"
 );
 
-impl Views {
+impl Projections {
     /// Events after a position, in order, at most `limit`, and none after the one that fills [`PAGE_BYTES`]; and the
     /// position that this is true for.
     ///
@@ -235,7 +235,7 @@ impl Views {
         limit: u32,
     ) -> Result<(Position, Vec<EventRow>), Error> {
         let rows: Vec<Row> = listing(filter, after, limit).build_query_as().fetch_all(&self.pool()?).await?;
-        let at = rows.first().map_or(Position::START, |row| position(row.views_position));
+        let at = rows.first().map_or(Position::START, |row| position(row.projections_position));
         let events = rows.into_iter().filter_map(|row| row.event().transpose());
         Ok((at, events.collect::<Result<_, _>>()?))
     }
@@ -362,7 +362,7 @@ fn leaf_hash(at: i64, bytes: &[u8]) -> Result<Hash, Error> {
 /// Only the conditions that are asked for stand in the statement, so that each has its index.
 fn listing(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
-        "SELECT p.position AS views_position, e.position, e.recorded_at, e.occurred_at, e.kind, e.repeats, e.anomalies,
+        "SELECT p.position AS projections_position, e.position, e.recorded_at, e.occurred_at, e.kind, e.repeats, e.anomalies,
             e.first_of, e.went_live, e.target, e.targets, frozen.holds AS during_freeze,
             straddle.holds AS straddles, back.position AS returns_to, k.corrected_position AS corrected_by,
             e.leaf_hash, e.bytes

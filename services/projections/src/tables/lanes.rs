@@ -20,7 +20,7 @@ use sqlx::PgConnection;
 
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::tables::retirements::retirements;
-use crate::{Snapshot, Views};
+use crate::{Snapshot, Projections};
 
 mod rows;
 
@@ -76,7 +76,7 @@ macro_rules! written {
 use written;
 
 const PRESENT: &str = concat!(
-    "SELECT p.position AS views_position, e.environment_id, t.service, t.target, t.slot,
+    "SELECT p.position AS projections_position, e.environment_id, t.service, t.target, t.slot,
         i.position IS NOT NULL AS irregular, t.late_position, ",
     written!("t"),
     "
@@ -88,7 +88,7 @@ const PRESENT: &str = concat!(
 );
 
 const AT_POSITION: &str = concat!(
-    "SELECT p.position AS views_position, e.environment_id, t.service, t.target, t.slot,
+    "SELECT p.position AS projections_position, e.environment_id, t.service, t.target, t.slot,
         i.position IS NOT NULL AS irregular, NULL::bigint AS late_position, ",
     written!("c"),
     "
@@ -105,7 +105,7 @@ const AT_POSITION: &str = concat!(
 );
 
 const AT_TIME: &str = concat!(
-    "SELECT p.position AS views_position, e.environment_id, t.service, t.target, t.slot,
+    "SELECT p.position AS projections_position, e.environment_id, t.service, t.target, t.slot,
         i.position IS NOT NULL AS irregular, NULL::bigint AS late_position, ",
     written!("c"),
     "
@@ -148,7 +148,7 @@ const HISTORY: &str = concat!(
 
 /// Which state of an environment is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct When {
+pub struct AsOf {
     /// The point.
     pub at: Anchor,
     /// As known at this position; `None`: as known at the end of the ledger. It goes with a time,
@@ -156,7 +156,7 @@ pub struct When {
     pub known_at: Option<Position>,
 }
 
-impl When {
+impl AsOf {
     /// Now, as known now.
     pub const LATEST: Self = Self { at: Anchor::Latest, known_at: None };
 
@@ -214,17 +214,17 @@ impl EnvironmentState {
 
 /// Why a state cannot be told.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub enum QueryError {
     /// No event ever named the environment.
     #[error("no event has ever named the environment {0}")]
     UnknownEnvironment(EnvironmentName),
-    /// The views are not there yet.
-    #[error("position {asked} is asked for, and the views are at {views}")]
+    /// The projections are not there yet.
+    #[error("position {asked} is asked for, and the projections are at {projections}")]
     NotYet {
         /// The position that was asked for.
         asked: Position,
-        /// The position of the views.
-        views: Position,
+        /// The position of the projections.
+        projections: Position,
     },
     /// The composition has not changed so often.
     #[error("-{asked} is asked for, and the composition of {environment} has changed {changes} times")]
@@ -244,7 +244,7 @@ pub enum AskError {
     Failed(#[from] Error),
 }
 
-impl From<sqlx::Error> for AskError {
+impl From<sqlx::Error> for QueryError {
     fn from(error: sqlx::Error) -> Self {
         Self::Failed(error.into())
     }
@@ -252,32 +252,32 @@ impl From<sqlx::Error> for AskError {
 
 #[derive(sqlx::FromRow)]
 struct StateRow {
-    views_position: i64,
+    projections_position: i64,
     environment_id: Option<i32>,
     service: Option<String>,
     target: Option<String>,
     irregular: bool,
     late_position: Option<i64>,
     #[sqlx(flatten)]
-    kept: KeptRow,
+    kept: LaneTrackRow,
 }
 
 #[derive(sqlx::FromRow)]
 struct HistoryRow {
     index: i64,
     #[sqlx(flatten)]
-    kept: KeptRow,
+    kept: LaneTrackRow,
 }
 
 /// A track of a lane, with the change that it keeps.
 #[derive(sqlx::FromRow)]
-pub(crate) struct KeptRow {
+pub(crate) struct LaneTrackRow {
     slot: Option<String>,
     #[sqlx(flatten)]
     written: WrittenRow,
 }
 
-impl KeptRow {
+impl LaneTrackRow {
     /// Has a lane's fold keep the change too.
     pub(crate) fn write_to(&self, fold: &mut LaneFold) -> Result<(), Error> {
         parsed("lane_changes", format!("{:?}", self.written.position), || {
@@ -348,7 +348,7 @@ fn track(slot: Option<&str>) -> Result<Track, NameError> {
     slot.map_or(Ok(Track::Traffic), |slot| SlotName::parse(slot).map(Track::Slot))
 }
 
-impl Views {
+impl Projections {
     /// What an environment ran at some point.
     ///
     /// # Errors
@@ -356,8 +356,8 @@ impl Views {
     pub async fn state(
         &self,
         environment: &EnvironmentName,
-        when: When,
-    ) -> Result<EnvironmentState, AskError> {
+        when: AsOf,
+    ) -> Result<EnvironmentState, QueryError> {
         let mut connection = self.pool()?.acquire().await?;
         state(&mut connection, environment, when).await
     }
@@ -368,9 +368,9 @@ impl Views {
     /// There is no such point, or the database does not answer.
     pub async fn two_states(
         &self,
-        first: (&EnvironmentName, When),
-        second: (&EnvironmentName, When),
-    ) -> Result<(EnvironmentState, EnvironmentState), AskError> {
+        first: (&EnvironmentName, AsOf),
+        second: (&EnvironmentName, AsOf),
+    ) -> Result<(EnvironmentState, EnvironmentState), QueryError> {
         let mut snapshot = self.snapshot().await?;
         Ok((snapshot.state(first.0, first.1).await?, snapshot.state(second.0, second.1).await?))
     }
@@ -384,8 +384,8 @@ impl Snapshot {
     pub async fn state(
         &mut self,
         environment: &EnvironmentName,
-        when: When,
-    ) -> Result<EnvironmentState, AskError> {
+        when: AsOf,
+    ) -> Result<EnvironmentState, QueryError> {
         state(self.connection(), environment, when).await
     }
 }
@@ -393,14 +393,14 @@ impl Snapshot {
 async fn state(
     connection: &mut PgConnection,
     environment: &EnvironmentName,
-    when: When,
-) -> Result<EnvironmentState, AskError> {
+    when: AsOf,
+) -> Result<EnvironmentState, QueryError> {
     let (at, known_at) = match (when.at, when.known_at) {
         (Anchor::ChangesAgo(changes), None) => {
             (Anchor::Position(change(connection, environment, changes).await?), None)
         }
         (at @ (Anchor::Position(_) | Anchor::ChangesAgo(_)), Some(_)) => {
-            return Err(AskError::KnownAlready(at));
+            return Err(QueryError::KnownAlready(at));
         }
         (at, known_at) => (at, known_at),
     };
@@ -413,19 +413,19 @@ async fn state(
         (Anchor::Position(position), _) | (_, Some(position)) => {
             sqlx::query_as(AT_POSITION).bind(environment.as_str()).bind(bigint(position))
         }
-        (Anchor::ChangesAgo(_), None) => return Err(AskError::KnownAlready(at)),
+        (Anchor::ChangesAgo(_), None) => return Err(QueryError::KnownAlready(at)),
     };
     let rows: Vec<StateRow> = query.fetch_all(&mut *connection).await?;
-    let views = rows.first().map_or(Position::START, |row| position(row.views_position));
+    let projections = rows.first().map_or(Position::START, |row| position(row.projections_position));
     let asked = match at {
         Anchor::Position(position) => position,
-        _ => known_at.unwrap_or(views),
+        _ => known_at.unwrap_or(projections),
     };
-    if asked > views {
-        return Err(AskError::NotYet { asked, views });
+    if asked > projections {
+        return Err(QueryError::NotYet { asked, projections });
     }
     let Some(id) = rows.iter().find_map(|row| row.environment_id) else {
-        return Err(AskError::UnknownEnvironment(environment.clone()));
+        return Err(QueryError::UnknownEnvironment(environment.clone()));
     };
     let time = match at {
         Anchor::Time(time) => time,
@@ -517,17 +517,17 @@ async fn change(
     connection: &mut PgConnection,
     environment: &EnvironmentName,
     ago: u64,
-) -> Result<Position, AskError> {
+) -> Result<Position, QueryError> {
     let query = sqlx::query_as(CHANGE).bind(environment.as_str()).bind(ago.cast_signed());
     let row: (i64, Option<i64>, Option<i64>) = query.fetch_one(connection).await?;
     let (_, Some(changes), found) = row else {
-        return Err(AskError::UnknownEnvironment(environment.clone()));
+        return Err(QueryError::UnknownEnvironment(environment.clone()));
     };
     let changes = changes.cast_unsigned();
     match found {
         Some(found) => Ok(position(found)),
         None if ago == changes => Ok(Position::START),
-        None => Err(AskError::NoSuchChange { environment: environment.clone(), asked: ago, changes }),
+        None => Err(QueryError::NoSuchChange { environment: environment.clone(), asked: ago, changes }),
     }
 }
 

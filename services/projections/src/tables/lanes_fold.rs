@@ -22,7 +22,7 @@ use crate::tables::retirements;
 
 /// All lanes, and the rows that they give.
 #[derive(Default)]
-pub(crate) struct LanesFold {
+pub(crate) struct LaneProjection {
     environments: HashMap<EnvironmentName, Environment>,
     tracks: i32,
     dirty: BTreeSet<(Lane, Track)>,
@@ -122,7 +122,7 @@ impl LaneState {
     }
 }
 
-impl LanesFold {
+impl LaneProjection {
     pub(crate) async fn load(
         connection: &mut PgConnection,
         environments: &EnvironmentsFold,

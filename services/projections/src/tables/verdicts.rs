@@ -26,7 +26,7 @@ use crate::Snapshot;
 use crate::key::key;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::tables::artifacts::{Builds, builds};
-use crate::tables::lanes::{AskError, When, far_future, histories, release};
+use crate::tables::lanes::{QueryError, AsOf, far_future, histories, release};
 use crate::tables::live::reorderings;
 use crate::tables::retirements::retirements;
 
@@ -38,7 +38,7 @@ pub(crate) use statements::{STATEMENTS, start};
 
 /// A release that a lane ran.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Ran {
+pub struct LaneRelease {
     /// The lane's service.
     pub service: ServiceName,
     /// The lane's target.
@@ -61,7 +61,7 @@ impl<'a> Named<'a> {
     }
 
     /// The two ways in which checks name a lane.
-    fn both(environment: &'a EnvironmentName, ran: &'a Ran) -> [Self; 2] {
+    fn both(environment: &'a EnvironmentName, ran: &'a LaneRelease) -> [Self; 2] {
         let service = &ran.service;
         [Some(&ran.target), None].map(|target| Self { environment, service, target })
     }
@@ -127,7 +127,7 @@ impl Snapshot {
     pub async fn verdicts(
         &mut self,
         environment: &EnvironmentName,
-        ran: &[Ran],
+        ran: &[LaneRelease],
         known_at: Position,
     ) -> Result<Vec<Verdicts>, Error> {
         let Some(id) = self.environment_id(environment).await? else {
@@ -259,10 +259,10 @@ impl Snapshot {
         time: DateTime<Utc>,
         known_at: Position,
     ) -> Result<CompositionId, Error> {
-        let when = When { at: Anchor::Time(time), known_at: Some(known_at) };
+        let when = AsOf { at: Anchor::Time(time), known_at: Some(known_at) };
         match self.state(environment, when).await {
             Ok(state) => Ok(state.composition().id()),
-            Err(AskError::Failed(error)) => Err(error),
+            Err(QueryError::Failed(error)) => Err(error),
             Err(other) => parsed("environments", environment, || Err(other.to_string())),
         }
     }
@@ -274,7 +274,7 @@ impl Snapshot {
     pub(crate) async fn live_spans(
         &mut self,
         environment: &EnvironmentName,
-        ran: &[Ran],
+        ran: &[LaneRelease],
         known_at: Position,
     ) -> Result<Vec<Vec<Span>>, Error> {
         let Some(id) = self.environment_id(environment).await? else {
@@ -307,7 +307,7 @@ struct Question<'q> {
     environment_id: i32,
     known_at: Position,
     kinds: Kinds,
-    ran: &'q [Ran],
+    ran: &'q [LaneRelease],
 }
 
 impl Question<'_> {
@@ -462,7 +462,7 @@ impl Question<'_> {
 
     async fn runs(&self, connection: &mut PgConnection) -> Result<Vec<Runs>, Error> {
         let texts =
-            |text: fn(&Ran) -> &str| self.ran.iter().map(|ran| text(ran).to_owned()).collect::<Vec<_>>();
+            |text: fn(&LaneRelease) -> &str| self.ran.iter().map(|ran| text(ran).to_owned()).collect::<Vec<_>>();
         let (services, targets) = (texts(|ran| ran.service.as_str()), texts(|ran| ran.target.as_str()));
         let query = sqlx::query_as(RUNS)
             .bind(self.environment_id)
@@ -526,7 +526,7 @@ impl Question<'_> {
         let query = sqlx::query_as(IRREGULAR).bind(self.environment_id).bind(bigint(self.known_at));
         let rows: Vec<(String, String)> = query.fetch_all(&mut *connection).await?;
         let irregular: BTreeSet<(String, String)> = rows.into_iter().collect();
-        let is_irregular = |ran: &Ran| irregular.contains(&(ran.service.to_string(), ran.target.to_string()));
+        let is_irregular = |ran: &LaneRelease| irregular.contains(&(ran.service.to_string(), ran.target.to_string()));
         let lanes: BTreeSet<_> = self
             .ran
             .iter()
@@ -604,9 +604,9 @@ fn at<T>(items: &[T], ordinal: i64) -> Option<(usize, &T)> {
 
 /// Results by what a lane ran, for as long as a question takes.
 #[derive(Default)]
-pub(crate) struct Checked(BTreeMap<(ServiceName, TargetName), HashMap<Release, Verdicts>>);
+pub(crate) struct CheckResultCache(BTreeMap<(ServiceName, TargetName), HashMap<Release, Verdicts>>);
 
-impl Checked {
+impl CheckResultCache {
     pub(crate) fn of(
         &self,
         service: &ServiceName,
@@ -616,7 +616,7 @@ impl Checked {
         self.0.get(&(service.clone(), target.clone()))?.get(release)
     }
 
-    pub(crate) fn insert(&mut self, ran: Ran, verdicts: Verdicts) {
+    pub(crate) fn insert(&mut self, ran: LaneRelease, verdicts: Verdicts) {
         self.0.entry((ran.service, ran.target)).or_default().insert(ran.release, verdicts);
     }
 }

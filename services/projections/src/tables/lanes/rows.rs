@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use ledger_domain::{Artifact, ConfigDigest, Effect, Lane, Line, Position, Track, Written};
 use sqlx::PgConnection;
 
-use super::{KeptRow, lane, track, written};
+use super::{LaneTrackRow, lane, track, written};
 use crate::postgres::{Error, bigint, parsed, position};
 
 pub(super) const LOAD: &str = concat!(
@@ -81,7 +81,7 @@ struct TrackRow {
     target: String,
     late_position: Option<i64>,
     #[sqlx(flatten)]
-    kept: KeptRow,
+    kept: LaneTrackRow,
 }
 
 /// A track as the projector knows it.

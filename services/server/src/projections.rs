@@ -1,4 +1,4 @@
-//! `release-ledger views` and `verify`: what operators do with read models, straight at NATS and Postgres.
+//! `release-ledger projections` and `verify`: what operators do with read models, straight at NATS and Postgres.
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use ledger_domain::{Position, TenantName};
 use ledger_journal::SharedJournal;
 use ledger_journal::jetstream::Connection;
-use ledger_projections::{Comparison, Form, Origin, Progress, Rebuild, Views};
+use ledger_projections::{Comparison, Form, Origin, Progress, Rebuild, Projections};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,9 +25,9 @@ const TELL: Duration = Duration::from_secs(2);
 /// Fill read models anew, and see which there are
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Show which views there are, of every tenant
+    /// Show which projections there are, of every tenant
     List(Box<List>),
-    /// Fill a tenant's views anew, beside those that answer, and let them answer instead
+    /// Fill a tenant's projections anew, beside those that answer, and let them answer instead
     Rebuild(Box<RebuildViews>),
 }
 
@@ -44,7 +44,7 @@ impl Command {
     }
 }
 
-/// Show which views there are, of every tenant
+/// Show which projections there are, of every tenant
 #[derive(Debug, clap::Args)]
 pub struct List {
     #[command(flatten)]
@@ -54,7 +54,7 @@ pub struct List {
 impl List {
     async fn run(self, form: Form) -> anyhow::Result<()> {
         let config = Config::read(&self.flags)?;
-        let generations = ledger_projections::generations(&config.views.settings(form)).await?;
+        let generations = ledger_projections::generations(&config.projections.settings(form)).await?;
         let rows: Vec<[String; 7]> = generations
             .into_iter()
             .map(|it| {
@@ -79,13 +79,13 @@ impl List {
 enum From {
     /// The stream
     Stream,
-    /// The copy in the views that answer, as far as it goes, and then the stream
+    /// The copy in the projections that answer, as far as it goes, and then the stream
     Events,
 }
 
-/// Fill a tenant's views anew, beside those that answer, and let them answer instead
+/// Fill a tenant's projections anew, beside those that answer, and let them answer instead
 ///
-/// Questions are answered from the old views meanwhile. The new ones catch up with them and are compared with them at
+/// Questions are answered from the old projections meanwhile. The new ones catch up with them and are compared with them at
 /// one position; then one transaction switches. Killed, it goes on where it was when it is run again.
 #[derive(Debug, clap::Args)]
 pub struct RebuildViews {
@@ -94,10 +94,10 @@ pub struct RebuildViews {
     /// Where entries are taken from
     #[arg(long, value_name = "WHERE", default_value = "stream")]
     from: From,
-    /// Compare only: the new views are dropped, and it fails where they differ
+    /// Compare only: the new projections are dropped, and it fails where they differ
     #[arg(long, conflicts_with = "even_if_history_differs")]
     verify: bool,
-    /// Switch even if the stream no longer holds what the old views were folded from, or they cannot tell
+    /// Switch even if the stream no longer holds what the old projections were folded from, or they cannot tell
     #[arg(long, conflicts_with = "from")]
     even_if_history_differs: bool,
 }
@@ -121,10 +121,10 @@ impl RebuildViews {
                 rebuild.switch(self.even_if_history_differs).await
             };
             telling.abort();
-            let compared = compared.with_context(|| format!("the views of {}", ledger.tenant))?;
+            let compared = compared.with_context(|| format!("the projections of {}", ledger.tenant))?;
             let tenant = &ledger.tenant;
             let said = match &compared {
-                None => format!("{tenant}: the views are filled anew, and were compared with none"),
+                None => format!("{tenant}: the projections are filled anew, and were compared with none"),
                 Some(compared) => format!("{tenant}: {}", told(compared)),
             };
             writeln!(io::stdout().lock(), "{said}")?;
@@ -136,17 +136,17 @@ impl RebuildViews {
     }
 }
 
-/// Compare the stream, the copy of it in Postgres, the Merkle tree and the views
+/// Compare the stream, the copy of it in Postgres, the Merkle tree and the projections
 ///
-/// The first difference is named. Views are repaired on request; the log never is.
+/// The first difference is named. Projections are repaired on request; the log never is.
 #[derive(Debug, clap::Args)]
 pub struct Verify {
     #[command(flatten)]
     flags: Flags,
-    /// Do not compare the views, which are filled anew for that
+    /// Do not compare the projections, which are filled anew for that
     #[arg(long, conflicts_with = "repair")]
     log_only: bool,
-    /// Where only views differ, fill them anew
+    /// Where only projections differ, fill them anew
     #[arg(long)]
     repair: bool,
 }
@@ -164,7 +164,7 @@ impl Verify {
             let (sender, progress) = watch::channel(Progress::default());
             let telling = tell(ledger.tenant.clone(), progress);
             let verified = ledger
-                .views
+                .projections
                 .verify(ledger.journal.as_ref(), |position, head| {
                     sender.send_replace(Progress { position, head });
                 })
@@ -183,21 +183,21 @@ impl Verify {
                 verified.gaps
             )?;
             if !self.log_only {
-                self.verify_views(&ledger, &ending).await?;
+                self.verify_projections(&ledger, &ending).await?;
             }
         }
         Ok(())
     }
 
-    async fn verify_views(&self, ledger: &Opened, ending: &CancellationToken) -> anyhow::Result<()> {
+    async fn verify_projections(&self, ledger: &Opened, ending: &CancellationToken) -> anyhow::Result<()> {
         let tenant = &ledger.tenant;
         let rebuild = ledger.rebuild(Origin::Stream, ending).await?;
         let telling = tell(tenant.clone(), rebuild.progress());
         let compared =
             if self.repair { rebuild.switch(false).await } else { rebuild.compare().await.map(Some) };
         telling.abort();
-        let compared = compared.with_context(|| format!("the views of {tenant}"))?;
-        let Some(compared) = compared else { bail!("{tenant}: no views answered") };
+        let compared = compared.with_context(|| format!("the projections of {tenant}"))?;
+        let Some(compared) = compared else { bail!("{tenant}: no projections answered") };
         let said = told(&compared);
         if compared.different.is_empty() || self.repair {
             let repaired = if compared.different.is_empty() { "" } else { "; they are repaired" };
@@ -215,21 +215,21 @@ fn told(compared: &Comparison) -> String {
         .map(|(table, (old, new))| format!("{table} ({} rows, and {} anew)", old.rows, new.rows))
         .collect();
     if tables.is_empty() {
-        return format!("the views, filled anew, are the same at {at}");
+        return format!("the projections, filled anew, are the same at {at}");
     }
     let first = compared.first.as_ref().map_or_else(String::new, |row| {
         let which = if row.answers { "only those that answer have" } else { "only the new ones have" };
         let text: String = row.text.chars().take(300).collect();
         format!("; in {} {which} {text}", row.table)
     });
-    format!("the views, filled anew, differ at {at}: {}{first}", tables.join(", "))
+    format!("the projections, filled anew, differ at {at}: {}{first}", tables.join(", "))
 }
 
 /// A tenant's ledger, without the service.
 struct Opened {
     tenant: TenantName,
     journal: SharedJournal,
-    views: Views,
+    projections: Projections,
 }
 
 impl Opened {
@@ -241,16 +241,16 @@ impl Opened {
             let journal = connection.existing_journal(tenant.clone()).await?;
             let journal = journal.with_context(|| format!("{tenant} has no stream"))?;
             let journal: SharedJournal = Arc::new(journal);
-            let views = Views::of(&config.views.settings(form), tenant.clone())?;
-            views.find().await.with_context(|| format!("the views of {tenant}"))?;
-            opened.push(Self { tenant: tenant.clone(), journal, views });
+            let projections = Projections::of(&config.projections.settings(form), tenant.clone())?;
+            projections.find().await.with_context(|| format!("the projections of {tenant}"))?;
+            opened.push(Self { tenant: tenant.clone(), journal, projections });
         }
         Ok(opened)
     }
 
     async fn rebuild(&self, origin: Origin, ending: &CancellationToken) -> anyhow::Result<Rebuild> {
-        let (views, journal) = (self.views.clone(), Arc::clone(&self.journal));
-        Ok(Rebuild::begin(views, journal, identity::process(), origin, ending.child_token()).await?)
+        let (projections, journal) = (self.projections.clone(), Arc::clone(&self.journal));
+        Ok(Rebuild::begin(projections, journal, identity::process(), origin, ending.child_token()).await?)
     }
 }
 

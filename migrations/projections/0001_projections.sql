@@ -1,5 +1,5 @@
 -- The read models of one tenant, in a schema of their own: nothing here but the ledger, folded.
--- This file is never edited once it is released. Another form of the views is another version of
+-- This file is never edited once it is released. Another form of the projections is another version of
 -- the schema, filled from the stream.
 
 -- How far the ledger is folded. Every batch moves this row in the transaction that writes its rows.
