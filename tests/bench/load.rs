@@ -25,7 +25,7 @@ pub(crate) struct Message {
 pub(crate) fn reports(count: usize) -> Vec<Envelope> {
     let requests = [Family::Rollback, Family::ReleasePoint, Family::Approval, Family::Freeze];
     let is_report = |event: &Envelope| {
-        let kind = event.event().fact.kind();
+        let kind = event.event().payload.kind();
         kind != Kind::EnvironmentDeclared && !requests.contains(&kind.family())
     };
     let reports: Vec<_> =
@@ -37,7 +37,7 @@ pub(crate) fn reports(count: usize) -> Vec<Envelope> {
 /// The same bytes under the subjects of a tenant.
 pub(crate) fn messages(tenant: &str, events: &[Envelope]) -> Vec<Message> {
     let tenant = TenantName::parse(tenant).expect("a tenant");
-    let subject = |event: &Envelope| Subject::of(&tenant, &event.event().fact).as_str().to_owned();
+    let subject = |event: &Envelope| Subject::of(&tenant, &event.event().payload).as_str().to_owned();
     events.iter().map(|event| Message { subject: subject(event), bytes: event.bytes().clone() }).collect()
 }
 

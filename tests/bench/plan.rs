@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::event::{Deploy, Ending, Event, Fact, Policy, Validation, ValidationSubject};
+use ledger_domain::event::{Deploy, Ending, Event, Payload, Policy, Validation, ValidationSubject};
 use ledger_domain::{
-    EnvironmentName, EventId, Identity, Lane, Line, Release, ServiceName, Source, TargetName,
+    EnvironmentName, EventId, Identity, Lane, Release, ServiceName, ShortText, Source, TargetName,
 };
 use ledger_tests::{Servers, Service};
 
@@ -32,7 +32,7 @@ pub(crate) async fn of_a_fleet(
         if round == 0 {
             let checks = vec![line("smoke")];
             let policy = Policy { required_validations: checks, ..Policy::default() };
-            events.push(envelope(&mut number, Fact::EnvironmentDeclared(environment(), policy)));
+            events.push(envelope(&mut number, Payload::EnvironmentDeclared(environment(), policy)));
         }
         for lane in 0..lanes {
             events.push(envelope(&mut number, deployed(lane, round)));
@@ -82,7 +82,7 @@ pub(crate) async fn of_a_fleet(
     }
 }
 
-fn envelope(number: &mut u64, fact: Fact) -> Envelope {
+fn envelope(number: &mut u64, payload: Payload) -> Envelope {
     *number += 1;
     let seconds = 1_700_000_000 + number.cast_signed();
     let occurred_at = DateTime::from_timestamp(seconds, 0).expect("a time");
@@ -90,12 +90,12 @@ fn envelope(number: &mut u64, fact: Fact) -> Envelope {
         source: Source::parse("urn:release-ledger:bench").expect("a source"),
         id: EventId::parse(&number.to_string()).expect("an id"),
     };
-    let event = Event { fact, actor: None, reason: None, links: Vec::new(), corrects: None };
+    let event = Event { payload, actor: None, reason: None, links: Vec::new(), corrects: None };
     Envelope::compose(identity, occurred_at, event).expect("a small event")
 }
 
-fn line(text: &str) -> Line {
-    Line::parse(text).expect("a line")
+fn line(text: &str) -> ShortText {
+    ShortText::parse(text).expect("a line")
 }
 
 fn environment() -> EnvironmentName {
@@ -111,8 +111,8 @@ fn release(lane: usize, round: usize) -> Release {
     Release::of_version(line(&format!("v{round}.{}", lane % 7)))
 }
 
-fn deployed(number: usize, round: usize) -> Fact {
-    Fact::DeploySucceeded(Deploy {
+fn deployed(number: usize, round: usize) -> Payload {
+    Payload::DeploySucceeded(Deploy {
         lane: lane(number).into(),
         slot: None,
         deployment: None,
@@ -123,9 +123,9 @@ fn deployed(number: usize, round: usize) -> Fact {
     })
 }
 
-fn passed(number: usize, round: usize) -> Fact {
+fn passed(number: usize, round: usize) -> Payload {
     let release = Some(release(number, round));
-    Fact::ValidationPassed(Validation {
+    Payload::ValidationPassed(Validation {
         check: line("smoke"),
         subject: ValidationSubject::Lane { lane: lane(number).into(), release, deployment: None },
         run: None,

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use ledger_tests::{Command, Servers, Service, projection_tables, projections_connection, projections_schema};
+use ledger_tests::{
+    Command, Servers, Service, projection_tables, projections_connection, projections_schema,
+};
 use sqlx::{Connection, PgConnection};
 
 use crate::PROGRAM;
@@ -35,9 +37,12 @@ pub(crate) async fn catching_up(servers: &Servers, count: usize, report: &mut Re
     let peak = mebibytes(service.peak_memory());
 
     let began = Instant::now();
-    let (journal, projections) =
-        (format!("--journal-url={}", servers.nats_url()), format!("--projections-url={}", servers.postgres_url()));
-    let rebuild = ["projections", "rebuild", &journal, &projections, "--log-filter=warn", "--even-if-history-differs"];
+    let (journal, projections) = (
+        format!("--journal-url={}", servers.nats_url()),
+        format!("--projections-url={}", servers.postgres_url()),
+    );
+    let rebuild =
+        ["projections", "rebuild", &journal, &projections, "--log-filter=warn", "--even-if-history-differs"];
     let rebuilt = Command::start(PROGRAM, &rebuild).outcome().await;
     let anew = began.elapsed();
     assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
@@ -59,7 +64,8 @@ async fn copy_of_the_same_rows(servers: &Servers) -> Duration {
     let projections = format!("--projections-url={url}");
     drop(Service::start(PROGRAM, servers, &["--only=http", "--tenants=floor", &projections]).await);
     let mut to = PgConnection::connect(&url).await.expect("connected");
-    let (here, there) = (projections_schema(&mut from, "default").await, projections_schema(&mut to, "floor").await);
+    let (here, there) =
+        (projections_schema(&mut from, "default").await, projections_schema(&mut to, "floor").await);
     sqlx::query("SET synchronous_commit = off").execute(&mut to).await.expect("set");
     let tables = {
         let mut connection = projections_connection(&servers.postgres_url(), "default").await;

@@ -32,8 +32,10 @@ pub(crate) async fn beside_a_rebuild(servers: &Servers, size: usize, answers: us
     let _ingest = ingest(&service);
 
     let alone = read(&service, answers, None).await;
-    let (journal, projections) =
-        (format!("--journal-url={}", servers.nats_url()), format!("--projections-url={}", servers.postgres_url()));
+    let (journal, projections) = (
+        format!("--journal-url={}", servers.nats_url()),
+        format!("--projections-url={}", servers.postgres_url()),
+    );
     let rebuild = ["projections", "rebuild", &journal, &projections, "--log-filter=warn"];
     let rebuilding = Arc::new(AtomicBool::new(true));
     let running = {

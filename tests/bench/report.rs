@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 /// What was measured, line by line.
 #[derive(Default)]
 pub(crate) struct Report {
-    lines: Vec<Line>,
+    lines: Vec<ShortText>,
 }
 
-struct Line {
+struct ShortText {
     what: String,
     unit: &'static str,
     floor: f64,
@@ -18,7 +18,7 @@ struct Line {
     goal: Option<f64>,
 }
 
-impl Line {
+impl ShortText {
     fn ratio(&self) -> f64 {
         self.ours / self.floor
     }
@@ -31,17 +31,17 @@ impl Line {
 impl Report {
     /// A rate of ours beside the floor's; the goal is the least ratio.
     pub(crate) fn rate(&mut self, what: &str, floor: f64, ours: f64, goal: Option<f64>) {
-        self.add(Line { what: what.to_owned(), unit: "/s", floor, ours, more: true, goal });
+        self.add(ShortText { what: what.to_owned(), unit: "/s", floor, ours, more: true, goal });
     }
 
     /// A time of ours beside the floor's, in milliseconds; the goal is the greatest ratio.
     pub(crate) fn time(&mut self, what: &str, floor: f64, ours: f64, goal: Option<f64>) {
-        self.add(Line { what: what.to_owned(), unit: "ms", floor, ours, more: false, goal });
+        self.add(ShortText { what: what.to_owned(), unit: "ms", floor, ours, more: false, goal });
     }
 
     /// A size of ours beside its limit, in MiB; the goal is to stay below.
     pub(crate) fn size(&mut self, what: &str, limit: f64, ours: f64) {
-        self.add(Line {
+        self.add(ShortText {
             what: what.to_owned(),
             unit: "MiB",
             floor: limit,
@@ -51,7 +51,7 @@ impl Report {
         });
     }
 
-    fn add(&mut self, line: Line) {
+    fn add(&mut self, line: ShortText) {
         println!("measured: {}", line.what);
         self.lines.push(line);
     }
@@ -82,7 +82,7 @@ fn figure(value: f64, unit: &str) -> String {
     if value >= 100.0 { format!("{value:.0} {unit}") } else { format!("{value:.2} {unit}") }
 }
 
-fn json_of(line: &Line) -> Value {
+fn json_of(line: &ShortText) -> Value {
     json!({
         "what": line.what,
         "unit": line.unit,

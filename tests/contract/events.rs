@@ -107,7 +107,7 @@ fn every_example_is_valid_and_decodes_to_its_kind() {
         for example in schema.examples() {
             assert_eq!(validate(&schema, example), Ok(()), "{kind} {}", example["id"]);
             let envelope = parse(example).unwrap_or_else(|why| panic!("{kind} {}: {why}", example["id"]));
-            assert_eq!(envelope.event().fact.kind(), kind);
+            assert_eq!(envelope.event().payload.kind(), kind);
         }
     }
 }

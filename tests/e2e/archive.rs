@@ -41,7 +41,8 @@ fn started(servers: &Servers, arguments: &[&str], variables: &[(&str, &str)]) ->
     // Each command has the user that it needs.
     let user = if arguments.first() == Some(&"restore") { User::Restorer } else { User::Reader };
     let (journal, projections) = (servers.nats_url_of(user), servers.postgres_url());
-    let (journal, projections) = (format!("--journal-url={journal}"), format!("--projections-url={projections}"));
+    let (journal, projections) =
+        (format!("--journal-url={journal}"), format!("--projections-url={projections}"));
     Command::start_with(PROGRAM, &[arguments, &[&journal, &projections]].concat(), variables)
 }
 

@@ -91,7 +91,7 @@ fn get(what: &'static str, path: &'static str, (status, problem): (u16, &'static
 }
 
 fn cannot(what: &'static str, method: Method, path: &'static str) -> Bad {
-    Bad { method, ..get(what, path, (405, "no-such-method")) }
+    Bad { method, ..get(what, path, (405, "method-not-allowed")) }
 }
 
 /// What is not taken, whatever the mode: bodies and envelopes.
@@ -292,7 +292,7 @@ fn headers() -> Vec<Bad> {
 fn questions() -> Vec<Bad> {
     const WRONG: (u16, &str) = (400, "invalid-parameter");
     const NO_POSITION: (u16, &str) = (404, "unknown-position");
-    const NOWHERE: (u16, &str) = (404, "no-such-path");
+    const NOWHERE: (u16, &str) = (404, "path-not-found");
     const NO_ENVIRONMENT: (u16, &str) = (404, "unknown-environment");
     vec![
         get("at: a word", "/v1/environments/production/state?at=yesterday", WRONG),
@@ -315,12 +315,12 @@ fn questions() -> Vec<Bad> {
         get(
             "at: more changes ago than there are",
             "/v1/environments/production/state?at=-2",
-            (404, "no-such-change"),
+            (404, "unknown-change"),
         ),
         get(
             "at: as many changes ago as numbers go",
             "/v1/environments/production/state?at=-9223372036854775807",
-            (404, "no-such-change"),
+            (404, "unknown-change"),
         ),
         get("known_at: a word", "/v1/environments/production/state?known_at=now", WRONG),
         get("known_at: a time", "/v1/environments/production/state?known_at=2026-08-01T10:00:00Z", WRONG),
@@ -350,7 +350,7 @@ fn questions() -> Vec<Bad> {
         get(
             "from: more changes ago than there are",
             "/v1/environments/production/diff?from=-2",
-            (404, "no-such-change"),
+            (404, "unknown-change"),
         ),
         get("after: below zero", "/v1/events?after=-1", WRONG),
         get("after: a word", "/v1/events?after=x", WRONG),

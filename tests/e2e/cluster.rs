@@ -82,7 +82,8 @@ async fn of_three_nodes_any_one_may_die_or_halt_and_nothing_acknowledged_is_lost
     let folded = digests(&servers.postgres_url(), "default").await;
     let database = servers.fresh_database("anew").await;
     let projections = format!("--projections-url={database}");
-    let anew = Service::start(PROGRAM, &servers, &[journal.as_slice(), &[projections.as_str()]].concat()).await;
+    let anew =
+        Service::start(PROGRAM, &servers, &[journal.as_slice(), &[projections.as_str()]].concat()).await;
     anew.client().projections_at(head).await;
     assert_eq!(digests(&database, "default").await, folded);
     assert_eq!(folded["gaps"].0, 0, "no gap was told of");

@@ -151,7 +151,7 @@ async fn postgres_is_away(away: Away) {
     assert!(ready.text.contains("default: projections: "), "{}", ready.text);
     assert_eq!((ingest.status, questions.status), (200, 503), "{}", ingest.text);
     assert_eq!((asked.status, asked.problem()), (503, "projections-unavailable"), "{}", asked.text);
-    assert_eq!((judged.status, judged.problem()), (503, "unjudged"), "{}", judged.text);
+    assert_eq!((judged.status, judged.problem()), (503, "decision-unavailable"), "{}", judged.text);
     // All is as if nothing had been.
     until(async || client.metric(LAG).await == Some(0.0)).await;
     client.ready().await;
@@ -323,7 +323,7 @@ async fn a_client_that_falls_silent_is_not_waited_for() {
     heard(head).await;
     let body = heard(&format!("{head}content-length: 100\r\n\r\n{{\"id\":")).await;
 
-    assert!(body.starts_with("HTTP/1.1 400 ") && body.contains("broken-body"), "{body}");
+    assert!(body.starts_with("HTTP/1.1 400 ") && body.contains("incomplete-body"), "{body}");
     let still = service.client().request(Method::POST, "/v1/events").body(web("1").to_string());
     let still = Client::send(still.header("content-type", "application/cloudevents+json")).await;
     assert_eq!(still.status, 201, "{}", still.text);

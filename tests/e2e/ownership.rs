@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ledger_tests::{Proxy, Servers, Service, create_stream, delete_stream, deploy, digests, projections_schema};
+use ledger_tests::{
+    Proxy, Servers, Service, create_stream, delete_stream, deploy, digests, projections_schema,
+};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 

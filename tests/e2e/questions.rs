@@ -228,7 +228,7 @@ async fn changes_are_counted_back_to_the_empty_environment_and_no_further() {
     assert_eq!(at("-2").await, (200, Some(1), vec!["web v1".to_owned()]));
     assert_eq!(at("-3").await, (200, Some(0), vec![]));
     let beyond = client.get("/v1/environments/production/state?at=-4").await;
-    assert_eq!((beyond.status, beyond.problem()), (404, "no-such-change"));
+    assert_eq!((beyond.status, beyond.problem()), (404, "unknown-change"));
     let environments = client.get("/v1/environments").await.ok();
     assert_eq!(environments["environments"][0]["changes"], 3);
 }

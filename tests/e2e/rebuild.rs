@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ledger_domain::TenantName;
-use ledger_projections::{Form, Settings, Projections};
+use ledger_projections::{Projections, SchemaVersion, Settings};
 use ledger_tests::{
     Command, Outcome, Servers, Service, create_stream, delete_stream, deploy, digests, projections_connection,
 };
@@ -12,8 +12,10 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use crate::{NEXT_PROGRAM, PROGRAM, varied};
 
 async fn told(servers: &Servers, words: &[&str]) -> Outcome {
-    let urls =
-        [format!("--journal-url={}", servers.nats_url()), format!("--projections-url={}", servers.postgres_url())];
+    let urls = [
+        format!("--journal-url={}", servers.nats_url()),
+        format!("--projections-url={}", servers.postgres_url()),
+    ];
     let arguments: Vec<&str> =
         words.iter().copied().chain(urls.iter().map(String::as_str)).chain(["--log-filter=warn"]).collect();
     Command::start(PROGRAM, &arguments).outcome().await
@@ -300,7 +302,7 @@ async fn two_do_not_fill_the_same_projections_at_once() {
             owned_until)
         SELECT 'default', {}, 2, 'building', gen_random_uuid(), pid, backend_start, now() + interval '1 hour'
         FROM pg_stat_activity WHERE pid = pg_backend_pid()",
-        Form::CURRENT.version
+        SchemaVersion::CURRENT.version
     );
     execute(&mut registry, &filled_by_another).await;
 
@@ -345,7 +347,7 @@ async fn a_follower_moves_on_only_from_where_it_read_and_in_projections_that_ans
         url: servers.postgres_url().into(),
         connections: 1,
         acquire_timeout: Duration::from_secs(5),
-        form: Form::CURRENT,
+        schema_version: SchemaVersion::CURRENT,
     };
     let projections = Projections::of(&settings, TenantName::default()).expect("projections");
     projections.find().await.expect("found");

@@ -84,7 +84,7 @@ async fn a_replica_that_is_behind_answers_for_its_own_position_and_hinders_nothi
         assert!(!behind.header("retry-after").is_empty());
     }
     assert_eq!((requested.status, &requested.body["position"]), (201, &4.into()), "{}", requested.text);
-    assert_eq!((not_yet.status, not_yet.problem()), (404, "no-such-rollback"));
+    assert_eq!((not_yet.status, not_yet.problem()), (404, "unknown-rollback"));
     assert_eq!(waited.status, 200, "{}", waited.text);
     assert!(waited.ledger_position >= Some(3));
     assert_eq!(waited.body["lanes"][0]["release"]["version"], "v3");
@@ -138,8 +138,10 @@ async fn projections_that_are_filled_anew_are_answered_from_without_a_question_t
         }
     });
 
-    let urls =
-        [format!("--journal-url={}", servers.nats_url()), format!("--projections-url={}", servers.postgres_url())];
+    let urls = [
+        format!("--journal-url={}", servers.nats_url()),
+        format!("--projections-url={}", servers.postgres_url()),
+    ];
     let rebuilt = Command::start(PROGRAM, &["projections", "rebuild", &urls[0], &urls[1]]).outcome().await;
     assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
     // The old ones are dropped; who still asked them would fail.

@@ -19,7 +19,7 @@ async fn one_process_takes_events_in_and_another_folds_them() {
 
     assert_eq!(http.client().position().await, (1, 1));
     let no_api = projector.client().get("/v1/position").await;
-    assert_eq!((no_api.status, no_api.problem()), (404, "no-such-path"));
+    assert_eq!((no_api.status, no_api.problem()), (404, "path-not-found"));
     let metrics = projector.client().text("/metrics").await;
     assert!(metrics.contains("ledger_projections_position{tenant=\"default\"} 1"), "{metrics}");
 }
@@ -44,9 +44,12 @@ async fn two_projectors_leave_what_one_would_also_when_one_of_them_is_killed() {
 
     let folded = digests(&servers.postgres_url(), "default").await;
     let database = servers.fresh_database("alone").await;
-    let alone =
-        Service::start(PROGRAM, &servers, &["--only=http,projector", &format!("--projections-url={database}")])
-            .await;
+    let alone = Service::start(
+        PROGRAM,
+        &servers,
+        &["--only=http,projector", &format!("--projections-url={database}")],
+    )
+    .await;
     alone.client().projections_at(history.len() as u64).await;
     assert_eq!(folded, digests(&database, "default").await);
     assert_eq!(folded["events"].0 as usize, history.len());

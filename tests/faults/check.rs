@@ -107,7 +107,9 @@ async fn rest(stack: &Stack) -> Result<u64, String> {
     };
     match timeout(REST_WITHIN, resting).await {
         Ok(head) => Ok(head),
-        Err(_) => Err(format!("projections and streams, as the services say, do not come together: {seen:?}")),
+        Err(_) => {
+            Err(format!("projections and streams, as the services say, do not come together: {seen:?}"))
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use ledger_projections::Form;
+use ledger_projections::SchemaVersion;
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
@@ -12,12 +12,12 @@ const MORE: &str = "ALTER TABLE lane_changes ADD COLUMN is_removal boolean
     CREATE INDEX lane_changes_removals ON lane_changes (environment_id, position) WHERE is_removal";
 
 fn main() -> ExitCode {
-    let Form { version, migrator } = Form::CURRENT;
+    let SchemaVersion { version, migrator } = SchemaVersion::CURRENT;
     let mut migrations: Vec<Migration> = migrator.iter().cloned().collect();
     let number = migrations.last().map_or(1, |last| last.version + 1);
     let more = Migration::new(number, "removals".into(), MigrationType::Simple, MORE.into_sql_str(), false);
     migrations.push(more);
     // For as long as the process lives.
     let migrator: &'static Migrator = Box::leak(Box::new(Migrator::with_migrations(migrations)));
-    release_ledger::run_with(Form { version: version + 1, migrator })
+    release_ledger::run_with(SchemaVersion { version: version + 1, migrator })
 }

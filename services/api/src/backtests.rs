@@ -15,9 +15,9 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use crate::body::{Body, invalid};
+use crate::body::{ValidJson, invalid};
 use crate::gate::FindingBody;
-use crate::parameters::{Parameters, WaitQuery, at, wait};
+use crate::parameters::{StrictQuery, WaitQuery, at, wait};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
@@ -188,8 +188,8 @@ impl BacktestBody {
 )]
 pub(crate) async fn backtest_policy(
     ledger: TenantLedger,
-    Parameters(query): Parameters<WaitQuery>,
-    Body(request): Body<BacktestRequest>,
+    StrictQuery(query): StrictQuery<WaitQuery>,
+    ValidJson(request): ValidJson<BacktestRequest>,
 ) -> Result<Response, Problem> {
     let candidate = request.candidate()?;
     let environment = candidate.environment.clone();

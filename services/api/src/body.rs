@@ -14,9 +14,9 @@ use crate::problem::{Kind, Problem};
 const LIMIT: usize = 256 << 10;
 
 /// A JSON body, of which nothing is left unread.
-pub(crate) struct Body<T>(pub(crate) T);
+pub(crate) struct ValidJson<T>(pub(crate) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ValidJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
@@ -40,7 +40,7 @@ pub(crate) async fn read(body: axum::body::Body, limit: usize) -> Result<Bytes, 
         if too_large {
             Problem::new(Kind::TooLarge, format!("the body has more than {limit} bytes"))
         } else {
-            Problem::new(Kind::BrokenBody, "the body could not be read to its end")
+            Problem::new(Kind::IncompleteBody, "the body could not be read to its end")
         }
     })
 }

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
 use ledger_codec::cloudevents::{EVENT_LIMIT, Envelope, Invalid, Reason};
-use ledger_ingest::{Answer, Refusal, Train};
+use ledger_ingest::{OrderedSubmission, RecordError, RecordOutcome};
 
 use crate::ingest::{EventResult, add_marks, names, overall};
 use crate::problem::{Kind, Problem};
@@ -23,7 +23,7 @@ const LINE_LIMIT: usize = EVENT_LIMIT * 4;
 /// An event's place among the results: known already, or waiting for the ledger's answer.
 enum Waiting {
     Result(EventResult),
-    Answer((String, String)),
+    RecordOutcome((String, String)),
 }
 
 /// Parts what can be recorded from what cannot.
@@ -35,7 +35,7 @@ fn part(events: Vec<Result<Envelope, Invalid>>) -> (Vec<Waiting>, Vec<Envelope>)
             Ok(envelope) => {
                 let names = names(&envelope);
                 valid.push(envelope);
-                Waiting::Answer(names)
+                Waiting::RecordOutcome(names)
             }
             Err(invalid) => Waiting::Result(EventResult::invalid(invalid)),
         })
@@ -44,33 +44,34 @@ fn part(events: Vec<Result<Envelope, Invalid>>) -> (Vec<Waiting>, Vec<Envelope>)
 }
 
 /// Puts answers where events wait for them.
-fn join(waiting: Vec<Waiting>, answers: &[Answer]) -> Vec<EventResult> {
+fn join(waiting: Vec<Waiting>, answers: &[RecordOutcome]) -> Vec<EventResult> {
     let mut answers = answers.iter();
     let waiting = waiting.into_iter();
     waiting
         .map(|waiting| match waiting {
             Waiting::Result(result) => result,
-            Waiting::Answer(names) => {
-                EventResult::answered(names, answers.next().unwrap_or(&Answer::Refused(Refusal::Closing)))
-            }
+            Waiting::RecordOutcome(names) => EventResult::answered(
+                names,
+                answers.next().unwrap_or(&RecordOutcome::Refused(RecordError::Closing)),
+            ),
         })
         .collect()
 }
 
 /// Events of one request, going through the door in groups and in order.
-struct Procession<'l> {
+struct BulkRecorder<'l> {
     ledger: &'l TenantLedger,
-    train: Train,
+    train: OrderedSubmission,
     group: Vec<Result<Envelope, Invalid>>,
     under_way: FuturesOrdered<BoxFuture<'l, Vec<EventResult>>>,
     results: Vec<EventResult>,
 }
 
-impl<'l> Procession<'l> {
+impl<'l> BulkRecorder<'l> {
     fn new(ledger: &'l TenantLedger) -> Self {
         Self {
             ledger,
-            train: Train::default(),
+            train: OrderedSubmission::default(),
             group: Vec::new(),
             under_way: FuturesOrdered::new(),
             results: Vec::new(),
@@ -110,7 +111,7 @@ pub(crate) async fn record_all(
     ledger: &TenantLedger,
     events: Vec<Result<Envelope, Invalid>>,
 ) -> Vec<EventResult> {
-    let mut procession = Procession::new(ledger);
+    let mut procession = BulkRecorder::new(ledger);
     for event in events {
         procession.push(event).await;
     }
@@ -126,7 +127,7 @@ pub(crate) async fn record_lines(
 ) -> Result<Response, Problem> {
     let mut chunks = body.into_data_stream();
     let mut lines = Lines::default();
-    let mut procession = Procession::new(ledger);
+    let mut procession = BulkRecorder::new(ledger);
     let mut taken = 0;
     let mut broken = false;
     let mut ended = false;
@@ -155,7 +156,7 @@ pub(crate) async fn record_lines(
     if broken {
         let detail =
             format!("the body broke off after {taken} lines; what came whole is recorded: send all again");
-        return Err(Problem::new(Kind::BrokenBody, detail));
+        return Err(Problem::new(Kind::IncompleteBody, detail));
     }
     if marked {
         add_marks(ledger, &mut results).await;

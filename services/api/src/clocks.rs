@@ -5,7 +5,7 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::parameters::{Parameters, WaitQuery, at, wait};
+use crate::parameters::{StrictQuery, WaitQuery, at, wait};
 use crate::problem::Problem;
 use crate::tenant::TenantLedger;
 
@@ -54,7 +54,7 @@ struct ClockSkewBody {
 )]
 pub(crate) async fn list_clock_skews(
     ledger: TenantLedger,
-    Parameters(query): Parameters<WaitQuery>,
+    StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;

@@ -5,14 +5,14 @@ use axum::extract::Path;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use ledger_domain::{
-    Anchor, Composition, Difference, EnvironmentName, LaneDifference, Live, Position, Release, ServiceName,
-    Since, SlotName, TargetName,
+    Composition, Difference, EnvironmentName, LaneDifference, LiveRelease, PointInTime, Position, Release,
+    ServiceName, Since, SlotName, TargetName,
 };
-use ledger_projections::{EnvironmentState, AsOf};
+use ledger_projections::{AsOf, EnvironmentState};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::parameters::{Parameters, WaitQuery, at, maybe, parse, position, wait};
+use crate::parameters::{StrictQuery, WaitQuery, at, maybe, parse, position, wait};
 use crate::problem::Problem;
 use crate::tenant::TenantLedger;
 
@@ -85,7 +85,11 @@ pub(crate) struct LaneBody {
 }
 
 impl LaneBody {
-    fn of(service: &ServiceName, target: &TargetName, live: Live<&SlotName, &Release, &Since>) -> Self {
+    fn of(
+        service: &ServiceName,
+        target: &TargetName,
+        live: LiveRelease<&SlotName, &Release, &Since>,
+    ) -> Self {
         Self {
             service: service.to_string(),
             target: target.to_string(),
@@ -95,8 +99,8 @@ impl LaneBody {
         }
     }
 
-    fn live(service: &ServiceName, target: &TargetName, live: &Live) -> Self {
-        let live = Live { slot: live.slot.as_ref(), release: &live.release, since: &live.since };
+    fn live(service: &ServiceName, target: &TargetName, live: &LiveRelease) -> Self {
+        let live = LiveRelease { slot: live.slot.as_ref(), release: &live.release, since: &live.since };
         Self::of(service, target, live)
     }
 }
@@ -227,7 +231,7 @@ enum ChangeWord {
 
 impl From<LaneDifference<'_>> for DifferenceBody {
     fn from(lane: LaneDifference<'_>) -> Self {
-        let body = |live: &Live| Some(LaneBody::live(lane.service, lane.target, live));
+        let body = |live: &LiveRelease| Some(LaneBody::live(lane.service, lane.target, live));
         let (change, from, to) = match lane.difference {
             Difference::Added(to) => (ChangeWord::Added, None, body(to)),
             Difference::Removed(from) => (ChangeWord::Removed, body(from), None),
@@ -254,7 +258,7 @@ impl From<LaneDifference<'_>> for DifferenceBody {
 )]
 pub(crate) async fn list_environments(
     ledger: TenantLedger,
-    Parameters(query): Parameters<WaitQuery>,
+    StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let (projections, rows) = ledger.projections.environments().await?;
@@ -322,11 +326,11 @@ pub(crate) struct StateQuery {
 pub(crate) async fn get_state(
     ledger: TenantLedger,
     Path(path): Path<EnvironmentPath>,
-    Parameters(query): Parameters<StateQuery>,
+    StrictQuery(query): StrictQuery<StateQuery>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
     let when = AsOf {
-        at: maybe("at", query.at.as_deref(), Anchor::parse)?.unwrap_or(Anchor::Latest),
+        at: maybe("at", query.at.as_deref(), PointInTime::parse)?.unwrap_or(PointInTime::Latest),
         known_at: maybe("known_at", query.known_at.as_deref(), position)?,
     };
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
@@ -377,12 +381,16 @@ pub(crate) struct DiffQuery {
 }
 
 /// A point, of the path's environment or of another: `staging@latest`.
-fn side(name: &str, text: &str, environment: &EnvironmentName) -> Result<(EnvironmentName, Anchor), Problem> {
+fn side(
+    name: &str,
+    text: &str,
+    environment: &EnvironmentName,
+) -> Result<(EnvironmentName, PointInTime), Problem> {
     match text.split_once('@') {
         Some((other, anchor)) => {
-            Ok((parse(name, other, EnvironmentName::parse)?, parse(name, anchor, Anchor::parse)?))
+            Ok((parse(name, other, EnvironmentName::parse)?, parse(name, anchor, PointInTime::parse)?))
         }
-        None => Ok((environment.clone(), parse(name, text, Anchor::parse)?)),
+        None => Ok((environment.clone(), parse(name, text, PointInTime::parse)?)),
     }
 }
 
@@ -406,7 +414,7 @@ fn side(name: &str, text: &str, environment: &EnvironmentName) -> Result<(Enviro
 pub(crate) async fn get_diff(
     ledger: TenantLedger,
     Path(path): Path<EnvironmentPath>,
-    Parameters(query): Parameters<DiffQuery>,
+    StrictQuery(query): StrictQuery<DiffQuery>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
     let to = side("to", query.to.as_deref().unwrap_or("latest"), &environment)?;

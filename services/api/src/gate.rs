@@ -4,14 +4,14 @@ use axum::Json;
 use axum::extract::Path;
 use axum::response::Response;
 use ledger_domain::gate::Finding;
-use ledger_domain::{Artifact, ConfigDigest, LaneRef, Line, Position, Release, ServiceName, TargetName};
+use ledger_domain::{Artifact, ConfigDigest, LaneRef, Position, Release, ServiceName, ShortText, TargetName};
 use ledger_ingest::{GateQuestion, gate};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::body::{Body, invalid};
+use crate::body::{ValidJson, invalid};
 use crate::environments::{EnvironmentPath, ReleaseBody};
-use crate::parameters::{Parameters, WaitQuery, at, wait};
+use crate::parameters::{StrictQuery, WaitQuery, at, wait};
 use crate::plans::ActorBody;
 use crate::problem::Problem;
 use crate::tenant::TenantLedger;
@@ -55,10 +55,12 @@ pub(crate) struct ReleaseRequest {
 impl ReleaseRequest {
     fn parse(&self) -> Result<Release, Problem> {
         let line = |name, text: &Option<String>| {
-            text.as_deref().map(|text| invalid(&format!("/release/{name}"), Line::parse(text))).transpose()
+            text.as_deref()
+                .map(|text| invalid(&format!("/release/{name}"), ShortText::parse(text)))
+                .transpose()
         };
         Ok(Release {
-            version: invalid("/release/version", Line::parse(&self.version))?,
+            version: invalid("/release/version", ShortText::parse(&self.version))?,
             artifact: self
                 .artifact
                 .as_deref()
@@ -158,8 +160,8 @@ impl From<&Finding> for FindingBody {
 pub(crate) async fn ask_gate(
     ledger: TenantLedger,
     Path(path): Path<EnvironmentPath>,
-    Parameters(query): Parameters<WaitQuery>,
-    Body(request): Body<GateRequest>,
+    StrictQuery(query): StrictQuery<WaitQuery>,
+    ValidJson(request): ValidJson<GateRequest>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
     let target = request.target.as_deref().map(|text| invalid("/target", TargetName::parse(text)));
@@ -173,7 +175,7 @@ pub(crate) async fn ask_gate(
         rollback_id: request
             .rollback_id
             .as_deref()
-            .map(|text| invalid("/rollback_id", Line::parse(text)))
+            .map(|text| invalid("/rollback_id", ShortText::parse(text)))
             .transpose()?,
         is_new: request.new,
         requester: request.requester.as_ref().map(|actor| actor.parse("requester")).transpose()?,

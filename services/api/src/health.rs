@@ -10,7 +10,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use ledger_domain::TenantName;
 use ledger_domain::drift::{drift, uneven};
-use ledger_projections::{QueryError, Status, AsOf};
+use ledger_projections::{AsOf, QueryError, Status};
 use metrics::gauge;
 use serde_json::json;
 use tokio::time::timeout;
@@ -122,11 +122,13 @@ async fn faults_of(tenant: &TenantName, ledger: &Ledger) -> Vec<Fault> {
         faults.push(Fault { tenant: tenant.clone(), part, detail, since_the_beginning });
     };
     let silent = || format!("no answer within {PATIENCE:?}");
-    let (head, standing) =
-        tokio::join!(timeout(PATIENCE, ledger.journal.head()), timeout(PATIENCE, ledger.projections.standing()));
+    let (head, standing) = tokio::join!(
+        timeout(PATIENCE, ledger.journal.head()),
+        timeout(PATIENCE, ledger.projections.checkpoint())
+    );
     match (head, ledger.projections.divergence()) {
         (Ok(Ok(_)), None) => {
-            if let Some(reason) = ledger.ingest.lately_refused() {
+            if let Some(reason) = ledger.ingest.recent_append_failure() {
                 fault(Part::Journal, format!("it answers, and took no event lately: {reason}"), false);
             }
         }
@@ -165,14 +167,14 @@ async fn measure(tenant: &TenantName, ledger: &Ledger) {
     let (drift, head, standing) = tokio::join!(
         timeout(PATIENCE, count_drift(tenant, ledger)),
         timeout(PATIENCE, ledger.journal.head()),
-        timeout(PATIENCE, ledger.projections.standing())
+        timeout(PATIENCE, ledger.projections.checkpoint())
     );
     if let Ok(Err(error)) = drift {
         warn!(%tenant, %error, "drift cannot be told");
     }
     let (head, standing) = (head.ok().and_then(Result::ok), standing.ok().and_then(Result::ok));
-    if let Ok(Ok(misfit)) = timeout(PATIENCE, ledger.journal.misfit()).await {
-        gauge!("ledger_stream_fits", "tenant" => tenant.to_string()).set(f64::from(misfit.is_empty()));
+    if let Ok(Ok(config_drift)) = timeout(PATIENCE, ledger.journal.config_drift()).await {
+        gauge!("ledger_stream_fits", "tenant" => tenant.to_string()).set(f64::from(config_drift.is_empty()));
     }
     let up = |part| gauge!("ledger_up", "tenant" => tenant.to_string(), "part" => part);
     up("journal").set(f64::from(head.is_some()));

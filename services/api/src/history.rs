@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::parameters::{Parameters, WaitQuery, at, maybe, parse, position, wait};
+use crate::parameters::{StrictQuery, WaitQuery, at, maybe, parse, position, wait};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
@@ -170,7 +170,7 @@ impl EventsQuery {
 )]
 pub(crate) async fn list_events(
     ledger: TenantLedger,
-    Parameters(query): Parameters<EventsQuery>,
+    StrictQuery(query): StrictQuery<EventsQuery>,
 ) -> Result<Response, Problem> {
     let filter = query.filter()?;
     let after = maybe("after", query.after.as_deref(), position)?.unwrap_or(Position::START);
@@ -223,7 +223,7 @@ pub(crate) struct EntryPath {
 pub(crate) async fn get_event(
     ledger: TenantLedger,
     Path(path): Path<EntryPath>,
-    Parameters(query): Parameters<WaitQuery>,
+    StrictQuery(query): StrictQuery<WaitQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let wanted = parse("position", &path.position, position)?;
@@ -278,10 +278,10 @@ pub(crate) struct PositionBody {
 )]
 pub(crate) async fn get_position(
     ledger: TenantLedger,
-    Parameters(query): Parameters<WaitQuery>,
+    StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let standing = ledger.projections.standing().await?;
+    let standing = ledger.projections.checkpoint().await?;
     // Asked after the projections, so that it is never behind them.
     let head = ledger.journal.head().await?.position;
     let body =

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::environments::EnvironmentPath;
-use crate::parameters::{Parameters, at, maybe, wait};
+use crate::parameters::{StrictQuery, at, maybe, wait};
 use crate::plans::ObstacleBody;
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
@@ -155,7 +155,7 @@ fn window(text: &str) -> Result<TimeDelta, &'static str> {
 pub(crate) async fn get_horizon(
     ledger: TenantLedger,
     Path(path): Path<EnvironmentPath>,
-    Parameters(query): Parameters<HorizonQuery>,
+    StrictQuery(query): StrictQuery<HorizonQuery>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
     let window = maybe("window", query.window.as_deref(), window)?.unwrap_or(WINDOW.0);

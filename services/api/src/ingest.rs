@@ -11,10 +11,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use ledger_codec::cloudevents::{BatchError, EVENT_LIMIT, Envelope, Invalid, decode_header};
-use ledger_domain::event::Fact;
+use ledger_domain::event::Payload;
 use ledger_domain::{EnvironmentName, Kind as EventKind, Position, Release};
-use ledger_ingest::{Answer, Refusal};
-use ledger_projections::{QueryError, EventFilter, Waited, AsOf};
+use ledger_ingest::{RecordError, RecordOutcome};
+use ledger_projections::{AsOf, EventFilter, QueryError, Waited};
 use serde::Serialize;
 use tracing::debug;
 use utoipa::ToSchema;
@@ -141,7 +141,7 @@ async fn marks(
 async fn runs_at(ledger: &TenantLedger, bytes: Bytes) -> Result<Vec<RunsAtBody>, ledger_projections::Error> {
     let mut found = Vec::new();
     let Ok(envelope) = Envelope::stored(bytes) else { return Ok(found) };
-    let Fact::ArtifactRevoked(revoked) = &envelope.event().fact else { return Ok(found) };
+    let Payload::ArtifactRevoked(revoked) = &envelope.event().payload else { return Ok(found) };
     let mut snapshot = ledger.projections.snapshot().await?;
     let lanes = snapshot.lanes_of_artifact(&revoked.artifact).await?;
     let environments: BTreeSet<EnvironmentName> = lanes.into_iter().map(|lane| lane.environment).collect();
@@ -214,23 +214,23 @@ impl EventResult {
         }
     }
 
-    pub(crate) fn answered((id, source): (String, String), answer: &Answer) -> Self {
+    pub(crate) fn answered((id, source): (String, String), answer: &RecordOutcome) -> Self {
         let (status, position, problem) = match answer {
-            Answer::Recorded(position) => (EventStatus::Recorded, Some(*position), None),
-            Answer::Duplicate(position) => (EventStatus::Duplicate, Some(*position), None),
-            Answer::Conflict(position) => {
+            RecordOutcome::Recorded(position) => (EventStatus::Recorded, Some(*position), None),
+            RecordOutcome::Duplicate(position) => (EventStatus::Duplicate, Some(*position), None),
+            RecordOutcome::Conflict(position) => {
                 let detail =
                     format!("the event at position {position} has this id and source, and other content");
                 let problem = Problem::new(Kind::IdentityConflict, detail);
                 (EventStatus::Conflict, Some(*position), Some(problem))
             }
-            Answer::Refused(refusal @ Refusal::FromTheFuture { .. }) => {
+            RecordOutcome::Refused(refusal @ RecordError::FromTheFuture { .. }) => {
                 (EventStatus::Invalid, None, Some(Problem::from(refusal)))
             }
-            Answer::Refused(refusal @ Refusal::Rejected(_)) => {
+            RecordOutcome::Refused(refusal @ RecordError::Rejected(_)) => {
                 (EventStatus::Rejected, None, Some(Problem::from(refusal)))
             }
-            Answer::Refused(refusal) => (EventStatus::Refused, None, Some(Problem::from(refusal))),
+            RecordOutcome::Refused(refusal) => (EventStatus::Refused, None, Some(Problem::from(refusal))),
         };
         Self {
             id: Some(id),
@@ -358,7 +358,7 @@ async fn one(
     let envelope = event.map_err(|invalid| Problem::from(&invalid))?;
     let names = names(&envelope);
     let answers = ledger.ingest.record(vec![envelope]).await;
-    let answer = answers.first().unwrap_or(&Answer::Refused(Refusal::Closing));
+    let answer = answers.first().unwrap_or(&RecordOutcome::Refused(RecordError::Closing));
     let mut result = EventResult::answered(names, answer);
     if marked {
         add_marks(ledger, std::slice::from_mut(&mut result)).await;

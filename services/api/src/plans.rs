@@ -6,8 +6,8 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Actor, Counts, Step};
 use ledger_domain::known_good::{Marked, Reason, Status};
-use ledger_domain::obstacle::{Obstacle, Weight};
-use ledger_domain::{Line, PointName, Position, ServiceName, TargetName};
+use ledger_domain::plan_issue::{PlanIssue, Severity};
+use ledger_domain::{PointSelector, Position, ServiceName, ShortText, TargetName};
 use ledger_ingest::{Planned, resolve};
 use ledger_projections::{Point, Snapshot};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::body::invalid;
 use crate::environments::{EnvironmentPath, ReleaseBody};
-use crate::parameters::{Parameters, at, maybe, parse, position, wait};
+use crate::parameters::{StrictQuery, at, maybe, parse, position, wait};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
@@ -42,8 +42,8 @@ impl From<&Actor> for ActorBody {
 impl ActorBody {
     pub(crate) fn parse(&self, name: &str) -> Result<Actor, Problem> {
         Ok(Actor {
-            kind: invalid(&format!("/{name}/type"), Line::parse(&self.kind))?,
-            name: invalid(&format!("/{name}/name"), Line::parse(&self.name))?,
+            kind: invalid(&format!("/{name}/type"), ShortText::parse(&self.kind))?,
+            name: invalid(&format!("/{name}/name"), ShortText::parse(&self.name))?,
         })
     }
 }
@@ -208,7 +208,7 @@ impl From<&Reason> for ReasonBody {
             position: at.map(Position::get),
             counts: None,
         };
-        let of_lane = |plain: Self, service: &ServiceName, target: &TargetName, check: &Line| Self {
+        let of_lane = |plain: Self, service: &ServiceName, target: &TargetName, check: &ShortText| Self {
             service: Some(service.to_string()),
             target: Some(target.to_string()),
             check: Some(check.to_string()),
@@ -317,7 +317,7 @@ fn status(text: &str) -> Result<Status, &'static str> {
 pub(crate) async fn list_points(
     ledger: TenantLedger,
     Path(path): Path<EnvironmentPath>,
-    Parameters(query): Parameters<PointsQuery>,
+    StrictQuery(query): StrictQuery<PointsQuery>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
     let before = maybe("before", query.before.as_deref(), position)?;
@@ -406,17 +406,17 @@ pub(crate) struct KnownQuery {
 pub(crate) async fn get_point(
     ledger: TenantLedger,
     Path(path): Path<PointPath>,
-    Parameters(query): Parameters<KnownQuery>,
+    StrictQuery(query): StrictQuery<KnownQuery>,
 ) -> Result<Response, Problem> {
     let environment = EnvironmentPath::of(&path.environment).name()?;
-    let name = parse("point", &path.point, PointName::parse)?;
+    let name = parse("point", &path.point, PointSelector::parse)?;
     let known_at = maybe("known_at", query.known_at.as_deref(), position)?;
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;
     let projections = snapshot.position();
     let believed = snapshot.believed(known_at, ledger.now()).await?;
     let point = resolve(&mut snapshot, &environment, &name, believed).await?.point;
-    let none = || Problem::new(Kind::NoSuchPoint, format!("{environment} has no release point at {name}"));
+    let none = || Problem::new(Kind::UnknownPoint, format!("{environment} has no release point at {name}"));
     let point = point.ok_or_else(none)?;
     let policy = snapshot.policy(&environment, known_at.unwrap_or(projections)).await?;
     let mut point = [PointBody::from(&point)];
@@ -463,7 +463,7 @@ pub(crate) struct PolicyBody {
 pub(crate) async fn get_policy(
     ledger: TenantLedger,
     Path(path): Path<EnvironmentPath>,
-    Parameters(query): Parameters<KnownQuery>,
+    StrictQuery(query): StrictQuery<KnownQuery>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
     let known_at = maybe("known_at", query.known_at.as_deref(), position)?;
@@ -580,11 +580,11 @@ pub(crate) struct ObstacleBody {
 }
 
 impl ObstacleBody {
-    pub(crate) fn of(obstacle: &Obstacle, weight: Weight) -> Self {
+    pub(crate) fn of(obstacle: &PlanIssue, weight: Severity) -> Self {
         let weight = match weight {
-            Weight::Warning => "warning",
-            Weight::Blocker => "blocker",
-            Weight::Final => "final",
+            Severity::Warning => "warning",
+            Severity::Overridable => "blocker",
+            Severity::Fatal => "final",
         };
         let position = obstacle.position().map(Position::get);
         Self { kind: obstacle.name(), weight, detail: obstacle.to_string(), position }

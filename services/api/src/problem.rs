@@ -7,9 +7,9 @@ use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use ledger_codec::cloudevents::{Invalid, Reason};
-use ledger_domain::rollback::Refused;
+use ledger_domain::rollback::TransitionError;
 use ledger_domain::{EnvironmentName, Position};
-use ledger_ingest::{GateError, PlanError, Refusal, Rejection, UnknownLane};
+use ledger_ingest::{GateError, PlanError, RecordError, Rejection, UnknownLane};
 use ledger_journal::{AppendError, ReadError};
 use ledger_projections::QueryError;
 use serde::Serialize;
@@ -52,55 +52,55 @@ macro_rules! kinds {
 }
 
 kinds! {
-    InvalidParameter = 400 "invalid-parameter" "A parameter of the request is wrong";
-    InvalidJson = 400 "invalid-json" "The body is not JSON";
-    NotIJson = 400 "not-i-json" "The body is JSON that not every reader understands alike";
-    BrokenBody = 400 "broken-body" "The body ended too early";
-    PositionAhead = 400 "position-ahead" "The ledger has no such position yet";
-    SelfApproval = 403 "self-approval" "People do not approve what they asked for themselves";
-    NotAPerson = 403 "not-a-person" "Approvals are people's";
-    LedgersOwn = 403 "ledgers-own" "Only the ledger itself says this";
-    NoSuchPath = 404 "no-such-path" "There is nothing here";
-    UnknownTenant = 404 "unknown-tenant" "There is no such tenant";
-    UnknownEnvironment = 404 "unknown-environment" "No event ever named the environment";
-    UnknownPosition = 404 "unknown-position" "The projections have no such position";
-    NoSuchPoint = 404 "no-such-point" "There is no such release point";
-    NoSuchRollback = 404 "no-such-rollback" "There is no such rollback";
-    UnknownLane = 404 "unknown-lane" "The service or target never was in the environment";
-    NoSuchChange = 404 "no-such-change" "The composition has not changed so often";
-    NoSuchMethod = 405 "no-such-method" "This cannot be done here";
-    IdentityConflict = 409 "identity-conflict" "Another event has the same identity";
-    RollbackUnderWay = 409 "rollback-under-way" "Another rollback of the environment is under way";
-    RollbackExists = 409 "rollback-exists" "There is a rollback of this name already";
-    RollbackBlocked = 409 "rollback-blocked" "Something stands in the way of the rollback";
-    RollbackLife = 409 "rollback-life" "The rollback is not where this step could follow";
-    RollbackStartBlocked = 409 "rollback-start-blocked" "The environment is no longer as the plan needs it";
-    RollbackStepBlocked = 409 "rollback-step-blocked" "The step must not be carried out as it is planned";
-    PlanChanged = 409 "plan-changed" "The plan is another one now";
-    NothingMarked = 409 "nothing-marked" "No mark stands on the point";
-    NotRevoked = 409 "not-revoked" "The artifact is not revoked";
-    FreezeMismatch = 409 "freeze-mismatch" "The freeze holds already, or does not hold";
-    LostEntry = 410 "lost-entry" "The stream has lost the entry";
-    EnvironmentMoved = 412 "environment-moved" "The environment has changed since";
-    TooLarge = 413 "too-large" "The request is too large";
-    UnsupportedMediaType = 415 "unsupported-media-type" "The body is of a type that is not taken here";
-    UnknownEventType = 422 "unknown-event-type" "No event has this type";
-    InvalidBody = 422 "invalid-body" "The body is not what is asked for here";
-    InvalidPolicy = 422 "invalid-policy" "The policy contradicts itself";
-    HistoryTooLong = 422 "history-too-long" "There is too much history for one answer";
-    InvalidEvent = 422 "invalid-event" "The event is not well-formed";
-    FromTheFuture = 422 "event-from-the-future" "The event says that it occurred in the future";
-    Internal = 500 "internal" "Something went wrong here";
-    Busy = 503 "busy" "Too much is being done at once";
-    Unjudged = 503 "unjudged" "The request could not be judged now";
-    OutOfTurn = 503 "out-of-turn" "An earlier event could not be recorded";
-    JournalDiverged = 503 "journal-diverged" "The journal is not the one that was folded";
-    JournalUnavailable = 503 "journal-unavailable" "The journal cannot be reached";
-    ProjectionsUnavailable = 503 "projections-unavailable" "The projections cannot be reached";
-    ProjectionsBehind = 503 "projections-behind" "The projections do not have the position yet";
-    NotReady = 503 "not-ready" "The service is not ready";
-    Closing = 503 "closing" "The service is shutting down";
-    JournalFull = 507 "journal-full" "The journal has no room";
+    InvalidParameter = 400 "invalid-parameter" "Invalid parameter";
+    InvalidJson = 400 "invalid-json" "Invalid JSON";
+    NotIJson = 400 "not-i-json" "Ambiguous JSON";
+    IncompleteBody = 400 "incomplete-body" "Incomplete request body";
+    PositionAhead = 400 "position-ahead" "Position ahead of the stream";
+    SelfApproval = 403 "self-approval" "Approval by the requester";
+    NotAPerson = 403 "not-a-person" "Approval not by a person";
+    ReservedSource = 403 "reserved-source" "Reserved event source";
+    PathNotFound = 404 "path-not-found" "Path not found";
+    UnknownTenant = 404 "unknown-tenant" "Unknown tenant";
+    UnknownEnvironment = 404 "unknown-environment" "Unknown environment";
+    UnknownPosition = 404 "unknown-position" "Unknown position";
+    UnknownPoint = 404 "unknown-point" "Unknown release point";
+    UnknownRollback = 404 "unknown-rollback" "Unknown rollback";
+    UnknownLane = 404 "unknown-lane" "Unknown service or target";
+    UnknownChange = 404 "unknown-change" "Too few composition changes";
+    MethodNotAllowed = 405 "method-not-allowed" "Method not allowed";
+    IdentityConflict = 409 "identity-conflict" "Event identity already used";
+    RollbackUnderWay = 409 "rollback-under-way" "Another rollback under way";
+    RollbackExists = 409 "rollback-exists" "Rollback id already used";
+    RollbackBlocked = 409 "rollback-blocked" "Rollback blocked";
+    InvalidRollbackTransition = 409 "invalid-rollback-transition" "Invalid rollback transition";
+    RollbackStartBlocked = 409 "rollback-start-blocked" "Rollback start blocked";
+    RollbackStepBlocked = 409 "rollback-step-blocked" "Rollback step blocked";
+    PlanChanged = 409 "plan-changed" "Plan changed";
+    NothingMarked = 409 "nothing-marked" "Unmarked release point";
+    NotRevoked = 409 "not-revoked" "Artifact not revoked";
+    FreezeMismatch = 409 "freeze-mismatch" "Freeze state mismatch";
+    LostEntry = 410 "lost-entry" "Entry lost from the stream";
+    EnvironmentMoved = 412 "environment-moved" "Environment changed";
+    TooLarge = 413 "too-large" "Request too large";
+    UnsupportedMediaType = 415 "unsupported-media-type" "Unsupported media type";
+    UnknownEventType = 422 "unknown-event-type" "Unknown event type";
+    InvalidBody = 422 "invalid-body" "Invalid request body";
+    InvalidPolicy = 422 "invalid-policy" "Invalid policy";
+    HistoryTooLong = 422 "history-too-long" "History too long";
+    InvalidEvent = 422 "invalid-event" "Invalid event";
+    FromTheFuture = 422 "event-from-the-future" "Event time in the future";
+    Internal = 500 "internal" "Internal error";
+    Busy = 503 "busy" "Service busy";
+    DecisionUnavailable = 503 "decision-unavailable" "Decision unavailable";
+    PredecessorFailed = 503 "predecessor-failed" "Predecessor not recorded";
+    JournalDiverged = 503 "journal-diverged" "Stream replaced";
+    JournalUnavailable = 503 "journal-unavailable" "Stream unavailable";
+    ProjectionsUnavailable = 503 "projections-unavailable" "Projections unavailable";
+    ProjectionsBehind = 503 "projections-behind" "Projections behind the position";
+    NotReady = 503 "not-ready" "Service not ready";
+    Closing = 503 "closing" "Service shutting down";
+    JournalFull = 507 "journal-full" "Stream full";
 }
 
 /// A problem, as RFC 9457 says.
@@ -235,24 +235,26 @@ impl From<&Reason> for Problem {
     }
 }
 
-impl From<&Refusal> for Problem {
-    fn from(refusal: &Refusal) -> Self {
+impl From<&RecordError> for Problem {
+    fn from(refusal: &RecordError) -> Self {
         let kind = match refusal {
-            Refusal::FromTheFuture { .. } => Kind::FromTheFuture,
-            Refusal::Closing => Kind::Closing,
-            Refusal::Busy => Kind::Busy,
-            Refusal::OutOfTurn => Kind::OutOfTurn,
-            Refusal::Rejected(rejection) => return Self::from(rejection.as_ref()),
-            Refusal::Unjudged(_) => Kind::Unjudged,
-            Refusal::Diverged(_) => Kind::JournalDiverged,
-            Refusal::Journal(AppendError::Unavailable(_) | AppendError::Moved(_)) => Kind::JournalUnavailable,
-            Refusal::Journal(AppendError::Full(_)) => Kind::JournalFull,
-            Refusal::Journal(refused @ AppendError::Refused(_)) => {
+            RecordError::FromTheFuture { .. } => Kind::FromTheFuture,
+            RecordError::Closing => Kind::Closing,
+            RecordError::Busy => Kind::Busy,
+            RecordError::PredecessorFailed => Kind::PredecessorFailed,
+            RecordError::Rejected(rejection) => return Self::from(rejection.as_ref()),
+            RecordError::DecisionError(_) => Kind::DecisionUnavailable,
+            RecordError::Diverged(_) => Kind::JournalDiverged,
+            RecordError::Journal(AppendError::Unavailable(_) | AppendError::WrongHead(_)) => {
+                Kind::JournalUnavailable
+            }
+            RecordError::Journal(AppendError::Full(_)) => Kind::JournalFull,
+            RecordError::Journal(refused @ AppendError::Refused(_)) => {
                 return Self::internal(Kind::Internal, refused);
             }
         };
         let again = match kind {
-            Kind::JournalUnavailable | Kind::Unjudged => {
+            Kind::JournalUnavailable | Kind::DecisionUnavailable => {
                 "; send the event again with the same identity, it is recorded once"
             }
             _ => "",
@@ -264,7 +266,7 @@ impl From<&Refusal> for Problem {
 impl From<&Rejection> for Problem {
     fn from(rejection: &Rejection) -> Self {
         let kind = match rejection {
-            Rejection::Moved { .. } => Kind::EnvironmentMoved,
+            Rejection::EnvironmentMoved { .. } => Kind::EnvironmentMoved,
             Rejection::PlanChanged { .. } => Kind::PlanChanged,
             Rejection::Blocked { .. } => Kind::RollbackBlocked,
             Rejection::UnderWay { .. } => Kind::RollbackUnderWay,
@@ -272,21 +274,21 @@ impl From<&Rejection> for Problem {
             Rejection::CauseCorrected(_) => Kind::RollbackBlocked,
             Rejection::StartBlocked { .. } => Kind::RollbackStartBlocked,
             Rejection::StepBlocked { .. } => Kind::RollbackStepBlocked,
-            Rejection::NoSuchRollback(..) => Kind::NoSuchRollback,
-            Rejection::Life(Refused::SelfApproval(_)) => Kind::SelfApproval,
-            Rejection::Life(Refused::NotAPerson(_)) => Kind::NotAPerson,
-            Rejection::Life(_) => Kind::RollbackLife,
-            Rejection::NoSuchPoint(_) => Kind::NoSuchPoint,
+            Rejection::NoSuchRollback(..) => Kind::UnknownRollback,
+            Rejection::RollbackState(TransitionError::SelfApproval(_)) => Kind::SelfApproval,
+            Rejection::RollbackState(TransitionError::NotAPerson(_)) => Kind::NotAPerson,
+            Rejection::RollbackState(_) => Kind::InvalidRollbackTransition,
+            Rejection::NoSuchPoint(_) => Kind::UnknownPoint,
             Rejection::NothingMarked(_) => Kind::NothingMarked,
             Rejection::NotRevoked(_) => Kind::NotRevoked,
             Rejection::Policy(_) => Kind::InvalidPolicy,
             Rejection::Freeze(_) => Kind::FreezeMismatch,
-            Rejection::OwnSource(_) | Rejection::NotTheController => Kind::LedgersOwn,
+            Rejection::OwnSource(_) | Rejection::NotTheController => Kind::ReservedSource,
             Rejection::TooLarge(_) => Kind::TooLarge,
         };
         let mut problem = Self::new(kind, rejection);
         match rejection {
-            Rejection::Moved { planned, .. }
+            Rejection::EnvironmentMoved { planned, .. }
             | Rejection::PlanChanged { planned }
             | Rejection::Blocked { planned, .. } => problem.plan = Some(Box::new(PlanBody::of(planned))),
             Rejection::StartBlocked { planned: Some(planned), .. } => {
@@ -306,7 +308,7 @@ impl From<PlanError> for Problem {
         match error {
             PlanError::Ask(error) => error.into(),
             PlanError::UnknownLane(error) => error.into(),
-            PlanError::NoKnownGoodPoint(_) | PlanError::NoSuchName(..) => Self::new(Kind::NoSuchPoint, error),
+            PlanError::NoKnownGoodPoint(_) | PlanError::NoSuchName(..) => Self::new(Kind::UnknownPoint, error),
         }
     }
 }
@@ -337,7 +339,7 @@ impl From<QueryError> for Problem {
                 let position = Some(projections.get());
                 return Self { position, ..Self::new(Kind::UnknownPosition, error) };
             }
-            QueryError::NoSuchChange { .. } => Kind::NoSuchChange,
+            QueryError::NoSuchChange { .. } => Kind::UnknownChange,
             QueryError::KnownAlready(_) => return Self::parameter("known_at", error),
             QueryError::Failed(failed) => return Self::from_projections(failed),
         };
@@ -368,11 +370,11 @@ impl From<ReadError> for Problem {
 }
 
 pub(crate) async fn no_such_path(uri: Uri) -> Problem {
-    Problem::new(Kind::NoSuchPath, format!("there is nothing at {}", uri.path()))
+    Problem::new(Kind::PathNotFound, format!("there is nothing at {}", uri.path()))
 }
 
 pub(crate) async fn no_such_method(method: Method, uri: Uri) -> Problem {
-    Problem::new(Kind::NoSuchMethod, format!("{method} cannot be done at {}", uri.path()))
+    Problem::new(Kind::MethodNotAllowed, format!("{method} cannot be done at {}", uri.path()))
 }
 
 pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {

@@ -7,21 +7,23 @@ use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use ledger_domain::event::{Fact, Step};
+use ledger_domain::event::{Payload, Step};
 use ledger_domain::rollback::Phase;
 use ledger_domain::{
-    ConfigDigest, EnvironmentName, Goal, LaneFold, Lanes, Line, Position, Prose, Scope, ServiceName,
-    TargetName,
+    ConfigDigest, EnvironmentName, LaneFilter, LaneFold, Lanes, LongText, PointRef, Position, ServiceName,
+    ShortText, TargetName,
 };
-use ledger_ingest::{Answer, Living, Request, RollbackWish, Wish, not_reached, plan};
-use ledger_projections::{QueryError, Report, RollbackFilter, RollbackRow, Snapshot, AsOf};
+use ledger_ingest::{
+    PlanRequest, RecordOutcome, Request, RequestRollback, RollbackContext, not_reached, plan,
+};
+use ledger_projections::{AsOf, QueryError, Report, RollbackFilter, RollbackRow, Snapshot};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::body::{Body, invalid};
+use crate::body::{ValidJson, invalid};
 use crate::environments::EnvironmentPath;
-use crate::parameters::{Parameters, WaitQuery, at, maybe, parse, position, wait};
+use crate::parameters::{StrictQuery, WaitQuery, at, maybe, parse, position, wait};
 use crate::plans::{ActorBody, PlanBody, StepBody, limit};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
@@ -57,15 +59,15 @@ pub(crate) struct RollbackRequest {
 }
 
 impl RollbackRequest {
-    fn wish(&self, environment: EnvironmentName) -> Result<Wish, Problem> {
+    fn wish(&self, environment: EnvironmentName) -> Result<PlanRequest, Problem> {
         let services = self.services.iter().enumerate();
         let services = services.map(|(n, name)| invalid(&format!("/services/{n}"), ServiceName::parse(name)));
         let targets = self.targets.iter().enumerate();
         let targets = targets.map(|(n, name)| invalid(&format!("/targets/{n}"), TargetName::parse(name)));
-        Ok(Wish {
+        Ok(PlanRequest {
             environment,
-            to: invalid("/to", Goal::parse(&self.to))?,
-            scope: Scope {
+            to: invalid("/to", PointRef::parse(&self.to))?,
+            scope: LaneFilter {
                 services: services.collect::<Result<_, _>>()?,
                 targets: targets.collect::<Result<_, _>>()?,
             },
@@ -129,9 +131,9 @@ pub(crate) struct DryRunQuery {
 pub(crate) async fn request_rollback(
     ledger: TenantLedger,
     Path(path): Path<EnvironmentPath>,
-    Parameters(query): Parameters<DryRunQuery>,
+    StrictQuery(query): StrictQuery<DryRunQuery>,
     headers: HeaderMap,
-    Body(request): Body<RollbackRequest>,
+    ValidJson(request): ValidJson<RollbackRequest>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
     let wish = request.wish(environment.clone())?;
@@ -146,13 +148,13 @@ pub(crate) async fn request_rollback(
     let wish = asked(&request, wish, &headers)?;
     let rollback_id = wish.rollback_id.clone();
     let (position, status) = match ledger.ingest.request(Request::Rollback(Box::new(wish))).await {
-        Answer::Recorded(position) => (position, "recorded"),
-        Answer::Duplicate(position) => (position, "duplicate"),
-        Answer::Conflict(position) => {
+        RecordOutcome::Recorded(position) => (position, "recorded"),
+        RecordOutcome::Duplicate(position) => (position, "duplicate"),
+        RecordOutcome::Conflict(position) => {
             let detail = format!("there is another rollback {rollback_id} already (position {position})");
             return Err(Problem::new(Kind::RollbackExists, detail));
         }
-        Answer::Refused(refusal) => return Err(Problem::from(&refusal)),
+        RecordOutcome::Refused(refusal) => return Err(Problem::from(&refusal)),
     };
     // Whoever asked looks next whether it is there. If the projections are slow, the request stands all the same.
     let _ = ledger.projections.wait_for(position, SOON).await;
@@ -172,19 +174,23 @@ pub(crate) async fn request_rollback(
     Ok(at(position, (StatusCode::CREATED, Json(body))))
 }
 
-fn asked(request: &RollbackRequest, wish: Wish, headers: &HeaderMap) -> Result<RollbackWish, Problem> {
+fn asked(
+    request: &RollbackRequest,
+    wish: PlanRequest,
+    headers: &HeaderMap,
+) -> Result<RequestRollback, Problem> {
     let required = |pointer| move || Problem::member(pointer, "is required, unless it is a dry run");
     let reason = request.reason.as_deref().ok_or_else(required("/reason"))?;
     let initiated_by = request.initiated_by.as_ref().ok_or_else(required("/initiated_by"))?;
     let plan_digest = request.plan_digest.as_deref();
     let rollback_id = match &request.rollback_id {
-        Some(text) => invalid("/rollback_id", Line::parse(text))?,
+        Some(text) => invalid("/rollback_id", ShortText::parse(text))?,
         None => new_id()?,
     };
-    Ok(RollbackWish {
+    Ok(RequestRollback {
         wish,
         rollback_id,
-        reason: invalid("/reason", Prose::parse(reason))?,
+        reason: invalid("/reason", LongText::parse(reason))?,
         initiated_by: initiated_by.parse("initiated_by")?,
         force: request.force,
         seen: if_match(headers)?,
@@ -195,9 +201,9 @@ fn asked(request: &RollbackRequest, wish: Wish, headers: &HeaderMap) -> Result<R
 }
 
 #[expect(clippy::disallowed_methods, reason = "a name for a rollback whose requester gives none")]
-fn new_id() -> Result<Line, Problem> {
+fn new_id() -> Result<ShortText, Problem> {
     let id = Uuid::now_v7().to_string();
-    Line::parse(&id).map_err(|error| Problem::new(Kind::Internal, error))
+    ShortText::parse(&id).map_err(|error| Problem::new(Kind::Internal, error))
 }
 
 /// The environment's position that whoever asks has seen: `"4711"`, or `*` for whichever.
@@ -359,12 +365,12 @@ pub(crate) struct OtherBody {
 
 impl From<&Report> for OtherBody {
     fn from(report: &Report) -> Self {
-        let fact = &report.event.fact;
+        let payload = &report.event.payload;
         Self {
             position: report.position.get(),
             occurred_at: report.occurred_at,
-            kind: fact.kind().name(),
-            service: fact.lane().map(|lane| lane.service.to_string()),
+            kind: payload.kind().name(),
+            service: payload.lane().map(|lane| lane.service.to_string()),
             target: report.target.as_ref().map(ToString::to_string),
         }
     }
@@ -375,23 +381,23 @@ fn step_state(step: &Step, reports: &[Report]) -> StepStateBody {
     let mut state = "pending";
     let mut at = None;
     for report in reports {
-        let fact = &report.event.fact;
-        let here = fact.lane().is_some_and(|lane| lane.service == step.service)
+        let payload = &report.event.payload;
+        let here = payload.lane().is_some_and(|lane| lane.service == step.service)
             && report.target.as_ref() == Some(&step.target);
         if !here {
             continue;
         }
         at = Some(report.position.get());
-        state = match fact {
-            Fact::DeployFailed(_) => "failed",
+        state = match payload {
+            Payload::DeployFailed(_) => "failed",
             // Something else was deployed in the rollback's name.
-            Fact::DeploySucceeded(deploy)
+            Payload::DeploySucceeded(deploy)
                 if step.to.as_ref().is_none_or(|to| !to.matches(&deploy.release)) =>
             {
                 "failed"
             }
-            Fact::DeploySucceeded(_) if step.slot.is_some() => "running",
-            Fact::DeploySucceeded(_) | Fact::DeployRemoved(_) | Fact::TrafficSwitched(_) => "done",
+            Payload::DeploySucceeded(_) if step.slot.is_some() => "running",
+            Payload::DeploySucceeded(_) | Payload::DeployRemoved(_) | Payload::TrafficSwitched(_) => "done",
             _ => "running",
         };
     }
@@ -437,7 +443,7 @@ impl RollbackBody {
         } else {
             (None, None)
         };
-        let living = Living::with(snapshot, row, now).await?;
+        let living = RollbackContext::with(snapshot, row, now).await?;
         let approvals = ApprovalsBody::of(&living);
         let request = &living.row.request;
         Ok(Self {
@@ -474,7 +480,7 @@ impl RollbackBody {
 }
 
 impl ApprovalsBody {
-    fn of(living: &Living) -> Self {
+    fn of(living: &RollbackContext) -> Self {
         let lacking = living.life().approvals_lacking();
         let granted =
             lacking.as_ref().map_or(0, |lacking| (living.approvals as usize).saturating_sub(*lacking));
@@ -543,7 +549,7 @@ pub(crate) struct RollbacksQuery {
 )]
 pub(crate) async fn list_rollbacks(
     ledger: TenantLedger,
-    Parameters(query): Parameters<RollbacksQuery>,
+    StrictQuery(query): StrictQuery<RollbacksQuery>,
 ) -> Result<Response, Problem> {
     let phase =
         |text: &str| Phase::named(text).ok_or("must be requested, started, succeeded, failed or cancelled");
@@ -593,13 +599,13 @@ pub(crate) struct RollbackPath {
 pub(crate) async fn get_rollback(
     ledger: TenantLedger,
     Path(path): Path<RollbackPath>,
-    Parameters(query): Parameters<WaitQuery>,
+    StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {
-    let rollback_id = parse("rollback_id", &path.rollback_id, Line::parse)?;
+    let rollback_id = parse("rollback_id", &path.rollback_id, ShortText::parse)?;
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;
     let row = snapshot.rollback(&rollback_id).await?;
-    let none = || Problem::new(Kind::NoSuchRollback, format!("there is no rollback {rollback_id}"));
+    let none = || Problem::new(Kind::UnknownRollback, format!("there is no rollback {rollback_id}"));
     let body = RollbackBody::of(&mut snapshot, row.ok_or_else(none)?, true, ledger.now()).await?;
     Ok(at(snapshot.position(), Json(body)))
 }

@@ -14,7 +14,7 @@ use tracing::warn;
 use utoipa::IntoParams;
 
 use crate::history::EntryBody;
-use crate::parameters::{Parameters, maybe, parse, position};
+use crate::parameters::{StrictQuery, maybe, parse, position};
 use crate::problem::Problem;
 use crate::tenant::TenantLedger;
 
@@ -57,7 +57,7 @@ pub(crate) struct StreamQuery {
 )]
 pub(crate) async fn follow_rollbacks(
     ledger: TenantLedger,
-    Parameters(query): Parameters<StreamQuery>,
+    StrictQuery(query): StrictQuery<StreamQuery>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let environment = maybe("environment", query.environment.as_deref(), EnvironmentName::parse)?;
@@ -68,7 +68,7 @@ pub(crate) async fn follow_rollbacks(
     };
     let after = match after {
         Some(after) => after,
-        None => ledger.projections.standing().await?.position,
+        None => ledger.projections.checkpoint().await?.position,
     };
     let ending = ledger.ending();
     let follower = Follower { ledger, environment, after, ready: Vec::new() };

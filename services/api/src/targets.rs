@@ -6,14 +6,14 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
 use ledger_codec::manifest::{Format, Manifest};
 use ledger_domain::drift::{drift, uneven};
-use ledger_domain::{Anchor, EnvironmentName, PointName};
+use ledger_domain::{EnvironmentName, PointInTime, PointSelector};
 use ledger_ingest::resolve;
-use ledger_projections::{AsKnownAt, EnvironmentState, Snapshot, AsOf};
+use ledger_projections::{AsKnownAt, AsOf, EnvironmentState, Snapshot};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::environments::{EnvironmentPath, ReleaseBody, SinceBody};
-use crate::parameters::{Parameters, WaitQuery, at, maybe, wait};
+use crate::parameters::{StrictQuery, WaitQuery, at, maybe, wait};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
@@ -59,11 +59,11 @@ pub(crate) struct ManifestQuery {
 pub(crate) async fn get_manifest(
     ledger: TenantLedger,
     Path(path): Path<EnvironmentPath>,
-    Parameters(query): Parameters<ManifestQuery>,
+    StrictQuery(query): StrictQuery<ManifestQuery>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
-    let point = maybe("at", query.at.as_deref(), PointName::parse)?;
-    let point = point.unwrap_or(PointName::At(Anchor::Latest));
+    let point = maybe("at", query.at.as_deref(), PointSelector::parse)?;
+    let point = point.unwrap_or(PointSelector::At(PointInTime::Latest));
     let format = maybe("format", query.format.as_deref(), Format::parse)?.unwrap_or(Format::Json);
     wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;
@@ -71,7 +71,7 @@ pub(crate) async fn get_manifest(
     let resolved = resolve(&mut snapshot, &environment, &point, believed).await?;
     let position = resolved.position;
     let when = match resolved.at {
-        Some(time) => AsOf { at: Anchor::Time(time), known_at: None },
+        Some(time) => AsOf { at: PointInTime::Time(time), known_at: None },
         None => AsOf::position(position),
     };
     let composition = snapshot.state(&environment, when).await?.composition();
@@ -157,7 +157,7 @@ pub(crate) struct LaneNameBody {
 pub(crate) async fn get_drift(
     ledger: TenantLedger,
     Path(path): Path<EnvironmentPath>,
-    Parameters(query): Parameters<WaitQuery>,
+    StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {
     let (environment, mut snapshot, state) = latest(&ledger, &path, &query).await?;
     let composition = state.composition();
@@ -239,7 +239,7 @@ pub(crate) struct AtTargetBody {
 pub(crate) async fn get_targets(
     ledger: TenantLedger,
     Path(path): Path<EnvironmentPath>,
-    Parameters(query): Parameters<WaitQuery>,
+    StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {
     let (environment, snapshot, state) = latest(&ledger, &path, &query).await?;
     let composition = state.composition();

@@ -51,7 +51,7 @@ impl FromRequestParts<Arc<App>> for TenantLedger {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let path = RawPathParams::from_request_parts(parts, app).await;
-        let path = path.map_err(|error| Problem::new(Kind::NoSuchPath, error))?;
+        let path = path.map_err(|error| Problem::new(Kind::PathNotFound, error))?;
         let named = path.iter().find(|(name, _)| *name == "tenant").map(|(_, value)| value);
         let tenant = match named {
             Some(name) => TenantName::parse(name).map_err(|error| Problem::parameter("tenant", error))?,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use ledger_domain::{Position, TenantName};
-use ledger_journal::{Record, Scope, SharedJournal, Until};
+use ledger_journal::{Record, SharedJournal, SubjectFilter, Until};
 use ledger_tlog::{Hash, Tree, gap_leaf_hash};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -56,7 +56,7 @@ pub struct Archiver {
 }
 
 /// How reading a stretch of the journal ended.
-enum Pass {
+enum PassResult {
     /// At its end.
     Ended,
     /// Another archiver was first with what comes next.
@@ -123,7 +123,7 @@ impl Archiver {
     pub async fn archive(&mut self) -> Result<(), Error> {
         let head = self.journal.head().await?.position;
         let never = CancellationToken::new();
-        while let Pass::Overtaken = self.pass(Until::Position(head), &never).await? {}
+        while let PassResult::Overtaken = self.pass(Until::Position(head), &never).await? {}
         Ok(())
     }
 
@@ -138,7 +138,7 @@ impl Archiver {
             let before = self.end().position;
             let error = match self.pass(Until::Forever, ending).await {
                 Ok(_) if ending.is_cancelled() => return Ok(()),
-                Ok(Pass::Overtaken | Pass::Ended) => continue,
+                Ok(PassResult::Overtaken | PassResult::Ended) => continue,
                 Err(error @ (Error::Store(_) | Error::Journal(_))) => error,
                 Err(error) => return Err(error),
             };
@@ -218,11 +218,11 @@ impl Archiver {
         }
     }
 
-    async fn pass(&mut self, until: Until, ending: &CancellationToken) -> Result<Pass, Error> {
+    async fn pass(&mut self, until: Until, ending: &CancellationToken) -> Result<PassResult, Error> {
         // What came between may have been the end of the stream that is archived, or of a checkpoint on its way.
         self.recognise_end().await?;
         self.check_in().await?;
-        let mut records = self.journal.read(Scope::All, self.end().position, until);
+        let mut records = self.journal.read(SubjectFilter::All, self.end().position, until);
         let mut open = None;
         loop {
             let due = open.as_ref().map_or_else(Instant::now, |open: &Open| open.due);
@@ -239,10 +239,10 @@ impl Archiver {
                 && let Some(open) = open.take()
                 && !self.seal(open).await?
             {
-                return Ok(Pass::Overtaken);
+                return Ok(PassResult::Overtaken);
             }
             if is_over {
-                return Ok(Pass::Ended);
+                return Ok(PassResult::Ended);
             }
         }
     }

@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{Position, TenantName};
 use ledger_journal::jetstream::{Connection, Restoring};
-use ledger_journal::{Journal as _, Record, Scope, Subject, Until, jetstream};
+use ledger_journal::{Journal as _, Record, Subject, SubjectFilter, Until, jetstream};
 use ledger_tlog::{Hash, Tree};
 use sha2::{Digest as _, Sha256};
 use tracing::info;
@@ -160,7 +160,7 @@ fn subject(record: &Record, tenant: &TenantName) -> Result<Option<Subject>, Erro
     let read = Envelope::stored(entry.bytes.clone());
     let envelope =
         read.map_err(|error| Error::Undecodable { position: entry.position, reason: error.to_string() })?;
-    Ok(Some(Subject::of(tenant, &envelope.event().fact)))
+    Ok(Some(Subject::of(tenant, &envelope.event().payload)))
 }
 
 /// What a restore that was cut short has written must be the copy's; the last position of it.
@@ -172,7 +172,7 @@ async fn compare(source: &dyn Source, restoring: &Restoring) -> Result<Position,
     if head == Position::START {
         return Ok(head);
     }
-    let mut there = restoring.journal().read(Scope::All, Position::START, Until::Position(head));
+    let mut there = restoring.journal().read(SubjectFilter::All, Position::START, Until::Position(head));
     let mut wanted = source.read(Position::START);
     while let Some(found) = there.try_next().await? {
         let record = wanted.try_next().await?;
@@ -214,7 +214,7 @@ async fn write(
 async fn read_back(restoring: &Restoring, wanted: &Sum) -> Result<(), Error> {
     let mut sum = Sum::default();
     let head = restoring.journal().head().await?.position;
-    let mut records = restoring.journal().read(Scope::All, Position::START, Until::Position(head));
+    let mut records = restoring.journal().read(SubjectFilter::All, Position::START, Until::Position(head));
     while let Some(record) = records.try_next().await? {
         sum.add(&record);
     }

@@ -189,7 +189,7 @@ fn bucket(
 }
 
 #[cfg(test)]
-pub(crate) mod meanwhile;
+pub(crate) mod racing_store;
 
 #[cfg(test)]
 mod tests {

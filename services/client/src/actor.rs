@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use ledger_domain::event::Actor;
-use ledger_domain::{Line, TextError};
+use ledger_domain::{ShortText, TextError};
 use serde_json::{Value, json};
 
 use crate::environment;
@@ -36,7 +36,7 @@ impl By {
 /// Parses `TYPE:NAME`, or the name of a person.
 pub(super) fn parse(text: &str) -> Result<Actor, TextError> {
     let (kind, name) = text.split_once(':').unwrap_or(("person", text));
-    Ok(Actor { kind: Line::parse(kind)?, name: Line::parse(name)? })
+    Ok(Actor { kind: ShortText::parse(kind)?, name: ShortText::parse(name)? })
 }
 
 /// The actor in the API's words.
@@ -50,9 +50,9 @@ mod tests {
 
     #[test]
     fn whoever_has_no_type_is_a_person() {
-        let words = |text| parse(text).map(|actor| format!("{} {}", actor.kind, actor.name));
-        assert_eq!(words("ada"), Ok("person ada".to_owned()));
-        assert_eq!(words("workload:ci:1"), Ok("workload ci:1".to_owned()));
-        assert_eq!(words("person:"), Err(TextError::Empty));
+        let render = |text| parse(text).map(|actor| format!("{} {}", actor.kind, actor.name));
+        assert_eq!(render("ada"), Ok("person ada".to_owned()));
+        assert_eq!(render("workload:ci:1"), Ok("workload ci:1".to_owned()));
+        assert_eq!(render("person:"), Err(TextError::Empty));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use ledger_domain::{Artifact, ConfigDigest, Line, Release};
+use ledger_domain::{Artifact, ConfigDigest, Release, ShortText};
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
@@ -153,9 +153,9 @@ pub(super) struct ReleaseBody {
 impl ReleaseBody {
     /// The release, parsed.
     pub(super) fn release(&self) -> anyhow::Result<Release> {
-        let line = |text: &Option<String>| text.as_deref().map(Line::parse).transpose();
+        let line = |text: &Option<String>| text.as_deref().map(ShortText::parse).transpose();
         Ok(Release {
-            version: Line::parse(&self.version)?,
+            version: ShortText::parse(&self.version)?,
             artifact: self.artifact.as_deref().map(Artifact::parse).transpose()?,
             config: self.config.as_deref().map(ConfigDigest::parse).transpose()?,
             infrastructure: line(&self.infrastructure)?,

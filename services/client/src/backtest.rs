@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::connection::Connection;
-use super::query::Asking;
+use super::query::QueryArgs;
 use super::table;
 
 /// Show what a policy would have stopped, and what it would have let through that failed later
@@ -31,7 +31,7 @@ pub struct Backtest {
     #[arg(long, value_name = "NUMBER")]
     limit: Option<usize>,
     #[command(flatten)]
-    asking: Asking,
+    query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -103,8 +103,8 @@ impl Backtest {
             limit: self.limit,
         };
         let client = self.connection.client();
-        let url = self.asking.waiting(client.url(&["backtests"]));
-        self.asking.answer(client.post(url, &request, None).await?, words)
+        let url = self.query.waiting(client.url(&["backtests"]));
+        self.query.answer(client.post(url, &request, None).await?, render)
     }
 }
 
@@ -117,7 +117,7 @@ fn read(path: &Path) -> std::io::Result<String> {
     std::fs::read_to_string(path)
 }
 
-fn words(body: &BacktestBody) -> String {
+fn render(body: &BacktestBody) -> String {
     let BacktestBody { environment, position, deploys, allowed, stopped, .. } = body;
     let BacktestBody { caught, false_alarms, missed, .. } = body;
     let mut text = format!(
@@ -176,7 +176,7 @@ mod tests {
             "missed_deploys":[{"position":8,"occurred_at":"2026-08-01T13:00:00Z","service":"api",
                 "target":"eu","version":"v9","findings":[],"failed":{"rollback_id":"r-1","position":9}}]}"#;
         assert_eq!(
-            words(&read(body.as_bytes()).expect("a body")),
+            render(&read(body.as_bytes()).expect("a body")),
             "production up to position 12: 3 deploys, 2 allowed, 1 stopped\n\
              caught (stopped, and failed later): 1\n\
              false alarms (stopped, and did not fail): 0\n\

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ledger_domain::Line;
+use ledger_domain::ShortText;
 use ledger_domain::event::Actor;
 
 /// A CI: the variable by which it is known, and which of its variables tell what. In a template `{NAME}` is a
@@ -103,11 +103,11 @@ fn fill(template: &str, variables: &BTreeMap<String, String>) -> Option<String> 
         rest = after;
     }
     text.push_str(rest);
-    Line::parse(&text).is_ok().then_some(text)
+    ShortText::parse(&text).is_ok().then_some(text)
 }
 
 fn actor(kind: &str, name: &str) -> Option<Actor> {
-    Some(Actor { kind: Line::parse(kind).ok()?, name: Line::parse(name).ok()? })
+    Some(Actor { kind: ShortText::parse(kind).ok()?, name: ShortText::parse(name).ok()? })
 }
 
 fn is_person(name: &str) -> bool {

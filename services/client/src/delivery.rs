@@ -55,7 +55,7 @@ pub struct Delivered {
 
 impl Delivered {
     /// One line: `3 rows: 3 recorded, 0 duplicates, position 3, 0.1 s`; with `2 skipped` if any were.
-    pub(super) fn words(&self, units: &str) -> String {
+    pub(super) fn render(&self, units: &str) -> String {
         let position = self.position.map(|position| format!(" position {position},")).unwrap_or_default();
         let skipped = self.skipped.filter(|skipped| *skipped > 0);
         let skipped = skipped.map(|skipped| format!(" {skipped} skipped,")).unwrap_or_default();

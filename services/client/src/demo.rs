@@ -13,7 +13,7 @@ use super::connection::{Client, Connection};
 use super::delivery::{Delivered, Delivery};
 use super::import::Sending;
 use super::output::forgive_closed;
-use super::patience::patiently;
+use super::patience::retry;
 use super::progress::Progress;
 use super::query::{read, with};
 use ledger_demo::history;
@@ -123,7 +123,7 @@ async fn first_of_others(
 ) -> anyhow::Result<Option<u64>> {
     let Some(first) = history(events).next() else { return Ok(None) };
     let demo = &first.identity().source;
-    let get = |url: Url| patiently(retry_for, move || client.get(url.clone()));
+    let get = |url: Url| retry(retry_for, move || client.get(url.clone()));
     let head = read::<PositionBody>(&get(client.url(&["position"])).await?)?.head;
     let mut after = Some(0).filter(|_| head > 0);
     while let Some(position) = after {

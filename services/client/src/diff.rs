@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::answer::{DEFAULT_TARGET, LaneBody, ReleaseBody};
 use super::connection::Connection;
-use super::query::{Asking, with};
+use super::query::{QueryArgs, with};
 use super::table;
 
 /// Show how two states differ
@@ -22,7 +22,7 @@ pub struct Diff {
     #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
     to: Option<String>,
     #[command(flatten)]
-    asking: Asking,
+    query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -59,11 +59,11 @@ impl Diff {
         let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "diff"]);
         let url = with(with(url, "from", self.from.as_deref()), "to", self.to.as_deref());
-        self.asking.show(&client, url, words).await
+        self.query.show(&client, url, render).await
     }
 }
 
-fn words(body: &DiffBody) -> String {
+fn render(body: &DiffBody) -> String {
     let header = format!("{} -> {}", side(&body.from), side(&body.to));
     if body.differences.is_empty() {
         return format!("{header}\nno difference");
@@ -119,7 +119,7 @@ mod tests {
     use crate::query::read;
 
     fn shown(json: &str) -> String {
-        words(&read(json.as_bytes()).expect("a body"))
+        render(&read(json.as_bytes()).expect("a body"))
     }
 
     const SINCE: &str = r#""since":{"position":3,"occurred_at":"2026-08-01T12:00:00Z","event_id":"a"}"#;

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::answer::{ReleaseBody, SinceBody, version};
 use super::connection::Connection;
-use super::query::Asking;
+use super::query::QueryArgs;
 use super::table;
 
 /// Show where what was seen running is not what the ledger says
@@ -16,7 +16,7 @@ pub struct Drift {
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
     #[command(flatten)]
-    asking: Asking,
+    query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -55,11 +55,11 @@ impl Drift {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "drift"]);
-        self.asking.show(&client, url, words).await
+        self.query.show(&client, url, render).await
     }
 }
 
-fn words(body: &DriftBody) -> String {
+fn render(body: &DriftBody) -> String {
     let mut lines = vec![format!(
         "{} position {}, {} lanes observed",
         body.environment, body.position, body.observed_lanes
@@ -105,7 +105,7 @@ mod tests {
         )
         .expect("a body");
         assert_eq!(
-            words(&body),
+            render(&body),
             "production position 9, 2 lanes observed\n\
              service  target  ledger  seen  since                 last seen\n\
              web      eu      v2      -     2026-08-01T10:00:00Z  2026-08-01T11:00:00Z\n\

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::Family;
-use ledger_domain::event::Fact;
+use ledger_domain::event::Payload;
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -95,9 +95,10 @@ impl Emit {
 
 /// Returns true if the event asks the ledger for something, or takes something back. Such an event is decided by the
 /// state of the moment: sent hours later from the spool, it would do what its author no longer wants.
-fn is_command(fact: &Fact) -> bool {
-    let is_revocation = fact.kind().family() == Family::Artifact && !matches!(fact, Fact::ArtifactBuilt(_));
-    is_revocation || fact.is_command()
+fn is_command(payload: &Payload) -> bool {
+    let is_revocation =
+        payload.kind().family() == Family::Artifact && !matches!(payload, Payload::ArtifactBuilt(_));
+    is_revocation || payload.is_command()
 }
 
 async fn from_stdin(reports: &mut Reports) -> anyhow::Result<()> {
@@ -160,7 +161,7 @@ impl Reports {
         let mut filling = Filling::default();
         filling.push(1, event.bytes());
         let Some(chunk) = filling.take() else { return Ok(()) };
-        if is_command(&event.event().fact) {
+        if is_command(&event.event().payload) {
             self.send_command(&chunk, event).await
         } else {
             self.send(&chunk).await
@@ -192,7 +193,7 @@ impl Reports {
 
     /// Sends a command: at once, past what waits, or never.
     async fn send_command(&mut self, chunk: &Chunk, event: &Envelope) -> anyhow::Result<()> {
-        let kind = event.event().fact.kind().name();
+        let kind = event.event().payload.kind().name();
         let (results, body) = self.outbox.send_directly(chunk).await.map_err(|error| {
             if !error.may_pass() {
                 return error.into();
@@ -267,8 +268,8 @@ impl Reports {
             }
             self.events += 1;
             match event {
-                Ok(event) if is_command(&event.event().fact) => {
-                    let kind = event.event().fact.kind().name();
+                Ok(event) if is_command(&event.event().payload) => {
+                    let kind = event.event().payload.kind().name();
                     let cause = self.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
                     let why = format!("{kind} is a command, which is not kept for later{cause}");
                     self.fail(*number, why, &mut text);

@@ -14,12 +14,12 @@ use std::time::Duration;
 use anyhow::{anyhow, bail};
 use ledger_domain::event::Actor;
 use ledger_domain::rollback::Phase;
-use ledger_domain::{Line, ServiceName, TargetName};
+use ledger_domain::{ServiceName, ShortText, TargetName};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use self::executor::Executor;
-use self::memory::Memory;
+use self::memory::StepLog;
 use super::connection::Client;
 use super::progress::Progress;
 use super::query::head;
@@ -81,7 +81,7 @@ enum OnFailure {
 /// It has not succeeded: it may not be started, a step failed, or something else stopped the execution.
 pub(super) async fn execute(
     client: &Client,
-    rollback_id: &Line,
+    rollback_id: &ShortText,
     execution: Execution,
     actor: Actor,
 ) -> anyhow::Result<RollbackBody> {
@@ -96,7 +96,7 @@ pub(super) async fn execute(
         Some(folder) => folder.clone(),
         None => environment::state_dir()?,
     };
-    let memory = Memory::hold(&root, &rollback)?;
+    let memory = StepLog::hold(&root, &rollback)?;
     let progress = Arc::new(Progress::of_steps(rollback.progress.total));
     let interrupted = interruption()?;
     tokio::select! {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::connection::Connection;
-use super::query::{Asking, read};
+use super::query::{QueryArgs, read};
 use super::release::ReleaseFlags;
 use super::{actor, table};
 
@@ -39,7 +39,7 @@ pub struct Gate {
     #[arg(long, value_name = "NAME|TYPE:NAME", value_parser = actor::parse)]
     requester: Option<Actor>,
     #[command(flatten)]
-    asking: Asking,
+    query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -81,10 +81,10 @@ impl Gate {
     pub async fn run(self) -> anyhow::Result<()> {
         let question = self.question();
         let client = self.connection.client();
-        let url = self.asking.waiting(client.url(&["environments", self.environment.as_str(), "gate"]));
+        let url = self.query.waiting(client.url(&["environments", self.environment.as_str(), "gate"]));
         let answer = client.post(url, &question, None).await?;
         let body: GateBody = read(&answer)?;
-        self.asking.answer(answer, words)?;
+        self.query.answer(answer, render)?;
         if body.allowed {
             return Ok(());
         }
@@ -108,7 +108,7 @@ impl Gate {
     }
 }
 
-fn words(body: &GateBody) -> String {
+fn render(body: &GateBody) -> String {
     let verdict = if body.allowed { "allowed" } else { "refused" };
     let header = format!("{} position {}: {verdict}", body.environment, body.position);
     if body.findings.is_empty() {
@@ -152,7 +152,7 @@ mod tests {
         )
         .expect("a body");
         assert_eq!(
-            words(&body),
+            render(&body),
             "production position 9: refused\n\
              rule       target  passes  why               position\n\
              freeze             yes     no freeze holds\n\

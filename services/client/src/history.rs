@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::answer::DEFAULT_TARGET;
 use super::connection::Connection;
-use super::query::{Asking, with};
+use super::query::{QueryArgs, with};
 use super::table;
 
 /// Show the entries of the ledger, the oldest first
@@ -30,7 +30,7 @@ pub struct History {
     #[arg(long, value_name = "NUMBER")]
     limit: Option<u32>,
     #[command(flatten)]
-    asking: Asking,
+    query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -100,11 +100,11 @@ impl History {
         let url = with(client.url(&["events"]), "environment", self.environment);
         let url = with(with(url, "service", self.service), "type", self.kind);
         let url = with(with(url, "after", self.after), "limit", self.limit);
-        self.asking.show(&client, url, words).await
+        self.query.show(&client, url, render).await
     }
 }
 
-fn words(body: &EventsBody) -> String {
+fn render(body: &EventsBody) -> String {
     if body.events.is_empty() {
         return "no entries".into();
     }
@@ -170,7 +170,7 @@ mod tests {
     use crate::query::read;
 
     fn shown(json: &str) -> String {
-        words(&read(json.as_bytes()).expect("a body"))
+        render(&read(json.as_bytes()).expect("a body"))
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::connection::Connection;
 use super::plan::ObstacleBody;
-use super::query::{Asking, with};
+use super::query::{QueryArgs, with};
 use super::table;
 
 /// Show how far back an environment can be rolled back, and what must be kept for it
@@ -19,7 +19,7 @@ pub struct Horizon {
     #[arg(long, value_name = "TIME")]
     window: Option<String>,
     #[command(flatten)]
-    asking: Asking,
+    query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -67,11 +67,11 @@ impl Horizon {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "rollback-horizon"]);
-        self.asking.show(&client, with(url, "window", self.window), words).await
+        self.query.show(&client, with(url, "window", self.window), render).await
     }
 }
 
-fn words(body: &HorizonBody) -> String {
+fn render(body: &HorizonBody) -> String {
     let mut lines = vec![format!("{} position {}", body.environment, body.position)];
     if body.points.is_empty() {
         lines.push("no points".into());
@@ -130,7 +130,7 @@ mod tests {
         )
         .expect("a body");
         assert_eq!(
-            words(&body),
+            render(&body),
             "production position 9\n\
              number  position  time                  possible  what is in the way\n\
              2       8         2026-08-01T11:00:00Z  yes\n\

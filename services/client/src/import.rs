@@ -91,7 +91,7 @@ impl Sending {
     }
 
     pub(super) fn show(&self, delivered: &Delivered, units: &str) -> anyhow::Result<()> {
-        let text = if self.json { serde_json::to_string(delivered)? } else { delivered.words(units) };
+        let text = if self.json { serde_json::to_string(delivered)? } else { delivered.render(units) };
         Ok(show_either(self.json, &text)?)
     }
 }

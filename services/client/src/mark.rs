@@ -1,8 +1,8 @@
 //! `release-ledger mark` and `unmark`: a person's word on a release point.
 
 use clap::ValueEnum;
-use ledger_domain::event::{Destination, Fact, Mark, MarkedStatus};
-use ledger_domain::{EnvironmentName, Line, PointName, Position, Prose};
+use ledger_domain::event::{Mark, MarkedStatus, Payload, ReleasePointId};
+use ledger_domain::{EnvironmentName, LongText, PointSelector, Position, ShortText};
 use serde_json::json;
 
 use super::actor::By;
@@ -23,8 +23,8 @@ pub struct MarkPoint {
     #[arg(long = "as", value_enum, value_name = "STATUS")]
     status: Word,
     /// A name to find it by, as point:NAME
-    #[arg(long, value_name = "NAME", value_parser = Line::parse)]
-    name: Option<Line>,
+    #[arg(long, value_name = "NAME", value_parser = ShortText::parse)]
+    name: Option<ShortText>,
     #[command(flatten)]
     saying: Saying,
 }
@@ -46,16 +46,16 @@ struct Place {
     environment: EnvironmentName,
     /// The point: `latest`, `last-known-good`, `point:NAME`, a position, an RFC 3339 time, or -N for N
     /// changes ago
-    #[arg(value_name = "POINT", allow_hyphen_values = true, value_parser = PointName::parse)]
-    point: PointName,
+    #[arg(value_name = "POINT", allow_hyphen_values = true, value_parser = PointSelector::parse)]
+    point: PointSelector,
 }
 
 /// Who says it, why, and to whom.
 #[derive(Debug, clap::Args)]
 struct Saying {
     /// Why
-    #[arg(long, value_name = "TEXT", value_parser = Prose::parse)]
-    reason: Prose,
+    #[arg(long, value_name = "TEXT", value_parser = LongText::parse)]
+    reason: LongText,
     #[command(flatten)]
     by: By,
     /// Print {"environment":…,"point":POSITION,"position":N}
@@ -86,8 +86,8 @@ impl MarkPoint {
             Word::Bad => MarkedStatus::Bad,
         };
         let name = self.name;
-        let fact = |point| Fact::ReleasePointMarked(Mark { point, status, name });
-        self.saying.say(&self.place, fact, "is marked").await
+        let payload = |point| Payload::ReleasePointMarked(Mark { point, status, name });
+        self.saying.say(&self.place, payload, "is marked").await
     }
 }
 
@@ -97,7 +97,7 @@ impl UnmarkPoint {
     /// # Errors
     /// There is no such point, it is not marked, or the service does not answer.
     pub async fn run(self) -> anyhow::Result<()> {
-        self.saying.say(&self.place, Fact::ReleasePointRevoked, "is not marked any more").await
+        self.saying.say(&self.place, Payload::ReleasePointRevoked, "is not marked any more").await
     }
 }
 
@@ -105,13 +105,13 @@ impl Saying {
     async fn say(
         self,
         place: &Place,
-        fact: impl FnOnce(Destination) -> Fact,
+        payload: impl FnOnce(ReleasePointId) -> Payload,
         done: &str,
     ) -> anyhow::Result<()> {
         let client = self.connection.client();
         let point = place.find(&client).await?;
-        let position = tell(&client, fact(point.clone()), &self.by.actor()?, Some(self.reason)).await?;
-        let Destination { environment, position: at } = point;
+        let position = tell(&client, payload(point.clone()), &self.by.actor()?, Some(self.reason)).await?;
+        let ReleasePointId { environment, position: at } = point;
         let text = if self.json {
             json!({"environment": environment.as_str(), "point": at.get(), "position": position}).to_string()
         } else {
@@ -122,12 +122,12 @@ impl Saying {
 }
 
 impl Place {
-    async fn find(&self, client: &Client) -> anyhow::Result<Destination> {
+    async fn find(&self, client: &Client) -> anyhow::Result<ReleasePointId> {
         let point = self.point.to_string();
         let url = client.url(&["environments", self.environment.as_str(), "points", &point]);
         let url = with(url, "wait_for", Some(head(client).await?));
         let body: OnePointBody = read(&client.get(url).await?)?;
-        Ok(Destination {
+        Ok(ReleasePointId {
             environment: EnvironmentName::parse(&body.environment)?,
             position: Position::new(body.point.position),
         })

@@ -11,7 +11,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 
 /// Asks again for some time, as long as it fails in ways that pass by themselves. What is asked must be
 /// safe to be asked twice.
-pub(super) async fn patiently<T, F: Future<Output = Result<T, Error>>>(
+pub(super) async fn retry<T, F: Future<Output = Result<T, Error>>>(
     retry_for: Duration,
     ask: impl Fn() -> F,
 ) -> Result<T, Error> {

@@ -132,7 +132,7 @@ impl StepBody {
 }
 
 /// A plan in words: where it leads, its steps, and what stands in its way.
-pub(super) fn words(plan: &PlanBody) -> String {
+pub(super) fn render(plan: &PlanBody) -> String {
     let source = plan.to.source.as_ref().map(|source| format!("{source} at ")).unwrap_or_default();
     let mut text = format!(
         "{} position {} -> {source}position {} ({}), plan {}",
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn a_plan_is_its_steps_with_what_stands_in_the_way() {
         assert_eq!(
-            words(&read(PLAN.as_bytes()).expect("a plan")),
+            render(&read(PLAN.as_bytes()).expect("a plan")),
             "production position 8 -> position 3 (known_good), plan sha256:aa\n\
              wave  service  target  action    slot  from  to\n\
              1     api      eu      redeploy  blue  v2    v1\n\

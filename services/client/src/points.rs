@@ -1,12 +1,12 @@
 //! `release-ledger points` and `point`: what an environment ran, and what is thought of it.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use ledger_domain::{EnvironmentName, PointName};
+use ledger_domain::{EnvironmentName, PointSelector};
 use serde::Deserialize;
 
 use super::answer::{ActorBody, DEFAULT_TARGET};
 use super::connection::Connection;
-use super::query::{Asking, with};
+use super::query::{QueryArgs, with};
 use super::table;
 
 /// Show the release points of an environment, the last first
@@ -31,7 +31,7 @@ pub struct Points {
     #[arg(long, value_name = "NUMBER")]
     limit: Option<u32>,
     #[command(flatten)]
-    asking: Asking,
+    query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -44,13 +44,13 @@ pub struct ShowPoint {
     environment: EnvironmentName,
     /// The point: `latest`, `last-known-good`, `point:NAME`, a position, an RFC 3339 time, or -N for N
     /// changes ago
-    #[arg(value_name = "POINT", allow_hyphen_values = true, value_parser = PointName::parse)]
-    point: PointName,
+    #[arg(value_name = "POINT", allow_hyphen_values = true, value_parser = PointSelector::parse)]
+    point: PointSelector,
     /// As the ledger knew it at this position
     #[arg(long, value_name = "POSITION")]
     known_at: Option<u64>,
     #[command(flatten)]
-    asking: Asking,
+    query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -124,7 +124,7 @@ impl Points {
         let status = self.status.map(|status| status.replace('-', "_"));
         let url = with(with(url, "status", status), "before", self.before);
         let url = with(with(url, "known_at", self.known_at), "limit", self.limit);
-        self.asking.show(&client, url, all_words).await
+        self.query.show(&client, url, all_words).await
     }
 }
 
@@ -137,7 +137,7 @@ impl ShowPoint {
         let client = self.connection.client();
         let point = self.point.to_string();
         let url = client.url(&["environments", self.environment.as_str(), "points", &point]);
-        self.asking.show(&client, with(url, "known_at", self.known_at), one_words).await
+        self.query.show(&client, with(url, "known_at", self.known_at), one_words).await
     }
 }
 

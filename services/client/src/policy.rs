@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::connection::Connection;
-use super::query::{Asking, with};
+use super::query::{QueryArgs, with};
 
 /// Show the policy of an environment
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,7 @@ pub struct Policy {
     #[arg(long, value_name = "POSITION")]
     known_at: Option<u64>,
     #[command(flatten)]
-    asking: Asking,
+    query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -37,11 +37,11 @@ impl Policy {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "policy"]);
-        self.asking.show(&client, with(url, "known_at", self.known_at), words).await
+        self.query.show(&client, with(url, "known_at", self.known_at), render).await
     }
 }
 
-fn words(body: &PolicyBody) -> String {
+fn render(body: &PolicyBody) -> String {
     match body.declared {
         // Without the wrapping: it is what environment.declared takes.
         Some(position) => format!("{} since position {position}\n{:#}", body.environment, body.policy),
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_policy_is_shown_as_it_was_declared() {
-        let shown = |json: &str| words(&read(json.as_bytes()).expect("a body"));
+        let shown = |json: &str| render(&read(json.as_bytes()).expect("a body"));
         assert_eq!(
             shown(r#"{"environment":"dev","position":9,"declared":3,"policy":{"approvals":1}}"#),
             "dev since position 3\n{\n  \"approvals\": 1\n}"

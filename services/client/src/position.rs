@@ -30,7 +30,7 @@ impl ShowPosition {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
         let body = read(&self.waiting.ask(&client, client.url(&["position"])).await?)?;
-        let text = if self.json { json(&body) } else { words(&body) };
+        let text = if self.json { json(&body) } else { render(&body) };
         Ok(show_either(self.json, &text)?)
     }
 }
@@ -39,7 +39,7 @@ fn json(body: &PositionBody) -> String {
     json!({"position": body.position}).to_string()
 }
 
-fn words(body: &PositionBody) -> String {
+fn render(body: &PositionBody) -> String {
     format!("position  {}\nhead      {}\nroot      {}", body.position, body.head, body.root)
 }
 
@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn the_position_is_shown_with_head_and_root_and_as_json_alone() {
         let body = read(br#"{"position":7,"head":9,"root":"ab"}"#).expect("a body");
-        assert_eq!(words(&body), "position  7\nhead      9\nroot      ab");
+        assert_eq!(render(&body), "position  7\nhead      9\nroot      ab");
         assert_eq!(json(&body), r#"{"position":7}"#);
     }
 }

@@ -11,7 +11,7 @@ use super::output::{show, show_text};
 
 /// What every question takes.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Asking {
+pub(super) struct QueryArgs {
     #[command(flatten)]
     waiting: Waiting,
     /// Print the service's answer as it is
@@ -35,14 +35,14 @@ pub(super) fn with(mut url: Url, name: &str, value: Option<impl ToString>) -> Ur
     url
 }
 
-impl Asking {
+impl QueryArgs {
     /// Shows an answer: as it is, or in words.
     pub(super) fn answer<T: DeserializeOwned>(
         &self,
         body: Bytes,
-        words: impl FnOnce(&T) -> String,
+        render: impl FnOnce(&T) -> String,
     ) -> anyhow::Result<()> {
-        let shown = if self.json { show(&body) } else { show_text(&words(&read(&body)?)) };
+        let shown = if self.json { show(&body) } else { show_text(&render(&read(&body)?)) };
         Ok(shown?)
     }
 
@@ -60,9 +60,9 @@ impl Asking {
         &self,
         client: &Client,
         url: Url,
-        words: impl FnOnce(&T) -> String,
+        render: impl FnOnce(&T) -> String,
     ) -> anyhow::Result<()> {
-        self.answer(self.waiting.ask(client, url).await?, words)
+        self.answer(self.waiting.ask(client, url).await?, render)
     }
 }
 

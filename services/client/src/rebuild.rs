@@ -1,14 +1,14 @@
 //! `release-ledger env rebuild`: an environment, made again somewhere else.
 
 use anyhow::{Context as _, bail};
-use ledger_domain::{EnvironmentName, Goal, Line, Prose};
+use ledger_domain::{EnvironmentName, LongText, PointRef, ShortText};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::connection::{Client, Connection};
 use super::execution::{Execution, execute};
 use super::output::{show_either, show_text};
-use super::plan::{PlanBody, Wish, words};
+use super::plan::{PlanBody, Wish, render};
 use super::query::{head, read, with};
 use super::rollback::{Request, RollbackBody, find, requested};
 
@@ -40,14 +40,14 @@ impl Environment {
 #[derive(Debug, clap::Args)]
 pub struct Rebuild {
     /// The environment and its point: `production@last-known-good`
-    #[arg(long, value_name = "ENVIRONMENT@POINT", value_parser = Goal::parse)]
-    from: Goal,
+    #[arg(long, value_name = "ENVIRONMENT@POINT", value_parser = PointRef::parse)]
+    from: PointRef,
     /// The environment that is made
     #[arg(long, value_name = "ENVIRONMENT")]
     into: EnvironmentName,
     /// Why
-    #[arg(long, value_name = "TEXT", value_parser = Prose::parse)]
-    reason: Option<Prose>,
+    #[arg(long, value_name = "TEXT", value_parser = LongText::parse)]
+    reason: Option<LongText>,
     #[command(flatten)]
     request: Request,
     #[command(flatten)]
@@ -112,7 +112,7 @@ impl Rebuild {
     }
 
     /// The rollback that makes it, asked for now or before; none if nothing is to be done.
-    async fn asked(&self, client: &Client) -> anyhow::Result<Option<Line>> {
+    async fn asked(&self, client: &Client) -> anyhow::Result<Option<ShortText>> {
         if let Some(id) = &self.request.id
             && let Some(rollback) = find(client, id).await?
         {
@@ -124,7 +124,7 @@ impl Rebuild {
         let plan = self.planned(client).await?;
         let reason = match &self.reason {
             Some(reason) => reason.clone(),
-            None => Prose::parse(&format!("rebuild of {}", self.from))?,
+            None => LongText::parse(&format!("rebuild of {}", self.from))?,
         };
         if self.request.id.is_none()
             && let Some(rollback) = last_requested(client, &self.into).await?
@@ -133,7 +133,7 @@ impl Rebuild {
             if !self.json {
                 show_text(&format!("continuing rollback {}", rollback.rollback_id))?;
             }
-            return Ok(Some(Line::parse(&rollback.rollback_id)?));
+            return Ok(Some(ShortText::parse(&rollback.rollback_id)?));
         }
         if plan.steps.is_empty() {
             return Ok(None);
@@ -141,14 +141,14 @@ impl Rebuild {
         let asked = requested(client, &self.wish(), &self.request, &reason).await?;
         if !self.json {
             let id = &asked.rollback_id;
-            show_text(&format!("rollback {id} is requested\n{}", words(&asked.plan)))?;
+            show_text(&format!("rollback {id} is requested\n{}", render(&asked.plan)))?;
         }
         Ok(Some(asked.rollback_id))
     }
 
     /// Returns true if an earlier run of this command asked for the rollback, and it has not ended. The point may name
     /// another position by now, as `last-known-good` does: the rollback keeps the one that it was planned with.
-    fn is_of(&self, rollback: &RollbackBody, reason: &Prose, position: u64) -> bool {
+    fn is_of(&self, rollback: &RollbackBody, reason: &LongText, position: u64) -> bool {
         // The reason that is given by default names the point.
         let same_point = self.reason.is_none() || rollback.to == position;
         rollback.phase.is_active()

@@ -12,9 +12,9 @@ use std::io::{self, BufRead};
 
 use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
 use ledger_codec::cloudevents::{Envelope, Reason};
-use ledger_domain::event::{Actor, Deploy, Ending, Event, Fact, Removal};
+use ledger_domain::event::{Actor, Deploy, Ending, Event, Payload, Removal};
 use ledger_domain::{
-    Artifact, EnvironmentName, EventId, Identity, LaneRef, Line, Release, ServiceName, SlotName, Source,
+    Artifact, EnvironmentName, EventId, Identity, LaneRef, Release, ServiceName, ShortText, SlotName, Source,
     TargetName,
 };
 use serde::{Deserialize, Deserializer};
@@ -306,7 +306,7 @@ impl Row {
         };
         let lane = lane(environment, service, target)?;
         let event = Event {
-            fact: fact(columns, lane, version, reading.commit_is)?,
+            payload: payload(columns, lane, version, reading.commit_is)?,
             actor: optional("actor", &columns.actor)?.map(actor).transpose()?,
             reason: None,
             links: Vec::new(),
@@ -340,16 +340,16 @@ fn lane(environment: &str, service: &str, target: Option<&str>) -> Result<LaneRe
 }
 
 /// A deploy, or a removal where nothing runs any more.
-fn fact(
+fn payload(
     columns: &Columns,
     lane: LaneRef,
     version: Option<&str>,
     commit_is: CommitColumn,
-) -> Result<Fact, Fault> {
+) -> Result<Payload, Fault> {
     let slot = parsed("slot", optional("slot", &columns.slot)?, SlotName::parse)?;
-    let commit = parsed("commit", optional("commit", &columns.commit)?, Line::parse)?;
+    let commit = parsed("commit", optional("commit", &columns.commit)?, ShortText::parse)?;
     let artifact = parsed("artifact", optional("artifact", &columns.artifact)?, Artifact::parse)?;
-    let deployment = parsed("deployment", optional("deployment", &columns.deployment)?, Line::parse)?;
+    let deployment = parsed("deployment", optional("deployment", &columns.deployment)?, ShortText::parse)?;
     let (commit, deployment) = match commit_is {
         CommitColumn::Build => (commit, deployment),
         CommitColumn::Deployment if commit.is_some() && deployment.is_some() => {
@@ -357,13 +357,13 @@ fn fact(
         }
         CommitColumn::Deployment => (None, commit.or(deployment)),
     };
-    let Some(version) = parsed("version", version, Line::parse)? else {
+    let Some(version) = parsed("version", version, ShortText::parse)? else {
         if artifact.is_some() {
             return Err(wrong("artifact", "given, though nothing runs any more"));
         }
-        return Ok(Fact::DeployRemoved(Removal { lane, slot, deployment, rollback_id: None }));
+        return Ok(Payload::DeployRemoved(Removal { lane, slot, deployment, rollback_id: None }));
     };
-    Ok(Fact::DeploySucceeded(Deploy {
+    Ok(Payload::DeploySucceeded(Deploy {
         lane,
         slot,
         deployment,
@@ -405,7 +405,7 @@ fn optional<'v>(field: &'static str, value: &'v Option<Value>) -> Result<Option<
 /// Rows tell people from machines by the names that stand for hashed people.
 fn actor(name: &str) -> Result<Actor, Fault> {
     let kind = if name.starts_with("person-") { "person" } else { "workload" };
-    Ok(Actor { kind: value("actor", Line::parse(kind))?, name: value("actor", Line::parse(name))? })
+    Ok(Actor { kind: value("actor", ShortText::parse(kind))?, name: value("actor", ShortText::parse(name))? })
 }
 
 fn time(text: &str) -> Result<DateTime<Utc>, Fault> {

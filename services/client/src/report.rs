@@ -5,17 +5,21 @@ use std::time::Duration;
 use anyhow::Context as _;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::event::{Actor, Event, Fact};
-use ledger_domain::{EventId, Identity, Prose, Source};
+use ledger_domain::event::{Actor, Event, Payload};
+use ledger_domain::{EventId, Identity, LongText, Source};
 
 use super::answer::EventResult;
 use super::connection::{Client, Error};
-use super::patience::patiently;
+use super::patience::retry;
 use crate::{clock, identity};
 
 /// An event of our own with an id that no other has, as of now.
-pub(super) fn composed(fact: Fact, actor: &Actor, reason: Option<Prose>) -> anyhow::Result<Envelope> {
-    identified(identity::SOURCE, &identity::new_id(), clock::now(), fact, actor, reason)
+pub(super) fn composed(
+    payload: Payload,
+    actor: &Actor,
+    reason: Option<LongText>,
+) -> anyhow::Result<Envelope> {
+    identified(identity::SOURCE, &identity::new_id(), clock::now(), payload, actor, reason)
 }
 
 /// An event of our own. The same arguments make the same event.
@@ -23,12 +27,12 @@ pub(super) fn identified(
     source: &str,
     id: &str,
     occurred_at: DateTime<Utc>,
-    fact: Fact,
+    payload: Payload,
     actor: &Actor,
-    reason: Option<Prose>,
+    reason: Option<LongText>,
 ) -> anyhow::Result<Envelope> {
     let identity = Identity { source: Source::parse(source)?, id: EventId::parse(id)? };
-    let event = Event { fact, actor: Some(actor.clone()), reason, links: Vec::new(), corrects: None };
+    let event = Event { payload, actor: Some(actor.clone()), reason, links: Vec::new(), corrects: None };
     Ok(Envelope::compose(identity, occurred_at.trunc_subsecs(6), event)?)
 }
 
@@ -39,7 +43,7 @@ pub(super) async fn record(
     event: &Envelope,
     retry_for: Duration,
 ) -> Result<EventResult, Error> {
-    patiently(retry_for, move || once(client, event)).await
+    retry(retry_for, move || once(client, event)).await
 }
 
 async fn once(client: &Client, event: &Envelope) -> Result<EventResult, Error> {
@@ -52,10 +56,10 @@ async fn once(client: &Client, event: &Envelope) -> Result<EventResult, Error> {
 /// Records an event once and for all; answers its position.
 pub(super) async fn tell(
     client: &Client,
-    fact: Fact,
+    payload: Payload,
     actor: &Actor,
-    reason: Option<Prose>,
+    reason: Option<LongText>,
 ) -> anyhow::Result<u64> {
-    let result = once(client, &composed(fact, actor, reason)?).await?;
+    let result = once(client, &composed(payload, actor, reason)?).await?;
     result.position.with_context(|| format!("no position: {result}"))
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use chrono::SecondsFormat;
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::{EnvironmentName, Identity, Kind, Prose, ServiceName};
+use ledger_domain::{EnvironmentName, Identity, Kind, LongText, ServiceName};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -210,7 +210,7 @@ impl Deploy {
                 data.insert("duration_ms".to_owned(), milliseconds.into());
                 data.insert("exit_code".to_owned(), ended.code.into());
             }
-            let why = ended.why.as_deref().filter(|why| Prose::parse(why).is_ok());
+            let why = ended.why.as_deref().filter(|why| LongText::parse(why).is_ok());
             if let Some(why) = why.filter(|_| !self.details.has_reason()) {
                 data.insert("reason".to_owned(), why.into());
             }

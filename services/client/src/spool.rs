@@ -19,7 +19,7 @@ pub use self::command::Spool;
 pub(super) use self::queue::Entry;
 pub(super) use self::sending::{Error, Limit, parsed};
 
-use self::queue::{Held, Queue};
+use self::queue::{Queue, QueueLock};
 use self::sending::drain;
 use super::answer::EventResult;
 use super::chunk::Chunk;
@@ -68,7 +68,7 @@ pub(super) fn events_are(number: usize) -> String {
 
 /// What became of an event that was kept.
 #[derive(Debug)]
-pub(super) enum Fate {
+pub(super) enum DeliveryStatus {
     Recorded,
     Waits,
     /// The ledger will never take it.
@@ -119,7 +119,7 @@ impl Outbox {
     }
 
     /// Sends all that waits; if anything did, holds the queue.
-    async fn waiting_sent(&self, limit: Limit) -> Result<Option<Held<'_>>, Error> {
+    async fn waiting_sent(&self, limit: Limit) -> Result<Option<QueueLock<'_>>, Error> {
         let Ok(queue) = &self.queue else { return Ok(None) };
         if queue.waiting()?.is_empty() {
             return Ok(None);
@@ -171,11 +171,11 @@ impl Outbox {
     ///
     /// # Errors
     /// The spool cannot be read.
-    pub(super) fn fate(&self, entry: &Entry) -> Result<Fate, Error> {
-        let Ok(queue) = &self.queue else { return Ok(Fate::Waits) };
+    pub(super) fn fate(&self, entry: &Entry) -> Result<DeliveryStatus, Error> {
+        let Ok(queue) = &self.queue else { return Ok(DeliveryStatus::Waits) };
         if queue.waiting()?.contains(entry) {
-            return Ok(Fate::Waits);
+            return Ok(DeliveryStatus::Waits);
         }
-        Ok(queue.problem_of(entry).map_or(Fate::Recorded, Fate::Refused))
+        Ok(queue.problem_of(entry).map_or(DeliveryStatus::Recorded, DeliveryStatus::Refused))
     }
 }

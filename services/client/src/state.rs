@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::answer::{DEFAULT_TARGET, LaneBody};
 use super::connection::Connection;
-use super::query::{Asking, with};
+use super::query::{QueryArgs, with};
 use super::table;
 
 /// Show what an environment runs, or ran at any point
@@ -22,7 +22,7 @@ pub struct State {
     #[arg(long, value_name = "POSITION")]
     known_at: Option<u64>,
     #[command(flatten)]
-    asking: Asking,
+    query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -47,11 +47,11 @@ impl State {
         let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "state"]);
         let url = with(with(url, "at", self.at.as_deref()), "known_at", self.known_at);
-        self.asking.show(&client, url, words).await
+        self.query.show(&client, url, render).await
     }
 }
 
-fn words(body: &StateBody) -> String {
+fn render(body: &StateBody) -> String {
     let at = match body.at.as_str() {
         "latest" => String::new(),
         at if at == body.position.to_string() => String::new(),
@@ -92,7 +92,7 @@ mod tests {
     use crate::query::read;
 
     fn shown(json: &str) -> String {
-        words(&read(json.as_bytes()).expect("a body"))
+        render(&read(json.as_bytes()).expect("a body"))
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::answer::{ReleaseBody, version};
 use super::connection::Connection;
-use super::query::Asking;
+use super::query::QueryArgs;
 use super::table;
 
 /// Show which services do not run the same at each target of an environment
@@ -15,7 +15,7 @@ pub struct Targets {
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
     #[command(flatten)]
-    asking: Asking,
+    query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -48,11 +48,11 @@ impl Targets {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "targets"]);
-        self.asking.show(&client, url, words).await
+        self.query.show(&client, url, render).await
     }
 }
 
-fn words(body: &TargetsBody) -> String {
+fn render(body: &TargetsBody) -> String {
     let targets = body.targets.join(", ");
     let header = format!("{} position {}, targets: {targets}", body.environment, body.position);
     if body.uneven.is_empty() {
@@ -84,7 +84,7 @@ mod tests {
         )
         .expect("a body");
         assert_eq!(
-            words(&body),
+            render(&body),
             "production position 9, targets: cloud, on-premise\n\
              service  target      version\n\
              web      cloud       v2\n\

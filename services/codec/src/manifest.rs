@@ -12,7 +12,7 @@ mod json;
 mod kustomize;
 mod yaml;
 
-use ledger_domain::{Composition, EnvironmentName, Line, Live, Position, Release, SlotName};
+use ledger_domain::{Composition, EnvironmentName, LiveRelease, Position, Release, ShortText, SlotName};
 
 use self::document::{Map, Node};
 
@@ -125,15 +125,15 @@ fn parts(release: &Release) -> impl Iterator<Item = (&'static str, &str)> {
         ("version", Some(release.version.as_str())),
         ("artifact", release.artifact.as_ref().map(|artifact| artifact.as_str())),
         ("config", release.config.as_ref().map(|config| config.as_str())),
-        ("infrastructure", release.infrastructure.as_ref().map(Line::as_str)),
-        ("commit", release.commit.as_ref().map(Line::as_str)),
+        ("infrastructure", release.infrastructure.as_ref().map(ShortText::as_str)),
+        ("commit", release.commit.as_ref().map(ShortText::as_str)),
     ]
     .into_iter()
     .filter_map(|(name, text)| Some((name, text?)))
 }
 
 /// The slot of a lane that has slots, named and told as a part of the release is.
-fn slot(live: &Live) -> Option<(&'static str, &str)> {
+fn slot(live: &LiveRelease) -> Option<(&'static str, &str)> {
     Some(("slot", live.slot.as_ref()?.as_str()))
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use ledger_domain::event::{Actor, Hindrance, Policy, Promotion, PromotionTargets};
-use ledger_domain::{ConfigDigest, EnvironmentName, Line, Prose, ServiceName, SlotName, TargetName};
+use ledger_domain::event::{Actor, Enforcement, Policy, Promotion, PromotionTargets};
+use ledger_domain::{ConfigDigest, EnvironmentName, LongText, ServiceName, ShortText, SlotName, TargetName};
 use sha2::{Digest, Sha256};
 
 pub(super) const ENVIRONMENTS: [&str; 3] = ["dev", "staging", "production"];
@@ -73,7 +73,7 @@ impl Cast {
 pub(super) fn policy(environment: &str) -> Policy {
     let lines = |texts: &[&str]| texts.iter().map(|text| line(text)).collect();
     match environment {
-        "dev" => Policy { barrier: Hindrance::Warn, ..Policy::default() },
+        "dev" => Policy { barrier: Enforcement::Warn, ..Policy::default() },
         "staging" => Policy {
             required_validations: lines(&["e2e"]),
             promotion: Some(Promotion {
@@ -98,8 +98,8 @@ pub(super) fn policy(environment: &str) -> Policy {
                 (service_name("web-frontend"), vec![service_name("search-api")]),
             ]
             .into(),
-            barrier: Hindrance::Block,
-            freeze: Hindrance::Warn,
+            barrier: Enforcement::Block,
+            freeze: Enforcement::Warn,
         },
     }
 }
@@ -114,7 +114,7 @@ pub(super) fn digits(text: &str) -> String {
     })
 }
 
-pub(super) fn commit(text: &str) -> Line {
+pub(super) fn commit(text: &str) -> ShortText {
     line(&digits(text)[..40])
 }
 
@@ -129,8 +129,8 @@ macro_rules! words {
     )+};
 }
 words! {
-    line = Line;
-    prose = Prose;
+    line = ShortText;
+    prose = LongText;
     environment_name = EnvironmentName;
     service_name = ServiceName;
     target_name = TargetName;

@@ -1,7 +1,7 @@
 //! What stands where, as the demo goes on: its own memory of the lanes, from which rollbacks take
 //! what to go back to.
 
-use ledger_domain::{Artifact, LaneRef, Line, Release, SlotName, TargetName};
+use ledger_domain::{Artifact, LaneRef, Release, ShortText, SlotName, TargetName};
 
 use super::catalogue::{self, ENVIRONMENTS, Entry, SERVICES, SLOTS};
 
@@ -128,7 +128,7 @@ const fn other(live: Option<usize>) -> usize {
 pub(super) struct Candidate {
     /// The index of its product.
     pub(super) product: usize,
-    pub(super) version: Line,
+    pub(super) version: ShortText,
     pub(super) artifact: Artifact,
-    pub(super) commit: Line,
+    pub(super) commit: ShortText,
 }

@@ -16,8 +16,8 @@ mod undo;
 mod world;
 
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::event::{Destination, Event, Fact, Mark, MarkedStatus, RollbackRequest};
-use ledger_domain::{EventId, Identity, Position, Scope, Source};
+use ledger_domain::event::{Event, Mark, MarkedStatus, Payload, ReleasePointId, RollbackRequest};
+use ledger_domain::{EventId, Identity, LaneFilter, Position, Source};
 
 use calendar::{Calendar, NATURAL_DAYS};
 use production::{Production, WayBack};
@@ -61,21 +61,21 @@ impl History {
 
     /// The draft's event, or nothing if it only marks a place.
     fn envelope(&mut self, draft: Draft) -> Option<Envelope> {
-        let fact = match draft.what {
+        let payload = match draft.what {
             What::Baseline => {
                 self.production.set_baseline(self.position);
                 return None;
             }
-            What::Fact(fact) => fact,
+            What::Payload(payload) => payload,
             What::RollbackRequest { rollback, initiated_by } => {
                 let WayBack { to, plan, policy } = self.production.way_back(self.position);
                 let plan_digest = catalogue::parsed_digest(&plan.digest());
-                Fact::RollbackRequested(RollbackRequest {
+                Payload::RollbackRequested(RollbackRequest {
                     rollback,
                     to,
                     at: None,
                     source: None,
-                    scope: Scope::default(),
+                    scope: LaneFilter::default(),
                     plan,
                     plan_digest,
                     initiated_by,
@@ -85,8 +85,8 @@ impl History {
                     cause: None,
                 })
             }
-            What::KnownGood { environment, name } => Fact::ReleasePointMarked(Mark {
-                point: Destination { environment, position: self.position },
+            What::KnownGood { environment, name } => Payload::ReleasePointMarked(Mark {
+                point: ReleasePointId { environment, position: self.position },
                 status: MarkedStatus::KnownGood,
                 name: Some(name),
             }),
@@ -94,9 +94,9 @@ impl History {
         self.position = self.position.next();
         let id = EventId::parse(&format!("{:08}", self.position.get())).expect("digits are an id");
         let occurred_at = self.world.calendar.time(draft.occurred);
-        self.production.note(&fact, self.position, &id, occurred_at);
+        self.production.note(&payload, self.position, &id, occurred_at);
         let event =
-            Event { fact, actor: draft.actor, reason: draft.reason, links: draft.links, corrects: None };
+            Event { payload, actor: draft.actor, reason: draft.reason, links: draft.links, corrects: None };
         let identity = Identity { source: self.source.clone(), id };
         Some(Envelope::compose(identity, occurred_at, event).expect("the demo's events are small"))
     }

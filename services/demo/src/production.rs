@@ -4,9 +4,9 @@
 //! a request that is made from it is one that a ledger takes.
 
 use chrono::{DateTime, Utc};
-use ledger_domain::event::{Fact, Plan, Policy};
+use ledger_domain::event::{Payload, Plan, Policy};
 use ledger_domain::{
-    Composition, EnvironmentName, EventId, Lanes, Position, Removals, Scope, Since, Written,
+    Composition, EnvironmentName, EventId, LaneFilter, Lanes, Position, Removals, Since, TrackEntry,
 };
 
 use super::catalogue;
@@ -51,24 +51,24 @@ impl Production {
     /// Takes one more event into account.
     pub(super) fn note(
         &mut self,
-        fact: &Fact,
+        payload: &Payload,
         position: Position,
         event_id: &EventId,
         occurred_at: DateTime<Utc>,
     ) {
-        if fact.environment() != Some(&self.environment) {
+        if payload.environment() != Some(&self.environment) {
             return;
         }
-        if let Fact::EnvironmentDeclared(_, policy) = fact {
+        if let Payload::EnvironmentDeclared(_, policy) = payload {
             self.policy = policy.clone();
             self.declared = Some(position);
         }
-        let Some((lane, track, effect)) = fact.change() else { return };
+        let Some((lane, track, effect)) = payload.change() else { return };
         // The demo names a target where a service has several.
         let key = (lane.service.clone(), lane.target.clone().unwrap_or_default());
         let since = Since { occurred_at, position, event_id: event_id.clone() };
         let lane = self.lanes.entry(key.clone()).or_default();
-        if lane.apply(&track, Written { effect, since }).altered {
+        if lane.apply(&track, TrackEntry { effect, since }).altered {
             self.composition.set(key.0, key.1, lane.live().map(|live| live.to_owned()));
         }
     }
@@ -83,7 +83,14 @@ impl Production {
         let Baseline { position, composition } = &self.baseline;
         WayBack {
             to: *position,
-            plan: Plan::make(now, &self.lanes, composition, &Scope::default(), &self.policy, Removals::All),
+            plan: Plan::make(
+                now,
+                &self.lanes,
+                composition,
+                &LaneFilter::default(),
+                &self.policy,
+                Removals::All,
+            ),
             policy: self.declared,
         }
     }

@@ -1,10 +1,10 @@
 //! A change's way: built, then through dev and staging to production, as far as its checks let it.
 
 use ledger_domain::event::{
-    Approval, ApprovalSubject, Built, Counts, Deploy, Ending, Evidence, Fact, Switch, Validation,
+    Approval, ApprovalSubject, Built, Counts, Deploy, Ending, Evidence, Payload, Switch, Validation,
     ValidationSubject,
 };
-use ledger_domain::{Artifact, LaneRef, Line, Release};
+use ledger_domain::{Artifact, LaneRef, Release, ShortText};
 
 use super::calendar::{HOUR, MINUTE, Seconds};
 use super::catalogue;
@@ -64,7 +64,7 @@ impl World {
             }),
         };
         let href = format!("https://git.example/{service}/commit/{}", candidate.commit);
-        let draft = Draft::new(at, What::Fact(Fact::ArtifactBuilt(built))).by(&self.cast.builder);
+        let draft = Draft::new(at, What::Payload(Payload::ArtifactBuilt(built))).by(&self.cast.builder);
         self.push(draft.linked("commit", &href));
         candidate
     }
@@ -94,7 +94,7 @@ impl World {
         site.put(release.clone());
         let lane = site.lane.clone();
         let deploy = deploy(&lane, &release, &run);
-        self.deployed(at, Fact::DeploySucceeded(deploy), &run);
+        self.deployed(at, Payload::DeploySucceeded(deploy), &run);
         if let Some(former) = former.filter(|_| self.random.once_in_thousand(25)) {
             self.late_report(&lane, &former, at);
         }
@@ -110,8 +110,8 @@ impl World {
         let run = self.run();
         let late = self.random.within(&(5 * MINUTE..=50 * MINUTE));
         let before = self.random.within(&(MINUTE..=3 * MINUTE));
-        let fact = Fact::DeploySucceeded(deploy(lane, former, &run));
-        let draft = Draft::new(newer + late, What::Fact(fact)).by(&self.cast.deployer);
+        let payload = Payload::DeploySucceeded(deploy(lane, former, &run));
+        let draft = Draft::new(newer + late, What::Payload(payload)).by(&self.cast.deployer);
         self.push(draft.occurred_before(late + before).because("The runner was cut off from the network."));
     }
 
@@ -120,20 +120,20 @@ impl World {
         let release = self.release(candidate, Stage::Staging);
         let run = self.run();
         let lane = self.products[candidate.product].staging.lane.clone();
-        self.deployed(at, Fact::DeployStarted(deploy(&lane, &release, &run)), &run);
+        self.deployed(at, Payload::DeployStarted(deploy(&lane, &release, &run)), &run);
         let done = at + self.random.within(&(MINUTE..=4 * MINUTE));
         let breaks = !first && self.random.once_in_thousand(25);
         let outcome = deploy(&lane, &release, &run);
         if breaks {
-            self.deployed(done, Fact::DeployFailed(outcome), &run);
+            self.deployed(done, Payload::DeployFailed(outcome), &run);
             return None;
         }
         self.products[candidate.product].staging.put(release.clone());
-        self.deployed(done, Fact::DeploySucceeded(outcome), &run);
+        self.deployed(done, Payload::DeploySucceeded(outcome), &run);
         let subject = || lane_of(&lane, &release, &run);
         let started = Validation { check: catalogue::line("e2e"), ..validation("e2e", subject()) };
         let checker = self.cast.checker.clone();
-        self.did(done + MINUTE, Fact::ValidationStarted(started), &checker);
+        self.did(done + MINUTE, Payload::ValidationStarted(started), &checker);
         let checked = done + self.random.within(&(8 * MINUTE..=25 * MINUTE));
         let fails = !first && self.random.once_in_thousand(60);
         self.check(checked, "e2e", subject(), fails);
@@ -151,10 +151,10 @@ impl World {
         let rejected = !first && self.random.once_in_thousand(60);
         let at = before - 2 * MINUTE;
         if rejected {
-            let draft = Draft::new(at, What::Fact(Fact::ApprovalRejected(approval))).by(&person);
+            let draft = Draft::new(at, What::Payload(Payload::ApprovalRejected(approval))).by(&person);
             self.push(draft.because("Not on a day like this."));
         } else {
-            self.did(at, Fact::ApprovalGranted(approval), &person);
+            self.did(at, Payload::ApprovalGranted(approval), &person);
         }
         !rejected
     }
@@ -175,14 +175,14 @@ impl World {
             former.extend(site.live().cloned());
             let (lane, slot) = (site.lane.clone(), site.next_slot());
             let it = Deploy { slot: slot.clone(), ..deploy(&lane, &release, &run) };
-            self.deployed(now, Fact::DeployStarted(it.clone()), &run);
+            self.deployed(now, Payload::DeployStarted(it.clone()), &run);
             now += self.random.within(&(2 * MINUTE..=6 * MINUTE));
             if breaks && index == 0 {
-                self.deployed(now, Fact::DeployFailed(it), &run);
+                self.deployed(now, Payload::DeployFailed(it), &run);
                 return now;
             }
             self.products[candidate.product].production[index].put(release.clone());
-            self.deployed(now, Fact::DeploySucceeded(it), &run);
+            self.deployed(now, Payload::DeploySucceeded(it), &run);
             if let Some(slot) = slot {
                 now += self.random.within(&(MINUTE..=3 * MINUTE));
                 self.switch(candidate.product, index, now, slot, Some(run.clone()), None);
@@ -205,19 +205,19 @@ impl World {
         site: usize,
         at: Seconds,
         slot: ledger_domain::SlotName,
-        deployment: Option<Line>,
-        rollback_id: Option<Line>,
+        deployment: Option<ShortText>,
+        rollback_id: Option<ShortText>,
     ) {
         let site = &mut self.products[product].production[site];
         site.switch();
         let switch = Switch { lane: site.lane.clone(), slot, deployment, rollback_id };
         let deployer = self.cast.deployer.clone();
-        self.did(at, Fact::TrafficSwitched(switch), &deployer);
+        self.did(at, Payload::TrafficSwitched(switch), &deployer);
     }
 
     /// Reports a deploy, with the run that did it.
-    pub(super) fn deployed(&mut self, at: Seconds, fact: Fact, run: &Line) {
-        let draft = Draft::new(at, What::Fact(fact)).by(&self.cast.deployer);
+    pub(super) fn deployed(&mut self, at: Seconds, payload: Payload, run: &ShortText) {
+        let draft = Draft::new(at, What::Payload(payload)).by(&self.cast.deployer);
         self.push(draft.linked("pipeline", &format!("https://ci.example/{run}")));
     }
 
@@ -233,12 +233,13 @@ impl World {
             ..validation(check, subject)
         };
         let checker = self.cast.checker.clone();
-        let fact = if fails { Fact::ValidationFailed(outcome) } else { Fact::ValidationPassed(outcome) };
-        self.did(at, fact, &checker);
+        let payload =
+            if fails { Payload::ValidationFailed(outcome) } else { Payload::ValidationPassed(outcome) };
+        self.did(at, payload, &checker);
     }
 }
 
-pub(super) fn deploy(lane: &LaneRef, release: &Release, run: &Line) -> Deploy {
+pub(super) fn deploy(lane: &LaneRef, release: &Release, run: &ShortText) -> Deploy {
     Deploy {
         lane: lane.clone(),
         slot: None,
@@ -250,7 +251,7 @@ pub(super) fn deploy(lane: &LaneRef, release: &Release, run: &Line) -> Deploy {
     }
 }
 
-pub(super) fn lane_of(lane: &LaneRef, release: &Release, run: &Line) -> ValidationSubject {
+pub(super) fn lane_of(lane: &LaneRef, release: &Release, run: &ShortText) -> ValidationSubject {
     ValidationSubject::Lane {
         lane: lane.clone(),
         release: Some(release.clone()),

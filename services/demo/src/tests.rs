@@ -4,8 +4,8 @@ mod judge;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use ledger_domain::event::Fact;
-use ledger_domain::{Applied, Kind, LaneFold, LaneRef, Since, Written};
+use ledger_domain::event::Payload;
+use ledger_domain::{Applied, Kind, LaneFold, LaneRef, Since, TrackEntry};
 use sha2::{Digest as _, Sha256};
 
 use super::calendar::{begin, end};
@@ -74,18 +74,18 @@ fn it_shows_what_a_ledger_is_for() {
     let (mut targets, mut slots) = (BTreeSet::new(), BTreeSet::new());
     let mut undone: BTreeSet<(Kind, bool)> = BTreeSet::new();
     for envelope in history(None) {
-        let fact = &envelope.event().fact;
-        *kinds.entry(fact.kind()).or_default() += 1;
-        environments.extend(fact.environment().cloned());
-        services.extend(fact.service().cloned());
-        targets.extend(fact.lane().map(|lane| lane.target.clone()));
-        match fact {
-            Fact::DeploySucceeded(deploy) => {
+        let payload = &envelope.event().payload;
+        *kinds.entry(payload.kind()).or_default() += 1;
+        environments.extend(payload.environment().cloned());
+        services.extend(payload.service().cloned());
+        targets.extend(payload.lane().map(|lane| lane.target.clone()));
+        match payload {
+            Payload::DeploySucceeded(deploy) => {
                 slots.extend(deploy.slot.clone());
-                undone.insert((fact.kind(), deploy.rollback_id.is_some()));
+                undone.insert((payload.kind(), deploy.rollback_id.is_some()));
             }
-            Fact::TrafficSwitched(switch) => {
-                undone.insert((fact.kind(), switch.rollback_id.is_some()));
+            Payload::TrafficSwitched(switch) => {
+                undone.insert((payload.kind(), switch.rollback_id.is_some()));
             }
             _ => {}
         }
@@ -142,14 +142,14 @@ struct Lanes(BTreeMap<LaneRef, LaneFold>);
 
 impl Lanes {
     fn apply(&mut self, position: u64, envelope: &Envelope) -> Option<Applied> {
-        let (lane, track, effect) = envelope.event().fact.change()?;
+        let (lane, track, effect) = envelope.event().payload.change()?;
         let since = Since {
             occurred_at: envelope.occurred_at(),
             position: Position::new(position),
             event_id: envelope.identity().id.clone(),
         };
         let fold = self.0.entry(lane.clone()).or_default();
-        let applied = fold.apply(&track, Written { effect, since });
+        let applied = fold.apply(&track, TrackEntry { effect, since });
         assert_eq!(applied.anomaly, None, "at {position}");
         Some(applied)
     }

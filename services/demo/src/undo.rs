@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ledger_domain::Release;
-use ledger_domain::event::{Approval, ApprovalSubject, Deploy, Fact, Rollback, RollbackStart};
+use ledger_domain::event::{Approval, ApprovalSubject, Deploy, Payload, Rollback, RollbackStart};
 
 use super::calendar::{MINUTE, Seconds};
 use super::catalogue;
@@ -24,14 +24,17 @@ impl World {
         let controller = self.cast.controller.clone();
         self.did(
             now,
-            Fact::RollbackStarted(RollbackStart { rollback: rollback.clone(), acknowledge: BTreeSet::new() }),
+            Payload::RollbackStarted(RollbackStart {
+                rollback: rollback.clone(),
+                acknowledge: BTreeSet::new(),
+            }),
             &controller,
         );
         for (site, release) in former.into_iter().enumerate() {
             now += self.random.within(&(20..=3 * MINUTE));
             now = self.undo(product, site, release, &rollback, now);
         }
-        self.did(now + MINUTE, Fact::RollbackSucceeded(rollback), &controller);
+        self.did(now + MINUTE, Payload::RollbackSucceeded(rollback), &controller);
         now + 2 * MINUTE
     }
 
@@ -47,7 +50,7 @@ impl World {
                 environment: rollback.environment.clone(),
                 rollback_id: rollback.rollback_id.clone(),
             };
-            self.did(at + MINUTE, Fact::ApprovalGranted(Approval { subject, expires_at: None }), &other);
+            self.did(at + MINUTE, Payload::ApprovalGranted(Approval { subject, expires_at: None }), &other);
         }
         at + 2 * MINUTE
     }
@@ -73,10 +76,10 @@ impl World {
             at
         } else {
             let it = Deploy { rollback_id, ..deploy(&lane, &release, &run) };
-            self.deployed(at, Fact::DeployStarted(it.clone()), &run);
+            self.deployed(at, Payload::DeployStarted(it.clone()), &run);
             let done = at + self.random.within(&(MINUTE..=4 * MINUTE));
             self.products[product].production[site].put(release.clone());
-            self.deployed(done, Fact::DeploySucceeded(it), &run);
+            self.deployed(done, Payload::DeploySucceeded(it), &run);
             done
         };
         self.check(done + MINUTE, "smoke", lane_of(&lane, &release, &run), false);

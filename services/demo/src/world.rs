@@ -1,8 +1,8 @@
 //! The demo's world, played day by day. A day's drafts are made change by change and then put in the
 //! order in which they are reported, so that the memory needed is a day's, however long the demo is.
 
-use ledger_domain::event::{Actor, Fact, Freeze, Link, Removal, Rollback};
-use ledger_domain::{EnvironmentName, Line, Prose};
+use ledger_domain::event::{Actor, Freeze, Link, Payload, Removal, Rollback};
+use ledger_domain::{EnvironmentName, LongText, ShortText};
 
 use super::calendar::{Calendar, Day, HOUR, MINUTE, Seconds};
 use super::catalogue::{self, Cast};
@@ -16,12 +16,12 @@ pub(super) struct Draft {
     pub(super) occurred: Seconds,
     pub(super) what: What,
     pub(super) actor: Option<Actor>,
-    pub(super) reason: Option<Prose>,
+    pub(super) reason: Option<LongText>,
     pub(super) links: Vec<Link>,
 }
 
 pub(super) enum What {
-    Fact(Fact),
+    Payload(Payload),
     /// Not an event: production is as it should be, which a rollback can go back to.
     Baseline,
     /// A rollback to the last baseline, with the plan that production then calls for.
@@ -32,7 +32,7 @@ pub(super) enum What {
     /// The environment, as it is now, is known to be good.
     KnownGood {
         environment: EnvironmentName,
-        name: Line,
+        name: ShortText,
     },
 }
 
@@ -99,11 +99,11 @@ impl World {
     }
 
     /// A fact that is reported when it occurs.
-    pub(super) fn did(&mut self, at: Seconds, fact: Fact, actor: &Actor) {
-        self.push(Draft::new(at, What::Fact(fact)).by(actor));
+    pub(super) fn did(&mut self, at: Seconds, payload: Payload, actor: &Actor) {
+        self.push(Draft::new(at, What::Payload(payload)).by(actor));
     }
 
-    pub(super) fn run(&mut self) -> Line {
+    pub(super) fn run(&mut self) -> ShortText {
         self.runs += 1;
         catalogue::line(&format!("run-{}", self.runs))
     }
@@ -138,8 +138,8 @@ impl World {
     fn declare_environments(&mut self) {
         for stage in Stage::ALL {
             let environment = catalogue::environment_name(stage.name());
-            let fact = Fact::EnvironmentDeclared(environment, catalogue::policy(stage.name()));
-            let draft = Draft::new(0, What::Fact(fact)).by(&self.cast.people[0]);
+            let payload = Payload::EnvironmentDeclared(environment, catalogue::policy(stage.name()));
+            let draft = Draft::new(0, What::Payload(payload)).by(&self.cast.people[0]);
             self.push(draft.because("The ledger begins here."));
         }
     }
@@ -168,12 +168,12 @@ impl World {
             self.push(Draft::new(at, good).by(&person).because(reason));
             // It does not end by itself: whoever plays the demo later could not lift it any more.
             let freeze = Freeze { environment: production(), freeze_id: name(day.year()), until: None };
-            let started = Draft::new(at + MINUTE, What::Fact(Fact::FreezeStarted(freeze))).by(&person);
+            let started = Draft::new(at + MINUTE, What::Payload(Payload::FreezeStarted(freeze))).by(&person);
             self.push(started.because("Nobody is there to help."));
         } else if day.number > 0 {
             let person = self.person();
             let freeze = Freeze { environment: production(), freeze_id: name(day.year() - 1), until: None };
-            self.did(at, Fact::FreezeLifted(freeze), &person);
+            self.did(at, Payload::FreezeLifted(freeze), &person);
         }
     }
 
@@ -186,7 +186,7 @@ impl World {
             site.clear();
             let lane = site.lane.clone();
             let removal = Removal { lane, slot: None, deployment, rollback_id: None };
-            let draft = Draft::new(day.begins() + HOUR, What::Fact(Fact::DeployRemoved(removal)));
+            let draft = Draft::new(day.begins() + HOUR, What::Payload(Payload::DeployRemoved(removal)));
             self.push(draft.by(&self.cast.deployer).because("Unused for a while."));
         }
     }

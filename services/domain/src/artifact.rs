@@ -10,13 +10,13 @@ use std::str::FromStr;
 
 use packageurl::PackageUrl;
 
-use crate::Line;
+use crate::ShortText;
 use crate::release::{DigestError, check_digest};
 
 /// A package URL (`pkg:oci/search-api@sha256:…`) or an OCI reference by digest (`sha256:…`,
 /// `registry.example/search-api@sha256:…`). Equality is that of the texts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Artifact(Line);
+pub struct Artifact(ShortText);
 
 /// Reason why a text names no artifact.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +44,7 @@ impl Artifact {
     /// # Errors
     /// The text names no artifact, or names one by something that can move: a tag, or a shortened digest.
     pub fn parse(text: &str) -> Result<Self, ArtifactError> {
-        Line::parse(text)?;
+        ShortText::parse(text)?;
         let artifact = Self::stored(text)?;
         if let Some(purl) = artifact.package_url() {
             for digest in written_digests(&purl) {
@@ -62,7 +62,7 @@ impl Artifact {
     /// # Errors
     /// The text names no artifact.
     pub fn stored(text: &str) -> Result<Self, ArtifactError> {
-        let line = Line::stored(text)?;
+        let line = ShortText::stored(text)?;
         if text.starts_with("pkg:") {
             PackageUrl::from_str(text).map_err(|e| ArtifactError::PackageUrl(e.to_string()))?;
         } else {

@@ -20,14 +20,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 
-use crate::event::{Built, Deploy, Event, Fact, Policy, Reinstated, Revoked};
+use crate::event::{Built, Deploy, Event, Payload, Policy, Reinstated, Revoked};
 use crate::gate::{Decision, Finding, GateInput, PromotionEvidence, decide};
 use crate::known_good::Marked;
-use crate::obstacle::Revocations;
+use crate::plan_issue::Revocations;
 use crate::retirement::Standing;
 use crate::{
-    Artifact, EnvironmentName, Identity, IdentityKey, Kind, Lane, LaneRef, Line, Position, Release,
-    ServiceName, Since, TargetName, Written,
+    Artifact, EnvironmentName, Identity, IdentityKey, Kind, Lane, LaneRef, Position, Release, ServiceName,
+    ShortText, Since, TargetName, TrackEntry,
 };
 
 use artifacts::{Builds, RevocationLog};
@@ -186,7 +186,7 @@ pub struct Judged {
     /// The target.
     pub target: TargetName,
     /// The version.
-    pub version: Line,
+    pub version: ShortText,
     /// What stopped it.
     pub findings: Vec<Finding>,
     /// What shows that it failed later, if it did.
@@ -223,20 +223,20 @@ impl Backtest {
         event: &Event,
     ) {
         let at = EventTime { occurred_at, position };
-        let is_correctable = event.fact.is_correctable();
+        let is_correctable = event.payload.is_correctable();
         if let Some(corrected) = event.corrects.as_ref().filter(|_| is_correctable)
             && let Some((corrected, effects)) = self.corrections.correct(corrected, position)
         {
             self.take_back(corrected, effects, position);
         }
-        let effects = if let Some((named, track, effect)) = event.fact.change() {
+        let effects = if let Some((named, track, effect)) = event.payload.change() {
             self.target_of(named).map_or(Effects::Nothing, |target| {
                 let lane = named.at(target);
-                if let Fact::DeploySucceeded(deploy) = &event.fact {
+                if let Payload::DeploySucceeded(deploy) = &event.payload {
                     self.judge(&lane, deploy, event, at);
                 }
                 let since = Since { occurred_at, position, event_id: identity.id.clone() };
-                self.change(lane, track, Written { effect, since }, &event.fact)
+                self.change(lane, track, TrackEntry { effect, since }, &event.payload)
             })
         } else {
             self.apply(event, at)
@@ -358,7 +358,7 @@ impl Backtest {
         &self,
         environment: &EnvironmentName,
         service: &ServiceName,
-        version: &Line,
+        version: &ShortText,
         at: DateTime<Utc>,
     ) -> Option<&Artifact> {
         let stated = |it: &Environment| it.stated(service, version, at, &self.releases);
@@ -383,13 +383,13 @@ impl Backtest {
         }
     }
 
-    fn change(&mut self, lane: Lane, track: crate::Track, written: Written, fact: &Fact) -> Effects {
+    fn change(&mut self, lane: Lane, track: crate::Track, written: TrackEntry, payload: &Payload) -> Effects {
         let at = EventTime { occurred_at: written.since.occurred_at, position: written.since.position };
         let environment = self.environments.entry(lane.environment.clone()).or_default();
         let history = environment.lane(&lane.service, &lane.target);
         let details = Details {
-            deployment: fact.deployment().map(|deployment| self.checks.lines.id(deployment)),
-            rollback_id: fact.rollback_id().cloned(),
+            deployment: payload.deployment().map(|deployment| self.checks.lines.id(deployment)),
+            rollback_id: payload.rollback_id().cloned(),
             late: history.is_some_and(|history| history.is_behind(at)),
         };
         if let crate::Effect::Deployed(release) = &written.effect
@@ -410,40 +410,40 @@ impl Backtest {
 
     /// Applies what an event says that changes no lane.
     fn apply(&mut self, event: &Event, at: EventTime) -> Effects {
-        let fact = &event.fact;
-        let name = fact.environment();
+        let payload = &event.payload;
+        let name = payload.environment();
         if name == Some(&self.candidate.environment) {
-            if let Fact::RollbackStarted(start) = fact {
+            if let Payload::RollbackStarted(start) = payload {
                 self.note_acknowledged(start);
             }
             self.rules.apply(event, at, &mut self.releases);
         }
         let environment = name.and_then(|name| self.environments.get_mut(name));
-        match (fact, environment) {
-            (Fact::ArtifactBuilt(Built { artifact, version: Some(version), .. }), _) => {
+        match (payload, environment) {
+            (Payload::ArtifactBuilt(Built { artifact, version: Some(version), .. }), _) => {
                 self.builds.add(version, artifact, at);
             }
-            (Fact::ArtifactRevoked(Revoked { artifact, deleted, .. }), _) => {
+            (Payload::ArtifactRevoked(Revoked { artifact, deleted, .. }), _) => {
                 self.revocations.revoke(artifact, *deleted, at);
             }
-            (Fact::ArtifactReinstated(Reinstated { artifact }), _) => {
+            (Payload::ArtifactReinstated(Reinstated { artifact }), _) => {
                 self.revocations.reinstate(artifact, at);
             }
-            (Fact::ValidationStarted(it), _) => return self.check(it, CheckKind::Started, at),
-            (Fact::ValidationPassed(it), _) => {
+            (Payload::ValidationStarted(it), _) => return self.check(it, CheckKind::Started, at),
+            (Payload::ValidationPassed(it), _) => {
                 let contradicts = it.counts.is_some_and(|counts| counts.contradict_a_pass());
                 let kind = if contradicts { CheckKind::Contradictory } else { CheckKind::Passed };
                 return self.check(it, kind, at);
             }
-            (Fact::ValidationFailed(it), _) => return self.check(it, CheckKind::Failed, at),
-            (Fact::EnvironmentDeclared(_, policy), Some(environment)) => {
+            (Payload::ValidationFailed(it), _) => return self.check(it, CheckKind::Failed, at),
+            (Payload::EnvironmentDeclared(_, policy), Some(environment)) => {
                 environment.policy = policy.clone();
                 environment.add_retirement(at, false, &self.releases);
             }
-            (Fact::EnvironmentRetired(_), Some(environment)) => {
+            (Payload::EnvironmentRetired(_), Some(environment)) => {
                 environment.add_retirement(at, true, &self.releases);
             }
-            (Fact::ReleasePointMarked(it), Some(environment)) => {
+            (Payload::ReleasePointMarked(it), Some(environment)) => {
                 let marked = Marked {
                     position: at.position,
                     occurred_at: at.occurred_at,
@@ -454,7 +454,7 @@ impl Backtest {
                 };
                 environment.mark(it.point.position, marked, &self.releases);
             }
-            (Fact::ReleasePointRevoked(point), Some(environment)) => {
+            (Payload::ReleasePointRevoked(point), Some(environment)) => {
                 environment.unmark(point.position, &self.releases);
             }
             _ => {}

@@ -72,7 +72,7 @@ pub fn straddles(start: DateTime<Utc>, end: DateTime<Utc>, tracks: &[Vec<Span>])
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Line;
+    use crate::ShortText;
 
     const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
     const D2: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
@@ -83,7 +83,7 @@ mod tests {
 
     fn release(version: &str, artifact: Option<&str>) -> Release {
         let artifact = artifact.map(|text| Artifact::parse(text).expect("an artifact"));
-        Release { artifact, ..Release::of_version(Line::parse(version).expect("a version")) }
+        Release { artifact, ..Release::of_version(ShortText::parse(version).expect("a version")) }
     }
 
     fn deploy(at: i64, version: &str, artifact: Option<&str>) -> LaneDeploy {

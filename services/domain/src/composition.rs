@@ -30,7 +30,7 @@ impl Since {
 
 /// What runs in a lane, or stands in a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Live<Slot = SlotName, Running = Release, By = Since> {
+pub struct LiveRelease<Slot = SlotName, Running = Release, By = Since> {
     /// The slot, where the lane has slots.
     pub slot: Option<Slot>,
     /// The release.
@@ -39,11 +39,11 @@ pub struct Live<Slot = SlotName, Running = Release, By = Since> {
     pub since: By,
 }
 
-impl Live<&SlotName, &Release, &Since> {
+impl LiveRelease<&SlotName, &Release, &Since> {
     /// The same, owned.
     #[must_use]
-    pub fn to_owned(self) -> Live {
-        Live { slot: self.slot.cloned(), release: self.release.clone(), since: self.since.clone() }
+    pub fn to_owned(self) -> LiveRelease {
+        LiveRelease { slot: self.slot.cloned(), release: self.release.clone(), since: self.since.clone() }
     }
 }
 
@@ -51,11 +51,11 @@ impl Live<&SlotName, &Release, &Since> {
 /// are not in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Composition {
-    lanes: BTreeMap<(ServiceName, TargetName), Live>,
+    lanes: BTreeMap<(ServiceName, TargetName), LiveRelease>,
 }
 
-impl FromIterator<((ServiceName, TargetName), Live)> for Composition {
-    fn from_iter<I: IntoIterator<Item = ((ServiceName, TargetName), Live)>>(lanes: I) -> Self {
+impl FromIterator<((ServiceName, TargetName), LiveRelease)> for Composition {
+    fn from_iter<I: IntoIterator<Item = ((ServiceName, TargetName), LiveRelease)>>(lanes: I) -> Self {
         Self { lanes: lanes.into_iter().collect() }
     }
 }
@@ -75,32 +75,32 @@ pub struct LaneDifference<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Difference<'a> {
     /// The lane runs something only in the second composition.
-    Added(&'a Live),
+    Added(&'a LiveRelease),
     /// The lane runs something only in the first composition.
-    Removed(&'a Live),
+    Removed(&'a LiveRelease),
     /// The lane runs another release.
     Changed {
         /// In the first composition.
-        from: &'a Live,
+        from: &'a LiveRelease,
         /// In the second composition.
-        to: &'a Live,
+        to: &'a LiveRelease,
     },
 }
 
 impl Composition {
     /// The lanes, sorted by service and target.
-    pub fn lanes(&self) -> impl Iterator<Item = (&ServiceName, &TargetName, &Live)> {
+    pub fn lanes(&self) -> impl Iterator<Item = (&ServiceName, &TargetName, &LiveRelease)> {
         self.lanes.iter().map(|((service, target), live)| (service, target, live))
     }
 
     /// What a lane runs.
     #[must_use]
-    pub fn lane(&self, service: &ServiceName, target: &TargetName) -> Option<&Live> {
+    pub fn lane(&self, service: &ServiceName, target: &TargetName) -> Option<&LiveRelease> {
         self.lanes.get(&(service.clone(), target.clone()))
     }
 
     /// Has a lane run something else, or nothing.
-    pub fn set(&mut self, service: ServiceName, target: TargetName, live: Option<Live>) {
+    pub fn set(&mut self, service: ServiceName, target: TargetName, live: Option<LiveRelease>) {
         match live {
             Some(live) => self.lanes.insert((service, target), live),
             None => self.lanes.remove(&(service, target)),
@@ -268,15 +268,15 @@ fn lane_digest(service: &ServiceName, target: &TargetName, release: &Release) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Line;
+    use crate::ShortText;
 
     fn composition(lanes: &[(&str, &str)]) -> Composition {
         lanes
             .iter()
             .map(|(service, version)| {
-                let live = Live {
+                let live = LiveRelease {
                     slot: None,
-                    release: Release::of_version(Line::parse(version).expect("a version")),
+                    release: Release::of_version(ShortText::parse(version).expect("a version")),
                     since: Since {
                         occurred_at: DateTime::UNIX_EPOCH,
                         position: Position::new(1),

@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::Observation;
-use crate::{Composition, LaneFold, Lanes, Live, Release, ServiceName, Since, SlotName, TargetName};
+use crate::{Composition, LaneFold, Lanes, LiveRelease, Release, ServiceName, Since, SlotName, TargetName};
 
 /// What was last seen in a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct ObservedState {
     /// The live slot, where it was told.
     pub slot: Option<SlotName>,
     /// What ran there; `None`: nothing.
@@ -20,7 +20,7 @@ pub struct Seen {
     pub last: Since,
 }
 
-impl Seen {
+impl ObservedState {
     /// Takes one more observation into account. One that occurred before the last is too late to matter. Observers that know
     /// different parts of one release agree.
     #[must_use]
@@ -64,7 +64,7 @@ pub struct Drift<'a> {
     /// What the ledger says.
     pub ledger: Option<&'a Release>,
     /// What was seen.
-    pub seen: &'a Seen,
+    pub seen: &'a ObservedState,
     /// Since when both have been so: the later of the two events.
     pub since: &'a Since,
 }
@@ -72,7 +72,10 @@ pub struct Drift<'a> {
 /// Returns the lanes that were observed to run something else than the ledger says, by service and target. Only parts of a release
 /// that both state are compared. An observation from before the ledger's last change of the lane says nothing of it.
 #[must_use]
-pub fn drift<'a>(ledger: &'a Lanes, seen: &'a BTreeMap<(ServiceName, TargetName), Seen>) -> Vec<Drift<'a>> {
+pub fn drift<'a>(
+    ledger: &'a Lanes,
+    seen: &'a BTreeMap<(ServiceName, TargetName), ObservedState>,
+) -> Vec<Drift<'a>> {
     let none = None;
     seen.iter()
         .filter_map(|((service, target), seen)| {
@@ -97,16 +100,16 @@ pub fn drift<'a>(ledger: &'a Lanes, seen: &'a BTreeMap<(ServiceName, TargetName)
 
 /// A service that does not run the same at every target of an environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Uneven<'a> {
+pub struct TargetSkew<'a> {
     /// The service.
     pub service: &'a ServiceName,
     /// What it runs, target by target; `None`: nothing.
-    pub targets: Vec<(&'a TargetName, Option<&'a Live>)>,
+    pub targets: Vec<(&'a TargetName, Option<&'a LiveRelease>)>,
 }
 
 /// The services that do not run the same release at each target at which the environment runs anything.
 #[must_use]
-pub fn uneven(composition: &Composition) -> Vec<Uneven<'_>> {
+pub fn uneven(composition: &Composition) -> Vec<TargetSkew<'_>> {
     let targets: BTreeSet<&TargetName> = composition.lanes().map(|(_, target, _)| target).collect();
     let services: BTreeSet<&ServiceName> = composition.lanes().map(|(service, _, _)| service).collect();
     services
@@ -114,10 +117,10 @@ pub fn uneven(composition: &Composition) -> Vec<Uneven<'_>> {
         .filter_map(|service| {
             let runs: Vec<_> =
                 targets.iter().map(|target| (*target, composition.lane(service, target))).collect();
-            let release = |live: &Option<&Live>| live.map(|live| live.release.clone());
+            let release = |live: &Option<&LiveRelease>| live.map(|live| live.release.clone());
             let first = runs.first().map(|(_, live)| release(live))?;
             let same = runs.iter().all(|(_, live)| release(live) == first);
-            (!same).then_some(Uneven { service, targets: runs })
+            (!same).then_some(TargetSkew { service, targets: runs })
         })
         .collect()
 }
@@ -128,7 +131,7 @@ mod tests {
 
     use super::*;
     use crate::event::Observed;
-    use crate::{Artifact, Effect, EnvironmentName, EventId, Line, Position, Track, Written};
+    use crate::{Artifact, Effect, EnvironmentName, EventId, Position, ShortText, Track, TrackEntry};
 
     fn since(at: i64) -> Since {
         Since {
@@ -139,7 +142,7 @@ mod tests {
     }
 
     fn release(version: &str) -> Release {
-        Release::of_version(Line::parse(version).expect("a version"))
+        Release::of_version(ShortText::parse(version).expect("a version"))
     }
 
     fn key(service: &str, target: &str) -> (ServiceName, TargetName) {
@@ -147,7 +150,8 @@ mod tests {
     }
 
     fn runs(lanes: &[(&str, &str, &str, i64)]) -> Composition {
-        let live = |version: &str, at| Live { slot: None, release: release(version), since: since(at) };
+        let live =
+            |version: &str, at| LiveRelease { slot: None, release: release(version), since: since(at) };
         lanes
             .iter()
             .map(|(service, target, version, at)| (key(service, target), live(version, *at)))
@@ -160,7 +164,7 @@ mod tests {
             let mut fold = LaneFold::default();
             fold.apply(
                 &Track::Traffic,
-                Written { effect: Effect::Deployed(release(version)), since: since(at) },
+                TrackEntry { effect: Effect::Deployed(release(version)), since: since(at) },
             );
             fold
         };
@@ -170,8 +174,8 @@ mod tests {
             .collect()
     }
 
-    fn seen(version: Option<&str>, at: i64) -> Seen {
-        Seen { slot: None, release: version.map(release), since: since(at), last: since(at) }
+    fn seen(version: Option<&str>, at: i64) -> ObservedState {
+        ObservedState { slot: None, release: version.map(release), since: since(at), last: since(at) }
     }
 
     #[test]
@@ -193,7 +197,7 @@ mod tests {
     #[test]
     fn an_observation_from_before_the_last_deploy_says_nothing() {
         let mut ledger = folded(&[("api", "eu", "v2", 50), ("gone", "eu", "v1", 10)]);
-        let removed = Written { effect: Effect::Removed, since: since(60) };
+        let removed = TrackEntry { effect: Effect::Removed, since: since(60) };
         ledger.get_mut(&key("gone", "eu")).expect("a lane").apply(&Track::Traffic, removed);
         let observed = [("api", 20), ("gone", 55)].map(|(name, at)| (key(name, "eu"), seen(Some("v1"), at)));
         assert_eq!(drift(&ledger, &BTreeMap::from(observed)), []);
@@ -202,9 +206,9 @@ mod tests {
     #[test]
     fn what_an_observation_leaves_out_is_not_compared() {
         let mut full = release("v1");
-        full.commit = Some(Line::parse("c0ffee").expect("a line"));
+        full.commit = Some(ShortText::parse("c0ffee").expect("a line"));
         let mut fold = LaneFold::default();
-        fold.apply(&Track::Traffic, Written { effect: Effect::Deployed(full), since: since(1) });
+        fold.apply(&Track::Traffic, TrackEntry { effect: Effect::Deployed(full), since: since(1) });
         let ledger = Lanes::from([(key("api", "eu"), fold)]);
         let observed = BTreeMap::from([(key("api", "eu"), seen(Some("v1"), 20))]);
         assert_eq!(drift(&ledger, &observed), []);
@@ -219,13 +223,14 @@ mod tests {
         };
         let ledger = folded(&[("api", "eu", "v1", 1)]);
         let observed = |release: Release| {
-            let seen = Seen { slot: None, release: Some(release), since: since(20), last: since(20) };
+            let seen =
+                ObservedState { slot: None, release: Some(release), since: since(20), last: since(20) };
             BTreeMap::from([(key("api", "eu"), seen)])
         };
         assert_eq!(drift(&ledger, &observed(by(H))), []);
         let mut fold = LaneFold::default();
         let deployed = Effect::Deployed(by(&format!("pkg:oci/api@{H}")));
-        fold.apply(&Track::Traffic, Written { effect: deployed, since: since(1) });
+        fold.apply(&Track::Traffic, TrackEntry { effect: deployed, since: since(1) });
         let ledger = Lanes::from([(key("api", "eu"), fold)]);
         assert_eq!(drift(&ledger, &observed(by(&format!("registry.example/api@{H}")))), []);
         let other = format!("sha256:{}", "1".repeat(64));
@@ -234,7 +239,7 @@ mod tests {
 
     #[test]
     fn observers_that_know_different_parts_agree_without_a_break() {
-        let full = Release { commit: Some(Line::parse("c0ffee").expect("a line")), ..release("v1") };
+        let full = Release { commit: Some(ShortText::parse("c0ffee").expect("a line")), ..release("v1") };
         let seen =
             seen(Some("v1"), 20).and(None, Some(full), since(30)).and(None, Some(release("v1")), since(40));
         assert_eq!((seen.since, seen.last), (since(20), since(40)));

@@ -17,14 +17,16 @@ pub use deploy::{Deploy, Ending, Removal, Switch};
 pub use environment::{Observation, Observed};
 pub use freeze::Freeze;
 pub use plan::{Action, Plan, Step};
-pub use policy::{AutomaticRollback, AutomaticScope, Hindrance, Policy, Promotion, PromotionTargets};
+pub use policy::{AutomaticRollback, AutomaticScope, Enforcement, Policy, Promotion, PromotionTargets};
 pub use release_point::{Mark, MarkedStatus};
-pub use rollback::{Declined, Destination, Rollback, RollbackRequest, RollbackStart};
+pub use rollback::{Declined, ReleasePointId, Rollback, RollbackRequest, RollbackStart};
 pub use validation::{Counts, Evidence, Validation, ValidationSubject};
 
 use chrono::TimeDelta;
 
-use crate::{Effect, EnvironmentName, Family, Identity, Kind, LaneRef, Line, Prose, ServiceName, Track};
+use crate::{
+    Effect, EnvironmentName, Family, Identity, Kind, LaneRef, LongText, ServiceName, ShortText, Track,
+};
 
 /// The most by which the time of an event may exceed the service's own.
 pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
@@ -33,11 +35,11 @@ pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// What happened.
-    pub fact: Fact,
+    pub payload: Payload,
     /// Who or what did it.
     pub actor: Option<Actor>,
     /// Why, in a person's words.
-    pub reason: Option<Prose>,
+    pub reason: Option<LongText>,
     /// Where to read more.
     pub links: Vec<Link>,
     /// The event that this one replaces, from this one's position on.
@@ -48,9 +50,9 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
     /// `person`, `workload`, or another word of the emitter's.
-    pub kind: Line,
+    pub kind: ShortText,
     /// The name.
-    pub name: Line,
+    pub name: ShortText,
 }
 
 impl Actor {
@@ -65,14 +67,14 @@ impl Actor {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// What is behind it: `pipeline`, `commit`, `ticket`.
-    pub rel: Line,
+    pub rel: ShortText,
     /// A URI.
-    pub href: Line,
+    pub href: ShortText,
 }
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fact {
+pub enum Payload {
     /// A version was built.
     ArtifactBuilt(Built),
     /// A version must never be used again.
@@ -110,7 +112,7 @@ pub enum Fact {
     /// A person calls a point known good, or bad.
     ReleasePointMarked(Mark),
     /// A person takes a mark back.
-    ReleasePointRevoked(Destination),
+    ReleasePointRevoked(ReleasePointId),
     /// An environment's policy.
     EnvironmentDeclared(EnvironmentName, Policy),
     /// What was really seen running.
@@ -127,7 +129,7 @@ pub enum Fact {
     FreezeLifted(Freeze),
 }
 
-impl Fact {
+impl Payload {
     /// Returns true for a command, which is decided against the state at the head; every other event is a report.
     #[must_use]
     pub fn is_command(&self) -> bool {
@@ -236,7 +238,7 @@ impl Fact {
 
     /// The rollback that the fact is a step of, where it tells one.
     #[must_use]
-    pub const fn rollback_id(&self) -> Option<&Line> {
+    pub const fn rollback_id(&self) -> Option<&ShortText> {
         match self {
             Self::DeployStarted(d) | Self::DeploySucceeded(d) | Self::DeployFailed(d) => {
                 d.rollback_id.as_ref()
@@ -249,7 +251,7 @@ impl Fact {
 
     /// The emitter's name for the run that changed a lane, where it tells one.
     #[must_use]
-    pub const fn deployment(&self) -> Option<&Line> {
+    pub const fn deployment(&self) -> Option<&ShortText> {
         match self {
             Self::DeployStarted(d) | Self::DeploySucceeded(d) | Self::DeployFailed(d) => {
                 d.deployment.as_ref()

@@ -10,11 +10,11 @@ use std::cmp::Ordering;
 
 use chrono::{DateTime, Utc};
 
-use crate::composition::{Live, Since};
+use crate::composition::{LiveRelease, Since};
 use crate::{Position, Release, SlotName};
 
 /// What runs in a lane, or stands in a slot of it, as its history has it.
-pub type LiveRef<'c> = Live<&'c SlotName, &'c Release, &'c Since>;
+pub type LiveReleaseRef<'c> = LiveRelease<&'c SlotName, &'c Release, &'c Since>;
 
 /// What a change is written to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,7 +38,7 @@ pub enum Effect {
 
 /// A change of a track: what it did, and the event that did it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
+pub struct TrackEntry {
     /// What it did.
     pub effect: Effect,
     /// The event that did it.
@@ -117,7 +117,7 @@ enum Content<'c> {
 
 /// What traffic reaches, and since when.
 struct Reached<'c> {
-    live: Option<LiveRef<'c>>,
+    live: Option<LiveReleaseRef<'c>>,
     since: Option<&'c Since>,
 }
 
@@ -127,12 +127,12 @@ struct Reached<'c> {
 /// the lane is [regular](Self::is_regular).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LaneFold {
-    changes: Vec<(Track, Written)>,
+    changes: Vec<(Track, TrackEntry)>,
 }
 
 impl LaneFold {
     /// Applies one change.
-    pub fn apply(&mut self, track: &Track, written: Written) -> Applied {
+    pub fn apply(&mut self, track: &Track, written: TrackEntry) -> Applied {
         let before = self.live().map(|live| live.release.clone());
         let anomaly = self.contradiction(track, &written);
         let behind = self.changes.last().is_some_and(|(_, last)| is_before(&written.since, &last.since));
@@ -143,7 +143,7 @@ impl LaneFold {
     }
 
     /// Adds one change, without looking at what it means.
-    pub fn insert(&mut self, track: Track, written: Written) {
+    pub fn insert(&mut self, track: Track, written: TrackEntry) {
         let index = self.changes.partition_point(|(_, other)| is_before(&other.since, &written.since));
         self.changes.insert(index, (track, written));
     }
@@ -157,7 +157,7 @@ impl LaneFold {
     /// Forgets what can no longer matter for what the lane runs, whatever is reported later: in a lane without slots, every deploy
     /// but the last change. A removal is kept, since it empties each slot whose deploy turns out to be older.
     pub fn compact(&mut self) {
-        let has_slots = |(track, written): &(Track, Written)| {
+        let has_slots = |(track, written): &(Track, TrackEntry)| {
             *track != Track::Traffic || matches!(written.effect, Effect::SwitchedTo(_))
         };
         if self.changes.len() > 1 && !self.changes.iter().any(has_slots) {
@@ -178,7 +178,7 @@ impl LaneFold {
 
     /// Returns the last change of a track.
     #[must_use]
-    pub fn kept(&self, track: &Track) -> Option<&Written> {
+    pub fn kept(&self, track: &Track) -> Option<&TrackEntry> {
         self.changes.iter().rev().find(|(of, _)| of == track).map(|(_, written)| written)
     }
 
@@ -196,7 +196,7 @@ impl LaneFold {
         })
     }
 
-    fn contradiction(&self, track: &Track, written: &Written) -> Option<Anomaly> {
+    fn contradiction(&self, track: &Track, written: &TrackEntry) -> Option<Anomaly> {
         let until = self.changes.partition_point(|(_, other)| is_before(&other.since, &written.since));
         let (before, after) = self.changes.split_at(until);
         match (&written.effect, track) {
@@ -220,7 +220,7 @@ impl LaneFold {
 
     /// Returns what the lane runs: the release that traffic reaches.
     #[must_use]
-    pub fn live(&self) -> Option<LiveRef<'_>> {
+    pub fn live(&self) -> Option<LiveReleaseRef<'_>> {
         reached(&self.changes).live
     }
 
@@ -266,7 +266,7 @@ impl LaneFold {
 
     /// Returns what stands in slots that traffic does not reach, by slot.
     #[must_use]
-    pub fn idle(&self) -> Vec<LiveRef<'_>> {
+    pub fn idle(&self) -> Vec<LiveReleaseRef<'_>> {
         let live = self.live().and_then(|live| live.slot);
         filled(&self.changes).filter(|idle| idle.slot != live).collect()
     }
@@ -285,21 +285,21 @@ impl LaneFold {
 
     /// Returns the changes, by moment.
     #[must_use]
-    pub fn changes(&self) -> &[(Track, Written)] {
+    pub fn changes(&self) -> &[(Track, TrackEntry)] {
         &self.changes
     }
 
     /// Returns what the lane ran after each of its changes, by moment: when that began, and what it was. Adjacent
     /// steps may be equal.
     #[must_use]
-    pub fn steps(&self) -> Vec<(&Since, Option<LiveRef<'_>>)> {
+    pub fn steps(&self) -> Vec<(&Since, Option<LiveReleaseRef<'_>>)> {
         (0..self.changes.len())
             .map(|index| (&self.changes[index].1.since, self.live_after(0, index)))
             .collect()
     }
 
     /// Returns what the lane runs by the changes from one index up to another, this included.
-    pub(crate) fn live_after(&self, first: usize, last: usize) -> Option<LiveRef<'_>> {
+    pub(crate) fn live_after(&self, first: usize, last: usize) -> Option<LiveReleaseRef<'_>> {
         reached(self.changes.get(first..=last)?).live
     }
 }
@@ -309,7 +309,7 @@ fn is_before(one: &Since, other: &Since) -> bool {
 }
 
 /// The content of a slot after these changes.
-fn content<'c>(changes: &'c [(Track, Written)], slot: &SlotName) -> Content<'c> {
+fn content<'c>(changes: &'c [(Track, TrackEntry)], slot: &SlotName) -> Content<'c> {
     let of_slot = |track: &Track| matches!(track, Track::Slot(of) if of == slot);
     let mut removed = None;
     for (track, written) in changes.iter().rev() {
@@ -328,7 +328,7 @@ fn content<'c>(changes: &'c [(Track, Written)], slot: &SlotName) -> Content<'c> 
     Content::Unknown
 }
 
-fn first_deploy<'c>(changes: &'c [(Track, Written)], slot: &SlotName) -> Option<&'c Since> {
+fn first_deploy<'c>(changes: &'c [(Track, TrackEntry)], slot: &SlotName) -> Option<&'c Since> {
     let mut deploys = changes.iter().filter(|(track, written)| {
         matches!(track, Track::Slot(of) if of == slot) && matches!(written.effect, Effect::Deployed(_))
     });
@@ -336,7 +336,11 @@ fn first_deploy<'c>(changes: &'c [(Track, Written)], slot: &SlotName) -> Option<
 }
 
 /// The event from which the switch with an index has its effect; `None` if it has none: it waits, or is void.
-fn effective_from<'c>(changes: &'c [(Track, Written)], index: usize, slot: &SlotName) -> Option<&'c Since> {
+fn effective_from<'c>(
+    changes: &'c [(Track, TrackEntry)],
+    index: usize,
+    slot: &SlotName,
+) -> Option<&'c Since> {
     match content(&changes[..index], slot) {
         Content::Filled(..) => Some(&changes[index].1.since),
         Content::Empty(_) => None,
@@ -345,12 +349,12 @@ fn effective_from<'c>(changes: &'c [(Track, Written)], index: usize, slot: &Slot
 }
 
 /// What traffic reaches after these changes.
-fn reached(changes: &[(Track, Written)]) -> Reached<'_> {
+fn reached(changes: &[(Track, TrackEntry)]) -> Reached<'_> {
     let traffic = changes.iter().enumerate().rev().filter(|(_, (track, _))| *track == Track::Traffic);
     for (index, (_, written)) in traffic {
         match &written.effect {
             Effect::Deployed(release) => {
-                let live = Live { slot: None, release, since: &written.since };
+                let live = LiveRelease { slot: None, release, since: &written.since };
                 return Reached { live: Some(live), since: Some(&written.since) };
             }
             Effect::Removed => return Reached { live: None, since: Some(&written.since) },
@@ -360,7 +364,10 @@ fn reached(changes: &[(Track, Written)]) -> Reached<'_> {
                 return match content(changes, slot) {
                     Content::Filled(release, since) => {
                         let since = later(since);
-                        Reached { live: Some(Live { slot: Some(slot), release, since }), since: Some(since) }
+                        Reached {
+                            live: Some(LiveRelease { slot: Some(slot), release, since }),
+                            since: Some(since),
+                        }
                     }
                     Content::Empty(since) => Reached { live: None, since: Some(later(since)) },
                     Content::Unknown => Reached { live: None, since: Some(from) },
@@ -371,7 +378,7 @@ fn reached(changes: &[(Track, Written)]) -> Reached<'_> {
     Reached { live: None, since: None }
 }
 
-fn slots(changes: &[(Track, Written)]) -> Vec<&SlotName> {
+fn slots(changes: &[(Track, TrackEntry)]) -> Vec<&SlotName> {
     let mut slots: Vec<_> = changes
         .iter()
         .filter_map(|(track, _)| match track {
@@ -385,9 +392,9 @@ fn slots(changes: &[(Track, Written)]) -> Vec<&SlotName> {
 }
 
 /// What stands in slots after these changes, by slot.
-fn filled(changes: &[(Track, Written)]) -> impl Iterator<Item = LiveRef<'_>> {
+fn filled(changes: &[(Track, TrackEntry)]) -> impl Iterator<Item = LiveReleaseRef<'_>> {
     slots(changes).into_iter().filter_map(|slot| match content(changes, slot) {
-        Content::Filled(release, since) => Some(Live { slot: Some(slot), release, since }),
+        Content::Filled(release, since) => Some(LiveRelease { slot: Some(slot), release, since }),
         Content::Empty(_) | Content::Unknown => None,
     })
 }

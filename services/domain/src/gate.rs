@@ -12,8 +12,8 @@ mod promotion;
 use chrono::{DateTime, Utc};
 
 use crate::event::{Actor, Policy};
-use crate::obstacle::{ActiveFreeze, Revocations, RevokedArtifact};
-use crate::{Lane, LaneFold, Line, Position, Release, TargetName};
+use crate::plan_issue::{ActiveFreeze, Revocations, RevokedArtifact};
+use crate::{Lane, LaneFold, Position, Release, ShortText, TargetName};
 
 pub use approvals::{Answer, DeployAnswer, approved_by_others};
 pub use hold::{Hold, HoldState, LeftRelease, SucceededDeploy, hold};
@@ -107,7 +107,7 @@ pub struct GateInput<'a> {
     /// Freezes that hold now.
     pub freezes: &'a [ActiveFreeze],
     /// A rollback that is under way, and of which the deploy is no step; with the position of its request.
-    pub rollback: Option<(&'a Line, Position)>,
+    pub rollback: Option<(&'a ShortText, Position)>,
     /// Artifacts that must not be used: that of the release; where none is known, all that are named as the service is.
     pub revocations: Revocations<'a>,
     /// The rollbacks of the lane.
@@ -176,7 +176,7 @@ fn freeze(freezes: &[ActiveFreeze]) -> Finding {
     }
 }
 
-fn rollback((rollback_id, position): (&Line, Position)) -> Finding {
+fn rollback((rollback_id, position): (&ShortText, Position)) -> Finding {
     Finding::new(Rule::Rollback, false, format!("rollback {rollback_id} is under way"), Some(position))
 }
 

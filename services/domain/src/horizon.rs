@@ -4,15 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Artifact, Composition, LaneFold, Lanes, Line, Release, ServiceName};
+use crate::{Artifact, Composition, LaneFold, Lanes, Release, ServiceName, ShortText};
 
 /// The artifacts that are needed, by identity.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Needed {
+pub struct RetainedArtifacts {
     artifacts: BTreeMap<String, Need>,
     /// The identity of each name: parsing it again for every lane of every point would cost seconds.
     identities: BTreeMap<Artifact, String>,
-    without_artifact: BTreeSet<(ServiceName, Line)>,
+    without_artifact: BTreeSet<(ServiceName, ShortText)>,
 }
 
 /// What an artifact is needed for.
@@ -28,7 +28,7 @@ pub struct Need {
     pub points: u64,
 }
 
-impl Needed {
+impl RetainedArtifacts {
     /// Adds a point that can still be gone back to.
     pub fn add(&mut self, composition: &Composition) {
         // Two targets that run the same are one point.
@@ -90,7 +90,7 @@ impl Needed {
     }
 
     /// Returns versions that are needed without an artifact that could be named, sorted.
-    pub fn without_artifact(&self) -> impl Iterator<Item = (&ServiceName, &Line)> {
+    pub fn without_artifact(&self) -> impl Iterator<Item = (&ServiceName, &ShortText)> {
         self.without_artifact.iter().map(|(service, version)| (service, version))
     }
 }
@@ -100,14 +100,14 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::{Effect, EventId, Live, Position, Since, SlotName, TargetName, Track, Written};
+    use crate::{Effect, EventId, LiveRelease, Position, Since, SlotName, TargetName, Track, TrackEntry};
 
     fn composition(lanes: &[(&str, &str, &str, Option<&str>)]) -> Composition {
-        let live = |version: &str, artifact: Option<&str>| Live {
+        let live = |version: &str, artifact: Option<&str>| LiveRelease {
             slot: None,
             release: Release {
                 artifact: artifact.map(|artifact| Artifact::parse(artifact).expect("an artifact")),
-                ..Release::of_version(Line::parse(version).expect("a version"))
+                ..Release::of_version(ShortText::parse(version).expect("a version"))
             },
             since: Since {
                 occurred_at: DateTime::UNIX_EPOCH,
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn an_artifact_is_counted_once_a_point_with_all_services_that_run_it() {
         let (one, two) = ("pkg:cargo/one@1.0.0", "pkg:cargo/two@1.0.0");
-        let mut needed = Needed::default();
+        let mut needed = RetainedArtifacts::default();
         needed.add(&composition(&[
             ("web", "eu", "v1", Some(two)),
             ("web", "us", "v1", Some(two)),
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn rule_11_an_artifact_is_needed_once_with_all_its_names() {
         let (here, there) = (format!("prod.example/web@{H}"), format!("pkg:oci/web@{H}"));
-        let mut needed = Needed::default();
+        let mut needed = RetainedArtifacts::default();
         needed.add(&composition(&[("web", "eu", "v1", Some(&here)), ("web", "us", "v1", Some(&there))]));
         needed.add(&composition(&[("web", "eu", "v1", Some(&there))]));
         let needs: Vec<_> = needed.artifacts().collect();
@@ -164,7 +164,7 @@ mod tests {
     fn rule_25_what_stands_in_idle_slots_and_what_is_being_deployed_is_kept() {
         let release = |version: &str| Release {
             artifact: Some(Artifact::parse(&format!("pkg:generic/web@{version}")).expect("an artifact")),
-            ..Release::of_version(Line::parse(version).expect("a version"))
+            ..Release::of_version(ShortText::parse(version).expect("a version"))
         };
         let web = ServiceName::parse("web").expect("a service");
         let slot = |name: &str| SlotName::parse(name).expect("a slot");
@@ -182,9 +182,9 @@ mod tests {
                 position: Position::new(at.cast_unsigned()),
                 event_id: EventId::parse("e").expect("an id"),
             };
-            fold.apply(&track, Written { effect, since });
+            fold.apply(&track, TrackEntry { effect, since });
         }
-        let mut needed = Needed::default();
+        let mut needed = RetainedArtifacts::default();
         needed.keep_lanes(&Lanes::from([((web.clone(), TargetName::default()), fold)]));
         assert_eq!(needed.keep_release(&web, &release("v4")).as_deref(), Some("pkg:generic/web@v4"));
         let kept: Vec<_> = needed.artifacts().map(|need| (need.artifact.as_str(), need.points)).collect();

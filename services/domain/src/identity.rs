@@ -3,15 +3,15 @@
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::{Line, TextError};
+use crate::{ShortText, TextError};
 
 /// Who emitted an event: a URI-reference, 1 to 512 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Source(Line);
+pub struct Source(ShortText);
 
 /// The emitter's own name for an event, unique within its source: 1 to 512 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct EventId(Line);
+pub struct EventId(ShortText);
 
 macro_rules! lines {
     ($($name:ident),+) => {$(
@@ -19,17 +19,17 @@ macro_rules! lines {
             /// Parses one line of text.
             ///
             /// # Errors
-            /// Says which rule of [`Line`] the text breaks.
+            /// Says which rule of [`ShortText`] the text breaks.
             pub fn parse(text: &str) -> Result<Self, TextError> {
-                Line::parse(text).map(Self)
+                ShortText::parse(text).map(Self)
             }
 
-            /// Reads one that was stored: see [`Line::stored`].
+            /// Reads one that was stored: see [`ShortText::stored`].
             ///
             /// # Errors
-            /// Says which rule of [`Line`] the text breaks.
+            /// Says which rule of [`ShortText`] the text breaks.
             pub fn stored(text: &str) -> Result<Self, TextError> {
-                Line::stored(text).map(Self)
+                ShortText::stored(text).map(Self)
             }
 
             /// As text.

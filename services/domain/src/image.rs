@@ -92,13 +92,13 @@ fn is_tag(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Line;
+    use crate::ShortText;
 
     const SHA256: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     fn release(version: &str, artifact: Option<&str>) -> Release {
         let artifact = artifact.map(|text| Artifact::stored(&text.replace("SHA256", SHA256)).expect(text));
-        Release { artifact, ..Release::of_version(Line::parse(version).expect("a version")) }
+        Release { artifact, ..Release::of_version(ShortText::parse(version).expect("a version")) }
     }
 
     fn image(repository: Option<&str>, tag: Option<&str>, digest: Option<&str>) -> Option<Image> {

@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::event::{Actor, MarkedStatus, Policy};
-use crate::{Line, Position, Prose, ServiceName, TargetName};
+use crate::{LongText, Position, ServiceName, ShortText, TargetName};
 
 /// What a check said of a release in a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct CheckResult {
     /// Whether it passed.
     pub passed: bool,
     /// When the check was done, by the emitter's clock.
@@ -26,12 +26,12 @@ pub struct Verdict {
 
 /// The latest verdict of every check of one release in one lane.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Verdicts(BTreeMap<Line, Verdict>);
+pub struct CheckResults(BTreeMap<ShortText, CheckResult>);
 
-impl Verdicts {
+impl CheckResults {
     /// Takes one more verdict into account.
-    pub fn add(&mut self, check: Line, verdict: Verdict) {
-        let order = |verdict: &Verdict| (verdict.occurred_at, verdict.position);
+    pub fn add(&mut self, check: ShortText, verdict: CheckResult) {
+        let order = |verdict: &CheckResult| (verdict.occurred_at, verdict.position);
         match self.0.get_mut(&check) {
             Some(kept) if order(kept) >= order(&verdict) => {}
             Some(kept) => *kept = verdict,
@@ -43,12 +43,12 @@ impl Verdicts {
 
     /// What a check said last.
     #[must_use]
-    pub fn of(&self, check: &Line) -> Option<&Verdict> {
+    pub fn of(&self, check: &ShortText) -> Option<&CheckResult> {
         self.0.get(check)
     }
 
     /// What each check said last, by the check's name.
-    pub fn iter(&self) -> impl Iterator<Item = (&Line, &Verdict)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&ShortText, &CheckResult)> {
         self.0.iter()
     }
 }
@@ -98,16 +98,16 @@ pub struct Marked {
     /// What the composition is called.
     pub status: MarkedStatus,
     /// The name that the marked point was given.
-    pub name: Option<Line>,
+    pub name: Option<ShortText>,
     /// Who made it.
     pub actor: Option<Actor>,
     /// Why.
-    pub reason: Option<Prose>,
+    pub reason: Option<LongText>,
 }
 
 impl Marked {
     /// Returns true if the result is later than the mark.
-    pub(crate) const fn is_before(&self, verdict: &Verdict) -> bool {
+    pub(crate) const fn is_before(&self, verdict: &CheckResult) -> bool {
         let (one, other) = (self.occurred_at.timestamp_micros(), verdict.occurred_at.timestamp_micros());
         one < other || one == other && self.position.get() < verdict.position.get()
     }
@@ -119,7 +119,7 @@ pub struct Evidence<'a> {
     /// The lanes that run something, with the results for their releases.
     pub lanes: Vec<CheckedLane<'a>>,
     /// The results for the composition as a whole.
-    pub composition: &'a Verdicts,
+    pub composition: &'a CheckResults,
     /// How long the composition has stood, up to its end or to now.
     pub stood: TimeDelta,
     /// Whether it still stands.
@@ -138,7 +138,7 @@ pub struct CheckedLane<'a> {
     /// Whether the point began with a change of this lane.
     pub changed: bool,
     /// The results for the release that it runs.
-    pub verdicts: &'a Verdicts,
+    pub verdicts: &'a CheckResults,
 }
 
 /// A status, and why.
@@ -170,7 +170,7 @@ pub enum Reason {
         /// For this lane; `None`: for the composition.
         lane: CheckedPart,
         /// The check.
-        check: Line,
+        check: ShortText,
         /// Whether the policy requires it.
         required: bool,
         /// The position of the result.
@@ -183,7 +183,7 @@ pub enum Reason {
         /// The target.
         target: TargetName,
         /// The check.
-        check: Line,
+        check: ShortText,
     },
     /// The policy requires no check, and none passed for the composition, or for what the point began with.
     Unchecked,

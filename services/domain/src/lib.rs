@@ -3,7 +3,6 @@
 //! Owns the words of the ledger as types. Pure: no I/O, no clock, no randomness, no serialisation
 //! of events. A value that exists has been parsed, so nothing here is checked twice.
 
-mod anchor;
 mod artifact;
 pub mod backtest;
 pub mod checks;
@@ -13,41 +12,42 @@ pub mod drift;
 pub mod event;
 mod fold;
 pub mod gate;
-mod goal;
 pub mod horizon;
 mod identity;
 mod image;
 mod kind;
 pub mod known_good;
 mod lane;
+mod lane_filter;
 mod name;
-pub mod obstacle;
 mod person;
+pub mod plan_issue;
 mod planning;
+mod point_in_time;
+mod point_ref;
 mod position;
 mod release;
 pub mod retirement;
 pub mod rollback;
-mod scope;
 pub mod span;
 mod text;
 
-pub use anchor::{Anchor, AnchorError};
 pub use artifact::{Artifact, ArtifactError};
 pub use composition::{
-    Composition, CompositionId, CompositionIndex, Difference, LaneDifference, Live, Since,
+    Composition, CompositionId, CompositionIndex, Difference, LaneDifference, LiveRelease, Since,
 };
-pub use event::{Event, Fact};
-pub use fold::{Anomaly, Applied, Effect, LaneFold, LiveRef, Track, Written};
-pub use goal::{Goal, GoalError, PointName};
+pub use event::{Event, Payload};
+pub use fold::{Anomaly, Applied, Effect, LaneFold, LiveReleaseRef, Track, TrackEntry};
 pub use identity::{EventId, Identity, IdentityKey, Source};
 pub use image::Image;
 pub use kind::{Family, Kind, UnknownKind};
 pub use lane::{Lane, LaneRef};
+pub use lane_filter::LaneFilter;
 pub use name::{EnvironmentName, NameError, ServiceName, SlotName, TargetName, TenantName};
 pub use person::PersonName;
 pub use planning::{Lanes, Removals, shown_removed};
+pub use point_in_time::{PointInTime, PointInTimeError};
+pub use point_ref::{PointRef, PointRefError, PointSelector};
 pub use position::Position;
 pub use release::{ConfigDigest, DigestError, Part, Release};
-pub use scope::Scope;
-pub use text::{Line, Prose, TextError, escape_unprintable};
+pub use text::{LongText, ShortText, TextError, escape_unprintable};

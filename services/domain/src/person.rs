@@ -5,7 +5,7 @@
 use unicase::UniCase;
 use unicode_normalization::UnicodeNormalization;
 
-use crate::Line;
+use crate::ShortText;
 use crate::event::Actor;
 
 /// A person's name as a key: equal for names that differ in case, in the composition of their characters, or in white space at
@@ -16,7 +16,7 @@ pub struct PersonName(Box<str>);
 impl PersonName {
     /// Returns the key of a name: trimmed, case folded, in normalization form C.
     #[must_use]
-    pub fn of(name: &Line) -> Self {
+    pub fn of(name: &ShortText) -> Self {
         // Folding is defined on decomposed text; what it gives need not be normalized.
         let decomposed: String = name.as_str().trim().nfd().collect();
         let folded = UniCase::unicode(decomposed).to_folded_case();
@@ -51,11 +51,11 @@ mod tests {
     use super::*;
 
     fn actor(kind: &str, name: &str) -> Actor {
-        Actor { kind: Line::parse(kind).expect("a kind"), name: Line::parse(name).expect("a name") }
+        Actor { kind: ShortText::parse(kind).expect("a kind"), name: ShortText::parse(name).expect("a name") }
     }
 
     fn key(name: &str) -> PersonName {
-        PersonName::of(&Line::parse(name).expect("a name"))
+        PersonName::of(&ShortText::parse(name).expect("a name"))
     }
 
     #[test]

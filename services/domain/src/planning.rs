@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use sha2::{Digest, Sha256};
 
 use crate::digest;
-use crate::event::{Action, Deploy, Ending, Fact, Plan, Policy, Removal, Step, Switch};
+use crate::event::{Action, Deploy, Ending, Payload, Plan, Policy, Removal, Step, Switch};
 use crate::{
-    Composition, EnvironmentName, LaneFold, LaneRef, Line, Live, Position, Release, Scope, ServiceName,
-    SlotName, TargetName,
+    Composition, EnvironmentName, LaneFilter, LaneFold, LaneRef, LiveRelease, Position, Release, ServiceName,
+    ShortText, SlotName, TargetName,
 };
 
 /// The lanes of an environment, by service and target, as they are folded.
@@ -51,7 +51,7 @@ impl Plan {
         from: Position,
         present: &Lanes,
         wanted: &Composition,
-        scope: &Scope,
+        scope: &LaneFilter,
         policy: &Policy,
         removals: Removals<'_>,
     ) -> Self {
@@ -120,9 +120,9 @@ impl Step {
     pub fn reports(
         &self,
         environment: &EnvironmentName,
-        deployment: Option<&Line>,
-        rollback_id: Option<&Line>,
-    ) -> Vec<Fact> {
+        deployment: Option<&ShortText>,
+        rollback_id: Option<&ShortText>,
+    ) -> Vec<Payload> {
         let lane = LaneRef {
             environment: environment.clone(),
             service: self.service.clone(),
@@ -131,15 +131,15 @@ impl Step {
         let (deployment, rollback_id) = (deployment.cloned(), rollback_id.cloned());
         let switch = |lane: LaneRef, slot: &SlotName| {
             let (deployment, rollback_id) = (deployment.clone(), rollback_id.clone());
-            Fact::TrafficSwitched(Switch { lane, slot: slot.clone(), deployment, rollback_id })
+            Payload::TrafficSwitched(Switch { lane, slot: slot.clone(), deployment, rollback_id })
         };
         match (self.action, &self.to) {
             (Action::Remove, _) | (Action::Redeploy | Action::Add, None) => {
-                vec![Fact::DeployRemoved(Removal { lane, slot: None, deployment, rollback_id })]
+                vec![Payload::DeployRemoved(Removal { lane, slot: None, deployment, rollback_id })]
             }
             (Action::Switch, _) => self.slot.iter().map(|slot| switch(lane.clone(), slot)).collect(),
             (Action::Redeploy | Action::Add, Some(release)) => {
-                let deployed = Fact::DeploySucceeded(Deploy {
+                let deployed = Payload::DeploySucceeded(Deploy {
                     lane: lane.clone(),
                     slot: self.slot.clone(),
                     deployment: deployment.clone(),
@@ -174,7 +174,7 @@ fn step(
     service: &ServiceName,
     target: &TargetName,
     present: &LaneFold,
-    wanted: Option<&Live>,
+    wanted: Option<&LiveRelease>,
 ) -> Option<Step> {
     let live = present.live();
     let (action, slot) = match (&live, wanted) {
@@ -206,7 +206,7 @@ fn slot_with<'l>(present: &'l LaneFold, wanted: &Release) -> Option<&'l SlotName
 }
 
 /// The slot to deploy to: none where the lane runs without slots, else one that traffic does not reach.
-fn slot_for(present: &LaneFold, wanted: &Live) -> Option<SlotName> {
+fn slot_for(present: &LaneFold, wanted: &LiveRelease) -> Option<SlotName> {
     let Some(live) = present.live() else { return wanted.slot.clone() };
     let live = live.slot?;
     wanted.slot.as_ref().into_iter().chain(present.slots()).find(|slot| *slot != live).or(Some(live)).cloned()

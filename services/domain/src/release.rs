@@ -4,27 +4,27 @@
 
 use std::fmt;
 
-use crate::{Artifact, Line};
+use crate::{Artifact, ShortText};
 
 /// What a lane runs. Equality is that of the five texts; whether one is wanted and another runs is [`Release::matches`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Release {
     /// The version, as its builders name it: `v948`.
-    pub version: Line,
+    pub version: ShortText,
     /// The artifact that was put there.
     pub artifact: Option<Artifact>,
     /// The configuration that it runs with.
     pub config: Option<ConfigDigest>,
     /// The revision of the infrastructure's code: `git:3f2a…`.
-    pub infrastructure: Option<Line>,
+    pub infrastructure: Option<ShortText>,
     /// The commit that the version was built from.
-    pub commit: Option<Line>,
+    pub commit: Option<ShortText>,
 }
 
 impl Release {
     /// A release of which only the version is known.
     #[must_use]
-    pub const fn of_version(version: Line) -> Self {
+    pub const fn of_version(version: ShortText) -> Self {
         Self { version, artifact: None, config: None, infrastructure: None, commit: None }
     }
 
@@ -36,8 +36,8 @@ impl Release {
             self.version.as_str(),
             self.artifact.as_ref().map_or("", Artifact::as_str),
             self.config.as_ref().map_or("", ConfigDigest::as_str),
-            self.infrastructure.as_ref().map_or("", Line::as_str),
-            self.commit.as_ref().map_or("", Line::as_str),
+            self.infrastructure.as_ref().map_or("", ShortText::as_str),
+            self.commit.as_ref().map_or("", ShortText::as_str),
         ]
     }
 
@@ -142,7 +142,7 @@ impl Part {
 
 /// The digest of a configuration: `sha256:` and 64, or `sha512:` and 128 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ConfigDigest(Line);
+pub struct ConfigDigest(ShortText);
 
 /// Why a text is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -156,7 +156,7 @@ impl ConfigDigest {
     /// The text is not one.
     pub fn parse(text: &str) -> Result<Self, DigestError> {
         check_digest(text)?;
-        Line::parse(text).map(Self).map_err(|_| DigestError)
+        ShortText::parse(text).map(Self).map_err(|_| DigestError)
     }
 
     /// As text.

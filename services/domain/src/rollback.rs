@@ -9,11 +9,11 @@ use chrono::{DateTime, Utc};
 
 use crate::event::{Actor, RollbackRequest};
 use crate::gate::{Answer, approved_by_others};
-use crate::{EnvironmentName, Line, Position, Prose, Release, Scope, ServiceName, TargetName};
+use crate::{EnvironmentName, LaneFilter, LongText, Position, Release, ServiceName, ShortText, TargetName};
 
 pub use automatic::{
     AutomaticPast, DeclineReason, KnownGoodPoint, PassedOver, PointSearch, Search, check_bounds,
-    concerned_lanes, may_act,
+    check_limits, concerned_lanes,
 };
 pub use execution::{StartProblem, differing, start, step_claim};
 
@@ -62,7 +62,7 @@ impl Phase {
 
 /// What a next step of a rollback is judged by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Life<'a> {
+pub struct RollbackState<'a> {
     /// Where it is.
     pub phase: Phase,
     /// Who asked for it.
@@ -75,7 +75,7 @@ pub struct Life<'a> {
 
 /// Why a step of a rollback's life is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum TransitionError {
     /// It has ended.
     #[error("the rollback has {} already", .0.name())]
     Ended(Phase),
@@ -98,10 +98,10 @@ pub enum Refused {
     Rejected(Position),
     /// People do not approve what they asked for themselves.
     #[error("{0} asked for the rollback, and does not approve it")]
-    SelfApproval(Line),
+    SelfApproval(ShortText),
     /// The actor is no person.
     #[error("{0} is not of the type person, and only people approve")]
-    NotAPerson(Line),
+    NotAPerson(ShortText),
     /// The environment does not run what was wanted.
     #[error("the environment does not run what the rollback wanted: {}", list(.0))]
     Differs(Vec<String>),
@@ -115,15 +115,15 @@ fn list(lanes: &[String]) -> String {
     }
 }
 
-impl Life<'_> {
+impl RollbackState<'_> {
     /// How many more approvals it needs before it may start; an error if it may never.
     ///
     /// # Errors
     /// Somebody rejected it.
-    pub fn approvals_lacking(&self) -> Result<usize, Refused> {
+    pub fn approvals_lacking(&self) -> Result<usize, TransitionError> {
         let (granted, rejected) = approved_by_others(self.answers, self.initiated_by);
         match rejected {
-            Some(position) => Err(Refused::Rejected(position)),
+            Some(position) => Err(TransitionError::Rejected(position)),
             None => Ok((self.approvals as usize).saturating_sub(granted)),
         }
     }
@@ -132,16 +132,16 @@ impl Life<'_> {
     ///
     /// # Errors
     /// Says why not.
-    pub fn start(&self) -> Result<(), Refused> {
+    pub fn start(&self) -> Result<(), TransitionError> {
         self.must_be_active()?;
         if self.phase == Phase::Started {
-            return Err(Refused::StartedAlready);
+            return Err(TransitionError::StartedAlready);
         }
         match self.approvals_lacking()? {
             0 => Ok(()),
             lacking => {
                 let granted = (self.approvals as usize).saturating_sub(lacking);
-                Err(Refused::NotApproved { granted, wanted: self.approvals })
+                Err(TransitionError::NotApproved { granted, wanted: self.approvals })
             }
         }
     }
@@ -150,28 +150,28 @@ impl Life<'_> {
     ///
     /// # Errors
     /// Says why not.
-    pub fn succeed(&self, differing: Vec<String>) -> Result<(), Refused> {
+    pub fn succeed(&self, differing: Vec<String>) -> Result<(), TransitionError> {
         self.must_be_active()?;
         if self.phase != Phase::Started {
-            return Err(Refused::NotStarted);
+            return Err(TransitionError::NotStarted);
         }
-        if differing.is_empty() { Ok(()) } else { Err(Refused::Differs(differing)) }
+        if differing.is_empty() { Ok(()) } else { Err(TransitionError::Differs(differing)) }
     }
 
     /// Whether it may be said to have failed.
     ///
     /// # Errors
     /// Says why not.
-    pub fn fail(&self) -> Result<(), Refused> {
+    pub fn fail(&self) -> Result<(), TransitionError> {
         self.must_be_active()?;
-        if self.phase == Phase::Started { Ok(()) } else { Err(Refused::NotStarted) }
+        if self.phase == Phase::Started { Ok(()) } else { Err(TransitionError::NotStarted) }
     }
 
     /// Whether it may be called off.
     ///
     /// # Errors
     /// Says why not.
-    pub fn cancel(&self) -> Result<(), Refused> {
+    pub fn cancel(&self) -> Result<(), TransitionError> {
         self.must_be_active()
     }
 
@@ -179,22 +179,22 @@ impl Life<'_> {
     ///
     /// # Errors
     /// Says why not.
-    pub fn answer(&self, actor: &Actor) -> Result<(), Refused> {
+    pub fn answer(&self, actor: &Actor) -> Result<(), TransitionError> {
         self.must_be_active()?;
         if self.phase == Phase::Started {
-            return Err(Refused::StartedAlready);
+            return Err(TransitionError::StartedAlready);
         }
         if !actor.is_person() {
-            return Err(Refused::NotAPerson(actor.name.clone()));
+            return Err(TransitionError::NotAPerson(actor.name.clone()));
         }
         if actor.is_same_person(self.initiated_by) {
-            return Err(Refused::SelfApproval(actor.name.clone()));
+            return Err(TransitionError::SelfApproval(actor.name.clone()));
         }
         Ok(())
     }
 
-    fn must_be_active(&self) -> Result<(), Refused> {
-        if self.phase.is_active() { Ok(()) } else { Err(Refused::Ended(self.phase)) }
+    fn must_be_active(&self) -> Result<(), TransitionError> {
+        if self.phase.is_active() { Ok(()) } else { Err(TransitionError::Ended(self.phase)) }
     }
 }
 
@@ -211,19 +211,19 @@ pub struct RequestedWish<'a> {
     /// The environment whose point it is, if it is another one's.
     pub source: Option<&'a EnvironmentName>,
     /// The lanes that it is about.
-    pub scope: &'a Scope,
+    pub scope: &'a LaneFilter,
     /// Whether to pass what may be passed by force.
     pub force: bool,
     /// Who asks.
     pub requester: &'a Actor,
     /// Why.
-    pub reason: Option<&'a Prose>,
+    pub reason: Option<&'a LongText>,
 }
 
 impl<'a> RequestedWish<'a> {
     /// The wish of a recorded request.
     #[must_use]
-    pub fn of(request: &'a RollbackRequest, reason: Option<&'a Prose>) -> Self {
+    pub fn of(request: &'a RollbackRequest, reason: Option<&'a LongText>) -> Self {
         Self {
             environment: &request.rollback.environment,
             to: request.to,

@@ -75,9 +75,9 @@ fn check(text: &str, limit: usize, control: impl Fn(char) -> bool) -> Result<(),
 
 /// One line of text: 1 to 512 bytes, no control characters, no format characters, no white space at either end.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Line(Box<str>);
+pub struct ShortText(Box<str>);
 
-impl Line {
+impl ShortText {
     /// Bytes that a line has at most.
     pub const LIMIT: usize = 512;
 
@@ -118,7 +118,7 @@ impl Line {
     }
 }
 
-impl fmt::Display for Line {
+impl fmt::Display for ShortText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -126,9 +126,9 @@ impl fmt::Display for Line {
 
 /// A person's words: 1 to 4,096 bytes; line breaks, tabs and format characters are allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prose(Box<str>);
+pub struct LongText(Box<str>);
 
-impl Prose {
+impl LongText {
     /// Bytes that prose has at most.
     pub const LIMIT: usize = 4096;
 
@@ -160,11 +160,11 @@ mod tests {
 
     #[test]
     fn a_line_has_no_control_characters_and_no_padding() {
-        assert!(Line::parse("v948 (rc 1)").is_ok());
-        assert_eq!(Line::parse(" \t"), Err(TextError::Empty));
-        assert_eq!(Line::parse("a\tb"), Err(TextError::Control('\t')));
-        assert_eq!(Line::parse("a "), Err(TextError::Padded));
-        assert_eq!(Line::parse(&"x".repeat(513)), Err(TextError::TooLong { length: 513, limit: 512 }));
+        assert!(ShortText::parse("v948 (rc 1)").is_ok());
+        assert_eq!(ShortText::parse(" \t"), Err(TextError::Empty));
+        assert_eq!(ShortText::parse("a\tb"), Err(TextError::Control('\t')));
+        assert_eq!(ShortText::parse("a "), Err(TextError::Padded));
+        assert_eq!(ShortText::parse(&"x".repeat(513)), Err(TextError::TooLong { length: 513, limit: 512 }));
     }
 
     /// A bidirectional override and isolate, zero width space and joiner, soft hyphen, byte order mark, tag, Arabic
@@ -186,23 +186,23 @@ mod tests {
     fn a_new_line_has_no_format_characters_and_a_stored_one_may() {
         for c in FORMAT {
             let text = format!("v9{c}48");
-            assert_eq!(Line::parse(&text), Err(TextError::Format(c)));
-            assert_eq!(Line::stored(&text).as_ref().map(Line::as_str), Ok(text.as_str()));
+            assert_eq!(ShortText::parse(&text), Err(TextError::Format(c)));
+            assert_eq!(ShortText::stored(&text).as_ref().map(ShortText::as_str), Ok(text.as_str()));
         }
         assert_eq!(
-            Line::parse("v\u{202e}1").map_err(|error| error.to_string()),
+            ShortText::parse("v\u{202e}1").map_err(|error| error.to_string()),
             Err("has the format character '\\u{202e}', which is invisible or reorders the text around it"
                 .into())
         );
         for visible in ["日本語", "é", "e\u{301}", "नमस्ते", "🚀", "v948\u{a0}rc"] {
-            assert!(Line::parse(visible).is_ok(), "{visible}");
+            assert!(ShortText::parse(visible).is_ok(), "{visible}");
         }
     }
 
     #[test]
     fn prose_keeps_format_characters_and_shows_them_as_escapes() {
         for c in FORMAT {
-            let prose = Prose::parse(&format!("back{c} to v1")).expect("prose");
+            let prose = LongText::parse(&format!("back{c} to v1")).expect("prose");
             assert_eq!(prose.as_str(), format!("back{c} to v1"));
             assert_eq!(prose.escaped(), format!("back\\u{{{:x}}} to v1", u32::from(c)));
         }
@@ -212,12 +212,12 @@ mod tests {
     fn only_what_cannot_be_shown_is_escaped() {
         assert!(matches!(escape_unprintable("first\n\tsecond: C:\\ \"é\""), Cow::Borrowed(_)));
         assert_eq!(escape_unprintable("a\rb\u{1b}[31m\u{9b}\u{7f}"), "a\\rb\\u{1b}[31m\\u{9b}\\u{7f}");
-        assert_eq!(Line::stored("v\u{200b}1").expect("a line").escaped(), "v\\u{200b}1");
+        assert_eq!(ShortText::stored("v\u{200b}1").expect("a line").escaped(), "v\\u{200b}1");
     }
 
     #[test]
     fn prose_may_have_several_lines() {
-        assert!(Prose::parse("first\n\tsecond").is_ok());
-        assert_eq!(Prose::parse("bell\u{7}"), Err(TextError::Control('\u{7}')));
+        assert!(LongText::parse("first\n\tsecond").is_ok());
+        assert_eq!(LongText::parse("bell\u{7}"), Err(TextError::Control('\u{7}')));
     }
 }

@@ -13,8 +13,8 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{IdentityKey, TenantName};
-use ledger_journal::{AppendError, Journal, Outcome, ReadError, SharedJournal, Subject, Submission};
-use ledger_projections::{Known, Snapshot, Projections};
+use ledger_journal::{AppendError, Journal, NewEntry, Outcome, ReadError, SharedJournal, Subject};
+use ledger_projections::{Known, Projections, Snapshot};
 use ledger_tlog::{Hash, leaf_hash};
 use metrics::{counter, histogram};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
@@ -24,8 +24,11 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::recent::Recent;
-use crate::request::{Rejection, Unjudged, judge};
-use crate::{Answer, JUDGING_PATIENCE, JUDGING_PAUSE, LOOK_UP_PATIENCE, Refusal, Request, TRY_AGAIN, Train};
+use crate::request::{DecisionError, Rejection, judge};
+use crate::{
+    JUDGING_PATIENCE, JUDGING_PAUSE, LOOK_UP_PATIENCE, OrderedSubmission, RecordError, RecordOutcome,
+    Request, TRY_AGAIN,
+};
 
 /// Events that are gathered into one group: what the journal appends with one disk sync.
 const GROUP: usize = 1_000;
@@ -44,7 +47,7 @@ pub(crate) enum Brought {
 
 impl Brought {
     pub(crate) fn of(envelope: Envelope) -> Self {
-        if envelope.event().fact.is_command() {
+        if envelope.event().payload.is_command() {
             Self::Request(Request::Event(Box::new(envelope)))
         } else {
             Self::Report(Box::new(envelope))
@@ -60,10 +63,10 @@ impl Brought {
 }
 
 /// Events that came through the door together.
-pub(crate) struct Ticket {
+pub(crate) struct PendingBatch {
     pub(crate) brought: Vec<Brought>,
-    pub(crate) train: Train,
-    pub(crate) answer: oneshot::Sender<Vec<Answer>>,
+    pub(crate) train: OrderedSubmission,
+    pub(crate) answer: oneshot::Sender<Vec<RecordOutcome>>,
     /// Room is free again when the ticket is answered.
     pub(crate) _room: Option<OwnedSemaphorePermit>,
 }
@@ -74,7 +77,7 @@ pub(crate) struct Appender {
     projections: Projections,
     recent: Arc<Mutex<Recent>>,
     clock: fn() -> DateTime<Utc>,
-    refused: LatelyRefused,
+    refused: RecentAppendFailure,
     /// The history did not answer, and is not asked until this has ended.
     away: Option<AbortOnDropHandle<()>>,
     /// No request is judged before this: the projections failed, or were too far behind, lately.
@@ -83,13 +86,15 @@ pub(crate) struct Appender {
 
 /// Why the journal took nothing when it was last given something, and when that was.
 #[derive(Clone, Default)]
-pub(crate) struct LatelyRefused(Arc<std::sync::Mutex<Option<(Instant, String)>>>);
+pub(crate) struct RecentAppendFailure(Arc<std::sync::Mutex<Option<(Instant, String)>>>);
 
-impl LatelyRefused {
-    fn note(&self, answers: &[Answer]) {
-        let taken = answers.iter().any(|answer| matches!(answer, Answer::Recorded(_)));
+impl RecentAppendFailure {
+    fn note(&self, answers: &[RecordOutcome]) {
+        let taken = answers.iter().any(|answer| matches!(answer, RecordOutcome::Recorded(_)));
         let refused = answers.iter().find_map(|answer| match answer {
-            Answer::Refused(Refusal::Journal(error)) if error.is_temporary() => Some(error.to_string()),
+            RecordOutcome::Refused(RecordError::Journal(error)) if error.is_temporary() => {
+                Some(error.to_string())
+            }
             _ => None,
         });
         let noted = match refused {
@@ -109,7 +114,7 @@ impl LatelyRefused {
 
 /// One event of a group.
 struct Member {
-    submission: Submission,
+    submission: NewEntry,
     leaf: Hash,
     known: Option<Known>,
 }
@@ -120,14 +125,14 @@ impl Appender {
         journal: SharedJournal,
         projections: Projections,
         clock: fn() -> DateTime<Utc>,
-        refused: LatelyRefused,
+        refused: RecentAppendFailure,
     ) -> Self {
         let recent = Arc::new(Mutex::new(Recent::new(REMEMBERED)));
         let now = Instant::now();
         Self { tenant, journal, projections, recent, clock, refused, away: None, judge_again: now }
     }
 
-    pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Ticket>) {
+    pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<PendingBatch>) {
         let mut in_flight: Option<JoinHandle<()>> = None;
         while let Some(first) = queue.recv().await {
             let tickets = gather(first, &mut queue);
@@ -148,7 +153,8 @@ impl Appender {
             let refused = self.refused.clone();
             let tenant = self.tenant.to_string();
             // The group before is answered: what it broke off is known.
-            let out_of_turn = |ticket: &Ticket| repeat_n(ticket.train.is_broken(), ticket.brought.len());
+            let out_of_turn =
+                |ticket: &PendingBatch| repeat_n(ticket.train.is_broken(), ticket.brought.len());
             let out_of_turn: Vec<bool> = tickets.iter().flat_map(out_of_turn).collect();
             in_flight = Some(tokio::spawn(async move {
                 let answers = append(journal.as_ref(), &projections, &recent, &members, &out_of_turn).await;
@@ -164,9 +170,9 @@ impl Appender {
 
     /// Takes events of which some are judged, one after the other: what comes before a request is recorded
     /// before it is judged, and nothing is recorded while it is.
-    async fn in_turn(&mut self, tickets: Vec<Ticket>) {
-        let mut answers: Vec<Answer> = Vec::new();
-        let mut waiting: Vec<(&Ticket, &Envelope)> = Vec::new();
+    async fn in_turn(&mut self, tickets: Vec<PendingBatch>) {
+        let mut answers: Vec<RecordOutcome> = Vec::new();
+        let mut waiting: Vec<(&PendingBatch, &Envelope)> = Vec::new();
         for ticket in &tickets {
             for brought in &ticket.brought {
                 match brought {
@@ -174,12 +180,12 @@ impl Appender {
                     Brought::Request(request) => {
                         answers.extend(self.record(std::mem::take(&mut waiting)).await);
                         let answer = if ticket.train.is_broken() {
-                            Answer::Refused(Refusal::OutOfTurn)
+                            RecordOutcome::Refused(RecordError::PredecessorFailed)
                         } else {
                             self.decide(request).await
                         };
                         if is_temporary(&answer) {
-                            ticket.train.break_off();
+                            ticket.train.abort();
                         }
                         answers.push(answer);
                     }
@@ -191,28 +197,31 @@ impl Appender {
         reply(tickets, answers);
     }
 
-    async fn record(&mut self, waiting: Vec<(&Ticket, &Envelope)>) -> Vec<Answer> {
+    async fn record(&mut self, waiting: Vec<(&PendingBatch, &Envelope)>) -> Vec<RecordOutcome> {
         if waiting.is_empty() {
             return Vec::new();
         }
         let reports: Vec<&Envelope> = waiting.iter().map(|(_, envelope)| *envelope).collect();
         let members = self.look_up(&reports).await;
         let out_of_turn: Vec<bool> = waiting.iter().map(|(ticket, _)| ticket.train.is_broken()).collect();
-        let answers = append(self.journal.as_ref(), &self.projections, &self.recent, &members, &out_of_turn).await;
+        let answers =
+            append(self.journal.as_ref(), &self.projections, &self.recent, &members, &out_of_turn).await;
         self.refused.note(&answers);
         for ((ticket, _), answer) in waiting.iter().zip(&answers) {
             if is_temporary(answer) {
-                ticket.train.break_off();
+                ticket.train.abort();
             }
         }
         answers
     }
 
     /// Judges a request at the end of the journal, and appends what comes of it if that is still its end.
-    async fn decide(&mut self, request: &Request) -> Answer {
+    async fn decide(&mut self, request: &Request) -> RecordOutcome {
         let key = request.identity().key();
         if self.is_away() || Instant::now() < self.judge_again {
-            return Answer::Refused(Refusal::Unjudged("the history could not be asked just now".into()));
+            return RecordOutcome::Refused(RecordError::DecisionError(
+                "the history could not be asked just now".into(),
+            ));
         }
         let deadline = Instant::now() + JUDGING_PATIENCE;
         loop {
@@ -221,33 +230,39 @@ impl Appender {
             return match timeout_at(deadline, attempt).await {
                 Ok(Err(_)) => {
                     error!(tenant = %self.tenant, "judging a request panicked");
-                    Answer::Refused(Refusal::Unjudged("the cause is in the service's log".into()))
+                    RecordOutcome::Refused(RecordError::DecisionError(
+                        "the cause is in the service's log".into(),
+                    ))
                 }
                 Ok(Ok(Ok(Attempt::Answered(answer)))) => answer,
-                Ok(Ok(Ok(Attempt::Moved))) => {
+                Ok(Ok(Ok(Attempt::WrongHead))) => {
                     counter!("ledger_requests_judged_again_total", "tenant" => self.tenant.to_string())
                         .increment(1);
                     continue;
                 }
-                Ok(Ok(Err(Unjudged::Rejected(rejection)))) => Answer::Refused(Refusal::Rejected(rejection)),
-                Ok(Ok(Err(Unjudged::Projections(error)))) => {
+                Ok(Ok(Err(DecisionError::Rejected(rejection)))) => {
+                    RecordOutcome::Refused(RecordError::Rejected(rejection))
+                }
+                Ok(Ok(Err(DecisionError::Projections(error)))) => {
                     warn!(error = &error as &dyn std::error::Error, "a request cannot be judged");
-                    self.goes_away();
-                    Answer::Refused(Refusal::Unjudged("the projections do not answer".into()))
+                    self.mark_history_unavailable();
+                    RecordOutcome::Refused(RecordError::DecisionError("the projections do not answer".into()))
                 }
                 Err(_) => {
                     // Reports wait behind a request: the next one must not keep them as long.
                     self.judge_again = Instant::now() + JUDGING_PAUSE;
                     let reason = "it was not judged in time, or its answer was lost";
-                    Answer::Refused(Refusal::Unjudged(reason.into()))
+                    RecordOutcome::Refused(RecordError::DecisionError(reason.into()))
                 }
             };
         }
     }
 
-    async fn attempt(&self, request: &Request, key: IdentityKey) -> Result<Attempt, Unjudged> {
+    async fn attempt(&self, request: &Request, key: IdentityKey) -> Result<Attempt, DecisionError> {
         let unreachable = |error: ReadError| {
-            Attempt::Answered(Answer::Refused(Refusal::Journal(AppendError::Unavailable(error.to_string()))))
+            Attempt::Answered(RecordOutcome::Refused(RecordError::Journal(AppendError::Unavailable(
+                error.to_string(),
+            ))))
         };
         let head = match self.journal.head().await {
             Ok(head) => head.position,
@@ -261,14 +276,14 @@ impl Appender {
         let position = snapshot.position();
         let envelope = judge(&mut snapshot, request, (self.clock)()).await?;
         drop(snapshot);
-        let subject = Subject::of(&self.tenant, &envelope.event().fact);
-        let submission = Submission { subject, key, bytes: envelope.bytes().clone() };
-        Ok(match self.journal.append_at(&submission, position).await {
-            Ok(Outcome::Recorded(position)) => Attempt::Answered(Answer::Recorded(position)),
-            Ok(Outcome::Duplicate(position)) => Attempt::Answered(Answer::Duplicate(position)),
-            Ok(Outcome::Conflict(position)) => Attempt::Answered(Answer::Conflict(position)),
-            Err(AppendError::Moved(_)) => Attempt::Moved,
-            Err(error) => Attempt::Answered(Answer::Refused(Refusal::Journal(error))),
+        let subject = Subject::of(&self.tenant, &envelope.event().payload);
+        let submission = NewEntry { subject, key, bytes: envelope.bytes().clone() };
+        Ok(match self.journal.append_expecting(&submission, position).await {
+            Ok(Outcome::Recorded(position)) => Attempt::Answered(RecordOutcome::Recorded(position)),
+            Ok(Outcome::Duplicate(position)) => Attempt::Answered(RecordOutcome::Duplicate(position)),
+            Ok(Outcome::Conflict(position)) => Attempt::Answered(RecordOutcome::Conflict(position)),
+            Err(AppendError::WrongHead(_)) => Attempt::WrongHead,
+            Err(error) => Attempt::Answered(RecordOutcome::Refused(RecordError::Journal(error))),
         })
     }
 
@@ -279,8 +294,8 @@ impl Appender {
             .iter()
             .zip(keys)
             .map(|(envelope, key)| Member {
-                submission: Submission {
-                    subject: Subject::of(&self.tenant, &envelope.event().fact),
+                submission: NewEntry {
+                    subject: Subject::of(&self.tenant, &envelope.event().payload),
                     key,
                     bytes: envelope.bytes().clone(),
                 },
@@ -296,7 +311,7 @@ impl Appender {
     }
 
     /// One group has waited for the history. No other does before it is known to answer.
-    fn goes_away(&mut self) {
+    fn mark_history_unavailable(&mut self) {
         let answers = answers(self.projections.clone(), self.tenant.clone());
         self.away = Some(AbortOnDropHandle::new(tokio::spawn(answers)));
     }
@@ -310,7 +325,7 @@ impl Appender {
                 Ok(Err(error)) => warn!(%error, "the history cannot be asked for identities"),
                 Err(_) => warn!("the history does not answer in time when asked for identities"),
             }
-            self.goes_away();
+            self.mark_history_unavailable();
         }
         counter!("ledger_intake_unchecked_total", "tenant" => self.tenant.to_string())
             .increment(keys.len() as u64);
@@ -320,7 +335,7 @@ impl Appender {
 
 /// Asks a history until it answers: it may have been slow just once.
 async fn answers(projections: Projections, tenant: TenantName) {
-    while !matches!(timeout(LOOK_UP_PATIENCE, projections.standing()).await, Ok(Ok(_))) {
+    while !matches!(timeout(LOOK_UP_PATIENCE, projections.checkpoint()).await, Ok(Ok(_))) {
         tokio::time::sleep(TRY_AGAIN).await;
     }
     info!(%tenant, "the history is asked for identities again");
@@ -328,9 +343,9 @@ async fn answers(projections: Projections, tenant: TenantName) {
 
 /// What came of judging a request once.
 enum Attempt {
-    Answered(Answer),
+    Answered(RecordOutcome),
     /// The journal went on meanwhile.
-    Moved,
+    WrongHead,
 }
 
 /// The leaf hash that an event is compared by with what the history has of its identity.
@@ -350,7 +365,11 @@ fn is_same_event(envelope: &Envelope, known: Known) -> bool {
 
 /// The answer to a request whose identity the history has. What a wish comes to depends on when it is judged:
 /// the first time counts.
-async fn repeated(snapshot: &mut Snapshot, request: &Request, known: Known) -> Result<Answer, Unjudged> {
+async fn repeated(
+    snapshot: &mut Snapshot,
+    request: &Request,
+    known: Known,
+) -> Result<RecordOutcome, DecisionError> {
     let same = match request {
         Request::Event(envelope) => is_same_event(envelope, known),
         Request::Failed(_) => true,
@@ -363,7 +382,7 @@ async fn repeated(snapshot: &mut Snapshot, request: &Request, known: Known) -> R
             None => false,
         },
     };
-    Ok(if same { Answer::Duplicate(known.position) } else { Answer::Conflict(known.position) })
+    Ok(if same { RecordOutcome::Duplicate(known.position) } else { RecordOutcome::Conflict(known.position) })
 }
 
 async fn finished(group: JoinHandle<()>) {
@@ -373,7 +392,7 @@ async fn finished(group: JoinHandle<()>) {
     }
 }
 
-fn gather(first: Ticket, queue: &mut mpsc::UnboundedReceiver<Ticket>) -> Vec<Ticket> {
+fn gather(first: PendingBatch, queue: &mut mpsc::UnboundedReceiver<PendingBatch>) -> Vec<PendingBatch> {
     let mut events = first.brought.len();
     let mut tickets = vec![first];
     while events < GROUP {
@@ -390,7 +409,7 @@ async fn append(
     recent: &Mutex<Recent>,
     members: &[Member],
     out_of_turn: &[bool],
-) -> Vec<Answer> {
+) -> Vec<RecordOutcome> {
     let began = Instant::now();
     let mut recent = recent.lock().await;
     recent.is_of(projections.stream());
@@ -398,7 +417,7 @@ async fn append(
         .iter()
         .map(|member| member.known.or_else(|| recent.get(&member.submission.key).copied()))
         .collect();
-    let fresh: Vec<Submission> = members
+    let fresh: Vec<NewEntry> = members
         .iter()
         .zip(&known)
         .zip(out_of_turn)
@@ -409,18 +428,18 @@ async fn append(
     let mut answers = Vec::with_capacity(members.len());
     for ((member, known), out_of_turn) in members.iter().zip(known).zip(out_of_turn) {
         answers.push(match known {
-            Some(known) if known.leaf_hash == member.leaf => Answer::Duplicate(known.position),
-            Some(known) => Answer::Conflict(known.position),
-            None if *out_of_turn => Answer::Refused(Refusal::OutOfTurn),
+            Some(known) if known.leaf_hash == member.leaf => RecordOutcome::Duplicate(known.position),
+            Some(known) => RecordOutcome::Conflict(known.position),
+            None if *out_of_turn => RecordOutcome::Refused(RecordError::PredecessorFailed),
             None => match outcomes.next() {
                 Some(Ok(Outcome::Recorded(position))) => {
                     recent.remember(member.submission.key, position, *member.leaf.as_bytes());
-                    Answer::Recorded(position)
+                    RecordOutcome::Recorded(position)
                 }
-                Some(Ok(Outcome::Duplicate(position))) => Answer::Duplicate(position),
-                Some(Ok(Outcome::Conflict(position))) => Answer::Conflict(position),
-                Some(Err(error)) => Answer::Refused(Refusal::Journal(error)),
-                None => Answer::Refused(Refusal::Closing),
+                Some(Ok(Outcome::Duplicate(position))) => RecordOutcome::Duplicate(position),
+                Some(Ok(Outcome::Conflict(position))) => RecordOutcome::Conflict(position),
+                Some(Err(error)) => RecordOutcome::Refused(RecordError::Journal(error)),
+                None => RecordOutcome::Refused(RecordError::Closing),
             },
         });
     }
@@ -429,17 +448,17 @@ async fn append(
     answers
 }
 
-fn count(tenant: &str, answers: &[Answer]) {
+fn count(tenant: &str, answers: &[RecordOutcome]) {
     let mut recorded = 0;
     for answer in answers {
         let status = match answer {
-            Answer::Recorded(_) => {
+            RecordOutcome::Recorded(_) => {
                 recorded += 1;
                 continue;
             }
-            Answer::Duplicate(_) => "duplicate",
-            Answer::Conflict(_) => "conflict",
-            Answer::Refused(_) => "refused",
+            RecordOutcome::Duplicate(_) => "duplicate",
+            RecordOutcome::Conflict(_) => "conflict",
+            RecordOutcome::Refused(_) => "refused",
         };
         counter!("ledger_events_total", "tenant" => tenant.to_owned(), "status" => status).increment(1);
     }
@@ -447,12 +466,12 @@ fn count(tenant: &str, answers: &[Answer]) {
         .increment(recorded);
 }
 
-fn reply(tickets: Vec<Ticket>, answers: Vec<Answer>) {
+fn reply(tickets: Vec<PendingBatch>, answers: Vec<RecordOutcome>) {
     let mut answers = answers.into_iter();
     for ticket in tickets {
-        let own: Vec<Answer> = answers.by_ref().take(ticket.brought.len()).collect();
+        let own: Vec<RecordOutcome> = answers.by_ref().take(ticket.brought.len()).collect();
         if own.iter().any(is_temporary) {
-            ticket.train.break_off();
+            ticket.train.abort();
         }
         // Whoever asked may have gone away; the event is recorded all the same.
         let _ = ticket.answer.send(own);
@@ -460,10 +479,12 @@ fn reply(tickets: Vec<Ticket>, answers: Vec<Answer>) {
 }
 
 /// Whether the event will be sent again, and what follows it must wait for that.
-const fn is_temporary(answer: &Answer) -> bool {
+const fn is_temporary(answer: &RecordOutcome) -> bool {
     match answer {
-        Answer::Refused(Refusal::OutOfTurn | Refusal::Unjudged(_) | Refusal::Busy) => true,
-        Answer::Refused(Refusal::Journal(error)) => error.is_temporary(),
+        RecordOutcome::Refused(
+            RecordError::PredecessorFailed | RecordError::DecisionError(_) | RecordError::Busy,
+        ) => true,
+        RecordOutcome::Refused(RecordError::Journal(error)) => error.is_temporary(),
         _ => false,
     }
 }

@@ -8,22 +8,24 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{
-    Actor, AutomaticRollback, Declined, Event, Fact, Policy, Validation, ValidationSubject,
+    Actor, AutomaticRollback, Declined, Event, Payload, Policy, Validation, ValidationSubject,
 };
 use ledger_domain::known_good::Status;
-use ledger_domain::rollback::{DeclineReason, KnownGoodPoint, PointSearch, Search, concerned_lanes, may_act};
-use ledger_domain::{
-    EnvironmentName, EventId, Goal, Identity, IdentityKey, Lanes, Line, PointName, Position, Prose,
-    ServiceName, TargetName, TenantName,
+use ledger_domain::rollback::{
+    DeclineReason, KnownGoodPoint, PointSearch, Search, check_limits, concerned_lanes,
 };
-use ledger_projections::{QueryError, AsKnownAt, PolicyInForce, LaneRelease, Snapshot, Projections, AsOf};
+use ledger_domain::{
+    EnvironmentName, EventId, Identity, IdentityKey, Lanes, LongText, PointRef, PointSelector, Position,
+    ServiceName, ShortText, TargetName, TenantName,
+};
+use ledger_projections::{AsKnownAt, AsOf, LaneRelease, PolicyInForce, Projections, QueryError, Snapshot};
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::planning::{Circumstances, RemovalRule, Resolved};
-use crate::request::{Request, Unjudged, requested, source};
-use crate::{Answer, Ingest, Refusal, Wish};
+use crate::request::{DecisionError, Request, requested, source};
+use crate::{Ingest, PlanRequest, RecordError, RecordOutcome};
 
 /// The controller's name, as a follower and as an actor.
 const NAME: &str = "rollback-controller";
@@ -55,14 +57,14 @@ impl FailedCheck {
         }
     }
 
-    fn rollback_id(&self) -> Line {
+    fn rollback_id(&self) -> ShortText {
         let text = format!("auto-{}-{}", self.environment, self.position);
-        Line::parse(&text).expect("a name and a number are a line")
+        ShortText::parse(&text).expect("a name and a number are a line")
     }
 }
 
 fn controller() -> Actor {
-    let word = |text| Line::parse(text).expect("a word of ours is a line");
+    let word = |text| ShortText::parse(text).expect("a word of ours is a line");
     Actor { kind: word("workload"), name: word(NAME) }
 }
 
@@ -71,14 +73,14 @@ pub(crate) async fn answer(
     snapshot: &mut Snapshot,
     check: &FailedCheck,
     now: DateTime<Utc>,
-) -> Result<Event, Unjudged> {
+) -> Result<Event, DecisionError> {
     let PolicyInForce { declared, policy } = snapshot.policy(&check.environment, snapshot.position()).await?;
     let wanted = rule(&policy, &check.validation.check);
     Ok(match attempt(snapshot, check, &policy, wanted, now).await? {
-        Ok((fact, passed_over)) => {
+        Ok((payload, passed_over)) => {
             let check = &check.validation.check;
             said(
-                fact,
+                payload,
                 &match passed_over.is_empty() {
                     true => format!("{check} failed"),
                     false => format!("{check} failed; passed over {}", passed_over.join("; ")),
@@ -92,16 +94,16 @@ pub(crate) async fn answer(
 /// The word that no rollback is asked for, and why.
 pub(crate) fn declined(check: &FailedCheck, policy: Option<Position>, reason: &str) -> Event {
     let environment = check.environment.clone();
-    said(Fact::RollbackDeclined(Declined { environment, cause: check.position, policy }), reason)
+    said(Payload::RollbackDeclined(Declined { environment, cause: check.position, policy }), reason)
 }
 
-fn said(fact: Fact, reason: &str) -> Event {
+fn said(payload: Payload, reason: &str) -> Event {
     let reason: String = reason.chars().take(1_000).collect();
-    let reason = Prose::parse(&reason).expect("a reason of ours is prose");
-    Event { fact, actor: Some(controller()), reason: Some(reason), links: Vec::new(), corrects: None }
+    let reason = LongText::parse(&reason).expect("a reason of ours is prose");
+    Event { payload, actor: Some(controller()), reason: Some(reason), links: Vec::new(), corrects: None }
 }
 
-fn rule<'p>(policy: &'p Policy, check: &Line) -> Option<&'p AutomaticRollback> {
+fn rule<'p>(policy: &'p Policy, check: &ShortText) -> Option<&'p AutomaticRollback> {
     let required = &policy.required_validations;
     policy.automatic_rollback.as_ref().filter(|rule| rule.is_triggered_by(check, required))
 }
@@ -110,7 +112,7 @@ fn rule<'p>(policy: &'p Policy, check: &Line) -> Option<&'p AutomaticRollback> {
 const POINTS_AT_A_TIME: i64 = 16;
 
 /// The request that answers a failed check, with the points that it passes over; or why there is none.
-type Attempted = Result<(Fact, Vec<String>), DeclineReason>;
+type Attempted = Result<(Payload, Vec<String>), DeclineReason>;
 
 async fn attempt(
     snapshot: &mut Snapshot,
@@ -118,7 +120,7 @@ async fn attempt(
     policy: &Policy,
     rule: Option<&AutomaticRollback>,
     now: DateTime<Utc>,
-) -> Result<Attempted, Unjudged> {
+) -> Result<Attempted, DecisionError> {
     let environment = &check.environment;
     let Some(rule) = rule else { return Ok(Err(DeclineReason::NotWanted)) };
     if !runs_there(snapshot, check).await? {
@@ -132,16 +134,16 @@ async fn attempt(
         return Ok(Err(DeclineReason::Blocked(format!("there is a rollback {taken} already"))));
     }
     let past = snapshot.automatic_past(environment, now).await?;
-    if let Err(reason) = may_act(rule, &past, now) {
+    if let Err(reason) = check_limits(rule, &past, now) {
         return Ok(Err(reason));
     }
     let present: Lanes = snapshot.state(environment, AsOf::LATEST).await?.into_lanes();
     let Some(scope) = concerned_lanes(rule.scope, &check.validation.subject, policy, &present) else {
         return Ok(Err(DeclineReason::NotRunning));
     };
-    let wish = Wish {
+    let wish = PlanRequest {
         environment: environment.clone(),
-        to: Goal { environment: None, point: PointName::LastKnownGood },
+        to: PointRef { environment: None, point: PointSelector::LastKnownGood },
         scope,
     };
     let circumstances = Circumstances::of(snapshot, &wish, now).await?;
@@ -179,8 +181,8 @@ async fn attempt(
             Ok(Search::Take) => {
                 let passed_over = search.passed_over().iter().map(ToString::to_string).collect();
                 let cause = Some(check.position);
-                let fact = requested(planned, check.rollback_id(), controller(), false, cause);
-                return Ok(Ok((fact, passed_over)));
+                let payload = requested(planned, check.rollback_id(), controller(), false, cause);
+                return Ok(Ok((payload, passed_over)));
             }
         }
     }
@@ -275,8 +277,8 @@ impl Controller {
 
     /// The environments that a failed check concerns, by the policies that held when it was recorded.
     async fn concerned(&self, position: Position, envelope: &Envelope) -> Result<Vec<FailedCheck>, Failed> {
-        let Fact::ValidationFailed(validation) = &envelope.event().fact else { return Ok(Vec::new()) };
-        let environments = match envelope.event().fact.environment() {
+        let Payload::ValidationFailed(validation) = &envelope.event().payload else { return Ok(Vec::new()) };
+        let environments = match envelope.event().payload.environment() {
             Some(environment) => vec![environment.clone()],
             // An artifact, wherever it runs.
             None => self.projections.environments().await?.1.into_iter().map(|row| row.name).collect(),
@@ -310,19 +312,19 @@ impl Controller {
             return Ok(());
         }
         match self.ingest.request(Request::Failed(Box::new(check))).await {
-            Answer::Recorded(position) => {
+            RecordOutcome::Recorded(position) => {
                 info!(tenant, environment, %cause, %position, "a failed check is answered");
                 counter!("ledger_rollback_controller_answers_total", "tenant" => tenant).increment(1);
                 Ok(())
             }
             // Another controller was first, and may have judged at another time.
-            Answer::Duplicate(_) | Answer::Conflict(_) => Ok(()),
+            RecordOutcome::Duplicate(_) | RecordOutcome::Conflict(_) => Ok(()),
             // Asked again it would be refused again, and no other check may wait for that.
-            Answer::Refused(Refusal::Rejected(rejection)) => {
+            RecordOutcome::Refused(RecordError::Rejected(rejection)) => {
                 warn!(tenant, environment, %cause, reason = %rejection, "a failed check cannot be answered");
                 Ok(())
             }
-            Answer::Refused(refusal) => Err(Failed::Refused(refusal)),
+            RecordOutcome::Refused(refusal) => Err(Failed::Refused(refusal)),
         }
     }
 }
@@ -335,5 +337,5 @@ enum Failed {
     #[error(transparent)]
     Ask(#[from] QueryError),
     #[error(transparent)]
-    Refused(Refusal),
+    Refused(RecordError),
 }

@@ -3,11 +3,11 @@
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Actor, Step};
 use ledger_domain::gate::{Decision, DeployAnswer, GateInput, PromotionEvidence, decide};
-use ledger_domain::obstacle::Revocations;
+use ledger_domain::plan_issue::Revocations;
 use ledger_domain::retirement::Standing;
 use ledger_domain::rollback::Phase;
-use ledger_domain::{Lane, LaneRef, Line, Position, Release, TargetName};
-use ledger_projections::{QueryError, PolicyInForce, Snapshot, AsOf};
+use ledger_domain::{Lane, LaneRef, Position, Release, ShortText, TargetName};
+use ledger_projections::{AsOf, PolicyInForce, QueryError, Snapshot};
 
 use crate::planning::UnknownLane;
 
@@ -21,7 +21,7 @@ pub struct GateQuestion {
     /// Who wants to; their own approval does not count.
     pub requester: Option<Actor>,
     /// The rollback that the deploy is a step of.
-    pub rollback_id: Option<Line>,
+    pub rollback_id: Option<ShortText>,
     /// Whether the service may be one that was never deployed there.
     pub is_new: bool,
 }
@@ -61,7 +61,7 @@ impl From<ledger_projections::Error> for GateError {
 /// Returns true if a deploy is a step of a rollback that was started.
 async fn is_step(
     snapshot: &mut Snapshot,
-    rollback_id: &Line,
+    rollback_id: &ShortText,
     lane: &LaneRef,
     release: &Release,
 ) -> Result<bool, GateError> {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ledger_domain::event::Plan;
-use ledger_domain::horizon::Needed;
+use ledger_domain::horizon::RetainedArtifacts;
 use ledger_domain::known_good::Status;
-use ledger_domain::obstacle::{Obstacle, Revocations, RevokedArtifact, Way, Weight, obstacles};
+use ledger_domain::plan_issue::{PlanContext, PlanIssue, Revocations, RevokedArtifact, Severity, obstacles};
 use ledger_domain::retirement::Standing;
-use ledger_domain::{Artifact, EnvironmentName, Line, Position, Removals, Scope, ServiceName};
-use ledger_projections::{QueryError, AsKnownAt, Point, Snapshot};
+use ledger_domain::{Artifact, EnvironmentName, LaneFilter, Position, Removals, ServiceName, ShortText};
+use ledger_projections::{AsKnownAt, Point, QueryError, Snapshot};
 
 use crate::planning::present;
 
@@ -29,7 +29,7 @@ pub struct Horizon {
     /// Whether there are more.
     pub cut: bool,
     /// What the points that are not bad need, and what runs now.
-    pub needed: Needed,
+    pub needed: RetainedArtifacts,
 }
 
 /// A known-good point, and what stands in the way to it.
@@ -38,7 +38,7 @@ pub struct HorizonPoint {
     /// The point.
     pub point: Point,
     /// What stands in the way, and what that does to the plan.
-    pub obstacles: Vec<(Obstacle, Weight)>,
+    pub obstacles: Vec<(PlanIssue, Severity)>,
 }
 
 impl HorizonPoint {
@@ -47,7 +47,7 @@ impl HorizonPoint {
     pub fn is_possible(&self, force: bool) -> bool {
         self.obstacles
             .iter()
-            .all(|(obstacle, weight)| *obstacle == Obstacle::AlreadyThere || weight.lets_pass(force))
+            .all(|(obstacle, weight)| *obstacle == PlanIssue::AlreadyThere || weight.lets_pass(force))
     }
 }
 
@@ -65,7 +65,12 @@ pub async fn horizon(
     let position = snapshot.position();
     let present = present(snapshot, environment, false).await?;
     if matches!(snapshot.retirements(environment, position).await?.last(), Standing::Retired(_)) {
-        return Ok(Horizon { position, points: Vec::new(), cut: false, needed: Needed::default() });
+        return Ok(Horizon {
+            position,
+            points: Vec::new(),
+            cut: false,
+            needed: RetainedArtifacts::default(),
+        });
     }
     let policy = snapshot.policy(environment, position).await?.policy;
     let (points, cut, mut needed) = stood(snapshot, environment, now - window, now).await?;
@@ -76,8 +81,14 @@ pub async fn horizon(
     let plans: Vec<(Point, Plan)> = points
         .into_iter()
         .map(|point| {
-            let plan =
-                Plan::make(position, &present, &point.composition, &Scope::default(), &policy, Removals::All);
+            let plan = Plan::make(
+                position,
+                &present,
+                &point.composition,
+                &LaneFilter::default(),
+                &policy,
+                Removals::All,
+            );
             (point, plan)
         })
         .collect();
@@ -86,7 +97,7 @@ pub async fn horizon(
     let open = snapshot.open_deploys(environment).await?;
     let freezes = snapshot.freezes(environment, now).await?;
     let points = plans.into_iter().map(|(point, plan)| {
-        let way = Way {
+        let way = PlanContext {
             source: None,
             retired: None,
             last_ran: BTreeMap::new(),
@@ -114,8 +125,8 @@ async fn stood(
     environment: &EnvironmentName,
     since: DateTime<Utc>,
     now: DateTime<Utc>,
-) -> Result<(Vec<Point>, bool, Needed), QueryError> {
-    let (mut points, mut cut, mut needed) = (Vec::new(), false, Needed::default());
+) -> Result<(Vec<Point>, bool, RetainedArtifacts), QueryError> {
+    let (mut points, mut cut, mut needed) = (Vec::new(), false, RetainedArtifacts::default());
     let first = snapshot.first_change_after(environment, since).await?;
     let believed = AsKnownAt { known_at: None, now };
     let Some(mut walk) = snapshot.points(environment, snapshot.position(), believed).await? else {
@@ -149,7 +160,7 @@ async fn revoked(
     environment: &EnvironmentName,
     plans: &[(Point, Plan)],
     now: DateTime<Utc>,
-) -> Result<(Vec<RevokedArtifact>, BTreeMap<(ServiceName, Line), Artifact>), ledger_projections::Error> {
+) -> Result<(Vec<RevokedArtifact>, BTreeMap<(ServiceName, ShortText), Artifact>), ledger_projections::Error> {
     let steps = plans.iter().flat_map(|(_, plan)| &plan.steps);
     let releases: BTreeMap<_, _> = steps
         .filter_map(|step| {

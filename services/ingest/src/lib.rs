@@ -26,14 +26,14 @@ use ledger_projections::Projections;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use appender::{Appender, Brought, LatelyRefused, Ticket};
+use appender::{Appender, Brought, PendingBatch, RecentAppendFailure};
 
 pub use automatic::{Controller, FailedCheck};
 pub use backtest::{BacktestError, backtest};
 pub use gate::{GateAnswer, GateError, GateQuestion, gate};
 pub use horizon::{Horizon, HorizonPoint, horizon};
-pub use planning::{PlanError, Planned, Resolved, UnknownLane, Wish, plan, resolve};
-pub use request::{Living, Rejection, Request, RollbackWish, not_reached};
+pub use planning::{PlanError, PlanRequest, Planned, Resolved, UnknownLane, plan, resolve};
+pub use request::{Rejection, Request, RequestRollback, RollbackContext, not_reached};
 
 /// Sources of the ledger's own events: one from outside could take the identity of an answer to come.
 const OWN_SOURCES: [&str; 2] = ["urn:release-ledger:api", "urn:release-ledger:rollback-controller"];
@@ -45,7 +45,7 @@ const WAITING: usize = 10_000;
 
 /// What became of an event.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
+pub enum RecordOutcome {
     /// It is the entry at this position, and durable.
     Recorded(Position),
     /// The same event was recorded at this position before.
@@ -53,12 +53,12 @@ pub enum Answer {
     /// Another event with the same identity was recorded at this position before.
     Conflict(Position),
     /// It was not recorded, or that is not known.
-    Refused(Refusal),
+    Refused(RecordError),
 }
 
 /// Why an event was not recorded.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum Refusal {
+pub enum RecordError {
     /// It says that it occurred in the future.
     #[error(
         "the event says that it occurred at {occurred_at}, which is more than five minutes after now ({now})"
@@ -77,13 +77,13 @@ pub enum Refusal {
     Diverged(String),
     /// An earlier event of the same train was not taken.
     #[error("an earlier event could not be recorded, and this one must not come before it")]
-    OutOfTurn,
+    PredecessorFailed,
     /// It asks for something that cannot be as the ledger is.
     #[error(transparent)]
     Rejected(Box<Rejection>),
     /// It asks for something, and could not be judged: it may be tried again.
     #[error("the request could not be judged: {0}")]
-    Unjudged(String),
+    DecisionError(String),
     /// Too much waits to be recorded: it may be tried again.
     #[error("too much waits to be recorded")]
     Busy,
@@ -95,19 +95,19 @@ pub enum Refusal {
 /// The door of one tenant's ledger.
 #[derive(Clone)]
 pub struct Ingest {
-    tickets: mpsc::UnboundedSender<Ticket>,
+    tickets: mpsc::UnboundedSender<PendingBatch>,
     room: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     projections: Projections,
     clock: fn() -> DateTime<Utc>,
-    refused: LatelyRefused,
+    refused: RecentAppendFailure,
 }
 
 impl Ingest {
     /// Why the journal took nothing when it was last given something, if that was within the last ten seconds. One
     /// that answers questions may nevertheless store nothing, as after its disk was full.
     #[must_use]
-    pub fn lately_refused(&self) -> Option<String> {
+    pub fn recent_append_failure(&self) -> Option<String> {
         self.refused.reason()
     }
 
@@ -123,7 +123,7 @@ impl Ingest {
         // Unbounded by itself, and bounded by `room`: each ticket takes of it what its events have in bytes, of which
         // each has some, and gives it back when it is answered.
         let (tickets, queue) = mpsc::unbounded_channel();
-        let refused = LatelyRefused::default();
+        let refused = RecentAppendFailure::default();
         let appender = Appender::new(tenant, journal, projections.clone(), clock, refused.clone());
         let task = tokio::spawn(appender.run(queue));
         let (room, waiting) = (Arc::new(Semaphore::new(ROOM)), Arc::new(Semaphore::new(WAITING)));
@@ -131,17 +131,17 @@ impl Ingest {
     }
 
     /// Takes events in and waits for their answers, one for each, in order.
-    pub async fn record(&self, envelopes: Vec<Envelope>) -> Vec<Answer> {
-        self.submit(envelopes, &Train::default()).await.answers().await
+    pub async fn record(&self, envelopes: Vec<Envelope>) -> Vec<RecordOutcome> {
+        self.submit(envelopes, &OrderedSubmission::default()).await.answers().await
     }
 
     /// Takes events in; they are appended in the order in which they were submitted. Waits only
     /// while too much waits already. Once the journal could not take an event of a train, the train's
     /// later events are refused too: sent again, all of them keep their order.
-    pub async fn submit(&self, envelopes: Vec<Envelope>, train: &Train) -> Submitted {
+    pub async fn submit(&self, envelopes: Vec<Envelope>, train: &OrderedSubmission) -> Submitted {
         if let Some(reason) = self.projections.divergence() {
-            train.break_off();
-            let refused = Answer::Refused(Refusal::Diverged(reason));
+            train.abort();
+            let refused = RecordOutcome::Refused(RecordError::Diverged(reason));
             return Submitted { answers: vec![Some(refused); envelopes.len()], rest: None };
         }
         let now = (self.clock)();
@@ -150,11 +150,12 @@ impl Ingest {
         for envelope in envelopes {
             let occurred_at = envelope.occurred_at();
             if occurred_at - now > CLOCK_TOLERANCE {
-                answers.push(Some(Answer::Refused(Refusal::FromTheFuture { occurred_at, now })));
+                answers.push(Some(RecordOutcome::Refused(RecordError::FromTheFuture { occurred_at, now })));
             } else if OWN_SOURCES.contains(&envelope.identity().source.as_str()) {
                 let source = envelope.identity().source.clone();
-                answers
-                    .push(Some(Answer::Refused(Refusal::Rejected(Box::new(Rejection::OwnSource(source))))));
+                answers.push(Some(RecordOutcome::Refused(RecordError::Rejected(Box::new(
+                    Rejection::OwnSource(source),
+                )))));
             } else {
                 answers.push(None);
                 admitted.push(envelope);
@@ -168,24 +169,25 @@ impl Ingest {
         match self.queue(brought, bytes, train).await {
             Ok(rest) => Submitted { answers, rest: Some(rest) },
             Err(refusal) => {
-                let answers =
-                    answers.into_iter().map(|answer| answer.or(Some(Answer::Refused(refusal.clone()))));
+                let answers = answers
+                    .into_iter()
+                    .map(|answer| answer.or(Some(RecordOutcome::Refused(refusal.clone()))));
                 Submitted { answers: answers.collect(), rest: None }
             }
         }
     }
 
     /// Has a request judged, and recorded if nothing speaks against it.
-    pub async fn request(&self, request: Request) -> Answer {
+    pub async fn request(&self, request: Request) -> RecordOutcome {
         if let Some(reason) = self.projections.divergence() {
-            return Answer::Refused(Refusal::Diverged(reason));
+            return RecordOutcome::Refused(RecordError::Diverged(reason));
         }
-        match self.queue(vec![Brought::Request(request)], EVENT_LIMIT, &Train::default()).await {
+        match self.queue(vec![Brought::Request(request)], EVENT_LIMIT, &OrderedSubmission::default()).await {
             Ok(rest) => {
                 let answers = Submitted { answers: vec![None], rest: Some(rest) }.answers().await;
-                answers.into_iter().next().unwrap_or(Answer::Refused(Refusal::Closing))
+                answers.into_iter().next().unwrap_or(RecordOutcome::Refused(RecordError::Closing))
             }
-            Err(refusal) => Answer::Refused(refusal),
+            Err(refusal) => RecordOutcome::Refused(refusal),
         }
     }
 
@@ -193,52 +195,52 @@ impl Ingest {
         &self,
         brought: Vec<Brought>,
         bytes: usize,
-        train: &Train,
-    ) -> Result<oneshot::Receiver<Vec<Answer>>, Refusal> {
+        train: &OrderedSubmission,
+    ) -> Result<oneshot::Receiver<Vec<RecordOutcome>>, RecordError> {
         // Room is counted in bytes and never above ROOM, which fits; the semaphore is never closed.
         let permits = u32::try_from(bytes.min(ROOM)).unwrap_or(u32::MAX);
         let Ok(place) = self.waiting.try_acquire() else {
             // What follows in the train must not be recorded without this.
-            train.break_off();
-            return Err(Refusal::Busy);
+            train.abort();
+            return Err(RecordError::Busy);
         };
         let room = Arc::clone(&self.room).acquire_many_owned(permits).await.ok();
         drop(place);
         let (answer, rest) = oneshot::channel();
         // If the appender is gone, the sender of the answer is dropped here, which says so.
-        let _ = self.tickets.send(Ticket { brought, train: train.clone(), answer, _room: room });
+        let _ = self.tickets.send(PendingBatch { brought, train: train.clone(), answer, _room: room });
         Ok(rest)
     }
 }
 
 /// Events that are submitted in several parts and belong in one order.
 #[derive(Debug, Clone, Default)]
-pub struct Train(Arc<AtomicBool>);
+pub struct OrderedSubmission(Arc<AtomicBool>);
 
-impl Train {
+impl OrderedSubmission {
     fn is_broken(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 
-    fn break_off(&self) {
+    fn abort(&self) {
         self.0.store(true, Ordering::Release);
     }
 }
 
 /// Events that are on their way.
 pub struct Submitted {
-    answers: Vec<Option<Answer>>,
-    rest: Option<oneshot::Receiver<Vec<Answer>>>,
+    answers: Vec<Option<RecordOutcome>>,
+    rest: Option<oneshot::Receiver<Vec<RecordOutcome>>>,
 }
 
 impl Submitted {
     /// Waits for the answers, one for each event, in order.
-    pub async fn answers(self) -> Vec<Answer> {
+    pub async fn answers(self) -> Vec<RecordOutcome> {
         let mut rest = match self.rest {
             Some(rest) => rest.await.unwrap_or_default().into_iter(),
             None => Vec::new().into_iter(),
         };
-        let closing = || Answer::Refused(Refusal::Closing);
+        let closing = || RecordOutcome::Refused(RecordError::Closing);
         self.answers
             .into_iter()
             .map(|answer| answer.or_else(|| rest.next()).unwrap_or_else(closing))
@@ -257,7 +259,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
-    use ledger_projections::{Form, Settings};
+    use ledger_projections::{SchemaVersion, Settings};
 
     use super::*;
 
@@ -272,7 +274,7 @@ mod tests {
             url: "postgres://nobody@127.0.0.1:1/none".into(),
             connections: 1,
             acquire_timeout: Duration::ZERO,
-            form: Form::CURRENT,
+            schema_version: SchemaVersion::CURRENT,
         };
         let projections = Projections::of(&settings, TenantName::default()).expect("never connected");
         let (tickets, mut queue) = mpsc::unbounded_channel();
@@ -284,9 +286,9 @@ mod tests {
             waiting,
             projections,
             clock,
-            refused: LatelyRefused::default(),
+            refused: RecentAppendFailure::default(),
         };
-        let (first, train) = (Train::default(), Train::default());
+        let (first, train) = (OrderedSubmission::default(), OrderedSubmission::default());
 
         let mut before_the_door = Box::pin(ingest.submit(vec![event()], &first));
         assert!(futures::poll!(&mut before_the_door).is_pending());
@@ -294,7 +296,7 @@ mod tests {
         room.add_permits(ROOM);
         drop(before_the_door.await);
 
-        assert_eq!(sent_away, [Answer::Refused(Refusal::Busy)]);
+        assert_eq!(sent_away, [RecordOutcome::Refused(RecordError::Busy)]);
         assert!(train.is_broken());
         assert!(!first.is_broken());
         assert!(queue.try_recv().is_ok(), "who waited comes in when there is room");

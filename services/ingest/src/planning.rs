@@ -6,26 +6,26 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Action, Plan};
 use ledger_domain::known_good::Status;
-use ledger_domain::obstacle::{Obstacle, Revocations, Way, Weight, obstacles};
+use ledger_domain::plan_issue::{PlanContext, PlanIssue, Revocations, Severity, obstacles};
 use ledger_domain::retirement::Standing;
 use ledger_domain::{
-    Anchor, Composition, EnvironmentName, Goal, LaneFold, Lanes, PointName, Position, Removals, Scope,
-    ServiceName, TargetName, shown_removed,
+    Composition, EnvironmentName, LaneFilter, LaneFold, Lanes, PointInTime, PointRef, PointSelector,
+    Position, Removals, ServiceName, TargetName, shown_removed,
 };
-use ledger_projections::{QueryError, AsKnownAt, Point, PolicyInForce, Snapshot, AsOf};
+use ledger_projections::{AsKnownAt, AsOf, Point, PolicyInForce, QueryError, Snapshot};
 
 /// What somebody wants an environment to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
+pub struct PlanRequest {
     /// The environment.
     pub environment: EnvironmentName,
     /// The point that it is to be brought to.
-    pub to: Goal,
+    pub to: PointRef,
     /// The lanes that are to be brought there.
-    pub scope: Scope,
+    pub scope: LaneFilter,
 }
 
-impl Wish {
+impl PlanRequest {
     /// The environment whose point it is, where that is another one.
     #[must_use]
     pub fn source(&self) -> Option<&EnvironmentName> {
@@ -105,7 +105,7 @@ impl UnknownLane {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Planned {
     /// What was wished for.
-    pub wish: Wish,
+    pub wish: PlanRequest,
     /// The position that all of it is true for.
     pub position: Position,
     /// The position of the environment's last change. While it stays, so does what the plan begins with; what
@@ -124,12 +124,12 @@ pub struct Planned {
     /// What the environment runs when the plan is carried out.
     pub result: Composition,
     /// What stands in the way, and what that does to the plan.
-    pub obstacles: Vec<(Obstacle, Weight)>,
+    pub obstacles: Vec<(PlanIssue, Severity)>,
 }
 
 impl Planned {
     /// What keeps it from being asked for.
-    pub fn blockers(&self, force: bool) -> impl Iterator<Item = &Obstacle> {
+    pub fn blockers(&self, force: bool) -> impl Iterator<Item = &PlanIssue> {
         let blocking = self.obstacles.iter().filter(move |(_, weight)| !weight.lets_pass(force));
         blocking.map(|(obstacle, _)| obstacle)
     }
@@ -146,7 +146,7 @@ pub enum PlanError {
     NoKnownGoodPoint(EnvironmentName),
     /// No point of the environment has this name.
     #[error("no point of {0} is marked with the name {1}")]
-    NoSuchName(EnvironmentName, ledger_domain::Line),
+    NoSuchName(EnvironmentName, ledger_domain::ShortText),
     /// A service or a target that the plan is restricted to never was there.
     #[error(transparent)]
     UnknownLane(#[from] UnknownLane),
@@ -162,7 +162,11 @@ impl From<ledger_projections::Error> for PlanError {
 ///
 /// # Errors
 /// There is no such point, service or target, or the database does not answer.
-pub async fn plan(snapshot: &mut Snapshot, wish: &Wish, now: DateTime<Utc>) -> Result<Planned, PlanError> {
+pub async fn plan(
+    snapshot: &mut Snapshot,
+    wish: &PlanRequest,
+    now: DateTime<Utc>,
+) -> Result<Planned, PlanError> {
     let circumstances = Circumstances::of(snapshot, wish, now).await?;
     let of = wish.source().unwrap_or(&wish.environment);
     if !snapshot.knows(of).await? {
@@ -174,8 +178,8 @@ pub async fn plan(snapshot: &mut Snapshot, wish: &Wish, now: DateTime<Utc>) -> R
 }
 
 /// Services and targets that a plan is restricted to must have been in the environment, or in the one whose point it is.
-async fn must_be_known(snapshot: &mut Snapshot, wish: &Wish) -> Result<(), PlanError> {
-    let Scope { services, targets } = &wish.scope;
+async fn must_be_known(snapshot: &mut Snapshot, wish: &PlanRequest) -> Result<(), PlanError> {
+    let LaneFilter { services, targets } = &wish.scope;
     if services.is_empty() && targets.is_empty() {
         return Ok(());
     }
@@ -203,7 +207,7 @@ pub(crate) enum RemovalRule {
 
 /// What every plan of an environment is made by.
 pub(crate) struct Circumstances {
-    pub(crate) wish: Wish,
+    pub(crate) wish: PlanRequest,
     pub(crate) position: Position,
     pub(crate) present: Lanes,
     /// The position of the last change of the composition: also of one that left no change in any lane, as a retirement does.
@@ -212,15 +216,15 @@ pub(crate) struct Circumstances {
     retired: Option<Position>,
     pub(crate) policy: PolicyInForce,
     now: DateTime<Utc>,
-    irreversible: Vec<ledger_domain::obstacle::IrreversibleDeploy>,
-    open: Vec<ledger_domain::obstacle::OpenDeploy>,
-    freezes: Vec<ledger_domain::obstacle::ActiveFreeze>,
+    irreversible: Vec<ledger_domain::plan_issue::IrreversibleDeploy>,
+    open: Vec<ledger_domain::plan_issue::OpenDeploy>,
+    freezes: Vec<ledger_domain::plan_issue::ActiveFreeze>,
 }
 
 impl Circumstances {
     pub(crate) async fn of(
         snapshot: &mut Snapshot,
-        wish: &Wish,
+        wish: &PlanRequest,
         now: DateTime<Utc>,
     ) -> Result<Self, PlanError> {
         let environment = &wish.environment;
@@ -262,7 +266,7 @@ impl Circumstances {
         if removals == RemovalRule::Shown && plan.steps.iter().any(|step| step.action == Action::Remove) {
             let of = wish.source().unwrap_or(&wish.environment);
             let when = match at {
-                Some(time) => AsOf { at: Anchor::Time(time), known_at: None },
+                Some(time) => AsOf { at: PointInTime::Time(time), known_at: None },
                 None => AsOf::position(to),
             };
             let shown = shown_removed(&snapshot.state(of, when).await?.into_lanes());
@@ -282,7 +286,7 @@ impl Circumstances {
             }
         }
         let status = point.as_ref().map(|point| point.judgement.status);
-        let way = Way {
+        let way = PlanContext {
             source: wish.source(),
             retired: *retired,
             last_ran,
@@ -350,30 +354,32 @@ pub struct Resolved {
 pub async fn resolve(
     snapshot: &mut Snapshot,
     environment: &EnvironmentName,
-    name: &PointName,
+    name: &PointSelector,
     believed: AsKnownAt,
 ) -> Result<Resolved, PlanError> {
     let known_at = believed.known_at.unwrap_or(snapshot.position());
     let position = match name {
-        PointName::LastKnownGood => {
+        PointSelector::LastKnownGood => {
             return match snapshot.last_known_good(environment, known_at, believed).await? {
                 Some(point) => Ok(Resolved { position: point.since.position, at: None, point: Some(point) }),
                 None => Err(PlanError::NoKnownGoodPoint(environment.clone())),
             };
         }
-        PointName::Named(name) => {
+        PointSelector::Named(name) => {
             let marks = snapshot.marks(environment, known_at).await?;
             let named = marks.named(name);
             named.ok_or_else(|| PlanError::NoSuchName(environment.clone(), name.clone()))?
         }
-        PointName::At(Anchor::Latest) => known_at,
-        PointName::At(Anchor::Position(position)) => *position,
-        PointName::At(Anchor::Time(time)) => {
+        PointSelector::At(PointInTime::Latest) => known_at,
+        PointSelector::At(PointInTime::Position(position)) => *position,
+        PointSelector::At(PointInTime::Time(time)) => {
             let point = snapshot.point_at(environment, *time, believed).await?;
             let position = point.as_ref().map_or(Position::START, |point| point.since.position);
             return Ok(Resolved { position, at: Some(*time), point });
         }
-        PointName::At(Anchor::ChangesAgo(ago)) => snapshot.changes_ago(environment, *ago, known_at).await?,
+        PointSelector::At(PointInTime::ChangesAgo(ago)) => {
+            snapshot.changes_ago(environment, *ago, known_at).await?
+        }
     };
     let point = snapshot.point(environment, position, believed).await?;
     Ok(Resolved { position, at: None, point })

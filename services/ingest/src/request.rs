@@ -8,30 +8,31 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{
-    Actor, Approval, ApprovalSubject, Destination, Event, Fact, Freeze, Policy, Rollback, RollbackRequest,
+    Actor, Approval, ApprovalSubject, Event, Freeze, Payload, Policy, ReleasePointId, Rollback,
+    RollbackRequest,
 };
-use ledger_domain::obstacle::{Obstacle, Revocations};
+use ledger_domain::plan_issue::{PlanIssue, Revocations};
 use ledger_domain::rollback::{
-    Life, Phase, Refused, RequestedWish, StartProblem, differing, start, step_claim,
+    Phase, RequestedWish, RollbackState, StartProblem, TransitionError, differing, start, step_claim,
 };
 use ledger_domain::{
-    Anchor, Artifact, ConfigDigest, EnvironmentName, EventId, Goal, Identity, Line, PointName, Position,
-    Prose, Source,
+    Artifact, ConfigDigest, EnvironmentName, EventId, Identity, LongText, PointInTime, PointRef,
+    PointSelector, Position, ShortText, Source,
 };
-use ledger_projections::{QueryError, AsKnownAt, RollbackRow, Snapshot, AsOf};
+use ledger_projections::{AsKnownAt, AsOf, QueryError, RollbackRow, Snapshot};
 
 use crate::automatic::{self, FailedCheck};
-use crate::planning::{PlanError, Planned, Wish, plan, present, resolve};
+use crate::planning::{PlanError, PlanRequest, Planned, plan, present, resolve};
 
 /// A wish for a rollback that is not an event yet: its plan is made when it is judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RollbackWish {
+pub struct RequestRollback {
     /// What is wanted.
-    pub wish: Wish,
+    pub wish: PlanRequest,
     /// The rollback's name.
-    pub rollback_id: Line,
+    pub rollback_id: ShortText,
     /// Why.
-    pub reason: Prose,
+    pub reason: LongText,
     /// Who asks.
     pub initiated_by: Actor,
     /// Whether to pass what may be passed by force.
@@ -42,14 +43,14 @@ pub struct RollbackWish {
     pub plan_digest: Option<ConfigDigest>,
 }
 
-impl RollbackWish {
+impl RequestRollback {
     /// Returns true if a rollback that was recorded is what this wish came to: the same environment, scope, reason, force and
     /// requester, and the same point, by what was known when it was requested.
     pub(crate) async fn is_same(
         &self,
         snapshot: &mut Snapshot,
         recorded: &RollbackRow,
-    ) -> Result<bool, Unjudged> {
+    ) -> Result<bool, DecisionError> {
         let request = &recorded.request;
         let recorded_wish = RequestedWish::of(request, recorded.reason.as_ref());
         let wish = RequestedWish {
@@ -83,7 +84,7 @@ pub enum Request {
     /// An event that asks for something.
     Event(Box<Envelope>),
     /// A wish for a rollback.
-    Rollback(Box<RollbackWish>),
+    Rollback(Box<RequestRollback>),
     /// A failed check, to which the rollback controller answers.
     Failed(Box<FailedCheck>),
 }
@@ -96,7 +97,7 @@ pub enum Rejection {
         "the environment is at position {}, and {seen} was expected: this is the plan from there",
         planned.environment_position
     )]
-    Moved {
+    EnvironmentMoved {
         /// The position that was expected.
         seen: Position,
         /// The plan as it is now.
@@ -120,7 +121,7 @@ pub enum Rejection {
     #[error("rollback {rollback_id} of the environment is under way (position {position})")]
     UnderWay {
         /// Which.
-        rollback_id: Line,
+        rollback_id: ShortText,
         /// The position of its request.
         position: Position,
     },
@@ -128,7 +129,7 @@ pub enum Rejection {
     #[error("{}", exists(rollback_id, *position, *phase))]
     RollbackExists {
         /// Its name.
-        rollback_id: Line,
+        rollback_id: ShortText,
         /// The position of its request.
         position: Position,
         /// Where it is.
@@ -153,10 +154,10 @@ pub enum Rejection {
     },
     /// There is no such rollback.
     #[error("there is no rollback {0} of {1}")]
-    NoSuchRollback(Line, EnvironmentName),
+    NoSuchRollback(ShortText, EnvironmentName),
     /// This step does not follow in the rollback's life.
     #[error(transparent)]
-    Life(Refused),
+    RollbackState(TransitionError),
     /// There is no such point.
     #[error("{0}")]
     NoSuchPoint(String),
@@ -185,7 +186,7 @@ pub enum Rejection {
     TooLarge(usize),
 }
 
-fn exists(rollback_id: &Line, position: Position, phase: Phase) -> String {
+fn exists(rollback_id: &ShortText, position: Position, phase: Phase) -> String {
     let word = if phase.is_active() { "is" } else { "has ended: it is" };
     let phase = phase.name();
     format!(
@@ -203,26 +204,26 @@ fn blockers(planned: &Planned, force: bool) -> String {
 
 /// Why a request could not be judged, or is refused.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unjudged {
+pub(crate) enum DecisionError {
     #[error(transparent)]
     Rejected(Box<Rejection>),
     #[error(transparent)]
     Projections(ledger_projections::Error),
 }
 
-impl From<Rejection> for Unjudged {
+impl From<Rejection> for DecisionError {
     fn from(rejection: Rejection) -> Self {
         Self::Rejected(Box::new(rejection))
     }
 }
 
-impl From<ledger_projections::Error> for Unjudged {
+impl From<ledger_projections::Error> for DecisionError {
     fn from(error: ledger_projections::Error) -> Self {
         Self::Projections(error)
     }
 }
 
-impl From<QueryError> for Unjudged {
+impl From<QueryError> for DecisionError {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::Failed(error) => Self::Projections(error),
@@ -231,7 +232,7 @@ impl From<QueryError> for Unjudged {
     }
 }
 
-impl From<PlanError> for Unjudged {
+impl From<PlanError> for DecisionError {
     fn from(error: PlanError) -> Self {
         match error {
             PlanError::Ask(error) => error.into(),
@@ -240,9 +241,9 @@ impl From<PlanError> for Unjudged {
     }
 }
 
-impl From<Refused> for Unjudged {
-    fn from(refused: Refused) -> Self {
-        Rejection::Life(refused).into()
+impl From<TransitionError> for DecisionError {
+    fn from(refused: TransitionError) -> Self {
+        Rejection::RollbackState(refused).into()
     }
 }
 
@@ -271,7 +272,7 @@ pub(crate) async fn judge(
     snapshot: &mut Snapshot,
     request: &Request,
     now: DateTime<Utc>,
-) -> Result<Envelope, Unjudged> {
+) -> Result<Envelope, DecisionError> {
     match request {
         Request::Event(envelope) => {
             judge_event(snapshot, envelope, now).await?;
@@ -291,9 +292,9 @@ pub(crate) async fn judge(
     }
 }
 
-fn compose(identity: Identity, now: DateTime<Utc>, event: Event) -> Result<Envelope, Unjudged> {
-    let steps = match &event.fact {
-        Fact::RollbackRequested(request) => request.plan.steps.len(),
+fn compose(identity: Identity, now: DateTime<Utc>, event: Event) -> Result<Envelope, DecisionError> {
+    let steps = match &event.payload {
+        Payload::RollbackRequested(request) => request.plan.steps.len(),
         _ => 0,
     };
     Envelope::compose(identity, now, event).map_err(|_| Rejection::TooLarge(steps).into())
@@ -303,24 +304,26 @@ async fn judge_event(
     snapshot: &mut Snapshot,
     envelope: &Envelope,
     now: DateTime<Utc>,
-) -> Result<(), Unjudged> {
+) -> Result<(), DecisionError> {
     let event = envelope.event();
-    match &event.fact {
-        Fact::RollbackRequested(request) => judge_requested(snapshot, request, now).await,
-        Fact::RollbackStarted(it) => judge_start(snapshot, it, now).await,
-        Fact::DeployStarted(deploy) => judge_step(snapshot, deploy, now).await,
-        Fact::RollbackFailed(it) => Ok(Living::of(snapshot, it, now).await?.life().fail()?),
-        Fact::RollbackCancelled(it) => Ok(Living::of(snapshot, it, now).await?.life().cancel()?),
-        Fact::RollbackSucceeded(it) => {
-            let living = Living::of(snapshot, it, now).await?;
+    match &event.payload {
+        Payload::RollbackRequested(request) => judge_requested(snapshot, request, now).await,
+        Payload::RollbackStarted(it) => judge_start(snapshot, it, now).await,
+        Payload::DeployStarted(deploy) => judge_step(snapshot, deploy, now).await,
+        Payload::RollbackFailed(it) => Ok(RollbackContext::of(snapshot, it, now).await?.life().fail()?),
+        Payload::RollbackCancelled(it) => {
+            Ok(RollbackContext::of(snapshot, it, now).await?.life().cancel()?)
+        }
+        Payload::RollbackSucceeded(it) => {
+            let living = RollbackContext::of(snapshot, it, now).await?;
             let differing = not_reached(snapshot, &living.row).await?;
             Ok(living.life().succeed(differing)?)
         }
-        Fact::ApprovalGranted(approval) | Fact::ApprovalRejected(approval) => {
+        Payload::ApprovalGranted(approval) | Payload::ApprovalRejected(approval) => {
             judge_answer(snapshot, approval, event.actor.as_ref(), now).await
         }
-        Fact::ReleasePointMarked(mark) => judge_mark(snapshot, &mark.point).await,
-        Fact::ReleasePointRevoked(point) => {
+        Payload::ReleasePointMarked(mark) => judge_mark(snapshot, &mark.point).await,
+        Payload::ReleasePointRevoked(point) => {
             let marks = snapshot.marks(&point.environment, snapshot.position()).await?;
             let composition = snapshot.composition_id(&point.environment, point.position).await?;
             if marks.on(composition).is_some() {
@@ -329,13 +332,13 @@ async fn judge_event(
                 Err(Rejection::NothingMarked(point.position).into())
             }
         }
-        Fact::EnvironmentDeclared(environment, policy) => Ok(judge_policy(environment, policy)?),
-        Fact::RollbackDeclined(_) => Err(Rejection::NotTheController.into()),
-        Fact::ArtifactReinstated(it) if snapshot.revoked([&it.artifact]).await?.is_empty() => {
+        Payload::EnvironmentDeclared(environment, policy) => Ok(judge_policy(environment, policy)?),
+        Payload::RollbackDeclined(_) => Err(Rejection::NotTheController.into()),
+        Payload::ArtifactReinstated(it) if snapshot.revoked([&it.artifact]).await?.is_empty() => {
             Err(Rejection::NotRevoked(it.artifact.clone()).into())
         }
-        Fact::FreezeStarted(freeze) => judge_freeze(snapshot, freeze, false, envelope.occurred_at()).await,
-        Fact::FreezeLifted(freeze) => judge_freeze(snapshot, freeze, true, envelope.occurred_at()).await,
+        Payload::FreezeStarted(freeze) => judge_freeze(snapshot, freeze, false, envelope.occurred_at()).await,
+        Payload::FreezeLifted(freeze) => judge_freeze(snapshot, freeze, true, envelope.occurred_at()).await,
         _ => Ok(()),
     }
 }
@@ -345,7 +348,7 @@ async fn judge_requested(
     snapshot: &mut Snapshot,
     request: &RollbackRequest,
     now: DateTime<Utc>,
-) -> Result<(), Unjudged> {
+) -> Result<(), DecisionError> {
     let Rollback { environment, rollback_id } = &request.rollback;
     if request.automatic || request.cause.is_some() {
         return Err(Rejection::NotTheController.into());
@@ -363,7 +366,7 @@ async fn judge_requested(
     }
     let seen = request.plan.from;
     if planned.environment_position > seen {
-        return Err(Rejection::Moved { seen, planned: planned.into() }.into());
+        return Err(Rejection::EnvironmentMoved { seen, planned: planned.into() }.into());
     }
     if request.plan.digest() != digest || request.plan_digest.as_str() != digest {
         return Err(Rejection::PlanChanged { planned: planned.into() }.into());
@@ -373,13 +376,13 @@ async fn judge_requested(
 
 async fn judge_wish(
     snapshot: &mut Snapshot,
-    wish: &RollbackWish,
+    wish: &RequestRollback,
     now: DateTime<Utc>,
-) -> Result<Event, Unjudged> {
+) -> Result<Event, DecisionError> {
     must_be_free(snapshot, &wish.wish.environment, &wish.rollback_id).await?;
     let planned = plan(snapshot, &wish.wish, now).await?;
     if let Some(seen) = wish.seen.filter(|seen| *seen != planned.environment_position) {
-        return Err(Rejection::Moved { seen, planned: planned.into() }.into());
+        return Err(Rejection::EnvironmentMoved { seen, planned: planned.into() }.into());
     }
     let digest = planned.plan.digest();
     if wish.plan_digest.as_ref().is_some_and(|seen| seen.as_str() != digest) {
@@ -387,7 +390,7 @@ async fn judge_wish(
     }
     let planned = must_not_be_blocked(planned, wish.force)?;
     Ok(Event {
-        fact: requested(planned, wish.rollback_id.clone(), wish.initiated_by.clone(), wish.force, None),
+        payload: requested(planned, wish.rollback_id.clone(), wish.initiated_by.clone(), wish.force, None),
         actor: Some(wish.initiated_by.clone()),
         reason: Some(wish.reason.clone()),
         links: Vec::new(),
@@ -398,14 +401,14 @@ async fn judge_wish(
 /// The request that a plan comes to.
 pub(crate) fn requested(
     planned: Planned,
-    rollback_id: Line,
+    rollback_id: ShortText,
     initiated_by: Actor,
     force: bool,
     cause: Option<Position>,
-) -> Fact {
+) -> Payload {
     let source = planned.wish.source().cloned();
-    let Wish { environment, scope, .. } = planned.wish;
-    Fact::RollbackRequested(RollbackRequest {
+    let PlanRequest { environment, scope, .. } = planned.wish;
+    Payload::RollbackRequested(RollbackRequest {
         rollback: Rollback { environment, rollback_id },
         to: planned.to,
         at: planned.at,
@@ -425,8 +428,8 @@ pub(crate) fn requested(
 async fn must_be_free(
     snapshot: &mut Snapshot,
     environment: &EnvironmentName,
-    rollback_id: &Line,
-) -> Result<(), Unjudged> {
+    rollback_id: &ShortText,
+) -> Result<(), DecisionError> {
     if let Some(row) = snapshot.rollback(rollback_id).await? {
         let (rollback_id, position) = (rollback_id.clone(), row.requested);
         return Err(Rejection::RollbackExists { rollback_id, position, phase: row.phase }.into());
@@ -445,7 +448,7 @@ fn must_not_be_blocked(planned: Planned, force: bool) -> Result<Planned, Rejecti
 }
 
 /// A rollback with what its next step is judged by.
-pub struct Living {
+pub struct RollbackContext {
     /// The rollback.
     pub row: RollbackRow,
     /// How many people other than who asked for it must approve, by the policy that it was judged by.
@@ -454,8 +457,12 @@ pub struct Living {
     pub answers: Vec<ledger_domain::gate::Answer>,
 }
 
-impl Living {
-    async fn of(snapshot: &mut Snapshot, rollback: &Rollback, now: DateTime<Utc>) -> Result<Self, Unjudged> {
+impl RollbackContext {
+    async fn of(
+        snapshot: &mut Snapshot,
+        rollback: &Rollback,
+        now: DateTime<Utc>,
+    ) -> Result<Self, DecisionError> {
         let Rollback { environment, rollback_id } = rollback;
         let row = snapshot.rollback(rollback_id).await?;
         match row.filter(|row| row.request.rollback.environment == *environment) {
@@ -481,8 +488,8 @@ impl Living {
 
     /// Its life.
     #[must_use]
-    pub fn life(&self) -> Life<'_> {
-        Life {
+    pub fn life(&self) -> RollbackState<'_> {
+        RollbackState {
             phase: self.row.phase,
             initiated_by: &self.row.request.initiated_by,
             approvals: self.approvals,
@@ -492,11 +499,11 @@ impl Living {
 }
 
 /// What a request wished for.
-fn wish_of(request: &RollbackRequest) -> Wish {
-    let anchor = request.at.map_or(Anchor::Position(request.to), Anchor::Time);
-    Wish {
+fn wish_of(request: &RollbackRequest) -> PlanRequest {
+    let anchor = request.at.map_or(PointInTime::Position(request.to), PointInTime::Time);
+    PlanRequest {
         environment: request.rollback.environment.clone(),
-        to: Goal { environment: request.source.clone(), point: PointName::At(anchor) },
+        to: PointRef { environment: request.source.clone(), point: PointSelector::At(anchor) },
         scope: request.scope.clone(),
     }
 }
@@ -517,8 +524,10 @@ pub async fn not_reached(snapshot: &mut Snapshot, rollback: &RollbackRow) -> Res
 /// Returns true if a barrier, a freeze or a retirement came in a rollback's way after its request, and its force does not pass it.
 fn blocks_since(planned: &Planned, request: &RollbackRequest) -> bool {
     planned.obstacles.iter().any(|(obstacle, weight)| {
-        let is_such =
-            matches!(obstacle, Obstacle::Barrier(_) | Obstacle::Frozen(_) | Obstacle::EnvironmentRetired(_));
+        let is_such = matches!(
+            obstacle,
+            PlanIssue::Barrier(_) | PlanIssue::Frozen(_) | PlanIssue::EnvironmentRetired(_)
+        );
         let is_since = obstacle.position().is_some_and(|position| position > request.plan.from);
         is_such && is_since && !weight.lets_pass(request.force)
     })
@@ -528,8 +537,8 @@ async fn judge_start(
     snapshot: &mut Snapshot,
     start_event: &ledger_domain::event::RollbackStart,
     now: DateTime<Utc>,
-) -> Result<(), Unjudged> {
-    let living = Living::of(snapshot, &start_event.rollback, now).await?;
+) -> Result<(), DecisionError> {
+    let living = RollbackContext::of(snapshot, &start_event.rollback, now).await?;
     living.life().start()?;
     let request = &living.row.request;
     let environment = &request.rollback.environment;
@@ -565,7 +574,7 @@ async fn judge_step(
     snapshot: &mut Snapshot,
     deploy: &ledger_domain::event::Deploy,
     now: DateTime<Utc>,
-) -> Result<(), Unjudged> {
+) -> Result<(), DecisionError> {
     let Some(rollback_id) = &deploy.rollback_id else { return Ok(()) };
     let Some(row) = snapshot.rollback(rollback_id).await? else { return Ok(()) };
     let environment = &row.request.rollback.environment;
@@ -574,8 +583,8 @@ async fn judge_step(
     }
     match row.phase {
         Phase::Started => {}
-        Phase::Requested => return Err(Refused::NotStarted.into()),
-        ended => return Err(Refused::Ended(ended).into()),
+        Phase::Requested => return Err(TransitionError::NotStarted.into()),
+        ended => return Err(TransitionError::Ended(ended).into()),
     }
     let steps: Vec<_> = row
         .request
@@ -604,23 +613,23 @@ async fn judge_answer(
     approval: &Approval,
     actor: Option<&Actor>,
     now: DateTime<Utc>,
-) -> Result<(), Unjudged> {
+) -> Result<(), DecisionError> {
     match (&approval.subject, actor) {
         (ApprovalSubject::Rollback { environment, rollback_id }, Some(actor)) => {
             let rollback = Rollback { environment: environment.clone(), rollback_id: rollback_id.clone() };
-            Ok(Living::of(snapshot, &rollback, now).await?.life().answer(actor)?)
+            Ok(RollbackContext::of(snapshot, &rollback, now).await?.life().answer(actor)?)
         }
         // Who wants to deploy is known only when the gate is asked.
         (ApprovalSubject::Deploy { .. }, Some(actor)) if !actor.is_person() => {
-            Err(Refused::NotAPerson(actor.name.clone()).into())
+            Err(TransitionError::NotAPerson(actor.name.clone()).into())
         }
         _ => Ok(()),
     }
 }
 
 /// A point can be marked once its environment is known, also one at which nothing ran.
-async fn judge_mark(snapshot: &mut Snapshot, point: &Destination) -> Result<(), Unjudged> {
-    let Destination { environment, position } = point;
+async fn judge_mark(snapshot: &mut Snapshot, point: &ReleasePointId) -> Result<(), DecisionError> {
+    let ReleasePointId { environment, position } = point;
     snapshot.state(environment, AsOf::position(*position)).await?;
     Ok(())
 }
@@ -644,7 +653,7 @@ async fn judge_freeze(
     freeze: &Freeze,
     lifts: bool,
     occurred_at: DateTime<Utc>,
-) -> Result<(), Unjudged> {
+) -> Result<(), DecisionError> {
     let Freeze { environment, freeze_id, until } = freeze;
     let holds = snapshot.is_unlifted(environment, freeze_id, occurred_at).await?;
     let wrong = match (lifts, holds) {

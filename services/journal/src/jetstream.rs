@@ -9,7 +9,7 @@
 //! (`JetStreamJournal::is_gone`). A gap is for ever, and is never told of on less.
 
 mod append;
-mod append_at;
+mod append_expecting;
 mod read;
 mod restore;
 mod server;
@@ -33,7 +33,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::{
-    AppendError, Entry, Head, Journal, Outcome, ReadError, Record, Scope, Subject, Submission, Until,
+    AppendError, Entry, Head, Journal, NewEntry, Outcome, ReadError, Record, Subject, SubjectFilter, Until,
     microseconds,
 };
 
@@ -355,14 +355,14 @@ fn unreadable(error: impl std::error::Error) -> ReadError {
 
 #[async_trait]
 impl Journal for JetStreamJournal {
-    async fn append(&self, submissions: &[Submission]) -> Vec<Result<Outcome, AppendError>> {
-        let answers = append::append(self, submissions).await;
+    async fn append(&self, new_entries: &[NewEntry]) -> Vec<Result<Outcome, AppendError>> {
+        let answers = append::append(self, new_entries).await;
         answers.iter().flatten().for_each(|outcome| self.saw(outcome.position()));
         answers
     }
 
-    async fn append_at(&self, submission: &Submission, head: Position) -> Result<Outcome, AppendError> {
-        let answer = append_at::append_at(self, submission, head).await;
+    async fn append_expecting(&self, new_entry: &NewEntry, head: Position) -> Result<Outcome, AppendError> {
+        let answer = append_expecting::append_expecting(self, new_entry, head).await;
         answer.iter().for_each(|outcome| self.saw(outcome.position()));
         answer
     }
@@ -391,8 +391,8 @@ impl Journal for JetStreamJournal {
         }
     }
 
-    async fn misfit(&self) -> Result<Vec<String>, ReadError> {
-        Ok(stream::misfit(&self.tenant, &self.settings, &self.info().await?.config))
+    async fn config_drift(&self) -> Result<Vec<String>, ReadError> {
+        Ok(stream::config_drift(&self.tenant, &self.settings, &self.info().await?.config))
     }
 
     async fn entry(&self, position: Position) -> Result<Option<Entry>, ReadError> {
@@ -401,7 +401,7 @@ impl Journal for JetStreamJournal {
 
     fn read(
         &self,
-        scope: Scope,
+        scope: SubjectFilter,
         after: Position,
         until: Until,
     ) -> BoxStream<'static, Result<Record, ReadError>> {

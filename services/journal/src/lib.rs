@@ -23,7 +23,7 @@ pub type SharedJournal = Arc<dyn Journal>;
 
 /// What is to become an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Submission {
+pub struct NewEntry {
     /// Where it is filed.
     pub subject: Subject,
     /// The event's identity.
@@ -96,7 +96,7 @@ pub struct Head {
 
 /// Which entries a reader wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
+pub enum SubjectFilter {
     /// All of them, and the gaps.
     All,
     /// Those of one environment.
@@ -129,18 +129,18 @@ pub enum AppendError {
     Refused(String),
     /// The journal no longer ends where it was expected to. Nothing was recorded, and nothing will be:
     /// what was judged at the old end is to be judged again at the new one. Only
-    /// [`Journal::append_at`] says this.
+    /// [`Journal::append_expecting`] says this.
     #[error("the journal has moved on: {0}")]
-    Moved(String),
+    WrongHead(String),
 }
 
 impl AppendError {
     /// Whether the same submission may be taken later. Until then nothing that belongs after it may be
-    /// recorded. [`AppendError::Moved`] is temporary: judged again, the submission may be taken at the new
+    /// recorded. [`AppendError::WrongHead`] is temporary: judged again, the submission may be taken at the new
     /// end. At the old one it never is.
     #[must_use]
     pub const fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Full(_) | Self::Moved(_))
+        matches!(self, Self::Unavailable(_) | Self::Full(_) | Self::WrongHead(_))
     }
 }
 
@@ -163,7 +163,7 @@ pub trait Journal: Send + Sync + 'static {
     /// - One submission's refusal MUST NOT hinder the others. But after one that may be
     ///   taken later ([`AppendError::is_temporary`]) none MUST be recorded: order would be lost when it is
     ///   sent again.
-    async fn append(&self, submissions: &[Submission]) -> Vec<Result<Outcome, AppendError>>;
+    async fn append(&self, new_entries: &[NewEntry]) -> Vec<Result<Outcome, AppendError>>;
 
     /// Appends one submission if the journal still ends at `head`: nothing came in between.
     ///
@@ -178,28 +178,28 @@ pub trait Journal: Send + Sync + 'static {
     ///   anywhere before it within the duplicate window, MUST be answered with [`Outcome::Duplicate`] or
     ///   [`Outcome::Conflict`] and its position, which tells whether it was recorded at this head or an
     ///   earlier one.
-    /// - [`AppendError::Moved`] MUST be answered only when this call recorded nothing and never will. The
+    /// - [`AppendError::WrongHead`] MUST be answered only when this call recorded nothing and never will. The
     ///   identity may nevertheless be in the journal, recorded elsewhere by another call: a journal that
     ///   has moved on need not look for it. Who judges again MUST look it up in the history first.
     /// - [`AppendError::Unavailable`] says as ever that nobody knows. The submission MAY be given again at
     ///   the same head: it is recorded once at most.
-    async fn append_at(&self, submission: &Submission, head: Position) -> Result<Outcome, AppendError>;
+    async fn append_expecting(&self, new_entry: &NewEntry, head: Position) -> Result<Outcome, AppendError>;
 
     /// Where the journal ends now.
     async fn head(&self) -> Result<Head, ReadError>;
 
     /// What of the journal's settings is no longer as a ledger needs it, in words: entries may be dropped,
     /// or already are. Nothing, where all is well.
-    async fn misfit(&self) -> Result<Vec<String>, ReadError>;
+    async fn config_drift(&self) -> Result<Vec<String>, ReadError>;
 
     /// The entry at a position; `None` if there is none, or none any more.
     async fn entry(&self, position: Position) -> Result<Option<Entry>, ReadError>;
 
-    /// Reads what comes after a position, in order, each once. With [`Scope::All`] no position is
+    /// Reads what comes after a position, in order, each once. With [`SubjectFilter::All`] no position is
     /// left out: what cannot be returned comes as [`Record::Gap`]. After an error the stream ends.
     fn read(
         &self,
-        scope: Scope,
+        scope: SubjectFilter,
         after: Position,
         until: Until,
     ) -> BoxStream<'static, Result<Record, ReadError>>;

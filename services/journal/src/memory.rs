@@ -10,7 +10,7 @@ use ledger_domain::{IdentityKey, Position, TenantName};
 use tokio::sync::watch;
 
 use crate::{
-    AppendError, Entry, Head, Journal, Outcome, ReadError, Record, Scope, Subject, Submission, Until,
+    AppendError, Entry, Head, Journal, NewEntry, Outcome, ReadError, Record, Subject, SubjectFilter, Until,
     microseconds,
 };
 
@@ -36,34 +36,34 @@ impl Log {
         self.entries.get(index)
     }
 
-    fn append(&mut self, submission: &Submission, now: DateTime<Utc>) -> Outcome {
-        if let Some(position) = self.by_key.get(&submission.key) {
+    fn append(&mut self, new_entry: &NewEntry, now: DateTime<Utc>) -> Outcome {
+        if let Some(position) = self.by_key.get(&new_entry.key) {
             let kept = self.at(*position).and_then(|(_, entry)| entry.as_ref());
             return match kept {
-                Some(entry) if entry.bytes == submission.bytes => Outcome::Duplicate(*position),
+                Some(entry) if entry.bytes == new_entry.bytes => Outcome::Duplicate(*position),
                 _ => Outcome::Conflict(*position),
             };
         }
         let position = Position::new(self.entries.len() as u64 + 1);
-        let entry = Entry { position, recorded_at: now, bytes: submission.bytes.clone() };
-        self.entries.push((submission.subject.clone(), Some(entry)));
-        self.by_key.insert(submission.key, position);
+        let entry = Entry { position, recorded_at: now, bytes: new_entry.bytes.clone() };
+        self.entries.push((new_entry.subject.clone(), Some(entry)));
+        self.by_key.insert(new_entry.key, position);
         Outcome::Recorded(position)
     }
 
-    fn append_at(
+    fn append_expecting(
         &mut self,
-        submission: &Submission,
+        new_entry: &NewEntry,
         head: Position,
         now: DateTime<Utc>,
     ) -> Result<Outcome, AppendError> {
         let end = Position::new(self.entries.len() as u64);
         // No more is known of a journal that has moved on than what stands right after the old end: who
         // judges again must not come to rely on more, JetStream does not tell more.
-        if end == head || self.by_key.get(&submission.key) == Some(&head.next()) {
-            Ok(self.append(submission, now))
+        if end == head || self.by_key.get(&new_entry.key) == Some(&head.next()) {
+            Ok(self.append(new_entry, now))
         } else {
-            Err(AppendError::Moved(format!("it was to end at {head} and ends at {end}")))
+            Err(AppendError::WrongHead(format!("it was to end at {head} and ends at {end}")))
         }
     }
 }
@@ -95,31 +95,31 @@ impl MemoryJournal {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self, scope: &Scope, after: Position, last: Position) -> Option<Record> {
+    fn next(&self, scope: &SubjectFilter, after: Position, last: Position) -> Option<Record> {
         let filter = Subject::filter(&self.tenant, scope);
         let log = self.log();
         (after.get() + 1..=last.get()).map(Position::new).find_map(|position| match log.at(position)? {
             (subject, Some(entry)) => subject.is_in(&filter).then(|| Record::Entry(entry.clone())),
-            (_, None) => (*scope == Scope::All).then_some(Record::Gap(position)),
+            (_, None) => (*scope == SubjectFilter::All).then_some(Record::Gap(position)),
         })
     }
 }
 
 #[async_trait]
 impl Journal for MemoryJournal {
-    async fn append(&self, submissions: &[Submission]) -> Vec<Result<Outcome, AppendError>> {
+    async fn append(&self, new_entries: &[NewEntry]) -> Vec<Result<Outcome, AppendError>> {
         let mut log = self.log();
         // Asked while the log is held: who asks earlier may come later, and time would go back.
         let now = microseconds((self.clock)());
-        let outcomes = submissions.iter().map(|submission| Ok(log.append(submission, now))).collect();
+        let outcomes = new_entries.iter().map(|new_entry| Ok(log.append(new_entry, now))).collect();
         self.head.send_replace(log.entries.len() as u64);
         outcomes
     }
 
-    async fn append_at(&self, submission: &Submission, head: Position) -> Result<Outcome, AppendError> {
+    async fn append_expecting(&self, new_entry: &NewEntry, head: Position) -> Result<Outcome, AppendError> {
         let mut log = self.log();
         let now = microseconds((self.clock)());
-        let outcome = log.append_at(submission, head, now);
+        let outcome = log.append_expecting(new_entry, head, now);
         self.head.send_replace(log.entries.len() as u64);
         outcome
     }
@@ -128,7 +128,7 @@ impl Journal for MemoryJournal {
         Ok(Head { position: Position::new(self.log().entries.len() as u64), created: self.created })
     }
 
-    async fn misfit(&self) -> Result<Vec<String>, ReadError> {
+    async fn config_drift(&self) -> Result<Vec<String>, ReadError> {
         Ok(Vec::new())
     }
 
@@ -138,7 +138,7 @@ impl Journal for MemoryJournal {
 
     fn read(
         &self,
-        scope: Scope,
+        scope: SubjectFilter,
         after: Position,
         until: Until,
     ) -> BoxStream<'static, Result<Record, ReadError>> {

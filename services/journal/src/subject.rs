@@ -5,9 +5,9 @@
 
 use std::fmt;
 
-use ledger_domain::{Fact, TenantName};
+use ledger_domain::{Payload, TenantName};
 
-use crate::Scope;
+use crate::SubjectFilter;
 
 const NONE: &str = "_";
 
@@ -18,13 +18,13 @@ pub struct Subject(String);
 impl Subject {
     /// The subject under which a fact is filed.
     #[must_use]
-    pub fn of(tenant: &TenantName, fact: &Fact) -> Self {
+    pub fn of(tenant: &TenantName, payload: &Payload) -> Self {
         Self(format!(
             "ledger.{}.{}.{}.{}",
             token(tenant.as_str()),
-            token(fact.environment().map_or(NONE, |name| name.as_str())),
-            token(fact.service().map_or(NONE, |name| name.as_str())),
-            fact.kind().name(),
+            token(payload.environment().map_or(NONE, |name| name.as_str())),
+            token(payload.service().map_or(NONE, |name| name.as_str())),
+            payload.kind().name(),
         ))
     }
 
@@ -35,12 +35,14 @@ impl Subject {
 
     /// The filter that matches every subject of a scope.
     #[must_use]
-    pub fn filter(tenant: &TenantName, scope: &Scope) -> Self {
+    pub fn filter(tenant: &TenantName, scope: &SubjectFilter) -> Self {
         let tenant = token(tenant.as_str());
         Self(match scope {
-            Scope::All => format!("ledger.{tenant}.>"),
-            Scope::Environment(environment) => format!("ledger.{tenant}.{}.>", token(environment.as_str())),
-            Scope::Service(environment, service) => {
+            SubjectFilter::All => format!("ledger.{tenant}.>"),
+            SubjectFilter::Environment(environment) => {
+                format!("ledger.{tenant}.{}.>", token(environment.as_str()))
+            }
+            SubjectFilter::Service(environment, service) => {
                 format!("ledger.{tenant}.{}.{}.>", token(environment.as_str()), token(service.as_str()))
             }
         })
@@ -74,8 +76,8 @@ mod tests {
 
     use super::*;
 
-    fn retired(environment: &str) -> Fact {
-        Fact::EnvironmentRetired(EnvironmentName::parse(environment).expect("a name"))
+    fn retired(environment: &str) -> Payload {
+        Payload::EnvironmentRetired(EnvironmentName::parse(environment).expect("a name"))
     }
 
     #[test]
@@ -87,13 +89,13 @@ mod tests {
     #[test]
     fn a_filter_matches_its_own_environment_and_no_other() {
         let tenant = TenantName::default();
-        let scope = Scope::Environment(EnvironmentName::parse("prod").expect("a name"));
+        let scope = SubjectFilter::Environment(EnvironmentName::parse("prod").expect("a name"));
         let filter = Subject::filter(&tenant, &scope);
         assert!(Subject::of(&tenant, &retired("prod")).is_in(&filter));
         assert!(!Subject::of(&tenant, &retired("prod.eu")).is_in(&filter));
         assert!(!Subject::of(&tenant, &retired("production")).is_in(&filter));
         let service = ServiceName::parse("web").expect("a name");
-        let lane = Scope::Service(EnvironmentName::parse("prod").expect("a name"), service);
+        let lane = SubjectFilter::Service(EnvironmentName::parse("prod").expect("a name"), service);
         assert_eq!(Subject::filter(&tenant, &lane).as_str(), "ledger.default.prod.web.>");
     }
 }

@@ -11,26 +11,26 @@ mod projector;
 mod queries;
 mod tables;
 
-pub use generations::build::{Comparison, RowDifference, Origin, Progress};
 pub use generations::digest::TableDigest;
-pub use generations::keeper::{ProjectionSupervisor, SupervisorConfig};
 pub use generations::rebuild::{GenerationRow, Rebuild, RebuildError, generations};
+pub use generations::rebuilder::{Comparison, Origin, Progress, RowDifference};
 pub use generations::registry::FollowerCheckpoint;
+pub use generations::supervisor::{ProjectionSupervisor, SupervisorConfig};
 pub use generations::verify::{Difference, Verified, VerifyError};
 pub use generations::watcher::GenerationWatcher;
-pub use postgres::{Error, Form, Settings, Projections};
-pub use projector::projection::{Standing, Waited};
+pub use postgres::{Error, Projections, SchemaVersion, Settings};
+pub use projector::checkpoint::{Checkpoint, Waited};
 pub use projector::{Status, Stopped};
 pub use queries::marks::{DeployAnswer, Marks};
 pub use queries::points::{AsKnownAt, Point, PointCursor};
 pub use queries::snapshot::Snapshot;
+pub use tables::check_results::LaneRelease;
+pub use tables::clock_skews::ClockSkew;
 pub use tables::environments::EnvironmentRow;
 pub use tables::events::{EventFilter, EventRow, Known, PAGE_BYTES};
-pub use tables::lanes::{QueryError, EnvironmentState, LaneState, AsOf};
+pub use tables::lanes::{AsOf, EnvironmentState, LaneState, QueryError};
 pub use tables::policies::PolicyInForce;
 pub use tables::rollbacks::{Report, RollbackFilter, RollbackRow};
-pub use tables::skews::ClockSkew;
-pub use tables::verdicts::LaneRelease;
 
 /// Every SQL statement of the crate with its place: a test prepares them all.
 #[must_use]
@@ -51,16 +51,16 @@ pub fn statements() -> Vec<&'static str> {
         tables::observations::STATEMENTS,
         queries::points::STATEMENTS,
         tables::policies::STATEMENTS,
-        projector::projection::STATEMENTS,
+        projector::checkpoint::STATEMENTS,
         generations::rebuild::STATEMENTS,
         generations::registry::STATEMENTS,
         tables::retirements::STATEMENTS,
         tables::rollbacks::STATEMENTS,
-        tables::skews::STATEMENTS,
+        tables::clock_skews::STATEMENTS,
         queries::snapshot::STATEMENTS,
-        queries::stood::STATEMENTS,
+        queries::point_at_time::STATEMENTS,
         projector::tree::STATEMENTS,
-        tables::verdicts::STATEMENTS,
+        tables::check_results::STATEMENTS,
         generations::verify::STATEMENTS,
     ]
     .concat()

@@ -31,7 +31,7 @@ const TENANT_LIMIT: usize = 40;
 /// The form of the projections: which tables there are, and under which number. Another form is another number, and
 /// is filled beside the others; programs of both run side by side.
 #[derive(Debug, Clone, Copy)]
-pub struct Form {
+pub struct SchemaVersion {
     /// The number.
     pub version: i32,
     /// What makes the tables.
@@ -46,7 +46,7 @@ static REGISTRY: LazyLock<Migrator> = LazyLock::new(|| {
     migrator
 });
 
-impl Form {
+impl SchemaVersion {
     /// The form that this program knows.
     pub const CURRENT: Self = Self { version: 5, migrator: &MIGRATIONS };
 }
@@ -62,7 +62,7 @@ pub struct Settings {
     /// How long a question waits for a connection.
     pub acquire_timeout: Duration,
     /// The form of the projections.
-    pub form: Form,
+    pub schema_version: SchemaVersion,
 }
 
 /// Why the projections cannot be used.
@@ -126,7 +126,7 @@ pub(crate) struct Database {
     options: PgConnectOptions,
     connections: u32,
     acquire_timeout: Duration,
-    pub(crate) form: Form,
+    pub(crate) schema_version: SchemaVersion,
 }
 
 impl Database {
@@ -136,7 +136,7 @@ impl Database {
             options: options.application_name("release-ledger"),
             connections: settings.connections,
             acquire_timeout: settings.acquire_timeout,
-            form: settings.form,
+            schema_version: settings.schema_version,
         })
     }
 
@@ -152,7 +152,7 @@ impl Database {
 
     /// Makes a generation's tables, if there are none.
     pub(crate) async fn migrate_generation(&self, schema: &str) -> Result<(), Error> {
-        self.migrate(schema, self.form.migrator).await
+        self.migrate(schema, self.schema_version.migrator).await
     }
 
     async fn migrate(&self, schema: &str, migrator: &Migrator) -> Result<(), Error> {
@@ -352,7 +352,7 @@ impl Projections {
 
     /// The name of a generation's schema.
     pub(crate) fn schema(&self, number: i32) -> String {
-        schema(&self.tenant, self.database.form.version, number)
+        schema(&self.tenant, self.database.schema_version.version, number)
     }
 
     /// No generation answers.

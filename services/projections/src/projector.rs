@@ -1,23 +1,23 @@
 //! The follower that folds the journal into a generation of the projections, for as long as it is wanted.
 
-pub(crate) mod fold;
+pub(crate) mod apply;
+pub(crate) mod checkpoint;
 pub(crate) mod pipeline;
-pub(crate) mod projection;
 pub(crate) mod tree;
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use ledger_domain::Position;
-use ledger_journal::{Scope, SharedJournal, Until};
+use ledger_journal::{SharedJournal, SubjectFilter, Until};
 use metrics::counter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::pipeline::{Ended, Source, Target, patiently};
-use crate::projector::fold::Fold;
-use crate::projector::projection::{Continuity, created, recognise};
+use self::pipeline::{GenerationHandle, ProjectionError, Source, patiently};
+use crate::projector::apply::Fold;
+use crate::projector::checkpoint::{Continuity, created, recognise};
 
 /// The journal is believed to have lost its end when it says so this often in a row, which takes more than ten
 /// seconds: while another server becomes its leader, it may know less than before, and a leader that is cut
@@ -66,12 +66,12 @@ pub enum Stopped {
 
 /// The projector of one generation of a tenant's projections.
 pub(crate) struct Projector {
-    target: Target,
+    target: GenerationHandle,
     journal: SharedJournal,
 }
 
 impl Projector {
-    pub(crate) const fn new(target: Target, journal: SharedJournal) -> Self {
+    pub(crate) const fn new(target: GenerationHandle, journal: SharedJournal) -> Self {
         Self { target, journal }
     }
 
@@ -92,26 +92,26 @@ impl Projector {
             if well > began {
                 back_off = BACK_OFF.0;
             }
-            doubts = if matches!(ended, Ended::Doubtful(_)) { doubts + 1 } else { 0 };
-            if let Ended::Doubtful(reason) = ended {
+            doubts = if matches!(ended, ProjectionError::Doubtful(_)) { doubts + 1 } else { 0 };
+            if let ProjectionError::Doubtful(reason) = ended {
                 ended = if doubts < DOUBTS {
-                    Ended::Failed(reason)
+                    ProjectionError::Failed(reason)
                 } else {
-                    Ended::Stopped(Stopped::Diverged(reason))
+                    ProjectionError::Stopped(Stopped::Diverged(reason))
                 };
             }
-            check_duplicates = matches!(ended, Ended::Repeated);
+            check_duplicates = matches!(ended, ProjectionError::Repeated);
             match ended {
-                Ended::Stopped(stopped) => {
+                ProjectionError::Stopped(stopped) => {
                     self.stopped(&stopped);
                     return Some(stopped);
                 }
-                Ended::Fenced(position) => {
+                ProjectionError::Fenced(position) => {
                     counter!("ledger_projector_fenced_total", "tenant" => tenant.clone()).increment(1);
                     info!(tenant, %position, "another projector was first");
                 }
-                Ended::Repeated => continue,
-                Ended::Doubtful(reason) | Ended::Failed(reason) => {
+                ProjectionError::Repeated => continue,
+                ProjectionError::Doubtful(reason) | ProjectionError::Failed(reason) => {
                     warn!(tenant, reason, "the projector waits and tries again");
                     self.target.tell(Status::Waiting(reason));
                 }
@@ -140,21 +140,25 @@ impl Projector {
         self.target.tell(Status::Stopped(stopped.clone()));
     }
 
-    async fn follow(&self, cancelled: &CancellationToken, check_duplicates: bool) -> Result<Infallible, Ended> {
+    async fn follow(
+        &self,
+        cancelled: &CancellationToken,
+        check_duplicates: bool,
+    ) -> Result<Infallible, ProjectionError> {
         let mut connection = self.target.connect().await?;
         let fold = patiently(async { Ok(Fold::load(&mut connection).await?) }).await?;
-        match recognise(self.journal.as_ref(), &fold.standing).await? {
-            Continuity::Same => {}
-            Continuity::Doubtful(reason) => return Err(Ended::Doubtful(reason)),
-            Continuity::Other(reason) => return Err(Ended::Stopped(Stopped::Diverged(reason))),
+        match recognise(self.journal.as_ref(), &fold.checkpoint).await? {
+            Continuity::Intact => {}
+            Continuity::Unconfirmed(reason) => return Err(ProjectionError::Doubtful(reason)),
+            Continuity::Diverged(reason) => return Err(ProjectionError::Stopped(Stopped::Diverged(reason))),
         }
-        self.target.moved(fold.standing.position);
+        self.target.moved(fold.checkpoint.position);
         self.target.tell(Status::Following);
         let source = Source {
-            stream_created: created(self.journal.as_ref(), &fold.standing).await?,
-            records: self.journal.read(Scope::All, fold.standing.position, Until::Forever),
+            stream_created: created(self.journal.as_ref(), &fold.checkpoint).await?,
+            records: self.journal.read(SubjectFilter::All, fold.checkpoint.position, Until::Forever),
         };
         pipeline::run(&self.target, connection, fold, source, check_duplicates, cancelled).await?;
-        Err(Ended::Failed("the reader of the journal ended".into()))
+        Err(ProjectionError::Failed("the reader of the journal ended".into()))
     }
 }

@@ -2,6 +2,6 @@
 
 pub(crate) mod evidence;
 pub(crate) mod marks;
+pub(crate) mod point_at_time;
 pub(crate) mod points;
 pub(crate) mod snapshot;
-pub(crate) mod stood;

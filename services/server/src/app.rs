@@ -15,7 +15,7 @@ use ledger_domain::TenantName;
 use ledger_ingest::{Controller, Ingest};
 use ledger_journal::SharedJournal;
 use ledger_journal::jetstream::{Connection, OpenError};
-use ledger_projections::{Form, ProjectionSupervisor, Projections, GenerationWatcher};
+use ledger_projections::{GenerationWatcher, ProjectionSupervisor, Projections, SchemaVersion};
 use metrics_exporter_prometheus::{BuildError as MetricsError, Matcher, PrometheusBuilder};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -89,12 +89,12 @@ impl App {
     ///
     /// # Errors
     /// Says which part cannot be had.
-    pub async fn build(config: &Config, form: Form) -> Result<Self, Error> {
+    pub async fn build(config: &Config, schema_version: SchemaVersion) -> Result<Self, Error> {
         let metrics = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), BUCKETS)?
             .install_recorder()?;
         let connection = Connection::open(config.journal.settings()).await?;
-        let settings = config.projections.settings(form);
+        let settings = config.projections.settings(schema_version);
         let mut ledgers = BTreeMap::new();
         let (mut kept, mut watched, mut all_projections) = (Vec::new(), Vec::new(), Vec::new());
         let mut ingests = Vec::new();
@@ -107,7 +107,7 @@ impl App {
             let unusable = |source| Error::Projections { tenant: tenant.clone(), source };
             let projections = Projections::of(&settings, tenant.clone()).map_err(unusable)?;
             kept.push((projections.clone(), Arc::clone(&journal)));
-            let asked = match config.projections.read_settings(form) {
+            let asked = match config.projections.read_settings(schema_version) {
                 Some(settings) => {
                     let asked = projections.at(&settings).map_err(unusable)?;
                     watched.push(asked.clone());
@@ -126,7 +126,8 @@ impl App {
         }
         let keeping = CancellationToken::new();
         let folds = config.roles.contains(&Role::Projector);
-        let mut keeper = ProjectionSupervisor::new(config.projections.keeping(identity::process(), folds), kept);
+        let mut keeper =
+            ProjectionSupervisor::new(config.projections.keeping(identity::process(), folds), kept);
         // Whether the journal is the one that the projections are of is known before anything comes through the door.
         // Where the database is away, events are taken in all the same.
         keeper.look().await;

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use clap::builder::Resettable;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use ledger_projections::Form;
+use ledger_projections::SchemaVersion;
 use tokio::runtime::Runtime;
 
-use crate::{archive, restore, serve, up, projections};
+use crate::{archive, projections, restore, serve, up};
 use ledger_client as client;
 
 /// Remembers what was released where
@@ -64,12 +64,12 @@ const WRONG: u8 = 125;
 /// Runs the program: one line on stderr, and a status that is not 0, when it fails.
 #[must_use]
 pub fn run() -> ExitCode {
-    run_with(Form::CURRENT)
+    run_with(SchemaVersion::CURRENT)
 }
 
 /// Runs the program as it would be if its projections had another form, such as that of the next version.
 #[must_use]
-pub fn run_with(form: Form) -> ExitCode {
+pub fn run_with(schema_version: SchemaVersion) -> ExitCode {
     let command = without_empty_variables(Arguments::command());
     let parsed = command.try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
@@ -80,7 +80,7 @@ pub fn run_with(form: Form) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return told(Err(error.into()), |_| ExitCode::FAILURE),
     };
-    let status = runtime.block_on(carry_out(arguments.command, form));
+    let status = runtime.block_on(carry_out(arguments.command, schema_version));
     // Whatever a disk or a resolver still holds up, nobody waits for it any more.
     runtime.shutdown_background();
     status
@@ -96,12 +96,12 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
     command.mut_subcommands(without_empty_variables)
 }
 
-async fn carry_out(command: Command, form: Form) -> ExitCode {
+async fn carry_out(command: Command, schema_version: SchemaVersion) -> ExitCode {
     let done = match command {
-        Command::Up(up) => up.run(form).await,
-        Command::Serve(serve) => serve.run(form).await,
+        Command::Up(up) => up.run(schema_version).await,
+        Command::Serve(serve) => serve.run(schema_version).await,
         Command::Archive(archive) => archive.run().await,
-        Command::Restore(restore) => restore.run(form).await,
+        Command::Restore(restore) => restore.run(schema_version).await,
         Command::Emit(emit) => emit.run().await,
         Command::Run(run) => return ended(run.run().await),
         Command::Spool(spool) => spool.run().await,
@@ -124,8 +124,8 @@ async fn carry_out(command: Command, form: Form) -> ExitCode {
         Command::Env(environment) => environment.run().await,
         Command::Backtest(backtest) => backtest.run().await,
         Command::Demo(demo) => return told(demo.run().await, demo_failed),
-        Command::Projections(command) => command.run(form).await,
-        Command::Verify(verify) => verify.run(form).await,
+        Command::Projections(command) => command.run(schema_version).await,
+        Command::Verify(verify) => verify.run(schema_version).await,
     };
     told(done, |_| ExitCode::FAILURE)
 }

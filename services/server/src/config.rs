@@ -11,7 +11,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Value};
 use ledger_domain::TenantName;
-use ledger_projections::{Form, SupervisorConfig};
+use ledger_projections::{SchemaVersion, SupervisorConfig};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -145,20 +145,20 @@ impl Journal {
 impl Projections {
     /// How the projections are reached, in a form.
     #[must_use]
-    pub fn settings(&self, form: Form) -> ledger_projections::Settings {
+    pub fn settings(&self, schema_version: SchemaVersion) -> ledger_projections::Settings {
         ledger_projections::Settings {
             url: self.url.clone(),
             connections: self.connections,
             acquire_timeout: Duration::from_millis(self.acquire_timeout_ms),
-            form,
+            schema_version,
         }
     }
 
     /// How the projections are reached that questions are answered from, where that is another database.
     #[must_use]
-    pub fn read_settings(&self, form: Form) -> Option<ledger_projections::Settings> {
+    pub fn read_settings(&self, schema_version: SchemaVersion) -> Option<ledger_projections::Settings> {
         let url = self.read_url.clone()?;
-        Some(ledger_projections::Settings { url, ..self.settings(form) })
+        Some(ledger_projections::Settings { url, ..self.settings(schema_version) })
     }
 
     /// How a process keeps them that has this name.

@@ -4,10 +4,10 @@ pub mod app;
 pub mod archive;
 mod cli;
 pub mod config;
+pub mod projections;
 pub mod restore;
 pub mod serve;
 mod stream_settings;
 pub mod up;
-pub mod projections;
 
 pub use cli::{run, run_with};

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use ledger_domain::{Position, TenantName};
 use ledger_journal::SharedJournal;
 use ledger_journal::jetstream::Connection;
-use ledger_projections::{Comparison, Form, Origin, Progress, Rebuild, Projections};
+use ledger_projections::{Comparison, Origin, Progress, Projections, Rebuild, SchemaVersion};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -36,10 +36,10 @@ impl Command {
     ///
     /// # Errors
     /// Says what stands in the way.
-    pub async fn run(self, form: Form) -> anyhow::Result<()> {
+    pub async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
         match self {
-            Self::List(list) => list.run(form).await,
-            Self::Rebuild(rebuild) => rebuild.run(form).await,
+            Self::List(list) => list.run(schema_version).await,
+            Self::Rebuild(rebuild) => rebuild.run(schema_version).await,
         }
     }
 }
@@ -52,9 +52,10 @@ pub struct List {
 }
 
 impl List {
-    async fn run(self, form: Form) -> anyhow::Result<()> {
+    async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
         let config = Config::read(&self.flags)?;
-        let generations = ledger_projections::generations(&config.projections.settings(form)).await?;
+        let generations =
+            ledger_projections::generations(&config.projections.settings(schema_version)).await?;
         let rows: Vec<[String; 7]> = generations
             .into_iter()
             .map(|it| {
@@ -103,7 +104,7 @@ pub struct RebuildViews {
 }
 
 impl RebuildViews {
-    async fn run(self, form: Form) -> anyhow::Result<()> {
+    async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
         let config = Config::read(&self.flags)?;
         start_log(&config.log)?;
         let ending = until_signalled()?;
@@ -112,7 +113,7 @@ impl RebuildViews {
             From::Events => Origin::Events,
         };
         let mut different = Vec::new();
-        for ledger in Opened::all(&config, form).await? {
+        for ledger in Opened::all(&config, schema_version).await? {
             let rebuild = ledger.rebuild(origin, &ending).await?;
             let telling = tell(ledger.tenant.clone(), rebuild.progress());
             let compared = if self.verify {
@@ -156,11 +157,11 @@ impl Verify {
     ///
     /// # Errors
     /// Something differs, or a part does not answer.
-    pub async fn run(self, form: Form) -> anyhow::Result<()> {
+    pub async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
         let config = Config::read(&self.flags)?;
         start_log(&config.log)?;
         let ending = until_signalled()?;
-        for ledger in Opened::all(&config, form).await? {
+        for ledger in Opened::all(&config, schema_version).await? {
             let (sender, progress) = watch::channel(Progress::default());
             let telling = tell(ledger.tenant.clone(), progress);
             let verified = ledger
@@ -234,14 +235,14 @@ struct Opened {
 
 impl Opened {
     /// The ledgers of the settings' tenants; streams that are not there are not made.
-    async fn all(config: &Config, form: Form) -> anyhow::Result<Vec<Self>> {
+    async fn all(config: &Config, schema_version: SchemaVersion) -> anyhow::Result<Vec<Self>> {
         let connection = Connection::open(config.journal.settings()).await?;
         let mut opened = Vec::new();
         for tenant in &config.tenants {
             let journal = connection.existing_journal(tenant.clone()).await?;
             let journal = journal.with_context(|| format!("{tenant} has no stream"))?;
             let journal: SharedJournal = Arc::new(journal);
-            let projections = Projections::of(&config.projections.settings(form), tenant.clone())?;
+            let projections = Projections::of(&config.projections.settings(schema_version), tenant.clone())?;
             projections.find().await.with_context(|| format!("the projections of {tenant}"))?;
             opened.push(Self { tenant: tenant.clone(), journal, projections });
         }

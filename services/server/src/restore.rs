@@ -7,7 +7,7 @@ use ledger_archive::{Access, Archive, Checkpoint, Restored, Source, Store, resto
 use ledger_domain::{Position, TenantName};
 use ledger_journal::Record;
 use ledger_journal::jetstream::Connection;
-use ledger_projections::{Form, Projections};
+use ledger_projections::{Projections, SchemaVersion};
 use serde_json::json;
 
 use crate::archive::tenant;
@@ -25,7 +25,12 @@ const PAGE: u32 = 1_000;
 #[derive(Debug, clap::Args)]
 pub struct Restore {
     /// From an archive: a folder, or s3://bucket/prefix
-    #[arg(long, value_name = "PLACE", required_unless_present = "from_projections", conflicts_with = "from_projections")]
+    #[arg(
+        long,
+        value_name = "PLACE",
+        required_unless_present = "from_projections",
+        conflicts_with = "from_projections"
+    )]
     from: Option<String>,
     /// From the tables of the projections, which have every entry as well
     #[arg(long)]
@@ -45,7 +50,7 @@ impl Restore {
     ///
     /// # Errors
     /// The copy is damaged, the stream is not fresh, or one of them does not answer.
-    pub async fn run(self, form: Form) -> anyhow::Result<()> {
+    pub async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
         let config = Config::read(&self.flags)?;
         let source: Box<dyn Source> = match &self.from {
             Some(place) => {
@@ -53,7 +58,8 @@ impl Restore {
                 Box::new(Archive::open(store, &self.tenant).await?)
             }
             None => {
-                let projections = Projections::of(&config.projections.settings(form), self.tenant.clone())?;
+                let projections =
+                    Projections::of(&config.projections.settings(schema_version), self.tenant.clone())?;
                 projections.find().await?;
                 Box::new(ProjectionsCopy::open(projections).await?)
             }
@@ -92,9 +98,9 @@ struct ProjectionsCopy {
 
 impl ProjectionsCopy {
     async fn open(projections: Projections) -> anyhow::Result<Self> {
-        let standing = projections.standing().await?;
-        anyhow::ensure!(standing.position > Position::START, "there is nothing in the projections");
-        let end = Checkpoint { position: standing.position, root: standing.root };
+        let checkpoint = projections.checkpoint().await?;
+        anyhow::ensure!(checkpoint.position > Position::START, "there is nothing in the projections");
+        let end = Checkpoint { position: checkpoint.position, root: checkpoint.root };
         Ok(Self { projections, end })
     }
 }

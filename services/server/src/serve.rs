@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
-use ledger_projections::Form;
+use ledger_projections::SchemaVersion;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -27,7 +27,7 @@ impl Serve {
     ///
     /// # Errors
     /// The settings are wrong, or a part cannot be had.
-    pub async fn run(self, form: Form) -> anyhow::Result<()> {
+    pub async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
         if self.print_defaults {
             return Ok(std::io::stdout().lock().write_all(DEFAULTS.as_bytes())?);
         }
@@ -35,7 +35,7 @@ impl Serve {
         start_log(&config.log)?;
         let ending = until_signalled()?;
         let app = tokio::select! {
-            app = App::build(&config, form) => app?,
+            app = App::build(&config, schema_version) => app?,
             () = ending.cancelled() => return Ok(()),
         };
         app.serve(ending).await;

@@ -15,15 +15,15 @@ pub(crate) async fn watch(tenant: TenantName, journal: SharedJournal) {
     let mut known = Vec::new();
     loop {
         tokio::time::sleep(PERIOD).await;
-        let Ok(misfit) = journal.misfit().await else { continue };
-        if misfit == known {
+        let Ok(config_drift) = journal.config_drift().await else { continue };
+        if config_drift == known {
             continue;
         }
-        if misfit.is_empty() {
+        if config_drift.is_empty() {
             info!(%tenant, "the stream's settings are as they must be again");
         } else {
-            error!(%tenant, misfit = misfit.join("; "), "the stream's settings were changed: entries may be lost");
+            error!(%tenant, config_drift = config_drift.join("; "), "the stream's settings were changed: entries may be lost");
         }
-        known = misfit;
+        known = config_drift;
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use ledger_domain::TenantName;
-use ledger_projections::Form;
+use ledger_projections::SchemaVersion;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -46,7 +46,7 @@ impl Up {
     ///
     /// # Errors
     /// A server cannot be started, or died.
-    pub async fn run(self, form: Form) -> anyhow::Result<()> {
+    pub async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
         let search = environment::search_path();
         let data = self.data_dir.clone().map_or_else(environment::data_dir, Ok)?;
         let ending = until_signalled()?;
@@ -54,7 +54,7 @@ impl Up {
             .with_context(|| format!("the folder {} cannot be made", data.display()))?;
         let mut stack = Stack::start(&data, &Options::found_in(search)).await?;
         let flags = Flags::for_local(self.listen, self.tenants.clone(), self.log_filter.clone(), &stack);
-        let served = self.serve(&flags, form, &mut stack, ending).await;
+        let served = self.serve(&flags, schema_version, &mut stack, ending).await;
         let stopped = stack.stop().await;
         served?;
         Ok(stopped?)
@@ -63,14 +63,14 @@ impl Up {
     async fn serve(
         &self,
         flags: &Flags,
-        form: Form,
+        schema_version: SchemaVersion,
         stack: &mut Stack,
         ending: CancellationToken,
     ) -> anyhow::Result<()> {
         let config = Config::read(flags)?;
         start_log(&config.log)?;
         let app = tokio::select! {
-            app = App::build(&config, form) => app?,
+            app = App::build(&config, schema_version) => app?,
             () = ending.cancelled() => return Ok(()),
         };
         let address = app.address();

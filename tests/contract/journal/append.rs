@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use chrono::Timelike;
 use ledger_domain::Position;
-use ledger_journal::{Scope, Until};
+use ledger_journal::{SubjectFilter, Until};
 
 use super::bench::Bench;
+use super::new_entries::{numbered, one, with_bytes};
 use super::reading::{append, assert_holds, at, contents, entry_of, next, read, recorded_at};
-use super::submissions::{numbered, one, with_bytes};
 
 for_every_journal!(
     positions_follow_one_another_whatever_the_size_of_a_call,
@@ -59,7 +59,7 @@ async fn an_entry_is_found_at_its_position_and_nothing_elsewhere(bench: impl Ben
     let journal = bench.journal();
     append(&journal, &numbered(1..=10)).await;
 
-    let entries = read(&journal, Scope::All, 0, 10).await;
+    let entries = read(&journal, SubjectFilter::All, 0, 10).await;
     for entry in entries.into_iter().map(entry_of) {
         assert_eq!(journal.entry(entry.position).await, Ok(Some(entry)));
     }
@@ -105,13 +105,13 @@ async fn bytes_pass_through_unread(bench: impl Bench) {
     let journal = bench.journal();
     let every_byte: Vec<u8> = (0..=u8::MAX).collect();
     let odd = ["{\"a\":1 }\r\n\r\nPING\r\n".as_bytes(), &every_byte, b"\0", b" "];
-    let submissions: Vec<_> = (1..)
+    let new_entries: Vec<_> = (1..)
         .zip(odd)
         .map(|(number, bytes)| with_bytes(&one(number), Bytes::copy_from_slice(bytes)))
         .collect();
-    append(&journal, &submissions).await;
+    append(&journal, &new_entries).await;
 
-    assert_holds(&journal, &submissions).await;
+    assert_holds(&journal, &new_entries).await;
 }
 
 async fn the_greatest_entries_are_taken_together(bench: impl Bench) {
@@ -128,7 +128,7 @@ async fn the_greatest_entries_are_taken_together(bench: impl Bench) {
 
 async fn what_is_answered_can_be_read(bench: impl Bench) {
     let (journal, beside) = (bench.journal(), bench.beside().await);
-    let mut following = beside.read(Scope::All, Position::START, Until::Forever);
+    let mut following = beside.read(SubjectFilter::All, Position::START, Until::Forever);
     for number in 1..=50 {
         append(&journal, &[one(number)]).await;
 

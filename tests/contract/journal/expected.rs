@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use ledger_domain::Position;
-use ledger_journal::{AppendError, Outcome, SharedJournal, Submission};
+use ledger_journal::{AppendError, NewEntry, Outcome, SharedJournal};
 
 use super::bench::Bench;
+use super::new_entries::{altered, numbered, of_service, one, with_bytes};
 use super::reading::{append, assert_holds, at, contents, recorded_at, try_append_at};
-use super::submissions::{altered, numbered, of_service, one, with_bytes};
 
 for_every_journal!(
     what_is_appended_at_the_end_is_recorded_right_after_it,
@@ -35,19 +35,19 @@ for_three_nodes!(
 );
 
 fn moved(answer: &Result<Outcome, AppendError>) -> bool {
-    matches!(answer, Err(AppendError::Moved(_)))
+    matches!(answer, Err(AppendError::WrongHead(_)))
 }
 
 /// Appends each at the same head, at the same time, through both ways into a journal.
 async fn at_once(
     bench: &impl Bench,
-    submissions: &[Submission],
+    new_entries: &[NewEntry],
     head: Position,
 ) -> Vec<Result<Outcome, AppendError>> {
     let journals = [bench.journal(), bench.beside().await];
-    let tasks = submissions.iter().cloned().enumerate().map(|(index, submission)| {
+    let tasks = new_entries.iter().cloned().enumerate().map(|(index, new_entry)| {
         let journal: SharedJournal = journals[index % 2].clone();
-        tokio::spawn(async move { try_append_at(&journal, &submission, head).await })
+        tokio::spawn(async move { try_append_at(&journal, &new_entry, head).await })
     });
     futures::future::try_join_all(tasks).await.expect("no panic")
 }

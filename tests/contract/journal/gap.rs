@@ -1,11 +1,11 @@
 //! Loss is told: a position that was given away and is empty comes as a gap.
 
 use ledger_domain::Position;
-use ledger_journal::{Outcome, Record, Scope, Until};
+use ledger_journal::{Outcome, Record, SubjectFilter, Until};
 
 use super::bench::Bench;
+use super::new_entries::{in_environment, in_service, numbered, of_environment, of_service, one};
 use super::reading::{append, at, next, positions, read, recorded_at};
-use super::submissions::{in_environment, in_service, numbered, of_environment, of_service, one};
 
 for_every_journal!(
     lost_entries_at_the_beginning_come_as_gaps,
@@ -34,13 +34,13 @@ async fn lost_entries_at_the_beginning_come_as_gaps(bench: impl Bench) {
     bench.lose_first(3).await;
 
     for journal in [journal, bench.beside().await] {
-        let all = read(&journal, Scope::All, 0, 5).await;
+        let all = read(&journal, SubjectFilter::All, 0, 5).await;
         assert_eq!(positions(&all), [1, 2, 3, 4, 5]);
         assert_eq!(gaps(&all), [1, 2, 3]);
-        assert_eq!(gaps(&read(&journal, Scope::All, 1, 9).await), [2, 3]);
-        assert_eq!(gaps(&read(&journal, Scope::All, 0, 2).await), [1, 2]);
-        assert_eq!(positions(&read(&journal, Scope::All, 0, 2).await), [1, 2]);
-        assert_eq!(gaps(&read(&journal, Scope::All, 3, 5).await), [0; 0]);
+        assert_eq!(gaps(&read(&journal, SubjectFilter::All, 1, 9).await), [2, 3]);
+        assert_eq!(gaps(&read(&journal, SubjectFilter::All, 0, 2).await), [1, 2]);
+        assert_eq!(positions(&read(&journal, SubjectFilter::All, 0, 2).await), [1, 2]);
+        assert_eq!(gaps(&read(&journal, SubjectFilter::All, 3, 5).await), [0; 0]);
         assert_eq!(journal.entry(at(3)).await, Ok(None));
         assert!(journal.entry(at(4)).await.expect("an answer").is_some());
     }
@@ -49,13 +49,13 @@ async fn lost_entries_at_the_beginning_come_as_gaps(bench: impl Bench) {
 async fn a_lost_entry_between_others_comes_as_a_gap(bench: impl Bench) {
     let journal = bench.journal();
     let places = ["a", "b", "b", "c", "c", "c"];
-    let submissions: Vec<_> = (1..).zip(places).map(|(n, name)| of_environment(name, n)).collect();
-    append(&journal, &submissions).await;
+    let new_entries: Vec<_> = (1..).zip(places).map(|(n, name)| of_environment(name, n)).collect();
+    append(&journal, &new_entries).await;
     bench.lose_superseded(&[2, 4, 5]).await;
 
-    let all = read(&journal, Scope::All, 0, 6).await;
-    let mut forever = journal.read(Scope::All, at(1), Until::Forever);
-    let part = read(&journal, Scope::All, 0, 5).await;
+    let all = read(&journal, SubjectFilter::All, 0, 6).await;
+    let mut forever = journal.read(SubjectFilter::All, at(1), Until::Forever);
+    let part = read(&journal, SubjectFilter::All, 0, 5).await;
 
     assert_eq!(positions(&all), [1, 2, 3, 4, 5, 6]);
     assert_eq!(gaps(&all), [2, 4, 5]);
@@ -70,8 +70,8 @@ async fn when_all_is_lost_all_are_gaps(bench: impl Bench) {
     append(&journal, &numbered(1..=5)).await;
     bench.lose_first(5).await;
 
-    assert_eq!(gaps(&read(&journal, Scope::All, 0, 9).await), [1, 2, 3, 4, 5]);
-    assert_eq!(gaps(&read(&journal, Scope::All, 2, 4).await), [3, 4]);
+    assert_eq!(gaps(&read(&journal, SubjectFilter::All, 0, 9).await), [1, 2, 3, 4, 5]);
+    assert_eq!(gaps(&read(&journal, SubjectFilter::All, 2, 4).await), [3, 4]);
     assert_eq!(journal.head().await.expect("a head").position, at(5));
 }
 
@@ -79,7 +79,7 @@ async fn a_waiting_reader_is_told_of_gaps_up_to_the_end(bench: impl Bench) {
     let journal = bench.journal();
     append(&journal, &numbered(1..=3)).await;
     bench.lose_first(3).await;
-    let mut records = journal.read(Scope::All, Position::START, Until::Forever);
+    let mut records = journal.read(SubjectFilter::All, Position::START, Until::Forever);
 
     for number in 1..=3 {
         assert_eq!(next(&mut records).await, Record::Gap(at(number)));
@@ -90,8 +90,8 @@ async fn a_waiting_reader_is_told_of_gaps_up_to_the_end(bench: impl Bench) {
 
 async fn who_reads_a_part_is_not_told_of_gaps(bench: impl Bench) {
     let journal = bench.journal();
-    let submissions: Vec<_> = (1..=6).map(|n| of_service(["a", "b"][n as usize % 2], "web", n)).collect();
-    append(&journal, &submissions).await;
+    let new_entries: Vec<_> = (1..=6).map(|n| of_service(["a", "b"][n as usize % 2], "web", n)).collect();
+    append(&journal, &new_entries).await;
     bench.lose_first(3).await;
 
     assert_eq!(
@@ -111,7 +111,7 @@ async fn what_was_lost_leaves_its_position_taken(bench: impl Bench) {
     assert_eq!(append(&journal, &numbered(6..=15)).await, recorded_at(6..=15));
     assert_eq!(append(&journal, &[one(16)]).await, recorded_at([16]));
 
-    let all = read(&journal, Scope::All, 0, 16).await;
+    let all = read(&journal, SubjectFilter::All, 0, 16).await;
     assert_eq!(positions(&all), (1..=16).collect::<Vec<_>>());
     assert_eq!(gaps(&all), [1, 2, 3, 4, 5]);
 }

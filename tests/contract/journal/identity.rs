@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use ledger_domain::IdentityKey;
-use ledger_journal::{Entry, Outcome, SharedJournal, Submission};
+use ledger_journal::{Entry, NewEntry, Outcome, SharedJournal};
 
 use super::bench::Bench;
+use super::new_entries::{altered, numbered, of_service, one, with_bytes};
 use super::reading::{append, assert_holds, at, contents, duplicate_of, recorded_at};
-use super::submissions::{altered, numbered, of_service, one, with_bytes};
 
 for_every_journal!(
     the_same_event_again_is_a_duplicate_of_the_first,
@@ -136,26 +136,26 @@ async fn concurrent_calls_record_each_identity_once(bench: impl Bench) {
 
     let entries = contents(&bench.journal()).await;
     assert_eq!(entries.len(), 400);
-    for (submission, outcomes) in answers.values() {
+    for (new_entry, outcomes) in answers.values() {
         let position = outcomes[0].1;
         let recorded = outcomes.iter().filter(|(recorded, _)| *recorded).count();
-        assert_eq!(recorded, 1, "{submission:?}");
+        assert_eq!(recorded, 1, "{new_entry:?}");
         assert!(outcomes.iter().all(|(_, answered)| *answered == position), "{outcomes:?}");
-        assert_eq!(entries[position as usize - 1].bytes, submission.bytes);
+        assert_eq!(entries[position as usize - 1].bytes, new_entry.bytes);
     }
 }
 
 /// What one identity was answered: whether it was recorded, and where.
-type Answers = HashMap<IdentityKey, (Submission, Vec<(bool, u64)>)>;
+type Answers = HashMap<IdentityKey, (NewEntry, Vec<(bool, u64)>)>;
 
 /// Several tasks on both ways into a journal append the numbers from 0 to 399, overlapping, in calls
 /// of several sizes. None may be answered with a conflict.
-async fn append_concurrently(bench: &impl Bench, submission: fn(u64, u64) -> Submission) -> Answers {
+async fn append_concurrently(bench: &impl Bench, new_entry: fn(u64, u64) -> NewEntry) -> Answers {
     let journals = [bench.journal(), bench.beside().await];
     let tasks = (0..6).map(|task| {
         let journal = journals[task as usize % 2].clone();
         tokio::spawn(async move {
-            let mine: Vec<_> = (0..240).map(|index| submission(task, (task * 80 + index) % 400)).collect();
+            let mine: Vec<_> = (0..240).map(|index| new_entry(task, (task * 80 + index) % 400)).collect();
             let mut answers = Vec::new();
             for call in mine.chunks([3, 20, 77][task as usize % 3]) {
                 let outcomes = append(&journal, call).await;
@@ -167,13 +167,13 @@ async fn append_concurrently(bench: &impl Bench, submission: fn(u64, u64) -> Sub
     });
     let answers = futures::future::try_join_all(tasks).await.expect("no panic");
     let mut by_key = Answers::new();
-    for (submission, outcome) in answers.into_iter().flatten() {
+    for (new_entry, outcome) in answers.into_iter().flatten() {
         let answer = match outcome {
             Outcome::Recorded(position) => (true, position.get()),
             Outcome::Duplicate(position) => (false, position.get()),
-            Outcome::Conflict(_) => panic!("{submission:?} {outcome:?}"),
+            Outcome::Conflict(_) => panic!("{new_entry:?} {outcome:?}"),
         };
-        by_key.entry(submission.key).or_insert_with(|| (submission, Vec::new())).1.push(answer);
+        by_key.entry(new_entry.key).or_insert_with(|| (new_entry, Vec::new())).1.push(answer);
     }
     by_key
 }
@@ -212,15 +212,15 @@ async fn concurrent_calls_with_different_content_have_one_winner(bench: impl Ben
 }
 
 /// What becomes of a call by the words of the trait, with `recorded` entries before it.
-fn expected_outcomes(recorded: u64, call: &[Submission]) -> Vec<Outcome> {
+fn expected_outcomes(recorded: u64, call: &[NewEntry]) -> Vec<Outcome> {
     let mut end = recorded;
-    let mut first: HashMap<IdentityKey, (u64, &Submission)> = HashMap::new();
-    let outcomes = call.iter().map(|submission| match first.get(&submission.key) {
-        Some((position, first)) if first.bytes == submission.bytes => Outcome::Duplicate(at(*position)),
+    let mut first: HashMap<IdentityKey, (u64, &NewEntry)> = HashMap::new();
+    let outcomes = call.iter().map(|new_entry| match first.get(&new_entry.key) {
+        Some((position, first)) if first.bytes == new_entry.bytes => Outcome::Duplicate(at(*position)),
         Some((position, _)) => Outcome::Conflict(at(*position)),
         None => {
             end += 1;
-            first.insert(submission.key, (end, submission));
+            first.insert(new_entry.key, (end, new_entry));
             Outcome::Recorded(at(end))
         }
     });

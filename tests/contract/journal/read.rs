@@ -2,11 +2,11 @@
 
 use futures::{FutureExt, StreamExt};
 use ledger_domain::Position;
-use ledger_journal::{Scope, Until};
+use ledger_journal::{SubjectFilter, Until};
 
 use super::bench::Bench;
+use super::new_entries::{numbered, one};
 use super::reading::{append, at, entry_of, next, next_positions, patiently, positions, read};
-use super::submissions::{numbered, one};
 
 for_every_journal!(
     reading_begins_after_a_position_and_ends_with_another,
@@ -25,13 +25,13 @@ async fn reading_begins_after_a_position_and_ends_with_another(bench: impl Bench
     let journal = bench.journal();
     append(&journal, &numbered(1..=20)).await;
 
-    let entries: Vec<_> = read(&journal, Scope::All, 4, 9).await.into_iter().map(entry_of).collect();
+    let entries: Vec<_> = read(&journal, SubjectFilter::All, 4, 9).await.into_iter().map(entry_of).collect();
 
     let found: Vec<_> = entries.iter().map(|entry| (entry.position, entry.bytes.clone())).collect();
     let expected: Vec<_> = (5..=9).map(|number| (at(number), one(number).bytes)).collect();
     assert_eq!(found, expected);
-    assert_eq!(positions(&read(&journal, Scope::All, 0, 1).await), [1]);
-    assert_eq!(positions(&read(&journal, Scope::All, 19, 20).await), [20]);
+    assert_eq!(positions(&read(&journal, SubjectFilter::All, 0, 1).await), [1]);
+    assert_eq!(positions(&read(&journal, SubjectFilter::All, 19, 20).await), [20]);
 }
 
 async fn a_bounded_reader_ends_where_the_journal_ends(bench: impl Bench) {
@@ -39,17 +39,17 @@ async fn a_bounded_reader_ends_where_the_journal_ends(bench: impl Bench) {
     append(&journal, &numbered(1..=3)).await;
 
     for until in [4, 1_000, u64::MAX] {
-        assert_eq!(positions(&read(&journal, Scope::All, 1, until).await), [2, 3], "{until}");
+        assert_eq!(positions(&read(&journal, SubjectFilter::All, 1, until).await), [2, 3], "{until}");
     }
 }
 
 async fn nothing_is_read_where_nothing_is(bench: impl Bench) {
     let journal = bench.journal();
-    assert_eq!(read(&journal, Scope::All, 0, 10).await, []);
+    assert_eq!(read(&journal, SubjectFilter::All, 0, 10).await, []);
     append(&journal, &numbered(1..=10)).await;
 
     for (after, until) in [(0, 0), (5, 5), (6, 5), (10, 10), (10, 20), (50, 60), (50, 10)] {
-        assert_eq!(read(&journal, Scope::All, after, until).await, [], "({after}, {until}]");
+        assert_eq!(read(&journal, SubjectFilter::All, after, until).await, [], "({after}, {until}]");
     }
 }
 
@@ -57,8 +57,8 @@ async fn a_long_journal_is_read_in_order(bench: impl Bench) {
     let journal = bench.journal();
     append(&journal, &numbered(1..=5_000)).await;
 
-    let bounded = read(&journal, Scope::All, 0, 4_999).await;
-    let forever = journal.read(Scope::All, at(1), Until::Forever).take(4_999);
+    let bounded = read(&journal, SubjectFilter::All, 0, 4_999).await;
+    let forever = journal.read(SubjectFilter::All, at(1), Until::Forever).take(4_999);
     let forever: Vec<_> = patiently(forever.map(|record| record.expect("a record")).collect()).await;
 
     assert_eq!(positions(&bounded), (1..=4_999).collect::<Vec<_>>());
@@ -69,7 +69,7 @@ async fn a_long_journal_is_read_in_order(bench: impl Bench) {
 async fn a_reader_waits_for_what_comes(bench: impl Bench) {
     let (journal, beside) = (bench.journal(), bench.beside().await);
     append(&journal, &numbered(1..=2)).await;
-    let mut records = journal.read(Scope::All, Position::START, Until::Forever);
+    let mut records = journal.read(SubjectFilter::All, Position::START, Until::Forever);
     assert_eq!(next_positions(&mut records, 2).await, [1, 2]);
 
     assert!(records.next().now_or_never().is_none(), "there is nothing yet");
@@ -81,7 +81,7 @@ async fn a_reader_waits_for_what_comes(bench: impl Bench) {
 
 async fn a_waiting_reader_is_given_great_calls_whole(bench: impl Bench) {
     let (journal, beside) = (bench.journal(), bench.beside().await);
-    let mut records = journal.read(Scope::All, Position::START, Until::Forever);
+    let mut records = journal.read(SubjectFilter::All, Position::START, Until::Forever);
     assert!(records.next().now_or_never().is_none(), "there is nothing yet");
 
     let call = numbered(1..=3_000);
@@ -93,7 +93,7 @@ async fn a_waiting_reader_is_given_great_calls_whole(bench: impl Bench) {
 async fn a_reader_that_starts_beyond_the_end_waits_for_its_turn(bench: impl Bench) {
     let journal = bench.journal();
     append(&journal, &numbered(1..=2)).await;
-    let mut records = journal.read(Scope::All, at(4), Until::Forever);
+    let mut records = journal.read(SubjectFilter::All, at(4), Until::Forever);
     assert!(records.next().now_or_never().is_none(), "there is nothing yet");
 
     append(&journal, &numbered(3..=4)).await;
@@ -106,11 +106,11 @@ async fn readers_do_not_disturb_one_another(bench: impl Bench) {
     let journal = bench.journal();
     append(&journal, &numbered(1..=700)).await;
     let whole = async || {
-        let mut records = journal.read(Scope::All, Position::START, Until::Forever);
+        let mut records = journal.read(SubjectFilter::All, Position::START, Until::Forever);
         next_positions(&mut records, 700).await
     };
     let given_up = async || {
-        let mut records = journal.read(Scope::All, Position::START, Until::Forever);
+        let mut records = journal.read(SubjectFilter::All, Position::START, Until::Forever);
         next_positions(&mut records, 10).await
     };
 
@@ -131,7 +131,7 @@ async fn a_bounded_reader_ends_while_others_append(bench: impl Bench) {
             append(&beside, call).await;
         }
     };
-    let (_, found) = tokio::join!(appending, read(&journal, Scope::All, 0, 500));
+    let (_, found) = tokio::join!(appending, read(&journal, SubjectFilter::All, 0, 500));
 
     assert_eq!(positions(&found), (1..=500).collect::<Vec<_>>());
 }

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use ledger_domain::Position;
 use ledger_journal::{
-    AppendError, Entry, Outcome, ReadError, Record, Scope, SharedJournal, Submission, Until,
+    AppendError, Entry, NewEntry, Outcome, ReadError, Record, SharedJournal, SubjectFilter, Until,
 };
 
 /// Longer than anything takes that does not fail.
@@ -27,28 +27,28 @@ pub(super) const fn at(number: u64) -> Position {
 }
 
 /// Appends submissions that must all be taken, and answers what became of them.
-pub(super) async fn append(journal: &SharedJournal, submissions: &[Submission]) -> Vec<Outcome> {
-    let outcomes = try_append(journal, submissions).await;
+pub(super) async fn append(journal: &SharedJournal, new_entries: &[NewEntry]) -> Vec<Outcome> {
+    let outcomes = try_append(journal, new_entries).await;
     outcomes.into_iter().map(|outcome| outcome.expect("an outcome")).collect()
 }
 
 /// Appends submissions: each must be answered, whatever the answer.
 pub(super) async fn try_append(
     journal: &SharedJournal,
-    submissions: &[Submission],
+    new_entries: &[NewEntry],
 ) -> Vec<Result<Outcome, AppendError>> {
-    let outcomes = patiently(journal.append(submissions)).await;
-    assert_eq!(outcomes.len(), submissions.len(), "each submission is answered");
+    let outcomes = patiently(journal.append(new_entries)).await;
+    assert_eq!(outcomes.len(), new_entries.len(), "each submission is answered");
     outcomes
 }
 
 /// Appends one at an expected end: it must be answered, whatever the answer.
 pub(super) async fn try_append_at(
     journal: &SharedJournal,
-    submission: &Submission,
+    new_entry: &NewEntry,
     head: Position,
 ) -> Result<Outcome, AppendError> {
-    patiently(journal.append_at(submission, head)).await
+    patiently(journal.append_expecting(new_entry, head)).await
 }
 
 /// `Recorded` at each of these positions.
@@ -62,7 +62,12 @@ pub(super) fn duplicate_of(positions: impl IntoIterator<Item = u64>) -> Vec<Outc
 }
 
 /// All that a bounded reader gets.
-pub(super) async fn read(journal: &SharedJournal, scope: Scope, after: u64, until: u64) -> Vec<Record> {
+pub(super) async fn read(
+    journal: &SharedJournal,
+    scope: SubjectFilter,
+    after: u64,
+    until: u64,
+) -> Vec<Record> {
     let records = journal.read(scope, at(after), Until::Position(at(until)));
     let records: Vec<_> = patiently(records.collect()).await;
     records.into_iter().map(|record| record.expect("a record")).collect()
@@ -71,7 +76,7 @@ pub(super) async fn read(journal: &SharedJournal, scope: Scope, after: u64, unti
 /// All entries of a journal that has no gaps, standing where they should.
 pub(super) async fn contents(journal: &SharedJournal) -> Vec<Entry> {
     let head = journal.head().await.expect("a head").position;
-    let records = read(journal, Scope::All, 0, head.get()).await;
+    let records = read(journal, SubjectFilter::All, 0, head.get()).await;
     let entries: Vec<_> = records.into_iter().map(entry_of).collect();
     let positions: Vec<_> = entries.iter().map(|entry| entry.position.get()).collect();
     assert_eq!(positions, (1..=head.get()).collect::<Vec<_>>(), "no position is left out or comes twice");
@@ -79,9 +84,9 @@ pub(super) async fn contents(journal: &SharedJournal) -> Vec<Entry> {
 }
 
 /// Holds a journal against what it should hold: these events and no others, in this order.
-pub(super) async fn assert_holds(journal: &SharedJournal, expected: &[Submission]) {
+pub(super) async fn assert_holds(journal: &SharedJournal, expected: &[NewEntry]) {
     let found: Vec<_> = contents(journal).await.into_iter().map(|entry| entry.bytes).collect();
-    let expected: Vec<_> = expected.iter().map(|submission| submission.bytes.clone()).collect();
+    let expected: Vec<_> = expected.iter().map(|new_entry| new_entry.bytes.clone()).collect();
     assert_eq!(found, expected);
 }
 

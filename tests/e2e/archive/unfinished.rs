@@ -27,7 +27,9 @@ async fn a_ledger_is_not_restored_over() {
     told(&servers, &["archive", "--to", &archive.to_string_lossy()]).await;
     let before = client.text("/v1/position").await;
 
-    for source in [&["restore", "--from", &*archive.to_string_lossy()][..], &["restore", "--from-projections"]] {
+    for source in
+        [&["restore", "--from", &*archive.to_string_lossy()][..], &["restore", "--from-projections"]]
+    {
         let refused = command(&servers, source).await;
 
         assert_eq!(refused.code, Some(1));
@@ -186,7 +188,7 @@ async fn begin(servers: &Servers, archive: &str, until: u64) {
         let subject = match &record {
             Record::Entry(entry) => {
                 let envelope = Envelope::stored(entry.bytes.clone()).expect("an event");
-                Some(Subject::of(&tenant, &envelope.event().fact))
+                Some(Subject::of(&tenant, &envelope.event().payload))
             }
             Record::Gap(_) => None,
         };

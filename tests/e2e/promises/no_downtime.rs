@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ledger_projections::Form;
+use ledger_projections::SchemaVersion;
 use ledger_tests::{Client, Command, Servers, Service, deploy, digests, projections_connection};
 use sqlx::Connection as _;
 use tokio::sync::watch;
@@ -64,8 +64,10 @@ fn postgres(servers: &Servers) -> String {
 async fn filling(servers: &Servers, number: i32) {
     let filled = async {
         let mut connection = projections_connection(&servers.postgres_url(), "default").await;
-        let position =
-            format!("SELECT position FROM ledger_default_v{}_{number}.projection", Form::CURRENT.version);
+        let position = format!(
+            "SELECT position FROM ledger_default_v{}_{number}.projection",
+            SchemaVersion::CURRENT.version
+        );
         loop {
             let found: Result<i64, _> =
                 sqlx::query_scalar(sqlx::AssertSqlSafe(position.clone())).fetch_one(&mut connection).await;

@@ -100,7 +100,7 @@ async fn a_persons_word_outranks_the_rule_and_can_be_taken_back() {
     story.tell("release_point.revoked", 5, taken.clone()).await;
     let nothing = story.try_tell("release_point.revoked", 6, taken).await;
 
-    assert_eq!((nowhere.status, nowhere.problem()), (404, "no-such-point"), "{}", nowhere.text);
+    assert_eq!((nowhere.status, nowhere.problem()), (404, "unknown-point"), "{}", nowhere.text);
     assert_eq!(
         (&named["point"]["position"], &named["point"]["status"]),
         (&first.into(), &"known_good".into())
@@ -109,7 +109,7 @@ async fn a_persons_word_outranks_the_rule_and_can_be_taken_back() {
     assert_eq!(story.status_at(first).await, "candidate");
     assert_eq!((nothing.status, nothing.problem()), (409, "nothing-marked"), "{}", nothing.text);
     let gone = client.get("/v1/environments/production/points/point:before-the-move").await;
-    assert_eq!((gone.status, gone.problem()), (404, "no-such-point"));
+    assert_eq!((gone.status, gone.problem()), (404, "unknown-point"));
 }
 
 #[tokio::test]

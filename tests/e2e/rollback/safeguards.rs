@@ -140,7 +140,7 @@ async fn rule_15_an_approval_that_has_expired_starts_no_rollback() {
 
     let refused = story.try_tell("rollback.started", 4, of("r-1")).await;
 
-    assert_eq!((refused.status, refused.problem()), (409, "rollback-life"), "{}", refused.text);
+    assert_eq!((refused.status, refused.problem()), (409, "invalid-rollback-transition"), "{}", refused.text);
     assert!(refused.text.contains("0 of 1 approvals"), "{}", refused.text);
 }
 
@@ -170,7 +170,7 @@ async fn rule_20_a_step_is_claimed_only_while_its_rollback_is_under_way() {
     let late = claim(7).await;
 
     for refused in [early, late] {
-        assert_eq!((refused.status, refused.problem()), (409, "rollback-life"), "{}", refused.text);
+        assert_eq!((refused.status, refused.problem()), (409, "invalid-rollback-transition"), "{}", refused.text);
     }
     assert_eq!(step["allowed"], true, "{step}");
     // The id of a rollback lets nothing else pass.
@@ -338,5 +338,5 @@ async fn only_the_controller_says_that_it_requests_no_rollback() {
 
     let refused = story.try_tell("rollback.declined", 2, json!({"cause": cause, "reason": "No."})).await;
 
-    assert_eq!((refused.status, refused.problem()), (403, "ledgers-own"), "{}", refused.text);
+    assert_eq!((refused.status, refused.problem()), (403, "reserved-source"), "{}", refused.text);
 }

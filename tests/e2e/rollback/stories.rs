@@ -42,7 +42,7 @@ async fn blue_and_green_go_back_by_a_switch_without_a_deploy() {
     story.tell("traffic.switched", 9, switch).await;
     story.tell("rollback.succeeded", 10, json!({"rollback_id": "back-to-blue"})).await;
 
-    assert_eq!((early.status, early.problem()), (409, "rollback-life"), "{}", early.text);
+    assert_eq!((early.status, early.problem()), (409, "invalid-rollback-transition"), "{}", early.text);
     assert!(early.text.contains("web at default runs v2 instead of v1"), "{}", early.text);
     let rollback = story.rollback("back-to-blue").await;
     assert_eq!((&rollback["phase"], &rollback["progress"]["done"]), (&"succeeded".into(), &1.into()));
@@ -199,7 +199,7 @@ async fn a_rollback_waits_for_the_approval_of_somebody_else() {
     story.tell("rollback.cancelled", 9, json!({"rollback_id": "careful", "reason": "Not needed."})).await;
     let over = story.try_tell("rollback.cancelled", 10, json!({"rollback_id": "careful"})).await;
 
-    assert_eq!((early.status, early.problem()), (409, "rollback-life"), "{}", early.text);
+    assert_eq!((early.status, early.problem()), (409, "invalid-rollback-transition"), "{}", early.text);
     assert!(early.text.contains("0 of 1 approvals"), "{}", early.text);
     assert_eq!((own.status, own.problem()), (403, "self-approval"), "{}", own.text);
     assert_eq!((&approved["approvals"]["wanted"], &approved["approvals"]["granted"]), (&1.into(), &1.into()));
@@ -311,14 +311,14 @@ async fn what_only_the_ledger_says_and_what_cannot_hold_is_refused() {
         ("environment.declared", circle, 422, "invalid-policy"),
         ("environment.declared", never, 422, "invalid-policy"),
         ("environment.declared", json!({"policy": {"dependencies": many}}), 422, "invalid-event"),
-        ("rollback.started", json!({"rollback_id": "none"}), 404, "no-such-rollback"),
+        ("rollback.started", json!({"rollback_id": "none"}), 404, "unknown-rollback"),
         ("freeze.lifted", json!({"freeze_id": "none"}), 409, "freeze-mismatch"),
     ] {
         let answer = story.try_tell(kind, 2, data).await;
         assert_eq!((answer.status, answer.problem()), (status, problem), "{}", answer.text);
     }
     let answer = client.record(&forged).await;
-    assert_eq!((answer.status, answer.problem()), (403, "ledgers-own"), "{}", answer.text);
+    assert_eq!((answer.status, answer.problem()), (403, "reserved-source"), "{}", answer.text);
     let unknown = Story::of(&client, "nowhere");
     let gate = json!({"service": "web", "release": {"version": "v1"}});
     let path = "/v1/environments/nowhere/gate";

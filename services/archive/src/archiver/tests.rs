@@ -1,14 +1,14 @@
 //! An archiver that is killed, hindered or overtaken: the archive is whole whatever happens.
 
 use bytes::Bytes;
-use ledger_domain::event::Fact;
+use ledger_domain::event::Payload;
 use ledger_domain::{EnvironmentName, EventId, Identity, Source as EventSource};
-use ledger_journal::{Journal, MemoryJournal, Subject, Submission};
+use ledger_journal::{Journal, MemoryJournal, NewEntry, Subject};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::meanwhile::{Seen, meanwhile};
+use crate::store::racing_store::{Seen, racing_store};
 use crate::{Access, Archive, Source as _};
 
 fn clock() -> DateTime<Utc> {
@@ -28,12 +28,12 @@ async fn journal(entries: u64) -> MemoryJournal {
 
 async fn append(journal: &MemoryJournal, numbers: impl IntoIterator<Item = u64>) {
     let environment = EnvironmentName::parse("production").expect("a name");
-    let subject = Subject::of(&TenantName::default(), &Fact::EnvironmentRetired(environment));
+    let subject = Subject::of(&TenantName::default(), &Payload::EnvironmentRetired(environment));
     let submissions = numbers.into_iter().map(|number| {
         let source = EventSource::parse("urn:test").expect("a source");
         let id = EventId::parse(&number.to_string()).expect("an id");
         let key = Identity { source, id }.key();
-        Submission { subject: subject.clone(), key, bytes: Bytes::from(format!(r#"{{"number":{number}}}"#)) }
+        NewEntry { subject: subject.clone(), key, bytes: Bytes::from(format!(r#"{{"number":{number}}}"#)) }
     });
     let answers = journal.append(&submissions.collect::<Vec<_>>()).await;
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
@@ -163,7 +163,7 @@ async fn an_archive_that_grows_while_it_is_opened_is_read() {
 /// The folder's store, in which another archiver writes segments while it is looked through.
 fn hindered(folder: &TempDir, journal: &MemoryJournal, seen: Seen) -> Store {
     let (other, journal) = (store(folder), journal.clone());
-    meanwhile(store(folder), seen, async move { drop(archive_to(other, &journal, 4).await) })
+    racing_store(store(folder), seen, async move { drop(archive_to(other, &journal, 4).await) })
 }
 
 #[tokio::test]
@@ -304,7 +304,7 @@ proptest! {
             let until = Until::Position(Position::new(end));
             let after = Position::new(after);
             let wanted: Vec<Record> =
-                journal.read(Scope::All, after, until).map(|record| record.expect("a record")).collect().await;
+                journal.read(SubjectFilter::All, after, until).map(|record| record.expect("a record")).collect().await;
             let found: Vec<Record> =
                 archive.read(after).map(|record| record.expect("a record")).collect().await;
             assert_eq!(found, wanted);

@@ -215,13 +215,13 @@ fn a_summary_is_one_line() {
     };
     let delivered =
         Delivered { rows: 3, recorded: 1, duplicates: 2, position: Some(9), seconds: 12.34, ..none };
-    assert_eq!(delivered.words("rows"), "3 rows: 1 recorded, 2 duplicates, position 9, 12.3 s");
+    assert_eq!(delivered.render("rows"), "3 rows: 1 recorded, 2 duplicates, position 9, 12.3 s");
     assert_eq!(
         serde_json::to_string(&delivered).expect("JSON"),
         r#"{"rows":3,"recorded":1,"duplicates":2,"position":9,"seconds":12.34}"#
     );
     let skipped = Delivered { skipped: Some(4), ..delivered };
-    assert_eq!(skipped.words("rows"), "3 rows: 1 recorded, 2 duplicates, 4 skipped, position 9, 12.3 s");
+    assert_eq!(skipped.render("rows"), "3 rows: 1 recorded, 2 duplicates, 4 skipped, position 9, 12.3 s");
     assert!(serde_json::to_string(&skipped).expect("JSON").contains(r#""skipped":4"#));
-    assert_eq!(none.words("rows"), "0 rows: 0 recorded, 0 duplicates, 0.0 s");
+    assert_eq!(none.render("rows"), "0 rows: 0 recorded, 0 duplicates, 0.0 s");
 }

@@ -79,7 +79,7 @@ fn given(text: &str) -> anyhow::Result<Map<String, Value>> {
 mod tests {
     use clap::Parser as _;
     use ledger_codec::cloudevents::Envelope;
-    use ledger_domain::event::Fact;
+    use ledger_domain::event::Payload;
 
     use super::*;
 
@@ -165,10 +165,10 @@ mod tests {
     #[test]
     fn data_brings_what_has_no_flag() {
         let check = ["validation.passed", "--environment", "dev", "--data", r#"{"check":"smoke"}"#];
-        assert!(matches!(event(&check).expect("an event").event().fact, Fact::ValidationPassed(_)));
+        assert!(matches!(event(&check).expect("an event").event().payload, Payload::ValidationPassed(_)));
         let artifact = format!("pkg:oci/web@sha256:{}", "a".repeat(64));
         let built = ["artifact.built", "--artifact", &artifact, "--version", "v1", "--commit", "3f2a"];
-        assert!(matches!(event(&built).expect("an event").event().fact, Fact::ArtifactBuilt(_)));
+        assert!(matches!(event(&built).expect("an event").event().payload, Payload::ArtifactBuilt(_)));
     }
 
     #[test]

@@ -37,7 +37,7 @@ const FOREIGN: [Answer; 11] = [
     || StatusCode::NO_CONTENT.into_response(),
     || Redirect::to("/sign-in").into_response(),
     || {
-        let problem = r#"{"type":"urn:release-ledger:problem:broken-body","title":"Incomplete body"}"#;
+        let problem = r#"{"type":"urn:release-ledger:problem:incomplete-body","title":"Incomplete body"}"#;
         (StatusCode::BAD_REQUEST, problem).into_response()
     },
 ];
@@ -143,7 +143,7 @@ fn what_asks_for_something_or_takes_it_back_is_a_command() {
         ("artifact.revoked", json!({"artifact": digest, "reason": "a leak", "actor": person})),
     ];
     for (kind, data) in commands {
-        assert!(is_command(&envelope(kind, data).event().fact), "{kind}");
+        assert!(is_command(&envelope(kind, data).event().payload), "{kind}");
     }
     let reports = [
         ("artifact.built", json!({"artifact": digest, "version": "v1"})),
@@ -151,6 +151,6 @@ fn what_asks_for_something_or_takes_it_back_is_a_command() {
         ("traffic.switched", json!({"environment": "dev", "service": "web", "slot": "blue"})),
     ];
     for (kind, data) in reports {
-        assert!(!is_command(&envelope(kind, data).event().fact), "{kind}");
+        assert!(!is_command(&envelope(kind, data).event().payload), "{kind}");
     }
 }

@@ -33,21 +33,21 @@ const PROLOGUE: &str = "trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143
 pub(super) enum Ended {
     Well,
     /// With a status that is not 0, or by a signal.
-    Badly(String),
+    Failed(String),
     /// Because the execution was interrupted.
     Interrupted,
 }
 
 /// A step, as its command is told of it.
 #[derive(Debug, Serialize)]
-pub(super) struct Told<'a> {
+pub(super) struct StepEnv<'a> {
     pub(super) rollback_id: &'a str,
     pub(super) environment: &'a str,
     #[serde(flatten)]
     pub(super) step: &'a StepBody,
 }
 
-impl Told<'_> {
+impl StepEnv<'_> {
     fn variables(&self) -> [(&'static str, String); 13] {
         let step = self.step;
         let release = |release: &Option<ReleaseBody>, part: fn(&ReleaseBody) -> Option<&String>| {
@@ -77,7 +77,7 @@ impl Told<'_> {
 /// Runs a step's command to its end. `mark` is the file that its shell makes when it ends well.
 pub(super) async fn run(
     command: &str,
-    told: &Told<'_>,
+    told: &StepEnv<'_>,
     mark: &Path,
     progress: &Arc<Progress>,
     interrupted: &CancellationToken,
@@ -119,7 +119,7 @@ pub(super) async fn run(
 }
 
 fn ended(status: ExitStatus) -> Ended {
-    if status.success() { Ended::Well } else { Ended::Badly(format!("the command ended with {status}")) }
+    if status.success() { Ended::Well } else { Ended::Failed(format!("the command ended with {status}")) }
 }
 
 /// Ends the command and what it runs: it is asked to, and killed if it does not.
@@ -158,7 +158,7 @@ mod tests {
                 "to":{"version":"v1","commit":"3f2a"}}"#,
         )
         .expect("a step");
-        let told = Told { rollback_id: "r-1", environment: "production", step: &step };
+        let told = StepEnv { rollback_id: "r-1", environment: "production", step: &step };
         let (mark, token) = (folder.path().join("mark"), CancellationToken::new());
         if interrupted {
             token.cancel();
@@ -179,9 +179,9 @@ mod tests {
     async fn only_a_status_of_0_is_a_good_end_and_its_shell_notes_it() {
         assert_eq!(ran("exit 0; false", false).await, (Ended::Well, true));
         let (ended, marked) = ran("exit 3", false).await;
-        assert_eq!((ended, marked), (Ended::Badly("the command ended with exit status: 3".into()), false));
+        assert_eq!((ended, marked), (Ended::Failed("the command ended with exit status: 3".into()), false));
         let (ended, marked) = ran("if", false).await;
-        assert!(matches!(ended, Ended::Badly(_)) && !marked);
+        assert!(matches!(ended, Ended::Failed(_)) && !marked);
         // A shell that has become another program notes nothing: whoever runs it does.
         assert_eq!(ran("exec true", false).await, (Ended::Well, false));
     }

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::event::{Action, Actor, Deploy, Ending, Fact, Rollback, RollbackStart, Step};
+use ledger_domain::event::{Action, Actor, Deploy, Ending, Payload, Rollback, RollbackStart, Step};
 use ledger_domain::rollback::Phase;
-use ledger_domain::{LaneRef, Prose, ServiceName, TargetName};
+use ledger_domain::{LaneRef, LongText, ServiceName, TargetName};
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::command::{Ended, Told, run};
-use super::memory::Memory;
+use super::command::{Ended, StepEnv, run};
+use super::memory::StepLog;
 use super::{Execution, OnFailure};
 use crate::clock;
 use crate::connection::{Client, Error};
@@ -34,7 +34,7 @@ pub(super) struct Executor {
     pub(super) actor: Actor,
     pub(super) retry_for: Duration,
     pub(super) execution: Execution,
-    pub(super) memory: Memory,
+    pub(super) memory: StepLog,
     pub(super) progress: Arc<Progress>,
     pub(super) interrupted: CancellationToken,
 }
@@ -51,7 +51,7 @@ impl Executor {
     pub(super) async fn start(&self) -> anyhow::Result<u64> {
         let acknowledge = self.acknowledged().await?;
         let start = RollbackStart { rollback: self.rollback.clone(), acknowledge };
-        let event = composed(Fact::RollbackStarted(start), &self.actor, None)?;
+        let event = composed(Payload::RollbackStarted(start), &self.actor, None)?;
         self.recorded(&event).await.map_err(|error| {
             let refused = error.downcast_ref::<Error>();
             match refused.and_then(|error| error.problem("rollback-start-blocked")) {
@@ -167,10 +167,10 @@ impl Executor {
         let finished = self.memory.finish(&lane, now())?;
         let mut last = 0;
         let reports = step.reports(&self.rollback.environment, None, Some(&self.rollback.rollback_id));
-        for (number, fact) in (1..).zip(reports) {
+        for (number, payload) in (1..).zip(reports) {
             let id = self.id(&step, number);
             // The same bytes whenever it is reported: told twice, it is recorded once.
-            last = self.recorded(&identified(SOURCE, &id, finished, fact, &self.actor, None)?).await?;
+            last = self.recorded(&identified(SOURCE, &id, finished, payload, &self.actor, None)?).await?;
         }
         self.progress.advance();
         self.progress.line(&format!("{about}: done (position {last})"));
@@ -188,10 +188,10 @@ impl Executor {
         if matches!(step.action, Action::Redeploy | Action::Add | Action::Switch)
             && let Some(deploy) = self.deploy(step)
         {
-            self.recorded(&composed(Fact::DeployStarted(deploy), &self.actor, None)?).await?;
+            self.recorded(&composed(Payload::DeployStarted(deploy), &self.actor, None)?).await?;
         }
         self.progress.line(&format!("{about}: started"));
-        let told = Told {
+        let told = StepEnv {
             rollback_id: self.rollback.rollback_id.as_str(),
             environment: self.rollback.environment.as_str(),
             step: body,
@@ -200,9 +200,9 @@ impl Executor {
         match run(&self.execution.exec, &told, &mark, &self.progress, &self.interrupted).await? {
             Ended::Well => Ok(None),
             Ended::Interrupted => bail!("interrupted; the same command goes on from there"),
-            Ended::Badly(why) => {
+            Ended::Failed(why) => {
                 if let Some(deploy) = self.deploy(step) {
-                    let event = composed(Fact::DeployFailed(deploy), &self.actor, Some(prose(&why)?))?;
+                    let event = composed(Payload::DeployFailed(deploy), &self.actor, Some(prose(&why)?))?;
                     self.recorded(&event).await?;
                 }
                 Ok(Some(why))
@@ -241,12 +241,12 @@ impl Executor {
         if !failed.is_empty() {
             return self.fail(&failed.join("; ")).await;
         }
-        let event = composed(Fact::RollbackSucceeded(self.rollback.clone()), &self.actor, None)?;
+        let event = composed(Payload::RollbackSucceeded(self.rollback.clone()), &self.actor, None)?;
         match self.recorded(&event).await {
             Ok(position) => self.look(position).await,
             Err(refused) => {
                 let differs =
-                    refused.downcast_ref::<Error>().and_then(|error| error.problem("rollback-life"));
+                    refused.downcast_ref::<Error>().and_then(|error| error.problem("invalid-rollback-transition"));
                 let Some(detail) = differs.map(|problem| problem.detail().to_owned()) else {
                     return Err(refused);
                 };
@@ -258,8 +258,8 @@ impl Executor {
     }
 
     async fn fail(&self, why: &str) -> anyhow::Result<RollbackBody> {
-        let fact = Fact::RollbackFailed(self.rollback.clone());
-        let position = self.recorded(&composed(fact, &self.actor, Some(prose(why)?))?).await?;
+        let payload = Payload::RollbackFailed(self.rollback.clone());
+        let position = self.recorded(&composed(payload, &self.actor, Some(prose(why)?))?).await?;
         self.look(position).await
     }
 
@@ -292,6 +292,6 @@ fn interrupted() -> anyhow::Error {
 }
 
 /// As much of a text as fits into a reason.
-fn prose(text: &str) -> anyhow::Result<Prose> {
-    Ok(Prose::parse(text[..text.floor_char_boundary(Prose::LIMIT)].trim_end())?)
+fn prose(text: &str) -> anyhow::Result<LongText> {
+    Ok(LongText::parse(text[..text.floor_char_boundary(LongText::LIMIT)].trim_end())?)
 }

@@ -23,13 +23,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The memory of one rollback's execution, held by this process.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct StepLog {
     folder: PathBuf,
     executor: File,
     commands: File,
 }
 
-impl Memory {
+impl StepLog {
     /// Holds the memory of a rollback: of this very one, and not of one with its name in another ledger.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ impl Memory {
     }
 }
 
-impl Drop for Memory {
+impl Drop for StepLog {
     fn drop(&mut self) {
         // Closing would not do: what a command left running in the background has the file open, too.
         let _ = self.commands.unlock();
@@ -159,8 +159,8 @@ mod tests {
         read(json.as_bytes()).expect("a rollback")
     }
 
-    fn held(root: &Path, recorded_at: &str) -> anyhow::Result<Memory> {
-        Memory::hold(root, &rollback(recorded_at))
+    fn held(root: &Path, recorded_at: &str) -> anyhow::Result<StepLog> {
+        StepLog::hold(root, &rollback(recorded_at))
     }
 
     #[test]

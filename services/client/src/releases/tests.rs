@@ -110,7 +110,7 @@ fn what_only_some_histories_have_is_read_where_it_is_there() {
 fn a_row_without_a_version_is_a_removal_and_machines_are_workloads() {
     let row = ROW.replace(r#""cbcdc480""#, "null").replace("person-60935d2e", "govuk-ci");
     let event = one(&row).event().clone();
-    assert!(matches!(event.fact, Fact::DeployRemoved(_)));
+    assert!(matches!(event.payload, Payload::DeployRemoved(_)));
     assert_eq!(event.actor.map(|actor| actor.kind.to_string()).as_deref(), Some("workload"));
 }
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use ledger_domain::event::Rollback;
 use ledger_domain::rollback::Phase;
-use ledger_domain::{EnvironmentName, Line};
+use ledger_domain::{EnvironmentName, ShortText};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::answer::ActorBody;
 use crate::connection::{Client, Error};
-use crate::patience::patiently;
+use crate::patience::retry;
 use crate::plan::StepBody;
 use crate::query::{head, read, with};
 
@@ -92,7 +92,7 @@ impl RollbackBody {
     pub(crate) fn named(&self) -> anyhow::Result<Rollback> {
         Ok(Rollback {
             environment: EnvironmentName::parse(&self.environment)?,
-            rollback_id: Line::parse(&self.rollback_id)?,
+            rollback_id: ShortText::parse(&self.rollback_id)?,
         })
     }
 
@@ -107,7 +107,7 @@ impl RollbackBody {
 /// Asks for a rollback, as it is at a position or later; as it is at the ledger's end unless given.
 pub(crate) async fn fetch(
     client: &Client,
-    rollback_id: &Line,
+    rollback_id: &ShortText,
     wait_for: Option<u64>,
 ) -> anyhow::Result<RollbackBody> {
     let wait_for = match wait_for {
@@ -120,19 +120,19 @@ pub(crate) async fn fetch(
 /// The same, through failures of the service that pass.
 pub(crate) async fn fetch_patiently(
     client: &Client,
-    rollback_id: &Line,
+    rollback_id: &ShortText,
     wait_for: u64,
     retry_for: Duration,
 ) -> anyhow::Result<RollbackBody> {
     let url = with(client.url(&["rollbacks", rollback_id.as_str()]), "wait_for", Some(wait_for));
-    read(&patiently(retry_for, move || client.get(url.clone())).await?)
+    read(&retry(retry_for, move || client.get(url.clone())).await?)
 }
 
 /// The same, where there may be none.
-pub(crate) async fn find(client: &Client, rollback_id: &Line) -> anyhow::Result<Option<RollbackBody>> {
+pub(crate) async fn find(client: &Client, rollback_id: &ShortText) -> anyhow::Result<Option<RollbackBody>> {
     match fetch(client, rollback_id, None).await {
         Ok(rollback) => Ok(Some(rollback)),
-        Err(error) => match error.downcast_ref::<Error>().and_then(|error| error.problem("no-such-rollback"))
+        Err(error) => match error.downcast_ref::<Error>().and_then(|error| error.problem("unknown-rollback"))
         {
             Some(_) => Ok(None),
             None => Err(error),

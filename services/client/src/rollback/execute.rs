@@ -1,8 +1,8 @@
 //! `release-ledger rollback execute`: the steps of a rollback, carried out by a command of the user's.
 
-use ledger_domain::Line;
+use ledger_domain::ShortText;
 
-use super::show::words;
+use super::show::render;
 use crate::actor::By;
 use crate::connection::Connection;
 use crate::execution::{Execution, execute};
@@ -12,8 +12,8 @@ use crate::output::{show, show_text};
 #[derive(Debug, clap::Args)]
 pub struct Execute {
     /// The rollback
-    #[arg(value_name = "ID", value_parser = Line::parse)]
-    rollback_id: Line,
+    #[arg(value_name = "ID", value_parser = ShortText::parse)]
+    rollback_id: ShortText,
     #[command(flatten)]
     execution: Execution,
     #[command(flatten)]
@@ -33,6 +33,6 @@ impl Execute {
             let url = client.url(&["rollbacks", self.rollback_id.as_str()]);
             return Ok(show(&client.get(url).await?)?);
         }
-        Ok(show_text(&words(&ended))?)
+        Ok(show_text(&render(&ended))?)
     }
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::body::RollbackBody;
 use crate::connection::Connection;
-use crate::query::{Asking, with};
+use crate::query::{QueryArgs, with};
 use crate::table;
 
 /// The command `rollback list`.
@@ -24,7 +24,7 @@ pub struct List {
     #[arg(long, value_name = "NUMBER")]
     limit: Option<u32>,
     #[command(flatten)]
-    asking: Asking,
+    query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -40,11 +40,11 @@ impl List {
         let client = self.connection.client();
         let url = with(client.url(&["rollbacks"]), "environment", self.environment);
         let url = with(with(url, "phase", self.phase), "before", self.before);
-        self.asking.show(&client, with(url, "limit", self.limit), words).await
+        self.query.show(&client, with(url, "limit", self.limit), render).await
     }
 }
 
-fn words(body: &RollbacksBody) -> String {
+fn render(body: &RollbacksBody) -> String {
     if body.rollbacks.is_empty() {
         return "no rollbacks".into();
     }

@@ -1,8 +1,8 @@
 //! `release-ledger rollback plan`: how an environment would come to a point.
 
 use crate::connection::Connection;
-use crate::plan::{Wish, words};
-use crate::query::Asking;
+use crate::plan::{Wish, render};
+use crate::query::QueryArgs;
 
 /// The command `rollback plan`.
 #[derive(Debug, clap::Args)]
@@ -10,7 +10,7 @@ pub struct Plan {
     #[command(flatten)]
     wish: Wish,
     #[command(flatten)]
-    asking: Asking,
+    query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -18,7 +18,7 @@ pub struct Plan {
 impl Plan {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
-        let plan = self.wish.planned(&client, self.asking.wait_for()).await?;
-        self.asking.answer(plan, words)
+        let plan = self.wish.planned(&client, self.query.wait_for()).await?;
+        self.query.answer(plan, render)
     }
 }

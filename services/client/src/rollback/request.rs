@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use ledger_domain::event::Actor;
-use ledger_domain::{Line, Prose};
+use ledger_domain::{LongText, ShortText};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::actor::{self, By};
 use crate::connection::{Client, Connection};
 use crate::identity;
 use crate::output::show_either;
-use crate::plan::{PlanBody, Wish, words};
+use crate::plan::{PlanBody, Wish, render};
 use crate::query::{head, read};
 
 /// The command `rollback request`.
@@ -21,8 +21,8 @@ pub struct RequestRollback {
     #[command(flatten)]
     request: Request,
     /// Why
-    #[arg(long, value_name = "TEXT", value_parser = Prose::parse)]
-    reason: Prose,
+    #[arg(long, value_name = "TEXT", value_parser = LongText::parse)]
+    reason: LongText,
     /// Print {"rollback_id":…,"position":N,"status":…,"plan":{…}}
     #[arg(long)]
     json: bool,
@@ -37,15 +37,15 @@ pub(crate) struct Request {
     #[arg(long)]
     pub(crate) force: bool,
     /// The rollback's name [default: a new one]
-    #[arg(long, value_name = "ID", value_parser = Line::parse)]
-    pub(crate) id: Option<Line>,
+    #[arg(long, value_name = "ID", value_parser = ShortText::parse)]
+    pub(crate) id: Option<ShortText>,
     #[command(flatten)]
     pub(crate) by: By,
 }
 
 /// A rollback that is asked for.
 pub(crate) struct Requested {
-    pub(crate) rollback_id: Line,
+    pub(crate) rollback_id: ShortText,
     pub(crate) plan: PlanBody,
     position: u64,
     status: String,
@@ -71,7 +71,7 @@ impl RequestRollback {
                 "duplicate" => "was requested before",
                 _ => "is requested",
             };
-            format!("rollback {rollback_id} {about} (position {position})\n{}", words(&plan))
+            format!("rollback {rollback_id} {about} (position {position})\n{}", render(&plan))
         };
         Ok(show_either(self.json, &text)?)
     }
@@ -82,12 +82,12 @@ pub(crate) async fn requested(
     client: &Client,
     wish: &Wish,
     request: &Request,
-    reason: &Prose,
+    reason: &LongText,
 ) -> anyhow::Result<Requested> {
     let by = request.by.actor()?;
     let rollback_id = match &request.id {
         Some(id) => id.clone(),
-        None => Line::parse(&identity::new_id())?,
+        None => ShortText::parse(&identity::new_id())?,
     };
     let answer = wish.planned(client, Some(head(client).await?)).await?;
     let plan: PlanBody = read(&answer)?;
@@ -109,7 +109,14 @@ pub(crate) async fn requested(
     Ok(Requested { rollback_id, plan, position, status, plan_json })
 }
 
-fn body(wish: &Wish, plan: &PlanBody, by: &Actor, force: bool, reason: &Prose, rollback_id: &Line) -> Value {
+fn body(
+    wish: &Wish,
+    plan: &PlanBody,
+    by: &Actor,
+    force: bool,
+    reason: &LongText,
+    rollback_id: &ShortText,
+) -> Value {
     let mut body = wish.body();
     body["reason"] = json!(reason.as_str());
     body["initiated_by"] = actor::body(by);

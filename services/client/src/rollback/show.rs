@@ -1,22 +1,22 @@
 //! `release-ledger rollback show`: where a rollback is.
 
-use ledger_domain::Line;
+use ledger_domain::ShortText;
 
 use super::body::{RollbackBody, StepStateBody};
 use super::list::to;
 use crate::answer::version;
 use crate::connection::Connection;
-use crate::query::Asking;
+use crate::query::QueryArgs;
 use crate::table;
 
 /// The command `rollback show`.
 #[derive(Debug, clap::Args)]
 pub struct Show {
     /// The rollback
-    #[arg(value_name = "ID", value_parser = Line::parse)]
-    rollback_id: Line,
+    #[arg(value_name = "ID", value_parser = ShortText::parse)]
+    rollback_id: ShortText,
     #[command(flatten)]
-    asking: Asking,
+    query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -25,12 +25,12 @@ impl Show {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
         let url = client.url(&["rollbacks", self.rollback_id.as_str()]);
-        self.asking.show(&client, url, words).await
+        self.query.show(&client, url, render).await
     }
 }
 
 /// A rollback in words, with its steps.
-pub(super) fn words(rollback: &RollbackBody) -> String {
+pub(super) fn render(rollback: &RollbackBody) -> String {
     let mut lines = vec![header(rollback)];
     let reason = rollback.reason.as_deref().unwrap_or("no reason is known");
     let how = match (rollback.automatic, rollback.force) {
@@ -119,7 +119,7 @@ mod tests {
         )
         .expect("a body");
         assert_eq!(
-            words(&body),
+            render(&body),
             "rollback r-1 of production to 3: started, 1 of 2 steps done, plan sha256:aa\n\
              requested at 2026-08-01T10:00:00Z by ada, by force (position 9): checkout fails\n\
              approvals 1 of 1\n\

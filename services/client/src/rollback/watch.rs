@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use ledger_domain::rollback::Phase;
-use ledger_domain::{EnvironmentName, Line};
+use ledger_domain::{EnvironmentName, ShortText};
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -23,8 +23,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, clap::Args)]
 pub struct Watch {
     /// The rollback
-    #[arg(value_name = "ID", value_parser = Line::parse)]
-    rollback_id: Option<Line>,
+    #[arg(value_name = "ID", value_parser = ShortText::parse)]
+    rollback_id: Option<ShortText>,
     /// All rollbacks of this environment
     #[arg(long, value_name = "NAME", conflicts_with = "rollback_id")]
     environment: Option<EnvironmentName>,
@@ -73,11 +73,11 @@ impl Watch {
 
 /// Shows a message.
 fn told(message: &Message, json: bool) -> anyhow::Result<()> {
-    let text = if json { message.data.clone() } else { words(message)? };
+    let text = if json { message.data.clone() } else { render(message)? };
     Ok(show_either(json, &text)?)
 }
 
-fn words(message: &Message) -> anyhow::Result<String> {
+fn render(message: &Message) -> anyhow::Result<String> {
     let entry: EntryBody = serde_json::from_str(&message.data).context("an entry is not understood")?;
     let data = entry.event.data;
     let id = data.rollback_id.map(|id| format!(" {id}")).unwrap_or_default();
@@ -88,7 +88,7 @@ fn words(message: &Message) -> anyhow::Result<String> {
     Ok(format!("{position}  {}  {}  {name}{id}{by}{why}", entry.recorded_at, data.environment))
 }
 
-async fn watch_one(client: &Client, rollback_id: &Line, json: bool) -> anyhow::Result<()> {
+async fn watch_one(client: &Client, rollback_id: &ShortText, json: bool) -> anyhow::Result<()> {
     let mut rollback = fetch(client, rollback_id, None).await?;
     let url = with(client.url(&["rollbacks", "stream"]), "environment", Some(&rollback.environment));
     // From before its request, so that all of its life is shown.
@@ -129,7 +129,7 @@ async fn watch_one(client: &Client, rollback_id: &Line, json: bool) -> anyhow::R
     }
 }
 
-fn is_of(message: &Message, rollback_id: &Line) -> bool {
+fn is_of(message: &Message, rollback_id: &ShortText) -> bool {
     let entry = serde_json::from_str::<EntryBody>(&message.data);
     entry.is_ok_and(|entry| entry.event.data.rollback_id.as_deref() == Some(rollback_id.as_str()))
 }
@@ -166,10 +166,10 @@ mod tests {
                 .into(),
         };
         assert_eq!(
-            words(&message).expect("an entry"),
+            render(&message).expect("an entry"),
             "9  2026-08-01T10:00:00Z  production  rollback.failed r-1 by ada: web fails"
         );
-        assert!(is_of(&message, &Line::parse("r-1").expect("a line")));
-        assert!(!is_of(&message, &Line::parse("r-2").expect("a line")));
+        assert!(is_of(&message, &ShortText::parse("r-1").expect("a line")));
+        assert!(!is_of(&message, &ShortText::parse("r-2").expect("a line")));
     }
 }

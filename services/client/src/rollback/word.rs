@@ -1,7 +1,7 @@
 //! `release-ledger rollback approve`, `reject`, `fail` and `cancel`: a word on a rollback, and who says it.
 
-use ledger_domain::event::{Approval, ApprovalSubject, Fact, Rollback};
-use ledger_domain::{Line, Prose};
+use ledger_domain::event::{Approval, ApprovalSubject, Payload, Rollback};
+use ledger_domain::{LongText, ShortText};
 
 use super::body::fetch;
 use crate::actor::By;
@@ -13,11 +13,11 @@ use crate::report::tell;
 #[derive(Debug, clap::Args)]
 pub struct Word {
     /// The rollback
-    #[arg(value_name = "ID", value_parser = Line::parse)]
-    rollback_id: Line,
+    #[arg(value_name = "ID", value_parser = ShortText::parse)]
+    rollback_id: ShortText,
     /// Why
-    #[arg(long, value_name = "TEXT", value_parser = Prose::parse)]
-    reason: Option<Prose>,
+    #[arg(long, value_name = "TEXT", value_parser = LongText::parse)]
+    reason: Option<LongText>,
     #[command(flatten)]
     by: By,
     #[command(flatten)]
@@ -34,20 +34,20 @@ pub(super) enum What {
 }
 
 impl What {
-    fn fact(self, rollback: Rollback) -> Fact {
+    fn payload(self, rollback: Rollback) -> Payload {
         let approval = |Rollback { environment, rollback_id }| Approval {
             subject: ApprovalSubject::Rollback { environment, rollback_id },
             expires_at: None,
         };
         match self {
-            Self::Approved => Fact::ApprovalGranted(approval(rollback)),
-            Self::Rejected => Fact::ApprovalRejected(approval(rollback)),
-            Self::Failed => Fact::RollbackFailed(rollback),
-            Self::Cancelled => Fact::RollbackCancelled(rollback),
+            Self::Approved => Payload::ApprovalGranted(approval(rollback)),
+            Self::Rejected => Payload::ApprovalRejected(approval(rollback)),
+            Self::Failed => Payload::RollbackFailed(rollback),
+            Self::Cancelled => Payload::RollbackCancelled(rollback),
         }
     }
 
-    fn done(self, by: &Line) -> String {
+    fn done(self, by: &ShortText) -> String {
         match self {
             Self::Approved => format!("is approved by {by}"),
             Self::Rejected => format!("is rejected by {by}"),
@@ -62,7 +62,7 @@ impl Word {
         let client = self.connection.client();
         let rollback = fetch(&client, &self.rollback_id, None).await?.named()?;
         let actor = self.by.actor()?;
-        let position = tell(&client, what.fact(rollback), &actor, self.reason).await?;
+        let position = tell(&client, what.payload(rollback), &actor, self.reason).await?;
         let done = what.done(&actor.name);
         Ok(show_text(&format!("rollback {} {done} (position {position})", self.rollback_id))?)
     }

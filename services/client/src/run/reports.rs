@@ -4,7 +4,7 @@ use ledger_codec::cloudevents::Envelope;
 
 use crate::chunk::Filling;
 use crate::output::tell;
-use crate::spool::{Entry, Error, Fate, Limit, Outbox};
+use crate::spool::{DeliveryStatus, Entry, Error, Limit, Outbox};
 
 /// The reports of one deploy, in order.
 #[derive(Clone)]
@@ -75,9 +75,9 @@ impl Reports {
         let (mut left, mut refused) = (None, None);
         for entry in &self.kept {
             match self.outbox.fate(entry) {
-                Ok(Fate::Recorded) => {}
-                Ok(Fate::Refused(why)) => refused = Some(why),
-                Ok(Fate::Waits) => left = Some(Error::Busy),
+                Ok(DeliveryStatus::Recorded) => {}
+                Ok(DeliveryStatus::Refused(why)) => refused = Some(why),
+                Ok(DeliveryStatus::Waits) => left = Some(Error::Busy),
                 Err(error) => left = Some(error),
             }
         }

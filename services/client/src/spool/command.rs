@@ -95,13 +95,13 @@ impl List {
         } else if lines.is_empty() {
             "nothing waits".to_owned()
         } else {
-            words(&lines)
+            render(&lines)
         };
         Ok(show_either(self.json, &text)?)
     }
 }
 
-fn words(lines: &[Line]) -> String {
+fn render(lines: &[Line]) -> String {
     let number = |number: usize| if number == 0 { String::new() } else { number.to_string() };
     let rows: Vec<_> = lines
         .iter()

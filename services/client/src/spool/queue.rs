@@ -228,13 +228,13 @@ impl Queue {
     ///
     /// # Errors
     /// The lock cannot be taken.
-    pub(crate) async fn hold(&self, until: Instant) -> Result<Option<Held<'_>>, Error> {
+    pub(crate) async fn hold(&self, until: Instant) -> Result<Option<QueueLock<'_>>, Error> {
         self.make()?;
         let path = self.folder.join("sending");
         let file = open(&path).map_err(disk(&path, "opened"))?;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Some(Held { queue: self, _lock: Lock(file) })),
+                Ok(()) => return Ok(Some(QueueLock { queue: self, _lock: Lock(file) })),
                 Err(TryLockError::WouldBlock) if Instant::now() < until => sleep(LOOK_AGAIN).await,
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(source)) => return Err(disk(&path, "locked")(source)),
@@ -265,12 +265,12 @@ const PROBLEM: &str = ".problem";
 
 /// A queue that this process alone takes from.
 #[derive(Debug)]
-pub(crate) struct Held<'a> {
+pub(crate) struct QueueLock<'a> {
     queue: &'a Queue,
     _lock: Lock,
 }
 
-impl Held<'_> {
+impl QueueLock<'_> {
     /// The queue.
     pub(crate) const fn queue(&self) -> &Queue {
         self.queue

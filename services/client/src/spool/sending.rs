@@ -6,7 +6,7 @@ use ledger_codec::cloudevents::Envelope;
 use reqwest::StatusCode;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::queue::{self, Entry, Held};
+use super::queue::{self, Entry, QueueLock};
 use crate::answer::{EventResult, EventStatus};
 use crate::chunk::{Chunk, Filling};
 use crate::connection::{self, Client};
@@ -58,7 +58,7 @@ impl Error {
     pub(crate) fn may_pass(&self) -> bool {
         let is_on_the_way = match self {
             Self::Ledger(connection::Error::Setup(_) | connection::Error::NotALedger { .. }) => true,
-            Self::Ledger(connection::Error::Problem { problem, .. }) => problem.is("broken-body"),
+            Self::Ledger(connection::Error::Problem { problem, .. }) => problem.is("incomplete-body"),
             _ => false,
         };
         is_on_the_way || self.is_temporary()
@@ -117,7 +117,7 @@ impl Limit {
 /// Something is left, and why.
 pub(crate) async fn drain(
     client: &Client,
-    held: &Held<'_>,
+    held: &QueueLock<'_>,
     limit: Limit,
     note: &(dyn Fn(&str) + Sync),
 ) -> Result<(), Error> {
@@ -138,7 +138,7 @@ pub(crate) async fn drain(
                 continue;
             }
             Err(Error::Ledger(connection::Error::Problem { status, problem }))
-                if is_final(status) && !problem.is("broken-body") =>
+                if is_final(status) && !problem.is("incomplete-body") =>
             {
                 put_aside(held, &entries[0], &problem.to_string(), note)?;
                 continue;
@@ -164,7 +164,7 @@ pub(crate) async fn drain(
 
 /// The next events, as many as go into one request. What is no event is put aside.
 fn next(
-    held: &Held<'_>,
+    held: &QueueLock<'_>,
     at_once: usize,
     note: &(dyn Fn(&str) + Sync),
 ) -> Result<Option<(Chunk, Vec<Entry>)>, Error> {
@@ -186,7 +186,12 @@ fn next(
     Ok(filling.take().map(|chunk| (chunk, entries)))
 }
 
-fn put_aside(held: &Held<'_>, entry: &Entry, why: &str, note: &(dyn Fn(&str) + Sync)) -> Result<(), Error> {
+fn put_aside(
+    held: &QueueLock<'_>,
+    entry: &Entry,
+    why: &str,
+    note: &(dyn Fn(&str) + Sync),
+) -> Result<(), Error> {
     let path = held.refuse(entry, why)?;
     note(&format!("an event that waited is refused for good, and is {} now: {why}", path.display()));
     Ok(())

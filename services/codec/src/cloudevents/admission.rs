@@ -7,7 +7,7 @@
 //! the release that a step of a rollback deploys. Those keep the rules of stored entries, so that an environment can
 //! still go back to a release that was recorded under them.
 
-use ledger_domain::{Artifact, EventId, Identity, Line, Source};
+use ledger_domain::{Artifact, EventId, Identity, ShortText, Source};
 
 use super::Reason;
 use super::fields::Pointer;
@@ -39,7 +39,7 @@ pub(super) fn policy(policy: &Json<'_>) -> Result<(), Reason> {
 fn texts(value: &Json<'_>, at: Pointer<'_>) -> Result<(), Reason> {
     match value {
         Json::String(text) => {
-            Line::parse(text).map(drop).map_err(|error| Reason::value(at.to_string(), error))
+            ShortText::parse(text).map(drop).map_err(|error| Reason::value(at.to_string(), error))
         }
         Json::Array(items) => {
             let mut items = items.iter().enumerate();

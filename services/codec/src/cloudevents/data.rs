@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use ledger_domain::event::{
     Action, Actor, Approval, ApprovalSubject, AutomaticRollback, AutomaticScope, Built, Counts, Declined,
-    Deploy, Destination, Ending, Evidence, Fact, Freeze, Hindrance, Link, Mark, MarkedStatus, Observation,
-    Observed, Plan, Policy, Promotion, PromotionTargets, Reinstated, Removal, Revoked, Rollback,
+    Deploy, Ending, Enforcement, Evidence, Freeze, Link, Mark, MarkedStatus, Observation, Observed, Payload,
+    Plan, Policy, Promotion, PromotionTargets, Reinstated, ReleasePointId, Removal, Revoked, Rollback,
     RollbackRequest, RollbackStart, Step, Switch, Validation, ValidationSubject,
 };
 use ledger_domain::{
-    Artifact, ConfigDigest, EnvironmentName, Event, EventId, Identity, Kind, LaneRef, Line, Position, Prose,
-    Release, Scope, ServiceName, SlotName, Source, TargetName,
+    Artifact, ConfigDigest, EnvironmentName, Event, EventId, Identity, Kind, LaneFilter, LaneRef, LongText,
+    Position, Release, ServiceName, ShortText, SlotName, Source, TargetName,
 };
 
 use super::Reason;
@@ -24,13 +24,13 @@ const DEPENDENTS: usize = 1_000;
 
 pub(super) fn event(kind: Kind, data: &Json<'_>) -> Read<Event> {
     let fields = Fields::of(data, Pointer::Data)?;
-    let fact = fact(kind, &fields)?;
+    let payload = payload(kind, &fields)?;
     // Left unread, it is refused as a member that the event does not know.
-    let corrects = if fact.is_correctable() { fields.maybe("corrects", identity)? } else { None };
+    let corrects = if payload.is_correctable() { fields.maybe("corrects", identity)? } else { None };
     let event = Event {
-        fact,
+        payload,
         actor: fields.maybe("actor", actor)?,
-        reason: fields.maybe_text("reason", Prose::parse)?,
+        reason: fields.maybe_text("reason", LongText::parse)?,
         links: fields.list("links", link)?,
         corrects,
     };
@@ -53,69 +53,69 @@ pub(super) fn event(kind: Kind, data: &Json<'_>) -> Read<Event> {
     Ok(event)
 }
 
-fn fact(kind: Kind, fields: &Fields<'_, '_>) -> Read<Fact> {
+fn payload(kind: Kind, fields: &Fields<'_, '_>) -> Read<Payload> {
     Ok(match kind {
-        Kind::ArtifactBuilt => Fact::ArtifactBuilt(built(fields)?),
-        Kind::ArtifactRevoked => Fact::ArtifactRevoked(Revoked {
+        Kind::ArtifactBuilt => Payload::ArtifactBuilt(built(fields)?),
+        Kind::ArtifactRevoked => Payload::ArtifactRevoked(Revoked {
             artifact: fields.text("artifact", Artifact::stored)?,
-            advisory: fields.maybe_text("advisory", Line::stored)?,
+            advisory: fields.maybe_text("advisory", ShortText::stored)?,
             deleted: fields.maybe_bool("deleted")?.unwrap_or(false),
         }),
         Kind::ArtifactReinstated => {
-            Fact::ArtifactReinstated(Reinstated { artifact: fields.text("artifact", Artifact::stored)? })
+            Payload::ArtifactReinstated(Reinstated { artifact: fields.text("artifact", Artifact::stored)? })
         }
-        Kind::DeployStarted => Fact::DeployStarted(deploy(fields)?),
-        Kind::DeploySucceeded => Fact::DeploySucceeded(ended_deploy(fields)?),
-        Kind::DeployFailed => Fact::DeployFailed(ended_deploy(fields)?),
-        Kind::DeployRemoved => Fact::DeployRemoved(Removal {
+        Kind::DeployStarted => Payload::DeployStarted(deploy(fields)?),
+        Kind::DeploySucceeded => Payload::DeploySucceeded(ended_deploy(fields)?),
+        Kind::DeployFailed => Payload::DeployFailed(ended_deploy(fields)?),
+        Kind::DeployRemoved => Payload::DeployRemoved(Removal {
             lane: lane(fields)?,
             slot: fields.maybe_text("slot", SlotName::parse)?,
-            deployment: fields.maybe_text("deployment", Line::stored)?,
-            rollback_id: fields.maybe_text("rollback_id", Line::stored)?,
+            deployment: fields.maybe_text("deployment", ShortText::stored)?,
+            rollback_id: fields.maybe_text("rollback_id", ShortText::stored)?,
         }),
-        Kind::TrafficSwitched => Fact::TrafficSwitched(Switch {
+        Kind::TrafficSwitched => Payload::TrafficSwitched(Switch {
             lane: lane(fields)?,
             slot: fields.text("slot", SlotName::parse)?,
-            deployment: fields.maybe_text("deployment", Line::stored)?,
-            rollback_id: fields.maybe_text("rollback_id", Line::stored)?,
+            deployment: fields.maybe_text("deployment", ShortText::stored)?,
+            rollback_id: fields.maybe_text("rollback_id", ShortText::stored)?,
         }),
-        Kind::ValidationStarted => Fact::ValidationStarted(validation(fields)?),
-        Kind::ValidationPassed => Fact::ValidationPassed(validation(fields)?),
-        Kind::ValidationFailed => Fact::ValidationFailed(validation(fields)?),
-        Kind::RollbackRequested => Fact::RollbackRequested(rollback_request(fields)?),
-        Kind::RollbackStarted => Fact::RollbackStarted(RollbackStart {
+        Kind::ValidationStarted => Payload::ValidationStarted(validation(fields)?),
+        Kind::ValidationPassed => Payload::ValidationPassed(validation(fields)?),
+        Kind::ValidationFailed => Payload::ValidationFailed(validation(fields)?),
+        Kind::RollbackRequested => Payload::RollbackRequested(rollback_request(fields)?),
+        Kind::RollbackStarted => Payload::RollbackStarted(RollbackStart {
             rollback: rollback(fields)?,
             acknowledge: fields.list("acknowledge", acknowledged)?.into_iter().collect(),
         }),
-        Kind::RollbackSucceeded => Fact::RollbackSucceeded(rollback(fields)?),
-        Kind::RollbackFailed => Fact::RollbackFailed(rollback(fields)?),
-        Kind::RollbackCancelled => Fact::RollbackCancelled(rollback(fields)?),
-        Kind::RollbackDeclined => Fact::RollbackDeclined(Declined {
+        Kind::RollbackSucceeded => Payload::RollbackSucceeded(rollback(fields)?),
+        Kind::RollbackFailed => Payload::RollbackFailed(rollback(fields)?),
+        Kind::RollbackCancelled => Payload::RollbackCancelled(rollback(fields)?),
+        Kind::RollbackDeclined => Payload::RollbackDeclined(Declined {
             environment: environment(fields)?,
             cause: Position::new(fields.number("cause")?),
             policy: fields.maybe_number("policy")?.map(Position::new),
         }),
-        Kind::ReleasePointMarked => Fact::ReleasePointMarked(mark(fields)?),
-        Kind::ReleasePointRevoked => Fact::ReleasePointRevoked(destination(fields)?),
+        Kind::ReleasePointMarked => Payload::ReleasePointMarked(mark(fields)?),
+        Kind::ReleasePointRevoked => Payload::ReleasePointRevoked(destination(fields)?),
         Kind::EnvironmentDeclared => {
-            Fact::EnvironmentDeclared(environment(fields)?, fields.member("policy", policy)?)
+            Payload::EnvironmentDeclared(environment(fields)?, fields.member("policy", policy)?)
         }
-        Kind::EnvironmentObserved => Fact::EnvironmentObserved(Observation {
+        Kind::EnvironmentObserved => Payload::EnvironmentObserved(Observation {
             environment: environment(fields)?,
             complete: fields.maybe_bool("complete")?.unwrap_or(false),
             targets: fields.list_of_texts("targets", TargetName::parse)?.into_iter().collect(),
             lanes: fields.list("lanes", observed)?,
         }),
-        Kind::EnvironmentRetired => Fact::EnvironmentRetired(environment(fields)?),
+        Kind::EnvironmentRetired => Payload::EnvironmentRetired(environment(fields)?),
         Kind::ApprovalGranted => {
             let expires_at = fields.maybe_time("expires_at")?;
-            Fact::ApprovalGranted(Approval { subject: approval_subject(fields)?, expires_at })
+            Payload::ApprovalGranted(Approval { subject: approval_subject(fields)?, expires_at })
         }
         Kind::ApprovalRejected => {
-            Fact::ApprovalRejected(Approval { subject: approval_subject(fields)?, expires_at: None })
+            Payload::ApprovalRejected(Approval { subject: approval_subject(fields)?, expires_at: None })
         }
-        Kind::FreezeStarted => Fact::FreezeStarted(freeze(fields)?),
-        Kind::FreezeLifted => Fact::FreezeLifted(freeze(fields)?),
+        Kind::FreezeStarted => Payload::FreezeStarted(freeze(fields)?),
+        Kind::FreezeLifted => Payload::FreezeLifted(freeze(fields)?),
     })
 }
 
@@ -140,11 +140,11 @@ fn target(fields: &Fields<'_, '_>) -> Read<TargetName> {
 fn release(json: &Json<'_>, at: Pointer<'_>) -> Read<Release> {
     let fields = Fields::of(json, at)?;
     let release = Release {
-        version: fields.text("version", Line::stored)?,
+        version: fields.text("version", ShortText::stored)?,
         artifact: fields.maybe_text("artifact", Artifact::stored)?,
         config: fields.maybe_text("config", ConfigDigest::parse)?,
-        infrastructure: fields.maybe_text("infrastructure", Line::stored)?,
-        commit: fields.maybe_text("commit", Line::stored)?,
+        infrastructure: fields.maybe_text("infrastructure", ShortText::stored)?,
+        commit: fields.maybe_text("commit", ShortText::stored)?,
     };
     fields.finish()?;
     Ok(release)
@@ -152,7 +152,10 @@ fn release(json: &Json<'_>, at: Pointer<'_>) -> Read<Release> {
 
 fn actor(json: &Json<'_>, at: Pointer<'_>) -> Read<Actor> {
     let fields = Fields::of(json, at)?;
-    let actor = Actor { kind: fields.text("type", Line::stored)?, name: fields.text("name", Line::stored)? };
+    let actor = Actor {
+        kind: fields.text("type", ShortText::stored)?,
+        name: fields.text("name", ShortText::stored)?,
+    };
     fields.finish()?;
     Ok(actor)
 }
@@ -167,7 +170,8 @@ fn identity(json: &Json<'_>, at: Pointer<'_>) -> Read<Identity> {
 
 fn link(json: &Json<'_>, at: Pointer<'_>) -> Read<Link> {
     let fields = Fields::of(json, at)?;
-    let link = Link { rel: fields.text("rel", Line::stored)?, href: fields.text("href", Line::stored)? };
+    let link =
+        Link { rel: fields.text("rel", ShortText::stored)?, href: fields.text("href", ShortText::stored)? };
     fields.finish()?;
     Ok(link)
 }
@@ -175,10 +179,10 @@ fn link(json: &Json<'_>, at: Pointer<'_>) -> Read<Link> {
 fn built(fields: &Fields<'_, '_>) -> Read<Built> {
     Ok(Built {
         artifact: fields.text("artifact", Artifact::stored)?,
-        version: fields.maybe_text("version", Line::stored)?,
-        commit: fields.maybe_text("commit", Line::stored)?,
+        version: fields.maybe_text("version", ShortText::stored)?,
+        commit: fields.maybe_text("commit", ShortText::stored)?,
         committed_at: fields.maybe_time("committed_at")?,
-        builder: fields.maybe_text("builder", Line::stored)?,
+        builder: fields.maybe_text("builder", ShortText::stored)?,
         provenance: fields.maybe("provenance", evidence)?,
     })
 }
@@ -186,7 +190,7 @@ fn built(fields: &Fields<'_, '_>) -> Read<Built> {
 fn evidence(json: &Json<'_>, at: Pointer<'_>) -> Read<Evidence> {
     let fields = Fields::of(json, at)?;
     let evidence = Evidence {
-        uri: fields.text("uri", Line::stored)?,
+        uri: fields.text("uri", ShortText::stored)?,
         digest: fields.maybe_text("digest", ConfigDigest::parse)?,
     };
     fields.finish()?;
@@ -197,10 +201,10 @@ fn deploy(fields: &Fields<'_, '_>) -> Read<Deploy> {
     Ok(Deploy {
         lane: lane(fields)?,
         slot: fields.maybe_text("slot", SlotName::parse)?,
-        deployment: fields.maybe_text("deployment", Line::stored)?,
+        deployment: fields.maybe_text("deployment", ShortText::stored)?,
         release: fields.member("release", release)?,
         reversible: fields.maybe_bool("reversible")?.unwrap_or(true),
-        rollback_id: fields.maybe_text("rollback_id", Line::stored)?,
+        rollback_id: fields.maybe_text("rollback_id", ShortText::stored)?,
         ending: Ending::default(),
     })
 }
@@ -225,7 +229,7 @@ fn validation(fields: &Fields<'_, '_>) -> Read<Validation> {
         (None, true) if fields.has("service") => ValidationSubject::Lane {
             lane: lane(fields)?,
             release: fields.maybe("release", release)?,
-            deployment: fields.maybe_text("deployment", Line::stored)?,
+            deployment: fields.maybe_text("deployment", ShortText::stored)?,
         },
         (None, true) => ValidationSubject::Environment(environment(fields)?),
         (None, false) => {
@@ -233,9 +237,9 @@ fn validation(fields: &Fields<'_, '_>) -> Read<Validation> {
         }
     };
     Ok(Validation {
-        check: fields.text("check", Line::stored)?,
+        check: fields.text("check", ShortText::stored)?,
         subject,
-        run: fields.maybe_text("run", Line::stored)?,
+        run: fields.maybe_text("run", ShortText::stored)?,
         evidence: fields.list("evidence", evidence)?,
         counts: fields.maybe("counts", counts)?,
     })
@@ -253,7 +257,10 @@ fn counts(json: &Json<'_>, at: Pointer<'_>) -> Read<Counts> {
 }
 
 fn rollback(fields: &Fields<'_, '_>) -> Read<Rollback> {
-    Ok(Rollback { environment: environment(fields)?, rollback_id: fields.text("rollback_id", Line::stored)? })
+    Ok(Rollback {
+        environment: environment(fields)?,
+        rollback_id: fields.text("rollback_id", ShortText::stored)?,
+    })
 }
 
 fn acknowledged(json: &Json<'_>, at: Pointer<'_>) -> Read<(ServiceName, TargetName)> {
@@ -269,7 +276,7 @@ fn rollback_request(fields: &Fields<'_, '_>) -> Read<RollbackRequest> {
         to: Position::new(fields.number("to")?),
         at: fields.maybe_time("at")?,
         source: fields.maybe_text("source", EnvironmentName::parse)?,
-        scope: Scope {
+        scope: LaneFilter {
             services: fields.list_of_texts("services", ServiceName::parse)?.into_iter().collect(),
             targets: fields.list_of_texts("targets", TargetName::parse)?.into_iter().collect(),
         },
@@ -314,8 +321,11 @@ fn step(json: &Json<'_>, at: Pointer<'_>) -> Read<Step> {
     Ok(step)
 }
 
-fn destination(fields: &Fields<'_, '_>) -> Read<Destination> {
-    Ok(Destination { environment: environment(fields)?, position: Position::new(fields.number("position")?) })
+fn destination(fields: &Fields<'_, '_>) -> Read<ReleasePointId> {
+    Ok(ReleasePointId {
+        environment: environment(fields)?,
+        position: Position::new(fields.number("position")?),
+    })
 }
 
 fn mark(fields: &Fields<'_, '_>) -> Read<Mark> {
@@ -326,7 +336,7 @@ fn mark(fields: &Fields<'_, '_>) -> Read<Mark> {
             "bad" => Ok(MarkedStatus::Bad),
             _ => Err("must be known_good or bad"),
         })?,
-        name: fields.maybe_text("name", Line::stored)?,
+        name: fields.maybe_text("name", ShortText::stored)?,
     })
 }
 
@@ -338,7 +348,7 @@ pub(super) fn whole_policy(json: &Json<'_>) -> Read<Policy> {
 fn policy(json: &Json<'_>, at: Pointer<'_>) -> Read<Policy> {
     let fields = Fields::of(json, at)?;
     let policy = Policy {
-        required_validations: fields.list_of_texts("required_validations", Line::stored)?,
+        required_validations: fields.list_of_texts("required_validations", ShortText::stored)?,
         soak_seconds: fields.maybe_number("soak_seconds")?.unwrap_or(0),
         automatic_rollback: fields.maybe("automatic_rollback", automatic_rollback)?,
         promotion: fields.maybe("promotion", promotion)?,
@@ -355,7 +365,7 @@ fn policy(json: &Json<'_>, at: Pointer<'_>) -> Read<Policy> {
 fn automatic_rollback(json: &Json<'_>, at: Pointer<'_>) -> Read<AutomaticRollback> {
     let fields = Fields::of(json, at)?;
     let automatic = AutomaticRollback {
-        checks: fields.list_of_texts("checks", Line::stored)?,
+        checks: fields.list_of_texts("checks", ShortText::stored)?,
         cool_down_seconds: fields.maybe_number("cool_down_seconds")?.unwrap_or(0),
         at_most_a_day: fields.number("at_most_a_day")?,
         scope: fields.maybe_text("scope", automatic_scope)?.unwrap_or_default(),
@@ -396,10 +406,10 @@ fn promotion_targets(word: &str) -> Result<PromotionTargets, &'static str> {
     }
 }
 
-fn hindrance(word: &str) -> Result<Hindrance, &'static str> {
+fn hindrance(word: &str) -> Result<Enforcement, &'static str> {
     match word {
-        "block" => Ok(Hindrance::Block),
-        "warn" => Ok(Hindrance::Warn),
+        "block" => Ok(Enforcement::Block),
+        "warn" => Ok(Enforcement::Warn),
         _ => Err("must be block or warn"),
     }
 }
@@ -458,7 +468,7 @@ fn approval_subject(fields: &Fields<'_, '_>) -> Read<ApprovalSubject> {
 fn freeze(fields: &Fields<'_, '_>) -> Read<Freeze> {
     Ok(Freeze {
         environment: environment(fields)?,
-        freeze_id: fields.text("freeze_id", Line::stored)?,
+        freeze_id: fields.text("freeze_id", ShortText::stored)?,
         until: fields.maybe_time("until")?,
     })
 }

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_domain::event::{
-    Actor, ApprovalSubject, AutomaticRollback, AutomaticScope, Counts, Deploy, Destination, Evidence, Fact,
-    Freeze, Hindrance, MarkedStatus, Observed, Plan, Policy, Promotion, PromotionTargets, Rollback, Step,
-    Validation, ValidationSubject,
+    Actor, ApprovalSubject, AutomaticRollback, AutomaticScope, Counts, Deploy, Enforcement, Evidence, Freeze,
+    MarkedStatus, Observed, Payload, Plan, Policy, Promotion, PromotionTargets, ReleasePointId, Rollback,
+    Step, Validation, ValidationSubject,
 };
 use ledger_domain::{
-    Artifact, ConfigDigest, EnvironmentName, Event, Identity, LaneRef, Line, Position, Prose, Release,
-    ServiceName, SlotName, TargetName,
+    Artifact, ConfigDigest, EnvironmentName, Event, Identity, LaneRef, LongText, Position, Release,
+    ServiceName, ShortText, SlotName, TargetName,
 };
 
 use crate::ijson::{Json, Object};
@@ -78,14 +78,14 @@ fn texts<'a>(items: impl IntoIterator<Item = &'a str>) -> Vec<Json<'a>> {
 }
 
 pub(super) fn event<'a>(identity: &'a Identity, occurred_at: DateTime<Utc>, event: &'a Event) -> Object<'a> {
-    let subject = match (event.fact.lane(), event.fact.environment()) {
+    let subject = match (event.payload.lane(), event.payload.environment()) {
         (Some(lane), _) => Some(Json::String(lane.to_string().into())),
         (None, Some(environment)) => Some(Json::String(environment.as_str().into())),
         (None, None) => None,
     };
-    let data = data(&event.fact)
+    let data = data(&event.payload)
         .maybe("actor", event.actor.as_ref().map(actor))
-        .maybe_text("reason", event.reason.as_ref().map(Prose::as_str))
+        .maybe_text("reason", event.reason.as_ref().map(LongText::as_str))
         .list(
             "links",
             event
@@ -101,7 +101,7 @@ pub(super) fn event<'a>(identity: &'a Identity, occurred_at: DateTime<Utc>, even
         .text("specversion", "1.0")
         .text("id", identity.id.as_str())
         .text("source", identity.source.as_str())
-        .text("type", event.fact.kind().event_type())
+        .text("type", event.payload.kind().event_type())
         .put("time", rfc3339(occurred_at))
         .maybe("subject", subject)
         .text("datacontenttype", "application/json")
@@ -109,36 +109,36 @@ pub(super) fn event<'a>(identity: &'a Identity, occurred_at: DateTime<Utc>, even
         .object()
 }
 
-fn data(fact: &Fact) -> Members<'_> {
-    match fact {
-        Fact::ArtifactBuilt(built) => Members::default()
+fn data(payload: &Payload) -> Members<'_> {
+    match payload {
+        Payload::ArtifactBuilt(built) => Members::default()
             .text("artifact", built.artifact.as_str())
-            .maybe_text("version", built.version.as_ref().map(Line::as_str))
-            .maybe_text("commit", built.commit.as_ref().map(Line::as_str))
+            .maybe_text("version", built.version.as_ref().map(ShortText::as_str))
+            .maybe_text("commit", built.commit.as_ref().map(ShortText::as_str))
             .maybe_time("committed_at", built.committed_at)
-            .maybe_text("builder", built.builder.as_ref().map(Line::as_str))
+            .maybe_text("builder", built.builder.as_ref().map(ShortText::as_str))
             .maybe("provenance", built.provenance.as_ref().map(evidence)),
-        Fact::ArtifactRevoked(revoked) => Members::default()
+        Payload::ArtifactRevoked(revoked) => Members::default()
             .text("artifact", revoked.artifact.as_str())
-            .maybe_text("advisory", revoked.advisory.as_ref().map(Line::as_str))
+            .maybe_text("advisory", revoked.advisory.as_ref().map(ShortText::as_str))
             .maybe("deleted", revoked.deleted.then_some(Json::Bool(true))),
-        Fact::ArtifactReinstated(reinstated) => {
+        Payload::ArtifactReinstated(reinstated) => {
             Members::default().text("artifact", reinstated.artifact.as_str())
         }
-        Fact::DeployStarted(it) => deploy(it),
-        Fact::DeploySucceeded(it) | Fact::DeployFailed(it) => ended_deploy(it),
-        Fact::DeployRemoved(removal) => lane(&removal.lane)
+        Payload::DeployStarted(it) => deploy(it),
+        Payload::DeploySucceeded(it) | Payload::DeployFailed(it) => ended_deploy(it),
+        Payload::DeployRemoved(removal) => lane(&removal.lane)
             .maybe_text("slot", removal.slot.as_ref().map(SlotName::as_str))
-            .maybe_text("deployment", removal.deployment.as_ref().map(Line::as_str))
-            .maybe_text("rollback_id", removal.rollback_id.as_ref().map(Line::as_str)),
-        Fact::TrafficSwitched(switch) => lane(&switch.lane)
+            .maybe_text("deployment", removal.deployment.as_ref().map(ShortText::as_str))
+            .maybe_text("rollback_id", removal.rollback_id.as_ref().map(ShortText::as_str)),
+        Payload::TrafficSwitched(switch) => lane(&switch.lane)
             .text("slot", switch.slot.as_str())
-            .maybe_text("deployment", switch.deployment.as_ref().map(Line::as_str))
-            .maybe_text("rollback_id", switch.rollback_id.as_ref().map(Line::as_str)),
-        Fact::ValidationStarted(it) | Fact::ValidationPassed(it) | Fact::ValidationFailed(it) => {
+            .maybe_text("deployment", switch.deployment.as_ref().map(ShortText::as_str))
+            .maybe_text("rollback_id", switch.rollback_id.as_ref().map(ShortText::as_str)),
+        Payload::ValidationStarted(it) | Payload::ValidationPassed(it) | Payload::ValidationFailed(it) => {
             validation(it)
         }
-        Fact::RollbackRequested(request) => rollback(&request.rollback)
+        Payload::RollbackRequested(request) => rollback(&request.rollback)
             .put("to", whole(request.to.get()))
             .maybe_time("at", request.at)
             .maybe_text("source", request.source.as_ref().map(EnvironmentName::as_str))
@@ -151,14 +151,16 @@ fn data(fact: &Fact) -> Members<'_> {
             .maybe("force", request.force.then_some(Json::Bool(true)))
             .maybe("policy", request.policy.map(position))
             .maybe("cause", request.cause.map(position)),
-        Fact::RollbackStarted(start) => rollback(&start.rollback)
+        Payload::RollbackStarted(start) => rollback(&start.rollback)
             .list("acknowledge", start.acknowledge.iter().map(acknowledged).collect()),
-        Fact::RollbackSucceeded(it) | Fact::RollbackFailed(it) | Fact::RollbackCancelled(it) => rollback(it),
-        Fact::RollbackDeclined(declined) => Members::default()
+        Payload::RollbackSucceeded(it) | Payload::RollbackFailed(it) | Payload::RollbackCancelled(it) => {
+            rollback(it)
+        }
+        Payload::RollbackDeclined(declined) => Members::default()
             .text("environment", declined.environment.as_str())
             .put("cause", position(declined.cause))
             .maybe("policy", declined.policy.map(position)),
-        Fact::ReleasePointMarked(mark) => destination(&mark.point)
+        Payload::ReleasePointMarked(mark) => destination(&mark.point)
             .text(
                 "status",
                 match mark.status {
@@ -166,22 +168,24 @@ fn data(fact: &Fact) -> Members<'_> {
                     MarkedStatus::Bad => "bad",
                 },
             )
-            .maybe_text("name", mark.name.as_ref().map(Line::as_str)),
-        Fact::ReleasePointRevoked(point) => destination(point),
-        Fact::EnvironmentDeclared(environment, it) => {
+            .maybe_text("name", mark.name.as_ref().map(ShortText::as_str)),
+        Payload::ReleasePointRevoked(point) => destination(point),
+        Payload::EnvironmentDeclared(environment, it) => {
             Members::default().text("environment", environment.as_str()).put("policy", policy(it))
         }
-        Fact::EnvironmentObserved(observation) => Members::default()
+        Payload::EnvironmentObserved(observation) => Members::default()
             .text("environment", observation.environment.as_str())
             .maybe("complete", observation.complete.then_some(Json::Bool(true)))
             .list("targets", texts(observation.targets.iter().map(TargetName::as_str)))
             .list("lanes", observation.lanes.iter().map(observed).collect()),
-        Fact::EnvironmentRetired(environment) => Members::default().text("environment", environment.as_str()),
-        Fact::ApprovalGranted(approval) => {
+        Payload::EnvironmentRetired(environment) => {
+            Members::default().text("environment", environment.as_str())
+        }
+        Payload::ApprovalGranted(approval) => {
             approval_subject(&approval.subject).maybe_time("expires_at", approval.expires_at)
         }
-        Fact::ApprovalRejected(approval) => approval_subject(&approval.subject),
-        Fact::FreezeStarted(it) | Fact::FreezeLifted(it) => freeze(it),
+        Payload::ApprovalRejected(approval) => approval_subject(&approval.subject),
+        Payload::FreezeStarted(it) | Payload::FreezeLifted(it) => freeze(it),
     }
 }
 
@@ -202,8 +206,8 @@ fn release(release: &Release) -> Json<'_> {
         .text("version", release.version.as_str())
         .maybe_text("artifact", release.artifact.as_ref().map(Artifact::as_str))
         .maybe_text("config", release.config.as_ref().map(ConfigDigest::as_str))
-        .maybe_text("infrastructure", release.infrastructure.as_ref().map(Line::as_str))
-        .maybe_text("commit", release.commit.as_ref().map(Line::as_str))
+        .maybe_text("infrastructure", release.infrastructure.as_ref().map(ShortText::as_str))
+        .maybe_text("commit", release.commit.as_ref().map(ShortText::as_str))
         .json()
 }
 
@@ -225,10 +229,10 @@ fn evidence(evidence: &Evidence) -> Json<'_> {
 fn deploy(deploy: &Deploy) -> Members<'_> {
     lane(&deploy.lane)
         .maybe_text("slot", deploy.slot.as_ref().map(SlotName::as_str))
-        .maybe_text("deployment", deploy.deployment.as_ref().map(Line::as_str))
+        .maybe_text("deployment", deploy.deployment.as_ref().map(ShortText::as_str))
         .put("release", release(&deploy.release))
         .maybe("reversible", (!deploy.reversible).then_some(Json::Bool(false)))
-        .maybe_text("rollback_id", deploy.rollback_id.as_ref().map(Line::as_str))
+        .maybe_text("rollback_id", deploy.rollback_id.as_ref().map(ShortText::as_str))
 }
 
 fn ended_deploy(it: &Deploy) -> Members<'_> {
@@ -245,11 +249,11 @@ fn validation(validation: &Validation) -> Members<'_> {
         }
         ValidationSubject::Lane { lane: it, release: what, deployment } => lane(it)
             .maybe("release", what.as_ref().map(release))
-            .maybe_text("deployment", deployment.as_ref().map(Line::as_str)),
+            .maybe_text("deployment", deployment.as_ref().map(ShortText::as_str)),
     };
     subject
         .text("check", validation.check.as_str())
-        .maybe_text("run", validation.run.as_ref().map(Line::as_str))
+        .maybe_text("run", validation.run.as_ref().map(ShortText::as_str))
         .list("evidence", validation.evidence.iter().map(evidence).collect())
         .maybe("counts", validation.counts.map(counts))
 }
@@ -297,7 +301,7 @@ fn position<'a>(position: Position) -> Json<'a> {
     whole(position.get())
 }
 
-fn destination(point: &Destination) -> Members<'_> {
+fn destination(point: &ReleasePointId) -> Members<'_> {
     Members::default()
         .text("environment", point.environment.as_str())
         .put("position", position(point.position))
@@ -317,7 +321,7 @@ fn policy_members(policy: &Policy) -> Members<'_> {
     });
     let dependencies = Members(dependencies.collect());
     Members::default()
-        .list("required_validations", texts(policy.required_validations.iter().map(Line::as_str)))
+        .list("required_validations", texts(policy.required_validations.iter().map(ShortText::as_str)))
         .count("soak_seconds", policy.soak_seconds)
         .maybe("automatic_rollback", policy.automatic_rollback.as_ref().map(automatic_rollback))
         .maybe("promotion", policy.promotion.as_ref().map(promotion))
@@ -336,7 +340,7 @@ fn automatic_rollback(automatic: &AutomaticRollback) -> Json<'_> {
     let (steps, age) = (automatic.at_most_steps, automatic.at_most_age_seconds);
     let unless = |default, number| (number != default).then(|| whole(number));
     Members::default()
-        .list("checks", texts(automatic.checks.iter().map(Line::as_str)))
+        .list("checks", texts(automatic.checks.iter().map(ShortText::as_str)))
         .count("cool_down_seconds", automatic.cool_down_seconds)
         .put("at_most_a_day", whole(automatic.at_most_a_day.into()))
         .maybe_text("scope", scope)
@@ -365,10 +369,10 @@ fn approval_subject(subject: &ApprovalSubject) -> Members<'_> {
     }
 }
 
-fn hindrance(hindrance: Hindrance) -> Option<&'static str> {
+fn hindrance(hindrance: Enforcement) -> Option<&'static str> {
     match hindrance {
-        Hindrance::Block => None,
-        Hindrance::Warn => Some("warn"),
+        Enforcement::Block => None,
+        Enforcement::Warn => Some("warn"),
     }
 }
 

@@ -4,7 +4,7 @@
 //! `image` has the words that charts commonly use, `repository`, `tag` and `digest`, of which the digest
 //! wins where there is one.
 
-use ledger_domain::{Line, Live, SlotName};
+use ledger_domain::{LiveRelease, ShortText, SlotName};
 
 use super::document::{Map, Node};
 use super::{Manifest, yaml};
@@ -28,7 +28,7 @@ pub(super) fn values(manifest: &Manifest<'_>) -> String {
     yaml::document(&values.node())
 }
 
-fn running(live: &Live) -> Node<'_> {
+fn running(live: &LiveRelease) -> Node<'_> {
     let release = &live.release;
     let map = Map::default().text("version", release.version.as_str());
     let map = match release.image() {
@@ -44,8 +44,8 @@ fn running(live: &Live) -> Node<'_> {
     };
     map.maybe_text("artifact", release.artifact.as_ref().map(|artifact| artifact.as_str()))
         .maybe_text("configDigest", release.config.as_ref().map(|config| config.as_str()))
-        .maybe_text("infrastructureRevision", release.infrastructure.as_ref().map(Line::as_str))
-        .maybe_text("commit", release.commit.as_ref().map(Line::as_str))
+        .maybe_text("infrastructureRevision", release.infrastructure.as_ref().map(ShortText::as_str))
+        .maybe_text("commit", release.commit.as_ref().map(ShortText::as_str))
         .maybe_text("slot", live.slot.as_ref().map(SlotName::as_str))
         .node()
 }

@@ -7,12 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use ledger_domain::{Live, ServiceName, TargetName};
+use ledger_domain::{LiveRelease, ServiceName, TargetName};
 
 use super::document::{Map, Node};
 use super::{Manifest, parts, slot, yaml};
 
-type Services<'a> = Vec<(&'a ServiceName, &'a Live)>;
+type Services<'a> = Vec<(&'a ServiceName, &'a LiveRelease)>;
 
 /// A document a target; one without images where nothing runs.
 pub(super) fn kustomizations(manifest: &Manifest<'_>) -> String {
@@ -37,7 +37,7 @@ pub(super) fn kustomizations(manifest: &Manifest<'_>) -> String {
 fn kustomization(
     manifest: &Manifest<'_>,
     target: Option<&TargetName>,
-    services: &[(&ServiceName, &Live)],
+    services: &[(&ServiceName, &LiveRelease)],
 ) -> String {
     let mut comments = target.map_or(String::new(), |target| format!("# target: {target}\n"));
     let mut images = Vec::new();
@@ -64,7 +64,7 @@ fn kustomization(
 
 /// What is put in the place of the image that resources call by the service's name. A digest, which
 /// cannot move, stands without a tag.
-fn image<'a>(service: &'a ServiceName, live: &Live) -> Option<Node<'a>> {
+fn image<'a>(service: &'a ServiceName, live: &LiveRelease) -> Option<Node<'a>> {
     let image = live.release.image()?;
     let map = Map::default().text("name", service.as_str()).maybe_text("newName", image.repository);
     let map = match image.digest {
@@ -80,7 +80,7 @@ fn image<'a>(service: &'a ServiceName, live: &Live) -> Option<Node<'a>> {
 fn literals<'a>(
     manifest: &Manifest<'_>,
     target: Option<&TargetName>,
-    services: &[(&ServiceName, &Live)],
+    services: &[(&ServiceName, &LiveRelease)],
 ) -> Vec<Node<'a>> {
     let mut literals = vec![
         literal("environment", manifest.environment.as_str()),

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use chrono::DateTime;
 use ledger_domain::{
-    Artifact, Composition, ConfigDigest, EnvironmentName, EventId, Line, Live, Position, Release,
-    ServiceName, Since, SlotName, TargetName,
+    Artifact, Composition, ConfigDigest, EnvironmentName, EventId, LiveRelease, Position, Release,
+    ServiceName, ShortText, Since, SlotName, TargetName,
 };
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ use super::{Format, Manifest};
 
 const SHA256: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-type Lane = ((ServiceName, TargetName), Live);
+type Lane = ((ServiceName, TargetName), LiveRelease);
 
 fn lane(service: &str, target: &str, slot: Option<&str>, release: Release) -> Lane {
     let since = Since {
@@ -28,11 +28,11 @@ fn lane(service: &str, target: &str, slot: Option<&str>, release: Release) -> La
     };
     let slot = slot.map(|slot| SlotName::parse(slot).expect("a slot"));
     let service = ServiceName::parse(service).expect("a service");
-    ((service, TargetName::parse(target).expect("a target")), Live { slot, release, since })
+    ((service, TargetName::parse(target).expect("a target")), LiveRelease { slot, release, since })
 }
 
-fn line(text: &str) -> Line {
-    Line::stored(text).expect("a line")
+fn line(text: &str) -> ShortText {
+    ShortText::stored(text).expect("a line")
 }
 
 fn version(text: &str) -> Release {

@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{
-    Actor, ApprovalSubject, Deploy, Destination, Fact, Plan, Policy, Rollback, RollbackRequest,
+    Actor, ApprovalSubject, Deploy, Payload, Plan, Policy, ReleasePointId, Rollback, RollbackRequest,
 };
 use ledger_domain::gate::Answer;
 use ledger_domain::known_good::Status;
-use ledger_domain::obstacle::{
-    ActiveFreeze, DeployOutcome, IrreversibleDeploy, Revocations, RevokedArtifact, Way, obstacles,
+use ledger_domain::plan_issue::{
+    ActiveFreeze, DeployOutcome, IrreversibleDeploy, PlanContext, Revocations, RevokedArtifact, obstacles,
 };
-use ledger_domain::rollback::{Life, Phase, Refused, differing, start};
+use ledger_domain::rollback::{Phase, TransitionError, RollbackState, differing, start};
 use ledger_domain::{
-    Composition, EnvironmentName, LaneRef, Lanes, Line, Live, Position, Removals, Since, TargetName, Written,
+    Composition, EnvironmentName, LaneRef, Lanes, LiveRelease, Position, Removals, ShortText, Since,
+    TargetName, TrackEntry,
 };
 
 #[derive(Default)]
@@ -22,7 +23,7 @@ pub(super) struct Judge {
     /// The last event's.
     position: Position,
     environments: BTreeMap<EnvironmentName, Environment>,
-    rollback_ids: BTreeSet<Line>,
+    rollback_ids: BTreeSet<ShortText>,
     revoked: Vec<RevokedArtifact>,
     pub(super) rolled_back: usize,
     pub(super) rollbacks_approved: usize,
@@ -51,9 +52,9 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    fn life(&self, approvals: u32) -> Life<'_> {
+    fn life(&self, approvals: u32) -> RollbackState<'_> {
         let Self { request, phase, answers, .. } = self;
-        Life { phase: *phase, initiated_by: &request.initiated_by, approvals, answers }
+        RollbackState { phase: *phase, initiated_by: &request.initiated_by, approvals, answers }
     }
 }
 
@@ -75,7 +76,7 @@ impl Environment {
     }
 
     /// The rollback of this name, and the approvals that it needs.
-    fn rollback(&mut self, rollback_id: &Line) -> (&mut UnderWay, u32) {
+    fn rollback(&mut self, rollback_id: &ShortText) -> (&mut UnderWay, u32) {
         let rollback = self.rollback.as_mut().expect("a rollback was requested");
         assert_eq!(&rollback.request.rollback.rollback_id, rollback_id);
         (rollback, self.policy.approvals)
@@ -85,52 +86,52 @@ impl Environment {
 impl Judge {
     /// Judges an event by those before it, and takes it into account.
     pub(super) fn hear(&mut self, envelope: &Envelope) {
-        let (before, fact) = (self.position, &envelope.event().fact);
+        let (before, payload) = (self.position, &envelope.event().payload);
         self.position = before.next();
         let here = self.position;
-        if let Fact::ArtifactRevoked(it) = fact {
+        if let Payload::ArtifactRevoked(it) = payload {
             let (artifact, deleted) = (it.artifact.clone(), it.deleted);
             self.revoked.push(RevokedArtifact { artifact, deleted, position: here });
         }
-        let Some(name) = fact.environment() else { return };
+        let Some(name) = payload.environment() else { return };
         let environment = self.environments.entry(name.clone()).or_default();
         let actor = envelope.event().actor.as_ref();
-        match fact {
-            Fact::EnvironmentDeclared(_, policy) => {
+        match payload {
+            Payload::EnvironmentDeclared(_, policy) => {
                 assert_eq!(policy.circular_dependency(), None, "at {here}");
                 (environment.policy, environment.declared) = (policy.clone(), Some(here));
             }
-            Fact::RollbackRequested(request) => {
+            Payload::RollbackRequested(request) => {
                 let id = request.rollback.rollback_id.clone();
                 assert!(self.rollback_ids.insert(id), "at {here}: a name is used twice");
                 requested(environment, request, before, &self.revoked);
             }
-            Fact::RollbackSucceeded(_) => {
+            Payload::RollbackSucceeded(_) => {
                 self.rolled_back += 1;
-                goes_on(environment, &self.revoked, fact)
+                goes_on(environment, &self.revoked, payload)
                     .unwrap_or_else(|refused| panic!("at {here}: {refused}"));
             }
-            Fact::RollbackStarted(_) | Fact::RollbackFailed(_) | Fact::RollbackCancelled(_) => {
-                goes_on(environment, &self.revoked, fact)
+            Payload::RollbackStarted(_) | Payload::RollbackFailed(_) | Payload::RollbackCancelled(_) => {
+                goes_on(environment, &self.revoked, payload)
                     .unwrap_or_else(|refused| panic!("at {here}: {refused}"));
             }
-            Fact::ApprovalGranted(approval) | Fact::ApprovalRejected(approval) => {
+            Payload::ApprovalGranted(approval) | Payload::ApprovalRejected(approval) => {
                 let actor = actor.expect("somebody answers");
-                let granted = matches!(fact, Fact::ApprovalGranted(_));
+                let granted = matches!(payload, Payload::ApprovalGranted(_));
                 let answer = Answer { actor: actor.clone(), granted, position: here };
                 self.rollbacks_approved += usize::from(answered(environment, &approval.subject, answer));
             }
-            Fact::ReleasePointMarked(mark) => marked(environment, &mark.point, before, actor),
-            Fact::ReleasePointRevoked(point) => {
+            Payload::ReleasePointMarked(mark) => marked(environment, &mark.point, before, actor),
+            Payload::ReleasePointRevoked(point) => {
                 assert!(environment.marks.remove(&point.position), "at {here}: no mark stands there");
             }
-            Fact::FreezeStarted(it) => {
+            Payload::FreezeStarted(it) => {
                 let same = |freeze: &ActiveFreeze| freeze.freeze_id == it.freeze_id;
                 assert!(!environment.freezes.iter().any(same), "at {here}: it holds already");
                 let (freeze_id, until) = (it.freeze_id.clone(), it.until);
                 environment.freezes.push(ActiveFreeze { freeze_id, until, position: here });
             }
-            Fact::FreezeLifted(it) => {
+            Payload::FreezeLifted(it) => {
                 let active = environment.freezes.len();
                 environment.freezes.retain(|freeze| freeze.freeze_id != it.freeze_id);
                 assert_eq!(environment.freezes.len() + 1, active, "at {here}: one freeze is lifted");
@@ -138,7 +139,7 @@ impl Judge {
             _ => {
                 let occurred_at = envelope.occurred_at();
                 let event_id = envelope.identity().id.clone();
-                changed(environment, fact, Since { occurred_at, position: here, event_id });
+                changed(environment, payload, Since { occurred_at, position: here, event_id });
             }
         }
     }
@@ -165,7 +166,7 @@ fn requested(
         (false, None),
         "after {now}: the ledger's own controller asks by itself"
     );
-    let way = Way {
+    let way = PlanContext {
         source: None,
         retired: None,
         last_ran: std::collections::BTreeMap::new(),
@@ -189,20 +190,24 @@ fn requested(
     });
 }
 
-fn goes_on(environment: &mut Environment, revoked: &[RevokedArtifact], fact: &Fact) -> Result<(), Refused> {
-    let (it, acknowledge) = match fact {
-        Fact::RollbackStarted(it) => (&it.rollback, it.acknowledge.clone()),
-        Fact::RollbackSucceeded(it) | Fact::RollbackFailed(it) | Fact::RollbackCancelled(it) => {
+fn goes_on(
+    environment: &mut Environment,
+    revoked: &[RevokedArtifact],
+    payload: &Payload,
+) -> Result<(), TransitionError> {
+    let (it, acknowledge) = match payload {
+        Payload::RollbackStarted(it) => (&it.rollback, it.acknowledge.clone()),
+        Payload::RollbackSucceeded(it) | Payload::RollbackFailed(it) | Payload::RollbackCancelled(it) => {
             (it, BTreeSet::new())
         }
         _ => return Ok(()),
     };
     let Rollback { environment: name, rollback_id } = it;
     let (rollback, approvals) = environment.rollback(rollback_id);
-    let phase = match fact {
-        Fact::RollbackStarted(_) => rollback.life(approvals).start().map(|()| Phase::Started)?,
-        Fact::RollbackSucceeded(_) => Phase::Succeeded,
-        Fact::RollbackFailed(_) => rollback.life(approvals).fail().map(|()| Phase::Failed)?,
+    let phase = match payload {
+        Payload::RollbackStarted(_) => rollback.life(approvals).start().map(|()| Phase::Started)?,
+        Payload::RollbackSucceeded(_) => Phase::Succeeded,
+        Payload::RollbackFailed(_) => rollback.life(approvals).fail().map(|()| Phase::Failed)?,
         _ => rollback.life(approvals).cancel().map(|()| Phase::Cancelled)?,
     };
     let plan = rollback.request.plan.clone();
@@ -234,36 +239,37 @@ fn answered(environment: &mut Environment, subject: &ApprovalSubject, answer: An
     granted
 }
 
-fn marked(environment: &mut Environment, point: &Destination, now: Position, actor: Option<&Actor>) {
+fn marked(environment: &mut Environment, point: &ReleasePointId, now: Position, actor: Option<&Actor>) {
     assert!(point.position <= now && actor.is_some(), "after {now}");
     assert!(environment.at(point.position).lanes().next().is_some(), "after {now}: nothing runs there");
     environment.marks.insert(point.position);
 }
 
 /// While a rollback is under way, its steps are what changes the environment, in their order.
-fn changed(environment: &mut Environment, fact: &Fact, since: Since) {
+fn changed(environment: &mut Environment, payload: &Payload, since: Since) {
     let position = since.position;
-    match fact {
-        Fact::DeploySucceeded(it) => ended(environment, it, DeployOutcome::Succeeded, &since),
-        Fact::DeployFailed(it) => ended(environment, it, DeployOutcome::Failed, &since),
+    match payload {
+        Payload::DeploySucceeded(it) => ended(environment, it, DeployOutcome::Succeeded, &since),
+        Payload::DeployFailed(it) => ended(environment, it, DeployOutcome::Failed, &since),
         _ => {}
     }
-    let Some((lane, track, effect)) = fact.change() else { return };
+    let Some((lane, track, effect)) = payload.change() else { return };
     match environment.rollback.as_mut().filter(|rollback| rollback.phase.is_active()) {
         Some(rollback) => {
             assert_eq!(rollback.phase, Phase::Started, "at {position}");
             let id = Some(&rollback.request.rollback.rollback_id);
             let steps = rollback.request.plan.steps.iter();
-            let mut reports = steps.flat_map(|step| step.reports(&lane.environment, fact.deployment(), id));
-            assert_eq!(reports.nth(rollback.reported).as_ref(), Some(fact), "at {position}");
+            let mut reports =
+                steps.flat_map(|step| step.reports(&lane.environment, payload.deployment(), id));
+            assert_eq!(reports.nth(rollback.reported).as_ref(), Some(payload), "at {position}");
             rollback.reported += 1;
         }
-        None => assert_eq!(fact.rollback_id(), None, "at {position}: no rollback is under way"),
+        None => assert_eq!(payload.rollback_id(), None, "at {position}: no rollback is under way"),
     }
     let key = (lane.service.clone(), target(lane));
     let lane = environment.lanes.entry(key.clone()).or_default();
-    if lane.apply(&track, Written { effect, since: since.clone() }).altered {
-        let live = lane.live().map(Live::to_owned);
+    if lane.apply(&track, TrackEntry { effect, since: since.clone() }).altered {
+        let live = lane.live().map(LiveRelease::to_owned);
         let mut runs = environment.at(environment.changed_at());
         runs.set(key.0, key.1, live);
         environment.compositions.insert(position, (since, runs));

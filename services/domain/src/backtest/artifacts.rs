@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::history::EventTime;
-use crate::obstacle::RevokedArtifact;
-use crate::{Artifact, Line, ServiceName};
+use crate::plan_issue::RevokedArtifact;
+use crate::{Artifact, ServiceName, ShortText};
 
 use chrono::{DateTime, Utc};
 
 /// Artifacts that were built as versions.
 #[derive(Debug, Default)]
-pub(super) struct Builds(HashMap<Line, Vec<(EventTime, Artifact)>>);
+pub(super) struct Builds(HashMap<ShortText, Vec<(EventTime, Artifact)>>);
 
 impl Builds {
-    pub(super) fn add(&mut self, version: &Line, artifact: &Artifact, at: EventTime) {
+    pub(super) fn add(&mut self, version: &ShortText, artifact: &Artifact, at: EventTime) {
         let builds = self.0.entry(version.clone()).or_default();
         let index = builds.partition_point(|(other, _)| *other < at);
         builds.insert(index, (at, artifact.clone()));
@@ -24,7 +24,7 @@ impl Builds {
     pub(super) fn meant(
         &self,
         service: &ServiceName,
-        version: &Line,
+        version: &ShortText,
         at: DateTime<Utc>,
     ) -> Option<&Artifact> {
         let builds = self.0.get(version)?;

@@ -14,8 +14,8 @@ use crate::known_good::{Marked, Status};
 use crate::retirement::{Retirements, Standing};
 use crate::span::Span;
 use crate::{
-    CompositionId, CompositionIndex, EnvironmentName, LaneFold, LaneRef, Line, Position, ServiceName,
-    TargetName, Track, Written,
+    CompositionId, CompositionIndex, EnvironmentName, LaneFold, LaneRef, Position, ServiceName, ShortText,
+    TargetName, Track, TrackEntry,
 };
 
 /// The lanes of an environment.
@@ -225,7 +225,7 @@ impl Environment {
         &mut self,
         (service, target): (&ServiceName, &TargetName),
         track: Track,
-        written: Written,
+        written: TrackEntry,
         details: Details,
         releases: &mut Releases,
     ) {
@@ -435,7 +435,7 @@ impl Environment {
     pub(super) fn stated(
         &self,
         service: &ServiceName,
-        version: &Line,
+        version: &ShortText,
         until: DateTime<Utc>,
         releases: &Releases,
     ) -> Option<(EventTime, Id)> {

@@ -9,7 +9,7 @@ use crate::checks::LaneDeploy;
 use crate::gate::SucceededDeploy;
 use crate::retirement::{Retirements, Standing};
 use crate::span::{Span, joined};
-use crate::{Effect, LaneFold, Line, Position, Since, Track, Written};
+use crate::{Effect, LaneFold, Position, ShortText, Since, Track, TrackEntry};
 
 /// When something occurred and where that is reported: the order in which reports count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,7 +71,7 @@ pub(super) struct Details {
     /// The emitter's name for the run that did it.
     pub(super) deployment: Option<Id>,
     /// The rollback of which it is a step.
-    pub(super) rollback_id: Option<Line>,
+    pub(super) rollback_id: Option<ShortText>,
     /// The lane already had a change with a later moment.
     pub(super) late: bool,
 }
@@ -130,7 +130,7 @@ impl LaneHistory {
     pub(super) fn apply(
         &mut self,
         track: Track,
-        written: Written,
+        written: TrackEntry,
         details: Details,
         periods: &[Period],
         releases: &mut Releases,
@@ -246,7 +246,7 @@ impl LaneHistory {
     }
 
     /// Returns the deploys of a version.
-    pub(super) fn deploys_of_version(&self, version: &Line, releases: &Releases) -> Vec<LaneDeploy> {
+    pub(super) fn deploys_of_version(&self, version: &ShortText, releases: &Releases) -> Vec<LaneDeploy> {
         let deploys = releases.of_version(version).iter().flat_map(|id| {
             self.deploys_of(*id).map(|at| LaneDeploy {
                 occurred_at: at.occurred_at,
@@ -258,7 +258,7 @@ impl LaneHistory {
     }
 
     /// Returns the deploys of a version, as the gate has them.
-    pub(super) fn succeeded(&self, version: &Line, releases: &Releases) -> Vec<SucceededDeploy> {
+    pub(super) fn succeeded(&self, version: &ShortText, releases: &Releases) -> Vec<SucceededDeploy> {
         self.deploys_of_version(version, releases)
             .into_iter()
             .map(|deploy| self.succeeded_deploy(deploy))
@@ -268,7 +268,7 @@ impl LaneHistory {
     /// Returns all deploys after a position, in the order of positions.
     pub(super) fn succeeded_after(&self, position: Position) -> Vec<SucceededDeploy> {
         let changes = self.fold.changes().iter().filter(|(_, written)| written.since.position > position);
-        let deploys = changes.filter_map(|(_, Written { effect, since })| match effect {
+        let deploys = changes.filter_map(|(_, TrackEntry { effect, since })| match effect {
             Effect::Deployed(release) => Some(self.succeeded_deploy(LaneDeploy {
                 occurred_at: since.occurred_at,
                 position: since.position,
@@ -342,7 +342,7 @@ impl LaneHistory {
         if *track == Track::Traffic {
             return None;
         }
-        let ends = |(other, later): &(Track, Written)| {
+        let ends = |(other, later): &(Track, TrackEntry)| {
             other == track || *other == Track::Traffic && later.effect == Effect::Removed
         };
         let after = changes[index + 1..].iter().position(ends);

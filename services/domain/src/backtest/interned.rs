@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use crate::{Artifact, Line, Release};
+use crate::{Artifact, Release, ShortText};
 
 /// The number of a value in the table that gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,7 +69,7 @@ impl<T: Clone + Eq + Hash> Table<T> {
 #[derive(Debug, Default)]
 pub(super) struct Releases {
     table: Table<Release>,
-    by_version: HashMap<Line, Vec<Id>>,
+    by_version: HashMap<ShortText, Vec<Id>>,
     /// By a hash of each key of the artifact. Two keys may have one hash.
     by_artifact: HashMap<u64, Vec<Id>>,
 }
@@ -95,7 +95,7 @@ impl Releases {
     }
 
     /// Returns all that were reported of a version.
-    pub(super) fn of_version(&self, version: &Line) -> &[Id] {
+    pub(super) fn of_version(&self, version: &ShortText) -> &[Id] {
         self.by_version.get(version).map_or(&[], Vec::as_slice)
     }
 

@@ -9,7 +9,7 @@ use super::results::{Checks, Examined, Known};
 use super::rules::ReleaseExit;
 use crate::event::Policy;
 use crate::span::Span;
-use crate::{Effect, EnvironmentName, Line, Position, Release, ServiceName, TargetName};
+use crate::{Effect, EnvironmentName, Position, Release, ServiceName, ShortText, TargetName};
 
 /// What shows that a deploy failed after it was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,9 +24,9 @@ pub struct Failure {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
     /// The last result of a check for the release, or for the composition that began with the deploy, is a failure.
-    Check(Line),
+    Check(ShortText),
     /// A rollback was asked for that takes the lane away from the release.
-    Rollback(Line),
+    Rollback(ShortText),
 }
 
 /// A release that a lane ran.
@@ -155,7 +155,7 @@ fn next_others(lane: &LaneHistory) -> Vec<usize> {
 }
 
 /// Returns true if a check's failure is one by the candidate: of a check that it names, or of any where it names none.
-fn counts(candidate: &Policy, check: &Line) -> bool {
+fn counts(candidate: &Policy, check: &ShortText) -> bool {
     let triggers = candidate.automatic_rollback.as_ref().map_or(&[][..], |rule| &rule.checks);
     let mut named = candidate.required_validations.iter().chain(triggers).peekable();
     named.peek().is_none() || named.any(|named| named == check)

@@ -14,9 +14,9 @@ use super::history::{EventTime, LaneHistory, Period};
 use super::interned::{Id, Releases, Table};
 use crate::checks::{speaks_of, straddles};
 use crate::event::{Validation, ValidationSubject};
-use crate::known_good::{Verdict, Verdicts};
+use crate::known_good::{CheckResult, CheckResults};
 use crate::span::Span;
-use crate::{Artifact, EnvironmentName, LaneRef, Line, Position, Release, ServiceName, TargetName};
+use crate::{Artifact, EnvironmentName, LaneRef, Position, Release, ServiceName, ShortText, TargetName};
 
 /// What a check is of, as its report states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,7 +67,7 @@ pub(super) type Latest = BTreeMap<Id, (EventTime, bool)>;
 #[derive(Debug, Default)]
 pub(super) struct Checks {
     /// Names of checks, runs, versions and deployments.
-    pub(super) lines: Table<Line>,
+    pub(super) lines: Table<ShortText>,
     environments: Table<EnvironmentName>,
     lanes: Table<LaneRef>,
     artifacts: Table<Artifact>,
@@ -275,11 +275,12 @@ impl Checks {
     }
 
     /// Returns results with the names of their checks.
-    pub(super) fn verdicts(&self, latest: &Latest) -> Verdicts {
-        let mut verdicts = Verdicts::default();
+    pub(super) fn verdicts(&self, latest: &Latest) -> CheckResults {
+        let mut verdicts = CheckResults::default();
         for (check, (at, passed)) in latest {
             let EventTime { occurred_at, position } = *at;
-            verdicts.add(self.lines.get(*check).clone(), Verdict { passed: *passed, occurred_at, position });
+            verdicts
+                .add(self.lines.get(*check).clone(), CheckResult { passed: *passed, occurred_at, position });
         }
         verdicts
     }

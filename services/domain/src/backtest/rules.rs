@@ -7,11 +7,11 @@ use chrono::{DateTime, Utc};
 use super::environment::push_exactly;
 use super::history::{EventTime, LaneHistory};
 use super::interned::{Id, Releases, Table};
-use crate::event::{Actor, Approval, ApprovalSubject, Event, Fact, Freeze, RollbackRequest};
+use crate::event::{Actor, Approval, ApprovalSubject, Event, Freeze, Payload, RollbackRequest};
 use crate::gate::{Answer, DeployAnswer, HoldState, LeftRelease, SucceededDeploy, hold};
-use crate::obstacle::{ActiveFreeze, FreezeInterval};
+use crate::plan_issue::{ActiveFreeze, FreezeInterval};
 use crate::rollback::Phase;
-use crate::{EnvironmentName, LaneRef, Line, Position, Release, ServiceName, TargetName};
+use crate::{EnvironmentName, LaneRef, Position, Release, ServiceName, ShortText, TargetName};
 
 /// A lane of the environment.
 type LaneKey = (ServiceName, TargetName);
@@ -52,14 +52,14 @@ struct RollbackProgress {
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     freezes: Vec<FreezeInterval>,
-    rollbacks: HashMap<Line, RollbackProgress>,
-    under_way: BTreeMap<Position, Line>,
+    rollbacks: HashMap<ShortText, RollbackProgress>,
+    under_way: BTreeMap<Position, ShortText>,
     exits: HashMap<LaneKey, Vec<ReleaseExit>>,
     /// By service and version.
     answers: HashMap<(Id, Id), Vec<StatedAnswer>>,
     services: Table<ServiceName>,
     /// Versions, and types and names of actors.
-    lines: Table<Line>,
+    lines: Table<ShortText>,
     targets: Table<TargetName>,
 }
 
@@ -78,20 +78,20 @@ struct StatedAnswer {
 impl Rules {
     /// Applies what an event of the environment says of them.
     pub(super) fn apply(&mut self, event: &Event, at: EventTime, releases: &mut Releases) {
-        match &event.fact {
-            Fact::RollbackRequested(request) => self.request(request, at),
-            Fact::RollbackStarted(it) => self.proceed(&it.rollback.rollback_id, Phase::Started, at),
-            Fact::RollbackSucceeded(it) => self.proceed(&it.rollback_id, Phase::Succeeded, at),
-            Fact::RollbackFailed(it) => self.proceed(&it.rollback_id, Phase::Failed, at),
-            Fact::RollbackCancelled(it) => self.proceed(&it.rollback_id, Phase::Cancelled, at),
-            Fact::ApprovalGranted(approval) => self.answer(event, approval, true, (at, releases)),
-            Fact::ApprovalRejected(approval) => self.answer(event, approval, false, (at, releases)),
-            Fact::FreezeStarted(Freeze { freeze_id, until, .. }) => self.freezes.push(FreezeInterval {
+        match &event.payload {
+            Payload::RollbackRequested(request) => self.request(request, at),
+            Payload::RollbackStarted(it) => self.proceed(&it.rollback.rollback_id, Phase::Started, at),
+            Payload::RollbackSucceeded(it) => self.proceed(&it.rollback_id, Phase::Succeeded, at),
+            Payload::RollbackFailed(it) => self.proceed(&it.rollback_id, Phase::Failed, at),
+            Payload::RollbackCancelled(it) => self.proceed(&it.rollback_id, Phase::Cancelled, at),
+            Payload::ApprovalGranted(approval) => self.answer(event, approval, true, (at, releases)),
+            Payload::ApprovalRejected(approval) => self.answer(event, approval, false, (at, releases)),
+            Payload::FreezeStarted(Freeze { freeze_id, until, .. }) => self.freezes.push(FreezeInterval {
                 freeze: ActiveFreeze { freeze_id: freeze_id.clone(), until: *until, position: at.position },
                 started_at: at.occurred_at,
                 lifted_at: None,
             }),
-            Fact::FreezeLifted(Freeze { freeze_id, .. }) => {
+            Payload::FreezeLifted(Freeze { freeze_id, .. }) => {
                 let lifted =
                     self.freezes.iter_mut().filter(|interval| interval.freeze.freeze_id == *freeze_id);
                 for interval in lifted.filter(|interval| interval.lifted_at.is_none()) {
@@ -128,7 +128,7 @@ impl Rules {
         self.under_way.insert(at.position, rollback_id.clone());
     }
 
-    fn proceed(&mut self, rollback_id: &Line, phase: Phase, at: EventTime) {
+    fn proceed(&mut self, rollback_id: &ShortText, phase: Phase, at: EventTime) {
         let Some(progress) = self.rollbacks.get_mut(rollback_id) else { return };
         if !progress.phase.is_active() || phase == Phase::Started && progress.phase == Phase::Started {
             return;
@@ -173,7 +173,7 @@ impl Rules {
     }
 
     /// Notes what a lane ran as a rollback was started, where that was acknowledged to be something else than the plan says.
-    pub(super) fn started_from(&mut self, rollback_id: &Line, lane: &LaneKey, runs: Option<&Release>) {
+    pub(super) fn started_from(&mut self, rollback_id: &ShortText, lane: &LaneKey, runs: Option<&Release>) {
         let exits = self.exits.get_mut(lane).into_iter().flatten();
         for exit in exits.filter(|exit| exit.left.rollback_id == *rollback_id && !exit.left.started) {
             exit.left.from = runs.cloned();
@@ -205,7 +205,7 @@ impl Rules {
     }
 
     /// The rollback that is under way, and the position of its request.
-    pub(super) fn under_way(&self) -> Option<(&Line, Position)> {
+    pub(super) fn under_way(&self) -> Option<(&ShortText, Position)> {
         self.under_way.last_key_value().map(|(position, rollback_id)| (rollback_id, *position))
     }
 
@@ -223,7 +223,7 @@ impl Rules {
         &self,
         environment: &EnvironmentName,
         service: &ServiceName,
-        version: &Line,
+        version: &ShortText,
         releases: &Releases,
     ) -> Vec<DeployAnswer> {
         let key = self.services.find(service).zip(self.lines.find(version));

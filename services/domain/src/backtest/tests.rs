@@ -14,10 +14,10 @@ use crate::event::{
     Promotion, PromotionTargets, Removal, Revoked, Rollback, RollbackRequest, RollbackStart, Step, Switch,
     Validation, ValidationSubject,
 };
-use crate::{ConfigDigest, LaneRef, Release, Scope, SlotName};
+use crate::{ConfigDigest, LaneFilter, LaneRef, Release, SlotName};
 
-fn line(text: &str) -> Line {
-    Line::parse(text).expect("a line")
+fn line(text: &str) -> ShortText {
+    ShortText::parse(text).expect("a line")
 }
 
 fn name(text: &str) -> EnvironmentName {
@@ -46,28 +46,28 @@ fn deployed(environment: &str, version: &str) -> Deploy {
     }
 }
 
-fn deploy(environment: &str, version: &str) -> Fact {
-    Fact::DeploySucceeded(deployed(environment, version))
+fn deploy(environment: &str, version: &str) -> Payload {
+    Payload::DeploySucceeded(deployed(environment, version))
 }
 
 fn slot(name: &str) -> SlotName {
     SlotName::parse(name).expect("a slot")
 }
 
-fn said(check: &str, passed: bool, subject: ValidationSubject) -> Fact {
+fn said(check: &str, passed: bool, subject: ValidationSubject) -> Payload {
     let validation =
         Validation { check: line(check), subject, run: None, evidence: Vec::new(), counts: None };
-    if passed { Fact::ValidationPassed(validation) } else { Fact::ValidationFailed(validation) }
+    if passed { Payload::ValidationPassed(validation) } else { Payload::ValidationFailed(validation) }
 }
 
 /// What a check says of a version in the lane of an environment.
-fn checked(environment: &str, version: &str, check: &str, passed: bool) -> Fact {
+fn checked(environment: &str, version: &str, check: &str, passed: bool) -> Payload {
     let release = Some(Release::of_version(line(version)));
     said(check, passed, ValidationSubject::Lane { lane: lane(environment), release, deployment: None })
 }
 
 /// What a check says that names the lane only.
-fn unnamed(environment: &str, check: &str, passed: bool) -> Fact {
+fn unnamed(environment: &str, check: &str, passed: bool) -> Payload {
     let subject = ValidationSubject::Lane { lane: lane(environment), release: None, deployment: None };
     said(check, passed, subject)
 }
@@ -81,17 +81,17 @@ fn started(id: &str) -> RollbackStart {
 }
 
 /// Somebody wants production away from a version.
-fn leave(id: &str, version: &str) -> Fact {
+fn leave(id: &str, version: &str) -> Payload {
     let LaneRef { service, .. } = lane("production");
     let target = TargetName::default();
     let from = Some(release(version));
     let step = Step { wave: 1, service, target, action: Action::Remove, slot: None, from, to: None };
-    Fact::RollbackRequested(RollbackRequest {
+    Payload::RollbackRequested(RollbackRequest {
         rollback: rollback(id),
         to: Position::new(1),
         at: None,
         source: None,
-        scope: Scope::default(),
+        scope: LaneFilter::default(),
         plan: Plan { from: Position::new(1), steps: vec![step] },
         plan_digest: ConfigDigest::parse(&format!("sha256:{}", "0".repeat(64))).expect("a digest"),
         initiated_by: person("mira"),
@@ -106,10 +106,10 @@ fn person(name: &str) -> Actor {
     Actor { kind: line("person"), name: line(name) }
 }
 
-fn approved(version: &str) -> Fact {
+fn approved(version: &str) -> Payload {
     let subject =
         ApprovalSubject::Deploy { lane: lane("production"), release: Release::of_version(line(version)) };
-    Fact::ApprovalGranted(Approval { subject, expires_at: None })
+    Payload::ApprovalGranted(Approval { subject, expires_at: None })
 }
 
 fn freeze(until: Option<i64>) -> Freeze {
@@ -121,27 +121,27 @@ fn time(seconds: i64) -> DateTime<Utc> {
 }
 
 /// Something that happened at a second, by somebody.
-type Happened = (i64, Fact, &'static str);
+type Happened = (i64, Payload, &'static str);
 
 /// Something that happened, and the position of what it corrects.
 #[derive(Debug, Clone)]
 struct Entry {
     at: i64,
-    fact: Fact,
+    payload: Payload,
     actor: &'static str,
     corrects: Option<u64>,
 }
 
 impl Entry {
     fn event(&self) -> Event {
-        let (fact, actor) = (self.fact.clone(), Some(person(self.actor)));
-        Event { fact, actor, reason: None, links: Vec::new(), corrects: self.corrects.map(identity) }
+        let (payload, actor) = (self.payload.clone(), Some(person(self.actor)));
+        Event { payload, actor, reason: None, links: Vec::new(), corrects: self.corrects.map(identity) }
     }
 }
 
 impl From<&Happened> for Entry {
-    fn from((at, fact, actor): &Happened) -> Self {
-        Self { at: *at, fact: fact.clone(), actor, corrects: None }
+    fn from((at, payload, actor): &Happened) -> Self {
+        Self { at: *at, payload: payload.clone(), actor, corrects: None }
     }
 }
 
@@ -171,8 +171,9 @@ fn fed(policy: &Policy, history: &[Happened], listed: usize) -> Report {
 }
 
 /// Told one a second, from second 1 on, at positions 1, 2, 3 …, by ada.
-fn report(policy: &Policy, facts: &[Fact]) -> Report {
-    let history: Vec<Happened> = facts.iter().cloned().zip(1..).map(|(fact, at)| (at, fact, "ada")).collect();
+fn report(policy: &Policy, facts: &[Payload]) -> Report {
+    let history: Vec<Happened> =
+        facts.iter().cloned().zip(1..).map(|(payload, at)| (at, payload, "ada")).collect();
     fed(policy, &history, 100)
 }
 
@@ -240,7 +241,7 @@ fn a_checks_last_word_counts_and_only_while_the_release_stands() {
     ];
     assert_eq!(only(&report(&policy, &history)), ("allowed", None));
 
-    history.push(Fact::DeployRemoved(Removal {
+    history.push(Payload::DeployRemoved(Removal {
         lane: lane("production"),
         slot: None,
         deployment: None,
@@ -277,7 +278,7 @@ fn a_rollback_away_from_a_release_is_a_failure_unless_it_was_cancelled() {
     let failure = told.missed_deploys[0].failure.as_ref().expect("it failed");
     assert_eq!(failure.cause, Cause::Rollback(line("r-1")));
 
-    history.push(Fact::RollbackCancelled(rollback("r-1")));
+    history.push(Payload::RollbackCancelled(rollback("r-1")));
     assert_eq!(only(&report(&policy, &history)), ("allowed", None));
     let other = [deploy("production", "1"), leave("r-1", "0")];
     assert_eq!(only(&report(&policy, &other)), ("allowed", None));
@@ -288,10 +289,10 @@ fn steps_of_a_rollback_are_not_judged_and_others_are_stopped_while_it_is_under_w
     let step = Deploy { rollback_id: Some(line("r-1")), ..deployed("production", "1") };
     let history = [
         leave("r-1", "2"),
-        Fact::RollbackStarted(started("r-1")),
-        Fact::DeploySucceeded(step),
+        Payload::RollbackStarted(started("r-1")),
+        Payload::DeploySucceeded(step),
         deploy("production", "3"),
-        Fact::RollbackSucceeded(rollback("r-1")),
+        Payload::RollbackSucceeded(rollback("r-1")),
     ];
     let told = report(&Policy::default(), &history);
     assert_eq!(only(&told), ("stopped", None));
@@ -302,8 +303,8 @@ fn steps_of_a_rollback_are_not_judged_and_others_are_stopped_while_it_is_under_w
 fn a_release_that_was_rolled_back_is_held_until_another_version_comes() {
     let mut history = vec![
         leave("r-1", "2"),
-        Fact::RollbackStarted(started("r-1")),
-        Fact::RollbackSucceeded(rollback("r-1")),
+        Payload::RollbackStarted(started("r-1")),
+        Payload::RollbackSucceeded(rollback("r-1")),
         deploy("production", "2"),
     ];
     assert_eq!(only(&report(&Policy::default(), &history)).0, "stopped");
@@ -315,8 +316,8 @@ fn a_release_that_was_rolled_back_is_held_until_another_version_comes() {
 
 #[test]
 fn a_freeze_holds_at_the_time_of_the_deploy_not_of_its_report() {
-    let start = Fact::FreezeStarted(freeze(Some(100)));
-    let lift = Fact::FreezeLifted(freeze(None));
+    let start = Payload::FreezeStarted(freeze(Some(100)));
+    let lift = Payload::FreezeLifted(freeze(None));
     for (at, verdict) in [(9, "allowed"), (10, "stopped"), (19, "stopped"), (20, "allowed"), (100, "allowed")]
     {
         let history: [Happened; 3] =
@@ -343,7 +344,7 @@ fn approvals_count_that_were_given_before_and_by_others() {
 #[test]
 fn an_artifact_that_is_revoked_afterwards_was_not_known_to_be() {
     let artifact = release("1").artifact.expect("an artifact");
-    let revoked = Fact::ArtifactRevoked(Revoked { artifact, advisory: None, deleted: true });
+    let revoked = Payload::ArtifactRevoked(Revoked { artifact, advisory: None, deleted: true });
     let policy = Policy::default();
     assert_eq!(only(&report(&policy, &[revoked.clone(), deploy("production", "1")])).0, "stopped");
     assert_eq!(only(&report(&policy, &[deploy("production", "1"), revoked])).0, "allowed");
@@ -352,7 +353,7 @@ fn an_artifact_that_is_revoked_afterwards_was_not_known_to_be() {
 #[test]
 fn soaking_ends_with_the_deploy_and_the_other_environments_policy_is_the_one_of_then() {
     let soaking = |seconds| {
-        Fact::EnvironmentDeclared(name("staging"), Policy { soak_seconds: seconds, ..Policy::default() })
+        Payload::EnvironmentDeclared(name("staging"), Policy { soak_seconds: seconds, ..Policy::default() })
     };
     let judged = |at: i64, declared: usize| {
         let mut history: Vec<Happened> = vec![
@@ -373,12 +374,12 @@ fn a_check_that_names_nothing_is_of_what_ran_then_in_a_slot_as_well() {
     let in_slot = |version, name| Deploy { slot: Some(slot(name)), ..deployed("staging", version) };
     let switch = |name| {
         let (deployment, rollback_id) = (None, None);
-        Fact::TrafficSwitched(Switch { lane: lane("staging"), slot: slot(name), deployment, rollback_id })
+        Payload::TrafficSwitched(Switch { lane: lane("staging"), slot: slot(name), deployment, rollback_id })
     };
     let mut history = vec![
-        Fact::DeploySucceeded(in_slot("1", "blue")),
+        Payload::DeploySucceeded(in_slot("1", "blue")),
         switch("blue"),
-        Fact::DeploySucceeded(in_slot("2", "green")),
+        Payload::DeploySucceeded(in_slot("2", "green")),
         unnamed("staging", "smoke", true),
         deploy("production", "2"),
     ];
@@ -391,14 +392,19 @@ fn a_check_that_names_nothing_is_of_what_ran_then_in_a_slot_as_well() {
 #[test]
 fn a_release_that_waits_in_its_slot_fails_there_or_after_traffic_reached_it() {
     let in_slot = |version, name| {
-        Fact::DeploySucceeded(Deploy { slot: Some(slot(name)), ..deployed("production", version) })
+        Payload::DeploySucceeded(Deploy { slot: Some(slot(name)), ..deployed("production", version) })
     };
     let switch = |name| {
         let (deployment, rollback_id) = (None, None);
-        Fact::TrafficSwitched(Switch { lane: lane("production"), slot: slot(name), deployment, rollback_id })
+        Payload::TrafficSwitched(Switch {
+            lane: lane("production"),
+            slot: slot(name),
+            deployment,
+            rollback_id,
+        })
     };
     let failed = || checked("production", "2", "smoke", false);
-    let missed = |facts: &[Fact]| {
+    let missed = |facts: &[Payload]| {
         let mut history = vec![in_slot("1", "blue"), switch("blue"), in_slot("2", "green")];
         history.extend_from_slice(facts);
         let told = report(&Policy::default(), &history);
@@ -425,7 +431,7 @@ fn a_deploy_that_is_told_late_stood_until_the_one_that_came_after_it() {
 
 #[test]
 fn only_deploys_after_the_given_position_are_judged_and_only_the_first_are_listed() {
-    let facts: Vec<Fact> = (0..6).map(|n| deploy("production", &n.to_string())).collect();
+    let facts: Vec<Payload> = (0..6).map(|n| deploy("production", &n.to_string())).collect();
     let candidate = Candidate {
         environment: name("production"),
         policy: from_staging(),
@@ -433,8 +439,8 @@ fn only_deploys_after_the_given_position_are_judged_and_only_the_first_are_liste
         listed: 3,
     };
     let mut backtest = Backtest::of(candidate);
-    for (fact, position) in facts.into_iter().zip(1..) {
-        feed(&mut backtest, position, &Entry::from(&(position.cast_signed(), fact, "ada")));
+    for (payload, position) in facts.into_iter().zip(1..) {
+        feed(&mut backtest, position, &Entry::from(&(position.cast_signed(), payload, "ada")));
     }
     let told = backtest.report();
     assert_eq!((told.deploys, told.stopped), (4, 4));
@@ -443,7 +449,7 @@ fn only_deploys_after_the_given_position_are_judged_and_only_the_first_are_liste
     assert!(told.stopped_deploys.iter().all(|judged| !judged.findings.is_empty()));
 }
 
-fn any_fact() -> impl Strategy<Value = Fact> {
+fn any_payload() -> impl Strategy<Value = Payload> {
     let environment = || prop::sample::select(vec!["staging", "production"]);
     let version = || prop::sample::select(vec!["1", "2", "3"]);
     let check = || prop::sample::select(vec!["smoke", "e2e"]);
@@ -452,14 +458,14 @@ fn any_fact() -> impl Strategy<Value = Fact> {
     prop_oneof![
         6 => (environment(), version()).prop_map(|(environment, version)| deploy(environment, version)),
         2 => (environment(), version(), prop::sample::select(vec!["blue", "green"])).prop_map(
-            |(environment, version, name)| Fact::DeploySucceeded(Deploy {
+            |(environment, version, name)| Payload::DeploySucceeded(Deploy {
                 slot: Some(slot(name)),
                 ..deployed(environment, version)
             })
         ),
         1 => (environment(), prop::sample::select(vec!["blue", "green"])).prop_map(|(environment, name)| {
             let (deployment, rollback_id) = (None, None);
-            Fact::TrafficSwitched(Switch { lane: lane(environment), slot: slot(name), deployment, rollback_id })
+            Payload::TrafficSwitched(Switch { lane: lane(environment), slot: slot(name), deployment, rollback_id })
         }),
         4 => (environment(), version(), check(), any::<bool>())
             .prop_map(|(environment, version, check, passed)| checked(environment, version, check, passed)),
@@ -472,24 +478,24 @@ fn any_fact() -> impl Strategy<Value = Fact> {
             said(check, passed, ValidationSubject::Artifact(artifact(version)))
         }),
         1 => (id(), version()).prop_map(|(id, version)| leave(id, version)),
-        1 => id().prop_map(|id| Fact::RollbackStarted(started(id))),
-        1 => id().prop_map(|id| Fact::RollbackCancelled(rollback(id))),
+        1 => id().prop_map(|id| Payload::RollbackStarted(started(id))),
+        1 => id().prop_map(|id| Payload::RollbackCancelled(rollback(id))),
         1 => version().prop_map(approved),
-        1 => version().prop_map(move |version| Fact::ArtifactRevoked(Revoked {
+        1 => version().prop_map(move |version| Payload::ArtifactRevoked(Revoked {
             artifact: artifact(version),
             advisory: None,
             deleted: false
         })),
-        1 => prop::option::of(0..60_i64).prop_map(|until| Fact::FreezeStarted(freeze(until))),
-        1 => Just(Fact::FreezeLifted(freeze(None))),
+        1 => prop::option::of(0..60_i64).prop_map(|until| Payload::FreezeStarted(freeze(until))),
+        1 => Just(Payload::FreezeLifted(freeze(None))),
         1 => (environment(), 0..20_u64).prop_map(|(environment, soak_seconds)| {
-            Fact::EnvironmentDeclared(name(environment), Policy { soak_seconds, ..Policy::default() })
+            Payload::EnvironmentDeclared(name(environment), Policy { soak_seconds, ..Policy::default() })
         }),
     ]
 }
 
 fn any_history() -> impl Strategy<Value = Vec<Happened>> {
-    let happened = (0..60_i64, any_fact(), prop::sample::select(vec!["ada", "mira"]));
+    let happened = (0..60_i64, any_payload(), prop::sample::select(vec!["ada", "mira"]));
     prop::collection::vec(happened, 0..60)
 }
 
@@ -523,8 +529,8 @@ proptest! {
     #[test]
     fn the_totals_add_up(policy in any_policy(), history in any_history()) {
         let told = fed(&policy, &history, usize::MAX);
-        let judged = history.iter().filter(|(_, fact, _)| {
-            matches!(fact, Fact::DeploySucceeded(deploy) if deploy.lane.environment == name("production"))
+        let judged = history.iter().filter(|(_, payload, _)| {
+            matches!(payload, Payload::DeploySucceeded(deploy) if deploy.lane.environment == name("production"))
         });
         prop_assert_eq!(told.deploys, judged.count() as u64);
         prop_assert_eq!(told.deploys, told.allowed + told.stopped);

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::{EnvironmentName, LaneRef, Line, Release};
+use crate::{EnvironmentName, LaneRef, Release, ShortText};
 
 /// A person's answer to a question of the gate; who it was is the event's actor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum ApprovalSubject {
         /// The environment.
         environment: EnvironmentName,
         /// The rollback.
-        rollback_id: Line,
+        rollback_id: ShortText,
     },
     /// A deploy of a release to a lane.
     Deploy {

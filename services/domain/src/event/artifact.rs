@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::Evidence;
-use crate::{Artifact, Line};
+use crate::{Artifact, ShortText};
 
 /// A version was built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,13 +11,13 @@ pub struct Built {
     /// What was built.
     pub artifact: Artifact,
     /// The version that it carries.
-    pub version: Option<Line>,
+    pub version: Option<ShortText>,
     /// The commit that it was built from.
-    pub commit: Option<Line>,
+    pub commit: Option<ShortText>,
     /// When that commit was made: the start of its lead time.
     pub committed_at: Option<DateTime<Utc>>,
     /// Who built it.
-    pub builder: Option<Line>,
+    pub builder: Option<ShortText>,
     /// A signed statement about the build, such as SLSA provenance.
     pub provenance: Option<Evidence>,
 }
@@ -28,7 +28,7 @@ pub struct Revoked {
     /// What must not be used.
     pub artifact: Artifact,
     /// Why, as a public reference: a CVE, a ticket.
-    pub advisory: Option<Line>,
+    pub advisory: Option<ShortText>,
     /// Whether it is gone from its registry, so that nobody could use it.
     pub deleted: bool,
 }

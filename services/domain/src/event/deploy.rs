@@ -1,6 +1,6 @@
 //! What changes a lane.
 
-use crate::{LaneRef, Line, Release, SlotName};
+use crate::{LaneRef, Release, ShortText, SlotName};
 
 /// A deploy of a release to a lane, or to one of its slots. Without a slot the lane itself runs the
 /// release, live at once; with one it waits there until traffic is switched to that slot.
@@ -11,14 +11,14 @@ pub struct Deploy {
     /// Which slot, if the lane has slots.
     pub slot: Option<SlotName>,
     /// The emitter's name for the run that did it.
-    pub deployment: Option<Line>,
+    pub deployment: Option<ShortText>,
     /// What.
     pub release: Release,
     /// False for a deploy that cannot be undone by deploying the former release, such as one with a
     /// one-way migration.
     pub reversible: bool,
     /// The rollback that this is a step of.
-    pub rollback_id: Option<Line>,
+    pub rollback_id: Option<ShortText>,
     /// How it ended; one that only began tells nothing.
     pub ending: Ending,
 }
@@ -40,9 +40,9 @@ pub struct Removal {
     /// Which slot, if not the whole lane.
     pub slot: Option<SlotName>,
     /// The emitter's name for the run that did it.
-    pub deployment: Option<Line>,
+    pub deployment: Option<ShortText>,
     /// The rollback that this is a step of.
-    pub rollback_id: Option<Line>,
+    pub rollback_id: Option<ShortText>,
 }
 
 /// The blue-green cut-over: a slot of the lane is live from now on, and no other.
@@ -53,7 +53,7 @@ pub struct Switch {
     /// The slot that is live now.
     pub slot: SlotName,
     /// The emitter's name for the run that did it.
-    pub deployment: Option<Line>,
+    pub deployment: Option<ShortText>,
     /// The rollback that this is a step of.
-    pub rollback_id: Option<Line>,
+    pub rollback_id: Option<ShortText>,
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::{EnvironmentName, Line, ServiceName, TargetName};
+use crate::{EnvironmentName, ServiceName, ShortText, TargetName};
 
 /// An environment's rules. All empty is the policy of an environment that was never declared.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
     /// Checks that must have passed before a point is known good. Where there are none, one that passed
     /// is enough.
-    pub required_validations: Vec<Line>,
+    pub required_validations: Vec<ShortText>,
     /// Seconds that a point's composition must have stood before it is known good.
     pub soak_seconds: u64,
     /// Whether and when the environment rolls back by itself.
@@ -23,16 +23,16 @@ pub struct Policy {
     /// Which services each service depends on: they are changed before it.
     pub dependencies: BTreeMap<ServiceName, Vec<ServiceName>>,
     /// What an irreversible deploy between here and a point does to a rollback.
-    pub barrier: Hindrance,
+    pub barrier: Enforcement,
     /// What a freeze does to a rollback; a deploy never passes the gate in one.
-    pub freeze: Hindrance,
+    pub freeze: Enforcement,
 }
 
 /// When an environment rolls back by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AutomaticRollback {
     /// The checks whose failure triggers it; if there are none, every required one does.
-    pub checks: Vec<Line>,
+    pub checks: Vec<ShortText>,
     /// Seconds after one rollback before the next may begin by itself.
     pub cool_down_seconds: u64,
     /// At most this many a day.
@@ -83,7 +83,7 @@ pub enum PromotionTargets {
 
 /// What something in the way does to a rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Hindrance {
+pub enum Enforcement {
     /// The plan is blocked unless forced with a reason.
     #[default]
     Block,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 
 use super::{Actor, Plan};
-use crate::{ConfigDigest, EnvironmentName, Line, Position, Scope, ServiceName, TargetName};
+use crate::{ConfigDigest, EnvironmentName, LaneFilter, Position, ServiceName, ShortText, TargetName};
 
 /// Which rollback of which environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,12 +13,12 @@ pub struct Rollback {
     /// The environment.
     pub environment: EnvironmentName,
     /// The rollback's name, unique within the ledger.
-    pub rollback_id: Line,
+    pub rollback_id: ShortText,
 }
 
 /// An environment at a position.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Destination {
+pub struct ReleasePointId {
     /// The environment.
     pub environment: EnvironmentName,
     /// The position.
@@ -37,7 +37,7 @@ pub struct RollbackRequest {
     /// The environment whose point it is, where that is another one.
     pub source: Option<EnvironmentName>,
     /// The lanes that are brought there.
-    pub scope: Scope,
+    pub scope: LaneFilter,
     /// The steps, made against the state at `plan.from`.
     pub plan: Plan,
     /// SHA-256 of the plan.

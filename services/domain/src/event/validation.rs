@@ -1,16 +1,16 @@
 //! What checked a release, and what came of it.
 
-use crate::{Artifact, ConfigDigest, EnvironmentName, LaneRef, Line, Release};
+use crate::{Artifact, ConfigDigest, EnvironmentName, LaneRef, Release, ShortText};
 
 /// A check of something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Validation {
     /// The check's name: `smoke`, `e2e`, `canary`, `scan`.
-    pub check: Line,
+    pub check: ShortText,
     /// What was checked.
     pub subject: ValidationSubject,
     /// The name of this run of the check, which its start and its end share.
-    pub run: Option<Line>,
+    pub run: Option<ShortText>,
     /// What shows it.
     pub evidence: Vec<Evidence>,
     /// How many cases there were.
@@ -29,7 +29,7 @@ pub enum ValidationSubject {
         /// The release that was checked.
         release: Option<Release>,
         /// The deployment that was checked.
-        deployment: Option<Line>,
+        deployment: Option<ShortText>,
     },
     /// A whole environment.
     Environment(EnvironmentName),
@@ -39,7 +39,7 @@ pub enum ValidationSubject {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
     /// Where it is.
-    pub uri: Line,
+    pub uri: ShortText,
     /// Its digest, so that it cannot be exchanged.
     pub digest: Option<ConfigDigest>,
 }

@@ -4,7 +4,7 @@ use chrono::DateTime;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{EventId, Line};
+use crate::{EventId, ShortText};
 
 fn since(occurred_at: i64, position: u64) -> Since {
     Since {
@@ -15,7 +15,7 @@ fn since(occurred_at: i64, position: u64) -> Since {
 }
 
 fn release(version: &str) -> Release {
-    Release::of_version(Line::parse(version).expect("a version"))
+    Release::of_version(ShortText::parse(version).expect("a version"))
 }
 
 fn deployed(version: &str) -> Effect {
@@ -38,7 +38,7 @@ fn given(changes: &[(Track, Effect, i64)]) -> (LaneFold, Vec<Applied>) {
         .iter()
         .map(|(track, effect, occurred_at)| {
             position += 1;
-            lane.apply(track, Written { effect: effect.clone(), since: since(*occurred_at, position) })
+            lane.apply(track, TrackEntry { effect: effect.clone(), since: since(*occurred_at, position) })
         })
         .collect();
     (lane, applied)
@@ -84,7 +84,7 @@ fn a_slot_is_idle_until_traffic_is_switched_to_it() {
         given(&[(Track::Traffic, deployed("v1"), 10), (in_slot("green"), deployed("v2"), 20)]);
     assert_eq!(live_version(&lane), Some("v1"));
     assert!(!applied[1].altered);
-    let switch = Written { effect: Effect::SwitchedTo(slot("green")), since: since(30, 3) };
+    let switch = TrackEntry { effect: Effect::SwitchedTo(slot("green")), since: since(30, 3) };
     let applied = lane.apply(&Track::Traffic, switch);
     assert!(applied.altered);
     assert_eq!(live_version(&lane), Some("v2"));
@@ -129,7 +129,7 @@ fn rule_2_a_switch_to_a_slot_of_which_nothing_is_known_waits_for_its_deploy() {
     assert_eq!(live_version(&lane), Some("v1"), "the lane keeps its release");
     assert!(!lane.is_regular());
 
-    let crossed = lane.apply(&in_slot("green"), Written { effect: deployed("v2"), since: since(60, 3) });
+    let crossed = lane.apply(&in_slot("green"), TrackEntry { effect: deployed("v2"), since: since(60, 3) });
     assert!(crossed.altered && crossed.behind && !crossed.late);
     assert_eq!(live_version(&lane), Some("v2"));
     assert_eq!(lane.live().map(|live| live.since.position), Some(Position::new(2)), "since the switch");
@@ -186,7 +186,7 @@ fn rule_3_a_slot_that_is_filled_after_the_removal_is_idle_until_a_switch() {
     ]);
     assert_eq!(live_version(&lane), None);
     assert_eq!(lane.idle().len(), 1);
-    lane.apply(&Track::Traffic, Written { effect: Effect::SwitchedTo(slot("blue")), since: since(50, 5) });
+    lane.apply(&Track::Traffic, TrackEntry { effect: Effect::SwitchedTo(slot("blue")), since: since(50, 5) });
     assert_eq!(live_version(&lane), Some("v2"));
 }
 
@@ -239,7 +239,7 @@ fn a_removal_empties_a_slot_whose_deploy_is_reported_after_the_next_deploy() {
         (Track::Traffic, Effect::SwitchedTo(slot("blue")), 40),
     ];
     for ((track, effect, at), position) in changes.into_iter().zip(1..) {
-        lane.apply(&track, Written { effect, since: since(at, position) });
+        lane.apply(&track, TrackEntry { effect, since: since(at, position) });
         lane.compact();
     }
     assert_eq!(live_version(&lane), Some("v2"));
@@ -277,7 +277,7 @@ proptest! {
         let fold = |changes: &[Reported]| {
             let mut lane = LaneFold::default();
             for (((track, effect), at), position) in changes {
-                lane.apply(track, Written { effect: effect.clone(), since: since(*at, *position) });
+                lane.apply(track, TrackEntry { effect: effect.clone(), since: since(*at, *position) });
             }
             lane
         };
@@ -313,7 +313,7 @@ proptest! {
                 true => (Track::Traffic, effect),
                 false => (track, effect),
             };
-            let written = Written { effect, since: since(at, number as u64 + 1) };
+            let written = TrackEntry { effect, since: since(at, number as u64 + 1) };
             prop_assert_eq!(whole.apply(&track, written.clone()), kept.apply(&track, written));
             kept.compact();
             prop_assert_eq!(whole.live(), kept.live());

@@ -5,13 +5,13 @@
 use chrono::{DateTime, Utc};
 
 use super::{Answer, Finding, Rule};
-use crate::{Line, Position, Release};
+use crate::{Position, Release, ShortText};
 
 /// A rollback that holds a release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
     /// The rollback.
-    pub rollback_id: Line,
+    pub rollback_id: ShortText,
     /// The position of its request.
     pub position: Position,
 }
@@ -20,7 +20,7 @@ pub struct Hold {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftRelease {
     /// The rollback.
-    pub rollback_id: Line,
+    pub rollback_id: ShortText,
     /// The position of its request.
     pub requested: Position,
     /// Whether it was ever started.
@@ -47,7 +47,7 @@ pub struct SucceededDeploy {
     /// Whether the lane already had a change with a later moment as it was recorded.
     pub late: bool,
     /// The rollback that it is a step of.
-    pub rollback_id: Option<Line>,
+    pub rollback_id: Option<ShortText>,
     /// The release.
     pub release: Release,
 }

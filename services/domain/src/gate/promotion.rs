@@ -7,8 +7,8 @@ use chrono::TimeDelta;
 
 use super::{Finding, Rule};
 use crate::event::{MarkedStatus, Policy, PromotionTargets};
-use crate::known_good::{Marked, Status, Verdict, Verdicts};
-use crate::{EnvironmentName, Line, Position, TargetName};
+use crate::known_good::{CheckResult, CheckResults, Marked, Status};
+use crate::{EnvironmentName, Position, ShortText, TargetName};
 
 /// The evidence for a release in an environment.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ pub struct TargetEvidence {
     /// The position of its last deploy there.
     pub deployed: Position,
     /// The results for the release in the lane.
-    pub results: Verdicts,
+    pub results: CheckResults,
     /// The compositions that contained it there, as far as there are results or marks for them.
     pub compositions: Vec<CompositionEvidence>,
     /// The longest time that it ran there without a break.
@@ -40,7 +40,7 @@ pub struct TargetEvidence {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CompositionEvidence {
     /// The results for the composition.
-    pub results: Verdicts,
+    pub results: CheckResults,
     /// The mark on it.
     pub marked: Option<Marked>,
 }
@@ -59,7 +59,7 @@ pub struct ReleaseJudgement {
 /// Judges a release in a lane by the environment's policy.
 #[must_use]
 pub fn judge_release(policy: &Policy, evidence: &TargetEvidence) -> ReleaseJudgement {
-    let is_required = |check: &Line| policy.required_validations.contains(check);
+    let is_required = |check: &ShortText| policy.required_validations.contains(check);
     let marked = evidence.compositions.iter().filter_map(|of| Some((of, of.marked.as_ref()?)));
     let results = evidence.results.iter();
     if let Some((composition, mark)) = marked.max_by_key(|(_, mark)| mark.position) {
@@ -73,7 +73,7 @@ pub fn judge_release(policy: &Policy, evidence: &TargetEvidence) -> ReleaseJudge
         |reason: String, position| ReleaseJudgement { status: Status::Candidate, reason, position };
     let all = || std::iter::once(&evidence.results).chain(evidence.compositions.iter().map(|of| &of.results));
     for check in &policy.required_validations {
-        let of_check: Vec<&Verdict> = all().filter_map(|of| of.of(check)).collect();
+        let of_check: Vec<&CheckResult> = all().filter_map(|of| of.of(check)).collect();
         if of_check.iter().any(|result| result.passed) {
             continue;
         }
@@ -82,7 +82,7 @@ pub fn judge_release(policy: &Policy, evidence: &TargetEvidence) -> ReleaseJudge
             None => candidate(format!("{check} has no result"), None),
         };
     }
-    let results = all().flat_map(Verdicts::iter);
+    let results = all().flat_map(CheckResults::iter);
     let last = results.filter(|(_, result)| result.passed).map(|(_, result)| result.position).max();
     if last.is_none() {
         return candidate("no check passed".into(), None);
@@ -96,7 +96,7 @@ pub fn judge_release(policy: &Policy, evidence: &TargetEvidence) -> ReleaseJudge
 
 /// A check of which the result is a failure.
 struct Failure<'a> {
-    check: &'a Line,
+    check: &'a ShortText,
     required: bool,
     position: Position,
 }
@@ -110,8 +110,8 @@ impl Failure<'_> {
 
 /// The failure that weighs most: of a required check if there is one.
 fn first_failure<'a>(
-    results: impl Iterator<Item = (&'a Line, &'a Verdict)>,
-    is_required: impl Fn(&Line) -> bool,
+    results: impl Iterator<Item = (&'a ShortText, &'a CheckResult)>,
+    is_required: impl Fn(&ShortText) -> bool,
 ) -> Option<Failure<'a>> {
     let failed = results.filter(|(_, result)| !result.passed).map(|(check, result)| Failure {
         check,

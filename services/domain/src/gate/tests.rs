@@ -7,18 +7,18 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::{MarkedStatus, Promotion, PromotionTargets};
-use crate::known_good::{Marked, Status, Verdict, Verdicts};
+use crate::known_good::{CheckResult, CheckResults, Marked, Status};
 use crate::{
     Artifact, ConfigDigest, Effect, EnvironmentName, EventId, LaneRef, ServiceName, Since, SlotName, Track,
-    Written,
+    TrackEntry,
 };
 
 const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 const D2: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
 const D3: &str = "sha256:3333333333333333333333333333333333333333333333333333333333333333";
 
-fn line(text: &str) -> Line {
-    Line::parse(text).expect("a line")
+fn line(text: &str) -> ShortText {
+    ShortText::parse(text).expect("a line")
 }
 
 fn environment(name: &str) -> EnvironmentName {
@@ -74,7 +74,7 @@ struct Asked {
     policy: Policy,
     retired: Option<Position>,
     freezes: Vec<ActiveFreeze>,
-    rollback: Option<(Line, Position)>,
+    rollback: Option<(ShortText, Position)>,
     revoked: Vec<RevokedArtifact>,
     rollbacks: Vec<LeftRelease>,
     deploys: Vec<SucceededDeploy>,
@@ -223,7 +223,7 @@ fn rule_24_nothing_is_deployed_to_a_retired_environment() {
 
 #[test]
 fn no_deploy_passes_in_a_freeze_even_where_the_policy_only_warns_rollbacks() {
-    let policy = Policy { freeze: crate::event::Hindrance::Warn, ..Policy::default() };
+    let policy = Policy { freeze: crate::event::Enforcement::Warn, ..Policy::default() };
     let freezes = vec![ActiveFreeze { freeze_id: line("year-end"), until: None, position: at(3) }];
     let finding = Asked { policy, freezes, ..asked(release("v1")) }.of(Rule::Freeze);
     assert_eq!((finding.passes, finding.position), (false, Some(at(3))));
@@ -413,11 +413,11 @@ proptest! {
 
 // Promotion.
 
-fn results(said: &[(&str, bool, u64)]) -> Verdicts {
-    let mut results = Verdicts::default();
+fn results(said: &[(&str, bool, u64)]) -> CheckResults {
+    let mut results = CheckResults::default();
     for (check, passed, position) in said {
         let occurred_at = time(position.cast_signed());
-        results.add(line(check), Verdict { passed: *passed, occurred_at, position: at(*position) });
+        results.add(line(check), CheckResult { passed: *passed, occurred_at, position: at(*position) });
     }
     results
 }

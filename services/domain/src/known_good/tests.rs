@@ -4,18 +4,18 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn line(text: &str) -> Line {
-    Line::parse(text).expect("a line")
+fn line(text: &str) -> ShortText {
+    ShortText::parse(text).expect("a line")
 }
 
-fn verdict(passed: bool, occurred_at: i64, position: u64) -> Verdict {
+fn verdict(passed: bool, occurred_at: i64, position: u64) -> CheckResult {
     let occurred_at = DateTime::from_timestamp(occurred_at, 0).expect("a time");
-    Verdict { passed, occurred_at, position: Position::new(position) }
+    CheckResult { passed, occurred_at, position: Position::new(position) }
 }
 
 /// Verdicts of `(check, passed)`, one a second, at positions 11, 12, 13 …
-fn verdicts(said: &[(&str, bool)]) -> Verdicts {
-    let mut all = Verdicts::default();
+fn verdicts(said: &[(&str, bool)]) -> CheckResults {
+    let mut all = CheckResults::default();
     for ((check, passed), at) in said.iter().zip(11..) {
         all.add(line(check), verdict(*passed, at.try_into().expect("a second"), at));
     }
@@ -28,15 +28,15 @@ fn policy(required: &[&str], soak_seconds: u64) -> Policy {
 }
 
 /// Judges a point whose last lane is the one that changed; it has stood for an hour.
-fn judged(policy: &Policy, lanes: &[Verdicts], marked: Option<MarkedStatus>) -> Judgement {
-    judged_as_a_whole(policy, lanes, &Verdicts::default(), marked.map(|status| (status, 100)))
+fn judged(policy: &Policy, lanes: &[CheckResults], marked: Option<MarkedStatus>) -> Judgement {
+    judged_as_a_whole(policy, lanes, &CheckResults::default(), marked.map(|status| (status, 100)))
 }
 
 /// The same, with results for the composition; a mark with the second at which it was made.
 fn judged_as_a_whole(
     policy: &Policy,
-    lanes: &[Verdicts],
-    composition: &Verdicts,
+    lanes: &[CheckResults],
+    composition: &CheckResults,
     marked: Option<(MarkedStatus, i64)>,
 ) -> Judgement {
     let target = TargetName::default();
@@ -183,10 +183,10 @@ proptest! {
             .prop_map(|reports| {
                 reports.into_iter().zip(1..).map(|((check, passed, at), n)| (check, verdict(passed, at, n))).collect()
             })
-            .prop_flat_map(|reports: Vec<(String, Verdict)>| (Just(reports.clone()), Just(reports).prop_shuffle())),
+            .prop_flat_map(|reports: Vec<(String, CheckResult)>| (Just(reports.clone()), Just(reports).prop_shuffle())),
     ) {
-        let added = |reports: &[(String, Verdict)]| {
-            let mut all = Verdicts::default();
+        let added = |reports: &[(String, CheckResult)]| {
+            let mut all = CheckResults::default();
             for (check, verdict) in reports {
                 all.add(line(check), verdict.clone());
             }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::{Difference, Effect, EventId, Since, Track, Written};
+use crate::{Difference, Effect, EventId, Since, Track, TrackEntry};
 
 /// Not in the alphabet's order, since what depends on what must not follow from names.
 const SERVICES: [&str; 4] = ["search", "basket", "web", "checkout"];
@@ -27,7 +27,7 @@ fn slot(name: &str) -> SlotName {
 }
 
 fn release(version: &str) -> Release {
-    Release::of_version(Line::parse(version).expect("a version"))
+    Release::of_version(ShortText::parse(version).expect("a version"))
 }
 
 fn since(occurred_at: i64, position: u64) -> Since {
@@ -38,8 +38,8 @@ fn since(occurred_at: i64, position: u64) -> Since {
     }
 }
 
-fn scope(services: &[&str], targets: &[&str]) -> Scope {
-    Scope {
+fn scope(services: &[&str], targets: &[&str]) -> LaneFilter {
+    LaneFilter {
         services: services.iter().map(|name| service(name)).collect(),
         targets: targets.iter().map(|name| target(name)).collect(),
     }
@@ -87,7 +87,7 @@ fn lanes(history: &[Told]) -> Lanes {
     let mut lanes = Lanes::new();
     for (told, position) in history.iter().cloned().zip(1_u64..) {
         let written =
-            Written { effect: told.effect, since: since(position.cast_signed() - told.late, position) };
+            TrackEntry { effect: told.effect, since: since(position.cast_signed() - told.late, position) };
         lanes.entry((told.service, told.target)).or_default().apply(&told.track, written);
     }
     lanes
@@ -100,7 +100,7 @@ fn composition(lanes: &Lanes) -> Composition {
 }
 
 fn plan(present: &Lanes, wanted: &Composition, policy: &Policy) -> Plan {
-    Plan::make(Position::new(7), present, wanted, &Scope::default(), policy, Removals::All)
+    Plan::make(Position::new(7), present, wanted, &LaneFilter::default(), policy, Removals::All)
 }
 
 /// The lanes after the steps, wave by wave, were carried out and told; the order within a wave is that of
@@ -110,9 +110,9 @@ fn carried_out(mut lanes: Lanes, plan: &Plan, order: &[u32]) -> Lanes {
     let mut steps: Vec<(&Step, &u32)> = plan.steps.iter().zip(order.iter().cycle()).collect();
     steps.sort_by_key(|(step, key)| (step.wave, **key));
     let facts = steps.into_iter().flat_map(|(step, _)| step.reports(&environment, None, None));
-    for (fact, position) in facts.zip(AFTERWARDS..) {
-        let (lane, track, effect) = fact.change().expect("a step changes its lane");
-        let written = Written { effect, since: since(position.cast_signed(), position) };
+    for (payload, position) in facts.zip(AFTERWARDS..) {
+        let (lane, track, effect) = payload.change().expect("a step changes its lane");
+        let written = TrackEntry { effect, since: since(position.cast_signed(), position) };
         let key = (lane.service.clone(), lane.target.clone().expect("a step names its target"));
         lanes.entry(key).or_default().apply(&track, written);
     }
@@ -145,7 +145,7 @@ fn any_told() -> impl Strategy<Value = Told> {
     let any_slot = || prop::sample::select(vec!["blue", "green", "red"]).prop_map(slot);
     let config = prop::option::of(Just("revision".to_owned()));
     let any_release = ("v[1-3]", config).prop_map(|(version, infrastructure)| Release {
-        infrastructure: infrastructure.map(|text| Line::parse(&text).expect("a line")),
+        infrastructure: infrastructure.map(|text| ShortText::parse(&text).expect("a line")),
         ..release(&version)
     });
     let track = prop_oneof![Just(Track::Traffic), any_slot().prop_map(Track::Slot)];
@@ -220,7 +220,7 @@ fn what_runs_as_wanted_has_no_step() {
 }
 
 fn on(infrastructure: &str, version: &str) -> Release {
-    Release { infrastructure: Some(Line::parse(infrastructure).expect("a line")), ..release(version) }
+    Release { infrastructure: Some(ShortText::parse(infrastructure).expect("a line")), ..release(version) }
 }
 
 fn running(release: &Release) -> Lanes {
@@ -264,7 +264,7 @@ fn rule_1_the_controller_removes_only_lanes_that_the_point_shows_removed() {
             Position::START,
             &present,
             &wanted,
-            &Scope::default(),
+            &LaneFilter::default(),
             &Policy::default(),
             removals,
         ))
@@ -402,9 +402,10 @@ fn a_step_is_reported_with_the_rollback_and_the_deployment_that_it_belongs_to() 
     let wanted = composition(&lanes(&[deployed("web", "west", "v2")]));
     let plan = plan(&present, &wanted, &Policy::default());
     let environment = EnvironmentName::parse("production").expect("a name");
-    let (run, rollback) = (Line::parse("run-1").expect("a line"), Line::parse("rollback-1").expect("a line"));
+    let (run, rollback) =
+        (ShortText::parse("run-1").expect("a line"), ShortText::parse("rollback-1").expect("a line"));
     let reports = plan.steps[0].reports(&environment, Some(&run), Some(&rollback));
-    let [Fact::DeploySucceeded(deploy), Fact::TrafficSwitched(switch)] = &reports[..] else {
+    let [Payload::DeploySucceeded(deploy), Payload::TrafficSwitched(switch)] = &reports[..] else {
         panic!("a deploy to a slot and the switch to it, not {reports:?}");
     };
     assert_eq!((&deploy.deployment, &deploy.rollback_id), (&Some(run.clone()), &Some(rollback.clone())));
@@ -463,7 +464,7 @@ proptest! {
         let at_point = lanes(&history[..point.index(history.len() + 1)]);
         let (present, wanted, shown_gone) = (lanes(&history), composition(&at_point), shown_removed(&at_point));
         let removals = Removals::Shown(&shown_gone);
-        let plan = Plan::make(Position::START, &present, &wanted, &Scope::default(), &policy, removals);
+        let plan = Plan::make(Position::START, &present, &wanted, &LaneFilter::default(), &policy, removals);
         let removed = plan.steps.iter().filter(|step| step.to.is_none());
         for step in removed {
             prop_assert!(shown_gone.contains(&(step.service.clone(), step.target.clone())));

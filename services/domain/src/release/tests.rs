@@ -7,8 +7,8 @@ use super::*;
 const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 const D2: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
 
-fn line(text: &str) -> Line {
-    Line::parse(text).expect("a line")
+fn line(text: &str) -> ShortText {
+    ShortText::parse(text).expect("a line")
 }
 
 fn v1() -> Release {

@@ -9,8 +9,8 @@ use std::fmt;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::event::{AutomaticRollback, AutomaticScope, Plan, Policy, ValidationSubject};
-use crate::obstacle::{Obstacle, Weight};
-use crate::{Lanes, Line, Position, Release, Scope, ServiceName, TargetName};
+use crate::plan_issue::{PlanIssue, Severity};
+use crate::{LaneFilter, Lanes, Position, Release, ServiceName, ShortText, TargetName};
 
 /// An environment's earlier automatic rollbacks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -20,7 +20,7 @@ pub struct AutomaticPast {
     /// When the last one was recorded, at any time.
     pub last_requested_at: Option<DateTime<Utc>>,
     /// The last that ended, if it failed, and the position of its end. A later policy clears it.
-    pub failed: Option<(Line, Position)>,
+    pub failed: Option<(ShortText, Position)>,
 }
 
 /// Reason why the controller requests no rollback.
@@ -29,11 +29,11 @@ pub enum DeclineReason {
     /// What was checked does not run there, was checked again since, or changed while it was checked.
     NotRunning,
     /// Another rollback is under way.
-    UnderWay(Line),
+    UnderWay(ShortText),
     /// The last one that it requested failed: it is switched off until the policy is declared again.
     SwitchedOff {
         /// The rollback that failed.
-        rollback_id: Line,
+        rollback_id: ShortText,
         /// The position of its end.
         position: Position,
     },
@@ -153,7 +153,7 @@ impl fmt::Display for DeclineReason {
 ///
 /// # Errors
 /// It may not.
-pub fn may_act(
+pub fn check_limits(
     rule: &AutomaticRollback,
     past: &AutomaticPast,
     now: DateTime<Utc>,
@@ -179,7 +179,7 @@ pub fn may_act(
 impl AutomaticRollback {
     /// Returns true if the failure of a check may lead to a rollback, where these checks are required.
     #[must_use]
-    pub fn is_triggered_by(&self, check: &Line, required: &[Line]) -> bool {
+    pub fn is_triggered_by(&self, check: &ShortText, required: &[ShortText]) -> bool {
         if self.checks.is_empty() { required.contains(check) } else { self.checks.contains(check) }
     }
 }
@@ -195,13 +195,13 @@ pub fn concerned_lanes(
     subject: &ValidationSubject,
     policy: &Policy,
     present: &Lanes,
-) -> Option<Scope> {
+) -> Option<LaneFilter> {
     let running =
         present.iter().filter_map(|((service, target), fold)| Some((service, target, fold.live()?.release)));
     let running: Vec<(&ServiceName, &TargetName, &Release)> = running.collect();
     let (services, targets) = match (scope, subject) {
         (AutomaticScope::Environment, _) | (_, ValidationSubject::Environment(_)) => {
-            return Some(Scope::default());
+            return Some(LaneFilter::default());
         }
         (_, ValidationSubject::Lane { lane, release, .. }) => {
             let is_meant =
@@ -223,7 +223,7 @@ pub fn concerned_lanes(
     };
     // A scope that names no service would mean all of them.
     let services = Some(policy.with_dependents(services)).filter(|services| !services.is_empty())?;
-    Some(Scope { services, targets })
+    Some(LaneFilter { services, targets })
 }
 
 /// Returns the targets at which some service runs such a release; empty, which means all, where every target of those services does.
@@ -266,7 +266,7 @@ pub struct KnownGoodPoint<'a> {
     /// The plan to it, which removes only what the point shows removed.
     pub plan: &'a Plan,
     /// What the plan meets.
-    pub obstacles: &'a [(Obstacle, Weight)],
+    pub obstacles: &'a [(PlanIssue, Severity)],
 }
 
 /// A search through the known-good points, newest first, for the one that the controller takes.
@@ -339,6 +339,6 @@ impl<'a> PointSearch<'a> {
 }
 
 /// Obstacles that an older point may not have.
-const fn is_of_point(obstacle: &Obstacle) -> bool {
-    matches!(obstacle, Obstacle::ArtifactRevoked { .. } | Obstacle::Barrier(_))
+const fn is_of_point(obstacle: &PlanIssue) -> bool {
+    matches!(obstacle, PlanIssue::ArtifactRevoked { .. } | PlanIssue::Barrier(_))
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::event::{Action, Plan, Step};
-use crate::obstacle::Revocations;
+use crate::plan_issue::Revocations;
 use crate::{Artifact, LaneFold, Lanes, Position, Release, ServiceName, SlotName, TargetName};
 
 use super::difference;

@@ -8,11 +8,12 @@ use chrono::{DateTime, Utc};
 use super::*;
 use crate::event::{Action, AutomaticRollback, AutomaticScope, Plan, Policy, Rollback, Step};
 use crate::{
-    ConfigDigest, Effect, EnvironmentName, EventId, LaneFold, Lanes, Scope, Since, SlotName, Track, Written,
+    ConfigDigest, Effect, EnvironmentName, EventId, LaneFilter, LaneFold, Lanes, Since, SlotName, Track,
+    TrackEntry,
 };
 
-fn line(text: &str) -> Line {
-    Line::parse(text).expect("a line")
+fn line(text: &str) -> ShortText {
+    ShortText::parse(text).expect("a line")
 }
 
 fn person(name: &str) -> Actor {
@@ -54,7 +55,7 @@ fn lanes(changes: &[(&str, Track, Effect)]) -> Lanes {
             event_id: EventId::parse("e").expect("an id"),
         };
         let fold: &mut LaneFold = lanes.entry((service(name), target("eu"))).or_default();
-        fold.apply(&track, Written { effect, since });
+        fold.apply(&track, TrackEntry { effect, since });
     }
     lanes
 }
@@ -97,13 +98,18 @@ fn answers(given: &[(&str, bool)]) -> Vec<Answer> {
 }
 
 /// Asks of the life of a rollback that ada asked for.
-fn in_phase<T>(phase: Phase, approvals: u32, given: &[(&str, bool)], ask: impl FnOnce(&Life<'_>) -> T) -> T {
+fn in_phase<T>(
+    phase: Phase,
+    approvals: u32,
+    given: &[(&str, bool)],
+    ask: impl FnOnce(&RollbackState<'_>) -> T,
+) -> T {
     let (ada, answers) = (person("ada"), answers(given));
-    ask(&Life { phase, initiated_by: &ada, approvals, answers: &answers })
+    ask(&RollbackState { phase, initiated_by: &ada, approvals, answers: &answers })
 }
 
 /// The phases in which a step is allowed.
-fn phases(step: impl Fn(&Life<'_>) -> Result<(), Refused>) -> Vec<Phase> {
+fn phases(step: impl Fn(&RollbackState<'_>) -> Result<(), TransitionError>) -> Vec<Phase> {
     PHASES.into_iter().filter(|phase| in_phase(*phase, 0, &[], &step).is_ok()).collect()
 }
 
@@ -129,17 +135,20 @@ fn others_wait_for_a_rollback_that_has_not_ended() {
 
 #[test]
 fn a_refusal_says_what_came_before() {
-    assert_eq!(in_phase(Phase::Failed, 0, &[], |life| life.start()), Err(Refused::Ended(Phase::Failed)));
-    assert_eq!(in_phase(Phase::Started, 0, &[], |life| life.start()), Err(Refused::StartedAlready));
-    assert_eq!(in_phase(Phase::Requested, 0, &[], |life| life.fail()), Err(Refused::NotStarted));
-    assert_eq!(Refused::Ended(Phase::Failed).to_string(), "the rollback has failed already");
+    assert_eq!(
+        in_phase(Phase::Failed, 0, &[], |life| life.start()),
+        Err(TransitionError::Ended(Phase::Failed))
+    );
+    assert_eq!(in_phase(Phase::Started, 0, &[], |life| life.start()), Err(TransitionError::StartedAlready));
+    assert_eq!(in_phase(Phase::Requested, 0, &[], |life| life.fail()), Err(TransitionError::NotStarted));
+    assert_eq!(TransitionError::Ended(Phase::Failed).to_string(), "the rollback has failed already");
 }
 
 #[test]
 fn it_starts_when_as_many_others_as_the_policy_says_have_approved() {
     let start = |given: &[(&str, bool)]| in_phase(Phase::Requested, 2, given, |life| life.start());
-    assert_eq!(start(&[]), Err(Refused::NotApproved { granted: 0, wanted: 2 }));
-    assert_eq!(start(&[("grace", true)]), Err(Refused::NotApproved { granted: 1, wanted: 2 }));
+    assert_eq!(start(&[]), Err(TransitionError::NotApproved { granted: 0, wanted: 2 }));
+    assert_eq!(start(&[("grace", true)]), Err(TransitionError::NotApproved { granted: 1, wanted: 2 }));
     assert_eq!(start(&[("grace", true), ("tony", true)]), Ok(()));
     assert_eq!(start(&[("grace", true), ("tony", true), ("leslie", true)]), Ok(()));
 }
@@ -147,17 +156,20 @@ fn it_starts_when_as_many_others_as_the_policy_says_have_approved() {
 #[test]
 fn a_requester_does_not_approve_their_own_rollback() {
     let own = in_phase(Phase::Requested, 1, &[], |life| life.answer(&person("ada")));
-    assert_eq!(own, Err(Refused::SelfApproval(line("ada"))));
+    assert_eq!(own, Err(TransitionError::SelfApproval(line("ada"))));
     let counted = in_phase(Phase::Requested, 1, &[("ada", true)], |life| life.start());
-    assert_eq!(counted, Err(Refused::NotApproved { granted: 0, wanted: 1 }));
+    assert_eq!(counted, Err(TransitionError::NotApproved { granted: 0, wanted: 1 }));
 }
 
 #[test]
 fn one_rejection_stops_it_even_where_no_approval_is_wanted() {
     let start =
         |approvals, given: &[(&str, bool)]| in_phase(Phase::Requested, approvals, given, |life| life.start());
-    assert_eq!(start(0, &[("grace", false)]), Err(Refused::Rejected(Position::new(11))));
-    assert_eq!(start(1, &[("grace", true), ("tony", false)]), Err(Refused::Rejected(Position::new(12))));
+    assert_eq!(start(0, &[("grace", false)]), Err(TransitionError::Rejected(Position::new(11))));
+    assert_eq!(
+        start(1, &[("grace", true), ("tony", false)]),
+        Err(TransitionError::Rejected(Position::new(12)))
+    );
     assert_eq!(start(1, &[("grace", false), ("grace", true)]), Ok(()));
 }
 
@@ -173,12 +185,13 @@ fn how_many_approvals_are_lacking_is_never_less_than_none() {
 fn it_has_not_succeeded_while_a_lane_runs_something_else() {
     let differing = vec!["web at default runs v2 instead of v1".to_owned()];
     let refused = in_phase(Phase::Started, 0, &[], |life| life.succeed(differing.clone()));
-    assert_eq!(refused, Err(Refused::Differs(differing)));
+    assert_eq!(refused, Err(TransitionError::Differs(differing)));
 }
 
 #[test]
 fn of_many_lanes_that_differ_ten_are_told() {
-    let told = |count: u32| Refused::Differs((1..=count).map(|n| n.to_string()).collect()).to_string();
+    let told =
+        |count: u32| TransitionError::Differs((1..=count).map(|n| n.to_string()).collect()).to_string();
     let ten = "the environment does not run what the rollback wanted: 1; 2; 3; 4; 5; 6; 7; 8; 9; 10";
     assert_eq!(told(10), ten);
     assert_eq!(told(12), format!("{ten}; and 2 more"));
@@ -203,14 +216,15 @@ fn a_difference_is_told_in_versions_or_in_what_else_differs() {
 fn rule_15_only_people_answer_a_rollback_and_not_the_one_who_asked_for_it() {
     let ask = |actor: Actor| in_phase(Phase::Requested, 1, &[], |life| life.answer(&actor));
     let of = |kind: &str, name: &str| Actor { kind: line(kind), name: line(name) };
-    assert_eq!(ask(of("person", "ADA")), Err(Refused::SelfApproval(line("ADA"))));
+    assert_eq!(ask(of("person", "ADA")), Err(TransitionError::SelfApproval(line("ADA"))));
     for kind in ["workload", "admin"] {
-        assert_eq!(ask(of(kind, "grace")), Err(Refused::NotAPerson(line("grace"))));
+        assert_eq!(ask(of(kind, "grace")), Err(TransitionError::NotAPerson(line("grace"))));
     }
     let unasked = Answer { actor: of("admin", "grace"), granted: true, position: Position::new(11) };
     let ada = person("ada");
-    let life = Life { phase: Phase::Requested, initiated_by: &ada, approvals: 1, answers: &[unasked] };
-    assert_eq!(life.start(), Err(Refused::NotApproved { granted: 0, wanted: 1 }));
+    let life =
+        RollbackState { phase: Phase::Requested, initiated_by: &ada, approvals: 1, answers: &[unasked] };
+    assert_eq!(life.start(), Err(TransitionError::NotApproved { granted: 0, wanted: 1 }));
 }
 
 fn request() -> RollbackRequest {
@@ -222,7 +236,7 @@ fn request() -> RollbackRequest {
         to: Position::new(5),
         at: None,
         source: None,
-        scope: Scope::default(),
+        scope: LaneFilter::default(),
         plan: back(&["web"]),
         plan_digest: ConfigDigest::parse(&back(&["web"]).digest()).expect("a digest"),
         initiated_by: person("ada"),
@@ -235,15 +249,15 @@ fn request() -> RollbackRequest {
 
 #[test]
 fn rule_22_the_same_rollback_id_is_a_duplicate_only_of_the_same_wish() {
-    let prose = |text: &str| Prose::parse(text).expect("prose");
+    let prose = |text: &str| LongText::parse(text).expect("prose");
     let (first, why) = (request(), prose("v2 is slow"));
-    let same = |other: &RollbackRequest, reason: &Prose| {
+    let same = |other: &RollbackRequest, reason: &LongText| {
         RequestedWish::of(&first, Some(&why)).is_same(&RequestedWish::of(other, Some(reason)))
     };
     // Made later, against another state, by the same person.
     let later = RollbackRequest { plan: back(&["api", "web"]), initiated_by: person("Ada"), ..request() };
     assert!(same(&later, &why));
-    let web = Scope { services: std::iter::once(service("web")).collect(), ..Scope::default() };
+    let web = LaneFilter { services: std::iter::once(service("web")).collect(), ..LaneFilter::default() };
     for other in [
         RollbackRequest { to: Position::new(6), ..request() },
         RollbackRequest { at: Some(time(0)), ..request() },

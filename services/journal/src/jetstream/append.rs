@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tracing::{debug, warn};
 
 use super::JetStreamJournal;
-use crate::{AppendError, Journal, Outcome, Submission};
+use crate::{AppendError, Journal, NewEntry, Outcome};
 
 /// The server takes at most this many members in a batch.
 pub(super) const BATCH_LIMIT: usize = 1_000;
@@ -63,9 +63,9 @@ impl From<Refusal> for AppendError {
 
 type Answers = Vec<Result<Outcome, AppendError>>;
 
-pub(super) async fn append(journal: &JetStreamJournal, submissions: &[Submission]) -> Answers {
-    let mut answers = Vec::with_capacity(submissions.len());
-    for chunk in submissions.chunks(BATCH_LIMIT) {
+pub(super) async fn append(journal: &JetStreamJournal, new_entries: &[NewEntry]) -> Answers {
+    let mut answers = Vec::with_capacity(new_entries.len());
+    for chunk in new_entries.chunks(BATCH_LIMIT) {
         match postponed(&answers) {
             Some(error) => answers.extend(vec![Err(error); chunk.len()]),
             None => answers.extend(append_chunk(journal, chunk).await),
@@ -79,7 +79,7 @@ fn postponed(answers: &Answers) -> Option<AppendError> {
     answers.iter().find_map(|answer| answer.as_ref().err().filter(|error| error.is_temporary()).cloned())
 }
 
-async fn append_chunk(journal: &JetStreamJournal, chunk: &[Submission]) -> Answers {
+async fn append_chunk(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Answers {
     // An identity that stands twice in a batch would have the whole of it refused.
     let mut places = HashMap::with_capacity(chunk.len());
     let firsts: Vec<usize> =
@@ -88,13 +88,13 @@ async fn append_chunk(journal: &JetStreamJournal, chunk: &[Submission]) -> Answe
         return append_distinct(journal, chunk).await;
     }
     let is_first = |index: usize| firsts[index] == index;
-    let distinct: Vec<Submission> =
+    let distinct: Vec<NewEntry> =
         chunk.iter().enumerate().filter(|(index, _)| is_first(*index)).map(|(_, one)| one.clone()).collect();
     let appended = append_distinct(journal, &distinct).await;
     let mut postponed = postponed(&appended);
     let mut appended = appended.into_iter();
     let mut answers = Answers::with_capacity(chunk.len());
-    for (index, submission) in chunk.iter().enumerate() {
+    for (index, new_entry) in chunk.iter().enumerate() {
         if is_first(index) {
             // There are as many answers as submissions that are the first of their identity.
             answers.extend(appended.next());
@@ -104,12 +104,12 @@ async fn append_chunk(journal: &JetStreamJournal, chunk: &[Submission]) -> Answe
         let answer = match (&answers[first], &postponed) {
             // The server is not asked, and so cannot fail to answer while what follows is recorded.
             (Ok(Outcome::Recorded(position) | Outcome::Duplicate(position)), _) => {
-                let same = submission.bytes == chunk[first].bytes;
+                let same = new_entry.bytes == chunk[first].bytes;
                 Ok(if same { Outcome::Duplicate(*position) } else { Outcome::Conflict(*position) })
             }
             (_, Some(error)) => Err(error.clone()),
-            (Ok(Outcome::Conflict(position)), None) => compare(journal, submission, *position).await,
-            (Err(_), None) => publish(journal, submission).await,
+            (Ok(Outcome::Conflict(position)), None) => compare(journal, new_entry, *position).await,
+            (Err(_), None) => publish(journal, new_entry).await,
         };
         if let Err(error) = &answer
             && error.is_temporary()
@@ -121,7 +121,7 @@ async fn append_chunk(journal: &JetStreamJournal, chunk: &[Submission]) -> Answe
     answers
 }
 
-async fn append_distinct(journal: &JetStreamJournal, chunk: &[Submission]) -> Answers {
+async fn append_distinct(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Answers {
     if chunk.len() < 2 {
         return in_turn(journal, chunk).await;
     }
@@ -148,11 +148,11 @@ async fn append_distinct(journal: &JetStreamJournal, chunk: &[Submission]) -> An
 }
 
 /// Appends all or none; answers the first position.
-async fn atomically(journal: &JetStreamJournal, chunk: &[Submission]) -> Result<u64, AppendError> {
-    let members = chunk.iter().map(|submission| Member {
-        subject: submission.subject.as_str().to_owned(),
-        headers: identified(submission),
-        bytes: submission.bytes.clone(),
+async fn atomically(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Result<u64, AppendError> {
+    let members = chunk.iter().map(|new_entry| Member {
+        subject: new_entry.subject.as_str().to_owned(),
+        headers: identified(new_entry),
+        bytes: new_entry.bytes.clone(),
     });
     batch(journal, members.collect()).await
 }
@@ -198,28 +198,28 @@ pub(super) async fn batch(journal: &JetStreamJournal, members: Vec<Member>) -> R
 
 /// Appends one after the other. The duplicate window tells of each whether it is there already; where an
 /// answer does not come, those that follow are not sent.
-async fn in_turn(journal: &JetStreamJournal, chunk: &[Submission]) -> Answers {
+async fn in_turn(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Answers {
     let mut answers = Answers::with_capacity(chunk.len());
-    for submission in chunk {
+    for new_entry in chunk {
         let answer = match answers.last() {
             Some(Err(error)) if error.is_temporary() => Err(error.clone()),
-            _ => publish(journal, submission).await,
+            _ => publish(journal, new_entry).await,
         };
         answers.push(answer);
     }
     answers
 }
 
-async fn publish(journal: &JetStreamJournal, submission: &Submission) -> Result<Outcome, AppendError> {
+async fn publish(journal: &JetStreamJournal, new_entry: &NewEntry) -> Result<Outcome, AppendError> {
     if !journal.is_connected() {
         return Err(disconnected());
     }
     let mut pauses = PAUSES.into_iter();
     let answer = loop {
-        let mut headers = identified(submission);
+        let mut headers = identified(new_entry);
         headers.insert("Nats-Expected-Stream", journal.name.as_str());
-        let subject = submission.subject.as_str().to_owned();
-        let answer = request(journal, subject, headers, submission.bytes.clone()).await?;
+        let subject = new_entry.subject.as_str().to_owned();
+        let answer = request(journal, subject, headers, new_entry.bytes.clone()).await?;
         if answer.error.as_ref().is_none_or(|refusal| refusal.err_code != DUPLICATE_IN_PROCESS) {
             break accepted(answer)?;
         }
@@ -231,7 +231,7 @@ async fn publish(journal: &JetStreamJournal, submission: &Submission) -> Result<
     };
     let position = Position::new(answer.seq);
     if answer.duplicate {
-        compare(journal, submission, position).await
+        compare(journal, new_entry, position).await
     } else {
         Ok(Outcome::Recorded(position))
     }
@@ -241,13 +241,13 @@ async fn publish(journal: &JetStreamJournal, submission: &Submission) -> Result<
 /// tell any more; of what is only not found, another server may.
 pub(super) async fn compare(
     journal: &JetStreamJournal,
-    submission: &Submission,
+    new_entry: &NewEntry,
     position: Position,
 ) -> Result<Outcome, AppendError> {
     let mut pauses = PAUSES.into_iter();
     loop {
         if let Some(entry) = journal.entry(position).await.map_err(|error| unavailable(&error))? {
-            let same = entry.bytes == submission.bytes;
+            let same = entry.bytes == new_entry.bytes;
             return Ok(if same { Outcome::Duplicate(position) } else { Outcome::Conflict(position) });
         }
         if journal.is_gone(position, position).await.map_err(|error| unavailable(&error))? {
@@ -260,9 +260,9 @@ pub(super) async fn compare(
     }
 }
 
-pub(super) fn identified(submission: &Submission) -> HeaderMap {
+pub(super) fn identified(new_entry: &NewEntry) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert("Nats-Msg-Id", submission.key.0.to_string());
+    headers.insert("Nats-Msg-Id", new_entry.key.0.to_string());
     headers
 }
 

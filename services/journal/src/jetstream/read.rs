@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{JetStreamJournal, restore, unreadable};
-use crate::{Entry, Journal, ReadError, Record, Scope, Subject, Until};
+use crate::{Entry, Journal, ReadError, Record, Subject, SubjectFilter, Until};
 
 /// Messages that are asked for at a time.
 const PULL: usize = 500;
@@ -31,15 +31,15 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// hurry.
 const ABSENCES: u32 = 2;
 /// How long a reader goes on trying where nothing comes. The election of a leader takes up to ten seconds.
-const ENDURANCE: Duration = Duration::from_secs(15);
+const RETRY_BUDGET: Duration = Duration::from_secs(15);
 /// And where there is no connection: another server is found at once, if there is one.
-const ENDURANCE_ALONE: Duration = Duration::from_secs(3);
+const RETRY_BUDGET_SINGLE_NODE: Duration = Duration::from_secs(3);
 /// The wait before it tries again.
 const PAUSE: Duration = Duration::from_millis(100);
 
 struct Reader {
     journal: JetStreamJournal,
-    scope: Scope,
+    scope: SubjectFilter,
     /// The position that comes next, at the least.
     next: Position,
     /// Nothing after this is wanted.
@@ -85,21 +85,21 @@ impl Drop for Name {
 }
 
 /// Why a reader does not get on.
-enum Trouble {
+enum ReadFailure {
     /// It may pass.
-    Passing(ReadError),
+    Transient(ReadError),
     /// It will not.
-    Lasting(ReadError),
+    Permanent(ReadError),
 }
 
-impl From<ReadError> for Trouble {
+impl From<ReadError> for ReadFailure {
     fn from(error: ReadError) -> Self {
-        Self::Passing(error)
+        Self::Transient(error)
     }
 }
 
 /// What the journal has for a reader up to a position.
-enum Left {
+enum Remaining {
     /// At least one entry.
     Some,
     /// Nothing, and never will have.
@@ -110,7 +110,7 @@ enum Left {
 
 pub(super) fn read(
     journal: JetStreamJournal,
-    scope: Scope,
+    scope: SubjectFilter,
     after: Position,
     until: Until,
 ) -> BoxStream<'static, Result<Record, ReadError>> {
@@ -155,7 +155,7 @@ pub(super) fn read(
 }
 
 impl Reader {
-    async fn advance(&mut self) -> Result<Option<Record>, Trouble> {
+    async fn advance(&mut self) -> Result<Option<Record>, ReadFailure> {
         loop {
             if let Some(record) = self.ready.pop_front() {
                 self.next = record.position().next();
@@ -183,13 +183,13 @@ impl Reader {
     }
 
     /// Waits before the next attempt, with a new consumer; an error when there is to be none.
-    async fn endure(&mut self, trouble: Trouble) -> Result<(), ReadError> {
+    async fn endure(&mut self, trouble: ReadFailure) -> Result<(), ReadError> {
         self.consumer = None;
         let error = match trouble {
-            Trouble::Lasting(error) => return Err(error),
-            Trouble::Passing(error) => error,
+            ReadFailure::Permanent(error) => return Err(error),
+            ReadFailure::Transient(error) => error,
         };
-        let endurance = if self.journal.is_connected() { ENDURANCE } else { ENDURANCE_ALONE };
+        let endurance = if self.journal.is_connected() { RETRY_BUDGET } else { RETRY_BUDGET_SINGLE_NODE };
         if self.troubled.get_or_insert_with(Instant::now).elapsed() > endurance {
             return Err(error);
         }
@@ -200,12 +200,12 @@ impl Reader {
 
     /// Makes a consumer at the reader's place. A bounded reader ends at the head of now: false when
     /// there is nothing for it at all.
-    async fn open(&mut self) -> Result<bool, Trouble> {
+    async fn open(&mut self) -> Result<bool, ReadFailure> {
         let head = self.journal.head().await?;
         if *self.created.get_or_insert(head.created) != head.created {
             // It gives positions away again: what comes would not follow on what came.
             let reason = format!("it was made again at {}", head.created);
-            return Err(Trouble::Lasting(ReadError(reason)));
+            return Err(ReadFailure::Permanent(ReadError(reason)));
         }
         if let Some(last) = self.last {
             self.last = Some(last.min(head.position));
@@ -239,7 +239,7 @@ impl Reader {
         Ok(true)
     }
 
-    async fn take(&mut self, message: &Message) -> Result<(), Trouble> {
+    async fn take(&mut self, message: &Message) -> Result<(), ReadFailure> {
         let info = message.info().map_err(|error| ReadError(error.to_string()))?;
         if let Some(consumer) = &mut self.consumer {
             consumer.brought += 1;
@@ -260,15 +260,15 @@ impl Reader {
             }
             return Ok(());
         }
-        if self.scope == Scope::All && position > self.next {
+        if self.scope == SubjectFilter::All && position > self.next {
             let last = Position::new(position.get() - 1);
             match self.left_until(last).await? {
-                Left::Some => {
+                Remaining::Some => {
                     self.consumer = None;
                     return Ok(());
                 }
-                Left::Nothing => self.gaps_up_to(last),
-                Left::Unknown => return Err(untold(last)),
+                Remaining::Nothing => self.gaps_up_to(last),
+                Remaining::Unknown => return Err(untold(last)),
             }
         }
         self.absences = 0;
@@ -279,7 +279,7 @@ impl Reader {
 
     /// Nothing came for a while. An entry that the leader has and the consumer did not bring means a
     /// new consumer; positions that were given away and are empty are gaps.
-    async fn listen(&mut self) -> Result<(), Trouble> {
+    async fn listen(&mut self) -> Result<(), ReadFailure> {
         let head = self.journal.head().await?.position;
         let end = self.last.map_or(head, |last| last.min(head));
         if end < self.next {
@@ -288,17 +288,17 @@ impl Reader {
             return Ok(());
         }
         match self.left_until(end).await? {
-            Left::Some => {
+            Remaining::Some => {
                 self.consumer = None;
                 self.absences = 0;
             }
-            Left::Unknown => self.absences = 0,
-            Left::Nothing if self.absences < ABSENCES => self.absences += 1,
-            Left::Nothing if self.scope == Scope::All => {
+            Remaining::Unknown => self.absences = 0,
+            Remaining::Nothing if self.absences < ABSENCES => self.absences += 1,
+            Remaining::Nothing if self.scope == SubjectFilter::All => {
                 self.gaps_up_to(end);
                 self.absences = 0;
             }
-            Left::Nothing => {
+            Remaining::Nothing => {
                 if let (Some(_), Some(consumer)) = (self.last, &mut self.consumer) {
                     // What it counted as pending is gone. Who reads a part is not told of gaps.
                     consumer.pending = 0;
@@ -309,14 +309,14 @@ impl Reader {
     }
 
     /// A bounded reader has all that was pending: what it did not see up to its end is gone.
-    async fn end(&mut self) -> Result<Option<Record>, Trouble> {
+    async fn end(&mut self) -> Result<Option<Record>, ReadFailure> {
         if let Some(last) = self.last {
             match self.left_until(last).await? {
-                Left::Nothing if self.scope == Scope::All => self.gaps_up_to(last),
-                Left::Nothing => {}
+                Remaining::Nothing if self.scope == SubjectFilter::All => self.gaps_up_to(last),
+                Remaining::Nothing => {}
                 // The consumer is on a server that lags behind.
-                Left::Some => return Err(ReadError("the consumer ended before its time".into()).into()),
-                Left::Unknown => return Err(untold(last)),
+                Remaining::Some => return Err(ReadError("the consumer ended before its time".into()).into()),
+                Remaining::Unknown => return Err(untold(last)),
             }
         }
         self.ended = self.ready.is_empty();
@@ -328,14 +328,14 @@ impl Reader {
     }
 
     /// What the journal has for this reader from its place up to a position.
-    async fn left_until(&self, last: Position) -> Result<Left, ReadError> {
+    async fn left_until(&self, last: Position) -> Result<Remaining, ReadError> {
         Ok(match self.journal.first_from(self.next, &self.filter()).await? {
-            Some(entry) if entry.position <= last => Left::Some,
+            Some(entry) if entry.position <= last => Remaining::Some,
             // A server that has a later one has all that there is before it.
-            Some(_) => Left::Nothing,
-            None if self.scope != Scope::All => Left::Nothing,
-            None if self.journal.is_gone(self.next, last).await? => Left::Nothing,
-            None => Left::Unknown,
+            Some(_) => Remaining::Nothing,
+            None if self.scope != SubjectFilter::All => Remaining::Nothing,
+            None if self.journal.is_gone(self.next, last).await? => Remaining::Nothing,
+            None => Remaining::Unknown,
         })
     }
 
@@ -349,6 +349,6 @@ impl Reader {
 }
 
 /// The server that answered does not know the journal up to a position.
-fn untold(last: Position) -> Trouble {
+fn untold(last: Position) -> ReadFailure {
     ReadError(format!("nobody tells what is up to {last}")).into()
 }

@@ -51,7 +51,7 @@ pub enum RestoreError {
     },
     /// Somebody else records events.
     #[error("the stream {stream} was to end at {expected} and ends at {found}: stop whoever writes to it")]
-    Moved {
+    WrongHead {
         /// The stream.
         stream: String,
         /// Where it was to end.
@@ -184,7 +184,11 @@ impl Restoring {
                 return Ok(());
             }
             if found != head {
-                return Err(RestoreError::Moved { stream: self.wanted.name.clone(), expected: head, found });
+                return Err(RestoreError::WrongHead {
+                    stream: self.wanted.name.clone(),
+                    expected: head,
+                    found,
+                });
             }
             lost = Some(error);
         }

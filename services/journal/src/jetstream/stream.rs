@@ -9,7 +9,7 @@ use ledger_domain::TenantName;
 use tracing::warn;
 
 use super::{OpenError, restore};
-use crate::{Scope, Subject};
+use crate::{Subject, SubjectFilter};
 
 /// How a tenant's stream is made.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub(super) fn wanted(tenant: &TenantName, settings: &StreamSettings) -> Config {
     Config {
         name: name_of(tenant),
         description: Some("A release ledger. Nothing in it is ever changed or deleted.".into()),
-        subjects: vec![Subject::filter(tenant, &Scope::All).as_str().to_owned()],
+        subjects: vec![Subject::filter(tenant, &SubjectFilter::All).as_str().to_owned()],
         retention: RetentionPolicy::Limits,
         storage: StorageType::File,
         discard: DiscardPolicy::New,
@@ -107,7 +107,7 @@ fn fitting(settings: &StreamSettings, tenant: &TenantName, stream: Stream) -> Re
 }
 
 /// How a stream that may have been changed meanwhile differs from what a ledger depends on.
-pub(super) fn misfit(tenant: &TenantName, settings: &StreamSettings, found: &Config) -> Vec<String> {
+pub(super) fn config_drift(tenant: &TenantName, settings: &StreamSettings, found: &Config) -> Vec<String> {
     differences(&wanted(tenant, settings), found)
 }
 

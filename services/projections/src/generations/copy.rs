@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 
 use crate::Projections;
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::projector::pipeline::Target;
+use crate::projector::pipeline::GenerationHandle;
 
 pub(crate) const STATEMENTS: &[&str] = &[COPY];
 
@@ -47,11 +47,12 @@ impl Projections {
 
 /// The records of a generation's copy after a position, up to another.
 pub(crate) fn read(
-    target: Target,
+    target: GenerationHandle,
     after: Position,
     up_to: Position,
 ) -> BoxStream<'static, Result<Record, ReadError>> {
-    let unreadable = |error: String| ReadError(format!("the copy in the projections cannot be read: {error}"));
+    let unreadable =
+        |error: String| ReadError(format!("the copy in the projections cannot be read: {error}"));
     let pages = stream::try_unfold((None, after), move |(connection, after)| {
         let target = target.clone();
         async move {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::{StreamExt, TryStreamExt};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::generations::build::RowDifference;
+use crate::generations::rebuilder::RowDifference;
 use crate::postgres::Error;
 
 pub(crate) const STATEMENTS: &[&str] = &[TABLES];

@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::generations::build::{Rebuilder, Comparison, Failure, Origin, Progress, RebuildMode};
+use crate::generations::rebuilder::{Comparison, Failure, Origin, Progress, RebuildMode, Rebuilder};
 use crate::generations::registry::{LEASE, Member, State, next_number, schema};
 use crate::postgres::{Database, Error, position};
 use crate::projector::pipeline::{PATIENCE, close};
-use crate::{Settings, Projections};
+use crate::{Projections, Settings};
 
 /// How long somebody is waited for who reads what is dropped; the database's own workers do, and yield after a second.
 const DROP_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -79,7 +79,7 @@ impl Rebuild {
         cancelled: CancellationToken,
     ) -> Result<Self, RebuildError> {
         let tenant = projections.tenant.to_string();
-        let me = Member { id: member, version: projections.database().form.version };
+        let me = Member { id: member, version: projections.database().schema_version.version };
         projections.database().migrate_registry().await?;
         let mut connection = projections.database().connect().await?;
         let under_way = || RebuildError::UnderWay(tenant.clone());
@@ -204,13 +204,13 @@ pub async fn generations(settings: &Settings) -> Result<Vec<GenerationRow>, Erro
         let schema = schema(&tenant, version, number);
         let bytes: Option<i64> = sqlx::query_scalar(SIZE).bind(&schema).fetch_one(&mut connection).await?;
         // Its tables may not be made yet.
-        let standing = AssertSqlSafe(format!("SELECT position FROM \"{schema}\".projection"));
-        let standing: Option<i64> = match bytes {
-            Some(_) => sqlx::query_scalar(standing).fetch_optional(&mut connection).await?,
+        let checkpoint = AssertSqlSafe(format!("SELECT position FROM \"{schema}\".projection"));
+        let checkpoint: Option<i64> = match bytes {
+            Some(_) => sqlx::query_scalar(checkpoint).fetch_optional(&mut connection).await?,
             None => None,
         };
         let bytes = bytes.unwrap_or(0).cast_unsigned();
-        let position = standing.map(position);
+        let position = checkpoint.map(position);
         generations.push(GenerationRow { tenant, version, number, state, owned, position, bytes });
     }
     close(connection).await;

@@ -432,10 +432,15 @@ impl Projections {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn follow(&self, follower: &str, from: FollowerCheckpoint, to: Position) -> Result<bool, Error> {
+    pub async fn follow(
+        &self,
+        follower: &str,
+        from: FollowerCheckpoint,
+        to: Position,
+    ) -> Result<bool, Error> {
         let query = sqlx::query(FOLLOW).bind(self.tenant.as_str()).bind(follower);
         let query = query.bind(bigint(from.position)).bind(bigint(to));
-        let query = query.bind(self.database().form.version).bind(from.number);
+        let query = query.bind(self.database().schema_version.version).bind(from.number);
         Ok(query.execute(&self.pool()?).await?.rows_affected() == 1)
     }
 }

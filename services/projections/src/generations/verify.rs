@@ -5,15 +5,15 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use ledger_domain::Position;
-use ledger_journal::{Journal, ReadError, Record, Scope, Until};
+use ledger_journal::{Journal, ReadError, Record, SubjectFilter, Until};
 use ledger_tlog::{Hash, Tile, Tree, gap_leaf_hash, leaf_hash};
 use sqlx::{Connection, PgConnection};
 
 use crate::Projections;
 use crate::generations::copy::{Copied, PAGE, copied};
 use crate::postgres::{Error, SNAPSHOT};
+use crate::projector::checkpoint;
 use crate::projector::pipeline::close;
-use crate::projector::projection;
 
 pub(crate) const STATEMENTS: &[&str] = &[TILES];
 
@@ -142,13 +142,13 @@ impl Projections {
         let options = self.database().generation(&self.schema(number));
         let mut connection = PgConnection::connect_with(&options).await?;
         let mut snapshot = connection.begin_with(SNAPSHOT).await?;
-        let standing = projection::read(&mut snapshot).await?;
+        let checkpoint = checkpoint::read(&mut snapshot).await?;
         let head = journal.head().await?;
-        if let Some(folded) = standing.stream_created.filter(|folded| *folded != head.created) {
+        if let Some(folded) = checkpoint.stream_created.filter(|folded| *folded != head.created) {
             return Ok(Err(Difference::OtherStream { folded, found: head.created }));
         }
-        let end = standing.position;
-        let mut records = journal.read(Scope::All, Position::START, Until::Position(end));
+        let end = checkpoint.position;
+        let mut records = journal.read(SubjectFilter::All, Position::START, Until::Position(end));
         let mut rows: std::vec::IntoIter<Copied> = Vec::new().into_iter();
         let (mut tree, mut gaps) = (Tree::new(), 0);
         let mut tiles = TileSums::default();
@@ -173,7 +173,7 @@ impl Projections {
             }
         }
         tiles.add(tree.take_dirty());
-        let (kept, given) = (standing.root, tree.root());
+        let (kept, given) = (checkpoint.root, tree.root());
         let mut found: Option<Difference> = None;
         let mut stored = sqlx::query_as::<_, (i16, i64, Vec<u8>)>(TILES).fetch(&mut *snapshot);
         while let Some(row) = stored.next().await {

@@ -65,7 +65,7 @@ impl GenerationWatcher {
 async fn find(connection: &mut PgConnection, all: &[Projections]) -> Result<(), Error> {
     let Some(first) = all.first() else { return Ok(()) };
     let tenants: Vec<String> = all.iter().map(|projections| projections.tenant.to_string()).collect();
-    let version = first.database().form.version;
+    let version = first.database().schema_version.version;
     let nobody = Member { id: Uuid::nil(), version };
     let generations = nobody.look(connection, &tenants, Duration::ZERO).await?;
     for projections in all {

@@ -24,8 +24,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::Projections;
 use crate::postgres::Error;
-use crate::projector::fold::{Batch, Decoded, Fold, identities};
-use crate::projector::projection::{self, Standing};
+use crate::projector::apply::{Batch, Decoded, Fold, identities};
+use crate::projector::checkpoint::{self, Checkpoint};
 use crate::projector::{Status, Stopped};
 use crate::tables::corrections;
 use crate::tables::events::IDENTITY_INDEX;
@@ -46,7 +46,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why folding ended.
 #[derive(Debug)]
-pub(crate) enum Ended {
+pub(crate) enum ProjectionError {
     /// For good.
     Stopped(Stopped),
     /// It may be tried again.
@@ -59,7 +59,7 @@ pub(crate) enum Ended {
     Fenced(Position),
 }
 
-impl From<Error> for Ended {
+impl From<Error> for ProjectionError {
     fn from(error: Error) -> Self {
         if let Error::Database(sqlx::Error::Database(refused)) = &error
             && refused.is_unique_violation()
@@ -71,13 +71,13 @@ impl From<Error> for Ended {
     }
 }
 
-impl From<sqlx::Error> for Ended {
+impl From<sqlx::Error> for ProjectionError {
     fn from(error: sqlx::Error) -> Self {
         Error::from(error).into()
     }
 }
 
-impl From<ReadError> for Ended {
+impl From<ReadError> for ProjectionError {
     fn from(error: ReadError) -> Self {
         Self::Failed(error.to_string())
     }
@@ -85,7 +85,7 @@ impl From<ReadError> for Ended {
 
 /// A generation of a tenant's projections, as what is folded into.
 #[derive(Clone)]
-pub(crate) struct Target {
+pub(crate) struct GenerationHandle {
     pub(crate) projections: Projections,
     pub(crate) number: i32,
     /// The last position that is written to it, as far as this process knows.
@@ -95,7 +95,7 @@ pub(crate) struct Target {
     options: PgConnectOptions,
 }
 
-impl Target {
+impl GenerationHandle {
     pub(crate) fn new(projections: &Projections, number: i32) -> Self {
         let options = projections.database().generation(&projections.schema(number)).options([
             // Rows and position are lost together in a crash of the database, and what is lost is read from the
@@ -113,7 +113,7 @@ impl Target {
     }
 
     /// A connection to its tables.
-    pub(crate) async fn connect(&self) -> Result<PgConnection, Ended> {
+    pub(crate) async fn connect(&self) -> Result<PgConnection, ProjectionError> {
         patiently(async { Ok(PgConnection::connect_with(&self.options).await?) }).await
     }
 
@@ -131,22 +131,25 @@ impl Target {
 
     pub(crate) fn moved(&self, to: Position) {
         if self.is_active() {
-            gauge!("ledger_projections_position", "tenant" => self.projections.tenant.to_string()).set(to.get() as f64);
+            gauge!("ledger_projections_position", "tenant" => self.projections.tenant.to_string())
+                .set(to.get() as f64);
             self.projections.local.send_replace(to);
         }
     }
 }
 
-pub(crate) async fn patiently<T>(step: impl Future<Output = Result<T, Ended>>) -> Result<T, Ended> {
+pub(crate) async fn patiently<T>(
+    step: impl Future<Output = Result<T, ProjectionError>>,
+) -> Result<T, ProjectionError> {
     within(PATIENCE, step).await
 }
 
 /// A step of the database, which has this long to answer.
-pub(crate) async fn within<T, E: From<Ended>>(
+pub(crate) async fn within<T, E: From<ProjectionError>>(
     patience: Duration,
     step: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let lost = |_| Ended::Failed(format!("the database does not answer within {patience:?}"));
+    let lost = |_| ProjectionError::Failed(format!("the database does not answer within {patience:?}"));
     tokio::time::timeout(patience, step).await.map_err(lost)?
 }
 
@@ -161,30 +164,30 @@ pub(crate) struct Source {
 /// Folds a source into a generation until the source ends, and everything is written; answers where the projections
 /// stand then. `check_duplicates`: identities are looked for in the history.
 pub(crate) async fn run(
-    target: &Target,
+    target: &GenerationHandle,
     connection: PgConnection,
     mut fold: Fold,
     source: Source,
     mut check_duplicates: bool,
     cancelled: &CancellationToken,
-) -> Result<(Fold, PgConnection), Ended> {
+) -> Result<(Fold, PgConnection), ProjectionError> {
     let (sender, mut groups) = mpsc::channel(GROUPS_WAITING);
     let _reader = AbortOnDropHandle::new(tokio::spawn(decode(source.records, sender)));
     let (batches, queue) = mpsc::channel(BATCHES_WAITING);
-    target.written.send_replace(fold.standing.position);
+    target.written.send_replace(fold.checkpoint.position);
     let mut look_ups = None;
     let writer = Writer { target: target.clone(), connection };
-    let mut writer = AbortOnDropHandle::new(tokio::spawn(writer.run(queue, fold.standing.clone())));
+    let mut writer = AbortOnDropHandle::new(tokio::spawn(writer.run(queue, fold.checkpoint.clone())));
     // None once it has ended as it should; what it ends with before that is a failure.
-    let failure = |done: Result<Result<PgConnection, Ended>, _>| match done {
-        Ok(Ok(_)) => Ended::Failed("the writer ended".into()),
+    let failure = |done: Result<Result<PgConnection, ProjectionError>, _>| match done {
+        Ok(Ok(_)) => ProjectionError::Failed("the writer ended".into()),
         Ok(Err(ended)) => ended,
-        Err(_) => Ended::Failed("the writer panicked".into()),
+        Err(_) => ProjectionError::Failed("the writer panicked".into()),
     };
     let end = loop {
         let room = tokio::select! {
             biased;
-            () = cancelled.cancelled() => break Some(Ended::Stopped(Stopped::Cancelled)),
+            () = cancelled.cancelled() => break Some(ProjectionError::Stopped(Stopped::Cancelled)),
             done = &mut writer => return Err(failure(done)),
             room = batches.reserve() => match room {
                 Ok(room) => room,
@@ -193,7 +196,7 @@ pub(crate) async fn run(
         };
         let group = tokio::select! {
             biased;
-            () = cancelled.cancelled() => break Some(Ended::Stopped(Stopped::Cancelled)),
+            () = cancelled.cancelled() => break Some(ProjectionError::Stopped(Stopped::Cancelled)),
             done = &mut writer => return Err(failure(done)),
             group = groups.recv() => group,
         };
@@ -205,10 +208,10 @@ pub(crate) async fn run(
             if check_duplicates || corrects.is_some() {
                 // What is under way is in the history only when it is written.
                 let mut told = target.written.subscribe();
-                let standing = fold.standing.position;
+                let checkpoint = fold.checkpoint.position;
                 tokio::select! {
                     done = &mut writer => return Err(failure(done)),
-                    _ = told.wait_for(|written| *written >= standing) => {}
+                    _ = told.wait_for(|written| *written >= checkpoint) => {}
                 }
                 let connection = match &mut look_ups {
                     Some(connection) => connection,
@@ -221,7 +224,7 @@ pub(crate) async fn run(
                 }
             }
             let batch = fold.batch(records, source.stream_created, &known, corrected);
-            let batch = batch.map_err(|error| Ended::Failed(error.to_string()))?;
+            let batch = batch.map_err(|error| ProjectionError::Failed(error.to_string()))?;
             // Repeats come in runs, as when a history is imported again: then look on.
             check_duplicates &= batch.odd.repeats > 0 || corrects.is_some();
             match room.take() {
@@ -244,7 +247,7 @@ pub(crate) async fn run(
         }
     };
     drop(batches);
-    let connection = writer.await.map_err(|_| Ended::Failed("the writer panicked".into()))??;
+    let connection = writer.await.map_err(|_| ProjectionError::Failed("the writer panicked".into()))??;
     match end {
         Some(ended) => Err(ended),
         None => Ok((fold, connection)),
@@ -266,11 +269,14 @@ fn apart(records: Vec<Decoded>) -> Vec<Vec<Decoded>> {
     batches
 }
 
-type Group = Result<Vec<Decoded>, Ended>;
+type Group = Result<Vec<Decoded>, ProjectionError>;
 
 /// The records that are ready, and, where no more will come, why: `None` if the source has ended.
 #[expect(clippy::option_option, reason = "an end that has come, and one that is as it should be")]
-fn gather(first: Option<Group>, groups: &mut mpsc::Receiver<Group>) -> (Vec<Decoded>, Option<Option<Ended>>) {
+fn gather(
+    first: Option<Group>,
+    groups: &mut mpsc::Receiver<Group>,
+) -> (Vec<Decoded>, Option<Option<ProjectionError>>) {
     let mut records = Vec::with_capacity(GROUP_RECORDS);
     let mut bytes = 0;
     let mut next = first;
@@ -300,7 +306,7 @@ async fn decode(records: BoxStream<'static, Result<Record, ReadError>>, sender: 
         let mut decoded = Vec::with_capacity(group.len());
         let mut ended = None;
         for record in group {
-            match record.map_err(Ended::from).and_then(decode_one) {
+            match record.map_err(ProjectionError::from).and_then(decode_one) {
                 Ok(record) => decoded.push(record),
                 Err(error) => {
                     ended = Some(error);
@@ -320,7 +326,7 @@ async fn decode(records: BoxStream<'static, Result<Record, ReadError>>, sender: 
     }
 }
 
-fn decode_one(record: Record) -> Result<Decoded, Ended> {
+fn decode_one(record: Record) -> Result<Decoded, ProjectionError> {
     match record {
         Record::Gap(position) => Ok(Decoded::Gap(position)),
         Record::Entry(entry) => match Envelope::stored(entry.bytes.clone()) {
@@ -330,7 +336,7 @@ fn decode_one(record: Record) -> Result<Decoded, Ended> {
             }
             Err(invalid) => {
                 let reason = invalid.reason.to_string();
-                Err(Ended::Stopped(Stopped::Poison { position: entry.position, reason }))
+                Err(ProjectionError::Stopped(Stopped::Poison { position: entry.position, reason }))
             }
         },
     }
@@ -338,7 +344,7 @@ fn decode_one(record: Record) -> Result<Decoded, Ended> {
 
 /// Writes batches, one transaction each.
 struct Writer {
-    target: Target,
+    target: GenerationHandle,
     connection: PgConnection,
 }
 
@@ -347,46 +353,46 @@ impl Writer {
     async fn run(
         mut self,
         mut batches: mpsc::Receiver<Batch>,
-        mut standing: Standing,
-    ) -> Result<PgConnection, Ended> {
+        mut checkpoint: Checkpoint,
+    ) -> Result<PgConnection, ProjectionError> {
         loop {
             match tokio::time::timeout(LOOK_AGAIN, batches.recv()).await {
-                Ok(Some(batch)) => standing = self.write(batch, standing.position).await?,
+                Ok(Some(batch)) => checkpoint = self.write(batch, checkpoint.position).await?,
                 Ok(None) => return Ok(self.connection),
                 Err(_) => {
-                    patiently(still_stands(&mut self.connection, standing.position)).await?;
+                    patiently(still_stands(&mut self.connection, checkpoint.position)).await?;
                     self.target.well.send_replace(Instant::now());
                 }
             }
         }
     }
 
-    async fn write(&mut self, batch: Batch, from: Position) -> Result<Standing, Ended> {
+    async fn write(&mut self, batch: Batch, from: Position) -> Result<Checkpoint, ProjectionError> {
         let began = Instant::now();
         let (records, odd) = (batch.records as u64, batch.odd);
         let written = patiently(async { Ok(batch.write(&mut self.connection).await?) }).await?;
-        let standing = written.ok_or(Ended::Fenced(from))?;
+        let checkpoint = written.ok_or(ProjectionError::Fenced(from))?;
         let tenant = self.target.projections.tenant.to_string();
         counter!("ledger_gaps_total", "tenant" => tenant.clone()).increment(odd.gaps);
         counter!("ledger_repeated_entries_total", "tenant" => tenant.clone()).increment(odd.repeats);
         histogram!("ledger_projector_commit_seconds", "tenant" => tenant.clone()).record(began.elapsed());
         counter!("ledger_projector_entries_total", "tenant" => tenant).increment(records);
-        self.target.written.send_replace(standing.position);
+        self.target.written.send_replace(checkpoint.position);
         self.target.well.send_replace(Instant::now());
-        self.target.moved(standing.position);
-        Ok(standing)
+        self.target.moved(checkpoint.position);
+        Ok(checkpoint)
     }
 }
 
 /// Whether the tables are where they were left. A crash of Postgres may have lost the last batches, and then
 /// nothing but this tells: no new entry need ever come.
-async fn still_stands(connection: &mut PgConnection, left: Position) -> Result<(), Ended> {
-    let found = projection::read(connection).await?.position;
+async fn still_stands(connection: &mut PgConnection, left: Position) -> Result<(), ProjectionError> {
+    let found = checkpoint::read(connection).await?.position;
     match found.cmp(&left) {
         std::cmp::Ordering::Equal => Ok(()),
-        std::cmp::Ordering::Greater => Err(Ended::Fenced(found)),
+        std::cmp::Ordering::Greater => Err(ProjectionError::Fenced(found)),
         std::cmp::Ordering::Less => {
-            Err(Ended::Failed(format!("the tables are back at {found} and were at {left}")))
+            Err(ProjectionError::Failed(format!("the tables are back at {found} and were at {left}")))
         }
     }
 }

@@ -8,13 +8,15 @@ use ledger_domain::gate::{
     CompositionEvidence, LeftRelease, ReleaseJudgement, SucceededDeploy, TargetEvidence, judge_release,
 };
 use ledger_domain::known_good::Status;
-use ledger_domain::{CompositionId, EnvironmentName, Lane, Line, Position, Release, ServiceName, TargetName};
+use ledger_domain::{
+    CompositionId, EnvironmentName, Lane, Position, Release, ServiceName, ShortText, TargetName,
+};
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::queries::marks::Marks;
-use crate::tables::lanes::{QueryError, AsOf, release};
-use crate::tables::verdicts::{LaneRelease, longest_run};
+use crate::tables::check_results::{LaneRelease, longest_run};
+use crate::tables::lanes::{AsOf, QueryError, release};
 
 pub(crate) const STATEMENTS: &[&str] = &[DEPLOYED, LEFT, DEPLOYS_AFTER];
 
@@ -238,7 +240,7 @@ impl Snapshot {
                         position: position(row.position),
                         occurred_at: row.occurred_at,
                         late: row.behind,
-                        rollback_id: row.rollback_id.as_deref().map(Line::stored).transpose()?,
+                        rollback_id: row.rollback_id.as_deref().map(ShortText::stored).transpose()?,
                         release: release(&row.version, parts)?,
                     })
                 })
@@ -258,7 +260,7 @@ fn left_release(row: &sqlx::postgres::PgRow) -> Result<(LeftRelease, bool), Erro
         parsed("rollback_lanes", requested, || release(&version, parts.each_ref())).map(Some)
     };
     let rollback = LeftRelease {
-        rollback_id: parsed("rollbacks", requested, || Line::stored(&rollback_id))?,
+        rollback_id: parsed("rollbacks", requested, || ShortText::stored(&rollback_id))?,
         requested: position(requested),
         started: row.try_get(2)?,
         cancelled: row.try_get(3)?,

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use ledger_domain::event::{Actor, Approval, ApprovalSubject, Event, Fact, MarkedStatus};
+use ledger_domain::event::{Actor, Approval, ApprovalSubject, Event, MarkedStatus, Payload};
 use ledger_domain::gate::Answer;
 use ledger_domain::known_good::{Marked, Status};
 use ledger_domain::{
-    CompositionId, CompositionIndex, EnvironmentName, Line, Position, Prose, Release, ServiceName,
+    CompositionId, CompositionIndex, EnvironmentName, LongText, Position, Release, ServiceName, ShortText,
     TargetName, TextError,
 };
 use sqlx::PgConnection;
@@ -64,7 +64,7 @@ impl Marks {
 
     /// Returns the position that was last marked with a name.
     #[must_use]
-    pub fn named(&self, name: &Line) -> Option<Position> {
+    pub fn named(&self, name: &ShortText) -> Option<Position> {
         let marks = self.marked.values().flatten();
         let named = marks.filter(|(_, marked)| marked.name.as_ref() == Some(name));
         named.max_by_key(|(_, marked)| marked.position).map(|(point, _)| *point)
@@ -110,9 +110,9 @@ impl MarkRow {
                 position: position(self.position),
                 occurred_at: self.occurred_at,
                 status,
-                name: self.name.as_deref().map(Line::stored).transpose()?,
+                name: self.name.as_deref().map(ShortText::stored).transpose()?,
                 actor,
-                reason: self.reason.as_deref().map(Prose::parse).transpose()?,
+                reason: self.reason.as_deref().map(LongText::parse).transpose()?,
             }))
         })
     }
@@ -173,14 +173,14 @@ pub struct DeployAnswer {
 }
 
 fn actor(kind: &str, name: &str) -> Result<Actor, TextError> {
-    Ok(Actor { kind: Line::stored(kind)?, name: Line::stored(name)? })
+    Ok(Actor { kind: ShortText::stored(kind)?, name: ShortText::stored(name)? })
 }
 
-fn of_rollback(environment: &EnvironmentName, rollback_id: &Line) -> Uuid {
+fn of_rollback(environment: &EnvironmentName, rollback_id: &ShortText) -> Uuid {
     key("rollback", &[environment.as_str(), rollback_id.as_str()])
 }
 
-fn of_deploy(environment: &EnvironmentName, service: &ServiceName, version: &Line) -> Uuid {
+fn of_deploy(environment: &EnvironmentName, service: &ServiceName, version: &ShortText) -> Uuid {
     key("deploy", &[environment.as_str(), service.as_str(), version.as_str()])
 }
 
@@ -216,7 +216,7 @@ impl Snapshot {
     pub async fn answers_to_rollback(
         &mut self,
         environment: &EnvironmentName,
-        rollback_id: &Line,
+        rollback_id: &ShortText,
         now: DateTime<Utc>,
     ) -> Result<Vec<Answer>, Error> {
         let rows = answers(self.connection(), of_rollback(environment, rollback_id)).await?;
@@ -240,7 +240,7 @@ impl Snapshot {
         &mut self,
         environment: &EnvironmentName,
         service: &ServiceName,
-        version: &Line,
+        version: &ShortText,
     ) -> Result<Vec<DeployAnswer>, Error> {
         let rows = answers(self.connection(), of_deploy(environment, service, version)).await?;
         let answers: Result<Vec<_>, _> = rows.iter().map(AnswerRow::to_deploy).collect();
@@ -260,20 +260,20 @@ pub(crate) async fn write(
     at: Position,
     occurred_at: DateTime<Utc>,
 ) -> Result<(), Error> {
-    match &event.fact {
-        Fact::ReleasePointMarked(mark) => {
+    match &event.payload {
+        Payload::ReleasePointMarked(mark) => {
             let status = Some(Status::from(mark.status).name());
             let said = (mark.point.position, status, mark.name.as_ref());
             write_mark(connection, event, environment_id, (at, occurred_at), said).await
         }
-        Fact::ReleasePointRevoked(point) => {
+        Payload::ReleasePointRevoked(point) => {
             let said = (point.position, None, None);
             write_mark(connection, event, environment_id, (at, occurred_at), said).await
         }
-        Fact::ApprovalGranted(approval) => {
+        Payload::ApprovalGranted(approval) => {
             write_answer(connection, event, approval, true, (at, occurred_at)).await
         }
-        Fact::ApprovalRejected(approval) => {
+        Payload::ApprovalRejected(approval) => {
             write_answer(connection, event, approval, false, (at, occurred_at)).await
         }
         _ => Ok(()),
@@ -285,7 +285,7 @@ async fn write_mark(
     event: &Event,
     environment_id: i32,
     (at, occurred_at): (Position, DateTime<Utc>),
-    (point, status, name): (Position, Option<&str>, Option<&Line>),
+    (point, status, name): (Position, Option<&str>, Option<&ShortText>),
 ) -> Result<(), Error> {
     sqlx::query(WRITE_MARK)
         .bind(environment_id)
@@ -293,10 +293,10 @@ async fn write_mark(
         .bind(occurred_at)
         .bind(bigint(point))
         .bind(status)
-        .bind(name.map(Line::as_str))
+        .bind(name.map(ShortText::as_str))
         .bind(event.actor.as_ref().map(|actor| actor.kind.as_str()))
         .bind(event.actor.as_ref().map(|actor| actor.name.as_str()))
-        .bind(event.reason.as_ref().map(Prose::as_str))
+        .bind(event.reason.as_ref().map(LongText::as_str))
         .execute(connection)
         .await?;
     Ok(())

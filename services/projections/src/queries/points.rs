@@ -7,18 +7,19 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::Policy;
-use ledger_domain::known_good::{CheckedLane, Evidence, Judgement, Marked, Status, Verdicts, judge};
+use ledger_domain::known_good::{CheckResults, CheckedLane, Evidence, Judgement, Marked, Status, judge};
 use ledger_domain::{
-    Anchor, Composition, CompositionId, EnvironmentName, Live, Position, ServiceName, Since, TargetName,
+    Composition, CompositionId, EnvironmentName, LiveRelease, PointInTime, Position, ServiceName, Since,
+    TargetName,
 };
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint};
 use crate::queries::marks::Marks;
-use crate::queries::stood::Stood;
-use crate::tables::lanes::{QueryError, AsOf};
+use crate::queries::point_at_time::Stood;
+use crate::tables::check_results::{CheckResultCache, LaneRelease};
+use crate::tables::lanes::{AsOf, QueryError};
 use crate::tables::live::{self, CompositionChange, composition_changes, first_change_after};
-use crate::tables::verdicts::{CheckResultCache, LaneRelease};
 
 pub(crate) const STATEMENTS: &[&str] = &[RECORDED_AT];
 
@@ -68,7 +69,7 @@ pub struct PointCursor {
     marks: Marks,
     checked: CheckResultCache,
     /// The results for compositions that were looked up.
-    of_compositions: HashMap<CompositionId, Verdicts>,
+    of_compositions: HashMap<CompositionId, CheckResults>,
     /// What the environment ran at the next point to be told.
     composition: Composition,
     /// When and where the point after that one began.
@@ -102,7 +103,7 @@ impl Snapshot {
         let last = self.last_change(environment_id, from).await?;
         let next = composition_changes(self.connection(), environment_id, last, last + 1).await?;
         let next = next.into_iter().next().filter(|next| next.since.position <= known_at);
-        let at = Anchor::Position(from);
+        let at = PointInTime::Position(from);
         let state = self.state(environment, AsOf { at, known_at: None }).await?;
         Ok(Some(PointCursor {
             environment: environment.clone(),
@@ -176,7 +177,7 @@ impl Snapshot {
         believed: AsKnownAt,
     ) -> Result<Option<Point>, QueryError> {
         let known_at = believed.known_at.unwrap_or(self.position());
-        let when = AsOf { at: Anchor::Time(time), known_at: Some(known_at) };
+        let when = AsOf { at: PointInTime::Time(time), known_at: Some(known_at) };
         let state = self.state(environment, when).await?;
         let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
         let composition = state.composition();
@@ -207,7 +208,7 @@ impl Snapshot {
             changed: changed.iter().any(|lane| (&lane.0, &lane.1) == (&ran.service, &ran.target)),
             verdicts,
         });
-        let none = Verdicts::default();
+        let none = CheckResults::default();
         let evidence = Evidence {
             lanes: lanes.collect(),
             composition: of_composition.as_ref().unwrap_or(&none),
@@ -298,7 +299,7 @@ impl PointCursor {
         let until = self.next.replace(change.since.clone());
         let marked = self.marks.on(change.composition).cloned();
         let ends = until.as_ref().map_or(self.now, |until| until.occurred_at);
-        let none = Verdicts::default();
+        let none = CheckResults::default();
         let lanes = composition.lanes().map(|(service, target, live)| CheckedLane {
             service,
             target,
@@ -335,12 +336,13 @@ impl PointCursor {
         let changes = composition_changes(connection, self.environment_id, down_to, self.unread).await?;
         self.unread = down_to;
         let mut ran: Vec<LaneRelease> = Vec::new();
-        let mut need = |checked: &CheckResultCache, service: &ServiceName, target: &TargetName, live: &Live| {
-            if checked.of(service, target, &live.release).is_none() {
-                let release = live.release.clone();
-                ran.push(LaneRelease { service: service.clone(), target: target.clone(), release });
-            }
-        };
+        let mut need =
+            |checked: &CheckResultCache, service: &ServiceName, target: &TargetName, live: &LiveRelease| {
+                if checked.of(service, target, &live.release).is_none() {
+                    let release = live.release.clone();
+                    ran.push(LaneRelease { service: service.clone(), target: target.clone(), release });
+                }
+            };
         for (service, target, live) in self.composition.lanes() {
             need(&self.checked, service, target, live);
         }
@@ -356,7 +358,7 @@ impl PointCursor {
         let ids: BTreeSet<CompositionId> = changes.iter().map(|change| change.composition).collect();
         let ids: Vec<_> = ids.into_iter().filter(|id| !self.of_compositions.contains_key(id)).collect();
         let found = snapshot.composition_verdicts(&self.environment, &ids, self.known_at).await?;
-        self.of_compositions.extend(ids.into_iter().map(|id| (id, Verdicts::default())));
+        self.of_compositions.extend(ids.into_iter().map(|id| (id, CheckResults::default())));
         self.of_compositions.extend(found);
         self.ready.extend(changes);
         Ok(())

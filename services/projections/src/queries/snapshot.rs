@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use ledger_domain::known_good::Verdict;
+use ledger_domain::known_good::CheckResult;
 use ledger_domain::{
-    CompositionId, CompositionIndex, EnvironmentName, IdentityKey, Line, Position, ServiceName, TargetName,
+    CompositionId, CompositionIndex, EnvironmentName, IdentityKey, Position, ServiceName, ShortText,
+    TargetName,
 };
 use sqlx::{PgConnection, Postgres, Transaction};
 
@@ -22,7 +23,7 @@ const ENVIRONMENT: &str = "SELECT environment_id FROM environments WHERE name = 
 const LANES: &str = "SELECT DISTINCT service, target FROM tracks WHERE environment_id = $1 ORDER BY 1, 2";
 
 /// A composition, a check of it, and its result.
-pub(crate) type CompositionResult = (CompositionId, Line, Verdict);
+pub(crate) type CompositionResult = (CompositionId, ShortText, CheckResult);
 
 /// The projections as they are at one position, whatever is written meanwhile. Dropped, it ends.
 pub struct Snapshot {

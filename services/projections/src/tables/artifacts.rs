@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
-use ledger_domain::event::{Built, Fact, Reinstated, Revoked};
-use ledger_domain::obstacle::RevokedArtifact;
-use ledger_domain::{Artifact, EnvironmentName, Line, Position, Release, ServiceName};
+use ledger_domain::event::{Built, Payload, Reinstated, Revoked};
+use ledger_domain::plan_issue::RevokedArtifact;
+use ledger_domain::{Artifact, EnvironmentName, Position, Release, ServiceName, ShortText};
 use sqlx::PgConnection;
 
 use crate::Snapshot;
@@ -72,7 +72,7 @@ impl Builds {
     }
 
     /// What was built as a version.
-    pub(crate) fn of(&self, version: &Line) -> impl Iterator<Item = &Build> {
+    pub(crate) fn of(&self, version: &ShortText) -> impl Iterator<Item = &Build> {
         self.0.get(version.as_str()).into_iter().flatten()
     }
 
@@ -81,13 +81,13 @@ impl Builds {
     pub(crate) fn meant(
         &self,
         service: &ServiceName,
-        version: &Line,
+        version: &ShortText,
         at: DateTime<Utc>,
     ) -> Option<&Artifact> {
         self.build_meant(service, version, at).map(|build| &build.artifact)
     }
 
-    fn build_meant(&self, service: &ServiceName, version: &Line, at: DateTime<Utc>) -> Option<&Build> {
+    fn build_meant(&self, service: &ServiceName, version: &ShortText, at: DateTime<Utc>) -> Option<&Build> {
         let builds: Vec<&Build> = self.of(version).filter(|build| build.occurred_at <= at).collect();
         let name = |build: &Build| build.artifact.name();
         let of_service = |build: &&&Build| name(build).as_deref() == Some(service.as_str());
@@ -127,7 +127,7 @@ impl Snapshot {
         &mut self,
         environment: &EnvironmentName,
         service: &ServiceName,
-        version: &Line,
+        version: &ShortText,
         at: DateTime<Utc>,
     ) -> Result<Option<(Artifact, Position)>, Error> {
         let id = self.environment_id(environment).await?.unwrap_or_default();
@@ -153,7 +153,7 @@ impl Snapshot {
         environment: &EnvironmentName,
         releases: &[(&ServiceName, &Release)],
         now: DateTime<Utc>,
-    ) -> Result<(Vec<RevokedArtifact>, BTreeMap<(ServiceName, Line), Artifact>), Error> {
+    ) -> Result<(Vec<RevokedArtifact>, BTreeMap<(ServiceName, ShortText), Artifact>), Error> {
         let mut meant = BTreeMap::new();
         if !sqlx::query_scalar(ANY_REVOCATION).fetch_one(self.connection()).await? {
             return Ok((Vec::new(), meant));
@@ -267,18 +267,18 @@ pub(crate) struct ArtifactRows {
 }
 
 impl ArtifactRows {
-    pub(crate) fn push(&mut self, fact: &Fact, at: Position, occurred_at: DateTime<Utc>) {
-        match fact {
-            Fact::ArtifactBuilt(Built { artifact, version: Some(version), .. }) => {
+    pub(crate) fn push(&mut self, payload: &Payload, at: Position, occurred_at: DateTime<Utc>) {
+        match payload {
+            Payload::ArtifactBuilt(Built { artifact, version: Some(version), .. }) => {
                 self.builds.0.push(version.to_string());
                 self.builds.1.push(bigint(at));
                 self.builds.2.push(occurred_at);
                 self.builds.3.push(artifact.as_str().to_owned());
             }
-            Fact::ArtifactRevoked(Revoked { artifact, deleted, .. }) => {
+            Payload::ArtifactRevoked(Revoked { artifact, deleted, .. }) => {
                 self.push_revocation(artifact, *deleted, false, (at, occurred_at));
             }
-            Fact::ArtifactReinstated(Reinstated { artifact }) => {
+            Payload::ArtifactReinstated(Reinstated { artifact }) => {
                 self.push_revocation(artifact, false, true, (at, occurred_at));
             }
             _ => {}

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::projector::fold::Corrected;
+use crate::projector::apply::Corrected;
 use crate::tables::lanes::{far_future, histories, lane};
 
 pub(crate) const STATEMENTS: &[&str] = &[FIND, CHAIN, LANES, IS_CORRECTED, WRITE, LOAD_AHEAD, WRITE_AHEAD];
@@ -93,7 +93,7 @@ pub(crate) async fn find(connection: &mut PgConnection, key: IdentityKey) -> Res
         sqlx::query_as(FIND).bind(key.0).fetch_optional(&mut *connection).await?;
     let Some((at, bytes)) = row else { return Ok(Corrected::default()) };
     let envelope = parsed("events", at, || Envelope::stored(bytes.into()))?;
-    if !envelope.event().fact.is_correctable() {
+    if !envelope.event().payload.is_correctable() {
         return Ok(Corrected::default());
     }
     let positions: Vec<i64> = sqlx::query_scalar(CHAIN).bind(at).fetch_all(&mut *connection).await?;

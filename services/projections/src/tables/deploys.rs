@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use ledger_domain::event::{Deploy, Fact};
-use ledger_domain::obstacle::{DeployOutcome, IrreversibleDeploy, OpenDeploy};
-use ledger_domain::{EnvironmentName, Lane, Line, Position, Release, ServiceName, SlotName, TargetName};
+use ledger_domain::event::{Deploy, Payload};
+use ledger_domain::plan_issue::{DeployOutcome, IrreversibleDeploy, OpenDeploy};
+use ledger_domain::{EnvironmentName, Lane, Position, Release, ServiceName, ShortText, SlotName, TargetName};
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use crate::Snapshot;
@@ -74,9 +74,9 @@ struct Half {
     /// Another deploy to the lane succeeded later: this one is open no more, but what it may have done cannot be undone.
     overtaken: bool,
     slot: Option<SlotName>,
-    deployment: Option<Line>,
+    deployment: Option<ShortText>,
     reversible: bool,
-    rollback_id: Option<Line>,
+    rollback_id: Option<ShortText>,
     release: Release,
 }
 
@@ -91,9 +91,9 @@ impl OpenRow {
                 is_end: self.is_end,
                 overtaken: self.overtaken,
                 slot: self.slot.as_deref().map(SlotName::parse).transpose()?,
-                deployment: self.deployment.as_deref().map(Line::stored).transpose()?,
+                deployment: self.deployment.as_deref().map(ShortText::stored).transpose()?,
                 reversible: self.reversible,
-                rollback_id: self.rollback_id.as_deref().map(Line::stored).transpose()?,
+                rollback_id: self.rollback_id.as_deref().map(ShortText::stored).transpose()?,
                 release: release(&self.version, parts)?,
             };
             Ok::<_, Box<dyn std::error::Error>>((lane, position(self.position), half))
@@ -130,7 +130,7 @@ impl Snapshot {
                     Ok::<_, Box<dyn std::error::Error>>(IrreversibleDeploy {
                         service: ServiceName::parse(&service)?,
                         target: TargetName::parse(&target)?,
-                        version: Line::stored(&version)?,
+                        version: ShortText::stored(&version)?,
                         position: position(at),
                         occurred_at,
                         outcome: if succeeded { DeployOutcome::Succeeded } else { DeployOutcome::Failed },
@@ -218,17 +218,17 @@ impl DeploysFold {
     /// unless it cannot be undone and its end is not known.
     pub(crate) fn apply(
         &mut self,
-        fact: &Fact,
+        payload: &Payload,
         lane: &Lane,
         environment_id: i32,
         (at, occurred_at): (Position, DateTime<Utc>),
         later: Later,
     ) {
-        let (deploy, is_end, succeeded) = match fact {
-            Fact::DeployStarted(deploy) => (deploy, false, false),
-            Fact::DeploySucceeded(deploy) => (deploy, true, true),
-            Fact::DeployFailed(deploy) => (deploy, true, false),
-            Fact::TrafficSwitched(switch) => {
+        let (deploy, is_end, succeeded) = match payload {
+            Payload::DeployStarted(deploy) => (deploy, false, false),
+            Payload::DeploySucceeded(deploy) => (deploy, true, true),
+            Payload::DeployFailed(deploy) => (deploy, true, false),
+            Payload::TrafficSwitched(switch) => {
                 self.end_step(lane, switch.rollback_id.as_ref());
                 return;
             }
@@ -307,7 +307,7 @@ impl DeploysFold {
     }
 
     /// A step of a rollback that switches traffic is claimed by the start of a deploy, and ends with the switch.
-    fn end_step(&mut self, lane: &Lane, rollback_id: Option<&Line>) {
+    fn end_step(&mut self, lane: &Lane, rollback_id: Option<&ShortText>) {
         let (Some(rollback_id), Some(halves)) = (rollback_id, self.open.get_mut(lane)) else { return };
         let of_step = halves.iter().filter(|(_, half)| half.rollback_id.as_ref() == Some(rollback_id));
         let ended: Vec<(Position, i32)> =
@@ -363,7 +363,7 @@ impl IrreversibleRows {
         &mut self,
         environment_id: i32,
         lane: &Lane,
-        version: &Line,
+        version: &ShortText,
         (at, occurred_at): (Position, DateTime<Utc>),
         succeeded: bool,
     ) {

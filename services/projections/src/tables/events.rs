@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::event::{Counts, Fact};
+use ledger_domain::event::{Counts, Payload};
 use ledger_domain::{EnvironmentName, IdentityKey, Kind, Position, ServiceName};
 use ledger_journal::Entry;
 use ledger_tlog::Hash;
@@ -16,9 +16,9 @@ use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::projector::fold::Outcome;
-use crate::tables::verdicts::start;
-use crate::{Snapshot, Projections};
+use crate::projector::apply::Outcome;
+use crate::tables::check_results::start;
+use crate::{Projections, Snapshot};
 
 pub(crate) const STATEMENTS: &[&str] = &[LOOK_UP, FAILED_CHECKS, CHECKS, ENTRIES, IS_GAP, WRITE, WRITE_GAPS];
 
@@ -285,7 +285,7 @@ impl Snapshot {
         let mut counts = HashMap::new();
         for row in rows {
             let (position, envelope) = self::envelope(row)?;
-            if let Fact::ValidationPassed(it) | Fact::ValidationFailed(it) = &envelope.event().fact {
+            if let Payload::ValidationPassed(it) | Payload::ValidationFailed(it) = &envelope.event().payload {
                 counts.extend(it.counts.map(|of_check| (position, of_check)));
             }
         }
@@ -466,14 +466,14 @@ impl EventRows {
         outcome: &Outcome,
     ) {
         let joined = |words: Vec<&str>| (!words.is_empty()).then(|| words.join(","));
-        let fact = &envelope.event().fact;
-        let lane = fact.lane();
+        let payload = &envelope.event().payload;
+        let lane = payload.lane();
         self.position.push(bigint(entry.position));
         self.recorded_at.push(entry.recorded_at);
         self.occurred_at.push(envelope.occurred_at());
         self.identity.push(key.0);
-        self.kind.push(fact.kind().name());
-        self.environment.push(fact.environment().map(ToString::to_string));
+        self.kind.push(payload.kind().name());
+        self.environment.push(payload.environment().map(ToString::to_string));
         self.service.push(lane.map(|lane| lane.service.to_string()));
         let target = outcome.target.as_ref().or_else(|| lane.and_then(|lane| lane.target.as_ref()));
         self.target.push(target.map(ToString::to_string));

@@ -13,14 +13,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use ledger_domain::retirement::Standing;
 use ledger_domain::{
-    Anchor, Artifact, Composition, ConfigDigest, Effect, EnvironmentName, EventId, Lane, LaneFold, Lanes,
-    Line, NameError, Position, Release, ServiceName, Since, SlotName, TargetName, Track, Written,
+    Artifact, Composition, ConfigDigest, Effect, EnvironmentName, EventId, Lane, LaneFold, Lanes, NameError,
+    PointInTime, Position, Release, ServiceName, ShortText, Since, SlotName, TargetName, Track, TrackEntry,
 };
 use sqlx::PgConnection;
 
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::tables::retirements::retirements;
-use crate::{Snapshot, Projections};
+use crate::{Projections, Snapshot};
 
 mod rows;
 
@@ -150,7 +150,7 @@ const HISTORY: &str = concat!(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AsOf {
     /// The point.
-    pub at: Anchor,
+    pub at: PointInTime,
     /// As known at this position; `None`: as known at the end of the ledger. It goes with a time,
     /// or with `latest`.
     pub known_at: Option<Position>,
@@ -158,12 +158,12 @@ pub struct AsOf {
 
 impl AsOf {
     /// Now, as known now.
-    pub const LATEST: Self = Self { at: Anchor::Latest, known_at: None };
+    pub const LATEST: Self = Self { at: PointInTime::Latest, known_at: None };
 
     /// At a position, and as known there.
     #[must_use]
     pub const fn position(position: Position) -> Self {
-        Self { at: Anchor::Position(position), known_at: None }
+        Self { at: PointInTime::Position(position), known_at: None }
     }
 }
 
@@ -173,7 +173,7 @@ pub struct EnvironmentState {
     /// The position that the answer is true for: the entries up to it are what it is made from.
     pub position: Position,
     /// The point that was asked for: `latest`, a position, or a time.
-    pub at: Anchor,
+    pub at: PointInTime,
     /// The lanes, by service and target; also those that run nothing.
     pub lanes: Vec<LaneState>,
 }
@@ -238,7 +238,7 @@ pub enum QueryError {
     },
     /// A position, or a number of changes, says by itself what was known.
     #[error("known_at goes with a time or with latest, not with {0}")]
-    KnownAlready(Anchor),
+    KnownAlready(PointInTime),
     /// The database does not answer.
     #[error(transparent)]
     Failed(#[from] Error),
@@ -304,7 +304,7 @@ struct WrittenRow {
 }
 
 impl WrittenRow {
-    fn parse(&self) -> Result<Option<Written>, Box<dyn std::error::Error>> {
+    fn parse(&self) -> Result<Option<TrackEntry>, Box<dyn std::error::Error>> {
         let (Some(at), Some(occurred_at), Some(event_id)) = (self.position, self.occurred_at, &self.event_id)
         else {
             return Ok(None);
@@ -318,7 +318,7 @@ impl WrittenRow {
             }
         };
         let since = Since { occurred_at, position: position(at), event_id: EventId::stored(event_id)? };
-        Ok(Some(Written { effect, since }))
+        Ok(Some(TrackEntry { effect, since }))
     }
 }
 
@@ -329,11 +329,11 @@ pub(crate) fn release(
 ) -> Result<Release, Box<dyn std::error::Error>> {
     let [artifact, config, infrastructure, commit] = parts.map(Option::as_deref);
     Ok(Release {
-        version: Line::stored(version)?,
+        version: ShortText::stored(version)?,
         artifact: artifact.map(Artifact::stored).transpose()?,
         config: config.map(ConfigDigest::parse).transpose()?,
-        infrastructure: infrastructure.map(Line::stored).transpose()?,
-        commit: commit.map(Line::stored).transpose()?,
+        infrastructure: infrastructure.map(ShortText::stored).transpose()?,
+        commit: commit.map(ShortText::stored).transpose()?,
     })
 }
 
@@ -396,29 +396,29 @@ async fn state(
     when: AsOf,
 ) -> Result<EnvironmentState, QueryError> {
     let (at, known_at) = match (when.at, when.known_at) {
-        (Anchor::ChangesAgo(changes), None) => {
-            (Anchor::Position(change(connection, environment, changes).await?), None)
+        (PointInTime::ChangesAgo(changes), None) => {
+            (PointInTime::Position(change(connection, environment, changes).await?), None)
         }
-        (at @ (Anchor::Position(_) | Anchor::ChangesAgo(_)), Some(_)) => {
+        (at @ (PointInTime::Position(_) | PointInTime::ChangesAgo(_)), Some(_)) => {
             return Err(QueryError::KnownAlready(at));
         }
         (at, known_at) => (at, known_at),
     };
     let query = match (at, known_at) {
-        (Anchor::Latest, None) => sqlx::query_as(PRESENT).bind(environment.as_str()),
-        (Anchor::Time(time), known_at) => sqlx::query_as(AT_TIME)
+        (PointInTime::Latest, None) => sqlx::query_as(PRESENT).bind(environment.as_str()),
+        (PointInTime::Time(time), known_at) => sqlx::query_as(AT_TIME)
             .bind(environment.as_str())
             .bind(known_at.map_or(i64::MAX, bigint))
             .bind(time),
-        (Anchor::Position(position), _) | (_, Some(position)) => {
+        (PointInTime::Position(position), _) | (_, Some(position)) => {
             sqlx::query_as(AT_POSITION).bind(environment.as_str()).bind(bigint(position))
         }
-        (Anchor::ChangesAgo(_), None) => return Err(QueryError::KnownAlready(at)),
+        (PointInTime::ChangesAgo(_), None) => return Err(QueryError::KnownAlready(at)),
     };
     let rows: Vec<StateRow> = query.fetch_all(&mut *connection).await?;
     let projections = rows.first().map_or(Position::START, |row| position(row.projections_position));
     let asked = match at {
-        Anchor::Position(position) => position,
+        PointInTime::Position(position) => position,
         _ => known_at.unwrap_or(projections),
     };
     if asked > projections {
@@ -428,7 +428,7 @@ async fn state(
         return Err(QueryError::UnknownEnvironment(environment.clone()));
     };
     let time = match at {
-        Anchor::Time(time) => time,
+        PointInTime::Time(time) => time,
         _ => far_future(),
     };
     let mut folds = lanes(&rows)?;

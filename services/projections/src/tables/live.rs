@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use ledger_domain::{
-    Artifact, CompositionId, EnvironmentName, EventId, Live, Position, Release, ServiceName, Since, SlotName,
-    TargetName,
+    Artifact, CompositionId, EnvironmentName, EventId, LiveRelease, Position, Release, ServiceName, Since,
+    SlotName, TargetName,
 };
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
@@ -69,7 +69,7 @@ pub(crate) struct CompositionChange {
     pub(crate) number: i64,
     pub(crate) since: Since,
     /// The lanes that changed, each with what it ran before.
-    pub(crate) lanes: Vec<((ServiceName, TargetName), Option<Live>)>,
+    pub(crate) lanes: Vec<((ServiceName, TargetName), Option<LiveRelease>)>,
     pub(crate) composition: CompositionId,
 }
 
@@ -94,7 +94,7 @@ struct ChangeRow {
 }
 
 impl ChangeRow {
-    fn lane(&self) -> Result<((ServiceName, TargetName), Option<Live>), Error> {
+    fn lane(&self) -> Result<((ServiceName, TargetName), Option<LiveRelease>), Error> {
         parsed("live_changes", self.position, || {
             let lane = (ServiceName::parse(&self.service)?, TargetName::parse(&self.target)?);
             let before = (&self.before_version, self.before_position, self.before_at, &self.before_event_id);
@@ -106,7 +106,7 @@ impl ChangeRow {
                         &self.before_infrastructure,
                         &self.before_commit,
                     ];
-                    Some(Live {
+                    Some(LiveRelease {
                         slot: self.before_slot.as_deref().map(SlotName::parse).transpose()?,
                         release: release(version, parts)?,
                         since: Since {
@@ -249,7 +249,7 @@ pub(crate) struct LiveChange {
     pub(crate) target: TargetName,
     pub(crate) at: Since,
     pub(crate) release: Option<Release>,
-    pub(crate) before: Option<Live>,
+    pub(crate) before: Option<LiveRelease>,
     pub(crate) composition: CompositionId,
 }
 

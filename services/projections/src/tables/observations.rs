@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use ledger_domain::drift::Seen;
+use ledger_domain::drift::ObservedState;
 use ledger_domain::event::Observation;
 use ledger_domain::retirement::Standing;
 use ledger_domain::{EnvironmentName, EventId, Lane, Release, ServiceName, Since, SlotName, TargetName};
@@ -50,14 +50,14 @@ struct Row {
 }
 
 impl Row {
-    fn parse(&self) -> Result<(Lane, Seen), Error> {
+    fn parse(&self) -> Result<(Lane, ObservedState), Error> {
         let since = |at, occurred_at, id: &str| {
             EventId::stored(id).map(|event_id| Since { occurred_at, position: position(at), event_id })
         };
         parsed("observations", self.last_position, || {
             let lane = lane(&self.environment, &self.service, &self.target)?;
             let parts = [&self.artifact, &self.config, &self.infrastructure, &self.commit];
-            let seen = Seen {
+            let seen = ObservedState {
                 slot: self.slot.as_deref().map(SlotName::parse).transpose()?,
                 release: self.version.as_deref().map(|version| release(version, parts)).transpose()?,
                 since: since(self.since_position, self.since_occurred_at, &self.since_event_id)?,
@@ -77,7 +77,7 @@ impl Snapshot {
     pub async fn observations(
         &mut self,
         environment: &EnvironmentName,
-    ) -> Result<BTreeMap<(ServiceName, TargetName), Seen>, Error> {
+    ) -> Result<BTreeMap<(ServiceName, TargetName), ObservedState>, Error> {
         let query = sqlx::query_as(OF_ENVIRONMENT).bind(environment.as_str());
         let rows: Vec<Row> = query.fetch_all(self.connection()).await?;
         let position = self.position();
@@ -100,7 +100,7 @@ impl Snapshot {
 /// What was seen, in the projector's memory.
 #[derive(Default)]
 pub(crate) struct ObservationsFold {
-    seen: HashMap<Lane, (i32, Seen)>,
+    seen: HashMap<Lane, (i32, ObservedState)>,
     dirty: BTreeSet<Lane>,
 }
 
@@ -144,7 +144,7 @@ impl ObservationsFold {
         for (lane, (slot, release)) in seen {
             let now = match self.seen.remove(&lane) {
                 Some((_, before)) => before.and(slot, release, at.clone()),
-                None => Seen { slot, release, since: at.clone(), last: at.clone() },
+                None => ObservedState { slot, release, since: at.clone(), last: at.clone() },
             };
             self.seen.insert(lane.clone(), (environment_id, now));
             self.dirty.insert(lane);
@@ -162,7 +162,7 @@ impl ObservationsFold {
 
 /// What was seen, on its way into the table.
 #[derive(Default)]
-pub(crate) struct ObservationRows(Vec<(Lane, (i32, Seen))>);
+pub(crate) struct ObservationRows(Vec<(Lane, (i32, ObservedState))>);
 
 impl ObservationRows {
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
@@ -173,7 +173,7 @@ impl ObservationRows {
     }
 }
 
-fn upsert(rows: &[(Lane, (i32, Seen))]) -> QueryBuilder<Postgres> {
+fn upsert(rows: &[(Lane, (i32, ObservedState))]) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
         "INSERT INTO observations (environment_id, service, target, slot, version, artifact, config, infrastructure,
             commit, since_position, since_occurred_at, since_event_id, last_position, last_occurred_at, last_event_id) ",

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::event::{Fact, Policy};
-use ledger_domain::obstacle::ActiveFreeze;
-use ledger_domain::{EnvironmentName, Line, Position};
+use ledger_domain::event::{Payload, Policy};
+use ledger_domain::plan_issue::ActiveFreeze;
+use ledger_domain::{EnvironmentName, Position, ShortText};
 use sqlx::PgConnection;
 
 use crate::Snapshot;
@@ -55,8 +55,8 @@ impl Snapshot {
         let row: Option<(i64, Vec<u8>)> = query.fetch_optional(self.connection()).await?;
         let Some((at, bytes)) = row else { return Ok(PolicyInForce::default()) };
         let envelope = parsed("events", at, || Envelope::stored(bytes.into()))?;
-        match &envelope.event().fact {
-            Fact::EnvironmentDeclared(_, policy) => {
+        match &envelope.event().payload {
+            Payload::EnvironmentDeclared(_, policy) => {
                 Ok(PolicyInForce { declared: Some(position(at)), policy: policy.clone() })
             }
             other => parsed("policies", at, || Err(format!("{} declares no policy", other.kind()))),
@@ -77,7 +77,7 @@ impl Snapshot {
         let rows: Vec<(String, Option<DateTime<Utc>>, i64)> = query.fetch_all(self.connection()).await?;
         rows.into_iter()
             .map(|(freeze_id, until, started)| {
-                let freeze_id = parsed("freezes", started, || Line::stored(&freeze_id))?;
+                let freeze_id = parsed("freezes", started, || ShortText::stored(&freeze_id))?;
                 Ok(ActiveFreeze { freeze_id, until, position: position(started) })
             })
             .collect()
@@ -92,7 +92,7 @@ impl Snapshot {
     pub async fn is_unlifted(
         &mut self,
         environment: &EnvironmentName,
-        freeze_id: &Line,
+        freeze_id: &ShortText,
         at: DateTime<Utc>,
     ) -> Result<bool, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(false) };
@@ -109,8 +109,8 @@ pub(crate) struct PolicyRows {
 }
 
 impl PolicyRows {
-    pub(crate) fn push(&mut self, fact: &Fact, environment_id: Option<i32>, at: Position) {
-        if let (Fact::EnvironmentDeclared(..), Some(id)) = (fact, environment_id) {
+    pub(crate) fn push(&mut self, payload: &Payload, environment_id: Option<i32>, at: Position) {
+        if let (Payload::EnvironmentDeclared(..), Some(id)) = (payload, environment_id) {
             self.environment_id.push(id);
             self.position.push(bigint(at));
         }
@@ -127,19 +127,19 @@ impl PolicyRows {
 /// Writes what a fact says of freezes, if it does.
 pub(crate) async fn write(
     connection: &mut PgConnection,
-    fact: &Fact,
+    payload: &Payload,
     environment_id: i32,
     at: Position,
     occurred_at: DateTime<Utc>,
 ) -> Result<(), Error> {
-    let query = match fact {
-        Fact::FreezeStarted(freeze) => sqlx::query(START)
+    let query = match payload {
+        Payload::FreezeStarted(freeze) => sqlx::query(START)
             .bind(environment_id)
             .bind(freeze.freeze_id.as_str())
             .bind(bigint(at))
             .bind(occurred_at)
             .bind(freeze.until),
-        Fact::FreezeLifted(freeze) => {
+        Payload::FreezeLifted(freeze) => {
             let query = sqlx::query(LIFT).bind(environment_id).bind(freeze.freeze_id.as_str());
             query.bind(bigint(at)).bind(occurred_at)
         }

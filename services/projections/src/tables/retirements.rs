@@ -1,7 +1,7 @@
 //! Retirements of environments, and the declarations that end them.
 
 use chrono::{DateTime, Utc};
-use ledger_domain::event::Fact;
+use ledger_domain::event::Payload;
 use ledger_domain::retirement::Retirements;
 use ledger_domain::{EnvironmentName, Position, Since};
 use sqlx::PgConnection;
@@ -72,10 +72,10 @@ pub(crate) struct RetirementRows {
 }
 
 impl RetirementRows {
-    pub(crate) fn push(&mut self, fact: &Fact, environment_id: Option<i32>, since: &Since) {
-        let retires = match fact {
-            Fact::EnvironmentRetired(_) => true,
-            Fact::EnvironmentDeclared(..) => false,
+    pub(crate) fn push(&mut self, payload: &Payload, environment_id: Option<i32>, since: &Since) {
+        let retires = match payload {
+            Payload::EnvironmentRetired(_) => true,
+            Payload::EnvironmentDeclared(..) => false,
             _ => return,
         };
         if let Some(id) = environment_id {

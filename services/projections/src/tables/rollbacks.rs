@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::event::{Event, Fact, RollbackRequest, Step};
+use ledger_domain::event::{Event, Payload, RollbackRequest, Step};
 use ledger_domain::rollback::{AutomaticPast, Phase};
-use ledger_domain::{EnvironmentName, Family, Line, Position, Prose, Release, TargetName};
+use ledger_domain::{EnvironmentName, Family, LongText, Position, Release, ShortText, TargetName};
 use sqlx::PgConnection;
 
 use crate::Snapshot;
@@ -119,7 +119,7 @@ pub struct RollbackRow {
     /// What was asked for.
     pub request: RollbackRequest,
     /// Why.
-    pub reason: Option<Prose>,
+    pub reason: Option<LongText>,
     /// Where it is.
     pub phase: Phase,
     /// The position of the request.
@@ -131,7 +131,7 @@ pub struct RollbackRow {
     /// The position at which it ended.
     pub ended: Option<Position>,
     /// What was said at its end.
-    pub end_reason: Option<Prose>,
+    pub end_reason: Option<LongText>,
 }
 
 /// A report of an environment's lane, where it is in the ledger.
@@ -175,8 +175,8 @@ impl Row {
             let envelope =
                 Envelope::stored(self.bytes.clone().into()).map_err(|invalid| invalid.to_string())?;
             let event = envelope.event();
-            let Fact::RollbackRequested(request) = &event.fact else {
-                return Err(format!("{} requests no rollback", event.fact.kind()));
+            let Payload::RollbackRequested(request) = &event.payload else {
+                return Err(format!("{} requests no rollback", event.payload.kind()));
             };
             let end = self.end_bytes.clone().map(|bytes| Envelope::stored(bytes.into()));
             let end = end.transpose().map_err(|invalid| invalid.to_string())?;
@@ -199,7 +199,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn rollback(&mut self, rollback_id: &Line) -> Result<Option<RollbackRow>, Error> {
+    pub async fn rollback(&mut self, rollback_id: &ShortText) -> Result<Option<RollbackRow>, Error> {
         let query = sqlx::query_as(ONE).bind(rollback_id.as_str());
         let row: Option<Row> = query.fetch_optional(self.connection()).await?;
         row.as_ref().map(Row::parse).transpose()
@@ -232,12 +232,12 @@ impl Snapshot {
     pub async fn active_rollback(
         &mut self,
         environment: &EnvironmentName,
-    ) -> Result<Option<(Line, Position)>, Error> {
+    ) -> Result<Option<(ShortText, Position)>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
         let query = sqlx::query_as(ACTIVE).bind(id);
         let row: Option<(String, i64)> = query.fetch_optional(self.connection()).await?;
         row.map(|(rollback_id, at)| {
-            Ok((parsed("rollbacks", at, || Line::stored(&rollback_id))?, position(at)))
+            Ok((parsed("rollbacks", at, || ShortText::stored(&rollback_id))?, position(at)))
         })
         .transpose()
     }
@@ -246,7 +246,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn rollback_reports(&mut self, rollback_id: &Line) -> Result<Vec<Report>, Error> {
+    pub async fn rollback_reports(&mut self, rollback_id: &ShortText) -> Result<Vec<Report>, Error> {
         let query = sqlx::query_as(REPORTS).bind(rollback_id.as_str());
         let rows: Vec<ReportRow> = query.fetch_all(self.connection()).await?;
         rows.into_iter().map(report).collect()
@@ -287,7 +287,7 @@ impl Snapshot {
             sqlx::query_as(FAILED).bind(id).fetch_optional(self.connection()).await?;
         let failed = failed
             .map(|(rollback_id, at)| {
-                Ok::<_, Error>((parsed("rollbacks", at, || Line::stored(&rollback_id))?, position(at)))
+                Ok::<_, Error>((parsed("rollbacks", at, || ShortText::stored(&rollback_id))?, position(at)))
             })
             .transpose()?;
         Ok(AutomaticPast { requested_at, last_requested_at, failed })
@@ -312,9 +312,9 @@ pub(crate) struct ReportRows {
 }
 
 impl ReportRows {
-    pub(crate) fn push(&mut self, fact: &Fact, at: Position) {
-        if fact.kind().family() != Family::Rollback
-            && let Some(rollback_id) = fact.rollback_id()
+    pub(crate) fn push(&mut self, payload: &Payload, at: Position) {
+        if payload.kind().family() != Family::Rollback
+            && let Some(rollback_id) = payload.rollback_id()
         {
             self.rollback_id.push(rollback_id.to_string());
             self.position.push(bigint(at));
@@ -332,17 +332,17 @@ impl ReportRows {
 /// Writes what a fact says of a rollback's life, if it does.
 pub(crate) async fn write(
     connection: &mut PgConnection,
-    fact: &Fact,
+    payload: &Payload,
     environment_id: i32,
     at: Position,
     recorded_at: DateTime<Utc>,
 ) -> Result<(), Error> {
-    let ended = |phase: Phase, id: &Line| (phase, id.as_str().to_owned());
-    let (phase, rollback_id) = match fact {
-        Fact::RollbackRequested(request) => {
+    let ended = |phase: Phase, id: &ShortText| (phase, id.as_str().to_owned());
+    let (phase, rollback_id) = match payload {
+        Payload::RollbackRequested(request) => {
             return write_request(connection, request, environment_id, at, recorded_at).await;
         }
-        Fact::RollbackStarted(it) => {
+        Payload::RollbackStarted(it) => {
             let query = sqlx::query(START).bind(it.rollback.rollback_id.as_str()).bind(bigint(at));
             query.execute(&mut *connection).await?;
             if !it.acknowledge.is_empty() {
@@ -356,9 +356,9 @@ pub(crate) async fn write(
             }
             return Ok(());
         }
-        Fact::RollbackSucceeded(it) => ended(Phase::Succeeded, &it.rollback_id),
-        Fact::RollbackFailed(it) => ended(Phase::Failed, &it.rollback_id),
-        Fact::RollbackCancelled(it) => ended(Phase::Cancelled, &it.rollback_id),
+        Payload::RollbackSucceeded(it) => ended(Phase::Succeeded, &it.rollback_id),
+        Payload::RollbackFailed(it) => ended(Phase::Failed, &it.rollback_id),
+        Payload::RollbackCancelled(it) => ended(Phase::Cancelled, &it.rollback_id),
         _ => return Ok(()),
     };
     sqlx::query(END).bind(rollback_id).bind(phase.name()).bind(bigint(at)).execute(connection).await?;

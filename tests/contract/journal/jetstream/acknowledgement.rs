@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use ledger_domain::Position;
-use ledger_journal::{AppendError, Outcome, Scope, Until};
+use ledger_journal::{AppendError, Outcome, SubjectFilter, Until};
 use ledger_tests::Proxy;
 
+use crate::journal::new_entries::numbered;
 use crate::journal::reading::{append, assert_holds, duplicate_of, next_positions, patiently, try_append};
 use crate::journal::server::{Server, impatient};
-use crate::journal::submissions::numbered;
 
 /// Long enough for what is answered, short enough to wait for what is not.
 const SOON: Duration = Duration::from_millis(700);
@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_millis(700);
 /// Waits until a journal has this many entries, as another sees it.
 async fn stored(server: &Server, count: usize) {
     let journal = server.journal().await;
-    let mut entries = journal.read(Scope::All, Position::START, Until::Forever);
+    let mut entries = journal.read(SubjectFilter::All, Position::START, Until::Forever);
     next_positions(&mut entries, count).await;
 }
 

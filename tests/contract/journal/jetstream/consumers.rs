@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use ledger_domain::Position;
-use ledger_journal::{Record, Scope, SharedJournal, Until};
+use ledger_journal::{Record, SharedJournal, SubjectFilter, Until};
 use ledger_tests::{Cluster, Node, STREAM};
 
+use crate::journal::new_entries::{numbered, one};
 use crate::journal::reading::{append, at, contents, next, next_positions, patiently, read, try_append};
 use crate::journal::server::{Server, replicated};
-use crate::journal::submissions::{numbered, one};
 
 /// Sooner than the server forgets a consumer by itself.
 const SOON: Duration = Duration::from_secs(20);
@@ -22,11 +22,11 @@ async fn readers_leave_no_consumers_behind() {
     let stream = server.raw().await.get_stream(STREAM).await.expect("a stream");
     let consumers = async || stream.consumer_names().try_collect::<Vec<_>>().await.expect("names").len();
 
-    let mut forever = journal.read(Scope::All, Position::START, Until::Forever);
+    let mut forever = journal.read(SubjectFilter::All, Position::START, Until::Forever);
     next_positions(&mut forever, 10).await;
     let while_reading = consumers().await;
-    read(&journal, Scope::All, 0, 10).await;
-    read(&journal, Scope::All, 0, 5).await;
+    read(&journal, SubjectFilter::All, 0, 10).await;
+    read(&journal, SubjectFilter::All, 0, 5).await;
     drop(forever);
 
     let gone = async {
@@ -44,7 +44,7 @@ async fn a_follower_ends_with_an_error_when_the_stream_was_made_again() {
     let journal = server.journal().await;
     append(&journal, &numbered(1..=3)).await;
     let before = journal.head().await.expect("a head").created;
-    let mut records = journal.read(Scope::All, Position::START, Until::Forever);
+    let mut records = journal.read(SubjectFilter::All, Position::START, Until::Forever);
     next_positions(&mut records, 3).await;
     let raw = server.raw().await;
     let config = raw.get_stream(STREAM).await.expect("a stream").cached_info().config.clone();
@@ -57,7 +57,7 @@ async fn a_follower_ends_with_an_error_when_the_stream_was_made_again() {
     assert!(error.to_string().contains("it was made again at "), "{error}");
     assert!(patiently(records.next()).await.is_none());
     // Who begins now reads the stream that is there, which is told to be another.
-    let mut anew = journal.read(Scope::All, at(3), Until::Position(at(9)));
+    let mut anew = journal.read(SubjectFilter::All, at(3), Until::Position(at(9)));
     next_positions(&mut anew, 6).await;
     assert_ne!(journal.head().await.expect("a head").created, before);
 }
@@ -77,7 +77,7 @@ async fn whatever_node_dies_or_halts_readers_get_everything_once_and_no_gaps() {
     let mut cluster = Cluster::start().await;
     let journal = replicated(&cluster).await;
     append(&journal, &numbered(1..=100)).await;
-    let mut follower = journal.read(Scope::All, Position::START, Until::Forever);
+    let mut follower = journal.read(SubjectFilter::All, Position::START, Until::Forever);
     next_positions(&mut follower, 100).await;
     let mut number = 100;
     let mut append_ten = async |follower: &mut _| {
@@ -86,7 +86,7 @@ async fn whatever_node_dies_or_halts_readers_get_everything_once_and_no_gaps() {
             append_at_last(&journal, number).await;
             let record: Record = next(follower).await;
             assert!(matches!(&record, Record::Entry(entry) if entry.position == at(number)), "{record:?}");
-            assert_eq!(read(&journal, Scope::All, number - 10, number).await.len(), 10);
+            assert_eq!(read(&journal, SubjectFilter::All, number - 10, number).await.len(), 10);
         }
     };
 

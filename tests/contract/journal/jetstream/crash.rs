@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use ledger_journal::jetstream::Connection;
 use ledger_journal::{AppendError, Outcome};
 
+use crate::journal::new_entries::{numbered, one};
 use crate::journal::reading::{
     append, assert_holds, at, contents, duplicate_of, patiently, recorded_at, try_append,
 };
 use crate::journal::server::{Server, impatient, opened, shared};
-use crate::journal::submissions::{numbered, one};
 
 #[tokio::test]
 async fn what_is_acknowledged_survives_the_servers_death() {

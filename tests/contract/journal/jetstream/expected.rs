@@ -7,9 +7,9 @@ use ledger_journal::{AppendError, Outcome, SharedJournal};
 use ledger_tests::{Proxy, STREAM};
 use tokio::task::JoinHandle;
 
+use crate::journal::new_entries::{altered, numbered, one};
 use crate::journal::reading::{append, assert_holds, at, patiently, try_append_at};
 use crate::journal::server::{Server, impatient};
-use crate::journal::submissions::{altered, numbered, one};
 
 /// Long enough for what is answered, short enough to wait for what is not.
 const SOON: Duration = Duration::from_millis(700);
@@ -72,7 +72,7 @@ async fn what_was_refused_and_not_answered_has_moved() {
 
     let answer = patiently(answering).await.expect("no panic");
 
-    assert!(matches!(answer, Err(AppendError::Moved(_))), "{answer:?}");
+    assert!(matches!(answer, Err(AppendError::WrongHead(_))), "{answer:?}");
     assert_holds(&scene.direct, &[numbered(1..=3), vec![one(5)]].concat()).await;
 }
 
@@ -136,7 +136,7 @@ async fn what_a_halted_server_stores_later_stands_in_its_place_or_nowhere() {
         Ok(Outcome::Duplicate(place)) if place == at(4) => {
             assert_holds(&scene.direct, &numbered(1..=5)).await;
         }
-        Err(AppendError::Moved(_)) => {
+        Err(AppendError::WrongHead(_)) => {
             assert_holds(&scene.direct, &[numbered(1..=3), vec![one(5)]].concat()).await;
         }
         other => panic!("{other:?}"),

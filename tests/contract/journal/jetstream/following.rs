@@ -5,21 +5,25 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use ledger_domain::Position;
-use ledger_journal::{Scope, SharedJournal, Until};
+use ledger_journal::{SharedJournal, SubjectFilter, Until};
 use ledger_tests::{Proxy, STREAM};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::journal::new_entries::{in_environment, in_service, numbered, one};
 use crate::journal::reading::{append, next_positions, patiently, positions, read, try_append};
 use crate::journal::server::{Server, impatient};
-use crate::journal::submissions::{in_environment, in_service, numbered, one};
 
 /// How long a reader waits for an answer: these tests wait for that too.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Follows a journal as those do who depend on it, and tells how far it has come. Its result is all
 /// positions in the order in which they came.
-fn follow(journal: SharedJournal, scope: Scope, end: u64) -> (JoinHandle<Vec<u64>>, watch::Receiver<u64>) {
+fn follow(
+    journal: SharedJournal,
+    scope: SubjectFilter,
+    end: u64,
+) -> (JoinHandle<Vec<u64>>, watch::Receiver<u64>) {
     let (tell, told) = watch::channel(0);
     let following = async move {
         let mut found: Vec<u64> = Vec::new();
@@ -39,8 +43,8 @@ fn follow(journal: SharedJournal, scope: Scope, end: u64) -> (JoinHandle<Vec<u64
     (tokio::spawn(following), told)
 }
 
-fn scopes() -> [Scope; 3] {
-    [Scope::All, in_environment("production"), in_service("production", "web")]
+fn scopes() -> [SubjectFilter; 3] {
+    [SubjectFilter::All, in_environment("production"), in_service("production", "web")]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -163,8 +167,8 @@ async fn a_reader_ends_after_its_error() {
     append(&journal, &numbered(1..=3)).await;
     server.kill().await;
 
-    let bounded = journal.read(Scope::All, Position::START, Until::Position(Position::new(3)));
-    let forever = journal.read(Scope::All, Position::START, Until::Forever);
+    let bounded = journal.read(SubjectFilter::All, Position::START, Until::Position(Position::new(3)));
+    let forever = journal.read(SubjectFilter::All, Position::START, Until::Forever);
     for records in [bounded, forever] {
         let records: Vec<_> = patiently(records.collect()).await;
         assert_eq!(records.len(), 1);

@@ -6,9 +6,9 @@ use ledger_journal::jetstream::{Connection, OpenError, VersionError};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::journal::new_entries::{numbered, with_bytes};
 use crate::journal::reading::{append, assert_holds, at, duplicate_of, recorded_at, try_append};
 use crate::journal::server::{Server, settings};
-use crate::journal::submissions::{numbered, with_bytes};
 
 /// The URL of one who talks as a nats-server of this version does, and knows nothing else.
 async fn server_of_version(version: &str) -> String {

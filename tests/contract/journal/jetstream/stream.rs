@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
-use ledger_domain::{EnvironmentName, Fact, TenantName};
+use ledger_domain::{EnvironmentName, Payload, TenantName};
 use ledger_journal::Subject;
 use ledger_journal::jetstream::{Connection, OpenError, Settings, StreamSettings};
 use ledger_tests::STREAM;
 use serde_json::{Value, json};
 
+use crate::journal::new_entries::{numbered, one};
 use crate::journal::reading::{append, assert_holds, at, contents, patiently, recorded_at};
 use crate::journal::server::{Server, opened, shared, stream_settings};
-use crate::journal::submissions::{numbered, one};
 
 /// What makes a good configuration a bad one.
 type Change = fn(&mut Config);
@@ -217,9 +217,9 @@ async fn tenants_on_one_server_do_not_see_one_another() {
     // The same identities, in each tenant's own ledger, at the same positions.
     for (journal, name) in journals.iter().zip(names) {
         let mut mine = numbered(1..=12);
-        for submission in &mut mine {
-            submission.bytes = format!("of {name}").into();
-            submission.subject = subject_of(name);
+        for new_entry in &mut mine {
+            new_entry.bytes = format!("of {name}").into();
+            new_entry.subject = subject_of(name);
         }
         assert_eq!(append(journal, &mine).await, recorded_at(1..=12), "{name}");
         assert_eq!(append(journal, &mine[..3]).await.len(), 3, "{name}");
@@ -234,5 +234,5 @@ async fn tenants_on_one_server_do_not_see_one_another() {
 
 fn subject_of(name: &str) -> Subject {
     let environment = EnvironmentName::parse("production").expect("a name");
-    Subject::of(&tenant(name), &Fact::EnvironmentRetired(environment))
+    Subject::of(&tenant(name), &Payload::EnvironmentRetired(environment))
 }

@@ -28,7 +28,7 @@ fn add(queue: &Queue, ids: &[&str]) {
     queue.add(&events).expect("kept");
 }
 
-async fn held(queue: &Queue) -> Held<'_> {
+async fn held(queue: &Queue) -> QueueLock<'_> {
     queue.hold(Instant::now()).await.expect("a lock").expect("nobody holds it")
 }
 

@@ -101,7 +101,7 @@ async fn another_services_word_and_that_of_a_broken_body_are_not_the_last_on_an_
         [_] => (StatusCode::BAD_REQUEST, r#"{"type":"about:blank","title":"No"}"#).into_response(),
         _ => StatusCode::BAD_REQUEST.into_response(),
     };
-    for says in [of_another as Says, |_, _| refused("broken-body")] {
+    for says in [of_another as Says, |_, _| refused("incomplete-body")] {
         let (ended, _, left, notes) = drained(says).await;
 
         ended.expect_err("all are left");

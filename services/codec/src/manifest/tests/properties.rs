@@ -17,8 +17,8 @@ fn told(composition: &Composition) -> Vec<Told> {
             ("version", Some(release.version.as_str())),
             ("artifact", release.artifact.as_ref().map(Artifact::as_str)),
             ("config", release.config.as_ref().map(ConfigDigest::as_str)),
-            ("infrastructure", release.infrastructure.as_ref().map(Line::as_str)),
-            ("commit", release.commit.as_ref().map(Line::as_str)),
+            ("infrastructure", release.infrastructure.as_ref().map(ShortText::as_str)),
+            ("commit", release.commit.as_ref().map(ShortText::as_str)),
         ];
         known.into_iter().filter_map(|(name, text)| Some((name, text?.to_owned()))).collect()
     });
@@ -90,7 +90,7 @@ fn told_by_shell(environment: &BTreeMap<String, String>) -> Vec<Told> {
     lanes.collect()
 }
 
-fn any_line() -> impl Strategy<Value = Line> {
+fn any_line() -> impl Strategy<Value = ShortText> {
     let nasty = "'\"\\$`#:-{}[]&*!|>%@,=~ \u{2028}\u{2029}\u{feff}\u{fffe}\u{ffff}\u{a0}é😀";
     let nasty = prop::sample::select(nasty.chars().collect::<Vec<_>>());
     let character = prop_oneof![any::<char>(), nasty, prop::char::range('0', 'z')];
@@ -99,7 +99,7 @@ fn any_line() -> impl Strategy<Value = Line> {
         text,
         prop::sample::select(vec!["no", "1.10", "1e3", "null", "~", "v1"]).prop_map(String::from)
     ];
-    text.prop_filter_map("is no line", |text| Line::stored(text.trim()).ok())
+    text.prop_filter_map("is no line", |text| ShortText::stored(text.trim()).ok())
 }
 
 fn any_artifact() -> impl Strategy<Value = Artifact> {

@@ -6,12 +6,13 @@ use proptest::sample::{Index, select};
 use super::naive::{LAST_SECOND, decision};
 use super::{Entry, fed_entries, freeze, line, name, person, rollback, slot, started, time};
 use crate::event::{
-    Action, Approval, ApprovalSubject, Built, Counts, Deploy, Destination, Ending, Fact, Mark, MarkedStatus,
-    Plan, Policy, Promotion, PromotionTargets, Reinstated, Removal, Revoked, RollbackRequest, Step, Switch,
-    Validation, ValidationSubject,
+    Action, Approval, ApprovalSubject, Built, Counts, Deploy, Ending, Mark, MarkedStatus, Payload, Plan,
+    Policy, Promotion, PromotionTargets, Reinstated, ReleasePointId, Removal, Revoked, RollbackRequest, Step,
+    Switch, Validation, ValidationSubject,
 };
 use crate::{
-    Artifact, ConfigDigest, LaneRef, Line, Position, Release, Scope, ServiceName, SlotName, TargetName,
+    Artifact, ConfigDigest, LaneFilter, LaneRef, Position, Release, ServiceName, ShortText, SlotName,
+    TargetName,
 };
 
 /// A choice of small numbers, from which an event is made: strategies of their own for each kind would take minutes to compile.
@@ -70,7 +71,7 @@ impl Choices<'_> {
         Release { artifact, config, ..Release::of_version(version) }
     }
 
-    fn optional(&mut self, text: &str) -> Option<Line> {
+    fn optional(&mut self, text: &str) -> Option<ShortText> {
         (self.number(3) == 0).then(|| line(text))
     }
 
@@ -120,7 +121,7 @@ impl Choices<'_> {
             to: Position::new(1),
             at: None,
             source: None,
-            scope: Scope::default(),
+            scope: LaneFilter::default(),
             plan: Plan { from: Position::new(1), steps: vec![step] },
             plan_digest: ConfigDigest::parse(&format!("sha256:{}", "0".repeat(64))).expect("a digest"),
             initiated_by: person("mira"),
@@ -132,26 +133,26 @@ impl Choices<'_> {
     }
 
     /// An event that is recorded at a position.
-    fn fact(&mut self, position: u64) -> Fact {
+    fn payload(&mut self, position: u64) -> Payload {
         let kind = self.number(40);
         let id = ["r-1", "r-2"][kind % 2];
         let environment = || name(["staging", "production"][kind % 2]);
         match kind {
-            0..=7 => Fact::DeploySucceeded(self.deploy()),
-            8 => Fact::DeployFailed(self.deploy()),
+            0..=7 => Payload::DeploySucceeded(self.deploy()),
+            8 => Payload::DeployFailed(self.deploy()),
             9 => {
                 let Deploy { lane, slot, deployment, rollback_id, .. } = self.deploy();
-                Fact::DeployRemoved(Removal { lane, slot, deployment, rollback_id })
+                Payload::DeployRemoved(Removal { lane, slot, deployment, rollback_id })
             }
             10 | 11 => {
                 let Deploy { lane, slot: named, deployment, rollback_id, .. } = self.deploy();
                 let slot = named.unwrap_or_else(|| slot("blue"));
-                Fact::TrafficSwitched(Switch { lane, slot, deployment, rollback_id })
+                Payload::TrafficSwitched(Switch { lane, slot, deployment, rollback_id })
             }
-            12 | 13 => Fact::ValidationStarted(self.validation()),
-            14..=17 => Fact::ValidationPassed(self.validation()),
-            18 => Fact::ValidationFailed(self.validation()),
-            19 => Fact::ArtifactBuilt(Built {
+            12 | 13 => Payload::ValidationStarted(self.validation()),
+            14..=17 => Payload::ValidationPassed(self.validation()),
+            18 => Payload::ValidationFailed(self.validation()),
+            19 => Payload::ArtifactBuilt(Built {
                 artifact: self.artifact(),
                 version: Some(line(self.of(&["1", "2"]))),
                 commit: None,
@@ -159,46 +160,50 @@ impl Choices<'_> {
                 builder: None,
                 provenance: None,
             }),
-            20 if self.number(3) == 0 => Fact::ArtifactReinstated(Reinstated { artifact: self.artifact() }),
-            20 => {
-                Fact::ArtifactRevoked(Revoked { artifact: self.artifact(), advisory: None, deleted: false })
+            20 if self.number(3) == 0 => {
+                Payload::ArtifactReinstated(Reinstated { artifact: self.artifact() })
             }
+            20 => Payload::ArtifactRevoked(Revoked {
+                artifact: self.artifact(),
+                advisory: None,
+                deleted: false,
+            }),
             21 | 22 => {
                 let soak_seconds = self.number(20) as u64;
                 let required_validations = self.optional("smoke").into_iter().collect();
                 let policy = Policy { soak_seconds, required_validations, ..Policy::default() };
-                Fact::EnvironmentDeclared(environment(), policy)
+                Payload::EnvironmentDeclared(environment(), policy)
             }
-            23 if !self.narrow && self.number(2) == 0 => Fact::EnvironmentRetired(environment()),
+            23 if !self.narrow && self.number(2) == 0 => Payload::EnvironmentRetired(environment()),
             23 | 24 => {
                 let release = self.release();
                 let lane = LaneRef { environment: name("production"), ..self.lane() };
                 let expires_at = (self.number(3) == 0).then(|| time(self.number(60) as i64));
                 let approval = Approval { subject: ApprovalSubject::Deploy { lane, release }, expires_at };
                 if self.number(4) == 0 {
-                    Fact::ApprovalRejected(approval)
+                    Payload::ApprovalRejected(approval)
                 } else {
-                    Fact::ApprovalGranted(approval)
+                    Payload::ApprovalGranted(approval)
                 }
             }
             25 | 26 => {
                 let position = Position::new(1 + self.number(position as usize) as u64);
-                let point = Destination { environment: name("staging"), position };
+                let point = ReleasePointId { environment: name("staging"), position };
                 let status = [MarkedStatus::KnownGood, MarkedStatus::Bad][self.number(2)];
                 match self.number(4) {
-                    0 => Fact::ReleasePointRevoked(point),
-                    _ => Fact::ReleasePointMarked(Mark { point, status, name: None }),
+                    0 => Payload::ReleasePointRevoked(point),
+                    _ => Payload::ReleasePointMarked(Mark { point, status, name: None }),
                 }
             }
-            27 => Fact::RollbackRequested(self.request(id)),
+            27 => Payload::RollbackRequested(self.request(id)),
             28..=31 => match self.number(9) {
-                0 => Fact::RollbackCancelled(rollback(id)),
-                1..=4 => Fact::RollbackSucceeded(rollback(id)),
-                _ => Fact::RollbackStarted(started(id)),
+                0 => Payload::RollbackCancelled(rollback(id)),
+                1..=4 => Payload::RollbackSucceeded(rollback(id)),
+                _ => Payload::RollbackStarted(started(id)),
             },
-            32 | 33 => Fact::FreezeLifted(freeze(None)),
-            34 => Fact::FreezeStarted(freeze((self.number(2) == 0).then_some(self.number(60) as i64))),
-            _ => Fact::ValidationPassed(self.validation()),
+            32 | 33 => Payload::FreezeLifted(freeze(None)),
+            34 => Payload::FreezeStarted(freeze((self.number(2) == 0).then_some(self.number(60) as i64))),
+            _ => Payload::ValidationPassed(self.validation()),
         }
     }
 }
@@ -224,15 +229,15 @@ fn any_history() -> impl Strategy<Value = Vec<Entry>> {
 
 /// Has the last deploy be one of a release that was deployed before, or that a rollback left.
 fn repeat(entries: &mut [Entry], again: Option<Index>) {
-    let releases = entries.iter().rev().skip(1).filter_map(|entry| match &entry.fact {
-        Fact::DeploySucceeded(deploy) => Some(deploy.release.clone()),
-        Fact::RollbackRequested(request) => request.plan.steps[0].from.clone(),
+    let releases = entries.iter().rev().skip(1).filter_map(|entry| match &entry.payload {
+        Payload::DeploySucceeded(deploy) => Some(deploy.release.clone()),
+        Payload::RollbackRequested(request) => request.plan.steps[0].from.clone(),
         _ => None,
     });
     let releases: Vec<Release> = releases.collect();
     let again = again.filter(|_| !releases.is_empty()).map(|again| again.get(&releases).clone());
     if let (Some(entry), Some(release)) = (entries.last_mut(), again)
-        && let Fact::DeploySucceeded(deploy) = &mut entry.fact
+        && let Payload::DeploySucceeded(deploy) = &mut entry.payload
     {
         deploy.release = release;
     }
@@ -247,13 +252,13 @@ fn entry_of(
 ) -> Entry {
     let mut choices = Choices { choices: choice.iter(), narrow };
     let is_last = position == count as u64;
-    let fact = if is_last {
+    let payload = if is_last {
         let mut deploy = choices.deploy();
         deploy.lane.environment = name("production");
         deploy.rollback_id = None;
-        Fact::DeploySucceeded(deploy)
+        Payload::DeploySucceeded(deploy)
     } else {
-        choices.fact(position)
+        choices.payload(position)
     };
     // Two of three are told when they occur.
     let told = LAST_SECOND as u64 * position / count as u64;
@@ -262,7 +267,7 @@ fn entry_of(
         _ => told as i64,
     };
     let corrects = corrects.map(|index| 1 + index.index(position as usize) as u64);
-    Entry { at, fact, actor, corrects: corrects.filter(|corrected| *corrected < position) }
+    Entry { at, payload, actor, corrects: corrects.filter(|corrected| *corrected < position) }
 }
 
 fn any_policy() -> impl Strategy<Value = Policy> {
@@ -289,7 +294,7 @@ proptest! {
         prop_assert_eq!(backtest.findings.get(&position).cloned().unwrap_or_default(), failed);
         let mut before = fed_entries(&policy, &history[..history.len() - 1], usize::MAX);
         let (last, event) = (&history[history.len() - 1], history[history.len() - 1].event());
-        if let (Fact::DeploySucceeded(deploy), None) = (&event.fact, &event.corrects)
+        if let (Payload::DeploySucceeded(deploy), None) = (&event.payload, &event.corrects)
             && let Some(target) = before.target_of(&deploy.lane)
         {
             // Of what passes as well.

@@ -1,7 +1,7 @@
 //! The hard cases of decision 0015, as far as a back-test meets them.
 
 use super::*;
-use crate::event::{Built, Counts, Destination, Mark, MarkedStatus, Reinstated};
+use crate::event::{Built, Counts, Mark, MarkedStatus, Reinstated, ReleasePointId};
 
 const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 const D2: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
@@ -22,49 +22,49 @@ fn built(of: &str, artifact: &str) -> Release {
     version(of).completed(Some(Artifact::parse(artifact).expect("an artifact")))
 }
 
-fn deploy_of(lane: LaneRef, release: Release) -> Fact {
-    Fact::DeploySucceeded(Deploy { lane, release, ..deployed("production", "1") })
+fn deploy_of(lane: LaneRef, release: Release) -> Payload {
+    Payload::DeploySucceeded(Deploy { lane, release, ..deployed("production", "1") })
 }
 
-fn check_of(lane: LaneRef, release: Option<Release>, passed: bool) -> Fact {
+fn check_of(lane: LaneRef, release: Option<Release>, passed: bool) -> Payload {
     said("smoke", passed, ValidationSubject::Lane { lane, release, deployment: None })
 }
 
-fn of_environment(environment: &str, check: &str, passed: bool) -> Fact {
+fn of_environment(environment: &str, check: &str, passed: bool) -> Payload {
     said(check, passed, ValidationSubject::Environment(name(environment)))
 }
 
-fn began(fact: Fact) -> Fact {
-    match fact {
-        Fact::ValidationPassed(it) | Fact::ValidationFailed(it) => Fact::ValidationStarted(it),
+fn began(payload: Payload) -> Payload {
+    match payload {
+        Payload::ValidationPassed(it) | Payload::ValidationFailed(it) => Payload::ValidationStarted(it),
         other => other,
     }
 }
 
-fn switched(environment: &str, to: &str) -> Fact {
+fn switched(environment: &str, to: &str) -> Payload {
     let (deployment, rollback_id) = (None, None);
-    Fact::TrafficSwitched(Switch { lane: lane(environment), slot: slot(to), deployment, rollback_id })
+    Payload::TrafficSwitched(Switch { lane: lane(environment), slot: slot(to), deployment, rollback_id })
 }
 
-fn in_slot(environment: &str, of: &str, name: &str) -> Fact {
-    Fact::DeploySucceeded(Deploy { slot: Some(slot(name)), ..deployed(environment, of) })
+fn in_slot(environment: &str, of: &str, name: &str) -> Payload {
+    Payload::DeploySucceeded(Deploy { slot: Some(slot(name)), ..deployed(environment, of) })
 }
 
-fn emptied(environment: &str, name: Option<&str>) -> Fact {
+fn emptied(environment: &str, name: Option<&str>) -> Payload {
     let (deployment, rollback_id) = (None, None);
-    Fact::DeployRemoved(Removal { lane: lane(environment), slot: name.map(slot), deployment, rollback_id })
+    Payload::DeployRemoved(Removal { lane: lane(environment), slot: name.map(slot), deployment, rollback_id })
 }
 
 /// Whether the candidate lets each deploy to production through, in the order of positions. The back-test must judge so many.
-fn allowed<const N: usize>(policy: &Policy, facts: &[Fact]) -> [bool; N] {
+fn allowed<const N: usize>(policy: &Policy, facts: &[Payload]) -> [bool; N] {
     let told = report(policy, facts);
     decisions(&told, facts.iter())
 }
 
-fn decisions<'f, const N: usize>(told: &Report, facts: impl Iterator<Item = &'f Fact>) -> [bool; N] {
+fn decisions<'f, const N: usize>(told: &Report, facts: impl Iterator<Item = &'f Payload>) -> [bool; N] {
     let stopped: BTreeSet<u64> = told.stopped_deploys.iter().map(|judged| judged.position.get()).collect();
-    let deploys = facts.zip(1..).filter(|(fact, _)| {
-        matches!(fact, Fact::DeploySucceeded(it)
+    let deploys = facts.zip(1..).filter(|(payload, _)| {
+        matches!(payload, Payload::DeploySucceeded(it)
             if it.lane.environment == name("production") && it.rollback_id.is_none())
     });
     let decisions: Vec<bool> = deploys.map(|(_, position)| !stopped.contains(&position)).collect();
@@ -73,14 +73,14 @@ fn decisions<'f, const N: usize>(told: &Report, facts: impl Iterator<Item = &'f 
 }
 
 /// Why the only deploy is stopped.
-fn stopped_by(policy: &Policy, facts: &[Fact]) -> String {
+fn stopped_by(policy: &Policy, facts: &[Payload]) -> String {
     let told = report(policy, facts);
     assert_eq!((told.deploys, told.stopped), (1, 1), "{told:?}");
     let findings = told.stopped_deploys[0].findings.iter();
     findings.map(|finding| finding.detail.clone()).collect::<Vec<_>>().join("; ")
 }
 
-fn missed(facts: &[Fact]) -> Vec<u64> {
+fn missed(facts: &[Payload]) -> Vec<u64> {
     let told = report(&Policy::default(), facts);
     told.missed_deploys.iter().map(|judged| judged.position.get()).collect()
 }
@@ -228,9 +228,11 @@ fn a_check_that_straddles_a_change_counts_neither_way() {
 
 #[test]
 fn the_run_tells_which_start_is_whose() {
-    let run = |fact: Fact, run: &str| match fact {
-        Fact::ValidationPassed(it) => Fact::ValidationPassed(Validation { run: Some(line(run)), ..it }),
-        Fact::ValidationStarted(it) => Fact::ValidationStarted(Validation { run: Some(line(run)), ..it }),
+    let run = |payload: Payload, run: &str| match payload {
+        Payload::ValidationPassed(it) => Payload::ValidationPassed(Validation { run: Some(line(run)), ..it }),
+        Payload::ValidationStarted(it) => {
+            Payload::ValidationStarted(Validation { run: Some(line(run)), ..it })
+        }
         other => other,
     };
     let passed = unnamed("staging", "smoke", true);
@@ -250,9 +252,9 @@ fn the_run_tells_which_start_is_whose() {
 #[test]
 fn counts_that_contradict_a_pass_make_nothing_good() {
     let counting = |passed, failed| {
-        let Fact::ValidationPassed(it) = checked("staging", "1", "smoke", true) else { panic!("a pass") };
+        let Payload::ValidationPassed(it) = checked("staging", "1", "smoke", true) else { panic!("a pass") };
         let counts = Some(Counts { passed, failed, skipped: 0 });
-        let passed = Fact::ValidationPassed(Validation { counts, ..it });
+        let passed = Payload::ValidationPassed(Validation { counts, ..it });
         allowed::<1>(&from_staging(), &[deploy("staging", "1"), passed, deploy("production", "1")])
     };
     assert_eq!((counting(3, 0), counting(3, 1), counting(0, 0)), ([true], [false], [false]));
@@ -275,8 +277,8 @@ fn a_check_of_a_version_is_of_the_artifact_that_the_version_meant() {
 fn a_version_means_what_was_deployed_as_it_or_else_what_was_built() {
     let artifact = Artifact::parse(&format!("pkg:oci/web@{D1}")).expect("an artifact");
     let revoked =
-        Fact::ArtifactRevoked(Revoked { artifact: artifact.clone(), advisory: None, deleted: false });
-    let build = Fact::ArtifactBuilt(Built {
+        Payload::ArtifactRevoked(Revoked { artifact: artifact.clone(), advisory: None, deleted: false });
+    let build = Payload::ArtifactBuilt(Built {
         artifact,
         version: Some(line("1")),
         commit: None,
@@ -300,25 +302,27 @@ fn a_version_means_what_was_deployed_as_it_or_else_what_was_built() {
 #[test]
 fn a_revocation_is_of_the_artifact_in_any_spelling_and_can_be_withdrawn() {
     let artifact = |text: &str| Artifact::parse(text).expect("an artifact");
-    let revoked = Fact::ArtifactRevoked(Revoked { artifact: artifact(D1), advisory: None, deleted: false });
+    let revoked =
+        Payload::ArtifactRevoked(Revoked { artifact: artifact(D1), advisory: None, deleted: false });
     let reinstated =
-        Fact::ArtifactReinstated(Reinstated { artifact: artifact(&format!("pkg:oci/web@{D1}")) });
+        Payload::ArtifactReinstated(Reinstated { artifact: artifact(&format!("pkg:oci/web@{D1}")) });
     let asked = || deploy_of(lane("production"), built("1", &format!("registry.example/web@{D1}")));
     let history = [revoked.clone(), asked(), reinstated, asked(), revoked, asked()];
     assert_eq!(allowed(&Policy::default(), &history), [false, true, false]);
 }
 
-fn granted(lane: LaneRef, release: Release, expires_at: Option<i64>) -> Fact {
+fn granted(lane: LaneRef, release: Release, expires_at: Option<i64>) -> Payload {
     let subject = ApprovalSubject::Deploy { lane, release };
-    Fact::ApprovalGranted(Approval { subject, expires_at: expires_at.map(time) })
+    Payload::ApprovalGranted(Approval { subject, expires_at: expires_at.map(time) })
 }
 
 /// By mira if it is an answer, else by ada.
-fn decided<const N: usize>(facts: &[Fact]) -> [bool; N] {
+fn decided<const N: usize>(facts: &[Payload]) -> [bool; N] {
     let policy = Policy { approvals: 1, ..Policy::default() };
-    let actor = |fact: &Fact| if matches!(fact, Fact::ApprovalGranted(_)) { "mira" } else { "ada" };
+    let actor =
+        |payload: &Payload| if matches!(payload, Payload::ApprovalGranted(_)) { "mira" } else { "ada" };
     let history: Vec<Happened> =
-        facts.iter().cloned().zip(1..).map(|(fact, at)| (at, fact.clone(), actor(&fact))).collect();
+        facts.iter().cloned().zip(1..).map(|(payload, at)| (at, payload.clone(), actor(&payload))).collect();
     decisions(&fed(&policy, &history, 100), facts.iter())
 }
 
@@ -346,12 +350,12 @@ fn a_grant_of_a_version_is_of_the_artifact_that_it_meant_then() {
 }
 
 /// A rollback of web in production from one release to another, that was done.
-fn rolled_back(id: &str, from: Release, to: Option<Release>) -> [Fact; 3] {
-    let Fact::RollbackRequested(mut request) = leave(id, "1") else { panic!("a request") };
+fn rolled_back(id: &str, from: Release, to: Option<Release>) -> [Payload; 3] {
+    let Payload::RollbackRequested(mut request) = leave(id, "1") else { panic!("a request") };
     request.plan.steps[0].from = Some(from);
     request.plan.steps[0].to = to;
-    let ended = Fact::RollbackSucceeded(rollback(id));
-    [Fact::RollbackRequested(request), Fact::RollbackStarted(started(id)), ended]
+    let ended = Payload::RollbackSucceeded(rollback(id));
+    [Payload::RollbackRequested(request), Payload::RollbackStarted(started(id)), ended]
 }
 
 #[test]
@@ -378,7 +382,7 @@ fn a_corrected_deploy_does_not_end_a_hold() {
         .into_iter()
         .chain([asked("3"), asked("1"), asked("2")])
         .zip(1..)
-        .map(|(fact, at)| Entry::from(&(at, fact, "ada")))
+        .map(|(payload, at)| Entry::from(&(at, payload, "ada")))
         .collect();
     let last = |entries: &[Entry]| {
         let told = fed_entries(&Policy::default(), entries, 10);
@@ -389,7 +393,7 @@ fn a_corrected_deploy_does_not_end_a_hold() {
     assert_eq!(last(&entries), Some(true));
     // A rollback of the rollback, by a person, ends it.
     let back = rolled_back("r-2", version("1"), Some(version("2")));
-    entries.splice(5..5, back.iter().map(|fact| Entry::from(&(6, fact.clone(), "ada"))));
+    entries.splice(5..5, back.iter().map(|payload| Entry::from(&(6, payload.clone(), "ada"))));
     assert_eq!(last(&entries), Some(false));
 }
 
@@ -398,10 +402,10 @@ fn a_late_deploy_does_not_end_a_hold_and_one_of_several_that_end_it_may_be_corre
     let asked = |of: &str| deploy_of(lane("production"), version(of));
     let back = rolled_back("r-1", version("2"), Some(version("1")));
     let entries = |more: &[(i64, &str, Option<u64>)]| {
-        let back = back.iter().zip(1..).map(|(fact, at)| Entry::from(&(at, fact.clone(), "ada")));
+        let back = back.iter().zip(1..).map(|(payload, at)| Entry::from(&(at, payload.clone(), "ada")));
         let more = more.iter().map(|(at, of, corrects)| Entry {
             at: *at,
-            fact: asked(of),
+            payload: asked(of),
             actor: "ada",
             corrects: *corrects,
         });
@@ -420,12 +424,12 @@ fn a_late_deploy_does_not_end_a_hold_and_one_of_several_that_end_it_may_be_corre
 
 #[test]
 fn a_corrected_deploy_is_not_in_the_composition_that_a_later_mark_is_on() {
-    let point = Destination { environment: name("staging"), position: Position::new(3) };
-    let mark = Fact::ReleasePointMarked(Mark { point, status: MarkedStatus::KnownGood, name: None });
-    let failed = Fact::DeployFailed(deployed("staging", "2"));
+    let point = ReleasePointId { environment: name("staging"), position: Position::new(3) };
+    let mark = Payload::ReleasePointMarked(Mark { point, status: MarkedStatus::KnownGood, name: None });
+    let failed = Payload::DeployFailed(deployed("staging", "2"));
     let facts = [deploy("staging", "1"), deploy("staging", "2"), failed, mark, deploy("production", "1")];
     let mut entries: Vec<Entry> =
-        facts.into_iter().zip(1..).map(|(fact, at)| Entry::from(&(at, fact, "ada"))).collect();
+        facts.into_iter().zip(1..).map(|(payload, at)| Entry::from(&(at, payload, "ada"))).collect();
     assert_eq!(fed_entries(&from_staging(), &entries, 10).report().allowed, 0);
     entries[2].corrects = Some(2);
     assert_eq!(fed_entries(&from_staging(), &entries, 10).report().allowed, 1);
@@ -434,7 +438,7 @@ fn a_corrected_deploy_is_not_in_the_composition_that_a_later_mark_is_on() {
 #[test]
 fn a_removal_of_the_lane_is_a_change_of_what_a_check_examined_in_a_slot() {
     let passed = checked("staging", "1", "smoke", true);
-    let history = |between: Fact| {
+    let history = |between: Payload| {
         [
             in_slot("staging", "1", "blue"),
             switched("staging", "blue"),
@@ -451,7 +455,7 @@ fn a_removal_of_the_lane_is_a_change_of_what_a_check_examined_in_a_slot() {
 
 #[test]
 fn a_correction_replaces_what_the_other_event_said() {
-    let entry = |fact: Fact, corrects| Entry { at: 1, fact, actor: "ada", corrects };
+    let entry = |payload: Payload, corrects| Entry { at: 1, payload, actor: "ada", corrects };
     let passed = |of: &str| checked("staging", of, "smoke", true);
     let judged = |entries: &[Entry]| {
         let told = fed_entries(&from_staging(), entries, 10).report();
@@ -470,12 +474,12 @@ fn a_correction_replaces_what_the_other_event_said() {
         assert_eq!(judged(&twice), (1, 0), "{corrects}");
     }
     // A deploy that is corrected was none: only the correction is judged.
-    let failed = Fact::DeployFailed(deployed("production", "1"));
+    let failed = Payload::DeployFailed(deployed("production", "1"));
     assert_eq!(judged(&[&corrected[..], &[entry(failed, Some(4))]].concat()), (0, 0));
     let other = entry(deploy("production", "2"), Some(4));
     assert_eq!(judged(&[&corrected[..], &[other]].concat()), (1, 0));
     // What is no report of a deploy or a check cannot be corrected, and what is unknown neither.
-    let declared = entry(Fact::EnvironmentDeclared(name("staging"), Policy::default()), None);
+    let declared = entry(Payload::EnvironmentDeclared(name("staging"), Policy::default()), None);
     let none =
         [declared, entry(deploy("production", "1"), Some(1)), entry(deploy("production", "2"), Some(9))];
     assert_eq!(judged(&none), (2, 0));
@@ -483,8 +487,8 @@ fn a_correction_replaces_what_the_other_event_said() {
 
 #[test]
 fn nothing_is_deployed_to_an_environment_that_is_retired() {
-    let retired = |environment| Fact::EnvironmentRetired(name(environment));
-    let declared = |environment| Fact::EnvironmentDeclared(name(environment), Policy::default());
+    let retired = |environment| Payload::EnvironmentRetired(name(environment));
+    let declared = |environment| Payload::EnvironmentDeclared(name(environment), Policy::default());
     let history = [retired("production"), deploy("production", "1")];
     assert_eq!(
         stopped_by(&Policy::default(), &history),
@@ -513,11 +517,11 @@ fn nothing_is_deployed_to_an_environment_that_is_retired() {
 
 #[test]
 fn a_mark_is_on_the_composition_that_ran_at_the_position() {
-    let point = |position| Destination { environment: name("staging"), position: Position::new(position) };
+    let point = |position| ReleasePointId { environment: name("staging"), position: Position::new(position) };
     let marked =
-        |position, status| Fact::ReleasePointMarked(Mark { point: point(position), status, name: None });
+        |position, status| Payload::ReleasePointMarked(Mark { point: point(position), status, name: None });
     let good = |position| marked(position, MarkedStatus::KnownGood);
-    let history = |mark: Fact| {
+    let history = |mark: Payload| {
         [
             deploy("staging", "1"),
             deploy("staging", "2"),
@@ -530,7 +534,7 @@ fn a_mark_is_on_the_composition_that_ran_at_the_position() {
     assert_eq!(allowed(&from_staging(), &history(good(2))), [false]);
     assert_eq!(allowed(&from_staging(), &history(good(3))), [true]);
     let mut withdrawn = history(good(3)).to_vec();
-    withdrawn.insert(4, Fact::ReleasePointRevoked(point(1)));
+    withdrawn.insert(4, Payload::ReleasePointRevoked(point(1)));
     assert_eq!(allowed(&from_staging(), &withdrawn), [false]);
     let mut bad = history(good(1)).to_vec();
     bad.insert(4, marked(3, MarkedStatus::Bad));
@@ -543,7 +547,7 @@ fn a_mark_is_on_the_composition_that_ran_at_the_position() {
 
 #[test]
 fn a_freeze_that_is_told_afterwards_was_not_known() {
-    let started = Fact::FreezeStarted(freeze(None));
+    let started = Payload::FreezeStarted(freeze(None));
     let history: [Happened; 4] = [
         (10, deploy("production", "1"), "ada"),
         (5, started, "mira"),

@@ -5,19 +5,19 @@ use std::collections::BTreeSet;
 
 use super::{Entry, name, time};
 use crate::checks::{LaneDeploy, speaks_of, straddles};
-use crate::event::{ApprovalSubject, Event, Fact, Policy, Validation, ValidationSubject};
+use crate::event::{ApprovalSubject, Event, Payload, Policy, Validation, ValidationSubject};
 use crate::gate::{
     Answer, CompositionEvidence, Decision, DeployAnswer, GateInput, LeftRelease, PromotionEvidence,
     SucceededDeploy, TargetEvidence, decide, judge_release,
 };
-use crate::known_good::{Marked, Status, Verdict, Verdicts};
-use crate::obstacle::{ActiveFreeze, FreezeInterval, Revocations, RevokedArtifact};
+use crate::known_good::{CheckResult, CheckResults, Marked, Status};
+use crate::plan_issue::{ActiveFreeze, FreezeInterval, Revocations, RevokedArtifact};
 use crate::retirement::{Retirements, Standing};
 use crate::rollback::Phase;
 use crate::span::Span;
 use crate::{
     Artifact, CompositionId, CompositionIndex, Effect, EnvironmentName, EventId, Lane, LaneFold, LaneRef,
-    Line, Position, Release, ServiceName, Since, SlotName, TargetName, Track, Written,
+    Position, Release, ServiceName, ShortText, Since, SlotName, TargetName, Track, TrackEntry,
 };
 
 /// No event of a history occurs later.
@@ -29,9 +29,9 @@ type At = (chrono::DateTime<chrono::Utc>, Position);
 struct Change {
     lane: Lane,
     track: Track,
-    written: Written,
-    deployment: Option<Line>,
-    rollback_id: Option<Line>,
+    written: TrackEntry,
+    deployment: Option<ShortText>,
+    rollback_id: Option<ShortText>,
     late: bool,
 }
 
@@ -51,8 +51,8 @@ impl Model {
         for (index, (entry, position)) in entries.iter().zip(1..).enumerate() {
             let (event, at) = (entry.event(), (time(entry.at), Position::new(position)));
             let corrects = entry.corrects.map(|position| position as usize - 1);
-            let corrects = corrects.filter(|of| *of < index && event.fact.is_correctable());
-            if let Some(mut of) = corrects.filter(|of| model.entries[*of].1.fact.is_correctable()) {
+            let corrects = corrects.filter(|of| *of < index && event.payload.is_correctable());
+            if let Some(mut of) = corrects.filter(|of| model.entries[*of].1.payload.is_correctable()) {
                 while let Some(next) = by[of] {
                     of = next;
                 }
@@ -68,15 +68,16 @@ impl Model {
     }
 
     fn change(&mut self, event: &Event, at: At) {
-        let Some((named, track, effect)) = event.fact.change() else { return };
+        let Some((named, track, effect)) = event.payload.change() else { return };
         let Some(target) = self.target(named) else { return };
         let lane = named.at(target);
         let id = EventId::parse(&at.1.to_string()).expect("an id");
-        let written = Written { effect, since: Since { occurred_at: at.0, position: at.1, event_id: id } };
+        let written = TrackEntry { effect, since: Since { occurred_at: at.0, position: at.1, event_id: id } };
         let late = self.changes.iter().any(|other| {
             other.lane == lane && (other.written.since.occurred_at, other.written.since.position) > at
         });
-        let (deployment, rollback_id) = (event.fact.deployment().cloned(), event.fact.rollback_id().cloned());
+        let (deployment, rollback_id) =
+            (event.payload.deployment().cloned(), event.payload.rollback_id().cloned());
         self.changes.push(Change { lane, track, written, deployment, rollback_id, late });
     }
 
@@ -103,11 +104,11 @@ impl Model {
     fn retirements(&self, environment: &EnvironmentName) -> Retirements {
         let mut retirements = Retirements::default();
         for ((at, position), event) in &self.entries {
-            match &event.fact {
-                Fact::EnvironmentRetired(name) if name == environment => {
+            match &event.payload {
+                Payload::EnvironmentRetired(name) if name == environment => {
                     retirements.add(*at, *position, true);
                 }
-                Fact::EnvironmentDeclared(name, _) if name == environment => {
+                Payload::EnvironmentDeclared(name, _) if name == environment => {
                     retirements.add(*at, *position, false);
                 }
                 _ => {}
@@ -209,11 +210,11 @@ impl Model {
         deploys.collect()
     }
 
-    fn built(&self, service: &ServiceName, version: &Line, at: i64) -> Option<Artifact> {
+    fn built(&self, service: &ServiceName, version: &ShortText, at: i64) -> Option<Artifact> {
         let mut builds: Vec<(At, &Artifact)> = Vec::new();
         for (moment, event) in &self.entries {
-            match &event.fact {
-                Fact::ArtifactBuilt(built)
+            match &event.payload {
+                Payload::ArtifactBuilt(built)
                     if built.version.as_ref() == Some(version) && moment.0 <= time(at) =>
                 {
                     builds.push((*moment, &built.artifact));
@@ -232,7 +233,7 @@ impl Model {
         meant.into_iter().max_by_key(|(moment, _)| *moment).map(|(_, artifact)| artifact.clone())
     }
 
-    fn meant(&self, lane: &LaneRef, version: &Line, at: i64) -> Option<Artifact> {
+    fn meant(&self, lane: &LaneRef, version: &ShortText, at: i64) -> Option<Artifact> {
         let stating = |here: bool| {
             let deploys = self.changes.iter().filter(|change| {
                 change.lane.service == lane.service
@@ -258,10 +259,12 @@ impl Model {
     /// The ends of checks that have effect, and whose counts do not contradict them.
     fn ends(&self) -> Vec<(usize, &Validation, bool)> {
         let effective = self.entries.iter().enumerate().filter(|(index, _)| !self.corrected.contains(index));
-        let ends = effective.filter_map(|(index, (_, event))| match &event.fact {
-            Fact::ValidationPassed(it) if it.counts.is_some_and(|counts| counts.contradict_a_pass()) => None,
-            Fact::ValidationPassed(it) => Some((index, it, true)),
-            Fact::ValidationFailed(it) => Some((index, it, false)),
+        let ends = effective.filter_map(|(index, (_, event))| match &event.payload {
+            Payload::ValidationPassed(it) if it.counts.is_some_and(|counts| counts.contradict_a_pass()) => {
+                None
+            }
+            Payload::ValidationPassed(it) => Some((index, it, true)),
+            Payload::ValidationFailed(it) => Some((index, it, false)),
             _ => None,
         });
         ends.collect()
@@ -277,15 +280,15 @@ impl Model {
         let before = effective.filter(|(index, (at, _))| *at < moment && *index != end);
         let (mut starts, mut ends) = (Vec::new(), Vec::new());
         for (_, (at, event)) in before {
-            match &event.fact {
-                Fact::ValidationStarted(it) if it.check == validation.check => {
+            match &event.payload {
+                Payload::ValidationStarted(it) if it.check == validation.check => {
                     let is_it = match &validation.run {
                         Some(run) => it.run.as_ref() == Some(run),
                         None => it.run.is_none() && subject(it) == subject(validation),
                     };
                     starts.extend(is_it.then_some(*at));
                 }
-                Fact::ValidationPassed(it) | Fact::ValidationFailed(it)
+                Payload::ValidationPassed(it) | Payload::ValidationFailed(it)
                     if it.check == validation.check && subject(it) == subject(validation) =>
                 {
                     ends.push(*at);
@@ -331,9 +334,9 @@ impl Model {
         }
     }
 
-    fn verdict(&self, end: usize, passed: bool) -> Verdict {
+    fn verdict(&self, end: usize, passed: bool) -> CheckResult {
         let (occurred_at, position) = self.entries[end].0;
-        Verdict { passed, occurred_at, position }
+        CheckResult { passed, occurred_at, position }
     }
 
     /// The ends of checks of an environment that are not void, each with the composition that it speaks of.
@@ -359,8 +362,8 @@ impl Model {
         let mut marks: Vec<(CompositionId, usize, Marked)> = Vec::new();
         let recorded = |point: usize| Self::of(&entries[..point]).recorded(environment);
         for ((at, position), event) in &self.entries {
-            match &event.fact {
-                Fact::ReleasePointMarked(mark) if mark.point.environment == *environment => {
+            match &event.payload {
+                Payload::ReleasePointMarked(mark) if mark.point.environment == *environment => {
                     let point = mark.point.position.get() as usize;
                     let marked = Marked {
                         position: *position,
@@ -372,7 +375,7 @@ impl Model {
                     };
                     marks.push((recorded(point), point, marked));
                 }
-                Fact::ReleasePointRevoked(point) if point.environment == *environment => {
+                Payload::ReleasePointRevoked(point) if point.environment == *environment => {
                     let id = recorded(point.position.get() as usize);
                     marks.retain(|(of, ..)| *of != id);
                 }
@@ -383,8 +386,8 @@ impl Model {
     }
 
     fn policy(&self, environment: &EnvironmentName) -> Policy {
-        let declared = self.entries.iter().rev().find_map(|(_, event)| match &event.fact {
-            Fact::EnvironmentDeclared(name, policy) if name == environment => Some(policy.clone()),
+        let declared = self.entries.iter().rev().find_map(|(_, event)| match &event.payload {
+            Payload::EnvironmentDeclared(name, policy) if name == environment => Some(policy.clone()),
             _ => None,
         });
         declared.unwrap_or_default()
@@ -426,7 +429,7 @@ impl Model {
                 else {
                     continue;
                 };
-                let mut results = Verdicts::default();
+                let mut results = CheckResults::default();
                 for (end, it, passed) in self.ends() {
                     if self.is_about((end, it), &lane, &release) {
                         results.add(it.check.clone(), self.verdict(end, passed));
@@ -448,7 +451,7 @@ impl Model {
                 }
                 let mut compositions = Vec::new();
                 for id in ids {
-                    let mut results = Verdicts::default();
+                    let mut results = CheckResults::default();
                     for (_, end, it, passed) in of_compositions.iter().filter(|(of, ..)| *of == id) {
                         results.add(it.check.clone(), self.verdict(*end, *passed));
                     }
@@ -468,8 +471,8 @@ impl Model {
     fn freezes(&self, now: i64) -> Vec<ActiveFreeze> {
         let mut freezes: Vec<FreezeInterval> = Vec::new();
         for ((at, position), event) in &self.entries {
-            match &event.fact {
-                Fact::FreezeStarted(it) => freezes.push(FreezeInterval {
+            match &event.payload {
+                Payload::FreezeStarted(it) => freezes.push(FreezeInterval {
                     freeze: ActiveFreeze {
                         freeze_id: it.freeze_id.clone(),
                         until: it.until,
@@ -478,7 +481,7 @@ impl Model {
                     started_at: *at,
                     lifted_at: None,
                 }),
-                Fact::FreezeLifted(it) => {
+                Payload::FreezeLifted(it) => {
                     for freeze in freezes.iter_mut().filter(|freeze| freeze.freeze.freeze_id == it.freeze_id)
                     {
                         freeze.lifted_at.get_or_insert(*at);
@@ -491,12 +494,12 @@ impl Model {
     }
 
     /// The rollbacks of a lane, and the one that is under way.
-    fn rollbacks(&self, lane: &Lane) -> (Vec<LeftRelease>, Option<(Line, Position)>) {
-        let mut all: Vec<(Line, Position, Phase)> = Vec::new();
+    fn rollbacks(&self, lane: &Lane) -> (Vec<LeftRelease>, Option<(ShortText, Position)>) {
+        let mut all: Vec<(ShortText, Position, Phase)> = Vec::new();
         let mut left: Vec<LeftRelease> = Vec::new();
         for ((_, position), event) in &self.entries {
-            let (id, phase) = match &event.fact {
-                Fact::RollbackRequested(request) => {
+            let (id, phase) = match &event.payload {
+                Payload::RollbackRequested(request) => {
                     let rollback_id = &request.rollback.rollback_id;
                     if all.iter().any(|(id, ..)| id == rollback_id) {
                         continue;
@@ -517,9 +520,9 @@ impl Model {
                     }));
                     continue;
                 }
-                Fact::RollbackStarted(it) => (&it.rollback.rollback_id, Phase::Started),
-                Fact::RollbackSucceeded(it) => (&it.rollback_id, Phase::Succeeded),
-                Fact::RollbackCancelled(it) => (&it.rollback_id, Phase::Cancelled),
+                Payload::RollbackStarted(it) => (&it.rollback.rollback_id, Phase::Started),
+                Payload::RollbackSucceeded(it) => (&it.rollback_id, Phase::Succeeded),
+                Payload::RollbackCancelled(it) => (&it.rollback_id, Phase::Cancelled),
                 _ => continue,
             };
             let Some(rollback) = all.iter_mut().find(|(of, ..)| of == id) else { continue };
@@ -543,9 +546,9 @@ impl Model {
     fn answers(&self) -> Vec<DeployAnswer> {
         let mut answers = Vec::new();
         for ((at, position), event) in &self.entries {
-            let (approval, granted) = match &event.fact {
-                Fact::ApprovalGranted(approval) => (approval, true),
-                Fact::ApprovalRejected(approval) => (approval, false),
+            let (approval, granted) = match &event.payload {
+                Payload::ApprovalGranted(approval) => (approval, true),
+                Payload::ApprovalRejected(approval) => (approval, false),
                 _ => continue,
             };
             if let (ApprovalSubject::Deploy { lane, release }, Some(actor)) =
@@ -565,8 +568,8 @@ impl Model {
 
     /// Every artifact that was ever revoked.
     fn revoked_artifacts(&self) -> Vec<Artifact> {
-        let revoked = self.entries.iter().filter_map(|(_, event)| match &event.fact {
-            Fact::ArtifactRevoked(it) => Some(it.artifact.clone()),
+        let revoked = self.entries.iter().filter_map(|(_, event)| match &event.payload {
+            Payload::ArtifactRevoked(it) => Some(it.artifact.clone()),
             _ => None,
         });
         revoked.collect()
@@ -577,9 +580,9 @@ impl Model {
         let mut by_moment: Vec<_> = self.entries.iter().collect();
         by_moment.sort_by_key(|(moment, _)| *moment);
         for ((_, position), event) in by_moment {
-            match &event.fact {
-                Fact::ArtifactReinstated(it) if it.artifact.is_same(artifact) => revoked = None,
-                Fact::ArtifactRevoked(it) if it.artifact.is_same(artifact) => {
+            match &event.payload {
+                Payload::ArtifactReinstated(it) if it.artifact.is_same(artifact) => revoked = None,
+                Payload::ArtifactRevoked(it) if it.artifact.is_same(artifact) => {
                     let first = RevokedArtifact {
                         artifact: it.artifact.clone(),
                         deleted: false,
@@ -610,7 +613,7 @@ fn subject(validation: &Validation) -> ValidationSubject {
 pub(super) fn decision(policy: &Policy, entries: &[Entry]) -> Option<Decision> {
     let (last, before) = entries.split_last()?;
     let event = last.event();
-    let Fact::DeploySucceeded(deploy) = &event.fact else { return None };
+    let Payload::DeploySucceeded(deploy) = &event.payload else { return None };
     if deploy.lane.environment != name("production") || deploy.rollback_id.is_some() {
         return None;
     }

@@ -118,7 +118,7 @@ fn holds(changes: &[(Track, Effect)]) -> LaneFold {
             position: at(position.cast_unsigned()),
             event_id: EventId::parse("e").expect("an id"),
         };
-        fold.apply(&track, Written { effect, since });
+        fold.apply(&track, TrackEntry { effect, since });
     }
     fold
 }

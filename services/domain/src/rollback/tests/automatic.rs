@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::event::ValidationSubject;
 use crate::known_good::Status;
-use crate::obstacle::{
-    ActiveFreeze, DeployOutcome, IrreversibleDeploy, Obstacle, Revocations, RevokedArtifact, Way, Weight,
-    obstacles,
+use crate::plan_issue::{
+    ActiveFreeze, DeployOutcome, IrreversibleDeploy, PlanContext, PlanIssue, Revocations, RevokedArtifact,
+    Severity, obstacles,
 };
 use crate::{Composition, LaneRef, Removals, shown_removed};
 use chrono::TimeDelta;
@@ -34,41 +34,47 @@ fn past(requested: &[i64]) -> AutomaticPast {
 
 #[test]
 fn the_controller_may_act_where_it_never_did() {
-    assert_eq!(may_act(&rule(3_600, 1), &AutomaticPast::default(), time(0)), Ok(()));
+    assert_eq!(check_limits(&rule(3_600, 1), &AutomaticPast::default(), time(0)), Ok(()));
 }
 
 #[test]
 fn the_controller_waits_until_the_cool_down_is_over() {
     let rule = rule(600, 10);
-    assert_eq!(may_act(&rule, &past(&[0]), time(599)), Err(DeclineReason::CoolDown { until: time(600) }));
-    assert_eq!(may_act(&rule, &past(&[0]), time(600)), Ok(()));
+    assert_eq!(
+        check_limits(&rule, &past(&[0]), time(599)),
+        Err(DeclineReason::CoolDown { until: time(600) })
+    );
+    assert_eq!(check_limits(&rule, &past(&[0]), time(600)), Ok(()));
 }
 
 #[test]
 fn a_cool_down_of_more_than_a_day_is_kept_though_the_day_has_passed() {
     let long_ago = AutomaticPast { last_requested_at: Some(time(0)), ..AutomaticPast::default() };
-    let waits = may_act(&rule(200_000, 1), &long_ago, time(100_000));
+    let waits = check_limits(&rule(200_000, 1), &long_ago, time(100_000));
     assert_eq!(waits, Err(DeclineReason::CoolDown { until: time(200_000) }));
 }
 
 #[test]
 fn a_cool_down_for_ever_is_kept_and_breaks_nothing() {
-    let waits = may_act(&rule(u64::MAX, 1), &past(&[0]), time(1));
+    let waits = check_limits(&rule(u64::MAX, 1), &past(&[0]), time(1));
     assert!(matches!(waits, Err(DeclineReason::CoolDown { .. })), "{waits:?}");
 }
 
 #[test]
 fn the_controller_acts_as_often_within_a_day_as_the_policy_allows() {
     let rule = rule(0, 2);
-    assert_eq!(may_act(&rule, &past(&[0]), time(10)), Ok(()));
-    assert_eq!(may_act(&rule, &past(&[0, 10]), time(20)), Err(DeclineReason::TooMany { at_most: 2 }));
-    assert_eq!(may_act(&rule, &past(&[0, 10]), time(86_399)), Err(DeclineReason::TooMany { at_most: 2 }));
-    assert_eq!(may_act(&rule, &past(&[0, 10]), time(86_400)), Ok(()));
+    assert_eq!(check_limits(&rule, &past(&[0]), time(10)), Ok(()));
+    assert_eq!(check_limits(&rule, &past(&[0, 10]), time(20)), Err(DeclineReason::TooMany { at_most: 2 }));
+    assert_eq!(
+        check_limits(&rule, &past(&[0, 10]), time(86_399)),
+        Err(DeclineReason::TooMany { at_most: 2 })
+    );
+    assert_eq!(check_limits(&rule, &past(&[0, 10]), time(86_400)), Ok(()));
 }
 
 #[test]
 fn a_policy_that_allows_none_a_day_allows_none() {
-    let never = may_act(&rule(0, 0), &AutomaticPast::default(), time(0));
+    let never = check_limits(&rule(0, 0), &AutomaticPast::default(), time(0));
     assert_eq!(never, Err(DeclineReason::TooMany { at_most: 0 }));
 }
 
@@ -76,7 +82,7 @@ fn a_policy_that_allows_none_a_day_allows_none() {
 fn after_a_rollback_of_its_own_that_failed_the_controller_is_switched_off() {
     let failed =
         AutomaticPast { failed: Some((line("rollback-1"), Position::new(9))), ..AutomaticPast::default() };
-    let off = may_act(&rule(0, 10), &failed, time(1_000_000));
+    let off = check_limits(&rule(0, 10), &failed, time(1_000_000));
     let switched_off =
         DeclineReason::SwitchedOff { rollback_id: line("rollback-1"), position: Position::new(9) };
     assert_eq!(off, Err(switched_off));
@@ -112,8 +118,8 @@ fn of_lane(name: &str, target_name: Option<&str>) -> ValidationSubject {
     ValidationSubject::Lane { lane, release: None, deployment: None }
 }
 
-fn scope(services: &[&str], targets: &[&str]) -> Scope {
-    Scope {
+fn scope(services: &[&str], targets: &[&str]) -> LaneFilter {
+    LaneFilter {
         services: services.iter().map(|name| service(name)).collect(),
         targets: targets.iter().map(|name| target(name)).collect(),
     }
@@ -130,7 +136,7 @@ fn rule_4_one_services_failure_concerns_it_and_what_depends_on_it_and_no_other_l
         Some(scope(&["search", "web", "shop"], &[]))
     );
     assert_eq!(concerned(service_only, &of_lane("shop", Some("eu"))), Some(scope(&["shop"], &["eu"])));
-    let all = Some(Scope::default());
+    let all = Some(LaneFilter::default());
     assert_eq!(concerned(AutomaticScope::Environment, &of_lane("shop", Some("eu"))), all);
     let environment = EnvironmentName::parse("production").expect("a name");
     assert_eq!(concerned(service_only, &ValidationSubject::Environment(environment)), all);
@@ -191,7 +197,7 @@ fn rule_4_a_plan_is_bounded_by_its_steps_and_by_the_age_of_its_point() {
     assert_eq!(check(1, -5), Ok(()));
 }
 
-fn barrier() -> (Obstacle, Weight) {
+fn barrier() -> (PlanIssue, Severity) {
     let deploy = IrreversibleDeploy {
         service: service("web"),
         target: target("eu"),
@@ -200,11 +206,11 @@ fn barrier() -> (Obstacle, Weight) {
         position: Position::new(8),
         outcome: DeployOutcome::Succeeded,
     };
-    (Obstacle::Barrier(deploy), Weight::Blocker)
+    (PlanIssue::Barrier(deploy), Severity::Overridable)
 }
 
 /// A point's position, the seconds since it last stood, the plan to it, and what that meets.
-type Considered = (u64, i64, Plan, Vec<(Obstacle, Weight)>);
+type Considered = (u64, i64, Plan, Vec<(PlanIssue, Severity)>);
 
 /// Considers points, newest first. Now is second 0.
 fn search(rule: &AutomaticRollback, present: &Lanes, points: &[Considered]) -> Result<u64, DeclineReason> {
@@ -226,7 +232,7 @@ fn rule_4_the_newest_point_is_taken_that_can_be_carried_out_and_others_are_named
     let possible = (5, 20, back(&["web"]), vec![]);
     let blocked = (7, 10, back(&["web"]), vec![barrier()]);
     assert_eq!(search(&rule, &present, &[blocked.clone(), possible.clone()]), Ok(5));
-    let warned = (7, 10, back(&["web"]), vec![(barrier().0, Weight::Warning)]);
+    let warned = (7, 10, back(&["web"]), vec![(barrier().0, Severity::Warning)]);
     assert_eq!(search(&rule, &present, &[warned, possible]), Ok(7));
     let none = search(&rule, &present, std::slice::from_ref(&blocked)).expect_err("no point");
     let reason = "position 7: the deploy of v2 of web to eu cannot be undone (position 8)";
@@ -250,14 +256,14 @@ fn rule_4_the_newest_point_is_taken_that_can_be_carried_out_and_others_are_named
 fn what_does_not_depend_on_the_point_leads_to_no_older_one() {
     let (rule, present) = (bounded(1, 60), running(&[("web", "v2"), ("api", "v2")]));
     let next = (5, 20, back(&["web"]), vec![]);
-    let search = |plan: Plan, met: Vec<(Obstacle, Weight)>| {
+    let search = |plan: Plan, met: Vec<(PlanIssue, Severity)>| {
         search(&rule, &present, &[(7, 10, plan, met), next.clone()])
     };
     assert_eq!(search(back(&[]), vec![]), Err(DeclineReason::NothingToDo));
     let many = back(&["api", "web"]);
     assert_eq!(search(many, vec![]), Err(DeclineReason::TooManySteps { steps: 2, at_most: 1 }));
     let freeze = ActiveFreeze { freeze_id: line("year-end"), until: None, position: Position::new(9) };
-    let frozen = (Obstacle::Frozen(freeze), Weight::Blocker);
+    let frozen = (PlanIssue::Frozen(freeze), Severity::Overridable);
     let blocked = DeclineReason::Blocked("freeze year-end holds (position 9)".to_owned());
     assert_eq!(search(back(&["web"]), vec![frozen]), Err(blocked));
 }
@@ -311,7 +317,7 @@ proptest! {
             let concerned = scope(&services, &[]);
             let removals = Removals::Shown(&shown);
             let plan = Plan::make(Position::START, &present, &wanted, &concerned, &policy, removals);
-            let way = Way {
+            let way = PlanContext {
                 source: None,
 retired: None,
 last_ran: std::collections::BTreeMap::new(),

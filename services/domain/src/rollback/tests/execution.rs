@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::Artifact;
-use crate::obstacle::{Revocations, RevokedArtifact};
+use crate::plan_issue::{Revocations, RevokedArtifact};
 
 fn problems(plan: &Plan, present: &Lanes, acknowledged: &[&str]) -> Vec<String> {
     let acknowledge: BTreeSet<_> = acknowledged.iter().map(|name| (service(name), target("eu"))).collect();

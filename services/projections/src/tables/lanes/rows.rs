@@ -1,7 +1,7 @@
 //! Changes and tracks of lanes as the projector reads and writes them.
 
 use chrono::{DateTime, Utc};
-use ledger_domain::{Artifact, ConfigDigest, Effect, Lane, Line, Position, Track, Written};
+use ledger_domain::{Artifact, ConfigDigest, Effect, Lane, Position, ShortText, Track, TrackEntry};
 use sqlx::PgConnection;
 
 use super::{LaneTrackRow, lane, track, written};
@@ -89,7 +89,7 @@ pub(crate) struct LoadedTrack {
     pub(crate) track_id: i32,
     pub(crate) lane: Lane,
     pub(crate) track: Track,
-    pub(crate) written: Option<Written>,
+    pub(crate) written: Option<TrackEntry>,
     pub(crate) late: Option<Position>,
 }
 
@@ -155,8 +155,8 @@ fn columns(effect: &Effect) -> [Option<&str>; 6] {
             Some(release.version.as_str()),
             release.artifact.as_ref().map(Artifact::as_str),
             release.config.as_ref().map(ConfigDigest::as_str),
-            release.infrastructure.as_ref().map(Line::as_str),
-            release.commit.as_ref().map(Line::as_str),
+            release.infrastructure.as_ref().map(ShortText::as_str),
+            release.commit.as_ref().map(ShortText::as_str),
         ],
     }
 }
@@ -181,8 +181,8 @@ impl LaneChangeRows {
     pub(crate) fn push(
         &mut self,
         (track_id, environment_id): (i32, i32),
-        written: &Written,
-        deployment: Option<&Line>,
+        written: &TrackEntry,
+        deployment: Option<&ShortText>,
         (late, behind): (bool, bool),
     ) {
         self.track_id.push(track_id);
@@ -199,7 +199,7 @@ impl LaneChangeRows {
         };
         self.artifact_key.push(artifact.map(Artifact::identity));
         self.package_key.push(artifact.and_then(Artifact::package_key));
-        self.deployment.push(deployment.map(Line::to_string));
+        self.deployment.push(deployment.map(ShortText::to_string));
         self.late.push(late);
         self.behind.push(behind);
     }
@@ -249,7 +249,7 @@ impl TrackRows {
         (track_id, environment_id): (i32, i32),
         lane: &Lane,
         track: &Track,
-        (written, late): (&Written, Option<Position>),
+        (written, late): (&TrackEntry, Option<Position>),
     ) {
         self.track_id.push(track_id);
         self.environment_id.push(environment_id);

@@ -17,13 +17,13 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::Projections;
-use crate::generations::build::{Rebuilder, Failure, Origin, RebuildMode};
-use crate::generations::recogniser::ContinuityMonitor;
+use crate::generations::continuity::ContinuityMonitor;
+use crate::generations::rebuilder::{Failure, Origin, RebuildMode, Rebuilder};
 use crate::generations::registry::{Generation, Member, State, next_number};
 use crate::generations::watcher::{LOOK_AGAIN, PATIENCE};
 use crate::key::key;
 use crate::postgres::{Database, Error};
-use crate::projector::pipeline::{Target, close};
+use crate::projector::pipeline::{GenerationHandle, close};
 use crate::projector::{Projector, Status, Stopped};
 
 /// How often a process says that it is there, and folds what it folds.
@@ -138,7 +138,8 @@ impl ProjectionSupervisor {
     /// A keeper of some tenants' projections, all in one database.
     #[must_use]
     pub fn new(keeping: SupervisorConfig, ledgers: Vec<(Projections, SharedJournal)>) -> Self {
-        let version = ledgers.first().map_or(0, |(projections, _)| projections.database().form.version);
+        let version =
+            ledgers.first().map_or(0, |(projections, _)| projections.database().schema_version.version);
         let others = Arc::new(Notify::new());
         let recogniser = ContinuityMonitor::new(ledgers.clone(), Arc::clone(&others));
         let now = Instant::now();
@@ -150,8 +151,17 @@ impl ProjectionSupervisor {
             let tenant = projections.tenant.to_string();
             let (build_again, eligibility) = (now, Eligibility::new(now));
             let (has_fatal_error, absent) = (false, None);
-            let kept =
-                TenantProjection { projections, journal, tasks, stopped, has_fatal_error, absent, free_since, build_again, eligibility };
+            let kept = TenantProjection {
+                projections,
+                journal,
+                tasks,
+                stopped,
+                has_fatal_error,
+                absent,
+                free_since,
+                build_again,
+                eligibility,
+            };
             (tenant, kept)
         };
         Self {
@@ -314,7 +324,9 @@ impl ProjectionSupervisor {
                     Ok(Err(error)) => {
                         warn!(error = error.told(), "projections that nobody needs are not dropped yet");
                     }
-                    Err(_) => warn!("projections that nobody needs are not dropped within {CLEANUP_TIMEOUT:?}"),
+                    Err(_) => {
+                        warn!("projections that nobody needs are not dropped within {CLEANUP_TIMEOUT:?}")
+                    }
                 }
             })));
         }
@@ -329,8 +341,10 @@ impl ProjectionSupervisor {
         folds: bool,
         ledgers: &mut BTreeMap<String, TenantProjection>,
     ) -> Result<(), Error> {
-        let fit: Vec<String> =
-            ledgers.iter_mut().filter_map(|(tenant, kept)| kept.is_eligible().then(|| tenant.clone())).collect();
+        let fit: Vec<String> = ledgers
+            .iter_mut()
+            .filter_map(|(tenant, kept)| kept.is_eligible().then(|| tenant.clone()))
+            .collect();
         me.see(connection, folds, &fit).await?;
         let folded: Vec<(String, i32)> = ledgers
             .iter()
@@ -410,8 +424,9 @@ impl Eligibility {
 impl TenantProjection {
     /// Whether this process offers itself to the tenant: whoever folds for it hands over to one that does.
     fn is_eligible(&mut self) -> bool {
-        let proven =
-            |task: &Task| task.began.elapsed() > HEALTHY_AFTER && task.well.borrow().elapsed() < HEARTBEAT_INTERVAL * 5;
+        let proven = |task: &Task| {
+            task.began.elapsed() > HEALTHY_AFTER && task.well.borrow().elapsed() < HEARTBEAT_INTERVAL * 5
+        };
         if self.tasks.values().any(proven) {
             self.eligibility.backoff = INELIGIBLE_BACKOFF.0;
         }
@@ -479,8 +494,9 @@ impl TenantProjection {
         }
         let of = |number: &i32| own.iter().find(|it| it.number == *number);
         // A journal that seemed to lack its end may have it again.
-        let healed =
-            |number: &i32| self.projections.answers_from() == Some(*number) && self.projections.divergence().is_none();
+        let healed = |number: &i32| {
+            self.projections.answers_from() == Some(*number) && self.projections.divergence().is_none()
+        };
         self.stopped.retain(|number, stopped| {
             of(number).is_some() && !(matches!(stopped, Stopped::Diverged(_)) && healed(number))
         });
@@ -583,7 +599,8 @@ impl TenantProjection {
         let (handle, well);
         if state == State::Building {
             let (projections, journal) = (&self.projections, self.journal.clone());
-            let builder = Rebuilder::new(projections, number, journal, Origin::Stream, sharing.me, cancel.clone());
+            let builder =
+                Rebuilder::new(projections, number, journal, Origin::Stream, sharing.me, cancel.clone());
             well = watch::Sender::new(Instant::now());
             let cancelled = cancel.clone();
             handle = tokio::spawn(async move {
@@ -599,7 +616,7 @@ impl TenantProjection {
                 }
             });
         } else {
-            let target = Target::new(&self.projections, number);
+            let target = GenerationHandle::new(&self.projections, number);
             well = target.well.clone();
             let projector = Projector::new(target, self.journal.clone());
             let cancelled = cancel.clone();

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use crate::event::{Hindrance, Plan, Policy, Step};
+use crate::event::{Enforcement, Plan, Policy, Step};
 use crate::known_good::Status;
-use crate::{Artifact, EnvironmentName, Line, Position, Release, ServiceName, Since, TargetName};
+use crate::{Artifact, EnvironmentName, Position, Release, ServiceName, ShortText, Since, TargetName};
 
 /// Something that a plan meets, with the position of its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Obstacle {
+pub enum PlanIssue {
     /// There is nothing to do.
     AlreadyThere,
     /// The environment is retired, by the event at this position: nothing that is deployed there has an effect.
@@ -59,7 +59,7 @@ pub struct IrreversibleDeploy {
     /// The target.
     pub target: TargetName,
     /// The version.
-    pub version: Line,
+    pub version: ShortText,
     /// When it occurred: its end, or its start where its end was not reported.
     pub occurred_at: DateTime<Utc>,
     /// The position of that report.
@@ -94,7 +94,7 @@ pub struct OpenDeploy {
     /// The target.
     pub target: TargetName,
     /// The version.
-    pub version: Line,
+    pub version: ShortText,
     /// The position of its start.
     pub position: Position,
 }
@@ -123,7 +123,7 @@ impl FreezeInterval {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveFreeze {
     /// Its name.
-    pub freeze_id: Line,
+    pub freeze_id: ShortText,
     /// When it ends without being lifted, if it does.
     pub until: Option<DateTime<Utc>>,
     /// The position of its start.
@@ -147,7 +147,7 @@ pub struct Revocations<'a> {
     /// Artifacts that are revoked, and not reinstated.
     pub revoked: &'a [RevokedArtifact],
     /// The artifact that a version of a service means, for releases that state none.
-    pub meant: Option<&'a BTreeMap<(ServiceName, Line), Artifact>>,
+    pub meant: Option<&'a BTreeMap<(ServiceName, ShortText), Artifact>>,
 }
 
 impl<'a> Revocations<'a> {
@@ -174,28 +174,28 @@ impl<'a> Revocations<'a> {
 
 /// What an obstacle does to a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weight {
+pub enum Severity {
     /// It is said, and no more.
     Warning,
     /// The plan is not carried out, unless by force and with a reason.
-    Blocker,
+    Overridable,
     /// The plan is not carried out.
-    Final,
+    Fatal,
 }
 
-impl Weight {
+impl Severity {
     /// Whether a plan that meets it may be asked for.
     #[must_use]
     pub const fn lets_pass(self, force: bool) -> bool {
         match self {
             Self::Warning => true,
-            Self::Blocker => force,
-            Self::Final => false,
+            Self::Overridable => force,
+            Self::Fatal => false,
         }
     }
 }
 
-impl Obstacle {
+impl PlanIssue {
     /// Its kind as one word.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -232,26 +232,28 @@ impl Obstacle {
 
     /// What it does to a plan, by a policy.
     #[must_use]
-    pub fn weight(&self, policy: &Policy) -> Weight {
+    pub fn weight(&self, policy: &Policy) -> Severity {
         let by = |hindrance| match hindrance {
-            Hindrance::Block => Weight::Blocker,
-            Hindrance::Warn => Weight::Warning,
+            Enforcement::Block => Severity::Overridable,
+            Enforcement::Warn => Severity::Warning,
         };
         match self {
-            Self::AlreadyThere | Self::EnvironmentRetired(_) | Self::ArtifactRevoked { .. } => Weight::Final,
-            Self::TargetEmpty | Self::TargetBad => Weight::Blocker,
+            Self::AlreadyThere | Self::EnvironmentRetired(_) | Self::ArtifactRevoked { .. } => {
+                Severity::Fatal
+            }
+            Self::TargetEmpty | Self::TargetBad => Severity::Overridable,
             Self::TargetNotKnownGood
             | Self::BarrierUnfinished(_)
             | Self::BarrierOfDependency(_)
             | Self::BarrierUnplaced(_)
-            | Self::DeployOpen(_) => Weight::Warning,
+            | Self::DeployOpen(_) => Severity::Warning,
             Self::Barrier(_) => by(policy.barrier),
             Self::Frozen(_) => by(policy.freeze),
         }
     }
 }
 
-impl std::fmt::Display for Obstacle {
+impl std::fmt::Display for PlanIssue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::AlreadyThere => f.write_str("the environment runs this already"),
@@ -314,7 +316,7 @@ impl std::fmt::Display for ActiveFreeze {
 
 /// The circumstances in which a plan is judged.
 #[derive(Debug, Clone)]
-pub struct Way<'a> {
+pub struct PlanContext<'a> {
     /// The environment whose point it is, where that is another one.
     pub source: Option<&'a EnvironmentName>,
     /// The position of `environment.retired`, if the environment is retired.
@@ -339,16 +341,16 @@ pub struct Way<'a> {
 
 /// Returns all that a plan meets, in a fixed order.
 #[must_use]
-pub fn obstacles(plan: &Plan, way: &Way<'_>) -> Vec<Obstacle> {
+pub fn obstacles(plan: &Plan, way: &PlanContext<'_>) -> Vec<PlanIssue> {
     let mut met = Vec::new();
     if plan.steps.is_empty() {
-        met.push(Obstacle::AlreadyThere);
+        met.push(PlanIssue::AlreadyThere);
     }
-    met.extend(way.retired.map(Obstacle::EnvironmentRetired));
+    met.extend(way.retired.map(PlanIssue::EnvironmentRetired));
     for step in &plan.steps {
         let revoked = step.to.as_ref().and_then(|release| way.revocations.of(&step.service, release));
         if let Some(RevokedArtifact { artifact, deleted, position }) = revoked {
-            met.push(Obstacle::ArtifactRevoked {
+            met.push(PlanIssue::ArtifactRevoked {
                 service: step.service.clone(),
                 target: step.target.clone(),
                 artifact: artifact.clone(),
@@ -360,17 +362,17 @@ pub fn obstacles(plan: &Plan, way: &Way<'_>) -> Vec<Obstacle> {
     met.extend(barriers(plan, way));
     match way.status {
         Some(Status::KnownGood) => {}
-        Some(Status::Candidate) => met.push(Obstacle::TargetNotKnownGood),
-        Some(Status::Bad) => met.push(Obstacle::TargetBad),
-        None | Some(Status::Empty) => met.push(Obstacle::TargetEmpty),
+        Some(Status::Candidate) => met.push(PlanIssue::TargetNotKnownGood),
+        Some(Status::Bad) => met.push(PlanIssue::TargetBad),
+        None | Some(Status::Empty) => met.push(PlanIssue::TargetEmpty),
     }
-    met.extend(way.freezes.iter().cloned().map(Obstacle::Frozen));
-    met.extend(way.open.iter().cloned().map(Obstacle::DeployOpen));
+    met.extend(way.freezes.iter().cloned().map(PlanIssue::Frozen));
+    met.extend(way.open.iter().cloned().map(PlanIssue::DeployOpen));
     met
 }
 
 /// Irreversible deploys since the point began; of another environment's point, since the lane went over to the release that ran there.
-fn barriers(plan: &Plan, way: &Way<'_>) -> Vec<Obstacle> {
+fn barriers(plan: &Plan, way: &PlanContext<'_>) -> Vec<PlanIssue> {
     if way.source.is_some() {
         return barriers_to_another(plan, way);
     }
@@ -382,15 +384,15 @@ fn barriers(plan: &Plan, way: &Way<'_>) -> Vec<Obstacle> {
         let is_changed = changed.contains(&(&deploy.service, &deploy.target));
         match deploy.outcome {
             _ if !is_changed && !needed.contains(&deploy.service) => None,
-            _ if !is_changed => Some(Obstacle::BarrierOfDependency(deploy.clone())),
-            DeployOutcome::Unfinished => Some(Obstacle::BarrierUnfinished(deploy.clone())),
-            DeployOutcome::Succeeded | DeployOutcome::Failed => Some(Obstacle::Barrier(deploy.clone())),
+            _ if !is_changed => Some(PlanIssue::BarrierOfDependency(deploy.clone())),
+            DeployOutcome::Unfinished => Some(PlanIssue::BarrierUnfinished(deploy.clone())),
+            DeployOutcome::Succeeded | DeployOutcome::Failed => Some(PlanIssue::Barrier(deploy.clone())),
         }
     };
     since.into_iter().filter_map(barrier).collect()
 }
 
-fn barriers_to_another(plan: &Plan, way: &Way<'_>) -> Vec<Obstacle> {
+fn barriers_to_another(plan: &Plan, way: &PlanContext<'_>) -> Vec<PlanIssue> {
     let mut met = Vec::new();
     for deploy in way.irreversible {
         let lane = (deploy.service.clone(), deploy.target.clone());
@@ -400,13 +402,13 @@ fn barriers_to_another(plan: &Plan, way: &Way<'_>) -> Vec<Obstacle> {
             continue;
         }
         met.extend(match (way.last_ran.get(&lane), deploy.outcome) {
-            (None, _) => Some(Obstacle::BarrierUnplaced(deploy.clone())),
+            (None, _) => Some(PlanIssue::BarrierUnplaced(deploy.clone())),
             (Some(since), _) if !deploy.is_after(Some(since)) => None,
-            (Some(_), DeployOutcome::Unfinished) => Some(Obstacle::BarrierUnfinished(deploy.clone())),
-            (Some(_), _) => Some(Obstacle::Barrier(deploy.clone())),
+            (Some(_), DeployOutcome::Unfinished) => Some(PlanIssue::BarrierUnfinished(deploy.clone())),
+            (Some(_), _) => Some(PlanIssue::Barrier(deploy.clone())),
         });
     }
-    met.sort_by_key(Obstacle::position);
+    met.sort_by_key(PlanIssue::position);
     met
 }
 

@@ -1,8 +1,8 @@
 //! The statements that read and write results of checks, and the rows that they return.
 
 use chrono::{DateTime, Utc};
-use ledger_domain::Line;
-use ledger_domain::known_good::{Verdict, Verdicts};
+use ledger_domain::ShortText;
+use ledger_domain::known_good::{CheckResult, CheckResults};
 use uuid::Uuid;
 
 use crate::postgres::{Error, parsed, position};
@@ -297,13 +297,13 @@ pub(super) struct ReorderedRow {
 }
 
 impl EndRow {
-    pub(super) fn parse(&self) -> Result<(Line, Verdict), Error> {
-        let check = parsed("verdicts", self.position, || Line::stored(&self.check_name))?;
+    pub(super) fn parse(&self) -> Result<(ShortText, CheckResult), Error> {
+        let check = parsed("verdicts", self.position, || ShortText::stored(&self.check_name))?;
         let Self { passed, occurred_at, position: at, .. } = *self;
-        Ok((check, Verdict { passed, occurred_at, position: position(at) }))
+        Ok((check, CheckResult { passed, occurred_at, position: position(at) }))
     }
 
-    pub(super) fn add_to(&self, verdicts: &mut Verdicts) -> Result<(), Error> {
+    pub(super) fn add_to(&self, verdicts: &mut CheckResults) -> Result<(), Error> {
         let (check, verdict) = self.parse()?;
         verdicts.add(check, verdict);
         Ok(())

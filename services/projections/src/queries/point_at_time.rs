@@ -2,12 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use ledger_domain::{
-    Anchor, Composition, EnvironmentName, EventId, Live, Position, ServiceName, Since, TargetName,
+    Composition, EnvironmentName, EventId, LiveRelease, PointInTime, Position, ServiceName, Since, TargetName,
 };
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::tables::lanes::{QueryError, AsOf, histories, lane_key};
+use crate::tables::lanes::{AsOf, QueryError, histories, lane_key};
 use crate::tables::live::{composition_changes, reorderings};
 use crate::tables::retirements::retirements;
 
@@ -138,7 +138,7 @@ impl Snapshot {
         known_at: Position,
     ) -> Result<Composition, QueryError> {
         let Some(last) = times.last() else { return Ok(Composition::default()) };
-        let when = AsOf { at: Anchor::Time(*last), known_at: Some(known_at) };
+        let when = AsOf { at: PointInTime::Time(*last), known_at: Some(known_at) };
         Ok(self.state(environment, when).await?.composition())
     }
 
@@ -164,7 +164,7 @@ impl Snapshot {
             rows.iter().map(|(service, target, _)| lane_key(service, target)).collect();
         let lanes = lanes?;
         let folds = histories(self.connection(), id, &lanes, known_at, time).await?;
-        let mut steps: Vec<(Since, usize, Option<Live>)> = Vec::new();
+        let mut steps: Vec<(Since, usize, Option<LiveRelease>)> = Vec::new();
         for (lane, fold) in folds.iter().enumerate() {
             let at_time = fold.steps().into_iter().filter(|(since, _)| since.occurred_at == time);
             steps

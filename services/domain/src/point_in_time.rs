@@ -8,7 +8,7 @@ use crate::Position;
 
 /// A point that a question is about, as people write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Anchor {
+pub enum PointInTime {
     /// `latest`: all that is known.
     Latest,
     /// `4711`: the entries up to this position.
@@ -24,15 +24,15 @@ pub enum Anchor {
 #[error(
     "{0:?} is neither `latest`, a position, an RFC 3339 time (with `+` written as %2B in a URL) nor -N for N changes ago"
 )]
-pub struct AnchorError(String);
+pub struct PointInTimeError(String);
 
-impl Anchor {
+impl PointInTime {
     /// Parses an anchor.
     ///
     /// # Errors
     /// The text is none.
-    pub fn parse(text: &str) -> Result<Self, AnchorError> {
-        let wrong = || AnchorError(text.chars().take(64).collect());
+    pub fn parse(text: &str) -> Result<Self, PointInTimeError> {
+        let wrong = || PointInTimeError(text.chars().take(64).collect());
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         // Positions are stored as 64-bit signed numbers.
         let number =
@@ -51,7 +51,7 @@ impl Anchor {
     }
 }
 
-impl fmt::Display for Anchor {
+impl fmt::Display for PointInTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Latest => f.write_str("latest"),
@@ -69,14 +69,14 @@ mod tests {
     #[test]
     fn an_anchor_reads_back_what_it_shows() {
         for text in ["latest", "0", "4711", "-3", "2026-08-01T12:00:00Z", "2026-08-01T12:00:00.250Z"] {
-            assert_eq!(Anchor::parse(text).map(|anchor| anchor.to_string()), Ok(text.to_owned()));
+            assert_eq!(PointInTime::parse(text).map(|anchor| anchor.to_string()), Ok(text.to_owned()));
         }
     }
 
     #[test]
     fn what_is_no_anchor_is_refused() {
         for text in ["", "-", "--1", "+1", "1.5", "yesterday", "2026-08-01", "99999999999999999999"] {
-            assert!(Anchor::parse(text).is_err(), "{text}");
+            assert!(PointInTime::parse(text).is_err(), "{text}");
         }
     }
 }

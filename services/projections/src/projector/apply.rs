@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::event::Fact;
+use ledger_domain::event::Payload;
 use ledger_domain::{
-    Anomaly, Family, Identity, IdentityKey, Lane, LaneFold, Line, Position, Since, TargetName,
+    Anomaly, Family, Identity, IdentityKey, Lane, LaneFold, Position, ShortText, Since, TargetName,
 };
 use ledger_journal::Entry;
 use ledger_tlog::{Hash, Tile, Tree, gap_leaf_hash};
@@ -14,27 +14,27 @@ use sqlx::{Connection, PgConnection};
 use tracing::warn;
 
 use crate::postgres::{Error, SNAPSHOT};
-use crate::projector::projection::{self, Standing};
+use crate::projector::checkpoint::{self, Checkpoint};
 use crate::projector::tree;
 use crate::queries::marks;
 use crate::tables::artifacts::ArtifactRows;
+use crate::tables::check_results::{self, VerdictRows};
+use crate::tables::clock_skews::{SkewRows, SkewsFold};
 use crate::tables::corrections;
 use crate::tables::corrections::CorrectionsAhead;
 use crate::tables::deploys;
 use crate::tables::deploys::{DeployRows, DeploysFold};
 use crate::tables::environments::{EnvironmentRows, EnvironmentsFold};
 use crate::tables::events::{EventRows, look_up};
+use crate::tables::lane_projection::{Changed, LaneProjection, LaneRows};
 use crate::tables::lanes;
 use crate::tables::lanes::TrackRows;
-use crate::tables::lanes_fold::{Changed, LaneRows, LaneProjection};
 use crate::tables::observations::{ObservationRows, ObservationsFold};
 use crate::tables::policies;
 use crate::tables::policies::PolicyRows;
 use crate::tables::retirements::RetirementRows;
 use crate::tables::rollbacks;
 use crate::tables::rollbacks::ReportRows;
-use crate::tables::skews::{SkewRows, SkewsFold};
-use crate::tables::verdicts::{self, VerdictRows};
 
 /// A record of the journal that is ready to be folded.
 pub(crate) enum Decoded {
@@ -75,10 +75,10 @@ pub(crate) struct BatchStats {
 
 /// A batch that was not folded: it does not follow on what was.
 #[derive(Debug, thiserror::Error)]
-#[error("the journal gave {given} after {standing}")]
+#[error("the journal gave {given} after {checkpoint}")]
 pub(crate) struct OutOfOrder {
     given: Position,
-    standing: Position,
+    checkpoint: Position,
 }
 
 /// What was judged of an event as it was recorded.
@@ -88,7 +88,7 @@ pub(crate) struct Outcome {
     /// Which names it brought: environment, service, target.
     pub(crate) first_of: Vec<&'static str>,
     /// The version that its lane runs from here on, where the event changed that.
-    pub(crate) went_live: Option<Line>,
+    pub(crate) went_live: Option<ShortText>,
     /// The target that it is about, where it is about a lane.
     pub(crate) target: Option<TargetName>,
     /// The targets that it could have meant, where it named none of several.
@@ -108,7 +108,7 @@ pub(crate) struct Corrected {
 
 /// The projections in memory, as they stand at a position.
 pub(crate) struct Fold {
-    pub(crate) standing: Standing,
+    pub(crate) checkpoint: Checkpoint,
     tree: Tree,
     environments: EnvironmentsFold,
     lanes: LaneProjection,
@@ -122,13 +122,13 @@ impl Fold {
     pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
         // One snapshot, so that the parts are of the same position also while another projector writes.
         let mut transaction = connection.begin_with(SNAPSHOT).await?;
-        let standing = projection::read(&mut transaction).await?;
-        let tree = tree::load(&mut transaction, standing.position).await?;
-        if tree.root() != standing.root {
+        let checkpoint = checkpoint::read(&mut transaction).await?;
+        let tree = tree::load(&mut transaction, checkpoint.position).await?;
+        if tree.root() != checkpoint.root {
             return Err(Error::Inconsistent {
                 table: "tiles",
-                row: format!("of size {}", standing.position),
-                detail: format!("their root is {}, the projection's is {}", tree.root(), standing.root),
+                row: format!("of size {}", checkpoint.position),
+                detail: format!("their root is {}, the projection's is {}", tree.root(), checkpoint.root),
             });
         }
         let environments = EnvironmentsFold::load(&mut transaction).await?;
@@ -138,7 +138,7 @@ impl Fold {
         let skews = SkewsFold::load(&mut transaction).await?;
         let corrections_ahead = CorrectionsAhead::load(&mut transaction).await?;
         transaction.commit().await?;
-        Ok(Self { standing, tree, environments, lanes, observations, deploys, skews, corrections_ahead })
+        Ok(Self { checkpoint, tree, environments, lanes, observations, deploys, skews, corrections_ahead })
     }
 
     /// Folds records, of which `known` tells the identities that the history has already.
@@ -150,12 +150,12 @@ impl Fold {
         corrected: Option<Corrected>,
     ) -> Result<Batch, OutOfOrder> {
         let mut corrected = corrected;
-        let mut batch = Batch { from: self.standing.position, records: records.len(), ..Batch::default() };
+        let mut batch = Batch { from: self.checkpoint.position, records: records.len(), ..Batch::default() };
         let mut seen = HashMap::with_capacity(records.len());
         for record in records {
             let position = record.position();
-            if position != self.standing.position.next() {
-                return Err(OutOfOrder { given: position, standing: self.standing.position });
+            if position != self.checkpoint.position.next() {
+                return Err(OutOfOrder { given: position, checkpoint: self.checkpoint.position });
             }
             let leaf = match record {
                 Decoded::Gap(position) => {
@@ -175,21 +175,26 @@ impl Fold {
                         let (outcome, environment_id) =
                             self.fold(&envelope, position, corrected.take(), &mut batch);
                         batch.events.push(&entry, &envelope, key, &leaf, None, &outcome);
-                        if is_written_in_turn(&envelope.event().fact) {
+                        if is_written_in_turn(&envelope.event().payload) {
                             let recorded_at = entry.recorded_at;
-                            batch.sequential.push(Sequential { position, recorded_at, envelope, environment_id });
+                            batch.sequential.push(Sequential {
+                                position,
+                                recorded_at,
+                                envelope,
+                                environment_id,
+                            });
                         }
                     }
                     leaf
                 }
             };
             self.tree.append(leaf);
-            self.standing.position = position;
-            self.standing.leaf_hash = Some(leaf);
+            self.checkpoint.position = position;
+            self.checkpoint.leaf_hash = Some(leaf);
         }
-        self.standing.stream_created = Some(stream_created);
-        self.standing.root = self.tree.root();
-        batch.to = Some(self.standing.clone());
+        self.checkpoint.stream_created = Some(stream_created);
+        self.checkpoint.root = self.tree.root();
+        batch.to = Some(self.checkpoint.clone());
         batch.observations = self.observations.take_rows();
         batch.deploys = self.deploys.take_rows();
         batch.skews = self.skews.take_rows();
@@ -208,19 +213,19 @@ impl Fold {
         batch: &mut Batch,
     ) -> (Outcome, Option<i32>) {
         let event = envelope.event();
-        let fact = &event.fact;
+        let payload = &event.payload;
         let mut outcome = Outcome::default();
         let since =
             Since { occurred_at: envelope.occurred_at(), position, event_id: envelope.identity().id.clone() };
         let occurred_at = since.occurred_at;
-        if fact.environment().is_some_and(|name| self.environments.id(name).is_none()) {
+        if payload.environment().is_some_and(|name| self.environments.id(name).is_none()) {
             outcome.first_of.push("environment");
         }
-        let environment_id = fact.environment().map(|name| self.environments.named(name, position));
+        let environment_id = payload.environment().map(|name| self.environments.named(name, position));
         // The target that is meant is judged before the event takes anything back.
-        let target = fact.lane().map(|lane| self.lanes.target_of(lane));
+        let target = payload.lane().map(|lane| self.lanes.target_of(lane));
         let mut touched = self.correct(event.corrects.as_ref(), corrected, &since, &mut outcome, batch);
-        let ahead = self.corrections_ahead.of(envelope.identity().key()).filter(|_| fact.is_correctable());
+        let ahead = self.corrections_ahead.of(envelope.identity().key()).filter(|_| payload.is_correctable());
         if let Some(by) = ahead {
             // A correction of it came first: it has no effect.
             batch.corrected.push((position, by));
@@ -228,31 +233,31 @@ impl Fold {
             self.record(&touched, &since, &mut outcome, batch);
             return (outcome, environment_id);
         }
-        batch.verdicts.push(fact, environment_id, position, occurred_at);
-        if let Fact::ValidationPassed(validation) = fact
-            && verdicts::contradicts(validation)
+        batch.verdicts.push(payload, environment_id, position, occurred_at);
+        if let Payload::ValidationPassed(validation) = payload
+            && check_results::contradicts(validation)
         {
             outcome.anomalies.insert(Anomaly::CountsContradict);
         }
-        batch.policies.push(fact, environment_id, position);
-        batch.retirements.push(fact, environment_id, &since);
-        batch.artifacts.push(fact, position, occurred_at);
-        batch.reports.push(fact, position);
-        if let (Fact::EnvironmentObserved(observation), Some(id)) = (fact, environment_id) {
+        batch.policies.push(payload, environment_id, position);
+        batch.retirements.push(payload, environment_id, &since);
+        batch.artifacts.push(payload, position, occurred_at);
+        batch.reports.push(payload, position);
+        if let (Payload::EnvironmentObserved(observation), Some(id)) = (payload, environment_id) {
             let lanes = self.lanes.of(&observation.environment);
             self.observations.apply(observation, &since, id, lanes);
         }
-        let retires = match fact {
-            Fact::EnvironmentRetired(name) => Some((name, true)),
-            Fact::EnvironmentDeclared(name, _) => Some((name, false)),
+        let retires = match payload {
+            Payload::EnvironmentRetired(name) => Some((name, true)),
+            Payload::EnvironmentDeclared(name, _) => Some((name, false)),
             _ => None,
         };
         if let Some((name, retires)) = retires {
             let environments = &mut self.environments;
             touched.extend(self.lanes.retire(name, retires, &since, environments, &mut batch.lanes));
         }
-        if matches!(fact.kind().family(), Family::Deploy | Family::Traffic)
-            && let (Some(lane), Some(id)) = (fact.lane(), environment_id)
+        if matches!(payload.kind().family(), Family::Deploy | Family::Traffic)
+            && let (Some(lane), Some(id)) = (payload.lane(), environment_id)
         {
             match target {
                 Some(Ok(target)) => {
@@ -327,21 +332,21 @@ impl Fold {
         outcome: &mut Outcome,
         batch: &mut Batch,
     ) -> Option<Lane> {
-        let fact = &envelope.event().fact;
+        let payload = &envelope.event().payload;
         outcome.target = Some(lane.target.clone());
         let (new_service, new_target) = self.lanes.is_new(&lane);
         outcome.first_of.extend(new_service.then_some("service"));
         outcome.first_of.extend(new_target.then_some("target"));
         let is_retired = self.lanes.is_retired(&lane.environment, since.occurred_at);
-        let version = match fact {
-            Fact::DeployStarted(deploy) => Some(&deploy.release.version),
+        let version = match payload {
+            Payload::DeployStarted(deploy) => Some(&deploy.release.version),
             _ => None,
         };
         let later = self.lanes.later(&lane, since, version);
         let moment = (since.position, since.occurred_at);
-        self.deploys.apply(fact, &lane, environment_id, moment, later);
-        let (_, track, effect) = fact.change()?;
-        let changed = Changed { lane: &lane, track, effect, deployment: fact.deployment() };
+        self.deploys.apply(payload, &lane, environment_id, moment, later);
+        let (_, track, effect) = payload.change()?;
+        let changed = Changed { lane: &lane, track, effect, deployment: payload.deployment() };
         let anomalies = self.lanes.apply(changed, since, &mut self.environments, &mut batch.lanes);
         match is_retired {
             true => drop(outcome.anomalies.insert(Anomaly::EnvironmentRetired)),
@@ -368,9 +373,9 @@ pub(crate) async fn identities(
 }
 
 /// Whether a fact has rows that are written in turn.
-const fn is_written_in_turn(fact: &Fact) -> bool {
+const fn is_written_in_turn(payload: &Payload) -> bool {
     matches!(
-        fact.kind().family(),
+        payload.kind().family(),
         Family::Rollback | Family::ReleasePoint | Family::Approval | Family::Freeze
     )
 }
@@ -381,7 +386,7 @@ pub(crate) struct Batch {
     /// The position that it follows on.
     from: Position,
     /// Where the projections stand with it; `None` if there is nothing in it.
-    to: Option<Standing>,
+    to: Option<Checkpoint>,
     pub(crate) records: usize,
     pub(crate) odd: BatchStats,
     events: EventRows,
@@ -416,16 +421,16 @@ struct Sequential {
 impl Batch {
     /// Writes the rows and the position in one transaction; answers where the projections stand then, or `None` if
     /// another projector was first, and nothing was written.
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<Option<Standing>, Error> {
+    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<Option<Checkpoint>, Error> {
         let Some(to) = self.to else { return Ok(None) };
         let mut transaction = connection.begin().await?;
-        if !projection::advance(&mut transaction, self.from, &to).await? {
+        if !checkpoint::advance(&mut transaction, self.from, &to).await? {
             return Ok(None);
         }
         self.events.write(&mut transaction).await?;
         for (corrected, from) in self.corrected {
             lanes::correct(&mut transaction, corrected, from).await?;
-            verdicts::correct(&mut transaction, corrected, from).await?;
+            check_results::correct(&mut transaction, corrected, from).await?;
             deploys::correct(&mut transaction, corrected, from).await?;
             corrections::write(&mut transaction, corrected, from, false).await?;
         }
@@ -457,8 +462,8 @@ impl Sequential {
     async fn write(&self, connection: &mut PgConnection) -> Result<(), Error> {
         let (event, at, occurred_at) = (self.envelope.event(), self.position, self.envelope.occurred_at());
         let Some(id) = self.environment_id else { return Ok(()) };
-        policies::write(&mut *connection, &event.fact, id, at, occurred_at).await?;
+        policies::write(&mut *connection, &event.payload, id, at, occurred_at).await?;
         marks::write(&mut *connection, event, id, at, occurred_at).await?;
-        rollbacks::write(&mut *connection, &event.fact, id, at, self.recorded_at).await
+        rollbacks::write(&mut *connection, &event.payload, id, at, self.recorded_at).await
     }
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use ledger_domain::retirement::{Retirements, Standing};
 use ledger_domain::{
-    Anomaly, Applied, CompositionIndex, Effect, EnvironmentName, Lane, LaneFold, LaneRef, Line, Live,
-    Position, Release, ServiceName, Since, TargetName, Track, Written,
+    Anomaly, Applied, CompositionIndex, Effect, EnvironmentName, Lane, LaneFold, LaneRef, LiveRelease,
+    Position, Release, ServiceName, ShortText, Since, TargetName, Track, TrackEntry,
 };
 use sqlx::PgConnection;
 
@@ -46,7 +46,7 @@ struct LaneState {
     /// Its whole history is read by questions.
     is_irregular: bool,
     /// What it runs, as it was last recorded.
-    live: Option<Live>,
+    live: Option<LiveRelease>,
 }
 
 /// What a report changes.
@@ -54,7 +54,7 @@ pub(crate) struct Changed<'a> {
     pub(crate) lane: &'a Lane,
     pub(crate) track: Track,
     pub(crate) effect: Effect,
-    pub(crate) deployment: Option<&'a Line>,
+    pub(crate) deployment: Option<&'a ShortText>,
 }
 
 /// The rows of lanes that a batch adds.
@@ -77,11 +77,11 @@ impl LaneRows {
 
 impl LaneState {
     /// What it runs where the environment stands like this.
-    fn runs(&self, standing: Standing) -> Option<Live> {
+    fn runs(&self, standing: Standing) -> Option<LiveRelease> {
         match standing {
             Standing::Retired(_) => None,
-            Standing::Open(None) => self.fold.live().map(Live::to_owned),
-            Standing::Open(Some(until)) => self.fold.after(until).live().map(Live::to_owned),
+            Standing::Open(None) => self.fold.live().map(LiveRelease::to_owned),
+            Standing::Open(Some(until)) => self.fold.after(until).live().map(LiveRelease::to_owned),
         }
     }
 
@@ -215,7 +215,7 @@ impl LaneProjection {
     }
 
     /// Returns what a lane already has that occurred later than a report of a version.
-    pub(crate) fn later(&self, lane: &Lane, since: &Since, version: Option<&Line>) -> Later {
+    pub(crate) fn later(&self, lane: &Lane, since: &Since, version: Option<&ShortText>) -> Later {
         let targets = self.environments.get(&lane.environment).and_then(|it| it.lanes.get(&lane.service));
         let Some(state) = targets.and_then(|targets| targets.get(&lane.target)) else {
             return Later::Nothing;
@@ -319,7 +319,7 @@ impl LaneProjection {
         let targets = environment.lanes.entry(lane.service.clone()).or_default();
         let state = targets.entry(lane.target.clone()).or_default();
         let track_id = *state.ids.entry(track.clone()).or_insert(next);
-        let written = Written { effect, since: since.clone() };
+        let written = TrackEntry { effect, since: since.clone() };
         let is_removal = track == Track::Traffic && written.effect == Effect::Removed;
         // What it contradicts is judged by what is left of the lane; whether it is late, by all that it ever had.
         let left = match standing {
@@ -396,7 +396,7 @@ impl LaneProjection {
         at: &Since,
         environments: &mut EnvironmentsFold,
         rows: &mut LaneRows,
-    ) -> Option<Line> {
+    ) -> Option<ShortText> {
         let environment_id = environments.named(name, at.position);
         let environment = self.environment(name);
         let standing = environment.retirements.last();
@@ -406,7 +406,7 @@ impl LaneProjection {
             let targets = environment.lanes.get_mut(&key.0);
             let Some(state) = targets.and_then(|targets| targets.get_mut(&key.1)) else { continue };
             let live = state.runs(standing);
-            let release = |live: &Option<Live>| live.as_ref().map(|live| live.release.clone());
+            let release = |live: &Option<LiveRelease>| live.as_ref().map(|live| live.release.clone());
             let before = std::mem::replace(&mut state.live, live);
             if release(&before) != release(&state.live) {
                 let release: Option<Release> = release(&state.live);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger_domain::{Position, TenantName};
-use ledger_journal::{ReadError, Scope, SharedJournal, Until};
+use ledger_journal::{ReadError, SharedJournal, SubjectFilter, Until};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -16,9 +16,11 @@ use crate::generations::digest::{TableDigest, digests, first_difference};
 use crate::generations::indexes;
 use crate::generations::registry::{Member, begin_again, drop_schema, switch};
 use crate::postgres::{Error, SNAPSHOT, position};
-use crate::projector::fold::Fold;
-use crate::projector::pipeline::{self, Ended, PATIENCE, Source, Target, close, patiently};
-use crate::projector::projection::{self, Continuity, Standing, created, recognise};
+use crate::projector::apply::Fold;
+use crate::projector::checkpoint::{self, Checkpoint, Continuity, created, recognise};
+use crate::projector::pipeline::{
+    self, GenerationHandle, PATIENCE, ProjectionError, Source, close, patiently,
+};
 use crate::projector::{Status, Stopped};
 
 /// How far behind new projections may be when those that answer are held for the switch.
@@ -113,13 +115,13 @@ pub(crate) enum Failure {
     },
 }
 
-impl From<Ended> for Failure {
-    fn from(ended: Ended) -> Self {
+impl From<ProjectionError> for Failure {
+    fn from(ended: ProjectionError) -> Self {
         match ended {
-            Ended::Stopped(stopped) => Self::Stopped(stopped),
-            Ended::Failed(reason) | Ended::Doubtful(reason) => Self::Ended(reason),
-            Ended::Repeated => Self::Ended("an identity is in the history already".into()),
-            Ended::Fenced(position) => {
+            ProjectionError::Stopped(stopped) => Self::Stopped(stopped),
+            ProjectionError::Failed(reason) | ProjectionError::Doubtful(reason) => Self::Ended(reason),
+            ProjectionError::Repeated => Self::Ended("an identity is in the history already".into()),
+            ProjectionError::Fenced(position) => {
                 Self::Ended(format!("another process folds into the same projections, at {position}"))
             }
         }
@@ -128,26 +130,26 @@ impl From<Ended> for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Ended::from(error).into()
+        ProjectionError::from(error).into()
     }
 }
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        Ended::from(error).into()
+        ProjectionError::from(error).into()
     }
 }
 
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
-        Ended::from(error).into()
+        ProjectionError::from(error).into()
     }
 }
 
 /// Fills one generation. Killed at any point, another one goes on where it was.
 pub(crate) struct Rebuilder {
     projections: Projections,
-    target: Target,
+    target: GenerationHandle,
     journal: SharedJournal,
     origin: Origin,
     me: Member,
@@ -171,7 +173,7 @@ impl Rebuilder {
         cancelled: CancellationToken,
     ) -> Self {
         let progress = Arc::new(watch::Sender::new(Progress::default()));
-        let target = Target::new(projections, number);
+        let target = GenerationHandle::new(projections, number);
         Self { projections: projections.clone(), target, journal, origin, me, progress, cancelled }
     }
 
@@ -230,10 +232,10 @@ impl Rebuilder {
         let schema = self.projections.schema(self.target.number);
         self.projections.database().migrate_generation(&schema).await?;
         let mut filling = self.load().await?;
-        match recognise(self.journal.as_ref(), &filling.fold.standing).await? {
-            Continuity::Same => {}
-            Continuity::Doubtful(reason) => return Err(Failure::Ended(reason)),
-            Continuity::Other(_) => {
+        match recognise(self.journal.as_ref(), &filling.fold.checkpoint).await? {
+            Continuity::Intact => {}
+            Continuity::Unconfirmed(reason) => return Err(Failure::Ended(reason)),
+            Continuity::Diverged(_) => {
                 close(filling.connection).await;
                 self.throw_away().await?;
                 self.projections.database().migrate_generation(&schema).await?;
@@ -241,7 +243,7 @@ impl Rebuilder {
             }
         }
         let worth_it = self.journal.head().await?.position.get() > MANY;
-        if filling.fold.standing.position == Position::START && worth_it {
+        if filling.fold.checkpoint.position == Position::START && worth_it {
             let mut transaction = filling.connection.begin().await?;
             // Paused before this, it may have been filled by somebody else, and answer by now.
             self.held(&mut transaction).await?;
@@ -264,7 +266,7 @@ impl Rebuilder {
         Ok(())
     }
 
-    async fn load(&self) -> Result<RebuildSession, Ended> {
+    async fn load(&self) -> Result<RebuildSession, ProjectionError> {
         let mut connection = self.target.connect().await?;
         let fold = patiently(async { Ok(Fold::load(&mut connection).await?) }).await?;
         Ok(RebuildSession { fold, connection })
@@ -295,42 +297,46 @@ impl Rebuilder {
     }
 
     /// Folds what the generation that answers has.
-    async fn up_to_the_live_ones(&self, mut filling: RebuildSession, live: i32) -> Result<RebuildSession, Failure> {
-        let live = Target::new(&self.projections, live);
+    async fn up_to_the_live_ones(
+        &self,
+        mut filling: RebuildSession,
+        live: i32,
+    ) -> Result<RebuildSession, Failure> {
+        let live = GenerationHandle::new(&self.projections, live);
         let mut connection = live.connect().await?;
-        let standing = within(PATIENCE, standing(&mut connection)).await?;
+        let checkpoint = within(PATIENCE, checkpoint(&mut connection)).await?;
         if self.origin == Origin::Events
-            && let Continuity::Other(reason) = recognise(self.journal.as_ref(), &standing).await?
+            && let Continuity::Diverged(reason) = recognise(self.journal.as_ref(), &checkpoint).await?
         {
             return Err(Failure::OtherHistory(format!(
                 "the copy is of another stream than this one: {reason}"
             )));
         }
-        let mut to = standing.position;
+        let mut to = checkpoint.position;
         loop {
-            let behind = to.get().saturating_sub(filling.fold.standing.position.get());
+            let behind = to.get().saturating_sub(filling.fold.checkpoint.position.get());
             if behind == 0 {
                 break;
             }
             let copy = (self.origin == Origin::Events).then_some(&live);
             filling = match self.fold_up_to(filling, to, copy).await {
                 Ok(filling) => filling,
-                Err(short) => return Err(self.why(short, &standing).await),
+                Err(short) => return Err(self.why(short, &checkpoint).await),
             };
             if behind < CLOSE {
                 break;
             }
-            to = within(PATIENCE, async { Ok(projection::read(&mut connection).await?.position) }).await?;
+            to = within(PATIENCE, async { Ok(checkpoint::read(&mut connection).await?.position) }).await?;
         }
         close(connection).await;
         Ok(filling)
     }
 
     /// Whether a stream is short because it is another one than that of the projections that answer.
-    async fn why(&self, failure: Failure, answering: &Standing) -> Failure {
+    async fn why(&self, failure: Failure, answering: &Checkpoint) -> Failure {
         let Failure::Short { .. } = failure else { return failure };
         match recognise(self.journal.as_ref(), answering).await {
-            Ok(Continuity::Other(reason)) => Failure::OtherHistory(format!("{failure}: {reason}")),
+            Ok(Continuity::Diverged(reason)) => Failure::OtherHistory(format!("{failure}: {reason}")),
             Ok(_) => failure,
             Err(error) => error.into(),
         }
@@ -339,7 +345,7 @@ impl Rebuilder {
     async fn up_to_the_head(&self, mut filling: RebuildSession) -> Result<RebuildSession, Failure> {
         loop {
             let head = self.journal.head().await?.position;
-            let behind = head.get().saturating_sub(filling.fold.standing.position.get());
+            let behind = head.get().saturating_sub(filling.fold.checkpoint.position.get());
             if behind > 0 {
                 filling = self.fold_up_to(filling, head, None).await?;
             }
@@ -354,10 +360,10 @@ impl Rebuilder {
         &self,
         filling: RebuildSession,
         to: Position,
-        copy: Option<&Target>,
+        copy: Option<&GenerationHandle>,
     ) -> Result<RebuildSession, Failure> {
         let filling = self.fold(filling, to, copy).await?;
-        let at = filling.fold.standing.position;
+        let at = filling.fold.checkpoint.position;
         if at == to {
             return Ok(filling);
         }
@@ -373,22 +379,23 @@ impl Rebuilder {
         &self,
         mut filling: RebuildSession,
         to: Position,
-        copy: Option<&Target>,
+        copy: Option<&GenerationHandle>,
     ) -> Result<RebuildSession, Failure> {
-        let stream_created = created(self.journal.as_ref(), &filling.fold.standing).await?;
+        let stream_created = created(self.journal.as_ref(), &filling.fold.checkpoint).await?;
         let mut check_duplicates = false;
         loop {
-            let after = filling.fold.standing.position;
+            let after = filling.fold.checkpoint.position;
             let records = match copy {
                 Some(copy) => crate::generations::copy::read(copy.clone(), after, to),
-                None => self.journal.read(Scope::All, after, Until::Position(to)),
+                None => self.journal.read(SubjectFilter::All, after, Until::Position(to)),
             };
             let source = Source { records, stream_created };
             let RebuildSession { fold, connection } = filling;
-            let folding = pipeline::run(&self.target, connection, fold, source, check_duplicates, &self.cancelled);
+            let folding =
+                pipeline::run(&self.target, connection, fold, source, check_duplicates, &self.cancelled);
             match self.telling(to, folding).await {
                 Ok((fold, connection)) => return Ok(RebuildSession { fold, connection }),
-                Err(Ended::Repeated) => {
+                Err(ProjectionError::Repeated) => {
                     check_duplicates = true;
                     filling = self.load().await?;
                 }
@@ -419,40 +426,40 @@ impl Rebuilder {
         live: i32,
         then: RebuildMode,
     ) -> Result<(RebuildSession, Comparison), Failure> {
-        let mut connection = Target::new(&self.projections, live).connect().await?;
+        let mut connection = GenerationHandle::new(&self.projections, live).connect().await?;
         // The snapshot is read again when the new projections have come as far.
         sqlx::query("SET idle_in_transaction_session_timeout = 0").execute(&mut connection).await?;
         let mut looked = 0;
-        let (mut old, standing) = loop {
-            let (snapshot, standing) = within(PATIENCE, async {
+        let (mut old, checkpoint) = loop {
+            let (snapshot, checkpoint) = within(PATIENCE, async {
                 let mut snapshot = connection.begin_with(SNAPSHOT).await?;
-                let standing = standing(&mut snapshot).await?;
-                Ok((snapshot, standing))
+                let checkpoint = checkpoint(&mut snapshot).await?;
+                Ok((snapshot, checkpoint))
             })
             .await?;
-            if standing.position >= filling.fold.standing.position {
-                break (snapshot, standing);
+            if checkpoint.position >= filling.fold.checkpoint.position {
+                break (snapshot, checkpoint);
             }
             drop(snapshot);
             if looked == CATCH_UP.1 {
                 close(filling.connection).await;
                 return Err(Failure::Ahead {
-                    answering: standing.position,
-                    new: filling.fold.standing.position,
+                    answering: checkpoint.position,
+                    new: filling.fold.checkpoint.position,
                 });
             }
             looked += 1;
             tokio::time::sleep(CATCH_UP.0).await;
         };
-        filling = match self.fold_up_to(filling, standing.position, None).await {
+        filling = match self.fold_up_to(filling, checkpoint.position, None).await {
             Ok(filling) => filling,
-            Err(short) => return Err(self.why(short, &standing).await),
+            Err(short) => return Err(self.why(short, &checkpoint).await),
         };
-        let (before, after) = (standing.root, filling.fold.standing.root);
+        let (before, after) = (checkpoint.root, filling.fold.checkpoint.root);
         if before != after && then == RebuildMode::Switch {
             return Err(Failure::OtherHistory(format!(
                 "at {} the root of the projections that answer is {before}, that of the new ones {after}: the stream no longer holds what they were folded from",
-                standing.position
+                checkpoint.position
             )));
         }
         let reading = async { Ok((digests(&mut old).await?, digests(&mut filling.connection).await?)) };
@@ -474,14 +481,18 @@ impl Rebuilder {
         };
         old.rollback().await?;
         close(connection).await;
-        Ok((filling, Comparison { position: standing.position, different, first }))
+        Ok((filling, Comparison { position: checkpoint.position, different, first }))
     }
 
     /// Lets the new projections answer, in one transaction: those that answered are held where they are, and the new
     /// ones come as far. `Some` where that cannot be done at once.
-    async fn switch(&self, mut filling: RebuildSession, then: RebuildMode) -> Result<Option<RebuildSession>, Failure> {
+    async fn switch(
+        &self,
+        mut filling: RebuildSession,
+        then: RebuildMode,
+    ) -> Result<Option<RebuildSession>, Failure> {
         let tenant: &TenantName = &self.projections.tenant;
-        let version = self.projections.database().form.version;
+        let version = self.projections.database().schema_version.version;
         let mut connection = self.projections.database().connect().await?;
         let mut transaction = connection.begin().await?;
         let live = self.held(&mut transaction).await?;
@@ -493,7 +504,7 @@ impl Rebuilder {
                 Err(error) if error.is_lock_timeout() => return Ok(Some(filling)),
                 Err(error) => return Err(error.into()),
             };
-            let behind = held.get().saturating_sub(filling.fold.standing.position.get());
+            let behind = held.get().saturating_sub(filling.fold.checkpoint.position.get());
             if behind > CLOSE {
                 transaction.rollback().await?;
                 return Ok(Some(filling));
@@ -503,9 +514,9 @@ impl Rebuilder {
             }
         }
         let (at, ours) =
-            (self.hold(&mut transaction, self.target.number).await?, filling.fold.standing.position);
+            (self.hold(&mut transaction, self.target.number).await?, filling.fold.checkpoint.position);
         if at != ours {
-            return Err(Ended::Fenced(at).into());
+            return Err(ProjectionError::Fenced(at).into());
         }
         if then == RebuildMode::ForceSwitch {
             begin_again(&mut transaction, tenant).await?;
@@ -516,7 +527,7 @@ impl Rebuilder {
         close(filling.connection).await;
         self.projections.activate(self.target.number);
         self.projections.divergence.send_replace(None);
-        self.projections.local.send_replace(filling.fold.standing.position);
+        self.projections.local.send_replace(filling.fold.checkpoint.position);
         Ok(None)
     }
 
@@ -538,8 +549,8 @@ async fn within<T>(patience: Duration, step: impl Future<Output = Result<T, Fail
 }
 
 /// Where the projections that answer stand, if they are whole enough to say so.
-async fn standing(connection: &mut PgConnection) -> Result<Standing, Failure> {
-    match projection::read(connection).await {
+async fn checkpoint(connection: &mut PgConnection) -> Result<Checkpoint, Failure> {
+    match checkpoint::read(connection).await {
         Err(error)
             if error.is_without_table() || matches!(error, Error::Database(sqlx::Error::RowNotFound)) =>
         {

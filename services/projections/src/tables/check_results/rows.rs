@@ -1,8 +1,8 @@
 //! Ends and starts of checks on their way into the tables.
 
 use chrono::{DateTime, Utc};
-use ledger_domain::event::{Fact, Validation, ValidationSubject};
-use ledger_domain::{Line, Position};
+use ledger_domain::event::{Payload, Validation, ValidationSubject};
+use ledger_domain::{Position, ShortText};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -41,15 +41,15 @@ impl VerdictRows {
     /// Adds the end or the start of a check, if the fact is one.
     pub(crate) fn push(
         &mut self,
-        fact: &Fact,
+        payload: &Payload,
         environment_id: Option<i32>,
         at: Position,
         occurred_at: DateTime<Utc>,
     ) {
-        let (validation, passed) = match fact {
-            Fact::ValidationPassed(validation) => (validation, true),
-            Fact::ValidationFailed(validation) => (validation, false),
-            Fact::ValidationStarted(validation) => {
+        let (validation, passed) = match payload {
+            Payload::ValidationPassed(validation) => (validation, true),
+            Payload::ValidationFailed(validation) => (validation, false),
+            Payload::ValidationStarted(validation) => {
                 self.push_start(validation, environment_id, at, occurred_at);
                 return;
             }
@@ -79,7 +79,7 @@ impl VerdictRows {
         self.environment_id.push(environment_id);
         self.scope.push(scope);
         self.check_name.push(validation.check.to_string());
-        self.run.push(validation.run.as_ref().map(Line::to_string));
+        self.run.push(validation.run.as_ref().map(ShortText::to_string));
         self.passed.push(passed);
         self.counts.push(!(passed && contradicts(validation)));
         for (column, part) in self.told.iter_mut().zip(parts) {
@@ -100,7 +100,7 @@ impl VerdictRows {
         rows.subject.push(subject(validation).0);
         rows.environment_id.push(environment_id);
         rows.check_name.push(validation.check.to_string());
-        rows.run.push(validation.run.as_ref().map(Line::to_string));
+        rows.run.push(validation.run.as_ref().map(ShortText::to_string));
     }
 
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {

@@ -15,7 +15,7 @@ use tracing::debug;
 
 use crate::Projections;
 use crate::postgres::Error;
-use crate::projector::projection::{Continuity, made_again, recognise};
+use crate::projector::checkpoint::{Continuity, made_again, recognise};
 
 /// How often each journal is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -63,7 +63,13 @@ enum Unknown {
 
 impl ContinuityMonitor {
     pub(crate) fn new(ledgers: Vec<(Projections, SharedJournal)>, others: Arc<Notify>) -> Self {
-        let watched = |(projections, journal)| Watched { projections, journal, number: None, found: None, doubted: None };
+        let watched = |(projections, journal)| Watched {
+            projections,
+            journal,
+            number: None,
+            found: None,
+            doubted: None,
+        };
         Self { watched: ledgers.into_iter().map(watched).collect(), others }
     }
 
@@ -119,20 +125,20 @@ impl Watched {
                 Some(_) | None => {}
             }
         }
-        let standing = self.projections.standing().await?;
-        let recognised = recognise(self.journal.as_ref(), &standing).await?;
+        let checkpoint = self.projections.checkpoint().await?;
+        let recognised = recognise(self.journal.as_ref(), &checkpoint).await?;
         if self.projections.answers_from() != Some(number) {
             // They changed meanwhile: the next look finds out.
             return Ok(());
         }
         match recognised {
             // Where nothing is folded yet, it is the one that is there.
-            Continuity::Same => {
-                let made = standing.stream_created.unwrap_or(head.created);
-                self.is_of(Ok((made, standing.position)));
+            Continuity::Intact => {
+                let made = checkpoint.stream_created.unwrap_or(head.created);
+                self.is_of(Ok((made, checkpoint.position)));
             }
-            Continuity::Other(reason) => self.is_of(Err(reason)),
-            Continuity::Doubtful(reason) => {
+            Continuity::Diverged(reason) => self.is_of(Err(reason)),
+            Continuity::Unconfirmed(reason) => {
                 let since = *self.doubted.get_or_insert_with(Instant::now);
                 if since.elapsed() >= BELIEVED {
                     self.projections.divergence.send_replace(Some(reason));

@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::JetStreamJournal;
 use super::append::{DUPLICATE_IN_PROCESS, compare, disconnected, identified, request, unavailable};
-use crate::{AppendError, Outcome, Submission};
+use crate::{AppendError, NewEntry, Outcome};
 
 const WRONG_LAST_SEQUENCE: u64 = 10_071;
 /// Something is under way that must be stored, or not, before the expectation can be judged. Replicated
@@ -24,15 +24,15 @@ const SENDINGS: usize = 2;
 /// Waits in milliseconds for what is under way, before the same is sent again.
 const PAUSES: [u64; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
 
-pub(super) async fn append_at(
+pub(super) async fn append_expecting(
     journal: &JetStreamJournal,
-    submission: &Submission,
+    new_entry: &NewEntry,
     head: Position,
 ) -> Result<Outcome, AppendError> {
     let place = head.next();
     let mut lost: Option<String> = None;
     for _ in 0..SENDINGS {
-        let reason = match (send(journal, submission, head, lost.is_some()).await, &lost) {
+        let reason = match (send(journal, new_entry, head, lost.is_some()).await, &lost) {
             (Err(AppendError::Unavailable(reason)), _) => reason,
             // What was sent first may still arrive, whatever is said of what was sent again.
             (Err(AppendError::Full(reason) | AppendError::Refused(reason)), Some(_)) => reason,
@@ -44,7 +44,7 @@ pub(super) async fn append_at(
         if !journal.is_connected() {
             break;
         }
-        if let Some(found) = standing(journal, submission, place).await? {
+        if let Some(found) = standing(journal, new_entry, place).await? {
             return found.map(|outcome| claimed(outcome, place));
         }
     }
@@ -63,7 +63,7 @@ fn claimed(outcome: Outcome, place: Position) -> Outcome {
 /// in its place does not yet mean that nothing was recorded.
 async fn send(
     journal: &JetStreamJournal,
-    submission: &Submission,
+    new_entry: &NewEntry,
     head: Position,
     again: bool,
 ) -> Result<Outcome, AppendError> {
@@ -72,15 +72,15 @@ async fn send(
         if !journal.is_connected() {
             return Err(disconnected());
         }
-        let mut headers = identified(submission);
+        let mut headers = identified(new_entry);
         headers.insert("Nats-Expected-Stream", journal.name.as_str());
         headers.insert("Nats-Expected-Last-Sequence", head.get().to_string());
-        let subject = submission.subject.as_str().to_owned();
-        let answer = request(journal, subject, headers, submission.bytes.clone()).await?;
+        let subject = new_entry.subject.as_str().to_owned();
+        let answer = request(journal, subject, headers, new_entry.bytes.clone()).await?;
         let position = Position::new(answer.seq);
         let refusal = match answer.error {
             Some(refusal) => refusal,
-            None if answer.duplicate => return compare(journal, submission, position).await,
+            None if answer.duplicate => return compare(journal, new_entry, position).await,
             None => return Ok(Outcome::Recorded(position)),
         };
         let wrong = match refusal.err_code {
@@ -89,7 +89,7 @@ async fn send(
             // an end that is not the end any more, while the leader records what it was given too: it is
             // asked again, and looked for, until all agree.
             WRONG_LAST_SEQUENCE => {
-                if let Some(found) = standing(journal, submission, head.next()).await? {
+                if let Some(found) = standing(journal, new_entry, head.next()).await? {
                     return found;
                 }
                 // Replicas count what is proposed and cannot be read yet; or what was there is lost.
@@ -101,7 +101,7 @@ async fn send(
         let Some(pause) = pauses.next() else {
             let text = format!("{} ({})", refusal.description, refusal.err_code);
             let moved = wrong && !again;
-            return Err(if moved { AppendError::Moved(text) } else { AppendError::Unavailable(text) });
+            return Err(if moved { AppendError::WrongHead(text) } else { AppendError::Unavailable(text) });
         };
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
@@ -110,15 +110,15 @@ async fn send(
 /// What the entry in the submission's place says of it; `None` if there is no entry.
 async fn standing(
     journal: &JetStreamJournal,
-    submission: &Submission,
+    new_entry: &NewEntry,
     place: Position,
 ) -> Result<Option<Result<Outcome, AppendError>>, AppendError> {
     let found = journal.message(place).await.map_err(|error| unavailable(&error))?;
     Ok(found.map(|message| {
         let identity = message.headers.get(NATS_MESSAGE_ID);
-        if identity.is_none_or(|identity| identity.as_str() != submission.key.0.to_string()) {
-            Err(AppendError::Moved(format!("another event is at {place}")))
-        } else if message.payload == submission.bytes {
+        if identity.is_none_or(|identity| identity.as_str() != new_entry.key.0.to_string()) {
+            Err(AppendError::WrongHead(format!("another event is at {place}")))
+        } else if message.payload == new_entry.bytes {
             Ok(Outcome::Duplicate(place))
         } else {
             Ok(Outcome::Conflict(place))

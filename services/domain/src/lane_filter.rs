@@ -6,14 +6,14 @@ use crate::{ServiceName, TargetName};
 
 /// Some lanes of an environment: those of these services at these targets. None named means all.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Scope {
+pub struct LaneFilter {
     /// The services.
     pub services: BTreeSet<ServiceName>,
     /// The targets.
     pub targets: BTreeSet<TargetName>,
 }
 
-impl Scope {
+impl LaneFilter {
     /// Whether a lane is in it.
     #[must_use]
     pub fn has(&self, service: &ServiceName, target: &TargetName) -> bool {

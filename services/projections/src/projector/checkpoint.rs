@@ -26,7 +26,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Where the projections stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct Checkpoint {
     /// The last position that is folded into them.
     pub position: Position,
     /// When the stream that it is of was created; `None` while the position is 0.
@@ -49,34 +49,37 @@ pub enum Waited {
 /// Whether a journal is the one that the projections were folded from.
 pub(crate) enum Continuity {
     /// It is.
-    Same,
+    Intact,
     /// It seems to lack what was folded; it may only be behind.
-    Doubtful(String),
+    Unconfirmed(String),
     /// It is not.
-    Other(String),
+    Diverged(String),
 }
 
 /// A restored or recreated stream gives positions away again: is it still the one that we know?
-pub(crate) async fn recognise(journal: &dyn Journal, standing: &Standing) -> Result<Continuity, ReadError> {
-    let (Some(created), Some(known)) = (standing.stream_created, standing.leaf_hash) else {
-        return Ok(Continuity::Same);
+pub(crate) async fn recognise(
+    journal: &dyn Journal,
+    checkpoint: &Checkpoint,
+) -> Result<Continuity, ReadError> {
+    let (Some(created), Some(known)) = (checkpoint.stream_created, checkpoint.leaf_hash) else {
+        return Ok(Continuity::Intact);
     };
     // Read after the standing was: it is not behind what was folded meanwhile.
-    let (head, position) = (journal.head().await?, standing.position);
+    let (head, position) = (journal.head().await?, checkpoint.position);
     if head.created != created {
-        return Ok(Continuity::Other(made_again(&head, created)));
+        return Ok(Continuity::Diverged(made_again(&head, created)));
     }
     if head.position < position {
         let reason = format!("it ends at {}, the projections are at {position}", head.position);
-        return Ok(Continuity::Doubtful(reason));
+        return Ok(Continuity::Unconfirmed(reason));
     }
     if known == gap_leaf_hash(position.get()) {
-        return Ok(Continuity::Same);
+        return Ok(Continuity::Intact);
     }
     Ok(match journal.entry(position).await? {
-        Some(entry) if leaf_hash(&entry.bytes) == known => Continuity::Same,
-        Some(_) => Continuity::Other(format!("it has another entry at position {position}")),
-        None => Continuity::Doubtful(format!("it has no entry at position {position} any more")),
+        Some(entry) if leaf_hash(&entry.bytes) == known => Continuity::Intact,
+        Some(_) => Continuity::Diverged(format!("it has another entry at position {position}")),
+        None => Continuity::Unconfirmed(format!("it has no entry at position {position} any more")),
     })
 }
 
@@ -86,9 +89,12 @@ pub(crate) fn made_again(head: &Head, ours: DateTime<Utc>) -> String {
 }
 
 /// When the stream was made from which what follows is folded: not another one since it was recognised.
-pub(crate) async fn created(journal: &dyn Journal, standing: &Standing) -> Result<DateTime<Utc>, ReadError> {
+pub(crate) async fn created(
+    journal: &dyn Journal,
+    checkpoint: &Checkpoint,
+) -> Result<DateTime<Utc>, ReadError> {
     let created = journal.head().await?.created;
-    match standing.stream_created {
+    match checkpoint.stream_created {
         Some(known) if known != created => Err(ReadError(format!("it was made again at {created}"))),
         _ => Ok(created),
     }
@@ -102,11 +108,11 @@ impl Projections {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn standing(&self) -> Result<Standing, Error> {
+    pub async fn checkpoint(&self) -> Result<Checkpoint, Error> {
         let mut connection = self.pool()?.acquire().await?;
-        let standing = read(&mut connection).await?;
-        self.seen.send_replace(Some(standing.position));
-        Ok(standing)
+        let checkpoint = read(&mut connection).await?;
+        self.seen.send_replace(Some(checkpoint.position));
+        Ok(checkpoint)
     }
 
     /// How far the projector of this process is; the start, if it has none.
@@ -147,12 +153,12 @@ impl Projections {
         loop {
             // The projector only says when to look: after a crash the tables may be behind what it wrote.
             local.mark_unchanged();
-            let standing = self.standing().await?;
-            if standing.position >= wanted {
+            let checkpoint = self.checkpoint().await?;
+            if checkpoint.position >= wanted {
                 return Ok(Waited::Reached);
             }
             if Instant::now() >= deadline {
-                return Ok(Waited::StillAt(standing.position));
+                return Ok(Waited::StillAt(checkpoint.position));
             }
             let look_again = deadline.min(Instant::now() + LOOK_AGAIN);
             // Either the projector of this process moved, or it is time to look again.
@@ -161,10 +167,10 @@ impl Projections {
     }
 }
 
-pub(crate) async fn read(connection: &mut PgConnection) -> Result<Standing, Error> {
+pub(crate) async fn read(connection: &mut PgConnection) -> Result<Checkpoint, Error> {
     type Row = (i64, Option<DateTime<Utc>>, Option<Vec<u8>>, Vec<u8>);
     let (at, stream_created, leaf_hash, root): Row = sqlx::query_as(READ).fetch_one(connection).await?;
-    Ok(Standing {
+    Ok(Checkpoint {
         position: position(at),
         stream_created,
         leaf_hash: leaf_hash.map(|bytes| hash(&bytes)).transpose()?,
@@ -180,7 +186,7 @@ fn hash(bytes: &[u8]) -> Result<Hash, Error> {
 pub(crate) async fn advance(
     connection: &mut PgConnection,
     from: Position,
-    to: &Standing,
+    to: &Checkpoint,
 ) -> Result<bool, Error> {
     let moved = sqlx::query(MOVE)
         .bind(bigint(from))

@@ -2,34 +2,34 @@
 
 use std::fmt;
 
-use crate::{Anchor, AnchorError, EnvironmentName, Line, NameError, TextError};
+use crate::{EnvironmentName, NameError, PointInTime, PointInTimeError, ShortText, TextError};
 
 /// A release point, as people write it: a point, of another environment where that is named before an `@`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Goal {
+pub struct PointRef {
     /// The environment whose point it is, where that is another one: `production@…`.
     pub environment: Option<EnvironmentName>,
     /// The point.
-    pub point: PointName,
+    pub point: PointSelector,
 }
 
 /// A release point of an environment, as people write it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PointName {
+pub enum PointSelector {
     /// `4711`, `-3`, a time, `latest`.
-    At(Anchor),
+    At(PointInTime),
     /// `last-known-good`
     LastKnownGood,
     /// `point:before-the-move`: the point that was last marked with this name.
-    Named(Line),
+    Named(ShortText),
 }
 
 /// Why a text names no point.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum GoalError {
+pub enum PointRefError {
     /// It is none of the forms.
     #[error("{0}; nor is it last-known-good or point:NAME")]
-    Anchor(#[from] AnchorError),
+    PointInTime(#[from] PointInTimeError),
     /// What stands before the `@` names no environment.
     #[error("before the @ stands no environment: {0}")]
     Environment(#[from] NameError),
@@ -38,41 +38,41 @@ pub enum GoalError {
     Name(#[from] TextError),
 }
 
-impl Goal {
+impl PointRef {
     /// Parses `[ENVIRONMENT@]POINT`.
     ///
     /// # Errors
     /// Says what is wrong.
-    pub fn parse(text: &str) -> Result<Self, GoalError> {
+    pub fn parse(text: &str) -> Result<Self, PointRefError> {
         // A name of a point may have an @ in it.
         let split = if text.starts_with("point:") { None } else { text.split_once('@') };
         match split {
             Some((environment, point)) => Ok(Self {
                 environment: Some(EnvironmentName::parse(environment)?),
-                point: PointName::parse(point)?,
+                point: PointSelector::parse(point)?,
             }),
-            None => Ok(Self { environment: None, point: PointName::parse(text)? }),
+            None => Ok(Self { environment: None, point: PointSelector::parse(text)? }),
         }
     }
 }
 
-impl PointName {
+impl PointSelector {
     /// Parses `latest`, a position, an RFC 3339 time, `-N`, `last-known-good` or `point:NAME`.
     ///
     /// # Errors
     /// Says what is wrong.
-    pub fn parse(text: &str) -> Result<Self, GoalError> {
+    pub fn parse(text: &str) -> Result<Self, PointRefError> {
         if text == "last-known-good" {
             return Ok(Self::LastKnownGood);
         }
         match text.strip_prefix("point:") {
-            Some(name) => Ok(Self::Named(Line::parse(name)?)),
-            None => Ok(Self::At(Anchor::parse(text)?)),
+            Some(name) => Ok(Self::Named(ShortText::parse(name)?)),
+            None => Ok(Self::At(PointInTime::parse(text)?)),
         }
     }
 }
 
-impl fmt::Display for PointName {
+impl fmt::Display for PointSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::At(anchor) => anchor.fmt(f),
@@ -82,7 +82,7 @@ impl fmt::Display for PointName {
     }
 }
 
-impl fmt::Display for Goal {
+impl fmt::Display for PointRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.environment {
             Some(environment) => write!(f, "{environment}@{}", self.point),
@@ -98,15 +98,15 @@ mod tests {
     #[test]
     fn a_goal_reads_back_what_it_shows() {
         for text in ["latest", "4711", "-3", "last-known-good", "point:a@b", "production@last-known-good"] {
-            assert_eq!(Goal::parse(text).map(|goal| goal.to_string()), Ok(text.to_owned()));
+            assert_eq!(PointRef::parse(text).map(|goal| goal.to_string()), Ok(text.to_owned()));
         }
     }
 
     #[test]
     fn what_is_no_goal_says_what_it_could_be() {
-        let error = Goal::parse("last-good").expect_err("no goal").to_string();
+        let error = PointRef::parse("last-good").expect_err("no goal").to_string();
         assert!(error.contains("last-known-good") && error.contains("point:NAME"), "{error}");
-        assert!(matches!(Goal::parse("pro duction@latest"), Err(GoalError::Environment(_))));
-        assert!(matches!(Goal::parse("point:"), Err(GoalError::Name(_))));
+        assert!(matches!(PointRef::parse("pro duction@latest"), Err(PointRefError::Environment(_))));
+        assert!(matches!(PointRef::parse("point:"), Err(PointRefError::Name(_))));
     }
 }

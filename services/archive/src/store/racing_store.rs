@@ -24,35 +24,35 @@ pub(crate) enum Seen {
 }
 
 /// The store, in which something is written while it is listed for the first time.
-pub(crate) fn meanwhile(
+pub(crate) fn racing_store(
     store: Store,
     seen: Seen,
     written: impl Future<Output = ()> + Send + 'static,
 ) -> Store {
     let written = Arc::new(Mutex::new(Some(Box::pin(written) as BoxFuture<'static, ()>)));
-    Store { objects: Arc::new(Meanwhile { inner: store.objects, seen, written }), ..store }
+    Store { objects: Arc::new(RacingStore { inner: store.objects, seen, written }), ..store }
 }
 
-struct Meanwhile {
+struct RacingStore {
     inner: Arc<dyn ObjectStore>,
     seen: Seen,
     written: Arc<Mutex<Option<BoxFuture<'static, ()>>>>,
 }
 
-impl fmt::Debug for Meanwhile {
+impl fmt::Debug for RacingStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Meanwhile").field("seen", &self.seen).finish_non_exhaustive()
     }
 }
 
-impl fmt::Display for Meanwhile {
+impl fmt::Display for RacingStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
     }
 }
 
 #[async_trait]
-impl ObjectStore for Meanwhile {
+impl ObjectStore for RacingStore {
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let (inner, prefix) = (Arc::clone(&self.inner), prefix.cloned());
         let (seen, written) = (self.seen, Arc::clone(&self.written));

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ledger_domain::checks::{LaneDeploy, speaks_of, straddles};
-use ledger_domain::known_good::{Verdict, Verdicts};
+use ledger_domain::known_good::{CheckResult, CheckResults};
 use ledger_domain::retirement::Retirements;
 use ledger_domain::span::{Span, joined};
 use ledger_domain::{
-    Anchor, Artifact, Composition, CompositionId, Effect, EnvironmentName, LaneFold, LaneRef, Line, Position,
-    Release, ServiceName, TargetName, Track,
+    Artifact, Composition, CompositionId, Effect, EnvironmentName, LaneFold, LaneRef, PointInTime, Position,
+    Release, ServiceName, ShortText, TargetName, Track,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -26,7 +26,7 @@ use crate::Snapshot;
 use crate::key::key;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::tables::artifacts::{Builds, builds};
-use crate::tables::lanes::{QueryError, AsOf, far_future, histories, release};
+use crate::tables::lanes::{AsOf, QueryError, far_future, histories, release};
 use crate::tables::live::reorderings;
 use crate::tables::retirements::retirements;
 
@@ -129,9 +129,9 @@ impl Snapshot {
         environment: &EnvironmentName,
         ran: &[LaneRelease],
         known_at: Position,
-    ) -> Result<Vec<Verdicts>, Error> {
+    ) -> Result<Vec<CheckResults>, Error> {
         let Some(id) = self.environment_id(environment).await? else {
-            return Ok(vec![Verdicts::default(); ran.len()]);
+            return Ok(vec![CheckResults::default(); ran.len()]);
         };
         if ran.is_empty() {
             return Ok(Vec::new());
@@ -151,8 +151,8 @@ impl Snapshot {
         environment: &EnvironmentName,
         compositions: &[CompositionId],
         known_at: Position,
-    ) -> Result<HashMap<CompositionId, Verdicts>, Error> {
-        let mut all: HashMap<CompositionId, Verdicts> = HashMap::new();
+    ) -> Result<HashMap<CompositionId, CheckResults>, Error> {
+        let mut all: HashMap<CompositionId, CheckResults> = HashMap::new();
         let Some(id) = self.environment_id(environment).await? else { return Ok(all) };
         let kinds = kinds(self.connection(), id, known_at).await?;
         if !kinds.of_environment || compositions.is_empty() {
@@ -187,7 +187,7 @@ impl Snapshot {
         environment: &EnvironmentName,
         known_at: Position,
         spans: &[Span],
-    ) -> Result<Vec<(CompositionId, Line, Verdict)>, Error> {
+    ) -> Result<Vec<(CompositionId, ShortText, CheckResult)>, Error> {
         let mut found = Vec::new();
         let Some(id) = self.environment_id(environment).await? else { return Ok(found) };
         if !kinds(self.connection(), id, known_at).await?.of_environment {
@@ -207,7 +207,7 @@ impl Snapshot {
             found.push((CompositionId::from_bytes(bytes), check, verdict));
         }
         let reordered = self.reordered(environment, id, known_at).await?.into_iter();
-        let within = |verdict: &Verdict| spans.iter().any(|span| span.contains(verdict.occurred_at));
+        let within = |verdict: &CheckResult| spans.iter().any(|span| span.contains(verdict.occurred_at));
         found.extend(reordered.filter(|(_, _, verdict)| within(verdict)));
         Ok(found)
     }
@@ -218,7 +218,7 @@ impl Snapshot {
         environment: &EnvironmentName,
         environment_id: i32,
         known_at: Position,
-    ) -> Result<Vec<(CompositionId, Line, Verdict)>, Error> {
+    ) -> Result<Vec<(CompositionId, ShortText, CheckResult)>, Error> {
         if let Some(found) = self.reordered_checks.get(&(environment_id, known_at)) {
             return Ok(found.clone());
         }
@@ -259,7 +259,7 @@ impl Snapshot {
         time: DateTime<Utc>,
         known_at: Position,
     ) -> Result<CompositionId, Error> {
-        let when = AsOf { at: Anchor::Time(time), known_at: Some(known_at) };
+        let when = AsOf { at: PointInTime::Time(time), known_at: Some(known_at) };
         match self.state(environment, when).await {
             Ok(state) => Ok(state.composition().id()),
             Err(QueryError::Failed(error)) => Err(error),
@@ -311,8 +311,8 @@ struct Question<'q> {
 }
 
 impl Question<'_> {
-    async fn results(&self, connection: &mut PgConnection) -> Result<Vec<Verdicts>, Error> {
-        let mut all = vec![Verdicts::default(); self.ran.len()];
+    async fn results(&self, connection: &mut PgConnection) -> Result<Vec<CheckResults>, Error> {
+        let mut all = vec![CheckResults::default(); self.ran.len()];
         let mut subjects: HashMap<Uuid, Vec<usize>> = HashMap::with_capacity(self.ran.len() * 2);
         let mut artifacts: HashMap<Uuid, Vec<usize>> = HashMap::new();
         for (index, ran) in self.ran.iter().enumerate() {
@@ -420,7 +420,7 @@ impl Question<'_> {
         &self,
         connection: &mut PgConnection,
         runs: &[Runs],
-        all: &mut [Verdicts],
+        all: &mut [CheckResults],
     ) -> Result<(), Error> {
         let mut spans: Vec<(usize, Uuid, Span)> = Vec::new();
         let mut deployments: HashMap<Uuid, Vec<usize>> = HashMap::new();
@@ -461,8 +461,9 @@ impl Question<'_> {
     }
 
     async fn runs(&self, connection: &mut PgConnection) -> Result<Vec<Runs>, Error> {
-        let texts =
-            |text: fn(&LaneRelease) -> &str| self.ran.iter().map(|ran| text(ran).to_owned()).collect::<Vec<_>>();
+        let texts = |text: fn(&LaneRelease) -> &str| {
+            self.ran.iter().map(|ran| text(ran).to_owned()).collect::<Vec<_>>()
+        };
         let (services, targets) = (texts(|ran| ran.service.as_str()), texts(|ran| ran.target.as_str()));
         let query = sqlx::query_as(RUNS)
             .bind(self.environment_id)
@@ -526,7 +527,8 @@ impl Question<'_> {
         let query = sqlx::query_as(IRREGULAR).bind(self.environment_id).bind(bigint(self.known_at));
         let rows: Vec<(String, String)> = query.fetch_all(&mut *connection).await?;
         let irregular: BTreeSet<(String, String)> = rows.into_iter().collect();
-        let is_irregular = |ran: &LaneRelease| irregular.contains(&(ran.service.to_string(), ran.target.to_string()));
+        let is_irregular =
+            |ran: &LaneRelease| irregular.contains(&(ran.service.to_string(), ran.target.to_string()));
         let lanes: BTreeSet<_> = self
             .ran
             .iter()
@@ -579,7 +581,7 @@ fn stays(fold: &LaneFold, release: &Release, retirements: &Retirements) -> (Vec<
             if !matches!(&written.effect, Effect::Deployed(deployed) if deployed.is_same(release)) {
                 continue;
             }
-            let empties = |(other, later): &&(Track, ledger_domain::Written)| {
+            let empties = |(other, later): &&(Track, ledger_domain::TrackEntry)| {
                 other == track || *other == Track::Traffic && later.effect == Effect::Removed
             };
             let next = changes[index + 1..].iter().find(empties);
@@ -604,7 +606,7 @@ fn at<T>(items: &[T], ordinal: i64) -> Option<(usize, &T)> {
 
 /// Results by what a lane ran, for as long as a question takes.
 #[derive(Default)]
-pub(crate) struct CheckResultCache(BTreeMap<(ServiceName, TargetName), HashMap<Release, Verdicts>>);
+pub(crate) struct CheckResultCache(BTreeMap<(ServiceName, TargetName), HashMap<Release, CheckResults>>);
 
 impl CheckResultCache {
     pub(crate) fn of(
@@ -612,11 +614,11 @@ impl CheckResultCache {
         service: &ServiceName,
         target: &TargetName,
         release: &Release,
-    ) -> Option<&Verdicts> {
+    ) -> Option<&CheckResults> {
         self.0.get(&(service.clone(), target.clone()))?.get(release)
     }
 
-    pub(crate) fn insert(&mut self, ran: LaneRelease, verdicts: Verdicts) {
+    pub(crate) fn insert(&mut self, ran: LaneRelease, verdicts: CheckResults) {
         self.0.entry((ran.service, ran.target)).or_default().insert(ran.release, verdicts);
     }
 }

@@ -2,11 +2,11 @@
 
 use futures::{FutureExt, StreamExt};
 use ledger_domain::Position;
-use ledger_journal::{Scope, SharedJournal, Until};
+use ledger_journal::{SharedJournal, SubjectFilter, Until};
 
 use super::bench::Bench;
+use super::new_entries::{in_environment, in_service, of_environment, of_nothing, of_service};
 use super::reading::{append, at, next_positions, positions, read};
-use super::submissions::{in_environment, in_service, of_environment, of_nothing, of_service};
 
 for_every_journal!(
     a_scope_is_its_own_environment_or_service_and_no_other,
@@ -19,18 +19,18 @@ for_every_journal!(
 
 /// Appends one entry at each position, of these environments and services.
 async fn append_of(journal: &SharedJournal, places: &[(&str, &str)]) {
-    let submissions: Vec<_> =
+    let new_entries: Vec<_> =
         (1..).zip(places).map(|(n, (environment, service))| of_service(environment, service, n)).collect();
-    append(journal, &submissions).await;
+    append(journal, &new_entries).await;
 }
 
-async fn whole(journal: &SharedJournal, scope: Scope) -> Vec<u64> {
+async fn whole(journal: &SharedJournal, scope: SubjectFilter) -> Vec<u64> {
     positions(&read(journal, scope, 0, 1_000).await)
 }
 
 async fn a_scope_is_its_own_environment_or_service_and_no_other(bench: impl Bench) {
     let journal = bench.journal();
-    let submissions = [
+    let new_entries = [
         of_service("prod", "web", 1),
         of_service("production", "web", 2),
         of_service("prod", "webapp", 3),
@@ -39,9 +39,9 @@ async fn a_scope_is_its_own_environment_or_service_and_no_other(bench: impl Benc
         of_service("web", "prod", 6),
         of_service("prod", "web", 7),
     ];
-    append(&journal, &submissions).await;
+    append(&journal, &new_entries).await;
 
-    assert_eq!(whole(&journal, Scope::All).await, [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(whole(&journal, SubjectFilter::All).await, [1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(whole(&journal, in_environment("prod")).await, [1, 3, 4, 7]);
     assert_eq!(whole(&journal, in_environment("production")).await, [2]);
     assert_eq!(whole(&journal, in_environment("pro")).await, [0; 0]);
