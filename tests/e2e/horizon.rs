@@ -42,8 +42,8 @@ fn points(body: &Value) -> Vec<(u64, bool, bool, Vec<&str>)> {
     let points = body["points"].as_array().expect("points").iter();
     points
         .map(|point| {
-            let obstacles = point["obstacles"].as_array().expect("obstacles").iter();
-            let kinds = obstacles.map(|obstacle| obstacle["kind"].as_str().expect("a kind"));
+            let issues = point["issues"].as_array().expect("issues").iter();
+            let kinds = issues.map(|issue| issue["kind"].as_str().expect("a kind"));
             let position = point["position"].as_u64().expect("a position");
             (position, text(&point["possible"]), text(&point["by_force"]), kinds.collect())
         })
@@ -93,9 +93,9 @@ async fn a_horizon_tells_which_points_can_be_carried_out_and_what_ended_the_othe
             (first, false, true, vec!["barrier"]),
         ]
     );
-    let obstacles = &body["points"][3]["obstacles"];
-    assert!(obstacles[0]["detail"].as_str().expect("words").contains("is deleted"), "{obstacles}");
-    assert_eq!((&obstacles[0]["position"], &obstacles[1]["position"]), (&14.into(), &migrated.into()));
+    let issues = &body["points"][3]["issues"];
+    assert!(issues[0]["detail"].as_str().expect("words").contains("is deleted"), "{issues}");
+    assert_eq!((&issues[0]["position"], &issues[1]["position"]), (&14.into(), &migrated.into()));
     let kept: Vec<_> = ["0", "1", "2", "3"].map(artifact).to_vec();
     let points = [1, 1, 1, 2];
     let kept: Vec<_> = kept.iter().map(String::as_str).zip(points).collect();

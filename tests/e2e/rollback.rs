@@ -146,8 +146,8 @@ pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
 }
 
-/// The kinds of the obstacles of a plan, with their weight.
-pub(crate) fn obstacles(plan: &Value) -> Vec<(String, String)> {
-    let obstacles = plan["obstacles"].as_array().expect("obstacles").iter();
-    obstacles.map(|obstacle| (text(&obstacle["kind"]), text(&obstacle["weight"]))).collect()
+/// The kinds of the issues of a plan, with their severity.
+pub(crate) fn issues(plan: &Value) -> Vec<(String, String)> {
+    let issues = plan["issues"].as_array().expect("issues").iter();
+    issues.map(|issue| (text(&issue["kind"]), text(&issue["severity"]))).collect()
 }

@@ -320,13 +320,13 @@ impl Asker<'_> {
         let question = format!("POST {path} to {position}");
         self.note("plan", &question, service.join("\n"), model.join("\n"));
         let kinds = ["target_empty", "artifact_revoked", "barrier"];
-        let met: Vec<&str> = answer.body["obstacles"]
+        let met: Vec<&str> = answer.body["issues"]
             .as_array()
             .into_iter()
             .flatten()
-            .filter_map(|obstacle| obstacle["kind"].as_str())
+            .filter_map(|issue| issue["kind"].as_str())
             .collect();
-        let expected = self.model.obstacles(environment, position, &steps, self.model.head());
+        let expected = self.model.issues(environment, position, &steps, self.model.head());
         // A mark on the composition that runs nothing outranks that it is empty.
         let is_marked =
             self.model.mark(environment, |state| state.lanes.is_empty(), self.model.head()).is_some();

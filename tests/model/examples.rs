@@ -111,7 +111,7 @@ fn a1_an_empty_point_is_empty_and_no_last_known_good() {
 
     assert_eq!(statuses(&model), ["candidate", "empty", "candidate"]);
     assert_eq!(model.last_known_good("production", minute(100), model.head()), None);
-    assert_eq!(model.obstacles("production", 2, &model.plan("production", 2, 4), 4), ["target_empty"]);
+    assert_eq!(model.issues("production", 2, &model.plan("production", 2, 4), 4), ["target_empty"]);
 }
 
 #[test]
@@ -539,7 +539,7 @@ fn e23_an_irreversible_deploy_that_failed_is_a_barrier_too() {
         let model = history(&[deployed(1, "web", "v1"), deployed(2, "web", "v2"), irreversible(kind)]);
         let steps = model.plan("production", 1, 3);
 
-        assert_eq!(model.obstacles("production", 1, &steps, 3), ["barrier"]);
+        assert_eq!(model.issues("production", 1, &steps, 3), ["barrier"]);
     }
 }
 

@@ -81,23 +81,23 @@ impl Model {
     }
 
     /// What stands in the way of a plan: `target_empty`, `artifact_revoked`, `barrier`.
-    pub(crate) fn obstacles(
+    pub(crate) fn issues(
         &self,
         environment: &str,
         position: u64,
         steps: &[Step],
         k: u64,
     ) -> Vec<&'static str> {
-        let mut obstacles = Vec::new();
+        let mut issues = Vec::new();
         if self.state_at(environment, position).lanes.is_empty() {
-            obstacles.push("target_empty");
+            issues.push("target_empty");
         }
         let is_revoked = |step: &Step| {
             let filled = step.to.as_ref().map(|to| self.filled([environment, &step.service], to, FOREVER, k));
             filled.and_then(|to| to.artifact).is_some_and(|artifact| self.is_revoked(&artifact, k))
         };
         if steps.iter().any(is_revoked) {
-            obstacles.push("artifact_revoked");
+            issues.push("artifact_revoked");
         }
         let began = self.point_at(environment, position, k).map_or(NEVER, |point| point.began);
         let is_barrier = |entry: &&Entry| {
@@ -111,9 +111,9 @@ impl Model {
                 })
         };
         if self.known(k).iter().any(is_barrier) {
-            obstacles.push("barrier");
+            issues.push("barrier");
         }
-        obstacles
+        issues
     }
 
     /// The rollbacks of an environment that are known at K, the first requested first.

@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::environments::EnvironmentPath;
 use crate::parameters::{StrictQuery, at, maybe, wait};
-use crate::plans::ObstacleBody;
+use crate::plans::PlanIssueBody;
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
@@ -72,7 +72,7 @@ pub(crate) struct HorizonPointBody {
     /// Whether one could be asked for by force.
     by_force: bool,
     /// What stands in the way.
-    obstacles: Vec<ObstacleBody>,
+    issues: Vec<PlanIssueBody>,
 }
 
 /// An artifact that must be kept.
@@ -99,7 +99,7 @@ pub(crate) struct WithoutArtifactBody {
 
 impl From<&HorizonPoint> for HorizonPointBody {
     fn from(of: &HorizonPoint) -> Self {
-        let obstacles = of.obstacles.iter();
+        let issues = of.issues.iter();
         Self {
             number: of.point.number.unwrap_or_default(),
             position: of.point.since.position.get(),
@@ -107,7 +107,7 @@ impl From<&HorizonPoint> for HorizonPointBody {
             digest: of.point.composition.digest(),
             possible: of.is_possible(false),
             by_force: of.is_possible(true),
-            obstacles: obstacles.map(|(obstacle, weight)| ObstacleBody::of(obstacle, *weight)).collect(),
+            issues: issues.map(|(issue, severity)| PlanIssueBody::of(issue, *severity)).collect(),
         }
     }
 }

@@ -504,7 +504,7 @@ pub(crate) struct PlanBody {
     /// SHA-256 over what the environment runs when it is carried out.
     result_digest: String,
     /// What stands in the way.
-    obstacles: Vec<ObstacleBody>,
+    issues: Vec<PlanIssueBody>,
     /// Whether it may not be asked for unless by force, or at all.
     blocked: bool,
 }
@@ -565,13 +565,13 @@ impl From<&Step> for StepBody {
 
 /// Something that a plan meets.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct ObstacleBody {
+pub(crate) struct PlanIssueBody {
     /// `already_there`, `artifact_revoked`, `barrier`, `barrier_unfinished`, `barrier_of_dependency`,
     /// `barrier_unplaced`, `environment_retired`, `target_empty`,
     /// `target_bad`, `target_not_known_good`, `freeze` or `deploy_open`.
     kind: &'static str,
-    /// `warning`; `blocker`, which force passes; or `final`, which nothing passes.
-    weight: &'static str,
+    /// `warning`; `overridable` by `force`; or `fatal`.
+    severity: &'static str,
     /// In words.
     detail: String,
     /// The position of the evidence.
@@ -579,15 +579,15 @@ pub(crate) struct ObstacleBody {
     position: Option<u64>,
 }
 
-impl ObstacleBody {
-    pub(crate) fn of(obstacle: &PlanIssue, weight: Severity) -> Self {
-        let weight = match weight {
+impl PlanIssueBody {
+    pub(crate) fn of(issue: &PlanIssue, severity: Severity) -> Self {
+        let severity = match severity {
             Severity::Warning => "warning",
-            Severity::Overridable => "blocker",
-            Severity::Fatal => "final",
+            Severity::Overridable => "overridable",
+            Severity::Fatal => "fatal",
         };
-        let position = obstacle.position().map(Position::get);
-        Self { kind: obstacle.name(), weight, detail: obstacle.to_string(), position }
+        let position = issue.position().map(Position::get);
+        Self { kind: issue.name(), severity, detail: issue.to_string(), position }
     }
 }
 
@@ -610,10 +610,10 @@ impl PlanBody {
             plan_digest: planned.plan.digest(),
             steps: planned.plan.steps.iter().map(StepBody::from).collect(),
             result_digest: planned.result.digest(),
-            obstacles: planned
-                .obstacles
+            issues: planned
+                .issues
                 .iter()
-                .map(|(obstacle, weight)| ObstacleBody::of(obstacle, *weight))
+                .map(|(issue, severity)| PlanIssueBody::of(issue, *severity))
                 .collect(),
             blocked: planned.blockers(false).next().is_some(),
         }

@@ -308,7 +308,9 @@ impl From<PlanError> for Problem {
         match error {
             PlanError::Ask(error) => error.into(),
             PlanError::UnknownLane(error) => error.into(),
-            PlanError::NoKnownGoodPoint(_) | PlanError::NoSuchName(..) => Self::new(Kind::UnknownPoint, error),
+            PlanError::NoKnownGoodPoint(_) | PlanError::NoSuchName(..) => {
+                Self::new(Kind::UnknownPoint, error)
+            }
         }
     }
 }

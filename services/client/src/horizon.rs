@@ -5,7 +5,7 @@ use ledger_domain::EnvironmentName;
 use serde::Deserialize;
 
 use super::connection::Connection;
-use super::plan::ObstacleBody;
+use super::plan::PlanIssueBody;
 use super::query::{QueryArgs, with};
 use super::table;
 
@@ -43,7 +43,7 @@ struct HorizonPointBody {
     possible: bool,
     by_force: bool,
     #[serde(default)]
-    obstacles: Vec<ObstacleBody>,
+    issues: Vec<PlanIssueBody>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -97,13 +97,13 @@ fn row(point: &HorizonPointBody) -> [String; 5] {
         (false, true) => "by force",
         (false, false) => "no",
     };
-    let obstacles: Vec<_> = point.obstacles.iter().map(|obstacle| obstacle.detail.as_str()).collect();
+    let issues: Vec<_> = point.issues.iter().map(|issue| issue.detail.as_str()).collect();
     [
         point.number.to_string(),
         point.position.to_string(),
         point.occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
         possible.into(),
-        obstacles.join("; "),
+        issues.join("; "),
     ]
 }
 
@@ -121,10 +121,10 @@ mod tests {
         let body = read(
             br#"{"environment":"production","position":9,"window_seconds":3600,"points":[
                 {"number":2,"position":8,"occurred_at":"2026-08-01T11:00:00Z","digest":"sha256:aa",
-                 "possible":true,"by_force":true,"obstacles":[]},
+                 "possible":true,"by_force":true,"issues":[]},
                 {"number":1,"position":5,"occurred_at":"2026-08-01T10:00:00Z","digest":"sha256:bb",
-                 "possible":false,"by_force":true,"obstacles":[
-                    {"kind":"barrier","weight":"blocker","detail":"a barrier","position":7}]}],
+                 "possible":false,"by_force":true,"issues":[
+                    {"kind":"barrier","severity":"overridable","detail":"a barrier","position":7}]}],
                 "needed":[{"artifact":"pkg:oci/web@1","services":["web"],"points":2}],
                 "without_artifact":[{"service":"api","version":"v1"}]}"#,
         )

@@ -56,7 +56,7 @@ pub(super) struct PlanBody {
     pub(super) steps: Vec<StepBody>,
     pub(super) result_digest: String,
     #[serde(default)]
-    pub(super) obstacles: Vec<ObstacleBody>,
+    pub(super) issues: Vec<PlanIssueBody>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -85,9 +85,9 @@ pub(super) struct StepBody {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct ObstacleBody {
+pub(super) struct PlanIssueBody {
     pub(super) kind: String,
-    pub(super) weight: String,
+    pub(super) severity: String,
     pub(super) detail: String,
     pub(super) position: Option<u64>,
 }
@@ -143,9 +143,9 @@ pub(super) fn render(plan: &PlanBody) -> String {
         _ => format!("\n{}", steps(&plan.steps)),
     });
     text.push_str(&format!("\nresult {}", plan.result_digest));
-    for obstacle in &plan.obstacles {
-        let at = obstacle.position.map(|position| format!(" (position {position})")).unwrap_or_default();
-        text.push_str(&format!("\n{}: {}: {}{at}", obstacle.weight, obstacle.kind, obstacle.detail));
+    for issue in &plan.issues {
+        let at = issue.position.map(|position| format!(" (position {position})")).unwrap_or_default();
+        text.push_str(&format!("\n{}: {}: {}{at}", issue.severity, issue.kind, issue.detail));
     }
     text
 }
@@ -177,7 +177,7 @@ mod tests {
         "steps":[{"wave":1,"service":"api","target":"eu","action":"redeploy","slot":"blue",
                   "from":{"version":"v2"},"to":{"version":"v1"}},
                  {"wave":2,"service":"new","target":"eu","action":"remove","from":{"version":"v1"}}],
-        "obstacles":[{"kind":"freeze","weight":"warning","detail":"a freeze holds","position":7}],
+        "issues":[{"kind":"freeze","severity":"warning","detail":"a freeze holds","position":7}],
         "blocked":false}"#;
 
     #[test]

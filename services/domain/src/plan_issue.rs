@@ -172,7 +172,7 @@ impl<'a> Revocations<'a> {
     }
 }
 
-/// What an obstacle does to a plan.
+/// What an issue does to a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
     /// It is said, and no more.
@@ -232,7 +232,7 @@ impl PlanIssue {
 
     /// What it does to a plan, by a policy.
     #[must_use]
-    pub fn weight(&self, policy: &Policy) -> Severity {
+    pub fn severity(&self, policy: &Policy) -> Severity {
         let by = |hindrance| match hindrance {
             Enforcement::Block => Severity::Overridable,
             Enforcement::Warn => Severity::Warning,
@@ -341,7 +341,7 @@ pub struct PlanContext<'a> {
 
 /// Returns all that a plan meets, in a fixed order.
 #[must_use]
-pub fn obstacles(plan: &Plan, way: &PlanContext<'_>) -> Vec<PlanIssue> {
+pub fn issues(plan: &Plan, way: &PlanContext<'_>) -> Vec<PlanIssue> {
     let mut met = Vec::new();
     if plan.steps.is_empty() {
         met.push(PlanIssue::AlreadyThere);

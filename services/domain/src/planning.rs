@@ -2,7 +2,7 @@
 //! which order.
 //!
 //! A plan is a function of the present lanes, the composition that is wanted, which lanes may be removed, and the policy's
-//! order; nothing else. What stands in the way of carrying it out is `obstacle`'s matter.
+//! order; nothing else. What stands in the way of carrying it out is `issue`'s matter.
 //!
 //! Decision 0015, sections 2 and 5, is the specification.
 

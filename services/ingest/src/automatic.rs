@@ -174,7 +174,7 @@ async fn attempt(
         let resolved = Resolved { position, at: None, point: Some(point) };
         let planned = circumstances.plan_to(snapshot, resolved, RemovalRule::Shown).await?;
         let candidate =
-            KnownGoodPoint { position, last_stood_at, plan: &planned.plan, obstacles: &planned.obstacles };
+            KnownGoodPoint { position, last_stood_at, plan: &planned.plan, issues: &planned.issues };
         match search.consider(&candidate) {
             Err(reason) => return Ok(Err(reason)),
             Ok(Search::PassOver) => {}

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ledger_domain::event::Plan;
 use ledger_domain::horizon::RetainedArtifacts;
 use ledger_domain::known_good::Status;
-use ledger_domain::plan_issue::{PlanContext, PlanIssue, Revocations, RevokedArtifact, Severity, obstacles};
+use ledger_domain::plan_issue::{PlanContext, PlanIssue, Revocations, RevokedArtifact, Severity, issues};
 use ledger_domain::retirement::Standing;
 use ledger_domain::{Artifact, EnvironmentName, LaneFilter, Position, Removals, ServiceName, ShortText};
 use ledger_projections::{AsKnownAt, Point, QueryError, Snapshot};
@@ -38,16 +38,16 @@ pub struct HorizonPoint {
     /// The point.
     pub point: Point,
     /// What stands in the way, and what that does to the plan.
-    pub obstacles: Vec<(PlanIssue, Severity)>,
+    pub issues: Vec<(PlanIssue, Severity)>,
 }
 
 impl HorizonPoint {
     /// Whether it can be carried out; the point at which the environment is counts as well.
     #[must_use]
     pub fn is_possible(&self, force: bool) -> bool {
-        self.obstacles
+        self.issues
             .iter()
-            .all(|(obstacle, weight)| *obstacle == PlanIssue::AlreadyThere || weight.lets_pass(force))
+            .all(|(issue, severity)| *issue == PlanIssue::AlreadyThere || severity.lets_pass(force))
     }
 }
 
@@ -109,12 +109,12 @@ pub async fn horizon(
             revocations: Revocations { revoked: &revoked, meant: Some(&meant) },
             freezes: &freezes,
         };
-        let met = obstacles(&plan, &way).into_iter();
-        let obstacles = met.map(|obstacle| {
-            let weight = obstacle.weight(&policy);
-            (obstacle, weight)
+        let met = issues(&plan, &way).into_iter();
+        let issues = met.map(|issue| {
+            let severity = issue.severity(&policy);
+            (issue, severity)
         });
-        HorizonPoint { obstacles: obstacles.collect(), point }
+        HorizonPoint { issues: issues.collect(), point }
     });
     Ok(Horizon { position, points: points.collect(), cut, needed })
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Action, Plan};
 use ledger_domain::known_good::Status;
-use ledger_domain::plan_issue::{PlanContext, PlanIssue, Revocations, Severity, obstacles};
+use ledger_domain::plan_issue::{PlanContext, PlanIssue, Revocations, Severity, issues};
 use ledger_domain::retirement::Standing;
 use ledger_domain::{
     Composition, EnvironmentName, LaneFilter, LaneFold, Lanes, PointInTime, PointRef, PointSelector,
@@ -124,14 +124,14 @@ pub struct Planned {
     /// What the environment runs when the plan is carried out.
     pub result: Composition,
     /// What stands in the way, and what that does to the plan.
-    pub obstacles: Vec<(PlanIssue, Severity)>,
+    pub issues: Vec<(PlanIssue, Severity)>,
 }
 
 impl Planned {
     /// What keeps it from being asked for.
     pub fn blockers(&self, force: bool) -> impl Iterator<Item = &PlanIssue> {
-        let blocking = self.obstacles.iter().filter(move |(_, weight)| !weight.lets_pass(force));
-        blocking.map(|(obstacle, _)| obstacle)
+        let blocking = self.issues.iter().filter(move |(_, severity)| !severity.lets_pass(force));
+        blocking.map(|(issue, _)| issue)
     }
 }
 
@@ -298,11 +298,11 @@ impl Circumstances {
             revocations: Revocations { revoked: &revoked, meant: Some(&meant) },
             freezes: &self.freezes,
         };
-        let weighed = obstacles(&plan, &way).into_iter().map(|obstacle| {
-            let weight = obstacle.weight(&policy.policy);
-            (obstacle, weight)
+        let weighed = issues(&plan, &way).into_iter().map(|issue| {
+            let severity = issue.severity(&policy.policy);
+            (issue, severity)
         });
-        let obstacles = weighed.collect();
+        let issues = weighed.collect();
         Ok(Planned {
             position: *position,
             environment_position: present
@@ -317,7 +317,7 @@ impl Circumstances {
             point,
             policy: policy.clone(),
             plan,
-            obstacles,
+            issues,
             wish: wish.clone(),
         })
     }

@@ -523,13 +523,11 @@ pub async fn not_reached(snapshot: &mut Snapshot, rollback: &RollbackRow) -> Res
 
 /// Returns true if a barrier, a freeze or a retirement came in a rollback's way after its request, and its force does not pass it.
 fn blocks_since(planned: &Planned, request: &RollbackRequest) -> bool {
-    planned.obstacles.iter().any(|(obstacle, weight)| {
-        let is_such = matches!(
-            obstacle,
-            PlanIssue::Barrier(_) | PlanIssue::Frozen(_) | PlanIssue::EnvironmentRetired(_)
-        );
-        let is_since = obstacle.position().is_some_and(|position| position > request.plan.from);
-        is_such && is_since && !weight.lets_pass(request.force)
+    planned.issues.iter().any(|(issue, severity)| {
+        let is_such =
+            matches!(issue, PlanIssue::Barrier(_) | PlanIssue::Frozen(_) | PlanIssue::EnvironmentRetired(_));
+        let is_since = issue.position().is_some_and(|position| position > request.plan.from);
+        is_such && is_since && !severity.lets_pass(request.force)
     })
 }
 

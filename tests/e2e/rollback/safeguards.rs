@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::automatic::answers;
-use super::{Story, obstacles, text, wish};
+use super::{Story, issues, text, wish};
 use crate::PROGRAM;
 
 const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
@@ -170,7 +170,12 @@ async fn rule_20_a_step_is_claimed_only_while_its_rollback_is_under_way() {
     let late = claim(7).await;
 
     for refused in [early, late] {
-        assert_eq!((refused.status, refused.problem()), (409, "invalid-rollback-transition"), "{}", refused.text);
+        assert_eq!(
+            (refused.status, refused.problem()),
+            (409, "invalid-rollback-transition"),
+            "{}",
+            refused.text
+        );
     }
     assert_eq!(step["allowed"], true, "{step}");
     // The id of a rollback lets nothing else pass.
@@ -236,16 +241,16 @@ async fn rule_23_what_cannot_be_undone_is_told_whichever_report_says_so() {
     // Its job died, and another deploy followed.
     story.deployed("web", "v3", 3).await;
 
-    let unfinished = obstacles(&story.plan(wish(&first, "r-1")).await.ok());
+    let unfinished = issues(&story.plan(wish(&first, "r-1")).await.ok());
     story.deployed("web", "v2", 4).await;
-    let ended = obstacles(&story.plan(wish(&first, "r-1")).await.ok());
+    let ended = issues(&story.plan(wish(&first, "r-1")).await.ok());
 
     let met = |met: &[(String, String)], kind: &str| {
-        met.iter().find(|(name, _)| name == kind).map(|(_, weight)| weight.clone())
+        met.iter().find(|(name, _)| name == kind).map(|(_, severity)| severity.clone())
     };
     assert_eq!(met(&unfinished, "barrier_unfinished").as_deref(), Some("warning"), "{unfinished:?}");
     assert_eq!(met(&unfinished, "deploy_open"), None, "{unfinished:?}");
-    assert_eq!(met(&ended, "barrier").as_deref(), Some("blocker"), "{ended:?}");
+    assert_eq!(met(&ended, "barrier").as_deref(), Some("overridable"), "{ended:?}");
 }
 
 #[tokio::test]
@@ -262,8 +267,8 @@ async fn rule_23_a_release_of_another_environment_does_not_lead_past_a_barrier()
 
     let plan = production.plan(wish("staging@last-known-good", "r-1")).await.ok();
 
-    let met = obstacles(&plan);
-    assert!(met.contains(&("barrier".to_owned(), "blocker".to_owned())), "{met:?}");
+    let met = issues(&plan);
+    assert!(met.contains(&("barrier".to_owned(), "overridable".to_owned())), "{met:?}");
 }
 
 #[tokio::test]
@@ -283,7 +288,7 @@ async fn rule_24_nothing_is_planned_for_a_retired_environment_and_nothing_is_kep
     let horizon = story.get("rollback-horizon").await;
     let point = story.get(&format!("points/{}", super::at(15))).await;
 
-    assert!(obstacles(&plan).contains(&("environment_retired".to_owned(), "final".to_owned())), "{plan}");
+    assert!(issues(&plan).contains(&("environment_retired".to_owned(), "fatal".to_owned())), "{plan}");
     assert!(!horizon.to_string().contains(D1), "{horizon}");
     assert_eq!(point["point"]["status"], "empty", "{point}");
 }

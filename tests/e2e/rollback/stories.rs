@@ -3,7 +3,7 @@
 use ledger_tests::{Servers, Service};
 use serde_json::{Value, json};
 
-use super::{Story, obstacles, text, wish};
+use super::{Story, issues, text, wish};
 use crate::PROGRAM;
 
 fn step(plan: &Value, index: usize) -> (String, Value, Value, Value) {
@@ -138,8 +138,8 @@ async fn a_barrier_is_passed_by_force_and_with_a_reason() {
     forced["force"] = true.into();
     let passed = story.request(forced).await;
 
-    assert_eq!(obstacles(&plan), [("barrier".to_owned(), "blocker".to_owned())]);
-    assert_eq!((&plan["obstacles"][0]["position"], &plan["blocked"]), (&barrier.into(), &true.into()));
+    assert_eq!(issues(&plan), [("barrier".to_owned(), "overridable".to_owned())]);
+    assert_eq!((&plan["issues"][0]["position"], &plan["blocked"]), (&barrier.into(), &true.into()));
     assert_eq!((refused.status, refused.problem()), (409, "rollback-blocked"), "{}", refused.text);
     assert_eq!(refused.body["plan"]["plan_digest"], plan["plan_digest"]);
     assert_eq!(passed.status, 201, "{}", passed.text);
@@ -171,7 +171,7 @@ async fn a_frozen_environment_lets_nothing_in_and_nothing_back_unless_forced() {
     assert_eq!((&gate["allowed"], &gate["findings"][0]["position"]), (&false.into(), &frozen.into()));
     assert_eq!(refused(&gate), ["freeze"]);
     assert_eq!((twice.status, twice.problem()), (409, "freeze-mismatch"), "{}", twice.text);
-    assert_eq!(obstacles(&plan), [("freeze".to_owned(), "blocker".to_owned())]);
+    assert_eq!(issues(&plan), [("freeze".to_owned(), "overridable".to_owned())]);
     let entry = client.get(&format!("/v1/events/{odd}")).await.ok();
     assert_eq!(entry["anomalies"], json!(["during_freeze"]), "a report is marked, never dropped");
     assert_eq!(lifted["allowed"], true);
@@ -327,6 +327,6 @@ async fn what_only_the_ledger_says_and_what_cannot_hold_is_refused() {
     let answer = unknown.plan(wish("latest", "nowhere")).await;
     assert_eq!((answer.status, answer.problem()), (404, "unknown-environment"));
     let before = story.plan(wish("0", "before-everything")).await.ok();
-    assert!(obstacles(&before).contains(&("target_empty".to_owned(), "blocker".to_owned())));
+    assert!(issues(&before).contains(&("target_empty".to_owned(), "overridable".to_owned())));
     assert_eq!(client.position().await.1, 1, "nothing of it is in the ledger");
 }

@@ -245,8 +245,9 @@ impl Executor {
         match self.recorded(&event).await {
             Ok(position) => self.look(position).await,
             Err(refused) => {
-                let differs =
-                    refused.downcast_ref::<Error>().and_then(|error| error.problem("invalid-rollback-transition"));
+                let differs = refused
+                    .downcast_ref::<Error>()
+                    .and_then(|error| error.problem("invalid-rollback-transition"));
                 let Some(detail) = differs.map(|problem| problem.detail().to_owned()) else {
                     return Err(refused);
                 };

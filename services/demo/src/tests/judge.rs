@@ -10,9 +10,9 @@ use ledger_domain::event::{
 use ledger_domain::gate::Answer;
 use ledger_domain::known_good::Status;
 use ledger_domain::plan_issue::{
-    ActiveFreeze, DeployOutcome, IrreversibleDeploy, PlanContext, Revocations, RevokedArtifact, obstacles,
+    ActiveFreeze, DeployOutcome, IrreversibleDeploy, PlanContext, Revocations, RevokedArtifact, issues,
 };
-use ledger_domain::rollback::{Phase, TransitionError, RollbackState, differing, start};
+use ledger_domain::rollback::{Phase, RollbackState, TransitionError, differing, start};
 use ledger_domain::{
     Composition, EnvironmentName, LaneRef, Lanes, LiveRelease, Position, Removals, ShortText, Since,
     TargetName, TrackEntry,
@@ -178,9 +178,9 @@ fn requested(
         revocations: Revocations { revoked, meant: None },
         freezes: &environment.freezes,
     };
-    for obstacle in obstacles(&plan, &way) {
-        let passes = obstacle.weight(policy).lets_pass(request.force);
-        assert!(passes, "after {now}: {obstacle}");
+    for issue in issues(&plan, &way) {
+        let passes = issue.severity(policy).lets_pass(request.force);
+        assert!(passes, "after {now}: {issue}");
     }
     environment.rollback = Some(UnderWay {
         request: request.clone(),

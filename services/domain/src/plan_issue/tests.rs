@@ -1,4 +1,4 @@
-//! What a plan meets, and how much each obstacle weighs.
+//! What a plan meets, and how much each issue weighs.
 
 use std::sync::LazyLock;
 
@@ -100,18 +100,18 @@ fn names(met: &[PlanIssue]) -> Vec<&'static str> {
 
 #[test]
 fn nothing_stands_in_a_clear_way() {
-    assert_eq!(obstacles(&plan(&["web"]), &clear()), []);
+    assert_eq!(issues(&plan(&["web"]), &clear()), []);
 }
 
 #[test]
 fn a_plan_of_no_steps_is_there_already() {
-    assert_eq!(obstacles(&plan(&[]), &clear()), [PlanIssue::AlreadyThere]);
+    assert_eq!(issues(&plan(&[]), &clear()), [PlanIssue::AlreadyThere]);
 }
 
 #[test]
 fn an_artifact_that_would_be_deployed_must_not_be_revoked() {
     let gone = [revoked("v1", true)];
-    let met = obstacles(&plan(&["web"]), &PlanContext { revocations: only(&gone), ..clear() });
+    let met = issues(&plan(&["web"]), &PlanContext { revocations: only(&gone), ..clear() });
     assert!(matches!(&met[..], [PlanIssue::ArtifactRevoked { deleted: true, .. }]), "{met:?}");
     assert_eq!(met[0].position(), Some(Position::new(15)));
     assert_eq!(met[0].to_string(), "pkg:generic/web@v1 of web at default is deleted (position 15)");
@@ -121,7 +121,7 @@ fn an_artifact_that_would_be_deployed_must_not_be_revoked() {
 fn an_artifact_that_traffic_would_be_switched_to_must_not_be_revoked_either() {
     let steps = vec![step("web", Action::Switch, Some("v1"))];
     let (plan, bad) = (Plan { from: Position::new(20), steps }, [revoked("v1", false)]);
-    let met = obstacles(&plan, &PlanContext { revocations: only(&bad), ..clear() });
+    let met = issues(&plan, &PlanContext { revocations: only(&bad), ..clear() });
     assert_eq!(names(&met), ["artifact_revoked"]);
 }
 
@@ -130,13 +130,13 @@ fn an_artifact_that_the_plan_takes_away_may_be_revoked() {
     let bad = [revoked("v2", false)];
     let steps = vec![step("web", Action::Redeploy, Some("v1")), step("old", Action::Remove, None)];
     let plan = Plan { from: Position::new(20), steps };
-    assert_eq!(obstacles(&plan, &PlanContext { revocations: only(&bad), ..clear() }), []);
+    assert_eq!(issues(&plan, &PlanContext { revocations: only(&bad), ..clear() }), []);
 }
 
 #[test]
 fn a_deploy_that_cannot_be_undone_is_a_barrier_if_it_came_after_the_point_to_a_lane_that_changes() {
     let deploys = [irreversible("web", 10), irreversible("web", 11), irreversible("search", 12)];
-    let met = obstacles(&plan(&["web"]), &PlanContext { irreversible: &deploys, ..clear() });
+    let met = issues(&plan(&["web"]), &PlanContext { irreversible: &deploys, ..clear() });
     assert_eq!(met, [PlanIssue::Barrier(irreversible("web", 11))]);
     assert_eq!(met[0].position(), Some(Position::new(11)));
 }
@@ -146,7 +146,7 @@ fn rule_23_barriers_are_ordered_by_when_they_occurred_not_by_when_they_were_repo
     let late = IrreversibleDeploy { position: Position::new(30), ..irreversible("web", 9) };
     let early = IrreversibleDeploy { position: Position::new(5), ..irreversible("web", 11) };
     let deploys = [late, early.clone()];
-    let met = obstacles(&plan(&["web"]), &PlanContext { irreversible: &deploys, ..clear() });
+    let met = issues(&plan(&["web"]), &PlanContext { irreversible: &deploys, ..clear() });
     assert_eq!(met, [PlanIssue::Barrier(early)]);
 }
 
@@ -154,13 +154,13 @@ fn rule_23_barriers_are_ordered_by_when_they_occurred_not_by_when_they_were_repo
 fn rule_23_an_irreversible_deploy_that_failed_is_a_barrier_and_one_without_an_end_a_warning() {
     let of = |outcome| {
         let deploys = [IrreversibleDeploy { outcome, ..irreversible("web", 11) }];
-        let met = obstacles(&plan(&["web"]), &PlanContext { irreversible: &deploys, ..clear() });
-        (met[0].name(), met[0].weight(&Policy::default()), met[0].to_string())
+        let met = issues(&plan(&["web"]), &PlanContext { irreversible: &deploys, ..clear() });
+        (met[0].name(), met[0].severity(&Policy::default()), met[0].to_string())
     };
     let failed = "the failed deploy of v2 of web to default cannot be undone (position 11)";
     assert_eq!(of(DeployOutcome::Failed), ("barrier", Severity::Overridable, failed.to_owned()));
-    let (name, weight, _) = of(DeployOutcome::Unfinished);
-    assert_eq!((name, weight), ("barrier_unfinished", Severity::Warning));
+    let (name, severity, _) = of(DeployOutcome::Unfinished);
+    assert_eq!((name, severity), ("barrier_unfinished", Severity::Warning));
 }
 
 #[test]
@@ -172,10 +172,10 @@ fn rule_23_an_irreversible_deploy_of_a_service_that_the_plan_depends_on_is_a_war
     let policy = Policy { dependencies, ..Policy::default() };
     let deploys = [irreversible("database", 11), irreversible("basket", 12), irreversible("search", 9)];
     let way = PlanContext { irreversible: &deploys, policy: &policy, ..clear() };
-    let met = obstacles(&plan(&["web"]), &way);
+    let met = issues(&plan(&["web"]), &way);
     assert_eq!(met, [PlanIssue::BarrierOfDependency(irreversible("database", 11))]);
-    assert_eq!(met[0].weight(&policy), Severity::Warning);
-    let met = obstacles(&plan(&["database"]), &way);
+    assert_eq!(met[0].severity(&policy), Severity::Warning);
+    let met = issues(&plan(&["database"]), &way);
     assert_eq!(names(&met), ["barrier"]);
 }
 
@@ -187,9 +187,9 @@ fn rule_21_a_deploy_that_is_under_way_is_a_warning_wherever_it_is() {
         version: line("v7"),
         position: Position::new(18),
     }];
-    let met = obstacles(&plan(&["web"]), &PlanContext { open: &open, ..clear() });
+    let met = issues(&plan(&["web"]), &PlanContext { open: &open, ..clear() });
     assert_eq!(met[0].to_string(), "a deploy of v7 of basket to default is under way (position 18)");
-    assert_eq!(met[0].weight(&Policy::default()), Severity::Warning);
+    assert_eq!(met[0].severity(&Policy::default()), Severity::Warning);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn rule_11_a_revocation_in_another_spelling_stops_the_plan() {
     {
         let artifact = parsed(&spelling);
         let gone = [RevokedArtifact { artifact, deleted: false, position: Position::new(15) }];
-        let met = obstacles(&plan, &PlanContext { revocations: only(&gone), ..clear() });
+        let met = issues(&plan, &PlanContext { revocations: only(&gone), ..clear() });
         assert_eq!(names(&met), ["artifact_revoked"], "{spelling}");
     }
 }
@@ -218,7 +218,7 @@ fn the_artifact_of_a_release_that_states_none_is_the_one_that_its_version_means(
     let meant = BTreeMap::from([((service("web"), line("v1")), artifact("v1"))]);
     let met = |meant| {
         let revocations = Revocations { revoked: &gone, meant };
-        names(&obstacles(&plan, &PlanContext { revocations, ..clear() }))
+        names(&issues(&plan, &PlanContext { revocations, ..clear() }))
     };
     assert_eq!(met(None), [""; 0]);
     assert_eq!(met(Some(&meant)), ["artifact_revoked"]);
@@ -239,16 +239,16 @@ fn rule_18_a_freeze_holds_from_its_start_until_it_is_lifted_or_ends() {
 
 #[test]
 fn rule_1_a_plan_to_an_empty_point_is_blocked_and_passes_by_force() {
-    let met = obstacles(&plan(&["web"]), &PlanContext { status: None, began: None, ..clear() });
+    let met = issues(&plan(&["web"]), &PlanContext { status: None, began: None, ..clear() });
     assert_eq!(names(&met), ["target_empty"]);
-    let weight = met[0].weight(&Policy::default());
-    assert!(!weight.lets_pass(false) && weight.lets_pass(true));
+    let severity = met[0].severity(&Policy::default());
+    assert!(!severity.lets_pass(false) && severity.lets_pass(true));
 }
 
 #[test]
 fn rule_1_an_empty_point_that_a_person_marked_is_not_blocked() {
     let met =
-        obstacles(&plan(&["web"]), &PlanContext { status: Some(Status::KnownGood), began: None, ..clear() });
+        issues(&plan(&["web"]), &PlanContext { status: Some(Status::KnownGood), began: None, ..clear() });
     assert_eq!(met, []);
 }
 
@@ -259,7 +259,7 @@ fn a_barrier_at_another_target_is_not_in_the_way() {
         ..irreversible("web", 11)
     };
     let deploys = [elsewhere];
-    assert_eq!(obstacles(&plan(&["web"]), &PlanContext { irreversible: &deploys, ..clear() }), []);
+    assert_eq!(issues(&plan(&["web"]), &PlanContext { irreversible: &deploys, ..clear() }), []);
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn another_environments_point_meets_the_barriers_since_the_lane_ran_that_release
     };
     let met = |last_ran| {
         let way = PlanContext { source: Some(&staging), last_ran, irreversible: &deploys, ..clear() };
-        obstacles(&plan(&["web"]), &way)
+        issues(&plan(&["web"]), &way)
     };
     assert_eq!(met(since(10)), [PlanIssue::Barrier(irreversible("web", 11))]);
     assert_eq!(met(since(12)), []);
@@ -283,14 +283,14 @@ fn another_environments_point_meets_the_barriers_since_the_lane_ran_that_release
 
 #[test]
 fn rule_24_nothing_is_brought_to_a_retired_environment() {
-    let met = obstacles(&plan(&["web"]), &PlanContext { retired: Some(Position::new(3)), ..clear() });
+    let met = issues(&plan(&["web"]), &PlanContext { retired: Some(Position::new(3)), ..clear() });
     assert_eq!(names(&met), ["environment_retired"]);
-    assert!(!met[0].weight(&NO_RULES).lets_pass(true));
+    assert!(!met[0].severity(&NO_RULES).lets_pass(true));
 }
 
 #[test]
 fn a_point_that_is_not_known_good_is_said_to_be_so_and_a_bad_one_too() {
-    let status = |status| obstacles(&plan(&["web"]), &PlanContext { status, ..clear() });
+    let status = |status| issues(&plan(&["web"]), &PlanContext { status, ..clear() });
     assert_eq!(status(Some(Status::Candidate)), [PlanIssue::TargetNotKnownGood]);
     assert_eq!(status(Some(Status::Bad)), [PlanIssue::TargetBad]);
     assert_eq!(status(None), [PlanIssue::TargetEmpty]);
@@ -299,13 +299,13 @@ fn a_point_that_is_not_known_good_is_said_to_be_so_and_a_bad_one_too() {
 #[test]
 fn every_freeze_that_holds_is_told() {
     let freezes = [freeze("year-end"), freeze("audit")];
-    let met = obstacles(&plan(&["web"]), &PlanContext { freezes: &freezes, ..clear() });
+    let met = issues(&plan(&["web"]), &PlanContext { freezes: &freezes, ..clear() });
     assert_eq!(met, freezes.clone().map(PlanIssue::Frozen));
     assert_eq!(met[0].to_string(), "freeze year-end holds (position 17)");
 }
 
 #[test]
-fn obstacles_are_told_in_a_fixed_order() {
+fn issues_are_told_in_a_fixed_order() {
     let (gone, deploys, freezes) = ([revoked("v1", true)], [irreversible("web", 11)], [freeze("audit")]);
     let way = PlanContext {
         status: Some(Status::Bad),
@@ -314,34 +314,34 @@ fn obstacles_are_told_in_a_fixed_order() {
         freezes: &freezes,
         ..clear()
     };
-    let met = obstacles(&plan(&["web"]), &way);
+    let met = issues(&plan(&["web"]), &way);
     assert_eq!(names(&met), ["artifact_revoked", "barrier", "target_bad", "freeze"]);
 }
 
 #[test]
 fn a_barrier_and_a_freeze_weigh_what_the_policy_says() {
     let both = [PlanIssue::Barrier(irreversible("web", 11)), PlanIssue::Frozen(freeze("audit"))];
-    let weights = |barrier, freeze| {
+    let severities = |barrier, freeze| {
         let policy = Policy { barrier, freeze, ..Policy::default() };
-        both.clone().map(|obstacle| obstacle.weight(&policy))
+        both.clone().map(|issue| issue.severity(&policy))
     };
-    assert_eq!(weights(Enforcement::Block, Enforcement::Warn), [Severity::Overridable, Severity::Warning]);
-    assert_eq!(weights(Enforcement::Warn, Enforcement::Block), [Severity::Warning, Severity::Overridable]);
+    assert_eq!(severities(Enforcement::Block, Enforcement::Warn), [Severity::Overridable, Severity::Warning]);
+    assert_eq!(severities(Enforcement::Warn, Enforcement::Block), [Severity::Warning, Severity::Overridable]);
 }
 
 #[test]
 fn no_policy_and_no_force_lets_a_revoked_artifact_or_an_empty_plan_pass() {
     let lenient = Policy { barrier: Enforcement::Warn, freeze: Enforcement::Warn, ..Policy::default() };
     let gone = [revoked("v1", false)];
-    let mut met = obstacles(&plan(&["web"]), &PlanContext { revocations: only(&gone), ..clear() });
+    let mut met = issues(&plan(&["web"]), &PlanContext { revocations: only(&gone), ..clear() });
     met.push(PlanIssue::AlreadyThere);
-    assert!(met.iter().all(|obstacle| !obstacle.weight(&lenient).lets_pass(true)));
+    assert!(met.iter().all(|issue| !issue.severity(&lenient).lets_pass(true)));
 }
 
 #[test]
 fn a_bad_point_is_passed_only_by_force_and_one_that_is_merely_not_known_good_without() {
     let policy = Policy::default();
-    let passes = |obstacle: PlanIssue| [false, true].map(|force| obstacle.weight(&policy).lets_pass(force));
+    let passes = |issue: PlanIssue| [false, true].map(|force| issue.severity(&policy).lets_pass(force));
     assert_eq!(passes(PlanIssue::TargetBad), [false, true]);
     assert_eq!(passes(PlanIssue::TargetNotKnownGood), [true, true]);
 }

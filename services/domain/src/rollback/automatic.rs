@@ -266,7 +266,7 @@ pub struct KnownGoodPoint<'a> {
     /// The plan to it, which removes only what the point shows removed.
     pub plan: &'a Plan,
     /// What the plan meets.
-    pub obstacles: &'a [(PlanIssue, Severity)],
+    pub issues: &'a [(PlanIssue, Severity)],
 }
 
 /// A search through the known-good points, newest first, for the one that the controller takes.
@@ -306,9 +306,9 @@ impl<'a> PointSearch<'a> {
             return Err(DeclineReason::TooOld { age_seconds, at_most, passed_over });
         }
         let stops = |of_point: bool| {
-            let blocking = point.obstacles.iter().filter(|(_, weight)| !weight.lets_pass(false));
-            let blocking = blocking.filter(|(obstacle, _)| is_of_point(obstacle) == of_point);
-            let reasons: Vec<_> = blocking.map(|(obstacle, _)| obstacle.to_string()).collect();
+            let blocking = point.issues.iter().filter(|(_, severity)| !severity.lets_pass(false));
+            let blocking = blocking.filter(|(issue, _)| is_of_point(issue) == of_point);
+            let reasons: Vec<_> = blocking.map(|(issue, _)| issue.to_string()).collect();
             (!reasons.is_empty()).then(|| reasons.join("; "))
         };
         if let Some(reason) = stops(true) {
@@ -339,6 +339,6 @@ impl<'a> PointSearch<'a> {
 }
 
 /// Obstacles that an older point may not have.
-const fn is_of_point(obstacle: &PlanIssue) -> bool {
-    matches!(obstacle, PlanIssue::ArtifactRevoked { .. } | PlanIssue::Barrier(_))
+const fn is_of_point(issue: &PlanIssue) -> bool {
+    matches!(issue, PlanIssue::ArtifactRevoked { .. } | PlanIssue::Barrier(_))
 }

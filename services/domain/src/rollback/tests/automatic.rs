@@ -7,7 +7,7 @@ use crate::event::ValidationSubject;
 use crate::known_good::Status;
 use crate::plan_issue::{
     ActiveFreeze, DeployOutcome, IrreversibleDeploy, PlanContext, PlanIssue, Revocations, RevokedArtifact,
-    Severity, obstacles,
+    Severity, issues,
 };
 use crate::{Composition, LaneRef, Removals, shown_removed};
 use chrono::TimeDelta;
@@ -215,10 +215,10 @@ type Considered = (u64, i64, Plan, Vec<(PlanIssue, Severity)>);
 /// Considers points, newest first. Now is second 0.
 fn search(rule: &AutomaticRollback, present: &Lanes, points: &[Considered]) -> Result<u64, DeclineReason> {
     let mut search = PointSearch::new(rule, present, time(0));
-    for (position, age, plan, obstacles) in points {
+    for (position, age, plan, issues) in points {
         let last_stood_at = time(-age);
         let position = Position::new(*position);
-        let point = KnownGoodPoint { position, last_stood_at, plan, obstacles };
+        let point = KnownGoodPoint { position, last_stood_at, plan, issues };
         if search.consider(&point)? == Search::Take {
             return Ok(position.get());
         }
@@ -329,12 +329,12 @@ last_ran: std::collections::BTreeMap::new(),
                 revocations: Revocations { revoked: &revoked, meant: None },
                 freezes: &[],
             };
-            let met: Vec<_> = obstacles(&plan, &way)
+            let met: Vec<_> = issues(&plan, &way)
                 .into_iter()
-                .map(|obstacle| { let weight = obstacle.weight(&policy); (obstacle, weight) })
+                .map(|issue| { let severity = issue.severity(&policy); (issue, severity) })
                 .collect();
             let position = Position::new(7);
-            let point = KnownGoodPoint { position, last_stood_at: time(0), plan: &plan, obstacles: &met };
+            let point = KnownGoodPoint { position, last_stood_at: time(0), plan: &plan, issues: &met };
             let Ok(Search::Take) = search.consider(&point) else { continue };
             prop_assert!(!plan.steps.is_empty());
             let mut after = composition(&present);
