@@ -1,10 +1,10 @@
--- What projections there are in this database, for every tenant and every version of their form, and who folds them.
+-- What views there are in this database, for every tenant and every version of their form, and who folds them.
 -- Programs of several versions use these tables at the same time: what is here keeps its meaning.
 
--- A generation is one filling of a tenant's projections: a schema ledger_<tenant>_v<version>_<number> of its own.
+-- A generation is one filling of a tenant's views: a schema ledger_<tenant>_v<version>_<number> of its own.
 CREATE TABLE generations (
     tenant      text        NOT NULL,
-    version     integer     NOT NULL,  -- of the projections' form
+    version     integer     NOT NULL,  -- of the views' form
     number      integer     NOT NULL,  -- 1, 2, 3 …
     state       text        NOT NULL CHECK (state IN ('building', 'live', 'retired')),
     created_at  timestamptz NOT NULL DEFAULT now(),
@@ -20,7 +20,7 @@ CREATE TABLE generations (
 CREATE UNIQUE INDEX generations_live ON generations (tenant, version) WHERE state = 'live';
 CREATE UNIQUE INDEX generations_building ON generations (tenant, version) WHERE state = 'building';
 
--- The processes that serve, and the version of the projections' form that each of them knows.
+-- The processes that serve, and the version of the views' form that each of them knows.
 CREATE TABLE members (
     member  uuid        NOT NULL PRIMARY KEY,
     version integer     NOT NULL,

@@ -1,4 +1,4 @@
-//! How every question fares in a ledger of ten million entries beside one of a hundred thousand.
+//! The times of all queries in a ledger of ten million entries, compared with one of a hundred thousand.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,11 @@ use crate::projection::fill;
 use crate::report::Report;
 use crate::state::{analyse, percentile};
 
-/// A request to a tenant, for a position.
-type Ask = fn(u64) -> Vec<u8>;
+/// Builds a request from a position.
+type BuildRequest = fn(u64) -> Vec<u8>;
 
-/// Asks the same questions of both ledgers.
-pub(crate) async fn of_questions(servers: &Servers, sizes: [usize; 2], count: usize, report: &mut Report) {
+/// Sends the same queries to two ledgers of these sizes.
+pub(crate) async fn queries(servers: &Servers, sizes: [usize; 2], count: usize, report: &mut Report) {
     let tenants = sizes.map(|size| format!("of-{size}"));
     for (tenant, size) in tenants.iter().zip(sizes) {
         fill(servers, tenant, size).await;
@@ -23,8 +23,8 @@ pub(crate) async fn of_questions(servers: &Servers, sizes: [usize; 2], count: us
     let flag = format!("--tenants={}", tenants.join(","));
     let mut service = Service::start_alive(PROGRAM, servers, &[&flag]).await;
     for (tenant, size) in tenants.iter().zip(sizes) {
-        let waited = format!("/v1/tenants/{tenant}/position?wait_for={size}&wait_ms=30000");
-        while service.client().get(&waited).await.status != 200 {
+        let wait = format!("/v1/tenants/{tenant}/position?wait_for={size}&wait_ms=30000");
+        while service.client().get(&wait).await.status != 200 {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         analyse(servers, tenant).await;
@@ -34,11 +34,11 @@ pub(crate) async fn of_questions(servers: &Servers, sizes: [usize; 2], count: us
         200.0,
         mebibytes(service.peak_memory()),
     );
-    // What it takes to answer is told apart.
+    // Restart, so that the peak memory of the queries is separate.
     service.kill().await;
-    service.start_again().await;
+    service.restart().await;
 
-    let questions: [(&str, Ask); 8] = [
+    let queries: [(&str, BuildRequest); 8] = [
         ("state now", |_| get("/environments/production/state")),
         ("state at a position", |at| get(&format!("/environments/production/state?at={at}"))),
         ("diff", |at| get(&format!("/environments/production/diff?from={at}"))),
@@ -55,31 +55,39 @@ pub(crate) async fn of_questions(servers: &Servers, sizes: [usize; 2], count: us
             post_json("/environments/production/rollbacks?dry_run=true", "{\"to\":\"last-known-good\"}")
         }),
     ];
-    for (name, ask) in questions {
-        let mut of_each = Vec::new();
+    for (query, build) in queries {
+        let mut times = Vec::new();
         for (tenant, size) in tenants.iter().zip(sizes) {
-            of_each.push(asked(&service, tenant, size as u64, count, ask).await);
+            times.push(measure(&service, tenant, size as u64, count, build).await);
         }
-        let goal = (name == "state at a position").then_some(1.5);
-        let what = |which: &str| format!("{which} of a {name} in {} entries beside {}", sizes[1], sizes[0]);
-        report.time(&what("median"), percentile(&of_each[0], 50), percentile(&of_each[1], 50), None);
-        report.time(&what("p99"), percentile(&of_each[0], 99), percentile(&of_each[1], 99), goal);
+        let goal = (query == "state at a position").then_some(1.5);
+        let name =
+            |statistic: &str| format!("{statistic} of {query} at {} entries, against {}", sizes[1], sizes[0]);
+        report.time(&name("median"), percentile(&times[0], 50), percentile(&times[1], 50), None);
+        report.time(&name("p99"), percentile(&times[0], 99), percentile(&times[1], 99), goal);
     }
-    let what = format!("peak memory, answering from {} entries", sizes[1]);
-    report.size(&what, 200.0, mebibytes(service.peak_memory()));
+    let name = format!("peak memory, queries of {} entries", sizes[1]);
+    report.size(&name, 200.0, mebibytes(service.peak_memory()));
 }
 
-async fn asked(service: &Service, tenant: &str, size: u64, count: usize, ask: Ask) -> Vec<Duration> {
+/// Sends one query at `count` positions and returns the times.
+async fn measure(
+    service: &Service,
+    tenant: &str,
+    size: u64,
+    count: usize,
+    build: BuildRequest,
+) -> Vec<Duration> {
     let mut http = Http::connect(&service.url()).await;
-    let mut took = Vec::with_capacity(count);
+    let mut times = Vec::with_capacity(count);
     for n in 1..=count as u64 {
-        let request = ask(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % size + 1);
-        let text = String::from_utf8(request).expect("text");
+        let request = build(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % size + 1);
+        let text = String::from_utf8(request).expect("the request is UTF-8");
         let request = text.replacen(" /", &format!(" /v1/tenants/{tenant}/"), 1).into_bytes();
         let began = Instant::now();
-        let status = http.ask(&request).await;
-        took.push(began.elapsed());
+        let status = http.send(&request).await;
+        times.push(began.elapsed());
         assert!(status == 200, "{status} to {text}");
     }
-    took
+    times
 }

@@ -1,4 +1,4 @@
-//! The state question at a random position, over HTTP and as SQL by hand, in ledgers of several sizes.
+//! State queries at random positions in ledgers of several sizes: over HTTP, and as the same SQL without the service.
 
 use std::time::{Duration, Instant};
 
@@ -10,71 +10,72 @@ use crate::load::{Http, get};
 use crate::projection::fill;
 use crate::report::Report;
 
-/// Asks the same questions of every ledger.
-pub(crate) async fn questions(servers: &Servers, ledgers: [usize; 3], count: usize, report: &mut Report) {
-    let tenants: Vec<String> = ledgers.iter().map(|size| format!("of-{size}")).collect();
-    for (tenant, size) in tenants.iter().zip(ledgers) {
+/// Sends the same queries to ledgers of these sizes.
+pub(crate) async fn queries(servers: &Servers, sizes: [usize; 3], count: usize, report: &mut Report) {
+    let tenants: Vec<String> = sizes.iter().map(|size| format!("of-{size}")).collect();
+    for (tenant, size) in tenants.iter().zip(sizes) {
         fill(servers, tenant, size).await;
     }
     let flag = format!("--tenants=default,{}", tenants.join(","));
     let service = Service::start(PROGRAM, servers, &[&flag]).await;
-    // Nothing is folded any more while questions are asked.
-    for (tenant, size) in tenants.iter().zip(ledgers) {
-        let waited = format!("/v1/tenants/{tenant}/position?wait_for={size}&wait_ms=30000");
-        while service.client().get(&waited).await.status != 200 {}
+    // Wait until all projections have caught up: nothing is projected during the queries.
+    for (tenant, size) in tenants.iter().zip(sizes) {
+        let wait = format!("/v1/tenants/{tenant}/position?wait_for={size}&wait_ms=30000");
+        while service.client().get(&wait).await.status != 200 {}
         analyse(servers, tenant).await;
     }
     let mut p99s = Vec::new();
-    for (tenant, size) in tenants.iter().zip(ledgers) {
-        // Positions from all over the ledger, the same in every run.
+    for (tenant, size) in tenants.iter().zip(sizes) {
+        // Positions spread over the whole ledger, the same in every run.
         let positions: Vec<u64> =
             (1..=count as u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % size as u64 + 1).collect();
-        let by_hand = by_hand(servers, tenant, &positions).await;
+        let as_sql = as_sql(servers, tenant, &positions).await;
         let over_http = over_http(&service, tenant, &positions).await;
-        let what = |which: &str| format!("{which} of the state at a random one of {size} positions");
-        report.time(&what("median"), percentile(&by_hand, 50), percentile(&over_http, 50), None);
-        report.time(&what("p99"), percentile(&by_hand, 99), percentile(&over_http, 99), Some(2.0));
+        let name = |statistic: &str| format!("{statistic} of the state at a random one of {size} positions");
+        report.time(&name("median"), percentile(&as_sql, 50), percentile(&over_http, 50), None);
+        report.time(&name("p99"), percentile(&as_sql, 99), percentile(&over_http, 99), Some(2.0));
         p99s.push(percentile(&over_http, 99));
     }
-    let what = format!("p99 at {} entries beside that at {}", ledgers[2], ledgers[0]);
-    report.time(&what, p99s[0], p99s[2], Some(1.5));
+    let name = format!("p99 of the state at {} entries, against {}", sizes[2], sizes[0]);
+    report.time(&name, p99s[0], p99s[2], Some(1.5));
 }
 
+/// Updates the planner's statistics of a tenant's projections.
 pub(crate) async fn analyse(servers: &Servers, tenant: &str) {
     let mut connection = projections_connection(&servers.postgres_url(), tenant).await;
-    sqlx::query("VACUUM ANALYZE").execute(&mut connection).await.expect("analysed");
+    sqlx::query("VACUUM ANALYZE").execute(&mut connection).await.expect("analyse the tables");
 }
 
-async fn by_hand(servers: &Servers, tenant: &str, positions: &[u64]) -> Vec<Duration> {
+async fn as_sql(servers: &Servers, tenant: &str, positions: &[u64]) -> Vec<Duration> {
     let at_position = |sql: &&&str| sql.contains("NOT c.late AND c.position <= $2") && !sql.contains("$3");
-    let sql = *ledger_projections::statements().iter().find(at_position).expect("the statement");
+    let sql = *ledger_projections::statements().iter().find(at_position).expect("find the statement");
     let mut connection = projections_connection(&servers.postgres_url(), tenant).await;
-    let mut took = Vec::with_capacity(positions.len());
+    let mut times = Vec::with_capacity(positions.len());
     for position in positions {
         let began = Instant::now();
         let query = sqlx::query(sql).bind("production").bind(position.cast_signed());
-        let rows = query.fetch_all(&mut connection).await.expect("rows");
+        let rows = query.fetch_all(&mut connection).await.expect("query the state");
         let _: i64 = rows[0].get(0);
-        took.push(began.elapsed());
+        times.push(began.elapsed());
     }
-    took
+    times
 }
 
 async fn over_http(service: &Service, tenant: &str, positions: &[u64]) -> Vec<Duration> {
     let mut http = Http::connect(&service.url()).await;
-    let mut took = Vec::with_capacity(positions.len());
+    let mut times = Vec::with_capacity(positions.len());
     for position in positions {
         let request = get(&format!("/v1/tenants/{tenant}/environments/production/state?at={position}"));
         let began = Instant::now();
-        assert_eq!(http.ask(&request).await, 200);
-        took.push(began.elapsed());
+        assert_eq!(http.send(&request).await, 200);
+        times.push(began.elapsed());
     }
-    took
+    times
 }
 
-/// In milliseconds.
-pub(crate) fn percentile(took: &[Duration], percent: usize) -> f64 {
-    let mut took = took.to_vec();
-    took.sort_unstable();
-    took[(took.len() * percent / 100).min(took.len() - 1)].as_secs_f64() * 1_000.0
+/// Returns a percentile in milliseconds.
+pub(crate) fn percentile(times: &[Duration], percent: usize) -> f64 {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times[(times.len() * percent / 100).min(times.len() - 1)].as_secs_f64() * 1_000.0
 }

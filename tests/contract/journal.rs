@@ -1,48 +1,48 @@
-//! The contract of `trait Journal`. A rule is a function here and a test for each implementation;
-//! what only JetStream can break or keep is in `jetstream`.
+//! The contract of `trait Journal`. Each rule is a function that becomes a test for each implementation; rules that
+//! apply only to JetStream are in `jetstream`.
 //!
-//! JetStream is a nats-server of each test's own: the first on PATH, or the program that the variable
-//! `RELEASE_LEDGER_TEST_NATS` names, to try the suite against another version.
+//! Each JetStream test starts its own nats-server: the first on PATH, or the program in the variable
+//! `RELEASE_LEDGER_TEST_NATS`, which runs the suite with another version.
 
-/// Makes a test of each rule, for each implementation.
+/// Creates a test of each rule for each implementation.
 macro_rules! for_every_journal {
     ($($rule:ident),+ $(,)?) => {
         mod memory {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $rule() {
-                super::$rule(crate::journal::bench::Memory::new()).await;
+                super::$rule(crate::journal::fixture::InMemory::new()).await;
             })+
         }
         mod jetstream {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $rule() {
-                super::$rule(crate::journal::bench::OnNats::start().await).await;
+                super::$rule(crate::journal::fixture::SingleNode::start().await).await;
             })+
         }
     };
 }
 
-/// Makes a test of each of these rules on three nodes with three replicas. A cluster of a test's own takes
-/// seconds: these are the rules that replicas could break.
+/// Creates a test of each rule on three nodes with three replicas. Starting a cluster takes seconds: list only rules
+/// that replication could break.
 macro_rules! for_three_nodes {
     ($($rule:ident),+ $(,)?) => {
         mod three_nodes {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $rule() {
-                super::$rule(crate::journal::bench::OnThreeNodes::start().await).await;
+                super::$rule(crate::journal::fixture::ThreeNodes::start().await).await;
             })+
         }
     };
 }
 
 mod append;
-mod bench;
+mod fixture;
 mod expected;
 mod gap;
 mod identity;
 mod jetstream;
-mod new_entries;
+mod submissions;
 mod read;
-mod reading;
+mod helpers;
 mod server;
 mod subject_filter;

@@ -1,5 +1,5 @@
-//! What others rely on is what the code does: the schemas held against the parser, the journals held
-//! against their trait.
+//! Tests of contracts: the event schemas against the parser, the journals against their trait, and published examples
+//! against the lock file.
 
 mod events;
 mod journal;

@@ -1,4 +1,4 @@
-//! Every example that was ever published stays, as it was, and is read for ever: `schemas/examples.lock`.
+//! `schemas/examples.lock`: a published example never changes and stays readable.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,9 +10,9 @@ use sha2::{Digest as _, Sha256};
 
 const SCHEMAS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas");
 
-/// A line for each example: its type, and the SHA-256 of its canonical form as published. Each is read like a stored
-/// entry, also when the rules for new events become stricter.
-fn shown() -> BTreeSet<String> {
+/// Returns a line for each example: its type and the SHA-256 of its canonical form. Parses each example like a stored
+/// entry: this must succeed even if the rules for new events become stricter.
+fn examples() -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     for file in fs::read_dir(format!("{SCHEMAS}/events")).expect("schemas/events") {
         let path = file.expect("a file").path();
@@ -31,25 +31,25 @@ fn shown() -> BTreeSet<String> {
 }
 
 #[test]
-fn no_example_that_was_published_is_changed_or_lost() {
+fn no_published_example_is_changed_or_removed() {
     let path = PathBuf::from(SCHEMAS).join("examples.lock");
     let locked = || -> BTreeSet<String> {
         fs::read_to_string(&path).unwrap_or_default().lines().map(str::to_owned).collect()
     };
-    let shown = shown();
+    let examples = examples();
     if std::env::var_os("UPDATE").is_some_and(|update| update == "1") {
-        let all: Vec<String> = locked().union(&shown).cloned().collect();
+        let all: Vec<String> = locked().union(&examples).cloned().collect();
         fs::write(&path, all.join("\n") + "\n").expect("the lock is written");
     }
     let locked = locked();
-    let lost: Vec<&String> = locked.difference(&shown).collect();
+    let lost: Vec<&String> = locked.difference(&examples).collect();
     assert!(
         lost.is_empty(),
-        "published examples are read for ever: put back what was changed or removed: {lost:?}"
+        "published examples must stay readable: restore the changed or removed ones: {lost:?}"
     );
-    let new: Vec<&String> = shown.difference(&locked).collect();
+    let new: Vec<&String> = examples.difference(&locked).collect();
     assert!(
         new.is_empty(),
-        "publish them, for good: `UPDATE=1 cargo test -p ledger-tests --test contract`: {new:?}"
+        "publish the new examples (this cannot be undone): `UPDATE=1 cargo test -p ledger-tests --test contract`: {new:?}"
     );
 }

@@ -1,20 +1,20 @@
-//! Back-tests: what a policy would have stopped, by what was known then, and what it would have let through
-//! that failed later.
+//! Back-tests: the deploys that a policy would have stopped, based on what was known then, and the ones that it would
+//! have allowed and that failed later.
 
 use std::time::{Duration, Instant};
 
-use ledger_tests::{Answer, Client, Servers, Service, deploy, event, run};
+use ledger_tests::{Response, Client, Servers, Service, deploy, event, run};
 use serde_json::{Value, json};
 
 use crate::PROGRAM;
-use crate::real_rollbacks::imported;
+use crate::real_rollbacks::import_history;
 
-/// What passes in staging first may come to production.
+/// Allows in production only releases that passed in staging.
 fn from_staging() -> Value {
     json!({"promotion": {"from": ["staging"]}})
 }
 
-/// Half an hour after the version was deployed.
+/// A check half an hour after the deploy of the version.
 fn checked(id: &str, environment: &str, version: &str, passed: bool) -> Value {
     let kind = if passed { "validation.passed" } else { "validation.failed" };
     let release = json!({"version": version});
@@ -22,12 +22,12 @@ fn checked(id: &str, environment: &str, version: &str, passed: bool) -> Value {
     event(id, kind, &format!("2026-08-01T1{version}:30:00Z"), data)
 }
 
-/// At an hour that goes by the version: one stands until the next.
+/// A deploy at an hour that depends on the version, so that each version runs until the next.
 fn web(id: &str, environment: &str, version: &str) -> Value {
     deploy(id, &format!("2026-08-01T1{version}:00:00Z"), environment, "web", version)
 }
 
-async fn backtest(client: &Client, request: &Value) -> Answer {
+async fn backtest(client: &Client, request: &Value) -> Response {
     client.post("/v1/backtests", "application/json", request.to_string()).await
 }
 
@@ -41,21 +41,21 @@ fn totals(body: &Value) -> [u64; 6] {
         .map(|name| body[name].as_u64().unwrap_or_else(|| panic!("no {name} in {body}")))
 }
 
-/// What the gate says of a version now: the findings that stop it.
+/// Returns the findings with which the gate stops a version now.
 async fn stopping(client: &Client, version: &str) -> Vec<Value> {
     let question = json!({"service": "web", "release": {"version": version}, "new": true});
     let path = "/v1/environments/production/gate";
-    let said = client.post(path, "application/json", question.to_string()).await.ok();
-    let findings = said["findings"].as_array().expect("findings").iter();
+    let decision = client.post(path, "application/json", question.to_string()).await.ok();
+    let findings = decision["findings"].as_array().expect("findings").iter();
     findings.filter(|finding| finding["passes"] == false).cloned().collect()
 }
 
-/// Plays a story in which production has the candidate's policy, though nobody keeps to it; answers what the
-/// gate said before each of its deploys, by the deploy's position.
-async fn story(client: &Client) -> Vec<(u64, Vec<Value>)> {
+/// Records a story in which production has the candidate policy but its deploys ignore the gate. Returns the gate's
+/// findings before each deploy, by the deploy's position.
+async fn record_story(client: &Client) -> Vec<(u64, Vec<Value>)> {
     let declared = json!({"environment": "production", "policy": from_staging()});
-    client.recorded(&event("policy", "environment.declared", "2026-08-01T09:00:00Z", declared)).await;
-    let story = [
+    client.record_and_wait(&event("policy", "environment.declared", "2026-08-01T09:00:00Z", declared)).await;
+    let events = [
         web("staging-1", "staging", "1"),
         web("production-1", "production", "1"),
         checked("late", "staging", "1", true),
@@ -69,51 +69,51 @@ async fn story(client: &Client) -> Vec<(u64, Vec<Value>)> {
         web("production-3", "production", "3"),
         web("production-4", "production", "4"),
     ];
-    let mut said = Vec::new();
-    for told in story {
-        let version = told["data"]["release"]["version"].as_str().expect("a version").to_owned();
-        let is_judged = told["data"]["environment"] == "production" && told["data"].get("check").is_none();
-        let stopping = if is_judged { Some(stopping(client, &version).await) } else { None };
-        let position = client.recorded(&told).await;
-        said.extend(stopping.map(|stopping| (position, stopping)));
+    let mut stopped = Vec::new();
+    for event in events {
+        let version = event["data"]["release"]["version"].as_str().expect("a version").to_owned();
+        let is_gated = event["data"]["environment"] == "production" && event["data"].get("check").is_none();
+        let findings = if is_gated { Some(stopping(client, &version).await) } else { None };
+        let position = client.record_and_wait(&event).await;
+        stopped.extend(findings.map(|findings| (position, findings)));
     }
-    said
+    stopped
 }
 
 #[tokio::test]
-async fn a_backtest_stops_what_the_gate_would_have_stopped_then_and_tells_what_failed_later() {
+async fn a_backtest_stops_what_the_gate_would_have_stopped_and_reports_later_failures() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
-    let gate = story(&client).await;
+    let gate = record_story(&client).await;
     let request = json!({"environment": "production", "policy": from_staging()});
 
-    let answer = backtest(&client, &request).await;
+    let response = backtest(&client, &request).await;
 
-    assert_eq!((answer.status, answer.ledger_position), (200, Some(13)), "{}", answer.text);
-    let body = answer.ok();
+    assert_eq!((response.status, response.ledger_position), (200, Some(13)), "{}", response.text);
+    let body = response.ok();
     assert_eq!(totals(&body), [4, 2, 2, 1, 1, 1], "{body}");
-    let refused = gate.iter().filter(|(_, stopping)| !stopping.is_empty());
-    let refused: Vec<_> = refused.map(|(position, stopping)| (*position, json!(stopping))).collect();
+    let rejected = gate.iter().filter(|(_, stopping)| !stopping.is_empty());
+    let rejected: Vec<_> = rejected.map(|(position, stopping)| (*position, json!(stopping))).collect();
     let stopped = body["stopped_deploys"].as_array().expect("deploys").iter();
     let stopped: Vec<_> = stopped
         .map(|deploy| (deploy["position"].as_u64().expect("a position"), deploy["findings"].clone()))
         .collect();
-    assert_eq!(stopped, refused);
+    assert_eq!(stopped, rejected);
     assert_eq!(positions(&body["stopped_deploys"]), [3, 13]);
     assert_eq!(body["stopped_deploys"][0]["failed"], json!({"check": "smoke", "position": 5}));
     assert_eq!(body["stopped_deploys"][1].get("failed"), None);
     assert_eq!(positions(&body["missed_deploys"]), [8]);
     assert_eq!(body["missed_deploys"][0]["failed"], json!({"check": "smoke", "position": 9}));
-    assert_eq!(client.position().await.1, 13, "nothing is recorded");
+    assert_eq!(client.positions().await.1, 13, "nothing is recorded");
 }
 
 #[tokio::test]
-async fn a_backtest_looks_at_a_part_of_the_history_and_lists_as_many_as_are_asked_for() {
+async fn a_backtest_is_limited_to_a_range_and_lists_at_most_the_requested_number() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
-    story(&client).await;
+    record_story(&client).await;
 
     for (part, expected) in [
         (json!({"until": 4}), [1, 0, 1, 0, 1, 0]),
@@ -134,11 +134,11 @@ async fn a_backtest_looks_at_a_part_of_the_history_and_lists_as_many_as_are_aske
 }
 
 #[tokio::test]
-async fn a_backtest_of_what_cannot_be_tested_says_why() {
+async fn an_impossible_backtest_is_rejected_with_the_reason() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
-    client.recorded(&web("1", "production", "1")).await;
+    client.record_and_wait(&web("1", "production", "1")).await;
     let circle = json!({"dependencies": {"a": ["b"], "b": ["a"]}});
 
     for (request, status, problem, pointer) in [
@@ -174,13 +174,13 @@ async fn a_backtest_of_what_cannot_be_tested_says_why() {
         (json!({"environment": "nowhere", "policy": {}}), 404, "unknown-environment", None),
         (json!({"environment": "production", "policy": {}, "until": 2}), 404, "unknown-position", None),
     ] {
-        let answer = backtest(&client, &request).await;
-        assert_eq!((answer.status, answer.problem()), (status, problem), "{request}: {}", answer.text);
-        assert_eq!(answer.body["errors"][0]["pointer"].as_str(), pointer, "{request}: {}", answer.text);
+        let response = backtest(&client, &request).await;
+        assert_eq!((response.status, response.problem()), (status, problem), "{request}: {}", response.text);
+        assert_eq!(response.body["errors"][0]["pointer"].as_str(), pointer, "{request}: {}", response.text);
     }
     let twice = r#"{"environment":"production","policy":{"approvals":1,"approvals":0}}"#;
-    let answer = client.post("/v1/backtests", "application/json", twice).await;
-    assert_eq!((answer.status, answer.problem()), (400, "not-i-json"), "{}", answer.text);
+    let response = client.post("/v1/backtests", "application/json", twice).await;
+    assert_eq!((response.status, response.problem()), (400, "not-i-json"), "{}", response.text);
 }
 
 #[tokio::test]
@@ -188,63 +188,63 @@ async fn the_command_backtests_a_policy_from_a_file() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
-    story(&client).await;
+    record_story(&client).await;
     let file = servers.folder().join("policy.json");
     std::fs::write(&file, from_staging().to_string()).expect("the policy is written");
     let (file, url) = (file.to_string_lossy(), format!("--url={}", service.url()));
 
-    let told =
+    let report =
         run(PROGRAM, &["backtest", &file, "--environment=production", "--after=3", &url, "--json"]).await;
 
-    assert_eq!(totals(&told), [3, 2, 1, 0, 1, 1], "{told}");
+    assert_eq!(totals(&report), [3, 2, 1, 0, 1, 1], "{report}");
 }
 
 #[tokio::test]
-async fn a_backtest_and_a_horizon_of_a_real_history_answer_within_seconds() {
+async fn a_backtest_and_a_horizon_of_a_real_history_respond_within_seconds() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
-    let history = imported(&servers, &service).await;
+    let history = import_history(&servers, &service).await;
     let deploys = history.rows.iter().filter(|row| row.environment == "production" && row.version.is_some());
     let deploys = deploys.count() as u64;
-    let began = Instant::now();
+    let started = Instant::now();
 
     let promoted =
         backtest(&client, &json!({"environment": "production", "policy": from_staging()})).await.ok();
-    let took = began.elapsed();
+    let took = started.elapsed();
     let lax = backtest(&client, &json!({"environment": "production", "policy": {}})).await.ok();
 
-    let began = Instant::now();
+    let started = Instant::now();
     let horizon = "/v1/environments/production/rollback-horizon?window=3660d";
     let horizon = client.get(horizon).await.ok();
-    let horizon_took = began.elapsed();
+    let horizon_took = started.elapsed();
 
     let count = history.rows.len();
-    tell(&format!("{count} entries, {deploys} deploys: {took:?}; all of it as a horizon: {horizon_took:?}"));
+    print(&format!("{count} entries, {deploys} deploys: {took:?}; horizon of the whole history: {horizon_took:?}"));
     assert!(horizon_took < Duration::from_secs(40), "{horizon_took:?}");
-    assert_eq!(horizon["points"], json!([]), "nothing is known good");
+    assert_eq!(horizon["points"], json!([]), "no point is known good");
     assert!(took < Duration::from_secs(20), "{took:?}");
-    // No check ever said anything: nothing was known good, and nothing failed.
+    // There are no checks: no point is known good, and no deploy failed.
     assert_eq!(totals(&promoted), [deploys, 0, deploys, 0, deploys, 0]);
     assert_eq!(promoted["stopped_deploys"].as_array().map(Vec::len), Some(100));
     assert_eq!(totals(&lax), [deploys, deploys, 0, 0, 0, 0]);
 }
 
 #[tokio::test]
-async fn a_backtest_of_a_history_with_checks_and_rollbacks_adds_up() {
+async fn the_totals_of_a_backtest_with_checks_and_rollbacks_are_consistent() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
     let events = ledger_demo::history(Some(20_000));
-    let lines: Vec<_> = events.map(|it| String::from_utf8(it.bytes().to_vec()).expect("UTF-8")).collect();
-    client.recorded_all(&lines).await;
+    let lines: Vec<_> = events.map(|event| String::from_utf8(event.bytes().to_vec()).expect("UTF-8")).collect();
+    client.record_all(&lines).await;
 
     let policy = json!({"promotion": {"from": ["dev"]}});
     let request = json!({"environment": "production", "policy": policy, "limit": 1000});
-    let began = Instant::now();
+    let started = Instant::now();
     let body = backtest(&client, &request).await.ok();
 
-    tell(&format!("20,000 events of the demo: {:?}, {:?}", began.elapsed(), totals(&body)));
+    print(&format!("20,000 events of the demo: {:?}, {:?}", started.elapsed(), totals(&body)));
     let [deploys, allowed, stopped, caught, false_alarms, missed] = totals(&body);
     assert!(allowed > 0 && stopped > 0 && missed > 0, "{:?}", totals(&body));
     assert_eq!((deploys, stopped), (allowed + stopped, caught + false_alarms));
@@ -252,9 +252,9 @@ async fn a_backtest_of_a_history_with_checks_and_rollbacks_adds_up() {
     assert!(positions(&body["stopped_deploys"]).is_sorted());
 }
 
-/// For whoever reads how long it took.
-fn tell(text: &str) {
+/// Prints a measurement for the person who reads the test's output.
+fn print(text: &str) {
     use std::io::Write as _;
-    // A test that cannot say so is no worse a test.
+    // The message is for information only: ignore a failure to write it.
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }

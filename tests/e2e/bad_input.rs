@@ -1,8 +1,8 @@
-//! Bad input harms nobody: each malformed request gets its problem, and nothing is recorded.
+//! Malformed requests: each is rejected with a specific problem, and nothing is recorded.
 
 use std::borrow::Cow;
 
-use ledger_tests::{Answer, Client, Servers, Service, deploy};
+use ledger_tests::{Response, Client, Servers, Service, deploy};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -13,13 +13,13 @@ const BATCH: &str = "application/cloudevents-batch+json";
 const LINES: &str = "application/x-ndjson";
 const JSON: &str = "application/json";
 
-/// The service of the table takes batches of at most so many bytes, and so many events at once.
+/// Limits of the service under test: bytes of a batch, and events of a batch.
 const BATCH_BYTES: usize = 300_000;
 const EVENTS: usize = 50;
 
-/// A malformed request, and what must come of it.
+/// A malformed request and the expected problem.
 struct Bad {
-    what: &'static str,
+    description: &'static str,
     method: Method,
     path: Cow<'static, str>,
     headers: Vec<(&'static str, Cow<'static, [u8]>)>,
@@ -28,11 +28,11 @@ struct Bad {
     problem: &'static str,
 }
 
-/// A good event; rows change it at one place.
+/// A valid event; each case changes one part.
 const GOOD: &str = r#"{"specversion":"1.0","id":"bad","source":"urn:release-ledger:test","type":"io.releaseledger.deploy.succeeded.v1","time":"2026-08-01T10:00:00Z","data":{"environment":"production","service":"web","release":{"version":"v1"}}}"#;
 
 fn with(from: &str, to: &str) -> Vec<u8> {
-    assert!(GOOD.contains(from), "the row changes something: {from}");
+    assert!(GOOD.contains(from), "the case changes something: {from}");
     GOOD.replace(from, to).into_bytes()
 }
 
@@ -40,20 +40,20 @@ fn without(member: &str) -> Vec<u8> {
     with(member, "")
 }
 
-/// Nested so deep, and a good event for the rest.
+/// A valid event with additional arrays nested this deep.
 fn nested(levels: usize) -> Vec<u8> {
     let nest = format!(r#""data":{{"links":{}{},"#, "[".repeat(levels), "]".repeat(levels));
     with(r#""data":{"#, &nest)
 }
 
 fn post(
-    what: &'static str,
+    description: &'static str,
     content_type: &'static str,
     body: impl Into<Vec<u8>>,
     (status, problem): (u16, &'static str),
 ) -> Bad {
     Bad {
-        what,
+        description,
         method: Method::POST,
         path: "/v1/events".into(),
         headers: vec![("content-type", content_type.as_bytes().into())],
@@ -64,12 +64,12 @@ fn post(
 }
 
 fn binary(
-    what: &'static str,
+    description: &'static str,
     changed: (&'static str, &'static [u8]),
     data: &'static str,
-    answer: (u16, &'static str),
+    expected: (u16, &'static str),
 ) -> Bad {
-    let mut bad = post(what, JSON, data, answer);
+    let mut bad = post(description, JSON, data, expected);
     let attributes: [(&str, &[u8]); 5] = [
         ("ce-specversion", b"1.0"),
         ("ce-id", b"bad"),
@@ -85,27 +85,27 @@ fn binary(
     bad
 }
 
-fn get(what: &'static str, path: &'static str, (status, problem): (u16, &'static str)) -> Bad {
+fn get(description: &'static str, path: &'static str, (status, problem): (u16, &'static str)) -> Bad {
     let (headers, body) = (Vec::new(), Cow::Borrowed(&[][..]));
-    Bad { what, method: Method::GET, path: path.into(), headers, body, status, problem }
+    Bad { description, method: Method::GET, path: path.into(), headers, body, status, problem }
 }
 
-fn cannot(what: &'static str, method: Method, path: &'static str) -> Bad {
-    Bad { method, ..get(what, path, (405, "method-not-allowed")) }
+fn not_allowed(description: &'static str, method: Method, path: &'static str) -> Bad {
+    Bad { method, ..get(description, path, (405, "method-not-allowed")) }
 }
 
-/// What is not taken, whatever the mode: bodies and envelopes.
+/// Invalid bodies and envelopes in every content mode.
 fn bodies() -> Vec<Bad> {
     const NOT_JSON: (u16, &str) = (400, "invalid-json");
     const NOT_I_JSON: (u16, &str) = (400, "not-i-json");
     const TOO_LARGE: (u16, &str) = (413, "too-large");
-    const NOT_TAKEN: (u16, &str) = (415, "unsupported-media-type");
+    const UNSUPPORTED: (u16, &str) = (415, "unsupported-media-type");
     let long = |bytes: usize| with(r#""version":"v1""#, &format!(r#""version":"{}""#, "x".repeat(bytes)));
     let extension = |bytes: usize| with(r#""data""#, &format!(r#""note":"{}","data""#, "x".repeat(bytes)));
     let batch = |events: usize| format!("[{}]", vec![GOOD; events].join(","));
-    let mut gzip = post("a compressed body", STRUCTURED, GOOD, NOT_TAKEN);
+    let mut gzip = post("a compressed body", STRUCTURED, GOOD, UNSUPPORTED);
     gzip.headers.push(("content-encoding", b"gzip".into()));
-    let mut untyped = post("no content type", "", GOOD, NOT_TAKEN);
+    let mut untyped = post("no content type", "", GOOD, UNSUPPORTED);
     untyped.headers.clear();
     vec![
         post("an empty body", STRUCTURED, "", NOT_JSON),
@@ -120,22 +120,22 @@ fn bodies() -> Vec<Bad> {
             NOT_JSON,
         ),
         post("a lone surrogate", STRUCTURED, with("v1\"", r#"v1\ud800""#), NOT_JSON),
-        post("a number without end", STRUCTURED, with(r#""data""#, r#""attempt":1e400,"data""#), NOT_JSON),
-        post("a key twice", STRUCTURED, with(r#""id":"bad""#, r#""id":"bad","id":"other""#), NOT_I_JSON),
+        post("a number out of range", STRUCTURED, with(r#""data""#, r#""attempt":1e400,"data""#), NOT_JSON),
+        post("a duplicate key", STRUCTURED, with(r#""id":"bad""#, r#""id":"bad","id":"other""#), NOT_I_JSON),
         post(
-            "a key twice, once escaped",
+            "a duplicate key, once escaped",
             STRUCTURED,
             with(r#""id":"bad""#, r#""id":"bad","\u0069d":"b""#),
             NOT_I_JSON,
         ),
         post(
-            "a key twice, deep inside",
+            "a duplicate key, nested",
             STRUCTURED,
             with(r#""version":"v1""#, r#""version":"v1","version":"v2""#),
             NOT_I_JSON,
         ),
-        post("too deep", STRUCTURED, nested(40), NOT_I_JSON),
-        post("far too deep", STRUCTURED, nested(20_000), NOT_I_JSON),
+        post("nested too deep", STRUCTURED, nested(40), NOT_I_JSON),
+        post("nested far too deep", STRUCTURED, nested(20_000), NOT_I_JSON),
         post(
             "an integer beyond 2^53",
             STRUCTURED,
@@ -152,25 +152,25 @@ fn bodies() -> Vec<Bad> {
         post("a body over the limit", STRUCTURED, extension(300_000), TOO_LARGE),
         post("a version of 70,000 bytes", STRUCTURED, long(70_000), (422, "invalid-event")),
         post("a batch that is an object", BATCH, GOOD, NOT_JSON),
-        post("a batch that breaks off", BATCH, format!("[{GOOD},"), NOT_JSON),
+        post("a truncated batch", BATCH, format!("[{GOOD},"), NOT_JSON),
         post("an empty body for a batch", BATCH, "", NOT_JSON),
         post("a batch of too many events", BATCH, batch(EVENTS + 1), TOO_LARGE),
         post("a batch of too many bytes", BATCH, " ".repeat(BATCH_BYTES + 1), TOO_LARGE),
-        post("plain text", "text/plain", GOOD, NOT_TAKEN),
-        post("a form", "application/x-www-form-urlencoded", "id=1", NOT_TAKEN),
-        post("JSON without attributes", JSON, GOOD, NOT_TAKEN),
-        post("a batch by another name", "application/cloudevents+xml", GOOD, NOT_TAKEN),
-        post("no type at all, only a parameter", "; charset=utf-8", GOOD, NOT_TAKEN),
+        post("plain text", "text/plain", GOOD, UNSUPPORTED),
+        post("a form", "application/x-www-form-urlencoded", "id=1", UNSUPPORTED),
+        post("JSON without attributes", JSON, GOOD, UNSUPPORTED),
+        post("an unknown structured content type", "application/cloudevents+xml", GOOD, UNSUPPORTED),
+        post("a content type without a type", "; charset=utf-8", GOOD, UNSUPPORTED),
         gzip,
         untyped,
     ]
 }
 
-/// What is JSON and no event.
+/// Valid JSON that is not a valid event.
 fn events() -> Vec<Bad> {
     const INVALID: (u16, &str) = (422, "invalid-event");
     const UNKNOWN: (u16, &str) = (422, "unknown-event-type");
-    let structured = |what, body: Vec<u8>, answer| post(what, STRUCTURED, body, answer);
+    let structured = |description, body: Vec<u8>, expected| post(description, STRUCTURED, body, expected);
     let version = |text: &str| with(r#""version":"v1""#, &format!(r#""version":{text}"#));
     let service = |text: &str| with(r#""service":"web""#, &format!(r#""service":{text}"#));
     let release = |member: &str| with(r#""version":"v1""#, &format!(r#""version":"v1",{member}"#));
@@ -187,19 +187,19 @@ fn events() -> Vec<Bad> {
         structured("no source", without(r#""source":"urn:release-ledger:test","#), INVALID),
         structured("no type", without(r#""type":"io.releaseledger.deploy.succeeded.v1","#), INVALID),
         structured("no time", without(r#""time":"2026-08-01T10:00:00Z","#), INVALID),
-        structured("no version of the specification", without(r#""specversion":"1.0","#), INVALID),
-        structured("another version of the specification", with(r#""1.0""#, r#""0.3""#), INVALID),
-        structured("a type of nobody's", with("deploy.succeeded", "deploy.done"), UNKNOWN),
+        structured("no specversion", without(r#""specversion":"1.0","#), INVALID),
+        structured("an unsupported specversion", with(r#""1.0""#, r#""0.3""#), INVALID),
+        structured("an unknown type", with("deploy.succeeded", "deploy.done"), UNKNOWN),
         structured(
-            "a version of a type that is not there yet",
+            "an unknown version of a type",
             with("succeeded.v1", "succeeded.v2"),
             UNKNOWN,
         ),
-        structured("somebody else's type", with("io.releaseledger.deploy", "dev.cdevents.deploy"), UNKNOWN),
+        structured("a type of another vendor", with("io.releaseledger.deploy", "dev.cdevents.deploy"), UNKNOWN),
         structured("a time in words", time("yesterday"), INVALID),
-        structured("a day", time("2026-08-01"), INVALID),
-        structured("a day that is none", time("2026-02-30T10:00:00Z"), INVALID),
-        structured("a time without zone", time("2026-08-01T10:00:00"), INVALID),
+        structured("a date without a time", time("2026-08-01"), INVALID),
+        structured("a nonexistent date", time("2026-02-30T10:00:00Z"), INVALID),
+        structured("a time without a time zone", time("2026-08-01T10:00:00"), INVALID),
         structured("before 1970", time("1969-12-31T23:59:59Z"), INVALID),
         structured("the future", time("2999-01-01T00:00:00Z"), (422, "event-from-the-future")),
         structured("a name with a space", service(r#""we b""#), INVALID),
@@ -216,12 +216,12 @@ fn events() -> Vec<Bad> {
         structured("a version with white space around it", version(r#"" v1 ""#), INVALID),
         structured("a version that is a number", version("1.5"), INVALID),
         structured("a release that is a string", with(r#"{"version":"v1"}"#, r#""v1""#), INVALID),
-        structured("a tag for an artifact", release(r#""artifact":"web:latest""#), INVALID),
-        structured("half a digest", release(r#""config":"sha256:12""#), INVALID),
+        structured("a tag as an artifact", release(r#""artifact":"web:latest""#), INVALID),
+        structured("an incomplete digest", release(r#""config":"sha256:12""#), INVALID),
         structured("a misspelt member of the release", release(r#""artefact":"x""#), INVALID),
-        structured("a member of nobody's", data(r#""colour":"blue""#), INVALID),
-        structured("a switch that is a word", data(r#""reversible":"yes""#), INVALID),
-        structured("links that are no list", data(r#""links":{}"#), INVALID),
+        structured("an unknown member", data(r#""colour":"blue""#), INVALID),
+        structured("a flag that is a word", data(r#""reversible":"yes""#), INVALID),
+        structured("links that are not a list", data(r#""links":{}"#), INVALID),
         structured("a reason of 5,000 bytes", data(&format!(r#""reason":"{}""#, "x".repeat(5_000))), INVALID),
         structured(
             "no data",
@@ -234,25 +234,25 @@ fn events() -> Vec<Bad> {
             INVALID,
         ),
         structured("data in base64", attribute(r#""data_base64":"e30=""#), INVALID),
-        structured("an attribute with a capital", attribute(r#""traceParent":"x""#), INVALID),
+        structured("an attribute with a capital letter", attribute(r#""traceParent":"x""#), INVALID),
         structured("an attribute that is an object", attribute(r#""trace":{}"#), INVALID),
         structured("a required attribute that is null", with(r#""id":"bad""#, r#""id":null"#), INVALID),
-        structured("data of another type", attribute(r#""datacontenttype":"text/xml""#), INVALID),
+        structured("an unsupported datacontenttype", attribute(r#""datacontenttype":"text/xml""#), INVALID),
     ]
 }
 
-/// Attributes in headers.
+/// Invalid attributes in headers (binary content mode).
 fn headers() -> Vec<Bad> {
     const DATA: &str = r#"{"environment":"production","service":"web","release":{"version":"v1"}}"#;
-    const NONE: (&str, &[u8]) = ("ce-none", b"");
-    let mut twice = binary("binary: an attribute twice", NONE, DATA, (400, "not-i-json"));
+    const UNCHANGED: (&str, &[u8]) = ("ce-none", b"");
+    let mut twice = binary("binary: a duplicate attribute", UNCHANGED, DATA, (400, "not-i-json"));
     twice.headers.push(("ce-id", b"other".into()));
     vec![
-        binary("binary: no data", NONE, "", (400, "invalid-json")),
-        binary("binary: data that is an array", NONE, "[]", (422, "invalid-event")),
-        binary("binary: data with a key twice", NONE, r#"{"a":1,"a":1}"#, (400, "not-i-json")),
+        binary("binary: no data", UNCHANGED, "", (400, "invalid-json")),
+        binary("binary: data that is an array", UNCHANGED, "[]", (422, "invalid-event")),
+        binary("binary: data with a duplicate key", UNCHANGED, r#"{"a":1,"a":1}"#, (400, "not-i-json")),
         binary("binary: no id", ("ce-id", b""), DATA, (422, "invalid-event")),
-        binary("binary: another type", ("ce-type", b"x"), DATA, (422, "unknown-event-type")),
+        binary("binary: an unknown type", ("ce-type", b"x"), DATA, (422, "unknown-event-type")),
         binary("binary: a bad time", ("ce-time", b"now"), DATA, (422, "invalid-event")),
         binary(
             "binary: the future",
@@ -261,7 +261,7 @@ fn headers() -> Vec<Bad> {
             (422, "event-from-the-future"),
         ),
         binary(
-            "binary: bytes that are no UTF-8, encoded",
+            "binary: percent-encoded bytes that are not UTF-8",
             ("ce-id", b"%ff"),
             DATA,
             (400, "invalid-parameter"),
@@ -273,42 +273,42 @@ fn headers() -> Vec<Bad> {
             (400, "invalid-parameter"),
         ),
         binary(
-            "binary: the content type a second time",
+            "binary: a second content type",
             ("ce-datacontenttype", b"application/json"),
             DATA,
             (400, "invalid-parameter"),
         ),
-        binary("binary: an open quote", ("ce-id", b"\"bad"), DATA, (400, "invalid-parameter")),
+        binary("binary: an unterminated quote", ("ce-id", b"\"bad"), DATA, (400, "invalid-parameter")),
         binary("binary: a zero width space", ("ce-id", b"bad%E2%80%8B"), DATA, (422, "invalid-event")),
         binary("binary: an attribute with a dash", ("ce-trace-parent", b"x"), DATA, (422, "invalid-event")),
         binary("binary: an attribute named data", ("ce-data", b"x"), DATA, (400, "not-i-json")),
-        binary("binary: an attribute too many", ("ce-data_base64", b"x"), DATA, (422, "invalid-event")),
+        binary("binary: an unknown attribute", ("ce-data_base64", b"x"), DATA, (422, "invalid-event")),
         binary("binary: no specversion", ("ce-specversion", b""), DATA, (415, "unsupported-media-type")),
         twice,
     ]
 }
 
-/// Questions.
-fn questions() -> Vec<Bad> {
+/// Invalid queries.
+fn queries() -> Vec<Bad> {
     const WRONG: (u16, &str) = (400, "invalid-parameter");
     const NO_POSITION: (u16, &str) = (404, "unknown-position");
     const NOWHERE: (u16, &str) = (404, "path-not-found");
     const NO_ENVIRONMENT: (u16, &str) = (404, "unknown-environment");
     vec![
         get("at: a word", "/v1/environments/production/state?at=yesterday", WRONG),
-        get("at: nothing", "/v1/environments/production/state?at=", WRONG),
+        get("at: empty", "/v1/environments/production/state?at=", WRONG),
         get("at: a dash", "/v1/environments/production/state?at=-", WRONG),
         get("at: a fraction", "/v1/environments/production/state?at=1.5", WRONG),
-        get("at: a day", "/v1/environments/production/state?at=2026-08-01", WRONG),
+        get("at: a date", "/v1/environments/production/state?at=2026-08-01", WRONG),
         get(
-            "at: a plus that became a space",
+            "at: a plus decoded as a space",
             "/v1/environments/production/state?at=2026-08-01T10:00:00+02:00",
             WRONG,
         ),
         get("at: beyond 64 bits", "/v1/environments/production/state?at=99999999999999999999", WRONG),
-        get("at: beyond the ledger", "/v1/environments/production/state?at=7", NO_POSITION),
+        get("at: after the head", "/v1/environments/production/state?at=7", NO_POSITION),
         get(
-            "at: as far as numbers go",
+            "at: the largest position",
             "/v1/environments/production/state?at=9223372036854775807",
             NO_POSITION,
         ),
@@ -318,30 +318,30 @@ fn questions() -> Vec<Bad> {
             (404, "unknown-change"),
         ),
         get(
-            "at: as many changes ago as numbers go",
+            "at: the largest number of changes ago",
             "/v1/environments/production/state?at=-9223372036854775807",
             (404, "unknown-change"),
         ),
         get("known_at: a word", "/v1/environments/production/state?known_at=now", WRONG),
         get("known_at: a time", "/v1/environments/production/state?known_at=2026-08-01T10:00:00Z", WRONG),
-        get("known_at: with a position", "/v1/environments/production/state?at=1&known_at=1", WRONG),
-        get("known_at: with changes ago", "/v1/environments/production/state?at=-1&known_at=1", WRONG),
-        get("known_at: beyond the ledger", "/v1/environments/production/state?known_at=7", NO_POSITION),
+        get("known_at: combined with a position", "/v1/environments/production/state?at=1&known_at=1", WRONG),
+        get("known_at: combined with changes ago", "/v1/environments/production/state?at=-1&known_at=1", WRONG),
+        get("known_at: after the head", "/v1/environments/production/state?known_at=7", NO_POSITION),
         get("a misspelt parameter of the state", "/v1/environments/production/state?att=1", WRONG),
-        get("a parameter twice", "/v1/environments/production/state?at=1&at=0", WRONG),
-        get("an environment of nobody's", "/v1/environments/nowhere/state", NO_ENVIRONMENT),
-        get("an environment of nobody's, then", "/v1/environments/nowhere/state?at=0", NO_ENVIRONMENT),
+        get("a duplicate parameter", "/v1/environments/production/state?at=1&at=0", WRONG),
+        get("an unknown environment", "/v1/environments/nowhere/state", NO_ENVIRONMENT),
+        get("an unknown environment at a position", "/v1/environments/nowhere/state?at=0", NO_ENVIRONMENT),
         get(
-            "an environment of nobody's, changes ago",
+            "an unknown environment, changes ago",
             "/v1/environments/nowhere/state?at=-1",
             NO_ENVIRONMENT,
         ),
-        get("an environment that is no name", "/v1/environments/no%20where/state", WRONG),
+        get("an invalid environment name", "/v1/environments/no%20where/state", WRONG),
         get("a path that is not UTF-8", "/v1/environments/%ff/state", NOWHERE),
         get("from: a word", "/v1/environments/production/diff?from=yesterday", WRONG),
         get("to: a word", "/v1/environments/production/diff?to=tomorrow", WRONG),
         get(
-            "to: an environment of nobody's",
+            "to: an unknown environment",
             "/v1/environments/production/diff?to=nowhere@latest",
             NO_ENVIRONMENT,
         ),
@@ -352,43 +352,43 @@ fn questions() -> Vec<Bad> {
             "/v1/environments/production/diff?from=-2",
             (404, "unknown-change"),
         ),
-        get("after: below zero", "/v1/events?after=-1", WRONG),
+        get("after: negative", "/v1/events?after=-1", WRONG),
         get("after: a word", "/v1/events?after=x", WRONG),
-        get("limit: none", "/v1/events?limit=0", WRONG),
-        get("limit: too many", "/v1/events?limit=1001", WRONG),
+        get("limit: zero", "/v1/events?limit=0", WRONG),
+        get("limit: too large", "/v1/events?limit=1001", WRONG),
         get("limit: a word", "/v1/events?limit=all", WRONG),
-        get("a type of nobody's", "/v1/events?type=deploy.done", WRONG),
-        get("an environment that is no name, among events", "/v1/events?environment=a%20b", WRONG),
+        get("an unknown type", "/v1/events?type=deploy.done", WRONG),
+        get("an invalid environment name in an event filter", "/v1/events?environment=a%20b", WRONG),
         get("a source without an id", "/v1/events?source=urn:release-ledger:test", WRONG),
         get("an id without a source", "/v1/events?id=1", WRONG),
         get("a misspelt parameter of events", "/v1/events?enviroment=production", WRONG),
-        get("a parameter of nobody's for the position", "/v1/position?verbose=1", WRONG),
-        get("a parameter of nobody's for environments", "/v1/environments?limit=1", WRONG),
-        get("an entry that is no number", "/v1/events/latest", WRONG),
-        get("an entry below one", "/v1/events/0", NO_POSITION),
-        get("an entry beyond the ledger", "/v1/events/7", NO_POSITION),
+        get("an unknown parameter of the position", "/v1/position?verbose=1", WRONG),
+        get("an unknown parameter of environments", "/v1/environments?limit=1", WRONG),
+        get("an entry that is not a number", "/v1/events/latest", WRONG),
+        get("entry zero", "/v1/events/0", NO_POSITION),
+        get("an entry after the head", "/v1/events/7", NO_POSITION),
         get("an entry beyond 64 bits", "/v1/events/99999999999999999999", WRONG),
-        get("wait_for: ahead of the ledger", "/v1/position?wait_for=7", (400, "position-ahead")),
+        get("wait_for: after the head", "/v1/position?wait_for=7", (400, "position-ahead")),
         get("wait_for: a word", "/v1/position?wait_for=soon", WRONG),
         get("wait_ms: too long", "/v1/position?wait_for=1&wait_ms=30001", WRONG),
-        get("wait_ms: below zero", "/v1/position?wait_for=1&wait_ms=-1", WRONG),
-        get("a tenant of nobody's", "/v1/tenants/nobody/position", (404, "unknown-tenant")),
-        get("a tenant that is no name", "/v1/tenants/no%20body/position", WRONG),
-        get("a path of nobody's", "/v1/releases", NOWHERE),
+        get("wait_ms: negative", "/v1/position?wait_for=1&wait_ms=-1", WRONG),
+        get("an unknown tenant", "/v1/tenants/unknown/position", (404, "unknown-tenant")),
+        get("an invalid tenant name", "/v1/tenants/not%20valid/position", WRONG),
+        get("an unknown path", "/v1/releases", NOWHERE),
         get("another version of the API", "/v2/events", NOWHERE),
         get("an environment without a name", "/v1/environments//state", WRONG),
-        cannot("deleting the history", Method::DELETE, "/v1/events"),
-        cannot("deleting an entry", Method::DELETE, "/v1/events/1"),
-        cannot("putting an entry", Method::PUT, "/v1/events/1"),
-        cannot("patching a state", Method::PATCH, "/v1/environments/production/state"),
-        cannot("posting to health", Method::POST, "/readyz"),
+        not_allowed("deleting the history", Method::DELETE, "/v1/events"),
+        not_allowed("deleting an entry", Method::DELETE, "/v1/events/1"),
+        not_allowed("putting an entry", Method::PUT, "/v1/events/1"),
+        not_allowed("patching a state", Method::PATCH, "/v1/environments/production/state"),
+        not_allowed("posting to health", Method::POST, "/readyz"),
     ]
 }
 
-/// What is well-formed and contradicts the ledger.
+/// Well-formed requests that conflict with the ledger.
 fn conflicts() -> Vec<Bad> {
-    let taken = with(r#""id":"bad""#, r#""id":"1""#);
-    let another = post("another event with a known identity", STRUCTURED, taken, (409, "identity-conflict"));
+    let known = with(r#""id":"bad""#, r#""id":"1""#);
+    let another = post("another event with a known identity", STRUCTURED, known, (409, "identity-conflict"));
     vec![another]
 }
 
@@ -398,15 +398,15 @@ async fn bad_input_harms_nobody() {
     let limits = [format!("--http-max-batch-bytes={BATCH_BYTES}"), format!("--http-max-events={EVENTS}")];
     let service = Service::start(PROGRAM, &servers, &limits.each_ref().map(String::as_str)).await;
     let client = service.client();
-    client.recorded(&deploy("1", "2026-08-01T09:00:00Z", "production", "web", "v0")).await;
+    client.record_and_wait(&deploy("1", "2026-08-01T09:00:00Z", "production", "web", "v0")).await;
     let before = client.text("/v1/position").await;
     let table: Vec<Bad> =
-        [bodies(), events(), headers(), questions(), conflicts()].into_iter().flatten().collect();
+        [bodies(), events(), headers(), queries(), conflicts()].into_iter().flatten().collect();
 
     let mut wrong = Vec::new();
     for bad in &table {
-        let answer = send(&client, bad).await;
-        wrong.extend(differs(bad, &answer));
+        let response = send(&client, bad).await;
+        wrong.extend(differs(bad, &response));
     }
 
     assert_eq!(wrong, [""; 0], "of {} requests", table.len());
@@ -415,7 +415,7 @@ async fn bad_input_harms_nobody() {
     assert_eq!((good.status, &good.body["position"]), (201, &2.into()));
 }
 
-async fn send(client: &Client, bad: &Bad) -> Answer {
+async fn send(client: &Client, bad: &Bad) -> Response {
     let mut request = client.request(bad.method.clone(), &bad.path).body(bad.body.to_vec());
     for (name, value) in &bad.headers {
         request = request.header(*name, &**value);
@@ -423,26 +423,26 @@ async fn send(client: &Client, bad: &Bad) -> Answer {
     Client::send(request).await
 }
 
-/// How an answer differs from what the row says, if it does.
-fn differs(bad: &Bad, answer: &Answer) -> Option<String> {
-    let is_whole = answer.content_type == "application/problem+json"
-        && answer.body["status"] == answer.status
-        && answer.body["title"].is_string()
-        && answer.body["detail"].as_str().is_some_and(|detail| !detail.is_empty());
-    let is_whole = is_whole && (answer.status != 405 || !answer.header("allow").is_empty());
-    let is_so = (answer.status, answer.problem()) == (bad.status, bad.problem);
-    (!is_whole || !is_so).then(|| {
-        let Bad { what, status, problem, .. } = bad;
-        format!("{what}: {status} {problem} wanted, not {} {}", answer.status, answer.text)
+/// Describes how a response differs from the expected one; `None` if it does not.
+fn differs(bad: &Bad, response: &Response) -> Option<String> {
+    let is_complete = response.content_type == "application/problem+json"
+        && response.body["status"] == response.status
+        && response.body["title"].is_string()
+        && response.body["detail"].as_str().is_some_and(|detail| !detail.is_empty());
+    let is_complete = is_complete && (response.status != 405 || !response.header("allow").is_empty());
+    let is_expected = (response.status, response.problem()) == (bad.status, bad.problem);
+    (!is_complete || !is_expected).then(|| {
+        let Bad { description, status, problem, .. } = bad;
+        format!("{description}: expected {status} {problem}, received {} {}", response.status, response.text)
     })
 }
 
 #[tokio::test]
-async fn one_bad_event_does_not_sink_the_others() {
+async fn an_invalid_event_in_a_batch_does_not_affect_the_others() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
-    client.recorded(&deploy("known", "2026-08-01T09:00:00Z", "production", "web", "v0")).await;
+    client.record_and_wait(&deploy("known", "2026-08-01T09:00:00Z", "production", "web", "v0")).await;
     let mixed = |prefix: &str| {
         let id = |name: &str| format!("{prefix}-{name}");
         [
@@ -478,11 +478,11 @@ async fn one_bad_event_does_not_sink_the_others() {
     assert_eq!((batch.status, lines.status), (207, 207));
     assert_eq!(results(batch.body.as_array().expect("results")), expected("batch", 2));
     assert_eq!(results(&lines.lines()), expected("lines", 5));
-    assert_eq!(client.position().await.1, 7);
+    assert_eq!(client.positions().await.1, 7);
 }
 
 #[tokio::test]
-async fn a_line_that_is_no_event_does_not_sink_the_others() {
+async fn an_invalid_line_does_not_affect_the_others() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
@@ -490,13 +490,13 @@ async fn a_line_that_is_no_event_does_not_sink_the_others() {
     let too_long = format!("{{\"x\":\"{}\"}}", "x".repeat(600_000));
     let lines = [&good("1"), "{", "[]", &too_long, "\u{feff}", &good("2")].join("\n");
 
-    let answer = client
+    let response = client
         .post("/v1/events", LINES, [lines.as_bytes(), b"\n\xff\n", good("3").as_bytes()].concat())
         .await;
 
-    assert_eq!(answer.status, 207);
+    assert_eq!(response.status, 207);
     let statuses: Vec<_> =
-        results(&answer.lines()).into_iter().map(|(_, status, _, problem)| (status, problem)).collect();
+        results(&response.lines()).into_iter().map(|(_, status, _, problem)| (status, problem)).collect();
     let statuses: Vec<_> = statuses.iter().map(|(status, problem)| (&**status, &**problem)).collect();
     assert_eq!(
         statuses,
@@ -513,7 +513,7 @@ async fn a_line_that_is_no_event_does_not_sink_the_others() {
     );
 }
 
-/// Per event: its id, what became of it, where it is, and the problem's type.
+/// Returns for each event its id, status, position, and the problem's type.
 fn results(results: &[Value]) -> Vec<(String, String, Option<u64>, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let problem = |result: &Value| {
@@ -527,7 +527,7 @@ fn results(results: &[Value]) -> Vec<(String, String, Option<u64>, String)> {
 }
 
 #[tokio::test]
-async fn what_is_beyond_the_limit_costs_no_memory() {
+async fn input_beyond_a_limit_uses_no_memory() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--http-max-events=50"]).await;
     let client = service.client();
@@ -536,9 +536,9 @@ async fn what_is_beyond_the_limit_costs_no_memory() {
     assert_eq!((members.status, members.problem()), (413, "too-large"));
     let lines = client.post("/v1/events", LINES, "1\n".repeat(51)).await;
     assert_eq!(lines.status, 207, "{}", lines.text);
-    let answered = lines.text.lines().count();
+    let results = lines.text.lines().count();
 
-    assert_eq!(answered, 51, "each line up to the limit, and one that says that there are more");
+    assert_eq!(results, 51, "one result for each line up to the limit, and one that reports the limit");
     assert!(
         lines.text.lines().last().is_some_and(|last| last.contains("at most 50 events")),
         "{}",

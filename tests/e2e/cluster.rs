@@ -1,5 +1,4 @@
-//! Three nodes: whatever happens to one of them, nothing that was acknowledged is lost, and the ledger is
-//! soon open again.
+//! A three-node cluster: if any one node fails, no acknowledged event is lost, and the ledger accepts events again soon.
 
 use std::time::{Duration, Instant};
 
@@ -10,23 +9,23 @@ use serde_json::Value;
 use crate::PROGRAM;
 use crate::emitters::Emitters;
 
-/// A leader that vanishes is missed after four to nine seconds, by what the servers choose; to that comes what
-/// waits for an answer of a halted one. Twice as long is a failure.
-const BACK_WITHIN: Duration = Duration::from_secs(20);
-/// More than can be under way: when so many more are acknowledged, some were sent after what happened.
-const SOME: usize = 100;
+/// Upper bound of the unavailability after a failure. The servers detect a missing leader after four to nine seconds;
+/// requests to a paused node add their timeout. The bound is twice that.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(20);
+/// More events than can be in flight: when this many more are acknowledged, some were sent after the failure.
+const PROGRESS: usize = 100;
 
-/// Waits until events are taken again, and tells how long that took.
-#[expect(clippy::print_stderr, reason = "how long it takes is worth knowing, and not worth a failure")]
-async fn back(emitters: &Emitters, what: &str) {
-    let began = Instant::now();
-    let back = tokio::time::timeout(BACK_WITHIN, emitters.acknowledged(SOME)).await;
-    eprintln!("{what}: events are taken again after {:?}", began.elapsed());
-    back.unwrap_or_else(|_| panic!("{what}: no events are taken for {BACK_WITHIN:?}"));
+/// Waits until events are accepted again, and prints the duration.
+#[expect(clippy::print_stderr, reason = "the duration is informative, and not a reason to fail")]
+async fn wait_for_recovery(emitters: &Emitters, event: &str) {
+    let started = Instant::now();
+    let recovered = tokio::time::timeout(RECOVERY_LIMIT, emitters.acknowledged(PROGRESS)).await;
+    eprintln!("{event}: events are accepted again after {:?}", started.elapsed());
+    recovered.unwrap_or_else(|_| panic!("{event}: no events are accepted for {RECOVERY_LIMIT:?}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_three_nodes_any_one_may_die_or_halt_and_nothing_acknowledged_is_lost() {
+async fn any_one_of_three_nodes_can_be_killed_or_paused_without_loss_of_acknowledged_events() {
     let mut cluster = Cluster::start().await;
     let servers = Servers::start().await;
     let journal = [
@@ -38,33 +37,33 @@ async fn of_three_nodes_any_one_may_die_or_halt_and_nothing_acknowledged_is_lost
     let service = Service::start(PROGRAM, &servers, &journal).await;
     let client = service.client();
     let emitters = Emitters::start(&client);
-    emitters.acknowledged(SOME).await;
+    emitters.acknowledged(PROGRESS).await;
 
     for node in Node::ALL {
         let role = if cluster.leader(STREAM).await == node { "the leader" } else { "a follower" };
         cluster.kill(node).await;
-        back(&emitters, &format!("{role} is killed")).await;
-        cluster.start_again(node).await;
-        back(&emitters, "it comes back").await;
-        cluster.healthy(STREAM).await;
+        wait_for_recovery(&emitters, &format!("{role} is killed")).await;
+        cluster.restart(node).await;
+        wait_for_recovery(&emitters, "the node restarts").await;
+        cluster.wait_until_healthy(STREAM).await;
     }
     let leader = cluster.leader(STREAM).await;
     cluster.kill(leader).await;
-    back(&emitters, "the leader is killed").await;
-    cluster.start_again(leader).await;
-    cluster.healthy(STREAM).await;
+    wait_for_recovery(&emitters, "the leader is killed").await;
+    cluster.restart(leader).await;
+    cluster.wait_until_healthy(STREAM).await;
     let leader = cluster.leader(STREAM).await;
     cluster.pause(leader).await;
-    back(&emitters, "the leader is halted").await;
-    emitters.acknowledged(10 * SOME).await;
+    wait_for_recovery(&emitters, "the leader is paused").await;
+    emitters.acknowledged(10 * PROGRESS).await;
     cluster.resume(leader);
-    back(&emitters, "it goes on").await;
-    cluster.healthy(STREAM).await;
-    emitters.acknowledged(SOME).await;
+    wait_for_recovery(&emitters, "the leader resumes").await;
+    cluster.wait_until_healthy(STREAM).await;
+    emitters.acknowledged(PROGRESS).await;
     let acknowledged = emitters.stop().await;
 
-    let (_, head) = client.position().await;
-    client.projections_at(head).await;
+    let (_, head) = client.positions().await;
+    client.wait_for_projections(head).await;
     let entries = client.entries().await;
     for (position, event) in &acknowledged {
         let entry = &entries[*position as usize - 1];
@@ -72,19 +71,19 @@ async fn of_three_nodes_any_one_may_die_or_halt_and_nothing_acknowledged_is_lost
         assert_eq!(&entry["event"], event);
         assert_eq!(entry["repeats"], Value::Null);
     }
-    // Every emitter went on until all that it had sent was acknowledged.
-    assert_eq!(entries.len(), acknowledged.len(), "nothing is there that nobody sent, and nothing twice");
+    // Every emitter continues until all its events are acknowledged.
+    assert_eq!(entries.len(), acknowledged.len(), "each emitted event is recorded once, and no other");
     assert_eq!(entries.len() as u64, head);
     let stream = cluster.operator().await.get_stream(STREAM).await.expect("the stream");
     let state = &stream.cached_info().state;
     assert_eq!((state.messages, state.first_sequence, state.last_sequence), (head, 1, head));
 
-    let folded = digests(&servers.postgres_url(), "default").await;
-    let database = servers.fresh_database("anew").await;
+    let projected = digests(&servers.postgres_url(), "default").await;
+    let database = servers.fresh_database("rebuilt").await;
     let projections = format!("--projections-url={database}");
-    let anew =
+    let fresh =
         Service::start(PROGRAM, &servers, &[journal.as_slice(), &[projections.as_str()]].concat()).await;
-    anew.client().projections_at(head).await;
-    assert_eq!(digests(&database, "default").await, folded);
-    assert_eq!(folded["gaps"].0, 0, "no gap was told of");
+    fresh.client().wait_for_projections(head).await;
+    assert_eq!(digests(&database, "default").await, projected);
+    assert_eq!(projected["gaps"].0, 0, "there are no gaps");
 }

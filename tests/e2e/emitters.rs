@@ -1,4 +1,4 @@
-//! Emitters that never give up, and remember what they were told.
+//! Clients that retry until every event is acknowledged, and return the acknowledged positions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// How long an emitter waits before it sends again what was not acknowledged.
-const PAUSE: Duration = Duration::from_millis(10);
-/// Events in a bulk request.
-const BULK: usize = 40;
+/// Delay before an emitter sends unacknowledged events again.
+const RETRY_DELAY: Duration = Duration::from_millis(10);
+/// Number of events in a bulk request.
+const BULK_SIZE: usize = 40;
 
-/// Clients that send events of their own, one by one and in bulk, until each is acknowledged.
+/// Clients that send events, one by one and in bulk, until each is acknowledged.
 pub(crate) struct Emitters {
     emitting: JoinSet<BTreeMap<u64, Value>>,
     acknowledged: watch::Sender<usize>,
@@ -27,28 +27,28 @@ impl Emitters {
         let acknowledged = watch::Sender::new(0);
         let stopping = Arc::new(AtomicBool::new(false));
         let mut emitting = JoinSet::new();
-        for (name, at_once) in [("a", 1), ("b", 1), ("c", 1), ("d", 1), ("bulk-a", BULK), ("bulk-b", BULK)] {
-            let (client, told) = (client.clone(), acknowledged.clone());
-            emitting.spawn(emit(client, name, at_once, told, Arc::clone(&stopping)));
+        for (name, batch_size) in [("a", 1), ("b", 1), ("c", 1), ("d", 1), ("bulk-a", BULK_SIZE), ("bulk-b", BULK_SIZE)] {
+            let (client, count) = (client.clone(), acknowledged.clone());
+            emitting.spawn(emit(client, name, batch_size, count, Arc::clone(&stopping)));
         }
         Self { emitting, acknowledged, stopping }
     }
 
-    /// Waits until so many more events are acknowledged.
+    /// Waits until this many more events are acknowledged.
     pub(crate) async fn acknowledged(&self, more: usize) {
-        let wanted = *self.acknowledged.borrow() + more;
-        let mut told = self.acknowledged.subscribe();
-        let reached = tokio::time::timeout(Duration::from_secs(60), told.wait_for(|count| *count >= wanted));
+        let expected = *self.acknowledged.borrow() + more;
+        let mut count = self.acknowledged.subscribe();
+        let reached = tokio::time::timeout(Duration::from_secs(60), count.wait_for(|count| *count >= expected));
         reached.await.expect("events are acknowledged").expect("emitters emit");
     }
 
-    /// Every event that was acknowledged, by the position that the ledger answered.
+    /// Stops the emitters and returns every acknowledged event by its position.
     pub(crate) async fn stop(self) -> BTreeMap<u64, Value> {
         self.stopping.store(true, Ordering::Relaxed);
         let events = self.emitting.join_all().await;
         let count: usize = events.iter().map(BTreeMap::len).sum();
         let all: BTreeMap<_, _> = events.into_iter().flatten().collect();
-        assert_eq!(all.len(), count, "no position is answered for two events");
+        assert_eq!(all.len(), count, "no position is returned for two events");
         all
     }
 }
@@ -56,43 +56,43 @@ impl Emitters {
 async fn emit(
     client: Client,
     name: &'static str,
-    at_once: usize,
-    told: watch::Sender<usize>,
+    batch_size: usize,
+    acknowledged_count: watch::Sender<usize>,
     stopping: Arc<AtomicBool>,
 ) -> BTreeMap<u64, Value> {
     let mut acknowledged = BTreeMap::new();
     let mut number = 0;
-    let mut waiting: Vec<Value> = Vec::new();
-    // What is not acknowledged must not get lost: an emitter ends only when everything is.
-    while !waiting.is_empty() || !stopping.load(Ordering::Relaxed) {
-        if waiting.is_empty() {
-            waiting.extend((0..at_once).map(|_| {
+    let mut pending: Vec<Value> = Vec::new();
+    // An emitter stops only when all its events are acknowledged.
+    while !pending.is_empty() || !stopping.load(Ordering::Relaxed) {
+        if pending.is_empty() {
+            pending.extend((0..batch_size).map(|_| {
                 number += 1;
                 deploy(&format!("{name}-{number}"), "2026-08-01T10:00:00Z", "production", name, "v1")
             }));
         }
-        let answers = send(&client, &waiting).await;
-        if answers.is_empty() {
-            tokio::time::sleep(PAUSE).await;
+        let results = send(&client, &pending).await;
+        if results.is_empty() {
+            tokio::time::sleep(RETRY_DELAY).await;
             continue;
         }
-        assert_eq!(answers.len(), waiting.len(), "every event is answered");
+        assert_eq!(results.len(), pending.len(), "every event has a result");
         let before = acknowledged.len();
         let mut rest = Vec::new();
-        for (event, answer) in waiting.into_iter().zip(answers) {
-            assert_eq!(answer["id"], event["id"], "answers are in order");
-            match answer["position"].as_u64() {
+        for (event, result) in pending.into_iter().zip(results) {
+            assert_eq!(result["id"], event["id"], "results are in order");
+            match result["position"].as_u64() {
                 Some(position) => drop(acknowledged.insert(position, event)),
                 None => rest.push(event),
             }
         }
-        waiting = rest;
-        told.send_modify(|count| *count += acknowledged.len() - before);
+        pending = rest;
+        acknowledged_count.send_modify(|count| *count += acknowledged.len() - before);
     }
     acknowledged
 }
 
-/// The answers to the events; none if nothing is known about any.
+/// Returns the results of the events; empty if none is known.
 async fn send(client: &Client, events: &[Value]) -> Vec<Value> {
     let (content_type, body) = match events {
         [one] => ("application/cloudevents+json", one.to_string()),
@@ -103,10 +103,11 @@ async fn send(client: &Client, events: &[Value]) -> Vec<Value> {
     };
     let request = client.request("POST".parse().expect("a method"), "/v1/events");
     let sent = Client::try_send(request.header("content-type", content_type).body(body)).await;
-    match sent {
-        Ok(answer) if answer.status == 201 || answer.status == 207 => answer.lines(),
-        Ok(answer) => {
-            assert_eq!(answer.status, 503, "{}", answer.text);
+    let response = Client::try_send(request.header("content-type", content_type).body(body)).await;
+    match response {
+        Ok(response) if response.status == 201 || response.status == 207 => response.lines(),
+        Ok(response) => {
+            assert_eq!(response.status, 503, "{}", response.text);
             Vec::new()
         }
         Err(_) => Vec::new(),

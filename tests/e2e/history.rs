@@ -1,16 +1,16 @@
-//! The main job: record, project, ask for any point in the past.
+//! The main use case: recording and projecting events, and querying any point in the past.
 
 use ledger_tests::{Servers, Service, deploy};
 
 use crate::PROGRAM;
 
 #[tokio::test]
-async fn a_deploy_is_recorded_and_seen_at_any_point() {
+async fn a_deploy_is_recorded_and_visible_at_any_later_point() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
-    client.recorded(&deploy("1", "2026-08-01T10:00:00Z", "production", "web", "v1")).await;
-    client.recorded(&deploy("2", "2026-08-01T11:00:00Z", "production", "web", "v2")).await;
+    client.record_and_wait(&deploy("1", "2026-08-01T10:00:00Z", "production", "web", "v1")).await;
+    client.record_and_wait(&deploy("2", "2026-08-01T11:00:00Z", "production", "web", "v2")).await;
 
     let version = async |at: &str| {
         let state = client.get(&format!("/v1/environments/production/state?at={at}")).await.ok();

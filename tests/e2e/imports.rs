@@ -1,4 +1,4 @@
-//! Histories of all kinds are imported as a whole, or named row by row.
+//! Imports of release histories: valid rows are imported in order, invalid rows are reported with their line.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::PROGRAM;
 
 #[tokio::test]
-async fn rows_that_are_not_valid_are_reported_together_before_anything_is_recorded() {
+async fn invalid_rows_are_reported_together_before_anything_is_recorded() {
     let ledger = Ledger::start().await;
     let mut rows: Vec<String> = (0..30).map(|number| row(number).to_string()).collect();
     for bad in &mut rows[3..28] {
@@ -20,7 +20,7 @@ async fn rows_that_are_not_valid_are_reported_together_before_anything_is_record
     let file = ledger.file(rows.join("\n").as_bytes());
 
     let failed = ledger.import(&file, &[]).await;
-    let head = ledger.service.client().position().await.1;
+    let head = ledger.service.client().positions().await.1;
     let skipped = ledger.import(&file, &["--skip-invalid", "--json"]).await;
 
     assert_eq!((failed.code, &*failed.stdout, head), (Some(1), "", 0), "{}", failed.stderr);
@@ -28,7 +28,7 @@ async fn rows_that_are_not_valid_are_reported_together_before_anything_is_record
     assert_eq!(lines.len(), 22, "{}", failed.stderr);
     assert!(lines[0].starts_with("line 4: service: "), "{}", lines[0]);
     assert!(lines[19].starts_with("line 23: service: "), "{}", lines[19]);
-    assert_eq!(lines[20..], ["and 5 more", "error: nothing is recorded: 25 of 30 rows are not valid"]);
+    assert_eq!(lines[20..], ["and 5 more", "error: nothing is recorded: 25 of 30 rows are invalid"]);
 
     assert_eq!(skipped.code, Some(0), "{}", skipped.stderr);
     let summary: Value = serde_json::from_str(&skipped.stdout).expect("a summary");
@@ -36,11 +36,11 @@ async fn rows_that_are_not_valid_are_reported_together_before_anything_is_record
     let listed: Vec<_> = skipped.stderr.lines().collect();
     assert_eq!(listed.len(), 25, "{}", skipped.stderr);
     assert!(listed[24].starts_with("line 28: service: "), "{}", listed[24]);
-    assert_eq!(ledger.service.client().position().await.1, 5);
+    assert_eq!(ledger.service.client().positions().await.1, 5);
 }
 
 #[tokio::test]
-async fn a_history_from_stdin_is_read_however_it_was_written() {
+async fn a_history_from_stdin_is_read_with_any_compression_and_line_endings() {
     let ledger = Ledger::start().await;
     let lines = |numbers: std::ops::Range<u32>| {
         let lines: String = numbers.map(|number| format!("{}\r\n", row(number))).collect();
@@ -62,11 +62,11 @@ async fn a_history_from_stdin_is_read_however_it_was_written() {
     let failed = ledger.import(&cut, &["--source=another"]).await;
     assert_eq!(failed.code, Some(1));
     assert!(failed.stderr.starts_with("error: nothing is recorded: line "), "{}", failed.stderr);
-    assert_eq!(ledger.service.client().position().await.1, 5);
+    assert_eq!(ledger.service.client().positions().await.1, 5);
 }
 
 #[tokio::test]
-async fn a_row_is_recorded_once_wherever_it_stands() {
+async fn a_row_is_recorded_once_at_any_position_in_the_file() {
     let ledger = Ledger::start().await;
     let rows = |rows: &[Value]| rows.iter().map(|row| format!("{row}\n")).collect::<String>();
     let first = ledger.file(rows(&[row(1), row(2), row(2)]).as_bytes());
@@ -79,13 +79,13 @@ async fn a_row_is_recorded_once_wherever_it_stands() {
     let summary: Value = serde_json::from_str(&resumed.stdout).expect("a summary");
     assert_eq!((&summary["recorded"], &summary["duplicates"]), (&json!(2), &json!(3)));
     let client = ledger.service.client();
-    client.projections_at(5).await;
+    client.wait_for_projections(5).await;
     let event = client.entries().await[0]["event"].clone();
     assert_eq!(event["data"]["release"], json!({"version": "v1", "commit": "c1"}));
-    // What the commit means is a part of what is recorded.
+    // The meaning of the commit column changes the recorded event.
     assert_eq!(as_deployments.code, Some(1));
     assert!(as_deployments.stderr.contains("line 1 is not recorded: "), "{}", as_deployments.stderr);
-    assert_eq!(client.position().await.1, 5);
+    assert_eq!(client.positions().await.1, 5);
 }
 
 fn row(number: u32) -> Value {

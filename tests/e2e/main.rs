@@ -1,5 +1,5 @@
-//! Stories, end to end: real servers, the program as a process. A promise of the design is a test
-//! named after it.
+//! End-to-end tests with real servers and the program as a process. Each promise of the design has a test that is named
+//! after it.
 
 mod archive;
 mod backtest;
@@ -16,10 +16,10 @@ mod manifests;
 mod nats_users;
 mod outages;
 mod ownership;
-mod plans;
+mod query_plans;
 mod poison;
 mod promises;
-mod questions;
+mod queries;
 mod real_history;
 mod real_rollbacks;
 mod rebuild;
@@ -33,7 +33,7 @@ mod spool;
 mod varied;
 mod wrapped_deploy;
 
-/// The program.
+/// The program under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ledger-under-test");
-/// The same, as it would be if its next version gave the projections another form.
-const NEXT_PROGRAM: &str = env!("CARGO_BIN_EXE_ledger-of-next-form");
+/// The same program with the next schema version of the projections.
+const NEXT_PROGRAM: &str = env!("CARGO_BIN_EXE_ledger-next-schema");

@@ -1,4 +1,4 @@
-//! Manifests: what ran, in words of infrastructure as code, read back by real parsers of each.
+//! Manifests: the live releases in infrastructure-as-code formats, parsed by real parsers of each format.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -14,7 +14,7 @@ use crate::rollback::{Story, text};
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 #[tokio::test]
-async fn a_manifest_is_complete_in_each_format_and_the_same_for_ever() {
+async fn a_manifest_is_complete_in_each_format_and_never_changes() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
@@ -23,15 +23,15 @@ async fn a_manifest_is_complete_in_each_format_and_the_same_for_ever() {
         "version": "no", "artifact": format!("registry.example/web@{DIGEST}"), "config": DIGEST,
         "infrastructure": "git:3f2a", "commit": "1e10",
     });
-    story.tell("deploy.succeeded", 1, json!({"service": "web", "release": release})).await;
-    let point = story.deployed("api", "1.10", 2).await;
+    story.record("deploy.succeeded", 1, json!({"service": "web", "release": release})).await;
+    let point = story.deploy("api", "1.10", 2).await;
     let state = story.get("state").await;
     let get = async |format: &str, at: &str| {
         let path = format!("/v1/environments/production/manifest?format={format}&at={at}");
-        let answer = client.get(&path).await;
-        assert_eq!(answer.status, 200, "{}", answer.text);
-        assert_eq!(answer.header("composition-digest"), text(&state["digest"]));
-        answer.text
+        let response = client.get(&path).await;
+        assert_eq!(response.status, 200, "{}", response.text);
+        assert_eq!(response.header("composition-digest"), text(&state["digest"]));
+        response.text
     };
     let at = point.to_string();
 
@@ -42,7 +42,7 @@ async fn a_manifest_is_complete_in_each_format_and_the_same_for_ever() {
         serde_saphyr::from_multiple(&get("kustomize", &at).await).expect("YAML documents");
     let variables = variables(&get("env", &at).await).await;
     let before = get("json", &at).await;
-    story.deployed("api", "2.0", 3).await;
+    story.deploy("api", "2.0", 3).await;
     let path = format!("/v1/environments/production/manifest?at={at}");
     let after = client.get(&path).await.text;
     let unknown = client.get("/v1/environments/production/manifest?format=toml").await;
@@ -65,7 +65,7 @@ async fn a_manifest_is_complete_in_each_format_and_the_same_for_ever() {
     assert_eq!((unknown.status, unknown.problem()), (400, "invalid-parameter"));
 }
 
-/// What a shell makes of a file of variables.
+/// Returns the variables that a shell reads from a file.
 async fn variables(file: &str) -> BTreeMap<String, String> {
     let mut shell = Command::new("sh")
         .args(["-c", "set -a; . /dev/stdin; env"])

@@ -1,10 +1,10 @@
-//! The promises of the design: a test each, named after it. `bad_input_harms_nobody` stands with its
-//! table in `bad_input`.
+//! The promises of the design: each has a test that is named after it. The test `bad_input_harms_nobody` is in
+//! `bad_input`, next to its table.
 
 mod durable;
-mod folded;
 mod no_downtime;
 mod no_silent_rollback;
 mod once;
 mod past;
+mod projections;
 mod provable;

@@ -1,36 +1,36 @@
-//! A real history, imported: every past state is what git says.
+//! An imported real history: every past state matches git.
 
 use std::collections::BTreeSet;
 
-use ledger_tests::{Client, RealHistory, Row, Running, Servers, Service, digest, run};
+use ledger_tests::{Client, RealHistory, Row, RunningVersions, Servers, Service, digest, run};
 use serde_json::Value;
 
 use crate::PROGRAM;
 
-/// The history's column `commit` is the `GitOps` commit that did the release: the deployment's name, and no part of the
-/// release. Each deploy has another, so as a part of it, it would let no deploy return to an earlier release.
-pub(crate) const COMMIT_IS: &str = "--commit-column-is=deployment";
+/// The flag for the history's column `commit`, which contains the `GitOps` commit that did the release. It is the name of
+/// the deployment, not part of the release: each deploy has another one, so no deploy would return to an earlier release.
+pub(crate) const COMMIT_COLUMN_FLAG: &str = "--commit-column-is=deployment";
 
-/// What the service may need at most while a history is imported.
-const MEMORY: u64 = 150 << 20;
+/// Maximum memory of the service during an import, in bytes.
+const MAX_MEMORY: u64 = 150 << 20;
 
 #[tokio::test]
-async fn a_real_history_is_recorded_in_order_and_every_past_state_is_what_git_says() {
+async fn an_imported_history_is_recorded_in_order_and_every_past_state_matches_git() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
-    let history = RealHistory::find_or_play(servers.folder());
+    let history = RealHistory::find_or_generate(servers.folder());
     let count = history.rows.len();
     let (file, url) = (history.file.to_string_lossy(), format!("--url={}", service.url()));
 
-    let first = run(PROGRAM, &["import", "releases", &file, &url, COMMIT_IS, "--json"]).await;
-    client.projections_at(count as u64).await;
+    let first = run(PROGRAM, &["import", "releases", &file, &url, COMMIT_COLUMN_FLAG, "--json"]).await;
+    client.wait_for_projections(count as u64).await;
     let peak_memory = service.peak_memory();
 
     assert_eq!((&first["recorded"], &first["duplicates"]), (&count.into(), &0.into()), "{first}");
-    assert_eq!(client.position().await, (count as u64, count as u64));
-    assert!(peak_memory < MEMORY, "{} MiB", peak_memory >> 20);
-    every_position_is_its_row(&client, &history).await;
+    assert_eq!(client.positions().await, (count as u64, count as u64));
+    assert!(peak_memory < MAX_MEMORY, "{} MiB", peak_memory >> 20);
+    assert_positions_match_rows(&client, &history).await;
     for (n, environments) in &history.truth {
         for (environment, truth) in environments {
             let state = client.get(&format!("/v1/environments/{environment}/state?at={n}")).await.ok();
@@ -41,21 +41,21 @@ async fn a_real_history_is_recorded_in_order_and_every_past_state_is_what_git_sa
     for time in times(&history.rows) {
         for environment in history.environments() {
             let state = client.get(&format!("/v1/environments/{environment}/state?at={time}")).await.ok();
-            assert_eq!(running(&state), history.at_time(&environment, &time), "{environment} at {time}");
+            assert_eq!(running(&state), history.state_at(&environment, &time), "{environment} at {time}");
         }
     }
 
-    let second = run(PROGRAM, &["import", "releases", &file, &url, COMMIT_IS, "--json"]).await;
+    let second = run(PROGRAM, &["import", "releases", &file, &url, COMMIT_COLUMN_FLAG, "--json"]).await;
 
     assert_eq!((&second["recorded"], &second["duplicates"]), (&0.into(), &count.into()), "{second}");
-    assert_eq!(client.position().await.1, count as u64);
+    assert_eq!(client.positions().await.1, count as u64);
     assert!(second["seconds"].as_f64() <= first["seconds"].as_f64(), "{second} is slower than {first}");
     let peak_memory = service.peak_memory();
-    assert!(peak_memory < MEMORY, "{} MiB", peak_memory >> 20);
+    assert!(peak_memory < MAX_MEMORY, "{} MiB", peak_memory >> 20);
 }
 
-/// Position n is row n: the same lane, version and time.
-pub(crate) async fn every_position_is_its_row(client: &Client, history: &RealHistory) {
+/// Asserts that the entry at position n is row n: the same lane, version and time.
+pub(crate) async fn assert_positions_match_rows(client: &Client, history: &RealHistory) {
     let mut after = 0;
     for rows in history.rows.chunks(1_000) {
         let page = client.get(&format!("/v1/events?limit=1000&after={after}")).await.ok();
@@ -65,10 +65,10 @@ pub(crate) async fn every_position_is_its_row(client: &Client, history: &RealHis
             assert_eq!(entry["position"], row.n);
             assert_eq!(entry["repeats"], Value::Null, "{entry}");
             let (event, data) = (&entry["event"], &entry["event"]["data"]);
-            let told = (&event["time"], &data["environment"], &data["service"], &data["release"]["version"]);
+            let found = (&event["time"], &data["environment"], &data["service"], &data["release"]["version"]);
             let (at, version) = (row.at.as_str().into(), row.version.as_deref().into());
-            let wanted = (&at, &row.environment.as_str().into(), &row.service.as_str().into(), &version);
-            assert_eq!(told, wanted, "row {}", row.n);
+            let expected = (&at, &row.environment.as_str().into(), &row.service.as_str().into(), &version);
+            assert_eq!(found, expected, "row {}", row.n);
         }
         after += 1_000;
     }
@@ -76,13 +76,13 @@ pub(crate) async fn every_position_is_its_row(client: &Client, history: &RealHis
     assert_eq!(rest["events"].as_array().map(Vec::len), Some(0));
 }
 
-fn running(state: &Value) -> Running {
+fn running(state: &Value) -> RunningVersions {
     let lanes = state["lanes"].as_array().expect("lanes").iter();
     let text = |value: &Value| value.as_str().expect("text").to_owned();
     lanes.map(|lane| (text(&lane["service"]), text(&lane["release"]["version"]))).collect()
 }
 
-/// A dozen times: before everything, after everything, all along, and some that several rows share.
+/// Returns times before the first row, after the last row, throughout the history, and some that several rows share.
 fn times(rows: &[Row]) -> BTreeSet<String> {
     let at = |index: usize| rows[index].at.clone();
     let along = (0..8).map(|part| at(rows.len() * part / 8));

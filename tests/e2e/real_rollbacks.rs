@@ -1,32 +1,32 @@
-//! A real history, and real ways back: returns are found, known good is what the checks say, and what is
-//! rolled back to is what ran there.
+//! Rollbacks in a real history: returns are detected, known-good points follow the checks, and a rollback restores the
+//! state of its target.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Stdio;
 
-use ledger_tests::{Client, RealHistory, Row, Running, Servers, Service, digest, run};
+use ledger_tests::{Client, RealHistory, Row, RunningVersions, Servers, Service, digest, run};
 use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
 
 use crate::PROGRAM;
-use crate::real_history::COMMIT_IS;
+use crate::real_history::COMMIT_COLUMN_FLAG;
 use crate::rollback::{Story, text};
 
 const ENVIRONMENT: &str = "production";
-/// Deploys of production to an earlier version of the lane, in the real history.
+/// Number of deploys to production in the real history that return to an earlier version of their lane.
 const REAL_RETURNS: usize = 349;
 
 #[tokio::test]
-async fn a_real_history_is_rolled_back_to_its_last_known_good_points() {
+async fn an_imported_history_is_rolled_back_to_its_last_known_good_points() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
-    let history = imported(&servers, &service).await;
+    let history = import_history(&servers, &service).await;
 
     let production: Vec<&Row> = history.rows.iter().filter(|row| row.environment == ENVIRONMENT).collect();
-    returns_are_marked(&client, &history, &production).await;
-    // The last third of production is checked; the points are looked for from three places in it.
+    assert_returns_are_marked(&client, &history, &production).await;
+    // The last third of production's history has checks; points are queried before three rows in it.
     let first = production[production.len() * 2 / 3].n;
     let last = production.last().expect("rows").n;
     report_checks(&servers, &history.file, first, last, &service.url()).await;
@@ -40,25 +40,25 @@ async fn a_real_history_is_rolled_back_to_its_last_known_good_points() {
             .ok();
         let point = &found["points"][0];
         assert_eq!(point["position"].as_u64(), Some(expected), "before {before}");
-        let truth = history.after(ENVIRONMENT, expected);
+        let truth = history.state_after(ENVIRONMENT, expected);
         assert_eq!(point["digest"], digest(&truth));
         roll_back(&servers, &service.url(), expected, &truth).await;
         let state = client.get(&format!("/v1/environments/{ENVIRONMENT}/state")).await.ok();
-        assert_eq!(state["digest"], digest(&truth), "what ran at {expected}");
+        assert_eq!(state["digest"], digest(&truth), "the state at {expected}");
     }
 }
 
-/// The real history, or one that is made, in the ledger and its projections.
-pub(crate) async fn imported(servers: &Servers, service: &Service) -> RealHistory {
-    let history = RealHistory::find_or_play(servers.folder());
+/// Imports the real history, or a generated one, and waits until it is projected.
+pub(crate) async fn import_history(servers: &Servers, service: &Service) -> RealHistory {
+    let history = RealHistory::find_or_generate(servers.folder());
     let (file, url) = (history.file.to_string_lossy(), format!("--url={}", service.url()));
-    run(PROGRAM, &["import", "releases", &file, &url, COMMIT_IS, "--json"]).await;
-    service.client().projections_at(history.rows.len() as u64).await;
+    run(PROGRAM, &["import", "releases", &file, &url, COMMIT_COLUMN_FLAG, "--json"]).await;
+    service.client().wait_for_projections(history.rows.len() as u64).await;
     history
 }
 
-/// Every deploy that brings back what its lane ran before says so, and where that was.
-async fn returns_are_marked(client: &Client, history: &RealHistory, production: &[&Row]) {
+/// Asserts that every deploy that returns to an earlier release of its lane has the position of that release.
+async fn assert_returns_are_marked(client: &Client, history: &RealHistory, production: &[&Row]) {
     let mut live: BTreeMap<&str, Option<&str>> = BTreeMap::new();
     let mut ran: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     let mut expected: BTreeMap<u64, u64> = BTreeMap::new();
@@ -93,19 +93,19 @@ async fn returns_are_marked(client: &Client, history: &RealHistory, production: 
     }
 }
 
-/// Runs the script that makes checks by rule, and has them recorded.
+/// Generates checks with a script and records them.
 async fn report_checks(servers: &Servers, file: &Path, first: u64, last: u64, url: &str) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("report-checks");
-    let made = Command::new("python3")
+    let generated = Command::new("python3")
         .arg(script)
         .arg(file)
         .args([ENVIRONMENT, &first.to_string(), &last.to_string()])
         .output()
         .await
         .expect("python3 runs");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(generated.status.success(), "{}", String::from_utf8_lossy(&generated.stderr));
     let events = servers.folder().join("checks.ndjson");
-    std::fs::write(&events, &made.stdout).expect("written");
+    std::fs::write(&events, &generated.stdout).expect("written");
     let emitted = Command::new(PROGRAM)
         .args(["emit", "-", "--json", "--url", url])
         .stdin(Stdio::from(std::fs::File::open(&events).expect("the checks")))
@@ -113,12 +113,12 @@ async fn report_checks(servers: &Servers, file: &Path, first: u64, last: u64, ur
         .await
         .expect("the program runs");
     assert!(emitted.status.success(), "{}", String::from_utf8_lossy(&emitted.stderr));
-    let head = Client::new(url).position().await.1;
-    Client::new(url).projections_at(head).await;
+    let head = Client::new(url).positions().await.1;
+    Client::new(url).wait_for_projections(head).await;
 }
 
-/// What the script's rule says of a release: passed, failed, or nothing.
-fn verdict(service: &str, version: &str) -> Option<bool> {
+/// Returns the script's result for a release: passed, failed, or no check.
+fn check_result(service: &str, version: &str) -> Option<bool> {
     let hash = Sha256::digest(format!("{service} {version}"));
     let number = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
     match (number % 64, number % 8) {
@@ -128,16 +128,16 @@ fn verdict(service: &str, version: &str) -> Option<bool> {
     }
 }
 
-/// The last point before a row at which the release that came had passed, and nothing that ran had failed: a
-/// rule of our own that shares nothing with the ledger's.
+/// Returns the last point before a row at which the changed release had passed and no live release had failed, computed
+/// independently of the ledger.
 fn last_known_good(production: &[&Row], first: u64, before: u64) -> u64 {
     let checked: BTreeSet<(&str, &str)> = production
         .iter()
         .filter(|row| row.n >= first)
         .filter_map(|row| Some((row.service.as_str(), row.version.as_deref()?)))
         .collect();
-    let said = |service: &str, version: &str| {
-        checked.contains(&(service, version)).then(|| verdict(service, version)).flatten()
+    let result = |service: &str, version: &str| {
+        checked.contains(&(service, version)).then(|| check_result(service, version)).flatten()
     };
     let mut running: BTreeMap<&str, &str> = BTreeMap::new();
     let mut good = 0;
@@ -148,20 +148,20 @@ fn last_known_good(production: &[&Row], first: u64, before: u64) -> u64 {
             Some(version) => running.insert(service, version),
             None => running.remove(service),
         };
-        let none_failed = || running.iter().all(|(service, version)| said(service, version) != Some(false));
-        let came = match row.version.as_deref() {
-            Some(version) => said(service, version) == Some(true),
-            None => running.iter().any(|(service, version)| said(service, version) == Some(true)),
+        let none_failed = || running.iter().all(|(service, version)| result(service, version) != Some(false));
+        let changed_passed = match row.version.as_deref() {
+            Some(version) => result(service, version) == Some(true),
+            None => running.iter().any(|(service, version)| result(service, version) == Some(true)),
         };
-        if changed && came && none_failed() {
+        if changed && changed_passed && none_failed() {
             good = row.n;
         }
     }
     good
 }
 
-/// Plans, requests and executes, with a command that only writes files.
-async fn roll_back(servers: &Servers, url: &str, to: u64, truth: &Running) {
+/// Plans, requests and executes a rollback with a command that only writes files.
+async fn roll_back(servers: &Servers, url: &str, to: u64, truth: &RunningVersions) {
     let (to, id) = (to.to_string(), format!("back-to-{to}"));
     let folder = servers.folder().join(&id);
     std::fs::create_dir(&folder).expect("a folder");

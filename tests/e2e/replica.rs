@@ -1,10 +1,10 @@
-//! Questions are answered from a streaming replica; whatever is written, or decided, is with the primary.
+//! A streaming replica: queries use it, writes and decisions use the primary.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ledger_tests::{Answer, Client, Command, Replica, Servers, Service, deploy, event};
+use ledger_tests::{Response, Client, Command, Replica, Servers, Service, deploy, event};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
@@ -16,11 +16,11 @@ fn web(number: u64) -> Value {
     deploy(&number.to_string(), "2026-08-01T10:00:00Z", "production", "web", &format!("v{number}"))
 }
 
-/// A primary with two deploys, its replica, and a service that answers from that.
-async fn started(servers: &Servers, more: &[&str]) -> (Replica, Service) {
+/// Starts a primary with two deploys, its replica, and a service that queries the replica.
+async fn start(servers: &Servers, more: &[&str]) -> (Replica, Service) {
     let first = Service::start(PROGRAM, servers, &["--projections-grace-seconds=2"]).await;
     for number in 1..=2 {
-        first.client().recorded(&web(number)).await;
+        first.client().record_and_wait(&web(number)).await;
     }
     drop(first);
     let replica = Replica::start(servers).await;
@@ -30,43 +30,43 @@ async fn started(servers: &Servers, more: &[&str]) -> (Replica, Service) {
     (replica, service)
 }
 
-/// Waits until a question is answered as wanted.
-async fn until(client: &Client, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
+/// Repeats a query until the response satisfies a condition, and returns the response.
+async fn until(client: &Client, path: &str, condition: impl Fn(&Response) -> bool) -> Response {
     let answered = async {
         loop {
-            let answer = client.get(path).await;
-            if wanted(&answer) {
-                return answer;
+            let response = client.get(path).await;
+            if condition(&response) {
+                return response;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(60), answered)
         .await
-        .expect("the question comes to be answered so")
+        .expect("the response satisfies the condition")
 }
 
 #[tokio::test]
-async fn a_replica_that_is_behind_answers_for_its_own_position_and_hinders_nothing_else() {
+async fn a_lagging_replica_answers_for_its_own_position_and_does_not_affect_writes() {
     let servers = Servers::start().await;
-    let (replica, service) = started(&servers, &[]).await;
+    let (replica, service) = start(&servers, &[]).await;
     let client = service.client();
-    let beside = Service::start(PROGRAM, &servers, &["--only=http"]).await;
-    let primary = beside.client();
+    let on_primary = Service::start(PROGRAM, &servers, &["--only=http"]).await;
+    let primary = on_primary.client();
 
     replica.pause().await;
-    let taken = client.record(&web(3)).await;
-    primary.projections_at(3).await;
+    let accepted = client.record(&web(3)).await;
+    primary.wait_for_projections(3).await;
     let old = client.get(STATE).await;
     let behind = client.get(&format!("{STATE}?wait_for=3&wait_ms=200")).await;
     let listed = client.get("/v1/events?wait_for=3&wait_ms=200").await;
-    // It is judged where everything is known, and answered though it does not show yet.
-    let wish = json!({
+    // The decision uses the primary; the rollback is accepted before the replica shows it.
+    let request = json!({
         "to": "2", "rollback_id": "back", "reason": "It fails, and nobody checked v2.", "force": true,
         "initiated_by": {"type": "person", "name": "ada"}
     });
     let path = "/v1/environments/production/rollbacks";
-    let requested = client.post(path, "application/json", wish.to_string()).await;
+    let requested = client.post(path, "application/json", request.to_string()).await;
     let not_yet = client.get("/v1/rollbacks/back").await;
     let waited = tokio::spawn({
         let client = client.clone();
@@ -74,9 +74,9 @@ async fn a_replica_that_is_behind_answers_for_its_own_position_and_hinders_nothi
     });
     replica.resume().await;
     let waited = waited.await.expect("a task");
-    let shown = until(&client, "/v1/rollbacks/back", |answer| answer.status == 200).await;
+    let shown = until(&client, "/v1/rollbacks/back", |response| response.status == 200).await;
 
-    assert_eq!((taken.status, &taken.body["position"]), (201, &3.into()));
+    assert_eq!((accepted.status, &accepted.body["position"]), (201, &3.into()));
     assert_eq!((old.status, old.ledger_position), (200, Some(2)), "{}", old.text);
     for behind in [behind, listed] {
         assert_eq!((behind.status, behind.problem()), (503, "projections-behind"), "{}", behind.text);
@@ -92,12 +92,12 @@ async fn a_replica_that_is_behind_answers_for_its_own_position_and_hinders_nothi
 }
 
 #[tokio::test]
-async fn the_controller_acts_while_the_replica_stands_still() {
+async fn the_controller_works_while_the_replica_is_paused() {
     let servers = Servers::start().await;
-    let (replica, service) = started(&servers, &[]).await;
+    let (replica, service) = start(&servers, &[]).await;
     let client = service.client();
-    let beside = Service::start(PROGRAM, &servers, &["--only=http"]).await;
-    let primary = beside.client();
+    let on_primary = Service::start(PROGRAM, &servers, &["--only=http"]).await;
+    let primary = on_primary.client();
     let policy = json!({"environment": "production", "policy": {
         "required_validations": ["smoke"],
         "automatic_rollback": {"checks": ["canary"], "cool_down_seconds": 3_600, "at_most_a_day": 2, "at_most_age_seconds": 315_360_000}
@@ -107,34 +107,34 @@ async fn the_controller_acts_while_the_replica_stands_still() {
     client.record(&event("policy", "environment.declared", "2026-08-01T10:01:00Z", policy)).await.ok();
     let failed = json!({"environment": "production", "service": "web", "release": {"version": "v2"}, "check": "canary"});
     client.record(&event("failed", "validation.failed", "2026-08-01T10:02:00Z", failed)).await.ok();
-    let decided = until(&primary, "/v1/events?type=rollback.declined", |answer| {
-        !answer.body["events"].as_array().expect("events").is_empty()
+    let decided = until(&primary, "/v1/events?type=rollback.declined", |response| {
+        !response.body["events"].as_array().expect("events").is_empty()
     })
     .await;
 
     assert_eq!(decided.body["events"][0]["position"], 5, "{}", decided.text);
     assert_eq!(client.get(STATE).await.ledger_position, Some(2));
     replica.resume().await;
-    client.projections_at(5).await;
+    client.wait_for_projections(5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn projections_that_are_filled_anew_are_answered_from_without_a_question_that_fails() {
+async fn queries_do_not_fail_during_a_rebuild() {
     let servers = Servers::start().await;
-    let (replica, service) = started(&servers, &[]).await;
+    let (replica, service) = start(&servers, &[]).await;
     let client = service.client();
-    let going_on = Arc::new(AtomicBool::new(true));
-    let asking = tokio::spawn({
-        let (client, going_on) = (client.clone(), Arc::clone(&going_on));
+    let running = Arc::new(AtomicBool::new(true));
+    let querying = tokio::spawn({
+        let (client, running) = (client.clone(), Arc::clone(&running));
         async move {
-            let mut worst = Vec::new();
-            while going_on.load(Ordering::Relaxed) {
-                let answer = client.get(STATE).await;
-                if answer.status != 200 {
-                    worst.push(answer.text);
+            let mut failed = Vec::new();
+            while running.load(Ordering::Relaxed) {
+                let response = client.get(STATE).await;
+                if response.status != 200 {
+                    failed.push(response.text);
                 }
             }
-            worst
+            failed
         }
     });
 
@@ -144,7 +144,7 @@ async fn projections_that_are_filled_anew_are_answered_from_without_a_question_t
     ];
     let rebuilt = Command::start(PROGRAM, &["projections", "rebuild", &urls[0], &urls[1]]).outcome().await;
     assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
-    // The old ones are dropped; who still asked them would fail.
+    // Wait until the old projections are dropped: a query that still used them would fail.
     let mut behind = sqlx::PgConnection::connect(replica.url()).await.expect("connected");
     let dropped = async {
         let query = "SELECT count(*) FROM release_ledger.generations";
@@ -153,36 +153,36 @@ async fn projections_that_are_filled_anew_are_answered_from_without_a_question_t
         }
     };
     tokio::time::timeout(Duration::from_secs(60), dropped).await.expect("the old projections are dropped");
-    client.recorded(&web(3)).await;
-    going_on.store(false, Ordering::Relaxed);
+    client.record_and_wait(&web(3)).await;
+    running.store(false, Ordering::Relaxed);
 
-    assert_eq!(asking.await.expect("a task"), Vec::<String>::new());
+    assert_eq!(querying.await.expect("a task"), Vec::<String>::new());
     assert_eq!(client.get(STATE).await.ledger_position, Some(3));
 }
 
 #[tokio::test]
-async fn without_its_replica_a_service_takes_events_in_and_says_why_it_does_not_answer() {
+async fn without_its_replica_a_service_accepts_events_and_reports_unavailable_queries() {
     let servers = Servers::start().await;
-    let (mut replica, service) = started(&servers, &[]).await;
+    let (mut replica, service) = start(&servers, &[]).await;
     let client = service.client();
 
     replica.kill().await;
-    let taken = client.record(&web(3)).await;
-    let asked = client.get(STATE).await;
+    let accepted = client.record(&web(3)).await;
+    let state = client.get(STATE).await;
     let ready = client.get("/readyz").await;
-    let (ingest, questions) = (client.get("/readyz/ingest").await, client.get("/readyz/questions").await);
+    let (ingest, queries) = (client.get("/readyz/ingest").await, client.get("/readyz/questions").await);
     let metrics = client.text("/metrics").await;
-    replica.start_again().await;
-    client.projections_at(3).await;
+    replica.restart().await;
+    client.wait_for_projections(3).await;
     let again = client.get(STATE).await;
 
-    assert_eq!((taken.status, &taken.body["position"]), (201, &3.into()));
-    assert_eq!((asked.status, asked.problem()), (503, "projections-unavailable"), "{}", asked.text);
+    assert_eq!((accepted.status, &accepted.body["position"]), (201, &3.into()));
+    assert_eq!((state.status, state.problem()), (503, "projections-unavailable"), "{}", state.text);
     assert_eq!((ready.status, &ready.body["status"]), (200, &"degraded".into()), "{}", ready.text);
     assert!(ready.text.contains("default: projections: "), "{}", ready.text);
-    assert_eq!((ingest.status, questions.status), (200, 503));
-    // Two of three: what it last knew of the replica.
+    assert_eq!((ingest.status, queries.status), (200, 503));
+    // The head is 3, the last known position of the replica is 2.
     assert!(metrics.contains("ledger_projections_lag_entries{tenant=\"default\"} 1"), "{metrics}");
     assert_eq!((again.status, again.ledger_position), (200, Some(3)));
-    client.ready().await;
+    client.wait_until_ready().await;
 }

@@ -1,4 +1,4 @@
-//! An operator makes three replicas of one, while the service runs: nothing is lost, nothing is restarted.
+//! Replication: an operator changes the number of replicas online, without loss and without a restart.
 
 use ledger_devstack::nats::User;
 use ledger_tests::{Cluster, STREAM, Servers, Service, digests};
@@ -7,7 +7,7 @@ use crate::PROGRAM;
 use crate::emitters::Emitters;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_are_changed_online() {
+async fn the_number_of_replicas_can_be_changed_online() {
     let mut cluster = Cluster::start().await;
     let servers = Servers::start().await;
     let url = format!("--journal-url={}", cluster.url(User::Ledger));
@@ -23,32 +23,32 @@ async fn replicas_are_changed_online() {
     config.num_replicas = 3;
     operator.update_stream(config).await.expect("the operator may");
     emitters.acknowledged(300).await;
-    cluster.healthy(STREAM).await;
+    cluster.wait_until_healthy(STREAM).await;
     let leader = cluster.leader(STREAM).await;
     cluster.kill(leader).await;
     emitters.acknowledged(300).await;
-    cluster.start_again(leader).await;
-    cluster.healthy(STREAM).await;
+    cluster.restart(leader).await;
+    cluster.wait_until_healthy(STREAM).await;
     let acknowledged = emitters.stop().await;
 
     assert_eq!(before, 1);
-    let (_, head) = client.position().await;
-    client.projections_at(head).await;
+    let (_, head) = client.positions().await;
+    client.wait_for_projections(head).await;
     let entries = client.entries().await;
     for (position, event) in &acknowledged {
         assert_eq!(&entries[*position as usize - 1]["event"], event);
     }
     assert_eq!(entries.len(), acknowledged.len());
-    let folded = digests(&servers.postgres_url(), "default").await;
-    assert_eq!(folded["gaps"].0, 0);
+    let projected = digests(&servers.postgres_url(), "default").await;
+    assert_eq!(projected["gaps"].0, 0);
 
-    // The setting may be changed later, or not at all.
+    // The service starts with the old setting and with the new one.
     for (replicas, database) in [("--journal-replicas=1", "one"), ("--journal-replicas=3", "three")] {
         let database = servers.fresh_database(database).await;
         let projections = format!("--projections-url={database}");
-        let anew = [&flags(replicas)[..], &[projections.as_str()]].concat();
-        let anew = Service::start(PROGRAM, &servers, &anew).await;
-        anew.client().projections_at(head).await;
-        assert_eq!(digests(&database, "default").await, folded);
+        let flags = [&flags(replicas)[..], &[projections.as_str()]].concat();
+        let fresh = Service::start(PROGRAM, &servers, &flags).await;
+        fresh.client().wait_for_projections(head).await;
+        assert_eq!(digests(&database, "default").await, projected);
     }
 }

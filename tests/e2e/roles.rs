@@ -1,4 +1,4 @@
-//! Roles: processes that share the work, and what each does when its ground gives way.
+//! Roles: processes that share the work, and their behaviour when the stream or the database changes under them.
 
 use futures::channel::mpsc;
 use ledger_tests::{Client, Servers, Service, create_stream, delete_stream, deploy, digests, jetstream};
@@ -10,14 +10,14 @@ use crate::{PROGRAM, varied};
 const SUBJECT: &str = "ledger.default.production.web.deploy.succeeded";
 
 #[tokio::test]
-async fn one_process_takes_events_in_and_another_folds_them() {
+async fn one_process_accepts_events_and_another_projects_them() {
     let servers = Servers::start().await;
     let http = Service::start(PROGRAM, &servers, &["--only=http"]).await;
     let projector = Service::start(PROGRAM, &servers, &["--only=projector"]).await;
 
-    http.client().recorded(&web("1")).await;
+    http.client().record_and_wait(&web("1")).await;
 
-    assert_eq!(http.client().position().await, (1, 1));
+    assert_eq!(http.client().positions().await, (1, 1));
     let no_api = projector.client().get("/v1/position").await;
     assert_eq!((no_api.status, no_api.problem()), (404, "path-not-found"));
     let metrics = projector.client().text("/metrics").await;
@@ -25,7 +25,7 @@ async fn one_process_takes_events_in_and_another_folds_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_projectors_leave_what_one_would_also_when_one_of_them_is_killed() {
+async fn two_projectors_produce_the_same_tables_as_one_even_if_one_is_killed() {
     let servers = Servers::start().await;
     let http = Service::start(PROGRAM, &servers, &["--only=http"]).await;
     let one = Service::start(PROGRAM, &servers, &["--only=projector"]).await;
@@ -34,15 +34,15 @@ async fn two_projectors_leave_what_one_would_also_when_one_of_them_is_killed() {
     let history = varied::history(6_000);
 
     for (number, part) in history.chunks(200).enumerate() {
-        let answer = client.post("/v1/events", "application/x-ndjson", part.join("\n")).await;
-        assert_eq!(answer.status, 201, "{}", answer.text);
+        let response = client.post("/v1/events", "application/x-ndjson", part.join("\n")).await;
+        assert_eq!(response.status, 201, "{}", response.text);
         if number == 12 {
             other.kill().await;
         }
     }
-    client.projections_at(history.len() as u64).await;
+    client.wait_for_projections(history.len() as u64).await;
 
-    let folded = digests(&servers.postgres_url(), "default").await;
+    let projected = digests(&servers.postgres_url(), "default").await;
     let database = servers.fresh_database("alone").await;
     let alone = Service::start(
         PROGRAM,
@@ -50,14 +50,14 @@ async fn two_projectors_leave_what_one_would_also_when_one_of_them_is_killed() {
         &["--only=http,projector", &format!("--projections-url={database}")],
     )
     .await;
-    alone.client().projections_at(history.len() as u64).await;
-    assert_eq!(folded, digests(&database, "default").await);
-    assert_eq!(folded["events"].0 as usize, history.len());
+    alone.client().wait_for_projections(history.len() as u64).await;
+    assert_eq!(projected, digests(&database, "default").await);
+    assert_eq!(projected["events"].0 as usize, history.len());
     assert_eq!(one.client().get("/readyz").await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_is_asked_to_end_answers_what_it_accepted() {
+async fn a_terminating_service_answers_accepted_requests() {
     let servers = Servers::start().await;
     let mut service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
@@ -70,47 +70,47 @@ async fn a_service_that_is_asked_to_end_answers_what_it_accepted() {
     };
 
     send(0).await;
-    client.head_at(500).await;
-    service.ask_to_end();
+    client.wait_for_head(500).await;
+    service.send_sigterm();
     send(1_000).await;
     drop(sender);
-    let answer = bulk.await.expect("a task");
-    let ended_well = service.ended_well().await;
+    let response = bulk.await.expect("a task");
+    let succeeded = service.exits_successfully().await;
 
-    assert_eq!(answer.status, 201);
-    let lines = answer.lines();
+    assert_eq!(response.status, 201);
+    let lines = response.lines();
     assert_eq!(lines.len(), 2_000);
     assert!(lines.iter().all(|line| line["status"] == "recorded"));
-    assert!(ended_well);
-    service.start_again().await;
-    assert_eq!(client.position().await.1, 2_000);
+    assert!(succeeded);
+    service.restart().await;
+    assert_eq!(client.positions().await.1, 2_000);
 }
 
 #[tokio::test]
-async fn an_upload_that_stalls_does_not_keep_the_service_from_ending() {
+async fn a_stalled_upload_does_not_prevent_shutdown() {
     let servers = Servers::start().await;
     let mut service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
     let (mut body, stalled) = mpsc::unbounded();
-    body.start_send(Ok::<_, std::io::Error>("\n")).expect("begun");
+    body.start_send(Ok::<_, std::io::Error>("\n")).expect("started");
     let upload = client.request(Method::POST, "/v1/events").header("content-type", "application/x-ndjson");
     let upload = tokio::spawn(upload.body(Body::wrap_stream(stalled)).send());
-    client.recorded(&web("1")).await;
+    client.record_and_wait(&web("1")).await;
 
-    service.ask_to_end();
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(29), service.ended_well()).await;
+    service.send_sigterm();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(29), service.exits_successfully()).await;
 
-    assert_eq!(ended, Ok(true), "within what supervisors wait for");
+    assert_eq!(ended, Ok(true), "shutdown is faster than the time that supervisors wait for");
     upload.abort();
 }
 
 #[tokio::test]
-async fn a_stream_that_was_made_again_stops_the_projector_and_changes_nothing() {
+async fn a_recreated_stream_stops_the_projector_and_changes_nothing() {
     let servers = Servers::start().await;
     let mut service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
     for id in ["1", "2", "3"] {
-        client.recorded(&web(id)).await;
+        client.record_and_wait(&web(id)).await;
     }
     let before = digests(&servers.postgres_url(), "default").await;
 
@@ -119,12 +119,12 @@ async fn a_stream_that_was_made_again_stops_the_projector_and_changes_nothing() 
     for id in ["4", "5", "6", "7", "8"] {
         publish(&jetstream(&servers).await, web(id).to_string()).await;
     }
-    let alarm = client.not_ready("the journal is not the one").await;
-    let refused = client.record(&web("9")).await;
-    assert_eq!((refused.status, refused.problem()), (503, "journal-diverged"));
+    let alarm = client.wait_until_not_ready("the journal is not the one").await;
+    let rejected = client.record(&web("9")).await;
+    assert_eq!((rejected.status, rejected.problem()), (503, "journal-diverged"));
     service.kill().await;
     let again = Service::start_alive(PROGRAM, &servers, &[]).await;
-    let alarm_again = again.client().not_ready("the journal is not the one").await;
+    let alarm_again = again.client().wait_until_not_ready("the journal is not the one").await;
 
     for alarm in [alarm, alarm_again] {
         assert!(alarm.contains("default: projector: "), "{alarm}");
@@ -135,42 +135,42 @@ async fn a_stream_that_was_made_again_stops_the_projector_and_changes_nothing() 
 }
 
 #[tokio::test]
-async fn an_entry_that_nobody_understands_stops_its_own_tenant_only() {
+async fn an_undecodable_entry_stops_only_its_own_tenant() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--tenants=default,acme"]).await;
     let client = service.client();
-    client.recorded(&web("1")).await;
+    client.record_and_wait(&web("1")).await;
 
     publish(&jetstream(&servers).await, "garbage".to_owned()).await;
-    let alarm = client.not_ready("position 2").await;
+    let alarm = client.wait_until_not_ready("position 2").await;
     let later = client.record(&web("3")).await;
     let acme =
         client.post("/v1/tenants/acme/events", "application/cloudevents+json", web("1").to_string()).await;
-    let seen = client.get("/v1/tenants/acme/environments/production/state?wait_for=1&wait_ms=30000").await;
+    let state = client.get("/v1/tenants/acme/environments/production/state?wait_for=1&wait_ms=30000").await;
 
     assert!(alarm.contains("default: projector: "), "{alarm}");
     assert!(!alarm.contains("acme"), "{alarm}");
     assert_eq!((later.status, &later.body["position"]), (201, &3.into()));
-    assert_eq!(client.position().await, (1, 3));
+    assert_eq!(client.positions().await, (1, 3));
     assert_eq!(client.get("/v1/environments/production/state").await.status, 200);
-    assert_eq!((acme.status, seen.status), (201, 200));
+    assert_eq!((acme.status, state.status), (201, 200));
 }
 
 #[tokio::test]
-async fn what_postgres_forgot_in_a_crash_is_folded_again_without_a_new_event() {
+async fn transactions_lost_in_a_crash_of_postgres_are_projected_again_without_a_new_event() {
     let mut servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
 
     for crash in 1..=2 {
-        client.recorded(&web(&crash.to_string())).await;
+        client.record_and_wait(&web(&crash.to_string())).await;
         servers.kill_postgres().await;
         servers.start_postgres().await;
         let state = "/v1/environments/production/state";
-        let answer = client.get(&format!("{state}?wait_for={crash}&wait_ms=30000")).await;
+        let response = client.get(&format!("{state}?wait_for={crash}&wait_ms=30000")).await;
 
-        assert_eq!((answer.status, answer.ledger_position), (200, Some(crash)), "{}", answer.text);
-        assert_eq!(answer.body["lanes"][0]["since"]["position"], crash);
+        assert_eq!((response.status, response.ledger_position), (200, Some(crash)), "{}", response.text);
+        assert_eq!(response.body["lanes"][0]["since"]["position"], crash);
     }
 }
 
@@ -178,7 +178,7 @@ fn web(id: &str) -> Value {
     deploy(id, "2026-08-01T10:00:00Z", "production", "web", &format!("v{id}"))
 }
 
-/// Publishes past the intake.
+/// Publishes directly to the stream, bypassing the service.
 async fn publish(jetstream: &async_nats::jetstream::Context, payload: String) {
     let published = jetstream.publish(SUBJECT, payload.into()).await.expect("published");
     published.await.expect("stored");

@@ -1,4 +1,4 @@
-//! Stories of known good, and the way back to it.
+//! Tests of known-good points and of rollbacks to them.
 
 mod automatic;
 mod hard_cases;
@@ -6,32 +6,31 @@ mod known_good;
 mod random_failures;
 mod safeguards;
 mod stories;
-mod told;
+mod notifications;
 
-use ledger_tests::{Answer, Client, deploy, event};
+use ledger_tests::{Response, Client, deploy, event};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// What happens to production, told in minutes after ten o'clock.
-#[derive(Clone)]
+/// Records events of one environment, with times in minutes after ten o'clock.
 pub(crate) struct Story {
     client: Client,
     environment: String,
 }
 
-/// A time in minutes after ten o'clock on the first of August.
+/// Returns a time in minutes after ten o'clock on the first of August.
 pub(crate) fn at(minutes: u64) -> String {
     format!("2026-08-{:02}T{:02}:{:02}:00Z", 1 + minutes / 840, 10 + minutes / 60 % 14, minutes % 60)
 }
 
-/// Every entry of a kind.
+/// Returns all entries of a kind.
 pub(crate) async fn rollback_events(client: &Client, kind: &str) -> Vec<Value> {
     let page = client.get(&format!("/v1/events?limit=1000&type={kind}")).await.ok();
     page["events"].as_array().expect("events").clone()
 }
 
-/// What somebody wants who requests a rollback to a point.
-pub(crate) fn wish(to: &str, id: &str) -> Value {
+/// Returns the body of a request for a rollback to a point.
+pub(crate) fn rollback_request(to: &str, id: &str) -> Value {
     json!({
         "to": to,
         "rollback_id": id,
@@ -41,96 +40,96 @@ pub(crate) fn wish(to: &str, id: &str) -> Value {
 }
 
 impl Story {
-    /// A story of production.
+    /// Creates a story of production.
     pub(crate) fn on(client: &Client) -> Self {
         Self::of(client, "production")
     }
 
-    /// A story of an environment.
+    /// Creates a story of an environment.
     pub(crate) fn of(client: &Client, environment: &str) -> Self {
         Self { client: client.clone(), environment: environment.to_owned() }
     }
 
-    /// Tells an event of a kind; the projections have it then.
-    pub(crate) async fn tell(&self, kind: &str, minutes: u64, data: Value) -> u64 {
-        let answer = self.try_tell(kind, minutes, data).await;
-        let position = answer.ok()["position"].as_u64().expect("a position");
-        self.client.projections_at(position).await;
+    /// Records an event of a kind and waits until it is projected; returns its position.
+    pub(crate) async fn record(&self, kind: &str, minutes: u64, data: Value) -> u64 {
+        let response = self.try_record(kind, minutes, data).await;
+        let position = response.ok()["position"].as_u64().expect("a position");
+        self.client.wait_for_projections(position).await;
         position
     }
 
-    /// Tells an event that may be refused.
-    pub(crate) async fn try_tell(&self, kind: &str, minutes: u64, mut data: Value) -> Answer {
+    /// Records an event that may be rejected.
+    pub(crate) async fn try_record(&self, kind: &str, minutes: u64, mut data: Value) -> Response {
         if data.get("environment").is_none() && data.get("artifact").is_none() {
             data["environment"] = self.environment.as_str().into();
         }
-        // What is told twice is told as the same event.
+        // The same arguments give the same event.
         let id = format!("{kind}-{minutes}-{data}").chars().take(500).collect::<String>();
         self.client.record(&event(&id, kind, &at(minutes), data)).await
     }
 
-    /// A deploy to the default target.
-    pub(crate) async fn deployed(&self, service: &str, version: &str, minutes: u64) -> u64 {
+    /// Records a deploy to the default target.
+    pub(crate) async fn deploy(&self, service: &str, version: &str, minutes: u64) -> u64 {
         let id = format!("{}-{service}-{version}-{minutes}", self.environment);
-        self.client.recorded(&deploy(&id, &at(minutes), &self.environment, service, version)).await
+        self.client.record_and_wait(&deploy(&id, &at(minutes), &self.environment, service, version)).await
     }
 
-    /// A check of a version that passed.
-    pub(crate) async fn passed(&self, service: &str, version: &str, check: &str, minutes: u64) -> u64 {
+    /// Records a passed check of a version.
+    pub(crate) async fn check_passed(&self, service: &str, version: &str, check: &str, minutes: u64) -> u64 {
         self.checked("passed", service, version, check, minutes).await
     }
 
-    /// A check of a version that failed.
-    pub(crate) async fn failed(&self, service: &str, version: &str, check: &str, minutes: u64) -> u64 {
+    /// Records a failed check of a version.
+    pub(crate) async fn check_failed(&self, service: &str, version: &str, check: &str, minutes: u64) -> u64 {
         self.checked("failed", service, version, check, minutes).await
     }
 
     async fn checked(&self, verb: &str, service: &str, version: &str, check: &str, minutes: u64) -> u64 {
         let data = json!({"service": service, "release": {"version": version}, "check": check});
-        self.tell(&format!("validation.{verb}"), minutes, data).await
+        self.record(&format!("validation.{verb}"), minutes, data).await
     }
 
-    /// Declares the policy.
-    pub(crate) async fn declared(&self, policy: Value, minutes: u64) -> u64 {
-        self.tell("environment.declared", minutes, json!({"policy": policy})).await
+    /// Declares the environment's policy.
+    pub(crate) async fn declare_policy(&self, policy: Value, minutes: u64) -> u64 {
+        self.record("environment.declared", minutes, json!({"policy": policy})).await
     }
 
-    /// The plan for a wish.
-    pub(crate) async fn plan(&self, wish: Value) -> Answer {
-        self.post("rollbacks?dry_run=true", None, wish).await
+    /// Requests a plan without recording anything.
+    pub(crate) async fn plan(&self, request: Value) -> Response {
+        self.post("rollbacks?dry_run=true", None, request).await
     }
 
     /// Requests a rollback.
-    pub(crate) async fn request(&self, wish: Value) -> Answer {
-        self.post("rollbacks", None, wish).await
+    pub(crate) async fn request(&self, request: Value) -> Response {
+        self.post("rollbacks", None, request).await
     }
 
-    /// Requests a rollback against the position that was seen.
-    pub(crate) async fn request_at(&self, tag: &str, wish: Value) -> Answer {
-        self.post("rollbacks", Some(tag), wish).await
+    /// Requests a rollback with an `If-Match` header, the environment's position in a plan.
+    pub(crate) async fn request_if_match(&self, tag: &str, request: Value) -> Response {
+        self.post("rollbacks", Some(tag), request).await
     }
 
-    /// Asks the gate.
+    /// Queries the gate.
     pub(crate) async fn gate(&self, question: Value) -> Value {
         self.post("gate", None, question).await.ok()
     }
 
-    /// Asks something of the environment.
+    /// Queries the environment.
     pub(crate) async fn get(&self, path: &str) -> Value {
         self.client.get(&format!("/v1/environments/{}/{path}", self.environment)).await.ok()
     }
 
-    /// A rollback as it is.
+    /// Returns a rollback.
     pub(crate) async fn rollback(&self, id: &str) -> Value {
         self.client.get(&format!("/v1/rollbacks/{id}")).await.ok()
     }
 
-    /// What is thought of the point at a position.
-    pub(crate) async fn status_at(&self, position: u64) -> String {
+    /// Returns the status of the release point at a position.
+    pub(crate) async fn point_status(&self, position: u64) -> String {
         text(&self.get(&format!("points/{position}")).await["point"]["status"])
     }
 
-    async fn post(&self, path: &str, tag: Option<&str>, body: Value) -> Answer {
+    async fn post(&self, path: &str, tag: Option<&str>, body: Value) -> Response {
         let path = format!("/v1/environments/{}/{path}", self.environment);
         let mut request = self.client.request(Method::POST, &path);
         if let Some(tag) = tag {
@@ -141,12 +140,12 @@ impl Story {
     }
 }
 
-/// The text of a JSON string.
+/// Returns the text of a JSON string.
 pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
 }
 
-/// The kinds of the issues of a plan, with their severity.
+/// Returns the kinds and severities of a plan's issues.
 pub(crate) fn issues(plan: &Value) -> Vec<(String, String)> {
     let issues = plan["issues"].as_array().expect("issues").iter();
     issues.map(|issue| (text(&issue["kind"]), text(&issue["severity"]))).collect()

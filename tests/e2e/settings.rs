@@ -1,10 +1,10 @@
-//! Settings from the environment, which other programs write to as well.
+//! Settings from environment variables, among variables of other programs.
 
 use std::process::{Command, Output};
 
 use crate::PROGRAM;
 
-/// Runs a service for which no NATS is there: it ends as soon as its settings are read.
+/// Runs a service without a NATS server: it exits after it has read its settings. Returns the error line.
 fn serve(environment: &[(&str, &str)]) -> String {
     let Output { status, stderr, .. } = Command::new(PROGRAM)
         .args(["serve", "--journal-url=nats://127.0.0.1:1", "--listen=127.0.0.1:0"])
@@ -13,29 +13,29 @@ fn serve(environment: &[(&str, &str)]) -> String {
         .expect("the program runs");
     assert!(!status.success());
     let text = String::from_utf8(stderr).expect("UTF-8");
-    text.lines().find(|line| line.starts_with("error: ")).expect("one line says why").to_owned()
+    text.lines().find(|line| line.starts_with("error: ")).expect("an error line").to_owned()
 }
 
 #[test]
-fn variables_that_are_no_settings_are_left_alone() {
-    let told = serve(&[
+fn unrelated_environment_variables_are_ignored() {
+    let error = serve(&[
         ("RELEASE_LEDGER_DATA_DIR", "/somewhere"),
         ("RELEASE_LEDGER_PORT", "tcp://10.0.0.1:8080"),
         ("RELEASE_LEDGER_SERVICE_HOST", "10.0.0.1"),
     ]);
-    assert!(told.contains("no NATS server answers at nats://127.0.0.1:1"), "{told}");
+    assert!(error.contains("no NATS server answers at nats://127.0.0.1:1"), "{error}");
 }
 
 #[test]
 fn lists_are_separated_by_commas() {
-    let told = serve(&[("RELEASE_LEDGER_TENANTS", "acme, glo bex")]);
-    assert!(told.contains("' ' is none of them"), "{told}");
-    let told = serve(&[("RELEASE_LEDGER_TENANTS", "acme,globex"), ("RELEASE_LEDGER_ROLES", "http")]);
-    assert!(told.contains("no NATS server answers"), "{told}");
+    let error = serve(&[("RELEASE_LEDGER_TENANTS", "acme, glo bex")]);
+    assert!(error.contains("' ' is not allowed here"), "{error}");
+    let error = serve(&[("RELEASE_LEDGER_TENANTS", "acme,globex"), ("RELEASE_LEDGER_ROLES", "http")]);
+    assert!(error.contains("no NATS server answers"), "{error}");
 }
 
 #[test]
-fn a_setting_that_is_not_known_is_named() {
-    let told = serve(&[("RELEASE_LEDGER_JOURNAL__REPLICA", "3")]);
-    assert!(told.contains("replica"), "{told}");
+fn an_unknown_setting_is_named() {
+    let error = serve(&[("RELEASE_LEDGER_JOURNAL__REPLICA", "3")]);
+    assert!(error.contains("replica"), "{error}");
 }

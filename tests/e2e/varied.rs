@@ -1,4 +1,4 @@
-//! A history that has everything: every kind of event, late reports, slots, targets, odd reports.
+//! A history with every kind of event, late events, slots, targets and anomalies.
 
 use std::path::Path;
 
@@ -7,16 +7,16 @@ use serde_json::{Value, json};
 
 const SCHEMAS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas/events");
 
-/// The events, one a line, in the order in which they are recorded: so many of the demo history, which
-/// begins an empty ledger, what is written by hand here, and the schemas' examples of reports.
+/// Returns events, one a line, in the order in which they are recorded: this many of the demo history, which must start
+/// with an empty ledger, the handwritten events below, and the schemas' examples of reports.
 pub(crate) fn history(demo: usize) -> Vec<String> {
-    let played = ledger_demo::history(Some(demo));
-    let played = played.map(|event| String::from_utf8(event.bytes().to_vec()).expect("UTF-8"));
-    let others = by_hand().into_iter().chain(examples()).map(|event| event.to_string());
-    played.chain(others).collect()
+    let demo = ledger_demo::history(Some(demo));
+    let demo = demo.map(|event| String::from_utf8(event.bytes().to_vec()).expect("UTF-8"));
+    let others = handwritten().into_iter().chain(examples()).map(|event| event.to_string());
+    demo.chain(others).collect()
 }
 
-/// Every example of every report. The examples of requests ask for what this ledger cannot grant.
+/// Returns the examples of all reports. The examples of commands would be rejected by this ledger.
 fn examples() -> Vec<Value> {
     let files = std::fs::read_dir(Path::new(SCHEMAS)).expect("schemas/events");
     let mut files: Vec<_> = files.map(|file| file.expect("a schema").path()).collect();
@@ -24,11 +24,11 @@ fn examples() -> Vec<Value> {
     let schemas = files.iter().map(|file| std::fs::read(file).expect("a schema"));
     let schemas = schemas.map(|text| serde_json::from_slice::<Value>(&text).expect("a schema is JSON"));
     let examples = schemas.flat_map(|schema| schema["examples"].as_array().cloned().unwrap_or_default());
-    examples.filter(|event| !REQUESTS.iter().any(|kind| is_of(event, kind))).collect()
+    examples.filter(|event| !COMMANDS.iter().any(|kind| is_of(event, kind))).collect()
 }
 
-/// The kinds of events that are judged before they are recorded, or that only the ledger itself tells.
-const REQUESTS: [&str; 6] =
+/// Prefixes of the kinds that are decided before they are recorded, or that only the ledger records.
+const COMMANDS: [&str; 6] =
     ["rollback.", "release_point.", "approval.", "freeze.", "environment.declared", "artifact.reinstated"];
 
 fn is_of(event: &Value, kind: &str) -> bool {
@@ -36,19 +36,20 @@ fn is_of(event: &Value, kind: &str) -> bool {
     name.is_some_and(|name| name.starts_with(kind))
 }
 
-/// What the rules of the fold are about.
-fn by_hand() -> Vec<Value> {
+/// Returns events that exercise the rules of projection.
+fn handwritten() -> Vec<Value> {
     let lane = |target: &str| json!({"environment": "blue-green", "service": "web", "target": target});
     let with = |mut data: Value, name: &str, value: Value| {
         data[name] = value;
         data
     };
     let slot = |target: &str, slot: &str| with(lane(target), "slot", slot.into());
-    let stands = |target: &str, name: &str, version: &str| {
+    let release_in = |target: &str, name: &str, version: &str| {
         with(slot(target, name), "release", json!({"version": version}))
     };
     let freeze = json!({"environment": "late", "freeze_id": "inventory", "reason": "We count."});
-    let before = json!({"source": deploy("corrected-before", "", "late", "web", "v1")["source"], "id": "corrected-before"});
+    let source = deploy("corrected-before", "", "late", "web", "v1")["source"].clone();
+    let before = json!({"source": source, "id": "corrected-before"});
     vec![
         event(
             "before-what-it-corrects",
@@ -73,11 +74,11 @@ fn by_hand() -> Vec<Value> {
         event("thaw", "freeze.lifted", "2026-03-02T10:00:00Z", freeze),
         event("switch-to-nothing", "traffic.switched", "2026-03-01T09:00:00Z", slot("on-premise", "green")),
         event("remove-nothing", "deploy.removed", "2026-03-01T09:01:00Z", lane("on-premise")),
-        event("blue", "deploy.succeeded", "2026-03-01T10:00:00Z", stands("cloud", "blue", "v1")),
+        event("blue", "deploy.succeeded", "2026-03-01T10:00:00Z", release_in("cloud", "blue", "v1")),
         event("to-blue", "traffic.switched", "2026-03-01T10:05:00Z", slot("cloud", "blue")),
-        event("green", "deploy.succeeded", "2026-03-01T11:00:00Z", stands("cloud", "green", "v2")),
+        event("green", "deploy.succeeded", "2026-03-01T11:00:00Z", release_in("cloud", "green", "v2")),
         event("to-green", "traffic.switched", "2026-03-01T11:05:00Z", slot("cloud", "green")),
-        event("late-blue", "deploy.succeeded", "2026-03-01T09:30:00Z", stands("cloud", "blue", "v0")),
+        event("late-blue", "deploy.succeeded", "2026-03-01T09:30:00Z", release_in("cloud", "blue", "v0")),
         event("late-switch", "traffic.switched", "2026-03-01T10:30:00Z", slot("cloud", "blue")),
         event("back", "traffic.switched", "2026-03-01T12:00:00Z", slot("cloud", "blue")),
         event("green-gone", "deploy.removed", "2026-03-01T13:00:00Z", slot("cloud", "green")),

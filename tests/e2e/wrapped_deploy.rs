@@ -1,4 +1,4 @@
-//! `release-ledger run`: a deploy goes as if nobody watched, and the ledger has its start and its end.
+//! `release-ledger run`: a deploy is not affected by the recording, and the ledger has its start and its end.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,14 +13,14 @@ use crate::spool::Ledger;
 
 const DEPLOY: [&str; 4] = ["run", "--environment=production", "--service=web", "--version=v1"];
 
-/// What a run said on stderr, apart from what the ledger says of its report, such as that it is the first of its service.
+/// Returns the standard error of a run without the ledger's notes about the report, such as the first event of a service.
 fn without_notes(ran: &Outcome) -> String {
     let lines = ran.stderr.lines().filter(|line| !line.starts_with("release-ledger: the report: "));
     lines.map(|line| format!("{line}\n")).collect()
 }
 
 #[tokio::test]
-async fn a_deploy_is_told_with_its_duration_its_exit_code_and_what_the_ci_knows() {
+async fn a_deploy_is_recorded_with_its_duration_exit_code_and_ci_metadata() {
     let ledger = Ledger::start().await;
     let ran =
         ledger.run(&["--target", "eu-west-1", "--reason", "Release of 1 August."], "cat; echo done").await;
@@ -50,7 +50,7 @@ async fn a_deploy_is_told_with_its_duration_its_exit_code_and_what_the_ci_knows(
 }
 
 #[tokio::test]
-async fn a_deploy_that_fails_is_told_as_failed_and_ends_as_its_command_does() {
+async fn a_failed_deploy_is_recorded_and_exits_like_its_command() {
     let ledger = Ledger::start().await;
     let ran = ledger.run(&["--no-ci"], "exit 3").await;
 
@@ -69,20 +69,20 @@ async fn a_deploy_that_fails_is_told_as_failed_and_ends_as_its_command_does() {
 }
 
 #[tokio::test]
-async fn a_ledger_that_is_down_changes_nothing_for_a_deploy_and_learns_of_it_later() {
+async fn a_deploy_runs_while_the_ledger_is_down_and_is_recorded_later() {
     let mut ledger = Ledger::start().await;
     ledger.service.kill().await;
     let ran = ledger.run(&["--patience=1"], "echo done; exit 4").await;
     assert_eq!((ran.code, &*ran.stdout), (Some(4), "done\n"));
     assert!(
-        ran.stderr.starts_with("release-ledger: spooled: the reports of the deploy are kept in "),
+        ran.stderr.starts_with("release-ledger: spooled: the deploy's reports are in "),
         "{}",
         ran.stderr
     );
     assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
     assert_eq!(ledger.run(&["--patience=1"], "true").await.code, Some(0));
 
-    ledger.service.start_again().await;
+    ledger.service.restart().await;
     let emitted = ledger.command(&[
         "emit",
         "validation.passed",
@@ -101,14 +101,14 @@ async fn a_ledger_that_is_down_changes_nothing_for_a_deploy_and_learns_of_it_lat
 }
 
 #[tokio::test]
-async fn a_run_that_is_killed_has_kept_its_start() {
+async fn a_killed_run_has_spooled_its_start() {
     let mut ledger = Ledger::start().await;
     ledger.service.kill().await;
     let mut run = ledger.run_command(&[], &["sh", "-c", "echo begun; exec cat"]);
-    run.says("begun").await;
+    run.wait_for_line("begun").await;
     run.child.kill().await.expect("killed");
 
-    ledger.service.start_again().await;
+    ledger.service.restart().await;
     assert_eq!(ledger.command(&["spool", "send"]).outcome().await.code, Some(0));
     assert_eq!(ledger.command(&["spool", "send"]).outcome().await.code, Some(0));
     let events = ledger.events().await;
@@ -117,24 +117,24 @@ async fn a_run_that_is_killed_has_kept_its_start() {
 }
 
 #[tokio::test]
-async fn a_strict_deploy_does_not_begin_before_its_start_is_recorded() {
+async fn a_strict_deploy_does_not_run_before_its_start_is_recorded() {
     let mut ledger = Ledger::start().await;
     let began = ledger.servers.folder().join("began");
     let command = format!("touch {}", began.display());
     ledger.service.kill().await;
-    let refused = ledger.run(&["--strict", "--patience=1"], &command).await;
-    assert_eq!(refused.code, Some(125));
+    let failed = ledger.run(&["--strict", "--patience=1"], &command).await;
+    assert_eq!(failed.code, Some(125));
     assert!(
-        refused.stderr.starts_with("error: the command is not run: its start is not recorded: "),
+        failed.stderr.starts_with("error: did not run the command: its start is not recorded: "),
         "{}",
-        refused.stderr
+        failed.stderr
     );
     assert!(!began.exists());
 
-    ledger.service.start_again().await;
+    ledger.service.restart().await;
     assert_eq!(ledger.run(&["--strict"], &command).await.code, Some(0));
     assert!(began.exists());
-    // The deploy that was not run is told as one that came to nothing.
+    // The deploy that did not run is recorded as failed.
     let kinds: Vec<_> = ledger.events().await.iter().map(|event| event["type"].clone()).collect();
     let expected = ["started", "failed", "started", "succeeded"];
     assert_eq!(kinds, expected.map(|verb| json!(format!("io.releaseledger.deploy.{verb}.v1"))));
@@ -144,23 +144,23 @@ async fn a_strict_deploy_does_not_begin_before_its_start_is_recorded() {
 async fn a_strict_deploy_fails_if_its_end_is_not_recorded() {
     let mut ledger = Ledger::start().await;
     let mut run = ledger.run_command(&["--strict", "--patience=1"], &["sh", "-c", "echo begun; cat; exit 0"]);
-    run.says("begun").await;
+    run.wait_for_line("begun").await;
     ledger.service.kill().await;
     let ran = run.outcome().await;
     assert_eq!(ran.code, Some(125));
     assert!(
-        ran.stderr.contains("the command ended well, but that is not recorded: spooled: "),
+        ran.stderr.contains("the command succeeded, but its end is not recorded: spooled: "),
         "{}",
         ran.stderr
     );
 
-    ledger.service.start_again().await;
+    ledger.service.restart().await;
     assert_eq!(ledger.command(&["spool", "send"]).outcome().await.code, Some(0));
     assert_eq!(ledger.version().await, "v1");
 }
 
 #[tokio::test]
-async fn a_signal_is_passed_on_and_the_end_is_told_all_the_same() {
+async fn signals_are_forwarded_and_the_end_is_recorded() {
     let ledger = Ledger::start().await;
     for (signal, code, trap) in [
         (rustix::process::Signal::TERM, 143, ""),
@@ -170,12 +170,12 @@ async fn a_signal_is_passed_on_and_the_end_is_told_all_the_same() {
         (rustix::process::Signal::TERM, 7, "trap 'exit 7' TERM; "),
         (rustix::process::Signal::HUP, 7, "trap 'exit 7' HUP; "),
     ] {
-        // The shell waits in a way that a trap interrupts.
+        // The shell waits in a way that a trap can interrupt.
         let script = format!("exec 3<&0; {trap}cat <&3 & echo begun; wait; exit 1");
         let mut run = ledger.run_command(&[], &["sh", "-c", &script]);
-        run.says("begun").await;
+        run.wait_for_line("begun").await;
         run.signal(signal);
-        let ran = run.ended_by_itself().await;
+        let ran = run.outcome_with_open_stdin().await;
         assert_eq!(ran.code, Some(code), "{}", ran.stderr);
         let events = ledger.events().await;
         let failed = events.last().expect("an event");
@@ -187,12 +187,12 @@ async fn a_signal_is_passed_on_and_the_end_is_told_all_the_same() {
 }
 
 #[tokio::test]
-async fn under_nohup_a_deploy_and_its_command_ignore_a_hang_up() {
+async fn under_nohup_a_deploy_and_its_command_ignore_sighup() {
     let ledger = Ledger::start().await;
     let script = ["sh", "-c", "echo begun; kill -HUP $$; cat; exit 5"];
     let deploy = [&["--ignore-signal=HUP", PROGRAM], &DEPLOY[..], &["--"], &script[..]].concat();
-    let mut run = ledger.started("env", &deploy, &[]);
-    run.says("begun").await;
+    let mut run = ledger.start_program("env", &deploy, &[]);
+    run.wait_for_line("begun").await;
 
     run.signal(rustix::process::Signal::HUP);
     let ran = run.outcome().await;
@@ -205,16 +205,15 @@ async fn under_nohup_a_deploy_and_its_command_ignore_a_hang_up() {
 }
 
 #[tokio::test]
-async fn without_a_spool_a_deploy_is_run_and_told_all_the_same() {
+async fn without_a_spool_a_deploy_runs_and_is_recorded() {
     let mut ledger = Ledger::start().await;
-    // A file is no folder.
+    // A file instead of the spool's folder.
     std::fs::write(ledger.spool(), "").expect("written");
     let ran = ledger.run(&[], "echo done").await;
     assert_eq!((ran.code, &*ran.stdout), (Some(0), "done\n"));
     assert!(
-        ran.stderr.starts_with(
-            "release-ledger: a report is not kept for later, and lost if it cannot be sent now: "
-        ),
+        ran.stderr
+            .starts_with("release-ledger: cannot spool a report; it is lost unless it can be sent now: "),
         "{}",
         ran.stderr
     );
@@ -223,62 +222,61 @@ async fn without_a_spool_a_deploy_is_run_and_told_all_the_same() {
     ledger.service.kill().await;
     let ran = ledger.run(&["--patience=1"], "exit 5").await;
     assert_eq!(ran.code, Some(5));
-    assert!(ran.stderr.contains("are not sent, and lost: "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("are neither sent nor spooled: "), "{}", ran.stderr);
 }
 
 #[tokio::test]
-async fn what_is_no_deploy_is_told_before_anything_is_run() {
+async fn an_invalid_deploy_is_rejected_before_the_command_runs() {
     let ledger = Ledger::start().await;
     let began = ledger.servers.folder().join("began");
     let wrong = ledger.run(&["--artifact", "web:latest"], &format!("touch {}", began.display())).await;
     assert_eq!(wrong.code, Some(125));
-    assert!(
-        wrong.stderr.starts_with("error: this is not a deploy: /data/release/artifact: "),
-        "{}",
-        wrong.stderr
-    );
+    assert!(wrong.stderr.starts_with("error: invalid deploy: /data/release/artifact: "), "{}", wrong.stderr);
     assert!(!began.exists() && !Path::new(&ledger.spool()).exists());
 }
 
 #[tokio::test]
-async fn a_spool_that_somebody_holds_holds_no_deploy_up() {
+async fn a_locked_spool_does_not_delay_a_deploy() {
     let ledger = Ledger::start().await;
     assert_eq!(ledger.run(&[], "true").await.code, Some(0));
-    let held = std::fs::File::open(ledger.kept("adding")).expect("opened");
-    held.lock().expect("nobody else adds");
+    let lock = std::fs::File::open(ledger.spool_path("adding")).expect("opened");
+    lock.lock().expect("no other process adds to the spool");
 
     let ran = ledger.run(&["--patience=1"], "echo done; exit 4").await;
 
     assert_eq!((ran.code, &*ran.stdout), (Some(4), "done\n"));
-    assert!(ran.stderr.starts_with("release-ledger: a report is not kept for later"), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("release-ledger: cannot spool a report"), "{}", ran.stderr);
     assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
-    drop(held);
+    drop(lock);
     let kinds: Vec<_> = ledger.events().await.iter().map(|event| event["type"].clone()).collect();
     let expected = ["started", "succeeded", "started", "failed"];
     assert_eq!(kinds, expected.map(|verb| json!(format!("io.releaseledger.deploy.{verb}.v1"))));
 }
 
 #[tokio::test]
-async fn a_spool_that_hangs_holds_no_deploy_up() {
+async fn a_hanging_spool_does_not_delay_a_deploy() {
     let mut ledger = Ledger::start().await;
     ledger.service.kill().await;
     assert_eq!(ledger.run(&["--patience=1"], "true").await.code, Some(0));
-    // Nobody writes to it: whoever reads it waits for ever.
-    let hanging = ledger.kept("waiting").join(format!("{:012}-{:032}.json", 0, 0));
+    // A pipe without a writer: reading it blocks forever.
+    let hanging = ledger.spool_path("waiting").join(format!("{:012}-{:032}.json", 0, 0));
     rustix::fs::mkfifoat(rustix::fs::CWD, &hanging, rustix::fs::Mode::RWXU).expect("a pipe");
-    ledger.service.start_again().await;
+    ledger.service.restart().await;
 
     let ran = ledger.run(&["--patience=1"], "echo done; exit 4").await;
 
     assert_eq!((ran.code, &*ran.stdout), (Some(4), "done\n"));
-    // Whoever comes to it first, beside the command or after it, hangs there; who comes second is told of that one.
-    let told = ["hangs: the reports of the deploy may be lost", "another process sends what waits already"];
-    assert!(told.iter().any(|told| ran.stderr.contains(told)), "{}", ran.stderr);
+    // The process that reads the spool first blocks; a second process reports that the first one is sending.
+    let messages = [
+        "does not respond; the deploy's reports may be lost",
+        "another process is already sending the spool",
+    ];
+    assert!(messages.iter().any(|message| ran.stderr.contains(message)), "{}", ran.stderr);
     assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
 }
 
 #[tokio::test]
-async fn a_signal_around_the_commands_end_does_not_keep_its_report_from_being_sent() {
+async fn a_signal_at_the_end_of_the_command_does_not_prevent_the_report() {
     let ledger = Ledger::start().await;
 
     let ran = ledger.run(&[], "kill -TERM $PPID; kill -KILL $$").await;
@@ -288,12 +286,12 @@ async fn a_signal_around_the_commands_end_does_not_keep_its_report_from_being_se
 }
 
 #[tokio::test]
-async fn an_image_without_certificates_deploys_all_the_same() {
+async fn a_deploy_works_without_ca_certificates() {
     let ledger = Ledger::start().await;
     let none = [("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nowhere")];
     let deploy = |url: &str| {
         let arguments = [&DEPLOY, &["--url", url, "--", "echo", "done"][..]].concat();
-        ledger.started(PROGRAM, &arguments, &none).outcome()
+        ledger.start_program(PROGRAM, &arguments, &none).outcome()
     };
 
     let plain = deploy(&ledger.service.url()).await;
@@ -303,22 +301,22 @@ async fn an_image_without_certificates_deploys_all_the_same() {
     assert_eq!(ledger.events().await.len(), 2);
     assert_eq!((encrypted.code, &*encrypted.stdout), (Some(0), "done\n"));
     assert!(encrypted.stderr.contains("spooled: "), "{}", encrypted.stderr);
-    assert!(encrypted.stderr.contains("the HTTP client cannot be set up: "), "{}", encrypted.stderr);
+    assert!(encrypted.stderr.contains("cannot set up the HTTP client: "), "{}", encrypted.stderr);
 }
 
 #[tokio::test]
-async fn whoever_passes_over_the_ends_of_children_gets_the_commands_status() {
+async fn a_caller_that_ignores_sigchld_gets_the_exit_status_of_the_command() {
     let ledger = Ledger::start().await;
     let deploy = [&["--ignore-signal=CHLD", PROGRAM], &DEPLOY[..], &["--", "true"]].concat();
 
-    let ran = ledger.started("env", &deploy, &[]).outcome().await;
+    let ran = ledger.start_program("env", &deploy, &[]).outcome().await;
 
     assert_eq!((ran.code, &*without_notes(&ran)), (Some(0), ""));
     assert_eq!(ledger.events().await[1]["type"], "io.releaseledger.deploy.succeeded.v1");
 }
 
 #[tokio::test]
-async fn variables_that_are_empty_say_nothing_and_what_is_misunderstood_ends_with_125() {
+async fn empty_variables_are_ignored_and_invalid_arguments_exit_with_125() {
     let ledger = Ledger::start().await;
     let home = ledger.servers.folder().join("home");
     let variables = [
@@ -329,31 +327,31 @@ async fn variables_that_are_empty_say_nothing_and_what_is_misunderstood_ends_wit
     ];
     let deploy = [&DEPLOY, &["--", "true"][..]].concat();
 
-    let ran = ledger.started(PROGRAM, &deploy, &variables).outcome().await;
-    let misunderstood = ledger.run(&["--nonsense"], "true").await;
+    let ran = ledger.start_program(PROGRAM, &deploy, &variables).outcome().await;
+    let invalid = ledger.run(&["--nonsense"], "true").await;
     let empty = ledger.run(&["--tenant", ""], "true").await;
 
     assert_eq!((ran.code, &*without_notes(&ran)), (Some(0), ""));
     assert_eq!(ledger.events().await.len(), 2);
     assert!(home.join(".local/state/release-ledger/spool").exists());
-    assert_eq!(misunderstood.code, Some(125), "{}", misunderstood.stderr);
-    assert!(misunderstood.stderr.contains("--nonsense"), "{}", misunderstood.stderr);
+    assert_eq!(invalid.code, Some(125), "{}", invalid.stderr);
+    assert!(invalid.stderr.contains("--nonsense"), "{}", invalid.stderr);
     assert_eq!(empty.code, Some(125), "{}", empty.stderr);
 }
 
-/// The program, run by a job of GitHub Actions.
-struct Running {
+/// The program, running in a simulated GitHub Actions job.
+struct RunningProgram {
     child: Child,
 }
 
-impl Running {
-    /// Waits until it prints this line.
-    async fn says(&mut self, line: &str) {
+impl RunningProgram {
+    /// Waits until the program prints this line.
+    async fn wait_for_line(&mut self, line: &str) {
         let mut output = BufReader::new(self.child.stdout.take().expect("its output"));
         let mut text = String::new();
         output.read_line(&mut text).await.expect("a line");
         assert_eq!(text.trim_end(), line);
-        // Closed, it would end whoever writes to it.
+        // Closing the pipe would end a process that writes to it.
         self.child.stdout = Some(output.into_inner());
     }
 
@@ -363,10 +361,10 @@ impl Running {
         rustix::process::kill_process(process, signal).expect("signalled");
     }
 
-    /// The outcome of what ends although its stdin does not.
-    async fn ended_by_itself(mut self) -> Outcome {
+    /// Waits for the exit while standard input stays open, and returns the outcome.
+    async fn outcome_with_open_stdin(mut self) -> Outcome {
         let stdin = self.child.stdin.take();
-        self.child.wait().await.expect("its status");
+        self.child.wait().await.expect("an exit status");
         drop(stdin);
         self.outcome().await
     }
@@ -380,11 +378,11 @@ impl Running {
 }
 
 impl Ledger {
-    fn command(&self, arguments: &[&str]) -> Running {
-        self.started(PROGRAM, arguments, &[])
+    fn command(&self, arguments: &[&str]) -> RunningProgram {
+        self.start_program(PROGRAM, arguments, &[])
     }
 
-    fn started(&self, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Running {
+    fn start_program(&self, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> RunningProgram {
         let child = Command::new(program)
             .args(arguments)
             .env("RELEASE_LEDGER_URL", self.service.url())
@@ -400,14 +398,14 @@ impl Ledger {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Of no terminal: whoever runs the tests in one would stand in the way of SIGINT.
+            // A new process group, without the terminal of the person who runs the tests, which would affect SIGINT.
             .process_group(0)
             .kill_on_drop(true)
             .spawn();
-        Running { child: child.expect("the program starts") }
+        RunningProgram { child: child.expect("the program starts") }
     }
 
-    fn run_command(&self, flags: &[&str], command: &[&str]) -> Running {
+    fn run_command(&self, flags: &[&str], command: &[&str]) -> RunningProgram {
         self.command(&[&DEPLOY, flags, &["--"], command].concat())
     }
 
@@ -415,24 +413,24 @@ impl Ledger {
         self.run_command(flags, &["sh", "-c", script]).outcome().await
     }
 
-    /// What has this name in the ledger's part of the spool.
-    fn kept(&self, name: &str) -> PathBuf {
+    /// Returns the path with this name in the ledger's folder of the spool.
+    fn spool_path(&self, name: &str) -> PathBuf {
         let folders =
-            std::fs::read_dir(self.spool()).expect("a spool").map(|entry| entry.expect("one").path());
-        folders.map(|folder| folder.join(name)).find(|path| path.exists()).expect("it was made")
+            std::fs::read_dir(self.spool()).expect("a spool").map(|entry| entry.expect("an entry").path());
+        folders.map(|folder| folder.join(name)).find(|path| path.exists()).expect("a path in the spool")
     }
 
-    /// All events, in the ledger's order.
+    /// Returns all events in the order of positions.
     async fn events(&self) -> Vec<Value> {
         let client = self.service.client();
-        client.projections_at(client.position().await.1).await;
+        client.wait_for_projections(client.positions().await.1).await;
         client.entries().await.into_iter().map(|entry| entry["event"].clone()).collect()
     }
 
-    /// What runs in production.
+    /// Returns the version that runs in production.
     async fn version(&self) -> String {
         let client = self.service.client();
-        client.projections_at(client.position().await.1).await;
+        client.wait_for_projections(client.positions().await.1).await;
         let state = client.get("/v1/environments/production/state").await.ok();
         state["lanes"][0]["release"]["version"].as_str().unwrap_or_default().to_owned()
     }

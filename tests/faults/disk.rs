@@ -1,20 +1,20 @@
-//! A small disk in memory, which can be filled up and emptied. Mounting one needs root.
+//! A small disk in memory that can be filled and freed. Mounting one requires root.
 
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A mounted tmpfs, unmounted when this is dropped.
+/// A mounted tmpfs, unmounted on drop.
 pub(crate) struct Disk {
     folder: PathBuf,
 }
 
 impl Disk {
-    /// Mounts one on a folder, which is made.
-    pub(crate) fn mount(folder: &Path, megabytes: u64) -> Result<Self, String> {
+    /// Creates the folder and mounts a tmpfs of this size (in MiB) on it.
+    pub(crate) fn mount(folder: &Path, mebibytes: u64) -> Result<Self, String> {
         std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
-        let size = format!("size={megabytes}m,mode=755");
+        let size = format!("size={mebibytes}m,mode=755");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder).output();
         let mounted = mounted.map_err(|error| format!("mount: {error}"))?;
         if mounted.status.success() {
@@ -24,18 +24,18 @@ impl Disk {
         }
     }
 
-    /// Leaves no room on it.
+    /// Writes a ballast file until no space is left.
     pub(crate) fn fill(&self) {
-        let mut ballast = File::create(self.ballast()).expect("a file");
+        let mut ballast = File::create(self.ballast()).expect("create the ballast file");
         for size in [1 << 20, 4 << 10] {
             let chunk = vec![0; size];
             while ballast.write_all(&chunk).is_ok() {}
         }
     }
 
-    /// Gives the room back.
-    pub(crate) fn empty(&self) {
-        // It may not be there.
+    /// Deletes the ballast file.
+    pub(crate) fn free(&self) {
+        // The file may not exist.
         let _ = std::fs::remove_file(self.ballast());
     }
 
@@ -46,7 +46,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily: whoever still has a file there keeps it from going at once, not from going.
+        // Lazy: with files still open, the kernel unmounts once they are closed.
         let _ = Command::new("umount").arg("--lazy").arg(&self.folder).status();
     }
 }

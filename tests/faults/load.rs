@@ -1,4 +1,4 @@
-//! Senders: each sends what its author writes, and sends again what was not answered, until it is.
+//! The load of a stint: senders that repeat each event until its outcome is final, queries and rollbacks.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,59 +11,58 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::author::{AUTOMATIC, Aim, Author, Event, envelope};
-use crate::model::{Model, Outcome, problem};
+use crate::generator::{AUTOMATIC, Event, Expected, Generator, envelope};
+use crate::observations::{Observations, Outcome, problem};
 use crate::plan::{SERVICES, Stint};
 use crate::report::Report;
-use crate::{questions, rollbacks};
+use crate::{queries, rollbacks};
 use ledger_tests::Random;
 
-/// How long an answer is waited for. It is short: who waits sends nothing.
-const PATIENCE: Duration = Duration::from_secs(4);
-/// How many events may wait to be sent again, before nothing new is sent.
-const BACKLOG: usize = 300;
-/// Senders of single events, and of many at once.
-const SENDERS: (u64, u64) = (4, 2);
+/// Timeout of a request. Short, because a sender that waits sends nothing.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
+/// Number of events to send again above which a sender sends no new ones.
+const MAX_BACKLOG_EVENTS: usize = 300;
+/// Number of senders with one event per request.
+const SINGLE_SENDERS: u64 = 4;
+/// Number of senders with several events per request.
+const BULK_SENDERS: u64 = 2;
 
-/// What everybody does.
+/// What all tasks of the load do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Load.
+    /// Send new events and those without a final outcome.
     Send,
-    /// Only what was not answered yet.
+    /// Send only events without a final outcome.
     Drain,
-    /// The end.
+    /// End.
     Stop,
 }
 
-/// What all of the load share.
+/// State that all tasks of the load share.
 #[derive(Clone)]
 pub(crate) struct Shared {
-    /// The services.
+    /// A client of each service.
     pub(crate) clients: Vec<Client>,
-    /// What is known.
-    pub(crate) model: Arc<Mutex<Model>>,
-    /// What is told.
+    pub(crate) observations: Arc<Mutex<Observations>>,
     pub(crate) report: Arc<Report>,
-    /// What to do.
     pub(crate) phase: watch::Receiver<Phase>,
-    /// How many of the load still have something to send.
+    /// Number of tasks that still have something to send.
     busy: Arc<watch::Sender<usize>>,
 }
 
 impl Shared {
-    pub(crate) fn model(&self) -> std::sync::MutexGuard<'_, Model> {
-        self.model.lock().expect("nobody panicked while counting")
+    pub(crate) fn observations(&self) -> std::sync::MutexGuard<'_, Observations> {
+        self.observations.lock().expect("no thread panics while it holds the lock")
     }
 
-    pub(crate) fn now(&self) -> Phase {
+    pub(crate) fn phase_now(&self) -> Phase {
         *self.phase.borrow()
     }
 
-    /// Says that this part of the load has nothing more to send, and waits for what is next.
+    /// Marks the task as idle and waits for the next phase after [`Phase::Drain`].
     pub(crate) async fn idle(&mut self) -> Phase {
         self.busy.send_modify(|busy| *busy -= 1);
-        // The load holds the sender as long as this runs.
+        // `Load` keeps the sender while its tasks run.
         let next =
             self.phase.wait_for(|phase| *phase != Phase::Drain).await.map_or(Phase::Stop, |phase| *phase);
         self.busy.send_modify(|busy| *busy += 1);
@@ -71,7 +70,7 @@ impl Shared {
     }
 }
 
-/// All that is sent and asked.
+/// All tasks that send requests.
 pub(crate) struct Load {
     phase: watch::Sender<Phase>,
     busy: Arc<watch::Sender<usize>>,
@@ -80,7 +79,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Prepares the load of a stint, which waits for its first round.
+    /// Creates the load of a stint. It is idle until the first round.
     pub(crate) fn prepare(
         stint: &Stint,
         start: DateTime<Utc>,
@@ -91,97 +90,98 @@ impl Load {
         let busy = Arc::new(watch::Sender::new(0));
         let shared = Shared {
             clients,
-            model: Arc::new(Mutex::new(Model::new())),
+            observations: Arc::new(Mutex::new(Observations::new())),
             report: Arc::clone(report),
             phase: phase.subscribe(),
             busy: Arc::clone(&busy),
         };
         let mut tasks = JoinSet::new();
         let random = |part: u64| Random::of(stint.seed, &[2, stint.number, part]);
-        for number in 0..SENDERS.0 + SENDERS.1 {
-            let bulk = number >= SENDERS.0;
+        for number in 0..SINGLE_SENDERS + BULK_SENDERS {
+            let bulk = number >= SINGLE_SENDERS;
             let name = format!("{}-{number}", stint.number);
-            let author = Author::new(random(number), name, bulk, start);
+            let generator = Generator::new(random(number), name, bulk, start);
             busy.send_modify(|busy| *busy += 1);
-            tasks.spawn(send(shared.clone(), author, random(100 + number), bulk));
+            tasks.spawn(send(shared.clone(), generator, random(100 + number), bulk));
         }
         busy.send_modify(|busy| *busy += 1);
-        tasks.spawn(rollbacks::ask(shared.clone(), random(200), stint.number, start));
+        tasks.spawn(rollbacks::run(shared.clone(), random(200), stint.number, start));
         busy.send_modify(|busy| *busy += 1);
-        tasks.spawn(questions::ask(shared.clone(), random(300)));
+        tasks.spawn(queries::run(shared.clone(), random(300)));
         Self { phase, busy, shared, tasks }
     }
 
-    /// Declares the policy by which the ledger rolls back by itself.
-    pub(crate) async fn declare(&self, stint: &Stint, start: DateTime<Utc>) {
+    /// Declares the policy for automatic rollbacks.
+    pub(crate) async fn declare_policy(&self, stint: &Stint, start: DateTime<Utc>) {
         let policy = json!({
             "required_validations": ["smoke"],
             "automatic_rollback": {"checks": ["canary"], "cool_down_seconds": 0, "at_most_a_day": 100, "at_most_age_seconds": 315_360_000},
         });
         let id = format!("{}-policy", stint.number);
         let data = json!({"environment": AUTOMATIC, "policy": policy});
-        let event =
-            Event { bytes: envelope(&id, "environment.declared", start, data), id, aim: Aim::Recorded };
-        let answered = post(&self.shared, 0, std::slice::from_ref(&event), false).await;
-        if !matches!(answered.first(), Some(Outcome::Recorded(_))) {
-            self.shared.model().violated(format!("the policy was answered {answered:?}"));
+        let bytes = envelope(&id, "environment.declared", start, data);
+        let event = Event { bytes, id, expected: Expected::Recorded };
+        let outcomes = post(&self.shared, 0, std::slice::from_ref(&event), false).await;
+        if !matches!(outcomes.first(), Some(Outcome::Recorded(_))) {
+            self.shared.observations().violation(format!("the policy was not recorded: {outcomes:?}"));
         }
     }
 
-    /// What is known from outside.
-    pub(crate) fn model(&self) -> std::sync::MutexGuard<'_, Model> {
-        self.shared.model()
+    /// Returns the requests and responses so far.
+    pub(crate) fn observations(&self) -> std::sync::MutexGuard<'_, Observations> {
+        self.shared.observations()
     }
 
-    /// Begins to send.
-    pub(crate) fn go(&self) {
-        self.shared.model().begins();
+    /// Starts a round.
+    pub(crate) fn start_sending(&self) {
+        self.shared.observations().reset_silence();
         self.phase.send_replace(Phase::Send);
     }
 
-    /// Sends nothing new, and waits until all that was sent is answered.
-    pub(crate) async fn drained(&self, within: Duration) -> Result<(), String> {
+    /// Sends no new events and waits until every outcome is final.
+    pub(crate) async fn drain(&self, within: Duration) -> Result<(), String> {
         self.phase.send_replace(Phase::Drain);
         let mut busy = self.busy.subscribe();
         let drained = tokio::time::timeout(within, busy.wait_for(|busy| *busy == 0));
         match drained.await {
             Ok(_) => Ok(()),
-            Err(_) => Err(format!("not everything is answered within {within:?} after all is well")),
+            Err(_) => Err(format!("some requests have no final outcome {within:?} after the faults ended")),
         }
     }
 
-    /// Notes how long nothing has been acknowledged.
-    pub(crate) async fn watch_silence(&self) {
+    /// Reports the time since the last acknowledgement, continuously.
+    pub(crate) async fn track_silence(&self) {
         loop {
             sleep(Duration::from_millis(100)).await;
-            let last = self.shared.model().last_acknowledged();
+            let last = self.shared.observations().last_acknowledged();
             self.shared.report.silence(last.elapsed());
         }
     }
 
-    /// Ends it.
+    /// Ends all tasks.
     pub(crate) async fn stop(mut self) {
         self.phase.send_replace(Phase::Stop);
         while let Some(ended) = self.tasks.join_next().await {
-            ended.expect("no part of the load panics");
+            ended.expect("no task panics");
         }
     }
 }
 
-async fn send(mut shared: Shared, mut author: Author, mut random: Random, bulk: bool) {
+async fn send(mut shared: Shared, mut generator: Generator, mut random: Random, bulk: bool) {
     let mut backlog: Vec<Event> = Vec::new();
-    // Nobody sends before the first round.
+    // Idle until the first round.
     let mut phase = shared.idle().await;
     while phase != Phase::Stop {
-        let from_backlog =
-            phase == Phase::Drain || backlog.len() > BACKLOG || (!backlog.is_empty() && random.percent(30));
+        let from_backlog = phase == Phase::Drain
+            || backlog.len() > MAX_BACKLOG_EVENTS
+            || (!backlog.is_empty() && random.percent(30));
         if phase == Phase::Drain && backlog.is_empty() {
             phase = shared.idle().await;
             continue;
         }
-        let (events, service, twice) = if from_backlog {
+        let (events, service, to_both) = if from_backlog {
             let count = if bulk { backlog.len().min(100) } else { 1 };
-            // One identity with two contents goes in two requests, in the order in which they were written.
+            // Two contents of one identity go into two requests, in the order of their generation.
             let mut events: Vec<Event> = Vec::new();
             while events.len() < count
                 && let Some(next) = backlog.first()
@@ -191,68 +191,68 @@ async fn send(mut shared: Shared, mut author: Author, mut random: Random, bulk: 
             }
             (events, random.below(SERVICES as u64) as usize, false)
         } else {
-            let sending = author.next();
-            shared.report.odd(&sending.odd);
-            (sending.events, sending.service, sending.twice)
+            let batch = generator.next();
+            shared.report.irregularities(&batch.irregularities);
+            (batch.events, batch.service, batch.to_both)
         };
-        let mut answers = if twice {
+        let mut outcomes = if to_both {
             let (one, other) = tokio::join!(post(&shared, 0, &events, bulk), post(&shared, 1, &events, bulk));
-            // Either may be the answer that counts.
+            // One final outcome is enough.
             one.into_iter().zip(other).map(|(one, other)| if one.is_final() { one } else { other }).collect()
         } else {
             post(&shared, service, &events, bulk).await
         };
-        answers.truncate(events.len());
+        outcomes.truncate(events.len());
         let mut failed = false;
-        for (event, answer) in events.into_iter().zip(answers) {
-            if !answer.is_final() {
+        for (event, outcome) in events.into_iter().zip(outcomes) {
+            if !outcome.is_final() {
                 failed = true;
                 backlog.push(event);
             }
         }
         let pause = if failed { random.within(50, 400) } else { random.within(1, 15) };
         sleep(Duration::from_millis(pause)).await;
-        phase = shared.now();
+        phase = shared.phase_now();
     }
 }
 
-/// Sends events to a service, and notes what it answers, one for each.
+/// Sends events to a service. Adds their outcomes to the observations, and returns them, one for each event.
 pub(crate) async fn post(shared: &Shared, service: usize, events: &[Event], bulk: bool) -> Vec<Outcome> {
     let contents: Vec<usize> = {
-        let mut model = shared.model();
-        events.iter().map(|event| model.sends(&event.id, &event.bytes)).collect()
+        let mut observations = shared.observations();
+        events.iter().map(|event| observations.register(&event.id, &event.bytes)).collect()
     };
     let bytes: Vec<&str> = events.iter().map(|event| event.bytes.as_str()).collect();
     let content_type = if bulk { "application/x-ndjson" } else { "application/cloudevents+json" };
     let request = shared.clients[service].request(Method::POST, "/v1/events");
     let request = if bulk { request.header("prefer", "return=minimal") } else { request };
-    let request = request.header("content-type", content_type).body(bytes.join("\n")).timeout(PATIENCE);
-    let asked = Instant::now();
+    let request = request.header("content-type", content_type).body(bytes.join("\n")).timeout(REQUEST_TIMEOUT);
+    let began = Instant::now();
     let outcomes: Vec<Outcome> = match Client::try_send(request).await {
-        Ok(answer) if bulk && matches!(answer.status, 201 | 207) => {
-            answer.lines().iter().map(Outcome::of_line).collect()
+        Ok(response) if bulk && matches!(response.status, 201 | 207) => {
+            response.lines().iter().map(Outcome::from_line).collect()
         }
-        Ok(answer) if bulk => vec![Outcome::Later(problem(&answer.body)); events.len()],
-        Ok(answer) => vec![Outcome::of_answer(&answer)],
-        Err(error) if error.is_timeout() => vec![Outcome::Later("no answer in time".into()); events.len()],
-        Err(_) => vec![Outcome::Later("no connection, or lost".into()); events.len()],
+        Ok(response) if bulk => vec![Outcome::Unknown(problem(&response.body)); events.len()],
+        Ok(response) => vec![Outcome::from_response(&response)],
+        Err(error) if error.is_timeout() => vec![Outcome::Unknown("timeout".into()); events.len()],
+        Err(_) => vec![Outcome::Unknown("no connection, or connection lost".into()); events.len()],
     };
-    let mut model = shared.model();
+    let mut observations = shared.observations();
     if outcomes.len() != events.len() {
-        model.violated(format!("{} events were answered {} times", events.len(), outcomes.len()));
+        observations.violation(format!("{} events got {} outcomes", events.len(), outcomes.len()));
     }
-    in_order(&mut model, events, &outcomes);
+    check_order(&mut observations, events, &outcomes);
     for ((event, content), outcome) in events.iter().zip(contents).zip(&outcomes) {
-        model.hears(&event.id, content, outcome);
-        match (outcome, event.aim) {
-            (Outcome::Rejected(why), Aim::Refused) if why == "event-from-the-future" => {}
-            (Outcome::Rejected(_), Aim::Judged) => {}
-            (Outcome::Later(why), _) => shared.report.refused(why, 1),
-            (Outcome::Recorded(_) | Outcome::Duplicate(_) | Outcome::Conflict, Aim::Refused)
+        observations.add_outcome(&event.id, content, outcome);
+        match (outcome, event.expected) {
+            (Outcome::Rejected(problem), Expected::Rejected) if problem == "event-from-the-future" => {}
+            (Outcome::Rejected(_), Expected::Decided) => {}
+            (Outcome::Unknown(problem), _) => shared.report.temporary_failure(problem, 1),
+            (Outcome::Recorded(_) | Outcome::Duplicate(_) | Outcome::Conflict, Expected::Rejected)
             | (Outcome::Rejected(_), _) => {
-                let after = asked.elapsed();
-                model.violated(format!(
-                    "{} was answered {outcome:?} after {after:?}: {}",
+                let after = began.elapsed();
+                observations.violation(format!(
+                    "the outcome of {} after {after:?} is {outcome:?}: {}",
                     event.id, event.bytes
                 ));
             }
@@ -262,23 +262,23 @@ pub(crate) async fn post(shared: &Shared, service: usize, events: &[Event], bulk
     outcomes
 }
 
-/// What one request recorded stands in its order; what may be sent again is before what was recorded after it,
-/// or nowhere yet.
-fn in_order(model: &mut Model, events: &[Event], outcomes: &[Outcome]) {
+/// Checks that the events recorded by one request keep their order. An event with an unknown outcome must be recorded
+/// before the next recorded event of the request, or not yet.
+fn check_order(observations: &mut Observations, events: &[Event], outcomes: &[Outcome]) {
     let mut next = None;
     for (event, outcome) in events.iter().zip(outcomes).rev() {
         match outcome {
             Outcome::Recorded(position) => {
                 if next.is_some_and(|next| next <= *position) {
-                    model.violated(format!("one request was recorded out of its order: {outcomes:?}"));
+                    observations.violation(format!("a request was recorded out of order: {outcomes:?}"));
                     return;
                 }
                 next = Some(*position);
             }
-            Outcome::Later(_) => {
+            Outcome::Unknown(_) => {
                 if let Some(next) = next {
-                    // It may be known already: as another request's, or as this one's, where it stands twice.
-                    model.precedes(&event.id, next);
+                    // It may have been recorded by another request, or by this one if it is contained twice.
+                    observations.require_before(&event.id, next);
                 }
             }
             _ => {}

@@ -1,54 +1,54 @@
-//! Faults, chosen from a seed, while events are sent: whatever goes wrong, what was acknowledged is there,
-//! once and at its position; projections are the log, folded; the tree is over exactly the log.
+//! Fault injection under load, driven by a seed. Checks that every acknowledged event is stored once and at its
+//! position, that the projections match the log, and that the Merkle tree covers exactly the log.
 //!
-//! This is the short run. `ops/faults` runs for as long as one likes.
+//! This test runs one short round. `ops/faults` runs for a given time.
 
-#![expect(clippy::print_stdout, reason = "a run tells what it does")]
+#![expect(clippy::print_stdout, reason = "a run prints its progress")]
 
-mod author;
 mod check;
 mod database;
 mod disk;
-mod fold;
+mod generator;
+mod lanes;
 mod load;
 mod merkle;
-mod model;
 mod nats;
+mod observations;
 mod plan;
 mod process;
-mod questions;
-mod replica;
+mod queries;
 mod report;
 mod rollbacks;
 mod run;
+mod service;
 mod stack;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use plan::{LONG, Shape, Stand, Stint};
+use plan::{LONG, Shape, Stint, Topology};
 use report::Report;
 
-/// The seed of the short run.
+/// Seed of the short run.
 const SEED: u64 = 1;
 
-/// The short run.
+/// Sizes of the short run.
 const SHORT: Shape =
-    Shape { rounds: 1, load: Duration::from_secs(10), faults: (6, 6), stands: &[Stand::One] };
+    Shape { rounds: 1, load: Duration::from_secs(10), faults: (6, 6), topologies: &[Topology::OneNode] };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_goes_wrong_nothing_acknowledged_is_lost_doubled_or_moved() {
-    println!("seed {SEED}: ops/faults --seed {SEED} runs on from where this ends");
+async fn under_faults_no_acknowledged_event_is_lost_duplicated_or_moved() {
+    println!("seed {SEED}: `ops/faults --seed {SEED}` runs longer with this seed");
     let report = Arc::new(Report::new());
 
-    let held = run::run(&Stint::plan(SEED, 1, &SHORT), SystemTime::now().into(), &report).await;
+    let result = run::run(&Stint::plan(SEED, 1, &SHORT), SystemTime::now().into(), &report).await;
 
     println!("{}", report.table());
-    held.unwrap_or_else(|broken| panic!("{broken}"));
+    result.unwrap_or_else(|violations| panic!("{violations}"));
 }
 
 #[test]
-fn a_seed_is_a_plan() {
+fn the_plan_depends_on_the_seed_only() {
     let plan = |seed| (1..20).map(|number| Stint::plan(seed, number, &LONG)).collect::<Vec<_>>();
 
     assert_eq!(plan(7), plan(7));
@@ -56,13 +56,13 @@ fn a_seed_is_a_plan() {
 }
 
 #[test]
-fn an_author_writes_what_the_seed_says() {
-    let written = || {
+fn generated_events_depend_on_the_seed_only() {
+    let generated = || {
         let start = SystemTime::UNIX_EPOCH.into();
         let random = ledger_tests::Random::seeded(7);
-        let mut author = author::Author::new(random, "a".into(), true, start);
-        (0..50).flat_map(|_| author.next().events).map(|event| event.bytes).collect::<Vec<_>>()
+        let mut generator = generator::Generator::new(random, "a".into(), true, start);
+        (0..50).flat_map(|_| generator.next().events).map(|event| event.bytes).collect::<Vec<_>>()
     };
 
-    assert_eq!(written(), written());
+    assert_eq!(generated(), generated());
 }

@@ -1,4 +1,4 @@
-//! nats-servers, one alone or three that keep the same: each can be killed, stopped and started again.
+//! nats-servers, one alone or a cluster of three. Each can be killed, paused and restarted.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,9 +8,9 @@ use rustix::process::Signal;
 
 use crate::process::{Process, signal};
 
-/// Whom the servers let in.
+/// User of all clients.
 pub(crate) const USER: &str = "ledger";
-/// The password of [`USER`], on servers that listen on 127.0.0.1 for one run.
+/// Password of [`USER`]. The servers listen on 127.0.0.1 and exist for one run.
 pub(crate) const PASSWORD: &str = "faults";
 
 /// One nats-server.
@@ -22,15 +22,15 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts so many nats-servers, each with a folder `nats-N` in this one.
+    /// Starts this many nats-servers, each with a folder `nats-N` in `folder`.
     pub(crate) fn start_all(folder: &Path, count: usize) -> Vec<Self> {
         let ports = free_ports(2 * count);
         let (clients, routes) = ports.split_at(count);
         let peers: Vec<String> = routes.iter().map(|port| format!("nats-route://127.0.0.1:{port}")).collect();
         let nodes = clients.iter().zip(routes).enumerate().map(|(number, (client, route))| {
             let folder = folder.join(format!("nats-{number}"));
-            std::fs::create_dir_all(&folder).expect("a folder");
-            // What one server alone acknowledges is on its disk; of three, two have it.
+            std::fs::create_dir_all(&folder).expect("create the folder");
+            // A single server syncs before it acknowledges; of three, two have the entry.
             let (sync, cluster) = if count == 1 {
                 ("sync_interval: always", String::new())
             } else {
@@ -47,7 +47,7 @@ impl Node {
                  jetstream {{ store_dir: \"{}\", max_file_store: 1TB\n {sync} }}\n{cluster}\n",
                 store(&folder).display()
             );
-            std::fs::write(&config, text).expect("a configuration");
+            std::fs::write(&config, text).expect("write the configuration");
             let mut node = Self { config, log: folder.join("nats.log"), port: *client, process: None };
             node.start();
             node
@@ -55,42 +55,42 @@ impl Node {
         nodes.collect()
     }
 
-    /// The port for clients on 127.0.0.1.
+    /// Returns the port for clients on 127.0.0.1.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.process = None;
     }
 
-    /// Starts it again, with what it had stored.
+    /// Starts the server with the data that it has stored.
     pub(crate) fn start(&mut self) {
         let mut command = Command::new("nats-server");
         command.arg("--config").arg(&self.config);
         self.process = Some(Process::spawn(&mut command, &self.log));
     }
 
-    /// SIGSTOP.
-    pub(crate) fn stop(&mut self) {
+    /// Sends SIGSTOP.
+    pub(crate) fn pause(&mut self) {
         signal(&mut self.process, Signal::STOP);
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub(crate) fn resume(&mut self) {
         signal(&mut self.process, Signal::CONT);
     }
 
-    /// Starts it again if it ended by itself, and says how it did.
-    pub(crate) fn mind(&mut self) -> Option<String> {
-        let ended = self.process.as_mut()?.ended()?;
+    /// Restarts the server if it exited, and returns a note about its exit status.
+    pub(crate) fn restart_if_exited(&mut self) -> Option<String> {
+        let status = self.process.as_mut()?.exit_status()?;
         self.start();
-        Some(format!("a nats-server ended by itself: {ended}"))
+        Some(format!("a nats-server exited: {status}"))
     }
 }
 
-/// Where a server with this folder keeps its streams.
+/// Returns the folder of the streams of a server with this folder.
 pub(crate) fn store(folder: &Path) -> PathBuf {
     folder.join("store")
 }

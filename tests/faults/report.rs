@@ -1,13 +1,13 @@
-//! What a run tells: a line for each fault while it goes on, and a table at its end.
+//! The output of a run: a line for each fault as it begins, and a table at the end.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::plan::{Stint, Timed};
+use crate::plan::{ScheduledFault, Stint};
 
-/// What happened in a run so far.
+/// Counters of a run.
 pub(crate) struct Report {
     began: Instant,
     counts: Mutex<Counts>,
@@ -16,93 +16,95 @@ pub(crate) struct Report {
 #[derive(Default)]
 struct Counts {
     faults: BTreeMap<String, u64>,
-    not_run: BTreeMap<String, String>,
+    skipped: BTreeMap<String, String>,
     events: BTreeMap<&'static str, u64>,
-    refusals: BTreeMap<String, u64>,
-    noted: BTreeMap<String, u64>,
+    temporary_failures: BTreeMap<String, u64>,
+    notes: BTreeMap<String, u64>,
     longest_silence: Duration,
 }
 
 impl Report {
-    /// Of a run that begins now.
+    /// Creates the report of a run that begins now.
     pub(crate) fn new() -> Self {
         Self { began: Instant::now(), counts: Mutex::default() }
     }
 
     fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
-        self.counts.lock().expect("nobody panicked while counting")
+        self.counts.lock().expect("no thread panics while it holds the lock")
     }
 
-    /// Says a line, with the time of the run.
-    pub(crate) fn say(&self, what: &str) {
-        println!("{:8.2} s  {what}", self.began.elapsed().as_secs_f64());
+    /// Prints a line with the time since the start of the run.
+    pub(crate) fn print(&self, line: &str) {
+        println!("{:8.2} s  {line}", self.began.elapsed().as_secs_f64());
     }
 
-    /// A stint begins.
+    /// Prints the start of a stint.
     pub(crate) fn stint(&self, stint: &Stint) {
         let (number, rounds) = (stint.number, stint.rounds.len());
-        self.say(&format!("stint {number}: {}, {rounds} rounds, {} s of memory", stint.stand, stint.memory));
+        let (topology, window) = (stint.topology, stint.duplicate_window_seconds);
+        self.print(&format!("stint {number}: {topology}, {rounds} rounds, duplicate window of {window} s"));
     }
 
-    /// A fault was done.
-    pub(crate) fn fault(&self, timed: &Timed) {
-        *self.counts().faults.entry(timed.fault.kind()).or_default() += 1;
-        let lasts = timed.lasts.as_secs_f64();
-        let lasts = if timed.lasts.is_zero() { String::new() } else { format!(", for {lasts:.2} s") };
-        self.say(&format!("  {}{lasts}", timed.fault));
+    /// Prints and counts a fault that began.
+    pub(crate) fn fault(&self, scheduled: &ScheduledFault) {
+        *self.counts().faults.entry(scheduled.fault.kind()).or_default() += 1;
+        let seconds = scheduled.duration.as_secs_f64();
+        let duration =
+            if scheduled.duration.is_zero() { String::new() } else { format!(", for {seconds:.2} s") };
+        self.print(&format!("  {}{duration}", scheduled.fault));
     }
 
-    /// Senders did this.
-    pub(crate) fn odd(&self, what: &[&str]) {
+    /// Counts irregularities of the load as faults of the sender.
+    pub(crate) fn irregularities(&self, irregularities: &[&str]) {
         let mut counts = self.counts();
-        for what in what {
-            *counts.faults.entry(format!("sender: {what}")).or_default() += 1;
+        for irregularity in irregularities {
+            *counts.faults.entry(format!("sender: {irregularity}")).or_default() += 1;
         }
     }
 
-    /// A kind of fault could not be done here.
-    pub(crate) fn not_run(&self, kind: &str, why: &str) {
-        self.say(&format!("  not run: {kind}: {why}"));
-        self.counts().not_run.insert(kind.to_owned(), why.to_owned());
+    /// Prints and lists a kind of fault that is impossible on this machine.
+    pub(crate) fn skipped(&self, kind: &str, reason: &str) {
+        self.print(&format!("  skipped: {kind}: {reason}"));
+        self.counts().skipped.insert(kind.to_owned(), reason.to_owned());
     }
 
-    /// Something happened that is no violation and that one wants to know of.
-    pub(crate) fn note(&self, what: String) {
-        self.say(&format!("  {what}"));
-        let short = what.split(':').next().unwrap_or_default().to_owned();
-        *self.counts().noted.entry(short).or_default() += 1;
+    /// Prints and counts an event that is worth noting and no violation. The text up to the first colon is its kind.
+    pub(crate) fn note(&self, note: String) {
+        self.print(&format!("  {note}"));
+        let kind = note.split(':').next().unwrap_or_default().to_owned();
+        *self.counts().notes.entry(kind).or_default() += 1;
     }
 
-    /// So many of something were counted.
-    pub(crate) fn count(&self, what: &'static str, number: u64) {
-        *self.counts().events.entry(what).or_default() += number;
+    /// Adds a number to a counter.
+    pub(crate) fn count(&self, counter: &'static str, number: u64) {
+        *self.counts().events.entry(counter).or_default() += number;
     }
 
-    /// So many of something were there; the most of it is told.
-    pub(crate) fn most(&self, what: &'static str, number: u64) {
+    /// Raises a counter to a number, if it is lower.
+    pub(crate) fn maximum(&self, counter: &'static str, number: u64) {
         let mut counts = self.counts();
-        let most = counts.events.entry(what).or_default();
-        *most = number.max(*most);
+        let maximum = counts.events.entry(counter).or_default();
+        *maximum = number.max(*maximum);
     }
 
-    /// Events were refused for now, with this problem or none.
-    pub(crate) fn refused(&self, problem: &str, number: u64) {
-        *self.counts().refusals.entry(problem.to_owned()).or_default() += number;
+    /// Counts requests that may be repeated, by the response's problem or the reason for its absence.
+    pub(crate) fn temporary_failure(&self, problem: &str, number: u64) {
+        *self.counts().temporary_failures.entry(problem.to_owned()).or_default() += number;
     }
 
-    /// No event was acknowledged for so long.
+    /// Notes a time without an acknowledged event.
     pub(crate) fn silence(&self, lasted: Duration) {
         let mut counts = self.counts();
         counts.longest_silence = counts.longest_silence.max(lasted);
     }
 
-    /// The table.
+    /// Returns the table of all counters.
     pub(crate) fn table(&self) -> String {
         let counts = self.counts();
         let mut table = String::new();
-        let mut part = |title: &str, rows: Vec<(&str, String)>| {
+        let mut section = |title: &str, rows: Vec<(&str, String)>| {
             if !rows.is_empty() {
-                // Writing to a text does not fail.
+                // Writing to a string cannot fail.
                 let _ = writeln!(table, "{title}");
                 for (name, value) in rows {
                     let _ = writeln!(table, "  {name:<60} {value:>10}");
@@ -114,20 +116,23 @@ impl Report {
         };
         for (title, of) in [
             ("faults", &counts.faults),
-            ("refused for now, by problem", &counts.refusals),
-            ("seen", &counts.noted),
+            ("temporary failures, by problem", &counts.temporary_failures),
+            ("notes", &counts.notes),
         ] {
             let rows = numbers(of);
-            part(title, rows.iter().map(|(name, number)| (name.as_str(), number.clone())).collect());
+            section(title, rows.iter().map(|(name, number)| (name.as_str(), number.clone())).collect());
         }
-        part("counted", counts.events.iter().map(|(name, number)| (*name, number.to_string())).collect());
-        part("not run", counts.not_run.iter().map(|(name, why)| (name.as_str(), why.clone())).collect());
+        section("counters", counts.events.iter().map(|(name, number)| (*name, number.to_string())).collect());
+        section(
+            "skipped",
+            counts.skipped.iter().map(|(kind, reason)| (kind.as_str(), reason.clone())).collect(),
+        );
         let silence = format!("{:.1} s", counts.longest_silence.as_secs_f64());
-        part(
+        section(
             "time",
             vec![
-                ("all", format!("{:.0} s", self.began.elapsed().as_secs_f64())),
-                ("longest without an acknowledged event, while under load", silence),
+                ("total", format!("{:.0} s", self.began.elapsed().as_secs_f64())),
+                ("longest time under load without an acknowledged event", silence),
             ],
         );
         table

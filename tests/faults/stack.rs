@@ -1,4 +1,4 @@
-//! All that runs in a stint: servers, the services on them, and what is done to them.
+//! The servers and services of a stint, and the faults injected into them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,46 +16,46 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::database::Database;
 use crate::disk::Disk;
 use crate::nats::{Node, PASSWORD, USER, store};
-use crate::plan::{Fault, SERVICES, Server, Stand, Stint, Timed};
-use crate::replica::Replica;
+use crate::plan::{Fault, SERVICES, ScheduledFault, Server, Stint, Topology};
 use crate::report::Report;
+use crate::service::ServiceProcess;
 
-/// The program.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ledger-under-test");
-/// How long all may take to be ready once nothing harms it any more.
-const READY_WITHIN: Duration = Duration::from_secs(90);
-/// How often what ended by itself is looked for.
-const MIND: Duration = Duration::from_millis(200);
-/// Room on the small disks, in megabytes.
-const DISKS: (u64, u64) = (256, 512);
+/// Time within which all servers and services must be ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(90);
+/// Interval of the checks for exited processes and for readiness.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Size of a small disk of the nats-server, in MiB.
+const NATS_DISK_MEBIBYTES: u64 = 256;
+/// Size of a small disk of Postgres, in MiB.
+const POSTGRES_DISK_MEBIBYTES: u64 = 512;
 
-/// The parts, each for one hand at a time.
+/// The processes and disks, each behind a lock of its own.
 struct Parts {
-    replicas: Vec<Mutex<Replica>>,
+    services: Vec<Mutex<ServiceProcess>>,
     nodes: Vec<Mutex<Node>>,
     postgres: Mutex<Database>,
     disks: BTreeMap<&'static str, Disk>,
 }
 
-/// What runs. All of it ends when this is dropped.
+/// Everything that runs in a stint. It ends on drop.
 pub(crate) struct Stack {
     parts: Arc<Parts>,
-    minding: JoinHandle<()>,
+    supervisor: JoinHandle<()>,
     clients: Vec<Client>,
     ports: Vec<u16>,
     postgres_url: String,
-    memory: u64,
+    duplicate_window_seconds: u64,
     report: Arc<Report>,
-    // Last, so that it is removed when the servers are gone.
+    // The last field: dropped, and so deleted, after the servers have ended.
     folder: Option<TempDir>,
 }
 
-/// The flag for how long the nats-server remembers identities.
-fn memory(seconds: u64) -> String {
+fn duplicate_window_flag(seconds: u64) -> String {
     format!("--journal-duplicate-window-seconds={seconds}")
 }
 
-fn disk_of(server: Server) -> &'static str {
+fn disk_name(server: Server) -> &'static str {
     match server {
         Server::Nats => "nats",
         Server::Postgres => "postgres",
@@ -63,79 +63,88 @@ fn disk_of(server: Server) -> &'static str {
 }
 
 impl Stack {
-    /// Starts what a stint stands on, and the services; waits until both are ready.
+    /// Starts the servers and services of a stint, and waits until the services are ready.
     pub(crate) async fn start(stint: &Stint, report: &Arc<Report>) -> Result<Self, String> {
-        let folder = tempfile::Builder::new().prefix("ledger-faults-").tempdir().expect("a folder");
+        let folder =
+            tempfile::Builder::new().prefix("ledger-faults-").tempdir().expect("create a temporary folder");
         let mut disks = BTreeMap::new();
-        if stint.stand == Stand::SmallDisks {
-            let of_nats = store(&folder.path().join("nats-0"));
-            let of_postgres = folder.path().join("postgres");
-            for (server, place, room) in
-                [(Server::Nats, of_nats, DISKS.0), (Server::Postgres, of_postgres, DISKS.1)]
-            {
-                match Disk::mount(&place, room) {
-                    Ok(disk) => drop(disks.insert(disk_of(server), disk)),
-                    Err(why) => report.not_run(&Fault::FullDisk(server).kind(), &why),
+        if stint.topology == Topology::SmallDisks {
+            let nats_store = store(&folder.path().join("nats-0"));
+            let postgres_folder = folder.path().join("postgres");
+            for (server, mount_point, mebibytes) in [
+                (Server::Nats, nats_store, NATS_DISK_MEBIBYTES),
+                (Server::Postgres, postgres_folder, POSTGRES_DISK_MEBIBYTES),
+            ] {
+                match Disk::mount(&mount_point, mebibytes) {
+                    Ok(disk) => drop(disks.insert(disk_name(server), disk)),
+                    Err(error) => report.skipped(&Fault::FullDisk(server).kind(), &error),
                 }
             }
         }
-        let nodes = Node::start_all(folder.path(), stint.stand.nodes());
+        let nodes = Node::start_all(folder.path(), stint.topology.nodes());
         let ports: Vec<u16> = nodes.iter().map(Node::port).collect();
         let postgres = Database::start(&folder.path().join("postgres")).await;
         let postgres_url = postgres.url();
         listening(&ports).await?;
-        let mut replicas = Vec::new();
+        let window = stint.duplicate_window_seconds;
+        let mut services = Vec::new();
         for name in ["a", "b"].iter().take(SERVICES) {
             let log = folder.path().join(format!("service-{name}.log"));
             let address = (postgres_url.as_str(), postgres.port());
-            let memory = memory(stint.memory);
-            replicas.push(Replica::start(PROGRAM, &log, &ports, address, &[memory]).await);
+            let more = [duplicate_window_flag(window)];
+            services.push(ServiceProcess::start(PROGRAM, &log, &ports, address, &more).await);
         }
-        let clients = replicas.iter().map(Replica::client).collect();
+        let clients = services.iter().map(ServiceProcess::client).collect();
         let parts = Arc::new(Parts {
-            replicas: replicas.into_iter().map(Mutex::new).collect(),
+            services: services.into_iter().map(Mutex::new).collect(),
             nodes: nodes.into_iter().map(Mutex::new).collect(),
             postgres: Mutex::new(postgres),
             disks,
         });
-        let minding = tokio::spawn(mind(Arc::clone(&parts), Arc::clone(report)));
-        let report = Arc::clone(report);
-        let (memory, folder) = (stint.memory, Some(folder));
-        let stack = Self { parts, minding, clients, ports, postgres_url, memory, report, folder };
+        let stack = Self {
+            supervisor: tokio::spawn(supervise(Arc::clone(&parts), Arc::clone(report))),
+            parts,
+            clients,
+            ports,
+            postgres_url,
+            duplicate_window_seconds: window,
+            report: Arc::clone(report),
+            folder: Some(folder),
+        };
         stack.ready().await?;
         Ok(stack)
     }
 
-    /// What asks the services.
+    /// Returns a client of each service.
     pub(crate) fn clients(&self) -> Vec<Client> {
         self.clients.clone()
     }
 
-    /// The database of the projections, past all proxies.
+    /// Returns the URL of the projections' database, without a proxy.
     pub(crate) fn postgres_url(&self) -> &str {
         &self.postgres_url
     }
 
-    /// Does to the parts what is planned for a round, and undoes it; returns after the last.
-    pub(crate) async fn suffer(&self, faults: &[Timed]) {
+    /// Injects the faults of a round at their times, and returns after the last has ended.
+    pub(crate) async fn inject(&self, faults: &[ScheduledFault]) {
         let begin = Instant::now();
         let mut tasks = tokio::task::JoinSet::new();
-        for timed in faults.iter().cloned() {
+        for scheduled in faults.iter().cloned() {
             let (parts, report) = (Arc::clone(&self.parts), Arc::clone(&self.report));
             tasks.spawn(async move {
-                sleep_until(begin + timed.at).await;
-                if parts.inflict(&timed.fault).await {
-                    report.fault(&timed);
-                    sleep(timed.lasts).await;
-                    parts.relieve(&timed.fault, &report).await;
+                sleep_until(begin + scheduled.at).await;
+                if parts.begin_fault(&scheduled.fault).await {
+                    report.fault(&scheduled);
+                    sleep(scheduled.duration).await;
+                    parts.end_fault(&scheduled.fault, &report).await;
                 }
             });
         }
         tasks.join_all().await;
     }
 
-    /// SIGKILL to the nats-servers, and their start.
-    pub(crate) async fn start_nats_anew(&self) {
+    /// Kills and restarts the nats-servers.
+    pub(crate) async fn restart_nats(&self) {
         for node in &self.parts.nodes {
             let mut node = node.lock().await;
             node.kill();
@@ -145,66 +154,68 @@ impl Stack {
 
     /// Waits until both services are ready.
     pub(crate) async fn ready(&self) -> Result<(), String> {
-        let mut last = Vec::new();
+        let mut errors = Vec::new();
         let all = async {
             loop {
-                last.clear();
+                errors.clear();
                 for client in &self.clients {
-                    let asked =
+                    let request =
                         client.request(reqwest::Method::GET, "/readyz").timeout(Duration::from_secs(5));
-                    match Client::try_send(asked).await {
-                        Ok(answer) if answer.status == 200 => {}
-                        Ok(answer) => last.push(answer.text),
-                        Err(error) => last.push(error.to_string()),
+                    match Client::try_send(request).await {
+                        Ok(response) if response.status == 200 => {}
+                        Ok(response) => errors.push(response.text),
+                        Err(error) => errors.push(error.to_string()),
                     }
                 }
-                if last.is_empty() {
+                if errors.is_empty() {
                     return;
                 }
-                sleep(MIND).await;
+                sleep(POLL_INTERVAL).await;
             }
         };
-        match timeout(READY_WITHIN, all).await {
+        match timeout(READY_TIMEOUT, all).await {
             Ok(()) => Ok(()),
-            Err(_) => Err(format!("not ready within {READY_WITHIN:?}: {}", last.join("; "))),
+            Err(_) => Err(format!("not ready within {READY_TIMEOUT:?}: {}", errors.join("; "))),
         }
     }
 
-    /// JetStream, past the services and all proxies.
+    /// Connects to JetStream without a service or a proxy.
     pub(crate) async fn jetstream(&self) -> Context {
         let addresses: Vec<ServerAddr> = self
             .ports
             .iter()
-            .map(|port| format!("nats://127.0.0.1:{port}").parse().expect("an address"))
+            .map(|port| format!("nats://127.0.0.1:{port}").parse().expect("parse the address"))
             .collect();
         let options = ConnectOptions::with_user_and_password(USER.into(), PASSWORD.into());
-        jetstream::new(options.connect(addresses).await.expect("connected to NATS"))
+        jetstream::new(options.connect(addresses).await.expect("connect to NATS"))
     }
 
-    /// A service that folds the same stream into a fresh database of this name; it is gone with the value.
-    pub(crate) async fn rebuild(&self, name: &str) -> Result<(Rebuilt, String), String> {
+    /// Starts a service that projects the same stream into a new database of this name. Returns the service, which
+    /// ends on drop, and the URL of the database.
+    pub(crate) async fn rebuild(&self, database: &str) -> Result<(ServiceProcess, String), String> {
         use sqlx::Connection as _;
         let admin = sqlx::PgConnection::connect(&self.postgres_url).await;
         let mut admin = admin.map_err(|error| error.to_string())?;
-        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"));
         sqlx::query(create).execute(&mut admin).await.map_err(|error| error.to_string())?;
-        let url = self.postgres_url.replace("/ledger?", &format!("/{name}?"));
+        let url = self.postgres_url.replace("/ledger?", &format!("/{database}?"));
         let log = self.folder().join("rebuild.log");
         let port = self.parts.postgres.lock().await.port();
-        let more = ["--only=http,projector".to_owned(), memory(self.memory)];
-        let replica = Replica::start(PROGRAM, &log, &self.ports, (&url, port), &more).await;
-        Ok((Rebuilt { replica }, url))
+        let more =
+            ["--only=http,projector".to_owned(), duplicate_window_flag(self.duplicate_window_seconds)];
+        let service = ServiceProcess::start(PROGRAM, &log, &self.ports, (&url, port), &more).await;
+        Ok((service, url))
     }
 
     fn folder(&self) -> &Path {
         self.folder.as_ref().map_or(Path::new("."), TempDir::path)
     }
 
-    /// Ends all of it. With `keep`, its folder stays, where the logs are.
+    /// Ends everything. With `keep`, the folder with the logs stays; returns its path, which is empty otherwise.
     pub(crate) async fn end(mut self, keep: bool) -> PathBuf {
-        self.minding.abort();
-        // It holds the parts until it has ended; that it was aborted is known.
-        let _ = (&mut self.minding).await;
+        self.supervisor.abort();
+        // The task holds the parts until it has ended. Its result is always that it was aborted.
+        let _ = (&mut self.supervisor).await;
         let kept = self.folder.take_if(|_| keep);
         kept.map_or_else(PathBuf::new, TempDir::keep)
     }
@@ -212,23 +223,11 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        self.minding.abort();
+        self.supervisor.abort();
     }
 }
 
-/// A service on projections of its own.
-pub(crate) struct Rebuilt {
-    replica: Replica,
-}
-
-impl Rebuilt {
-    /// What asks it.
-    pub(crate) fn client(&self) -> Client {
-        self.replica.client()
-    }
-}
-
-/// Waits until servers listen.
+/// Waits until servers listen on all these ports.
 async fn listening(ports: &[u16]) -> Result<(), String> {
     let all = async {
         for port in ports {
@@ -237,37 +236,41 @@ async fn listening(ports: &[u16]) -> Result<(), String> {
             }
         }
     };
-    timeout(READY_WITHIN, all).await.map_err(|_| "a nats-server does not listen".to_owned())
+    timeout(READY_TIMEOUT, all)
+        .await
+        .map_err(|_| format!("a nats-server does not listen within {READY_TIMEOUT:?}"))
 }
 
-/// Starts again whatever ended by itself.
-async fn mind(parts: Arc<Parts>, report: Arc<Report>) {
+/// Restarts processes that exited.
+async fn supervise(parts: Arc<Parts>, report: Arc<Report>) {
     loop {
-        sleep(MIND).await;
-        let mut told = Vec::new();
-        for replica in &parts.replicas {
-            told.extend(replica.lock().await.mind());
+        sleep(POLL_INTERVAL).await;
+        let mut notes = Vec::new();
+        for service in &parts.services {
+            notes.extend(service.lock().await.restart_if_exited());
         }
         for node in &parts.nodes {
-            told.extend(node.lock().await.mind());
+            notes.extend(node.lock().await.restart_if_exited());
         }
-        told.extend(parts.postgres.lock().await.mind().await);
-        told.into_iter().for_each(|what| report.note(what));
+        notes.extend(parts.postgres.lock().await.restart_if_exited().await);
+        notes.into_iter().for_each(|note| report.note(note));
     }
 }
 
 impl Parts {
-    /// Begins a fault; says whether it can be done here.
-    async fn inflict(&self, fault: &Fault) -> bool {
+    /// Begins a fault. Returns false if it is impossible on this machine.
+    async fn begin_fault(&self, fault: &Fault) -> bool {
         match fault {
-            Fault::KillService(service) => self.replicas[*service].lock().await.kill(),
-            Fault::StopService(service) => self.replicas[*service].lock().await.stop(),
+            Fault::KillService(service) => self.services[*service].lock().await.kill(),
+            Fault::PauseService(service) => self.services[*service].lock().await.pause(),
             Fault::KillNats(node) => self.nodes[*node].lock().await.kill(),
-            Fault::StopNats(node) => self.nodes[*node].lock().await.stop(),
+            Fault::PauseNats(node) => self.nodes[*node].lock().await.pause(),
             Fault::KillPostgres => self.postgres.lock().await.kill().await,
-            Fault::StopPostgres => self.postgres.lock().await.stop(),
-            Fault::Line(service, server, harm) => self.replicas[*service].lock().await.harm(*server, *harm),
-            Fault::FullDisk(server) => match self.disks.get(disk_of(*server)) {
+            Fault::PausePostgres => self.postgres.lock().await.pause(),
+            Fault::Connection(service, server, fault) => {
+                self.services[*service].lock().await.begin_connection_fault(*server, *fault);
+            }
+            Fault::FullDisk(server) => match self.disks.get(disk_name(*server)) {
                 Some(disk) => disk.fill(),
                 None => return false,
             },
@@ -275,22 +278,23 @@ impl Parts {
         true
     }
 
-    /// Ends a fault.
-    async fn relieve(&self, fault: &Fault, report: &Report) {
+    async fn end_fault(&self, fault: &Fault, report: &Report) {
         match fault {
-            Fault::KillService(service) => self.replicas[*service].lock().await.run(),
-            Fault::StopService(service) => self.replicas[*service].lock().await.resume(),
+            Fault::KillService(service) => self.services[*service].lock().await.run(),
+            Fault::PauseService(service) => self.services[*service].lock().await.resume(),
             Fault::KillNats(node) => self.nodes[*node].lock().await.start(),
-            Fault::StopNats(node) => self.nodes[*node].lock().await.resume(),
+            Fault::PauseNats(node) => self.nodes[*node].lock().await.resume(),
             Fault::KillPostgres => {
-                let failed = self.postgres.lock().await.start_again().await;
-                failed.into_iter().for_each(|what| report.note(what));
+                let error = self.postgres.lock().await.restart().await;
+                error.into_iter().for_each(|error| report.note(error));
             }
-            Fault::StopPostgres => self.postgres.lock().await.resume(),
-            Fault::Line(service, server, harm) => self.replicas[*service].lock().await.spare(*server, *harm),
+            Fault::PausePostgres => self.postgres.lock().await.resume(),
+            Fault::Connection(service, server, fault) => {
+                self.services[*service].lock().await.end_connection_fault(*server, *fault);
+            }
             Fault::FullDisk(server) => {
-                if let Some(disk) = self.disks.get(disk_of(*server)) {
-                    disk.empty();
+                if let Some(disk) = self.disks.get(disk_name(*server)) {
+                    disk.free();
                 }
             }
         }

@@ -1,10 +1,10 @@
-//! What is odd about an entry.
+//! The anomalies of an entry.
 
 use crate::entry::Entry;
-use crate::lanes::{Content, Model, Placed};
+use crate::lanes::{Content, Model, ReportTarget};
 
-/// The words of decision 0015, sorted.
-pub(crate) const WORDS: [&str; 10] = [
+/// Anomalies of decision 0015, sorted.
+pub(crate) const ANOMALIES: [&str; 10] = [
     "ambiguous_target",
     "corrects_nothing",
     "counts_contradict",
@@ -18,17 +18,17 @@ pub(crate) const WORDS: [&str; 10] = [
 ];
 
 impl Model {
-    /// The anomalies of an entry, sorted. All but `during_freeze` are as when it was recorded.
+    /// Returns the anomalies of an entry, sorted: `during_freeze` as known now, the others as known at its recording.
     pub(crate) fn anomalies(&self, entry: &Entry) -> Vec<&'static str> {
         let k = entry.position;
         let mut anomalies = Vec::new();
         if ["deploy.succeeded", "deploy.removed", "traffic.switched"].contains(&&*entry.kind)
-            && entry.maybe("rollback_id").is_none()
+            && entry.optional("rollback_id").is_none()
             && self.is_frozen(entry.text("environment"), entry.occurred_at, self.head())
         {
             anomalies.push("during_freeze");
         }
-        if *self.placed(entry) == Placed::Ambiguous {
+        if *self.target_of(entry) == ReportTarget::Ambiguous {
             anomalies.push("ambiguous_target");
         }
         if entry.corrects().is_some() && (!entry.is_correctable() || self.corrected(entry, k).is_none()) {
@@ -47,9 +47,9 @@ impl Model {
         anomalies
     }
 
-    /// True if the lane of a change had a later one as it was recorded.
+    /// Returns true if the lane of a change had a later one when the change was recorded.
     pub(crate) fn is_late(&self, entry: &Entry) -> bool {
-        let Placed::At(target) = self.placed(entry) else { return false };
+        let ReportTarget::Resolved(target) = self.target_of(entry) else { return false };
         let (environment, service) = (entry.text("environment"), entry.text("service"));
         let changes = self.changes(environment, service, target, entry.position);
         entry.is_change() && changes.iter().any(|other| other.moment() > entry.moment())
@@ -57,12 +57,12 @@ impl Model {
 
     fn is_deployed_later(&self, lane: [&str; 3], slot: &str, m: (i64, u64), k: u64) -> bool {
         self.changes(lane[0], lane[1], lane[2], k).iter().any(|change| {
-            change.is("deploy.succeeded") && change.maybe("slot") == Some(slot) && change.moment() > m
+            change.is("deploy.succeeded") && change.optional("slot") == Some(slot) && change.moment() > m
         })
     }
 
     fn anomalies_of_change(&self, entry: &Entry) -> Vec<&'static str> {
-        let Placed::At(target) = self.placed(entry) else { return Vec::new() };
+        let ReportTarget::Resolved(target) = self.target_of(entry) else { return Vec::new() };
         let (environment, service) = (entry.text("environment"), entry.text("service"));
         let (m, k) = (entry.moment(), entry.position);
         if !entry.is_change() {
@@ -72,17 +72,21 @@ impl Model {
             return vec!["environment_retired"];
         }
         let lane = [environment, service, &**target];
-        // The moment just before the entry.
+        // The last moment before the entry.
         let before = (m.0, m.1 - 1);
         let mut anomalies = Vec::new();
         if self.is_late(entry) {
             anomalies.push("late");
         }
-        match (&*entry.kind, entry.maybe("slot")) {
+        // The state before a retirement is discarded.
+        if self.precedes_retirement(environment, m, k) {
+            return anomalies;
+        }
+        match (&*entry.kind, entry.optional("slot")) {
             ("traffic.switched", Some(slot)) => match self.slot(lane, slot, before, k) {
                 Content::Filled(_) => {}
                 Content::Empty => anomalies.push("switched_to_empty_slot"),
-                // A deploy that occurs later may be known already: then the switch does not wait.
+                // Not pending if a deploy that occurs later is already known.
                 Content::Unknown if self.is_deployed_later(lane, slot, m, k) => {}
                 Content::Unknown => anomalies.push("switch_pending"),
             },
@@ -93,12 +97,12 @@ impl Model {
             },
             ("deploy.removed", None) => {
                 let state = self.state(environment, before, k);
-                let holds = state
+                let has_release = state
                     .lanes
                     .iter()
                     .chain(&state.idle)
-                    .any(|running| running.service == service && running.target == *target);
-                if !holds {
+                    .any(|lane| lane.service == service && lane.target == *target);
+                if !has_release {
                     anomalies.push("removed_nothing");
                 }
             }

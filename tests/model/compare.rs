@@ -1,45 +1,46 @@
-//! Asks a service and the model the same questions.
+//! Sends the same queries to a service and to the model, and compares the responses.
 
 use std::time::SystemTime;
 
-use ledger_tests::{Answer, Client};
+use ledger_tests::{Response, Client};
 use serde_json::{Value, json};
 
-use crate::anomalies::WORDS;
+use crate::anomalies::ANOMALIES;
 use crate::driver::Recorded;
 use crate::entry::{Release, micros};
-use crate::gate::{Question, RULES};
-use crate::generate::{ENVIRONMENTS, SERVICES, VERSIONS, artifact, tagged, time};
-use crate::lanes::{Live, Model, Running, State};
+use crate::gate::{GateRequest, RULES};
+use crate::generate::{ENVIRONMENTS, SERVICES, VERSIONS, artifact, with_tag, time};
+use crate::lanes::{LiveRelease, Model, LaneRelease, State};
 use crate::points::Point;
 use ledger_tests::Random;
 
-/// A question that the service and the model answer differently.
+/// A query with different responses from the service and the model.
 #[derive(Debug, Clone)]
 pub(crate) struct Difference {
-    /// What is asked, in one word or two: differences of a kind are looked into once.
+    /// Kind of query; only the first difference of each kind is shrunk.
     pub(crate) kind: String,
-    /// The question.
-    pub(crate) question: String,
+    pub(crate) query: String,
+    /// The service's response.
     pub(crate) service: String,
+    /// The model's response.
     pub(crate) model: String,
 }
 
-/// Questions to the gate in one history.
-const GATES: u64 = 14;
+/// Number of gate requests in one history.
+const GATE_REQUESTS: u64 = 14;
 
-struct Asker<'c> {
+struct Comparison<'c> {
     client: &'c Client,
     model: &'c Model,
     environments: Vec<String>,
-    /// Each composition that was answered, with its digest.
+    /// Text, identity and digest of each composition so far.
     digests: Vec<(String, Vec<Vec<String>>, String)>,
     differences: Vec<Difference>,
     now: i64,
 }
 
-/// Asks all questions about a history, and answers where the service and the model differ. With `only`, asks what
-/// could differ in this kind, about every position and time; otherwise about some of them.
+/// Compares the responses to all kinds of queries, about a sample of the positions and times, and returns the differences.
+/// With `only`, compares just the queries that can show this kind of difference, about all positions and times.
 pub(crate) async fn compare(
     client: &Client,
     recorded: &Recorded,
@@ -47,61 +48,61 @@ pub(crate) async fn compare(
     seed: u64,
     only: Option<&str>,
 ) -> Vec<Difference> {
-    let text = |name: &str| tagged(&name.into(), &recorded.tag).as_str().unwrap_or_default().to_owned();
+    let text = |name: &str| with_tag(&name.into(), &recorded.tag).as_str().unwrap_or_default().to_owned();
     let known = |name: &String| model.entries.iter().any(|entry| entry.text("environment") == name);
     let environments = ENVIRONMENTS.iter().map(|name| text(name)).filter(known).collect();
     let (digests, differences) = (Vec::new(), Vec::new());
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time after 1970");
-    let now = i64::try_from(now.as_micros()).expect("a time");
-    let mut asker = Asker { client, model, environments, digests, differences, now };
-    let asks = |kinds: &[&str]| only.is_none_or(|only| kinds.iter().any(|kind| only.starts_with(kind)));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("the clock is after 1970");
+    let now = i64::try_from(now.as_micros()).expect("the time fits");
+    let mut comparison = Comparison { client, model, environments, digests, differences, now };
+    let includes = |kinds: &[&str]| only.is_none_or(|only| kinds.iter().any(|kind| only.starts_with(kind)));
     let mut random = Random::of(seed, &[1]);
     let mut sampled = |percent: u64| only.is_some() || random.percent(percent);
-    for environment in asker.environments.clone() {
-        let known_differences = asker.differences.len();
+    for environment in comparison.environments.clone() {
+        let before = comparison.differences.len();
         for entry in &model.entries {
             let is_last = entry.position == model.head();
-            if asks(&["state", "digest", "plan", "points", "status", "last"]) && (is_last || sampled(25)) {
-                asker.state(&environment, entry.position).await;
+            if includes(&["state", "digest", "plan", "points", "status", "last"]) && (is_last || sampled(25)) {
+                comparison.state(&environment, entry.position).await;
             }
         }
         let latest = model.entries.iter().map(|entry| entry.occurred_at).max().unwrap_or_default();
         let minutes = (latest - micros(&time(0))) / 60_000_000;
         for minutes in -3..=minutes {
             let known = model.entries[minutes.unsigned_abs() as usize % model.entries.len()].position;
-            if asks(&["state", "digest"]) && sampled(20) {
-                asker.state_at_time(&environment, minutes, model.head()).await;
-                asker.state_at_time(&environment, minutes, known).await;
+            if includes(&["state", "digest"]) && sampled(20) {
+                comparison.state_at_time(&environment, minutes, model.head()).await;
+                comparison.state_at_time(&environment, minutes, known).await;
             }
-            if asks(&["status at a time"]) && sampled(15) {
-                asker.status_at_time(&environment, minutes).await;
+            if includes(&["status at a time"]) && sampled(15) {
+                comparison.status_at_time(&environment, minutes).await;
             }
         }
-        // What follows from another state differs with it.
-        if asker.differences.len() > known_differences {
+        // Skip what depends on the state if the states differ.
+        if comparison.differences.len() > before {
             continue;
         }
         for entry in &model.entries {
-            if asks(&["plan"]) && (entry.position == model.head() || sampled(20)) {
-                asker.plan(&environment, entry.position).await;
+            if includes(&["plan"]) && (entry.position == model.head() || sampled(20)) {
+                comparison.plan(&environment, entry.position).await;
             }
         }
-        if asks(&["points", "status", "last"]) {
-            asker.points(&environment).await;
-            asker.last_known_good(&environment).await;
+        if includes(&["points", "status", "last"]) {
+            comparison.points(&environment).await;
+            comparison.last_known_good(&environment).await;
         }
     }
-    if asks(&["gate"]) && !asker.environments.is_empty() {
-        // The same questions of each part of a history.
+    if includes(&["gate"]) && !comparison.environments.is_empty() {
+        // A generator of its own: every shrunk part of a history gets the same gate requests.
         let mut random = Random::of(seed, &[2]);
-        for _ in 0..GATES {
-            asker.gate(&recorded.tag, &mut random).await;
+        for _ in 0..GATE_REQUESTS {
+            comparison.gate(&recorded.tag, &mut random).await;
         }
     }
-    if asks(&["anomaly"]) {
-        asker.anomalies().await;
+    if includes(&["anomaly"]) {
+        comparison.anomalies().await;
     }
-    asker.differences
+    comparison.differences
 }
 
 fn release(release: &Release) -> String {
@@ -111,7 +112,7 @@ fn release(release: &Release) -> String {
     parts.join(" ")
 }
 
-fn lanes(lanes: &[Running], live: bool) -> Vec<String> {
+fn lanes(lanes: &[LaneRelease], live: bool) -> Vec<String> {
     let mut lanes: Vec<String> = lanes
         .iter()
         .map(|lane| {
@@ -125,28 +126,28 @@ fn lanes(lanes: &[Running], live: bool) -> Vec<String> {
     lanes
 }
 
-/// The model's state as lines.
-fn of_model(state: &State) -> String {
+/// Formats the model's state as lines.
+fn model_lines(state: &State) -> String {
     [lanes(&state.lanes, true), lanes(&state.idle, false)].concat().join("\n")
 }
 
-/// A service's state as lines.
-fn of_service(answer: &Answer) -> String {
-    if answer.status != 200 {
-        // An environment that has no entry yet has no lanes.
-        return if answer.status == 404 {
+/// Formats the service's state as lines.
+fn service_lines(response: &Response) -> String {
+    if response.status != 200 {
+        // The service responds 404 for an environment without entries.
+        return if response.status == 404 {
             String::new()
         } else {
-            format!("{} {}", answer.status, answer.text)
+            format!("{} {}", response.status, response.text)
         };
     }
-    let read = |name: &str| -> Vec<Running> {
-        let lanes = answer.body[name].as_array().into_iter().flatten();
+    let read = |name: &str| -> Vec<LaneRelease> {
+        let lanes = response.body[name].as_array().into_iter().flatten();
         lanes
-            .map(|lane| Running {
+            .map(|lane| LaneRelease {
                 service: lane["service"].as_str().unwrap_or_default().to_owned(),
                 target: lane["target"].as_str().unwrap_or_default().to_owned(),
-                live: Live {
+                live: LiveRelease {
                     slot: lane["slot"].as_str().map(str::to_owned),
                     release: Release::of(&lane["release"]),
                     since: lane["since"]["position"].as_u64().unwrap_or_default(),
@@ -157,45 +158,46 @@ fn of_service(answer: &Answer) -> String {
     [lanes(&read("lanes"), true), lanes(&read("idle"), false)].concat().join("\n")
 }
 
-impl Asker<'_> {
-    fn note(&mut self, kind: &str, question: &str, service: String, model: String) {
+impl Comparison<'_> {
+    /// Adds a difference if the responses differ.
+    fn check(&mut self, kind: &str, query: &str, service: String, model: String) {
         if service != model {
-            let (kind, question) = (kind.to_owned(), question.to_owned());
-            self.differences.push(Difference { kind, question, service, model });
+            let (kind, query) = (kind.to_owned(), query.to_owned());
+            self.differences.push(Difference { kind, query, service, model });
         }
     }
 
     async fn state(&mut self, environment: &str, position: u64) {
         let path = format!("/v1/environments/{environment}/state?at={position}");
-        let answer = self.client.get(&path).await;
+        let response = self.client.get(&path).await;
         let state = self.model.state_at(environment, position);
-        self.digest(&path, &answer, &state);
-        self.note("state", &path, of_service(&answer), of_model(&state));
+        self.digest(&path, &response, &state);
+        self.check("state", &path, service_lines(&response), model_lines(&state));
     }
 
     async fn state_at_time(&mut self, environment: &str, minutes: i64, known_at: u64) {
         let at = time(minutes);
         let path = format!("/v1/environments/{environment}/state?at={at}&known_at={known_at}");
-        let answer = self.client.get(&path).await;
+        let response = self.client.get(&path).await;
         let moment = (micros(&at), u64::MAX);
         let state = self.model.state(environment, moment, known_at);
-        self.digest(&path, &answer, &state);
-        self.note("state at a time", &path, of_service(&answer), of_model(&state));
+        self.digest(&path, &response, &state);
+        self.check("state at a time", &path, service_lines(&response), model_lines(&state));
     }
 
-    /// Equal texts have equal digests, and equal digests mean the same composition.
-    fn digest(&mut self, path: &str, answer: &Answer, state: &State) {
-        let Some(digest) = answer.body["digest"].as_str() else { return };
+    /// Compares the digest with earlier ones: equal texts must have equal digests, and equal digests the same composition.
+    fn digest(&mut self, path: &str, response: &Response, state: &State) {
+        let Some(digest) = response.body["digest"].as_str() else { return };
         let (text, identity) = (state.text(), state.identity());
         for (other, other_identity, other_digest) in self.digests.clone() {
             let wrong = (other == text) != (other_digest == digest)
                 && (other_identity == identity) != (other_digest == digest);
             if wrong {
-                self.note(
+                self.check(
                     "digest",
                     path,
-                    format!("{digest} beside {other_digest}"),
-                    format!("{text} beside {other}"),
+                    format!("{digest} and {other_digest}"),
+                    format!("{text} and {other}"),
                 );
                 return;
             }
@@ -205,10 +207,10 @@ impl Asker<'_> {
 
     async fn points(&mut self, environment: &str) {
         let path = format!("/v1/environments/{environment}/points?limit=100");
-        let answer = self.client.get(&path).await;
+        let response = self.client.get(&path).await;
         let points = self.model.points(environment, self.model.head());
         let read = |name: &str| -> Vec<(u64, String)> {
-            let points = answer.body["points"].as_array().into_iter().flatten().rev();
+            let points = response.body["points"].as_array().into_iter().flatten().rev();
             let point = |point: &Value| {
                 (
                     point["position"].as_u64().unwrap_or_default(),
@@ -228,13 +230,13 @@ impl Asker<'_> {
                 (point.position, status.to_owned())
             })
             .collect();
-        self.note("points", &path, positions(&service), positions(&expected));
+        self.check("points", &path, positions(&service), positions(&expected));
         for (position, status) in &service {
             if let Some((_, expected)) = expected.iter().find(|(other, _)| other == position) {
-                let question = format!("{path}: status of {position}");
-                self.note(
+                let query = format!("{path}: status of {position}");
+                self.check(
                     &format!("status {status} for {expected}"),
-                    &question,
+                    &query,
                     status.clone(),
                     expected.clone(),
                 );
@@ -244,43 +246,43 @@ impl Asker<'_> {
 
     async fn last_known_good(&mut self, environment: &str) {
         let path = format!("/v1/environments/{environment}/points/last-known-good");
-        let answer = self.client.get(&path).await;
-        let service = answer.body["point"]["position"].as_u64();
+        let response = self.client.get(&path).await;
+        let service = response.body["point"]["position"].as_u64();
         let model = self.model.last_known_good(environment, self.now, self.model.head());
-        self.note("last known good", &path, format!("{service:?}"), format!("{model:?}"));
+        self.check("last known good", &path, format!("{service:?}"), format!("{model:?}"));
     }
 
     async fn status_at_time(&mut self, environment: &str, minutes: i64) {
         let at = time(minutes);
         let path = format!("/v1/environments/{environment}/points/{at}");
-        let answer = self.client.get(&path).await;
+        let response = self.client.get(&path).await;
         let point = self.model.point_at_time(environment, micros(&at), self.model.head());
-        // Before its first change an environment that is known runs nothing.
-        let point = point.or_else(|| answer.body["point"]["status"].is_string().then(Point::default));
+        // Before its first change, a known environment runs nothing.
+        let point = point.or_else(|| response.body["point"]["status"].is_string().then(Point::default));
         let model =
             point.map(|point| self.model.status(environment, &point, self.now, self.model.head()).to_owned());
-        let service = answer.body["point"]["status"].as_str().map(str::to_owned);
+        let service = response.body["point"]["status"].as_str().map(str::to_owned);
         let nothing = |status: &Option<String>| status.as_deref().is_none_or(|status| status == "empty");
         if !(nothing(&service) && nothing(&model)) {
             let text = |status: Option<String>| status.unwrap_or_else(|| "none".to_owned());
-            self.note("status at a time", &path, text(service), text(model));
+            self.check("status at a time", &path, text(service), text(model));
         }
     }
 
     async fn plan(&mut self, environment: &str, position: u64) {
         let path = format!("/v1/environments/{environment}/rollbacks?dry_run=true");
-        let answer = self
+        let response = self
             .client
             .post(&path, "application/json", json!({"to": position.to_string()}).to_string())
             .await;
-        if answer.status != 200 {
-            // Before the first change of the environment there is no point.
+        if response.status != 200 {
+            // A plan to a position before the environment's first point fails.
             let points = self.model.points(environment, self.model.head());
-            if answer.status >= 500 || points.first().is_some_and(|first| first.position <= position) {
-                self.note(
+            if response.status >= 500 || points.first().is_some_and(|first| first.position <= position) {
+                self.check(
                     "plan",
                     &path,
-                    format!("{position}: {} {}", answer.status, answer.text),
+                    format!("{position}: {} {}", response.status, response.text),
                     String::new(),
                 );
             }
@@ -288,7 +290,7 @@ impl Asker<'_> {
         }
         let steps = self.model.plan(environment, position, self.model.head());
         let mut service = Vec::new();
-        for step in answer.body["steps"].as_array().into_iter().flatten() {
+        for step in response.body["steps"].as_array().into_iter().flatten() {
             let side = |name: &str| {
                 if step[name].is_object() { release(&Release::of(&step[name])) } else { "-".to_owned() }
             };
@@ -296,7 +298,7 @@ impl Asker<'_> {
             let slot = if text("action") == "switch" { text("slot") } else { "" };
             let expected =
                 steps.iter().find(|other| other.service == text("service") && other.target == text("target"));
-            // Where the release stands in several slots, any of them will do.
+            // If several slots contain the release, each of them is valid.
             let slot = match expected {
                 Some(expected) if expected.slots.iter().any(|other| other == slot) => {
                     expected.slots.join(",")
@@ -317,28 +319,28 @@ impl Asker<'_> {
             })
             .collect();
         model.sort();
-        let question = format!("POST {path} to {position}");
-        self.note("plan", &question, service.join("\n"), model.join("\n"));
+        let query = format!("POST {path} to {position}");
+        self.check("plan", &query, service.join("\n"), model.join("\n"));
         let kinds = ["target_empty", "artifact_revoked", "barrier"];
-        let met: Vec<&str> = answer.body["issues"]
+        let found: Vec<&str> = response.body["issues"]
             .as_array()
             .into_iter()
             .flatten()
             .filter_map(|issue| issue["kind"].as_str())
             .collect();
         let expected = self.model.issues(environment, position, &steps, self.model.head());
-        // A mark on the composition that runs nothing outranks that it is empty.
+        // A mark on the empty composition outranks its emptiness.
         let is_marked =
             self.model.mark(environment, |state| state.lanes.is_empty(), self.model.head()).is_some();
         for kind in kinds.into_iter().filter(|kind| !(is_marked && *kind == "target_empty")) {
-            let (service, model) = (met.contains(&kind), expected.contains(&kind));
-            self.note(&format!("plan {kind}"), &question, service.to_string(), model.to_string());
+            let (service, model) = (found.contains(&kind), expected.contains(&kind));
+            self.check(&format!("plan {kind}"), &query, service.to_string(), model.to_string());
         }
     }
 
     async fn gate(&mut self, tag: &str, random: &mut Random) {
         let environment =
-            tagged(&random.pick(&ENVIRONMENTS).into(), tag).as_str().unwrap_or_default().to_owned();
+            with_tag(&random.pick(&ENVIRONMENTS).into(), tag).as_str().unwrap_or_default().to_owned();
         let service = random.below(SERVICES.len() as u64) as usize;
         let version = random.below(VERSIONS.len() as u64) as usize;
         let mut release = json!({"version": VERSIONS[version]});
@@ -356,12 +358,12 @@ impl Asker<'_> {
         if !self.environments.contains(&environment) {
             return;
         }
-        let body = tagged(&body, tag);
+        let body = with_tag(&body, tag);
         let path = format!("/v1/environments/{environment}/gate");
-        let mut asked_as_new = body.clone();
-        asked_as_new["new"] = true.into();
-        let answer = self.client.post(&path, "application/json", asked_as_new.to_string()).await;
-        let question = Question {
+        let mut new_service = body.clone();
+        new_service["new"] = true.into();
+        let response = self.client.post(&path, "application/json", new_service.to_string()).await;
+        let request = GateRequest {
             environment,
             service: body["service"].as_str().unwrap_or_default().to_owned(),
             target: target.map(str::to_owned),
@@ -369,64 +371,64 @@ impl Asker<'_> {
             requester: body.get("requester").cloned(),
             rollback_id: None,
         };
-        let refusals = self.model.refusals(&question, self.now, self.model.head());
-        let asked = format!("POST {path} {body}");
-        if answer.status != 200 {
-            return self.note(
+        let failed_rules = self.model.failed_rules(&request, self.now, self.model.head());
+        let query = format!("POST {path} {body}");
+        if response.status != 200 {
+            return self.check(
                 "gate",
-                &asked,
-                format!("{} {}", answer.status, answer.text),
-                format!("{refusals:?}"),
+                &query,
+                format!("{} {}", response.status, response.text),
+                format!("{failed_rules:?}"),
             );
         }
-        let findings = answer.body["findings"].as_array().cloned().unwrap_or_default();
-        let is_retired = refusals.contains(&"retired");
+        let findings = response.body["findings"].as_array().cloned().unwrap_or_default();
+        let is_retired = failed_rules.contains(&"retired");
         for rule in RULES {
             let mut of_rule = findings.iter().filter(|finding| finding["rule"] == rule);
-            let refused = of_rule.any(|finding| finding["passes"] == false);
-            // Of a retired environment it is enough that the gate refuses.
+            let failed = of_rule.any(|finding| finding["passes"] == false);
+            // For a retired environment, compare only the overall result.
             if !is_retired {
                 let kind = format!("gate {rule}");
-                let word = |refused: bool| if refused { "refused" } else { "passed" }.to_owned();
-                self.note(&kind, &asked, word(refused), word(refusals.contains(&rule)));
+                let word = |failed: bool| if failed { "failed" } else { "passed" }.to_owned();
+                self.check(&kind, &query, word(failed), word(failed_rules.contains(&rule)));
             }
         }
-        let allowed = answer.body["allowed"] == true;
+        let allowed = response.body["allowed"] == true;
         let word = |allowed: bool| if allowed { "allowed" } else { "refused" }.to_owned();
         let kind = if is_retired { "gate retired" } else { "gate" };
-        self.note(kind, &asked, word(allowed), word(refusals.is_empty()));
+        self.check(kind, &query, word(allowed), word(failed_rules.is_empty()));
     }
 
     async fn anomalies(&mut self) {
         let Some(first) = self.model.entries.first() else { return };
         let path = format!("/v1/events?after={}&limit=1000", first.position - 1);
-        let answer = self.client.get(&path).await.ok();
+        let response = self.client.get(&path).await.ok();
         for entry in &self.model.entries {
-            let shown = answer["events"].as_array().into_iter().flatten();
-            let shown = shown.into_iter().find(|shown| shown["position"] == entry.position);
-            let Some(shown) = shown else { continue };
-            let mut service: Vec<String> = match shown["anomalies"].as_array() {
+            let listed = response["events"].as_array().into_iter().flatten();
+            let listed = listed.into_iter().find(|listed| listed["position"] == entry.position);
+            let Some(listed) = listed else { continue };
+            let mut service: Vec<String> = match listed["anomalies"].as_array() {
                 Some(words) => words.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-                None => shown["anomaly"]
+                None => listed["anomaly"]
                     .as_str()
                     .into_iter()
                     .flat_map(|text| text.split(','))
                     .map(|word| word.trim().to_owned())
                     .collect(),
             };
-            service.retain(|word| WORDS.contains(&&**word));
+            service.retain(|word| ANOMALIES.contains(&&**word));
             service.sort();
             let model = self.model.anomalies(entry);
-            let question = format!("anomalies of {} ({} {})", entry.position, entry.kind, entry.data);
-            // Judged by the service as it is asked, and only by what the lanes ran: close, not the same.
-            for word in WORDS.into_iter().filter(|word| *word != "straddles_change") {
-                let says = |found: bool| if found { word } else { "-" }.to_owned();
-                let kind = format!("anomaly {word}");
-                self.note(
+            let query = format!("anomalies of {} ({} {})", entry.position, entry.kind, entry.data);
+            // Skip `straddles_change`: the service determines its mark from the tracks only, which is an approximation.
+            for anomaly in ANOMALIES.into_iter().filter(|anomaly| *anomaly != "straddles_change") {
+                let text = |found: bool| if found { anomaly } else { "-" }.to_owned();
+                let kind = format!("anomaly {anomaly}");
+                self.check(
                     &kind,
-                    &question,
-                    says(service.iter().any(|other| other == word)),
-                    says(model.contains(&word)),
+                    &query,
+                    text(service.iter().any(|other| other == anomaly)),
+                    text(model.contains(&anomaly)),
                 );
             }
         }

@@ -1,20 +1,20 @@
-//! Feeds a history to a service: what it records is the history that the model sees.
+//! Records a history on a service; the recorded entries are the input of the model.
 
 use ledger_tests::Client;
 use serde_json::{Value, json};
 
 use crate::entry::{Entry, micros};
-use crate::generate::{Item, id, tagged, time};
+use crate::generate::{Item, id, with_tag, time};
 
-/// The source of all events of a history.
+/// Source of all events of a history.
 pub(crate) const SOURCE: &str = "https://model.example/histories";
 
-/// What a service recorded of a history.
+/// The entries that a service recorded of a history.
 #[derive(Debug)]
 pub(crate) struct Recorded {
-    /// The tag in all names.
+    /// Tag in all names.
     pub(crate) tag: String,
-    /// The entries, by position.
+    /// Entries, ordered by position.
     pub(crate) entries: Vec<Entry>,
 }
 
@@ -22,39 +22,39 @@ struct Driver<'c> {
     client: &'c Client,
     tag: &'c str,
     entries: Vec<Entry>,
-    /// The position of each item's last entry.
+    /// Item numbers with the positions of their entries, in recording order.
     positions: Vec<(u64, u64)>,
-    /// The steps of each rollback, by the item that requested it.
+    /// Rollbacks: number of the requesting item, id, and steps of the plan.
     plans: Vec<(u64, String, Vec<Value>)>,
 }
 
-/// Sends the items one after the other, and waits until the answers contain them.
-pub(crate) async fn feed(client: &Client, items: &[Item], tag: &str) -> Recorded {
+/// Sends the items one after the other, and waits until the projections contain them.
+pub(crate) async fn record_history(client: &Client, items: &[Item], tag: &str) -> Recorded {
     let (entries, positions, plans) = (Vec::new(), Vec::new(), Vec::new());
     let mut driver = Driver { client, tag, entries, positions, plans };
     for item in items {
         driver.item(item).await;
     }
     if let Some(last) = driver.entries.last() {
-        client.projections_at(last.position).await;
+        client.wait_for_projections(last.position).await;
     }
     Recorded { tag: tag.to_owned(), entries: driver.entries }
 }
 
 impl Driver<'_> {
     async fn item(&mut self, item: &Item) {
-        let mut data = tagged(&item.data, self.tag);
+        let mut data = with_tag(&item.data, self.tag);
         for name in ["position", "to"] {
             let Some(number) = data[name]["item"].as_u64() else { continue };
             let position = self.positions.iter().rfind(|(item, _)| *item == number);
-            // The item was not recorded: what refers to it cannot be either.
+            // Skip the item if the one that it refers to was not recorded.
             let Some((_, position)) = position else { return };
             data[name] = (*position).into();
         }
         if data["of"].is_u64() && !self.plans.iter().any(|(number, _, _)| data["of"] == *number) {
             return;
         }
-        if let Some(members) = data.as_object_mut().filter(|_| !["step", "again"].contains(&&*item.kind)) {
+        if let Some(members) = data.as_object_mut().filter(|_| !["step", "redeploy"].contains(&&*item.kind)) {
             members.remove("of");
         }
         if data["acknowledge"] == "all" {
@@ -66,16 +66,16 @@ impl Driver<'_> {
         let event = id(item.number);
         match &*item.kind {
             "rollback" => self.request(item, &event, &data).await,
-            "step" | "again" => self.step(item, &event, &data).await,
+            "step" | "redeploy" => self.step(item, &event, &data).await,
             kind => {
                 self.record(item, &event, kind, data).await;
             }
         }
     }
 
-    /// Records an event, if the service takes it.
+    /// Records an event. Returns false if the service rejects it.
     async fn record(&mut self, item: &Item, event: &str, kind: &str, data: Value) -> bool {
-        let event = tagged(&event.into(), self.tag);
+        let event = with_tag(&event.into(), self.tag);
         let time = time(item.minutes);
         let body = json!({
             "specversion": "1.0",
@@ -85,9 +85,9 @@ impl Driver<'_> {
             "time": time,
             "data": data,
         });
-        let answer = self.client.record(&body).await;
-        assert!(answer.status < 500, "{body}: {} {}", answer.status, answer.text);
-        let position = answer.body["position"].as_u64().filter(|_| answer.status < 300);
+        let response = self.client.record(&body).await;
+        assert!(response.status < 500, "{body}: {} {}", response.status, response.text);
+        let position = response.body["position"].as_u64().filter(|_| response.status < 300);
         let Some(position) = position else { return false };
         self.positions.push((item.number, position));
         self.entries.push(Entry {
@@ -101,18 +101,18 @@ impl Driver<'_> {
         true
     }
 
-    /// Has a rollback planned, and requests that plan at the history's own time.
+    /// Gets a rollback plan from the service, and records the request of that plan at the item's time.
     async fn request(&mut self, item: &Item, event: &str, data: &Value) {
         let to = data["to"].as_u64().map_or_else(|| data["to"].clone(), |to| to.to_string().into());
         let last = self.entries.last().map_or(0, |entry| entry.position);
         let environment = data["environment"].as_str().unwrap_or_default();
         let path = format!("/v1/environments/{environment}/rollbacks?dry_run=true&wait_for={last}");
-        let answer = self.client.post(&path, "application/json", json!({"to": to}).to_string()).await;
-        assert!(answer.status < 500, "{path}: {} {}", answer.status, answer.text);
-        if answer.status != 200 {
+        let response = self.client.post(&path, "application/json", json!({"to": to}).to_string()).await;
+        assert!(response.status < 500, "{path}: {} {}", response.status, response.text);
+        if response.status != 200 {
             return;
         }
-        let plan = answer.body;
+        let plan = response.body;
         let request = json!({
             "environment": environment,
             "rollback_id": data["rollback_id"],
@@ -130,7 +130,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Reports a step of a plan, or a deploy of what it restored that does not belong to the rollback.
+    /// Reports a step of a plan, or a later deploy of the release that it restored, outside the rollback.
     async fn step(&mut self, item: &Item, event: &str, data: &Value) {
         let plan = self.plans.iter().find(|(number, _, _)| data["of"] == *number);
         let Some((_, rollback, steps)) = plan else { return };

@@ -3,29 +3,28 @@
 use chrono::DateTime;
 use serde_json::Value;
 
-/// Microseconds since 1970, and a position: totally ordered.
+/// Microseconds since 1970 and a position; totally ordered.
 pub(crate) type Moment = (i64, u64);
 
-/// After every moment.
-pub(crate) const FOREVER: Moment = (i64::MAX, u64::MAX);
+/// Later than every moment.
+pub(crate) const MAX_MOMENT: Moment = (i64::MAX, u64::MAX);
 
-/// Before every moment.
-pub(crate) const NEVER: Moment = (i64::MIN, 0);
+/// Earlier than every moment.
+pub(crate) const MIN_MOMENT: Moment = (i64::MIN, 0);
 
 /// One recorded event.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    /// Its place in the ledger.
     pub(crate) position: u64,
-    /// When it occurred, in microseconds since 1970.
+    /// Time of occurrence in microseconds since 1970.
     pub(crate) occurred_at: i64,
-    /// Such as `deploy.succeeded`.
+    /// Kind of event, such as `deploy.succeeded`.
     pub(crate) kind: String,
-    /// The CloudEvents source.
+    /// CloudEvents source.
     pub(crate) source: String,
-    /// The CloudEvents id.
+    /// CloudEvents id.
     pub(crate) id: String,
-    /// The members of the event.
+    /// Members of the event.
     pub(crate) data: Value,
 }
 
@@ -34,13 +33,13 @@ impl Entry {
         (self.occurred_at, self.position)
     }
 
-    /// A member's text; empty where the event has no such member.
+    /// Returns a member's text; empty if there is none.
     pub(crate) fn text(&self, name: &str) -> &str {
         self.data[name].as_str().unwrap_or_default()
     }
 
-    /// A member's text, where the event has it.
-    pub(crate) fn maybe(&self, name: &str) -> Option<&str> {
+    /// Returns a member's text, if there is one.
+    pub(crate) fn optional(&self, name: &str) -> Option<&str> {
         self.data[name].as_str()
     }
 
@@ -52,50 +51,50 @@ impl Entry {
         Release::of(&self.data["release"])
     }
 
-    /// True for a deploy, a removal and a switch: what changes a lane.
+    /// Returns true for the changes of a lane: deploy, removal and switch.
     pub(crate) fn is_change(&self) -> bool {
         ["deploy.succeeded", "deploy.removed", "traffic.switched"].contains(&&*self.kind)
     }
 
-    /// True for the reports whose missing target is found when they are recorded.
+    /// Returns true for reports of a lane; the ledger resolves a missing target when it records them.
     pub(crate) fn has_lane(&self) -> bool {
         self.kind.starts_with("deploy.") || self.is("traffic.switched")
     }
 
-    /// True for an end of a check.
+    /// Returns true for the end of a check.
     pub(crate) fn is_end(&self) -> bool {
         self.is("validation.passed") || self.is("validation.failed")
     }
 
-    /// True for the reports that correct, and can be corrected.
+    /// Returns true for reports that can correct others and be corrected.
     pub(crate) fn is_correctable(&self) -> bool {
         self.has_lane() || self.kind.starts_with("validation.")
     }
 
-    /// The source and id of the event that it corrects.
+    /// Returns the source and id of the event that it corrects.
     pub(crate) fn corrects(&self) -> Option<(&str, &str)> {
         let corrects = &self.data["corrects"];
         Some((corrects["source"].as_str()?, corrects["id"].as_str()?))
     }
 
-    /// The person who acted, in the form in which persons are compared.
+    /// Returns the name of the person who acted, normalized for comparison.
     pub(crate) fn person(&self) -> Option<String> {
         person(&self.data["actor"])
     }
 }
 
-/// Microseconds since 1970 of an RFC 3339 time.
+/// Converts an RFC 3339 time to microseconds since 1970.
 pub(crate) fn micros(time: &str) -> i64 {
-    DateTime::parse_from_rfc3339(time).expect("a time").timestamp_micros()
+    DateTime::parse_from_rfc3339(time).expect("the time is valid").timestamp_micros()
 }
 
-/// A person's name in the form in which persons are compared; the generator uses ASCII only.
+/// Returns a person's name, normalized for comparison; `None` for other actors. The generator uses ASCII names only.
 pub(crate) fn person(actor: &Value) -> Option<String> {
     let name = actor["name"].as_str()?;
     (actor["type"] == "person").then(|| name.trim().to_lowercase())
 }
 
-/// What a lane runs, as far as the event says.
+/// A release as stated by an event.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Release {
     pub(crate) version: String,
@@ -117,12 +116,12 @@ impl Release {
         }
     }
 
-    /// All parts, the artifact by its identity. Two releases are the same when their keys are equal.
+    /// Returns all parts, the artifact by its identity. Two releases are the same if their keys are equal.
     pub(crate) fn key(&self) -> Vec<String> {
         self.parts().into_iter().map(Option::unwrap_or_default).collect()
     }
 
-    /// The parts in one order; the second is the artifact's identity.
+    /// Returns the parts in a fixed order; the second is the artifact's identity.
     pub(crate) fn parts(&self) -> [Option<String>; 5] {
         [
             Some(self.version.clone()),
@@ -138,13 +137,13 @@ impl Release {
     }
 }
 
-/// True if a part that both releases state differs.
+/// Returns true if some part that both releases state differs.
 pub(crate) fn contradicts(one: &Release, other: &Release) -> bool {
     let (one, other) = (one.parts(), other.parts());
     (0..one.len()).any(|part| one[part].is_some() && other[part].is_some() && one[part] != other[part])
 }
 
-/// True if every part that `wanted` states equals that of `running`.
+/// Returns true if every part that `wanted` states equals that of `running`.
 pub(crate) fn matches(wanted: &Release, running: &Release) -> bool {
     let artifacts = match (&wanted.artifact, &running.artifact) {
         (None, _) => true,
@@ -158,7 +157,7 @@ pub(crate) fn matches(wanted: &Release, running: &Release) -> bool {
     artifacts && [0, 2, 3, 4].into_iter().all(other)
 }
 
-/// The digest of an artifact, where its text has one.
+/// Returns the digest in an artifact's text, if there is one.
 pub(crate) fn artifact_digest(text: &str) -> Option<String> {
     let text = text.replace("%3A", ":").replace("%3a", ":");
     let Some(purl) = text.strip_prefix("pkg:") else {
@@ -173,12 +172,12 @@ pub(crate) fn artifact_digest(text: &str) -> Option<String> {
     checksum.and_then(|digests| digests.split(',').next()).map(str::to_owned)
 }
 
-/// The digest, or else the purl without `checksum`.
+/// Returns the digest, or the purl without `checksum` if there is none.
 pub(crate) fn artifact_identity(text: &str) -> String {
     artifact_digest(text).unwrap_or_else(|| without_checksum(text))
 }
 
-/// The purl without its qualifier `checksum`. The generator writes purls in their canonical form.
+/// Removes the qualifier `checksum` from a purl. The generator writes canonical purls only.
 fn without_checksum(text: &str) -> String {
     let (path, qualifiers) = text.split_once('?').unwrap_or((text, ""));
     let kept: Vec<&str> =
@@ -186,7 +185,7 @@ fn without_checksum(text: &str) -> String {
     if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) }
 }
 
-/// True if two texts name the same artifact.
+/// Returns true if two texts name the same artifact.
 pub(crate) fn same_artifact(one: &str, other: &str) -> bool {
     match (artifact_digest(one), artifact_digest(other)) {
         (Some(one), Some(other)) => one == other,
@@ -194,15 +193,15 @@ pub(crate) fn same_artifact(one: &str, other: &str) -> bool {
     }
 }
 
-/// The name in an artifact's text: the last part of its path; empty for a digest alone.
+/// Returns the name in an artifact's text, the last part of its path; empty for a bare digest.
 pub(crate) fn artifact_name(text: &str) -> String {
     let path = text.split('?').next().unwrap_or_default();
     let Some((path, _)) = path.rsplit_once('@') else {
-        return if path.starts_with("pkg:") { last(path) } else { String::new() };
+        return if path.starts_with("pkg:") { last_segment(path) } else { String::new() };
     };
-    last(path)
+    last_segment(path)
 }
 
-fn last(path: &str) -> String {
+fn last_segment(path: &str) -> String {
     path.rsplit('/').next().unwrap_or_default().to_owned()
 }

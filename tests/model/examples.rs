@@ -1,20 +1,20 @@
-//! The examples of the rules that the model can express: the model is a second opinion only if it holds them.
+//! Examples of the rules of decision 0015, as far as the model implements them.
 
 use serde_json::{Value, json};
 
 use crate::entry::{Entry, Release, artifact_identity, matches, micros, same_artifact};
-use crate::gate::Question;
+use crate::gate::GateRequest;
 use crate::lanes::Model;
 
 const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 const D2: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
 
-/// Ten o'clock, and so many minutes.
+/// Returns the time this many minutes after ten o'clock.
 fn minute(minutes: i64) -> i64 {
     micros("2026-05-01T10:00:00Z") + minutes * 60_000_000
 }
 
-/// A history in production unless an event says otherwise: minutes, kind, data.
+/// Builds a model from minutes, kinds and data. Events without an environment are in production.
 fn history(events: &[(i64, &str, Value)]) -> Model {
     let entry = |(position, (minutes, kind, data)): (u64, &(i64, &str, Value))| {
         let mut data = data.clone();
@@ -75,17 +75,17 @@ fn runs_now(model: &Model) -> Vec<String> {
 }
 
 fn anomalies(model: &Model, position: u64) -> Vec<&'static str> {
-    model.anomalies(model.at(position).expect("an entry"))
+    model.anomalies(model.entry_at(position).expect("there is an entry"))
 }
 
-/// The statuses of the recorded points, in order, long after.
+/// Returns the statuses of the recorded points, in order, long after the last event.
 fn statuses(model: &Model) -> Vec<&'static str> {
     let points = model.points("production", model.head());
     points.iter().map(|point| model.status("production", point, minute(100_000), model.head())).collect()
 }
 
-fn refusals(model: &Model, service: &str, release: Value) -> Vec<&'static str> {
-    let question = Question {
+fn failed_rules(model: &Model, service: &str, release: Value) -> Vec<&'static str> {
+    let request = GateRequest {
         environment: "production".into(),
         service: service.into(),
         target: None,
@@ -93,15 +93,15 @@ fn refusals(model: &Model, service: &str, release: Value) -> Vec<&'static str> {
         requester: Some(json!({"type": "person", "name": "noa"})),
         rollback_id: None,
     };
-    model.refusals(&question, minute(100_000), model.head())
+    model.failed_rules(&request, minute(100_000), model.head())
 }
 
-fn artifacts(one: &str) -> Value {
-    json!({"version": "v1", "artifact": one})
+fn release_with_artifact(artifact: &str) -> Value {
+    json!({"version": "v1", "artifact": artifact})
 }
 
 #[test]
-fn a1_an_empty_point_is_empty_and_no_last_known_good() {
+fn a1_a_point_without_lanes_is_empty_and_never_the_last_known_good() {
     let model = history(&[
         deployed(1, "web", "v1"),
         removed(2, "web"),
@@ -123,7 +123,7 @@ fn a1_a_person_can_mark_an_empty_point() {
 }
 
 #[test]
-fn a2_a_switch_before_its_deploy_is_pending_and_the_lane_keeps_its_release() {
+fn a2_a_switch_to_an_unknown_slot_is_pending_and_the_lane_keeps_its_release() {
     let model = history(&[deployed(50, "web", "v1"), switched(61, "green"), slot(60, "green", "v2")]);
 
     assert_eq!(runs(&model, 2), ["web v1"]);
@@ -161,7 +161,7 @@ fn a3_a_removed_lane_has_no_slot_to_switch_to() {
 }
 
 #[test]
-fn b5_a_failed_check_of_the_environment_is_not_booked_on_its_parts() {
+fn b5_a_failed_check_of_the_environment_does_not_count_against_its_lanes() {
     let model = history(&[
         declared(json!({"required_validations": ["e2e"]})),
         deployed(1, "api", "v1"),
@@ -176,7 +176,7 @@ fn b5_a_failed_check_of_the_environment_is_not_booked_on_its_parts() {
 }
 
 #[test]
-fn b5_a_composition_that_returns_needs_no_new_check() {
+fn b5_a_composition_that_returns_keeps_its_check_results() {
     let model = history(&[
         deployed(1, "web", "v1"),
         checked(2, true, json!({"check": "e2e"})),
@@ -188,7 +188,7 @@ fn b5_a_composition_that_returns_needs_no_new_check() {
 }
 
 #[test]
-fn b6_another_build_of_a_version_was_not_checked() {
+fn b6_a_check_of_one_build_does_not_count_for_another_build_of_the_version() {
     let build = |minutes, digest: &str| {
         let release = json!({"version": "v1", "artifact": format!("pkg:oci/web@{digest}")});
         (minutes, "deploy.succeeded", json!({"service": "web", "release": release}))
@@ -207,7 +207,7 @@ fn b6_another_build_of_a_version_was_not_checked() {
 }
 
 #[test]
-fn b7_a_check_that_straddles_a_change_counts_neither_way() {
+fn b7_a_check_that_straddles_a_change_is_void() {
     let web = json!({"service": "web", "check": "smoke"});
     let model = history(&[
         deployed(1, "web", "v1"),
@@ -231,7 +231,7 @@ fn b7_a_check_that_straddles_a_change_counts_neither_way() {
 }
 
 #[test]
-fn b7_a_named_release_straddles_only_where_it_stood_on_no_track_unchanged() {
+fn b7_a_check_of_a_release_straddles_only_if_the_release_stayed_on_no_track() {
     let check = json!({"service": "web", "release": {"version": "v2"}, "check": "smoke"});
     let idle = history(&[
         slot(1, "blue", "v1"),
@@ -254,23 +254,23 @@ fn b7_a_named_release_straddles_only_where_it_stood_on_no_track_unchanged() {
 }
 
 #[test]
-fn b8_counts_that_contradict_a_pass_make_nothing_good() {
+fn b8_a_pass_with_contradicting_counts_is_void() {
     let check =
         |counts: Value| checked(2, true, json!({"service": "web", "check": "smoke", "counts": counts}));
-    for (counts, odd) in [
+    for (counts, is_contradiction) in [
         (json!({"passed": 5, "failed": 1}), true),
         (json!({"skipped": 3}), true),
         (json!({"passed": 5}), false),
     ] {
         let model = history(&[deployed(1, "web", "v1"), check(counts)]);
 
-        assert_eq!(anomalies(&model, 2) == ["counts_contradict"], odd);
-        assert_eq!(statuses(&model) == ["candidate"], odd);
+        assert_eq!(anomalies(&model, 2) == ["counts_contradict"], is_contradiction);
+        assert_eq!(statuses(&model) == ["candidate"], is_contradiction);
     }
 }
 
 #[test]
-fn b9_a_bad_mark_holds_when_the_composition_returns_until_it_is_revoked() {
+fn b9_a_bad_mark_applies_to_a_returning_composition_until_it_is_revoked() {
     let mark = json!({"position": 1, "status": "bad", "reason": "Loses orders."});
     let mut events = vec![
         deployed(1, "web", "v1"),
@@ -305,7 +305,7 @@ fn b9_a_later_failure_outranks_a_good_mark() {
 }
 
 #[test]
-fn b10_a_report_without_a_target_goes_to_the_only_one_there_is() {
+fn b10_a_report_without_a_target_is_for_the_only_target_of_the_service() {
     let named = |minutes, target: &str| {
         let data = json!({"service": "web", "target": target, "release": {"version": "v1"}});
         (minutes, "deploy.succeeded", data)
@@ -321,7 +321,7 @@ fn b10_a_report_without_a_target_goes_to_the_only_one_there_is() {
 }
 
 #[test]
-fn b10_a_check_without_a_target_is_of_all_lanes() {
+fn b10_a_check_without_a_target_applies_to_all_lanes_of_the_service() {
     let named = |minutes, target: &str, version: &str| {
         let data = json!({"service": "web", "target": target, "release": {"version": version}});
         (minutes, "deploy.succeeded", data)
@@ -337,7 +337,7 @@ fn b10_a_check_without_a_target_is_of_all_lanes() {
 }
 
 #[test]
-fn c11_an_artifact_is_the_same_in_every_spelling() {
+fn c11_all_spellings_of_an_artifact_are_equal() {
     let spellings = [
         format!("pkg:oci/web@{D1}"),
         format!("registry.example/web@{D1}"),
@@ -351,17 +351,17 @@ fn c11_an_artifact_is_the_same_in_every_spelling() {
             deployed(1, "web", "v0"),
             (2, "artifact.revoked", json!({"artifact": revoked, "reason": "Leaks."})),
         ]);
-        for asked in &spellings {
-            assert_eq!(refusals(&model, "web", artifacts(asked)), ["revoked"], "{revoked} {asked}");
+        for spelling in &spellings {
+            assert_eq!(failed_rules(&model, "web", release_with_artifact(spelling)), ["revoked"], "{revoked} {spelling}");
         }
-        assert!(refusals(&model, "web", artifacts(D2)).is_empty());
+        assert!(failed_rules(&model, "web", release_with_artifact(D2)).is_empty());
     }
     assert!(same_artifact("pkg:npm/web@1.0.0", &format!("pkg:npm/web@1.0.0?checksum={D1}")));
     assert_ne!(artifact_identity("pkg:npm/web@1.0.0"), artifact_identity("pkg:npm/web@1.0.1"));
 }
 
 #[test]
-fn c11_promotion_knows_an_artifact_under_another_registry() {
+fn c11_promotion_recognizes_an_artifact_in_another_registry() {
     let staging = json!({"environment": "staging", "service": "web",
         "release": {"version": "v1", "artifact": format!("staging.example/web@{D1}")}});
     let model = history(&[
@@ -370,13 +370,13 @@ fn c11_promotion_knows_an_artifact_under_another_registry() {
         checked(2, true, json!({"environment": "staging", "service": "web", "check": "smoke"})),
     ]);
 
-    assert!(refusals(&model, "web", artifacts(&format!("prod.example/web@{D1}"))).is_empty());
-    assert_eq!(refusals(&model, "web", artifacts(D2)), ["promotion"]);
-    assert_eq!(refusals(&model, "web", json!({"version": "v2"})), ["promotion"]);
+    assert!(failed_rules(&model, "web", release_with_artifact(&format!("prod.example/web@{D1}"))).is_empty());
+    assert_eq!(failed_rules(&model, "web", release_with_artifact(D2)), ["promotion"]);
+    assert_eq!(failed_rules(&model, "web", json!({"version": "v2"})), ["promotion"]);
 }
 
 #[test]
-fn c12_the_running_release_may_know_more() {
+fn c12_the_running_release_may_state_more_than_the_wanted_one() {
     let wanted = Release::of(&json!({"version": "v1"}));
     let running = Release::of(&json!({"version": "v1", "commit": "c1", "artifact": D1}));
 
@@ -384,7 +384,7 @@ fn c12_the_running_release_may_know_more() {
     assert!(!matches(&running, &wanted));
 }
 
-/// A rollback from the first release to the second, requested at 10:10 and started.
+/// Returns the request at 10:10 and the start of a rollback from the first release to the second.
 fn rollback(id: &str, from: Value, to: Value) -> [(i64, &'static str, Value); 2] {
     let step = json!({"wave": 1, "service": "web", "target": "default", "action": "redeploy", "from": from, "to": to});
     let request = json!({
@@ -399,7 +399,7 @@ fn ended(id: &str) -> (i64, &'static str, Value) {
 }
 
 #[test]
-fn c13_a_hold_is_on_the_parts_that_differ() {
+fn c13_a_hold_compares_only_the_parts_that_the_rollback_changed() {
     let config = |config: &str| json!({"version": "v1", "config": config});
     let deploy = |minutes, config: &str| {
         let release = json!({"version": "v1", "config": config});
@@ -410,9 +410,9 @@ fn c13_a_hold_is_on_the_parts_that_differ() {
     events.extend([deploy(12, D1), ended("r1")]);
     let model = history(&events);
 
-    assert!(refusals(&model, "web", config(D1)).is_empty());
-    assert_eq!(refusals(&model, "web", config(D2)), ["held"]);
-    assert!(refusals(&model, "web", config(&D1.replace('1', "3"))).is_empty());
+    assert!(failed_rules(&model, "web", config(D1)).is_empty());
+    assert_eq!(failed_rules(&model, "web", config(D2)), ["held"]);
+    assert!(failed_rules(&model, "web", config(&D1.replace('1', "3"))).is_empty());
 }
 
 #[test]
@@ -429,7 +429,7 @@ fn c13_a_hold_ends_with_a_grant_a_later_rollback_or_a_third_release() {
     let with = |more: &[(i64, &'static str, Value)]| {
         let mut events = events.clone();
         events.extend(more.iter().cloned());
-        refusals(&history(&events), "web", v("v2"))
+        failed_rules(&history(&events), "web", v("v2"))
     };
 
     assert_eq!(with(&[]), ["held"]);
@@ -445,7 +445,7 @@ fn c13_a_hold_ends_with_a_grant_a_later_rollback_or_a_third_release() {
 }
 
 #[test]
-fn c14_promotion_wants_every_target_unless_the_policy_relaxes_it() {
+fn c14_promotion_requires_every_target_unless_the_policy_says_any() {
     let at = |minutes, target: &str| {
         let data = json!({"environment": "staging", "service": "web", "target": target, "release": {"version": "v1"}});
         (minutes, "deploy.succeeded", data)
@@ -462,44 +462,44 @@ fn c14_promotion_wants_every_target_unless_the_policy_relaxes_it() {
     let all = history(&events(json!({"from": ["staging"]})));
     let any = history(&events(json!({"from": ["staging"], "targets": "any"})));
 
-    assert_eq!(refusals(&all, "web", json!({"version": "v1"})), ["promotion"]);
-    assert!(refusals(&any, "web", json!({"version": "v1"})).is_empty());
+    assert_eq!(failed_rules(&all, "web", json!({"version": "v1"})), ["promotion"]);
+    assert!(failed_rules(&any, "web", json!({"version": "v1"})).is_empty());
 }
 
 #[test]
-fn c15_a_grant_is_a_persons_covers_what_its_version_meant_and_is_used_up() {
+fn c15_a_grant_is_by_a_person_for_the_artifact_of_its_time_and_can_be_used_up() {
     let grant = |actor: Value, more: Value| {
         let mut data = json!({"service": "web", "release": {"version": "v1"}, "actor": actor});
-        data.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        data.as_object_mut().expect("the data is an object").extend(more.as_object().expect("the data is an object").clone());
         (5, "approval.granted", data)
     };
     let mira = json!({"type": "person", "name": "Mira"});
     let build = |minutes, digest: &str| built(minutes, "v1", &format!("pkg:oci/web@{digest}"));
-    let asked = |events: Vec<(i64, &'static str, Value)>, digest: &str| {
+    let failed = |events: Vec<(i64, &'static str, Value)>, digest: &str| {
         let mut all = vec![declared(json!({"approvals": 1})), build(1, D1)];
         all.extend(events);
-        refusals(&history(&all), "web", artifacts(digest))
+        failed_rules(&history(&all), "web", release_with_artifact(digest))
     };
     let runs = |minutes, digest: &str| {
-        (minutes, "deploy.succeeded", json!({"service": "web", "release": artifacts(digest)}))
+        (minutes, "deploy.succeeded", json!({"service": "web", "release": release_with_artifact(digest)}))
     };
     let none = || json!({});
 
-    assert_eq!(asked(vec![], D1), ["approvals"]);
-    assert!(asked(vec![grant(mira.clone(), none())], D1).is_empty());
-    assert_eq!(asked(vec![grant(json!({"type": "workload", "name": "ci"}), none())], D1), ["approvals"]);
-    assert_eq!(asked(vec![grant(mira.clone(), none()), build(6, D2)], D2), ["approvals"]);
+    assert_eq!(failed(vec![], D1), ["approvals"]);
+    assert!(failed(vec![grant(mira.clone(), none())], D1).is_empty());
+    assert_eq!(failed(vec![grant(json!({"type": "workload", "name": "ci"}), none())], D1), ["approvals"]);
+    assert_eq!(failed(vec![grant(mira.clone(), none()), build(6, D2)], D2), ["approvals"]);
     let expiry = json!({"expires_at": "2026-05-01T11:00:00Z"});
-    assert_eq!(asked(vec![grant(mira.clone(), expiry)], D1), ["approvals"]);
-    assert!(asked(vec![grant(mira.clone(), none()), runs(6, D1)], D1).is_empty());
-    assert_eq!(asked(vec![grant(mira, none()), runs(6, D1), runs(7, D2)], D1), ["approvals"]);
+    assert_eq!(failed(vec![grant(mira.clone(), expiry)], D1), ["approvals"]);
+    assert!(failed(vec![grant(mira.clone(), none()), runs(6, D1)], D1).is_empty());
+    assert_eq!(failed(vec![grant(mira, none()), runs(6, D1), runs(7, D2)], D1), ["approvals"]);
 }
 
 #[test]
-fn d16_the_state_at_a_time_is_one_answer() {
+fn d16_the_state_and_the_point_at_a_time_agree() {
     let model = history(&[deployed(120, "api", "v1"), deployed(60, "web", "v1")]);
     let half_past = model.state("production", (minute(90), u64::MAX), 2);
-    let point = model.point_at_time("production", minute(90), 2).expect("a point");
+    let point = model.point_at_time("production", minute(90), 2).expect("there is a point");
 
     assert_eq!(half_past.lanes.len(), 1);
     assert_eq!(half_past.identity(), point.state.identity());
@@ -507,7 +507,7 @@ fn d16_the_state_at_a_time_is_one_answer() {
 }
 
 #[test]
-fn d17_a_report_is_late_by_what_its_lane_had_when_it_was_recorded() {
+fn d17_a_report_is_late_if_its_lane_had_a_later_change_when_it_was_recorded() {
     let model = history(&[deployed(2, "web", "v2"), deployed(1, "web", "v1"), deployed(1, "api", "v1")]);
 
     assert_eq!(anomalies(&model, 2), ["late"]);
@@ -516,7 +516,7 @@ fn d17_a_report_is_late_by_what_its_lane_had_when_it_was_recorded() {
 }
 
 #[test]
-fn d18_a_deploy_in_a_freeze_is_marked_whenever_it_is_recorded() {
+fn d18_a_deploy_during_a_freeze_is_marked_in_any_order_of_recording() {
     let model = history(&[
         deployed(6, "web", "v1"),
         (5, "freeze.started", json!({"freeze_id": "f1"})),
@@ -528,11 +528,11 @@ fn d18_a_deploy_in_a_freeze_is_marked_whenever_it_is_recorded() {
 
     let frozen: Vec<u64> = (1..=6).filter(|k| anomalies(&model, *k).contains(&"during_freeze")).collect();
     assert_eq!(frozen, [1, 5]);
-    assert!(refusals(&model, "web", json!({"version": "v2"})).is_empty());
+    assert!(failed_rules(&model, "web", json!({"version": "v2"})).is_empty());
 }
 
 #[test]
-fn e23_an_irreversible_deploy_that_failed_is_a_barrier_too() {
+fn e23_a_failed_irreversible_deploy_is_a_barrier() {
     let irreversible =
         |kind| (3, kind, json!({"service": "web", "release": {"version": "v2"}, "reversible": false}));
     for kind in ["deploy.succeeded", "deploy.failed"] {
@@ -544,7 +544,7 @@ fn e23_an_irreversible_deploy_that_failed_is_a_barrier_too() {
 }
 
 #[test]
-fn e24_a_retired_environment_has_no_lanes_until_it_is_declared() {
+fn e24_a_retired_environment_has_no_lanes_until_it_is_declared_again() {
     let declare = |minutes| (minutes, "environment.declared", json!({"policy": {}}));
     let model = history(&[
         deployed(1, "web", "v1"),
@@ -561,11 +561,11 @@ fn e24_a_retired_environment_has_no_lanes_until_it_is_declared() {
     assert_eq!(anomalies(&model, 3), ["environment_retired"]);
     assert_eq!(model.state("production", (minute(1), u64::MAX), 5).lanes.len(), 1);
     let retired = history(&[deployed(1, "web", "v1"), (2, "environment.retired", json!({}))]);
-    assert_eq!(refusals(&retired, "web", json!({"version": "v1"})), ["retired"]);
+    assert_eq!(failed_rules(&retired, "web", json!({"version": "v1"})), ["retired"]);
 }
 
 #[test]
-fn f32_a_correction_replaces_what_an_event_said_from_its_position_on() {
+fn f32_a_correction_replaces_an_event_from_its_own_position_on() {
     let mut fixed = deployed(2, "web", "v2");
     fixed.2["corrects"] = json!({"source": "urn:test", "id": "e1"});
     let mut nothing = deployed(3, "api", "v1");
@@ -579,18 +579,18 @@ fn f32_a_correction_replaces_what_an_event_said_from_its_position_on() {
 }
 
 #[test]
-fn f32_an_artifact_that_is_reinstated_passes_again() {
+fn f32_a_reinstated_artifact_passes_the_gate() {
     let model = history(&[
         deployed(1, "web", "v0"),
         (2, "artifact.revoked", json!({"artifact": D1, "reason": "Leaks."})),
         (3, "artifact.reinstated", json!({"artifact": format!("pkg:oci/web@{D1}")})),
     ]);
 
-    assert!(refusals(&model, "web", artifacts(D1)).is_empty());
+    assert!(failed_rules(&model, "web", release_with_artifact(D1)).is_empty());
 }
 
 #[test]
-fn a_switch_is_planned_where_the_release_still_stands() {
+fn a_plan_switches_to_a_slot_that_still_has_the_release() {
     let model =
         history(&[slot(1, "blue", "v1"), switched(2, "blue"), slot(3, "green", "v2"), switched(4, "green")]);
     let steps = model.plan("production", 2, 4);

@@ -1,37 +1,37 @@
-//! What the gate finds: section 6 of decision 0015.
+//! The gate: section 6 of decision 0015.
 
 use serde_json::Value;
 
-use crate::entry::{Entry, FOREVER, Release, artifact_name, matches, micros, person, same_artifact};
+use crate::entry::{Entry, MAX_MOMENT, Release, artifact_name, matches, micros, person, same_artifact};
 use crate::lanes::Model;
 
-/// A question to the gate.
+/// A request to the gate.
 #[derive(Debug, Clone)]
-pub(crate) struct Question {
+pub(crate) struct GateRequest {
     pub(crate) environment: String,
     pub(crate) service: String,
     pub(crate) target: Option<String>,
-    /// As in the request.
+    /// The release, as in the request's body.
     pub(crate) release: Value,
     pub(crate) requester: Option<Value>,
     pub(crate) rollback_id: Option<String>,
 }
 
-/// The rules, in the order in which the gate lists them.
+/// Rules, in the order of the gate's findings.
 pub(crate) const RULES: [&str; 6] = ["freeze", "rollback", "revoked", "held", "promotion", "approvals"];
 
 impl Model {
-    /// The rules that refuse, and `retired` where the environment is.
-    pub(crate) fn refusals(&self, question: &Question, now: i64, k: u64) -> Vec<&'static str> {
-        let environment = &*question.environment;
-        let service = &*question.service;
-        let mut refusals = Vec::new();
-        if self.is_retired(environment, FOREVER, k) {
-            refusals.push("retired");
+    /// Returns the rules that fail, and `retired` if the environment is retired.
+    pub(crate) fn failed_rules(&self, request: &GateRequest, now: i64, k: u64) -> Vec<&'static str> {
+        let environment = &*request.environment;
+        let service = &*request.service;
+        let mut failed_rules = Vec::new();
+        if self.is_retired(environment, MAX_MOMENT, k) {
+            failed_rules.push("retired");
         }
         let policy = self.policy(environment, k);
-        let release = self.filled([environment, service], &Release::of(&question.release), FOREVER, k);
-        let mut targets: Vec<String> = question.target.clone().into_iter().collect();
+        let release = self.with_artifact([environment, service], &Release::of(&request.release), MAX_MOMENT, k);
+        let mut targets: Vec<String> = request.target.clone().into_iter().collect();
         if targets.is_empty() {
             targets = self.targets_of(environment, service, k);
         }
@@ -46,10 +46,10 @@ impl Model {
                     "rollback" => !self
                         .rollbacks(environment, k)
                         .iter()
-                        .any(|other| other.is_active && Some(&other.id) != question.rollback_id.as_ref()),
+                        .any(|other| other.is_active && Some(&other.id) != request.rollback_id.as_ref()),
                     "revoked" => match release.artifact.as_deref() {
                         Some(artifact) => !self.is_revoked(artifact, k),
-                        // It may be any of the service's name.
+                        // Without an artifact, a revoked artifact with the service's name is enough.
                         None => !self.known(k).iter().any(|entry| {
                             entry.is("artifact.revoked")
                                 && artifact_name(entry.text("artifact")) == service
@@ -58,17 +58,17 @@ impl Model {
                     },
                     "held" => !self.is_held(lane, &release, now, k),
                     "promotion" => self.is_promoted(&policy, service, &release, now, k),
-                    _ => self.is_approved(&policy, lane, &release, question.requester.as_ref(), now, k),
+                    _ => self.is_approved(&policy, lane, &release, request.requester.as_ref(), now, k),
                 }
             });
             if !passes {
-                refusals.push(rule);
+                failed_rules.push(rule);
             }
         }
-        refusals
+        failed_rules
     }
 
-    /// True if a freeze of the environment contains the time.
+    /// Returns true if a freeze of the environment contains the time.
     pub(crate) fn is_frozen(&self, environment: &str, time: i64, k: u64) -> bool {
         self.known_in(environment, "freeze.started", k).iter().any(|started| {
             let lifted = self
@@ -78,7 +78,7 @@ impl Model {
                 .filter(|entry| entry.moment() > started.moment())
                 .map(|entry| entry.occurred_at)
                 .min();
-            let until = started.maybe("until").map(micros);
+            let until = started.optional("until").map(micros);
             started.occurred_at <= time
                 && lifted.is_none_or(|lifted| time < lifted)
                 && until.is_none_or(|until| time < until)
@@ -95,12 +95,12 @@ impl Model {
                     continue;
                 }
                 let lane = [environment, service, &*target];
-                let mut ran = self.ever_reached(lane, k);
+                let mut ran = self.ever_live(lane, k);
                 ran.retain(|ran| {
-                    is_same_build(release, &self.filled([environment, service], ran, FOREVER, k))
+                    is_same_build(release, &self.with_artifact([environment, service], ran, MAX_MOMENT, k))
                 });
                 if !ran.is_empty() {
-                    good.push(ran.iter().any(|ran| self.release_is_good(lane, ran, now, k)));
+                    good.push(ran.iter().any(|ran| self.is_known_good_release(lane, ran, now, k)));
                 }
             }
             if any { good.contains(&true) } else { !good.is_empty() && !good.contains(&false) }
@@ -108,11 +108,11 @@ impl Model {
         from.all(|good| good)
     }
 
-    /// True if a person's answer covers a release in a lane. The release has its artifact filled in.
-    pub(crate) fn covers(&self, answer: &Entry, lane: [&str; 3], release: &Release, k: u64) -> bool {
-        let named = self.filled([lane[0], lane[1]], &answer.release(), answer.moment(), k);
-        answer.text("service") == lane[1]
-            && answer.maybe("target").is_none_or(|target| target == lane[2])
+    /// Returns true if a person's vote covers a release in a lane. The release must have been completed with its artifact.
+    pub(crate) fn covers(&self, vote: &Entry, lane: [&str; 3], release: &Release, k: u64) -> bool {
+        let named = self.with_artifact([lane[0], lane[1]], &vote.release(), vote.moment(), k);
+        vote.text("service") == lane[1]
+            && vote.optional("target").is_none_or(|target| target == lane[2])
             && matches(&named, release)
     }
 
@@ -126,30 +126,30 @@ impl Model {
         k: u64,
     ) -> bool {
         let wanted = policy["approvals"].as_u64().unwrap_or(0);
-        let mut answers = self.known_in(lane[0], "approval.granted", k);
-        answers.extend(self.known_in(lane[0], "approval.rejected", k));
-        answers.retain(|answer| answer.person().is_some() && self.covers(answer, lane, release, k));
-        answers.sort_by_key(|answer| answer.position);
-        let mut people: Vec<Option<String>> = answers.iter().map(|answer| answer.person()).collect();
+        let mut votes = self.known_in(lane[0], "approval.granted", k);
+        votes.extend(self.known_in(lane[0], "approval.rejected", k));
+        votes.retain(|vote| vote.person().is_some() && self.covers(vote, lane, release, k));
+        votes.sort_by_key(|vote| vote.position);
+        let mut people: Vec<Option<String>> = votes.iter().map(|vote| vote.person()).collect();
         people.sort();
         people.dedup();
         let requester = requester.and_then(person);
-        let latest = |name: &Option<String>| answers.iter().rfind(|answer| answer.person() == *name);
+        let latest = |name: &Option<String>| votes.iter().rfind(|vote| vote.person() == *name);
         let others: Vec<&&Entry> =
             people.iter().filter(|name| **name != requester).filter_map(latest).collect();
-        if wanted > 0 && others.iter().any(|answer| answer.is("approval.rejected")) {
+        if wanted > 0 && others.iter().any(|vote| vote.is("approval.rejected")) {
             return false;
         }
-        let granted = others.iter().filter(|answer| self.is_in_force(answer, lane, now, k));
+        let granted = others.iter().filter(|vote| self.is_in_force(vote, lane, now, k));
         wanted == 0 || requester.is_some() && granted.count() as u64 >= wanted
     }
 
-    fn is_in_force(&self, answer: &Entry, lane: [&str; 3], now: i64, k: u64) -> bool {
-        let expired = answer.maybe("expires_at").is_some_and(|time| micros(time) <= now);
-        answer.is("approval.granted") && !expired && !self.is_used_up(answer, lane, k)
+    fn is_in_force(&self, vote: &Entry, lane: [&str; 3], now: i64, k: u64) -> bool {
+        let expired = vote.optional("expires_at").is_some_and(|time| micros(time) <= now);
+        vote.is("approval.granted") && !expired && !self.is_used_up(vote, lane, k)
     }
 
-    /// The latest answers of people that are grants in force for a release in a lane.
+    /// Returns the grants in force for a release in a lane, among the latest vote of each person.
     pub(crate) fn grants_in_force(
         &self,
         lane: [&str; 3],
@@ -157,20 +157,20 @@ impl Model {
         now: i64,
         k: u64,
     ) -> Vec<&Entry> {
-        let mut answers = self.known_in(lane[0], "approval.granted", k);
-        answers.extend(self.known_in(lane[0], "approval.rejected", k));
-        answers.retain(|answer| answer.person().is_some() && self.covers(answer, lane, release, k));
-        answers.sort_by_key(|answer| answer.position);
-        let is_last = |answer: &&Entry| {
-            !answers.iter().any(|later| later.position > answer.position && later.person() == answer.person())
+        let mut votes = self.known_in(lane[0], "approval.granted", k);
+        votes.extend(self.known_in(lane[0], "approval.rejected", k));
+        votes.retain(|vote| vote.person().is_some() && self.covers(vote, lane, release, k));
+        votes.sort_by_key(|vote| vote.position);
+        let is_last = |vote: &&Entry| {
+            !votes.iter().any(|later| later.position > vote.position && later.person() == vote.person())
         };
-        let latest: Vec<&Entry> = answers.iter().copied().filter(|answer| is_last(answer)).collect();
-        latest.into_iter().filter(|answer| self.is_in_force(answer, lane, now, k)).collect()
+        let latest: Vec<&Entry> = votes.iter().copied().filter(|vote| is_last(vote)).collect();
+        latest.into_iter().filter(|vote| self.is_in_force(vote, lane, now, k)).collect()
     }
 
-    /// True if a release that the grant covers was deployed after it, and stands in the lane no more.
+    /// Returns true if a release that the grant covers was deployed after it and is no longer in the lane.
     fn is_used_up(&self, grant: &Entry, lane: [&str; 3], k: u64) -> bool {
-        let named = self.filled([lane[0], lane[1]], &grant.release(), grant.moment(), k);
+        let named = self.with_artifact([lane[0], lane[1]], &grant.release(), grant.moment(), k);
         let covered = |release: &Release| !crate::entry::contradicts(&named, release);
         let deployed = self.changes(lane[0], lane[1], lane[2], k).into_iter().any(|deploy| {
             deploy.is("deploy.succeeded")
@@ -179,14 +179,14 @@ impl Model {
                 && covered(&deploy.release())
         });
         let present = self.present(lane[0], k);
-        let stands = present.lanes.iter().chain(&present.idle).any(|standing| {
-            [&*standing.service, &*standing.target] == lane[1..] && covered(&standing.live.release)
+        let is_present = present.lanes.iter().chain(&present.idle).any(|running| {
+            [&*running.service, &*running.target] == lane[1..] && covered(&running.live.release)
         });
-        deployed && !stands
+        deployed && !is_present
     }
 }
 
-/// The same artifact; the same version where one of them states no artifact.
+/// Compares artifacts; versions if one of the releases states no artifact.
 fn is_same_build(one: &Release, other: &Release) -> bool {
     match (&one.artifact, &other.artifact) {
         (Some(one), Some(other)) => same_artifact(one, other),

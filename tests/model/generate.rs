@@ -1,8 +1,8 @@
-//! Random histories that follow from a seed. Names are few, so that events meet each other often.
+//! Random histories, generated from a seed. There are few names, so that events often affect the same lanes.
 //!
-//! A history is a list of items. An item is an event, or stands for one that only the service can complete: the
-//! request of a rollback with its plan, a step of that plan, or a later deploy of what a step restored. `~` in a text stands for the tag of a run, by which
-//! the histories in one ledger are kept apart.
+//! A history is a list of items. An item is an event, or a placeholder that is completed with the service's responses: the
+//! request of a rollback with its plan, a step of that plan, or a later deploy of the release that a step restored. `~` in
+//! a text stands for the tag of a run, which separates the histories in one ledger.
 
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
@@ -16,44 +16,44 @@ pub(crate) const VERSIONS: [&str; 3] = ["v1~", "v2~", "v3~"];
 const CHECKS: [&str; 2] = ["smoke", "e2e"];
 const TARGETS: [&str; 2] = ["eu", "us"];
 
-/// The kinds of items that only the service can complete: the request of a rollback, a step of its plan, and a deploy of
-/// what that step restored, outside the rollback.
-pub(crate) const COMPLETED: [&str; 3] = ["rollback", "step", "again"];
+/// Kinds of items that are completed with the service's responses: the request of a rollback, a step of its plan, and a
+/// deploy, outside the rollback, of the release that a step restored.
+pub(crate) const SERVICE_COMPLETED: [&str; 3] = ["rollback", "step", "redeploy"];
 
 /// An item of a history.
 #[derive(Debug, Clone)]
 pub(crate) struct Item {
-    /// Its number in the history, from 1 on; other items refer to it.
+    /// Number in the history, from 1; other items refer to it.
     pub(crate) number: u64,
-    /// When it occurs, in minutes.
+    /// Time of occurrence, in minutes after the start of the history.
     pub(crate) minutes: i64,
-    /// A kind of event, or one of [`COMPLETED`].
+    /// Kind of event, or one of [`SERVICE_COMPLETED`].
     pub(crate) kind: String,
-    /// The event's members. `{"item": N}` stands for the position of an item.
+    /// Members of the event. `{"item": N}` stands for the position of an item.
     pub(crate) data: Value,
 }
 
 impl Item {
-    /// One line of JSON.
+    /// Formats the item as a line of JSON.
     pub(crate) fn line(&self) -> String {
         json!({"item": self.number, "time": time(self.minutes), "kind": self.kind, "data": self.data})
             .to_string()
     }
 }
 
-/// A time of a history.
+/// Returns the time at this minute of a history.
 pub(crate) fn time(minutes: i64) -> String {
     let micros = micros("2026-05-01T10:00:00Z") + minutes * 60_000_000;
-    let time = DateTime::from_timestamp_micros(micros).expect("a time");
+    let time = DateTime::from_timestamp_micros(micros).expect("the time is valid");
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// The same JSON with the tag in its texts.
-pub(crate) fn tagged(value: &Value, tag: &str) -> Value {
-    serde_json::from_str(&value.to_string().replace('~', tag)).expect("JSON")
+/// Replaces `~` by the tag in all texts.
+pub(crate) fn with_tag(value: &Value, tag: &str) -> Value {
+    serde_json::from_str(&value.to_string().replace('~', tag)).expect("the tag keeps the JSON valid")
 }
 
-/// One of the spellings of a build of a version of a service.
+/// Returns one of five spellings of the artifact of a build.
 pub(crate) fn artifact(service: usize, version: usize, build: u64, spelling: u64) -> String {
     let name = SERVICES[service];
     let digest = format!("{:056x}~", 1 + service as u64 * 100 + version as u64 * 10 + build);
@@ -66,61 +66,66 @@ pub(crate) fn artifact(service: usize, version: usize, build: u64, spelling: u64
     }
 }
 
-/// What is usual for a service in a history.
-struct Habit {
-    /// The targets that reports name; none: they name no target.
+/// Probabilities for the events of a service in one history.
+struct ServiceProfile {
+    /// Targets that reports name; if empty, they name none.
     targets: Vec<&'static str>,
-    /// Times in a hundred that a report leaves its target out.
-    unnamed: u64,
-    /// Times in a hundred that a deploy is to a slot.
-    slots: u64,
-    /// Times in a hundred that a release states its artifact.
-    artifacts: u64,
+    /// Percentage of reports that name no target.
+    without_target: u64,
+    /// Percentage of deploys to a slot.
+    to_slot: u64,
+    /// Percentage of releases that state an artifact.
+    with_artifact: u64,
 }
 
-struct Author {
+struct Generator {
     random: Random,
     items: Vec<Item>,
-    /// What is to come later, in order.
-    later: Vec<(&'static str, Value)>,
-    habits: Vec<Habit>,
+    /// Events to add later, in order.
+    pending: Vec<(&'static str, Value)>,
+    profiles: Vec<ServiceProfile>,
     services: usize,
     clock: i64,
 }
 
-/// The history of a seed with a number.
+/// Generates the history of a seed with this number.
 pub(crate) fn history(seed: u64, number: u64) -> Vec<Item> {
     let mut random = Random::of(seed, &[number]);
     let services = random.within(2, 3) as usize;
-    let habits = (0..services).map(|_| habit(&mut random)).collect();
+    let profiles = (0..services).map(|_| profile(&mut random)).collect();
     let length = random.within(20, 60);
-    let mut author = Author { random, items: Vec::new(), later: Vec::new(), habits, services, clock: 0 };
-    if author.random.percent(60) {
-        author.declare("production~");
+    let mut generator = Generator { random, items: Vec::new(), pending: Vec::new(), profiles, services, clock: 0 };
+    if generator.random.percent(60) {
+        generator.declare("production~");
     }
-    while (author.items.len() as u64) < length {
-        author.clock += author.random.pick(&[0, 0, 1, 1, 2, 3]);
-        if !author.later.is_empty() && author.random.percent(60) {
-            let (kind, data) = author.later.remove(0);
-            author.push(author.clock, kind, data);
+    while (generator.items.len() as u64) < length {
+        generator.clock += generator.random.pick(&[0, 0, 1, 1, 2, 3]);
+        if !generator.pending.is_empty() && generator.random.percent(60) {
+            let (kind, data) = generator.pending.remove(0);
+            generator.push(generator.clock, kind, data);
         } else {
-            author.next();
+            generator.next();
         }
     }
-    author.items
+    generator.items
 }
 
-fn habit(random: &mut Random) -> Habit {
+fn profile(random: &mut Random) -> ServiceProfile {
     let targets = match random.below(4) {
         0 | 1 => vec![],
         2 => vec!["eu"],
         _ => TARGETS.to_vec(),
     };
-    let unnamed = if targets.is_empty() { 100 } else { 20 };
-    Habit { targets, unnamed, slots: random.pick(&[0, 0, 50, 100]), artifacts: random.pick(&[0, 40, 90]) }
+    let without_target = if targets.is_empty() { 100 } else { 20 };
+    ServiceProfile {
+        targets,
+        without_target,
+        to_slot: random.pick(&[0, 0, 50, 100]),
+        with_artifact: random.pick(&[0, 40, 90]),
+    }
 }
 
-impl Author {
+impl Generator {
     fn push(&mut self, minutes: i64, kind: &str, data: Value) {
         let number = self.items.len() as u64 + 1;
         self.items.push(Item { number, minutes, kind: kind.to_owned(), data });
@@ -160,7 +165,7 @@ impl Author {
         self.random.below(self.services as u64) as usize
     }
 
-    /// The time of a report: now, late, or that of an earlier item.
+    /// Returns the time of a report: the present, a late one, or that of an earlier item.
     fn report_time(&mut self) -> i64 {
         match self.random.below(100) {
             0..15 => self.clock - self.random.within(1, 8) as i64,
@@ -172,13 +177,13 @@ impl Author {
         }
     }
 
-    /// An environment and a service, with a target where one is named.
+    /// Returns a service and its lane, with a target if the report names one.
     fn lane(&mut self) -> (usize, Value) {
         let service = self.service();
         let mut lane = json!({"environment": self.environment(), "service": SERVICES[service]});
-        let habit = &self.habits[service];
-        if !habit.targets.is_empty() && !self.random.percent(habit.unnamed) {
-            lane["target"] = self.random.pick(&habit.targets).into();
+        let profile = &self.profiles[service];
+        if !profile.targets.is_empty() && !self.random.percent(profile.without_target) {
+            lane["target"] = self.random.pick(&profile.targets).into();
         }
         (service, lane)
     }
@@ -186,7 +191,7 @@ impl Author {
     fn release(&mut self, service: usize) -> Value {
         let version = self.random.below(VERSIONS.len() as u64) as usize;
         let mut release = json!({"version": VERSIONS[version]});
-        if self.random.percent(self.habits[service].artifacts) {
+        if self.random.percent(self.profiles[service].with_artifact) {
             release["artifact"] = self.artifact(service, version).into();
         }
         if self.random.percent(6) {
@@ -211,13 +216,13 @@ impl Author {
     fn deploy(&mut self, kind: &str) {
         let (service, mut data) = self.lane();
         data["release"] = self.release(service);
-        if self.random.percent(self.habits[service].slots) {
+        if self.random.percent(self.profiles[service].to_slot) {
             data["slot"] = self.slot().into();
         }
         if self.random.percent(25) {
             data["deployment"] = self.random.pick(&["d1~", "d2~", "d3~"]).into();
         }
-        // A start that says so is paired with its end by the service, in ways that the model does not follow.
+        // Not on a start: the service pairs a start with its end, which the model does not implement.
         if self.random.percent(5) && kind != "deploy.started" {
             data["reversible"] = false.into();
         }
@@ -227,7 +232,7 @@ impl Author {
 
     fn remove(&mut self) {
         let (service, mut data) = self.lane();
-        if self.random.percent(self.habits[service].slots / 2) {
+        if self.random.percent(self.profiles[service].to_slot / 2) {
             data["slot"] = self.slot().into();
         }
         let minutes = self.report_time();
@@ -236,7 +241,7 @@ impl Author {
 
     fn switch(&mut self) {
         let (service, mut data) = self.lane();
-        if self.habits[service].slots == 0 && self.random.percent(90) {
+        if self.profiles[service].to_slot == 0 && self.random.percent(90) {
             return self.deploy("deploy.succeeded");
         }
         data["slot"] = self.slot().into();
@@ -264,8 +269,8 @@ impl Author {
         self.push(minutes, kind, data);
     }
 
-    /// A check that passes although, while it ran, another release replaced the one that it examined; in half of the
-    /// cases that one comes back before the check ends.
+    /// Adds a check that passes although another release replaced the checked one in the meantime; in half of the cases
+    /// the checked release returns before the check ends.
     fn replace_during_a_check(&mut self) {
         let (service, lane) = self.lane();
         let deployed = |release: &Value| {
@@ -273,16 +278,16 @@ impl Author {
             data["release"] = release.clone();
             data
         };
-        let (examined, other) = (self.release(service), self.release(service));
-        let mut check = if self.random.percent(50) { deployed(&examined) } else { lane.clone() };
+        let (checked, other) = (self.release(service), self.release(service));
+        let mut check = if self.random.percent(50) { deployed(&checked) } else { lane.clone() };
         check["check"] = self.random.pick(&CHECKS).into();
-        self.push(self.clock, "deploy.succeeded", deployed(&examined));
-        self.later.push(("validation.started", check.clone()));
-        self.later.push(("deploy.succeeded", deployed(&other)));
+        self.push(self.clock, "deploy.succeeded", deployed(&checked));
+        self.pending.push(("validation.started", check.clone()));
+        self.pending.push(("deploy.succeeded", deployed(&other)));
         if self.random.percent(50) {
-            self.later.push(("deploy.succeeded", deployed(&examined)));
+            self.pending.push(("deploy.succeeded", deployed(&checked)));
         }
-        self.later.push(("validation.passed", check));
+        self.pending.push(("validation.passed", check));
     }
 
     fn subject(&mut self) -> Value {
@@ -338,12 +343,12 @@ impl Author {
         self.push(self.clock, "environment.declared", json!({"environment": environment, "policy": policy}));
     }
 
-    /// An earlier item of the environment.
+    /// Returns a reference to an earlier item of the environment.
     fn earlier(&mut self, environment: &str) -> Option<Value> {
         let numbers: Vec<u64> = self
             .items
             .iter()
-            .filter(|item| item.data["environment"] == environment && !COMPLETED.contains(&&*item.kind))
+            .filter(|item| item.data["environment"] == environment && !SERVICE_COMPLETED.contains(&&*item.kind))
             .map(|item| item.number)
             .collect();
         (!numbers.is_empty()).then(|| json!({"item": self.random.pick(&numbers)}))
@@ -380,7 +385,7 @@ impl Author {
         }
         let lift = json!({"environment": environment, "freeze_id": data["freeze_id"]});
         if self.random.percent(80) {
-            self.later.push(("freeze.lifted", lift));
+            self.pending.push(("freeze.lifted", lift));
         }
         self.push(self.clock, "freeze.started", data);
     }
@@ -415,7 +420,7 @@ impl Author {
         let revoked = artifact(service, version, 1, spelling(&mut self.random));
         if self.random.percent(50) {
             let spelled = artifact(service, version, 1, spelling(&mut self.random));
-            self.later.push(("artifact.reinstated", json!({"artifact": spelled})));
+            self.pending.push(("artifact.reinstated", json!({"artifact": spelled})));
         }
         self.push(self.clock, "artifact.revoked", json!({"artifact": revoked, "reason": "It leaks."}));
     }
@@ -423,7 +428,7 @@ impl Author {
     fn retire(&mut self) {
         let environment = self.environment();
         if self.random.percent(70) {
-            self.later.push(("environment.declared", json!({"environment": environment, "policy": {}})));
+            self.pending.push(("environment.declared", json!({"environment": environment, "policy": {}})));
         }
         self.push(self.clock, "environment.retired", json!({"environment": environment}));
     }
@@ -447,16 +452,16 @@ impl Author {
         let mut with_actor = of.clone();
         with_actor["actor"] = json!({"type": "person", "name": "noa"});
         if self.random.percent(60) {
-            self.later.push(("approval.granted", with_actor));
+            self.pending.push(("approval.granted", with_actor));
         }
         let mut started = of.clone();
         if self.random.percent(25) {
             started["acknowledge"] = "all".into();
         }
-        self.later.push(("rollback.started", started));
+        self.pending.push(("rollback.started", started));
         for index in 0..self.random.within(1, 4) {
             let claims = self.random.percent(40);
-            self.later.push((
+            self.pending.push((
                 "step",
                 json!({"environment": environment, "of": number, "index": index, "claims": claims}),
             ));
@@ -467,9 +472,9 @@ impl Author {
             "rollback.failed",
             "rollback.cancelled",
         ]);
-        self.later.push((end, of.clone()));
+        self.pending.push((end, of.clone()));
         if self.random.percent(40) {
-            self.later.push(("again", json!({"environment": environment, "of": number, "index": 0})));
+            self.pending.push(("redeploy", json!({"environment": environment, "of": number, "index": 0})));
         }
     }
 
@@ -489,7 +494,7 @@ impl Author {
         let before = self.items.len();
         match &*item.kind {
             "deploy.succeeded" | "deploy.removed" if self.random.percent(50) => {
-                // The same, with a target or a time of its own.
+                // The same event, with another target or another time.
                 let mut data = item.data.clone();
                 if self.random.percent(40) {
                     data["target"] = self.random.pick(&TARGETS).into();
@@ -510,7 +515,7 @@ impl Author {
     }
 }
 
-/// The CloudEvents id of an item.
+/// Returns the CloudEvents id of an item.
 pub(crate) fn id(number: u64) -> String {
     format!("e{number}~")
 }

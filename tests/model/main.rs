@@ -1,11 +1,12 @@
-//! A second opinion: a naive model of the ledger's answers, written from decision 0015 alone, beside the service on
-//! random histories. It uses nothing of the service's own crates but the harness that starts it.
+//! A simple second implementation of decision 0015, whose responses are compared with the service's on random
+//! histories. It uses none of the service's crates, only the harness that starts the service.
 //!
-//! The short run is a test. `ops/model` runs for as long as one likes, and runs one history of a seed once more.
+//! This test runs a few histories. `ops/model` runs for a given time, or repeats one history of a seed.
 
-#![expect(clippy::print_stdout, reason = "a run prints what it found")]
+#![expect(clippy::print_stdout, reason = "a run prints its results")]
 
 mod anomalies;
+mod artifacts;
 mod checks;
 mod compare;
 mod driver;
@@ -14,7 +15,6 @@ mod examples;
 mod gate;
 mod generate;
 mod lanes;
-mod meaning;
 mod points;
 mod rollbacks;
 mod shrink;
@@ -24,94 +24,104 @@ use std::time::{Duration, Instant};
 use ledger_tests::{Servers, Service};
 
 use generate::history;
-use shrink::Trial;
+use shrink::Runner;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ledger-under-test");
 
-/// The seed and the histories of the short run.
-const SHORT: (u64, u64) = (1, 40);
+/// Seed, unless `MODEL_SEED` is set.
+const DEFAULT_SEED: u64 = 1;
 
-/// A number in the environment.
+/// Number of histories, unless `MODEL_HISTORY` or `MODEL_MINUTES` is set.
+const DEFAULT_HISTORIES: u64 = 40;
+
+/// Maximum time to shrink one difference in seconds, unless `MODEL_SHRINK_SECONDS` is set.
+const DEFAULT_SHRINK_SECONDS: u64 = 20;
+
+/// Reads a number from an environment variable; `None` if it is unset or empty.
 fn number(name: &str) -> Option<u64> {
     let text =
         std::env::var_os(name).and_then(|text| text.into_string().ok()).filter(|text| !text.is_empty())?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no whole number: {text:?}")))
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a whole number, not {text:?}")))
 }
 
-/// What is to be run.
-struct Wanted {
+/// Options of a run, from the environment.
+struct Options {
     seed: u64,
     /// The only history to run.
     history: Option<u64>,
     minutes: Option<u64>,
-    /// The time for which one difference is shrunk, at most.
-    shrinks: Duration,
+    /// Maximum time to shrink one difference.
+    shrink_time: Duration,
     /// True if the run ends with the first difference.
-    first: bool,
+    stop_at_first: bool,
 }
 
-impl Wanted {
+impl Options {
     fn read() -> Self {
-        let seed = number("MODEL_SEED").unwrap_or(SHORT.0);
-        let shrinks = Duration::from_secs(number("MODEL_SHRINK_SECONDS").unwrap_or(20));
-        let first = number("MODEL_FIRST").is_some();
-        Self { seed, history: number("MODEL_HISTORY"), minutes: number("MODEL_MINUTES"), shrinks, first }
+        let shrink_seconds = number("MODEL_SHRINK_SECONDS").unwrap_or(DEFAULT_SHRINK_SECONDS);
+        Self {
+            seed: number("MODEL_SEED").unwrap_or(DEFAULT_SEED),
+            history: number("MODEL_HISTORY"),
+            minutes: number("MODEL_MINUTES"),
+            shrink_time: Duration::from_secs(shrink_seconds),
+            stop_at_first: number("MODEL_FIRST").is_some(),
+        }
     }
 
-    /// True if the run continues with this history.
-    fn continues(&self, number: u64, began: Instant) -> bool {
+    /// Returns true if the run includes this history.
+    fn includes(&self, number: u64, began: Instant) -> bool {
         match (self.history, self.minutes) {
             (Some(only), _) => number == only,
             (None, Some(minutes)) => began.elapsed() < Duration::from_secs(60 * minutes),
-            (None, None) => number <= SHORT.1,
+            (None, None) => number <= DEFAULT_HISTORIES,
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_answers_as_the_model_does() {
-    let wanted = Wanted::read();
+    let options = Options::read();
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
-    let mut trial = Trial::new(&client);
-    // How often the answers differ, by kind.
+    let mut runner = Runner::new(&client);
+    // Number of differences by kind.
     let mut kinds: Vec<(String, u64)> = Vec::new();
     let (began, mut events, mut histories) = (Instant::now(), 0, 0);
-    println!("seed {}", wanted.seed);
+    println!("seed {}", options.seed);
 
-    let mut number = wanted.history.unwrap_or(1);
-    while wanted.continues(number, began) {
-        let items = history(wanted.seed, number);
-        let found = trial.differences(&items, number, None).await;
-        (events, histories) = (events + found.entries, histories + 1);
-        for difference in found.differences {
-            if let Some((_, times)) = kinds.iter_mut().find(|(kind, _)| *kind == difference.kind) {
-                *times += 1;
+    let mut number = options.history.unwrap_or(1);
+    while options.includes(number, began) {
+        let items = history(options.seed, number);
+        let result = runner.run(&items, number, None).await;
+        (events, histories) = (events + result.entries, histories + 1);
+        for difference in result.differences {
+            if let Some((_, count)) = kinds.iter_mut().find(|(kind, _)| *kind == difference.kind) {
+                *count += 1;
                 continue;
             }
             kinds.push((difference.kind.clone(), 1));
-            let again = format!("ops/model --seed {} --history {number}", wanted.seed);
-            println!("── {}: {again}", difference.kind);
-            println!("{}", trial.shrunk(items.clone(), difference, number, wanted.shrinks).await);
+            let command = format!("ops/model --seed {} --history {number}", options.seed);
+            println!("── {}: {command}", difference.kind);
+            println!("{}", runner.shrink(items.clone(), difference, number, options.shrink_time).await);
         }
-        if wanted.first && !kinds.is_empty() {
+        if options.stop_at_first && !kinds.is_empty() {
             break;
         }
         number += 1;
     }
     println!("{histories} histories, {events} entries, {} s", began.elapsed().as_secs());
-    assert!(events > 0, "nothing was recorded");
+    assert!(events > 0, "no event was recorded");
     assert!(kinds.is_empty(), "the service and the model differ: {kinds:?}");
 }
 
 #[test]
-fn the_model_answers_every_history() {
+fn the_model_handles_every_history() {
     for number in 1..=60 {
         let mut entries = Vec::new();
         for item in history(3, number) {
-            // What only a service can complete is left out.
-            if !generate::COMPLETED.contains(&&*item.kind) && !item.data["position"].is_object() {
+            // Skip items that only a service can complete.
+            if !generate::SERVICE_COMPLETED.contains(&&*item.kind) && !item.data["position"].is_object() {
                 entries.push(entry::Entry {
                     position: entries.len() as u64 + 1,
                     occurred_at: entry::micros(&generate::time(item.minutes)),
@@ -129,7 +139,7 @@ fn the_model_answers_every_history() {
             assert!(anomalies.is_sorted(), "{anomalies:?}");
             for environment in generate::ENVIRONMENTS {
                 let state = model.state_at(environment, entry.position);
-                let is_live = |idle: &lanes::Running| {
+                let is_live = |idle: &lanes::LaneRelease| {
                     let live = state.live(&idle.service, &idle.target);
                     live.is_some_and(|live| live.slot == idle.live.slot)
                 };
@@ -148,7 +158,7 @@ fn the_model_answers_every_history() {
 }
 
 #[test]
-fn a_seed_is_a_history() {
+fn a_history_depends_on_its_seed_and_number_only() {
     let lines =
         |seed, number| -> Vec<String> { history(seed, number).iter().map(generate::Item::line).collect() };
 
@@ -185,7 +195,7 @@ fn histories_have_every_kind_of_event() {
         "rollback.started",
         "rollback.succeeded",
         "step",
-        "again",
+        "redeploy",
     ] {
         assert!(items.iter().any(|item| item.kind == kind), "{kind}");
     }

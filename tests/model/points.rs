@@ -2,25 +2,25 @@
 
 use serde_json::Value;
 
-use crate::checks::settled_at;
-use crate::entry::{Entry, FOREVER, Moment};
+use crate::checks::at_end_of;
+use crate::entry::{Entry, MAX_MOMENT, Moment};
 use crate::lanes::{Model, State};
 
-/// A composition, when it stood and what it began with.
+/// A composition, the time for which it stood, and the change that it began with.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Point {
-    /// The position of the change that it began with.
+    /// Position of the change that it began with.
     pub(crate) position: u64,
-    /// When that occurred.
+    /// Moment of the change that it began with.
     pub(crate) began: Moment,
-    /// When the next change occurred; none while it stands.
+    /// Time of the next change; `None` if there is none.
     pub(crate) until: Option<i64>,
     pub(crate) state: State,
-    /// The lanes that changed.
+    /// Lanes that changed at its begin.
     changed: Vec<(String, String)>,
 }
 
-/// The lanes in which two states differ.
+/// Returns the lanes in which two states differ.
 fn differing(before: &State, after: &State) -> Vec<(String, String)> {
     let mut lanes: Vec<(String, String)> = before
         .lanes
@@ -30,7 +30,7 @@ fn differing(before: &State, after: &State) -> Vec<(String, String)> {
         .collect();
     lanes.sort();
     lanes.dedup();
-    // A respelled artifact is a change of the texts.
+    // Compares spellings: another spelling of an artifact is a change.
     let key = |state: &State, lane: &(String, String)| {
         state.live(&lane.0, &lane.1).map(|live| format!("{:?}", live.release))
     };
@@ -39,19 +39,19 @@ fn differing(before: &State, after: &State) -> Vec<(String, String)> {
 }
 
 impl Model {
-    /// The environment's policy as known at K; null where none was declared.
+    /// Returns the environment's policy as known at K; null if none was declared.
     pub(crate) fn policy(&self, environment: &str, k: u64) -> Value {
         let declared = self.known_in(environment, "environment.declared", k);
         declared.last().map_or(Value::Null, |entry| entry.data["policy"].clone())
     }
 
-    /// The checks that a policy requires.
+    /// Returns the checks that a policy requires.
     fn required(policy: &Value) -> Vec<String> {
         let checks = policy["required_validations"].as_array();
         checks.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
-    /// The points after each recorded change of the composition, the first first.
+    /// Returns the points after each recorded change of the composition, oldest first.
     pub(crate) fn points(&self, environment: &str, k: u64) -> Vec<Point> {
         let mut points: Vec<Point> = Vec::new();
         let mut before = State::default();
@@ -74,7 +74,7 @@ impl Model {
         points
     }
 
-    /// The point at a time: the composition then, and the changes around that time, as known at K.
+    /// Returns the point at a time, as known at K; it lasts from the change before that time to the one after it.
     pub(crate) fn point_at_time(&self, environment: &str, time: i64, k: u64) -> Option<Point> {
         let mut moments: Vec<Moment> = self.known(k).iter().map(|entry| entry.moment()).collect();
         moments.sort_unstable();
@@ -102,16 +102,16 @@ impl Model {
         point
     }
 
-    /// The latest mark on a composition that no later revocation takes back.
+    /// Returns the latest mark on the matching compositions that is not revoked.
     pub(crate) fn mark(
         &self,
         environment: &str,
-        is_meant: impl Fn(&State) -> bool,
+        matches: impl Fn(&State) -> bool,
         k: u64,
     ) -> Option<&Entry> {
         let marked = |entry: &Entry| {
             let position = entry.data["position"].as_u64().unwrap_or_default();
-            is_meant(&self.state_at(environment, position))
+            matches(&self.state_at(environment, position))
         };
         let revoked = self.known_in(environment, "release_point.revoked", k);
         let revoked = revoked.into_iter().rfind(|entry| marked(entry)).map_or(0, |entry| entry.position);
@@ -120,7 +120,7 @@ impl Model {
         marks.pop()
     }
 
-    /// The status of a point, as known at K, at a time by the clock.
+    /// Returns the status of a point at the time `now`, as known at K.
     pub(crate) fn status(&self, environment: &str, point: &Point, now: i64, k: u64) -> &'static str {
         let identity = point.state.identity();
         let policy = self.policy(environment, k);
@@ -182,15 +182,15 @@ impl Model {
         }
     }
 
-    /// The position of the newest recorded point that is known good.
+    /// Returns the position of the newest recorded point that is known good.
     pub(crate) fn last_known_good(&self, environment: &str, now: i64, k: u64) -> Option<u64> {
         let points = self.points(environment, k);
         let good = |point: &&Point| self.status(environment, point, now, k) == "known_good";
         points.iter().rfind(good).map(|point| point.position)
     }
 
-    /// True if a release is known good in a lane, by the policy of its environment.
-    pub(crate) fn release_is_good(
+    /// Returns true if a release is known good in a lane, by the policy of its environment.
+    pub(crate) fn is_known_good_release(
         &self,
         lane: [&str; 3],
         release: &crate::entry::Release,
@@ -224,7 +224,7 @@ impl Model {
         };
         let in_composition = |check: &str| {
             self.composition_ends(environment, check, k).iter().any(|end| {
-                let state = self.state(environment, settled_at(end), k);
+                let state = self.state(environment, at_end_of(end), k);
                 let latest = self.composition_result(environment, &state.identity(), check, k);
                 contains(&state) && latest.is_some_and(|latest| latest.is("validation.passed"))
             })
@@ -236,17 +236,17 @@ impl Model {
             required.iter().all(|check| passed(check) || in_composition(check))
         };
         let soak = policy["soak_seconds"].as_i64().unwrap_or(0);
-        failures.is_empty() && checked && self.longest_run(lane, release, now, k) / 1_000_000 >= soak
+        failures.is_empty() && checked && self.longest_time_live(lane, release, now, k) / 1_000_000 >= soak
     }
 
-    /// The longest time for which traffic reached a release without a break, in microseconds.
-    fn longest_run(&self, lane: [&str; 3], release: &crate::entry::Release, now: i64, k: u64) -> i64 {
+    /// Returns the longest time for which traffic reached a release without a break, in microseconds.
+    fn longest_time_live(&self, lane: [&str; 3], release: &crate::entry::Release, now: i64, k: u64) -> i64 {
         let mut moments: Vec<Moment> = self.known(k).iter().map(|entry| entry.moment()).collect();
         moments.sort_unstable();
         let mut longest = 0;
         let mut since: Option<i64> = None;
         for moment in moments {
-            let runs = self.reached(lane, moment, k).is_some_and(|reached| reached.is_same(release));
+            let runs = self.live_release(lane, moment, k).is_some_and(|reached| reached.is_same(release));
             match since {
                 Some(began) if !runs => {
                     longest = longest.max(moment.0 - began);
@@ -259,23 +259,23 @@ impl Model {
         since.map_or(longest, |began| longest.max(now - began))
     }
 
-    /// The releases that traffic ever reached in a lane, as known at K.
-    pub(crate) fn ever_reached(&self, lane: [&str; 3], k: u64) -> Vec<crate::entry::Release> {
+    /// Returns the releases that traffic ever reached in a lane, as known at K.
+    pub(crate) fn ever_live(&self, lane: [&str; 3], k: u64) -> Vec<crate::entry::Release> {
         let mut releases: Vec<crate::entry::Release> = Vec::new();
         for entry in self.known(k) {
-            let reached = self.reached(lane, entry.moment(), k);
+            let reached = self.live_release(lane, entry.moment(), k);
             releases.extend(reached.filter(|reached| !releases.iter().any(|other| other.is_same(reached))));
         }
         releases
     }
 
-    /// The last recorded point at or before a position.
+    /// Returns the last recorded point at or before a position.
     pub(crate) fn point_at(&self, environment: &str, position: u64, k: u64) -> Option<Point> {
         self.points(environment, k).into_iter().rfind(|point| point.position <= position)
     }
 
-    /// What an environment runs now, as known at K.
+    /// Returns the present state of an environment, as known at K.
     pub(crate) fn present(&self, environment: &str, k: u64) -> State {
-        self.state(environment, FOREVER, k)
+        self.state(environment, MAX_MOMENT, k)
     }
 }

@@ -1,37 +1,37 @@
-//! Rollbacks, their plans and the holds that they leave: sections 5 and 6 of decision 0015.
+//! Rollbacks, their plans and their holds: sections 5 and 6 of decision 0015.
 
 use serde_json::Value;
 
-use crate::entry::{Entry, FOREVER, Moment, NEVER, Release, contradicts, matches, person};
-use crate::lanes::{Model, Placed};
+use crate::entry::{Entry, MAX_MOMENT, Moment, MIN_MOMENT, Release, contradicts, matches, person};
+use crate::lanes::{Model, ReportTarget};
 
-/// One lane's part of a plan.
+/// A plan's step for one lane.
 #[derive(Debug, Clone)]
 pub(crate) struct Step {
     pub(crate) service: String,
     pub(crate) target: String,
     pub(crate) action: &'static str,
-    /// For a switch: the slots in which the release stands, any of which will do.
+    /// For a switch: the slots that contain the release, each of which is valid.
     pub(crate) slots: Vec<String>,
     pub(crate) from: Option<Release>,
     pub(crate) to: Option<Release>,
 }
 
-/// A rollback that was requested.
+/// A requested rollback.
 #[derive(Debug, Clone)]
 pub(crate) struct Rollback {
     pub(crate) id: String,
-    /// The request.
+    /// Moment of the request.
     requested: Moment,
-    /// True if a person asked for it.
+    /// True if a person requested it.
     by_person: bool,
     is_started: bool,
     is_cancelled: bool,
-    /// True from its request to its end.
+    /// True from the request to the end.
     pub(crate) is_active: bool,
-    /// The position of its end.
+    /// Position of the end.
     ended: Option<u64>,
-    /// Service, target, the release it left, the release it restored.
+    /// Service, target, replaced release, restored release.
     steps: Vec<(String, String, Option<Release>, Option<Release>)>,
 }
 
@@ -40,7 +40,7 @@ fn release(value: &Value) -> Option<Release> {
 }
 
 impl Model {
-    /// The steps from what an environment runs now to what it ran at a position.
+    /// Returns the steps from an environment's present state to its state at a position.
     pub(crate) fn plan(&self, environment: &str, position: u64, k: u64) -> Vec<Step> {
         let present = self.present(environment, k);
         let wanted = self.state_at(environment, position);
@@ -62,10 +62,10 @@ impl Model {
                 (None, None) => continue,
                 (_, None) => "remove",
                 (_, Some(to)) => {
-                    let holds = present.idle.iter().filter(|idle| {
+                    let candidates = present.idle.iter().filter(|idle| {
                         idle.service == service && idle.target == target && matches(to, &idle.live.release)
                     });
-                    slots.extend(holds.filter_map(|idle| idle.live.slot.clone()));
+                    slots.extend(candidates.filter_map(|idle| idle.live.slot.clone()));
                     if !slots.is_empty() {
                         "switch"
                     } else if from.is_some() {
@@ -80,7 +80,7 @@ impl Model {
         steps
     }
 
-    /// What stands in the way of a plan: `target_empty`, `artifact_revoked`, `barrier`.
+    /// Returns the issues of a plan: `target_empty`, `artifact_revoked`, `barrier`.
     pub(crate) fn issues(
         &self,
         environment: &str,
@@ -93,13 +93,13 @@ impl Model {
             issues.push("target_empty");
         }
         let is_revoked = |step: &Step| {
-            let filled = step.to.as_ref().map(|to| self.filled([environment, &step.service], to, FOREVER, k));
-            filled.and_then(|to| to.artifact).is_some_and(|artifact| self.is_revoked(&artifact, k))
+            let completed = step.to.as_ref().map(|to| self.with_artifact([environment, &step.service], to, MAX_MOMENT, k));
+            completed.and_then(|to| to.artifact).is_some_and(|artifact| self.is_revoked(&artifact, k))
         };
         if steps.iter().any(is_revoked) {
             issues.push("artifact_revoked");
         }
-        let began = self.point_at(environment, position, k).map_or(NEVER, |point| point.began);
+        let began = self.point_at(environment, position, k).map_or(MIN_MOMENT, |point| point.began);
         let is_barrier = |entry: &&Entry| {
             ["deploy.succeeded", "deploy.failed"].contains(&&*entry.kind)
                 && entry.text("environment") == environment
@@ -107,7 +107,7 @@ impl Model {
                 && entry.moment() > began
                 && steps.iter().any(|step| {
                     step.service == entry.text("service")
-                        && *self.placed(entry) == Placed::At(step.target.clone())
+                        && *self.target_of(entry) == ReportTarget::Resolved(step.target.clone())
                 })
         };
         if self.known(k).iter().any(is_barrier) {
@@ -116,7 +116,7 @@ impl Model {
         issues
     }
 
-    /// The rollbacks of an environment that are known at K, the first requested first.
+    /// Returns the rollbacks of an environment that are known at K, oldest request first.
     pub(crate) fn rollbacks(&self, environment: &str, k: u64) -> Vec<Rollback> {
         let requests = self.known_in(environment, "rollback.requested", k);
         let rollback = |request: &&Entry| {
@@ -138,7 +138,7 @@ impl Model {
                 let is_it = |lane: &Value| {
                     lane["service"] == *service && lane["target"].as_str().unwrap_or("default") == target
                 };
-                // What somebody acknowledged to be something else than the plan says.
+                // For an acknowledged lane, the replaced release is the one before the start, not the plan's.
                 if let Some(started) = started
                     && started.data["acknowledge"].as_array().into_iter().flatten().any(is_it)
                 {
@@ -163,20 +163,20 @@ impl Model {
         requests.iter().map(rollback).collect()
     }
 
-    /// True if a rollback holds a release in a lane. The release has its artifact filled in.
+    /// Returns true if a rollback holds a release in a lane. The release must have been completed with its artifact.
     pub(crate) fn is_held(&self, lane: [&str; 3], release: &Release, now: i64, k: u64) -> bool {
         let rollbacks = self.rollbacks(lane[0], k);
         rollbacks.iter().any(|rollback| {
             rollback.is_started
                 && !rollback.is_cancelled
-                && rollback.steps.iter().any(|(service, target, left, restored)| {
-                    let Some(left) = left else { return false };
+                && rollback.steps.iter().any(|(service, target, replaced, restored)| {
+                    let Some(replaced) = replaced else { return false };
                     [&**service, &**target] == lane[1..]
-                        && agrees(release, left, restored.as_ref())
+                        && agrees(release, replaced, restored.as_ref())
                         && !self.hold_has_ended(
                             lane,
                             release,
-                            left,
+                            replaced,
                             restored.as_ref(),
                             rollback,
                             &rollbacks,
@@ -186,12 +186,12 @@ impl Model {
         })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all of them decide")]
+    #[expect(clippy::too_many_arguments, reason = "the rule depends on all of them")]
     fn hold_has_ended(
         &self,
         lane: [&str; 3],
         release: &Release,
-        left: &Release,
+        replaced: &Release,
         restored: Option<&Release>,
         rollback: &Rollback,
         rollbacks: &[Rollback],
@@ -211,30 +211,30 @@ impl Model {
                     }
                 })
         });
-        let replaced = self.changes(lane[0], lane[1], lane[2], k).iter().any(|deploy| {
+        let superseded = self.changes(lane[0], lane[1], lane[2], k).iter().any(|deploy| {
             let deployed = deploy.release();
             deploy.is("deploy.succeeded")
                 && rollback.ended.is_some_and(|ended| deploy.position > ended)
-                && deploy.maybe("rollback_id").is_none()
+                && deploy.optional("rollback_id").is_none()
                 && !self.is_late(deploy)
-                && !agrees(&deployed, left, restored)
+                && !agrees(&deployed, replaced, restored)
                 && restored.is_none_or(|restored| contradicts(restored, &deployed))
         });
-        granted || returned || replaced
+        granted || returned || superseded
     }
 }
 
-/// True if a release agrees with the one that was left in every part in which that differs from the one restored.
-fn agrees(release: &Release, left: &Release, restored: Option<&Release>) -> bool {
-    let Some(restored) = restored else { return !contradicts(release, left) };
+/// Returns true if a release agrees with the replaced one in every part in which that differs from the restored one.
+fn agrees(release: &Release, replaced: &Release, restored: Option<&Release>) -> bool {
+    let Some(restored) = restored else { return !contradicts(release, replaced) };
     let restored = restored.parts();
-    let (release, left) = (release.parts(), left.parts());
-    let differing = (0..left.len()).filter(|part| left[*part] != restored[*part]);
+    let (release, replaced) = (release.parts(), replaced.parts());
+    let differing = (0..replaced.len()).filter(|part| replaced[*part] != restored[*part]);
     if differing.clone().all(|part| release[part] == restored[part]) {
         return false;
     }
     let mut agreeing =
-        differing.map(|part| left[part].is_none() || release[part].is_none() || release[part] == left[part]);
-    // Where nothing differs, nothing is held.
+        differing.map(|part| replaced[part].is_none() || release[part].is_none() || release[part] == replaced[part]);
+    // If nothing differs, nothing is held.
     agreeing.next().is_some_and(|first| first && agreeing.all(|agrees| agrees))
 }

@@ -1,37 +1,38 @@
-//! Runs histories, and drops what a difference does not need.
+//! Runs histories, and shrinks those with a difference.
 
 use std::time::{Duration, Instant};
 
 use ledger_tests::Client;
 
 use crate::compare::{Difference, compare};
-use crate::driver::{Recorded, feed};
+use crate::driver::{Recorded, record_history};
 use crate::generate::Item;
 use crate::lanes::Model;
 
-/// Runs histories against one service, each under a tag of its own.
-pub(crate) struct Trial<'c> {
+/// Runs histories against one service, each with its own tag.
+pub(crate) struct Runner<'c> {
     client: &'c Client,
     runs: u64,
 }
 
-/// What a run of a history found.
-pub(crate) struct Found {
+/// Result of a run of a history.
+pub(crate) struct RunResult {
     pub(crate) entries: usize,
     pub(crate) differences: Vec<Difference>,
     recorded: Recorded,
 }
 
-impl<'c> Trial<'c> {
+impl<'c> Runner<'c> {
     pub(crate) const fn new(client: &'c Client) -> Self {
         Self { client, runs: 0 }
     }
 
-    /// Feeds a history and compares the answers; with `only`, those that can differ in this kind.
-    pub(crate) async fn differences(&mut self, items: &[Item], number: u64, only: Option<&str>) -> Found {
+    /// Records a history and compares the responses of the service and the model; with `only`, just the queries that can
+    /// show this kind of difference.
+    pub(crate) async fn run(&mut self, items: &[Item], number: u64, only: Option<&str>) -> RunResult {
         self.runs += 1;
         let tag = format!("{:08x}", self.runs);
-        let recorded = feed(self.client, items, &tag).await;
+        let recorded = record_history(self.client, items, &tag).await;
         let entries = recorded.entries.len();
         let model = Model::new(recorded.entries.clone());
         let differences = if entries == 0 {
@@ -39,31 +40,31 @@ impl<'c> Trial<'c> {
         } else {
             compare(self.client, &recorded, &model, number, only).await
         };
-        Found { entries, differences, recorded }
+        RunResult { entries, differences, recorded }
     }
 
-    /// The smallest history found that has a difference of the same kind, as text.
-    pub(crate) async fn shrunk(
+    /// Returns the smallest history found with a difference of the same kind, as text.
+    pub(crate) async fn shrink(
         &mut self,
         items: Vec<Item>,
         difference: Difference,
         number: u64,
-        at_most: Duration,
+        time_limit: Duration,
     ) -> String {
         let began = Instant::now();
         let mut items = items;
-        let mut shown = (difference, None::<Recorded>);
+        let mut smallest = (difference, None::<Recorded>);
         let mut size = items.len().div_ceil(2);
         while size > 0 {
             let mut from = 0;
-            while from < items.len() && began.elapsed() < at_most {
+            while from < items.len() && began.elapsed() < time_limit {
                 let mut fewer = items.clone();
                 fewer.drain(from..items.len().min(from + size));
-                let found = self.differences(&fewer, number, Some(&shown.0.kind)).await;
-                let same = found.differences.into_iter().find(|other| other.kind == shown.0.kind);
+                let result = self.run(&fewer, number, Some(&smallest.0.kind)).await;
+                let same = result.differences.into_iter().find(|other| other.kind == smallest.0.kind);
                 match same {
                     Some(same) => {
-                        shown = (same, Some(found.recorded));
+                        smallest = (same, Some(result.recorded));
                         items = fewer;
                     }
                     None => from += size,
@@ -72,17 +73,17 @@ impl<'c> Trial<'c> {
             size /= 2;
         }
         let lines: Vec<String> = items.iter().map(Item::line).collect();
-        let (difference, recorded) = shown;
+        let (difference, recorded) = smallest;
         let mut text = lines.join("\n");
         if let Some(recorded) = recorded {
             let positions = recorded.entries.iter().map(|entry| format!(" {} {}", entry.position, entry.id));
             text += &format!("\nrecorded as{}", positions.collect::<String>());
-            let plain = |text: &str| text.replace(&recorded.tag, "~");
-            text += &format!("\nquestion: {}", plain(&difference.question));
+            let without_tag = |text: &str| text.replace(&recorded.tag, "~");
+            text += &format!("\nquery: {}", without_tag(&difference.query));
             text +=
-                &format!("\nservice: {}\nmodel: {}", plain(&difference.service), plain(&difference.model));
+                &format!("\nservice: {}\nmodel: {}", without_tag(&difference.service), without_tag(&difference.model));
         } else {
-            text += &format!("\nquestion: {}", difference.question);
+            text += &format!("\nquery: {}", difference.query);
             text += &format!("\nservice: {}\nmodel: {}", difference.service, difference.model);
         }
         text

@@ -1,4 +1,4 @@
-//! What asks a service.
+//! An HTTP client of the service.
 
 use std::time::Duration;
 
@@ -6,50 +6,50 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::service::PATIENCE;
+use crate::service::WAIT_LIMIT;
 
-/// How often a thing is looked at that nobody tells about.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Interval at which a state is polled that sends no notification.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// An answer, whole.
+/// A complete HTTP response.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    /// The HTTP status.
+pub struct Response {
+    /// The HTTP status code.
     pub status: u16,
-    /// The Content-Type.
+    /// The `Content-Type` header.
     pub content_type: String,
-    /// The header Ledger-Position.
+    /// The `Ledger-Position` header.
     pub ledger_position: Option<u64>,
     /// All headers.
     pub headers: HeaderMap,
-    /// The body as JSON; null if it is none.
+    /// The body as JSON; null if it is not JSON.
     pub body: Value,
     /// The body as text.
     pub text: String,
 }
 
-impl Answer {
-    /// A header; empty if there is none.
+impl Response {
+    /// Returns a header; empty if it is missing.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The answers to several events, one a line.
+    /// Returns the lines of an NDJSON body.
     #[must_use]
     pub fn lines(&self) -> Vec<Value> {
         let lines = self.text.lines();
         lines.map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
     }
 
-    /// The problem's type without its prefix; empty if the answer is none.
+    /// Returns the problem's type without its prefix; empty if the response is not a problem.
     #[must_use]
     pub fn problem(&self) -> &str {
         let kind = self.body["type"].as_str().unwrap_or_default();
         kind.strip_prefix("urn:release-ledger:problem:").unwrap_or_default()
     }
 
-    /// The body of an answer that must be good.
+    /// Asserts a status of 2xx and returns the body.
     #[track_caller]
     pub fn ok(self) -> Value {
         assert!((200..300).contains(&self.status), "{} {}", self.status, self.text);
@@ -65,25 +65,25 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the service at this URL.
+    /// Creates a client of the service at this URL.
     #[must_use]
     pub fn new(url: &str) -> Self {
-        let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
+        let http = reqwest::Client::builder().timeout(WAIT_LIMIT).build().expect("a client");
         Self { http, url: url.to_owned() }
     }
 
-    /// A request, for what has no method here.
+    /// Builds a request, for cases that have no method here.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.url))
     }
 
-    /// Sends a request. It must be answered, whatever the answer.
-    pub async fn send(request: RequestBuilder) -> Answer {
-        Self::try_send(request).await.expect("an answer")
+    /// Sends a request and returns the response; panics if there is none.
+    pub async fn send(request: RequestBuilder) -> Response {
+        Self::try_send(request).await.expect("a response")
     }
 
-    /// Sends a request that may find nobody.
-    pub async fn try_send(request: RequestBuilder) -> Result<Answer, reqwest::Error> {
+    /// Sends a request to a service that may be down.
+    pub async fn try_send(request: RequestBuilder) -> Result<Response, reqwest::Error> {
         let response = request.send().await?;
         let headers = response.headers().clone();
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
@@ -92,34 +92,34 @@ impl Client {
         let ledger_position = header("ledger-position").and_then(|value| value.parse().ok());
         let text = response.text().await?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Ok(Answer { status, content_type, ledger_position, headers, body, text })
+        Ok(Response { status, content_type, ledger_position, headers, body, text })
     }
 
-    /// GET.
-    pub async fn get(&self, path: &str) -> Answer {
+    /// Sends a GET request.
+    pub async fn get(&self, path: &str) -> Response {
         Self::send(self.request(Method::GET, path)).await
     }
 
-    /// POST of a body of a type.
-    pub async fn post(&self, path: &str, content_type: &str, body: impl Into<reqwest::Body>) -> Answer {
+    /// Sends a POST request with a body of this content type.
+    pub async fn post(&self, path: &str, content_type: &str, body: impl Into<reqwest::Body>) -> Response {
         Self::send(self.request(Method::POST, path).header("content-type", content_type).body(body)).await
     }
 
     /// Records one event in structured mode.
-    pub async fn record(&self, event: &Value) -> Answer {
+    pub async fn record(&self, event: &Value) -> Response {
         self.post("/v1/events", "application/cloudevents+json", event.to_string()).await
     }
 
-    /// Records one event that must be taken, and waits until the projections have it; answers its position.
-    pub async fn recorded(&self, event: &Value) -> u64 {
+    /// Records one event, asserts success, and waits until it is projected. Returns its position.
+    pub async fn record_and_wait(&self, event: &Value) -> u64 {
         let position = self.record(event).await.ok()["position"].as_u64().expect("a position");
-        self.projections_at(position).await;
+        self.wait_for_projections(position).await;
         position
     }
 
-    /// Records events, one a line, that must all be taken, and waits until the projections have them; answers
-    /// the positions.
-    pub async fn recorded_all(&self, lines: &[String]) -> Vec<u64> {
+    /// Records events, one a line, asserts that all are recorded, and waits until they are projected. Returns their
+    /// positions.
+    pub async fn record_all(&self, lines: &[String]) -> Vec<u64> {
         let request = self.request(Method::POST, "/v1/events").header("prefer", "return=minimal");
         let request = request.header("content-type", "application/x-ndjson").body(lines.join("\n"));
         let answer = Self::send(request).await;
@@ -127,14 +127,14 @@ impl Client {
         let results = answer.lines();
         let positions = results.iter().map(|result| result["position"].as_u64().expect("a position"));
         let positions: Vec<u64> = positions.collect();
-        self.projections_at(positions.iter().copied().max().unwrap_or_default()).await;
+        self.wait_for_projections(positions.iter().copied().max().unwrap_or_default()).await;
         positions
     }
 
-    /// Waits until the projections have a position.
-    pub async fn projections_at(&self, position: u64) {
+    /// Waits until the projections have reached a position.
+    pub async fn wait_for_projections(&self, position: u64) {
         let waited = async {
-            // The service itself waits; it is asked again only when its own patience ends.
+            // The service itself waits for the position; repeat the request only if that times out.
             loop {
                 let answer = self.get(&format!("/v1/position?wait_for={position}&wait_ms=30000")).await;
                 if answer.status == 200 {
@@ -143,50 +143,50 @@ impl Client {
                 assert_eq!(answer.status, 503, "{}", answer.text);
             }
         };
-        tokio::time::timeout(PATIENCE, waited).await.expect("the projections come to the position");
+        tokio::time::timeout(WAIT_LIMIT, waited).await.expect("the projections reach the position");
     }
 
-    /// Waits until the service says that it is not ready, and why in words that have these.
-    pub async fn not_ready(&self, words: &str) -> String {
-        let told = async {
+    /// Waits until the service is not ready for a reason that contains these words, and returns the response body.
+    pub async fn wait_until_not_ready(&self, words: &str) -> String {
+        let not_ready = async {
             loop {
                 let answer = self.get("/readyz").await;
                 if answer.body["status"] != "ready" && answer.text.contains(words) {
                     return answer.text;
                 }
-                tokio::time::sleep(LOOK_AGAIN).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
-        tokio::time::timeout(PATIENCE, told).await.expect("the service says what it lacks")
+        tokio::time::timeout(WAIT_LIMIT, not_ready).await.expect("the service reports the reason")
     }
 
-    /// Waits until the service says that it is ready.
-    pub async fn ready(&self) {
+    /// Waits until the service is ready.
+    pub async fn wait_until_ready(&self) {
         let ready = async {
             while !self.is_ready().await {
-                tokio::time::sleep(LOOK_AGAIN).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
-        tokio::time::timeout(PATIENCE, ready).await.expect("the service comes to be ready");
+        tokio::time::timeout(WAIT_LIMIT, ready).await.expect("the service is ready");
     }
 
     /// Waits until the stream has at least this many entries.
-    pub async fn head_at(&self, position: u64) {
+    pub async fn wait_for_head(&self, position: u64) {
         let reached = async {
-            while self.position().await.1 < position {
-                tokio::time::sleep(LOOK_AGAIN).await;
+            while self.positions().await.1 < position {
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
-        tokio::time::timeout(PATIENCE, reached).await.expect("the stream comes to the position");
+        tokio::time::timeout(WAIT_LIMIT, reached).await.expect("the stream reaches the position");
     }
 
-    /// The position of the projections, and that of the stream.
-    pub async fn position(&self) -> (u64, u64) {
+    /// Returns the position of the projections and the head of the stream.
+    pub async fn positions(&self) -> (u64, u64) {
         let body = self.get("/v1/position").await.ok();
         (body["position"].as_u64().expect("a position"), body["head"].as_u64().expect("a position"))
     }
 
-    /// Every entry, page by page to the end.
+    /// Reads all entries, page by page.
     pub async fn entries(&self) -> Vec<Value> {
         let mut entries = Vec::new();
         let mut after = 0;
@@ -200,14 +200,14 @@ impl Client {
         }
     }
 
-    /// What `/metrics` says of a series, named with its labels.
+    /// Returns the value of a series of `/metrics`, named with its labels.
     pub async fn metric(&self, series: &str) -> Option<f64> {
         let metrics = self.text("/metrics").await;
         let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
         Some(value.parse().expect("a number"))
     }
 
-    /// The text of an answer that must be good, to be compared byte for byte.
+    /// Sends a GET request, asserts status 200, and returns the body as text.
     pub async fn text(&self, path: &str) -> String {
         let answer = self.get(path).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text);
@@ -225,7 +225,7 @@ impl Client {
     }
 }
 
-/// A `deploy.succeeded` of a version, for tests to change as they need.
+/// Builds a `deploy.succeeded` event of a version; tests change it as needed.
 #[must_use]
 pub fn deploy(id: &str, time: &str, environment: &str, service: &str, version: &str) -> Value {
     event(
@@ -236,7 +236,7 @@ pub fn deploy(id: &str, time: &str, environment: &str, service: &str, version: &
     )
 }
 
-/// An event of a kind.
+/// Builds an event of a kind.
 #[must_use]
 pub fn event(id: &str, kind: &str, time: &str, data: Value) -> Value {
     json!({

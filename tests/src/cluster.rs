@@ -1,4 +1,4 @@
-//! Three nats-servers on loopback, run as `ops/nats/three-nodes.conf` says.
+//! Three nats-servers on loopback, configured by `ops/nats/three-nodes.conf`.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -14,29 +14,29 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::service::PATIENCE;
+use crate::service::WAIT_LIMIT;
 use crate::{free_ports, nats_client};
 
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/nats/three-nodes.conf");
-/// How often a thing is looked at that nobody tells about.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How often a cluster is started on other ports when it loses one of its own to someone else.
-const ATTEMPTS: u32 = 5;
+/// Interval at which a state is polled that sends no notification.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Number of times that a cluster is started, each time on other ports, if another program takes one of its ports.
+const START_ATTEMPTS: u32 = 5;
 
-/// Three nodes, in a folder that is gone with them. Each may be killed, halted and started again, on the
-/// same ports and with what it had stored.
+/// Three nodes in a temporary folder. Each can be killed, paused and restarted on the same ports with the data that
+/// it stored.
 pub struct Cluster {
-    nodes: Vec<Running>,
-    // Last, so that it is removed when the servers are gone.
+    nodes: Vec<NodeProcess>,
+    // Last, so that it is removed after the servers have exited.
     folder: TempDir,
 }
 
-/// Which of the three.
+/// One of the three nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Node(usize);
 
 impl Node {
-    /// All three.
+    /// The three nodes.
     pub const ALL: [Self; 3] = [Self(0), Self(1), Self(2)];
 
     fn name(self) -> &'static str {
@@ -44,14 +44,14 @@ impl Node {
     }
 }
 
-/// The ports of a node: for clients, and for the other nodes.
+/// The ports of a node for clients and for the other nodes.
 #[derive(Debug, Clone, Copy)]
 struct Ports {
     clients: u16,
     routes: u16,
 }
 
-struct Running {
+struct NodeProcess {
     ports: [Ports; 3],
     node: Node,
     folder: PathBuf,
@@ -59,117 +59,117 @@ struct Running {
 }
 
 impl Cluster {
-    /// Starts three nodes and waits until they take a stream of three replicas.
+    /// Starts three nodes and waits until they accept a stream with three replicas.
     pub async fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("ledger-test-").tempdir().expect("a folder");
-        for attempt in 1..=ATTEMPTS {
+        for attempt in 1..=START_ATTEMPTS {
             let free = free_ports(6);
             let ports = [0, 2, 4].map(|at| Ports { clients: free[at], routes: free[at + 1] });
             let folder_of = |node: Node| folder.path().join(format!("{}-{attempt}", node.name()));
             let mut nodes: Vec<_> =
-                Node::ALL.iter().map(|node| Running::new(ports, *node, folder_of(*node))).collect();
+                Node::ALL.iter().map(|node| NodeProcess::new(ports, *node, folder_of(*node))).collect();
             let mut started = true;
             for node in &mut nodes {
                 started &= node.launch().await;
             }
             if started {
                 let cluster = Self { nodes, folder };
-                cluster.takes_streams().await;
+                cluster.wait_until_streams_are_accepted().await;
                 return cluster;
             }
         }
-        panic!("other programs took the cluster's ports {ATTEMPTS} times");
+        panic!("other programs took the cluster's ports {START_ATTEMPTS} times");
     }
 
-    /// A folder that is gone with the cluster.
+    /// Returns the temporary folder, which is removed with the cluster.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Where a user connects: all three.
+    /// Returns the URL with which a user connects to any of the three nodes.
     #[must_use]
     pub fn url(&self, user: User) -> String {
         Node::ALL.map(|node| self.url_of(node, user)).join(",")
     }
 
-    /// Where a user connects to one node.
+    /// Returns the URL with which a user connects to one node.
     #[must_use]
     pub fn url_of(&self, node: Node, user: User) -> String {
         let (name, _, password) = account(user);
         format!("nats://{name}:{password}@127.0.0.1:{}", self.nodes[node.0].ports().clients)
     }
 
-    /// JetStream, with the rights of the person who breaks the glass.
+    /// Returns a JetStream context with the operator's permissions (break-glass access).
     pub async fn operator(&self) -> Context {
         let mut context = jetstream::new(nats_client(&self.url(User::Operator)).await);
         context.set_timeout(Duration::from_secs(2));
         context
     }
 
-    /// SIGKILL, and the end of the process.
+    /// Sends SIGKILL and waits for the process to exit.
     pub async fn kill(&mut self, node: Node) {
         self.nodes[node.0].kill();
     }
 
-    /// A node that was killed again, with what it had stored.
-    pub async fn start_again(&mut self, node: Node) {
+    /// Starts a killed node again with the data that it stored.
+    pub async fn restart(&mut self, node: Node) {
         let node = &mut self.nodes[node.0];
         let started = async {
             // While it was down, another test's server may have been given its port.
             while !node.launch().await {
-                tokio::time::sleep(LOOK_AGAIN).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
-        timeout(PATIENCE, started).await.expect("nats-server starts again");
+        timeout(WAIT_LIMIT, started).await.expect("nats-server restarts");
     }
 
-    /// What a node that was killed had stored is lost.
-    pub fn lose_store(&mut self, node: Node) {
+    /// Deletes the data that a killed node stored.
+    pub fn delete_store(&mut self, node: Node) {
         let node = &self.nodes[node.0];
-        assert!(node.child.is_none(), "it is down");
+        assert!(node.child.is_none(), "the node is down");
         fs::remove_dir_all(node.folder.join("jetstream")).expect("removed");
     }
 
-    /// SIGSTOP: its sockets stay open, and nothing answers.
+    /// Sends SIGSTOP and waits until the process is stopped: its sockets stay open, but it does not respond.
     pub async fn pause(&self, node: Node) {
         let node = &self.nodes[node.0];
         node.signal(Signal::STOP);
         let stat = format!("/proc/{}/stat", node.pid().as_raw_nonzero());
-        let halted = async {
+        let stopped = async {
             loop {
                 let text = fs::read_to_string(&stat).expect("a process");
                 let state = text.rsplit_once(')').map(|(_, state)| state.trim_start().chars().next());
                 if state == Some(Some('T')) {
                     return;
                 }
-                tokio::time::sleep(LOOK_AGAIN).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
-        timeout(PATIENCE, halted).await.expect("it stands still");
+        timeout(WAIT_LIMIT, stopped).await.expect("the node stops");
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn resume(&self, node: Node) {
         self.nodes[node.0].signal(Signal::CONT);
     }
 
-    /// Who leads a stream.
+    /// Waits for a stream's leader and returns it.
     pub async fn leader(&self, stream: &str) -> Node {
         let found = async {
             loop {
                 let leader = self.info(stream).await.and_then(|info| info.cluster?.leader);
                 match Node::ALL.into_iter().find(|node| leader.as_deref() == Some(node.name())) {
                     Some(node) => return node,
-                    None => tokio::time::sleep(LOOK_AGAIN).await,
+                    None => tokio::time::sleep(POLL_INTERVAL).await,
                 }
             }
         };
-        timeout(PATIENCE, found).await.expect("the stream comes to have a leader")
+        timeout(WAIT_LIMIT, found).await.expect("the stream elects a leader")
     }
 
-    /// Waits until a stream has a leader and two followers that have all that it has.
-    pub async fn healthy(&self, stream: &str) {
+    /// Waits until a stream has a leader and two followers that are up to date.
+    pub async fn wait_until_healthy(&self, stream: &str) {
         let healthy = async {
             loop {
                 let cluster = self.info(stream).await.and_then(|info| info.cluster);
@@ -179,10 +179,10 @@ impl Cluster {
                 }) {
                     return;
                 }
-                tokio::time::sleep(LOOK_AGAIN).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
-        timeout(PATIENCE, healthy).await.expect("all three come to have the stream");
+        timeout(WAIT_LIMIT, healthy).await.expect("all three nodes have the stream");
     }
 
     async fn info(&self, stream: &str) -> Option<stream::Info> {
@@ -190,21 +190,21 @@ impl Cluster {
         Some(stream.cached_info().clone())
     }
 
-    /// Until the three have found one another, and who leads them, they refuse it.
-    async fn takes_streams(&self) {
+    /// Waits until the nodes have formed a cluster: they reject streams until they have elected a leader.
+    async fn wait_until_streams_are_accepted(&self) {
         let probe = stream::Config { name: "PROBE".into(), num_replicas: 3, ..stream::Config::default() };
         let operator = self.operator().await;
-        let taken = async {
+        let accepted = async {
             while operator.create_stream(&probe).await.is_err() {
-                tokio::time::sleep(LOOK_AGAIN).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
-        timeout(PATIENCE, taken).await.expect("the cluster comes to take streams");
+        timeout(WAIT_LIMIT, accepted).await.expect("the cluster accepts streams");
         operator.delete_stream("PROBE").await.expect("deleted");
     }
 }
 
-impl Running {
+impl NodeProcess {
     fn new(ports: [Ports; 3], node: Node, folder: PathBuf) -> Self {
         Self { ports, node, folder, child: None }
     }
@@ -222,7 +222,7 @@ impl Running {
         kill_process(self.pid(), signal).expect("nats-server runs");
     }
 
-    /// Starts the node and waits until it greets; false if another program has one of its ports.
+    /// Starts the node and waits for its greeting; returns false if another program has one of its ports.
     async fn launch(&mut self) -> bool {
         fs::create_dir_all(&self.folder).expect("a folder");
         let log_path = self.folder.join("nats.log");
@@ -236,25 +236,25 @@ impl Running {
             .stderr(log)
             .spawn();
         self.child = Some(child.expect("nats-server is on PATH"));
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_LIMIT;
         while Instant::now() < deadline {
-            let child = self.child.as_mut().expect("it was started");
+            let child = self.child.as_mut().expect("nats-server was started");
             if child.try_wait().expect("a status").is_some() {
                 self.child = None;
-                let told = fs::read_to_string(&log_path).expect("a log");
-                assert!(told.contains("address already in use"), "nats-server fails:\n{told}");
+                let log = fs::read_to_string(&log_path).expect("a log");
+                assert!(log.contains("address already in use"), "nats-server fails:\n{log}");
                 return false;
             }
             let greeting = timeout(Duration::from_secs(1), greeting(self.ports().clients)).await;
             if matches!(&greeting, Ok(Ok(line)) if line.contains(self.node.name())) {
                 return true;
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
-        panic!("nats-server does not come up:\n{}", fs::read_to_string(&log_path).expect("a log"));
+        panic!("nats-server does not start:\n{}", fs::read_to_string(&log_path).expect("a log"));
     }
 
-    /// What the configuration wants to be told.
+    /// Returns the environment variables that the configuration refers to.
     fn variables(&self) -> Vec<(&'static str, String)> {
         let Ports { clients, routes } = self.ports();
         let store = self.folder.join("jetstream");
@@ -279,20 +279,20 @@ impl Running {
 
     fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // One that has ended by itself is what we want.
+            // The process may have exited before; that is the result we want.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 }
 
-impl Drop for Running {
+impl Drop for NodeProcess {
     fn drop(&mut self) {
         self.kill();
     }
 }
 
-/// A user's name, the variable of its password, and the password.
+/// Returns a user's name, the variable of its password, and the password.
 const fn account(user: User) -> (&'static str, &'static str, &'static str) {
     match user {
         User::Ledger => ("ledger", "NATS_LEDGER_PASSWORD", "ledger-password"),
@@ -306,7 +306,7 @@ fn quoted(text: &str) -> String {
     format!("\"{text}\"")
 }
 
-/// The line with which a server greets. It listens only after it has recovered what it had.
+/// Returns the first line that a server sends. A server listens only after it has recovered its data.
 async fn greeting(port: u16) -> io::Result<String> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     let mut line = String::new();

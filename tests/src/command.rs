@@ -1,4 +1,4 @@
-//! The program's commands, as processes.
+//! The program's commands as processes.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -7,9 +7,9 @@ use serde_json::Value;
 use tokio::process::Child;
 use tokio::time::timeout;
 
-use crate::service::PATIENCE;
+use crate::service::WAIT_LIMIT;
 
-/// A command that runs. It is killed when this is dropped.
+/// A running command. It is killed on drop.
 pub struct Command(Child);
 
 impl Command {
@@ -19,7 +19,7 @@ impl Command {
         Self::start_with(program, arguments, &[])
     }
 
-    /// Starts the program with arguments, and with variables of the environment.
+    /// Starts the program with arguments and environment variables.
     #[must_use]
     pub fn start_with(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let command = tokio::process::Command::new(Path::new(program))
@@ -33,50 +33,46 @@ impl Command {
         Self(command.expect("the program starts"))
     }
 
-    /// SIGKILL, and the end of the process.
+    /// Sends SIGKILL and waits for the process to exit.
     pub async fn kill(mut self) {
         self.0.kill().await.expect("the command is killed");
     }
 
-    /// SIGTERM.
-    pub fn ask_to_end(&self) {
+    /// Sends SIGTERM.
+    pub fn send_sigterm(&self) {
         let pid = self.0.id().and_then(|pid| i32::try_from(pid).ok());
         let pid = pid.and_then(rustix::process::Pid::from_raw).expect("the command runs");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
-            .expect("the command is asked to end");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("SIGTERM is sent");
     }
 
-    /// Waits until it has ended, however that is.
+    /// Waits until the command exits and returns its status and output.
     pub async fn outcome(self) -> Outcome {
-        let output = timeout(2 * PATIENCE, self.0.wait_with_output()).await.expect("the command ends");
-        let output = output.expect("its output is read");
+        let output = timeout(2 * WAIT_LIMIT, self.0.wait_with_output()).await.expect("the command exits");
+        let output = output.expect("its output can be read");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Outcome { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
 
-    /// Waits until it has ended, which must be well, and answers the JSON that it printed.
-    pub async fn ended(self) -> Value {
-        let output = timeout(2 * PATIENCE, self.0.wait_with_output()).await.expect("the command ends");
-        let output = output.expect("its output is read");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(output.status.success(), "{}: {}", output.status, text(&output.stderr));
-        serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {}{}", text(&output.stdout), text(&output.stderr)))
+    /// Waits until the command exits, asserts success, and returns the JSON that it printed.
+    pub async fn json_output(self) -> Value {
+        let Outcome { code, stdout, stderr } = self.outcome().await;
+        assert_eq!(code, Some(0), "{stderr}");
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"))
     }
 }
 
-/// How a command ended.
+/// The exit status and output of a command.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// Its status; none if a signal ended it.
+    /// The exit status; `None` if a signal killed the process.
     pub code: Option<i32>,
-    /// What it printed.
+    /// The standard output.
     pub stdout: String,
-    /// What else it said.
+    /// The standard error.
     pub stderr: String,
 }
 
-/// Runs the program to its end, which must be well, and answers the JSON that it printed.
+/// Runs the program to its end, asserts success, and returns the JSON that it printed.
 pub async fn run(program: &str, arguments: &[&str]) -> Value {
-    Command::start(program, arguments).ended().await
+    Command::start(program, arguments).json_output().await
 }

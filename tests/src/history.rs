@@ -1,4 +1,4 @@
-//! A real history of releases, and the truth to check against.
+//! A real history of releases, and the expected state to compare with.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write as _};
@@ -8,42 +8,42 @@ use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// What ran: version by service.
-pub type Running = BTreeMap<String, String>;
+/// The running version of each service.
+pub type RunningVersions = BTreeMap<String, String>;
 
-/// One release of the history.
+/// A release in the history.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// Its number.
+    /// The release's number.
     pub n: u64,
-    /// When, as RFC 3339 in UTC; such times sort as text.
+    /// The release's time, as RFC 3339 in UTC; such times sort as text.
     pub at: String,
-    /// Where.
+    /// The environment.
     pub environment: String,
-    /// What.
+    /// The service.
     pub service: String,
-    /// Which version; `None`: nothing runs there any more.
+    /// The version; `None` if the service was removed.
     pub version: Option<String>,
 }
 
-/// The real history of a folder: rows in order, and what git says ran at some of them.
+/// The release history of a folder: rows in order, and the state according to git at some of them.
 pub struct RealHistory {
-    /// The file of rows.
+    /// The file that contains the rows.
     pub file: PathBuf,
-    /// The rows.
+    /// The rows in order of their numbers.
     pub rows: Vec<Row>,
-    /// At a row's number: what ran in each environment.
-    pub truth: BTreeMap<u64, BTreeMap<String, Running>>,
+    /// The state of each environment, by the number of the row after which it was observed.
+    pub truth: BTreeMap<u64, BTreeMap<String, RunningVersions>>,
     real: bool,
 }
 
 impl RealHistory {
-    /// The history of the folder that `RELEASE_HISTORY_DIR` names, if it names one.
+    /// Reads the history in the folder that `RELEASE_HISTORY_DIR` names; returns `None` if the variable is not set.
     #[must_use]
     pub fn find() -> Option<Self> {
         std::env::var_os("RELEASE_HISTORY_DIR").map(|folder| {
-            // Tests run in their crate's folder; the variable is relative to the project's root.
-            let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the project's root");
+            // Tests run in their crate's folder; the variable is relative to the workspace root.
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace root");
             Self::read(&root.join(folder))
         })
     }
@@ -59,19 +59,19 @@ impl RealHistory {
         Self { file, rows, truth, real: true }
     }
 
-    /// The real history, or where there is none (as on a user's clone), one made of the demo's deploys,
-    /// which is said. `folder` is where to write it.
+    /// Reads the real history, or generates one from the demo's deploys if there is none (as in a user's clone) and
+    /// says so on standard error. The generated history is written to `folder`.
     #[must_use]
-    pub fn find_or_play(folder: &Path) -> Self {
+    pub fn find_or_generate(folder: &Path) -> Self {
         Self::find().unwrap_or_else(|| {
             let mut stderr = std::io::stderr().lock();
-            // A test that cannot say so is no worse a test.
-            let _ = writeln!(stderr, "RELEASE_HISTORY_DIR is not set: the demo's deploys are imported");
-            Self::play(folder)
+            // The message is for information only: ignore a failure to write it.
+            let _ = writeln!(stderr, "RELEASE_HISTORY_DIR is not set: importing the demo's deploys");
+            Self::generate(folder)
         })
     }
 
-    fn play(folder: &Path) -> Self {
+    fn generate(folder: &Path) -> Self {
         let events = ledger_demo::history(Some(60_000));
         let events = events.map(|event| serde_json::from_slice::<Value>(event.bytes()).expect("an event"));
         let kinds = ["deploy.succeeded", "deploy.removed"].map(|kind| format!("io.releaseledger.{kind}.v1"));
@@ -85,7 +85,7 @@ impl RealHistory {
                 })
             })
             .collect();
-        // A history's times never go back; the demo has reports that come late.
+        // Times in a history never decrease; the demo has events that are reported late.
         rows.sort_by(|one, other| one["at"].as_str().cmp(&other["at"].as_str()));
         let mut n = 0;
         rows.iter_mut().for_each(|row| {
@@ -100,40 +100,40 @@ impl RealHistory {
         for part in 1..=12 {
             let n = history.rows.len() as u64 * part / 12;
             let environments = history.environments();
-            let state = |environment: String| (environment.clone(), history.after(&environment, n));
+            let state = |environment: String| (environment.clone(), history.state_after(&environment, n));
             let truth = environments.into_iter().map(state).collect();
             history.truth.insert(n, truth);
         }
         history
     }
 
-    /// Whether it is the real one.
+    /// True if the history is the real one.
     #[must_use]
     pub const fn is_real(&self) -> bool {
         self.real
     }
 
-    /// The environments.
+    /// Returns the names of the environments.
     #[must_use]
     pub fn environments(&self) -> BTreeSet<String> {
         self.rows.iter().map(|row| row.environment.clone()).collect()
     }
 
-    /// What ran in an environment after a row: a fold that shares nothing with ours.
+    /// Returns an environment's state after a row, computed independently of the ledger.
     #[must_use]
-    pub fn after(&self, environment: &str, n: u64) -> Running {
-        fold(environment, self.rows.iter().take_while(|row| row.n <= n))
+    pub fn state_after(&self, environment: &str, n: u64) -> RunningVersions {
+        state(environment, self.rows.iter().take_while(|row| row.n <= n))
     }
 
-    /// What ran in an environment after every row up to a time: a fold that shares nothing with ours.
+    /// Returns an environment's state after all rows up to a time, computed independently of the ledger.
     #[must_use]
-    pub fn at_time(&self, environment: &str, time: &str) -> Running {
-        fold(environment, self.rows.iter().take_while(|row| row.at.as_str() <= time))
+    pub fn state_at(&self, environment: &str, time: &str) -> RunningVersions {
+        state(environment, self.rows.iter().take_while(|row| row.at.as_str() <= time))
     }
 }
 
-fn fold<'r>(environment: &str, rows: impl Iterator<Item = &'r Row>) -> Running {
-    let mut running = Running::new();
+fn state<'r>(environment: &str, rows: impl Iterator<Item = &'r Row>) -> RunningVersions {
+    let mut running = RunningVersions::new();
     for row in rows.filter(|row| row.environment == environment) {
         match &row.version {
             Some(version) => running.insert(row.service.clone(), version.clone()),
@@ -143,9 +143,9 @@ fn fold<'r>(environment: &str, rows: impl Iterator<Item = &'r Row>) -> Running {
     running
 }
 
-/// The digest of a composition of which only services and versions are known, as a shell would make it.
+/// Returns the digest of a composition that has only services and versions, as a shell script would compute it.
 #[must_use]
-pub fn digest(running: &Running) -> String {
+pub fn digest(running: &RunningVersions) -> String {
     let lines = running.iter().map(|(service, version)| format!("{service}\tdefault\t{version}\t\t\t\t\n"));
     let hash = Sha256::digest(lines.collect::<String>());
     let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -167,7 +167,7 @@ fn row_of(row: &Value) -> Row {
     }
 }
 
-fn running(state: &Value) -> BTreeMap<String, Running> {
+fn running(state: &Value) -> BTreeMap<String, RunningVersions> {
     let text = |value: &Value| value.as_str().expect("a version").to_owned();
     let environments = state.as_object().expect("environments");
     environments

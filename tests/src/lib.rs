@@ -1,9 +1,8 @@
-//! The harness: real servers on free ports, the program as a process, and a client that asks it.
+//! The test harness: real servers on free ports, the program as a process, and an HTTP client.
 //!
-//! Nothing here waits for a fixed time: it waits for what it needs, up to a limit that only a failure
-//! reaches.
+//! Nothing here sleeps for a fixed time: the harness polls for the state it needs, up to a limit that only a
+//! failing test reaches.
 
-mod behind;
 mod client;
 mod cluster;
 mod command;
@@ -11,22 +10,23 @@ mod history;
 mod port;
 mod proxy;
 mod random;
+mod raw;
 mod replica;
 mod servers;
 mod service;
 mod storage;
 
-pub use behind::{
-    STREAM, create_stream, delete_stream, digests, jetstream, jetstream_of_operator, nats_client,
-    projection_tables, projections_connection, projections_schema,
-};
-pub use client::{Answer, Client, deploy, event};
+pub use client::{Client, Response, deploy, event};
 pub use cluster::{Cluster, Node};
 pub use command::{Command, Outcome, run};
-pub use history::{RealHistory, Row, Running, digest};
+pub use history::{RealHistory, Row, RunningVersions, digest};
 pub use port::{free_port, free_ports};
 pub use proxy::Proxy;
 pub use random::Random;
+pub use raw::{
+    STREAM, create_stream, delete_stream, digests, jetstream, jetstream_as_operator, nats_client,
+    projection_tables, projections_connection, projections_schema,
+};
 pub use replica::Replica;
 pub use servers::Servers;
 pub use service::Service;

@@ -1,17 +1,17 @@
-//! Ports for servers of tests.
+//! Free ports for test servers.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 
-/// Not of the system's ephemeral range (from 32768 on), from which any client may be given the port before its server
-/// listens; nor of those that the program's own private servers take.
+/// Ports below the system's ephemeral range (from 32768), from which any client could be given the port before the
+/// server listens, and outside the ports that the program uses for its private servers.
 const PORTS: Range<u16> = 10_000..20_000;
 
-/// A port of 127.0.0.1 on which nobody listens now.
+/// Returns a port of 127.0.0.1 on which no process listens at the moment.
 ///
 /// # Panics
-/// Many were tried, and none was free.
+/// Panics if 1,000 random ports are all taken.
 #[must_use]
 pub fn free_port() -> u16 {
     let random = |_| RandomState::new().build_hasher().finish();
@@ -23,7 +23,7 @@ pub fn free_port() -> u16 {
     free.next().expect("a free port")
 }
 
-/// So many of them, no two the same.
+/// Returns `count` different free ports.
 #[must_use]
 pub fn free_ports(count: usize) -> Vec<u16> {
     let mut ports = Vec::with_capacity(count);

@@ -1,4 +1,4 @@
-//! The program `release-ledger`, for tests.
+//! The program `release-ledger`, built where tests know its path.
 
 use std::process::ExitCode;
 

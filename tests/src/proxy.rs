@@ -1,4 +1,4 @@
-//! What goes wrong between a client and a server: a TCP proxy that loses answers and connections.
+//! A TCP proxy that simulates network failures between a client and a server.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -10,174 +10,179 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// A proxy in front of a server. It ends, with its connections, when it is dropped.
+/// A proxy in front of a server. On drop it stops listening and closes its connections.
 pub struct Proxy {
     port: u16,
-    way: Arc<watch::Sender<Way>>,
+    conditions: Arc<watch::Sender<Conditions>>,
     listener: JoinHandle<()>,
 }
 
-/// How things stand between client and server.
+/// The network conditions that the proxy simulates.
 #[derive(Clone, Copy, Default)]
-struct Way {
-    /// What the server says is lost.
-    swallows: bool,
-    /// New connections are closed as soon as they are made.
+struct Conditions {
+    /// Discard the server's data.
+    drops_responses: bool,
+    /// Close new connections immediately.
     refuses: bool,
-    /// How long everything is on its way.
+    /// Delay of data in both directions.
     delay: Duration,
-    /// How often all connections were cut: one that was made before the last cut is dead.
+    /// Number of times that all connections were cut; a connection is dead if it is older than the last cut.
     cuts: u64,
-    /// How often the way of answers was closed, as `cuts` counts.
-    closed_answers: u64,
-    /// How often the way of requests was closed, as `cuts` counts.
+    /// Number of times that the response direction was closed, counted like `cuts`.
+    closed_responses: u64,
+    /// Number of times that the request direction was closed, counted like `cuts`.
     closed_requests: u64,
 }
 
 impl Proxy {
-    /// A proxy in front of the server on a port of 127.0.0.1.
+    /// Starts a proxy in front of the server on a port of 127.0.0.1.
     pub async fn start(server: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
-        let way = Arc::new(watch::Sender::new(Way::default()));
-        let listener = tokio::spawn(listen(listener, (Ipv4Addr::LOCALHOST, server).into(), way.clone()));
-        Self { port, way, listener }
+        let conditions = Arc::new(watch::Sender::new(Conditions::default()));
+        let server = (Ipv4Addr::LOCALHOST, server).into();
+        let listener = tokio::spawn(listen(listener, server, conditions.clone()));
+        Self { port, conditions, listener }
     }
 
-    /// The port on 127.0.0.1.
+    /// Returns the port on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// From now on the server hears the client, and the client does not hear the server.
-    pub fn swallow_answers(&self) {
-        self.way.send_modify(|way| way.swallows = true);
+    /// Discards the server's data from now on; requests still reach the server.
+    pub fn drop_responses(&self) {
+        self.conditions.send_modify(|conditions| conditions.drops_responses = true);
     }
 
-    /// From now on both hear each other; what was swallowed stays lost.
-    pub fn let_answers_through(&self) {
-        self.way.send_modify(|way| way.swallows = false);
+    /// Forwards the server's data again; discarded data stays lost.
+    pub fn forward_responses(&self) {
+        self.conditions.send_modify(|conditions| conditions.drops_responses = false);
     }
 
-    /// Cuts all connections. New ones are taken.
-    pub fn cut(&self) {
-        self.way.send_modify(|way| way.cuts += 1);
+    /// Cuts all connections; accepts new ones.
+    pub fn cut_connections(&self) {
+        self.conditions.send_modify(|conditions| conditions.cuts += 1);
     }
 
-    /// Cuts all connections, and from now on closes new ones at once.
-    pub fn refuse(&self) {
-        self.way.send_modify(|way| {
-            way.cuts += 1;
-            way.refuses = true;
+    /// Cuts all connections and closes new ones immediately from now on.
+    pub fn refuse_connections(&self) {
+        self.conditions.send_modify(|conditions| {
+            conditions.cuts += 1;
+            conditions.refuses = true;
         });
     }
 
-    /// From now on takes new connections.
-    pub fn accept(&self) {
-        self.way.send_modify(|way| way.refuses = false);
+    /// Accepts new connections again.
+    pub fn accept_connections(&self) {
+        self.conditions.send_modify(|conditions| conditions.refuses = false);
     }
 
-    /// From now on everything takes this much longer, either way.
+    /// Delays data by this time in both directions from now on.
     pub fn delay(&self, delay: Duration) {
-        self.way.send_modify(|way| way.delay = delay);
+        self.conditions.send_modify(|conditions| conditions.delay = delay);
     }
 
-    /// Half-closes all connections: clients are told that the server says no more, and may still speak.
-    pub fn close_answers(&self) {
-        self.way.send_modify(|way| way.closed_answers += 1);
+    /// Half-closes all connections towards the client: clients see the end of the stream and can still send.
+    pub fn close_responses(&self) {
+        self.conditions.send_modify(|conditions| conditions.closed_responses += 1);
     }
 
-    /// Half-closes all connections the other way: servers are told that the client says no more.
+    /// Half-closes all connections towards the server: servers see the end of the stream and can still respond.
     pub fn close_requests(&self) {
-        self.way.send_modify(|way| way.closed_requests += 1);
+        self.conditions.send_modify(|conditions| conditions.closed_requests += 1);
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.cut();
+        self.cut_connections();
         self.listener.abort();
     }
 }
 
-async fn listen(listener: TcpListener, server: SocketAddr, way: Arc<watch::Sender<Way>>) {
+async fn listen(listener: TcpListener, server: SocketAddr, conditions: Arc<watch::Sender<Conditions>>) {
     while let Ok((client, _)) = listener.accept().await {
-        let way = way.subscribe();
-        if way.borrow().refuses {
+        let conditions = conditions.subscribe();
+        if conditions.borrow().refuses {
             continue;
         }
         tokio::spawn(async move {
-            // Without a server the client finds its connection closed, as it would find none.
+            // If the server is down, the client's connection closes.
             let Ok(server) = TcpStream::connect(server).await else { return };
-            connect(client, server, way).await;
+            connect(client, server, conditions).await;
         });
     }
 }
 
-/// What becomes of what one side says.
+/// The treatment of data in one direction.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Passage {
+enum Forwarding {
     Open,
-    Lost,
-    /// Lost, and the other side is told that nothing more comes.
+    Dropped,
+    /// Dropped; the receiver sees the end of the stream.
     Closed,
 }
 
-async fn connect(client: TcpStream, server: TcpStream, way: watch::Receiver<Way>) {
-    let born = *way.borrow();
-    let mut cut = way.clone();
+async fn connect(client: TcpStream, server: TcpStream, conditions: watch::Receiver<Conditions>) {
+    let initial = *conditions.borrow();
+    let mut cut = conditions.clone();
     let (client_reads, client_writes) = client.into_split();
     let (server_reads, server_writes) = server.into_split();
-    let requests = move |way: &Way| {
-        if way.closed_requests > born.closed_requests { Passage::Closed } else { Passage::Open }
-    };
-    let answers = move |way: &Way| {
-        if way.closed_answers > born.closed_answers {
-            Passage::Closed
-        } else if way.swallows || way.cuts > born.cuts {
-            Passage::Lost
+    let requests = move |conditions: &Conditions| {
+        if conditions.closed_requests > initial.closed_requests {
+            Forwarding::Closed
         } else {
-            Passage::Open
+            Forwarding::Open
+        }
+    };
+    let responses = move |conditions: &Conditions| {
+        if conditions.closed_responses > initial.closed_responses {
+            Forwarding::Closed
+        } else if conditions.drops_responses || conditions.cuts > initial.cuts {
+            Forwarding::Dropped
+        } else {
+            Forwarding::Open
         }
     };
     tokio::select! {
-        // Both directions end together, and with them both sockets.
+        // When one direction ends, both sockets close.
         biased;
-        _ = cut.wait_for(|way| way.cuts > born.cuts) => {}
-        () = carry(client_reads, server_writes, way.clone(), requests) => {}
-        () = carry(server_reads, client_writes, way, answers) => {}
+        _ = cut.wait_for(|conditions| conditions.cuts > initial.cuts) => {}
+        () = forward(client_reads, server_writes, conditions.clone(), requests) => {}
+        () = forward(server_reads, client_writes, conditions, responses) => {}
     }
 }
 
-/// Carries bytes until one side ends, as the passage is.
-async fn carry(
+/// Copies bytes until one side closes.
+async fn forward(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut way: watch::Receiver<Way>,
-    passage: impl Fn(&Way) -> Passage,
+    mut conditions: watch::Receiver<Conditions>,
+    forwarding: impl Fn(&Conditions) -> Forwarding,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     let mut closed = false;
     loop {
         let read = tokio::select! {
             biased;
-            // The proxy may be gone: then the connection is cut.
-            _ = way.wait_for(|way| passage(way) == Passage::Closed), if !closed => None,
+            // An error means that the proxy was dropped, which cuts the connection.
+            _ = conditions.wait_for(|conditions| forwarding(conditions) == Forwarding::Closed), if !closed => None,
             read = from.read(&mut buffer) => Some(read),
         };
         match read {
             None => {
                 closed = true;
-                // Who is told may be gone.
+                // The receiver may have disconnected.
                 let _ = to.shutdown().await;
             }
             Some(Ok(length @ 1..)) => {
-                let delay = way.borrow().delay;
+                let delay = conditions.borrow().delay;
                 if !delay.is_zero() {
                     tokio::time::sleep(delay).await;
                 }
-                let open = passage(&way.borrow()) == Passage::Open;
+                let open = forwarding(&conditions.borrow()) == Forwarding::Open;
                 if open && to.write_all(&buffer[..length]).await.is_err() {
                     return;
                 }

@@ -1,17 +1,17 @@
-//! Where every choice of a random run comes from: `SplitMix64`, whose numbers are the same for ever.
+//! The source of every choice in a random run: `SplitMix64`, which gives the same numbers on every platform.
 
-/// A source of numbers that follow from its seed.
+/// A pseudo-random number generator.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// Returns the numbers of a seed.
+    /// Creates a generator from a seed.
     #[must_use]
     pub const fn seeded(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Returns the numbers of a part of what is seeded, which do not depend on what else is drawn.
+    /// Creates a generator for one part of a seeded run; its numbers do not depend on draws of other parts.
     #[must_use]
     pub fn of(seed: u64, parts: &[u64]) -> Self {
         let mixed = parts
@@ -39,12 +39,12 @@ impl Random {
         low + self.below(high - low + 1)
     }
 
-    /// Returns true so many times in a hundred.
+    /// Returns true with a probability of `times` in 100.
     pub const fn percent(&mut self, times: u64) -> bool {
         self.below(100) < times
     }
 
-    /// Returns one of these.
+    /// Returns one of the elements.
     pub fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.below(from.len() as u64) as usize].clone()
     }

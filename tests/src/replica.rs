@@ -11,13 +11,13 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::service::PATIENCE;
+use crate::service::WAIT_LIMIT;
 use crate::{Servers, free_port};
 
-/// A hot standby that follows the primary through a replication slot. It may be killed and started again, on the
-/// same port and with what it had stored. Dropped, it ends.
+/// A hot standby that follows the primary through a replication slot. It can be killed and restarted on the same port
+/// with the data that it stored. It is stopped on drop.
 pub struct Replica {
-    /// The folder of the programs, and whom they run as: those of the primary.
+    /// The folder of the primary's programs; `user` is the user id and group id that they run as.
     programs: PathBuf,
     user: (u32, u32),
     folder: PathBuf,
@@ -27,7 +27,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Copies the primary as it is, and follows it from there.
+    /// Copies the primary and starts to follow it.
     pub async fn start(servers: &Servers) -> Self {
         let primary = PathBuf::from(format!("/proc/{}", servers.postgres_pid()));
         let owner = std::fs::metadata(&primary).expect("the primary runs");
@@ -43,72 +43,73 @@ impl Replica {
             server: None,
         };
         replica.copy(&primary_url).await;
-        replica.start_again().await;
+        replica.restart().await;
         replica
     }
 
-    /// Where clients connect.
+    /// Returns the URL with which clients connect.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// From now on what comes from the primary is kept, and does not show.
+    /// Pauses replay: WAL is still received, but queries do not see it.
     pub async fn pause(&self) {
         self.execute("SELECT pg_wal_replay_pause()").await;
-        let paused = async {
+        while self.query("SELECT pg_get_wal_replay_pause_state()").await != "paused" {
             while self.ask("SELECT pg_get_wal_replay_pause_state()").await != "paused" {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-        };
-        timeout(PATIENCE, paused).await.expect("the replica stands still");
+        }
+        timeout(WAIT_LIMIT, paused).await.expect("the replica pauses");
     }
 
-    /// What was kept shows, and what comes.
+    /// Resumes replay.
     pub async fn resume(&self) {
         self.execute("SELECT pg_wal_replay_resume()").await;
     }
 
-    /// Its end, at once: the next start recovers.
+    /// Stops the replica without a shutdown checkpoint (SIGQUIT): the next start recovers.
     pub async fn kill(&mut self) {
         let mut server = self.server.take().expect("the replica runs");
         signal(&server, Signal::QUIT);
-        timeout(PATIENCE, server.wait()).await.expect("the replica ends").expect("its status is known");
+        timeout(WAIT_LIMIT, server.wait()).await.expect("the replica exits").expect("an exit status");
     }
 
-    /// The replica again, with what it had stored; it answers.
-    pub async fn start_again(&mut self) {
+    /// Starts the replica with the data that it stored and waits until it accepts connections.
+    pub async fn restart(&mut self) {
         let mut command = self.command("postgres");
         command.arg("-D").arg(&self.folder);
         for setting in [
             format!("port={}", self.port),
             "listen_addresses=127.0.0.1".into(),
             "unix_socket_directories=".into(),
-            // As many as the primary's, or it does not follow.
+            // Replay needs at least as many as the primary has.
             "max_connections=200".into(),
             "hot_standby_feedback=on".into(),
         ] {
             command.arg("-c").arg(setting);
         }
         self.server = Some(command.spawn().expect("the replica starts"));
-        let answers = async {
+        let accepting = async {
             while PgConnection::connect(&self.url).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(PATIENCE, answers).await.expect("the replica answers");
+        timeout(WAIT_LIMIT, accepting).await.expect("the replica accepts connections");
     }
 
     async fn copy(&self, primary_url: &str) {
         std::fs::create_dir(&self.folder).expect("a folder");
-        std::fs::set_permissions(&self.folder, Permissions::from_mode(0o700)).expect("closed");
-        std::os::unix::fs::chown(&self.folder, Some(self.user.0), Some(self.user.1)).expect("given");
+        std::fs::set_permissions(&self.folder, Permissions::from_mode(0o700)).expect("permissions are set");
+        std::os::unix::fs::chown(&self.folder, Some(self.user.0), Some(self.user.1))
+            .expect("the owner is set");
         let mut command = self.command("pg_basebackup");
         command.arg("--dbname").arg(primary_url).arg("--pgdata").arg(&self.folder);
-        // With `standby.signal`, and how the primary is reached.
+        // Writes `standby.signal` and the primary's address.
         command.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]);
         command.args(["--create-slot", "--slot=replica"]);
-        let copied = timeout(PATIENCE, command.status()).await.expect("the copy ends");
+        let copied = timeout(WAIT_LIMIT, command.status()).await.expect("pg_basebackup exits");
         assert!(copied.expect("pg_basebackup runs").success());
     }
 
@@ -124,12 +125,12 @@ impl Replica {
 
     async fn execute(&self, query: &'static str) {
         let mut connection = PgConnection::connect(&self.url).await.expect("connected");
-        sqlx::query(query).execute(&mut connection).await.expect("done");
+        sqlx::query(query).execute(&mut connection).await.expect("executed");
     }
 
-    async fn ask(&self, query: &'static str) -> String {
+    async fn query(&self, query: &'static str) -> String {
         let mut connection = PgConnection::connect(&self.url).await.expect("connected");
-        sqlx::query_scalar(query).fetch_one(&mut connection).await.expect("an answer")
+        sqlx::query_scalar(query).fetch_one(&mut connection).await.expect("a row")
     }
 }
 
@@ -148,7 +149,7 @@ impl Drop for Replica {
 fn signal(server: &Child, signal: Signal) {
     let pid = server.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
-        // It may have ended by itself.
+        // The process may already have exited.
         let _ = kill_process(pid, signal);
     }
 }

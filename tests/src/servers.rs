@@ -11,15 +11,15 @@ use tempfile::TempDir;
 
 use crate::Proxy;
 
-/// Both servers, in a folder that is gone with them. Each may be killed and started again, on the same
-/// port and with what it had stored.
+/// nats-server and Postgres in a temporary folder. Each can be killed and restarted on the same port with the data that
+/// it stored.
 pub struct Servers {
     nats: Option<Nats>,
     postgres: Option<Postgres>,
     nats_options: nats::Options,
     postgres_options: postgres::Options,
     postgres_url: String,
-    // Last, so that it is removed when the servers are gone.
+    // Last, so that it is removed after the servers have exited.
     folder: TempDir,
 }
 
@@ -28,12 +28,12 @@ fn search() -> OsString {
 }
 
 impl Servers {
-    /// Starts both.
+    /// Starts both servers.
     pub async fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("ledger-test-").tempdir().expect("a folder");
         let nats_options = nats::Options::found_in(search());
         let mut postgres_options = postgres::Options::found_in(search());
-        // What a test's first start writes need not outlive the machine.
+        // The data of a new test server need not survive a crash of the machine.
         postgres_options.sync_new = false;
         let (nats, postgres) = (nats_folder(&folder), postgres_folder(&folder));
         let (nats, postgres) =
@@ -47,97 +47,97 @@ impl Servers {
         Self { nats, postgres, nats_options, postgres_options, postgres_url, folder }
     }
 
-    /// A folder that is gone with the servers.
+    /// Returns the temporary folder, which is removed with the servers.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The URL of NATS, for the service.
+    /// Returns the URL of NATS for the service.
     #[must_use]
     pub fn nats_url(&self) -> String {
         self.nats_url_of(User::Ledger)
     }
 
-    /// The URL of NATS, for a user.
+    /// Returns the URL of NATS for a user.
     #[must_use]
     pub fn nats_url_of(&self, user: User) -> String {
         self.nats.as_ref().expect("NATS runs").url_of(user).expose_secret().to_owned()
     }
 
-    /// The URL of NATS behind a proxy.
+    /// Returns the URL of NATS through a proxy.
     #[must_use]
     pub fn nats_url_through(&self, proxy: &Proxy) -> String {
         self.nats_url().replace(&self.nats_port().to_string(), &proxy.port().to_string())
     }
 
-    /// The port of NATS on 127.0.0.1.
+    /// Returns the port of NATS on 127.0.0.1.
     #[must_use]
     pub fn nats_port(&self) -> u16 {
         self.nats.as_ref().expect("NATS runs").port()
     }
 
-    /// The URL of Postgres, whether it runs now or not.
+    /// Returns the URL of Postgres, even while it is down.
     #[must_use]
     pub fn postgres_url(&self) -> String {
         self.postgres_url.clone()
     }
 
-    /// SIGKILL to NATS.
+    /// Kills NATS with SIGKILL.
     pub async fn kill_nats(&mut self) {
         self.nats.take().expect("NATS runs").kill().await.expect("NATS is killed");
     }
 
-    /// NATS again, with what it had stored.
+    /// Restarts NATS with the data that it stored.
     pub async fn start_nats(&mut self) {
         let started = Nats::start(&nats_folder(&self.folder), &self.nats_options).await;
-        self.nats = Some(started.expect("nats-server starts again"));
+        self.nats = Some(started.expect("nats-server restarts"));
     }
 
-    /// SIGKILL to Postgres and all its processes.
+    /// Kills Postgres and all its processes with SIGKILL.
     pub async fn kill_postgres(&mut self) {
         self.postgres.take().expect("Postgres runs").kill().await.expect("Postgres is killed");
     }
 
-    /// Postgres again, with what it had stored.
+    /// Restarts Postgres with the data that it stored.
     pub async fn start_postgres(&mut self) {
         let started = Postgres::start(&postgres_folder(&self.folder), &self.postgres_options).await;
-        self.postgres = Some(started.expect("Postgres starts again"));
+        self.postgres = Some(started.expect("Postgres restarts"));
     }
 
-    /// The process id of Postgres' first process.
+    /// Returns the process id of the Postgres postmaster.
     #[must_use]
     pub fn postgres_pid(&self) -> u32 {
         self.postgres.as_ref().expect("Postgres runs").pid()
     }
 
-    /// The port of Postgres on 127.0.0.1.
+    /// Returns the port of Postgres on 127.0.0.1.
     #[must_use]
     pub fn postgres_port(&self) -> u16 {
-        self.postgres_options.port.expect("it was started")
+        self.postgres_options.port.expect("Postgres was started")
     }
 
-    /// SIGSTOP to NATS: its sockets stay open, and nothing answers.
+    /// Stops NATS with SIGSTOP: its sockets stay open, but it does not respond.
     pub async fn pause_nats(&self) {
         self.nats.as_ref().expect("NATS runs").pause().await;
     }
 
-    /// SIGCONT to NATS.
+    /// Continues NATS with SIGCONT.
     pub fn resume_nats(&self) {
         self.nats.as_ref().expect("NATS runs").resume();
     }
 
-    /// SIGSTOP to all processes of Postgres: their sockets stay open, and nothing answers.
+    /// Stops all processes of Postgres with SIGSTOP: their sockets stay open, but they do not respond.
     pub fn pause_postgres(&self) {
         signal_all(self.postgres_pid(), Signal::STOP);
     }
 
-    /// SIGCONT to all processes of Postgres.
+    /// Continues all processes of Postgres with SIGCONT.
     pub fn resume_postgres(&self) {
         signal_all(self.postgres_pid(), Signal::CONT);
     }
 
-    /// A fresh database beside the others, by URL: projections that have nothing yet.
+    /// Creates an empty database for projections and returns its URL.
     pub async fn fresh_database(&self, name: &str) -> String {
         use sqlx::Connection as _;
         let url = self.postgres_url();
@@ -156,14 +156,14 @@ fn postgres_folder(folder: &TempDir) -> std::path::PathBuf {
     folder.path().join("postgres")
 }
 
-/// Signals a process, and then its children: it starts no others meanwhile.
+/// Signals a process and then its children. A stopped parent starts no others meanwhile.
 fn signal_all(parent: u32, signal: Signal) {
     let parent = i32::try_from(parent).ok().and_then(Pid::from_raw).expect("a process");
     kill_process(parent, signal).expect("signalled");
     let threads = format!("/proc/{0}/task/{0}/children", parent.as_raw_nonzero());
     let children = std::fs::read_to_string(threads).expect("its children");
     for child in children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)) {
-        // It may have ended meanwhile.
+        // The child may have exited in the meantime.
         let _ = kill_process(child, signal);
     }
 }

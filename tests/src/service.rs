@@ -1,4 +1,4 @@
-//! The program as a process.
+//! The service as a process.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,10 +9,10 @@ use tokio::time::timeout;
 
 use crate::{Client, Servers, free_port};
 
-/// Longer than anything takes that does not fail.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Upper bound of every wait; only a failing test reaches it.
+pub(crate) const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
-/// `release-ledger serve`, against a test's servers. It is killed when this is dropped.
+/// `release-ledger serve`, connected to a test's servers. It is killed on drop.
 pub struct Service {
     program: PathBuf,
     arguments: Vec<String>,
@@ -24,15 +24,15 @@ impl Service {
     /// Starts the service and waits until it is ready. `more` are further flags.
     pub async fn start(program: &str, servers: &Servers, more: &[&str]) -> Self {
         let mut service = Self::launch(program, servers, more);
-        service.ready().await;
+        service.wait_until_ready().await;
         service
     }
 
-    /// Starts the service and waits until it lives: it may never be ready.
+    /// Starts the service and waits until it is live; it need not become ready.
     pub async fn start_alive(program: &str, servers: &Servers, more: &[&str]) -> Self {
         let mut service = Self::launch(program, servers, more);
         let client = service.client();
-        service.until(async || client.is_alive().await).await;
+        service.wait_until(async || client.is_alive().await).await;
         service
     }
 
@@ -45,7 +45,7 @@ impl Service {
             format!("--projections-url={}", servers.postgres_url()),
             "--log-filter=warn".to_owned(),
         ];
-        // A flag given twice is refused: what a test says outranks what stands here.
+        // The program rejects a repeated flag: the test's flags replace the ones above.
         for flag in more {
             let name = flag.split('=').next().unwrap_or(flag).to_owned();
             arguments.retain(|argument| argument.split('=').next() != Some(&name));
@@ -56,46 +56,46 @@ impl Service {
         Self { program, arguments, address, child }
     }
 
-    /// What asks it.
+    /// Returns a client of the service.
     #[must_use]
     pub fn client(&self) -> Client {
         Client::new(&self.url())
     }
 
-    /// Where it is.
+    /// Returns the service's URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Its process.
+    /// Returns the process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id().expect("the service runs")
     }
 
-    /// SIGKILL, and the end of the process.
+    /// Sends SIGKILL and waits for the process to exit.
     pub async fn kill(&mut self) {
         self.child.kill().await.expect("the service is killed");
     }
 
-    /// SIGTERM, and whether the process then ended well.
+    /// Sends SIGTERM, waits for the process to exit, and returns true if it succeeded.
     pub async fn terminate(&mut self) -> bool {
-        self.ask_to_end();
-        self.ended_well().await
+        self.send_sigterm();
+        self.exits_successfully().await
     }
 
-    /// SIGTERM.
-    pub fn ask_to_end(&self) {
+    /// Sends SIGTERM.
+    pub fn send_sigterm(&self) {
         self.signal(rustix::process::Signal::TERM);
     }
 
-    /// SIGSTOP: it stands still until [`Service::resume`].
+    /// Sends SIGSTOP: the process stops until [`Service::resume`].
     pub fn pause(&self) {
         self.signal(rustix::process::Signal::STOP);
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn resume(&self) {
         self.signal(rustix::process::Signal::CONT);
     }
@@ -104,19 +104,19 @@ impl Service {
         rustix::process::kill_process(rustix_pid(self.pid()), signal).expect("the service is signalled");
     }
 
-    /// Waits until the process has ended by itself, and tells whether it ended well.
-    pub async fn ended_well(&mut self) -> bool {
-        let ended = timeout(PATIENCE, self.child.wait()).await.expect("the service ends");
-        ended.expect("its status is known").success()
+    /// Waits until the process exits on its own, and returns true if it succeeded.
+    pub async fn exits_successfully(&mut self) -> bool {
+        let ended = timeout(WAIT_LIMIT, self.child.wait()).await.expect("the service exits");
+        ended.expect("an exit status").success()
     }
 
-    /// The same service again, at the same address.
-    pub async fn start_again(&mut self) {
+    /// Starts the service again at the same address.
+    pub async fn restart(&mut self) {
         self.child = spawn(&self.program, &self.arguments);
-        self.ready().await;
+        self.wait_until_ready().await;
     }
 
-    /// The most memory that it ever held, in bytes.
+    /// Returns the peak resident memory of the process, in bytes.
     #[must_use]
     pub fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process");
@@ -125,25 +125,25 @@ impl Service {
         kilobytes * 1024
     }
 
-    async fn ready(&mut self) {
+    async fn wait_until_ready(&mut self) {
         let client = self.client();
-        self.until(async || client.is_ready().await).await;
+        self.wait_until(async || client.is_ready().await).await;
     }
 
-    /// Waits until `what` is true of the process, which must not end before.
-    async fn until(&mut self, what: impl AsyncFn() -> bool) {
-        let so = async {
+    /// Waits until `condition` is true; panics if the process exits first.
+    async fn wait_until(&mut self, condition: impl AsyncFn() -> bool) {
+        let holds = async {
             loop {
                 if let Ok(Some(status)) = self.child.try_wait() {
-                    panic!("the service ended before it was ready: {status}");
+                    panic!("the service exited before it was ready: {status}");
                 }
-                if what().await {
+                if condition().await {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(PATIENCE, so).await.expect("the service comes to serve");
+        timeout(WAIT_LIMIT, holds).await.expect("the service starts");
     }
 }
 

@@ -1,4 +1,4 @@
-//! An object storage of a test's own, which speaks S3 over HTTP.
+//! A private object storage for a test, which speaks S3 over HTTP.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::free_port;
-use crate::service::PATIENCE;
+use crate::service::WAIT_LIMIT;
 
-/// How often it is looked whether the storage is there.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Interval between requests while the storage starts.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A `moto_server` with one bucket. What it has is gone with it; it is killed when this is dropped.
+/// A `moto_server` with one bucket, in memory. It is killed on drop.
 pub struct Storage {
     url: String,
-    // Held, so that it is killed.
+    // Keeps the process running until the storage is dropped.
     _child: Child,
 }
 
@@ -24,7 +24,7 @@ impl Storage {
     /// The name of the bucket.
     pub const BUCKET: &str = "ledgers";
 
-    /// Starts it, and makes the bucket.
+    /// Starts the server and creates the bucket.
     pub async fn start() -> Self {
         let port = free_port();
         let child = Command::new("moto_server")
@@ -37,27 +37,27 @@ impl Storage {
             .expect("moto_server starts: ops/test installs it, or `pip install 'moto[s3]' flask flask-cors`");
         let url = format!("http://127.0.0.1:{port}");
         let storage = Self { url, _child: child };
-        let made = async {
+        let created = async {
             loop {
                 match storage.request(Method::PUT, "").send().await {
                     Ok(answer) => return assert!(answer.status().is_success(), "{}", answer.status()),
-                    Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+                    Err(_) => tokio::time::sleep(POLL_INTERVAL).await,
                 }
             }
         };
-        timeout(PATIENCE, made).await.expect("the storage comes to serve");
+        timeout(WAIT_LIMIT, created).await.expect("the storage starts");
         storage
     }
 
-    /// A request about what is below the bucket, of somebody: whose signature it is, is not looked at.
+    /// Builds a request for a path in the bucket. The server requires a signature but does not check it.
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = reqwest::Client::new().request(method, format!("{}/{}{path}", self.url, Self::BUCKET));
-        let somebody = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, \
+        let signature = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, \
             SignedHeaders=host, Signature=0";
-        request.header("authorization", somebody)
+        request.header("authorization", signature)
     }
 
-    /// The variables by which programs find it.
+    /// Returns the environment variables with which programs connect to the storage.
     #[must_use]
     pub fn variables(&self) -> [(&str, &str); 5] {
         [
@@ -69,21 +69,21 @@ impl Storage {
         ]
     }
 
-    /// The names of its objects.
+    /// Lists the names of the objects.
     pub async fn objects(&self) -> Vec<String> {
         let answer = self.request(Method::GET, "?list-type=2").send().await;
         let text = answer.expect("an answer").text().await.expect("a list");
         text.split("<Key>").skip(1).filter_map(|rest| rest.split('<').next()).map(str::to_owned).collect()
     }
 
-    /// An object's bytes.
+    /// Returns an object's bytes.
     pub async fn object(&self, name: &str) -> Vec<u8> {
         let answer = self.request(Method::GET, &format!("/{name}")).send().await.expect("an answer");
         assert!(answer.status().is_success(), "{name}: {}", answer.status());
         answer.bytes().await.expect("an object").to_vec()
     }
 
-    /// Puts other bytes in an object's place.
+    /// Writes or overwrites an object.
     pub async fn put(&self, name: &str, bytes: Vec<u8>) {
         let request = self.request(Method::PUT, &format!("/{name}")).body(bytes);
         let answer = request.send().await.expect("an answer");

@@ -1,45 +1,122 @@
-//! What README.md and ARCHITECTURE.md speak of is there.
+//! Documents: the files that they name exist, their lines are short, and the guide for operators lists every setting
+//! and every metric.
 
-use crate::refuse;
-use crate::tree::{read, root};
+use std::fs;
+use std::path::PathBuf;
 
-const DOCUMENTS: [&str; 2] = ["README.md", "ARCHITECTURE.md"];
+use crate::assert_none;
+use crate::tree::{files, read, root, rust_files, relative};
 
-/// Where a path may begin: the root, or among the services, as ARCHITECTURE.md does.
+/// Folders of the root that contain no documents of the project.
+const GENERATED: &[&str] = &["target"];
+
+/// Folders that a path may start from: the root, or `services`.
 const BASES: [&str; 2] = ["", "services"];
 
-/// Made by running something: not there in a fresh clone.
-const MADE: [&str; 1] = ["target"];
-
-/// What is before the slash of a media type.
+/// Types of media types.
 const MEDIA: [&str; 3] = ["application", "text", "image"];
 
+/// Maximum number of characters of a line, except in tables and code blocks.
+const WIDTH: usize = 120;
+
+/// Guide that lists all settings and metrics.
+const OPERATORS_GUIDE: &str = "ops/guides/operators.md";
+
+/// Settings with their defaults.
+const DEFAULTS: &str = "services/server/src/config.default.toml";
+
+/// Macros that record a metric.
+const METRIC_MACROS: [&str; 3] = ["counter!(", "gauge!(", "histogram!("];
+
 #[test]
-fn documents_speak_of_files_that_exist() {
-    let mut wrong = Vec::new();
-    for document in DOCUMENTS {
-        for (line, path) in mentioned(&read(&root().join(document))) {
+fn documents_name_files_that_exist() {
+    let mut violations = Vec::new();
+    for document in documents() {
+        for (line, path) in mentioned(&read(&document)) {
             if !BASES.iter().any(|base| root().join(base).join(&path).exists()) {
-                wrong.push(format!("{document}:{line}: {path}"));
+                violations.push(format!("{}:{line}: {path}", relative(&document)));
             }
         }
     }
-    refuse(
-        &wrong,
-        "The document names a file that is not there: correct it (paths begin at the root, or below services/).",
+    assert_none(
+        &violations,
+        "The document names a file that does not exist: correct it (paths start at the root, or below services/).",
     );
 }
 
-/// The paths that the text mentions, each with its line: in `code`, and in blocks where they begin with
-/// a folder of ours.
+#[test]
+fn lines_of_documents_are_short() {
+    let mut violations = Vec::new();
+    for document in documents() {
+        for (line, width) in long_lines(&read(&document)) {
+            violations.push(format!("{}:{line}: {width} characters", relative(&document)));
+        }
+    }
+    assert_none(&violations, &format!("Wrap the line at {WIDTH} characters:"));
+}
+
+#[test]
+fn the_operators_guide_lists_every_setting_with_its_default() {
+    let settings = settings(&read(&root().join(DEFAULTS)));
+    assert!(!settings.is_empty(), "{DEFAULTS} has settings");
+    let expected: Vec<_> = settings
+        .into_iter()
+        .map(|(key, default)| {
+            let default = default.map_or_else(|| "unset".to_owned(), |default| format!("`{default}`"));
+            format!("| `{key}` | {default} |")
+        })
+        .collect();
+    let guide = read(&root().join(OPERATORS_GUIDE));
+    let rows = rows(&guide, "Settings");
+    let missing = expected.iter().filter(|row| !rows.iter().any(|line| line.starts_with(&**row)));
+    let mut violations: Vec<_> = missing.map(|row| format!("missing: {row} meaning |")).collect();
+    let stale = rows.iter().filter(|line| !expected.iter().any(|row| line.starts_with(&**row)));
+    violations.extend(stale.map(|line| format!("stale: {line}")));
+    assert_none(&violations, &format!("Correct the table of settings in {OPERATORS_GUIDE}: it follows {DEFAULTS}."));
+}
+
+#[test]
+fn the_operators_guide_lists_every_metric() {
+    let services = root().join("services");
+    let sources = rust_files().into_iter().filter(|path| path.starts_with(&services));
+    let recorded: Vec<_> = sources.flat_map(|path| metrics(&read(&path))).collect();
+    assert!(!recorded.is_empty(), "the services record metrics");
+    let guide = read(&root().join(OPERATORS_GUIDE));
+    let listed: Vec<_> =
+        rows(&guide, "Metrics").into_iter().filter_map(|row| row.split('`').nth(1)).collect();
+    let missing = recorded.iter().filter(|metric| !listed.contains(&metric.as_str()));
+    let mut violations: Vec<_> = missing.map(|metric| format!("missing: {metric}")).collect();
+    let stale = listed.iter().filter(|metric| !recorded.iter().any(|name| name == **metric));
+    violations.extend(stale.map(|metric| format!("stale: {metric}")));
+    violations.sort_unstable();
+    violations.dedup();
+    assert_none(&violations, &format!("Correct the table of metrics in {OPERATORS_GUIDE}: it follows the sources."));
+}
+
+/// Returns all documents of the project.
+fn documents() -> Vec<PathBuf> {
+    let mut documents = Vec::new();
+    for entry in fs::read_dir(root()).expect("the root is a folder") {
+        let path = entry.expect("an entry of the root").path();
+        let name = path.file_name().expect("an entry has a name").to_string_lossy();
+        if name.starts_with('.') || GENERATED.contains(&&*name) {
+            continue;
+        }
+        if path.is_dir() { documents.extend(files(&path)) } else { documents.push(path) }
+    }
+    documents.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    documents.sort();
+    assert!(documents.len() > 2, "the project has documents");
+    documents
+}
+
+/// Returns the paths that a text mentions, each with its line: in `code`, and in blocks if they start with a folder of
+/// the root.
 fn mentioned(text: &str) -> Vec<(usize, String)> {
     let mut paths = Vec::new();
-    let mut in_block = false;
-    for (line, text) in (1..).zip(text.lines()) {
-        if text.trim_start().starts_with("```") {
-            in_block = !in_block;
-        } else if in_block {
-            let ours = text.split_whitespace().filter_map(path).filter(|path| begins_in_the_root(path));
+    for (line, text, is_in_block) in lines(text) {
+        if is_in_block {
+            let ours = text.split_whitespace().filter_map(path).filter(|path| starts_in_the_root(path));
             paths.extend(ours.map(|path| (line, path.to_owned())));
         } else {
             let code = text.split('`').skip(1).step_by(2);
@@ -50,24 +127,100 @@ fn mentioned(text: &str) -> Vec<(usize, String)> {
     paths
 }
 
-/// The word, if it is a path inside of the project.
+/// Returns the lines that are too long, each with its number of characters. Tables and code blocks are exempt.
+fn long_lines(text: &str) -> Vec<(usize, usize)> {
+    let prose =
+        lines(text).filter(|(_, text, is_in_block)| !is_in_block && !text.trim_start().starts_with('|'));
+    prose.map(|(line, text, _)| (line, text.chars().count())).filter(|(_, width)| *width > WIDTH).collect()
+}
+
+/// Returns the lines of a text with their numbers, except the fences of code blocks; true: inside a block.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str, bool)> {
+    let mut is_in_block = false;
+    (1..).zip(text.lines()).filter_map(move |(line, text)| {
+        if text.trim_start().starts_with("```") {
+            is_in_block = !is_in_block;
+            return None;
+        }
+        Some((line, text, is_in_block))
+    })
+}
+
+/// Returns the word if it is a path inside the project.
 fn path(word: &str) -> Option<&str> {
     let word = word.strip_prefix("./").unwrap_or(word).trim_end_matches(['/', ',', ':', ';', '.']);
     let (top, _) = word.split_once('/')?;
     let is_plain =
         word.chars().all(|character| character.is_ascii_alphanumeric() || "._-/".contains(character));
-    let is_elsewhere = top.is_empty() || top == ".." || MADE.contains(&top) || MEDIA.contains(&top);
+    let is_elsewhere = top.is_empty() || top == ".." || GENERATED.contains(&top) || MEDIA.contains(&top);
     (is_plain && !is_elsewhere).then_some(word)
 }
 
-fn begins_in_the_root(path: &str) -> bool {
+fn starts_in_the_root(path: &str) -> bool {
     path.split('/').next().is_some_and(|top| root().join(top).is_dir())
 }
 
+/// Returns the settings of a TOML file with their defaults; a commented setting has none.
+fn settings(text: &str) -> Vec<(String, Option<String>)> {
+    let mut section = String::new();
+    let mut settings = Vec::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = format!("{name}.");
+            continue;
+        }
+        let commented = line.strip_prefix("# ");
+        let Some((key, value)) = commented.unwrap_or(line).split_once(" = ") else { continue };
+        let is_key = key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        if is_key {
+            let default = commented.is_none().then(|| value.to_owned());
+            settings.push((format!("{section}{key}"), default));
+        }
+    }
+    settings
+}
+
+/// Returns the rows of the table in a section of a document, without its header.
+fn rows<'t>(text: &'t str, heading: &str) -> Vec<&'t str> {
+    let start = format!("## {heading}");
+    let section = text.lines().skip_while(|line| *line != start).skip(1);
+    let section = section.take_while(|line| !line.starts_with("## "));
+    section.filter(|line| line.starts_with("| `")).collect()
+}
+
+/// Returns the names of the metrics that a source records.
+fn metrics(source: &str) -> Vec<String> {
+    let after = |name: &'static str| source.split(name).skip(1);
+    let literals =
+        METRIC_MACROS.into_iter().flat_map(after).filter_map(|rest| rest.trim_start().strip_prefix('"'));
+    literals.filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect()
+}
+
 #[test]
-fn a_path_is_told_from_what_only_has_a_slash() {
+fn a_path_is_distinguished_from_other_words_with_a_slash() {
     let text = "Run `ops/test --fast`; `domain/src/` is pure.\nNot `GET /v1/events`, `application/json`, `and`.\n\
                 ```sh\nops/quickstart --stay # either/or\n```\n";
     let found = [(1, "ops/test"), (1, "domain/src"), (4, "ops/quickstart")];
     assert_eq!(mentioned(text), found.map(|(line, path)| (line, path.to_owned())));
+}
+
+#[test]
+fn tables_and_code_blocks_may_be_wide() {
+    let wide = "x".repeat(WIDTH + 1);
+    let text = format!("{wide}\n| {wide} |\n```\n{wide}\n```\n{}\n", "ü".repeat(WIDTH));
+    assert_eq!(long_lines(&text), [(1, WIDTH + 1)]);
+}
+
+#[test]
+fn settings_and_metrics_are_found_in_their_sources() {
+    let defaults =
+        "# Tenants, such as a = b.\ntenants = [\"a\"]\n\n[http]\n# certificate = \"file\"\nlisten = \"x\"\n";
+    let found = settings(defaults);
+    let found: Vec<_> = found.iter().map(|(key, default)| (key.as_str(), default.as_deref())).collect();
+    assert_eq!(
+        found,
+        [("tenants", Some("[\"a\"]")), ("http.certificate", None), ("http.listen", Some("\"x\""))]
+    );
+    let source = "counter!(\"a_total\").increment(1);\n    gauge!(\n        \"b\", \"tenant\" => t).set(0);";
+    assert_eq!(metrics(source), ["a_total", "b"]);
 }

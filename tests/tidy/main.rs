@@ -1,21 +1,23 @@
-//! The rules of the house, each a test whose message says what to do about it.
+//! Rules for the source tree, each a test whose message says how to fix a violation.
 //!
-//! A rule reads the tree and `cargo metadata`, nothing else: no server, no network. It names everything
-//! that breaks it at once, and it fails where it finds nothing to judge.
+//! A rule reads the tree and `cargo metadata`; it needs no server and no network. It reports all violations at once, and
+//! fails if it finds nothing to check.
 
 mod arrows;
+mod cycles;
+mod dependencies;
 mod documents;
 mod modules;
 mod numbered;
 mod openapi;
-mod powers;
 mod promises;
 mod sources;
 mod tree;
+mod words;
 mod workspace;
 
-/// Fails with all that is wrong, and what to do about it.
+/// Panics with the remedy and all violations, unless there are none.
 #[track_caller]
-fn refuse(wrong: &[String], remedy: &str) {
-    assert!(wrong.is_empty(), "{remedy}\n  {}", wrong.join("\n  "));
+fn assert_none(violations: &[String], remedy: &str) {
+    assert!(violations.is_empty(), "{remedy}\n  {}", violations.join("\n  "));
 }

@@ -1,31 +1,31 @@
-//! The files that the compiler reads: from each crate's roots, from `mod` to `mod`.
+//! The files that the compiler reads, found by following `mod` from the roots of each crate.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::refuse;
-use crate::tree::{files, is_rust, read, root, rust_files, shown};
+use crate::assert_none;
+use crate::tree::{files, is_rust, read, root, rust_files, relative};
 use crate::workspace::{Crate, crates};
 
-/// A file that a crate's roots reach.
+/// A source file of a crate.
 pub(crate) struct Module {
     pub(crate) path: PathBuf,
     pub(crate) text: String,
-    /// Whether only tests are compiled from it.
+    /// True if only tests include it.
     pub(crate) is_test: bool,
 }
 
-/// What stands before a module of tests.
+/// Attribute of a module of tests.
 const TESTS: &str = "#[cfg(test)]";
 
 impl Module {
-    /// The text up to the module of tests at its end.
+    /// Returns the text before the module of tests at its end.
     pub(crate) fn code(&self) -> &str {
         let tests = self.text.find(&format!("\n{TESTS}\nmod tests {{"));
         &self.text[..tests.unwrap_or(self.text.len())]
     }
 
-    /// `mod name;` for each file below: its name, and whether it is for tests.
+    /// Returns the modules in files of their own: the name, and true if only tests include it.
     fn declared(&self) -> impl Iterator<Item = (&str, bool)> {
         let before = std::iter::once("").chain(self.text.lines());
         self.text.lines().zip(before).filter_map(|(line, before)| {
@@ -39,7 +39,7 @@ impl Module {
         })
     }
 
-    /// The folder in which its children are.
+    /// Returns the folder of its child modules.
     fn folder(&self, is_root: bool) -> PathBuf {
         let folder = self.path.parent().expect("a file is in a folder");
         if is_root || self.path.ends_with("mod.rs") {
@@ -50,17 +50,17 @@ impl Module {
     }
 }
 
-/// All files of the crate that the compiler reads.
+/// Returns all source files of a crate.
 pub(crate) fn modules(found: &Crate) -> Vec<Module> {
     let mut modules: BTreeMap<PathBuf, Module> = BTreeMap::new();
     for path in &found.roots {
-        reach(path, true, false, &mut modules);
+        follow(path, true, false, &mut modules);
     }
     modules.into_values().collect()
 }
 
-fn reach(path: &Path, is_root: bool, is_test: bool, modules: &mut BTreeMap<PathBuf, Module>) {
-    // What tests and others share is not for tests only.
+fn follow(path: &Path, is_root: bool, is_test: bool, modules: &mut BTreeMap<PathBuf, Module>) {
+    // A file that other code also includes is not for tests only.
     if modules.get(path).is_some_and(|known| is_test || !known.is_test) {
         return;
     }
@@ -69,7 +69,7 @@ fn reach(path: &Path, is_root: bool, is_test: bool, modules: &mut BTreeMap<PathB
     for (name, for_tests) in module.declared() {
         let candidates = [folder.join(format!("{name}.rs")), folder.join(name).join("mod.rs")];
         if let Some(child) = candidates.iter().find(|child| child.is_file()) {
-            reach(child, false, is_test || for_tests, modules);
+            follow(child, false, is_test || for_tests, modules);
         }
     }
     modules.insert(path.to_owned(), module);
@@ -78,24 +78,24 @@ fn reach(path: &Path, is_root: bool, is_test: bool, modules: &mut BTreeMap<PathB
 #[test]
 fn every_rust_file_is_compiled() {
     let crates = crates();
-    let reached: Vec<_> = crates.iter().flat_map(modules).map(|module| module.path).collect();
-    let mut wrong = rust_files();
-    wrong.retain(|path| !reached.contains(path));
-    let wrong: Vec<_> = wrong.iter().map(|path| shown(path)).collect();
-    refuse(&wrong, "No `mod` reaches the file: declare it (without #[path]), or remove it.");
+    let compiled: Vec<_> = crates.iter().flat_map(modules).map(|module| module.path).collect();
+    let mut violations = rust_files();
+    violations.retain(|path| !compiled.contains(path));
+    let violations: Vec<_> = violations.iter().map(|path| relative(path)).collect();
+    assert_none(&violations, "No `mod` includes the file: declare it (without #[path]), or remove it.");
 }
 
 #[test]
-fn every_other_file_among_the_sources_is_included() {
-    let mut wrong = Vec::new();
+fn every_other_file_in_a_source_folder_is_named_by_a_source() {
+    let mut violations = Vec::new();
     for found in crates().iter().filter(|found| found.folder.starts_with(root().join("services"))) {
         let modules = modules(found);
         for path in files(&found.folder.join("src")).iter().filter(|path| !is_rust(path)) {
             let name = path.file_name().expect("a file has a name").to_string_lossy();
             if !modules.iter().any(|module| module.text.contains(&*name)) {
-                wrong.push(shown(path));
+                violations.push(relative(path));
             }
         }
     }
-    refuse(&wrong, "No source of the crate names the file: include it, or remove it.");
+    assert_none(&violations, "No source file of the crate names the file: include it, or remove it.");
 }

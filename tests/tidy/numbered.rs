@@ -2,19 +2,19 @@
 
 use std::path::PathBuf;
 
-use crate::refuse;
-use crate::tree::{files, read, root, shown};
+use crate::assert_none;
+use crate::tree::{files, read, root, relative};
 
-/// The files of a folder, which is not empty.
+/// Returns the files of a folder, which must not be empty.
 fn numbered(folder: &str) -> Vec<PathBuf> {
     let files = files(&root().join(folder));
-    assert!(!files.is_empty(), "there is something in {folder}");
+    assert!(!files.is_empty(), "{folder} has files");
     files
 }
 
-/// What is wrong with the names: `NNNN`, a separator, words, and an ending, from 0001 on.
+/// Returns a message for each name that is not `NNNN`, a separator, words and an ending, numbered from 0001.
 fn misnamed(files: &[PathBuf], separator: char, ending: &str) -> Vec<String> {
-    let mut wrong = Vec::new();
+    let mut violations = Vec::new();
     for (path, number) in files.iter().zip(1..) {
         let name = path.file_name().expect("a file has a name").to_string_lossy();
         let start = format!("{number:04}{separator}");
@@ -23,34 +23,34 @@ fn misnamed(files: &[PathBuf], separator: char, ending: &str) -> Vec<String> {
             !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
         };
         if !words.is_some_and(|words| words.split(separator).all(is_word)) {
-            wrong.push(format!("{} should be {start}some{separator}words{ending}", shown(path)));
+            violations.push(format!("{} should be {start}some{separator}words{ending}", relative(path)));
         }
     }
-    wrong
+    violations
 }
 
 #[test]
-fn migrations_are_numbered_without_holes() {
+fn migrations_are_numbered_without_gaps() {
     for folder in ["migrations/registry", "migrations/projections"] {
-        refuse(
+        assert_none(
             &misnamed(&numbered(folder), '_', ".sql"),
-            "Give the migration the next free number and words in lower case.",
+            "Rename the migration: next free number, lower-case words.",
         );
     }
 }
 
 #[test]
-fn decisions_are_numbered_without_holes() {
-    refuse(
+fn decisions_are_numbered_without_gaps() {
+    assert_none(
         &misnamed(&numbered("services/decisions"), '-', ".md"),
-        "Give the decision the next free number and words in lower case.",
+        "Rename the decision: next free number, lower-case words.",
     );
 }
 
 #[test]
-fn decisions_begin_with_their_status() {
-    let mut wrong = numbered("services/decisions");
-    wrong.retain(|path| !read(path).lines().take(3).any(|line| line.starts_with("Status: ")));
-    let wrong: Vec<_> = wrong.iter().map(|path| shown(path)).collect();
-    refuse(&wrong, "Say `Status: ` (accepted, or superseded by NNNN) in the decision's first three lines.");
+fn decisions_start_with_their_status() {
+    let mut violations = numbered("services/decisions");
+    violations.retain(|path| !read(path).lines().take(3).any(|line| line.starts_with("Status: ")));
+    let violations: Vec<_> = violations.iter().map(|path| relative(path)).collect();
+    assert_none(&violations, "Write `Status: ` (accepted, or superseded by NNNN) in one of the first three lines of the decision.");
 }

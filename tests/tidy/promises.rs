@@ -1,9 +1,9 @@
-//! The promises of the design: each has an end-to-end test named after it, and a line in the README.
+//! The promises of the design. Each has an end-to-end test with its name, and a line in the README.
 
-use crate::refuse;
+use crate::assert_none;
 use crate::tree::{files, is_rust, read, root};
 
-/// The promises that are kept so far. One that is listed is not dropped: its test may become stricter.
+/// Names of the promises. Do not remove one; its test may become stricter.
 const PROMISES: &[&str] = &[
     "acknowledged_is_durable",
     "once",
@@ -16,26 +16,26 @@ const PROMISES: &[&str] = &[
 ];
 
 #[test]
-fn every_promise_has_a_test_named_after_it() {
+fn every_promise_has_a_test_with_its_name() {
     let stories = files(&root().join("tests/e2e"));
     let tests: Vec<_> =
         stories.iter().filter(|path| is_rust(path)).flat_map(|path| tests_of(&read(path))).collect();
-    let mut wrong = PROMISES.to_vec();
-    wrong.retain(|promise| !tests.iter().any(|test| test == promise));
-    let wrong: Vec<_> = wrong.iter().map(|promise| format!("async fn {promise}()")).collect();
-    refuse(&wrong, "Write the test in tests/e2e, as a #[tokio::test] that shows the promise kept:");
+    let mut violations = PROMISES.to_vec();
+    violations.retain(|promise| !tests.iter().any(|test| test == promise));
+    let violations: Vec<_> = violations.iter().map(|promise| format!("async fn {promise}()")).collect();
+    assert_none(&violations, "Write the test in tests/e2e, as a #[tokio::test] that demonstrates the promise:");
 }
 
 #[test]
 fn the_readme_names_the_test_of_every_promise() {
     let readme = read(&root().join("README.md"));
-    let mut wrong = PROMISES.to_vec();
-    wrong.retain(|promise| !readme.contains(&format!("`{promise}`")));
-    let wrong: Vec<_> = wrong.iter().map(|promise| format!("`{promise}`")).collect();
-    refuse(&wrong, "Say in README.md what is promised, and name the test that shows it:");
+    let mut violations = PROMISES.to_vec();
+    violations.retain(|promise| !readme.contains(&format!("`{promise}`")));
+    let violations: Vec<_> = violations.iter().map(|promise| format!("`{promise}`")).collect();
+    assert_none(&violations, "State the promise in README.md, with the name of its test:");
 }
 
-/// The names of the asynchronous tests.
+/// Returns the names of the asynchronous tests.
 fn tests_of(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut is_test = false;

@@ -1,49 +1,49 @@
-//! What every Rust file keeps to.
+//! Rules for every Rust file.
 
-use crate::refuse;
-use crate::tree::{read, rust_files, shown};
+use crate::assert_none;
+use crate::tree::{read, rust_files, relative};
 
-/// Above this, a file holds more than one thing.
-const LINES: usize = 700;
+/// Maximum number of lines of a file.
+const MAX_LINES: usize = 700;
 
-/// What must not stay, and what to do instead. In halves, or this file would be the first to break it.
+/// Unfinished or forbidden code, in two halves so that this file does not contain it, and what to do instead.
 const BANNED: &[(&str, &str)] = &[
-    (concat!("to", "do!"), "write it, or leave it out"),
-    (concat!("unimpl", "emented!"), "write it, or leave it out"),
-    (concat!("db", "g!"), "remove it, or trace"),
-    (concat!("#[al", "low("), "#[expect(…, reason = \"…\")], which tells when it is needed no more"),
-    (concat!("#![al", "low("), "#![expect(…, reason = \"…\")], which tells when it is needed no more"),
-    (concat!("#[ig", "nore"), "repair the test, or remove it"),
-    (concat!("FIX", "ME"), "repair it, or file an issue"),
-    (concat!("XX", "X"), "repair it, or file an issue"),
+    (concat!("to", "do!"), "implement it, or remove it"),
+    (concat!("unimpl", "emented!"), "implement it, or remove it"),
+    (concat!("db", "g!"), "remove it, or use tracing"),
+    (concat!("#[al", "low("), "#[expect(…, reason = \"…\")], which warns when it is no longer needed"),
+    (concat!("#![al", "low("), "#![expect(…, reason = \"…\")], which warns when it is no longer needed"),
+    (concat!("#[ig", "nore"), "fix the test, or remove it"),
+    (concat!("FIX", "ME"), "fix it, or file an issue"),
+    (concat!("XX", "X"), "fix it, or file an issue"),
 ];
 
 #[test]
-fn every_file_begins_with_what_it_is() {
-    let mut wrong: Vec<_> = rust_files();
-    wrong.retain(|path| !read(path).starts_with("//! "));
-    let wrong: Vec<_> = wrong.iter().map(|path| shown(path)).collect();
-    refuse(&wrong, "Begin the file with `//!`: what it owns, and what always holds.");
+fn every_file_starts_with_a_module_doc() {
+    let mut violations: Vec<_> = rust_files();
+    violations.retain(|path| !read(path).starts_with("//! "));
+    let violations: Vec<_> = violations.iter().map(|path| relative(path)).collect();
+    assert_none(&violations, "Start the file with `//!`: what it owns, and its invariants.");
 }
 
 #[test]
-fn no_file_is_longer_than_its_reader_can_bear() {
+fn no_file_is_too_long() {
     let long = rust_files().into_iter().map(|path| (read(&path).lines().count(), path));
-    let wrong = long.filter(|(lines, _)| *lines > LINES);
-    let wrong: Vec<_> = wrong.map(|(lines, path)| format!("{}: {lines} lines", shown(&path))).collect();
-    refuse(&wrong, &format!("More than {LINES} lines: move a noun, or the tests, to a file of their own."));
+    let violations = long.filter(|(lines, _)| *lines > MAX_LINES);
+    let violations: Vec<_> = violations.map(|(lines, path)| format!("{}: {lines} lines", relative(&path))).collect();
+    assert_none(&violations, &format!("More than {MAX_LINES} lines: move a type, or the tests, to another file."));
 }
 
 #[test]
-fn nothing_unfinished_is_left_behind() {
-    let mut wrong = Vec::new();
+fn sources_have_no_unfinished_or_forbidden_code() {
+    let mut violations = Vec::new();
     for path in rust_files() {
         for (line, text) in read(&path).lines().enumerate() {
             let found = BANNED.iter().filter(|(banned, _)| text.contains(banned));
-            wrong.extend(
-                found.map(|(banned, instead)| format!("{}:{}: {banned}: {instead}", shown(&path), line + 1)),
+            violations.extend(
+                found.map(|(banned, instead)| format!("{}:{}: {banned}: {instead}", relative(&path), line + 1)),
             );
         }
     }
-    refuse(&wrong, "These must not stay:");
+    assert_none(&violations, "Remove these:");
 }

@@ -1,29 +1,29 @@
-//! The project's files, as every rule sees them.
+//! The files of the project.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The project's root.
+/// Returns the project's root.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the root")
 }
 
-/// The file's text.
+/// Returns a file's text.
 pub(crate) fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The path as a person writes it: from the root.
-pub(crate) fn shown(path: &Path) -> String {
+/// Returns a path relative to the root.
+pub(crate) fn relative(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
 
-/// All files below the folder, sorted.
+/// Returns all files below a folder, sorted.
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files = Vec::new();
     for entry in entries {
-        let path = entry.expect("an entry of the folder").path();
+        let path = entry.expect("read the entry").path();
         if path.is_dir() {
             files.extend(self::files(&path));
         } else {
@@ -34,15 +34,15 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// All Rust files of ours.
+/// Returns all Rust files of the project.
 pub(crate) fn rust_files() -> Vec<PathBuf> {
     let mut files: Vec<_> = ["services", "tests"].iter().flat_map(|top| files(&root().join(top))).collect();
     files.retain(|path| is_rust(path));
-    assert!(!files.is_empty(), "there is Rust to judge");
+    assert!(!files.is_empty(), "the project has Rust files");
     files
 }
 
-/// Whether it is a Rust file.
+/// Returns true for a Rust file.
 pub(crate) fn is_rust(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "rs")
 }

@@ -1,4 +1,4 @@
-//! The workspace as cargo sees it.
+//! The crates of the workspace and their dependencies, from `cargo metadata`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::tree::{read, root};
 
-/// What a dependency is for.
+/// Purpose of a dependency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// The crate itself.
@@ -18,30 +18,30 @@ pub(crate) enum Purpose {
     Tests,
 }
 
-/// One line of a crate's dependencies.
+/// A dependency of a crate.
 #[derive(Debug)]
 pub(crate) struct Dependency {
-    /// A crate of ours by its short name, another by its full one.
+    /// Short name of a crate of the workspace, full name of another.
     pub(crate) name: String,
-    /// The name by which Rust knows it.
+    /// Name in Rust code.
     pub(crate) rust_name: String,
     pub(crate) purpose: Purpose,
     pub(crate) is_ours: bool,
 }
 
-/// A crate of ours.
+/// A crate of the workspace.
 #[derive(Debug)]
 pub(crate) struct Crate {
-    /// Short: `domain` is the package `ledger-domain`, `ledger` is `release-ledger`.
+    /// Short name: `domain` is the package `ledger-domain`, `server` is `release-ledger`.
     pub(crate) name: String,
     pub(crate) folder: PathBuf,
     pub(crate) dependencies: Vec<Dependency>,
-    /// The files at which the compiler begins.
+    /// Root files of its targets.
     pub(crate) roots: Vec<PathBuf>,
 }
 
 impl Crate {
-    /// The crates of ours that it cannot do without.
+    /// Returns the crates of the workspace that it depends on, except for tests and build scripts.
     pub(crate) fn arrows(&self) -> Vec<&str> {
         let is_arrow = |dependency: &&Dependency| dependency.is_ours && dependency.purpose == Purpose::Normal;
         let mut arrows: Vec<_> =
@@ -51,15 +51,15 @@ impl Crate {
     }
 }
 
-/// The folders of the workspace's members, in the order of `Cargo.toml`.
+/// Returns the folders of the workspace's members, in the order of `Cargo.toml`.
 pub(crate) fn members() -> Vec<String> {
     let manifest = read(&root().join("Cargo.toml"));
-    let (_, members) = manifest.split_once("\nmembers = [\n").expect("Cargo.toml lists members, one a line");
+    let (_, members) = manifest.split_once("\nmembers = [\n").expect("Cargo.toml lists the members, one per line");
     let (members, _) = members.split_once(']').expect("the list ends");
     members.lines().map(|line| line.trim().trim_matches([',', '"']).to_owned()).collect()
 }
 
-/// The crates of ours, in the order of `Cargo.toml`.
+/// Returns the crates of the workspace, in the order of `Cargo.toml`.
 pub(crate) fn crates() -> Vec<Crate> {
     let metadata = metadata();
     let mut crates: Vec<_> = array(&metadata["packages"]).iter().map(read_crate).collect();
@@ -73,9 +73,9 @@ fn metadata() -> Value {
         .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
         .current_dir(root())
         .output()
-        .expect("cargo runs");
+        .expect("run cargo");
     assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON")
+    serde_json::from_slice(&output.stdout).expect("parse the metadata")
 }
 
 fn read_crate(package: &Value) -> Crate {
@@ -111,9 +111,9 @@ fn short(package: &str) -> String {
 }
 
 fn text(value: &Value) -> &str {
-    value.as_str().expect("cargo metadata has a text here")
+    value.as_str().expect("the member is a string")
 }
 
 fn array(value: &Value) -> &[Value] {
-    value.as_array().expect("cargo metadata has a list here")
+    value.as_array().expect("the member is a list")
 }

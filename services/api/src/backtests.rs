@@ -1,4 +1,4 @@
-//! Back-tests: a candidate policy over the real history.
+//! Backtests: evaluation of a candidate policy against the recorded history.
 
 use std::time::Duration;
 
@@ -15,117 +15,118 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use crate::body::{ValidJson, invalid};
+use crate::body::{ValidJson, parsed_member};
 use crate::gate::FindingBody;
-use crate::parameters::{StrictQuery, WaitQuery, at, wait};
+use crate::parameters::{StrictQuery, WaitQuery, wait_for_position, with_position};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
-/// A back-test keeps a connection to the projections and its snapshot: no longer than this.
-const PATIENCE: Duration = Duration::from_secs(50);
+/// Time limit of a backtest: it holds a database connection and a snapshot while it runs.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(50);
 
-/// Deploys that each list has, unless it is said, and at most.
-const LISTED: (usize, usize) = (100, 1_000);
+/// Default and maximum number of deploys in each list of the response.
+const DEFAULT_LIST_LIMIT: usize = 100;
+const MAX_LIST_LIMIT: usize = 1_000;
 
-/// A candidate policy, and the history that it is tested over.
+/// Candidate policy, and the part of the history to test it against.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BacktestRequest {
-    /// The environment whose deploys are judged.
+    /// Environment of the deploys to evaluate.
     environment: String,
-    /// The policy, as in `environment.declared`.
+    /// Policy, as in `environment.declared`.
     #[schema(value_type = Object)]
     policy: Box<RawValue>,
-    /// Only deploys after this position are judged; those before tell what was known.
+    /// Evaluate only deploys after this position; earlier entries serve as evidence.
     #[serde(default)]
     after: u64,
-    /// Only the history up to this position is looked at, also for what failed later; all of it unless given.
+    /// Read the history only up to this position, also to find later failures; by default all of it.
     until: Option<u64>,
-    /// So many deploys of each list are told one by one, the first ones: 0 to 1000, 100 unless given.
+    /// Maximum length of each list of deploys, earliest first: 0 to 1000, by default 100.
     limit: Option<usize>,
 }
 
 impl BacktestRequest {
     fn candidate(&self) -> Result<Candidate, Problem> {
-        let listed = self.limit.unwrap_or(LISTED.0);
-        if listed > LISTED.1 {
-            return Err(Problem::member("/limit", format!("must be at most {}", LISTED.1)));
+        let listed = self.limit.unwrap_or(DEFAULT_LIST_LIMIT);
+        if listed > MAX_LIST_LIMIT {
+            return Err(Problem::member("/limit", format!("must be at most {MAX_LIST_LIMIT}")));
         }
         Ok(Candidate {
-            environment: invalid("/environment", EnvironmentName::parse(&self.environment))?,
-            policy: policy(&self.policy)?,
+            environment: parsed_member("/environment", EnvironmentName::parse(&self.environment))?,
+            policy: parse_request_policy(&self.policy)?,
             after: Position::new(self.after),
             listed,
         })
     }
 }
 
-fn policy(json: &RawValue) -> Result<Policy, Problem> {
+fn parse_request_policy(json: &RawValue) -> Result<Policy, Problem> {
     parse_policy(json.get().as_bytes()).map_err(|reason| match reason {
         Reason::Value { pointer, detail } => Problem::member(&format!("/policy{pointer}"), detail),
         other => Problem::from(&other),
     })
 }
 
-/// What a candidate policy would have done.
+/// Result of a backtest.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct BacktestBody {
-    /// The environment.
+    /// Environment name.
     environment: String,
-    /// The position that the answer is true for: the history was looked at up to there.
+    /// Position up to which the backtest read the history.
     position: u64,
-    /// Deploys that were judged: those that succeeded, and were no rollback's steps.
+    /// Number of evaluated deploys: those that succeeded and were not steps of a rollback.
     deploys: u64,
-    /// Deploys that it would have let through.
+    /// Number of deploys that the policy would have allowed.
     allowed: u64,
-    /// Deploys that it would have stopped.
+    /// Number of deploys that the policy would have stopped.
     stopped: u64,
-    /// Deploys that it would have stopped, and that failed later.
+    /// Number of deploys that the policy would have stopped and that failed later.
     caught: u64,
-    /// Deploys that it would have stopped, and that did not fail.
+    /// Number of deploys that the policy would have stopped and that did not fail.
     false_alarms: u64,
-    /// Deploys that it would have let through, and that failed later.
+    /// Number of deploys that the policy would have allowed and that failed later.
     missed: u64,
-    /// The first that it would have stopped. Those that follow: ask with the last position as `after`.
-    stopped_deploys: Vec<JudgedBody>,
-    /// The first that it would have let through, and that failed later.
-    missed_deploys: Vec<JudgedBody>,
+    /// First deploys that the policy would have stopped. For more, pass the last position as `after`.
+    stopped_deploys: Vec<EvaluatedDeployBody>,
+    /// First deploys that the policy would have allowed and that failed later.
+    missed_deploys: Vec<EvaluatedDeployBody>,
 }
 
-/// A deploy, as the candidate policy judged it.
+/// Deploy as evaluated by the candidate policy.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct JudgedBody {
-    /// Where it is told.
+pub(crate) struct EvaluatedDeployBody {
+    /// Position of the deploy.
     position: u64,
-    /// When it occurred.
+    /// Time at which it occurred.
     occurred_at: DateTime<Utc>,
-    /// The service.
+    /// Service name.
     service: String,
-    /// The target.
+    /// Target name.
     target: String,
-    /// The version.
+    /// Version.
     version: String,
-    /// The rules that stopped it, each with the evidence that was known then.
+    /// Findings of the rules that stopped it, with the evidence known at that time.
     findings: Vec<FindingBody>,
-    /// What shows that it failed later; absent where nothing does.
+    /// Evidence of a later failure, if there is any.
     #[serde(skip_serializing_if = "Option::is_none")]
-    failed: Option<FailedBody>,
+    failed: Option<FailureEvidenceBody>,
 }
 
-/// What shows that a deploy failed later.
+/// Evidence that a deploy failed later.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct FailedBody {
-    /// The check whose last word was that the release failed.
+pub(crate) struct FailureEvidenceBody {
+    /// Check with a last result of failed for the release.
     #[serde(skip_serializing_if = "Option::is_none")]
     check: Option<String>,
-    /// The rollback that was to take the lane away from the release.
+    /// Id of the rollback that replaces the release in its lane.
     #[serde(skip_serializing_if = "Option::is_none")]
     rollback_id: Option<String>,
-    /// Where that is told.
+    /// Position of the evidence.
     position: u64,
 }
 
-impl From<&Failure> for FailedBody {
+impl From<&Failure> for FailureEvidenceBody {
     fn from(failure: &Failure) -> Self {
         let (check, rollback_id) = match &failure.cause {
             Cause::Check(check) => (Some(check.to_string()), None),
@@ -135,7 +136,7 @@ impl From<&Failure> for FailedBody {
     }
 }
 
-impl From<&Judged> for JudgedBody {
+impl From<&Judged> for EvaluatedDeployBody {
     fn from(judged: &Judged) -> Self {
         Self {
             position: judged.position.get(),
@@ -144,14 +145,14 @@ impl From<&Judged> for JudgedBody {
             target: judged.target.to_string(),
             version: judged.version.to_string(),
             findings: judged.findings.iter().map(FindingBody::from).collect(),
-            failed: judged.failure.as_ref().map(FailedBody::from),
+            failed: judged.failure.as_ref().map(FailureEvidenceBody::from),
         }
     }
 }
 
 impl BacktestBody {
     fn of(environment: &EnvironmentName, position: Position, report: &Report) -> Self {
-        let bodies = |judged: &[Judged]| judged.iter().map(JudgedBody::from).collect();
+        let bodies = |judged: &[Judged]| judged.iter().map(EvaluatedDeployBody::from).collect();
         Self {
             environment: environment.to_string(),
             position: position.get(),
@@ -167,12 +168,12 @@ impl BacktestBody {
     }
 }
 
-/// Back-test a policy
+/// Backtest a policy
 ///
-/// Which deploys of the real history a candidate policy would have stopped, by the evidence that was known at
-/// each, and which it would have let through that failed later: while the release stood in its lane, a check
-/// that the policy names (any, where it names none) had failed as its last word, or a rollback was asked for
-/// that takes the lane away from it. Nothing is recorded.
+/// Evaluates a candidate policy against the recorded history. Returns the deploys that it would have stopped, by the
+/// evidence known at each, and the deploys that it would have allowed and that failed later. A deploy failed later if,
+/// while its release was in the lane, the last result of a check that the policy names (of any check, if it names none)
+/// was a failure, or a rollback was requested that replaces the release. Records nothing.
 #[utoipa::path(
     post,
     path = "/backtests",
@@ -181,9 +182,11 @@ impl BacktestBody {
     params(WaitQuery),
     request_body = BacktestRequest,
     responses(
-        (status = 200, description = "What it would have done", body = BacktestBody),
-        (status = "4XX", description = "Not understood, or too long a history", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Backtest result", body = BacktestBody),
+        (status = "4XX", description = "Invalid request, or history too long",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn backtest_policy(
@@ -193,22 +196,21 @@ pub(crate) async fn backtest_policy(
 ) -> Result<Response, Problem> {
     let candidate = request.candidate()?;
     let environment = candidate.environment.clone();
-    wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let _room = ledger.long_question()?;
+    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    let _permit = ledger.history_scan_permit()?;
     let mut snapshot = ledger.projections.snapshot().await?;
     let until = request.until.map_or(snapshot.position(), Position::new);
-    let tested = timeout(PATIENCE, backtest(&mut snapshot, candidate, until)).await;
-    let report = tested.map_err(|_| too_long())?.map_err(|error| match error {
+    let result = timeout(QUERY_TIMEOUT, backtest(&mut snapshot, candidate, until)).await;
+    let report = result.map_err(|_| timed_out())?.map_err(|error| match error {
         BacktestError::Ask(error) => Problem::from(error),
         BacktestError::Rejected(rejection) => Problem::from(rejection.as_ref()),
     })?;
-    Ok(at(until, Json(BacktestBody::of(&environment, until, &report))))
+    Ok(with_position(until, Json(BacktestBody::of(&environment, until, &report))))
 }
 
-fn too_long() -> Problem {
-    let seconds = PATIENCE.as_secs();
-    let detail = format!(
-        "the history up to there cannot be gone through within {seconds} s: ask for less of it with until"
-    );
+fn timed_out() -> Problem {
+    let seconds = QUERY_TIMEOUT.as_secs();
+    let detail =
+        format!("reading the history timed out after {seconds} s; request a shorter part of it with until");
     Problem::new(Kind::HistoryTooLong, detail)
 }

@@ -1,4 +1,4 @@
-//! JSON bodies of requests, parsed; each fault with its place.
+//! Extraction of JSON request bodies; each error names the member that is wrong.
 
 use std::fmt::Display;
 
@@ -10,10 +10,10 @@ use serde::de::DeserializeOwned;
 
 use crate::problem::{Kind, Problem};
 
-/// Bytes that a body has at most.
-const LIMIT: usize = 256 << 10;
+/// Maximum size of a JSON body, in bytes.
+const BODY_LIMIT: usize = 256 << 10;
 
-/// A JSON body, of which nothing is left unread.
+/// Extractor of an `application/json` body.
 pub(crate) struct ValidJson<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ValidJson<T> {
@@ -25,7 +25,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ValidJson<T> {
         if essence.split(';').next().unwrap_or_default().trim() != "application/json" {
             return Err(Problem::new(Kind::UnsupportedMediaType, "send application/json"));
         }
-        let bytes = read(request.into_body(), LIMIT).await?;
+        let bytes = read(request.into_body(), BODY_LIMIT).await?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
             let kind = if error.is_data() { Kind::InvalidBody } else { Kind::InvalidJson };
             Problem::new(kind, error)
@@ -33,25 +33,25 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ValidJson<T> {
     }
 }
 
-/// A body to its end, of at most so many bytes.
+/// Reads a whole body of at most `limit` bytes.
 pub(crate) async fn read(body: axum::body::Body, limit: usize) -> Result<Bytes, Problem> {
     to_bytes(body, limit).await.map_err(|error| {
         let too_large = std::error::Error::source(&error).is_some_and(|cause| cause.is::<LengthLimitError>());
         if too_large {
-            Problem::new(Kind::TooLarge, format!("the body has more than {limit} bytes"))
+            Problem::new(Kind::TooLarge, format!("the body exceeds {limit} bytes"))
         } else {
-            Problem::new(Kind::IncompleteBody, "the body could not be read to its end")
+            Problem::new(Kind::IncompleteBody, "cannot read the whole request body; send the request again")
         }
     })
 }
 
-/// A member of a body that must parse.
-pub(crate) fn invalid<T, E: Display>(pointer: &str, parsed: Result<T, E>) -> Result<T, Problem> {
+/// Maps a parse error to a problem that names the body member at `pointer`.
+pub(crate) fn parsed_member<T, E: Display>(pointer: &str, parsed: Result<T, E>) -> Result<T, Problem> {
     parsed.map_err(|error| Problem::member(pointer, error))
 }
 
-/// JSON that we wrote ourselves, as a value.
-pub(crate) fn value(json: &[u8]) -> Result<serde_json::Value, Problem> {
+/// Parses JSON that the codec wrote; a failure is an internal inconsistency.
+pub(crate) fn encoded_value(json: &[u8]) -> Result<serde_json::Value, Problem> {
     serde_json::from_slice(json).map_err(|error| {
         Problem::from(ledger_projections::Error::Inconsistent {
             table: "events",

@@ -1,4 +1,4 @@
-//! Many events in one request: recorded in order, and, one JSON object a line, while they still come in.
+//! Bulk ingest: records the events of one request in order. Newline-delimited JSON is recorded while the body arrives.
 
 use axum::body::Body;
 use axum::http::header;
@@ -10,60 +10,61 @@ use futures::{FutureExt, StreamExt};
 use ledger_codec::cloudevents::{EVENT_LIMIT, Envelope, Invalid, Reason};
 use ledger_ingest::{OrderedSubmission, RecordError, RecordOutcome};
 
-use crate::ingest::{EventResult, add_marks, names, overall};
+use crate::ingest::{EventResult, add_annotations, id_and_source, overall_status};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
-/// Lines that go through the door together, and how many such groups may be under way.
-const GROUP: usize = 500;
-const GROUPS_UNDER_WAY: usize = 4;
-/// White space may make a line longer than the event it carries.
-const LINE_LIMIT: usize = EVENT_LIMIT * 4;
+/// Number of events that are submitted together.
+const GROUP_SIZE: usize = 500;
+/// Maximum number of submitted groups without an outcome.
+const MAX_GROUPS_IN_FLIGHT: usize = 4;
+/// Maximum length of a line. White space can make a line longer than its event.
+const MAX_LINE_BYTES: usize = EVENT_LIMIT * 4;
 
-/// An event's place among the results: known already, or waiting for the ledger's answer.
-enum Waiting {
-    Result(EventResult),
-    RecordOutcome((String, String)),
+/// Event of a group: rejected already, or submitted with its id and source.
+enum GroupItem {
+    Rejected(EventResult),
+    Submitted((String, String)),
 }
 
-/// Parts what can be recorded from what cannot.
-fn part(events: Vec<Result<Envelope, Invalid>>) -> (Vec<Waiting>, Vec<Envelope>) {
+/// Separates the valid events of a group from its items, and keeps the order of both.
+fn separate(events: Vec<Result<Envelope, Invalid>>) -> (Vec<GroupItem>, Vec<Envelope>) {
     let mut valid = Vec::with_capacity(events.len());
-    let waiting = events
+    let items = events
         .into_iter()
         .map(|event| match event {
             Ok(envelope) => {
-                let names = names(&envelope);
+                let id_and_source = id_and_source(&envelope);
                 valid.push(envelope);
-                Waiting::RecordOutcome(names)
+                GroupItem::Submitted(id_and_source)
             }
-            Err(invalid) => Waiting::Result(EventResult::invalid(invalid)),
+            Err(invalid) => GroupItem::Rejected(EventResult::invalid(invalid)),
         })
         .collect();
-    (waiting, valid)
+    (items, valid)
 }
 
-/// Puts answers where events wait for them.
-fn join(waiting: Vec<Waiting>, answers: &[RecordOutcome]) -> Vec<EventResult> {
-    let mut answers = answers.iter();
-    let waiting = waiting.into_iter();
-    waiting
-        .map(|waiting| match waiting {
-            Waiting::Result(result) => result,
-            Waiting::RecordOutcome(names) => EventResult::answered(
-                names,
-                answers.next().unwrap_or(&RecordOutcome::Refused(RecordError::Closing)),
+/// Merges the outcomes of the submitted events into the results of their group.
+fn merge(items: Vec<GroupItem>, outcomes: &[RecordOutcome]) -> Vec<EventResult> {
+    let mut outcomes = outcomes.iter();
+    let items = items.into_iter();
+    items
+        .map(|item| match item {
+            GroupItem::Rejected(result) => result,
+            GroupItem::Submitted(id_and_source) => EventResult::from_outcome(
+                id_and_source,
+                outcomes.next().unwrap_or(&RecordOutcome::Refused(RecordError::Closing)),
             ),
         })
         .collect()
 }
 
-/// Events of one request, going through the door in groups and in order.
+/// Records the events of one request, in groups and in order.
 struct BulkRecorder<'l> {
     ledger: &'l TenantLedger,
-    train: OrderedSubmission,
+    order: OrderedSubmission,
     group: Vec<Result<Envelope, Invalid>>,
-    under_way: FuturesOrdered<BoxFuture<'l, Vec<EventResult>>>,
+    in_flight: FuturesOrdered<BoxFuture<'l, Vec<EventResult>>>,
     results: Vec<EventResult>,
 }
 
@@ -71,19 +72,19 @@ impl<'l> BulkRecorder<'l> {
     fn new(ledger: &'l TenantLedger) -> Self {
         Self {
             ledger,
-            train: OrderedSubmission::default(),
+            order: OrderedSubmission::default(),
             group: Vec::new(),
-            under_way: FuturesOrdered::new(),
+            in_flight: FuturesOrdered::new(),
             results: Vec::new(),
         }
     }
 
     async fn push(&mut self, event: Result<Envelope, Invalid>) {
         self.group.push(event);
-        if self.group.len() == GROUP {
+        if self.group.len() == GROUP_SIZE {
             self.submit().await;
-            if self.under_way.len() == GROUPS_UNDER_WAY
-                && let Some(done) = self.under_way.next().await
+            if self.in_flight.len() == MAX_GROUPS_IN_FLIGHT
+                && let Some(done) = self.in_flight.next().await
             {
                 self.results.extend(done);
             }
@@ -91,81 +92,83 @@ impl<'l> BulkRecorder<'l> {
     }
 
     async fn submit(&mut self) {
-        let (waiting, valid) = part(std::mem::take(&mut self.group));
-        let submitted = self.ledger.ingest.submit(valid, &self.train).await;
-        self.under_way.push_back(async move { join(waiting, &submitted.answers().await) }.boxed());
+        let (items, valid) = separate(std::mem::take(&mut self.group));
+        let submitted = self.ledger.ingest.submit(valid, &self.order).await;
+        self.in_flight.push_back(async move { merge(items, &submitted.answers().await) }.boxed());
     }
 
-    /// The answers, in order.
-    async fn results(mut self) -> Vec<EventResult> {
+    /// Submits the last group and returns all results, in order.
+    async fn finish(mut self) -> Vec<EventResult> {
         self.submit().await;
-        while let Some(done) = self.under_way.next().await {
+        while let Some(done) = self.in_flight.next().await {
             self.results.extend(done);
         }
         self.results
     }
 }
 
-/// Records events that are all there.
+/// Records the events of a batch that is completely read.
 pub(crate) async fn record_all(
     ledger: &TenantLedger,
     events: Vec<Result<Envelope, Invalid>>,
 ) -> Vec<EventResult> {
-    let mut procession = BulkRecorder::new(ledger);
+    let mut recorder = BulkRecorder::new(ledger);
     for event in events {
-        procession.push(event).await;
+        recorder.push(event).await;
     }
-    procession.results().await
+    recorder.finish().await
 }
 
-/// Records the lines of a body while they come in.
+/// Records the lines of a body while they arrive.
 pub(crate) async fn record_lines(
     ledger: &TenantLedger,
-    marked: bool,
+    annotate: bool,
     body: Body,
     limit: usize,
 ) -> Result<Response, Problem> {
     let mut chunks = body.into_data_stream();
-    let mut lines = Lines::default();
-    let mut procession = BulkRecorder::new(ledger);
-    let mut taken = 0;
-    let mut broken = false;
+    let mut lines = LineSplitter::default();
+    let mut recorder = BulkRecorder::new(ledger);
+    let mut received = 0;
+    let mut interrupted = false;
     let mut ended = false;
     while !ended {
         match chunks.next().await {
             Some(Ok(chunk)) => lines.push(&chunk),
-            Some(Err(_)) => (broken, ended) = (true, true),
+            Some(Err(_)) => (interrupted, ended) = (true, true),
             None => {
                 lines.end();
                 ended = true;
             }
         }
         while let Some(line) = lines.next() {
-            if taken == limit {
-                let detail =
-                    format!("at most {limit} events are taken at once: send this and the rest again");
-                procession.push(Err(Reason::Value { pointer: String::new(), detail }.into())).await;
-                // What is beyond is neither read nor kept.
-                return answer(&procession.results().await);
+            if received == limit {
+                let detail = format!(
+                    "the request has more than {limit} events; send this one and the rest in another request"
+                );
+                recorder.push(Err(Reason::Value { pointer: String::new(), detail }.into())).await;
+                // Do not read or buffer the rest of the body.
+                return ndjson_response(&recorder.finish().await);
             }
-            taken += 1;
-            procession.push(line.and_then(|line| Envelope::parse(&line))).await;
+            received += 1;
+            recorder.push(line.and_then(|line| Envelope::parse(&line))).await;
         }
     }
-    let mut results = procession.results().await;
-    if broken {
-        let detail =
-            format!("the body broke off after {taken} lines; what came whole is recorded: send all again");
+    let mut results = recorder.finish().await;
+    if interrupted {
+        let detail = format!(
+            "the body ended early after {received} lines; complete lines are recorded; resend the whole body"
+        );
         return Err(Problem::new(Kind::IncompleteBody, detail));
     }
-    if marked {
-        add_marks(ledger, &mut results).await;
+    if annotate {
+        add_annotations(ledger, &mut results).await;
     }
-    answer(&results)
+    ndjson_response(&results)
 }
 
-fn answer(results: &[EventResult]) -> Result<Response, Problem> {
-    let status = overall(results)?;
+fn ndjson_response(results: &[EventResult]) -> Result<Response, Problem> {
+    let status = overall_status(results)?;
     let mut text = Vec::with_capacity(results.len() * 128);
     for result in results {
         if let Err(error) = serde_json::to_writer(&mut text, result) {
@@ -176,22 +179,22 @@ fn answer(results: &[EventResult]) -> Result<Response, Problem> {
     Ok((status, [(header::CONTENT_TYPE, "application/x-ndjson")], text).into_response())
 }
 
-/// Lines of a body that comes in chunks. A line that is too long is passed over, not kept.
+/// Splits a body that arrives in chunks into lines. It drops a line that is too long and does not buffer it.
 #[derive(Default)]
-struct Lines {
+struct LineSplitter {
     buffer: BytesMut,
-    /// Bytes of the buffer that are known to have no line feed.
+    /// Number of leading bytes of the buffer without a line feed.
     searched: usize,
-    /// Bytes of a line that is too long and already dropped.
+    /// Number of bytes already dropped of a line that is too long.
     dropped: usize,
 }
 
-impl Lines {
+impl LineSplitter {
     fn push(&mut self, chunk: &[u8]) {
         self.buffer.extend_from_slice(chunk);
     }
 
-    /// The last line may lack its line feed.
+    /// Ends the last line, which may lack its line feed.
     fn end(&mut self) {
         self.buffer.extend_from_slice(b"\n");
     }
@@ -199,7 +202,7 @@ impl Lines {
     fn next(&mut self) -> Option<Result<Bytes, Invalid>> {
         loop {
             let Some(found) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') else {
-                if self.buffer.len() > LINE_LIMIT {
+                if self.buffer.len() > MAX_LINE_BYTES {
                     self.dropped += self.buffer.len();
                     self.buffer.clear();
                 }
@@ -209,7 +212,7 @@ impl Lines {
             let line = self.buffer.split_to(self.searched + found + 1).freeze();
             self.searched = 0;
             let length = std::mem::take(&mut self.dropped) + line.len();
-            if length > LINE_LIMIT {
+            if length > MAX_LINE_BYTES {
                 return Some(Err(Reason::TooLarge(length).into()));
             }
             if !line.trim_ascii().is_empty() {
@@ -224,9 +227,9 @@ mod tests {
     use super::*;
 
     fn lines(chunks: &[&str]) -> Vec<Result<String, usize>> {
-        let mut lines = Lines::default();
+        let mut lines = LineSplitter::default();
         let mut found = Vec::new();
-        let mut take = |lines: &mut Lines| {
+        let mut take = |lines: &mut LineSplitter| {
             while let Some(line) = lines.next() {
                 found.push(match line {
                     Ok(line) => Ok(String::from_utf8_lossy(&line).trim().to_owned()),
@@ -245,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_found_across_chunks() {
+    fn lines_can_span_chunks_and_empty_lines_are_skipped() {
         assert_eq!(
             lines(&["{\"a\"", ":1}\n\n{\"b\":", "2}\r\n{}"]),
             [Ok("{\"a\":1}".to_owned()), Ok("{\"b\":2}".to_owned()), Ok("{}".to_owned())]
@@ -253,9 +256,9 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_passed_over_and_the_next_is_found() {
-        let long = "x".repeat(LINE_LIMIT + 1);
+    fn a_line_that_is_too_long_is_rejected_and_the_next_one_is_read() {
+        let long = "x".repeat(MAX_LINE_BYTES + 1);
         let found = lines(&[&long, &long, "y\n{}\n"]);
-        assert_eq!(found, [Err(2 * LINE_LIMIT + 4), Ok("{}".to_owned())]);
+        assert_eq!(found, [Err(2 * MAX_LINE_BYTES + 4), Ok("{}".to_owned())]);
     }
 }

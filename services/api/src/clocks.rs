@@ -1,45 +1,46 @@
-//! Emitters whose clocks are ahead.
+//! Clock skews: emitters with clocks ahead of the stream.
 
 use axum::Json;
 use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::parameters::{StrictQuery, WaitQuery, at, wait};
+use crate::parameters::{StrictQuery, WaitQuery, wait_for_position, with_position};
 use crate::problem::Problem;
 use crate::tenant::TenantLedger;
 
-/// Emitters that one answer has at most.
-const AT_MOST: u32 = 100;
+/// Maximum number of emitters in a response.
+const MAX_EMITTERS: u32 = 100;
 
-/// Emitters whose clocks are ahead.
+/// Emitters with clocks that are ahead.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ClockSkewsBody {
-    /// The position that the answer is true for.
+    /// Ledger position that the response reflects.
     position: u64,
-    /// The hundred emitters that were ahead the most, the farthest first.
+    /// The 100 emitters with the largest skew, in descending order.
     clock_skews: Vec<ClockSkewBody>,
 }
 
-/// How far the clock of an emitter was ahead: at least as much as an event occurred after it was recorded.
+/// Clock skew of an emitter: how much later its events occurred, by its own clock, than the stream recorded them. This
+/// is a lower bound.
 #[derive(Serialize, ToSchema)]
 struct ClockSkewBody {
-    /// The CloudEvents source of its events.
+    /// CloudEvents source of the emitter.
     source: String,
-    /// Milliseconds that it was ahead at most.
+    /// Largest skew, in milliseconds.
     max_ahead_ms: i64,
-    /// Milliseconds that it was ahead by the last event that was.
+    /// Skew of the last event that was ahead, in milliseconds.
     last_ahead_ms: i64,
-    /// The position of that event.
+    /// Position of that event.
     last_position: u64,
-    /// Events that were ahead by more than a second.
+    /// Number of events that were ahead by more than a second.
     events: u64,
 }
 
 /// List clock skews
 ///
-/// Emitters whose events occurred, by their own clocks, more than a second after they were recorded. Such an event counts as later
-/// than it was: it can hide what is reported after it.
+/// Lists emitters with events that occurred, by the emitter's clock, more than a second after the stream recorded them.
+/// Such an event sorts later than it happened, so it can hide later reports.
 #[utoipa::path(
     get,
     path = "/clock-skews",
@@ -47,19 +48,21 @@ struct ClockSkewBody {
     tag = "events",
     params(WaitQuery),
     responses(
-        (status = 200, description = "The emitters", body = ClockSkewsBody),
-        (status = "4XX", description = "The question is not well-formed", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Clock skews", body = ClockSkewsBody),
+        (status = "4XX", description = "Invalid request",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn list_clock_skews(
     ledger: TenantLedger,
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {
-    wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;
     let position = snapshot.position();
-    let skews = snapshot.clock_skews(AT_MOST).await?.into_iter();
+    let skews = snapshot.clock_skews(MAX_EMITTERS).await?.into_iter();
     let clock_skews = skews
         .map(|skew| ClockSkewBody {
             source: skew.source,
@@ -69,5 +72,5 @@ pub(crate) async fn list_clock_skews(
             events: skew.events,
         })
         .collect();
-    Ok(at(position, Json(ClockSkewsBody { position: position.get(), clock_skews })))
+    Ok(with_position(position, Json(ClockSkewsBody { position: position.get(), clock_skews })))
 }

@@ -1,4 +1,4 @@
-//! What runs where: environments, their state at any point, and how two states differ.
+//! Environments: list, state at any point, and the difference between two states.
 
 use axum::Json;
 use axum::extract::Path;
@@ -12,25 +12,27 @@ use ledger_projections::{AsOf, EnvironmentState};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::parameters::{StrictQuery, WaitQuery, at, maybe, parse, position, wait};
+use crate::parameters::{
+    StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
+};
 use crate::problem::Problem;
 use crate::tenant::TenantLedger;
 
-/// What a lane runs.
+/// Release that a lane runs.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ReleaseBody {
-    /// The version, as its builders name it.
+    /// Version, as the build names it.
     version: String,
-    /// A package URL, or an OCI reference by digest.
+    /// Artifact: a package URL, or an OCI reference by digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     artifact: Option<String>,
-    /// The configuration's digest.
+    /// Digest of the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     config: Option<String>,
-    /// The revision of the infrastructure's code.
+    /// Revision of the infrastructure code.
     #[serde(skip_serializing_if = "Option::is_none")]
     infrastructure: Option<String>,
-    /// The commit that the version was built from.
+    /// Commit that the version was built from.
     #[serde(skip_serializing_if = "Option::is_none")]
     commit: Option<String>,
 }
@@ -47,18 +49,18 @@ impl From<&Release> for ReleaseBody {
     }
 }
 
-/// The event that something stands since.
+/// Reference to an event.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct SinceBody {
-    /// Where it is in the ledger.
+pub(crate) struct EventRefBody {
+    /// Its position.
     position: u64,
-    /// When it happened, by the emitter's clock.
+    /// Time at which it occurred, by the emitter's clock.
     occurred_at: DateTime<Utc>,
     /// Its CloudEvents id.
     event_id: String,
 }
 
-impl From<&Since> for SinceBody {
+impl From<&Since> for EventRefBody {
     fn from(since: &Since) -> Self {
         Self {
             position: since.position.get(),
@@ -68,20 +70,20 @@ impl From<&Since> for SinceBody {
     }
 }
 
-/// A lane that runs something, or a slot in which something stands.
+/// Lane, or idle slot, with its release.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct LaneBody {
-    /// The service.
+    /// Service name.
     service: String,
-    /// The target.
+    /// Target name.
     target: String,
-    /// The slot, where the lane has slots.
+    /// Slot, if the lane has slots.
     #[serde(skip_serializing_if = "Option::is_none")]
     slot: Option<String>,
-    /// What runs, or stands, there.
+    /// Release that the lane runs or the slot holds.
     release: ReleaseBody,
-    /// Since when.
-    since: SinceBody,
+    /// Event that put the release there.
+    since: EventRefBody,
 }
 
 impl LaneBody {
@@ -105,73 +107,73 @@ impl LaneBody {
     }
 }
 
-/// What an environment ran at some point.
+/// State of an environment at some point.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct StateBody {
-    /// The environment.
+    /// Environment name.
     environment: String,
-    /// The position that the answer is true for.
+    /// Ledger position that the response reflects.
     position: u64,
-    /// The point that was asked for: `latest`, a position, or a time.
+    /// Requested point: `latest`, a position, or a time.
     at: String,
-    /// SHA-256 over what ran: two environments that run the same have the same digest.
+    /// SHA-256 over the composition: environments with equal compositions have equal digests.
     digest: String,
-    /// What ran, by service and target.
+    /// Releases that ran, by service and target.
     lanes: Vec<LaneBody>,
-    /// What stood in slots that traffic did not reach.
+    /// Releases in slots without traffic.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     idle: Vec<LaneBody>,
-    /// Switches without effect: to slots of which nothing is known yet, or that were empty. The last first.
+    /// Traffic switches without effect, latest first: to a slot with no known release yet, or to an empty slot.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     switches_without_effect: Vec<SwitchBody>,
-    /// Lanes of which a report was recorded since their last change that had occurred before it: what it says is hidden.
+    /// Lanes with a hidden report: one that was recorded after the lane's last change but occurred before it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    hidden_reports: Vec<HiddenBody>,
+    hidden_reports: Vec<HiddenReportBody>,
 }
 
-/// A traffic switch without effect.
+/// Traffic switch without effect.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SwitchBody {
-    /// The service.
+    /// Service name.
     service: String,
-    /// The target.
+    /// Target name.
     target: String,
-    /// The slot that traffic was switched to.
+    /// Slot that traffic was switched to.
     slot: String,
-    /// The event.
-    since: SinceBody,
+    /// The switch event.
+    since: EventRefBody,
 }
 
-/// A late report that a later-occurring change hides.
+/// Late report, hidden by a change that occurred after it.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct HiddenBody {
-    /// The service.
+pub(crate) struct HiddenReportBody {
+    /// Service name.
     service: String,
-    /// The target.
+    /// Target name.
     target: String,
-    /// The position of the report.
+    /// Position of the report.
     position: u64,
 }
 
-/// The environments of a ledger.
+/// Environments of a ledger.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct EnvironmentsBody {
-    /// The position that the answer is true for.
+    /// Ledger position that the response reflects.
     position: u64,
-    /// The environments, by name.
+    /// Environments, by name.
     environments: Vec<EnvironmentBody>,
 }
 
-/// An environment.
+/// An environment of the ledger.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct EnvironmentBody {
-    /// Its name.
+    /// Environment name.
     name: String,
-    /// The position of the first event that named it.
+    /// Position of the first event that named it.
     first_position: u64,
-    /// How often its composition has changed.
+    /// Number of changes of its composition.
     changes: u64,
-    /// Whether it is retired: then nothing is expected there, and it has no lanes.
+    /// True if it is retired: it has no lanes, and no reports are expected.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     retired: bool,
 }
@@ -179,53 +181,53 @@ pub(crate) struct EnvironmentBody {
 /// One side of a comparison.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SideBody {
-    /// The environment.
+    /// Environment name.
     environment: String,
-    /// The position that the side is true for.
+    /// Ledger position that this side reflects.
     position: u64,
-    /// The point that was asked for.
+    /// Requested point.
     at: String,
-    /// SHA-256 over what ran.
+    /// SHA-256 over the composition.
     digest: String,
 }
 
-/// How two compositions differ.
+/// Difference between two compositions.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct DiffBody {
-    /// The first.
+    /// First side.
     from: SideBody,
-    /// The second.
+    /// Second side.
     to: SideBody,
-    /// The lanes that differ, by service and target.
+    /// Lanes that differ, by service and target.
     differences: Vec<DifferenceBody>,
 }
 
-/// How one lane differs.
+/// Difference in one lane.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct DifferenceBody {
-    /// The service.
+    /// Service name.
     service: String,
-    /// The target.
+    /// Target name.
     target: String,
-    /// What differs.
-    change: ChangeWord,
-    /// What the lane runs in the first.
+    /// Kind of the difference.
+    change: LaneChange,
+    /// Lane on the first side.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<LaneBody>,
-    /// What the lane runs in the second.
+    /// Lane on the second side.
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<LaneBody>,
 }
 
-/// What differs in a lane.
+/// Kind of a difference in a lane.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum ChangeWord {
-    /// It runs something only in the second.
+enum LaneChange {
+    /// The lane runs a release on the second side only.
     Added,
-    /// It runs something only in the first.
+    /// The lane runs a release on the first side only.
     Removed,
-    /// It runs another release.
+    /// The lane runs different releases.
     Changed,
 }
 
@@ -233,9 +235,9 @@ impl From<LaneDifference<'_>> for DifferenceBody {
     fn from(lane: LaneDifference<'_>) -> Self {
         let body = |live: &LiveRelease| Some(LaneBody::live(lane.service, lane.target, live));
         let (change, from, to) = match lane.difference {
-            Difference::Added(to) => (ChangeWord::Added, None, body(to)),
-            Difference::Removed(from) => (ChangeWord::Removed, body(from), None),
-            Difference::Changed { from, to } => (ChangeWord::Changed, body(from), body(to)),
+            Difference::Added(to) => (LaneChange::Added, None, body(to)),
+            Difference::Removed(from) => (LaneChange::Removed, body(from), None),
+            Difference::Changed { from, to } => (LaneChange::Changed, body(from), body(to)),
         };
         Self { service: lane.service.to_string(), target: lane.target.to_string(), change, from, to }
     }
@@ -243,7 +245,7 @@ impl From<LaneDifference<'_>> for DifferenceBody {
 
 /// List environments
 ///
-/// Every environment that some event named.
+/// Lists every environment that an event named.
 #[utoipa::path(
     get,
     path = "/environments",
@@ -251,32 +253,34 @@ impl From<LaneDifference<'_>> for DifferenceBody {
     tag = "environments",
     params(WaitQuery),
     responses(
-        (status = 200, description = "The environments", body = EnvironmentsBody),
-        (status = "4XX", description = "Not understood", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Environments", body = EnvironmentsBody),
+        (status = "4XX", description = "Invalid request",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn list_environments(
     ledger: TenantLedger,
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {
-    wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let (projections, rows) = ledger.projections.environments().await?;
+    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    let (projected, rows) = ledger.projections.environments().await?;
     let environments = rows.into_iter().map(|row| EnvironmentBody {
         name: row.name.to_string(),
         first_position: row.first_position.get(),
         changes: row.changes,
         retired: row.retired,
     });
-    let body = EnvironmentsBody { position: projections.get(), environments: environments.collect() };
-    Ok(at(projections, Json(body)))
+    let body = EnvironmentsBody { position: projected.get(), environments: environments.collect() };
+    Ok(with_position(projected, Json(body)))
 }
 
-/// Which environment.
+/// Path parameter that names an environment.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(crate) struct EnvironmentPath {
-    /// The environment's name.
+    /// Environment name.
     environment: String,
 }
 
@@ -290,26 +294,25 @@ impl EnvironmentPath {
     }
 }
 
-/// Which state.
+/// Query parameters of the state of an environment.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct StateQuery {
-    /// The point: `latest` (unless given), a position, an RFC 3339 time, or `-N` for N changes ago.
+    /// Point: `latest` (the default), a position, an RFC 3339 time, or `-N` for N changes ago.
     at: Option<String>,
-    /// As known at this position; as known at the end of the ledger unless given. It goes with a
-    /// time or with `latest`.
+    /// Use the knowledge of the ledger at this position, by default at its end. Valid with a time or with `latest`.
     known_at: Option<String>,
-    /// Wait until the projections have this position.
+    /// Wait until the projections have applied this position.
     wait_for: Option<String>,
-    /// How long to wait for it, in milliseconds: at most 30000, 5000 unless given.
+    /// Time to wait for `wait_for`, in milliseconds: at most 30000, by default 5000.
     wait_ms: Option<String>,
 }
 
 /// Get the state of an environment
 ///
-/// What it ran at any point in the past. "At a position" folds the entries up to it; "at a time" folds
-/// what occurred up to then, as known at the end of the ledger or at `known_at`.
+/// Returns the composition at any point in the past. A position applies the entries up to it. A time applies the events
+/// that occurred up to then, as known at the end of the ledger or at `known_at`.
 #[utoipa::path(
     get,
     path = "/environments/{environment}/state",
@@ -317,10 +320,11 @@ pub(crate) struct StateQuery {
     tag = "environments",
     params(EnvironmentPath, StateQuery),
     responses(
-        (status = 200, description = "What ran", body = StateBody),
-        (status = "4XX", description = "There is no such point", body = Problem,
+        (status = 200, description = "State", body = StateBody),
+        (status = "4XX", description = "Invalid request, or unknown point", body = Problem,
             content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn get_state(
@@ -329,16 +333,16 @@ pub(crate) async fn get_state(
     StrictQuery(query): StrictQuery<StateQuery>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
-    let when = AsOf {
-        at: maybe("at", query.at.as_deref(), PointInTime::parse)?.unwrap_or(PointInTime::Latest),
-        known_at: maybe("known_at", query.known_at.as_deref(), position)?,
+    let as_of = AsOf {
+        at: parse_optional("at", query.at.as_deref(), PointInTime::parse)?.unwrap_or(PointInTime::Latest),
+        known_at: parse_optional("known_at", query.known_at.as_deref(), parse_position)?,
     };
-    wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let state = ledger.projections.state(&environment, when).await?;
+    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    let state = ledger.projections.state(&environment, as_of).await?;
     let composition = state.composition();
     let lanes = composition.lanes().map(|(service, target, live)| LaneBody::live(service, target, live));
     let idle = state.lanes.iter().flat_map(|lane| {
-        lane.fold.idle().into_iter().map(|standing| LaneBody::of(&lane.service, &lane.target, standing))
+        lane.fold.idle().into_iter().map(|idle| LaneBody::of(&lane.service, &lane.target, idle))
     });
     let switches = state.lanes.iter().flat_map(|lane| {
         lane.fold.passed_over().into_iter().map(|(slot, since)| SwitchBody {
@@ -350,7 +354,11 @@ pub(crate) async fn get_state(
     });
     let hidden = state.lanes.iter().filter_map(|lane| {
         let position = lane.late_report?.get();
-        Some(HiddenBody { service: lane.service.to_string(), target: lane.target.to_string(), position })
+        Some(HiddenReportBody {
+            service: lane.service.to_string(),
+            target: lane.target.to_string(),
+            position,
+        })
     });
     let body = StateBody {
         environment: environment.to_string(),
@@ -362,33 +370,34 @@ pub(crate) async fn get_state(
         switches_without_effect: switches.collect(),
         hidden_reports: hidden.collect(),
     };
-    Ok(at(state.position, Json(body)))
+    Ok(with_position(state.position, Json(body)))
 }
 
-/// Which two states.
+/// Query parameters of a comparison.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DiffQuery {
-    /// The first point: as `at` of the state. Unless given: `-1`, or `latest` beside another environment.
+    /// First point, in the same form as `at` of the state. Default: `-1`, or `latest` if `to` names another
+    /// environment.
     from: Option<String>,
-    /// The second point; `latest` unless given. `staging@latest` is of another environment.
+    /// Second point, by default `latest`. `staging@latest` names a point of another environment.
     to: Option<String>,
-    /// Wait until the projections have this position.
+    /// Wait until the projections have applied this position.
     wait_for: Option<String>,
-    /// How long to wait for it, in milliseconds: at most 30000, 5000 unless given.
+    /// Time to wait for `wait_for`, in milliseconds: at most 30000, by default 5000.
     wait_ms: Option<String>,
 }
 
-/// A point, of the path's environment or of another: `staging@latest`.
-fn side(
+/// Parses a point of the path's environment, or of another: `staging@latest`.
+fn parse_side(
     name: &str,
     text: &str,
     environment: &EnvironmentName,
 ) -> Result<(EnvironmentName, PointInTime), Problem> {
     match text.split_once('@') {
-        Some((other, anchor)) => {
-            Ok((parse(name, other, EnvironmentName::parse)?, parse(name, anchor, PointInTime::parse)?))
+        Some((other, point)) => {
+            Ok((parse(name, other, EnvironmentName::parse)?, parse(name, point, PointInTime::parse)?))
         }
         None => Ok((environment.clone(), parse(name, text, PointInTime::parse)?)),
     }
@@ -396,8 +405,7 @@ fn side(
 
 /// Compare two states
 ///
-/// How the composition of an environment differs between two points, or from that of another
-/// environment, lane by lane.
+/// Compares the compositions of an environment at two points, or of two environments, lane by lane.
 #[utoipa::path(
     get,
     path = "/environments/{environment}/diff",
@@ -405,10 +413,11 @@ fn side(
     tag = "environments",
     params(EnvironmentPath, DiffQuery),
     responses(
-        (status = 200, description = "What differs", body = DiffBody),
-        (status = "4XX", description = "There is no such point", body = Problem,
+        (status = 200, description = "Difference", body = DiffBody),
+        (status = "4XX", description = "Invalid request, or unknown point", body = Problem,
             content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn get_diff(
@@ -417,21 +426,21 @@ pub(crate) async fn get_diff(
     StrictQuery(query): StrictQuery<DiffQuery>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
-    let to = side("to", query.to.as_deref().unwrap_or("latest"), &environment)?;
-    let usual = if to.0 == environment { "-1" } else { "latest" };
-    let from = side("from", query.from.as_deref().unwrap_or(usual), &environment)?;
-    wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    let to = parse_side("to", query.to.as_deref().unwrap_or("latest"), &environment)?;
+    let default_from = if to.0 == environment { "-1" } else { "latest" };
+    let from = parse_side("from", query.from.as_deref().unwrap_or(default_from), &environment)?;
+    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let known_now = |at| AsOf { at, known_at: None };
     let (first, second) =
         ledger.projections.two_states((&from.0, known_now(from.1)), (&to.0, known_now(to.1))).await?;
     let (before, after) = (first.composition(), second.composition());
-    let true_for: Position = first.position.max(second.position);
+    let position: Position = first.position.max(second.position);
     let body = DiffBody {
         from: side_body(&from.0, &first, &before),
         to: side_body(&to.0, &second, &after),
         differences: before.diff(&after).into_iter().map(DifferenceBody::from).collect(),
     };
-    Ok(at(true_for, Json(body)))
+    Ok(with_position(position, Json(body)))
 }
 
 fn side_body(environment: &EnvironmentName, state: &EnvironmentState, composition: &Composition) -> SideBody {

@@ -1,4 +1,4 @@
-//! The gate: whether a release may be deployed to a lane.
+//! Deployment gate: decides if a release may be deployed to a lane.
 
 use axum::Json;
 use axum::extract::Path;
@@ -9,119 +9,119 @@ use ledger_ingest::{GateQuestion, gate};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::body::{ValidJson, invalid};
+use crate::body::{ValidJson, parsed_member};
 use crate::environments::{EnvironmentPath, ReleaseBody};
-use crate::parameters::{StrictQuery, WaitQuery, at, wait};
+use crate::parameters::{StrictQuery, WaitQuery, wait_for_position, with_position};
 use crate::plans::ActorBody;
 use crate::problem::Problem;
 use crate::tenant::TenantLedger;
 
-/// What somebody wants to deploy.
+/// Intended deploy.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GateRequest {
-    /// The service.
+    /// Service name.
     service: String,
-    /// The target; unless given, every one at which the service runs.
+    /// Target name; by default every target at which the service runs.
     target: Option<String>,
-    /// The release.
+    /// Release to deploy.
     release: ReleaseRequest,
-    /// Who wants to deploy it; their own approval does not count.
+    /// Requester of the deploy; their own approval does not count.
     requester: Option<ActorBody>,
-    /// The rollback that the deploy is a step of: then that rollback does not stand in its way.
+    /// Id of the rollback that the deploy is a step of: that rollback does not block it.
     rollback_id: Option<String>,
-    /// Whether this is the first deploy of the service, or to the target: otherwise one that never was in the environment is
-    /// an error.
+    /// True for the first deploy of the service or to the target. Without it, a service or target that the environment
+    /// never had is an error.
     #[serde(default)]
     new: bool,
 }
 
-/// A release, as far as whoever asks knows it.
+/// Release, as far as the client can describe it.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReleaseRequest {
-    /// The version.
+    /// Version.
     version: String,
-    /// A package URL, or an OCI reference by digest.
+    /// Artifact: a package URL, or an OCI reference by digest.
     artifact: Option<String>,
-    /// The configuration's digest.
+    /// Digest of the configuration.
     config: Option<String>,
-    /// The revision of the infrastructure's code.
+    /// Revision of the infrastructure code.
     infrastructure: Option<String>,
-    /// The commit that the version was built from.
+    /// Commit that the version was built from.
     commit: Option<String>,
 }
 
 impl ReleaseRequest {
     fn parse(&self) -> Result<Release, Problem> {
-        let line = |name, text: &Option<String>| {
+        let short_text = |name, text: &Option<String>| {
             text.as_deref()
-                .map(|text| invalid(&format!("/release/{name}"), ShortText::parse(text)))
+                .map(|text| parsed_member(&format!("/release/{name}"), ShortText::parse(text)))
                 .transpose()
         };
         Ok(Release {
-            version: invalid("/release/version", ShortText::parse(&self.version))?,
+            version: parsed_member("/release/version", ShortText::parse(&self.version))?,
             artifact: self
                 .artifact
                 .as_deref()
-                .map(|text| invalid("/release/artifact", Artifact::parse(text)))
+                .map(|text| parsed_member("/release/artifact", Artifact::parse(text)))
                 .transpose()?,
             config: self
                 .config
                 .as_deref()
-                .map(|text| invalid("/release/config", ConfigDigest::parse(text)))
+                .map(|text| parsed_member("/release/config", ConfigDigest::parse(text)))
                 .transpose()?,
-            infrastructure: line("infrastructure", &self.infrastructure)?,
-            commit: line("commit", &self.commit)?,
+            infrastructure: short_text("infrastructure", &self.infrastructure)?,
+            commit: short_text("commit", &self.commit)?,
         })
     }
 }
 
-/// What the gate says.
+/// Decision of the gate.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct GateBody {
-    /// The environment.
+    /// Environment name.
     environment: String,
-    /// The position that the answer is true for.
+    /// Ledger position that the response reflects.
     position: u64,
-    /// The position of the policy that it was judged by.
+    /// Position of the policy in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<u64>,
-    /// Whether every rule lets the deploy pass.
+    /// True if the deploy passes every rule.
     allowed: bool,
-    /// The release that was judged: with the artifact that its version means, where the request states none.
+    /// Release under decision, with the artifact of its version if the request names none.
     release: ReleaseBody,
-    /// The position that says what the version means, where that was looked up.
+    /// Position of the entry that links the version to the artifact, if the gate looked it up.
     #[serde(skip_serializing_if = "Option::is_none")]
     artifact_known_from: Option<u64>,
-    /// What each rule says.
+    /// Finding of each rule.
     findings: Vec<FindingBody>,
 }
 
-/// What a rule of the gate says.
+/// Finding of one rule of the gate.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct FindingBody {
-    /// `retired`, `freeze`, `rollback`, `revoked`, `held`, `promotion` or `approvals`.
+    /// Rule: `retired`, `freeze`, `rollback`, `revoked`, `held`, `promotion` or `approvals`.
     rule: &'static str,
-    /// The target that it is about; absent: it is the same for every lane of the service.
+    /// Target concerned; absent if the finding applies to every lane of the service.
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<String>,
-    /// Whether it lets the deploy pass.
+    /// True if the deploy passes the rule.
     passes: bool,
-    /// `true` where the ledger lacks what the rule decides by; the deploy does not pass then.
+    /// True if the ledger lacks the data that the rule needs; the deploy does not pass then.
     #[serde(skip_serializing_if = "is_false")]
     unknown: bool,
-    /// Why.
+    /// Explanation.
     detail: String,
-    /// The position of the evidence.
+    /// Position of the evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<u64>,
-    /// The positions of the grants that let the deploy pass.
+    /// Positions of the approvals that let the deploy pass.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     grants: Vec<u64>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 const fn is_false(value: &bool) -> bool {
     !*value
 }
@@ -140,10 +140,10 @@ impl From<&Finding> for FindingBody {
     }
 }
 
-/// Ask the gate
+/// Evaluate the gate
 ///
-/// Whether a release may be deployed to a lane, by every rule that the environment has, each with the
-/// position of its evidence. Nothing is recorded.
+/// Decides if a release may be deployed to a lane. Returns the finding of every rule of the environment, with the
+/// position of its evidence. Records nothing.
 #[utoipa::path(
     post,
     path = "/environments/{environment}/gate",
@@ -152,48 +152,50 @@ impl From<&Finding> for FindingBody {
     params(EnvironmentPath, WaitQuery),
     request_body = GateRequest,
     responses(
-        (status = 200, description = "Whether it may", body = GateBody),
-        (status = "4XX", description = "Not understood", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Decision", body = GateBody),
+        (status = "4XX", description = "Invalid request",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn ask_gate(
+pub(crate) async fn evaluate_gate(
     ledger: TenantLedger,
     Path(path): Path<EnvironmentPath>,
     StrictQuery(query): StrictQuery<WaitQuery>,
     ValidJson(request): ValidJson<GateRequest>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
-    let target = request.target.as_deref().map(|text| invalid("/target", TargetName::parse(text)));
+    let target = request.target.as_deref().map(|text| parsed_member("/target", TargetName::parse(text)));
     let question = GateQuestion {
         lane: LaneRef {
             environment: environment.clone(),
-            service: invalid("/service", ServiceName::parse(&request.service))?,
+            service: parsed_member("/service", ServiceName::parse(&request.service))?,
             target: target.transpose()?,
         },
         release: request.release.parse()?,
         rollback_id: request
             .rollback_id
             .as_deref()
-            .map(|text| invalid("/rollback_id", ShortText::parse(text)))
+            .map(|text| parsed_member("/rollback_id", ShortText::parse(text)))
             .transpose()?,
         is_new: request.new,
         requester: request.requester.as_ref().map(|actor| actor.parse("requester")).transpose()?,
     };
-    wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;
     if !snapshot.knows(&environment).await? {
         return Err(Problem::unknown_environment(&environment));
     }
-    let answer = gate(&mut snapshot, &question, ledger.now()).await?;
+    let gate = gate(&mut snapshot, &question, ledger.now()).await?;
     let body = GateBody {
         environment: environment.to_string(),
-        position: answer.position.get(),
-        policy: answer.policy.map(Position::get),
-        allowed: answer.decision.allowed,
-        release: ReleaseBody::from(&answer.release),
-        artifact_known_from: answer.artifact_known_from.map(Position::get),
-        findings: answer.decision.findings.iter().map(FindingBody::from).collect(),
+        position: gate.position.get(),
+        policy: gate.policy.map(Position::get),
+        allowed: gate.decision.allowed,
+        release: ReleaseBody::from(&gate.release),
+        artifact_known_from: gate.artifact_known_from.map(Position::get),
+        findings: gate.decision.findings.iter().map(FindingBody::from).collect(),
     };
-    Ok(at(answer.position, Json(body)))
+    Ok(with_position(gate.position, Json(body)))
 }

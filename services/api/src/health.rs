@@ -1,4 +1,4 @@
-//! Whether the service lives, what of it is ready, and how it fares.
+//! Liveness, readiness and metrics of the process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,31 +19,30 @@ use tracing::warn;
 use crate::problem::{Kind, Problem};
 use crate::{App, Ledger, Shared};
 
-/// How long a part may take to answer before it is told to be away: those who probe do not wait long.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Time limit for each part to answer a probe. It is short because probes have short timeouts themselves.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(crate) fn router() -> Router<Shared> {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/readyz/ingest", get(ready_for_ingest))
-        .route("/readyz/questions", get(ready_for_questions))
+        .route("/readyz/questions", get(ready_for_queries))
         .route("/metrics", get(metrics))
 }
 
-/// The process answers.
 async fn livez() -> Json<serde_json::Value> {
     Json(json!({"status": "alive"}))
 }
 
-/// A part of a tenant's ledger.
+/// Part of a tenant's ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// The stream: without it nothing comes in.
+    /// The stream: without it the service cannot record events.
     Journal,
-    /// The read models: without them no question is answered.
+    /// The read models: without them the service cannot answer queries.
     Projections,
-    /// What folds the one into the other: without it answers grow old.
+    /// The process that applies the stream to the read models: without it they become stale.
     Projector,
 }
 
@@ -57,46 +56,46 @@ impl Part {
     }
 }
 
-/// What is wrong with a part.
 struct Fault {
     tenant: TenantName,
     part: Part,
     detail: String,
-    /// It was never well since the process began.
-    since_the_beginning: bool,
+    /// The part has not been healthy since the process started.
+    since_start: bool,
 }
 
 impl Fault {
-    fn told(&self) -> String {
+    fn describe(&self) -> String {
         format!("{}: {}: {}", self.tenant, self.part.name(), self.detail)
     }
 }
 
-/// A process is ready as soon as it was once able to do all that it is for. What all processes share may be away
-/// later: that is told, and is no reason to send requests nowhere; those that can be served are.
+/// Reports readiness. A process becomes ready once every part has been healthy. Later faults of shared parts
+/// only degrade it: taking all processes out of rotation would also stop the requests that they can still serve.
+/// It becomes unready again only while both the journal and the projections of a tenant fail.
 async fn readyz(State(app): State<Arc<App>>) -> Response {
     let faults = faults(&app).await;
-    let useless = |tenant: &TenantName| {
-        let of = |part| faults.iter().any(|fault| fault.tenant == *tenant && fault.part == part);
-        of(Part::Journal) && of(Part::Projections)
+    let is_unusable = |tenant: &TenantName| {
+        let fails = |part| faults.iter().any(|fault| fault.tenant == *tenant && fault.part == part);
+        fails(Part::Journal) && fails(Part::Projections)
     };
-    if faults.iter().any(|fault| fault.since_the_beginning) || app.ledgers.keys().any(useless) {
+    if faults.iter().any(|fault| fault.since_start) || app.ledgers.keys().any(is_unusable) {
         return not_ready(&faults);
     }
     if faults.is_empty() {
         return Json(json!({"status": "ready"})).into_response();
     }
-    let told: Vec<String> = faults.iter().map(Fault::told).collect();
-    Json(json!({"status": "degraded", "faults": told})).into_response()
+    let faults: Vec<String> = faults.iter().map(Fault::describe).collect();
+    Json(json!({"status": "degraded", "faults": faults})).into_response()
 }
 
-/// Every tenant's journal answers: events are taken in.
+/// Reports readiness for ingest: the journal of every tenant answers.
 async fn ready_for_ingest(State(app): State<Arc<App>>) -> Response {
     ready_for(&app, Part::Journal).await
 }
 
-/// Every tenant's projections answer.
-async fn ready_for_questions(State(app): State<Arc<App>>) -> Response {
+/// Reports readiness for queries: the projections of every tenant answer.
+async fn ready_for_queries(State(app): State<Arc<App>>) -> Response {
     ready_for(&app, Part::Projections).await
 }
 
@@ -107,47 +106,47 @@ async fn ready_for(app: &App, part: Part) -> Response {
 }
 
 fn not_ready(faults: &[Fault]) -> Response {
-    let detail: Vec<String> = faults.iter().map(Fault::told).collect();
+    let detail: Vec<String> = faults.iter().map(Fault::describe).collect();
     Problem::new(Kind::NotReady, detail.join("; ")).into_response()
 }
 
 async fn faults(app: &App) -> Vec<Fault> {
-    let of_each = app.ledgers.iter().map(|(tenant, ledger)| faults_of(tenant, ledger));
-    futures::future::join_all(of_each).await.into_iter().flatten().collect()
+    let probes = app.ledgers.iter().map(|(tenant, ledger)| faults_of(tenant, ledger));
+    futures::future::join_all(probes).await.into_iter().flatten().collect()
 }
 
 async fn faults_of(tenant: &TenantName, ledger: &Ledger) -> Vec<Fault> {
     let mut faults = Vec::new();
-    let mut fault = |part, detail: String, since_the_beginning| {
-        faults.push(Fault { tenant: tenant.clone(), part, detail, since_the_beginning });
+    let mut fault = |part, detail: String, since_start| {
+        faults.push(Fault { tenant: tenant.clone(), part, detail, since_start });
     };
-    let silent = || format!("no answer within {PATIENCE:?}");
-    let (head, standing) = tokio::join!(
-        timeout(PATIENCE, ledger.journal.head()),
-        timeout(PATIENCE, ledger.projections.checkpoint())
+    let timed_out = || format!("no answer within {PROBE_TIMEOUT:?}");
+    let (head, checkpoint) = tokio::join!(
+        timeout(PROBE_TIMEOUT, ledger.journal.head()),
+        timeout(PROBE_TIMEOUT, ledger.projections.checkpoint())
     );
     match (head, ledger.projections.divergence()) {
         (Ok(Ok(_)), None) => {
             if let Some(reason) = ledger.ingest.recent_append_failure() {
-                fault(Part::Journal, format!("it answers, and took no event lately: {reason}"), false);
+                fault(Part::Journal, format!("readable, but the last append failed: {reason}"), false);
             }
         }
         (_, Some(reason)) => {
-            fault(Part::Journal, format!("it is not the one that the projections are of: {reason}"), false);
+            fault(Part::Journal, format!("the stream and the projections have diverged: {reason}"), false);
         }
         (Ok(Err(error)), None) => fault(Part::Journal, error.to_string(), false),
-        (Err(_), None) => fault(Part::Journal, silent(), false),
+        (Err(_), None) => fault(Part::Journal, timed_out(), false),
     }
-    match standing {
+    match checkpoint {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => fault(Part::Projections, error.to_string(), !ledger.projections.is_ready()),
-        Err(_) => fault(Part::Projections, silent(), !ledger.projections.is_ready()),
+        Err(_) => fault(Part::Projections, timed_out(), !ledger.projections.is_ready()),
     }
     match ledger.projections.projector() {
         None | Some(Status::Following | Status::Standby) => {}
-        Some(Status::Starting) => fault(Part::Projector, "it is starting".into(), true),
+        Some(Status::Starting) => fault(Part::Projector, "starting".into(), true),
         Some(Status::Building(at)) => {
-            fault(Part::Projector, format!("it fills new projections, up to {at} so far"), true);
+            fault(Part::Projector, format!("rebuilding the projections, now at {at}"), true);
         }
         Some(Status::Waiting(reason)) => fault(Part::Projector, reason, false),
         Some(Status::Stopped(reason)) => fault(Part::Projector, reason.to_string(), false),
@@ -155,44 +154,45 @@ async fn faults_of(tenant: &TenantName, ledger: &Ledger) -> Vec<Fault> {
     faults
 }
 
-/// Prometheus' text format.
+/// Renders all metrics in the Prometheus text format.
 async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let of_each = app.ledgers.iter().map(|(tenant, ledger)| measure(tenant, ledger));
-    futures::future::join_all(of_each).await;
+    let updates = app.ledgers.iter().map(|(tenant, ledger)| set_gauges(tenant, ledger));
+    futures::future::join_all(updates).await;
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response()
 }
 
-/// Tells how a tenant's ledger fares now. A part that does not answer is down in `ledger_up`.
-async fn measure(tenant: &TenantName, ledger: &Ledger) {
-    let (drift, head, standing) = tokio::join!(
-        timeout(PATIENCE, count_drift(tenant, ledger)),
-        timeout(PATIENCE, ledger.journal.head()),
-        timeout(PATIENCE, ledger.projections.checkpoint())
+/// Sets the gauges of a tenant's ledger. A part that does not answer is down in `ledger_up`.
+async fn set_gauges(tenant: &TenantName, ledger: &Ledger) {
+    let (drift, head, checkpoint) = tokio::join!(
+        timeout(PROBE_TIMEOUT, set_drift_gauges(tenant, ledger)),
+        timeout(PROBE_TIMEOUT, ledger.journal.head()),
+        timeout(PROBE_TIMEOUT, ledger.projections.checkpoint())
     );
     if let Ok(Err(error)) = drift {
-        warn!(%tenant, %error, "drift cannot be told");
+        warn!(%tenant, %error, "cannot determine drift");
     }
-    let (head, standing) = (head.ok().and_then(Result::ok), standing.ok().and_then(Result::ok));
-    if let Ok(Ok(config_drift)) = timeout(PATIENCE, ledger.journal.config_drift()).await {
+    let (head, checkpoint) = (head.ok().and_then(Result::ok), checkpoint.ok().and_then(Result::ok));
+    if let Ok(Ok(config_drift)) = timeout(PROBE_TIMEOUT, ledger.journal.config_drift()).await {
         gauge!("ledger_stream_fits", "tenant" => tenant.to_string()).set(f64::from(config_drift.is_empty()));
     }
     let up = |part| gauge!("ledger_up", "tenant" => tenant.to_string(), "part" => part);
     up("journal").set(f64::from(head.is_some()));
-    up("projections").set(f64::from(standing.is_some()));
-    // Without its end, how far the journal is ahead is not known: what was known last stays.
+    up("projections").set(f64::from(checkpoint.is_some()));
+    // Without the head, the lag is unknown: the gauges keep their last values.
     let Some(head) = head else { return };
     gauge!("ledger_head_position", "tenant" => tenant.to_string()).set(head.position.get() as f64);
-    // Projections that are away fall behind from where they were last seen.
-    let projections = standing.map(|standing| standing.position).or_else(|| ledger.projections.last_seen());
+    // While the projections are unavailable, their lag counts from their last known position.
+    let projections =
+        checkpoint.map(|checkpoint| checkpoint.position).or_else(|| ledger.projections.last_seen());
     if let Some(projections) = projections {
         let lag = head.position.get().saturating_sub(projections.get());
         gauge!("ledger_projections_lag_entries", "tenant" => tenant.to_string()).set(lag as f64);
     }
 }
 
-/// For each environment: the lanes in which something else was seen than the ledger says, and the services
-/// that do not run the same at each target.
-async fn count_drift(tenant: &TenantName, ledger: &Ledger) -> Result<(), QueryError> {
+/// Sets, for each environment, the number of lanes in which an observation differs from the ledger, and the number of
+/// services that run different releases at different targets.
+async fn set_drift_gauges(tenant: &TenantName, ledger: &Ledger) -> Result<(), QueryError> {
     let (_, environments) = ledger.projections.environments().await?;
     let mut snapshot = ledger.projections.snapshot().await?;
     for environment in environments {

@@ -1,4 +1,4 @@
-//! The history: which entries there are, and how far the ledger goes.
+//! History: the entries of the ledger, and its position.
 
 use axum::Json;
 use axum::extract::Path;
@@ -12,49 +12,52 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::parameters::{StrictQuery, WaitQuery, at, maybe, parse, position, wait};
+use crate::parameters::{
+    StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
+};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
-/// An entry of the ledger.
+/// Entry of the ledger.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct EntryBody {
-    /// Its place in the ledger.
+    /// Position of the entry.
     position: u64,
-    /// When the stream stored it.
+    /// Time at which the stream stored it.
     recorded_at: DateTime<Utc>,
-    /// SHA-256(0x00 ‖ the event's bytes): its leaf in the Merkle tree.
+    /// Leaf hash in the Merkle tree: SHA-256(0x00 ‖ the event's bytes).
     leaf_hash: String,
-    /// The position of the entry whose identity it repeats: then it has no effect.
+    /// Position of the earlier entry with the same identity. A repeat has no effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     repeats: Option<u64>,
-    /// What contradicts what the ledger knew: `late`, `removed_nothing`, `switched_to_empty_slot`, `switch_pending`,
-    /// `during_freeze`, `ambiguous_target`, `straddles_change`, `counts_contradict`, `environment_retired`, `corrects_nothing`.
+    /// Contradictions with the ledger's earlier state: `late`, `removed_nothing`, `switched_to_empty_slot`,
+    /// `switch_pending`, `during_freeze`, `ambiguous_target`, `straddles_change`, `counts_contradict`,
+    /// `environment_retired`, `corrects_nothing`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     anomalies: Vec<String>,
-    /// The names that it was the first to bring: `environment`, `service`, `target`.
+    /// Kinds of names that this entry introduces: `environment`, `service`, `target`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     new: Vec<String>,
-    /// The version that its lane ran from here on, where the event changed that: also by a switch.
+    /// Version that its lane runs from here on, if the event changed it (by a deploy or a traffic switch).
     #[serde(skip_serializing_if = "Option::is_none")]
     went_live: Option<String>,
-    /// The target that it is about, also where it named none and the service has only this one.
+    /// Target concerned, even if the event names none and the service has only this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<String>,
-    /// The targets that it could have meant, where it named none of several.
+    /// Candidate targets, if the event names none and the service has several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     targets: Vec<String>,
-    /// Where the lane ran the release that it runs from here on before, and another in between: the position at which that went
-    /// live the last time.
+    /// If the lane returns to a release that it ran before another one: the position at which that release last went
+    /// live.
     #[serde(skip_serializing_if = "Option::is_none")]
     returns_to: Option<u64>,
-    /// The position of the event that corrects it: from there on it has no effect.
+    /// Position of the event that corrects it: from that position on, this entry has no effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     corrected_by: Option<u64>,
-    /// By how many milliseconds it occurred after it was recorded: its emitter's clock is ahead by at least that.
+    /// Milliseconds by which it occurred after it was recorded, a lower bound of the emitter's clock skew.
     #[serde(skip_serializing_if = "Option::is_none")]
     clock_ahead_ms: Option<i64>,
-    /// The CloudEvent, byte for byte as it is stored.
+    /// The CloudEvent, byte for byte as stored.
     #[schema(value_type = Object)]
     event: Box<RawValue>,
 }
@@ -89,41 +92,41 @@ impl EntryBody {
     }
 }
 
-/// A page of the history.
+/// Page of the history.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct EventsBody {
-    /// The position that the answer is true for.
+    /// Ledger position that the response reflects.
     position: u64,
-    /// The entries, by position.
+    /// Entries, by position.
     events: Vec<EntryBody>,
-    /// Where the next page begins: pass it as `after`. Absent on the last page.
+    /// Cursor of the next page: pass it as `after`. Absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<u64>,
 }
 
-/// Which events.
+/// Query parameters of the history.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct EventsQuery {
-    /// Of this environment.
+    /// Only events of this environment.
     environment: Option<String>,
-    /// Of this service.
+    /// Only events of this service.
     service: Option<String>,
-    /// Of this type: `deploy.succeeded`, or the whole CloudEvents type.
+    /// Only events of this type: `deploy.succeeded`, or the full CloudEvents type.
     #[serde(rename = "type")]
     kind: Option<String>,
-    /// With this CloudEvents source; goes with `id`.
+    /// Only events with this CloudEvents source; requires `id`.
     source: Option<String>,
-    /// With this CloudEvents id; goes with `source`.
+    /// Only events with this CloudEvents id; requires `source`.
     id: Option<String>,
-    /// After this position; 0 unless given.
+    /// Only entries after this position, by default 0.
     after: Option<String>,
-    /// At most this many: 1 to 1000, 100 unless given.
+    /// Page size: 1 to 1000, by default 100.
     limit: Option<String>,
-    /// Wait until the projections have this position.
+    /// Wait until the projections have applied this position.
     wait_for: Option<String>,
-    /// How long to wait for it, in milliseconds: at most 30000, 5000 unless given.
+    /// Time to wait for `wait_for`, in milliseconds: at most 30000, by default 5000.
     wait_ms: Option<String>,
 }
 
@@ -135,13 +138,13 @@ impl EventsQuery {
                 id: parse("id", id, EventId::parse)?,
             }),
             (None, None) => None,
-            (Some(_), None) => return Err(Problem::parameter("id", "goes with source: both, or neither")),
-            (None, Some(_)) => return Err(Problem::parameter("source", "goes with id: both, or neither")),
+            (Some(_), None) => return Err(Problem::parameter("id", "is required with source")),
+            (None, Some(_)) => return Err(Problem::parameter("source", "is required with id")),
         };
         Ok(EventFilter {
-            environment: maybe("environment", self.environment.as_deref(), EnvironmentName::parse)?,
-            service: maybe("service", self.service.as_deref(), ServiceName::parse)?,
-            kinds: maybe("type", self.kind.as_deref(), |text| {
+            environment: parse_optional("environment", self.environment.as_deref(), EnvironmentName::parse)?,
+            service: parse_optional("service", self.service.as_deref(), ServiceName::parse)?,
+            kinds: parse_optional("type", self.kind.as_deref(), |text| {
                 EventKind::parse_name(text).or_else(|_| EventKind::parse_type(text))
             })?
             .into_iter()
@@ -154,8 +157,8 @@ impl EventsQuery {
 
 /// List events
 ///
-/// The history, by position; all conditions that are given must hold. A page ends after 8 MiB of events, however
-/// few they are: `next` tells whether there is more.
+/// Lists the history by position. An entry must match all given conditions. A page also ends after 8 MiB of events:
+/// more pages follow if, and only if, `next` is present.
 #[utoipa::path(
     get,
     path = "/events",
@@ -163,9 +166,11 @@ impl EventsQuery {
     tag = "events",
     params(EventsQuery),
     responses(
-        (status = 200, description = "A page of the history", body = EventsBody),
-        (status = "4XX", description = "Not understood", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Page of the history", body = EventsBody),
+        (status = "4XX", description = "Invalid request",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn list_events(
@@ -173,40 +178,40 @@ pub(crate) async fn list_events(
     StrictQuery(query): StrictQuery<EventsQuery>,
 ) -> Result<Response, Problem> {
     let filter = query.filter()?;
-    let after = maybe("after", query.after.as_deref(), position)?.unwrap_or(Position::START);
-    let limit = maybe("limit", query.limit.as_deref(), |text| match text.parse::<u32>() {
+    let after = parse_optional("after", query.after.as_deref(), parse_position)?.unwrap_or(Position::START);
+    let limit = parse_optional("limit", query.limit.as_deref(), |text| match text.parse::<u32>() {
         Ok(limit @ 1..=1000) => Ok(limit),
         _ => Err("must be a whole number from 1 to 1000"),
     })?
     .unwrap_or(100);
-    wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     if let (Some(environment), Some(service)) = (&filter.environment, &filter.service) {
-        let known = ledger.projections.snapshot().await?.lanes_ever(environment).await?;
-        // A check or an approval may name a service before it is deployed.
+        let lanes = ledger.projections.snapshot().await?.lanes_ever(environment).await?;
+        // A check or an approval may name a service before its first deploy.
         let (_, named) = ledger.projections.events(&filter, Position::START, 1).await?;
         if named.is_empty() {
-            UnknownLane::check(environment, &known, Some(service), None)?;
+            UnknownLane::check(environment, &lanes, Some(service), None)?;
         }
     }
-    let (projections, rows) = ledger.projections.events(&filter, after, limit).await?;
+    let (projected, rows) = ledger.projections.events(&filter, after, limit).await?;
     let bytes: usize = rows.iter().map(|row| row.bytes.len()).sum();
     let full = rows.len() == limit as usize || bytes >= PAGE_BYTES;
     let next = rows.last().filter(|_| full).map(|row| row.position.get());
     let events = rows.into_iter().map(EntryBody::of).collect::<Result<_, _>>()?;
-    Ok(at(projections, Json(EventsBody { position: projections.get(), events, next })))
+    Ok(with_position(projected, Json(EventsBody { position: projected.get(), events, next })))
 }
 
-/// Which entry.
+/// Path parameter that names an entry.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(crate) struct EntryPath {
-    /// The entry's position.
+    /// Position of the entry.
     position: String,
 }
 
 /// Get one event
 ///
-/// The entry at a position. It never changes.
+/// Returns the entry at a position. An entry never changes.
 #[utoipa::path(
     get,
     path = "/events/{position}",
@@ -214,10 +219,12 @@ pub(crate) struct EntryPath {
     tag = "events",
     params(EntryPath, WaitQuery),
     responses(
-        (status = 200, description = "The entry", body = EntryBody),
-        (status = 304, description = "It has not changed: it never does"),
-        (status = "4XX", description = "There is none", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Entry", body = EntryBody),
+        (status = 304, description = "Not modified"),
+        (status = "4XX", description = "Invalid request, or unknown position",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn get_event(
@@ -226,44 +233,47 @@ pub(crate) async fn get_event(
     StrictQuery(query): StrictQuery<WaitQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let wanted = parse("position", &path.position, position)?;
-    wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    let wanted = parse("position", &path.position, parse_position)?;
+    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let filter = EventFilter { positions: vec![wanted], ..EventFilter::default() };
-    let (projections, rows) = ledger.projections.events(&filter, Position::START, 1).await?;
+    let (projected, rows) = ledger.projections.events(&filter, Position::START, 1).await?;
     let Some(row) = rows.into_iter().next() else {
         if ledger.projections.is_gap(wanted).await? {
-            return Err(Problem::new(Kind::LostEntry, format!("the stream has lost the entry at {wanted}")));
+            return Err(Problem::new(
+                Kind::LostEntry,
+                format!("the stream has lost the entry at position {wanted}"),
+            ));
         }
-        let detail = format!("there is no entry at position {wanted}; the projections are at {projections}");
+        let detail = format!("no entry at position {wanted}; the projections are at {projected}");
         return Err(Problem::new(Kind::UnknownPosition, detail));
     };
     let tag = HeaderValue::from_str(&format!("\"{}\"", row.leaf_hash));
     let tag = tag.map_err(|error| Problem::new(Kind::Internal, error))?;
-    let fresh = headers.get(header::IF_NONE_MATCH) == Some(&tag);
-    let kept = [
+    let not_modified = headers.get(header::IF_NONE_MATCH) == Some(&tag);
+    let cache_headers = [
         (header::ETAG, tag),
         (header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=31536000, immutable")),
     ];
-    if fresh {
-        return Ok((StatusCode::NOT_MODIFIED, kept).into_response());
+    if not_modified {
+        return Ok((StatusCode::NOT_MODIFIED, cache_headers).into_response());
     }
-    Ok(at(projections, (kept, Json(EntryBody::of(row)?))))
+    Ok(with_position(projected, (cache_headers, Json(EntryBody::of(row)?))))
 }
 
-/// How far the ledger goes.
+/// Progress of the ledger and of its projections.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PositionBody {
-    /// The position that questions are answered at.
+    /// Position of the projections: queries reflect it.
     position: u64,
-    /// The position of the last entry of the stream.
+    /// Position of the last entry of the stream.
     head: u64,
-    /// The root of the Merkle tree over the entries up to `position`.
+    /// Root of the Merkle tree over the entries up to `position`.
     root: String,
 }
 
 /// Get the position
 ///
-/// How far the ledger goes, how much of it the projections have, and the tree's root over that.
+/// Returns the position of the projections, the head of the stream, and the Merkle root over the projected entries.
 #[utoipa::path(
     get,
     path = "/position",
@@ -271,20 +281,25 @@ pub(crate) struct PositionBody {
     tag = "ledger",
     params(WaitQuery),
     responses(
-        (status = 200, description = "The position", body = PositionBody),
-        (status = "4XX", description = "Not understood", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Position", body = PositionBody),
+        (status = "4XX", description = "Invalid request",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn get_position(
     ledger: TenantLedger,
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {
-    wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let standing = ledger.projections.checkpoint().await?;
-    // Asked after the projections, so that it is never behind them.
+    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    let checkpoint = ledger.projections.checkpoint().await?;
+    // Read after the checkpoint, so that the head is never behind it.
     let head = ledger.journal.head().await?.position;
-    let body =
-        PositionBody { position: standing.position.get(), head: head.get(), root: standing.root.to_string() };
-    Ok(at(standing.position, Json(body)))
+    let body = PositionBody {
+        position: checkpoint.position.get(),
+        head: head.get(),
+        root: checkpoint.root.to_string(),
+    };
+    Ok(with_position(checkpoint.position, Json(body)))
 }

@@ -1,4 +1,4 @@
-//! The rollback horizon: how far back an environment can be brought, and what must be kept for it.
+//! Rollback horizon: the points to which an environment can roll back, and the artifacts to retain for them.
 
 use std::time::Duration;
 
@@ -13,106 +13,107 @@ use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::environments::EnvironmentPath;
-use crate::parameters::{StrictQuery, at, maybe, wait};
+use crate::parameters::{StrictQuery, parse_optional, wait_for_position, with_position};
 use crate::plans::PlanIssueBody;
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
-/// The window unless it is given, and at most.
-const WINDOW: (TimeDelta, TimeDelta) = (TimeDelta::days(30), TimeDelta::days(3_660));
+/// Default and maximum of the window.
+const DEFAULT_WINDOW: TimeDelta = TimeDelta::days(30);
+const MAX_WINDOW: TimeDelta = TimeDelta::days(3_660);
 
-/// A horizon keeps a connection to the projections and its snapshot: no longer than this.
-const PATIENCE: Duration = Duration::from_secs(50);
+/// Time limit of the query: it holds a database connection and a snapshot while it runs.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(50);
 
-/// How far back.
+/// Query parameters of the rollback horizon.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct HorizonQuery {
-    /// How far back points are looked at: `30d` (unless given), `12h` or `3600s`, at most ten years.
+    /// Age of the oldest points: `30d` (the default), `12h` or `3600s`, at most ten years.
     window: Option<String>,
-    /// Wait until the projections have this position.
+    /// Wait until the projections have applied this position.
     wait_for: Option<String>,
-    /// How long to wait for it, in milliseconds: at most 30000, 5000 unless given.
+    /// Time to wait for `wait_for`, in milliseconds: at most 30000, by default 5000.
     wait_ms: Option<String>,
 }
 
-/// How far back an environment can be brought.
+/// Rollback horizon of an environment.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct HorizonBody {
-    /// The environment.
+    /// Environment name.
     environment: String,
-    /// The position that the answer is true for.
+    /// Ledger position that the response reflects.
     position: u64,
-    /// The window in seconds.
+    /// Window in seconds.
     window_seconds: i64,
-    /// The known-good points that stood at any time within the window, the last first; at most 500.
+    /// Known-good points that were current at any time within the window, latest first; at most 500.
     points: Vec<HorizonPointBody>,
-    /// Whether there are more known-good points than are listed. What is needed is told of all.
+    /// True if `points` omits some known-good points. `needed` covers all of them.
     cut: bool,
-    /// The artifacts that must be kept: of every point within the window that is not bad, and of what runs now.
-    needed: Vec<NeededBody>,
-    /// What such points run without an artifact that could be kept by name.
+    /// Artifacts to retain: those of every point within the window that is not bad, and those that run now.
+    needed: Vec<RetainedArtifactBody>,
+    /// Versions at such points without a known artifact: they cannot be retained by name.
     without_artifact: Vec<WithoutArtifactBody>,
 }
 
-/// A known-good point, and what stands in the way to it.
+/// Known-good point, with the issues of a rollback to it.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct HorizonPointBody {
-    /// Which change of the environment's composition it is, counted from 1.
+    /// Sequence number of the environment's composition change, from 1.
     number: u64,
-    /// The position of the event that made the change.
+    /// Position of the event that made the change.
     position: u64,
-    /// When that occurred.
+    /// Time at which that event occurred.
     occurred_at: DateTime<Utc>,
-    /// SHA-256 over what ran.
+    /// SHA-256 over the composition.
     digest: String,
-    /// Whether a rollback to it could be asked for now. The point at which the environment is counts as well.
+    /// True if a rollback to it can be requested now. True as well for the current point.
     possible: bool,
-    /// Whether one could be asked for by force.
+    /// True if a rollback to it can be requested with `force`.
     by_force: bool,
-    /// What stands in the way.
+    /// Issues of a rollback to it.
     issues: Vec<PlanIssueBody>,
 }
 
-/// An artifact that must be kept.
+/// Artifact to retain.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct NeededBody {
-    /// The artifact, as it was first named.
+pub(crate) struct RetainedArtifactBody {
+    /// Artifact, by the first name that the ledger saw.
     artifact: String,
-    /// Every way in which it is named.
+    /// All names of the artifact.
     names: Vec<String>,
-    /// The services that run it.
+    /// Services that run it.
     services: Vec<String>,
-    /// How many points within the window need it; 0 if only what runs now does.
+    /// Number of points within the window that need it; 0 if only the current composition needs it.
     points: u64,
 }
 
-/// A version of which no artifact is known.
+/// Version without a known artifact.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct WithoutArtifactBody {
-    /// The service.
+    /// Service name.
     service: String,
-    /// The version.
+    /// Version.
     version: String,
 }
 
 impl From<&HorizonPoint> for HorizonPointBody {
-    fn from(of: &HorizonPoint) -> Self {
-        let issues = of.issues.iter();
+    fn from(horizon: &HorizonPoint) -> Self {
+        let issues = horizon.issues.iter();
         Self {
-            number: of.point.number.unwrap_or_default(),
-            position: of.point.since.position.get(),
-            occurred_at: of.point.since.occurred_at,
-            digest: of.point.composition.digest(),
-            possible: of.is_possible(false),
-            by_force: of.is_possible(true),
+            number: horizon.point.number.unwrap_or_default(),
+            position: horizon.point.since.position.get(),
+            occurred_at: horizon.point.since.occurred_at,
+            digest: horizon.point.composition.digest(),
+            possible: horizon.is_possible(false),
+            by_force: horizon.is_possible(true),
             issues: issues.map(|(issue, severity)| PlanIssueBody::of(issue, *severity)).collect(),
         }
     }
 }
 
-impl From<&Need> for NeededBody {
+impl From<&Need> for RetainedArtifactBody {
     fn from(need: &Need) -> Self {
         Self {
             artifact: need.artifact.as_str().to_owned(),
@@ -123,23 +124,23 @@ impl From<&Need> for NeededBody {
     }
 }
 
-/// `30d`, `12h` or `3600s`.
-fn window(text: &str) -> Result<TimeDelta, &'static str> {
+/// Parses `30d`, `12h` or `3600s`.
+fn parse_window(text: &str) -> Result<TimeDelta, &'static str> {
     let wrong = "must be a whole number of days, hours or seconds up to ten years: 30d, 12h or 3600s";
     let seconds = [('d', 86_400), ('h', 3_600), ('s', 1)];
     let unit = seconds.into_iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
     let (number, seconds) = unit.ok_or(wrong)?;
     let number = number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse::<i64>().ok());
     let seconds = number.flatten().and_then(|number| number.checked_mul(seconds));
-    let window = seconds.and_then(TimeDelta::try_seconds).filter(|window| *window <= WINDOW.1);
+    let window = seconds.and_then(TimeDelta::try_seconds).filter(|window| *window <= MAX_WINDOW);
     window.ok_or(wrong)
 }
 
 /// Get the rollback horizon of an environment
 ///
-/// Which known-good points can still be carried out, and what ended the others: an artifact that was revoked or
-/// deleted, a deploy that cannot be undone. And the artifacts that no registry clean-up may delete while a
-/// point within the window needs them.
+/// Lists the known-good points and says for each if a rollback to it is still possible, or which issue prevents it: a
+/// revoked or deleted artifact, or an irreversible deploy. Also lists the artifacts that registry clean-up must not
+/// delete because a point within the window needs them.
 #[utoipa::path(
     get,
     path = "/environments/{environment}/rollback-horizon",
@@ -147,9 +148,11 @@ fn window(text: &str) -> Result<TimeDelta, &'static str> {
     tag = "rollback",
     params(EnvironmentPath, HorizonQuery),
     responses(
-        (status = 200, description = "The horizon", body = HorizonBody),
-        (status = "4XX", description = "There is no such environment, or too long a history", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Rollback horizon", body = HorizonBody),
+        (status = "4XX", description = "Invalid request, unknown environment, or history too long",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn get_horizon(
@@ -158,17 +161,17 @@ pub(crate) async fn get_horizon(
     StrictQuery(query): StrictQuery<HorizonQuery>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
-    let window = maybe("window", query.window.as_deref(), window)?.unwrap_or(WINDOW.0);
-    wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let _room = ledger.long_question()?;
+    let window = parse_optional("window", query.window.as_deref(), parse_window)?.unwrap_or(DEFAULT_WINDOW);
+    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    let _permit = ledger.history_scan_permit()?;
     let mut snapshot = ledger.projections.snapshot().await?;
-    let found = timeout(PATIENCE, horizon(&mut snapshot, &environment, window, ledger.now())).await;
-    let too_long = |_| {
-        let seconds = PATIENCE.as_secs();
-        let detail = format!("the window cannot be gone through within {seconds} s: ask for a shorter one");
+    let found = timeout(QUERY_TIMEOUT, horizon(&mut snapshot, &environment, window, ledger.now())).await;
+    let timed_out = |_| {
+        let seconds = QUERY_TIMEOUT.as_secs();
+        let detail = format!("scanning the window timed out after {seconds} s; request a shorter one");
         Problem::new(Kind::HistoryTooLong, detail)
     };
-    let Horizon { position, points, cut, needed } = found.map_err(too_long)??;
+    let Horizon { position, points, cut, needed } = found.map_err(timed_out)??;
     let without_artifact = needed.without_artifact().map(|(service, version)| WithoutArtifactBody {
         service: service.to_string(),
         version: version.to_string(),
@@ -179,10 +182,10 @@ pub(crate) async fn get_horizon(
         window_seconds: window.num_seconds(),
         points: points.iter().map(HorizonPointBody::from).collect(),
         cut,
-        needed: needed.artifacts().map(NeededBody::from).collect(),
+        needed: needed.artifacts().map(RetainedArtifactBody::from).collect(),
         without_artifact: without_artifact.collect(),
     };
-    Ok(at(position, Json(body)))
+    Ok(with_position(position, Json(body)))
 }
 
 #[cfg(test)]
@@ -190,12 +193,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_is_days_hours_or_seconds_up_to_ten_years() {
+    fn a_window_is_given_in_days_hours_or_seconds_up_to_ten_years() {
         for (text, seconds) in [("30d", 2_592_000), ("12h", 43_200), ("3600s", 3_600), ("0s", 0)] {
-            assert_eq!(window(text).map(|window| window.num_seconds()), Ok(seconds), "{text}");
+            assert_eq!(parse_window(text).map(|window| window.num_seconds()), Ok(seconds), "{text}");
         }
         for wrong in ["", "d", "30", "-1d", "+1d", "1.5h", "30D", "4000d", "9223372036854775807d"] {
-            assert!(window(wrong).is_err(), "{wrong}");
+            assert!(parse_window(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Events come in: `POST /v1/events`.
+//! Ingest endpoint: `POST /v1/events`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -24,77 +24,77 @@ use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 use crate::{App, bulk};
 
-/// What became of one event.
+/// Outcome of one event.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EventResult {
-    /// The event's id, as far as it could be read.
+    /// Id of the event, if it could be read.
     id: Option<String>,
-    /// The event's source, as far as it could be read.
+    /// Source of the event, if it could be read.
     source: Option<String>,
-    /// What became of it.
+    /// Status of the event.
     pub(crate) status: EventStatus,
-    /// Where it is, or where the event is that has its identity.
+    /// Position of the event, or of the event that has its identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<u64>,
-    /// Why it was not recorded.
+    /// Reason why it was not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<Box<Problem>>,
-    /// What the ledger says of it; absent where it was not looked at yet: the same stands in the history.
+    /// Annotations; absent if they are not available in time. The history has them as well.
     #[serde(flatten)]
-    marks: Option<MarksBody>,
+    annotations: Option<AnnotationsBody>,
 }
 
-/// What the ledger says of an event that it recorded.
+/// Annotations of a recorded event.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct MarksBody {
-    /// What contradicts what the ledger knew: `late`, `ambiguous_target`, and others.
+pub(crate) struct AnnotationsBody {
+    /// Contradictions with the ledger's earlier state: `late`, `ambiguous_target`, and others.
     anomalies: Vec<String>,
-    /// The names that it was the first to bring: `environment`, `service`, `target`.
+    /// Kinds of names that this event introduces: `environment`, `service`, `target`.
     new: Vec<String>,
-    /// The version that its lane runs from here on, where the event changed that.
+    /// Version that its lane runs from here on, if the event changed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     went_live: Option<String>,
-    /// The targets that it could have meant, where it named none of several.
+    /// Candidate targets, if the event names none and the service has several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     targets: Vec<String>,
-    /// Of a revocation: the lanes that run the artifact, or hold it in a slot.
+    /// For a revocation: lanes that run the artifact or hold it in a slot.
     #[serde(skip_serializing_if = "Option::is_none")]
     runs_at: Option<Vec<RunsAtBody>>,
 }
 
-/// A lane that runs an artifact, or holds it in a slot.
+/// Lane that runs an artifact or holds it in a slot.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RunsAtBody {
-    /// The environment.
+    /// Environment name.
     environment: String,
-    /// The service.
+    /// Service name.
     service: String,
-    /// The target.
+    /// Target name.
     target: String,
-    /// The version.
+    /// Version.
     version: String,
-    /// Whether traffic reaches it.
+    /// True if it receives traffic.
     live: bool,
 }
 
-/// A batch of more events is answered without what the ledger says of each.
-const MARKED_AT_MOST: usize = 1_000;
-/// How long an answer waits for what the ledger says of its events. They are durable whether it comes or not.
-const MARKS_TIMEOUT: Duration = Duration::from_millis(500);
+/// Maximum number of events in a response with annotations.
+const MAX_ANNOTATED_EVENTS: usize = 1_000;
+/// Time limit of the wait for annotations. The events are durable in any case.
+const ANNOTATION_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Adds to the results of recorded events what the ledger says of them, unless that takes too long.
-pub(crate) async fn add_marks(ledger: &TenantLedger, results: &mut [EventResult]) {
+/// Adds annotations to the results of recorded events, unless the projections are too slow.
+pub(crate) async fn add_annotations(ledger: &TenantLedger, results: &mut [EventResult]) {
     let recorded = results.iter().filter(|result| result.status.is_recorded());
     let positions: Vec<Position> = recorded.filter_map(|result| result.position.map(Position::new)).collect();
     let Some(last) = positions.iter().copied().max() else { return };
-    if results.len() > MARKED_AT_MOST || !ledger.projections.may_come_soon() {
+    if results.len() > MAX_ANNOTATED_EVENTS || !ledger.projections.may_come_soon() {
         return;
     }
-    let looked_up = tokio::time::timeout(MARKS_TIMEOUT, marks(ledger, positions, last)).await;
-    let mut marks = match looked_up {
-        Ok(Ok(marks)) => marks,
+    let result = tokio::time::timeout(ANNOTATION_TIMEOUT, annotations(ledger, positions, last)).await;
+    let mut annotations = match result {
+        Ok(Ok(annotations)) => annotations,
         Ok(Err(error)) => {
-            debug!(%error, "events are answered without their marks");
+            debug!(%error, "cannot read annotations; responding without them");
             return;
         }
         Err(_) => {
@@ -103,41 +103,41 @@ pub(crate) async fn add_marks(ledger: &TenantLedger, results: &mut [EventResult]
         }
     };
     for result in results {
-        result.marks = result.position.and_then(|position| marks.remove(&position));
+        result.annotations = result.position.and_then(|position| annotations.remove(&position));
     }
 }
 
-async fn marks(
+async fn annotations(
     ledger: &TenantLedger,
     positions: Vec<Position>,
     last: Position,
-) -> Result<HashMap<u64, MarksBody>, ledger_projections::Error> {
-    if !matches!(ledger.projections.wait_for(last, MARKS_TIMEOUT).await?, Waited::Reached) {
+) -> Result<HashMap<u64, AnnotationsBody>, ledger_projections::Error> {
+    if !matches!(ledger.projections.wait_for(last, ANNOTATION_TIMEOUT).await?, Waited::Reached) {
         ledger.projections.give_up(last);
         return Ok(HashMap::new());
     }
     let limit = u32::try_from(positions.len()).unwrap_or(u32::MAX);
     let filter = EventFilter { positions, ..EventFilter::default() };
     let (_, rows) = ledger.projections.events(&filter, Position::START, limit).await?;
-    let mut marks = HashMap::with_capacity(rows.len());
+    let mut annotations = HashMap::with_capacity(rows.len());
     for row in rows {
         let runs_at = match row.kind {
             EventKind::ArtifactRevoked => Some(runs_at(ledger, row.bytes).await?),
             _ => None,
         };
-        let body = MarksBody {
+        let body = AnnotationsBody {
             anomalies: row.anomalies,
             new: row.first_of,
             went_live: row.went_live,
             targets: row.targets,
             runs_at,
         };
-        marks.insert(row.position.get(), body);
+        annotations.insert(row.position.get(), body);
     }
-    Ok(marks)
+    Ok(annotations)
 }
 
-/// Where the artifact of a revocation runs, or stands in a slot.
+/// Returns the lanes that run the artifact of a revocation or hold it in a slot.
 async fn runs_at(ledger: &TenantLedger, bytes: Bytes) -> Result<Vec<RunsAtBody>, ledger_projections::Error> {
     let mut found = Vec::new();
     let Ok(envelope) = Envelope::stored(bytes) else { return Ok(found) };
@@ -154,11 +154,11 @@ async fn runs_at(ledger: &TenantLedger, bytes: Bytes) -> Result<Vec<RunsAtBody>,
         for lane in &state.lanes {
             let live = lane.fold.live().map(|live| (live.release, true));
             let idle = lane.fold.idle().into_iter().map(|idle| (idle.release, false));
-            let is_it = |release: &Release| {
+            let has_artifact = |release: &Release| {
                 release.artifact.as_ref().is_some_and(|artifact| artifact.is_same(&revoked.artifact))
             };
-            let held = live.into_iter().chain(idle).filter(|(release, _)| is_it(release));
-            found.extend(held.map(|(release, live)| RunsAtBody {
+            let holders = live.into_iter().chain(idle).filter(|(release, _)| has_artifact(release));
+            found.extend(holders.map(|(release, live)| RunsAtBody {
                 environment: environment.to_string(),
                 service: lane.service.to_string(),
                 target: lane.target.to_string(),
@@ -170,28 +170,28 @@ async fn runs_at(ledger: &TenantLedger, bytes: Bytes) -> Result<Vec<RunsAtBody>,
     Ok(found)
 }
 
-/// Returns true if the client wants no more than to know that its events are recorded: `Prefer: return=minimal` (RFC 7240).
-fn wants_minimum(headers: &HeaderMap) -> bool {
+/// Returns true if the client asks for responses without annotations: `Prefer: return=minimal` (RFC 7240).
+fn prefers_minimal(headers: &HeaderMap) -> bool {
     let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
     let mut preferences = values.flat_map(|value| value.split([',', ';'])).map(str::trim);
     preferences.any(|preference| preference.eq_ignore_ascii_case("return=minimal"))
 }
 
-/// What became of an event.
+/// Status of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EventStatus {
-    /// It is an entry now, and durable.
+    /// It is recorded and durable.
     Recorded,
     /// The same event was recorded before.
     Duplicate,
     /// Another event with the same identity was recorded before.
     Conflict,
-    /// It is not well-formed, and will never be recorded as it is.
+    /// It is malformed; resending it unchanged cannot succeed.
     Invalid,
-    /// It asks for something that cannot be as the ledger is.
+    /// The current state of the ledger does not allow it.
     Rejected,
-    /// The ledger could not take it now; it may be sent again.
+    /// The ledger cannot record it now; resend it later.
     Refused,
 }
 
@@ -210,27 +210,28 @@ impl EventResult {
             status: EventStatus::Invalid,
             position: None,
             problem,
-            marks: None,
+            annotations: None,
         }
     }
 
-    pub(crate) fn answered((id, source): (String, String), answer: &RecordOutcome) -> Self {
-        let (status, position, problem) = match answer {
+    pub(crate) fn from_outcome((id, source): (String, String), outcome: &RecordOutcome) -> Self {
+        let (status, position, problem) = match outcome {
             RecordOutcome::Recorded(position) => (EventStatus::Recorded, Some(*position), None),
             RecordOutcome::Duplicate(position) => (EventStatus::Duplicate, Some(*position), None),
             RecordOutcome::Conflict(position) => {
-                let detail =
-                    format!("the event at position {position} has this id and source, and other content");
+                let detail = format!(
+                    "the event at position {position} has the same id and source but different content"
+                );
                 let problem = Problem::new(Kind::IdentityConflict, detail);
                 (EventStatus::Conflict, Some(*position), Some(problem))
             }
-            RecordOutcome::Refused(refusal @ RecordError::FromTheFuture { .. }) => {
-                (EventStatus::Invalid, None, Some(Problem::from(refusal)))
+            RecordOutcome::Refused(error @ RecordError::FromTheFuture { .. }) => {
+                (EventStatus::Invalid, None, Some(Problem::from(error)))
             }
-            RecordOutcome::Refused(refusal @ RecordError::Rejected(_)) => {
-                (EventStatus::Rejected, None, Some(Problem::from(refusal)))
+            RecordOutcome::Refused(error @ RecordError::Rejected(_)) => {
+                (EventStatus::Rejected, None, Some(Problem::from(error)))
             }
-            RecordOutcome::Refused(refusal) => (EventStatus::Refused, None, Some(Problem::from(refusal))),
+            RecordOutcome::Refused(error) => (EventStatus::Refused, None, Some(Problem::from(error))),
         };
         Self {
             id: Some(id),
@@ -238,17 +239,18 @@ impl EventResult {
             status,
             position: position.map(ledger_domain::Position::get),
             problem: problem.map(Box::new),
-            marks: None,
+            annotations: None,
         }
     }
 }
 
-/// The names by which an event is answered.
-pub(crate) fn names(envelope: &Envelope) -> (String, String) {
+/// Returns the id and source of an event.
+pub(crate) fn id_and_source(envelope: &Envelope) -> (String, String) {
     let identity = envelope.identity();
     (identity.id.as_str().to_owned(), identity.source.as_str().to_owned())
 }
 
+/// Content mode of a request.
 enum Mode {
     Structured,
     Binary,
@@ -256,13 +258,15 @@ enum Mode {
     Lines,
 }
 
-fn mode(headers: &HeaderMap) -> Result<Mode, Problem> {
-    let refuse = |detail: String| Err(Problem::new(Kind::UnsupportedMediaType, detail));
+fn content_mode(headers: &HeaderMap) -> Result<Mode, Problem> {
+    let unsupported = |detail: String| Err(Problem::new(Kind::UnsupportedMediaType, detail));
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
-        return refuse(format!("the content encoding {encoding:?} is not taken"));
+        return unsupported(format!(
+            "content encoding {encoding:?} is not supported; send the body unencoded"
+        ));
     }
     let Some(content_type) = headers.get(header::CONTENT_TYPE) else {
-        return refuse("the request has no Content-Type".into());
+        return unsupported("the request has no Content-Type header".into());
     };
     let essence = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
     match essence.trim().to_ascii_lowercase().as_str() {
@@ -270,8 +274,9 @@ fn mode(headers: &HeaderMap) -> Result<Mode, Problem> {
         "application/cloudevents-batch+json" => Ok(Mode::Batch),
         "application/x-ndjson" => Ok(Mode::Lines),
         "application/json" if headers.contains_key("ce-specversion") => Ok(Mode::Binary),
-        _ => refuse(format!(
-            "{content_type:?} is not taken: send application/cloudevents+json, application/cloudevents-batch+json, \
+        _ => unsupported(format!(
+            "content type {content_type:?} is not supported; send application/cloudevents+json, \
+             application/cloudevents-batch+json, \
              application/x-ndjson, or application/json with the attributes as ce- headers"
         )),
     }
@@ -279,11 +284,11 @@ fn mode(headers: &HeaderMap) -> Result<Mode, Problem> {
 
 /// Record events
 ///
-/// Takes one CloudEvent in structured or binary mode, a batch, or newline-delimited structured events.
-/// An answer comes only after the events are durable. Sent again, an event is recorded once.
+/// Accepts one CloudEvent in structured or binary mode, a batch, or newline-delimited structured events. Responds only
+/// after the events are durable. An event that is resent is recorded only once.
 ///
-/// One event is answered by one object, or by a problem. Several are answered one by one, in order:
-/// 201 when all of them are recorded or duplicates, 207 otherwise.
+/// The response to one event is one object, or a problem. The response to several has one result per event, in order:
+/// 201 if all of them are recorded or duplicates, 207 otherwise.
 #[utoipa::path(
     post,
     path = "/events",
@@ -299,10 +304,12 @@ fn mode(headers: &HeaderMap) -> Result<Mode, Problem> {
         )
     ),
     responses(
-        (status = 201, description = "All are recorded, now or before", body = EventResult),
-        (status = 207, description = "Some are not recorded: see each", body = Vec<EventResult>),
-        (status = "4XX", description = "Not recorded", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not recorded, or not known to be: send it again",
+        (status = 201, description = "All events are recorded, now or earlier", body = EventResult),
+        (status = 207, description = "Some events are not recorded; see each result",
+            body = Vec<EventResult>),
+        (status = "4XX", description = "Not recorded",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not recorded, or unknown; resend the event",
             body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -312,24 +319,31 @@ pub(crate) async fn post_events(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let marked = !wants_minimum(&headers);
-    match mode(&headers)? {
-        Mode::Structured => one(&ledger, marked, Envelope::parse(&read(body, EVENT_LIMIT * 4).await?)).await,
+    let annotate = !prefers_minimal(&headers);
+    match content_mode(&headers)? {
+        Mode::Structured => {
+            record_one(&ledger, annotate, Envelope::parse(&read(body, EVENT_LIMIT * 4).await?)).await
+        }
         Mode::Binary => {
             let attributes = attributes(&headers)?;
             let attributes = attributes.iter().map(|(name, value)| (name.as_str(), value.clone()));
-            one(&ledger, marked, Envelope::from_parts(attributes, &read(body, EVENT_LIMIT * 4).await?)).await
+            record_one(
+                &ledger,
+                annotate,
+                Envelope::from_parts(attributes, &read(body, EVENT_LIMIT * 4).await?),
+            )
+            .await
         }
         Mode::Batch => {
             let bytes = read(body, app.limits.batch_bytes).await?;
-            batch(&ledger, marked, &bytes, app.limits.events).await
+            record_batch(&ledger, annotate, &bytes, app.limits.events).await
         }
-        Mode::Lines => bulk::record_lines(&ledger, marked, body, app.limits.events).await,
+        Mode::Lines => bulk::record_lines(&ledger, annotate, body, app.limits.events).await,
     }
 }
 
-/// The attributes of an event in binary mode (CloudEvents HTTP binding, sections 3.1.1 and 3.1.3): the `ce-` headers,
-/// and the `Content-Type` as `datacontenttype`, which must not be in a `ce-` header too.
+/// Returns the attributes of an event in binary mode (CloudEvents HTTP binding, sections 3.1.1 and 3.1.3): the `ce-`
+/// headers, and `Content-Type` as `datacontenttype`, which must not be a `ce-` header as well.
 fn attributes(headers: &HeaderMap) -> Result<Vec<(String, String)>, Problem> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let mut attributes = vec![("datacontenttype".to_owned(), content_type.unwrap_or_default().to_owned())];
@@ -338,11 +352,11 @@ fn attributes(headers: &HeaderMap) -> Result<Vec<(String, String)>, Problem> {
         if attribute == "datacontenttype" {
             return Err(Problem::parameter(
                 name.as_str(),
-                "is the Content-Type in binary mode: leave it out",
+                "must be absent in binary mode: Content-Type states it",
             ));
         }
         let value = value.to_str().map_err(|_| {
-            Problem::parameter(name.as_str(), "must be ASCII, other characters percent-encoded")
+            Problem::parameter(name.as_str(), "must be ASCII, with other characters percent-encoded")
         })?;
         let value = decode_header(value).map_err(|error| Problem::parameter(name.as_str(), error))?;
         attributes.push((attribute.to_owned(), value));
@@ -350,18 +364,18 @@ fn attributes(headers: &HeaderMap) -> Result<Vec<(String, String)>, Problem> {
     Ok(attributes)
 }
 
-async fn one(
+async fn record_one(
     ledger: &TenantLedger,
-    marked: bool,
+    annotate: bool,
     event: Result<Envelope, Invalid>,
 ) -> Result<Response, Problem> {
     let envelope = event.map_err(|invalid| Problem::from(&invalid))?;
-    let names = names(&envelope);
-    let answers = ledger.ingest.record(vec![envelope]).await;
-    let answer = answers.first().unwrap_or(&RecordOutcome::Refused(RecordError::Closing));
-    let mut result = EventResult::answered(names, answer);
-    if marked {
-        add_marks(ledger, std::slice::from_mut(&mut result)).await;
+    let id_and_source = id_and_source(&envelope);
+    let outcomes = ledger.ingest.record(vec![envelope]).await;
+    let outcome = outcomes.first().unwrap_or(&RecordOutcome::Refused(RecordError::Closing));
+    let mut result = EventResult::from_outcome(id_and_source, outcome);
+    if annotate {
+        add_annotations(ledger, std::slice::from_mut(&mut result)).await;
     }
     match result.problem {
         Some(problem) => Err(*problem),
@@ -369,21 +383,26 @@ async fn one(
     }
 }
 
-async fn batch(ledger: &TenantLedger, marked: bool, bytes: &[u8], limit: usize) -> Result<Response, Problem> {
+async fn record_batch(
+    ledger: &TenantLedger,
+    annotate: bool,
+    bytes: &[u8],
+    limit: usize,
+) -> Result<Response, Problem> {
     let events = Envelope::parse_batch(bytes, limit).map_err(|error| match error {
         BatchError::NotAnArray(_) => Problem::new(Kind::InvalidJson, error),
         BatchError::TooMany(_) => Problem::new(Kind::TooLarge, error),
     })?;
     let mut results = bulk::record_all(ledger, events).await;
-    if marked {
-        add_marks(ledger, &mut results).await;
+    if annotate {
+        add_annotations(ledger, &mut results).await;
     }
-    Ok((overall(&results)?, Json(results)).into_response())
+    Ok((overall_status(&results)?, Json(results)).into_response())
 }
 
-/// The status of an answer to several events. Where the ledger could take none of them, the whole
-/// is a problem, so that a client tries again.
-pub(crate) fn overall(results: &[EventResult]) -> Result<StatusCode, Problem> {
+/// Returns the HTTP status of the response to several events. If all of them are refused, the response is a problem, so
+/// that clients retry the request.
+pub(crate) fn overall_status(results: &[EventResult]) -> Result<StatusCode, Problem> {
     if results.iter().all(|result| result.status.is_recorded()) {
         return Ok(StatusCode::CREATED);
     }
@@ -402,20 +421,20 @@ mod tests {
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let pair = |(name, value): &(&str, &str)| {
-            let name = HeaderName::try_from(*name).expect("a header's name");
-            (name, HeaderValue::from_str(value).expect("a header's value"))
+            let name = HeaderName::try_from(*name).expect("valid header name");
+            (name, HeaderValue::from_str(value).expect("valid header value"))
         };
         pairs.iter().map(pair).collect()
     }
 
-    fn read(pairs: &[(&str, &str)]) -> Result<Vec<(String, String)>, StatusCode> {
+    fn parsed_attributes(pairs: &[(&str, &str)]) -> Result<Vec<(String, String)>, StatusCode> {
         let attributes = attributes(&headers(pairs));
         attributes.map_err(|problem| problem.into_response().status())
     }
 
     #[test]
-    fn the_content_type_is_an_attribute_and_header_values_are_decoded_once() {
-        let given = [
+    fn binary_mode_reads_content_type_as_an_attribute_and_decodes_header_values_once() {
+        let headers = [
             ("Content-Type", "application/json; charset=utf-8"),
             ("ce-id", "run%254711"),
             ("CE-Source", r#""urn:a \"b\"%20c""#),
@@ -426,16 +445,19 @@ mod tests {
             ("id", "run%4711"),
             ("source", r#"urn:a "b" c"#),
         ];
-        assert_eq!(read(&given), Ok(attributes.map(|(name, value)| (name.into(), value.into())).to_vec()));
+        assert_eq!(
+            parsed_attributes(&headers),
+            Ok(attributes.map(|(name, value)| (name.into(), value.into())).to_vec())
+        );
     }
 
     #[test]
-    fn headers_that_are_no_attributes_are_rejected() {
-        for odd in [("ce-datacontenttype", "application/json"), ("ce-id", "%ff"), ("ce-id", r#""a"#)] {
+    fn invalid_ce_headers_are_rejected() {
+        for invalid in [("ce-datacontenttype", "application/json"), ("ce-id", "%ff"), ("ce-id", r#""a"#)] {
             assert_eq!(
-                read(&[("Content-Type", "application/json"), odd]),
+                parsed_attributes(&[("Content-Type", "application/json"), invalid]),
                 Err(StatusCode::BAD_REQUEST),
-                "{odd:?}"
+                "{invalid:?}"
             );
         }
     }

@@ -1,7 +1,7 @@
-//! The ledger over HTTP: one router, one table of problems.
+//! HTTP API of the ledger: one router and one table of problems.
 //!
-//! Invariants: only `problem` knows status codes of errors; every error is
-//! `application/problem+json`; every answer from the projections carries the position it is true for.
+//! Invariants: only `problem` maps errors to status codes; every error body is `application/problem+json`; every
+//! response that reads the projections carries the position that it reflects.
 
 mod backtests;
 mod body;
@@ -53,60 +53,60 @@ pub use openapi::document;
 pub use problem::Kind as ProblemKind;
 pub use server::serve;
 
-/// One tenant's ledger, as the handlers see it.
+/// Handles of one tenant's ledger.
 pub struct Ledger {
-    /// Where events come in.
+    /// Write path: records events and rollback requests.
     pub ingest: Ingest,
-    /// Where questions are answered.
+    /// Read models that answer queries.
     pub projections: Projections,
-    /// Where entries are.
+    /// Stream of entries.
     pub journal: SharedJournal,
-    /// The time now.
+    /// Returns the current time.
     pub clock: fn() -> DateTime<Utc>,
 }
 
-/// Questions that read a whole history and are answered at a time: each holds a connection for as long, and
-/// those who bring events need some too.
-pub const LONG_QUESTIONS: usize = 2;
+/// Number of whole-history queries that run at once. Each holds a database connection while it runs, and ingest needs
+/// connections too.
+pub const MAX_HISTORY_SCANS: usize = 2;
 
-/// How long a question may take: as long as it may wait for a position, and its statement in the database. Longer
-/// takes one that was under way when the database stopped, of which no connection tells.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(65);
+/// Time limit of a GET request: the longest wait for a position plus the statement timeout of the database. A request
+/// exceeds it only if the database stops during a statement and the connection does not report that.
+const GET_TIMEOUT: Duration = Duration::from_secs(65);
 
-/// What all handlers share.
+/// State that all handlers share.
 pub struct App {
-    /// The ledgers, by tenant.
+    /// Ledgers by tenant.
     pub ledgers: BTreeMap<TenantName, Ledger>,
-    /// What `/metrics` shows.
+    /// Renders the response of `/metrics`.
     pub metrics: PrometheusHandle,
-    /// Sizes above which a request is refused.
+    /// Limits of a request.
     pub limits: Limits,
-    /// Questions that read a whole history, of which few are answered at a time.
-    pub long_questions: Semaphore,
-    /// Cancelled when the service ends: answers without an end end then.
-    pub ending: CancellationToken,
+    /// Permits of whole-history queries; see [`MAX_HISTORY_SCANS`].
+    pub history_scans: Semaphore,
+    /// Cancelled at shutdown: ends responses that have no end of their own.
+    pub shutdown: CancellationToken,
 }
 
-/// Sizes above which a request is refused.
+/// Limits above which the API rejects a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Bytes of a batch (`application/cloudevents-batch+json`).
     pub batch_bytes: usize,
-    /// Events in one request, whatever its form.
+    /// Events in one request, in any content mode.
     pub events: usize,
-    /// How long a client may be silent in the middle of a body.
-    pub silence: Duration,
+    /// Longest pause of a client in the middle of a request, or between two requests on one connection.
+    pub read_timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { batch_bytes: 16 << 20, events: 50_000, silence: Duration::from_secs(30) }
+        Self { batch_bytes: 16 << 20, events: 50_000, read_timeout: Duration::from_secs(30) }
     }
 }
 
 type Shared = Arc<App>;
 
-fn questions_and_events() -> OpenApiRouter<Shared> {
+fn ledger_routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(ingest::post_events, history::list_events))
         .routes(routes!(history::get_event))
@@ -118,7 +118,7 @@ fn questions_and_events() -> OpenApiRouter<Shared> {
         .routes(routes!(plans::list_points))
         .routes(routes!(plans::get_point))
         .routes(routes!(plans::get_policy))
-        .routes(routes!(gate::ask_gate))
+        .routes(routes!(gate::evaluate_gate))
         .routes(routes!(backtests::backtest_policy))
         .routes(routes!(horizon::get_horizon))
         .routes(routes!(rollbacks::request_rollback))
@@ -130,41 +130,41 @@ fn questions_and_events() -> OpenApiRouter<Shared> {
         .routes(routes!(targets::get_targets))
 }
 
-/// The whole service.
+/// Returns the router of the API, its documentation, health and metrics.
 pub fn router(app: Arc<App>) -> Router {
-    let (api, document) = openapi::split(questions_and_events());
-    finished(api.merge(health::router()).merge(openapi::docs(document)), app)
+    let (api, document) = openapi::split(ledger_routes());
+    with_middleware(api.merge(health::router()).merge(openapi::docs(document)), app)
 }
 
-/// Only what tells how the process fares, for one that answers no questions.
+/// Returns the router of health and metrics only, for a process without the role `http`.
 pub fn health_router(app: Arc<App>) -> Router {
-    finished(health::router(), app)
+    with_middleware(health::router(), app)
 }
 
-fn finished(routes: Router<Shared>, app: Arc<App>) -> Router {
+fn with_middleware(routes: Router<Shared>, app: Arc<App>) -> Router {
     routes
-        .fallback(problem::no_such_path)
-        .method_not_allowed_fallback(problem::no_such_method)
-        .layer(middleware::from_fn(in_time))
-        .layer(RequestBodyTimeoutLayer::new(app.limits.silence))
+        .fallback(problem::path_not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(middleware::from_fn(time_out_gets))
+        .layer(RequestBodyTimeoutLayer::new(app.limits.read_timeout))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ))
-        // What failed here is logged where it failed, once, with its cause.
+        // Handlers log their own failures once, with the cause.
         .layer(TraceLayer::new_for_http().on_failure(()))
         .with_state(app)
 }
 
-/// Gives a question up that takes too long. What brings events is given its time.
-async fn in_time(request: Request, next: Next) -> Response {
+/// Aborts a GET request after [`GET_TIMEOUT`]. Other methods have no limit: they may record events.
+async fn time_out_gets(request: Request, next: Next) -> Response {
     if request.method() != Method::GET {
         return next.run(request).await;
     }
-    let late = |_| {
-        let detail = format!("there was no answer within {ANSWERED_WITHIN:?}");
+    let timed_out = |_| {
+        let detail = format!("the query timed out after {GET_TIMEOUT:?}; retry it");
         Problem::new(ProblemKind::ProjectionsUnavailable, detail).into_response()
     };
-    tokio::time::timeout(ANSWERED_WITHIN, next.run(request)).await.unwrap_or_else(late)
+    tokio::time::timeout(GET_TIMEOUT, next.run(request)).await.unwrap_or_else(timed_out)
 }

@@ -1,4 +1,4 @@
-//! The API's description: OpenAPI 3.1, made from the handlers themselves.
+//! OpenAPI 3.1 document of the API, generated from the handlers.
 
 use axum::Router;
 use utoipa::OpenApi;
@@ -8,31 +8,32 @@ use utoipa::openapi::{OpenApi as Document, RefOr, Required};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::{Shared, questions_and_events};
+use crate::{Shared, ledger_routes};
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Release Ledger",
-        description = "What was released where, what checked it, and how it was undone.\n\n\
-            Every path is also there for a named tenant: `/v1/tenants/{tenant}/…`.",
+        description = "Records releases, checks and rollbacks, and shows which release ran where.\n\n\
+            Every path also exists for a named tenant: `/v1/tenants/{tenant}/…`.",
     ),
     tags(
-        (name = "events", description = "The ledger's entries"),
-        (name = "environments", description = "What runs where, now and at any point"),
-        (name = "rollback", description = "What is known good, and the way back to it"),
+        (name = "events", description = "Entries of the ledger"),
+        (name = "environments", description = "State of environments, now and at any point"),
+        (name = "rollback", description = "Release points, gates and rollbacks"),
         (name = "ledger", description = "The ledger as a whole"),
     )
 )]
 struct Description;
 
+/// Returns the router of all paths, with and without a tenant, and its OpenAPI document.
 pub(crate) fn split(api: OpenApiRouter<Shared>) -> (Router<Shared>, Document) {
     let root = OpenApiRouter::with_openapi(Description::openapi());
     let (router, mut document) =
-        root.nest("/v1", api).nest("/v1/tenants/{tenant}", questions_and_events()).split_for_parts();
+        root.nest("/v1", api).nest("/v1/tenants/{tenant}", ledger_routes()).split_for_parts();
     for (path, item) in &mut document.paths.paths {
         if path.starts_with("/v1/tenants/{tenant}") {
-            operations(item).into_iter().flatten().for_each(of_a_tenant);
+            operations(item).into_iter().flatten().for_each(scope_to_tenant);
         }
     }
     (router, document)
@@ -42,8 +43,8 @@ fn operations(item: &mut PathItem) -> [Option<&mut Operation>; 2] {
     [item.get.as_mut(), item.post.as_mut()]
 }
 
-/// The same operation for a named tenant: its own id, and one more parameter.
-fn of_a_tenant(operation: &mut Operation) {
+/// Turns an operation into its variant for a named tenant: a distinct id and the path parameter `tenant`.
+fn scope_to_tenant(operation: &mut Operation) {
     if let Some(id) = &mut operation.operation_id {
         id.push_str("OfTenant");
     }
@@ -51,16 +52,16 @@ fn of_a_tenant(operation: &mut Operation) {
         .name("tenant")
         .parameter_in(ParameterIn::Path)
         .required(Required::True)
-        .description(Some("Whose ledger it is."))
+        .description(Some("The tenant that owns the ledger."))
         .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
         .build();
     operation.parameters.get_or_insert_default().push(RefOr::T(tenant));
 }
 
-/// The API's description. `schemas/http/openapi.json` is this, written down.
+/// Returns the OpenAPI document of the API. `schemas/http/openapi.json` is a copy of it.
 #[must_use]
 pub fn document() -> Document {
-    split(questions_and_events()).1
+    split(ledger_routes()).1
 }
 
 pub(crate) fn docs(document: Document) -> Router<Shared> {

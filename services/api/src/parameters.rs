@@ -1,4 +1,4 @@
-//! Parameters of requests, parsed; and what every answer from the projections has.
+//! Request parameters, the wait for a position, and the `Ledger-Position` response header.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -17,13 +17,14 @@ use utoipa::IntoParams;
 use crate::Ledger;
 use crate::problem::{Kind, Problem};
 
-/// The position that an answer is true for.
+/// Ledger position that a response reflects.
 pub(crate) const LEDGER_POSITION: HeaderName = HeaderName::from_static("ledger-position");
 
-/// How long `wait_for` waits unless `wait_ms` says otherwise, and at most.
-const PATIENCE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
+/// Default and maximum of `wait_ms`.
+const DEFAULT_WAIT: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// The query, of which nothing is left unread: a misspelt parameter must not be ignored.
+/// Extractor of a query string. Its types deny unknown fields, so that a misspelt parameter is an error.
 pub(crate) struct StrictQuery<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for StrictQuery<T> {
@@ -38,69 +39,69 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for StrictQuery<T>
     }
 }
 
-/// How to wait.
+/// Query parameters that make a request wait for a position.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct WaitQuery {
-    /// Wait until the projections have this position.
+    /// Wait until the projections have applied this position.
     pub(crate) wait_for: Option<String>,
-    /// How long to wait for it, in milliseconds: at most 30000, 5000 unless given.
+    /// Time to wait for `wait_for`, in milliseconds: at most 30000, by default 5000.
     pub(crate) wait_ms: Option<String>,
 }
 
 pub(crate) fn parse<T, E: Display>(
     name: &str,
     text: &str,
-    parse: impl FnOnce(&str) -> Result<T, E>,
+    parse_text: impl FnOnce(&str) -> Result<T, E>,
 ) -> Result<T, Problem> {
-    parse(text).map_err(|error| Problem::parameter(name, error))
+    parse_text(text).map_err(|error| Problem::parameter(name, error))
 }
 
-pub(crate) fn maybe<T, E: Display>(
+pub(crate) fn parse_optional<T, E: Display>(
     name: &str,
     text: Option<&str>,
-    parser: impl FnOnce(&str) -> Result<T, E>,
+    parse_text: impl FnOnce(&str) -> Result<T, E>,
 ) -> Result<Option<T>, Problem> {
-    text.map(|text| parse(name, text, parser)).transpose()
+    text.map(|text| parse(name, text, parse_text)).transpose()
 }
 
-/// A position: a whole number that Postgres can hold.
-pub(crate) fn position(text: &str) -> Result<Position, &'static str> {
+/// Parses a position: a whole number from 0 to the maximum of a Postgres `bigint`.
+pub(crate) fn parse_position(text: &str) -> Result<Position, &'static str> {
     let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>().ok()).flatten();
     number
         .map(|number| Position::new(number.unsigned_abs()))
-        .ok_or("must be a position: a whole number from 0 on")
+        .ok_or("must be a position: a whole number, at least 0")
 }
 
-/// Waits until the projections have the position that `wait_for` names.
-pub(crate) async fn wait(
+/// Waits until the projections have applied the position `wait_for`, for at most `wait_ms` milliseconds.
+pub(crate) async fn wait_for_position(
     ledger: &Ledger,
     wait_for: Option<&str>,
     wait_ms: Option<&str>,
 ) -> Result<(), Problem> {
-    let patience =
-        maybe("wait_ms", wait_ms, str::parse::<u64>)?.map(Duration::from_millis).unwrap_or(PATIENCE.0);
-    if patience > PATIENCE.1 {
+    let timeout =
+        parse_optional("wait_ms", wait_ms, str::parse::<u64>)?.map_or(DEFAULT_WAIT, Duration::from_millis);
+    if timeout > MAX_WAIT {
         return Err(Problem::parameter("wait_ms", "must be at most 30000"));
     }
-    let Some(wanted) = maybe("wait_for", wait_for, position)? else { return Ok(()) };
+    let Some(wanted) = parse_optional("wait_for", wait_for, parse_position)? else { return Ok(()) };
     match ledger.projections.wait_for(wanted, Duration::ZERO).await? {
         Waited::Reached => return Ok(()),
         Waited::StillAt(_) => {}
     }
     let head = ledger.journal.head().await?.position;
     if wanted > head {
-        let detail = format!("position {wanted} is waited for, and the ledger ends at {head}");
+        let detail = format!("cannot wait for position {wanted}: the ledger ends at {head}");
         return Err(Problem::new(Kind::PositionAhead, detail));
     }
-    match ledger.projections.wait_for(wanted, patience).await? {
+    match ledger.projections.wait_for(wanted, timeout).await? {
         Waited::Reached => Ok(()),
         Waited::StillAt(projections) => Err(Problem::projections_behind(wanted, projections)),
     }
 }
 
-/// An answer, with the position that it is true for.
-pub(crate) fn at(position: Position, answer: impl IntoResponse) -> Response {
-    ([(LEDGER_POSITION, HeaderValue::from(position.get()))], answer).into_response()
+/// Adds the header `Ledger-Position` to a response.
+pub(crate) fn with_position(position: Position, response: impl IntoResponse) -> Response {
+    ([(LEDGER_POSITION, HeaderValue::from(position.get()))], response).into_response()
 }

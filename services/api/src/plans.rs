@@ -1,4 +1,4 @@
-//! Release points, and the plan of a rollback: questions on which people and pipelines act.
+//! Release points, policies, and the representation of rollback plans.
 
 use axum::Json;
 use axum::extract::Path;
@@ -13,23 +13,25 @@ use ledger_projections::{Point, Snapshot};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::body::invalid;
+use crate::body::parsed_member;
 use crate::environments::{EnvironmentPath, ReleaseBody};
-use crate::parameters::{StrictQuery, at, maybe, parse, position, wait};
+use crate::parameters::{
+    StrictQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
+};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
-/// Points that one request looks at, at most, before it answers with where to go on.
-const LOOKED_AT: u32 = 2_000;
+/// Maximum number of points that one request examines before it returns a cursor.
+const MAX_EXAMINED_POINTS: u32 = 2_000;
 
-/// Who or what did something.
+/// Person, workload or other actor.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ActorBody {
-    /// `person`, `workload`, or another word.
+    /// Kind: `person`, `workload`, or another word.
     #[serde(rename = "type")]
     kind: String,
-    /// The name.
+    /// Name.
     name: String,
 }
 
@@ -42,87 +44,87 @@ impl From<&Actor> for ActorBody {
 impl ActorBody {
     pub(crate) fn parse(&self, name: &str) -> Result<Actor, Problem> {
         Ok(Actor {
-            kind: invalid(&format!("/{name}/type"), ShortText::parse(&self.kind))?,
-            name: invalid(&format!("/{name}/name"), ShortText::parse(&self.name))?,
+            kind: parsed_member(&format!("/{name}/type"), ShortText::parse(&self.kind))?,
+            name: parsed_member(&format!("/{name}/name"), ShortText::parse(&self.name))?,
         })
     }
 }
 
-/// A release point.
+/// Release point.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct PointBody {
-    /// Which change of the environment's composition it is, counted from 1; absent where a time named the point.
+    /// Sequence number of the environment's composition change, from 1; absent if a time selected the point.
     #[serde(skip_serializing_if = "Option::is_none")]
     number: Option<u64>,
-    /// The position of the event that made the change.
+    /// Position of the event that made the change.
     position: u64,
-    /// When that occurred.
+    /// Time at which that event occurred.
     occurred_at: DateTime<Utc>,
-    /// The event's CloudEvents id.
+    /// CloudEvents id of that event.
     event_id: String,
-    /// The lanes that changed: several where the environment was retired, none where a time named the point.
+    /// Lanes that changed: several if the environment was retired, none if a time selected the point.
     changed: Vec<ChangedBody>,
-    /// When the next change occurred; absent while the point stands.
+    /// Time of the next change; absent while the point is current.
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<DateTime<Utc>>,
-    /// SHA-256 over what ran.
+    /// SHA-256 over the composition.
     digest: String,
-    /// How many lanes ran something.
+    /// Number of lanes that ran a release.
     lanes: usize,
-    /// Its status: `empty`, `candidate`, `known_good` or `bad`.
+    /// Status: `empty`, `candidate`, `known_good` or `bad`.
     status: &'static str,
-    /// Why.
+    /// Reasons for the status.
     reasons: Vec<ReasonBody>,
-    /// A person's word on it.
+    /// Mark that a person set on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     mark: Option<MarkBody>,
 }
 
-/// A lane.
+/// Lane that changed.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ChangedBody {
-    /// The service.
+    /// Service name.
     service: String,
-    /// The target.
+    /// Target name.
     target: String,
 }
 
-/// Something that a status rests on.
+/// Reason for a status.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ReasonBody {
-    /// `empty`, `failed`, `missing`, `unchecked`, `not_soaked`, `marked` or `passed`.
+    /// Kind: `empty`, `failed`, `missing`, `unchecked`, `not_soaked`, `marked` or `passed`.
     reason: &'static str,
-    /// In words.
+    /// Explanation.
     detail: String,
-    /// The service that it is about.
+    /// Service concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<String>,
-    /// The target that it is about.
+    /// Target concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<String>,
-    /// The check.
+    /// Check concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
     check: Option<String>,
-    /// The position of the evidence.
+    /// Position of the evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<u64>,
-    /// How many cases the check had, where its result says so.
+    /// Case counts of the check, if its result has any.
     #[serde(skip_serializing_if = "Option::is_none")]
     counts: Option<CountsBody>,
 }
 
-/// How many cases a check had.
+/// Case counts of a check.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub(crate) struct CountsBody {
     /// Cases that passed.
     passed: u64,
     /// Cases that failed.
     failed: u64,
-    /// Cases that were not run.
+    /// Cases that were skipped.
     skipped: u64,
 }
 
-/// Adds to the reasons of points the counts of the checks that they rest on.
+/// Adds the case counts of checks to the reasons that cite them.
 async fn add_counts(snapshot: &mut Snapshot, points: &mut [PointBody]) -> Result<(), Problem> {
     let reasons = || points.iter().flat_map(|point| &point.reasons);
     let positions: Vec<Position> =
@@ -142,20 +144,20 @@ async fn add_counts(snapshot: &mut Snapshot, points: &mut [PointBody]) -> Result
     Ok(())
 }
 
-/// A person's word on a point.
+/// Mark that a person set on a point.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct MarkBody {
-    /// Where it stands in the ledger.
+    /// Position of the mark.
     position: u64,
-    /// What the point is called.
+    /// Status that the mark sets.
     status: &'static str,
-    /// The name that it was given.
+    /// Name that the mark gives the point.
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
-    /// Who said so.
+    /// Person who set the mark.
     #[serde(skip_serializing_if = "Option::is_none")]
     actor: Option<ActorBody>,
-    /// Why.
+    /// Reason that the person gave.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -199,8 +201,8 @@ impl From<&Point> for PointBody {
 
 impl From<&Reason> for ReasonBody {
     fn from(reason: &Reason) -> Self {
-        let plain = |word, detail: String, at: Option<Position>| Self {
-            reason: word,
+        let general = |name, detail: String, at: Option<Position>| Self {
+            reason: name,
             detail,
             service: None,
             target: None,
@@ -208,100 +210,103 @@ impl From<&Reason> for ReasonBody {
             position: at.map(Position::get),
             counts: None,
         };
-        let of_lane = |plain: Self, service: &ServiceName, target: &TargetName, check: &ShortText| Self {
+        let of_lane = |general: Self, service: &ServiceName, target: &TargetName, check: &ShortText| Self {
             service: Some(service.to_string()),
             target: Some(target.to_string()),
             check: Some(check.to_string()),
-            ..plain
+            ..general
         };
         match reason {
             Reason::Marked { position, status } => {
-                plain("marked", format!("a person called it {}", status.name()), Some(*position))
+                general("marked", format!("a person marked it {}", status.name()), Some(*position))
             }
-            Reason::Empty => plain("empty", "nothing runs".into(), None),
+            Reason::Empty => general("empty", "no lane runs a release".into(), None),
             Reason::Failed { lane, check, required, position } => {
-                let word = if *required { "the required check" } else { "the check" };
+                let subject = if *required { "the required check" } else { "the check" };
                 match lane {
                     Some((service, target)) => {
-                        let detail = format!("{word} {check} failed for {service} at {target}");
-                        of_lane(plain("failed", detail, Some(*position)), service, target, check)
+                        let detail = format!("{subject} {check} failed for {service} at {target}");
+                        of_lane(general("failed", detail, Some(*position)), service, target, check)
                     }
                     None => {
-                        let detail = format!("{word} {check} failed for the composition");
+                        let detail = format!("{subject} {check} failed for the composition");
                         let check = Some(check.to_string());
-                        Self { check, ..plain("failed", detail, Some(*position)) }
+                        Self { check, ..general("failed", detail, Some(*position)) }
                     }
                 }
             }
             Reason::Missing { service, target, check } => {
-                let detail = format!("{check} has said nothing of what {service} runs at {target}");
-                of_lane(plain("missing", detail, None), service, target, check)
+                let detail = format!("no result of {check} for the release of {service} at {target}");
+                of_lane(general("missing", detail, None), service, target, check)
             }
-            Reason::Unchecked => {
-                plain("unchecked", "no check passed for what the point began with".into(), None)
-            }
+            Reason::Unchecked => general(
+                "unchecked",
+                "no check has passed for the releases that the point introduced".into(),
+                None,
+            ),
             Reason::NotSoaked { stood, wanted, stands } => {
-                let word = if *stands { "has stood" } else { "stood" };
-                plain("not_soaked", format!("it {word} for {stood} s of {wanted} s"), None)
+                let verb = if *stands { "has been current" } else { "was current" };
+                general("not_soaked", format!("it {verb} for {stood} s of the required {wanted} s"), None)
             }
-            Reason::Passed { position } => {
-                plain("passed", "what had to pass has passed, and nothing failed since".into(), *position)
-            }
+            Reason::Passed { position } => general(
+                "passed",
+                "all required checks have passed, and none has failed since".into(),
+                *position,
+            ),
         }
     }
 }
 
-/// The release points of an environment.
+/// Release points of an environment.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PointsBody {
-    /// The environment.
+    /// Environment name.
     environment: String,
-    /// The position that the answer is true for.
+    /// Ledger position that the response reflects.
     position: u64,
-    /// The points, the last first.
+    /// Points, latest first.
     points: Vec<PointBody>,
-    /// Where the next page begins: pass it as `before`. A page may have fewer points than were asked for,
-    /// and still be followed by others.
+    /// Cursor of the next page: pass it as `before`. A page with fewer than `limit` points may still have a successor.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<u64>,
 }
 
-/// Which points.
+/// Query parameters of the release points.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PointsQuery {
-    /// Points that began before this position; all unless given.
+    /// Only points that began before this position; by default all.
     before: Option<String>,
-    /// Only `empty`, `candidate`, `known_good` or `bad` ones.
+    /// Only points with this status: `empty`, `candidate`, `known_good` or `bad`.
     status: Option<String>,
-    /// As believed at this position.
+    /// Use the statuses as known at this position.
     known_at: Option<String>,
-    /// At most this many: 1 to 100, 20 unless given.
+    /// Page size: 1 to 100, by default 20.
     limit: Option<String>,
-    /// Wait until the projections have this position.
+    /// Wait until the projections have applied this position.
     wait_for: Option<String>,
-    /// How long to wait for it, in milliseconds: at most 30000, 5000 unless given.
+    /// Time to wait for `wait_for`, in milliseconds: at most 30000, by default 5000.
     wait_ms: Option<String>,
 }
 
-pub(crate) fn limit(text: Option<&str>, usual: u32, most: u32) -> Result<u32, Problem> {
-    let limit = maybe("limit", text, |text| {
-        let number = text.parse::<u32>().ok().filter(|number| (1..=most).contains(number));
-        number.ok_or_else(|| format!("must be a number from 1 to {most}"))
+/// Parses the parameter `limit`: a number from 1 to `max`.
+pub(crate) fn parse_limit(text: Option<&str>, default: u32, max: u32) -> Result<u32, Problem> {
+    let limit = parse_optional("limit", text, |text| {
+        let number = text.parse::<u32>().ok().filter(|number| (1..=max).contains(number));
+        number.ok_or_else(|| format!("must be a number from 1 to {max}"))
     })?;
-    Ok(limit.unwrap_or(usual))
+    Ok(limit.unwrap_or(default))
 }
 
-fn status(text: &str) -> Result<Status, &'static str> {
+fn parse_status(text: &str) -> Result<Status, &'static str> {
     let all = [Status::Empty, Status::Candidate, Status::KnownGood, Status::Bad];
     all.into_iter().find(|status| status.name() == text).ok_or("must be empty, candidate, known_good or bad")
 }
 
 /// List release points
 ///
-/// What the environment ran after each change of its composition, the last first, and what is thought of it,
-/// or was at `known_at`.
+/// Lists the composition after each change, latest first, with its status now or as known at `known_at`.
 #[utoipa::path(
     get,
     path = "/environments/{environment}/points",
@@ -309,9 +314,11 @@ fn status(text: &str) -> Result<Status, &'static str> {
     tag = "rollback",
     params(EnvironmentPath, PointsQuery),
     responses(
-        (status = 200, description = "The points", body = PointsBody),
-        (status = "4XX", description = "There is no such environment", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Release points", body = PointsBody),
+        (status = "4XX", description = "Invalid request, or unknown environment",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn list_points(
@@ -320,21 +327,21 @@ pub(crate) async fn list_points(
     StrictQuery(query): StrictQuery<PointsQuery>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
-    let before = maybe("before", query.before.as_deref(), position)?;
-    let wanted = maybe("status", query.status.as_deref(), status)?;
-    let known_at = maybe("known_at", query.known_at.as_deref(), position)?;
-    let limit = limit(query.limit.as_deref(), 20, 100)?;
-    wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    let before = parse_optional("before", query.before.as_deref(), parse_position)?;
+    let wanted = parse_optional("status", query.status.as_deref(), parse_status)?;
+    let known_at = parse_optional("known_at", query.known_at.as_deref(), parse_position)?;
+    let limit = parse_limit(query.limit.as_deref(), 20, 100)?;
+    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;
-    let projections = snapshot.position();
-    let from = before.map_or(projections, |before| Position::new(before.get().saturating_sub(1)));
-    let believed = snapshot.believed(known_at, ledger.now()).await?;
-    let walk = snapshot.points(&environment, from, believed).await?;
-    let mut walk = walk.ok_or_else(|| Problem::unknown_environment(&environment))?;
+    let projected = snapshot.position();
+    let from = before.map_or(projected, |before| Position::new(before.get().saturating_sub(1)));
+    let known = snapshot.believed(known_at, ledger.now()).await?;
+    let cursor = snapshot.points(&environment, from, known).await?;
+    let mut cursor = cursor.ok_or_else(|| Problem::unknown_environment(&environment))?;
     let mut points = Vec::new();
     let mut next = None;
-    for _ in 0..LOOKED_AT {
-        let Some(point) = walk.next(&mut snapshot, i64::from(limit)).await? else {
+    for _ in 0..MAX_EXAMINED_POINTS {
+        let Some(point) = cursor.next(&mut snapshot, i64::from(limit)).await? else {
             next = None;
             break;
         };
@@ -347,204 +354,208 @@ pub(crate) async fn list_points(
         }
     }
     add_counts(&mut snapshot, &mut points).await?;
-    let body = PointsBody { environment: environment.to_string(), position: projections.get(), points, next };
-    Ok(at(projections, Json(body)))
+    let body = PointsBody { environment: environment.to_string(), position: projected.get(), points, next };
+    Ok(with_position(projected, Json(body)))
 }
 
-/// A release point of an environment.
+/// Release point of an environment.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct OnePointBody {
-    /// The environment.
+pub(crate) struct PointDetailBody {
+    /// Environment name.
     environment: String,
-    /// The position that the answer is true for.
+    /// Ledger position that the response reflects.
     position: u64,
-    /// The position of the policy that it was judged by.
+    /// Position of the policy in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<u64>,
-    /// The point.
+    /// Release point.
     point: PointBody,
 }
 
-/// Which point of which environment.
+/// Path parameters that name a release point.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(crate) struct PointPath {
-    /// The environment's name.
+    /// Environment name.
     environment: String,
-    /// `latest`, a position, a time, `-N`, `last-known-good` or `point:NAME`.
+    /// Point: `latest`, a position, a time, `-N`, `last-known-good` or `point:NAME`.
     point: String,
 }
 
-/// As of when.
+/// Query parameters of a single point or policy.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct KnownQuery {
-    /// As believed, or declared, at this position.
+pub(crate) struct KnownAtQuery {
+    /// Use the status, or the policy, as known at this position.
     known_at: Option<String>,
-    /// Wait until the projections have this position.
+    /// Wait until the projections have applied this position.
     wait_for: Option<String>,
-    /// How long to wait for it, in milliseconds: at most 30000, 5000 unless given.
+    /// Time to wait for `wait_for`, in milliseconds: at most 30000, by default 5000.
     wait_ms: Option<String>,
 }
 
 /// Get a release point
 ///
-/// The point that the environment was at, and what is thought of it, or was at `known_at`, with the evidence.
+/// Returns a release point with its status, now or as known at `known_at`, and the evidence for it.
 #[utoipa::path(
     get,
     path = "/environments/{environment}/points/{point}",
     operation_id = "getPoint",
     tag = "rollback",
-    params(PointPath, KnownQuery),
+    params(PointPath, KnownAtQuery),
     responses(
-        (status = 200, description = "The point", body = OnePointBody),
-        (status = "4XX", description = "There is no such point", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Release point", body = PointDetailBody),
+        (status = "4XX", description = "Invalid request, or unknown point",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn get_point(
     ledger: TenantLedger,
     Path(path): Path<PointPath>,
-    StrictQuery(query): StrictQuery<KnownQuery>,
+    StrictQuery(query): StrictQuery<KnownAtQuery>,
 ) -> Result<Response, Problem> {
     let environment = EnvironmentPath::of(&path.environment).name()?;
-    let name = parse("point", &path.point, PointSelector::parse)?;
-    let known_at = maybe("known_at", query.known_at.as_deref(), position)?;
-    wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    let selector = parse("point", &path.point, PointSelector::parse)?;
+    let known_at = parse_optional("known_at", query.known_at.as_deref(), parse_position)?;
+    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;
-    let projections = snapshot.position();
-    let believed = snapshot.believed(known_at, ledger.now()).await?;
-    let point = resolve(&mut snapshot, &environment, &name, believed).await?.point;
-    let none = || Problem::new(Kind::UnknownPoint, format!("{environment} has no release point at {name}"));
+    let projected = snapshot.position();
+    let known = snapshot.believed(known_at, ledger.now()).await?;
+    let point = resolve(&mut snapshot, &environment, &selector, known).await?.point;
+    let none = || Problem::new(Kind::UnknownPoint, format!("{environment} has no release point {selector}"));
     let point = point.ok_or_else(none)?;
-    let policy = snapshot.policy(&environment, known_at.unwrap_or(projections)).await?;
+    let policy = snapshot.policy(&environment, known_at.unwrap_or(projected)).await?;
     let mut point = [PointBody::from(&point)];
     add_counts(&mut snapshot, &mut point).await?;
     let [point] = point;
-    let body = OnePointBody {
+    let body = PointDetailBody {
         environment: environment.to_string(),
-        position: projections.get(),
+        position: projected.get(),
         policy: policy.declared.map(Position::get),
         point,
     };
-    Ok(at(projections, Json(body)))
+    Ok(with_position(projected, Json(body)))
 }
 
-/// An environment's policy.
+/// Policy of an environment.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PolicyBody {
-    /// The environment.
+    /// Environment name.
     environment: String,
-    /// The position that the answer is true for.
+    /// Ledger position that the response reflects.
     position: u64,
-    /// The position at which it was declared; absent where none was.
+    /// Position of its declaration; absent if none was declared.
     #[serde(skip_serializing_if = "Option::is_none")]
     declared: Option<u64>,
-    /// The policy, as in `environment.declared`; empty where none was declared.
+    /// Policy, as in `environment.declared`; empty if none was declared.
     policy: serde_json::Value,
 }
 
 /// Get the policy of an environment
 ///
-/// What the environment asks of those who release to it, or asked at `known_at`.
+/// Returns the rules for releases to the environment, now or as known at `known_at`.
 #[utoipa::path(
     get,
     path = "/environments/{environment}/policy",
     operation_id = "getPolicy",
     tag = "environments",
-    params(EnvironmentPath, KnownQuery),
+    params(EnvironmentPath, KnownAtQuery),
     responses(
-        (status = 200, description = "The policy", body = PolicyBody),
-        (status = "4XX", description = "There is no such environment", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Policy", body = PolicyBody),
+        (status = "4XX", description = "Invalid request, or unknown environment",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn get_policy(
     ledger: TenantLedger,
     Path(path): Path<EnvironmentPath>,
-    StrictQuery(query): StrictQuery<KnownQuery>,
+    StrictQuery(query): StrictQuery<KnownAtQuery>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
-    let known_at = maybe("known_at", query.known_at.as_deref(), position)?;
-    wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    let known_at = parse_optional("known_at", query.known_at.as_deref(), parse_position)?;
+    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;
-    let projections = snapshot.position();
+    let projected = snapshot.position();
     if !snapshot.knows(&environment).await? {
         return Err(Problem::unknown_environment(&environment));
     }
-    let in_force = snapshot.policy(&environment, known_at.unwrap_or(projections)).await?;
+    let in_force = snapshot.policy(&environment, known_at.unwrap_or(projected)).await?;
     let body = PolicyBody {
         environment: environment.to_string(),
-        position: projections.get(),
+        position: projected.get(),
         declared: in_force.declared.map(Position::get),
-        policy: crate::body::value(&ledger_codec::cloudevents::policy_json(&in_force.policy))?,
+        policy: crate::body::encoded_value(&ledger_codec::cloudevents::policy_json(&in_force.policy))?,
     };
-    Ok(at(projections, Json(body)))
+    Ok(with_position(projected, Json(body)))
 }
 
-/// The way to a release point.
+/// Plan of a rollback to a release point.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct PlanBody {
-    /// The environment.
+    /// Environment name.
     environment: String,
-    /// The position that the answer is true for.
+    /// Ledger position that the response reflects.
     position: u64,
-    /// The position of the environment's last change: pass it as `If-Match`.
+    /// Position of the environment's last change: pass it as `If-Match`.
     environment_position: u64,
-    /// Where it leads.
-    to: ToBody,
-    /// The position of the policy that it was made by.
+    /// Release point that the plan leads to.
+    to: PlanPointBody,
+    /// Position of the policy in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<u64>,
-    /// SHA-256 over the steps.
+    /// SHA-256 over the plan's steps.
     plan_digest: String,
-    /// The steps, wave by wave.
+    /// Steps, by wave.
     steps: Vec<StepBody>,
-    /// SHA-256 over what the environment runs when it is carried out.
+    /// SHA-256 over the composition after the plan is executed.
     result_digest: String,
-    /// What stands in the way.
+    /// Issues of the plan.
     issues: Vec<PlanIssueBody>,
-    /// Whether it may not be asked for unless by force, or at all.
+    /// True if the rollback can be requested only with `force`, or not at all.
     blocked: bool,
 }
 
-/// Where a plan leads.
+/// Release point that a plan leads to.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct ToBody {
-    /// The position.
+pub(crate) struct PlanPointBody {
+    /// Position of the point.
     position: u64,
-    /// The environment whose point it is, where that is another one.
+    /// Environment of the point, if it is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<String>,
-    /// The time that named the point, if one did.
+    /// Time that selected the point, if one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<DateTime<Utc>>,
-    /// The status of the point.
+    /// Status of the point.
     status: &'static str,
-    /// The point.
+    /// Release point; absent if the environment did not exist at that position.
     #[serde(skip_serializing_if = "Option::is_none")]
     point: Option<PointBody>,
 }
 
-/// One lane's part of a plan.
+/// Step of a plan: the change of one lane.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct StepBody {
-    /// Steps of one wave may be carried out side by side.
+    /// Wave number. Steps of one wave may run in parallel.
     wave: u32,
-    /// The service.
+    /// Service name.
     service: String,
-    /// The target.
+    /// Target name.
     target: String,
-    /// `redeploy`, `add`, `remove` or `switch`.
+    /// Action: `redeploy`, `add`, `remove` or `switch`.
     action: &'static str,
-    /// The slot that it is done to.
+    /// Slot that the action changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     slot: Option<String>,
-    /// What the lane runs before.
+    /// Release of the lane before the step.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<ReleaseBody>,
-    /// What the lane runs after.
+    /// Release of the lane after the step.
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<ReleaseBody>,
 }
@@ -563,18 +574,18 @@ impl From<&Step> for StepBody {
     }
 }
 
-/// Something that a plan meets.
+/// Issue of a plan.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct PlanIssueBody {
-    /// `already_there`, `artifact_revoked`, `barrier`, `barrier_unfinished`, `barrier_of_dependency`,
+    /// Kind: `already_there`, `artifact_revoked`, `barrier`, `barrier_unfinished`, `barrier_of_dependency`,
     /// `barrier_unplaced`, `environment_retired`, `target_empty`,
     /// `target_bad`, `target_not_known_good`, `freeze` or `deploy_open`.
     kind: &'static str,
-    /// `warning`; `overridable` by `force`; or `fatal`.
+    /// Severity: `warning`, `overridable` (by `force`), or `fatal`.
     severity: &'static str,
-    /// In words.
+    /// Explanation.
     detail: String,
-    /// The position of the evidence.
+    /// Position of the evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<u64>,
 }
@@ -593,15 +604,15 @@ impl PlanIssueBody {
 
 impl PlanBody {
     pub(crate) fn of(planned: &Planned) -> Self {
-        let wish = &planned.wish;
+        let request = &planned.wish;
         let status = planned.point.as_ref().map_or(Status::Empty, |point| point.judgement.status);
         Self {
-            environment: wish.environment.to_string(),
+            environment: request.environment.to_string(),
             position: planned.position.get(),
             environment_position: planned.environment_position.get(),
-            to: ToBody {
+            to: PlanPointBody {
                 position: planned.to.get(),
-                source: wish.source().map(ToString::to_string),
+                source: request.source().map(ToString::to_string),
                 at: planned.at,
                 status: status.name(),
                 point: planned.point.as_ref().map(PointBody::from),

@@ -1,4 +1,4 @@
-//! Every error as `application/problem+json` (RFC 9457): one table of kinds, one mapping.
+//! Problem documents (`application/problem+json`, RFC 9457): one table of kinds and the mapping of every error to one.
 
 use std::any::Any;
 use std::fmt::Display;
@@ -18,9 +18,12 @@ use utoipa::ToSchema;
 
 use crate::plans::PlanBody;
 
+/// Detail of problems that do not disclose their cause.
+const INTERNAL_DETAIL: &str = "internal failure; the service log has the cause";
+
 macro_rules! kinds {
     ($($kind:ident = $status:literal $slug:literal $title:literal;)+) => {
-        /// The kinds of problems. Their URNs are stable.
+        /// Kind of a problem. URNs are stable.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Kind {
             $(#[doc = $title] $kind,)+
@@ -30,19 +33,19 @@ macro_rules! kinds {
             /// Every kind.
             pub const ALL: &[Self] = &[$(Self::$kind),+];
 
-            /// The problem's `type`.
+            /// Returns the problem's `type`.
             #[must_use]
             pub const fn urn(self) -> &'static str {
                 match self { $(Self::$kind => concat!("urn:release-ledger:problem:", $slug),)+ }
             }
 
-            /// The problem's `title`.
+            /// Returns the problem's `title`.
             #[must_use]
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$kind => $title,)+ }
             }
 
-            /// The problem's `status`.
+            /// Returns the problem's `status`.
             #[must_use]
             pub const fn status(self) -> u16 {
                 match self { $(Self::$kind => $status,)+ }
@@ -103,39 +106,39 @@ kinds! {
     JournalFull = 507 "journal-full" "Stream full";
 }
 
-/// A problem, as RFC 9457 says.
+/// Problem document as defined by RFC 9457.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Problem {
-    /// What kind of problem, as a URN that does not change.
+    /// Kind of the problem, a stable URN.
     #[serde(rename = "type")]
     pub(crate) kind: &'static str,
-    /// The kind in words.
+    /// Short summary of the kind.
     title: &'static str,
-    /// The HTTP status.
+    /// HTTP status.
     pub(crate) status: u16,
-    /// What happened this time.
+    /// Explanation of this occurrence.
     detail: String,
-    /// What is wrong, place by place.
+    /// Errors by location.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<Fault>,
-    /// The position that is the matter: of the projections, or of what stands in the way.
+    errors: Vec<FieldError>,
+    /// Related position: of the projections, or of the entry that conflicts.
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<u64>,
-    /// The plan as it is now, where that is the matter.
+    /// Current plan, if the request was rejected because of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<Box<PlanBody>>,
 }
 
-/// One thing that is wrong.
+/// Error at one location of the request.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-struct Fault {
-    /// Where: an RFC 6901 JSON pointer into the event, or the name of a parameter.
+struct FieldError {
+    /// RFC 6901 JSON pointer into the event or the body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pointer: Option<String>,
-    /// Which parameter.
+    /// Name of the parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<String>,
-    /// What.
+    /// Explanation of the error.
     detail: String,
 }
 
@@ -154,7 +157,7 @@ impl Problem {
 
     pub(crate) fn parameter(name: &str, detail: impl Display) -> Self {
         let mut problem = Self::new(Kind::InvalidParameter, format!("{name}: {detail}"));
-        problem.errors.push(Fault {
+        problem.errors.push(FieldError {
             pointer: None,
             parameter: Some(name.to_owned()),
             detail: detail.to_string(),
@@ -162,10 +165,10 @@ impl Problem {
         problem
     }
 
-    /// A member of the request's body is wrong.
+    /// Returns a problem about the body member at `pointer`.
     pub(crate) fn member(pointer: &str, detail: impl Display) -> Self {
         let mut problem = Self::new(Kind::InvalidBody, format!("{pointer}: {detail}"));
-        problem.errors.push(Fault {
+        problem.errors.push(FieldError {
             pointer: Some(pointer.to_owned()),
             parameter: None,
             detail: detail.to_string(),
@@ -178,11 +181,11 @@ impl Problem {
     }
 
     pub(crate) fn projections_behind(wanted: Position, projections: Position) -> Self {
-        let detail = format!("position {wanted} is waited for, and the projections are at {projections}");
+        let detail = format!("timed out waiting for position {wanted}: the projections are at {projections}");
         Self { position: Some(projections.get()), ..Self::new(Kind::ProjectionsBehind, detail) }
     }
 
-    /// A failure of ours: its cause is logged here, once, and not told.
+    /// Returns a problem for an internal failure. Logs the cause once and does not disclose it.
     fn internal(kind: Kind, cause: &dyn std::error::Error) -> Self {
         let mut text = cause.to_string();
         let mut source = cause.source();
@@ -190,8 +193,8 @@ impl Problem {
             text = format!("{text}: {cause}");
             source = cause.source();
         }
-        error!(problem = kind.urn(), cause = text, "a request failed");
-        Self::new(kind, "the cause is in the service's log")
+        error!(problem = kind.urn(), cause = text, "request failed");
+        Self::new(kind, INTERNAL_DETAIL)
     }
 }
 
@@ -225,7 +228,7 @@ impl From<&Reason> for Problem {
         };
         let mut problem = Self::new(kind, reason);
         if let Reason::Value { pointer, detail } = reason {
-            problem.errors.push(Fault {
+            problem.errors.push(FieldError {
                 pointer: Some(pointer.clone()),
                 parameter: None,
                 detail: detail.clone(),
@@ -236,8 +239,8 @@ impl From<&Reason> for Problem {
 }
 
 impl From<&RecordError> for Problem {
-    fn from(refusal: &RecordError) -> Self {
-        let kind = match refusal {
+    fn from(error: &RecordError) -> Self {
+        let kind = match error {
             RecordError::FromTheFuture { .. } => Kind::FromTheFuture,
             RecordError::Closing => Kind::Closing,
             RecordError::Busy => Kind::Busy,
@@ -249,17 +252,17 @@ impl From<&RecordError> for Problem {
                 Kind::JournalUnavailable
             }
             RecordError::Journal(AppendError::Full(_)) => Kind::JournalFull,
-            RecordError::Journal(refused @ AppendError::Refused(_)) => {
-                return Self::internal(Kind::Internal, refused);
+            RecordError::Journal(error @ AppendError::Refused(_)) => {
+                return Self::internal(Kind::Internal, error);
             }
         };
-        let again = match kind {
+        let advice = match kind {
             Kind::JournalUnavailable | Kind::DecisionUnavailable => {
-                "; send the event again with the same identity, it is recorded once"
+                "; resend the event with the same identity, it is recorded only once"
             }
             _ => "",
         };
-        Self::new(kind, format!("{refusal}{again}"))
+        Self::new(kind, format!("{error}{advice}"))
     }
 }
 
@@ -324,10 +327,9 @@ impl From<UnknownLane> for Problem {
 impl From<GateError> for Problem {
     fn from(error: GateError) -> Self {
         match error {
-            GateError::UnknownLane(unknown) => Self::new(
-                Kind::UnknownLane,
-                format!("{unknown}; for its first deploy say `new: true` (--new)"),
-            ),
+            GateError::UnknownLane(unknown) => {
+                Self::new(Kind::UnknownLane, format!("{unknown}; for a first deploy set `new: true` (--new)"))
+            }
             GateError::Ask(error) => error.into(),
         }
     }
@@ -371,19 +373,19 @@ impl From<ReadError> for Problem {
     }
 }
 
-pub(crate) async fn no_such_path(uri: Uri) -> Problem {
-    Problem::new(Kind::PathNotFound, format!("there is nothing at {}", uri.path()))
+pub(crate) async fn path_not_found(uri: Uri) -> Problem {
+    Problem::new(Kind::PathNotFound, format!("no resource at {}", uri.path()))
 }
 
-pub(crate) async fn no_such_method(method: Method, uri: Uri) -> Problem {
-    Problem::new(Kind::MethodNotAllowed, format!("{method} cannot be done at {}", uri.path()))
+pub(crate) async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
+    Problem::new(Kind::MethodNotAllowed, format!("{method} is not allowed at {}", uri.path()))
 }
 
 pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-    warn!(panic = text, "a handler panicked");
-    Problem::new(Kind::Internal, "the cause is in the service's log").into_response()
+    warn!(panic = text, "handler panicked");
+    Problem::new(Kind::Internal, INTERNAL_DETAIL).into_response()
 }
 
 #[cfg(test)]
@@ -391,7 +393,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_have_urns_of_their_own() {
+    fn every_kind_has_a_unique_urn() {
         let mut urns: Vec<_> = Kind::ALL.iter().map(|kind| kind.urn()).collect();
         urns.sort_unstable();
         urns.dedup();

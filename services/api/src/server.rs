@@ -1,4 +1,4 @@
-//! The listener: HTTP/1.1 connections, each closed when its client is silent for too long.
+//! Listener of HTTP/1.1 connections; closes a connection when its client is silent for too long.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -12,40 +12,45 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-/// How long nothing is accepted after that failed, as when there are too many open files.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Pause after a failed accept, for example because too many files are open.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Serves until the token is cancelled, and then until the requests under way are answered. A client has `patience`
-/// for the head of a request, counted from when the connection was made or the answer before was sent.
-pub async fn serve(listener: TcpListener, router: Router, patience: Duration, ending: CancellationToken) {
+/// Serves until `shutdown` is cancelled, then completes the requests in progress. A client must send the head of a
+/// request within `read_timeout`, counted from the connection's start or the previous response.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    read_timeout: Duration,
+    shutdown: CancellationToken,
+) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(patience);
+    http.timer(TokioTimer::new()).header_read_timeout(read_timeout);
     let service = TowerToHyperService::new(router);
     let connections = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
-            () = ending.cancelled() => break,
+            () = shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-                // These are over with the connection; of others there may be more at once.
+                // These concern one connection. Any other failure is likely to repeat at once, so back off.
                 if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
-                    warn!(%error, "connections cannot be accepted");
-                    tokio::time::sleep(PAUSE).await;
+                    warn!(%error, "cannot accept connections; retrying");
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
                 continue;
             }
         };
         if let Err(error) = stream.set_nodelay(true) {
-            warn!(%error, "a connection keeps waiting for full packets");
+            warn!(%error, "cannot disable Nagle's algorithm on a connection");
         }
         let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                debug!(%error, "a connection ended");
+                debug!(%error, "connection ended with an error");
             }
         });
     }

@@ -1,4 +1,4 @@
-//! Server-sent events: tooling learns of rollbacks as they are recorded.
+//! Server-sent events: streams rollback entries as the ledger records them.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -14,32 +14,31 @@ use tracing::warn;
 use utoipa::IntoParams;
 
 use crate::history::EntryBody;
-use crate::parameters::{StrictQuery, maybe, parse, position};
+use crate::parameters::{StrictQuery, parse, parse_optional, parse_position};
 use crate::problem::Problem;
 use crate::tenant::TenantLedger;
 
-/// Entries that are read at a time.
-const PAGE: u32 = 100;
-/// How often the projections are looked at, where nothing tells that they moved.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Entries per read.
+const PAGE_SIZE: u32 = 100;
+/// Interval of reads while no notification of progress arrives.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Which rollbacks, and from where.
+/// Query parameters of the rollback stream.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct StreamQuery {
-    /// Of this environment.
+    /// Send only rollbacks of this environment.
     environment: Option<String>,
-    /// What was recorded after this position; what is recorded from now on, unless given. The header
-    /// `Last-Event-ID` outranks it.
+    /// Send entries after this position; by default, entries recorded from now on. The header `Last-Event-ID` takes
+    /// precedence.
     after: Option<String>,
 }
 
 /// Follow rollbacks
 ///
-/// Every step of every rollback's life as it is recorded: an event named by its type (`rollback.requested`),
-/// with its position as id, and the entry as data. A client that comes back with `Last-Event-ID` misses
-/// nothing.
+/// Sends every rollback entry as the ledger records it: the event name is the event type (`rollback.requested`), the
+/// id is the position, the data is the entry. A client that reconnects with `Last-Event-ID` misses no entry.
 #[utoipa::path(
     get,
     path = "/rollbacks/stream",
@@ -47,12 +46,15 @@ pub(crate) struct StreamQuery {
     tag = "rollback",
     params(
         StreamQuery,
-        ("Last-Event-ID" = Option<String>, Header, description = "The position of the last event that was received"),
+        ("Last-Event-ID" = Option<String>, Header,
+            description = "Position of the last event that the client received"),
     ),
     responses(
-        (status = 200, description = "Entries, as they come", body = String, content_type = "text/event-stream"),
-        (status = "4XX", description = "Not understood", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Rollback entries", body = String, content_type = "text/event-stream"),
+        (status = "4XX", description = "Invalid request",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn follow_rollbacks(
@@ -60,23 +62,23 @@ pub(crate) async fn follow_rollbacks(
     StrictQuery(query): StrictQuery<StreamQuery>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let environment = maybe("environment", query.environment.as_deref(), EnvironmentName::parse)?;
+    let environment = parse_optional("environment", query.environment.as_deref(), EnvironmentName::parse)?;
     let last = headers.get("last-event-id").map(|value| value.to_str().unwrap_or_default());
     let after = match last {
-        Some(last) => Some(parse("Last-Event-ID", last, position)?),
-        None => maybe("after", query.after.as_deref(), position)?,
+        Some(last) => Some(parse("Last-Event-ID", last, parse_position)?),
+        None => parse_optional("after", query.after.as_deref(), parse_position)?,
     };
     let after = match after {
         Some(after) => after,
         None => ledger.projections.checkpoint().await?.position,
     };
-    let ending = ledger.ending();
+    let shutdown = ledger.shutdown();
     let follower = Follower { ledger, environment, after, ready: Vec::new() };
     let events = stream::unfold(follower, |mut follower| async move {
         let row = follower.next().await;
-        Some((Ok(event(row)), follower))
+        Some((Ok(sse_event(row)), follower))
     });
-    let events = futures::StreamExt::take_until(events, ending.cancelled_owned());
+    let events = futures::StreamExt::take_until(events, shutdown.cancelled_owned());
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }
 
@@ -84,7 +86,7 @@ struct Follower {
     ledger: TenantLedger,
     environment: Option<EnvironmentName>,
     after: Position,
-    /// What is read already, the last first.
+    /// Rows that are read but not sent, in descending order of position.
     ready: Vec<EventRow>,
 }
 
@@ -96,11 +98,11 @@ impl Follower {
             }
             let from = self.ledger.projections.projected();
             match self.read().await {
-                Ok(0) => self.ledger.projections.moved(from, LOOK_AGAIN).await,
+                Ok(0) => self.ledger.projections.moved(from, POLL_INTERVAL).await,
                 Ok(_) => {}
                 Err(error) => {
-                    warn!(%error, "a follower of rollbacks waits for the projections");
-                    tokio::time::sleep(LOOK_AGAIN).await;
+                    warn!(%error, "rollback stream cannot read the projections; retrying");
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
             }
         }
@@ -113,10 +115,10 @@ impl Follower {
             kinds: kinds.collect(),
             ..EventFilter::default()
         };
-        let (projections, mut rows) = self.ledger.projections.events(&filter, self.after, PAGE).await?;
+        let (projected, mut rows) = self.ledger.projections.events(&filter, self.after, PAGE_SIZE).await?;
         self.after = match rows.last() {
             Some(last) => last.position,
-            None => self.after.max(projections),
+            None => self.after.max(projected),
         };
         rows.retain(|row| row.repeats.is_none());
         rows.reverse();
@@ -125,13 +127,14 @@ impl Follower {
     }
 }
 
-/// An entry as an event: what cannot be written as one is told as a comment, and does not end the stream.
-fn event(row: EventRow) -> Event {
+/// Returns an entry as a server-sent event. An entry that cannot be serialized becomes a comment, so that it does not
+/// end the stream.
+fn sse_event(row: EventRow) -> Event {
     let position = row.position.to_string();
     let kind = row.kind;
-    let written = EntryBody::of(row).ok().and_then(|entry| serde_json::to_string(&entry).ok());
-    match written {
+    let json = EntryBody::of(row).ok().and_then(|entry| serde_json::to_string(&entry).ok());
+    match json {
         Some(data) => Event::default().id(position).event(kind.name()).data(data),
-        None => Event::default().comment(format!("position {position} cannot be shown")),
+        None => Event::default().comment(format!("cannot serialize the entry at position {position}")),
     }
 }

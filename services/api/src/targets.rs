@@ -1,4 +1,4 @@
-//! What really runs: manifests to build it from, drift from the ledger, and differences between targets.
+//! Manifests, drift between observations and the ledger, and differences between targets.
 
 use axum::Json;
 use axum::extract::Path;
@@ -12,34 +12,33 @@ use ledger_projections::{AsKnownAt, AsOf, EnvironmentState, Snapshot};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::environments::{EnvironmentPath, ReleaseBody, SinceBody};
-use crate::parameters::{StrictQuery, WaitQuery, at, maybe, wait};
+use crate::environments::{EnvironmentPath, EventRefBody, ReleaseBody};
+use crate::parameters::{StrictQuery, WaitQuery, parse_optional, wait_for_position, with_position};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
-/// SHA-256 over what the environment ran.
+/// Response header: SHA-256 over the composition.
 const COMPOSITION_DIGEST: HeaderName = HeaderName::from_static("composition-digest");
 
-/// Which manifest.
+/// Query parameters of a manifest.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ManifestQuery {
-    /// The point: `latest` (unless given), a position, a time, `-N`, `last-known-good` or `point:NAME`.
+    /// Point: `latest` (the default), a position, a time, `-N`, `last-known-good` or `point:NAME`.
     at: Option<String>,
-    /// `json` (unless given), `yaml`, `env`, `kustomize` or `helm-values`.
+    /// Format: `json` (the default), `yaml`, `env`, `kustomize` or `helm-values`.
     format: Option<String>,
-    /// Wait until the projections have this position.
+    /// Wait until the projections have applied this position.
     wait_for: Option<String>,
-    /// How long to wait for it, in milliseconds: at most 30000, 5000 unless given.
+    /// Time to wait for `wait_for`, in milliseconds: at most 30000, by default 5000.
     wait_ms: Option<String>,
 }
 
 /// Get a manifest
 ///
-/// Everything that an environment ran at a point, in words of infrastructure as code: versions, artifacts
-/// with their digests, configuration digests and infrastructure revisions. The same point gives the same
-/// bytes, for ever.
+/// Returns the composition of an environment at a point for infrastructure as code: versions, artifacts with their
+/// digests, configuration digests and infrastructure revisions. The same point always gives the same bytes.
 #[utoipa::path(
     get,
     path = "/environments/{environment}/manifest",
@@ -47,13 +46,15 @@ pub(crate) struct ManifestQuery {
     tag = "environments",
     params(EnvironmentPath, ManifestQuery),
     responses(
-        (status = 200, description = "The manifest", content(
+        (status = 200, description = "Manifest", content(
             (serde_json::Value = "application/json"),
             (String = "application/yaml"),
             (String = "text/plain"),
         )),
-        (status = "4XX", description = "There is no such point", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", description = "Invalid request, or unknown point",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn get_manifest(
@@ -62,86 +63,86 @@ pub(crate) async fn get_manifest(
     StrictQuery(query): StrictQuery<ManifestQuery>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
-    let point = maybe("at", query.at.as_deref(), PointSelector::parse)?;
+    let point = parse_optional("at", query.at.as_deref(), PointSelector::parse)?;
     let point = point.unwrap_or(PointSelector::At(PointInTime::Latest));
-    let format = maybe("format", query.format.as_deref(), Format::parse)?.unwrap_or(Format::Json);
-    wait(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    let format = parse_optional("format", query.format.as_deref(), Format::parse)?.unwrap_or(Format::Json);
+    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;
-    let believed = AsKnownAt { known_at: None, now: ledger.now() };
-    let resolved = resolve(&mut snapshot, &environment, &point, believed).await?;
+    let known_at = AsKnownAt { known_at: None, now: ledger.now() };
+    let resolved = resolve(&mut snapshot, &environment, &point, known_at).await?;
     let position = resolved.position;
-    let when = match resolved.at {
+    let as_of = match resolved.at {
         Some(time) => AsOf { at: PointInTime::Time(time), known_at: None },
         None => AsOf::position(position),
     };
-    let composition = snapshot.state(&environment, when).await?.composition();
+    let composition = snapshot.state(&environment, as_of).await?.composition();
     let manifest = Manifest { environment: &environment, position, composition: &composition };
     let digest = HeaderValue::from_str(&composition.digest());
     let digest = digest.map_err(|error| Problem::new(Kind::Internal, error))?;
     let headers =
         [(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type())), (COMPOSITION_DIGEST, digest)];
-    Ok(at(snapshot.position(), (headers, manifest.write(format))))
+    Ok(with_position(snapshot.position(), (headers, manifest.write(format))))
 }
 
-/// What an environment runs now, and a snapshot to ask more of.
-async fn latest(
+/// Returns the latest state of an environment and the snapshot that it was read from.
+async fn latest_state(
     ledger: &TenantLedger,
     path: &EnvironmentPath,
     query: &WaitQuery,
 ) -> Result<(EnvironmentName, Snapshot, EnvironmentState), Problem> {
     let environment = path.name()?;
-    wait(ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    wait_for_position(ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;
     let state = snapshot.state(&environment, AsOf::LATEST).await?;
     Ok((environment, snapshot, state))
 }
 
-/// Where what runs is not what the ledger says.
+/// Drift of an environment: lanes in which an observation differs from the ledger.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct DriftBody {
-    /// The environment.
+    /// Environment name.
     environment: String,
-    /// The position that the answer is true for.
+    /// Ledger position that the response reflects.
     position: u64,
-    /// How many lanes were ever observed.
+    /// Number of lanes with at least one observation.
     observed_lanes: usize,
-    /// The lanes that were seen to run something else than the ledger says.
+    /// Lanes in which the last observation differs from the ledger.
     drift: Vec<DriftLaneBody>,
-    /// Lanes that run something by the ledger, and were never observed.
+    /// Lanes that run a release according to the ledger and have no observation.
     unobserved: Vec<LaneNameBody>,
 }
 
-/// A lane that drifts.
+/// Lane with drift.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct DriftLaneBody {
-    /// The service.
+    /// Service name.
     service: String,
-    /// The target.
+    /// Target name.
     target: String,
-    /// What the ledger says; absent: nothing.
+    /// Release according to the ledger; absent if the lane is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     ledger: Option<ReleaseBody>,
-    /// What was seen; absent: nothing.
+    /// Observed release; absent if nothing was running.
     #[serde(skip_serializing_if = "Option::is_none")]
     seen: Option<ReleaseBody>,
-    /// Since when both have been so.
-    since: SinceBody,
-    /// The last observation.
-    last_seen: SinceBody,
+    /// Event since which the difference exists.
+    since: EventRefBody,
+    /// Last observation.
+    last_seen: EventRefBody,
 }
 
-/// A lane.
+/// Name of a lane.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct LaneNameBody {
-    /// The service.
+    /// Service name.
     service: String,
-    /// The target.
+    /// Target name.
     target: String,
 }
 
 /// Get the drift of an environment
 ///
-/// Where what was really seen running is not what the ledger says, lane by lane, and since when.
+/// Lists the lanes in which the observed release differs from the ledger, and the event since which it differs.
 #[utoipa::path(
     get,
     path = "/environments/{environment}/drift",
@@ -149,9 +150,11 @@ pub(crate) struct LaneNameBody {
     tag = "environments",
     params(EnvironmentPath, WaitQuery),
     responses(
-        (status = 200, description = "What differs", body = DriftBody),
-        (status = "4XX", description = "There is no such environment", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Drift", body = DriftBody),
+        (status = "4XX", description = "Invalid request, or unknown environment",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn get_drift(
@@ -159,7 +162,7 @@ pub(crate) async fn get_drift(
     Path(path): Path<EnvironmentPath>,
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {
-    let (environment, mut snapshot, state) = latest(&ledger, &path, &query).await?;
+    let (environment, mut snapshot, state) = latest_state(&ledger, &path, &query).await?;
     let composition = state.composition();
     let ledger_lanes = state.into_lanes();
     let seen = snapshot.observations(&environment).await?;
@@ -186,44 +189,44 @@ pub(crate) async fn get_drift(
             })
             .collect(),
     };
-    Ok(at(snapshot.position(), Json(body)))
+    Ok(with_position(snapshot.position(), Json(body)))
 }
 
-/// How the targets of an environment differ.
+/// Differences between the targets of an environment.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct TargetsBody {
-    /// The environment.
+    /// Environment name.
     environment: String,
-    /// The position that the answer is true for.
+    /// Ledger position that the response reflects.
     position: u64,
-    /// The targets at which anything runs.
+    /// Targets at which at least one service runs.
     targets: Vec<String>,
-    /// The services that do not run the same at each of them.
-    uneven: Vec<UnevenBody>,
+    /// Services that do not run the same release at every target.
+    uneven: Vec<TargetSkewBody>,
 }
 
-/// A service that does not run the same everywhere.
+/// Service that does not run the same release at every target.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct UnevenBody {
-    /// The service.
+pub(crate) struct TargetSkewBody {
+    /// Service name.
     service: String,
-    /// What it runs, target by target.
-    targets: Vec<AtTargetBody>,
+    /// Its release at each target.
+    targets: Vec<TargetReleaseBody>,
 }
 
-/// What a service runs at a target.
+/// Release of a service at one target.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct AtTargetBody {
-    /// The target.
+pub(crate) struct TargetReleaseBody {
+    /// Target name.
     target: String,
-    /// The release; absent: nothing.
+    /// Release; absent if the service does not run there.
     #[serde(skip_serializing_if = "Option::is_none")]
     release: Option<ReleaseBody>,
 }
 
 /// Compare the targets of an environment
 ///
-/// Which services do not run the same release at each target.
+/// Lists the services that do not run the same release at every target.
 #[utoipa::path(
     get,
     path = "/environments/{environment}/targets",
@@ -231,9 +234,11 @@ pub(crate) struct AtTargetBody {
     tag = "environments",
     params(EnvironmentPath, WaitQuery),
     responses(
-        (status = 200, description = "What differs", body = TargetsBody),
-        (status = "4XX", description = "There is no such environment", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Differences between targets", body = TargetsBody),
+        (status = "4XX", description = "Invalid request, or unknown environment",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Internal error, or temporarily unavailable",
+            body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn get_targets(
@@ -241,17 +246,17 @@ pub(crate) async fn get_targets(
     Path(path): Path<EnvironmentPath>,
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {
-    let (environment, snapshot, state) = latest(&ledger, &path, &query).await?;
+    let (environment, snapshot, state) = latest_state(&ledger, &path, &query).await?;
     let composition = state.composition();
     let mut targets: Vec<String> = composition.lanes().map(|(_, target, _)| target.to_string()).collect();
     targets.sort_unstable();
     targets.dedup();
-    let uneven = uneven(&composition).into_iter().map(|uneven| UnevenBody {
-        service: uneven.service.to_string(),
-        targets: uneven
+    let uneven = uneven(&composition).into_iter().map(|skew| TargetSkewBody {
+        service: skew.service.to_string(),
+        targets: skew
             .targets
             .into_iter()
-            .map(|(target, live)| AtTargetBody {
+            .map(|(target, live)| TargetReleaseBody {
                 target: target.to_string(),
                 release: live.map(|live| ReleaseBody::from(&live.release)),
             })
@@ -259,5 +264,5 @@ pub(crate) async fn get_targets(
     });
     let position = snapshot.position();
     let (environment, uneven) = (environment.to_string(), uneven.collect());
-    Ok(at(position, Json(TargetsBody { environment, position: position.get(), targets, uneven })))
+    Ok(with_position(position, Json(TargetsBody { environment, position: position.get(), targets, uneven })))
 }

@@ -1,4 +1,4 @@
-//! Whose ledger a request is about: the tenant of its path, or `default`.
+//! Extraction of a request's ledger: the tenant named in the path, or `default`.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::problem::{Kind, Problem};
 use crate::{App, Ledger};
 
-/// The ledger of the request's tenant. It is served by this service, or there is no such value.
+/// Extractor of the ledger of the request's tenant. Invariant: `app.ledgers` contains `tenant`.
 pub(crate) struct TenantLedger {
     app: Arc<App>,
     tenant: TenantName,
@@ -28,21 +28,19 @@ impl Deref for TenantLedger {
 }
 
 impl TenantLedger {
-    /// The time now.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         (self.clock)()
     }
 
-    /// Room for a question that reads a whole history, if there is any now.
-    pub(crate) fn long_question(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        let full =
-            |_| Problem::new(Kind::Busy, "others are reading whole histories: ask again when they are done");
-        self.app.long_questions.try_acquire().map_err(full)
+    /// Acquires a permit for a whole-history query, or fails at once if all are taken.
+    pub(crate) fn history_scan_permit(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        let busy = |_| Problem::new(Kind::Busy, "too many whole-history queries are running; retry later");
+        self.app.history_scans.try_acquire().map_err(busy)
     }
 
-    /// Cancelled when the service ends.
-    pub(crate) fn ending(&self) -> CancellationToken {
-        self.app.ending.clone()
+    /// Returns the token that is cancelled at shutdown.
+    pub(crate) fn shutdown(&self) -> CancellationToken {
+        self.app.shutdown.clone()
     }
 }
 
@@ -58,7 +56,7 @@ impl FromRequestParts<Arc<App>> for TenantLedger {
             None => TenantName::default(),
         };
         if !app.ledgers.contains_key(&tenant) {
-            return Err(Problem::new(Kind::UnknownTenant, format!("there is no tenant {tenant}")));
+            return Err(Problem::new(Kind::UnknownTenant, format!("unknown tenant {tenant}")));
         }
         Ok(Self { app: Arc::clone(app), tenant })
     }

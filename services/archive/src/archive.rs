@@ -1,4 +1,4 @@
-//! An archive, read: every byte of it is held against what its manifests and its checkpoint say.
+//! Reading an archive, with verification of every byte against the manifests and the checkpoint.
 
 use std::collections::HashSet;
 
@@ -6,105 +6,110 @@ use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use ledger_domain::{Position, TenantName};
 use ledger_journal::Record;
-use ledger_tlog::{Hash, Tree, gap_leaf_hash, leaf_hash};
+use ledger_tlog::{Hash, Tree};
 
-use crate::manifest::{Edge, FOLDER, Manifest, sha256};
-use crate::restore::Source;
-use crate::{Checkpoint, Error, Store, segment};
+use crate::manifest::{EdgeTile, Manifest, SEGMENTS_FOLDER, sha256};
+use crate::{Checkpoint, Error, Source, Store, segment};
 
-/// The checkpoint's object.
-pub(crate) const CHECKPOINT: &str = "checkpoint";
-/// Manifests that are fetched at a time.
-const AT_ONCE: usize = 8;
+/// Object name of the checkpoint.
+pub(crate) const CHECKPOINT_OBJECT: &str = "checkpoint";
+/// Maximum number of manifests that are fetched concurrently.
+const MAX_CONCURRENT_FETCHES: usize = 8;
 
-/// An archive whose manifests and checkpoint fit together.
+/// An archive with manifests and a checkpoint that are consistent.
 pub struct Archive {
     store: Store,
-    /// In order, without a hole; never none.
+    /// Manifests of consecutive segments from position 1; at least one.
     segments: Vec<Manifest>,
     end: Checkpoint,
-    unnamed: usize,
+    unreferenced_files: usize,
 }
 
-/// What was found in an archive that is whole.
+/// Summary of a valid archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// Its last position.
+    /// Last position.
     pub position: Position,
-    /// The root of the tree over everything up to it.
+    /// Root of the Merkle tree over all positions.
     pub root: Hash,
-    /// How many segments it has.
+    /// Number of segments.
     pub segments: usize,
-    /// How many entries.
+    /// Number of entries.
     pub entries: u64,
-    /// How many gaps.
+    /// Number of gaps.
     pub gaps: u64,
-    /// When the stream was created that it is of.
+    /// Creation time of the archived stream.
     pub stream_created: DateTime<Utc>,
-    /// Files that no manifest names: left by an archiver that was killed or was second, about to be named, or not the
-    /// archive's.
+    /// Number of files that no manifest names: left by an archiver that was killed or overtaken, not yet named, or not
+    /// part of the archive.
     pub unnamed: usize,
 }
 
 impl Archive {
-    /// Reads the manifests and the checkpoint of a tenant's archive, not yet the segments. One that grows
-    /// meanwhile is read up to where it ended at some moment in between.
+    /// Reads the manifests and the checkpoint of a tenant's archive, but not yet the segments. If the archive grows
+    /// meanwhile, reads it up to an end that it had during the call.
     ///
     /// # Errors
-    /// Names what is missing, damaged, or does not fit to what is before it.
+    /// The storage is unavailable, the archive does not exist, or a manifest or the checkpoint is missing, damaged or
+    /// inconsistent; the error names the object.
     pub async fn open(store: Store, tenant: &TenantName) -> Result<Self, Error> {
-        let mut before = None;
+        let mut previous_fault = None;
         loop {
-            // Before the manifests: it is written after them, so what it tells of is seen below.
+            // Read the checkpoint first: it is written after its manifests, so the listing below contains them.
             let checkpoint = read_checkpoint(&store, tenant).await?;
-            let error = match Self::look(&store, tenant, checkpoint).await {
+            let error = match Self::read_manifests(&store, tenant, checkpoint).await {
                 Err(error @ (Error::Damaged { .. } | Error::Empty(_))) => error,
-                looked => return looked,
+                result => return result,
             };
-            // The folder is not seen at one moment: a manifest may be there, and the one before it not. But what was
-            // missing then is not missing again.
-            let told = error.to_string();
-            if before.as_ref() == Some(&told) || read_checkpoint(&store, tenant).await? == checkpoint {
+            // A listing is not atomic: it may contain a manifest without the one before it. Retry if the checkpoint
+            // has moved meanwhile. A fault that recurs is real: what a listing lacked has been written by then.
+            let fault = error.to_string();
+            if previous_fault.as_ref() == Some(&fault) || read_checkpoint(&store, tenant).await? == checkpoint
+            {
                 return Err(error);
             }
-            before = Some(told);
+            previous_fault = Some(fault);
         }
     }
 
-    /// What is there after the checkpoint was read.
-    async fn look(store: &Store, tenant: &TenantName, checkpoint: Option<Checkpoint>) -> Result<Self, Error> {
+    /// Reads the manifests, and verifies them against each other and against a checkpoint that was read before.
+    async fn read_manifests(
+        store: &Store,
+        tenant: &TenantName,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<Self, Error> {
         let (manifests, others): (Vec<String>, Vec<String>) =
-            store.list(FOLDER).await?.into_iter().partition(|name| name.ends_with(".json"));
+            store.list(SEGMENTS_FOLDER).await?.into_iter().partition(|name| name.ends_with(".json"));
         let fetched = stream::iter(&manifests).map(|name| {
-            let file = format!("{FOLDER}/{name}");
-            async move { read_manifest(store, &file, tenant).await }
+            let object = format!("{SEGMENTS_FOLDER}/{name}");
+            async move { read_manifest(store, &object, tenant).await }
         });
-        let fetched: Vec<Option<Manifest>> = fetched.buffered(AT_ONCE).try_collect().await?;
+        let fetched: Vec<Option<Manifest>> = fetched.buffered(MAX_CONCURRENT_FETCHES).try_collect().await?;
         let segments: Vec<Manifest> = fetched.into_iter().flatten().collect();
-        let mut before: Option<&Manifest> = None;
+        let mut previous: Option<&Manifest> = None;
         for manifest in &segments {
-            follows(before, manifest)?;
-            before = Some(manifest);
+            verify_manifest(previous, manifest)?;
+            previous = Some(manifest);
         }
-        let Some(last) = before else {
+        let Some(last) = previous else {
             return Err(match checkpoint {
-                Some(checkpoint) => ends_early(Position::START, checkpoint),
-                None => Error::Empty(store.place().to_owned()),
+                Some(checkpoint) => missing_end(Position::START, checkpoint),
+                None => Error::Empty(store.location().to_owned()),
             });
         };
-        let root = last.tree().map_err(|fault| Error::damaged(last.own_file(), fault))?.root();
+        let root = last.tree().map_err(|fault| Error::damaged(last.own_object_name(), fault))?.root();
         let end = Checkpoint { position: Position::new(last.last), root };
-        judge_checkpoint(checkpoint, &segments, end)?;
-        let named: HashSet<&str> =
+        verify_checkpoint(checkpoint, &segments, end)?;
+        let referenced: HashSet<&str> =
             segments.iter().filter_map(|manifest| manifest.segment.rsplit('/').next()).collect();
-        let unnamed = others.iter().filter(|name| !named.contains(name.as_str())).count();
-        Ok(Self { store: store.clone(), segments, end, unnamed })
+        let unreferenced_files = others.iter().filter(|name| !referenced.contains(name.as_str())).count();
+        Ok(Self { store: store.clone(), segments, end, unreferenced_files })
     }
 
-    /// Reads all of it.
+    /// Reads and verifies the whole archive.
     ///
     /// # Errors
-    /// Names the first thing that is wrong: the file, and the line and position where that can be told.
+    /// Returns the first fault: the file, with the line and the position if they are known.
     pub async fn verify(&self) -> Result<Verified, Error> {
         let mut records = self.read(Position::START);
         let mut gaps = 0;
@@ -119,47 +124,51 @@ impl Archive {
             entries: position.get() - gaps,
             gaps,
             stream_created: self.segments[0].stream_created,
-            unnamed: self.unnamed,
+            unnamed: self.unreferenced_files,
         })
     }
 
-    /// The records of a segment, when all of them are what they should be; the tree grows by them.
-    async fn segment(&self, manifest: &Manifest, tree: &mut Tree) -> Result<Vec<Record>, Error> {
-        let bad = |fault: String| Error::damaged(&manifest.segment, fault);
+    /// Reads a segment, verifies it against its manifest, and appends its leaves to the tree of the segments before it.
+    async fn read_segment(&self, manifest: &Manifest, tree: &mut Tree) -> Result<Vec<Record>, Error> {
+        let damaged = |fault: String| Error::damaged(&manifest.segment, fault);
         let file = self.store.get(&manifest.segment).await?;
-        let file = file.ok_or_else(|| bad("it is missing, and there is a manifest of it".into()))?;
-        let found = segment::read(&file, Position::new(manifest.first), manifest.text_size);
+        let file = file.ok_or_else(|| damaged("missing, but its manifest exists".into()))?;
+        let contents = segment::read(&file, Position::new(manifest.first), manifest.text_size);
         let (size, hash) = (file.len() as u64, sha256(&file));
         if size != manifest.size || hash != manifest.sha256 {
             let difference = if size == manifest.size {
-                format!("the file's sha256 is {hash} and the manifest says {}", manifest.sha256)
+                format!("the file's sha256 is {hash}, but the manifest says {}", manifest.sha256)
             } else {
-                format!("the file has {size} bytes and the manifest says {}", manifest.size)
+                format!("the file has {size} bytes, but the manifest says {}", manifest.size)
             };
-            let readable = match found.fault {
+            let first_fault = match contents.fault {
                 Some(fault) => fault.to_string(),
-                None => format!("all its {} lines can be read", found.records.len()),
+                None => format!("all {} lines are readable", contents.records.len()),
             };
-            return Err(bad(format!("{difference}; {readable}")));
+            return Err(damaged(format!("{difference}; {first_fault}")));
         }
-        if let Some(fault) = found.fault {
-            return Err(bad(fault.to_string()));
+        if let Some(fault) = contents.fault {
+            return Err(damaged(fault.to_string()));
         }
         let mut gaps = 0;
         let mut last_leaf = None;
-        for record in &found.records {
-            let leaf = leaf_of(record);
+        for record in &contents.records {
+            let leaf = segment::record_leaf(record);
             gaps += u64::from(matches!(record, Record::Gap(_)));
             tree.append(leaf);
             last_leaf = Some(leaf);
         }
-        // Full tiles are of no use here.
+        // Full tiles are not needed here; free their memory.
         drop(tree.take_dirty());
-        let told = [
-            ("entries", (found.records.len() as u64 - gaps).to_string(), manifest.entries.to_string()),
-            ("gaps", gaps.to_string(), manifest.gaps.to_string()),
-            ("bytes of text", found.text.len().to_string(), manifest.text_size.to_string()),
-            ("text's sha256", sha256(&found.text), manifest.text_sha256.clone()),
+        let comparisons = [
+            (
+                "number of entries",
+                (contents.records.len() as u64 - gaps).to_string(),
+                manifest.entries.to_string(),
+            ),
+            ("number of gaps", gaps.to_string(), manifest.gaps.to_string()),
+            ("size of the text", contents.text.len().to_string(), manifest.text_size.to_string()),
+            ("text's sha256", sha256(&contents.text), manifest.text_sha256.clone()),
             (
                 "last leaf",
                 last_leaf.map(|leaf| leaf.to_string()).unwrap_or_default(),
@@ -167,13 +176,15 @@ impl Archive {
             ),
             ("root", tree.root().to_string(), manifest.root.clone()),
         ];
-        if let Some((what, found, said)) = told.iter().find(|(_, found, said)| found != said) {
-            return Err(bad(format!("the {what} is {found} and the manifest says {said}")));
+        if let Some((name, found, expected)) =
+            comparisons.iter().find(|(_, found, expected)| found != expected)
+        {
+            return Err(damaged(format!("the {name} is {found}, but the manifest says {expected}")));
         }
-        if Edge::of(tree) != manifest.edge {
-            return Err(Error::damaged(manifest.own_file(), "its edge is not that of the tree"));
+        if EdgeTile::of(tree) != manifest.edge {
+            return Err(Error::damaged(manifest.own_object_name(), "the edge differs from that of the tree"));
         }
-        Ok(found.records)
+        Ok(contents.records)
     }
 }
 
@@ -186,14 +197,14 @@ impl Source for Archive {
         let start = self.segments.partition_point(|manifest| manifest.last <= after.get());
         stream::try_unfold((start, None), move |(index, tree)| async move {
             let Some(manifest) = self.segments.get(index) else { return Ok(None) };
-            let mut tree = match (tree, index.checked_sub(1).map(|before| &self.segments[before])) {
+            let mut tree = match (tree, index.checked_sub(1).map(|previous| &self.segments[previous])) {
                 (Some(tree), _) => tree,
-                (None, Some(before)) => {
-                    before.tree().map_err(|fault| Error::damaged(before.own_file(), fault))?
+                (None, Some(previous)) => {
+                    previous.tree().map_err(|fault| Error::damaged(previous.own_object_name(), fault))?
                 }
                 (None, None) => Tree::new(),
             };
-            let records = self.segment(manifest, &mut tree).await?;
+            let records = self.read_segment(manifest, &mut tree).await?;
             let wanted = records.into_iter().filter(move |record| record.position() > after);
             Ok::<_, Error>(Some((stream::iter(wanted.map(Ok)), (index + 1, Some(tree)))))
         })
@@ -202,75 +213,67 @@ impl Source for Archive {
     }
 }
 
-impl Manifest {
-    /// Its own file.
-    pub(crate) fn own_file(&self) -> String {
-        Self::file(Position::new(self.first))
-    }
-}
-
-/// The leaf of a record in the tree.
-pub(crate) fn leaf_of(record: &Record) -> Hash {
-    match record {
-        Record::Entry(entry) => leaf_hash(&entry.bytes),
-        Record::Gap(position) => gap_leaf_hash(position.get()),
-    }
-}
-
-/// A manifest that is what its name and its tenant say; `None` if it is not there.
+/// Reads a manifest, and verifies that its name and its tenant are the expected ones; `None` if it does not exist.
 pub(crate) async fn read_manifest(
     store: &Store,
-    file: &str,
+    object: &str,
     tenant: &TenantName,
 ) -> Result<Option<Manifest>, Error> {
-    let Some(bytes) = store.get(file).await? else { return Ok(None) };
-    let manifest = Manifest::parse(&bytes).map_err(|fault| Error::damaged(file, fault))?;
+    let Some(bytes) = store.get(object).await? else { return Ok(None) };
+    let manifest = Manifest::parse(&bytes).map_err(|fault| Error::damaged(object, fault))?;
     if manifest.tenant != tenant.as_str() {
-        return Err(Error::damaged(file, format!("it is of the tenant {}, not {tenant}", manifest.tenant)));
+        let fault = format!("belongs to the tenant {}, not to {tenant}", manifest.tenant);
+        return Err(Error::damaged(object, fault));
     }
-    if manifest.own_file() != file {
-        return Err(Error::damaged(file, format!("its first position is {}", manifest.first)));
+    if manifest.own_object_name() != object {
+        let fault = format!("its first position is {}, which does not match its name", manifest.first);
+        return Err(Error::damaged(object, fault));
     }
     Ok(Some(manifest))
 }
 
 pub(crate) async fn read_checkpoint(store: &Store, tenant: &TenantName) -> Result<Option<Checkpoint>, Error> {
-    let Some(bytes) = store.get(CHECKPOINT).await? else { return Ok(None) };
-    Checkpoint::parse(&bytes, tenant).map(Some).map_err(|fault| Error::damaged(CHECKPOINT, fault))
+    let Some(bytes) = store.get(CHECKPOINT_OBJECT).await? else { return Ok(None) };
+    Checkpoint::parse(&bytes, tenant).map(Some).map_err(|fault| Error::damaged(CHECKPOINT_OBJECT, fault))
 }
 
-/// Whether a manifest goes on where the one before it ends.
-fn follows(before: Option<&Manifest>, manifest: &Manifest) -> Result<(), Error> {
-    let next = before.map_or(1, |before| before.last + 1);
+/// Verifies that a manifest is consistent, and that its segment follows the previous one in the same stream.
+fn verify_manifest(previous: Option<&Manifest>, manifest: &Manifest) -> Result<(), Error> {
+    let next = previous.map_or(1, |previous| previous.last + 1);
     if manifest.first != next {
-        let fault = format!("it is missing: the next manifest begins at position {}", manifest.first);
-        return Err(Error::damaged(Manifest::file(Position::new(next)), fault));
+        let fault = format!("missing; the next manifest starts at position {}", manifest.first);
+        return Err(Error::damaged(Manifest::object_name(Position::new(next)), fault));
     }
-    let bad = |fault: String| Err(Error::damaged(manifest.own_file(), fault));
+    let damaged = |fault: String| Err(Error::damaged(manifest.own_object_name(), fault));
     let (first, last) = (Position::new(manifest.first), Position::new(manifest.last));
     if last < first || manifest.entries.saturating_add(manifest.gaps) != last.get() - first.get() + 1 {
-        return bad(format!(
-            "it has {} entries and {} gaps, from {first} to {last}",
+        return damaged(format!(
+            "it has {} entries and {} gaps, but covers positions {first} to {last}",
             manifest.entries, manifest.gaps
         ));
     }
-    if manifest.segment != Manifest::segment_file(first, last) {
-        return bad(format!("it names {}, which is not how its segment is called", manifest.segment));
+    let segment = Manifest::segment_object_name(first, last);
+    if manifest.segment != segment {
+        return damaged(format!("it names the segment {} instead of {segment}", manifest.segment));
     }
     if manifest.tree_size != manifest.last {
-        return bad(format!("its tree has {} leaves, and it ends at {last}", manifest.tree_size));
+        return damaged(format!(
+            "its tree has {} leaves, but it ends at position {last}",
+            manifest.tree_size
+        ));
     }
-    match before {
-        Some(before) if before.stream_created != manifest.stream_created => bad(format!(
-            "it is of a stream created at {}, and what is before it of one created at {}",
-            manifest.stream_created, before.stream_created
+    match previous {
+        Some(previous) if previous.stream_created != manifest.stream_created => damaged(format!(
+            "its stream was created at {}, but that of the previous segment at {}",
+            manifest.stream_created, previous.stream_created
         )),
         _ => Ok(()),
     }
 }
 
-/// Whether the checkpoint says what the manifests say. It may be behind them: it is written last.
-fn judge_checkpoint(
+/// Verifies the checkpoint against the manifests. It is written last, so it may be behind them, or missing beside a
+/// single manifest.
+fn verify_checkpoint(
     checkpoint: Option<Checkpoint>,
     segments: &[Manifest],
     end: Checkpoint,
@@ -279,30 +282,32 @@ fn judge_checkpoint(
         return if segments.len() == 1 {
             Ok(())
         } else {
-            Err(Error::damaged(CHECKPOINT, "it is missing, and there are segments"))
+            Err(Error::damaged(CHECKPOINT_OBJECT, "missing, but there are several segments"))
         };
     };
     if checkpoint.position > end.position {
-        return Err(ends_early(end.position, checkpoint));
+        return Err(missing_end(end.position, checkpoint));
     }
     let segment = segments.iter().find(|manifest| manifest.last == checkpoint.position.get());
     match segment {
         None => {
-            let fault = format!("it is of position {}, where no segment ends", checkpoint.position);
-            Err(Error::damaged(CHECKPOINT, fault))
+            let fault = format!("no segment ends at its position {}", checkpoint.position);
+            Err(Error::damaged(CHECKPOINT_OBJECT, fault))
         }
         Some(manifest) if manifest.root != checkpoint.root.to_string() => {
-            let (root, file) = (checkpoint.root, manifest.own_file());
-            Err(Error::damaged(CHECKPOINT, format!("its root is {root}, and {file} says {}", manifest.root)))
+            let (root, object) = (checkpoint.root, manifest.own_object_name());
+            let fault = format!("its root is {root}, but {object} says {}", manifest.root);
+            Err(Error::damaged(CHECKPOINT_OBJECT, fault))
         }
         Some(_) => Ok(()),
     }
 }
 
-fn ends_early(end: Position, checkpoint: Checkpoint) -> Error {
+/// Returns the error for manifests that end before the checkpoint.
+fn missing_end(end: Position, checkpoint: Checkpoint) -> Error {
     let fault = format!(
-        "it is missing: the archive ends at position {end}, and its checkpoint is of position {}",
+        "missing; the archive ends at position {end}, but its checkpoint is at position {}",
         checkpoint.position
     );
-    Error::damaged(Manifest::file(end.next()), fault)
+    Error::damaged(Manifest::object_name(end.next()), fault)
 }

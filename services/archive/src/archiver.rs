@@ -1,8 +1,8 @@
-//! The follower that writes an archive.
+//! The archiver: writes an archive from a journal, once or continuously.
 //!
-//! A segment is written before its manifest, and the manifest before the checkpoint: killed anywhere, what
-//! manifests name is there, and the next run goes on after the last of them. Of two archivers that write at
-//! once, only one writes the manifest that begins at a position; the other goes on after it.
+//! Writes a segment before its manifest, and the manifest before the checkpoint. If the process is killed at any point,
+//! every segment that a manifest names exists, and the next run continues after the last manifest. Only one of several
+//! concurrent archivers can create the manifest that starts at a position; the others continue after it.
 
 use std::time::Duration;
 
@@ -15,111 +15,122 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::archive::{CHECKPOINT, leaf_of, read_checkpoint, read_manifest};
-use crate::manifest::{Edge, FOLDER, FORMAT, Manifest, sha256};
+use crate::archive::{CHECKPOINT_OBJECT, read_checkpoint, read_manifest};
+use crate::manifest::{EdgeTile, FORMAT_VERSION, Manifest, SEGMENTS_FOLDER, sha256};
 use crate::{Checkpoint, Error, Store, segment};
 
-/// How long to wait after a failure: at first, and at most.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// How long a stream seems to lack its end before that is believed: longer than another server needs to become its
-/// leader.
-const BELIEVED: Duration = Duration::from_secs(12);
-/// How often it is looked at meanwhile.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Initial delay before a retry; doubles with each failure.
+const INITIAL_RETRY_BACKOFF: Duration = Duration::from_millis(200);
+/// Maximum delay before a retry.
+const MAX_RETRY_BACKOFF: Duration = Duration::from_secs(10);
+/// Time after which a stream that appears to lack an entry is taken to have lost it. Longer than the election of a new
+/// stream leader, which may lag behind the old one at first.
+const MISSING_ENTRY_TIMEOUT: Duration = Duration::from_secs(12);
+/// Delay between two checks for an entry that the stream appears to lack.
+const MISSING_ENTRY_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// When a segment is sealed: at whichever comes first.
+/// Bounds of a segment. An archiver seals a segment as soon as it reaches one of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// It has this many positions.
+    /// Number of positions.
     pub entries: u64,
-    /// Its text has this many bytes.
+    /// Size of the text in bytes, before compression.
     pub bytes: usize,
-    /// Its first entry has waited this long; only where an archiver follows.
+    /// Time since the first entry was added; applies only to [`Archiver::follow`].
     pub age: Duration,
 }
 
-/// What writes an archive.
+/// A writer of an archive.
 pub struct Archiver {
     store: Store,
     journal: SharedJournal,
     tenant: TenantName,
     limits: Limits,
-    /// How long a stream seems to lack its end before that is believed.
-    believed: Duration,
-    /// When the stream was created that is archived.
-    created: DateTime<Utc>,
-    /// The tree over what is archived.
+    /// [`MISSING_ENTRY_TIMEOUT`], except in tests.
+    missing_entry_timeout: Duration,
+    /// Creation time of the archived stream.
+    stream_created: DateTime<Utc>,
+    /// Tree over the archived positions.
     tree: Tree,
-    /// Its last leaf; empty while there is none.
+    /// Leaf hash of the last archived position; empty before the first segment.
     last_leaf: String,
-    segments: usize,
+    sealed_segments: usize,
 }
 
-/// How reading a stretch of the journal ended.
+/// Result of one pass over the journal.
 enum PassResult {
-    /// At its end.
+    /// At the end of the journal or at shutdown.
     Ended,
-    /// Another archiver was first with what comes next.
+    /// Another archiver sealed the next segment first.
     Overtaken,
 }
 
-/// A segment that is not sealed.
-struct Open {
+/// A segment that is not sealed yet.
+struct OpenSegment {
     text: Vec<u8>,
     first: Position,
     entries: u64,
     gaps: u64,
     last_leaf: Option<Hash>,
+    /// Tree over the archived positions and this segment.
     tree: Tree,
-    /// When it is sealed at the latest.
-    due: Instant,
+    /// Time of sealing, if no other limit is reached before.
+    deadline: Instant,
 }
 
 impl Archiver {
-    /// Finds where the archive ends, and whether it is of this journal.
+    /// Finds the end of the archive, and verifies that the archive belongs to this journal.
     ///
     /// # Errors
-    /// The archive's end is damaged, or of another stream; or one of them does not answer.
+    /// The end of the archive is damaged or belongs to another stream, or the store or the journal is unavailable.
     pub async fn open(
         store: Store,
         journal: SharedJournal,
         tenant: TenantName,
         limits: Limits,
     ) -> Result<Self, Error> {
-        Self::open_patiently(store, journal, tenant, limits, BELIEVED).await
+        Self::open_with_timeout(store, journal, tenant, limits, MISSING_ENTRY_TIMEOUT).await
     }
 
-    async fn open_patiently(
+    async fn open_with_timeout(
         store: Store,
         journal: SharedJournal,
         tenant: TenantName,
         limits: Limits,
-        believed: Duration,
+        missing_entry_timeout: Duration,
     ) -> Result<Self, Error> {
-        let created = journal.head().await?.created;
-        let (tree, last_leaf) = (Tree::new(), String::new());
-        let mut archiver =
-            Self { store, journal, tenant, limits, believed, created, tree, last_leaf, segments: 0 };
+        let stream_created = journal.head().await?.created;
+        let mut archiver = Self {
+            store,
+            journal,
+            tenant,
+            limits,
+            missing_entry_timeout,
+            stream_created,
+            tree: Tree::new(),
+            last_leaf: String::new(),
+            sealed_segments: 0,
+        };
         archiver.resume().await?;
         Ok(archiver)
     }
 
-    /// How far the archive goes.
+    /// Returns the end of the archive.
     #[must_use]
     pub fn end(&self) -> Checkpoint {
         Checkpoint { position: Position::new(self.tree.size()), root: self.tree.root() }
     }
 
-    /// How many segments were sealed by this.
+    /// Returns the number of segments that this archiver has sealed.
     #[must_use]
     pub const fn segments(&self) -> usize {
-        self.segments
+        self.sealed_segments
     }
 
-    /// Archives everything that is there now.
+    /// Archives everything up to the current head of the journal.
     ///
     /// # Errors
-    /// The journal cannot be read, or the archive cannot be written. What is sealed stays.
+    /// The journal cannot be read, or the archive cannot be written. Sealed segments remain.
     pub async fn archive(&mut self) -> Result<(), Error> {
         let head = self.journal.head().await?.position;
         let never = CancellationToken::new();
@@ -127,113 +138,118 @@ impl Archiver {
         Ok(())
     }
 
-    /// Archives what is there and what comes, until it is told to end; then it seals what it has. What may
-    /// pass is tried again.
+    /// Archives existing and new entries until `shutdown` is cancelled, then seals the open segment. Retries while the
+    /// store or the journal is unavailable.
     ///
     /// # Errors
-    /// The archive is damaged, or not of this stream any more.
-    pub async fn follow(&mut self, ending: &CancellationToken) -> Result<(), Error> {
-        let mut pause = BACK_OFF.0;
+    /// The archive is damaged or no longer belongs to this stream, or the store or the journal was unavailable at
+    /// shutdown.
+    pub async fn follow(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
+        let mut backoff = INITIAL_RETRY_BACKOFF;
         loop {
             let before = self.end().position;
-            let error = match self.pass(Until::Forever, ending).await {
-                Ok(_) if ending.is_cancelled() => return Ok(()),
+            let error = match self.pass(Until::Forever, shutdown).await {
+                Ok(_) if shutdown.is_cancelled() => return Ok(()),
                 Ok(PassResult::Overtaken | PassResult::Ended) => continue,
                 Err(error @ (Error::Store(_) | Error::Journal(_))) => error,
                 Err(error) => return Err(error),
             };
             if self.end().position > before {
-                pause = BACK_OFF.0;
+                backoff = INITIAL_RETRY_BACKOFF;
             }
-            warn!(error = &error as &dyn std::error::Error, ?pause, "the archive waits");
+            warn!(error = &error as &dyn std::error::Error, ?backoff, "archiving failed; retrying");
             tokio::select! {
-                () = ending.cancelled() => return Err(error),
-                () = tokio::time::sleep(pause) => pause = BACK_OFF.1.min(pause * 2),
+                () = shutdown.cancelled() => return Err(error),
+                () = sleep(backoff) => backoff = MAX_RETRY_BACKOFF.min(backoff * 2),
             }
         }
     }
 
-    /// Takes up the archive's end, and sees whether the journal has it.
+    /// Loads the end of the archive from its last manifest, verifies that the journal contains it, and updates the
+    /// checkpoint.
     async fn resume(&mut self) -> Result<(), Error> {
-        // Before the manifests: it is written after them, so another archiver's is told of by what is seen below.
+        // Read the checkpoint first: it is written after its manifests, so the listing below contains them.
         let checkpoint = read_checkpoint(&self.store, &self.tenant).await?;
-        let names = self.store.list(FOLDER).await?;
+        let names = self.store.list(SEGMENTS_FOLDER).await?;
         let last = names.iter().rfind(|name| name.ends_with(".json"));
-        let Some(file) = last.map(|name| format!("{FOLDER}/{name}")) else {
+        let Some(object) = last.map(|name| format!("{SEGMENTS_FOLDER}/{name}")) else {
             return match checkpoint {
                 None => Ok(()),
-                Some(_) => Err(Error::damaged(CHECKPOINT, "it is there, and there are no manifests")),
+                Some(_) => Err(Error::damaged(CHECKPOINT_OBJECT, "exists, but there are no manifests")),
             };
         };
-        let Some(manifest) = read_manifest(&self.store, &file, &self.tenant).await? else {
-            return Err(Error::damaged(file, "it is gone"));
+        let Some(manifest) = read_manifest(&self.store, &object, &self.tenant).await? else {
+            return Err(Error::damaged(object, "deleted after it was listed"));
         };
-        if manifest.stream_created != self.created {
-            let (found, ours) = (self.created, manifest.stream_created);
-            return Err(Error::Other(format!("the stream was created at {found}, the archive's at {ours}")));
+        if manifest.stream_created != self.stream_created {
+            return Err(created_mismatch(self.stream_created, manifest.stream_created));
         }
-        self.tree = manifest.tree().map_err(|fault| Error::damaged(file, fault))?;
+        self.tree = manifest.tree().map_err(|fault| Error::damaged(object, fault))?;
         self.last_leaf = manifest.last_leaf;
-        self.recognise_end().await?;
-        self.check_in().await
+        self.verify_end().await?;
+        self.update_checkpoint().await
     }
 
-    /// Whether the journal still has what is archived, by its last entry.
-    async fn recognise_end(&self) -> Result<(), Error> {
-        self.recognise(self.end().position, &self.last_leaf).await
+    /// Verifies that the journal still has the last archived position.
+    async fn verify_end(&self) -> Result<(), Error> {
+        self.verify_leaf(self.end().position, &self.last_leaf).await
     }
 
-    /// Whether the journal has a leaf at a position. What it lacks is waited for: while another server becomes its
-    /// leader, it may know less than before.
-    async fn recognise(&self, at: Position, leaf: &str) -> Result<(), Error> {
-        let began = Instant::now();
-        while let Some(lacking) = self.lacking(at, leaf).await? {
-            if began.elapsed() >= self.believed {
-                return Err(Error::Other(lacking));
+    /// Verifies that the journal has a leaf at a position. Waits for it up to `missing_entry_timeout`, because a new
+    /// stream leader may lag behind the old one at first.
+    async fn verify_leaf(&self, position: Position, leaf: &str) -> Result<(), Error> {
+        let start = Instant::now();
+        while let Some(missing) = self.find_missing(position, leaf).await? {
+            if start.elapsed() >= self.missing_entry_timeout {
+                return Err(Error::StreamMismatch(missing));
             }
-            sleep(LOOK_AGAIN).await;
+            sleep(MISSING_ENTRY_POLL_INTERVAL).await;
         }
         Ok(())
     }
 
-    /// What the journal lacks of what was read of it, if anything.
-    async fn lacking(&self, end: Position, leaf: &str) -> Result<Option<String>, Error> {
+    /// Returns a description of the loss if the journal lacks a position that was read before, and `None` if the
+    /// journal has this leaf there. A stream that was created again, or has another entry there, is an error.
+    async fn find_missing(&self, position: Position, leaf: &str) -> Result<Option<String>, Error> {
         let head = self.journal.head().await?;
-        if head.created != self.created {
-            let (found, before) = (head.created, self.created);
-            return Err(Error::Other(format!(
-                "the stream was created at {found}, and was another at {before}"
-            )));
+        if head.created != self.stream_created {
+            return Err(created_mismatch(head.created, self.stream_created));
         }
-        if head.position < end {
-            return Ok(Some(format!("the stream ends at position {}, the archive at {end}", head.position)));
+        if head.position < position {
+            let missing =
+                format!("the stream ends at position {}, but had position {position}", head.position);
+            return Ok(Some(missing));
         }
-        if end == Position::START || leaf == gap_leaf_hash(end.get()).to_string() {
+        if position == Position::START || leaf == gap_leaf_hash(position.get()).to_string() {
             return Ok(None);
         }
-        match self.journal.entry(end).await? {
-            Some(entry) if leaf_of(&Record::Entry(entry.clone())).to_string() == leaf => Ok(None),
-            Some(_) => Err(Error::Other(format!("the stream has another entry at position {end}"))),
-            None => Ok(Some(format!("the stream has no entry at position {end} any more"))),
+        match self.journal.entry(position).await? {
+            Some(entry) if segment::record_leaf(&Record::Entry(entry.clone())).to_string() == leaf => {
+                Ok(None)
+            }
+            Some(_) => {
+                Err(Error::StreamMismatch(format!("the stream has a different entry at position {position}")))
+            }
+            None => Ok(Some(format!("the stream no longer has the entry at position {position}"))),
         }
     }
 
-    async fn pass(&mut self, until: Until, ending: &CancellationToken) -> Result<PassResult, Error> {
-        // What came between may have been the end of the stream that is archived, or of a checkpoint on its way.
-        self.recognise_end().await?;
-        self.check_in().await?;
+    async fn pass(&mut self, until: Until, shutdown: &CancellationToken) -> Result<PassResult, Error> {
+        // Since the last pass, the stream may have been replaced, or the write of a checkpoint may have failed.
+        self.verify_end().await?;
+        self.update_checkpoint().await?;
         let mut records = self.journal.read(SubjectFilter::All, self.end().position, until);
         let mut open = None;
         loop {
-            let due = open.as_ref().map_or_else(Instant::now, |open: &Open| open.due);
-            let is_waiting = open.is_some() && until == Until::Forever;
-            let (is_full, is_over) = tokio::select! {
+            let deadline = open.as_ref().map_or_else(Instant::now, |open: &OpenSegment| open.deadline);
+            let has_deadline = open.is_some() && until == Until::Forever;
+            let (is_full, is_last) = tokio::select! {
                 record = records.next() => match record {
                     Some(record) => (self.add(&mut open, &record?), false),
                     None => (true, true),
                 },
-                () = sleep_until(due), if is_waiting => (true, false),
-                () = ending.cancelled() => (true, true),
+                () = sleep_until(deadline), if has_deadline => (true, false),
+                () = shutdown.cancelled() => (true, true),
             };
             if is_full
                 && let Some(open) = open.take()
@@ -241,51 +257,51 @@ impl Archiver {
             {
                 return Ok(PassResult::Overtaken);
             }
-            if is_over {
+            if is_last {
                 return Ok(PassResult::Ended);
             }
         }
     }
 
-    /// Adds a record to the segment that is open; whether that is full now.
-    fn add(&self, open: &mut Option<Open>, record: &Record) -> bool {
-        let open = open.get_or_insert_with(|| Open {
+    /// Adds a record to the open segment. Returns true if the segment is full.
+    fn add(&self, open: &mut Option<OpenSegment>, record: &Record) -> bool {
+        let open = open.get_or_insert_with(|| OpenSegment {
             text: Vec::new(),
             first: record.position(),
             entries: 0,
             gaps: 0,
             last_leaf: None,
             tree: self.tree.clone(),
-            due: Instant::now() + self.limits.age,
+            deadline: Instant::now() + self.limits.age,
         });
         match record {
             Record::Entry(_) => open.entries += 1,
             Record::Gap(_) => open.gaps += 1,
         }
         segment::write_line(record, &mut open.text);
-        let leaf = leaf_of(record);
+        let leaf = segment::record_leaf(record);
         open.tree.append(leaf);
         open.last_leaf = Some(leaf);
         open.entries + open.gaps >= self.limits.entries || open.text.len() >= self.limits.bytes
     }
 
-    /// Writes a segment, its manifest and the checkpoint; false if another archiver was first.
-    async fn seal(&mut self, mut open: Open) -> Result<bool, Error> {
-        // What was read came from the stream that is there now, as far as its ends tell.
+    /// Writes a segment, its manifest and the checkpoint. Returns false if another archiver sealed it first.
+    async fn seal(&mut self, mut open: OpenSegment) -> Result<bool, Error> {
+        // Verify that the segment was read from the current stream, as far as the positions at its two ends show.
         let last = Position::new(open.tree.size());
         let last_leaf = open.last_leaf.map(|leaf| leaf.to_string()).unwrap_or_default();
-        self.recognise_end().await?;
-        self.recognise(last, &last_leaf).await?;
-        // Full tiles are of no use here.
+        self.verify_end().await?;
+        self.verify_leaf(last, &last_leaf).await?;
+        // Full tiles are not needed here; free their memory.
         drop(open.tree.take_dirty());
-        let segment = Manifest::segment_file(open.first, last);
+        let segment = Manifest::segment_object_name(open.first, last);
         let Some(file) = self.write_segment(&segment, &open).await? else {
-            return self.give_way(&Manifest::file(open.first)).await;
+            return self.resume_after_other(&Manifest::object_name(open.first)).await;
         };
         let manifest = Manifest {
-            format: FORMAT,
+            format: FORMAT_VERSION,
             tenant: self.tenant.to_string(),
-            stream_created: self.created,
+            stream_created: self.stream_created,
             segment,
             first: open.first.get(),
             last: last.get(),
@@ -298,62 +314,69 @@ impl Archiver {
             last_leaf,
             tree_size: open.tree.size(),
             root: open.tree.root().to_string(),
-            edge: Edge::of(&open.tree),
+            edge: EdgeTile::of(&open.tree),
         };
-        let name = manifest.own_file();
-        let bytes = manifest.bytes().map_err(|error| Error::damaged(&name, error))?;
-        if !self.store.create(&name, bytes.into()).await? {
-            return self.give_way(&name).await;
+        let object = manifest.own_object_name();
+        let bytes = manifest.to_bytes().map_err(|error| Error::damaged(&object, error))?;
+        if !self.store.create(&object, bytes.into()).await? {
+            return self.resume_after_other(&object).await;
         }
         (self.tree, self.last_leaf) = (open.tree, manifest.last_leaf);
-        self.segments += 1;
-        self.check_in().await?;
-        info!(segment = manifest.segment, root = manifest.root, "sealed");
+        self.sealed_segments += 1;
+        self.update_checkpoint().await?;
+        info!(segment = manifest.segment, root = manifest.root, "sealed a segment");
         Ok(true)
     }
 
-    /// Another archiver has named what comes next: goes on after it.
-    async fn give_way(&mut self, manifest: &str) -> Result<bool, Error> {
-        info!(manifest, "another archiver was first");
+    /// Continues after the segments of another archiver, which created this manifest first. Returns false for
+    /// [`Archiver::seal`].
+    async fn resume_after_other(&mut self, manifest: &str) -> Result<bool, Error> {
+        info!(manifest, "another archiver sealed the next segment first");
         self.resume().await?;
         Ok(false)
     }
 
-    /// Writes the segment's file; what is there then, or nothing if another archiver was first. One that was left
-    /// there without a manifest is kept if it says the same: another archiver may be about to name it.
-    async fn write_segment(&self, name: &str, open: &Open) -> Result<Option<Vec<u8>>, Error> {
-        let bytes = segment::compress(&open.text).map_err(|error| Error::damaged(name, error))?;
-        if self.store.create(name, bytes.clone().into()).await? {
+    /// Writes a segment's file. Returns the stored bytes, or `None` if another archiver sealed the segment first.
+    ///
+    /// Keeps an existing file with the same text, even if no manifest names it: another archiver may be about to name
+    /// it.
+    async fn write_segment(&self, object: &str, open: &OpenSegment) -> Result<Option<Vec<u8>>, Error> {
+        let bytes = segment::compress(&open.text).map_err(|error| Error::damaged(object, error))?;
+        if self.store.create(object, bytes.clone().into()).await? {
             return Ok(Some(bytes));
         }
-        if let Some(there) = self.store.get(name).await? {
-            let found = segment::read(&there, open.first, open.text.len() as u64);
-            if found.fault.is_none() && found.text == open.text {
-                return Ok(Some(there.into()));
+        if let Some(existing) = self.store.get(object).await? {
+            let contents = segment::read(&existing, open.first, open.text.len() as u64);
+            if contents.fault.is_none() && contents.text == open.text {
+                return Ok(Some(existing.into()));
             }
         }
-        // It may be all that is left of an entry that the stream has lost since.
-        if self.store.get(&Manifest::file(open.first)).await?.is_some() {
+        // Never overwrite a sealed segment: it may have the only copy of an entry that the stream has since lost.
+        if self.store.get(&Manifest::object_name(open.first)).await?.is_some() {
             return Ok(None);
         }
-        warn!(segment = name, "a segment that nothing names is not what it should be: it is written again");
-        self.store.replace(name, bytes.clone().into()).await?;
+        warn!(segment = object, "overwriting a segment file that differs and that no manifest names");
+        self.store.replace(object, bytes.clone().into()).await?;
         Ok(Some(bytes))
     }
 
-    /// Writes the checkpoint of the archive's end, if what is there is behind it.
-    async fn check_in(&self) -> Result<(), Error> {
+    /// Writes the checkpoint for the end of the archive, unless the stored one has reached it.
+    async fn update_checkpoint(&self) -> Result<(), Error> {
         let end = self.end();
         if end.position == Position::START {
             return Ok(());
         }
-        let there = read_checkpoint(&self.store, &self.tenant).await?;
-        if there.is_some_and(|there| there.position >= end.position) {
+        let stored = read_checkpoint(&self.store, &self.tenant).await?;
+        if stored.is_some_and(|stored| stored.position >= end.position) {
             return Ok(());
         }
-        let text = end.text(&self.tenant);
-        Ok(self.store.replace(CHECKPOINT, text.into_bytes().into()).await?)
+        let text = end.to_text(&self.tenant);
+        Ok(self.store.replace(CHECKPOINT_OBJECT, text.into_bytes().into()).await?)
     }
+}
+
+fn created_mismatch(found: DateTime<Utc>, archived: DateTime<Utc>) -> Error {
+    Error::StreamMismatch(format!("the stream was created at {found}, the archived one at {archived}"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! A checkpoint: how far an archive goes, and the root of the Merkle tree over it.
+//! A checkpoint: the last position of an archive, and the root of the Merkle tree up to it.
 //!
-//! The text is the body of a C2SP tlog-checkpoint: the log's name, its size, and its root in Base64, a line
-//! each. It is not signed.
+//! The stored text is the body of a C2SP tlog-checkpoint, unsigned. It has three lines: the log's name, its size, and
+//! its root in Base64.
 
 use std::fmt;
 
@@ -10,12 +10,12 @@ use base64::engine::general_purpose::STANDARD;
 use ledger_domain::{Position, TenantName};
 use ledger_tlog::Hash;
 
-/// A position, and the root of the tree over everything up to it.
+/// A position, and the root of the Merkle tree over all positions up to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The last position: the size of the tree.
+    /// Last position, which equals the size of the tree.
     pub position: Position,
-    /// The root.
+    /// Root of the tree.
     pub root: Hash,
 }
 
@@ -26,35 +26,31 @@ impl fmt::Display for Checkpoint {
 }
 
 impl Checkpoint {
-    /// As text.
-    pub(crate) fn text(&self, tenant: &TenantName) -> String {
+    /// Returns the stored text for a tenant's log.
+    pub(crate) fn to_text(self, tenant: &TenantName) -> String {
         format!("{}\n{}\n{}\n", origin(tenant), self.position, STANDARD.encode(self.root.as_bytes()))
     }
 
-    /// Reads the text, which must be written as ours are.
+    /// Parses the stored text. Rejects every text that [`Checkpoint::to_text`] does not produce.
     pub(crate) fn parse(text: &[u8], tenant: &TenantName) -> Result<Self, String> {
         let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
         let mut lines = text.lines();
-        let mut line = |what: &str| lines.next().ok_or_else(|| format!("it has no {what}"));
-        let name = line("name")?;
+        let mut line = |name: &str| lines.next().ok_or_else(|| format!("the {name} is missing"));
+        let name = line("log name")?;
         if name != origin(tenant) {
-            return Err(format!("it is of {name}, not of {}", origin(tenant)));
+            return Err(format!("belongs to {name}, not to {}", origin(tenant)));
         }
         let size = line("size")?;
-        let size = size.parse().map_err(|_| format!("its size is {size:?}"))?;
+        let size = size.parse().map_err(|_| format!("invalid size {size:?}"))?;
         let root = line("root")?;
         let hash = STANDARD.decode(root).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-        let root = hash.map(Hash::from).ok_or_else(|| format!("its root is {root:?}"))?;
+        let root = hash.map(Hash::from).ok_or_else(|| format!("invalid root {root:?}"))?;
         let checkpoint = Self { position: Position::new(size), root };
-        if checkpoint.text(tenant) == text {
-            Ok(checkpoint)
-        } else {
-            Err("it is not as one is written".into())
-        }
+        if checkpoint.to_text(tenant) == text { Ok(checkpoint) } else { Err("not in canonical form".into()) }
     }
 }
 
-/// The name of a tenant's log.
+/// Returns the name of a tenant's log.
 fn origin(tenant: &TenantName) -> String {
     format!("release-ledger/{tenant}")
 }
@@ -73,33 +69,33 @@ mod tests {
 
     #[test]
     fn the_text_is_the_body_of_a_tlog_checkpoint() {
-        let text = checkpoint().text(&TenantName::default());
+        let text = checkpoint().to_text(&TenantName::default());
 
         assert_eq!(text, "release-ledger/default\n1\nKKOhj2zWQGsIbp/9ofm4oT289EsPPzLLkDGhH9BTrPk=\n");
         assert_eq!(Checkpoint::parse(text.as_bytes(), &TenantName::default()), Ok(checkpoint()));
     }
 
     #[test]
-    fn every_byte_counts() {
-        let text = checkpoint().text(&TenantName::default()).into_bytes();
-        for place in 0..text.len() {
+    fn a_flipped_bit_in_any_byte_is_detected() {
+        let text = checkpoint().to_text(&TenantName::default()).into_bytes();
+        for index in 0..text.len() {
             let mut flipped = text.clone();
-            flipped[place] ^= 1;
+            flipped[index] ^= 1;
 
-            let read = Checkpoint::parse(&flipped, &TenantName::default());
+            let parsed = Checkpoint::parse(&flipped, &TenantName::default());
 
-            // A digit may become another digit: then it says something else.
-            assert_ne!(read, Ok(checkpoint()), "byte {place}");
+            // A digit may become another digit; the text then parses to a different checkpoint.
+            assert_ne!(parsed, Ok(checkpoint()), "byte {index}");
         }
     }
 
     #[test]
-    fn another_tenants_is_refused() {
-        let text = checkpoint().text(&TenantName::default());
+    fn the_checkpoint_of_another_tenant_is_rejected() {
+        let text = checkpoint().to_text(&TenantName::default());
         let other = TenantName::parse("other").expect("a name");
 
-        let error = Checkpoint::parse(text.as_bytes(), &other).expect_err("refused");
+        let error = Checkpoint::parse(text.as_bytes(), &other).expect_err("rejected");
 
-        assert_eq!(error, "it is of release-ledger/default, not of release-ledger/other");
+        assert_eq!(error, "belongs to release-ledger/default, not to release-ledger/other");
     }
 }

@@ -1,11 +1,11 @@
-//! A full copy of a ledger outside of its stream, in a folder or an object storage, and the way back.
+//! A full copy of a ledger outside of its stream, in a directory or an object store, and the restore from it.
 //!
-//! An archive is a row of sealed segments (entries as lines of JSON, compressed), each with a manifest that says
-//! what must be in it, and a checkpoint: how many positions there are, and the root of the Merkle tree over
-//! them. Everything that is read from it is held against all three.
+//! An archive is a sequence of sealed segments (entries as lines of JSON, compressed). Each segment has a manifest
+//! that states its content. A checkpoint states the number of positions and the root of the Merkle tree over them.
+//! Everything that is read from an archive is verified against all three.
 //!
-//! Invariants: only here is object storage known. A manifest is written once and never replaced, and what it
-//! names was there before it. Nothing is restored before all of it was read and found whole.
+//! Invariants: only this crate depends on object storage. A manifest is written once and never replaced, after the
+//! segment that it names. Nothing is restored before the whole archive is read and verified.
 
 mod archive;
 mod archiver;
@@ -13,44 +13,46 @@ mod checkpoint;
 mod manifest;
 mod restore;
 mod segment;
+mod source;
 mod store;
 
 pub use archive::{Archive, Verified};
 pub use archiver::{Archiver, Limits};
 pub use checkpoint::Checkpoint;
-pub use restore::{Error as RestoreError, Restored, Source, restore};
+pub use restore::{Error as RestoreError, Restored, restore};
+pub use source::Source;
 pub use store::{Access, Error as StoreError, Store};
 
-/// Why an archive cannot be used.
+/// Reason why an archive cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It cannot be reached.
+    /// The store cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It is not what it was when it was written.
-    #[error("{object}: {fault}")]
+    /// An object of the archive is missing or was changed.
+    #[error("{object}: {reason}")]
     Damaged {
-        /// What of it, by its name in the archive.
+        /// Name of the object in the archive.
         object: String,
-        /// What is wrong, and where.
-        fault: String,
+        /// The difference, and its place in the object.
+        reason: String,
     },
-    /// There is nothing in it.
-    #[error("there is no archive in {0}")]
+    /// The store contains no archive.
+    #[error("no archive found in {0}")]
     Empty(String),
-    /// It is of another ledger than the stream.
-    #[error("the archive is not of this stream: {0}")]
-    Other(String),
-    /// Another copy than an archive cannot be read.
-    #[error("the copy cannot be read: {0}")]
+    /// The archive belongs to another stream.
+    #[error("the archive belongs to another stream: {0}")]
+    StreamMismatch(String),
+    /// A copy that is not an archive cannot be read.
+    #[error("cannot read the copy: {0}")]
     Copy(String),
-    /// The stream cannot be read. It may be tried again.
+    /// The stream cannot be read. A retry may succeed.
     #[error(transparent)]
     Journal(#[from] ledger_journal::ReadError),
 }
 
 impl Error {
-    pub(crate) fn damaged(object: impl Into<String>, fault: impl ToString) -> Self {
-        Self::Damaged { object: object.into(), fault: fault.to_string() }
+    pub(crate) fn damaged(object: impl Into<String>, reason: impl ToString) -> Self {
+        Self::Damaged { object: object.into(), reason: reason.to_string() }
     }
 }

@@ -1,11 +1,10 @@
-//! A full copy of a ledger becomes a stream again: the same positions, bytes, times, and the same root.
+//! Restores a lost stream from a full copy of a ledger, with the same positions, bytes, times and root.
 //!
-//! All of the copy is read and judged before anything is written, and read again while it is written; at the
-//! end the stream is read back. A restore that is cut short is taken up where it was: what the stream has must
-//! be what the copy has.
+//! A restore reads and verifies the whole copy before the first write, reads it again while it writes, and reads the
+//! stream back at the end. After an interruption, the next restore verifies that the stream equals the beginning of the
+//! copy, and continues from there.
 
 use futures::TryStreamExt;
-use futures::stream::BoxStream;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{Position, TenantName};
 use ledger_journal::jetstream::{Connection, Restoring};
@@ -14,50 +13,43 @@ use ledger_tlog::{Hash, Tree};
 use sha2::{Digest as _, Sha256};
 use tracing::info;
 
-use crate::Checkpoint;
-use crate::archive::leaf_of;
-use crate::segment::write_line;
+use crate::segment::{record_leaf, write_line};
+use crate::{Checkpoint, Source};
 
-/// Records that are handed to the stream at a time.
-const BATCH: usize = 1_000;
+/// Number of records per append to the stream.
+const APPEND_BATCH_SIZE: usize = 1_000;
 
-/// A full copy of a ledger. It can be read as often as is wanted.
-pub trait Source: Send + Sync {
-    /// Where it ends, and the root that it says it has there.
-    fn end(&self) -> Checkpoint;
-
-    /// Its records after a position, in order and without a hole, up to its end.
-    fn read(&self, after: Position) -> BoxStream<'_, Result<Record, crate::Error>>;
-}
-
-/// What was restored.
+/// Summary of a restored stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
-    /// The last position.
+    /// Last position.
     pub position: Position,
-    /// The root of the tree over everything up to it, as it was read back.
+    /// Root of the Merkle tree over all positions, as read back from the stream.
     pub root: Hash,
-    /// How many positions are gaps.
+    /// Number of positions that are gaps.
     pub gaps: usize,
-    /// The last position that was there already, from a restore that was cut short.
+    /// Last position that an interrupted restore had written before.
     pub resumed_after: Position,
 }
 
-/// Why nothing is restored, or not all.
+/// Reason why a restore failed or is incomplete.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The copy cannot be read, or is damaged.
+    /// The copy is damaged or cannot be read.
     #[error(transparent)]
     Source(#[from] crate::Error),
-    /// The copy is not what it says.
+    /// The records of the copy do not match the end that it declares.
     #[error("the copy is damaged: {0}")]
-    Copy(String),
-    /// An entry cannot be filed: its subject is made of what it says.
-    #[error("the entry at position {position} cannot be decoded by this version of the program: {reason}")]
+    DamagedCopy(String),
+    /// An entry cannot be decoded, and its subject depends on its contents.
+    #[error(
+        "the entry at position {position} cannot be decoded by this version: {reason}; \
+         restore with the version that wrote it"
+    )]
     Undecodable {
-        /// Where it is.
+        /// Position of the entry.
         position: Position,
-        /// Why.
+        /// Error of the decoder.
         reason: String,
     },
     /// The stream cannot be restored.
@@ -66,142 +58,149 @@ pub enum Error {
     /// The stream cannot be read.
     #[error(transparent)]
     Read(#[from] ledger_journal::ReadError),
-    /// What is there from a restore that was cut short is not of this copy.
-    #[error("what the stream has at position {0} is not what the copy has: remove the stream first")]
-    Differs(Position),
-    /// What was written is not what is read back.
-    #[error("the stream is not what was written: it comes to {found}, and the copy to {wanted}")]
-    ReadBack {
-        /// What was read back: position, root, and a hash over all records with their times.
+    /// An interrupted restore wrote other records than those of this copy.
+    #[error("the stream differs from the copy at position {0}; delete the stream and restore again")]
+    StreamDiffers(Position),
+    /// The restored stream differs from the copy.
+    #[error(
+        "the restored stream differs from the copy: the stream has {found}, the copy has {expected}; \
+         delete the stream and restore again"
+    )]
+    ReadBackMismatch {
+        /// Position and root of the stream, and the SHA-256 of all records with their times.
         found: String,
-        /// The same of the copy.
-        wanted: String,
+        /// The same values of the copy.
+        expected: String,
     },
 }
 
 /// Restores a tenant's stream from a copy.
 ///
 /// # Errors
-/// The copy is damaged, the stream is not fresh, or JetStream refuses. Until the last step the stream is marked,
-/// and no ledger is opened on it.
+/// The copy is damaged, JetStream fails, or the stream has entries other than those of an interrupted restore of it.
+/// The stream stays marked as incomplete until the last step succeeds, and no ledger opens on a marked stream.
 pub async fn restore(
     source: &dyn Source,
     connection: &Connection,
     tenant: &TenantName,
 ) -> Result<Restored, Error> {
-    let (gaps, sum) = judge(source, tenant).await?;
-    let end = sum.end();
-    info!(position = %end.position, root = %end.root, "the copy is whole");
+    let (gaps, digest) = verify_copy(source, tenant).await?;
+    let end = digest.end();
+    info!(position = %end.position, root = %end.root, "verified the copy");
     let restoring = connection.restore(tenant.clone(), !gaps.is_empty()).await?;
-    let resumed_after = compare(source, &restoring).await?;
-    write(source, &restoring, tenant, resumed_after).await?;
+    let resumed_after = verify_existing_records(source, &restoring).await?;
+    append_records(source, &restoring, tenant, resumed_after).await?;
     restoring.lose(&gaps).await?;
-    read_back(&restoring, &sum).await?;
+    read_back(&restoring, &digest).await?;
     restoring.finish().await?;
     Ok(Restored { position: end.position, root: end.root, gaps: gaps.len(), resumed_after })
 }
 
-/// What records come to, one after the other.
+/// A running digest of consecutive records.
 #[derive(Default)]
-struct Sum {
+struct RecordDigest {
     tree: Tree,
-    /// Over the records as an archive writes them: the tree knows nothing of their times.
-    text: Sha256,
+    /// SHA-256 of the records as segment lines, because the tree does not cover their times.
+    lines: Sha256,
 }
 
-impl Sum {
+impl RecordDigest {
     fn add(&mut self, record: &Record) {
-        self.tree.append(leaf_of(record));
-        // Full tiles are of no use here.
+        self.tree.append(record_leaf(record));
+        // Full tiles are not needed here; free their memory.
         drop(self.tree.take_dirty());
         let mut line = Vec::new();
         write_line(record, &mut line);
-        self.text.update(line);
+        self.lines.update(line);
     }
 
     fn end(&self) -> Checkpoint {
         Checkpoint { position: Position::new(self.tree.size()), root: self.tree.root() }
     }
 
-    fn text(&self) -> Hash {
-        Hash::from(<[u8; 32]>::from(self.text.clone().finalize()))
+    fn lines_sha256(&self) -> Hash {
+        Hash::from(<[u8; 32]>::from(self.lines.clone().finalize()))
     }
 }
 
-/// Reads all of the copy: its gaps, and what it comes to, if it is whole.
-async fn judge(source: &dyn Source, tenant: &TenantName) -> Result<(Vec<Position>, Sum), Error> {
-    let mut sum = Sum::default();
+/// Reads and verifies the whole copy. Returns its gaps and its digest.
+async fn verify_copy(
+    source: &dyn Source,
+    tenant: &TenantName,
+) -> Result<(Vec<Position>, RecordDigest), Error> {
+    let mut digest = RecordDigest::default();
     let mut gaps = Vec::new();
     let mut records = source.read(Position::START);
     while let Some(record) = records.try_next().await? {
-        let (expected, found) = (sum.end().position.next(), record.position());
+        let (expected, found) = (digest.end().position.next(), record.position());
         if found != expected {
-            return Err(Error::Copy(format!("position {expected} is missing: {found} comes next")));
+            return Err(Error::DamagedCopy(format!("position {expected} is missing before {found}")));
         }
-        subject(&record, tenant)?;
+        subject_of(&record, tenant)?;
         if let Record::Gap(position) = record {
             gaps.push(position);
         }
-        sum.add(&record);
+        digest.add(&record);
     }
-    let (found, said) = (sum.end(), source.end());
-    if found.position != said.position {
-        return Err(Error::Copy(format!("it ends at position {}, not at {}", found.position, said.position)));
+    let (found, declared) = (digest.end(), source.end());
+    if found.position != declared.position {
+        let fault = format!("it ends at position {}, not at {}", found.position, declared.position);
+        return Err(Error::DamagedCopy(fault));
     }
-    if found.root != said.root {
-        return Err(Error::Copy(format!("its root is {}, not {}", found.root, said.root)));
+    if found.root != declared.root {
+        return Err(Error::DamagedCopy(format!("its root is {}, not {}", found.root, declared.root)));
     }
-    Ok((gaps, sum))
+    Ok((gaps, digest))
 }
 
-/// Where a record is filed; `None` for a gap.
-fn subject(record: &Record, tenant: &TenantName) -> Result<Option<Subject>, Error> {
+/// Returns the subject of an entry; `None` for a gap.
+fn subject_of(record: &Record, tenant: &TenantName) -> Result<Option<Subject>, Error> {
     let Record::Entry(entry) = record else { return Ok(None) };
-    let read = Envelope::stored(entry.bytes.clone());
-    let envelope =
-        read.map_err(|error| Error::Undecodable { position: entry.position, reason: error.to_string() })?;
+    let decoded = Envelope::stored(entry.bytes.clone());
+    let envelope = decoded
+        .map_err(|error| Error::Undecodable { position: entry.position, reason: error.to_string() })?;
     Ok(Some(Subject::of(tenant, &envelope.event().payload)))
 }
 
-/// What a restore that was cut short has written must be the copy's; the last position of it.
-async fn compare(source: &dyn Source, restoring: &Restoring) -> Result<Position, Error> {
+/// Verifies that the records of an interrupted restore equal those of the copy. Returns the last position of them.
+async fn verify_existing_records(source: &dyn Source, restoring: &Restoring) -> Result<Position, Error> {
     let head = restoring.journal().head().await?.position;
     if head > source.end().position {
-        return Err(Error::Differs(source.end().position.next()));
+        return Err(Error::StreamDiffers(source.end().position.next()));
     }
     if head == Position::START {
         return Ok(head);
     }
-    let mut there = restoring.journal().read(SubjectFilter::All, Position::START, Until::Position(head));
-    let mut wanted = source.read(Position::START);
-    while let Some(found) = there.try_next().await? {
-        let record = wanted.try_next().await?;
+    let mut existing = restoring.journal().read(SubjectFilter::All, Position::START, Until::Position(head));
+    let mut expected = source.read(Position::START);
+    while let Some(found) = existing.try_next().await? {
+        let record = expected.try_next().await?;
         let is_same = record.is_some_and(|record| match (&record, &found) {
             (Record::Entry(record), Record::Entry(found)) => record == found,
-            // A gap that is not made yet holds the text of its leaf.
-            (Record::Gap(_), _) => leaf_of(&record) == leaf_of(&found),
+            // Until a gap is punched, the stream has an entry at its position with the same leaf hash as the gap.
+            (Record::Gap(_), _) => record_leaf(&record) == record_leaf(&found),
             (Record::Entry(_), Record::Gap(_)) => false,
         });
         if !is_same {
-            return Err(Error::Differs(found.position()));
+            return Err(Error::StreamDiffers(found.position()));
         }
     }
-    info!(position = %head, "a restore that was cut short goes on");
+    info!(position = %head, "resuming an interrupted restore");
     Ok(head)
 }
 
-async fn write(
+async fn append_records(
     source: &dyn Source,
     restoring: &Restoring,
     tenant: &TenantName,
     after: Position,
 ) -> Result<(), Error> {
-    let filed = |record: Record| async move {
-        let subject = subject(&record, tenant)?;
+    let with_subject = |record: Record| async move {
+        let subject = subject_of(&record, tenant)?;
         Ok((record, subject))
     };
-    let records = source.read(after).map_err(Error::from).and_then(filed);
-    let mut batches = std::pin::pin!(records.try_chunks(BATCH));
+    let records = source.read(after).map_err(Error::from).and_then(with_subject);
+    let mut batches = std::pin::pin!(records.try_chunks(APPEND_BATCH_SIZE));
     let mut head = after;
     while let Some(batch) = batches.try_next().await.map_err(|error| error.1)? {
         restoring.append(head, &batch).await?;
@@ -210,19 +209,17 @@ async fn write(
     Ok(())
 }
 
-/// The stream must come to what the copy comes to.
-async fn read_back(restoring: &Restoring, wanted: &Sum) -> Result<(), Error> {
-    let mut sum = Sum::default();
+/// Reads the whole stream, and verifies that its digest equals that of the copy.
+async fn read_back(restoring: &Restoring, expected: &RecordDigest) -> Result<(), Error> {
+    let mut digest = RecordDigest::default();
     let head = restoring.journal().head().await?.position;
     let mut records = restoring.journal().read(SubjectFilter::All, Position::START, Until::Position(head));
     while let Some(record) = records.try_next().await? {
-        sum.add(&record);
+        digest.add(&record);
     }
-    let (found, wanted_end) = (sum.end(), wanted.end());
-    if found != wanted_end || sum.text() != wanted.text() {
-        let (found, wanted) =
-            (format!("{found}, {}", sum.text()), format!("{wanted_end}, {}", wanted.text()));
-        return Err(Error::ReadBack { found, wanted });
+    if digest.end() != expected.end() || digest.lines_sha256() != expected.lines_sha256() {
+        let described = |digest: &RecordDigest| format!("{}, sha256 {}", digest.end(), digest.lines_sha256());
+        return Err(Error::ReadBackMismatch { found: described(&digest), expected: described(expected) });
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
-//! A segment: entries of consecutive positions, a line of JSON each, compressed.
+//! A segment: entries of consecutive positions, one line of JSON each, compressed with zstd.
 //!
-//! An entry is `{"position":1,"recorded_at":"…","event":{…}}`, where the event is the entry's bytes as they
-//! stand; bytes that are no JSON on one line stand in Base64 under `base64`. A gap is
-//! `{"position":2,"gap":true}`. A record has one form only: a line that would be written otherwise is refused.
+//! An entry is `{"position":1,"recorded_at":"…","event":{…}}`, where `event` holds the entry's bytes unchanged. Bytes
+//! that cannot be embedded in a line of JSON are in Base64 under `base64` instead.
+//! A gap is `{"position":2,"gap":true}`.
+//! Each record has exactly one form; the reader rejects a line in any other.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 
@@ -11,15 +12,15 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_domain::Position;
 use ledger_journal::{Entry, Record};
+use ledger_tlog::{Hash, gap_leaf_hash, leaf_hash};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// How much effort zstd makes: its own choice.
-const LEVEL: i32 = zstd::DEFAULT_COMPRESSION_LEVEL;
+const COMPRESSION_LEVEL: i32 = zstd::DEFAULT_COMPRESSION_LEVEL;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line<'a> {
+struct StoredLine<'a> {
     position: u64,
     recorded_at: Option<DateTime<Utc>>,
     #[serde(borrow)]
@@ -28,19 +29,26 @@ struct Line<'a> {
     gap: Option<bool>,
 }
 
-/// Where a segment's text is not what it should be.
+/// The first invalid line of a segment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: position {position}: {fault}")]
+#[error("line {line}, position {position}: {fault}")]
 pub(crate) struct LineError {
-    /// Which line, from 1.
+    /// Line number, from 1.
     line: u64,
-    /// The position that belongs there.
+    /// Position that the line should have.
     position: Position,
-    /// What is wrong.
     fault: String,
 }
 
-/// Adds a record's line to a text.
+/// Returns the leaf hash of a record in the Merkle tree.
+pub(crate) fn record_leaf(record: &Record) -> Hash {
+    match record {
+        Record::Entry(entry) => leaf_hash(&entry.bytes),
+        Record::Gap(position) => gap_leaf_hash(position.get()),
+    }
+}
+
+/// Appends the line of a record, with its line break.
 pub(crate) fn write_line(record: &Record, text: &mut Vec<u8>) {
     let position = record.position();
     match record {
@@ -48,7 +56,7 @@ pub(crate) fn write_line(record: &Record, text: &mut Vec<u8>) {
         Record::Entry(entry) => {
             let time = entry.recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true);
             text.extend(format!(r#"{{"position":{position},"recorded_at":"{time}","#).into_bytes());
-            match is_one_line_of_json(&entry.bytes) {
+            match is_embeddable(&entry.bytes) {
                 true => {
                     text.extend_from_slice(br#""event":"#);
                     text.extend_from_slice(&entry.bytes);
@@ -64,99 +72,100 @@ pub(crate) fn write_line(record: &Record, text: &mut Vec<u8>) {
     text.push(b'\n');
 }
 
-/// Whether a reader finds exactly these bytes again when they stand inside of a line. Of `null` it finds that there is
-/// nothing.
-fn is_one_line_of_json(bytes: &[u8]) -> bool {
-    let read = serde_json::from_slice::<&RawValue>(bytes);
-    read.is_ok_and(|value| value.get().as_bytes() == bytes && !bytes.contains(&b'\n') && bytes != b"null")
+/// Returns true if a reader gets exactly these bytes back when they are embedded in a line. Excludes `null`, which is
+/// read as an absent event.
+fn is_embeddable(bytes: &[u8]) -> bool {
+    let parsed = serde_json::from_slice::<&RawValue>(bytes);
+    parsed.is_ok_and(|value| value.get().as_bytes() == bytes && !bytes.contains(&b'\n') && bytes != b"null")
 }
 
 fn read_line(line: &[u8]) -> Result<Record, String> {
-    let read: Line<'_> = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    let position = Position::new(read.position);
-    let record = match (read.recorded_at, read.event, read.base64, read.gap) {
+    let stored: StoredLine<'_> = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let position = Position::new(stored.position);
+    let record = match (stored.recorded_at, stored.event, stored.base64, stored.gap) {
         (None, None, None, Some(true)) => Record::Gap(position),
         (Some(recorded_at), event, base64, None) => {
             let bytes = match (event, base64) {
                 (Some(event), None) => event.get().as_bytes().to_vec(),
                 (None, Some(text)) => STANDARD.decode(text).map_err(|error| error.to_string())?,
-                _ => return Err("an entry has either `event` or `base64`".into()),
+                _ => return Err("an entry needs either `event` or `base64`".into()),
             };
             Record::Entry(Entry { position, recorded_at, bytes: bytes.into() })
         }
-        _ => return Err("it is neither an entry nor a gap".into()),
+        _ => return Err("neither an entry nor a gap".into()),
     };
-    let mut again = Vec::with_capacity(line.len() + 1);
-    write_line(&record, &mut again);
-    if again.strip_suffix(b"\n") != Some(line) {
-        return Err("it is not written as an archive writes it".into());
+    let mut canonical = Vec::with_capacity(line.len() + 1);
+    write_line(&record, &mut canonical);
+    if canonical.strip_suffix(b"\n") != Some(line) {
+        return Err("not in canonical form".into());
     }
     Ok(record)
 }
 
-/// Compresses a text.
+/// Compresses a segment's text, with a checksum.
 pub(crate) fn compress(text: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
+    let mut encoder = zstd::Encoder::new(Vec::new(), COMPRESSION_LEVEL)?;
     encoder.include_checksum(true)?;
     std::io::Write::write_all(&mut encoder, text)?;
     encoder.finish()
 }
 
-/// What could be read of a segment: its text and its records, up to the first line that is wrong.
-pub(crate) struct Found {
+/// The readable part of a segment: its text and records up to the first invalid line.
+pub(crate) struct SegmentContents {
     pub(crate) text: Vec<u8>,
     pub(crate) records: Vec<Record>,
+    /// The first invalid line, which ends the reading; `text` includes it, `records` does not.
     pub(crate) fault: Option<LineError>,
 }
 
-/// Reads a segment that begins at a position, and whose text has at most so many bytes.
-pub(crate) fn read(compressed: &[u8], first: Position, at_most: u64) -> Found {
-    let mut found = Found { text: Vec::new(), records: Vec::new(), fault: None };
+/// Reads a compressed segment that starts at the position `first`. Decompresses at most `max_text_bytes` + 1 bytes.
+pub(crate) fn read(compressed: &[u8], first: Position, max_text_bytes: u64) -> SegmentContents {
+    let mut contents = SegmentContents { text: Vec::new(), records: Vec::new(), fault: None };
     let mut position = first;
-    let fault = |found: &Found, position, fault: String| {
-        Some(LineError { line: found.records.len() as u64 + 1, position, fault })
+    let line_error = |contents: &SegmentContents, position, fault: String| {
+        Some(LineError { line: contents.records.len() as u64 + 1, position, fault })
     };
     let decoder = match zstd::Decoder::new(compressed) {
         Ok(decoder) => decoder,
         Err(error) => {
-            found.fault = fault(&found, position, unreadable(&error));
-            return found;
+            contents.fault = line_error(&contents, position, decompression_fault(&error));
+            return contents;
         }
     };
-    // One byte more tells that there is more.
-    let mut reader = BufReader::new(decoder.take(at_most.saturating_add(1)));
+    // The additional byte makes a text that is too long differ from the expected one.
+    let mut reader = BufReader::new(decoder.take(max_text_bytes.saturating_add(1)));
     loop {
-        let start = found.text.len();
-        let read = reader.read_until(b'\n', &mut found.text);
-        let line = &found.text[start..];
-        let judged = match read {
-            Err(error) => Err(unreadable(&error)),
-            Ok(0) => return found,
+        let start = contents.text.len();
+        let read = reader.read_until(b'\n', &mut contents.text);
+        let line = &contents.text[start..];
+        let parsed = match read {
+            Err(error) => Err(decompression_fault(&error)),
+            Ok(0) => return contents,
             Ok(_) => match line.strip_suffix(b"\n") {
                 Some(line) => read_line(line),
-                None => Err("it does not end".into()),
+                None => Err("the line is truncated".into()),
             },
         };
-        match judged {
+        match parsed {
             Ok(record) if record.position() == position => {
-                found.records.push(record);
+                contents.records.push(record);
                 position = position.next();
             }
             Ok(record) => {
-                let text = format!("position {} stands there", record.position());
-                found.fault = fault(&found, position, text);
-                return found;
+                let fault = format!("found position {}", record.position());
+                contents.fault = line_error(&contents, position, fault);
+                return contents;
             }
-            Err(text) => {
-                found.fault = fault(&found, position, text);
-                return found;
+            Err(fault) => {
+                contents.fault = line_error(&contents, position, fault);
+                return contents;
             }
         }
     }
 }
 
-fn unreadable(error: &std::io::Error) -> String {
-    format!("it cannot be decompressed: {error}")
+fn decompression_fault(error: &std::io::Error) -> String {
+    format!("cannot decompress: {error}")
 }
 
 #[cfg(test)]
@@ -178,12 +187,12 @@ mod tests {
         text
     }
 
-    fn read_text(text: &[u8]) -> Found {
+    fn read_text(text: &[u8]) -> SegmentContents {
         read(&compress(text).expect("compressed"), Position::new(1), 1 << 20)
     }
 
     #[test]
-    fn null_is_an_entry_as_any_other() {
+    fn an_entry_with_the_bytes_null_is_read_back() {
         let records = [entry(1, 0, "null"), entry(2, 0, "\"null\"")];
 
         let found = read_text(&text_of(&records));
@@ -192,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_stands_on_a_line_with_its_bytes_as_they_are() {
+    fn a_line_embeds_the_bytes_of_its_entry_unchanged() {
         let records = [
             entry(1, 1_700_000_000_000_001, r#"{"a":"é\u0000","b":[1.5e300,{}]}"#),
             Record::Gap(Position::new(2)),
@@ -208,9 +217,9 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_not_as_it_was_written_is_named() {
+    fn a_line_in_another_form_is_rejected_with_its_number_and_position() {
         let good = r#"{"position":1,"gap":true}"#;
-        let wrong = [
+        let invalid_lines = [
             r#"{"position":2, "gap":true}"#,
             r#"{"gap":true,"position":2}"#,
             r#"{"position":2,"gap":false}"#,
@@ -222,22 +231,23 @@ mod tests {
             r#"{"position":3,"gap":true}"#,
             "",
         ];
-        for line in wrong {
+        for line in invalid_lines {
             let found = read_text(format!("{good}\n{line}\n").as_bytes());
 
             let fault = found.fault.expect(line).to_string();
-            assert!(fault.starts_with("line 2: position 2: "), "{fault}");
+            assert!(fault.starts_with("line 2, position 2: "), "{fault}");
             assert_eq!(found.records.len(), 1);
         }
     }
 
     #[test]
-    fn a_text_that_is_cut_off_is_seen() {
+    fn a_truncated_text_is_rejected() {
         let text = text_of(&[Record::Gap(Position::new(1)), Record::Gap(Position::new(2))]);
 
         let found = read_text(&text[..text.len() - 1]);
 
-        assert_eq!(found.fault.expect("cut off").to_string(), "line 2: position 2: it does not end");
+        let fault = found.fault.expect("truncated").to_string();
+        assert_eq!(fault, "line 2, position 2: the line is truncated");
     }
 
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -250,7 +260,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_byte_for_byte(
+        fn records_are_read_back_byte_for_byte(
             written in prop::collection::vec((any::<bool>(), 0..4_000_000_000_000_000_i64, bytes()), 0..20),
         ) {
             let records: Vec<Record> = (1..).zip(written).map(|(position, (gap, micros, bytes))| {

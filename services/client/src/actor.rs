@@ -1,4 +1,4 @@
-//! Who does something, as people write it: `ada`, `workload:ci`.
+//! Actors as flags: `ada`, `workload:ci`.
 
 use anyhow::Context as _;
 use ledger_domain::event::Actor;
@@ -7,24 +7,24 @@ use serde_json::{Value, json};
 
 use crate::environment;
 
-/// Who does what the command does.
+/// The actor of a command.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct By {
-    /// Who does it: a person's name, or TYPE:NAME such as workload:ci [default: whoever runs the command]
+pub(super) struct ActorArgs {
+    /// The actor: a person's name, or TYPE:NAME such as workload:ci [default: the user who runs the command]
     #[arg(long, value_name = "NAME|TYPE:NAME", value_parser = parse)]
     by: Option<Actor>,
 }
 
-impl By {
+impl ActorArgs {
     pub(super) fn actor(&self) -> anyhow::Result<Actor> {
         if let Some(actor) = &self.by {
             return Ok(actor.clone());
         }
-        let user = environment::user().context("nobody says who does it: say so with --by")?;
+        let user = environment::user().context("no actor given and no user in the environment; set --by")?;
         Ok(parse(&format!("person:{user}"))?)
     }
 
-    /// Who carries out what people asked for: nobody need be at the keyboard.
+    /// Returns the actor that executes a rollback; a workload if there is no user, as in an unattended job.
     pub(super) fn executor(&self) -> anyhow::Result<Actor> {
         match (&self.by, environment::user()) {
             (None, None) => Ok(parse("workload:rollback-executor")?),
@@ -39,7 +39,7 @@ pub(super) fn parse(text: &str) -> Result<Actor, TextError> {
     Ok(Actor { kind: ShortText::parse(kind)?, name: ShortText::parse(name)? })
 }
 
-/// The actor in the API's words.
+/// Returns the actor as JSON of the API.
 pub(super) fn body(actor: &Actor) -> Value {
     json!({"type": actor.kind.as_str(), "name": actor.name.as_str()})
 }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_has_no_type_is_a_person() {
+    fn an_actor_without_a_type_is_a_person() {
         let render = |text| parse(text).map(|actor| format!("{} {}", actor.kind, actor.name));
         assert_eq!(render("ada"), Ok("person ada".to_owned()));
         assert_eq!(render("workload:ci:1"), Ok("workload ci:1".to_owned()));

@@ -1,4 +1,4 @@
-//! `release-ledger backtest`: a candidate policy over the real history.
+//! `release-ledger backtest`: evaluates a candidate policy against the recorded history.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -12,22 +12,22 @@ use super::connection::Connection;
 use super::query::QueryArgs;
 use super::table;
 
-/// Show what a policy would have stopped, and what it would have let through that failed later
+/// Show the deploys that a policy would have stopped, and the failing ones that it would have allowed
 #[derive(Debug, clap::Args)]
 pub struct Backtest {
     /// A file with the policy as JSON, as in `environment.declared`; `-` reads it from stdin
     #[arg(value_name = "POLICY")]
     policy: PathBuf,
-    /// The environment whose deploys are judged
+    /// The environment to evaluate
     #[arg(long, value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
-    /// Judge only deploys after this position; those before tell what was known
+    /// Evaluate only deploys after this position; earlier entries still count as evidence
     #[arg(long, value_name = "POSITION")]
     after: Option<u64>,
-    /// Look at the history only up to this position
+    /// Use the history only up to this position
     #[arg(long, value_name = "POSITION")]
     until: Option<u64>,
-    /// List at most so many deploys that are stopped, and that are missed [default: 100]
+    /// List at most this many stopped deploys, and as many missed ones [default: 100]
     #[arg(long, value_name = "NUMBER")]
     limit: Option<usize>,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub struct Backtest {
 #[derive(Debug, Serialize)]
 struct BacktestRequest<'a> {
     environment: &'a str,
-    /// As it stands in the file: what is wrong with it is the service's to say.
+    /// The content of the file, unchanged: the service validates it.
     policy: Box<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<u64>,
@@ -59,12 +59,12 @@ struct BacktestBody {
     caught: u64,
     false_alarms: u64,
     missed: u64,
-    stopped_deploys: Vec<JudgedBody>,
-    missed_deploys: Vec<JudgedBody>,
+    stopped_deploys: Vec<DeployBody>,
+    missed_deploys: Vec<DeployBody>,
 }
 
 #[derive(Debug, Deserialize)]
-struct JudgedBody {
+struct DeployBody {
     position: u64,
     service: String,
     target: String,
@@ -90,10 +90,10 @@ impl Backtest {
     /// Runs the command.
     ///
     /// # Errors
-    /// The policy cannot be read, the service does not answer, or it refuses the policy.
+    /// The policy cannot be read, the service does not answer, or it rejects the policy.
     pub async fn run(self) -> anyhow::Result<()> {
         let name = self.policy.display();
-        let text = read(&self.policy).with_context(|| format!("{name} cannot be read"))?;
+        let text = read_policy(&self.policy).with_context(|| format!("cannot read {name}"))?;
         let policy = RawValue::from_string(text).with_context(|| format!("{name} is not JSON"))?;
         let request = BacktestRequest {
             environment: self.environment.as_str(),
@@ -103,12 +103,12 @@ impl Backtest {
             limit: self.limit,
         };
         let client = self.connection.client();
-        let url = self.query.waiting(client.url(&["backtests"]));
-        self.query.answer(client.post(url, &request, None).await?, render)
+        let url = self.query.with_wait_for(client.url(&["backtests"]));
+        self.query.print(client.post(url, &request, None).await?, render)
     }
 }
 
-fn read(path: &Path) -> std::io::Result<String> {
+fn read_policy(path: &Path) -> std::io::Result<String> {
     if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().lock().read_to_string(&mut text)?;
@@ -132,17 +132,18 @@ fn render(body: &BacktestBody) -> String {
         if listed.is_empty() {
             continue;
         }
-        let of =
+        let range =
             if (listed.len() as u64) < all { format!(", the first {}", listed.len()) } else { String::new() };
         let rows: Vec<_> = listed.iter().map(row).collect();
         let header = ["position", "service", "target", "version", "by", "failed later"];
-        text.push_str(&format!("\n\n{title}{of}\n{}", table::render(header, &rows)));
+        text.push_str(&format!("\n\n{title}{range}\n{}", table::render(header, &rows)));
     }
     text
 }
 
-fn row(deploy: &JudgedBody) -> [String; 6] {
-    let by: Vec<_> = deploy.findings.iter().map(|it| format!("{}: {}", it.rule, it.detail)).collect();
+fn row(deploy: &DeployBody) -> [String; 6] {
+    let by: Vec<_> =
+        deploy.findings.iter().map(|finding| format!("{}: {}", finding.rule, finding.detail)).collect();
     let failed = deploy.failed.as_ref().map(|failed| {
         let what = match (&failed.check, &failed.rollback_id) {
             (Some(check), _) => format!("check {check}"),
@@ -154,7 +155,7 @@ fn row(deploy: &JudgedBody) -> [String; 6] {
     [
         deploy.position.to_string(),
         deploy.service.clone(),
-        if deploy.target == super::answer::DEFAULT_TARGET { String::new() } else { deploy.target.clone() },
+        if deploy.target == super::bodies::DEFAULT_TARGET { String::new() } else { deploy.target.clone() },
         deploy.version.clone(),
         by.join("; "),
         failed.unwrap_or_default(),
@@ -167,12 +168,12 @@ mod tests {
     use crate::query::read;
 
     #[test]
-    fn the_totals_come_first_and_then_what_was_stopped_and_missed() {
+    fn the_totals_precede_the_stopped_and_missed_deploys() {
         let body = r#"{"environment":"production","position":12,"deploys":3,"allowed":2,"stopped":1,
             "caught":1,"false_alarms":0,"missed":1,
             "stopped_deploys":[{"position":4,"occurred_at":"2026-08-01T12:00:00Z","service":"web",
                 "target":"default","version":"v2","findings":[{"rule":"promotion","passes":false,
-                "detail":"it never ran in staging"}],"failed":{"check":"smoke","position":5}}],
+                "detail":"the release never ran in staging"}],"failed":{"check":"smoke","position":5}}],
             "missed_deploys":[{"position":8,"occurred_at":"2026-08-01T13:00:00Z","service":"api",
                 "target":"eu","version":"v9","findings":[],"failed":{"rollback_id":"r-1","position":9}}]}"#;
         assert_eq!(
@@ -183,8 +184,8 @@ mod tests {
              missed (allowed, and failed later): 1\n\
              \n\
              stopped\n\
-             position  service  version  by                                  failed later\n\
-             4         web      v2       promotion: it never ran in staging  check smoke (5)\n\
+             position  service  version  by                                           failed later\n\
+             4         web      v2       promotion: the release never ran in staging  check smoke (5)\n\
              \n\
              missed\n\
              position  service  target  version  failed later\n\

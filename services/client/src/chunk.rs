@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 
-/// Sizes at which a request is large enough: far below what the service takes at once, and so that
-/// little is sent again after a failure.
-const EVENTS: usize = 5_000;
-const BYTES: usize = 4 << 20;
+/// Number of events at which a chunk is full: far below the limit of the service, and few to send again after
+/// a failure.
+const FULL_CHUNK_EVENTS: usize = 5_000;
+/// Bytes at which a chunk is full, for the same reasons.
+const FULL_CHUNK_BYTES: usize = 4 << 20;
 
-/// Events on their way, one a line, each with the number by which a person finds it.
+/// Events of a request, one per line, each with the number that identifies it in messages.
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
     lines: Bytes,
@@ -15,7 +16,7 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    /// One JSON object a line. Cheap: sent again, it is not copied.
+    /// Returns one JSON object per line. Does not copy the bytes.
     pub(super) fn lines(&self) -> Bytes {
         self.lines.clone()
     }
@@ -25,16 +26,15 @@ impl Chunk {
     }
 }
 
-/// A chunk being filled.
 #[derive(Debug, Default)]
-pub(super) struct Filling {
+pub(super) struct ChunkBuilder {
     lines: Vec<u8>,
     numbers: Vec<u64>,
 }
 
-impl Filling {
-    /// Adds an event, which must be JSON. JSON has line breaks only where white space may be, so
-    /// they become spaces.
+impl ChunkBuilder {
+    /// Adds an event, which must be JSON. Replaces line breaks by spaces: in JSON they occur only as white
+    /// space.
     pub(super) fn push(&mut self, number: u64, event: &[u8]) {
         self.lines.extend(event.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
         self.lines.push(b'\n');
@@ -42,16 +42,16 @@ impl Filling {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.numbers.len() >= EVENTS || self.lines.len() >= BYTES
+        self.numbers.len() >= FULL_CHUNK_EVENTS || self.lines.len() >= FULL_CHUNK_BYTES
     }
 
-    /// What was added since the last time, if anything was.
+    /// Takes the events added since the last call; none if there are none.
     pub(super) fn take(&mut self) -> Option<Chunk> {
         if self.numbers.is_empty() {
             return None;
         }
-        let filled = std::mem::take(self);
-        Some(Chunk { lines: filled.lines.into(), numbers: filled.numbers })
+        let Self { lines, numbers } = std::mem::take(self);
+        Some(Chunk { lines: lines.into(), numbers })
     }
 }
 
@@ -60,26 +60,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_one_line_however_it_was_written() {
-        let mut filling = Filling::default();
-        filling.push(1, b"{\n  \"a\":\r\n 1}");
-        filling.push(3, b"{}");
-        let chunk = filling.take().expect("two events");
+    fn every_event_is_written_as_one_line() {
+        let mut builder = ChunkBuilder::default();
+        builder.push(1, b"{\n  \"a\":\r\n 1}");
+        builder.push(3, b"{}");
+        let chunk = builder.take().expect("two events");
         assert_eq!(chunk.lines(), "{   \"a\":   1}\n{}\n".as_bytes());
         assert_eq!(chunk.numbers(), [1, 3]);
-        assert!(filling.take().is_none());
+        assert!(builder.take().is_none());
     }
 
     #[test]
     fn a_chunk_is_full_by_number_or_by_size() {
-        let mut filling = Filling::default();
-        filling.push(1, &vec![b' '; BYTES]);
-        assert!(filling.is_full());
-        let mut filling = Filling::default();
-        for number in 0..EVENTS as u64 {
-            assert!(!filling.is_full());
-            filling.push(number, b"{}");
+        let mut builder = ChunkBuilder::default();
+        builder.push(1, &vec![b' '; FULL_CHUNK_BYTES]);
+        assert!(builder.is_full());
+        let mut builder = ChunkBuilder::default();
+        for number in 0..FULL_CHUNK_EVENTS as u64 {
+            assert!(!builder.is_full());
+            builder.push(number, b"{}");
         }
-        assert!(filling.is_full());
+        assert!(builder.is_full());
     }
 }

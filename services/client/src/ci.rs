@@ -1,57 +1,59 @@
-//! What a CI tells of its run in variables: the run's name, the commit, where to read more, and who began it.
+//! Metadata that a CI provides about its run in environment variables: run id, commit, page and actor.
 //!
-//! Invariants: pure. What does not fit into an event is left out: a CI's odd value fails no deploy.
+//! Invariants: pure. A value that is not valid in an event is ignored: an odd variable of a CI fails no
+//! deploy.
 
 use std::collections::BTreeMap;
 
 use ledger_domain::ShortText;
 use ledger_domain::event::Actor;
 
-/// A CI: the variable by which it is known, and which of its variables tell what. In a template `{NAME}` is a
-/// variable's value; the first template whose variables are all there is taken.
-struct Ci {
-    known_by: &'static str,
-    /// The run: another one for another attempt.
+/// A CI and the variables that it sets. In a template, `{NAME}` stands for the value of a variable; of
+/// several templates, the first one with all its variables set is used.
+struct CiProvider {
+    marker: &'static str,
+    /// The run; each attempt is a run of its own.
     deployment: &'static [&'static str],
     commit: &'static str,
-    /// The page of the run.
+    /// The web page of the run.
     pipeline: &'static [&'static str],
-    /// Who began the run.
+    /// The person who started the run.
     person: &'static str,
-    /// What runs, where nobody began it.
+    /// The workload, for runs that no person started.
     workload: &'static str,
 }
 
-const ALL: &[Ci] = &[
-    Ci {
-        known_by: "GITHUB_ACTIONS",
+const PROVIDERS: &[CiProvider] = &[
+    CiProvider {
+        marker: "GITHUB_ACTIONS",
         deployment: &["github-{GITHUB_RUN_ID}-{GITHUB_RUN_ATTEMPT}", "github-{GITHUB_RUN_ID}"],
         commit: "{GITHUB_SHA}",
         pipeline: &[
-            "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}/attempts/{GITHUB_RUN_ATTEMPT}",
+            "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}/attempts/\
+             {GITHUB_RUN_ATTEMPT}",
             "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}",
         ],
         person: "{GITHUB_ACTOR}",
         workload: "{GITHUB_REPOSITORY}/{GITHUB_WORKFLOW}",
     },
-    Ci {
-        known_by: "GITLAB_CI",
+    CiProvider {
+        marker: "GITLAB_CI",
         deployment: &["gitlab-{CI_JOB_ID}"],
         commit: "{CI_COMMIT_SHA}",
         pipeline: &["{CI_JOB_URL}", "{CI_PIPELINE_URL}"],
         person: "{GITLAB_USER_LOGIN}",
         workload: "{CI_PROJECT_PATH}",
     },
-    Ci {
-        known_by: "BUILDKITE",
+    CiProvider {
+        marker: "BUILDKITE",
         deployment: &["buildkite-{BUILDKITE_JOB_ID}"],
         commit: "{BUILDKITE_COMMIT}",
         pipeline: &["{BUILDKITE_BUILD_URL}#{BUILDKITE_JOB_ID}", "{BUILDKITE_BUILD_URL}"],
         person: "{BUILDKITE_BUILD_CREATOR}",
         workload: "{BUILDKITE_PIPELINE_SLUG}",
     },
-    Ci {
-        known_by: "JENKINS_URL",
+    CiProvider {
+        marker: "JENKINS_URL",
         deployment: &["{BUILD_TAG}"],
         commit: "{GIT_COMMIT}",
         pipeline: &["{BUILD_URL}"],
@@ -60,39 +62,42 @@ const ALL: &[Ci] = &[
     },
 ];
 
-/// What stands for a person in Jenkins where a trigger began the build.
-const TRIGGERS: [&str; 5] = ["timer", "scmChange", "branchIndexing", "remoteRequest", "genericWebhook"];
+/// Values that Jenkins uses instead of a person if a trigger started the build.
+const JENKINS_TRIGGERS: [&str; 5] =
+    ["timer", "scmChange", "branchIndexing", "remoteRequest", "genericWebhook"];
 
-/// What a CI tells of its run.
+/// Metadata of the CI's run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(super) struct CiContext {
     pub(super) deployment: Option<String>,
     pub(super) commit: Option<String>,
     pub(super) pipeline: Option<String>,
     pub(super) actor: Option<Actor>,
 }
 
-/// What the CI tells in these variables; nothing if none is known by them.
-pub(super) fn facts(variables: &BTreeMap<String, String>) -> Facts {
-    let Some(ci) = ALL.iter().find(|ci| variables.get(ci.known_by).is_some_and(|value| !value.is_empty()))
+/// Detects the CI by its variables and returns the metadata of its run; empty if no CI is detected.
+pub(super) fn detect(variables: &BTreeMap<String, String>) -> CiContext {
+    let Some(provider) = PROVIDERS
+        .iter()
+        .find(|provider| variables.get(provider.marker).is_some_and(|value| !value.is_empty()))
     else {
-        return Facts::default();
+        return CiContext::default();
     };
-    let filled = |template: &&str| fill(template, variables);
-    let person = fill(ci.person, variables).filter(|name| is_person(name));
+    let fill_template = |template: &&str| fill(template, variables);
+    let person = fill(provider.person, variables).filter(|name| is_person(name));
     let actor = match person {
         Some(name) => actor("person", &name),
-        None => fill(ci.workload, variables).and_then(|name| actor("workload", &name)),
+        None => fill(provider.workload, variables).and_then(|name| actor("workload", &name)),
     };
-    Facts {
-        deployment: ci.deployment.iter().find_map(filled),
-        commit: fill(ci.commit, variables).filter(|commit| is_commit(commit)),
-        pipeline: ci.pipeline.iter().find_map(filled),
+    CiContext {
+        deployment: provider.deployment.iter().find_map(fill_template),
+        commit: fill(provider.commit, variables).filter(|commit| is_commit(commit)),
+        pipeline: provider.pipeline.iter().find_map(fill_template),
         actor,
     }
 }
 
-/// The template's text, if all of its variables are there and it fits into an event.
+/// Fills a template; none if a variable is not set or the text is not valid in an event.
 fn fill(template: &str, variables: &BTreeMap<String, String>) -> Option<String> {
     let mut text = String::new();
     let mut rest = template;
@@ -111,10 +116,10 @@ fn actor(kind: &str, name: &str) -> Option<Actor> {
 }
 
 fn is_person(name: &str) -> bool {
-    !name.ends_with("[bot]") && !TRIGGERS.contains(&name)
+    !name.ends_with("[bot]") && !JENKINS_TRIGGERS.contains(&name)
 }
 
-/// Whether it names a commit: Buildkite says HEAD before it knows.
+/// Returns true if the text is a commit hash: Buildkite sets HEAD before it has resolved the commit.
 fn is_commit(text: &str) -> bool {
     text.len() >= 7 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -125,12 +130,12 @@ mod tests {
 
     const COMMIT: &str = "6973793ef3442b763e3f66547344994e5c778d6c";
 
-    fn told(variables: &[(&str, &str)]) -> Facts {
-        facts(&variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    fn detected(variables: &[(&str, &str)]) -> CiContext {
+        detect(&variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
-    fn expected(deployment: &str, pipeline: &str, (kind, name): (&str, &str)) -> Facts {
-        Facts {
+    fn expected(deployment: &str, pipeline: &str, (kind, name): (&str, &str)) -> CiContext {
+        CiContext {
             deployment: Some(deployment.to_owned()),
             commit: Some(COMMIT.to_owned()),
             pipeline: Some(pipeline.to_owned()),
@@ -139,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn github_actions_tells_its_attempt() {
+    fn github_actions_provides_its_attempt() {
         let run = [
             ("CI", "true"),
             ("GITHUB_ACTIONS", "true"),
@@ -153,13 +158,13 @@ mod tests {
             ("GITHUB_JOB", "production"),
         ];
         let page = "https://github.com/acme/web/actions/runs/1658821493/attempts/2";
-        assert_eq!(told(&run), expected("github-1658821493-2", page, ("person", "ada")));
+        assert_eq!(detected(&run), expected("github-1658821493-2", page, ("person", "ada")));
         let by_bot = run.map(|(name, value)| (name, if value == "ada" { "renovate[bot]" } else { value }));
-        assert_eq!(told(&by_bot).actor, actor("workload", "acme/web/deploy"));
+        assert_eq!(detected(&by_bot).actor, actor("workload", "acme/web/deploy"));
     }
 
     #[test]
-    fn gitlab_tells_its_job() {
+    fn gitlab_provides_its_job() {
         let job = [
             ("GITLAB_CI", "true"),
             ("CI_COMMIT_SHA", COMMIT),
@@ -170,11 +175,11 @@ mod tests {
             ("CI_PROJECT_PATH", "acme/web"),
         ];
         let page = "https://gitlab.example/acme/web/-/jobs/50";
-        assert_eq!(told(&job), expected("gitlab-50", page, ("person", "ada")));
+        assert_eq!(detected(&job), expected("gitlab-50", page, ("person", "ada")));
     }
 
     #[test]
-    fn jenkins_tells_its_build_and_who_began_it_if_a_person_did() {
+    fn jenkins_provides_its_build_and_the_person_who_started_it() {
         let build = [
             ("JENKINS_URL", "https://jenkins.example/"),
             ("BUILD_URL", "https://jenkins.example/job/web/15/"),
@@ -184,13 +189,13 @@ mod tests {
             ("BUILD_USER_ID", "ada"),
         ];
         let page = "https://jenkins.example/job/web/15/";
-        assert_eq!(told(&build), expected("jenkins-web-15", page, ("person", "ada")));
+        assert_eq!(detected(&build), expected("jenkins-web-15", page, ("person", "ada")));
         let by_timer = build.map(|(name, value)| (name, if value == "ada" { "timer" } else { value }));
-        assert_eq!(told(&by_timer).actor, actor("workload", "web"));
+        assert_eq!(detected(&by_timer).actor, actor("workload", "web"));
     }
 
     #[test]
-    fn buildkite_tells_its_job() {
+    fn buildkite_provides_its_job() {
         let job = [
             ("BUILDKITE", "true"),
             ("BUILDKITE_BUILD_URL", "https://buildkite.com/acme/web/builds/7"),
@@ -200,15 +205,16 @@ mod tests {
             ("BUILDKITE_PIPELINE_SLUG", "web"),
         ];
         let page = "https://buildkite.com/acme/web/builds/7#0190";
-        assert_eq!(told(&job), expected("buildkite-0190", page, ("person", "Ada Lovelace")));
+        assert_eq!(detected(&job), expected("buildkite-0190", page, ("person", "Ada Lovelace")));
         let at_head = job.map(|(name, value)| (name, if value == COMMIT { "HEAD" } else { value }));
-        assert_eq!(told(&at_head).commit, None);
+        assert_eq!(detected(&at_head).commit, None);
     }
 
     #[test]
-    fn what_is_not_told_or_does_not_fit_is_left_out() {
-        assert_eq!(told(&[("CI", "true"), ("GITHUB_SHA", COMMIT)]), Facts::default());
-        let odd = told(&[("GITHUB_ACTIONS", "true"), ("GITHUB_ACTOR", "two\nlines"), ("GITHUB_RUN_ID", "7")]);
-        assert_eq!(odd, Facts { deployment: Some("github-7".to_owned()), ..Facts::default() });
+    fn missing_and_invalid_values_are_omitted() {
+        assert_eq!(detected(&[("CI", "true"), ("GITHUB_SHA", COMMIT)]), CiContext::default());
+        let odd =
+            detected(&[("GITHUB_ACTIONS", "true"), ("GITHUB_ACTOR", "two\nlines"), ("GITHUB_RUN_ID", "7")]);
+        assert_eq!(odd, CiContext { deployment: Some("github-7".to_owned()), ..CiContext::default() });
     }
 }

@@ -1,10 +1,10 @@
-//! The one clock of the program.
+//! The only clock of the program.
 
 use chrono::{DateTime, Utc};
 
-/// The time now.
+/// Returns the current time.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "the one clock of the program")]
+#[expect(clippy::disallowed_methods, reason = "the only clock of the program")]
 pub fn now() -> DateTime<Utc> {
     Utc::now()
 }

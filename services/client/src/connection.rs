@@ -1,4 +1,4 @@
-//! Where the service is, and requests to it.
+//! The HTTP client of the service.
 
 use std::time::Duration;
 
@@ -7,118 +7,120 @@ use ledger_domain::TenantName;
 use reqwest::{Method, Response, StatusCode, Url, header};
 use serde::Serialize;
 
-use super::answer::{self, EventResult};
+use super::bodies::{self, EventResult};
 use super::chunk::Chunk;
 use super::problem::Problem;
 
-/// How long a connection may take to be made, and how long the service may be silent. It answers
-/// questions that wait within 30 seconds, and events within less.
-const PATIENCE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
+/// Time limit for a connection attempt.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for a silence of the service. It answers queries that wait within 30 s, all others sooner.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Which service, and whose ledger there.
+/// Flags that select the service and the tenant's ledger.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Connection {
-    /// Where the service is
+    /// The URL of the service
     #[arg(
         long,
         value_name = "URL",
         env = "RELEASE_LEDGER_URL",
         hide_env_values = true,
         default_value = "http://127.0.0.1:8080",
-        value_parser = base
+        value_parser = parse_base_url
     )]
     url: Url,
-    /// Whose ledger
+    /// The tenant
     #[arg(long, value_name = "NAME", env = "RELEASE_LEDGER_TENANT", default_value = "default")]
     tenant: TenantName,
 }
 
-fn base(text: &str) -> Result<Url, String> {
+fn parse_base_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| error.to_string())?;
     match url.scheme() {
         "http" | "https" if url.query().is_none() && url.fragment().is_none() => Ok(url),
-        "http" | "https" => Err("must have neither ? nor #".into()),
-        _ => Err("must begin with http:// or https://".into()),
+        "http" | "https" => Err("must not contain ? or #".into()),
+        _ => Err("must start with http:// or https://".into()),
     }
 }
 
 impl Connection {
-    /// The client of that service. Connects only when something is asked.
+    /// Creates the client. It connects with the first request.
     #[must_use]
     pub fn client(self) -> Client {
         Client::new(self.url, &self.tenant)
     }
 }
 
-/// A service, and a tenant's ledger there.
+/// A client of one tenant's ledger at a service.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// Or why there is none: nothing can be asked then.
+    /// The error if the HTTP client could not be created; then every request fails with it.
     http: Result<reqwest::Client, String>,
-    /// The tenant's part of the API, with what only the service's friends may know.
+    /// The tenant's base URL in the API, with credentials.
     api: Url,
-    /// Without that.
+    /// The same URL without credentials.
     ledger: Url,
 }
 
-/// Why the service gave no answer that is one.
+/// A request failed, or its response is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody listens there. May pass by itself.
+    /// No connection. Temporary.
     #[error(
-        "no release ledger can be reached at {url} ({cause}); start one with `release-ledger up`, or say where it is with --url or RELEASE_LEDGER_URL"
+        "no release ledger answers at {url} ({cause}); start one with `release-ledger up`, or set --url or \
+         RELEASE_LEDGER_URL"
     )]
     Unreachable {
-        /// Where.
+        /// The origin of the service.
         url: Url,
-        /// Why not.
+        /// The innermost cause.
         cause: String,
     },
-    /// It did not answer to the end: what was asked for may be done, or not. May pass by itself.
-    #[error("{url} did not answer to the end ({cause})")]
-    BrokenOff {
-        /// Where.
+    /// The response did not arrive completely: the request may have taken effect or not. Temporary.
+    #[error("the response of {url} broke off ({cause})")]
+    IncompleteResponse {
+        /// The origin of the service.
         url: Url,
-        /// Why not.
+        /// The innermost cause.
         cause: String,
     },
-    /// It answered something else than was asked for. May pass by itself where it is the service's
-    /// or a proxy's failure.
-    #[error("{url} answered {status}, and not as a release ledger does; is --url right?")]
-    NotALedger {
-        /// Where.
+    /// The response is an HTTP error that is not a problem of a ledger, such as a proxy's. Temporary if the
+    /// status is a server's failure.
+    #[error("{url} answered {status}, but not as a release ledger; check --url")]
+    ForeignResponse {
+        /// The origin of the service.
         url: Url,
-        /// What.
+        /// The HTTP status.
         status: StatusCode,
     },
-    /// It says what is wrong. May pass by itself if it is the service's failure.
+    /// The ledger answers with a problem. Temporary if the status is a server's failure.
     #[error("{problem}")]
     Problem {
-        /// The answer's status.
+        /// The HTTP status.
         status: StatusCode,
-        /// What is wrong.
+        /// The problem.
         problem: Box<Problem>,
     },
-    /// It answered well, but not what belongs to the request. May pass by itself.
-    #[error("{url} answered something that is not understood ({detail})")]
-    Garbled {
-        /// Where.
+    /// A successful response with a body that does not match the request. Temporary.
+    #[error("unexpected response from {url} ({detail})")]
+    InvalidResponse {
+        /// The origin of the service.
         url: Url,
-        /// What is wrong with the answer.
+        /// The mismatch.
         detail: String,
     },
-    /// The client itself cannot be set up.
-    #[error("the HTTP client cannot be set up: {0}")]
+    /// The HTTP client cannot be created.
+    #[error("cannot set up the HTTP client: {0}")]
     Setup(String),
 }
 
 impl Error {
-    /// Whether the same request may succeed later.
+    /// Returns true if the same request may succeed later.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::BrokenOff { .. } | Self::Garbled { .. } => true,
-            Self::NotALedger { status, .. } | Self::Problem { status, .. } => {
+            Self::Unreachable { .. } | Self::IncompleteResponse { .. } | Self::InvalidResponse { .. } => true,
+            Self::ForeignResponse { status, .. } | Self::Problem { status, .. } => {
                 status.is_server_error()
                     || matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
             }
@@ -126,7 +128,7 @@ impl Error {
         }
     }
 
-    /// The problem that the service names, if this is its kind: the last word of its URN.
+    /// Returns the problem if it is of this kind, given by the last part of its URN.
     #[must_use]
     pub fn problem(&self, kind: &str) -> Option<&Problem> {
         match self {
@@ -137,19 +139,19 @@ impl Error {
 }
 
 impl Client {
-    /// A client of the service at `url`.
+    /// Creates a client of the service at `url`.
     #[must_use]
     pub fn new(url: Url, tenant: &TenantName) -> Self {
         let builder = || {
             let builder = reqwest::Client::builder()
                 .user_agent(concat!("release-ledger/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(PATIENCE.0)
-                .read_timeout(PATIENCE.1);
-            // A proxy of the surroundings does not know this machine.
+                .connect_timeout(CONNECT_TIMEOUT)
+                .read_timeout(READ_TIMEOUT);
+            // Do not use HTTP_PROXY for loopback addresses.
             if is_local(&url) { builder.no_proxy() } else { builder }
         };
         let http = match builder().build() {
-            // Without any certificate authority, as in a small image: what is not encrypted needs none.
+            // A small image has no certificate authorities; plain HTTP does not need them.
             Err(_) if url.scheme() == "http" => builder().tls_certs_only([]).build(),
             built => built,
         };
@@ -160,7 +162,7 @@ impl Client {
                 path.push("tenants").push(tenant.as_str());
             }
         }
-        Self { http: http.map_err(|error| root_cause(&error)), ledger: public(&api), api }
+        Self { http: http.map_err(|error| root_cause(&error)), ledger: without_credentials(&api), api }
     }
 
     fn request(&self, method: Method, url: &Url) -> Result<reqwest::RequestBuilder, Error> {
@@ -168,7 +170,7 @@ impl Client {
         Ok(http.request(method, url.clone()))
     }
 
-    /// The URL of something in the API.
+    /// Returns the URL of a path in the API.
     pub(super) fn url(&self, path: &[&str]) -> Url {
         let mut url = self.api.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -177,42 +179,43 @@ impl Client {
         url
     }
 
-    /// Asks a question; answers the body.
+    /// Sends a GET request and returns the body.
     pub(super) async fn get(&self, url: Url) -> Result<Bytes, Error> {
         self.send(self.request(Method::GET, &url)?, url).await
     }
 
-    /// Asks a question that has a body; `seen` is the position that it must still be true for.
+    /// Sends a POST request with a JSON body and returns the response body. `if_match` is the position at
+    /// which the request must still hold.
     pub(super) async fn post(
         &self,
         url: Url,
         body: &impl Serialize,
-        seen: Option<u64>,
+        if_match: Option<u64>,
     ) -> Result<Bytes, Error> {
         let request = self.request(Method::POST, &url)?.json(body);
-        let request = match seen {
+        let request = match if_match {
             Some(position) => request.header(header::IF_MATCH, format!("\"{position}\"")),
             None => request,
         };
         self.send(request, url).await
     }
 
-    /// Opens a stream of events that goes on after a position, if one is given.
-    pub(super) async fn follow(&self, url: Url, after: Option<u64>) -> Result<Response, Error> {
+    /// Opens an event stream that continues after a position, if one is given.
+    pub(super) async fn open_stream(&self, url: Url, after: Option<u64>) -> Result<Response, Error> {
         let request = self.request(Method::GET, &url)?.header(header::ACCEPT, "text/event-stream");
         let request = match after {
             Some(position) => request.header("last-event-id", position),
             None => request,
         };
-        self.answered(request, &url).await
+        self.respond(request, &url).await
     }
 
-    /// Where the tenant's ledger is, as everybody may know.
+    /// The URL of the tenant's ledger, without credentials.
     pub(super) const fn ledger(&self) -> &Url {
         &self.ledger
     }
 
-    /// Sends one structured event; answers what became of it, if it is recorded.
+    /// Sends one structured event and returns the response body if the event is recorded.
     pub(super) async fn record_one(&self, event: Bytes) -> Result<Bytes, Error> {
         let url = self.url(&["events"]);
         let request = self.request(Method::POST, &url)?;
@@ -220,13 +223,14 @@ impl Client {
         self.send(request, url).await
     }
 
-    /// Sends structured events, one a line; answers what became of each, in order, without what the ledger says of them.
+    /// Sends structured events, one per line, and returns their results in order, without the annotations of
+    /// the ledger.
     pub(super) async fn record(&self, events: &Chunk) -> Result<Vec<EventResult>, Error> {
         Ok(self.send_lines(events, Some("return=minimal")).await?.0)
     }
 
-    /// Sends structured events, one a line; answers what became of each, in order, and the answer as it came.
-    pub(super) async fn record_and_keep(&self, events: &Chunk) -> Result<(Vec<EventResult>, Bytes), Error> {
+    /// Sends structured events, one per line, and returns their results in order, and the raw response body.
+    pub(super) async fn record_with_body(&self, events: &Chunk) -> Result<(Vec<EventResult>, Bytes), Error> {
         self.send_lines(events, None).await
     }
 
@@ -242,59 +246,59 @@ impl Client {
         }
         let request = request.header(header::CONTENT_TYPE, "application/x-ndjson").body(events.lines());
         let body = self.send(request, url).await?;
-        let garbled = |detail| Error::Garbled { url: base_of(&self.ledger), detail };
-        let results = answer::results(&body).map_err(garbled)?;
+        let invalid = |detail| Error::InvalidResponse { url: origin(&self.ledger), detail };
+        let results = bodies::results(&body).map_err(invalid)?;
         if results.len() != events.numbers().len() {
             let detail = format!("{} results for {} events", results.len(), events.numbers().len());
-            return Err(garbled(detail));
+            return Err(invalid(detail));
         }
         Ok((results, body))
     }
 
     async fn send(&self, request: reqwest::RequestBuilder, url: Url) -> Result<Bytes, Error> {
-        let response = self.answered(request, &url).await?;
-        response.bytes().await.map_err(|error| broken_off(&url, &error))
+        let response = self.respond(request, &url).await?;
+        response.bytes().await.map_err(|error| incomplete_response(&url, &error))
     }
 
-    /// The answer, if it is a good one.
-    async fn answered(&self, request: reqwest::RequestBuilder, url: &Url) -> Result<Response, Error> {
+    /// Returns the response if its status is a success.
+    async fn respond(&self, request: reqwest::RequestBuilder, url: &Url) -> Result<Response, Error> {
         let response = request.send().await.map_err(|error| {
             if error.is_connect() {
-                Error::Unreachable { url: base_of(url), cause: root_cause(&error) }
+                Error::Unreachable { url: origin(url), cause: root_cause(&error) }
             } else {
-                broken_off(url, &error)
+                incomplete_response(url, &error)
             }
         })?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let body = response.bytes().await.map_err(|error| broken_off(url, &error))?;
+        let body = response.bytes().await.map_err(|error| incomplete_response(url, &error))?;
         Err(match serde_json::from_slice(&body) {
-            Ok(problem) if Problem::is_a_ledgers(&problem) => {
+            Ok(problem) if Problem::is_from_ledger(&problem) => {
                 Error::Problem { status, problem: Box::new(problem) }
             }
-            _ => Error::NotALedger { url: base_of(url), status },
+            _ => Error::ForeignResponse { url: origin(url), status },
         })
     }
 }
 
-pub(super) fn broken_off(url: &Url, error: &reqwest::Error) -> Error {
-    Error::BrokenOff { url: base_of(url), cause: root_cause(error) }
+pub(super) fn incomplete_response(url: &Url, error: &reqwest::Error) -> Error {
+    Error::IncompleteResponse { url: origin(url), cause: root_cause(error) }
 }
 
-/// The URL as a person gave it, more or less: what is behind the host says nothing about reaching it.
-fn base_of(url: &Url) -> Url {
-    let mut url = public(url);
+/// Returns the origin of a URL: the path does not help to find out why a host is unreachable.
+fn origin(url: &Url) -> Url {
+    let mut url = without_credentials(url);
     url.set_path("/");
     url.set_query(None);
     url
 }
 
-/// A URL without user and password.
-pub(super) fn public(url: &Url) -> Url {
+/// Returns the URL without user and password.
+pub(super) fn without_credentials(url: &Url) -> Url {
     let mut url = url.clone();
-    // A URL that can have none has none.
+    // A URL that cannot have credentials has none.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url
@@ -308,11 +312,11 @@ fn is_local(url: &Url) -> bool {
     }
 }
 
-/// The innermost cause, which says what happened; the ones around it say that it was a request.
+/// Returns the innermost cause: the outer ones only say that a request failed.
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
+    while let Some(source) = cause.source() {
+        cause = source;
     }
     cause.to_string()
 }
@@ -323,11 +327,11 @@ mod tests {
 
     fn client(url: &str, tenant: &str) -> Client {
         let tenant = TenantName::parse(tenant).expect("a name");
-        Client::new(base(url).expect("a URL"), &tenant)
+        Client::new(parse_base_url(url).expect("a URL"), &tenant)
     }
 
     #[test]
-    fn the_tenant_and_a_path_of_a_proxy_are_part_of_every_url() {
+    fn every_url_contains_the_tenant_and_the_path_of_the_proxy() {
         let url = |url: &str, tenant| client(url, tenant).url(&["environments", "a b", "state"]).to_string();
         assert_eq!(
             url("http://127.0.0.1:8080", "default"),
@@ -340,17 +344,17 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_one_of_http() {
+    fn only_plain_http_urls_are_accepted() {
         for wrong in ["ftp://example.com", "example.com:8080", "http://example.com/?tenant=a", "http://a/#b"]
         {
-            assert!(base(wrong).is_err(), "{wrong}");
+            assert!(parse_base_url(wrong).is_err(), "{wrong}");
         }
     }
 
     #[tokio::test]
-    async fn what_only_friends_may_know_is_not_told() {
+    async fn credentials_are_used_but_never_shown() {
         let client = client("http://ci:secret@127.0.0.1:1/behind/a/proxy", "default");
-        let error = client.get(client.url(&["position"])).await.expect_err("nobody listens");
+        let error = client.get(client.url(&["position"])).await.expect_err("nothing listens");
 
         assert!(error.to_string().contains("http://127.0.0.1:1/ "), "{error}");
         assert_eq!(client.ledger().as_str(), "http://127.0.0.1:1/behind/a/proxy/v1");
@@ -358,10 +362,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_service_that_is_not_there_is_named_with_what_to_do() {
-        // Port 1 is reserved and nobody listens there.
+    async fn the_error_for_an_absent_service_names_it_and_says_what_to_do() {
+        // Port 1 is reserved: nothing listens there.
         let client = client("http://127.0.0.1:1", "default");
-        let error = client.get(client.url(&["position"])).await.expect_err("nobody listens");
+        let error = client.get(client.url(&["position"])).await.expect_err("nothing listens");
         assert!(error.is_temporary());
         let text = error.to_string();
         assert!(text.contains("http://127.0.0.1:1/") && text.contains("release-ledger up"), "{text}");

@@ -1,8 +1,8 @@
-//! Many events brought to the ledger in order, through failures of the service.
+//! Delivers many events to the ledger in order, through failures of the service.
 //!
-//! Invariants: one request is under way at a time, and a chunk is sent only when all events before
-//! it are recorded, so that the ledger has them in the order in which they come; what is not known
-//! to be recorded is sent again, which identity makes safe; nothing is passed over.
+//! Invariants: one request is in flight at a time, and a chunk is sent only after all events before it are
+//! recorded, so that the ledger records them in order. What is not known to be recorded is sent again, which
+//! the identity of events makes safe. No event is skipped.
 
 use std::thread;
 use std::time::Duration;
@@ -13,48 +13,47 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::answer::{EventResult, EventStatus, PositionBody};
-use super::chunk::{Chunk, Filling};
+use super::bodies::{EventResult, EventStatus, PositionBody};
+use super::chunk::{Chunk, ChunkBuilder};
 use super::connection::Client;
 use super::progress::Progress;
 use super::query::read;
+use super::retry::{FIRST_RETRY_DELAY, MAX_RETRY_DELAY};
 
-/// How long is waited before a chunk is sent again: doubled every time, from the first to the last.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-
-/// How events are brought, apart from what they are.
+/// Settings of a delivery.
 pub(super) struct Delivery<'a> {
     pub(super) client: &'a Client,
-    /// What an event's number counts: `line`.
+    /// The unit of event numbers in messages, such as `line`.
     pub(super) unit: &'static str,
-    /// How long it goes on without any progress.
+    /// Time limit without any progress.
     pub(super) retry_for: Duration,
     pub(super) progress: Progress,
 }
 
-/// What became of events that were all recorded.
+/// The summary of a complete delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Delivered {
-    /// How many there were.
+pub struct DeliverySummary {
+    /// Number of delivered events.
     pub rows: u64,
-    /// How many of them are new in the ledger.
+    /// Number of events that this delivery recorded.
     pub recorded: u64,
-    /// How many of them the ledger had already.
+    /// Number of events that were already recorded.
     pub duplicates: u64,
-    /// The greatest position that one of them has.
+    /// The highest position of a delivered event.
     pub position: Option<u64>,
-    /// How many rows were left out, where that was possible.
+    /// Number of skipped rows, if skipping is possible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<u64>,
-    /// How long it took.
+    /// Duration of the delivery.
     pub seconds: f64,
-    /// How many stand before an event that came before them.
+    /// Number of events with a lower position than an event that precedes them.
     #[serde(skip)]
-    pub(super) misplaced: u64,
+    pub(super) out_of_order: u64,
 }
 
-impl Delivered {
-    /// One line: `3 rows: 3 recorded, 0 duplicates, position 3, 0.1 s`; with `2 skipped` if any were.
+impl DeliverySummary {
+    /// Renders one line: `3 rows: 3 recorded, 0 duplicates, position 3, 0.1 s`; with `2 skipped` if rows were
+    /// skipped.
     pub(super) fn render(&self, units: &str) -> String {
         let position = self.position.map(|position| format!(" position {position},")).unwrap_or_default();
         let skipped = self.skipped.filter(|skipped| *skipped > 0);
@@ -67,87 +66,87 @@ impl Delivered {
 }
 
 impl Delivery<'_> {
-    /// Brings all events.
+    /// Delivers all events.
     ///
     /// # Errors
-    /// One cannot be made or will never be recorded, or the service takes none for too long.
-    pub(super) async fn bring(
+    /// An event cannot be created or is rejected permanently, or the service accepts none for too long.
+    pub(super) async fn deliver(
         self,
         events: impl Iterator<Item = anyhow::Result<(u64, Bytes)>> + Send + 'static,
-    ) -> anyhow::Result<Delivered> {
-        let began = Instant::now();
+    ) -> anyhow::Result<DeliverySummary> {
+        let started_at = Instant::now();
         let mut tally = Tally { head_before: self.head().await, ..Tally::default() };
-        // One chunk is sent, one waits here, one is being filled.
+        // One chunk is in flight, one waits in the channel, and one is being built.
         let (sender, mut chunks) = mpsc::channel(1);
-        // A thread of its own, and not one of the runtime's, which would wait for it when it ends:
-        // it may be reading from a terminal.
-        let filler = thread::spawn(move || fill(events, &sender));
+        // Use a separate thread, not one of the runtime: the runtime would wait for it at its end, and the
+        // thread may be blocked reading from a terminal.
+        let reader = thread::spawn(move || build_chunks(events, &sender));
         while let Some(chunk) = chunks.recv().await {
             self.send(&chunk?, &mut tally).await?;
         }
-        filler.join().map_err(|_| anyhow!("the events could not be read to their end"))?;
+        reader.join().map_err(|_| anyhow!("the thread that reads the events panicked"))?;
         self.progress.finish();
-        let delivered = tally.delivered(began.elapsed());
-        if delivered.misplaced > 0 {
+        let summary = tally.summary(started_at.elapsed());
+        if summary.out_of_order > 0 {
             self.progress.note(&format!(
-                "{} events stand in the ledger before events that came before them: the journal refused those \
+                "{} events are recorded ahead of events that precede them: the journal refused those \
                  for a while",
-                delivered.misplaced
+                summary.out_of_order
             ));
         }
-        Ok(delivered)
+        Ok(summary)
     }
 
-    /// The position of the last entry, if the service can say.
+    /// Returns the position of the last entry, if the service is available.
     async fn head(&self) -> Option<u64> {
         let body = self.client.get(self.client.url(&["position"])).await.ok()?;
         read::<PositionBody>(&body).ok().map(|body| body.head)
     }
 
-    /// Sends a chunk until all of it is recorded.
+    /// Sends a chunk until all its events are recorded.
     async fn send(&self, chunk: &Chunk, tally: &mut Tally) -> anyhow::Result<()> {
         let mut outcomes = vec![None; chunk.numbers().len()];
         let mut deadline = Instant::now() + self.retry_for;
-        let mut pause = PAUSE.0;
-        let mut again = false;
+        let mut delay = FIRST_RETRY_DELAY;
+        let mut is_retry = false;
         loop {
             let failure = match self.client.record(chunk).await {
                 Ok(results) => {
-                    let progress = self.settle(chunk, &results, &mut outcomes)?;
+                    let progress = self.update_outcomes(chunk, &results, &mut outcomes)?;
                     let Some(refused) = results.iter().find(|result| result.status == EventStatus::Refused)
                     else {
                         break;
                     };
                     if progress {
-                        (deadline, pause) = (Instant::now() + self.retry_for, PAUSE.0);
+                        (deadline, delay) = (Instant::now() + self.retry_for, FIRST_RETRY_DELAY);
                     }
                     anyhow!("{refused}")
                 }
                 Err(error) if error.is_temporary() => error.into(),
                 Err(error) => return Err(error.into()),
             };
-            if Instant::now() + pause > deadline {
+            if Instant::now() + delay > deadline {
                 let (unit, next) = (self.unit, chunk.numbers()[0]);
                 return Err(failure.context(format!(
-                    "given up after {} s without progress; all before {unit} {next} is recorded, and the same \
-                     command goes on from there",
+                    "gave up after {} s without progress; everything before {unit} {next} is recorded, and \
+                     the same command continues from there",
                     self.retry_for.as_secs()
                 )));
             }
-            if !again {
-                self.progress.note(&format!("{failure}; trying again"));
+            if !is_retry {
+                self.progress.note(&format!("{failure}; retrying"));
             }
-            again = true;
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE.1);
+            is_retry = true;
+            sleep(delay).await;
+            delay = (delay * 2).min(MAX_RETRY_DELAY);
         }
-        tally.add(&outcomes, again);
-        self.progress.recorded(&format!("{} recorded or there already", tally.rows()));
+        tally.add(&outcomes, is_retry);
+        self.progress.set_message(&format!("{} recorded or duplicate", tally.rows()));
         Ok(())
     }
 
-    /// Notes what is recorded; says whether anything is that was not before.
-    fn settle(
+    /// Stores the outcomes of recorded events; returns true if any is new.
+    fn update_outcomes(
         &self,
         chunk: &Chunk,
         results: &[EventResult],
@@ -157,10 +156,10 @@ impl Delivery<'_> {
         for ((number, result), outcome) in chunk.numbers().iter().zip(results).zip(outcomes) {
             match (result.status, result.position) {
                 (EventStatus::Recorded | EventStatus::Duplicate, Some(position)) => {
-                    let new = result.status == EventStatus::Recorded;
+                    let is_new = result.status == EventStatus::Recorded;
                     progress |= outcome.is_none();
-                    // Sent again, an event that was recorded is a duplicate; it stays recorded.
-                    outcome.get_or_insert(Outcome { new, position });
+                    // Sent again, a recorded event is a duplicate; keep its first outcome.
+                    outcome.get_or_insert(Outcome { is_new, position });
                 }
                 (EventStatus::Refused, _) => {}
                 _ => bail!("{} {number} is not recorded: {result}", self.unit),
@@ -170,32 +169,32 @@ impl Delivery<'_> {
     }
 }
 
-/// Where an event is, and whether it is new there.
+/// The position of a recorded event.
 #[derive(Debug, Clone, Copy)]
 struct Outcome {
-    new: bool,
+    is_new: bool,
     position: u64,
 }
 
 #[derive(Debug, Default)]
 struct Tally {
-    /// Where the ledger ended before the first event was sent, if that is known.
+    /// The position of the last entry before the first event was sent, if known.
     head_before: Option<u64>,
     recorded: u64,
     duplicates: u64,
     position: Option<u64>,
-    misplaced: u64,
+    out_of_order: u64,
 }
 
 impl Tally {
-    /// Adds a chunk's outcomes. If it was sent again, the answer to a former time may have been
-    /// lost: then what stands behind the former end of the ledger is new.
-    fn add(&mut self, outcomes: &[Option<Outcome>], again: bool) {
+    /// Adds the outcomes of a chunk. If the chunk was sent again, the response to an earlier attempt may have
+    /// been lost: a position beyond the former end of the ledger then means that the event is new.
+    fn add(&mut self, outcomes: &[Option<Outcome>], is_retry: bool) {
         for outcome in outcomes.iter().flatten() {
-            let behind = self.head_before.is_some_and(|head| outcome.position > head);
-            if outcome.new || (again && behind) {
+            let is_beyond_head = self.head_before.is_some_and(|head| outcome.position > head);
+            if outcome.is_new || (is_retry && is_beyond_head) {
                 self.recorded += 1;
-                self.misplaced += u64::from(self.position.is_some_and(|before| before > outcome.position));
+                self.out_of_order += u64::from(self.position.is_some_and(|before| before > outcome.position));
             } else {
                 self.duplicates += 1;
             }
@@ -207,43 +206,45 @@ impl Tally {
         self.recorded + self.duplicates
     }
 
-    const fn delivered(&self, took: Duration) -> Delivered {
-        Delivered {
+    const fn summary(&self, duration: Duration) -> DeliverySummary {
+        DeliverySummary {
             rows: self.rows(),
             recorded: self.recorded,
             duplicates: self.duplicates,
             position: self.position,
             skipped: None,
-            seconds: took.as_millis() as f64 / 1_000.0,
-            misplaced: self.misplaced,
+            seconds: duration.as_millis() as f64 / 1_000.0,
+            out_of_order: self.out_of_order,
         }
     }
 }
 
-/// Fills chunks until there are no more events, or one cannot be made: then with what came before it.
-fn fill(
+/// Builds chunks until the events end. If an event cannot be created, sends the events before it, then the
+/// error.
+fn build_chunks(
     events: impl Iterator<Item = anyhow::Result<(u64, Bytes)>>,
     sender: &mpsc::Sender<anyhow::Result<Chunk>>,
 ) {
-    let mut filling = Filling::default();
-    let mut fault = None;
+    let mut builder = ChunkBuilder::default();
+    let mut failure = None;
     for event in events {
         match event {
-            Ok((number, bytes)) => filling.push(number, &bytes),
+            Ok((number, bytes)) => builder.push(number, &bytes),
             Err(error) => {
-                fault = Some(error.context("what came before is recorded, and nothing after it is sent"));
+                failure =
+                    Some(error.context("everything before it is recorded, and nothing after it is sent"));
                 break;
             }
         }
-        if filling.is_full()
-            && let Some(chunk) = filling.take()
+        if builder.is_full()
+            && let Some(chunk) = builder.take()
             && sender.blocking_send(Ok(chunk)).is_err()
         {
-            // Nobody sends them any more.
+            // The receiver has stopped.
             return;
         }
     }
-    let rest = filling.take().map(Ok).into_iter().chain(fault.map(Err));
+    let rest = builder.take().map(Ok).into_iter().chain(failure.map(Err));
     for chunk in rest {
         if sender.blocking_send(chunk).is_err() {
             return;

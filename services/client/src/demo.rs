@@ -1,4 +1,4 @@
-//! `release-ledger demo`: a history of our own making, sent or printed.
+//! `release-ledger demo`: sends or prints the generated demo history.
 
 use std::io::{self, BufWriter, Write as _};
 use std::time::Duration;
@@ -8,48 +8,48 @@ use ledger_domain::Source;
 use reqwest::Url;
 use serde::Deserialize;
 
-use super::answer::PositionBody;
+use super::bodies::PositionBody;
 use super::connection::{Client, Connection};
-use super::delivery::{Delivered, Delivery};
-use super::import::Sending;
-use super::output::forgive_closed;
-use super::patience::retry;
+use super::delivery::{Delivery, DeliverySummary};
+use super::import::DeliveryArgs;
+use super::output::ignore_broken_pipe;
 use super::progress::Progress;
-use super::query::{read, with};
+use super::query::{read, with_param};
+use super::retry::retry;
 use ledger_demo::history;
 
-/// How many entries are read at once.
-const PAGE: u32 = 1_000;
+/// Number of entries per page.
+const PAGE_SIZE: u32 = 1_000;
 
-/// Play a made-up history into the ledger
+/// Play a generated history into the ledger
 ///
-/// 18 months of a shop: three environments, twelve services, failures, blue-green switches and
-/// rollbacks. It is the same every time, so played again it records nothing.
+/// 18 months of a shop: three environments, twelve services, failures, blue-green switches and rollbacks. The
+/// history is always the same, so playing it again records nothing.
 ///
-/// It is played into an empty ledger only: one that has entries other than the demo's own is left as it was, and the
-/// command exits with 3.
+/// The ledger must be empty: if it has entries other than the demo's own, the command changes nothing and
+/// exits with 3.
 #[derive(Debug, clap::Args)]
 pub struct Demo {
-    /// Exactly this many events, instead of 18 months; many are packed more densely
+    /// Exactly this many events, instead of 18 months; a large number of events is packed more densely
     #[arg(long, value_name = "NUMBER")]
     events: Option<usize>,
-    /// Write the events to stdout, one CloudEvent a line, instead of sending them
+    /// Write the events to stdout, one CloudEvent per line, instead of sending them
     #[arg(long, conflicts_with = "json")]
     print: bool,
     #[command(flatten)]
-    sending: Sending,
+    delivery: DeliveryArgs,
     #[command(flatten)]
     connection: Connection,
 }
 
-/// The ledger has entries of others, among which the demo's would stand for good.
+/// The ledger has other entries, and the demo would stay among them permanently.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the ledger has entries that are not the demo's, the first at position {position}: play the demo into an empty \
-     ledger, such as that of another tenant (--tenant)"
+    "the ledger has entries that are not the demo's, the first at position {position}: play the demo into an \
+     empty ledger, such as one of another tenant (--tenant)"
 )]
 pub struct NotEmpty {
-    /// The first such entry.
+    /// The position of the first such entry.
     pub position: u64,
 }
 
@@ -57,22 +57,22 @@ impl Demo {
     /// Runs the command.
     ///
     /// # Errors
-    /// The ledger has entries of others ([`NotEmpty`]), or the service takes no events for too long.
+    /// The ledger has other entries ([`NotEmpty`]), or the service accepts no events for too long.
     pub async fn run(self) -> anyhow::Result<()> {
         if self.print {
-            return Ok(forgive_closed(print(self.events))?);
+            return Ok(ignore_broken_pipe(print(self.events))?);
         }
         let client = self.connection.client();
-        let delivered = send(&client, self.events, self.sending.retry_for(), Progress::of_events()).await?;
-        self.sending.show(&delivered, "events")
+        let summary = send(&client, self.events, self.delivery.retry_for(), Progress::of_events()).await?;
+        self.delivery.print(&summary, "events")
     }
 }
 
-/// Plays the demo history into a ledger, without a word.
+/// Plays the demo history into a ledger, without output.
 ///
 /// # Errors
-/// The ledger has entries of others ([`NotEmpty`]), or the service takes no events for a minute.
-pub async fn play(client: &Client, events: Option<usize>) -> anyhow::Result<Delivered> {
+/// The ledger has other entries ([`NotEmpty`]), or the service accepts no events for a minute.
+pub async fn play(client: &Client, events: Option<usize>) -> anyhow::Result<DeliverySummary> {
     send(client, events, Duration::from_secs(60), Progress::hidden()).await
 }
 
@@ -81,16 +81,16 @@ async fn send(
     events: Option<usize>,
     retry_for: Duration,
     progress: Progress,
-) -> anyhow::Result<Delivered> {
-    if let Some(position) = first_of_others(client, events, retry_for).await? {
+) -> anyhow::Result<DeliverySummary> {
+    if let Some(position) = first_foreign_position(client, events, retry_for).await? {
         return Err(NotEmpty { position }.into());
     }
     let delivery = Delivery { client, unit: "event", retry_for, progress };
-    delivery.bring((1..).zip(history(events)).map(numbered)).await
+    delivery.deliver((1..).zip(history(events)).map(numbered)).await
 }
 
-/// The source of the ledger's own answers to failed checks, those of the demo among them.
-const CONTROLLER: &str = "urn:release-ledger:rollback-controller";
+/// The source of the ledger's own rollback controller, which also reacts to failed checks of the demo.
+const CONTROLLER_SOURCE: &str = "urn:release-ledger:rollback-controller";
 
 #[derive(Debug, Deserialize)]
 struct EventsBody {
@@ -110,13 +110,13 @@ struct EventBody {
 }
 
 impl EntryBody {
-    fn is_of(&self, demo: &Source) -> bool {
-        self.event.source == demo.as_str() || self.event.source == CONTROLLER
+    fn is_from(&self, demo: &Source) -> bool {
+        self.event.source == demo.as_str() || self.event.source == CONTROLLER_SOURCE
     }
 }
 
-/// The position of the first entry of the ledger that is not the demo's, if there is one.
-async fn first_of_others(
+/// Returns the position of the first entry that is not the demo's, if there is one.
+async fn first_foreign_position(
     client: &Client,
     events: Option<usize>,
     retry_for: Duration,
@@ -127,9 +127,13 @@ async fn first_of_others(
     let head = read::<PositionBody>(&get(client.url(&["position"])).await?)?.head;
     let mut after = Some(0).filter(|_| head > 0);
     while let Some(position) = after {
-        let url = with(with(client.url(&["events"]), "after", Some(position)), "limit", Some(PAGE));
-        let page: EventsBody = read(&get(with(url, "wait_for", Some(head))).await?)?;
-        if let Some(entry) = page.events.iter().find(|entry| !entry.is_of(demo)) {
+        let url = with_param(
+            with_param(client.url(&["events"]), "after", Some(position)),
+            "limit",
+            Some(PAGE_SIZE),
+        );
+        let page: EventsBody = read(&get(with_param(url, "wait_for", Some(head))).await?)?;
+        if let Some(entry) = page.events.iter().find(|entry| !entry.is_from(demo)) {
             return Ok(Some(entry.position));
         }
         after = page.next;

@@ -1,16 +1,16 @@
-//! What is told of an event besides where, of what and which version: as flags, and as members of its data.
+//! Optional flags of an event, and the members of its data that they set.
 
 use ledger_domain::{EnvironmentName, Family, Kind, ServiceName, SlotName, TargetName};
 use serde_json::{Map, Value, json};
 
-use super::ci::Facts;
+use super::ci::CiContext;
 use super::release::ReleaseFlags;
 use crate::identity;
 
-/// What is told of an event besides where, of what and which version.
+/// Optional flags of an event, besides environment, service and version.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
-pub(super) struct Details {
-    /// The place inside the environment
+pub(super) struct DetailFlags {
+    /// The target within the environment
     #[arg(long, value_name = "NAME")]
     target: Option<TargetName>,
     /// The slot of the lane
@@ -18,32 +18,32 @@ pub(super) struct Details {
     slot: Option<SlotName>,
     #[command(flatten)]
     release: ReleaseFlags,
-    /// The run that did it
+    /// The deployment: the id of the CI's run
     #[arg(long, value_name = "RUN")]
     deployment: Option<String>,
-    /// The rollback that it is a part of
+    /// The rollback that the event belongs to
     #[arg(long, value_name = "ID")]
     rollback: Option<String>,
-    /// It cannot be undone by deploying the former release
+    /// The deploy cannot be undone by deploying the previous release
     #[arg(long)]
     irreversible: bool,
-    /// Why
+    /// The reason
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Who or what did it: `person:ada`, `workload:ci`
+    /// The actor: `person:ada`, `workload:ci`
     #[arg(long, value_name = "TYPE:NAME", value_parser = actor)]
     actor: Option<Value>,
-    /// Where to read more: `pipeline=https://…`; may be given several times
+    /// A link to more information: `pipeline=https://…`; may be given several times
     #[arg(long = "link", value_name = "REL=HREF", value_parser = link)]
     links: Vec<Value>,
-    /// Who tells it: a URI-reference [default: release-ledger-cli]
+    /// The event's source: a URI-reference [default: release-ledger-cli]
     #[arg(long, value_name = "URI")]
     source: Option<String>,
 }
 
-/// What an event is about, as far as that is told.
+/// The subject of an event: environment, service and version, each if given.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct About<'a> {
+pub(super) struct EventSubject<'a> {
     pub(super) environment: Option<&'a EnvironmentName>,
     pub(super) service: Option<&'a ServiceName>,
     pub(super) version: Option<&'a str>,
@@ -60,14 +60,14 @@ fn link(text: &str) -> Result<Value, &'static str> {
     Ok(json!({"rel": rel, "href": href}))
 }
 
-impl Details {
-    /// The same, and what is not told by a flag as the CI tells it.
-    pub(super) fn or(mut self, facts: Facts) -> Self {
-        self.deployment = self.deployment.or(facts.deployment);
-        self.release = self.release.or_commit(facts.commit);
-        self.actor = self.actor.or_else(|| facts.actor.as_ref().map(super::actor::body));
+impl DetailFlags {
+    /// Fills in metadata of the CI where no flag is given.
+    pub(super) fn or(mut self, ci: CiContext) -> Self {
+        self.deployment = self.deployment.or(ci.deployment);
+        self.release = self.release.or_commit(ci.commit);
+        self.actor = self.actor.or_else(|| ci.actor.as_ref().map(super::actor::body));
         if self.links.is_empty() {
-            self.links.extend(facts.pipeline.map(|href| json!({"rel": "pipeline", "href": href})));
+            self.links.extend(ci.pipeline.map(|href| json!({"rel": "pipeline", "href": href})));
         }
         self
     }
@@ -76,20 +76,20 @@ impl Details {
         self.reason.is_some()
     }
 
-    /// The members of the data of an event of this family.
-    pub(super) fn members(&self, family: Family, about: About<'_>) -> Map<String, Value> {
+    /// Returns the members of the data of an event of this family.
+    pub(super) fn members(&self, family: Family, subject: EventSubject<'_>) -> Map<String, Value> {
         let text = |value: &Option<String>| value.clone().map(Value::String);
-        let release = self.release.members(about.version);
+        let release = self.release.members(subject.version);
         let mut members = match family {
-            // An artifact is what it is about, and not a part of a release.
+            // The artifact is the subject of the event, and not a part of a release.
             Family::Artifact => release,
             _ if release.is_empty() => Map::new(),
             _ => Map::from_iter([("release".to_owned(), Value::Object(release))]),
         };
         let name = |value: Option<&str>| value.map(Value::from);
         let others = [
-            ("environment", name(about.environment.map(EnvironmentName::as_str))),
-            ("service", name(about.service.map(ServiceName::as_str))),
+            ("environment", name(subject.environment.map(EnvironmentName::as_str))),
+            ("service", name(subject.service.map(ServiceName::as_str))),
             ("target", name(self.target.as_ref().map(TargetName::as_str))),
             ("slot", name(self.slot.as_ref().map(SlotName::as_str))),
             ("deployment", text(&self.deployment)),
@@ -103,7 +103,7 @@ impl Details {
         members
     }
 
-    /// The CloudEvent of a kind, not judged yet. Without an id it gets one that no other has.
+    /// Returns the CloudEvent of a kind, not validated yet; with a new id if none is given.
     pub(super) fn event(
         &self,
         kind: Kind,

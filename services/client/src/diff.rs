@@ -1,11 +1,11 @@
-//! `release-ledger diff`: how what ran differs between two points, or two environments.
+//! `release-ledger diff`: the differences between two states, of one environment or of two.
 
 use ledger_domain::EnvironmentName;
 use serde::Deserialize;
 
-use super::answer::{DEFAULT_TARGET, LaneBody, ReleaseBody};
+use super::bodies::{DEFAULT_TARGET, LaneBody, ReleaseBody};
 use super::connection::Connection;
-use super::query::{QueryArgs, with};
+use super::query::{QueryArgs, with_param};
 use super::table;
 
 /// Show how two states differ
@@ -18,7 +18,7 @@ pub struct Diff {
     /// another environment: `staging@latest` [default: -1]
     #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
     from: Option<String>,
-    /// The second point, in the same words [default: latest]
+    /// The second point, in the same notation [default: latest]
     #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
     to: Option<String>,
     #[command(flatten)]
@@ -58,8 +58,8 @@ impl Diff {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "diff"]);
-        let url = with(with(url, "from", self.from.as_deref()), "to", self.to.as_deref());
-        self.query.show(&client, url, render).await
+        let url = with_param(with_param(url, "from", self.from.as_deref()), "to", self.to.as_deref());
+        self.query.fetch_and_print(&client, url, render).await
     }
 }
 
@@ -88,7 +88,7 @@ fn side(side: &SideBody) -> String {
 fn row(lane: &DifferenceBody) -> [String; 6] {
     let version = |lane: Option<&LaneBody>| lane.map(|lane| lane.release.version.clone()).unwrap_or_default();
     let also = match (&lane.from, &lane.to) {
-        (Some(from), Some(to)) => also(&from.release, &to.release),
+        (Some(from), Some(to)) => other_differences(&from.release, &to.release),
         _ => String::new(),
     };
     [
@@ -101,8 +101,8 @@ fn row(lane: &DifferenceBody) -> [String; 6] {
     ]
 }
 
-/// What differs besides the version: where that is the same, it is all there is to see.
-fn also(from: &ReleaseBody, to: &ReleaseBody) -> String {
+/// Lists the parts of the release that differ besides the version.
+fn other_differences(from: &ReleaseBody, to: &ReleaseBody) -> String {
     let parts = [
         ("artifact", from.artifact != to.artifact),
         ("config", from.config != to.config),
@@ -118,18 +118,18 @@ mod tests {
     use super::*;
     use crate::query::read;
 
-    fn shown(json: &str) -> String {
+    fn rendered(json: &str) -> String {
         render(&read(json.as_bytes()).expect("a body"))
     }
 
     const SINCE: &str = r#""since":{"position":3,"occurred_at":"2026-08-01T12:00:00Z","event_id":"a"}"#;
 
     #[test]
-    fn lanes_that_differ_are_shown_with_all_that_differs() {
+    fn each_difference_is_shown_with_the_parts_that_differ() {
         let lane = |release: &str| {
             format!(r#"{{"service":"api","target":"default","release":{{{release}}},{SINCE}}}"#)
         };
-        let text = shown(&format!(
+        let text = rendered(&format!(
             r#"{{"from":{{"environment":"production","position":11,"at":"11","digest":"x"}},
                 "to":{{"environment":"staging","position":12,"at":"latest","digest":"y"}},
                 "differences":[
@@ -152,8 +152,8 @@ mod tests {
     }
 
     #[test]
-    fn the_same_states_have_no_difference() {
-        let text = shown(
+    fn equal_states_have_no_difference() {
+        let text = rendered(
             r#"{"from":{"environment":"dev","position":1,"at":"1","digest":"x"},
                 "to":{"environment":"dev","position":2,"at":"2","digest":"x"},"differences":[]}"#,
         );

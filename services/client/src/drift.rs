@@ -1,15 +1,15 @@
-//! `release-ledger drift`: where what runs is not what the ledger says.
+//! `release-ledger drift`: lanes for which the observed release differs from the recorded one.
 
 use chrono::SecondsFormat;
 use ledger_domain::EnvironmentName;
 use serde::Deserialize;
 
-use super::answer::{ReleaseBody, SinceBody, version};
+use super::bodies::{ReleaseBody, SinceBody, version};
 use super::connection::Connection;
 use super::query::QueryArgs;
 use super::table;
 
-/// Show where what was seen running is not what the ledger says
+/// Show where the observed releases differ from the recorded ones
 #[derive(Debug, clap::Args)]
 pub struct Drift {
     /// The environment
@@ -55,7 +55,7 @@ impl Drift {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "drift"]);
-        self.query.show(&client, url, render).await
+        self.query.fetch_and_print(&client, url, render).await
     }
 }
 
@@ -68,7 +68,10 @@ fn render(body: &DriftBody) -> String {
         lines.push("no drift".into());
     } else {
         let rows: Vec<_> = body.drift.iter().map(row).collect();
-        lines.push(table::render(["service", "target", "ledger", "seen", "since", "last seen"], &rows));
+        lines.push(table::render(
+            ["service", "target", "ledger", "observed", "since", "last observed"],
+            &rows,
+        ));
     }
     if !body.unobserved.is_empty() {
         let lanes = body.unobserved.iter().map(|lane| format!("{}@{}", lane.service, lane.target));
@@ -95,7 +98,7 @@ mod tests {
     use crate::query::read;
 
     #[test]
-    fn a_lane_that_drifts_is_shown_with_both_releases_and_since_when() {
+    fn a_drifting_lane_is_shown_with_both_releases_and_times() {
         let body = read(
             br#"{"environment":"production","position":9,"observed_lanes":2,"drift":[
                 {"service":"web","target":"eu","ledger":{"version":"v2"},
@@ -107,8 +110,8 @@ mod tests {
         assert_eq!(
             render(&body),
             "production position 9, 2 lanes observed\n\
-             service  target  ledger  seen  since                 last seen\n\
-             web      eu      v2      -     2026-08-01T10:00:00Z  2026-08-01T11:00:00Z\n\
+             service  target  ledger  observed  since                 last observed\n\
+             web      eu      v2      -         2026-08-01T10:00:00Z  2026-08-01T11:00:00Z\n\
              never observed: api@eu"
         );
     }

@@ -1,4 +1,4 @@
-//! `release-ledger emit`: events from flags, or whole ones from stdin.
+//! `release-ledger emit`: records one event built from flags, or complete events from stdin.
 
 mod flags;
 
@@ -12,25 +12,26 @@ use ledger_domain::event::Payload;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use flags::Flags;
+use flags::EventFlags;
 
-use super::answer::{EventResult, EventStatus};
-use super::chunk::{Chunk, Filling};
+use super::bodies::{EventResult, EventStatus};
+use super::chunk::{Chunk, ChunkBuilder};
 use super::connection::{self, Connection};
-use super::output::{show, tell};
-use super::spool::{Error, Outbox, SpoolFolder, events_are, parsed};
+use super::output::{print_bytes, print_notice};
+use super::spool::{Error, Outbox, SpoolFolder, count_events, parse_events};
 
 /// Report an event to the ledger
 ///
-/// Either one event from flags, or whole CloudEvents as JSON from stdin. What is recorded already, by its
-/// source and id, is not recorded again.
+/// Sends either one event built from flags, or complete CloudEvents as JSON from stdin. An event that is
+/// already recorded, by its source and id, is not recorded again.
 ///
-/// A report that does not reach the ledger, because that is down or something else answers in its place, is kept in
-/// the spool on disk and sent first next time: that is said on stderr, and is no failure unless --strict is given. What
-/// the ledger refuses is always one.
+/// A report that does not reach the ledger, because the ledger is down or something else answers in its
+/// place, is kept in the spool on disk, and the next command sends it first. A line on stderr says so; it is
+/// a failure only with --strict. A report that the ledger rejects is always a failure.
 ///
-/// A command is never kept, since it is decided by the state of the moment: what is about a rollback, a release point,
-/// an approval, a freeze, a policy or a revoked artifact is sent at once, or fails.
+/// Commands are never spooled, because the ledger decides them by its current state: an event about a
+/// rollback, a release point, an approval, a freeze, a policy or a revoked artifact is sent at once, or
+/// fails.
 #[derive(Debug, clap::Args)]
 #[command(
     disable_version_flag = true,
@@ -41,20 +42,20 @@ use super::spool::{Error, Outbox, SpoolFolder, events_are, parsed};
   release-ledger emit - < events.ndjson"
 )]
 pub struct Emit {
-    /// What happened, such as `deploy.succeeded`; - for CloudEvents from stdin
+    /// The event type, such as `deploy.succeeded`; - for CloudEvents from stdin
     #[arg(value_name = "TYPE")]
     kind: String,
     #[command(flatten)]
-    flags: Flags,
-    /// Fail if an event is kept in the spool instead of being recorded
+    flags: EventFlags,
+    /// Fail if an event is spooled instead of recorded
     #[arg(long)]
     strict: bool,
-    /// How long to try to send before events are kept in the spool [default: 5; 60 for events from stdin]
+    /// Time limit for sending before events are spooled [default: 5; 60 for events from stdin]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     patience: Option<u64>,
     #[command(flatten)]
     spool: SpoolFolder,
-    /// Print the service's answer as it is, one line an event
+    /// Print the service's response unchanged, one line per event
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -65,69 +66,70 @@ impl Emit {
     /// Runs the command.
     ///
     /// # Errors
-    /// An event is not one, is refused, or is neither recorded nor kept.
+    /// An event is invalid, rejected, or neither recorded nor spooled.
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
-        let is_one = self.kind != "-";
-        let patience = Duration::from_secs(self.patience.unwrap_or(if is_one { 5 } else { 60 }));
+        let is_single = self.kind != "-";
+        let patience = Duration::from_secs(self.patience.unwrap_or(if is_single { 5 } else { 60 }));
         let outbox = Outbox::new(client, self.spool.folder(), patience);
-        let mut reports = Reports::new(outbox, self.json, is_one);
-        if is_one {
+        let mut session = EmitSession::new(outbox, self.json, is_single);
+        if is_single {
             let event = self.flags.event(&self.kind)?;
-            // Judged here too: so a mistake is told where no service is at hand.
+            // Validate here too, so that a mistake is reported even without a service.
             let envelope =
-                Envelope::parse(&event).map_err(|invalid| invalid.reason).context("this is not an event")?;
-            reports.send_one(&envelope).await?;
+                Envelope::parse(&event).map_err(|invalid| invalid.reason).context("invalid event")?;
+            session.send_one(&envelope).await?;
         } else {
             ensure!(
                 self.flags.is_empty(),
-                "events from stdin are whole: of the flags that tell of one, none goes with them"
+                "events from stdin are complete: remove the flags that describe an event"
             );
-            let read = from_stdin(&mut reports).await;
-            if read.is_err() {
-                reports.tell_kept();
+            let sent = send_from_stdin(&mut session).await;
+            if sent.is_err() {
+                session.print_spooled();
             }
-            read?;
+            sent?;
         }
-        reports.conclude(self.strict)
+        session.finish(self.strict)
     }
 }
 
-/// Returns true if the event asks the ledger for something, or takes something back. Such an event is decided by the
-/// state of the moment: sent hours later from the spool, it would do what its author no longer wants.
+/// Returns true if the event asks the ledger for something or takes something back. The ledger decides such
+/// an event by its current state: sent hours later from the spool, it would do what its author no longer
+/// wants.
 fn is_command(payload: &Payload) -> bool {
     let is_revocation =
         payload.kind().family() == Family::Artifact && !matches!(payload, Payload::ArtifactBuilt(_));
     is_revocation || payload.is_command()
 }
 
-async fn from_stdin(reports: &mut Reports) -> anyhow::Result<()> {
-    let mut filling = Filling::default();
+async fn send_from_stdin(session: &mut EmitSession) -> anyhow::Result<()> {
+    let mut builder = ChunkBuilder::default();
     let stdin = io::stdin().lock();
     let mut events = serde_json::Deserializer::from_reader(stdin).into_iter::<Box<RawValue>>();
-    let mut fault = None;
+    let mut parse_error = None;
     for number in 1.. {
         match events.next() {
-            Some(Ok(event)) => filling.push(number, event.get().as_bytes()),
+            Some(Ok(event)) => builder.push(number, event.get().as_bytes()),
             Some(Err(error)) => {
-                fault = Some(anyhow::Error::from(error).context(format!("event {number} is not JSON")));
+                parse_error = Some(anyhow::Error::from(error).context(format!("event {number} is not JSON")));
                 break;
             }
             None => break,
         }
-        if filling.is_full()
-            && let Some(chunk) = filling.take()
+        if builder.is_full()
+            && let Some(chunk) = builder.take()
         {
-            reports.send(&chunk).await?;
+            session.send(&chunk).await?;
         }
     }
-    if let Some(chunk) = filling.take() {
-        reports.send(&chunk).await?;
+    if let Some(chunk) = builder.take() {
+        session.send(&chunk).await?;
     }
-    fault.map_or(Ok(()), Err)
+    parse_error.map_or(Ok(()), Err)
 }
 
-/// Returns true if the ledger has certainly not got what failed so.
+/// Returns true if the request certainly did not reach the ledger.
 const fn is_unsent(error: &Error) -> bool {
     matches!(
         error,
@@ -135,32 +137,40 @@ const fn is_unsent(error: &Error) -> bool {
     )
 }
 
-/// What became of the events so far.
-struct Reports {
+/// Sends events, and counts what became of them.
+struct EmitSession {
     outbox: Outbox,
     json: bool,
-    /// There is one event, whose failure is told by the error and by nothing else.
-    alone: bool,
+    /// Exactly one event is sent: only the returned error reports its failure.
+    is_single: bool,
     events: u64,
     failed: u64,
-    /// The first that is not recorded, and why.
-    first: Option<(u64, String)>,
-    /// How many are in the spool.
-    kept: usize,
-    /// Why the first of them is.
-    cause: Option<Error>,
+    /// The number of the first event that failed, and the reason.
+    first_failure: Option<(u64, String)>,
+    spooled: usize,
+    /// The reason why the first event was spooled.
+    spool_cause: Option<Error>,
 }
 
-impl Reports {
-    const fn new(outbox: Outbox, json: bool, alone: bool) -> Self {
-        Self { outbox, json, alone, events: 0, failed: 0, first: None, kept: 0, cause: None }
+impl EmitSession {
+    const fn new(outbox: Outbox, json: bool, is_single: bool) -> Self {
+        Self {
+            outbox,
+            json,
+            is_single,
+            events: 0,
+            failed: 0,
+            first_failure: None,
+            spooled: 0,
+            spool_cause: None,
+        }
     }
 
-    /// Sends one event: a report behind what waits, a command at once.
+    /// Sends one event: a report after everything in the spool, a command at once.
     async fn send_one(&mut self, event: &Envelope) -> anyhow::Result<()> {
-        let mut filling = Filling::default();
-        filling.push(1, event.bytes());
-        let Some(chunk) = filling.take() else { return Ok(()) };
+        let mut builder = ChunkBuilder::default();
+        builder.push(1, event.bytes());
+        let Some(chunk) = builder.take() else { return Ok(()) };
         if is_command(&event.event().payload) {
             self.send_command(&chunk, event).await
         } else {
@@ -169,55 +179,55 @@ impl Reports {
     }
 
     async fn send(&mut self, chunk: &Chunk) -> anyhow::Result<()> {
-        // Behind what is kept, or it would overtake.
-        if self.cause.is_some() {
-            return self.keep(chunk, |_| true).await;
+        // Keep the order: spool it behind the earlier events.
+        if self.spool_cause.is_some() {
+            return self.spool(chunk, |_| true).await;
         }
         let (results, body) = match self.outbox.send(chunk).await {
-            Ok(answered) => answered,
-            Err(error) if error.may_pass() => {
-                self.cause = Some(error);
-                return self.keep(chunk, |_| true).await;
+            Ok(sent) => sent,
+            Err(error) if error.may_be_recorded_later() => {
+                self.spool_cause = Some(error);
+                return self.spool(chunk, |_| true).await;
             }
             Err(error) => return Err(error.into()),
         };
-        self.report(chunk, &results, &body)?;
+        self.print_results(chunk, &results, &body)?;
         match results.iter().find(|result| result.status == EventStatus::Refused) {
             Some(refused) => {
-                self.cause = Some(Error::NotNow(Box::new(refused.clone())));
-                self.keep(chunk, |index| results[index].status == EventStatus::Refused).await
+                self.spool_cause = Some(Error::RefusedForNow(Box::new(refused.clone())));
+                self.spool(chunk, |index| results[index].status == EventStatus::Refused).await
             }
             None => Ok(()),
         }
     }
 
-    /// Sends a command: at once, past what waits, or never.
+    /// Sends a command at once, ahead of the spool; never spools it.
     async fn send_command(&mut self, chunk: &Chunk, event: &Envelope) -> anyhow::Result<()> {
         let kind = event.event().payload.kind().name();
         let (results, body) = self.outbox.send_directly(chunk).await.map_err(|error| {
-            if !error.may_pass() {
+            if !error.may_be_recorded_later() {
                 return error.into();
             }
             let is_unsent = is_unsent(&error);
             let error = anyhow::Error::from(error);
             if is_unsent {
-                return error.context(format!("{kind} is not recorded, and a command is not kept for later"));
+                return error.context(format!("{kind} is not recorded, and commands are never spooled"));
             }
             error.context(format!(
-                "it is not known whether {kind} is recorded, and a command is not kept for later; emit it again with \
-                 --id {}, it is recorded once",
+                "{kind} may or may not be recorded, and commands are never spooled; emit it again with \
+                 --id {}: it is recorded only once",
                 event.identity().id.as_str()
             ))
         })?;
-        self.report(chunk, &results, &body)?;
+        self.print_results(chunk, &results, &body)?;
         match results.iter().find(|result| result.status == EventStatus::Refused) {
-            Some(refused) => bail!("{kind} is not recorded, and a command is not kept for later: {refused}"),
+            Some(refused) => bail!("{kind} is not recorded, and commands are never spooled: {refused}"),
             None => Ok(()),
         }
     }
 
-    /// Shows what became of events, except of those that the ledger does not take now.
-    fn report(&mut self, chunk: &Chunk, results: &[EventResult], body: &[u8]) -> anyhow::Result<()> {
+    /// Prints the result of each event, except of those that the ledger refuses for now.
+    fn print_results(&mut self, chunk: &Chunk, results: &[EventResult], body: &[u8]) -> anyhow::Result<()> {
         let (mut text, mut notes) = (String::new(), Vec::new());
         for (number, result) in chunk.numbers().iter().zip(results) {
             if result.status == EventStatus::Refused {
@@ -228,10 +238,10 @@ impl Reports {
                 text.push_str(&format!("{result}\n"));
                 let position = result.position.unwrap_or_default();
                 notes.extend(
-                    result.marks.notes().into_iter().map(|note| format!("position {position}: {note}")),
+                    result.annotations.notes().into_iter().map(|note| format!("position {position}: {note}")),
                 );
-                if self.alone
-                    && let Some(version) = result.marks.went_live()
+                if self.is_single
+                    && let Some(version) = result.annotations.went_live()
                 {
                     notes.push(format!("position {position}: {version} is live"));
                 }
@@ -240,101 +250,107 @@ impl Reports {
             }
         }
         if self.json {
-            show(body)?;
+            print_bytes(body)?;
         } else if !text.is_empty() {
-            show(text.as_bytes())?;
+            print_bytes(text.as_bytes())?;
         }
         for note in notes {
-            tell(&note);
+            print_notice(&note);
         }
         Ok(())
     }
 
-    fn fail(&mut self, number: u64, why: String, text: &mut String) {
+    fn fail(&mut self, number: u64, reason: String, text: &mut String) {
         self.failed += 1;
-        if !self.alone {
-            text.push_str(&format!("not recorded: {why}\n"));
+        if !self.is_single {
+            text.push_str(&format!("not recorded: {reason}\n"));
         }
-        self.first.get_or_insert((number, why));
+        self.first_failure.get_or_insert((number, reason));
     }
 
-    /// Keeps events of a chunk for later: those that are reports. Commands fail.
-    async fn keep(&mut self, chunk: &Chunk, which: impl Fn(usize) -> bool) -> anyhow::Result<()> {
+    /// Spools the selected events of a chunk that are reports; those that are commands fail.
+    async fn spool(&mut self, chunk: &Chunk, is_selected: impl Fn(usize) -> bool) -> anyhow::Result<()> {
         let (mut events, mut commands) = (Vec::new(), Vec::new());
         let mut text = String::new();
-        for (index, (number, event)) in chunk.numbers().iter().zip(parsed(chunk)).enumerate() {
-            if !which(index) {
+        for (index, (number, event)) in chunk.numbers().iter().zip(parse_events(chunk)).enumerate() {
+            if !is_selected(index) {
                 continue;
             }
             self.events += 1;
             match event {
                 Ok(event) if is_command(&event.event().payload) => {
                     let kind = event.event().payload.kind().name();
-                    let cause = self.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
-                    let why = format!("{kind} is a command, which is not kept for later{cause}");
-                    self.fail(*number, why, &mut text);
+                    let cause =
+                        self.spool_cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+                    let reason = format!("{kind} is a command, and commands are never spooled{cause}");
+                    self.fail(*number, reason, &mut text);
                     commands.push(event);
                 }
                 Ok(event) => events.push(event),
-                Err(why) => self.fail(*number, why, &mut text),
+                Err(reason) => self.fail(*number, reason, &mut text),
             }
         }
         if !events.is_empty()
-            && let Err(why) = self.outbox.keep(&events).await
+            && let Err(error) = self.outbox.spool(&events).await
         {
-            return Err(self.not_kept(&why, &events));
+            return Err(self.lost(&error, &events));
         }
-        self.kept += events.len();
+        self.spooled += events.len();
         if self.json {
             let events = events.iter().map(|event| (event, "spooled"));
             for (event, status) in events.chain(commands.iter().map(|event| (event, "not_sent"))) {
                 let identity = event.identity();
                 let (id, source) = (identity.id.as_str(), identity.source.as_str());
-                show(json!({"id": id, "source": source, "status": status}).to_string().as_bytes())?;
+                print_bytes(json!({"id": id, "source": source, "status": status}).to_string().as_bytes())?;
             }
         } else if !text.is_empty() {
-            show(text.as_bytes())?;
+            print_bytes(text.as_bytes())?;
         }
         Ok(())
     }
 
-    /// Neither sent nor kept. After a failure half-way, an event may be recorded: its id tells how to find out.
-    fn not_kept(&mut self, why: &anyhow::Error, events: &[Envelope]) -> anyhow::Error {
-        let Some(cause) = self.cause.take() else { return anyhow!("events cannot be kept: {why:#}") };
+    /// Returns the error for events that are neither sent nor spooled. After a request that failed half-way,
+    /// an event may be recorded all the same: the error names its id.
+    fn lost(&mut self, spool_error: &anyhow::Error, events: &[Envelope]) -> anyhow::Error {
+        let Some(cause) = self.spool_cause.take() else {
+            return anyhow!("cannot spool events: {spool_error:#}");
+        };
         let is_unsent = is_unsent(&cause);
         let error = anyhow::Error::from(cause);
         let error = match events {
-            [event] if self.alone && !is_unsent => error.context(format!(
-                "it is not known whether the event is recorded; emit it again with --id {}, it is recorded once",
+            [event] if self.is_single && !is_unsent => error.context(format!(
+                "the event may or may not be recorded; emit it again with --id {}: it is recorded only once",
                 event.identity().id.as_str()
             )),
             _ => error,
         };
-        error.context(format!("not sent, and not kept ({why:#})"))
+        error.context(format!("neither sent nor spooled ({spool_error:#})"))
     }
 
-    /// Says that events are kept, and why.
-    fn tell_kept(&mut self) {
-        if self.kept > 0
-            && let Some(cause) = self.cause.take()
+    /// Prints how many events are spooled, and why.
+    fn print_spooled(&mut self) {
+        if self.spooled > 0
+            && let Some(cause) = self.spool_cause.take()
         {
-            let events = events_are(self.kept);
-            let (place, cause) = (self.outbox.place(), anyhow::Error::from(cause));
-            tell(&format!("spooled: {events} kept in {place}, to be sent first next time: {cause:#}"));
+            let events = count_events(self.spooled);
+            let (folder, cause) = (self.outbox.spool_folder(), anyhow::Error::from(cause));
+            print_notice(&format!(
+                "spooled: {events} in {folder}; the next command sends them first: {cause:#}"
+            ));
         }
     }
 
-    fn conclude(mut self, strict: bool) -> anyhow::Result<()> {
-        self.tell_kept();
-        match self.first {
-            None if self.events == 0 => bail!("there is no event on stdin"),
-            None if strict && self.kept > 0 => {
-                bail!("{} kept, and not recorded yet", events_are(self.kept))
+    fn finish(mut self, strict: bool) -> anyhow::Result<()> {
+        self.print_spooled();
+        match self.first_failure {
+            None if self.events == 0 => bail!("no event on stdin"),
+            None if strict && self.spooled > 0 => {
+                bail!("{} spooled and not yet recorded", count_events(self.spooled))
             }
             None => Ok(()),
-            Some((_, why)) if self.events == 1 => bail!("{why}"),
-            Some((number, why)) => bail!(
-                "{} of {} events are not recorded, the first of them event {number}: {why}",
+            Some((_, reason)) if self.events == 1 => bail!("{reason}"),
+            Some((number, reason)) => bail!(
+                "{} of {} events are not recorded, the first is event {number}: {reason}",
                 self.failed,
                 self.events
             ),

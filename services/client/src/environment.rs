@@ -1,4 +1,4 @@
-//! What the commands take from the environment they are run in.
+//! Process environment of the commands: variables, user and signal dispositions.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -6,13 +6,13 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-/// Where programs are looked for.
+/// Returns the search path of programs.
 pub fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_default()
 }
 
-/// Where a ledger is kept if nobody says otherwise. Postgres does not run as root, and the user that it
-/// runs as instead cannot enter root's home.
+/// Returns the default folder of a ledger's data. For root it is outside root's home: Postgres does not run
+/// as root, and its own user cannot enter that home.
 pub fn data_dir() -> anyhow::Result<PathBuf> {
     if rustix::process::geteuid().is_root() {
         return Ok("/var/lib/release-ledger".into());
@@ -20,12 +20,11 @@ pub fn data_dir() -> anyhow::Result<PathBuf> {
     if let Some(data) = std::env::var_os("XDG_DATA_HOME") {
         return Ok(PathBuf::from(data).join("release-ledger"));
     }
-    let home =
-        std::env::var_os("HOME").context("neither --data-dir nor HOME says where to keep the ledger")?;
+    let home = std::env::var_os("HOME").context("no data folder: set --data-dir or HOME")?;
     Ok(PathBuf::from(home).join(".local/share/release-ledger"))
 }
 
-/// Where commands keep what they must remember if nobody says otherwise.
+/// Returns the default folder for the state of commands.
 pub fn state_dir() -> anyhow::Result<PathBuf> {
     if rustix::process::geteuid().is_root() {
         return Ok("/var/lib/release-ledger".into());
@@ -33,48 +32,48 @@ pub fn state_dir() -> anyhow::Result<PathBuf> {
     if let Some(state) = std::env::var_os("XDG_STATE_HOME") {
         return Ok(PathBuf::from(state).join("release-ledger"));
     }
-    let home = std::env::var_os("HOME")
-        .context("neither --state-dir nor HOME says where to remember finished steps")?;
+    let home =
+        std::env::var_os("HOME").context("no folder for the finished steps: set --state-dir or HOME")?;
     Ok(PathBuf::from(home).join(".local/state/release-ledger"))
 }
 
-/// Where commands keep what they could not send if nobody says otherwise.
+/// Returns the default folder of the spool.
 pub fn spool_dir() -> anyhow::Result<PathBuf> {
     let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let state = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")));
-    let state = state
-        .context("none of --spool, RELEASE_LEDGER_SPOOL and HOME says where to keep what cannot be sent")?;
+    let state = state.context("no spool folder: set --spool, RELEASE_LEDGER_SPOOL or HOME")?;
     Ok(state.join("release-ledger/spool"))
 }
 
-/// All variables that are text.
+/// Returns all variables that are valid UTF-8.
 pub fn variables() -> BTreeMap<String, String> {
     let text = |value: OsString| value.into_string().ok();
     std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()
 }
 
-/// Who runs the program, if the environment says so.
+/// Returns the user who runs the program, if the environment names one.
 pub fn user() -> Option<String> {
     let user = std::env::var_os("USER").or_else(|| std::env::var_os("LOGNAME"))?;
     user.into_string().ok().filter(|user| !user.is_empty())
 }
 
-/// What is said of an object storage: the usual variables, `AWS_ENDPOINT_URL` and its like.
+/// Returns the variables that configure an object store: `AWS_ENDPOINT_URL` and all others with the prefix
+/// `AWS_`.
 pub fn storage() -> Vec<(String, String)> {
     let variables = std::env::vars_os();
     let text = variables.filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
     text.filter(|(name, _)| name.starts_with("AWS_")).collect()
 }
 
-/// The signals that this process was started with ignored, one bit each: signal 1 is the lowest. None where the
-/// system has no `/proc`, as macOS: there is no other way to ask without unsafe code.
+/// Returns the signals that this process was started with ignored, one bit each; signal 1 is the lowest bit.
+/// Returns 0 on systems without `/proc`, such as macOS, where only unsafe code could ask.
 pub fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    ignored_in(&status)
+    parse_ignored_signals(&status)
 }
 
-/// The mask in the line `SigIgn:` of a process's status.
-fn ignored_in(status: &str) -> u64 {
+/// Parses the mask in the line `SigIgn:` of a process's status.
+fn parse_ignored_signals(status: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
 }
@@ -87,7 +86,7 @@ mod tests {
     fn ignored_signals_are_read_from_the_status_of_the_process() {
         let status =
             "Name:\tsh\nSigBlk:\t0000000000000006\nSigIgn:\t0000000000000005\nSigCgt:\t0000000000000000\n";
-        assert_eq!(ignored_in(status), 0b101);
-        assert_eq!(ignored_in("Name:\tsh\n"), 0);
+        assert_eq!(parse_ignored_signals(status), 0b101);
+        assert_eq!(parse_ignored_signals("Name:\tsh\n"), 0);
     }
 }

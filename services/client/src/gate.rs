@@ -1,4 +1,4 @@
-//! `release-ledger gate`: whether a release may be deployed.
+//! `release-ledger gate`: decides if a release may be deployed.
 
 use ledger_domain::event::Actor;
 use ledger_domain::{EnvironmentName, ServiceName, TargetName};
@@ -10,10 +10,10 @@ use super::query::{QueryArgs, read};
 use super::release::ReleaseFlags;
 use super::{actor, table};
 
-/// Ask whether a release may be deployed
+/// Ask if a release may be deployed
 ///
-/// Shows what every rule of the environment says. Exits with 0 if the release may be deployed, with 1 if it
-/// may not, and with 2 if there is no answer.
+/// Shows the result of every rule of the environment. Exits with 0 if the release may be deployed, with 1 if
+/// it may not, and with 2 if the gate gives no answer.
 #[derive(Debug, clap::Args)]
 #[command(disable_version_flag = true)]
 pub struct Gate {
@@ -26,16 +26,16 @@ pub struct Gate {
     /// The version
     #[arg(value_name = "VERSION")]
     version: String,
-    /// The target; unless given, every one at which the service runs: each must let the release pass
+    /// The target [default: every target at which the service runs; each must allow the release]
     #[arg(long, value_name = "NAME")]
     target: Option<TargetName>,
-    /// This is the first deploy of the service to the environment, or to the target: otherwise one that was never
-    /// deployed there is an error
+    /// This is the first deploy of the service to the environment, or to the target; without this flag, a
+    /// service that was never deployed there is an error
     #[arg(long)]
     new: bool,
     #[command(flatten)]
     release: ReleaseFlags,
-    /// Who wants to deploy it, whose own approval does not count
+    /// The actor who wants to deploy the release; an approval of the same actor does not count
     #[arg(long, value_name = "NAME|TYPE:NAME", value_parser = actor::parse)]
     requester: Option<Actor>,
     #[command(flatten)]
@@ -44,14 +44,14 @@ pub struct Gate {
     connection: Connection,
 }
 
-/// The gate was asked, and says no.
+/// The gate denies the release.
 #[derive(Debug, thiserror::Error)]
-#[error("{service} {version} may not be deployed to {environment}: {why}")]
+#[error("{service} {version} may not be deployed to {environment}: {reasons}")]
 pub struct GateRefused {
     environment: EnvironmentName,
     service: ServiceName,
     version: String,
-    why: String,
+    reasons: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,45 +77,45 @@ impl Gate {
     /// Runs the command.
     ///
     /// # Errors
-    /// [`GateRefused`] if a rule does not let the release pass; another error if there is no answer.
+    /// [`GateRefused`] if a rule denies the release; another error if the gate gives no answer.
     pub async fn run(self) -> anyhow::Result<()> {
-        let question = self.question();
+        let request = self.request();
         let client = self.connection.client();
-        let url = self.query.waiting(client.url(&["environments", self.environment.as_str(), "gate"]));
-        let answer = client.post(url, &question, None).await?;
-        let body: GateBody = read(&answer)?;
-        self.query.answer(answer, render)?;
+        let url = self.query.with_wait_for(client.url(&["environments", self.environment.as_str(), "gate"]));
+        let response = client.post(url, &request, None).await?;
+        let body: GateBody = read(&response)?;
+        self.query.print(response, render)?;
         if body.allowed {
             return Ok(());
         }
         let (environment, service, version) = (self.environment, self.service, self.version);
-        Err(GateRefused { environment, service, version, why: refusals(&body) }.into())
+        Err(GateRefused { environment, service, version, reasons: denials(&body) }.into())
     }
 
-    fn question(&self) -> Value {
+    fn request(&self) -> Value {
         let release = self.release.members(Some(&self.version));
-        let mut question = json!({"service": self.service.as_str(), "release": release});
+        let mut request = json!({"service": self.service.as_str(), "release": release});
         if let Some(target) = &self.target {
-            question["target"] = json!(target.as_str());
+            request["target"] = json!(target.as_str());
         }
         if self.new {
-            question["new"] = json!(true);
+            request["new"] = json!(true);
         }
         if let Some(requester) = &self.requester {
-            question["requester"] = actor::body(requester);
+            request["requester"] = actor::body(requester);
         }
-        question
+        request
     }
 }
 
 fn render(body: &GateBody) -> String {
-    let verdict = if body.allowed { "allowed" } else { "refused" };
+    let verdict = if body.allowed { "allowed" } else { "denied" };
     let header = format!("{} position {}: {verdict}", body.environment, body.position);
     if body.findings.is_empty() {
         return format!("{header}\nthe environment has no rules");
     }
     let rows: Vec<_> = body.findings.iter().map(row).collect();
-    format!("{header}\n{}", table::render(["rule", "target", "passes", "why", "position"], &rows))
+    format!("{header}\n{}", table::render(["rule", "target", "passes", "detail", "position"], &rows))
 }
 
 fn row(finding: &FindingBody) -> [String; 5] {
@@ -133,9 +133,9 @@ fn row(finding: &FindingBody) -> [String; 5] {
     ]
 }
 
-fn refusals(body: &GateBody) -> String {
-    let refusing = body.findings.iter().filter(|finding| !finding.passes);
-    refusing.map(|finding| finding.detail.as_str()).collect::<Vec<_>>().join("; ")
+fn denials(body: &GateBody) -> String {
+    let denying = body.findings.iter().filter(|finding| !finding.passes);
+    denying.map(|finding| finding.detail.as_str()).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -143,22 +143,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_rule_is_shown_with_its_evidence_and_the_refusing_ones_are_the_reason() {
+    fn every_rule_is_shown_with_its_evidence_and_the_error_lists_the_denying_ones() {
         let body: GateBody = read(
             br#"{"environment":"production","position":9,"allowed":false,"findings":[
-                {"rule":"freeze","passes":true,"detail":"no freeze holds"},
+                {"rule":"freeze","passes":true,"detail":"no freeze is active"},
                 {"rule":"revoked","passes":false,"detail":"v2 is revoked","position":4},
                 {"rule":"approvals","target":"eu","passes":true,"detail":"1 of 1 approvals","grants":[7]}]}"#,
         )
         .expect("a body");
         assert_eq!(
             render(&body),
-            "production position 9: refused\n\
-             rule       target  passes  why               position\n\
-             freeze             yes     no freeze holds\n\
-             revoked            no      v2 is revoked     4\n\
+            "production position 9: denied\n\
+             rule       target  passes  detail               position\n\
+             freeze             yes     no freeze is active\n\
+             revoked            no      v2 is revoked        4\n\
              approvals  eu      yes     1 of 1 approvals"
         );
-        assert_eq!(refusals(&body), "v2 is revoked");
+        assert_eq!(denials(&body), "v2 is revoked");
     }
 }

@@ -1,29 +1,29 @@
-//! `release-ledger history`: which entries there are.
+//! `release-ledger history`: the entries of the ledger.
 
 use ledger_domain::{EnvironmentName, ServiceName};
 use serde::Deserialize;
 
-use super::answer::DEFAULT_TARGET;
+use super::bodies::DEFAULT_TARGET;
 use super::connection::Connection;
-use super::query::{QueryArgs, with};
+use super::query::{QueryArgs, with_param};
 use super::table;
 
 /// Show the entries of the ledger, the oldest first
 ///
-/// All conditions that are given must hold. A page has up to 1000 entries; where there may be more, the
-/// last line says how to go on.
+/// All given conditions must hold. A page has up to 1000 entries; if there may be more, the last line says
+/// how to continue.
 #[derive(Debug, clap::Args)]
 pub struct History {
-    /// Of this environment
+    /// Only entries of this environment
     #[arg(long, value_name = "NAME")]
     environment: Option<EnvironmentName>,
-    /// Of this service
+    /// Only entries of this service
     #[arg(long, value_name = "NAME")]
     service: Option<ServiceName>,
-    /// Of this type, such as `deploy.succeeded`
+    /// Only entries of this type, such as `deploy.succeeded`
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
-    /// After this position
+    /// Only entries after this position
     #[arg(long, value_name = "POSITION")]
     after: Option<u64>,
     /// At most this many: 1 to 1000 [default: 100]
@@ -62,7 +62,7 @@ struct EventBody {
     data: DataBody,
 }
 
-/// What of an event's data fits into a line; any of it may be missing.
+/// The members of an event's data that a line shows; any may be missing.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct DataBody {
@@ -94,13 +94,13 @@ impl History {
     /// Runs the command.
     ///
     /// # Errors
-    /// The service does not answer, or does not understand a condition.
+    /// The service does not answer, or rejects a condition.
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
-        let url = with(client.url(&["events"]), "environment", self.environment);
-        let url = with(with(url, "service", self.service), "type", self.kind);
-        let url = with(with(url, "after", self.after), "limit", self.limit);
-        self.query.show(&client, url, render).await
+        let url = with_param(client.url(&["events"]), "environment", self.environment);
+        let url = with_param(with_param(url, "service", self.service), "type", self.kind);
+        let url = with_param(with_param(url, "after", self.after), "limit", self.limit);
+        self.query.fetch_and_print(&client, url, render).await
     }
 }
 
@@ -112,7 +112,7 @@ fn render(body: &EventsBody) -> String {
     if rows.iter().all(|row| row[5].is_empty() || row[5] == DEFAULT_TARGET) {
         rows.iter_mut().for_each(|row| row[5].clear());
     }
-    let header = ["position", "time", "type", "environment", "service", "target", "what", "by", "note"];
+    let header = ["position", "time", "type", "environment", "service", "target", "summary", "by", "note"];
     let table = table::render(header, &rows);
     match body.next {
         Some(next) => format!("{table}\nthere may be more: --after {next}"),
@@ -128,7 +128,7 @@ fn row(entry: &EntryBody) -> [String; 9] {
         (None, Some(position)) => format!("corrected by {position}"),
         (None, None) => entry.anomalies.join(", "),
     };
-    // A switch names a slot: the version is what went live by it.
+    // A switch names only a slot: add the version that it made live.
     let went_live = entry.went_live.as_ref().filter(|_| kind.contains("traffic.switched"));
     let went_live = went_live.map(|version| format!(" → {version}")).unwrap_or_default();
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
@@ -139,17 +139,17 @@ fn row(entry: &EntryBody) -> [String; 9] {
         text(&data.environment),
         text(&data.service),
         entry.target.as_ref().or(data.target.as_ref()).cloned().unwrap_or_default(),
-        format!("{}{went_live}", what(kind, data)),
+        format!("{}{went_live}", summary(kind, data)),
         data.actor.as_ref().map(|actor| actor.name.clone()).unwrap_or_default(),
         note,
     ]
 }
 
-/// The release and what else tells one entry of a kind from another.
-fn what(kind: &str, data: &DataBody) -> String {
+/// Summarizes what distinguishes an entry from others of its kind, such as the release.
+fn summary(kind: &str, data: &DataBody) -> String {
     let version = data.release.as_ref().map(|release| &release.version).or(data.version.as_ref());
     let artifact = data.artifact.as_ref().filter(|_| data.environment.is_none());
-    // An artifact is told by its name; its digest would fill the line.
+    // Shorten an artifact to its name; the digest would fill the line.
     let artifact = artifact.map(|artifact| artifact.split('@').next().unwrap_or(artifact).to_owned());
     let parts = [
         data.check.clone(),
@@ -158,7 +158,7 @@ fn what(kind: &str, data: &DataBody) -> String {
         data.slot.as_ref().map(|slot| format!("({slot})")),
         data.freeze_id.clone(),
         data.rollback_id.clone(),
-        // Why the controller requests no rollback is all that it says.
+        // The reason is all the content of a declined rollback.
         data.reason.clone().filter(|_| kind.contains("rollback.declined")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
@@ -169,13 +169,13 @@ mod tests {
     use super::*;
     use crate::query::read;
 
-    fn shown(json: &str) -> String {
+    fn rendered(json: &str) -> String {
         render(&read(json.as_bytes()).expect("a body"))
     }
 
     #[test]
-    fn an_entry_is_a_line_with_what_tells_it_from_others() {
-        let text = shown(
+    fn an_entry_is_one_line_with_its_distinguishing_members() {
+        let text = rendered(
             r#"{"position":9,"next":4,"events":[
               {"position":1,"recorded_at":"2026-08-01T12:00:01Z","leaf_hash":"a","event":{
                 "type":"io.releaseledger.artifact.built.v1","time":"2026-08-01T12:00:00Z",
@@ -193,7 +193,7 @@ mod tests {
         );
         assert_eq!(
             text,
-            "position  time                  type               environment  service  target   what            by  note\n\
+            "position  time                  type               environment  service  target   summary         by  note\n\
              1         2026-08-01T12:00:00Z  artifact.built                                    pkg:oci/web v1  ci\n\
              2         2026-08-01T13:00:00Z  deploy.succeeded   production   web      eu       v1 (blue)\n\
              3         2026-08-01T14:00:00Z  traffic.switched   production   web      default  (green) r1          switched_to_empty_slot\n\
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_history_without_entries_says_so() {
-        assert_eq!(shown(r#"{"position":0,"events":[]}"#), "no entries");
+    fn an_empty_history_is_reported() {
+        assert_eq!(rendered(r#"{"position":0,"events":[]}"#), "no entries");
     }
 }

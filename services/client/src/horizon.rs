@@ -1,4 +1,4 @@
-//! `release-ledger horizon`: how far back an environment can go.
+//! `release-ledger horizon`: the points to which an environment can be rolled back.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_domain::EnvironmentName;
@@ -6,16 +6,16 @@ use serde::Deserialize;
 
 use super::connection::Connection;
 use super::plan::PlanIssueBody;
-use super::query::{QueryArgs, with};
+use super::query::{QueryArgs, with_param};
 use super::table;
 
-/// Show how far back an environment can be rolled back, and what must be kept for it
+/// Show the points to which an environment can be rolled back, and the artifacts to keep for them
 #[derive(Debug, clap::Args)]
 pub struct Horizon {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
-    /// How far back is looked: 30d, 12h, 3600s [default: 30d]
+    /// Age of the oldest point: 30d, 12h, 3600s [default: 30d]
     #[arg(long, value_name = "TIME")]
     window: Option<String>,
     #[command(flatten)]
@@ -67,7 +67,7 @@ impl Horizon {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "rollback-horizon"]);
-        self.query.show(&client, with(url, "window", self.window), render).await
+        self.query.fetch_and_print(&client, with_param(url, "window", self.window), render).await
     }
 }
 
@@ -77,7 +77,7 @@ fn render(body: &HorizonBody) -> String {
         lines.push("no points".into());
     } else {
         let rows: Vec<_> = body.points.iter().map(row).collect();
-        let header = ["number", "position", "time", "possible", "what is in the way"];
+        let header = ["number", "position", "time", "possible", "issues"];
         lines.push(table::render(header, &rows));
     }
     if !body.needed.is_empty() {
@@ -86,7 +86,7 @@ fn render(body: &HorizonBody) -> String {
     }
     if !body.without_artifact.is_empty() {
         let lanes = body.without_artifact.iter().map(|lane| format!("{} {}", lane.service, lane.version));
-        lines.push(format!("no artifact is known of: {}", lanes.collect::<Vec<_>>().join(", ")));
+        lines.push(format!("no known artifact: {}", lanes.collect::<Vec<_>>().join(", ")));
     }
     lines.join("\n")
 }
@@ -117,7 +117,7 @@ mod tests {
     use crate::query::read;
 
     #[test]
-    fn every_point_is_shown_with_what_is_in_the_way_and_with_what_must_be_kept() {
+    fn every_point_is_shown_with_its_issues_and_the_artifacts_to_keep() {
         let body = read(
             br#"{"environment":"production","position":9,"window_seconds":3600,"points":[
                 {"number":2,"position":8,"occurred_at":"2026-08-01T11:00:00Z","digest":"sha256:aa",
@@ -132,12 +132,12 @@ mod tests {
         assert_eq!(
             render(&body),
             "production position 9\n\
-             number  position  time                  possible  what is in the way\n\
+             number  position  time                  possible  issues\n\
              2       8         2026-08-01T11:00:00Z  yes\n\
              1       5         2026-08-01T10:00:00Z  by force  a barrier\n\
              needed artifact  services  points\n\
              pkg:oci/web@1    web       2\n\
-             no artifact is known of: api v1"
+             no known artifact: api v1"
         );
     }
 }

@@ -1,19 +1,19 @@
-//! Identities of events that the command line makes itself, and of processes: the one place that is random.
+//! Random identities of events that the command line creates, and of processes. The only random module.
 
 use uuid::Uuid;
 
-/// The source of events that name none.
+/// The source of events for which none is given.
 pub const SOURCE: &str = "release-ledger-cli";
 
-/// An id that no other event has. Two reports of the same deploy are two events, so it is not
-/// derived from what is reported.
-#[expect(clippy::disallowed_methods, reason = "the one place that makes ids of events")]
+/// Returns a new, unique event id. It is not derived from the event: two reports of the same deploy are two
+/// events.
+#[expect(clippy::disallowed_methods, reason = "the only source of event ids")]
 pub fn new_id() -> String {
     Uuid::now_v7().to_string()
 }
 
-/// A name of this process that no other has.
-#[expect(clippy::disallowed_methods, reason = "the one place that is random")]
+/// Returns a new, unique id of this process.
+#[expect(clippy::disallowed_methods, reason = "the only source of process ids")]
 pub fn process() -> Uuid {
     Uuid::now_v7()
 }

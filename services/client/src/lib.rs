@@ -1,12 +1,11 @@
-//! The commands that talk to a running service over its HTTP API.
+//! CLI commands that talk to a running service over its HTTP API.
 //!
-//! Owns what they say and how they are answered on a terminal. Invariants: the answer goes to stdout
-//! and everything else to stderr; with `--json` stdout has JSON and nothing else; an event that was
-//! neither recorded nor kept makes the command fail.
+//! Invariants: results go to stdout and everything else to stderr; with `--json`, stdout contains JSON only;
+//! a command fails if an event is neither recorded nor spooled.
 
 mod actor;
-mod answer;
 mod backtest;
+mod bodies;
 mod chunk;
 mod ci;
 pub mod clock;
@@ -27,7 +26,6 @@ mod import;
 mod manifest;
 mod mark;
 mod output;
-mod patience;
 mod plan;
 mod points;
 mod policy;
@@ -36,10 +34,12 @@ mod problem;
 mod progress;
 mod query;
 mod rebuild;
+mod record;
 mod release;
 mod releases;
-mod report;
+mod retry;
 mod rollback;
+mod rollback_body;
 mod run;
 mod spool;
 mod state;
@@ -49,7 +49,7 @@ mod targets;
 
 pub use backtest::Backtest;
 pub use connection::{Client, Connection, Error};
-pub use delivery::Delivered;
+pub use delivery::DeliverySummary;
 pub use demo::{Demo, NotEmpty, play};
 pub use diff::Diff;
 pub use drift::Drift;

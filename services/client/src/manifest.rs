@@ -1,4 +1,4 @@
-//! `release-ledger manifest`: what an environment ran, in words of infrastructure as code.
+//! `release-ledger manifest`: the state of an environment in formats of infrastructure as code.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,12 +7,12 @@ use anyhow::Context as _;
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
-use super::output::show;
-use super::query::{Waiting, with};
+use super::output::print_bytes;
+use super::query::{WaitArgs, with_param};
 
-/// Write what an environment runs, or ran at any point, as infrastructure as code reads it
+/// Write the state of an environment, now or at any point, in a format of infrastructure as code
 ///
-/// The same point gives the same bytes, for ever.
+/// The same point always gives the same bytes.
 #[derive(Debug, clap::Args)]
 pub struct Manifest {
     /// The environment
@@ -25,14 +25,14 @@ pub struct Manifest {
     /// The format
     #[arg(long, default_value = "json", value_parser = ["json", "yaml", "env", "kustomize", "helm-values"])]
     format: String,
-    /// Write it to this file; to stdout unless given
+    /// The file to write to [default: stdout]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     /// The same as --format json
     #[arg(long, conflicts_with = "format")]
     json: bool,
     #[command(flatten)]
-    waiting: Waiting,
+    wait: WaitArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -46,13 +46,13 @@ impl Manifest {
         let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "manifest"]);
         let format = if self.json { "json" } else { &self.format };
-        let url = with(with(url, "at", self.at), "format", Some(format));
-        let manifest = self.waiting.ask(&client, url).await?;
+        let url = with_param(with_param(url, "at", self.at), "format", Some(format));
+        let manifest = self.wait.fetch(&client, url).await?;
         match self.output {
             Some(file) => {
-                fs::write(&file, &manifest).with_context(|| format!("{} cannot be written", file.display()))
+                fs::write(&file, &manifest).with_context(|| format!("cannot write {}", file.display()))
             }
-            None => Ok(show(&manifest)?),
+            None => Ok(print_bytes(&manifest)?),
         }
     }
 }

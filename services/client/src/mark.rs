@@ -1,46 +1,46 @@
-//! `release-ledger mark` and `unmark`: a person's word on a release point.
+//! `release-ledger mark` and `unmark`: marks of persons on release points.
 
 use clap::ValueEnum;
 use ledger_domain::event::{Mark, MarkedStatus, Payload, ReleasePointId};
 use ledger_domain::{EnvironmentName, LongText, PointSelector, Position, ShortText};
 use serde_json::json;
 
-use super::actor::By;
+use super::actor::ActorArgs;
 use super::connection::{Client, Connection};
-use super::output::show_either;
+use super::output::print_json_or_text;
 use super::points::OnePointBody;
-use super::query::{head, read, with};
-use super::report::tell;
+use super::query::{head, read, with_param};
+use super::record::record_new;
 
-/// Call a release point known good, or bad
+/// Mark a release point as known good, or as bad
 ///
-/// A person's word outranks the environment's policy, until it is taken back.
+/// A mark outranks the environment's policy until it is removed.
 #[derive(Debug, clap::Args)]
 pub struct MarkPoint {
     #[command(flatten)]
-    place: Place,
-    /// What it is called
+    point: PointArgs,
+    /// The status
     #[arg(long = "as", value_enum, value_name = "STATUS")]
-    status: Word,
-    /// A name to find it by, as point:NAME
+    status: MarkStatus,
+    /// A name for the point, to select it as point:NAME
     #[arg(long, value_name = "NAME", value_parser = ShortText::parse)]
     name: Option<ShortText>,
     #[command(flatten)]
-    saying: Saying,
+    args: MarkArgs,
 }
 
-/// Take back what a release point is called
+/// Remove the mark of a release point
 #[derive(Debug, clap::Args)]
 pub struct UnmarkPoint {
     #[command(flatten)]
-    place: Place,
+    point: PointArgs,
     #[command(flatten)]
-    saying: Saying,
+    args: MarkArgs,
 }
 
-/// Which point.
+/// The release point to mark.
 #[derive(Debug, clap::Args)]
-struct Place {
+struct PointArgs {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
@@ -50,14 +50,14 @@ struct Place {
     point: PointSelector,
 }
 
-/// Who says it, why, and to whom.
+/// Flags that both commands take.
 #[derive(Debug, clap::Args)]
-struct Saying {
-    /// Why
+struct MarkArgs {
+    /// The reason
     #[arg(long, value_name = "TEXT", value_parser = LongText::parse)]
     reason: LongText,
     #[command(flatten)]
-    by: By,
+    by: ActorArgs,
     /// Print {"environment":…,"point":POSITION,"position":N}
     #[arg(long)]
     json: bool,
@@ -65,13 +65,13 @@ struct Saying {
     connection: Connection,
 }
 
-/// What a point may be called.
+/// The status that a mark sets.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Word {
-    /// It may be rolled back to.
+enum MarkStatus {
+    /// The point is a valid target of rollbacks.
     #[value(alias = "known_good")]
     KnownGood,
-    /// It must not be rolled back to.
+    /// The point must not be a target of rollbacks.
     Bad,
 }
 
@@ -82,12 +82,12 @@ impl MarkPoint {
     /// There is no such point, or the service does not answer.
     pub async fn run(self) -> anyhow::Result<()> {
         let status = match self.status {
-            Word::KnownGood => MarkedStatus::KnownGood,
-            Word::Bad => MarkedStatus::Bad,
+            MarkStatus::KnownGood => MarkedStatus::KnownGood,
+            MarkStatus::Bad => MarkedStatus::Bad,
         };
         let name = self.name;
         let payload = |point| Payload::ReleasePointMarked(Mark { point, status, name });
-        self.saying.say(&self.place, payload, "is marked").await
+        self.args.record(&self.point, payload, "is marked").await
     }
 }
 
@@ -97,35 +97,36 @@ impl UnmarkPoint {
     /// # Errors
     /// There is no such point, it is not marked, or the service does not answer.
     pub async fn run(self) -> anyhow::Result<()> {
-        self.saying.say(&self.place, Payload::ReleasePointRevoked, "is not marked any more").await
+        self.args.record(&self.point, Payload::ReleasePointRevoked, "is no longer marked").await
     }
 }
 
-impl Saying {
-    async fn say(
+impl MarkArgs {
+    async fn record(
         self,
-        place: &Place,
+        selector: &PointArgs,
         payload: impl FnOnce(ReleasePointId) -> Payload,
-        done: &str,
+        result: &str,
     ) -> anyhow::Result<()> {
         let client = self.connection.client();
-        let point = place.find(&client).await?;
-        let position = tell(&client, payload(point.clone()), &self.by.actor()?, Some(self.reason)).await?;
+        let point = selector.resolve(&client).await?;
+        let position =
+            record_new(&client, payload(point.clone()), &self.by.actor()?, Some(self.reason)).await?;
         let ReleasePointId { environment, position: at } = point;
         let text = if self.json {
             json!({"environment": environment.as_str(), "point": at.get(), "position": position}).to_string()
         } else {
-            format!("the point of {environment} at position {at} {done} (position {position})")
+            format!("the point of {environment} at position {at} {result} (position {position})")
         };
-        Ok(show_either(self.json, &text)?)
+        Ok(print_json_or_text(self.json, &text)?)
     }
 }
 
-impl Place {
-    async fn find(&self, client: &Client) -> anyhow::Result<ReleasePointId> {
+impl PointArgs {
+    async fn resolve(&self, client: &Client) -> anyhow::Result<ReleasePointId> {
         let point = self.point.to_string();
         let url = client.url(&["environments", self.environment.as_str(), "points", &point]);
-        let url = with(url, "wait_for", Some(head(client).await?));
+        let url = with_param(url, "wait_for", Some(head(client).await?));
         let body: OnePointBody = read(&client.get(url).await?)?;
         Ok(ReleasePointId {
             environment: EnvironmentName::parse(&body.environment)?,

@@ -1,4 +1,4 @@
-//! Plans: the steps from what an environment runs to something else, as the service makes them.
+//! Rollback plans, as the service makes them: the steps that change the state of an environment.
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -8,14 +8,14 @@ use ledger_domain::{EnvironmentName, ServiceName, SlotName, TargetName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::answer::{ReleaseBody, version};
+use super::bodies::{ReleaseBody, version};
 use super::connection::{Client, Error};
-use super::query::with;
+use super::query::with_param;
 use super::table;
 
-/// What somebody wants an environment to run.
+/// The state that an environment should be brought to.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Wish {
+pub(super) struct PlanRequest {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     pub(super) environment: EnvironmentName,
@@ -31,18 +31,18 @@ pub(super) struct Wish {
     pub(super) targets: Vec<TargetName>,
 }
 
-impl Wish {
-    /// The wish in the API's words.
+impl PlanRequest {
+    /// Returns the request as JSON of the API.
     pub(super) fn body(&self) -> Value {
         let services: Vec<_> = self.services.iter().map(ServiceName::as_str).collect();
         let targets: Vec<_> = self.targets.iter().map(TargetName::as_str).collect();
         json!({"to": self.to, "services": services, "targets": targets})
     }
 
-    /// The way there, as it is now.
-    pub(super) async fn planned(&self, client: &Client, wait_for: Option<u64>) -> Result<Bytes, Error> {
+    /// Requests a plan from the current state; records nothing.
+    pub(super) async fn plan(&self, client: &Client, wait_for: Option<u64>) -> Result<Bytes, Error> {
         let url = client.url(&["environments", self.environment.as_str(), "rollbacks"]);
-        let url = with(with(url, "dry_run", Some(true)), "wait_for", wait_for);
+        let url = with_param(with_param(url, "dry_run", Some(true)), "wait_for", wait_for);
         client.post(url, &self.body(), None).await
     }
 }
@@ -66,7 +66,7 @@ pub(super) struct ToBody {
     pub(super) status: String,
 }
 
-/// One lane's part of a plan, in the words in which a step's command is told of it, too.
+/// The step of one lane; also the JSON that the step's command receives.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub(super) struct StepBody {
     pub(super) wave: u32,
@@ -79,7 +79,7 @@ pub(super) struct StepBody {
     pub(super) from: Option<ReleaseBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) to: Option<ReleaseBody>,
-    /// When the lane's last change occurred, by its emitter's clock.
+    /// The time of the lane's last change, by the clock of its emitter.
     #[serde(default, skip_serializing)]
     pub(super) not_before: Option<DateTime<Utc>>,
 }
@@ -93,25 +93,25 @@ pub(super) struct PlanIssueBody {
 }
 
 impl StepBody {
-    /// When a report of the step may have occurred, at the earliest now: where the emitter of the lane's last
-    /// change has a clock that is ahead of ours, ours would say that the step came before that.
+    /// Returns the time for a report of the step: now, or just after the lane's last change if its emitter's
+    /// clock is ahead of ours. Otherwise the step would seem to precede that change.
     pub(super) fn occurs_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         self.not_before.map_or(now, |last| now.max(last + TimeDelta::microseconds(1)))
     }
 
-    /// The lane in one word: no name has an `@`.
+    /// Returns `SERVICE@TARGET`; no name contains an `@`.
     pub(super) fn lane(&self) -> String {
         format!("{}@{}", self.service, self.target)
     }
 
-    /// The step, parsed.
+    /// Parses the step.
     pub(super) fn step(&self) -> anyhow::Result<Step> {
         let action = [Action::Redeploy, Action::Add, Action::Remove, Action::Switch]
             .into_iter()
             .find(|action| action.name() == self.action);
-        let Some(action) = action else { bail!("a step with the unknown action {}", self.action) };
+        let Some(action) = action else { bail!("unknown action {} of a step", self.action) };
         let release = |body: &Option<ReleaseBody>| body.as_ref().map(ReleaseBody::release).transpose();
-        let read = || -> anyhow::Result<Step> {
+        let parse = || -> anyhow::Result<Step> {
             Ok(Step {
                 wave: self.wave,
                 service: ServiceName::parse(&self.service)?,
@@ -122,16 +122,16 @@ impl StepBody {
                 to: release(&self.to)?,
             })
         };
-        read().with_context(|| format!("the step for {} is not understood", self.lane()))
+        parse().with_context(|| format!("cannot parse the step of {}", self.lane()))
     }
 
-    /// `redeploy v2 -> v1`
+    /// Renders the change, such as `redeploy v2 -> v1`.
     pub(super) fn change(&self) -> String {
         format!("{} {} -> {}", self.action, version(self.from.as_ref()), version(self.to.as_ref()))
     }
 }
 
-/// A plan in words: where it leads, its steps, and what stands in its way.
+/// Renders a plan: its target, its steps and its issues.
 pub(super) fn render(plan: &PlanBody) -> String {
     let source = plan.to.source.as_ref().map(|source| format!("{source} at ")).unwrap_or_default();
     let mut text = format!(
@@ -139,7 +139,7 @@ pub(super) fn render(plan: &PlanBody) -> String {
         plan.environment, plan.environment_position, plan.to.position, plan.to.status, plan.plan_digest
     );
     text.push_str(&match plan.steps.len() {
-        0 => "\nnothing is to be done".to_owned(),
+        0 => "\nno steps".to_owned(),
         _ => format!("\n{}", steps(&plan.steps)),
     });
     text.push_str(&format!("\nresult {}", plan.result_digest));
@@ -181,7 +181,7 @@ mod tests {
         "blocked":false}"#;
 
     #[test]
-    fn a_plan_is_its_steps_with_what_stands_in_the_way() {
+    fn a_plan_is_rendered_with_its_steps_and_issues() {
         assert_eq!(
             render(&read(PLAN.as_bytes()).expect("a plan")),
             "production position 8 -> position 3 (known_good), plan sha256:aa\n\
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_parsed_and_an_action_of_tomorrow_is_refused() {
+    fn a_step_is_parsed_and_an_unknown_action_is_an_error() {
         let plan: PlanBody = read(PLAN.as_bytes()).expect("a plan");
         let step = plan.steps[0].step().expect("a step");
         assert_eq!((step.action, step.wave), (Action::Redeploy, 1));

@@ -1,18 +1,18 @@
-//! `release-ledger points` and `point`: what an environment ran, and what is thought of it.
+//! `release-ledger points` and `point`: the release points of an environment and their status.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_domain::{EnvironmentName, PointSelector};
 use serde::Deserialize;
 
-use super::answer::{ActorBody, DEFAULT_TARGET};
+use super::bodies::{ActorBody, DEFAULT_TARGET};
 use super::connection::Connection;
-use super::query::{QueryArgs, with};
+use super::query::{QueryArgs, with_param};
 use super::table;
 
-/// Show the release points of an environment, the last first
+/// Show the release points of an environment, the latest first
 ///
-/// A point is what the environment ran after a change, and is a candidate, known good or bad, by the
-/// environment's policy or by a person's word.
+/// A point is the state of the environment after a change. It is a candidate, known good or bad, by the
+/// environment's policy or by the mark of a person.
 #[derive(Debug, clap::Args)]
 pub struct Points {
     /// The environment
@@ -24,7 +24,7 @@ pub struct Points {
     /// Only points that began before this position
     #[arg(long, value_name = "POSITION")]
     before: Option<u64>,
-    /// As the ledger knew it at this position
+    /// As known at this position
     #[arg(long, value_name = "POSITION")]
     known_at: Option<u64>,
     /// At most this many: 1 to 100 [default: 20]
@@ -36,7 +36,7 @@ pub struct Points {
     connection: Connection,
 }
 
-/// Show a release point of an environment, with the evidence for what is thought of it
+/// Show a release point of an environment, with the evidence for its status
 #[derive(Debug, clap::Args)]
 pub struct ShowPoint {
     /// The environment
@@ -46,7 +46,7 @@ pub struct ShowPoint {
     /// changes ago
     #[arg(value_name = "POINT", allow_hyphen_values = true, value_parser = PointSelector::parse)]
     point: PointSelector,
-    /// As the ledger knew it at this position
+    /// As known at this position
     #[arg(long, value_name = "POSITION")]
     known_at: Option<u64>,
     #[command(flatten)]
@@ -96,7 +96,7 @@ struct ReasonBody {
     counts: Option<CountsBody>,
 }
 
-/// How many cases a check had.
+/// Numbers of test cases of a check.
 #[derive(Debug, Clone, Copy, Deserialize)]
 struct CountsBody {
     passed: u64,
@@ -122,9 +122,9 @@ impl Points {
         let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "points"]);
         let status = self.status.map(|status| status.replace('-', "_"));
-        let url = with(with(url, "status", status), "before", self.before);
-        let url = with(with(url, "known_at", self.known_at), "limit", self.limit);
-        self.query.show(&client, url, all_words).await
+        let url = with_param(with_param(url, "status", status), "before", self.before);
+        let url = with_param(with_param(url, "known_at", self.known_at), "limit", self.limit);
+        self.query.fetch_and_print(&client, url, render_list).await
     }
 }
 
@@ -137,15 +137,15 @@ impl ShowPoint {
         let client = self.connection.client();
         let point = self.point.to_string();
         let url = client.url(&["environments", self.environment.as_str(), "points", &point]);
-        self.query.show(&client, with(url, "known_at", self.known_at), one_words).await
+        self.query.fetch_and_print(&client, with_param(url, "known_at", self.known_at), render).await
     }
 }
 
-fn all_words(body: &PointsBody) -> String {
+fn render_list(body: &PointsBody) -> String {
     let rows: Vec<_> = body.points.iter().map(row).collect();
     let table = match rows.len() {
         0 => "no points".to_owned(),
-        _ => table::render(["number", "position", "time", "changed", "status", "name", "why"], &rows),
+        _ => table::render(["number", "position", "time", "changed", "status", "name", "reason"], &rows),
     };
     match body.next {
         Some(next) => format!("{table}\nthere may be more: --before {next}"),
@@ -166,7 +166,7 @@ fn row(point: &PointBody) -> [String; 7] {
     ]
 }
 
-/// Which change of the composition a point is; a point that a time named is none.
+/// Returns the number of the change; a point that was selected by a time has none.
 fn number(point: &PointBody) -> String {
     point.number.map_or_else(|| "in time".to_owned(), |number| number.to_string())
 }
@@ -182,7 +182,7 @@ fn lane(changed: &ChangedBody) -> String {
     }
 }
 
-fn one_words(body: &OnePointBody) -> String {
+fn render(body: &OnePointBody) -> String {
     let OnePointBody { environment, policy, point } = body;
     let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     let until = point.until.map_or_else(|| "now".to_owned(), time);
@@ -192,7 +192,7 @@ fn one_words(body: &OnePointBody) -> String {
         format!("{count} lanes, digest {}", point.digest),
         format!("from {}, by {}, to {until}", time(point.occurred_at), lanes(&point.changed)),
     ];
-    lines.extend(policy.map(|position| format!("judged by the policy of position {position}")));
+    lines.extend(policy.map(|position| format!("policy of position {position}")));
     lines.extend(point.mark.as_ref().map(mark));
     lines.extend(point.reasons.iter().map(|reason| {
         let position = reason.position.map(|position| format!("position {position}"));
@@ -211,8 +211,8 @@ fn one_words(body: &OnePointBody) -> String {
 fn mark(mark: &MarkBody) -> String {
     let name = mark.name.as_ref().map(|name| format!(" as {name}")).unwrap_or_default();
     let by = mark.actor.as_ref().map(|actor| format!(" by {}", actor.name)).unwrap_or_default();
-    let why = mark.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    format!("marked {}{name}{by} (position {}){why}", mark.status, mark.position)
+    let reason = mark.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("marked {}{name}{by} (position {}){reason}", mark.status, mark.position)
 }
 
 #[cfg(test)]
@@ -222,34 +222,34 @@ mod tests {
 
     const POINT: &str = r#"{"number":7,"position":41,"occurred_at":"2026-08-01T10:00:00Z","event_id":"e",
         "changed":[{"service":"web","target":"eu"}],"digest":"sha256:aa","lanes":3,"status":"known_good",
-        "reasons":[{"reason":"marked","detail":"a person called it known_good","position":44}],
+        "reasons":[{"reason":"marked","detail":"a person marked it known_good","position":44}],
         "mark":{"position":44,"status":"known_good","name":"before-the-move",
                 "actor":{"type":"person","name":"ada"},"reason":"we tried it"}}"#;
 
     #[test]
-    fn points_are_listed_with_what_is_thought_of_them_and_where_to_go_on() {
+    fn points_are_listed_with_their_status_and_the_next_page() {
         let body = read(format!(r#"{{"points":[{POINT}],"next":41}}"#).as_bytes()).expect("a body");
         assert_eq!(
-            all_words(&body),
-            "number  position  time                  changed  status      name             why\n\
-             7       41        2026-08-01T10:00:00Z  web@eu   known_good  before-the-move  a person called it known_good\n\
+            render_list(&body),
+            "number  position  time                  changed  status      name             reason\n\
+             7       41        2026-08-01T10:00:00Z  web@eu   known_good  before-the-move  a person marked it known_good\n\
              there may be more: --before 41"
         );
         let none = read(br#"{"points":[],"next":9}"#).expect("a body");
-        assert_eq!(all_words(&none), "no points\nthere may be more: --before 9");
+        assert_eq!(render_list(&none), "no points\nthere may be more: --before 9");
     }
 
     #[test]
     fn a_point_is_shown_with_its_evidence() {
         let json = format!(r#"{{"environment":"production","position":50,"policy":3,"point":{POINT}}}"#);
         assert_eq!(
-            one_words(&read(json.as_bytes()).expect("a body")),
+            render(&read(json.as_bytes()).expect("a body")),
             "production point 7 at position 41: known_good\n\
              3 lanes, digest sha256:aa\n\
              from 2026-08-01T10:00:00Z, by web@eu, to now\n\
-             judged by the policy of position 3\n\
+             policy of position 3\n\
              marked known_good as before-the-move by ada (position 44): we tried it\n\
-             - a person called it known_good (position 44)"
+             - a person marked it known_good (position 44)"
         );
     }
 }

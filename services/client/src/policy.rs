@@ -1,11 +1,11 @@
-//! `release-ledger policy`: what an environment asks of those who release to it.
+//! `release-ledger policy`: the policy of an environment.
 
 use ledger_domain::EnvironmentName;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::connection::Connection;
-use super::query::{QueryArgs, with};
+use super::query::{QueryArgs, with_param};
 
 /// Show the policy of an environment
 #[derive(Debug, clap::Args)]
@@ -13,7 +13,7 @@ pub struct Policy {
     /// The environment
     #[arg(value_name = "ENVIRONMENT")]
     environment: EnvironmentName,
-    /// As it was declared at this position
+    /// As declared at this position
     #[arg(long, value_name = "POSITION")]
     known_at: Option<u64>,
     #[command(flatten)]
@@ -37,13 +37,13 @@ impl Policy {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "policy"]);
-        self.query.show(&client, with(url, "known_at", self.known_at), render).await
+        self.query.fetch_and_print(&client, with_param(url, "known_at", self.known_at), render).await
     }
 }
 
 fn render(body: &PolicyBody) -> String {
     match body.declared {
-        // Without the wrapping: it is what environment.declared takes.
+        // Print the plain policy: it is what environment.declared accepts.
         Some(position) => format!("{} since position {position}\n{:#}", body.environment, body.policy),
         None => format!("{} has no policy", body.environment),
     }
@@ -55,12 +55,12 @@ mod tests {
     use crate::query::read;
 
     #[test]
-    fn a_policy_is_shown_as_it_was_declared() {
-        let shown = |json: &str| render(&read(json.as_bytes()).expect("a body"));
+    fn a_policy_is_shown_as_declared() {
+        let rendered = |json: &str| render(&read(json.as_bytes()).expect("a body"));
         assert_eq!(
-            shown(r#"{"environment":"dev","position":9,"declared":3,"policy":{"approvals":1}}"#),
+            rendered(r#"{"environment":"dev","position":9,"declared":3,"policy":{"approvals":1}}"#),
             "dev since position 3\n{\n  \"approvals\": 1\n}"
         );
-        assert_eq!(shown(r#"{"environment":"dev","position":9,"policy":{}}"#), "dev has no policy");
+        assert_eq!(rendered(r#"{"environment":"dev","position":9,"policy":{}}"#), "dev has no policy");
     }
 }

@@ -1,21 +1,21 @@
-//! `release-ledger position`: how far the ledger goes.
+//! `release-ledger position`: the positions of the projections and of the ledger.
 
 use serde_json::json;
 
-use super::answer::PositionBody;
+use super::bodies::PositionBody;
 use super::connection::Connection;
-use super::output::show_either;
-use super::query::{Waiting, read};
+use super::output::print_json_or_text;
+use super::query::{WaitArgs, read};
 
-/// Show how far the ledger goes
+/// Show the positions of the projections and of the ledger
 ///
-/// The position that questions are answered at, the position of the last entry, and the root of the
-/// Merkle tree over the entries up to the first.
+/// Prints the position up to which the projections are current, the position of the last entry, and the root
+/// of the Merkle tree over the entries up to the first of the two.
 #[derive(Debug, clap::Args)]
 pub struct ShowPosition {
     #[command(flatten)]
-    waiting: Waiting,
-    /// Print {"position":N}, with the position that questions are answered at
+    wait: WaitArgs,
+    /// Print {"position":N}, the position up to which the projections are current
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -29,9 +29,9 @@ impl ShowPosition {
     /// The service does not answer.
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
-        let body = read(&self.waiting.ask(&client, client.url(&["position"])).await?)?;
+        let body = read(&self.wait.fetch(&client, client.url(&["position"])).await?)?;
         let text = if self.json { json(&body) } else { render(&body) };
-        Ok(show_either(self.json, &text)?)
+        Ok(print_json_or_text(self.json, &text)?)
     }
 }
 
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_position_is_shown_with_head_and_root_and_as_json_alone() {
+    fn text_shows_position_head_and_root_and_json_the_position_only() {
         let body = read(br#"{"position":7,"head":9,"root":"ab"}"#).expect("a body");
         assert_eq!(render(&body), "position  7\nhead      9\nroot      ab");
         assert_eq!(json(&body), r#"{"position":7}"#);

@@ -1,13 +1,13 @@
-//! What the service says when something is wrong: `application/problem+json`, as one line.
+//! Problems of the service, `application/problem+json`, printed as one line.
 
 use std::fmt;
 
 use serde::Deserialize;
 
-/// How the types of the service's problems begin.
+/// The prefix of the types of all problems of a ledger.
 const URN: &str = "urn:release-ledger:problem:";
 
-/// A problem, as RFC 9457 says, as far as a person reads it.
+/// A problem (RFC 9457), limited to the members that a person reads.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Problem {
     #[serde(rename = "type", default)]
@@ -16,28 +16,29 @@ pub struct Problem {
     #[serde(default)]
     detail: String,
     #[serde(default)]
-    errors: Vec<Fault>,
+    errors: Vec<ProblemError>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-struct Fault {
+struct ProblemError {
     pointer: Option<String>,
 }
 
 impl Problem {
-    /// Whether it is of this kind: the last word of its URN.
+    /// Returns true if the problem is of this kind, given by the last part of its URN.
     #[must_use]
     pub fn is(&self, kind: &str) -> bool {
         self.kind.strip_prefix(URN) == Some(kind)
     }
 
-    /// Whether a ledger says it, and not something else on the way that speaks of problems as well.
+    /// Returns true if the problem comes from a ledger, and not from something in between that uses problems
+    /// as well.
     #[must_use]
-    pub fn is_a_ledgers(&self) -> bool {
+    pub fn is_from_ledger(&self) -> bool {
         self.kind.starts_with(URN)
     }
 
-    /// What happened this time.
+    /// The description of this particular case.
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.detail
@@ -45,15 +46,15 @@ impl Problem {
 }
 
 impl fmt::Display for Problem {
-    /// `title: detail`, and the places in the event that the detail does not name itself.
+    /// Writes `title: detail`, and the pointers into the event that the detail does not name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.title)?;
         if !self.detail.is_empty() {
             write!(f, ": {}", self.detail)?;
         }
-        let places = self.errors.iter().filter_map(|fault| fault.pointer.as_deref());
-        for place in places.filter(|place| !self.detail.contains(place)) {
-            write!(f, " (at {place})")?;
+        let pointers = self.errors.iter().filter_map(|error| error.pointer.as_deref());
+        for pointer in pointers.filter(|pointer| !self.detail.contains(pointer)) {
+            write!(f, " (at {pointer})")?;
         }
         Ok(())
     }
@@ -63,24 +64,24 @@ impl fmt::Display for Problem {
 mod tests {
     use super::*;
 
-    fn line(json: &str) -> String {
+    fn text(json: &str) -> String {
         serde_json::from_str::<Problem>(json).expect("a problem").to_string()
     }
 
     #[test]
-    fn a_problem_is_one_line_with_its_place() {
+    fn a_problem_is_one_line_with_its_pointer() {
         assert_eq!(
-            line(r#"{"type":"x","title":"There is nothing here","status":404}"#),
+            text(r#"{"type":"x","title":"There is nothing here","status":404}"#),
             "There is nothing here"
         );
         assert_eq!(
-            line(
+            text(
                 r#"{"title":"Bad","detail":"/data/service: is required","errors":[{"pointer":"/data/service","detail":"is required"}]}"#
             ),
             "Bad: /data/service: is required"
         );
         assert_eq!(
-            line(
+            text(
                 r#"{"title":"Bad","detail":"wrong","errors":[{"pointer":"/id","detail":"x"},{"parameter":"p","detail":"y"}]}"#
             ),
             "Bad: wrong (at /id)"

@@ -1,5 +1,4 @@
-//! What a person sees while events are sent: a bar on stderr if it is a terminal, and a note when
-//! the service does not take them.
+//! Progress of a long command: a bar on stderr if stderr is a terminal, and notes.
 
 use std::io::{self, IsTerminal as _, Read, Write as _};
 
@@ -8,23 +7,22 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
-    /// Nothing but notes.
+    /// Prints notes only.
     pub(super) fn hidden() -> Self {
         Self(ProgressBar::hidden())
     }
 
-    /// Of what is read through [`Progress::reading`], in bytes; without their number, only that
-    /// there is progress.
+    /// Shows how many bytes were read through [`Progress::reading`]; a spinner if their number is unknown.
     pub(super) fn of_bytes(length: Option<u64>) -> Self {
         Self::new(length, "{bar:32} {percent:>3} %  {msg}  {elapsed}", "{spinner}  {msg}  {elapsed}")
     }
 
-    /// Of events, which are counted as they are recorded.
+    /// Shows a count of recorded events.
     pub(super) fn of_events() -> Self {
         Self::new(None, "", "{spinner}  {msg}  {elapsed}")
     }
 
-    /// Of steps, whose number is known.
+    /// Shows how many of a known number of steps are done.
     pub(super) fn of_steps(number: u64) -> Self {
         Self::new(Some(number), "{bar:32} {pos} of {len} steps  {msg}  {elapsed}", "")
     }
@@ -37,31 +35,31 @@ impl Progress {
             Some(length) => (ProgressBar::new(length), bar),
             None => (ProgressBar::new_spinner(), spinner),
         };
-        // A template that is wrong would show itself as the default one.
+        // An invalid template falls back to the default style.
         Self(match ProgressStyle::with_template(template) {
             Ok(style) => progress.with_style(style),
             Err(_) => progress,
         })
     }
 
-    /// A reader whose reads move the bar.
+    /// Wraps a reader so that reading moves the bar.
     pub(super) fn reading<R: Read>(&self, reader: R) -> impl Read + use<R> {
         self.0.wrap_read(reader)
     }
 
-    pub(super) fn recorded(&self, what: &str) {
-        self.0.set_message(what.to_owned());
+    pub(super) fn set_message(&self, message: &str) {
+        self.0.set_message(message.to_owned());
         self.0.tick();
     }
 
-    /// How many steps are done, and what is under way.
-    pub(super) fn at(&self, done: u64, what: &str) {
+    /// Sets how many steps are done, and the message for the current ones.
+    pub(super) fn set_position(&self, done: u64, message: &str) {
         self.0.set_position(done);
-        self.0.set_message(what.to_owned());
+        self.0.set_message(message.to_owned());
         self.0.tick();
     }
 
-    /// One more step is done.
+    /// Counts one more step as done.
     pub(super) fn advance(&self) {
         self.0.inc(1);
     }
@@ -70,10 +68,10 @@ impl Progress {
         self.line(&format!("note: {text}"));
     }
 
-    /// A line on stderr, above the bar if there is one.
+    /// Prints a line on stderr, above the bar if there is one.
     pub(super) fn line(&self, text: &str) {
         self.0.suspend(|| {
-            // Nothing is left to be done where stderr is closed.
+            // Ignore a closed stderr.
             let _ = writeln!(io::stderr().lock(), "{text}");
         });
     }

@@ -1,4 +1,4 @@
-//! `release-ledger env rebuild`: an environment, made again somewhere else.
+//! `release-ledger env rebuild`: reproduces the state of one environment in another.
 
 use anyhow::{Context as _, bail};
 use ledger_domain::{EnvironmentName, LongText, PointRef, ShortText};
@@ -6,21 +6,21 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::connection::{Client, Connection};
-use super::execution::{Execution, execute};
-use super::output::{show_either, show_text};
-use super::plan::{PlanBody, Wish, render};
-use super::query::{head, read, with};
-use super::rollback::{Request, RollbackBody, find, requested};
+use super::execution::{ExecutionArgs, execute};
+use super::output::{print_json_or_text, print_text};
+use super::plan::{PlanBody, PlanRequest, render};
+use super::query::{head, read, with_param};
+use super::rollback::{RequestArgs, request_rollback};
+use super::rollback_body::{RollbackBody, find_rollback};
 
-/// Make environments
+/// Build environments
 #[derive(Debug, clap::Subcommand)]
 pub enum Environment {
-    /// Make an environment run what another one ran at a point
+    /// Bring an environment to the state of another one at a point
     ///
-    /// Plans, asks for this plan, and carries it out as `rollback execute` does: see there for the
-    /// variables that the command gets. At the end, the digest of what the environment runs must be that of the other one. If a step fails, or
-    /// this is interrupted or killed, the same command continues the same rollback: steps that are done are not run
-    /// again.
+    /// Plans, requests that plan, and executes it as `rollback execute` does, with the same variables for the
+    /// command. At the end, both environments must have the same digest. If a step fails, or this command is
+    /// interrupted or killed, the same command continues the same rollback: finished steps are not run again.
     Rebuild(Box<Rebuild>),
 }
 
@@ -28,7 +28,7 @@ impl Environment {
     /// Runs the command.
     ///
     /// # Errors
-    /// As the subcommand's.
+    /// The subcommand's errors.
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Rebuild(rebuild) => rebuild.run().await,
@@ -39,19 +39,19 @@ impl Environment {
 /// The command `env rebuild`.
 #[derive(Debug, clap::Args)]
 pub struct Rebuild {
-    /// The environment and its point: `production@last-known-good`
+    /// The source environment and point: `production@last-known-good`
     #[arg(long, value_name = "ENVIRONMENT@POINT", value_parser = PointRef::parse)]
     from: PointRef,
-    /// The environment that is made
+    /// The environment to build
     #[arg(long, value_name = "ENVIRONMENT")]
     into: EnvironmentName,
-    /// Why
+    /// The reason
     #[arg(long, value_name = "TEXT", value_parser = LongText::parse)]
     reason: Option<LongText>,
     #[command(flatten)]
-    request: Request,
+    request: RequestArgs,
     #[command(flatten)]
-    execution: Execution,
+    execution: ExecutionArgs,
     /// Print {"environment":…,"digest":…,"source":…,"source_digest":…}
     #[arg(long)]
     json: bool,
@@ -59,9 +59,9 @@ pub struct Rebuild {
     connection: Connection,
 }
 
-/// What ran somewhere.
+/// The state of an environment, limited to its digest.
 #[derive(Debug, Deserialize)]
-struct Ran {
+struct StateBody {
     digest: String,
 }
 
@@ -70,8 +70,8 @@ struct RollbacksBody {
     rollbacks: Vec<RollbackBody>,
 }
 
-/// Which point of which environment it is made from.
-struct Origin {
+/// The point that the environment is built from.
+struct SourcePoint {
     environment: String,
     position: u64,
 }
@@ -80,76 +80,78 @@ impl Rebuild {
     async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.clone().client();
         let source = self.from.environment.as_ref().context("--from must be ENVIRONMENT@POINT")?.to_string();
-        let (origin, position) = match self.asked(&client).await? {
+        let (origin, position) = match self.find_or_request(&client).await? {
             Some(rollback_id) => {
                 let execution = self.execution.clone();
                 let ended = execute(&client, &rollback_id, execution, self.request.by.executor()?).await?;
                 let environment = ended.source.unwrap_or(source);
-                (Origin { environment, position: ended.to }, Some(ended.position))
+                (SourcePoint { environment, position: ended.to }, Some(ended.position))
             }
             None => {
-                (Origin { environment: source, position: self.planned(&client).await?.to.position }, None)
+                (SourcePoint { environment: source, position: self.plan(&client).await?.to.position }, None)
             }
         };
         let (at, into) = (Some(origin.position.to_string()), self.into.as_str());
-        let there = ran(&client, &origin.environment, at, None).await?;
-        let here = ran(&client, into, None, position).await?;
+        let source_digest = state_digest(&client, &origin.environment, at, None).await?;
+        let digest = state_digest(&client, into, None, position).await?;
         let text = if self.json {
             json!({
-                "environment": into, "digest": here, "source": origin.environment,
-                "source_position": origin.position, "source_digest": there,
+                "environment": into, "digest": digest, "source": origin.environment,
+                "source_position": origin.position, "source_digest": source_digest,
             })
             .to_string()
         } else {
-            let Origin { environment, position } = &origin;
-            format!("{into} runs {here}\n{environment} ran {there} at position {position}")
+            let SourcePoint { environment, position } = &origin;
+            format!("{into} runs {digest}\n{environment} ran {source_digest} at position {position}")
         };
-        show_either(self.json, &text)?;
-        if here != there {
+        print_json_or_text(self.json, &text)?;
+        if digest != source_digest {
             bail!("{into} does not run what {} ran at position {}", origin.environment, origin.position);
         }
         Ok(())
     }
 
-    /// The rollback that makes it, asked for now or before; none if nothing is to be done.
-    async fn asked(&self, client: &Client) -> anyhow::Result<Option<ShortText>> {
+    /// Returns the rollback that builds the environment, requested now or earlier; none if there is nothing
+    /// to do.
+    async fn find_or_request(&self, client: &Client) -> anyhow::Result<Option<ShortText>> {
         if let Some(id) = &self.request.id
-            && let Some(rollback) = find(client, id).await?
+            && let Some(rollback) = find_rollback(client, id).await?
         {
             if rollback.environment != self.into.as_str() {
-                bail!("rollback {id} is one of {}, and not of {}", rollback.environment, self.into);
+                bail!("rollback {id} belongs to {}, not to {}", rollback.environment, self.into);
             }
             return Ok(Some(id.clone()));
         }
-        let plan = self.planned(client).await?;
+        let plan = self.plan(client).await?;
         let reason = match &self.reason {
             Some(reason) => reason.clone(),
             None => LongText::parse(&format!("rebuild of {}", self.from))?,
         };
         if self.request.id.is_none()
-            && let Some(rollback) = last_requested(client, &self.into).await?
-            && self.is_of(&rollback, &reason, plan.to.position)
+            && let Some(rollback) = latest_rollback(client, &self.into).await?
+            && self.is_own_request(&rollback, &reason, plan.to.position)
         {
             if !self.json {
-                show_text(&format!("continuing rollback {}", rollback.rollback_id))?;
+                print_text(&format!("continuing rollback {}", rollback.rollback_id))?;
             }
             return Ok(Some(ShortText::parse(&rollback.rollback_id)?));
         }
         if plan.steps.is_empty() {
             return Ok(None);
         }
-        let asked = requested(client, &self.wish(), &self.request, &reason).await?;
+        let requested = request_rollback(client, &self.plan_request(), &self.request, &reason).await?;
         if !self.json {
-            let id = &asked.rollback_id;
-            show_text(&format!("rollback {id} is requested\n{}", render(&asked.plan)))?;
+            let id = &requested.rollback_id;
+            print_text(&format!("rollback {id} is requested\n{}", render(&requested.plan)))?;
         }
-        Ok(Some(asked.rollback_id))
+        Ok(Some(requested.rollback_id))
     }
 
-    /// Returns true if an earlier run of this command asked for the rollback, and it has not ended. The point may name
-    /// another position by now, as `last-known-good` does: the rollback keeps the one that it was planned with.
-    fn is_of(&self, rollback: &RollbackBody, reason: &LongText, position: u64) -> bool {
-        // The reason that is given by default names the point.
+    /// Returns true if an earlier run of this command requested the rollback, and it has not ended. The point
+    /// may resolve to another position by now, as `last-known-good` does; the rollback keeps the position
+    /// that it was planned with.
+    fn is_own_request(&self, rollback: &RollbackBody, reason: &LongText, position: u64) -> bool {
+        // The default reason names the point.
         let same_point = self.reason.is_none() || rollback.to == position;
         rollback.phase.is_active()
             && rollback.source.as_deref() == self.from.environment.as_ref().map(EnvironmentName::as_str)
@@ -157,34 +159,34 @@ impl Rebuild {
             && same_point
     }
 
-    async fn planned(&self, client: &Client) -> anyhow::Result<PlanBody> {
-        read(&self.wish().planned(client, Some(head(client).await?)).await?)
+    async fn plan(&self, client: &Client) -> anyhow::Result<PlanBody> {
+        read(&self.plan_request().plan(client, Some(head(client).await?)).await?)
     }
 
-    fn wish(&self) -> Wish {
+    fn plan_request(&self) -> PlanRequest {
         let (environment, to) = (self.into.clone(), self.from.to_string());
-        Wish { environment, to, services: Vec::new(), targets: Vec::new() }
+        PlanRequest { environment, to, services: Vec::new(), targets: Vec::new() }
     }
 }
 
-/// The rollback of an environment that was requested last: no other one can be active.
-async fn last_requested(
+/// Returns the latest rollback of an environment; no other one can be active.
+async fn latest_rollback(
     client: &Client,
     environment: &EnvironmentName,
 ) -> anyhow::Result<Option<RollbackBody>> {
-    let url = with(client.url(&["rollbacks"]), "environment", Some(environment));
-    let url = with(with(url, "limit", Some(1)), "wait_for", Some(head(client).await?));
+    let url = with_param(client.url(&["rollbacks"]), "environment", Some(environment));
+    let url = with_param(with_param(url, "limit", Some(1)), "wait_for", Some(head(client).await?));
     Ok(read::<RollbacksBody>(&client.get(url).await?)?.rollbacks.pop())
 }
 
-/// The digest of what an environment ran at a point.
-async fn ran(
+/// Returns the digest of the state of an environment at a point.
+async fn state_digest(
     client: &Client,
     environment: &str,
     at: Option<String>,
     wait_for: Option<u64>,
 ) -> anyhow::Result<String> {
-    let url = with(client.url(&["environments", environment, "state"]), "at", at);
-    let body = client.get(with(url, "wait_for", wait_for)).await?;
-    read::<Ran>(&body).map(|ran| ran.digest)
+    let url = with_param(client.url(&["environments", environment, "state"]), "at", at);
+    let body = client.get(with_param(url, "wait_for", wait_for)).await?;
+    read::<StateBody>(&body).map(|state| state.digest)
 }

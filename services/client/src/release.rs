@@ -1,8 +1,8 @@
-//! What is told of a release besides its version, as flags.
+//! Flags that describe a release, besides its version.
 
 use serde_json::{Map, Value};
 
-/// What is told of a release besides its version.
+/// Flags that describe a release, besides its version.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub(super) struct ReleaseFlags {
     /// The release's artifact: a package URL, or an OCI reference by digest
@@ -11,7 +11,7 @@ pub(super) struct ReleaseFlags {
     /// The digest of the release's configuration
     #[arg(long, value_name = "DIGEST")]
     config: Option<String>,
-    /// The revision of the infrastructure's code
+    /// The revision of the infrastructure code
     #[arg(long, value_name = "REVISION")]
     infrastructure: Option<String>,
     /// The commit that the version was built from
@@ -20,13 +20,13 @@ pub(super) struct ReleaseFlags {
 }
 
 impl ReleaseFlags {
-    /// The same, with this commit if no flag tells one.
+    /// Uses this commit if no flag gives one.
     pub(super) fn or_commit(mut self, commit: Option<String>) -> Self {
         self.commit = self.commit.or(commit);
         self
     }
 
-    /// The members of the release that are told, with its version.
+    /// Returns the members of the release that are given, with its version.
     pub(super) fn members(&self, version: Option<&str>) -> Map<String, Value> {
         let members = [
             ("version", version),

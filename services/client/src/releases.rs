@@ -1,8 +1,9 @@
-//! Rows of a release history, one JSON object a line, as events.
+//! Parses a release history, one JSON object per line, into events.
 //!
-//! Invariants: an event's identity is derived from what its row says, so that a row has one effect however often the
-//! history is imported, and with any rows before it; a row that is not valid is named by its line and field, and
-//! never passed over unless that is asked for; memory does not grow with a history in the order of its times.
+//! Invariants: an event's identity is derived from the content of its row, so that a row has one effect
+//! however often the history is imported, and regardless of the rows before it; an invalid row is reported
+//! with its line and field, and skipped only on request; memory does not grow with a history in order of
+//! time.
 
 mod lines;
 mod numbering;
@@ -22,44 +23,45 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use self::lines::{LINE_LIMIT, LineError, Lines};
-use self::numbering::{Key, Numbering, ReturningTimes};
+use self::numbering::{Key, RecurringTimes, RowNumbering};
 
-/// The source of imported events, unless another is given.
+/// The default source of imported events.
 pub(crate) const SOURCE: &str = "urn:release-ledger:import";
 
-/// What the column `commit` of a history says.
+/// The meaning of the column `commit` of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum CommitColumn {
-    /// The commit that the version was built from: a part of the release
+    /// The commit that the version was built from: part of the release
     Build,
-    /// The commit that deployed it, as in a `GitOps` repository: the name of the deployment
+    /// The commit that deployed the version, as in a `GitOps` repository: the name of the deployment
     Deployment,
 }
 
-/// How rows are read as events.
+/// Options for parsing rows into events.
 #[derive(Debug, Clone)]
-pub(crate) struct Reading {
-    /// The events' source.
+pub(crate) struct ParseOptions {
+    /// The source of the events.
     pub source: Source,
-    /// What the column `commit` says.
-    pub commit_is: CommitColumn,
-    /// A row of a later time is not valid: the ledger takes no event from the future.
+    /// The meaning of the column `commit`.
+    pub commit_column: CommitColumn,
+    /// The latest valid time of a row: the ledger accepts no event from the future.
     pub latest: DateTime<Utc>,
 }
 
-/// The columns of a row. Their values are checked one by one, so that an error names its field.
+/// The columns of a row, not parsed yet: each value is checked separately so that an error names its field.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Columns {
-    /// For people: nothing depends on it.
+    /// The number of the row, for people only.
     n: Option<Value>,
     at: Option<Value>,
     environment: Option<Value>,
     service: Option<Value>,
     target: Option<Value>,
     slot: Option<Value>,
-    /// `null`: nothing runs there any more. A row without the column is not valid: it must not remove anything.
-    #[serde(default, deserialize_with = "given")]
+    /// `null` removes the service. A row without the column is invalid: a missing column must not remove
+    /// anything.
+    #[serde(default, deserialize_with = "present")]
     version: Option<Value>,
     artifact: Option<Value>,
     commit: Option<Value>,
@@ -67,88 +69,88 @@ struct Columns {
     actor: Option<Value>,
 }
 
-/// Tells `null` from a column that is not there.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+/// Distinguishes `null` from a missing column.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
-/// A line of the history could not be made an event.
+/// A line of the history could not be parsed into an event.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}")]
 pub(crate) struct Error {
-    /// The line, counted from 1.
+    /// The line number, counted from 1.
     pub line: u64,
-    /// What is wrong with it.
+    /// The kind of error.
     #[source]
-    pub fault: Fault,
+    pub kind: ErrorKind,
 }
 
-/// What is wrong with a line.
+/// The kinds of errors of a line.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Fault {
-    /// It could not be read, nor anything behind it.
-    #[error("cannot read it")]
+pub(crate) enum ErrorKind {
+    /// Neither the line nor anything after it could be read.
+    #[error("cannot read the line")]
     Unreadable(#[source] io::Error),
-    /// It is longer than any row.
-    #[error("more than {LINE_LIMIT} bytes")]
+    /// The line is too long.
+    #[error("longer than {LINE_LIMIT} bytes")]
     TooLong,
-    /// It is no row.
+    /// The line is not a row.
     #[error("not a row of a release history: {0}")]
     NotARow(String),
-    /// A value of the row is not one.
+    /// A value of the row is invalid.
     #[error("{field}: {detail}")]
     Value {
-        /// Which.
+        /// The column.
         field: &'static str,
-        /// What is wrong with it.
+        /// The error.
         detail: String,
     },
-    /// The event that it stands for is not one.
+    /// The event of the row is invalid.
     #[error(transparent)]
     Invalid(Reason),
 }
 
 impl Error {
-    /// Returns true if nothing behind the line can be read, so that the line cannot be skipped either.
+    /// Returns true if nothing after the line can be read, so that the line cannot be skipped.
     #[must_use]
     pub(crate) const fn is_fatal(&self) -> bool {
-        matches!(self.fault, Fault::Unreadable(_))
+        matches!(self.kind, ErrorKind::Unreadable(_))
     }
 }
 
-/// An event and the line that it comes from.
+/// An event and the line that it was parsed from.
 #[derive(Debug)]
 pub(crate) struct Imported {
-    /// The line, counted from 1.
+    /// The line number, counted from 1.
     pub line: u64,
     /// The event.
     pub envelope: Envelope,
 }
 
-/// What a first pass over a history found.
+/// The result of checking a history.
 #[derive(Debug, Default)]
-pub(crate) struct Checked {
-    /// How many rows are valid.
+pub(crate) struct CheckedHistory {
+    /// Number of valid rows.
     pub valid: u64,
-    /// How many are not.
+    /// Number of invalid rows.
     pub invalid: u64,
-    times: ReturningTimes,
+    times: RecurringTimes,
 }
 
-/// Reads a history, plain or gzip, to its end; `report` gets what is wrong with each row that is not valid.
+/// Checks all rows of a history, plain or gzip; calls `report` for each invalid row.
 ///
 /// # Errors
 /// The history cannot be read to its end.
 pub(crate) fn check(
     history: impl BufRead + Send,
-    reading: &Reading,
+    options: &ParseOptions,
     mut report: impl FnMut(&Error),
-) -> Result<Checked, Error> {
-    let mut checked = Checked::default();
-    for row in Rows::of(history, reading.clone())? {
+) -> Result<CheckedHistory, Error> {
+    let mut checked = CheckedHistory::default();
+    for row in Rows::new(history, options.clone())? {
         let imported = row.and_then(|row| {
             checked.times.add(row.occurred_at);
-            row.imported(&reading.source, 1)
+            row.into_event(&options.source, 1)
         });
         match imported {
             Ok(_) => checked.valid += 1,
@@ -162,26 +164,26 @@ pub(crate) fn check(
     Ok(checked)
 }
 
-/// The events of a history that was checked, in the order of its rows. Rows that are not valid are left out if
-/// `skip_invalid`; else the first of them, which was not there when the history was checked, is the last item.
+/// Returns the events of a checked history, in the order of its rows. Skips invalid rows if `skip_invalid`;
+/// otherwise a row that became invalid after the check is the last item.
 ///
 /// # Errors
 /// The first bytes cannot be read.
 pub(crate) fn events<'r>(
     history: impl BufRead + Send + 'r,
-    reading: Reading,
-    checked: Checked,
+    options: ParseOptions,
+    checked: CheckedHistory,
     skip_invalid: bool,
 ) -> Result<Events<'r>, Error> {
-    let source = reading.source.clone();
-    let (rows, numbering) = (Rows::of(history, reading)?, Numbering::of(checked.times));
+    let source = options.source.clone();
+    let (rows, numbering) = (Rows::new(history, options)?, RowNumbering::new(checked.times));
     Ok(Events { rows, numbering, source, skip_invalid, failed: false })
 }
 
-/// See [`events`].
+/// Iterator returned by [`events`].
 pub(crate) struct Events<'r> {
     rows: Rows<'r>,
-    numbering: Numbering,
+    numbering: RowNumbering,
     source: Source,
     skip_invalid: bool,
     failed: bool,
@@ -194,7 +196,7 @@ impl Iterator for Events<'_> {
         while !self.failed {
             let imported = self.rows.next()?.and_then(|row| {
                 let number = self.numbering.next(row.occurred_at, row.content.key());
-                row.imported(&self.source, number)
+                row.into_event(&self.source, number)
             });
             match imported {
                 Err(error) if self.skip_invalid && !error.is_fatal() => {}
@@ -208,27 +210,27 @@ impl Iterator for Events<'_> {
     }
 }
 
-/// The rows of a history. Ends where nothing more can be read.
+/// The rows of a history, up to the first read error.
 struct Rows<'r> {
     lines: Lines<'r>,
-    reading: Reading,
+    options: ParseOptions,
     ended: bool,
 }
 
 impl<'r> Rows<'r> {
-    fn of(history: impl BufRead + Send + 'r, reading: Reading) -> Result<Self, Error> {
-        let unreadable = |error| Error { line: 1, fault: Fault::Unreadable(error) };
-        Ok(Self { lines: Lines::of(history).map_err(unreadable)?, reading, ended: false })
+    fn new(history: impl BufRead + Send + 'r, options: ParseOptions) -> Result<Self, Error> {
+        let unreadable = |error| Error { line: 1, kind: ErrorKind::Unreadable(error) };
+        Ok(Self { lines: Lines::new(history).map_err(unreadable)?, options, ended: false })
     }
 
-    fn read(&mut self) -> Result<Option<Row>, Fault> {
+    fn read(&mut self) -> Result<Option<Row>, ErrorKind> {
         let line = self.lines.read().map_err(|error| match error {
-            LineError::TooLong => Fault::TooLong,
-            LineError::Unreadable(error) => Fault::Unreadable(error),
+            LineError::TooLong => ErrorKind::TooLong,
+            LineError::Unreadable(error) => ErrorKind::Unreadable(error),
         })?;
         let Some(text) = line else { return Ok(None) };
         let columns = serde_json::from_slice(text).map_err(not_a_row)?;
-        Row::of(&columns, self.lines.number(), &self.reading).map(Some)
+        Row::parse(&columns, self.lines.number(), &self.options).map(Some)
     }
 }
 
@@ -239,18 +241,18 @@ impl Iterator for Rows<'_> {
         if self.ended {
             return None;
         }
-        let row = self.read().map_err(|fault| Error { line: self.lines.number(), fault }).transpose();
+        let row = self.read().map_err(|kind| Error { line: self.lines.number(), kind }).transpose();
         self.ended = row.as_ref().is_none_or(|row| row.as_ref().is_err_and(Error::is_fatal));
         row
     }
 }
 
-/// A row is a line of its own, so the place in it is its column.
-fn not_a_row(error: serde_json::Error) -> Fault {
-    Fault::NotARow(error.to_string().replace(" at line 1 column ", " at column "))
+/// Removes the line number from an error: each row is parsed separately, so only the column is meaningful.
+fn not_a_row(error: serde_json::Error) -> ErrorKind {
+    ErrorKind::NotARow(error.to_string().replace(" at line 1 column ", " at column "))
 }
 
-/// A row: what its lane runs from then on.
+/// A parsed row: the release of its lane from a time on.
 #[derive(Debug)]
 struct Row {
     line: u64,
@@ -259,21 +261,22 @@ struct Row {
     event: Event,
 }
 
-/// What a row's identity is made from, and what rows are equal by: environment, service, target, version and time.
+/// The content that determines a row's identity and equality: environment, service, target, version and time.
 #[derive(Debug)]
 struct Content(Value);
 
 impl Content {
     fn key(&self) -> Key {
-        first_half(&Sha256::digest(self.0.to_string()))
+        leading_bytes(&Sha256::digest(self.0.to_string()))
     }
 
-    /// 128 bits of SHA-256 over `["production","web",null,"v1","2026-08-01T12:00:00.000000Z",1]`: environment,
-    /// service, target, version, time, and the number of the row among its equals.
+    /// Returns the event id: 128 bits of SHA-256 over
+    /// `["production","web",null,"v1","2026-08-01T12:00:00.000000Z",1]`, which is environment, service,
+    /// target, version, time, and the number of the row among equal rows.
     fn id(&self, number: u32) -> String {
         let mut parts = self.0.clone();
         parts.as_array_mut().into_iter().for_each(|parts| parts.push(number.into()));
-        let hash = first_half(&Sha256::digest(parts.to_string()));
+        let hash = leading_bytes(&Sha256::digest(parts.to_string()));
         hash.iter().fold(String::with_capacity(32), |mut digits, byte| {
             // Writing to a String cannot fail.
             let _ = write!(digits, "{byte:02x}");
@@ -282,31 +285,31 @@ impl Content {
     }
 }
 
-fn first_half(hash: &[u8]) -> Key {
+fn leading_bytes(hash: &[u8]) -> Key {
     let mut half = Key::default();
     half.copy_from_slice(&hash[..size_of::<Key>()]);
     half
 }
 
 impl Row {
-    fn of(columns: &Columns, line: u64, reading: &Reading) -> Result<Self, Fault> {
+    fn parse(columns: &Columns, line: u64, options: &ParseOptions) -> Result<Self, ErrorKind> {
         if columns.n.as_ref().is_some_and(|n| !n.is_u64()) {
-            return Err(wrong("n", "not a whole number"));
+            return Err(invalid("n", "not a non-negative integer"));
         }
         let occurred_at = time(required("at", &columns.at)?)?;
-        if occurred_at > reading.latest {
-            return Err(wrong("at", "in the future"));
+        if occurred_at > options.latest {
+            return Err(invalid("at", "in the future"));
         }
         let (environment, service) =
             (required("environment", &columns.environment)?, required("service", &columns.service)?);
         let target = optional("target", &columns.target)?;
         let version = match &columns.version {
-            None => return Err(wrong("version", "missing; null where nothing runs any more")),
+            None => return Err(invalid("version", "missing; use null for a removal")),
             Some(_) => optional("version", &columns.version)?,
         };
         let lane = lane(environment, service, target)?;
         let event = Event {
-            payload: payload(columns, lane, version, reading.commit_is)?,
+            payload: payload(columns, lane, version, options.commit_column)?,
             actor: optional("actor", &columns.actor)?.map(actor).transpose()?,
             reason: None,
             links: Vec::new(),
@@ -317,21 +320,22 @@ impl Row {
         Ok(Self { line, occurred_at, content, event })
     }
 
-    /// The event of the n-th of equal rows.
-    fn imported(self, source: &Source, number: u32) -> Result<Imported, Error> {
+    /// Returns the event of the row that is the n-th among equal rows.
+    fn into_event(self, source: &Source, number: u32) -> Result<Imported, Error> {
         let Self { line, occurred_at, content, event } = self;
         let envelope = value("identity", EventId::parse(&content.id(number))).and_then(|id| {
             let identity = Identity { source: source.clone(), id };
-            Envelope::compose(identity, occurred_at, event).map_err(|invalid| Fault::Invalid(invalid.reason))
+            Envelope::compose(identity, occurred_at, event)
+                .map_err(|invalid| ErrorKind::Invalid(invalid.reason))
         });
         match envelope {
             Ok(envelope) => Ok(Imported { line, envelope }),
-            Err(fault) => Err(Error { line, fault }),
+            Err(kind) => Err(Error { line, kind }),
         }
     }
 }
 
-fn lane(environment: &str, service: &str, target: Option<&str>) -> Result<LaneRef, Fault> {
+fn lane(environment: &str, service: &str, target: Option<&str>) -> Result<LaneRef, ErrorKind> {
     Ok(LaneRef {
         environment: value("environment", EnvironmentName::parse(environment))?,
         service: value("service", ServiceName::parse(service))?,
@@ -339,27 +343,27 @@ fn lane(environment: &str, service: &str, target: Option<&str>) -> Result<LaneRe
     })
 }
 
-/// A deploy, or a removal where nothing runs any more.
+/// Returns a deploy, or a removal if the row has no version.
 fn payload(
     columns: &Columns,
     lane: LaneRef,
     version: Option<&str>,
-    commit_is: CommitColumn,
-) -> Result<Payload, Fault> {
+    commit_column: CommitColumn,
+) -> Result<Payload, ErrorKind> {
     let slot = parsed("slot", optional("slot", &columns.slot)?, SlotName::parse)?;
     let commit = parsed("commit", optional("commit", &columns.commit)?, ShortText::parse)?;
     let artifact = parsed("artifact", optional("artifact", &columns.artifact)?, Artifact::parse)?;
     let deployment = parsed("deployment", optional("deployment", &columns.deployment)?, ShortText::parse)?;
-    let (commit, deployment) = match commit_is {
+    let (commit, deployment) = match commit_column {
         CommitColumn::Build => (commit, deployment),
         CommitColumn::Deployment if commit.is_some() && deployment.is_some() => {
-            return Err(wrong("deployment", "given, and commit is the deployment's name, too"));
+            return Err(invalid("deployment", "conflicts with commit, which is the name of the deployment"));
         }
         CommitColumn::Deployment => (None, commit.or(deployment)),
     };
     let Some(version) = parsed("version", version, ShortText::parse)? else {
         if artifact.is_some() {
-            return Err(wrong("artifact", "given, though nothing runs any more"));
+            return Err(invalid("artifact", "not allowed in a removal"));
         }
         return Ok(Payload::DeployRemoved(Removal { lane, slot, deployment, rollback_id: None }));
     };
@@ -374,41 +378,42 @@ fn payload(
     }))
 }
 
-fn wrong(field: &'static str, detail: &str) -> Fault {
-    Fault::Value { field, detail: detail.to_owned() }
+fn invalid(field: &'static str, detail: &str) -> ErrorKind {
+    ErrorKind::Value { field, detail: detail.to_owned() }
 }
 
-fn value<T>(field: &'static str, parsed: Result<T, impl ToString>) -> Result<T, Fault> {
-    parsed.map_err(|error| Fault::Value { field, detail: error.to_string() })
+fn value<T>(field: &'static str, parsed: Result<T, impl ToString>) -> Result<T, ErrorKind> {
+    parsed.map_err(|error| ErrorKind::Value { field, detail: error.to_string() })
 }
 
 fn parsed<T, E: ToString>(
     field: &'static str,
     text: Option<&str>,
     parse: impl FnOnce(&str) -> Result<T, E>,
-) -> Result<Option<T>, Fault> {
+) -> Result<Option<T>, ErrorKind> {
     text.map(|text| value(field, parse(text))).transpose()
 }
 
-fn required<'v>(field: &'static str, value: &'v Option<Value>) -> Result<&'v str, Fault> {
-    optional(field, value)?.ok_or_else(|| wrong(field, "missing"))
+fn required<'v>(field: &'static str, value: &'v Option<Value>) -> Result<&'v str, ErrorKind> {
+    optional(field, value)?.ok_or_else(|| invalid(field, "missing"))
 }
 
-fn optional<'v>(field: &'static str, value: &'v Option<Value>) -> Result<Option<&'v str>, Fault> {
+fn optional<'v>(field: &'static str, value: &'v Option<Value>) -> Result<Option<&'v str>, ErrorKind> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(wrong(field, "not a string")),
+        Some(_) => Err(invalid(field, "not a string")),
     }
 }
 
-/// Rows tell people from machines by the names that stand for hashed people.
-fn actor(name: &str) -> Result<Actor, Fault> {
+/// Parses an actor: names with the prefix `person-` stand for hashed names of people, all others are
+/// workloads.
+fn actor(name: &str) -> Result<Actor, ErrorKind> {
     let kind = if name.starts_with("person-") { "person" } else { "workload" };
     Ok(Actor { kind: value("actor", ShortText::parse(kind))?, name: value("actor", ShortText::parse(name))? })
 }
 
-fn time(text: &str) -> Result<DateTime<Utc>, Fault> {
+fn time(text: &str) -> Result<DateTime<Utc>, ErrorKind> {
     let time = DateTime::parse_from_rfc3339(text).map_err(|_| "not an RFC 3339 time");
     Ok(value("at", time)?.with_timezone(&Utc).trunc_subsecs(6))
 }

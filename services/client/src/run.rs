@@ -1,8 +1,8 @@
-//! `release-ledger run`: a deploy's own command, with its start and its end told to the ledger.
+//! `release-ledger run`: runs a deploy command and reports its start and end to the ledger.
 //!
-//! Invariants: what the command reads, writes and ends with is as if it were run alone. Without `--strict`
-//! the ledger holds it up at no time before its end, and then for the patience at most. A spool that hangs holds it
-//! up for the patience before it begins, and for as long at its end.
+//! Invariants: the command's stdin, stdout, stderr and exit status are the same as if it ran alone. Without
+//! `--strict`, the ledger delays nothing before the command ends, and then for `--patience` at most. A spool
+//! that hangs delays the start by `--patience`, and the end by as long again.
 
 mod child;
 mod reports;
@@ -18,34 +18,34 @@ use ledger_domain::{EnvironmentName, Identity, Kind, LongText, ServiceName};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use self::child::{Ended, Signals};
-use self::reports::{NotRecorded, Reports};
-use super::answer::RecordedBody;
-use super::ci::{Facts, facts};
+use self::child::{CommandResult, Signals};
+use self::reports::{DeployReports, NotRecorded};
+use super::bodies::RecordedBody;
+use super::ci::{self, CiContext};
 use super::connection::{Client, Connection};
-use super::details::{About, Details};
-use super::output::tell;
-use super::query::{head, read, with};
+use super::details::{DetailFlags, EventSubject};
+use super::output::print_notice;
+use super::query::{head, read, with_param};
 use super::spool::{Outbox, SpoolFolder};
 use crate::{clock, environment};
 
-/// How much longer than the patience it may take to send what is there, and how long whoever signals meanwhile has to
-/// wait.
-const HURRY: Duration = Duration::from_secs(1);
+/// Time that sending may take beyond `--patience`, and that a signal leaves to the sending under way.
+const GRACE_PERIOD: Duration = Duration::from_secs(1);
 
 /// Run a deploy, and report it to the ledger
 ///
-/// Reports deploy.started, runs the command, and reports deploy.succeeded if it ends with 0, or deploy.failed
-/// if not, with its duration and exit code. Exits as the command does: with its status, with 128 and the
-/// signal's number if a signal ends it, with 127 if there is no such command and with 126 if it cannot be run.
-/// SIGTERM, SIGINT, SIGHUP and SIGQUIT are passed on to it. One that is ignored when this starts, as SIGHUP under
-/// `nohup`, is ignored by both.
+/// Reports deploy.started, runs the command, and reports deploy.succeeded if it exits with 0, otherwise
+/// deploy.failed, with its duration and exit code. Exits as the command does: with its status, with 128 plus
+/// the signal number if a signal ends it, with 127 if there is no such command and with 126 if it cannot be
+/// run. Forwards SIGTERM, SIGINT, SIGHUP and SIGQUIT to the command. A signal that is ignored at the start,
+/// as SIGHUP under `nohup`, is ignored by both.
 ///
-/// A ledger that is down fails no deploy and does not hold one up: reports that cannot be sent are kept in the
-/// spool, and sent first next time. Whatever goes wrong here, and not in the command, ends with 125.
+/// A ledger that is down neither fails nor delays a deploy: reports that cannot be sent are kept in the
+/// spool, and the next command sends them first. A failure of this program, and not of the command, exits
+/// with 125.
 ///
-/// In GitHub Actions, GitLab, Jenkins and Buildkite, what the CI knows of its run is told as --deployment,
-/// --commit, --actor and --link pipeline=…, where these flags do not say otherwise.
+/// In GitHub Actions, GitLab, Jenkins and Buildkite, the CI's variables provide --deployment, --commit,
+/// --actor and --link pipeline=…; flags take precedence.
 #[derive(Debug, clap::Args)]
 #[command(
     disable_version_flag = true,
@@ -54,165 +54,181 @@ const HURRY: Duration = Duration::from_secs(1);
   release-ledger run --environment dev --service web --version v1 --strict -- sh -c './deploy && ./warm-up'"
 )]
 pub struct Run {
-    /// Where
+    /// The environment
     #[arg(long, value_name = "NAME")]
     environment: EnvironmentName,
-    /// Of what
+    /// The service
     #[arg(long, value_name = "NAME")]
     service: ServiceName,
     /// The release's version
     #[arg(long, value_name = "VERSION")]
     version: String,
     #[command(flatten)]
-    details: Details,
-    /// Tell nothing that only the CI's variables say
+    details: DetailFlags,
+    /// Ignore the CI's variables
     #[arg(long)]
     no_ci: bool,
-    /// Do not run the command unless its start is recorded, and fail if its end is not
+    /// Run the command only if its start is recorded, and fail if its end is not
     #[arg(long)]
     strict: bool,
-    /// How long to try to send a report before it is left in the spool
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Time limit for sending a report before it stays in the spool
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 5,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     patience: u64,
     #[command(flatten)]
     spool: SpoolFolder,
     #[command(flatten)]
     connection: Connection,
-    /// What deploys, and its arguments
+    /// The deploy command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
 impl Run {
-    /// Runs the command; answers the status to end with.
+    /// Runs the command and returns the exit status.
     ///
     /// # Errors
-    /// What is told is no deploy; or, if that is asked for, a report is not recorded.
+    /// The flags describe no valid deploy, or, with `--strict`, a report is not recorded.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        // From here on a signal ends the command, and not us before we have reported it.
+        // From here on a signal ends the command, and not this process before it has reported.
         let mut signals = Signals::catch()?;
-        let facts = if self.no_ci { Facts::default() } else { facts(&environment::variables()) };
+        let ci_context =
+            if self.no_ci { CiContext::default() } else { ci::detect(&environment::variables()) };
         let deploy = Deploy {
             environment: self.environment,
             service: self.service,
             version: self.version,
-            details: self.details.or(facts),
+            details: self.details.or(ci_context),
         };
-        let started = deploy.event(Kind::DeployStarted, None).context("this is not a deploy")?;
+        let started = deploy.event(Kind::DeployStarted, None).context("invalid deploy")?;
         let patience = Duration::from_secs(self.patience);
         let client = self.connection.client();
         let outbox = Outbox::new(client.clone(), self.spool.folder(), patience);
-        let mut reports = Reports::new(outbox);
+        let mut reports = DeployReports::new(outbox);
         let mut reported = None;
         tokio::select! {
             () = reports.add(started) => {}
-            // Now, and not when the command has begun that somebody calls off.
-            _ = signals.next() => return Err(anyhow!("interrupted before the command was run")),
+            // Stop now: the signal is meant to stop the deploy before it starts.
+            _ = signals.next() => return Err(anyhow!("interrupted before the command started")),
         }
         if self.strict {
             let sent = tokio::select! {
-                sent = sent(&reports, patience) => sent,
+                sent = send_reports(&reports, patience) => sent,
                 _ = signals.next() => Err(anyhow!("interrupted")),
             };
-            if let Err(why) = sent {
-                if !why.downcast_ref::<NotRecorded>().is_some_and(NotRecorded::is_refused) {
-                    // Its start may be recorded, now or later: then so is its end.
-                    let ended = Ended::not_begun("the command was not run: its start could not be recorded");
-                    reports.add(deploy.event(Kind::DeployFailed, Some((&ended, None)))?).await;
+            if let Err(error) = sent {
+                if !error.downcast_ref::<NotRecorded>().is_some_and(NotRecorded::is_rejected) {
+                    // The start may be recorded now or later, so report an end as well.
+                    let result = CommandResult::not_started(
+                        "the command was not run: its start could not be recorded",
+                    );
+                    reports.add(deploy.event(Kind::DeployFailed, Some((&result, None)))?).await;
                 }
-                return Err(why.context("the command is not run: its start is not recorded"));
+                return Err(error.context("did not run the command: its start is not recorded"));
             }
         }
-        let began = Instant::now();
-        // Beside the command: it does not wait for the ledger. What is not sent by its end is sent then.
+        let started_at = Instant::now();
+        // Send while the command runs: it does not wait for the ledger. Reports not sent by its end are sent
+        // then.
         let early = AbortOnDropHandle::new(tokio::spawn(reports.clone().send()));
-        let ended = child::run(&self.command, &mut signals).await;
+        let result = child::run(&self.command, &mut signals).await;
         drop(early);
-        let took = began.elapsed();
-        // They were meant for the command.
-        signals.forget();
-        let kind = if ended.code == 0 { Kind::DeploySucceeded } else { Kind::DeployFailed };
-        let told = match deploy.event(kind, Some((&ended, Some(took)))) {
+        let duration = started_at.elapsed();
+        // The signals received so far were meant for the command.
+        signals.discard_pending();
+        let kind = if result.code == 0 { Kind::DeploySucceeded } else { Kind::DeployFailed };
+        let sent = match deploy.event(kind, Some((&result, Some(duration)))) {
             Ok(event) => {
                 reported = Some(event.identity().clone());
                 reports.add(event).await;
-                let hurried = async {
+                let stop_requested = async {
                     signals.next().await;
-                    // It may be one that all processes get, one after the other, and not a second word.
-                    tokio::time::sleep(HURRY).await;
+                    // The signal may be one that each process of the group receives in turn, and not a second
+                    // request to stop.
+                    tokio::time::sleep(GRACE_PERIOD).await;
                 };
                 tokio::select! {
-                    sent = sent(&reports, patience) => sent,
-                    () = hurried => Err(anyhow!("interrupted while the deploy was reported")),
+                    sent = send_reports(&reports, patience) => sent,
+                    () = stop_requested => Err(anyhow!("interrupted while reporting the deploy")),
                 }
             }
-            Err(why) => Err(why.context("how the deploy ended cannot be told")),
+            Err(error) => Err(error.context("cannot report how the deploy ended")),
         };
-        match told {
-            Err(why) if self.strict && ended.code == 0 => {
-                return Err(why.context("the command ended well, but that is not recorded"));
+        match sent {
+            Err(error) if self.strict && result.code == 0 => {
+                return Err(error.context("the command succeeded, but its end is not recorded"));
             }
-            Err(why) => tell(&format!("{why:#}")),
-            Ok(()) => tell_notes(&client, reported.as_ref()).await,
+            Err(error) => print_notice(&format!("{error:#}")),
+            Ok(()) => print_notes(&client, reported.as_ref()).await,
         }
-        Ok(ExitCode::from(ended.code))
+        Ok(ExitCode::from(result.code))
     }
 }
 
-/// How long the answer is waited for to what the ledger says of a report. The report is recorded whether it comes or not.
+/// Time limit for fetching the ledger's notes on a report. The report is recorded either way.
 const NOTES_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Tells what the ledger says of a report that it recorded, if it says so in time.
-async fn tell_notes(client: &Client, reported: Option<&Identity>) {
+/// Prints the ledger's notes on a recorded report, if they arrive in time.
+async fn print_notes(client: &Client, reported: Option<&Identity>) {
     let Some(Identity { source, id }) = reported else { return };
-    let asked = async {
+    let fetched = async {
         let head = head(client).await?;
-        let url = with(client.url(&["events"]), "source", Some(source.as_str()));
-        let url = with(with(url, "id", Some(id.as_str())), "wait_for", Some(head));
+        let url = with_param(client.url(&["events"]), "source", Some(source.as_str()));
+        let url = with_param(with_param(url, "id", Some(id.as_str())), "wait_for", Some(head));
         read::<RecordedBody>(&client.get(url).await?)
     };
-    if let Ok(Ok(body)) = timeout(NOTES_TIMEOUT, asked).await {
-        let notes = body.events.iter().flat_map(|entry| entry.marks.notes());
-        notes.for_each(|note| tell(&format!("the report: {note}")));
+    if let Ok(Ok(body)) = timeout(NOTES_TIMEOUT, fetched).await {
+        let notes = body.events.iter().flat_map(|entry| entry.annotations.notes());
+        notes.for_each(|note| print_notice(&format!("the report: {note}")));
     }
 }
 
-/// Sends the reports. A disk that hangs is left behind.
-async fn sent(reports: &Reports, patience: Duration) -> anyhow::Result<()> {
+/// Sends the reports; gives up if the disk hangs.
+async fn send_reports(reports: &DeployReports, patience: Duration) -> anyhow::Result<()> {
     let sending = AbortOnDropHandle::new(tokio::spawn(reports.clone().send()));
-    match timeout(patience + HURRY, sending).await {
+    match timeout(patience + GRACE_PERIOD, sending).await {
         Ok(sent) => Ok(sent??),
-        Err(_) => bail!("the spool {} hangs: the reports of the deploy may be lost", reports.place()),
+        Err(_) => {
+            bail!("the spool {} does not respond; the deploy's reports may be lost", reports.spool_folder())
+        }
     }
 }
 
-/// What is deployed.
+/// The deploy to report.
 struct Deploy {
     environment: EnvironmentName,
     service: ServiceName,
     version: String,
-    details: Details,
+    details: DetailFlags,
 }
 
 impl Deploy {
-    /// The event of a kind, as of now; with how the deploy ended, and after how long, if it has. Two runs are
-    /// two deploys, even of the same job: so its id is one that no other has.
-    fn event(&self, kind: Kind, ended: Option<(&Ended, Option<Duration>)>) -> anyhow::Result<Envelope> {
-        let about = About {
+    /// Creates the event of a kind, as of now, with the result and duration of the command if it has ended.
+    /// Each run is a deploy of its own, even of the same job, so its event id is always new.
+    fn event(
+        &self,
+        kind: Kind,
+        result: Option<(&CommandResult, Option<Duration>)>,
+    ) -> anyhow::Result<Envelope> {
+        let subject = EventSubject {
             environment: Some(&self.environment),
             service: Some(&self.service),
             version: Some(&self.version),
         };
-        let mut data = self.details.members(kind.family(), about);
-        if let Some((ended, took)) = ended {
-            if let Some(took) = took {
-                let milliseconds = u64::try_from(took.as_millis())?;
+        let mut data = self.details.members(kind.family(), subject);
+        if let Some((result, duration)) = result {
+            if let Some(duration) = duration {
+                let milliseconds = u64::try_from(duration.as_millis())?;
                 data.insert("duration_ms".to_owned(), milliseconds.into());
-                data.insert("exit_code".to_owned(), ended.code.into());
+                data.insert("exit_code".to_owned(), result.code.into());
             }
-            let why = ended.why.as_deref().filter(|why| LongText::parse(why).is_ok());
-            if let Some(why) = why.filter(|_| !self.details.has_reason()) {
-                data.insert("reason".to_owned(), why.into());
+            let failure = result.failure.as_deref().filter(|text| LongText::parse(text).is_ok());
+            if let Some(failure) = failure.filter(|_| !self.details.has_reason()) {
+                data.insert("reason".to_owned(), failure.into());
             }
         }
         let time = clock::now().to_rfc3339_opts(SecondsFormat::Micros, true);

@@ -1,8 +1,9 @@
-//! The spool: what could not be sent, kept on disk until it can be.
+//! The spool: events that could not be sent, kept on disk until they can be.
 //!
-//! Invariants: what waits for a ledger goes to no other, in the order in which it was kept, and before
-//! anything newer. Nothing is dropped without a word: what the ledger refuses for good is put aside. Sent
-//! twice, an event is recorded once, so whoever is killed half-way loses and doubles nothing.
+//! Invariants: events that wait for one ledger are sent to no other, in the order in which they were added,
+//! and before newer events. No event is dropped silently: those that the ledger rejects permanently are moved
+//! to the folder `refused`. An event that is sent twice is recorded once, so a process killed half-way loses
+//! and duplicates nothing.
 
 mod command;
 mod queue;
@@ -17,30 +18,30 @@ use ledger_codec::cloudevents::Envelope;
 
 pub use self::command::Spool;
 pub(super) use self::queue::Entry;
-pub(super) use self::sending::{Error, Limit, parsed};
+pub(super) use self::sending::{Error, RetryWindow, parse_events};
 
 use self::queue::{Queue, QueueLock};
 use self::sending::drain;
-use super::answer::EventResult;
+use super::bodies::EventResult;
 use super::chunk::Chunk;
 use super::connection::Client;
-use super::output::tell;
+use super::output::print_notice;
 use crate::environment;
 
-/// Where the spool is.
+/// The flag for the folder of the spool.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct SpoolFolder {
-    /// Where events are kept that could not be sent [default: $XDG_STATE_HOME/release-ledger/spool, or
+    /// The folder for events that could not be sent [default: $XDG_STATE_HOME/release-ledger/spool, or
     /// ~/.local/state/release-ledger/spool]
     #[arg(long, value_name = "FOLDER", env = "RELEASE_LEDGER_SPOOL")]
     spool: Option<PathBuf>,
 }
 
 impl SpoolFolder {
-    /// The folder, which need not be there.
+    /// Returns the folder, which may not exist yet.
     ///
     /// # Errors
-    /// Nobody says where.
+    /// Neither the flag nor the environment names a folder.
     pub(super) fn folder(&self) -> anyhow::Result<PathBuf> {
         match &self.spool {
             Some(folder) => Ok(folder.clone()),
@@ -49,133 +50,146 @@ impl SpoolFolder {
     }
 }
 
-/// What is left at least for what nothing else will send.
-const MOMENT: Duration = Duration::from_secs(1);
+/// Minimum time for sending events that no later command can send.
+const MIN_SEND_TIME: Duration = Duration::from_secs(1);
 
-/// How events get to a ledger: behind those that wait for it.
+/// Sends events to a ledger, after those that wait for it in the spool.
 #[derive(Debug, Clone)]
 pub(super) struct Outbox {
     client: Client,
-    /// Or why there is none.
+    /// The error if there is no spool.
     queue: Result<Queue, String>,
     patience: Duration,
 }
 
-/// `1 event is`, `2 events are`.
-pub(super) fn events_are(number: usize) -> String {
-    if number == 1 { "1 event is".to_owned() } else { format!("{number} events are") }
+/// Renders a number of events: `1 event`, `2 events`.
+pub(super) fn count_events(number: usize) -> String {
+    if number == 1 { "1 event".to_owned() } else { format!("{number} events") }
 }
 
-/// What became of an event that was kept.
+/// The status of an event that was spooled.
 #[derive(Debug)]
 pub(super) enum DeliveryStatus {
     Recorded,
-    Waits,
-    /// The ledger will never take it.
-    Refused(String),
+    Waiting,
+    /// The ledger rejects the event permanently, for this reason.
+    Rejected(String),
 }
 
 impl Outbox {
-    /// An outbox with a spool, or without one. It tries for as long as `patience` before it gives up.
+    /// Creates an outbox, with or without a spool. It retries for `patience` before it gives up.
     pub(super) fn new(client: Client, spool: anyhow::Result<PathBuf>, patience: Duration) -> Self {
-        let queue = spool.map(|spool| Queue::of(&spool, client.ledger())).map_err(|why| format!("{why:#}"));
+        let queue =
+            spool.map(|spool| Queue::new(&spool, client.ledger())).map_err(|error| format!("{error:#}"));
         Self { client, queue, patience }
     }
 
-    /// Sends events as they are, behind all that wait; answers what became of each, and the answer as it came.
+    /// Sends events unchanged, after all events in the spool; returns their results and the raw response
+    /// body.
     ///
     /// # Errors
-    /// They are not recorded, or it is not known. Those that waited before may be.
+    /// The events are not recorded, or that is unknown. Events in the spool may be recorded all the same.
     pub(super) async fn send(&self, chunk: &Chunk) -> Result<(Vec<EventResult>, Bytes), Error> {
-        let limit = self.limit();
-        // Held until ours are sent, or another process would put its own between.
-        let _held = match self.waiting_sent(limit).await {
-            Ok(held) => held,
+        let window = self.retry_window();
+        // Keep the lock until the new events are sent, or another process could send its own in between.
+        let _lock = match self.send_waiting(window).await {
+            Ok(lock) => lock,
             Err(Error::Spool(error)) => {
-                tell(&format!("what waits in the spool is not sent: {:#}", anyhow::Error::from(error)));
+                print_notice(&format!(
+                    "cannot send the events in the spool: {:#}",
+                    anyhow::Error::from(error)
+                ));
                 None
             }
             Err(error) => return Err(error),
         };
-        limit.within(&self.client, || async { Ok(self.client.record_and_keep(chunk).await?) }).await
+        window.retry(&self.client, || async { Ok(self.client.record_with_body(chunk).await?) }).await
     }
 
-    /// Sends events without regard to those that wait; answers what became of each, and the answer as it came.
+    /// Sends events without sending the spool first; returns their results and the raw response body.
     ///
     /// # Errors
-    /// They are not recorded, or it is not known.
+    /// The events are not recorded, or that is unknown.
     pub(super) async fn send_directly(&self, chunk: &Chunk) -> Result<(Vec<EventResult>, Bytes), Error> {
-        self.limit().within(&self.client, || async { Ok(self.client.record_and_keep(chunk).await?) }).await
+        self.retry_window()
+            .retry(&self.client, || async { Ok(self.client.record_with_body(chunk).await?) })
+            .await
     }
 
-    /// Sends events that nothing else will ever send, whatever waits. If the limit is over, they have a moment all the
-    /// same.
+    /// Sends events that are not in the spool, so that no later command can send them. Takes at least
+    /// [`MIN_SEND_TIME`], even if the window is over.
     ///
     /// # Errors
-    /// They are not recorded, or it is not known.
-    pub(super) async fn send_alone(&self, chunk: &Chunk, limit: Limit) -> Result<Vec<EventResult>, Error> {
-        let limit = limit.at_least(MOMENT);
-        limit.within(&self.client, || async { Ok(self.client.record(chunk).await?) }).await
+    /// The events are not recorded, or that is unknown.
+    pub(super) async fn send_without_spool(
+        &self,
+        chunk: &Chunk,
+        window: RetryWindow,
+    ) -> Result<Vec<EventResult>, Error> {
+        let window = window.at_least(MIN_SEND_TIME);
+        window.retry(&self.client, || async { Ok(self.client.record(chunk).await?) }).await
     }
 
-    /// Sends all that waits; if anything did, holds the queue.
-    async fn waiting_sent(&self, limit: Limit) -> Result<Option<QueueLock<'_>>, Error> {
+    /// Sends all waiting events; returns the lock of the queue if there were any.
+    async fn send_waiting(&self, window: RetryWindow) -> Result<Option<QueueLock<'_>>, Error> {
         let Ok(queue) = &self.queue else { return Ok(None) };
         if queue.waiting()?.is_empty() {
             return Ok(None);
         }
-        let held = queue.hold(limit.deadline).await?.ok_or(Error::Busy)?;
-        drain(&self.client, &held, limit, &tell).await?;
-        Ok(Some(held))
+        let lock = queue.lock(window.deadline).await?.ok_or(Error::Busy)?;
+        drain(&self.client, &lock, window, &print_notice).await?;
+        Ok(Some(lock))
     }
 
-    /// The patience, from now on.
-    pub(super) fn limit(&self) -> Limit {
-        Limit::of(self.patience)
+    /// Returns the window for retries, which starts now.
+    pub(super) fn retry_window(&self) -> RetryWindow {
+        RetryWindow::new(self.patience)
     }
 
-    /// Keeps events for later, behind all that wait; answers by which names.
+    /// Adds events to the spool, after all that wait; returns their entries.
     ///
     /// # Errors
-    /// There is no spool, no room in it, or the disk fails.
-    pub(super) async fn keep(&self, events: &[Envelope]) -> anyhow::Result<Vec<Entry>> {
-        let queue = self.queue.clone().map_err(|why| anyhow!("{why}"))?;
+    /// There is no spool, it is full, or the disk fails.
+    pub(super) async fn spool(&self, events: &[Envelope]) -> anyhow::Result<Vec<Entry>> {
+        let queue = self.queue.clone().map_err(|error| anyhow!("{error}"))?;
         let events = events.to_vec();
-        // The disk, or another process that adds, may take long.
+        // The disk, or another process that adds events, may block for long.
         Ok(tokio::task::spawn_blocking(move || queue.add(&events)).await??)
     }
 
-    /// The same within the patience. What is kept later nevertheless is sent again, and recorded once.
+    /// Adds events to the spool within the patience. An event that reaches the spool after that is sent
+    /// again, and recorded once.
     ///
     /// # Errors
-    /// As those of [`Outbox::keep`], or it takes too long.
-    pub(super) async fn keep_in_time(&self, events: &[Envelope]) -> anyhow::Result<Vec<Entry>> {
-        let late = || anyhow!("{} takes nothing within {} s", self.place(), self.patience.as_secs());
-        tokio::time::timeout(self.patience, self.keep(events)).await.map_err(|_| late())?
+    /// Those of [`Outbox::spool`], or adding takes too long.
+    pub(super) async fn spool_in_time(&self, events: &[Envelope]) -> anyhow::Result<Vec<Entry>> {
+        let timed_out =
+            || anyhow!("{} accepts no event within {} s", self.spool_folder(), self.patience.as_secs());
+        tokio::time::timeout(self.patience, self.spool(events)).await.map_err(|_| timed_out())?
     }
 
-    /// Where events are kept.
-    pub(super) fn place(&self) -> String {
+    /// Returns the folder of the queue, for messages.
+    pub(super) fn spool_folder(&self) -> String {
         self.queue.as_ref().map(|queue| queue.folder().display().to_string()).unwrap_or_default()
     }
 
-    /// Sends all that waits.
+    /// Sends all waiting events.
     ///
     /// # Errors
-    /// Something is left, and why.
-    pub(super) async fn flush(&self, limit: Limit) -> Result<(), Error> {
-        self.waiting_sent(limit).await.map(drop)
+    /// The reason why an event remains.
+    pub(super) async fn flush(&self, window: RetryWindow) -> Result<(), Error> {
+        self.send_waiting(window).await.map(drop)
     }
 
-    /// What became of an event that was kept, whoever sent it.
+    /// Returns the status of a spooled event, whichever process sent it.
     ///
     /// # Errors
     /// The spool cannot be read.
-    pub(super) fn fate(&self, entry: &Entry) -> Result<DeliveryStatus, Error> {
-        let Ok(queue) = &self.queue else { return Ok(DeliveryStatus::Waits) };
+    pub(super) fn delivery_status(&self, entry: &Entry) -> Result<DeliveryStatus, Error> {
+        let Ok(queue) = &self.queue else { return Ok(DeliveryStatus::Waiting) };
         if queue.waiting()?.contains(entry) {
-            return Ok(DeliveryStatus::Waits);
+            return Ok(DeliveryStatus::Waiting);
         }
-        Ok(queue.problem_of(entry).map_or(DeliveryStatus::Recorded, DeliveryStatus::Refused))
+        Ok(queue.rejection_reason(entry).map_or(DeliveryStatus::Recorded, DeliveryStatus::Rejected))
     }
 }

@@ -1,12 +1,12 @@
-//! `release-ledger state`: what an environment ran at any point.
+//! `release-ledger state`: the state of an environment at a point.
 
 use chrono::SecondsFormat;
 use ledger_domain::EnvironmentName;
 use serde::Deserialize;
 
-use super::answer::{DEFAULT_TARGET, LaneBody};
+use super::bodies::{DEFAULT_TARGET, LaneBody};
 use super::connection::Connection;
-use super::query::{QueryArgs, with};
+use super::query::{QueryArgs, with_param};
 use super::table;
 
 /// Show what an environment runs, or ran at any point
@@ -18,7 +18,7 @@ pub struct State {
     /// The point: `latest`, a position, an RFC 3339 time, or -N for N changes ago
     #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
     at: Option<String>,
-    /// As the ledger knew it at this position; goes with a time or with `latest`
+    /// As known at this position; only with a time or `latest`
     #[arg(long, value_name = "POSITION")]
     known_at: Option<u64>,
     #[command(flatten)]
@@ -46,8 +46,8 @@ impl State {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "state"]);
-        let url = with(with(url, "at", self.at.as_deref()), "known_at", self.known_at);
-        self.query.show(&client, url, render).await
+        let url = with_param(with_param(url, "at", self.at.as_deref()), "known_at", self.known_at);
+        self.query.fetch_and_print(&client, url, render).await
     }
 }
 
@@ -63,7 +63,7 @@ fn render(body: &StateBody) -> String {
     }
     let live = body.lanes.iter().map(|lane| row(lane, false));
     let mut rows: Vec<_> = live.chain(body.idle.iter().map(|lane| row(lane, true))).collect();
-    // Stable: the live slot of a lane stays before its idle ones.
+    // A stable sort: the live slot of a lane stays before its idle ones.
     rows.sort_by(|one, other| one[..2].cmp(&other[..2]));
     if rows.iter().all(|row| row[1] == DEFAULT_TARGET) {
         rows.iter_mut().for_each(|row| row[1].clear());
@@ -91,13 +91,13 @@ mod tests {
     use super::*;
     use crate::query::read;
 
-    fn shown(json: &str) -> String {
+    fn rendered(json: &str) -> String {
         render(&read(json.as_bytes()).expect("a body"))
     }
 
     #[test]
-    fn a_plain_environment_needs_neither_targets_nor_slots() {
-        let text = shown(
+    fn default_targets_and_empty_slots_are_not_shown() {
+        let text = rendered(
             r#"{"environment":"dev","position":12,"at":"latest","digest":"sha256:ab","lanes":[
                 {"service":"api","target":"default","release":{"version":"v1"},
                  "since":{"position":3,"occurred_at":"2026-08-01T12:00:00Z","event_id":"a"}},
@@ -114,14 +114,14 @@ mod tests {
     }
 
     #[test]
-    fn targets_and_slots_are_shown_where_there_are_any_with_idle_ones_after_the_live() {
+    fn targets_and_slots_are_shown_with_idle_slots_after_the_live_one() {
         let lane = |target: &str, slot: &str, version: &str| {
             format!(
                 r#"{{"service":"api","target":"{target}"{slot},"release":{{"version":"{version}"}},
                     "since":{{"position":3,"occurred_at":"2026-08-01T12:00:00Z","event_id":"a"}}}}"#
             )
         };
-        let text = shown(&format!(
+        let text = rendered(&format!(
             r#"{{"environment":"production","position":12,"at":"2026-08-03T00:00:00Z","digest":"sha256:ab",
                 "lanes":[{},{}],"idle":[{}]}}"#,
             lane("eu", r#","slot":"green""#, "v2"),
@@ -139,8 +139,8 @@ mod tests {
     }
 
     #[test]
-    fn an_environment_in_which_nothing_runs_says_so() {
-        let text = shown(r#"{"environment":"dev","position":0,"at":"0","digest":"sha256:e3","lanes":[]}"#);
+    fn an_empty_environment_is_reported() {
+        let text = rendered(r#"{"environment":"dev","position":0,"at":"0","digest":"sha256:e3","lanes":[]}"#);
         assert_eq!(text, "dev position 0, digest sha256:e3\nnothing runs there");
     }
 }

@@ -1,4 +1,4 @@
-//! Server-sent events: the service's stream of rollbacks, through broken connections.
+//! Server-sent events: the service's stream of rollbacks, with reconnection.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use reqwest::{Response, Url};
 use tokio::time::sleep;
 
-use super::connection::{Client, Error, broken_off};
+use super::connection::{Client, Error, incomplete_response};
 
-/// How long is waited before a stream is opened again.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Delay before a stream is opened again.
+const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
 /// A server-sent event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,25 +19,25 @@ pub(super) struct Message {
     pub(super) data: String,
 }
 
-/// A stream that is opened again where it broke off.
-pub(super) struct Stream<'a> {
+/// A stream of messages that reconnects after its last message.
+pub(super) struct MessageStream<'a> {
     client: &'a Client,
     url: Url,
     after: Option<u64>,
     open: Option<Response>,
-    lines: Lines,
+    parser: MessageParser,
     ready: VecDeque<Message>,
 }
 
-impl<'a> Stream<'a> {
+impl<'a> MessageStream<'a> {
     pub(super) fn new(client: &'a Client, url: Url, after: Option<u64>) -> Self {
-        Self { client, url, after, open: None, lines: Lines::default(), ready: VecDeque::new() }
+        Self { client, url, after, open: None, parser: MessageParser::default(), ready: VecDeque::new() }
     }
 
-    /// The next message. May be dropped half-way: nothing is lost.
+    /// Returns the next message. Safe to cancel: no message is lost.
     ///
     /// # Errors
-    /// The service refuses the stream, or could never be reached.
+    /// The service rejects the stream, or is unreachable before the first message.
     pub(super) async fn next(&mut self) -> Result<Message, Error> {
         loop {
             if let Some(message) = self.ready.pop_front() {
@@ -45,36 +45,38 @@ impl<'a> Stream<'a> {
                 return Ok(message);
             }
             let Some(response) = &mut self.open else {
-                self.lines = Lines::default();
-                let opened = self.client.follow(self.url.clone(), self.after).await;
+                self.parser = MessageParser::default();
+                let opened = self.client.open_stream(self.url.clone(), self.after).await;
                 match opened {
                     Ok(response) => self.open = Some(response),
-                    // Once something was received, the service is the right one and comes back.
-                    Err(error) if error.is_temporary() && self.after.is_some() => sleep(PAUSE).await,
+                    // After a first message, the service is known to be the right one: reconnect.
+                    Err(error) if error.is_temporary() && self.after.is_some() => {
+                        sleep(RECONNECT_DELAY).await
+                    }
                     Err(error) => return Err(error),
                 }
                 continue;
             };
-            match response.chunk().await.map_err(|error| broken_off(&self.url, &error)) {
-                Ok(Some(bytes)) => self.ready.extend(self.lines.push(&bytes)),
+            match response.chunk().await.map_err(|error| incomplete_response(&self.url, &error)) {
+                Ok(Some(bytes)) => self.ready.extend(self.parser.push(&bytes)),
                 Ok(None) | Err(_) => {
                     self.open = None;
-                    sleep(PAUSE).await;
+                    sleep(RECONNECT_DELAY).await;
                 }
             }
         }
     }
 }
 
-/// Bytes on their way to be messages.
+/// Incremental parser of server-sent events.
 #[derive(Debug, Default)]
-struct Lines {
+struct MessageParser {
     rest: Vec<u8>,
     message: Message,
 }
 
-impl Lines {
-    /// The messages that these bytes complete.
+impl MessageParser {
+    /// Adds bytes; returns the messages that they complete.
     fn push(&mut self, bytes: &[u8]) -> Vec<Message> {
         self.rest.extend_from_slice(bytes);
         let mut complete = Vec::new();
@@ -86,13 +88,13 @@ impl Lines {
                 let message = std::mem::take(&mut self.message);
                 complete.extend(Some(message).filter(|message| !message.data.is_empty()));
             } else {
-                self.read(line);
+                self.parse_line(line);
             }
         }
         complete
     }
 
-    fn read(&mut self, line: &str) {
+    fn parse_line(&mut self, line: &str) {
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
@@ -104,7 +106,7 @@ impl Lines {
                 }
                 self.message.data.push_str(value);
             }
-            // A comment keeps the connection alive, and says nothing.
+            // A comment only keeps the connection alive.
             _ => {}
         }
     }
@@ -115,16 +117,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_told_apart_however_their_bytes_come() {
+    fn messages_are_parsed_regardless_of_how_their_bytes_are_split() {
         let text =
             b": alive\n\nid: 7\nevent: rollback.started\ndata: {\"a\":\ndata: 1}\n\nid:8\r\ndata:x\r\n\r\n";
-        let mut lines = Lines::default();
-        let messages: Vec<_> = text.iter().flat_map(|byte| lines.push(&[*byte])).collect();
+        let mut parser = MessageParser::default();
+        let messages: Vec<_> = text.iter().flat_map(|byte| parser.push(&[*byte])).collect();
         let message = |id, name: &str, data: &str| Message { id, name: name.into(), data: data.into() };
         assert_eq!(
             messages,
             [message(Some(7), "rollback.started", "{\"a\":\n1}"), message(Some(8), "", "x")]
         );
-        assert_eq!(Lines::default().push(text), messages);
+        assert_eq!(MessageParser::default().push(text), messages);
     }
 }

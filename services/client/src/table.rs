@@ -1,8 +1,8 @@
-//! Tables for a terminal: columns without lines, and no column that says nothing.
+//! Tables for a terminal: without borders, and without empty columns.
 
 use comfy_table::{Table, presets};
 
-/// A table's text. A column is left out where every row is empty in it.
+/// Renders a table. Omits the columns that are empty in every row.
 pub fn render<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
     let filled: Vec<usize> =
         (0..N).filter(|column| rows.iter().any(|row| !row[*column].is_empty())).collect();
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_column_that_says_nothing_is_left_out() {
+    fn an_empty_column_is_omitted() {
         let rows = [["api", "", "v1"], ["frontend", "", "v22"]].map(|row| row.map(str::to_owned));
         assert_eq!(
             render(["service", "slot", "version"], &rows),

@@ -1,14 +1,14 @@
-//! `release-ledger targets`: whether an environment runs the same everywhere.
+//! `release-ledger targets`: services that run different releases at the targets of an environment.
 
 use ledger_domain::EnvironmentName;
 use serde::Deserialize;
 
-use super::answer::{ReleaseBody, version};
+use super::bodies::{ReleaseBody, version};
 use super::connection::Connection;
 use super::query::QueryArgs;
 use super::table;
 
-/// Show which services do not run the same at each target of an environment
+/// Show the services that run different releases at the targets of an environment
 #[derive(Debug, clap::Args)]
 pub struct Targets {
     /// The environment
@@ -25,11 +25,11 @@ struct TargetsBody {
     environment: String,
     position: u64,
     targets: Vec<String>,
-    uneven: Vec<UnevenBody>,
+    uneven: Vec<SkewBody>,
 }
 
 #[derive(Debug, Deserialize)]
-struct UnevenBody {
+struct SkewBody {
     service: String,
     targets: Vec<AtTargetBody>,
 }
@@ -48,7 +48,7 @@ impl Targets {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
         let url = client.url(&["environments", self.environment.as_str(), "targets"]);
-        self.query.show(&client, url, render).await
+        self.query.fetch_and_print(&client, url, render).await
     }
 }
 
@@ -56,17 +56,17 @@ fn render(body: &TargetsBody) -> String {
     let targets = body.targets.join(", ");
     let header = format!("{} position {}, targets: {targets}", body.environment, body.position);
     if body.uneven.is_empty() {
-        return format!("{header}\nevery service runs the same at each");
+        return format!("{header}\nevery service runs the same release at every target");
     }
     let rows: Vec<_> = body.uneven.iter().flat_map(rows).collect();
     format!("{header}\n{}", table::render(["service", "target", "version", "artifact"], &rows))
 }
 
-fn rows(uneven: &UnevenBody) -> impl Iterator<Item = [String; 4]> {
-    uneven.targets.iter().map(|at| {
+fn rows(skew: &SkewBody) -> impl Iterator<Item = [String; 4]> {
+    skew.targets.iter().map(|at| {
         let artifact = at.release.as_ref().and_then(|release| release.artifact.clone());
         let version = version(at.release.as_ref());
-        [uneven.service.clone(), at.target.clone(), version, artifact.unwrap_or_default()]
+        [skew.service.clone(), at.target.clone(), version, artifact.unwrap_or_default()]
     })
 }
 
@@ -76,7 +76,7 @@ mod tests {
     use crate::query::read;
 
     #[test]
-    fn an_uneven_service_is_shown_target_by_target() {
+    fn a_service_with_different_releases_is_shown_target_by_target() {
         let body = read(
             br#"{"environment":"production","position":9,"targets":["cloud","on-premise"],"uneven":[
                 {"service":"web","targets":[{"target":"cloud","release":{"version":"v2"}},

@@ -1,8 +1,8 @@
-//! I-JSON (RFC 7493) in, canonical JSON (RFC 8785) out.
+//! A parser for I-JSON (RFC 7493) and a writer for canonical JSON (RFC 8785).
 //!
-//! Parsing refuses what two readers could understand differently: duplicate keys, and numbers
-//! beyond ±(2^53 − 1), which not every reader can hold. Objects are kept in canonical order, so
-//! writing a parsed value is its canonical form.
+//! The parser rejects input that two parsers could read differently: duplicate keys, and numbers beyond ±(2^53 − 1),
+//! which not every parser can represent. Objects keep their members in canonical order, so writing a parsed value gives
+//! its canonical form.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -10,11 +10,13 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// Values nest at most this deep.
+/// The maximum nesting depth of a value.
 pub(crate) const DEPTH_LIMIT: usize = 32;
+
+/// The largest integer that every JSON parser represents exactly: 2^53 − 1.
 const INTEGER_LIMIT: i64 = (1 << 53) - 1;
 
-/// A JSON value; texts are borrowed from the input where they have no escapes.
+/// A JSON value. Strings without escapes are borrowed from the input.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Json<'a> {
     Null,
@@ -26,20 +28,18 @@ pub(crate) enum Json<'a> {
     Object(Object<'a>),
 }
 
-/// An object in canonical order (by the UTF-16 code units of its keys), without duplicates.
+/// An object without duplicate keys, in canonical order: by the UTF-16 code units of the keys.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Object<'a>(Vec<(Cow<'a, str>, Json<'a>)>);
 
-/// Why a text is not I-JSON.
+/// The reason why a text is not I-JSON, as a predicate of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
     #[error("is not JSON: {0}")]
     Syntax(String),
     #[error("has the key {0:?} twice in one object")]
     DuplicateKey(String),
-    #[error(
-        "has the number {0}, and numbers beyond ±(2^53 − 1) are not read alike by everybody: write it as a string"
-    )]
+    #[error("has the number {0}, which is beyond ±(2^53 − 1) and not portable; write it as a string")]
     Number(String),
     #[error("nests deeper than {DEPTH_LIMIT} levels")]
     Depth,
@@ -58,7 +58,7 @@ impl<'a> Object<'a> {
         self.0.iter().map(|(key, value)| (key.as_ref(), value))
     }
 
-    /// The object as RFC 8785 canonical JSON.
+    /// Returns the object as RFC 8785 canonical JSON.
     pub(crate) fn canonical(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(1024);
         self.write(&mut out);
@@ -78,12 +78,12 @@ impl<'a> Object<'a> {
         out.push(b'}');
     }
 
-    /// The members, in canonical order.
+    /// Returns the members in canonical order.
     pub(crate) fn into_members(self) -> Vec<(Cow<'a, str>, Json<'a>)> {
         self.0
     }
 
-    /// An object of these members.
+    /// Creates an object of these members; fails on a duplicate key.
     pub(crate) fn from_members(mut members: Vec<(Cow<'a, str>, Json<'a>)>) -> Result<Self, Error> {
         members.sort_by(|(a, _), (b, _)| canonical_order(a, b));
         match members.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -93,7 +93,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// RFC 8785 section 3.2.3: by UTF-16 code units. UTF-8 bytes sort alike up to U+D7FF.
+/// Compares keys by UTF-16 code units (RFC 8785, section 3.2.3). ASCII keys have the same order by bytes.
 fn canonical_order(a: &str, b: &str) -> std::cmp::Ordering {
     if a.is_ascii() && b.is_ascii() { a.cmp(b) } else { a.encode_utf16().cmp(b.encode_utf16()) }
 }
@@ -102,7 +102,7 @@ impl<'a> Json<'a> {
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         let cause = Cell::new(None);
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let parsed = Seed { depth: 0, cause: &cause }.deserialize(&mut deserializer);
+        let parsed = ValueSeed { depth: 0, cause: &cause }.deserialize(&mut deserializer);
         parsed
             .and_then(|value| deserializer.end().map(|()| value))
             .map_err(|error| cause.take().unwrap_or_else(|| Error::Syntax(error.to_string())))
@@ -130,8 +130,8 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// What kind of value it is, for error messages.
-    pub(crate) const fn noun(&self) -> &'static str {
+    /// Returns the type of the value with its article, for error messages.
+    pub(crate) const fn type_phrase(&self) -> &'static str {
         match self {
             Self::Null => "null",
             Self::Bool(_) => "a boolean",
@@ -149,12 +149,12 @@ fn write_integer(number: i64, out: &mut Vec<u8>) {
     let _ = write!(out, "{number}");
 }
 
-/// RFC 8785 section 3.2.2.2: as ECMAScript's `JSON.stringify`.
+/// Writes a string with the escapes of ECMAScript's `JSON.stringify` (RFC 8785, section 3.2.2.2).
 fn write_string(text: &str, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
     let bytes = text.as_bytes();
-    let mut plain = 0;
+    let mut unescaped_from = 0;
     for (index, byte) in bytes.iter().enumerate() {
         let escape: &[u8] = match byte {
             b'"' => b"\\\"",
@@ -169,33 +169,33 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
             }
             _ => continue,
         };
-        out.extend_from_slice(&bytes[plain..index]);
+        out.extend_from_slice(&bytes[unescaped_from..index]);
         out.extend_from_slice(escape);
-        plain = index + 1;
+        unescaped_from = index + 1;
     }
-    out.extend_from_slice(&bytes[plain..]);
+    out.extend_from_slice(&bytes[unescaped_from..]);
     out.push(b'"');
 }
 
-/// Reads one value. serde's errors are text, so the true cause is kept beside them.
-struct Seed<'c> {
+/// The deserializer of one value. serde reduces errors to text, so `cause` carries the typed error.
+struct ValueSeed<'c> {
     depth: usize,
     cause: &'c Cell<Option<Error>>,
 }
 
-impl Seed<'_> {
-    fn refuse<E: serde::de::Error>(&self, error: Error) -> E {
+impl ValueSeed<'_> {
+    fn fail<E: serde::de::Error>(&self, error: Error) -> E {
         let text = E::custom(&error);
         self.cause.set(Some(error));
         text
     }
 
-    fn deeper(&self) -> Self {
+    fn nested(&self) -> Self {
         Self { depth: self.depth + 1, cause: self.cause }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Seed<'_> {
+impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
     type Value = Json<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<'de>, D::Error> {
@@ -203,7 +203,7 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Seed<'_> {
+impl<'de> Visitor<'de> for ValueSeed<'_> {
     type Value = Json<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -220,7 +220,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Json<'de>, E> {
         if number < -INTEGER_LIMIT {
-            return Err(self.refuse(Error::Number(number.to_string())));
+            return Err(self.fail(Error::Number(number.to_string())));
         }
         Ok(Json::Integer(number))
     }
@@ -228,14 +228,14 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Json<'de>, E> {
         match i64::try_from(number) {
             Ok(number) if number <= INTEGER_LIMIT => Ok(Json::Integer(number)),
-            _ => Err(self.refuse(Error::Number(number.to_string()))),
+            _ => Err(self.fail(Error::Number(number.to_string()))),
         }
     }
 
     fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Json<'de>, E> {
         const LIMIT: f64 = 9_007_199_254_740_991.0;
         if number.abs() > LIMIT {
-            return Err(self.refuse(Error::Number(number.to_string())));
+            return Err(self.fail(Error::Number(number.to_string())));
         }
         Ok(Json::Float(number))
     }
@@ -254,10 +254,10 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json<'de>, A::Error> {
         if self.depth == DEPTH_LIMIT {
-            return Err(self.refuse(Error::Depth));
+            return Err(self.fail(Error::Depth));
         }
         let mut array = Vec::new();
-        while let Some(item) = items.next_element_seed(self.deeper())? {
+        while let Some(item) = items.next_element_seed(self.nested())? {
             array.push(item);
         }
         Ok(Json::Array(array))
@@ -265,17 +265,17 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
         if self.depth == DEPTH_LIMIT {
-            return Err(self.refuse(Error::Depth));
+            return Err(self.fail(Error::Depth));
         }
         let mut members = Vec::with_capacity(8);
         while let Some(Key(key)) = map.next_key()? {
-            members.push((key, map.next_value_seed(self.deeper())?));
+            members.push((key, map.next_value_seed(self.nested())?));
         }
-        Object::from_members(members).map(Json::Object).map_err(|error| self.refuse(error))
+        Object::from_members(members).map(Json::Object).map_err(|error| self.fail(error))
     }
 }
 
-/// A key, borrowed where it can be: serde's own `Cow` always copies.
+/// A key, borrowed from the input if possible: serde's own `Cow` always copies.
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de> serde::Deserialize<'de> for Key<'de> {
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_sorted_by_utf_16_and_strings_escaped_as_rfc_8785_says() {
+    fn keys_are_sorted_and_strings_escaped_as_rfc_8785_specifies() {
         assert_eq!(
             canonical(r#"{"\u20ac":1,"\r":2,"\ufb33":3,"1":4,"\ud83d\ude00":5,"\u0080":6,"\u00f6":7}"#),
             Ok("{\"\\r\":2,\"1\":4,\"\u{80}\":6,\"ö\":7,\"€\":1,\"😀\":5,\"\u{fb33}\":3}".into())
@@ -325,12 +325,12 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_as_rfc_8785_says() {
+    fn numbers_are_written_as_rfc_8785_specifies() {
         assert_eq!(canonical("[1.0,-0,-0.0,1e3,4.50,2e-3,1E-27]"), Ok("[1,0,0,1000,4.5,0.002,1e-27]".into()));
     }
 
     #[test]
-    fn what_is_read_differently_by_different_readers_is_refused() {
+    fn ambiguous_and_malformed_json_is_rejected() {
         assert_eq!(canonical(r#"{"a":1,"b":{"c":1,"c":2}}"#), Err(Error::DuplicateKey("c".into())));
         assert_eq!(canonical("9007199254740992"), Err(Error::Number("9007199254740992".into())));
         assert_eq!(canonical("-9007199254740992"), Err(Error::Number("-9007199254740992".into())));
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_has_a_limit() {
+    fn nesting_beyond_the_limit_is_rejected() {
         let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
         assert!(canonical(&nested(DEPTH_LIMIT)).is_ok());
         assert_eq!(canonical(&nested(DEPTH_LIMIT + 1)), Err(Error::Depth));
@@ -368,10 +368,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_canonical_form_is_the_one_of_another_implementation(value in any_json()) {
+        fn the_canonical_form_matches_that_of_another_implementation(value in any_json()) {
             let text = serde_json::to_string(&value).expect("JSON");
-            let theirs = serde_json_canonicalizer::to_string(&value).expect("canonical JSON");
-            prop_assert_eq!(canonical(&text).expect("I-JSON"), theirs);
+            let expected = serde_json_canonicalizer::to_string(&value).expect("canonical JSON");
+            prop_assert_eq!(canonical(&text).expect("I-JSON"), expected);
         }
     }
 }

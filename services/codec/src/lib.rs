@@ -1,8 +1,7 @@
-//! Foreign words to domain events and back, and a composition in the words of other tools.
+//! The stored form of events, and the formats in which other tools read a composition.
 //!
-//! Owns every JSON form of an event, and the forms of a [`manifest`]. Pure: bytes in, values out. What
-//! leaves here as an [`cloudevents::Envelope`] is well-formed, and its bytes are the ones that are
-//! stored for ever.
+//! Owns every JSON form of an event ([`cloudevents`]) and every format of a [`manifest`]. Pure: bytes in, values out.
+//! A [`cloudevents::Envelope`] is always well-formed, and its bytes are the ones that are stored permanently.
 
 pub mod cloudevents;
 mod ijson;

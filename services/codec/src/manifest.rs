@@ -1,10 +1,11 @@
-//! What runs in an environment, written so that it can be rebuilt elsewhere.
+//! Manifests: the composition of an environment, written so that the environment can be rebuilt elsewhere.
 //!
-//! Every form is complete: each lane with its service, target and slot, and all five parts of its
-//! release. None has a time in it, so that two environments which run the same differ in their names,
-//! their slots and the position only. A form is the same bytes for the same composition, ends with a line
-//! feed, and has the composition's digest in it, by which whoever rebuilt can tell that it is the same.
+//! Every format is complete: it contains each lane with its service, target and slot, and all five parts of its
+//! release. None contains a time, so two environments that run the same releases differ only in name, slots and
+//! position. The output is deterministic: the same composition gives the same bytes. It ends with a line feed and
+//! contains the composition's digest, with which a rebuilt environment can be verified.
 
+mod content;
 mod document;
 mod env;
 mod helm;
@@ -12,55 +13,47 @@ mod json;
 mod kustomize;
 mod yaml;
 
-use ledger_domain::{Composition, EnvironmentName, LiveRelease, Position, Release, ShortText, SlotName};
+use ledger_domain::{Release, SlotName};
 
+use self::content::parts;
 use self::document::{Map, Node};
 
-/// An environment's composition at a position, to be written in the words of infrastructure as code.
-#[derive(Debug, Clone, Copy)]
-pub struct Manifest<'a> {
-    /// The environment.
-    pub environment: &'a EnvironmentName,
-    /// The position that the composition is true for.
-    pub position: Position,
-    /// What runs in the environment.
-    pub composition: &'a Composition,
-}
+pub use content::Manifest;
 
-/// A form of a manifest.
+/// A manifest format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// One JSON object.
     Json,
-    /// The same as YAML.
+    /// The same object as YAML.
     Yaml,
-    /// Assignments that a shell can source.
+    /// Variable assignments that a shell can source.
     Env,
-    /// A `kustomization.yaml`, one document a target.
+    /// A `kustomization.yaml`, one document per target.
     Kustomize,
     /// A values file for Helm.
     HelmValues,
 }
 
-/// No manifest has this form.
+/// The error for a name that is not a manifest format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no format {0:?} is known; formats are json, yaml, env, kustomize and helm-values")]
+#[error("unknown manifest format {0:?}; use json, yaml, env, kustomize or helm-values")]
 pub struct UnknownFormat(pub String);
 
 impl Format {
-    /// Every format.
+    /// All formats.
     pub const ALL: &[Self] = &[Self::Json, Self::Yaml, Self::Env, Self::Kustomize, Self::HelmValues];
 
-    /// The format with this name.
+    /// Parses the name of a format.
     ///
     /// # Errors
-    /// None has it.
+    /// No format has this name.
     pub fn parse(text: &str) -> Result<Self, UnknownFormat> {
         let found = Self::ALL.iter().find(|format| format.name() == text);
         found.copied().ok_or_else(|| UnknownFormat(text.chars().take(64).collect()))
     }
 
-    /// `helm-values`: the format's name.
+    /// Returns the name of the format, such as `helm-values`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -72,7 +65,7 @@ impl Format {
         }
     }
 
-    /// The media type; YAML's is the one of RFC 9512.
+    /// Returns the media type; for YAML, that of RFC 9512.
     #[must_use]
     pub const fn media_type(self) -> &'static str {
         match self {
@@ -84,7 +77,7 @@ impl Format {
 }
 
 impl Manifest<'_> {
-    /// The manifest in this format.
+    /// Writes the manifest in a format.
     #[must_use]
     pub fn write(&self, format: Format) -> String {
         match format {
@@ -96,14 +89,14 @@ impl Manifest<'_> {
         }
     }
 
-    /// The manifest as a tree, of which JSON and YAML are two spellings.
+    /// Returns the document that the formats JSON and YAML share.
     fn node(&self) -> Node<'_> {
         let lanes = self.composition.lanes().map(|(service, target, live)| {
             Map::default()
                 .text("service", service.as_str())
                 .text("target", target.as_str())
-                .maybe_text("slot", live.slot.as_ref().map(SlotName::as_str))
-                .put("release", release(&live.release))
+                .optional_text("slot", live.slot.as_ref().map(SlotName::as_str))
+                .put("release", release_node(&live.release))
                 .node()
         });
         Map::default()
@@ -115,26 +108,8 @@ impl Manifest<'_> {
     }
 }
 
-fn release(release: &Release) -> Node<'_> {
+fn release_node(release: &Release) -> Node<'_> {
     parts(release).fold(Map::default(), |map, (name, text)| map.text(name, text)).node()
-}
-
-/// The known parts of a release, with the names that they have everywhere in the API.
-fn parts(release: &Release) -> impl Iterator<Item = (&'static str, &str)> {
-    [
-        ("version", Some(release.version.as_str())),
-        ("artifact", release.artifact.as_ref().map(|artifact| artifact.as_str())),
-        ("config", release.config.as_ref().map(|config| config.as_str())),
-        ("infrastructure", release.infrastructure.as_ref().map(ShortText::as_str)),
-        ("commit", release.commit.as_ref().map(ShortText::as_str)),
-    ]
-    .into_iter()
-    .filter_map(|(name, text)| Some((name, text?)))
-}
-
-/// The slot of a lane that has slots, named and told as a part of the release is.
-fn slot(live: &LiveRelease) -> Option<(&'static str, &str)> {
-    Some(("slot", live.slot.as_ref()?.as_str()))
 }
 
 #[cfg(test)]

@@ -1,23 +1,23 @@
-//! The demo's time: seconds since its first event, and what they are in the world.
+//! The time of the demo: seconds since its first event, and their real times.
 //!
-//! Invariant: no time of the demo is after [`end`], however long it is. A demo that would go beyond
-//! it is played faster: its days are compressed, not cut.
+//! Invariant: no time of the demo is after [`end`], however long the demo is. The days of a longer demo are
+//! compressed, not cut.
 
 use chrono::{DateTime, Datelike as _, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
 
-/// Seconds since the demo's first event, on the demo's own days of 24 hours.
+/// Seconds since the demo's first event; the days of the demo have 24 hours.
 pub(super) type Seconds = i64;
 
 pub(super) const MINUTE: Seconds = 60;
 pub(super) const HOUR: Seconds = 60 * MINUTE;
 pub(super) const DAY: Seconds = 24 * HOUR;
 
-/// Days of 18 months.
-pub(super) const NATURAL_DAYS: u64 = 546;
+/// Days of the default length, 18 months.
+pub(super) const DEFAULT_DAYS: u64 = 546;
 
-/// Events that a day of the demo has on the average, weekends included, or fewer: then it ends a
-/// little before the end. A test holds the demo to it.
-const EVENTS_A_DAY: u64 = 30;
+/// Average number of events per day of the demo, weekends included, or slightly fewer, so that the demo ends
+/// a little before the end. A test checks this.
+const EVENTS_PER_DAY: u64 = 30;
 /// Days from the beginning to the end.
 const DAYS_TO_END: u64 = 663;
 
@@ -27,12 +27,12 @@ fn at_eight(year: i32, month: u32, day: u32) -> DateTime<Utc> {
     NaiveDateTime::new(date, eight).and_utc()
 }
 
-/// A Monday morning.
+/// Returns the time of the first event: a Monday morning.
 pub(super) fn begin() -> DateTime<Utc> {
     at_eight(2025, 1, 6)
 }
 
-/// No event is after this.
+/// Returns the latest possible time of an event.
 pub(super) fn end() -> DateTime<Utc> {
     begin() + TimeDelta::days(DAYS_TO_END.cast_signed())
 }
@@ -40,32 +40,32 @@ pub(super) fn end() -> DateTime<Utc> {
 pub(super) struct Calendar {
     begin: DateTime<Utc>,
     end: DateTime<Utc>,
-    /// A demo's second lasts `faster.0 / faster.1` seconds of the world.
-    faster: (u64, u64),
+    /// A second of the demo lasts `time_scale.0 / time_scale.1` real seconds.
+    time_scale: (u64, u64),
 }
 
 impl Calendar {
-    /// For a demo of so many events, or of its natural length.
+    /// Creates the calendar of a demo of this many events, or of the default length.
     pub(super) fn of(events: Option<usize>) -> Self {
-        let days = events.map_or(NATURAL_DAYS, |events| events as u64 / EVENTS_A_DAY + 1);
-        let faster = if days <= DAYS_TO_END { (1, 1) } else { (DAYS_TO_END, days) };
-        Self { begin: begin(), end: end(), faster }
+        let days = events.map_or(DEFAULT_DAYS, |events| events as u64 / EVENTS_PER_DAY + 1);
+        let time_scale = if days <= DAYS_TO_END { (1, 1) } else { (DAYS_TO_END, days) };
+        Self { begin: begin(), end: end(), time_scale }
     }
 
-    /// Whether a day of the demo is a day of the world.
-    pub(super) const fn is_real(&self) -> bool {
-        self.faster.0 == self.faster.1
+    /// Returns true if a day of the demo lasts a real day.
+    pub(super) const fn is_real_time(&self) -> bool {
+        self.time_scale.0 == self.time_scale.1
     }
 
     pub(super) fn time(&self, seconds: Seconds) -> DateTime<Utc> {
         let microseconds =
-            i128::from(seconds) * 1_000_000 * i128::from(self.faster.0) / i128::from(self.faster.1);
+            i128::from(seconds) * 1_000_000 * i128::from(self.time_scale.0) / i128::from(self.time_scale.1);
         let passed = i64::try_from(microseconds).map_or(TimeDelta::MAX, TimeDelta::microseconds);
         self.begin.checked_add_signed(passed).map_or(self.end, |time| time.min(self.end))
     }
 }
 
-/// A day of the demo, as its own calendar has it.
+/// A day of the demo's own calendar.
 #[derive(Clone, Copy)]
 pub(super) struct Day {
     /// Counted from 0.
@@ -75,7 +75,7 @@ pub(super) struct Day {
 
 impl Day {
     pub(super) fn new(number: u64) -> Self {
-        // Beyond the last day that can be written, some hundred thousand years on, it stays the same.
+        // Beyond the last representable date, some hundred thousand years ahead, the date stays the same.
         let date = begin().date_naive().checked_add_days(Days::new(number)).unwrap_or(NaiveDate::MAX);
         Self { number, date }
     }
@@ -104,13 +104,13 @@ impl Day {
         self.month_and_day() == (1, 2)
     }
 
-    /// Whether production should not be touched: the days between the years.
+    /// Returns true if production is frozen: from 20 December to 1 January.
     pub(super) fn is_frozen(self) -> bool {
         matches!(self.month_and_day(), (12, 20..) | (1, 1))
     }
 
-    /// Whether dev is tidied up: on the first Saturday of a month.
-    pub(super) fn tidies_up(self) -> bool {
+    /// Returns true on the days on which a service is removed from dev: the first Saturday of a month.
+    pub(super) fn is_cleanup_day(self) -> bool {
         self.number % 7 == 5 && self.date.day() <= 7
     }
 }
@@ -125,9 +125,9 @@ mod tests {
     }
 
     #[test]
-    fn a_long_demo_is_played_faster_and_never_after_the_end() {
+    fn a_long_demo_is_compressed_and_never_exceeds_the_end() {
         let calendar = Calendar::of(Some(10_000_000));
-        assert!(!calendar.is_real());
+        assert!(!calendar.is_real_time());
         assert!(calendar.time(DAY) - calendar.time(0) < TimeDelta::minutes(10));
         assert_eq!(calendar.time(Seconds::MAX), end());
     }

@@ -1,4 +1,4 @@
-//! What the demo is about: a shop's services, where they run, and who works on them.
+//! Constants of the demo: services, environments, policies and actors.
 
 use std::fmt::Write as _;
 
@@ -7,48 +7,48 @@ use ledger_domain::{ConfigDigest, EnvironmentName, LongText, ServiceName, ShortT
 use sha2::{Digest, Sha256};
 
 pub(super) const ENVIRONMENTS: [&str; 3] = ["dev", "staging", "production"];
-/// A lane's slots, where it has slots.
+/// The slots of a lane that has slots.
 pub(super) const SLOTS: [&str; 2] = ["blue", "green"];
 
-const BOTH: &[&str] = &["eu-west-1", "eu-central-1"];
-const ONE: &[&str] = &["eu-west-1"];
+const BOTH_TARGETS: &[&str] = &["eu-west-1", "eu-central-1"];
+const ONE_TARGET: &[&str] = &["eu-west-1"];
 
 pub(super) struct Entry {
     pub(super) service: &'static str,
-    /// Where it runs in production.
+    /// The targets in production.
     pub(super) targets: &'static [&'static str],
-    /// Whether production cuts over between slots.
+    /// True if production switches between slots.
     pub(super) slots: bool,
-    /// Whether a person must allow what goes to production.
-    pub(super) approval: bool,
+    /// True if a person must approve deploys to production.
+    pub(super) needs_approval: bool,
 }
 
 const fn entry(
     service: &'static str,
     targets: &'static [&'static str],
     slots: bool,
-    approval: bool,
+    needs_approval: bool,
 ) -> Entry {
-    Entry { service, targets, slots, approval }
+    Entry { service, targets, slots, needs_approval }
 }
 
 pub(super) const SERVICES: [Entry; 12] = [
-    entry("web-frontend", BOTH, true, false),
-    entry("checkout", BOTH, true, true),
-    entry("search-api", BOTH, true, false),
-    entry("catalogue", BOTH, false, false),
-    entry("pricing", BOTH, false, false),
-    entry("identity", BOTH, false, true),
-    entry("payments", ONE, true, true),
-    entry("basket", ONE, true, false),
-    entry("inventory", ONE, false, false),
-    entry("notifications", ONE, false, false),
-    entry("recommendations", ONE, false, false),
-    entry("reporting", ONE, false, false),
+    entry("web-frontend", BOTH_TARGETS, true, false),
+    entry("checkout", BOTH_TARGETS, true, true),
+    entry("search-api", BOTH_TARGETS, true, false),
+    entry("catalogue", BOTH_TARGETS, false, false),
+    entry("pricing", BOTH_TARGETS, false, false),
+    entry("identity", BOTH_TARGETS, false, true),
+    entry("payments", ONE_TARGET, true, true),
+    entry("basket", ONE_TARGET, true, false),
+    entry("inventory", ONE_TARGET, false, false),
+    entry("notifications", ONE_TARGET, false, false),
+    entry("recommendations", ONE_TARGET, false, false),
+    entry("reporting", ONE_TARGET, false, false),
 ];
 
-/// Who does things in the demo.
-pub(super) struct Cast {
+/// The actors of the demo.
+pub(super) struct Actors {
     pub(super) builder: Actor,
     pub(super) deployer: Actor,
     pub(super) checker: Actor,
@@ -56,10 +56,10 @@ pub(super) struct Cast {
     pub(super) people: Vec<Actor>,
 }
 
-impl Cast {
+impl Actors {
     pub(super) fn new() -> Self {
-        let workload = |name| Actor { kind: line("workload"), name: line(name) };
-        let person = |name| Actor { kind: line("person"), name: line(name) };
+        let workload = |name| Actor { kind: short_text("workload"), name: short_text(name) };
+        let person = |name| Actor { kind: short_text("person"), name: short_text(name) };
         Self {
             builder: workload("ci"),
             deployer: workload("deployer"),
@@ -71,11 +71,11 @@ impl Cast {
 }
 
 pub(super) fn policy(environment: &str) -> Policy {
-    let lines = |texts: &[&str]| texts.iter().map(|text| line(text)).collect();
+    let short_texts = |texts: &[&str]| texts.iter().map(|text| short_text(text)).collect();
     match environment {
         "dev" => Policy { barrier: Enforcement::Warn, ..Policy::default() },
         "staging" => Policy {
-            required_validations: lines(&["e2e"]),
+            required_validations: short_texts(&["e2e"]),
             promotion: Some(Promotion {
                 from: vec![environment_name("dev")],
                 targets: PromotionTargets::All,
@@ -83,16 +83,17 @@ pub(super) fn policy(environment: &str) -> Policy {
             ..Policy::default()
         },
         _ => Policy {
-            required_validations: lines(&["scan", "smoke"]),
+            required_validations: short_texts(&["scan", "smoke"]),
             soak_seconds: 600,
-            // The ledger's own controller would answer the history's failed checks, months later.
+            // Otherwise the ledger's own controller would react to the failed checks of the history, months
+            // later.
             automatic_rollback: None,
             promotion: Some(Promotion {
                 from: vec![environment_name("staging")],
                 targets: PromotionTargets::All,
             }),
             approvals: 0,
-            target_order: BOTH.iter().map(|target| target_name(target)).collect(),
+            target_order: BOTH_TARGETS.iter().map(|target| target_name(target)).collect(),
             dependencies: [
                 (service_name("checkout"), vec![service_name("payments"), service_name("basket")]),
                 (service_name("web-frontend"), vec![service_name("search-api")]),
@@ -104,33 +105,33 @@ pub(super) fn policy(environment: &str) -> Policy {
     }
 }
 
-/// The digits of SHA-256 over a text: what stands for commits and digests here.
-pub(super) fn digits(text: &str) -> String {
+/// Returns the SHA-256 digest of a text in hex; stands for commits and digests in the demo.
+pub(super) fn hex_digest(text: &str) -> String {
     let hash = Sha256::digest(text);
-    hash.iter().fold(String::with_capacity(64), |mut digits, byte| {
+    hash.iter().fold(String::with_capacity(64), |mut hex, byte| {
         // Writing to a String cannot fail.
-        let _ = write!(digits, "{byte:02x}");
-        digits
+        let _ = write!(hex, "{byte:02x}");
+        hex
     })
 }
 
 pub(super) fn commit(text: &str) -> ShortText {
-    line(&digits(text)[..40])
+    short_text(&hex_digest(text)[..40])
 }
 
-const WELL_FORMED: &str = "the demo's own words are well-formed: its tests read every one of them";
+const VALID_TEXT: &str = "texts of the demo are valid: its tests parse all of them";
 
-macro_rules! words {
+macro_rules! parsers {
     ($($function:ident = $kind:ident;)+) => {$(
-        /// A word of the demo's own.
+        /// Parses a text of the demo.
         pub(super) fn $function(text: &str) -> $kind {
-            $kind::parse(text).expect(WELL_FORMED)
+            $kind::parse(text).expect(VALID_TEXT)
         }
     )+};
 }
-words! {
-    line = ShortText;
-    prose = LongText;
+parsers! {
+    short_text = ShortText;
+    long_text = LongText;
     environment_name = EnvironmentName;
     service_name = ServiceName;
     target_name = TargetName;
@@ -139,5 +140,5 @@ words! {
 }
 
 pub(super) fn digest(text: &str) -> ConfigDigest {
-    parsed_digest(&format!("sha256:{}", digits(text)))
+    parsed_digest(&format!("sha256:{}", hex_digest(text)))
 }

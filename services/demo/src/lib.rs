@@ -1,33 +1,33 @@
-//! A history of our own making: for the quickstart, and for load.
+//! A generated release history, for the quickstart and for load tests.
 //!
-//! A shop's twelve services go through dev and staging to production, with checks that fail, deploys
-//! that break off, cut-overs between slots, rollbacks, approvals, a freeze at the year's end and
-//! reports that come late. Invariants: the same events byte for byte on every machine and every run;
-//! a valid event each, and what is asked for may be asked for after the events before it; none after the
-//! end of October 2026; memory does not grow with the length.
+//! Twelve services of a shop are promoted through dev and staging to production, with failing checks, failing
+//! deploys, slot switches, rollbacks, approvals, a freeze at the end of the year and late reports.
+//! Invariants: the events are the same, byte for byte, on every machine and in every run; each event is
+//! valid, and each request may follow the events before it; no event is after the end of October 2026; memory
+//! does not grow with the length.
 
 mod calendar;
 mod catalogue;
-mod landscape;
 mod production;
+mod products;
 mod promotion;
 mod random;
-mod undo;
+mod rollback;
 mod world;
 
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{Event, Mark, MarkedStatus, Payload, ReleasePointId, RollbackRequest};
 use ledger_domain::{EventId, Identity, LaneFilter, Position, Source};
 
-use calendar::{Calendar, NATURAL_DAYS};
-use production::{Production, WayBack};
-use world::{Draft, What, World};
+use calendar::{Calendar, DEFAULT_DAYS};
+use production::{PlannedRollback, Production};
+use world::{Draft, DraftKind, World};
 
-/// The demo history: of its natural length, 18 months, or of exactly so many events. What is longer
-/// than real time allows is played faster, and has a source of its own, since it is another history.
+/// Returns the demo history: 18 months by default, or exactly this many events. A history longer than real
+/// time allows is compressed, and has a source of its own, since it is a different history.
 ///
-/// Rollbacks and marks name positions: those that their events have in a ledger that holds nothing
-/// but this history. Any other ledger refuses a rollback of it, since it was not planned there.
+/// Rollbacks and marks name positions: those of their events in a ledger that contains nothing but this
+/// history. Any other ledger rejects the rollbacks, because they were not planned there.
 pub fn history(events: Option<usize>) -> impl Iterator<Item = Envelope> + Send {
     History::new(events).take(events.unwrap_or(usize::MAX))
 }
@@ -36,7 +36,7 @@ struct History {
     world: World,
     source: Source,
     drafts: std::vec::IntoIter<Draft>,
-    /// The last event's.
+    /// The position of the last event.
     position: Position,
     production: Production,
     days: u64,
@@ -46,7 +46,7 @@ impl History {
     fn new(events: Option<usize>) -> Self {
         let calendar = Calendar::of(events);
         let source = match events {
-            Some(events) if !calendar.is_real() => format!("urn:release-ledger:demo:{events}"),
+            Some(events) if !calendar.is_real_time() => format!("urn:release-ledger:demo:{events}"),
             _ => "urn:release-ledger:demo".to_owned(),
         };
         Self {
@@ -55,20 +55,20 @@ impl History {
             drafts: Vec::new().into_iter(),
             position: Position::START,
             production: Production::new(),
-            days: if events.is_some() { u64::MAX } else { NATURAL_DAYS },
+            days: if events.is_some() { u64::MAX } else { DEFAULT_DAYS },
         }
     }
 
-    /// The draft's event, or nothing if it only marks a place.
+    /// Creates the event of a draft; none if the draft only sets the baseline.
     fn envelope(&mut self, draft: Draft) -> Option<Envelope> {
-        let payload = match draft.what {
-            What::Baseline => {
+        let payload = match draft.kind {
+            DraftKind::Baseline => {
                 self.production.set_baseline(self.position);
                 return None;
             }
-            What::Payload(payload) => payload,
-            What::RollbackRequest { rollback, initiated_by } => {
-                let WayBack { to, plan, policy } = self.production.way_back(self.position);
+            DraftKind::Payload(payload) => payload,
+            DraftKind::RollbackRequest { rollback, initiated_by } => {
+                let PlannedRollback { to, plan, policy } = self.production.plan_rollback(self.position);
                 let plan_digest = catalogue::parsed_digest(&plan.digest());
                 Payload::RollbackRequested(RollbackRequest {
                     rollback,
@@ -85,7 +85,7 @@ impl History {
                     cause: None,
                 })
             }
-            What::KnownGood { environment, name } => Payload::ReleasePointMarked(Mark {
+            DraftKind::KnownGood { environment, name } => Payload::ReleasePointMarked(Mark {
                 point: ReleasePointId { environment, position: self.position },
                 status: MarkedStatus::KnownGood,
                 name: Some(name),
@@ -94,11 +94,14 @@ impl History {
         self.position = self.position.next();
         let id = EventId::parse(&format!("{:08}", self.position.get())).expect("digits are an id");
         let occurred_at = self.world.calendar.time(draft.occurred);
-        self.production.note(&payload, self.position, &id, occurred_at);
+        self.production.apply(&payload, self.position, &id, occurred_at);
         let event =
             Event { payload, actor: draft.actor, reason: draft.reason, links: draft.links, corrects: None };
         let identity = Identity { source: self.source.clone(), id };
-        Some(Envelope::compose(identity, occurred_at, event).expect("the demo's events are small"))
+        Some(
+            Envelope::compose(identity, occurred_at, event)
+                .expect("the demo's events are below the size limit"),
+        )
     }
 }
 
@@ -112,7 +115,7 @@ impl Iterator for History {
                     return Some(envelope);
                 }
             } else if self.world.today.number < self.days {
-                self.drafts = self.world.play().into_iter();
+                self.drafts = self.world.play_day().into_iter();
             } else {
                 return None;
             }

@@ -1,7 +1,7 @@
-//! Production as a ledger that holds this history has it: what a rollback is planned by.
+//! The state of production in a ledger that contains this history; used to plan rollbacks.
 //!
-//! Invariant: it knows what the ledger knows at the last event's position, and nothing that is to come. So
-//! a request that is made from it is one that a ledger takes.
+//! Invariant: the state reflects the events up to the last position and no later ones, so that a ledger
+//! accepts a request made from it.
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Payload, Plan, Policy};
@@ -10,16 +10,16 @@ use ledger_domain::{
 };
 
 use super::catalogue;
-use super::landscape::Stage;
+use super::products::Stage;
 
 pub(super) struct Production {
     environment: EnvironmentName,
     lanes: Lanes,
     composition: Composition,
     policy: Policy,
-    /// Where the policy is declared.
+    /// The position at which the policy was declared.
     declared: Option<Position>,
-    /// The last point at which it was as it should be.
+    /// The target of rollbacks: the last state without a change in progress.
     baseline: Baseline,
 }
 
@@ -29,8 +29,8 @@ struct Baseline {
     composition: Composition,
 }
 
-/// The way back to the baseline, and what it was found by.
-pub(super) struct WayBack {
+/// A rollback to the baseline: its target, plan and policy.
+pub(super) struct PlannedRollback {
     pub(super) to: Position,
     pub(super) plan: Plan,
     pub(super) policy: Option<Position>,
@@ -48,8 +48,8 @@ impl Production {
         }
     }
 
-    /// Takes one more event into account.
-    pub(super) fn note(
+    /// Applies the next event.
+    pub(super) fn apply(
         &mut self,
         payload: &Payload,
         position: Position,
@@ -64,7 +64,7 @@ impl Production {
             self.declared = Some(position);
         }
         let Some((lane, track, effect)) = payload.change() else { return };
-        // The demo names a target where a service has several.
+        // The demo names the target of every service that has several.
         let key = (lane.service.clone(), lane.target.clone().unwrap_or_default());
         let since = Since { occurred_at, position, event_id: event_id.clone() };
         let lane = self.lanes.entry(key.clone()).or_default();
@@ -73,15 +73,15 @@ impl Production {
         }
     }
 
-    /// It is as it should be now.
+    /// Makes the current state the baseline.
     pub(super) fn set_baseline(&mut self, position: Position) {
         self.baseline = Baseline { position, composition: self.composition.clone() };
     }
 
-    /// The way from what runs now back to the baseline.
-    pub(super) fn way_back(&self, now: Position) -> WayBack {
+    /// Plans the rollback from the current state to the baseline.
+    pub(super) fn plan_rollback(&self, now: Position) -> PlannedRollback {
         let Baseline { position, composition } = &self.baseline;
-        WayBack {
+        PlannedRollback {
             to: *position,
             plan: Plan::make(
                 now,

@@ -1,4 +1,5 @@
-//! A change's way: built, then through dev and staging to production, as far as its checks let it.
+//! Promotes a change: builds it, then takes it through dev and staging to production, as far as its checks
+//! pass.
 
 use ledger_domain::event::{
     Approval, ApprovalSubject, Built, Counts, Deploy, Ending, Evidence, Payload, Switch, Validation,
@@ -8,48 +9,50 @@ use ledger_domain::{Artifact, LaneRef, Release, ShortText};
 
 use super::calendar::{HOUR, MINUTE, Seconds};
 use super::catalogue;
-use super::landscape::{Candidate, Stage};
-use super::world::{Draft, What, World};
+use super::products::{Candidate, Stage};
+use super::world::{Draft, DraftKind, World};
 
-/// No change is begun in production after this time of the day.
-const LATEST: Seconds = 9 * HOUR;
+/// Time of day after which no change starts in production.
+const LATEST_START: Seconds = 9 * HOUR;
 
 impl World {
-    /// Takes a new version of a service as far as it comes.
-    pub(super) fn promote(&mut self, product: usize, begin: Seconds) {
-        let candidate = self.build(product, begin);
-        // The first version of a service fails nowhere: there would be nothing to go back to.
-        let first = self.products[product].production.iter().any(|site| site.live().is_none());
-        let in_dev = begin + self.random.within(&(4 * MINUTE..=15 * MINUTE));
-        let Some(checked) = self.reach_dev(&candidate, in_dev, first) else { return };
+    /// Promotes a new version of a service as far as its checks pass.
+    pub(super) fn promote(&mut self, product: usize, start: Seconds) {
+        let candidate = self.build(product, start);
+        // The first version of a service never fails: there is no release to roll back to.
+        let is_first = self.products[product].production.iter().any(|lane| lane.live().is_none());
+        let in_dev = start + self.random.within(&(4 * MINUTE..=15 * MINUTE));
+        let Some(checked) = self.promote_to_dev(&candidate, in_dev, is_first) else { return };
         let in_staging = checked + self.random.within(&(5 * MINUTE..=40 * MINUTE));
-        let Some(checked) = self.reach_staging(&candidate, in_staging, first) else { return };
+        let Some(checked) = self.promote_to_staging(&candidate, in_staging, is_first) else { return };
         let ready = checked + self.random.within(&(10 * MINUTE..=90 * MINUTE));
         let in_production = ready.max(self.production_free + 2 * MINUTE);
-        let too_late = in_production > self.today.begins() + LATEST;
-        // Even in a freeze a few changes cannot wait.
-        let frozen = self.today.is_frozen() && !self.random.once_in_thousand(80);
-        if !first && (too_late || frozen) {
+        let is_too_late = in_production > self.today.begins() + LATEST_START;
+        // A few changes are urgent even in a freeze.
+        let is_frozen = self.today.is_frozen() && !self.random.happens_per_mille(80);
+        if !is_first && (is_too_late || is_frozen) {
             return;
         }
-        if self.products[product].entry.approval && !self.approved(&candidate, in_production, first) {
+        if self.products[product].entry.needs_approval
+            && !self.request_approval(&candidate, in_production, is_first)
+        {
             return;
         }
-        self.production_free = self.reach_production(&candidate, in_production, first);
+        self.production_free = self.promote_to_production(&candidate, in_production, is_first);
     }
 
     fn build(&mut self, product: usize, at: Seconds) -> Candidate {
         let written = at - self.random.within(&(10 * MINUTE..=40 * HOUR));
-        let reconfigured = self.random.once_in_thousand(250);
-        let it = &mut self.products[product];
-        it.versions += 1;
-        it.configs += u32::from(reconfigured);
-        let (service, version) = (it.entry.service, it.versions);
-        let digits = catalogue::digits(&format!("artifact {service} {version}"));
+        let is_reconfigured = self.random.happens_per_mille(250);
+        let state = &mut self.products[product];
+        state.versions += 1;
+        state.configs += u32::from(is_reconfigured);
+        let (service, version) = (state.entry.service, state.versions);
+        let digest = catalogue::hex_digest(&format!("artifact {service} {version}"));
         let candidate = Candidate {
             product,
-            version: catalogue::line(&format!("v{version}")),
-            artifact: artifact(&format!("pkg:oci/{service}@sha256:{digits}")),
+            version: catalogue::short_text(&format!("v{version}")),
+            artifact: artifact(&format!("pkg:oci/{service}@sha256:{digest}")),
             commit: catalogue::commit(&format!("commit {service} {version}")),
         };
         let built = Built {
@@ -57,19 +60,21 @@ impl World {
             version: Some(candidate.version.clone()),
             commit: Some(candidate.commit.clone()),
             committed_at: Some(self.calendar.time(written)),
-            builder: Some(catalogue::line("https://ci.example/builders/1")),
+            builder: Some(catalogue::short_text("https://ci.example/builders/1")),
             provenance: Some(Evidence {
-                uri: catalogue::line(&format!("https://ci.example/provenance/{service}/{version}")),
+                uri: catalogue::short_text(&format!("https://ci.example/provenance/{service}/{version}")),
                 digest: None,
             }),
         };
         let href = format!("https://git.example/{service}/commit/{}", candidate.commit);
-        let draft = Draft::new(at, What::Payload(Payload::ArtifactBuilt(built))).by(&self.cast.builder);
+        let draft =
+            Draft::new(at, DraftKind::Payload(Payload::ArtifactBuilt(built))).by(&self.actors.builder);
         self.push(draft.linked("commit", &href));
         candidate
     }
 
-    /// What the candidate is in a stage: there it has a configuration and an infrastructure.
+    /// Returns the release of a candidate in a stage, with the configuration and infrastructure of that
+    /// stage.
     fn release(&self, candidate: &Candidate, stage: Stage) -> Release {
         let product = &self.products[candidate.product];
         let (service, configs) = (product.entry.service, product.configs);
@@ -80,118 +85,117 @@ impl World {
             version: candidate.version.clone(),
             artifact: Some(candidate.artifact.clone()),
             config: Some(catalogue::digest(&format!("config {service} {name} {configs}"))),
-            infrastructure: Some(catalogue::line(&format!("git:{revision}"))),
+            infrastructure: Some(catalogue::short_text(&format!("git:{revision}"))),
             commit: Some(candidate.commit.clone()),
         }
     }
 
-    /// Answers when it passed there, if it did.
-    fn reach_dev(&mut self, candidate: &Candidate, at: Seconds, first: bool) -> Option<Seconds> {
+    /// Promotes a candidate to this stage; returns the time of the passed check, or none.
+    fn promote_to_dev(&mut self, candidate: &Candidate, at: Seconds, is_first: bool) -> Option<Seconds> {
         let release = self.release(candidate, Stage::Dev);
-        let run = self.run();
-        let site = &mut self.products[candidate.product].dev;
-        let former = site.live().cloned();
-        site.put(release.clone());
-        let lane = site.lane.clone();
+        let run = self.next_run();
+        let state = &mut self.products[candidate.product].dev;
+        let previous = state.live().cloned();
+        state.deploy(release.clone());
+        let lane = state.lane.clone();
         let deploy = deploy(&lane, &release, &run);
-        self.deployed(at, Payload::DeploySucceeded(deploy), &run);
-        if let Some(former) = former.filter(|_| self.random.once_in_thousand(25)) {
-            self.late_report(&lane, &former, at);
+        self.report_deploy(at, Payload::DeploySucceeded(deploy), &run);
+        if let Some(previous) = previous.filter(|_| self.random.happens_per_mille(25)) {
+            self.report_late_deploy(&lane, &previous, at);
         }
         let checked = at + self.random.within(&(2 * MINUTE..=6 * MINUTE));
-        let fails = !first && self.random.once_in_thousand(70);
-        self.check(checked, "smoke", lane_of(&lane, &release, &run), fails);
+        let fails = !is_first && self.random.happens_per_mille(70);
+        self.report_check(checked, "smoke", lane_subject(&lane, &release, &run), fails);
         (!fails).then_some(checked)
     }
 
-    /// Another runner had put the former release there again, and tells of it only now: what runs
-    /// there must not change by that.
-    fn late_report(&mut self, lane: &LaneRef, former: &Release, newer: Seconds) {
-        let run = self.run();
-        let late = self.random.within(&(5 * MINUTE..=50 * MINUTE));
+    /// Reports, late, a deploy of the previous release by another runner. It must not change what runs.
+    fn report_late_deploy(&mut self, lane: &LaneRef, previous: &Release, newer: Seconds) {
+        let run = self.next_run();
+        let delay = self.random.within(&(5 * MINUTE..=50 * MINUTE));
         let before = self.random.within(&(MINUTE..=3 * MINUTE));
-        let payload = Payload::DeploySucceeded(deploy(lane, former, &run));
-        let draft = Draft::new(newer + late, What::Payload(payload)).by(&self.cast.deployer);
-        self.push(draft.occurred_before(late + before).because("The runner was cut off from the network."));
+        let payload = Payload::DeploySucceeded(deploy(lane, previous, &run));
+        let draft = Draft::new(newer + delay, DraftKind::Payload(payload)).by(&self.actors.deployer);
+        self.push(draft.occurred_before(delay + before).because("The runner was cut off from the network."));
     }
 
-    /// Answers when it passed there, if it did.
-    fn reach_staging(&mut self, candidate: &Candidate, at: Seconds, first: bool) -> Option<Seconds> {
+    /// Promotes a candidate to this stage; returns the time of the passed check, or none.
+    fn promote_to_staging(&mut self, candidate: &Candidate, at: Seconds, is_first: bool) -> Option<Seconds> {
         let release = self.release(candidate, Stage::Staging);
-        let run = self.run();
+        let run = self.next_run();
         let lane = self.products[candidate.product].staging.lane.clone();
-        self.deployed(at, Payload::DeployStarted(deploy(&lane, &release, &run)), &run);
+        self.report_deploy(at, Payload::DeployStarted(deploy(&lane, &release, &run)), &run);
         let done = at + self.random.within(&(MINUTE..=4 * MINUTE));
-        let breaks = !first && self.random.once_in_thousand(25);
-        let outcome = deploy(&lane, &release, &run);
+        let breaks = !is_first && self.random.happens_per_mille(25);
+        let payload = deploy(&lane, &release, &run);
         if breaks {
-            self.deployed(done, Payload::DeployFailed(outcome), &run);
+            self.report_deploy(done, Payload::DeployFailed(payload), &run);
             return None;
         }
-        self.products[candidate.product].staging.put(release.clone());
-        self.deployed(done, Payload::DeploySucceeded(outcome), &run);
-        let subject = || lane_of(&lane, &release, &run);
-        let started = Validation { check: catalogue::line("e2e"), ..validation("e2e", subject()) };
-        let checker = self.cast.checker.clone();
-        self.did(done + MINUTE, Payload::ValidationStarted(started), &checker);
+        self.products[candidate.product].staging.deploy(release.clone());
+        self.report_deploy(done, Payload::DeploySucceeded(payload), &run);
+        let subject = || lane_subject(&lane, &release, &run);
+        let started = Validation { check: catalogue::short_text("e2e"), ..validation("e2e", subject()) };
+        let checker = self.actors.checker.clone();
+        self.push_event(done + MINUTE, Payload::ValidationStarted(started), &checker);
         let checked = done + self.random.within(&(8 * MINUTE..=25 * MINUTE));
-        let fails = !first && self.random.once_in_thousand(60);
-        self.check(checked, "e2e", subject(), fails);
-        let vulnerable = !first && self.random.once_in_thousand(15);
+        let fails = !is_first && self.random.happens_per_mille(60);
+        self.report_check(checked, "e2e", subject(), fails);
+        let vulnerable = !is_first && self.random.happens_per_mille(15);
         let artifact = ValidationSubject::Artifact(candidate.artifact.clone());
-        self.check(checked + MINUTE, "scan", artifact, vulnerable);
+        self.report_check(checked + MINUTE, "scan", artifact, vulnerable);
         (!fails && !vulnerable).then_some(checked + MINUTE)
     }
 
-    fn approved(&mut self, candidate: &Candidate, before: Seconds, first: bool) -> bool {
+    fn request_approval(&mut self, candidate: &Candidate, before: Seconds, is_first: bool) -> bool {
         let person = self.person();
         let lane = self.products[candidate.product].production[0].lane.clone();
         let release = self.release(candidate, Stage::Production);
         let approval = Approval { subject: ApprovalSubject::Deploy { lane, release }, expires_at: None };
-        let rejected = !first && self.random.once_in_thousand(60);
+        let is_rejected = !is_first && self.random.happens_per_mille(60);
         let at = before - 2 * MINUTE;
-        if rejected {
-            let draft = Draft::new(at, What::Payload(Payload::ApprovalRejected(approval))).by(&person);
+        if is_rejected {
+            let draft = Draft::new(at, DraftKind::Payload(Payload::ApprovalRejected(approval))).by(&person);
             self.push(draft.because("Not on a day like this."));
         } else {
-            self.did(at, Payload::ApprovalGranted(approval), &person);
+            self.push_event(at, Payload::ApprovalGranted(approval), &person);
         }
-        !rejected
+        !is_rejected
     }
 
-    /// Deploys target by target. Answers when production is free again.
-    fn reach_production(&mut self, candidate: &Candidate, at: Seconds, first: bool) -> Seconds {
+    /// Deploys target by target. Returns the time from which production is free again.
+    fn promote_to_production(&mut self, candidate: &Candidate, at: Seconds, is_first: bool) -> Seconds {
         let release = self.release(candidate, Stage::Production);
-        let sites = self.products[candidate.product].production.len();
-        let breaks = !first && self.random.once_in_thousand(30);
-        // The target whose check fails, if one does.
-        let fails = (!first && self.random.once_in_thousand(75)).then(|| self.random.index(sites));
-        self.push(Draft::new(at, What::Baseline));
-        let mut former = Vec::with_capacity(sites);
+        let lanes = self.products[candidate.product].production.len();
+        let breaks = !is_first && self.random.happens_per_mille(30);
+        // The target with a failing check, if any.
+        let fails = (!is_first && self.random.happens_per_mille(75)).then(|| self.random.index(lanes));
+        self.push(Draft::new(at, DraftKind::Baseline));
+        let mut previous = Vec::with_capacity(lanes);
         let mut now = at;
-        for index in 0..sites {
-            let run = self.run();
-            let site = &self.products[candidate.product].production[index];
-            former.extend(site.live().cloned());
-            let (lane, slot) = (site.lane.clone(), site.next_slot());
-            let it = Deploy { slot: slot.clone(), ..deploy(&lane, &release, &run) };
-            self.deployed(now, Payload::DeployStarted(it.clone()), &run);
+        for index in 0..lanes {
+            let run = self.next_run();
+            let state = &self.products[candidate.product].production[index];
+            previous.extend(state.live().cloned());
+            let (lane, slot) = (state.lane.clone(), state.next_slot());
+            let payload = Deploy { slot: slot.clone(), ..deploy(&lane, &release, &run) };
+            self.report_deploy(now, Payload::DeployStarted(payload.clone()), &run);
             now += self.random.within(&(2 * MINUTE..=6 * MINUTE));
             if breaks && index == 0 {
-                self.deployed(now, Payload::DeployFailed(it), &run);
+                self.report_deploy(now, Payload::DeployFailed(payload), &run);
                 return now;
             }
-            self.products[candidate.product].production[index].put(release.clone());
-            self.deployed(now, Payload::DeploySucceeded(it), &run);
+            self.products[candidate.product].production[index].deploy(release.clone());
+            self.report_deploy(now, Payload::DeploySucceeded(payload), &run);
             if let Some(slot) = slot {
                 now += self.random.within(&(MINUTE..=3 * MINUTE));
                 self.switch(candidate.product, index, now, slot, Some(run.clone()), None);
             }
             now += self.random.within(&(MINUTE..=4 * MINUTE));
-            let failed = fails == Some(index);
-            self.check(now, "smoke", lane_of(&lane, &release, &run), failed);
-            if failed {
-                return self.roll_back(candidate.product, former, now + MINUTE);
+            let fails_here = fails == Some(index);
+            self.report_check(now, "smoke", lane_subject(&lane, &release, &run), fails_here);
+            if fails_here {
+                return self.roll_back(candidate.product, previous, now + MINUTE);
             }
             now += MINUTE;
         }
@@ -202,40 +206,40 @@ impl World {
     pub(super) fn switch(
         &mut self,
         product: usize,
-        site: usize,
+        index: usize,
         at: Seconds,
         slot: ledger_domain::SlotName,
         deployment: Option<ShortText>,
         rollback_id: Option<ShortText>,
     ) {
-        let site = &mut self.products[product].production[site];
-        site.switch();
-        let switch = Switch { lane: site.lane.clone(), slot, deployment, rollback_id };
-        let deployer = self.cast.deployer.clone();
-        self.did(at, Payload::TrafficSwitched(switch), &deployer);
+        let state = &mut self.products[product].production[index];
+        state.switch();
+        let switch = Switch { lane: state.lane.clone(), slot, deployment, rollback_id };
+        let deployer = self.actors.deployer.clone();
+        self.push_event(at, Payload::TrafficSwitched(switch), &deployer);
     }
 
-    /// Reports a deploy, with the run that did it.
-    pub(super) fn deployed(&mut self, at: Seconds, payload: Payload, run: &ShortText) {
-        let draft = Draft::new(at, What::Payload(payload)).by(&self.cast.deployer);
+    /// Reports a deploy, with a link to its run.
+    pub(super) fn report_deploy(&mut self, at: Seconds, payload: Payload, run: &ShortText) {
+        let draft = Draft::new(at, DraftKind::Payload(payload)).by(&self.actors.deployer);
         self.push(draft.linked("pipeline", &format!("https://ci.example/{run}")));
     }
 
-    /// Reports what came of a check.
-    pub(super) fn check(&mut self, at: Seconds, check: &str, subject: ValidationSubject, fails: bool) {
+    /// Reports the result of a check.
+    pub(super) fn report_check(&mut self, at: Seconds, check: &str, subject: ValidationSubject, fails: bool) {
         let total = self.random.within(&(12..=240)).cast_unsigned();
         let failed = if fails { 1 + self.random.index(9) as u64 } else { 0 };
         let skipped = self.random.index(4) as u64;
-        let report = format!("https://checks.example/{check}/{}", self.runs);
-        let outcome = Validation {
-            evidence: vec![Evidence { digest: None, uri: catalogue::line(&report) }],
+        let uri = format!("https://checks.example/{check}/{}", self.runs);
+        let result = Validation {
+            evidence: vec![Evidence { digest: None, uri: catalogue::short_text(&uri) }],
             counts: Some(Counts { passed: total - failed, failed, skipped }),
             ..validation(check, subject)
         };
-        let checker = self.cast.checker.clone();
+        let checker = self.actors.checker.clone();
         let payload =
-            if fails { Payload::ValidationFailed(outcome) } else { Payload::ValidationPassed(outcome) };
-        self.did(at, payload, &checker);
+            if fails { Payload::ValidationFailed(result) } else { Payload::ValidationPassed(result) };
+        self.push_event(at, payload, &checker);
     }
 }
 
@@ -251,7 +255,7 @@ pub(super) fn deploy(lane: &LaneRef, release: &Release, run: &ShortText) -> Depl
     }
 }
 
-pub(super) fn lane_of(lane: &LaneRef, release: &Release, run: &ShortText) -> ValidationSubject {
+pub(super) fn lane_subject(lane: &LaneRef, release: &Release, run: &ShortText) -> ValidationSubject {
     ValidationSubject::Lane {
         lane: lane.clone(),
         release: Some(release.clone()),
@@ -260,9 +264,9 @@ pub(super) fn lane_of(lane: &LaneRef, release: &Release, run: &ShortText) -> Val
 }
 
 fn validation(check: &str, subject: ValidationSubject) -> Validation {
-    Validation { check: catalogue::line(check), subject, run: None, evidence: Vec::new(), counts: None }
+    Validation { check: catalogue::short_text(check), subject, run: None, evidence: Vec::new(), counts: None }
 }
 
 fn artifact(text: &str) -> Artifact {
-    Artifact::parse(text).expect("the demo's artifacts are package URLs")
+    Artifact::parse(text).expect("the demo's artifacts are valid package URLs")
 }

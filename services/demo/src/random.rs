@@ -1,5 +1,5 @@
-//! SplitMix64 (Steele, Lea and Flood 2014): small, and the same numbers on every machine for ever,
-//! which no random number crate promises across its versions.
+//! SplitMix64 (Steele, Lea and Flood 2014): a small generator with the same numbers on every machine for
+//! ever, which no random number crate guarantees across its versions.
 
 use std::ops::RangeInclusive;
 
@@ -17,9 +17,9 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// An index below `length`, which must not be 0.
+    /// Returns an index below `length`, which must not be 0.
     pub(super) const fn index(&mut self, length: usize) -> usize {
-        // The high half of a product of two 64-bit numbers is below the second of them.
+        // The high half of the product of two 64-bit numbers is less than the second.
         ((self.next() as u128 * length as u128) >> 64) as usize
     }
 
@@ -28,8 +28,8 @@ impl Random {
         low + self.index((high - low) as usize + 1) as i64
     }
 
-    /// Whether something happens that happens so many times in a thousand.
-    pub(super) const fn once_in_thousand(&mut self, times: usize) -> bool {
+    /// Returns true with a probability of `times` in a thousand.
+    pub(super) const fn happens_per_mille(&mut self, times: usize) -> bool {
         self.index(1_000) < times
     }
 }
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_numbers_are_those_of_the_reference() {
+    fn the_numbers_match_the_reference_implementation() {
         // The first outputs of the reference implementation in C, seeded with 1234567.
         let mut random = Random::seeded(1_234_567);
         let numbers = [random.next(), random.next(), random.next()];
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_reached_to_both_its_ends() {
+    fn a_range_includes_both_ends() {
         let mut random = Random::seeded(1);
         let mut seen = [false; 3];
         for _ in 0..100 {

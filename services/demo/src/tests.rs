@@ -1,6 +1,6 @@
-//! The demo is the same for ever, is valid, and has in it what it is there to show.
+//! The demo is always the same, is valid, and contains every kind of event that it is meant to show.
 
-mod judge;
+mod checker;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::calendar::{begin, end};
 use super::*;
-use judge::Judge;
+use checker::HistoryChecker;
 
 fn digest(events: impl Iterator<Item = Envelope>) -> String {
     let mut hash = Sha256::new();
@@ -22,7 +22,7 @@ fn digest(events: impl Iterator<Item = Envelope>) -> String {
 }
 
 #[test]
-fn the_first_thousand_events_are_the_same_for_ever() {
+fn the_first_thousand_events_never_change() {
     assert_eq!(
         digest(history(None).take(1_000)),
         "f8e9f76e500c516e01794ed748cd129f875c9470c6c2ba7adcf21cf51739d41b"
@@ -33,13 +33,13 @@ fn the_first_thousand_events_are_the_same_for_ever() {
 #[test]
 fn every_event_is_valid_and_keeps_its_bytes() {
     for envelope in history(None) {
-        let read = Envelope::parse(envelope.bytes()).expect("a valid event");
-        assert_eq!(read, envelope);
+        let parsed = Envelope::parse(envelope.bytes()).expect("a valid event");
+        assert_eq!(parsed, envelope);
     }
 }
 
 #[test]
-fn it_is_as_long_as_asked_for() {
+fn it_has_the_requested_length() {
     assert!((10_000..20_000).contains(&history(None).count()), "{}", history(None).count());
     for events in [0, 1, 999, 40_000] {
         assert_eq!(history(Some(events)).count(), events);
@@ -47,16 +47,16 @@ fn it_is_as_long_as_asked_for() {
 }
 
 #[test]
-fn ids_are_unique_and_a_faster_history_is_another_source() {
+fn ids_are_unique_and_a_compressed_history_has_another_source() {
     let ids: HashSet<_> = history(None).map(|envelope| envelope.identity().clone()).collect();
     assert_eq!(ids.len(), history(None).count());
-    let of = |events| history(events).next().map(|envelope| envelope.identity().source.clone());
-    assert_eq!(of(None), of(Some(1_000)));
-    assert_ne!(of(None), of(Some(1_000_000)));
+    let source = |events| history(events).next().map(|envelope| envelope.identity().source.clone());
+    assert_eq!(source(None), source(Some(1_000)));
+    assert_ne!(source(None), source(Some(1_000_000)));
 }
 
 #[test]
-fn however_long_it_ends_before_november_and_uses_the_time_until_then() {
+fn a_history_of_any_length_ends_shortly_before_november() {
     for events in [15_000, 19_000, 19_900, 25_000, 100_000, 300_000] {
         let times: Vec<_> = history(Some(events)).map(|envelope| envelope.occurred_at()).collect();
         let (first, last) = (times.iter().min().copied(), times.iter().max().copied());
@@ -68,11 +68,11 @@ fn however_long_it_ends_before_november_and_uses_the_time_until_then() {
 }
 
 #[test]
-fn it_shows_what_a_ledger_is_for() {
+fn it_contains_every_kind_of_event() {
     let mut kinds: BTreeMap<Kind, usize> = BTreeMap::new();
     let (mut environments, mut services) = (BTreeSet::new(), BTreeSet::new());
     let (mut targets, mut slots) = (BTreeSet::new(), BTreeSet::new());
-    let mut undone: BTreeSet<(Kind, bool)> = BTreeSet::new();
+    let mut by_rollback: BTreeSet<(Kind, bool)> = BTreeSet::new();
     for envelope in history(None) {
         let payload = &envelope.event().payload;
         *kinds.entry(payload.kind()).or_default() += 1;
@@ -82,16 +82,20 @@ fn it_shows_what_a_ledger_is_for() {
         match payload {
             Payload::DeploySucceeded(deploy) => {
                 slots.extend(deploy.slot.clone());
-                undone.insert((payload.kind(), deploy.rollback_id.is_some()));
+                by_rollback.insert((payload.kind(), deploy.rollback_id.is_some()));
             }
             Payload::TrafficSwitched(switch) => {
-                undone.insert((payload.kind(), switch.rollback_id.is_some()));
+                by_rollback.insert((payload.kind(), switch.rollback_id.is_some()));
             }
             _ => {}
         }
     }
     assert_eq!((environments.len(), services.len(), targets.len(), slots.len()), (3, 12, 3, 2));
-    assert_eq!(undone.len(), 4, "deploys and switches, both also as steps of rollbacks: {undone:?}");
+    assert_eq!(
+        by_rollback.len(),
+        4,
+        "deploys and switches, both also as steps of rollbacks: {by_rollback:?}"
+    );
     for kind in [
         Kind::ArtifactBuilt,
         Kind::DeployStarted,
@@ -112,12 +116,12 @@ fn it_shows_what_a_ledger_is_for() {
         Kind::FreezeStarted,
         Kind::FreezeLifted,
     ] {
-        assert!(kinds.contains_key(&kind), "{kind} is not in {kinds:?}");
+        assert!(kinds.contains_key(&kind), "{kind} is missing in {kinds:?}");
     }
 }
 
 #[test]
-fn some_reports_come_late_and_change_nothing() {
+fn some_reports_are_late_and_change_nothing() {
     let mut lanes = Lanes::default();
     let mut late = 0;
     for (position, envelope) in (1..).zip(history(None)) {
@@ -127,16 +131,16 @@ fn some_reports_come_late_and_change_nothing() {
 }
 
 #[test]
-fn every_event_is_one_that_may_follow_those_before_it() {
+fn every_event_may_follow_the_events_before_it() {
     for events in [None, Some(40_000)] {
-        let mut judge = Judge::default();
-        history(events).for_each(|envelope| judge.hear(&envelope));
-        assert!(judge.rolled_back > 10, "{} rollbacks", judge.rolled_back);
-        assert!(judge.rollbacks_approved > 0, "people approve some rollbacks");
+        let mut checker = HistoryChecker::default();
+        history(events).for_each(|envelope| checker.apply(&envelope));
+        assert!(checker.rolled_back > 10, "{} rollbacks", checker.rolled_back);
+        assert!(checker.rollbacks_approved > 0, "people approve some rollbacks");
     }
 }
 
-/// What a reader of the ledger makes of the events.
+/// The state of all lanes, as a reader of the ledger computes it.
 #[derive(Default)]
 struct Lanes(BTreeMap<LaneRef, LaneFold>);
 
@@ -148,8 +152,8 @@ impl Lanes {
             position: Position::new(position),
             event_id: envelope.identity().id.clone(),
         };
-        let fold = self.0.entry(lane.clone()).or_default();
-        let applied = fold.apply(&track, TrackEntry { effect, since });
+        let state = self.0.entry(lane.clone()).or_default();
+        let applied = state.apply(&track, TrackEntry { effect, since });
         assert_eq!(applied.anomaly, None, "at {position}");
         Some(applied)
     }

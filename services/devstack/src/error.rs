@@ -1,143 +1,150 @@
-//! Why a private server did not start or stop.
+//! Errors of private servers.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-/// Why a private server did not start or stop. Only [`Error::PortTaken`] and [`Error::InUse`] may
-/// pass by themselves; the others need a person.
+use super::account::CANDIDATES;
+
+/// Error of starting or stopping a private server. Only [`Error::PortTaken`] and [`Error::InUse`] can resolve on retry;
+/// the others need an operator.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A program is not installed.
     #[error("{program} was not found {place}; install it, for example with `{install}`")]
     Missing {
-        /// The program.
+        /// Program name.
         program: &'static str,
-        /// Where it was looked for.
+        /// Places that were searched.
         place: String,
-        /// A command that installs it.
+        /// Command that installs it.
         install: &'static str,
     },
-    /// A file or folder could not be read or written.
+    /// A file or directory could not be read or written.
     #[error("cannot {action} {}", path.display())]
     File {
-        /// What was tried: a verb.
+        /// Attempted action, a verb.
         action: &'static str,
-        /// On what.
+        /// Path concerned.
         path: PathBuf,
-        /// Why not.
+        /// Cause.
         source: io::Error,
     },
-    /// A kept password is not what this module writes.
-    #[error("{} holds no password that release-ledger wrote; restore it, or choose another --data-dir", path.display())]
-    BadSecret {
-        /// The file.
+    /// A password file has unexpected contents.
+    #[error(
+        "{} does not contain a password of release-ledger; restore it, or choose another --data-dir",
+        path.display()
+    )]
+    InvalidPasswordFile {
+        /// Password file.
         path: PathBuf,
     },
-    /// Another process of ours holds the folder.
+    /// Another release-ledger process has locked the directory.
     #[error(
-        "{} is in use by another release-ledger (process {holder}); stop that one, or choose another --data-dir",
-        folder.display()
+        "{} is in use by another release-ledger (process {holder}); stop it, or choose another --data-dir",
+        directory.display()
     )]
     InUse {
-        /// The folder.
-        folder: PathBuf,
-        /// The holder's process id, as it wrote it.
+        /// Directory concerned.
+        directory: PathBuf,
+        /// Process id in the lock file.
         holder: String,
     },
-    /// A Postgres that we did not start runs on the folder.
+    /// A Postgres that this crate did not start runs on the directory.
     #[error(
-        "a postgres that release-ledger did not start (process {pid}) runs on {}; stop it, or choose another --data-dir",
-        folder.display()
+        "a postgres that release-ledger did not start (process {pid}) runs on {}; \
+         stop it, or choose another --data-dir",
+        directory.display()
     )]
-    Occupied {
-        /// The database folder.
-        folder: PathBuf,
-        /// The server's process id.
+    ForeignPostgres {
+        /// Data directory of the cluster.
+        directory: PathBuf,
+        /// Process id of the server.
         pid: i32,
     },
-    /// We are root, and there is nobody else to run Postgres as.
+    /// The current user is root, and no unprivileged user exists to run Postgres.
     #[error(
-        "postgres refuses to run as root, and /etc/passwd has neither a user `postgres` nor `nobody` to run it as"
+        "postgres cannot run as root, and /etc/passwd has none of the users {}; create one of them",
+        CANDIDATES.join(", ")
     )]
-    NoAccount,
-    /// The user that Postgres runs as cannot reach its folder.
+    NoUnprivilegedUser,
+    /// The user that Postgres runs as cannot reach its data directory.
     #[error(
-        "postgres refuses to run as root, so it runs as the user `{user}`, who cannot pass through {}; \
+        "postgres cannot run as root, so it runs as the user `{user}`, which cannot traverse {}; \
          choose a --data-dir outside of it, such as /var/lib/release-ledger",
-        closed.display()
+        directory.display()
     )]
-    Closed {
-        /// The folder that is closed.
-        closed: PathBuf,
-        /// Who cannot pass.
+    Inaccessible {
+        /// Directory that the user cannot traverse.
+        directory: PathBuf,
+        /// User name.
         user: String,
     },
-    /// No port of those tried is free.
-    #[error("no free port was found on 127.0.0.1")]
+    /// All ports that were tried are in use.
+    #[error("cannot find a free port on 127.0.0.1")]
     NoPort,
-    /// Something else listens on the port.
-    #[error("{server} cannot listen on 127.0.0.1:{port}: another process does")]
+    /// Another process listens on the port.
+    #[error("{server} cannot listen on 127.0.0.1:{port}: the port is in use")]
     PortTaken {
-        /// The server.
+        /// Server program.
         server: &'static str,
-        /// The port.
+        /// Port number.
         port: u16,
     },
-    /// A program could not be run at all.
-    #[error("cannot run {}", program.display())]
+    /// A program cannot be executed.
+    #[error("cannot execute {}", program.display())]
     Spawn {
-        /// The program.
+        /// Path of the program.
         program: PathBuf,
-        /// Why not.
+        /// Cause.
         source: io::Error,
     },
-    /// A program ended before it had done what it should.
-    #[error("{program} ended too early ({status}); {} ends with:\n{tail}", log.display())]
+    /// A program exited before it completed or became ready.
+    #[error("{program} exited unexpectedly ({status}); {} ends with:\n{tail}", log.display())]
     Exited {
-        /// The program.
+        /// Program name.
         program: &'static str,
-        /// How it ended.
+        /// Exit status.
         status: ExitStatus,
-        /// Its log.
+        /// Log file.
         log: PathBuf,
-        /// The log's last lines of this run.
+        /// Last lines of this run in the log.
         tail: String,
     },
-    /// A program runs, but is not ready.
+    /// A program did not become ready in time.
     #[error("{program} was not ready within {seconds} s; {} ends with:\n{tail}", log.display())]
     NotReady {
-        /// The program.
+        /// Program name.
         program: &'static str,
-        /// How long it was waited for.
+        /// Time limit, in seconds.
         seconds: u64,
-        /// Its log.
+        /// Log file.
         log: PathBuf,
-        /// The log's last lines of this run.
+        /// Last lines of this run in the log.
         tail: String,
     },
-    /// A process outlived SIGKILL.
-    #[error("{program} (process {pid}) does not end, even when killed")]
-    Stubborn {
-        /// The program.
+    /// A process did not exit after SIGKILL.
+    #[error("{program} (process {pid}) did not exit after SIGKILL")]
+    StillRunning {
+        /// Program name.
         program: &'static str,
-        /// Its process id.
+        /// Process id.
         pid: i32,
     },
-    /// The new Postgres refuses us.
-    #[error("the private postgres on 127.0.0.1:{port} refuses: cannot {action}")]
+    /// The new Postgres rejects a connection or a statement.
+    #[error("private postgres on 127.0.0.1:{port}: cannot {action}")]
     Database {
-        /// The port.
+        /// Port number.
         port: u16,
-        /// What was tried: a verb.
+        /// Attempted action, a verb.
         action: &'static str,
-        /// Why not.
+        /// Cause.
         source: sqlx::Error,
     },
 }
 
-/// Turns an I/O error into one that says what was tried on which file.
+/// Returns a function that adds the attempted action and the path to an I/O error.
 pub(super) fn file<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
     move |source| Error::File { action, path: path.to_owned(), source }
 }

@@ -1,18 +1,17 @@
-//! Private servers: a nats-server and a Postgres of our own, in a data folder, for `release-ledger up`
-//! and for tests.
+//! Private nats-server and Postgres in a data directory, for `release-ledger up` and for tests.
 //!
-//! What always holds:
-//! - A folder is held by one process of ours at a time, and by a lock of the kernel's: a crash frees it.
-//! - A server ends when the value that stands for it is dropped. When we are killed it stays, and the
-//!   next start in its folder stops it first.
-//! - Servers listen on 127.0.0.1 only, and want a password, which is random and kept in the folder.
-//! - Nothing is changed outside the data folder.
+//! Invariants:
+//! - At most one process uses a data directory. It holds a kernel lock, which a crash releases.
+//! - A server stops when its handle is dropped. If this process is killed, the server keeps running, and the next start
+//!   in the same directory stops it first.
+//! - Servers listen on 127.0.0.1 only and require a random password, which the directory stores.
+//! - Nothing outside the data directory changes.
 //!
-//! Processes are looked for in `/proc`: this is for Linux.
+//! Linux only: the crate finds processes in `/proc`.
 
 mod account;
+mod directory;
 mod error;
-mod folder;
 pub mod nats;
 mod port;
 pub mod postgres;
@@ -29,19 +28,22 @@ pub use self::nats::Nats;
 pub use self::postgres::Postgres;
 
 use self::account::Account;
-use self::folder::Folder;
+use self::directory::LockedDirectory;
 
-/// How both servers are run.
+/// Interval at which [`Stack::failure`] checks the servers.
+const FAILURE_POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Options of both servers.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The nats-server.
+    /// Options of the nats-server.
     pub nats: nats::Options,
-    /// The Postgres.
+    /// Options of Postgres.
     pub postgres: postgres::Options,
 }
 
 impl Options {
-    /// The first programs in `search`, written as PATH is, on any free ports.
+    /// Returns options for the first programs in `search`, a list in the format of PATH, on any free ports.
     #[must_use]
     pub fn found_in(search: impl Into<OsString>) -> Self {
         let search = search.into();
@@ -49,63 +51,64 @@ impl Options {
     }
 }
 
-/// Both servers, in one data folder: `nats/` and `postgres/`. Dropping it ends both.
+/// Both servers in one data directory, in `nats/` and `postgres/`. Dropping it stops both.
 #[derive(Debug)]
 pub struct Stack {
-    /// The nats-server.
+    /// Running nats-server.
     pub nats: Nats,
-    /// The Postgres.
+    /// Running Postgres.
     pub postgres: Postgres,
-    /// The data folder; free when all of the stack is gone.
-    pub held: Held,
+    /// Lock of the data directory, released after both servers.
+    pub lock: DirectoryLock,
 }
 
-/// A data folder that is ours while this lives.
+/// Lock of a data directory, released on drop.
 #[derive(Debug)]
-pub struct Held(#[expect(dead_code, reason = "it is held, not read")] Folder);
+pub struct DirectoryLock(#[expect(dead_code, reason = "held for its drop")] LockedDirectory);
 
 impl Stack {
-    /// Starts both servers, at the same time, in the folder `data`, which is made if need be. If
-    /// Postgres has to run as another user than we, that user is let through `data` (not into it).
+    /// Starts both servers concurrently in the directory `data`, and creates it if it is missing. If Postgres must run
+    /// as another user, grants that user search permission on `data`, but no write permission.
     ///
     /// # Errors
-    /// The folder is in use or cannot be used, or a server does not start; then neither runs.
+    /// The directory is locked or unusable, or a server does not start; then neither runs.
     pub async fn start(data: &Path, options: &Options) -> Result<Self, Error> {
-        let folder = Folder::hold(data)?;
+        let directory = LockedDirectory::acquire(data)?;
         if let Some(account) = Account::for_postgres()? {
-            account.let_through(folder.path())?;
+            account.grant_traversal(directory.path())?;
         }
-        let (nats_folder, postgres_folder) = (folder.path().join("nats"), folder.path().join("postgres"));
+        let (nats_directory, postgres_directory) =
+            (directory.path().join("nats"), directory.path().join("postgres"));
         let (nats, postgres) = tokio::try_join!(
-            Nats::start(&nats_folder, &options.nats),
-            Postgres::start(&postgres_folder, &options.postgres),
+            Nats::start(&nats_directory, &options.nats),
+            Postgres::start(&postgres_directory, &options.postgres),
         )?;
-        Ok(Self { nats, postgres, held: Held(folder) })
+        Ok(Self { nats, postgres, lock: DirectoryLock(directory) })
     }
 
-    /// Stops both servers: all is written.
+    /// Stops both servers cleanly: they write all data to disk.
     ///
     /// # Errors
-    /// One does not end, even when killed.
+    /// A server does not exit after SIGKILL.
     pub async fn stop(self) -> Result<(), Error> {
-        let Self { nats, postgres, held } = self;
+        let Self { nats, postgres, lock } = self;
         let (nats, postgres) = tokio::join!(nats.stop(), postgres.stop());
-        drop(held);
+        drop(lock);
         nats.and(postgres)
     }
 
-    /// Waits until one of the servers ends by itself, and says why. While both run, it never returns.
+    /// Waits until one of the servers exits unexpectedly, and returns the error. Does not return while both run.
     pub async fn failure(&mut self) -> Error {
         loop {
             match (self.nats.failure(), self.postgres.failure()) {
-                (Ok(None), Ok(None)) => tokio::time::sleep(Duration::from_millis(200)).await,
+                (Ok(None), Ok(None)) => tokio::time::sleep(FAILURE_POLL_INTERVAL).await,
                 (Ok(Some(error)) | Err(error), _) | (_, Ok(Some(error)) | Err(error)) => return error,
             }
         }
     }
 }
 
-/// Where tests look for the servers. (Else, whoever calls us gives the search path.)
+/// Search path of servers in tests. Other callers pass their own.
 #[cfg(test)]
 fn test_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_default()
@@ -125,11 +128,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_start_in_a_closed_folder_of_ours_and_stop() {
-        let root = tempfile::tempdir().expect("a folder");
+    async fn both_servers_start_in_a_private_directory_and_stop() {
+        let root = tempfile::tempdir().expect("temporary directory");
         fs::set_permissions(root.path(), Permissions::from_mode(0o700)).expect("closed");
 
-        // In a task of its own: what is awaited can be sent between threads.
+        // Spawn the start, to check that its future is `Send`.
         let data = root.path().to_owned();
         let stack = tokio::spawn(async move { Stack::start(&data, &options()).await });
         let stack = stack.await.expect("no panic").expect("started");
@@ -137,7 +140,7 @@ mod tests {
 
         let names: Vec<String> = ["lock", "nats", "postgres"].map(str::to_owned).into();
         let mut found: Vec<String> = fs::read_dir(root.path())
-            .expect("a folder")
+            .expect("temporary directory")
             .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
             .collect();
         found.sort();
@@ -145,28 +148,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_second_stack_in_the_folder_is_refused_while_the_first_runs() {
-        let root = tempfile::tempdir().expect("a folder");
+    async fn a_second_stack_in_the_directory_is_rejected_while_the_first_runs() {
+        let root = tempfile::tempdir().expect("temporary directory");
         let first = Stack::start(root.path(), &options()).await.expect("started");
 
-        let refused = Stack::start(root.path(), &options()).await;
+        let rejected = Stack::start(root.path(), &options()).await;
         first.stop().await.expect("stopped");
         let later = Stack::start(root.path(), &options()).await;
 
-        assert!(matches!(refused, Err(Error::InUse { .. })), "{refused:?}");
+        assert!(matches!(rejected, Err(Error::InUse { .. })), "{rejected:?}");
         assert!(later.is_ok(), "{later:?}");
     }
 
     #[tokio::test]
-    async fn a_server_that_dies_is_told() {
-        let root = tempfile::tempdir().expect("a folder");
+    async fn failure_reports_a_server_that_dies() {
+        let root = tempfile::tempdir().expect("temporary directory");
         let mut stack = Stack::start(root.path(), &options()).await.expect("started");
-        let pid = i32::try_from(stack.nats.pid()).expect("a number");
-        let pid = rustix::process::Pid::from_raw(pid).expect("a number");
+        let pid = i32::try_from(stack.nats.pid()).expect("valid process id");
+        let pid = rustix::process::Pid::from_raw(pid).expect("valid process id");
 
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
-        let told = stack.failure().await.to_string();
+        let message = stack.failure().await.to_string();
 
-        assert!(told.starts_with("nats-server ended too early (signal: 9 (SIGKILL))"), "{told}");
+        assert!(message.starts_with("nats-server exited unexpectedly (signal: 9 (SIGKILL))"), "{message}");
     }
 }

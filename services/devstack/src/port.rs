@@ -1,26 +1,28 @@
-//! Ports for private servers.
+//! Free ports for private servers.
 
 use std::net::{Ipv4Addr, TcpListener};
 
 use super::Error;
 use super::secret::random;
 
-/// How often a server is started on another port when it loses its own to someone else.
-pub(super) const ATTEMPTS: u32 = 5;
+/// Maximum number of starts on different ports, in case another process takes a chosen port first.
+pub(super) const MAX_ATTEMPTS: u32 = 5;
 
-/// Ports are taken from here and not from the system, which would give one of its ephemeral range
-/// (from 32768 on): there, a client that reconnects while the server is down can be given the very
-/// port as its own, connect to itself, and keep the server from coming back.
-const FIRST: u16 = 20_000;
-const COUNT: u16 = 12_000;
+/// Range of server ports, below the ephemeral range of the system (from 32768). With an ephemeral server port, a client
+/// that reconnects while the server is down can get the same port as its local port, connect to itself, and block the
+/// server's restart.
+const FIRST_PORT: u16 = 20_000;
+const PORT_COUNT: u16 = 12_000;
+/// Number of random ports to try.
+const MAX_TRIES: u32 = 200;
 
-/// A port on which nobody listens now. Whoever uses it must be ready to lose it.
+/// Returns a port that is currently free. Another process may take it before the caller does.
 ///
 /// # Errors
-/// None of many tried is free.
-pub(super) fn free() -> Result<u16, Error> {
-    for _ in 0..200 {
-        let port = FIRST + u16::from_le_bytes(random()?) % COUNT;
+/// Every port that was tried is in use.
+pub(super) fn find_free() -> Result<u16, Error> {
+    for _ in 0..MAX_TRIES {
+        let port = FIRST_PORT + u16::from_le_bytes(random()?) % PORT_COUNT;
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return Ok(port);
         }

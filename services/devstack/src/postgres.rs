@@ -1,8 +1,8 @@
-//! A private Postgres: one cluster, on 127.0.0.1 only, synced at every commit, for us alone.
+//! Private Postgres: a single cluster that listens on 127.0.0.1 only and syncs every commit.
 //!
-//! In its folder: `lock`, `password`, `postgres.log` and `pgdata/`. Postgres refuses to run as root;
-//! then `pgdata` and `password` are given to another user (`Account`), who can pass through the
-//! folder but not write to it.
+//! Its directory contains `lock`, `password`, `postgres.log` and `pgdata/`. Postgres refuses to run as root. In that
+//! case another user (`Account`) owns `pgdata` and `password`; that user can traverse the directory but not write to
+//! it.
 
 mod cluster;
 
@@ -15,183 +15,186 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 
-use self::cluster::{Cluster, Marks};
+use self::cluster::{Cluster, ClusterProcesses};
 use super::account::Account;
-use super::folder::Folder;
+use super::directory::LockedDirectory;
 use super::process::Process;
-use super::program::{highest_version, is_program, on_path};
+use super::program::{find_on_path, highest_version, is_executable};
 use super::{Error, port, secret};
 
 const PROGRAM: &str = "postgres";
 const INITDB: &str = "initdb";
-/// The superuser and the database.
-const NAME: &str = "ledger";
-/// Where Debian puts its versions, none of them on PATH.
-const DEBIAN: &str = "/usr/lib/postgresql";
-/// How long the server may take to stop before it is killed: it writes out what it has in memory.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Name of the superuser and of the database.
+const LEDGER: &str = "ledger";
+/// Directory in which Debian installs all versions, outside PATH.
+const DEBIAN_VERSIONS: &str = "/usr/lib/postgresql";
+/// Time limit for the server to stop, before SIGKILL. It writes dirty buffers to disk.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How a private Postgres is run.
+/// Options of a private Postgres.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Folders in which `postgres` and `initdb` are looked for, written as PATH is; Debian's own
-    /// folder comes after them.
+    /// Directories to search for `postgres` and `initdb`, in the format of PATH. Debian's directory is searched last.
     pub search: OsString,
-    /// The folder of both programs, if not the first that is found.
+    /// Directory of both programs, instead of the first one found.
     pub programs: Option<PathBuf>,
-    /// The port on 127.0.0.1, if not any that is free.
+    /// Port on 127.0.0.1, instead of any free one.
     pub port: Option<u16>,
-    /// Whether a new cluster is synced to disk before it is used. Needed for what we promise; it is
-    /// most of the time that a first start takes, and tests whose machine does not crash can save it.
+    /// Syncs a new cluster to disk before first use. Durability requires it. It takes most of the time of a first
+    /// start, which tests can save because their data need not survive a crash of the machine.
     pub sync_new: bool,
 }
 
 impl Options {
-    /// The first Postgres in `search`, written as PATH is, else Debian's newest, on any free port.
+    /// Returns options for the first Postgres in `search`, a list in the format of PATH, or else the newest of Debian,
+    /// on any free port.
     #[must_use]
     pub fn found_in(search: impl Into<OsString>) -> Self {
         Self { search: search.into(), programs: None, port: None, sync_new: true }
     }
 }
 
-/// A running Postgres. Dropping it shuts it down at once: the next start recovers.
+/// Running Postgres. Dropping it shuts it down immediately; the next start recovers.
 #[derive(Debug)]
 pub struct Postgres {
-    // Before the folder: the server ends before its folder is free.
+    // Declared before the directory, so that the server exits before the lock is released.
     process: Process,
-    marks: Marks,
-    _folder: Folder,
+    processes: ClusterProcesses,
+    _directory: LockedDirectory,
     port: u16,
     url: SecretString,
 }
 
 impl Postgres {
-    /// Starts a server in `folder`, which is made and filled if need be, waits until it answers, and
-    /// makes sure that its database exists. A server that a killed process of ours left behind there
-    /// is stopped first. Of the folders above, none is changed.
+    /// Starts a server in `directory`, waits until it is ready, and creates its database if it is missing. Creates the
+    /// directory and the cluster if they are missing. First stops a server that an earlier, killed process left running
+    /// there. Changes no parent directory.
     ///
     /// # Errors
-    /// There are no such programs, the folder cannot be used or is in use, or the server fails.
-    pub async fn start(folder: &Path, options: &Options) -> Result<Self, Error> {
-        let programs = Programs::find(options, Path::new(DEBIAN))?;
+    /// A program is missing, the directory is locked or unusable, or the server fails.
+    pub async fn start(directory: &Path, options: &Options) -> Result<Self, Error> {
+        let programs = Programs::find(options, Path::new(DEBIAN_VERSIONS))?;
         let account = Account::for_postgres()?;
-        let folder = Folder::hold(folder)?;
+        let directory = LockedDirectory::acquire(directory)?;
         if let Some(account) = &account {
-            account.let_through(folder.path())?;
-            account.must_reach(folder.path())?;
+            account.grant_traversal(directory.path())?;
+            account.check_access(directory.path())?;
         }
-        let password = secret::kept(&folder.path().join("password"), account.as_ref())?;
+        let password = secret::load_or_create(&directory.path().join("password"), account.as_ref())?;
         let cluster = Cluster {
             programs,
             account,
-            folder: folder.path().to_owned(),
+            directory: directory.path().to_owned(),
             name: secret::server_name(&password),
         };
-        let marks = cluster.marks();
-        let orphans = marks.end(Signal::INT).await?;
+        let processes = cluster.processes();
+        let orphans = processes.stop(Signal::INT).await?;
         if orphans > 0 {
-            tracing::warn!(folder = %folder.path().display(), orphans, "stopped a postgres left behind");
+            tracing::warn!(directory = %directory.path().display(), orphans, "stopped an orphaned postgres");
         }
-        cluster.fill(options.sync_new).await?;
-        cluster.clear_pid_file()?;
+        cluster.ensure_exists(options.sync_new).await?;
+        cluster.remove_stale_pid_file()?;
         let mut attempt = 1;
         let (process, port) = loop {
-            let port = options.port.map_or_else(port::free, Ok)?;
+            let port = options.port.map_or_else(port::find_free, Ok)?;
             match cluster.launch(port).await {
                 Ok(process) => break (process, port),
-                Err(Error::PortTaken { .. }) if options.port.is_none() && attempt < port::ATTEMPTS => {
+                Err(Error::PortTaken { .. }) if options.port.is_none() && attempt < port::MAX_ATTEMPTS => {
                     attempt += 1;
                 }
                 Err(error) => return Err(error),
             }
         };
-        make_database(port, &password).await?;
-        let url =
-            format!("postgres://{NAME}:{}@127.0.0.1:{port}/{NAME}?sslmode=disable", password.expose_secret());
-        tracing::info!(folder = %folder.path().display(), port, process.id = process.id(), "postgres is ready");
-        Ok(Self { process, marks, _folder: folder, port, url: url.into() })
+        ensure_database(port, &password).await?;
+        let url = format!(
+            "postgres://{LEDGER}:{}@127.0.0.1:{port}/{LEDGER}?sslmode=disable",
+            password.expose_secret()
+        );
+        let path = directory.path().display();
+        tracing::info!(directory = %path, port, process.id = process.id(), "postgres is ready");
+        Ok(Self { process, processes, _directory: directory, port, url: url.into() })
     }
 
-    /// Where clients connect, user, password and database included.
+    /// Returns the URL for clients, with user, password and database.
     #[must_use]
     pub fn url(&self) -> &SecretString {
         &self.url
     }
 
-    /// The port on 127.0.0.1.
+    /// Returns the port on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The process id of the server's first process, the postmaster.
+    /// Returns the process id of the postmaster.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
 
-    /// Stops the server: open transactions are rolled back, and all is written.
+    /// Stops the server cleanly: it rolls back open transactions and writes all data to disk.
     ///
     /// # Errors
-    /// It does not end, even when killed.
+    /// A process does not exit after SIGKILL.
     pub async fn stop(mut self) -> Result<(), Error> {
-        self.process.end(Signal::INT, PATIENCE).await?;
-        self.marks.end(Signal::INT).await?;
+        self.process.stop(Signal::INT, STOP_TIMEOUT).await?;
+        self.processes.stop(Signal::INT).await?;
         Ok(())
     }
 
-    /// Kills the server and all its processes as a crash of the machine does, as far as one can
-    /// without losing the system's own memory, and waits until they are gone.
+    /// Kills all processes of the server, like a crash of the machine except that the page cache of the operating
+    /// system survives, and waits for their exit.
     ///
     /// # Errors
-    /// One does not end.
+    /// A process does not exit.
     pub async fn kill(mut self) -> Result<(), Error> {
-        self.process.end(Signal::KILL, PATIENCE).await?;
-        self.marks.end(Signal::KILL).await?;
+        self.process.stop(Signal::KILL, STOP_TIMEOUT).await?;
+        self.processes.stop(Signal::KILL).await?;
         Ok(())
     }
 
-    /// Why the server does not run any more, if it ended by itself.
+    /// Returns the error of a server that has exited unexpectedly, or `None` if it runs.
     ///
     /// # Errors
-    /// The system does not say whether it runs.
+    /// The state of the process cannot be read.
     pub fn failure(&mut self) -> Result<Option<Error>, Error> {
-        Ok(self.process.ended()?.map(|status| self.process.exited(status, None)))
+        Ok(self.process.exit_status()?.map(|status| self.process.exited(status, None)))
     }
 
-    /// As if we were killed: the server stays.
+    /// Leaves the server running, as if this process had been killed.
     #[cfg(test)]
     fn abandon(self) {
         self.process.abandon();
     }
 }
 
-/// Creates the database if it is absent, over the road that every client takes: this is also the
-/// proof that the server answers.
-async fn make_database(port: u16, password: &SecretString) -> Result<(), Error> {
-    let refused = |action| move |source| Error::Database { port, action, source };
-    // Set in full: what is left out would come from PGHOST and its like.
+/// Creates the database if it is missing. Connects like any client, which also verifies that the server accepts
+/// connections.
+async fn ensure_database(port: u16, password: &SecretString) -> Result<(), Error> {
+    let error = |action| move |source| Error::Database { port, action, source };
+    // Set every option: a missing one would come from PGHOST or another variable.
     let mut connection: PgConnection = PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
         .port(port)
-        .username(NAME)
+        .username(LEDGER)
         .password(password.expose_secret())
         .database("postgres")
         .ssl_mode(PgSslMode::Disable)
         .connect()
         .await
-        .map_err(refused("connect"))?;
+        .map_err(error("connect"))?;
     let found = connection
         .fetch_optional("SELECT 1 FROM pg_database WHERE datname = 'ledger'")
         .await
-        .map_err(refused("look for the database"))?;
+        .map_err(error("look for the database"))?;
     if found.is_none() {
-        connection.execute("CREATE DATABASE ledger").await.map_err(refused("create the database"))?;
+        connection.execute("CREATE DATABASE ledger").await.map_err(error("create the database"))?;
     }
-    connection.close().await.map_err(refused("disconnect"))
+    connection.close().await.map_err(error("disconnect"))
 }
 
-/// Both programs.
+/// Paths of both programs.
 #[derive(Debug, PartialEq, Eq)]
 struct Programs {
     postgres: PathBuf,
@@ -202,26 +205,28 @@ impl Programs {
     fn find(options: &Options, versions: &Path) -> Result<Self, Error> {
         let missing =
             |place: String| Error::Missing { program: PROGRAM, place, install: "apt install postgresql" };
-        if let Some(folder) = &options.programs {
-            let there = Self::both_in(folder);
-            return there.ok_or_else(|| missing(format!("together with initdb in {}", folder.display())));
+        if let Some(directory) = &options.programs {
+            let programs = Self::in_directory(directory);
+            return programs
+                .ok_or_else(|| missing(format!("together with initdb in {}", directory.display())));
         }
-        // What is on PATH is often a link into a version's folder, where its own initdb is.
-        let linked = on_path(&options.search, PROGRAM).and_then(|found| found.canonicalize().ok());
-        let beside = linked.as_deref().and_then(Path::parent).and_then(Self::both_in);
+        // A program on PATH is often a link into the directory of a version, which has the matching initdb.
+        let linked = find_on_path(&options.search, PROGRAM).and_then(|found| found.canonicalize().ok());
+        let beside = linked.as_deref().and_then(Path::parent).and_then(Self::in_directory);
         let on_path = || {
-            let postgres = on_path(&options.search, PROGRAM)?;
-            Some(Self { postgres, initdb: on_path(&options.search, INITDB)? })
+            let postgres = find_on_path(&options.search, PROGRAM)?;
+            Some(Self { postgres, initdb: find_on_path(&options.search, INITDB)? })
         };
-        let debian = || highest_version(versions, &[PROGRAM, INITDB]).and_then(|bin| Self::both_in(&bin));
+        let debian =
+            || highest_version(versions, &[PROGRAM, INITDB]).and_then(|bin| Self::in_directory(&bin));
         beside.or_else(on_path).or_else(debian).ok_or_else(|| {
             missing(format!("together with initdb, neither on PATH nor in {}", versions.display()))
         })
     }
 
-    fn both_in(folder: &Path) -> Option<Self> {
-        let (postgres, initdb) = (folder.join(PROGRAM), folder.join(INITDB));
-        (is_program(&postgres) && is_program(&initdb)).then_some(Self { postgres, initdb })
+    fn in_directory(directory: &Path) -> Option<Self> {
+        let (postgres, initdb) = (directory.join(PROGRAM), directory.join(INITDB));
+        (is_executable(&postgres) && is_executable(&initdb)).then_some(Self { postgres, initdb })
     }
 }
 

@@ -1,9 +1,9 @@
-//! Processes that we started, now or in a former life that ended by SIGKILL.
+//! Server processes that this process started, or that an earlier, killed one left running.
 //!
-//! A child has its own process group: Ctrl-C in the terminal reaches us and not the child, which we
-//! end when its turn has come. A child never outlives its [`Process`]; it does outlive us when we
-//! are killed, and is then found again by its command line ([`running`]), never by a kept number
-//! alone, which may be someone else's by then.
+//! A child has its own process group, so that Ctrl-C in the terminal reaches only this process, which stops the child
+//! in order. A child never outlives its [`Process`]. If this process is killed, the child keeps running. A later start
+//! finds it by its command line ([`find_processes`]), not by a stored process id, which another process may have by
+//! then.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -17,38 +17,40 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use super::Error;
 use super::error::file;
 
-/// How often a state is looked at that nobody tells us about.
-pub(super) const POLL: Duration = Duration::from_millis(5);
-/// How long a server may take to become ready: it may have much to recover.
-pub(super) const READY_WITHIN: Duration = Duration::from_secs(120);
-/// How long a killed process may take to be gone.
-const GONE_WITHIN: Duration = Duration::from_secs(10);
-/// How much of a log an error shows.
+/// Interval of polling for state changes without a notification.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Time limit for a server to become ready; it may have to recover much data.
+pub(super) const STARTUP_TIMEOUT: Duration = Duration::from_secs(120);
+/// Time limit for a process to exit after SIGKILL.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for a child to exit on drop, before SIGKILL.
+const DROP_TIMEOUT: Duration = Duration::from_secs(3);
+/// Maximum part of a log that an error shows.
 const TAIL_BYTES: u64 = 8 * 1024;
 const TAIL_LINES: usize = 20;
 
-/// A child of ours, with its log. Dropping it ends the child and waits for that.
+/// Child process with its log. Dropping it stops the child and waits for its exit.
 #[derive(Debug)]
 pub(super) struct Process {
     program: &'static str,
     child: Child,
-    ended: Option<ExitStatus>,
-    farewell: Signal,
+    exit_status: Option<ExitStatus>,
+    drop_signal: Signal,
     log: PathBuf,
     log_start: u64,
 }
 
 impl Process {
-    /// Runs `command` in a process group of its own, with its output appended to `log`. `farewell`
-    /// is the signal by which it is ended when dropped.
+    /// Runs `command` in its own process group and appends its output to `log`. Dropping the process sends
+    /// `drop_signal`.
     ///
     /// # Errors
-    /// The log cannot be opened, or the program cannot be run.
+    /// The log cannot be opened, or the program cannot be executed.
     pub(super) fn spawn(
         program: &'static str,
         command: &mut Command,
         log: &Path,
-        farewell: Signal,
+        drop_signal: Signal,
     ) -> Result<Self, Error> {
         let output = File::options().append(true).create(true).open(log).map_err(file("open", log))?;
         let log_start = output.metadata().map_err(file("read", log))?.len();
@@ -60,69 +62,73 @@ impl Process {
             .process_group(0)
             .spawn()
             .map_err(|source| Error::Spawn { program: command.get_program().into(), source })?;
-        Ok(Self { program, child, ended: None, farewell, log: log.to_owned(), log_start })
+        Ok(Self { program, child, exit_status: None, drop_signal, log: log.to_owned(), log_start })
     }
 
-    /// The number of the child.
+    /// Returns the process id of the child.
     pub(super) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// How the child ended, if it has.
+    /// Returns the exit status of the child if it has exited.
     ///
     /// # Errors
-    /// The system does not say.
-    pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
-        if self.ended.is_none() {
-            self.ended =
+    /// The status cannot be read.
+    pub(super) fn exit_status(&mut self) -> Result<Option<ExitStatus>, Error> {
+        if self.exit_status.is_none() {
+            self.exit_status =
                 self.child.try_wait().map_err(file("wait for the process that logs to", &self.log))?;
         }
-        Ok(self.ended)
+        Ok(self.exit_status)
     }
 
-    /// Sends a signal to the child's process group, unless the child has ended.
+    /// Sends a signal to the child's process group, unless the child has exited.
     pub(super) fn signal(&self, signal: Signal) {
-        if self.ended.is_none() {
-            // It may have ended meanwhile: nobody to signal is no error.
+        if self.exit_status.is_none() {
+            // The child may exit concurrently: a missing process is not an error.
             let _ = kill_process_group(Pid::from_child(&self.child), signal);
         }
     }
 
-    /// Waits until the child has ended by itself; `None` if it has not within this time.
+    /// Waits until the child exits, for at most `timeout`. Returns `None` if it still runs then.
     ///
     /// # Errors
-    /// The system does not say.
-    pub(super) async fn ended_within(&mut self, time: Duration) -> Result<Option<ExitStatus>, Error> {
-        let deadline = Instant::now() + time;
+    /// The status cannot be read.
+    pub(super) async fn wait_for_exit(&mut self, timeout: Duration) -> Result<Option<ExitStatus>, Error> {
+        let deadline = Instant::now() + timeout;
         loop {
-            let ended = self.ended()?;
-            if ended.is_some() || Instant::now() >= deadline {
-                return Ok(ended);
+            let status = self.exit_status()?;
+            if status.is_some() || Instant::now() >= deadline {
+                return Ok(status);
             }
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Ends the child: by `signal`, and if that takes longer than `patience`, by SIGKILL.
+    /// Stops the child with `signal`, and with SIGKILL if that takes longer than `timeout`.
     ///
     /// # Errors
-    /// It does not end.
-    pub(super) async fn end(&mut self, signal: Signal, patience: Duration) -> Result<(), Error> {
+    /// The child does not exit after SIGKILL.
+    pub(super) async fn stop(&mut self, signal: Signal, timeout: Duration) -> Result<(), Error> {
         self.signal(signal);
-        // One that was paused does not hear until it is resumed.
+        // A paused process handles signals only after it resumes.
         self.signal(Signal::CONT);
-        if self.ended_within(patience).await?.is_none() {
-            tracing::warn!(program = self.program, process.id = self.id(), "does not stop: killed");
+        if self.wait_for_exit(timeout).await?.is_none() {
+            tracing::warn!(
+                program = self.program,
+                process.id = self.id(),
+                "process does not stop; killing it"
+            );
             self.signal(Signal::KILL);
-            if self.ended_within(GONE_WITHIN).await?.is_none() {
+            if self.wait_for_exit(KILL_TIMEOUT).await?.is_none() {
                 let pid = Pid::from_child(&self.child).as_raw_nonzero().get();
-                return Err(Error::Stubborn { program: self.program, pid });
+                return Err(Error::StillRunning { program: self.program, pid });
             }
         }
         Ok(())
     }
 
-    /// The error for a child that ended as `status` says though it should have listened on `port`.
+    /// Returns the error for a child that exited with `status` instead of listening on `port`.
     pub(super) fn exited(&self, status: ExitStatus, port: Option<u16>) -> Error {
         let tail = self.tail();
         match port {
@@ -133,17 +139,17 @@ impl Process {
         }
     }
 
-    /// The error for a child that runs and is not ready after [`READY_WITHIN`].
+    /// Returns the error for a child that runs but is not ready after [`STARTUP_TIMEOUT`].
     pub(super) fn not_ready(&self) -> Error {
         Error::NotReady {
             program: self.program,
-            seconds: READY_WITHIN.as_secs(),
+            seconds: STARTUP_TIMEOUT.as_secs(),
             log: self.log.clone(),
             tail: self.tail(),
         }
     }
 
-    /// The last lines that this run of the child has logged.
+    /// Returns the last lines that this run of the child has logged.
     fn tail(&self) -> String {
         let read = || -> io::Result<String> {
             let mut log = File::open(&self.log)?;
@@ -153,108 +159,108 @@ impl Process {
             log.take(TAIL_BYTES).read_to_end(&mut bytes)?;
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         };
-        let text = read().unwrap_or_else(|error| format!("(the log cannot be read: {error})"));
+        let text = read().unwrap_or_else(|error| format!("(cannot read the log: {error})"));
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
     }
 
-    /// What SIGKILL to ourselves does: the child stays, and we forget it.
+    /// Leaves the child running, as if this process had been killed.
     #[cfg(test)]
     pub(super) fn abandon(mut self) {
-        // A child that has "ended" is left alone.
-        self.ended = Some(ExitStatus::default());
+        // Drop does not signal a child with an exit status.
+        self.exit_status = Some(ExitStatus::default());
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.signal(self.farewell);
+        self.signal(self.drop_signal);
         self.signal(Signal::CONT);
-        let deadline = Instant::now() + Duration::from_secs(3);
-        while self.ended().is_ok_and(|ended| ended.is_none()) {
+        let deadline = Instant::now() + DROP_TIMEOUT;
+        while self.exit_status().is_ok_and(|status| status.is_none()) {
             if Instant::now() >= deadline {
                 self.signal(Signal::KILL);
-                // Nothing more can be done here, and a killed child does end.
+                // The child exits after SIGKILL; an error here cannot be handled.
                 let _ = self.child.wait();
                 return;
             }
             #[expect(clippy::disallowed_methods, reason = "a destructor cannot await")]
-            std::thread::sleep(POLL);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 }
 
-/// All running processes whose arguments, the program's name first, are as asked for. Those that
-/// have ended and are not yet waited for have no arguments, and are not among them.
-pub(super) fn running(which: impl Fn(&[String]) -> bool) -> Vec<Pid> {
+/// Returns all running processes with arguments, program name first, that match `predicate`. Zombies have no arguments,
+/// so they are not included.
+pub(super) fn find_processes(predicate: impl Fn(&[String]) -> bool) -> Vec<Pid> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     processes
         .filter_map(Result::ok)
         .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
-        .filter(|pid| which(&arguments(*pid)))
+        .filter(|pid| predicate(&arguments(*pid)))
         .collect()
 }
 
-/// The arguments of a process; none if there is no such process.
+/// Returns the arguments of a process, or none if it does not exist.
 pub(super) fn arguments(pid: Pid) -> Vec<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     text.split_terminator('\0').map(str::to_owned).collect()
 }
 
-/// Ends the processes that `which` chooses, whoever started them: by `signal`, and those that take
-/// longer than `patience` by SIGKILL. Says how many there were.
+/// Stops all processes that match `predicate`, regardless of their parent: with `signal`, and with SIGKILL if that
+/// takes longer than `timeout`. Returns their number.
 ///
 /// # Errors
-/// One does not end.
-pub(super) async fn end_all(
+/// A process does not exit after SIGKILL.
+pub(super) async fn stop_all(
     program: &'static str,
-    which: impl Fn(&[String]) -> bool,
+    predicate: impl Fn(&[String]) -> bool,
     signal: Signal,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<usize, Error> {
-    let mut left = running(which);
-    let count = left.len();
-    for (signal, time) in [(signal, patience), (Signal::KILL, GONE_WITHIN)] {
-        for pid in &left {
-            // One that has ended meanwhile is what we want.
+    let mut remaining = find_processes(predicate);
+    let count = remaining.len();
+    for (signal, timeout) in [(signal, timeout), (Signal::KILL, KILL_TIMEOUT)] {
+        for pid in &remaining {
+            // A process that has exited meanwhile is not an error.
             let _ = kill_process(*pid, signal);
             let _ = kill_process(*pid, Signal::CONT);
         }
-        let deadline = Instant::now() + time;
-        while left.iter().any(|pid| !is_gone(*pid)) && Instant::now() < deadline {
-            tokio::time::sleep(POLL).await;
+        let deadline = Instant::now() + timeout;
+        while remaining.iter().any(|pid| !is_gone(*pid)) && Instant::now() < deadline {
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
-        left.retain(|pid| !is_gone(*pid));
+        remaining.retain(|pid| !is_gone(*pid));
     }
-    match left.first() {
+    match remaining.first() {
         None => Ok(count),
-        Some(pid) => Err(Error::Stubborn { program, pid: pid.as_raw_nonzero().get() }),
+        Some(pid) => Err(Error::StillRunning { program, pid: pid.as_raw_nonzero().get() }),
     }
 }
 
-/// Whether a process has ended. It may still wait to be waited for, by a parent that is not us;
-/// its files and sockets are closed by then.
+/// Returns true if a process has exited. A zombie counts: its parent has not waited for it yet, but its files and
+/// sockets are closed.
 fn is_gone(pid: Pid) -> bool {
     matches!(state(Path::new(&format!("/proc/{pid}"))), None | Some('Z' | 'X'))
 }
 
-/// Waits until all threads of a process stand still after SIGSTOP, which each obeys when it next
-/// leaves the kernel, or until the process has ended.
-pub(super) async fn halted(pid: u32) {
+/// Waits until all threads of a process have stopped after SIGSTOP, or the process has exited. Each thread stops when
+/// it next leaves the kernel.
+pub(super) async fn wait_until_stopped(pid: u32) {
     let threads = format!("/proc/{pid}/task");
     let all_stopped = || {
         let mut threads = fs::read_dir(&threads).into_iter().flatten().filter_map(Result::ok);
         threads.all(|thread| matches!(state(&thread.path()), None | Some('T' | 'Z' | 'X')))
     };
     while !all_stopped() {
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// The state of a process or thread, by its folder in `/proc`; `None` if there is none.
-fn state(folder: &Path) -> Option<char> {
-    let stat = fs::read_to_string(folder.join("stat")).ok()?;
-    // It follows the name, which is in brackets and may itself contain any.
+/// Reads the state of a process or thread from its directory in `/proc`. Returns `None` if it does not exist.
+fn state(directory: &Path) -> Option<char> {
+    let stat = fs::read_to_string(directory.join("stat")).ok()?;
+    // The state follows the name, which is in parentheses and may contain parentheses itself.
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }

@@ -1,22 +1,22 @@
-//! Where the programs of private servers are.
+//! Search for the programs of private servers.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// Whether it can be run.
-pub(super) fn is_program(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+/// Returns true if `path` is an executable file.
+pub(super) fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-/// The program of this name in the first folder of `search`, written as PATH is, that has it.
-pub(super) fn on_path(search: &OsStr, name: &str) -> Option<PathBuf> {
-    std::env::split_paths(search).map(|folder| folder.join(name)).find(|path| is_program(path))
+/// Returns the first program named `name` in the directories of `search`, a list in the format of PATH.
+pub(super) fn find_on_path(search: &OsStr, name: &str) -> Option<PathBuf> {
+    std::env::split_paths(search).map(|directory| directory.join(name)).find(|path| is_executable(path))
 }
 
-/// The `bin` folder of the highest version below `versions`, laid out as Debian does it, that has
-/// all these programs.
+/// Returns the `bin` directory of the highest version below `versions`, in the layout of Debian, that has all of
+/// `names`.
 pub(super) fn highest_version(versions: &Path, names: &[&str]) -> Option<PathBuf> {
     fs::read_dir(versions)
         .ok()?
@@ -25,7 +25,7 @@ pub(super) fn highest_version(versions: &Path, names: &[&str]) -> Option<PathBuf
             let version: u32 = entry.file_name().to_str()?.parse().ok()?;
             Some((version, entry.path().join("bin")))
         })
-        .filter(|(_, bin)| names.iter().all(|name| is_program(&bin.join(name))))
+        .filter(|(_, bin)| names.iter().all(|name| is_executable(&bin.join(name))))
         .max()
         .map(|(_, bin)| bin)
 }
@@ -37,14 +37,14 @@ mod tests {
     use super::*;
 
     fn program(path: &Path) {
-        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
-        fs::write(path, "").expect("written");
-        fs::set_permissions(path, Permissions::from_mode(0o755)).expect("runnable");
+        fs::create_dir_all(path.parent().expect("parent directory")).expect("directory created");
+        fs::write(path, "").expect("file written");
+        fs::set_permissions(path, Permissions::from_mode(0o755)).expect("mode set");
     }
 
     #[test]
-    fn versions_are_compared_as_numbers_and_must_be_complete() {
-        let root = tempfile::tempdir().expect("a folder");
+    fn the_highest_complete_version_wins_by_numeric_order() {
+        let root = tempfile::tempdir().expect("temporary directory");
         for complete in ["9", "15"] {
             program(&root.path().join(complete).join("bin/postgres"));
             program(&root.path().join(complete).join("bin/initdb"));
@@ -57,14 +57,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_run_is_passed_over() {
-        let root = tempfile::tempdir().expect("a folder");
+    fn files_that_are_not_executable_are_skipped() {
+        let root = tempfile::tempdir().expect("temporary directory");
         let (first, second) = (root.path().join("first"), root.path().join("second"));
-        fs::create_dir(&first).expect("made");
-        fs::write(first.join("server"), "").expect("written");
+        fs::create_dir(&first).expect("directory created");
+        fs::write(first.join("server"), "").expect("file written");
         program(&second.join("server"));
-        let search = std::env::join_paths([&first, &second]).expect("a search path");
+        let search = std::env::join_paths([&first, &second]).expect("valid search path");
 
-        assert_eq!(on_path(&search, "server"), Some(second.join("server")));
+        assert_eq!(find_on_path(&search, "server"), Some(second.join("server")));
     }
 }

@@ -1,4 +1,4 @@
-//! Passwords of private servers: random, kept in a file that only its owner reads.
+//! Passwords of private servers: random, in files that only their owner can read.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -13,12 +13,13 @@ use super::Error;
 use super::account::Account;
 use super::error::file;
 
-const BYTES: usize = 24;
+/// Length of a password, in random bytes.
+const PASSWORD_BYTES: usize = 24;
 
-/// Random bytes from the system.
+/// Returns random bytes from the operating system.
 ///
 /// # Errors
-/// The system has none.
+/// `/dev/urandom` cannot be read.
 pub(super) fn random<const N: usize>() -> Result<[u8; N], Error> {
     let source = Path::new("/dev/urandom");
     let mut bytes = [0; N];
@@ -26,48 +27,48 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], Error> {
     Ok(bytes)
 }
 
-/// The password in the file at `path`; a new one is put there if there is none. With an account,
-/// the file belongs to it.
+/// Loads the password from the file at `path`, or creates one if the file is missing. Makes `owner` the owner of the
+/// file, if given.
 ///
 /// # Errors
-/// The file cannot be read or written, or holds something else.
-pub(super) fn kept(path: &Path, owner: Option<&Account>) -> Result<SecretString, Error> {
+/// The file cannot be read or written, or has unexpected contents.
+pub(super) fn load_or_create(path: &Path, owner: Option<&Account>) -> Result<SecretString, Error> {
     let password = match fs::read_to_string(path) {
-        Ok(text) if text.len() == 2 * BYTES && text.bytes().all(|b| b.is_ascii_hexdigit()) => text,
-        Ok(_) => return Err(Error::BadSecret { path: path.to_owned() }),
+        Ok(text) if text.len() == 2 * PASSWORD_BYTES && text.bytes().all(|b| b.is_ascii_hexdigit()) => text,
+        Ok(_) => return Err(Error::InvalidPasswordFile { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let text = hex(&random::<BYTES>()?);
-            write(path, &text)?;
+            let text = hex(&random::<PASSWORD_BYTES>()?);
+            write_private_file(path, &text)?;
             text
         }
         Err(error) => return Err(file("read", path)(error)),
     };
     if let Some(account) = owner {
-        account.own(path)?;
+        account.take_ownership(path)?;
     }
     Ok(password.into())
 }
 
-/// Writes a file that only its owner reads: whole or not at all, also when we are killed.
+/// Writes a file that only its owner can read. The write is atomic, even if this process is killed.
 ///
 /// # Errors
-/// It cannot be written.
-pub(super) fn write(path: &Path, text: &str) -> Result<(), Error> {
+/// The file cannot be written.
+pub(super) fn write_private_file(path: &Path, text: &str) -> Result<(), Error> {
     let draft = path.with_extension("draft");
-    let written = || -> io::Result<()> {
-        let mut open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        // A draft that was left behind may have another mode.
-        open.set_permissions(Permissions::from_mode(0o600))?;
-        open.write_all(text.as_bytes())?;
-        open.sync_all()?;
+    let write_file = || -> io::Result<()> {
+        let mut output =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        // A draft left by an earlier run may have another mode.
+        output.set_permissions(Permissions::from_mode(0o600))?;
+        output.write_all(text.as_bytes())?;
+        output.sync_all()?;
         fs::rename(&draft, path)
     };
-    written().map_err(file("write", path))
+    write_file().map_err(file("write", path))
 }
 
-/// A name for the server that has this password: the same at every start, and no other server's,
-/// so that a server, its processes and what answers on a port can be told from others. It says
-/// nothing of the password, which is too long to be guessed.
+/// Derives a unique server name from the server's password. The name is the same at every start. It identifies the
+/// server, its processes and the listener on a port. It does not reveal the password, which is too long to guess.
 pub(super) fn server_name(password: &SecretString) -> String {
     let digest = Sha256::digest(password.expose_secret());
     format!("release-ledger-{}", hex(&digest[..6]))
@@ -86,25 +87,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_made_once_and_only_its_owner_reads_it() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("password");
+    fn a_password_is_created_once_and_only_its_owner_can_read_it() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("password");
 
-        let made = kept(&path, None).expect("made");
-        let found = kept(&path, None).expect("found");
+        let created = load_or_create(&path, None).expect("created");
+        let loaded = load_or_create(&path, None).expect("loaded");
 
-        assert_eq!(made.expose_secret(), found.expose_secret());
-        assert_eq!(made.expose_secret().len(), 48);
+        assert_eq!(created.expose_secret(), loaded.expose_secret());
+        assert_eq!(created.expose_secret().len(), 48);
         assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
-    fn a_file_with_anything_else_is_left_alone() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("password");
+    fn a_file_with_unexpected_contents_is_rejected_and_unchanged() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("password");
         fs::write(&path, "hunter2\n").expect("written");
 
-        assert!(matches!(kept(&path, None), Err(Error::BadSecret { .. })));
+        assert!(matches!(load_or_create(&path, None), Err(Error::InvalidPasswordFile { .. })));
         assert_eq!(fs::read_to_string(&path).expect("a file"), "hunter2\n");
     }
 }

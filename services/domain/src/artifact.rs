@@ -1,7 +1,7 @@
-//! Artifacts: what a release was built into, and when two texts name the same one.
+//! Artifacts: references to builds, and the rule by which two references name the same build.
 //!
-//! The text stays as it was reported. Everything that compares artifacts (revocation, promotion, holds, drift, the horizon,
-//! approvals) uses [`Artifact::is_same`], never the text.
+//! An artifact keeps its text as reported. Every rule that compares artifacts (revocation, promotion, holds, drift, the
+//! rollback horizon, approvals) uses [`Artifact::is_same`], never the text.
 //!
 //! Decision 0015, section 2, is the specification.
 
@@ -11,29 +11,29 @@ use std::str::FromStr;
 use packageurl::PackageUrl;
 
 use crate::ShortText;
-use crate::release::{DigestError, check_digest};
+use crate::digest::{DigestError, check_digest};
 
 /// A package URL (`pkg:oci/search-api@sha256:…`) or an OCI reference by digest (`sha256:…`,
-/// `registry.example/search-api@sha256:…`). Equality is that of the texts.
+/// `registry.example/search-api@sha256:…`). `==` compares the texts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Artifact(ShortText);
 
-/// Reason why a text names no artifact.
+/// Reason why a text is not an artifact. The message continues the name of the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArtifactError {
-    /// It starts with `pkg:` and is not a package URL.
+    /// The text starts with `pkg:` but is not a package URL.
     #[error("is not a package URL: {0}")]
     PackageUrl(String),
-    /// It is neither a package URL nor a reference by digest.
+    /// The text is neither a package URL nor a reference by digest.
     #[error("is neither a package URL (pkg:…) nor an OCI reference by digest (…@sha256:…)")]
     Neither,
-    /// It is a package URL of an image without a digest. A tag can move.
+    /// The text is a package URL of an image without a digest. A tag can move.
     #[error("names an image without its digest; write pkg:{0}/NAME@sha256:…")]
     NoDigest(String),
-    /// A digest in it is malformed.
+    /// A digest in the text is malformed.
     #[error("has a malformed digest: {0}")]
     Digest(#[from] DigestError),
-    /// It is not one line of text.
+    /// The text is not a valid [`ShortText`].
     #[error(transparent)]
     Text(#[from] crate::TextError),
 }
@@ -42,12 +42,12 @@ impl Artifact {
     /// Parses a package URL (<https://github.com/package-url/purl-spec>) or an OCI reference by digest.
     ///
     /// # Errors
-    /// The text names no artifact, or names one by something that can move: a tag, or a shortened digest.
+    /// The text is not an artifact, or does not pin one: it has a tag or a shortened digest in place of a digest.
     pub fn parse(text: &str) -> Result<Self, ArtifactError> {
         ShortText::parse(text)?;
         let artifact = Self::stored(text)?;
         if let Some(purl) = artifact.package_url() {
-            for digest in written_digests(&purl) {
+            for digest in stated_digests(&purl) {
                 check_digest(digest)?;
             }
             if is_image(&purl) && digest_of(&purl).is_none() {
@@ -57,12 +57,12 @@ impl Artifact {
         Ok(artifact)
     }
 
-    /// Parses an artifact of an entry that was accepted earlier. It may name an image by a tag.
+    /// Parses the artifact of a stored entry. It may name an image by a tag, which was not always rejected.
     ///
     /// # Errors
-    /// The text names no artifact.
+    /// The text is not an artifact.
     pub fn stored(text: &str) -> Result<Self, ArtifactError> {
-        let line = ShortText::stored(text)?;
+        let parsed = ShortText::stored(text)?;
         if text.starts_with("pkg:") {
             PackageUrl::from_str(text).map_err(|e| ArtifactError::PackageUrl(e.to_string()))?;
         } else {
@@ -72,17 +72,17 @@ impl Artifact {
             }
             check_digest(digest)?;
         }
-        Ok(Self(line))
+        Ok(Self(parsed))
     }
 
-    /// Returns the text as it was reported.
+    /// Returns the text as reported.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// Returns the digest of its content, `sha256:…` or `sha512:…`: what follows the `@` of a reference, the version of
-    /// an `oci` or `docker` package URL, or a package URL's `checksum` (SHA-256 before SHA-512).
+    /// Returns the digest of the content, `sha256:…` or `sha512:…`: the part of a reference after the `@`, the version
+    /// of an `oci` or `docker` package URL, or the `checksum` of a package URL (SHA-256 in preference to SHA-512).
     #[must_use]
     pub fn digest(&self) -> Option<String> {
         match self.package_url() {
@@ -91,16 +91,16 @@ impl Artifact {
         }
     }
 
-    /// Returns its identity: the digest where it has one, else the canonical package URL without `checksum`.
+    /// Returns the identity: the digest if there is one, else the canonical package URL without `checksum`.
     #[must_use]
     pub fn identity(&self) -> String {
         self.digest().or_else(|| self.canonical()).unwrap_or_else(|| self.as_str().to_owned())
     }
 
-    /// Returns true if both name the same artifact: the digests are equal where both have one; else the canonical package
-    /// URLs without `checksum` are.
+    /// Returns true if both name the same artifact. If both have a digest, the digests are compared; otherwise the
+    /// canonical package URLs without `checksum` are.
     ///
-    /// Not transitive: a package URL without a checksum is the same as one with any.
+    /// Not transitive: a package URL without a checksum is the same as that URL with any checksum.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         if self.0 == other.0 {
@@ -112,8 +112,8 @@ impl Artifact {
         }
     }
 
-    /// Returns the keys by which a database finds it: its digest, and its canonical package URL without `checksum`. Two
-    /// artifacts that are the same have a key in common. The converse does not hold: compare what is found by
+    /// Returns the keys for database lookups: the digest, and the canonical package URL without `checksum`. Artifacts
+    /// that are the same have a key in common. The converse does not hold: filter the rows found with
     /// [`is_same`](Self::is_same).
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
@@ -121,9 +121,9 @@ impl Artifact {
         if keys.is_empty() { vec![self.as_str().to_owned()] } else { keys }
     }
 
-    /// Returns the key by which a database finds it beside its [identity](Self::identity): the canonical package URL without
-    /// `checksum`, where the identity is the digest of that qualifier. An artifact that states no digest is the same as any of
-    /// that package URL.
+    /// Returns the second lookup key beside the [identity](Self::identity), if there is one: the canonical package URL
+    /// without `checksum`, if the identity is the digest in that qualifier. An artifact that states no digest is the
+    /// same as every artifact with that package URL.
     #[must_use]
     pub fn package_key(&self) -> Option<String> {
         let purl = self.package_url()?;
@@ -133,33 +133,33 @@ impl Artifact {
         self.canonical()
     }
 
-    /// Returns its name without registry and namespace: the last segment of a package URL's name or of a repository. A
-    /// bare digest has none.
+    /// Returns the name without registry and namespace: the last segment of a package URL's name or of a repository.
+    /// Returns `None` for a bare digest.
     #[must_use]
     pub fn name(&self) -> Option<String> {
-        let place = match self.package_url() {
+        let path = match self.package_url() {
             Some(purl) => Cow::Owned(purl.name().to_owned()),
             None => Cow::Borrowed(self.repository()?),
         };
-        place.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned)
+        path.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned)
     }
 
-    /// The repository of a reference, without its tag.
+    /// Returns the repository of a reference, without its tag.
     pub(crate) fn repository(&self) -> Option<&str> {
-        self.place().map(|(repository, _)| repository)
+        self.repository_and_tag().map(|(repository, _)| repository)
     }
 
-    /// The repository of a reference, and the tag that it also has.
-    pub(crate) fn place(&self) -> Option<(&str, Option<&str>)> {
-        let (place, _) = self.as_str().rsplit_once('@')?;
-        // A colon before the last slash is a port's.
-        let name = place.rfind('/').map_or(0, |slash| slash + 1);
-        let end = place[name..].find(':').map_or(place.len(), |colon| name + colon);
-        Some((&place[..end], place.get(end + 1..)))
+    /// Splits a reference into its repository and its tag, if it has one.
+    pub(crate) fn repository_and_tag(&self) -> Option<(&str, Option<&str>)> {
+        let (path, _) = self.as_str().rsplit_once('@')?;
+        // A colon before the last slash precedes a port, not a tag.
+        let name = path.rfind('/').map_or(0, |slash| slash + 1);
+        let end = path[name..].find(':').map_or(path.len(), |colon| name + colon);
+        Some((&path[..end], path.get(end + 1..)))
     }
 
     pub(crate) fn package_url(&self) -> Option<PackageUrl<'static>> {
-        // The scheme is checked first: parsing fails for a reference anyway, but costs more.
+        // Check the scheme first: it is cheaper than a parse that fails.
         self.as_str().starts_with("pkg:").then(|| PackageUrl::from_str(self.as_str()).ok())?
     }
 
@@ -181,7 +181,7 @@ fn is_digest(text: &str) -> bool {
     check_digest(text).is_ok()
 }
 
-/// A package URL of a kind that is named by the digest of its manifest.
+/// Returns true for package URLs of container images, which are identified by the digest of their manifest.
 fn is_image(purl: &PackageUrl<'_>) -> bool {
     matches!(purl.ty(), "oci" | "docker")
 }
@@ -195,9 +195,9 @@ fn digest_of<'p>(purl: &'p PackageUrl<'_>) -> Option<&'p str> {
     version.or_else(|| checksums(purl).filter(|text| is_digest(text)).min_by_key(|text| text.len()))
 }
 
-/// What is written as a digest of an algorithm that is known here, well formed or not.
-fn written_digests<'p>(purl: &'p PackageUrl<'_>) -> impl Iterator<Item = &'p str> {
-    let is_written = |text: &str| {
+/// Returns the texts in the form of a SHA-256 or SHA-512 digest, valid or not.
+fn stated_digests<'p>(purl: &'p PackageUrl<'_>) -> impl Iterator<Item = &'p str> {
+    let is_stated = |text: &str| {
         let algorithm = text.split_once(':').map(|(algorithm, _)| algorithm.to_ascii_lowercase());
         matches!(algorithm.as_deref(), Some("sha256" | "sha512"))
     };
@@ -205,7 +205,7 @@ fn written_digests<'p>(purl: &'p PackageUrl<'_>) -> impl Iterator<Item = &'p str
         .filter(|_| is_image(purl))
         .into_iter()
         .chain(checksums(purl))
-        .filter(move |text| is_written(text))
+        .filter(move |text| is_stated(text))
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
-//! A candidate policy over the real history: which deploys it would have stopped, and what became of them.
+//! Back-tests: apply a candidate policy to the recorded history, and compare its decisions with the outcomes of the
+//! deploys.
 //!
-//! Fed the ledger's events in their order, it decides at each deploy by what was fed before, which is what was known then, and by
-//! the gate's own rules. What became of a deploy is found by all that was fed. What a version means is found by what is fed: deploys of
-//! environments that are not fed do not tell it.
+//! The caller feeds the ledger's events in order. At each deploy, the gate's rules decide by the events before it,
+//! which is what was known at that time. The outcome of a deploy is computed from all events. The artifact of a version
+//! is resolved from the events that were fed: deploys of other environments do not contribute to it.
 //!
-//! It keeps what it was fed in memory: about 400 bytes for each distinct release and for each change of a lane, 100 to 200 for each
-//! start or end of a check, 200 for each answer. A million events of 100 services, of which two of seven are deploys and three are
-//! checks, take some 400 MB.
+//! All events are kept in memory: about 400 bytes for each distinct release and for each change of a lane, 100 to 200
+//! bytes for each start or end of a check, 200 bytes for each answer. A million events of 100 services, of which two
+//! sevenths are deploys and three sevenths are checks, take about 400 MB.
 
 mod artifacts;
 mod environment;
@@ -20,26 +21,27 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 
-use crate::event::{Built, Deploy, Event, Payload, Policy, Reinstated, Revoked};
-use crate::gate::{Decision, Finding, GateInput, PromotionEvidence, decide};
+use crate::event::{Built, Deploy, Event, Payload, Policy, Reinstated, Revoked, RollbackStart, Validation};
+use crate::gate::{Decision, Finding, GateInput, PromotionEvidence, SucceededDeploy, decide};
 use crate::known_good::Marked;
 use crate::plan_issue::Revocations;
 use crate::retirement::Standing;
 use crate::{
-    Artifact, EnvironmentName, Identity, IdentityKey, Kind, Lane, LaneRef, Position, Release, ServiceName,
-    ShortText, Since, TargetName, TrackEntry,
+    Artifact, Effect, EnvironmentName, Identity, IdentityKey, Kind, Lane, LaneFold, LaneRef, Position,
+    Release, ServiceName, ShortText, Since, TargetName, Track, TrackEntry,
 };
 
 use artifacts::{Builds, RevocationLog};
-use environment::Environment;
-use history::{Details, EventTime};
-use interned::{Id, Releases, Table};
-use results::{CheckKind, Checks, Known, Subject};
-use rules::Rules;
+use environment::EnvironmentHistory;
+use history::{ChangeDetails, EventTime};
+use interned::{Id, Interner, Releases};
+use results::{CheckKind, Checks, ReleaseCatalog, Subject};
+use rules::RuleEvidence;
 
 pub use outcome::{Cause, Failure};
 
-/// The kinds of events that tell it something. Others may be fed too. Starts and failures of deploys do as corrections of other reports.
+/// The kinds of events that affect a back-test; other kinds are ignored. Starts and failures of deploys matter only as
+/// corrections of other reports.
 pub const KINDS: &[Kind] = &[
     Kind::ArtifactBuilt,
     Kind::ArtifactRevoked,
@@ -67,21 +69,21 @@ pub const KINDS: &[Kind] = &[
     Kind::FreezeLifted,
 ];
 
-/// What is asked.
+/// The candidate policy, and the deploys to test it on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// The environment whose deploys are judged.
+    /// The environment to which the tested deploys go.
     pub environment: EnvironmentName,
-    /// The policy that it might have had.
+    /// The policy to test.
     pub policy: Policy,
-    /// Deploys up to this position are not judged: they only tell what was known.
+    /// The position after which deploys are tested. Earlier events only provide evidence.
     pub after: Position,
-    /// So many deploys of each list are told one by one, the first ones.
+    /// The maximum length of each list of deploys in the report; the lists contain the first deploys.
     pub listed: usize,
 }
 
 impl Candidate {
-    /// The environments whose events it has to be fed, besides those that belong to none.
+    /// Returns the environments of which events must be fed, in addition to events without an environment.
     #[must_use]
     pub fn environments(&self) -> Vec<&EnvironmentName> {
         let promotion = self.policy.promotion.iter().flat_map(|promotion| &promotion.from);
@@ -89,97 +91,100 @@ impl Candidate {
     }
 }
 
-/// A decision of the candidate, kept small.
+/// The decision of the candidate about one deploy.
 #[derive(Debug, Clone, Copy)]
-struct Judgement {
+struct DeployDecision {
     position: Position,
     stopped: bool,
 }
 
-/// What has to be taken back of an event that is corrected.
+/// The effect of an event, which is reverted when the event is corrected.
 #[derive(Debug, Clone, Copy)]
-enum Effects {
+enum EventEffect {
     Nothing,
-    Change(Id),
+    /// A change of the lane with this id.
+    LaneChange(Id),
+    /// A start or an end of a check of this subject.
     Check(Subject),
 }
 
-/// The events that may be corrected, and those that were.
+/// The events that may be corrected, and the corrections.
 #[derive(Debug, Default)]
 struct Corrections {
-    events: HashMap<IdentityKey, (Position, Effects)>,
-    /// The effects of events that correct others.
-    correcting: HashMap<Position, Effects>,
-    /// Events without effect, each with the one that corrects it.
+    events: HashMap<IdentityKey, (Position, EventEffect)>,
+    /// The effects of events that are corrections.
+    corrections: HashMap<Position, EventEffect>,
+    /// The corrected events, each with its correction.
     corrected_by: HashMap<Position, Position>,
 }
 
 impl Corrections {
-    /// Returns what has no effect from a position on: the event with an identity or, where that was corrected before, the last of its
-    /// corrections.
-    fn correct(&mut self, identity: &Identity, by: Position) -> Option<(Position, Effects)> {
-        let (mut position, mut effects) = *self.events.get(&identity.key())?;
+    /// Records the correction of an event at a position. Returns the event to revert: the one with the identity or, if
+    /// it has been corrected before, the last of its corrections.
+    fn correct(&mut self, identity: &Identity, by: Position) -> Option<(Position, EventEffect)> {
+        let (mut position, mut effect) = *self.events.get(&identity.key())?;
         while let Some(next) = self.corrected_by.get(&position) {
             position = *next;
-            effects = *self.correcting.get(&position)?;
+            effect = *self.corrections.get(&position)?;
         }
         self.corrected_by.insert(position, by);
-        Some((position, effects))
+        Some((position, effect))
     }
 
-    fn add(&mut self, identity: &Identity, event: &Event, position: Position, effects: Effects) {
-        self.events.entry(identity.key()).or_insert((position, effects));
+    fn add(&mut self, identity: &Identity, event: &Event, position: Position, effect: EventEffect) {
+        self.events.entry(identity.key()).or_insert((position, effect));
         if event.corrects.is_some() {
-            self.correcting.insert(position, effects);
+            self.corrections.insert(position, effect);
         }
     }
 }
 
-/// A candidate policy on its way through the history.
+/// A back-test of a candidate policy.
 #[derive(Debug)]
 pub struct Backtest {
     candidate: Candidate,
-    environments: BTreeMap<EnvironmentName, Environment>,
-    lanes: Table<Lane>,
+    environments: BTreeMap<EnvironmentName, EnvironmentHistory>,
+    lanes: Interner<Lane>,
     releases: Releases,
     checks: Checks,
     builds: Builds,
     revocations: RevocationLog,
-    rules: Rules,
+    rule_evidence: RuleEvidence,
     corrections: Corrections,
-    /// In the order of positions.
-    judgements: Vec<Judgement>,
-    /// What stopped the first ones that were stopped.
+    /// The decisions, ordered by position.
+    decisions: Vec<DeployDecision>,
+    /// The failed findings of the first deploys that were stopped.
     findings: BTreeMap<Position, Vec<Finding>>,
 }
 
-/// What the candidate would have done, and what became of the deploys.
+/// The decisions of the candidate, compared with the outcomes of the deploys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
-    /// Deploys that were judged: those that succeeded, changed a lane, were no rollback's steps and have not been corrected.
+    /// The number of tested deploys: those that succeeded, changed a lane, were not steps of a rollback and were not
+    /// corrected.
     pub deploys: u64,
-    /// Deploys that it would have let through.
+    /// The number of deploys that it would have allowed.
     pub allowed: u64,
-    /// Deploys that it would have stopped.
+    /// The number of deploys that it would have stopped.
     pub stopped: u64,
-    /// Deploys that it would have stopped, and that failed later.
+    /// The number of deploys that it would have stopped and that failed later.
     pub caught: u64,
-    /// Deploys that it would have stopped, and that did not fail.
+    /// The number of deploys that it would have stopped and that did not fail.
     pub false_alarms: u64,
-    /// Deploys that it would have let through, and that failed later.
+    /// The number of deploys that it would have allowed and that failed later.
     pub missed: u64,
-    /// The first that it would have stopped.
+    /// The first deploys that it would have stopped.
     pub stopped_deploys: Vec<Judged>,
-    /// The first that it would have let through, and that failed later.
+    /// The first deploys that it would have allowed and that failed later.
     pub missed_deploys: Vec<Judged>,
 }
 
-/// A deploy, as the candidate judged it.
+/// A deploy with the decision of the candidate and the outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
-    /// Where it is told.
+    /// The position of its report.
     pub position: Position,
-    /// When it occurred.
+    /// The time at which it occurred.
     pub occurred_at: DateTime<Utc>,
     /// The service.
     pub service: ServiceName,
@@ -187,34 +192,36 @@ pub struct Judged {
     pub target: TargetName,
     /// The version.
     pub version: ShortText,
-    /// What stopped it.
+    /// The findings that stopped it.
     pub findings: Vec<Finding>,
-    /// What shows that it failed later, if it did.
+    /// The evidence that it failed later, if it did.
     pub failure: Option<Failure>,
 }
 
 impl Backtest {
-    /// Nothing is known yet.
+    /// Creates a back-test without events.
     #[must_use]
     pub fn of(candidate: Candidate) -> Self {
         let names = candidate.environments();
-        let environments = names.into_iter().map(|name| (name.clone(), Environment::default())).collect();
+        let environments =
+            names.into_iter().map(|name| (name.clone(), EnvironmentHistory::default())).collect();
         Self {
             candidate,
             environments,
-            lanes: Table::default(),
+            lanes: Interner::default(),
             releases: Releases::default(),
             checks: Checks::default(),
             builds: Builds::default(),
             revocations: RevocationLog::default(),
-            rules: Rules::default(),
+            rule_evidence: RuleEvidence::default(),
             corrections: Corrections::default(),
-            judgements: Vec::new(),
+            decisions: Vec::new(),
             findings: BTreeMap::new(),
         }
     }
 
-    /// Takes the next event of the ledger. Those of other environments only tell what versions mean, and what they correct.
+    /// Applies the next event of the ledger. Events of other environments only link versions to artifacts and correct
+    /// other events.
     pub fn feed(
         &mut self,
         position: Position,
@@ -225,28 +232,28 @@ impl Backtest {
         let at = EventTime { occurred_at, position };
         let is_correctable = event.payload.is_correctable();
         if let Some(corrected) = event.corrects.as_ref().filter(|_| is_correctable)
-            && let Some((corrected, effects)) = self.corrections.correct(corrected, position)
+            && let Some((corrected, effect)) = self.corrections.correct(corrected, position)
         {
-            self.take_back(corrected, effects, position);
+            self.revert(corrected, effect, position);
         }
-        let effects = if let Some((named, track, effect)) = event.payload.change() {
-            self.target_of(named).map_or(Effects::Nothing, |target| {
+        let event_effect = if let Some((named, track, effect)) = event.payload.change() {
+            self.target_of(named).map_or(EventEffect::Nothing, |target| {
                 let lane = named.at(target);
                 if let Payload::DeploySucceeded(deploy) = &event.payload {
-                    self.judge(&lane, deploy, event, at);
+                    self.test_deploy(&lane, deploy, event, at);
                 }
                 let since = Since { occurred_at, position, event_id: identity.id.clone() };
-                self.change(lane, track, TrackEntry { effect, since }, &event.payload)
+                self.apply_lane_change(lane, track, TrackEntry { effect, since }, &event.payload)
             })
         } else {
-            self.apply(event, at)
+            self.apply_without_lane_change(event, at)
         };
         if is_correctable {
-            self.corrections.add(identity, event, position, effects);
+            self.corrections.add(identity, event, position, event_effect);
         }
     }
 
-    /// The target of a report that changes a lane; `None` if it is ambiguous: then no lane changes.
+    /// Returns the target of a report that changes a lane; `None` if it is ambiguous, in which case no lane changes.
     fn target_of(&self, lane: &LaneRef) -> Option<TargetName> {
         match self.environments.get(&lane.environment) {
             Some(environment) => environment.target_of(lane),
@@ -254,40 +261,47 @@ impl Backtest {
         }
     }
 
-    fn judge(&mut self, lane: &Lane, deploy: &Deploy, event: &Event, at: EventTime) {
+    /// Decides about a deploy, if it is to be tested, and records the decision.
+    fn test_deploy(&mut self, lane: &Lane, deploy: &Deploy, event: &Event, at: EventTime) {
         let EventTime { occurred_at, position } = at;
-        let is_judged = lane.environment == self.candidate.environment
+        let is_tested = lane.environment == self.candidate.environment
             && deploy.rollback_id.is_none()
             && position > self.candidate.after;
-        if !is_judged {
+        if !is_tested {
             return;
         }
-        let decision = self.decide(lane, &deploy.release, event, occurred_at);
+        let decision = self.gate_decision(lane, &deploy.release, event, occurred_at);
         let stopped = !decision.allowed;
-        self.judgements.push(Judgement { position, stopped });
+        self.decisions.push(DeployDecision { position, stopped });
         if stopped && self.findings.len() < self.candidate.listed {
             let failed = decision.findings.into_iter().filter(|finding| !finding.passes);
             self.findings.insert(position, failed.collect());
         }
     }
 
-    /// Decides as the gate would have by the candidate.
-    fn decide(&mut self, lane: &Lane, release: &Release, event: &Event, now: DateTime<Utc>) -> Decision {
+    /// Returns the decision of the gate under the candidate policy.
+    fn gate_decision(
+        &mut self,
+        lane: &Lane,
+        release: &Release,
+        event: &Event,
+        now: DateTime<Utc>,
+    ) -> Decision {
         let Lane { environment: name, service, target } = lane;
         let promotion: Vec<EnvironmentName> =
             self.candidate.policy.promotion.iter().flat_map(|promotion| promotion.from.clone()).collect();
-        for former in &promotion {
-            if let Some(environment) = self.environments.get_mut(former) {
-                environment.update_compositions(former, &self.checks, &self.releases);
+        for source in &promotion {
+            if let Some(environment) = self.environments.get_mut(source) {
+                environment.update_composition_results(source, &self.checks, &self.releases);
             }
         }
         let release = self.completed(name, service, release, now);
-        let known = Known { releases: &self.releases, builds: &self.builds };
-        let evidence = promotion.iter().filter_map(|former| {
-            let environment = self.environments.get(former)?;
-            let asked = self.asked(former, service, &release, now);
-            let targets = environment.evidence((former, service), &asked, (&self.checks, known), now);
-            Some(PromotionEvidence { environment: former, policy: &environment.policy, targets })
+        let catalog = ReleaseCatalog { releases: &self.releases, builds: &self.builds };
+        let evidence = promotion.iter().filter_map(|source| {
+            let environment = self.environments.get(source)?;
+            let releases = self.promotable_releases(source, service, &release, now);
+            let targets = environment.evidence((source, service), &releases, (&self.checks, catalog), now);
+            Some(PromotionEvidence { environment: source, policy: &environment.policy, targets })
         });
         let evidence: Vec<PromotionEvidence<'_>> = evidence.collect();
         let environment = self.environments.get(name);
@@ -297,17 +311,17 @@ impl Backtest {
             Standing::Open(_) => None,
         };
         let present = environment.and_then(|environment| environment.present(service, target, standing));
-        let freezes = self.rules.freezes(now);
+        let freezes = self.rule_evidence.freezes(now);
         let key = (service.clone(), target.clone());
-        let (rollbacks, mut deploys) = self.rules.rollbacks(&key);
-        let mut answers = self.rules.answers(name, service, &release.version, &self.releases);
+        let (rollbacks, mut deploys) = self.rule_evidence.rollbacks(&key);
+        let mut answers = self.rule_evidence.answers(name, service, &release.version, &self.releases);
         for answer in &mut answers {
             answer.release = self.completed(name, service, &answer.release, answer.occurred_at);
         }
         if let Some(history) =
             environment.and_then(|it| it.lane(service, target)).filter(|_| !answers.is_empty())
         {
-            deploys.extend(history.succeeded(&release.version, &self.releases));
+            deploys.extend(history.succeeded_deploys_of_version(&release.version, &self.releases));
         }
         let revoked = match &release.artifact {
             Some(artifact) => self.revocations.of(artifact).into_iter().collect(),
@@ -321,7 +335,7 @@ impl Backtest {
             policy: &self.candidate.policy,
             retired,
             freezes: &freezes,
-            rollback: self.rules.under_way(),
+            rollback: self.rule_evidence.active_rollback(),
             revocations: Revocations { revoked: &revoked, meant: None },
             rollbacks: &rollbacks,
             deploys: &deploys,
@@ -332,41 +346,46 @@ impl Backtest {
         decide(&[input])
     }
 
-    /// The releases that may be promoted as the one that is asked for: of the same artifact or, where none is known, of the same version.
-    fn asked(
+    /// Returns the releases that count as the requested one for promotion: those of the same artifact or, where an
+    /// artifact is unknown, of the same version.
+    fn promotable_releases(
         &self,
         environment: &EnvironmentName,
         service: &ServiceName,
-        asked: &Release,
+        requested: &Release,
         now: DateTime<Utc>,
     ) -> Vec<Id> {
-        let of_version = self.releases.of_version(&asked.version).iter().copied();
-        let Some(artifact) = &asked.artifact else { return of_version.collect() };
+        let of_version = self.releases.of_version(&requested.version).iter().copied();
+        let Some(artifact) = &requested.artifact else { return of_version.collect() };
         let mut found = self.releases.of_artifact(artifact);
         let mut of_version = of_version.filter(|id| self.releases.get(*id).artifact.is_none()).peekable();
         if of_version.peek().is_some()
-            && self.meant(environment, service, &asked.version, now).is_none_or(|it| it.is_same(artifact))
+            && self
+                .artifact_of_version(environment, service, &requested.version, now)
+                .is_none_or(|it| it.is_same(artifact))
         {
             found.extend(of_version);
         }
         found
     }
 
-    /// The artifact that a version of a service means at a time: that of the last deploy that states one, of the environment rather than of
-    /// another; else that of what was built.
-    fn meant(
+    /// Returns the artifact of a service's version at a time: that of the last deploy that states one, preferring
+    /// deploys to the environment, or else that of a build.
+    fn artifact_of_version(
         &self,
         environment: &EnvironmentName,
         service: &ServiceName,
         version: &ShortText,
         at: DateTime<Utc>,
     ) -> Option<&Artifact> {
-        let stated = |it: &Environment| it.stated(service, version, at, &self.releases);
-        let here = self.environments.get(environment).and_then(stated);
-        let stated = here.or_else(|| self.environments.values().filter_map(stated).max());
-        match stated {
+        let last_deploy = |environment: &EnvironmentHistory| {
+            environment.last_deploy_with_artifact(service, version, at, &self.releases)
+        };
+        let here = self.environments.get(environment).and_then(last_deploy);
+        let deploy = here.or_else(|| self.environments.values().filter_map(last_deploy).max());
+        match deploy {
             Some((_, id)) => self.releases.get(id).artifact.as_ref(),
-            None => self.builds.meant(service, version, at),
+            None => self.builds.artifact_of_version(service, version, at),
         }
     }
 
@@ -379,44 +398,51 @@ impl Backtest {
     ) -> Release {
         match release.artifact {
             Some(_) => release.clone(),
-            None => release.completed(self.meant(environment, service, &release.version, at).cloned()),
+            None => release
+                .completed(self.artifact_of_version(environment, service, &release.version, at).cloned()),
         }
     }
 
-    fn change(&mut self, lane: Lane, track: crate::Track, written: TrackEntry, payload: &Payload) -> Effects {
-        let at = EventTime { occurred_at: written.since.occurred_at, position: written.since.position };
+    fn apply_lane_change(
+        &mut self,
+        lane: Lane,
+        track: Track,
+        entry: TrackEntry,
+        payload: &Payload,
+    ) -> EventEffect {
+        let at = EventTime { occurred_at: entry.since.occurred_at, position: entry.since.position };
         let environment = self.environments.entry(lane.environment.clone()).or_default();
         let history = environment.lane(&lane.service, &lane.target);
-        let details = Details {
-            deployment: payload.deployment().map(|deployment| self.checks.lines.id(deployment)),
+        let details = ChangeDetails {
+            deployment: payload.deployment().map(|deployment| self.checks.texts.intern(deployment)),
             rollback_id: payload.rollback_id().cloned(),
-            late: history.is_some_and(|history| history.is_behind(at)),
+            late: history.is_some_and(|history| history.has_change_after(at)),
         };
-        if let crate::Effect::Deployed(release) = &written.effect
+        if let Effect::Deployed(release) = &entry.effect
             && lane.environment == self.candidate.environment
         {
-            let deploy = crate::gate::SucceededDeploy {
+            let deploy = SucceededDeploy {
                 position: at.position,
                 occurred_at: at.occurred_at,
                 late: details.late,
                 rollback_id: details.rollback_id.clone(),
                 release: release.clone(),
             };
-            self.rules.deployed(&(lane.service.clone(), lane.target.clone()), &deploy);
+            self.rule_evidence.apply_deploy(&(lane.service.clone(), lane.target.clone()), &deploy);
         }
-        environment.apply((&lane.service, &lane.target), track, written, details, &mut self.releases);
-        Effects::Change(self.lanes.id(&lane))
+        environment.apply((&lane.service, &lane.target), track, entry, details, &mut self.releases);
+        EventEffect::LaneChange(self.lanes.intern(&lane))
     }
 
-    /// Applies what an event says that changes no lane.
-    fn apply(&mut self, event: &Event, at: EventTime) -> Effects {
+    /// Applies an event that does not change a lane.
+    fn apply_without_lane_change(&mut self, event: &Event, at: EventTime) -> EventEffect {
         let payload = &event.payload;
         let name = payload.environment();
         if name == Some(&self.candidate.environment) {
             if let Payload::RollbackStarted(start) = payload {
-                self.note_acknowledged(start);
+                self.record_acknowledged_lanes(start);
             }
-            self.rules.apply(event, at, &mut self.releases);
+            self.rule_evidence.apply(event, at, &mut self.releases);
         }
         let environment = name.and_then(|name| self.environments.get_mut(name));
         match (payload, environment) {
@@ -429,13 +455,13 @@ impl Backtest {
             (Payload::ArtifactReinstated(Reinstated { artifact }), _) => {
                 self.revocations.reinstate(artifact, at);
             }
-            (Payload::ValidationStarted(it), _) => return self.check(it, CheckKind::Started, at),
+            (Payload::ValidationStarted(it), _) => return self.add_check_event(it, CheckKind::Started, at),
             (Payload::ValidationPassed(it), _) => {
                 let contradicts = it.counts.is_some_and(|counts| counts.contradict_a_pass());
                 let kind = if contradicts { CheckKind::Contradictory } else { CheckKind::Passed };
-                return self.check(it, kind, at);
+                return self.add_check_event(it, kind, at);
             }
-            (Payload::ValidationFailed(it), _) => return self.check(it, CheckKind::Failed, at),
+            (Payload::ValidationFailed(it), _) => return self.add_check_event(it, CheckKind::Failed, at),
             (Payload::EnvironmentDeclared(_, policy), Some(environment)) => {
                 environment.policy = policy.clone();
                 environment.add_retirement(at, false, &self.releases);
@@ -459,59 +485,60 @@ impl Backtest {
             }
             _ => {}
         }
-        Effects::Nothing
+        EventEffect::Nothing
     }
 
-    /// Notes what the lanes run that a start acknowledges.
-    fn note_acknowledged(&mut self, start: &crate::event::RollbackStart) {
+    /// Records the live releases of the lanes that the start of a rollback acknowledges.
+    fn record_acknowledged_lanes(&mut self, start: &RollbackStart) {
         let environment = self.environments.get(&start.rollback.environment);
         for (service, target) in &start.acknowledge {
             let present =
                 environment.and_then(|it| it.present(service, target, it.standing(DateTime::<Utc>::MAX_UTC)));
-            let runs = present.as_deref().and_then(crate::LaneFold::live).map(|live| live.release.clone());
+            let live = present.as_deref().and_then(LaneFold::live).map(|live| live.release.clone());
             let lane = (service.clone(), target.clone());
-            self.rules.started_from(&start.rollback.rollback_id, &lane, runs.as_ref());
+            self.rule_evidence.set_actual_release(&start.rollback.rollback_id, &lane, live.as_ref());
         }
     }
 
-    fn check(&mut self, validation: &crate::event::Validation, kind: CheckKind, at: EventTime) -> Effects {
+    fn add_check_event(&mut self, validation: &Validation, kind: CheckKind, at: EventTime) -> EventEffect {
         let (subject, is_shared) = self.checks.add(validation, kind, at, &mut self.releases);
-        self.outdate_compositions(subject, is_shared, at.occurred_at);
-        Effects::Check(subject)
+        self.invalidate_compositions(subject, is_shared, at.occurred_at);
+        EventEffect::Check(subject)
     }
 
-    /// A start that names a run may be that of any check.
-    fn outdate_compositions(&mut self, subject: Subject, is_shared: bool, from: DateTime<Utc>) {
+    /// Marks the results of compositions as stale after a change of check events. A shared start names a run, and may
+    /// belong to a check of any subject.
+    fn invalidate_compositions(&mut self, subject: Subject, is_shared: bool, from: DateTime<Utc>) {
         if is_shared || matches!(subject, Subject::Environment(_)) {
             for environment in self.environments.values_mut() {
-                environment.compositions().outdate(from);
+                environment.composition_results_mut().invalidate(from);
             }
         }
     }
 
-    /// Takes back what a corrected event did.
-    fn take_back(&mut self, corrected: Position, effects: Effects, known_from: Position) {
-        match effects {
-            Effects::Nothing => {}
-            Effects::Check(subject) => {
-                if let Some((time, is_shared)) = self.checks.take_back(subject, corrected) {
-                    self.outdate_compositions(subject, is_shared, time);
+    /// Reverts the effect of a corrected event.
+    fn revert(&mut self, corrected: Position, effect: EventEffect, known_from: Position) {
+        match effect {
+            EventEffect::Nothing => {}
+            EventEffect::Check(subject) => {
+                if let Some((time, is_shared)) = self.checks.revert(subject, corrected) {
+                    self.invalidate_compositions(subject, is_shared, time);
                 }
             }
-            Effects::Change(lane) => {
+            EventEffect::LaneChange(lane) => {
                 let Lane { environment: name, service, target } = self.lanes.get(lane);
                 let Some(environment) = self.environments.get_mut(name) else { return };
-                environment.take_back((service, target), corrected, known_from, &self.releases);
+                environment.revert((service, target), corrected, known_from, &self.releases);
                 if *name == self.candidate.environment
                     && let Some(history) = environment.lane(service, target)
                 {
-                    self.rules.take_back(&(service.clone(), target.clone()), corrected, history);
+                    self.rule_evidence.revert_deploy(&(service.clone(), target.clone()), corrected, history);
                 }
             }
         }
     }
 
-    /// What the candidate would have done, and what became of the deploys by all that was fed.
+    /// Compares the decisions of the candidate with the outcomes of the deploys, by all events that were fed.
     #[must_use]
     pub fn report(&self) -> Report {
         let mut report = Report::default();
@@ -519,21 +546,21 @@ impl Backtest {
         let mut missed = Vec::new();
         let name = &self.candidate.environment;
         let Some(environment) = self.environments.get(name) else { return report };
-        let known = Known { releases: &self.releases, builds: &self.builds };
-        let context = outcome::Context::of(name, environment, &self.checks, known, &self.candidate.policy);
+        let catalog = ReleaseCatalog { releases: &self.releases, builds: &self.builds };
+        let context = outcome::Context::new(name, environment, &self.checks, catalog, &self.candidate.policy);
         let lanes = environment.lanes().iter();
         let lanes =
             lanes.flat_map(|(service, of)| of.iter().map(move |(target, lane)| (service, target, lane)));
         for (service, target, lane) in lanes {
-            let exits: Vec<_> = self.rules.exits(&(service.clone(), target.clone())).collect();
-            let of = outcome::OfLane { service, target, lane, exits };
-            let is_judged = |position| self.judgement(position).is_some();
-            context.outcomes(&of, is_judged, |at, release, failure| {
-                let Some(judgement) = self.judgement(at.position) else { return };
-                report.count(judgement.stopped, failure.is_some());
+            let exits: Vec<_> = self.rule_evidence.exits(&(service.clone(), target.clone())).collect();
+            let of = outcome::LaneWithExits { service, target, lane, exits };
+            let is_tested = |position| self.decision_at(position).is_some();
+            context.for_each_outcome(&of, is_tested, |at, release, failure| {
+                let Some(decision) = self.decision_at(at.position) else { return };
+                report.count(decision.stopped, failure.is_some());
                 let is_missed = failure.is_some();
                 let judged = (at, service, target, release, failure);
-                match judgement.stopped {
+                match decision.stopped {
                     true => stopped.push(judged),
                     false if is_missed => missed.push(judged),
                     false => {}
@@ -559,9 +586,9 @@ impl Backtest {
         report
     }
 
-    fn judgement(&self, at: Position) -> Option<Judgement> {
-        let index = self.judgements.binary_search_by_key(&at, |judgement| judgement.position).ok()?;
-        self.judgements.get(index).copied()
+    fn decision_at(&self, position: Position) -> Option<DeployDecision> {
+        let index = self.decisions.binary_search_by_key(&position, |decision| decision.position).ok()?;
+        self.decisions.get(index).copied()
     }
 }
 

@@ -1,7 +1,9 @@
-//! What a check of a lane speaks of.
+//! The releases that the check of a lane applies to.
 //!
-//! Decision 0015, section 3, is the specification. Here are the two questions that need more than a look-up: which release a
-//! check meant that names only some of its parts, and whether what it examined stayed as it was.
+//! Decides the two questions that need more than a look-up: the release that a check means if it states only some parts
+//! of one, and whether that release stayed in the lane throughout the check.
+//!
+//! Decision 0015, section 3, is the specification.
 
 use chrono::{DateTime, Utc};
 
@@ -11,7 +13,7 @@ use crate::{Artifact, Position, Release};
 /// A deploy of a release to a lane, on any track.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneDeploy {
-    /// When it occurred.
+    /// Time of the deploy.
     pub occurred_at: DateTime<Utc>,
     /// The position of its report.
     pub position: Position,
@@ -19,10 +21,11 @@ pub struct LaneDeploy {
     pub release: Release,
 }
 
-/// The release that a check means which states some parts of it, and not its artifact: that of the latest deploy up to
-/// the time of the check; else the one that was built; else that of the first deploy after it.
+/// Returns the release that a check means if it states some parts of it but not its artifact: the matching release of
+/// the latest deploy up to the time of the check; else the stated release with the artifact that was built for it; else
+/// the matching release of the first deploy after the check; else the release as stated.
 #[must_use]
-pub fn release_meant(
+pub fn resolve_release(
     stated: &Release,
     at: DateTime<Utc>,
     deploys: &[LaneDeploy],
@@ -40,8 +43,8 @@ pub fn release_meant(
     }
 }
 
-/// Returns true if a check that states some parts of a release speaks of another: by the artifact where it states one,
-/// else by the release that it meant.
+/// Returns true if a check that states some parts of a release applies to `release`: by the artifact if it states one,
+/// else by the release that it [resolves to](resolve_release).
 #[must_use]
 pub fn speaks_of(
     stated: &Release,
@@ -53,20 +56,20 @@ pub fn speaks_of(
     if stated.artifact.is_some() {
         return stated.matches(release);
     }
-    stated.matches(release) && !release_meant(stated, at, deploys, built).contradicts(release)
+    stated.matches(release) && !resolve_release(stated, at, deploys, built).contradicts(release)
 }
 
-/// Returns true if a release, which stood on the tracks of a lane during these spans, came or went between the start of a
-/// check and its end: it stood there at some time of the check, but on no track throughout. `tracks` has the spans of
-/// each track. A release that did not stand in the lane during the check is not affected: the check may precede its deploy.
+/// Returns true if the release under check came or went between the check's start and its end: it was on a track of the
+/// lane at some time of the check, but on no track throughout. `tracks` holds, for each track, the spans in which it
+/// held the release. Returns false if the release was not in the lane during the check: a check may precede the deploy.
 #[must_use]
 pub fn straddles(start: DateTime<Utc>, end: DateTime<Utc>, tracks: &[Vec<Span>]) -> bool {
-    let stood = tracks.iter().flatten().any(|span| span.from <= end && start < span.until);
+    let was_present = tracks.iter().flatten().any(|span| span.from <= end && start < span.until);
     let throughout = || {
-        let mut stays = tracks.iter().flat_map(|spans| joined(spans.clone()));
-        stays.any(|span| span.contains(start) && span.contains(end))
+        let mut spans = tracks.iter().flat_map(|spans| joined(spans.clone()));
+        spans.any(|span| span.contains(start) && span.contains(end))
     };
-    stood && !throughout()
+    was_present && !throughout()
 }
 
 #[cfg(test)]
@@ -91,41 +94,44 @@ mod tests {
     }
 
     #[test]
-    fn rule_6_another_build_under_the_same_version_has_not_been_checked() {
+    fn rule_6_a_check_of_a_version_does_not_apply_to_a_later_build_of_it() {
         let deploys = [deploy(10, "v1", Some(D1)), deploy(30, "v1", Some(D2))];
-        let named = release("v1", None);
-        assert!(speaks_of(&named, time(20), &deploys, None, &release("v1", Some(D1))));
-        assert!(!speaks_of(&named, time(20), &deploys, None, &release("v1", Some(D2))));
-        assert!(speaks_of(&named, time(40), &deploys, None, &release("v1", Some(D2))));
-        assert!(!speaks_of(&named, time(40), &deploys, None, &release("v2", Some(D2))));
+        let stated = release("v1", None);
+        assert!(speaks_of(&stated, time(20), &deploys, None, &release("v1", Some(D1))));
+        assert!(!speaks_of(&stated, time(20), &deploys, None, &release("v1", Some(D2))));
+        assert!(speaks_of(&stated, time(40), &deploys, None, &release("v1", Some(D2))));
+        assert!(!speaks_of(&stated, time(40), &deploys, None, &release("v2", Some(D2))));
     }
 
     #[test]
-    fn rule_6_a_check_before_the_deploy_is_about_what_was_built() {
+    fn rule_6_a_check_before_the_deploy_applies_to_the_built_artifact() {
         let built = Artifact::parse(D1).expect("an artifact");
-        let named = release("v1", None);
+        let stated = release("v1", None);
         let deploys = [deploy(30, "v1", Some(D2))];
-        assert!(!speaks_of(&named, time(20), &deploys, Some(&built), &release("v1", Some(D2))));
-        assert!(speaks_of(&named, time(20), &deploys, None, &release("v1", Some(D2))));
+        assert!(!speaks_of(&stated, time(20), &deploys, Some(&built), &release("v1", Some(D2))));
+        assert!(speaks_of(&stated, time(20), &deploys, None, &release("v1", Some(D2))));
     }
 
     #[test]
-    fn a_check_that_states_the_artifact_speaks_of_no_other() {
-        let named = release("v1", Some(D1));
-        assert!(speaks_of(&named, time(1), &[], None, &release("v1", Some(D1))));
-        assert!(!speaks_of(&named, time(1), &[], None, &release("v1", None)));
+    fn a_check_that_states_an_artifact_applies_to_no_other() {
+        let stated = release("v1", Some(D1));
+        assert!(speaks_of(&stated, time(1), &[], None, &release("v1", Some(D1))));
+        assert!(!speaks_of(&stated, time(1), &[], None, &release("v1", None)));
     }
 
     #[test]
-    fn rule_7_a_check_straddles_a_change_of_what_it_examined() {
+    fn rule_7_a_check_straddles_a_change_of_the_release_under_check() {
         let span = |from, until| Span { from: time(from), until: time(until) };
         let one_track = [vec![span(10, 20), span(20, 30)]];
-        assert!(!straddles(time(12), time(25), &one_track), "a deploy of the same release changes nothing");
+        assert!(
+            !straddles(time(12), time(25), &one_track),
+            "a repeated deploy of the same release is no change"
+        );
         assert!(straddles(time(5), time(25), &one_track));
         assert!(straddles(time(12), time(30), &one_track));
         assert!(!straddles(time(2), time(5), &one_track), "it was checked before it was deployed");
         assert!(straddles(time(5), time(35), &one_track), "it came and went during the check");
-        assert!(!straddles(time(30), time(35), &one_track), "it was gone when the check began");
+        assert!(!straddles(time(30), time(35), &one_track), "it was removed before the check started");
         let moved = [vec![span(10, 20)], vec![span(15, 40)]];
         assert!(straddles(time(12), time(25), &moved));
         assert!(!straddles(time(16), time(25), &moved));

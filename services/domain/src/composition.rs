@@ -1,4 +1,4 @@
-//! All lanes of an environment with their releases at one point.
+//! Compositions: the lanes of an environment with their releases at one point.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -9,46 +9,45 @@ use sha2::{Digest, Sha256};
 use crate::digest;
 use crate::{EventId, Position, Release, ServiceName, SlotName, TargetName};
 
-/// The event that something stands since.
+/// The event that established a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Since {
-    /// When it happened, by the emitter's clock, in whole microseconds.
+    /// Time of the event, by the emitter's clock, in whole microseconds.
     pub occurred_at: DateTime<Utc>,
-    /// Where it is in the ledger.
+    /// Position of the event in the ledger.
     pub position: Position,
-    /// Its CloudEvents id.
+    /// CloudEvents id of the event.
     pub event_id: EventId,
 }
 
 impl Since {
-    /// Which of two is later: the order of `(occurred_at, position)`.
+    /// Compares two events by `(occurred_at, position)`.
     #[must_use]
     pub fn order(&self, other: &Self) -> Ordering {
         (self.occurred_at, self.position).cmp(&(other.occurred_at, other.position))
     }
 }
 
-/// What runs in a lane, or stands in a slot.
+/// The release that is live in a lane, or idle in a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveRelease<Slot = SlotName, Running = Release, By = Since> {
-    /// The slot, where the lane has slots.
+    /// The slot, if the lane has slots.
     pub slot: Option<Slot>,
     /// The release.
     pub release: Running,
-    /// The event that made it so.
+    /// The event since which the release is there.
     pub since: By,
 }
 
 impl LiveRelease<&SlotName, &Release, &Since> {
-    /// The same, owned.
+    /// Returns an owned copy.
     #[must_use]
     pub fn to_owned(self) -> LiveRelease {
         LiveRelease { slot: self.slot.cloned(), release: self.release.clone(), since: self.since.clone() }
     }
 }
 
-/// What runs in an environment at one point, sorted by service and target. Lanes that run nothing
-/// are not in it.
+/// The live releases of an environment at one point, sorted by service and target. Lanes that run nothing are left out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Composition {
     lanes: BTreeMap<(ServiceName, TargetName), LiveRelease>,
@@ -60,18 +59,18 @@ impl FromIterator<((ServiceName, TargetName), LiveRelease)> for Composition {
     }
 }
 
-/// How one lane differs between two compositions.
+/// A lane that differs between two compositions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneDifference<'a> {
     /// The lane's service.
     pub service: &'a ServiceName,
     /// The lane's target.
     pub target: &'a TargetName,
-    /// What differs.
+    /// The difference.
     pub difference: Difference<'a>,
 }
 
-/// What differs in a lane.
+/// The difference of a lane between two compositions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Difference<'a> {
     /// The lane runs something only in the second composition.
@@ -80,26 +79,26 @@ pub enum Difference<'a> {
     Removed(&'a LiveRelease),
     /// The lane runs another release.
     Changed {
-        /// In the first composition.
+        /// The release in the first composition.
         from: &'a LiveRelease,
-        /// In the second composition.
+        /// The release in the second composition.
         to: &'a LiveRelease,
     },
 }
 
 impl Composition {
-    /// The lanes, sorted by service and target.
+    /// Returns the lanes, sorted by service and target.
     pub fn lanes(&self) -> impl Iterator<Item = (&ServiceName, &TargetName, &LiveRelease)> {
         self.lanes.iter().map(|((service, target), live)| (service, target, live))
     }
 
-    /// What a lane runs.
+    /// Returns the live release of a lane.
     #[must_use]
     pub fn lane(&self, service: &ServiceName, target: &TargetName) -> Option<&LiveRelease> {
         self.lanes.get(&(service.clone(), target.clone()))
     }
 
-    /// Has a lane run something else, or nothing.
+    /// Sets the live release of a lane; `None` removes the lane.
     pub fn set(&mut self, service: ServiceName, target: TargetName, live: Option<LiveRelease>) {
         match live {
             Some(live) => self.lanes.insert((service, target), live),
@@ -107,11 +106,10 @@ impl Composition {
         };
     }
 
-    /// SHA-256 of the composition's text: one line a lane, sorted by service and target, of the
-    /// seven fields service, target, version, artifact, config, infrastructure and commit, joined by
-    /// tabs and ended by a line feed; what is not known is empty. Slots and times are not part of
-    /// it: two environments that run the same have the same digest. Written as `sha256:` and 64
-    /// hexadecimal digits.
+    /// Returns the SHA-256 of the composition's text form, as `sha256:` and 64 hexadecimal digits. The text has one
+    /// line per lane, sorted by service and target, ended by a line feed. A line has seven fields joined by tabs:
+    /// service, target, version, artifact, config, infrastructure and commit; an unknown field is empty. Slots and
+    /// times are not included: two environments that run the same releases have the same digest.
     #[must_use]
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
@@ -128,7 +126,7 @@ impl Composition {
         digest::text(hash)
     }
 
-    /// Returns what makes it the same composition as another, by which evidence is found again when it returns.
+    /// Returns the identity, by which evidence applies again when the same composition returns.
     #[must_use]
     pub fn id(&self) -> CompositionId {
         let mut index = CompositionIndex::default();
@@ -138,19 +136,19 @@ impl Composition {
         index.id()
     }
 
-    /// Returns true if nothing runs.
+    /// Returns true if no lane runs anything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lanes.is_empty()
     }
 
-    /// Returns true if the same lanes run the same releases, wherever they stand and since when.
+    /// Returns true if the same lanes run the same releases. Slots and times are ignored.
     #[must_use]
     pub fn runs_the_same(&self, other: &Self) -> bool {
         self.diff(other).is_empty()
     }
 
-    /// How `to` differs from this composition, lane by lane, sorted by service and target.
+    /// Returns the lanes of `to` that differ from this composition, sorted by service and target.
     #[must_use]
     pub fn diff<'a>(&'a self, to: &'a Self) -> Vec<LaneDifference<'a>> {
         let mut differences = Vec::new();
@@ -179,30 +177,30 @@ impl Composition {
     }
 }
 
-/// The identity of a composition: equal for compositions with the same lanes and the same releases, with artifacts
-/// compared by identity and not by spelling. Not published: the digest for people is [`Composition::digest`].
+/// The identity of a composition: equal for compositions with the same lanes and the same releases, where artifacts are
+/// compared by identity, not by spelling. Internal: the published digest is [`Composition::digest`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CompositionId([u8; 32]);
 
 impl CompositionId {
-    /// Returns the identity with these bytes.
+    /// Creates the identity from its bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Returns its bytes.
+    /// Returns the bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
 
-/// Lanes are spread over this many buckets, so that a change costs the hashing of one bucket and of their list.
-const BUCKETS: usize = 64;
+/// Number of buckets that lanes are distributed over. A change rehashes one bucket and the list of bucket digests.
+const BUCKET_COUNT: usize = 64;
 
-/// A composition's identity, kept up to date lane by lane: SHA-256 over the digests of 64 buckets; a bucket's digest is
-/// SHA-256 over the digests of its lanes, sorted by service and target, and zeros where it is empty.
+/// Incremental computation of a [`CompositionId`]: SHA-256 over the digests of 64 buckets. The digest of a bucket is
+/// SHA-256 over the digests of its lanes, sorted by service and target; an empty bucket has 32 zero bytes.
 #[derive(Debug, Clone, Default)]
 pub struct CompositionIndex {
     buckets: BTreeMap<usize, Bucket>,
@@ -215,9 +213,9 @@ struct Bucket {
 }
 
 impl CompositionIndex {
-    /// Sets what a lane runs.
+    /// Sets the release that a lane runs; `None` removes the lane.
     pub fn set(&mut self, service: &ServiceName, target: &TargetName, release: Option<&Release>) {
-        let number = bucket(service, target);
+        let number = bucket_number(service, target);
         let bucket = self.buckets.entry(number).or_default();
         let lane = (service.clone(), target.clone());
         match release {
@@ -235,22 +233,22 @@ impl CompositionIndex {
         bucket.digest = hash.finalize().into();
     }
 
-    /// Returns the identity of what is set.
+    /// Returns the identity of the current lanes.
     #[must_use]
     pub fn id(&self) -> CompositionId {
         let mut hash = Sha256::new();
-        for number in 0..BUCKETS {
+        for number in 0..BUCKET_COUNT {
             hash.update(self.buckets.get(&number).map_or([0; 32], |bucket| bucket.digest));
         }
         CompositionId(hash.finalize().into())
     }
 }
 
-fn bucket(service: &ServiceName, target: &TargetName) -> usize {
+fn bucket_number(service: &ServiceName, target: &TargetName) -> usize {
     let bytes = service.as_str().bytes().chain([b'\t']).chain(target.as_str().bytes());
-    // FNV-1a, 32 bits: spreads names evenly; nothing depends on it being hard to invert.
+    // FNV-1a, 32 bits: it distributes names evenly. It need not be hard to invert.
     let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    hash as usize % BUCKETS
+    hash as usize % BUCKET_COUNT
 }
 
 fn lane_digest(service: &ServiceName, target: &TargetName, release: &Release) -> [u8; 32] {
@@ -289,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_is_of_lines_that_a_shell_can_make() {
+    fn the_digest_can_be_computed_in_a_shell() {
         assert_eq!(
             Composition::default().digest(),
             "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -308,21 +306,22 @@ mod tests {
     }
 
     #[test]
-    fn a_diff_tells_added_removed_and_changed_lanes_in_order() {
+    fn a_diff_lists_added_removed_and_changed_lanes_in_order() {
         let from = composition(&[("api", "v1"), ("old", "v1"), ("web", "v1")]);
         let to = composition(&[("api", "v2"), ("new", "v1"), ("web", "v1")]);
-        let told: Vec<_> = from
+        let differences: Vec<_> = from
             .diff(&to)
             .into_iter()
             .map(|lane| {
-                let what = match lane.difference {
+                let kind = match lane.difference {
                     Difference::Added(_) => "added",
                     Difference::Removed(_) => "removed",
                     Difference::Changed { .. } => "changed",
                 };
-                (lane.service.as_str().to_owned(), what)
+                (lane.service.as_str().to_owned(), kind)
             })
             .collect();
-        assert_eq!(told, [("api".into(), "changed"), ("new".into(), "added"), ("old".into(), "removed")]);
+        let expected = [("api", "changed"), ("new", "added"), ("old", "removed")];
+        assert_eq!(differences, expected.map(|(service, kind)| (service.to_owned(), kind)));
     }
 }

@@ -1,28 +1,28 @@
-//! Drift: lanes that were observed to run something else than the ledger says; and targets of one environment that differ.
+//! Drift between the ledger and observations of lanes, and skew between the targets of an environment.
 //!
-//! What one side does not state is unknown, and unknown is not different.
+//! A part that only one side states is unknown, not different.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::Observation;
 use crate::{Composition, LaneFold, Lanes, LiveRelease, Release, ServiceName, Since, SlotName, TargetName};
 
-/// What was last seen in a lane.
+/// The last observed state of a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservedState {
-    /// The live slot, where it was told.
+    /// The live slot, if the observation states it.
     pub slot: Option<SlotName>,
-    /// What ran there; `None`: nothing.
+    /// The release that ran in the lane; `None`: nothing.
     pub release: Option<Release>,
-    /// The first of the observations that agree with the last one without a break.
+    /// The first observation of the unbroken series that agrees with the last one.
     pub since: Since,
     /// The last observation.
     pub last: Since,
 }
 
 impl ObservedState {
-    /// Takes one more observation into account. One that occurred before the last is too late to matter. Observers that know
-    /// different parts of one release agree.
+    /// Adds an observation. Ignores one that occurred before the last. Observations that state different parts of one
+    /// release agree.
     #[must_use]
     pub fn and(self, slot: Option<SlotName>, release: Option<Release>, at: Since) -> Self {
         if at.order(&self.last).is_lt() {
@@ -34,7 +34,7 @@ impl ObservedState {
     }
 }
 
-/// One of the two runs, and the other does not, or they contradict each other.
+/// Returns true if only one side runs a release, or if the two releases contradict each other.
 fn differs(one: Option<&Release>, other: Option<&Release>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => one.contradicts(other),
@@ -43,8 +43,8 @@ fn differs(one: Option<&Release>, other: Option<&Release>) -> bool {
 }
 
 impl Observation {
-    /// Returns true if the observation, where it is complete, says of every lane at a target whether it runs anything: at the
-    /// targets that it names; if there are none, at those of its lanes; if there are none either, at all.
+    /// Returns true if a complete observation covers a target: one of the targets that it names; if it names none, one
+    /// of the targets of its lanes; if it has no lanes either, any target.
     #[must_use]
     pub fn speaks_of(&self, target: &TargetName) -> bool {
         if !self.targets.is_empty() {
@@ -54,23 +54,23 @@ impl Observation {
     }
 }
 
-/// A lane in which something else was seen than the ledger says.
+/// A lane with drift: its observed state differs from the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift<'a> {
     /// The service.
     pub service: &'a ServiceName,
     /// The target.
     pub target: &'a TargetName,
-    /// What the ledger says.
+    /// The release according to the ledger.
     pub ledger: Option<&'a Release>,
-    /// What was seen.
+    /// The observed state.
     pub seen: &'a ObservedState,
-    /// Since when both have been so: the later of the two events.
+    /// The start of the drift: the later of the ledger's change and the first observation.
     pub since: &'a Since,
 }
 
-/// Returns the lanes that were observed to run something else than the ledger says, by service and target. Only parts of a release
-/// that both state are compared. An observation from before the ledger's last change of the lane says nothing of it.
+/// Returns the lanes whose observed state differs from the ledger, sorted by service and target. Compares only parts
+/// that both sides state. Ignores observations from before the ledger's last change of the lane.
 #[must_use]
 pub fn drift<'a>(
     ledger: &'a Lanes,
@@ -81,33 +81,33 @@ pub fn drift<'a>(
         .filter_map(|((service, target), seen)| {
             let fold = ledger.get(&(service.clone(), target.clone()));
             let live = fold.and_then(LaneFold::live);
-            let settled = fold.and_then(LaneFold::since);
-            let outdated = settled.is_some_and(|settled| seen.last.order(settled).is_lt());
+            let changed = fold.and_then(LaneFold::since);
+            let is_outdated = changed.is_some_and(|changed| seen.last.order(changed).is_lt());
             let slots = (live.as_ref().and_then(|live| live.slot), &seen.slot);
             let other_slot = live.is_some()
                 && seen.release.is_some()
                 && matches!(slots, (Some(live), Some(seen)) if live != seen);
             let differs =
                 other_slot || differs(live.as_ref().map(|live| live.release), seen.release.as_ref());
-            if outdated || !differs {
+            if is_outdated || !differs {
                 return None;
             }
-            let since = settled.filter(|settled| seen.since.order(settled).is_lt()).unwrap_or(&seen.since);
+            let since = changed.filter(|changed| seen.since.order(changed).is_lt()).unwrap_or(&seen.since);
             Some(Drift { service, target, ledger: live.map_or(none, |live| Some(live.release)), seen, since })
         })
         .collect()
 }
 
-/// A service that does not run the same at every target of an environment.
+/// A service that does not run the same release at every target of an environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetSkew<'a> {
     /// The service.
     pub service: &'a ServiceName,
-    /// What it runs, target by target; `None`: nothing.
+    /// The live release at each target; `None`: nothing.
     pub targets: Vec<(&'a TargetName, Option<&'a LiveRelease>)>,
 }
 
-/// The services that do not run the same release at each target at which the environment runs anything.
+/// Returns the services that do not run the same release at every target of the environment that runs anything.
 #[must_use]
 pub fn uneven(composition: &Composition) -> Vec<TargetSkew<'_>> {
     let targets: BTreeSet<&TargetName> = composition.lanes().map(|(_, target, _)| target).collect();
@@ -149,7 +149,7 @@ mod tests {
         (ServiceName::parse(service).expect("a name"), TargetName::parse(target).expect("a name"))
     }
 
-    fn runs(lanes: &[(&str, &str, &str, i64)]) -> Composition {
+    fn composition(lanes: &[(&str, &str, &str, i64)]) -> Composition {
         let live =
             |version: &str, at| LiveRelease { slot: None, release: release(version), since: since(at) };
         lanes
@@ -158,8 +158,8 @@ mod tests {
             .collect()
     }
 
-    /// The same, as lanes are folded.
-    fn folded(lanes: &[(&str, &str, &str, i64)]) -> Lanes {
+    /// Creates lanes that run these versions since these seconds.
+    fn lanes(lanes: &[(&str, &str, &str, i64)]) -> Lanes {
         let fold = |version: &str, at| {
             let mut fold = LaneFold::default();
             fold.apply(
@@ -179,34 +179,35 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_drifts_since_the_later_of_the_two_that_disagree() {
-        let ledger = folded(&[("api", "eu", "v2", 50), ("web", "eu", "v1", 10)]);
+    fn drift_starts_with_the_later_of_the_change_and_the_observation() {
+        let ledger = lanes(&[("api", "eu", "v2", 50), ("web", "eu", "v1", 10)]);
         let observed = [
             (key("api", "eu"), seen(Some("v1"), 20).and(None, Some(release("v1")), since(60))),
             (key("web", "eu"), seen(Some("v1"), 20)),
             (key("ghost", "eu"), seen(Some("v1"), 30)),
         ];
         let observed: BTreeMap<_, _> = observed.into_iter().collect();
-        let told: Vec<_> = drift(&ledger, &observed)
+        let drifting: Vec<_> = drift(&ledger, &observed)
             .into_iter()
             .map(|lane| (lane.service.as_str().to_owned(), lane.since.position.get()))
             .collect();
-        assert_eq!(told, [("api".to_owned(), 50), ("ghost".to_owned(), 30)]);
+        assert_eq!(drifting, [("api".to_owned(), 50), ("ghost".to_owned(), 30)]);
     }
 
     #[test]
-    fn an_observation_from_before_the_last_deploy_says_nothing() {
-        let mut ledger = folded(&[("api", "eu", "v2", 50), ("gone", "eu", "v1", 10)]);
+    fn an_observation_from_before_the_last_change_is_ignored() {
+        let mut ledger = lanes(&[("api", "eu", "v2", 50), ("removed", "eu", "v1", 10)]);
         let removed = TrackEntry { effect: Effect::Removed, since: since(60) };
-        ledger.get_mut(&key("gone", "eu")).expect("a lane").apply(&Track::Traffic, removed);
-        let observed = [("api", 20), ("gone", 55)].map(|(name, at)| (key(name, "eu"), seen(Some("v1"), at)));
+        ledger.get_mut(&key("removed", "eu")).expect("a lane").apply(&Track::Traffic, removed);
+        let observed =
+            [("api", 20), ("removed", 55)].map(|(name, at)| (key(name, "eu"), seen(Some("v1"), at)));
         assert_eq!(drift(&ledger, &BTreeMap::from(observed)), []);
     }
 
     #[test]
-    fn what_an_observation_leaves_out_is_not_compared() {
+    fn parts_that_an_observation_does_not_state_are_not_compared() {
         let mut full = release("v1");
-        full.commit = Some(ShortText::parse("c0ffee").expect("a line"));
+        full.commit = Some(ShortText::parse("c0ffee").expect("a valid text"));
         let mut fold = LaneFold::default();
         fold.apply(&Track::Traffic, TrackEntry { effect: Effect::Deployed(full), since: since(1) });
         let ledger = Lanes::from([(key("api", "eu"), fold)]);
@@ -215,13 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn rule_26_an_observer_that_knows_the_digest_does_not_drift() {
+    fn rule_26_an_observation_with_the_same_digest_is_not_drift() {
         const H: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         let by = |text: &str| Release {
             artifact: Some(Artifact::parse(text).expect("an artifact")),
             ..release("v1")
         };
-        let ledger = folded(&[("api", "eu", "v1", 1)]);
+        let ledger = lanes(&[("api", "eu", "v1", 1)]);
         let observed = |release: Release| {
             let seen =
                 ObservedState { slot: None, release: Some(release), since: since(20), last: since(20) };
@@ -238,16 +239,16 @@ mod tests {
     }
 
     #[test]
-    fn observers_that_know_different_parts_agree_without_a_break() {
-        let full = Release { commit: Some(ShortText::parse("c0ffee").expect("a line")), ..release("v1") };
+    fn observations_that_state_different_parts_agree() {
+        let full =
+            Release { commit: Some(ShortText::parse("c0ffee").expect("a valid text")), ..release("v1") };
         let seen =
             seen(Some("v1"), 20).and(None, Some(full), since(30)).and(None, Some(release("v1")), since(40));
         assert_eq!((seen.since, seen.last), (since(20), since(40)));
     }
 
     #[test]
-    fn rule_26_a_complete_observation_speaks_of_the_targets_that_it_names_or_of_those_of_its_lanes_or_of_all()
-    {
+    fn rule_26_a_complete_observation_covers_its_targets_or_those_of_its_lanes_or_all() {
         let target = |name: &str| TargetName::parse(name).expect("a name");
         let observation = |targets: &[&str], lanes: &[&str]| Observation {
             environment: EnvironmentName::parse("production").expect("a name"),
@@ -263,22 +264,22 @@ mod tests {
                 })
                 .collect(),
         };
-        let speaks =
+        let covers =
             |observation: &Observation| ["eu", "us", "asia"].map(|name| observation.speaks_of(&target(name)));
-        assert_eq!(speaks(&observation(&["eu"], &["us"])), [true, false, false]);
-        assert_eq!(speaks(&observation(&[], &["us"])), [false, true, false]);
-        assert_eq!(speaks(&observation(&[], &[])), [true, true, true]);
+        assert_eq!(covers(&observation(&["eu"], &["us"])), [true, false, false]);
+        assert_eq!(covers(&observation(&[], &["us"])), [false, true, false]);
+        assert_eq!(covers(&observation(&[], &[])), [true, true, true]);
     }
 
     #[test]
-    fn an_older_observation_that_comes_late_changes_nothing() {
+    fn an_older_observation_that_arrives_late_is_ignored() {
         let last = seen(Some("v2"), 20);
         assert_eq!(last.clone().and(None, Some(release("v1")), since(10)), last);
     }
 
     #[test]
-    fn targets_are_uneven_where_a_service_runs_another_release_or_nothing() {
-        let composition = runs(&[
+    fn targets_are_skewed_if_a_service_runs_another_release_or_nothing_at_one() {
+        let composition = composition(&[
             ("api", "cloud", "v2", 1),
             ("api", "on-premise", "v1", 1),
             ("web", "cloud", "v1", 1),

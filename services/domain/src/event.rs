@@ -1,4 +1,4 @@
-//! Events: what happened, as domain values. One file a family.
+//! Events as domain values, one file per family.
 
 mod approval;
 mod artifact;
@@ -28,109 +28,109 @@ use crate::{
     Effect, EnvironmentName, Family, Identity, Kind, LaneRef, LongText, ServiceName, ShortText, Track,
 };
 
-/// The most by which the time of an event may exceed the service's own.
+/// Maximum by which an event's `occurred_at` may be ahead of the service's clock.
 pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
 
-/// What happened, who did it and why.
+/// An event: its payload, its actor and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// What happened.
+    /// The payload: the event's type and its data.
     pub payload: Payload,
-    /// Who or what did it.
+    /// The person or workload that caused the event.
     pub actor: Option<Actor>,
-    /// Why, in a person's words.
+    /// The reason, as free text.
     pub reason: Option<LongText>,
-    /// Where to read more.
+    /// Links to further information.
     pub links: Vec<Link>,
-    /// The event that this one replaces, from this one's position on.
+    /// The event that this one replaces, from this event's position on.
     pub corrects: Option<Identity>,
 }
 
-/// Who or what did something.
+/// The person or workload that caused an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    /// `person`, `workload`, or another word of the emitter's.
+    /// `person`, `workload`, or another type that the emitter chooses.
     pub kind: ShortText,
-    /// The name.
+    /// The actor's name.
     pub name: ShortText,
 }
 
 impl Actor {
-    /// Whether it says of itself that it is no person.
+    /// Returns true if the actor is of the type `workload`.
     #[must_use]
     pub fn is_workload(&self) -> bool {
         self.kind.as_str() == "workload"
     }
 }
 
-/// Where to read more.
+/// A link to further information.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// What is behind it: `pipeline`, `commit`, `ticket`.
+    /// Type of the linked resource: `pipeline`, `commit`, `ticket`.
     pub rel: ShortText,
     /// A URI.
     pub href: ShortText,
 }
 
-/// What happened.
+/// The type and the data of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
-    /// A version was built.
+    /// An artifact was built.
     ArtifactBuilt(Built),
-    /// A version must never be used again.
+    /// An artifact was revoked: it must not be used any more.
     ArtifactRevoked(Revoked),
-    /// A revocation is withdrawn.
+    /// A revocation was withdrawn.
     ArtifactReinstated(Reinstated),
-    /// A deploy began.
+    /// A deploy started.
     DeployStarted(Deploy),
-    /// A release now stands in the lane, or in one of its slots.
+    /// A deploy succeeded: the lane, or one of its slots, holds the release.
     DeploySucceeded(Deploy),
-    /// A deploy did not come to its end.
+    /// A deploy failed.
     DeployFailed(Deploy),
-    /// Nothing stands in the lane, or in one of its slots, any more.
+    /// The lane, or one of its slots, was emptied.
     DeployRemoved(Removal),
-    /// Another slot of the lane is live.
+    /// Traffic was switched to another slot of the lane (blue-green cut-over).
     TrafficSwitched(Switch),
-    /// A check began.
+    /// A check started.
     ValidationStarted(Validation),
     /// A check passed.
     ValidationPassed(Validation),
     /// A check failed.
     ValidationFailed(Validation),
-    /// Somebody wants an environment back at a point.
+    /// A rollback of an environment to a release point was requested.
     RollbackRequested(RollbackRequest),
-    /// A rollback's execution began.
+    /// The execution of a rollback started.
     RollbackStarted(RollbackStart),
-    /// The environment is at the point.
+    /// A rollback succeeded: the lanes of its plan run what it ends with.
     RollbackSucceeded(Rollback),
-    /// The environment is not at the point.
+    /// A rollback failed: some lane of its plan may not run what it ends with.
     RollbackFailed(Rollback),
-    /// The rollback was called off.
+    /// A rollback was cancelled.
     RollbackCancelled(Rollback),
-    /// The rollback controller asked for no rollback.
+    /// The rollback controller declined to request a rollback.
     RollbackDeclined(Declined),
-    /// A person calls a point known good, or bad.
+    /// A person marked a release point as known good or bad.
     ReleasePointMarked(Mark),
-    /// A person takes a mark back.
+    /// A person revoked the marks on a release point.
     ReleasePointRevoked(ReleasePointId),
-    /// An environment's policy.
+    /// An environment was declared, with its policy.
     EnvironmentDeclared(EnvironmentName, Policy),
-    /// What was really seen running.
+    /// An observer reported what an environment really runs.
     EnvironmentObserved(Observation),
-    /// The environment's end.
+    /// An environment was retired.
     EnvironmentRetired(EnvironmentName),
-    /// A person allows it.
+    /// A person approved a rollback or a deploy.
     ApprovalGranted(Approval),
-    /// A person does not allow it.
+    /// A person rejected a rollback or a deploy.
     ApprovalRejected(Approval),
-    /// No deploys from now on.
+    /// A freeze started: deploys are not allowed until it ends.
     FreezeStarted(Freeze),
-    /// Deploys are allowed again.
+    /// A freeze was lifted.
     FreezeLifted(Freeze),
 }
 
 impl Payload {
-    /// Returns true for a command, which is decided against the state at the head; every other event is a report.
+    /// Returns true for a command, which is decided against the state at the head. All other events are reports.
     #[must_use]
     pub fn is_command(&self) -> bool {
         match self {
@@ -144,7 +144,7 @@ impl Payload {
         }
     }
 
-    /// The kind.
+    /// Returns the kind of the event.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -177,7 +177,7 @@ impl Payload {
         }
     }
 
-    /// The lane, where the fact is about one.
+    /// Returns the lane, if the event concerns one.
     #[must_use]
     pub const fn lane(&self) -> Option<&LaneRef> {
         match self {
@@ -198,7 +198,7 @@ impl Payload {
         }
     }
 
-    /// The environment; an artifact belongs to none.
+    /// Returns the environment; `None` for events about an artifact.
     #[must_use]
     pub const fn environment(&self) -> Option<&EnvironmentName> {
         if let Some(lane) = self.lane() {
@@ -230,13 +230,13 @@ impl Payload {
         }
     }
 
-    /// The service, where the fact is about one lane.
+    /// Returns the service, if the event concerns one lane.
     #[must_use]
     pub fn service(&self) -> Option<&ServiceName> {
         self.lane().map(|lane| &lane.service)
     }
 
-    /// The rollback that the fact is a step of, where it tells one.
+    /// Returns the rollback that the event is a step of, if it names one.
     #[must_use]
     pub const fn rollback_id(&self) -> Option<&ShortText> {
         match self {
@@ -249,7 +249,7 @@ impl Payload {
         }
     }
 
-    /// The emitter's name for the run that changed a lane, where it tells one.
+    /// Returns the emitter's name for the run that changed a lane, if the event names one.
     #[must_use]
     pub const fn deployment(&self) -> Option<&ShortText> {
         match self {
@@ -262,7 +262,7 @@ impl Payload {
         }
     }
 
-    /// Returns what the event changes in a lane, if it is of a kind that does: on which track, and to what.
+    /// Returns the change that the event makes to a lane, if any: the lane, the track, and the effect on it.
     #[must_use]
     pub fn change(&self) -> Option<(&LaneRef, Track, Effect)> {
         let track = |slot: &Option<crate::SlotName>| slot.clone().map_or(Track::Traffic, Track::Slot);

@@ -1,8 +1,8 @@
-//! What a lane runs, as a function of its changes.
+//! The state of a lane as a pure function of its changes.
 //!
-//! The changes of a lane are deploys, removals and traffic switches, each on a track: the traffic track (the lane
-//! itself), or one of its slots. What the lane runs depends on the set of changes that are known and on nothing
-//! else: a report that comes late, or before another that it presupposes, leads to the same answer.
+//! The changes of a lane are deploys, removals and traffic switches. Each belongs to a track: the traffic track (the
+//! lane itself) or one of its slots. Changes are ordered by moment: `(occurred_at, position)`. The state depends only
+//! on the set of known changes: reports that arrive late or out of order lead to the same state.
 //!
 //! Decision 0015, section 1, is the specification.
 
@@ -13,65 +13,65 @@ use chrono::{DateTime, Utc};
 use crate::composition::{LiveRelease, Since};
 use crate::{Position, Release, SlotName};
 
-/// What runs in a lane, or stands in a slot of it, as its history has it.
+/// A [`LiveRelease`] that borrows from the history of its lane.
 pub type LiveReleaseRef<'c> = LiveRelease<&'c SlotName, &'c Release, &'c Since>;
 
-/// What a change is written to.
+/// The part of a lane that a change applies to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Track {
-    /// What traffic reaches: the lane itself (a deploy without a slot is live at once) or a slot.
+    /// The lane itself: deploys without a slot, which are live at once, removals of the lane, and traffic switches.
     Traffic,
-    /// What stands in a slot, live or not.
+    /// One slot of the lane, live or not.
     Slot(SlotName),
 }
 
-/// What a change does to its track.
+/// The effect of a change on its track.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// The release stands there.
+    /// The track holds this release.
     Deployed(Release),
-    /// Nothing stands there. On the traffic track: nor in any slot that had a change before.
+    /// The track is emptied. A removal on the traffic track also empties every slot that had a change before.
     Removed,
-    /// Traffic reaches this slot. Only the traffic track has this effect.
+    /// Traffic is switched to this slot. Occurs only on the traffic track.
     SwitchedTo(SlotName),
 }
 
-/// A change of a track: what it did, and the event that did it.
+/// A change of a track: its effect, and the event that made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackEntry {
-    /// What it did.
+    /// The effect.
     pub effect: Effect,
-    /// The event that did it.
+    /// The event that made the change.
     pub since: Since,
 }
 
 /// The result of applying a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// The track already had a change with a later moment.
+    /// True if the track already had a change with a later moment.
     pub late: bool,
-    /// The lane already had a change with a later moment.
+    /// True if the lane already had a change with a later moment, on any track.
     pub behind: bool,
-    /// The lane's live release is another one now.
+    /// True if the change altered the live release of the lane.
     pub altered: bool,
-    /// What contradicts what the lane had at the moment of the change.
+    /// The contradiction between the change and the state of the lane at the moment of the change.
     pub anomaly: Option<Anomaly>,
 }
 
 macro_rules! anomalies {
     ($($(#[$doc:meta])+ $variant:ident = $name:literal;)+) => {
-        /// A contradiction between a report and what the ledger knew as it was recorded. The report is marked,
-        /// never dropped.
+        /// A contradiction between a report and the state of the ledger when the report was recorded. The report is
+        /// marked, never dropped.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Anomaly {
             $($(#[$doc])+ $variant,)+
         }
 
         impl Anomaly {
-            /// Every anomaly.
+            /// All anomalies.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// Returns the anomaly as one word.
+            /// Returns the name of the anomaly in the API and in the database.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
@@ -83,179 +83,179 @@ macro_rules! anomalies {
 anomalies! {
     /// The lane already had a change with a later moment.
     Late = "late";
-    /// Something was removed where nothing stood.
+    /// A removal applied to a lane or a slot that held nothing.
     RemovedNothing = "removed_nothing";
-    /// Traffic was switched to a slot that was known to be empty. The lane stays as it was.
+    /// Traffic was switched to a slot that was known to be empty. The switch has no effect.
     SwitchedToEmptySlot = "switched_to_empty_slot";
-    /// Traffic was switched to a slot of which nothing was known yet. The lane stays as it was until the slot's
-    /// deploy is known.
+    /// Traffic was switched to a slot without any known change. The switch has no effect until a deploy to the slot is
+    /// known.
     SwitchPending = "switch_pending";
-    /// The environment was frozen, and the report is no step of a rollback.
+    /// The environment was frozen, and the report was not a step of a rollback.
     DuringFreeze = "during_freeze";
-    /// The report names no target, and the service has several. No lane changes.
+    /// The report names no target, and the service has several targets. The report changes no lane.
     AmbiguousTarget = "ambiguous_target";
-    /// What was checked changed between the check's start and its end. The check does not count.
+    /// The subject of a check changed between the check's start and its end. The check does not count.
     StraddlesChange = "straddles_change";
-    /// The counts of a check that passed contain failures, or nothing that was run. The check does not count.
+    /// The counts of a passed check contain failed cases, or no passed case. The check does not count.
     CountsContradict = "counts_contradict";
-    /// The environment was retired. No lane changes.
+    /// The environment was retired. The report changes no lane.
     EnvironmentRetired = "environment_retired";
-    /// The event that the report corrects is not in the ledger, or is of a kind that cannot be corrected.
+    /// The event to correct is not in the ledger, or is of a kind that cannot be corrected.
     CorrectsNothing = "corrects_nothing";
 }
 
-/// The content of a slot at some moment.
+/// The content of a slot at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Content<'c> {
-    /// No change of the slot is known up to then.
+enum SlotContent<'c> {
+    /// No change of the slot is known up to that moment.
     Unknown,
-    /// It was emptied, by this change.
+    /// The slot was emptied by this change.
     Empty(&'c Since),
-    /// It holds what this change deployed.
+    /// The slot holds the release that this change deployed.
     Filled(&'c Release, &'c Since),
 }
 
-/// What traffic reaches, and since when.
-struct Reached<'c> {
+/// The release that traffic reaches, and the event since which it does.
+struct TrafficState<'c> {
     live: Option<LiveReleaseRef<'c>>,
     since: Option<&'c Since>,
 }
 
-/// One lane: the changes that matter for what it runs, by moment.
+/// The fold over the changes of one lane, ordered by moment.
 ///
-/// Given all changes it answers for any of them; given the last change of each track only, it answers for the end as long as
-/// the lane is [regular](Self::is_regular).
+/// With all changes, it gives the state after any of them. With only the last change of each track, it gives the latest
+/// state, provided that the lane is [regular](Self::is_regular).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LaneFold {
     changes: Vec<(Track, TrackEntry)>,
 }
 
 impl LaneFold {
-    /// Applies one change.
-    pub fn apply(&mut self, track: &Track, written: TrackEntry) -> Applied {
+    /// Applies a change.
+    pub fn apply(&mut self, track: &Track, entry: TrackEntry) -> Applied {
         let before = self.live().map(|live| live.release.clone());
-        let anomaly = self.contradiction(track, &written);
-        let behind = self.changes.last().is_some_and(|(_, last)| is_before(&written.since, &last.since));
-        let late = behind && self.kept(track).is_some_and(|kept| is_before(&written.since, &kept.since));
-        self.insert(track.clone(), written);
+        let anomaly = self.detect_anomaly(track, &entry);
+        let behind = self.changes.last().is_some_and(|(_, last)| is_before(&entry.since, &last.since));
+        let late = behind && self.kept(track).is_some_and(|kept| is_before(&entry.since, &kept.since));
+        self.insert(track.clone(), entry);
         let altered = before.as_ref() != self.live().map(|live| live.release);
         Applied { late, behind, altered, anomaly }
     }
 
-    /// Adds one change, without looking at what it means.
-    pub fn insert(&mut self, track: Track, written: TrackEntry) {
-        let index = self.changes.partition_point(|(_, other)| is_before(&other.since, &written.since));
-        self.changes.insert(index, (track, written));
+    /// Adds a change without computing its effects.
+    pub fn insert(&mut self, track: Track, entry: TrackEntry) {
+        let index = self.changes.partition_point(|(_, other)| is_before(&other.since, &entry.since));
+        self.changes.insert(index, (track, entry));
     }
 
-    /// Takes back the change that an event made; returns its track.
+    /// Removes the change that an event made, because a correction replaces it. Returns its track.
     pub fn take_back(&mut self, position: Position) -> Option<Track> {
-        let index = self.changes.iter().position(|(_, written)| written.since.position == position)?;
+        let index = self.changes.iter().position(|(_, entry)| entry.since.position == position)?;
         Some(self.changes.remove(index).0)
     }
 
-    /// Forgets what can no longer matter for what the lane runs, whatever is reported later: in a lane without slots, every deploy
-    /// but the last change. A removal is kept, since it empties each slot whose deploy turns out to be older.
+    /// Discards the changes that no later report can make relevant: in a lane without slots, all deploys except the
+    /// last change. Keeps removals: a removal empties each slot whose earlier deploy is reported later.
     pub fn compact(&mut self) {
-        let has_slots = |(track, written): &(Track, TrackEntry)| {
-            *track != Track::Traffic || matches!(written.effect, Effect::SwitchedTo(_))
+        let has_slots = |(track, entry): &(Track, TrackEntry)| {
+            *track != Track::Traffic || matches!(entry.effect, Effect::SwitchedTo(_))
         };
         if self.changes.len() > 1 && !self.changes.iter().any(has_slots) {
             let last = self.changes.len() - 1;
             let mut index = 0..;
-            self.changes
-                .retain(|(_, written)| index.next() == Some(last) || written.effect == Effect::Removed);
+            self.changes.retain(|(_, entry)| index.next() == Some(last) || entry.effect == Effect::Removed);
         }
     }
 
-    /// Returns the lane without the changes that occurred before a time: an environment that was retired and declared again
-    /// begins with nothing.
+    /// Returns the lane without the changes that occurred before a time: an environment that was retired and declared
+    /// again starts empty.
     #[must_use]
     pub fn after(&self, time: DateTime<Utc>) -> Self {
-        let index = self.changes.partition_point(|(_, written)| written.since.occurred_at < time);
+        let index = self.changes.partition_point(|(_, entry)| entry.since.occurred_at < time);
         Self { changes: self.changes[index..].to_vec() }
     }
 
     /// Returns the last change of a track.
     #[must_use]
     pub fn kept(&self, track: &Track) -> Option<&TrackEntry> {
-        self.changes.iter().rev().find(|(of, _)| of == track).map(|(_, written)| written)
+        self.changes.iter().rev().find(|(of, _)| of == track).map(|(_, entry)| entry)
     }
 
-    /// Returns true if the last change of each track is enough to tell what the lane runs: every switch is effective from its
-    /// own moment, and no removal of the lane empties slots.
+    /// Returns true if the last change of each track determines the state of the lane: every switch is effective from
+    /// its own moment, and no removal of the lane empties slots.
     #[must_use]
     pub fn is_regular(&self) -> bool {
         let has_slots = self.changes.iter().any(|(track, _)| *track != Track::Traffic);
-        self.changes.iter().enumerate().all(|(index, (track, written))| match (track, &written.effect) {
+        self.changes.iter().enumerate().all(|(index, (track, entry))| match (track, &entry.effect) {
             (Track::Traffic, Effect::SwitchedTo(slot)) => {
-                matches!(content(&self.changes[..index], slot), Content::Filled(..))
+                matches!(slot_content(&self.changes[..index], slot), SlotContent::Filled(..))
             }
             (Track::Traffic, Effect::Removed) => !has_slots,
             _ => true,
         })
     }
 
-    fn contradiction(&self, track: &Track, written: &TrackEntry) -> Option<Anomaly> {
-        let until = self.changes.partition_point(|(_, other)| is_before(&other.since, &written.since));
+    fn detect_anomaly(&self, track: &Track, entry: &TrackEntry) -> Option<Anomaly> {
+        let until = self.changes.partition_point(|(_, other)| is_before(&other.since, &entry.since));
         let (before, after) = self.changes.split_at(until);
-        match (&written.effect, track) {
-            // What stood before a late removal may be forgotten.
+        match (&entry.effect, track) {
+            // `compact` may have discarded the changes before a late removal.
             (Effect::Removed, _) if !after.is_empty() => None,
             (Effect::Removed, Track::Slot(slot)) => {
-                (!matches!(content(before, slot), Content::Filled(..))).then_some(Anomaly::RemovedNothing)
+                (!matches!(slot_content(before, slot), SlotContent::Filled(..)))
+                    .then_some(Anomaly::RemovedNothing)
             }
             (Effect::Removed, Track::Traffic) => {
-                let is_empty = reached(before).live.is_none() && filled(before).next().is_none();
+                let is_empty = traffic_state(before).live.is_none() && filled_slots(before).next().is_none();
                 is_empty.then_some(Anomaly::RemovedNothing)
             }
-            (Effect::SwitchedTo(slot), _) => match content(before, slot) {
-                Content::Filled(..) => None,
-                Content::Empty(_) => Some(Anomaly::SwitchedToEmptySlot),
-                Content::Unknown => first_deploy(after, slot).is_none().then_some(Anomaly::SwitchPending),
+            (Effect::SwitchedTo(slot), _) => match slot_content(before, slot) {
+                SlotContent::Filled(..) => None,
+                SlotContent::Empty(_) => Some(Anomaly::SwitchedToEmptySlot),
+                SlotContent::Unknown => first_deploy(after, slot).is_none().then_some(Anomaly::SwitchPending),
             },
             (Effect::Deployed(_), _) => None,
         }
     }
 
-    /// Returns what the lane runs: the release that traffic reaches.
+    /// Returns the live release: the one that traffic reaches.
     #[must_use]
     pub fn live(&self) -> Option<LiveReleaseRef<'_>> {
-        reached(&self.changes).live
+        traffic_state(&self.changes).live
     }
 
-    /// Returns the event since which traffic reaches what it does, or nothing.
+    /// Returns the event since which traffic reaches the live release, or nothing. `None` if no change affects traffic.
     #[must_use]
     pub fn since(&self) -> Option<&Since> {
-        reached(&self.changes).since
+        traffic_state(&self.changes).since
     }
 
-    /// Returns the change that traffic follows next, if the last switches are without effect: those that wait for their slot's
-    /// deploy, and those to slots that were empty.
+    /// Returns the latest switches without effect, newest first, up to the change that determines the live release:
+    /// switches that wait for a deploy to their slot, and switches to slots that were empty.
     #[must_use]
     pub fn passed_over(&self) -> Vec<(&SlotName, &Since)> {
         let traffic =
             self.changes.iter().enumerate().rev().filter(|(_, (track, _))| *track == Track::Traffic);
         traffic
-            .map_while(|(index, (_, written))| match &written.effect {
+            .map_while(|(index, (_, entry))| match &entry.effect {
                 Effect::SwitchedTo(slot) if effective_from(&self.changes, index, slot).is_none() => {
-                    Some((slot, &written.since))
+                    Some((slot, &entry.since))
                 }
                 _ => None,
             })
             .collect()
     }
 
-    /// Returns the greatest position of its changes.
+    /// Returns the highest position among the changes.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
-        self.changes.iter().map(|(_, written)| written.since.position).max()
+        self.changes.iter().map(|(_, entry)| entry.since.position).max()
     }
 
-    /// Returns when the last of its changes occurred: a change that occurs later than this is not late.
+    /// Returns the time of the last change by moment. A change that occurs later than this is not late.
     #[must_use]
     pub fn last_occurred_at(&self) -> Option<DateTime<Utc>> {
-        self.changes.last().map(|(_, written)| written.since.occurred_at)
+        self.changes.last().map(|(_, entry)| entry.since.occurred_at)
     }
 
     /// Returns the slots that have a change, sorted.
@@ -264,33 +264,33 @@ impl LaneFold {
         slots(&self.changes)
     }
 
-    /// Returns what stands in slots that traffic does not reach, by slot.
+    /// Returns the releases in slots that traffic does not reach, sorted by slot.
     #[must_use]
     pub fn idle(&self) -> Vec<LiveReleaseRef<'_>> {
         let live = self.live().and_then(|live| live.slot);
-        filled(&self.changes).filter(|idle| idle.slot != live).collect()
+        filled_slots(&self.changes).filter(|idle| idle.slot != live).collect()
     }
 
-    /// Returns true if something stands in the slot.
+    /// Returns true if the slot holds a release.
     #[must_use]
     pub fn is_filled(&self, slot: &SlotName) -> bool {
-        matches!(content(&self.changes, slot), Content::Filled(..))
+        matches!(slot_content(&self.changes, slot), SlotContent::Filled(..))
     }
 
-    /// Returns true if the lane runs something, or holds something in a slot.
+    /// Returns true if the lane runs a release, or holds one in a slot.
     #[must_use]
     pub fn holds_anything(&self) -> bool {
-        self.live().is_some() || filled(&self.changes).next().is_some()
+        self.live().is_some() || filled_slots(&self.changes).next().is_some()
     }
 
-    /// Returns the changes, by moment.
+    /// Returns the changes, ordered by moment.
     #[must_use]
     pub fn changes(&self) -> &[(Track, TrackEntry)] {
         &self.changes
     }
 
-    /// Returns what the lane ran after each of its changes, by moment: when that began, and what it was. Adjacent
-    /// steps may be equal.
+    /// Returns, for each change in the order of moments, its event and the live release after it. Consecutive steps may
+    /// have the same release.
     #[must_use]
     pub fn steps(&self) -> Vec<(&Since, Option<LiveReleaseRef<'_>>)> {
         (0..self.changes.len())
@@ -298,9 +298,9 @@ impl LaneFold {
             .collect()
     }
 
-    /// Returns what the lane runs by the changes from one index up to another, this included.
+    /// Returns the live release according to the changes from one index to another, both included.
     pub(crate) fn live_after(&self, first: usize, last: usize) -> Option<LiveReleaseRef<'_>> {
-        reached(self.changes.get(first..=last)?).live
+        traffic_state(self.changes.get(first..=last)?).live
     }
 }
 
@@ -308,74 +308,74 @@ fn is_before(one: &Since, other: &Since) -> bool {
     one.order(other) == Ordering::Less
 }
 
-/// The content of a slot after these changes.
-fn content<'c>(changes: &'c [(Track, TrackEntry)], slot: &SlotName) -> Content<'c> {
+/// Returns the content of a slot after these changes.
+fn slot_content<'c>(changes: &'c [(Track, TrackEntry)], slot: &SlotName) -> SlotContent<'c> {
     let of_slot = |track: &Track| matches!(track, Track::Slot(of) if of == slot);
     let mut removed = None;
-    for (track, written) in changes.iter().rev() {
-        match (&written.effect, track) {
-            (Effect::Removed, Track::Traffic) if removed.is_none() => removed = Some(&written.since),
+    for (track, entry) in changes.iter().rev() {
+        match (&entry.effect, track) {
+            (Effect::Removed, Track::Traffic) if removed.is_none() => removed = Some(&entry.since),
             (effect, track) if of_slot(track) => {
                 return match (removed, effect) {
-                    (Some(since), _) => Content::Empty(since),
-                    (None, Effect::Deployed(release)) => Content::Filled(release, &written.since),
-                    (None, Effect::Removed | Effect::SwitchedTo(_)) => Content::Empty(&written.since),
+                    (Some(since), _) => SlotContent::Empty(since),
+                    (None, Effect::Deployed(release)) => SlotContent::Filled(release, &entry.since),
+                    (None, Effect::Removed | Effect::SwitchedTo(_)) => SlotContent::Empty(&entry.since),
                 };
             }
             _ => {}
         }
     }
-    Content::Unknown
+    SlotContent::Unknown
 }
 
 fn first_deploy<'c>(changes: &'c [(Track, TrackEntry)], slot: &SlotName) -> Option<&'c Since> {
-    let mut deploys = changes.iter().filter(|(track, written)| {
-        matches!(track, Track::Slot(of) if of == slot) && matches!(written.effect, Effect::Deployed(_))
+    let mut deploys = changes.iter().filter(|(track, entry)| {
+        matches!(track, Track::Slot(of) if of == slot) && matches!(entry.effect, Effect::Deployed(_))
     });
-    deploys.next().map(|(_, written)| &written.since)
+    deploys.next().map(|(_, entry)| &entry.since)
 }
 
-/// The event from which the switch with an index has its effect; `None` if it has none: it waits, or is void.
+/// Returns the event from which the switch at an index is effective; `None` if it has no effect: it is pending or void.
 fn effective_from<'c>(
     changes: &'c [(Track, TrackEntry)],
     index: usize,
     slot: &SlotName,
 ) -> Option<&'c Since> {
-    match content(&changes[..index], slot) {
-        Content::Filled(..) => Some(&changes[index].1.since),
-        Content::Empty(_) => None,
-        Content::Unknown => first_deploy(&changes[index..], slot),
+    match slot_content(&changes[..index], slot) {
+        SlotContent::Filled(..) => Some(&changes[index].1.since),
+        SlotContent::Empty(_) => None,
+        SlotContent::Unknown => first_deploy(&changes[index..], slot),
     }
 }
 
-/// What traffic reaches after these changes.
-fn reached(changes: &[(Track, TrackEntry)]) -> Reached<'_> {
+/// Returns the state of traffic after these changes.
+fn traffic_state(changes: &[(Track, TrackEntry)]) -> TrafficState<'_> {
     let traffic = changes.iter().enumerate().rev().filter(|(_, (track, _))| *track == Track::Traffic);
-    for (index, (_, written)) in traffic {
-        match &written.effect {
+    for (index, (_, entry)) in traffic {
+        match &entry.effect {
             Effect::Deployed(release) => {
-                let live = LiveRelease { slot: None, release, since: &written.since };
-                return Reached { live: Some(live), since: Some(&written.since) };
+                let live = LiveRelease { slot: None, release, since: &entry.since };
+                return TrafficState { live: Some(live), since: Some(&entry.since) };
             }
-            Effect::Removed => return Reached { live: None, since: Some(&written.since) },
+            Effect::Removed => return TrafficState { live: None, since: Some(&entry.since) },
             Effect::SwitchedTo(slot) => {
                 let Some(from) = effective_from(changes, index, slot) else { continue };
                 let later = |since| if is_before(from, since) { since } else { from };
-                return match content(changes, slot) {
-                    Content::Filled(release, since) => {
+                return match slot_content(changes, slot) {
+                    SlotContent::Filled(release, since) => {
                         let since = later(since);
-                        Reached {
+                        TrafficState {
                             live: Some(LiveRelease { slot: Some(slot), release, since }),
                             since: Some(since),
                         }
                     }
-                    Content::Empty(since) => Reached { live: None, since: Some(later(since)) },
-                    Content::Unknown => Reached { live: None, since: Some(from) },
+                    SlotContent::Empty(since) => TrafficState { live: None, since: Some(later(since)) },
+                    SlotContent::Unknown => TrafficState { live: None, since: Some(from) },
                 };
             }
         }
     }
-    Reached { live: None, since: None }
+    TrafficState { live: None, since: None }
 }
 
 fn slots(changes: &[(Track, TrackEntry)]) -> Vec<&SlotName> {
@@ -391,11 +391,11 @@ fn slots(changes: &[(Track, TrackEntry)]) -> Vec<&SlotName> {
     slots
 }
 
-/// What stands in slots after these changes, by slot.
-fn filled(changes: &[(Track, TrackEntry)]) -> impl Iterator<Item = LiveReleaseRef<'_>> {
-    slots(changes).into_iter().filter_map(|slot| match content(changes, slot) {
-        Content::Filled(release, since) => Some(LiveRelease { slot: Some(slot), release, since }),
-        Content::Empty(_) | Content::Unknown => None,
+/// Returns the releases in slots after these changes, sorted by slot.
+fn filled_slots(changes: &[(Track, TrackEntry)]) -> impl Iterator<Item = LiveReleaseRef<'_>> {
+    slots(changes).into_iter().filter_map(|slot| match slot_content(changes, slot) {
+        SlotContent::Filled(release, since) => Some(LiveRelease { slot: Some(slot), release, since }),
+        SlotContent::Empty(_) | SlotContent::Unknown => None,
     })
 }
 

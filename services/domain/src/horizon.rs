@@ -1,37 +1,37 @@
-//! The rollback horizon: what must be kept so that an environment can be brought back.
+//! The rollback horizon: the artifacts to retain so that an environment can be rolled back.
 //!
-//! Artifacts are counted by identity. Every text by which one is named is kept, since a registry knows it only by its own.
+//! Artifacts are counted by identity. All spellings of an artifact are kept, since each registry has its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Artifact, Composition, LaneFold, Lanes, Release, ServiceName, ShortText};
 
-/// The artifacts that are needed, by identity.
+/// The artifacts to retain, by identity.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RetainedArtifacts {
     artifacts: BTreeMap<String, Need>,
-    /// The identity of each name: parsing it again for every lane of every point would cost seconds.
+    /// Cache of identities by spelling: parsing each artifact again for every lane of every point takes seconds.
     identities: BTreeMap<Artifact, String>,
     without_artifact: BTreeSet<(ServiceName, ShortText)>,
 }
 
-/// What an artifact is needed for.
+/// An artifact to retain, with the services and the number of points that need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
-    /// The artifact, as it was first named.
+    /// The artifact, in the spelling that was added first.
     pub artifact: Artifact,
-    /// Every way in which it is named.
+    /// All spellings of the artifact.
     pub names: BTreeSet<Artifact>,
     /// The services that run it.
     pub services: BTreeSet<ServiceName>,
-    /// How many points need it.
+    /// The number of points that need it.
     pub points: u64,
 }
 
 impl RetainedArtifacts {
-    /// Adds a point that can still be gone back to.
+    /// Adds a point that can still be rolled back to.
     pub fn add(&mut self, composition: &Composition) {
-        // Two targets that run the same are one point.
+        // Count the point once, even if several lanes run the artifact.
         let mut distinct: BTreeSet<String> = BTreeSet::new();
         for (service, _, live) in composition.lanes() {
             distinct.extend(self.keep_release(service, &live.release));
@@ -43,7 +43,7 @@ impl RetainedArtifacts {
         }
     }
 
-    /// Adds what runs in lanes, and what stands in their idle slots.
+    /// Adds the live releases of lanes, and the releases in their idle slots.
     pub fn keep_lanes(&mut self, lanes: &Lanes) {
         let held = |fold: &LaneFold| -> Vec<Release> {
             fold.live().into_iter().chain(fold.idle()).map(|held| held.release.clone()).collect()
@@ -55,7 +55,7 @@ impl RetainedArtifacts {
         }
     }
 
-    /// Adds a release, such as that of a deploy that is under way. Returns the identity of its artifact.
+    /// Adds a release, such as that of a deploy under way. Returns the identity of its artifact.
     pub fn keep_release(&mut self, service: &ServiceName, release: &Release) -> Option<String> {
         let Some(artifact) = &release.artifact else {
             self.without_artifact.insert((service.clone(), release.version.clone()));
@@ -84,12 +84,12 @@ impl RetainedArtifacts {
         Some(identity)
     }
 
-    /// Returns the artifacts, by identity.
+    /// Returns the artifacts, sorted by identity.
     pub fn artifacts(&self) -> impl Iterator<Item = &Need> {
         self.artifacts.values()
     }
 
-    /// Returns versions that are needed without an artifact that could be named, sorted.
+    /// Returns the needed versions without a known artifact, sorted by service and version.
     pub fn without_artifact(&self) -> impl Iterator<Item = (&ServiceName, &ShortText)> {
         self.without_artifact.iter().map(|(service, version)| (service, version))
     }
@@ -123,45 +123,48 @@ mod tests {
     }
 
     #[test]
-    fn an_artifact_is_counted_once_a_point_with_all_services_that_run_it() {
+    fn an_artifact_is_counted_once_per_point_with_all_services_that_run_it() {
         let (one, two) = ("pkg:cargo/one@1.0.0", "pkg:cargo/two@1.0.0");
-        let mut needed = RetainedArtifacts::default();
-        needed.add(&composition(&[
+        let mut retained = RetainedArtifacts::default();
+        retained.add(&composition(&[
             ("web", "eu", "v1", Some(two)),
             ("web", "us", "v1", Some(two)),
             ("worker", "eu", "v1", Some(two)),
             ("job", "eu", "v7", None),
         ]));
-        needed.add(&composition(&[("web", "eu", "v1", Some(two)), ("web", "us", "v0", Some(one))]));
-        let told: Vec<_> = needed
+        retained.add(&composition(&[("web", "eu", "v1", Some(two)), ("web", "us", "v0", Some(one))]));
+        let counted: Vec<_> = retained
             .artifacts()
             .map(|need| {
                 let services: Vec<_> = need.services.iter().map(ServiceName::as_str).collect();
                 (need.artifact.as_str(), services.join(" "), need.points)
             })
             .collect();
-        assert_eq!(told, [(one, "web".to_owned(), 1), (two, "web worker".to_owned(), 2)]);
-        let without: Vec<_> = needed.without_artifact().map(|(s, v)| format!("{s} {v}")).collect();
+        assert_eq!(counted, [(one, "web".to_owned(), 1), (two, "web worker".to_owned(), 2)]);
+        let without: Vec<_> = retained.without_artifact().map(|(s, v)| format!("{s} {v}")).collect();
         assert_eq!(without, ["job v7"]);
     }
 
     const H: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn rule_11_an_artifact_is_needed_once_with_all_its_names() {
-        let (here, there) = (format!("prod.example/web@{H}"), format!("pkg:oci/web@{H}"));
-        let mut needed = RetainedArtifacts::default();
-        needed.add(&composition(&[("web", "eu", "v1", Some(&here)), ("web", "us", "v1", Some(&there))]));
-        needed.add(&composition(&[("web", "eu", "v1", Some(&there))]));
-        let needs: Vec<_> = needed.artifacts().collect();
+    fn rule_11_an_artifact_is_listed_once_with_all_its_spellings() {
+        let (reference, package_url) = (format!("prod.example/web@{H}"), format!("pkg:oci/web@{H}"));
+        let mut retained = RetainedArtifacts::default();
+        retained.add(&composition(&[
+            ("web", "eu", "v1", Some(&reference)),
+            ("web", "us", "v1", Some(&package_url)),
+        ]));
+        retained.add(&composition(&[("web", "eu", "v1", Some(&package_url))]));
+        let needs: Vec<_> = retained.artifacts().collect();
         assert_eq!(needs.len(), 1);
-        assert_eq!((needs[0].points, needs[0].artifact.as_str()), (2, here.as_str()));
+        assert_eq!((needs[0].points, needs[0].artifact.as_str()), (2, reference.as_str()));
         let names: Vec<_> = needs[0].names.iter().map(Artifact::as_str).collect();
-        assert_eq!(names, [there.as_str(), here.as_str()]);
+        assert_eq!(names, [package_url.as_str(), reference.as_str()]);
     }
 
     #[test]
-    fn rule_25_what_stands_in_idle_slots_and_what_is_being_deployed_is_kept() {
+    fn rule_25_releases_in_idle_slots_and_of_deploys_under_way_are_retained() {
         let release = |version: &str| Release {
             artifact: Some(Artifact::parse(&format!("pkg:generic/web@{version}")).expect("an artifact")),
             ..Release::of_version(ShortText::parse(version).expect("a version"))
@@ -184,10 +187,10 @@ mod tests {
             };
             fold.apply(&track, TrackEntry { effect, since });
         }
-        let mut needed = RetainedArtifacts::default();
-        needed.keep_lanes(&Lanes::from([((web.clone(), TargetName::default()), fold)]));
-        assert_eq!(needed.keep_release(&web, &release("v4")).as_deref(), Some("pkg:generic/web@v4"));
-        let kept: Vec<_> = needed.artifacts().map(|need| (need.artifact.as_str(), need.points)).collect();
+        let mut retained = RetainedArtifacts::default();
+        retained.keep_lanes(&Lanes::from([((web.clone(), TargetName::default()), fold)]));
+        assert_eq!(retained.keep_release(&web, &release("v4")).as_deref(), Some("pkg:generic/web@v4"));
+        let kept: Vec<_> = retained.artifacts().map(|need| (need.artifact.as_str(), need.points)).collect();
         assert_eq!(kept, [("pkg:generic/web@v1", 0), ("pkg:generic/web@v2", 0), ("pkg:generic/web@v4", 0)]);
     }
 }

@@ -1,38 +1,38 @@
-//! What makes an event itself: CloudEvents' `source` and `id`.
+//! Event identity: the CloudEvents attributes `source` and `id`.
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{ShortText, TextError};
 
-/// Who emitted an event: a URI-reference, 1 to 512 bytes.
+/// The emitter of an event: a URI-reference, 1 to 512 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Source(ShortText);
 
-/// The emitter's own name for an event, unique within its source: 1 to 512 bytes.
+/// The emitter's id for an event, unique within its source: 1 to 512 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EventId(ShortText);
 
-macro_rules! lines {
+macro_rules! short_texts {
     ($($name:ident),+) => {$(
         impl $name {
-            /// Parses one line of text.
+            /// Parses a new value.
             ///
             /// # Errors
-            /// Says which rule of [`ShortText`] the text breaks.
+            /// The text breaks a rule of [`ShortText`], which the error names.
             pub fn parse(text: &str) -> Result<Self, TextError> {
                 ShortText::parse(text).map(Self)
             }
 
-            /// Reads one that was stored: see [`ShortText::stored`].
+            /// Parses a stored value: see [`ShortText::stored`].
             ///
             /// # Errors
-            /// Says which rule of [`ShortText`] the text breaks.
+            /// The text breaks a rule of [`ShortText`], which the error names.
             pub fn stored(text: &str) -> Result<Self, TextError> {
                 ShortText::stored(text).map(Self)
             }
 
-            /// As text.
+            /// Returns the text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 self.0.as_str()
@@ -40,20 +40,20 @@ macro_rules! lines {
         }
     )+};
 }
-lines!(Source, EventId);
+short_texts!(Source, EventId);
 
-/// An event's identity, for ever: whatever is retried, it has one effect.
+/// The permanent identity of an event. However often an event is sent, it has one effect.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
-    /// Who emitted it.
+    /// The emitter.
     pub source: Source,
-    /// The emitter's name for it.
+    /// The emitter's id for the event.
     pub id: EventId,
 }
 
 impl Identity {
-    /// The identity as a fixed-size key: the first 16 bytes of SHA-256 over the source's length in
-    /// bytes (big-endian, 64 bits), the source and the id, marked as an RFC 9562 version 8 UUID.
+    /// Returns the identity as a fixed-size key: the first 16 bytes of SHA-256 over the source's length in bytes
+    /// (big-endian, 64 bits), the source and the id, marked as an RFC 9562 version 8 UUID.
     #[must_use]
     pub fn key(&self) -> IdentityKey {
         let (source, id) = (self.source.as_str(), self.id.as_str());
@@ -68,7 +68,7 @@ impl Identity {
     }
 }
 
-/// An [`Identity`] in 16 bytes, for indexes and for the stream's duplicate window.
+/// An [`Identity`] as 16 bytes, for indexes and for the stream's duplicate window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IdentityKey(pub Uuid);
 
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_the_same_for_ever() {
+    fn the_key_of_an_identity_never_changes() {
         assert_eq!(
             key("https://ci.example/jobs/1", "run-4711").0.to_string(),
             "6d0e4e10-4d03-8c0a-b6d5-b97ddffe0dfa"
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn two_names_that_look_the_same_cannot_both_be_new() {
+    fn new_identifiers_reject_invisible_characters_and_stored_ones_keep_them() {
         assert_eq!(EventId::parse("run\u{200b}-1"), Err(TextError::Format('\u{200b}')));
         assert_eq!(Source::parse("\u{202e}ci"), Err(TextError::Format('\u{202e}')));
         assert_eq!(EventId::stored("run\u{200b}-1").as_ref().map(EventId::as_str), Ok("run\u{200b}-1"));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn source_and_id_do_not_run_into_each_other() {
+    fn the_key_depends_on_the_boundary_between_source_and_id() {
         assert_ne!(key("ab", "c"), key("a", "bc"));
     }
 }

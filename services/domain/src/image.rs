@@ -1,23 +1,23 @@
-//! The image of a container that a release runs: where it is pulled from, as far as the artifact's text says. Nothing is
-//! guessed.
+//! The container image of a release: its repository, tag and digest, as far as the artifact's text states them. Nothing
+//! is guessed.
 
-use crate::release::check_digest;
+use crate::digest::check_digest;
 use crate::{Artifact, Release};
 
-/// The image of a container, as a client pulls it: `repository:tag` or `repository@digest`.
+/// A container image, as a client pulls it: `repository:tag` or `repository@digest`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Image {
-    /// Without tag and digest: `registry.example/search-api`.
+    /// The repository, without tag and digest: `registry.example/search-api`.
     pub repository: Option<String>,
-    /// A tag, which can move. Where the digest is known, it is a name for people only.
+    /// The tag, which can move. If the digest is known, the tag is informative only.
     pub tag: Option<String>,
-    /// The digest of the image's manifest: `sha256:…`.
+    /// The digest of the image manifest: `sha256:…`.
     pub digest: Option<String>,
 }
 
 impl Image {
-    /// Only the parts that a registry would take, and nothing where neither tag nor digest is one.
-    fn checked(self) -> Option<Self> {
+    /// Drops the parts that a registry would reject. Returns `None` if neither tag nor digest is left.
+    fn validated(self) -> Option<Self> {
         let image = Self {
             repository: self.repository.filter(|repository| is_repository(repository)),
             tag: self.tag.filter(|tag| is_tag(tag)),
@@ -28,35 +28,35 @@ impl Image {
 }
 
 impl Release {
-    /// The image that it runs: its artifact's, with its version for a tag where the artifact names
-    /// none. Without an artifact the version is all there is. None where the artifact is something
-    /// else than an image, and where neither digest nor tag is known.
+    /// Returns the image of the release: that of its artifact, with the version as the tag if the artifact names none.
+    /// Without an artifact, the version is the tag. Returns `None` if the artifact is not an image, or if neither
+    /// digest nor tag is known.
     #[must_use]
     pub fn image(&self) -> Option<Image> {
         let image = match &self.artifact {
             Some(artifact) => artifact.image()?,
             None => Image::default(),
         };
-        Image { tag: image.tag.or_else(|| Some(self.version.as_str().to_owned())), ..image }.checked()
+        Image { tag: image.tag.or_else(|| Some(self.version.as_str().to_owned())), ..image }.validated()
     }
 }
 
 impl Artifact {
-    /// The image it is, unchecked; none where it is a package of another kind.
+    /// Returns the image, not validated; `None` for packages of other types.
     fn image(&self) -> Option<Image> {
         let Some(purl) = self.package_url() else { return Some(self.reference()) };
         let version = purl.version().map(str::to_owned);
-        let place = purl.qualifiers().get("repository_url").map(|url| bare(url));
+        let repository_url = purl.qualifiers().get("repository_url").map(|url| without_scheme(url));
         match purl.ty() {
-            // The whole repository is in `repository_url`; without it the repository is unknown.
+            // `repository_url` is the whole repository; without it, the repository is unknown.
             "oci" => Some(Image {
-                repository: place.map(str::to_owned),
+                repository: repository_url.map(str::to_owned),
                 tag: purl.qualifiers().get("tag").map(|tag| tag.clone().into_owned()),
                 digest: version,
             }),
-            // Here `repository_url` is the registry, and the version a tag or a digest.
+            // `repository_url` is the registry, and the version is a tag or a digest.
             "docker" => {
-                let parts = place.into_iter().chain(purl.namespace()).chain([purl.name()]);
+                let parts = repository_url.into_iter().chain(purl.namespace()).chain([purl.name()]);
                 let repository = Some(parts.collect::<Vec<_>>().join("/"));
                 let tag = version.clone().filter(|version| check_digest(version).is_err());
                 Some(Image { repository, tag, digest: version })
@@ -65,28 +65,29 @@ impl Artifact {
         }
     }
 
-    /// `repository:tag@digest`, where all but the digest may be missing.
+    /// Parses `repository:tag@digest`, where all but the digest may be missing.
     fn reference(&self) -> Image {
-        let (repository, tag) = self.place().unwrap_or(("", None));
+        let (repository, tag) = self.repository_and_tag().unwrap_or(("", None));
         Image { repository: Some(repository.to_owned()), tag: tag.map(str::to_owned), digest: self.digest() }
     }
 }
 
-/// A URL without its scheme, as a registry's clients write it.
-fn bare(url: &str) -> &str {
+/// Returns a URL without its scheme and trailing slashes, as registry clients write it.
+fn without_scheme(url: &str) -> &str {
     url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/')
 }
 
-/// The characters of a reference's name; the registry knows the rest of the rules.
+/// Checks the characters of a repository; the registry checks the other rules.
 fn is_repository(text: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/' | b':');
-    text.starts_with(|first: char| first.is_ascii_alphanumeric()) && text.bytes().all(legal)
+    let is_allowed =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/' | b':');
+    text.starts_with(|first: char| first.is_ascii_alphanumeric()) && text.bytes().all(is_allowed)
 }
 
-/// The grammar of a tag in the OCI distribution specification: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
+/// Checks the grammar of a tag in the OCI distribution specification: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
 fn is_tag(text: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=128).contains(&text.len()) && !text.starts_with(['.', '-']) && text.bytes().all(legal)
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=128).contains(&text.len()) && !text.starts_with(['.', '-']) && text.bytes().all(is_allowed)
 }
 
 #[cfg(test)]
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_read_from_a_reference_by_digest() {
+    fn an_image_is_parsed_from_a_reference_by_digest() {
         for (text, repository, tag) in [
             ("SHA256", None, "v1"),
             ("search-api@SHA256", Some("search-api"), "v1"),
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_read_from_a_package_url_percent_encoded_or_not() {
+    fn an_image_is_parsed_from_a_package_url_percent_encoded_or_not() {
         let encoded = SHA256.replace(':', "%3A");
         for (text, repository, tag) in [
             ("pkg:oci/search-api@SHA256", None, "v1"),
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_artifact_the_version_is_the_tag_where_it_can_be_one() {
+    fn without_an_artifact_the_version_is_the_tag_if_it_is_a_valid_tag() {
         assert_eq!(release("v1.2-rc_1", None).image(), image(None, Some("v1.2-rc_1"), None));
         for version in ["v1+build", "v948 (rc 1)", ".1", "-1", "ä", &"x".repeat(129)] {
             assert_eq!(release(version, None).image(), None, "{version}");
@@ -156,20 +157,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_has_none() {
+    fn packages_of_other_types_have_no_image() {
         assert_eq!(release("v1", Some("pkg:cargo/rand@0.9.1")).image(), None);
         assert_eq!(release("v1", Some("pkg:generic/a@SHA256")).image(), None);
     }
 
     #[test]
-    fn a_repository_that_no_registry_has_is_not_told() {
-        let odd = release("v1", Some("a b: {}@SHA256"));
-        assert_eq!(odd.image().and_then(|image| image.repository), None);
+    fn an_invalid_repository_is_dropped() {
+        let invalid = release("v1", Some("a b: {}@SHA256"));
+        assert_eq!(invalid.image().and_then(|image| image.repository), None);
     }
 
     #[test]
-    fn a_digest_is_known_of_every_artifact_that_carries_one() {
-        for (text, known) in [
+    fn every_artifact_that_states_a_digest_has_one() {
+        for (text, has_digest) in [
             ("SHA256", true),
             ("registry.example/search-api:v1@SHA256", true),
             ("pkg:oci/search-api@SHA256", true),
@@ -180,7 +181,7 @@ mod tests {
         ] {
             let release = release("v1", Some(text));
             let digest = release.artifact.and_then(|artifact| artifact.digest());
-            assert_eq!(digest.as_deref(), known.then_some(SHA256), "{text}");
+            assert_eq!(digest.as_deref(), has_digest.then_some(SHA256), "{text}");
         }
     }
 }

@@ -2,70 +2,71 @@
 
 use std::fmt;
 
-/// A group of kinds that share their data.
+/// A group of kinds with the same data format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
-    /// Where a version came from.
+    /// Builds and revocations of artifacts.
     Artifact,
-    /// What a lane runs.
+    /// Deploys to lanes, and removals.
     Deploy,
-    /// Which slot of a lane is live.
+    /// Traffic switches between the slots of a lane.
     Traffic,
-    /// What checked it.
+    /// Checks and their results.
     Validation,
-    /// How it is undone.
+    /// Rollbacks.
     Rollback,
-    /// A person's word on a release point.
+    /// Marks on release points.
     ReleasePoint,
-    /// An environment's policy, what was seen in it, its end.
+    /// Declaration, observation and retirement of environments.
     Environment,
-    /// A gate's human part.
+    /// Approvals and rejections by people.
     Approval,
-    /// No deploys for a while.
+    /// Freezes: periods without deploys.
     Freeze,
 }
 
-/// No event of version 1 has this type.
+/// The error for a text that is not an event type of version 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no event type {0:?} is known; types are io.releaseledger.<family>.<verb>.v1, such as io.releaseledger.deploy.succeeded.v1"
+    "unknown event type {0:?}: use io.releaseledger.<family>.<verb>.v1, \
+     such as io.releaseledger.deploy.succeeded.v1"
 )]
 pub struct UnknownKind(pub String);
 
 macro_rules! kinds {
     ($($kind:ident = $family:ident $prefix:literal $verb:literal, $doc:literal;)+) => {
-        /// What kind of event something is: a family and a verb.
+        /// The kind of an event: a family and a verb.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Kind {
             $(#[doc = $doc] $kind,)+
         }
 
         impl Kind {
-            /// Every kind, family by family.
+            /// All kinds, grouped by family.
             pub const ALL: &[Self] = &[$(Self::$kind),+];
 
-            /// The family.
+            /// Returns the family.
             #[must_use]
             pub const fn family(self) -> Family {
                 match self { $(Self::$kind => Family::$family,)+ }
             }
 
-            /// `deploy.succeeded`: the kind's short name.
+            /// Returns the short name: `deploy.succeeded`.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$kind => concat!($prefix, ".", $verb),)+ }
             }
 
-            /// `io.releaseledger.deploy.succeeded.v1`: the CloudEvents type.
+            /// Returns the CloudEvents type: `io.releaseledger.deploy.succeeded.v1`.
             #[must_use]
             pub const fn event_type(self) -> &'static str {
                 match self { $(Self::$kind => concat!("io.releaseledger.", $prefix, ".", $verb, ".v1"),)+ }
             }
 
-            /// The kind with this CloudEvents type.
+            /// Returns the kind with this CloudEvents type.
             ///
             /// # Errors
-            /// There is none.
+            /// No kind has this type.
             pub fn parse_type(text: &str) -> Result<Self, UnknownKind> {
                 match text {
                     $(concat!("io.releaseledger.", $prefix, ".", $verb, ".v1") => Ok(Self::$kind),)+
@@ -73,10 +74,10 @@ macro_rules! kinds {
                 }
             }
 
-            /// The kind with this short name.
+            /// Returns the kind with this short name.
             ///
             /// # Errors
-            /// There is none.
+            /// No kind has this name.
             pub fn parse_name(text: &str) -> Result<Self, UnknownKind> {
                 match text {
                     $(concat!($prefix, ".", $verb) => Ok(Self::$kind),)+
@@ -88,32 +89,32 @@ macro_rules! kinds {
 }
 
 kinds! {
-    ArtifactBuilt = Artifact "artifact" "built", "A version was built.";
-    ArtifactRevoked = Artifact "artifact" "revoked", "An artifact must not be used.";
-    ArtifactReinstated = Artifact "artifact" "reinstated", "A revocation is withdrawn.";
-    DeployStarted = Deploy "deploy" "started", "A deploy began.";
-    DeploySucceeded = Deploy "deploy" "succeeded", "A release now stands in the lane, or in one of its slots.";
-    DeployFailed = Deploy "deploy" "failed", "A deploy did not come to its end.";
-    DeployRemoved = Deploy "deploy" "removed", "Nothing stands in the lane, or in one of its slots, any more.";
-    TrafficSwitched = Traffic "traffic" "switched", "Another slot of the lane is live: the blue-green cut-over.";
-    ValidationStarted = Validation "validation" "started", "A check began.";
+    ArtifactBuilt = Artifact "artifact" "built", "An artifact was built.";
+    ArtifactRevoked = Artifact "artifact" "revoked", "An artifact was revoked: it must not be used any more.";
+    ArtifactReinstated = Artifact "artifact" "reinstated", "A revocation was withdrawn.";
+    DeployStarted = Deploy "deploy" "started", "A deploy started.";
+    DeploySucceeded = Deploy "deploy" "succeeded", "A deploy to a lane or a slot succeeded.";
+    DeployFailed = Deploy "deploy" "failed", "A deploy failed.";
+    DeployRemoved = Deploy "deploy" "removed", "The lane, or one of its slots, was emptied.";
+    TrafficSwitched = Traffic "traffic" "switched", "Traffic was switched to another slot.";
+    ValidationStarted = Validation "validation" "started", "A check started.";
     ValidationPassed = Validation "validation" "passed", "A check passed.";
     ValidationFailed = Validation "validation" "failed", "A check failed.";
-    RollbackRequested = Rollback "rollback" "requested", "Somebody wants an environment back at a point.";
-    RollbackStarted = Rollback "rollback" "started", "A rollback's execution began.";
-    RollbackSucceeded = Rollback "rollback" "succeeded", "The environment is at the point.";
-    RollbackFailed = Rollback "rollback" "failed", "The environment is not at the point.";
-    RollbackCancelled = Rollback "rollback" "cancelled", "The rollback was called off.";
-    RollbackDeclined = Rollback "rollback" "declined", "The rollback controller asked for no rollback, and why.";
-    ReleasePointMarked = ReleasePoint "release_point" "marked", "A person calls a point known good, or bad.";
-    ReleasePointRevoked = ReleasePoint "release_point" "revoked", "A person takes a mark back.";
-    EnvironmentDeclared = Environment "environment" "declared", "An environment's policy.";
-    EnvironmentObserved = Environment "environment" "observed", "What was really seen running.";
-    EnvironmentRetired = Environment "environment" "retired", "The environment's end.";
-    ApprovalGranted = Approval "approval" "granted", "A person allows it.";
-    ApprovalRejected = Approval "approval" "rejected", "A person does not allow it.";
-    FreezeStarted = Freeze "freeze" "started", "No deploys from now on.";
-    FreezeLifted = Freeze "freeze" "lifted", "Deploys are allowed again.";
+    RollbackRequested = Rollback "rollback" "requested", "A rollback was requested.";
+    RollbackStarted = Rollback "rollback" "started", "The execution of a rollback started.";
+    RollbackSucceeded = Rollback "rollback" "succeeded", "A rollback succeeded.";
+    RollbackFailed = Rollback "rollback" "failed", "A rollback failed.";
+    RollbackCancelled = Rollback "rollback" "cancelled", "A rollback was cancelled.";
+    RollbackDeclined = Rollback "rollback" "declined", "The controller declined to request a rollback.";
+    ReleasePointMarked = ReleasePoint "release_point" "marked", "A person marked a point as good or bad.";
+    ReleasePointRevoked = ReleasePoint "release_point" "revoked", "A person revoked the marks on a point.";
+    EnvironmentDeclared = Environment "environment" "declared", "An environment's policy was declared.";
+    EnvironmentObserved = Environment "environment" "observed", "An observer reported what runs.";
+    EnvironmentRetired = Environment "environment" "retired", "An environment was retired.";
+    ApprovalGranted = Approval "approval" "granted", "A person approved a rollback or a deploy.";
+    ApprovalRejected = Approval "approval" "rejected", "A person rejected a rollback or a deploy.";
+    FreezeStarted = Freeze "freeze" "started", "A freeze started.";
+    FreezeLifted = Freeze "freeze" "lifted", "A freeze was lifted.";
 }
 
 impl fmt::Display for Kind {
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_is_found_by_both_its_names() {
+    fn every_kind_parses_from_its_short_name_and_its_type() {
         for kind in Kind::ALL {
             assert_eq!(Kind::parse_name(kind.name()), Ok(*kind));
             assert_eq!(Kind::parse_type(kind.event_type()), Ok(*kind));

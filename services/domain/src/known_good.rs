@@ -1,8 +1,8 @@
-//! The status of a composition, and the evidence that it rests on.
+//! The status of a composition (candidate, known good, bad), decided from check results, soak time and marks.
 //!
-//! Results of checks are kept by what was checked: a release in a lane, or the composition as a whole. They count again when the
-//! release, or the composition, returns. Of several results of one check for one subject the one with the greatest
-//! `(occurred_at, position)` counts, so that a status does not depend on the order in which reports arrived.
+//! Check results belong to their subject: a release in a lane, or the composition as a whole. They count again when the
+//! release or the composition returns. Of several results of one check for one subject, the one with the greatest
+//! `(occurred_at, position)` counts, so a status does not depend on the order in which reports arrive.
 //!
 //! Decision 0015, section 4, is the specification.
 
@@ -13,41 +13,41 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::event::{Actor, MarkedStatus, Policy};
 use crate::{LongText, Position, ServiceName, ShortText, TargetName};
 
-/// What a check said of a release in a lane.
+/// The result of a check for one subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckResult {
-    /// Whether it passed.
+    /// True if the check passed.
     pub passed: bool,
-    /// When the check was done, by the emitter's clock.
+    /// Time of the check's end, by the emitter's clock.
     pub occurred_at: DateTime<Utc>,
-    /// Where that is told in the ledger.
+    /// Position of the report.
     pub position: Position,
 }
 
-/// The latest verdict of every check of one release in one lane.
+/// The latest result of each check for one subject: a release in a lane, or a composition.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CheckResults(BTreeMap<ShortText, CheckResult>);
 
 impl CheckResults {
-    /// Takes one more verdict into account.
-    pub fn add(&mut self, check: ShortText, verdict: CheckResult) {
-        let order = |verdict: &CheckResult| (verdict.occurred_at, verdict.position);
+    /// Adds a result. The latest result of each check by `(occurred_at, position)` is kept.
+    pub fn add(&mut self, check: ShortText, result: CheckResult) {
+        let order = |result: &CheckResult| (result.occurred_at, result.position);
         match self.0.get_mut(&check) {
-            Some(kept) if order(kept) >= order(&verdict) => {}
-            Some(kept) => *kept = verdict,
+            Some(latest) if order(latest) >= order(&result) => {}
+            Some(latest) => *latest = result,
             None => {
-                self.0.insert(check, verdict);
+                self.0.insert(check, result);
             }
         }
     }
 
-    /// What a check said last.
+    /// Returns the latest result of a check.
     #[must_use]
     pub fn of(&self, check: &ShortText) -> Option<&CheckResult> {
         self.0.get(check)
     }
 
-    /// What each check said last, by the check's name.
+    /// Returns the latest result of each check, sorted by the name of the check.
     pub fn iter(&self) -> impl Iterator<Item = (&ShortText, &CheckResult)> {
         self.0.iter()
     }
@@ -56,18 +56,18 @@ impl CheckResults {
 /// The status of a release point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
-    /// Nothing runs: there is nothing to go back to.
+    /// Nothing runs at the point.
     Empty,
-    /// Not shown to be good, and not shown to be bad.
+    /// Neither shown to be good nor shown to be bad.
     Candidate,
-    /// It may be rolled back to.
+    /// The point may be rolled back to.
     KnownGood,
-    /// It must not be rolled back to.
+    /// The point must not be rolled back to.
     Bad,
 }
 
 impl Status {
-    /// The status as one word.
+    /// Returns the name of the status in the API and in the database.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -88,95 +88,95 @@ impl From<MarkedStatus> for Status {
     }
 }
 
-/// A person's mark on a composition, as long as it is not revoked.
+/// A person's mark on a composition that is not revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Marked {
     /// The position of the mark.
     pub position: Position,
-    /// When it was made.
+    /// Time of the mark.
     pub occurred_at: DateTime<Utc>,
-    /// What the composition is called.
+    /// The marked status.
     pub status: MarkedStatus,
-    /// The name that the marked point was given.
+    /// The name given to the marked point.
     pub name: Option<ShortText>,
-    /// Who made it.
+    /// The person who made the mark.
     pub actor: Option<Actor>,
-    /// Why.
+    /// The reason.
     pub reason: Option<LongText>,
 }
 
 impl Marked {
-    /// Returns true if the result is later than the mark.
-    pub(crate) const fn is_before(&self, verdict: &CheckResult) -> bool {
-        let (one, other) = (self.occurred_at.timestamp_micros(), verdict.occurred_at.timestamp_micros());
-        one < other || one == other && self.position.get() < verdict.position.get()
+    /// Returns true if the mark is earlier than a result.
+    pub(crate) const fn is_before(&self, result: &CheckResult) -> bool {
+        let (one, other) = (self.occurred_at.timestamp_micros(), result.occurred_at.timestamp_micros());
+        one < other || one == other && self.position.get() < result.position.get()
     }
 }
 
-/// What the status of a composition rests on.
+/// The evidence for the status of a composition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence<'a> {
-    /// The lanes that run something, with the results for their releases.
+    /// The lanes that run a release, with the results for their releases.
     pub lanes: Vec<CheckedLane<'a>>,
     /// The results for the composition as a whole.
     pub composition: &'a CheckResults,
-    /// How long the composition has stood, up to its end or to now.
+    /// Duration for which the composition ran, up to its end or to now.
     pub stood: TimeDelta,
-    /// Whether it still stands.
+    /// True if the composition still runs.
     pub stands: bool,
-    /// The mark on it.
+    /// The mark on the composition.
     pub marked: Option<&'a Marked>,
 }
 
-/// A lane of a composition.
+/// A lane of a composition, with its check results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckedLane<'a> {
     /// The service.
     pub service: &'a ServiceName,
     /// The target.
     pub target: &'a TargetName,
-    /// Whether the point began with a change of this lane.
+    /// True if the point began with a change of this lane.
     pub changed: bool,
-    /// The results for the release that it runs.
+    /// The results for the release that the lane runs.
     pub verdicts: &'a CheckResults,
 }
 
-/// A status, and why.
+/// A status with its reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
     /// The status.
     pub status: Status,
-    /// Why, each with its evidence.
+    /// The reasons for the status, each with its evidence.
     pub reasons: Vec<Reason>,
 }
 
-/// What a check was about: one lane, or the composition as a whole.
+/// The subject of a check result: a lane; `None`: the composition as a whole.
 pub type CheckedPart = Option<(ServiceName, TargetName)>;
 
-/// Something that a status rests on.
+/// A reason for a status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// Nothing runs.
+    /// Nothing runs at the point.
     Empty,
-    /// A person marked it.
+    /// A person marked the composition.
     Marked {
         /// The position of the mark.
         position: Position,
-        /// As what.
+        /// The marked status.
         status: Status,
     },
     /// A check failed.
     Failed {
-        /// For this lane; `None`: for the composition.
+        /// The lane that the check failed for; `None`: the composition.
         lane: CheckedPart,
         /// The check.
         check: ShortText,
-        /// Whether the policy requires it.
+        /// True if the policy requires the check.
         required: bool,
         /// The position of the result.
         position: Position,
     },
-    /// A required check has no result, neither for the composition nor for what this lane runs.
+    /// A required check has a result neither for the composition nor for the release in this lane.
     Missing {
         /// The service.
         service: ServiceName,
@@ -185,25 +185,25 @@ pub enum Reason {
         /// The check.
         check: ShortText,
     },
-    /// The policy requires no check, and none passed for the composition, or for what the point began with.
+    /// The policy requires no check, and none passed for the composition or for the lanes that the point began with.
     Unchecked,
-    /// It has not stood as long as the policy wants; unless it stands no more, it may yet.
+    /// The composition has not run for the soak time of the policy. If it still runs, it may yet.
     NotSoaked {
-        /// Seconds that it stood.
+        /// Seconds for which the composition ran.
         stood: u64,
-        /// Seconds that the policy wants.
+        /// Soak time of the policy in seconds.
         wanted: u64,
-        /// Whether it still stands.
+        /// True if the composition still runs.
         stands: bool,
     },
-    /// What had to pass has passed, and nothing failed since.
+    /// All required checks passed, and no check failed.
     Passed {
-        /// The latest of the results.
+        /// The highest position among the results.
         position: Option<Position>,
     },
 }
 
-/// Judges a composition by a policy.
+/// Decides the status of a composition according to a policy.
 #[must_use]
 pub fn judge(policy: &Policy, evidence: &Evidence<'_>) -> Judgement {
     if let Some(marked) = evidence.marked {
@@ -214,7 +214,7 @@ pub fn judge(policy: &Policy, evidence: &Evidence<'_>) -> Judgement {
     }
     let mut reasons = failures(policy, evidence);
     for check in &policy.required_validations {
-        if evidence.composition.of(check).is_some_and(|verdict| verdict.passed) {
+        if evidence.composition.of(check).is_some_and(|result| result.passed) {
             continue;
         }
         let missing = evidence.lanes.iter().filter(|lane| lane.verdicts.of(check).is_none());
@@ -224,7 +224,7 @@ pub fn judge(policy: &Policy, evidence: &Evidence<'_>) -> Judgement {
             check: check.clone(),
         }));
     }
-    if policy.required_validations.is_empty() && !one_passed(evidence) {
+    if policy.required_validations.is_empty() && !any_passed(evidence) {
         reasons.push(Reason::Unchecked);
     }
     let stood = u64::try_from(evidence.stood.num_seconds()).unwrap_or(0);
@@ -232,16 +232,17 @@ pub fn judge(policy: &Policy, evidence: &Evidence<'_>) -> Judgement {
         reasons.push(Reason::NotSoaked { stood, wanted: policy.soak_seconds, stands: evidence.stands });
     }
     if reasons.is_empty() {
-        let verdicts = evidence.lanes.iter().flat_map(|lane| lane.verdicts.iter());
-        let verdicts = verdicts.chain(evidence.composition.iter());
-        let position = verdicts.map(|(_, verdict)| verdict.position).max();
+        let results = evidence.lanes.iter().flat_map(|lane| lane.verdicts.iter());
+        let results = results.chain(evidence.composition.iter());
+        let position = results.map(|(_, result)| result.position).max();
         return Judgement { status: Status::KnownGood, reasons: vec![Reason::Passed { position }] };
     }
     let status = if has_required_failure(&reasons) { Status::Bad } else { Status::Candidate };
     Judgement { status, reasons }
 }
 
-/// A mark as bad holds. A mark as known good holds until a check fails after it.
+/// Decides the status of a marked composition. A mark as bad always holds; a mark as known good holds until a check
+/// fails after it.
 fn judge_marked(policy: &Policy, evidence: &Evidence<'_>, marked: &Marked) -> Judgement {
     let mut reasons = vec![Reason::Marked { position: marked.position, status: marked.status.into() }];
     if marked.status == MarkedStatus::Bad {
@@ -249,7 +250,7 @@ fn judge_marked(policy: &Policy, evidence: &Evidence<'_>, marked: &Marked) -> Ju
     }
     let is_later = |reason: &Reason| match reason {
         Reason::Failed { lane, check, .. } => {
-            let verdict = match lane {
+            let result = match lane {
                 None => evidence.composition.of(check),
                 Some((service, target)) => evidence
                     .lanes
@@ -257,7 +258,7 @@ fn judge_marked(policy: &Policy, evidence: &Evidence<'_>, marked: &Marked) -> Ju
                     .find(|lane| (lane.service, lane.target) == (service, target))
                     .and_then(|lane| lane.verdicts.of(check)),
             };
-            verdict.is_some_and(|verdict| marked.is_before(verdict))
+            result.is_some_and(|result| marked.is_before(result))
         }
         _ => false,
     };
@@ -274,34 +275,34 @@ fn has_required_failure(reasons: &[Reason]) -> bool {
     reasons.iter().any(|reason| matches!(reason, Reason::Failed { required: true, .. }))
 }
 
-/// Checks of the composition, and of what its lanes run, whose result is a failure.
+/// Returns the failed checks of the composition and of the releases in its lanes.
 fn failures(policy: &Policy, evidence: &Evidence<'_>) -> Vec<Reason> {
     let lanes = evidence.lanes.iter();
     let lanes = lanes.map(|lane| (Some((lane.service.clone(), lane.target.clone())), lane.verdicts));
     let parts = std::iter::once((None, evidence.composition)).chain(lanes);
-    let failed = parts.flat_map(|(lane, verdicts)| {
-        verdicts
+    let failed = parts.flat_map(|(lane, results)| {
+        results
             .iter()
-            .filter(|(_, verdict)| !verdict.passed)
-            .map(move |(check, verdict)| (lane.clone(), check, verdict))
+            .filter(|(_, result)| !result.passed)
+            .map(move |(check, result)| (lane.clone(), check, result))
     });
     failed
-        .map(|(lane, check, verdict)| Reason::Failed {
+        .map(|(lane, check, result)| Reason::Failed {
             lane,
             check: check.clone(),
             required: policy.required_validations.contains(check),
-            position: verdict.position,
+            position: result.position,
         })
         .collect()
 }
 
-/// Returns true if a check passed for the composition or for what the point began with; where that was a removal, for anything
-/// that runs.
-fn one_passed(evidence: &Evidence<'_>) -> bool {
-    let removal = evidence.lanes.iter().all(|lane| !lane.changed);
-    let lanes = evidence.lanes.iter().filter(|lane| lane.changed || removal);
+/// Returns true if a check passed for the composition or for a lane that the point began with. If the point began with
+/// a removal, a passed check for any lane is enough.
+fn any_passed(evidence: &Evidence<'_>) -> bool {
+    let is_removal = evidence.lanes.iter().all(|lane| !lane.changed);
+    let lanes = evidence.lanes.iter().filter(|lane| lane.changed || is_removal);
     let mut results = lanes.flat_map(|lane| lane.verdicts.iter()).chain(evidence.composition.iter());
-    results.any(|(_, verdict)| verdict.passed)
+    results.any(|(_, result)| result.passed)
 }
 
 #[cfg(test)]

@@ -1,35 +1,35 @@
-//! The unit that runs one release at a time.
+//! Lanes: the units that run one release at a time.
 
 use std::fmt;
 
 use crate::{EnvironmentName, ServiceName, TargetName};
 
-/// A service at a target of an environment: it runs one release at a time.
+/// A service at a target of an environment. A lane runs one release at a time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane {
     /// The environment.
     pub environment: EnvironmentName,
     /// The service.
     pub service: ServiceName,
-    /// The place inside the environment.
+    /// The part of the environment.
     pub target: TargetName,
 }
 
 impl fmt::Display for Lane {
-    /// `production/eu-west-1/search-api`
+    /// Writes `production/eu-west-1/search-api`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.environment, self.target, self.service)
     }
 }
 
-/// A lane as a report names it: the target may be left out.
+/// A lane as a report names it: with or without a target.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneRef {
     /// The environment.
     pub environment: EnvironmentName,
     /// The service.
     pub service: ServiceName,
-    /// The place inside the environment, if the report names one.
+    /// The part of the environment, if the report names one.
     pub target: Option<TargetName>,
 }
 
@@ -40,8 +40,8 @@ impl LaneRef {
         Lane { environment: self.environment.clone(), service: self.service.clone(), target }
     }
 
-    /// Returns true if the lane is meant: the same service in the same environment, at the target that is named,
-    /// or at any where none is.
+    /// Returns true if the reference covers a lane: the same service in the same environment, at the named target, or
+    /// at any target if none is named.
     #[must_use]
     pub fn covers(&self, lane: &Lane) -> bool {
         self.environment == lane.environment
@@ -57,7 +57,7 @@ impl From<Lane> for LaneRef {
 }
 
 impl fmt::Display for LaneRef {
-    /// `production/eu-west-1/search-api`; without a target `production/default/search-api`, as it always was.
+    /// Writes `production/eu-west-1/search-api`; without a target, `production/default/search-api`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let default = TargetName::default();
         let target = self.target.as_ref().unwrap_or(&default);

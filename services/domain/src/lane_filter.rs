@@ -1,10 +1,10 @@
-//! Which lanes of an environment something is about.
+//! Filters for the lanes of an environment.
 
 use std::collections::BTreeSet;
 
 use crate::{ServiceName, TargetName};
 
-/// Some lanes of an environment: those of these services at these targets. None named means all.
+/// A filter for the lanes of an environment, by service and target. An empty set matches everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LaneFilter {
     /// The services.
@@ -14,9 +14,9 @@ pub struct LaneFilter {
 }
 
 impl LaneFilter {
-    /// Whether a lane is in it.
+    /// Returns true if the filter includes a lane.
     #[must_use]
-    pub fn has(&self, service: &ServiceName, target: &TargetName) -> bool {
+    pub fn includes(&self, service: &ServiceName, target: &TargetName) -> bool {
         (self.services.is_empty() || self.services.contains(service))
             && (self.targets.is_empty() || self.targets.contains(target))
     }

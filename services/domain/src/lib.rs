@@ -1,7 +1,7 @@
-//! What a release is, which facts may follow which, and how they fold into a composition.
+//! The domain model: releases, lanes, events, and the rules over them.
 //!
-//! Owns the words of the ledger as types. Pure: no I/O, no clock, no randomness, no serialisation
-//! of events. A value that exists has been parsed, so nothing here is checked twice.
+//! Defines the terms of the ledger as types and its rules as pure functions: no I/O, no clock, no randomness, no
+//! serialisation of events. Constructors parse their input, so an existing value is valid and is not checked again.
 
 mod artifact;
 pub mod backtest;
@@ -36,6 +36,7 @@ pub use artifact::{Artifact, ArtifactError};
 pub use composition::{
     Composition, CompositionId, CompositionIndex, Difference, LaneDifference, LiveRelease, Since,
 };
+pub use digest::{ConfigDigest, DigestError};
 pub use event::{Event, Payload};
 pub use fold::{Anomaly, Applied, Effect, LaneFold, LiveReleaseRef, Track, TrackEntry};
 pub use identity::{EventId, Identity, IdentityKey, Source};
@@ -49,5 +50,5 @@ pub use planning::{Lanes, Removals, shown_removed};
 pub use point_in_time::{PointInTime, PointInTimeError};
 pub use point_ref::{PointRef, PointRefError, PointSelector};
 pub use position::Position;
-pub use release::{ConfigDigest, DigestError, Part, Release};
+pub use release::{Part, Release};
 pub use text::{LongText, ShortText, TextError, escape_unprintable};

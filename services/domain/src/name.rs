@@ -1,25 +1,26 @@
-//! Parsed names. A name is a short, safe word: it is a token of a subject, a path segment of a URL,
-//! a column of a digest, and it needs no quoting in any of them but for its dots.
+//! Parsed names. A name is safe to use as a NATS subject token, a URL path segment and a field of a digest: only its
+//! dots need escaping, in subjects.
 
 use std::fmt;
 
-/// Why a text is not a name.
+/// Reason why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The text is empty.
     #[error("a name must not be empty")]
     Empty,
-    /// The text is longer than a name may be.
-    #[error("a name has at most {MAX_LENGTH} characters, this one has {0}")]
+    /// The text is longer than 63 characters.
+    #[error("a name has at most {MAX_LENGTH} characters; this one has {0}")]
     TooLong(usize),
-    /// The text has a character that no name has.
+    /// The text contains a character that is not allowed, or not allowed first.
     #[error(
-        "a name starts with a letter or digit and has only letters, digits, '.', '_' and '-'; {0:?} is none of them here"
+        "a name starts with a letter or digit and contains only letters, digits, '.', '_' and '-'; \
+         {0:?} is not allowed here"
     )]
     Character(char),
 }
 
-/// Names are at most this many ASCII characters, as DNS labels are.
+/// Maximum length of a name in ASCII characters: that of a DNS label.
 const MAX_LENGTH: usize = 63;
 
 fn parse(text: &str) -> Result<Box<str>, NameError> {
@@ -27,8 +28,9 @@ fn parse(text: &str) -> Result<Box<str>, NameError> {
     if !first.is_ascii_alphanumeric() {
         return Err(NameError::Character(first));
     }
-    if let Some(odd) = text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))) {
-        return Err(NameError::Character(odd));
+    if let Some(invalid) = text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')))
+    {
+        return Err(NameError::Character(invalid));
     }
     if text.len() > MAX_LENGTH {
         return Err(NameError::TooLong(text.len()));
@@ -46,12 +48,12 @@ macro_rules! names {
             /// Parses a name: 1 to 63 letters, digits, `.`, `_` or `-`, the first a letter or digit.
             ///
             /// # Errors
-            /// Says which rule the text breaks.
+            /// The text breaks a rule, which the error names.
             pub fn parse(text: &str) -> Result<Self, NameError> {
                 parse(text).map(Self)
             }
 
-            /// The name as text.
+            /// Returns the name.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -75,15 +77,15 @@ macro_rules! names {
 }
 
 names! {
-    /// Whose ledger it is; `default` if nobody says otherwise.
+    /// The owner of a ledger; `default` if not given.
     TenantName;
-    /// Where services run: `production`.
+    /// An environment that services run in: `production`.
     EnvironmentName;
-    /// What is released: `search-api`.
+    /// A service that is released: `search-api`.
     ServiceName;
-    /// A place inside an environment: a cluster, a region, a site; `default` if not given.
+    /// A part of an environment: a cluster, a region, a site; `default` if not given.
     TargetName;
-    /// `blue` or `green`, or any other name, within a lane.
+    /// A slot of a lane: `blue`, `green`, or any other name.
     SlotName;
 }
 
@@ -104,14 +106,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_a_short_safe_word() {
+    fn valid_names_are_accepted() {
         for good in ["production", "eu-west-1", "a", "A.b_c-9", &"x".repeat(63)] {
             assert_eq!(EnvironmentName::parse(good).as_ref().map(EnvironmentName::as_str), Ok(good));
         }
     }
 
     #[test]
-    fn what_is_not_a_name_says_why() {
+    fn invalid_names_are_rejected_with_the_reason() {
         assert_eq!(ServiceName::parse(""), Err(NameError::Empty));
         assert_eq!(ServiceName::parse("_env"), Err(NameError::Character('_')));
         assert_eq!(ServiceName::parse("a b"), Err(NameError::Character(' ')));

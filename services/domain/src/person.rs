@@ -1,4 +1,4 @@
-//! People: when two actors are the same person.
+//! People as actors, and the rule by which two actors are the same person.
 //!
 //! Decision 0015, section 2, is the specification.
 
@@ -8,8 +8,8 @@ use unicode_normalization::UnicodeNormalization;
 use crate::ShortText;
 use crate::event::Actor;
 
-/// A person's name as a key: equal for names that differ in case, in the composition of their characters, or in white space at
-/// the ends. It is not for display.
+/// A person's name as a comparison key: equal for names that differ only in case, in the composition of their
+/// characters, or in white space at the ends. Not for display.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PersonName(Box<str>);
 
@@ -17,7 +17,7 @@ impl PersonName {
     /// Returns the key of a name: trimmed, case folded, in normalization form C.
     #[must_use]
     pub fn of(name: &ShortText) -> Self {
-        // Folding is defined on decomposed text; what it gives need not be normalized.
+        // Case folding is defined on decomposed text, and its result need not be normalized.
         let decomposed: String = name.as_str().trim().nfd().collect();
         let folded = UniCase::unicode(decomposed).to_folded_case();
         Self(folded.nfc().collect::<String>().into())
@@ -31,13 +31,13 @@ impl PersonName {
 }
 
 impl Actor {
-    /// Returns true if the actor is of the type `person`. Other types, which emitters choose freely, are no people.
+    /// Returns true if the actor is of the type `person`. Other types, which emitters choose freely, are not people.
     #[must_use]
     pub fn is_person(&self) -> bool {
         self.kind.as_str() == "person"
     }
 
-    /// Returns true if both are people, with the same name.
+    /// Returns true if both actors are people with the same name.
     #[must_use]
     pub fn is_same_person(&self, other: &Self) -> bool {
         self.is_person() && other.is_person() && PersonName::of(&self.name) == PersonName::of(&other.name)
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_15_a_person_is_the_same_in_another_case_or_composition() {
+    fn rule_15_names_that_differ_in_case_or_composition_are_the_same_person() {
         for (one, other) in [
             ("ada", "Ada"),
             ("ADA@EXAMPLE.COM", "ada@example.com"),
@@ -87,7 +87,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_key_is_its_own_key(name in "[a-zA-Z\u{c0}-\u{24f}\u{300}-\u{345}\u{391}-\u{3c9}\u{1e00}-\u{1eff}]{1,12}") {
+        fn the_key_of_a_key_is_the_key_itself(
+            name in "[a-zA-Z\u{c0}-\u{24f}\u{300}-\u{345}\u{391}-\u{3c9}\u{1e00}-\u{1eff}]{1,12}",
+        ) {
             let once = key(&name);
             prop_assert_eq!(&key(once.as_str()), &once);
             prop_assert_eq!(key(&name.nfc().collect::<String>()), key(&name.nfd().collect::<String>()));

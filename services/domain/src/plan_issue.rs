@@ -1,4 +1,4 @@
-//! What stands in the way of a plan, and what it warns about.
+//! Issues of a plan: reasons that block it, and warnings.
 //!
 //! Decision 0015, section 5, is the specification.
 
@@ -10,42 +10,42 @@ use crate::event::{Enforcement, Plan, Policy, Step};
 use crate::known_good::Status;
 use crate::{Artifact, EnvironmentName, Position, Release, ServiceName, ShortText, Since, TargetName};
 
-/// Something that a plan meets, with the position of its evidence.
+/// An issue of a plan, with the position of its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlanIssue {
-    /// There is nothing to do.
+    /// The plan has no steps.
     AlreadyThere,
-    /// The environment is retired, by the event at this position: nothing that is deployed there has an effect.
+    /// The environment is retired by the event at this position. Deploys to it have no effect.
     EnvironmentRetired(Position),
-    /// An artifact that would be deployed must never be used again, or is gone.
+    /// An artifact that the plan would deploy is revoked or deleted.
     ArtifactRevoked {
         /// The service that would run it.
         service: ServiceName,
-        /// Where.
+        /// The target.
         target: TargetName,
-        /// Which.
+        /// The revoked artifact.
         artifact: Artifact,
-        /// Whether it is gone from its registry.
+        /// True if the artifact was deleted from its registry.
         deleted: bool,
-        /// The position of its revocation.
+        /// The position of the revocation.
         position: Position,
     },
-    /// A deploy in between, which ended, cannot be undone by deploying the former release.
+    /// An irreversible deploy to a lane of the plan ended since the point began.
     Barrier(IrreversibleDeploy),
-    /// Such a deploy was started, and its end was not reported.
+    /// An irreversible deploy to a lane of the plan was started since the point began, and its end was not reported.
     BarrierUnfinished(IrreversibleDeploy),
-    /// A service that a service of the plan depends on had such a deploy.
+    /// A service that the plan's services depend on had an irreversible deploy since the point began.
     BarrierOfDependency(IrreversibleDeploy),
-    /// A lane of the plan had such a deploy, and never ran the release of another environment that it is to run: it is not known whether
-    /// that is older.
+    /// A lane of the plan had an irreversible deploy and never ran the wanted release, which comes from another
+    /// environment: it is unknown which of the two is older.
     BarrierUnplaced(IrreversibleDeploy),
     /// A deploy to the environment is under way.
     DeployOpen(OpenDeploy),
     /// Nothing runs at the point, and no person marked it.
     TargetEmpty,
-    /// The point is called, or shown to be, bad.
+    /// The status of the point is bad.
     TargetBad,
-    /// The point is not known good.
+    /// The status of the point is candidate, not known good.
     TargetNotKnownGood,
     /// The environment is frozen.
     Frozen(ActiveFreeze),
@@ -60,33 +60,34 @@ pub struct IrreversibleDeploy {
     pub target: TargetName,
     /// The version.
     pub version: ShortText,
-    /// When it occurred: its end, or its start where its end was not reported.
+    /// Time of the deploy's end, or of its start if the end was not reported.
     pub occurred_at: DateTime<Utc>,
     /// The position of that report.
     pub position: Position,
-    /// How it ended.
+    /// The outcome of the deploy.
     pub outcome: DeployOutcome,
 }
 
 impl IrreversibleDeploy {
     fn is_after(&self, began: Option<&Since>) -> bool {
-        let after = |began: &Since| (self.occurred_at, self.position) > (began.occurred_at, began.position);
-        began.is_none_or(after)
+        let is_after =
+            |began: &Since| (self.occurred_at, self.position) > (began.occurred_at, began.position);
+        began.is_none_or(is_after)
     }
 }
 
-/// How a deploy ended.
+/// The outcome of a deploy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeployOutcome {
-    /// It succeeded.
+    /// The deploy succeeded.
     Succeeded,
-    /// It failed, after it may have done what cannot be undone.
+    /// The deploy failed, possibly after an irreversible change.
     Failed,
-    /// It was started, and its end was not reported.
+    /// The deploy was started, and its end was not reported.
     Unfinished,
 }
 
-/// A deploy that was started, that has not ended, and after which no other deploy to the lane succeeded.
+/// A deploy that was started and has not ended, and after which no other deploy to the lane succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenDeploy {
     /// The service.
@@ -95,75 +96,75 @@ pub struct OpenDeploy {
     pub target: TargetName,
     /// The version.
     pub version: ShortText,
-    /// The position of its start.
+    /// The position of the deploy's start.
     pub position: Position,
 }
 
-/// A freeze from its start to its end, by the time at which each occurred.
+/// A freeze with its start and its end, by the times at which they occurred.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FreezeInterval {
     /// The freeze.
     pub freeze: ActiveFreeze,
-    /// When it started.
+    /// Time of the start.
     pub started_at: DateTime<Utc>,
-    /// When it was lifted, if it was.
+    /// Time at which the freeze was lifted, if it was.
     pub lifted_at: Option<DateTime<Utc>>,
 }
 
 impl FreezeInterval {
-    /// Returns true if the freeze holds at a time; its end does not belong to it.
+    /// Returns true if the freeze holds at a time. The end is exclusive.
     #[must_use]
     pub fn holds_at(&self, time: DateTime<Utc>) -> bool {
-        let not_yet = |end: Option<DateTime<Utc>>| end.is_none_or(|end| time < end);
-        self.started_at <= time && not_yet(self.freeze.until) && not_yet(self.lifted_at)
+        let is_before = |end: Option<DateTime<Utc>>| end.is_none_or(|end| time < end);
+        self.started_at <= time && is_before(self.freeze.until) && is_before(self.lifted_at)
     }
 }
 
 /// A freeze that holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveFreeze {
-    /// Its name.
+    /// The name of the freeze.
     pub freeze_id: ShortText,
-    /// When it ends without being lifted, if it does.
+    /// Time at which the freeze ends automatically; `None`: it ends only when it is lifted.
     pub until: Option<DateTime<Utc>>,
-    /// The position of its start.
+    /// The position of the freeze's start.
     pub position: Position,
 }
 
-/// An artifact's end.
+/// A revoked artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevokedArtifact {
-    /// Which.
+    /// The artifact.
     pub artifact: Artifact,
-    /// Whether it is gone from its registry.
+    /// True if the artifact was deleted from its registry.
     pub deleted: bool,
-    /// The position of its revocation.
+    /// The position of the revocation.
     pub position: Position,
 }
 
-/// The artifacts that must not be used, and which artifact a version means.
+/// The revoked artifacts, and the artifacts that versions mean.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Revocations<'a> {
-    /// Artifacts that are revoked, and not reinstated.
+    /// Artifacts that are revoked and not reinstated.
     pub revoked: &'a [RevokedArtifact],
-    /// The artifact that a version of a service means, for releases that state none.
+    /// The artifact that each version of a service means, for releases that state none.
     pub meant: Option<&'a BTreeMap<(ServiceName, ShortText), Artifact>>,
 }
 
 impl<'a> Revocations<'a> {
-    /// Returns the last revocation of an artifact that is named as the service is, for a release of which no artifact is known: it may be
-    /// this one.
+    /// Returns the latest revocation of an artifact with the service's name, for a release that states no artifact: the
+    /// release may have that artifact.
     #[must_use]
     pub fn named(&self, service: &ServiceName, release: &Release) -> Option<&'a RevokedArtifact> {
         if release.artifact.is_some() {
             return None;
         }
-        let is_named =
+        let has_name_of_service =
             |revoked: &&RevokedArtifact| revoked.artifact.name().as_deref() == Some(service.as_str());
-        self.revoked.iter().filter(is_named).max_by_key(|revoked| revoked.position)
+        self.revoked.iter().filter(has_name_of_service).max_by_key(|revoked| revoked.position)
     }
 
-    /// Returns the revocation of a release's artifact.
+    /// Returns the revocation of the artifact that a release states or its version means, if it is revoked.
     #[must_use]
     pub fn of(&self, service: &ServiceName, release: &Release) -> Option<&'a RevokedArtifact> {
         let meant = || self.meant?.get(&(service.clone(), release.version.clone()));
@@ -172,19 +173,19 @@ impl<'a> Revocations<'a> {
     }
 }
 
-/// What an issue does to a plan.
+/// The effect of an issue on a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// It is said, and no more.
+    /// The issue is reported only.
     Warning,
-    /// The plan is not carried out, unless by force and with a reason.
+    /// The plan is blocked unless it is forced, with a reason.
     Overridable,
-    /// The plan is not carried out.
+    /// The plan is blocked.
     Fatal,
 }
 
 impl Severity {
-    /// Whether a plan that meets it may be asked for.
+    /// Returns true if a plan with an issue of this severity may be requested.
     #[must_use]
     pub const fn lets_pass(self, force: bool) -> bool {
         match self {
@@ -196,7 +197,7 @@ impl Severity {
 }
 
 impl PlanIssue {
-    /// Its kind as one word.
+    /// Returns the kind of the issue, as the API names it.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -215,7 +216,7 @@ impl PlanIssue {
         }
     }
 
-    /// The position of its evidence.
+    /// Returns the position of the evidence, if the issue has one.
     #[must_use]
     pub const fn position(&self) -> Option<Position> {
         match self {
@@ -230,10 +231,10 @@ impl PlanIssue {
         }
     }
 
-    /// What it does to a plan, by a policy.
+    /// Returns the severity of the issue according to a policy.
     #[must_use]
     pub fn severity(&self, policy: &Policy) -> Severity {
-        let by = |hindrance| match hindrance {
+        let enforced = |enforcement| match enforcement {
             Enforcement::Block => Severity::Overridable,
             Enforcement::Warn => Severity::Warning,
         };
@@ -247,8 +248,8 @@ impl PlanIssue {
             | Self::BarrierOfDependency(_)
             | Self::BarrierUnplaced(_)
             | Self::DeployOpen(_) => Severity::Warning,
-            Self::Barrier(_) => by(policy.barrier),
-            Self::Frozen(_) => by(policy.freeze),
+            Self::Barrier(_) => enforced(policy.barrier),
+            Self::Frozen(_) => enforced(policy.freeze),
         }
     }
 }
@@ -256,13 +257,13 @@ impl PlanIssue {
 impl std::fmt::Display for PlanIssue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::AlreadyThere => f.write_str("the environment runs this already"),
+            Self::AlreadyThere => f.write_str("the environment already matches the point"),
             Self::EnvironmentRetired(position) => {
                 write!(f, "the environment is retired; declare it first (position {position})")
             }
             Self::ArtifactRevoked { service, target, artifact, deleted, position } => {
-                let what = if *deleted { "is deleted" } else { "is revoked" };
-                write!(f, "{} of {service} at {target} {what} (position {position})", artifact.as_str())
+                let state = if *deleted { "is deleted" } else { "is revoked" };
+                write!(f, "{} of {service} at {target} {state} (position {position})", artifact.as_str())
             }
             Self::Barrier(deploy) => write!(f, "{deploy} cannot be undone (position {})", deploy.position),
             Self::BarrierUnfinished(deploy) => {
@@ -280,11 +281,13 @@ impl std::fmt::Display for PlanIssue {
                 let position = deploy.position;
                 write!(
                     f,
-                    "{deploy} cannot be undone, and it is not known whether the wanted release is older, since it never ran there (position {position})"
+                    "{deploy} cannot be undone, and it is unknown whether the wanted release is older: \
+                     it never ran in this lane (position {position})"
                 )
             }
             Self::DeployOpen(OpenDeploy { service, target, version, position }) => {
-                write!(f, "a deploy of {version} of {service} to {target} is under way (position {position})")
+                let deploy = format!("a deploy of {version} of {service} to {target}");
+                write!(f, "{deploy} is under way (position {position})")
             }
             Self::TargetEmpty => f.write_str("nothing runs at that point"),
             Self::TargetBad => f.write_str("the point is bad"),
@@ -314,43 +317,44 @@ impl std::fmt::Display for ActiveFreeze {
     }
 }
 
-/// The circumstances in which a plan is judged.
+/// The state of an environment and of the point, against which the issues of a plan are determined.
 #[derive(Debug, Clone)]
 pub struct PlanContext<'a> {
-    /// The environment whose point it is, where that is another one.
+    /// The environment that the point belongs to, if it is another one.
     pub source: Option<&'a EnvironmentName>,
     /// The position of `environment.retired`, if the environment is retired.
     pub retired: Option<Position>,
-    /// When each lane of the plan last went over to the release that the plan brings, where that is another environment's.
+    /// For a point of another environment: when each lane of the plan last started to run the release that the plan
+    /// deploys.
     pub last_ran: BTreeMap<(ServiceName, TargetName), Since>,
-    /// The change with which the point began; `None`: the environment had not begun.
+    /// The change with which the point began; `None`: the point precedes the first change of the environment.
     pub began: Option<&'a Since>,
-    /// The status of the point; `None`: nothing runs there, and no person marked it.
+    /// The status of the point; `None`: nothing runs at the point, and no person marked it.
     pub status: Option<Status>,
-    /// The policy of the environment that is brought there.
+    /// The policy of the environment that is rolled back.
     pub policy: &'a Policy,
-    /// Deploys of the environment that cannot be undone.
+    /// Irreversible deploys of the environment.
     pub irreversible: &'a [IrreversibleDeploy],
     /// Deploys of the environment that are under way.
     pub open: &'a [OpenDeploy],
-    /// Artifacts that must not be used.
+    /// Revoked artifacts.
     pub revocations: Revocations<'a>,
     /// Freezes of the environment that hold now.
     pub freezes: &'a [ActiveFreeze],
 }
 
-/// Returns all that a plan meets, in a fixed order.
+/// Returns all issues of a plan, in a fixed order.
 #[must_use]
-pub fn issues(plan: &Plan, way: &PlanContext<'_>) -> Vec<PlanIssue> {
-    let mut met = Vec::new();
+pub fn issues(plan: &Plan, context: &PlanContext<'_>) -> Vec<PlanIssue> {
+    let mut found = Vec::new();
     if plan.steps.is_empty() {
-        met.push(PlanIssue::AlreadyThere);
+        found.push(PlanIssue::AlreadyThere);
     }
-    met.extend(way.retired.map(PlanIssue::EnvironmentRetired));
+    found.extend(context.retired.map(PlanIssue::EnvironmentRetired));
     for step in &plan.steps {
-        let revoked = step.to.as_ref().and_then(|release| way.revocations.of(&step.service, release));
+        let revoked = step.to.as_ref().and_then(|release| context.revocations.of(&step.service, release));
         if let Some(RevokedArtifact { artifact, deleted, position }) = revoked {
-            met.push(PlanIssue::ArtifactRevoked {
+            found.push(PlanIssue::ArtifactRevoked {
                 service: step.service.clone(),
                 target: step.target.clone(),
                 artifact: artifact.clone(),
@@ -359,26 +363,28 @@ pub fn issues(plan: &Plan, way: &PlanContext<'_>) -> Vec<PlanIssue> {
             });
         }
     }
-    met.extend(barriers(plan, way));
-    match way.status {
+    found.extend(barriers(plan, context));
+    match context.status {
         Some(Status::KnownGood) => {}
-        Some(Status::Candidate) => met.push(PlanIssue::TargetNotKnownGood),
-        Some(Status::Bad) => met.push(PlanIssue::TargetBad),
-        None | Some(Status::Empty) => met.push(PlanIssue::TargetEmpty),
+        Some(Status::Candidate) => found.push(PlanIssue::TargetNotKnownGood),
+        Some(Status::Bad) => found.push(PlanIssue::TargetBad),
+        None | Some(Status::Empty) => found.push(PlanIssue::TargetEmpty),
     }
-    met.extend(way.freezes.iter().cloned().map(PlanIssue::Frozen));
-    met.extend(way.open.iter().cloned().map(PlanIssue::DeployOpen));
-    met
+    found.extend(context.freezes.iter().cloned().map(PlanIssue::Frozen));
+    found.extend(context.open.iter().cloned().map(PlanIssue::DeployOpen));
+    found
 }
 
-/// Irreversible deploys since the point began; of another environment's point, since the lane went over to the release that ran there.
-fn barriers(plan: &Plan, way: &PlanContext<'_>) -> Vec<PlanIssue> {
-    if way.source.is_some() {
-        return barriers_to_another(plan, way);
+/// Returns the irreversible deploys since the point began; for a point of another environment, since each lane started
+/// to run the release of that point.
+fn barriers(plan: &Plan, context: &PlanContext<'_>) -> Vec<PlanIssue> {
+    if context.source.is_some() {
+        return barriers_to_other_environment(plan, context);
     }
     let changed: BTreeSet<_> = plan.steps.iter().map(|step| (&step.service, &step.target)).collect();
-    let needed = way.policy.dependencies_of(plan.steps.iter().map(|step| &step.service));
-    let mut since: Vec<_> = way.irreversible.iter().filter(|deploy| deploy.is_after(way.began)).collect();
+    let needed = context.policy.dependencies_of(plan.steps.iter().map(|step| &step.service));
+    let mut since: Vec<_> =
+        context.irreversible.iter().filter(|deploy| deploy.is_after(context.began)).collect();
     since.sort_by_key(|deploy| (deploy.occurred_at, deploy.position));
     let barrier = |deploy: &IrreversibleDeploy| {
         let is_changed = changed.contains(&(&deploy.service, &deploy.target));
@@ -392,24 +398,24 @@ fn barriers(plan: &Plan, way: &PlanContext<'_>) -> Vec<PlanIssue> {
     since.into_iter().filter_map(barrier).collect()
 }
 
-fn barriers_to_another(plan: &Plan, way: &PlanContext<'_>) -> Vec<PlanIssue> {
-    let mut met = Vec::new();
-    for deploy in way.irreversible {
+fn barriers_to_other_environment(plan: &Plan, context: &PlanContext<'_>) -> Vec<PlanIssue> {
+    let mut found = Vec::new();
+    for deploy in context.irreversible {
         let lane = (deploy.service.clone(), deploy.target.clone());
-        let is_brought =
+        let deploys_to_lane =
             |step: &&Step| (&step.service, &step.target) == (&lane.0, &lane.1) && step.to.is_some();
-        if !plan.steps.iter().any(|step| is_brought(&step)) {
+        if !plan.steps.iter().any(|step| deploys_to_lane(&step)) {
             continue;
         }
-        met.extend(match (way.last_ran.get(&lane), deploy.outcome) {
+        found.extend(match (context.last_ran.get(&lane), deploy.outcome) {
             (None, _) => Some(PlanIssue::BarrierUnplaced(deploy.clone())),
             (Some(since), _) if !deploy.is_after(Some(since)) => None,
             (Some(_), DeployOutcome::Unfinished) => Some(PlanIssue::BarrierUnfinished(deploy.clone())),
             (Some(_), _) => Some(PlanIssue::Barrier(deploy.clone())),
         });
     }
-    met.sort_by_key(PlanIssue::position);
-    met
+    found.sort_by_key(PlanIssue::position);
+    found
 }
 
 #[cfg(test)]

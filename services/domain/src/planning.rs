@@ -1,8 +1,7 @@
-//! The way from what an environment runs to another composition: which lanes change, how, and in
-//! which order.
+//! Plans: the lanes to change, the actions, and their order, to bring an environment to another composition.
 //!
-//! A plan is a function of the present lanes, the composition that is wanted, which lanes may be removed, and the policy's
-//! order; nothing else. What stands in the way of carrying it out is `issue`'s matter.
+//! A plan depends only on the present lanes, the wanted composition, the lanes that may be removed, and the order in
+//! the policy. The module `plan_issue` determines what blocks a plan.
 //!
 //! Decision 0015, sections 2 and 5, is the specification.
 
@@ -17,20 +16,20 @@ use crate::{
     ShortText, SlotName, TargetName,
 };
 
-/// The lanes of an environment, by service and target, as they are folded.
+/// The lanes of an environment, by service and target.
 pub type Lanes = BTreeMap<(ServiceName, TargetName), LaneFold>;
 
 /// The lanes that a plan may remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removals<'a> {
-    /// Every lane of the scope that is not in the composition that is wanted.
+    /// Every lane of the scope that is not in the wanted composition.
     All,
-    /// Of those only these: the ones that [the state at the point shows removed](shown_removed). The rollback controller
-    /// leaves the others alone: that a point lacks a lane does not mean that somebody wanted it gone.
+    /// Only these lanes, which [the state at the point shows as removed](shown_removed). The rollback controller uses
+    /// this variant: if a point merely lacks a lane, that does not imply that the lane should be removed.
     Shown(&'a BTreeSet<(ServiceName, TargetName)>),
 }
 
-/// Returns the lanes of a state that had a release and were removed.
+/// Returns the lanes that had a release and were removed.
 #[must_use]
 pub fn shown_removed(lanes: &Lanes) -> BTreeSet<(ServiceName, TargetName)> {
     let removed = lanes.iter().filter(|(_, fold)| fold.live().is_none() && fold.since().is_some());
@@ -38,14 +37,13 @@ pub fn shown_removed(lanes: &Lanes) -> BTreeSet<(ServiceName, TargetName)> {
 }
 
 impl Plan {
-    /// Returns the plan that brings the lanes of a scope to a composition.
+    /// Creates the plan that brings the lanes of a scope to a composition.
     ///
-    /// - A lane that runs a release which matches the one that is wanted has no step.
-    /// - Where the wanted release still stands in a slot that traffic does not reach, traffic is switched to
-    ///   that slot. Otherwise it is deployed: in a lane with slots, to another slot than the live one, where
-    ///   it has another.
-    /// - Waves: a service comes after those that it depends on, and within that, targets come in the policy's
-    ///   order, those that it does not name last. Removals come after everything else, dependents first.
+    /// - A lane that runs a release matching the wanted one has no step.
+    /// - If an idle slot still holds the wanted release, the step switches traffic to that slot. Otherwise the step
+    ///   deploys the release: in a lane with slots, to a slot other than the live one, if there is another.
+    /// - Waves: a service comes after its dependencies. Within a service, targets come in the order of the policy,
+    ///   those that it does not list last. Removals come after all other steps, dependents first.
     #[must_use]
     pub fn make(
         from: Position,
@@ -61,18 +59,18 @@ impl Plan {
         keys.extend(wanted.lanes().map(|(service, target, _)| (service, target)));
         let mut steps: Vec<Step> = keys
             .into_iter()
-            .filter(|(service, target)| scope.has(service, target))
+            .filter(|(service, target)| scope.includes(service, target))
             .filter_map(|(service, target)| {
                 let fold = present.get(&(service.clone(), target.clone())).unwrap_or(&empty);
                 step(service, target, fold, wanted.lane(service, target))
             })
             .filter(|step| step.action != Action::Remove || removals.allow(&step.service, &step.target))
             .collect();
-        in_waves(&mut steps, policy);
+        assign_waves(&mut steps, policy);
         Self { from, steps }
     }
 
-    /// Returns true if no lane runs anything once the plan is carried out.
+    /// Returns true if no lane runs anything after the plan is carried out.
     #[must_use]
     pub fn leaves_nothing(&self, present: &Lanes) -> bool {
         let stepped: BTreeSet<_> = self.steps.iter().map(|step| (&step.service, &step.target)).collect();
@@ -81,18 +79,18 @@ impl Plan {
         self.steps.iter().all(|step| step.to.is_none()) && others.all(|(_, fold)| fold.live().is_none())
     }
 
-    /// SHA-256 of the steps, as `sha256:` and 64 hexadecimal digits: of one line a step, ended by a line
-    /// feed, of wave, service, target, action, slot, and the five parts of the release before and of the
-    /// release after, all joined by tabs; what there is not is empty. The position that the plan was made
-    /// at is not part of it: the same steps are the same plan.
+    /// Returns the SHA-256 of the steps, as `sha256:` and 64 hexadecimal digits. Each step is one line, ended by a line
+    /// feed, of fields joined by tabs: wave, service, target, action, slot, and the five parts of the release before
+    /// and of the release after; a missing field is empty. The position of the plan is not included: the same steps are
+    /// the same plan.
     #[must_use]
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         for step in &self.steps {
             let slot = step.slot.as_ref().map_or("", SlotName::as_str);
-            let head =
+            let prefix =
                 format!("{}\t{}\t{}\t{}\t{slot}", step.wave, step.service, step.target, step.action.name());
-            hash.update(head);
+            hash.update(prefix);
             for release in [&step.from, &step.to] {
                 for part in release.as_ref().map_or([""; 5], Release::parts) {
                     hash.update("\t");
@@ -115,7 +113,7 @@ impl Removals<'_> {
 }
 
 impl Step {
-    /// Returns the reports of the step, in order. Together they make the lane run what the step says.
+    /// Returns the events that report the step, in order. Together they make the lane run what the step ends with.
     #[must_use]
     pub fn reports(
         &self,
@@ -157,7 +155,7 @@ impl Step {
 }
 
 impl Action {
-    /// The action as one word.
+    /// Returns the name of the action, as used in the API and in the digest.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -169,7 +167,7 @@ impl Action {
     }
 }
 
-/// One lane's step, in no wave yet.
+/// Returns the step of one lane, without a wave; `None` if the lane needs no step.
 fn step(
     service: &ServiceName,
     target: &TargetName,
@@ -181,11 +179,11 @@ fn step(
         (None, None) => return None,
         (Some(live), Some(wanted)) if wanted.release.matches(live.release) => return None,
         (Some(_), None) => (Action::Remove, None),
-        (live, Some(wanted)) => match slot_with(present, &wanted.release) {
+        (live, Some(wanted)) => match idle_slot_holding(present, &wanted.release) {
             Some(slot) => (Action::Switch, Some(slot.clone())),
             None => {
                 let action = if live.is_some() { Action::Redeploy } else { Action::Add };
-                (action, slot_for(present, wanted))
+                (action, slot_to_deploy_to(present, wanted))
             }
         },
     };
@@ -200,20 +198,22 @@ fn step(
     })
 }
 
-/// The idle slot that holds a release.
-fn slot_with<'l>(present: &'l LaneFold, wanted: &Release) -> Option<&'l SlotName> {
+/// Returns the idle slot that holds a release matching the wanted one.
+fn idle_slot_holding<'l>(present: &'l LaneFold, wanted: &Release) -> Option<&'l SlotName> {
     present.idle().into_iter().find(|idle| wanted.matches(idle.release))?.slot
 }
 
-/// The slot to deploy to: none where the lane runs without slots, else one that traffic does not reach.
-fn slot_for(present: &LaneFold, wanted: &LiveRelease) -> Option<SlotName> {
+/// Returns the slot to deploy to. In a lane that runs nothing: the wanted slot. In a lane that runs without slots:
+/// none. Otherwise a slot other than the live one, preferably the wanted one; the live slot if there is no other.
+fn slot_to_deploy_to(present: &LaneFold, wanted: &LiveRelease) -> Option<SlotName> {
     let Some(live) = present.live() else { return wanted.slot.clone() };
     let live = live.slot?;
     wanted.slot.as_ref().into_iter().chain(present.slots()).find(|slot| *slot != live).or(Some(live)).cloned()
 }
 
-fn in_waves(steps: &mut [Step], policy: &Policy) {
-    let depths = depths(policy);
+/// Numbers the waves of the steps and sorts the steps by wave.
+fn assign_waves(steps: &mut [Step], policy: &Policy) {
+    let depths = dependency_depths(policy);
     let deepest = depths.values().copied().max().unwrap_or(0);
     let order = |step: &Step| {
         let depth = depths.get(&step.service).copied().unwrap_or(0);
@@ -224,25 +224,25 @@ fn in_waves(steps: &mut [Step], policy: &Policy) {
             Action::Redeploy | Action::Add | Action::Switch => (0, depth, target),
         }
     };
-    let places: BTreeSet<_> = steps.iter().map(order).collect();
-    let waves: BTreeMap<_, u32> = places.into_iter().zip(1..).collect();
+    let orders: BTreeSet<_> = steps.iter().map(order).collect();
+    let waves: BTreeMap<_, u32> = orders.into_iter().zip(1..).collect();
     for step in &mut *steps {
         step.wave = waves.get(&order(step)).copied().unwrap_or(1);
     }
-    // Stable: within a wave steps stay sorted by service and target.
+    // The sort is stable: within a wave, steps stay sorted by service and target.
     steps.sort_by_key(|step| step.wave);
 }
 
-/// How many services stand, one on the other, below each: 0 for one that depends on none.
-fn depths(policy: &Policy) -> BTreeMap<ServiceName, usize> {
+/// Returns the length of the longest dependency chain below each service: 0 for a service without dependencies.
+fn dependency_depths(policy: &Policy) -> BTreeMap<ServiceName, usize> {
     let mut depths = BTreeMap::new();
     for service in policy.dependencies.keys() {
-        depth(service, policy, &mut depths, &mut BTreeSet::new());
+        dependency_depth(service, policy, &mut depths, &mut BTreeSet::new());
     }
     depths
 }
 
-fn depth<'p>(
+fn dependency_depth<'p>(
     service: &'p ServiceName,
     policy: &'p Policy,
     known: &mut BTreeMap<ServiceName, usize>,
@@ -251,27 +251,27 @@ fn depth<'p>(
     if let Some(depth) = known.get(service) {
         return *depth;
     }
-    // A policy with a circle is refused; one that was recorded all the same must not hang us.
+    // Policies with a circular dependency are rejected. Guard against endless recursion if one was recorded anyway.
     if !above.insert(service) {
         return 0;
     }
     let needs = policy.dependencies.get(service).into_iter().flatten();
-    let deepest = needs.map(|need| depth(need, policy, known, above) + 1).max().unwrap_or(0);
+    let deepest = needs.map(|need| dependency_depth(need, policy, known, above) + 1).max().unwrap_or(0);
     above.remove(service);
     known.insert(service.clone(), deepest);
     deepest
 }
 
 impl Policy {
-    /// A service that, by the policy's dependencies, would have to come before itself.
+    /// Returns a service that is part of a circular dependency, if there is one.
     #[must_use]
     pub fn circular_dependency(&self) -> Option<&ServiceName> {
-        let mut clear = BTreeSet::new();
-        self.dependencies.keys().find_map(|service| self.met_again(service, &mut Vec::new(), &mut clear))
+        let mut acyclic = BTreeSet::new();
+        self.dependencies.keys().find_map(|service| self.find_cycle(service, &mut Vec::new(), &mut acyclic))
     }
 
-    /// Returns the services that these depend on, and what those depend on. One of these is among them only if another
-    /// depends on it.
+    /// Returns the direct and indirect dependencies of these services. Includes one of these services only if another
+    /// one, or the service itself, depends on it.
     #[must_use]
     pub fn dependencies_of<'p>(
         &'p self,
@@ -286,7 +286,7 @@ impl Policy {
         found
     }
 
-    /// Returns these services, those that depend on them, and what depends on those.
+    /// Returns these services with their direct and indirect dependents.
     #[must_use]
     pub fn with_dependents(&self, services: impl IntoIterator<Item = ServiceName>) -> BTreeSet<ServiceName> {
         let mut found = BTreeSet::new();
@@ -302,14 +302,15 @@ impl Policy {
         found
     }
 
-    /// The first service that is met again on a way down; where the way began need not be in the circle.
-    fn met_again<'p>(
+    /// Returns the first service that a depth-first search from `service` reaches twice on one path. `service` itself
+    /// need not be part of the cycle.
+    fn find_cycle<'p>(
         &'p self,
         service: &'p ServiceName,
         above: &mut Vec<&'p ServiceName>,
-        clear: &mut BTreeSet<&'p ServiceName>,
+        acyclic: &mut BTreeSet<&'p ServiceName>,
     ) -> Option<&'p ServiceName> {
-        if clear.contains(service) {
+        if acyclic.contains(service) {
             return None;
         }
         if above.contains(&service) {
@@ -317,10 +318,10 @@ impl Policy {
         }
         above.push(service);
         let needs = self.dependencies.get(service).into_iter().flatten();
-        let again = needs.into_iter().find_map(|need| self.met_again(need, above, clear));
+        let repeated = needs.into_iter().find_map(|need| self.find_cycle(need, above, acyclic));
         above.pop();
-        clear.insert(service);
-        again
+        acyclic.insert(service);
+        repeated
     }
 }
 

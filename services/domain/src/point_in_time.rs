@@ -1,4 +1,4 @@
-//! Which point in the past a question means.
+//! Points in time that a query refers to.
 
 use std::fmt;
 
@@ -6,47 +6,48 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::Position;
 
-/// A point that a question is about, as people write it.
+/// The point in time of a query, in its text form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PointInTime {
-    /// `latest`: all that is known.
+    /// `latest`: all known entries.
     Latest,
-    /// `4711`: the entries up to this position.
+    /// `4711`: all entries up to this position.
     Position(Position),
-    /// `2026-08-01T12:00:00Z`: what occurred up to then.
+    /// `2026-08-01T12:00:00Z`: all events that occurred up to this time.
     Time(DateTime<Utc>),
-    /// `-3`: before the last three changes of the environment's composition.
+    /// `-3`: the state before the last three changes of the environment's composition.
     ChangesAgo(u64),
 }
 
-/// Why a text is no anchor.
+/// The error for a text that is not a point in time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is neither `latest`, a position, an RFC 3339 time (with `+` written as %2B in a URL) nor -N for N changes ago"
+    "invalid point {0:?}: use `latest`, a position, an RFC 3339 time (write `+` as %2B in a URL), \
+     or -N for N changes ago"
 )]
 pub struct PointInTimeError(String);
 
 impl PointInTime {
-    /// Parses an anchor.
+    /// Parses `latest`, a position, an RFC 3339 time or `-N`.
     ///
     /// # Errors
-    /// The text is none.
+    /// The text has none of these forms.
     pub fn parse(text: &str) -> Result<Self, PointInTimeError> {
-        let wrong = || PointInTimeError(text.chars().take(64).collect());
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let invalid = || PointInTimeError(text.chars().take(64).collect());
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         // Positions are stored as 64-bit signed numbers.
         let number =
-            |text: &str| text.parse::<i64>().ok().and_then(|n| u64::try_from(n).ok()).ok_or_else(wrong);
+            |text: &str| text.parse::<i64>().ok().and_then(|n| u64::try_from(n).ok()).ok_or_else(invalid);
         if text == "latest" {
             Ok(Self::Latest)
-        } else if digits(text) {
+        } else if is_number(text) {
             number(text).map(Position::new).map(Self::Position)
-        } else if let Some(changes) = text.strip_prefix('-').filter(|rest| digits(rest)) {
+        } else if let Some(changes) = text.strip_prefix('-').filter(|rest| is_number(rest)) {
             number(changes).map(Self::ChangesAgo)
         } else {
-            let time = DateTime::parse_from_rfc3339(text).map_err(|_| wrong())?;
-            // A leap second is the second after it, as in an event's time.
-            DateTime::from_timestamp_micros(time.timestamp_micros()).map(Self::Time).ok_or_else(wrong)
+            let time = DateTime::parse_from_rfc3339(text).map_err(|_| invalid())?;
+            // Maps a leap second to the second after it, as for the time of an event.
+            DateTime::from_timestamp_micros(time.timestamp_micros()).map(Self::Time).ok_or_else(invalid)
         }
     }
 }
@@ -67,14 +68,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_anchor_reads_back_what_it_shows() {
+    fn parsing_a_displayed_point_in_time_gives_it_back() {
         for text in ["latest", "0", "4711", "-3", "2026-08-01T12:00:00Z", "2026-08-01T12:00:00.250Z"] {
-            assert_eq!(PointInTime::parse(text).map(|anchor| anchor.to_string()), Ok(text.to_owned()));
+            assert_eq!(PointInTime::parse(text).map(|point| point.to_string()), Ok(text.to_owned()));
         }
     }
 
     #[test]
-    fn what_is_no_anchor_is_refused() {
+    fn other_texts_are_rejected() {
         for text in ["", "-", "--1", "+1", "1.5", "yesterday", "2026-08-01", "99999999999999999999"] {
             assert!(PointInTime::parse(text).is_err(), "{text}");
         }

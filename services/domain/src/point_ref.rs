@@ -1,40 +1,40 @@
-//! Which release point a rollback goes to.
+//! References to release points, as users write them.
 
 use std::fmt;
 
 use crate::{EnvironmentName, NameError, PointInTime, PointInTimeError, ShortText, TextError};
 
-/// A release point, as people write it: a point, of another environment where that is named before an `@`.
+/// A reference to a release point, in its text form: a point, preceded by `ENVIRONMENT@` for another environment's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PointRef {
-    /// The environment whose point it is, where that is another one: `production@…`.
+    /// The environment that the point belongs to, if it is another one: `production@…`.
     pub environment: Option<EnvironmentName>,
-    /// The point.
+    /// The point within its environment.
     pub point: PointSelector,
 }
 
-/// A release point of an environment, as people write it.
+/// A selector of a release point within an environment, in its text form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PointSelector {
-    /// `4711`, `-3`, a time, `latest`.
+    /// `4711`, `-3`, a time or `latest`: the composition at that point in time.
     At(PointInTime),
-    /// `last-known-good`
+    /// `last-known-good`: the newest known-good point.
     LastKnownGood,
-    /// `point:before-the-move`: the point that was last marked with this name.
+    /// `point:before-the-move`: the point last marked with this name.
     Named(ShortText),
 }
 
-/// Why a text names no point.
+/// Reason why a text is not a reference to a point.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PointRefError {
-    /// It is none of the forms.
-    #[error("{0}; nor is it last-known-good or point:NAME")]
+    /// The text has none of the forms.
+    #[error("{0}; last-known-good and point:NAME are valid too")]
     PointInTime(#[from] PointInTimeError),
-    /// What stands before the `@` names no environment.
-    #[error("before the @ stands no environment: {0}")]
+    /// The text before the `@` is not the name of an environment.
+    #[error("invalid environment before '@': {0}")]
     Environment(#[from] NameError),
-    /// The name of the point is none.
-    #[error("the point's name {0}")]
+    /// The name of the point is invalid.
+    #[error("the point name {0}")]
     Name(#[from] TextError),
 }
 
@@ -42,9 +42,9 @@ impl PointRef {
     /// Parses `[ENVIRONMENT@]POINT`.
     ///
     /// # Errors
-    /// Says what is wrong.
+    /// The text has none of these forms.
     pub fn parse(text: &str) -> Result<Self, PointRefError> {
-        // A name of a point may have an @ in it.
+        // The name of a point may contain an @.
         let split = if text.starts_with("point:") { None } else { text.split_once('@') };
         match split {
             Some((environment, point)) => Ok(Self {
@@ -60,7 +60,7 @@ impl PointSelector {
     /// Parses `latest`, a position, an RFC 3339 time, `-N`, `last-known-good` or `point:NAME`.
     ///
     /// # Errors
-    /// Says what is wrong.
+    /// The text has none of these forms.
     pub fn parse(text: &str) -> Result<Self, PointRefError> {
         if text == "last-known-good" {
             return Ok(Self::LastKnownGood);
@@ -75,7 +75,7 @@ impl PointSelector {
 impl fmt::Display for PointSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::At(anchor) => anchor.fmt(f),
+            Self::At(point) => point.fmt(f),
             Self::LastKnownGood => f.write_str("last-known-good"),
             Self::Named(name) => write!(f, "point:{name}"),
         }
@@ -96,15 +96,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_goal_reads_back_what_it_shows() {
+    fn parsing_a_displayed_reference_gives_it_back() {
         for text in ["latest", "4711", "-3", "last-known-good", "point:a@b", "production@last-known-good"] {
-            assert_eq!(PointRef::parse(text).map(|goal| goal.to_string()), Ok(text.to_owned()));
+            assert_eq!(PointRef::parse(text).map(|point| point.to_string()), Ok(text.to_owned()));
         }
     }
 
     #[test]
-    fn what_is_no_goal_says_what_it_could_be() {
-        let error = PointRef::parse("last-good").expect_err("no goal").to_string();
+    fn an_invalid_reference_is_rejected_with_the_valid_forms() {
+        let error = PointRef::parse("last-good").expect_err("it is invalid").to_string();
         assert!(error.contains("last-known-good") && error.contains("point:NAME"), "{error}");
         assert!(matches!(PointRef::parse("pro duction@latest"), Err(PointRefError::Environment(_))));
         assert!(matches!(PointRef::parse("point:"), Err(PointRefError::Name(_))));

@@ -1,35 +1,36 @@
-//! Releases: what a lane runs, and when one release is, or may be, another.
+//! Releases, and the rules by which two of them match or contradict each other.
 //!
 //! Decision 0015, section 2, is the specification of `matches` and `contradicts`.
 
 use std::fmt;
 
-use crate::{Artifact, ShortText};
+use crate::{Artifact, ConfigDigest, ShortText};
 
-/// What a lane runs. Equality is that of the five texts; whether one is wanted and another runs is [`Release::matches`].
+/// A release: a version with its artifact, configuration, infrastructure and commit, as far as they are known.
+///
+/// `==` compares the five texts; [`Release::matches`] compares a wanted release with a running one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Release {
-    /// The version, as its builders name it: `v948`.
+    /// The version, as its builder names it: `v948`.
     pub version: ShortText,
-    /// The artifact that was put there.
+    /// The artifact that was deployed.
     pub artifact: Option<Artifact>,
-    /// The configuration that it runs with.
+    /// The digest of the configuration.
     pub config: Option<ConfigDigest>,
-    /// The revision of the infrastructure's code: `git:3f2a…`.
+    /// The revision of the infrastructure code: `git:3f2a…`.
     pub infrastructure: Option<ShortText>,
     /// The commit that the version was built from.
     pub commit: Option<ShortText>,
 }
 
 impl Release {
-    /// A release of which only the version is known.
+    /// Creates a release that states only its version.
     #[must_use]
     pub const fn of_version(version: ShortText) -> Self {
         Self { version, artifact: None, config: None, infrastructure: None, commit: None }
     }
 
-    /// Its five parts as text: version, artifact, configuration, infrastructure, commit; empty where one is
-    /// not known.
+    /// Returns the five parts as text: version, artifact, configuration, infrastructure, commit. Unknown parts are empty.
     #[must_use]
     pub fn parts(&self) -> [&str; 5] {
         [
@@ -41,45 +42,45 @@ impl Release {
         ]
     }
 
-    /// Returns true if `running` is what is wanted: every part that this release states equals that of `running`, which may
-    /// know more.
+    /// Returns true if `running` satisfies this wanted release: every part that this release states equals that of
+    /// `running`, which may state more.
     #[must_use]
     pub fn matches(&self, running: &Self) -> bool {
         Part::ALL.iter().all(|part| !self.states(*part) || self.has_same(*part, running))
     }
 
-    /// Returns true if some part that both state differs. What one of them does not state is unknown, not different.
+    /// Returns true if some part that both state differs. A part that only one states is unknown, not different.
     #[must_use]
     pub fn contradicts(&self, other: &Self) -> bool {
         !self.agrees_in(Part::ALL, other)
     }
 
-    /// Returns true if no part is known of only one of them, and all are equal: artifacts by identity, however they are spelled.
+    /// Returns true if both state the same parts, and all are equal. Artifacts are compared by identity.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         Part::ALL.iter().all(|part| self.has_same(*part, other))
     }
 
-    /// Returns the parts that are not equal; a part that only one of them states is among them.
+    /// Returns the parts that are not equal, including those that only one of them states.
     #[must_use]
     pub fn differing_parts(&self, other: &Self) -> Vec<Part> {
         Part::ALL.iter().copied().filter(|part| !self.has_same(*part, other)).collect()
     }
 
-    /// Returns true if both agree in these parts. A part that one of them does not state agrees.
+    /// Returns true if both agree in these parts. A part agrees if one of them does not state it.
     #[must_use]
     pub fn agrees_in(&self, parts: &[Part], other: &Self) -> bool {
         let agrees = |part| !self.states(part) || !other.states(part) || self.has_same(part, other);
         parts.iter().all(|part| agrees(*part))
     }
 
-    /// Returns the release with this artifact, if it states none itself.
+    /// Returns the release, with this artifact if it states none itself.
     #[must_use]
     pub fn completed(&self, artifact: Option<Artifact>) -> Self {
         Self { artifact: self.artifact.clone().or(artifact), ..self.clone() }
     }
 
-    /// Returns true if the part is known.
+    /// Returns true if the release states the part.
     #[must_use]
     pub const fn states(&self, part: Part) -> bool {
         match part {
@@ -91,7 +92,7 @@ impl Release {
         }
     }
 
-    /// Returns true if neither states the part, or both state it alike.
+    /// Returns true if neither states the part, or both state the same value.
     #[must_use]
     pub fn has_same(&self, part: Part, other: &Self) -> bool {
         match part {
@@ -116,7 +117,7 @@ pub enum Part {
     Artifact,
     /// The digest of the configuration.
     Config,
-    /// The revision of the infrastructure's code.
+    /// The revision of the infrastructure code.
     Infrastructure,
     /// The commit that the version was built from.
     Commit,
@@ -127,7 +128,7 @@ impl Part {
     pub const ALL: &[Self] =
         &[Self::Version, Self::Artifact, Self::Config, Self::Infrastructure, Self::Commit];
 
-    /// Returns the part in words.
+    /// Returns the name of the part for messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -138,42 +139,6 @@ impl Part {
             Self::Commit => "commit",
         }
     }
-}
-
-/// The digest of a configuration: `sha256:` and 64, or `sha512:` and 128 hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ConfigDigest(ShortText);
-
-/// Why a text is not a digest.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a digest is sha256: and 64, or sha512: and 128 lower-case hexadecimal digits")]
-pub struct DigestError;
-
-impl ConfigDigest {
-    /// Parses a digest.
-    ///
-    /// # Errors
-    /// The text is not one.
-    pub fn parse(text: &str) -> Result<Self, DigestError> {
-        check_digest(text)?;
-        ShortText::parse(text).map(Self).map_err(|_| DigestError)
-    }
-
-    /// As text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-}
-
-pub(crate) fn check_digest(text: &str) -> Result<(), DigestError> {
-    let digits = match text.split_once(':') {
-        Some(("sha256", digits)) if digits.len() == 64 => digits,
-        Some(("sha512", digits)) if digits.len() == 128 => digits,
-        _ => return Err(DigestError),
-    };
-    let hexadecimal = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
-    digits.bytes().all(hexadecimal).then_some(()).ok_or(DigestError)
 }
 
 impl fmt::Display for Release {

@@ -1,23 +1,23 @@
-//! When an environment is retired: then it has no lanes, and what it ran before is gone for good.
+//! Retirement of environments: a retired environment has no lanes, and its earlier changes are discarded for good.
 
 use chrono::{DateTime, Utc};
 
 use crate::Position;
 use crate::span::Span;
 
-/// The declarations and retirements of an environment, by moment.
+/// The declarations and retirements of an environment, ordered by `(occurred_at, position)`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Retirements {
-    /// Time, position, and whether it retires (or declares) the environment.
+    /// Time, position, and true for a retirement or false for a declaration.
     events: Vec<(DateTime<Utc>, Position, bool)>,
 }
 
-/// What retirements mean for a time.
+/// The retirement status of an environment at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// The environment is retired, by the event at this position.
     Retired(Position),
-    /// It is not; changes that occurred before this time are gone. `None`: it never was.
+    /// The environment is not retired. Changes from before this time are discarded; `None`: it was never retired.
     Open(Option<DateTime<Utc>>),
 }
 
@@ -29,31 +29,31 @@ impl Retirements {
         self.events.insert(index, event);
     }
 
-    /// Returns true if the environment never was retired.
+    /// Returns true if the environment was never retired.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.events.iter().all(|(.., retires)| !retires)
     }
 
-    /// Returns true if the environment is retired by an event of exactly this time, if only for no time at all.
+    /// Returns true if a retirement starts at exactly this time, even one of no duration.
     #[must_use]
     pub fn retires_at(&self, time: DateTime<Utc>) -> bool {
         self.spans().iter().any(|retired| retired.from == time)
     }
 
-    /// Returns what holds at a time.
+    /// Returns the status at a time.
     #[must_use]
     pub fn at(&self, time: DateTime<Utc>) -> Standing {
         self.after(self.events.partition_point(|(at, ..)| *at <= time))
     }
 
-    /// Returns what holds after all of them.
+    /// Returns the status after all events.
     #[must_use]
     pub fn last(&self) -> Standing {
         self.after(self.events.len())
     }
 
-    /// Returns when the environment was last retired, if it ever was.
+    /// Returns the time of the last retirement, if there was one.
     #[must_use]
     pub fn last_retired(&self) -> Option<DateTime<Utc>> {
         self.spans().last().map(|retired| retired.from)
@@ -71,8 +71,8 @@ impl Retirements {
         standing
     }
 
-    /// Returns the spans in which it was retired. One that was declared again at the same time has a span without length: what it ran
-    /// before is gone all the same.
+    /// Returns the spans in which the environment was retired. If it was declared again at the time of its retirement,
+    /// the span has no duration, and yet earlier changes are discarded.
     #[must_use]
     pub fn spans(&self) -> Vec<Span> {
         let mut spans = Vec::new();
@@ -91,8 +91,8 @@ impl Retirements {
         spans
     }
 
-    /// Cuts a span, in which something stood, where the environment was retired: it ends with the first retirement after its
-    /// begin, and what began while retired never stood.
+    /// Cuts the span in which a release or a composition ran: it ends at the first retirement after its start. Returns
+    /// `None` if the environment was retired at the start of the span.
     #[must_use]
     pub fn cut(&self, span: Span) -> Option<Span> {
         let spans = self.spans();
@@ -112,17 +112,17 @@ mod tests {
         DateTime::from_timestamp(seconds, 0).expect("a time")
     }
 
-    fn given(events: &[(i64, bool)]) -> Retirements {
-        let mut retirements = Retirements::default();
+    fn retirements(events: &[(i64, bool)]) -> Retirements {
+        let mut added = Retirements::default();
         for ((at, retires), position) in events.iter().zip(1..) {
-            retirements.add(time(*at), Position::new(position), *retires);
+            added.add(time(*at), Position::new(position), *retires);
         }
-        retirements
+        added
     }
 
     #[test]
     fn an_environment_is_retired_until_it_is_declared_again() {
-        let retirements = given(&[(10, false), (20, true), (25, true), (30, false)]);
+        let retirements = retirements(&[(10, false), (20, true), (25, true), (30, false)]);
         assert_eq!(retirements.at(time(19)), Standing::Open(None));
         assert_eq!(retirements.at(time(20)), Standing::Retired(Position::new(2)));
         assert_eq!(retirements.at(time(30)), Standing::Open(Some(time(30))));
@@ -133,8 +133,8 @@ mod tests {
     }
 
     #[test]
-    fn a_retirement_ends_what_ran_also_where_the_environment_is_declared_at_the_same_time() {
-        let retirements = given(&[(20, true), (20, false)]);
+    fn a_retirement_ends_the_span_even_if_the_environment_is_declared_again_at_once() {
+        let retirements = retirements(&[(20, true), (20, false)]);
         let span = |from, until| Span { from: time(from), until: time(until) };
         assert_eq!(retirements.last(), Standing::Open(Some(time(20))));
         assert_eq!(retirements.cut(span(15, 40)), Some(span(15, 20)));
@@ -142,8 +142,8 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_reports_does_not_matter() {
-        assert_eq!(given(&[(20, true), (10, false)]).last(), Standing::Retired(Position::new(1)));
-        assert_eq!(given(&[(30, false), (20, true)]).last(), Standing::Open(Some(time(30))));
+    fn the_order_of_events_does_not_matter() {
+        assert_eq!(retirements(&[(20, true), (10, false)]).last(), Standing::Retired(Position::new(1)));
+        assert_eq!(retirements(&[(30, false), (20, true)]).last(), Standing::Open(Some(time(30))));
     }
 }

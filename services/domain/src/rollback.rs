@@ -1,4 +1,4 @@
-//! Rollbacks: which step of one may follow which, when it starts and succeeds, and when one is requested automatically.
+//! Rollbacks: their state transitions, their execution, and the decision to request one automatically.
 //!
 //! Decision 0015, section 5, is the specification.
 
@@ -17,23 +17,23 @@ pub use automatic::{
 };
 pub use execution::{StartProblem, differing, start, step_claim};
 
-/// Where a rollback is.
+/// The phase of a rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// It was asked for, and nothing is done yet.
+    /// The rollback was requested and has not started.
     Requested,
-    /// It is being carried out.
+    /// The rollback is being carried out.
     Started,
-    /// The environment runs what was wanted.
+    /// The lanes of the plan run what it ends with.
     Succeeded,
-    /// The environment does not run what was wanted.
+    /// The rollback failed: some lane of the plan may not run what it ends with.
     Failed,
-    /// It was called off.
+    /// The rollback was cancelled.
     Cancelled,
 }
 
 impl Phase {
-    /// The phase as one word.
+    /// Returns the name of the phase in the API and in the database.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl Phase {
         }
     }
 
-    /// The phase with this name.
+    /// Returns the phase with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         [Self::Requested, Self::Started, Self::Succeeded, Self::Failed, Self::Cancelled]
@@ -53,73 +53,74 @@ impl Phase {
             .find(|phase| phase.name() == name)
     }
 
-    /// Whether another rollback of the environment has to wait for this one.
+    /// Returns true while the rollback has not ended: no other rollback of the environment can be requested.
     #[must_use]
     pub const fn is_active(self) -> bool {
         matches!(self, Self::Requested | Self::Started)
     }
 }
 
-/// What a next step of a rollback is judged by.
+/// The state of a rollback that decides which transitions are allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RollbackState<'a> {
-    /// Where it is.
+    /// The phase.
     pub phase: Phase,
-    /// Who asked for it.
+    /// The requester.
     pub initiated_by: &'a Actor,
-    /// How many other people must approve.
+    /// Number of people other than the requester who must approve.
     pub approvals: u32,
-    /// What people answered.
+    /// The approvals and rejections given so far.
     pub answers: &'a [Answer],
 }
 
-/// Why a step of a rollback's life is refused.
+/// Reason why a transition of a rollback is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransitionError {
-    /// It has ended.
-    #[error("the rollback has {} already", .0.name())]
+    /// The rollback has ended.
+    #[error("the rollback has already ended ({})", .0.name())]
     Ended(Phase),
-    /// It was started before.
-    #[error("the rollback is started already")]
+    /// The rollback has started.
+    #[error("the rollback is already started")]
     StartedAlready,
-    /// It must be started first.
+    /// The rollback has not started.
     #[error("the rollback is not started")]
     NotStarted,
-    /// It needs approvals.
-    #[error("the rollback has {granted} of {wanted} approvals")]
+    /// The rollback needs more approvals.
+    #[error("the rollback has {granted} of {required} approvals")]
     NotApproved {
-        /// How many there are.
+        /// Number of approvals given.
         granted: usize,
-        /// How many there must be.
-        wanted: u32,
+        /// Number of approvals required.
+        required: u32,
     },
-    /// Somebody rejected it.
+    /// A person rejected the rollback.
     #[error("the rollback was rejected (position {0})")]
     Rejected(Position),
-    /// People do not approve what they asked for themselves.
-    #[error("{0} asked for the rollback, and does not approve it")]
+    /// The requester cannot approve or reject the rollback.
+    #[error("{0} requested the rollback and cannot approve or reject it")]
     SelfApproval(ShortText),
-    /// The actor is no person.
-    #[error("{0} is not of the type person, and only people approve")]
+    /// The actor is not a person.
+    #[error("only people can approve or reject a rollback; {0} is not of the type person")]
     NotAPerson(ShortText),
-    /// The environment does not run what was wanted.
-    #[error("the environment does not run what the rollback wanted: {}", list(.0))]
+    /// Some lanes of the plan do not run what it ends with.
+    #[error("the environment does not run the planned releases: {}", summary(.0))]
     Differs(Vec<String>),
 }
 
-fn list(lanes: &[String]) -> String {
-    let shown = lanes.iter().take(10).cloned().collect::<Vec<_>>().join("; ");
-    match lanes.len().checked_sub(10) {
+fn summary(lanes: &[String]) -> String {
+    const MAX_SHOWN: usize = 10;
+    let shown = lanes.iter().take(MAX_SHOWN).cloned().collect::<Vec<_>>().join("; ");
+    match lanes.len().checked_sub(MAX_SHOWN) {
         Some(more) if more > 0 => format!("{shown}; and {more} more"),
         _ => shown,
     }
 }
 
 impl RollbackState<'_> {
-    /// How many more approvals it needs before it may start; an error if it may never.
+    /// Returns the number of approvals that are still missing before the rollback may start.
     ///
     /// # Errors
-    /// Somebody rejected it.
+    /// A person rejected the rollback.
     pub fn approvals_lacking(&self) -> Result<usize, TransitionError> {
         let (granted, rejected) = approved_by_others(self.answers, self.initiated_by);
         match rejected {
@@ -128,12 +129,12 @@ impl RollbackState<'_> {
         }
     }
 
-    /// Whether its execution may begin.
+    /// Checks that the execution may start.
     ///
     /// # Errors
-    /// Says why not.
+    /// The rollback has started or ended, was rejected, or lacks approvals.
     pub fn start(&self) -> Result<(), TransitionError> {
-        self.must_be_active()?;
+        self.ensure_active()?;
         if self.phase == Phase::Started {
             return Err(TransitionError::StartedAlready);
         }
@@ -141,46 +142,47 @@ impl RollbackState<'_> {
             0 => Ok(()),
             lacking => {
                 let granted = (self.approvals as usize).saturating_sub(lacking);
-                Err(TransitionError::NotApproved { granted, wanted: self.approvals })
+                Err(TransitionError::NotApproved { granted, required: self.approvals })
             }
         }
     }
 
-    /// Whether it may be said to have succeeded: `differing` are the lanes that do not run what was wanted.
+    /// Checks that the rollback may be reported as succeeded. `differing` lists the lanes that do not run what the plan
+    /// ends with.
     ///
     /// # Errors
-    /// Says why not.
+    /// The rollback has not started, has ended, or some lane differs.
     pub fn succeed(&self, differing: Vec<String>) -> Result<(), TransitionError> {
-        self.must_be_active()?;
+        self.ensure_active()?;
         if self.phase != Phase::Started {
             return Err(TransitionError::NotStarted);
         }
         if differing.is_empty() { Ok(()) } else { Err(TransitionError::Differs(differing)) }
     }
 
-    /// Whether it may be said to have failed.
+    /// Checks that the rollback may be reported as failed.
     ///
     /// # Errors
-    /// Says why not.
+    /// The rollback has not started, or has ended.
     pub fn fail(&self) -> Result<(), TransitionError> {
-        self.must_be_active()?;
+        self.ensure_active()?;
         if self.phase == Phase::Started { Ok(()) } else { Err(TransitionError::NotStarted) }
     }
 
-    /// Whether it may be called off.
+    /// Checks that the rollback may be cancelled.
     ///
     /// # Errors
-    /// Says why not.
+    /// The rollback has ended.
     pub fn cancel(&self) -> Result<(), TransitionError> {
-        self.must_be_active()
+        self.ensure_active()
     }
 
-    /// Whether a person may answer it.
+    /// Checks that an actor may approve or reject the rollback.
     ///
     /// # Errors
-    /// Says why not.
+    /// The rollback has started or ended, or the actor is the requester or not a person.
     pub fn answer(&self, actor: &Actor) -> Result<(), TransitionError> {
-        self.must_be_active()?;
+        self.ensure_active()?;
         if self.phase == Phase::Started {
             return Err(TransitionError::StartedAlready);
         }
@@ -193,35 +195,35 @@ impl RollbackState<'_> {
         Ok(())
     }
 
-    fn must_be_active(&self) -> Result<(), TransitionError> {
+    fn ensure_active(&self) -> Result<(), TransitionError> {
         if self.phase.is_active() { Ok(()) } else { Err(TransitionError::Ended(self.phase)) }
     }
 }
 
-/// What somebody wanted who requested a rollback. Two requests of one `rollback_id` that want the same are one request; the plan is
-/// not compared: it may have been made later.
+/// The content of a rollback request that decides if two requests with the same `rollback_id` are the same request. The
+/// plan is not part of it: a repeated request may have a newer plan.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestedWish<'a> {
     /// The environment.
     pub environment: &'a EnvironmentName,
-    /// The position of the point, as resolved when it was first requested.
+    /// The position of the point, as resolved when the rollback was first requested.
     pub to: Position,
-    /// The time that named the point, if one did.
+    /// The time that selected the point, if one did.
     pub at: Option<DateTime<Utc>>,
-    /// The environment whose point it is, if it is another one's.
+    /// The environment that the point belongs to, if it is another one.
     pub source: Option<&'a EnvironmentName>,
-    /// The lanes that it is about.
+    /// The lanes to roll back.
     pub scope: &'a LaneFilter,
-    /// Whether to pass what may be passed by force.
+    /// True if the request overrides what can be overridden.
     pub force: bool,
-    /// Who asks.
+    /// The requester.
     pub requester: &'a Actor,
-    /// Why.
+    /// The reason.
     pub reason: Option<&'a LongText>,
 }
 
 impl<'a> RequestedWish<'a> {
-    /// The wish of a recorded request.
+    /// Returns the content of a recorded request.
     #[must_use]
     pub fn of(request: &'a RollbackRequest, reason: Option<&'a LongText>) -> Self {
         Self {
@@ -236,11 +238,12 @@ impl<'a> RequestedWish<'a> {
         }
     }
 
-    /// Returns true if both want the same.
+    /// Returns true if both are the same request. Requesters are compared as people, if both are.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let requester = self.requester == other.requester || self.requester.is_same_person(other.requester);
-        requester
+        let same_requester =
+            self.requester == other.requester || self.requester.is_same_person(other.requester);
+        same_requester
             && self.environment == other.environment
             && (self.to, self.at, self.source) == (other.to, other.at, other.source)
             && self.scope == other.scope
@@ -249,7 +252,7 @@ impl<'a> RequestedWish<'a> {
     }
 }
 
-/// How a lane differs from what a rollback wanted, in words.
+/// Describes how a lane differs from what a rollback's plan states.
 #[must_use]
 pub fn difference(
     service: &ServiceName,
@@ -257,7 +260,7 @@ pub fn difference(
     wanted: Option<&Release>,
     runs: Option<&Release>,
 ) -> String {
-    let word = |release: Option<&Release>| match release {
+    let version = |release: Option<&Release>| match release {
         Some(release) => release.version.to_string(),
         None => "nothing".to_owned(),
     };
@@ -267,7 +270,7 @@ pub fn difference(
                 "{service} at {target} runs {wanted} with another artifact, configuration or infrastructure"
             )
         }
-        _ => format!("{service} at {target} runs {} instead of {}", word(runs), word(wanted)),
+        _ => format!("{service} at {target} runs {} instead of {}", version(runs), version(wanted)),
     }
 }
 

@@ -1,37 +1,37 @@
-//! Stretches of time, by the emitters' clocks.
+//! Time spans, by the emitters' clocks.
 
 use chrono::{DateTime, Utc};
 
-/// A stretch of time in which something was so, from a time up to before another.
+/// A half-open time span: from a time, inclusive, to another, exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
-    /// When it began.
+    /// Start, inclusive.
     pub from: DateTime<Utc>,
-    /// When it ended; the end does not belong to it.
+    /// End, exclusive.
     pub until: DateTime<Utc>,
 }
 
 impl Span {
-    /// Returns the span, or `None` where it would contain no time.
+    /// Creates a span; `None` if it would be empty.
     #[must_use]
     pub fn new(from: DateTime<Utc>, until: DateTime<Utc>) -> Option<Self> {
         (from < until).then_some(Self { from, until })
     }
 
-    /// Returns true if a time lies in it.
+    /// Returns true if the span contains a time.
     #[must_use]
     pub fn contains(&self, time: DateTime<Utc>) -> bool {
         self.from <= time && time < self.until
     }
 
-    /// Returns what two spans have in common.
+    /// Returns the intersection of two spans; `None` if it is empty.
     #[must_use]
     pub fn and(&self, other: &Self) -> Option<Self> {
         Self::new(self.from.max(other.from), self.until.min(other.until))
     }
 }
 
-/// Joins spans that overlap or touch; the result is sorted.
+/// Merges spans that overlap or touch. The result is sorted.
 #[must_use]
 pub fn joined(mut spans: Vec<Span>) -> Vec<Span> {
     spans.sort_unstable();
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_that_touch_are_one() {
+    fn spans_that_touch_or_overlap_are_merged() {
         assert_eq!(joined(vec![span(5, 7), span(1, 3), span(3, 4)]), [span(1, 4), span(5, 7)]);
         assert_eq!(joined(vec![span(1, 9), span(2, 3)]), [span(1, 9)]);
     }

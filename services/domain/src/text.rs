@@ -1,48 +1,48 @@
-//! Parsed free text: one line (a version, an actor) or prose (a reason).
+//! Parsed free text: [`ShortText`] is one line (a version, an actor), [`LongText`] may have several (a reason).
 //!
-//! A line names something, so two lines that look the same must be the same: a new one has no format characters,
-//! which are invisible or reorder the text around them. Prose keeps them, since some scripts and emoji need them,
-//! and [`escape_unprintable`] shows them.
+//! A short text names something, so two short texts that look the same must be equal. A new one therefore contains no
+//! format characters, which are invisible or reorder the text around them. A long text may contain them, since some
+//! scripts and emoji need them; [`escape_unprintable`] makes them visible.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
 
-/// Why a text was not accepted.
+/// Reason why a text is invalid. The message continues the name of the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
     /// The text is empty or only white space.
     #[error("must not be empty")]
     Empty,
     /// The text is longer than allowed.
-    #[error("has {length} bytes, at most {limit} are allowed")]
+    #[error("has {length} bytes; at most {limit} are allowed")]
     TooLong {
-        /// Bytes of the text.
+        /// Length of the text in bytes.
         length: usize,
-        /// Bytes allowed.
+        /// Maximum length in bytes.
         limit: usize,
     },
     /// A control character, which would break a log line, a table or a digest.
-    #[error("has the control character {0:?}")]
+    #[error("contains the control character {0:?}")]
     Control(char),
     /// A format character, which is invisible or reorders the text around it.
-    #[error("has the format character {0:?}, which is invisible or reorders the text around it")]
+    #[error("contains the format character {0:?}, which is invisible or reorders the text around it")]
     Format(char),
-    /// White space at the start or end, which people do not see.
+    /// White space at the start or end, which readers cannot see.
     #[error("starts or ends with white space")]
     Padded,
 }
 
-/// Returns true for the characters of the general category Cf (bidirectional controls, zero width characters,
-/// soft hyphen and others), and for the line and paragraph separators.
+/// Returns true for characters of the general category Cf (bidirectional controls, zero width characters, soft hyphen
+/// and others), and for the line and paragraph separators.
 fn is_format(c: char) -> bool {
     use GeneralCategory::{Format, LineSeparator, ParagraphSeparator};
     !c.is_ascii() && matches!(c.general_category(), Format | LineSeparator | ParagraphSeparator)
 }
 
-/// Returns the text with its control and format characters as escapes such as `\u{202e}`, for terminals and logs.
-/// Line feeds and tabs stay.
+/// Returns the text with control and format characters escaped as `\u{202e}`, for terminals and logs. Keeps line feeds
+/// and tabs.
 #[must_use]
 pub fn escape_unprintable(text: &str) -> Cow<'_, str> {
     let is_unprintable = |c: char| (c.is_control() && !matches!(c, '\n' | '\t')) || is_format(c);
@@ -60,14 +60,14 @@ pub fn escape_unprintable(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-fn check(text: &str, limit: usize, control: impl Fn(char) -> bool) -> Result<(), TextError> {
+fn check(text: &str, limit: usize, is_forbidden: impl Fn(char) -> bool) -> Result<(), TextError> {
     if text.trim().is_empty() {
         return Err(TextError::Empty);
     }
     if text.len() > limit {
         return Err(TextError::TooLong { length: text.len(), limit });
     }
-    if let Some(c) = text.chars().find(|c| control(*c)) {
+    if let Some(c) = text.chars().find(|c| is_forbidden(*c)) {
         return Err(TextError::Control(c));
     }
     Ok(())
@@ -78,25 +78,25 @@ fn check(text: &str, limit: usize, control: impl Fn(char) -> bool) -> Result<(),
 pub struct ShortText(Box<str>);
 
 impl ShortText {
-    /// Bytes that a line has at most.
+    /// Maximum length in bytes.
     pub const LIMIT: usize = 512;
 
-    /// Parses a new line.
+    /// Parses a new text.
     ///
     /// # Errors
-    /// Says which rule the text breaks.
+    /// The text breaks a rule, which the error names.
     pub fn parse(text: &str) -> Result<Self, TextError> {
-        let line = Self::stored(text)?;
+        let parsed = Self::stored(text)?;
         match text.chars().find(|c| is_format(*c)) {
             Some(c) => Err(TextError::Format(c)),
-            None => Ok(line),
+            None => Ok(parsed),
         }
     }
 
-    /// Reads a line that was stored: entries recorded before format characters were rejected may have some.
+    /// Parses a stored text. It may contain format characters, which were not always rejected.
     ///
     /// # Errors
-    /// Says which rule the text breaks.
+    /// The text breaks a rule, which the error names.
     pub fn stored(text: &str) -> Result<Self, TextError> {
         check(text, Self::LIMIT, char::is_control)?;
         if text.trim() != text {
@@ -105,13 +105,13 @@ impl ShortText {
         Ok(Self(text.into()))
     }
 
-    /// The line as text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Returns the line as a terminal or a log can show it: see [`escape_unprintable`].
+    /// Returns the text escaped for terminals and logs: see [`escape_unprintable`].
     #[must_use]
     pub fn escaped(&self) -> Cow<'_, str> {
         escape_unprintable(&self.0)
@@ -124,30 +124,30 @@ impl fmt::Display for ShortText {
     }
 }
 
-/// A person's words: 1 to 4,096 bytes; line breaks, tabs and format characters are allowed.
+/// Free text, such as a reason: 1 to 4,096 bytes. Line breaks, tabs and format characters are allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LongText(Box<str>);
 
 impl LongText {
-    /// Bytes that prose has at most.
+    /// Maximum length in bytes.
     pub const LIMIT: usize = 4096;
 
-    /// Parses prose.
+    /// Parses a text.
     ///
     /// # Errors
-    /// Says which rule the text breaks.
+    /// The text breaks a rule, which the error names.
     pub fn parse(text: &str) -> Result<Self, TextError> {
         check(text, Self::LIMIT, |c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))?;
         Ok(Self(text.into()))
     }
 
-    /// The prose as text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Returns the prose as a terminal or a log can show it: see [`escape_unprintable`].
+    /// Returns the text escaped for terminals and logs: see [`escape_unprintable`].
     #[must_use]
     pub fn escaped(&self) -> Cow<'_, str> {
         escape_unprintable(&self.0)
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_has_no_control_characters_and_no_padding() {
+    fn a_short_text_rejects_control_characters_and_padding() {
         assert!(ShortText::parse("v948 (rc 1)").is_ok());
         assert_eq!(ShortText::parse(" \t"), Err(TextError::Empty));
         assert_eq!(ShortText::parse("a\tb"), Err(TextError::Control('\t')));
@@ -169,7 +169,7 @@ mod tests {
 
     /// A bidirectional override and isolate, zero width space and joiner, soft hyphen, byte order mark, tag, Arabic
     /// number sign, line and paragraph separator.
-    const FORMAT: [char; 10] = [
+    const FORMAT_CHARACTERS: [char; 10] = [
         '\u{202e}',
         '\u{2066}',
         '\u{200b}',
@@ -183,15 +183,15 @@ mod tests {
     ];
 
     #[test]
-    fn a_new_line_has_no_format_characters_and_a_stored_one_may() {
-        for c in FORMAT {
+    fn a_new_short_text_rejects_format_characters_and_a_stored_one_keeps_them() {
+        for c in FORMAT_CHARACTERS {
             let text = format!("v9{c}48");
             assert_eq!(ShortText::parse(&text), Err(TextError::Format(c)));
             assert_eq!(ShortText::stored(&text).as_ref().map(ShortText::as_str), Ok(text.as_str()));
         }
         assert_eq!(
             ShortText::parse("v\u{202e}1").map_err(|error| error.to_string()),
-            Err("has the format character '\\u{202e}', which is invisible or reorders the text around it"
+            Err("contains the format character '\\u{202e}', which is invisible or reorders the text around it"
                 .into())
         );
         for visible in ["日本語", "é", "e\u{301}", "नमस्ते", "🚀", "v948\u{a0}rc"] {
@@ -200,23 +200,23 @@ mod tests {
     }
 
     #[test]
-    fn prose_keeps_format_characters_and_shows_them_as_escapes() {
-        for c in FORMAT {
-            let prose = LongText::parse(&format!("back{c} to v1")).expect("prose");
-            assert_eq!(prose.as_str(), format!("back{c} to v1"));
-            assert_eq!(prose.escaped(), format!("back\\u{{{:x}}} to v1", u32::from(c)));
+    fn a_long_text_keeps_format_characters_and_escapes_them_for_display() {
+        for c in FORMAT_CHARACTERS {
+            let text = LongText::parse(&format!("back{c} to v1")).expect("a valid text");
+            assert_eq!(text.as_str(), format!("back{c} to v1"));
+            assert_eq!(text.escaped(), format!("back\\u{{{:x}}} to v1", u32::from(c)));
         }
     }
 
     #[test]
-    fn only_what_cannot_be_shown_is_escaped() {
+    fn only_unprintable_characters_are_escaped() {
         assert!(matches!(escape_unprintable("first\n\tsecond: C:\\ \"é\""), Cow::Borrowed(_)));
         assert_eq!(escape_unprintable("a\rb\u{1b}[31m\u{9b}\u{7f}"), "a\\rb\\u{1b}[31m\\u{9b}\\u{7f}");
-        assert_eq!(ShortText::stored("v\u{200b}1").expect("a line").escaped(), "v\\u{200b}1");
+        assert_eq!(ShortText::stored("v\u{200b}1").expect("a valid text").escaped(), "v\\u{200b}1");
     }
 
     #[test]
-    fn prose_may_have_several_lines() {
+    fn a_long_text_may_have_several_lines() {
         assert!(LongText::parse("first\n\tsecond").is_ok());
         assert_eq!(LongText::parse("bell\u{7}"), Err(TextError::Control('\u{7}')));
     }

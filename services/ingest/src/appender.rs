@@ -1,7 +1,7 @@
-//! Group commit: while one group is being appended, the next is gathered and looked up.
+//! Group commit: while one group is being appended, the next one is collected and looked up.
 //!
-//! One group is in flight at a time, so that entries stand in the order in which they came through
-//! the door, also when an append fails half-way.
+//! Only one group is in flight at a time, so that entries keep the order of submission, also when an append
+//! fails partway.
 
 use std::collections::HashMap;
 use std::iter::repeat_n;
@@ -23,30 +23,31 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use crate::recent::Recent;
-use crate::request::{DecisionError, Rejection, judge};
+use crate::recent::RecentAppends;
+use crate::rejection::{DecisionError, Rejection};
+use crate::request::decide;
 use crate::{
-    JUDGING_PATIENCE, JUDGING_PAUSE, LOOK_UP_PATIENCE, OrderedSubmission, RecordError, RecordOutcome,
-    Request, TRY_AGAIN,
+    DECISION_BACKOFF, DECISION_TIMEOUT, LOOKUP_TIMEOUT, OrderedSubmission, PROBE_INTERVAL, RecordError,
+    RecordOutcome, Request,
 };
 
-/// Events that are gathered into one group: what the journal appends with one disk sync.
-const GROUP: usize = 1_000;
-/// How long it counts that the journal took nothing.
-const LATELY: Duration = Duration::from_secs(10);
-/// Identities that are remembered from the last appends.
-const REMEMBERED: usize = 65_536;
+/// Number of events that complete a group; the journal appends as many with one disk sync.
+const GROUP_SIZE: usize = 1_000;
+/// Maximum age of a failed append that is still reported.
+const APPEND_FAILURE_MAX_AGE: Duration = Duration::from_secs(10);
+/// Number of identities from the last appends that are cached.
+const RECENT_CAPACITY: usize = 65_536;
 
-/// What came through the door.
-pub(crate) enum Brought {
-    /// It is recorded.
+/// A submitted event or request.
+pub(crate) enum Submission {
+    /// A report, which is recorded without a decision.
     Report(Box<Envelope>),
-    /// It is judged.
+    /// A request, which is recorded only if the decision permits.
     Request(Request),
 }
 
-impl Brought {
-    pub(crate) fn of(envelope: Envelope) -> Self {
+impl Submission {
+    pub(crate) fn from_envelope(envelope: Envelope) -> Self {
         if envelope.event().payload.is_command() {
             Self::Request(Request::Event(Box::new(envelope)))
         } else {
@@ -54,7 +55,7 @@ impl Brought {
         }
     }
 
-    const fn report(&self) -> Option<&Envelope> {
+    const fn as_report(&self) -> Option<&Envelope> {
         match self {
             Self::Report(envelope) => Some(envelope),
             Self::Request(_) => None,
@@ -62,60 +63,64 @@ impl Brought {
     }
 }
 
-/// Events that came through the door together.
+/// Events that were submitted in one call and wait for their outcomes.
 pub(crate) struct PendingBatch {
-    pub(crate) brought: Vec<Brought>,
-    pub(crate) train: OrderedSubmission,
-    pub(crate) answer: oneshot::Sender<Vec<RecordOutcome>>,
-    /// Room is free again when the ticket is answered.
-    pub(crate) _room: Option<OwnedSemaphorePermit>,
+    pub(crate) submissions: Vec<Submission>,
+    pub(crate) order: OrderedSubmission,
+    pub(crate) reply: oneshot::Sender<Vec<RecordOutcome>>,
+    /// Share of the byte budget; released when the batch is dropped after its reply.
+    pub(crate) _permit: Option<OwnedSemaphorePermit>,
 }
 
+/// Task that appends the queued events of one tenant.
 pub(crate) struct Appender {
     tenant: TenantName,
     journal: SharedJournal,
     projections: Projections,
-    recent: Arc<Mutex<Recent>>,
+    recent: Arc<Mutex<RecentAppends>>,
     clock: fn() -> DateTime<Utc>,
-    refused: RecentAppendFailure,
-    /// The history did not answer, and is not asked until this has ended.
-    away: Option<AbortOnDropHandle<()>>,
-    /// No request is judged before this: the projections failed, or were too far behind, lately.
-    judge_again: Instant,
+    append_failure: RecentAppendFailure,
+    /// Probe of a history that did not answer. The history is not queried until the probe has ended.
+    history_probe: Option<AbortOnDropHandle<()>>,
+    /// No request is decided before this time, because a decision timed out.
+    decisions_paused_until: Instant,
 }
 
-/// Why the journal took nothing when it was last given something, and when that was.
+/// Time and reason of the last append, if it failed.
 #[derive(Clone, Default)]
 pub(crate) struct RecentAppendFailure(Arc<std::sync::Mutex<Option<(Instant, String)>>>);
 
 impl RecentAppendFailure {
-    fn note(&self, answers: &[RecordOutcome]) {
-        let taken = answers.iter().any(|answer| matches!(answer, RecordOutcome::Recorded(_)));
-        let refused = answers.iter().find_map(|answer| match answer {
+    fn update(&self, outcomes: &[RecordOutcome]) {
+        let is_any_recorded = outcomes.iter().any(|outcome| matches!(outcome, RecordOutcome::Recorded(_)));
+        let reason = outcomes.iter().find_map(|outcome| match outcome {
             RecordOutcome::Refused(RecordError::Journal(error)) if error.is_temporary() => {
                 Some(error.to_string())
             }
             _ => None,
         });
-        let noted = match refused {
-            Some(reason) if !taken => Some((Instant::now(), reason)),
-            _ if taken => None,
+        let failure = match reason {
+            Some(reason) if !is_any_recorded => Some((Instant::now(), reason)),
+            _ if is_any_recorded => None,
             _ => return,
         };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = noted;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
 
-    /// The reason, if it was lately: nothing may have been given since.
+    /// Returns the reason unless the failure is too old: there may have been no append since.
     pub(crate) fn reason(&self) -> Option<String> {
-        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.as_ref().filter(|(at, _)| at.elapsed() < LATELY).map(|(_, reason)| reason.clone())
+        let failure = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failure
+            .as_ref()
+            .filter(|(at, _)| at.elapsed() < APPEND_FAILURE_MAX_AGE)
+            .map(|(_, reason)| reason.clone())
     }
 }
 
-/// One event of a group.
-struct Member {
-    submission: NewEntry,
-    leaf: Hash,
+/// A report of a group, with what the history has under its identity.
+struct GroupEvent {
+    new_entry: NewEntry,
+    leaf_hash: Hash,
     known: Option<Known>,
 }
 
@@ -125,116 +130,126 @@ impl Appender {
         journal: SharedJournal,
         projections: Projections,
         clock: fn() -> DateTime<Utc>,
-        refused: RecentAppendFailure,
+        append_failure: RecentAppendFailure,
     ) -> Self {
-        let recent = Arc::new(Mutex::new(Recent::new(REMEMBERED)));
-        let now = Instant::now();
-        Self { tenant, journal, projections, recent, clock, refused, away: None, judge_again: now }
+        Self {
+            tenant,
+            journal,
+            projections,
+            recent: Arc::new(Mutex::new(RecentAppends::new(RECENT_CAPACITY))),
+            clock,
+            append_failure,
+            history_probe: None,
+            decisions_paused_until: Instant::now(),
+        }
     }
 
     pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<PendingBatch>) {
         let mut in_flight: Option<JoinHandle<()>> = None;
         while let Some(first) = queue.recv().await {
-            let tickets = gather(first, &mut queue);
-            if tickets.iter().flat_map(|ticket| &ticket.brought).any(|brought| brought.report().is_none()) {
+            let batches = collect_group(first, &mut queue);
+            let mut submissions = batches.iter().flat_map(|batch| &batch.submissions);
+            if submissions.any(|submission| submission.as_report().is_none()) {
                 if let Some(previous) = in_flight.take() {
-                    finished(previous).await;
+                    wait_for_group(previous).await;
                 }
-                self.in_turn(tickets).await;
+                self.process_sequentially(batches).await;
                 continue;
             }
-            let reports = tickets.iter().flat_map(|ticket| &ticket.brought).filter_map(Brought::report);
-            let members = self.look_up(&reports.collect::<Vec<_>>()).await;
+            let submissions = batches.iter().flat_map(|batch| &batch.submissions);
+            let reports: Vec<&Envelope> = submissions.filter_map(Submission::as_report).collect();
+            let events = self.look_up(&reports).await;
             if let Some(previous) = in_flight.take() {
-                finished(previous).await;
+                wait_for_group(previous).await;
             }
             let (journal, recent) = (Arc::clone(&self.journal), Arc::clone(&self.recent));
             let projections = self.projections.clone();
-            let refused = self.refused.clone();
+            let append_failure = self.append_failure.clone();
             let tenant = self.tenant.to_string();
-            // The group before is answered: what it broke off is known.
-            let out_of_turn =
-                |ticket: &PendingBatch| repeat_n(ticket.train.is_broken(), ticket.brought.len());
-            let out_of_turn: Vec<bool> = tickets.iter().flat_map(out_of_turn).collect();
+            // The previous group has its outcomes, so the orders that it aborted are known.
+            let predecessor_failed =
+                |batch: &PendingBatch| repeat_n(batch.order.is_aborted(), batch.submissions.len());
+            let predecessor_failed: Vec<bool> = batches.iter().flat_map(predecessor_failed).collect();
             in_flight = Some(tokio::spawn(async move {
-                let answers = append(journal.as_ref(), &projections, &recent, &members, &out_of_turn).await;
-                refused.note(&answers);
-                count(&tenant, &answers);
-                reply(tickets, answers);
+                let outcomes =
+                    append(journal.as_ref(), &projections, &recent, &events, &predecessor_failed).await;
+                append_failure.update(&outcomes);
+                count_outcomes(&tenant, &outcomes);
+                reply(batches, outcomes);
             }));
         }
         if let Some(previous) = in_flight {
-            finished(previous).await;
+            wait_for_group(previous).await;
         }
     }
 
-    /// Takes events of which some are judged, one after the other: what comes before a request is recorded
-    /// before it is judged, and nothing is recorded while it is.
-    async fn in_turn(&mut self, tickets: Vec<PendingBatch>) {
-        let mut answers: Vec<RecordOutcome> = Vec::new();
-        let mut waiting: Vec<(&PendingBatch, &Envelope)> = Vec::new();
-        for ticket in &tickets {
-            for brought in &ticket.brought {
-                match brought {
-                    Brought::Report(envelope) => waiting.push((ticket, envelope)),
-                    Brought::Request(request) => {
-                        answers.extend(self.record(std::mem::take(&mut waiting)).await);
-                        let answer = if ticket.train.is_broken() {
+    /// Processes batches with requests one after the other. The reports before a request are recorded before its
+    /// decision, and nothing is recorded during the decision.
+    async fn process_sequentially(&mut self, batches: Vec<PendingBatch>) {
+        let mut outcomes: Vec<RecordOutcome> = Vec::new();
+        let mut reports: Vec<(&PendingBatch, &Envelope)> = Vec::new();
+        for batch in &batches {
+            for submission in &batch.submissions {
+                match submission {
+                    Submission::Report(envelope) => reports.push((batch, envelope)),
+                    Submission::Request(request) => {
+                        outcomes.extend(self.record(std::mem::take(&mut reports)).await);
+                        let outcome = if batch.order.is_aborted() {
                             RecordOutcome::Refused(RecordError::PredecessorFailed)
                         } else {
                             self.decide(request).await
                         };
-                        if is_temporary(&answer) {
-                            ticket.train.abort();
+                        if is_temporary(&outcome) {
+                            batch.order.abort();
                         }
-                        answers.push(answer);
+                        outcomes.push(outcome);
                     }
                 }
             }
         }
-        answers.extend(self.record(waiting).await);
-        count(&self.tenant.to_string(), &answers);
-        reply(tickets, answers);
+        outcomes.extend(self.record(reports).await);
+        count_outcomes(&self.tenant.to_string(), &outcomes);
+        reply(batches, outcomes);
     }
 
-    async fn record(&mut self, waiting: Vec<(&PendingBatch, &Envelope)>) -> Vec<RecordOutcome> {
-        if waiting.is_empty() {
+    async fn record(&mut self, reports: Vec<(&PendingBatch, &Envelope)>) -> Vec<RecordOutcome> {
+        if reports.is_empty() {
             return Vec::new();
         }
-        let reports: Vec<&Envelope> = waiting.iter().map(|(_, envelope)| *envelope).collect();
-        let members = self.look_up(&reports).await;
-        let out_of_turn: Vec<bool> = waiting.iter().map(|(ticket, _)| ticket.train.is_broken()).collect();
-        let answers =
-            append(self.journal.as_ref(), &self.projections, &self.recent, &members, &out_of_turn).await;
-        self.refused.note(&answers);
-        for ((ticket, _), answer) in waiting.iter().zip(&answers) {
-            if is_temporary(answer) {
-                ticket.train.abort();
+        let envelopes: Vec<&Envelope> = reports.iter().map(|(_, envelope)| *envelope).collect();
+        let events = self.look_up(&envelopes).await;
+        let predecessor_failed: Vec<bool> =
+            reports.iter().map(|(batch, _)| batch.order.is_aborted()).collect();
+        let outcomes =
+            append(self.journal.as_ref(), &self.projections, &self.recent, &events, &predecessor_failed)
+                .await;
+        self.append_failure.update(&outcomes);
+        for ((batch, _), outcome) in reports.iter().zip(&outcomes) {
+            if is_temporary(outcome) {
+                batch.order.abort();
             }
         }
-        answers
+        outcomes
     }
 
-    /// Judges a request at the end of the journal, and appends what comes of it if that is still its end.
+    /// Decides a request at the head of the journal, and appends its event if the head has not moved. Otherwise
+    /// decides again.
     async fn decide(&mut self, request: &Request) -> RecordOutcome {
         let key = request.identity().key();
-        if self.is_away() || Instant::now() < self.judge_again {
-            return RecordOutcome::Refused(RecordError::DecisionError(
-                "the history could not be asked just now".into(),
-            ));
+        if self.is_history_unavailable() || Instant::now() < self.decisions_paused_until {
+            return RecordOutcome::Refused(RecordError::DecisionError("the history is unavailable".into()));
         }
-        let deadline = Instant::now() + JUDGING_PATIENCE;
+        let deadline = Instant::now() + DECISION_TIMEOUT;
         loop {
-            // A fault of ours in judging one request must not close the door for all others.
+            // A panic while deciding one request must not end the appender.
             let attempt = AssertUnwindSafe(self.attempt(request, key)).catch_unwind();
             return match timeout_at(deadline, attempt).await {
                 Ok(Err(_)) => {
-                    error!(tenant = %self.tenant, "judging a request panicked");
-                    RecordOutcome::Refused(RecordError::DecisionError(
-                        "the cause is in the service's log".into(),
-                    ))
+                    error!(tenant = %self.tenant, "deciding a request panicked");
+                    let reason = "an internal error occurred; see the service's log";
+                    RecordOutcome::Refused(RecordError::DecisionError(reason.into()))
                 }
-                Ok(Ok(Ok(Attempt::Answered(answer)))) => answer,
+                Ok(Ok(Ok(Attempt::Done(outcome)))) => outcome,
                 Ok(Ok(Ok(Attempt::WrongHead))) => {
                     counter!("ledger_requests_judged_again_total", "tenant" => self.tenant.to_string())
                         .increment(1);
@@ -244,86 +259,92 @@ impl Appender {
                     RecordOutcome::Refused(RecordError::Rejected(rejection))
                 }
                 Ok(Ok(Err(DecisionError::Projections(error)))) => {
-                    warn!(error = &error as &dyn std::error::Error, "a request cannot be judged");
+                    warn!(error = &error as &dyn std::error::Error, "cannot decide a request");
                     self.mark_history_unavailable();
-                    RecordOutcome::Refused(RecordError::DecisionError("the projections do not answer".into()))
+                    RecordOutcome::Refused(RecordError::DecisionError(
+                        "the projections are unavailable".into(),
+                    ))
                 }
                 Err(_) => {
-                    // Reports wait behind a request: the next one must not keep them as long.
-                    self.judge_again = Instant::now() + JUDGING_PAUSE;
-                    let reason = "it was not judged in time, or its answer was lost";
+                    // Reports wait behind a request: the next request must not delay them as long.
+                    self.decisions_paused_until = Instant::now() + DECISION_BACKOFF;
+                    let reason = "the decision timed out, or its acknowledgement was lost";
                     RecordOutcome::Refused(RecordError::DecisionError(reason.into()))
                 }
             };
         }
     }
 
+    /// Decides a request once and tries to append its event.
     async fn attempt(&self, request: &Request, key: IdentityKey) -> Result<Attempt, DecisionError> {
-        let unreachable = |error: ReadError| {
-            Attempt::Answered(RecordOutcome::Refused(RecordError::Journal(AppendError::Unavailable(
+        let unavailable = |error: ReadError| {
+            Attempt::Done(RecordOutcome::Refused(RecordError::Journal(AppendError::Unavailable(
                 error.to_string(),
             ))))
         };
         let head = match self.journal.head().await {
             Ok(head) => head.position,
-            Err(error) => return Ok(unreachable(error)),
+            Err(error) => return Ok(unavailable(error)),
         };
-        self.projections.wait_for(head, JUDGING_PATIENCE).await?;
+        self.projections.wait_for(head, DECISION_TIMEOUT).await?;
         let mut snapshot = self.projections.snapshot().await?;
         if let Some(known) = snapshot.known(key).await? {
-            return Ok(Attempt::Answered(repeated(&mut snapshot, request, known).await?));
+            return Ok(Attempt::Done(repeated_outcome(&mut snapshot, request, known).await?));
         }
         let position = snapshot.position();
-        let envelope = judge(&mut snapshot, request, (self.clock)()).await?;
+        let envelope = decide(&mut snapshot, request, (self.clock)()).await?;
         drop(snapshot);
         let subject = Subject::of(&self.tenant, &envelope.event().payload);
-        let submission = NewEntry { subject, key, bytes: envelope.bytes().clone() };
-        Ok(match self.journal.append_expecting(&submission, position).await {
-            Ok(Outcome::Recorded(position)) => Attempt::Answered(RecordOutcome::Recorded(position)),
-            Ok(Outcome::Duplicate(position)) => Attempt::Answered(RecordOutcome::Duplicate(position)),
-            Ok(Outcome::Conflict(position)) => Attempt::Answered(RecordOutcome::Conflict(position)),
+        let new_entry = NewEntry { subject, key, bytes: envelope.bytes().clone() };
+        Ok(match self.journal.append_expecting(&new_entry, position).await {
+            Ok(Outcome::Recorded(position)) => Attempt::Done(RecordOutcome::Recorded(position)),
+            Ok(Outcome::Duplicate(position)) => Attempt::Done(RecordOutcome::Duplicate(position)),
+            Ok(Outcome::Conflict(position)) => Attempt::Done(RecordOutcome::Conflict(position)),
             Err(AppendError::WrongHead(_)) => Attempt::WrongHead,
-            Err(error) => Attempt::Answered(RecordOutcome::Refused(RecordError::Journal(error))),
+            Err(error) => Attempt::Done(RecordOutcome::Refused(RecordError::Journal(error))),
         })
     }
 
-    async fn look_up(&mut self, reports: &[&Envelope]) -> Vec<Member> {
+    async fn look_up(&mut self, reports: &[&Envelope]) -> Vec<GroupEvent> {
         let keys: Vec<IdentityKey> = reports.iter().map(|envelope| envelope.identity().key()).collect();
-        let known = self.known(&keys).await;
+        let known = self.known_identities(&keys).await;
         reports
             .iter()
             .zip(keys)
-            .map(|(envelope, key)| Member {
-                submission: NewEntry {
+            .map(|(envelope, key)| GroupEvent {
+                new_entry: NewEntry {
                     subject: Subject::of(&self.tenant, &envelope.event().payload),
                     key,
                     bytes: envelope.bytes().clone(),
                 },
-                leaf: leaf_of(envelope, known.get(&key)),
+                leaf_hash: comparable_leaf_hash(envelope, known.get(&key)),
                 known: known.get(&key).copied(),
             })
             .collect()
     }
 
-    /// Whether the history did not answer when it was last asked.
-    fn is_away(&self) -> bool {
-        self.away.as_ref().is_some_and(|away| !away.is_finished())
+    fn is_history_unavailable(&self) -> bool {
+        self.history_probe.as_ref().is_some_and(|probe| !probe.is_finished())
     }
 
-    /// One group has waited for the history. No other does before it is known to answer.
+    /// Starts a probe of the history. Until it succeeds, no further group waits for the history.
     fn mark_history_unavailable(&mut self) {
-        let answers = answers(self.projections.clone(), self.tenant.clone());
-        self.away = Some(AbortOnDropHandle::new(tokio::spawn(answers)));
+        let probe = probe_history(self.projections.clone(), self.tenant.clone());
+        self.history_probe = Some(AbortOnDropHandle::new(tokio::spawn(probe)));
     }
 
-    /// What the history knows. When it cannot be asked, events are appended all the same: the
-    /// journal's window and the fold see to it that an identity has one effect.
-    async fn known(&mut self, keys: &[IdentityKey]) -> HashMap<IdentityKey, Known> {
-        if !self.is_away() {
-            match timeout(LOOK_UP_PATIENCE, self.projections.known(keys)).await {
+    /// Returns the identities that the history has. If it is unavailable, events are appended all the same: the
+    /// journal's duplicate window and the projector ensure that an identity has one effect.
+    async fn known_identities(&mut self, keys: &[IdentityKey]) -> HashMap<IdentityKey, Known> {
+        if !self.is_history_unavailable() {
+            match timeout(LOOKUP_TIMEOUT, self.projections.known(keys)).await {
                 Ok(Ok(known)) => return known,
-                Ok(Err(error)) => warn!(%error, "the history cannot be asked for identities"),
-                Err(_) => warn!("the history does not answer in time when asked for identities"),
+                Ok(Err(error)) => {
+                    warn!(%error, tenant = %self.tenant, "identity lookup failed; appending without it");
+                }
+                Err(_) => {
+                    warn!(tenant = %self.tenant, "identity lookup timed out; appending without it");
+                }
             }
             self.mark_history_unavailable();
         }
@@ -333,107 +354,116 @@ impl Appender {
     }
 }
 
-/// Asks a history until it answers: it may have been slow just once.
-async fn answers(projections: Projections, tenant: TenantName) {
-    while !matches!(timeout(LOOK_UP_PATIENCE, projections.checkpoint()).await, Ok(Ok(_))) {
-        tokio::time::sleep(TRY_AGAIN).await;
+/// Queries the history until it answers: the first failure may have been a single slow response.
+async fn probe_history(projections: Projections, tenant: TenantName) {
+    while !matches!(timeout(LOOKUP_TIMEOUT, projections.checkpoint()).await, Ok(Ok(_))) {
+        tokio::time::sleep(PROBE_INTERVAL).await;
     }
-    info!(%tenant, "the history is asked for identities again");
+    info!(%tenant, "the history answers again; identity lookups resume");
 }
 
-/// What came of judging a request once.
+/// Result of one attempt to decide a request.
 enum Attempt {
-    Answered(RecordOutcome),
-    /// The journal went on meanwhile.
+    Done(RecordOutcome),
+    /// The head of the journal moved during the decision.
     WrongHead,
 }
 
-/// The leaf hash that an event is compared by with what the history has of its identity.
-fn leaf_of(envelope: &Envelope, known: Option<&Known>) -> Hash {
+/// Returns the leaf hash by which an event is compared with the known one of its identity.
+fn comparable_leaf_hash(envelope: &Envelope, known: Option<&Known>) -> Hash {
     match known {
         Some(known) if is_same_event(envelope, *known) => known.leaf_hash,
         _ => leaf_hash(envelope.bytes()),
     }
 }
 
-/// Returns true if an event is the one that the history has with its identity. Before the content type was always written, an event
-/// could be stored without it.
+/// Returns true if an event equals the known one of its identity. Events stored by older versions may lack the
+/// content type, so that form counts as equal too.
 fn is_same_event(envelope: &Envelope, known: Known) -> bool {
     leaf_hash(envelope.bytes()) == known.leaf_hash
         || leaf_hash(&envelope.bytes_without_content_type()) == known.leaf_hash
 }
 
-/// The answer to a request whose identity the history has. What a wish comes to depends on when it is judged:
-/// the first time counts.
-async fn repeated(
+/// Returns the outcome of a request that has an identity already recorded. The event of a rollback request depends
+/// on the time of the decision, so the requests are compared and not their events: the first decision counts.
+async fn repeated_outcome(
     snapshot: &mut Snapshot,
     request: &Request,
     known: Known,
 ) -> Result<RecordOutcome, DecisionError> {
-    let same = match request {
+    let is_same = match request {
         Request::Event(envelope) => is_same_event(envelope, known),
         Request::Failed(_) => true,
-        Request::Rollback(wish) => match snapshot.rollback(&wish.rollback_id).await? {
-            Some(row) if wish.is_same(snapshot, &row).await? => true,
+        Request::Rollback(request) => match snapshot.rollback(&request.rollback_id).await? {
+            Some(row) if request.is_same(snapshot, &row).await? => true,
             Some(row) => {
-                let (rollback_id, position) = (wish.rollback_id.clone(), row.requested);
+                let (rollback_id, position) = (request.rollback_id.clone(), row.requested);
                 return Err(Rejection::RollbackExists { rollback_id, position, phase: row.phase }.into());
             }
             None => false,
         },
     };
-    Ok(if same { RecordOutcome::Duplicate(known.position) } else { RecordOutcome::Conflict(known.position) })
+    Ok(if is_same {
+        RecordOutcome::Duplicate(known.position)
+    } else {
+        RecordOutcome::Conflict(known.position)
+    })
 }
 
-async fn finished(group: JoinHandle<()>) {
+async fn wait_for_group(group: JoinHandle<()>) {
     if let Err(error) = group.await {
-        // Its tickets are dropped unanswered, which tells their owners.
-        warn!(%error, "a group of events was not answered");
+        // Its batches are dropped without a reply; their submitters see `Closing`.
+        warn!(%error, "the append task of a group failed; its events have no outcome");
     }
 }
 
-fn gather(first: PendingBatch, queue: &mut mpsc::UnboundedReceiver<PendingBatch>) -> Vec<PendingBatch> {
-    let mut events = first.brought.len();
-    let mut tickets = vec![first];
-    while events < GROUP {
-        let Ok(ticket) = queue.try_recv() else { break };
-        events += ticket.brought.len();
-        tickets.push(ticket);
+/// Takes batches from the queue until the group is complete or the queue is empty.
+fn collect_group(
+    first: PendingBatch,
+    queue: &mut mpsc::UnboundedReceiver<PendingBatch>,
+) -> Vec<PendingBatch> {
+    let mut events = first.submissions.len();
+    let mut batches = vec![first];
+    while events < GROUP_SIZE {
+        let Ok(batch) = queue.try_recv() else { break };
+        events += batch.submissions.len();
+        batches.push(batch);
     }
-    tickets
+    batches
 }
 
 async fn append(
     journal: &dyn Journal,
     projections: &Projections,
-    recent: &Mutex<Recent>,
-    members: &[Member],
-    out_of_turn: &[bool],
+    recent: &Mutex<RecentAppends>,
+    events: &[GroupEvent],
+    predecessor_failed: &[bool],
 ) -> Vec<RecordOutcome> {
-    let began = Instant::now();
+    let started = Instant::now();
     let mut recent = recent.lock().await;
-    recent.is_of(projections.stream());
-    let known: Vec<Option<Known>> = members
+    recent.set_stream(projections.stream());
+    let known: Vec<Option<Known>> = events
         .iter()
-        .map(|member| member.known.or_else(|| recent.get(&member.submission.key).copied()))
+        .map(|event| event.known.or_else(|| recent.get(&event.new_entry.key).copied()))
         .collect();
-    let fresh: Vec<NewEntry> = members
+    let new_entries: Vec<NewEntry> = events
         .iter()
         .zip(&known)
-        .zip(out_of_turn)
-        .filter(|((_, known), out_of_turn)| known.is_none() && !**out_of_turn)
-        .map(|((member, _), _)| member.submission.clone())
+        .zip(predecessor_failed)
+        .filter(|((_, known), predecessor_failed)| known.is_none() && !**predecessor_failed)
+        .map(|((event, _), _)| event.new_entry.clone())
         .collect();
-    let mut outcomes = if fresh.is_empty() { Vec::new() } else { journal.append(&fresh).await }.into_iter();
-    let mut answers = Vec::with_capacity(members.len());
-    for ((member, known), out_of_turn) in members.iter().zip(known).zip(out_of_turn) {
-        answers.push(match known {
-            Some(known) if known.leaf_hash == member.leaf => RecordOutcome::Duplicate(known.position),
+    let appended = if new_entries.is_empty() { Vec::new() } else { journal.append(&new_entries).await };
+    let mut appended = appended.into_iter();
+    let mut outcomes = Vec::with_capacity(events.len());
+    for ((event, known), predecessor_failed) in events.iter().zip(known).zip(predecessor_failed) {
+        outcomes.push(match known {
+            Some(known) if known.leaf_hash == event.leaf_hash => RecordOutcome::Duplicate(known.position),
             Some(known) => RecordOutcome::Conflict(known.position),
-            None if *out_of_turn => RecordOutcome::Refused(RecordError::PredecessorFailed),
-            None => match outcomes.next() {
+            None if *predecessor_failed => RecordOutcome::Refused(RecordError::PredecessorFailed),
+            None => match appended.next() {
                 Some(Ok(Outcome::Recorded(position))) => {
-                    recent.remember(member.submission.key, position, *member.leaf.as_bytes());
+                    recent.insert(event.new_entry.key, position, *event.leaf_hash.as_bytes());
                     RecordOutcome::Recorded(position)
                 }
                 Some(Ok(Outcome::Duplicate(position))) => RecordOutcome::Duplicate(position),
@@ -443,15 +473,15 @@ async fn append(
             },
         });
     }
-    histogram!("ledger_append_seconds").record(began.elapsed());
-    histogram!("ledger_append_group_events").record(members.len() as f64);
-    answers
+    histogram!("ledger_append_seconds").record(started.elapsed());
+    histogram!("ledger_append_group_events").record(events.len() as f64);
+    outcomes
 }
 
-fn count(tenant: &str, answers: &[RecordOutcome]) {
+fn count_outcomes(tenant: &str, outcomes: &[RecordOutcome]) {
     let mut recorded = 0;
-    for answer in answers {
-        let status = match answer {
+    for outcome in outcomes {
+        let status = match outcome {
             RecordOutcome::Recorded(_) => {
                 recorded += 1;
                 continue;
@@ -466,21 +496,21 @@ fn count(tenant: &str, answers: &[RecordOutcome]) {
         .increment(recorded);
 }
 
-fn reply(tickets: Vec<PendingBatch>, answers: Vec<RecordOutcome>) {
-    let mut answers = answers.into_iter();
-    for ticket in tickets {
-        let own: Vec<RecordOutcome> = answers.by_ref().take(ticket.brought.len()).collect();
+fn reply(batches: Vec<PendingBatch>, outcomes: Vec<RecordOutcome>) {
+    let mut outcomes = outcomes.into_iter();
+    for batch in batches {
+        let own: Vec<RecordOutcome> = outcomes.by_ref().take(batch.submissions.len()).collect();
         if own.iter().any(is_temporary) {
-            ticket.train.abort();
+            batch.order.abort();
         }
-        // Whoever asked may have gone away; the event is recorded all the same.
-        let _ = ticket.answer.send(own);
+        // The submitter may have stopped waiting; the events are recorded all the same.
+        let _ = batch.reply.send(own);
     }
 }
 
-/// Whether the event will be sent again, and what follows it must wait for that.
-const fn is_temporary(answer: &RecordOutcome) -> bool {
-    match answer {
+/// Returns true if the client will send the event again, so that no later event of its order may be recorded before.
+const fn is_temporary(outcome: &RecordOutcome) -> bool {
+    match outcome {
         RecordOutcome::Refused(
             RecordError::PredecessorFailed | RecordError::DecisionError(_) | RecordError::Busy,
         ) => true,

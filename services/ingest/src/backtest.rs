@@ -1,22 +1,22 @@
-//! A candidate policy over the history that a snapshot has.
+//! Backtest of a candidate policy on the history in a snapshot.
 
 use ledger_domain::Position;
 use ledger_domain::backtest::{Backtest, Candidate, KINDS, Report};
 use ledger_projections::{QueryError, Snapshot};
 
 use crate::Rejection;
-use crate::request::judge_policy;
+use crate::request::check_policy;
 
-/// Positions that are read at a time: no more of the history than that is in memory.
-const STRETCH: u64 = 1_000;
+/// Number of positions that are read at a time, which bounds the memory for the history.
+const PAGE_SIZE: u64 = 1_000;
 
-/// Why a candidate is not tested.
+/// Reason why a candidate is not tested.
 #[derive(Debug, thiserror::Error)]
 pub enum BacktestError {
-    /// There is no such environment or position.
+    /// The environment or position does not exist, or the query failed.
     #[error(transparent)]
     Ask(#[from] QueryError),
-    /// The policy contradicts itself.
+    /// The policy is inconsistent.
     #[error(transparent)]
     Rejected(Box<Rejection>),
 }
@@ -27,16 +27,16 @@ impl From<ledger_projections::Error> for BacktestError {
     }
 }
 
-/// Tests a candidate over the history up to a position, which is read from its beginning.
+/// Tests a candidate on the history from its beginning up to a position.
 ///
 /// # Errors
-/// The policy contradicts itself, there is no such environment or position, or the database does not answer.
+/// The policy is inconsistent, the environment or position does not exist, or the database does not answer.
 pub async fn backtest(
     snapshot: &mut Snapshot,
     candidate: Candidate,
     until: Position,
 ) -> Result<Report, BacktestError> {
-    judge_policy(&candidate.environment, &candidate.policy)
+    check_policy(&candidate.environment, &candidate.policy)
         .map_err(|rejection| BacktestError::Rejected(Box::new(rejection)))?;
     let projections = snapshot.position();
     if let Some(asked) = [candidate.after, until].into_iter().find(|asked| *asked > projections) {
@@ -50,7 +50,7 @@ pub async fn backtest(
     let mut backtest = Backtest::of(candidate);
     let mut after = Position::START;
     while after < until {
-        let up_to = Position::new(after.get() + STRETCH).min(until);
+        let up_to = Position::new(after.get() + PAGE_SIZE).min(until);
         for (position, envelope) in snapshot.entries(&environments, KINDS, after, up_to).await? {
             backtest.feed(position, envelope.occurred_at(), envelope.identity(), envelope.event());
         }

@@ -1,4 +1,4 @@
-//! Whether a release may be deployed to a lane, by all that is known now.
+//! The gate: decides if a release may be deployed to a lane, in the state of a snapshot.
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Actor, Step};
@@ -11,43 +11,43 @@ use ledger_projections::{AsOf, PolicyInForce, QueryError, Snapshot};
 
 use crate::planning::UnknownLane;
 
-/// What somebody wants to deploy.
+/// A deploy that the gate decides on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GateQuestion {
-    /// Where; without a target, to every lane of the service.
+    /// Lane to deploy to; without a target, every lane of the service.
     pub lane: LaneRef,
-    /// What.
+    /// Release to deploy.
     pub release: Release,
-    /// Who wants to; their own approval does not count.
+    /// Requester. The requester's own approval does not count.
     pub requester: Option<Actor>,
-    /// The rollback that the deploy is a step of.
+    /// Rollback that the deploy is a step of.
     pub rollback_id: Option<ShortText>,
-    /// Whether the service may be one that was never deployed there.
+    /// True if the service may be one that was never deployed there.
     pub is_new: bool,
 }
 
-/// What the gate says.
+/// Decision of the gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GateAnswer {
-    /// The position that it is true for.
+    /// Position of the snapshot.
     pub position: Position,
-    /// The position of the policy that it was judged by.
+    /// Position of the policy in force.
     pub policy: Option<Position>,
-    /// The release that was judged: with the artifact that its version means, where the question states none.
+    /// Release that was decided on; if the question names no artifact, with the one that its version means.
     pub release: Release,
-    /// The position that says what the version means, where that was looked up.
+    /// Position of the event that ties the version to the artifact, if the artifact was looked up.
     pub artifact_known_from: Option<Position>,
-    /// The answer, and that of each rule.
+    /// Overall decision, and the finding of each rule.
     pub decision: Decision,
 }
 
-/// Why the gate does not answer.
+/// Reason why the gate cannot decide.
 #[derive(Debug, thiserror::Error)]
 pub enum GateError {
-    /// The service, or the target, never was in the environment.
+    /// The service or target has never been in the environment.
     #[error(transparent)]
     UnknownLane(#[from] UnknownLane),
-    /// There is no such environment, or the database does not answer.
+    /// The environment does not exist, or the query failed.
     #[error(transparent)]
     Ask(#[from] QueryError),
 }
@@ -58,8 +58,8 @@ impl From<ledger_projections::Error> for GateError {
     }
 }
 
-/// Returns true if a deploy is a step of a rollback that was started.
-async fn is_step(
+/// Returns true if a deploy is a step of a rollback that has started.
+async fn is_rollback_step(
     snapshot: &mut Snapshot,
     rollback_id: &ShortText,
     lane: &LaneRef,
@@ -67,20 +67,20 @@ async fn is_step(
 ) -> Result<bool, GateError> {
     let Some(row) = snapshot.rollback(rollback_id).await? else { return Ok(false) };
     let is_started = row.phase == Phase::Started && row.request.rollback.environment == lane.environment;
-    let is_it = |step: &Step| {
+    let matches_deploy = |step: &Step| {
         let wanted = step.to.as_ref();
         step.service == lane.service
             && lane.target.as_ref().is_none_or(|target| *target == step.target)
             && wanted.is_some_and(|wanted| wanted.matches(release) || release.matches(wanted))
     };
-    Ok(is_started && row.request.plan.steps.iter().any(is_it))
+    Ok(is_started && row.request.plan.steps.iter().any(matches_deploy))
 }
 
-/// Asks the gate.
+/// Decides a question in the state of a snapshot.
 ///
 /// # Errors
-/// The service or the target never was in the environment, and the question does not say that it is new; no event ever named the
-/// environment; or the database does not answer.
+/// The environment does not exist; the service or target has never been in it and the question does not declare it as
+/// new; or the database does not answer.
 pub async fn gate(
     snapshot: &mut Snapshot,
     question: &GateQuestion,
@@ -89,22 +89,23 @@ pub async fn gate(
     let GateQuestion { lane: named, requester, rollback_id, .. } = question;
     let environment = &named.environment;
     let position = snapshot.position();
-    let present = snapshot.state(environment, AsOf::LATEST).await?.into_lanes();
+    let current = snapshot.state(environment, AsOf::LATEST).await?.into_lanes();
     let known = snapshot.lanes_ever(environment).await?;
     if !question.is_new {
         UnknownLane::check(environment, &known, Some(&named.service), named.target.as_ref())?;
     }
-    let (release, artifact_known_from) = completed(snapshot, named, &question.release, now).await?;
+    let (release, artifact_known_from) = resolve_artifact(snapshot, named, &question.release, now).await?;
     let PolicyInForce { declared, policy } = snapshot.policy(environment, position).await?;
     let retired = match snapshot.retirements(environment, position).await?.last() {
         Standing::Retired(position) => Some(position),
         Standing::Open(_) => None,
     };
     let mut evidence = Vec::new();
-    for former in policy.promotion.iter().flat_map(|promotion| &promotion.from) {
-        let of_former = snapshot.policy(former, position).await?.policy;
-        let targets = snapshot.promotion_evidence(former, &named.service, &release, &of_former, now).await?;
-        evidence.push((former, of_former, targets));
+    for source in policy.promotion.iter().flat_map(|promotion| &promotion.from) {
+        let source_policy = snapshot.policy(source, position).await?.policy;
+        let targets =
+            snapshot.promotion_evidence(source, &named.service, &release, &source_policy, now).await?;
+        evidence.push((source, source_policy, targets));
     }
     let evidence: Vec<PromotionEvidence<'_>> = evidence
         .iter()
@@ -117,7 +118,7 @@ pub async fn gate(
     let freezes = snapshot.freezes(environment, now).await?;
     let active = snapshot.active_rollback(environment).await?;
     let is_step = match rollback_id {
-        Some(rollback_id) => is_step(snapshot, rollback_id, named, &release).await?,
+        Some(rollback_id) => is_rollback_step(snapshot, rollback_id, named, &release).await?,
         None => false,
     };
     let active = active.filter(|(active, _)| !is_step || Some(active) != rollback_id.as_ref());
@@ -125,20 +126,20 @@ pub async fn gate(
         Some(artifact) => snapshot.revoked([artifact]).await?,
         None => snapshot.revoked_named(&named.service).await?,
     };
-    let answers = answers(snapshot, named, &release).await?;
-    let lanes = lanes(named, &present, &known);
-    let mut of_lanes = Vec::with_capacity(lanes.len());
+    let answers = deploy_answers(snapshot, named, &release).await?;
+    let lanes = lanes_of(named, &current);
+    let mut lane_histories = Vec::with_capacity(lanes.len());
     for lane in lanes {
         let rollbacks = snapshot.left_releases(&lane).await?;
-        let first = rollbacks.iter().map(|left| left.requested);
-        let first = first.chain(answers.iter().map(|answer| answer.answer.position)).min();
-        let deploys = match first {
-            Some(first) => snapshot.deploys_after(&lane, first).await?,
+        let earliest = rollbacks.iter().map(|left| left.requested);
+        let earliest = earliest.chain(answers.iter().map(|answer| answer.answer.position)).min();
+        let deploys = match earliest {
+            Some(earliest) => snapshot.deploys_after(&lane, earliest).await?,
             None => Vec::new(),
         };
-        of_lanes.push((lane, rollbacks, deploys));
+        lane_histories.push((lane, rollbacks, deploys));
     }
-    let inputs: Vec<GateInput<'_>> = of_lanes
+    let inputs: Vec<GateInput<'_>> = lane_histories
         .iter()
         .map(|(lane, rollbacks, deploys)| GateInput {
             lane,
@@ -152,7 +153,7 @@ pub async fn gate(
             revocations: Revocations { revoked: &revoked, meant: None },
             rollbacks,
             deploys,
-            present: present.get(&(lane.service.clone(), lane.target.clone())),
+            present: current.get(&(lane.service.clone(), lane.target.clone())),
             promotion: &evidence,
             answers: &answers,
         })
@@ -161,8 +162,9 @@ pub async fn gate(
     Ok(GateAnswer { position, policy: declared, release, artifact_known_from, decision })
 }
 
-/// The release with the artifact that its version means, and the position that says so, where it states none.
-async fn completed(
+/// Returns a release without an artifact with the one that its version means, and the position of the event that ties
+/// them. A release that names an artifact, or has a version that means none, is returned unchanged.
+async fn resolve_artifact(
     snapshot: &mut Snapshot,
     lane: &LaneRef,
     release: &Release,
@@ -178,8 +180,9 @@ async fn completed(
     })
 }
 
-/// People's answers to deploys of a version of the service, each with the artifact that the version meant when it was given.
-async fn answers(
+/// Returns people's approvals and rejections of deploys of a version of the service, each with the artifact that the
+/// version meant at its time.
+async fn deploy_answers(
     snapshot: &mut Snapshot,
     named: &LaneRef,
     release: &Release,
@@ -189,31 +192,28 @@ async fn answers(
     for given in snapshot.answers_to_deploy(environment, service, &release.version).await? {
         let lane =
             LaneRef { environment: environment.clone(), service: service.clone(), target: given.target };
-        let (release, _) = completed(snapshot, &lane, &given.release, given.occurred_at).await?;
+        let (release, _) = resolve_artifact(snapshot, &lane, &given.release, given.occurred_at).await?;
         let (answer, occurred_at, expires_at) = (given.answer, given.occurred_at, given.expires_at);
         answers.push(DeployAnswer { answer, occurred_at, lane, release, expires_at });
     }
     Ok(answers)
 }
 
-/// The lanes that a question is about: the one at its target; else those of the service that hold anything, or all that it had.
-fn lanes(
-    named: &LaneRef,
-    present: &ledger_domain::Lanes,
-    known: &[(ledger_domain::ServiceName, TargetName)],
-) -> Vec<Lane> {
+/// Returns the lanes of a question: the one at its target. Without a target, those to which a deploy without a target
+/// may go: the service's lanes that hold anything; else its lanes that changed since the last retirement of the
+/// environment; else the one at the default target.
+fn lanes_of(named: &LaneRef, current: &ledger_domain::Lanes) -> Vec<Lane> {
     if let Some(target) = &named.target {
         return vec![named.at(target.clone())];
     }
-    let holding =
-        present.iter().filter(|((service, _), fold)| *service == named.service && fold.holds_anything());
-    let mut targets: Vec<TargetName> = holding.map(|((_, target), _)| target.clone()).collect();
+    let of_service = || current.iter().filter(|((service, _), _)| *service == named.service);
+    let mut targets: Vec<&TargetName> =
+        of_service().filter(|(_, fold)| fold.holds_anything()).map(|((_, target), _)| target).collect();
     if targets.is_empty() {
-        let of_service = known.iter().filter(|(service, _)| *service == named.service);
-        targets = of_service.map(|(_, target)| target.clone()).collect();
+        targets = of_service().map(|((_, target), _)| target).collect();
     }
-    if targets.is_empty() {
-        targets.push(TargetName::default());
+    match targets[..] {
+        [] => vec![named.at(TargetName::default())],
+        ref targets => targets.iter().map(|target| named.at((*target).clone())).collect(),
     }
-    targets.into_iter().map(|target| named.at(target)).collect()
 }

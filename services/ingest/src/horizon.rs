@@ -1,4 +1,4 @@
-//! How far back an environment can be brought, and what must be kept for it.
+//! The rollback horizon: the points to which an environment can be rolled back, and the artifacts to retain for them.
 
 use std::collections::BTreeMap;
 
@@ -11,38 +11,38 @@ use ledger_domain::retirement::Standing;
 use ledger_domain::{Artifact, EnvironmentName, LaneFilter, Position, Removals, ServiceName, ShortText};
 use ledger_projections::{AsKnownAt, Point, QueryError, Snapshot};
 
-use crate::planning::present;
+use crate::planning::current_lanes;
 
-/// Known-good points that are told one by one, at most.
-const LISTED: usize = 500;
+/// Maximum number of known-good points that are listed.
+const MAX_LISTED_POINTS: usize = 500;
 
-/// About so many points are read at a time.
-const AT_A_TIME: i64 = 64;
+/// Approximate number of points that are read at a time.
+const POINT_PAGE_SIZE: i64 = 64;
 
-/// How far back an environment can be brought.
+/// The rollback horizon of an environment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Horizon {
-    /// The position that it is true for.
+    /// Position of the snapshot.
     pub position: Position,
-    /// The known-good points, the last first.
+    /// Known-good points, newest first, at most 500.
     pub points: Vec<HorizonPoint>,
-    /// Whether there are more.
+    /// True if there are more.
     pub cut: bool,
-    /// What the points that are not bad need, and what runs now.
+    /// Artifacts to retain: for the points that are not bad, and for what runs now.
     pub needed: RetainedArtifacts,
 }
 
-/// A known-good point, and what stands in the way to it.
+/// A known-good point with the issues of the plan to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HorizonPoint {
     /// The point.
     pub point: Point,
-    /// What stands in the way, and what that does to the plan.
+    /// Issues of the plan, with their severities.
     pub issues: Vec<(PlanIssue, Severity)>,
 }
 
 impl HorizonPoint {
-    /// Whether it can be carried out; the point at which the environment is counts as well.
+    /// Returns true if the plan to the point can be carried out, or if the environment is already at the point.
     #[must_use]
     pub fn is_possible(&self, force: bool) -> bool {
         self.issues
@@ -51,11 +51,11 @@ impl HorizonPoint {
     }
 }
 
-/// The known-good points that stood at any time since `now - window`, and what they need. A retired environment has none, and needs
-/// nothing.
+/// Returns the known-good points that were in effect at any time since `now - window`, and the artifacts to retain.
+/// A retired environment has neither.
 ///
 /// # Errors
-/// There is no such environment, or the database does not answer.
+/// The environment does not exist, or the database does not answer.
 pub async fn horizon(
     snapshot: &mut Snapshot,
     environment: &EnvironmentName,
@@ -63,7 +63,7 @@ pub async fn horizon(
     now: DateTime<Utc>,
 ) -> Result<Horizon, QueryError> {
     let position = snapshot.position();
-    let present = present(snapshot, environment, false).await?;
+    let current = current_lanes(snapshot, environment, false).await?;
     if matches!(snapshot.retirements(environment, position).await?.last(), Standing::Retired(_)) {
         return Ok(Horizon {
             position,
@@ -73,8 +73,8 @@ pub async fn horizon(
         });
     }
     let policy = snapshot.policy(environment, position).await?.policy;
-    let (points, cut, mut needed) = stood(snapshot, environment, now - window, now).await?;
-    needed.keep_lanes(&present);
+    let (points, cut, mut needed) = points_since(snapshot, environment, now - window, now).await?;
+    needed.keep_lanes(&current);
     for (service, _, release) in snapshot.releases_on_the_way(environment).await? {
         needed.keep_release(&service, &release);
     }
@@ -83,7 +83,7 @@ pub async fn horizon(
         .map(|point| {
             let plan = Plan::make(
                 position,
-                &present,
+                &current,
                 &point.composition,
                 &LaneFilter::default(),
                 &policy,
@@ -92,12 +92,12 @@ pub async fn horizon(
             (point, plan)
         })
         .collect();
-    let (revoked, meant) = revoked(snapshot, environment, &plans, now).await?;
+    let (revoked, meant) = revocations(snapshot, environment, &plans, now).await?;
     let irreversible = snapshot.irreversible(environment).await?;
     let open = snapshot.open_deploys(environment).await?;
     let freezes = snapshot.freezes(environment, now).await?;
     let points = plans.into_iter().map(|(point, plan)| {
-        let way = PlanContext {
+        let context = PlanContext {
             source: None,
             retired: None,
             last_ran: BTreeMap::new(),
@@ -109,8 +109,8 @@ pub async fn horizon(
             revocations: Revocations { revoked: &revoked, meant: Some(&meant) },
             freezes: &freezes,
         };
-        let met = issues(&plan, &way).into_iter();
-        let issues = met.map(|issue| {
+        let issues = issues(&plan, &context).into_iter();
+        let issues = issues.map(|issue| {
             let severity = issue.severity(&policy);
             (issue, severity)
         });
@@ -119,28 +119,29 @@ pub async fn horizon(
     Ok(Horizon { position, points: points.collect(), cut, needed })
 }
 
-/// The known-good points that stood since a time, whether there are more, and what all need that are not bad.
-async fn stood(
+/// Returns the known-good points that were in effect since a time, true if there are more than listed, and the
+/// artifacts of all points that are not bad.
+async fn points_since(
     snapshot: &mut Snapshot,
     environment: &EnvironmentName,
     since: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<(Vec<Point>, bool, RetainedArtifacts), QueryError> {
     let (mut points, mut cut, mut needed) = (Vec::new(), false, RetainedArtifacts::default());
-    let first = snapshot.first_change_after(environment, since).await?;
-    let believed = AsKnownAt { known_at: None, now };
-    let Some(mut walk) = snapshot.points(environment, snapshot.position(), believed).await? else {
+    let first_change = snapshot.first_change_after(environment, since).await?;
+    let as_known_at = AsKnownAt { known_at: None, now };
+    let Some(mut cursor) = snapshot.points(environment, snapshot.position(), as_known_at).await? else {
         return Err(QueryError::UnknownEnvironment(environment.clone()));
     };
-    while let Some(point) = walk.next(snapshot, AT_A_TIME).await? {
-        // The one before the first change stood when the time began. Without a change, the last one stands.
-        let is_last = first.is_none_or(|first| point.number.is_none_or(|number| number < first));
+    while let Some(point) = cursor.next(snapshot, POINT_PAGE_SIZE).await? {
+        // The point before the first change was in effect at `since`. Without a change, that is the last point.
+        let is_last = first_change.is_none_or(|first| point.number.is_none_or(|number| number < first));
         if point.until.is_none_or(|until| until > since) {
             if point.judgement.status != Status::Bad {
                 needed.add(&point.composition);
             }
             if point.judgement.status == Status::KnownGood {
-                if points.len() < LISTED {
+                if points.len() < MAX_LISTED_POINTS {
                     points.push(point);
                 } else {
                     cut = true;
@@ -154,8 +155,8 @@ async fn stood(
     Ok((points, cut, needed))
 }
 
-/// The revocations that hold of what the plans bring, and what versions mean.
-async fn revoked(
+/// Returns the revocations in force of the plans' releases, and the artifacts that their versions mean.
+async fn revocations(
     snapshot: &mut Snapshot,
     environment: &EnvironmentName,
     plans: &[(Point, Plan)],

@@ -1,16 +1,18 @@
-//! The one door: whoever brings events comes through it.
+//! The write path: every event reaches the journal through this crate.
 //!
-//! Owns identity (an event that the ledger knows is answered with its position and not recorded
-//! again), group commit (what arrives together is appended together), and the judging of requests, the
-//! rollback controller's too. Answers are given only after the journal's acknowledgement.
+//! Owns deduplication (an event that the ledger already has gets the position of the earlier entry), group
+//! commit (events that arrive together are appended together), the decisions on requests, and the rollback
+//! controller. An outcome is sent only after the journal has acknowledged the event.
 
 mod appender;
 mod automatic;
 mod backtest;
+mod controller;
 mod gate;
 mod horizon;
 mod planning;
 mod recent;
+mod rejection;
 mod request;
 
 use std::sync::Arc;
@@ -20,99 +22,114 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::{EVENT_LIMIT, Envelope};
 use ledger_domain::event::CLOCK_TOLERANCE;
-use ledger_domain::{Position, TenantName};
+use ledger_domain::{Position, Source, TenantName};
 use ledger_journal::{AppendError, SharedJournal};
 use ledger_projections::Projections;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use appender::{Appender, Brought, PendingBatch, RecentAppendFailure};
+use appender::{Appender, PendingBatch, RecentAppendFailure, Submission};
 
-pub use automatic::{Controller, FailedCheck};
+pub use automatic::FailedCheck;
 pub use backtest::{BacktestError, backtest};
+pub use controller::Controller;
 pub use gate::{GateAnswer, GateError, GateQuestion, gate};
 pub use horizon::{Horizon, HorizonPoint, horizon};
 pub use planning::{PlanError, PlanRequest, Planned, Resolved, UnknownLane, plan, resolve};
-pub use request::{Rejection, Request, RequestRollback, RollbackContext, not_reached};
+pub use rejection::Rejection;
+pub use request::{Request, RequestRollback, RollbackContext, not_reached};
 
-/// Sources of the ledger's own events: one from outside could take the identity of an answer to come.
-const OWN_SOURCES: [&str; 2] = ["urn:release-ledger:api", "urn:release-ledger:rollback-controller"];
+/// Sources of the ledger's own events. Clients may not use them: a client could otherwise take the identity
+/// of a future event of the ledger.
+const RESERVED_SOURCES: [&str; 2] = ["urn:release-ledger:api", "urn:release-ledger:rollback-controller"];
 
-/// Bytes of events that may wait to be appended; whoever brings more waits before the door.
-const ROOM: usize = 32 << 20;
-/// How many may wait before the door, each with what it brings; whoever comes then is sent away.
-const WAITING: usize = 10_000;
+/// Bytes of events that may be queued or in flight. A submission that exceeds the budget waits.
+const BYTE_BUDGET: usize = 32 << 20;
+/// Number of submissions that may wait for the byte budget. Further ones are refused as busy.
+const QUEUE_SLOTS: usize = 10_000;
 
-/// What became of an event.
+/// Maximum time for the decision on a request. Later events are not appended meanwhile.
+const DECISION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum time for an identity lookup in the history. Later events are not appended meanwhile.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time during which no request is decided after a decision timed out.
+const DECISION_BACKOFF: Duration = Duration::from_secs(5);
+/// Interval between probes of a history that did not answer.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Parses a constant URN as an event source.
+fn source(urn: &str) -> Source {
+    Source::parse(urn).expect("a constant URN is a valid source")
+}
+
+/// Outcome of recording one event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RecordOutcome {
-    /// It is the entry at this position, and durable.
+    /// The event is the entry at this position, and durable.
     Recorded(Position),
-    /// The same event was recorded at this position before.
+    /// The same event is already recorded at this position.
     Duplicate(Position),
-    /// Another event with the same identity was recorded at this position before.
+    /// Another event with the same identity is already recorded at this position.
     Conflict(Position),
-    /// It was not recorded, or that is not known.
+    /// The event is not recorded, or its outcome is unknown.
     Refused(RecordError),
 }
 
-/// Why an event was not recorded.
+/// Reason why an event is not recorded.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum RecordError {
-    /// It says that it occurred in the future.
-    #[error(
-        "the event says that it occurred at {occurred_at}, which is more than five minutes after now ({now})"
-    )]
+    /// The event's time is too far in the future.
+    #[error("the event's time {occurred_at} is more than five minutes after the service's time {now}")]
     FromTheFuture {
-        /// When it says that it occurred.
+        /// Time of the event.
         occurred_at: DateTime<Utc>,
-        /// The service's time.
+        /// Time of the service.
         now: DateTime<Utc>,
     },
-    /// The journal did not take it. See [`AppendError`] for whether it may be tried again.
+    /// The journal rejected the event. [`AppendError::is_temporary`] states if a retry can succeed.
     #[error(transparent)]
     Journal(AppendError),
-    /// The journal is not the one that the projections were folded from: what they know would be wrong.
-    #[error("the journal is not the one that the ledger's projections were folded from: {0}")]
+    /// The journal is not the one that the projections were built from, so the history cannot be trusted.
+    #[error("the journal is not the one that the projections were built from: {0}")]
     Diverged(String),
-    /// An earlier event of the same train was not taken.
-    #[error("an earlier event could not be recorded, and this one must not come before it")]
+    /// An earlier event of the same ordered submission was not recorded.
+    #[error("an earlier event of the submission was not recorded; send it and all later ones again")]
     PredecessorFailed,
-    /// It asks for something that cannot be as the ledger is.
+    /// The request is invalid in the ledger's current state.
     #[error(transparent)]
     Rejected(Box<Rejection>),
-    /// It asks for something, and could not be judged: it may be tried again.
-    #[error("the request could not be judged: {0}")]
+    /// The request could not be decided. It may be sent again.
+    #[error("cannot decide the request: {0}")]
     DecisionError(String),
-    /// Too much waits to be recorded: it may be tried again.
-    #[error("too much waits to be recorded")]
+    /// The queue is full. The event may be sent again.
+    #[error("too many events wait to be recorded; send this one again later")]
     Busy,
-    /// The service ends.
+    /// The service is shutting down.
     #[error("the service is shutting down")]
     Closing,
 }
 
-/// The door of one tenant's ledger.
+/// Handle to the write path of one tenant's ledger. Clones share the same queue.
 #[derive(Clone)]
 pub struct Ingest {
-    tickets: mpsc::UnboundedSender<PendingBatch>,
-    room: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+    queue: mpsc::UnboundedSender<PendingBatch>,
+    byte_budget: Arc<Semaphore>,
+    queue_slots: Arc<Semaphore>,
     projections: Projections,
     clock: fn() -> DateTime<Utc>,
-    refused: RecentAppendFailure,
+    append_failure: RecentAppendFailure,
 }
 
 impl Ingest {
-    /// Why the journal took nothing when it was last given something, if that was within the last ten seconds. One
-    /// that answers questions may nevertheless store nothing, as after its disk was full.
+    /// Returns the reason of the last append if it failed within the last ten seconds. A journal that answers
+    /// reads may still reject every append, for example after its disk was full.
     #[must_use]
     pub fn recent_append_failure(&self) -> Option<String> {
-        self.refused.reason()
+        self.append_failure.reason()
     }
 
-    /// Opens the door. The task ends when every clone of the door is dropped and everything that
-    /// came through it is answered.
+    /// Starts the appender task of a tenant. The task ends when every clone of the handle is dropped and every
+    /// submission has its outcome.
     #[must_use]
     pub fn open(
         tenant: TenantName,
@@ -120,105 +137,108 @@ impl Ingest {
         projections: Projections,
         clock: fn() -> DateTime<Utc>,
     ) -> (Self, JoinHandle<()>) {
-        // Unbounded by itself, and bounded by `room`: each ticket takes of it what its events have in bytes, of which
-        // each has some, and gives it back when it is answered.
-        let (tickets, queue) = mpsc::unbounded_channel();
-        let refused = RecentAppendFailure::default();
-        let appender = Appender::new(tenant, journal, projections.clone(), clock, refused.clone());
-        let task = tokio::spawn(appender.run(queue));
-        let (room, waiting) = (Arc::new(Semaphore::new(ROOM)), Arc::new(Semaphore::new(WAITING)));
-        (Self { tickets, room, waiting, projections, clock, refused }, task)
+        // The channel is unbounded; `byte_budget` bounds it. Each batch holds permits for the bytes of its events,
+        // of which each event has at least one, and releases them when it has its outcomes.
+        let (queue, batches) = mpsc::unbounded_channel();
+        let append_failure = RecentAppendFailure::default();
+        let appender = Appender::new(tenant, journal, projections.clone(), clock, append_failure.clone());
+        let task = tokio::spawn(appender.run(batches));
+        let byte_budget = Arc::new(Semaphore::new(BYTE_BUDGET));
+        let queue_slots = Arc::new(Semaphore::new(QUEUE_SLOTS));
+        (Self { queue, byte_budget, queue_slots, projections, clock, append_failure }, task)
     }
 
-    /// Takes events in and waits for their answers, one for each, in order.
+    /// Records events and returns their outcomes, one for each, in order.
     pub async fn record(&self, envelopes: Vec<Envelope>) -> Vec<RecordOutcome> {
         self.submit(envelopes, &OrderedSubmission::default()).await.answers().await
     }
 
-    /// Takes events in; they are appended in the order in which they were submitted. Waits only
-    /// while too much waits already. Once the journal could not take an event of a train, the train's
-    /// later events are refused too: sent again, all of them keep their order.
-    pub async fn submit(&self, envelopes: Vec<Envelope>, train: &OrderedSubmission) -> Submitted {
+    /// Queues events, which are appended in the order of submission. Waits only while the byte budget is exhausted.
+    ///
+    /// After the journal failed to append an event of an ordered submission, its later events are refused too, so
+    /// that a client which sends all of them again keeps their order.
+    pub async fn submit(&self, envelopes: Vec<Envelope>, order: &OrderedSubmission) -> Submitted {
         if let Some(reason) = self.projections.divergence() {
-            train.abort();
+            order.abort();
             let refused = RecordOutcome::Refused(RecordError::Diverged(reason));
-            return Submitted { answers: vec![Some(refused); envelopes.len()], rest: None };
+            return Submitted { outcomes: vec![Some(refused); envelopes.len()], pending: None };
         }
         let now = (self.clock)();
-        let mut answers = Vec::with_capacity(envelopes.len());
+        let mut outcomes = Vec::with_capacity(envelopes.len());
         let mut admitted = Vec::with_capacity(envelopes.len());
         for envelope in envelopes {
             let occurred_at = envelope.occurred_at();
             if occurred_at - now > CLOCK_TOLERANCE {
-                answers.push(Some(RecordOutcome::Refused(RecordError::FromTheFuture { occurred_at, now })));
-            } else if OWN_SOURCES.contains(&envelope.identity().source.as_str()) {
+                outcomes.push(Some(RecordOutcome::Refused(RecordError::FromTheFuture { occurred_at, now })));
+            } else if RESERVED_SOURCES.contains(&envelope.identity().source.as_str()) {
                 let source = envelope.identity().source.clone();
-                answers.push(Some(RecordOutcome::Refused(RecordError::Rejected(Box::new(
+                outcomes.push(Some(RecordOutcome::Refused(RecordError::Rejected(Box::new(
                     Rejection::OwnSource(source),
                 )))));
             } else {
-                answers.push(None);
+                outcomes.push(None);
                 admitted.push(envelope);
             }
         }
         if admitted.is_empty() {
-            return Submitted { answers, rest: None };
+            return Submitted { outcomes, pending: None };
         }
         let bytes = admitted.iter().map(|envelope| envelope.bytes().len()).sum();
-        let brought = admitted.into_iter().map(Brought::of).collect();
-        match self.queue(brought, bytes, train).await {
-            Ok(rest) => Submitted { answers, rest: Some(rest) },
-            Err(refusal) => {
-                let answers = answers
+        let submissions = admitted.into_iter().map(Submission::from_envelope).collect();
+        match self.enqueue(submissions, bytes, order).await {
+            Ok(pending) => Submitted { outcomes, pending: Some(pending) },
+            Err(error) => {
+                let outcomes = outcomes
                     .into_iter()
-                    .map(|answer| answer.or(Some(RecordOutcome::Refused(refusal.clone()))));
-                Submitted { answers: answers.collect(), rest: None }
+                    .map(|outcome| outcome.or(Some(RecordOutcome::Refused(error.clone()))));
+                Submitted { outcomes: outcomes.collect(), pending: None }
             }
         }
     }
 
-    /// Has a request judged, and recorded if nothing speaks against it.
+    /// Decides a request, and records its event unless the request is rejected.
     pub async fn request(&self, request: Request) -> RecordOutcome {
         if let Some(reason) = self.projections.divergence() {
             return RecordOutcome::Refused(RecordError::Diverged(reason));
         }
-        match self.queue(vec![Brought::Request(request)], EVENT_LIMIT, &OrderedSubmission::default()).await {
-            Ok(rest) => {
-                let answers = Submitted { answers: vec![None], rest: Some(rest) }.answers().await;
-                answers.into_iter().next().unwrap_or(RecordOutcome::Refused(RecordError::Closing))
+        let submissions = vec![Submission::Request(request)];
+        match self.enqueue(submissions, EVENT_LIMIT, &OrderedSubmission::default()).await {
+            Ok(pending) => {
+                let outcomes = Submitted { outcomes: vec![None], pending: Some(pending) }.answers().await;
+                outcomes.into_iter().next().unwrap_or(RecordOutcome::Refused(RecordError::Closing))
             }
-            Err(refusal) => RecordOutcome::Refused(refusal),
+            Err(error) => RecordOutcome::Refused(error),
         }
     }
 
-    async fn queue(
+    async fn enqueue(
         &self,
-        brought: Vec<Brought>,
+        submissions: Vec<Submission>,
         bytes: usize,
-        train: &OrderedSubmission,
+        order: &OrderedSubmission,
     ) -> Result<oneshot::Receiver<Vec<RecordOutcome>>, RecordError> {
-        // Room is counted in bytes and never above ROOM, which fits; the semaphore is never closed.
-        let permits = u32::try_from(bytes.min(ROOM)).unwrap_or(u32::MAX);
-        let Ok(place) = self.waiting.try_acquire() else {
-            // What follows in the train must not be recorded without this.
-            train.abort();
+        // At most BYTE_BUDGET, which fits into 32 bits. The semaphore is never closed.
+        let permits = u32::try_from(bytes.min(BYTE_BUDGET)).unwrap_or(u32::MAX);
+        let Ok(slot) = self.queue_slots.try_acquire() else {
+            // Later events of the ordered submission must not be recorded without these.
+            order.abort();
             return Err(RecordError::Busy);
         };
-        let room = Arc::clone(&self.room).acquire_many_owned(permits).await.ok();
-        drop(place);
-        let (answer, rest) = oneshot::channel();
-        // If the appender is gone, the sender of the answer is dropped here, which says so.
-        let _ = self.tickets.send(PendingBatch { brought, train: train.clone(), answer, _room: room });
-        Ok(rest)
+        let permit = Arc::clone(&self.byte_budget).acquire_many_owned(permits).await.ok();
+        drop(slot);
+        let (reply, pending) = oneshot::channel();
+        // If the appender has ended, this drops `reply`, and the receiver reports `Closing`.
+        let _ = self.queue.send(PendingBatch { submissions, order: order.clone(), reply, _permit: permit });
+        Ok(pending)
     }
 }
 
-/// Events that are submitted in several parts and belong in one order.
+/// Marks events that are submitted in several parts and must keep their order.
 #[derive(Debug, Clone, Default)]
 pub struct OrderedSubmission(Arc<AtomicBool>);
 
 impl OrderedSubmission {
-    fn is_broken(&self) -> bool {
+    fn is_aborted(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 
@@ -227,35 +247,28 @@ impl OrderedSubmission {
     }
 }
 
-/// Events that are on their way.
+/// Events that are submitted and wait for their outcomes.
 pub struct Submitted {
-    answers: Vec<Option<RecordOutcome>>,
-    rest: Option<oneshot::Receiver<Vec<RecordOutcome>>>,
+    /// Outcomes known at submission; `None` for each queued event.
+    outcomes: Vec<Option<RecordOutcome>>,
+    /// Receiver of the outcomes of the queued events.
+    pending: Option<oneshot::Receiver<Vec<RecordOutcome>>>,
 }
 
 impl Submitted {
-    /// Waits for the answers, one for each event, in order.
+    /// Waits for the outcomes, one for each event, in order.
     pub async fn answers(self) -> Vec<RecordOutcome> {
-        let mut rest = match self.rest {
-            Some(rest) => rest.await.unwrap_or_default().into_iter(),
+        let mut pending = match self.pending {
+            Some(pending) => pending.await.unwrap_or_default().into_iter(),
             None => Vec::new().into_iter(),
         };
         let closing = || RecordOutcome::Refused(RecordError::Closing);
-        self.answers
+        self.outcomes
             .into_iter()
-            .map(|answer| answer.or_else(|| rest.next()).unwrap_or_else(closing))
+            .map(|outcome| outcome.or_else(|| pending.next()).unwrap_or_else(closing))
             .collect()
     }
 }
-
-/// How long a request may wait for its judgement, and keep other events from being appended.
-const JUDGING_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a look-up in the history may keep events from being appended.
-const LOOK_UP_PATIENCE: Duration = Duration::from_secs(3);
-/// How long no request is judged after one that could not be.
-const JUDGING_PAUSE: Duration = Duration::from_secs(5);
-/// How often it is tried whether a history that did not answer does again.
-const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
@@ -268,37 +281,37 @@ mod tests {
         "data": {"environment": "production", "service": "web", "release": {"version": "v1"}}}"#;
 
     #[tokio::test]
-    async fn whoever_finds_too_many_before_the_door_is_sent_away_and_so_is_what_follows_in_the_train() {
+    async fn a_submission_without_a_queue_slot_is_refused_as_busy_and_aborts_its_order() {
         let event = || Envelope::parse(EVENT.as_bytes()).expect("an event");
         let settings = Settings {
-            url: "postgres://nobody@127.0.0.1:1/none".into(),
+            url: "postgres://user@127.0.0.1:1/none".into(),
             connections: 1,
             acquire_timeout: Duration::ZERO,
             schema_version: SchemaVersion::CURRENT,
         };
         let projections = Projections::of(&settings, TenantName::default()).expect("never connected");
-        let (tickets, mut queue) = mpsc::unbounded_channel();
-        let (room, waiting) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1)));
+        let (queue, mut batches) = mpsc::unbounded_channel();
+        let (byte_budget, queue_slots) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1)));
         let clock = || DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
         let ingest = Ingest {
-            tickets,
-            room: Arc::clone(&room),
-            waiting,
+            queue,
+            byte_budget: Arc::clone(&byte_budget),
+            queue_slots,
             projections,
             clock,
-            refused: RecentAppendFailure::default(),
+            append_failure: RecentAppendFailure::default(),
         };
-        let (first, train) = (OrderedSubmission::default(), OrderedSubmission::default());
+        let (first, second) = (OrderedSubmission::default(), OrderedSubmission::default());
 
-        let mut before_the_door = Box::pin(ingest.submit(vec![event()], &first));
-        assert!(futures::poll!(&mut before_the_door).is_pending());
-        let sent_away = ingest.submit(vec![event()], &train).await.answers().await;
-        room.add_permits(ROOM);
-        drop(before_the_door.await);
+        let mut waiting = Box::pin(ingest.submit(vec![event()], &first));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        let refused = ingest.submit(vec![event()], &second).await.answers().await;
+        byte_budget.add_permits(BYTE_BUDGET);
+        drop(waiting.await);
 
-        assert_eq!(sent_away, [RecordOutcome::Refused(RecordError::Busy)]);
-        assert!(train.is_broken());
-        assert!(!first.is_broken());
-        assert!(queue.try_recv().is_ok(), "who waited comes in when there is room");
+        assert_eq!(refused, [RecordOutcome::Refused(RecordError::Busy)]);
+        assert!(second.is_aborted());
+        assert!(!first.is_aborted());
+        assert!(batches.try_recv().is_ok(), "the waiting submission is queued once the budget permits");
     }
 }

@@ -1,65 +1,65 @@
-//! A plan for an environment as it is now, with what it was made from and what stands in its way.
+//! Plans for the current state of an environment, with their inputs and issues.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use ledger_domain::event::{Action, Plan};
+use ledger_domain::event::{Action, Actor, Payload, Plan, Rollback, RollbackRequest};
 use ledger_domain::known_good::Status;
 use ledger_domain::plan_issue::{PlanContext, PlanIssue, Revocations, Severity, issues};
 use ledger_domain::retirement::Standing;
 use ledger_domain::{
-    Composition, EnvironmentName, LaneFilter, LaneFold, Lanes, PointInTime, PointRef, PointSelector,
-    Position, Removals, ServiceName, TargetName, shown_removed,
+    Composition, ConfigDigest, EnvironmentName, LaneFilter, LaneFold, Lanes, PointInTime, PointRef,
+    PointSelector, Position, Removals, ServiceName, ShortText, TargetName, shown_removed,
 };
 use ledger_projections::{AsKnownAt, AsOf, Point, PolicyInForce, QueryError, Snapshot};
 
-/// What somebody wants an environment to run.
+/// Request for a plan that brings an environment to a release point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanRequest {
     /// The environment.
     pub environment: EnvironmentName,
-    /// The point that it is to be brought to.
+    /// The release point to bring it to.
     pub to: PointRef,
-    /// The lanes that are to be brought there.
+    /// The lanes to bring there.
     pub scope: LaneFilter,
 }
 
 impl PlanRequest {
-    /// The environment whose point it is, where that is another one.
+    /// Returns the environment of the point, if it is another one.
     #[must_use]
     pub fn source(&self) -> Option<&EnvironmentName> {
         self.to.environment.as_ref().filter(|source| **source != self.environment)
     }
 }
 
-/// A service or a target that never was in an environment.
+/// Error: a service or target has never been in an environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownLane {
     /// The environment.
     pub environment: EnvironmentName,
-    /// The service, where that is what is not known, or of which the target is not.
+    /// The unknown service, or the service that has no such target.
     pub service: Option<ServiceName>,
-    /// The target, where that is what is not known.
+    /// The unknown target.
     pub target: Option<TargetName>,
-    /// What there is instead, sorted.
+    /// The known services or targets, sorted.
     pub known: Vec<String>,
 }
 
 impl fmt::Display for UnknownLane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 20;
+        const MAX_SHOWN: usize = 20;
         let environment = &self.environment;
         match (&self.service, &self.target) {
             (Some(service), Some(target)) => {
-                write!(f, "{service} never was at target {target} of {environment}")?;
+                write!(f, "service {service} has never been at target {target} of {environment}")?;
             }
-            (Some(service), None) => write!(f, "service {service} never was in {environment}")?,
-            (None, Some(target)) => write!(f, "target {target} never was in {environment}")?,
-            (None, None) => write!(f, "{environment} never had a lane")?,
+            (Some(service), None) => write!(f, "service {service} has never been in {environment}")?,
+            (None, Some(target)) => write!(f, "target {target} has never been in {environment}")?,
+            (None, None) => write!(f, "{environment} has never had a lane")?,
         }
-        let shown = self.known.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-        match (self.known.len(), self.known.len().saturating_sub(SHOWN)) {
+        let shown = self.known.iter().take(MAX_SHOWN).cloned().collect::<Vec<_>>().join(", ");
+        match (self.known.len(), self.known.len().saturating_sub(MAX_SHOWN)) {
             (0, _) => Ok(()),
             (_, 0) => write!(f, " (known: {shown})"),
             (_, more) => write!(f, " (known: {shown} and {more} more)"),
@@ -70,10 +70,10 @@ impl fmt::Display for UnknownLane {
 impl std::error::Error for UnknownLane {}
 
 impl UnknownLane {
-    /// Checks that a service, a target, or a service at a target was ever in an environment.
+    /// Checks that a service, a target, or a service at a target has ever been in an environment.
     ///
     /// # Errors
-    /// It was not.
+    /// The service or target has never been in it.
     pub fn check(
         environment: &EnvironmentName,
         lanes: &[(ServiceName, TargetName)],
@@ -93,7 +93,7 @@ impl UnknownLane {
             return Err(unknown(service, None, known));
         }
         let Some(target) = target else { return Ok(()) };
-        if lanes.iter().filter(of_service).any(|(_, of)| of == target) {
+        if lanes.iter().filter(of_service).any(|(_, known)| known == target) {
             return Ok(());
         }
         let known = lanes.iter().filter(of_service).map(|(_, target)| target.as_str()).collect();
@@ -101,53 +101,79 @@ impl UnknownLane {
     }
 }
 
-/// A plan, with what it was made from.
+/// A plan with its inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Planned {
-    /// What was wished for.
+    /// The request for the plan.
     pub wish: PlanRequest,
-    /// The position that all of it is true for.
+    /// The position of the snapshot in which the plan was made.
     pub position: Position,
-    /// The position of the environment's last change. While it stays, so does what the plan begins with; what
-    /// `last-known-good` means, and the policy, can change all the same, which the plan's digest shows.
+    /// The position of the environment's last change. While it is unchanged, the initial state of the plan is valid.
+    /// The policy and the meaning of `last-known-good` can still change; the plan's digest detects that.
     pub environment_position: Position,
-    /// The position that the goal means.
+    /// The position of the requested point.
     pub to: Position,
-    /// The time that named the point, if one did.
+    /// The time that selected the point, if a time did.
     pub at: Option<DateTime<Utc>>,
-    /// The point, with its status. None where the environment had not begun.
+    /// The point, with its status. `None` if the environment did not exist at the position.
     pub point: Option<Point>,
-    /// The policy that it was made by.
+    /// The policy in force.
     pub policy: PolicyInForce,
     /// The steps.
     pub plan: Plan,
-    /// What the environment runs when the plan is carried out.
+    /// The composition of the environment after the plan is carried out.
     pub result: Composition,
-    /// What stands in the way, and what that does to the plan.
+    /// The issues of the plan, with their severities.
     pub issues: Vec<(PlanIssue, Severity)>,
 }
 
 impl Planned {
-    /// What keeps it from being asked for.
+    /// Returns the issues that block a request of the plan.
     pub fn blockers(&self, force: bool) -> impl Iterator<Item = &PlanIssue> {
         let blocking = self.issues.iter().filter(move |(_, severity)| !severity.lets_pass(force));
         blocking.map(|(issue, _)| issue)
     }
+
+    /// Converts the plan into the payload that requests its rollback.
+    pub(crate) fn into_rollback_request(
+        self,
+        rollback_id: ShortText,
+        initiated_by: Actor,
+        force: bool,
+        cause: Option<Position>,
+    ) -> Payload {
+        let source = self.wish.source().cloned();
+        let PlanRequest { environment, scope, .. } = self.wish;
+        Payload::RollbackRequested(RollbackRequest {
+            rollback: Rollback { environment, rollback_id },
+            to: self.to,
+            at: self.at,
+            source,
+            scope,
+            plan_digest: ConfigDigest::parse(&self.plan.digest()).expect("a plan's digest is valid"),
+            plan: self.plan,
+            initiated_by,
+            automatic: cause.is_some(),
+            force,
+            policy: self.policy.declared,
+            cause,
+        })
+    }
 }
 
-/// Why there is no plan.
+/// Reason why there is no plan.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// There is no such environment or position.
+    /// The environment or position does not exist, or the query failed.
     #[error(transparent)]
     Ask(#[from] QueryError),
-    /// No point of the environment is known good.
-    #[error("no point of {0} is known good")]
+    /// The environment has no known-good point.
+    #[error("{0} has no known-good point")]
     NoKnownGoodPoint(EnvironmentName),
-    /// No point of the environment has this name.
-    #[error("no point of {0} is marked with the name {1}")]
-    NoSuchName(EnvironmentName, ledger_domain::ShortText),
-    /// A service or a target that the plan is restricted to never was there.
+    /// The environment has no point with this name.
+    #[error("{0} has no point named {1}")]
+    NoSuchName(EnvironmentName, ShortText),
+    /// A service or target to which the plan is restricted has never been in the environment.
     #[error(transparent)]
     UnknownLane(#[from] UnknownLane),
 }
@@ -158,81 +184,84 @@ impl From<ledger_projections::Error> for PlanError {
     }
 }
 
-/// Makes the plan that a wish comes to, now.
+/// Makes the plan for a request in the state of the snapshot.
 ///
 /// # Errors
-/// There is no such point, service or target, or the database does not answer.
+/// The point, a service or a target does not exist, or the database does not answer.
 pub async fn plan(
     snapshot: &mut Snapshot,
-    wish: &PlanRequest,
+    request: &PlanRequest,
     now: DateTime<Utc>,
 ) -> Result<Planned, PlanError> {
-    let circumstances = Circumstances::of(snapshot, wish, now).await?;
-    let of = wish.source().unwrap_or(&wish.environment);
-    if !snapshot.knows(of).await? {
-        return Err(QueryError::UnknownEnvironment(of.clone()).into());
+    let inputs = PlanInputs::read(snapshot, request, now).await?;
+    let point_environment = request.source().unwrap_or(&request.environment);
+    if !snapshot.knows(point_environment).await? {
+        return Err(QueryError::UnknownEnvironment(point_environment.clone()).into());
     }
-    must_be_known(snapshot, wish).await?;
-    let resolved = resolve(snapshot, of, &wish.to.point, AsKnownAt { known_at: None, now }).await?;
-    circumstances.plan_to(snapshot, resolved, RemovalRule::All).await
+    check_scope(snapshot, request).await?;
+    let as_known_at = AsKnownAt { known_at: None, now };
+    let resolved = resolve(snapshot, point_environment, &request.to.point, as_known_at).await?;
+    inputs.plan_to(snapshot, resolved, RemovalRule::All).await
 }
 
-/// Services and targets that a plan is restricted to must have been in the environment, or in the one whose point it is.
-async fn must_be_known(snapshot: &mut Snapshot, wish: &PlanRequest) -> Result<(), PlanError> {
-    let LaneFilter { services, targets } = &wish.scope;
+/// Checks that the services and targets to which a plan is restricted have ever been in the environment, or in the
+/// environment of the point.
+async fn check_scope(snapshot: &mut Snapshot, request: &PlanRequest) -> Result<(), PlanError> {
+    let LaneFilter { services, targets } = &request.scope;
     if services.is_empty() && targets.is_empty() {
         return Ok(());
     }
-    let mut known = snapshot.lanes_ever(&wish.environment).await?;
-    if let Some(source) = wish.source() {
+    let mut known = snapshot.lanes_ever(&request.environment).await?;
+    if let Some(source) = request.source() {
         known.extend(snapshot.lanes_ever(source).await?);
     }
     for service in services {
-        UnknownLane::check(&wish.environment, &known, Some(service), None)?;
+        UnknownLane::check(&request.environment, &known, Some(service), None)?;
     }
     for target in targets {
-        UnknownLane::check(&wish.environment, &known, None, Some(target))?;
+        UnknownLane::check(&request.environment, &known, None, Some(target))?;
     }
     Ok(())
 }
 
-/// Which lanes that are not at the point a plan removes.
+/// Selects the lanes that a plan removes, of those that do not exist at the point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RemovalRule {
-    /// All of them: a person said so.
+    /// All of them: a person requested the plan.
     All,
-    /// Those that the state at the point shows removed.
+    /// Only those that the state at the point shows as removed.
     Shown,
 }
 
-/// What every plan of an environment is made by.
-pub(crate) struct Circumstances {
-    pub(crate) wish: PlanRequest,
-    pub(crate) position: Position,
-    pub(crate) present: Lanes,
-    /// The position of the last change of the composition: also of one that left no change in any lane, as a retirement does.
-    changed: Position,
-    /// The position of the environment's retirement, if it is retired.
+/// Inputs that all plans of an environment share.
+pub(crate) struct PlanInputs {
+    request: PlanRequest,
+    position: Position,
+    current: Lanes,
+    /// Position of the last change of the composition. It also covers changes that left no trace in any lane, as a
+    /// retirement.
+    last_change: Position,
+    /// Position of the environment's retirement, if it is retired.
     retired: Option<Position>,
-    pub(crate) policy: PolicyInForce,
+    policy: PolicyInForce,
     now: DateTime<Utc>,
     irreversible: Vec<ledger_domain::plan_issue::IrreversibleDeploy>,
     open: Vec<ledger_domain::plan_issue::OpenDeploy>,
     freezes: Vec<ledger_domain::plan_issue::ActiveFreeze>,
 }
 
-impl Circumstances {
-    pub(crate) async fn of(
+impl PlanInputs {
+    pub(crate) async fn read(
         snapshot: &mut Snapshot,
-        wish: &PlanRequest,
+        request: &PlanRequest,
         now: DateTime<Utc>,
     ) -> Result<Self, PlanError> {
-        let environment = &wish.environment;
+        let environment = &request.environment;
         let position = snapshot.position();
         Ok(Self {
-            present: present(snapshot, environment, wish.source().is_some()).await?,
-            changed: match snapshot.changes_ago(environment, 0, position).await {
-                Ok(changed) => changed,
+            current: current_lanes(snapshot, environment, request.source().is_some()).await?,
+            last_change: match snapshot.changes_ago(environment, 0, position).await {
+                Ok(last_change) => last_change,
                 Err(QueryError::UnknownEnvironment(_)) => Position::START,
                 Err(error) => return Err(error.into()),
             },
@@ -244,50 +273,51 @@ impl Circumstances {
             irreversible: snapshot.irreversible(environment).await?,
             open: snapshot.open_deploys(environment).await?,
             freezes: snapshot.freezes(environment, now).await?,
-            wish: wish.clone(),
+            request: request.clone(),
             position,
             now,
         })
     }
 
-    /// The plan to a point.
+    /// Makes the plan to a point.
     pub(crate) async fn plan_to(
         &self,
         snapshot: &mut Snapshot,
         resolved: Resolved,
         removals: RemovalRule,
     ) -> Result<Planned, PlanError> {
-        let Self { wish, position, present, changed, retired, policy, .. } = self;
+        let Self { request, position, current, last_change, retired, policy, .. } = self;
         let Resolved { position: to, at, point } = resolved;
-        // A position between two points is at the first of them.
+        // A position between two points belongs to the earlier one.
         let wanted = point.as_ref().map_or_else(Composition::default, |point| point.composition.clone());
-        let make = |removals| Plan::make(*position, present, &wanted, &wish.scope, &policy.policy, removals);
+        let make =
+            |removals| Plan::make(*position, current, &wanted, &request.scope, &policy.policy, removals);
         let mut plan = make(Removals::All);
         if removals == RemovalRule::Shown && plan.steps.iter().any(|step| step.action == Action::Remove) {
-            let of = wish.source().unwrap_or(&wish.environment);
-            let when = match at {
+            let environment = request.source().unwrap_or(&request.environment);
+            let as_of = match at {
                 Some(time) => AsOf { at: PointInTime::Time(time), known_at: None },
                 None => AsOf::position(to),
             };
-            let shown = shown_removed(&snapshot.state(of, when).await?.into_lanes());
+            let shown = shown_removed(&snapshot.state(environment, as_of).await?.into_lanes());
             plan = make(Removals::Shown(&shown));
         }
         let releases = plan.steps.iter().filter_map(|step| Some((&step.service, step.to.as_ref()?)));
         let releases: Vec<_> = releases.collect();
-        let (revoked, meant) = snapshot.revoked_releases(&wish.environment, &releases, self.now).await?;
+        let (revoked, meant) = snapshot.revoked_releases(&request.environment, &releases, self.now).await?;
         let mut last_ran = BTreeMap::new();
-        if wish.source().is_some() {
+        if request.source().is_some() {
             for step in &plan.steps {
                 let Some(wanted) = &step.to else { continue };
-                let (environment, lane) = (&wish.environment, (step.service.clone(), step.target.clone()));
+                let (environment, lane) = (&request.environment, (step.service.clone(), step.target.clone()));
                 if let Some(since) = snapshot.last_ran(environment, &lane.0, &lane.1, wanted).await? {
                     last_ran.insert(lane, since);
                 }
             }
         }
         let status = point.as_ref().map(|point| point.judgement.status);
-        let way = PlanContext {
-            source: wish.source(),
+        let context = PlanContext {
+            source: request.source(),
             retired: *retired,
             last_ran,
             began: point.as_ref().map(|point| &point.since),
@@ -298,33 +328,34 @@ impl Circumstances {
             revocations: Revocations { revoked: &revoked, meant: Some(&meant) },
             freezes: &self.freezes,
         };
-        let weighed = issues(&plan, &way).into_iter().map(|issue| {
+        let issues = issues(&plan, &context).into_iter().map(|issue| {
             let severity = issue.severity(&policy.policy);
             (issue, severity)
         });
-        let issues = weighed.collect();
+        let issues = issues.collect();
         Ok(Planned {
             position: *position,
-            environment_position: present
+            environment_position: current
                 .values()
                 .filter_map(LaneFold::position)
-                .chain([*changed])
+                .chain([*last_change])
                 .max()
                 .unwrap_or_default(),
             to,
             at,
-            result: result(present, &wanted, &plan),
+            result: composition_after(current, &wanted, &plan),
             point,
             policy: policy.clone(),
             plan,
             issues,
-            wish: wish.clone(),
+            wish: request.clone(),
         })
     }
 }
 
-/// The lanes of an environment as they are. One that no event ever named has none, where it is to be built.
-pub(crate) async fn present(
+/// Returns the current lanes of an environment. With `may_be_new`, an environment that no event has named has none;
+/// otherwise it is an error.
+pub(crate) async fn current_lanes(
     snapshot: &mut Snapshot,
     environment: &EnvironmentName,
     may_be_new: bool,
@@ -336,31 +367,31 @@ pub(crate) async fn present(
     }
 }
 
-/// What the name of a point means.
+/// The release point that a selector resolves to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolved {
-    /// The position; where a time names the point, that of the last entry that shaped the composition.
+    /// The position. If a time selects the point: the position of the last entry that shaped its composition.
     pub position: Position,
-    /// The time that names the point, if one does.
+    /// The time that selects the point, if a time does.
     pub at: Option<DateTime<Utc>>,
-    /// The point; `None` where the environment had not begun.
+    /// The point; `None` if the environment did not exist at the position.
     pub point: Option<Point>,
 }
 
-/// Finds the point that a name means, by what is known at a position.
+/// Resolves a point selector as known at a position.
 ///
 /// # Errors
-/// There is no such point, or the database does not answer.
+/// The point does not exist, or the database does not answer.
 pub async fn resolve(
     snapshot: &mut Snapshot,
     environment: &EnvironmentName,
-    name: &PointSelector,
-    believed: AsKnownAt,
+    selector: &PointSelector,
+    as_known_at: AsKnownAt,
 ) -> Result<Resolved, PlanError> {
-    let known_at = believed.known_at.unwrap_or(snapshot.position());
-    let position = match name {
+    let known_at = as_known_at.known_at.unwrap_or(snapshot.position());
+    let position = match selector {
         PointSelector::LastKnownGood => {
-            return match snapshot.last_known_good(environment, known_at, believed).await? {
+            return match snapshot.last_known_good(environment, known_at, as_known_at).await? {
                 Some(point) => Ok(Resolved { position: point.since.position, at: None, point: Some(point) }),
                 None => Err(PlanError::NoKnownGoodPoint(environment.clone())),
             };
@@ -373,7 +404,7 @@ pub async fn resolve(
         PointSelector::At(PointInTime::Latest) => known_at,
         PointSelector::At(PointInTime::Position(position)) => *position,
         PointSelector::At(PointInTime::Time(time)) => {
-            let point = snapshot.point_at(environment, *time, believed).await?;
+            let point = snapshot.point_at(environment, *time, as_known_at).await?;
             let position = point.as_ref().map_or(Position::START, |point| point.since.position);
             return Ok(Resolved { position, at: Some(*time), point });
         }
@@ -381,16 +412,16 @@ pub async fn resolve(
             snapshot.changes_ago(environment, *ago, known_at).await?
         }
     };
-    let point = snapshot.point(environment, position, believed).await?;
+    let point = snapshot.point(environment, position, as_known_at).await?;
     Ok(Resolved { position, at: None, point })
 }
 
-/// What runs when a plan is carried out.
-fn result(present: &Lanes, wanted: &Composition, plan: &Plan) -> Composition {
-    let stepped: BTreeSet<_> = plan.steps.iter().map(|step| (&step.service, &step.target)).collect();
-    let stays = present.iter().filter(|((service, target), _)| !stepped.contains(&(service, target)));
-    let stays = stays.filter_map(|(lane, fold)| Some((lane.clone(), fold.live()?.to_owned())));
-    let comes = wanted.lanes().filter(|(service, target, _)| stepped.contains(&(service, target)));
-    let comes = comes.map(|(service, target, live)| ((service.clone(), target.clone()), live.clone()));
-    stays.chain(comes).collect()
+/// Returns the composition after a plan is carried out.
+fn composition_after(current: &Lanes, wanted: &Composition, plan: &Plan) -> Composition {
+    let changed: BTreeSet<_> = plan.steps.iter().map(|step| (&step.service, &step.target)).collect();
+    let kept = current.iter().filter(|((service, target), _)| !changed.contains(&(service, target)));
+    let kept = kept.filter_map(|(lane, fold)| Some((lane.clone(), fold.live()?.to_owned())));
+    let added = wanted.lanes().filter(|(service, target, _)| changed.contains(&(service, target)));
+    let added = added.map(|(service, target, live)| ((service.clone(), target.clone()), live.clone()));
+    kept.chain(added).collect()
 }

@@ -1,4 +1,4 @@
-//! What this process appended last: the history in Postgres is always a little behind.
+//! Identities that this process appended last: the history in Postgres always lags a little behind the journal.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -6,26 +6,26 @@ use chrono::{DateTime, Utc};
 use ledger_domain::{IdentityKey, Position};
 use ledger_projections::Known;
 
-/// The identities that were appended last, at most so many.
-pub(crate) struct Recent {
+/// Cache of the identities that were appended last, at most `capacity`; evicts the oldest first.
+pub(crate) struct RecentAppends {
     known: HashMap<IdentityKey, Known>,
     order: VecDeque<IdentityKey>,
-    limit: usize,
-    stream: Option<DateTime<Utc>>,
+    capacity: usize,
+    /// Creation time of the stream that the identities were appended to.
+    stream_created: Option<DateTime<Utc>>,
 }
 
-impl Recent {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { known: HashMap::new(), order: VecDeque::new(), limit, stream: None }
+impl RecentAppends {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { known: HashMap::new(), order: VecDeque::new(), capacity, stream_created: None }
     }
 
-    /// Says when the stream was made that is appended to, if that is known: what was appended to another one is
-    /// forgotten.
-    pub(crate) fn is_of(&mut self, stream: Option<DateTime<Utc>>) {
-        if stream.is_some() && self.stream != stream {
+    /// Sets the creation time of the current stream, if known. Clears the cache if the stream has changed.
+    pub(crate) fn set_stream(&mut self, created: Option<DateTime<Utc>>) {
+        if created.is_some() && self.stream_created != created {
             self.known.clear();
             self.order.clear();
-            self.stream = stream;
+            self.stream_created = created;
         }
     }
 
@@ -33,12 +33,12 @@ impl Recent {
         self.known.get(key)
     }
 
-    pub(crate) fn remember(&mut self, key: IdentityKey, position: Position, leaf_hash: [u8; 32]) {
+    pub(crate) fn insert(&mut self, key: IdentityKey, position: Position, leaf_hash: [u8; 32]) {
         if self.known.insert(key, Known { position, leaf_hash: leaf_hash.into() }).is_some() {
             return;
         }
         self.order.push_back(key);
-        if self.order.len() > self.limit
+        if self.order.len() > self.capacity
             && let Some(oldest) = self.order.pop_front()
         {
             self.known.remove(&oldest);
@@ -53,26 +53,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_appended_to_another_stream_is_forgotten() {
-        let (key, made) = (IdentityKey(Uuid::from_u128(1)), DateTime::UNIX_EPOCH);
-        let mut recent = Recent::new(2);
-        recent.is_of(Some(made));
-        recent.remember(key, Position::new(1), [0; 32]);
-        for seen in [Some(made), None, Some(made)] {
-            recent.is_of(seen);
+    fn a_new_stream_clears_the_cache() {
+        let (key, created) = (IdentityKey(Uuid::from_u128(1)), DateTime::UNIX_EPOCH);
+        let mut recent = RecentAppends::new(2);
+        recent.set_stream(Some(created));
+        recent.insert(key, Position::new(1), [0; 32]);
+        for stream in [Some(created), None, Some(created)] {
+            recent.set_stream(stream);
         }
-        let same = recent.get(&key).is_some();
-        recent.is_of(Some(made + chrono::Duration::seconds(1)));
+        let is_kept = recent.get(&key).is_some();
+        recent.set_stream(Some(created + chrono::Duration::seconds(1)));
 
-        assert_eq!((same, recent.get(&key)), (true, None));
+        assert_eq!((is_kept, recent.get(&key)), (true, None));
     }
 
     #[test]
-    fn the_oldest_is_forgotten_first() {
+    fn the_oldest_identity_is_evicted_first() {
         let key = |number| IdentityKey(Uuid::from_u128(number));
-        let mut recent = Recent::new(2);
+        let mut recent = RecentAppends::new(2);
         for number in 1..=3 {
-            recent.remember(key(number), Position::new(1), [0; 32]);
+            recent.insert(key(number), Position::new(1), [0; 32]);
         }
         assert_eq!(recent.get(&key(1)), None);
         assert!(recent.get(&key(2)).is_some() && recent.get(&key(3)).is_some());

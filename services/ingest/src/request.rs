@@ -1,7 +1,7 @@
-//! Requests, and their judging against the ledger as it is.
+//! Requests, and the decisions on them in the ledger's current state.
 //!
-//! A report says what happened, and is recorded. A request asks for something: it is judged at the end of
-//! the ledger, and recorded only if nothing came in between; if something did, it is judged again.
+//! A report states what happened, and is always recorded. A request asks for something: it is decided at the
+//! head of the journal, and its event is appended only if the head has not moved; otherwise it is decided again.
 
 use std::sync::Arc;
 
@@ -13,64 +13,67 @@ use ledger_domain::event::{
 };
 use ledger_domain::plan_issue::{PlanIssue, Revocations};
 use ledger_domain::rollback::{
-    Phase, RequestedWish, RollbackState, StartProblem, TransitionError, differing, start, step_claim,
+    Phase, RequestedWish, RollbackState, TransitionError, differing, start, step_claim,
 };
 use ledger_domain::{
-    Artifact, ConfigDigest, EnvironmentName, EventId, Identity, LongText, PointInTime, PointRef,
-    PointSelector, Position, ShortText, Source,
+    ConfigDigest, EnvironmentName, EventId, Identity, LongText, PointInTime, PointRef, PointSelector,
+    Position, ShortText,
 };
 use ledger_projections::{AsKnownAt, AsOf, QueryError, RollbackRow, Snapshot};
 
 use crate::automatic::{self, FailedCheck};
-use crate::planning::{PlanError, PlanRequest, Planned, plan, present, resolve};
+use crate::planning::{PlanError, PlanRequest, Planned, current_lanes, plan, resolve};
+use crate::rejection::{DecisionError, Rejection};
+use crate::source;
 
-/// A wish for a rollback that is not an event yet: its plan is made when it is judged.
+/// Request for a rollback. Its plan is made when the request is decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestRollback {
-    /// What is wanted.
+    /// Requested plan.
     pub wish: PlanRequest,
-    /// The rollback's name.
+    /// Id of the rollback.
     pub rollback_id: ShortText,
-    /// Why.
+    /// Reason of the request.
     pub reason: LongText,
-    /// Who asks.
+    /// Actor who requests the rollback.
     pub initiated_by: Actor,
-    /// Whether to pass what may be passed by force.
+    /// True to pass the issues that force may override.
     pub force: bool,
-    /// The environment's position that whoever asks has seen.
+    /// Expected position of the environment's last change, if the requester states one.
     pub seen: Option<Position>,
-    /// The digest of the plan that whoever asks has seen.
+    /// Expected digest of the plan, if the requester states one.
     pub plan_digest: Option<ConfigDigest>,
 }
 
 impl RequestRollback {
-    /// Returns true if a rollback that was recorded is what this wish came to: the same environment, scope, reason, force and
-    /// requester, and the same point, by what was known when it was requested.
+    /// Returns true if a recorded rollback came from the same request: same environment, scope, reason, force and
+    /// requester, and the same point in the state known when the rollback was requested.
     pub(crate) async fn is_same(
         &self,
         snapshot: &mut Snapshot,
         recorded: &RollbackRow,
     ) -> Result<bool, DecisionError> {
         let request = &recorded.request;
-        let recorded_wish = RequestedWish::of(request, recorded.reason.as_ref());
-        let wish = RequestedWish {
+        let recorded_request = RequestedWish::of(request, recorded.reason.as_ref());
+        let own_request = RequestedWish {
             environment: &self.wish.environment,
             source: self.wish.source(),
             scope: &self.wish.scope,
             force: self.force,
             requester: &self.initiated_by,
             reason: Some(&self.reason),
-            ..recorded_wish
+            ..recorded_request
         };
-        // The point is resolved only where all else is the same.
-        if !wish.is_same(&recorded_wish) {
+        // Resolve the point only if everything else is the same.
+        if !own_request.is_same(&recorded_request) {
             return Ok(false);
         }
-        let of = self.wish.source().unwrap_or(&self.wish.environment);
-        let believed = AsKnownAt { known_at: Some(request.plan.from), now: recorded.requested_at };
-        match resolve(snapshot, of, &self.wish.to.point, believed).await {
+        let environment = self.wish.source().unwrap_or(&self.wish.environment);
+        let as_known_at = AsKnownAt { known_at: Some(request.plan.from), now: recorded.requested_at };
+        match resolve(snapshot, environment, &self.wish.to.point, as_known_at).await {
             Ok(resolved) => {
-                Ok(RequestedWish { to: resolved.position, at: resolved.at, ..wish }.is_same(&recorded_wish))
+                let own_request = RequestedWish { to: resolved.position, at: resolved.at, ..own_request };
+                Ok(own_request.is_same(&recorded_request))
             }
             Err(PlanError::Ask(QueryError::Failed(error))) => Err(error.into()),
             Err(_) => Ok(false),
@@ -78,214 +81,51 @@ impl RequestRollback {
     }
 }
 
-/// What is judged.
+/// Request that needs a decision.
 #[derive(Debug, Clone)]
 pub enum Request {
-    /// An event that asks for something.
+    /// A complete event of a command type.
     Event(Box<Envelope>),
-    /// A wish for a rollback.
+    /// A rollback without a plan.
     Rollback(Box<RequestRollback>),
-    /// A failed check, to which the rollback controller answers.
+    /// A failed check, to which the rollback controller responds.
     Failed(Box<FailedCheck>),
 }
 
-/// Why a request is refused: asked again, it is refused again, unless the ledger has changed.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum Rejection {
-    /// The environment has changed since whoever asks looked at it.
-    #[error(
-        "the environment is at position {}, and {seen} was expected: this is the plan from there",
-        planned.environment_position
-    )]
-    EnvironmentMoved {
-        /// The position that was expected.
-        seen: Position,
-        /// The plan as it is now.
-        planned: Arc<Planned>,
-    },
-    /// The plan is another one than whoever asks has seen.
-    #[error("the plan is another one: its digest is {}", planned.plan.digest())]
-    PlanChanged {
-        /// The plan as it is now.
-        planned: Arc<Planned>,
-    },
-    /// Something stands in the way.
-    #[error("the plan is blocked: {}", blockers(planned, *force))]
-    Blocked {
-        /// The plan.
-        planned: Arc<Planned>,
-        /// Whether it was to be forced.
-        force: bool,
-    },
-    /// Another rollback of the environment is under way.
-    #[error("rollback {rollback_id} of the environment is under way (position {position})")]
-    UnderWay {
-        /// Which.
-        rollback_id: ShortText,
-        /// The position of its request.
-        position: Position,
-    },
-    /// There is a rollback of this name already, for something else.
-    #[error("{}", exists(rollback_id, *position, *phase))]
-    RollbackExists {
-        /// Its name.
-        rollback_id: ShortText,
-        /// The position of its request.
-        position: Position,
-        /// Where it is.
-        phase: Phase,
-    },
-    /// The environment is no longer as the rollback's plan needs it.
-    #[error("the rollback cannot start as it was planned: {}", listed(problems))]
-    StartBlocked {
-        /// What is different.
-        problems: Vec<StartProblem>,
-        /// The plan to the same point as it is now, where there is one.
-        planned: Option<Arc<Planned>>,
-    },
-    /// The failed check that the controller answered has been corrected since.
-    #[error("the failed check at position {0}, which caused the rollback, was corrected")]
-    CauseCorrected(Position),
-    /// A step of a rollback must not be carried out as it is planned.
-    #[error("the step must not be carried out: {}", listed(problems))]
-    StepBlocked {
-        /// What is different.
-        problems: Vec<StartProblem>,
-    },
-    /// There is no such rollback.
-    #[error("there is no rollback {0} of {1}")]
-    NoSuchRollback(ShortText, EnvironmentName),
-    /// This step does not follow in the rollback's life.
-    #[error(transparent)]
-    RollbackState(TransitionError),
-    /// There is no such point.
-    #[error("{0}")]
-    NoSuchPoint(String),
-    /// Nothing is marked there.
-    #[error("no mark stands on position {0}")]
-    NothingMarked(Position),
-    /// The artifact that is to be reinstated is not revoked.
-    #[error("{} is not revoked", .0.as_str())]
-    NotRevoked(Artifact),
-    /// The policy contradicts itself.
-    #[error("the policy cannot hold: {0}")]
-    Policy(String),
-    /// The freeze holds already, or does not hold.
-    #[error("{0}")]
-    Freeze(String),
-    /// Only the ledger itself says this.
-    #[error("{} is a source of the ledger's own", .0.as_str())]
-    OwnSource(Source),
-    /// Only the rollback controller asks by itself.
-    #[error("only the rollback controller asks for an automatic rollback, or names the check that failed")]
-    NotTheController,
-    /// The request does not fit into an event: how many steps its plan has.
-    #[error(
-        "the plan has {0} steps, which do not fit into one event: restrict it to some services or targets"
-    )]
-    TooLarge(usize),
-}
-
-fn exists(rollback_id: &ShortText, position: Position, phase: Phase) -> String {
-    let word = if phase.is_active() { "is" } else { "has ended: it is" };
-    let phase = phase.name();
-    format!(
-        "there is a rollback {rollback_id} already, for something else (position {position}); it {word} {phase}"
-    )
-}
-
-fn listed(problems: &[StartProblem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
-
-fn blockers(planned: &Planned, force: bool) -> String {
-    planned.blockers(force).map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
-
-/// Why a request could not be judged, or is refused.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DecisionError {
-    #[error(transparent)]
-    Rejected(Box<Rejection>),
-    #[error(transparent)]
-    Projections(ledger_projections::Error),
-}
-
-impl From<Rejection> for DecisionError {
-    fn from(rejection: Rejection) -> Self {
-        Self::Rejected(Box::new(rejection))
-    }
-}
-
-impl From<ledger_projections::Error> for DecisionError {
-    fn from(error: ledger_projections::Error) -> Self {
-        Self::Projections(error)
-    }
-}
-
-impl From<QueryError> for DecisionError {
-    fn from(error: QueryError) -> Self {
-        match error {
-            QueryError::Failed(error) => Self::Projections(error),
-            other => Rejection::NoSuchPoint(other.to_string()).into(),
-        }
-    }
-}
-
-impl From<PlanError> for DecisionError {
-    fn from(error: PlanError) -> Self {
-        match error {
-            PlanError::Ask(error) => error.into(),
-            other => Rejection::NoSuchPoint(other.to_string()).into(),
-        }
-    }
-}
-
-impl From<TransitionError> for DecisionError {
-    fn from(refused: TransitionError) -> Self {
-        Rejection::RollbackState(refused).into()
-    }
-}
-
 impl Request {
-    /// What makes the event itself that comes of the request.
+    /// Returns the identity of the event that the request leads to.
     #[must_use]
     pub fn identity(&self) -> Identity {
         match self {
             Self::Event(envelope) => envelope.identity().clone(),
-            Self::Rollback(wish) => Identity {
+            Self::Rollback(request) => Identity {
                 source: source("urn:release-ledger:api"),
-                id: EventId::parse(wish.rollback_id.as_str())
-                    .expect("an id is a line, as a rollback's name is"),
+                id: EventId::parse(request.rollback_id.as_str()).expect("a rollback id is a valid event id"),
             },
             Self::Failed(check) => check.identity(),
         }
     }
 }
 
-pub(crate) fn source(urn: &str) -> Source {
-    Source::parse(urn).expect("a URN of ours is a source")
-}
-
-/// Judges a request by a snapshot of the ledger; answers the event to be recorded.
-pub(crate) async fn judge(
+/// Decides a request in the state of a snapshot, and returns the event to append.
+pub(crate) async fn decide(
     snapshot: &mut Snapshot,
     request: &Request,
     now: DateTime<Utc>,
 ) -> Result<Envelope, DecisionError> {
     match request {
         Request::Event(envelope) => {
-            judge_event(snapshot, envelope, now).await?;
+            decide_event(snapshot, envelope, now).await?;
             Ok(envelope.as_ref().clone())
         }
-        Request::Rollback(wish) => {
-            let event = judge_wish(snapshot, wish, now).await?;
+        Request::Rollback(rollback) => {
+            let event = decide_rollback(snapshot, rollback, now).await?;
             compose(request.identity(), now, event)
         }
         Request::Failed(check) => {
-            let event = automatic::answer(snapshot, check, now).await?;
-            compose(request.identity(), now, event).or_else(|unjudged| {
-                let declined = automatic::declined(check, None, &unjudged.to_string());
+            let event = automatic::decide_failed_check(snapshot, check, now).await?;
+            compose(request.identity(), now, event).or_else(|error| {
+                let declined = automatic::declined_event(check, None, &error.to_string());
                 compose(request.identity(), now, declined)
             })
         }
@@ -300,29 +140,31 @@ fn compose(identity: Identity, now: DateTime<Utc>, event: Event) -> Result<Envel
     Envelope::compose(identity, now, event).map_err(|_| Rejection::TooLarge(steps).into())
 }
 
-async fn judge_event(
+async fn decide_event(
     snapshot: &mut Snapshot,
     envelope: &Envelope,
     now: DateTime<Utc>,
 ) -> Result<(), DecisionError> {
     let event = envelope.event();
     match &event.payload {
-        Payload::RollbackRequested(request) => judge_requested(snapshot, request, now).await,
-        Payload::RollbackStarted(it) => judge_start(snapshot, it, now).await,
-        Payload::DeployStarted(deploy) => judge_step(snapshot, deploy, now).await,
-        Payload::RollbackFailed(it) => Ok(RollbackContext::of(snapshot, it, now).await?.life().fail()?),
-        Payload::RollbackCancelled(it) => {
-            Ok(RollbackContext::of(snapshot, it, now).await?.life().cancel()?)
+        Payload::RollbackRequested(request) => decide_requested(snapshot, request, now).await,
+        Payload::RollbackStarted(start) => decide_start(snapshot, start, now).await,
+        Payload::DeployStarted(deploy) => decide_step(snapshot, deploy, now).await,
+        Payload::RollbackFailed(rollback) => {
+            Ok(RollbackContext::of(snapshot, rollback, now).await?.life().fail()?)
         }
-        Payload::RollbackSucceeded(it) => {
-            let living = RollbackContext::of(snapshot, it, now).await?;
-            let differing = not_reached(snapshot, &living.row).await?;
-            Ok(living.life().succeed(differing)?)
+        Payload::RollbackCancelled(rollback) => {
+            Ok(RollbackContext::of(snapshot, rollback, now).await?.life().cancel()?)
+        }
+        Payload::RollbackSucceeded(rollback) => {
+            let context = RollbackContext::of(snapshot, rollback, now).await?;
+            let differing = not_reached(snapshot, &context.row).await?;
+            Ok(context.life().succeed(differing)?)
         }
         Payload::ApprovalGranted(approval) | Payload::ApprovalRejected(approval) => {
-            judge_answer(snapshot, approval, event.actor.as_ref(), now).await
+            decide_approval(snapshot, approval, event.actor.as_ref(), now).await
         }
-        Payload::ReleasePointMarked(mark) => judge_mark(snapshot, &mark.point).await,
+        Payload::ReleasePointMarked(mark) => decide_mark(snapshot, &mark.point).await,
         Payload::ReleasePointRevoked(point) => {
             let marks = snapshot.marks(&point.environment, snapshot.position()).await?;
             let composition = snapshot.composition_id(&point.environment, point.position).await?;
@@ -332,19 +174,23 @@ async fn judge_event(
                 Err(Rejection::NothingMarked(point.position).into())
             }
         }
-        Payload::EnvironmentDeclared(environment, policy) => Ok(judge_policy(environment, policy)?),
+        Payload::EnvironmentDeclared(environment, policy) => Ok(check_policy(environment, policy)?),
         Payload::RollbackDeclined(_) => Err(Rejection::NotTheController.into()),
-        Payload::ArtifactReinstated(it) if snapshot.revoked([&it.artifact]).await?.is_empty() => {
-            Err(Rejection::NotRevoked(it.artifact.clone()).into())
+        Payload::ArtifactReinstated(reinstated)
+            if snapshot.revoked([&reinstated.artifact]).await?.is_empty() =>
+        {
+            Err(Rejection::NotRevoked(reinstated.artifact.clone()).into())
         }
-        Payload::FreezeStarted(freeze) => judge_freeze(snapshot, freeze, false, envelope.occurred_at()).await,
-        Payload::FreezeLifted(freeze) => judge_freeze(snapshot, freeze, true, envelope.occurred_at()).await,
+        Payload::FreezeStarted(freeze) => {
+            decide_freeze(snapshot, freeze, false, envelope.occurred_at()).await
+        }
+        Payload::FreezeLifted(freeze) => decide_freeze(snapshot, freeze, true, envelope.occurred_at()).await,
         _ => Ok(()),
     }
 }
 
-/// A rollback that is asked for by a whole event: its plan must be ours.
-async fn judge_requested(
+/// Decides a rollback that is requested by a complete event: its plan must equal the ledger's own.
+async fn decide_requested(
     snapshot: &mut Snapshot,
     request: &RollbackRequest,
     now: DateTime<Utc>,
@@ -353,16 +199,18 @@ async fn judge_requested(
     if request.automatic || request.cause.is_some() {
         return Err(Rejection::NotTheController.into());
     }
-    must_be_free(snapshot, environment, rollback_id).await?;
-    let planned = plan(snapshot, &wish_of(request), now).await?;
+    check_no_other_rollback(snapshot, environment, rollback_id).await?;
+    let planned = plan(snapshot, &plan_request_of(request), now).await?;
     let digest = planned.plan.digest();
-    let policy = planned.policy.declared;
-    if request.policy.is_some() && request.policy != policy {
-        let now = policy
-            .map_or("none was declared".into(), |position| format!("it is that at position {position}"));
-        return Err(
-            Rejection::Policy(format!("the request names another than the environment's: {now}")).into()
-        );
+    let declared = planned.policy.declared;
+    if let Some(named) = request.policy
+        && request.policy != declared
+    {
+        let declared = declared.map_or("the environment has none".to_owned(), |position| {
+            format!("the environment's is at position {position}")
+        });
+        let reason = format!("the request names the one at position {named}, but {declared}");
+        return Err(Rejection::Policy(reason).into());
     }
     let seen = request.plan.from;
     if planned.environment_position > seen {
@@ -371,61 +219,36 @@ async fn judge_requested(
     if request.plan.digest() != digest || request.plan_digest.as_str() != digest {
         return Err(Rejection::PlanChanged { planned: planned.into() }.into());
     }
-    must_not_be_blocked(planned, request.force).map(|_| ()).map_err(Into::into)
+    check_not_blocked(planned, request.force).map(|_| ()).map_err(Into::into)
 }
 
-async fn judge_wish(
+async fn decide_rollback(
     snapshot: &mut Snapshot,
-    wish: &RequestRollback,
+    request: &RequestRollback,
     now: DateTime<Utc>,
 ) -> Result<Event, DecisionError> {
-    must_be_free(snapshot, &wish.wish.environment, &wish.rollback_id).await?;
-    let planned = plan(snapshot, &wish.wish, now).await?;
-    if let Some(seen) = wish.seen.filter(|seen| *seen != planned.environment_position) {
+    check_no_other_rollback(snapshot, &request.wish.environment, &request.rollback_id).await?;
+    let planned = plan(snapshot, &request.wish, now).await?;
+    if let Some(seen) = request.seen.filter(|seen| *seen != planned.environment_position) {
         return Err(Rejection::EnvironmentMoved { seen, planned: planned.into() }.into());
     }
     let digest = planned.plan.digest();
-    if wish.plan_digest.as_ref().is_some_and(|seen| seen.as_str() != digest) {
+    if request.plan_digest.as_ref().is_some_and(|seen| seen.as_str() != digest) {
         return Err(Rejection::PlanChanged { planned: planned.into() }.into());
     }
-    let planned = must_not_be_blocked(planned, wish.force)?;
+    let planned = check_not_blocked(planned, request.force)?;
+    let (rollback_id, initiated_by) = (request.rollback_id.clone(), request.initiated_by.clone());
     Ok(Event {
-        payload: requested(planned, wish.rollback_id.clone(), wish.initiated_by.clone(), wish.force, None),
-        actor: Some(wish.initiated_by.clone()),
-        reason: Some(wish.reason.clone()),
+        payload: planned.into_rollback_request(rollback_id, initiated_by, request.force, None),
+        actor: Some(request.initiated_by.clone()),
+        reason: Some(request.reason.clone()),
         links: Vec::new(),
         corrects: None,
     })
 }
 
-/// The request that a plan comes to.
-pub(crate) fn requested(
-    planned: Planned,
-    rollback_id: ShortText,
-    initiated_by: Actor,
-    force: bool,
-    cause: Option<Position>,
-) -> Payload {
-    let source = planned.wish.source().cloned();
-    let PlanRequest { environment, scope, .. } = planned.wish;
-    Payload::RollbackRequested(RollbackRequest {
-        rollback: Rollback { environment, rollback_id },
-        to: planned.to,
-        at: planned.at,
-        source,
-        scope,
-        plan_digest: ConfigDigest::parse(&planned.plan.digest()).expect("a plan's digest is one"),
-        plan: planned.plan,
-        initiated_by,
-        automatic: cause.is_some(),
-        force,
-        policy: planned.policy.declared,
-        cause,
-    })
-}
-
-/// One rollback an environment, and one of a name.
-async fn must_be_free(
+/// Checks that the id is unused and that no rollback of the environment is active.
+async fn check_no_other_rollback(
     snapshot: &mut Snapshot,
     environment: &EnvironmentName,
     rollback_id: &ShortText,
@@ -440,20 +263,20 @@ async fn must_be_free(
     }
 }
 
-fn must_not_be_blocked(planned: Planned, force: bool) -> Result<Planned, Rejection> {
+fn check_not_blocked(planned: Planned, force: bool) -> Result<Planned, Rejection> {
     if planned.blockers(force).next().is_some() {
         return Err(Rejection::Blocked { planned: planned.into(), force });
     }
     Ok(planned)
 }
 
-/// A rollback with what its next step is judged by.
+/// A rollback with everything that decides its next transition.
 pub struct RollbackContext {
     /// The rollback.
     pub row: RollbackRow,
-    /// How many people other than who asked for it must approve, by the policy that it was judged by.
+    /// Number of people other than the requester who must approve, by the policy in force at the request.
     pub approvals: u32,
-    /// What people answered.
+    /// People's approvals and rejections.
     pub answers: Vec<ledger_domain::gate::Answer>,
 }
 
@@ -471,7 +294,7 @@ impl RollbackContext {
         }
     }
 
-    /// The rollback with what is known of its approvals.
+    /// Reads the approvals of a rollback.
     ///
     /// # Errors
     /// The database does not answer.
@@ -486,7 +309,7 @@ impl RollbackContext {
         Ok(Self { approvals: policy.policy.approvals, answers, row })
     }
 
-    /// Its life.
+    /// Returns the state that decides which transitions of the rollback are allowed.
     #[must_use]
     pub fn life(&self) -> RollbackState<'_> {
         RollbackState {
@@ -498,17 +321,17 @@ impl RollbackContext {
     }
 }
 
-/// What a request wished for.
-fn wish_of(request: &RollbackRequest) -> PlanRequest {
-    let anchor = request.at.map_or(PointInTime::Position(request.to), PointInTime::Time);
+/// Returns the plan request that corresponds to a recorded rollback request.
+fn plan_request_of(request: &RollbackRequest) -> PlanRequest {
+    let point_in_time = request.at.map_or(PointInTime::Position(request.to), PointInTime::Time);
     PlanRequest {
         environment: request.rollback.environment.clone(),
-        to: PointRef { environment: request.source.clone(), point: PointSelector::At(anchor) },
+        to: PointRef { environment: request.source.clone(), point: PointSelector::At(point_in_time) },
         scope: request.scope.clone(),
     }
 }
 
-/// The lanes of a rollback's plan that do not run what their step ends with, in words: now, or when it ended.
+/// Describes the lanes that do not run what the rollback's plan ends with: now, or at the rollback's end.
 ///
 /// # Errors
 /// The database does not answer.
@@ -516,31 +339,31 @@ pub async fn not_reached(snapshot: &mut Snapshot, rollback: &RollbackRow) -> Res
     let environment = &rollback.request.rollback.environment;
     let lanes = match rollback.ended {
         Some(ended) => snapshot.state(environment, AsOf::position(ended)).await?.into_lanes(),
-        None => present(snapshot, environment, true).await?,
+        None => current_lanes(snapshot, environment, true).await?,
     };
     Ok(differing(&rollback.request.plan, &lanes))
 }
 
-/// Returns true if a barrier, a freeze or a retirement came in a rollback's way after its request, and its force does not pass it.
-fn blocks_since(planned: &Planned, request: &RollbackRequest) -> bool {
+/// Returns true if a barrier, a freeze or a retirement since a rollback's request blocks it in spite of its force.
+fn is_blocked_since_request(planned: &Planned, request: &RollbackRequest) -> bool {
     planned.issues.iter().any(|(issue, severity)| {
-        let is_such =
+        let may_block =
             matches!(issue, PlanIssue::Barrier(_) | PlanIssue::Frozen(_) | PlanIssue::EnvironmentRetired(_));
         let is_since = issue.position().is_some_and(|position| position > request.plan.from);
-        is_such && is_since && !severity.lets_pass(request.force)
+        may_block && is_since && !severity.lets_pass(request.force)
     })
 }
 
-async fn judge_start(
+async fn decide_start(
     snapshot: &mut Snapshot,
     start_event: &ledger_domain::event::RollbackStart,
     now: DateTime<Utc>,
 ) -> Result<(), DecisionError> {
-    let living = RollbackContext::of(snapshot, &start_event.rollback, now).await?;
-    living.life().start()?;
-    let request = &living.row.request;
+    let context = RollbackContext::of(snapshot, &start_event.rollback, now).await?;
+    context.life().start()?;
+    let request = &context.row.request;
     let environment = &request.rollback.environment;
-    let lanes = present(snapshot, environment, true).await?;
+    let lanes = current_lanes(snapshot, environment, true).await?;
     let releases: Vec<_> =
         request.plan.steps.iter().filter_map(|step| Some((&step.service, step.to.as_ref()?))).collect();
     let (revoked, meant) = snapshot.revoked_releases(environment, &releases, now).await?;
@@ -551,7 +374,7 @@ async fn judge_start(
     {
         return Err(Rejection::CauseCorrected(cause).into());
     }
-    let planned = match plan(snapshot, &wish_of(request), now).await {
+    let planned = match plan(snapshot, &plan_request_of(request), now).await {
         Ok(planned) => Some(Arc::new(planned)),
         Err(PlanError::Ask(QueryError::Failed(error))) => return Err(error.into()),
         Err(_) => None,
@@ -559,16 +382,15 @@ async fn judge_start(
     if !problems.is_empty() {
         return Err(Rejection::StartBlocked { problems, planned }.into());
     }
-    // What came in the way since it was requested.
-    match planned.filter(|planned| blocks_since(planned, request)) {
+    match planned.filter(|planned| is_blocked_since_request(planned, request)) {
         Some(planned) => Err(Rejection::Blocked { planned, force: request.force }.into()),
         None => Ok(()),
     }
 }
 
-/// The start of a deploy that is a step of a rollback under way: it is decided again what the step needs. Any other start is a
-/// report.
-async fn judge_step(
+/// Decides the start of a deploy. If it is a step of an active rollback, the step's preconditions are checked
+/// again; any other start is a report.
+async fn decide_step(
     snapshot: &mut Snapshot,
     deploy: &ledger_domain::event::Deploy,
     now: DateTime<Utc>,
@@ -597,16 +419,16 @@ async fn judge_step(
     if steps.is_empty() {
         return Ok(());
     }
-    let lanes = present(snapshot, environment, true).await?;
+    let lanes = current_lanes(snapshot, environment, true).await?;
     let releases: Vec<_> = steps.iter().filter_map(|step| Some((&step.service, step.to.as_ref()?))).collect();
     let (revoked, meant) = snapshot.revoked_releases(environment, &releases, now).await?;
     let revocations = Revocations { revoked: &revoked, meant: Some(&meant) };
-    // Without a target it claims the step of each target of the service.
+    // A deploy without a target claims the step of every target of the service.
     let problems: Vec<_> = steps.into_iter().flat_map(|step| step_claim(step, &lanes, revocations)).collect();
     if problems.is_empty() { Ok(()) } else { Err(Rejection::StepBlocked { problems }.into()) }
 }
 
-async fn judge_answer(
+async fn decide_approval(
     snapshot: &mut Snapshot,
     approval: &Approval,
     actor: Option<&Actor>,
@@ -617,7 +439,7 @@ async fn judge_answer(
             let rollback = Rollback { environment: environment.clone(), rollback_id: rollback_id.clone() };
             Ok(RollbackContext::of(snapshot, &rollback, now).await?.life().answer(actor)?)
         }
-        // Who wants to deploy is known only when the gate is asked.
+        // The requester of a deploy is known only to the gate, so self-approval cannot be checked here.
         (ApprovalSubject::Deploy { .. }, Some(actor)) if !actor.is_person() => {
             Err(TransitionError::NotAPerson(actor.name.clone()).into())
         }
@@ -625,42 +447,43 @@ async fn judge_answer(
     }
 }
 
-/// A point can be marked once its environment is known, also one at which nothing ran.
-async fn judge_mark(snapshot: &mut Snapshot, point: &ReleasePointId) -> Result<(), DecisionError> {
+/// Decides the mark of a point. Its environment must exist at the position; nothing needs to run there.
+async fn decide_mark(snapshot: &mut Snapshot, point: &ReleasePointId) -> Result<(), DecisionError> {
     let ReleasePointId { environment, position } = point;
     snapshot.state(environment, AsOf::position(*position)).await?;
     Ok(())
 }
 
-pub(crate) fn judge_policy(environment: &EnvironmentName, policy: &Policy) -> Result<(), Rejection> {
+pub(crate) fn check_policy(environment: &EnvironmentName, policy: &Policy) -> Result<(), Rejection> {
     if let Some(service) = policy.circular_dependency() {
-        return Err(Rejection::Policy(format!("{service} depends on itself")));
+        return Err(Rejection::Policy(format!("{service} depends on itself, directly or through others")));
     }
-    let by_itself = policy.automatic_rollback.as_ref();
-    if by_itself.is_some_and(|rule| rule.checks.is_empty()) && policy.required_validations.is_empty() {
-        return Err(Rejection::Policy("automatic_rollback names no checks, and none are required".into()));
+    let automatic = policy.automatic_rollback.as_ref();
+    if automatic.is_some_and(|rule| rule.checks.is_empty()) && policy.required_validations.is_empty() {
+        let reason = "automatic_rollback needs checks: name some there or in required_validations";
+        return Err(Rejection::Policy(reason.into()));
     }
     if policy.promotion.as_ref().is_some_and(|promotion| promotion.from.contains(environment)) {
-        return Err(Rejection::Policy(format!("nothing can be promoted to {environment} from itself")));
+        return Err(Rejection::Policy(format!("promotion.from must not name {environment} itself")));
     }
     Ok(())
 }
 
-async fn judge_freeze(
+async fn decide_freeze(
     snapshot: &mut Snapshot,
     freeze: &Freeze,
     lifts: bool,
     occurred_at: DateTime<Utc>,
 ) -> Result<(), DecisionError> {
     let Freeze { environment, freeze_id, until } = freeze;
-    let holds = snapshot.is_unlifted(environment, freeze_id, occurred_at).await?;
-    let wrong = match (lifts, holds) {
-        (true, false) => Some(format!("no freeze {freeze_id} of {environment} holds")),
-        (false, true) => Some(format!("freeze {freeze_id} of {environment} holds already")),
+    let is_active = snapshot.is_unlifted(environment, freeze_id, occurred_at).await?;
+    let reason = match (lifts, is_active) {
+        (true, false) => Some(format!("freeze {freeze_id} of {environment} is not active")),
+        (false, true) => Some(format!("freeze {freeze_id} of {environment} is already active")),
         (false, false) if until.is_some_and(|until| until <= occurred_at) => {
-            Some(format!("freeze {freeze_id} would end before it begins"))
+            Some(format!("freeze {freeze_id} must end after it starts"))
         }
         _ => None,
     };
-    wrong.map_or(Ok(()), |wrong| Err(Rejection::Freeze(wrong).into()))
+    reason.map_or(Ok(()), |reason| Err(Rejection::Freeze(reason).into()))
 }

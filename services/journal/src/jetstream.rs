@@ -1,12 +1,12 @@
 //! The journal on a NATS JetStream stream.
 //!
-//! Invariant: nothing outside this module knows NATS. Nothing here purges or deletes a stream, and nothing
-//! updates one but `restore`, which fills a fresh one.
+//! Invariant: nothing outside this module depends on NATS. Nothing here purges or deletes a stream, and only
+//! `restore`, which fills a fresh one, updates a stream.
 //!
-//! On three nodes the stream's leader answers. One that was halted or cut off, and deposed meanwhile, may
-//! answer once more before it learns of it, and then it lacks the newest entries. So what a server *has*
-//! is believed, and what it *has not* needs a proof: that the same server knows of what comes after it
-//! (`JetStreamJournal::is_gone`). A gap is for ever, and is never told of on less.
+//! On three nodes the stream's leader answers. A leader that was paused or partitioned, and deposed meanwhile, may
+//! answer once more before it learns of that, and then lacks the newest entries. So the presence of an entry is
+//! trusted, but its absence needs proof: the same server must have something later, or report the positions as
+//! deleted (`JetStreamJournal::is_permanently_empty`). A gap is permanent, and is never reported on less.
 
 mod append;
 mod append_expecting;
@@ -41,79 +41,78 @@ pub use restore::{RestoreError, Restoring};
 pub use server::{ServerVersion, VersionError};
 pub use stream::StreamSettings;
 
-/// Answers come to subjects that begin with this: a user may be allowed to hear its own only.
-const INBOX: &str = "_INBOX_LEDGER";
-/// A server that answers no ping for three times as long is given up, and another one is looked for. It may
-/// be halted, or its host may be gone without a word: nothing else would tell. One that is merely busy may
-/// take a second or two to answer.
-const PING: Duration = Duration::from_secs(2);
-/// How long a server may take to greet: a halted one never does.
-const GREETING: Duration = Duration::from_secs(2);
-/// Waits in milliseconds before a head is asked for again that is older than one which was told before.
-const STEP_BACK_PAUSES: [u64; 5] = [10, 40, 100, 200, 400];
+/// Subject prefix of replies, so that a NATS user can be limited to its own inbox.
+const INBOX_PREFIX: &str = "_INBOX_LEDGER";
+/// Interval between pings. After three intervals without an answer the client reconnects to another server: a paused
+/// server, or one on a vanished host, does not close the connection. A busy server may take a second or two.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// Maximum time for the handshake of a connection, which a paused server never completes.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Delays in milliseconds before a head is read again that is older than one already seen.
+const HEAD_RETRY_DELAYS_MS: [u64; 5] = [10, 40, 100, 200, 400];
 
-/// How a journal is opened.
+/// Settings of a connection and of the streams that it opens.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where the servers are: `nats://host:4222`, several separated by commas.
+    /// Server URL: `nats://host:4222`, several separated by commas.
     pub url: SecretString,
-    /// A file with the account's credentials (`.creds`), where the servers want them.
+    /// Credentials file (`.creds`) of the account, if the servers require one.
     pub credentials: Option<PathBuf>,
-    /// A file with the certificates (PEM) that the servers' are checked against, besides the system's.
+    /// File with root certificates (PEM) that are trusted in addition to the system's.
     pub certificates: Option<PathBuf>,
-    /// How long one request may take, before its outcome is unknown.
+    /// Maximum time for one request. After it the outcome is unknown.
     pub request_timeout: Duration,
-    /// How the stream is made.
+    /// Settings of new streams.
     pub stream: StreamSettings,
 }
 
-/// Why a journal cannot be opened.
+/// Reason why a journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Nobody answers.
+    /// No server accepts the connection.
     #[error("no NATS server answers at {url}")]
     Connect {
-        /// Where, without credentials.
+        /// Server URL, without credentials.
         url: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: async_nats::ConnectError,
     },
-    /// The addresses cannot be read.
-    #[error("the journal's URL cannot be read: {0}")]
+    /// The URL is malformed.
+    #[error("invalid NATS URL: {0}")]
     Url(std::io::Error),
-    /// The credentials cannot be read.
-    #[error("the credentials of the journal cannot be read from {path}")]
+    /// The credentials file cannot be read.
+    #[error("cannot read the NATS credentials file {path}")]
     Credentials {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The server does not do what a ledger needs.
+    /// The server's version does not support what a ledger needs.
     #[error(transparent)]
     Version(#[from] VersionError),
-    /// JetStream does not answer.
-    #[error("JetStream does not answer for the stream {stream}: {reason}")]
+    /// JetStream does not answer, or rejects the request.
+    #[error("JetStream request for the stream {stream} failed: {reason}")]
     JetStream {
         /// The stream.
         stream: String,
-        /// Why.
+        /// The cause.
         reason: String,
     },
-    /// The stream is being restored: it does not yet have all that it is to have.
-    #[error("the stream {stream} is being restored: run the restore to its end, or remove the stream")]
+    /// The stream is being restored and is still incomplete.
+    #[error("the stream {stream} is being restored; run the restore to its end, or remove the stream")]
     Restoring {
         /// The stream.
         stream: String,
     },
-    /// A stream of this name exists and is not one that a ledger can be kept in.
-    #[error("the stream {stream} exists and does not fit: {}", differences.join("; "))]
+    /// A stream of this name exists, and its settings do not meet a ledger's requirements.
+    #[error("the stream {stream} exists and its settings do not fit: {}", differences.join("; "))]
     Mismatch {
         /// The stream.
         stream: String,
-        /// What differs.
+        /// The settings that differ.
         differences: Vec<String>,
     },
 }
@@ -123,15 +122,15 @@ pub enum OpenError {
 pub struct Connection {
     client: Client,
     settings: Settings,
-    /// How often it broke.
-    breaks: watch::Receiver<u64>,
+    /// Number of disconnects so far.
+    disconnects: watch::Receiver<u64>,
 }
 
 impl Connection {
-    /// Connects, and refuses a server that is too old.
+    /// Connects, and checks the server's version.
     ///
     /// # Errors
-    /// Nobody answers, or the server's version does not fit.
+    /// No server answers, or its version is too old.
     pub async fn open(settings: Settings) -> Result<Self, OpenError> {
         let url = settings.url.expose_secret();
         let addresses: Vec<ServerAddr> = url
@@ -140,7 +139,7 @@ impl Connection {
             .collect::<Result<_, _>>()
             .map_err(OpenError::Url)?;
         let mut options = ConnectOptions::new();
-        // The client reads hosts from its addresses and leaves what stands before the @.
+        // async-nats ignores the credentials in a server address.
         if let Some(address) = addresses.iter().find(|address| address.has_user_pass()) {
             let (user, password) = (address.username(), address.password());
             options = options.user_and_password(
@@ -149,29 +148,29 @@ impl Connection {
             );
         }
         if let Some(path) = &settings.credentials {
-            let read = options.credentials_file(path).await;
-            options = read.map_err(|source| OpenError::Credentials { path: path.clone(), source })?;
+            let loaded = options.credentials_file(path).await;
+            options = loaded.map_err(|source| OpenError::Credentials { path: path.clone(), source })?;
         }
         if let Some(path) = &settings.certificates {
             options = options.add_root_certificates(path.clone());
         }
-        let (broke, breaks) = watch::channel(0);
+        let (disconnected, disconnects) = watch::channel(0);
         let client = options
             .name("release-ledger")
-            .custom_inbox_prefix(INBOX)
-            .ping_interval(PING)
-            .connection_timeout(GREETING)
+            .custom_inbox_prefix(INBOX_PREFIX)
+            .ping_interval(PING_INTERVAL)
+            .connection_timeout(CONNECT_TIMEOUT)
             .request_timeout(Some(settings.request_timeout))
             .event_callback(move |event| {
                 if matches!(event, Event::Disconnected) {
-                    broke.send_modify(|breaks| *breaks += 1);
+                    disconnected.send_modify(|count| *count += 1);
                 }
                 async move {
                     match event {
                         Event::Connected => info!("connected to NATS"),
-                        Event::Closed => info!("no longer connected to NATS"),
-                        // A violated permission shows itself as nothing but a timeout elsewhere.
-                        other => warn!(event = %other, "NATS connection"),
+                        Event::Closed => info!("disconnected from NATS"),
+                        // A permission violation appears only here; the request itself just times out.
+                        other => warn!(event = %other, "NATS connection event"),
                     }
                 }
             })
@@ -179,29 +178,29 @@ impl Connection {
             .await
             .map_err(|source| OpenError::Connect { url: without_credentials(url), source })?;
         ServerVersion::parse(&client.server_info().version)?.check(settings.stream.replicas)?;
-        Ok(Self { client, settings, breaks })
+        Ok(Self { client, settings, disconnects })
     }
 
-    /// Whether a server is there now.
+    /// Returns true if the client is connected to a server now.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 
-    /// Opens a tenant's journal; makes its stream if there is none.
+    /// Opens a tenant's journal, and creates its stream if it does not exist.
     ///
     /// # Errors
-    /// The stream that is there does not fit, or JetStream does not answer.
+    /// The existing stream does not fit, or JetStream does not answer.
     pub async fn journal(&self, tenant: TenantName) -> Result<JetStreamJournal, OpenError> {
         let context = self.context();
         let stream = stream::open(&context, &tenant, &self.settings.stream).await?;
         self.journal_on(context, tenant, &stream)
     }
 
-    /// Opens a tenant's journal if its stream is there, and makes none.
+    /// Opens a tenant's journal if its stream exists; `None` if it does not.
     ///
     /// # Errors
-    /// The stream that is there does not fit, or JetStream does not answer.
+    /// The existing stream does not fit, or JetStream does not answer.
     pub async fn existing_journal(&self, tenant: TenantName) -> Result<Option<JetStreamJournal>, OpenError> {
         let context = self.context();
         let found = stream::find(&context, &tenant, &self.settings.stream).await?;
@@ -230,22 +229,22 @@ impl Connection {
             settings: self.settings.stream.clone(),
             request_timeout: self.settings.request_timeout,
             created: microseconds(info.created),
-            seen: Arc::default(),
-            breaks: self.breaks.clone(),
+            highest_seen: Arc::default(),
+            disconnects: self.disconnects.clone(),
         })
     }
 }
 
 fn without_credentials(url: &str) -> String {
-    let strip = |one: &str| match (one.split_once("://"), one.rsplit_once('@')) {
+    let strip = |address: &str| match (address.split_once("://"), address.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
         (None, Some((_, host))) => host.to_owned(),
-        _ => one.to_owned(),
+        _ => address.to_owned(),
     };
     url.split(',').map(strip).collect::<Vec<_>>().join(",")
 }
 
-/// One tenant's journal.
+/// One tenant's journal on JetStream.
 #[derive(Clone)]
 pub struct JetStreamJournal {
     client: Client,
@@ -254,49 +253,48 @@ pub struct JetStreamJournal {
     tenant: TenantName,
     settings: StreamSettings,
     request_timeout: Duration,
-    /// When the stream was made that was opened: another one of its name is another journal.
+    /// Creation time of the opened stream. A stream with the same name and another creation time is another journal.
     created: DateTime<Utc>,
-    /// The last position that is known to be given away.
-    seen: Arc<AtomicU64>,
-    breaks: watch::Receiver<u64>,
+    /// Highest position that is known to be assigned.
+    highest_seen: Arc<AtomicU64>,
+    disconnects: watch::Receiver<u64>,
 }
 
 impl JetStreamJournal {
     async fn stream(&self) -> Result<Stream<()>, ReadError> {
-        // Else a question would wait for a server that may never come back.
+        // Fail fast: otherwise the request would wait for a server that may never return.
         if !self.is_connected() {
-            return Err(ReadError("there is no connection to NATS".into()));
+            return Err(ReadError("no connection to NATS".into()));
         }
-        self.context.get_stream_no_info(&self.name).await.map_err(unreadable)
+        self.context.get_stream_no_info(&self.name).await.map_err(read_error)
     }
 
-    /// What is answered, unless the connection breaks on which it was asked: then no answer comes any more, and
-    /// to wait for one until the time is up would keep everybody waiting for a server that is gone.
-    async fn ask<T>(&self, asked: impl Future<Output = T>) -> Result<T, ReadError> {
-        let mut breaks = self.breaks.clone();
-        breaks.mark_unchanged();
+    /// Waits for a response unless the connection is lost: then the response cannot arrive any more, and waiting for
+    /// the timeout would only delay the caller.
+    async fn while_connected<T>(&self, response: impl Future<Output = T>) -> Result<T, ReadError> {
+        let mut disconnects = self.disconnects.clone();
+        disconnects.mark_unchanged();
         tokio::select! {
             biased;
-            answer = asked => Ok(answer),
-            Ok(()) = breaks.changed() => Err(ReadError("the connection to NATS broke".into())),
+            response = response => Ok(response),
+            Ok(()) = disconnects.changed() => Err(ReadError("lost the connection to NATS".into())),
         }
     }
 
     async fn info(&self) -> Result<Info, ReadError> {
-        self.ask(self.stream().await?.get_info()).await?.map_err(unreadable)
+        self.while_connected(self.stream().await?.get_info()).await?.map_err(read_error)
     }
 
-    fn saw(&self, position: Position) {
-        self.seen.fetch_max(position.get(), Ordering::Relaxed);
+    fn note_position(&self, position: Position) {
+        self.highest_seen.fetch_max(position.get(), Ordering::Relaxed);
     }
 
-    /// Whether nothing is left from one position up to another, and never will be: one answer says both that
-    /// the last of them was given away and that all of them are empty. A server that only lags behind
-    /// cannot say so.
-    async fn is_gone(&self, first: Position, last: Position) -> Result<bool, ReadError> {
+    /// Returns true if the positions from `first` to `last` are empty and stay so. One response proves both that `last`
+    /// was assigned and that all of them are deleted; a server that lags behind cannot give it.
+    async fn is_permanently_empty(&self, first: Position, last: Position) -> Result<bool, ReadError> {
         let stream = self.stream().await?;
-        let info = self.ask(stream.info_builder().with_deleted(true).fetch()).await?;
-        let state = info.map_err(unreadable)?.info.state;
+        let info = self.while_connected(stream.info_builder().with_deleted(true).fetch()).await?;
+        let state = info.map_err(read_error)?.info.state;
         let (first, last) = (first.get().max(state.first_sequence), last.get());
         if state.last_sequence < last {
             return Ok(false);
@@ -306,20 +304,24 @@ impl JetStreamJournal {
         Ok(empty as u64 == (last + 1).saturating_sub(first))
     }
 
-    /// The first entry at or after a position that a filter matches, as the stream's leader knows it.
-    async fn first_from(&self, position: Position, filter: &Subject) -> Result<Option<Entry>, ReadError> {
+    /// Returns the first matching entry at or after a position, as known to the stream's leader.
+    async fn first_entry_from(
+        &self,
+        position: Position,
+        filter: &Subject,
+    ) -> Result<Option<Entry>, ReadError> {
         let stream = self.stream().await?;
         let request = stream.raw_message_builder().sequence(position.get()).next_by_subject(filter.as_str());
-        Ok(found(self.ask(request.send()).await?)?.map(entry_of))
+        Ok(optional_message(self.while_connected(request.send()).await?)?.map(entry_of))
     }
 
-    /// The message at a position, as the stream's leader knows it.
+    /// Returns the message at a position, as known to the stream's leader.
     async fn message(&self, position: Position) -> Result<Option<StreamMessage>, ReadError> {
         if position == Position::START {
             return Ok(None);
         }
         let stream = self.stream().await?;
-        found(self.ask(stream.get_raw_message(position.get())).await?)
+        optional_message(self.while_connected(stream.get_raw_message(position.get())).await?)
     }
 }
 
@@ -331,19 +333,21 @@ fn entry_of(message: StreamMessage) -> Entry {
     }
 }
 
-fn found(message: Result<StreamMessage, RawMessageError>) -> Result<Option<StreamMessage>, ReadError> {
+fn optional_message(
+    message: Result<StreamMessage, RawMessageError>,
+) -> Result<Option<StreamMessage>, ReadError> {
     match message {
         Ok(message) => Ok(Some(message)),
         Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
-        Err(error) => Err(unreadable(error)),
+        Err(error) => Err(read_error(error)),
     }
 }
 
-fn unreadable(error: impl std::error::Error) -> ReadError {
+fn read_error(error: impl std::error::Error) -> ReadError {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        // async-nats prints the source in some of its errors and not in others.
+        // Some errors of async-nats already include their source in the text.
         let cause_text = cause.to_string();
         if !text.contains(&cause_text) {
             text = format!("{text}: {cause_text}");
@@ -356,38 +360,43 @@ fn unreadable(error: impl std::error::Error) -> ReadError {
 #[async_trait]
 impl Journal for JetStreamJournal {
     async fn append(&self, new_entries: &[NewEntry]) -> Vec<Result<Outcome, AppendError>> {
-        let answers = append::append(self, new_entries).await;
-        answers.iter().flatten().for_each(|outcome| self.saw(outcome.position()));
-        answers
+        let outcomes = append::append(self, new_entries).await;
+        outcomes.iter().flatten().for_each(|outcome| self.note_position(outcome.position()));
+        outcomes
     }
 
     async fn append_expecting(&self, new_entry: &NewEntry, head: Position) -> Result<Outcome, AppendError> {
-        let answer = append_expecting::append_expecting(self, new_entry, head).await;
-        answer.iter().for_each(|outcome| self.saw(outcome.position()));
-        answer
+        let result = append_expecting::append_expecting(self, new_entry, head).await;
+        result.iter().for_each(|outcome| self.note_position(outcome.position()));
+        result
     }
 
     async fn head(&self) -> Result<Head, ReadError> {
-        let mut pauses = STEP_BACK_PAUSES.into_iter();
+        let mut delays = HEAD_RETRY_DELAYS_MS.into_iter();
         loop {
-            let seen = self.seen.load(Ordering::Relaxed);
+            let highest_seen = self.highest_seen.load(Ordering::Relaxed);
             let info = self.info().await?;
             let position = Position::new(info.state.last_sequence);
             let head = Head { position, created: microseconds(info.created) };
             if head.created != self.created {
                 return Ok(head);
             }
-            if position.get() >= seen {
-                self.saw(position);
+            if position.get() >= highest_seen {
+                self.note_position(position);
                 return Ok(head);
             }
-            // A deposed leader, or a journal that has lost its end. Only the second keeps saying so.
-            let Some(pause) = pauses.next() else {
-                let _ =
-                    self.seen.compare_exchange(seen, position.get(), Ordering::Relaxed, Ordering::Relaxed);
+            // Either a deposed leader answered, or the stream has lost its end. Only in the second case does the head
+            // stay behind.
+            let Some(delay) = delays.next() else {
+                let _ = self.highest_seen.compare_exchange(
+                    highest_seen,
+                    position.get(),
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                );
                 return Ok(head);
             };
-            tokio::time::sleep(Duration::from_millis(pause)).await;
+            tokio::time::sleep(Duration::from_millis(delay)).await;
         }
     }
 
@@ -401,11 +410,11 @@ impl Journal for JetStreamJournal {
 
     fn read(
         &self,
-        scope: SubjectFilter,
+        filter: SubjectFilter,
         after: Position,
         until: Until,
     ) -> BoxStream<'static, Result<Record, ReadError>> {
-        read::read(self.clone(), scope, after, until)
+        read::read(self.clone(), filter, after, until)
     }
 }
 
@@ -414,7 +423,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_are_not_told() {
+    fn credentials_are_removed_from_urls() {
         assert_eq!(
             without_credentials("nats://ledger:secret@a:4222,nats://b:4222"),
             "nats://a:4222,nats://b:4222"

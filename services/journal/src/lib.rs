@@ -1,7 +1,7 @@
-//! The one place where events become durable and ordered.
+//! The journal: makes events durable and puts them in order.
 //!
-//! Owns the trait [`Journal`], its two implementations, and the subjects under which entries are
-//! stored. An entry's bytes pass through unread: what they mean is not the journal's business.
+//! Owns the trait [`Journal`], its two implementations, and the subjects under which entries are stored. An
+//! entry's bytes are opaque to the journal.
 
 pub mod jetstream;
 mod memory;
@@ -18,13 +18,13 @@ use ledger_domain::{EnvironmentName, IdentityKey, Position, ServiceName};
 pub use memory::MemoryJournal;
 pub use subject::Subject;
 
-/// A journal, whichever it is.
+/// Shared handle to a journal.
 pub type SharedJournal = Arc<dyn Journal>;
 
-/// What is to become an entry.
+/// An event to append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEntry {
-    /// Where it is filed.
+    /// The subject to store it under.
     pub subject: Subject,
     /// The event's identity.
     pub key: IdentityKey,
@@ -32,28 +32,28 @@ pub struct NewEntry {
     pub bytes: Bytes,
 }
 
-/// One immutable message in the journal.
+/// An immutable message in the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its place.
+    /// The position of the entry.
     pub position: Position,
-    /// When the journal stored it, by the journal's clock.
+    /// The time at which the journal stored it, by the journal's clock.
     pub recorded_at: DateTime<Utc>,
     /// The event's canonical bytes.
     pub bytes: Bytes,
 }
 
-/// What a reader finds at a position.
+/// The content of a position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     /// An entry.
     Entry(Entry),
-    /// The journal once gave this position away and cannot return what was there.
+    /// The journal assigned this position and cannot return what was stored there.
     Gap(Position),
 }
 
 impl Record {
-    /// The position that it is about.
+    /// Returns the position of the record.
     #[must_use]
     pub const fn position(&self) -> Position {
         match self {
@@ -63,19 +63,19 @@ impl Record {
     }
 }
 
-/// What became of a submission.
+/// The outcome of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is the entry at this position, and durable.
+    /// The event is the entry at this position, and durable.
     Recorded(Position),
-    /// The same event was the entry at this position already.
+    /// The same event is already the entry at this position.
     Duplicate(Position),
-    /// The entry at this position has the same identity and other content.
+    /// The entry at this position has the same identity and different content.
     Conflict(Position),
 }
 
 impl Outcome {
-    /// Where the entry is that this is about.
+    /// Returns the position of the entry with the event's identity.
     #[must_use]
     pub const fn position(self) -> Position {
         match self {
@@ -84,128 +84,124 @@ impl Outcome {
     }
 }
 
-/// Where a journal ends, and which journal it is.
+/// The end of a journal, and the journal's identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     /// The position of the last entry; [`Position::START`] if there is none.
     pub position: Position,
-    /// When the journal was created. One that was deleted and made again gives positions away
-    /// again, and is known by this.
+    /// The time at which the journal was created. It distinguishes a journal from one that was deleted and
+    /// created again, which assigns positions a second time.
     pub created: DateTime<Utc>,
 }
 
-/// Which entries a reader wants.
+/// Selects the entries that a reader receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubjectFilter {
-    /// All of them, and the gaps.
+    /// All entries, and the gaps.
     All,
-    /// Those of one environment.
+    /// The entries of one environment.
     Environment(EnvironmentName),
-    /// Those of one service in one environment, whatever the target.
+    /// The entries of one service in one environment, at any target.
     Service(EnvironmentName, ServiceName),
 }
 
-/// Where a reader stops.
+/// The end of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// After this position, or at the end of the journal if that comes first.
+    /// Ends after this position, or at the head of the journal if that is earlier.
     Position(Position),
-    /// Never: it waits for what comes.
+    /// Never ends: waits for new entries.
     Forever,
 }
 
-/// Why a submission was not recorded. All but [`AppendError::Refused`] may be tried again.
+/// Reason why an event was not recorded. A retry can succeed for all but [`AppendError::Refused`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// No answer came: the event may have been recorded or not. Sent again with the same identity,
-    /// it is recorded once.
-    #[error("the journal cannot be reached: {0}")]
+    /// No acknowledgement arrived, so the event may be recorded or not. An append with the same identity
+    /// records it at most once.
+    #[error("the journal is unavailable: {0}")]
     Unavailable(String),
-    /// There is no room.
+    /// The journal has no space left.
     #[error("the journal is full: {0}")]
     Full(String),
-    /// The journal does not take it.
-    #[error("the journal refused: {0}")]
+    /// The journal rejects the event permanently.
+    #[error("the journal rejected the event: {0}")]
     Refused(String),
-    /// The journal no longer ends where it was expected to. Nothing was recorded, and nothing will be:
-    /// what was judged at the old end is to be judged again at the new one. Only
-    /// [`Journal::append_expecting`] says this.
-    #[error("the journal has moved on: {0}")]
+    /// The journal's head is not the expected one. Nothing was recorded, and nothing will be: the caller must
+    /// decide again at the new head. Only [`Journal::append_expecting`] returns this.
+    #[error("the journal's head has moved: {0}")]
     WrongHead(String),
 }
 
 impl AppendError {
-    /// Whether the same submission may be taken later. Until then nothing that belongs after it may be
-    /// recorded. [`AppendError::WrongHead`] is temporary: judged again, the submission may be taken at the new
-    /// end. At the old one it never is.
+    /// Returns true if a later append of the same event can succeed. Until then, no later event of the same order
+    /// may be recorded. [`AppendError::WrongHead`] is temporary: the event may be appended at the new head after
+    /// another decision. At the old head it never succeeds.
     #[must_use]
     pub const fn is_temporary(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Full(_) | Self::WrongHead(_))
     }
 }
 
-/// Why a reader cannot go on. It may be tried again from where it was.
+/// Reason why a read failed. The caller may retry from the last position that it received.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the journal cannot be read: {0}")]
+#[error("cannot read the journal: {0}")]
 pub struct ReadError(pub String);
 
 /// A durable, ordered log of entries: one tenant's ledger.
 #[async_trait]
 pub trait Journal: Send + Sync + 'static {
-    /// Appends submissions and answers each, in their order.
+    /// Appends events and returns their outcomes, in the same order.
     ///
-    /// - An answer `Ok` MUST come only after the entry is durable.
-    /// - Submissions that are recorded MUST stand in the order in which they were given; others may
-    ///   come in between.
-    /// - An identity MUST NOT be recorded twice within the journal's duplicate window (at least the
-    ///   last two minutes), also not within one call, also not when an answer was lost and the
-    ///   submission is given again.
-    /// - One submission's refusal MUST NOT hinder the others. But after one that may be
-    ///   taken later ([`AppendError::is_temporary`]) none MUST be recorded: order would be lost when it is
-    ///   sent again.
+    /// - `Ok` MUST be returned only after the entry is durable.
+    /// - The recorded entries MUST have the order of the call; entries of other calls may be between them.
+    /// - An identity MUST NOT be recorded twice within the journal's duplicate window (at least the last two
+    ///   minutes), not within one call either, and not when an acknowledgement was lost and the event is
+    ///   appended again.
+    /// - The rejection of one event MUST NOT affect the others. But after an error that is temporary
+    ///   ([`AppendError::is_temporary`]), no later event of the call MUST be recorded: the order would be lost
+    ///   when the failed one is appended again.
     async fn append(&self, new_entries: &[NewEntry]) -> Vec<Result<Outcome, AppendError>>;
 
-    /// Appends one submission if the journal still ends at `head`: nothing came in between.
+    /// Appends one event if the journal's head is still `head`.
     ///
-    /// - It MUST NOT be recorded anywhere but right after `head`, not even when it arrives late, after it
-    ///   was given up. So of any number of submissions that are given at the same head, whoever gives
-    ///   them, at most one is recorded. This holds against what [`Journal::append`] records as well.
-    /// - [`Outcome::Recorded`] MUST be answered only when it is the entry right after `head`, and durable.
-    ///   Where an answer was lost on the way, and the entry there has the same identity and the same
-    ///   bytes, it is taken for this call's: the same event given twice at the same time may be answered
-    ///   `Recorded` twice, and is one entry.
-    /// - An identity that is right after `head` already, or, where the journal still ends at `head`,
-    ///   anywhere before it within the duplicate window, MUST be answered with [`Outcome::Duplicate`] or
-    ///   [`Outcome::Conflict`] and its position, which tells whether it was recorded at this head or an
-    ///   earlier one.
-    /// - [`AppendError::WrongHead`] MUST be answered only when this call recorded nothing and never will. The
-    ///   identity may nevertheless be in the journal, recorded elsewhere by another call: a journal that
-    ///   has moved on need not look for it. Who judges again MUST look it up in the history first.
-    /// - [`AppendError::Unavailable`] says as ever that nobody knows. The submission MAY be given again at
-    ///   the same head: it is recorded once at most.
+    /// - The event MUST be recorded only right after `head`, even if it arrives late, after the caller has
+    ///   stopped waiting. So at most one of any number of events that are appended with the same head is
+    ///   recorded, regardless of the caller. This also holds against [`Journal::append`].
+    /// - [`Outcome::Recorded`] MUST be returned only if the event is the entry right after `head`, and durable.
+    ///   If an acknowledgement was lost and the entry there has the same identity and bytes, the call counts it
+    ///   as its own: two concurrent calls with the same event may both return `Recorded` for one entry.
+    /// - If the identity is already recorded right after `head`, or, while the journal still ends at `head`,
+    ///   anywhere before it within the duplicate window, [`Outcome::Duplicate`] or [`Outcome::Conflict`] MUST be
+    ///   returned with its position, which shows if it was recorded at this head or at an earlier one.
+    /// - [`AppendError::WrongHead`] MUST be returned only if this call recorded nothing and never will. Another
+    ///   call may have recorded the identity elsewhere: a journal with a later head need not look for it. A
+    ///   caller that decides again MUST look it up in the history first.
+    /// - [`AppendError::Unavailable`] means that the outcome is unknown. The event MAY be appended again at the
+    ///   same head: it is recorded at most once.
     async fn append_expecting(&self, new_entry: &NewEntry, head: Position) -> Result<Outcome, AppendError>;
 
-    /// Where the journal ends now.
+    /// Returns the current head.
     async fn head(&self) -> Result<Head, ReadError>;
 
-    /// What of the journal's settings is no longer as a ledger needs it, in words: entries may be dropped,
-    /// or already are. Nothing, where all is well.
+    /// Describes the settings of the journal that no longer meet the ledger's requirements, so that entries may
+    /// be lost. Empty if there are none.
     async fn config_drift(&self) -> Result<Vec<String>, ReadError>;
 
-    /// The entry at a position; `None` if there is none, or none any more.
+    /// Returns the entry at a position; `None` if there is none, or none any more.
     async fn entry(&self, position: Position) -> Result<Option<Entry>, ReadError>;
 
-    /// Reads what comes after a position, in order, each once. With [`SubjectFilter::All`] no position is
-    /// left out: what cannot be returned comes as [`Record::Gap`]. After an error the stream ends.
+    /// Reads what follows a position, in order and each record once. With [`SubjectFilter::All`] no position is
+    /// skipped: one that cannot be returned is a [`Record::Gap`]. The stream ends after an error.
     fn read(
         &self,
-        scope: SubjectFilter,
+        filter: SubjectFilter,
         after: Position,
         until: Until,
     ) -> BoxStream<'static, Result<Record, ReadError>>;
 }
 
-/// Times are kept in whole microseconds, as Postgres keeps them.
+/// Truncates a time to whole microseconds, the precision of Postgres.
 fn microseconds(time: DateTime<Utc>) -> DateTime<Utc> {
     time.trunc_subsecs(6)
 }

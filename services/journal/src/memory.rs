@@ -1,4 +1,4 @@
-//! A journal in memory: for tests, and the plainest statement of what a journal is.
+//! In-memory journal: for tests, and as the simplest reference implementation.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use crate::{
     microseconds,
 };
 
-/// A journal that is gone with the process. Its duplicate window is unlimited.
+/// A journal that does not survive its process. Its duplicate window is unlimited.
 #[derive(Clone)]
 pub struct MemoryJournal {
     tenant: TenantName,
@@ -38,8 +38,8 @@ impl Log {
 
     fn append(&mut self, new_entry: &NewEntry, now: DateTime<Utc>) -> Outcome {
         if let Some(position) = self.by_key.get(&new_entry.key) {
-            let kept = self.at(*position).and_then(|(_, entry)| entry.as_ref());
-            return match kept {
+            let stored = self.at(*position).and_then(|(_, entry)| entry.as_ref());
+            return match stored {
                 Some(entry) if entry.bytes == new_entry.bytes => Outcome::Duplicate(*position),
                 _ => Outcome::Conflict(*position),
             };
@@ -58,18 +58,18 @@ impl Log {
         now: DateTime<Utc>,
     ) -> Result<Outcome, AppendError> {
         let end = Position::new(self.entries.len() as u64);
-        // No more is known of a journal that has moved on than what stands right after the old end: who
-        // judges again must not come to rely on more, JetStream does not tell more.
+        // With a later head, look for the identity right after the expected head only. JetStream reports no
+        // more, so callers must not depend on more.
         if end == head || self.by_key.get(&new_entry.key) == Some(&head.next()) {
             Ok(self.append(new_entry, now))
         } else {
-            Err(AppendError::WrongHead(format!("it was to end at {head} and ends at {end}")))
+            Err(AppendError::WrongHead(format!("expected {head}, found {end}")))
         }
     }
 }
 
 impl MemoryJournal {
-    /// An empty journal whose entries are recorded at the times that `clock` tells.
+    /// Creates an empty journal. `clock` supplies the times at which entries are recorded.
     #[must_use]
     pub fn new(tenant: TenantName, clock: fn() -> DateTime<Utc>) -> Self {
         Self {
@@ -81,7 +81,7 @@ impl MemoryJournal {
         }
     }
 
-    /// Loses the entry at a position, as a broken disk would.
+    /// Loses the entry at a position, as a broken disk would: the position becomes a gap.
     pub fn lose(&self, position: Position) {
         let mut log = self.log();
         let index = usize::try_from(position.get()).unwrap_or(usize::MAX).wrapping_sub(1);
@@ -91,16 +91,16 @@ impl MemoryJournal {
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
-        // A panic while it was held cannot have left an entry half written.
+        // A panic of a holder cannot leave a partial entry, so a poisoned lock is safe to use.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self, scope: &SubjectFilter, after: Position, last: Position) -> Option<Record> {
-        let filter = Subject::filter(&self.tenant, scope);
+    fn next_record(&self, filter: &SubjectFilter, after: Position, last: Position) -> Option<Record> {
+        let subject_filter = Subject::filter(&self.tenant, filter);
         let log = self.log();
         (after.get() + 1..=last.get()).map(Position::new).find_map(|position| match log.at(position)? {
-            (subject, Some(entry)) => subject.is_in(&filter).then(|| Record::Entry(entry.clone())),
-            (_, None) => (*scope == SubjectFilter::All).then_some(Record::Gap(position)),
+            (subject, Some(entry)) => subject.matches(&subject_filter).then(|| Record::Entry(entry.clone())),
+            (_, None) => (*filter == SubjectFilter::All).then_some(Record::Gap(position)),
         })
     }
 }
@@ -109,7 +109,7 @@ impl MemoryJournal {
 impl Journal for MemoryJournal {
     async fn append(&self, new_entries: &[NewEntry]) -> Vec<Result<Outcome, AppendError>> {
         let mut log = self.log();
-        // Asked while the log is held: who asks earlier may come later, and time would go back.
+        // Read the clock while the log is locked, so that times never decrease with the position.
         let now = microseconds((self.clock)());
         let outcomes = new_entries.iter().map(|new_entry| Ok(log.append(new_entry, now))).collect();
         self.head.send_replace(log.entries.len() as u64);
@@ -138,7 +138,7 @@ impl Journal for MemoryJournal {
 
     fn read(
         &self,
-        scope: SubjectFilter,
+        filter: SubjectFilter,
         after: Position,
         until: Until,
     ) -> BoxStream<'static, Result<Record, ReadError>> {
@@ -148,16 +148,16 @@ impl Journal for MemoryJournal {
             head.mark_unchanged();
         }
         stream::unfold(
-            (journal, scope, after, head),
-            move |(journal, scope, mut after, mut head)| async move {
+            (journal, filter, after, head),
+            move |(journal, filter, mut after, mut head)| async move {
                 loop {
                     let end = Position::new(*head.borrow_and_update());
                     let last = match until {
                         Until::Position(last) => last.min(end),
                         Until::Forever => end,
                     };
-                    if let Some(record) = journal.next(&scope, after, last) {
-                        return Some((Ok(record.clone()), (journal, scope, record.position(), head)));
+                    if let Some(record) = journal.next_record(&filter, after, last) {
+                        return Some((Ok(record.clone()), (journal, filter, record.position(), head)));
                     }
                     if until != Until::Forever || head.changed().await.is_err() {
                         return None;

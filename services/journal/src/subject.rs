@@ -1,7 +1,7 @@
-//! Where entries are filed: `ledger.<tenant>.<environment>.<service>.<family>.<verb>`.
+//! Subjects of entries: `ledger.<tenant>.<environment>.<service>.<family>.<verb>`.
 //!
-//! One function writes subjects and one writes the filters that must match them. A name's dots are
-//! written `%2E`; what has no environment or no service has `_` there, which no name starts with.
+//! One function writes the subjects and one the filters, which must match. A dot in a name is written `%2E`. An
+//! event without an environment or a service has `_` in its place, with which no name starts.
 
 use std::fmt;
 
@@ -9,35 +9,35 @@ use ledger_domain::{Payload, TenantName};
 
 use crate::SubjectFilter;
 
-const NONE: &str = "_";
+const NO_NAME: &str = "_";
 
-/// A subject.
+/// A NATS subject, or a filter that matches subjects.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Subject(String);
 
 impl Subject {
-    /// The subject under which a fact is filed.
+    /// Returns the subject of an event with this payload.
     #[must_use]
     pub fn of(tenant: &TenantName, payload: &Payload) -> Self {
         Self(format!(
             "ledger.{}.{}.{}.{}",
             token(tenant.as_str()),
-            token(payload.environment().map_or(NONE, |name| name.as_str())),
-            token(payload.service().map_or(NONE, |name| name.as_str())),
+            token(payload.environment().map_or(NO_NAME, |name| name.as_str())),
+            token(payload.service().map_or(NO_NAME, |name| name.as_str())),
             payload.kind().name(),
         ))
     }
 
-    /// Where stands for a while what is then deleted, so that its position is a gap.
-    pub(crate) fn of_gap(tenant: &TenantName) -> Self {
-        Self(format!("ledger.{}.{NONE}.{NONE}.gap.restored", token(tenant.as_str())))
+    /// Returns the subject of a message that a restore deletes later, so that its position becomes a gap.
+    pub(crate) fn gap_placeholder(tenant: &TenantName) -> Self {
+        Self(format!("ledger.{}.{NO_NAME}.{NO_NAME}.gap.restored", token(tenant.as_str())))
     }
 
-    /// The filter that matches every subject of a scope.
+    /// Returns the subject wildcard that matches the entries of a filter.
     #[must_use]
-    pub fn filter(tenant: &TenantName, scope: &SubjectFilter) -> Self {
+    pub fn filter(tenant: &TenantName, filter: &SubjectFilter) -> Self {
         let tenant = token(tenant.as_str());
-        Self(match scope {
+        Self(match filter {
             SubjectFilter::All => format!("ledger.{tenant}.>"),
             SubjectFilter::Environment(environment) => {
                 format!("ledger.{tenant}.{}.>", token(environment.as_str()))
@@ -48,14 +48,14 @@ impl Subject {
         })
     }
 
-    /// As text.
+    /// Returns the subject as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether a filter matches this subject.
-    pub(crate) fn is_in(&self, filter: &Self) -> bool {
+    /// Returns true if a filter matches this subject.
+    pub(crate) fn matches(&self, filter: &Self) -> bool {
         filter.0.strip_suffix('>').is_some_and(|prefix| self.0.starts_with(prefix))
     }
 }
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_has_six_tokens_whatever_the_names() {
+    fn a_subject_has_six_tokens_for_any_names() {
         let subject = Subject::of(&TenantName::default(), &retired("prod.eu"));
         assert_eq!(subject.as_str(), "ledger.default.prod%2Eeu._.environment.retired");
     }
@@ -89,13 +89,13 @@ mod tests {
     #[test]
     fn a_filter_matches_its_own_environment_and_no_other() {
         let tenant = TenantName::default();
-        let scope = SubjectFilter::Environment(EnvironmentName::parse("prod").expect("a name"));
-        let filter = Subject::filter(&tenant, &scope);
-        assert!(Subject::of(&tenant, &retired("prod")).is_in(&filter));
-        assert!(!Subject::of(&tenant, &retired("prod.eu")).is_in(&filter));
-        assert!(!Subject::of(&tenant, &retired("production")).is_in(&filter));
+        let environment = SubjectFilter::Environment(EnvironmentName::parse("prod").expect("a name"));
+        let filter = Subject::filter(&tenant, &environment);
+        assert!(Subject::of(&tenant, &retired("prod")).matches(&filter));
+        assert!(!Subject::of(&tenant, &retired("prod.eu")).matches(&filter));
+        assert!(!Subject::of(&tenant, &retired("production")).matches(&filter));
         let service = ServiceName::parse("web").expect("a name");
-        let lane = SubjectFilter::Service(EnvironmentName::parse("prod").expect("a name"), service);
-        assert_eq!(Subject::filter(&tenant, &lane).as_str(), "ledger.default.prod.web.>");
+        let service = SubjectFilter::Service(EnvironmentName::parse("prod").expect("a name"), service);
+        assert_eq!(Subject::filter(&tenant, &service).as_str(), "ledger.default.prod.web.>");
     }
 }

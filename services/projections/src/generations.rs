@@ -1,4 +1,4 @@
-//! Generations of the projections: how they are filled, compared, activated and dropped, and which process applies entries to which.
+//! Generations of the projections: building, comparing, activating and dropping them, and leasing each to one process.
 
 pub(crate) mod continuity;
 pub(crate) mod copy;

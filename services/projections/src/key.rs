@@ -1,13 +1,13 @@
-//! Fixed-size keys of what rows are about.
+//! Fixed-size keys for the subjects of rows.
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// The first 16 bytes of SHA-256 over a word and parts, each preceded by its length in bytes (big-endian,
-/// 64 bits), marked as an RFC 9562 version 8 UUID.
-pub(crate) fn key(word: &str, parts: &[&str]) -> Uuid {
+/// Returns a UUID (RFC 9562, version 8) from the first 16 bytes of SHA-256 over a domain tag and parts. The length of
+/// each, in bytes (64 bits, big-endian), precedes it.
+pub(crate) fn key(domain: &str, parts: &[&str]) -> Uuid {
     let mut hash = Sha256::new();
-    for part in std::iter::once(&word).chain(parts) {
+    for part in std::iter::once(&domain).chain(parts) {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }

@@ -1,8 +1,9 @@
-//! Postgres read models: the ledger, folded. One file a projection, with its rows, its fold and its
-//! questions.
+//! Postgres read models, projected from the journal. `tables` has one file per read model, with its rows and the
+//! queries that need only it; `queries` reads across tables; `projector` applies entries; `generations` builds,
+//! switches and drops whole sets of tables.
 //!
-//! Invariants: SQL stands nowhere but in this crate; a batch's rows and the position are written in
-//! one transaction; an answer is read in one statement, so it is true for the position it carries.
+//! Invariants: no other crate contains SQL. One transaction writes the rows of a batch and the position. An answer is
+//! read in one statement or one snapshot, so it is correct for the position it carries.
 
 mod generations;
 mod key;
@@ -11,16 +12,16 @@ mod projector;
 mod queries;
 mod tables;
 
-pub use generations::digest::TableDigest;
+pub use generations::digest::{RowDifference, TableDigest};
 pub use generations::rebuild::{GenerationRow, Rebuild, RebuildError, generations};
-pub use generations::rebuilder::{Comparison, Origin, Progress, RowDifference};
+pub use generations::rebuilder::{Comparison, Origin, Progress};
 pub use generations::registry::FollowerCheckpoint;
 pub use generations::supervisor::{ProjectionSupervisor, SupervisorConfig};
 pub use generations::verify::{Difference, Verified, VerifyError};
 pub use generations::watcher::GenerationWatcher;
 pub use postgres::{Error, Projections, SchemaVersion, Settings};
 pub use projector::checkpoint::{Checkpoint, Waited};
-pub use projector::{Status, Stopped};
+pub use projector::status::{Status, Stopped};
 pub use queries::marks::{DeployAnswer, Marks};
 pub use queries::points::{AsKnownAt, Point, PointCursor};
 pub use queries::snapshot::Snapshot;
@@ -32,7 +33,7 @@ pub use tables::lanes::{AsOf, EnvironmentState, LaneState, QueryError};
 pub use tables::policies::PolicyInForce;
 pub use tables::rollbacks::{Report, RollbackFilter, RollbackRow};
 
-/// Every SQL statement of the crate with its place: a test prepares them all.
+/// Returns every constant SQL statement of the crate; a test prepares them all.
 #[must_use]
 pub fn statements() -> Vec<&'static str> {
     [

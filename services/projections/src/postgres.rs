@@ -1,5 +1,6 @@
-//! Where the projections of a tenant are kept: which generation of them answers, and how it is reached.
+//! Access to a tenant's projections in Postgres: connections, migrations, and the generation that answers queries.
 
+use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -13,103 +14,104 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::generations::registry::schema;
-use crate::projector::Status;
+use crate::projector::status::Status;
 
-/// Several statements that see the same rows.
+/// Begins a read-only transaction; all of its statements see the same rows.
 pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-/// A question that takes longer than this is given up, by the database itself.
+/// Longest query; Postgres cancels it after that.
 const STATEMENT_TIMEOUT: &str = "30s";
 
-/// How long a connection is trusted to live after it was used: no Postgres is gone and back in less.
-const TRUSTED: Duration = Duration::from_millis(50);
+/// Idle time after which a pooled connection is pinged before use. Postgres cannot restart in less.
+const PING_AFTER_IDLE: Duration = Duration::from_millis(50);
 
-/// Longest names of tenants: `ledger_<tenant>_v<version>_<number>` fits into the 63 bytes of a schema's name.
-const TENANT_LIMIT: usize = 40;
+/// Longest tenant name in bytes: `ledger_<tenant>_v<version>_<number>` has to fit into the 63 bytes of a schema name.
+const MAX_TENANT_NAME_BYTES: usize = 40;
 
-/// The form of the projections: which tables there are, and under which number. Another form is another number, and
-/// is filled beside the others; programs of both run side by side.
+/// Reason for [`Error::NotReady`] until the generation registry is first read.
+const NOT_READ_YET: &str = "the generation registry has not been read yet";
+
+/// A version of the projections' schema. Each version has generations of its own, so that programs of several versions
+/// run side by side.
 #[derive(Debug, Clone, Copy)]
 pub struct SchemaVersion {
-    /// The number.
+    /// The version number.
     pub version: i32,
-    /// What makes the tables.
+    /// The migrations that create the tables.
     pub migrator: &'static Migrator,
 }
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/projections");
-/// Programs of several versions share the registry: what a newer one has added to it is no reason to stop.
-static REGISTRY: LazyLock<Migrator> = LazyLock::new(|| {
+static PROJECTION_MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/projections");
+/// Programs of several versions share the registry, so migrations that a newer one has applied are ignored.
+static REGISTRY_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrator = sqlx::migrate!("../../migrations/registry");
     migrator.set_ignore_missing(true);
     migrator
 });
 
 impl SchemaVersion {
-    /// The form that this program knows.
-    pub const CURRENT: Self = Self { version: 5, migrator: &MIGRATIONS };
+    /// The version that this program reads and writes.
+    pub const CURRENT: Self = Self { version: 6, migrator: &PROJECTION_MIGRATIONS };
 }
 
-/// How the projections are reached.
+/// Connection settings of the projections.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `postgres://user:password@host:5432/database`. Sessions are kept, and set up once: a pooler in between has to
-    /// pool sessions, not transactions.
+    /// `postgres://user:password@host:5432/database`. Settings are per session, so PgBouncer needs session mode.
     pub url: SecretString,
-    /// Connections that questions of one tenant use at most.
+    /// Maximum number of query connections per tenant.
     pub connections: u32,
-    /// How long a question waits for a connection.
+    /// Longest wait of a query for a connection.
     pub acquire_timeout: Duration,
-    /// The form of the projections.
+    /// The version of the projections' schema.
     pub schema_version: SchemaVersion,
 }
 
-/// Why the projections cannot be used.
+/// A failure to use the projections.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The URL is none.
-    #[error("the database URL cannot be read")]
+    /// The database URL cannot be parsed.
+    #[error("cannot parse the database URL")]
     Url(#[source] sqlx::Error),
-    /// The tenant's name does not fit into a schema's name.
-    #[error("the tenant name {0} is too long: at most {TENANT_LIMIT} characters")]
+    /// The tenant name does not fit into a schema name.
+    #[error("tenant name {0} is too long: use at most {MAX_TENANT_NAME_BYTES} characters")]
     TenantTooLong(TenantName),
-    /// No generation of them answers yet.
-    #[error("the projections cannot answer yet: {0}")]
+    /// No generation is active yet.
+    #[error("the projections are not ready: {0}")]
     NotReady(String),
-    /// The database does not answer, or refuses. It may be tried again.
-    #[error("the database failed")]
+    /// The database is unavailable or rejects the request. The caller may retry.
+    #[error("database request failed")]
     Database(#[from] sqlx::Error),
-    /// The tables cannot be made.
-    #[error("the projections cannot be migrated")]
+    /// The tables cannot be created.
+    #[error("cannot migrate the tables of the projections")]
     Migrate(#[from] sqlx::migrate::MigrateError),
-    /// A row is not one that the projector wrote.
+    /// A row is not one that the projector writes.
     #[error("table {table}, row {row}: {detail}")]
     Inconsistent {
         /// The table.
         table: &'static str,
-        /// Which row.
+        /// The key of the row.
         row: String,
-        /// What is wrong with it.
+        /// The error in it.
         detail: String,
     },
 }
 
 impl Error {
-    /// Whether the database gave up waiting for what somebody else holds (`lock_not_available`).
+    /// Returns true if waiting for another session's lock timed out (`lock_not_available`).
     pub(crate) fn is_lock_timeout(&self) -> bool {
-        let Self::Database(sqlx::Error::Database(refused)) = self else { return false };
-        refused.code().as_deref() == Some("55P03")
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        error.code().as_deref() == Some("55P03")
     }
 
-    /// Whether a table, or the schema that it is in, is not there.
-    pub(crate) fn is_without_table(&self) -> bool {
-        let Self::Database(sqlx::Error::Database(refused)) = self else { return false };
-        matches!(refused.code().as_deref(), Some("42P01" | "3F000"))
+    /// Returns true if a table or its schema does not exist.
+    pub(crate) fn is_missing_table(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        matches!(error.code().as_deref(), Some("42P01" | "3F000"))
     }
 
-    /// It with its causes.
-    pub(crate) fn told(&self) -> String {
+    /// Returns the message with those of all causes.
+    pub(crate) fn display_chain(&self) -> String {
         let mut text = self.to_string();
         let mut source = std::error::Error::source(self);
         while let Some(cause) = source {
@@ -120,7 +122,7 @@ impl Error {
     }
 }
 
-/// A database that projections are kept in. Nothing connects before it is needed.
+/// A database that stores projections. Connections are opened on demand.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     options: PgConnectOptions,
@@ -130,7 +132,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    pub(crate) fn of(settings: &Settings) -> Result<Self, Error> {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
         let options = PgConnectOptions::from_str(settings.url.expose_secret()).map_err(Error::Url)?;
         Ok(Self {
             options: options.application_name("release-ledger"),
@@ -140,30 +142,30 @@ impl Database {
         })
     }
 
-    /// A connection that is no tenant's.
+    /// Opens a connection without a tenant's schema in its `search_path`.
     pub(crate) async fn connect(&self) -> Result<PgConnection, Error> {
         Ok(PgConnection::connect_with(&self.options).await?)
     }
 
-    /// Makes the registry's tables, if there are none.
+    /// Creates the registry's tables if they are missing.
     pub(crate) async fn migrate_registry(&self) -> Result<(), Error> {
-        self.migrate("release_ledger", &REGISTRY).await
+        self.migrate("release_ledger", &REGISTRY_MIGRATIONS).await
     }
 
-    /// Makes a generation's tables, if there are none.
+    /// Creates a generation's tables if they are missing.
     pub(crate) async fn migrate_generation(&self, schema: &str) -> Result<(), Error> {
         self.migrate(schema, self.schema_version.migrator).await
     }
 
     async fn migrate(&self, schema: &str, migrator: &Migrator) -> Result<(), Error> {
-        // The lock is the session's: a process that is paused with it is cut off by the database.
+        // The advisory lock lasts as long as the session: the timeouts end the session of a paused process.
         let options = self.options.clone().options([
             ("idle_session_timeout", "10s"),
             ("idle_in_transaction_session_timeout", "10s"),
             ("lock_timeout", "30s"),
         ]);
         let mut connection = PgConnection::connect_with(&options).await?;
-        // Two processes that start at once must not both make the schema and the migrator's own table.
+        // Only one process at a time may create the schema and the migrator's own table.
         sqlx::query("SELECT pg_advisory_lock(hashtext('release-ledger'))").execute(&mut connection).await?;
         sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"")))
             .execute(&mut connection)
@@ -175,28 +177,27 @@ impl Database {
         Ok(connection.close().await?)
     }
 
-    /// How a generation is reached: its tables need no other name than their own.
-    pub(crate) fn generation(&self, schema: &str) -> PgConnectOptions {
+    /// Returns connection options for a generation. Its schema is the `search_path`, so SQL uses plain table names.
+    pub(crate) fn generation_options(&self, schema: &str) -> PgConnectOptions {
         self.options.clone().options([
             ("search_path", format!("\"{schema}\"").as_str()),
-            // Compiling a plan takes longer than any question; on tables that were never analysed, Postgres
-            // expects so many rows that it would.
+            // JIT compilation takes longer than any query. Postgres would compile because it overestimates the
+            // rows of tables that were never analysed.
             ("jit", "off"),
         ])
     }
 
-    /// Connections for questions to a generation; none is made yet.
+    /// Returns a pool for queries of a generation. It connects on demand.
     fn pool(&self, schema: &str) -> PgPool {
-        let options = self.generation(schema).options([("statement_timeout", STATEMENT_TIMEOUT)]);
+        let options = self.generation_options(schema).options([("statement_timeout", STATEMENT_TIMEOUT)]);
         PgPoolOptions::new()
             .max_connections(self.connections)
             .acquire_timeout(self.acquire_timeout)
-            // A connection that was in use just now is not asked whether it lives: that would be a round
-            // trip for every question.
+            // Connections that were in use just now are not pinged: that would cost a round trip per query.
             .test_before_acquire(false)
             .before_acquire(|connection, used| {
                 Box::pin(async move {
-                    if used.idle_for > TRUSTED {
+                    if used.idle_for > PING_AFTER_IDLE {
                         connection.ping().await?;
                     }
                     Ok(true)
@@ -206,51 +207,51 @@ impl Database {
     }
 }
 
-/// Which generation answers.
+/// The generation that answers queries.
 #[derive(Clone)]
-enum Answering {
-    /// None, and why.
+enum ActiveGeneration {
+    /// No generation, with the reason.
     None(String),
-    /// The one with this number.
+    /// The generation with this number.
     Generation(i32, PgPool),
 }
 
-/// The projections of one tenant. Which generation of them answers is found out, and kept true, by a
-/// [`ProjectionSupervisor`](crate::Keeper) or a [`GenerationWatcher`](crate::Watcher): before that, there is none.
+/// The projections of one tenant. A [`ProjectionSupervisor`](crate::ProjectionSupervisor) or a
+/// [`GenerationWatcher`](crate::GenerationWatcher) activates the live generation; before that, none is active.
 #[derive(Clone)]
 pub struct Projections {
     database: Database,
     pub(crate) tenant: TenantName,
-    answering: watch::Sender<Answering>,
-    /// Where the generation that answers stood when it was last asked, if it ever answered.
-    pub(crate) seen: watch::Sender<Option<Position>>,
-    /// How far the projector of this process is, if there is one.
-    pub(crate) local: watch::Sender<Position>,
-    /// The position of the last wait that was given up, and when.
+    active: watch::Sender<ActiveGeneration>,
+    /// Position of the active generation when it was last read, if ever.
+    pub(crate) last_seen: watch::Sender<Option<Position>>,
+    /// Position of this process's projector; the start if there is none.
+    pub(crate) local_position: watch::Sender<Position>,
+    /// Position and time of the last wait that was given up.
     pub(crate) given_up: watch::Sender<Option<(Position, Instant)>>,
-    /// Why the journal is not the one that these projections were folded from, once that was seen.
+    /// Reason why the journal is not the one that these projections were built from, once detected.
     pub(crate) divergence: watch::Sender<Option<String>>,
-    /// When the stream was made that journal and projections are of, once both were seen to be of the same.
+    /// Creation time of the stream, once journal and projections are confirmed to belong to it.
     pub(crate) stream: watch::Sender<Option<DateTime<Utc>>>,
-    /// How the projector of this process fares, if there is one.
+    /// State of this process's projector, if there is one.
     pub(crate) status: watch::Sender<Option<Status>>,
 }
 
 impl Projections {
-    /// The projections of a tenant.
+    /// Creates the handle without connecting.
     ///
     /// # Errors
-    /// The URL cannot be read, or the tenant's name is too long.
+    /// The URL cannot be parsed, or the tenant name is too long.
     pub fn of(settings: &Settings, tenant: TenantName) -> Result<Self, Error> {
-        if tenant.as_str().len() > TENANT_LIMIT {
+        if tenant.as_str().len() > MAX_TENANT_NAME_BYTES {
             return Err(Error::TenantTooLong(tenant));
         }
         Ok(Self {
-            database: Database::of(settings)?,
+            database: Database::new(settings)?,
             tenant,
-            answering: watch::Sender::new(Answering::None("it was not looked yet".into())),
-            seen: watch::Sender::new(None),
-            local: watch::Sender::new(Position::START),
+            active: watch::Sender::new(ActiveGeneration::None(NOT_READ_YET.into())),
+            last_seen: watch::Sender::new(None),
+            local_position: watch::Sender::new(Position::START),
             given_up: watch::Sender::new(None),
             divergence: watch::Sender::new(None),
             stream: watch::Sender::new(None),
@@ -258,125 +259,142 @@ impl Projections {
         })
     }
 
-    /// The same tenant's projections in another database that holds the same, such as a streaming replica. What is known of
-    /// the projector and of the journal is known of both; how far each of them is, only of itself.
+    /// Returns the same tenant's projections in a copy of the database, such as a streaming replica. Both handles share
+    /// the state of the projector and of the journal; each has its own active generation and last seen position.
     ///
     /// # Errors
-    /// The URL cannot be read.
+    /// The URL cannot be parsed.
     pub fn at(&self, settings: &Settings) -> Result<Self, Error> {
         Ok(Self {
-            database: Database::of(settings)?,
-            answering: watch::Sender::new(Answering::None("it was not looked yet".into())),
-            seen: watch::Sender::new(None),
+            database: Database::new(settings)?,
+            active: watch::Sender::new(ActiveGeneration::None(NOT_READ_YET.into())),
+            last_seen: watch::Sender::new(None),
             ..self.clone()
         })
     }
 
-    /// Whose they are.
+    /// Returns the tenant.
     #[must_use]
     pub const fn tenant(&self) -> &TenantName {
         &self.tenant
     }
 
-    /// How the projector of this process fares, if it has one.
+    /// Returns the state of this process's projector, if it has one.
     #[must_use]
     pub fn projector(&self) -> Option<Status> {
         self.status.borrow().clone()
     }
 
-    /// Why the journal is not the one that these projections were folded from, once that was seen. What they
-    /// know of identities is not to be trusted then.
+    /// Returns the reason why the journal is not the one that these projections were built from, once detected.
+    /// Identities in them must not be trusted then.
     #[must_use]
     pub fn divergence(&self) -> Option<String> {
         self.divergence.borrow().clone()
     }
 
-    /// When the stream was made that the journal and these projections are of, if that is known: of another stream, nothing
-    /// is true that was known of this one.
+    /// Returns the creation time of the stream that the journal and these projections belong to, if it is known. Facts
+    /// about one stream do not hold for another.
     #[must_use]
     pub fn stream(&self) -> Option<DateTime<Utc>> {
         *self.stream.borrow()
     }
 
-    /// Where they stood when they last answered, if they ever did: they may be away now.
+    /// Returns the position at the last successful read, if any. The projections may be unavailable now.
     #[must_use]
     pub fn last_seen(&self) -> Option<Position> {
-        *self.seen.borrow()
+        *self.last_seen.borrow()
     }
 
-    /// Ends all connections.
+    /// Closes all query connections.
     pub async fn close(&self) {
-        let answering = self.answering.borrow().clone();
-        if let Answering::Generation(_, pool) = answering {
+        let active = self.active.borrow().clone();
+        if let ActiveGeneration::Generation(_, pool) = active {
             pool.close().await;
         }
     }
 
-    /// Whether any generation answers.
+    /// Returns true if a generation is active.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        matches!(*self.answering.borrow(), Answering::Generation(..))
+        matches!(*self.active.borrow(), ActiveGeneration::Generation(..))
     }
 
     pub(crate) const fn database(&self) -> &Database {
         &self.database
     }
 
-    /// Connections to the generation that answers.
+    /// Returns the pool of the active generation.
     pub(crate) fn pool(&self) -> Result<PgPool, Error> {
-        Ok(self.answering()?.1)
+        Ok(self.active_generation()?.1)
     }
 
-    /// The generation that answers, and connections to it.
-    pub(crate) fn answering(&self) -> Result<(i32, PgPool), Error> {
-        match &*self.answering.borrow() {
-            Answering::None(reason) => Err(Error::NotReady(reason.clone())),
-            Answering::Generation(number, pool) => Ok((*number, pool.clone())),
+    /// Returns the number and the pool of the active generation.
+    pub(crate) fn active_generation(&self) -> Result<(i32, PgPool), Error> {
+        match &*self.active.borrow() {
+            ActiveGeneration::None(reason) => Err(Error::NotReady(reason.clone())),
+            ActiveGeneration::Generation(number, pool) => Ok((*number, pool.clone())),
         }
     }
 
-    pub(crate) fn answers_from(&self) -> Option<i32> {
-        match *self.answering.borrow() {
-            Answering::None(_) => None,
-            Answering::Generation(number, _) => Some(number),
+    pub(crate) fn active_number(&self) -> Option<i32> {
+        match *self.active.borrow() {
+            ActiveGeneration::None(_) => None,
+            ActiveGeneration::Generation(number, _) => Some(number),
         }
     }
 
-    /// From now on this generation answers. Questions under way are answered from the one before.
+    /// Makes a generation the active one. Running queries finish on the previous one.
     pub(crate) fn activate(&self, number: i32) {
-        if self.answers_from() != Some(number) {
+        if self.active_number() != Some(number) {
             let pool = self.database.pool(&self.schema(number));
-            self.answering.send_replace(Answering::Generation(number, pool));
+            self.active.send_replace(ActiveGeneration::Generation(number, pool));
         }
     }
 
-    /// The name of a generation's schema.
+    /// Returns the name of a generation's schema.
     pub(crate) fn schema(&self, number: i32) -> String {
-        schema(&self.tenant, self.database.schema_version.version, number)
+        schema_name(&self.tenant, self.database.schema_version.version, number)
     }
 
-    /// No generation answers.
-    pub(crate) fn answer_not(&self, reason: &str) {
-        self.answering.send_replace(Answering::None(reason.to_owned()));
+    /// Leaves no generation active.
+    pub(crate) fn deactivate(&self, reason: &str) {
+        self.active.send_replace(ActiveGeneration::None(reason.to_owned()));
     }
 }
 
-/// A position as Postgres keeps it.
+/// Returns the name of a generation's schema. It is safe in double quotes: tenant names contain only letters, digits,
+/// `.`, `_` and `-`.
+pub(crate) fn schema_name(tenant: impl Display, version: i32, number: i32) -> String {
+    format!("ledger_{tenant}_v{version}_{number}")
+}
+
+/// Converts a position to a Postgres `bigint`.
 pub(crate) const fn bigint(position: Position) -> i64 {
-    // Positions are stream sequences, counted from 1: they never come near 2^63.
+    // Positions are stream sequences that start at 1: they never approach 2^63.
     position.get().cast_signed()
 }
 
-/// A position that Postgres kept.
+/// Converts a Postgres `bigint` to a position.
 pub(crate) const fn position(number: i64) -> Position {
     Position::new(number.cast_unsigned())
 }
 
-/// Reads a column through a parser.
+/// Parses a stored value; a failure is [`Error::Inconsistent`].
 pub(crate) fn parsed<T, E: ToString>(
     table: &'static str,
     row: impl ToString,
     parse: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, Error> {
     parse().map_err(|error| Error::Inconsistent { table, row: row.to_string(), detail: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_tenant_name_fits_into_a_schema_name() {
+        let tenant = TenantName::parse(&"t".repeat(MAX_TENANT_NAME_BYTES)).expect("a name");
+        assert!(schema_name(&tenant, 999, 999_999).len() <= 63);
+    }
 }

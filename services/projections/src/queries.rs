@@ -1,4 +1,4 @@
-//! Questions that need more than one table.
+//! Queries that combine several tables.
 
 pub(crate) mod evidence;
 pub(crate) mod marks;

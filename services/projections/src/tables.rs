@@ -1,4 +1,7 @@
-//! The tables of a generation: for each, its rows, how entries change them, and the reads that concern that table alone.
+//! Tables of a generation.
+//!
+//! Each module owns a group of tables: their rows, the writes that apply events to them, and the queries that need no
+//! other group.
 
 pub(crate) mod artifacts;
 pub(crate) mod check_results;

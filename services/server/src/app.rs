@@ -1,8 +1,8 @@
-//! The service: wired from settings, serving, and ending in order.
+//! The service: builds its parts from the settings, serves, and shuts down in order.
 //!
-//! Ending: no new requests; those under way are answered; the rollback controllers end; the intakes append
-//! what was accepted; the projectors end after their batch, and leave the projections to other processes; connections
-//! are closed.
+//! Shutdown order: stop accepting requests and complete those in progress; stop the rollback controllers; let ingest
+//! append what it accepted; let the projectors finish their batch and release the projections to other processes;
+//! close the connections.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use ledger_api::{LONG_QUESTIONS, Ledger};
+use ledger_api::{Ledger, MAX_HISTORY_SCANS};
 use ledger_domain::TenantName;
 use ledger_ingest::{Controller, Ingest};
 use ledger_journal::SharedJournal;
@@ -30,120 +30,124 @@ use crate::stream_settings;
 use ledger_client::clock;
 use ledger_client::identity;
 
-/// How long requests that are under way may take when the service ends. What supervises a service
-/// usually waits for thirty seconds before it kills.
-const DRAIN: Duration = Duration::from_secs(20);
-/// How long the parts behind the requests may take after that, all together.
-const SETTLE: Duration = Duration::from_secs(5);
+/// Time limit of the requests in progress at shutdown. Process supervisors usually wait 30 seconds before they kill.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time limit after that for all background tasks together.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Seconds of the histograms' buckets.
-const BUCKETS: &[f64] = &[0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
+/// Upper bounds of the histogram buckets, in seconds.
+const HISTOGRAM_BUCKETS: &[f64] =
+    &[0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
 
-/// Why the service cannot start.
+/// Error that prevents the service from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The journal cannot be opened.
-    #[error("the journal cannot be opened")]
+    /// The service cannot open the journal.
+    #[error("cannot open the journal")]
     Journal(#[from] OpenError),
-    /// The projections can never be opened.
-    #[error("the projections of {tenant} cannot be opened")]
+    /// The settings of the projections are unusable.
+    #[error("cannot open the projections of {tenant}")]
     Projections {
-        /// Whose.
+        /// Tenant of the projections.
         tenant: TenantName,
-        /// Why.
+        /// Cause.
         #[source]
         source: ledger_projections::Error,
     },
-    /// The address cannot be listened on.
-    #[error("{address} cannot be listened on")]
+    /// The service cannot listen on the address.
+    #[error("cannot listen on {address}")]
     Listen {
-        /// The address.
+        /// Address to listen on.
         address: SocketAddr,
-        /// Why.
+        /// Cause.
         #[source]
         source: std::io::Error,
     },
-    /// Metrics cannot be gathered.
-    #[error("metrics cannot be gathered")]
+    /// The metrics recorder cannot be installed.
+    #[error("cannot install the metrics recorder")]
     Metrics(#[from] MetricsError),
 }
 
-/// The service, ready to serve.
+/// Service that is ready to serve.
 pub struct App {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
-    silence: Duration,
-    ending: CancellationToken,
-    deciding: CancellationToken,
+    read_timeout: Duration,
+    end_streams: CancellationToken,
+    stop_controllers: CancellationToken,
     controllers: Vec<JoinHandle<()>>,
     ingests: Vec<JoinHandle<()>>,
-    keepers: Vec<JoinHandle<()>>,
-    keeping: CancellationToken,
+    supervisors: Vec<JoinHandle<()>>,
+    stop_supervisors: CancellationToken,
     projections: Vec<Projections>,
-    _watches: Vec<AbortOnDropHandle<()>>,
+    _stream_watchers: Vec<AbortOnDropHandle<()>>,
 }
 
 impl App {
-    /// Connects, opens every tenant's ledger with projections of a form, and listens.
+    /// Connects, opens the ledger of every tenant with projections of `schema_version`, and listens.
     ///
     /// # Errors
-    /// Says which part cannot be had.
+    /// Names the part that cannot be opened.
     pub async fn build(config: &Config, schema_version: SchemaVersion) -> Result<Self, Error> {
         let metrics = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), BUCKETS)?
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), HISTOGRAM_BUCKETS)?
             .install_recorder()?;
         let connection = Connection::open(config.journal.settings()).await?;
         let settings = config.projections.settings(schema_version);
         let mut ledgers = BTreeMap::new();
-        let (mut kept, mut watched, mut all_projections) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut supervised, mut watched, mut all_projections) = (Vec::new(), Vec::new(), Vec::new());
         let mut ingests = Vec::new();
-        let (deciding, mut controllers) = (CancellationToken::new(), Vec::new());
-        let mut watches = Vec::new();
+        let (stop_controllers, mut controllers) = (CancellationToken::new(), Vec::new());
+        let mut stream_watchers = Vec::new();
         for tenant in &config.tenants {
             let journal: SharedJournal = Arc::new(connection.journal(tenant.clone()).await?);
-            let watch = stream_settings::watch(tenant.clone(), Arc::clone(&journal));
-            watches.push(AbortOnDropHandle::new(tokio::spawn(watch)));
-            let unusable = |source| Error::Projections { tenant: tenant.clone(), source };
-            let projections = Projections::of(&settings, tenant.clone()).map_err(unusable)?;
-            kept.push((projections.clone(), Arc::clone(&journal)));
-            let asked = match config.projections.read_settings(schema_version) {
+            let watcher = stream_settings::watch(tenant.clone(), Arc::clone(&journal));
+            stream_watchers.push(AbortOnDropHandle::new(tokio::spawn(watcher)));
+            let open_error = |source| Error::Projections { tenant: tenant.clone(), source };
+            let projections = Projections::of(&settings, tenant.clone()).map_err(open_error)?;
+            supervised.push((projections.clone(), Arc::clone(&journal)));
+            let read_projections = match config.projections.read_settings(schema_version) {
                 Some(settings) => {
-                    let asked = projections.at(&settings).map_err(unusable)?;
-                    watched.push(asked.clone());
-                    asked
+                    let replica = projections.at(&settings).map_err(open_error)?;
+                    watched.push(replica.clone());
+                    replica
                 }
                 None => projections.clone(),
             };
-            all_projections.extend([projections.clone(), asked.clone()]);
+            all_projections.extend([projections.clone(), read_projections.clone()]);
             let (ingest, task) =
                 Ingest::open(tenant.clone(), Arc::clone(&journal), projections.clone(), clock::now);
             ingests.push(task);
             if config.roles.contains(&Role::Controller) {
                 controllers.push(Controller::new(tenant.clone(), projections, ingest.clone()));
             }
-            ledgers.insert(tenant.clone(), Ledger { ingest, projections: asked, journal, clock: clock::now });
+            ledgers.insert(
+                tenant.clone(),
+                Ledger { ingest, projections: read_projections, journal, clock: clock::now },
+            );
         }
-        let keeping = CancellationToken::new();
-        let folds = config.roles.contains(&Role::Projector);
-        let mut keeper =
-            ProjectionSupervisor::new(config.projections.keeping(identity::process(), folds), kept);
-        // Whether the journal is the one that the projections are of is known before anything comes through the door.
-        // Where the database is away, events are taken in all the same.
-        keeper.look().await;
-        let controllers = controllers.into_iter().map(|it| tokio::spawn(it.run(deciding.clone()))).collect();
-        let keepers = vec![
-            tokio::spawn(keeper.run(keeping.clone())),
-            tokio::spawn(GenerationWatcher::new(watched).run(keeping.clone())),
+        let stop_supervisors = CancellationToken::new();
+        let runs_projectors = config.roles.contains(&Role::Projector);
+        let supervisor_config = config.projections.supervisor_config(identity::process(), runs_projectors);
+        let mut supervisor = ProjectionSupervisor::new(supervisor_config, supervised);
+        // Check that the journal matches the projections before ingest opens. If the database is unavailable, ingest
+        // opens anyway.
+        supervisor.look().await;
+        let run = |controller: Controller| tokio::spawn(controller.run(stop_controllers.clone()));
+        let controllers = controllers.into_iter().map(run).collect();
+        let supervisors = vec![
+            tokio::spawn(supervisor.run(stop_supervisors.clone())),
+            tokio::spawn(GenerationWatcher::new(watched).run(stop_supervisors.clone())),
         ];
         let limits = config.http.limits();
-        let ending = CancellationToken::new();
+        let end_streams = CancellationToken::new();
         let app = Arc::new(ledger_api::App {
             ledgers,
             metrics,
             limits,
-            long_questions: Semaphore::new(LONG_QUESTIONS),
-            ending: ending.clone(),
+            history_scans: Semaphore::new(MAX_HISTORY_SCANS),
+            shutdown: end_streams.clone(),
         });
         let router = if config.roles.contains(&Role::Http) {
             ledger_api::router(app)
@@ -151,75 +155,75 @@ impl App {
             ledger_api::health_router(app)
         };
         let address = config.http.listen;
-        let listen = |source| Error::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let listen_error = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
         Ok(Self {
             listener,
             address,
             router,
-            silence: limits.silence,
-            ending,
-            deciding,
+            read_timeout: limits.read_timeout,
+            end_streams,
+            stop_controllers,
             controllers,
             ingests,
-            keepers,
-            keeping,
+            supervisors,
+            stop_supervisors,
             projections: all_projections,
-            _watches: watches,
+            _stream_watchers: stream_watchers,
         })
     }
 
-    /// Where the service listens.
+    /// Returns the address on which the service listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until the token is cancelled, then ends in order.
-    pub async fn serve(self, ending: CancellationToken) {
+    /// Serves until `shutdown` is cancelled, then shuts down in order.
+    pub async fn serve(self, shutdown: CancellationToken) {
         info!(address = %self.address, "serving");
-        let server = ledger_api::serve(self.listener, self.router, self.silence, ending.clone());
-        let (answers, deciding) = (self.ending, self.deciding);
-        let drained = async {
-            ending.cancelled().await;
-            info!("ending: requests under way are answered");
-            // Answers that have no end of their own, and controllers, would keep the doors open.
-            answers.cancel();
-            deciding.cancel();
-            tokio::time::sleep(DRAIN).await;
+        let server = ledger_api::serve(self.listener, self.router, self.read_timeout, shutdown.clone());
+        let (end_streams, stop_controllers) = (self.end_streams, self.stop_controllers);
+        let drain_timeout = async {
+            shutdown.cancelled().await;
+            info!("shutting down; completing requests in progress");
+            // Responses without an end of their own, and controllers, hold ingest handles.
+            end_streams.cancel();
+            stop_controllers.cancel();
+            tokio::time::sleep(DRAIN_TIMEOUT).await;
         };
         tokio::select! {
             () = server => {}
-            () = drained => warn!("some requests are not answered in time"),
+            () = drain_timeout => warn!("aborting requests that did not complete in time"),
         }
-        // Where nothing was under way, all was over at once.
-        answers.cancel();
-        deciding.cancel();
-        let settled = Instant::now() + SETTLE;
+        // If no request was in progress, the server may have stopped before `drain_timeout` cancelled them.
+        end_streams.cancel();
+        stop_controllers.cancel();
+        let deadline = Instant::now() + STOP_TIMEOUT;
         for controller in self.controllers {
-            if timeout_at(settled, controller).await.is_err() {
-                warn!("a rollback controller does not end in time");
+            if timeout_at(deadline, controller).await.is_err() {
+                warn!("rollback controller did not stop in time");
             }
         }
-        // The handlers are gone, and with them the doors: the intakes end when all is appended. A
-        // request that is not answered in time still holds its door, and has nothing to append.
+        // Ingest stops when all its handles are dropped and everything is appended. The handlers have dropped theirs.
+        // A request that did not complete in time still holds one, but has nothing to append.
         for ingest in self.ingests {
-            if timeout_at(settled, ingest).await.is_err() {
-                warn!("an intake does not end in time");
+            if timeout_at(deadline, ingest).await.is_err() {
+                warn!("ingest did not stop in time");
             }
         }
-        self.keeping.cancel();
-        for keeper in self.keepers {
-            match timeout_at(settled, keeper).await {
+        self.stop_supervisors.cancel();
+        for supervisor in self.supervisors {
+            match timeout_at(deadline, supervisor).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => warn!(%error, "the projectors did not end well"),
-                Err(_) => warn!("the projectors do not end in time"),
+                Ok(Err(error)) => warn!(%error, "projection supervisor failed while stopping"),
+                Err(_) => warn!("projection supervisor did not stop in time"),
             }
         }
         for projections in self.projections {
             projections.close().await;
         }
-        info!("ended");
+        info!("stopped");
     }
 }

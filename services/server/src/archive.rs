@@ -1,4 +1,4 @@
-//! `release-ledger archive`: the ledger copied to where neither its stream nor its tables are.
+//! `release-ledger archive`: copies the ledger to storage apart from its stream and its database.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -11,34 +11,34 @@ use ledger_journal::jetstream::Connection;
 use serde_json::json;
 
 use crate::config::{Config, Flags};
-use crate::serve::{start_log, until_signalled};
+use crate::serve::{init_logging, shutdown_on_signal};
 use ledger_client::environment;
 
 /// Copy the ledger into an archive
 ///
-/// Writes what the stream has and the archive has not, as sealed segments with a manifest each, and a
-/// checkpoint with the root of the Merkle tree. What is archived is never written again.
+/// Writes the entries that the archive lacks as sealed segments, each with a manifest, and a checkpoint with the root
+/// of the Merkle tree. Never rewrites archived files.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Archive {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Where to: a folder, or s3://bucket/prefix (with AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and their like)
+    /// Destination: a directory, or s3://bucket/prefix (uses AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and so on)
     #[arg(long, value_name = "PLACE", required = true)]
     to: Option<String>,
-    /// Whose ledger
-    #[arg(long, value_name = "NAME", default_value = "default", value_parser = tenant)]
+    /// Tenant that owns the ledger
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = parse_tenant)]
     tenant: TenantName,
-    /// Go on with what comes, until SIGTERM
+    /// Keep archiving new entries until SIGTERM
     #[arg(long)]
     follow: bool,
-    /// Seal a segment at so many positions
+    /// Seal a segment after this many positions
     #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u64).range(1..))]
     segment_entries: u64,
-    /// Seal a segment at so many bytes before compression
+    /// Seal a segment after this many bytes, before compression
     #[arg(long, value_name = "BYTES", default_value = "33554432", value_parser = clap::value_parser!(u32).range(1..))]
     segment_bytes: u32,
-    /// With --follow, seal a segment when its first entry has waited so many seconds
+    /// With --follow, seal a segment this many seconds after its first entry
     #[arg(long, value_name = "S", default_value = "60")]
     segment_age: u64,
     /// Print JSON
@@ -53,17 +53,17 @@ enum Command {
     Verify(Verify),
 }
 
-/// Read all of an archive, and name the first thing that is wrong
+/// Read a whole archive and report the first error
 ///
-/// Neither the stream nor the tables are asked. A file that is not what its manifest says is named, with the
-/// line and the position where that can be told.
+/// Reads neither the stream nor the database. Names a file that differs from its manifest, with the line and the
+/// position if they are known.
 #[derive(Debug, clap::Args)]
 struct Verify {
-    /// Where it is: a folder, or s3://bucket/prefix
+    /// Location of the archive: a directory, or s3://bucket/prefix
     #[arg(long, value_name = "PLACE")]
     from: String,
-    /// Whose ledger
-    #[arg(long, value_name = "NAME", default_value = "default", value_parser = tenant)]
+    /// Tenant that owns the ledger
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = parse_tenant)]
     tenant: TenantName,
     /// Print JSON
     #[arg(long)]
@@ -71,26 +71,26 @@ struct Verify {
 }
 
 impl Archive {
-    /// Archives, and ends; or follows until SIGTERM or SIGINT.
+    /// Archives once, or with `--follow` until SIGTERM or SIGINT.
     ///
     /// # Errors
-    /// The stream or the archive does not answer, the archive is damaged, or it is of another stream.
+    /// The stream or the archive is unavailable, or the archive is damaged or belongs to another stream.
     pub async fn run(self) -> anyhow::Result<()> {
         if let Some(Command::Verify(verify)) = self.command {
             return verify.run().await;
         }
         let config = Config::read(&self.flags)?;
         if self.follow {
-            start_log(&config.log)?;
+            init_logging(&config.log)?;
         }
-        let to = self.to.context("--to says where to")?;
+        let to = self.to.context("missing destination; pass --to")?;
         let store = Store::open(&to, Access::Write, environment::storage())?;
-        let ending = until_signalled()?;
+        let shutdown = shutdown_on_signal()?;
         let archived = async {
             let connection = Connection::open(config.journal.settings()).await?;
-            // A stream that is lost is not to be made anew by its archiver.
+            // Do not create a missing stream: a lost stream must be restored.
             let journal = connection.existing_journal(self.tenant.clone()).await?;
-            let journal = journal.with_context(|| format!("there is no stream of {}", self.tenant))?;
+            let journal = journal.with_context(|| format!("tenant {} has no stream", self.tenant))?;
             let limits = Limits {
                 entries: self.segment_entries,
                 bytes: usize::try_from(self.segment_bytes)?,
@@ -98,7 +98,7 @@ impl Archive {
             };
             let mut archiver = Archiver::open(store, Arc::new(journal), self.tenant, limits).await?;
             match self.follow {
-                true => archiver.follow(&ending).await?,
+                true => archiver.follow(&shutdown).await?,
                 false => archiver.archive().await?,
             }
             anyhow::Ok(archiver)
@@ -108,7 +108,7 @@ impl Archive {
         } else {
             tokio::select! {
                 archiver = archived => archiver?,
-                () = ending.cancelled() => anyhow::bail!("asked to end before everything was archived"),
+                () = shutdown.cancelled() => anyhow::bail!("stopped by a signal before archiving completed"),
             }
         };
         let (end, segments) = (archiver.end(), archiver.segments());
@@ -127,7 +127,7 @@ impl Verify {
         let store = Store::open(&self.from, Access::Read, environment::storage())?;
         let archive = ledger_archive::Archive::open(store, &self.tenant).await?;
         let found = archive.verify().await?;
-        let text = if self.json { verified_json(&found) } else { verified_words(&found) };
+        let text = if self.json { verified_json(&found) } else { verified_text(&found) };
         Ok(writeln!(std::io::stdout().lock(), "{text}")?)
     }
 }
@@ -145,18 +145,18 @@ fn verified_json(found: &Verified) -> String {
     value.to_string()
 }
 
-fn verified_words(found: &Verified) -> String {
-    let mut words = format!(
+fn verified_text(found: &Verified) -> String {
+    let mut text = format!(
         "position  {}\nroot      {}\nsegments  {}\nentries   {}\ngaps      {}\nstream    created at {}",
         found.position, found.root, found.segments, found.entries, found.gaps, found.stream_created
     );
     if found.unnamed > 0 {
-        words.push_str(&format!("\nbesides   {} files that no manifest names", found.unnamed));
+        text.push_str(&format!("\nunnamed   {} files that no manifest names", found.unnamed));
     }
-    words
+    text
 }
 
-/// A tenant's name, from the command line.
-pub(crate) fn tenant(name: &str) -> Result<TenantName, String> {
+/// Parses a tenant name from the command line.
+pub(crate) fn parse_tenant(name: &str) -> Result<TenantName, String> {
     TenantName::parse(name).map_err(|error| error.to_string())
 }

@@ -1,4 +1,4 @@
-//! The program's command line.
+//! Command line of the program.
 
 use std::ffi::OsStr;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use crate::{archive, projections, restore, serve, up};
 use ledger_client as client;
 
-/// Remembers what was released where
+/// Records which release runs where
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
 struct Arguments {
@@ -30,7 +30,7 @@ enum Command {
     Run(Box<client::Run>),
     #[command(subcommand)]
     Spool(client::Spool),
-    /// Record what was released before there was a ledger
+    /// Record releases that predate the ledger
     #[command(subcommand)]
     Import(client::Import),
     State(client::State),
@@ -58,52 +58,52 @@ enum Command {
     Verify(Box<projections::Verify>),
 }
 
-/// The status of `run` when something goes wrong that is not its command's doing.
-const WRONG: u8 = 125;
+/// Exit status of `run` for a failure other than that of its command.
+const RUN_FAILED: u8 = 125;
 
-/// Runs the program: one line on stderr, and a status that is not 0, when it fails.
+/// Runs the program. On failure, prints one line to stderr and returns a non-zero status.
 #[must_use]
 pub fn run() -> ExitCode {
     run_with(SchemaVersion::CURRENT)
 }
 
-/// Runs the program as it would be if its projections had another form, such as that of the next version.
+/// Runs the program with another schema version of the projections, such as that of the next release.
 #[must_use]
 pub fn run_with(schema_version: SchemaVersion) -> ExitCode {
-    let command = without_empty_variables(Arguments::command());
+    let command = ignore_empty_variables(Arguments::command());
     let parsed = command.try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
         Ok(arguments) => arguments,
-        Err(error) => return misunderstood(&error),
+        Err(error) => return usage_error(&error),
     };
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => return told(Err(error.into()), |_| ExitCode::FAILURE),
+        Err(error) => return exit_code(Err(error.into()), |_| ExitCode::FAILURE),
     };
-    let status = runtime.block_on(carry_out(arguments.command, schema_version));
-    // Whatever a disk or a resolver still holds up, nobody waits for it any more.
+    let status = runtime.block_on(execute(arguments.command, schema_version));
+    // Do not wait for blocking tasks, which a slow disk or resolver may hold up.
     runtime.shutdown_background();
     status
 }
 
-/// A CI gives a variable that it does not know as an empty one: that says nothing. An empty flag is a mistake.
-fn without_empty_variables(command: clap::Command) -> clap::Command {
+/// Ignores empty environment variables: CI systems set undefined variables to an empty string. Empty flags stay errors.
+fn ignore_empty_variables(command: clap::Command) -> clap::Command {
     let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
     let command = command.mut_args(|argument| match argument.get_env() {
         Some(name) if is_empty(name) => argument.env(Resettable::Reset),
         _ => argument,
     });
-    command.mut_subcommands(without_empty_variables)
+    command.mut_subcommands(ignore_empty_variables)
 }
 
-async fn carry_out(command: Command, schema_version: SchemaVersion) -> ExitCode {
-    let done = match command {
+async fn execute(command: Command, schema_version: SchemaVersion) -> ExitCode {
+    let result = match command {
         Command::Up(up) => up.run(schema_version).await,
         Command::Serve(serve) => serve.run(schema_version).await,
         Command::Archive(archive) => archive.run().await,
         Command::Restore(restore) => restore.run(schema_version).await,
         Command::Emit(emit) => emit.run().await,
-        Command::Run(run) => return ended(run.run().await),
+        Command::Run(run) => return run_exit_code(run.run().await),
         Command::Spool(spool) => spool.run().await,
         Command::Import(import) => import.run().await,
         Command::State(state) => state.run().await,
@@ -119,50 +119,50 @@ async fn carry_out(command: Command, schema_version: SchemaVersion) -> ExitCode 
         Command::Targets(targets) => targets.run().await,
         Command::Drift(drift) => drift.run().await,
         Command::Manifest(manifest) => manifest.run().await,
-        Command::Gate(gate) => return told(gate.run().await, gate_failed),
+        Command::Gate(gate) => return exit_code(gate.run().await, gate_exit_code),
         Command::Rollback(rollback) => rollback.run().await,
         Command::Env(environment) => environment.run().await,
         Command::Backtest(backtest) => backtest.run().await,
-        Command::Demo(demo) => return told(demo.run().await, demo_failed),
+        Command::Demo(demo) => return exit_code(demo.run().await, demo_exit_code),
         Command::Projections(command) => command.run(schema_version).await,
         Command::Verify(verify) => verify.run(schema_version).await,
     };
-    told(done, |_| ExitCode::FAILURE)
+    exit_code(result, |_| ExitCode::FAILURE)
 }
 
-/// Help, or what is wrong with the arguments; of a deploy, as whatever goes wrong and is not its own command's doing.
-fn misunderstood(error: &clap::Error) -> ExitCode {
-    // Nothing is left to be done where it cannot be printed.
+/// Prints the help or the error of the arguments. An error in the arguments of `run` exits with [`RUN_FAILED`].
+fn usage_error(error: &clap::Error) -> ExitCode {
+    // A failure to print cannot be reported anywhere.
     let _ = error.print();
     let is_run = std::env::args_os().nth(1).is_some_and(|command| command == "run");
     let code =
-        if is_run && error.use_stderr() { WRONG } else { u8::try_from(error.exit_code()).unwrap_or(2) };
+        if is_run && error.use_stderr() { RUN_FAILED } else { u8::try_from(error.exit_code()).unwrap_or(2) };
     ExitCode::from(code)
 }
 
-/// Who asks the gate must be able to tell its no from no answer at all.
-fn gate_failed(error: &anyhow::Error) -> ExitCode {
+/// Exit 1 means that the gate denies the deploy; every other failure exits 2.
+fn gate_exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<client::GateRefused>() { ExitCode::FAILURE } else { ExitCode::from(2) }
 }
 
 /// Exit 3 means that the ledger is not empty; every other failure exits 1.
-fn demo_failed(error: &anyhow::Error) -> ExitCode {
+fn demo_exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<client::NotEmpty>() { ExitCode::from(3) } else { ExitCode::FAILURE }
 }
 
-/// Who runs a deploy must be able to tell its failure from ours.
-fn ended(run: anyhow::Result<ExitCode>) -> ExitCode {
+/// Passes the status of the wrapped command through; any other failure exits with [`RUN_FAILED`].
+fn run_exit_code(run: anyhow::Result<ExitCode>) -> ExitCode {
     match run {
         Ok(status) => status,
-        Err(error) => told(Err(error), |_| ExitCode::from(WRONG)),
+        Err(error) => exit_code(Err(error), |_| ExitCode::from(RUN_FAILED)),
     }
 }
 
-fn told(done: anyhow::Result<()>, status: impl FnOnce(&anyhow::Error) -> ExitCode) -> ExitCode {
-    match done {
+fn exit_code(result: anyhow::Result<()>, status: impl FnOnce(&anyhow::Error) -> ExitCode) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nothing is left to be done where stderr is closed.
+            // A closed stderr leaves nowhere to report the error.
             let _ = writeln!(std::io::stderr().lock(), "error: {error:#}");
             status(&error)
         }

@@ -1,6 +1,6 @@
-//! Settings: the commented defaults, outranked by a file, the environment and flags, in this order.
+//! Settings: the commented defaults, overridden by a file, the environment and flags, in this order.
 //!
-//! Nothing here connects to anything.
+//! This module opens no connections.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,56 +16,57 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use uuid::Uuid;
 
-/// The settings with their defaults and their meaning.
+/// Settings file with all defaults and their descriptions.
 pub const DEFAULTS: &str = include_str!("config.default.toml");
 
-const PREFIX: &str = "RELEASE_LEDGER_";
+/// Prefix of environment variables.
+const ENV_PREFIX: &str = "RELEASE_LEDGER_";
 
 /// All settings of the service.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Whose ledgers are served.
+    /// Tenants to serve.
     #[serde(deserialize_with = "tenants")]
     pub tenants: Vec<TenantName>,
-    /// What this process does.
+    /// Roles of this process.
     pub roles: Vec<Role>,
-    /// The API.
+    /// Settings of the API.
     pub http: Http,
-    /// The stream.
+    /// Settings of the stream.
     pub journal: Journal,
-    /// The read models.
+    /// Settings of the read models.
     pub projections: Projections,
-    /// What is told, and how.
+    /// Settings of the log.
     pub log: Log,
 }
 
-/// What a process does.
+/// Role of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// It takes events in and answers questions.
+    /// Records events and answers queries.
     Http,
-    /// It folds the stream into the projections.
+    /// Applies the stream to the projections.
     Projector,
-    /// It answers failed checks with rollbacks, where a policy says so.
+    /// Requests rollbacks after failed checks, where a policy enables it.
     Controller,
 }
 
-/// The API.
+/// Settings of the API.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Http {
-    /// Where to listen.
+    /// Address to listen on.
     pub listen: SocketAddr,
-    /// Bytes of one batch.
+    /// Maximum size of a batch, in bytes.
     pub max_batch_bytes: usize,
-    /// Events in one request.
+    /// Maximum number of events in one request.
     pub max_events: usize,
     read_timeout_seconds: u64,
 }
 
-/// The stream.
+/// Settings of the stream.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Journal {
@@ -74,59 +75,59 @@ pub struct Journal {
     credentials: Option<PathBuf>,
     certificates: Option<PathBuf>,
     request_timeout_ms: u64,
-    /// Copies of every entry.
+    /// Replicas of every entry.
     pub replicas: usize,
     duplicate_window_seconds: u64,
 }
 
-/// The read models.
+/// Settings of the read models.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Projections {
-    /// The database.
+    /// Database URL.
     pub url: SecretString,
     read_url: Option<SecretString>,
-    /// Connections for the questions of one tenant.
+    /// Connections for the queries of one tenant.
     pub connections: u32,
     acquire_timeout_ms: u64,
     grace_seconds: u64,
     keep_older_seconds: u64,
 }
 
-/// What is told, and how.
+/// Settings of the log.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    /// How.
+    /// Format.
     pub format: LogFormat,
-    /// A tracing filter.
+    /// Filter, in the syntax of tracing.
     pub filter: String,
 }
 
-/// How the log is written.
+/// Format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl Http {
-    /// Sizes above which a request is refused, and how long a client may be silent.
+    /// Returns the limits of requests.
     #[must_use]
     pub const fn limits(&self) -> ledger_api::Limits {
         ledger_api::Limits {
             batch_bytes: self.max_batch_bytes,
             events: self.max_events,
-            silence: Duration::from_secs(self.read_timeout_seconds),
+            read_timeout: Duration::from_secs(self.read_timeout_seconds),
         }
     }
 }
 
 impl Journal {
-    /// How the journal is opened.
+    /// Returns the settings with which to open the journal.
     #[must_use]
     pub fn settings(&self) -> ledger_journal::jetstream::Settings {
         ledger_journal::jetstream::Settings {
@@ -143,7 +144,7 @@ impl Journal {
 }
 
 impl Projections {
-    /// How the projections are reached, in a form.
+    /// Returns the settings with which to open projections of `schema_version`.
     #[must_use]
     pub fn settings(&self, schema_version: SchemaVersion) -> ledger_projections::Settings {
         ledger_projections::Settings {
@@ -154,19 +155,19 @@ impl Projections {
         }
     }
 
-    /// How the projections are reached that questions are answered from, where that is another database.
+    /// Returns the settings of the projections that answer queries, if they are in another database.
     #[must_use]
     pub fn read_settings(&self, schema_version: SchemaVersion) -> Option<ledger_projections::Settings> {
         let url = self.read_url.clone()?;
         Some(ledger_projections::Settings { url, ..self.settings(schema_version) })
     }
 
-    /// How a process keeps them that has this name.
+    /// Returns the configuration of the projection supervisor of the process `worker`.
     #[must_use]
-    pub const fn keeping(&self, member: Uuid, folds: bool) -> SupervisorConfig {
+    pub const fn supervisor_config(&self, worker: Uuid, runs_projectors: bool) -> SupervisorConfig {
         SupervisorConfig {
-            member,
-            folds,
+            member: worker,
+            folds: runs_projectors,
             grace: Duration::from_secs(self.grace_seconds),
             keep_older: Duration::from_secs(self.keep_older_seconds),
         }
@@ -179,107 +180,107 @@ fn tenants<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Tena
     parsed.collect::<Result<_, _>>().map_err(serde::de::Error::custom)
 }
 
-/// Every setting as a flag.
+/// Every setting as a command-line flag.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Flags {
-    /// A settings file
+    /// Settings file
     #[arg(long, env = "RELEASE_LEDGER_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
-    /// Bytes of one batch
+    /// Maximum size of a batch, in bytes
     #[arg(long, value_name = "BYTES")]
     http_max_batch_bytes: Option<u64>,
-    /// Events in one request
+    /// Maximum number of events in one request
     #[arg(long, value_name = "N")]
     http_max_events: Option<u64>,
-    /// How long a client may be silent in the middle of a request, or between two
+    /// Longest pause of a client in a request or between two, in seconds
     #[arg(long, value_name = "S")]
     http_read_timeout_seconds: Option<u64>,
     /// NATS servers, separated by commas
     #[arg(long, value_name = "URL")]
     journal_url: Option<String>,
-    /// A file with the account's credentials for NATS (.creds)
+    /// Credentials file of the NATS account (.creds)
     #[arg(long, value_name = "FILE")]
     journal_credentials: Option<PathBuf>,
-    /// A file with certificates (PEM) that the NATS servers' are checked against
+    /// File with CA certificates (PEM) that verify the NATS servers
     #[arg(long, value_name = "FILE")]
     journal_certificates: Option<PathBuf>,
-    /// How long one request to the journal may take
+    /// Time limit of a request to the journal, in milliseconds
     #[arg(long, value_name = "MS")]
     journal_request_timeout_ms: Option<u64>,
-    /// Copies of every entry: 1 or 3
+    /// Replicas of every entry: 1 or 3
     #[arg(long, value_name = "N")]
     journal_replicas: Option<u64>,
-    /// How long the NATS server itself remembers identities
+    /// Period during which the NATS server deduplicates messages, in seconds
     #[arg(long, value_name = "S")]
     journal_duplicate_window_seconds: Option<u64>,
-    /// The database
+    /// Postgres URL
     #[arg(long, value_name = "URL")]
     projections_url: Option<String>,
-    /// The database that questions are answered from, if it is another: a streaming replica
+    /// Postgres URL for queries, if it differs: a streaming replica
     #[arg(long, value_name = "URL")]
     projections_read_url: Option<String>,
-    /// Connections for the questions of one tenant
+    /// Connections for the queries of one tenant
     #[arg(long, value_name = "N")]
     projections_connections: Option<u64>,
-    /// How long a question waits for a connection
+    /// Longest wait of a query for a connection, in milliseconds
     #[arg(long, value_name = "MS")]
     projections_acquire_timeout_ms: Option<u64>,
-    /// How long projections that were replaced are kept for those who have not heard of it yet
+    /// Period for which a replaced generation of projections is kept, in seconds
     #[arg(long, value_name = "S")]
     projections_grace_seconds: Option<u64>,
-    /// How long projections of an older form are kept after the last program that knows it was seen
+    /// Period for which a generation of an older schema version is kept after its last use, in seconds
     #[arg(long, value_name = "S")]
     projections_keep_older_seconds: Option<u64>,
-    /// Whose ledgers are served, separated by commas
+    /// Tenants to serve, separated by commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     tenants: Option<Vec<String>>,
-    /// Do only this
+    /// Run only these roles, separated by commas
     #[arg(long, value_name = "ROLE", value_delimiter = ',')]
     only: Option<Vec<Role>>,
-    /// How the log is written
+    /// Log format
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
-    /// What is logged: a tracing filter
+    /// Log filter, in the syntax of tracing
     #[arg(long, value_name = "FILTER")]
     log_filter: Option<String>,
 }
 
-/// Why the settings cannot be used.
+/// Error in the settings.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file that was named is not there.
-    #[error("the settings file {0} is not there")]
+    /// The settings file does not exist.
+    #[error("settings file {0} does not exist")]
     NoFile(PathBuf),
-    /// A setting is missing, unknown or wrong.
+    /// A setting is missing, unknown or invalid.
     #[error("{0}")]
     Setting(Box<figment::Error>),
-    /// No tenant, or no role.
-    #[error("{0} must name at least one")]
+    /// A required list is empty.
+    #[error("{0} must have at least one element")]
     Empty(&'static str),
 }
 
 impl Config {
-    /// Reads the settings: defaults, file, environment, flags.
+    /// Reads the settings from the defaults, the file, the environment and the flags.
     ///
     /// # Errors
-    /// Says which setting is wrong, and where it was set.
+    /// Names the invalid setting and its source.
     pub fn read(flags: &Flags) -> Result<Self, Error> {
         let mut figment = Figment::from(Toml::string(DEFAULTS));
         if let Some(file) = &flags.config {
-            figment = figment.merge(Toml::file_exact(existing(file)?));
+            figment = figment.merge(Toml::file_exact(existing_file(file)?));
         }
-        // Other variables with the prefix are not ours to judge: the client has some, and Kubernetes makes
-        // some of a service's name.
+        // Ignore other variables with the prefix: the client has some, and Kubernetes derives some from service names.
         let environment =
-            Env::prefixed(PREFIX).filter(|name| name.as_str().contains("__")).split("__").lowercase(true);
-        let words = Env::prefixed(PREFIX).only(&["tenants", "roles"]).lowercase(true).map(|name| name.into());
-        let words = words.iter().map(|(name, text)| (name.to_string(), list(&text))).collect::<Dict>();
+            Env::prefixed(ENV_PREFIX).filter(|name| name.as_str().contains("__")).split("__").lowercase(true);
+        let lists =
+            Env::prefixed(ENV_PREFIX).only(&["tenants", "roles"]).lowercase(true).map(|name| name.into());
+        let lists = lists.iter().map(|(name, text)| (name.to_string(), list(&text))).collect::<Dict>();
         let config: Self = figment
             .merge(environment)
-            .merge(Serialized::globals(words))
+            .merge(Serialized::globals(lists))
             .merge(Serialized::globals(flags.dict()))
             .extract()
             .map_err(|error| Error::Setting(Box::new(error)))?;
@@ -293,17 +294,17 @@ impl Config {
     }
 }
 
-/// Words separated by commas.
+/// Splits a comma-separated list.
 fn list(text: &str) -> Value {
     Value::from(text.split(',').map(|word| Value::from(word.trim())).collect::<Vec<_>>())
 }
 
-fn existing(file: &Path) -> Result<&Path, Error> {
+fn existing_file(file: &Path) -> Result<&Path, Error> {
     if file.is_file() { Ok(file) } else { Err(Error::NoFile(file.to_owned())) }
 }
 
 impl Flags {
-    /// The flags of a service beside private servers.
+    /// Returns the flags of a service that uses the private servers of `stack`.
     #[must_use]
     pub fn for_local(
         listen: SocketAddr,
@@ -321,10 +322,9 @@ impl Flags {
         }
     }
 
-    /// The flags that are given, as a tree of settings.
+    /// Returns the given flags as a tree of settings.
     fn dict(&self) -> Dict {
-        let words =
-            |words: &[String]| Value::from(words.iter().cloned().map(Value::from).collect::<Vec<_>>());
+        let list = |words: &[String]| Value::from(words.iter().cloned().map(Value::from).collect::<Vec<_>>());
         let path = |path: &Path| Value::from(path.to_string_lossy().into_owned());
         let role = |role: &Role| match role {
             Role::Http => "http".to_owned(),
@@ -336,8 +336,8 @@ impl Flags {
             LogFormat::Json => "json",
         });
         let given: [(&str, &str, Option<Value>); 20] = [
-            ("", "tenants", self.tenants.as_deref().map(words)),
-            ("", "roles", self.only.as_ref().map(|only| words(&only.iter().map(role).collect::<Vec<_>>()))),
+            ("", "tenants", self.tenants.as_deref().map(list)),
+            ("", "roles", self.only.as_ref().map(|only| list(&only.iter().map(role).collect::<Vec<_>>()))),
             ("http", "listen", self.listen.map(|address| address.to_string().into())),
             ("http", "max_batch_bytes", self.http_max_batch_bytes.map(Value::from)),
             ("http", "max_events", self.http_max_events.map(Value::from)),
@@ -375,36 +375,36 @@ mod tests {
 
     #[test]
     fn the_defaults_are_complete() {
-        let config = Config::read(&Flags::default()).expect("the defaults");
+        let config = Config::read(&Flags::default()).expect("valid defaults");
         assert_eq!(config.tenants, [TenantName::default()]);
         assert_eq!(config.roles, [Role::Http, Role::Projector, Role::Controller]);
     }
 
     #[test]
-    fn a_flag_outranks_the_file() {
-        let file = tempfile::NamedTempFile::new().expect("a file");
+    fn a_flag_overrides_the_file() {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
         std::fs::write(file.path(), "[journal]\nurl = \"nats://file\"\nreplicas = 3\n").expect("written");
         let flags = Flags {
             config: Some(file.path().to_owned()),
             journal_url: Some("nats://flag".into()),
             ..Flags::default()
         };
-        let config = Config::read(&flags).expect("settings");
+        let config = Config::read(&flags).expect("valid settings");
         assert_eq!(config.journal.url.expose_secret(), "nats://flag");
         assert_eq!(config.journal.replicas, 3);
     }
 
     #[test]
     fn a_misspelt_setting_is_named() {
-        let file = tempfile::NamedTempFile::new().expect("a file");
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
         std::fs::write(file.path(), "[journal]\nreplica = 3\n").expect("written");
         let flags = Flags { config: Some(file.path().to_owned()), ..Flags::default() };
-        let error = Config::read(&flags).expect_err("refused").to_string();
+        let error = Config::read(&flags).expect_err("rejected").to_string();
         assert!(error.contains("replica"), "{error}");
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
+    fn a_missing_file_is_named() {
         let flags = Flags { config: Some("/no/such.toml".into()), ..Flags::default() };
         assert!(matches!(Config::read(&flags), Err(Error::NoFile(_))));
     }

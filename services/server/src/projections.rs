@@ -1,4 +1,4 @@
-//! `release-ledger projections` and `verify`: what operators do with read models, straight at NATS and Postgres.
+//! `release-ledger projections` and `verify`: maintenance of read models directly on NATS and Postgres.
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -15,27 +15,27 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Flags};
-use crate::serve::{start_log, until_signalled};
+use crate::serve::{init_logging, shutdown_on_signal};
 use ledger_client::identity;
 use ledger_client::table;
 
-/// How often a line says how far it is.
-const TELL: Duration = Duration::from_secs(2);
+/// Interval of progress lines on stderr.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Fill read models anew, and see which there are
+/// List and rebuild read models
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Show which projections there are, of every tenant
+    /// List the generations of projections of every tenant
     List(Box<List>),
-    /// Fill a tenant's projections anew, beside those that answer, and let them answer instead
-    Rebuild(Box<RebuildViews>),
+    /// Rebuild projections beside the live ones, then switch to the rebuilt ones
+    Rebuild(Box<RebuildArgs>),
 }
 
 impl Command {
-    /// Does what is asked.
+    /// Executes the command.
     ///
     /// # Errors
-    /// Says what stands in the way.
+    /// Names what prevents the command.
     pub async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
         match self {
             Self::List(list) => list.run(schema_version).await,
@@ -44,7 +44,7 @@ impl Command {
     }
 }
 
-/// Show which projections there are, of every tenant
+/// List the generations of projections of every tenant
 #[derive(Debug, clap::Args)]
 pub struct List {
     #[command(flatten)]
@@ -58,119 +58,122 @@ impl List {
             ledger_projections::generations(&config.projections.settings(schema_version)).await?;
         let rows: Vec<[String; 7]> = generations
             .into_iter()
-            .map(|it| {
+            .map(|generation| {
                 [
-                    it.tenant,
-                    format!("v{}", it.version),
-                    it.number.to_string(),
-                    it.state,
-                    it.position.map_or_else(|| "-".to_owned(), |position| position.to_string()),
-                    (if it.owned { "a process" } else { "nobody" }).to_owned(),
-                    format!("{:.1}", it.bytes as f64 / f64::from(1 << 20)),
+                    generation.tenant,
+                    format!("v{}", generation.version),
+                    generation.number.to_string(),
+                    generation.state,
+                    generation.position.map_or_else(|| "-".to_owned(), |position| position.to_string()),
+                    (if generation.owned { "running" } else { "none" }).to_owned(),
+                    format!("{:.1}", generation.bytes as f64 / f64::from(1 << 20)),
                 ]
             })
             .collect();
-        let header = ["tenant", "form", "number", "state", "position", "folded by", "MiB"];
+        let header = ["tenant", "version", "number", "state", "position", "projector", "MiB"];
         Ok(writeln!(io::stdout().lock(), "{}", table::render(header, &rows))?)
     }
 }
 
-/// Where entries are taken from.
+/// Source of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum From {
+enum EntrySource {
     /// The stream
     Stream,
-    /// The copy in the projections that answer, as far as it goes, and then the stream
+    /// The copy in the live projections, then the stream for entries that the copy lacks
     Events,
 }
 
-/// Fill a tenant's projections anew, beside those that answer, and let them answer instead
+/// Rebuild projections beside the live ones, then switch to the rebuilt ones
 ///
-/// Questions are answered from the old projections meanwhile. The new ones catch up with them and are compared with them at
-/// one position; then one transaction switches. Killed, it goes on where it was when it is run again.
+/// The live projections answer queries meanwhile. The rebuilt ones catch up, are compared with the live ones at one
+/// position, and become live in one transaction. If interrupted, run it again: it resumes.
 #[derive(Debug, clap::Args)]
-pub struct RebuildViews {
+pub struct RebuildArgs {
     #[command(flatten)]
     flags: Flags,
-    /// Where entries are taken from
+    /// Source of entries
     #[arg(long, value_name = "WHERE", default_value = "stream")]
-    from: From,
-    /// Compare only: the new projections are dropped, and it fails where they differ
+    from: EntrySource,
+    /// Only compare: drop the rebuilt projections, and fail if they differ
     #[arg(long, conflicts_with = "even_if_history_differs")]
     verify: bool,
-    /// Switch even if the stream no longer holds what the old projections were folded from, or they cannot tell
+    /// Switch even if the stream differs from the history of the live projections, or this cannot be checked
     #[arg(long, conflicts_with = "from")]
     even_if_history_differs: bool,
 }
 
-impl RebuildViews {
+impl RebuildArgs {
     async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
         let config = Config::read(&self.flags)?;
-        start_log(&config.log)?;
-        let ending = until_signalled()?;
+        init_logging(&config.log)?;
+        let shutdown = shutdown_on_signal()?;
         let origin = match self.from {
-            From::Stream => Origin::Stream,
-            From::Events => Origin::Events,
+            EntrySource::Stream => Origin::Stream,
+            EntrySource::Events => Origin::Events,
         };
         let mut different = Vec::new();
-        for ledger in Opened::all(&config, schema_version).await? {
-            let rebuild = ledger.rebuild(origin, &ending).await?;
-            let telling = tell(ledger.tenant.clone(), rebuild.progress());
-            let compared = if self.verify {
+        for ledger in TenantLedger::all(&config, schema_version).await? {
+            let rebuild = ledger.rebuild(origin, &shutdown).await?;
+            let reporter = report_progress(ledger.tenant.clone(), rebuild.progress());
+            let comparison = if self.verify {
                 rebuild.compare().await.map(Some)
             } else {
                 rebuild.switch(self.even_if_history_differs).await
             };
-            telling.abort();
-            let compared = compared.with_context(|| format!("the projections of {}", ledger.tenant))?;
+            reporter.abort();
+            let comparison =
+                comparison.with_context(|| format!("cannot rebuild the projections of {}", ledger.tenant))?;
             let tenant = &ledger.tenant;
-            let said = match &compared {
-                None => format!("{tenant}: the projections are filled anew, and were compared with none"),
-                Some(compared) => format!("{tenant}: {}", told(compared)),
+            let message = match &comparison {
+                None => {
+                    format!("{tenant}: the projections are rebuilt; there were no live ones to compare with")
+                }
+                Some(comparison) => format!("{tenant}: {}", describe(comparison)),
             };
-            writeln!(io::stdout().lock(), "{said}")?;
-            if self.verify && compared.is_some_and(|compared| !compared.different.is_empty()) {
-                different.push(said);
+            writeln!(io::stdout().lock(), "{message}")?;
+            if self.verify && comparison.is_some_and(|comparison| !comparison.different.is_empty()) {
+                different.push(message);
             }
         }
         if different.is_empty() { Ok(()) } else { bail!("{}", different.join("; ")) }
     }
 }
 
-/// Compare the stream, the copy of it in Postgres, the Merkle tree and the projections
+/// Compare the stream, its copy in Postgres, the Merkle tree and the projections
 ///
-/// The first difference is named. Projections are repaired on request; the log never is.
+/// Reports the first difference. Repairs projections on request, but never the log.
 #[derive(Debug, clap::Args)]
 pub struct Verify {
     #[command(flatten)]
     flags: Flags,
-    /// Do not compare the projections, which are filled anew for that
+    /// Do not compare the projections, which requires a rebuild
     #[arg(long, conflicts_with = "repair")]
     log_only: bool,
-    /// Where only projections differ, fill them anew
+    /// If only projections differ, replace them with the rebuilt ones
     #[arg(long)]
     repair: bool,
 }
 
 impl Verify {
-    /// Compares.
+    /// Verifies the ledger of every tenant.
     ///
     /// # Errors
-    /// Something differs, or a part does not answer.
+    /// A part differs or is unavailable.
     pub async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
         let config = Config::read(&self.flags)?;
-        start_log(&config.log)?;
-        let ending = until_signalled()?;
-        for ledger in Opened::all(&config, schema_version).await? {
+        init_logging(&config.log)?;
+        let shutdown = shutdown_on_signal()?;
+        for ledger in TenantLedger::all(&config, schema_version).await? {
             let (sender, progress) = watch::channel(Progress::default());
-            let telling = tell(ledger.tenant.clone(), progress);
+            let reporter = report_progress(ledger.tenant.clone(), progress);
             let verified = ledger
                 .projections
                 .verify(ledger.journal.as_ref(), |position, head| {
                     sender.send_replace(Progress { position, head });
                 })
                 .await;
-            telling.abort();
+            reporter.abort();
             let tenant = &ledger.tenant;
             let verified = match verified? {
                 Ok(verified) => verified,
@@ -184,79 +187,85 @@ impl Verify {
                 verified.gaps
             )?;
             if !self.log_only {
-                self.verify_projections(&ledger, &ending).await?;
+                self.verify_projections(&ledger, &shutdown).await?;
             }
         }
         Ok(())
     }
 
-    async fn verify_projections(&self, ledger: &Opened, ending: &CancellationToken) -> anyhow::Result<()> {
+    async fn verify_projections(
+        &self,
+        ledger: &TenantLedger,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
         let tenant = &ledger.tenant;
-        let rebuild = ledger.rebuild(Origin::Stream, ending).await?;
-        let telling = tell(tenant.clone(), rebuild.progress());
-        let compared =
+        let rebuild = ledger.rebuild(Origin::Stream, shutdown).await?;
+        let reporter = report_progress(tenant.clone(), rebuild.progress());
+        let comparison =
             if self.repair { rebuild.switch(false).await } else { rebuild.compare().await.map(Some) };
-        telling.abort();
-        let compared = compared.with_context(|| format!("the projections of {tenant}"))?;
-        let Some(compared) = compared else { bail!("{tenant}: no projections answered") };
-        let said = told(&compared);
-        if compared.different.is_empty() || self.repair {
-            let repaired = if compared.different.is_empty() { "" } else { "; they are repaired" };
-            return Ok(writeln!(io::stdout().lock(), "{tenant}: {said}{repaired}")?);
+        reporter.abort();
+        let comparison = comparison.with_context(|| format!("cannot rebuild the projections of {tenant}"))?;
+        let Some(comparison) = comparison else {
+            bail!("{tenant}: there are no live projections to compare with")
+        };
+        let message = describe(&comparison);
+        if comparison.different.is_empty() || self.repair {
+            let repaired = if comparison.different.is_empty() { "" } else { "; they are replaced" };
+            return Ok(writeln!(io::stdout().lock(), "{tenant}: {message}{repaired}")?);
         }
-        bail!("{tenant}: {said}; --repair fills them anew")
+        bail!("{tenant}: {message}; use --repair to replace them")
     }
 }
 
-fn told(compared: &Comparison) -> String {
-    let at = compared.position;
-    let tables: Vec<String> = compared
+fn describe(comparison: &Comparison) -> String {
+    let at = comparison.position;
+    let tables: Vec<String> = comparison
         .different
         .iter()
-        .map(|(table, (old, new))| format!("{table} ({} rows, and {} anew)", old.rows, new.rows))
+        .map(|(table, (old, new))| format!("{table} ({} live rows, {} rebuilt rows)", old.rows, new.rows))
         .collect();
     if tables.is_empty() {
-        return format!("the projections, filled anew, are the same at {at}");
+        return format!("the rebuilt and the live projections are the same at {at}");
     }
-    let first = compared.first.as_ref().map_or_else(String::new, |row| {
-        let which = if row.answers { "only those that answer have" } else { "only the new ones have" };
+    let first = comparison.first.as_ref().map_or_else(String::new, |row| {
+        let generation = if row.answers { "live" } else { "rebuilt" };
         let text: String = row.text.chars().take(300).collect();
-        format!("; in {} {which} {text}", row.table)
+        format!("; only in the {generation} {}: {text}", row.table)
     });
-    format!("the projections, filled anew, differ at {at}: {}{first}", tables.join(", "))
+    format!("the rebuilt and the live projections differ at {at}: {}{first}", tables.join(", "))
 }
 
-/// A tenant's ledger, without the service.
-struct Opened {
+/// Stream and projections of a tenant, opened without the service.
+struct TenantLedger {
     tenant: TenantName,
     journal: SharedJournal,
     projections: Projections,
 }
 
-impl Opened {
-    /// The ledgers of the settings' tenants; streams that are not there are not made.
+impl TenantLedger {
+    /// Opens the ledgers of the configured tenants. A missing stream is an error.
     async fn all(config: &Config, schema_version: SchemaVersion) -> anyhow::Result<Vec<Self>> {
         let connection = Connection::open(config.journal.settings()).await?;
-        let mut opened = Vec::new();
+        let mut ledgers = Vec::new();
         for tenant in &config.tenants {
             let journal = connection.existing_journal(tenant.clone()).await?;
-            let journal = journal.with_context(|| format!("{tenant} has no stream"))?;
+            let journal = journal.with_context(|| format!("tenant {tenant} has no stream"))?;
             let journal: SharedJournal = Arc::new(journal);
             let projections = Projections::of(&config.projections.settings(schema_version), tenant.clone())?;
-            projections.find().await.with_context(|| format!("the projections of {tenant}"))?;
-            opened.push(Self { tenant: tenant.clone(), journal, projections });
+            projections.find().await.with_context(|| format!("cannot open the projections of {tenant}"))?;
+            ledgers.push(Self { tenant: tenant.clone(), journal, projections });
         }
-        Ok(opened)
+        Ok(ledgers)
     }
 
-    async fn rebuild(&self, origin: Origin, ending: &CancellationToken) -> anyhow::Result<Rebuild> {
+    async fn rebuild(&self, origin: Origin, shutdown: &CancellationToken) -> anyhow::Result<Rebuild> {
         let (projections, journal) = (self.projections.clone(), Arc::clone(&self.journal));
-        Ok(Rebuild::begin(projections, journal, identity::process(), origin, ending.child_token()).await?)
+        Ok(Rebuild::begin(projections, journal, identity::process(), origin, shutdown.child_token()).await?)
     }
 }
 
-/// Says now and then on stderr how far it is: entries a second, how many are left, and how long that takes.
-fn tell(
+/// Reports progress on stderr: entries per second, entries left, and the estimated time left.
+fn report_progress(
     tenant: TenantName,
     mut progress: watch::Receiver<Progress>,
 ) -> tokio_util::task::AbortOnDropHandle<()> {
@@ -268,15 +277,15 @@ fn tell(
             if let Some((at, from)) = last {
                 let rate = position.get().saturating_sub(from.get()) as f64 / (now - at).as_secs_f64();
                 let left = head.get().saturating_sub(position.get());
-                let time = if rate > 0.0 { format!("{:.0} s", left as f64 / rate) } else { "?".to_owned() };
-                // Nothing is left to be done where stderr is closed.
+                let eta = if rate > 0.0 { format!("{:.0} s", left as f64 / rate) } else { "?".to_owned() };
+                // A closed stderr must not stop the operation.
                 let _ = writeln!(
                     io::stderr().lock(),
-                    "{tenant}: at {position} of {head}: {rate:.0} entries/s, {left} left, {time}"
+                    "{tenant}: at {position} of {head}: {rate:.0} entries/s, {left} left, {eta}"
                 );
             }
             last = Some((now, position));
-            tokio::time::sleep(TELL).await;
+            tokio::time::sleep(PROGRESS_INTERVAL).await;
         }
     }))
 }

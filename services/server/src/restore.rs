@@ -1,4 +1,4 @@
-//! `release-ledger restore`: a full copy of the ledger becomes a stream again.
+//! `release-ledger restore`: recreates a lost stream from a full copy of the ledger.
 
 use std::io::Write as _;
 
@@ -10,21 +10,21 @@ use ledger_journal::jetstream::Connection;
 use ledger_projections::{Projections, SchemaVersion};
 use serde_json::json;
 
-use crate::archive::tenant;
+use crate::archive::parse_tenant;
 use crate::config::{Config, Flags};
 use ledger_client::environment;
 
-/// Records of the projections' copy that are read at a time.
-const PAGE: u32 = 1_000;
+/// Number of records per read of the copy in the projections.
+const PAGE_SIZE: u32 = 1_000;
 
-/// Make a lost stream again, from an archive or from the projections
+/// Recreate a lost stream from an archive or from the projections
 ///
-/// Reads and judges all of the copy first, and writes nothing if any of it is damaged. The stream must not be
-/// there, or be empty. Then it has the same positions, bytes and times, and the same root. Cut short, it goes on
-/// where it was when it is run again. Services are to be stopped meanwhile.
+/// Verifies the whole copy first, and writes nothing if any of it is damaged. The stream must be missing or empty.
+/// Afterwards it has the same positions, bytes, times and Merkle root. If interrupted, run it again: it resumes. Stop
+/// all services before.
 #[derive(Debug, clap::Args)]
 pub struct Restore {
-    /// From an archive: a folder, or s3://bucket/prefix
+    /// Restore from an archive: a directory, or s3://bucket/prefix
     #[arg(
         long,
         value_name = "PLACE",
@@ -32,11 +32,11 @@ pub struct Restore {
         conflicts_with = "from_projections"
     )]
     from: Option<String>,
-    /// From the tables of the projections, which have every entry as well
+    /// Restore from the database of the projections, which also holds every entry
     #[arg(long)]
     from_projections: bool,
-    /// Whose ledger
-    #[arg(long, value_name = "NAME", default_value = "default", value_parser = tenant)]
+    /// Tenant that owns the ledger
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = parse_tenant)]
     tenant: TenantName,
     /// Print JSON
     #[arg(long)]
@@ -46,10 +46,10 @@ pub struct Restore {
 }
 
 impl Restore {
-    /// Restores, and ends.
+    /// Restores the stream.
     ///
     /// # Errors
-    /// The copy is damaged, the stream is not fresh, or one of them does not answer.
+    /// The copy is damaged, the stream is neither missing nor empty, or one of them is unavailable.
     pub async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
         let config = Config::read(&self.flags)?;
         let source: Box<dyn Source> = match &self.from {
@@ -66,7 +66,7 @@ impl Restore {
         };
         let connection = Connection::open(config.journal.settings()).await?;
         let restored = restore(&*source, &connection, &self.tenant).await?;
-        let text = if self.json { restored_json(&restored) } else { restored_words(&restored) };
+        let text = if self.json { restored_json(&restored) } else { restored_text(&restored) };
         Ok(writeln!(std::io::stdout().lock(), "{text}")?)
     }
 }
@@ -81,16 +81,16 @@ fn restored_json(restored: &Restored) -> String {
     value.to_string()
 }
 
-fn restored_words(restored: &Restored) -> String {
+fn restored_text(restored: &Restored) -> String {
     let Restored { position, root, gaps, resumed_after } = restored;
-    let mut words = format!("position  {position}\nroot      {root}\ngaps      {gaps}");
+    let mut text = format!("position  {position}\nroot      {root}\ngaps      {gaps}");
     if *resumed_after > Position::START {
-        words.push_str(&format!("\nresumed   after {resumed_after}"));
+        text.push_str(&format!("\nresumed   after {resumed_after}"));
     }
-    words
+    text
 }
 
-/// The second full copy of the ledger, in the tables of the projections.
+/// Full copy of the ledger in the database of the projections.
 struct ProjectionsCopy {
     projections: Projections,
     end: Checkpoint,
@@ -99,7 +99,7 @@ struct ProjectionsCopy {
 impl ProjectionsCopy {
     async fn open(projections: Projections) -> anyhow::Result<Self> {
         let checkpoint = projections.checkpoint().await?;
-        anyhow::ensure!(checkpoint.position > Position::START, "there is nothing in the projections");
+        anyhow::ensure!(checkpoint.position > Position::START, "the projections hold no entries to restore");
         let end = Checkpoint { position: checkpoint.position, root: checkpoint.root };
         Ok(Self { projections, end })
     }
@@ -116,11 +116,11 @@ impl Source for ProjectionsCopy {
             if after >= end {
                 return Ok(None);
             }
-            let page = self.projections.copy(after, PAGE).await;
+            let page = self.projections.copy(after, PAGE_SIZE).await;
             let page = page
                 .map_err(|error| ledger_archive::Error::Copy(format!("{:#}", anyhow::Error::from(error))))?;
             let next = page.last().map(Record::position);
-            // What is folded meanwhile is not of the copy.
+            // Exclude entries that are projected meanwhile.
             let page = page.into_iter().filter(move |record| record.position() <= end).map(Ok);
             Ok::<_, ledger_archive::Error>(next.map(|next| (stream::iter(page), next)))
         })

@@ -1,4 +1,4 @@
-//! `release-ledger serve`: against servers of your own.
+//! `release-ledger serve`: runs the service against existing NATS and Postgres servers.
 
 use std::io::Write as _;
 
@@ -12,12 +12,12 @@ use tracing_subscriber::EnvFilter;
 use crate::app::App;
 use crate::config::{Config, DEFAULTS, Flags, Log, LogFormat};
 
-/// Serve the ledger against a NATS and a Postgres of your own
+/// Serve the ledger with an existing NATS and Postgres
 #[derive(Debug, clap::Args)]
 pub struct Serve {
     #[command(flatten)]
     flags: Flags,
-    /// Write all settings with their defaults and meaning, and end
+    /// Print all settings with their defaults and descriptions, and exit
     #[arg(long)]
     print_defaults: bool,
 }
@@ -26,44 +26,44 @@ impl Serve {
     /// Serves until SIGTERM or SIGINT.
     ///
     /// # Errors
-    /// The settings are wrong, or a part cannot be had.
+    /// The settings are invalid, or the service cannot start.
     pub async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
         if self.print_defaults {
             return Ok(std::io::stdout().lock().write_all(DEFAULTS.as_bytes())?);
         }
         let config = Config::read(&self.flags)?;
-        start_log(&config.log)?;
-        let ending = until_signalled()?;
+        init_logging(&config.log)?;
+        let shutdown = shutdown_on_signal()?;
         let app = tokio::select! {
             app = App::build(&config, schema_version) => app?,
-            () = ending.cancelled() => return Ok(()),
+            () = shutdown.cancelled() => return Ok(()),
         };
-        app.serve(ending).await;
+        app.serve(shutdown).await;
         Ok(())
     }
 }
 
-/// Begins to write the log to stderr.
+/// Starts logging to stderr.
 ///
 /// # Errors
-/// The filter cannot be read.
-pub(crate) fn start_log(log: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&log.filter).context("log.filter")?;
-    let log_to = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+/// The filter is invalid.
+pub(crate) fn init_logging(log: &Log) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&log.filter).context("invalid log.filter")?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.format {
-        LogFormat::Text => log_to.init(),
-        LogFormat::Json => log_to.json().init(),
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().init(),
     }
     Ok(())
 }
 
-/// A token that SIGTERM or SIGINT cancels.
+/// Returns a token that SIGTERM or SIGINT cancels.
 ///
 /// # Errors
-/// Signals cannot be listened to.
-pub(crate) fn until_signalled() -> anyhow::Result<CancellationToken> {
-    let ending = CancellationToken::new();
-    let token = ending.clone();
+/// The signal handlers cannot be installed.
+pub(crate) fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
+    let shutdown = CancellationToken::new();
+    let token = shutdown.clone();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
@@ -71,8 +71,8 @@ pub(crate) fn until_signalled() -> anyhow::Result<CancellationToken> {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         };
-        info!(signal = name, "asked to end");
+        info!(signal = name, "received signal; shutting down");
         token.cancel();
     });
-    Ok(ending)
+    Ok(shutdown)
 }

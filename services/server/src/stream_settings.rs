@@ -1,4 +1,4 @@
-//! A journal's settings, looked at again and again: an operator may have changed them since it was opened.
+//! Periodic check of a stream's settings: an operator may change them while the service runs.
 
 use std::time::Duration;
 
@@ -6,24 +6,25 @@ use ledger_domain::TenantName;
 use ledger_journal::SharedJournal;
 use tracing::{error, info};
 
-/// How often they are looked at.
-const PERIOD: Duration = Duration::from_secs(60);
+/// Interval between checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Looks at a journal's settings for ever, and logs when they no longer are as a ledger needs them, or are
-/// again. A journal that does not answer is told of by others.
+/// Checks a stream's settings for as long as it runs, and logs when they start or stop differing from those that the
+/// ledger needs. Ignores an unavailable journal: health checks report it.
 pub(crate) async fn watch(tenant: TenantName, journal: SharedJournal) {
-    let mut known = Vec::new();
+    let mut last = Vec::new();
     loop {
-        tokio::time::sleep(PERIOD).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
         let Ok(config_drift) = journal.config_drift().await else { continue };
-        if config_drift == known {
+        if config_drift == last {
             continue;
         }
         if config_drift.is_empty() {
-            info!(%tenant, "the stream's settings are as they must be again");
+            info!(%tenant, "stream settings are correct again");
         } else {
-            error!(%tenant, config_drift = config_drift.join("; "), "the stream's settings were changed: entries may be lost");
+            let config_drift = config_drift.join("; ");
+            error!(%tenant, config_drift, "stream settings were changed; entries may be lost");
         }
-        known = config_drift;
+        last = config_drift;
     }
 }

@@ -1,4 +1,4 @@
-//! `release-ledger up`: the ledger with a private NATS and a private Postgres, in one folder.
+//! `release-ledger up`: runs the service with a private NATS and Postgres in one data directory.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -13,48 +13,48 @@ use tracing::error;
 
 use crate::app::App;
 use crate::config::{Config, Flags};
-use crate::serve::{start_log, until_signalled};
+use crate::serve::{init_logging, shutdown_on_signal};
 use ledger_client::environment;
 use ledger_client::{self, Client};
 use ledger_devstack::{Options, Stack};
 
-/// Serve the ledger with a private NATS and Postgres in a folder
+/// Serve the ledger with a private NATS and Postgres in a data directory
 ///
-/// Starts both servers on free ports of this machine, makes what is missing, serves, and stops both when
-/// it ends. What is in the folder is kept.
+/// Starts both servers on free local ports, creates missing data, serves, and stops both servers at the end. Keeps the
+/// contents of the directory.
 #[derive(Debug, clap::Args)]
 pub struct Up {
-    /// Where the ledger is kept [default: /var/lib/release-ledger for root, else ~/.local/share/release-ledger]
+    /// Data directory [default: /var/lib/release-ledger for root, else ~/.local/share/release-ledger]
     #[arg(long, value_name = "FOLDER", env = "RELEASE_LEDGER_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Whose ledgers are served, separated by commas
+    /// Tenants to serve, separated by commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     tenants: Option<Vec<String>>,
     /// Play the demo history into the ledger
     #[arg(long)]
     demo: bool,
-    /// What is logged: a tracing filter
+    /// Log filter, in the syntax of tracing
     #[arg(long, value_name = "FILTER", default_value = "warn")]
     log_filter: String,
 }
 
 impl Up {
-    /// Serves until SIGTERM or SIGINT, or until one of the servers dies.
+    /// Serves until SIGTERM or SIGINT, or until one of the servers fails.
     ///
     /// # Errors
-    /// A server cannot be started, or died.
+    /// A server cannot start, or failed.
     pub async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
         let search = environment::search_path();
         let data = self.data_dir.clone().map_or_else(environment::data_dir, Ok)?;
-        let ending = until_signalled()?;
+        let shutdown = shutdown_on_signal()?;
         std::fs::create_dir_all(&data)
-            .with_context(|| format!("the folder {} cannot be made", data.display()))?;
+            .with_context(|| format!("cannot create the directory {}", data.display()))?;
         let mut stack = Stack::start(&data, &Options::found_in(search)).await?;
         let flags = Flags::for_local(self.listen, self.tenants.clone(), self.log_filter.clone(), &stack);
-        let served = self.serve(&flags, schema_version, &mut stack, ending).await;
+        let served = self.serve(&flags, schema_version, &mut stack, shutdown).await;
         let stopped = stack.stop().await;
         served?;
         Ok(stopped?)
@@ -65,44 +65,44 @@ impl Up {
         flags: &Flags,
         schema_version: SchemaVersion,
         stack: &mut Stack,
-        ending: CancellationToken,
+        shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
         let config = Config::read(flags)?;
-        start_log(&config.log)?;
+        init_logging(&config.log)?;
         let app = tokio::select! {
             app = App::build(&config, schema_version) => app?,
-            () = ending.cancelled() => return Ok(()),
+            () = shutdown.cancelled() => return Ok(()),
         };
         let address = app.address();
-        let serving = tokio::spawn(app.serve(ending.clone()));
+        let serving = tokio::spawn(app.serve(shutdown.clone()));
         writeln!(
             std::io::stdout().lock(),
             "release-ledger is up at http://{address} (API: http://{address}/docs)"
         )?;
-        let demo = self.demo.then(|| play_demo(address, ending.clone()));
-        let died = tokio::select! {
-            () = ending.cancelled() => None,
-            died = stack.failure() => Some(died),
+        let demo = self.demo.then(|| load_demo(address, shutdown.clone()));
+        let failure = tokio::select! {
+            () = shutdown.cancelled() => None,
+            failure = stack.failure() => Some(failure),
         };
-        ending.cancel();
+        shutdown.cancel();
         if let Some(demo) = demo {
             demo.abort();
         }
         serving.await?;
-        died.map_or(Ok(()), |died| Err(died.into()))
+        failure.map_or(Ok(()), |failure| Err(failure.into()))
     }
 }
 
-fn play_demo(address: SocketAddr, ending: CancellationToken) -> JoinHandle<()> {
+fn load_demo(address: SocketAddr, shutdown: CancellationToken) -> JoinHandle<()> {
     tokio::spawn(async move {
         let played = async {
             let url = format!("http://{address}").parse()?;
             ledger_client::play(&Client::new(url, &TenantName::default()), None).await
         };
-        if let Err(failed) = played.await
-            && !ending.is_cancelled()
+        if let Err(error) = played.await
+            && !shutdown.is_cancelled()
         {
-            error!(error = format!("{failed:#}"), "the demo history could not be played");
+            error!(error = format!("{error:#}"), "cannot load the demo history");
         }
     })
 }

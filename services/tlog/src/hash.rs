@@ -1,20 +1,20 @@
-//! What the tree is made of: the hashes of RFC 6962, section 2.1.
+//! The leaf and node hashes of RFC 6962, section 2.1.
 //!
-//! Leaves and nodes are hashed under different first bytes, so that no node passes for an entry.
+//! Leaves and nodes are hashed with different prefix bytes, so that a node cannot be mistaken for an entry.
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-/// The SHA-256 of a leaf, a node or a whole tree; shown as lower-case hexadecimal.
+/// The SHA-256 hash of a leaf, a node or a whole tree; displayed as lower-case hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash([u8; Hash::LENGTH]);
 
 impl Hash {
-    /// Bytes of a hash.
+    /// The length of a hash in bytes.
     pub const LENGTH: usize = 32;
 
-    /// Its bytes.
+    /// Returns the bytes of the hash.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; Self::LENGTH] {
         &self.0
@@ -39,31 +39,31 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// The leaf of an entry: SHA-256 over the byte 0x00 and the entry's bytes as they were published.
+/// Returns the leaf hash of an entry: SHA-256 over the byte 0x00 and the entry's published bytes.
 #[must_use]
 pub fn leaf_hash(entry: &[u8]) -> Hash {
     Hash(Sha256::new().chain_update([0x00]).chain_update(entry).finalize().into())
 }
 
-/// The leaf in the place of an entry which the stream has lost: the leaf hash of the ASCII text
+/// Returns the leaf hash that stands for an entry missing from the stream: that of the ASCII text
 /// `release-ledger gap <position>`, with the position in decimal.
 ///
-/// That text is not the bytes of any entry, since an entry is a JSON object and starts with `{`.
+/// No entry has this text as its bytes: an entry is a JSON object and starts with `{`.
 #[must_use]
 pub fn gap_leaf_hash(position: u64) -> Hash {
     leaf_hash(format!("release-ledger gap {position}").as_bytes())
 }
 
-/// The node above two subtrees: SHA-256 over the byte 0x01, the left hash and the right one.
+/// Returns the hash of the node above two subtrees: SHA-256 over the byte 0x01, the left hash and the right hash.
 pub(crate) fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    // One update of the hasher instead of three: all that a large tree does is this.
+    // One hasher update instead of three: a large tree spends nearly all its time here.
     let mut bytes = [0x01; 1 + 2 * Hash::LENGTH];
     bytes[1..=Hash::LENGTH].copy_from_slice(&left.0);
     bytes[1 + Hash::LENGTH..].copy_from_slice(&right.0);
     Hash(Sha256::digest(bytes).into())
 }
 
-/// The root of a tree without leaves: SHA-256 of nothing.
+/// Returns the root of a tree without leaves: the SHA-256 of no bytes.
 pub(crate) fn empty_root() -> Hash {
     Hash(Sha256::digest([]).into())
 }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_is_shown_as_lower_case_hexadecimal() {
+    fn a_hash_is_displayed_as_lower_case_hexadecimal() {
         let mut bytes = [0; Hash::LENGTH];
         bytes[..2].copy_from_slice(&[0xAB, 0x01]);
 
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_does_not_pass_for_an_entry() {
+    fn a_node_hash_differs_from_the_leaf_hash_of_its_children() {
         let (left, right) = (leaf_hash(b"left"), leaf_hash(b"right"));
 
         let entry = [left.0, right.0].concat();
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_leaf_of_a_gap_is_the_same_for_ever() {
+    fn the_gap_leaf_hash_never_changes() {
         assert_eq!(gap_leaf_hash(4711), leaf_hash(b"release-ledger gap 4711"));
         assert_eq!(
             gap_leaf_hash(4711).to_string(),
@@ -105,7 +105,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_leaf_of_a_gap_is_that_of_no_entry_and_of_no_other_gap(
+        fn a_gap_leaf_hash_differs_from_that_of_any_entry_and_of_any_other_gap(
             position: u64, other: u64, members in "\\PC{0,64}",
         ) {
             prop_assert_ne!(gap_leaf_hash(position), leaf_hash(format!("{{{members}}}").as_bytes()));

@@ -1,7 +1,7 @@
-//! The RFC 6962 Merkle tree over a ledger's entries, kept as tiles.
+//! The RFC 6962 Merkle tree over a ledger's entries, stored as tiles.
 //!
-//! Owns what the bytes of an entry become in the tree, and how the tree grows. Pure: no I/O, no
-//! clock, no randomness. What is kept is only ever added to: a full tile never changes.
+//! Defines the leaf hash of an entry and how the tree grows. Pure: no I/O, no clock, no randomness. Stored data is
+//! append-only: a full tile never changes.
 
 mod hash;
 mod tile;

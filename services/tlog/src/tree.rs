@@ -1,100 +1,94 @@
-//! The tree as it grows: leaves go in at the right, tiles come out to be stored.
+//! The growing tree: takes leaves at the right and returns tiles to store.
 //!
-//! Only the right edge is kept. The root of a perfect subtree is computed once, when its last leaf
-//! arrives; a restored tree computes once more those within its edge. What lies above the perfect
-//! subtrees is not kept, since it changes with every leaf.
+//! Holds only the right edge. The root of a perfect subtree is computed once, when its last leaf is appended; restoring
+//! a tree recomputes the roots within its edge. Nodes above the perfect subtrees are not kept: each leaf changes them.
 
 use std::mem;
 
-use crate::hash::{empty_root, node_hash};
-use crate::tile::{FULL, LEVELS, hashes_in};
-use crate::{EdgeTile, Hash, Tile};
+use crate::hash::{Hash, empty_root, node_hash};
+use crate::tile::{EdgeTile, TILE_LEVELS, TILE_WIDTH, Tile, hash_count};
 
-/// An append-only Merkle tree (RFC 6962, section 2.1) which remembers its right edge, and the tiles
-/// that it owes to the store.
+/// An append-only Merkle tree (RFC 6962, section 2.1) that holds its right edge and the tiles not yet stored.
 ///
-/// Whoever fails to store the tiles of [`Tree::take_dirty`] drops the tree and restores it from
-/// what is stored, or goes back to a clone: the tree does not hand them out a second time.
+/// [`Tree::take_dirty`] returns a tile only once. If a caller fails to store the returned tiles, it must drop the tree
+/// and restore it from the store, or continue with a clone made before the call.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     size: u64,
-    /// The partial tile of each level; empty where the last one is full.
-    edge: [Vec<Hash>; LEVELS],
-    /// The roots of the perfect subtrees that make up the tree, the largest first: one for each
-    /// bit set in `size`.
+    /// The hashes of each level's partial tile; empty if the last tile is full.
+    edge: [Vec<Hash>; TILE_LEVELS],
+    /// The roots of the perfect subtrees that make up the tree, largest first: one for each bit set in `size`.
     peaks: Vec<Hash>,
-    /// Tiles that became full since `taken`.
-    full: Vec<Tile>,
-    /// The size when the dirty tiles were last taken.
-    taken: u64,
+    /// The tiles that became full since the dirty tiles were last taken.
+    full_tiles: Vec<Tile>,
+    /// The size of the tree when the dirty tiles were last taken.
+    size_at_last_take: u64,
 }
 
-/// Why tiles do not make a tree of the wanted size. It stays so however often it is tried: the
-/// store does not hold what it held when that size was written.
+/// Failure to restore a tree of a given size from stored tiles. Retrying does not help: the store no longer matches the
+/// size that was written with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
-    /// A tile of the edge was not given.
+    /// A tile of the edge is missing.
     #[error("tile {index} of level {level} is missing")]
     Missing {
-        /// Its level.
+        /// The tile's level.
         level: u8,
-        /// Its place in the level.
+        /// The tile's index within the level.
         index: u64,
     },
-    /// A tile has more or fewer hashes than the size says.
+    /// A tile has more or fewer hashes than the size requires.
     #[error("tile {index} of level {level} has {found} hashes instead of {expected}")]
     Width {
-        /// Its level.
+        /// The tile's level.
         level: u8,
-        /// Its place in the level.
+        /// The tile's index within the level.
         index: u64,
-        /// How many hashes the size says.
+        /// The number of hashes that the size requires.
         expected: usize,
-        /// How many it has.
+        /// The number of hashes that the tile has.
         found: usize,
     },
     /// A tile is not a partial tile on the edge of a tree of this size.
     #[error("tile {index} of level {level} is not on the edge")]
     NotOnEdge {
-        /// Its level.
+        /// The tile's level.
         level: u8,
-        /// Its place in the level.
+        /// The tile's index within the level.
         index: u64,
     },
-    /// A tile was given twice.
+    /// A tile occurs twice.
     #[error("tile {index} of level {level} was given twice")]
     Repeated {
-        /// Its level.
+        /// The tile's level.
         level: u8,
-        /// Its place in the level.
+        /// The tile's index within the level.
         index: u64,
     },
 }
 
 impl Tree {
-    /// The tree without leaves.
+    /// Creates a tree without leaves.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The partial tiles on the right edge of a tree of this size, from level 0 up: what
-    /// [`Tree::restore`] needs. A level whose last tile is full has none.
+    /// Returns the partial tiles on the right edge of a tree of this size, from level 0 up: the input of
+    /// [`Tree::restore`]. A level has none if its last tile is full.
     #[must_use]
     pub fn edge(size: u64) -> Vec<EdgeTile> {
-        (0..LEVELS as u8).filter_map(|level| EdgeTile::of(size, level)).collect()
+        (0..TILE_LEVELS as u8).filter_map(|level| EdgeTile::of(size, level)).collect()
     }
 
-    /// The tree of this size, from exactly the tiles of [`Tree::edge`], in any order. Nothing of it
-    /// is dirty.
+    /// Restores the tree of this size from exactly the tiles of [`Tree::edge`], in any order. No tile is dirty.
     ///
-    /// Whether the hashes are the right ones cannot be seen from them: compare [`Tree::root`] with
-    /// a root that is known.
+    /// The hashes themselves are not verified: compare [`Tree::root`] with a known root.
     ///
     /// # Errors
-    /// Names the first tile that is missing, too many or not as wide as the size says.
+    /// Returns the first tile that is missing, superfluous or not as wide as the size requires.
     pub fn restore(size: u64, tiles: impl IntoIterator<Item = Tile>) -> Result<Self, RestoreError> {
-        let mut edge: [Vec<Hash>; LEVELS] = Default::default();
+        let mut edge: [Vec<Hash>; TILE_LEVELS] = Default::default();
         for Tile { level, index, hashes } in tiles {
             let expected = expected_width(size, level, index)?;
             if hashes.len() != expected {
@@ -114,15 +108,15 @@ impl Tree {
 
         let mut peaks = Vec::new();
         for hashes in edge.iter().rev() {
-            for (before, hash) in hashes.iter().enumerate() {
-                let peak = merge(&mut peaks, before, *hash);
+            for (index, hash) in hashes.iter().enumerate() {
+                let peak = merge_peaks(&mut peaks, index, *hash);
                 peaks.push(peak);
             }
         }
-        Ok(Self { size, edge, peaks, full: Vec::new(), taken: size })
+        Ok(Self { size, edge, peaks, full_tiles: Vec::new(), size_at_last_take: size })
     }
 
-    /// The partial tiles on its right edge, with their hashes: what [`Tree::restore`] makes it of again.
+    /// Returns the partial tiles on the right edge with their hashes. [`Tree::restore`] rebuilds the tree from them.
     #[must_use]
     pub fn edge_tiles(&self) -> Vec<Tile> {
         let tiles = Self::edge(self.size).into_iter();
@@ -135,72 +129,72 @@ impl Tree {
             .collect()
     }
 
-    /// How many leaves it has.
+    /// Returns the number of leaves.
     #[must_use]
     pub const fn size(&self) -> u64 {
         self.size
     }
 
-    /// Adds a leaf at the right: less than one node hash on average, 63 at worst.
+    /// Appends a leaf. Computes less than one node hash on average and at most 63.
     ///
     /// # Panics
-    /// The tree has 2^64 - 1 leaves already.
+    /// If the tree already has 2^64 − 1 leaves.
     pub fn append(&mut self, leaf: Hash) {
         let size = self.size.strict_add(1);
         let mut hash = leaf;
         for (level, edge) in (0..).zip(&mut self.edge) {
-            let before = edge.len();
+            let index_in_tile = edge.len();
             edge.push(hash);
-            hash = merge(&mut self.peaks, before, hash);
-            if edge.len() < FULL {
+            hash = merge_peaks(&mut self.peaks, index_in_tile, hash);
+            if edge.len() < TILE_WIDTH {
                 break;
             }
-            // The tile is full, and `hash` has become its root: the next hash of the level above.
-            let hashes = mem::replace(edge, Vec::with_capacity(FULL));
-            let index = hashes_in(self.size, level) / FULL as u64;
-            self.full.push(Tile { level, index, hashes });
+            // The tile is full: `hash` is now its root, the next hash of the level above.
+            let hashes = mem::replace(edge, Vec::with_capacity(TILE_WIDTH));
+            let index = hash_count(self.size, level) / TILE_WIDTH as u64;
+            self.full_tiles.push(Tile { level, index, hashes });
         }
         self.peaks.push(hash);
         self.size = size;
     }
 
-    /// The Merkle tree hash of all leaves; of none, the SHA-256 of nothing. At most 63 node hashes.
+    /// Returns the Merkle tree hash of all leaves; without leaves, the SHA-256 of no bytes. Computes at most 63 hashes.
     #[must_use]
     pub fn root(&self) -> Hash {
         let peaks = self.peaks.iter().rev().copied();
         peaks.reduce(|right, left| node_hash(&left, &right)).unwrap_or_else(empty_root)
     }
 
-    /// The tiles that changed since the last call (or since the tree was made), each once and
-    /// whole, ordered by level and index. A full one is handed out once and never again.
+    /// Returns the tiles that changed since the last call (or since the tree was created or restored), each once and
+    /// complete, ordered by level and index. A full tile is returned once and never again.
     ///
-    /// Put in the place of what the store has at their level and index, they leave there all tiles
-    /// of the tree, the edge of this size among them. Until they are taken they stay in memory.
-    #[must_use = "the tree does not hand them out again"]
+    /// A store that upserts them by level and index then holds all tiles of the tree, including the edge at this size.
+    /// Full tiles stay in memory until this call.
+    #[must_use = "the tree does not return these tiles again"]
     pub fn take_dirty(&mut self) -> Vec<Tile> {
-        let mut tiles = mem::take(&mut self.full);
+        let mut tiles = mem::take(&mut self.full_tiles);
         for EdgeTile { level, index, .. } in Self::edge(self.size) {
-            if hashes_in(self.taken, level) < hashes_in(self.size, level) {
+            if hash_count(self.size_at_last_take, level) < hash_count(self.size, level) {
                 tiles.push(Tile { level, index, hashes: self.edge[usize::from(level)].clone() });
             }
         }
         tiles.sort_unstable_by_key(|tile| (tile.level, tile.index));
-        self.taken = self.size;
+        self.size_at_last_take = self.size;
         tiles
     }
 }
 
-/// How many hashes the tile has in a tree of this size, if it is on its edge.
+/// Returns the number of hashes that an edge tile has in a tree of this size.
 fn expected_width(size: u64, level: u8, index: u64) -> Result<usize, RestoreError> {
     let on_edge = |tile: &EdgeTile| (tile.level, tile.index) == (level, index);
     let tile = Tree::edge(size).into_iter().find(on_edge);
     tile.map(|tile| tile.width).ok_or(RestoreError::NotOnEdge { level, index })
 }
 
-/// Takes from the peaks those that `hash`, with `before` hashes left of it in its tile, completes
-/// to a larger perfect subtree, as a binary counter carries; the root of that subtree.
-fn merge(peaks: &mut Vec<Hash>, before: usize, hash: Hash) -> Hash {
-    let carried = before.trailing_ones() as usize;
+/// Removes the peaks that `hash`, at this index in its tile, completes to a larger perfect subtree, as a binary counter
+/// carries; returns the root of that subtree.
+fn merge_peaks(peaks: &mut Vec<Hash>, index_in_tile: usize, hash: Hash) -> Hash {
+    let carried = index_in_tile.trailing_ones() as usize;
     let left = peaks.drain(peaks.len() - carried..);
     left.rev().fold(hash, |right, left| node_hash(&left, &right))
 }
@@ -213,9 +207,9 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
-    use crate::leaf_hash;
+    use crate::hash::leaf_hash;
 
-    /// Every tile by level and index, as the table keeps them.
+    /// A tile store: hashes by level and index, as in the database table.
     #[derive(Default)]
     struct Store(BTreeMap<(u8, u64), Vec<Hash>>);
 
@@ -238,7 +232,7 @@ mod tests {
         }
     }
 
-    /// RFC 6962, section 2.1, word for word and with nothing of ours but the leaves.
+    /// A literal implementation of RFC 6962, section 2.1, independent of the code under test except for the leaves.
     fn merkle_tree_hash(leaves: &[Hash]) -> Hash {
         if let [leaf] = leaves {
             return *leaf;
@@ -257,7 +251,7 @@ mod tests {
         (0..count).map(|n| leaf_hash(&n.to_be_bytes())).collect()
     }
 
-    fn grown(leaves: &[Hash]) -> Tree {
+    fn tree_of(leaves: &[Hash]) -> Tree {
         let mut tree = Tree::new();
         leaves.iter().for_each(|leaf| tree.append(*leaf));
         tree
@@ -267,12 +261,12 @@ mod tests {
         Tile { level, index, hashes: leaves(width as u64) }
     }
 
-    fn refusal(size: u64, tiles: impl IntoIterator<Item = Tile>) -> RestoreError {
-        Tree::restore(size, tiles).expect_err("a refusal")
+    fn restore_error(size: u64, tiles: impl IntoIterator<Item = Tile>) -> RestoreError {
+        Tree::restore(size, tiles).expect_err("an error")
     }
 
     #[test]
-    fn the_root_of_no_leaves_is_the_hash_of_nothing() {
+    fn the_root_without_leaves_is_the_sha_256_of_no_bytes() {
         assert_eq!(
             Tree::new().root().to_string(),
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -280,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_roots_are_those_of_certificate_transparency() {
+    fn roots_match_the_certificate_transparency_test_vectors() {
         let entries: [&[u8]; 8] =
             [b"", b"\x00", b"\x10", b" !", b"01", b"@ABC", b"PQRSTUVW", b"`abcdefghijklmno"];
         let roots = [
@@ -305,20 +299,20 @@ mod tests {
     #[test]
     fn every_root_is_the_merkle_tree_hash_of_the_leaves() {
         let leaves = leaves(65_537);
-        let compared = |size| size <= 600 || size >= 65_535;
+        let is_compared = |size| size <= 600 || size >= 65_535;
         let mut tree = Tree::new();
 
         for size in 0..=leaves.len() {
             assert_eq!(tree.size(), size as u64);
-            if compared(size) {
-                assert_eq!(tree.root(), merkle_tree_hash(&leaves[..size]), "of {size} leaves");
+            if is_compared(size) {
+                assert_eq!(tree.root(), merkle_tree_hash(&leaves[..size]), "{size} leaves");
             }
             leaves.get(size).into_iter().for_each(|leaf| tree.append(*leaf));
         }
     }
 
     #[test]
-    fn a_tile_holds_the_roots_of_the_full_tiles_below() {
+    fn a_tile_holds_the_roots_of_the_full_tiles_one_level_below() {
         let leaves = leaves(66_000);
         let (mut tree, mut store) = (Tree::new(), Store::default());
 
@@ -338,22 +332,22 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_that_is_restored_at_any_size_continues_as_if_it_had_never_stopped() {
+    fn a_tree_restored_at_any_size_continues_like_the_original() {
         let leaves = leaves(900);
         let (mut tree, mut store) = (Tree::new(), Store::default());
 
         for (size, leaf) in leaves[..=600].iter().enumerate() {
             let mut restored = store.restore(size as u64).expect("a tree");
-            let mut stayed = tree.clone();
-            assert_eq!((restored.size(), restored.root()), (stayed.size(), stayed.root()));
+            let mut original = tree.clone();
+            assert_eq!((restored.size(), restored.root()), (original.size(), original.root()));
             assert_eq!(restored.take_dirty(), []);
 
             for leaf in &leaves[size..size + 300] {
                 restored.append(*leaf);
-                stayed.append(*leaf);
+                original.append(*leaf);
             }
-            assert_eq!(restored.root(), stayed.root());
-            assert_eq!(restored.take_dirty(), stayed.take_dirty());
+            assert_eq!(restored.root(), original.root());
+            assert_eq!(restored.take_dirty(), original.take_dirty());
 
             tree.append(*leaf);
             store.upsert(tree.take_dirty());
@@ -361,9 +355,9 @@ mod tests {
     }
 
     #[test]
-    fn only_tiles_that_changed_are_dirty_and_a_full_one_only_once() {
+    fn only_changed_tiles_are_dirty_and_a_full_tile_only_once() {
         let leaves = leaves(514);
-        let mut tree = grown(&leaves[..255]);
+        let mut tree = tree_of(&leaves[..255]);
         assert_eq!(widths(&tree.take_dirty()), [(0, 0, 255)]);
         assert_eq!(tree.take_dirty(), []);
 
@@ -379,9 +373,9 @@ mod tests {
     }
 
     #[test]
-    fn the_edge_with_its_hashes_makes_the_same_tree() {
+    fn restoring_from_the_edge_tiles_gives_the_same_tree() {
         for size in [0, 1, 255, 256, 257, 66_000] {
-            let tree = grown(&leaves(size));
+            let tree = tree_of(&leaves(size));
 
             let restored = Tree::restore(size, tree.edge_tiles()).expect("a tree");
 
@@ -395,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn the_edge_is_the_digits_of_the_size_to_the_base_256() {
+    fn the_edge_has_the_base_256_digits_of_the_size_as_widths() {
         let edge = |size| {
             let tiles = Tree::edge(size).into_iter();
             tiles.map(|tile| (tile.level, tile.index, tile.width)).collect::<Vec<_>>()
@@ -410,40 +404,43 @@ mod tests {
     }
 
     #[test]
-    fn a_tile_that_is_missing_is_named() {
-        assert_eq!(refusal(1, []), RestoreError::Missing { level: 0, index: 0 });
-        assert_eq!(refusal(514, [tile(0, 2, 2)]), RestoreError::Missing { level: 1, index: 0 });
+    fn a_missing_tile_is_reported() {
+        assert_eq!(restore_error(1, []), RestoreError::Missing { level: 0, index: 0 });
+        assert_eq!(restore_error(514, [tile(0, 2, 2)]), RestoreError::Missing { level: 1, index: 0 });
     }
 
     #[test]
-    fn a_tile_of_another_width_is_refused() {
+    fn a_tile_of_the_wrong_width_is_rejected() {
         for found in [0, 1, 3, 256] {
             assert_eq!(
-                refusal(514, [tile(1, 0, 2), tile(0, 2, found)]),
+                restore_error(514, [tile(1, 0, 2), tile(0, 2, found)]),
                 RestoreError::Width { level: 0, index: 2, expected: 2, found }
             );
         }
     }
 
     #[test]
-    fn a_tile_that_is_not_on_the_edge_is_refused() {
+    fn a_tile_off_the_edge_is_rejected() {
         for (level, index, width) in [(0, 0, 256), (0, 1, 2), (0, 3, 2), (2, 0, 1), (8, 0, 1), (255, 0, 1)] {
             assert_eq!(
-                refusal(514, [tile(0, 2, 2), tile(1, 0, 2), tile(level, index, width)]),
+                restore_error(514, [tile(0, 2, 2), tile(1, 0, 2), tile(level, index, width)]),
                 RestoreError::NotOnEdge { level, index }
             );
         }
-        assert_eq!(refusal(0, [tile(0, 0, 0)]), RestoreError::NotOnEdge { level: 0, index: 0 });
+        assert_eq!(restore_error(0, [tile(0, 0, 0)]), RestoreError::NotOnEdge { level: 0, index: 0 });
     }
 
     #[test]
-    fn a_tile_that_is_given_twice_is_refused() {
-        assert_eq!(refusal(2, [tile(0, 0, 2), tile(0, 0, 2)]), RestoreError::Repeated { level: 0, index: 0 });
+    fn a_repeated_tile_is_rejected() {
+        assert_eq!(
+            restore_error(2, [tile(0, 0, 2), tile(0, 0, 2)]),
+            RestoreError::Repeated { level: 0, index: 0 }
+        );
     }
 
     #[test]
     #[should_panic(expected = "overflow")]
-    fn a_tree_does_not_count_past_its_size() {
+    fn appending_beyond_the_maximum_size_panics() {
         let tiles = Tree::edge(u64::MAX).into_iter();
         let full = tiles.map(|edge| tile(edge.level, edge.index, edge.width));
 
@@ -452,15 +449,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_batches_the_stored_tiles_are_the_tree(
+        fn stored_tiles_match_the_tree_for_any_batch_sizes(
             batches in proptest::collection::vec(0_usize..600, 0..6),
         ) {
             let leaves = leaves(batches.iter().sum::<usize>() as u64);
             let (mut tree, mut store) = (Tree::new(), Store::default());
 
-            let mut unread = leaves.iter();
+            let mut remaining = leaves.iter();
             for batch in batches {
-                unread.by_ref().take(batch).for_each(|leaf| tree.append(*leaf));
+                remaining.by_ref().take(batch).for_each(|leaf| tree.append(*leaf));
                 store.upsert(tree.take_dirty());
 
                 let restored = store.restore(tree.size()).expect("a tree");

@@ -1,39 +1,39 @@
-//! Loss is told: a position that was given away and is empty comes as a gap.
+//! Gaps: a reader receives a gap for each assigned position whose entry is missing.
 
 use ledger_domain::Position;
 use ledger_journal::{Outcome, Record, SubjectFilter, Until};
 
-use super::bench::Bench;
-use super::new_entries::{in_environment, in_service, numbered, of_environment, of_service, one};
-use super::reading::{append, at, next, positions, read, recorded_at};
+use super::fixture::Fixture;
+use super::submissions::{in_environment, in_service, numbered, of_environment, of_service, one};
+use super::helpers::{append, at, next, positions, read, recorded_at};
 
 for_every_journal!(
-    lost_entries_at_the_beginning_come_as_gaps,
-    a_lost_entry_between_others_comes_as_a_gap,
-    when_all_is_lost_all_are_gaps,
-    a_waiting_reader_is_told_of_gaps_up_to_the_end,
-    who_reads_a_part_is_not_told_of_gaps,
-    what_was_lost_leaves_its_position_taken,
-    the_identity_of_a_lost_entry_is_not_recorded_again,
+    missing_entries_at_the_beginning_are_reported_as_gaps,
+    a_missing_entry_between_others_is_reported_as_a_gap,
+    a_journal_without_entries_consists_of_gaps_up_to_its_head,
+    a_following_reader_receives_the_gaps_up_to_the_head,
+    a_filtered_reader_receives_no_gaps,
+    the_position_of_a_missing_entry_is_not_reused,
+    the_identity_of_a_missing_entry_is_a_conflict,
 );
 for_three_nodes!(
-    lost_entries_at_the_beginning_come_as_gaps,
-    a_lost_entry_between_others_comes_as_a_gap,
-    when_all_is_lost_all_are_gaps,
-    the_identity_of_a_lost_entry_is_not_recorded_again,
+    missing_entries_at_the_beginning_are_reported_as_gaps,
+    a_missing_entry_between_others_is_reported_as_a_gap,
+    a_journal_without_entries_consists_of_gaps_up_to_its_head,
+    the_identity_of_a_missing_entry_is_a_conflict,
 );
 
-/// The positions of gaps.
+/// Returns the positions of the gaps.
 fn gaps(records: &[Record]) -> Vec<u64> {
     records.iter().filter(|record| matches!(record, Record::Gap(_))).map(|gap| gap.position().get()).collect()
 }
 
-async fn lost_entries_at_the_beginning_come_as_gaps(bench: impl Bench) {
-    let journal = bench.journal();
+async fn missing_entries_at_the_beginning_are_reported_as_gaps(fixture: impl Fixture) {
+    let journal = fixture.journal();
     append(&journal, &numbered(1..=5)).await;
-    bench.lose_first(3).await;
+    fixture.delete_first(3).await;
 
-    for journal in [journal, bench.beside().await] {
+    for journal in [journal, fixture.other().await] {
         let all = read(&journal, SubjectFilter::All, 0, 5).await;
         assert_eq!(positions(&all), [1, 2, 3, 4, 5]);
         assert_eq!(gaps(&all), [1, 2, 3]);
@@ -42,16 +42,16 @@ async fn lost_entries_at_the_beginning_come_as_gaps(bench: impl Bench) {
         assert_eq!(positions(&read(&journal, SubjectFilter::All, 0, 2).await), [1, 2]);
         assert_eq!(gaps(&read(&journal, SubjectFilter::All, 3, 5).await), [0; 0]);
         assert_eq!(journal.entry(at(3)).await, Ok(None));
-        assert!(journal.entry(at(4)).await.expect("an answer").is_some());
+        assert!(journal.entry(at(4)).await.expect("a result").is_some());
     }
 }
 
-async fn a_lost_entry_between_others_comes_as_a_gap(bench: impl Bench) {
-    let journal = bench.journal();
+async fn a_missing_entry_between_others_is_reported_as_a_gap(fixture: impl Fixture) {
+    let journal = fixture.journal();
     let places = ["a", "b", "b", "c", "c", "c"];
     let new_entries: Vec<_> = (1..).zip(places).map(|(n, name)| of_environment(name, n)).collect();
     append(&journal, &new_entries).await;
-    bench.lose_superseded(&[2, 4, 5]).await;
+    fixture.delete_superseded(&[2, 4, 5]).await;
 
     let all = read(&journal, SubjectFilter::All, 0, 6).await;
     let mut forever = journal.read(SubjectFilter::All, at(1), Until::Forever);
@@ -65,20 +65,20 @@ async fn a_lost_entry_between_others_comes_as_a_gap(bench: impl Bench) {
     assert_eq!(part, all[..5]);
 }
 
-async fn when_all_is_lost_all_are_gaps(bench: impl Bench) {
-    let journal = bench.journal();
+async fn a_journal_without_entries_consists_of_gaps_up_to_its_head(fixture: impl Fixture) {
+    let journal = fixture.journal();
     append(&journal, &numbered(1..=5)).await;
-    bench.lose_first(5).await;
+    fixture.delete_first(5).await;
 
     assert_eq!(gaps(&read(&journal, SubjectFilter::All, 0, 9).await), [1, 2, 3, 4, 5]);
     assert_eq!(gaps(&read(&journal, SubjectFilter::All, 2, 4).await), [3, 4]);
     assert_eq!(journal.head().await.expect("a head").position, at(5));
 }
 
-async fn a_waiting_reader_is_told_of_gaps_up_to_the_end(bench: impl Bench) {
-    let journal = bench.journal();
+async fn a_following_reader_receives_the_gaps_up_to_the_head(fixture: impl Fixture) {
+    let journal = fixture.journal();
     append(&journal, &numbered(1..=3)).await;
-    bench.lose_first(3).await;
+    fixture.delete_first(3).await;
     let mut records = journal.read(SubjectFilter::All, Position::START, Until::Forever);
 
     for number in 1..=3 {
@@ -88,11 +88,11 @@ async fn a_waiting_reader_is_told_of_gaps_up_to_the_end(bench: impl Bench) {
     assert!(matches!(next(&mut records).await, Record::Entry(entry) if entry.position == at(4)));
 }
 
-async fn who_reads_a_part_is_not_told_of_gaps(bench: impl Bench) {
-    let journal = bench.journal();
+async fn a_filtered_reader_receives_no_gaps(fixture: impl Fixture) {
+    let journal = fixture.journal();
     let new_entries: Vec<_> = (1..=6).map(|n| of_service(["a", "b"][n as usize % 2], "web", n)).collect();
     append(&journal, &new_entries).await;
-    bench.lose_first(3).await;
+    fixture.delete_first(3).await;
 
     assert_eq!(
         read(&journal, in_environment("a"), 0, 6).await,
@@ -103,10 +103,10 @@ async fn who_reads_a_part_is_not_told_of_gaps(bench: impl Bench) {
     assert_eq!(positions(&read(&journal, in_service("b", "web"), 0, 3).await), [0; 0]);
 }
 
-async fn what_was_lost_leaves_its_position_taken(bench: impl Bench) {
-    let journal = bench.journal();
+async fn the_position_of_a_missing_entry_is_not_reused(fixture: impl Fixture) {
+    let journal = fixture.journal();
     append(&journal, &numbered(1..=5)).await;
-    bench.lose_first(5).await;
+    fixture.delete_first(5).await;
 
     assert_eq!(append(&journal, &numbered(6..=15)).await, recorded_at(6..=15));
     assert_eq!(append(&journal, &[one(16)]).await, recorded_at([16]));
@@ -116,11 +116,11 @@ async fn what_was_lost_leaves_its_position_taken(bench: impl Bench) {
     assert_eq!(gaps(&all), [1, 2, 3, 4, 5]);
 }
 
-/// Nobody can tell any more whether it is the same event.
-async fn the_identity_of_a_lost_entry_is_not_recorded_again(bench: impl Bench) {
-    let journal = bench.journal();
+/// The content of a missing entry is unknown: whether the event is the same cannot be decided.
+async fn the_identity_of_a_missing_entry_is_a_conflict(fixture: impl Fixture) {
+    let journal = fixture.journal();
     append(&journal, &numbered(1..=3)).await;
-    bench.lose_first(2).await;
+    fixture.delete_first(2).await;
 
     let outcomes = append(&journal, &numbered(1..=3)).await;
 

@@ -1,44 +1,44 @@
-//! An identity is recorded once, whoever gives it again, however often and with what content.
+//! An identity is recorded once, regardless of the number of attempts, their sender and their content.
 
 use std::collections::HashMap;
 
 use ledger_domain::IdentityKey;
 use ledger_journal::{Entry, NewEntry, Outcome, SharedJournal};
 
-use super::bench::Bench;
-use super::new_entries::{altered, numbered, of_service, one, with_bytes};
-use super::reading::{append, assert_holds, at, contents, duplicate_of, recorded_at};
+use super::fixture::Fixture;
+use super::submissions::{altered, numbered, of_service, one, with_bytes};
+use super::helpers::{append, assert_holds, at, contents, duplicate_of, recorded_at};
 
 for_every_journal!(
-    the_same_event_again_is_a_duplicate_of_the_first,
-    the_same_identity_with_other_content_is_a_conflict,
-    the_subject_does_not_make_an_identity_another,
-    copies_within_a_call_are_answered_like_copies_in_a_later_one,
-    copies_within_a_great_call_leave_the_others_in_order,
-    one_known_member_does_not_hinder_the_others,
-    a_call_given_again_as_a_whole_records_nothing,
-    concurrent_calls_record_each_identity_once,
-    concurrent_calls_with_different_content_have_one_winner,
+    a_repeated_event_is_a_duplicate,
+    the_same_identity_with_different_content_is_a_conflict,
+    the_subject_is_not_part_of_the_identity,
+    repetitions_within_a_batch_have_the_same_outcomes_as_in_a_later_batch,
+    repetitions_within_a_large_batch_keep_the_order_of_the_other_events,
+    one_duplicate_in_a_batch_does_not_affect_the_other_events,
+    a_repeated_batch_records_nothing,
+    concurrent_appends_record_each_identity_once,
+    concurrent_appends_with_different_content_record_one,
 );
 for_three_nodes!(
-    copies_within_a_call_are_answered_like_copies_in_a_later_one,
-    one_known_member_does_not_hinder_the_others,
-    concurrent_calls_record_each_identity_once,
-    concurrent_calls_with_different_content_have_one_winner,
+    repetitions_within_a_batch_have_the_same_outcomes_as_in_a_later_batch,
+    one_duplicate_in_a_batch_does_not_affect_the_other_events,
+    concurrent_appends_record_each_identity_once,
+    concurrent_appends_with_different_content_record_one,
 );
 
-async fn the_same_event_again_is_a_duplicate_of_the_first(bench: impl Bench) {
-    let journal = bench.journal();
+async fn a_repeated_event_is_a_duplicate(fixture: impl Fixture) {
+    let journal = fixture.journal();
     append(&journal, &numbered(1..=10)).await;
 
     assert_eq!(append(&journal, &[one(3)]).await, duplicate_of([3]));
-    assert_eq!(append(&bench.beside().await, &[one(10)]).await, duplicate_of([10]));
+    assert_eq!(append(&fixture.other().await, &[one(10)]).await, duplicate_of([10]));
 
     assert_holds(&journal, &numbered(1..=10)).await;
 }
 
-async fn the_same_identity_with_other_content_is_a_conflict(bench: impl Bench) {
-    let journal = bench.journal();
+async fn the_same_identity_with_different_content_is_a_conflict(fixture: impl Fixture) {
+    let journal = fixture.journal();
     append(&journal, &numbered(1..=10)).await;
 
     let outcomes = append(&journal, &[altered(&one(3)), one(11), with_bytes(&one(10), "")]).await;
@@ -47,8 +47,8 @@ async fn the_same_identity_with_other_content_is_a_conflict(bench: impl Bench) {
     assert_holds(&journal, &numbered(1..=11)).await;
 }
 
-async fn the_subject_does_not_make_an_identity_another(bench: impl Bench) {
-    let journal = bench.journal();
+async fn the_subject_is_not_part_of_the_identity(fixture: impl Fixture) {
+    let journal = fixture.journal();
     append(&journal, &[of_service("production", "web", 1)]).await;
 
     let elsewhere = [of_service("staging", "web", 1), altered(&of_service("staging", "web", 1))];
@@ -57,11 +57,11 @@ async fn the_subject_does_not_make_an_identity_another(bench: impl Bench) {
     assert_eq!(outcomes, [Outcome::Duplicate(at(1)), Outcome::Conflict(at(1))]);
 }
 
-async fn copies_within_a_call_are_answered_like_copies_in_a_later_one(bench: impl Bench) {
-    let journal = bench.journal();
-    let call = [one(1), one(2), one(1), altered(&one(2)), one(1), altered(&one(3)), one(3)];
+async fn repetitions_within_a_batch_have_the_same_outcomes_as_in_a_later_batch(fixture: impl Fixture) {
+    let journal = fixture.journal();
+    let batch = [one(1), one(2), one(1), altered(&one(2)), one(1), altered(&one(3)), one(3)];
 
-    let outcomes = append(&journal, &call).await;
+    let outcomes = append(&journal, &batch).await;
 
     let expected = [
         Outcome::Recorded(at(1)),
@@ -76,34 +76,35 @@ async fn copies_within_a_call_are_answered_like_copies_in_a_later_one(bench: imp
     assert_holds(&journal, &[one(1), one(2), altered(&one(3))]).await;
 }
 
-async fn copies_within_a_great_call_leave_the_others_in_order(bench: impl Bench) {
+async fn repetitions_within_a_large_batch_keep_the_order_of_the_other_events(fixture: impl Fixture) {
     for size in [20, 300, 2_500] {
-        let journal = bench.journal();
+        let journal = fixture.journal();
         let before = contents(&journal).await;
-        // Every fifth comes three times, the last of them altered; every seventh comes again at the end.
+        // Every fifth event is followed by a repetition of an earlier one and an altered copy of itself; every seventh
+        // is repeated at the end.
         let number = |index: u64| size * 10_000 + index;
-        let mut call = Vec::new();
+        let mut batch = Vec::new();
         for index in 0..size {
-            call.push(one(number(index)));
+            batch.push(one(number(index)));
             if index % 5 == 0 {
-                call.push(one(number(index / 2)));
-                call.push(altered(&one(number(index))));
+                batch.push(one(number(index / 2)));
+                batch.push(altered(&one(number(index))));
             }
         }
-        call.extend((0..size).step_by(7).map(|index| one(number(index))));
+        batch.extend((0..size).step_by(7).map(|index| one(number(index))));
 
-        let outcomes = append(&journal, &call).await;
+        let outcomes = append(&journal, &batch).await;
 
-        assert_eq!(outcomes, expected_outcomes(before.len() as u64, &call), "{size} in a call");
+        assert_eq!(outcomes, expected_outcomes(before.len() as u64, &batch), "{size} in a batch");
         let found: Vec<_> = contents(&journal).await.split_off(before.len());
         let expected: Vec<_> = (0..size).map(|index| one(number(index)).bytes).collect();
         assert_eq!(found.into_iter().map(|entry| entry.bytes).collect::<Vec<_>>(), expected);
     }
 }
 
-async fn one_known_member_does_not_hinder_the_others(bench: impl Bench) {
+async fn one_duplicate_in_a_batch_does_not_affect_the_other_events(fixture: impl Fixture) {
     for size in [7, 8, 40, 200, 1_000, 2_500] {
-        let journal = bench.journal();
+        let journal = fixture.journal();
         let start = contents(&journal).await.len() as u64;
         let numbers = size * 10_000..size * 10_000 + size;
         let known = size * 10_000 + size / 2;
@@ -113,7 +114,7 @@ async fn one_known_member_does_not_hinder_the_others(bench: impl Bench) {
 
         let mut expected = recorded_at(start + 2..=start + size);
         expected.insert((size / 2) as usize, Outcome::Duplicate(at(start + 1)));
-        assert_eq!(outcomes, expected, "{size} in a call");
+        assert_eq!(outcomes, expected, "{size} in a batch");
         let others = numbers.filter(|number| *number != known);
         let found: Vec<_> = contents(&journal).await.split_off(start as usize + 1);
         let others: Vec<_> = others.map(|number| one(number).bytes).collect();
@@ -121,64 +122,64 @@ async fn one_known_member_does_not_hinder_the_others(bench: impl Bench) {
     }
 }
 
-async fn a_call_given_again_as_a_whole_records_nothing(bench: impl Bench) {
-    let journal = bench.journal();
+async fn a_repeated_batch_records_nothing(fixture: impl Fixture) {
+    let journal = fixture.journal();
     append(&journal, &numbered(1..=1_500)).await;
 
-    let again = append(&bench.beside().await, &numbered((1..=1_500).rev())).await;
+    let again = append(&fixture.other().await, &numbered((1..=1_500).rev())).await;
 
     assert_eq!(again, duplicate_of((1..=1_500).rev()));
     assert_holds(&journal, &numbered(1..=1_500)).await;
 }
 
-async fn concurrent_calls_record_each_identity_once(bench: impl Bench) {
-    let answers = append_concurrently(&bench, |_, number| one(number)).await;
+async fn concurrent_appends_record_each_identity_once(fixture: impl Fixture) {
+    let results = append_concurrently(&fixture, |_, number| one(number)).await;
 
-    let entries = contents(&bench.journal()).await;
+    let entries = contents(&fixture.journal()).await;
     assert_eq!(entries.len(), 400);
-    for (new_entry, outcomes) in answers.values() {
+    for (new_entry, outcomes) in results.values() {
         let position = outcomes[0].1;
         let recorded = outcomes.iter().filter(|(recorded, _)| *recorded).count();
         assert_eq!(recorded, 1, "{new_entry:?}");
-        assert!(outcomes.iter().all(|(_, answered)| *answered == position), "{outcomes:?}");
+        assert!(outcomes.iter().all(|(_, returned)| *returned == position), "{outcomes:?}");
         assert_eq!(entries[position as usize - 1].bytes, new_entry.bytes);
     }
 }
 
-/// What one identity was answered: whether it was recorded, and where.
-type Answers = HashMap<IdentityKey, (NewEntry, Vec<(bool, u64)>)>;
+/// The results for one identity: the submission, and for each attempt whether it recorded the entry and its position.
+type ResultsByKey = HashMap<IdentityKey, (NewEntry, Vec<(bool, u64)>)>;
 
-/// Several tasks on both ways into a journal append the numbers from 0 to 399, overlapping, in calls
-/// of several sizes. None may be answered with a conflict.
-async fn append_concurrently(bench: &impl Bench, new_entry: fn(u64, u64) -> NewEntry) -> Answers {
-    let journals = [bench.journal(), bench.beside().await];
+/// Appends the numbers from 0 to 399 from several tasks through both handles of a journal, overlapping and in batches
+/// of several sizes. A conflict is a failure.
+async fn append_concurrently(fixture: &impl Fixture, new_entry: fn(u64, u64) -> NewEntry) -> ResultsByKey {
+    let journals = [fixture.journal(), fixture.other().await];
     let tasks = (0..6).map(|task| {
         let journal = journals[task as usize % 2].clone();
         tokio::spawn(async move {
-            let mine: Vec<_> = (0..240).map(|index| new_entry(task, (task * 80 + index) % 400)).collect();
-            let mut answers = Vec::new();
-            for call in mine.chunks([3, 20, 77][task as usize % 3]) {
-                let outcomes = append(&journal, call).await;
+            let events: Vec<_> = (0..240).map(|index| new_entry(task, (task * 80 + index) % 400)).collect();
+            let mut results = Vec::new();
+            for batch in events.chunks([3, 20, 77][task as usize % 3]) {
+                let outcomes = append(&journal, batch).await;
                 assert!(in_order(&outcomes), "{outcomes:?}");
-                answers.extend(call.iter().cloned().zip(outcomes));
+                results.extend(batch.iter().cloned().zip(outcomes));
             }
-            answers
+            results
         })
     });
-    let answers = futures::future::try_join_all(tasks).await.expect("no panic");
-    let mut by_key = Answers::new();
-    for (new_entry, outcome) in answers.into_iter().flatten() {
-        let answer = match outcome {
+    let results = futures::future::try_join_all(tasks).await.expect("no panic");
+    let mut by_key = ResultsByKey::new();
+    for (new_entry, outcome) in results.into_iter().flatten() {
+        let result = match outcome {
             Outcome::Recorded(position) => (true, position.get()),
             Outcome::Duplicate(position) => (false, position.get()),
             Outcome::Conflict(_) => panic!("{new_entry:?} {outcome:?}"),
         };
-        by_key.entry(new_entry.key).or_insert_with(|| (new_entry, Vec::new())).1.push(answer);
+        by_key.entry(new_entry.key).or_insert_with(|| (new_entry, Vec::new())).1.push(result);
     }
     by_key
 }
 
-/// Whether what a call recorded stands in the order of the call.
+/// True if the entries that a batch recorded are in the batch's order.
 fn in_order(outcomes: &[Outcome]) -> bool {
     let recorded = outcomes.iter().filter_map(|outcome| match outcome {
         Outcome::Recorded(position) => Some(position),
@@ -187,22 +188,22 @@ fn in_order(outcomes: &[Outcome]) -> bool {
     recorded.is_sorted()
 }
 
-async fn concurrent_calls_with_different_content_have_one_winner(bench: impl Bench) {
-    let journals = [bench.journal(), bench.beside().await];
-    let contestants = (0..4).map(|task| {
+async fn concurrent_appends_with_different_content_record_one(fixture: impl Fixture) {
+    let journals = [fixture.journal(), fixture.other().await];
+    let tasks = (0..4).map(|task| {
         let journal: SharedJournal = journals[task % 2].clone();
-        let mine: Vec<_> =
+        let events: Vec<_> =
             numbered(0..200).iter().map(|one| with_bytes(one, format!("of task {task}"))).collect();
-        tokio::spawn(async move { append(&journal, &mine).await })
+        tokio::spawn(async move { append(&journal, &events).await })
     });
-    let answers = futures::future::try_join_all(contestants).await.expect("no panic");
+    let results = futures::future::try_join_all(tasks).await.expect("no panic");
 
     let entries = contents(&journals[0]).await;
     assert_eq!(entries.len(), 200);
     for index in 0..200 {
-        let of_all: Vec<_> = answers.iter().map(|outcomes| outcomes[index]).collect();
+        let of_all: Vec<_> = results.iter().map(|outcomes| outcomes[index]).collect();
         let winner = of_all.iter().position(|outcome| matches!(outcome, Outcome::Recorded(_)));
-        let winner = winner.unwrap_or_else(|| panic!("nobody's was recorded: {of_all:?}"));
+        let winner = winner.unwrap_or_else(|| panic!("none was recorded: {of_all:?}"));
         let Outcome::Recorded(position) = of_all[winner] else { unreachable!() };
         let others = of_all.iter().enumerate().filter(|(task, _)| *task != winner);
         assert!(others.into_iter().all(|(_, outcome)| *outcome == Outcome::Conflict(position)), "{of_all:?}");
@@ -211,11 +212,11 @@ async fn concurrent_calls_with_different_content_have_one_winner(bench: impl Ben
     }
 }
 
-/// What becomes of a call by the words of the trait, with `recorded` entries before it.
-fn expected_outcomes(recorded: u64, call: &[NewEntry]) -> Vec<Outcome> {
+/// Returns the outcomes of a batch according to the trait's documentation, with `recorded` entries before it.
+fn expected_outcomes(recorded: u64, batch: &[NewEntry]) -> Vec<Outcome> {
     let mut end = recorded;
     let mut first: HashMap<IdentityKey, (u64, &NewEntry)> = HashMap::new();
-    let outcomes = call.iter().map(|new_entry| match first.get(&new_entry.key) {
+    let outcomes = batch.iter().map(|new_entry| match first.get(&new_entry.key) {
         Some((position, first)) if first.bytes == new_entry.bytes => Outcome::Duplicate(at(*position)),
         Some((position, _)) => Outcome::Conflict(at(*position)),
         None => {

@@ -1,9 +1,9 @@
-//! What only a journal on a server can break: its stream, its server, and the way there.
+//! Rules that only a journal on a server can break: its stream, its server, and the connection to it.
 
 mod acknowledgement;
 mod consumers;
 mod crash;
 mod expected;
 mod following;
-mod refusal;
+mod rejections;
 mod stream;

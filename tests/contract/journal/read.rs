@@ -1,28 +1,28 @@
-//! Reading: from a position, until a position, and for ever.
+//! Reading from a position to a position, and following.
 
 use futures::{FutureExt, StreamExt};
 use ledger_domain::Position;
 use ledger_journal::{SubjectFilter, Until};
 
-use super::bench::Bench;
-use super::new_entries::{numbered, one};
-use super::reading::{append, at, entry_of, next, next_positions, patiently, positions, read};
+use super::fixture::Fixture;
+use super::submissions::{numbered, one};
+use super::helpers::{append, at, entry_of, next, next_positions, with_timeout, positions, read};
 
 for_every_journal!(
-    reading_begins_after_a_position_and_ends_with_another,
-    a_bounded_reader_ends_where_the_journal_ends,
-    nothing_is_read_where_nothing_is,
+    a_reader_starts_after_one_position_and_ends_with_another,
+    a_bounded_reader_ends_at_the_head,
+    an_empty_range_has_no_records,
     a_long_journal_is_read_in_order,
-    a_reader_waits_for_what_comes,
-    a_waiting_reader_is_given_great_calls_whole,
-    a_reader_that_starts_beyond_the_end_waits_for_its_turn,
-    readers_do_not_disturb_one_another,
+    a_reader_waits_for_new_entries,
+    a_waiting_reader_receives_all_entries_of_a_large_batch,
+    a_reader_that_starts_beyond_the_head_waits_for_its_position,
+    concurrent_readers_do_not_affect_each_other,
     a_bounded_reader_ends_while_others_append,
 );
-for_three_nodes!(a_waiting_reader_is_given_great_calls_whole, a_bounded_reader_ends_while_others_append,);
+for_three_nodes!(a_waiting_reader_receives_all_entries_of_a_large_batch, a_bounded_reader_ends_while_others_append,);
 
-async fn reading_begins_after_a_position_and_ends_with_another(bench: impl Bench) {
-    let journal = bench.journal();
+async fn a_reader_starts_after_one_position_and_ends_with_another(fixture: impl Fixture) {
+    let journal = fixture.journal();
     append(&journal, &numbered(1..=20)).await;
 
     let entries: Vec<_> = read(&journal, SubjectFilter::All, 4, 9).await.into_iter().map(entry_of).collect();
@@ -34,8 +34,8 @@ async fn reading_begins_after_a_position_and_ends_with_another(bench: impl Bench
     assert_eq!(positions(&read(&journal, SubjectFilter::All, 19, 20).await), [20]);
 }
 
-async fn a_bounded_reader_ends_where_the_journal_ends(bench: impl Bench) {
-    let journal = bench.journal();
+async fn a_bounded_reader_ends_at_the_head(fixture: impl Fixture) {
+    let journal = fixture.journal();
     append(&journal, &numbered(1..=3)).await;
 
     for until in [4, 1_000, u64::MAX] {
@@ -43,8 +43,8 @@ async fn a_bounded_reader_ends_where_the_journal_ends(bench: impl Bench) {
     }
 }
 
-async fn nothing_is_read_where_nothing_is(bench: impl Bench) {
-    let journal = bench.journal();
+async fn an_empty_range_has_no_records(fixture: impl Fixture) {
+    let journal = fixture.journal();
     assert_eq!(read(&journal, SubjectFilter::All, 0, 10).await, []);
     append(&journal, &numbered(1..=10)).await;
 
@@ -53,45 +53,45 @@ async fn nothing_is_read_where_nothing_is(bench: impl Bench) {
     }
 }
 
-async fn a_long_journal_is_read_in_order(bench: impl Bench) {
-    let journal = bench.journal();
+async fn a_long_journal_is_read_in_order(fixture: impl Fixture) {
+    let journal = fixture.journal();
     append(&journal, &numbered(1..=5_000)).await;
 
     let bounded = read(&journal, SubjectFilter::All, 0, 4_999).await;
     let forever = journal.read(SubjectFilter::All, at(1), Until::Forever).take(4_999);
-    let forever: Vec<_> = patiently(forever.map(|record| record.expect("a record")).collect()).await;
+    let forever: Vec<_> = with_timeout(forever.map(|record| record.expect("a record")).collect()).await;
 
     assert_eq!(positions(&bounded), (1..=4_999).collect::<Vec<_>>());
     assert_eq!(positions(&forever), (2..=5_000).collect::<Vec<_>>());
     assert_eq!(bounded[1..], forever[..4_998]);
 }
 
-async fn a_reader_waits_for_what_comes(bench: impl Bench) {
-    let (journal, beside) = (bench.journal(), bench.beside().await);
+async fn a_reader_waits_for_new_entries(fixture: impl Fixture) {
+    let (journal, other) = (fixture.journal(), fixture.other().await);
     append(&journal, &numbered(1..=2)).await;
     let mut records = journal.read(SubjectFilter::All, Position::START, Until::Forever);
     assert_eq!(next_positions(&mut records, 2).await, [1, 2]);
 
     assert!(records.next().now_or_never().is_none(), "there is nothing yet");
-    append(&beside, &[one(3)]).await;
+    append(&other, &[one(3)]).await;
     assert_eq!(entry_of(next(&mut records).await).bytes, one(3).bytes);
     append(&journal, &numbered(4..=5)).await;
     assert_eq!(next_positions(&mut records, 2).await, [4, 5]);
 }
 
-async fn a_waiting_reader_is_given_great_calls_whole(bench: impl Bench) {
-    let (journal, beside) = (bench.journal(), bench.beside().await);
+async fn a_waiting_reader_receives_all_entries_of_a_large_batch(fixture: impl Fixture) {
+    let (journal, other) = (fixture.journal(), fixture.other().await);
     let mut records = journal.read(SubjectFilter::All, Position::START, Until::Forever);
     assert!(records.next().now_or_never().is_none(), "there is nothing yet");
 
     let call = numbered(1..=3_000);
-    let (_, found) = tokio::join!(append(&beside, &call), next_positions(&mut records, 3_000));
+    let (_, found) = tokio::join!(append(&other, &call), next_positions(&mut records, 3_000));
 
     assert_eq!(found, (1..=3_000).collect::<Vec<_>>());
 }
 
-async fn a_reader_that_starts_beyond_the_end_waits_for_its_turn(bench: impl Bench) {
-    let journal = bench.journal();
+async fn a_reader_that_starts_beyond_the_head_waits_for_its_position(fixture: impl Fixture) {
+    let journal = fixture.journal();
     append(&journal, &numbered(1..=2)).await;
     let mut records = journal.read(SubjectFilter::All, at(4), Until::Forever);
     assert!(records.next().now_or_never().is_none(), "there is nothing yet");
@@ -102,33 +102,33 @@ async fn a_reader_that_starts_beyond_the_end_waits_for_its_turn(bench: impl Benc
     assert_eq!(next_positions(&mut records, 2).await, [5, 6]);
 }
 
-async fn readers_do_not_disturb_one_another(bench: impl Bench) {
-    let journal = bench.journal();
+async fn concurrent_readers_do_not_affect_each_other(fixture: impl Fixture) {
+    let journal = fixture.journal();
     append(&journal, &numbered(1..=700)).await;
-    let whole = async || {
+    let read_all = async || {
         let mut records = journal.read(SubjectFilter::All, Position::START, Until::Forever);
         next_positions(&mut records, 700).await
     };
-    let given_up = async || {
+    let read_some = async || {
         let mut records = journal.read(SubjectFilter::All, Position::START, Until::Forever);
         next_positions(&mut records, 10).await
     };
 
-    let (first, second, third) = tokio::join!(whole(), given_up(), whole());
+    let (first, second, third) = tokio::join!(read_all(), read_some(), read_all());
 
     assert_eq!(first, (1..=700).collect::<Vec<_>>());
     assert_eq!(second, (1..=10).collect::<Vec<_>>());
     assert_eq!(third, first);
 }
 
-async fn a_bounded_reader_ends_while_others_append(bench: impl Bench) {
-    let (journal, beside) = (bench.journal(), bench.beside().await);
+async fn a_bounded_reader_ends_while_others_append(fixture: impl Fixture) {
+    let (journal, other) = (fixture.journal(), fixture.other().await);
     append(&journal, &numbered(1..=500)).await;
     let calls: Vec<_> = (0..40).map(|call| numbered(1_000 + call * 10..1_010 + call * 10)).collect();
 
     let appending = async {
         for call in &calls {
-            append(&beside, call).await;
+            append(&other, call).await;
         }
     };
     let (_, found) = tokio::join!(appending, read(&journal, SubjectFilter::All, 0, 500));

@@ -1,4 +1,4 @@
-//! A nats-server of a test's own, and the ways into it.
+//! A private nats-server for a test, and connections to it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use ledger_tests::{Cluster, STREAM, nats_client};
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
 
-use super::reading::patiently;
+use super::helpers::with_timeout;
 
-/// A nats-server that may be killed and started again, on the same port and with what it had stored.
+/// A nats-server that can be killed and restarted on the same port with the data that it stored.
 pub(super) struct Server {
     nats: Option<Nats>,
     options: nats::Options,
-    // Last, so that it is removed when the server is gone.
+    // Last, so that it is removed after the server has exited.
     folder: TempDir,
 }
 
@@ -38,85 +38,84 @@ impl Server {
         self.nats.as_ref().expect("nats-server runs")
     }
 
-    /// SIGKILL, and the end of the process.
+    /// Sends SIGKILL and waits for the process to exit.
     pub(super) async fn kill(&mut self) {
         self.nats.take().expect("nats-server runs").kill().await.expect("nats-server is killed");
     }
 
-    pub(super) async fn start_again(&mut self) {
+    pub(super) async fn restart(&mut self) {
         let started = async {
             loop {
                 match Nats::start(self.folder.path(), &self.options).await {
-                    // While ours was down, another test's server was given its port by chance.
+                    // While the server was down, another test's server may have taken its port.
                     Err(Error::PortTaken { .. }) => tokio::time::sleep(Duration::from_millis(50)).await,
-                    started => return started.expect("nats-server starts again"),
+                    started => return started.expect("nats-server restarts"),
                 }
             }
         };
-        self.nats = Some(patiently(started).await);
+        self.nats = Some(with_timeout(started).await);
     }
 
-    /// A connection of its own.
+    /// Opens a new connection.
     pub(super) async fn connection(&self) -> Connection {
         Connection::open(self.settings()).await.expect("connected")
     }
 
-    /// The default tenant's journal, through a connection of its own.
+    /// Opens the default tenant's journal through a new connection.
     pub(super) async fn journal(&self) -> SharedJournal {
-        shared(opened(&self.connection().await).await)
+        shared(open_journal(&self.connection().await).await)
     }
 
-    /// How a journal is opened here.
+    /// Returns the settings for this server.
     pub(super) fn settings(&self) -> Settings {
         settings(self.nats().url().expose_secret())
     }
 
-    /// How a journal is opened through what listens on another port.
+    /// Returns the settings for this server through a proxy on another port.
     pub(super) fn settings_through(&self, port: u16) -> Settings {
         let url = self.nats().url().expose_secret();
         settings(&url.replace(&format!(":{}", self.nats().port()), &format!(":{port}")))
     }
 
-    /// JetStream itself, as an operator has it.
+    /// Returns a JetStream context with the operator's permissions.
     pub(super) async fn raw(&self) -> Context {
         let url = self.nats().url_of(User::Operator);
         async_nats::jetstream::new(nats_client(url.expose_secret()).await)
     }
 
-    /// Changes the default tenant's stream, as an operator can.
+    /// Changes the default tenant's stream with the operator's permissions.
     pub(super) async fn update(&self, change: impl FnOnce(&mut stream::Config)) {
         update(&self.raw().await, change).await;
     }
 }
 
-/// Changes the default tenant's stream, as an operator can.
+/// Changes the default tenant's stream with the operator's permissions.
 pub(super) async fn update(raw: &Context, change: impl FnOnce(&mut stream::Config)) {
     let mut config = raw.get_stream(STREAM).await.expect("a stream").cached_info().config.clone();
     change(&mut config);
-    raw.update_stream(config).await.expect("the server takes the change");
+    raw.update_stream(config).await.expect("the server accepts the change");
 }
 
-/// The default tenant's journal.
-pub(super) async fn opened(connection: &Connection) -> JetStreamJournal {
+/// Opens the default tenant's journal.
+pub(super) async fn open_journal(connection: &Connection) -> JetStreamJournal {
     connection.journal(TenantName::default()).await.expect("a journal")
 }
 
-/// The default tenant's journal, through a connection of its own that waits no longer than this for
-/// an answer.
-pub(super) async fn impatient(settings: Settings, request_timeout: Duration) -> SharedJournal {
+/// Opens the default tenant's journal through a new connection with this request timeout.
+pub(super) async fn journal_with_timeout(settings: Settings, request_timeout: Duration) -> SharedJournal {
     let connection = Connection::open(Settings { request_timeout, ..settings }).await.expect("connected");
-    shared(opened(&connection).await)
+    shared(open_journal(&connection).await)
 }
 
 pub(super) fn shared(journal: JetStreamJournal) -> SharedJournal {
     Arc::new(journal)
 }
 
-/// How a journal is opened in tests.
+/// Returns the settings of tests for this URL.
 pub(super) fn settings(url: &str) -> Settings {
     Settings {
         url: SecretString::from(url.to_owned()),
-        credentials: None,
+/// Opens the default tenant's journal on three nodes through a new connection.
         certificates: None,
         request_timeout: Duration::from_secs(20),
         stream: stream_settings(),
@@ -130,7 +129,7 @@ pub(super) async fn replicated(cluster: &Cluster) -> SharedJournal {
     let request_timeout = Duration::from_secs(2);
     let connection = Connection::open(Settings { stream, request_timeout, ..settings }).await;
     let connection = connection.expect("connected");
-    shared(opened(&connection).await)
+    shared(open_journal(&connection).await)
 }
 
 pub(super) const fn stream_settings() -> StreamSettings {

@@ -1,14 +1,14 @@
-//! A damaged archive is named by the file, and the line where that can be told; and nothing is restored from it.
+//! Damaged archives: the report names the file and, if possible, the line, and nothing is restored.
 
 use std::fs;
 use std::path::Path;
 
 use ledger_tests::{Command, Servers, Service, delete_stream};
 
-use super::{command, deploys, has_stream, told, verified};
+use super::{run_command, deploys, has_stream, run_json, verify_archive};
 use crate::PROGRAM;
 
-/// What is done to an archive.
+/// A way to damage an archive.
 type Damage = fn(&Path);
 
 const FIRST: &str = "segments/00000000000000000001";
@@ -26,18 +26,18 @@ fn change(archive: &Path, file: &str, change: impl FnOnce(&mut Vec<u8>)) {
     fs::write(&path, bytes).expect("changed");
 }
 
-fn flip(archive: &Path, file: &str) {
+fn flip_byte(archive: &Path, file: &str) {
     change(archive, file, |bytes| {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 0x10;
     });
 }
 
-/// What is done, and what the refusal must say.
+/// Descriptions, damages, and the words that the error must contain.
 const DAMAGES: [(&str, Damage, &[&str]); 11] = [
     (
         "a flipped byte in a segment",
-        |archive| flip(archive, &segment(21)),
+        |archive| flip_byte(archive, &segment(21)),
         &[
             "segments/00000000000000000021-00000000000000000040.ndjson.zst: the file's sha256 is ",
             "the manifest says",
@@ -47,24 +47,24 @@ const DAMAGES: [(&str, Damage, &[&str]); 11] = [
     ),
     (
         "a flipped byte in a manifest",
-        |archive| flip(archive, &format!("{SECOND}.json")),
+        |archive| flip_byte(archive, &format!("{SECOND}.json")),
         &[SECOND, ".json: "],
     ),
     (
         "a segment that is missing",
         |archive| fs::remove_file(archive.join(segment(21))).expect("removed"),
-        &["segments/00000000000000000021-00000000000000000040.ndjson.zst: it is missing"],
+        &["segments/00000000000000000021-00000000000000000040.ndjson.zst: missing, but its manifest exists"],
     ),
     (
         "a manifest that is missing",
         |archive| fs::remove_file(archive.join(format!("{FIRST}.json"))).expect("removed"),
-        &["segments/00000000000000000001.json: it is missing"],
+        &["segments/00000000000000000001.json: missing; the next manifest starts at position 21"],
     ),
     (
         "the last manifest is missing",
         |archive| fs::remove_file(archive.join(format!("{THIRD}.json"))).expect("removed"),
         &[
-            "segments/00000000000000000041.json: it is missing: the archive ends at position 40, and its checkpoint is of position 60",
+            "segments/00000000000000000041.json: missing; the archive ends at position 40, but its checkpoint is at position 60",
         ],
     ),
     (
@@ -86,7 +86,7 @@ const DAMAGES: [(&str, Damage, &[&str]); 11] = [
         },
         &[
             "segments/00000000000000000001-00000000000000000020.ndjson.zst: ",
-            "line 1: position 1: position 21 stands there",
+            "line 1, position 1: found position 21",
         ],
     ),
     (
@@ -96,11 +96,11 @@ const DAMAGES: [(&str, Damage, &[&str]); 11] = [
                 fs::copy(archive.with_file_name("foreign").join(&file), archive.join(&file)).expect("copied");
             }
         },
-        &["segments/00000000000000000021.json: it is of a stream created at "],
+        &["segments/00000000000000000021.json: its stream was created at "],
     ),
-    ("a flipped byte in the checkpoint", |archive| flip(archive, "checkpoint"), &["checkpoint: "]),
+    ("a flipped byte in the checkpoint", |archive| flip_byte(archive, "checkpoint"), &["checkpoint: "]),
     (
-        "a checkpoint of nothing that is there",
+        "a checkpoint of another ledger",
         |archive| {
             let foreign = archive.with_file_name("foreign").join("checkpoint");
             fs::copy(foreign, archive.join("checkpoint")).expect("copied");
@@ -110,28 +110,28 @@ const DAMAGES: [(&str, Damage, &[&str]); 11] = [
     (
         "no checkpoint",
         |archive| fs::remove_file(archive.join("checkpoint")).expect("removed"),
-        &["checkpoint: it is missing"],
+        &["checkpoint: missing, but there are several segments"],
     ),
 ];
 
 #[tokio::test]
-async fn what_is_damaged_is_named_and_nothing_is_restored() {
+async fn damage_is_reported_and_nothing_is_restored() {
     let servers = Servers::start().await;
-    let whole = servers.folder().join("whole");
-    archived(&servers, 1, &whole).await;
+    let intact = servers.folder().join("intact");
+    archived(&servers, 1, &intact).await;
     archived(&servers, 101, &servers.folder().join("foreign")).await;
-    let before = verified(&whole).await;
+    let before = verify_archive(&intact).await;
 
     for (what, damage, words) in DAMAGES {
         let archive = servers.folder().join("damaged");
-        copy(&whole, &archive);
+        copy(&intact, &archive);
         damage(&archive);
 
         let from = archive.to_string_lossy();
-        let judged = Command::start(PROGRAM, &["archive", "verify", "--from", &from]).outcome().await;
-        let refused = command(&servers, &["restore", "--from", &from]).await;
+        let verify = Command::start(PROGRAM, &["archive", "verify", "--from", &from]).outcome().await;
+        let restore = run_command(&servers, &["restore", "--from", &from]).await;
 
-        for outcome in [judged, refused] {
+        for outcome in [verify, restore] {
             assert_eq!(outcome.code, Some(1), "{what}: {}", outcome.stderr);
             for word in words {
                 assert!(outcome.stderr.contains(word), "{what}: {word}: {}", outcome.stderr);
@@ -140,42 +140,42 @@ async fn what_is_damaged_is_named_and_nothing_is_restored() {
         assert!(!has_stream(&servers).await, "{what}: nothing is written");
         fs::remove_dir_all(&archive).expect("removed");
     }
-    assert_eq!(verified(&whole).await, before);
+    assert_eq!(verify_archive(&intact).await, before);
 }
 
 #[tokio::test]
-async fn another_ledger_is_not_taken_for_this_one() {
+async fn an_archive_of_another_ledger_is_rejected() {
     let servers = Servers::start().await;
     let archive = servers.folder().join("archive");
     let to = archive.to_string_lossy().into_owned();
     archived(&servers, 1, &archive).await;
 
-    let tenant = command(&servers, &["restore", "--from", &to, "--tenant=other"]).await;
-    let nowhere = command(&servers, &["restore", "--from", "/no/such/archive"]).await;
-    let lost = command(&servers, &["archive", "--to", &to]).await;
+    let tenant = run_command(&servers, &["restore", "--from", &to, "--tenant=other"]).await;
+    let nowhere = run_command(&servers, &["restore", "--from", "/no/such/archive"]).await;
+    let lost = run_command(&servers, &["archive", "--to", &to]).await;
     let service = Service::start(PROGRAM, &servers, &["--tenants=default", "--only=http"]).await;
-    let made_anew = command(&servers, &["archive", "--to", &to]).await;
+    let recreated = run_command(&servers, &["archive", "--to", &to]).await;
     drop(service);
 
     for (outcome, words) in [
-        (tenant, "it is of release-ledger/default, not of release-ledger/other"),
+        (tenant, "belongs to release-ledger/default, not to release-ledger/other"),
         (nowhere, "/no/such/archive"),
-        (lost, "there is no stream of default"),
-        (made_anew, "the archive is not of this stream: the stream was created at "),
+        (lost, "tenant default has no stream"),
+        (recreated, "the archive belongs to another stream: the stream was created at "),
     ] {
         assert_eq!(outcome.code, Some(1), "{words}: {}", outcome.stdout);
         assert!(outcome.stderr.contains(words), "{words}: {}", outcome.stderr);
     }
 }
 
-/// An archive in three segments of a stream that is then deleted.
+/// Creates an archive of three segments and deletes its stream.
 async fn archived(servers: &Servers, from: u64, to: &Path) {
     let database = servers.fresh_database(&format!("from_{from}")).await;
     let service = Service::start(PROGRAM, servers, &[&format!("--projections-url={database}")]).await;
-    service.client().recorded_all(&deploys(from..from + 60)).await;
+    service.client().record_all(&deploys(from..from + 60)).await;
     drop(service);
     let to = to.to_string_lossy();
-    let archived = told(servers, &["archive", "--to", &to, "--segment-entries=20"]).await;
+    let archived = run_json(servers, &["archive", "--to", &to, "--segment-entries=20"]).await;
     assert_eq!((&archived["position"], &archived["segments"]), (&60.into(), &3.into()));
     delete_stream(servers).await;
 }

@@ -1,16 +1,16 @@
-//! The runbook of backup and restore, followed: the commands are those in its blocks.
+//! Executes the commands in the code blocks of the runbook for backup and restore.
 
 use std::path::Path;
 
 use ledger_devstack::nats::User;
 use ledger_tests::{Command, Servers, Service, delete_stream};
 
-use super::{deploys, folded};
+use super::{deploys, table_digests};
 use crate::PROGRAM;
 
 const RUNBOOK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/runbooks/backup-and-restore.md");
 
-/// What stands for what runs the services: it starts and stops one, and leaves none behind.
+/// Stands in for systemd: starts and stops a service, and stops it when the script ends.
 const SYSTEMCTL: &str = r#"
 service=
 systemctl() {
@@ -31,35 +31,35 @@ trap systemctl_end EXIT
 "#;
 
 #[tokio::test]
-async fn the_runbook_of_backup_and_restore_brings_the_ledger_back() {
+async fn the_runbook_of_backup_and_restore_restores_the_ledger() {
     let text = std::fs::read_to_string(RUNBOOK).expect("the runbook");
     let kept = tempfile::tempdir().expect("a folder");
     let service_address = free_address();
 
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
-    service.client().recorded_all(&deploys(1..=150)).await;
-    let before = folded(&servers.postgres_url()).await;
+    service.client().record_all(&deploys(1..=150)).await;
+    let before = table_digests(&servers.postgres_url()).await;
     let position = service.client().text("/v1/position").await;
-    let backup = follow(&commands(&text, "Back up"), &servers, kept.path(), &service_address).await;
+    let backup = execute(&commands(&text, "Back up"), &servers, kept.path(), &service_address).await;
     assert!(backup.contains("position  150"), "{backup}");
     drop((service, servers));
 
     let fresh = Servers::start().await;
     let lost = commands(&text, "Both stores are lost");
-    follow(&lost, &fresh, kept.path(), &service_address).await;
-    assert_eq!(folded(&fresh.postgres_url()).await, before);
+    execute(&lost, &fresh, kept.path(), &service_address).await;
+    assert_eq!(table_digests(&fresh.postgres_url()).await, before);
 
     delete_stream(&fresh).await;
     let lost = commands(&text, "The stream is lost, the tables are there");
-    follow(&lost, &fresh, kept.path(), &service_address).await;
+    execute(&lost, &fresh, kept.path(), &service_address).await;
     let service = Service::start(PROGRAM, &fresh, &[]).await;
-    service.client().projections_at(150).await;
-    assert_eq!(folded(&fresh.postgres_url()).await, before);
+    service.client().wait_for_projections(150).await;
+    assert_eq!(table_digests(&fresh.postgres_url()).await, before);
     assert_eq!(service.client().text("/v1/position").await, position);
 }
 
-/// The commands of a section, one after the other.
+/// Returns the commands of a section.
 fn commands(text: &str, heading: &str) -> String {
     let (_, section) = text.split_once(&format!("\n## {heading}\n")).expect(heading);
     let section = section.split("\n## ").next().expect("a section");
@@ -77,8 +77,8 @@ fn commands(text: &str, heading: &str) -> String {
     commands
 }
 
-/// Runs commands, which must all end well, with the program on PATH; what they print.
-async fn follow(commands: &str, servers: &Servers, kept: &Path, service_address: &str) -> String {
+/// Executes commands with the program on PATH, asserts success, and returns their output.
+async fn execute(commands: &str, servers: &Servers, kept: &Path, service_address: &str) -> String {
     let programs = kept.join("bin");
     std::fs::create_dir_all(&programs).expect("a folder");
     let program = programs.join("release-ledger");

@@ -1,4 +1,4 @@
-//! Acknowledged is durable: whatever is killed, whatever was answered 201 is there.
+//! Acknowledged events are durable: every event with a response 201 survives kills of the service and the servers.
 
 use ledger_tests::{Servers, Service};
 use serde_json::Value;
@@ -16,7 +16,7 @@ async fn acknowledged_is_durable() {
     for events in [30, 170] {
         emitters.acknowledged(events).await;
         service.kill().await;
-        service.start_again().await;
+        service.restart().await;
         emitters.acknowledged(events).await;
         servers.kill_nats().await;
         servers.start_nats().await;
@@ -27,8 +27,8 @@ async fn acknowledged_is_durable() {
     emitters.acknowledged(30).await;
     let acknowledged = emitters.stop().await;
 
-    let (_, head) = client.position().await;
-    client.projections_at(head).await;
+    let (_, head) = client.positions().await;
+    client.wait_for_projections(head).await;
     let entries = client.entries().await;
     assert_eq!(entries.len() as u64, head);
     for (position, event) in &acknowledged {

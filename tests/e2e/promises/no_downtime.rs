@@ -1,4 +1,4 @@
-//! No downtime of our own: projections are filled anew, and programs replaced, while questions are answered.
+//! No downtime of our own: queries are answered while projections are rebuilt and programs are replaced.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::{NEXT_PROGRAM, PROGRAM, varied};
 
 const READERS: usize = 64;
-/// Events of the demo history.
+/// Number of events of the demo history.
 const DEMO: usize = 6_000;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -20,36 +20,36 @@ async fn no_downtime_of_our_own() {
     let servers = Servers::start().await;
     let mut service = Service::start(PROGRAM, &servers, &["--projections-grace-seconds=1"]).await;
     let client = service.client();
-    client.recorded_all(&varied::history(DEMO)).await;
-    let clients = ConstantClients::start(&service.url());
+    client.record_all(&varied::history(DEMO)).await;
+    let clients = BackgroundClients::start(&service.url());
 
-    // Projections are filled anew: killed midway, and taken up.
+    // A rebuild is killed midway, and another one continues it.
     let rebuild = ["projections", "rebuild", &nats(&servers), &postgres(&servers), "--log-filter=warn"];
     let killed = Command::start(PROGRAM, &rebuild);
-    filling(&servers, 2).await;
+    wait_until_rebuilding(&servers, 2).await;
     killed.kill().await;
     let done = Command::start(PROGRAM, &rebuild).outcome().await;
     assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
     assert!(done.stdout.contains("are the same at"), "{}", done.stdout);
-    clients.more(200).await;
+    clients.wait_for_more(200).await;
     assert_eq!(clients.failed(), Vec::<String>::new());
 
-    // A program that knows another form of the projections comes, fills them, and takes over.
+    // A program with another schema version starts, builds its projections, and takes over.
     let next = Service::start(NEXT_PROGRAM, &servers, &[]).await;
-    clients.more(200).await;
-    clients.turn_to(&next.url());
-    clients.more(200).await;
-    assert!(service.terminate().await, "the old one ends well");
-    clients.more(200).await;
+    clients.wait_for_more(200).await;
+    clients.switch_to(&next.url());
+    clients.wait_for_more(200).await;
+    assert!(service.terminate().await, "the old service exits successfully");
+    clients.wait_for_more(200).await;
     let failed = clients.stop().await;
 
     assert_eq!(failed, Vec::<String>::new());
-    let (_, head) = next.client().position().await;
-    next.client().projections_at(head).await;
-    let anew = servers.fresh_database("anew").await;
-    let fresh = Service::start(NEXT_PROGRAM, &servers, &[&format!("--projections-url={anew}")]).await;
-    fresh.client().projections_at(head).await;
-    assert_eq!(digests(&servers.postgres_url(), "default").await, digests(&anew, "default").await);
+    let (_, head) = next.client().positions().await;
+    next.client().wait_for_projections(head).await;
+    let database = servers.fresh_database("rebuilt").await;
+    let fresh = Service::start(NEXT_PROGRAM, &servers, &[&format!("--projections-url={database}")]).await;
+    fresh.client().wait_for_projections(head).await;
+    assert_eq!(digests(&servers.postgres_url(), "default").await, digests(&database, "default").await);
 }
 
 fn nats(servers: &Servers) -> String {
@@ -60,8 +60,8 @@ fn postgres(servers: &Servers) -> String {
     format!("--projections-url={}", servers.postgres_url())
 }
 
-/// Waits until something is folded into a generation.
-async fn filling(servers: &Servers, number: i32) {
+/// Waits until a generation has projected entries.
+async fn wait_until_rebuilding(servers: &Servers, number: i32) {
     let filled = async {
         let mut connection = projections_connection(&servers.postgres_url(), "default").await;
         let position = format!(
@@ -77,83 +77,82 @@ async fn filling(servers: &Servers, number: i32) {
             tokio::task::yield_now().await;
         }
     };
-    let patience = std::time::Duration::from_secs(60);
-    tokio::time::timeout(patience, filled).await.expect("projections are filled anew").expect("closed");
+    let limit = std::time::Duration::from_secs(60);
+    tokio::time::timeout(limit, filled).await.expect("projections are rebuilt").expect("closed");
 }
 
-/// Clients that ask and report without a break, and write down every request that fails.
-struct ConstantClients {
-    asking: JoinSet<()>,
+/// Clients that query and record without a pause, and collect every failed response.
+struct BackgroundClients {
+    tasks: JoinSet<()>,
     url: watch::Sender<String>,
     answered: Arc<AtomicU64>,
     failed: Arc<std::sync::Mutex<Vec<String>>>,
     stopping: Arc<AtomicBool>,
 }
 
-impl ConstantClients {
+impl BackgroundClients {
     fn start(url: &str) -> Self {
-        let clients = Self {
-            asking: JoinSet::new(),
+        let mut clients = Self {
+            tasks: JoinSet::new(),
             url: watch::Sender::new(url.to_owned()),
             answered: Arc::default(),
             failed: Arc::default(),
             stopping: Arc::default(),
         };
-        let mut all = clients;
         for reader in 0..READERS {
-            let asked = [
+            let path = [
                 "/v1/environments/production/state",
                 "/v1/events?limit=20&environment=production",
                 "/v1/environments/production/diff?from=-3",
                 "/v1/environments/production/points",
             ][reader % 4];
-            all.keep(move |client, _| async move { client.get(asked).await });
+            clients.spawn(move |client, _| async move { client.get(path).await });
         }
         for writer in 0..2 {
-            all.keep(move |client, number| async move {
+            clients.spawn(move |client, number| async move {
                 let id = format!("constant-{writer}-{number}");
                 let event = deploy(&id, "2026-08-02T10:00:00Z", "production", "constant", &id);
                 client.record(&event).await
             });
         }
-        all
+        clients
     }
 
-    fn keep<A: Future<Output = ledger_tests::Answer> + Send>(
+    fn spawn<A: Future<Output = ledger_tests::Response> + Send>(
         &mut self,
-        ask: impl Fn(Client, u64) -> A + Send + 'static,
+        send: impl Fn(Client, u64) -> A + Send + 'static,
     ) {
         let (url, answered, failed, stopping) =
             (self.url.subscribe(), self.answered.clone(), self.failed.clone(), self.stopping.clone());
-        self.asking.spawn(async move {
-            let mut at = url.borrow().clone();
-            let mut client = Client::new(&at);
+        self.tasks.spawn(async move {
+            let mut current_url = url.borrow().clone();
+            let mut client = Client::new(&current_url);
             let mut number = 0;
             while !stopping.load(Ordering::Relaxed) {
-                if *url.borrow() != at {
-                    at.clone_from(&url.borrow());
-                    client = Client::new(&at);
+                if *url.borrow() != current_url {
+                    current_url.clone_from(&url.borrow());
+                    client = Client::new(&current_url);
                 }
                 number += 1;
-                let answer = ask(client.clone(), number).await;
-                if answer.status >= 300 {
-                    failed.lock().expect("no panic").push(format!("{} {}", answer.status, answer.text));
+                let response = send(client.clone(), number).await;
+                if response.status >= 300 {
+                    failed.lock().expect("no panic").push(format!("{} {}", response.status, response.text));
                 }
                 answered.fetch_add(1, Ordering::Relaxed);
             }
         });
     }
 
-    /// Waits until so many more requests are answered.
-    async fn more(&self, more: u64) {
+    /// Waits until this many more requests have a response.
+    async fn wait_for_more(&self, more: u64) {
         let wanted = self.answered.load(Ordering::Relaxed) + more;
         while self.answered.load(Ordering::Relaxed) < wanted {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     }
 
-    /// As a balancer does that has learnt of another process.
-    fn turn_to(&self, url: &str) {
+    /// Sends further requests to another process, like a load balancer.
+    fn switch_to(&self, url: &str) {
         self.url.send_replace(url.to_owned());
     }
 
@@ -163,7 +162,7 @@ impl ConstantClients {
 
     async fn stop(self) -> Vec<String> {
         self.stopping.store(true, Ordering::Relaxed);
-        self.asking.join_all().await;
+        self.tasks.join_all().await;
         self.failed.lock().expect("no panic").clone()
     }
 }

@@ -1,4 +1,4 @@
-//! No silent rollback: it is recorded with its plan against the state that it was made from, or refused.
+//! No silent rollback: a rollback is recorded with its plan against the state that it was made from, or rejected.
 
 use ledger_tests::{Servers, Service, deploy};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use crate::PROGRAM;
 use crate::rollback::{Story, rollback_events};
 
-/// Requests at once.
+/// Number of concurrent requests.
 const REQUESTS: usize = 200;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -17,31 +17,31 @@ async fn no_silent_rollback() {
     let other = Service::start(PROGRAM, &servers, &[]).await;
     let clients = [one.client(), other.client()];
     let story = Story::on(&clients[0]);
-    story.deployed("web", "v1", 1).await;
-    story.passed("web", "v1", "smoke", 2).await;
-    let head = story.deployed("web", "v2", 3).await;
-    clients[1].projections_at(head).await;
+    story.deploy("web", "v1", 1).await;
+    story.check_passed("web", "v1", "smoke", 2).await;
+    let head = story.deploy("web", "v2", 3).await;
+    clients[1].wait_for_projections(head).await;
     let plan = story.plan(json!({"to": "last-known-good"})).await.ok();
 
-    let mut asking = JoinSet::new();
+    let mut requests = JoinSet::new();
     for number in 0..REQUESTS {
         let client = clients[number % 2].clone();
-        asking.spawn(async move {
-            let wish = json!({
+        requests.spawn(async move {
+            let request = json!({
                 "to": "last-known-good",
                 "rollback_id": format!("rollback-{number}"),
                 "reason": "Customers see errors.",
                 "initiated_by": {"type": "person", "name": format!("person-{number}")},
             });
-            Story::on(&client).request(wish).await
+            Story::on(&client).request(request).await
         });
     }
-    let answers = asking.join_all().await;
+    let responses = requests.join_all().await;
 
     let recorded: Vec<&Value> =
-        answers.iter().filter(|answer| answer.status == 201).map(|answer| &answer.body).collect();
-    let refused = answers.iter().filter(|answer| answer.status == 409);
-    let problems: Vec<&str> = refused.map(|answer| answer.problem()).collect();
+        responses.iter().filter(|response| response.status == 201).map(|response| &response.body).collect();
+    let rejected = responses.iter().filter(|response| response.status == 409);
+    let problems: Vec<&str> = rejected.map(|response| response.problem()).collect();
     assert_eq!(recorded.len(), 1);
     assert_eq!(problems, vec!["rollback-under-way"; REQUESTS - 1]);
     let requests = rollback_events(&clients[0], "rollback.requested").await;
@@ -54,21 +54,21 @@ async fn no_silent_rollback() {
 }
 
 #[tokio::test]
-async fn a_request_against_a_state_that_has_moved_is_refused_with_the_new_plan() {
+async fn a_request_against_an_outdated_state_is_rejected_with_the_new_plan() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
     let story = Story::on(&client);
-    let first = story.deployed("web", "v1", 1).await;
-    story.deployed("web", "v2", 2).await;
+    let first = story.deploy("web", "v1", 1).await;
+    story.deploy("web", "v2", 2).await;
     let seen = story.plan(json!({"to": first.to_string()})).await;
     let tag = seen.header("etag").to_owned();
-    story.deployed("api", "v7", 3).await;
+    story.deploy("api", "v7", 3).await;
 
-    let moved = story.request_at(&tag, wish(first, "r1")).await;
+    let moved = story.request_if_match(&tag, rollback_request(first, "r1")).await;
     let new_tag = format!("\"{}\"", moved.body["plan"]["environment_position"]);
-    let again = story.request_at(&new_tag, wish(first, "r1")).await;
-    let twice = story.request_at(&new_tag, wish(first, "r1")).await;
+    let again = story.request_if_match(&new_tag, rollback_request(first, "r1")).await;
+    let twice = story.request_if_match(&new_tag, rollback_request(first, "r1")).await;
 
     assert_eq!((moved.status, moved.problem()), (412, "environment-moved"), "{}", moved.text);
     let services = |plan: &Value| -> Vec<String> {
@@ -83,13 +83,13 @@ async fn a_request_against_a_state_that_has_moved_is_refused_with_the_new_plan()
 }
 
 #[tokio::test]
-async fn a_whole_event_that_requests_a_rollback_must_carry_the_plan_that_the_ledger_makes() {
+async fn a_rollback_requested_event_must_carry_the_plan_of_the_ledger() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
     let story = Story::on(&client);
-    let first = story.deployed("web", "v1", 1).await;
-    let second = story.deployed("web", "v2", 2).await;
+    let first = story.deploy("web", "v1", 1).await;
+    let second = story.deploy("web", "v2", 2).await;
     let plan = story.plan(json!({"to": first.to_string()})).await.ok();
     let request = |id: &str, from: u64, version: &str, digest: &Value| {
         ledger_tests::event(
@@ -110,17 +110,17 @@ async fn a_whole_event_that_requests_a_rollback_must_carry_the_plan_that_the_led
 
     let other_plan = client.record(&request("a", second, "v0", digest)).await;
     let older = client.record(&request("b", first, "v1", digest)).await;
-    let ours = client.record(&request("c", second, "v1", digest)).await;
+    let valid = client.record(&request("c", second, "v1", digest)).await;
 
     assert_eq!((other_plan.status, other_plan.problem()), (409, "plan-changed"), "{}", other_plan.text);
     assert_eq!((older.status, older.problem()), (412, "environment-moved"), "{}", older.text);
-    assert_eq!(ours.status, 201, "{}", ours.text);
-    let head = client.position().await.1;
-    assert_eq!(head, second + 1, "nothing of what was refused is in the ledger");
-    client.recorded(&deploy("later", "2026-08-01T10:10:00Z", "production", "web", "v3")).await;
+    assert_eq!(valid.status, 201, "{}", valid.text);
+    let head = client.positions().await.1;
+    assert_eq!(head, second + 1, "the rejected events are not recorded");
+    client.record_and_wait(&deploy("later", "2026-08-01T10:10:00Z", "production", "web", "v3")).await;
 }
 
-fn wish(to: u64, id: &str) -> Value {
+fn rollback_request(to: u64, id: &str) -> Value {
     json!({
         "to": to.to_string(),
         "rollback_id": id,

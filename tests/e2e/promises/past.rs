@@ -1,4 +1,4 @@
-//! A point in the past does not change, whatever is learned later.
+//! A point in the past does not change, regardless of later events.
 
 use std::collections::BTreeMap;
 
@@ -12,26 +12,26 @@ async fn a_point_in_the_past_does_not_change() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
-    let mut answers = BTreeMap::new();
+    let mut responses = BTreeMap::new();
 
     for hour in 10..20 {
-        let before = history_grows(&client, hour).await;
-        ask(&client, before, hour, &mut answers).await;
+        let before = record_hour(&client, hour).await;
+        query_point(&client, before, hour, &mut responses).await;
     }
 
-    for (question, answer) in &answers {
-        assert_eq!(&client.text(question).await, answer, "{question}");
+    for (query, response) in &responses {
+        assert_eq!(&client.text(query).await, response, "{query}");
     }
     let fresh = format!("--projections-url={}", servers.fresh_database("again").await);
     let again = Service::start(PROGRAM, &servers, &[&fresh]).await;
-    again.client().projections_at(client.position().await.0).await;
-    for (question, answer) in &answers {
-        assert_eq!(&again.client().text(question).await, answer, "folded again: {question}");
+    again.client().wait_for_projections(client.positions().await.0).await;
+    for (query, response) in &responses {
+        assert_eq!(&again.client().text(query).await, response, "projected again: {query}");
     }
 }
 
-/// A deploy on time, one reported late, one in a slot, a cut-over, and something removed late.
-async fn history_grows(client: &Client, hour: u32) -> u64 {
+/// Records a deploy, a late deploy, a deploy to a slot, a traffic switch, and a late removal; returns the last position.
+async fn record_hour(client: &Client, hour: u32) -> u64 {
     let id = |what: &str| format!("{what}-{hour}");
     let time = |minute: u32| format!("2026-08-01T{hour}:{minute:02}:00Z");
     let long_ago = format!("2026-07-{hour}T12:00:00Z");
@@ -48,14 +48,14 @@ async fn history_grows(client: &Client, hour: u32) -> u64 {
         event(&id("late-removal"), "deploy.removed", &long_ago, api),
     ];
     let lines = events.map(|event| event.to_string());
-    let positions = client.recorded_all(&lines).await;
+    let positions = client.record_all(&lines).await;
     positions.into_iter().max().expect("events were recorded")
 }
 
-/// Everything that can be asked about a point that is past by now.
-async fn ask(client: &Client, position: u64, hour: u32, answers: &mut BTreeMap<String, String>) {
+/// Sends all queries about a point that is in the past.
+async fn query_point(client: &Client, position: u64, hour: u32, responses: &mut BTreeMap<String, String>) {
     let state = "/v1/environments/production/state";
-    let questions = [
+    let queries = [
         format!("{state}?at={position}"),
         format!("{state}?at={}", position - 3),
         format!("{state}?at=latest&known_at={position}"),
@@ -65,8 +65,8 @@ async fn ask(client: &Client, position: u64, hour: u32, answers: &mut BTreeMap<S
         format!("/v1/environments/production/diff?from={}&to={position}", position - 5),
         format!("/v1/events/{position}"),
     ];
-    for question in questions {
-        let answer = client.text(&question).await;
-        answers.insert(question, answer);
+    for query in queries {
+        let response = client.text(&query).await;
+        responses.insert(query, response);
     }
 }

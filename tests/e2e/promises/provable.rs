@@ -1,9 +1,9 @@
-//! Immutable and provable: nothing is deleted, and the root is over exactly what is there.
+//! Immutable and provable: nothing can be deleted, and the root covers exactly the stored bytes.
 
 use std::collections::BTreeMap;
 
 use async_nats::jetstream::stream::Config;
-use ledger_tests::{Client, STREAM, Servers, Service, jetstream_of_operator};
+use ledger_tests::{Client, STREAM, Servers, Service, jetstream_as_operator};
 use ledger_tlog::{Tree, leaf_hash};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -15,8 +15,8 @@ async fn immutable_and_provable() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
-    client.recorded_all(&varied::history(700)).await;
-    let operator = jetstream_of_operator(&servers).await;
+    client.record_all(&varied::history(700)).await;
+    let operator = jetstream_as_operator(&servers).await;
     let stream = operator.get_stream(STREAM).await.expect("the stream");
     let before = client.text("/v1/position").await;
 
@@ -27,7 +27,7 @@ async fn immutable_and_provable() {
 
     deleted.expect_err("an entry cannot be deleted");
     purged.expect_err("entries cannot be purged");
-    loosened.expect_err("the stream cannot be made to allow it");
+    loosened.expect_err("the denials cannot be revoked");
     assert_eq!(client.text("/v1/position").await, before);
 
     let entries = entries(&client).await;
@@ -35,7 +35,7 @@ async fn immutable_and_provable() {
     for (position, entry) in (1..).zip(&entries) {
         let leaf = leaf_hash(entry.bytes.as_bytes());
         let stored = stream.get_raw_message(position).await.expect("an entry of the stream");
-        assert_eq!(stored.payload, entry.bytes.as_bytes(), "the stream holds the bytes that are told");
+        assert_eq!(stored.payload, entry.bytes.as_bytes(), "the API returns the stored bytes");
         assert_eq!(entry.leaf_hash, leaf.to_string());
         assert_eq!(entry.leaf_hash, hexadecimal(&sha256(&[&[0], entry.bytes.as_bytes()])));
         tree.append(leaf);
@@ -47,7 +47,7 @@ async fn immutable_and_provable() {
     assert_eq!(body["root"], hexadecimal(&merkle_tree_hash(&leaves)));
 }
 
-/// An entry, with its event byte for byte.
+/// An entry with the exact bytes of its event.
 struct Entry {
     leaf_hash: String,
     bytes: String,
@@ -80,7 +80,7 @@ fn hexadecimal(hash: &Sha) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// RFC 6962, section 2.1, word for word: it shares nothing with ours.
+/// Implements RFC 6962, section 2.1, literally and independently of the ledger.
 fn merkle_tree_hash(leaves: &[Sha]) -> Sha {
     match leaves {
         [] => sha256(&[]),

@@ -1,4 +1,4 @@
-//! Rollback by itself: one answer to each failed check, whatever is killed or doubled.
+//! Automatic rollback: one decision for each failed check, even if controllers are killed or run in parallel.
 
 use ledger_tests::{Client, Servers, Service};
 use serde_json::{Value, json};
@@ -6,30 +6,30 @@ use serde_json::{Value, json};
 use super::{Story, rollback_events, text};
 use crate::PROGRAM;
 
-/// Environments, and so failed checks, of the story in which controllers are killed.
+/// Number of environments, and so of failed checks, in the test with killed controllers.
 const ENVIRONMENTS: usize = 50;
 
-/// Waits until so many answers of the controller are in the ledger, and answers them.
-pub(super) async fn answers(client: &Client, wanted: usize) -> Vec<Value> {
-    let told = async {
+/// Waits until the ledger has this many decisions of the controller, and returns them.
+pub(super) async fn controller_decisions(client: &Client, expected: usize) -> Vec<Value> {
+    let found = async {
         loop {
             let mut all = rollback_events(client, "rollback.requested").await;
             all.extend(rollback_events(client, "rollback.declined").await);
-            if all.len() >= wanted {
+            if all.len() >= expected {
                 return all;
             }
-            let head = client.position().await.1;
-            // Whatever comes next may be it: wait for the projections to have one more, or look again.
+            let head = client.positions().await.1;
+            // Wait until the projections have the next entry, or query again.
             client.get(&format!("/v1/position?wait_for={head}&wait_ms=100")).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), told).await.expect("the controller answers")
+    tokio::time::timeout(std::time::Duration::from_secs(60), found).await.expect("the controller decides")
 }
 
 fn policy() -> Value {
     json!({
         "required_validations": ["smoke"],
-        // The story is some months old.
+        // The events are months old.
         "automatic_rollback": {
             "checks": ["canary"], "cool_down_seconds": 3_600, "at_most_a_day": 2, "at_most_age_seconds": 315_360_000,
         },
@@ -37,22 +37,22 @@ fn policy() -> Value {
 }
 
 #[tokio::test]
-async fn a_failed_check_leads_back_to_the_last_known_good_point_or_to_a_word_why_not() {
+async fn a_failed_check_causes_a_rollback_to_the_last_known_good_point_or_a_declined_event() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
     let story = Story::on(&client);
-    story.declared(policy(), 0).await;
-    let good = story.deployed("web", "v1", 1).await;
-    story.passed("web", "v1", "smoke", 2).await;
-    story.deployed("web", "v2", 3).await;
-    story.passed("web", "v2", "smoke", 4).await;
+    story.declare_policy(policy(), 0).await;
+    let good = story.deploy("web", "v1", 1).await;
+    story.check_passed("web", "v1", "smoke", 2).await;
+    story.deploy("web", "v2", 3).await;
+    story.check_passed("web", "v2", "smoke", 4).await;
 
-    let failed = story.failed("web", "v2", "canary", 5).await;
-    let first = answers(&client, 1).await;
-    let again = story.failed("web", "v2", "canary", 6).await;
-    let both = answers(&client, 2).await;
-    story.failed("web", "v2", "load", 7).await;
+    let failed = story.check_failed("web", "v2", "canary", 5).await;
+    let first = controller_decisions(&client, 1).await;
+    let again = story.check_failed("web", "v2", "canary", 6).await;
+    let both = controller_decisions(&client, 2).await;
+    story.check_failed("web", "v2", "load", 7).await;
 
     let data = &first[0]["event"]["data"];
     assert_eq!(
@@ -62,43 +62,44 @@ async fn a_failed_check_leads_back_to_the_last_known_good_point_or_to_a_word_why
     assert_eq!(first[0]["event"]["source"], "urn:release-ledger:rollback-controller");
     assert_eq!(data["policy"], 1);
     let declined = both.iter().find(|entry| text(&entry["event"]["type"]).contains("declined"));
-    let data = &declined.expect("a word why not")["event"]["data"];
+    let data = &declined.expect("a declined event")["event"]["data"];
     assert_eq!(data["cause"], again);
     assert!(text(&data["reason"]).contains("is under way"), "{data}");
 }
 
 #[tokio::test]
-async fn after_a_failed_rollback_the_controller_is_off_until_the_policy_is_declared_again() {
+async fn after_a_failed_rollback_the_controller_is_disabled_until_the_policy_is_declared_again() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
     let story = Story::on(&client);
     let mut policy = policy();
     policy["automatic_rollback"]["cool_down_seconds"] = 0.into();
-    story.declared(policy.clone(), 0).await;
-    story.deployed("web", "v1", 1).await;
-    story.passed("web", "v1", "smoke", 2).await;
-    story.deployed("web", "v2", 3).await;
-    story.failed("web", "v2", "canary", 4).await;
-    let requested = answers(&client, 1).await;
+    story.declare_policy(policy.clone(), 0).await;
+    story.deploy("web", "v1", 1).await;
+    story.check_passed("web", "v1", "smoke", 2).await;
+    story.deploy("web", "v2", 3).await;
+    story.check_failed("web", "v2", "canary", 4).await;
+    let requested = controller_decisions(&client, 1).await;
     let id = text(&requested[0]["event"]["data"]["rollback_id"]);
-    story.tell("rollback.started", 5, json!({"rollback_id": id})).await;
-    story.tell("rollback.failed", 6, json!({"rollback_id": id, "reason": "The cluster was away."})).await;
+    story.record("rollback.started", 5, json!({"rollback_id": id})).await;
+    story.record("rollback.failed", 6, json!({"rollback_id": id, "reason": "The cluster was away."})).await;
 
-    story.failed("web", "v2", "canary", 7).await;
-    let off = answers(&client, 2).await;
-    story.declared(policy, 8).await;
-    story.failed("web", "v2", "canary", 9).await;
-    let on = answers(&client, 3).await;
+    story.check_failed("web", "v2", "canary", 7).await;
+    let while_disabled = controller_decisions(&client, 2).await;
+    story.declare_policy(policy, 8).await;
+    story.check_failed("web", "v2", "canary", 9).await;
+    let after_enabling = controller_decisions(&client, 3).await;
 
-    let reasons: Vec<String> = off.iter().map(|entry| text(&entry["event"]["data"]["reason"])).collect();
+    let reasons: Vec<String> =
+        while_disabled.iter().map(|entry| text(&entry["event"]["data"]["reason"])).collect();
     assert!(reasons.iter().any(|reason| reason.contains("switched off")), "{reasons:?}");
-    let requests = on.iter().filter(|entry| text(&entry["event"]["type"]).contains("requested"));
-    assert_eq!(requests.count(), 2, "the new policy switched it on again");
+    let requests = after_enabling.iter().filter(|entry| text(&entry["event"]["type"]).contains("requested"));
+    assert_eq!(requests.count(), 2, "the new policy enables it again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn controllers_killed_and_doubled_give_one_answer_to_each_failed_check() {
+async fn killed_and_parallel_controllers_make_one_decision_for_each_failed_check() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
@@ -107,20 +108,20 @@ async fn controllers_killed_and_doubled_give_one_answer_to_each_failed_check() {
     let stories: Vec<Story> =
         (0..ENVIRONMENTS).map(|n| Story::of(&client, &format!("environment-{n}"))).collect();
     for story in &stories {
-        story.declared(policy(), 0).await;
-        story.deployed("web", "v1", 1).await;
-        story.passed("web", "v1", "smoke", 2).await;
-        story.deployed("web", "v2", 3).await;
+        story.declare_policy(policy(), 0).await;
+        story.deploy("web", "v1", 1).await;
+        story.check_passed("web", "v1", "smoke", 2).await;
+        story.deploy("web", "v2", 3).await;
     }
 
     for (number, story) in stories.iter().enumerate() {
-        story.failed("web", "v2", "canary", 4).await;
+        story.check_failed("web", "v2", "canary", 4).await;
         if number % 7 == 3 {
             first.kill().await;
-            first.start_again().await;
+            first.restart().await;
         }
     }
-    let all = answers(&client, ENVIRONMENTS).await;
+    let all = controller_decisions(&client, ENVIRONMENTS).await;
 
     let requests = rollback_events(&client, "rollback.requested").await;
     let mut environments: Vec<String> =
@@ -129,12 +130,12 @@ async fn controllers_killed_and_doubled_give_one_answer_to_each_failed_check() {
     environments.dedup();
     assert_eq!((all.len(), requests.len(), environments.len()), (ENVIRONMENTS, ENVIRONMENTS, ENVIRONMENTS));
     drop(second);
-    // One that begins anew with all of it finds every check answered.
-    let head = client.position().await.1;
+    // A controller that starts with all entries finds a decision for every check.
+    let head = client.positions().await.1;
     first.kill().await;
-    first.start_again().await;
+    first.restart().await;
     let story = &stories[0];
-    story.failed("web", "v2", "canary", 5).await;
-    answers(&client, ENVIRONMENTS + 1).await;
-    assert_eq!(client.position().await.1, head + 2, "the check, and the one answer to it");
+    story.check_failed("web", "v2", "canary", 5).await;
+    controller_decisions(&client, ENVIRONMENTS + 1).await;
+    assert_eq!(client.positions().await.1, head + 2, "the check and one decision");
 }

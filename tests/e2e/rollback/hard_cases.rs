@@ -1,22 +1,22 @@
-//! The hard cases that could take production down: each is a story that once ended badly.
+//! Hard cases that could take production down; each test shows a sequence of events that once had a bad result.
 //!
-//! The rules are decision 0015; each test is named after the rule that it shows.
+//! Decision 0015 has the rules; each test is named after its rule.
 
 use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use ledger_tests::{Answer, Client, Servers, Service, deploy};
+use ledger_tests::{Response, Client, Servers, Service, deploy};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::automatic::answers;
+use super::automatic::controller_decisions;
 use super::{Story, text};
 use crate::PROGRAM;
 
 const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 const D2: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
 
-/// A policy that rolls back for a check by itself, whatever the age of the story.
+/// Returns a policy with an automatic rollback for a check, without an effective limit of its age.
 fn automatic(required: &str, check: &str) -> Value {
     json!({
         "required_validations": [required],
@@ -35,14 +35,14 @@ async fn plan(client: &Client, environment: &str, to: &str) -> Value {
     Client::send(request).await.ok()
 }
 
-async fn gate(client: &Client, question: Value) -> Answer {
+async fn gate(client: &Client, question: Value) -> Response {
     Client::send(client.request(Method::POST, "/v1/environments/production/gate").json(&question)).await
 }
 
-fn refusing(answer: &Value) -> Vec<String> {
-    let findings = answer["findings"].as_array().expect("findings");
-    let refusing = findings.iter().filter(|finding| finding["passes"] == false);
-    refusing.map(|finding| text(&finding["rule"])).collect()
+fn denying_rules(decision: &Value) -> Vec<String> {
+    let findings = decision["findings"].as_array().expect("findings");
+    let denying = findings.iter().filter(|finding| finding["passes"] == false);
+    denying.map(|finding| text(&finding["rule"])).collect()
 }
 
 async fn live(story: &Story, at: &str) -> Vec<String> {
@@ -52,36 +52,36 @@ async fn live(story: &Story, at: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn rule_1_nothing_is_rolled_back_to_a_point_at_which_nothing_ran() {
+async fn rule_1_a_rollback_to_an_empty_point_is_blocked() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
     let story = Story::on(&client);
-    story.declared(automatic("smoke", "smoke"), 0).await;
-    story.deployed("web", "v1", 1).await;
-    let empty = story.tell("deploy.removed", 2, json!({"service": "web"})).await;
-    story.deployed("web", "v2", 3).await;
-    story.deployed("api", "v1", 4).await;
+    story.declare_policy(automatic("smoke", "smoke"), 0).await;
+    story.deploy("web", "v1", 1).await;
+    let empty = story.record("deploy.removed", 2, json!({"service": "web"})).await;
+    story.deploy("web", "v2", 3).await;
+    story.deploy("api", "v1", 4).await;
 
-    assert_eq!(story.status_at(empty).await, "empty");
+    assert_eq!(story.point_status(empty).await, "empty");
     let back = plan(&client, "production", &empty.to_string()).await;
     assert_eq!(back["blocked"], true, "{back}");
-    story.failed("web", "v2", "smoke", 5).await;
-    let answered = answers(&client, 1).await;
-    let event = &answered[0]["event"];
+    story.check_failed("web", "v2", "smoke", 5).await;
+    let decisions = controller_decisions(&client, 1).await;
+    let event = &decisions[0]["event"];
     assert!(text(&event["type"]).contains("declined"), "{event}");
     assert!(text(&event["data"]["reason"]).contains("no known-good point"), "{event}");
 }
 
 #[tokio::test]
-async fn rule_2_a_switch_that_is_told_before_its_deploy_does_not_empty_the_lane() {
+async fn rule_2_a_switch_recorded_before_its_deploy_does_not_empty_the_lane() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    story.deployed("web", "v1", 1).await;
+    story.deploy("web", "v1", 1).await;
     let switch =
-        story.try_tell("traffic.switched", 61, json!({"service": "web", "slot": "green"})).await.ok();
+        story.try_record("traffic.switched", 61, json!({"service": "web", "slot": "green"})).await.ok();
     assert_eq!(switch["anomalies"], json!(["switch_pending"]), "{switch}");
     assert_eq!(live(&story, "latest").await, ["web v1"]);
     let state = story.get("state").await;
@@ -89,7 +89,7 @@ async fn rule_2_a_switch_that_is_told_before_its_deploy_does_not_empty_the_lane(
 
     let release = json!({"version": "v2"});
     let data = json!({"service": "web", "slot": "green", "release": release});
-    let deployed = story.try_tell("deploy.succeeded", 60, data).await.ok();
+    let deployed = story.try_record("deploy.succeeded", 60, data).await.ok();
     assert_eq!(
         (&deployed["anomalies"], &deployed["went_live"]),
         (&json!(["late"]), &json!("v2")),
@@ -99,20 +99,20 @@ async fn rule_2_a_switch_that_is_told_before_its_deploy_does_not_empty_the_lane(
     let back = plan(&client, "production", "-1").await;
     let actions: Vec<String> =
         back["steps"].as_array().expect("steps").iter().map(|step| text(&step["action"])).collect();
-    assert_eq!(actions, ["redeploy"], "no point without web was ever reached: {back}");
+    assert_eq!(actions, ["redeploy"], "there was no point without web: {back}");
 }
 
 #[tokio::test]
-async fn rule_3_a_switch_to_a_slot_of_a_removed_lane_brings_nothing_back() {
+async fn rule_3_a_switch_to_a_slot_of_a_removed_lane_has_no_effect() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let release = json!({"version": "v1"});
-    story.tell("deploy.succeeded", 1, json!({"service": "web", "slot": "blue", "release": release})).await;
-    story.tell("traffic.switched", 2, json!({"service": "web", "slot": "blue"})).await;
-    story.tell("deploy.removed", 3, json!({"service": "web"})).await;
-    let switch = story.try_tell("traffic.switched", 4, json!({"service": "web", "slot": "blue"})).await.ok();
+    story.record("deploy.succeeded", 1, json!({"service": "web", "slot": "blue", "release": release})).await;
+    story.record("traffic.switched", 2, json!({"service": "web", "slot": "blue"})).await;
+    story.record("deploy.removed", 3, json!({"service": "web"})).await;
+    let switch = story.try_record("traffic.switched", 4, json!({"service": "web", "slot": "blue"})).await.ok();
 
     assert_eq!(switch["anomalies"], json!(["switched_to_empty_slot"]), "{switch}");
     let state = story.get("state").await;
@@ -120,118 +120,118 @@ async fn rule_3_a_switch_to_a_slot_of_a_removed_lane_brings_nothing_back() {
 }
 
 #[tokio::test]
-async fn rule_3_a_removal_is_remembered_over_a_restart_and_empties_a_slot_that_is_reported_later() {
+async fn rule_3_a_removal_survives_a_restart_and_empties_a_slot_that_is_reported_late() {
     let servers = Servers::start().await;
     let mut service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
     let story = Story::on(&client);
-    story.tell("deploy.removed", 2, json!({"service": "web"})).await;
-    story.deployed("web", "v2", 3).await;
+    story.record("deploy.removed", 2, json!({"service": "web"})).await;
+    story.deploy("web", "v2", 3).await;
     service.kill().await;
-    service.start_again().await;
+    service.restart().await;
 
     let blue = json!({"service": "web", "slot": "blue", "release": {"version": "v1"}});
-    story.tell("deploy.succeeded", 1, blue).await;
+    story.record("deploy.succeeded", 1, blue).await;
     let state = story.get("state").await;
-    story.tell("traffic.switched", 4, json!({"service": "web", "slot": "blue"})).await;
+    story.record("traffic.switched", 4, json!({"service": "web", "slot": "blue"})).await;
 
     assert_eq!(state.get("idle"), None, "the removal emptied the slot: {state}");
     assert_eq!(live(&story, "latest").await, ["web v2"]);
 }
 
 #[tokio::test]
-async fn rule_4_a_failed_canary_rolls_back_its_own_service_and_removes_no_new_one() {
+async fn rule_4_a_failed_canary_rolls_back_only_its_own_service() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
     let story = Story::on(&client);
-    story.declared(automatic("smoke", "canary"), 0).await;
-    story.deployed("web", "v1", 1).await;
-    story.passed("web", "v1", "smoke", 2).await;
-    story.deployed("api", "v1", 3).await;
-    story.deployed("web", "v2", 4).await;
+    story.declare_policy(automatic("smoke", "canary"), 0).await;
+    story.deploy("web", "v1", 1).await;
+    story.check_passed("web", "v1", "smoke", 2).await;
+    story.deploy("api", "v1", 3).await;
+    story.deploy("web", "v2", 4).await;
 
-    story.failed("web", "v2", "canary", 5).await;
-    let answered = answers(&client, 1).await;
-    let data = &answered[0]["event"]["data"];
+    story.check_failed("web", "v2", "canary", 5).await;
+    let decisions = controller_decisions(&client, 1).await;
+    let data = &decisions[0]["event"]["data"];
     let steps = data["plan"]["steps"].as_array().expect("a request with steps");
     let steps: Vec<String> =
         steps.iter().map(|step| format!("{} {}", text(&step["action"]), text(&step["service"]))).collect();
-    assert_eq!(steps, ["redeploy web"], "api is not touched: {data}");
+    assert_eq!(steps, ["redeploy web"], "api has no step: {data}");
     assert_eq!(data["services"], json!(["web"]));
 }
 
 #[tokio::test]
-async fn rule_5_a_failure_of_the_whole_environment_is_of_that_composition_only() {
+async fn rule_5_a_failed_environment_check_affects_only_its_composition() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    story.declared(json!({"required_validations": ["e2e"]}), 0).await;
-    story.deployed("api", "v1", 1).await;
-    let good = story.deployed("web", "v1", 2).await;
-    story.tell("validation.passed", 3, json!({"check": "e2e"})).await;
-    let bad = story.deployed("web", "v2", 4).await;
-    story.tell("validation.failed", 5, json!({"check": "e2e"})).await;
+    story.declare_policy(json!({"required_validations": ["e2e"]}), 0).await;
+    story.deploy("api", "v1", 1).await;
+    let good = story.deploy("web", "v1", 2).await;
+    story.record("validation.passed", 3, json!({"check": "e2e"})).await;
+    let bad = story.deploy("web", "v2", 4).await;
+    story.record("validation.failed", 5, json!({"check": "e2e"})).await;
 
-    assert_eq!(story.status_at(good).await, "known_good");
-    assert_eq!(story.status_at(bad).await, "bad");
-    let back = story.deployed("web", "v1", 6).await;
-    assert_eq!(story.status_at(back).await, "known_good", "the composition has returned");
+    assert_eq!(story.point_status(good).await, "known_good");
+    assert_eq!(story.point_status(bad).await, "bad");
+    let back = story.deploy("web", "v1", 6).await;
+    assert_eq!(story.point_status(back).await, "known_good", "the composition has returned");
 }
 
 #[tokio::test]
-async fn rule_7_a_check_that_straddles_a_change_counts_neither_way() {
+async fn rule_7_a_check_that_straddles_a_change_does_not_count() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    story.declared(json!({"required_validations": ["smoke"]}), 0).await;
-    story.deployed("web", "v1", 1).await;
+    story.declare_policy(json!({"required_validations": ["smoke"]}), 0).await;
+    story.deploy("web", "v1", 1).await;
     let check = json!({"service": "web", "check": "smoke"});
-    story.tell("validation.started", 2, check.clone()).await;
-    let second = story.deployed("web", "v2", 3).await;
-    let ended = story.try_tell("validation.passed", 4, check.clone()).await.ok();
+    story.record("validation.started", 2, check.clone()).await;
+    let second = story.deploy("web", "v2", 3).await;
+    let ended = story.try_record("validation.passed", 4, check.clone()).await.ok();
     assert_eq!(ended["anomalies"], json!(["straddles_change"]), "{ended}");
-    assert_eq!(story.status_at(second).await, "candidate");
-    story.tell("validation.started", 5, check.clone()).await;
-    story.tell("validation.passed", 6, check).await;
-    assert_eq!(story.status_at(second).await, "known_good");
+    assert_eq!(story.point_status(second).await, "candidate");
+    story.record("validation.started", 5, check.clone()).await;
+    story.record("validation.passed", 6, check).await;
+    assert_eq!(story.point_status(second).await, "known_good");
 }
 
 #[tokio::test]
-async fn rule_8_a_pass_with_failures_makes_nothing_good() {
+async fn rule_8_a_pass_with_failures_does_not_count() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    let point = story.deployed("web", "v1", 1).await;
+    let point = story.deploy("web", "v1", 1).await;
     let counts = json!({"passed": 3, "failed": 2, "skipped": 0});
     let data = json!({"service": "web", "check": "smoke", "counts": counts});
-    let passed = story.try_tell("validation.passed", 2, data).await.ok();
+    let passed = story.try_record("validation.passed", 2, data).await.ok();
     assert_eq!(passed["anomalies"], json!(["counts_contradict"]), "{passed}");
-    assert_eq!(story.status_at(point).await, "candidate");
+    // A failed check is a reason of the status, with its counts.
 
     // The counts stand beside the result wherever that is the reason.
     let data = json!({"service": "web", "check": "smoke", "counts": counts});
-    story.tell("validation.failed", 3, data).await;
+    story.record("validation.failed", 3, data).await;
     let reasons = story.get(&format!("points/{point}")).await["point"]["reasons"].clone();
     let failed = reasons.as_array().expect("reasons").iter().find(|reason| reason["reason"] == "failed");
     assert_eq!(failed.expect("a failure")["counts"], counts, "{reasons}");
 }
 
 #[tokio::test]
-async fn rule_10_a_deploy_without_a_target_changes_no_lane_where_the_service_has_several() {
+async fn rule_10_a_deploy_without_a_target_changes_no_lane_of_a_service_with_several_targets() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     for (minutes, target) in [(1, "eu"), (2, "us")] {
         let data = json!({"service": "web", "target": target, "release": {"version": "v1"}});
-        story.tell("deploy.succeeded", minutes, data).await;
+        story.record("deploy.succeeded", minutes, data).await;
     }
     let data = json!({"service": "web", "release": {"version": "v2"}});
-    let ambiguous = story.try_tell("deploy.succeeded", 3, data.clone()).await.ok();
+    let ambiguous = story.try_record("deploy.succeeded", 3, data.clone()).await.ok();
     assert_eq!(
         (&ambiguous["anomalies"], &ambiguous["targets"]),
         (&json!(["ambiguous_target"]), &json!(["eu", "us"])),
@@ -243,25 +243,25 @@ async fn rule_10_a_deploy_without_a_target_changes_no_lane_where_the_service_has
     let mut corrected = data;
     corrected["target"] = "eu".into();
     corrected["corrects"] = json!({"source": first["event"]["source"], "id": first["event"]["id"]});
-    story.tell("deploy.succeeded", 4, corrected).await;
+    story.record("deploy.succeeded", 4, corrected).await;
     assert_eq!(live(&story, "latest").await, ["web v2", "web v1"]);
     let first = client.get(&format!("/v1/events/{}", ambiguous["position"])).await.ok();
     assert_eq!(first["corrected_by"], 4, "{first}");
 }
 
 #[tokio::test]
-async fn rule_11_a_revoked_artifact_is_refused_under_every_spelling_and_reinstated() {
+async fn rule_11_a_revoked_artifact_is_denied_in_every_notation_until_it_is_reinstated() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let release = json!({"version": "v1", "artifact": format!("registry.example/web@{D1}")});
-    story.tell("deploy.succeeded", 1, json!({"service": "web", "release": release})).await;
+    story.record("deploy.succeeded", 1, json!({"service": "web", "release": release})).await;
     let purl = format!("pkg:oci/web@{D1}");
     let revoked =
-        story.try_tell("artifact.revoked", 2, json!({"artifact": purl, "reason": "CVE-2026-1"})).await.ok();
+        story.try_record("artifact.revoked", 2, json!({"artifact": purl, "reason": "CVE-2026-1"})).await.ok();
     assert_eq!(revoked["runs_at"][0]["service"], "web", "{revoked}");
-    client.projections_at(revoked["position"].as_u64().expect("a position")).await;
+    client.wait_for_projections(revoked["position"].as_u64().expect("a position")).await;
 
     let encoded = D1.replace(':', "%3A");
     for artifact in [
@@ -271,18 +271,26 @@ async fn rule_11_a_revoked_artifact_is_refused_under_every_spelling_and_reinstat
         format!("pkg:oci/web@{D1}?repository_url=other.example/web"),
     ] {
         let release = json!({"version": "v1", "artifact": artifact});
-        let answer = gate(&client, json!({"service": "web", "release": release})).await.ok();
-        assert_eq!(refusing(&answer), ["revoked"], "{artifact}");
+        let decision = gate(&client, json!({"service": "web", "release": release})).await.ok();
+        assert_eq!(denying_rules(&decision), ["revoked"], "{artifact}");
     }
     let by_version = gate(&client, json!({"service": "web", "release": {"version": "v1"}})).await.ok();
-    assert_eq!(refusing(&by_version), ["revoked"], "the ledger knows what v1 is: {by_version}");
-    story.tell("artifact.reinstated", 3, json!({"artifact": D1, "reason": "A false alarm."})).await;
+    assert_eq!(denying_rules(&by_version), ["revoked"], "the ledger knows what v1 is: {by_version}");
+    story.record("artifact.reinstated", 3, json!({"artifact": D1, "reason": "A false alarm."})).await;
     let again = gate(&client, json!({"service": "web", "release": {"version": "v1"}})).await.ok();
     assert_eq!(again["allowed"], true, "{again}");
+
+    // The name in an artifact counts even if a notation without it was revoked first.
+    let d2 = D1.replace('1', "2");
+    for (minute, artifact) in [(4, d2.clone()), (5, format!("pkg:oci/web@{d2}"))] {
+        story.record("artifact.revoked", minute, json!({"artifact": artifact, "reason": "CVE-2026-2"})).await;
+    }
+    let unknown = gate(&client, json!({"service": "web", "release": {"version": "v9"}})).await.ok();
+    assert_eq!(denying_rules(&unknown), ["revoked"], "it may be the revoked artifact: {unknown}");
 }
 
 #[tokio::test]
-async fn rule_13_a_hold_is_on_what_was_rolled_back_and_not_on_the_fix() {
+async fn rule_13_a_hold_applies_to_the_rolled_back_release_and_not_to_the_fix() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
@@ -290,26 +298,26 @@ async fn rule_13_a_hold_is_on_what_was_rolled_back_and_not_on_the_fix() {
     let release = |config: &str| json!({"version": "v1", "config": config});
     let data = |config: &str| json!({"service": "web", "release": release(config)});
     let d3 = D1.replace('1', "3");
-    let good = story.tell("deploy.succeeded", 1, data(D1)).await;
-    story.tell("deploy.succeeded", 2, data(D2)).await;
+    let good = story.record("deploy.succeeded", 1, data(D1)).await;
+    story.record("deploy.succeeded", 2, data(D2)).await;
     let person = json!({"type": "person", "name": "mia"});
-    let wish =
+    let request =
         json!({"to": good.to_string(), "rollback_id": "r1", "reason": "Broken.", "initiated_by": person});
-    story.request(wish.clone()).await.ok();
-    story.tell("rollback.started", 3, json!({"rollback_id": "r1"})).await;
+    story.request(request.clone()).await.ok();
+    story.record("rollback.started", 3, json!({"rollback_id": "r1"})).await;
     let mut back = data(D1);
     back["rollback_id"] = "r1".into();
     back["target"] = "default".into();
-    story.tell("deploy.succeeded", 4, back).await;
-    story.tell("rollback.succeeded", 5, json!({"rollback_id": "r1"})).await;
+    story.record("deploy.succeeded", 4, back).await;
+    story.record("rollback.succeeded", 5, json!({"rollback_id": "r1"})).await;
 
-    for (config, refused) in [(D2, true), (D1, false), (d3.as_str(), false)] {
-        let answer = gate(&client, json!({"service": "web", "release": release(config)})).await.ok();
-        assert_eq!(!refusing(&answer).is_empty(), refused, "{config}: {answer}");
+    for (config, is_denied) in [(D2, true), (D1, false), (d3.as_str(), false)] {
+        let decision = gate(&client, json!({"service": "web", "release": release(config)})).await.ok();
+        assert_eq!(!denying_rules(&decision).is_empty(), is_denied, "{config}: {decision}");
     }
-    let again = story.request(wish.clone()).await.ok();
-    assert_eq!(again["status"], "duplicate", "the same wish: {again}");
-    let mut other = wish;
+    let again = story.request(request.clone()).await.ok();
+    assert_eq!(again["status"], "duplicate", "the same request: {again}");
+    let mut other = request;
     other["reason"] = "Something else.".into();
     let other = story.request(other).await;
     assert_eq!((other.status, other.problem()), (409, "rollback-exists"), "{}", other.text);
@@ -317,13 +325,13 @@ async fn rule_13_a_hold_is_on_what_was_rolled_back_and_not_on_the_fix() {
 }
 
 #[tokio::test]
-async fn rule_16_what_ran_at_a_time_is_one_answer() {
+async fn rule_16_all_queries_agree_on_the_state_at_a_time() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    story.deployed("api", "v1", 120).await;
-    story.deployed("web", "v1", 60).await;
+    story.deploy("api", "v1", 120).await;
+    story.deploy("web", "v1", 60).await;
     let time = super::at(90);
 
     let state = story.get(&format!("state?at={time}")).await;
@@ -346,41 +354,41 @@ async fn rule_16_what_ran_at_a_time_is_one_answer() {
 }
 
 #[tokio::test]
-async fn rule_16_a_point_named_by_a_time_is_judged_by_what_it_began_with() {
+async fn rule_16_a_point_at_a_time_has_the_status_of_the_change_that_started_it() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    story.deployed("api", "v1", 1).await;
-    story.passed("api", "v1", "smoke", 2).await;
-    let unchecked = story.deployed("web", "v1", 3).await;
+    story.deploy("api", "v1", 1).await;
+    story.check_passed("api", "v1", "smoke", 2).await;
+    let unchecked = story.deploy("web", "v1", 3).await;
     let in_order = story.get(&format!("points/{}", super::at(5))).await;
-    // A late report: what ran is not what was recorded in the order of positions.
-    story.deployed("job", "v1", 4).await;
-    story.deployed("job", "v0", 0).await;
+    // A late event: the order of times differs from the order of positions.
+    story.deploy("job", "v1", 4).await;
+    story.deploy("job", "v0", 0).await;
 
     let recorded = story.get(&format!("points/{unchecked}")).await;
     let reordered = story.get(&format!("points/{}", super::at(3))).await;
     for point in [&recorded, &in_order, &reordered] {
-        assert_eq!(point["point"]["status"], "candidate", "nothing passed for web: {point}");
+        assert_eq!(point["point"]["status"], "candidate", "web has no passed check: {point}");
         assert_eq!(point["point"]["changed"], json!([{"service": "web", "target": "default"}]), "{point}");
     }
 }
 
 #[tokio::test]
-async fn rule_17_a_late_report_and_a_clock_that_is_ahead_are_shown() {
+async fn rule_17_late_events_and_fast_clocks_are_reported() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    story.deployed("web", "v2", 2).await;
+    story.deploy("web", "v2", 2).await;
     let release = json!({"version": "v1"});
     let late =
-        story.try_tell("deploy.succeeded", 1, json!({"service": "web", "release": release})).await.ok();
+        story.try_record("deploy.succeeded", 1, json!({"service": "web", "release": release})).await.ok();
     let soon = DateTime::<Utc>::from(SystemTime::now()) + TimeDelta::seconds(90);
     let soon = soon.to_rfc3339_opts(SecondsFormat::Secs, true);
-    let ahead = client.recorded(&deploy("ahead", &soon, "production", "web", "v3")).await;
-    client.projections_at(ahead).await;
+    let ahead = client.record_and_wait(&deploy("ahead", &soon, "production", "web", "v3")).await;
+    client.wait_for_projections(ahead).await;
 
     let skews = client.get("/v1/clock-skews").await.ok();
     assert_eq!(late["anomalies"], json!(["late"]), "{late}");
@@ -390,46 +398,46 @@ async fn rule_17_a_late_report_and_a_clock_that_is_ahead_are_shown() {
 }
 
 #[tokio::test]
-async fn rule_18_a_deploy_within_a_freeze_is_marked_whenever_it_is_told() {
+async fn rule_18_a_deploy_during_a_freeze_is_marked_even_if_it_is_recorded_late() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    story.deployed("web", "v0", 1).await;
-    story.tell("freeze.started", 10, json!({"freeze_id": "f"})).await;
-    story.tell("freeze.lifted", 20, json!({"freeze_id": "f"})).await;
-    let told = |minutes: u64, version: &str| {
+    story.deploy("web", "v0", 1).await;
+    story.record("freeze.started", 10, json!({"freeze_id": "f"})).await;
+    story.record("freeze.lifted", 20, json!({"freeze_id": "f"})).await;
+    let anomalies = |minutes: u64, version: &str| {
         let data = json!({"service": "web", "release": {"version": version}});
         let story = story.clone();
-        async move { story.try_tell("deploy.succeeded", minutes, data).await.ok()["anomalies"].clone() }
+        async move { story.try_record("deploy.succeeded", minutes, data).await.ok()["anomalies"].clone() }
     };
-    assert_eq!(told(25, "v3").await, json!([]));
-    assert_eq!(told(15, "v2").await, json!(["during_freeze", "late"]));
-    assert_eq!(told(9, "v1").await, json!(["late"]));
+    assert_eq!(anomalies(25, "v3").await, json!([]));
+    assert_eq!(anomalies(15, "v2").await, json!(["during_freeze", "late"]));
+    assert_eq!(anomalies(9, "v1").await, json!(["late"]));
 }
 
 #[tokio::test]
-async fn rule_20_a_rollback_does_not_start_onto_a_slot_that_is_gone() {
+async fn rule_20_a_rollback_to_a_removed_slot_does_not_start() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let deploy =
         |slot: &str, version: &str| json!({"service": "web", "slot": slot, "release": {"version": version}});
-    story.tell("deploy.succeeded", 1, deploy("blue", "v1")).await;
-    let good = story.tell("traffic.switched", 2, json!({"service": "web", "slot": "blue"})).await;
-    story.tell("deploy.succeeded", 3, deploy("green", "v2")).await;
-    story.tell("traffic.switched", 4, json!({"service": "web", "slot": "green"})).await;
+    story.record("deploy.succeeded", 1, deploy("blue", "v1")).await;
+    let good = story.record("traffic.switched", 2, json!({"service": "web", "slot": "blue"})).await;
+    story.record("deploy.succeeded", 3, deploy("green", "v2")).await;
+    story.record("traffic.switched", 4, json!({"service": "web", "slot": "green"})).await;
     let person = json!({"type": "person", "name": "mia"});
-    let wish =
+    let request =
         json!({"to": good.to_string(), "rollback_id": "r1", "reason": "Broken.", "initiated_by": person});
-    story.request(wish).await.ok();
-    story.tell("deploy.removed", 5, json!({"service": "web", "slot": "blue"})).await;
+    story.request(request).await.ok();
+    story.record("deploy.removed", 5, json!({"service": "web", "slot": "blue"})).await;
 
-    let start = story.try_tell("rollback.started", 6, json!({"rollback_id": "r1"})).await;
+    let start = story.try_record("rollback.started", 6, json!({"rollback_id": "r1"})).await;
     assert_eq!((start.status, start.problem()), (409, "rollback-start-blocked"), "{}", start.text);
     let problem: Value = serde_json::from_str(&start.text).expect("a problem");
-    assert_eq!(problem["plan"]["steps"][0]["action"], "redeploy", "the plan as it is now: {problem}");
+    assert_eq!(problem["plan"]["steps"][0]["action"], "redeploy", "the current plan: {problem}");
     assert_eq!(live(&story, "latest").await, ["web v2"]);
 }
 
@@ -439,35 +447,35 @@ async fn rule_24_a_retired_environment_has_no_lanes_until_it_is_declared_again()
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    let before = story.deployed("web", "v1", 1).await;
-    story.tell("environment.retired", 2, json!({})).await;
+    let before = story.deploy("web", "v1", 1).await;
+    story.record("environment.retired", 2, json!({})).await;
     assert_eq!(live(&story, "latest").await, Vec::<String>::new());
-    assert_eq!(live(&story, &before.to_string()).await, ["web v1"], "history stays");
-    let refused = gate(&client, json!({"service": "web", "release": {"version": "v2"}})).await.ok();
-    assert_eq!(refusing(&refused), ["retired"]);
+    assert_eq!(live(&story, &before.to_string()).await, ["web v1"], "the history is kept");
+    let denied = gate(&client, json!({"service": "web", "release": {"version": "v2"}})).await.ok();
+    assert_eq!(denying_rules(&denied), ["retired"]);
     let data = json!({"service": "web", "release": {"version": "v2"}});
-    let deployed = story.try_tell("deploy.succeeded", 3, data).await.ok();
+    let deployed = story.try_record("deploy.succeeded", 3, data).await.ok();
     assert_eq!(deployed["anomalies"], json!(["environment_retired"]), "{deployed}");
     assert_eq!(live(&story, "latest").await, Vec::<String>::new());
     let listed = client.get("/v1/environments").await.ok();
     assert_eq!(listed["environments"][0]["retired"], true, "{listed}");
 
-    story.declared(json!({}), 4).await;
-    story.deployed("web", "v3", 5).await;
+    story.declare_policy(json!({}), 4).await;
+    story.deploy("web", "v3", 5).await;
     assert_eq!(live(&story, "latest").await, ["web v3"]);
 }
 
 #[tokio::test]
-async fn a_service_that_never_was_there_is_an_error_and_not_an_empty_answer() {
+async fn an_unknown_service_is_an_error_and_not_an_empty_result() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let first =
-        story.try_tell("deploy.succeeded", 1, json!({"service": "web", "release": {"version": "v1"}}));
+        story.try_record("deploy.succeeded", 1, json!({"service": "web", "release": {"version": "v1"}}));
     let first = first.await.ok();
     assert_eq!(first["new"], json!(["environment", "service", "target"]), "{first}");
-    client.projections_at(1).await;
+    client.wait_for_projections(1).await;
     let question = json!({"service": "wbe", "release": {"version": "v1"}});
     let unknown = gate(&client, question.clone()).await;
     assert_eq!((unknown.status, unknown.problem()), (404, "unknown-lane"), "{}", unknown.text);
@@ -478,7 +486,7 @@ async fn a_service_that_never_was_there_is_an_error_and_not_an_empty_answer() {
     let history = client.get("/v1/events?environment=production&service=wbe").await;
     assert_eq!((history.status, history.problem()), (404, "unknown-lane"), "{}", history.text);
     let path = "/v1/environments/production/rollbacks?dry_run=true";
-    let wish = json!({"to": "1", "services": ["wbe"]});
-    let plan = Client::send(client.request(Method::POST, path).json(&wish)).await;
+    let request = json!({"to": "1", "services": ["wbe"]});
+    let plan = Client::send(client.request(Method::POST, path).json(&request)).await;
     assert_eq!((plan.status, plan.problem()), (404, "unknown-lane"), "{}", plan.text);
 }

@@ -1,4 +1,4 @@
-//! When a release point is known good, and what was believed of it at another time.
+//! The rules by which a release point is known good, and the status as known at another time.
 
 use ledger_tests::{Servers, Service, event};
 use serde_json::{Value, json};
@@ -7,30 +7,30 @@ use super::{Story, at, text};
 use crate::PROGRAM;
 
 #[tokio::test]
-async fn a_pass_belongs_to_the_release_and_counts_again_when_it_comes_back() {
+async fn a_pass_belongs_to_its_release_and_counts_again_after_a_return() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    story.declared(json!({"required_validations": ["smoke", "e2e"]}), 0).await;
+    story.declare_policy(json!({"required_validations": ["smoke", "e2e"]}), 0).await;
 
-    let first = story.deployed("web", "v1", 1).await;
-    story.passed("web", "v1", "smoke", 2).await;
-    assert_eq!(story.status_at(first).await, "candidate");
-    let proven = story.passed("web", "v1", "e2e", 3).await;
-    assert_eq!(story.status_at(first).await, "known_good");
-    let second = story.deployed("web", "v2", 4).await;
-    let failed = story.failed("web", "v2", "smoke", 5).await;
-    assert_eq!(story.status_at(second).await, "bad");
-    let back = story.deployed("web", "v1", 6).await;
+    let first = story.deploy("web", "v1", 1).await;
+    story.check_passed("web", "v1", "smoke", 2).await;
+    assert_eq!(story.point_status(first).await, "candidate");
+    let evidence = story.check_passed("web", "v1", "e2e", 3).await;
+    assert_eq!(story.point_status(first).await, "known_good");
+    let second = story.deploy("web", "v2", 4).await;
+    let failed = story.check_failed("web", "v2", "smoke", 5).await;
+    assert_eq!(story.point_status(second).await, "bad");
+    let back = story.deploy("web", "v1", 6).await;
 
-    assert_eq!(story.status_at(back).await, "known_good");
+    assert_eq!(story.point_status(back).await, "known_good");
     let last = story.get("points/last-known-good").await;
     assert_eq!(last["point"]["position"], back);
     let before = story.get(&format!("points/last-known-good?known_at={failed}")).await;
     assert_eq!(before["point"]["position"], first);
-    let then = story.get(&format!("points/{first}?known_at={}", proven - 1)).await;
-    assert_eq!(then["point"]["status"], "candidate", "what was believed before the evidence came");
+    let then = story.get(&format!("points/{first}?known_at={}", evidence - 1)).await;
+    assert_eq!(then["point"]["status"], "candidate", "the status before the evidence was recorded");
     let page = story.get("points?limit=10").await;
     let all: Vec<String> =
         page["points"].as_array().expect("points").iter().map(|point| text(&point["status"])).collect();
@@ -38,31 +38,31 @@ async fn a_pass_belongs_to_the_release_and_counts_again_when_it_comes_back() {
 }
 
 #[tokio::test]
-async fn a_check_that_names_no_release_speaks_of_what_ran_when_it_was_done() {
+async fn a_check_without_a_release_applies_to_the_release_that_ran_at_its_time() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    let first = story.deployed("web", "v1", 10).await;
-    let second = story.deployed("web", "v2", 20).await;
+    let first = story.deploy("web", "v1", 10).await;
+    let second = story.deploy("web", "v2", 20).await;
 
-    // Reported late: it was done while v1 ran.
-    story.tell("validation.passed", 15, json!({"service": "web", "check": "smoke"})).await;
-    assert_eq!(story.status_at(first).await, "known_good");
-    assert_eq!(story.status_at(second).await, "candidate");
-    // Of the whole environment.
-    story.tell("validation.failed", 25, json!({"check": "e2e"})).await;
-    story.tell("validation.passed", 26, json!({"service": "web", "check": "smoke"})).await;
-    assert_eq!(story.status_at(second).await, "candidate");
-    story.tell("validation.passed", 27, json!({"check": "e2e"})).await;
-    assert_eq!(story.status_at(second).await, "known_good");
-    // A late deploy shows that something else ran then.
-    story.deployed("web", "v1.5", 12).await;
-    assert_eq!(story.status_at(first).await, "candidate", "v1 ran no more when the check was done");
+    // A late event: the check was done while v1 ran.
+    story.record("validation.passed", 15, json!({"service": "web", "check": "smoke"})).await;
+    assert_eq!(story.point_status(first).await, "known_good");
+    assert_eq!(story.point_status(second).await, "candidate");
+    // A check of the whole environment.
+    story.record("validation.failed", 25, json!({"check": "e2e"})).await;
+    story.record("validation.passed", 26, json!({"service": "web", "check": "smoke"})).await;
+    assert_eq!(story.point_status(second).await, "candidate");
+    story.record("validation.passed", 27, json!({"check": "e2e"})).await;
+    assert_eq!(story.point_status(second).await, "known_good");
+    // A late deploy shows that another release ran then.
+    story.deploy("web", "v1.5", 12).await;
+    assert_eq!(story.point_status(first).await, "candidate", "v1 was no longer live when the check was done");
 }
 
 #[tokio::test]
-async fn a_check_of_a_deployment_or_an_artifact_speaks_of_what_that_brought() {
+async fn a_check_of_a_deployment_or_an_artifact_applies_to_its_release() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
@@ -70,35 +70,40 @@ async fn a_check_of_a_deployment_or_an_artifact_speaks_of_what_that_brought() {
     let artifact = "pkg:oci/web@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let release = json!({"version": "v1", "artifact": artifact});
     let deploy = json!({"service": "web", "deployment": "run-1", "release": release});
-    let first = story.tell("deploy.succeeded", 1, deploy).await;
-    let second = story.deployed("web", "v2", 3).await;
+    let first = story.record("deploy.succeeded", 1, deploy).await;
+    let second = story.deploy("web", "v2", 3).await;
 
     story
-        .tell("validation.passed", 9, json!({"service": "web", "deployment": "run-1", "check": "smoke"}))
+        .record("validation.passed", 9, json!({"service": "web", "deployment": "run-1", "check": "smoke"}))
         .await;
-    assert_eq!(story.status_at(first).await, "known_good");
-    assert_eq!(story.status_at(second).await, "candidate");
-    story.tell("validation.failed", 10, json!({"artifact": artifact, "check": "scan"})).await;
-    assert_eq!(story.status_at(first).await, "candidate");
+    assert_eq!(story.point_status(first).await, "known_good");
+    assert_eq!(story.point_status(second).await, "candidate");
+    story.record("validation.failed", 10, json!({"artifact": artifact, "check": "scan"})).await;
+    assert_eq!(story.point_status(first).await, "candidate");
 }
 
 #[tokio::test]
-async fn a_persons_word_outranks_the_rule_and_can_be_taken_back() {
+async fn a_mark_by_a_person_overrides_the_rule_and_can_be_revoked() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    let first = story.deployed("web", "v1", 1).await;
-    story.deployed("web", "v2", 2).await;
+    let first = story.deploy("web", "v1", 1).await;
+    story.deploy("web", "v2", 2).await;
     let person = json!({"type": "person", "name": "mia"});
-    let word = |position: u64, status: &str| json!({"position": position, "status": status, "name": "before-the-move", "reason": "All is well.", "actor": person});
+    let mark = |position: u64, status: &str| {
+        json!({
+            "position": position, "status": status, "name": "before-the-move", "reason": "All is well.",
+            "actor": person,
+        })
+    };
 
-    let nowhere = story.try_tell("release_point.marked", 3, word(9_999, "known_good")).await;
-    story.tell("release_point.marked", 4, word(first, "known_good")).await;
+    let nowhere = story.try_record("release_point.marked", 3, mark(9_999, "known_good")).await;
+    story.record("release_point.marked", 4, mark(first, "known_good")).await;
     let named = story.get("points/point:before-the-move").await;
-    let taken = json!({"position": first, "reason": "It was not.", "actor": person});
-    story.tell("release_point.revoked", 5, taken.clone()).await;
-    let nothing = story.try_tell("release_point.revoked", 6, taken).await;
+    let revocation = json!({"position": first, "reason": "It was not.", "actor": person});
+    story.record("release_point.revoked", 5, revocation.clone()).await;
+    let nothing = story.try_record("release_point.revoked", 6, revocation).await;
 
     assert_eq!((nowhere.status, nowhere.problem()), (404, "unknown-point"), "{}", nowhere.text);
     assert_eq!(
@@ -106,32 +111,32 @@ async fn a_persons_word_outranks_the_rule_and_can_be_taken_back() {
         (&first.into(), &"known_good".into())
     );
     assert_eq!(named["point"]["mark"]["actor"]["name"], "mia");
-    assert_eq!(story.status_at(first).await, "candidate");
+    assert_eq!(story.point_status(first).await, "candidate");
     assert_eq!((nothing.status, nothing.problem()), (409, "nothing-marked"), "{}", nothing.text);
     let gone = client.get("/v1/environments/production/points/point:before-the-move").await;
     assert_eq!((gone.status, gone.problem()), (404, "unknown-point"));
 }
 
 #[tokio::test]
-async fn a_point_soaks_as_long_as_the_policy_says() {
+async fn a_point_must_soak_for_the_time_in_the_policy() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let policy = json!({"required_validations": ["smoke"], "soak_seconds": 600});
-    story.declared(policy, 0).await;
-    let first = story.deployed("web", "v1", 10).await;
-    story.passed("web", "v1", "smoke", 11).await;
-    let second = story.deployed("web", "v2", 19).await;
-    story.passed("web", "v2", "smoke", 20).await;
-    story.deployed("web", "v3", 29).await;
+    story.declare_policy(policy, 0).await;
+    let first = story.deploy("web", "v1", 10).await;
+    story.check_passed("web", "v1", "smoke", 11).await;
+    let second = story.deploy("web", "v2", 19).await;
+    story.check_passed("web", "v2", "smoke", 20).await;
+    story.deploy("web", "v3", 29).await;
 
-    assert_eq!(story.status_at(first).await, "candidate", "it stood for nine minutes");
-    assert_eq!(story.status_at(second).await, "known_good", "it stood for ten");
+    assert_eq!(story.point_status(first).await, "candidate", "it was live for nine minutes");
+    assert_eq!(story.point_status(second).await, "known_good", "it was live for ten minutes");
 }
 
 #[tokio::test]
-async fn a_status_does_not_depend_on_the_order_in_which_reports_arrived() {
+async fn a_status_does_not_depend_on_the_order_of_arrival() {
     let servers = Servers::start().await;
     let tenants = ["in-order", "backwards", "mixed"];
     let flag = format!("--tenants={}", tenants.join(","));

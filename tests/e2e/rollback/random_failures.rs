@@ -1,5 +1,5 @@
-//! The controller on random histories that end with a failed check, with an executor that carries out every plan: what
-//! the environment runs afterwards is never less than it should be, and never nothing.
+//! Random histories that end with a failed check, with an executor that carries out every plan: afterwards the
+//! environment never runs less than it should, and never nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -12,18 +12,18 @@ use serde_json::{Value, json};
 use super::text;
 use crate::PROGRAM;
 
-/// Random histories, each in an environment of its own.
+/// Number of random histories, each in its own environment.
 const HISTORIES: u64 = 200;
-/// Histories at a time.
-const AT_A_TIME: usize = 8;
+/// Number of concurrent histories.
+const CONCURRENCY: usize = 8;
 const SEED: u64 = 1;
 
 /// A lane: service and target.
 type LaneName = (String, String);
 
-/// How the failed check of a history was answered.
+/// The outcome of a history.
 #[derive(Debug, PartialEq, Eq)]
-enum Ending {
+enum Outcome {
     RolledBack { steps: usize, removals: usize },
     Declined,
 }
@@ -32,14 +32,14 @@ struct History<'c> {
     client: &'c Client,
     environment: String,
     random: Random,
-    began: DateTime<Utc>,
+    start: DateTime<Utc>,
     minutes: i64,
     events: u64,
     /// The position of the last entry.
     last: u64,
 }
 
-/// What an environment runs: the version in each lane.
+/// Returns the live version of each lane in a state.
 fn lanes(state: &Value) -> BTreeMap<LaneName, String> {
     let lanes = state["lanes"].as_array().expect("lanes").iter();
     lanes
@@ -52,7 +52,7 @@ impl History<'_> {
         self.events += 1;
         data["environment"] = self.environment.as_str().into();
         let id = format!("{}-{}", self.environment, self.events);
-        let time = self.began + TimeDelta::minutes(self.minutes - late);
+        let time = self.start + TimeDelta::minutes(self.minutes - late);
         let time = time.to_rfc3339_opts(SecondsFormat::Secs, true);
         let answer = self.client.record(&event(&id, kind, &time, data)).await.ok();
         self.last = answer["position"].as_u64().expect("a position");
@@ -67,7 +67,7 @@ impl History<'_> {
         lanes(&self.get(&format!("state?at={at}")).await)
     }
 
-    /// The service, and the target unless the report is one that leaves it out.
+    /// Returns a random lane; most often without a target.
     fn lane(&mut self) -> Value {
         let service = self.random.pick(&["api", "job", "web"]);
         match self.random.percent(70) {
@@ -76,8 +76,8 @@ impl History<'_> {
         }
     }
 
-    /// One random report: a deploy, a switch, a removal or a check, in time, late or crossed with the next.
-    async fn report(&mut self) {
+    /// Records one random event: a deploy, a switch, a removal or a check, on time or late.
+    async fn record_random_event(&mut self) {
         self.minutes += self.random.pick(&[0, 1, 2, 5]);
         let late = self.random.pick(&[0, 0, 0, 1, 7]);
         let mut data = self.lane();
@@ -99,7 +99,7 @@ impl History<'_> {
                 self.record("deploy.removed", late, data).await;
             }
             62..85 => {
-                // A canary fails only at the end: before that the controller has nothing to answer.
+                // A canary fails only at the end: until then the controller has nothing to decide.
                 let (check, kind) = self.random.pick(&[
                     ("canary", "validation.passed"),
                     ("smoke", "validation.passed"),
@@ -117,9 +117,9 @@ impl History<'_> {
         }
     }
 
-    /// Waits for the controller's answer to a failed check.
-    async fn answer(&self, cause: u64) -> Value {
-        let answered = async {
+    /// Waits for the controller's decision about a failed check.
+    async fn wait_for_decision(&self, cause: u64) -> Value {
+        let found = async {
             let mut after = cause;
             loop {
                 let page = self.client.get(&format!("/v1/events?after={after}&limit=1000")).await.ok();
@@ -130,15 +130,15 @@ impl History<'_> {
                         return entry["event"].clone();
                     }
                 }
-                // Waits for the projections to have one more, or asks again.
+                // Wait until the projections have the next entry, or query again.
                 self.client.get(&format!("/v1/position?wait_for={}&wait_ms=200", after + 1)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), answered).await.expect("the controller answers")
+        tokio::time::timeout(Duration::from_secs(60), found).await.expect("the controller decides")
     }
 
-    /// Carries out each step of a plan, as it says.
-    async fn obey(&mut self, id: &str, steps: &[Value]) {
+    /// Executes each step of a plan.
+    async fn execute(&mut self, id: &str, steps: &[Value]) {
         let of = |more: Value| {
             let mut data = json!({"rollback_id": id});
             data.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
@@ -174,7 +174,7 @@ impl History<'_> {
         self.record("rollback.succeeded", 0, of(json!({}))).await;
     }
 
-    async fn play(mut self) -> Ending {
+    async fn run(mut self) -> Outcome {
         let scope = self.random.pick(&["service", "environment"]);
         let required = self.random.pick(&[json!([]), json!(["smoke"])]);
         let policy = json!({
@@ -186,9 +186,9 @@ impl History<'_> {
         });
         self.record("environment.declared", 0, json!({"policy": policy})).await;
         for _ in 0..self.random.within(8, 25) {
-            self.report().await;
+            self.record_random_event().await;
         }
-        // Something runs that can fail.
+        // Deploy a release that can fail.
         self.minutes += 10;
         let mut data = json!({"service": "web", "release": {"version": "v9"}});
         let targets: BTreeSet<String> = self.running("latest").await.into_keys().map(|lane| lane.1).collect();
@@ -199,24 +199,24 @@ impl History<'_> {
         let subject = if self.random.percent(25) { json!({"check": "canary"}) } else { data };
         let failed = self.record("validation.failed", 0, subject).await;
 
-        let answer = self.answer(failed).await;
-        let (kind, request) = (text(&answer["type"]), &answer["data"]);
+        let decision = self.wait_for_decision(failed).await;
+        let (kind, request) = (text(&decision["type"]), &decision["data"]);
         let before = self.running("latest").await;
         if kind.contains("declined") {
-            return Ending::Declined;
+            return Outcome::Declined;
         }
         let steps = request["plan"]["steps"].as_array().expect("steps").clone();
         let good = request["to"].as_u64().expect("a position");
         let id = text(&request["rollback_id"]);
-        self.obey(&id, &steps).await;
+        self.execute(&id, &steps).await;
         let after = self.running("latest").await;
         let at_good = self.running(&good.to_string()).await;
         self.check(&steps, &before, &at_good, &after);
         let removals = steps.iter().filter(|step| step["action"] == "remove").count();
-        Ending::RolledBack { steps: steps.len(), removals }
+        Outcome::RolledBack { steps: steps.len(), removals }
     }
 
-    /// Every lane of the plan runs what the good point ran there; every other lane runs what it ran before.
+    /// Asserts that every lane of the plan runs the release of the good point, and every other lane runs what it ran before.
     fn check(
         &self,
         steps: &[Value],
@@ -225,7 +225,7 @@ impl History<'_> {
         after: &BTreeMap<LaneName, String>,
     ) {
         let name = &self.environment;
-        assert!(!good.is_empty(), "{name} went to a point at which nothing ran");
+        assert!(!good.is_empty(), "{name} was rolled back to an empty point");
         assert!(!after.is_empty(), "{name} runs nothing: {steps:?}");
         let mut expected = before.clone();
         for step in steps {
@@ -236,7 +236,7 @@ impl History<'_> {
             };
         }
         assert_eq!(*after, expected, "{name}: {steps:?}");
-        // A lane that the good point had is missing only where it was missing before, outside of the plan.
+        // A lane of the good point may be missing only if it was missing before and is not in the plan.
         let lost: Vec<_> =
             good.keys().filter(|lane| before.contains_key(*lane) && !after.contains_key(*lane)).collect();
         assert!(lost.is_empty(), "{name} lost {lost:?}: {steps:?}");
@@ -244,7 +244,7 @@ impl History<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_environment_never_ends_with_less_than_the_good_point_that_it_went_to() {
+async fn a_rollback_never_leaves_an_environment_with_less_than_its_target() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
@@ -253,21 +253,21 @@ async fn an_environment_never_ends_with_less_than_the_good_point_that_it_went_to
             client: &client,
             environment: format!("environment-{number}"),
             random: Random::of(SEED, &[number]),
-            began: DateTime::<Utc>::from(SystemTime::now()) - TimeDelta::hours(5),
+            start: DateTime::<Utc>::from(SystemTime::now()) - TimeDelta::hours(5),
             minutes: 0,
             events: 0,
             last: 0,
         };
         history.play()
-    });
-    let endings: Vec<Ending> = futures::stream::iter(histories).buffer_unordered(AT_A_TIME).collect().await;
+        history.run()
+    let outcomes: Vec<Outcome> = futures::stream::iter(histories).buffer_unordered(CONCURRENCY).collect().await;
 
-    let rolled_back = endings.iter().filter(|ending| **ending != Ending::Declined).count();
-    // Histories that only decline would show nothing.
+    let rolled_back = outcomes.iter().filter(|outcome| **outcome != Outcome::Declined).count();
+    // A run in which most histories are declined would prove little.
     assert!(rolled_back > 50, "{rolled_back} of {HISTORIES} were rolled back");
     let (mut steps, mut removals) = (0, 0);
-    for ending in &endings {
-        if let Ending::RolledBack { steps: more, removals: gone } = ending {
+    for outcome in &outcomes {
+        if let Outcome::RolledBack { steps: more, removals: gone } = outcome {
             (steps, removals) = (steps + more, removals + gone);
         }
     }

@@ -1,12 +1,12 @@
-//! What keeps a rollback, a gate or the controller from doing harm when reports and people cross each other. The rules are decision
-//! 0015.
+//! Safeguards: rollbacks, the gate and the controller do no harm when events and decisions of people interleave.
+//! Decision 0015 has the rules.
 
 use ledger_tests::{Client, Servers, Service};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::automatic::answers;
-use super::{Story, issues, text, wish};
+use super::automatic::controller_decisions;
+use super::{Story, issues, text, rollback_request};
 use crate::PROGRAM;
 
 const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
@@ -15,23 +15,23 @@ fn of(id: &str) -> Value {
     json!({"rollback_id": id})
 }
 
-/// Rolls `web` back to a position, with a step that redeploys it.
+/// Rolls `web` back to a position with one redeploy step.
 async fn roll_back(story: &Story, id: &str, to: u64, version: &str, minutes: u64) {
-    assert_eq!(story.request(wish(&to.to_string(), id)).await.status, 201);
-    story.tell("rollback.started", minutes, of(id)).await;
+    assert_eq!(story.request(rollback_request(&to.to_string(), id)).await.status, 201);
+    story.record("rollback.started", minutes, of(id)).await;
     let step = json!({"service": "web", "release": {"version": version}, "rollback_id": id});
-    story.tell("deploy.succeeded", minutes + 1, step).await;
-    story.tell("rollback.succeeded", minutes + 2, of(id)).await;
+    story.record("deploy.succeeded", minutes + 1, step).await;
+    story.record("rollback.succeeded", minutes + 2, of(id)).await;
 }
 
-fn refusing(gate: &Value) -> Vec<(String, bool)> {
+fn denying_rules(gate: &Value) -> Vec<(String, bool)> {
     let findings = gate["findings"].as_array().expect("findings").iter();
-    let refusing = findings.filter(|finding| finding["passes"] == false);
-    refusing.map(|finding| (text(&finding["rule"]), finding["unknown"] == true)).collect()
+    let denying = findings.filter(|finding| finding["passes"] == false);
+    denying.map(|finding| (text(&finding["rule"]), finding["unknown"] == true)).collect()
 }
 
 #[tokio::test]
-async fn rule_4_an_age_without_end_does_not_stop_the_controller() {
+async fn rule_4_an_unlimited_maximum_age_does_not_stop_the_controller() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
@@ -40,122 +40,122 @@ async fn rule_4_an_age_without_end_does_not_stop_the_controller() {
         "checks": ["smoke"], "cool_down_seconds": 0, "at_most_a_day": 9,
         "at_most_age_seconds": 9_007_199_254_740_991_u64,
     });
-    story.declared(json!({"required_validations": ["smoke"], "automatic_rollback": rule}), 0).await;
-    let good = story.deployed("web", "v1", 1).await;
-    story.passed("web", "v1", "smoke", 2).await;
-    story.deployed("web", "v2", 3).await;
-    story.failed("web", "v2", "smoke", 4).await;
+    story.declare_policy(json!({"required_validations": ["smoke"], "automatic_rollback": rule}), 0).await;
+    let good = story.deploy("web", "v1", 1).await;
+    story.check_passed("web", "v1", "smoke", 2).await;
+    story.deploy("web", "v2", 3).await;
+    story.check_failed("web", "v2", "smoke", 4).await;
 
-    let answer = &answers(&client, 1).await[0]["event"];
+    let decision = &controller_decisions(&client, 1).await[0]["event"];
 
-    assert_eq!(answer["data"]["to"], good, "{answer}");
+    assert_eq!(decision["data"]["to"], good, "{decision}");
 }
 
 #[tokio::test]
-async fn rule_11_a_package_is_revoked_also_where_its_checksum_is_not_said() {
+async fn rule_11_a_package_is_revoked_even_if_its_checksum_is_omitted() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    story.deployed("web", "v1", 1).await;
+    story.deploy("web", "v1", 1).await;
     let package = "pkg:generic/web@1";
     let revoked = format!("{package}?checksum={D1}");
-    story.tell("artifact.revoked", 2, json!({"artifact": revoked, "reason": "It leaks."})).await;
+    story.record("artifact.revoked", 2, json!({"artifact": revoked, "reason": "It leaks."})).await;
 
     let question =
         |artifact: &str| json!({"service": "web", "release": {"version": "v2", "artifact": artifact}});
-    for spelled in [package, &revoked, D1] {
-        let gate = story.gate(question(spelled)).await;
-        assert_eq!(refusing(&gate), [("revoked".to_owned(), false)], "{spelled}: {gate}");
+    for notation in [package, &revoked, D1] {
+        let gate = story.gate(question(notation)).await;
+        assert_eq!(denying_rules(&gate), [("revoked".to_owned(), false)], "{notation}: {gate}");
     }
-    // Of a release whose artifact is not known it may be this one.
+    // A release with an unknown artifact may be the revoked one.
     let gate = story.gate(json!({"service": "web", "release": {"version": "v2"}})).await;
-    assert_eq!(refusing(&gate), [("revoked".to_owned(), true)], "{gate}");
+    assert_eq!(denying_rules(&gate), [("revoked".to_owned(), true)], "{gate}");
     let nothing = story
-        .try_tell("artifact.reinstated", 3, json!({"artifact": "pkg:generic/web@2", "reason": "Fine."}))
+        .try_record("artifact.reinstated", 3, json!({"artifact": "pkg:generic/web@2", "reason": "Fine."}))
         .await;
     assert_eq!((nothing.status, nothing.problem()), (409, "not-revoked"), "{}", nothing.text);
 }
 
 #[tokio::test]
-async fn rule_13_a_rollback_that_goes_further_back_does_not_free_what_was_taken_back_before() {
+async fn rule_13_a_rollback_further_back_does_not_release_earlier_holds() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    let first = story.deployed("web", "v1", 1).await;
-    let second = story.deployed("web", "v2", 2).await;
-    story.deployed("web", "v3", 3).await;
+    let first = story.deploy("web", "v1", 1).await;
+    let second = story.deploy("web", "v2", 2).await;
+    story.deploy("web", "v3", 3).await;
     roll_back(&story, "r-1", second, "v2", 10).await;
     roll_back(&story, "r-2", first, "v1", 20).await;
 
     let question = |version: &str| json!({"service": "web", "release": {"version": version}});
     for version in ["v2", "v3"] {
         let gate = story.gate(question(version)).await;
-        assert_eq!(refusing(&gate), [("held".to_owned(), false)], "{version}: {gate}");
+        assert_eq!(denying_rules(&gate), [("held".to_owned(), false)], "{version}: {gate}");
     }
-    // One that is no step of a rollback, and comes after it, ends the hold.
-    story.deployed("web", "v4", 30).await;
+    // A later deploy that is not a step of a rollback ends the hold.
+    story.deploy("web", "v4", 30).await;
     assert_eq!(story.gate(question("v3")).await["allowed"], true);
 }
 
 #[tokio::test]
-async fn rule_13_what_runs_when_a_rollback_starts_is_held() {
+async fn rule_13_the_releases_that_run_at_the_start_of_a_rollback_are_held() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    let first = story.deployed("web", "v1", 1).await;
-    story.deployed("web", "v2", 2).await;
-    assert_eq!(story.request(wish(&first.to_string(), "r-1")).await.status, 201);
-    story.deployed("web", "v3", 3).await;
-    let refused = story.try_tell("rollback.started", 4, of("r-1")).await;
-    assert_eq!((refused.status, refused.problem()), (409, "rollback-start-blocked"), "{}", refused.text);
+    let first = story.deploy("web", "v1", 1).await;
+    story.deploy("web", "v2", 2).await;
+    assert_eq!(story.request(rollback_request(&first.to_string(), "r-1")).await.status, 201);
+    story.deploy("web", "v3", 3).await;
+    let rejected = story.try_record("rollback.started", 4, of("r-1")).await;
+    assert_eq!((rejected.status, rejected.problem()), (409, "rollback-start-blocked"), "{}", rejected.text);
     let mut start = of("r-1");
     start["acknowledge"] = json!([{"service": "web"}]);
-    story.tell("rollback.started", 5, start).await;
+    story.record("rollback.started", 5, start).await;
     let step = json!({"service": "web", "release": {"version": "v1"}, "rollback_id": "r-1"});
-    story.tell("deploy.succeeded", 6, step).await;
-    story.tell("rollback.succeeded", 7, of("r-1")).await;
+    story.record("deploy.succeeded", 6, step).await;
+    story.record("rollback.succeeded", 7, of("r-1")).await;
 
     let gate = story.gate(json!({"service": "web", "release": {"version": "v3"}})).await;
 
-    assert_eq!(refusing(&gate), [("held".to_owned(), false)], "{gate}");
+    assert_eq!(denying_rules(&gate), [("held".to_owned(), false)], "{gate}");
 }
 
 #[tokio::test]
-async fn rule_15_an_approval_that_has_expired_starts_no_rollback() {
+async fn rule_15_an_expired_approval_does_not_start_a_rollback() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    story.declared(json!({"approvals": 1}), 0).await;
-    let first = story.deployed("web", "v1", 1).await;
-    story.deployed("web", "v2", 2).await;
-    assert_eq!(story.request(wish(&first.to_string(), "r-1")).await.status, 201);
+    story.declare_policy(json!({"approvals": 1}), 0).await;
+    let first = story.deploy("web", "v1", 1).await;
+    story.deploy("web", "v2", 2).await;
+    assert_eq!(story.request(rollback_request(&first.to_string(), "r-1")).await.status, 201);
     let mut grant = of("r-1");
     grant["actor"] = json!({"type": "person", "name": "noa"});
     grant["expires_at"] = "2026-08-02T00:00:00Z".into();
-    story.tell("approval.granted", 3, grant).await;
+    story.record("approval.granted", 3, grant).await;
 
-    let refused = story.try_tell("rollback.started", 4, of("r-1")).await;
+    let rejected = story.try_record("rollback.started", 4, of("r-1")).await;
 
-    assert_eq!((refused.status, refused.problem()), (409, "invalid-rollback-transition"), "{}", refused.text);
-    assert!(refused.text.contains("0 of 1 approvals"), "{}", refused.text);
+    assert_eq!((rejected.status, rejected.problem()), (409, "invalid-rollback-transition"), "{}", rejected.text);
+    assert!(rejected.text.contains("0 of 1 approvals"), "{}", rejected.text);
 }
 
 #[tokio::test]
-async fn rule_20_a_step_is_claimed_only_while_its_rollback_is_under_way() {
+async fn rule_20_a_step_can_be_claimed_only_while_its_rollback_is_in_progress() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    let first = story.deployed("web", "v1", 1).await;
-    story.deployed("web", "v2", 2).await;
-    assert_eq!(story.request(wish(&first.to_string(), "r-1")).await.status, 201);
+    let first = story.deploy("web", "v1", 1).await;
+    story.deploy("web", "v2", 2).await;
+    assert_eq!(story.request(rollback_request(&first.to_string(), "r-1")).await.status, 201);
     let claim = |minutes| {
         let step = json!({"service": "web", "release": {"version": "v1"}, "rollback_id": "r-1"});
-        story.try_tell("deploy.started", minutes, step)
+        story.try_record("deploy.started", minutes, step)
     };
     let gate = |release: &str| {
         story.gate(json!({"service": "web", "release": {"version": release}, "rollback_id": "r-1"}))
@@ -163,59 +163,59 @@ async fn rule_20_a_step_is_claimed_only_while_its_rollback_is_under_way() {
 
     let early = claim(3).await;
     let before = gate("v1").await;
-    story.tell("rollback.started", 4, of("r-1")).await;
+    story.record("rollback.started", 4, of("r-1")).await;
     assert_eq!(claim(5).await.status, 201);
     let (step, other) = (gate("v1").await, gate("v9").await);
-    story.tell("rollback.cancelled", 6, of("r-1")).await;
+    story.record("rollback.cancelled", 6, of("r-1")).await;
     let late = claim(7).await;
 
-    for refused in [early, late] {
+    for rejected in [early, late] {
         assert_eq!(
-            (refused.status, refused.problem()),
+            (rejected.status, rejected.problem()),
             (409, "invalid-rollback-transition"),
             "{}",
-            refused.text
+            rejected.text
         );
     }
     assert_eq!(step["allowed"], true, "{step}");
-    // The id of a rollback lets nothing else pass.
-    for refused in [before, other] {
-        assert_eq!(refusing(&refused), [("rollback".to_owned(), false)], "{refused}");
+    // The id of a rollback does not allow any other deploy.
+    for rejected in [before, other] {
+        assert_eq!(denying_rules(&rejected), [("rollback".to_owned(), false)], "{rejected}");
     }
 }
 
 #[tokio::test]
-async fn rule_20_a_rollback_does_not_start_past_a_barrier_that_came_after_its_request() {
+async fn rule_20_a_barrier_after_the_request_prevents_the_start_of_a_rollback() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    let first = story.deployed("web", "v1", 1).await;
-    story.deployed("web", "v2", 2).await;
-    assert_eq!(story.request(wish(&first.to_string(), "r-1")).await.status, 201);
+    let first = story.deploy("web", "v1", 1).await;
+    story.deploy("web", "v2", 2).await;
+    assert_eq!(story.request(rollback_request(&first.to_string(), "r-1")).await.status, 201);
     let failed = json!({"service": "web", "release": {"version": "v3"}, "reversible": false});
-    story.tell("deploy.failed", 3, failed).await;
+    story.record("deploy.failed", 3, failed).await;
 
-    let refused = story.try_tell("rollback.started", 4, of("r-1")).await;
+    let rejected = story.try_record("rollback.started", 4, of("r-1")).await;
 
-    assert_eq!((refused.status, refused.problem()), (409, "rollback-blocked"), "{}", refused.text);
-    assert!(refused.text.contains("cannot be undone"), "{}", refused.text);
+    assert_eq!((rejected.status, rejected.problem()), (409, "rollback-blocked"), "{}", rejected.text);
+    assert!(rejected.text.contains("cannot be undone"), "{}", rejected.text);
 }
 
 #[tokio::test]
-async fn rule_22_the_same_wish_is_the_same_also_where_the_point_has_to_soak() {
+async fn rule_22_a_repeated_request_is_a_duplicate_even_if_the_point_must_soak() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    story.declared(json!({"required_validations": ["smoke"], "soak_seconds": 60}), 0).await;
-    story.deployed("web", "v1", 1).await;
-    story.passed("web", "v1", "smoke", 2).await;
-    story.deployed("web", "v2", 30).await;
+    story.declare_policy(json!({"required_validations": ["smoke"], "soak_seconds": 60}), 0).await;
+    story.deploy("web", "v1", 1).await;
+    story.check_passed("web", "v1", "smoke", 2).await;
+    story.deploy("web", "v2", 30).await;
 
-    let first = story.request(wish("last-known-good", "r-1")).await.ok();
-    let again = story.request(wish("last-known-good", "r-1")).await.ok();
-    let mut other = wish("last-known-good", "r-1");
+    let first = story.request(rollback_request("last-known-good", "r-1")).await.ok();
+    let again = story.request(rollback_request("last-known-good", "r-1")).await.ok();
+    let mut other = rollback_request("last-known-good", "r-1");
     other["initiated_by"]["name"] = "MIA".into();
     let other = story.request(other).await.ok();
 
@@ -230,61 +230,61 @@ async fn rule_22_the_same_wish_is_the_same_also_where_the_point_has_to_soak() {
 }
 
 #[tokio::test]
-async fn rule_23_what_cannot_be_undone_is_told_whichever_report_says_so() {
+async fn rule_23_an_irreversible_deploy_is_an_issue_regardless_of_the_event_that_declares_it() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    let first = story.deployed("web", "v1", 1).await.to_string();
+    let first = story.deploy("web", "v1", 1).await.to_string();
     let migrates = json!({"service": "web", "release": {"version": "v2"}, "reversible": false});
-    story.tell("deploy.started", 2, migrates).await;
-    // Its job died, and another deploy followed.
-    story.deployed("web", "v3", 3).await;
+    story.record("deploy.started", 2, migrates).await;
+    // The deploy never ended, and another one followed.
+    story.deploy("web", "v3", 3).await;
 
-    let unfinished = issues(&story.plan(wish(&first, "r-1")).await.ok());
-    story.deployed("web", "v2", 4).await;
-    let ended = issues(&story.plan(wish(&first, "r-1")).await.ok());
+    let unfinished = issues(&story.plan(rollback_request(&first, "r-1")).await.ok());
+    story.deploy("web", "v2", 4).await;
+    let ended = issues(&story.plan(rollback_request(&first, "r-1")).await.ok());
 
-    let met = |met: &[(String, String)], kind: &str| {
-        met.iter().find(|(name, _)| name == kind).map(|(_, severity)| severity.clone())
+    let severity = |issues: &[(String, String)], kind: &str| {
+        issues.iter().find(|(name, _)| name == kind).map(|(_, severity)| severity.clone())
     };
-    assert_eq!(met(&unfinished, "barrier_unfinished").as_deref(), Some("warning"), "{unfinished:?}");
-    assert_eq!(met(&unfinished, "deploy_open"), None, "{unfinished:?}");
-    assert_eq!(met(&ended, "barrier").as_deref(), Some("overridable"), "{ended:?}");
+    assert_eq!(severity(&unfinished, "barrier_unfinished").as_deref(), Some("warning"), "{unfinished:?}");
+    assert_eq!(severity(&unfinished, "deploy_open"), None, "{unfinished:?}");
+    assert_eq!(severity(&ended, "barrier").as_deref(), Some("overridable"), "{ended:?}");
 }
 
 #[tokio::test]
-async fn rule_23_a_release_of_another_environment_does_not_lead_past_a_barrier() {
+async fn rule_23_a_point_of_another_environment_does_not_bypass_a_barrier() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let (production, staging) = (Story::on(&client), Story::of(&client, "staging"));
-    production.deployed("web", "v1", 1).await;
+    production.deploy("web", "v1", 1).await;
     let migrates = json!({"service": "web", "release": {"version": "v2"}, "reversible": false});
-    production.tell("deploy.succeeded", 2, migrates).await;
-    staging.deployed("web", "v1", 3).await;
-    staging.passed("web", "v1", "smoke", 4).await;
+    production.record("deploy.succeeded", 2, migrates).await;
+    staging.deploy("web", "v1", 3).await;
+    staging.check_passed("web", "v1", "smoke", 4).await;
 
-    let plan = production.plan(wish("staging@last-known-good", "r-1")).await.ok();
+    let plan = production.plan(rollback_request("staging@last-known-good", "r-1")).await.ok();
 
-    let met = issues(&plan);
-    assert!(met.contains(&("barrier".to_owned(), "overridable".to_owned())), "{met:?}");
+    let issues = issues(&plan);
+    assert!(issues.contains(&("barrier".to_owned(), "overridable".to_owned())), "{issues:?}");
 }
 
 #[tokio::test]
-async fn rule_24_nothing_is_planned_for_a_retired_environment_and_nothing_is_kept() {
+async fn rule_24_a_retired_environment_has_no_plans_and_needs_no_artifacts() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    story.declared(json!({}), 0).await;
+    story.declare_policy(json!({}), 0).await;
     let artifact = format!("pkg:oci/web@{D1}");
     let release = json!({"version": "v1", "artifact": artifact});
-    let good = story.tell("deploy.succeeded", 1, json!({"service": "web", "release": release})).await;
-    story.passed("web", "v1", "smoke", 2).await;
-    story.tell("environment.retired", 10, json!({})).await;
+    let good = story.record("deploy.succeeded", 1, json!({"service": "web", "release": release})).await;
+    story.check_passed("web", "v1", "smoke", 2).await;
+    story.record("environment.retired", 10, json!({})).await;
 
-    let plan = story.plan(wish(&good.to_string(), "r-1")).await.ok();
+    let plan = story.plan(rollback_request(&good.to_string(), "r-1")).await.ok();
     let horizon = story.get("rollback-horizon").await;
     let point = story.get(&format!("points/{}", super::at(15))).await;
 
@@ -294,7 +294,7 @@ async fn rule_24_nothing_is_planned_for_a_retired_environment_and_nothing_is_kep
 }
 
 #[tokio::test]
-async fn rule_32_a_correction_that_comes_before_what_it_corrects_holds() {
+async fn rule_32_a_correction_recorded_before_the_corrected_event_applies() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
@@ -304,8 +304,8 @@ async fn rule_32_a_correction_that_comes_before_what_it_corrects_holds() {
     let release = json!({"version": "v1"});
     let right = json!({"service": "web", "release": release, "corrects": corrects});
 
-    let correction = story.tell("deploy.succeeded", 1, right).await;
-    let corrected = client.recorded(&wrong).await;
+    let correction = story.record("deploy.succeeded", 1, right).await;
+    let corrected = client.record_and_wait(&wrong).await;
 
     let state = story.get("state").await;
     assert_eq!(state["lanes"][0]["release"]["version"], "v1", "{state}");
@@ -314,34 +314,34 @@ async fn rule_32_a_correction_that_comes_before_what_it_corrects_holds() {
 }
 
 #[tokio::test]
-async fn a_request_against_a_state_that_a_late_retirement_changed_is_refused() {
+async fn a_request_against_a_state_that_a_late_retirement_changed_is_rejected() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    story.deployed("api", "v1", 1).await;
-    let first = story.deployed("web", "v1", 10).await.to_string();
-    story.deployed("web", "v2", 20).await;
+    story.deploy("api", "v1", 1).await;
+    let first = story.deploy("web", "v1", 10).await.to_string();
+    story.deploy("web", "v2", 20).await;
     let path = "/v1/environments/production/rollbacks?dry_run=true";
     let seen = Client::send(client.request(Method::POST, path).json(&json!({"to": first}))).await;
     let tag = seen.header("etag").to_owned();
 
-    story.tell("environment.retired", 5, json!({})).await;
-    story.declared(json!({}), 6).await;
-    let refused = story.request_at(&tag, wish(&first, "r-1")).await;
+    story.record("environment.retired", 5, json!({})).await;
+    story.declare_policy(json!({}), 6).await;
+    let rejected = story.request_if_match(&tag, rollback_request(&first, "r-1")).await;
 
-    assert_eq!((refused.status, refused.problem()), (412, "environment-moved"), "{}", refused.text);
+    assert_eq!((rejected.status, rejected.problem()), (412, "environment-moved"), "{}", rejected.text);
 }
 
 #[tokio::test]
-async fn only_the_controller_says_that_it_requests_no_rollback() {
+async fn only_the_controller_can_record_rollback_declined() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    let cause = story.deployed("web", "v1", 1).await;
+    let cause = story.deploy("web", "v1", 1).await;
 
-    let refused = story.try_tell("rollback.declined", 2, json!({"cause": cause, "reason": "No."})).await;
+    let rejected = story.try_record("rollback.declined", 2, json!({"cause": cause, "reason": "No."})).await;
 
-    assert_eq!((refused.status, refused.problem()), (403, "reserved-source"), "{}", refused.text);
+    assert_eq!((rejected.status, rejected.problem()), (403, "reserved-source"), "{}", rejected.text);
 }

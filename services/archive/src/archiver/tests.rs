@@ -1,4 +1,4 @@
-//! An archiver that is killed, hindered or overtaken: the archive is whole whatever happens.
+//! Archivers that are killed, overtaken or run concurrently: the archive stays valid.
 
 use bytes::Bytes;
 use ledger_domain::event::Payload;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::racing_store::{Seen, racing_store};
+use crate::store::racing_store::{Visibility, racing_store};
 use crate::{Access, Archive, Source as _};
 
 fn clock() -> DateTime<Utc> {
@@ -19,7 +19,6 @@ fn later() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + Duration::from_secs(1)
 }
 
-/// A journal with so many entries.
 async fn journal(entries: u64) -> MemoryJournal {
     let journal = MemoryJournal::new(TenantName::default(), clock);
     append(&journal, 1..=entries).await;
@@ -29,25 +28,25 @@ async fn journal(entries: u64) -> MemoryJournal {
 async fn append(journal: &MemoryJournal, numbers: impl IntoIterator<Item = u64>) {
     let environment = EnvironmentName::parse("production").expect("a name");
     let subject = Subject::of(&TenantName::default(), &Payload::EnvironmentRetired(environment));
-    let submissions = numbers.into_iter().map(|number| {
+    let entries = numbers.into_iter().map(|number| {
         let source = EventSource::parse("urn:test").expect("a source");
         let id = EventId::parse(&number.to_string()).expect("an id");
         let key = Identity { source, id }.key();
         NewEntry { subject: subject.clone(), key, bytes: Bytes::from(format!(r#"{{"number":{number}}}"#)) }
     });
-    let answers = journal.append(&submissions.collect::<Vec<_>>()).await;
-    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    let outcomes = journal.append(&entries.collect::<Vec<_>>()).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
 }
 
 fn store(folder: &TempDir) -> Store {
-    Store::open(&folder.path().to_string_lossy(), Access::Write, []).expect("a folder")
+    Store::open(&folder.path().to_string_lossy(), Access::Write, []).expect("a store")
 }
 
 async fn archiver(store: Store, journal: &MemoryJournal, entries: u64) -> Result<Archiver, Error> {
     let limits = Limits { entries, bytes: 1 << 20, age: Duration::from_secs(3600) };
     let journal = std::sync::Arc::new(journal.clone());
-    let believed = Duration::from_millis(600);
-    Archiver::open_patiently(store, journal, TenantName::default(), limits, believed).await
+    let timeout = Duration::from_millis(600);
+    Archiver::open_with_timeout(store, journal, TenantName::default(), limits, timeout).await
 }
 
 async fn archive(folder: &TempDir, journal: &MemoryJournal, entries: u64) -> Archiver {
@@ -64,8 +63,9 @@ async fn read(folder: &TempDir) -> Archive {
     Archive::open(store(folder), &TenantName::default()).await.expect("an archive")
 }
 
-async fn position(folder: &TempDir) -> u64 {
-    read(folder).await.verify().await.expect("it is whole").position.get()
+/// Verifies the archive, and returns its last position.
+async fn verified_position(folder: &TempDir) -> u64 {
+    read(folder).await.verify().await.expect("valid").position.get()
 }
 
 fn remove(folder: &TempDir, file: &str) {
@@ -73,28 +73,28 @@ fn remove(folder: &TempDir, file: &str) {
 }
 
 #[tokio::test]
-async fn what_was_written_before_it_was_killed_is_gone_on_with() {
+async fn an_archiver_continues_after_being_killed_between_any_two_writes() {
     let first = "segments/00000000000000000001.json";
     let second = "segments/00000000000000000006.json";
     let segment = "segments/00000000000000000006-00000000000000000010.ndjson.zst";
-    for gone in [&["checkpoint"][..], &["checkpoint", second], &["checkpoint", second, segment]] {
+    for lost in [&["checkpoint"][..], &["checkpoint", second], &["checkpoint", second, segment]] {
         let folder = tempfile::tempdir().expect("a folder");
         let journal = journal(10).await;
         archive(&folder, &journal, 5).await;
-        gone.iter().for_each(|file| remove(&folder, file));
+        lost.iter().for_each(|file| remove(&folder, file));
         append(&journal, 11..=12).await;
 
         let archiver = archive(&folder, &journal, 5).await;
 
         assert_eq!(archiver.end().position.get(), 12);
-        let verified = read(&folder).await.verify().await.expect("it is whole");
+        let verified = read(&folder).await.verify().await.expect("valid");
         assert_eq!((verified.position.get(), verified.segments, verified.unnamed), (12, 3, 0));
         assert!(folder.path().join(first).exists());
     }
 }
 
 #[tokio::test]
-async fn a_segment_that_nothing_names_is_written_again_if_it_is_not_what_it_should_be() {
+async fn a_segment_file_that_differs_is_overwritten_if_no_manifest_names_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = journal(5).await;
     std::fs::create_dir(folder.path().join("segments")).expect("a folder");
@@ -103,11 +103,11 @@ async fn a_segment_that_nothing_names_is_written_again_if_it_is_not_what_it_shou
 
     archive(&folder, &journal, 5).await;
 
-    assert_eq!(position(&folder).await, 5);
+    assert_eq!(verified_position(&folder).await, 5);
 }
 
 #[tokio::test]
-async fn who_was_overtaken_goes_on_after_the_other() {
+async fn an_overtaken_archiver_continues_after_the_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = journal(20).await;
     let mut slow = archiver(store(&folder), &journal, 4).await.expect("an archiver");
@@ -117,57 +117,58 @@ async fn who_was_overtaken_goes_on_after_the_other() {
     slow.archive().await.expect("archived");
 
     assert_eq!((slow.end().position.get(), slow.segments()), (25, 2));
-    assert_eq!(position(&folder).await, 25);
+    assert_eq!(verified_position(&folder).await, 25);
 }
 
 #[tokio::test]
-async fn what_another_writes_while_the_end_is_looked_for_is_not_damage() {
-    for there in [0, 5, 10] {
-        for seen in [Seen::Nothing, Seen::Newest] {
+async fn an_archive_that_grows_while_an_archiver_finds_its_end_is_not_damaged() {
+    for archived in [0, 5, 10] {
+        for visibility in [Visibility::None, Visibility::Newest] {
             let folder = tempfile::tempdir().expect("a folder");
-            let journal = journal(there).await;
+            let journal = journal(archived).await;
             archive(&folder, &journal, 5).await;
-            append(&journal, there + 1..=30).await;
-            let store = hindered(&folder, &journal, seen);
+            append(&journal, archived + 1..=30).await;
+            let store = racing(&folder, &journal, visibility);
 
             let archiver = archive_to(store, &journal, 7).await;
 
             assert_eq!(archiver.end().position.get(), 30);
-            assert_eq!(position(&folder).await, 30);
+            assert_eq!(verified_position(&folder).await, 30);
         }
     }
 }
 
 #[tokio::test]
-async fn an_archive_that_grows_while_it_is_opened_is_read() {
-    for (there, seen, ends) in [
-        (5, Seen::Nothing, 5),
-        (10, Seen::Nothing, 10),
-        (0, Seen::Nothing, 30),
-        (0, Seen::Newest, 30),
-        (5, Seen::Newest, 30),
-        (10, Seen::Newest, 30),
+async fn an_archive_that_grows_while_it_is_opened_is_readable() {
+    for (archived, visibility, end) in [
+        (5, Visibility::None, 5),
+        (10, Visibility::None, 10),
+        (0, Visibility::None, 30),
+        (0, Visibility::Newest, 30),
+        (5, Visibility::Newest, 30),
+        (10, Visibility::Newest, 30),
     ] {
         let folder = tempfile::tempdir().expect("a folder");
-        let journal = journal(there).await;
+        let journal = journal(archived).await;
         archive(&folder, &journal, 5).await;
-        append(&journal, there + 1..=30).await;
-        let store = hindered(&folder, &journal, seen);
+        append(&journal, archived + 1..=30).await;
+        let store = racing(&folder, &journal, visibility);
 
         let archive = Archive::open(store, &TenantName::default()).await.expect("an archive");
 
-        assert_eq!(archive.verify().await.expect("it is whole").position.get(), ends, "{there}, {seen:?}");
+        let position = archive.verify().await.expect("valid").position.get();
+        assert_eq!(position, end, "{archived}, {visibility:?}");
     }
 }
 
-/// The folder's store, in which another archiver writes segments while it is looked through.
-fn hindered(folder: &TempDir, journal: &MemoryJournal, seen: Seen) -> Store {
+/// Returns a store for the folder to which another archiver writes segments during the first listing.
+fn racing(folder: &TempDir, journal: &MemoryJournal, visibility: Visibility) -> Store {
     let (other, journal) = (store(folder), journal.clone());
-    racing_store(store(folder), seen, async move { drop(archive_to(other, &journal, 4).await) })
+    racing_store(store(folder), visibility, async move { drop(archive_to(other, &journal, 4).await) })
 }
 
 #[tokio::test]
-async fn another_stream_is_refused() {
+async fn an_archive_of_another_stream_is_rejected() {
     let folder = tempfile::tempdir().expect("a folder");
     archive(&folder, &journal(5).await, 5).await;
     let created_later = MemoryJournal::new(TenantName::default(), later);
@@ -179,49 +180,49 @@ async fn another_stream_is_refused() {
 
     for (journal, words) in [
         (created_later, "the stream was created at 1970-01-01 00:00:01 UTC"),
-        (journal(4).await, "the stream ends at position 4, the archive at 5"),
-        (other_entry, "the stream has another entry at position 5"),
-        (lost_entry, "the stream has no entry at position 5 any more"),
+        (journal(4).await, "the stream ends at position 4, but had position 5"),
+        (other_entry, "the stream has a different entry at position 5"),
+        (lost_entry, "the stream no longer has the entry at position 5"),
     ] {
-        let refused = archiver(store(&folder), &journal, 5).await.err().expect("refused");
+        let error = archiver(store(&folder), &journal, 5).await.err().expect("rejected");
 
-        assert!(matches!(&refused, Error::Other(reason) if reason.contains(words)), "{refused}");
+        assert!(matches!(&error, Error::StreamMismatch(reason) if reason.contains(words)), "{error}");
     }
-    assert_eq!(position(&folder).await, 5);
+    assert_eq!(verified_position(&folder).await, 5);
 }
 
 #[tokio::test]
-async fn a_stream_that_lacks_its_end_for_a_moment_is_gone_on_with() {
+async fn an_archiver_waits_while_the_stream_briefly_lacks_its_end() {
     let folder = tempfile::tempdir().expect("a folder");
     archive(&folder, &journal(5).await, 5).await;
     let behind = journal(4).await;
 
     let mut archived = std::pin::pin!(archive(&folder, &behind, 5));
     let at_once = tokio::time::timeout(Duration::from_millis(100), &mut archived).await;
-    assert!(at_once.is_err(), "it waits");
+    assert!(at_once.is_err(), "the archiver waits");
     append(&behind, 5..=7).await;
 
     assert_eq!(archived.await.end().position.get(), 7);
 }
 
 #[tokio::test]
-async fn a_follower_ends_when_the_stream_has_become_another() {
+async fn a_follower_fails_when_the_stream_is_replaced() {
     let folder = tempfile::tempdir().expect("a folder");
     let first = journal(5).await;
     let mut follower = archiver(store(&folder), &first, 5).await.expect("an archiver");
     follower.archive().await.expect("archived");
-    let given_away_again = journal(4).await;
-    append(&given_away_again, [100, 101]).await;
-    follower.journal = std::sync::Arc::new(given_away_again);
+    let reused_position = journal(4).await;
+    append(&reused_position, [100, 101]).await;
+    follower.journal = std::sync::Arc::new(reused_position);
 
-    let ended = follower.follow(&CancellationToken::new()).await.expect_err("it is another");
+    let error = follower.follow(&CancellationToken::new()).await.expect_err("another stream");
 
-    assert!(ended.to_string().ends_with("the stream has another entry at position 5"), "{ended}");
-    assert_eq!(position(&folder).await, 5);
+    assert!(error.to_string().contains("the stream has a different entry at position 5"), "{error}");
+    assert_eq!(verified_position(&folder).await, 5);
 }
 
 #[tokio::test]
-async fn a_checkpoint_that_was_not_written_is_written_later() {
+async fn a_missing_checkpoint_is_written_by_the_next_pass() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = journal(5).await;
     let mut archiver = archiver(store(&folder), &journal, 5).await.expect("an archiver");
@@ -234,22 +235,22 @@ async fn a_checkpoint_that_was_not_written_is_written_later() {
 }
 
 #[tokio::test]
-async fn a_segment_that_is_named_is_never_written_again() {
+async fn a_segment_with_a_manifest_is_never_overwritten() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = journal(10).await;
     let mut slow = archiver(store(&folder), &journal, 5).await.expect("an archiver");
     archive(&folder, &journal, 5).await;
-    // The archive has what the stream has lost since.
+    // The archive has an entry that the stream loses now.
     journal.lose(Position::new(3));
 
     slow.archive().await.expect("archived");
 
     assert_eq!((slow.end().position.get(), slow.segments()), (10, 0));
-    assert_eq!(position(&folder).await, 10);
+    assert_eq!(verified_position(&folder).await, 10);
 }
 
 #[tokio::test]
-async fn an_archive_that_is_damaged_and_grows_is_damaged() {
+async fn damage_is_reported_while_an_archive_grows() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = journal(10).await;
     archive(&folder, &journal, 5).await;
@@ -258,14 +259,14 @@ async fn an_archive_that_is_damaged_and_grows_is_damaged() {
     let damaged = std::fs::read_to_string(&manifest).expect("a manifest").replace("default", "DEFAULT");
     std::fs::write(&manifest, damaged).expect("written");
 
-    let opened = Archive::open(hindered(&folder, &journal, Seen::Newest), &TenantName::default()).await;
+    let opened = Archive::open(racing(&folder, &journal, Visibility::Newest), &TenantName::default()).await;
 
-    let error = opened.err().expect("it is damaged").to_string();
+    let error = opened.err().expect("damaged").to_string();
     assert!(error.starts_with("segments/00000000000000000001.json: the manifest's sha256 is"), "{error}");
 }
 
 #[tokio::test]
-async fn an_empty_journal_leaves_nothing_behind() {
+async fn an_empty_journal_writes_no_archive() {
     let folder = tempfile::tempdir().expect("a folder");
 
     let archiver = archive(&folder, &journal(0).await, 5).await;
@@ -278,8 +279,8 @@ async fn an_empty_journal_leaves_nothing_behind() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
-    fn an_archive_has_what_the_journal_has(
-        stretches in prop::collection::vec((1..40_u64, 1..20_u64), 1..5),
+    fn an_archive_has_the_records_of_the_journal(
+        passes in prop::collection::vec((1..40_u64, 1..20_u64), 1..5),
         lost in prop::collection::vec(1..60_u64, 0..8),
         after in 0..80_u64,
     ) {
@@ -288,9 +289,9 @@ proptest! {
             let folder = tempfile::tempdir().expect("a folder");
             let journal = journal(0).await;
             let mut end = 0;
-            for (more, entries) in stretches {
+            for (more, entries) in passes {
                 append(&journal, end + 1..=end + more).await;
-                // What was archived may be lost later: only what is new.
+                // Only new entries: the archive keeps an entry that the stream loses later.
                 for position in lost.iter().filter(|position| **position > end) {
                     journal.lose(Position::new(*position));
                 }
@@ -298,16 +299,15 @@ proptest! {
                 archive(&folder, &journal, entries).await;
             }
             let archive = read(&folder).await;
-            let verified = archive.verify().await.expect("it is whole");
+            let verified = archive.verify().await.expect("valid");
             assert_eq!(verified.position.get(), end);
 
             let until = Until::Position(Position::new(end));
             let after = Position::new(after);
-            let wanted: Vec<Record> =
-                journal.read(SubjectFilter::All, after, until).map(|record| record.expect("a record")).collect().await;
-            let found: Vec<Record> =
-                archive.read(after).map(|record| record.expect("a record")).collect().await;
-            assert_eq!(found, wanted);
+            let expected = journal.read(SubjectFilter::All, after, until).map(|record| record.expect("read"));
+            let expected: Vec<Record> = expected.collect().await;
+            let found: Vec<Record> = archive.read(after).map(|record| record.expect("read")).collect().await;
+            assert_eq!(found, expected);
         });
     }
 }

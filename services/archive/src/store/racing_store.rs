@@ -1,4 +1,4 @@
-//! A folder in which something is written while it is looked through.
+//! A store that another archiver writes to during a listing.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -14,34 +14,35 @@ use object_store::{
 
 use super::Store;
 
-/// What of that is seen.
+/// Objects of the concurrent write that the first listing returns.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Seen {
-    /// Nothing.
-    Nothing,
-    /// The newest, and not what was written before it: a folder may be read so.
+pub(crate) enum Visibility {
+    /// None of them.
+    None,
+    /// Only the newest, without those written before it, as the listing of a directory may return.
     Newest,
 }
 
-/// The store, in which something is written while it is listed for the first time.
+/// Wraps a store so that `concurrent_write` runs during its first listing.
 pub(crate) fn racing_store(
     store: Store,
-    seen: Seen,
-    written: impl Future<Output = ()> + Send + 'static,
+    visibility: Visibility,
+    concurrent_write: impl Future<Output = ()> + Send + 'static,
 ) -> Store {
-    let written = Arc::new(Mutex::new(Some(Box::pin(written) as BoxFuture<'static, ()>)));
-    Store { objects: Arc::new(RacingStore { inner: store.objects, seen, written }), ..store }
+    let concurrent_write = Box::pin(concurrent_write) as BoxFuture<'static, ()>;
+    let concurrent_write = Arc::new(Mutex::new(Some(concurrent_write)));
+    Store { objects: Arc::new(RacingStore { inner: store.objects, visibility, concurrent_write }), ..store }
 }
 
 struct RacingStore {
     inner: Arc<dyn ObjectStore>,
-    seen: Seen,
-    written: Arc<Mutex<Option<BoxFuture<'static, ()>>>>,
+    visibility: Visibility,
+    concurrent_write: Arc<Mutex<Option<BoxFuture<'static, ()>>>>,
 }
 
 impl fmt::Debug for RacingStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Meanwhile").field("seen", &self.seen).finish_non_exhaustive()
+        f.debug_struct("RacingStore").field("visibility", &self.visibility).finish_non_exhaustive()
     }
 }
 
@@ -55,18 +56,18 @@ impl fmt::Display for RacingStore {
 impl ObjectStore for RacingStore {
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let (inner, prefix) = (Arc::clone(&self.inner), prefix.cloned());
-        let (seen, written) = (self.seen, Arc::clone(&self.written));
+        let (visibility, concurrent_write) = (self.visibility, Arc::clone(&self.concurrent_write));
         let listed = async move {
             let mut found: Vec<_> = inner.list(prefix.as_ref()).collect().await;
-            let written = written.lock().expect("no other panics").take();
-            if let Some(written) = written {
-                written.await;
+            let concurrent_write = concurrent_write.lock().expect("not poisoned").take();
+            if let Some(concurrent_write) = concurrent_write {
+                concurrent_write.await;
                 let newest = inner.list(prefix.as_ref()).filter_map(async |object| object.ok());
                 let newest = newest.collect::<Vec<_>>().await;
                 let newest = newest.into_iter().max_by(|a, b| a.location.cmp(&b.location));
-                match seen {
-                    Seen::Nothing => {}
-                    Seen::Newest => found.extend(newest.map(Ok)),
+                match visibility {
+                    Visibility::None => {}
+                    Visibility::Newest => found.extend(newest.map(Ok)),
                 }
             }
             stream::iter(found)

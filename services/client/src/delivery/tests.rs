@@ -1,4 +1,4 @@
-//! Events arrive in order and once, whatever the service answers in between.
+//! Events are recorded in order and once, even if requests fail.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -14,22 +14,22 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-/// What the service does with a request, instead of recording all of it.
-enum Scene {
-    /// It answers this status, with a problem.
+/// A response of the service other than recording the whole request.
+enum Fault {
+    /// Answers with this status and a problem.
     Fails(StatusCode),
-    /// It records all and answers nothing that is understood.
+    /// Records everything, and answers with a truncated body.
     LosesAnswer,
-    /// It says this of every event from the given one on, and records those before.
-    Says(usize, &'static str),
-    /// It refuses the first and records the rest.
+    /// Answers with this status for every event from the given index on, and records those before.
+    AnswersFrom(usize, &'static str),
+    /// Refuses the first event and records the rest.
     RefusesFirst,
 }
 
-/// A service that keeps what it is sent, and plays its scenes first.
+/// A service that stores events, after it has played its scripted responses.
 #[derive(Default)]
 struct Ledger {
-    scenes: VecDeque<Scene>,
+    faults: VecDeque<Fault>,
     entries: Vec<String>,
     requests: usize,
 }
@@ -51,8 +51,8 @@ type Shared = Arc<Mutex<Ledger>>;
 async fn take(State(ledger): State<Shared>, body: String) -> Response {
     let mut ledger = ledger.lock().expect("no test panics while it holds the ledger");
     ledger.requests += 1;
-    let scene = ledger.scenes.pop_front();
-    if let Some(Scene::Fails(status)) = scene {
+    let fault = ledger.faults.pop_front();
+    if let Some(Fault::Fails(status)) = fault {
         return (
             status,
             json!({"type": "urn:release-ledger:problem:any", "title": "Not now", "detail": "try again"})
@@ -60,25 +60,25 @@ async fn take(State(ledger): State<Shared>, body: String) -> Response {
         )
             .into_response();
     }
-    let said = match scene {
-        Some(Scene::Says(from, word)) => Some((from..usize::MAX, word)),
-        Some(Scene::RefusesFirst) => Some((0..1, "refused")),
+    let override_status = match fault {
+        Some(Fault::AnswersFrom(from, status)) => Some((from..usize::MAX, status)),
+        Some(Fault::RefusesFirst) => Some((0..1, "refused")),
         _ => None,
     };
     let answers: Vec<Value> = body
         .lines()
         .enumerate()
-        .map(|(index, line)| match &said {
-            Some((which, word)) if which.contains(&index) => {
+        .map(|(index, line)| match &override_status {
+            Some((indices, status)) if indices.contains(&index) => {
                 json!({
-                    "id": "i", "source": "s", "status": word,
-                    "problem": {"type": "urn:release-ledger:problem:any", "title": "No", "detail": word},
+                    "id": "i", "source": "s", "status": status,
+                    "problem": {"type": "urn:release-ledger:problem:any", "title": "No", "detail": status},
                 })
             }
             _ => ledger.record(line),
         })
         .collect();
-    if matches!(scene, Some(Scene::LosesAnswer)) {
+    if matches!(fault, Some(Fault::LosesAnswer)) {
         return (StatusCode::CREATED, "{\"status\":").into_response();
     }
     let lines: String = answers.iter().map(|answer| format!("{answer}\n")).collect();
@@ -90,8 +90,8 @@ async fn position(State(ledger): State<Shared>) -> String {
     json!({"position": head, "head": head, "root": "r"}).to_string()
 }
 
-async fn served(scenes: impl Into<VecDeque<Scene>>) -> (Shared, Client) {
-    let ledger = Shared::new(Mutex::new(Ledger { scenes: scenes.into(), ..Ledger::default() }));
+async fn serve(faults: impl Into<VecDeque<Fault>>) -> (Shared, Client) {
+    let ledger = Shared::new(Mutex::new(Ledger { faults: faults.into(), ..Ledger::default() }));
     let router = Router::new()
         .route("/v1/events", post(take))
         .route("/v1/position", get(position))
@@ -104,14 +104,14 @@ async fn served(scenes: impl Into<VecDeque<Scene>>) -> (Shared, Client) {
     (ledger, client)
 }
 
-async fn bring(client: &Client, events: u64, retry_for: u64) -> anyhow::Result<Delivered> {
+async fn deliver(client: &Client, events: u64, retry_for: u64) -> anyhow::Result<DeliverySummary> {
     let retry_for = Duration::from_secs(retry_for);
     let delivery = Delivery { client, unit: "line", retry_for, progress: Progress::hidden() };
     let event = |number: u64| Ok((number, Bytes::from(json!({"n": number}).to_string())));
-    delivery.bring((1..=events).map(event)).await
+    delivery.deliver((1..=events).map(event)).await
 }
 
-fn counts(delivered: &Delivered) -> (u64, u64, Option<u64>) {
+fn counts(delivered: &DeliverySummary) -> (u64, u64, Option<u64>) {
     (delivered.recorded, delivered.duplicates, delivered.position)
 }
 
@@ -122,105 +122,105 @@ fn numbers(ledger: &Shared) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn what_is_brought_stands_in_order_and_again_is_all_duplicates() {
-    let (ledger, client) = served([]).await;
-    let delivered = bring(&client, 12_000, 0).await.expect("all recorded");
+async fn delivered_events_are_recorded_in_order_and_a_second_delivery_is_all_duplicates() {
+    let (ledger, client) = serve([]).await;
+    let delivered = deliver(&client, 12_000, 0).await.expect("all recorded");
     assert_eq!(counts(&delivered), (12_000, 0, Some(12_000)));
     assert_eq!(numbers(&ledger), (1..=12_000).collect::<Vec<_>>());
     assert_eq!(ledger.lock().expect("unpoisoned").requests, 3);
-    let delivered = bring(&client, 12_000, 0).await.expect("all there");
+    let delivered = deliver(&client, 12_000, 0).await.expect("all recorded");
     assert_eq!(counts(&delivered), (0, 12_000, Some(12_000)));
 }
 
 #[tokio::test]
-async fn failures_are_ridden_out_and_each_event_is_counted_once() {
-    let (ledger, client) = served([
-        Scene::Fails(StatusCode::SERVICE_UNAVAILABLE),
-        Scene::LosesAnswer,
-        Scene::Fails(StatusCode::BAD_GATEWAY),
-        Scene::Says(1, "refused"),
-        Scene::Says(2, "refused"),
+async fn delivery_retries_through_failures_and_counts_each_event_once() {
+    let (ledger, client) = serve([
+        Fault::Fails(StatusCode::SERVICE_UNAVAILABLE),
+        Fault::LosesAnswer,
+        Fault::Fails(StatusCode::BAD_GATEWAY),
+        Fault::AnswersFrom(1, "refused"),
+        Fault::AnswersFrom(2, "refused"),
     ])
     .await;
-    let delivered = bring(&client, 3, 60).await.expect("all recorded");
+    let delivered = deliver(&client, 3, 60).await.expect("all recorded");
     assert_eq!(counts(&delivered), (3, 0, Some(3)));
-    assert_eq!(delivered.misplaced, 0);
+    assert_eq!(delivered.out_of_order, 0);
     assert_eq!(numbers(&ledger), [1, 2, 3]);
 }
 
 #[tokio::test]
-async fn an_event_that_will_never_be_recorded_ends_it_with_its_number() {
-    for word in ["invalid", "conflict"] {
-        let (ledger, client) = served([Scene::Says(1, word)]).await;
-        let error = bring(&client, 3, 60).await.expect_err("one is not recorded");
-        assert_eq!(error.to_string(), format!("line 2 is not recorded: No: {word}"));
+async fn a_permanently_rejected_event_ends_the_delivery_with_its_number() {
+    for status in ["invalid", "conflict"] {
+        let (ledger, client) = serve([Fault::AnswersFrom(1, status)]).await;
+        let error = deliver(&client, 3, 60).await.expect_err("one is not recorded");
+        assert_eq!(error.to_string(), format!("line 2 is not recorded: No: {status}"));
         assert_eq!(numbers(&ledger), [1]);
     }
 }
 
 #[tokio::test]
-async fn a_request_that_is_wrong_is_not_sent_again() {
-    let (ledger, client) = served([Scene::Fails(StatusCode::NOT_FOUND)]).await;
-    let error = bring(&client, 3, 60).await.expect_err("there is no such tenant");
+async fn a_rejected_request_is_not_retried() {
+    let (ledger, client) = serve([Fault::Fails(StatusCode::NOT_FOUND)]).await;
+    let error = deliver(&client, 3, 60).await.expect_err("there is no such tenant");
     assert_eq!(format!("{error:#}"), "Not now: try again");
     assert_eq!(ledger.lock().expect("unpoisoned").requests, 1);
 }
 
 #[tokio::test]
-async fn without_progress_it_ends_and_says_how_to_go_on() {
-    let (_, client) = served([Scene::Fails(StatusCode::SERVICE_UNAVAILABLE)]).await;
-    let error = bring(&client, 3, 0).await.expect_err("no retries");
+async fn without_progress_the_delivery_ends_and_says_how_to_continue() {
+    let (_, client) = serve([Fault::Fails(StatusCode::SERVICE_UNAVAILABLE)]).await;
+    let error = deliver(&client, 3, 0).await.expect_err("no retries");
     assert_eq!(
         format!("{error:#}"),
-        "given up after 0 s without progress; all before line 1 is recorded, and the same command goes on from \
-         there: Not now: try again"
+        "gave up after 0 s without progress; everything before line 1 is recorded, and the same command \
+         continues from there: Not now: try again"
     );
 }
 
 #[tokio::test]
-async fn an_event_that_cannot_be_made_ends_it_after_those_before() {
-    let (ledger, client) = served([]).await;
+async fn an_event_that_cannot_be_created_ends_the_delivery_after_the_events_before_it() {
+    let (ledger, client) = serve([]).await;
     let retry_for = Duration::ZERO;
     let delivery = Delivery { client: &client, unit: "line", retry_for, progress: Progress::hidden() };
     let event = |number: u64| match number {
         3 => Err(anyhow!("line 3: no")),
         _ => Ok((number, Bytes::from(json!({"n": number}).to_string()))),
     };
-    let error = delivery.bring((1..9).map(event)).await.expect_err("the third is none");
+    let error = delivery.deliver((1..9).map(event)).await.expect_err("the third fails");
     assert_eq!(
         format!("{error:#}"),
-        "what came before is recorded, and nothing after it is sent: line 3: no"
+        "everything before it is recorded, and nothing after it is sent: line 3: no"
     );
     assert_eq!(numbers(&ledger), [1, 2]);
 }
 
 #[tokio::test]
-async fn events_that_overtook_others_in_the_service_are_counted() {
-    let (ledger, client) = served([Scene::RefusesFirst]).await;
-    let delivered = bring(&client, 3, 60).await.expect("all recorded");
+async fn events_recorded_out_of_order_are_counted() {
+    let (ledger, client) = serve([Fault::RefusesFirst]).await;
+    let delivered = deliver(&client, 3, 60).await.expect("all recorded");
     assert_eq!(numbers(&ledger), [2, 3, 1]);
-    assert_eq!((counts(&delivered), delivered.misplaced), ((3, 0, Some(3)), 2));
+    assert_eq!((counts(&delivered), delivered.out_of_order), ((3, 0, Some(3)), 2));
 }
 
 #[test]
 fn a_summary_is_one_line() {
-    let none = Delivered {
+    let none = DeliverySummary {
         rows: 0,
         recorded: 0,
         duplicates: 0,
         position: None,
         skipped: None,
         seconds: 0.0,
-        misplaced: 0,
+        out_of_order: 0,
     };
     let delivered =
-        Delivered { rows: 3, recorded: 1, duplicates: 2, position: Some(9), seconds: 12.34, ..none };
+        DeliverySummary { rows: 3, recorded: 1, duplicates: 2, position: Some(9), seconds: 12.34, ..none };
     assert_eq!(delivered.render("rows"), "3 rows: 1 recorded, 2 duplicates, position 9, 12.3 s");
     assert_eq!(
         serde_json::to_string(&delivered).expect("JSON"),
         r#"{"rows":3,"recorded":1,"duplicates":2,"position":9,"seconds":12.34}"#
     );
-    let skipped = Delivered { skipped: Some(4), ..delivered };
+    let skipped = DeliverySummary { skipped: Some(4), ..delivered };
     assert_eq!(skipped.render("rows"), "3 rows: 1 recorded, 2 duplicates, 4 skipped, position 9, 12.3 s");
     assert!(serde_json::to_string(&skipped).expect("JSON").contains(r#""skipped":4"#));
     assert_eq!(none.render("rows"), "0 rows: 0 recorded, 0 duplicates, 0.0 s");

@@ -1,4 +1,4 @@
-//! An event's members as flags.
+//! Flags that describe one event.
 
 use std::fs;
 
@@ -8,39 +8,40 @@ use ledger_domain::{EnvironmentName, Kind, ServiceName};
 use serde_json::{Map, Value};
 
 use crate::clock;
-use crate::details::{About, Details};
+use crate::details::{DetailFlags, EventSubject};
 
-/// The members of an event that most kinds have; `--data` brings what is missing.
+/// Members of an event that most kinds have; `--data` adds the others.
 #[derive(Debug, Default, PartialEq, Eq, clap::Args)]
-pub(super) struct Flags {
-    /// Where
+pub(super) struct EventFlags {
+    /// The environment
     #[arg(long, value_name = "NAME")]
     environment: Option<EnvironmentName>,
-    /// Of what
+    /// The service
     #[arg(long, value_name = "NAME")]
     service: Option<ServiceName>,
     /// The release's version
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
     #[command(flatten)]
-    details: Details,
-    /// Other members of the event's data, as JSON, or the name of a file with them: @FILE
+    details: DetailFlags,
+    /// Other members of the event's data as JSON, or @FILE to read them from a file
     #[arg(long, value_name = "JSON")]
     data: Option<String>,
-    /// When it happened: an RFC 3339 time [default: now]
+    /// The time at which it happened, in RFC 3339 [default: now]
     #[arg(long, value_name = "TIME")]
     time: Option<String>,
-    /// The event's id, unique in its source; given again, the event is recorded once [default: a new one]
+    /// The event's id, unique within its source; sent again with the same id, an event is recorded once
+    /// [default: a new id]
     #[arg(long, value_name = "ID")]
     id: Option<String>,
 }
 
-impl Flags {
+impl EventFlags {
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The CloudEvent, not judged yet.
+    /// Returns the CloudEvent, not validated yet.
     pub(super) fn event(&self, kind: &str) -> anyhow::Result<Vec<u8>> {
         let kind = Kind::parse_name(kind).or_else(|_| Kind::parse_type(kind))?;
         let now = || clock::now().to_rfc3339_opts(SecondsFormat::Millis, true);
@@ -50,15 +51,15 @@ impl Flags {
 
     fn all_data(&self, kind: Kind) -> anyhow::Result<Map<String, Value>> {
         let mut data = match &self.data {
-            Some(text) => given(text)?,
+            Some(text) => parse_data(text)?,
             None => Map::new(),
         };
-        let about = About {
+        let subject = EventSubject {
             environment: self.environment.as_ref(),
             service: self.service.as_ref(),
             version: self.version.as_deref(),
         };
-        for (name, value) in self.details.members(kind.family(), about) {
+        for (name, value) in self.details.members(kind.family(), subject) {
             if data.insert(name.clone(), value).is_some() {
                 bail!("{name} is given twice: by a flag and in --data");
             }
@@ -67,9 +68,9 @@ impl Flags {
     }
 }
 
-fn given(text: &str) -> anyhow::Result<Map<String, Value>> {
+fn parse_data(text: &str) -> anyhow::Result<Map<String, Value>> {
     let json = match text.strip_prefix('@') {
-        Some(file) => fs::read_to_string(file).with_context(|| format!("{file} cannot be read"))?,
+        Some(file) => fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?,
         None => text.to_owned(),
     };
     serde_json::from_str(&json).context("--data is not a JSON object")
@@ -84,23 +85,23 @@ mod tests {
     use super::*;
 
     #[derive(Debug, clap::Parser)]
-    struct Given {
+    struct Arguments {
         kind: String,
         #[command(flatten)]
-        flags: Flags,
+        flags: EventFlags,
     }
 
     fn event(arguments: &[&str]) -> anyhow::Result<Envelope> {
-        let given = Given::try_parse_from([&["emit"], arguments].concat())?;
-        Ok(Envelope::parse(&given.flags.event(&given.kind)?)?)
+        let arguments = Arguments::try_parse_from([&["emit"], arguments].concat())?;
+        Ok(Envelope::parse(&arguments.flags.event(&arguments.kind)?)?)
     }
 
-    fn refused(arguments: &[&str]) -> String {
-        event(arguments).expect_err("a mistake").to_string()
+    fn error_of(arguments: &[&str]) -> String {
+        event(arguments).expect_err("an error").to_string()
     }
 
     #[test]
-    fn a_deploy_is_made_of_flags() {
+    fn flags_describe_a_deploy() {
         let digest = format!("sha256:{}", "a".repeat(64));
         let envelope = event(&[
             "deploy.succeeded",
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn data_brings_what_has_no_flag() {
+    fn data_adds_members_that_have_no_flag() {
         let check = ["validation.passed", "--environment", "dev", "--data", r#"{"check":"smoke"}"#];
         assert!(matches!(event(&check).expect("an event").event().payload, Payload::ValidationPassed(_)));
         let artifact = format!("pkg:oci/web@sha256:{}", "a".repeat(64));
@@ -172,15 +173,15 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_by_name() {
+    fn an_error_names_the_wrong_member_or_flag() {
         let dev = ["deploy.succeeded", "--environment", "dev"];
-        assert_eq!(refused(&dev), "/data/service: is required");
-        assert!(refused(&["deploy.done"]).starts_with("no event type \"deploy.done\" is known"));
+        assert_eq!(error_of(&dev), "/data/service: is required");
+        assert!(error_of(&["deploy.done"]).starts_with("unknown event type \"deploy.done\""));
         assert!(
-            refused(&[&dev[..], &["--data", r#"{"environment":"dev"}"#]].concat()).contains("given twice")
+            error_of(&[&dev[..], &["--data", r#"{"environment":"dev"}"#]].concat()).contains("given twice")
         );
-        assert!(refused(&[&dev[..], &["--data", "[]"]].concat()).contains("--data is not a JSON object"));
-        assert!(refused(&[&dev[..], &["--actor", "ada"]].concat()).contains("must be TYPE:NAME"));
-        assert!(refused(&[&dev[..], &["--service", "a b"]].concat()).contains("invalid value 'a b'"));
+        assert!(error_of(&[&dev[..], &["--data", "[]"]].concat()).contains("--data is not a JSON object"));
+        assert!(error_of(&[&dev[..], &["--actor", "ada"]].concat()).contains("must be TYPE:NAME"));
+        assert!(error_of(&[&dev[..], &["--service", "a b"]].concat()).contains("invalid value 'a b'"));
     }
 }

@@ -1,4 +1,4 @@
-//! Reports are kept unless the ledger itself refuses them, and commands never are.
+//! Reports are spooled unless the ledger itself rejects them; commands never are.
 
 use std::path::Path;
 
@@ -12,20 +12,20 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::connection::Client;
 
-/// What something answers to every request.
-type Answer = fn() -> Response;
+/// A handler that returns the same response to every request.
+type Respond = fn() -> Response;
 
-const RECORDED: Answer =
+const RECORDED: Respond =
     || (StatusCode::CREATED, r#"{"id":"1","source":"s","status":"recorded","position":1}"#).into_response();
 
-/// The ledger's own word on a whole request.
-const UNKNOWN_TENANT: Answer = || {
+/// A rejection of the whole request by the ledger itself.
+const UNKNOWN_TENANT: Respond = || {
     let problem = r#"{"type":"urn:release-ledger:problem:unknown-tenant","title":"Unknown tenant"}"#;
     (StatusCode::NOT_FOUND, problem).into_response()
 };
 
-/// Every kind of answer that is not the ledger's.
-const FOREIGN: [Answer; 11] = [
+/// Every kind of response that does not come from the ledger.
+const FOREIGN: [Respond; 11] = [
     || (StatusCode::FORBIDDEN, "<html>Forbidden</html>").into_response(),
     || (StatusCode::NOT_FOUND, "<html>Not found</html>").into_response(),
     || (StatusCode::BAD_GATEWAY, "<html>Bad gateway</html>").into_response(),
@@ -42,10 +42,10 @@ const FOREIGN: [Answer; 11] = [
     },
 ];
 
-async fn served(answer: Answer) -> Client {
+async fn serve(respond: Respond) -> Client {
     let sign_in = || async { "<html>Please sign in</html>" };
     let router = Router::new()
-        .route("/v1/events", post(move || async move { answer() }))
+        .route("/v1/events", post(move || async move { respond() }))
         .route("/sign-in", axum::routing::get(sign_in));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -76,59 +76,59 @@ fn freeze() -> Envelope {
     envelope("freeze.started", json!({"environment": "dev", "freeze_id": "f-1", "reason": "peak"}))
 }
 
-/// Emits an event; answers how that ended, and how many events the spool has, waiting or refused.
-async fn emitted(client: Client, event: &Envelope) -> (Result<(), String>, usize) {
+/// Emits an event; returns the result, and the number of events in the spool, waiting or refused.
+async fn emit(client: Client, event: &Envelope) -> (Result<(), String>, usize) {
     let spool = tempfile::tempdir().expect("a folder");
     let outbox = Outbox::new(client, Ok(spool.path().to_owned()), Duration::from_millis(50));
-    let mut reports = Reports::new(outbox, false, true);
-    let sent = reports.send_one(event).await;
-    let ended = sent.and_then(|()| reports.conclude(false)).map_err(|error| format!("{error:#}"));
-    (ended, files(spool.path()))
+    let mut session = EmitSession::new(outbox, false, true);
+    let sent = session.send_one(event).await;
+    let result = sent.and_then(|()| session.finish(false)).map_err(|error| format!("{error:#}"));
+    (result, count_files(spool.path()))
 }
 
-/// The files with events in a folder.
-fn files(folder: &Path) -> usize {
+/// Counts the event files below a folder.
+fn count_files(folder: &Path) -> usize {
     let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     entries
         .map(|path| match path.is_dir() {
-            true => files(&path),
+            true => count_files(&path),
             false => usize::from(path.extension().is_some_and(|extension| extension == "json")),
         })
         .sum()
 }
 
 #[tokio::test]
-async fn a_report_is_kept_unless_the_ledger_itself_answers() {
-    assert_eq!(emitted(served(RECORDED).await, &report()).await, (Ok(()), 0));
-    assert_eq!(emitted(unreachable(), &report()).await, (Ok(()), 1));
-    for (number, answer) in FOREIGN.into_iter().enumerate() {
-        assert_eq!(emitted(served(answer).await, &report()).await, (Ok(()), 1), "answer {number}");
+async fn a_report_is_spooled_unless_the_ledger_itself_answers() {
+    assert_eq!(emit(serve(RECORDED).await, &report()).await, (Ok(()), 0));
+    assert_eq!(emit(unreachable(), &report()).await, (Ok(()), 1));
+    for (number, response) in FOREIGN.into_iter().enumerate() {
+        assert_eq!(emit(serve(response).await, &report()).await, (Ok(()), 1), "response {number}");
     }
-    let (ended, kept) = emitted(served(UNKNOWN_TENANT).await, &report()).await;
-    assert_eq!((ended, kept), (Err("Unknown tenant".to_owned()), 0));
+    let (result, spooled) = emit(serve(UNKNOWN_TENANT).await, &report()).await;
+    assert_eq!((result, spooled), (Err("Unknown tenant".to_owned()), 0));
 }
 
 #[tokio::test]
-async fn a_command_is_recorded_or_fails_and_is_never_kept() {
-    assert_eq!(emitted(served(RECORDED).await, &freeze()).await, (Ok(()), 0));
+async fn a_command_is_recorded_or_fails_and_is_never_spooled() {
+    assert_eq!(emit(serve(RECORDED).await, &freeze()).await, (Ok(()), 0));
 
-    let (ended, kept) = emitted(unreachable(), &freeze()).await;
-    let error = ended.expect_err("it cannot be sent");
+    let (result, spooled) = emit(unreachable(), &freeze()).await;
+    let error = result.expect_err("it cannot be sent");
     let expected =
-        "freeze.started is not recorded, and a command is not kept for later: no release ledger can";
-    assert!(error.starts_with(expected) && !error.contains('\n') && kept == 0, "{error}");
+        "freeze.started is not recorded, and commands are never spooled: no release ledger answers at";
+    assert!(error.starts_with(expected) && !error.contains('\n') && spooled == 0, "{error}");
 
-    for (number, answer) in FOREIGN.into_iter().enumerate() {
-        let (ended, kept) = emitted(served(answer).await, &freeze()).await;
-        let error = ended.expect_err("it is not known to be recorded");
-        assert!(error.contains("emit it again with --id 1") && kept == 0, "answer {number}: {error}");
+    for (number, response) in FOREIGN.into_iter().enumerate() {
+        let (result, spooled) = emit(serve(response).await, &freeze()).await;
+        let error = result.expect_err("no answer of the ledger");
+        assert!(error.contains("emit it again with --id 1") && spooled == 0, "response {number}: {error}");
     }
-    let (ended, kept) = emitted(served(UNKNOWN_TENANT).await, &freeze()).await;
-    assert_eq!((ended, kept), (Err("Unknown tenant".to_owned()), 0));
+    let (result, spooled) = emit(serve(UNKNOWN_TENANT).await, &freeze()).await;
+    assert_eq!((result, spooled), (Err("Unknown tenant".to_owned()), 0));
 }
 
 #[test]
-fn what_asks_for_something_or_takes_it_back_is_a_command() {
+fn an_event_that_requests_or_withdraws_something_is_a_command() {
     let person = json!({"type": "person", "name": "ada"});
     let digest = format!("sha256:{}", "a".repeat(64));
     let commands = [

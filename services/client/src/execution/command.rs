@@ -1,4 +1,4 @@
-//! A step's command: what it is told, how it is run, and how it ends.
+//! The command of a step: its environment and input, its run, and its outcome.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -14,31 +14,32 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::answer::ReleaseBody;
+use crate::bodies::ReleaseBody;
 use crate::plan::StepBody;
 use crate::progress::Progress;
 
-/// How long a command may take to end when it is asked to.
-const FAREWELL: Duration = Duration::from_secs(10);
-/// How long its output is read after its end: something that it left in the background may keep it open.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Time limit for a command to end after SIGTERM.
+const TERMINATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for reading the output after the command has ended: a background process may keep it open.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The command's shell itself notes that it ends well, so that this is known even if we are killed before
-/// it ends. A signal is no good end: some shells would take the status of the command before for it.
-const PROLOGUE: &str = "trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM; \
+/// The shell of the command itself creates the file that marks its success, so that the mark exists even if
+/// this process is killed first. Signals exit with a failure status: otherwise some shells would use the
+/// status of the previous command.
+const SHELL_PROLOGUE: &str = "trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM; \
     trap '[ $? -ne 0 ] || : >\"$RELEASE_LEDGER_FINISHED\"' EXIT\n";
 
-/// How a command ended.
+/// The outcome of a command.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Ended {
-    Well,
-    /// With a status that is not 0, or by a signal.
+pub(super) enum CommandOutcome {
+    Succeeded,
+    /// The command exited with a status other than 0, or by a signal.
     Failed(String),
-    /// Because the execution was interrupted.
+    /// The execution was interrupted.
     Interrupted,
 }
 
-/// A step, as its command is told of it.
+/// A step as its command receives it, in variables and as JSON on stdin.
 #[derive(Debug, Serialize)]
 pub(super) struct StepEnv<'a> {
     pub(super) rollback_id: &'a str,
@@ -74,33 +75,34 @@ impl StepEnv<'_> {
     }
 }
 
-/// Runs a step's command to its end. `mark` is the file that its shell makes when it ends well.
+/// Runs the command of a step to its end. `finished_file` is the file that its shell creates on success.
 pub(super) async fn run(
     command: &str,
-    told: &StepEnv<'_>,
-    mark: &Path,
+    step_env: &StepEnv<'_>,
+    finished_file: &Path,
     progress: &Arc<Progress>,
     interrupted: &CancellationToken,
-) -> anyhow::Result<Ended> {
+) -> anyhow::Result<CommandOutcome> {
     let mut child = Command::new("sh")
         .arg("-c")
-        .arg(format!("{PROLOGUE}{command}"))
-        .envs(told.variables())
-        .env("RELEASE_LEDGER_FINISHED", mark)
+        .arg(format!("{SHELL_PROLOGUE}{command}"))
+        .envs(step_env.variables())
+        .env("RELEASE_LEDGER_FINISHED", finished_file)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // Ctrl-C in the terminal reaches us and not the command, which we end in order.
+        // Ctrl-C in the terminal must reach this process and not the command, which is then terminated in
+        // order.
         .process_group(0)
         .spawn()
-        .context("sh cannot be run")?;
-    let label = told.step.lane();
+        .context("cannot run sh")?;
+    let label = step_env.step.lane();
     let mut output = JoinSet::new();
-    output.spawn(repeat(child.stdout.take(), label.clone(), Arc::clone(progress)));
-    output.spawn(repeat(child.stderr.take(), label, Arc::clone(progress)));
+    output.spawn(copy_lines(child.stdout.take(), label.clone(), Arc::clone(progress)));
+    output.spawn(copy_lines(child.stderr.take(), label, Arc::clone(progress)));
     if let Some(mut stdin) = child.stdin.take() {
-        let json = serde_json::to_vec(told)?;
-        // Beside its run: it need not read it, nor at once.
+        let json = serde_json::to_vec(step_env)?;
+        // Write while the command runs: it may read its stdin late or never.
         output.spawn(async move {
             let _ = stdin.write_all(&json).await;
             let _ = stdin.write_all(b"\n").await;
@@ -109,33 +111,37 @@ pub(super) async fn run(
     let status = tokio::select! {
         status = child.wait() => status?,
         () = interrupted.cancelled() => {
-            end(&mut child).await;
-            return Ok(Ended::Interrupted);
+            terminate(&mut child).await;
+            return Ok(CommandOutcome::Interrupted);
         }
     };
-    // What is left in the background keeps the output open, and is none of the step.
-    let _ = timeout(LAST_WORDS, async { while output.join_next().await.is_some() {} }).await;
-    Ok(ended(status))
+    // A background process may keep the output open, and is not part of the step.
+    let _ = timeout(OUTPUT_TIMEOUT, async { while output.join_next().await.is_some() {} }).await;
+    Ok(outcome(status))
 }
 
-fn ended(status: ExitStatus) -> Ended {
-    if status.success() { Ended::Well } else { Ended::Failed(format!("the command ended with {status}")) }
+fn outcome(status: ExitStatus) -> CommandOutcome {
+    if status.success() {
+        CommandOutcome::Succeeded
+    } else {
+        CommandOutcome::Failed(format!("the command ended with {status}"))
+    }
 }
 
-/// Ends the command and what it runs: it is asked to, and killed if it does not.
-async fn end(child: &mut Child) {
+/// Terminates the process group of the command: sends SIGTERM, then SIGKILL after [`TERMINATION_TIMEOUT`].
+async fn terminate(child: &mut Child) {
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let signal = |signal| group.map(|group| kill_process_group(group, signal));
-    // What is gone already need not be ended.
+    // The processes may have ended already.
     let _ = signal(Signal::TERM);
-    if timeout(FAREWELL, child.wait()).await.is_err() {
+    if timeout(TERMINATION_TIMEOUT, child.wait()).await.is_err() {
         let _ = signal(Signal::KILL);
         let _ = child.wait().await;
     }
 }
 
-/// Repeats lines on stderr, each with the step that they are of.
-async fn repeat(output: Option<impl AsyncRead + Unpin>, label: String, progress: Arc<Progress>) {
+/// Copies lines to stderr, each with the label of its step.
+async fn copy_lines(output: Option<impl AsyncRead + Unpin>, label: String, progress: Arc<Progress>) {
     let Some(output) = output else { return };
     let mut output = BufReader::new(output);
     let mut line = Vec::new();
@@ -151,43 +157,46 @@ mod tests {
     use super::*;
     use crate::query::read;
 
-    async fn ran(command: &str, interrupted: bool) -> (Ended, bool) {
+    async fn run_step(command: &str, interrupted: bool) -> (CommandOutcome, bool) {
         let folder = tempfile::tempdir().expect("a folder");
         let step: StepBody = read(
             br#"{"wave":2,"service":"web","target":"eu","action":"redeploy","from":{"version":"v2"},
                 "to":{"version":"v1","commit":"3f2a"}}"#,
         )
         .expect("a step");
-        let told = StepEnv { rollback_id: "r-1", environment: "production", step: &step };
-        let (mark, token) = (folder.path().join("mark"), CancellationToken::new());
+        let step_env = StepEnv { rollback_id: "r-1", environment: "production", step: &step };
+        let (finished_file, token) = (folder.path().join("finished"), CancellationToken::new());
         if interrupted {
             token.cancel();
         }
-        let ended = run(command, &told, &mark, &Arc::new(Progress::hidden()), &token).await.expect("run");
-        (ended, mark.exists())
+        let progress = Arc::new(Progress::hidden());
+        let outcome = run(command, &step_env, &finished_file, &progress, &token).await.expect("run");
+        (outcome, finished_file.exists())
     }
 
     #[tokio::test]
-    async fn a_command_finds_the_step_in_its_environment_and_on_its_stdin() {
-        let command = r#"[ "$RELEASE_LEDGER_WAVE $RELEASE_LEDGER_SERVICE $RELEASE_LEDGER_TARGET" = "2 web eu" ] &&
+    async fn a_command_receives_the_step_in_its_environment_and_on_its_stdin() {
+        let command = r#"
+            [ "$RELEASE_LEDGER_WAVE $RELEASE_LEDGER_SERVICE $RELEASE_LEDGER_TARGET" = "2 web eu" ] &&
             [ "$RELEASE_LEDGER_FROM_VERSION$RELEASE_LEDGER_TO_VERSION$RELEASE_LEDGER_SLOT" = v2v1 ] &&
             [ "$RELEASE_LEDGER_TO_COMMIT" = 3f2a ] && grep -q '"rollback_id":"r-1".*"commit":"3f2a"'"#;
-        assert_eq!(ran(command, false).await, (Ended::Well, true));
+        assert_eq!(run_step(command, false).await, (CommandOutcome::Succeeded, true));
     }
 
     #[tokio::test]
-    async fn only_a_status_of_0_is_a_good_end_and_its_shell_notes_it() {
-        assert_eq!(ran("exit 0; false", false).await, (Ended::Well, true));
-        let (ended, marked) = ran("exit 3", false).await;
-        assert_eq!((ended, marked), (Ended::Failed("the command ended with exit status: 3".into()), false));
-        let (ended, marked) = ran("if", false).await;
-        assert!(matches!(ended, Ended::Failed(_)) && !marked);
-        // A shell that has become another program notes nothing: whoever runs it does.
-        assert_eq!(ran("exec true", false).await, (Ended::Well, false));
+    async fn only_status_0_is_a_success_and_the_shell_marks_it() {
+        assert_eq!(run_step("exit 0; false", false).await, (CommandOutcome::Succeeded, true));
+        let (outcome, is_marked) = run_step("exit 3", false).await;
+        let failure = "the command ended with exit status: 3".to_owned();
+        assert_eq!((outcome, is_marked), (CommandOutcome::Failed(failure), false));
+        let (outcome, is_marked) = run_step("if", false).await;
+        assert!(matches!(outcome, CommandOutcome::Failed(_)) && !is_marked);
+        // A shell that was replaced by `exec` creates no file; the executor does.
+        assert_eq!(run_step("exec true", false).await, (CommandOutcome::Succeeded, false));
     }
 
     #[tokio::test]
-    async fn an_interrupted_command_is_ended_with_what_it_runs() {
-        assert_eq!(ran("true; sleep 60; true", true).await, (Ended::Interrupted, false));
+    async fn an_interrupted_command_is_terminated_with_its_children() {
+        assert_eq!(run_step("true; sleep 60; true", true).await, (CommandOutcome::Interrupted, false));
     }
 }

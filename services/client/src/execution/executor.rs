@@ -1,4 +1,4 @@
-//! What carries out the steps, and tells the ledger of each.
+//! Runs the steps of a rollback and reports each to the ledger.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::command::{Ended, StepEnv, run};
-use super::memory::StepLog;
-use super::{Execution, OnFailure};
+use super::command::{CommandOutcome, StepEnv, run};
+use super::step_log::StepLog;
+use super::{ExecutionArgs, OnFailure};
 use crate::clock;
 use crate::connection::{Client, Error};
 use crate::plan::StepBody;
 use crate::progress::Progress;
 use crate::query::head;
-use crate::report::{composed, identified, record};
-use crate::rollback::{RollbackBody, StepStateBody, fetch_patiently};
+use crate::record::{compose, compose_with_identity, record_with_retry};
+use crate::rollback_body::{RollbackBody, StepStateBody, fetch_rollback_with_retry};
 
 /// The source of the reports of steps.
 const SOURCE: &str = "urn:release-ledger:rollback-executor";
@@ -33,30 +33,30 @@ pub(super) struct Executor {
     pub(super) rollback: Rollback,
     pub(super) actor: Actor,
     pub(super) retry_for: Duration,
-    pub(super) execution: Execution,
-    pub(super) memory: StepLog,
+    pub(super) args: ExecutionArgs,
+    pub(super) step_log: StepLog,
     pub(super) progress: Arc<Progress>,
     pub(super) interrupted: CancellationToken,
 }
 
-/// How a step came out.
+/// The outcome of a step.
 enum Outcome {
-    /// Its last report has this position.
+    /// The step is done; its last report has this position.
     Done(u64),
     Failed(String),
 }
 
 impl Executor {
-    /// Says that the rollback is started; answers where that is recorded.
+    /// Records the start of the rollback; returns its position.
     pub(super) async fn start(&self) -> anyhow::Result<u64> {
-        let acknowledge = self.acknowledged().await?;
+        let acknowledge = self.acknowledged_lanes().await?;
         let start = RollbackStart { rollback: self.rollback.clone(), acknowledge };
-        let event = composed(Payload::RollbackStarted(start), &self.actor, None)?;
-        self.recorded(&event).await.map_err(|error| {
-            let refused = error.downcast_ref::<Error>();
-            match refused.and_then(|error| error.problem("rollback-start-blocked")) {
+        let event = compose(Payload::RollbackStarted(start), &self.actor, None)?;
+        self.record(&event).await.map_err(|error| {
+            let rejection = error.downcast_ref::<Error>();
+            match rejection.and_then(|error| error.problem("rollback-start-blocked")) {
                 Some(_) => error.context(
-                    "not started; where a lane has changed and is to be brought back all the same, say \
+                    "not started; to roll back a lane although it has changed, add \
                      --acknowledge SERVICE@TARGET",
                 ),
                 None => error,
@@ -64,153 +64,162 @@ impl Executor {
         })
     }
 
-    /// The lanes of the plan that are acknowledged to have changed.
-    async fn acknowledged(&self) -> anyhow::Result<BTreeSet<(ServiceName, TargetName)>> {
+    /// Resolves the `--acknowledge` flags to lanes of the plan.
+    async fn acknowledged_lanes(&self) -> anyhow::Result<BTreeSet<(ServiceName, TargetName)>> {
         let mut lanes = BTreeSet::new();
-        if self.execution.acknowledge.is_empty() {
+        if self.args.acknowledge.is_empty() {
             return Ok(lanes);
         }
-        let rollback = self.look(0).await?;
+        let rollback = self.fetch_state(0).await?;
         let steps: Vec<Step> =
             rollback.steps.iter().map(|part| part.step.step()).collect::<Result<_, _>>()?;
-        for named in &self.execution.acknowledge {
-            let is_it = |step: &&Step| {
-                step.service == named.service
-                    && named.target.as_ref().is_none_or(|target| *target == step.target)
+        for selector in &self.args.acknowledge {
+            let is_selected = |step: &&Step| {
+                step.service == selector.service
+                    && selector.target.as_ref().is_none_or(|target| *target == step.target)
             };
-            let found: Vec<_> =
-                steps.iter().filter(is_it).map(|step| (step.service.clone(), step.target.clone())).collect();
+            let found: Vec<_> = steps
+                .iter()
+                .filter(is_selected)
+                .map(|step| (step.service.clone(), step.target.clone()))
+                .collect();
             if found.is_empty() {
                 let lanes: Vec<_> =
                     steps.iter().map(|step| format!("{}@{}", step.service, step.target)).collect();
-                let named = match &named.target {
-                    Some(target) => format!("{}@{target}", named.service),
-                    None => named.service.to_string(),
+                let selector = match &selector.target {
+                    Some(target) => format!("{}@{target}", selector.service),
+                    None => selector.service.to_string(),
                 };
-                bail!("--acknowledge {named}: the plan has no such lane; it has {}", lanes.join(", "));
+                bail!(
+                    "--acknowledge {selector}: the plan has no such lane; its lanes are {}",
+                    lanes.join(", ")
+                );
             }
             lanes.extend(found);
         }
         Ok(lanes)
     }
 
-    /// Carries out what is to be done, wave by wave; answers which steps failed.
-    pub(super) async fn all_waves(self: &Arc<Self>, mut position: u64) -> anyhow::Result<Vec<String>> {
-        let mut settled = BTreeSet::new();
-        let mut failed = Vec::new();
+    /// Runs the remaining steps, wave by wave; returns the failures.
+    pub(super) async fn run_waves(self: &Arc<Self>, mut position: u64) -> anyhow::Result<Vec<String>> {
+        let mut attempted = BTreeSet::new();
+        let mut failures = Vec::new();
         loop {
-            let rollback = self.look(position).await?;
+            let rollback = self.fetch_state(position).await?;
             if rollback.phase != Phase::Started {
                 bail!("{}", rollback.ending());
             }
-            let open = |part: &&StepStateBody| part.state != "done" && !settled.contains(&part.step.lane());
+            let open = |part: &&StepStateBody| part.state != "done" && !attempted.contains(&part.step.lane());
             let open: Vec<_> = rollback.steps.iter().filter(open).map(|part| part.step.clone()).collect();
-            // Others may end the rollback, so it is looked at again before each wave.
-            let Some(wave) = open.iter().map(|step| step.wave).min() else { return Ok(failed) };
-            self.progress.at(rollback.progress.done, &format!("wave {wave}"));
+            // Fetch the rollback again before each wave: another process may have ended it.
+            let Some(wave) = open.iter().map(|step| step.wave).min() else { return Ok(failures) };
+            self.progress.set_position(rollback.progress.done, &format!("wave {wave}"));
             let steps: Vec<_> = open.into_iter().filter(|step| step.wave == wave).collect();
-            settled.extend(steps.iter().map(StepBody::lane));
-            let (last, failures) = self.wave(steps).await?;
+            attempted.extend(steps.iter().map(StepBody::lane));
+            let (last, failed) = self.run_wave(steps).await?;
             position = position.max(last.unwrap_or_default());
-            failed.extend(failures);
-            if !failed.is_empty() && self.execution.on_failure == OnFailure::Stop {
+            failures.extend(failed);
+            if !failures.is_empty() && self.args.on_failure == OnFailure::Stop {
                 let id = self.rollback.rollback_id.as_str();
                 bail!(
-                    "{}; the same command goes on from there, `release-ledger rollback fail {id}` ends the rollback",
-                    failed.join("; ")
+                    "{}; run the same command to continue, or `release-ledger rollback fail {id}` to end the \
+                     rollback",
+                    failures.join("; ")
                 );
             }
         }
     }
 
-    /// Carries out the steps of a wave; answers the position of the last report, and what failed.
-    async fn wave(self: &Arc<Self>, steps: Vec<StepBody>) -> anyhow::Result<(Option<u64>, Vec<String>)> {
+    /// Runs the steps of a wave; returns the position of the last report, and the failures.
+    async fn run_wave(self: &Arc<Self>, steps: Vec<StepBody>) -> anyhow::Result<(Option<u64>, Vec<String>)> {
         let mut waiting = steps.into_iter();
         let mut running = JoinSet::new();
-        let (mut last, mut failed, mut fault) = (None, Vec::new(), None);
+        let (mut last, mut failures, mut first_error) = (None, Vec::new(), None);
         let mut stopped = false;
         loop {
-            while !stopped && running.len() < usize::from(self.execution.parallel) {
+            while !stopped && running.len() < usize::from(self.args.parallel) {
                 let Some(step) = waiting.next() else { break };
-                running.spawn(Arc::clone(self).step(step));
+                running.spawn(Arc::clone(self).run_step(step));
             }
             let Some(joined) = running.join_next().await else { break };
-            match joined.context("a step broke off").flatten() {
+            match joined.context("a step panicked").flatten() {
                 Ok(Outcome::Done(position)) => last = last.max(Some(position)),
-                Ok(Outcome::Failed(what)) => {
-                    stopped |= self.execution.on_failure == OnFailure::Stop;
-                    failed.push(what);
+                Ok(Outcome::Failed(failure)) => {
+                    stopped |= self.args.on_failure == OnFailure::Stop;
+                    failures.push(failure);
                 }
                 Err(error) => {
                     stopped = true;
-                    fault.get_or_insert(error);
+                    first_error.get_or_insert(error);
                 }
             }
         }
-        match fault {
-            Some(fault) => Err(fault),
-            None => Ok((last, failed)),
+        match first_error {
+            Some(error) => Err(error),
+            None => Ok((last, failures)),
         }
     }
 
-    /// Carries out a step, unless that is done, and reports it.
-    async fn step(self: Arc<Self>, body: StepBody) -> anyhow::Result<Outcome> {
+    /// Runs a step unless its command has already succeeded, and reports it.
+    async fn run_step(self: Arc<Self>, body: StepBody) -> anyhow::Result<Outcome> {
         let (step, lane) = (body.step()?, body.lane());
-        let about = format!("wave {}  {lane}  {}", body.wave, body.change());
+        let label = format!("wave {}  {lane}  {}", body.wave, body.change());
         let now = || body.occurs_at(clock::now());
-        if self.memory.finished(&lane, now())?.is_some() {
-            self.progress.line(&format!("{about}: was done before, and is reported now"));
-        } else if let Some(why) = self.run(&step, &body, &about).await? {
-            self.progress.line(&format!("{about}: failed: {why}"));
-            return Ok(Outcome::Failed(format!("{lane}: {why}")));
+        if self.step_log.finished_at(&lane, now())?.is_some() {
+            self.progress.line(&format!("{label}: was done before; reporting it now"));
+        } else if let Some(failure) = self.run_command(&step, &body, &label).await? {
+            self.progress.line(&format!("{label}: failed: {failure}"));
+            return Ok(Outcome::Failed(format!("{lane}: {failure}")));
         }
-        let finished = self.memory.finish(&lane, now())?;
+        let finished_at = self.step_log.mark_finished(&lane, now())?;
         let mut last = 0;
         let reports = step.reports(&self.rollback.environment, None, Some(&self.rollback.rollback_id));
         for (number, payload) in (1..).zip(reports) {
-            let id = self.id(&step, number);
-            // The same bytes whenever it is reported: told twice, it is recorded once.
-            last = self.recorded(&identified(SOURCE, &id, finished, payload, &self.actor, None)?).await?;
+            let id = self.report_id(&step, number);
+            // The bytes are always the same, so that the event is recorded once even if sent twice.
+            let event = compose_with_identity(SOURCE, &id, finished_at, payload, &self.actor, None)?;
+            last = self.record(&event).await?;
         }
         self.progress.advance();
-        self.progress.line(&format!("{about}: done (position {last})"));
+        self.progress.line(&format!("{label}: done (position {last})"));
         Ok(Outcome::Done(last))
     }
 
-    /// Runs a step's command; answers why it failed, if it did.
-    async fn run(&self, step: &Step, body: &StepBody, about: &str) -> anyhow::Result<Option<String>> {
-        // Somebody may have ended the rollback since the wave began.
-        let rollback = self.look(0).await?;
+    /// Runs the command of a step; returns the failure if it fails.
+    async fn run_command(&self, step: &Step, body: &StepBody, label: &str) -> anyhow::Result<Option<String>> {
+        // Another process may have ended the rollback since the wave started.
+        let rollback = self.fetch_state(0).await?;
         if rollback.phase != Phase::Started {
             bail!("{}", rollback.ending());
         }
-        // The start claims the step: the ledger rejects it where the step must not be carried out any more.
+        // The start claims the step: the ledger rejects it if the step must no longer be run.
         if matches!(step.action, Action::Redeploy | Action::Add | Action::Switch)
             && let Some(deploy) = self.deploy(step)
         {
-            self.recorded(&composed(Payload::DeployStarted(deploy), &self.actor, None)?).await?;
+            self.record(&compose(Payload::DeployStarted(deploy), &self.actor, None)?).await?;
         }
-        self.progress.line(&format!("{about}: started"));
-        let told = StepEnv {
+        self.progress.line(&format!("{label}: started"));
+        let step_env = StepEnv {
             rollback_id: self.rollback.rollback_id.as_str(),
             environment: self.rollback.environment.as_str(),
             step: body,
         };
-        let mark = self.memory.mark(&body.lane());
-        match run(&self.execution.exec, &told, &mark, &self.progress, &self.interrupted).await? {
-            Ended::Well => Ok(None),
-            Ended::Interrupted => bail!("interrupted; the same command goes on from there"),
-            Ended::Failed(why) => {
+        let finished_file = self.step_log.finished_file(&body.lane());
+        match run(&self.args.exec, &step_env, &finished_file, &self.progress, &self.interrupted).await? {
+            CommandOutcome::Succeeded => Ok(None),
+            CommandOutcome::Interrupted => Err(interrupted()),
+            CommandOutcome::Failed(failure) => {
                 if let Some(deploy) = self.deploy(step) {
-                    let event = composed(Payload::DeployFailed(deploy), &self.actor, Some(prose(&why)?))?;
-                    self.recorded(&event).await?;
+                    let reason = Some(truncate_reason(&failure)?);
+                    let event = compose(Payload::DeployFailed(deploy), &self.actor, reason)?;
+                    self.record(&event).await?;
                 }
-                Ok(Some(why))
+                Ok(Some(failure))
             }
         }
     }
 
-    /// The step as a deploy: of what it brings, or of what it takes away.
+    /// Returns the step as a deploy: of the release that it brings, or of the one that it removes.
     fn deploy(&self, step: &Step) -> Option<Deploy> {
         let lane = LaneRef {
             environment: self.rollback.environment.clone(),
@@ -228,60 +237,60 @@ impl Executor {
         })
     }
 
-    /// The id of one of the reports that a step is done: made from what it is about, so that whoever tells
-    /// it a second time tells the same.
-    fn id(&self, step: &Step, number: u32) -> String {
+    /// Returns the id of a report of a finished step, derived from its content so that a repeated report is
+    /// the same event.
+    fn report_id(&self, step: &Step, number: u32) -> String {
         let Rollback { environment, rollback_id } = &self.rollback;
         let text = format!("{rollback_id}\n{environment}\n{}\n{}\n{number}", step.service, step.target);
         Sha256::digest(text)[..16].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Says how the rollback ended; answers it as it is then.
-    pub(super) async fn conclude(&self, failed: Vec<String>) -> anyhow::Result<RollbackBody> {
-        if !failed.is_empty() {
-            return self.fail(&failed.join("; ")).await;
+    /// Records the end of the rollback; returns its final state.
+    pub(super) async fn finish(&self, failures: Vec<String>) -> anyhow::Result<RollbackBody> {
+        if !failures.is_empty() {
+            return self.fail(&failures.join("; ")).await;
         }
-        let event = composed(Payload::RollbackSucceeded(self.rollback.clone()), &self.actor, None)?;
-        match self.recorded(&event).await {
-            Ok(position) => self.look(position).await,
-            Err(refused) => {
-                let differs = refused
+        let event = compose(Payload::RollbackSucceeded(self.rollback.clone()), &self.actor, None)?;
+        match self.record(&event).await {
+            Ok(position) => self.fetch_state(position).await,
+            Err(error) => {
+                let problem = error
                     .downcast_ref::<Error>()
                     .and_then(|error| error.problem("invalid-rollback-transition"));
-                let Some(detail) = differs.map(|problem| problem.detail().to_owned()) else {
-                    return Err(refused);
+                let Some(detail) = problem.map(|problem| problem.detail().to_owned()) else {
+                    return Err(error);
                 };
-                // Somebody else may have ended it first.
-                let rollback = self.look(head(&self.client).await?).await?;
+                // Another process may have ended the rollback first.
+                let rollback = self.fetch_state(head(&self.client).await?).await?;
                 if rollback.phase.is_active() { self.fail(&detail).await } else { Ok(rollback) }
             }
         }
     }
 
-    async fn fail(&self, why: &str) -> anyhow::Result<RollbackBody> {
+    async fn fail(&self, reason: &str) -> anyhow::Result<RollbackBody> {
         let payload = Payload::RollbackFailed(self.rollback.clone());
-        let position = self.recorded(&composed(payload, &self.actor, Some(prose(why)?))?).await?;
-        self.look(position).await
+        let position = self.record(&compose(payload, &self.actor, Some(truncate_reason(reason)?))?).await?;
+        self.fetch_state(position).await
     }
 
-    /// The rollback as it is at a position or later.
-    async fn look(&self, position: u64) -> anyhow::Result<RollbackBody> {
+    /// Fetches the rollback, as of a position or later.
+    async fn fetch_state(&self, position: u64) -> anyhow::Result<RollbackBody> {
         let id = &self.rollback.rollback_id;
         tokio::select! {
-            rollback = fetch_patiently(&self.client, id, position, self.retry_for) => rollback,
+            rollback = fetch_rollback_with_retry(&self.client, id, position, self.retry_for) => rollback,
             () = self.interrupted.cancelled() => Err(interrupted()),
         }
     }
 
-    /// Records an event; answers its position. If the ledger has another event of this identity, that one
-    /// told the same: of what we report, no two events have the same identity and say different things.
-    async fn recorded(&self, event: &Envelope) -> anyhow::Result<u64> {
+    /// Records an event and returns its position. An event of the same identity that is already recorded is
+    /// the same report: the executor never uses an identity for different content.
+    async fn record(&self, event: &Envelope) -> anyhow::Result<u64> {
         let result = tokio::select! {
-            result = record(&self.client, event, self.retry_for) => result,
+            result = record_with_retry(&self.client, event, self.retry_for) => result,
             () = self.interrupted.cancelled() => return Err(interrupted()),
         };
         match result {
-            Ok(result) => result.position.with_context(|| format!("no position: {result}")),
+            Ok(result) => result.position.with_context(|| format!("the event has no position: {result}")),
             Err(error) if error.problem("identity-conflict").is_some() => head(&self.client).await,
             Err(error) => Err(error.into()),
         }
@@ -289,10 +298,10 @@ impl Executor {
 }
 
 fn interrupted() -> anyhow::Error {
-    anyhow!("interrupted; the same command goes on from there")
+    anyhow!("interrupted; run the same command to continue")
 }
 
-/// As much of a text as fits into a reason.
-fn prose(text: &str) -> anyhow::Result<LongText> {
+/// Truncates a text to the length of a reason.
+fn truncate_reason(text: &str) -> anyhow::Result<LongText> {
     Ok(LongText::parse(text[..text.floor_char_boundary(LongText::LIMIT)].trim_end())?)
 }

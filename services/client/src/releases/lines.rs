@@ -1,29 +1,29 @@
-//! Lines of a text that is plain or gzip, each with its number.
+//! Numbered lines of a text that is plain or gzip.
 //!
-//! Invariants: memory is bounded by the longest line that is accepted; a longer one is skipped, and reported. Several
-//! gzip members one after the other are one text; zero padding after the last one, as tapes and block devices leave
-//! it, is ignored. A byte order mark before a line is no part of it.
+//! Invariants: memory is bounded by the longest accepted line; a longer line is skipped and reported.
+//! Consecutive gzip members form one text; zero padding after the last member, as from tapes and block
+//! devices, is ignored. A byte order mark before a line is not part of the line.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 use flate2::bufread::GzDecoder;
 
-/// Bytes of a line at most: a row is far smaller.
+/// Maximum length of a line in bytes; a row is far shorter.
 pub(super) const LINE_LIMIT: u64 = 65_536;
 
-const GZIP: [u8; 2] = [0x1f, 0x8b];
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A line that could not be read.
 #[derive(Debug)]
 pub(super) enum LineError {
-    /// It is too long. The lines behind it can be read.
+    /// The line is too long. The lines after it can be read.
     TooLong,
-    /// Nothing behind it can be read.
+    /// Neither this line nor a later one can be read.
     Unreadable(io::Error),
 }
 
-/// The lines of a text that are not empty.
+/// The non-empty lines of a text.
 pub(super) struct Lines<'r> {
     reader: Box<dyn BufRead + Send + 'r>,
     number: u64,
@@ -31,29 +31,29 @@ pub(super) struct Lines<'r> {
 }
 
 impl<'r> Lines<'r> {
-    /// Detects gzip by its first bytes.
+    /// Opens a text; detects gzip by its first bytes.
     ///
     /// # Errors
     /// The first bytes cannot be read.
-    pub(super) fn of(mut text: impl BufRead + Send + 'r) -> io::Result<Self> {
-        let mut magic = Vec::with_capacity(GZIP.len());
-        text.by_ref().take(GZIP.len() as u64).read_to_end(&mut magic)?;
-        let is_gzip = magic == GZIP;
+    pub(super) fn new(mut text: impl BufRead + Send + 'r) -> io::Result<Self> {
+        let mut magic = Vec::with_capacity(GZIP_MAGIC.len());
+        text.by_ref().take(GZIP_MAGIC.len() as u64).read_to_end(&mut magic)?;
+        let is_gzip = magic == GZIP_MAGIC;
         let whole = Cursor::new(magic).chain(text);
         let reader: Box<dyn BufRead + Send + 'r> =
-            if is_gzip { Box::new(BufReader::new(Members::of(whole))) } else { Box::new(whole) };
+            if is_gzip { Box::new(BufReader::new(GzipMembers::new(whole))) } else { Box::new(whole) };
         Ok(Self { reader, number: 0, text: Vec::with_capacity(512) })
     }
 
-    /// The number of the last line that was read, counted from 1.
+    /// Returns the number of the last line read, counted from 1.
     pub(super) const fn number(&self) -> u64 {
         self.number
     }
 
-    /// Reads the next line that is not empty.
+    /// Reads the next non-empty line.
     ///
     /// # Errors
-    /// It is too long, or cannot be read.
+    /// The line is too long, or cannot be read.
     pub(super) fn read(&mut self) -> Result<Option<&[u8]>, LineError> {
         loop {
             self.text.clear();
@@ -77,19 +77,19 @@ impl<'r> Lines<'r> {
     }
 }
 
-/// The text of several gzip members, and of zero padding after any of them.
-struct Members<R> {
-    /// None at the end.
+/// Reader of the text of several gzip members, each optionally followed by zero padding.
+struct GzipMembers<R> {
+    /// The current member; none at the end.
     member: Option<GzDecoder<R>>,
 }
 
-impl<R: BufRead> Members<R> {
-    fn of(reader: R) -> Self {
+impl<R: BufRead> GzipMembers<R> {
+    fn new(reader: R) -> Self {
         Self { member: Some(GzDecoder::new(reader)) }
     }
 }
 
-impl<R: BufRead> Read for Members<R> {
+impl<R: BufRead> Read for GzipMembers<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
@@ -130,9 +130,9 @@ mod tests {
 
     use super::*;
 
-    /// Each line with its number, or what is wrong with it.
+    /// Returns each line with its number, or the error.
     fn read(text: &[u8]) -> Vec<(u64, String)> {
-        let mut lines = Lines::of(text).expect("bytes");
+        let mut lines = Lines::new(text).expect("bytes");
         let mut found = Vec::new();
         loop {
             let line = match lines.read() {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn byte_order_marks_line_ends_of_windows_and_empty_lines_are_no_part_of_a_line() {
+    fn byte_order_marks_carriage_returns_and_empty_lines_are_ignored() {
         let expected = lines(&[(1, "a"), (4, "b"), (5, "c")]);
         let text = b"\xef\xbb\xbfa\r\n\r\n \n\xef\xbb\xbfb\nc";
         assert_eq!(read(text), expected);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn members_of_gzip_are_one_text_and_zeros_after_them_are_none() {
+    fn gzip_members_form_one_text_and_zero_padding_is_ignored() {
         let members = [gzip(b"a\nb"), gzip(b""), gzip(b"c\nd\n")].concat();
         let expected = lines(&[(1, "a"), (2, "bc"), (3, "d")]);
         assert_eq!(read(&members), expected);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_behind_a_member_ends_the_lines() {
+    fn damage_after_a_gzip_member_ends_the_lines() {
         let whole = gzip(b"a\nb\n");
         let cut = &whole[..whole.len() - 4];
         assert_eq!(read(cut).last().map(|(number, _)| *number), Some(3));
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_line_that_is_too_long_is_skipped() {
-        let limit = usize::try_from(LINE_LIMIT).expect("it is small");
+        let limit = usize::try_from(LINE_LIMIT).expect("a small number");
         let text =
             format!("a\n{}\nb\n{}\nc\n{}", "x".repeat(3 * limit), "y".repeat(limit), "z".repeat(limit + 1));
         assert_eq!(

@@ -1,58 +1,59 @@
-//! The numbers of equal rows: the n-th of them has n.
+//! Numbers equal rows: the n-th among equal rows has the number n.
 //!
-//! Invariant: memory does not grow with a history whose times never go back. Rows are equal only if their times are,
-//! so that of an earlier time nothing is remembered, unless it comes back.
+//! Invariant: memory does not grow with a history in order of time. Equal rows have equal times, so the
+//! counters of a time are dropped at the next time, unless the time recurs.
 
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
-/// What rows are equal by, as a digest.
+/// Digest of the content that makes rows equal.
 pub(super) type Key = [u8; 16];
 
-/// The times of a history that come back after a later one.
+/// The times of a history that occur after a later time.
 #[derive(Debug, Default)]
-pub(super) struct ReturningTimes {
+pub(super) struct RecurringTimes {
     latest: Option<DateTime<Utc>>,
-    returning: HashSet<DateTime<Utc>>,
+    recurring: HashSet<DateTime<Utc>>,
 }
 
-impl ReturningTimes {
-    /// Adds the next row's time.
+impl RecurringTimes {
+    /// Adds the time of the next row.
     pub(super) fn add(&mut self, time: DateTime<Utc>) {
         if self.latest.is_some_and(|latest| time < latest) {
-            self.returning.insert(time);
+            self.recurring.insert(time);
         } else {
             self.latest = Some(time);
         }
     }
 }
 
-/// Numbers rows in their order.
+/// Counters of equal rows.
 #[derive(Debug, Default)]
-pub(super) struct Numbering {
-    returning: HashSet<DateTime<Utc>>,
+pub(super) struct RowNumbering {
+    recurring: HashSet<DateTime<Utc>>,
     latest: Option<DateTime<Utc>>,
-    of_latest: HashMap<Key, u32>,
-    of_returning: HashMap<Key, u32>,
+    latest_counts: HashMap<Key, u32>,
+    recurring_counts: HashMap<Key, u32>,
 }
 
-impl Numbering {
-    /// Of a history with these times. Rows of times that come back unforeseen are numbered from 1 again.
-    pub(super) fn of(times: ReturningTimes) -> Self {
-        Self { returning: times.returning, ..Self::default() }
+impl RowNumbering {
+    /// Creates the counters for a history with these recurring times. Rows of a time that recurs without
+    /// being among them are numbered from 1 again.
+    pub(super) fn new(times: RecurringTimes) -> Self {
+        Self { recurring: times.recurring, ..Self::default() }
     }
 
-    /// Answers the number of the next row among its equals: 1 for the first.
+    /// Returns the number of the next row among equal rows, starting with 1.
     pub(super) fn next(&mut self, time: DateTime<Utc>, key: Key) -> u32 {
-        let numbers = if self.returning.contains(&time) {
-            &mut self.of_returning
+        let numbers = if self.recurring.contains(&time) {
+            &mut self.recurring_counts
         } else {
             if self.latest != Some(time) {
                 self.latest = Some(time);
-                self.of_latest.clear();
+                self.latest_counts.clear();
             }
-            &mut self.of_latest
+            &mut self.latest_counts
         };
         let number = numbers.entry(key).or_default();
         *number += 1;
@@ -68,25 +69,25 @@ mod tests {
 
     fn numbers(rows: &[(i64, u8)]) -> (Vec<u32>, usize) {
         let time = |seconds: i64| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
-        let mut times = ReturningTimes::default();
+        let mut times = RecurringTimes::default();
         rows.iter().for_each(|(seconds, _)| times.add(time(*seconds)));
-        let mut numbering = Numbering::of(times);
+        let mut numbering = RowNumbering::new(times);
         let numbers = rows.iter().map(|(seconds, row)| numbering.next(time(*seconds), [*row; 16])).collect();
-        (numbers, numbering.of_latest.len() + numbering.of_returning.len())
+        (numbers, numbering.latest_counts.len() + numbering.recurring_counts.len())
     }
 
     #[test]
-    fn equal_rows_are_numbered_in_their_order() {
+    fn equal_rows_are_numbered_in_order() {
         assert_eq!(numbers(&[(1, 7), (1, 7), (1, 8), (1, 7), (2, 9)]).0, [1, 2, 1, 3, 1]);
     }
 
     #[test]
-    fn equal_rows_are_found_after_a_later_time_too() {
+    fn equal_rows_are_counted_across_later_times() {
         assert_eq!(numbers(&[(1, 7), (3, 8), (1, 7), (2, 9), (3, 8), (1, 7)]).0, [1, 1, 2, 1, 2, 3]);
     }
 
     #[test]
-    fn of_times_that_do_not_come_back_nothing_is_remembered() {
+    fn counters_of_a_time_that_does_not_recur_are_dropped() {
         let rows: Vec<_> = (0..1_000).map(|seconds| (seconds, 7)).collect();
         assert_eq!(numbers(&rows), (vec![1; 1_000], 1));
     }

@@ -1,4 +1,4 @@
-//! Rows become events, or are named by line and field.
+//! Rows become events, or errors that name line and field.
 
 use chrono::TimeDelta;
 
@@ -6,20 +6,20 @@ use super::*;
 
 const ROW: &str = r#"{"n":1,"at":"2022-10-10T10:40:23Z","environment":"integration","service":"asset-manager","version":"cbcdc480","commit":"f46f242f","actor":"person-60935d2e"}"#;
 
-fn reading(commit_is: CommitColumn) -> Reading {
+fn options(commit_column: CommitColumn) -> ParseOptions {
     let latest = DateTime::UNIX_EPOCH + TimeDelta::days(30_000);
-    Reading { source: Source::parse(SOURCE).expect("a source"), commit_is, latest }
+    ParseOptions { source: Source::parse(SOURCE).expect("a source"), commit_column, latest }
 }
 
-/// Every event, and what is wrong with every other row.
-fn read_as(history: &str, commit_is: CommitColumn) -> (Vec<Envelope>, Vec<String>) {
-    let reading = reading(commit_is);
+/// Returns the event of each valid row, and the error of each other row.
+fn read_as(history: &str, commit_column: CommitColumn) -> (Vec<Envelope>, Vec<String>) {
+    let options = options(commit_column);
     let mut errors = Vec::new();
-    let mut report = |error: &Error| errors.push(format!("line {}: {}", error.line, error.fault));
-    let checked = check(history.as_bytes(), &reading, &mut report).expect("it can be read");
+    let mut report = |error: &Error| errors.push(format!("line {}: {}", error.line, error.kind));
+    let checked = check(history.as_bytes(), &options, &mut report).expect("a readable history");
     assert_eq!(checked.invalid, errors.len() as u64);
     let valid = checked.valid;
-    let events = events(history.as_bytes(), reading, checked, true).expect("it can be read");
+    let events = events(history.as_bytes(), options, checked, true).expect("a readable history");
     let events: Vec<_> = events.map(|event| event.expect("a valid row").envelope).collect();
     assert_eq!(events.len() as u64, valid);
     (events, errors)
@@ -35,7 +35,7 @@ fn one(row: &str) -> Envelope {
     events.remove(0)
 }
 
-/// The ids of the rows' events, in order.
+/// Returns the event ids of the rows, in order.
 fn ids(rows: &[&str]) -> Vec<String> {
     let (events, errors) = read(&rows.join("\n"));
     assert_eq!(errors, [""; 0]);
@@ -47,8 +47,8 @@ fn data(envelope: &Envelope) -> Value {
     event["data"].clone()
 }
 
-/// The row with other columns.
-fn with(columns: &Value) -> String {
+/// Returns the row with some columns replaced.
+fn with_columns(columns: &Value) -> String {
     let mut row: Value = serde_json::from_str(ROW).expect("JSON");
     let columns = columns.as_object().expect("columns").clone();
     row.as_object_mut().expect("a row").extend(columns);
@@ -56,7 +56,7 @@ fn with(columns: &Value) -> String {
 }
 
 #[test]
-fn a_row_is_a_deploy_and_its_commit_is_the_releases() {
+fn a_row_is_a_deploy_with_its_commit_in_the_release() {
     let envelope = one(ROW);
     assert_eq!(
         std::str::from_utf8(envelope.bytes()).expect("UTF-8"),
@@ -74,26 +74,27 @@ fn a_row_is_a_deploy_and_its_commit_is_the_releases() {
 }
 
 #[test]
-fn a_commit_can_be_the_deployments_name() {
+fn a_commit_can_be_the_name_of_the_deployment() {
     let (events, _) = read_as(ROW, CommitColumn::Deployment);
     let data = data(&events[0]);
     assert_eq!(
         (&data["deployment"], &data["release"]),
         (&json!("f46f242f"), &json!({"version": "cbcdc480"}))
     );
-    // Told otherwise, it is the same row still: the ledger finds the conflict.
+    // The row has the same identity either way, so the ledger detects the conflict.
     assert_eq!(events[0].identity(), one(ROW).identity());
 
-    let both = with(&json!({"deployment": "run-1"}));
+    let both = with_columns(&json!({"deployment": "run-1"}));
     let (_, errors) = read_as(&both, CommitColumn::Deployment);
-    assert_eq!(errors, ["line 1: deployment: given, and commit is the deployment's name, too"]);
+    assert_eq!(errors, ["line 1: deployment: conflicts with commit, which is the name of the deployment"]);
 }
 
 #[test]
-fn what_only_some_histories_have_is_read_where_it_is_there() {
+fn optional_columns_are_read_if_present() {
     let artifact = format!("registry.example/web@sha256:{}", "a".repeat(64));
-    let row =
-        with(&json!({"deployment": "run-1", "target": "eu-west-1", "slot": "green", "artifact": artifact}));
+    let row = with_columns(
+        &json!({"deployment": "run-1", "target": "eu-west-1", "slot": "green", "artifact": artifact}),
+    );
     let all = data(&one(&row));
     assert_eq!(
         (&all["deployment"], &all["target"], &all["slot"], &all["release"]["artifact"]),
@@ -107,7 +108,7 @@ fn what_only_some_histories_have_is_read_where_it_is_there() {
 }
 
 #[test]
-fn a_row_without_a_version_is_a_removal_and_machines_are_workloads() {
+fn a_row_with_a_null_version_is_a_removal_and_other_actors_are_workloads() {
     let row = ROW.replace(r#""cbcdc480""#, "null").replace("person-60935d2e", "govuk-ci");
     let event = one(&row).event().clone();
     assert!(matches!(event.payload, Payload::DeployRemoved(_)));
@@ -115,9 +116,9 @@ fn a_row_without_a_version_is_a_removal_and_machines_are_workloads() {
 }
 
 #[test]
-fn the_identity_is_what_the_row_says_and_neither_its_number_nor_its_spelling() {
+fn the_identity_depends_on_content_and_not_on_number_or_formatting() {
     let id = one(ROW).identity().clone();
-    // As a shell makes it: printf '["integration",…,1]' | sha256sum
+    // The same as: printf '["integration",…,1]' | sha256sum
     let text = r#"["integration","asset-manager",null,"cbcdc480","2022-10-10T10:40:23.000000Z",1]"#;
     let hash: String = Sha256::digest(text)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(id.id.as_str(), hash);
@@ -128,7 +129,7 @@ fn the_identity_is_what_the_row_says_and_neither_its_number_nor_its_spelling() {
         ROW.replacen("1,", "2,", 1),
         ROW.replacen(r#""n":1,"#, "", 1),
         ROW.replace("10:40:23Z", "11:40:23.000+01:00"),
-        with(&json!({"commit": "other", "actor": "other", "slot": "blue"})),
+        with_columns(&json!({"commit": "other", "actor": "other", "slot": "blue"})),
     ] {
         assert_eq!(*one(&same).identity(), id, "{same}");
     }
@@ -137,13 +138,13 @@ fn the_identity_is_what_the_row_says_and_neither_its_number_nor_its_spelling() {
     {
         assert_ne!(*one(&ROW.replacen(from, to, 1)).identity(), id, "{from}");
     }
-    assert_ne!(*one(&with(&json!({"target": "eu"}))).identity(), id);
+    assert_ne!(*one(&with_columns(&json!({"target": "eu"}))).identity(), id);
     let null = one(&ROW.replace("\"cbcdc480\"", "null")).identity().clone();
     assert_ne!(*one(&ROW.replace("cbcdc480", "null")).identity(), null);
 }
 
 #[test]
-fn equal_rows_are_events_of_their_own_and_rows_before_them_change_nothing() {
+fn equal_rows_are_distinct_events_regardless_of_the_rows_before_them() {
     let (other, late) = (ROW.replace("asset-manager", "web"), ROW.replace(":23Z", ":22Z"));
     let [one, two] = &ids(&[ROW, ROW])[..] else { panic!("two rows") };
     assert_ne!(one, two);
@@ -153,7 +154,7 @@ fn equal_rows_are_events_of_their_own_and_rows_before_them_change_nothing() {
 }
 
 #[test]
-fn every_row_that_is_not_valid_is_named_by_its_line_and_field() {
+fn every_invalid_row_is_reported_with_line_and_field() {
     let changed = |from: &str, to: &str| ROW.replace(from, to);
     let rows = [
         ROW.to_owned(),
@@ -168,27 +169,27 @@ fn every_row_that_is_not_valid_is_named_by_its_line_and_field() {
         changed("f46f242f", ""),
         changed(r#""at":"2022-10-10T10:40:23Z","#, ""),
         changed("2022", "2222"),
-        with(&json!({"artifact": "web:latest"})),
-        with(&json!({"version": null, "artifact": "pkg:cargo/rand@0.9.1"})),
-        with(&json!({"n": "1"})),
+        with_columns(&json!({"artifact": "web:latest"})),
+        with_columns(&json!({"version": null, "artifact": "pkg:cargo/rand@0.9.1"})),
+        with_columns(&json!({"n": "1"})),
         ROW.to_owned(),
     ];
     let (events, errors) = read(&rows.join("\n"));
     let expected = [
         "line 2: at: not an RFC 3339 time",
         "line 3: service: a name starts with",
-        "line 4: version: missing; null where nothing runs any more",
+        "line 4: version: missing; use null for a removal",
         "line 5: not a row of a release history: unknown field `m`, expected one of `n`, `at`",
         "line 6: not a row of a release history: duplicate field `n` at column",
         "line 7: not a row of a release history: EOF",
         "line 8: commit: not a string",
-        "line 9: more than 65536 bytes",
+        "line 9: longer than 65536 bytes",
         "line 10: commit: must not be empty",
         "line 11: at: missing",
         "line 12: at: in the future",
         "line 13: artifact: is neither a package URL",
-        "line 14: artifact: given, though nothing runs any more",
-        "line 15: n: not a whole number",
+        "line 14: artifact: not allowed in a removal",
+        "line 15: n: not a non-negative integer",
     ];
     for (error, expected) in errors.iter().zip(expected) {
         assert!(error.starts_with(expected), "{error}");
@@ -197,10 +198,10 @@ fn every_row_that_is_not_valid_is_named_by_its_line_and_field() {
 }
 
 #[test]
-fn a_row_that_has_become_invalid_since_the_check_is_the_last() {
-    let (reading, bad) = (reading(CommitColumn::Build), ROW.replace("asset-manager", "asset manager"));
-    let events = events(format!("{ROW}\n{bad}\n{ROW}").as_bytes(), reading, Checked::default(), false)
+fn a_row_that_became_invalid_after_the_check_is_the_last_item() {
+    let (options, bad) = (options(CommitColumn::Build), ROW.replace("asset-manager", "asset manager"));
+    let events = events(format!("{ROW}\n{bad}\n{ROW}").as_bytes(), options, CheckedHistory::default(), false)
         .map(Iterator::collect::<Vec<_>>)
         .map(|rows| rows.iter().map(Result::is_ok).collect::<Vec<_>>());
-    assert_eq!(events.expect("it can be read"), [true, false]);
+    assert_eq!(events.expect("a readable history"), [true, false]);
 }

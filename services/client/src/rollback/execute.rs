@@ -1,12 +1,12 @@
-//! `release-ledger rollback execute`: the steps of a rollback, carried out by a command of the user's.
+//! `release-ledger rollback execute`: runs the steps of a rollback with a command of the user.
 
 use ledger_domain::ShortText;
 
 use super::show::render;
-use crate::actor::By;
+use crate::actor::ActorArgs;
 use crate::connection::Connection;
-use crate::execution::{Execution, execute};
-use crate::output::{show, show_text};
+use crate::execution::{ExecutionArgs, execute};
+use crate::output::{print_bytes, print_text};
 
 /// The command `rollback execute`.
 #[derive(Debug, clap::Args)]
@@ -15,9 +15,9 @@ pub struct Execute {
     #[arg(value_name = "ID", value_parser = ShortText::parse)]
     rollback_id: ShortText,
     #[command(flatten)]
-    execution: Execution,
+    execution: ExecutionArgs,
     #[command(flatten)]
-    by: By,
+    by: ActorArgs,
     /// Print the rollback as JSON at its end
     #[arg(long)]
     json: bool,
@@ -31,8 +31,8 @@ impl Execute {
         let ended = execute(&client, &self.rollback_id, self.execution, self.by.executor()?).await?;
         if self.json {
             let url = client.url(&["rollbacks", self.rollback_id.as_str()]);
-            return Ok(show(&client.get(url).await?)?);
+            return Ok(print_bytes(&client.get(url).await?)?);
         }
-        Ok(show_text(&render(&ended))?)
+        Ok(print_text(&render(&ended))?)
     }
 }

@@ -1,23 +1,23 @@
-//! `release-ledger rollback list`: which rollbacks there are.
+//! `release-ledger rollback list`: the rollbacks of the ledger.
 
 use ledger_domain::EnvironmentName;
 use serde::Deserialize;
 
-use super::body::RollbackBody;
 use crate::connection::Connection;
-use crate::query::{QueryArgs, with};
+use crate::query::{QueryArgs, with_param};
+use crate::rollback_body::RollbackBody;
 use crate::table;
 
 /// The command `rollback list`.
 #[derive(Debug, clap::Args)]
 pub struct List {
-    /// Of this environment
+    /// Only rollbacks of this environment
     #[arg(long, value_name = "NAME")]
     environment: Option<EnvironmentName>,
-    /// In this phase
+    /// Only rollbacks in this phase
     #[arg(long, value_parser = ["requested", "started", "succeeded", "failed", "cancelled"])]
     phase: Option<String>,
-    /// Requested before this position
+    /// Only rollbacks requested before this position
     #[arg(long, value_name = "POSITION")]
     before: Option<u64>,
     /// At most this many: 1 to 100 [default: 20]
@@ -38,9 +38,9 @@ struct RollbacksBody {
 impl List {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
-        let url = with(client.url(&["rollbacks"]), "environment", self.environment);
-        let url = with(with(url, "phase", self.phase), "before", self.before);
-        self.query.show(&client, with(url, "limit", self.limit), render).await
+        let url = with_param(client.url(&["rollbacks"]), "environment", self.environment);
+        let url = with_param(with_param(url, "phase", self.phase), "before", self.before);
+        self.query.fetch_and_print(&client, with_param(url, "limit", self.limit), render).await
     }
 }
 
@@ -62,7 +62,7 @@ fn row(rollback: &RollbackBody) -> [String; 8] {
     [
         rollback.rollback_id.clone(),
         rollback.environment.clone(),
-        to(rollback),
+        target_point(rollback),
         rollback.phase.name().into(),
         format!("{}/{}", progress.done, progress.total),
         rollback.requested.position.to_string(),
@@ -71,8 +71,8 @@ fn row(rollback: &RollbackBody) -> [String; 8] {
     ]
 }
 
-/// `production@12`, or `12` of the environment itself.
-pub(super) fn to(rollback: &RollbackBody) -> String {
+/// Renders the target point: `production@12`, or `12` for a point of the environment itself.
+pub(super) fn target_point(rollback: &RollbackBody) -> String {
     match &rollback.source {
         Some(source) => format!("{source}@{}", rollback.to),
         None => rollback.to.to_string(),

@@ -1,14 +1,14 @@
-//! `release-ledger rollback plan`: how an environment would come to a point.
+//! `release-ledger rollback plan`: the plan that would bring an environment to a point.
 
 use crate::connection::Connection;
-use crate::plan::{Wish, render};
+use crate::plan::{PlanRequest, render};
 use crate::query::QueryArgs;
 
 /// The command `rollback plan`.
 #[derive(Debug, clap::Args)]
 pub struct Plan {
     #[command(flatten)]
-    wish: Wish,
+    request: PlanRequest,
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
@@ -18,7 +18,7 @@ pub struct Plan {
 impl Plan {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
-        let plan = self.wish.planned(&client, self.query.wait_for()).await?;
-        self.query.answer(plan, render)
+        let plan = self.request.plan(&client, self.query.wait_for()).await?;
+        self.query.print(plan, render)
     }
 }

@@ -1,4 +1,4 @@
-//! `release-ledger rollback request`: a rollback is asked for, with the plan that was seen.
+//! `release-ledger rollback request`: requests a rollback with exactly the plan that was made.
 
 use anyhow::Context as _;
 use ledger_domain::event::Actor;
@@ -6,21 +6,21 @@ use ledger_domain::{LongText, ShortText};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::actor::{self, By};
+use crate::actor::{self, ActorArgs};
 use crate::connection::{Client, Connection};
 use crate::identity;
-use crate::output::show_either;
-use crate::plan::{PlanBody, Wish, render};
+use crate::output::print_json_or_text;
+use crate::plan::{PlanBody, PlanRequest, render};
 use crate::query::{head, read};
 
 /// The command `rollback request`.
 #[derive(Debug, clap::Args)]
 pub struct RequestRollback {
     #[command(flatten)]
-    wish: Wish,
+    plan_request: PlanRequest,
     #[command(flatten)]
-    request: Request,
-    /// Why
+    request: RequestArgs,
+    /// The reason
     #[arg(long, value_name = "TEXT", value_parser = LongText::parse)]
     reason: LongText,
     /// Print {"rollback_id":…,"position":N,"status":…,"plan":{…}}
@@ -30,21 +30,21 @@ pub struct RequestRollback {
     connection: Connection,
 }
 
-/// How a rollback is asked for, apart from what is wanted and why.
+/// Flags of a request, besides the plan and the reason.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Request {
-    /// Pass what may be passed by force; the reason says why
+pub(crate) struct RequestArgs {
+    /// Override the issues that can be overridden; the reason explains why
     #[arg(long)]
     pub(crate) force: bool,
-    /// The rollback's name [default: a new one]
+    /// The id of the rollback [default: a new id]
     #[arg(long, value_name = "ID", value_parser = ShortText::parse)]
     pub(crate) id: Option<ShortText>,
     #[command(flatten)]
-    pub(crate) by: By,
+    pub(crate) by: ActorArgs,
 }
 
-/// A rollback that is asked for.
-pub(crate) struct Requested {
+/// A requested rollback.
+pub(crate) struct RequestedRollback {
     pub(crate) rollback_id: ShortText,
     pub(crate) plan: PlanBody,
     position: u64,
@@ -61,63 +61,64 @@ struct RequestedBody {
 impl RequestRollback {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
-        let asked = requested(&client, &self.wish, &self.request, &self.reason).await?;
-        let Requested { rollback_id, plan, position, status, plan_json } = asked;
+        let requested = request_rollback(&client, &self.plan_request, &self.request, &self.reason).await?;
+        let RequestedRollback { rollback_id, plan, position, status, plan_json } = requested;
         let text = if self.json {
             let id = rollback_id.as_str();
             json!({"rollback_id": id, "position": position, "status": status, "plan": plan_json}).to_string()
         } else {
-            let about = match status.as_str() {
+            let result = match status.as_str() {
                 "duplicate" => "was requested before",
                 _ => "is requested",
             };
-            format!("rollback {rollback_id} {about} (position {position})\n{}", render(&plan))
+            format!("rollback {rollback_id} {result} (position {position})\n{}", render(&plan))
         };
-        Ok(show_either(self.json, &text)?)
+        Ok(print_json_or_text(self.json, &text)?)
     }
 }
 
-/// Plans, as of the ledger's end, and asks for this plan.
-pub(crate) async fn requested(
+/// Makes a plan as of the ledger's last entry, and requests it.
+pub(crate) async fn request_rollback(
     client: &Client,
-    wish: &Wish,
-    request: &Request,
+    plan_request: &PlanRequest,
+    request: &RequestArgs,
     reason: &LongText,
-) -> anyhow::Result<Requested> {
+) -> anyhow::Result<RequestedRollback> {
     let by = request.by.actor()?;
     let rollback_id = match &request.id {
         Some(id) => id.clone(),
         None => ShortText::parse(&identity::new_id())?,
     };
-    let answer = wish.planned(client, Some(head(client).await?)).await?;
-    let plan: PlanBody = read(&answer)?;
-    let body = body(wish, &plan, &by, request.force, reason, &rollback_id);
-    let url = client.url(&["environments", wish.environment.as_str(), "rollbacks"]);
-    let answered = client.post(url, &body, Some(plan.environment_position)).await;
-    let answered = answered.map_err(|error| {
-        let temporary = error.is_temporary();
+    let planned = plan_request.plan(client, Some(head(client).await?)).await?;
+    let plan: PlanBody = read(&planned)?;
+    let body = body(plan_request, &plan, &by, request.force, reason, &rollback_id);
+    let url = client.url(&["environments", plan_request.environment.as_str(), "rollbacks"]);
+    let response = client.post(url, &body, Some(plan.environment_position)).await;
+    let response = response.map_err(|error| {
+        let is_temporary = error.is_temporary();
         let error = anyhow::Error::from(error);
-        if !temporary {
+        if !is_temporary {
             return error;
         }
         error.context(format!(
-            "it is not known whether the rollback is requested; ask again with --id {rollback_id}, it is requested once"
+            "the rollback may or may not be requested; repeat with --id {rollback_id}: it is requested \
+             only once"
         ))
     })?;
-    let RequestedBody { position, status } = read(&answered)?;
-    let plan_json = serde_json::from_slice(&answer).context("the plan is JSON")?;
-    Ok(Requested { rollback_id, plan, position, status, plan_json })
+    let RequestedBody { position, status } = read(&response)?;
+    let plan_json = serde_json::from_slice(&planned).context("cannot parse the plan")?;
+    Ok(RequestedRollback { rollback_id, plan, position, status, plan_json })
 }
 
 fn body(
-    wish: &Wish,
+    plan_request: &PlanRequest,
     plan: &PlanBody,
     by: &Actor,
     force: bool,
     reason: &LongText,
     rollback_id: &ShortText,
 ) -> Value {
-    let mut body = wish.body();
+    let mut body = plan_request.body();
     body["reason"] = json!(reason.as_str());
     body["initiated_by"] = actor::body(by);
     body["force"] = json!(force);

@@ -1,12 +1,12 @@
-//! `release-ledger rollback show`: where a rollback is.
+//! `release-ledger rollback show`: the progress of a rollback.
 
 use ledger_domain::ShortText;
 
-use super::body::{RollbackBody, StepStateBody};
-use super::list::to;
-use crate::answer::version;
+use super::list::target_point;
+use crate::bodies::version;
 use crate::connection::Connection;
 use crate::query::QueryArgs;
+use crate::rollback_body::{RollbackBody, StepStateBody};
 use crate::table;
 
 /// The command `rollback show`.
@@ -25,22 +25,22 @@ impl Show {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.client();
         let url = client.url(&["rollbacks", self.rollback_id.as_str()]);
-        self.query.show(&client, url, render).await
+        self.query.fetch_and_print(&client, url, render).await
     }
 }
 
-/// A rollback in words, with its steps.
+/// Renders a rollback with its steps.
 pub(super) fn render(rollback: &RollbackBody) -> String {
     let mut lines = vec![header(rollback)];
-    let reason = rollback.reason.as_deref().unwrap_or("no reason is known");
-    let how = match (rollback.automatic, rollback.force) {
+    let reason = rollback.reason.as_deref().unwrap_or("no reason given");
+    let mode = match (rollback.automatic, rollback.force) {
         (true, _) => ", automatically",
         (false, true) => ", by force",
         (false, false) => "",
     };
     let RollbackBody { requested, initiated_by, .. } = rollback;
     lines.push(format!(
-        "requested at {} by {}{how} (position {}): {reason}",
+        "requested at {} by {}{mode} (position {}): {reason}",
         requested.recorded_at, initiated_by.name, requested.position
     ));
     let approvals = &rollback.approvals;
@@ -72,7 +72,7 @@ fn header(rollback: &RollbackBody) -> String {
         "rollback {} of {} to {}: {}, {} of {} steps done{failed}, plan {}",
         rollback.rollback_id,
         rollback.environment,
-        to(rollback),
+        target_point(rollback),
         rollback.phase.name(),
         progress.done,
         progress.total,
@@ -101,7 +101,7 @@ mod tests {
     use crate::query::read;
 
     #[test]
-    fn a_rollback_is_shown_with_its_steps_and_with_what_is_in_its_way() {
+    fn a_rollback_is_shown_with_its_steps_differences_and_other_changes() {
         let body = read(
             br#"{"rollback_id":"r-1","environment":"production","position":20,"phase":"started",
                 "automatic":false,"force":true,"initiated_by":{"type":"person","name":"ada"},

@@ -1,4 +1,4 @@
-//! The command that deploys: run as if it were run alone, and how it ends.
+//! The deploy command: runs it as if it ran alone, and returns its result.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -15,36 +15,35 @@ use tokio::signal::unix::{self, SignalKind, signal};
 
 use crate::environment;
 
-/// The status that shells give to a command that is not found, and to one that cannot be run.
-const NOT_FOUND: u8 = 127;
-const NOT_RUN: u8 = 126;
+/// Exit statuses that shells use for a command that is not found, and for one that cannot be run.
+const NOT_FOUND_STATUS: u8 = 127;
+const NOT_RUNNABLE_STATUS: u8 = 126;
 
-/// How the command ended.
+/// The exit status of the command, and the failure if there is one.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Ended {
-    /// Its status as a shell tells it.
+pub(super) struct CommandResult {
+    /// The exit status as a shell reports it.
     pub(super) code: u8,
-    /// What went wrong, if anything.
-    pub(super) why: Option<String>,
+    pub(super) failure: Option<String>,
 }
 
-impl Ended {
-    pub(super) fn not_begun(why: &str) -> Self {
-        Self { code: NOT_RUN, why: Some(why.to_owned()) }
+impl CommandResult {
+    pub(super) fn not_started(failure: &str) -> Self {
+        Self { code: NOT_RUNNABLE_STATUS, failure: Some(failure.to_owned()) }
     }
 
-    /// The program is named, and its arguments, which may be secret, are not.
+    /// Names the program but not its arguments, which may be secret.
     fn of(program: &str, status: ExitStatus) -> Self {
         let code = match (status.code(), status.signal()) {
             (Some(code), _) => u8::try_from(code).unwrap_or(u8::MAX),
             (None, signal) => u8::try_from(128 + signal.unwrap_or_default()).unwrap_or(u8::MAX),
         };
-        Self { code, why: (code != 0).then(|| format!("{program} ended with {status}")) }
+        Self { code, failure: (code != 0).then(|| format!("{program} ended with {status}")) }
     }
 }
 
-/// The signals that are passed on to the command. One that this process was started with ignored, as HUP under `nohup`,
-/// is not caught: the command inherits that, and ignores it as it would if it were run alone.
+/// Signals that are forwarded to the command. A signal that this process was started with ignored, as HUP
+/// under `nohup`, is not caught: the command inherits that and ignores it as if it ran alone.
 pub(super) struct Signals {
     terminate: Option<unix::Signal>,
     interrupt: Option<unix::Signal>,
@@ -53,9 +52,10 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Catches them: from now on they do not end this process.
+    /// Catches the signals: from now on they do not end this process.
     pub(super) fn catch() -> io::Result<Self> {
-        // A parent may ignore CHLD, and that is inherited: the command would end without a status.
+        // A parent may ignore CHLD, which is inherited: without a handler, the command would end without a
+        // status.
         drop(signal(SignalKind::child())?);
         let ignored = environment::ignored_signals();
         let caught = |kind: SignalKind| {
@@ -72,21 +72,21 @@ impl Signals {
 
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
-            () = received(&mut self.terminate) => Signal::TERM,
-            () = received(&mut self.interrupt) => Signal::INT,
-            () = received(&mut self.hangup) => Signal::HUP,
-            () = received(&mut self.quit) => Signal::QUIT,
+            () = receive(&mut self.terminate) => Signal::TERM,
+            () = receive(&mut self.interrupt) => Signal::INT,
+            () = receive(&mut self.hangup) => Signal::HUP,
+            () = receive(&mut self.quit) => Signal::QUIT,
         }
     }
 
-    /// Passes over those that have come.
-    pub(super) fn forget(&mut self) {
+    /// Discards the signals received so far.
+    pub(super) fn discard_pending(&mut self) {
         while self.next().now_or_never().is_some() {}
     }
 }
 
-/// Waits for the signal; for ever where it is not caught.
-async fn received(signal: &mut Option<unix::Signal>) {
+/// Waits for the signal; never returns if the signal is not caught.
+async fn receive(signal: &mut Option<unix::Signal>) {
     match signal {
         Some(signal) => drop(signal.recv().await),
         None => std::future::pending().await,
@@ -94,42 +94,43 @@ async fn received(signal: &mut Option<unix::Signal>) {
 }
 
 /// Runs the command to its end.
-pub(super) async fn run(command: &[OsString], signals: &mut Signals) -> Ended {
-    let [program, arguments @ ..] = command else { return Ended::not_begun("there is no command") };
+pub(super) async fn run(command: &[OsString], signals: &mut Signals) -> CommandResult {
+    let [program, arguments @ ..] = command else { return CommandResult::not_started("no command given") };
     let name = Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned();
     let mut child = match Command::new(program).args(arguments).spawn() {
         Ok(child) => child,
         Err(error) => {
-            let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN };
-            let why = format!("{name} cannot be run: {error}");
-            super::tell(&why);
-            return Ended { code, why: Some(why) };
+            let code =
+                if error.kind() == io::ErrorKind::NotFound { NOT_FOUND_STATUS } else { NOT_RUNNABLE_STATUS };
+            let failure = format!("cannot run {name}: {error}");
+            super::print_notice(&failure);
+            return CommandResult { code, failure: Some(failure) };
         }
     };
     loop {
         tokio::select! {
             status = child.wait() => return match status {
-                Ok(status) => Ended::of(&name, status),
-                Err(error) => Ended::not_begun(&format!("how {name} ended is not known: {error}")),
+                Ok(status) => CommandResult::of(&name, status),
+                Err(error) => CommandResult::not_started(&format!("cannot tell how {name} ended: {error}")),
             },
-            signal = signals.next() => pass_on(&child, signal),
+            signal = signals.next() => forward(&child, signal),
         }
     }
 }
 
-/// Passes a signal on, unless the command has it already: Ctrl-C and Ctrl-\ reach all that run in the terminal, and
-/// twice they mean more than once.
-fn pass_on(child: &Child, signal: Signal) {
-    if matches!(signal, Signal::INT | Signal::QUIT) && is_in_terminal() {
+/// Forwards a signal, unless the command has received it already: Ctrl-C and Ctrl-\ reach every process in
+/// the terminal, and programs take a second one as a stronger request.
+fn forward(child: &Child, signal: Signal) {
+    if matches!(signal, Signal::INT | Signal::QUIT) && is_foreground() {
         return;
     }
     let process = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    // What has just ended cannot be reached any more.
+    // The command may have ended in the meantime.
     let _ = process.map(|process| kill_process(process, signal));
 }
 
-/// Whether this process is in the foreground of a terminal.
-fn is_in_terminal() -> bool {
+/// Returns true if this process is in the foreground of a terminal.
+fn is_foreground() -> bool {
     let Ok(terminal) = File::open("/dev/tty") else { return false };
     tcgetpgrp(&terminal).is_ok_and(|group| group == getpgrp())
 }
@@ -138,30 +139,30 @@ fn is_in_terminal() -> bool {
 mod tests {
     use super::*;
 
-    async fn ended(command: &[&str]) -> Ended {
+    async fn result_of(command: &[&str]) -> CommandResult {
         let command: Vec<_> = command.iter().map(OsString::from).collect();
         let mut signals = Signals::catch().expect("signals");
         run(&command, &mut signals).await
     }
 
-    fn badly(code: u8, why: &str) -> Ended {
-        Ended { code, why: Some(why.to_owned()) }
+    fn failed(code: u8, failure: &str) -> CommandResult {
+        CommandResult { code, failure: Some(failure.to_owned()) }
     }
 
     #[tokio::test]
-    async fn a_status_is_told_as_a_shell_tells_it() {
-        assert_eq!(ended(&["true"]).await, Ended { code: 0, why: None });
-        assert_eq!(ended(&["sh", "-c", "exit 3"]).await, badly(3, "sh ended with exit status: 3"));
+    async fn the_exit_status_follows_the_shell_convention() {
+        assert_eq!(result_of(&["true"]).await, CommandResult { code: 0, failure: None });
+        assert_eq!(result_of(&["sh", "-c", "exit 3"]).await, failed(3, "sh ended with exit status: 3"));
         assert_eq!(
-            ended(&["/bin/sh", "-c", "kill -KILL $$"]).await,
-            badly(137, "sh ended with signal: 9 (SIGKILL)")
+            result_of(&["/bin/sh", "-c", "kill -KILL $$"]).await,
+            failed(137, "sh ended with signal: 9 (SIGKILL)")
         );
     }
 
     #[tokio::test]
-    async fn what_cannot_be_run_has_a_status_of_its_own() {
-        let missing = ended(&["/nowhere/deploy", "--token=secret"]).await;
-        assert_eq!(missing, badly(127, "deploy cannot be run: No such file or directory (os error 2)"));
-        assert_eq!(ended(&["/etc"]).await.code, 126);
+    async fn a_command_that_cannot_be_run_has_its_own_exit_status() {
+        let missing = result_of(&["/nowhere/deploy", "--token=secret"]).await;
+        assert_eq!(missing, failed(127, "cannot run deploy: No such file or directory (os error 2)"));
+        assert_eq!(result_of(&["/etc"]).await.code, 126);
     }
 }

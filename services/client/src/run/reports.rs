@@ -1,109 +1,114 @@
-//! What is reported of a deploy: kept before it is sent, so that nothing is lost whoever is killed.
+//! Reports of one deploy: spooled before they are sent, so that none is lost if a process is killed.
 
 use ledger_codec::cloudevents::Envelope;
 
-use crate::chunk::Filling;
-use crate::output::tell;
-use crate::spool::{DeliveryStatus, Entry, Error, Limit, Outbox};
+use crate::chunk::ChunkBuilder;
+use crate::output::print_notice;
+use crate::spool::{DeliveryStatus, Entry, Error, Outbox, RetryWindow};
 
 /// The reports of one deploy, in order.
 #[derive(Clone)]
-pub(super) struct Reports {
+pub(super) struct DeployReports {
     outbox: Outbox,
-    kept: Vec<Entry>,
-    /// What the spool did not take.
-    unkept: Vec<Envelope>,
+    spooled: Vec<Entry>,
+    /// Reports that the spool did not accept.
+    unspooled: Vec<Envelope>,
 }
 
-/// Why a report is not recorded.
+/// The reason why a report is not recorded.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotRecorded {
-    /// It waits.
-    #[error("spooled: the reports of the deploy are kept in {place}, and are sent first next time")]
-    Kept {
-        /// Where.
-        place: String,
-        /// Why it could not be sent.
+    /// The report waits in the spool.
+    #[error("spooled: the deploy's reports are in {folder}; the next command sends them first")]
+    Spooled {
+        /// The queue's folder.
+        folder: String,
+        /// The reason why it could not be sent.
         source: Error,
     },
-    /// Nobody has it.
-    #[error("reports of the deploy are not sent, and lost")]
+    /// The report is neither recorded nor spooled.
+    #[error("the deploy's reports are neither sent nor spooled")]
     Lost(#[source] Error),
-    /// The ledger will never take it.
-    #[error("the ledger refuses a report of the deploy: {0}")]
-    Refused(String),
+    /// The ledger rejects the report permanently.
+    #[error("the ledger rejected a report of the deploy: {0}")]
+    Rejected(String),
 }
 
 impl NotRecorded {
-    pub(super) const fn is_refused(&self) -> bool {
-        matches!(self, Self::Refused(_))
+    pub(super) const fn is_rejected(&self) -> bool {
+        matches!(self, Self::Rejected(_))
     }
 }
 
-impl Reports {
+impl DeployReports {
     pub(super) const fn new(outbox: Outbox) -> Self {
-        Self { outbox, kept: Vec::new(), unkept: Vec::new() }
+        Self { outbox, spooled: Vec::new(), unspooled: Vec::new() }
     }
 
-    /// Keeps a report, behind those before it; in memory where the disk does not take it in time, which is said.
+    /// Spools a report behind the earlier ones. If the disk does not accept it in time, keeps it in memory
+    /// and prints a notice.
     pub(super) async fn add(&mut self, event: Envelope) {
-        self.unkept.push(event);
-        match self.outbox.keep_in_time(&self.unkept).await {
+        self.unspooled.push(event);
+        match self.outbox.spool_in_time(&self.unspooled).await {
             Ok(entries) => {
-                self.kept.extend(entries);
-                self.unkept.clear();
+                self.spooled.extend(entries);
+                self.unspooled.clear();
             }
-            Err(why) if self.unkept.len() == 1 => {
-                tell(&format!("a report is not kept for later, and lost if it cannot be sent now: {why:#}"));
+            Err(error) if self.unspooled.len() == 1 => {
+                print_notice(&format!(
+                    "cannot spool a report; it is lost unless it can be sent now: {error:#}"
+                ));
             }
             Err(_) => {}
         }
     }
 
-    /// Where they are kept.
-    pub(super) fn place(&self) -> String {
-        self.outbox.place()
+    /// Returns the folder of the spooled reports.
+    pub(super) fn spool_folder(&self) -> String {
+        self.outbox.spool_folder()
     }
 
-    /// Sends all reports, behind what waited before. Reports that are recorded already stay so.
+    /// Sends all reports, after everything that was spooled before them. Sending a recorded report again has
+    /// no effect.
     ///
     /// # Errors
-    /// One is not recorded.
+    /// A report is not recorded.
     pub(super) async fn send(self) -> Result<(), NotRecorded> {
-        let limit = self.outbox.limit();
-        let flushed = self.outbox.flush(limit).await;
-        let (mut left, mut refused) = (None, None);
-        for entry in &self.kept {
-            match self.outbox.fate(entry) {
+        let window = self.outbox.retry_window();
+        let flushed = self.outbox.flush(window).await;
+        let (mut unsent, mut rejected) = (None, None);
+        for entry in &self.spooled {
+            match self.outbox.delivery_status(entry) {
                 Ok(DeliveryStatus::Recorded) => {}
-                Ok(DeliveryStatus::Refused(why)) => refused = Some(why),
-                Ok(DeliveryStatus::Waits) => left = Some(Error::Busy),
-                Err(error) => left = Some(error),
+                Ok(DeliveryStatus::Rejected(reason)) => rejected = Some(reason),
+                Ok(DeliveryStatus::Waiting) => unsent = Some(Error::Busy),
+                Err(error) => unsent = Some(error),
             }
         }
-        // Whatever became of the others: nobody else will send it.
-        let unkept = self.send_unkept(limit).await;
-        if let Some(why) = refused {
-            return Err(NotRecorded::Refused(why));
+        // Send these regardless of the others: no later command can send them.
+        let unspooled = self.send_unspooled(window).await;
+        if let Some(reason) = rejected {
+            return Err(NotRecorded::Rejected(reason));
         }
-        unkept?;
-        match left {
-            Some(left) => {
-                Err(NotRecorded::Kept { place: self.place(), source: flushed.err().unwrap_or(left) })
+        unspooled?;
+        match unsent {
+            Some(error) => {
+                let source = flushed.err().unwrap_or(error);
+                Err(NotRecorded::Spooled { folder: self.spool_folder(), source })
             }
             None => Ok(()),
         }
     }
 
-    async fn send_unkept(&self, limit: Limit) -> Result<(), NotRecorded> {
-        let mut filling = Filling::default();
-        for (number, event) in (1..).zip(&self.unkept) {
-            filling.push(number, event.bytes());
+    async fn send_unspooled(&self, window: RetryWindow) -> Result<(), NotRecorded> {
+        let mut builder = ChunkBuilder::default();
+        for (number, event) in (1..).zip(&self.unspooled) {
+            builder.push(number, event.bytes());
         }
-        let Some(chunk) = filling.take() else { return Ok(()) };
-        let results = self.outbox.send_alone(&chunk, limit).await.map_err(NotRecorded::Lost)?;
+        let Some(chunk) = builder.take() else { return Ok(()) };
+        let results = self.outbox.send_without_spool(&chunk, window).await.map_err(NotRecorded::Lost)?;
         match results.iter().find(|result| !result.status.is_recorded()) {
-            Some(result) => Err(NotRecorded::Refused(result.to_string())),
+            Some(result) => Err(NotRecorded::Rejected(result.to_string())),
             None => Ok(()),
         }
     }

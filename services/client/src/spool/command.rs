@@ -1,4 +1,4 @@
-//! `release-ledger spool`: what waits, and sending it.
+//! `release-ledger spool`: lists and sends the events in the spool.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use ledger_codec::cloudevents::Envelope;
 use serde::Serialize;
 
 use super::queue::{self, Queue};
-use super::{Outbox, SpoolFolder, events_are};
+use super::{Outbox, SpoolFolder, count_events};
 use crate::connection::Connection;
-use crate::output::{show_either, show_text, tell};
+use crate::output::{print_json_or_text, print_notice, print_text};
 use crate::table;
 
-/// See or send what could not be sent
+/// List or send events that could not be sent
 #[derive(Debug, clap::Subcommand)]
 pub enum Spool {
-    /// Show what waits, for which ledger, and since when
+    /// Show the number of waiting events of each ledger, and the time of the oldest
     List(List),
-    /// Send what waits for a ledger
+    /// Send the events that wait for a ledger
     ///
-    /// Fails if something is left. What waits for other ledgers is left alone.
+    /// Fails if an event remains. Events that wait for other ledgers stay in the spool.
     Send(Send),
 }
 
@@ -28,7 +28,7 @@ impl Spool {
     /// Runs the command.
     ///
     /// # Errors
-    /// The spool cannot be read, or something is left in it.
+    /// The spool cannot be read, or an event remains in it.
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::List(list) => list.run(),
@@ -52,16 +52,21 @@ pub struct List {
 pub struct Send {
     #[command(flatten)]
     spool: SpoolFolder,
-    /// How long to go on while the ledger takes nothing
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Time limit without progress while the ledger is unavailable
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 60,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     patience: u64,
     #[command(flatten)]
     connection: Connection,
 }
 
-/// What waits for one ledger.
+/// The events that wait for one ledger.
 #[derive(Debug, Serialize)]
-struct Line {
+struct QueueSummary {
     ledger: String,
     waiting: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,16 +75,16 @@ struct Line {
     folder: String,
 }
 
-impl Line {
+impl QueueSummary {
     fn of(queue: &Queue) -> Result<Self, queue::Error> {
         let waiting = queue.waiting()?;
-        // The first happened first, or nearly. It may be damaged, or sent in this moment.
+        // The first event is the oldest, or nearly so. It may be damaged, or just being sent.
         let mut events = waiting.iter().filter_map(|entry| Envelope::parse(&queue.read(entry).ok()?).ok());
         Ok(Self {
             ledger: queue.ledger().to_string(),
             since: events.next().map(|event| event.occurred_at()),
             waiting: waiting.len(),
-            refused: queue.refused()?,
+            refused: queue.refused_count()?,
             folder: queue.folder().display().to_string(),
         })
     }
@@ -88,31 +93,32 @@ impl Line {
 impl List {
     fn run(&self) -> anyhow::Result<()> {
         let queues = Queue::all(&self.spool.folder()?)?;
-        let lines = queues.iter().map(Line::of).collect::<Result<Vec<_>, _>>()?;
-        let lines: Vec<_> = lines.into_iter().filter(|line| line.waiting + line.refused > 0).collect();
+        let summaries = queues.iter().map(QueueSummary::of).collect::<Result<Vec<_>, _>>()?;
+        let summaries: Vec<_> =
+            summaries.into_iter().filter(|summary| summary.waiting + summary.refused > 0).collect();
         let text = if self.json {
-            serde_json::to_string(&serde_json::json!({"ledgers": lines}))?
-        } else if lines.is_empty() {
-            "nothing waits".to_owned()
+            serde_json::to_string(&serde_json::json!({"ledgers": summaries}))?
+        } else if summaries.is_empty() {
+            "the spool is empty".to_owned()
         } else {
-            render(&lines)
+            render(&summaries)
         };
-        Ok(show_either(self.json, &text)?)
+        Ok(print_json_or_text(self.json, &text)?)
     }
 }
 
-fn render(lines: &[Line]) -> String {
-    let number = |number: usize| if number == 0 { String::new() } else { number.to_string() };
-    let rows: Vec<_> = lines
+fn render(summaries: &[QueueSummary]) -> String {
+    let blank_if_zero = |number: usize| if number == 0 { String::new() } else { number.to_string() };
+    let rows: Vec<_> = summaries
         .iter()
-        .map(|line| {
-            let since = line.since.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true));
+        .map(|summary| {
+            let since = summary.since.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true));
             [
-                line.ledger.clone(),
-                line.waiting.to_string(),
+                summary.ledger.clone(),
+                summary.waiting.to_string(),
                 since.unwrap_or_default(),
-                number(line.refused),
-                line.folder.clone(),
+                blank_if_zero(summary.refused),
+                summary.folder.clone(),
             ]
         })
         .collect();
@@ -123,35 +129,36 @@ impl Send {
     async fn run(self) -> anyhow::Result<()> {
         let folder = self.spool.folder()?;
         let client = self.connection.client();
-        let queue = Queue::of(&folder, client.ledger());
-        let refused = queue.refused()?;
+        let queue = Queue::new(&folder, client.ledger());
+        let refused_before = queue.refused_count()?;
         let elsewhere = Queue::all(&folder)?.into_iter().filter(|other| other.ledger() != queue.ledger());
         let others = elsewhere.map(|other| Ok((other.ledger().clone(), other.waiting()?.len())));
         let others = others.collect::<Result<Vec<_>, queue::Error>>()?;
         let outbox = Outbox::new(client, Ok(folder), Duration::from_secs(self.patience));
-        let before = queue.waiting()?.len();
-        let mut left = before;
-        // As long as it goes on, it is not given up.
+        let waiting_before = queue.waiting()?.len();
+        let mut remaining = waiting_before;
+        // Continue as long as there is progress.
         let failure = loop {
-            match outbox.flush(outbox.limit()).await {
+            match outbox.flush(outbox.retry_window()).await {
                 Ok(_) => break None,
-                Err(error) if error.is_temporary() && queue.waiting()?.len() < left => {
-                    left = queue.waiting()?.len();
+                Err(error) if error.is_temporary() && queue.waiting()?.len() < remaining => {
+                    remaining = queue.waiting()?.len();
                 }
                 Err(error) => break Some(error),
             }
         };
         for (ledger, waiting) in others.iter().filter(|(_, waiting)| *waiting > 0) {
-            tell(&format!("{} for {ledger}, and left alone", events_are(*waiting)));
+            print_notice(&format!("{} for {ledger} left in the spool", count_events(*waiting)));
         }
-        let aside = queue.refused()?.saturating_sub(refused);
-        let left = queue.waiting()?.len();
-        let sent = before.saturating_sub(left + aside);
-        let sent = events_are(sent);
+        let refused = queue.refused_count()?.saturating_sub(refused_before);
+        let remaining = queue.waiting()?.len();
+        let sent = count_events(waiting_before.saturating_sub(remaining + refused));
         match failure {
-            Some(failure) => Err(failure).with_context(|| format!("{sent} sent, {} left", events_are(left))),
-            None if aside > 0 => bail!("{sent} sent, {} refused for good", events_are(aside)),
-            None => Ok(show_text(&format!("{sent} sent"))?),
+            Some(failure) => {
+                Err(failure).with_context(|| format!("{sent} sent, {} remaining", count_events(remaining)))
+            }
+            None if refused > 0 => bail!("{sent} sent, {} rejected permanently", count_events(refused)),
+            None => Ok(print_text(&format!("{sent} sent"))?),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Sending what waits: in order, one request at a time, until nothing waits or time is up.
+//! Sends the waiting events of a queue: in order, one request at a time, until none waits or time is up.
 
 use std::time::Duration;
 
@@ -7,213 +7,211 @@ use reqwest::StatusCode;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::queue::{self, Entry, QueueLock};
-use crate::answer::{EventResult, EventStatus};
-use crate::chunk::{Chunk, Filling};
+use crate::bodies::{EventResult, EventStatus};
+use crate::chunk::{Chunk, ChunkBuilder};
 use crate::connection::{self, Client};
+use crate::retry::{FIRST_RETRY_DELAY, MAX_RETRY_DELAY};
 
-/// How long is waited before a request is made again: doubled every time, from the first to the last.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// Number of events in the first request; each further request has four times as many.
+const FIRST_REQUEST_EVENTS: usize = 100;
 
-/// How many events go into the first request; the next has four times as many.
-const FIRST: usize = 100;
-
-/// Why an event is not sent.
+/// An event was not sent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The spool fails.
+    /// The spool cannot be used.
     #[error(transparent)]
     Spool(#[from] queue::Error),
-    /// The ledger fails, or the way to it.
+    /// The request to the ledger failed.
     #[error(transparent)]
     Ledger(#[from] connection::Error),
-    /// The ledger takes others, and not this one now.
+    /// The ledger refuses this event for now.
     #[error("{0}")]
-    NotNow(Box<EventResult>),
-    /// No answer in time: it may be recorded, or not.
+    RefusedForNow(Box<EventResult>),
+    /// No response in time: the event may be recorded or not.
     #[error("{ledger} did not answer within {} s", patience.as_secs())]
-    Silent {
-        /// Whose ledger.
+    TimedOut {
+        /// The URL of the ledger.
         ledger: String,
-        /// How long was waited.
+        /// The time limit.
         patience: Duration,
     },
-    /// Somebody else is at it.
-    #[error("another process sends what waits already")]
+    /// Another process holds the lock of the queue.
+    #[error("another process is already sending the spool")]
     Busy,
 }
 
 impl Error {
-    /// Whether it may pass by itself.
+    /// Returns true if the same request may succeed later.
     pub(crate) fn is_temporary(&self) -> bool {
         match self {
             Self::Ledger(error) => error.is_temporary(),
-            Self::NotNow(_) | Self::Silent { .. } | Self::Busy => true,
+            Self::RefusedForNow(_) | Self::TimedOut { .. } | Self::Busy => true,
             Self::Spool(_) => false,
         }
     }
 
-    /// Returns true if an event that failed so may be recorded later: always, unless the ledger itself said that it is
-    /// not. What a proxy, a captive portal or a wrong URL answers is no word of the ledger on the event, nor is a body
-    /// that did not reach it whole.
-    pub(crate) fn may_pass(&self) -> bool {
-        let is_on_the_way = match self {
-            Self::Ledger(connection::Error::Setup(_) | connection::Error::NotALedger { .. }) => true,
+    /// Returns true if the event may still be recorded later: always, unless the ledger itself rejected it.
+    /// The response of a proxy, a captive portal or a wrong URL does not decide on the event, nor does one to
+    /// a body that did not arrive completely.
+    pub(crate) fn may_be_recorded_later(&self) -> bool {
+        let is_undecided = match self {
+            Self::Ledger(connection::Error::Setup(_) | connection::Error::ForeignResponse { .. }) => true,
             Self::Ledger(connection::Error::Problem { problem, .. }) => problem.is("incomplete-body"),
             _ => false,
         };
-        is_on_the_way || self.is_temporary()
+        is_undecided || self.is_temporary()
     }
 }
 
-/// How long is tried.
+/// The time limit of a request and its retries.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limit {
+pub(crate) struct RetryWindow {
     patience: Duration,
     pub(crate) deadline: Instant,
 }
 
-impl Limit {
-    pub(crate) fn of(patience: Duration) -> Self {
+impl RetryWindow {
+    pub(crate) fn new(patience: Duration) -> Self {
         Self { patience, deadline: Instant::now() + patience }
     }
 
-    /// The same, or so long from now on if that is later.
+    /// Extends the window to at least this time from now.
     pub(crate) fn at_least(self, patience: Duration) -> Self {
         Self { deadline: self.deadline.max(Instant::now() + patience), ..self }
     }
 
-    /// Tries again what may pass by itself, and no longer than this.
+    /// Sends a request again while it fails temporarily, until the deadline.
     ///
     /// # Errors
-    /// The last failure, or that there was no answer.
-    pub(crate) async fn within<T, F: Future<Output = Result<T, Error>>>(
+    /// The last failure, or [`Error::TimedOut`].
+    pub(crate) async fn retry<T, F: Future<Output = Result<T, Error>>>(
         self,
         client: &Client,
-        mut ask: impl FnMut() -> F,
+        mut request: impl FnMut() -> F,
     ) -> Result<T, Error> {
-        let mut pause = PAUSE.0;
+        let mut delay = FIRST_RETRY_DELAY;
         let mut last = None;
         loop {
-            match timeout_at(self.deadline, ask()).await {
+            match timeout_at(self.deadline, request()).await {
                 Ok(Err(error)) if error.is_temporary() => last = Some(error),
-                Ok(answered) => return answered,
-                Err(_) => return Err(last.unwrap_or_else(|| self.silent(client))),
+                Ok(result) => return result,
+                Err(_) => return Err(last.unwrap_or_else(|| self.timed_out(client))),
             }
-            if timeout_at(self.deadline, sleep(pause)).await.is_err() {
-                return Err(last.unwrap_or_else(|| self.silent(client)));
+            if timeout_at(self.deadline, sleep(delay)).await.is_err() {
+                return Err(last.unwrap_or_else(|| self.timed_out(client)));
             }
-            pause = (pause * 2).min(PAUSE.1);
+            delay = (delay * 2).min(MAX_RETRY_DELAY);
         }
     }
 
-    fn silent(self, client: &Client) -> Error {
-        Error::Silent { ledger: client.ledger().to_string(), patience: self.patience }
+    fn timed_out(self, client: &Client) -> Error {
+        Error::TimedOut { ledger: client.ledger().to_string(), patience: self.patience }
     }
 }
 
-/// Sends all that waits. `note` is told of what is put aside.
+/// Sends all waiting events. Calls `note` for each file that is moved to `refused`.
 ///
 /// # Errors
-/// Something is left, and why.
+/// The reason why an event remains.
 pub(crate) async fn drain(
     client: &Client,
-    held: &QueueLock<'_>,
-    limit: Limit,
+    lock: &QueueLock<'_>,
+    window: RetryWindow,
     note: &(dyn Fn(&str) + Sync),
 ) -> Result<(), Error> {
-    for path in held.clear()? {
-        note(&format!("{} was no event of the spool, and is put aside there", path.display()));
+    for path in lock.refuse_foreign_files()? {
+        note(&format!("moved a file that is not an event of the spool to {}", path.display()));
     }
-    // Few at first: a slow way to the ledger must not keep all of them for ever.
-    let mut at_once = FIRST;
+    // Start with few: over a slow connection, one large request might never succeed.
+    let mut max_events = FIRST_REQUEST_EVENTS;
     loop {
-        let Some((chunk, entries)) = next(held, at_once, note)? else { return Ok(()) };
+        let Some((chunk, entries)) = next_chunk(lock, max_events, note)? else { return Ok(()) };
         let chunk = &chunk;
-        let answered = limit.within(client, || async { Ok(client.record(chunk).await?) }).await;
-        let results = match answered {
+        let response = window.retry(client, || async { Ok(client.record(chunk).await?) }).await;
+        let results = match response {
             Ok(results) => results,
-            // Something in the request is wrong: alone, an event shows whether it is that.
-            Err(Error::Ledger(error)) if is_refusal(&error) && entries.len() > 1 => {
-                at_once = 1;
+            // Something in the request is wrong: send the events one by one to find it.
+            Err(Error::Ledger(error)) if is_rejection(&error) && entries.len() > 1 => {
+                max_events = 1;
                 continue;
             }
             Err(Error::Ledger(connection::Error::Problem { status, problem }))
                 if is_final(status) && !problem.is("incomplete-body") =>
             {
-                put_aside(held, &entries[0], &problem.to_string(), note)?;
+                refuse(lock, &entries[0], &problem.to_string(), note)?;
                 continue;
             }
             Err(error) => return Err(error),
         };
-        let mut not_now = None;
+        let mut refused = None;
         for (entry, result) in entries.iter().zip(results) {
             match result.status {
-                EventStatus::Recorded | EventStatus::Duplicate => held.done(entry)?,
-                EventStatus::Refused => not_now = Some(result),
+                EventStatus::Recorded | EventStatus::Duplicate => lock.remove(entry)?,
+                EventStatus::Refused => refused = Some(result),
                 EventStatus::Conflict | EventStatus::Invalid | EventStatus::Rejected => {
-                    put_aside(held, entry, &result.to_string(), note)?;
+                    refuse(lock, entry, &result.to_string(), note)?;
                 }
             }
         }
-        if let Some(result) = not_now {
-            return Err(Error::NotNow(Box::new(result)));
+        if let Some(result) = refused {
+            return Err(Error::RefusedForNow(Box::new(result)));
         }
-        at_once = at_once.saturating_mul(4);
+        max_events = max_events.saturating_mul(4);
     }
 }
 
-/// The next events, as many as go into one request. What is no event is put aside.
-fn next(
-    held: &QueueLock<'_>,
-    at_once: usize,
+/// Reads the next events, as many as fit into one request. Moves files that contain no event to `refused`.
+fn next_chunk(
+    lock: &QueueLock<'_>,
+    max_events: usize,
     note: &(dyn Fn(&str) + Sync),
 ) -> Result<Option<(Chunk, Vec<Entry>)>, Error> {
-    let mut filling = Filling::default();
+    let mut builder = ChunkBuilder::default();
     let mut entries = Vec::new();
-    for (number, entry) in (1..).zip(held.queue().waiting()?) {
-        let Some(event) = held.event(&entry)? else { continue };
+    for (number, entry) in (1..).zip(lock.queue().waiting()?) {
+        let Some(event) = lock.event(&entry)? else { continue };
         match event {
             Ok(event) => {
-                filling.push(number, &event);
+                builder.push(number, &event);
                 entries.push(entry);
             }
-            Err(why) => put_aside(held, &entry, &why, note)?,
+            Err(reason) => refuse(lock, &entry, &reason, note)?,
         }
-        if filling.is_full() || entries.len() >= at_once {
+        if builder.is_full() || entries.len() >= max_events {
             break;
         }
     }
-    Ok(filling.take().map(|chunk| (chunk, entries)))
+    Ok(builder.take().map(|chunk| (chunk, entries)))
 }
 
-fn put_aside(
-    held: &QueueLock<'_>,
+fn refuse(
+    lock: &QueueLock<'_>,
     entry: &Entry,
-    why: &str,
+    reason: &str,
     note: &(dyn Fn(&str) + Sync),
 ) -> Result<(), Error> {
-    let path = held.refuse(entry, why)?;
-    note(&format!("an event that waited is refused for good, and is {} now: {why}", path.display()));
+    let path = lock.refuse(entry, reason)?;
+    note(&format!("an event was rejected permanently and moved to {}: {reason}", path.display()));
     Ok(())
 }
 
-/// Whether something answered that the request itself is wrong.
-const fn is_refusal(error: &connection::Error) -> bool {
+/// Returns true if the response says that the request itself is wrong.
+const fn is_rejection(error: &connection::Error) -> bool {
     match error {
-        connection::Error::Problem { status, .. } | connection::Error::NotALedger { status, .. } => {
+        connection::Error::Problem { status, .. } | connection::Error::ForeignResponse { status, .. } => {
             is_final(*status)
         }
         _ => false,
     }
 }
 
-/// Whether an answer with this status is about the events, and will be the same again.
+/// Returns true if a response with this status is about the events, and will be the same again.
 const fn is_final(status: StatusCode) -> bool {
     matches!(status.as_u16(), 400 | 409 | 413 | 422)
 }
 
-/// The events of a chunk's lines; of those that are none, why.
-pub(crate) fn parsed(chunk: &Chunk) -> Vec<Result<Envelope, String>> {
+/// Parses the events of a chunk; invalid ones give the reason.
+pub(crate) fn parse_events(chunk: &Chunk) -> Vec<Result<Envelope, String>> {
     let lines = chunk.lines();
     let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines.map(|line| Envelope::parse(line).map_err(|invalid| invalid.reason.to_string())).collect()

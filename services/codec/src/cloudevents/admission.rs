@@ -1,61 +1,62 @@
-//! The rules that only new events must keep.
+//! The rules that apply to new events only.
 //!
-//! Entries are read for ever by the rules under which they were recorded: those of `data`. What a later rule rejects
-//! is rejected here, before an event is recorded, so that such a rule never makes a stored entry unreadable.
+//! Stored entries are always parsed by the rules under which they were recorded: those of `data`. Rules that were added
+//! later are enforced here, before an event is recorded, so that such a rule never makes a stored entry unreadable.
 //!
-//! A new event may name what was recorded before: the event that it corrects, the releases of a rollback's plan, and
-//! the release that a step of a rollback deploys. Those keep the rules of stored entries, so that an environment can
-//! still go back to a release that was recorded under them.
+//! A new event may refer to recorded values: the event that it corrects, the releases of a rollback's plan, and the
+//! release that a rollback step deploys. The rules of stored entries apply to these, so that an environment can still
+//! be rolled back to a release that was recorded under them.
 
 use ledger_domain::{Artifact, EventId, Identity, ShortText, Source};
 
-use super::Reason;
+use super::error::Reason;
 use super::fields::Pointer;
 use crate::ijson::Json;
 
-/// Checks a new event whose data, in its present form, has been read.
-pub(super) fn event(identity: &Identity, data: &Json<'_>) -> Result<(), Reason> {
+/// Checks a new event, of which the data has been upcast to the latest version and parsed.
+pub(super) fn check_event(identity: &Identity, data: &Json<'_>) -> Result<(), Reason> {
     EventId::parse(identity.id.as_str()).map_err(|error| Reason::value("/id", error))?;
     Source::parse(identity.source.as_str()).map_err(|error| Reason::value("/source", error))?;
     let Json::Object(data) = data else { return Ok(()) };
     let is_step = data.get("rollback_id").is_some();
     let is_checked = |name: &str| match name {
-        // Prose.
+        // Free text may contain format characters.
         "reason" => false,
+        // References to recorded values.
         "corrects" | "plan" => false,
         "release" => !is_step,
         _ => true,
     };
     let mut members = data.entries().filter(|(name, _)| is_checked(name));
-    members.try_for_each(|(name, value)| member(name, value, Pointer::Data))
+    members.try_for_each(|(name, value)| check_member(name, value, Pointer::Data))
 }
 
-/// Checks a new policy that has been read.
-pub(super) fn policy(policy: &Json<'_>) -> Result<(), Reason> {
-    texts(policy, Pointer::Root)
+/// Checks a new policy that has been parsed.
+pub(super) fn check_policy(policy: &Json<'_>) -> Result<(), Reason> {
+    check_strings(policy, Pointer::Root)
 }
 
-/// Checks all texts in a value but prose, which only an event's `reason` is.
-fn texts(value: &Json<'_>, at: Pointer<'_>) -> Result<(), Reason> {
+/// Checks all strings in a value as short texts. An event's `reason`, the only free text, is not passed here.
+fn check_strings(value: &Json<'_>, at: Pointer<'_>) -> Result<(), Reason> {
     match value {
         Json::String(text) => {
             ShortText::parse(text).map(drop).map_err(|error| Reason::value(at.to_string(), error))
         }
         Json::Array(items) => {
             let mut items = items.iter().enumerate();
-            items.try_for_each(|(index, item)| texts(item, Pointer::Item(&at, index)))
+            items.try_for_each(|(index, item)| check_strings(item, Pointer::Item(&at, index)))
         }
-        Json::Object(object) => object.entries().try_for_each(|(name, value)| member(name, value, at)),
+        Json::Object(object) => object.entries().try_for_each(|(name, value)| check_member(name, value, at)),
         Json::Null | Json::Bool(_) | Json::Integer(_) | Json::Float(_) => Ok(()),
     }
 }
 
-fn member(name: &str, value: &Json<'_>, parent: Pointer<'_>) -> Result<(), Reason> {
+fn check_member(name: &str, value: &Json<'_>, parent: Pointer<'_>) -> Result<(), Reason> {
     let at = Pointer::Member(&parent, name);
     match (name, value) {
         ("artifact", Json::String(text)) => {
             Artifact::parse(text).map(drop).map_err(|error| Reason::value(at.to_string(), error))
         }
-        _ => texts(value, at),
+        _ => check_strings(value, at),
     }
 }

@@ -1,4 +1,4 @@
-//! A JSON array of events, split before anything in it is read.
+//! Splits a JSON array of events without parsing the events.
 
 use std::cell::Cell;
 use std::fmt;
@@ -6,34 +6,34 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Why a body is not a batch.
+/// The reason why a body is not a batch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    /// It is not a JSON array.
+    /// The body is not a JSON array.
     #[error("the batch is not a JSON array: {0}")]
     NotAnArray(String),
-    /// It has too many events.
+    /// The array has more events than allowed.
     #[error("the batch has more than {0} events")]
     TooMany(usize),
 }
 
-/// The members of an array. What is beyond the limit is not kept, so that a body of many tiny members
-/// costs no more than its own bytes.
+/// Returns the elements of an array. Stops at the limit, so that a body of many tiny elements takes no more memory than
+/// its own bytes.
 pub(super) fn split(json: &[u8], limit: usize) -> Result<Vec<&RawValue>, BatchError> {
     let too_many = Cell::new(false);
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let members = Members { limit, too_many: &too_many }.deserialize(&mut deserializer);
-    members.and_then(|members| deserializer.end().map(|()| members)).map_err(|error| {
+    let elements = Elements { limit, too_many: &too_many }.deserialize(&mut deserializer);
+    elements.and_then(|elements| deserializer.end().map(|()| elements)).map_err(|error| {
         if too_many.get() { BatchError::TooMany(limit) } else { BatchError::NotAnArray(error.to_string()) }
     })
 }
 
-struct Members<'c> {
+struct Elements<'c> {
     limit: usize,
     too_many: &'c Cell<bool>,
 }
 
-impl<'de> DeserializeSeed<'de> for Members<'_> {
+impl<'de> DeserializeSeed<'de> for Elements<'_> {
     type Value = Vec<&'de RawValue>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -41,7 +41,7 @@ impl<'de> DeserializeSeed<'de> for Members<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Members<'_> {
+impl<'de> Visitor<'de> for Elements<'_> {
     type Value = Vec<&'de RawValue>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,14 +49,14 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
-        while let Some(member) = sequence.next_element()? {
-            if members.len() == self.limit {
+        let mut elements = Vec::new();
+        while let Some(element) = sequence.next_element()? {
+            if elements.len() == self.limit {
                 self.too_many.set(true);
                 return Err(serde::de::Error::custom("too many"));
             }
-            members.push(member);
+            elements.push(element);
         }
-        Ok(members)
+        Ok(elements)
     }
 }

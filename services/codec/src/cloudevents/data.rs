@@ -1,4 +1,4 @@
-//! An event's data, read: one function a family. `encode` is the way back.
+//! Decodes an event's data, with a function for each kind of object. `encode` is the inverse.
 
 use std::collections::BTreeMap;
 
@@ -13,24 +13,24 @@ use ledger_domain::{
     Position, Release, ServiceName, ShortText, SlotName, Source, TargetName,
 };
 
-use super::Reason;
+use super::error::Reason;
 use super::fields::{Fields, Pointer, text};
 use crate::ijson::Json;
 
-type Read<T> = Result<T, Reason>;
+type Decoded<T> = Result<T, Reason>;
 
-/// Services of which a policy may say what they depend on: whoever follows them step by step comes to an end.
-const DEPENDENTS: usize = 1_000;
+/// The maximum number of services with declared dependencies in a policy. It bounds the traversal of the dependencies.
+const DEPENDENT_LIMIT: usize = 1_000;
 
-pub(super) fn event(kind: Kind, data: &Json<'_>) -> Read<Event> {
-    let fields = Fields::of(data, Pointer::Data)?;
+pub(super) fn event(kind: Kind, data: &Json<'_>) -> Decoded<Event> {
+    let fields = Fields::new(data, Pointer::Data)?;
     let payload = payload(kind, &fields)?;
-    // Left unread, it is refused as a member that the event does not know.
-    let corrects = if payload.is_correctable() { fields.maybe("corrects", identity)? } else { None };
+    // On other kinds it stays unread, so that `finish` rejects it as an unknown member.
+    let corrects = if payload.is_correctable() { fields.optional("corrects", identity)? } else { None };
     let event = Event {
         payload,
-        actor: fields.maybe("actor", actor)?,
-        reason: fields.maybe_text("reason", LongText::parse)?,
+        actor: fields.optional("actor", actor)?,
+        reason: fields.optional_text("reason", LongText::parse)?,
         links: fields.list("links", link)?,
         corrects,
     };
@@ -44,40 +44,40 @@ pub(super) fn event(kind: Kind, data: &Json<'_>) -> Read<Event> {
             | Kind::ReleasePointRevoked
     );
     if needs_reason && event.reason.is_none() {
-        return Err(fields.wrong("reason", "is required"));
+        return Err(fields.invalid("reason", "is required"));
     }
     if matches!(kind, Kind::ApprovalGranted | Kind::ApprovalRejected) && event.actor.is_none() {
-        return Err(fields.wrong("actor", "is required"));
+        return Err(fields.invalid("actor", "is required"));
     }
     fields.finish()?;
     Ok(event)
 }
 
-fn payload(kind: Kind, fields: &Fields<'_, '_>) -> Read<Payload> {
+fn payload(kind: Kind, fields: &Fields<'_, '_>) -> Decoded<Payload> {
     Ok(match kind {
         Kind::ArtifactBuilt => Payload::ArtifactBuilt(built(fields)?),
         Kind::ArtifactRevoked => Payload::ArtifactRevoked(Revoked {
             artifact: fields.text("artifact", Artifact::stored)?,
-            advisory: fields.maybe_text("advisory", ShortText::stored)?,
-            deleted: fields.maybe_bool("deleted")?.unwrap_or(false),
+            advisory: fields.optional_text("advisory", ShortText::stored)?,
+            deleted: fields.optional_bool("deleted")?.unwrap_or(false),
         }),
         Kind::ArtifactReinstated => {
             Payload::ArtifactReinstated(Reinstated { artifact: fields.text("artifact", Artifact::stored)? })
         }
         Kind::DeployStarted => Payload::DeployStarted(deploy(fields)?),
-        Kind::DeploySucceeded => Payload::DeploySucceeded(ended_deploy(fields)?),
-        Kind::DeployFailed => Payload::DeployFailed(ended_deploy(fields)?),
+        Kind::DeploySucceeded => Payload::DeploySucceeded(finished_deploy(fields)?),
+        Kind::DeployFailed => Payload::DeployFailed(finished_deploy(fields)?),
         Kind::DeployRemoved => Payload::DeployRemoved(Removal {
             lane: lane(fields)?,
-            slot: fields.maybe_text("slot", SlotName::parse)?,
-            deployment: fields.maybe_text("deployment", ShortText::stored)?,
-            rollback_id: fields.maybe_text("rollback_id", ShortText::stored)?,
+            slot: fields.optional_text("slot", SlotName::parse)?,
+            deployment: fields.optional_text("deployment", ShortText::stored)?,
+            rollback_id: fields.optional_text("rollback_id", ShortText::stored)?,
         }),
         Kind::TrafficSwitched => Payload::TrafficSwitched(Switch {
             lane: lane(fields)?,
             slot: fields.text("slot", SlotName::parse)?,
-            deployment: fields.maybe_text("deployment", ShortText::stored)?,
-            rollback_id: fields.maybe_text("rollback_id", ShortText::stored)?,
+            deployment: fields.optional_text("deployment", ShortText::stored)?,
+            rollback_id: fields.optional_text("rollback_id", ShortText::stored)?,
         }),
         Kind::ValidationStarted => Payload::ValidationStarted(validation(fields)?),
         Kind::ValidationPassed => Payload::ValidationPassed(validation(fields)?),
@@ -85,7 +85,7 @@ fn payload(kind: Kind, fields: &Fields<'_, '_>) -> Read<Payload> {
         Kind::RollbackRequested => Payload::RollbackRequested(rollback_request(fields)?),
         Kind::RollbackStarted => Payload::RollbackStarted(RollbackStart {
             rollback: rollback(fields)?,
-            acknowledge: fields.list("acknowledge", acknowledged)?.into_iter().collect(),
+            acknowledge: fields.list("acknowledge", acknowledged_lane)?.into_iter().collect(),
         }),
         Kind::RollbackSucceeded => Payload::RollbackSucceeded(rollback(fields)?),
         Kind::RollbackFailed => Payload::RollbackFailed(rollback(fields)?),
@@ -93,22 +93,22 @@ fn payload(kind: Kind, fields: &Fields<'_, '_>) -> Read<Payload> {
         Kind::RollbackDeclined => Payload::RollbackDeclined(Declined {
             environment: environment(fields)?,
             cause: Position::new(fields.number("cause")?),
-            policy: fields.maybe_number("policy")?.map(Position::new),
+            policy: fields.optional_number("policy")?.map(Position::new),
         }),
         Kind::ReleasePointMarked => Payload::ReleasePointMarked(mark(fields)?),
-        Kind::ReleasePointRevoked => Payload::ReleasePointRevoked(destination(fields)?),
+        Kind::ReleasePointRevoked => Payload::ReleasePointRevoked(point_id(fields)?),
         Kind::EnvironmentDeclared => {
-            Payload::EnvironmentDeclared(environment(fields)?, fields.member("policy", policy)?)
+            Payload::EnvironmentDeclared(environment(fields)?, fields.required("policy", policy)?)
         }
         Kind::EnvironmentObserved => Payload::EnvironmentObserved(Observation {
             environment: environment(fields)?,
-            complete: fields.maybe_bool("complete")?.unwrap_or(false),
-            targets: fields.list_of_texts("targets", TargetName::parse)?.into_iter().collect(),
+            complete: fields.optional_bool("complete")?.unwrap_or(false),
+            targets: fields.text_list("targets", TargetName::parse)?.into_iter().collect(),
             lanes: fields.list("lanes", observed)?,
         }),
         Kind::EnvironmentRetired => Payload::EnvironmentRetired(environment(fields)?),
         Kind::ApprovalGranted => {
-            let expires_at = fields.maybe_time("expires_at")?;
+            let expires_at = fields.optional_time("expires_at")?;
             Payload::ApprovalGranted(Approval { subject: approval_subject(fields)?, expires_at })
         }
         Kind::ApprovalRejected => {
@@ -119,39 +119,39 @@ fn payload(kind: Kind, fields: &Fields<'_, '_>) -> Read<Payload> {
     })
 }
 
-fn environment(fields: &Fields<'_, '_>) -> Read<EnvironmentName> {
+fn environment(fields: &Fields<'_, '_>) -> Decoded<EnvironmentName> {
     fields.text("environment", EnvironmentName::parse)
 }
 
-/// The lane of a report: a target that it does not name is not known here.
-fn lane(fields: &Fields<'_, '_>) -> Read<LaneRef> {
+/// Decodes the lane of a report. A missing target stays unresolved: resolving it requires the service's lanes.
+fn lane(fields: &Fields<'_, '_>) -> Decoded<LaneRef> {
     Ok(LaneRef {
         environment: environment(fields)?,
         service: fields.text("service", ServiceName::parse)?,
-        target: fields.maybe_text("target", TargetName::parse)?,
+        target: fields.optional_text("target", TargetName::parse)?,
     })
 }
 
-/// The target of a lane that is named in full: `default` where it is left out.
-fn target(fields: &Fields<'_, '_>) -> Read<TargetName> {
-    Ok(fields.maybe_text("target", TargetName::parse)?.unwrap_or_default())
+/// Decodes the target of a fully specified lane: `default` if it is left out.
+fn target(fields: &Fields<'_, '_>) -> Decoded<TargetName> {
+    Ok(fields.optional_text("target", TargetName::parse)?.unwrap_or_default())
 }
 
-fn release(json: &Json<'_>, at: Pointer<'_>) -> Read<Release> {
-    let fields = Fields::of(json, at)?;
+fn release(json: &Json<'_>, at: Pointer<'_>) -> Decoded<Release> {
+    let fields = Fields::new(json, at)?;
     let release = Release {
         version: fields.text("version", ShortText::stored)?,
-        artifact: fields.maybe_text("artifact", Artifact::stored)?,
-        config: fields.maybe_text("config", ConfigDigest::parse)?,
-        infrastructure: fields.maybe_text("infrastructure", ShortText::stored)?,
-        commit: fields.maybe_text("commit", ShortText::stored)?,
+        artifact: fields.optional_text("artifact", Artifact::stored)?,
+        config: fields.optional_text("config", ConfigDigest::parse)?,
+        infrastructure: fields.optional_text("infrastructure", ShortText::stored)?,
+        commit: fields.optional_text("commit", ShortText::stored)?,
     };
     fields.finish()?;
     Ok(release)
 }
 
-fn actor(json: &Json<'_>, at: Pointer<'_>) -> Read<Actor> {
-    let fields = Fields::of(json, at)?;
+fn actor(json: &Json<'_>, at: Pointer<'_>) -> Decoded<Actor> {
+    let fields = Fields::new(json, at)?;
     let actor = Actor {
         kind: fields.text("type", ShortText::stored)?,
         name: fields.text("name", ShortText::stored)?,
@@ -160,266 +160,266 @@ fn actor(json: &Json<'_>, at: Pointer<'_>) -> Read<Actor> {
     Ok(actor)
 }
 
-fn identity(json: &Json<'_>, at: Pointer<'_>) -> Read<Identity> {
-    let fields = Fields::of(json, at)?;
+fn identity(json: &Json<'_>, at: Pointer<'_>) -> Decoded<Identity> {
+    let fields = Fields::new(json, at)?;
     let identity =
         Identity { source: fields.text("source", Source::stored)?, id: fields.text("id", EventId::stored)? };
     fields.finish()?;
     Ok(identity)
 }
 
-fn link(json: &Json<'_>, at: Pointer<'_>) -> Read<Link> {
-    let fields = Fields::of(json, at)?;
+fn link(json: &Json<'_>, at: Pointer<'_>) -> Decoded<Link> {
+    let fields = Fields::new(json, at)?;
     let link =
         Link { rel: fields.text("rel", ShortText::stored)?, href: fields.text("href", ShortText::stored)? };
     fields.finish()?;
     Ok(link)
 }
 
-fn built(fields: &Fields<'_, '_>) -> Read<Built> {
+fn built(fields: &Fields<'_, '_>) -> Decoded<Built> {
     Ok(Built {
         artifact: fields.text("artifact", Artifact::stored)?,
-        version: fields.maybe_text("version", ShortText::stored)?,
-        commit: fields.maybe_text("commit", ShortText::stored)?,
-        committed_at: fields.maybe_time("committed_at")?,
-        builder: fields.maybe_text("builder", ShortText::stored)?,
-        provenance: fields.maybe("provenance", evidence)?,
+        version: fields.optional_text("version", ShortText::stored)?,
+        commit: fields.optional_text("commit", ShortText::stored)?,
+        committed_at: fields.optional_time("committed_at")?,
+        builder: fields.optional_text("builder", ShortText::stored)?,
+        provenance: fields.optional("provenance", evidence)?,
     })
 }
 
-fn evidence(json: &Json<'_>, at: Pointer<'_>) -> Read<Evidence> {
-    let fields = Fields::of(json, at)?;
+fn evidence(json: &Json<'_>, at: Pointer<'_>) -> Decoded<Evidence> {
+    let fields = Fields::new(json, at)?;
     let evidence = Evidence {
         uri: fields.text("uri", ShortText::stored)?,
-        digest: fields.maybe_text("digest", ConfigDigest::parse)?,
+        digest: fields.optional_text("digest", ConfigDigest::parse)?,
     };
     fields.finish()?;
     Ok(evidence)
 }
 
-fn deploy(fields: &Fields<'_, '_>) -> Read<Deploy> {
+fn deploy(fields: &Fields<'_, '_>) -> Decoded<Deploy> {
     Ok(Deploy {
         lane: lane(fields)?,
-        slot: fields.maybe_text("slot", SlotName::parse)?,
-        deployment: fields.maybe_text("deployment", ShortText::stored)?,
-        release: fields.member("release", release)?,
-        reversible: fields.maybe_bool("reversible")?.unwrap_or(true),
-        rollback_id: fields.maybe_text("rollback_id", ShortText::stored)?,
+        slot: fields.optional_text("slot", SlotName::parse)?,
+        deployment: fields.optional_text("deployment", ShortText::stored)?,
+        release: fields.required("release", release)?,
+        reversible: fields.optional_bool("reversible")?.unwrap_or(true),
+        rollback_id: fields.optional_text("rollback_id", ShortText::stored)?,
         ending: Ending::default(),
     })
 }
 
-fn ended_deploy(fields: &Fields<'_, '_>) -> Read<Deploy> {
+fn finished_deploy(fields: &Fields<'_, '_>) -> Decoded<Deploy> {
     let ending = Ending {
-        duration_ms: fields.maybe_number("duration_ms")?,
-        exit_code: fields.maybe_number("exit_code")?,
+        duration_ms: fields.optional_number("duration_ms")?,
+        exit_code: fields.optional_number("exit_code")?,
     };
     Ok(Deploy { ending, ..deploy(fields)? })
 }
 
-fn validation(fields: &Fields<'_, '_>) -> Read<Validation> {
-    let artifact = fields.maybe_text("artifact", Artifact::stored)?;
+fn validation(fields: &Fields<'_, '_>) -> Decoded<Validation> {
+    let artifact = fields.optional_text("artifact", Artifact::stored)?;
     let subject = match (artifact, fields.has("environment")) {
         (Some(_), true) => {
             return Err(
-                fields.wrong("artifact", "a check is of an artifact or of an environment, not of both")
+                fields.invalid("artifact", "must not be combined with environment; a check has one subject")
             );
         }
         (Some(artifact), false) => ValidationSubject::Artifact(artifact),
         (None, true) if fields.has("service") => ValidationSubject::Lane {
             lane: lane(fields)?,
-            release: fields.maybe("release", release)?,
-            deployment: fields.maybe_text("deployment", ShortText::stored)?,
+            release: fields.optional("release", release)?,
+            deployment: fields.optional_text("deployment", ShortText::stored)?,
         },
         (None, true) => ValidationSubject::Environment(environment(fields)?),
         (None, false) => {
-            return Err(Reason::value(fields.at(), "a check names its artifact, or its environment"));
+            return Err(Reason::value(fields.pointer(), "a check requires an artifact or an environment"));
         }
     };
     Ok(Validation {
         check: fields.text("check", ShortText::stored)?,
         subject,
-        run: fields.maybe_text("run", ShortText::stored)?,
+        run: fields.optional_text("run", ShortText::stored)?,
         evidence: fields.list("evidence", evidence)?,
-        counts: fields.maybe("counts", counts)?,
+        counts: fields.optional("counts", counts)?,
     })
 }
 
-fn counts(json: &Json<'_>, at: Pointer<'_>) -> Read<Counts> {
-    let fields = Fields::of(json, at)?;
+fn counts(json: &Json<'_>, at: Pointer<'_>) -> Decoded<Counts> {
+    let fields = Fields::new(json, at)?;
     let counts = Counts {
-        passed: fields.maybe_number("passed")?.unwrap_or(0),
-        failed: fields.maybe_number("failed")?.unwrap_or(0),
-        skipped: fields.maybe_number("skipped")?.unwrap_or(0),
+        passed: fields.optional_number("passed")?.unwrap_or(0),
+        failed: fields.optional_number("failed")?.unwrap_or(0),
+        skipped: fields.optional_number("skipped")?.unwrap_or(0),
     };
     fields.finish()?;
     Ok(counts)
 }
 
-fn rollback(fields: &Fields<'_, '_>) -> Read<Rollback> {
+fn rollback(fields: &Fields<'_, '_>) -> Decoded<Rollback> {
     Ok(Rollback {
         environment: environment(fields)?,
         rollback_id: fields.text("rollback_id", ShortText::stored)?,
     })
 }
 
-fn acknowledged(json: &Json<'_>, at: Pointer<'_>) -> Read<(ServiceName, TargetName)> {
-    let fields = Fields::of(json, at)?;
+fn acknowledged_lane(json: &Json<'_>, at: Pointer<'_>) -> Decoded<(ServiceName, TargetName)> {
+    let fields = Fields::new(json, at)?;
     let lane = (fields.text("service", ServiceName::parse)?, target(&fields)?);
     fields.finish()?;
     Ok(lane)
 }
 
-fn rollback_request(fields: &Fields<'_, '_>) -> Read<RollbackRequest> {
+fn rollback_request(fields: &Fields<'_, '_>) -> Decoded<RollbackRequest> {
     Ok(RollbackRequest {
         rollback: rollback(fields)?,
         to: Position::new(fields.number("to")?),
-        at: fields.maybe_time("at")?,
-        source: fields.maybe_text("source", EnvironmentName::parse)?,
+        at: fields.optional_time("at")?,
+        source: fields.optional_text("source", EnvironmentName::parse)?,
         scope: LaneFilter {
-            services: fields.list_of_texts("services", ServiceName::parse)?.into_iter().collect(),
-            targets: fields.list_of_texts("targets", TargetName::parse)?.into_iter().collect(),
+            services: fields.text_list("services", ServiceName::parse)?.into_iter().collect(),
+            targets: fields.text_list("targets", TargetName::parse)?.into_iter().collect(),
         },
-        plan: fields.member("plan", plan)?,
+        plan: fields.required("plan", plan)?,
         plan_digest: fields.text("plan_digest", ConfigDigest::parse)?,
-        initiated_by: fields.member("initiated_by", actor)?,
-        automatic: fields.maybe_bool("automatic")?.unwrap_or(false),
-        force: fields.maybe_bool("force")?.unwrap_or(false),
-        policy: fields.maybe_number("policy")?.map(Position::new),
-        cause: fields.maybe_number("cause")?.map(Position::new),
+        initiated_by: fields.required("initiated_by", actor)?,
+        automatic: fields.optional_bool("automatic")?.unwrap_or(false),
+        force: fields.optional_bool("force")?.unwrap_or(false),
+        policy: fields.optional_number("policy")?.map(Position::new),
+        cause: fields.optional_number("cause")?.map(Position::new),
     })
 }
 
-fn plan(json: &Json<'_>, at: Pointer<'_>) -> Read<Plan> {
-    let fields = Fields::of(json, at)?;
+fn plan(json: &Json<'_>, at: Pointer<'_>) -> Decoded<Plan> {
+    let fields = Fields::new(json, at)?;
     let plan = Plan { from: Position::new(fields.number("from")?), steps: fields.list("steps", step)? };
     fields.finish()?;
     Ok(plan)
 }
 
-fn step(json: &Json<'_>, at: Pointer<'_>) -> Read<Step> {
-    let fields = Fields::of(json, at)?;
+fn step(json: &Json<'_>, at: Pointer<'_>) -> Decoded<Step> {
+    let fields = Fields::new(json, at)?;
     let step = Step {
         wave: match fields.number("wave")? {
-            0 => return Err(fields.wrong("wave", "is counted from 1")),
+            0 => return Err(fields.invalid("wave", "must be at least 1")),
             wave => wave,
         },
         service: fields.text("service", ServiceName::parse)?,
         target: target(&fields)?,
-        action: fields.text("action", |word| match word {
+        action: fields.text("action", |name| match name {
             "redeploy" => Ok(Action::Redeploy),
             "add" => Ok(Action::Add),
             "remove" => Ok(Action::Remove),
             "switch" => Ok(Action::Switch),
             _ => Err("must be redeploy, add, remove or switch"),
         })?,
-        slot: fields.maybe_text("slot", SlotName::parse)?,
-        from: fields.maybe("from", release)?,
-        to: fields.maybe("to", release)?,
+        slot: fields.optional_text("slot", SlotName::parse)?,
+        from: fields.optional("from", release)?,
+        to: fields.optional("to", release)?,
     };
     fields.finish()?;
     Ok(step)
 }
 
-fn destination(fields: &Fields<'_, '_>) -> Read<ReleasePointId> {
+fn point_id(fields: &Fields<'_, '_>) -> Decoded<ReleasePointId> {
     Ok(ReleasePointId {
         environment: environment(fields)?,
         position: Position::new(fields.number("position")?),
     })
 }
 
-fn mark(fields: &Fields<'_, '_>) -> Read<Mark> {
+fn mark(fields: &Fields<'_, '_>) -> Decoded<Mark> {
     Ok(Mark {
-        point: destination(fields)?,
-        status: fields.text("status", |word| match word {
+        point: point_id(fields)?,
+        status: fields.text("status", |name| match name {
             "known_good" => Ok(MarkedStatus::KnownGood),
             "bad" => Ok(MarkedStatus::Bad),
             _ => Err("must be known_good or bad"),
         })?,
-        name: fields.maybe_text("name", ShortText::stored)?,
+        name: fields.optional_text("name", ShortText::stored)?,
     })
 }
 
-/// A policy by itself.
-pub(super) fn whole_policy(json: &Json<'_>) -> Read<Policy> {
+/// Decodes a policy that is the whole document.
+pub(super) fn root_policy(json: &Json<'_>) -> Decoded<Policy> {
     policy(json, Pointer::Root)
 }
 
-fn policy(json: &Json<'_>, at: Pointer<'_>) -> Read<Policy> {
-    let fields = Fields::of(json, at)?;
+fn policy(json: &Json<'_>, at: Pointer<'_>) -> Decoded<Policy> {
+    let fields = Fields::new(json, at)?;
     let policy = Policy {
-        required_validations: fields.list_of_texts("required_validations", ShortText::stored)?,
-        soak_seconds: fields.maybe_number("soak_seconds")?.unwrap_or(0),
-        automatic_rollback: fields.maybe("automatic_rollback", automatic_rollback)?,
-        promotion: fields.maybe("promotion", promotion)?,
-        approvals: fields.maybe_number("approvals")?.unwrap_or(0),
-        target_order: fields.list_of_texts("target_order", TargetName::parse)?,
-        dependencies: fields.maybe("dependencies", dependencies)?.unwrap_or_default(),
-        barrier: fields.maybe_text("barrier", hindrance)?.unwrap_or_default(),
-        freeze: fields.maybe_text("freeze", hindrance)?.unwrap_or_default(),
+        required_validations: fields.text_list("required_validations", ShortText::stored)?,
+        soak_seconds: fields.optional_number("soak_seconds")?.unwrap_or(0),
+        automatic_rollback: fields.optional("automatic_rollback", automatic_rollback)?,
+        promotion: fields.optional("promotion", promotion)?,
+        approvals: fields.optional_number("approvals")?.unwrap_or(0),
+        target_order: fields.text_list("target_order", TargetName::parse)?,
+        dependencies: fields.optional("dependencies", dependencies)?.unwrap_or_default(),
+        barrier: fields.optional_text("barrier", enforcement)?.unwrap_or_default(),
+        freeze: fields.optional_text("freeze", enforcement)?.unwrap_or_default(),
     };
     fields.finish()?;
     Ok(policy)
 }
 
-fn automatic_rollback(json: &Json<'_>, at: Pointer<'_>) -> Read<AutomaticRollback> {
-    let fields = Fields::of(json, at)?;
+fn automatic_rollback(json: &Json<'_>, at: Pointer<'_>) -> Decoded<AutomaticRollback> {
+    let fields = Fields::new(json, at)?;
     let automatic = AutomaticRollback {
-        checks: fields.list_of_texts("checks", ShortText::stored)?,
-        cool_down_seconds: fields.maybe_number("cool_down_seconds")?.unwrap_or(0),
+        checks: fields.text_list("checks", ShortText::stored)?,
+        cool_down_seconds: fields.optional_number("cool_down_seconds")?.unwrap_or(0),
         at_most_a_day: fields.number("at_most_a_day")?,
-        scope: fields.maybe_text("scope", automatic_scope)?.unwrap_or_default(),
+        scope: fields.optional_text("scope", automatic_scope)?.unwrap_or_default(),
         at_most_steps: fields
-            .maybe_number("at_most_steps")?
+            .optional_number("at_most_steps")?
             .unwrap_or(AutomaticRollback::DEFAULT_AT_MOST_STEPS),
         at_most_age_seconds: fields
-            .maybe_number("at_most_age_seconds")?
+            .optional_number("at_most_age_seconds")?
             .unwrap_or(AutomaticRollback::DEFAULT_AT_MOST_AGE_SECONDS),
     };
     fields.finish()?;
     Ok(automatic)
 }
 
-fn automatic_scope(word: &str) -> Result<AutomaticScope, &'static str> {
-    match word {
+fn automatic_scope(name: &str) -> Result<AutomaticScope, &'static str> {
+    match name {
         "service" => Ok(AutomaticScope::Service),
         "environment" => Ok(AutomaticScope::Environment),
         _ => Err("must be service or environment"),
     }
 }
 
-fn promotion(json: &Json<'_>, at: Pointer<'_>) -> Read<Promotion> {
-    let fields = Fields::of(json, at)?;
+fn promotion(json: &Json<'_>, at: Pointer<'_>) -> Decoded<Promotion> {
+    let fields = Fields::new(json, at)?;
     let promotion = Promotion {
-        from: fields.list_of_texts("from", EnvironmentName::parse)?,
-        targets: fields.maybe_text("targets", promotion_targets)?.unwrap_or_default(),
+        from: fields.text_list("from", EnvironmentName::parse)?,
+        targets: fields.optional_text("targets", promotion_targets)?.unwrap_or_default(),
     };
     fields.finish()?;
     Ok(promotion)
 }
 
-fn promotion_targets(word: &str) -> Result<PromotionTargets, &'static str> {
-    match word {
+fn promotion_targets(name: &str) -> Result<PromotionTargets, &'static str> {
+    match name {
         "all" => Ok(PromotionTargets::All),
         "any" => Ok(PromotionTargets::Any),
         _ => Err("must be all or any"),
     }
 }
 
-fn hindrance(word: &str) -> Result<Enforcement, &'static str> {
-    match word {
+fn enforcement(name: &str) -> Result<Enforcement, &'static str> {
+    match name {
         "block" => Ok(Enforcement::Block),
         "warn" => Ok(Enforcement::Warn),
         _ => Err("must be block or warn"),
     }
 }
 
-fn dependencies(json: &Json<'_>, at: Pointer<'_>) -> Read<BTreeMap<ServiceName, Vec<ServiceName>>> {
+fn dependencies(json: &Json<'_>, at: Pointer<'_>) -> Decoded<BTreeMap<ServiceName, Vec<ServiceName>>> {
     let Json::Object(object) = json else {
-        return Err(Reason::value(at.to_string(), format!("must be an object, not {}", json.noun())));
+        return Err(Reason::value(at.to_string(), format!("must be an object, not {}", json.type_phrase())));
     };
-    if object.entries().len() > DEPENDENTS {
-        let detail = format!("has {} members, at most {DEPENDENTS} are allowed", object.entries().len());
+    if object.entries().len() > DEPENDENT_LIMIT {
+        let detail = format!("has {} members; the maximum is {DEPENDENT_LIMIT}", object.entries().len());
         return Err(Reason::value(at.to_string(), detail));
     }
     object
@@ -428,25 +428,28 @@ fn dependencies(json: &Json<'_>, at: Pointer<'_>) -> Read<BTreeMap<ServiceName, 
             let at = Pointer::Member(&at, service);
             let name = ServiceName::parse(service).map_err(|error| Reason::value(at.to_string(), error))?;
             let Json::Array(needs) = needs else {
-                return Err(Reason::value(at.to_string(), format!("must be an array, not {}", needs.noun())));
+                return Err(Reason::value(
+                    at.to_string(),
+                    format!("must be an array, not {}", needs.type_phrase()),
+                ));
             };
             let needs = needs
                 .iter()
                 .enumerate()
                 .map(|(index, need)| text(need, Pointer::Item(&at, index), ServiceName::parse));
-            Ok((name, needs.collect::<Read<_>>()?))
+            Ok((name, needs.collect::<Decoded<_>>()?))
         })
         .collect()
 }
 
-fn observed(json: &Json<'_>, at: Pointer<'_>) -> Read<Observed> {
-    let fields = Fields::of(json, at)?;
+fn observed(json: &Json<'_>, at: Pointer<'_>) -> Decoded<Observed> {
+    let fields = Fields::new(json, at)?;
     let observed = Observed {
         service: fields.text("service", ServiceName::parse)?,
         target: target(&fields)?,
-        slot: fields.maybe_text("slot", SlotName::parse)?,
+        slot: fields.optional_text("slot", SlotName::parse)?,
         release: fields
-            .maybe("release", |json, at| match json {
+            .optional("release", |json, at| match json {
                 Json::Null => Ok(None),
                 json => release(json, at).map(Some),
             })?
@@ -456,19 +459,19 @@ fn observed(json: &Json<'_>, at: Pointer<'_>) -> Read<Observed> {
     Ok(observed)
 }
 
-fn approval_subject(fields: &Fields<'_, '_>) -> Read<ApprovalSubject> {
+fn approval_subject(fields: &Fields<'_, '_>) -> Decoded<ApprovalSubject> {
     Ok(if fields.has("rollback_id") {
         let Rollback { environment, rollback_id } = rollback(fields)?;
         ApprovalSubject::Rollback { environment, rollback_id }
     } else {
-        ApprovalSubject::Deploy { lane: lane(fields)?, release: fields.member("release", release)? }
+        ApprovalSubject::Deploy { lane: lane(fields)?, release: fields.required("release", release)? }
     })
 }
 
-fn freeze(fields: &Fields<'_, '_>) -> Read<Freeze> {
+fn freeze(fields: &Fields<'_, '_>) -> Decoded<Freeze> {
     Ok(Freeze {
         environment: environment(fields)?,
         freeze_id: fields.text("freeze_id", ShortText::stored)?,
-        until: fields.maybe_time("until")?,
+        until: fields.optional_time("until")?,
     })
 }

@@ -1,14 +1,14 @@
-//! Reading an object's members: each with its place, and none left unread.
+//! A reader of an object's members that reports the place of a fault and rejects unread members.
 
 use std::cell::Cell;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
 
-use super::Reason;
+use super::error::Reason;
 use crate::ijson::{Json, Object};
 
-/// A place in a document, written as an RFC 6901 JSON pointer.
+/// A place in a document, displayed as an RFC 6901 JSON pointer.
 #[derive(Clone, Copy)]
 pub(super) enum Pointer<'p> {
     Root,
@@ -30,26 +30,32 @@ impl fmt::Display for Pointer<'_> {
     }
 }
 
-/// The members of an object, being read. [`Fields::finish`] refuses what nobody asked for: a
-/// misspelt optional member must not be lost in silence.
+/// The maximum number of members of an object: one bit of `Fields::read` each. No object of an event has more.
+const MEMBER_LIMIT: usize = u64::BITS as usize;
+
+/// A reader of an object's members. [`Fields::finish`] rejects members that were not read: a misspelt optional member
+/// must not be dropped silently.
 pub(super) struct Fields<'r, 'j> {
     object: &'r Object<'j>,
     at: Pointer<'r>,
+    /// A bit for each member that has been read, by its index.
     read: Cell<u64>,
 }
 
 impl<'r, 'j> Fields<'r, 'j> {
-    pub(super) fn of(json: &'r Json<'j>, at: Pointer<'r>) -> Result<Self, Reason> {
+    pub(super) fn new(json: &'r Json<'j>, at: Pointer<'r>) -> Result<Self, Reason> {
         match json {
-            Json::Object(object) if object.entries().len() > 64 => {
-                Err(Reason::value(at.to_string(), "has more members than any object of an event"))
+            Json::Object(object) if object.entries().len() > MEMBER_LIMIT => {
+                Err(Reason::value(at.to_string(), format!("has more than {MEMBER_LIMIT} members")))
             }
             Json::Object(object) => Ok(Self { object, at, read: Cell::new(0) }),
-            other => Err(Reason::value(at.to_string(), format!("must be an object, not {}", other.noun()))),
+            other => {
+                Err(Reason::value(at.to_string(), format!("must be an object, not {}", other.type_phrase())))
+            }
         }
     }
 
-    pub(super) fn at(&self) -> String {
+    pub(super) fn pointer(&self) -> String {
         self.at.to_string()
     }
 
@@ -57,7 +63,7 @@ impl<'r, 'j> Fields<'r, 'j> {
         self.object.get(name).is_some()
     }
 
-    pub(super) fn wrong(&self, name: &str, detail: impl ToString) -> Reason {
+    pub(super) fn invalid(&self, name: &str, detail: impl ToString) -> Reason {
         Reason::value(Pointer::Member(&self.at, name).to_string(), detail)
     }
 
@@ -67,12 +73,12 @@ impl<'r, 'j> Fields<'r, 'j> {
         self.object.entries().nth(index).map(|(_, value)| value)
     }
 
-    fn need(&self, name: &str) -> Result<&'r Json<'j>, Reason> {
-        self.take(name).ok_or_else(|| self.wrong(name, "is required"))
+    fn take_required(&self, name: &str) -> Result<&'r Json<'j>, Reason> {
+        self.take(name).ok_or_else(|| self.invalid(name, "is required"))
     }
 
-    /// Reads a member through a function of its value and place.
-    pub(super) fn maybe<T>(
+    /// Reads an optional member with a function of its value and its place.
+    pub(super) fn optional<T>(
         &self,
         name: &str,
         read: impl FnOnce(&'r Json<'j>, Pointer<'_>) -> Result<T, Reason>,
@@ -80,67 +86,73 @@ impl<'r, 'j> Fields<'r, 'j> {
         self.take(name).map(|value| read(value, Pointer::Member(&self.at, name))).transpose()
     }
 
-    pub(super) fn member<T>(
+    /// Reads a required member with a function of its value and its place.
+    pub(super) fn required<T>(
         &self,
         name: &str,
         read: impl FnOnce(&'r Json<'j>, Pointer<'_>) -> Result<T, Reason>,
     ) -> Result<T, Reason> {
-        read(self.need(name)?, Pointer::Member(&self.at, name))
+        read(self.take_required(name)?, Pointer::Member(&self.at, name))
     }
 
-    /// Reads a string that must parse.
+    /// Reads a required string and parses it.
     pub(super) fn text<T, E: fmt::Display>(
         &self,
         name: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<T, Reason> {
-        self.member(name, |value, at| text(value, at, parse))
+        self.required(name, |value, at| text(value, at, parse))
     }
 
-    pub(super) fn maybe_text<T, E: fmt::Display>(
+    pub(super) fn optional_text<T, E: fmt::Display>(
         &self,
         name: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<Option<T>, Reason> {
-        self.maybe(name, |value, at| text(value, at, parse))
+        self.optional(name, |value, at| text(value, at, parse))
     }
 
-    pub(super) fn maybe_time(&self, name: &str) -> Result<Option<DateTime<Utc>>, Reason> {
-        self.maybe_text(name, time)
+    pub(super) fn optional_time(&self, name: &str) -> Result<Option<DateTime<Utc>>, Reason> {
+        self.optional_text(name, time)
     }
 
-    pub(super) fn maybe_bool(&self, name: &str) -> Result<Option<bool>, Reason> {
-        self.maybe(name, |value, at| match value {
+    pub(super) fn optional_bool(&self, name: &str) -> Result<Option<bool>, Reason> {
+        self.optional(name, |value, at| match value {
             Json::Bool(value) => Ok(*value),
-            other => Err(Reason::value(at.to_string(), format!("must be a boolean, not {}", other.noun()))),
+            other => {
+                Err(Reason::value(at.to_string(), format!("must be a boolean, not {}", other.type_phrase())))
+            }
         })
     }
 
-    /// Reads a whole number that is not negative.
-    pub(super) fn maybe_number<N: TryFrom<i64>>(&self, name: &str) -> Result<Option<N>, Reason> {
-        self.maybe(name, number)
+    /// Reads an optional non-negative integer.
+    pub(super) fn optional_number<N: TryFrom<i64>>(&self, name: &str) -> Result<Option<N>, Reason> {
+        self.optional(name, number)
     }
 
     pub(super) fn number<N: TryFrom<i64>>(&self, name: &str) -> Result<N, Reason> {
-        self.member(name, number)
+        self.required(name, number)
     }
 
-    /// Reads an array, item by item; without the member it is empty.
+    /// Reads an array item by item; a missing member is an empty array.
     pub(super) fn list<T>(
         &self,
         name: &str,
         mut read: impl FnMut(&'r Json<'j>, Pointer<'_>) -> Result<T, Reason>,
     ) -> Result<Vec<T>, Reason> {
-        self.maybe(name, |value, at| match value {
+        self.optional(name, |value, at| match value {
             Json::Array(items) => {
                 items.iter().enumerate().map(|(index, item)| read(item, Pointer::Item(&at, index))).collect()
             }
-            other => Err(Reason::value(at.to_string(), format!("must be an array, not {}", other.noun()))),
+            other => {
+                Err(Reason::value(at.to_string(), format!("must be an array, not {}", other.type_phrase())))
+            }
         })
         .map(Option::unwrap_or_default)
     }
 
-    pub(super) fn list_of_texts<T, E: fmt::Display>(
+    /// Reads an array of strings and parses each.
+    pub(super) fn text_list<T, E: fmt::Display>(
         &self,
         name: &str,
         parse: impl Fn(&str) -> Result<T, E>,
@@ -148,11 +160,11 @@ impl<'r, 'j> Fields<'r, 'j> {
         self.list(name, |value, at| text(value, at, &parse))
     }
 
-    /// Every member must have been read.
+    /// Fails if a member has not been read.
     pub(super) fn finish(self) -> Result<(), Reason> {
         let unread = self.object.entries().enumerate().find(|(index, _)| self.read.get() & (1 << index) == 0);
         match unread {
-            Some((_, (name, _))) => Err(self.wrong(name, "is not a member that this event knows")),
+            Some((_, (name, _))) => Err(self.invalid(name, "is not a known member")),
             None => Ok(()),
         }
     }
@@ -165,27 +177,27 @@ pub(super) fn text<T, E: fmt::Display>(
 ) -> Result<T, Reason> {
     match value {
         Json::String(text) => parse(text).map_err(|error| Reason::value(at.to_string(), error)),
-        other => Err(Reason::value(at.to_string(), format!("must be a string, not {}", other.noun()))),
+        other => Err(Reason::value(at.to_string(), format!("must be a string, not {}", other.type_phrase()))),
     }
 }
 
 fn number<N: TryFrom<i64>>(value: &Json<'_>, at: Pointer<'_>) -> Result<N, Reason> {
-    let wrong = || Reason::value(at.to_string(), "must be a whole number, not negative and not too large");
+    let invalid = || Reason::value(at.to_string(), "must be a non-negative integer within range");
     match value {
-        Json::Integer(number) if *number >= 0 => N::try_from(*number).map_err(|_| wrong()),
-        _ => Err(wrong()),
+        Json::Integer(number) if *number >= 0 => N::try_from(*number).map_err(|_| invalid()),
+        _ => Err(invalid()),
     }
 }
 
-/// An RFC 3339 time from 1970 on, in whole microseconds as Postgres keeps it.
+/// Parses an RFC 3339 time from 1970 on, truncated to whole microseconds: the precision of Postgres.
 pub(super) fn time(text: &str) -> Result<DateTime<Utc>, &'static str> {
-    const WRONG: &str = "must be an RFC 3339 time, such as 2026-08-01T12:00:00Z";
-    // chrono also reads a space for the T, and a minus sign that is not ASCII.
+    const INVALID: &str = "must be an RFC 3339 time, such as 2026-08-01T12:00:00Z";
+    // chrono also accepts a space instead of the T, and a minus sign that is not ASCII.
     if !text.is_ascii() || !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
-        return Err(WRONG);
+        return Err(INVALID);
     }
-    let time = DateTime::parse_from_rfc3339(text).map_err(|_| WRONG)?;
-    // A leap second is the second after it, here as in Postgres.
-    let time = DateTime::from_timestamp_micros(time.timestamp_micros()).ok_or(WRONG)?;
+    let time = DateTime::parse_from_rfc3339(text).map_err(|_| INVALID)?;
+    // Maps a leap second to the second after it, as Postgres does.
+    let time = DateTime::from_timestamp_micros(time.timestamp_micros()).ok_or(INVALID)?;
     if time < DateTime::UNIX_EPOCH { Err("must not be before 1970") } else { Ok(time) }
 }

@@ -1,21 +1,21 @@
-//! Attributes as HTTP headers: CloudEvents HTTP protocol binding 1.0.2, section 3.1.3.2.
+//! Decodes attributes from HTTP headers: CloudEvents HTTP protocol binding 1.0.2, section 3.1.3.2.
 
-/// Why a header's value is not that of an attribute.
+/// The reason why a header's value cannot be decoded, as a predicate of the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// A double-quoted string is not closed, or text follows it.
-    #[error("starts with a double quote and is not one quoted string")]
+    #[error("starts with a double quote but is not one complete quoted string")]
     Quotes,
     /// The percent-decoded bytes are not UTF-8.
-    #[error("is not UTF-8 once it is percent-decoded")]
+    #[error("is not UTF-8 after percent-decoding")]
     Encoding,
 }
 
-/// Decodes the value of a `ce-` header: takes it out of double quotes if it is in them (RFC 7230, section 3.2.6),
-/// then percent-decodes it exactly once.
+/// Decodes the value of a `ce-` header: removes enclosing double quotes (RFC 7230, section 3.2.6), then percent-decodes
+/// it exactly once.
 ///
-/// A quote that is not at the start is a character like others, and so is a percent sign without two hexadecimal
-/// digits: earlier versions of the binding let both stand.
+/// A quote that is not at the start is an ordinary character, and so is a percent sign without two hexadecimal digits:
+/// earlier versions of the binding allow both.
 ///
 /// # Errors
 /// The quoted string is malformed, or the decoded bytes are not UTF-8.
@@ -28,7 +28,8 @@ pub fn decode_header(value: &str) -> Result<String, HeaderError> {
     decoded.map(Into::into).map_err(|_| HeaderError::Encoding)
 }
 
-/// The rest of a quoted string after its opening quote; `None` if it is not closed at its very end.
+/// Unescapes the rest of a quoted string after its opening quote; `None` unless the closing quote is the last
+/// character.
 fn unquote(rest: &str) -> Option<String> {
     let mut text = String::with_capacity(rest.len());
     let mut chars = rest.chars();
@@ -47,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_value_is_percent_decoded_exactly_once() {
-        // The example of the specification.
+        // The example from the specification.
         assert_eq!(decode_header("Euro%20%E2%82%AC%20%F0%9F%98%80").as_deref(), Ok("Euro € 😀"));
         assert_eq!(decode_header("%25%32%30").as_deref(), Ok("%20"));
         assert_eq!(decode_header("%e2%82%ac%2541").as_deref(), Ok("€%41"));

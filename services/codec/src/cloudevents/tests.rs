@@ -1,4 +1,4 @@
-//! What is accepted, what is refused and why, and that the two directions agree.
+//! Tests of parsing and composing events: what is accepted, what is rejected, and round trips.
 
 use super::*;
 
@@ -9,21 +9,22 @@ const DEPLOY: &str = r#"{
     "data": {"environment": "production", "service": "search-api", "release": {"version": "v948"}}
 }"#;
 
-fn with(from: &str, to: &str) -> Reason {
+/// Returns the reason for rejecting [`DEPLOY`] with one text replaced by another.
+fn rejection_with(from: &str, to: &str) -> Reason {
     let changed = DEPLOY.replace(from, to);
-    assert_ne!(changed, DEPLOY, "the test changes something");
-    Envelope::parse(changed.as_bytes()).expect_err("a malformed event is refused").reason
+    assert_ne!(changed, DEPLOY, "the test changes the event");
+    Envelope::parse(changed.as_bytes()).expect_err("a malformed event is rejected").reason
 }
 
 fn pointer(reason: Reason) -> String {
     match reason {
         Reason::Value { pointer, .. } => pointer,
-        other => panic!("no place in {other:?}"),
+        other => panic!("no pointer in {other:?}"),
     }
 }
 
 #[test]
-fn an_event_is_kept_as_it_came_in_canonical_form() {
+fn parsing_keeps_all_attributes_and_makes_the_event_canonical() {
     let envelope = Envelope::parse(DEPLOY.as_bytes()).expect("an event");
     let text = std::str::from_utf8(envelope.bytes()).expect("UTF-8");
     assert!(text.starts_with(r#"{"data":{"environment":"production","release""#), "{text}");
@@ -53,24 +54,25 @@ fn binary_and_structured_mode_give_the_same_bytes() {
     }
 }
 
-/// An event of a kind with this data.
-fn of(kind: &str, data: &str) -> String {
+/// Returns an event of a kind with this data.
+fn event_json(kind: &str, data: &str) -> String {
     format!(
         r#"{{"specversion": "1.0", "id": "1", "source": "here", "time": "2026-08-01T12:00:00Z",
             "type": "io.releaseledger.{kind}.v1", "data": {data}}}"#
     )
 }
 
-fn refused(kind: &str, data: &str) -> Reason {
-    Envelope::parse(of(kind, data).as_bytes()).expect_err(data).reason
+fn rejection_of(kind: &str, data: &str) -> Reason {
+    Envelope::parse(event_json(kind, data).as_bytes()).expect_err(data).reason
 }
 
-/// The data that is written for what is read of this.
-fn written(kind: &str, data: &str) -> String {
-    let read = Envelope::parse(of(kind, data).as_bytes()).unwrap_or_else(|why| panic!("{data}: {why}"));
+/// Parses an event with this data and composes it again; returns the composed data.
+fn recomposed(kind: &str, data: &str) -> String {
+    let read =
+        Envelope::parse(event_json(kind, data).as_bytes()).unwrap_or_else(|error| panic!("{data}: {error}"));
     let composed = Envelope::compose(read.identity().clone(), read.occurred_at(), read.event().clone());
     let bytes = composed.expect("a small event").bytes().clone();
-    let again = Envelope::stored(bytes.clone()).expect("what is written is read");
+    let again = Envelope::stored(bytes.clone()).expect("a composed event is readable");
     assert_eq!(again.event(), read.event(), "{data}");
     let Json::Object(object) = Json::parse(&bytes).expect("JSON") else { panic!("an object") };
     let Some(Json::Object(data)) = object.get("data") else { panic!("an object") };
@@ -78,7 +80,7 @@ fn written(kind: &str, data: &str) -> String {
 }
 
 #[test]
-fn what_says_something_is_read_and_written_and_defaults_are_left_out() {
+fn composing_preserves_information_and_leaves_out_defaults() {
     let unchanged = [
         ("deploy.removed", r#"{"environment":"production","service":"web"}"#),
         ("deploy.removed", r#"{"environment":"production","service":"web","target":"default"}"#),
@@ -106,26 +108,26 @@ fn what_says_something_is_read_and_written_and_defaults_are_left_out() {
         ),
     ];
     for (kind, data) in unchanged {
-        assert_eq!(written(kind, data), data);
+        assert_eq!(recomposed(kind, data), data);
     }
     let policy = r#"{"environment": "production", "policy": {"automatic_rollback": {"at_most_a_day": 2,
         "scope": "service", "at_most_steps": 10, "at_most_age_seconds": 604800},
         "promotion": {"from": ["staging"], "targets": "all"}}}"#;
     assert_eq!(
-        written("environment.declared", policy),
+        recomposed("environment.declared", policy),
         r#"{"environment":"production","policy":{"automatic_rollback":{"at_most_a_day":2},"promotion":{"from":["staging"]}}}"#
     );
     let start = r#"{"environment": "production", "rollback_id": "r-1",
         "acknowledge": [{"service": "web", "target": "default"}, {"service": "web"}]}"#;
     assert_eq!(
-        written("rollback.started", start),
+        recomposed("rollback.started", start),
         r#"{"acknowledge":[{"service":"web"}],"environment":"production","rollback_id":"r-1"}"#
     );
 }
 
 #[test]
-fn a_lane_without_a_target_keeps_its_subject_and_is_not_the_lane_at_the_default_target() {
-    let read = |data| Envelope::parse(of("deploy.removed", data).as_bytes()).expect("an event");
+fn a_lane_without_a_target_differs_from_the_default_target_but_has_the_same_subject() {
+    let read = |data| Envelope::parse(event_json("deploy.removed", data).as_bytes()).expect("an event");
     let unnamed = read(r#"{"environment": "production", "service": "web"}"#);
     let named = read(r#"{"environment": "production", "service": "web", "target": "default"}"#);
     assert_ne!(unnamed.event(), named.event());
@@ -139,8 +141,8 @@ fn a_lane_without_a_target_keeps_its_subject_and_is_not_the_lane_at_the_default_
 }
 
 #[test]
-fn members_are_known_only_where_they_mean_something() {
-    let place = |kind, data| pointer(refused(kind, data));
+fn members_are_rejected_on_kinds_to_which_they_do_not_apply() {
+    let place = |kind, data| pointer(rejection_of(kind, data));
     let corrects = r#""corrects": {"source": "ci", "id": "run-1"}"#;
     let marked = format!(
         r#"{{"environment": "production", "position": 3, "status": "bad", "reason": "x", {corrects}}}"#
@@ -160,14 +162,14 @@ fn members_are_known_only_where_they_mean_something() {
 }
 
 #[test]
-fn a_new_event_has_no_format_characters_but_in_its_reason() {
+fn a_new_event_may_contain_format_characters_only_in_its_reason() {
     let deploy = |version: &str, reason: &str| {
         format!(
             r#"{{"environment": "production", "service": "web", "release": {{"version": "{version}"}},
                 "links": [{{"rel": "ticket", "href": "T-1{version}"}}], "reason": "{reason}"}}"#
         )
     };
-    let odd = of("deploy.succeeded", &deploy("v1\u{200b}", "Back\u{202e} to v1."));
+    let odd = event_json("deploy.succeeded", &deploy("v1\u{200b}", "Back\u{202e} to v1."));
     let place = |json: &str| {
         let invalid = Envelope::parse(json.as_bytes()).expect_err(json);
         assert!(invalid.to_string().contains("format character"), "{invalid}");
@@ -177,7 +179,10 @@ fn a_new_event_has_no_format_characters_but_in_its_reason() {
     assert_eq!(place(&odd.replace("T-1v1\u{200b}", "T-1")), "/data/release/version");
     assert_eq!(place(&odd.replace(r#""id": "1""#, "\"id\": \"1\u{ad}\"")), "/id");
     assert_eq!(place(&odd.replace(r#""here""#, "\"he\u{feff}re\"")), "/source");
-    assert!(Envelope::parse(of("deploy.succeeded", &deploy("v1", "Back\u{202e} to v1.")).as_bytes()).is_ok());
+    assert!(
+        Envelope::parse(event_json("deploy.succeeded", &deploy("v1", "Back\u{202e} to v1.")).as_bytes())
+            .is_ok()
+    );
 
     let policy = "{\"required_validations\": [\"smoke\", \"e\u{200d}2e\"]}";
     assert_eq!(parse_policy(policy.as_bytes()).map_err(pointer), Err("/required_validations/1".into()));
@@ -188,10 +193,10 @@ fn a_new_event_has_no_format_characters_but_in_its_reason() {
     assert!(Envelope::stored(compose.expect("a small event").bytes().clone()).is_ok());
 }
 
-/// A rollback to an old release can be reported, and an old event corrected.
+/// A rollback to an old release can be reported, and an old event can be corrected.
 #[test]
-fn what_was_recorded_before_can_be_named_by_a_new_event() {
-    let step = of(
+fn a_new_event_may_refer_to_recorded_values_that_later_rules_reject() {
+    let step = event_json(
         "deploy.succeeded",
         "{\"environment\": \"production\", \"service\": \"web\", \"rollback_id\": \"r-1\",
             \"corrects\": {\"source\": \"ci\", \"id\": \"run\u{200b}\"},
@@ -203,24 +208,24 @@ fn what_was_recorded_before_can_be_named_by_a_new_event() {
 }
 
 #[test]
-fn an_attribute_that_is_null_is_unset() {
+fn a_null_attribute_is_unset() {
     let given = Envelope::parse(DEPLOY.as_bytes()).expect("an event");
     let nulls = r#""subject": null, "datacontenttype": null, "comexampleextension": null, "data": {"#;
     let with_nulls = DEPLOY.replace(r#""data": {"#, nulls);
     assert_eq!(Envelope::parse(with_nulls.as_bytes()), Ok(given));
-    assert_eq!(pointer(with(r#""run-4711""#, "null")), "/id");
-    assert_eq!(pointer(with(r#""1.0""#, "null")), "/specversion");
-    assert_eq!(pointer(with(r#""data": {"#, r#""Trace-Parent": null, "data": {"#)), "/Trace-Parent");
-    let null_data = with(r#""data": {"#, r#""data": null, "x": {"#);
+    assert_eq!(pointer(rejection_with(r#""run-4711""#, "null")), "/id");
+    assert_eq!(pointer(rejection_with(r#""1.0""#, "null")), "/specversion");
     assert_eq!(
-        null_data,
-        Reason::value("/x", "an attribute is a string, a boolean or an integer, not an object")
+        pointer(rejection_with(r#""data": {"#, r#""Trace-Parent": null, "data": {"#)),
+        "/Trace-Parent"
     );
-    assert_eq!(pointer(refused("deploy.removed", "null")), "/data");
+    let null_data = rejection_with(r#""data": {"#, r#""data": null, "x": {"#);
+    assert_eq!(null_data, Reason::value("/x", "must be a string, a boolean or an integer, not an object"));
+    assert_eq!(pointer(rejection_of("deploy.removed", "null")), "/data");
 }
 
 #[test]
-fn the_content_type_of_data_is_always_written_in_one_form() {
+fn datacontenttype_is_always_written_in_one_form() {
     let form = r#""datacontenttype":"application/json","id""#;
     let given = Envelope::parse(DEPLOY.as_bytes()).expect("an event");
     assert!(String::from_utf8_lossy(given.bytes()).contains(form));
@@ -230,47 +235,50 @@ fn the_content_type_of_data_is_always_written_in_one_form() {
     }
     for other in ["\"application/jsonp\"", "\"text/xml\"", "\"\"", "7"] {
         let named = format!(r#""datacontenttype": {other}, "data": {{"#);
-        assert_eq!(pointer(with(r#""data": {"#, &named)), "/datacontenttype", "{other}");
+        assert_eq!(pointer(rejection_with(r#""data": {"#, &named)), "/datacontenttype", "{other}");
     }
     let Json::Object(plain) = Json::parse(DEPLOY.as_bytes()).expect("JSON") else { panic!("an object") };
     assert_eq!(given.bytes_without_content_type(), plain.canonical());
 }
 
 #[test]
-fn what_is_wrong_is_named_with_its_place() {
-    assert_eq!(pointer(with(r#""id": "run-4711""#, r#""id": """#)), "/id");
-    assert_eq!(pointer(with(r#""specversion": "1.0","#, "")), "/specversion");
-    assert_eq!(pointer(with("2026-08-01T14:00:00.1234567+02:00", "yesterday")), "/time");
-    assert_eq!(pointer(with("2026-08-01T14:00:00.1234567+02:00", "1969-12-31T23:59:59Z")), "/time");
-    assert_eq!(pointer(with(r#""production""#, r#""pro duction""#)), "/data/environment");
-    assert_eq!(pointer(with(r#""service": "search-api", "#, "")), "/data/service");
-    assert_eq!(pointer(with(r#"{"version": "v948"}"#, r#""v948""#)), "/data/release");
-    assert_eq!(pointer(with(r#""v948""#, r#""v948", "artefact": "x""#)), "/data/release/artefact");
-    assert_eq!(pointer(with(r#""traceparent""#, r#""Trace-Parent""#)), "/Trace-Parent");
-    assert_eq!(pointer(with(r#""data": {"#, r#""data_base64": "e30=", "data": {"#)), "/data_base64");
-    assert!(matches!(with("deploy.succeeded", "deploy.done"), Reason::UnknownType(_)));
-    assert!(matches!(with(r#""data": {"#, r#""id": "x", "data": {"#), Reason::NotIJson(_)));
-    assert!(matches!(with("}", ""), Reason::NotJson(_)));
+fn a_fault_is_reported_with_its_place() {
+    assert_eq!(pointer(rejection_with(r#""id": "run-4711""#, r#""id": """#)), "/id");
+    assert_eq!(pointer(rejection_with(r#""specversion": "1.0","#, "")), "/specversion");
+    assert_eq!(pointer(rejection_with("2026-08-01T14:00:00.1234567+02:00", "yesterday")), "/time");
+    assert_eq!(pointer(rejection_with("2026-08-01T14:00:00.1234567+02:00", "1969-12-31T23:59:59Z")), "/time");
+    assert_eq!(pointer(rejection_with(r#""production""#, r#""pro duction""#)), "/data/environment");
+    assert_eq!(pointer(rejection_with(r#""service": "search-api", "#, "")), "/data/service");
+    assert_eq!(pointer(rejection_with(r#"{"version": "v948"}"#, r#""v948""#)), "/data/release");
+    assert_eq!(pointer(rejection_with(r#""v948""#, r#""v948", "artefact": "x""#)), "/data/release/artefact");
+    assert_eq!(pointer(rejection_with(r#""traceparent""#, r#""Trace-Parent""#)), "/Trace-Parent");
+    assert_eq!(
+        pointer(rejection_with(r#""data": {"#, r#""data_base64": "e30=", "data": {"#)),
+        "/data_base64"
+    );
+    assert!(matches!(rejection_with("deploy.succeeded", "deploy.done"), Reason::UnknownType(_)));
+    assert!(matches!(rejection_with(r#""data": {"#, r#""id": "x", "data": {"#), Reason::NotIJson(_)));
+    assert!(matches!(rejection_with("}", ""), Reason::NotJson(_)));
 }
 
 #[test]
-fn an_invalid_event_is_answered_by_its_name() {
+fn an_invalid_event_is_reported_with_its_id_and_source() {
     let unknown = DEPLOY.replace("deploy.succeeded", "deploy.done");
-    let invalid = Envelope::parse(unknown.as_bytes()).expect_err("an unknown type is refused");
+    let invalid = Envelope::parse(unknown.as_bytes()).expect_err("an unknown type is rejected");
     assert_eq!(invalid.id.as_deref(), Some("run-4711"));
     assert_eq!(invalid.source.as_deref(), Some("https://ci.example/jobs/1"));
 }
 
 #[test]
-fn an_event_has_a_size_limit() {
+fn an_event_beyond_the_size_limit_is_rejected() {
     let filler = |bytes: usize| DEPLOY.replace("00-0af7651916cd43dd8448eb211c80319c", &"x".repeat(bytes));
     assert!(Envelope::parse(filler(EVENT_LIMIT - 400).as_bytes()).is_ok());
-    let refused = Envelope::parse(filler(EVENT_LIMIT).as_bytes()).expect_err("too large an event is refused");
-    assert!(matches!(refused.reason, Reason::TooLarge(_)));
+    let error = Envelope::parse(filler(EVENT_LIMIT).as_bytes()).expect_err("a large event is rejected");
+    assert!(matches!(error.reason, Reason::TooLarge(_)));
 }
 
 #[test]
-fn one_bad_event_does_not_sink_the_batch() {
+fn an_invalid_event_does_not_affect_the_rest_of_its_batch() {
     let batch = format!(r#"[{DEPLOY}, {{"id":1,"id":2}}, 7]"#);
     let events = Envelope::parse_batch(batch.as_bytes(), 3).expect("a batch");
     assert_eq!(events.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, false]);
@@ -279,14 +287,14 @@ fn one_bad_event_does_not_sink_the_batch() {
 }
 
 #[test]
-fn a_leap_second_is_the_second_after_it_as_in_postgres() {
+fn a_leap_second_is_mapped_to_the_next_second_as_in_postgres() {
     let leap = DEPLOY.replace("2026-08-01T14:00:00.1234567+02:00", "2026-06-30T23:59:60Z");
     let envelope = Envelope::parse(leap.as_bytes()).expect("an event");
     assert_eq!(envelope.occurred_at().to_rfc3339(), "2026-07-01T00:00:00+00:00");
 }
 
 #[test]
-fn a_composed_event_is_read_back_as_it_was_made_whatever_the_clock_tells() {
+fn a_composed_event_is_parsed_unchanged_at_any_clock_precision() {
     let read = Envelope::parse(DEPLOY.as_bytes()).expect("an event");
     let nanoseconds = read.occurred_at() + chrono::TimeDelta::nanoseconds(241);
     let composed = Envelope::compose(read.identity().clone(), nanoseconds, read.event().clone());

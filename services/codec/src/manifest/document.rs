@@ -1,4 +1,4 @@
-//! A document: what JSON and YAML can both say. Keys stay in the order in which they were put.
+//! A document of values that both JSON and YAML can express. Keys keep their insertion order.
 
 use std::borrow::Cow;
 
@@ -11,22 +11,22 @@ pub(super) enum Node<'a> {
     Map(Map<'a>),
 }
 
-/// A mapping being written. Keys are put once each, so that it has no duplicates.
+/// A builder of a mapping. Callers put each key once, so that there are no duplicates.
 #[derive(Default)]
 pub(super) struct Map<'a>(pub(super) Vec<(Key<'a>, Node<'a>)>);
 
 /// A key.
 #[derive(Clone, Copy)]
 pub(super) enum Key<'a> {
-    /// A word of the format, which needs no quotes.
-    Word(&'static str),
-    /// A name out of the ledger: `no` and `1e3` are names.
+    /// A key that the format defines; it needs no quotes in YAML.
+    Fixed(&'static str),
+    /// A name from the ledger; it needs quotes in YAML, since `no` and `1e3` are valid names.
     Name(&'a str),
 }
 
 impl<'a> Map<'a> {
-    pub(super) fn put(mut self, word: &'static str, value: Node<'a>) -> Self {
-        self.0.push((Key::Word(word), value));
+    pub(super) fn put(mut self, key: &'static str, value: Node<'a>) -> Self {
+        self.0.push((Key::Fixed(key), value));
         self
     }
 
@@ -35,13 +35,13 @@ impl<'a> Map<'a> {
         self
     }
 
-    pub(super) fn text(self, word: &'static str, text: impl Into<Cow<'a, str>>) -> Self {
-        self.put(word, Node::Text(text.into()))
+    pub(super) fn text(self, key: &'static str, text: impl Into<Cow<'a, str>>) -> Self {
+        self.put(key, Node::Text(text.into()))
     }
 
-    pub(super) fn maybe_text(self, word: &'static str, text: Option<impl Into<Cow<'a, str>>>) -> Self {
+    pub(super) fn optional_text(self, key: &'static str, text: Option<impl Into<Cow<'a, str>>>) -> Self {
         match text {
-            Some(text) => self.text(word, text),
+            Some(text) => self.text(key, text),
             None => self,
         }
     }

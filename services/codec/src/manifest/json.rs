@@ -1,8 +1,8 @@
-//! A document as JSON (RFC 8259), two spaces a level, for people to read and for `diff`.
+//! The JSON format (RFC 8259), indented by two spaces per level for readers and for `diff`.
 
 use super::document::{Key, Node};
 
-/// The document, ended by a line feed.
+/// Writes the document and a line feed.
 pub(super) fn document(node: &Node<'_>) -> String {
     let mut out = String::new();
     write(node, 0, &mut out);
@@ -10,7 +10,7 @@ pub(super) fn document(node: &Node<'_>) -> String {
     out
 }
 
-/// The text in quotes, with JSON's escapes.
+/// Returns the text in double quotes, with JSON's escapes.
 pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
@@ -21,11 +21,11 @@ fn write(node: &Node<'_>, depth: usize, out: &mut String) {
         Node::Number(number) => out.push_str(&number.to_string()),
         Node::True => out.push_str("true"),
         Node::List(items) => {
-            write_all(items, ['[', ']'], depth, out, |item, out| write(item, depth + 1, out));
+            write_items(items, ['[', ']'], depth, out, |item, out| write(item, depth + 1, out));
         }
         Node::Map(map) => {
-            write_all(&map.0, ['{', '}'], depth, out, |(key, value), out| {
-                let (Key::Word(key) | Key::Name(key)) = key;
+            write_items(&map.0, ['{', '}'], depth, out, |(key, value), out| {
+                let (Key::Fixed(key) | Key::Name(key)) = key;
                 out.push_str(&quoted(key));
                 out.push_str(": ");
                 write(value, depth + 1, out);
@@ -34,8 +34,8 @@ fn write(node: &Node<'_>, depth: usize, out: &mut String) {
     }
 }
 
-/// What a bracket holds, an item a line.
-fn write_all<T>(
+/// Writes the items between a pair of brackets, one item per line.
+fn write_items<T>(
     items: &[T],
     [open, close]: [char; 2],
     depth: usize,

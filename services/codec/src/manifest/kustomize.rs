@@ -1,20 +1,20 @@
-//! A `kustomization.yaml` by the reference of Kustomize's kustomization file: `images` for what the
-//! resources of an overlay run, and a ConfigMap `release-ledger` with everything, also with what is no
-//! image.
+//! The Kustomize format: a `kustomization.yaml`. `images` sets the images of an overlay's resources, and the ConfigMap
+//! `release-ledger` contains all releases, including those without an image.
 //!
-//! An overlay is one target's, so each target has a document of its own. Kustomize reads only the first
-//! document of a file, which the file says where it has more.
+//! An overlay belongs to one target, so each target has its own document. Kustomize reads only the first document of a
+//! file; a file with several documents starts with a comment that says so.
 
 use std::collections::BTreeMap;
 
 use ledger_domain::{LiveRelease, ServiceName, TargetName};
 
+use super::content::{Manifest, parts, slot};
 use super::document::{Map, Node};
-use super::{Manifest, parts, slot, yaml};
+use super::yaml;
 
 type Services<'a> = Vec<(&'a ServiceName, &'a LiveRelease)>;
 
-/// A document a target; one without images where nothing runs.
+/// Writes one document per target, or a document without images if nothing runs.
 pub(super) fn kustomizations(manifest: &Manifest<'_>) -> String {
     let mut targets: BTreeMap<&TargetName, Services<'_>> = BTreeMap::new();
     for (service, target, live) in manifest.composition.lanes() {
@@ -27,8 +27,8 @@ pub(super) fn kustomizations(manifest: &Manifest<'_>) -> String {
     let documents: Vec<_> = documents.collect();
     let mut file = String::new();
     if documents.len() > 1 {
-        file.push_str("# One document a target. Kustomize reads only the first document of a file:\n");
-        file.push_str("# put each into the overlay of its target.\n");
+        file.push_str("# One document per target. Kustomize reads only the first document of a file:\n");
+        file.push_str("# copy each document into the overlay of its target.\n");
     }
     file.push_str(&documents.join("---\n"));
     file
@@ -45,13 +45,13 @@ fn kustomization(
         match image(service, live) {
             Some(image) => images.push(image),
             None => comments.push_str(&format!(
-                "# {service}: not among the images: its artifact is no image, or its version cannot be a tag\n"
+                "# {service}: not in images: its artifact is not an image, or its version is not a valid tag\n"
             )),
         }
     }
     let config_map = Map::default()
         .text("name", "release-ledger")
-        // A name with a hash would leave a ConfigMap behind with every position.
+        // A hash suffix in the name would leave an unused ConfigMap behind at every position.
         .put("options", Map::default().put("disableNameSuffixHash", Node::True).node())
         .put("literals", Node::List(literals(manifest, target, services)));
     let kustomization = Map::default()
@@ -62,21 +62,20 @@ fn kustomization(
     comments + &yaml::document(&kustomization.node())
 }
 
-/// What is put in the place of the image that resources call by the service's name. A digest, which
-/// cannot move, stands without a tag.
+/// Returns the replacement for the image that has the service's name in the resources. A digest is immutable, so it is
+/// written without a tag.
 fn image<'a>(service: &'a ServiceName, live: &LiveRelease) -> Option<Node<'a>> {
     let image = live.release.image()?;
-    let map = Map::default().text("name", service.as_str()).maybe_text("newName", image.repository);
+    let map = Map::default().text("name", service.as_str()).optional_text("newName", image.repository);
     let map = match image.digest {
         Some(digest) => map.text("digest", digest),
-        None => map.maybe_text("newTag", image.tag),
+        None => map.optional_text("newTag", image.tag),
     };
     Some(map.node())
 }
 
-/// The ConfigMap's data. A service's keys end in a dot and a word, so that no two are the same. It is
-/// not told by annotations: they would be in every pod's template, and a new position would restart
-/// every pod.
+/// Returns the ConfigMap's data. A service's keys end in a dot and the name of a part, so that keys are unique. The
+/// data is not in annotations: they would be in every pod template, and a new position would restart every pod.
 fn literals<'a>(
     manifest: &Manifest<'_>,
     target: Option<&TargetName>,
@@ -95,7 +94,8 @@ fn literals<'a>(
     literals
 }
 
-/// Kustomize takes a pair of quotes off a value, so that a value which begins with one gets another.
+/// Returns an entry of the ConfigMap. Kustomize strips one pair of quotes from a value, so a value that starts with a
+/// quote gets an extra pair.
 fn literal<'a>(key: &str, value: &str) -> Node<'a> {
     let quote = if value.starts_with(['"', '\'']) { "\"" } else { "" };
     Node::Text(format!("{key}={quote}{value}{quote}").into())

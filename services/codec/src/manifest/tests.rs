@@ -1,4 +1,4 @@
-//! What every format keeps to, shown by real readers of each: `sh`, and parsers of JSON and YAML.
+//! Tests of every format with real parsers: `sh`, and parsers of JSON and YAML.
 
 mod properties;
 mod samples;
@@ -31,25 +31,25 @@ fn lane(service: &str, target: &str, slot: Option<&str>, release: Release) -> La
     ((service, TargetName::parse(target).expect("a target")), LiveRelease { slot, release, since })
 }
 
-fn line(text: &str) -> ShortText {
-    ShortText::stored(text).expect("a line")
+fn short_text(text: &str) -> ShortText {
+    ShortText::stored(text).expect("a short text")
 }
 
 fn version(text: &str) -> Release {
-    Release::of_version(line(text))
+    Release::of_version(short_text(text))
 }
 
 fn whole_release(artifact: &str) -> Release {
     Release {
-        version: line("v948"),
+        version: short_text("v948"),
         artifact: Some(Artifact::parse(artifact).expect("an artifact")),
         config: Some(ConfigDigest::parse(SHA256).expect("a digest")),
-        infrastructure: Some(line("git:3f2a")),
-        commit: Some(line("9f11e2b")),
+        infrastructure: Some(short_text("git:3f2a")),
+        commit: Some(short_text("9f11e2b")),
     }
 }
 
-/// A service of two targets, one with slots, and a service of one of them.
+/// Returns a service at two targets, one with slots, and a service at one target.
 fn two_targets() -> Composition {
     let image = format!("registry.example/search-api@{SHA256}");
     Composition::from_iter([
@@ -72,7 +72,7 @@ fn yamls(text: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-/// What a shell that sourced this file gives to its children.
+/// Returns the environment that a shell exports after sourcing the file.
 fn sourced(file: &str) -> BTreeMap<String, String> {
     let mut command = Command::new("/bin/sh");
     let mut shell = command
@@ -92,19 +92,19 @@ fn sourced(file: &str) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn a_format_is_known_by_its_name() {
+fn a_format_is_parsed_from_its_name() {
     for format in Format::ALL {
         assert_eq!(Format::parse(format.name()), Ok(*format));
     }
-    let error = Format::parse("toml").expect_err("no format");
+    let error = Format::parse("toml").expect_err("an unknown format");
     assert_eq!(
         error.to_string(),
-        "no format \"toml\" is known; formats are json, yaml, env, kustomize and helm-values"
+        "unknown manifest format \"toml\"; use json, yaml, env, kustomize or helm-values"
     );
 }
 
 #[test]
-fn every_format_ends_with_a_line_feed_and_has_the_digest() {
+fn every_format_ends_with_a_line_feed_and_contains_the_digest() {
     for composition in [Composition::default(), two_targets()] {
         for format in Format::ALL {
             let text = write(&composition, *format);
@@ -115,7 +115,7 @@ fn every_format_ends_with_a_line_feed_and_has_the_digest() {
 }
 
 #[test]
-fn an_environment_in_which_nothing_runs_can_be_written_too() {
+fn an_empty_composition_can_be_written() {
     let nothing = Composition::default();
     let expected =
         json!({"environment": "production", "position": 42, "digest": nothing.digest(), "lanes": []});
@@ -127,7 +127,7 @@ fn an_environment_in_which_nothing_runs_can_be_written_too() {
 }
 
 #[test]
-fn environments_that_run_the_same_differ_in_name_and_position_only() {
+fn the_output_does_not_depend_on_when_a_release_was_deployed() {
     let one = lane("a", "eu", None, version("v1"));
     let mut later = one.clone();
     later.1.since.occurred_at += chrono::TimeDelta::days(1);
@@ -139,7 +139,7 @@ fn environments_that_run_the_same_differ_in_name_and_position_only() {
 }
 
 #[test]
-fn versions_that_look_like_something_else_stay_texts_in_yaml() {
+fn versions_that_look_like_other_yaml_types_stay_strings() {
     for text in ["no", "1.10", "1e3", "null", "~", "0x1F", "2024-01-01", "{a: b}", "- a", "a: b # c", "*a"] {
         let composition = Composition::from_iter([lane("no", "1e3", None, version(text))]);
         let read = yaml(&write(&composition, Format::Yaml));
@@ -150,7 +150,7 @@ fn versions_that_look_like_something_else_stay_texts_in_yaml() {
 }
 
 #[test]
-fn what_yaml_readers_take_for_line_breaks_is_escaped() {
+fn yaml_line_breaks_and_unprintable_characters_are_escaped() {
     let odd = "a\u{2028}b: c\u{2029}\u{feff}d\u{fffe}\u{ffff}é😀";
     let composition = Composition::from_iter([lane("a", "default", None, version(odd))]);
     let text = write(&composition, Format::Yaml);
@@ -159,7 +159,7 @@ fn what_yaml_readers_take_for_line_breaks_is_escaped() {
 }
 
 #[test]
-fn a_shell_reads_values_as_they_are() {
+fn a_shell_reads_values_literally() {
     for text in ["v1'; rm -rf /", "''", "'", "$(id) `id` $HOME", "a\\", "\"", "é 😀 #1", "a=b", "!!"] {
         let composition = Composition::from_iter([lane("a", "default", None, version(text))]);
         assert_eq!(sourced(&write(&composition, Format::Env))["A_VERSION"], text);
@@ -167,18 +167,18 @@ fn a_shell_reads_values_as_they_are() {
 }
 
 #[test]
-fn a_variable_begins_with_no_digit() {
+fn a_variable_name_does_not_start_with_a_digit() {
     let composition = Composition::from_iter([lane("9.lives", "1", None, version("v1"))]);
     assert_eq!(sourced(&write(&composition, Format::Env))["_9_LIVES_1_VERSION"], "v1");
 }
 
 #[test]
-fn lanes_that_would_be_called_alike_are_spelt_out() {
+fn lanes_with_colliding_names_get_escaped_names() {
     let lanes = [
         ("a-b", "default", "A_2DB"),
         ("a.b", "default", "A_2EB"),
         ("a", "b", "A__B"),
-        // Its short name is what another was spelt out to.
+        // Its short name equals the escaped name of another lane.
         ("a_2db", "default", "A_5F2DB"),
         ("X", "default", "_58"),
         ("x", "default", "X"),
@@ -198,7 +198,7 @@ fn lanes_that_would_be_called_alike_are_spelt_out() {
 }
 
 #[test]
-fn kustomize_gets_a_digest_or_a_tag_and_never_both() {
+fn kustomize_images_have_a_digest_or_a_tag_but_not_both() {
     let purl = format!("pkg:oci/b@{SHA256}?repository_url=registry.example/x/b");
     let composition = Composition::from_iter([
         lane("a", "default", None, version("v1")),
@@ -214,15 +214,15 @@ fn kustomize_gets_a_digest_or_a_tag_and_never_both() {
             {"name": "b", "newName": "registry.example/x/b", "digest": SHA256},
         ])
     );
-    for missing in ["# c: not among the images", "# d: not among the images"] {
-        assert!(text.contains(missing), "{text}");
+    for comment in ["# c: not in images", "# d: not in images"] {
+        assert!(text.contains(comment), "{text}");
     }
     let literals = &yaml(&text)["configMapGenerator"][0]["literals"];
     assert!(literals.as_array().expect("a list").contains(&json!("d.version=v1+build")), "{text}");
 }
 
 #[test]
-fn kustomize_takes_off_no_quotes_of_a_value() {
+fn kustomize_literals_keep_the_quotes_of_a_value() {
     for (text, literal) in [
         ("'v1'", "a.version=\"'v1'\""),
         ("\"", "a.version=\"\"\""),
@@ -236,7 +236,7 @@ fn kustomize_takes_off_no_quotes_of_a_value() {
 }
 
 #[test]
-fn kustomize_gets_a_document_a_target() {
+fn kustomize_has_one_document_per_target() {
     let documents = yamls(&write(&two_targets(), Format::Kustomize));
     let targets: Vec<_> =
         documents.iter().map(|document| &document["configMapGenerator"][0]["literals"][3]).collect();

@@ -1,23 +1,23 @@
-//! A document as YAML 1.2 in block style. Every text is in double quotes, so that the versions `no`,
-//! `1.10`, `1e3` and `null` are read as texts, by readers of YAML 1.1 too.
+//! The YAML format: YAML 1.2 in block style. Every string is in double quotes, so that parsers, those of YAML 1.1
+//! included, read the versions `no`, `1.10`, `1e3` and `null` as strings.
 
 use super::document::{Key, Map, Node};
 use super::json;
 
-/// The document, ended by a line feed.
+/// Writes the document and a line feed.
 pub(super) fn document(node: &Node<'_>) -> String {
     let mut out = String::new();
     write(node, 0, &mut out);
     out
 }
 
-/// Writes a value after its key or dash, and ends the line.
+/// Writes a value after its key or dash, and a line feed.
 fn write(node: &Node<'_>, depth: usize, out: &mut String) {
     match node {
         Node::Text(text) => line(&quoted(text), out),
         Node::Number(number) => line(&number.to_string(), out),
         Node::True => line("true", out),
-        // Block style has no word for nothing.
+        // Block style cannot express an empty collection.
         Node::List(items) if items.is_empty() => line("[]", out),
         Node::Map(map) if map.0.is_empty() => line("{}", out),
         Node::List(items) => {
@@ -25,7 +25,7 @@ fn write(node: &Node<'_>, depth: usize, out: &mut String) {
                 indent(depth, out);
                 out.push('-');
                 match item {
-                    // The first key stands on the dash's line, the others below it.
+                    // The first key is on the line of the dash, the others are below it.
                     Node::Map(map) if !map.0.is_empty() => {
                         out.push(' ');
                         entries(map, depth + 1, true, out);
@@ -38,13 +38,13 @@ fn write(node: &Node<'_>, depth: usize, out: &mut String) {
     }
 }
 
-fn entries(map: &Map<'_>, depth: usize, continues: bool, out: &mut String) {
+fn entries(map: &Map<'_>, depth: usize, is_inline: bool, out: &mut String) {
     for (index, (key, node)) in map.0.iter().enumerate() {
-        if index > 0 || !continues {
+        if index > 0 || !is_inline {
             indent(depth, out);
         }
         match key {
-            Key::Word(word) => out.push_str(word),
+            Key::Fixed(key) => out.push_str(key),
             Key::Name(name) => out.push_str(&quoted(name)),
         }
         out.push(':');
@@ -52,7 +52,7 @@ fn entries(map: &Map<'_>, depth: usize, continues: bool, out: &mut String) {
     }
 }
 
-/// A value on the line of its key or dash, or on the lines below.
+/// Writes a value on the line of its key or dash, or a block on the lines below.
 fn value(node: &Node<'_>, depth: usize, out: &mut String) {
     let is_block = match node {
         Node::List(items) => !items.is_empty(),
@@ -72,9 +72,9 @@ fn indent(depth: usize, out: &mut String) {
     out.push_str(&"  ".repeat(depth));
 }
 
-/// YAML 1.2 reads JSON's escapes. What JSON leaves unescaped and some YAML reader would not read as
-/// itself: the line breaks of YAML 1.1, the byte order mark, and what is not printable in the
-/// specification's sense (section 5.1).
+/// Returns the text in double quotes, with JSON's escapes, which YAML 1.2 supports. Also escapes characters that JSON
+/// leaves unescaped and some YAML parsers would not preserve: the line breaks of YAML 1.1, the byte order mark, and
+/// characters that the specification does not define as printable (section 5.1).
 fn quoted(text: &str) -> String {
     json::quoted(text).chars().fold(String::new(), |mut out, character| {
         match character {

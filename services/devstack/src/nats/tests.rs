@@ -1,4 +1,4 @@
-//! The private nats-server, against real servers.
+//! Tests of the private nats-server with real servers.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +13,7 @@ fn options() -> Options {
     Options::found_in(test_path())
 }
 
-/// The client does not look at the user and password of an address by itself.
+/// Connects with the user and password of the URL, which the client does not read automatically.
 async fn connect(url: &str) -> Result<async_nats::Client, async_nats::ConnectError> {
     let address: async_nats::ServerAddr = url.parse().expect("an address");
     let user = address.username().expect("a user").to_owned();
@@ -26,7 +26,7 @@ async fn jetstream_of(nats: &Nats) -> jetstream::Context {
     jetstream::new(connect(nats.url().expose_secret()).await.expect("connected"))
 }
 
-async fn store_one(nats: &Nats) {
+async fn store_message(nats: &Nats) {
     let context = jetstream_of(nats).await;
     let config =
         stream::Config { name: "KEPT".into(), subjects: vec!["ledger.kept".into()], ..Default::default() };
@@ -34,89 +34,89 @@ async fn store_one(nats: &Nats) {
     context.publish("ledger.kept", "one".into()).await.expect("sent").await.expect("stored");
 }
 
-async fn stored(nats: &Nats) -> bytes::Bytes {
+async fn stored_message(nats: &Nats) -> bytes::Bytes {
     let stream = jetstream_of(nats).await.get_stream("KEPT").await.expect("the stream");
     stream.get_raw_message(1).await.expect("the message").payload
 }
 
-fn runs(pid: u32) -> bool {
+fn is_running(pid: u32) -> bool {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a number")).expect("a number");
     !arguments(pid).is_empty()
 }
 
 #[tokio::test]
-async fn a_server_starts_answers_its_password_only_and_stops() {
-    let root = tempfile::tempdir().expect("a folder");
+async fn a_server_starts_accepts_only_its_password_and_stops() {
+    let root = tempfile::tempdir().expect("temporary directory");
     let nats = Nats::start(&root.path().join("nats"), &options()).await.expect("started");
     let (port, pid) = (nats.port(), nats.pid());
 
-    connect(nats.url().expose_secret()).await.expect("let in");
-    let stranger = connect(&format!("nats://ledger:wrong@127.0.0.1:{port}")).await;
+    connect(nats.url().expose_secret()).await.expect("accepted");
+    let wrong_password = connect(&format!("nats://ledger:wrong@127.0.0.1:{port}")).await;
     nats.stop().await.expect("stopped");
 
-    assert!(stranger.is_err());
-    assert!(!runs(pid));
+    assert!(wrong_password.is_err());
+    assert!(!is_running(pid));
     assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err());
 }
 
 #[tokio::test]
-async fn after_a_crash_the_same_port_and_password_and_the_data_are_back() {
-    let root = tempfile::tempdir().expect("a folder");
+async fn a_server_restarts_after_a_crash_with_its_port_password_and_data() {
+    let root = tempfile::tempdir().expect("temporary directory");
     let first = Nats::start(root.path(), &options()).await.expect("started");
-    store_one(&first).await;
+    store_message(&first).await;
     let (port, pid, url) = (first.port(), first.pid(), first.url().clone());
 
     first.kill().await.expect("killed");
-    let gone = !runs(pid);
+    let exited = !is_running(pid);
     let second =
         Nats::start(root.path(), &Options { port: Some(port), ..options() }).await.expect("started again");
 
-    assert!(gone);
+    assert!(exited);
     assert_eq!(second.url().expose_secret(), url.expose_secret());
-    assert_eq!(stored(&second).await, "one");
+    assert_eq!(stored_message(&second).await, "one");
 }
 
 #[tokio::test]
-async fn a_server_left_behind_is_stopped_and_its_data_taken_over() {
-    let root = tempfile::tempdir().expect("a folder");
+async fn a_server_left_running_is_stopped_and_its_data_is_reused() {
+    let root = tempfile::tempdir().expect("temporary directory");
     let first = Nats::start(root.path(), &options()).await.expect("started");
-    store_one(&first).await;
+    store_message(&first).await;
     let orphan = first.pid();
     first.abandon();
-    let left = runs(orphan);
+    let was_running = is_running(orphan);
 
     let second = Nats::start(root.path(), &options()).await.expect("started again");
 
-    assert!(left);
-    assert!(!runs(orphan));
-    assert_eq!(stored(&second).await, "one");
+    assert!(was_running);
+    assert!(!is_running(orphan));
+    assert_eq!(stored_message(&second).await, "one");
 }
 
 #[tokio::test]
-async fn dropping_a_server_ends_it() {
-    let root = tempfile::tempdir().expect("a folder");
+async fn dropping_a_server_stops_it() {
+    let root = tempfile::tempdir().expect("temporary directory");
     let nats = Nats::start(root.path(), &options()).await.expect("started");
     let pid = nats.pid();
 
     drop(nats);
 
-    assert!(!runs(pid));
+    assert!(!is_running(pid));
 }
 
 #[tokio::test]
-async fn a_folder_in_use_is_refused_and_the_first_server_goes_on() {
-    let root = tempfile::tempdir().expect("a folder");
+async fn a_directory_in_use_is_rejected_and_the_first_server_continues() {
+    let root = tempfile::tempdir().expect("temporary directory");
     let first = Nats::start(root.path(), &options()).await.expect("started");
 
     let second = Nats::start(root.path(), &options()).await;
 
     assert!(matches!(second, Err(Error::InUse { .. })), "{second:?}");
-    store_one(&first).await;
+    store_message(&first).await;
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_named() {
-    let root = tempfile::tempdir().expect("a folder");
+async fn a_port_in_use_is_reported() {
+    let root = tempfile::tempdir().expect("temporary directory");
     let first = Nats::start(&root.path().join("first"), &options()).await.expect("started");
 
     let wanted = Options { port: Some(first.port()), ..options() };
@@ -129,18 +129,19 @@ async fn a_port_that_is_taken_is_named() {
 }
 
 #[tokio::test]
-async fn a_server_that_fails_tells_why() {
-    let root = tempfile::tempdir().expect("a folder");
+async fn a_server_that_fails_reports_the_cause() {
+    let root = tempfile::tempdir().expect("temporary directory");
 
-    let failed = Nats::start(root.path(), &Options { more: "nonsense_setting: 1".into(), ..options() }).await;
+    let failed =
+        Nats::start(root.path(), &Options { extra_config: "nonsense_setting: 1".into(), ..options() }).await;
 
-    let told = failed.expect_err("refused").to_string();
-    assert!(told.contains("nonsense_setting"), "{told}");
+    let message = failed.expect_err("failed").to_string();
+    assert!(message.contains("nonsense_setting"), "{message}");
 }
 
 #[tokio::test]
-async fn a_missing_program_is_told_with_what_to_install() {
-    let root = tempfile::tempdir().expect("a folder");
+async fn a_missing_program_is_reported_with_an_install_command() {
+    let root = tempfile::tempdir().expect("temporary directory");
 
     let missing = Nats::start(root.path(), &Options::found_in(root.path())).await.expect_err("missing");
 
@@ -151,30 +152,30 @@ async fn a_missing_program_is_told_with_what_to_install() {
 }
 
 #[tokio::test]
-async fn a_paused_server_is_silent_until_it_is_resumed_and_stops_even_when_paused() {
-    let root = tempfile::tempdir().expect("a folder");
+async fn a_paused_server_does_not_respond_until_resumed_and_can_be_stopped_while_paused() {
+    let root = tempfile::tempdir().expect("temporary directory");
     let nats = Nats::start(root.path(), &options()).await.expect("started");
-    // Connecting succeeds even so: that is the kernel's doing.
 
     nats.pause().await;
-    let silent = tokio::time::timeout(Duration::from_millis(300), greeting(nats.port())).await;
+    // The kernel still accepts connections, so check for the INFO line.
+    let while_paused = tokio::time::timeout(Duration::from_millis(300), server_name_on(nats.port())).await;
     nats.resume();
-    let heard = tokio::time::timeout(Duration::from_secs(10), greeting(nats.port())).await;
+    let resumed = tokio::time::timeout(Duration::from_secs(10), server_name_on(nats.port())).await;
     nats.pause().await;
     let pid = nats.pid();
     nats.stop().await.expect("stopped");
 
-    assert!(silent.is_err());
-    assert!(matches!(heard, Ok(Ok(Some(_)))), "{heard:?}");
-    assert!(!runs(pid));
+    assert!(while_paused.is_err());
+    assert!(matches!(resumed, Ok(Ok(Some(_)))), "{resumed:?}");
+    assert!(!is_running(pid));
 }
 
 #[tokio::test]
 async fn killing_reaches_the_server_behind_a_wrapper() {
-    let root = tempfile::tempdir().expect("a folder");
+    let root = tempfile::tempdir().expect("temporary directory");
     let wrapper = root.path().join("wrapper");
-    let real = find(&options()).expect("a server");
-    // It does not become the server and does not wait for it: the worst of wrappers.
+    let real = find_program(&options()).expect("a server");
+    // The worst kind of wrapper: it neither replaces itself with the server nor waits for it.
     let script = format!("#!/bin/sh\nsetsid '{}' \"$@\" &\nexec sleep 600\n", real.display());
     fs::write(&wrapper, script).expect("written");
     fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).expect("runnable");
@@ -185,5 +186,5 @@ async fn killing_reaches_the_server_behind_a_wrapper() {
     nats.kill().await.expect("killed");
 
     assert_ne!(pid, child);
-    assert!(!runs(pid));
+    assert!(!is_running(pid));
 }

@@ -1,4 +1,4 @@
-//! A cluster of databases on disk, and the server that runs on it.
+//! Database cluster on disk, and its server process.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,123 +9,132 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Signal};
 
-use super::{NAME, PATIENCE, PROGRAM, Programs};
+use super::{LEDGER, PROGRAM, Programs, STOP_TIMEOUT};
 use crate::Error;
 use crate::account::Account;
 use crate::error::file;
-use crate::process::{POLL, Process, READY_WITHIN, arguments, end_all};
+use crate::process::{POLL_INTERVAL, Process, STARTUP_TIMEOUT, arguments, stop_all};
 
-/// By what the processes of one cluster are known, whoever their parent is now. The cluster's name,
-/// which no other has, is in the postmaster's arguments and in the title of each of its children.
-/// (Their process group does not tell: each child makes one of its own.)
+/// Identifies the processes of one cluster, regardless of their current parent. The unique name of the cluster is in
+/// the arguments of the postmaster and in the title of each of its children. The process group does not identify them,
+/// because each child creates its own.
 #[derive(Debug)]
-pub(super) struct Marks {
-    /// The cluster's name.
+pub(super) struct ClusterProcesses {
+    /// Unique name of the cluster.
     pub(super) name: String,
-    /// Where a new cluster is made: an argument of `initdb`.
+    /// Directory in which `initdb` creates a new cluster, one of its arguments.
     pub(super) draft: String,
 }
 
-impl Marks {
+impl ClusterProcesses {
     fn is_postmaster(&self, arguments: &[String]) -> bool {
         arguments.iter().any(|argument| *argument == format!("cluster_name={}", self.name))
     }
 
-    /// Whether these are the arguments of one of its processes.
-    pub(super) fn is_any(&self, arguments: &[String]) -> bool {
+    /// Returns true if these are the arguments of a process of the cluster.
+    pub(super) fn matches(&self, arguments: &[String]) -> bool {
         self.is_postmaster(arguments)
             || arguments.first().is_some_and(|title| title.starts_with(&format!("postgres: {}: ", self.name)))
             || arguments.contains(&self.draft)
     }
 
-    /// Ends all of them: the postmaster first, by `signal`, since it would start others, and since
-    /// its children mean something else by that signal; whatever it leaves is killed.
-    pub(super) async fn end(&self, signal: Signal) -> Result<usize, Error> {
-        let first = end_all(PROGRAM, |arguments| self.is_postmaster(arguments), signal, PATIENCE).await?;
-        Ok(first + end_all(PROGRAM, |arguments| self.is_any(arguments), Signal::KILL, PATIENCE).await?)
+    /// Stops all processes of the cluster and returns their number. Sends `signal` to the postmaster first, because it
+    /// would restart its children, and the signal has another meaning for them. Kills all processes that remain.
+    pub(super) async fn stop(&self, signal: Signal) -> Result<usize, Error> {
+        let postmasters =
+            stop_all(PROGRAM, |arguments| self.is_postmaster(arguments), signal, STOP_TIMEOUT).await?;
+        Ok(postmasters
+            + stop_all(PROGRAM, |arguments| self.matches(arguments), Signal::KILL, STOP_TIMEOUT).await?)
     }
 }
 
-/// A cluster on disk, and how it is run.
+/// Cluster on disk, with the settings to run it.
 #[derive(Debug)]
 pub(super) struct Cluster {
-    /// What it is run with.
+    /// Programs that run it.
     pub(super) programs: Programs,
-    /// Whom it runs as, if not as we do.
+    /// User that it runs as, if not the current one.
     pub(super) account: Option<Account>,
-    /// The folder that all is in.
-    pub(super) folder: PathBuf,
-    /// A name that no other cluster has.
+    /// Directory that contains all its files.
+    pub(super) directory: PathBuf,
+    /// Unique name.
     pub(super) name: String,
 }
 
 impl Cluster {
     fn data(&self) -> PathBuf {
-        self.folder.join("pgdata")
+        self.directory.join("pgdata")
     }
 
     fn log(&self) -> PathBuf {
-        self.folder.join("postgres.log")
+        self.directory.join("postgres.log")
     }
 
-    /// Where a new cluster is made, which gets its name when it is complete.
+    /// Returns the directory of a new cluster, which is renamed when complete.
     fn draft(&self) -> PathBuf {
-        self.folder.join("pgdata.draft")
+        self.directory.join("pgdata.draft")
     }
 
-    /// By what its processes are known.
-    pub(super) fn marks(&self) -> Marks {
-        Marks { name: self.name.clone(), draft: self.draft().to_string_lossy().into_owned() }
+    /// Returns the identification of its processes.
+    pub(super) fn processes(&self) -> ClusterProcesses {
+        ClusterProcesses { name: self.name.clone(), draft: self.draft().to_string_lossy().into_owned() }
     }
 
-    /// A command that runs as the right user. It sees nothing of our environment, in which PGDATA,
-    /// LC_ALL and others would speak to it.
+    /// Returns a command that runs as the right user. Its environment is cleared, because PGDATA, LC_ALL and other
+    /// variables would affect it.
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(&self.folder).env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
+        command.current_dir(&self.directory).env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
         if let Some(account) = &self.account {
             command.uid(account.uid).gid(account.gid);
         }
         command
     }
 
-    /// Makes the cluster, if there is none yet; with `sync`, it is on disk afterwards.
-    pub(super) async fn fill(&self, sync: bool) -> Result<(), Error> {
+    /// Creates the cluster if it is missing. With `sync`, it is on disk afterwards.
+    pub(super) async fn ensure_exists(&self, sync: bool) -> Result<(), Error> {
         let (data, draft) = (self.data(), self.draft());
         if data.exists() {
             return Ok(());
         }
-        // Left by a run that was killed while it made one.
+        // Remove the draft of an earlier run that was killed.
         match fs::remove_dir_all(&draft) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(file("remove", &draft)(error));
             }
             _ => {}
         }
-        fs::create_dir(&draft).map_err(file("make the folder", &draft))?;
+        fs::create_dir(&draft).map_err(file("create the directory", &draft))?;
         if let Some(account) = &self.account {
-            account.own(&draft)?;
+            account.take_ownership(&draft)?;
         }
         let mut command = self.command(&self.programs.initdb);
-        command.arg("-D").arg(&draft).args(["-U", NAME, "--auth=scram-sha-256", "--encoding=UTF8"]);
-        command.args(["--locale=C", "--no-instructions"]).arg("--pwfile").arg(self.folder.join("password"));
+        command.arg("-D").arg(&draft).args(["-U", LEDGER, "--auth=scram-sha-256", "--encoding=UTF8"]);
+        command
+            .args(["--locale=C", "--no-instructions"])
+            .arg("--pwfile")
+            .arg(self.directory.join("password"));
         if !sync {
             command.arg("--no-sync");
         }
         let mut process = Process::spawn(super::INITDB, &mut command, &self.log(), Signal::TERM)?;
-        match process.ended_within(READY_WITHIN).await? {
+        match process.wait_for_exit(STARTUP_TIMEOUT).await? {
             Some(status) if status.success() => {}
             Some(status) => return Err(process.exited(status, None)),
             None => return Err(process.not_ready()),
         }
         fs::rename(&draft, &data).map_err(file("rename", &draft))?;
-        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(file("sync", &self.folder))
+        File::open(&self.directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(file("sync", &self.directory))
     }
 
-    /// Sees to it that a pid file of a former run does not hinder the next one. Postgres removes it
-    /// by itself when no process has that number; but one may have it by chance, most likely after
-    /// a restart of a machine or container.
-    pub(super) fn clear_pid_file(&self) -> Result<(), Error> {
+    /// Removes a stale pid file. Postgres removes it automatically if no process has that id, but an unrelated process
+    /// may have it, most likely after a restart of the machine or container.
+    ///
+    /// # Errors
+    /// The file cannot be removed, or a Postgres that this crate did not start runs on the data directory.
+    pub(super) fn remove_stale_pid_file(&self) -> Result<(), Error> {
         let path = self.data().join("postmaster.pid");
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -137,21 +146,21 @@ impl Cluster {
         };
         let arguments = arguments(pid);
         let data = self.data();
-        let named = arguments.iter().skip(1).any(|argument| data == Path::new(argument));
-        // A postmaster works in its data folder. (Not everybody may see where another works.)
-        let inside = fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|at| at == data);
+        let names_data = arguments.iter().skip(1).any(|argument| data == Path::new(argument));
+        // A postmaster has its data directory as working directory, which other users may not be allowed to read.
+        let works_in_data = fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|at| at == data);
         let program = arguments.first().map(Path::new).and_then(Path::file_name);
         match program.and_then(|name| name.to_str()) {
-            Some("postgres" | "postmaster") if named || inside => {
-                Err(Error::Occupied { folder: data, pid: pid.as_raw_pid() })
+            Some("postgres" | "postmaster") if names_data || works_in_data => {
+                Err(Error::ForeignPostgres { directory: data, pid: pid.as_raw_pid() })
             }
-            // Whichever it is, Postgres itself has to judge.
+            // It may or may not use this data directory: let Postgres itself decide.
             Some("postgres" | "postmaster") => Ok(()),
             _ => fs::remove_file(&path).map_err(file("remove", &path)),
         }
     }
 
-    /// Runs the server on this port until it is ready for clients.
+    /// Starts the server on this port and waits until it accepts connections.
     pub(super) async fn launch(&self, port: u16) -> Result<Process, Error> {
         let mut command = self.command(&self.programs.postgres);
         command.arg("-D").arg(self.data());
@@ -166,7 +175,7 @@ impl Cluster {
             "fsync=on".to_owned(),
             "full_page_writes=on".to_owned(),
             "synchronous_commit=on".to_owned(),
-            // Titles are how its processes are found.
+            // `ClusterProcesses` finds the processes by their titles.
             "update_process_title=on".to_owned(),
             "logging_collector=off".to_owned(),
             "log_destination=stderr".to_owned(),
@@ -175,24 +184,24 @@ impl Cluster {
         ] {
             command.arg("-c").arg(setting);
         }
-        // SIGQUIT: at once, but with its shared memory given back, which SIGKILL would leak.
+        // SIGQUIT stops it immediately but releases its shared memory, which SIGKILL would leak.
         let mut process = Process::spawn(PROGRAM, &mut command, &self.log(), Signal::QUIT)?;
-        let deadline = Instant::now() + READY_WITHIN;
+        let deadline = Instant::now() + STARTUP_TIMEOUT;
         while Instant::now() < deadline {
-            if let Some(status) = process.ended()? {
+            if let Some(status) = process.exit_status()? {
                 return Err(process.exited(status, Some(port)));
             }
             if self.is_ready(process.id()) {
                 return Ok(process);
             }
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Err(process.not_ready())
     }
 
-    /// Whether the server with this number says in its pid file that it is ready: the first line is
-    /// its number, the eighth its state. (Connecting would not do: while it recovers it refuses, and
-    /// on a port that it has lost, another may answer.)
+    /// Returns true if the pid file of the server reports readiness: the first line is its process id, the
+    /// eighth its state. Connecting is not a reliable check: the server rejects connections while it recovers, and if
+    /// it lost its port, another server may answer there.
     fn is_ready(&self, pid: u32) -> bool {
         let text = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().map(str::trim).collect();

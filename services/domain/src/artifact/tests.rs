@@ -1,4 +1,4 @@
-//! Which texts are artifacts, and which of them name the same one.
+//! Tests of parsing artifacts and of their identity.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use super::*;
 const H: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const OTHER: &str = "1111111111111111111111111111111111111111111111111111111111111111";
 
-/// Writes a digest for `H` and another for `OTHER`.
+/// Replaces `H` and `OTHER` in a pattern by two digests.
 fn text(pattern: &str) -> String {
     pattern.replace("OTHER", OTHER).replace('H', H)
 }
@@ -23,8 +23,8 @@ fn stored(pattern: &str) -> Artifact {
 }
 
 #[test]
-fn an_artifact_is_a_package_url_or_a_reference_by_digest_and_keeps_its_text() {
-    for good in [
+fn package_urls_and_references_by_digest_are_accepted_and_keep_their_text() {
+    for valid in [
         "pkg:cargo/rand@0.9.1",
         "pkg:oci/web@sha256:H",
         "pkg:oci/web@sha256%3AH",
@@ -34,13 +34,13 @@ fn an_artifact_is_a_package_url_or_a_reference_by_digest_and_keeps_its_text() {
         "registry.example/web@sha256:H",
         "registry.example:5000/web:v1@sha256:H",
     ] {
-        let good = text(good);
-        assert_eq!(Artifact::parse(&good).as_ref().map(Artifact::as_str), Ok(good.as_str()));
+        let valid = text(valid);
+        assert_eq!(Artifact::parse(&valid).as_ref().map(Artifact::as_str), Ok(valid.as_str()));
     }
 }
 
 #[test]
-fn rule_11_a_tag_is_no_artifact_since_it_can_move() {
+fn rule_11_a_tag_in_place_of_a_digest_is_rejected() {
     assert_eq!(Artifact::parse("search-api:latest"), Err(ArtifactError::Neither));
     assert_eq!(Artifact::parse("registry.example/web"), Err(ArtifactError::Neither));
     for (tagged, ty) in [
@@ -56,9 +56,9 @@ fn rule_11_a_tag_is_no_artifact_since_it_can_move() {
 }
 
 #[test]
-fn rule_11_a_digest_has_its_full_length_in_lower_case() {
+fn rule_11_a_shortened_or_upper_case_digest_is_rejected() {
     let upper = H.to_uppercase();
-    for short in [
+    for malformed in [
         "web@sha256:12",
         "sha256:12",
         "pkg:oci/web@sha256:12",
@@ -71,21 +71,21 @@ fn rule_11_a_digest_has_its_full_length_in_lower_case() {
         &format!("pkg:oci/web@SHA256:{H}"),
         &format!("pkg:generic/web@1?checksum=sha256:{upper}"),
     ] {
-        assert_eq!(Artifact::parse(short), Err(ArtifactError::Digest(DigestError)), "{short}");
+        assert_eq!(Artifact::parse(malformed), Err(ArtifactError::Digest(DigestError)), "{malformed}");
     }
 }
 
 #[test]
-fn an_artifact_that_was_accepted_earlier_is_still_read() {
-    for earlier in ["pkg:oci/web@v1", "pkg:docker/web@latest", "pkg:oci/web@sha256:12"] {
-        assert_eq!(Artifact::stored(earlier).as_ref().map(Artifact::as_str), Ok(earlier));
+fn a_stored_artifact_may_have_a_tag_or_a_shortened_digest() {
+    for stored in ["pkg:oci/web@v1", "pkg:docker/web@latest", "pkg:oci/web@sha256:12"] {
+        assert_eq!(Artifact::stored(stored).as_ref().map(Artifact::as_str), Ok(stored));
     }
     assert_eq!(Artifact::stored("search-api:latest"), Err(ArtifactError::Neither));
 }
 
 #[test]
-fn rule_11_every_way_to_write_a_digest_names_the_same_artifact() {
-    let ways = [
+fn rule_11_all_spellings_with_the_same_digest_name_the_same_artifact() {
+    let spellings = [
         "pkg:oci/web@sha256:H",
         "pkg:oci/web@sha256%3AH",
         "pkg:oci/web@sha256:H?repository_url=registry.example/web&tag=v1",
@@ -95,8 +95,8 @@ fn rule_11_every_way_to_write_a_digest_names_the_same_artifact() {
         "sha256:H",
         "pkg:generic/web@1?checksum=sha256:H",
     ];
-    for one in ways.map(artifact) {
-        for other in ways.map(artifact) {
+    for one in spellings.map(artifact) {
+        for other in spellings.map(artifact) {
             assert!(one.is_same(&other), "{} {}", one.as_str(), other.as_str());
             assert_eq!(one.identity(), other.identity());
         }
@@ -105,7 +105,7 @@ fn rule_11_every_way_to_write_a_digest_names_the_same_artifact() {
 }
 
 #[test]
-fn without_two_digests_the_canonical_package_urls_decide() {
+fn unless_both_have_digests_the_canonical_package_urls_are_compared() {
     let plain = artifact("pkg:generic/web@1");
     assert!(plain.is_same(&artifact("pkg:generic/web@1?checksum=sha256:H")));
     assert!(plain.is_same(&artifact("pkg://GENERIC/web@1")));
@@ -116,13 +116,13 @@ fn without_two_digests_the_canonical_package_urls_decide() {
 }
 
 #[test]
-fn the_version_of_a_package_that_is_no_image_is_no_digest_of_its_content() {
+fn only_the_version_of_an_image_is_a_digest_of_its_content() {
     assert_eq!(artifact("pkg:generic/web@sha256:H").digest(), None);
     assert_eq!(artifact("pkg:oci/web@sha256:H").digest(), Some(text("sha256:H")));
 }
 
 #[test]
-fn of_several_checksums_the_order_does_not_matter() {
+fn the_order_of_several_checksums_does_not_matter() {
     let sha512 = format!("sha512:{H}{H}");
     let one = artifact(&format!("pkg:generic/a@1?checksum={sha512},sha256:OTHER"));
     let other = artifact(&format!("pkg:generic/b@1?checksum=sha256:OTHER,{sha512}"));
@@ -131,8 +131,8 @@ fn of_several_checksums_the_order_does_not_matter() {
 }
 
 #[test]
-fn a_name_is_the_last_segment_of_a_package_or_a_repository() {
-    for (written, name) in [
+fn the_name_is_the_last_segment_of_the_package_or_the_repository() {
+    for (pattern, name) in [
         ("pkg:oci/search-api@sha256:H", Some("search-api")),
         ("pkg:docker/team/web@sha256:H", Some("web")),
         ("pkg:golang/google.golang.org/genproto@v0.1.0", Some("genproto")),
@@ -140,7 +140,7 @@ fn a_name_is_the_last_segment_of_a_package_or_a_repository() {
         ("web@sha256:H", Some("web")),
         ("sha256:H", None),
     ] {
-        assert_eq!(artifact(written).name().as_deref(), name, "{written}");
+        assert_eq!(artifact(pattern).name().as_deref(), name, "{pattern}");
     }
 }
 
@@ -165,7 +165,7 @@ fn any_artifact() -> impl Strategy<Value = Artifact> {
 
 proptest! {
     #[test]
-    fn the_same_artifact_is_found_by_a_common_key(one in any_artifact(), other in any_artifact()) {
+    fn artifacts_that_are_the_same_have_a_common_key(one in any_artifact(), other in any_artifact()) {
         prop_assert_eq!(one.is_same(&other), other.is_same(&one));
         prop_assert!(one.is_same(&one));
         if one.is_same(&other) {
@@ -175,7 +175,7 @@ proptest! {
     }
 
     #[test]
-    fn equal_identities_are_of_the_same_artifact(one in any_artifact(), other in any_artifact()) {
+    fn artifacts_with_equal_identities_are_the_same(one in any_artifact(), other in any_artifact()) {
         if one.identity() == other.identity() {
             prop_assert!(one.is_same(&other));
         }

@@ -1,4 +1,4 @@
-//! What was built as which version, and which artifacts must not be used, as far as it was fed.
+//! The builds and the revocations of artifacts, from the events applied so far.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,7 +8,7 @@ use crate::{Artifact, ServiceName, ShortText};
 
 use chrono::{DateTime, Utc};
 
-/// Artifacts that were built as versions.
+/// The builds of each version, ordered by time.
 #[derive(Debug, Default)]
 pub(super) struct Builds(HashMap<ShortText, Vec<(EventTime, Artifact)>>);
 
@@ -19,9 +19,9 @@ impl Builds {
         builds.insert(index, (at, artifact.clone()));
     }
 
-    /// Returns the artifact that a version of a service means by what was built up to a time: the latest, if all have one name; else
-    /// the latest of those that are named as the service is.
-    pub(super) fn meant(
+    /// Returns the artifact of a service's version by the builds up to a time: the latest artifact that is named like
+    /// the service or, if there is none, the latest of all, provided that all have the same name.
+    pub(super) fn artifact_of_version(
         &self,
         service: &ServiceName,
         version: &ShortText,
@@ -39,7 +39,7 @@ impl Builds {
     }
 }
 
-/// A revocation of an artifact, or the withdrawal of one.
+/// A revocation or a reinstatement of an artifact.
 #[derive(Debug, Clone)]
 struct Revocation {
     artifact: Artifact,
@@ -47,7 +47,7 @@ struct Revocation {
     reinstates: bool,
 }
 
-/// Revocations and their withdrawals, by the keys of the artifacts.
+/// The revocations and reinstatements by the keys of their artifacts.
 #[derive(Debug, Default)]
 pub(super) struct RevocationLog(HashMap<String, Vec<(EventTime, Revocation)>>);
 
@@ -66,18 +66,24 @@ impl RevocationLog {
         }
     }
 
-    /// Returns the revocations that hold of artifacts that are named as a service is.
+    /// Returns the active revocations of artifacts that are named like a service, each with the spelling that has the
+    /// name: another spelling of the same artifact may have been revoked first.
     pub(super) fn named(&self, service: &ServiceName) -> Vec<RevokedArtifact> {
         let mut found: Vec<RevokedArtifact> = Vec::new();
         for (_, revocation) in self.0.values().flatten() {
             let is_named = revocation.artifact.name().as_deref() == Some(service.as_str());
-            let holds = if is_named { self.of(&revocation.artifact) } else { None };
-            found.extend(holds.filter(|holds| !found.contains(holds)));
+            let active = if is_named { self.of(&revocation.artifact) } else { None };
+            let active =
+                active.map(|active| RevokedArtifact { artifact: revocation.artifact.clone(), ..active });
+            let is_new =
+                |active: &RevokedArtifact| !found.iter().any(|it| it.artifact.is_same(&active.artifact));
+            found.extend(active.filter(is_new));
         }
         found
     }
 
-    /// Returns the revocation of an artifact that holds: the first since it was last reinstated.
+    /// Returns the active revocation of an artifact: the first since its last reinstatement. It counts as deleted if
+    /// any revocation since then does.
     pub(super) fn of(&self, artifact: &Artifact) -> Option<RevokedArtifact> {
         if self.0.is_empty() {
             return None;
@@ -86,7 +92,7 @@ impl RevocationLog {
         let all = keys.iter().filter_map(|key| self.0.get(key)).flatten();
         let by_time: BTreeMap<EventTime, &Revocation> = all.map(|(at, it)| (*at, it)).collect();
         let of_it = by_time.into_iter().filter(|(_, it)| it.artifact.is_same(artifact));
-        of_it.fold(None, |holds: Option<RevokedArtifact>, (at, it)| match holds {
+        of_it.fold(None, |active: Option<RevokedArtifact>, (at, it)| match active {
             _ if it.reinstates => None,
             Some(first) => Some(RevokedArtifact { deleted: first.deleted || it.deleted, ..first }),
             None => Some(RevokedArtifact {

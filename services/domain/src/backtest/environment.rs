@@ -1,13 +1,13 @@
-//! An environment: its lanes, its policy, the results and marks of its compositions.
+//! The history of an environment: its lanes, its policy, and the check results and marks of its compositions.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 
-use super::history::{ALWAYS, Details, EventTime, LaneHistory, Period};
-use super::interned::{Id, Releases};
-use super::results::{CheckEvent, Checks, Examined, Known, Latest};
+use super::history::{ALWAYS, ChangeDetails, EventTime, LaneHistory, Period};
+use super::interned::{Id, Releases, push_compact};
+use super::results::{CheckEvent, Checks, LaneRelease, LatestResults, ReleaseCatalog};
 use crate::event::Policy;
 use crate::gate::{CompositionEvidence, ReleaseJudgement, TargetEvidence, judge_release};
 use crate::known_good::{Marked, Status};
@@ -21,22 +21,22 @@ use crate::{
 /// The lanes of an environment.
 pub(super) type Lanes = BTreeMap<ServiceName, BTreeMap<TargetName, LaneHistory>>;
 
-/// An environment, as far as it is known.
+/// The history of an environment, from the events applied so far.
 #[derive(Debug)]
-pub(super) struct Environment {
+pub(super) struct EnvironmentHistory {
     pub(super) policy: Policy,
     retirements: Retirements,
     /// The times of retirements and declarations, sorted.
     retirement_times: Vec<DateTime<Utc>>,
-    /// Between the retirements.
+    /// The periods between retirements.
     periods: Vec<Period>,
     lanes: Lanes,
-    compositions: Compositions,
-    /// The marks of each composition that are not revoked, each with the position that it was made on.
+    composition_results: CompositionResults,
+    /// The unrevoked marks of each composition, each with the marked position.
     marks: BTreeMap<CompositionId, Vec<(Position, Marked)>>,
 }
 
-impl Default for Environment {
+impl Default for EnvironmentHistory {
     fn default() -> Self {
         Self {
             policy: Policy::default(),
@@ -44,32 +44,32 @@ impl Default for Environment {
             retirement_times: Vec::new(),
             periods: vec![Period::ALWAYS],
             lanes: Lanes::new(),
-            compositions: Compositions::default(),
+            composition_results: CompositionResults::default(),
             marks: BTreeMap::new(),
         }
     }
 }
 
-/// The results of checks of the environment as a whole, by the composition that each speaks of.
+/// The results of checks of the whole environment, by the composition that was checked.
 #[derive(Debug, Default)]
-pub(super) struct Compositions {
-    /// By moment.
+pub(super) struct CompositionResults {
+    /// The ends of checks that count, ordered by time: time, check, and true if it passed.
     results: HashMap<CompositionId, Vec<(EventTime, Id, bool)>>,
-    /// The composition of each end that counts, by moment.
+    /// The composition of each end that counts, ordered by time.
     ends: Vec<(EventTime, CompositionId)>,
-    /// Ends from this time on may speak of another composition.
-    outdated_from: Option<DateTime<Utc>>,
-    cursor: Cursor,
+    /// The time from which on the compositions of ends may have changed.
+    stale_from: Option<DateTime<Utc>>,
+    cursor: CompositionCursor,
 }
 
-/// The composition at some time, kept so that the one at another time costs only what differs.
+/// The composition at some time. Moving it to another time costs only the lanes that differ.
 #[derive(Debug, Default)]
-struct Cursor {
+struct CompositionCursor {
     index: CompositionIndex,
     live: Vec<Option<Id>>,
 }
 
-impl Cursor {
+impl CompositionCursor {
     fn id_at(
         &mut self,
         time: DateTime<Utc>,
@@ -84,23 +84,24 @@ impl Cursor {
         let lanes = lanes
             .iter()
             .flat_map(|(service, of)| of.iter().map(move |(target, lane)| (service, target, lane)));
-        for ((service, target, lane), kept) in lanes.zip(&mut self.live) {
+        for ((service, target, lane), current) in lanes.zip(&mut self.live) {
             let live = lane.live_at(time, periods);
-            if live != *kept {
+            if live != *current {
                 self.index.set(service, target, live.map(|id| releases.get(id)));
-                *kept = live;
+                *current = live;
             }
         }
         self.index.id()
     }
 }
 
-impl Compositions {
-    /// Ends that occurred at this time or later have to be looked at again.
-    pub(super) fn outdate(&mut self, from: DateTime<Utc>) {
-        self.outdated_from = Some(self.outdated_from.map_or(from, |other| other.min(from)));
+impl CompositionResults {
+    /// Marks the results from a time on as stale.
+    pub(super) fn invalidate(&mut self, from: DateTime<Utc>) {
+        self.stale_from = Some(self.stale_from.map_or(from, |other| other.min(from)));
     }
 
+    /// Recomputes the stale results.
     fn update(
         &mut self,
         checks: &Checks,
@@ -109,7 +110,7 @@ impl Compositions {
         periods: &[Period],
         releases: &Releases,
     ) {
-        let Some(from) = self.outdated_from.take() else { return };
+        let Some(from) = self.stale_from.take() else { return };
         let kept = self.ends.partition_point(|(at, _)| at.occurred_at < from);
         for (at, composition) in self.ends.split_off(kept) {
             if let Entry::Occupied(mut results) = self.results.entry(composition) {
@@ -122,43 +123,35 @@ impl Compositions {
         let first = events.partition_point(|event| event.at.occurred_at < from);
         for index in first..events.len() {
             let CheckEvent { at, check, kind, .. } = events[index];
-            let Some(passed) = kind.result() else { continue };
+            let Some(passed) = kind.passed() else { continue };
             let start = checks.start_of(events, index);
             let changes = start.map(|start| changes_between(start, at.occurred_at, lanes, periods));
             let composition = self.cursor.id_at(at.occurred_at, lanes, periods, releases);
             let mut times = start.into_iter().chain(changes.into_iter().flatten());
             if times.all(|time| self.cursor.id_at(time, lanes, periods, releases) == composition) {
                 self.ends.push((at, composition));
-                push_exactly(self.results.entry(composition).or_default(), (at, check, passed));
+                push_compact(self.results.entry(composition).or_default(), (at, check, passed));
             }
         }
     }
 
-    fn latest(&self, composition: CompositionId) -> Latest {
-        let mut latest = Latest::new();
+    fn latest(&self, composition: CompositionId) -> LatestResults {
+        let mut latest = LatestResults::new();
         for (at, check, passed) in self.results.get(&composition).into_iter().flatten() {
             latest.insert(*check, (*at, *passed));
         }
         latest
     }
 
-    /// The compositions of ends within a span.
-    fn within(&self, span: &Span) -> impl Iterator<Item = CompositionId> {
+    /// Returns the compositions that were checked within a span.
+    fn checked_within(&self, span: &Span) -> impl Iterator<Item = CompositionId> {
         let first = self.ends.partition_point(|(at, _)| at.occurred_at < span.from);
         let ends = self.ends[first..].iter().take_while(|(at, _)| at.occurred_at < span.until);
         ends.map(|(_, composition)| *composition)
     }
 }
 
-/// Adds to a list of which most stay short: they take no more memory than they need.
-pub(super) fn push_exactly<T>(list: &mut Vec<T>, item: T) {
-    if list.len() < 4 {
-        list.reserve_exact(1);
-    }
-    list.push(item);
-}
-
-/// The times at which anything changed in lanes after a time, up to another.
+/// Returns the times after one time and up to another at which a lane changed or a period started or ended.
 fn changes_between(
     after: DateTime<Utc>,
     until: DateTime<Utc>,
@@ -167,11 +160,11 @@ fn changes_between(
 ) -> BTreeSet<DateTime<Utc>> {
     let lanes = lanes.values().flat_map(BTreeMap::values);
     let changes = lanes.flat_map(|lane| lane.changes_between(after, until));
-    let retirements = periods.iter().flat_map(Period::ends).filter(|time| after < *time && *time <= until);
+    let retirements = periods.iter().flat_map(Period::bounds).filter(|time| after < *time && *time <= until);
     changes.chain(retirements).collect()
 }
 
-impl Environment {
+impl EnvironmentHistory {
     pub(super) const fn lanes(&self) -> &Lanes {
         &self.lanes
     }
@@ -184,12 +177,12 @@ impl Environment {
         self.lanes.get(service)?.get(target)
     }
 
-    pub(super) const fn compositions(&mut self) -> &mut Compositions {
-        &mut self.compositions
+    pub(super) const fn composition_results_mut(&mut self) -> &mut CompositionResults {
+        &mut self.composition_results
     }
 
-    /// Returns the target that a report means which changes a lane: the one that it names; else the only one that the service has; `None`
-    /// if it has several.
+    /// Returns the target of a report that changes a lane: the stated one, or else the service's only target; `None` if
+    /// the service has several. Prefers targets that are not empty.
     pub(super) fn target_of(&self, lane: &LaneRef) -> Option<TargetName> {
         if let Some(target) = &lane.target {
             return Some(target.clone());
@@ -220,23 +213,23 @@ impl Environment {
             }
     }
 
-    /// Applies a change of a lane.
+    /// Applies a change to a lane.
     pub(super) fn apply(
         &mut self,
         (service, target): (&ServiceName, &TargetName),
         track: Track,
-        written: TrackEntry,
-        details: Details,
+        entry: TrackEntry,
+        details: ChangeDetails,
         releases: &mut Releases,
     ) {
-        self.compositions.outdate(written.since.occurred_at);
+        self.composition_results.invalidate(entry.since.occurred_at);
         let lanes = self.lanes.entry(service.clone()).or_default();
         let lane = lanes.entry(target.clone()).or_default();
-        lane.apply(track, written, details, &self.periods, releases);
+        lane.apply(track, entry, details, &self.periods, releases);
     }
 
-    /// Takes back the change of a lane that a corrected event made.
-    pub(super) fn take_back(
+    /// Reverts the change of a corrected event to a lane.
+    pub(super) fn revert(
         &mut self,
         (service, target): (&ServiceName, &TargetName),
         corrected: Position,
@@ -244,13 +237,13 @@ impl Environment {
         releases: &Releases,
     ) {
         let lane = self.lanes.get_mut(service).and_then(|lanes| lanes.get_mut(target));
-        let time = lane.and_then(|lane| lane.take_back(corrected, known_from, &self.periods, releases));
+        let time = lane.and_then(|lane| lane.revert(corrected, known_from, &self.periods, releases));
         if let Some(time) = time {
-            self.compositions.outdate(time);
+            self.composition_results.invalidate(time);
         }
     }
 
-    /// Adds a retirement, or a declaration.
+    /// Adds a retirement or a declaration of the environment.
     pub(super) fn add_retirement(&mut self, at: EventTime, retires: bool, releases: &Releases) {
         self.retirements.add(at.occurred_at, at.position, retires);
         let index = self.retirement_times.partition_point(|time| *time <= at.occurred_at);
@@ -260,17 +253,17 @@ impl Environment {
         }
         self.periods = Period::between(&self.retirements, &self.retirement_times);
         for lane in self.lanes.values_mut().flat_map(BTreeMap::values_mut) {
-            lane.retire(at.position, &self.periods, releases);
+            lane.recompute(at.position, &self.periods, releases);
         }
-        self.compositions.outdate(ALWAYS.from);
+        self.composition_results.invalidate(ALWAYS.from);
     }
 
-    /// Returns what retirements mean for a time.
+    /// Returns the state of the environment at a time: open or retired.
     pub(super) fn standing(&self, time: DateTime<Utc>) -> Standing {
         self.retirements.at(time)
     }
 
-    /// Returns the part of a lane's history that matters for what it runs now; `None` if the environment is retired.
+    /// Returns the changes of a lane that determine its present content; `None` if the environment is retired.
     pub(super) fn present<'e>(
         &'e self,
         service: &ServiceName,
@@ -285,65 +278,72 @@ impl Environment {
         }
     }
 
-    /// Marks the composition that ran at a position.
+    /// Marks the composition at a position, as known there.
     pub(super) fn mark(&mut self, point: Position, marked: Marked, releases: &Releases) {
-        let composition = self.recorded_at(point, releases);
+        let composition = self.composition_known_at(point, releases);
         self.marks.entry(composition).or_default().push((point, marked));
     }
 
-    /// Takes back the marks of the composition that ran at a position.
+    /// Removes the marks of the composition at a position, as known there.
     pub(super) fn unmark(&mut self, point: Position, releases: &Releases) {
-        let composition = self.recorded_at(point, releases);
+        let composition = self.composition_known_at(point, releases);
         self.marks.remove(&composition);
     }
 
-    fn recorded_at(&self, point: Position, releases: &Releases) -> CompositionId {
+    fn composition_known_at(&self, point: Position, releases: &Releases) -> CompositionId {
         let mut index = CompositionIndex::default();
         for (service, lanes) in &self.lanes {
             for (target, lane) in lanes {
-                let live = lane.live_as_recorded(point);
+                let live = lane.live_known_at(point);
                 index.set(service, target, live.map(|id| releases.get(id)));
             }
         }
         index.id()
     }
 
-    /// Finds the compositions again of which checks speak, where that may have changed.
-    pub(super) fn update_compositions(
+    /// Recomputes the stale results of compositions.
+    pub(super) fn update_composition_results(
         &mut self,
         name: &EnvironmentName,
         checks: &Checks,
         releases: &Releases,
     ) {
         let events = checks.of_environment(name);
-        self.compositions.update(checks, events, &self.lanes, &self.periods, releases);
+        self.composition_results.update(checks, events, &self.lanes, &self.periods, releases);
     }
 
-    /// Returns the evidence for releases in the lanes of a service, target by target: those at which traffic reached one of them.
-    /// Where several did at a target, the one that is judged best counts.
+    /// Returns the evidence about releases of a service at each target at which one of them received traffic. If
+    /// several did at a target, the one with the best judgement counts.
     pub(super) fn evidence(
         &self,
         (name, service): (&EnvironmentName, &ServiceName),
-        asked: &[Id],
-        (checks, known): (&Checks, Known<'_>),
+        releases: &[Id],
+        (checks, catalog): (&Checks, ReleaseCatalog<'_>),
         now: DateTime<Utc>,
     ) -> Vec<TargetEvidence> {
         let mut all = Vec::new();
         for (target, lane) in self.lanes.get(service).into_iter().flatten() {
             let mut best: Option<(ReleaseJudgement, TargetEvidence)> = None;
-            for release in asked {
+            for release in releases {
                 let during = ALWAYS;
                 let periods = &self.periods;
-                let of =
-                    Examined { environment: name, service, target, lane, periods, release: *release, during };
-                let Some(evidence) = self.evidence_of(&of, checks, known, now) else { continue };
+                let lane_release = LaneRelease {
+                    environment: name,
+                    service,
+                    target,
+                    lane,
+                    periods,
+                    release: *release,
+                    during,
+                };
+                let Some(evidence) = self.evidence_of(&lane_release, checks, catalog, now) else { continue };
                 let judgement = judge_release(&self.policy, &evidence);
                 let rank = |(judgement, evidence): &(ReleaseJudgement, TargetEvidence)| {
                     (judgement.status == Status::KnownGood, evidence.deployed)
                 };
-                let this = (judgement, evidence);
-                if best.as_ref().is_none_or(|best| rank(best) < rank(&this)) {
-                    best = Some(this);
+                let judged = (judgement, evidence);
+                if best.as_ref().is_none_or(|best| rank(best) < rank(&judged)) {
+                    best = Some(judged);
                 }
             }
             all.extend(best.map(|(_, evidence)| evidence));
@@ -353,57 +353,57 @@ impl Environment {
 
     fn evidence_of(
         &self,
-        of: &Examined<'_>,
+        lane_release: &LaneRelease<'_>,
         checks: &Checks,
-        known: Known<'_>,
+        catalog: ReleaseCatalog<'_>,
         now: DateTime<Utc>,
     ) -> Option<TargetEvidence> {
-        let deployed = of.lane.deploys_of(of.release).map(|at| at.position).max()?;
-        let live = of.lane.live_spans(of.release, of.periods);
-        // What only stood in a slot was not tried.
+        let deployed = lane_release.lane.deploy_times(lane_release.release).map(|at| at.position).max()?;
+        let live = lane_release.lane.live_spans(lane_release.release, lane_release.periods);
+        // A release that was only in an idle slot has no run, and therefore no evidence.
         let longest_run = live.iter().map(|span| span.until.min(now) - span.from).max()?;
         let mut ids: BTreeSet<CompositionId> = BTreeSet::new();
         for span in &live {
-            ids.extend(self.compositions.within(span));
+            ids.extend(self.composition_results.checked_within(span));
         }
         for (id, marks) in &self.marks {
             let point = marks.last().map(|(point, _)| *point);
-            let live = point.and_then(|point| of.lane.live_as_recorded(point));
-            if live == Some(of.release) {
+            let live = point.and_then(|point| lane_release.lane.live_known_at(point));
+            if live == Some(lane_release.release) {
                 ids.insert(*id);
             }
         }
         let compositions = ids.into_iter().map(|id| CompositionEvidence {
-            results: checks.verdicts(&self.compositions.latest(id)),
+            results: checks.named_results(&self.composition_results.latest(id)),
             marked: self.marks.get(&id).and_then(|marks| marks.last()).map(|(_, marked)| marked.clone()),
         });
         Some(TargetEvidence {
-            target: of.target.clone(),
+            target: lane_release.target.clone(),
             deployed,
-            results: checks.verdicts(&checks.results(of, known)),
+            results: checks.named_results(&checks.results(lane_release, catalog)),
             compositions: compositions.collect(),
             longest_run,
         })
     }
 
-    /// Returns the latest results of compositions that are failures, each for the lanes with which its composition began: service, target,
-    /// the release that the lane runs in it, the check and when.
+    /// Returns the failures among the latest results of compositions. Each is returned for the lanes with the change
+    /// that started the composition: service, target, the lane's release in the composition, time and check.
     pub(super) fn failed_compositions(
         &self,
         name: &EnvironmentName,
         checks: &Checks,
         releases: &Releases,
     ) -> Vec<(&ServiceName, &TargetName, Id, EventTime, Id)> {
-        let mut compositions = Compositions::default();
-        compositions.outdate(ALWAYS.from);
+        let mut compositions = CompositionResults::default();
+        compositions.invalidate(ALWAYS.from);
         compositions.update(checks, checks.of_environment(name), &self.lanes, &self.periods, releases);
         let mut failed = Vec::new();
         for composition in compositions.results.keys() {
             for (check, (at, passed)) in compositions.latest(*composition) {
                 if !passed {
-                    let began = self.began_with(at.occurred_at);
+                    let started_by = self.lanes_that_started_composition(at.occurred_at);
                     failed.extend(
-                        began.into_iter().map(|(service, target, id)| (service, target, id, at, check)),
+                        started_by.into_iter().map(|(service, target, id)| (service, target, id, at, check)),
                     );
                 }
             }
@@ -411,41 +411,41 @@ impl Environment {
         failed
     }
 
-    /// The lanes with which the composition at a time began, and what they run.
-    fn began_with(&self, time: DateTime<Utc>) -> Vec<(&ServiceName, &TargetName, Id)> {
+    /// Returns the lanes with the change that started the composition at a time, and their live releases.
+    fn lanes_that_started_composition(&self, time: DateTime<Utc>) -> Vec<(&ServiceName, &TargetName, Id)> {
         let mut last = None;
         let mut lanes = Vec::new();
         for (service, of) in &self.lanes {
             for (target, lane) in of {
-                let Some((index, step)) = lane.began(time) else { continue };
-                let began = lane.moment(index).occurred_at;
-                if last < Some(began) {
-                    last = Some(began);
+                let Some((index, state)) = lane.run_start(time) else { continue };
+                let start = lane.change_time(index).occurred_at;
+                if last < Some(start) {
+                    last = Some(start);
                     lanes.clear();
                 }
-                if last == Some(began) {
-                    lanes.extend(step.live.map(|live| (service, target, live)));
+                if last == Some(start) {
+                    lanes.extend(state.live.map(|live| (service, target, live)));
                 }
             }
         }
         lanes
     }
 
-    /// Returns the last deploy up to a time of a version in lanes of a service that states an artifact.
-    pub(super) fn stated(
+    /// Returns the last deploy up to a time of a version of a service among the deploys that state an artifact.
+    pub(super) fn last_deploy_with_artifact(
         &self,
         service: &ServiceName,
         version: &ShortText,
         until: DateTime<Utc>,
         releases: &Releases,
     ) -> Option<(EventTime, Id)> {
-        let stating = || {
+        let with_artifact = || {
             let ids = releases.of_version(version).iter().copied();
             ids.filter(|id| releases.get(*id).artifact.is_some())
         };
         let lanes = self.lanes.get(service).into_iter().flat_map(BTreeMap::values);
-        let deploys =
-            lanes.flat_map(|lane| stating().flat_map(|id| lane.deploys_of(id).map(move |at| (at, id))));
+        let deploys = lanes
+            .flat_map(|lane| with_artifact().flat_map(|id| lane.deploy_times(id).map(move |at| (at, id))));
         deploys.filter(|(at, _)| at.occurred_at <= until).max()
     }
 }

@@ -1,4 +1,4 @@
-//! What a lane ran, by all of its changes that were fed and have effect.
+//! The history of a lane: its live release over time, from all effective changes that were applied.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::retirement::{Retirements, Standing};
 use crate::span::{Span, joined};
 use crate::{Effect, LaneFold, Position, ShortText, Since, Track, TrackEntry};
 
-/// When something occurred and where that is reported: the order in which reports count.
+/// The time at which an event occurred and its position. Events count in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct EventTime {
     pub(super) occurred_at: DateTime<Utc>,
@@ -19,67 +19,70 @@ pub(super) struct EventTime {
 }
 
 impl EventTime {
-    fn of(since: &Since) -> Self {
+    fn from_since(since: &Since) -> Self {
         Self { occurred_at: since.occurred_at, position: since.position }
     }
 }
 
-/// All time.
+/// The span of all times.
 pub(super) const ALWAYS: Span = Span { from: DateTime::<Utc>::MIN_UTC, until: DateTime::<Utc>::MAX_UTC };
 
-/// A time in which an environment was not retired; its end does not belong to it.
+/// A period during which an environment is not retired; the end is exclusive.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Period {
-    after: Option<DateTime<Utc>>,
+    from: Option<DateTime<Utc>>,
     until: Option<DateTime<Utc>>,
 }
 
 impl Period {
-    /// The period of an environment that never was retired.
-    pub(super) const ALWAYS: Self = Self { after: None, until: None };
+    /// The period of an environment that was never retired.
+    pub(super) const ALWAYS: Self = Self { from: None, until: None };
 
-    /// Returns the periods between retirements, in order; `times` are those of all retirements and declarations, sorted.
+    /// Returns the periods between retirements, in order. `times` are the sorted times of all retirements and
+    /// declarations.
     pub(super) fn between(retirements: &Retirements, times: &[DateTime<Utc>]) -> Vec<Self> {
         let mut periods = vec![Self::ALWAYS];
         for time in times {
-            let after = match retirements.at(*time) {
-                Standing::Open(after) if after != Some(*time) => continue,
-                Standing::Open(after) => Some(after),
+            let from = match retirements.at(*time) {
+                Standing::Open(from) if from != Some(*time) => continue,
+                Standing::Open(from) => Some(from),
                 Standing::Retired(_) => None,
             };
             if let Some(last) = periods.last_mut() {
                 last.until.get_or_insert(*time);
             }
-            periods.extend(after.map(|after| Self { after, until: None }));
+            periods.extend(from.map(|from| Self { from, until: None }));
         }
         periods
     }
 
-    /// Returns the times at which it begins and ends.
-    pub(super) fn ends(&self) -> impl Iterator<Item = DateTime<Utc>> {
-        self.after.into_iter().chain(self.until)
+    /// Returns the times at which the period starts and ends.
+    pub(super) fn bounds(&self) -> impl Iterator<Item = DateTime<Utc>> {
+        self.from.into_iter().chain(self.until)
     }
 
     fn contains(&self, time: DateTime<Utc>) -> bool {
-        self.after.is_none_or(|after| after <= time) && self.until.is_none_or(|until| time < until)
+        self.from.is_none_or(|from| from <= time) && self.until.is_none_or(|until| time < until)
     }
 }
 
-/// What a report says besides what it changes.
+/// The data of a change besides its effect on the lane.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Details {
-    /// The emitter's name for the run that did it.
+pub(super) struct ChangeDetails {
+    /// The emitter's name for the deployment run.
     pub(super) deployment: Option<Id>,
     /// The rollback of which it is a step.
     pub(super) rollback_id: Option<ShortText>,
-    /// The lane already had a change with a later moment.
+    /// True if the lane already had a change with a later time.
     pub(super) late: bool,
 }
 
-/// What a lane runs after a change.
+/// The state of a lane after a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Step {
+pub(super) struct LaneState {
+    /// The live release.
     pub(super) live: Option<Id>,
+    /// True if the live release is in a slot.
     in_slot: bool,
 }
 
@@ -87,71 +90,73 @@ pub(super) struct Step {
 #[derive(Debug, Default)]
 pub(super) struct LaneHistory {
     fold: LaneFold,
-    /// What the lane ran after each change. It depends on that change and on those before, so that a change at the end adds one.
-    steps: Vec<Step>,
-    /// When each release was deployed, on any track; sorted.
+    /// The state after each change. A state depends only on its change and earlier ones, so appending a change adds
+    /// one.
+    states: Vec<LaneState>,
+    /// The deploys of each release to any track, sorted.
     deploys: Vec<(Id, EventTime)>,
-    /// Of changes that have any.
-    details: HashMap<Position, Details>,
-    /// What the lane ran, as far as was known at each position since which that was something else.
-    recorded: Vec<(Position, Option<Id>)>,
+    /// The details of changes, without those that equal the default.
+    details: HashMap<Position, ChangeDetails>,
+    /// The live release as known at each position; has an entry for each position at which it changed.
+    live_as_known: Vec<(Position, Option<Id>)>,
 }
 
 impl LaneHistory {
-    /// All changes that have effect.
+    /// Returns the fold over all effective changes.
     pub(super) const fn fold(&self) -> &LaneFold {
         &self.fold
     }
 
-    /// What the lane ran after each change, by moment.
-    pub(super) fn steps(&self) -> &[Step] {
-        &self.steps
+    /// Returns the state after each change, ordered by time.
+    pub(super) fn states(&self) -> &[LaneState] {
+        &self.states
     }
 
-    /// The moments of its changes.
-    pub(super) fn moment(&self, index: usize) -> EventTime {
-        EventTime::of(&self.fold.changes()[index].1.since)
+    /// Returns the time and the position of the change with an index.
+    pub(super) fn change_time(&self, index: usize) -> EventTime {
+        EventTime::from_since(&self.fold.changes()[index].1.since)
     }
 
+    /// Returns the index of the first change at or after a time.
     fn index(&self, at: EventTime) -> usize {
-        self.fold.changes().partition_point(|(_, written)| EventTime::of(&written.since) < at)
+        self.fold.changes().partition_point(|(_, entry)| EventTime::from_since(&entry.since) < at)
     }
 
-    /// The number of changes that occurred at or before a time.
+    /// Returns the number of changes at or before a time.
     fn count_until(&self, time: DateTime<Utc>) -> usize {
-        self.fold.changes().partition_point(|(_, written)| written.since.occurred_at <= time)
+        self.fold.changes().partition_point(|(_, entry)| entry.since.occurred_at <= time)
     }
 
-    /// Returns true if it has a change with a later moment.
-    pub(super) fn is_behind(&self, at: EventTime) -> bool {
-        self.fold.changes().last().is_some_and(|(_, last)| EventTime::of(&last.since) > at)
+    /// Returns true if the lane has a change after a time.
+    pub(super) fn has_change_after(&self, at: EventTime) -> bool {
+        self.fold.changes().last().is_some_and(|(_, last)| EventTime::from_since(&last.since) > at)
     }
 
     pub(super) fn apply(
         &mut self,
         track: Track,
-        written: TrackEntry,
-        details: Details,
+        entry: TrackEntry,
+        details: ChangeDetails,
         periods: &[Period],
         releases: &mut Releases,
     ) {
-        let at = EventTime::of(&written.since);
-        if let Effect::Deployed(release) = &written.effect {
-            let deploy = (releases.id(release), at);
+        let at = EventTime::from_since(&entry.since);
+        if let Effect::Deployed(release) = &entry.effect {
+            let deploy = (releases.intern(release), at);
             let index = self.deploys.partition_point(|other| *other < deploy);
             self.deploys.insert(index, deploy);
         }
-        if details != Details::default() {
+        if details != ChangeDetails::default() {
             self.details.insert(at.position, details);
         }
-        self.fold.insert(track, written);
-        self.steps.truncate(self.index(at));
-        self.extend_steps(periods, releases);
-        self.record(at.position, periods);
+        self.fold.insert(track, entry);
+        self.states.truncate(self.index(at));
+        self.extend_states(periods, releases);
+        self.record_live(at.position, periods);
     }
 
-    /// Takes back the change of a corrected event; returns its time, and whether it was a deploy.
-    pub(super) fn take_back(
+    /// Reverts the change of a corrected event; returns the time of the change.
+    pub(super) fn revert(
         &mut self,
         corrected: Position,
         known_from: Position,
@@ -159,87 +164,87 @@ impl LaneHistory {
         releases: &Releases,
     ) -> Option<DateTime<Utc>> {
         let mut changes = self.fold.changes().iter();
-        let index = changes.position(|(_, written)| written.since.position == corrected)?;
-        let at = self.moment(index);
+        let index = changes.position(|(_, entry)| entry.since.position == corrected)?;
+        let at = self.change_time(index);
         if let Effect::Deployed(_) = &self.fold.changes()[index].1.effect {
-            self.deploys.retain(|(_, moment)| *moment != at);
+            self.deploys.retain(|(_, other)| *other != at);
         }
         self.details.remove(&corrected);
         self.fold.take_back(corrected);
-        self.steps.truncate(index);
-        self.extend_steps(periods, releases);
-        self.record(known_from, periods);
+        self.states.truncate(index);
+        self.extend_states(periods, releases);
+        self.record_live(known_from, periods);
         Some(at.occurred_at)
     }
 
-    /// Works out all steps again: the environment was retired, or declared again.
-    pub(super) fn retire(&mut self, known_from: Position, periods: &[Period], releases: &Releases) {
-        self.steps.clear();
-        self.extend_steps(periods, releases);
-        self.record(known_from, periods);
+    /// Recomputes all states after the environment was retired or declared again.
+    pub(super) fn recompute(&mut self, known_from: Position, periods: &[Period], releases: &Releases) {
+        self.states.clear();
+        self.extend_states(periods, releases);
+        self.record_live(known_from, periods);
     }
 
-    fn extend_steps(&mut self, periods: &[Period], releases: &Releases) {
-        for last in self.steps.len()..self.fold.changes().len() {
-            let time = self.moment(last).occurred_at;
+    fn extend_states(&mut self, periods: &[Period], releases: &Releases) {
+        for last in self.states.len()..self.fold.changes().len() {
+            let time = self.change_time(last).occurred_at;
             let period = periods.iter().rev().find(|period| period.contains(time));
             let live = period.and_then(|period| {
-                let first = period.after.map_or(0, |after| self.count_until(after));
+                let first = period.from.map_or(0, |from| self.count_until(from));
                 self.fold.live_after(first, last)
             });
             let in_slot = live.is_some_and(|live| live.slot.is_some());
-            let live = live.and_then(|live| releases.find(live.release));
-            self.steps.push(Step { live, in_slot });
+            let live = live.and_then(|live| releases.id_of(live.release));
+            self.states.push(LaneState { live, in_slot });
         }
     }
 
-    fn record(&mut self, position: Position, periods: &[Period]) {
+    fn record_live(&mut self, position: Position, periods: &[Period]) {
         let live = self.live(periods);
-        if self.recorded.last().and_then(|(_, live)| *live) != live {
-            self.recorded.push((position, live));
+        if self.live_as_known.last().and_then(|(_, live)| *live) != live {
+            self.live_as_known.push((position, live));
         }
     }
 
-    /// Returns what the lane runs by all that is known.
+    /// Returns the current live release by all events applied so far.
     pub(super) fn live(&self, periods: &[Period]) -> Option<Id> {
         self.live_at(DateTime::<Utc>::MAX_UTC, periods)
     }
 
-    /// Returns what the lane ran at a time by all that is known.
+    /// Returns the live release at a time by all events applied so far.
     pub(super) fn live_at(&self, time: DateTime<Utc>, periods: &[Period]) -> Option<Id> {
         let period = periods.iter().rev().find(|period| period.contains(time))?;
         let last = self.count_until(time).checked_sub(1)?;
-        period.contains(self.moment(last).occurred_at).then(|| self.steps[last].live).flatten()
+        period.contains(self.change_time(last).occurred_at).then(|| self.states[last].live).flatten()
     }
 
-    /// Returns what the lane ran at a position, as far as was known there.
-    pub(super) fn live_as_recorded(&self, position: Position) -> Option<Id> {
-        let count = self.recorded.partition_point(|(at, _)| *at <= position);
-        self.recorded[..count].last().and_then(|(_, live)| *live)
+    /// Returns the live release as it was known at a position.
+    pub(super) fn live_known_at(&self, position: Position) -> Option<Id> {
+        let count = self.live_as_known.partition_point(|(at, _)| *at <= position);
+        self.live_as_known[..count].last().and_then(|(_, live)| *live)
     }
 
-    /// Returns the times of changes after a time, up to another.
+    /// Returns the times of changes after one time and up to another.
     pub(super) fn changes_between(
         &self,
         after: DateTime<Utc>,
         until: DateTime<Utc>,
     ) -> impl Iterator<Item = DateTime<Utc>> {
         let (first, end) = (self.count_until(after), self.count_until(until));
-        (first..end).map(|index| self.moment(index).occurred_at)
+        (first..end).map(|index| self.change_time(index).occurred_at)
     }
 
-    /// Returns the index of the change with which a lane began to run what it did at a time, and what that was.
-    pub(super) fn began(&self, time: DateTime<Utc>) -> Option<(usize, Step)> {
+    /// Returns the state of the lane at a time, with the index of the change since which the live release is the same.
+    pub(super) fn run_start(&self, time: DateTime<Utc>) -> Option<(usize, LaneState)> {
         let mut index = self.count_until(time).checked_sub(1)?;
-        let step = self.steps[index];
-        while index > 0 && self.steps[index - 1].live == step.live {
+        let state = self.states[index];
+        while index > 0 && self.states[index - 1].live == state.live {
             index -= 1;
         }
-        Some((index, step))
+        Some((index, state))
     }
 
-    /// Returns when a release was deployed, by moment.
-    pub(super) fn deploys_of(&self, release: Id) -> impl Iterator<Item = EventTime> {
+    /// Returns the times of the deploys of a release, in order.
+    pub(super) fn deploy_times(&self, release: Id) -> impl Iterator<Item = EventTime> {
         let first = self.deploys.partition_point(|(id, _)| *id < release);
         let of_it = self.deploys[first..].iter().take_while(move |(id, _)| *id == release);
         of_it.map(|(_, at)| *at)
@@ -248,7 +253,7 @@ impl LaneHistory {
     /// Returns the deploys of a version.
     pub(super) fn deploys_of_version(&self, version: &ShortText, releases: &Releases) -> Vec<LaneDeploy> {
         let deploys = releases.of_version(version).iter().flat_map(|id| {
-            self.deploys_of(*id).map(|at| LaneDeploy {
+            self.deploy_times(*id).map(|at| LaneDeploy {
                 occurred_at: at.occurred_at,
                 position: at.position,
                 release: releases.get(*id).clone(),
@@ -257,17 +262,21 @@ impl LaneHistory {
         deploys.collect()
     }
 
-    /// Returns the deploys of a version, as the gate has them.
-    pub(super) fn succeeded(&self, version: &ShortText, releases: &Releases) -> Vec<SucceededDeploy> {
+    /// Returns the deploys of a version in the form that the gate uses.
+    pub(super) fn succeeded_deploys_of_version(
+        &self,
+        version: &ShortText,
+        releases: &Releases,
+    ) -> Vec<SucceededDeploy> {
         self.deploys_of_version(version, releases)
             .into_iter()
             .map(|deploy| self.succeeded_deploy(deploy))
             .collect()
     }
 
-    /// Returns all deploys after a position, in the order of positions.
-    pub(super) fn succeeded_after(&self, position: Position) -> Vec<SucceededDeploy> {
-        let changes = self.fold.changes().iter().filter(|(_, written)| written.since.position > position);
+    /// Returns all deploys after a position, ordered by position, in the form that the gate uses.
+    pub(super) fn succeeded_deploys_after(&self, position: Position) -> Vec<SucceededDeploy> {
+        let changes = self.fold.changes().iter().filter(|(_, entry)| entry.since.position > position);
         let deploys = changes.filter_map(|(_, TrackEntry { effect, since })| match effect {
             Effect::Deployed(release) => Some(self.succeeded_deploy(LaneDeploy {
                 occurred_at: since.occurred_at,
@@ -283,13 +292,14 @@ impl LaneHistory {
 
     fn succeeded_deploy(&self, deploy: LaneDeploy) -> SucceededDeploy {
         let LaneDeploy { occurred_at, position, release } = deploy;
-        let Details { rollback_id, late, .. } = self.details.get(&position).cloned().unwrap_or_default();
+        let ChangeDetails { rollback_id, late, .. } =
+            self.details.get(&position).cloned().unwrap_or_default();
         SucceededDeploy { position, occurred_at, late, rollback_id, release }
     }
 
-    /// Returns the names of the deployments that put a release into the lane.
+    /// Returns the names of the deployments that deployed a release to the lane.
     pub(super) fn deployments_of(&self, release: Id) -> Vec<Id> {
-        let deploys = self.deploys_of(release);
+        let deploys = self.deploy_times(release);
         let names = deploys.filter_map(|at| self.details.get(&at.position)?.deployment);
         let mut names: Vec<Id> = names.collect();
         names.sort_unstable();
@@ -297,35 +307,40 @@ impl LaneHistory {
         names
     }
 
-    /// Returns the spans in which traffic reached a release, joined.
+    /// Returns the spans during which a release was live, joined.
     pub(super) fn live_spans(&self, release: Id, periods: &[Period]) -> Vec<Span> {
-        joined(self.spans_where(release, periods, |step| step.live == Some(release)))
+        joined(self.spans_where(release, periods, |state| state.live == Some(release)))
     }
 
-    fn spans_where(&self, release: Id, periods: &[Period], runs: impl Fn(&Step) -> bool) -> Vec<Span> {
-        let Some(first) = self.deploys_of(release).next() else { return Vec::new() };
+    fn spans_where(
+        &self,
+        release: Id,
+        periods: &[Period],
+        matches: impl Fn(&LaneState) -> bool,
+    ) -> Vec<Span> {
+        let Some(first) = self.deploy_times(release).next() else { return Vec::new() };
         let from = self.index(first);
-        let steps = self.steps[from..].iter().zip(from..).filter(|(step, _)| runs(step));
-        steps.filter_map(|(_, index)| self.span(index, index + 1, periods)).collect()
+        let states = self.states[from..].iter().zip(from..).filter(|(state, _)| matches(state));
+        states.filter_map(|(_, index)| self.span(index, index + 1, periods)).collect()
     }
 
-    /// The span from a change up to another, or up to the end of the period.
+    /// Returns the span from one change to another, at most up to the end of the period.
     fn span(&self, first: usize, next: usize, periods: &[Period]) -> Option<Span> {
-        let from = self.moment(first).occurred_at;
+        let from = self.change_time(first).occurred_at;
         let period = periods.iter().rev().find(|period| period.contains(from))?;
         let until =
-            if next < self.fold.changes().len() { self.moment(next).occurred_at } else { ALWAYS.until };
+            if next < self.fold.changes().len() { self.change_time(next).occurred_at } else { ALWAYS.until };
         Span::new(from, period.until.map_or(until, |end| end.min(until)))
     }
 
-    /// Returns the spans in which a release stood on each track.
+    /// Returns the spans during which a release was on each track.
     pub(super) fn track_spans(&self, release: Id, periods: &[Period]) -> Vec<Vec<Span>> {
-        let is_it = |step: &Step| step.live == Some(release) && !step.in_slot;
-        let mut tracks = vec![self.spans_where(release, periods, is_it)];
+        let is_live_without_slot = |state: &LaneState| state.live == Some(release) && !state.in_slot;
+        let mut tracks = vec![self.spans_where(release, periods, is_live_without_slot)];
         let mut of_slots: HashMap<&Track, Vec<Span>> = HashMap::new();
-        for at in self.deploys_of(release) {
+        for at in self.deploy_times(release) {
             let index = self.index(at);
-            if let Some(next) = self.slot_ends(index) {
+            if let Some(next) = self.slot_end(index) {
                 let track = &self.fold.changes()[index].0;
                 of_slots.entry(track).or_default().extend(self.span(index, next, periods));
             }
@@ -334,9 +349,9 @@ impl LaneHistory {
         tracks
     }
 
-    /// Returns the index of the change that ends what a change put into a slot, or the number of changes; `None` if it is not one of a
-    /// slot.
-    pub(super) fn slot_ends(&self, index: usize) -> Option<usize> {
+    /// Returns the index of the change that replaces or empties the content that a change put into a slot, or the
+    /// number of changes if there is none; `None` if the change is not one of a slot.
+    pub(super) fn slot_end(&self, index: usize) -> Option<usize> {
         let changes = self.fold.changes();
         let track = &changes[index].0;
         if *track == Track::Traffic {
@@ -349,17 +364,18 @@ impl LaneHistory {
         Some(after.map_or(changes.len(), |offset| index + 1 + offset))
     }
 
-    /// Returns the number of changes up to the end of the period of a change; `None` if the environment was retired then.
-    pub(super) fn period_ends(
+    /// Returns the number of changes before the end of the period of a change, and that end; `None` if the environment
+    /// was retired at the time of the change.
+    pub(super) fn period_end(
         &self,
         index: usize,
         periods: &[Period],
     ) -> Option<(usize, Option<DateTime<Utc>>)> {
-        let time = self.moment(index).occurred_at;
+        let time = self.change_time(index).occurred_at;
         let period = periods.iter().rev().find(|period| period.contains(time))?;
         let changes = self.fold.changes();
         let count = period.until.map_or(changes.len(), |until| {
-            changes.partition_point(|(_, written)| written.since.occurred_at < until)
+            changes.partition_point(|(_, entry)| entry.since.occurred_at < until)
         });
         Some((count, period.until))
     }

@@ -1,4 +1,4 @@
-//! Values that are kept once, however often they are reported.
+//! Interned values and compact lists: keep a long history in little memory.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use crate::{Artifact, Release, ShortText};
 
-/// The number of a value in the table that gave it.
+/// The number of a value in the interner that issued it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Id(NonZeroU32);
 
 impl Id {
-    /// Four thousand million distinct values do not fit into memory.
-    fn of_index(index: usize) -> Self {
+    /// Converts an index. Saturates at `u32::MAX`: so many distinct values do not fit into memory.
+    fn from_index(index: usize) -> Self {
         let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
         Self(number.unwrap_or(NonZeroU32::MAX))
     }
@@ -23,60 +23,60 @@ impl Id {
     }
 }
 
-/// Values by number.
+/// A set that stores each distinct value once and numbers it.
 #[derive(Debug)]
-pub(super) struct Table<T> {
+pub(super) struct Interner<T> {
     ids: HashMap<Arc<T>, Id>,
     items: Vec<Arc<T>>,
 }
 
-impl<T> Default for Table<T> {
+impl<T> Default for Interner<T> {
     fn default() -> Self {
         Self { ids: HashMap::new(), items: Vec::new() }
     }
 }
 
-impl<T: Clone + Eq + Hash> Table<T> {
-    /// Returns the number of a value, and whether it is new.
-    pub(super) fn enter(&mut self, item: &T) -> (Id, bool) {
+impl<T: Clone + Eq + Hash> Interner<T> {
+    /// Interns a value; returns its id, and true if the value is new.
+    pub(super) fn intern_full(&mut self, item: &T) -> (Id, bool) {
         if let Some(id) = self.ids.get(item) {
             return (*id, false);
         }
-        let id = Id::of_index(self.items.len());
+        let id = Id::from_index(self.items.len());
         let item = Arc::new(item.clone());
         self.ids.insert(Arc::clone(&item), id);
         self.items.push(item);
         (id, true)
     }
 
-    /// Returns the number of a value.
-    pub(super) fn id(&mut self, item: &T) -> Id {
-        self.enter(item).0
+    /// Interns a value; returns its id.
+    pub(super) fn intern(&mut self, item: &T) -> Id {
+        self.intern_full(item).0
     }
 
-    /// Returns the number of a value, if it has one.
-    pub(super) fn find(&self, item: &T) -> Option<Id> {
+    /// Returns the id of a value that has been interned.
+    pub(super) fn id_of(&self, item: &T) -> Option<Id> {
         self.ids.get(item).copied()
     }
 
-    /// Returns the value with a number.
+    /// Returns the value with an id.
     pub(super) fn get(&self, id: Id) -> &T {
         &self.items[id.index()]
     }
 }
 
-/// Releases by number, and the numbers of those with a version or an artifact.
+/// Interned releases, indexed by version and by artifact.
 #[derive(Debug, Default)]
 pub(super) struct Releases {
-    table: Table<Release>,
+    interner: Interner<Release>,
     by_version: HashMap<ShortText, Vec<Id>>,
-    /// By a hash of each key of the artifact. Two keys may have one hash.
+    /// By a hash of each key of the artifact. Different keys may have the same hash.
     by_artifact: HashMap<u64, Vec<Id>>,
 }
 
 impl Releases {
-    pub(super) fn id(&mut self, release: &Release) -> Id {
-        let (id, is_new) = self.table.enter(release);
+    pub(super) fn intern(&mut self, release: &Release) -> Id {
+        let (id, is_new) = self.interner.intern_full(release);
         if is_new {
             self.by_version.entry(release.version.clone()).or_default().push(id);
             for key in release.artifact.iter().flat_map(Artifact::keys) {
@@ -86,20 +86,20 @@ impl Releases {
         id
     }
 
-    pub(super) fn find(&self, release: &Release) -> Option<Id> {
-        self.table.find(release)
+    pub(super) fn id_of(&self, release: &Release) -> Option<Id> {
+        self.interner.id_of(release)
     }
 
     pub(super) fn get(&self, id: Id) -> &Release {
-        self.table.get(id)
+        self.interner.get(id)
     }
 
-    /// Returns all that were reported of a version.
+    /// Returns the releases with a version.
     pub(super) fn of_version(&self, version: &ShortText) -> &[Id] {
         self.by_version.get(version).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns all that state the same artifact.
+    /// Returns the releases that state the same artifact.
     pub(super) fn of_artifact(&self, artifact: &Artifact) -> Vec<Id> {
         let keys = artifact.keys();
         let mut found: Vec<Id> =
@@ -115,4 +115,12 @@ fn hash(key: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     key.hash(&mut hasher);
     hasher.finish()
+}
+
+/// Appends to a list that usually stays short. Up to four items, the list takes no more memory than it needs.
+pub(super) fn push_compact<T>(list: &mut Vec<T>, item: T) {
+    if list.len() < 4 {
+        list.reserve_exact(1);
+    }
+    list.push(item);
 }

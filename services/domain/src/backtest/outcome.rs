@@ -1,50 +1,50 @@
-//! What became of deploys: for how long their release stood in the lane, and whether it failed meanwhile.
+//! The outcome of deploys: how long the release stayed in the lane, and its first failure in that time.
 
 use std::collections::HashMap;
 
-use super::environment::Environment;
+use super::environment::EnvironmentHistory;
 use super::history::{ALWAYS, EventTime, LaneHistory};
 use super::interned::Id;
-use super::results::{Checks, Examined, Known};
+use super::results::{Checks, LaneRelease, ReleaseCatalog};
 use super::rules::ReleaseExit;
 use crate::event::Policy;
 use crate::span::Span;
 use crate::{Effect, EnvironmentName, Position, Release, ServiceName, ShortText, TargetName};
 
-/// What shows that a deploy failed after it was done.
+/// Evidence that a deploy failed after it had succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What happened.
+    /// The kind of evidence.
     pub cause: Cause,
-    /// The position of the report.
+    /// The position of the event.
     pub position: Position,
 }
 
-/// How a deploy failed after it was done.
+/// The way in which a deploy failed after it had succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    /// The last result of a check for the release, or for the composition that began with the deploy, is a failure.
+    /// The latest result of this check is a failure: for the release, or for the composition that the deploy started.
     Check(ShortText),
-    /// A rollback was asked for that takes the lane away from the release.
+    /// This rollback was requested, and takes the release out of the lane.
     Rollback(ShortText),
 }
 
-/// A release that a lane ran.
-type RanIn<'a> = (&'a ServiceName, &'a TargetName, Id);
+/// A release in a lane: service, target and release.
+type LaneReleaseKey<'a> = (&'a ServiceName, &'a TargetName, Id);
 
-/// What outcomes are judged by.
+/// The data from which outcomes are computed.
 pub(super) struct Context<'a> {
     pub(super) name: &'a EnvironmentName,
-    pub(super) environment: &'a Environment,
+    pub(super) environment: &'a EnvironmentHistory,
     pub(super) checks: &'a Checks,
-    pub(super) known: Known<'a>,
+    pub(super) catalog: ReleaseCatalog<'a>,
     pub(super) candidate: &'a Policy,
-    /// Results of compositions that are failures, by the lane and the release with which each began.
-    failed: HashMap<RanIn<'a>, Vec<(EventTime, Id)>>,
+    /// The failed compositions, by the lane and the release that started them: time and check.
+    failed_compositions: HashMap<LaneReleaseKey<'a>, Vec<(EventTime, Id)>>,
 }
 
-/// A lane, and the rollbacks that took it away from what it ran.
-pub(super) struct OfLane<'a> {
+/// A lane, and the rollbacks that took a release out of it.
+pub(super) struct LaneWithExits<'a> {
     pub(super) service: &'a ServiceName,
     pub(super) target: &'a TargetName,
     pub(super) lane: &'a LaneHistory,
@@ -52,110 +52,112 @@ pub(super) struct OfLane<'a> {
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn of(
+    pub(super) fn new(
         name: &'a EnvironmentName,
-        environment: &'a Environment,
+        environment: &'a EnvironmentHistory,
         checks: &'a Checks,
-        known: Known<'a>,
+        catalog: ReleaseCatalog<'a>,
         candidate: &'a Policy,
     ) -> Self {
-        let mut failed: HashMap<RanIn<'a>, Vec<(EventTime, Id)>> = HashMap::new();
+        let mut failed_compositions: HashMap<LaneReleaseKey<'a>, Vec<(EventTime, Id)>> = HashMap::new();
         for (service, target, release, at, check) in
-            environment.failed_compositions(name, checks, known.releases)
+            environment.failed_compositions(name, checks, catalog.releases)
         {
-            failed.entry((service, target, release)).or_default().push((at, check));
+            failed_compositions.entry((service, target, release)).or_default().push((at, check));
         }
-        Self { name, environment, checks, known, candidate, failed }
+        Self { name, environment, checks, catalog, candidate, failed_compositions }
     }
 
-    /// Passes each deploy to a lane that is asked for to `each`, with its release, and with the failure that came first.
-    pub(super) fn outcomes(
+    /// Calls `visit` for each selected deploy to a lane, with its release and its first failure, if it failed.
+    pub(super) fn for_each_outcome(
         &self,
-        of: &OfLane<'a>,
-        is_asked: impl Fn(Position) -> bool,
-        mut each: impl FnMut(EventTime, Id, Option<Failure>),
+        of: &LaneWithExits<'a>,
+        is_selected: impl Fn(Position) -> bool,
+        mut visit: impl FnMut(EventTime, Id, Option<Failure>),
     ) {
         let changes = of.lane.fold().changes();
-        let others = next_others(of.lane);
-        for (index, (_, written)) in changes.iter().enumerate() {
-            let Effect::Deployed(release) = &written.effect else { continue };
-            let at = of.lane.moment(index);
-            let Some(id) = self.known.releases.find(release).filter(|_| is_asked(at.position)) else {
+        let next_changes = next_live_changes(of.lane);
+        for (index, (_, entry)) in changes.iter().enumerate() {
+            let Effect::Deployed(release) = &entry.effect else { continue };
+            let at = of.lane.change_time(index);
+            let Some(id) = self.catalog.releases.id_of(release).filter(|_| is_selected(at.position)) else {
                 continue;
             };
-            let failure = self.stands_until(of.lane, index, id, &others).and_then(|end| {
+            let failure = self.exit_time(of.lane, index, id, &next_changes).and_then(|end| {
                 let failures = self.failures(of, at, (id, release), end);
                 failures.into_iter().min_by_key(|(at, _)| at.position)
             });
             let failure = failure.map(|(at, cause)| Failure { cause, position: at.position });
-            each(at, id, failure);
+            visit(at, id, failure);
         }
     }
 
-    /// When a release that was deployed by a change stands in the lane no more: it is not live, and does not wait in its slot for
-    /// traffic to reach it first. `None` if it never stood there.
-    fn stands_until(
+    /// Returns the time from which a release that a change deployed is neither live nor waiting in its slot for its
+    /// first traffic; `None` if the environment was retired at the time of the deploy.
+    fn exit_time(
         &self,
         lane: &LaneHistory,
         index: usize,
         release: Id,
-        others: &[usize],
+        next_changes: &[usize],
     ) -> Option<EventTime> {
-        let (count, until) = lane.period_ends(index, self.environment.periods())?;
-        let slot_ends = lane.slot_ends(index).unwrap_or(index);
-        let waits = index..slot_ends.max(index + 1).min(count);
-        let live = waits.into_iter().find(|next| lane.steps()[*next].live == Some(release));
-        let end = live.map_or(slot_ends, |live| others[live]);
+        let (count, until) = lane.period_end(index, self.environment.periods())?;
+        let slot_end = lane.slot_end(index).unwrap_or(index);
+        let waiting = index..slot_end.max(index + 1).min(count);
+        let live = waiting.into_iter().find(|next| lane.states()[*next].live == Some(release));
+        let end = live.map_or(slot_end, |live| next_changes[live]);
         if end < count {
-            return Some(lane.moment(end));
+            return Some(lane.change_time(end));
         }
         let occurred_at = until.unwrap_or(ALWAYS.until);
         Some(EventTime { occurred_at, position: Position::new(u64::MAX) })
     }
 
-    /// What failed from a deploy up to an end.
+    /// Returns the failures of a release from its deploy up to an end.
     fn failures(
         &self,
-        of: &OfLane<'_>,
+        of: &LaneWithExits<'_>,
         at: EventTime,
         (id, release): (Id, &Release),
         end: EventTime,
     ) -> Vec<(EventTime, Cause)> {
-        let OfLane { service, target, lane, .. } = *of;
+        let LaneWithExits { service, target, lane, .. } = *of;
         let Some(during) = Span::new(at.occurred_at, end.occurred_at) else { return Vec::new() };
         let (environment, periods) = (self.name, self.environment.periods());
-        let examined = Examined { environment, service, target, lane, periods, release: id, during };
-        let results = self.checks.results(&examined, self.known);
+        let lane_release = LaneRelease { environment, service, target, lane, periods, release: id, during };
+        let results = self.checks.results(&lane_release, self.catalog);
         let failed =
             results.into_iter().filter(|(_, (_, passed))| !passed).map(|(check, (at, _))| (at, check));
-        let of_compositions = self.failed.get(&(service, target, id)).into_iter().flatten().copied();
+        let of_compositions =
+            self.failed_compositions.get(&(service, target, id)).into_iter().flatten().copied();
         let of_compositions = of_compositions.filter(|(at, _)| during.contains(at.occurred_at));
         let checks = failed.chain(of_compositions).filter_map(|(at, check)| {
-            let check = self.checks.lines.get(check);
-            counts(self.candidate, check).then(|| (at, Cause::Check(check.clone())))
+            let check = self.checks.texts.get(check);
+            is_relevant(self.candidate, check).then(|| (at, Cause::Check(check.clone())))
         });
-        let left = of.exits.iter().filter(|exit| at.occurred_at <= exit.at.occurred_at && exit.at <= end);
-        let left = left.filter(|exit| {
+        let exits = of.exits.iter().filter(|exit| at.occurred_at <= exit.at.occurred_at && exit.at <= end);
+        let exits = exits.filter(|exit| {
             let from = exit.left.from.as_ref();
             from.is_some_and(|from| from.matches(release) || release.matches(from))
         });
-        let left = left.map(|exit| (exit.at, Cause::Rollback(exit.left.rollback_id.clone())));
-        checks.chain(left).collect()
+        let rollbacks = exits.map(|exit| (exit.at, Cause::Rollback(exit.left.rollback_id.clone())));
+        checks.chain(rollbacks).collect()
     }
 }
 
-/// For each change, the index of the next one after which the lane runs something else, or the number of changes.
-fn next_others(lane: &LaneHistory) -> Vec<usize> {
-    let steps = lane.steps();
-    let mut others = vec![steps.len(); steps.len()];
-    for index in (1..steps.len()).rev() {
-        others[index - 1] = if steps[index - 1].live == steps[index].live { others[index] } else { index };
+/// Returns for each change the index of the next change of the live release, or the number of changes if there is none.
+fn next_live_changes(lane: &LaneHistory) -> Vec<usize> {
+    let states = lane.states();
+    let mut next = vec![states.len(); states.len()];
+    for index in (1..states.len()).rev() {
+        next[index - 1] = if states[index - 1].live == states[index].live { next[index] } else { index };
     }
-    others
+    next
 }
 
-/// Returns true if a check's failure is one by the candidate: of a check that it names, or of any where it names none.
-fn counts(candidate: &Policy, check: &ShortText) -> bool {
+/// Returns true if the failure of a check counts for the candidate policy: if it names the check, or names no check at
+/// all.
+fn is_relevant(candidate: &Policy, check: &ShortText) -> bool {
     let triggers = candidate.automatic_rollback.as_ref().map_or(&[][..], |rule| &rule.checks);
     let mut named = candidate.required_validations.iter().chain(triggers).peekable();
     named.peek().is_none() || named.any(|named| named == check)

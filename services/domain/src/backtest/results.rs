@@ -1,6 +1,6 @@
-//! Starts and ends of checks, and what they say of a release in a lane.
+//! The starts and ends of checks, and their results for a release in a lane.
 //!
-//! This is found when a question is asked: a report that comes late changes what an earlier check speaks of.
+//! Results are computed per query: a late report changes which release an earlier check refers to.
 //!
 //! Decision 0015, section 3, is the specification.
 
@@ -9,16 +9,15 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 
 use super::artifacts::Builds;
-use super::environment::push_exactly;
 use super::history::{EventTime, LaneHistory, Period};
-use super::interned::{Id, Releases, Table};
+use super::interned::{Id, Interner, Releases, push_compact};
 use crate::checks::{speaks_of, straddles};
 use crate::event::{Validation, ValidationSubject};
 use crate::known_good::{CheckResult, CheckResults};
 use crate::span::Span;
 use crate::{Artifact, EnvironmentName, LaneRef, Position, Release, ServiceName, ShortText, TargetName};
 
-/// What a check is of, as its report states it.
+/// The subject of a check, as its report states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Subject {
     Artifact(Id),
@@ -28,19 +27,19 @@ pub(super) enum Subject {
     Deployment { lane: Id, name: Id },
 }
 
-/// What a report of a check says.
+/// The kind of a check event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CheckKind {
     Started,
     Passed,
     Failed,
-    /// It passed, and its counts contradict that.
+    /// The check passed, but its counts contradict that. The event does not count.
     Contradictory,
 }
 
 impl CheckKind {
-    /// Whether the check passed, for an end that counts.
-    pub(super) const fn result(self) -> Option<bool> {
+    /// Returns true for a pass and false for a failure; `None` for an event that is not an end, or does not count.
+    pub(super) const fn passed(self) -> Option<bool> {
         match self {
             Self::Passed => Some(true),
             Self::Failed => Some(false),
@@ -60,47 +59,48 @@ pub(super) struct CheckEvent {
     pub(super) kind: CheckKind,
 }
 
-/// The latest result of each check: when, and whether it passed.
-pub(super) type Latest = BTreeMap<Id, (EventTime, bool)>;
+/// The latest result of each check: its time, and true if it passed.
+pub(super) type LatestResults = BTreeMap<Id, (EventTime, bool)>;
 
-/// The starts and ends of checks, by what they are of.
+/// The starts and ends of checks, by subject.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
-    /// Names of checks, runs, versions and deployments.
-    pub(super) lines: Table<ShortText>,
-    environments: Table<EnvironmentName>,
-    lanes: Table<LaneRef>,
-    artifacts: Table<Artifact>,
-    of_artifact_keys: HashMap<String, Vec<Id>>,
-    /// In the order of moments.
+    /// The names of checks, runs, versions and deployments.
+    pub(super) texts: Interner<ShortText>,
+    environments: Interner<EnvironmentName>,
+    lanes: Interner<LaneRef>,
+    artifacts: Interner<Artifact>,
+    artifacts_by_key: HashMap<String, Vec<Id>>,
+    /// The events of each subject, ordered by time.
     events: HashMap<Subject, Vec<CheckEvent>>,
-    /// Starts that name a run, by run and check.
+    /// The starts that name a run, by run and check.
     runs: HashMap<(Id, Id), Vec<EventTime>>,
     has_starts: bool,
 }
 
-/// A release in a lane, of which the results are asked.
+/// A release in a lane, and the span for which its results are wanted.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Examined<'q> {
+pub(super) struct LaneRelease<'q> {
     pub(super) environment: &'q EnvironmentName,
     pub(super) service: &'q ServiceName,
     pub(super) target: &'q TargetName,
     pub(super) lane: &'q LaneHistory,
     pub(super) periods: &'q [Period],
     pub(super) release: Id,
-    /// The ends of this time count.
+    /// The span in which ends count.
     pub(super) during: Span,
 }
 
-/// What was deployed and built, by which checks find what they mean.
+/// The known releases and builds, by which a check's version is resolved to an artifact.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Known<'q> {
+pub(super) struct ReleaseCatalog<'q> {
     pub(super) releases: &'q Releases,
     pub(super) builds: &'q Builds,
 }
 
 impl Checks {
-    /// Adds the start or the end of a check; returns its subject, and whether it is a start that other subjects may share.
+    /// Adds the start or the end of a check. Returns its subject, and true for a start that ends of other subjects may
+    /// refer to by its run.
     pub(super) fn add(
         &mut self,
         validation: &Validation,
@@ -109,8 +109,8 @@ impl Checks {
         releases: &mut Releases,
     ) -> (Subject, bool) {
         let (subject, stated) = self.subject(&validation.subject, releases);
-        let check = self.lines.id(&validation.check);
-        let run = validation.run.as_ref().map(|run| self.lines.id(run));
+        let check = self.texts.intern(&validation.check);
+        let run = validation.run.as_ref().map(|run| self.texts.intern(run));
         if kind == CheckKind::Started {
             self.has_starts = true;
             if let Some(run) = run {
@@ -121,51 +121,48 @@ impl Checks {
         }
         let events = self.events.entry(subject).or_default();
         let index = events.partition_point(|other| other.at < at);
-        push_exactly(events, CheckEvent { at, check, run, stated, kind });
+        push_compact(events, CheckEvent { at, check, run, stated, kind });
         events[index..].rotate_right(1);
         (subject, kind == CheckKind::Started && run.is_some())
     }
 
-    /// Takes back what a corrected event said of a subject; returns its time, and whether it was a start that other subjects may share.
-    pub(super) fn take_back(
-        &mut self,
-        subject: Subject,
-        corrected: Position,
-    ) -> Option<(DateTime<Utc>, bool)> {
+    /// Reverts a corrected event of a subject. Returns its time, and true for a start that ends of other subjects may
+    /// refer to by its run.
+    pub(super) fn revert(&mut self, subject: Subject, corrected: Position) -> Option<(DateTime<Utc>, bool)> {
         let events = self.events.get_mut(&subject)?;
         let index = events.iter().position(|event| event.at.position == corrected)?;
         let CheckEvent { at, check, run, kind, .. } = events.remove(index);
-        let shared = run.filter(|_| kind == CheckKind::Started);
-        if let Some(starts) = shared.and_then(|run| self.runs.get_mut(&(run, check))) {
+        let shared_run = run.filter(|_| kind == CheckKind::Started);
+        if let Some(starts) = shared_run.and_then(|run| self.runs.get_mut(&(run, check))) {
             starts.retain(|start| *start != at);
         }
-        Some((at.occurred_at, shared.is_some()))
+        Some((at.occurred_at, shared_run.is_some()))
     }
 
     fn subject(&mut self, subject: &ValidationSubject, releases: &mut Releases) -> (Subject, Option<Id>) {
         match subject {
             ValidationSubject::Artifact(artifact) => {
-                let (id, is_new) = self.artifacts.enter(artifact);
+                let (id, is_new) = self.artifacts.intern_full(artifact);
                 if is_new {
                     for key in artifact.keys() {
-                        self.of_artifact_keys.entry(key).or_default().push(id);
+                        self.artifacts_by_key.entry(key).or_default().push(id);
                     }
                 }
                 (Subject::Artifact(id), None)
             }
             ValidationSubject::Environment(environment) => {
-                (Subject::Environment(self.environments.id(environment)), None)
+                (Subject::Environment(self.environments.intern(environment)), None)
             }
             ValidationSubject::Lane { lane, release: Some(release), .. } => {
-                let (lane, version) = (self.lanes.id(lane), self.lines.id(&release.version));
-                (Subject::Release { lane, version }, Some(releases.id(release)))
+                let (lane, version) = (self.lanes.intern(lane), self.texts.intern(&release.version));
+                (Subject::Release { lane, version }, Some(releases.intern(release)))
             }
             ValidationSubject::Lane { lane, release: None, deployment: Some(deployment) } => {
-                let (lane, name) = (self.lanes.id(lane), self.lines.id(deployment));
+                let (lane, name) = (self.lanes.intern(lane), self.texts.intern(deployment));
                 (Subject::Deployment { lane, name }, None)
             }
             ValidationSubject::Lane { lane, release: None, deployment: None } => {
-                (Subject::Lane(self.lanes.id(lane)), None)
+                (Subject::Lane(self.lanes.intern(lane)), None)
             }
         }
     }
@@ -174,12 +171,12 @@ impl Checks {
         self.events.get(&subject).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the starts and ends of checks of an environment as a whole.
+    /// Returns the starts and ends of checks of a whole environment.
     pub(super) fn of_environment(&self, environment: &EnvironmentName) -> &[CheckEvent] {
-        self.environments.find(environment).map_or(&[], |id| self.events(Subject::Environment(id)))
+        self.environments.id_of(environment).map_or(&[], |id| self.events(Subject::Environment(id)))
     }
 
-    /// Returns when the check began that ended with an event.
+    /// Returns the start time of the check that ended with the event at an index.
     pub(super) fn start_of(&self, events: &[CheckEvent], end: usize) -> Option<DateTime<Utc>> {
         if !self.has_starts {
             return None;
@@ -195,12 +192,12 @@ impl Checks {
         of_check.next().filter(|event| event.kind == CheckKind::Started).map(|start| start.at.occurred_at)
     }
 
-    /// Adds the latest ends of a subject within a time that are accepted, by their indexes.
+    /// Adds the latest accepted end of each check of a subject within a span. `accepts` takes the events and an index.
     fn collect(
         &self,
         subject: Subject,
         during: Span,
-        latest: &mut Latest,
+        latest: &mut LatestResults,
         accepts: impl Fn(&[CheckEvent], usize) -> bool,
     ) {
         let events = self.events(subject);
@@ -208,61 +205,62 @@ impl Checks {
         let end = events.partition_point(|event| event.at.occurred_at < during.until);
         for index in (first..end).rev() {
             let CheckEvent { at, check, kind, .. } = events[index];
-            let Some(passed) = kind.result() else { continue };
-            let is_known = latest.get(&check).is_some_and(|(later, _)| *later >= at);
-            if !is_known && accepts(events, index) {
+            let Some(passed) = kind.passed() else { continue };
+            let has_later = latest.get(&check).is_some_and(|(later, _)| *later >= at);
+            if !has_later && accepts(events, index) {
                 latest.insert(check, (at, passed));
             }
         }
     }
 
     /// Returns the latest result of each check for a release in a lane.
-    pub(super) fn results(&self, of: &Examined<'_>, known: Known<'_>) -> Latest {
-        let mut latest = Latest::new();
-        let release = known.releases.get(of.release);
-        if let Some(artifact) = release.artifact.as_ref().filter(|_| !self.of_artifact_keys.is_empty()) {
+    pub(super) fn results(&self, of: &LaneRelease<'_>, catalog: ReleaseCatalog<'_>) -> LatestResults {
+        let mut latest = LatestResults::new();
+        let release = catalog.releases.get(of.release);
+        if let Some(artifact) = release.artifact.as_ref().filter(|_| !self.artifacts_by_key.is_empty()) {
             let keys = artifact.keys();
-            let checked = keys.iter().filter_map(|key| self.of_artifact_keys.get(key)).flatten();
+            let checked = keys.iter().filter_map(|key| self.artifacts_by_key.get(key)).flatten();
             for checked in checked.filter(|checked| self.artifacts.get(**checked).is_same(artifact)) {
                 self.collect(Subject::Artifact(*checked), of.during, &mut latest, |_, _| true);
             }
         }
         for target in [Some(of.target.clone()), None] {
             let (environment, service) = (of.environment.clone(), of.service.clone());
-            if let Some(lane) = self.lanes.find(&LaneRef { environment, service, target }) {
-                self.results_in(lane, of, release, known, &mut latest);
+            if let Some(lane) = self.lanes.id_of(&LaneRef { environment, service, target }) {
+                self.add_lane_results(lane, of, release, catalog, &mut latest);
             }
         }
         latest
     }
 
-    fn results_in(
+    /// Adds the latest results of checks that name a lane.
+    fn add_lane_results(
         &self,
         lane: Id,
-        of: &Examined<'_>,
+        of: &LaneRelease<'_>,
         release: &Release,
-        known: Known<'_>,
-        latest: &mut Latest,
+        catalog: ReleaseCatalog<'_>,
+        latest: &mut LatestResults,
     ) {
         let tracks = std::cell::OnceCell::new();
-        let stays = |events: &[CheckEvent], index: usize| {
+        let does_not_straddle = |events: &[CheckEvent], index: usize| {
             let Some(start) = self.start_of(events, index) else { return true };
             let tracks = tracks.get_or_init(|| of.lane.track_spans(of.release, of.periods));
             !straddles(start, events[index].at.occurred_at, tracks)
         };
-        if let Some(version) = self.lines.find(&release.version) {
+        if let Some(version) = self.texts.id_of(&release.version) {
             let deploys = std::cell::OnceCell::new();
-            let of_version = || of.lane.deploys_of_version(&release.version, known.releases);
+            let of_version = || of.lane.deploys_of_version(&release.version, catalog.releases);
             self.collect(Subject::Release { lane, version }, of.during, latest, |events, index| {
                 let CheckEvent { at, stated, .. } = events[index];
-                let Some(stated) = stated.map(|stated| known.releases.get(stated)) else { return false };
-                let built = known.builds.meant(of.service, &release.version, at.occurred_at);
+                let Some(stated) = stated.map(|stated| catalog.releases.get(stated)) else { return false };
+                let built = catalog.builds.artifact_of_version(of.service, &release.version, at.occurred_at);
                 let deploys = deploys.get_or_init(of_version);
-                speaks_of(stated, at.occurred_at, deploys, built, release) && stays(events, index)
+                speaks_of(stated, at.occurred_at, deploys, built, release) && does_not_straddle(events, index)
             });
         }
         for name in of.lane.deployments_of(of.release) {
-            self.collect(Subject::Deployment { lane, name }, of.during, latest, stays);
+            self.collect(Subject::Deployment { lane, name }, of.during, latest, does_not_straddle);
         }
         if self.events.contains_key(&Subject::Lane(lane)) {
             for span in of.lane.live_spans(of.release, of.periods) {
@@ -275,13 +273,13 @@ impl Checks {
     }
 
     /// Returns results with the names of their checks.
-    pub(super) fn verdicts(&self, latest: &Latest) -> CheckResults {
-        let mut verdicts = CheckResults::default();
+    pub(super) fn named_results(&self, latest: &LatestResults) -> CheckResults {
+        let mut results = CheckResults::default();
         for (check, (at, passed)) in latest {
             let EventTime { occurred_at, position } = *at;
-            verdicts
-                .add(self.lines.get(*check).clone(), CheckResult { passed: *passed, occurred_at, position });
+            results
+                .add(self.texts.get(*check).clone(), CheckResult { passed: *passed, occurred_at, position });
         }
-        verdicts
+        results
     }
 }

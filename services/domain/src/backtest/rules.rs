@@ -1,12 +1,11 @@
-//! What kept a deploy to the environment from passing the gate, as far as it was fed: freezes, rollbacks and people's answers.
+//! Freezes, rollbacks and approval answers of the candidate's environment, from the events applied so far.
 
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 
-use super::environment::push_exactly;
 use super::history::{EventTime, LaneHistory};
-use super::interned::{Id, Releases, Table};
+use super::interned::{Id, Interner, Releases, push_compact};
 use crate::event::{Actor, Approval, ApprovalSubject, Event, Freeze, Payload, RollbackRequest};
 use crate::gate::{Answer, DeployAnswer, HoldState, LeftRelease, SucceededDeploy, hold};
 use crate::plan_issue::{ActiveFreeze, FreezeInterval};
@@ -16,23 +15,23 @@ use crate::{EnvironmentName, LaneRef, Position, Release, ServiceName, ShortText,
 /// A lane of the environment.
 type LaneKey = (ServiceName, TargetName);
 
-/// One lane's step of a rollback.
+/// A rollback's step in one lane, which takes a release out of it.
 #[derive(Debug)]
 pub(super) struct ReleaseExit {
     pub(super) left: LeftRelease,
-    /// When it was requested.
+    /// The time of the rollback's request.
     pub(super) at: EventTime,
-    /// The deploy that ended its hold.
+    /// The deploy that ended the hold, if there is one.
     ended_by: Option<SucceededDeploy>,
 }
 
 impl ReleaseExit {
-    /// It may hold a release.
+    /// Returns true if the step may hold a release.
     const fn may_hold(&self) -> bool {
         self.left.from.is_some() && !self.left.cancelled && self.ended_by.is_none()
     }
 
-    /// Whether a deploy ends its hold, by the gate's own rule.
+    /// Returns true if a deploy ends the hold, by the gate's rule.
     fn is_ended_by(&self, deploy: &SucceededDeploy) -> bool {
         let Some(from) = &self.left.from else { return false };
         let left = LeftRelease { started: true, cancelled: false, ..self.left.clone() };
@@ -40,7 +39,7 @@ impl ReleaseExit {
     }
 }
 
-/// Where a rollback is, and the lanes of its plan.
+/// The phase of a rollback, and the lanes of its plan.
 #[derive(Debug)]
 struct RollbackProgress {
     requested: Position,
@@ -48,25 +47,26 @@ struct RollbackProgress {
     lanes: Vec<LaneKey>,
 }
 
-/// All that is known of the environment besides what it ran.
+/// The evidence for the rules on freezes, rollbacks and approvals.
 #[derive(Debug, Default)]
-pub(super) struct Rules {
+pub(super) struct RuleEvidence {
     freezes: Vec<FreezeInterval>,
     rollbacks: HashMap<ShortText, RollbackProgress>,
-    under_way: BTreeMap<Position, ShortText>,
+    /// The active rollbacks, by the position of their requests.
+    active_rollbacks: BTreeMap<Position, ShortText>,
     exits: HashMap<LaneKey, Vec<ReleaseExit>>,
-    /// By service and version.
+    /// The answers about deploys, by service and version.
     answers: HashMap<(Id, Id), Vec<StatedAnswer>>,
-    services: Table<ServiceName>,
-    /// Versions, and types and names of actors.
-    lines: Table<ShortText>,
-    targets: Table<TargetName>,
+    services: Interner<ServiceName>,
+    /// Versions, and the types and names of actors.
+    texts: Interner<ShortText>,
+    targets: Interner<TargetName>,
 }
 
-/// An answer to a deploy, as it was stated.
+/// An answer about a deploy, with the release as stated.
 #[derive(Debug)]
 struct StatedAnswer {
-    /// Type and name.
+    /// The actor's type and name.
     actor: (Id, Id),
     granted: bool,
     at: EventTime,
@@ -75,17 +75,17 @@ struct StatedAnswer {
     expires_at: Option<DateTime<Utc>>,
 }
 
-impl Rules {
-    /// Applies what an event of the environment says of them.
+impl RuleEvidence {
+    /// Applies an event of the environment.
     pub(super) fn apply(&mut self, event: &Event, at: EventTime, releases: &mut Releases) {
         match &event.payload {
             Payload::RollbackRequested(request) => self.request(request, at),
-            Payload::RollbackStarted(it) => self.proceed(&it.rollback.rollback_id, Phase::Started, at),
-            Payload::RollbackSucceeded(it) => self.proceed(&it.rollback_id, Phase::Succeeded, at),
-            Payload::RollbackFailed(it) => self.proceed(&it.rollback_id, Phase::Failed, at),
-            Payload::RollbackCancelled(it) => self.proceed(&it.rollback_id, Phase::Cancelled, at),
-            Payload::ApprovalGranted(approval) => self.answer(event, approval, true, (at, releases)),
-            Payload::ApprovalRejected(approval) => self.answer(event, approval, false, (at, releases)),
+            Payload::RollbackStarted(it) => self.set_phase(&it.rollback.rollback_id, Phase::Started, at),
+            Payload::RollbackSucceeded(it) => self.set_phase(&it.rollback_id, Phase::Succeeded, at),
+            Payload::RollbackFailed(it) => self.set_phase(&it.rollback_id, Phase::Failed, at),
+            Payload::RollbackCancelled(it) => self.set_phase(&it.rollback_id, Phase::Cancelled, at),
+            Payload::ApprovalGranted(approval) => self.add_answer(event, approval, true, (at, releases)),
+            Payload::ApprovalRejected(approval) => self.add_answer(event, approval, false, (at, releases)),
             Payload::FreezeStarted(Freeze { freeze_id, until, .. }) => self.freezes.push(FreezeInterval {
                 freeze: ActiveFreeze { freeze_id: freeze_id.clone(), until: *until, position: at.position },
                 started_at: at.occurred_at,
@@ -125,17 +125,17 @@ impl Rules {
         }
         let progress = RollbackProgress { requested: at.position, phase: Phase::Requested, lanes };
         self.rollbacks.insert(rollback_id.clone(), progress);
-        self.under_way.insert(at.position, rollback_id.clone());
+        self.active_rollbacks.insert(at.position, rollback_id.clone());
     }
 
-    fn proceed(&mut self, rollback_id: &ShortText, phase: Phase, at: EventTime) {
+    fn set_phase(&mut self, rollback_id: &ShortText, phase: Phase, at: EventTime) {
         let Some(progress) = self.rollbacks.get_mut(rollback_id) else { return };
         if !progress.phase.is_active() || phase == Phase::Started && progress.phase == Phase::Started {
             return;
         }
         progress.phase = phase;
         if !phase.is_active() {
-            self.under_way.remove(&progress.requested);
+            self.active_rollbacks.remove(&progress.requested);
         }
         for lane in &progress.lanes {
             let exits = self.exits.get_mut(lane).into_iter().flatten();
@@ -149,7 +149,7 @@ impl Rules {
         }
     }
 
-    fn answer(
+    fn add_answer(
         &mut self,
         event: &Event,
         approval: &Approval,
@@ -160,65 +160,71 @@ impl Rules {
         else {
             return;
         };
-        let key = (self.services.id(&lane.service), self.lines.id(&release.version));
+        let key = (self.services.intern(&lane.service), self.texts.intern(&release.version));
         let answer = StatedAnswer {
-            actor: (self.lines.id(&actor.kind), self.lines.id(&actor.name)),
+            actor: (self.texts.intern(&actor.kind), self.texts.intern(&actor.name)),
             granted,
             at,
-            target: lane.target.as_ref().map(|target| self.targets.id(target)),
-            release: releases.id(release),
+            target: lane.target.as_ref().map(|target| self.targets.intern(target)),
+            release: releases.intern(release),
             expires_at: approval.expires_at,
         };
-        push_exactly(self.answers.entry(key).or_default(), answer);
+        push_compact(self.answers.entry(key).or_default(), answer);
     }
 
-    /// Notes what a lane ran as a rollback was started, where that was acknowledged to be something else than the plan says.
-    pub(super) fn started_from(&mut self, rollback_id: &ShortText, lane: &LaneKey, runs: Option<&Release>) {
+    /// Records the live release of a lane at the start of a rollback, if the start acknowledges that it differs from
+    /// the plan.
+    pub(super) fn set_actual_release(
+        &mut self,
+        rollback_id: &ShortText,
+        lane: &LaneKey,
+        live: Option<&Release>,
+    ) {
         let exits = self.exits.get_mut(lane).into_iter().flatten();
         for exit in exits.filter(|exit| exit.left.rollback_id == *rollback_id && !exit.left.started) {
-            exit.left.from = runs.cloned();
+            exit.left.from = live.cloned();
         }
     }
 
-    /// Applies a deploy to a lane: it may end holds.
-    pub(super) fn deployed(&mut self, lane: &LaneKey, deploy: &SucceededDeploy) {
+    /// Applies a deploy to a lane, which may end holds.
+    pub(super) fn apply_deploy(&mut self, lane: &LaneKey, deploy: &SucceededDeploy) {
         let exits = self.exits.get_mut(lane).into_iter().flatten();
         for exit in exits.filter(|exit| exit.may_hold() && exit.is_ended_by(deploy)) {
             exit.ended_by = Some(deploy.clone());
         }
     }
 
-    /// Takes back a deploy of a corrected event: other deploys may have ended the holds that it ended.
-    pub(super) fn take_back(&mut self, lane: &LaneKey, corrected: Position, history: &LaneHistory) {
-        let by_it =
+    /// Reverts a deploy of a corrected event. Another deploy may end a hold instead.
+    pub(super) fn revert_deploy(&mut self, lane: &LaneKey, corrected: Position, history: &LaneHistory) {
+        let is_ended_by_it =
             |exit: &ReleaseExit| exit.ended_by.as_ref().is_some_and(|deploy| deploy.position == corrected);
-        for exit in self.exits.get_mut(lane).into_iter().flatten().filter(|exit| by_it(exit)) {
-            let after = history.succeeded_after(exit.left.requested);
+        for exit in self.exits.get_mut(lane).into_iter().flatten().filter(|exit| is_ended_by_it(exit)) {
+            let after = history.succeeded_deploys_after(exit.left.requested);
             exit.ended_by = after.into_iter().find(|deploy| exit.is_ended_by(deploy));
         }
     }
 
-    /// The freezes that hold at a time.
+    /// Returns the freezes that are active at a time.
     pub(super) fn freezes(&self, time: DateTime<Utc>) -> Vec<ActiveFreeze> {
-        let holding = self.freezes.iter().filter(|interval| interval.holds_at(time));
-        holding.map(|interval| interval.freeze.clone()).collect()
+        let active = self.freezes.iter().filter(|interval| interval.holds_at(time));
+        active.map(|interval| interval.freeze.clone()).collect()
     }
 
-    /// The rollback that is under way, and the position of its request.
-    pub(super) fn under_way(&self) -> Option<(&ShortText, Position)> {
-        self.under_way.last_key_value().map(|(position, rollback_id)| (rollback_id, *position))
+    /// Returns the rollback under way and the position of its request.
+    pub(super) fn active_rollback(&self) -> Option<(&ShortText, Position)> {
+        self.active_rollbacks.last_key_value().map(|(position, rollback_id)| (rollback_id, *position))
     }
 
-    /// The rollbacks of a lane, from the first on that may hold a release, and the deploys that ended holds of them.
+    /// Returns the rollbacks of a lane from the first that may hold a release, and the deploys that ended their holds.
     pub(super) fn rollbacks(&self, lane: &LaneKey) -> (Vec<LeftRelease>, Vec<SucceededDeploy>) {
         let exits = self.exits.get(lane).map_or(&[][..], Vec::as_slice);
         let first = exits.iter().position(ReleaseExit::may_hold).unwrap_or(exits.len());
         let exits = &exits[first..];
-        let enders = exits.iter().filter_map(|exit| exit.ended_by.clone());
-        (exits.iter().map(|exit| exit.left.clone()).collect(), enders.collect())
+        let ended_by = exits.iter().filter_map(|exit| exit.ended_by.clone());
+        (exits.iter().map(|exit| exit.left.clone()).collect(), ended_by.collect())
     }
 
-    /// People's answers to deploys of a version of a service, each with the release as it was stated.
+    /// Returns the answers about deploys of a version of a service, each with the release as stated.
     pub(super) fn answers(
         &self,
         environment: &EnvironmentName,
@@ -226,7 +232,7 @@ impl Rules {
         version: &ShortText,
         releases: &Releases,
     ) -> Vec<DeployAnswer> {
-        let key = self.services.find(service).zip(self.lines.find(version));
+        let key = self.services.id_of(service).zip(self.texts.id_of(version));
         let stated = key.and_then(|key| self.answers.get(&key)).into_iter().flatten();
         let answers = stated.map(|stated| DeployAnswer {
             answer: Answer {
@@ -247,11 +253,11 @@ impl Rules {
     }
 
     fn actor(&self, stated: &StatedAnswer) -> Actor {
-        let [kind, name] = [stated.actor.0, stated.actor.1].map(|id| self.lines.get(id).clone());
+        let [kind, name] = [stated.actor.0, stated.actor.1].map(|id| self.texts.get(id).clone());
         Actor { kind, name }
     }
 
-    /// The rollbacks that were to take a lane away from what it ran, and were not cancelled.
+    /// Returns the rollback steps that take a release out of a lane, without those of cancelled rollbacks.
     pub(super) fn exits(&self, lane: &LaneKey) -> impl Iterator<Item = &ReleaseExit> {
         let exits = self.exits.get(lane).into_iter().flatten();
         exits.filter(|exit| exit.left.from.is_some() && !exit.left.cancelled)

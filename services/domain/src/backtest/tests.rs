@@ -1,4 +1,4 @@
-//! What a candidate would have stopped, by what was known then; and what became of the deploys.
+//! Tests of a candidate's decisions, by the evidence known at each deploy, and of the outcomes of the deploys.
 
 mod agreement;
 mod hard_cases;
@@ -16,8 +16,8 @@ use crate::event::{
 };
 use crate::{ConfigDigest, LaneFilter, LaneRef, Release, SlotName};
 
-fn line(text: &str) -> ShortText {
-    ShortText::parse(text).expect("a line")
+fn short_text(text: &str) -> ShortText {
+    ShortText::parse(text).expect("a short text")
 }
 
 fn name(text: &str) -> EnvironmentName {
@@ -31,7 +31,7 @@ fn lane(environment: &str) -> LaneRef {
 
 fn release(version: &str) -> Release {
     let artifact = Artifact::parse(&format!("pkg:cargo/web@{version}")).expect("an artifact");
-    Release { artifact: Some(artifact), ..Release::of_version(line(version)) }
+    Release { artifact: Some(artifact), ..Release::of_version(short_text(version)) }
 }
 
 fn deployed(environment: &str, version: &str) -> Deploy {
@@ -54,34 +54,34 @@ fn slot(name: &str) -> SlotName {
     SlotName::parse(name).expect("a slot")
 }
 
-fn said(check: &str, passed: bool, subject: ValidationSubject) -> Payload {
+fn check_end(check: &str, passed: bool, subject: ValidationSubject) -> Payload {
     let validation =
-        Validation { check: line(check), subject, run: None, evidence: Vec::new(), counts: None };
+        Validation { check: short_text(check), subject, run: None, evidence: Vec::new(), counts: None };
     if passed { Payload::ValidationPassed(validation) } else { Payload::ValidationFailed(validation) }
 }
 
-/// What a check says of a version in the lane of an environment.
-fn checked(environment: &str, version: &str, check: &str, passed: bool) -> Payload {
-    let release = Some(Release::of_version(line(version)));
-    said(check, passed, ValidationSubject::Lane { lane: lane(environment), release, deployment: None })
+/// Returns the end of a check of a version in the lane of an environment.
+fn version_check(environment: &str, version: &str, check: &str, passed: bool) -> Payload {
+    let release = Some(Release::of_version(short_text(version)));
+    check_end(check, passed, ValidationSubject::Lane { lane: lane(environment), release, deployment: None })
 }
 
-/// What a check says that names the lane only.
-fn unnamed(environment: &str, check: &str, passed: bool) -> Payload {
+/// Returns the end of a check that names the lane only.
+fn lane_check(environment: &str, check: &str, passed: bool) -> Payload {
     let subject = ValidationSubject::Lane { lane: lane(environment), release: None, deployment: None };
-    said(check, passed, subject)
+    check_end(check, passed, subject)
 }
 
 fn rollback(id: &str) -> Rollback {
-    Rollback { environment: name("production"), rollback_id: line(id) }
+    Rollback { environment: name("production"), rollback_id: short_text(id) }
 }
 
-fn started(id: &str) -> RollbackStart {
+fn rollback_start(id: &str) -> RollbackStart {
     RollbackStart { rollback: rollback(id), acknowledge: BTreeSet::new() }
 }
 
-/// Somebody wants production away from a version.
-fn leave(id: &str, version: &str) -> Payload {
+/// Returns the request of a rollback that removes a version from production.
+fn rollback_requested(id: &str, version: &str) -> Payload {
     let LaneRef { service, .. } = lane("production");
     let target = TargetName::default();
     let from = Some(release(version));
@@ -103,27 +103,29 @@ fn leave(id: &str, version: &str) -> Payload {
 }
 
 fn person(name: &str) -> Actor {
-    Actor { kind: line("person"), name: line(name) }
+    Actor { kind: short_text("person"), name: short_text(name) }
 }
 
 fn approved(version: &str) -> Payload {
-    let subject =
-        ApprovalSubject::Deploy { lane: lane("production"), release: Release::of_version(line(version)) };
+    let subject = ApprovalSubject::Deploy {
+        lane: lane("production"),
+        release: Release::of_version(short_text(version)),
+    };
     Payload::ApprovalGranted(Approval { subject, expires_at: None })
 }
 
 fn freeze(until: Option<i64>) -> Freeze {
-    Freeze { environment: name("production"), freeze_id: line("year-end"), until: until.map(time) }
+    Freeze { environment: name("production"), freeze_id: short_text("year-end"), until: until.map(time) }
 }
 
 fn time(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds, 0).expect("a time")
 }
 
-/// Something that happened at a second, by somebody.
-type Happened = (i64, Payload, &'static str);
+/// A payload with the second at which it occurred and the name of its actor.
+type TimedPayload = (i64, Payload, &'static str);
 
-/// Something that happened, and the position of what it corrects.
+/// A payload with its time and actor, and the position of the event that it corrects.
 #[derive(Debug, Clone)]
 struct Entry {
     at: i64,
@@ -139,13 +141,13 @@ impl Entry {
     }
 }
 
-impl From<&Happened> for Entry {
-    fn from((at, payload, actor): &Happened) -> Self {
+impl From<&TimedPayload> for Entry {
+    fn from((at, payload, actor): &TimedPayload) -> Self {
         Self { at: *at, payload: payload.clone(), actor, corrects: None }
     }
 }
 
-/// The identity of the event at a position.
+/// Returns the identity of the event at a position.
 fn identity(position: u64) -> Identity {
     let source = crate::Source::parse("https://ci.example").expect("a source");
     Identity { source, id: crate::EventId::parse(&position.to_string()).expect("an id") }
@@ -155,7 +157,7 @@ fn feed(backtest: &mut Backtest, position: u64, entry: &Entry) {
     backtest.feed(Position::new(position), time(entry.at), &identity(position), &entry.event());
 }
 
-fn fed_entries(policy: &Policy, entries: &[Entry], listed: usize) -> Backtest {
+fn backtest_of(policy: &Policy, entries: &[Entry], listed: usize) -> Backtest {
     let candidate =
         Candidate { environment: name("production"), policy: policy.clone(), after: Position::START, listed };
     let mut backtest = Backtest::of(candidate);
@@ -165,23 +167,23 @@ fn fed_entries(policy: &Policy, entries: &[Entry], listed: usize) -> Backtest {
     backtest
 }
 
-fn fed(policy: &Policy, history: &[Happened], listed: usize) -> Report {
+fn report_of(policy: &Policy, history: &[TimedPayload], listed: usize) -> Report {
     let entries: Vec<Entry> = history.iter().map(Entry::from).collect();
-    fed_entries(policy, &entries, listed).report()
+    backtest_of(policy, &entries, listed).report()
 }
 
-/// Told one a second, from second 1 on, at positions 1, 2, 3 …, by ada.
-fn report(policy: &Policy, facts: &[Payload]) -> Report {
-    let history: Vec<Happened> =
-        facts.iter().cloned().zip(1..).map(|(payload, at)| (at, payload, "ada")).collect();
-    fed(policy, &history, 100)
+/// Runs a back-test on payloads by ada at positions 1, 2, 3 …, each at the second equal to its position.
+fn report(policy: &Policy, payloads: &[Payload]) -> Report {
+    let history: Vec<TimedPayload> =
+        payloads.iter().cloned().zip(1..).map(|(payload, at)| (at, payload, "ada")).collect();
+    report_of(policy, &history, 100)
 }
 
-/// `stopped` or `allowed`, and where it is told that it failed.
-fn only(report: &Report) -> (&'static str, Option<u64>) {
+/// Returns `stopped` or `allowed` for the only deploy, and the position of its failure.
+fn only_outcome(report: &Report) -> (&'static str, Option<u64>) {
     assert_eq!(report.deploys, 1, "{report:?}");
-    let judged = report.stopped_deploys.iter().chain(&report.missed_deploys).next();
-    let failed = judged.and_then(|judged| judged.failure.as_ref()).map(|failure| failure.position.get());
+    let deploy = report.stopped_deploys.iter().chain(&report.missed_deploys).next();
+    let failed = deploy.and_then(|deploy| deploy.failure.as_ref()).map(|failure| failure.position.get());
     (if report.stopped == 1 { "stopped" } else { "allowed" }, failed)
 }
 
@@ -193,53 +195,57 @@ fn from_staging() -> Policy {
 }
 
 fn requiring(checks: &[&str]) -> Policy {
-    Policy { required_validations: checks.iter().map(|check| line(check)).collect(), ..Policy::default() }
+    Policy {
+        required_validations: checks.iter().map(|check| short_text(check)).collect(),
+        ..Policy::default()
+    }
 }
 
 #[test]
-fn evidence_that_came_later_does_not_let_a_deploy_pass() {
-    let passed = checked("staging", "1", "smoke", true);
+fn evidence_recorded_after_a_deploy_does_not_allow_it() {
+    let passed = version_check("staging", "1", "smoke", true);
     let history = [deploy("staging", "1"), deploy("production", "1"), passed.clone()];
-    let told = report(&from_staging(), &history);
-    assert_eq!(only(&told), ("stopped", None));
-    assert_eq!((told.false_alarms, told.caught), (1, 0));
-    let finding = &told.stopped_deploys[0].findings[0];
-    assert_eq!(finding.detail, "it ran in staging, and is not known good there: no check passed");
+    let result = report(&from_staging(), &history);
+    assert_eq!(only_outcome(&result), ("stopped", None));
+    assert_eq!((result.false_alarms, result.caught), (1, 0));
+    let finding = &result.stopped_deploys[0].findings[0];
+    assert_eq!(finding.detail, "the release ran in staging but is not known good there: no check passed");
 
     let history = [deploy("staging", "1"), passed, deploy("production", "1")];
-    assert_eq!(only(&report(&from_staging(), &history)), ("allowed", None));
+    assert_eq!(only_outcome(&report(&from_staging(), &history)), ("allowed", None));
 }
 
 #[test]
-fn what_is_stopped_and_fails_is_caught_and_what_passes_and_fails_is_missed() {
+fn a_failed_deploy_is_caught_if_it_was_stopped_and_missed_if_it_was_allowed() {
     let history = [
         deploy("production", "1"),
-        checked("production", "1", "smoke", false),
+        version_check("production", "1", "smoke", false),
         deploy("staging", "2"),
-        checked("staging", "2", "smoke", true),
+        version_check("staging", "2", "smoke", true),
         deploy("production", "2"),
-        checked("production", "2", "smoke", false),
+        version_check("production", "2", "smoke", false),
         deploy("production", "3"),
     ];
-    let told = report(&from_staging(), &history);
-    assert_eq!((told.deploys, told.allowed, told.stopped), (3, 1, 2));
-    assert_eq!((told.caught, told.false_alarms, told.missed), (1, 1, 1));
-    let positions = |judged: &[Judged]| judged.iter().map(|judged| judged.position.get()).collect::<Vec<_>>();
-    assert_eq!(positions(&told.stopped_deploys), [1, 7]);
-    assert_eq!(positions(&told.missed_deploys), [5]);
-    let failure = Failure { cause: Cause::Check(line("smoke")), position: Position::new(6) };
-    assert_eq!(told.missed_deploys[0].failure, Some(failure));
+    let result = report(&from_staging(), &history);
+    assert_eq!((result.deploys, result.allowed, result.stopped), (3, 1, 2));
+    assert_eq!((result.caught, result.false_alarms, result.missed), (1, 1, 1));
+    let positions =
+        |deploys: &[Judged]| deploys.iter().map(|deploy| deploy.position.get()).collect::<Vec<_>>();
+    assert_eq!(positions(&result.stopped_deploys), [1, 7]);
+    assert_eq!(positions(&result.missed_deploys), [5]);
+    let failure = Failure { cause: Cause::Check(short_text("smoke")), position: Position::new(6) };
+    assert_eq!(result.missed_deploys[0].failure, Some(failure));
 }
 
 #[test]
-fn a_checks_last_word_counts_and_only_while_the_release_stands() {
+fn the_latest_result_of_a_check_counts_and_only_while_the_release_is_in_the_lane() {
     let policy = Policy::default();
     let mut history = vec![
         deploy("production", "1"),
-        checked("production", "1", "smoke", false),
-        checked("production", "1", "smoke", true),
+        version_check("production", "1", "smoke", false),
+        version_check("production", "1", "smoke", true),
     ];
-    assert_eq!(only(&report(&policy, &history)), ("allowed", None));
+    assert_eq!(only_outcome(&report(&policy, &history)), ("allowed", None));
 
     history.push(Payload::DeployRemoved(Removal {
         lane: lane("production"),
@@ -247,18 +253,18 @@ fn a_checks_last_word_counts_and_only_while_the_release_stands() {
         deployment: None,
         rollback_id: None,
     }));
-    history.push(checked("production", "1", "smoke", false));
-    assert_eq!(only(&report(&policy, &history)), ("allowed", None));
+    history.push(version_check("production", "1", "smoke", false));
+    assert_eq!(only_outcome(&report(&policy, &history)), ("allowed", None));
 }
 
 #[test]
-fn only_checks_that_the_candidate_names_count_if_it_names_any() {
-    let history = [deploy("production", "1"), checked("production", "1", "e2e", false)];
-    assert_eq!(only(&report(&Policy::default(), &history)), ("allowed", Some(2)));
-    assert_eq!(only(&report(&requiring(&["e2e"]), &history)), ("allowed", Some(2)));
-    assert_eq!(only(&report(&requiring(&["smoke"]), &history)), ("allowed", None));
+fn if_the_candidate_names_checks_only_those_count_as_failures() {
+    let history = [deploy("production", "1"), version_check("production", "1", "e2e", false)];
+    assert_eq!(only_outcome(&report(&Policy::default(), &history)), ("allowed", Some(2)));
+    assert_eq!(only_outcome(&report(&requiring(&["e2e"]), &history)), ("allowed", Some(2)));
+    assert_eq!(only_outcome(&report(&requiring(&["smoke"]), &history)), ("allowed", None));
     let rule = AutomaticRollback {
-        checks: vec![line("e2e")],
+        checks: vec![short_text("e2e")],
         cool_down_seconds: 0,
         at_most_a_day: 1,
         scope: AutomaticScope::Service,
@@ -266,111 +272,111 @@ fn only_checks_that_the_candidate_names_count_if_it_names_any() {
         at_most_age_seconds: AutomaticRollback::DEFAULT_AT_MOST_AGE_SECONDS,
     };
     let policy = Policy { automatic_rollback: Some(rule), ..requiring(&["smoke"]) };
-    assert_eq!(only(&report(&policy, &history)), ("allowed", Some(2)));
+    assert_eq!(only_outcome(&report(&policy, &history)), ("allowed", Some(2)));
 }
 
 #[test]
-fn a_rollback_away_from_a_release_is_a_failure_unless_it_was_cancelled() {
+fn a_rollback_that_takes_a_release_out_is_a_failure_unless_it_was_cancelled() {
     let policy = Policy::default();
-    let mut history = vec![deploy("production", "1"), leave("r-1", "1")];
-    let told = report(&policy, &history);
-    assert_eq!(only(&told), ("allowed", Some(2)));
-    let failure = told.missed_deploys[0].failure.as_ref().expect("it failed");
-    assert_eq!(failure.cause, Cause::Rollback(line("r-1")));
+    let mut history = vec![deploy("production", "1"), rollback_requested("r-1", "1")];
+    let result = report(&policy, &history);
+    assert_eq!(only_outcome(&result), ("allowed", Some(2)));
+    let failure = result.missed_deploys[0].failure.as_ref().expect("it failed");
+    assert_eq!(failure.cause, Cause::Rollback(short_text("r-1")));
 
     history.push(Payload::RollbackCancelled(rollback("r-1")));
-    assert_eq!(only(&report(&policy, &history)), ("allowed", None));
-    let other = [deploy("production", "1"), leave("r-1", "0")];
-    assert_eq!(only(&report(&policy, &other)), ("allowed", None));
+    assert_eq!(only_outcome(&report(&policy, &history)), ("allowed", None));
+    let other = [deploy("production", "1"), rollback_requested("r-1", "0")];
+    assert_eq!(only_outcome(&report(&policy, &other)), ("allowed", None));
 }
 
 #[test]
-fn steps_of_a_rollback_are_not_judged_and_others_are_stopped_while_it_is_under_way() {
-    let step = Deploy { rollback_id: Some(line("r-1")), ..deployed("production", "1") };
+fn rollback_steps_are_not_tested_and_other_deploys_are_stopped_while_a_rollback_is_under_way() {
+    let step = Deploy { rollback_id: Some(short_text("r-1")), ..deployed("production", "1") };
     let history = [
-        leave("r-1", "2"),
-        Payload::RollbackStarted(started("r-1")),
+        rollback_requested("r-1", "2"),
+        Payload::RollbackStarted(rollback_start("r-1")),
         Payload::DeploySucceeded(step),
         deploy("production", "3"),
         Payload::RollbackSucceeded(rollback("r-1")),
     ];
-    let told = report(&Policy::default(), &history);
-    assert_eq!(only(&told), ("stopped", None));
-    assert_eq!(told.stopped_deploys[0].findings[0].detail, "rollback r-1 is under way");
+    let result = report(&Policy::default(), &history);
+    assert_eq!(only_outcome(&result), ("stopped", None));
+    assert_eq!(result.stopped_deploys[0].findings[0].detail, "rollback r-1 is under way");
 }
 
 #[test]
-fn a_release_that_was_rolled_back_is_held_until_another_version_comes() {
+fn a_release_that_was_rolled_back_is_held_until_another_version_is_deployed() {
     let mut history = vec![
-        leave("r-1", "2"),
-        Payload::RollbackStarted(started("r-1")),
+        rollback_requested("r-1", "2"),
+        Payload::RollbackStarted(rollback_start("r-1")),
         Payload::RollbackSucceeded(rollback("r-1")),
         deploy("production", "2"),
     ];
-    assert_eq!(only(&report(&Policy::default(), &history)).0, "stopped");
+    assert_eq!(only_outcome(&report(&Policy::default(), &history)).0, "stopped");
 
     history.insert(3, deploy("production", "3"));
-    let told = report(&Policy::default(), &history);
-    assert_eq!((told.deploys, told.stopped), (2, 0));
+    let result = report(&Policy::default(), &history);
+    assert_eq!((result.deploys, result.stopped), (2, 0));
 }
 
 #[test]
-fn a_freeze_holds_at_the_time_of_the_deploy_not_of_its_report() {
+fn a_freeze_applies_by_the_time_of_the_deploy_not_of_its_report() {
     let start = Payload::FreezeStarted(freeze(Some(100)));
     let lift = Payload::FreezeLifted(freeze(None));
     for (at, verdict) in [(9, "allowed"), (10, "stopped"), (19, "stopped"), (20, "allowed"), (100, "allowed")]
     {
-        let history: [Happened; 3] =
+        let history: [TimedPayload; 3] =
             [(10, start.clone(), "mira"), (20, lift.clone(), "mira"), (at, deploy("production", "1"), "ada")];
-        assert_eq!(only(&fed(&Policy::default(), &history, 1)).0, verdict, "at {at}");
+        assert_eq!(only_outcome(&report_of(&Policy::default(), &history, 1)).0, verdict, "at {at}");
     }
-    let until: [Happened; 2] = [(10, start, "mira"), (100, deploy("production", "1"), "ada")];
-    assert_eq!(only(&fed(&Policy::default(), &until, 1)).0, "allowed");
+    let until: [TimedPayload; 2] = [(10, start, "mira"), (100, deploy("production", "1"), "ada")];
+    assert_eq!(only_outcome(&report_of(&Policy::default(), &until, 1)).0, "allowed");
 }
 
 #[test]
-fn approvals_count_that_were_given_before_and_by_others() {
+fn only_earlier_approvals_by_other_people_count() {
     let policy = Policy { approvals: 1, ..Policy::default() };
-    let judged = |approver, approves_at: usize| {
-        let mut history: Vec<Happened> = vec![(1, deploy("production", "1"), "ada")];
+    let outcome = |approver, approves_at: usize| {
+        let mut history: Vec<TimedPayload> = vec![(1, deploy("production", "1"), "ada")];
         history.insert(approves_at, (1, approved("1"), approver));
-        only(&fed(&policy, &history, 1)).0
+        only_outcome(&report_of(&policy, &history, 1)).0
     };
-    assert_eq!(judged("mira", 0), "allowed");
-    assert_eq!(judged("mira", 1), "stopped");
-    assert_eq!(judged("ada", 0), "stopped");
+    assert_eq!(outcome("mira", 0), "allowed");
+    assert_eq!(outcome("mira", 1), "stopped");
+    assert_eq!(outcome("ada", 0), "stopped");
 }
 
 #[test]
-fn an_artifact_that_is_revoked_afterwards_was_not_known_to_be() {
+fn a_revocation_after_a_deploy_does_not_stop_it() {
     let artifact = release("1").artifact.expect("an artifact");
     let revoked = Payload::ArtifactRevoked(Revoked { artifact, advisory: None, deleted: true });
     let policy = Policy::default();
-    assert_eq!(only(&report(&policy, &[revoked.clone(), deploy("production", "1")])).0, "stopped");
-    assert_eq!(only(&report(&policy, &[deploy("production", "1"), revoked])).0, "allowed");
+    assert_eq!(only_outcome(&report(&policy, &[revoked.clone(), deploy("production", "1")])).0, "stopped");
+    assert_eq!(only_outcome(&report(&policy, &[deploy("production", "1"), revoked])).0, "allowed");
 }
 
 #[test]
-fn soaking_ends_with_the_deploy_and_the_other_environments_policy_is_the_one_of_then() {
+fn soak_time_counts_up_to_the_deploy_under_the_source_environments_policy_at_that_time() {
     let soaking = |seconds| {
         Payload::EnvironmentDeclared(name("staging"), Policy { soak_seconds: seconds, ..Policy::default() })
     };
-    let judged = |at: i64, declared: usize| {
-        let mut history: Vec<Happened> = vec![
+    let outcome = |at: i64, declared: usize| {
+        let mut history: Vec<TimedPayload> = vec![
             (0, deploy("staging", "1"), "ada"),
-            (1, checked("staging", "1", "smoke", true), "ada"),
+            (1, version_check("staging", "1", "smoke", true), "ada"),
             (at, deploy("production", "1"), "ada"),
         ];
         history.insert(declared, (0, soaking(60), "ada"));
-        only(&fed(&from_staging(), &history, 1)).0
+        only_outcome(&report_of(&from_staging(), &history, 1)).0
     };
-    assert_eq!(judged(59, 0), "stopped");
-    assert_eq!(judged(60, 0), "allowed");
-    assert_eq!(judged(59, 3), "allowed");
+    assert_eq!(outcome(59, 0), "stopped");
+    assert_eq!(outcome(60, 0), "allowed");
+    assert_eq!(outcome(59, 3), "allowed");
 }
 
 #[test]
-fn a_check_that_names_nothing_is_of_what_ran_then_in_a_slot_as_well() {
+fn a_check_of_a_lane_applies_to_the_live_release_even_in_a_slot() {
     let in_slot = |version, name| Deploy { slot: Some(slot(name)), ..deployed("staging", version) };
     let switch = |name| {
         let (deployment, rollback_id) = (None, None);
@@ -380,17 +386,17 @@ fn a_check_that_names_nothing_is_of_what_ran_then_in_a_slot_as_well() {
         Payload::DeploySucceeded(in_slot("1", "blue")),
         switch("blue"),
         Payload::DeploySucceeded(in_slot("2", "green")),
-        unnamed("staging", "smoke", true),
+        lane_check("staging", "smoke", true),
         deploy("production", "2"),
     ];
-    assert_eq!(only(&report(&from_staging(), &history)).0, "stopped");
+    assert_eq!(only_outcome(&report(&from_staging(), &history)).0, "stopped");
 
     history.insert(3, switch("green"));
-    assert_eq!(only(&report(&from_staging(), &history)).0, "allowed");
+    assert_eq!(only_outcome(&report(&from_staging(), &history)).0, "allowed");
 }
 
 #[test]
-fn a_release_that_waits_in_its_slot_fails_there_or_after_traffic_reached_it() {
+fn a_release_may_fail_while_it_waits_in_its_slot_or_after_it_went_live() {
     let in_slot = |version, name| {
         Payload::DeploySucceeded(Deploy { slot: Some(slot(name)), ..deployed("production", version) })
     };
@@ -403,12 +409,12 @@ fn a_release_that_waits_in_its_slot_fails_there_or_after_traffic_reached_it() {
             rollback_id,
         })
     };
-    let failed = || checked("production", "2", "smoke", false);
-    let missed = |facts: &[Payload]| {
+    let failed = || version_check("production", "2", "smoke", false);
+    let missed = |payloads: &[Payload]| {
         let mut history = vec![in_slot("1", "blue"), switch("blue"), in_slot("2", "green")];
-        history.extend_from_slice(facts);
-        let told = report(&Policy::default(), &history);
-        told.missed_deploys.iter().map(|judged| judged.position.get()).collect::<Vec<_>>()
+        history.extend_from_slice(payloads);
+        let result = report(&Policy::default(), &history);
+        result.missed_deploys.iter().map(|deploy| deploy.position.get()).collect::<Vec<_>>()
     };
     assert_eq!(missed(&[failed()]), [3]);
     assert_eq!(missed(&[switch("green"), failed()]), [3]);
@@ -417,21 +423,21 @@ fn a_release_that_waits_in_its_slot_fails_there_or_after_traffic_reached_it() {
 }
 
 #[test]
-fn a_deploy_that_is_told_late_stood_until_the_one_that_came_after_it() {
-    let history: [Happened; 4] = [
+fn a_deploy_reported_late_lasts_until_the_next_deploy_by_time() {
+    let history: [TimedPayload; 4] = [
         (20, deploy("production", "2"), "ada"),
-        (30, unnamed("production", "smoke", false), "ada"),
+        (30, lane_check("production", "smoke", false), "ada"),
         (10, deploy("production", "1"), "ada"),
-        (12, unnamed("production", "smoke", true), "ada"),
+        (12, lane_check("production", "smoke", true), "ada"),
     ];
-    let told = fed(&Policy::default(), &history, 10);
-    assert_eq!((told.deploys, told.missed), (2, 1));
-    assert_eq!(told.missed_deploys[0].version, line("2"));
+    let result = report_of(&Policy::default(), &history, 10);
+    assert_eq!((result.deploys, result.missed), (2, 1));
+    assert_eq!(result.missed_deploys[0].version, short_text("2"));
 }
 
 #[test]
-fn only_deploys_after_the_given_position_are_judged_and_only_the_first_are_listed() {
-    let facts: Vec<Payload> = (0..6).map(|n| deploy("production", &n.to_string())).collect();
+fn only_deploys_after_the_position_are_tested_and_only_the_first_are_listed() {
+    let payloads: Vec<Payload> = (0..6).map(|n| deploy("production", &n.to_string())).collect();
     let candidate = Candidate {
         environment: name("production"),
         policy: from_staging(),
@@ -439,14 +445,14 @@ fn only_deploys_after_the_given_position_are_judged_and_only_the_first_are_liste
         listed: 3,
     };
     let mut backtest = Backtest::of(candidate);
-    for (payload, position) in facts.into_iter().zip(1..) {
+    for (payload, position) in payloads.into_iter().zip(1..) {
         feed(&mut backtest, position, &Entry::from(&(position.cast_signed(), payload, "ada")));
     }
-    let told = backtest.report();
-    assert_eq!((told.deploys, told.stopped), (4, 4));
-    let listed: Vec<_> = told.stopped_deploys.iter().map(|judged| judged.position.get()).collect();
+    let result = backtest.report();
+    assert_eq!((result.deploys, result.stopped), (4, 4));
+    let listed: Vec<_> = result.stopped_deploys.iter().map(|deploy| deploy.position.get()).collect();
     assert_eq!(listed, [3, 4, 5]);
-    assert!(told.stopped_deploys.iter().all(|judged| !judged.findings.is_empty()));
+    assert!(result.stopped_deploys.iter().all(|deploy| !deploy.findings.is_empty()));
 }
 
 fn any_payload() -> impl Strategy<Value = Payload> {
@@ -468,17 +474,17 @@ fn any_payload() -> impl Strategy<Value = Payload> {
             Payload::TrafficSwitched(Switch { lane: lane(environment), slot: slot(name), deployment, rollback_id })
         }),
         4 => (environment(), version(), check(), any::<bool>())
-            .prop_map(|(environment, version, check, passed)| checked(environment, version, check, passed)),
+            .prop_map(|(environment, version, check, passed)| version_check(environment, version, check, passed)),
         3 => (environment(), check(), any::<bool>())
-            .prop_map(|(environment, check, passed)| unnamed(environment, check, passed)),
+            .prop_map(|(environment, check, passed)| lane_check(environment, check, passed)),
         1 => (environment(), check(), any::<bool>()).prop_map(|(environment, check, passed)| {
-            said(check, passed, ValidationSubject::Environment(name(environment)))
+            check_end(check, passed, ValidationSubject::Environment(name(environment)))
         }),
         1 => (version(), check(), any::<bool>()).prop_map(move |(version, check, passed)| {
-            said(check, passed, ValidationSubject::Artifact(artifact(version)))
+            check_end(check, passed, ValidationSubject::Artifact(artifact(version)))
         }),
-        1 => (id(), version()).prop_map(|(id, version)| leave(id, version)),
-        1 => id().prop_map(|id| Payload::RollbackStarted(started(id))),
+        1 => (id(), version()).prop_map(|(id, version)| rollback_requested(id, version)),
+        1 => id().prop_map(|id| Payload::RollbackStarted(rollback_start(id))),
         1 => id().prop_map(|id| Payload::RollbackCancelled(rollback(id))),
         1 => version().prop_map(approved),
         1 => version().prop_map(move |version| Payload::ArtifactRevoked(Revoked {
@@ -494,9 +500,9 @@ fn any_payload() -> impl Strategy<Value = Payload> {
     ]
 }
 
-fn any_history() -> impl Strategy<Value = Vec<Happened>> {
-    let happened = (0..60_i64, any_payload(), prop::sample::select(vec!["ada", "mira"]));
-    prop::collection::vec(happened, 0..60)
+fn any_history() -> impl Strategy<Value = Vec<TimedPayload>> {
+    let timed = (0..60_i64, any_payload(), prop::sample::select(vec!["ada", "mira"]));
+    prop::collection::vec(timed, 0..60)
 }
 
 fn any_policy() -> impl Strategy<Value = Policy> {
@@ -504,40 +510,40 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         promotion: promotion
             .then(|| Promotion { from: vec![name("staging")], targets: PromotionTargets::All }),
         approvals,
-        required_validations: if required { vec![line("smoke")] } else { Vec::new() },
+        required_validations: if required { vec![short_text("smoke")] } else { Vec::new() },
         ..Policy::default()
     })
 }
 
 proptest! {
     #[test]
-    fn what_was_decided_does_not_change_by_what_comes_after(
+    fn a_decision_does_not_change_with_later_events(
         policy in any_policy(),
         history in any_history(),
         length in any::<prop::sample::Index>(),
     ) {
         let length = length.index(history.len() + 1);
-        let then = fed(&policy, &history[..length], usize::MAX);
-        let now = fed(&policy, &history, usize::MAX);
+        let then = report_of(&policy, &history[..length], usize::MAX);
+        let now = report_of(&policy, &history, usize::MAX);
         let stopped = |report: &Report| {
             let then = report.stopped_deploys.iter().filter(|it| it.position.get() <= length as u64);
-            then.map(|judged| (judged.position, judged.findings.clone())).collect::<Vec<_>>()
+            then.map(|deploy| (deploy.position, deploy.findings.clone())).collect::<Vec<_>>()
         };
         prop_assert_eq!(stopped(&then), stopped(&now));
     }
 
     #[test]
     fn the_totals_add_up(policy in any_policy(), history in any_history()) {
-        let told = fed(&policy, &history, usize::MAX);
-        let judged = history.iter().filter(|(_, payload, _)| {
+        let result = report_of(&policy, &history, usize::MAX);
+        let tested = history.iter().filter(|(_, payload, _)| {
             matches!(payload, Payload::DeploySucceeded(deploy) if deploy.lane.environment == name("production"))
         });
-        prop_assert_eq!(told.deploys, judged.count() as u64);
-        prop_assert_eq!(told.deploys, told.allowed + told.stopped);
-        prop_assert_eq!(told.stopped, told.caught + told.false_alarms);
-        prop_assert_eq!(told.stopped, told.stopped_deploys.len() as u64);
-        prop_assert_eq!(told.missed, told.missed_deploys.len() as u64);
-        let caught = told.stopped_deploys.iter().filter(|judged| judged.failure.is_some());
-        prop_assert_eq!(told.caught, caught.count() as u64);
+        prop_assert_eq!(result.deploys, tested.count() as u64);
+        prop_assert_eq!(result.deploys, result.allowed + result.stopped);
+        prop_assert_eq!(result.stopped, result.caught + result.false_alarms);
+        prop_assert_eq!(result.stopped, result.stopped_deploys.len() as u64);
+        prop_assert_eq!(result.missed, result.missed_deploys.len() as u64);
+        let caught = result.stopped_deploys.iter().filter(|deploy| deploy.failure.is_some());
+        prop_assert_eq!(result.caught, caught.count() as u64);
     }
 }

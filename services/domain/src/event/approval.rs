@@ -1,19 +1,19 @@
-//! A gate's human part.
+//! Approvals and rejections by people.
 
 use chrono::{DateTime, Utc};
 
 use crate::{EnvironmentName, LaneRef, Release, ShortText};
 
-/// A person's answer to a question of the gate; who it was is the event's actor.
+/// An approval or a rejection. The person who gave it is the event's actor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approval {
-    /// What it answers.
+    /// The rollback or deploy that is approved or rejected.
     pub subject: ApprovalSubject,
-    /// When a grant ends, if it does.
+    /// Time at which an approval expires; `None`: it does not expire.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// What an approval is of.
+/// The subject of an approval.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApprovalSubject {
     /// A rollback of an environment.
@@ -25,7 +25,7 @@ pub enum ApprovalSubject {
     },
     /// A deploy of a release to a lane.
     Deploy {
-        /// The lane; without a target, every lane of the service.
+        /// The lane; without a target, it stands for every lane of the service.
         lane: LaneRef,
         /// The release.
         release: Release,

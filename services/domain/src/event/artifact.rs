@@ -1,39 +1,39 @@
-//! Where a version came from, and that it must never be used again.
+//! Builds of artifacts, their revocation and reinstatement.
 
 use chrono::{DateTime, Utc};
 
 use super::Evidence;
 use crate::{Artifact, ShortText};
 
-/// A version was built.
+/// The build of an artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
-    /// What was built.
+    /// The artifact that was built.
     pub artifact: Artifact,
-    /// The version that it carries.
+    /// The version of the artifact.
     pub version: Option<ShortText>,
-    /// The commit that it was built from.
+    /// The commit that the artifact was built from.
     pub commit: Option<ShortText>,
-    /// When that commit was made: the start of its lead time.
+    /// Time of that commit, from which the lead time is measured.
     pub committed_at: Option<DateTime<Utc>>,
-    /// Who built it.
+    /// The builder.
     pub builder: Option<ShortText>,
-    /// A signed statement about the build, such as SLSA provenance.
+    /// Signed statement about the build, such as SLSA provenance.
     pub provenance: Option<Evidence>,
 }
 
-/// An artifact must not be used.
+/// The revocation of an artifact: it must not be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
-    /// What must not be used.
+    /// The revoked artifact.
     pub artifact: Artifact,
-    /// Why, as a public reference: a CVE, a ticket.
+    /// Public reference to the reason: a CVE, a ticket.
     pub advisory: Option<ShortText>,
-    /// Whether it is gone from its registry, so that nobody could use it.
+    /// True if the artifact was deleted from its registry and can no longer be pulled.
     pub deleted: bool,
 }
 
-/// A revocation is withdrawn: the artifact may be used again.
+/// The withdrawal of a revocation: the artifact may be used again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reinstated {
     /// The artifact.

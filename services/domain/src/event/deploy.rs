@@ -1,59 +1,58 @@
-//! What changes a lane.
+//! Events that change a lane: deploys, removals and traffic switches.
 
 use crate::{LaneRef, Release, ShortText, SlotName};
 
-/// A deploy of a release to a lane, or to one of its slots. Without a slot the lane itself runs the
-/// release, live at once; with one it waits there until traffic is switched to that slot.
+/// A deploy of a release to a lane, or to one of its slots. Without a slot, the release is live in the lane at once;
+/// with one, it is idle until traffic is switched to that slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deploy {
-    /// Where.
+    /// The lane.
     pub lane: LaneRef,
-    /// Which slot, if the lane has slots.
+    /// The slot, if the lane has slots.
     pub slot: Option<SlotName>,
-    /// The emitter's name for the run that did it.
+    /// The emitter's name for the run that made the change.
     pub deployment: Option<ShortText>,
-    /// What.
+    /// The release.
     pub release: Release,
-    /// False for a deploy that cannot be undone by deploying the former release, such as one with a
-    /// one-way migration.
+    /// False for a deploy that deploying the former release does not undo, such as one with a one-way migration.
     pub reversible: bool,
-    /// The rollback that this is a step of.
+    /// The rollback that this change is a step of.
     pub rollback_id: Option<ShortText>,
-    /// How it ended; one that only began tells nothing.
+    /// Details of the deploy's end; empty for a deploy that started.
     pub ending: Ending,
 }
 
-/// How a deploy ended, as far as its emitter tells.
+/// Details of a deploy's end, as far as its emitter reports them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ending {
-    /// How long it took, in milliseconds.
+    /// Duration in milliseconds.
     pub duration_ms: Option<u64>,
-    /// The status that what deployed ended with: 0 where all was well.
+    /// Exit status of the deploying process; 0 means success.
     pub exit_code: Option<u32>,
 }
 
-/// Nothing stands in the lane, or in one of its slots, any more.
+/// A removal: the lane, or one of its slots, is emptied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removal {
-    /// Where.
+    /// The lane.
     pub lane: LaneRef,
-    /// Which slot, if not the whole lane.
+    /// The slot; `None`: the whole lane.
     pub slot: Option<SlotName>,
-    /// The emitter's name for the run that did it.
+    /// The emitter's name for the run that made the change.
     pub deployment: Option<ShortText>,
-    /// The rollback that this is a step of.
+    /// The rollback that this change is a step of.
     pub rollback_id: Option<ShortText>,
 }
 
-/// The blue-green cut-over: a slot of the lane is live from now on, and no other.
+/// A blue-green cut-over: one slot of the lane becomes live, and no other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Switch {
-    /// Where.
+    /// The lane.
     pub lane: LaneRef,
-    /// The slot that is live now.
+    /// The slot that becomes live.
     pub slot: SlotName,
-    /// The emitter's name for the run that did it.
+    /// The emitter's name for the run that made the change.
     pub deployment: Option<ShortText>,
-    /// The rollback that this is a step of.
+    /// The rollback that this change is a step of.
     pub rollback_id: Option<ShortText>,
 }

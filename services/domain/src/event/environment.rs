@@ -1,32 +1,32 @@
-//! What was really seen running in an environment.
+//! Observations: reports of what an environment really runs.
 
 use std::collections::BTreeSet;
 
 use crate::{EnvironmentName, Release, ServiceName, SlotName, TargetName};
 
-/// What a reporter saw in an environment.
+/// An observer's report of what an environment runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
     /// The environment.
     pub environment: EnvironmentName,
-    /// Whether `lanes` is all there is at the targets that it speaks of: then a lane there that is not listed
-    /// runs nothing.
+    /// True if `lanes` is complete for the targets that the observation covers: a lane there that is not listed runs
+    /// nothing.
     pub complete: bool,
-    /// The targets that `complete` speaks of; if none are named, those of `lanes`; if there are none either, all.
+    /// The targets that `complete` covers. If empty, the targets of `lanes`; if `lanes` is empty too, all targets.
     pub targets: BTreeSet<TargetName>,
-    /// What was seen.
+    /// The observed lanes.
     pub lanes: Vec<Observed>,
 }
 
-/// What was seen in one lane.
+/// The observed state of one lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
     /// The lane's service.
     pub service: ServiceName,
     /// The lane's target.
     pub target: TargetName,
-    /// The live slot, where the lane has slots.
+    /// The live slot, if the lane has slots.
     pub slot: Option<SlotName>,
-    /// What runs there; `None`: nothing.
+    /// The release that runs in the lane; `None`: nothing.
     pub release: Option<Release>,
 }

@@ -1,17 +1,17 @@
-//! The way from one composition to another, as it stands in a request.
+//! A plan from one composition to another, as a rollback request contains it.
 
 use crate::{Position, Release, ServiceName, SlotName, TargetName};
 
-/// Steps in waves: those of one wave may run side by side, a wave begins when the one before is done.
+/// Steps in waves. The steps of a wave may run in parallel; a wave starts when the one before has finished.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The position whose state the plan was made against.
+    /// The position of the state that the plan was made against.
     pub from: Position,
     /// The steps, ordered by wave.
     pub steps: Vec<Step>,
 }
 
-/// One lane's part of a plan.
+/// The change of one lane in a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// The wave, counted from 1.
@@ -20,25 +20,25 @@ pub struct Step {
     pub service: ServiceName,
     /// The lane's target.
     pub target: TargetName,
-    /// What is to be done.
+    /// The action on the lane.
     pub action: Action,
-    /// The slot that it is done to, where the lane has slots.
+    /// The slot that the action applies to, if the lane has slots.
     pub slot: Option<SlotName>,
-    /// What the lane runs before.
+    /// The release that the lane runs before the step.
     pub from: Option<Release>,
-    /// What the lane runs after.
+    /// The release that the lane runs after the step.
     pub to: Option<Release>,
 }
 
-/// What a step does.
+/// The action of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Deploy a release in place of another.
     Redeploy,
-    /// Deploy a release where nothing runs.
+    /// Deploy a release to a lane that runs nothing.
     Add,
-    /// Remove what runs.
+    /// Remove the release that runs.
     Remove,
-    /// Switch traffic to a slot in which the release still stands.
+    /// Switch traffic to a slot that still holds the release.
     Switch,
 }

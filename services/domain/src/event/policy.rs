@@ -1,90 +1,89 @@
-//! What an environment asks of those who release to it.
+//! Policies: the rules of an environment for deploys, rollbacks and promotion.
 
 use std::collections::BTreeMap;
 
 use crate::{EnvironmentName, ServiceName, ShortText, TargetName};
 
-/// An environment's rules. All empty is the policy of an environment that was never declared.
+/// The rules of an environment. The default (everything empty) applies to an environment that was never declared.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
-    /// Checks that must have passed before a point is known good. Where there are none, one that passed
-    /// is enough.
+    /// Checks that must pass before a point is known good. If empty, any one passed check is enough.
     pub required_validations: Vec<ShortText>,
-    /// Seconds that a point's composition must have stood before it is known good.
+    /// Soak time in seconds: how long a composition must run before its point is known good.
     pub soak_seconds: u64,
-    /// Whether and when the environment rolls back by itself.
+    /// Conditions for automatic rollback; `None`: the environment does not roll back automatically.
     pub automatic_rollback: Option<AutomaticRollback>,
-    /// What an artifact must have passed before it may come here.
+    /// Conditions for the promotion of an artifact to this environment.
     pub promotion: Option<Promotion>,
-    /// How many people other than the requester must approve a rollback, or a deploy.
+    /// Number of people other than the requester who must approve a rollback or a deploy.
     pub approvals: u32,
-    /// The order in which targets are changed.
+    /// The order in which a plan changes targets.
     pub target_order: Vec<TargetName>,
-    /// Which services each service depends on: they are changed before it.
+    /// The services that each service depends on. A plan changes them before it.
     pub dependencies: BTreeMap<ServiceName, Vec<ServiceName>>,
-    /// What an irreversible deploy between here and a point does to a rollback.
+    /// Effect of a barrier (an irreversible deploy since the point began) on a rollback.
     pub barrier: Enforcement,
-    /// What a freeze does to a rollback; a deploy never passes the gate in one.
+    /// Effect of a freeze on a rollback. The gate always denies deploys during a freeze.
     pub freeze: Enforcement,
 }
 
-/// When an environment rolls back by itself.
+/// The conditions and limits of automatic rollback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AutomaticRollback {
-    /// The checks whose failure triggers it; if there are none, every required one does.
+    /// The checks that trigger a rollback by failing. If empty, every required check does.
     pub checks: Vec<ShortText>,
-    /// Seconds after one rollback before the next may begin by itself.
+    /// Minimum number of seconds between two automatic rollbacks.
     pub cool_down_seconds: u64,
-    /// At most this many a day.
+    /// Maximum number of automatic rollbacks within 24 hours.
     pub at_most_a_day: u32,
-    /// Which lanes it may change.
+    /// The lanes that a rollback may change.
     pub scope: AutomaticScope,
-    /// A plan with more steps than this is not requested.
+    /// Maximum number of steps of a plan.
     pub at_most_steps: u32,
-    /// A point that has not run for more than this many seconds is not gone back to.
+    /// Maximum number of seconds since the point last ran.
     pub at_most_age_seconds: u64,
 }
 
 impl AutomaticRollback {
-    /// Steps of a plan at most, where the policy does not say.
+    /// Default of `at_most_steps`.
     pub const DEFAULT_AT_MOST_STEPS: u32 = 10;
-    /// Seconds since a point last ran at most, where the policy does not say: seven days.
+    /// Default of `at_most_age_seconds`: seven days.
     pub const DEFAULT_AT_MOST_AGE_SECONDS: u64 = 7 * 86_400;
 }
 
-/// Which lanes an automatic rollback may change.
+/// The lanes that an automatic rollback may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AutomaticScope {
-    /// Those of the failed check's subject, and of the services that depend on it by the policy.
+    /// The lanes of the failed check's subject, and of the services that depend on it according to the policy.
     #[default]
     Service,
     /// All lanes of the environment.
     Environment,
 }
 
-/// Environments that an artifact must have been known good in first.
+/// Environments in which an artifact must be known good before its promotion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Promotion {
-    /// Those environments.
+    /// The environments.
     pub from: Vec<EnvironmentName>,
-    /// At how many of the targets where it ran there it must have been known good.
+    /// Targets of those environments, among the ones where it ran, at which it must be known good.
     pub targets: PromotionTargets,
 }
 
-/// At how many of the targets where a release ran it must have been known good.
+/// The targets, among those where a release ran, at which it must be known good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PromotionTargets {
-    /// At every one.
+    /// At every target.
     #[default]
     All,
-    /// At one of them.
+    /// At one target at least.
     Any,
 }
 
-/// What something in the way does to a rollback.
+/// The effect of a barrier or a freeze on a rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Enforcement {
-    /// The plan is blocked unless forced with a reason.
+    /// The plan is blocked unless it is forced, with a reason.
     #[default]
     Block,
     /// The plan carries a warning.

@@ -1,20 +1,20 @@
-//! A person's word on a release point.
+//! Marks that people put on release points.
 
 use super::ReleasePointId;
 use crate::ShortText;
 
-/// A person calls a point known good, or bad. It outranks the rule.
+/// A person's mark on a point as known good or bad. It takes precedence over the status by the rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     /// The point.
     pub point: ReleasePointId,
-    /// What it is called.
+    /// The marked status.
     pub status: MarkedStatus,
-    /// A name to find it by: `before-the-move`.
+    /// A name by which `point:NAME` selects the point: `before-the-move`.
     pub name: Option<ShortText>,
 }
 
-/// What a person may call a point.
+/// The statuses that a person can give to a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MarkedStatus {
     /// It may be rolled back to.

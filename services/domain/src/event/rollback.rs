@@ -1,4 +1,4 @@
-//! A rollback's life.
+//! The events of a rollback, from its request to its end.
 
 use std::collections::BTreeSet;
 
@@ -7,16 +7,16 @@ use chrono::{DateTime, Utc};
 use super::{Actor, Plan};
 use crate::{ConfigDigest, EnvironmentName, LaneFilter, Position, ServiceName, ShortText, TargetName};
 
-/// Which rollback of which environment.
+/// The identity of a rollback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rollback {
     /// The environment.
     pub environment: EnvironmentName,
-    /// The rollback's name, unique within the ledger.
+    /// The rollback's id, unique within the ledger.
     pub rollback_id: ShortText,
 }
 
-/// An environment at a position.
+/// The identity of a release point: an environment at a position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReleasePointId {
     /// The environment.
@@ -25,52 +25,52 @@ pub struct ReleasePointId {
     pub position: Position,
 }
 
-/// A wish to have an environment back at a point, with the plan that it was made with.
+/// A request to roll an environment back to a point, with its plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RollbackRequest {
-    /// Which rollback.
+    /// The rollback.
     pub rollback: Rollback,
-    /// The release point's position; where a time named the point, that of the last entry that shaped it.
+    /// The position of the point; if a time selected it, the position of the last entry that contributes to the point.
     pub to: Position,
-    /// The time that named the point, if one did: the composition is that at this time, as known at `plan.from`.
+    /// The time that selected the point, if one did: the composition at this time, as known at `plan.from`.
     pub at: Option<DateTime<Utc>>,
-    /// The environment whose point it is, where that is another one.
+    /// The environment that the point belongs to, if it is another one.
     pub source: Option<EnvironmentName>,
-    /// The lanes that are brought there.
+    /// The lanes to roll back.
     pub scope: LaneFilter,
-    /// The steps, made against the state at `plan.from`.
+    /// The plan, made against the state at `plan.from`.
     pub plan: Plan,
-    /// SHA-256 of the plan.
+    /// SHA-256 digest of the plan.
     pub plan_digest: ConfigDigest,
-    /// Who asked for it.
+    /// The requester.
     pub initiated_by: Actor,
-    /// Whether the rollback controller asked for it by itself.
+    /// True if the rollback controller requested the rollback automatically.
     pub automatic: bool,
-    /// Whether what may be passed by force was passed; the event's reason says why.
+    /// True if the request overrides what can be overridden; the event's reason says why.
     pub force: bool,
-    /// The position of the policy that it was judged by.
+    /// The position of the policy that applied.
     pub policy: Option<Position>,
-    /// The position of the failed check that it answers.
+    /// The position of the failed check that triggered the rollback.
     pub cause: Option<Position>,
 }
 
-/// The rollback controller asked for no rollback though a check failed that could have led to one; the
-/// event's reason says why.
+/// The controller's decision not to request a rollback after a failed check that could trigger one. The event's reason
+/// says why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declined {
     /// The environment.
     pub environment: EnvironmentName,
     /// The position of the failed check.
     pub cause: Position,
-    /// The position of the policy that it was judged by.
+    /// The position of the policy that applied.
     pub policy: Option<Position>,
 }
 
 /// The start of a rollback's execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RollbackStart {
-    /// Which rollback.
+    /// The rollback.
     pub rollback: Rollback,
-    /// Lanes that no longer run what the plan starts from, and are brought to the point all the same.
+    /// Lanes to roll back even though they no longer run what the plan starts from.
     pub acknowledge: BTreeSet<(ServiceName, TargetName)>,
 }

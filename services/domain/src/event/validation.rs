@@ -1,30 +1,30 @@
-//! What checked a release, and what came of it.
+//! Checks of releases, environments and artifacts, and their results.
 
 use crate::{Artifact, ConfigDigest, EnvironmentName, LaneRef, Release, ShortText};
 
-/// A check of something.
+/// A run of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Validation {
     /// The check's name: `smoke`, `e2e`, `canary`, `scan`.
     pub check: ShortText,
-    /// What was checked.
+    /// The subject of the check.
     pub subject: ValidationSubject,
-    /// The name of this run of the check, which its start and its end share.
+    /// The name of this run, which its start and its end share.
     pub run: Option<ShortText>,
-    /// What shows it.
+    /// The evidence, such as reports and logs.
     pub evidence: Vec<Evidence>,
-    /// How many cases there were.
+    /// The numbers of cases.
     pub counts: Option<Counts>,
 }
 
-/// What a check is of.
+/// The subject of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValidationSubject {
-    /// An artifact, wherever it runs.
+    /// An artifact, in every lane that runs it.
     Artifact(Artifact),
-    /// A lane, with the release and the deployment that were checked, where they are told.
+    /// A lane, with the release and the deployment that were checked, if the report states them.
     Lane {
-        /// The lane; without a target, every lane of the service.
+        /// The lane; without a target, it stands for every lane of the service.
         lane: LaneRef,
         /// The release that was checked.
         release: Option<Release>,
@@ -35,23 +35,23 @@ pub enum ValidationSubject {
     Environment(EnvironmentName),
 }
 
-/// What shows that something is so.
+/// A reference to evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
-    /// Where it is.
+    /// The location of the evidence.
     pub uri: ShortText,
-    /// Its digest, so that it cannot be exchanged.
+    /// The digest of its content, which makes later changes detectable.
     pub digest: Option<ConfigDigest>,
 }
 
-/// How many cases a check had.
+/// The numbers of cases of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Cases that passed.
     pub passed: u64,
     /// Cases that failed.
     pub failed: u64,
-    /// Cases that were not run.
+    /// Cases that were skipped.
     pub skipped: u64,
 }
 

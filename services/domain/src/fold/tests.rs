@@ -1,4 +1,4 @@
-//! What a lane runs, whatever the order of its reports.
+//! Tests of the state of a lane, for any order of its reports.
 
 use chrono::DateTime;
 use proptest::prelude::*;
@@ -30,8 +30,8 @@ fn in_slot(name: &str) -> Track {
     Track::Slot(slot(name))
 }
 
-/// Applies `(track, effect, occurred_at)` at positions 1, 2, 3 …
-fn given(changes: &[(Track, Effect, i64)]) -> (LaneFold, Vec<Applied>) {
+/// Applies changes of `(track, effect, occurred_at)` at positions 1, 2, 3 …
+fn lane_after(changes: &[(Track, Effect, i64)]) -> (LaneFold, Vec<Applied>) {
     let mut lane = LaneFold::default();
     let mut position = 0;
     let applied = changes
@@ -49,9 +49,9 @@ fn live_version(lane: &LaneFold) -> Option<&str> {
 }
 
 #[test]
-fn the_latest_deploy_is_live() {
+fn the_deploy_that_occurred_last_is_live() {
     let (lane, applied) =
-        given(&[(Track::Traffic, deployed("v1"), 10), (Track::Traffic, deployed("v2"), 20)]);
+        lane_after(&[(Track::Traffic, deployed("v1"), 10), (Track::Traffic, deployed("v2"), 20)]);
     assert_eq!(live_version(&lane), Some("v2"));
     assert!(applied.iter().all(|a| a.altered && !a.late));
 }
@@ -59,21 +59,21 @@ fn the_latest_deploy_is_live() {
 #[test]
 fn a_late_report_of_an_older_deploy_does_not_undo_a_newer_one() {
     let (lane, applied) =
-        given(&[(Track::Traffic, deployed("v2"), 20), (Track::Traffic, deployed("v1"), 10)]);
+        lane_after(&[(Track::Traffic, deployed("v2"), 20), (Track::Traffic, deployed("v1"), 10)]);
     assert_eq!(live_version(&lane), Some("v2"));
     assert_eq!(applied[1], Applied { late: true, behind: true, altered: false, anomaly: None });
 }
 
 #[test]
-fn of_two_that_occurred_at_once_the_later_recorded_is_live() {
-    let (lane, _) = given(&[(Track::Traffic, deployed("v1"), 10), (Track::Traffic, deployed("v2"), 10)]);
+fn of_two_deploys_at_the_same_time_the_one_recorded_later_is_live() {
+    let (lane, _) = lane_after(&[(Track::Traffic, deployed("v1"), 10), (Track::Traffic, deployed("v2"), 10)]);
     assert_eq!(live_version(&lane), Some("v2"));
 }
 
 #[test]
-fn deploying_what_is_live_alters_nothing_but_since() {
+fn a_repeated_deploy_alters_only_since() {
     let (lane, applied) =
-        given(&[(Track::Traffic, deployed("v1"), 10), (Track::Traffic, deployed("v1"), 20)]);
+        lane_after(&[(Track::Traffic, deployed("v1"), 10), (Track::Traffic, deployed("v1"), 20)]);
     assert!(!applied[1].altered);
     assert_eq!(lane.live().map(|live| live.since.position), Some(Position::new(2)));
 }
@@ -81,7 +81,7 @@ fn deploying_what_is_live_alters_nothing_but_since() {
 #[test]
 fn a_slot_is_idle_until_traffic_is_switched_to_it() {
     let (mut lane, applied) =
-        given(&[(Track::Traffic, deployed("v1"), 10), (in_slot("green"), deployed("v2"), 20)]);
+        lane_after(&[(Track::Traffic, deployed("v1"), 10), (in_slot("green"), deployed("v2"), 20)]);
     assert_eq!(live_version(&lane), Some("v1"));
     assert!(!applied[1].altered);
     let switch = TrackEntry { effect: Effect::SwitchedTo(slot("green")), since: since(30, 3) };
@@ -93,7 +93,7 @@ fn a_slot_is_idle_until_traffic_is_switched_to_it() {
 
 #[test]
 fn switching_back_needs_no_deploy() {
-    let (lane, _) = given(&[
+    let (lane, _) = lane_after(&[
         (in_slot("blue"), deployed("v1"), 10),
         (Track::Traffic, Effect::SwitchedTo(slot("blue")), 11),
         (in_slot("green"), deployed("v2"), 20),
@@ -107,8 +107,8 @@ fn switching_back_needs_no_deploy() {
 }
 
 #[test]
-fn what_contradicts_the_lane_is_marked() {
-    let (_, applied) = given(&[
+fn a_change_that_contradicts_the_lane_has_an_anomaly() {
+    let (_, applied) = lane_after(&[
         (Track::Traffic, Effect::Removed, 10),
         (Track::Traffic, Effect::SwitchedTo(slot("green")), 20),
         (in_slot("blue"), Effect::Removed, 30),
@@ -119,8 +119,8 @@ fn what_contradicts_the_lane_is_marked() {
 }
 
 #[test]
-fn rule_2_a_switch_to_a_slot_of_which_nothing_is_known_waits_for_its_deploy() {
-    let (mut lane, applied) = given(&[
+fn rule_2_a_switch_to_a_slot_without_known_changes_is_pending_until_its_deploy() {
+    let (mut lane, applied) = lane_after(&[
         (Track::Traffic, deployed("v1"), 10),
         (Track::Traffic, Effect::SwitchedTo(slot("green")), 61),
     ]);
@@ -129,15 +129,15 @@ fn rule_2_a_switch_to_a_slot_of_which_nothing_is_known_waits_for_its_deploy() {
     assert_eq!(live_version(&lane), Some("v1"), "the lane keeps its release");
     assert!(!lane.is_regular());
 
-    let crossed = lane.apply(&in_slot("green"), TrackEntry { effect: deployed("v2"), since: since(60, 3) });
-    assert!(crossed.altered && crossed.behind && !crossed.late);
+    let reordered = lane.apply(&in_slot("green"), TrackEntry { effect: deployed("v2"), since: since(60, 3) });
+    assert!(reordered.altered && reordered.behind && !reordered.late);
     assert_eq!(live_version(&lane), Some("v2"));
     assert_eq!(lane.live().map(|live| live.since.position), Some(Position::new(2)), "since the switch");
 }
 
 #[test]
 fn rule_2_a_pending_switch_takes_effect_with_a_deploy_that_occurs_after_it() {
-    let (lane, _) = given(&[
+    let (lane, _) = lane_after(&[
         (Track::Traffic, deployed("v1"), 10),
         (Track::Traffic, Effect::SwitchedTo(slot("green")), 20),
         (in_slot("green"), deployed("v2"), 30),
@@ -150,8 +150,8 @@ fn rule_2_a_pending_switch_takes_effect_with_a_deploy_that_occurs_after_it() {
 }
 
 #[test]
-fn rule_2_a_switch_to_a_slot_that_is_known_to_be_empty_leaves_the_lane_as_it_was() {
-    let (lane, applied) = given(&[
+fn rule_2_a_switch_to_a_slot_that_is_known_to_be_empty_has_no_effect() {
+    let (lane, applied) = lane_after(&[
         (Track::Traffic, deployed("v1"), 10),
         (in_slot("green"), deployed("v2"), 20),
         (in_slot("green"), Effect::Removed, 30),
@@ -163,8 +163,8 @@ fn rule_2_a_switch_to_a_slot_that_is_known_to_be_empty_leaves_the_lane_as_it_was
 }
 
 #[test]
-fn rule_3_a_removal_of_the_lane_empties_every_slot_that_was_filled_before() {
-    let (lane, applied) = given(&[
+fn rule_3_a_removal_of_the_lane_empties_every_slot_filled_before() {
+    let (lane, applied) = lane_after(&[
         (in_slot("blue"), deployed("v1"), 10),
         (Track::Traffic, Effect::SwitchedTo(slot("blue")), 20),
         (Track::Traffic, Effect::Removed, 30),
@@ -177,8 +177,8 @@ fn rule_3_a_removal_of_the_lane_empties_every_slot_that_was_filled_before() {
 }
 
 #[test]
-fn rule_3_a_slot_that_is_filled_after_the_removal_is_idle_until_a_switch() {
-    let (mut lane, _) = given(&[
+fn rule_3_a_slot_filled_after_the_removal_is_idle_until_a_switch() {
+    let (mut lane, _) = lane_after(&[
         (in_slot("blue"), deployed("v1"), 10),
         (Track::Traffic, Effect::SwitchedTo(slot("blue")), 20),
         (Track::Traffic, Effect::Removed, 30),
@@ -192,7 +192,7 @@ fn rule_3_a_slot_that_is_filled_after_the_removal_is_idle_until_a_switch() {
 
 #[test]
 fn rule_3_a_late_removal_of_the_lane_makes_an_earlier_switch_void() {
-    let (lane, applied) = given(&[
+    let (lane, applied) = lane_after(&[
         (Track::Traffic, deployed("v0"), 5),
         (in_slot("blue"), deployed("v1"), 10),
         (Track::Traffic, Effect::SwitchedTo(slot("blue")), 40),
@@ -204,21 +204,23 @@ fn rule_3_a_late_removal_of_the_lane_makes_an_earlier_switch_void() {
 
 #[test]
 fn rule_17_a_report_is_behind_when_its_lane_has_a_later_change_on_any_track() {
-    let (_, applied) = given(&[(Track::Traffic, deployed("v1"), 20), (in_slot("green"), deployed("v2"), 10)]);
+    let (_, applied) =
+        lane_after(&[(Track::Traffic, deployed("v1"), 20), (in_slot("green"), deployed("v2"), 10)]);
     assert!(applied[1].behind);
     assert!(!applied[1].late, "the slot has no later change");
 }
 
 #[test]
-fn a_correction_takes_a_change_back() {
-    let (mut lane, _) = given(&[(in_slot("blue"), deployed("v1"), 10), (Track::Traffic, deployed("v2"), 20)]);
+fn a_change_can_be_taken_back() {
+    let (mut lane, _) =
+        lane_after(&[(in_slot("blue"), deployed("v1"), 10), (Track::Traffic, deployed("v2"), 20)]);
     assert_eq!(lane.take_back(Position::new(2)), Some(Track::Traffic));
     assert_eq!(live_version(&lane), None);
 }
 
 #[test]
-fn a_lane_without_slots_needs_its_last_change_and_its_removals_only() {
-    let (mut lane, _) = given(&[
+fn compaction_of_a_lane_without_slots_keeps_the_last_change_and_removals() {
+    let (mut lane, _) = lane_after(&[
         (Track::Traffic, deployed("v1"), 10),
         (Track::Traffic, Effect::Removed, 20),
         (Track::Traffic, deployed("v2"), 30),
@@ -230,7 +232,7 @@ fn a_lane_without_slots_needs_its_last_change_and_its_removals_only() {
 }
 
 #[test]
-fn a_removal_empties_a_slot_whose_deploy_is_reported_after_the_next_deploy() {
+fn compaction_keeps_a_removal_that_empties_a_slot_reported_later() {
     let mut lane = LaneFold::default();
     let changes = [
         (Track::Traffic, Effect::Removed, 20),
@@ -246,19 +248,19 @@ fn a_removal_empties_a_slot_whose_deploy_is_reported_after_the_next_deploy() {
     assert!(lane.idle().is_empty());
 }
 
-/// The last change of each track: what the tables keep of a lane at hand.
+/// Returns the lane with only the last change of each track, as the tables store it.
 fn last_of_each_track(lane: &LaneFold) -> LaneFold {
     let mut last = LaneFold::default();
-    for (track, written) in lane.changes() {
-        if lane.kept(track) == Some(written) {
-            last.insert(track.clone(), written.clone());
+    for (track, entry) in lane.changes() {
+        if lane.kept(track) == Some(entry) {
+            last.insert(track.clone(), entry.clone());
         }
     }
     last
 }
 
-/// A change, when it occurred, and its position.
-type Reported = (((Track, Effect), i64), u64);
+/// A change, the second at which it occurred, and its position.
+type Change = (((Track, Effect), i64), u64);
 
 fn any_change() -> impl Strategy<Value = (Track, Effect)> {
     let slots = prop_oneof![Just("blue"), Just("green")];
@@ -274,7 +276,7 @@ proptest! {
             .prop_map(|changes| changes.into_iter().zip(1_u64..).collect::<Vec<_>>())
             .prop_flat_map(|changes| (Just(changes.clone()), Just(changes).prop_shuffle())),
     ) {
-        let fold = |changes: &[Reported]| {
+        let fold = |changes: &[Change]| {
             let mut lane = LaneFold::default();
             for (((track, effect), at), position) in changes {
                 lane.apply(track, TrackEntry { effect: effect.clone(), since: since(*at, *position) });
@@ -291,7 +293,7 @@ proptest! {
         changes in prop::collection::vec((any_change(), 1_i64..9), 1..12),
     ) {
         let changes: Vec<_> = changes.into_iter().map(|((track, effect), at)| (track, effect, at)).collect();
-        let (lane, _) = given(&changes);
+        let (lane, _) = lane_after(&changes);
         if lane.is_regular() {
             let last = last_of_each_track(&lane);
             prop_assert_eq!(last.live(), lane.live());
@@ -300,38 +302,38 @@ proptest! {
     }
 
     #[test]
-    fn what_is_forgotten_matters_for_nothing_that_is_reported_later(
+    fn compaction_does_not_affect_any_later_report(
         changes in prop::collection::vec((any_change(), 1_i64..9), 1..12),
-        unslotted in 0_usize..8,
+        changes_without_slot in 0_usize..8,
     ) {
-        let (mut whole, mut kept) = (LaneFold::default(), LaneFold::default());
+        let (mut full, mut compacted) = (LaneFold::default(), LaneFold::default());
         for (number, ((track, effect), at)) in changes.into_iter().enumerate() {
             let is_switch = matches!(effect, Effect::SwitchedTo(_));
-            // A lane that only later turns out to have slots.
-            let (track, effect) = match number < unslotted {
+            // The first changes have no slot: the lane gets its slots only later.
+            let (track, effect) = match number < changes_without_slot {
                 true if is_switch => (Track::Traffic, Effect::Removed),
                 true => (Track::Traffic, effect),
                 false => (track, effect),
             };
-            let written = TrackEntry { effect, since: since(at, number as u64 + 1) };
-            prop_assert_eq!(whole.apply(&track, written.clone()), kept.apply(&track, written));
-            kept.compact();
-            prop_assert_eq!(whole.live(), kept.live());
-            prop_assert_eq!(whole.idle(), kept.idle());
-            prop_assert_eq!(whole.is_regular(), kept.is_regular());
+            let entry = TrackEntry { effect, since: since(at, number as u64 + 1) };
+            prop_assert_eq!(full.apply(&track, entry.clone()), compacted.apply(&track, entry));
+            compacted.compact();
+            prop_assert_eq!(full.live(), compacted.live());
+            prop_assert_eq!(full.idle(), compacted.idle());
+            prop_assert_eq!(full.is_regular(), compacted.is_regular());
         }
     }
 
     #[test]
-    fn what_ran_at_a_time_is_what_the_changes_up_to_it_give(
+    fn each_step_is_the_state_after_the_changes_up_to_it(
         changes in prop::collection::vec((any_change(), 1_i64..9), 1..12),
     ) {
         let changes: Vec<_> = changes.into_iter().map(|((track, effect), at)| (track, effect, at)).collect();
-        let (lane, _) = given(&changes);
+        let (lane, _) = lane_after(&changes);
         for (end, (_, live)) in (1..).zip(lane.steps()) {
             let mut part = LaneFold::default();
-            for (track, written) in &lane.changes()[..end] {
-                part.insert(track.clone(), written.clone());
+            for (track, entry) in &lane.changes()[..end] {
+                part.insert(track.clone(), entry.clone());
             }
             prop_assert_eq!(part.live(), live);
         }

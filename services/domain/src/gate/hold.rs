@@ -1,10 +1,12 @@
-//! Holds: a release that was rolled back is not deployed again by accident.
+//! Holds: prevent an accidental new deploy of a release that was rolled back.
 //!
-//! Held is what agrees with the release that the rollback left, in every part in which that differs from the one it restored.
+//! A rollback holds the releases that agree with the one it left in every part in which that differs from the one it
+//! restored.
 
 use chrono::{DateTime, Utc};
 
-use super::{Answer, Finding, Rule};
+use super::answer::Answer;
+use super::finding::{Finding, Rule};
 use crate::{Position, Release, ShortText};
 
 /// A rollback that holds a release.
@@ -16,50 +18,50 @@ pub struct Hold {
     pub position: Position,
 }
 
-/// One lane's step of a rollback.
+/// A rollback's step in one lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftRelease {
     /// The rollback.
     pub rollback_id: ShortText,
     /// The position of its request.
     pub requested: Position,
-    /// Whether it was ever started.
+    /// True if it was started.
     pub started: bool,
-    /// Whether it was cancelled.
+    /// True if it was cancelled.
     pub cancelled: bool,
     /// The position of its end, if it has ended.
     pub ended: Option<Position>,
-    /// Whether a person requested it.
+    /// True if a person requested it.
     pub by_person: bool,
-    /// The release that the lane ran before: when the rollback was started; until then, when it was requested.
+    /// The release that the lane ran before: at the start of the rollback or, before that, at its request.
     pub from: Option<Release>,
-    /// The release that the lane runs after.
+    /// The release that the lane runs afterwards; `None` after a removal.
     pub to: Option<Release>,
 }
 
-/// A deploy to the lane, or to one of its slots, that succeeded.
+/// A successful deploy to the lane or to one of its slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SucceededDeploy {
     /// The position of its report.
     pub position: Position,
-    /// When it occurred.
+    /// The time at which it occurred.
     pub occurred_at: DateTime<Utc>,
-    /// Whether the lane already had a change with a later moment as it was recorded.
+    /// True if the lane already had a change with a later time when the deploy was recorded.
     pub late: bool,
-    /// The rollback that it is a step of.
+    /// The rollback of which it is a step.
     pub rollback_id: Option<ShortText>,
     /// The release.
     pub release: Release,
 }
 
-/// Whether a release is held in a lane.
+/// The hold on a release in a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HoldState<'a> {
-    /// No rollback holds it.
+    /// No rollback holds the release.
     Free,
-    /// A rollback holds it.
+    /// A rollback holds the release.
     Held(Hold),
-    /// A rollback would hold it, and a person approved it since.
+    /// A rollback would hold the release, but a person has approved it since.
     Released {
         /// The hold.
         hold: Hold,
@@ -69,25 +71,25 @@ pub enum HoldState<'a> {
 }
 
 impl LeftRelease {
-    /// The release that it left and the one that it restored, if it holds anything.
-    fn leaves(&self) -> Option<(&Release, Option<&Release>)> {
+    /// Returns the release that it left and the one that it restored, if it holds any release.
+    fn left_and_restored(&self) -> Option<(&Release, Option<&Release>)> {
         let is_in_force = self.started && !self.cancelled;
         self.from.as_ref().filter(|_| is_in_force).map(|left| (left, self.to.as_ref()))
     }
 
     fn holds(&self, release: &Release) -> bool {
-        self.leaves().is_some_and(|(left, restored)| is_held(release, left, restored))
+        self.left_and_restored().is_some_and(|(left, restored)| is_held(release, left, restored))
     }
 
-    /// A person went back to the release on purpose.
-    fn brings(&self, release: &Release) -> bool {
+    /// Returns true if a person intentionally rolled back to the release.
+    fn returns_to(&self, release: &Release) -> bool {
         let is_in_force = self.by_person && self.started && !self.cancelled;
         let is_it = |to: &Release| release.matches(to) || to.matches(release);
         is_in_force && self.to.as_ref().is_some_and(is_it)
     }
 
-    /// A deploy after the rollback shows that the lane has moved on: to a release that is neither held nor the one restored. No step of any
-    /// rollback does: what was taken back before stays held.
+    /// Returns true if a deploy after the rollback ends the hold: one of a release that is neither held nor the
+    /// restored one. Steps of rollbacks do not end a hold: a release that an earlier rollback left stays held.
     fn is_ended_by(&self, deploy: &SucceededDeploy) -> bool {
         let is_restored = |release: &Release| self.to.as_ref().is_some_and(|to| !to.contradicts(release));
         self.ended.is_some_and(|ended| deploy.position > ended)
@@ -101,16 +103,18 @@ impl LeftRelease {
 fn is_held(release: &Release, left: &Release, restored: Option<&Release>) -> bool {
     let Some(restored) = restored else { return !release.contradicts(left) };
     let parts = left.differing_parts(restored);
-    // Where the release is the restored one in all those parts, it is not held though it agrees with what the other left unsaid.
+    // A release that equals the restored one in all these parts is not held, even though it agrees with parts that the
+    // left release does not state.
     let is_restored = parts.iter().all(|part| release.has_same(*part, restored));
     !is_restored && release.agrees_in(&parts, left)
 }
 
-/// Decides whether a release is held in a lane. `grants` are those by people, in force, that cover the release in this lane.
+/// Returns the hold on a release in a lane. `grants` are the valid grants by people that cover the release in this
+/// lane.
 ///
-/// A hold ends with a grant after the rollback's request; with a later rollback that a person requested, that was started and that
-/// goes to the release; with a deploy after the request, not late and no step of that rollback, of a release that is neither held
-/// nor the one restored.
+/// Three things end a hold: a grant after the rollback's request; a later rollback to the release that a person
+/// requested and that was started; a deploy after the rollback's end that is not late, not a step of a rollback, and of
+/// a release that is neither held nor the restored one.
 #[must_use]
 pub fn hold<'a>(
     release: &Release,
@@ -120,7 +124,7 @@ pub fn hold<'a>(
 ) -> HoldState<'a> {
     let has_ended = |left: &LeftRelease| {
         let mut later = rollbacks.iter().filter(|other| other.requested > left.requested);
-        later.any(|other| other.brings(release)) || deploys.iter().any(|deploy| left.is_ended_by(deploy))
+        later.any(|other| other.returns_to(release)) || deploys.iter().any(|deploy| left.is_ended_by(deploy))
     };
     let mut holding: Vec<_> =
         rollbacks.iter().filter(|left| left.holds(release) && !has_ended(left)).collect();
@@ -139,12 +143,14 @@ pub(super) fn finding(state: &HoldState<'_>) -> Option<Finding> {
         HoldState::Free => None,
         HoldState::Held(Hold { rollback_id, position }) => {
             let detail = format!(
-                "rollback {rollback_id} brought the lane away from this release: another release, or a person's approval, ends the hold"
+                "rollback {rollback_id} took this release out of the lane; to end the hold, deploy another \
+                 release or have a person approve this one"
             );
             Some(Finding::new(Rule::Held, false, detail, Some(*position)))
         }
         HoldState::Released { hold, by } => {
-            let detail = format!("{} approved it after rollback {}", by.actor.name, hold.rollback_id);
+            let detail =
+                format!("{} approved the release after rollback {}", by.actor.name, hold.rollback_id);
             let finding = Finding::new(Rule::Held, true, detail, Some(by.position));
             Some(Finding { grants: vec![by.position], ..finding })
         }

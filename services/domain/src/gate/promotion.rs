@@ -1,42 +1,42 @@
-//! Promotion: whether a release was known good in the environments that a policy names.
+//! The promotion rule: requires that a release was known good in the environments that a policy names.
 //!
-//! Judged by what was examined: results for the release in its lane, and results and marks of compositions that contained it
-//! there. A composition's failure is not booked on the release.
+//! The evidence is what was checked: results for the release in its lane, and results and marks of compositions that
+//! contained it there. A composition's failure does not count as the release's failure.
 
 use chrono::TimeDelta;
 
-use super::{Finding, Rule};
+use super::finding::{Finding, Rule};
 use crate::event::{MarkedStatus, Policy, PromotionTargets};
 use crate::known_good::{CheckResult, CheckResults, Marked, Status};
 use crate::{EnvironmentName, Position, ShortText, TargetName};
 
-/// The evidence for a release in an environment.
+/// The evidence about a release in an environment.
 #[derive(Debug, Clone)]
 pub struct PromotionEvidence<'a> {
     /// The environment.
     pub environment: &'a EnvironmentName,
-    /// Its policy.
+    /// The environment's policy.
     pub policy: &'a Policy,
-    /// The targets at which traffic reached the release, at any time.
+    /// The targets at which the release ever received traffic.
     pub targets: Vec<TargetEvidence>,
 }
 
-/// The evidence for a release in one lane, over all the times that it ran there.
+/// The evidence about a release in one lane, over all its runs there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetEvidence {
     /// The target.
     pub target: TargetName,
-    /// The position of its last deploy there.
+    /// The position of the release's last deploy to the lane.
     pub deployed: Position,
     /// The results for the release in the lane.
     pub results: CheckResults,
-    /// The compositions that contained it there, as far as there are results or marks for them.
+    /// The compositions that contained the release in the lane and have results or marks.
     pub compositions: Vec<CompositionEvidence>,
-    /// The longest time that it ran there without a break.
+    /// The longest uninterrupted run of the release in the lane.
     pub longest_run: TimeDelta,
 }
 
-/// The evidence for a composition.
+/// The evidence about a composition.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CompositionEvidence {
     /// The results for the composition.
@@ -45,12 +45,12 @@ pub struct CompositionEvidence {
     pub marked: Option<Marked>,
 }
 
-/// The status of a release in a lane, and why.
+/// The status of a release in a lane, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReleaseJudgement {
     /// The status.
     pub status: Status,
-    /// Why, in words.
+    /// The reason, as text.
     pub reason: String,
     /// The position of the evidence.
     pub position: Option<Position>,
@@ -64,9 +64,9 @@ pub fn judge_release(policy: &Policy, evidence: &TargetEvidence) -> ReleaseJudge
     let results = evidence.results.iter();
     if let Some((composition, mark)) = marked.max_by_key(|(_, mark)| mark.position) {
         let later = results.chain(composition.results.iter()).filter(|(_, result)| mark.is_before(result));
-        return judge_marked(mark, first_failure(later, is_required));
+        return judge_marked(mark, decisive_failure(later, is_required));
     }
-    if let Some(failure) = first_failure(results, is_required) {
+    if let Some(failure) = decisive_failure(results, is_required) {
         return failure.judgement();
     }
     let candidate =
@@ -78,7 +78,9 @@ pub fn judge_release(policy: &Policy, evidence: &TargetEvidence) -> ReleaseJudge
             continue;
         }
         return match of_check.iter().map(|result| result.position).max() {
-            Some(failed) => candidate(format!("{check} failed with it"), Some(failed)),
+            Some(failed) => {
+                candidate(format!("{check} failed for a composition that contains it"), Some(failed))
+            }
             None => candidate(format!("{check} has no result"), None),
         };
     }
@@ -89,12 +91,12 @@ pub fn judge_release(policy: &Policy, evidence: &TargetEvidence) -> ReleaseJudge
     }
     let ran = u64::try_from(evidence.longest_run.num_seconds()).unwrap_or(0);
     if ran < policy.soak_seconds {
-        return candidate(format!("it ran {ran} of {} seconds", policy.soak_seconds), None);
+        return candidate(format!("it ran for {ran} of {} soak seconds", policy.soak_seconds), None);
     }
     ReleaseJudgement { status: Status::KnownGood, reason: "its checks passed".into(), position: last }
 }
 
-/// A check of which the result is a failure.
+/// A failed check.
 struct Failure<'a> {
     check: &'a ShortText,
     required: bool,
@@ -108,8 +110,8 @@ impl Failure<'_> {
     }
 }
 
-/// The failure that weighs most: of a required check if there is one.
-fn first_failure<'a>(
+/// Returns the decisive failure: the latest of a required check or, if there is none, the latest of any check.
+fn decisive_failure<'a>(
     results: impl Iterator<Item = (&'a ShortText, &'a CheckResult)>,
     is_required: impl Fn(&ShortText) -> bool,
 ) -> Option<Failure<'a>> {
@@ -122,9 +124,9 @@ fn first_failure<'a>(
 }
 
 fn judge_marked(mark: &Marked, later: Option<Failure<'_>>) -> ReleaseJudgement {
-    let marked = |status, what: &str| ReleaseJudgement {
+    let marked = |status, status_text: &str| ReleaseJudgement {
         status,
-        reason: format!("a point with it was marked {what}"),
+        reason: format!("a release point that contains it is marked {status_text}"),
         position: Some(mark.position),
     };
     match (mark.status, later) {
@@ -134,17 +136,17 @@ fn judge_marked(mark: &Marked, later: Option<Failure<'_>>) -> ReleaseJudgement {
     }
 }
 
-/// The result for one environment.
+/// The result of the promotion rule for one environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromotionResult {
-    /// The status of the release at each target, by target.
+    /// The status of the release at each target, sorted by target.
     pub targets: Vec<(TargetName, ReleaseJudgement)>,
-    /// Whether the release may be promoted from the environment.
+    /// True if the release may be promoted from the environment.
     pub passes: bool,
 }
 
 impl PromotionEvidence<'_> {
-    /// Judges the release at each target where it ran.
+    /// Judges the release at each target at which it ran.
     #[must_use]
     pub fn result(&self, targets: PromotionTargets) -> PromotionResult {
         let judged = self.targets.iter().map(|of| (of.target.clone(), judge_release(self.policy, of)));
@@ -159,13 +161,15 @@ impl PromotionEvidence<'_> {
     }
 }
 
-/// One finding for each environment of the policy. One of which there is no evidence fails.
+/// Returns one finding for each environment of the policy. An environment without evidence fails.
 pub(super) fn findings(policy: &Policy, evidence: &[PromotionEvidence<'_>]) -> Vec<Finding> {
     let Some(promotion) = &policy.promotion else { return Vec::new() };
     let of = |environment| evidence.iter().find(|evidence| evidence.environment == environment);
     let finding = |environment| match of(environment) {
         Some(evidence) => finding(environment, &evidence.result(promotion.targets)),
-        None => Finding::unknown(Rule::Promotion, format!("nothing is known of it in {environment}"), None),
+        None => {
+            Finding::unknown(Rule::Promotion, format!("no evidence of the release in {environment}"), None)
+        }
     };
     promotion.from.iter().map(finding).collect()
 }
@@ -177,22 +181,22 @@ fn finding(environment: &EnvironmentName, result: &PromotionResult) -> Finding {
         false => environment.to_string(),
     };
     let is_good = |judgement: &ReleaseJudgement| judgement.status == Status::KnownGood;
-    let decides = result.targets.iter().find(|(_, judgement)| is_good(judgement) == result.passes);
-    let (detail, position) = match decides {
+    let decisive = result.targets.iter().find(|(_, judgement)| is_good(judgement) == result.passes);
+    let (detail, position) = match decisive {
         None => {
-            let detail = format!("it never ran in {environment}");
+            let detail = format!("the release never ran in {environment}");
             return Finding::unknown(Rule::Promotion, detail, None);
         }
         Some((target, judgement)) => {
             let place = place(target);
             let detail = match judgement.status {
                 Status::KnownGood if several && result.targets.iter().all(|(_, of)| is_good(of)) => {
-                    format!("it was known good in {environment} at every target where it ran")
+                    format!("the release was known good in {environment} at every target where it ran")
                 }
-                Status::KnownGood => format!("it was known good in {place}"),
-                Status::Bad => format!("it is bad in {place}: {}", judgement.reason),
+                Status::KnownGood => format!("the release was known good in {place}"),
+                Status::Bad => format!("the release is bad in {place}: {}", judgement.reason),
                 Status::Candidate | Status::Empty => {
-                    format!("it ran in {place}, and is not known good there: {}", judgement.reason)
+                    format!("the release ran in {place} but is not known good there: {}", judgement.reason)
                 }
             };
             (detail, judgement.position)

@@ -1,4 +1,4 @@
-//! A plan brings an environment to what is wanted, exactly, in the order that its policy asks for.
+//! Tests that a plan brings an environment to exactly the wanted composition, in the order of its policy.
 
 use chrono::DateTime;
 use proptest::prelude::*;
@@ -7,12 +7,12 @@ use proptest::sample::Index;
 use super::*;
 use crate::{Difference, Effect, EventId, Since, Track, TrackEntry};
 
-/// Not in the alphabet's order, since what depends on what must not follow from names.
+/// Not in alphabetical order, so that dependencies do not follow from names.
 const SERVICES: [&str; 4] = ["search", "basket", "web", "checkout"];
 const TARGETS: [&str; 3] = ["west", "east", "north"];
 
-/// Later than all that a history tells.
-const AFTERWARDS: u64 = 10_000;
+/// A position, and a second, later than every event of a generated history.
+const AFTER_HISTORY: u64 = 10_000;
 
 fn service(name: &str) -> ServiceName {
     ServiceName::parse(name).expect("a service")
@@ -45,7 +45,7 @@ fn scope(services: &[&str], targets: &[&str]) -> LaneFilter {
     }
 }
 
-/// A policy under which each of these depends on those, and targets come in this order.
+/// Creates a policy with these dependencies and this order of targets.
 fn policy(dependencies: &[(&str, &[&str])], targets: &[&str]) -> Policy {
     let needs = |names: &[&str]| names.iter().map(|name| service(name)).collect();
     Policy {
@@ -55,40 +55,40 @@ fn policy(dependencies: &[(&str, &[&str])], targets: &[&str]) -> Policy {
     }
 }
 
-/// What an event did to a lane.
+/// A change of a lane, as an event reports it.
 #[derive(Debug, Clone)]
-struct Told {
+struct ReportedChange {
     service: ServiceName,
     target: TargetName,
     track: Track,
     effect: Effect,
-    /// Seconds after it occurred until it was told, where a second is a position.
-    late: i64,
+    /// Seconds from the change to its report. Each position is one second.
+    delay: i64,
 }
 
-fn told(service_name: &str, target_name: &str, track: Track, effect: Effect) -> Told {
-    Told { service: service(service_name), target: target(target_name), track, effect, late: 0 }
+fn change(service_name: &str, target_name: &str, track: Track, effect: Effect) -> ReportedChange {
+    ReportedChange { service: service(service_name), target: target(target_name), track, effect, delay: 0 }
 }
 
-fn deployed(service: &str, target: &str, version: &str) -> Told {
-    told(service, target, Track::Traffic, Effect::Deployed(release(version)))
+fn deployed(service: &str, target: &str, version: &str) -> ReportedChange {
+    change(service, target, Track::Traffic, Effect::Deployed(release(version)))
 }
 
-fn deployed_to(slot_name: &str, service: &str, version: &str) -> Told {
-    told(service, "west", Track::Slot(slot(slot_name)), Effect::Deployed(release(version)))
+fn deployed_to(slot_name: &str, service: &str, version: &str) -> ReportedChange {
+    change(service, "west", Track::Slot(slot(slot_name)), Effect::Deployed(release(version)))
 }
 
-fn switched_to(slot_name: &str, service: &str) -> Told {
-    told(service, "west", Track::Traffic, Effect::SwitchedTo(slot(slot_name)))
+fn switched_to(slot_name: &str, service: &str) -> ReportedChange {
+    change(service, "west", Track::Traffic, Effect::SwitchedTo(slot(slot_name)))
 }
 
-/// The lanes after a history, told at positions 1, 2, 3 …
-fn lanes(history: &[Told]) -> Lanes {
+/// Returns the lanes after a history, reported at positions 1, 2, 3 …
+fn lanes(history: &[ReportedChange]) -> Lanes {
     let mut lanes = Lanes::new();
-    for (told, position) in history.iter().cloned().zip(1_u64..) {
-        let written =
-            TrackEntry { effect: told.effect, since: since(position.cast_signed() - told.late, position) };
-        lanes.entry((told.service, told.target)).or_default().apply(&told.track, written);
+    for (change, position) in history.iter().cloned().zip(1_u64..) {
+        let since = since(position.cast_signed() - change.delay, position);
+        let entry = TrackEntry { effect: change.effect, since };
+        lanes.entry((change.service, change.target)).or_default().apply(&change.track, entry);
     }
     lanes
 }
@@ -103,24 +103,23 @@ fn plan(present: &Lanes, wanted: &Composition, policy: &Policy) -> Plan {
     Plan::make(Position::new(7), present, wanted, &LaneFilter::default(), policy, Removals::All)
 }
 
-/// The lanes after the steps, wave by wave, were carried out and told; the order within a wave is that of
-/// these keys.
-fn carried_out(mut lanes: Lanes, plan: &Plan, order: &[u32]) -> Lanes {
+/// Returns the lanes after a plan was carried out and reported, wave by wave; `order` gives the order within a wave.
+fn execute(mut lanes: Lanes, plan: &Plan, order: &[u32]) -> Lanes {
     let environment = EnvironmentName::parse("production").expect("a name");
     let mut steps: Vec<(&Step, &u32)> = plan.steps.iter().zip(order.iter().cycle()).collect();
     steps.sort_by_key(|(step, key)| (step.wave, **key));
-    let facts = steps.into_iter().flat_map(|(step, _)| step.reports(&environment, None, None));
-    for (payload, position) in facts.zip(AFTERWARDS..) {
+    let payloads = steps.into_iter().flat_map(|(step, _)| step.reports(&environment, None, None));
+    for (payload, position) in payloads.zip(AFTER_HISTORY..) {
         let (lane, track, effect) = payload.change().expect("a step changes its lane");
-        let written = TrackEntry { effect, since: since(position.cast_signed(), position) };
+        let entry = TrackEntry { effect, since: since(position.cast_signed(), position) };
         let key = (lane.service.clone(), lane.target.clone().expect("a step names its target"));
-        lanes.entry(key).or_default().apply(&track, written);
+        lanes.entry(key).or_default().apply(&track, entry);
     }
     lanes
 }
 
-/// Every lane runs what is wanted, or nothing where nothing is.
-fn satisfies(runs: &Composition, wanted: &Composition) -> Result<(), TestCaseError> {
+/// Checks that every lane runs the wanted release, or nothing if none is wanted.
+fn assert_satisfies(runs: &Composition, wanted: &Composition) -> Result<(), TestCaseError> {
     let keys = |of: &Composition| {
         of.lanes().map(|(service, target, _)| (service.clone(), target.clone())).collect::<Vec<_>>()
     };
@@ -131,7 +130,7 @@ fn satisfies(runs: &Composition, wanted: &Composition) -> Result<(), TestCaseErr
     Ok(())
 }
 
-/// The steps as `wave service target action slot`.
+/// Formats the steps as `wave service target action slot`.
 fn shown(plan: &Plan) -> Vec<String> {
     let shown = plan.steps.iter().map(|step| {
         let slot = step.slot.as_ref().map_or("", SlotName::as_str);
@@ -141,37 +140,37 @@ fn shown(plan: &Plan) -> Vec<String> {
     shown.collect()
 }
 
-fn any_told() -> impl Strategy<Value = Told> {
+fn any_change() -> impl Strategy<Value = ReportedChange> {
     let any_slot = || prop::sample::select(vec!["blue", "green", "red"]).prop_map(slot);
     let config = prop::option::of(Just("revision".to_owned()));
     let any_release = ("v[1-3]", config).prop_map(|(version, infrastructure)| Release {
-        infrastructure: infrastructure.map(|text| ShortText::parse(&text).expect("a line")),
+        infrastructure: infrastructure.map(|text| ShortText::parse(&text).expect("a valid text")),
         ..release(&version)
     });
     let track = prop_oneof![Just(Track::Traffic), any_slot().prop_map(Track::Slot)];
-    let written = prop_oneof![
+    let track_and_effect = prop_oneof![
         4 => (track.clone(), any_release.prop_map(Effect::Deployed)),
         1 => (track, Just(Effect::Removed)),
         2 => (Just(Track::Traffic), any_slot().prop_map(Effect::SwitchedTo)),
     ];
     let names = (prop::sample::select(&SERVICES[..]), prop::sample::select(&TARGETS[..]));
-    (names, written, prop_oneof![3 => Just(0), 1 => 1_i64..20]).prop_map(
-        |((service_name, target_name), (track, effect), late)| Told {
-            late,
-            ..told(service_name, target_name, track, effect)
+    (names, track_and_effect, prop_oneof![3 => Just(0), 1 => 1_i64..20]).prop_map(
+        |((service_name, target_name), (track, effect), delay)| ReportedChange {
+            delay,
+            ..change(service_name, target_name, track, effect)
         },
     )
 }
 
-fn any_history() -> impl Strategy<Value = Vec<Told>> {
-    prop::collection::vec(any_told(), 0..60)
+fn any_history() -> impl Strategy<Value = Vec<ReportedChange>> {
+    prop::collection::vec(any_change(), 0..60)
 }
 
 fn any_order() -> impl Strategy<Value = Vec<u32>> {
     prop::collection::vec(any::<u32>(), SERVICES.len() * TARGETS.len())
 }
 
-/// A policy without circles: of two services only the one that comes first may depend on the other.
+/// Generates a policy without circular dependencies: services are shuffled, and each may depend on later ones only.
 fn any_policy() -> impl Strategy<Value = Policy> {
     let pairs = SERVICES.len() * SERVICES.len();
     let services = Just(SERVICES.to_vec()).prop_shuffle();
@@ -189,7 +188,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
     )
 }
 
-/// A policy with or without circles.
+/// Generates a policy with or without circular dependencies.
 fn any_dependencies() -> impl Strategy<Value = Policy> {
     let names = || prop::sample::select(&SERVICES[..]).prop_map(service);
     let needs = prop::collection::vec(names(), 0..3);
@@ -197,8 +196,8 @@ fn any_dependencies() -> impl Strategy<Value = Policy> {
         .prop_map(|dependencies| Policy { dependencies, ..Policy::default() })
 }
 
-/// All that a service needs, and what that needs.
-fn needed_by<'p>(policy: &'p Policy, service: &ServiceName) -> BTreeSet<&'p ServiceName> {
+/// Returns the direct and indirect dependencies of a service.
+fn all_dependencies<'p>(policy: &'p Policy, service: &ServiceName) -> BTreeSet<&'p ServiceName> {
     let needs = |name: &ServiceName| policy.dependencies.get(name).into_iter().flatten();
     let mut all: BTreeSet<&ServiceName> = needs(service).collect();
     for _ in SERVICES {
@@ -209,7 +208,7 @@ fn needed_by<'p>(policy: &'p Policy, service: &ServiceName) -> BTreeSet<&'p Serv
 }
 
 #[test]
-fn what_runs_as_wanted_has_no_step() {
+fn a_lane_that_runs_the_wanted_release_has_no_step() {
     let present = lanes(&[deployed("web", "west", "v1"), deployed("search", "west", "v2")]);
     let wanted = composition(&lanes(&[deployed("web", "west", "v1"), deployed("search", "west", "v1")]));
     let plan = plan(&present, &wanted, &Policy::default());
@@ -219,29 +218,32 @@ fn what_runs_as_wanted_has_no_step() {
     assert_eq!(plan.from, Position::new(7));
 }
 
-fn on(infrastructure: &str, version: &str) -> Release {
-    Release { infrastructure: Some(ShortText::parse(infrastructure).expect("a line")), ..release(version) }
+fn release_on(infrastructure: &str, version: &str) -> Release {
+    Release {
+        infrastructure: Some(ShortText::parse(infrastructure).expect("a valid text")),
+        ..release(version)
+    }
 }
 
 fn running(release: &Release) -> Lanes {
-    lanes(&[told("web", "west", Track::Traffic, Effect::Deployed(release.clone()))])
+    lanes(&[change("web", "west", Track::Traffic, Effect::Deployed(release.clone()))])
 }
 
 #[test]
-fn the_same_version_with_another_configuration_is_another_release() {
+fn the_same_version_on_another_infrastructure_revision_is_another_release() {
     let plan = |present: &Release, wanted: &Release| {
         shown(&plan(&running(present), &composition(&running(wanted)), &Policy::default()))
     };
-    assert_eq!(plan(&on("git:3f2a", "v1"), &on("git:77aa", "v1")), ["1 web west redeploy"]);
-    assert_eq!(plan(&release("v1"), &on("git:77aa", "v1")), ["1 web west redeploy"]);
+    assert_eq!(plan(&release_on("git:3f2a", "v1"), &release_on("git:77aa", "v1")), ["1 web west redeploy"]);
+    assert_eq!(plan(&release("v1"), &release_on("git:77aa", "v1")), ["1 web west redeploy"]);
 }
 
 #[test]
-fn rule_12_a_lane_that_runs_what_is_wanted_and_of_which_more_is_known_has_no_step() {
+fn rule_12_a_lane_has_no_step_if_its_release_states_more_than_the_wanted_one() {
     let wanted = composition(&running(&release("v1")));
-    assert_eq!(plan(&running(&on("git:3f2a", "v1")), &wanted, &Policy::default()).steps, []);
+    assert_eq!(plan(&running(&release_on("git:3f2a", "v1")), &wanted, &Policy::default()).steps, []);
     let history = [
-        told("web", "west", Track::Slot(slot("blue")), Effect::Deployed(on("git:3f2a", "v1"))),
+        change("web", "west", Track::Slot(slot("blue")), Effect::Deployed(release_on("git:3f2a", "v1"))),
         deployed_to("green", "web", "v2"),
         switched_to("green", "web"),
     ];
@@ -249,14 +251,14 @@ fn rule_12_a_lane_that_runs_what_is_wanted_and_of_which_more_is_known_has_no_ste
 }
 
 #[test]
-fn rule_1_the_controller_removes_only_lanes_that_the_point_shows_removed() {
-    let before = [deployed("web", "west", "v1"), told("basket", "west", Track::Traffic, Effect::Removed)];
+fn rule_1_the_controller_removes_only_lanes_that_the_point_shows_as_removed() {
+    let before = [deployed("web", "west", "v1"), change("basket", "west", Track::Traffic, Effect::Removed)];
     let before = [&[deployed("basket", "west", "v1")][..], &before[..]].concat();
     let after =
         [deployed("web", "west", "v2"), deployed("basket", "west", "v2"), deployed("search", "west", "v1")];
     let at_point = lanes(&before);
-    let shown_gone = shown_removed(&at_point);
-    assert_eq!(shown_gone, BTreeSet::from([(service("basket"), target("west"))]));
+    let removed_at_point = shown_removed(&at_point);
+    assert_eq!(removed_at_point, BTreeSet::from([(service("basket"), target("west"))]));
     let present = lanes(&[before, after.to_vec()].concat());
     let plan = |removals| {
         let wanted = composition(&at_point);
@@ -269,14 +271,15 @@ fn rule_1_the_controller_removes_only_lanes_that_the_point_shows_removed() {
             removals,
         ))
     };
-    assert_eq!(plan(Removals::Shown(&shown_gone)), ["1 web west redeploy", "2 basket west remove"]);
+    assert_eq!(plan(Removals::Shown(&removed_at_point)), ["1 web west redeploy", "2 basket west remove"]);
     assert_eq!(plan(Removals::All), ["1 web west redeploy", "2 basket west remove", "2 search west remove"]);
 }
 
 #[test]
-fn a_plan_that_removes_every_lane_leaves_nothing() {
+fn a_plan_that_removes_every_lane_leaves_nothing_running() {
     let present = lanes(&[deployed("web", "west", "v1"), deployed("search", "west", "v1")]);
-    let wanted = |history: &[Told]| plan(&present, &composition(&lanes(history)), &Policy::default());
+    let wanted =
+        |history: &[ReportedChange]| plan(&present, &composition(&lanes(history)), &Policy::default());
     assert!(wanted(&[]).leaves_nothing(&present));
     assert!(!wanted(&[deployed("web", "west", "v1")]).leaves_nothing(&present));
     assert!(!wanted(&[deployed("basket", "west", "v1")]).leaves_nothing(&present));
@@ -284,7 +287,7 @@ fn a_plan_that_removes_every_lane_leaves_nothing() {
 }
 
 #[test]
-fn dependencies_and_dependents_are_followed_to_their_end_even_in_a_circle() {
+fn indirect_dependencies_and_dependents_are_found_even_in_a_cycle() {
     let policy = policy(&[("web", &["search"]), ("search", &["basket"]), ("checkout", &["checkout"])], &[]);
     let names = |found: BTreeSet<&ServiceName>| found.into_iter().cloned().collect::<Vec<_>>();
     assert_eq!(names(policy.dependencies_of([&service("web")])), [service("basket"), service("search")]);
@@ -295,7 +298,7 @@ fn dependencies_and_dependents_are_followed_to_their_end_even_in_a_circle() {
 }
 
 #[test]
-fn traffic_is_switched_back_where_the_old_release_stands_in_an_idle_slot() {
+fn traffic_is_switched_back_if_an_idle_slot_holds_the_old_release() {
     let before = [deployed_to("blue", "web", "v1"), switched_to("blue", "web")];
     let after = [deployed_to("green", "web", "v2"), switched_to("green", "web")];
     let present = lanes(&[before.clone(), after].concat());
@@ -304,7 +307,7 @@ fn traffic_is_switched_back_where_the_old_release_stands_in_an_idle_slot() {
 }
 
 #[test]
-fn what_stands_in_no_slot_any_more_is_deployed_to_one_that_traffic_does_not_reach() {
+fn a_release_that_no_slot_holds_is_deployed_to_an_idle_slot() {
     let before = [deployed_to("blue", "web", "v1"), switched_to("blue", "web")];
     let next = [deployed_to("green", "web", "v2"), switched_to("green", "web")];
     let last = [deployed_to("blue", "web", "v3"), switched_to("blue", "web")];
@@ -314,7 +317,7 @@ fn what_stands_in_no_slot_any_more_is_deployed_to_one_that_traffic_does_not_reac
 }
 
 #[test]
-fn a_lane_without_slots_gets_what_stood_in_a_slot_elsewhere_without_a_slot() {
+fn in_a_lane_without_slots_the_release_is_deployed_without_a_slot() {
     let present = lanes(&[deployed("web", "west", "v2")]);
     let elsewhere = [deployed_to("blue", "web", "v1"), switched_to("blue", "web")];
     let plan = plan(&present, &composition(&lanes(&elsewhere)), &Policy::default());
@@ -322,7 +325,7 @@ fn a_lane_without_slots_gets_what_stood_in_a_slot_elsewhere_without_a_slot() {
 }
 
 #[test]
-fn a_service_comes_after_what_it_depends_on_and_targets_in_the_policys_order() {
+fn services_follow_their_dependencies_and_targets_the_order_of_the_policy() {
     let policy = policy(&[("web", &["search"])], &["west", "east"]);
     let of = |version| {
         let lanes = ["web", "search"]
@@ -345,14 +348,14 @@ fn a_service_comes_after_what_it_depends_on_and_targets_in_the_policys_order() {
 }
 
 #[test]
-fn services_that_do_not_depend_on_each_other_share_a_wave() {
+fn independent_services_share_a_wave() {
     let of = |version| lanes(&["web", "search", "basket"].map(|name| deployed(name, "west", version)));
     let plan = plan(&of("v2"), &composition(&of("v1")), &Policy::default());
     assert_eq!(shown(&plan), ["1 basket west redeploy", "1 search west redeploy", "1 web west redeploy"]);
 }
 
 #[test]
-fn removals_come_last_and_dependents_are_removed_first() {
+fn removals_come_last_with_dependents_first() {
     let policy = policy(&[("web", &["search"]), ("search", &["basket"])], &[]);
     let present = lanes(&[
         deployed("basket", "west", "v1"),
@@ -368,21 +371,21 @@ fn removals_come_last_and_dependents_are_removed_first() {
 }
 
 #[test]
-fn a_recorded_policy_with_a_circle_still_gives_a_plan() {
+fn a_policy_with_a_circular_dependency_gives_a_plan() {
     let policy = policy(&[("web", &["search"]), ("search", &["web"])], &[]);
     let of = |version| lanes(&["web", "search"].map(|name| deployed(name, "west", version)));
     assert_eq!(plan(&of("v2"), &composition(&of("v1")), &policy).steps.len(), 2);
 }
 
 #[test]
-fn the_digest_is_of_lines_that_a_shell_can_make() {
+fn the_digest_can_be_computed_in_a_shell() {
     let before = [deployed_to("blue", "api", "v1"), switched_to("blue", "api")];
     let after = [deployed_to("green", "api", "v2"), switched_to("green", "api")];
     let mut history = [before.clone(), after].concat();
     history.push(deployed("web", "default", "v3"));
-    history.iter_mut().for_each(|told| told.target = TargetName::default());
+    history.iter_mut().for_each(|change| change.target = TargetName::default());
     let mut wanted = before.to_vec();
-    wanted.iter_mut().for_each(|told| told.target = TargetName::default());
+    wanted.iter_mut().for_each(|change| change.target = TargetName::default());
     let plan = plan(&lanes(&history), &composition(&lanes(&wanted)), &Policy::default());
     assert_eq!(shown(&plan), ["1 api default switch blue", "2 web default remove"]);
     // printf '1\tapi\tdefault\tswitch\tblue\tv2\t\t\t\t\tv1\t\t\t\t\n2\tweb\tdefault\tremove\t\tv3\t\t\t\t\t\t\t\t\t\n' | sha256sum
@@ -390,20 +393,22 @@ fn the_digest_is_of_lines_that_a_shell_can_make() {
 }
 
 #[test]
-fn a_plan_of_no_steps_has_the_digest_of_nothing() {
-    let nothing = plan(&Lanes::new(), &Composition::default(), &Policy::default());
-    assert_eq!(nothing.digest(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+fn a_plan_without_steps_has_the_digest_of_the_empty_text() {
+    let empty = plan(&Lanes::new(), &Composition::default(), &Policy::default());
+    assert_eq!(empty.digest(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }
 
 #[test]
-fn a_step_is_reported_with_the_rollback_and_the_deployment_that_it_belongs_to() {
+fn the_reports_of_a_step_name_its_rollback_and_its_deployment() {
     let before = [deployed_to("blue", "web", "v1"), switched_to("blue", "web")];
     let present = lanes(&before);
     let wanted = composition(&lanes(&[deployed("web", "west", "v2")]));
     let plan = plan(&present, &wanted, &Policy::default());
     let environment = EnvironmentName::parse("production").expect("a name");
-    let (run, rollback) =
-        (ShortText::parse("run-1").expect("a line"), ShortText::parse("rollback-1").expect("a line"));
+    let (run, rollback) = (
+        ShortText::parse("run-1").expect("a valid text"),
+        ShortText::parse("rollback-1").expect("a valid text"),
+    );
     let reports = plan.steps[0].reports(&environment, Some(&run), Some(&rollback));
     let [Payload::DeploySucceeded(deploy), Payload::TrafficSwitched(switch)] = &reports[..] else {
         panic!("a deploy to a slot and the switch to it, not {reports:?}");
@@ -414,11 +419,11 @@ fn a_step_is_reported_with_the_rollback_and_the_deployment_that_it_belongs_to() 
 }
 
 #[test]
-fn a_circular_dependency_is_named_by_a_service_of_the_circle() {
-    let circle = policy(&[("basket", &["search"]), ("search", &["web"]), ("web", &["search"])], &[]);
-    assert_eq!(circle.circular_dependency(), Some(&service("search")));
-    let itself = policy(&[("web", &["web"])], &[]);
-    assert_eq!(itself.circular_dependency(), Some(&service("web")));
+fn a_circular_dependency_is_reported_as_a_service_of_the_cycle() {
+    let cycle = policy(&[("basket", &["search"]), ("search", &["web"]), ("web", &["search"])], &[]);
+    assert_eq!(cycle.circular_dependency(), Some(&service("search")));
+    let self_dependency = policy(&[("web", &["web"])], &[]);
+    assert_eq!(self_dependency.circular_dependency(), Some(&service("web")));
     let diamond =
         policy(&[("web", &["search", "basket"]), ("search", &["checkout"]), ("basket", &["checkout"])], &[]);
     assert_eq!(diamond.circular_dependency(), None);
@@ -426,51 +431,52 @@ fn a_circular_dependency_is_named_by_a_service_of_the_circle() {
 
 proptest! {
     #[test]
-    fn the_plan_from_what_runs_to_an_earlier_point_reaches_it(
+    fn a_plan_to_an_earlier_point_reaches_it(
         history in any_history(), point in any::<Index>(), policy in any_policy(), order in any_order(),
     ) {
         let wanted = composition(&lanes(&history[..point.index(history.len() + 1)]));
         let present = lanes(&history);
         let plan = plan(&present, &wanted, &policy);
-        let after = composition(&carried_out(present, &plan, &order));
-        satisfies(&after, &wanted)?;
+        let after = composition(&execute(present, &plan, &order));
+        assert_satisfies(&after, &wanted)?;
     }
 
     #[test]
-    fn the_plan_to_another_environments_composition_reaches_it(
+    fn a_plan_to_the_composition_of_another_environment_reaches_it(
         here in any_history(), elsewhere in any_history(), policy in any_policy(), order in any_order(),
     ) {
         let (present, wanted) = (lanes(&here), composition(&lanes(&elsewhere)));
-        let after = composition(&carried_out(present.clone(), &plan(&present, &wanted, &policy), &order));
-        satisfies(&after, &wanted)?;
+        let after = composition(&execute(present.clone(), &plan(&present, &wanted, &policy), &order));
+        assert_satisfies(&after, &wanted)?;
     }
 
     #[test]
-    fn an_environment_is_emptied_and_built_from_nothing(
+    fn plans_can_empty_an_environment_and_rebuild_it(
         history in any_history(), policy in any_policy(), order in any_order(),
     ) {
         let (present, nothing) = (lanes(&history), Composition::default());
         let wanted = composition(&present);
-        let emptied = carried_out(present.clone(), &plan(&present, &nothing, &policy), &order);
+        let emptied = execute(present.clone(), &plan(&present, &nothing, &policy), &order);
         prop_assert_eq!(composition(&emptied).digest(), nothing.digest());
-        let built = carried_out(Lanes::new(), &plan(&Lanes::new(), &wanted, &policy), &order);
-        satisfies(&composition(&built), &wanted)?;
+        let built = execute(Lanes::new(), &plan(&Lanes::new(), &wanted, &policy), &order);
+        assert_satisfies(&composition(&built), &wanted)?;
     }
 
     #[test]
-    fn no_lane_is_removed_that_is_not_shown_removed(
+    fn no_lane_is_removed_that_the_point_does_not_show_as_removed(
         history in any_history(), point in any::<Index>(), policy in any_policy(), order in any_order(),
     ) {
         let at_point = lanes(&history[..point.index(history.len() + 1)]);
-        let (present, wanted, shown_gone) = (lanes(&history), composition(&at_point), shown_removed(&at_point));
-        let removals = Removals::Shown(&shown_gone);
+        let (present, wanted) = (lanes(&history), composition(&at_point));
+        let removed_at_point = shown_removed(&at_point);
+        let removals = Removals::Shown(&removed_at_point);
         let plan = Plan::make(Position::START, &present, &wanted, &LaneFilter::default(), &policy, removals);
         let removed = plan.steps.iter().filter(|step| step.to.is_none());
         for step in removed {
-            prop_assert!(shown_gone.contains(&(step.service.clone(), step.target.clone())));
+            prop_assert!(removed_at_point.contains(&(step.service.clone(), step.target.clone())));
         }
         let leaves_nothing = plan.leaves_nothing(&present);
-        let after = composition(&carried_out(present, &plan, &order));
+        let after = composition(&execute(present, &plan, &order));
         prop_assert_eq!(after.lanes().next().is_none(), leaves_nothing);
         for (service, target, live) in wanted.lanes() {
             let runs = after.lane(service, target).expect("what is wanted runs");
@@ -479,13 +485,13 @@ proptest! {
     }
 
     #[test]
-    fn the_plan_from_what_runs_to_what_runs_is_empty(history in any_history(), policy in any_policy()) {
+    fn a_plan_to_the_present_composition_is_empty(history in any_history(), policy in any_policy()) {
         let present = lanes(&history);
         prop_assert_eq!(plan(&present, &composition(&present), &policy).steps, []);
     }
 
     #[test]
-    fn no_lane_that_runs_what_is_wanted_has_a_step_and_every_other_has_one(
+    fn exactly_the_lanes_that_differ_have_one_step(
         here in any_history(), elsewhere in any_history(), policy in any_policy(),
     ) {
         let (present, wanted) = (lanes(&here), composition(&lanes(&elsewhere)));
@@ -504,7 +510,7 @@ proptest! {
     }
 
     #[test]
-    fn only_lanes_of_the_scope_change(
+    fn only_lanes_in_the_scope_change(
         here in any_history(), elsewhere in any_history(), policy in any_policy(), order in any_order(),
         services in prop::sample::subsequence(SERVICES.to_vec(), 0..3),
         targets in prop::sample::subsequence(TARGETS.to_vec(), 0..3),
@@ -513,10 +519,10 @@ proptest! {
         let scope = scope(&services, &targets);
         let plan = Plan::make(Position::START, &present, &wanted, &scope, &policy, Removals::All);
         let before = composition(&present);
-        let after = composition(&carried_out(present, &plan, &order));
+        let after = composition(&execute(present, &plan, &order));
         for name in SERVICES.map(service) {
             for place in TARGETS.map(target) {
-                let expected = if scope.has(&name, &place) { &wanted } else { &before };
+                let expected = if scope.includes(&name, &place) { &wanted } else { &before };
                 match (expected.lane(&name, &place), after.lane(&name, &place)) {
                     (None, None) => {}
                     (Some(expected), Some(after)) => prop_assert!(expected.release.matches(&after.release)),
@@ -527,26 +533,26 @@ proptest! {
     }
 
     #[test]
-    fn no_service_comes_before_what_it_depends_on_and_none_is_removed_before_its_dependents(
+    fn services_change_after_their_dependencies_and_are_removed_after_their_dependents(
         here in any_history(), elsewhere in any_history(), policy in any_policy(),
     ) {
         let plan = plan(&lanes(&here), &composition(&lanes(&elsewhere)), &policy);
         for step in &plan.steps {
-            let needed = needed_by(&policy, &step.service);
-            for need in plan.steps.iter().filter(|other| needed.contains(&other.service)) {
-                let in_order = match (step.action, need.action) {
-                    (Action::Remove, Action::Remove) => step.wave < need.wave,
-                    (Action::Remove, _) => step.wave > need.wave,
-                    (_, Action::Remove) => step.wave < need.wave,
-                    (_, _) => step.wave > need.wave,
+            let dependencies = all_dependencies(&policy, &step.service);
+            for dependency in plan.steps.iter().filter(|other| dependencies.contains(&other.service)) {
+                let in_order = match (step.action, dependency.action) {
+                    (Action::Remove, Action::Remove) => step.wave < dependency.wave,
+                    (Action::Remove, _) => step.wave > dependency.wave,
+                    (_, Action::Remove) => step.wave < dependency.wave,
+                    (_, _) => step.wave > dependency.wave,
                 };
-                prop_assert!(in_order, "{} of {} and {}", step.service, step.wave, need.wave);
+                prop_assert!(in_order, "{} of {} and {}", step.service, step.wave, dependency.wave);
             }
         }
     }
 
     #[test]
-    fn waves_are_counted_from_one_without_a_gap_and_removals_are_the_last(
+    fn waves_are_numbered_from_one_without_gaps_and_removals_come_last(
         here in any_history(), elsewhere in any_history(), policy in any_policy(),
     ) {
         let plan = plan(&lanes(&here), &composition(&lanes(&elsewhere)), &policy);
@@ -557,7 +563,7 @@ proptest! {
     }
 
     #[test]
-    fn the_targets_of_a_service_come_in_the_policys_order(
+    fn the_targets_of_a_service_come_in_the_order_of_the_policy(
         here in any_history(), elsewhere in any_history(), policy in any_policy(),
     ) {
         let plan = plan(&lanes(&here), &composition(&lanes(&elsewhere)), &policy);
@@ -572,7 +578,7 @@ proptest! {
     }
 
     #[test]
-    fn the_same_steps_have_the_same_digest_wherever_they_were_made_and_other_steps_another(
+    fn plans_have_equal_digests_exactly_if_their_steps_are_equal(
         here in any_history(), elsewhere in any_history(), more in any_history(), policy in any_policy(),
     ) {
         let (present, wanted) = (lanes(&here), composition(&lanes(&elsewhere)));
@@ -584,15 +590,15 @@ proptest! {
     }
 
     #[test]
-    fn a_circular_dependency_is_found_where_there_is_one_and_nowhere_else(policy in any_dependencies()) {
+    fn a_circular_dependency_is_found_exactly_if_there_is_one(policy in any_dependencies()) {
         let circular: BTreeSet<_> = SERVICES
             .map(service)
             .into_iter()
-            .filter(|name| needed_by(&policy, name).contains(name))
+            .filter(|name| all_dependencies(&policy, name).contains(name))
             .collect();
         match policy.circular_dependency() {
-            Some(found) => prop_assert!(circular.contains(found), "{} is not in a circle", found),
-            None => prop_assert!(circular.is_empty(), "{:?} are in a circle", circular),
+            Some(found) => prop_assert!(circular.contains(found), "{} is not in a cycle", found),
+            None => prop_assert!(circular.is_empty(), "{:?} are in a cycle", circular),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! When a release is the one that is wanted, and when one contradicts another.
+//! Tests of matching and contradicting releases.
 
 use proptest::prelude::*;
 
@@ -7,12 +7,12 @@ use super::*;
 const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 const D2: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
 
-fn line(text: &str) -> ShortText {
-    ShortText::parse(text).expect("a line")
+fn short_text(text: &str) -> ShortText {
+    ShortText::parse(text).expect("a valid text")
 }
 
 fn v1() -> Release {
-    Release::of_version(line("v1"))
+    Release::of_version(short_text("v1"))
 }
 
 fn with_artifact(text: &str) -> Release {
@@ -20,7 +20,7 @@ fn with_artifact(text: &str) -> Release {
 }
 
 fn with_commit(text: &str) -> Release {
-    Release { commit: Some(line(text)), ..v1() }
+    Release { commit: Some(short_text(text)), ..v1() }
 }
 
 fn with_config(text: &str) -> Release {
@@ -28,12 +28,12 @@ fn with_config(text: &str) -> Release {
 }
 
 #[test]
-fn rule_12_the_running_release_may_know_more_than_what_is_wanted() {
+fn rule_12_the_running_release_may_state_more_than_the_wanted_one() {
     assert!(v1().matches(&with_commit("c0ffee")));
     assert!(v1().matches(&with_artifact(D1)));
     assert!(!with_commit("c0ffee").matches(&v1()));
     assert!(!with_commit("c0ffee").matches(&with_commit("c0de")));
-    assert!(!v1().matches(&Release::of_version(line("v2"))));
+    assert!(!v1().matches(&Release::of_version(short_text("v2"))));
 }
 
 #[test]
@@ -44,15 +44,15 @@ fn rule_12_artifacts_match_by_identity() {
 }
 
 #[test]
-fn what_is_not_stated_does_not_contradict() {
+fn a_part_that_is_not_stated_does_not_contradict() {
     assert!(!v1().contradicts(&with_artifact(D1)));
     assert!(!with_artifact(D1).contradicts(&with_commit("c0ffee")));
     assert!(with_artifact(D1).contradicts(&with_artifact(D2)));
-    assert!(v1().contradicts(&Release::of_version(line("v2"))));
+    assert!(v1().contradicts(&Release::of_version(short_text("v2"))));
 }
 
 #[test]
-fn parts_differ_that_are_not_equal_and_agree_where_one_is_not_stated() {
+fn a_part_that_only_one_states_differs_and_yet_agrees() {
     let (left, restored) = (with_config(D2), with_config(D1));
     assert_eq!(left.differing_parts(&restored), [Part::Config]);
     assert_eq!(left.differing_parts(&v1()), [Part::Config]);
@@ -63,7 +63,7 @@ fn parts_differ_that_are_not_equal_and_agree_where_one_is_not_stated() {
 }
 
 #[test]
-fn a_release_is_completed_only_by_an_artifact_that_it_does_not_state() {
+fn completing_a_release_keeps_the_artifact_that_it_states() {
     let artifact = with_artifact(D1).artifact;
     assert_eq!(v1().completed(artifact.clone()), with_artifact(D1));
     assert_eq!(with_artifact(D2).completed(artifact), with_artifact(D2));
@@ -82,18 +82,18 @@ fn any_release() -> impl Strategy<Value = Release> {
     let config = prop::sample::select(vec![None, Some(D1), Some(D2)]);
     ("v[12]", artifact, config, part(), part()).prop_map(
         |(version, artifact, config, infrastructure, commit)| Release {
-            version: line(&version),
+            version: short_text(&version),
             artifact: artifact.map(|text| Artifact::parse(&text).expect("an artifact")),
             config: config.map(|text| ConfigDigest::parse(text).expect("a digest")),
-            infrastructure: infrastructure.map(line),
-            commit: commit.map(line),
+            infrastructure: infrastructure.map(short_text),
+            commit: commit.map(short_text),
         },
     )
 }
 
 proptest! {
     #[test]
-    fn what_matches_does_not_contradict(one in any_release(), other in any_release()) {
+    fn a_release_that_matches_does_not_contradict(one in any_release(), other in any_release()) {
         prop_assert!(one.matches(&one) && !one.contradicts(&one));
         prop_assert_eq!(one.contradicts(&other), other.contradicts(&one));
         if one.matches(&other) {

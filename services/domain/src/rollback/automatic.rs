@@ -1,7 +1,7 @@
-//! Automatic rollback: which lanes a failed check concerns, which point the controller takes, and why it declines.
+//! Automatic rollback: the lanes that a failed check affects, the point to roll back to, and the reasons to decline.
 //!
-//! All of it is bounded: by scope, by steps, by age, and by what the ledger shows. A rollback that the evidence does not carry is
-//! declined with the reason.
+//! An automatic rollback is bounded by its scope, the number of its steps, the age of its point, and the evidence in
+//! the ledger. If the evidence is not sufficient, the controller declines with the reason.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,75 +12,75 @@ use crate::event::{AutomaticRollback, AutomaticScope, Plan, Policy, ValidationSu
 use crate::plan_issue::{PlanIssue, Severity};
 use crate::{LaneFilter, Lanes, Position, Release, ServiceName, ShortText, TargetName};
 
-/// An environment's earlier automatic rollbacks.
+/// The earlier automatic rollbacks of an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AutomaticPast {
-    /// When each of the last day's was recorded.
+    /// The times at which the requests of the last 24 hours were recorded.
     pub requested_at: Vec<DateTime<Utc>>,
-    /// When the last one was recorded, at any time.
+    /// The time at which the last request was recorded, however long ago.
     pub last_requested_at: Option<DateTime<Utc>>,
-    /// The last that ended, if it failed, and the position of its end. A later policy clears it.
+    /// The last automatic rollback that ended, if it failed, and the position of its end. A later policy clears it.
     pub failed: Option<(ShortText, Position)>,
 }
 
-/// Reason why the controller requests no rollback.
+/// Reason why the controller declines to request a rollback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeclineReason {
-    /// What was checked does not run there, was checked again since, or changed while it was checked.
+    /// The subject of the check no longer runs, was checked again, or changed during the check.
     NotRunning,
     /// Another rollback is under way.
     UnderWay(ShortText),
-    /// The last one that it requested failed: it is switched off until the policy is declared again.
+    /// The last automatic rollback failed: automatic rollback is switched off until the policy is declared again.
     SwitchedOff {
         /// The rollback that failed.
         rollback_id: ShortText,
         /// The position of its end.
         position: Position,
     },
-    /// The cool-down after the last one has not passed.
+    /// The cool-down after the last automatic rollback has not passed.
     CoolDown {
-        /// When it has.
+        /// End of the cool-down.
         until: DateTime<Utc>,
     },
-    /// There were as many in a day as the policy allows.
+    /// The number of automatic rollbacks within 24 hours has reached the limit of the policy.
     TooMany {
-        /// How many it allows.
+        /// The limit of the policy.
         at_most: u32,
     },
-    /// The environment's policy does not ask for it any more.
+    /// The environment's policy no longer enables automatic rollback for the check.
     NotWanted,
-    /// No known-good point can be carried out.
+    /// No known-good point can be rolled back to. Lists the points that were skipped.
     NoKnownGoodPoint(Vec<PassedOver>),
-    /// The lanes concerned already run what they ran at the point.
+    /// The affected lanes already run the releases of the point.
     NothingToDo,
     /// The plan has more steps than the policy allows.
     TooManySteps {
-        /// The steps of the plan.
+        /// Number of steps of the plan.
         steps: usize,
-        /// How many the policy allows.
+        /// Number of steps that the policy allows.
         at_most: u32,
     },
-    /// The point last stood longer ago than the policy allows.
+    /// The point last ran longer ago than the policy allows.
     TooOld {
-        /// The seconds since then.
+        /// Seconds since the point last ran.
         age_seconds: u64,
-        /// The seconds that the policy allows.
+        /// Seconds that the policy allows.
         at_most: u64,
-        /// Newer points that cannot be carried out.
+        /// Newer points that were skipped.
         passed_over: Vec<PassedOver>,
     },
     /// The environment would run nothing.
     ResultEmpty,
-    /// Something else stands in the way of the plan.
+    /// An issue that does not depend on the point blocks the plan.
     Blocked(String),
 }
 
-/// A known-good point that the controller did not take.
+/// A known-good point that the controller skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassedOver {
     /// The point.
     pub position: Position,
-    /// Why it cannot be carried out.
+    /// The issues that block the plan to the point.
     pub reason: String,
 }
 
@@ -90,18 +90,18 @@ impl fmt::Display for PassedOver {
     }
 }
 
-/// Passed over points in parentheses, with a space before; nothing where there are none.
-struct Named<'a>(&'a [PassedOver]);
+/// Formats skipped points as a suffix in parentheses; as nothing if there are none.
+struct SkippedPoints<'a>(&'a [PassedOver]);
 
-impl fmt::Display for Named<'_> {
+impl fmt::Display for SkippedPoints<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 5;
+        const MAX_SHOWN: usize = 5;
         if self.0.is_empty() {
             return Ok(());
         }
-        let shown: Vec<_> = self.0.iter().take(SHOWN).map(ToString::to_string).collect();
-        write!(f, " (passed over: {}", shown.join("; "))?;
-        match self.0.len().saturating_sub(SHOWN) {
+        let shown: Vec<_> = self.0.iter().take(MAX_SHOWN).map(ToString::to_string).collect();
+        write!(f, " (skipped: {}", shown.join("; "))?;
+        match self.0.len().saturating_sub(MAX_SHOWN) {
             0 => f.write_str(")"),
             more => write!(f, "; and {more} more)"),
         }
@@ -112,36 +112,38 @@ impl fmt::Display for DeclineReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotRunning => f.write_str(
-                "what was checked does not run there, was checked again since, or changed while it was checked",
+                "the subject of the check no longer runs, was checked again, or changed during the check",
             ),
             Self::UnderWay(rollback) => write!(f, "rollback {rollback} is under way"),
             Self::SwitchedOff { rollback_id, position } => write!(
                 f,
-                "automatic rollback is switched off, since rollback {rollback_id} failed (position {position}); declare the environment's policy again to switch it on"
+                "automatic rollback is switched off because rollback {rollback_id} failed \
+                 (position {position}); declare the environment's policy again to switch it on"
             ),
             Self::CoolDown { until } => {
                 let until = until.to_rfc3339();
-                write!(f, "the last automatic rollback was too short a time ago: none before {until}")
+                write!(f, "the cool-down after the last automatic rollback ends at {until}")
             }
             Self::TooMany { at_most } => {
-                write!(f, "there were {at_most} automatic rollbacks within a day, which is the most")
+                write!(f, "the limit of {at_most} automatic rollbacks within 24 hours is reached")
             }
             Self::NotWanted => {
-                f.write_str("the environment's policy does not ask for automatic rollback any more")
+                f.write_str("the environment's policy no longer enables automatic rollback for this check")
             }
             Self::NoKnownGoodPoint(passed_over) => {
-                write!(f, "there is no known-good point to go back to that is young enough{}", Named(passed_over))
+                let skipped = SkippedPoints(passed_over);
+                write!(f, "there is no known-good point to roll back to within the maximum age{skipped}")
             }
             Self::NothingToDo => {
-                f.write_str("the lanes concerned already run what they ran at the last known-good point")
+                f.write_str("the affected lanes already run the releases of the last known-good point")
             }
             Self::TooManySteps { steps, at_most } => {
-                write!(f, "the plan has {steps} steps, and the policy allows {at_most}")
+                write!(f, "the plan has {steps} steps; the policy allows {at_most}")
             }
             Self::TooOld { age_seconds, at_most, passed_over } => write!(
                 f,
-                "the last known-good point last stood {age_seconds} seconds ago, and the policy allows {at_most}{}",
-                Named(passed_over)
+                "the last known-good point last ran {age_seconds} seconds ago; the policy allows {at_most}{}",
+                SkippedPoints(passed_over)
             ),
             Self::ResultEmpty => f.write_str("the environment would run nothing"),
             Self::Blocked(reason) => write!(f, "the plan is blocked: {reason}"),
@@ -149,10 +151,10 @@ impl fmt::Display for DeclineReason {
     }
 }
 
-/// Decides whether the controller may request a rollback now, as far as its own past goes.
+/// Checks that the earlier automatic rollbacks permit another one now.
 ///
 /// # Errors
-/// It may not.
+/// The last one failed, the cool-down has not passed, or the limit within 24 hours is reached.
 pub fn check_limits(
     rule: &AutomaticRollback,
     past: &AutomaticPast,
@@ -161,7 +163,7 @@ pub fn check_limits(
     if let Some((rollback_id, position)) = &past.failed {
         return Err(DeclineReason::SwitchedOff { rollback_id: rollback_id.clone(), position: *position });
     }
-    // Clamped to 100 years, so that the addition cannot overflow.
+    // Clamp to 100 years so that the addition cannot overflow.
     let cool_down = TimeDelta::seconds(rule.cool_down_seconds.min(100 * 366 * 86_400).cast_signed());
     if let Some(until) = past.last_requested_at.map(|last| last + cool_down)
         && now < until
@@ -177,18 +179,19 @@ pub fn check_limits(
 }
 
 impl AutomaticRollback {
-    /// Returns true if the failure of a check may lead to a rollback, where these checks are required.
+    /// Returns true if the failure of a check may trigger a rollback. `required` lists the required checks.
     #[must_use]
     pub fn is_triggered_by(&self, check: &ShortText, required: &[ShortText]) -> bool {
         if self.checks.is_empty() { required.contains(check) } else { self.checks.contains(check) }
     }
 }
 
-/// Returns the lanes that an automatic rollback may change after a failed check of `subject`; `None` if it concerns none.
+/// Returns the lanes that an automatic rollback may change after a failed check of `subject`; `None` if there are none.
 ///
-/// For [`AutomaticScope::Service`]: the service that was checked and those that depend on it, at the target that the check names,
-/// or at those at which the release runs; of an artifact, the services that run it and those that depend on them, at the targets at
-/// which it runs; of the whole environment, all lanes.
+/// For [`AutomaticScope::Environment`], all lanes. For [`AutomaticScope::Service`], by subject:
+/// - a lane: the service and its dependents, at the target that the check names, or at those where the release runs;
+/// - an artifact: the services that run it and their dependents, at the targets where it runs;
+/// - an environment: all lanes.
 #[must_use]
 pub fn concerned_lanes(
     scope: AutomaticScope,
@@ -204,13 +207,13 @@ pub fn concerned_lanes(
             return Some(LaneFilter::default());
         }
         (_, ValidationSubject::Lane { lane, release, .. }) => {
-            let is_meant =
+            let may_be_checked =
                 |running: &Release| release.as_ref().is_none_or(|stated| !stated.contradicts(running));
             let targets = match &lane.target {
                 Some(target) => BTreeSet::from([target.clone()]),
-                None => {
-                    targets_of(&running, |service, running| *service == lane.service && is_meant(running))
-                }
+                None => targets_of(&running, |service, running| {
+                    *service == lane.service && may_be_checked(running)
+                }),
             };
             (vec![lane.service.clone()], targets)
         }
@@ -221,29 +224,30 @@ pub fn concerned_lanes(
             (services, targets_of(&running, |_, release| runs(release)))
         }
     };
-    // A scope that names no service would mean all of them.
+    // A filter without services would include all of them.
     let services = Some(policy.with_dependents(services)).filter(|services| !services.is_empty())?;
     Some(LaneFilter { services, targets })
 }
 
-/// Returns the targets at which some service runs such a release; empty, which means all, where every target of those services does.
+/// Returns the targets at which some service runs a release that `matches`. Returns the empty set, which means all
+/// targets, if those services run such releases at every target.
 fn targets_of(
     running: &[(&ServiceName, &TargetName, &Release)],
-    is_such: impl Fn(&ServiceName, &Release) -> bool,
+    matches: impl Fn(&ServiceName, &Release) -> bool,
 ) -> BTreeSet<TargetName> {
-    let such = || running.iter().filter(|(service, _, release)| is_such(service, release));
-    let services: BTreeSet<_> = such().map(|(service, ..)| service).collect();
-    let elsewhere = running.iter().filter(|(service, ..)| services.contains(service));
-    if elsewhere.clone().all(|(service, _, release)| is_such(service, release)) {
+    let matching = || running.iter().filter(|(service, _, release)| matches(service, release));
+    let services: BTreeSet<_> = matching().map(|(service, ..)| service).collect();
+    let mut of_services = running.iter().filter(|(service, ..)| services.contains(service));
+    if of_services.all(|(service, _, release)| matches(service, release)) {
         return BTreeSet::new();
     }
-    such().map(|(_, target, _)| (*target).clone()).collect()
+    matching().map(|(_, target, _)| (*target).clone()).collect()
 }
 
-/// Decides whether a plan is within the policy's bounds: its steps, and the time since its point last stood.
+/// Checks that a plan is within the policy's limits for its steps and for the time since its point last ran.
 ///
 /// # Errors
-/// It is not.
+/// The point is too old, or the plan has too many steps.
 pub fn check_bounds(rule: &AutomaticRollback, steps: usize, age: TimeDelta) -> Result<(), DeclineReason> {
     let age_seconds = u64::try_from(age.num_seconds()).unwrap_or(0);
     let at_most = rule.at_most_age_seconds;
@@ -256,20 +260,20 @@ pub fn check_bounds(rule: &AutomaticRollback, steps: usize, age: TimeDelta) -> R
     }
 }
 
-/// A known-good point, with the plan of the lanes concerned to it.
+/// A known-good point, with the plan that rolls the affected lanes back to it.
 #[derive(Debug, Clone, Copy)]
 pub struct KnownGoodPoint<'a> {
     /// The point.
     pub position: Position,
-    /// When it last stood; now, if it stands.
+    /// The time at which the point last ran; now, if it still does.
     pub last_stood_at: DateTime<Utc>,
-    /// The plan to it, which removes only what the point shows removed.
+    /// The plan, which removes only lanes that the point shows as removed.
     pub plan: &'a Plan,
-    /// What the plan meets.
+    /// The issues of the plan.
     pub issues: &'a [(PlanIssue, Severity)],
 }
 
-/// A search through the known-good points, newest first, for the one that the controller takes.
+/// A search through the known-good points, newest first, for the one to roll back to.
 #[derive(Debug, Clone)]
 pub struct PointSearch<'a> {
     rule: &'a AutomaticRollback,
@@ -281,37 +285,37 @@ pub struct PointSearch<'a> {
 /// The result of considering a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Search {
-    /// The rollback to this point is requested.
+    /// Request a rollback to this point.
     Take,
-    /// The point is passed over: consider the next one.
+    /// Skip this point and consider the next one.
     PassOver,
 }
 
 impl<'a> PointSearch<'a> {
-    /// Begins a search.
+    /// Starts a search.
     #[must_use]
     pub const fn new(rule: &'a AutomaticRollback, present: &'a Lanes, now: DateTime<Utc>) -> Self {
         Self { rule, present, now, passed_over: Vec::new() }
     }
 
-    /// Considers the next known-good point. One that a revoked artifact or a barrier blocks is passed over.
+    /// Considers the next known-good point. Skips it if a revoked artifact or a barrier blocks its plan.
     ///
     /// # Errors
-    /// The point is out of bounds, leads nowhere, or is blocked by something that does not depend on the point: no older
-    /// point is taken instead.
+    /// The plan exceeds a limit, changes nothing or leaves nothing running, or is blocked by an issue that does not
+    /// depend on the point. The search ends: an older point is no alternative.
     pub fn consider(&mut self, point: &KnownGoodPoint<'_>) -> Result<Search, DeclineReason> {
         let age = self.now - point.last_stood_at;
         if let Err(DeclineReason::TooOld { age_seconds, at_most, .. }) = check_bounds(self.rule, 0, age) {
             let passed_over = std::mem::take(&mut self.passed_over);
             return Err(DeclineReason::TooOld { age_seconds, at_most, passed_over });
         }
-        let stops = |of_point: bool| {
+        let blocking_issues = |depends_on_point: bool| {
             let blocking = point.issues.iter().filter(|(_, severity)| !severity.lets_pass(false));
-            let blocking = blocking.filter(|(issue, _)| is_of_point(issue) == of_point);
+            let blocking = blocking.filter(|(issue, _)| is_specific_to_point(issue) == depends_on_point);
             let reasons: Vec<_> = blocking.map(|(issue, _)| issue.to_string()).collect();
             (!reasons.is_empty()).then(|| reasons.join("; "))
         };
-        if let Some(reason) = stops(true) {
+        if let Some(reason) = blocking_issues(true) {
             self.passed_over.push(PassedOver { position: point.position, reason });
             return Ok(Search::PassOver);
         }
@@ -322,23 +326,23 @@ impl<'a> PointSearch<'a> {
             return Err(DeclineReason::ResultEmpty);
         }
         check_bounds(self.rule, point.plan.steps.len(), age)?;
-        stops(false).map_or(Ok(Search::Take), |reason| Err(DeclineReason::Blocked(reason)))
+        blocking_issues(false).map_or(Ok(Search::Take), |reason| Err(DeclineReason::Blocked(reason)))
     }
 
-    /// Returns the points that were passed over.
+    /// Returns the points that were skipped.
     #[must_use]
     pub fn passed_over(&self) -> &[PassedOver] {
         &self.passed_over
     }
 
-    /// Ends a search for which there are no more points.
+    /// Ends a search that found no point, and returns the reason to decline.
     #[must_use]
     pub fn exhausted(self) -> DeclineReason {
         DeclineReason::NoKnownGoodPoint(self.passed_over)
     }
 }
 
-/// Obstacles that an older point may not have.
-const fn is_of_point(issue: &PlanIssue) -> bool {
+/// Returns true for issues that the plan to an older point may not have.
+const fn is_specific_to_point(issue: &PlanIssue) -> bool {
     matches!(issue, PlanIssue::ArtifactRevoked { .. } | PlanIssue::Barrier(_))
 }

@@ -1,6 +1,6 @@
-//! A rollback's execution: whether it may start, whether a step may be claimed, and whether it has succeeded.
+//! Execution of a rollback: the checks before its start, before each step, and for its success.
 //!
-//! Decided against the lanes at that time, not against those of the request: a state that was planned for may be gone.
+//! The checks use the present lanes, not those of the request, which may have changed since.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,18 +11,18 @@ use crate::{Artifact, LaneFold, Lanes, Position, Release, ServiceName, SlotName,
 
 use super::difference;
 
-/// Reason why a rollback does not start, or a step is not carried out.
+/// Reason why a rollback cannot start, or a step cannot be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartProblem {
-    /// The lane no longer runs what its step starts from. It may be acknowledged.
+    /// The lane no longer runs what its step starts from. The requester may acknowledge this.
     LaneChanged {
         /// The service.
         service: ServiceName,
         /// The target.
         target: TargetName,
-        /// What the step starts from.
+        /// The release that the step starts from.
         planned: Option<Release>,
-        /// What the lane runs.
+        /// The release that the lane runs.
         runs: Option<Release>,
     },
     /// The slot that traffic would be switched to no longer holds the release.
@@ -34,13 +34,13 @@ pub enum StartProblem {
         /// The slot.
         slot: Option<SlotName>,
     },
-    /// The artifact was revoked since.
+    /// The artifact of the step is revoked.
     ArtifactRevoked {
         /// The service.
         service: ServiceName,
         /// The target.
         target: TargetName,
-        /// The artifact, as its revocation names it.
+        /// The artifact, as the revocation spells it.
         artifact: Artifact,
         /// The position of the revocation.
         position: Position,
@@ -48,7 +48,7 @@ pub enum StartProblem {
 }
 
 impl StartProblem {
-    /// Returns the kind as one word.
+    /// Returns the kind of the problem, as the API names it.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -89,7 +89,7 @@ impl fmt::Display for StartProblem {
     }
 }
 
-/// Returns what keeps a plan from being started now. A lane that changed is no problem where it is in `acknowledge`.
+/// Returns the problems that prevent the start of a plan now. A changed lane in `acknowledge` is no problem.
 #[must_use]
 pub fn start(
     plan: &Plan,
@@ -99,13 +99,13 @@ pub fn start(
 ) -> Vec<StartProblem> {
     let of_step = |step: &Step| {
         let lane = (step.service.clone(), step.target.clone());
-        let changed = if acknowledge.contains(&lane) { None } else { changed(step, present) };
+        let changed = if acknowledge.contains(&lane) { None } else { lane_changed(step, present) };
         changed.into_iter().chain(step_claim(step, present, revocations)).collect::<Vec<_>>()
     };
     plan.steps.iter().flat_map(of_step).collect()
 }
 
-/// Returns what keeps a step from being carried out now: a slot that no longer holds its release, a revoked artifact.
+/// Returns the problems that prevent a step now: a slot that no longer holds the release, a revoked artifact.
 #[must_use]
 pub fn step_claim(step: &Step, present: &Lanes, revocations: Revocations<'_>) -> Vec<StartProblem> {
     let (service, target) = (step.service.clone(), step.target.clone());
@@ -132,7 +132,7 @@ fn running<'l>(present: &'l Lanes, service: &ServiceName, target: &TargetName) -
     Some(lane(present, service, target)?.live()?.release)
 }
 
-/// The lane runs what is wanted, and may know more of it.
+/// Returns true if the lane runs a release that matches the wanted one, or nothing if none is wanted.
 fn satisfies(wanted: Option<&Release>, runs: Option<&Release>) -> bool {
     match (wanted, runs) {
         (Some(wanted), Some(runs)) => wanted.matches(runs),
@@ -141,7 +141,7 @@ fn satisfies(wanted: Option<&Release>, runs: Option<&Release>) -> bool {
     }
 }
 
-fn changed(step: &Step, present: &Lanes) -> Option<StartProblem> {
+fn lane_changed(step: &Step, present: &Lanes) -> Option<StartProblem> {
     let Step { service, target, from, .. } = step;
     let runs = running(present, service, target);
     (!satisfies(from.as_ref(), runs)).then(|| StartProblem::LaneChanged {
@@ -163,7 +163,8 @@ fn slot_holds(step: &Step, present: &Lanes) -> bool {
     }
 }
 
-/// Returns the lanes of a plan that do not run what their step ends with, in words. The rollback has succeeded when there are none.
+/// Describes each lane of a plan that does not run what its step ends with. If there are none, the rollback has
+/// succeeded.
 #[must_use]
 pub fn differing(plan: &Plan, present: &Lanes) -> Vec<String> {
     let differs = plan.steps.iter().filter_map(|Step { service, target, to, .. }| {

@@ -1,4 +1,4 @@
-//! Which step of a rollback may follow which, when one starts and succeeds, and what the controller does.
+//! Tests of the transitions of rollbacks, their execution, and the decisions of the rollback controller.
 
 mod automatic;
 mod execution;
@@ -12,12 +12,12 @@ use crate::{
     TrackEntry,
 };
 
-fn line(text: &str) -> ShortText {
-    ShortText::parse(text).expect("a line")
+fn short_text(text: &str) -> ShortText {
+    ShortText::parse(text).expect("a valid text")
 }
 
 fn person(name: &str) -> Actor {
-    Actor { kind: line("person"), name: line(name) }
+    Actor { kind: short_text("person"), name: short_text(name) }
 }
 
 fn time(seconds: i64) -> DateTime<Utc> {
@@ -37,7 +37,7 @@ fn slot(name: &str) -> SlotName {
 }
 
 fn release(version: &str) -> Release {
-    Release::of_version(line(version))
+    Release::of_version(short_text(version))
 }
 
 fn built(version: &str) -> Release {
@@ -45,7 +45,7 @@ fn built(version: &str) -> Release {
     release(version).completed(Some(artifact))
 }
 
-/// The lanes at the target `eu` after these changes of services, at positions 1, 2, 3 …
+/// Returns the lanes at the target `eu` after these changes of services, at positions 1, 2, 3 …
 fn lanes(changes: &[(&str, Track, Effect)]) -> Lanes {
     let mut lanes = Lanes::new();
     for ((name, track, effect), position) in changes.iter().cloned().zip(1_u64..) {
@@ -60,7 +60,7 @@ fn lanes(changes: &[(&str, Track, Effect)]) -> Lanes {
     lanes
 }
 
-/// The lanes at the target `eu` that run these versions.
+/// Returns lanes at the target `eu` that run these versions.
 fn running(versions: &[(&str, &str)]) -> Lanes {
     let changes: Vec<_> = versions
         .iter()
@@ -69,7 +69,7 @@ fn running(versions: &[(&str, &str)]) -> Lanes {
     lanes(&changes)
 }
 
-/// A step of a lane at the target `eu`.
+/// Creates a step of a lane at the target `eu`.
 fn step(name: &str, action: Action, from: Option<Release>, to: Option<Release>) -> Step {
     Step { wave: 1, service: service(name), target: target("eu"), action, slot: None, from, to }
 }
@@ -78,8 +78,8 @@ fn plan(steps: Vec<Step>) -> Plan {
     Plan { from: Position::new(20), steps }
 }
 
-/// The plan that brings services from v2 to v1.
-fn back(services: &[&str]) -> Plan {
+/// Creates a plan that rolls services back from v2 to v1.
+fn plan_back(services: &[&str]) -> Plan {
     let step = |name: &&str| step(name, Action::Redeploy, Some(release("v2")), Some(release("v1")));
     plan(services.iter().map(step).collect())
 }
@@ -87,7 +87,7 @@ fn back(services: &[&str]) -> Plan {
 const PHASES: [Phase; 5] =
     [Phase::Requested, Phase::Started, Phase::Succeeded, Phase::Failed, Phase::Cancelled];
 
-/// Answers of `(name, granted)` at positions 11, 12, 13 …
+/// Creates answers of `(name, granted)` at positions 11, 12, 13 …
 fn answers(given: &[(&str, bool)]) -> Vec<Answer> {
     let answer = |((name, granted), position): (&(&str, bool), u64)| Answer {
         actor: person(name),
@@ -97,74 +97,81 @@ fn answers(given: &[(&str, bool)]) -> Vec<Answer> {
     given.iter().zip(11..).map(answer).collect()
 }
 
-/// Asks of the life of a rollback that ada asked for.
+/// Calls `check` with a rollback in this phase that ada requested.
 fn in_phase<T>(
     phase: Phase,
     approvals: u32,
     given: &[(&str, bool)],
-    ask: impl FnOnce(&RollbackState<'_>) -> T,
+    check: impl FnOnce(&RollbackState<'_>) -> T,
 ) -> T {
     let (ada, answers) = (person("ada"), answers(given));
-    ask(&RollbackState { phase, initiated_by: &ada, approvals, answers: &answers })
+    check(&RollbackState { phase, initiated_by: &ada, approvals, answers: &answers })
 }
 
-/// The phases in which a step is allowed.
-fn phases(step: impl Fn(&RollbackState<'_>) -> Result<(), TransitionError>) -> Vec<Phase> {
-    PHASES.into_iter().filter(|phase| in_phase(*phase, 0, &[], &step).is_ok()).collect()
+/// Returns the phases in which a transition is allowed.
+fn phases(transition: impl Fn(&RollbackState<'_>) -> Result<(), TransitionError>) -> Vec<Phase> {
+    PHASES.into_iter().filter(|phase| in_phase(*phase, 0, &[], &transition).is_ok()).collect()
 }
 
 #[test]
-fn a_phase_is_found_by_its_name() {
+fn a_phase_parses_from_its_name() {
     assert_eq!(PHASES.map(|phase| Phase::named(phase.name())), PHASES.map(Some));
     assert_eq!(Phase::named("paused"), None);
 }
 
 #[test]
-fn a_rollback_is_started_once_and_ends_once() {
-    assert_eq!(phases(|life| life.start()), [Phase::Requested]);
-    assert_eq!(phases(|life| life.succeed(Vec::new())), [Phase::Started]);
-    assert_eq!(phases(|life| life.fail()), [Phase::Started]);
-    assert_eq!(phases(|life| life.cancel()), [Phase::Requested, Phase::Started]);
-    assert_eq!(phases(|life| life.answer(&person("grace"))), [Phase::Requested]);
+fn a_rollback_starts_once_and_ends_once() {
+    assert_eq!(phases(|rollback| rollback.start()), [Phase::Requested]);
+    assert_eq!(phases(|rollback| rollback.succeed(Vec::new())), [Phase::Started]);
+    assert_eq!(phases(|rollback| rollback.fail()), [Phase::Started]);
+    assert_eq!(phases(|rollback| rollback.cancel()), [Phase::Requested, Phase::Started]);
+    assert_eq!(phases(|rollback| rollback.answer(&person("grace"))), [Phase::Requested]);
 }
 
 #[test]
-fn others_wait_for_a_rollback_that_has_not_ended() {
+fn a_rollback_is_active_until_it_ends() {
     assert_eq!(PHASES.map(Phase::is_active), [true, true, false, false, false]);
 }
 
 #[test]
-fn a_refusal_says_what_came_before() {
+fn a_rejected_transition_names_the_phase() {
     assert_eq!(
-        in_phase(Phase::Failed, 0, &[], |life| life.start()),
+        in_phase(Phase::Failed, 0, &[], |rollback| rollback.start()),
         Err(TransitionError::Ended(Phase::Failed))
     );
-    assert_eq!(in_phase(Phase::Started, 0, &[], |life| life.start()), Err(TransitionError::StartedAlready));
-    assert_eq!(in_phase(Phase::Requested, 0, &[], |life| life.fail()), Err(TransitionError::NotStarted));
-    assert_eq!(TransitionError::Ended(Phase::Failed).to_string(), "the rollback has failed already");
+    assert_eq!(
+        in_phase(Phase::Started, 0, &[], |rollback| rollback.start()),
+        Err(TransitionError::StartedAlready)
+    );
+    assert_eq!(
+        in_phase(Phase::Requested, 0, &[], |rollback| rollback.fail()),
+        Err(TransitionError::NotStarted)
+    );
+    assert_eq!(TransitionError::Ended(Phase::Failed).to_string(), "the rollback has already ended (failed)");
 }
 
 #[test]
-fn it_starts_when_as_many_others_as_the_policy_says_have_approved() {
-    let start = |given: &[(&str, bool)]| in_phase(Phase::Requested, 2, given, |life| life.start());
-    assert_eq!(start(&[]), Err(TransitionError::NotApproved { granted: 0, wanted: 2 }));
-    assert_eq!(start(&[("grace", true)]), Err(TransitionError::NotApproved { granted: 1, wanted: 2 }));
+fn a_rollback_starts_with_the_required_number_of_approvals_by_others() {
+    let start = |given: &[(&str, bool)]| in_phase(Phase::Requested, 2, given, |rollback| rollback.start());
+    assert_eq!(start(&[]), Err(TransitionError::NotApproved { granted: 0, required: 2 }));
+    assert_eq!(start(&[("grace", true)]), Err(TransitionError::NotApproved { granted: 1, required: 2 }));
     assert_eq!(start(&[("grace", true), ("tony", true)]), Ok(()));
     assert_eq!(start(&[("grace", true), ("tony", true), ("leslie", true)]), Ok(()));
 }
 
 #[test]
-fn a_requester_does_not_approve_their_own_rollback() {
-    let own = in_phase(Phase::Requested, 1, &[], |life| life.answer(&person("ada")));
-    assert_eq!(own, Err(TransitionError::SelfApproval(line("ada"))));
-    let counted = in_phase(Phase::Requested, 1, &[("ada", true)], |life| life.start());
-    assert_eq!(counted, Err(TransitionError::NotApproved { granted: 0, wanted: 1 }));
+fn the_requester_cannot_approve_the_rollback() {
+    let own = in_phase(Phase::Requested, 1, &[], |rollback| rollback.answer(&person("ada")));
+    assert_eq!(own, Err(TransitionError::SelfApproval(short_text("ada"))));
+    let counted = in_phase(Phase::Requested, 1, &[("ada", true)], |rollback| rollback.start());
+    assert_eq!(counted, Err(TransitionError::NotApproved { granted: 0, required: 1 }));
 }
 
 #[test]
-fn one_rejection_stops_it_even_where_no_approval_is_wanted() {
-    let start =
-        |approvals, given: &[(&str, bool)]| in_phase(Phase::Requested, approvals, given, |life| life.start());
+fn one_rejection_prevents_the_start_even_if_no_approval_is_required() {
+    let start = |approvals, given: &[(&str, bool)]| {
+        in_phase(Phase::Requested, approvals, given, |rollback| rollback.start())
+    };
     assert_eq!(start(0, &[("grace", false)]), Err(TransitionError::Rejected(Position::new(11))));
     assert_eq!(
         start(1, &[("grace", true), ("tony", false)]),
@@ -174,71 +181,72 @@ fn one_rejection_stops_it_even_where_no_approval_is_wanted() {
 }
 
 #[test]
-fn how_many_approvals_are_lacking_is_never_less_than_none() {
-    let lacking =
-        |given: &[(&str, bool)]| in_phase(Phase::Requested, 1, given, |life| life.approvals_lacking());
-    assert_eq!(lacking(&[]), Ok(1));
-    assert_eq!(lacking(&[("grace", true), ("tony", true)]), Ok(0));
+fn the_number_of_missing_approvals_is_never_negative() {
+    let missing = |given: &[(&str, bool)]| {
+        in_phase(Phase::Requested, 1, given, |rollback| rollback.approvals_lacking())
+    };
+    assert_eq!(missing(&[]), Ok(1));
+    assert_eq!(missing(&[("grace", true), ("tony", true)]), Ok(0));
 }
 
 #[test]
-fn it_has_not_succeeded_while_a_lane_runs_something_else() {
+fn a_rollback_has_not_succeeded_while_a_lane_differs() {
     let differing = vec!["web at default runs v2 instead of v1".to_owned()];
-    let refused = in_phase(Phase::Started, 0, &[], |life| life.succeed(differing.clone()));
-    assert_eq!(refused, Err(TransitionError::Differs(differing)));
+    let rejected = in_phase(Phase::Started, 0, &[], |rollback| rollback.succeed(differing.clone()));
+    assert_eq!(rejected, Err(TransitionError::Differs(differing)));
 }
 
 #[test]
-fn of_many_lanes_that_differ_ten_are_told() {
-    let told =
+fn at_most_ten_differing_lanes_are_listed() {
+    let message =
         |count: u32| TransitionError::Differs((1..=count).map(|n| n.to_string()).collect()).to_string();
-    let ten = "the environment does not run what the rollback wanted: 1; 2; 3; 4; 5; 6; 7; 8; 9; 10";
-    assert_eq!(told(10), ten);
-    assert_eq!(told(12), format!("{ten}; and 2 more"));
+    let ten = "the environment does not run the planned releases: 1; 2; 3; 4; 5; 6; 7; 8; 9; 10";
+    assert_eq!(message(10), ten);
+    assert_eq!(message(12), format!("{ten}; and 2 more"));
 }
 
 #[test]
-fn a_difference_is_told_in_versions_or_in_what_else_differs() {
+fn a_difference_names_the_versions_or_the_other_parts() {
     let (service, target) = (ServiceName::parse("web").expect("a name"), TargetName::default());
-    let told = |wanted, runs| difference(&service, &target, wanted, runs);
-    let (one, two) = (Release::of_version(line("v1")), Release::of_version(line("v2")));
-    let configured = Release { infrastructure: Some(line("git:3f2a")), ..one.clone() };
-    assert_eq!(told(Some(&one), Some(&two)), "web at default runs v2 instead of v1");
-    assert_eq!(told(Some(&one), None), "web at default runs nothing instead of v1");
-    assert_eq!(told(None, Some(&one)), "web at default runs v1 instead of nothing");
+    let described = |wanted, runs| difference(&service, &target, wanted, runs);
+    let (one, two) = (Release::of_version(short_text("v1")), Release::of_version(short_text("v2")));
+    let configured = Release { infrastructure: Some(short_text("git:3f2a")), ..one.clone() };
+    assert_eq!(described(Some(&one), Some(&two)), "web at default runs v2 instead of v1");
+    assert_eq!(described(Some(&one), None), "web at default runs nothing instead of v1");
+    assert_eq!(described(None, Some(&one)), "web at default runs v1 instead of nothing");
     assert_eq!(
-        told(Some(&one), Some(&configured)),
+        described(Some(&one), Some(&configured)),
         "web at default runs v1 with another artifact, configuration or infrastructure"
     );
 }
 
 #[test]
-fn rule_15_only_people_answer_a_rollback_and_not_the_one_who_asked_for_it() {
-    let ask = |actor: Actor| in_phase(Phase::Requested, 1, &[], |life| life.answer(&actor));
-    let of = |kind: &str, name: &str| Actor { kind: line(kind), name: line(name) };
-    assert_eq!(ask(of("person", "ADA")), Err(TransitionError::SelfApproval(line("ADA"))));
+fn rule_15_only_people_other_than_the_requester_may_approve_or_reject() {
+    let check = |actor: Actor| in_phase(Phase::Requested, 1, &[], |rollback| rollback.answer(&actor));
+    let of = |kind: &str, name: &str| Actor { kind: short_text(kind), name: short_text(name) };
+    assert_eq!(check(of("person", "ADA")), Err(TransitionError::SelfApproval(short_text("ADA"))));
     for kind in ["workload", "admin"] {
-        assert_eq!(ask(of(kind, "grace")), Err(TransitionError::NotAPerson(line("grace"))));
+        assert_eq!(check(of(kind, "grace")), Err(TransitionError::NotAPerson(short_text("grace"))));
     }
-    let unasked = Answer { actor: of("admin", "grace"), granted: true, position: Position::new(11) };
+    let ignored = Answer { actor: of("admin", "grace"), granted: true, position: Position::new(11) };
     let ada = person("ada");
-    let life =
-        RollbackState { phase: Phase::Requested, initiated_by: &ada, approvals: 1, answers: &[unasked] };
-    assert_eq!(life.start(), Err(TransitionError::NotApproved { granted: 0, wanted: 1 }));
+    let rollback =
+        RollbackState { phase: Phase::Requested, initiated_by: &ada, approvals: 1, answers: &[ignored] };
+    assert_eq!(rollback.start(), Err(TransitionError::NotApproved { granted: 0, required: 1 }));
 }
 
 fn request() -> RollbackRequest {
     RollbackRequest {
         rollback: Rollback {
             environment: EnvironmentName::parse("production").expect("a name"),
-            rollback_id: line("r-1"),
+            rollback_id: short_text("r-1"),
         },
         to: Position::new(5),
         at: None,
         source: None,
         scope: LaneFilter::default(),
-        plan: back(&["web"]),
-        plan_digest: ConfigDigest::parse(&back(&["web"]).digest()).expect("a digest"),
+        plan: plan_back(&["web"]),
+        plan_digest: ConfigDigest::parse(&plan_back(&["web"]).digest()).expect("a digest"),
         initiated_by: person("ada"),
         automatic: false,
         force: false,
@@ -248,15 +256,16 @@ fn request() -> RollbackRequest {
 }
 
 #[test]
-fn rule_22_the_same_rollback_id_is_a_duplicate_only_of_the_same_wish() {
-    let prose = |text: &str| LongText::parse(text).expect("prose");
-    let (first, why) = (request(), prose("v2 is slow"));
-    let same = |other: &RollbackRequest, reason: &LongText| {
-        RequestedWish::of(&first, Some(&why)).is_same(&RequestedWish::of(other, Some(reason)))
+fn rule_22_the_same_rollback_id_is_a_duplicate_only_of_the_same_request() {
+    let long_text = |text: &str| LongText::parse(text).expect("a valid text");
+    let (first, reason) = (request(), long_text("v2 is slow"));
+    let is_same = |other: &RollbackRequest, other_reason: &LongText| {
+        RequestedWish::of(&first, Some(&reason)).is_same(&RequestedWish::of(other, Some(other_reason)))
     };
-    // Made later, against another state, by the same person.
-    let later = RollbackRequest { plan: back(&["api", "web"]), initiated_by: person("Ada"), ..request() };
-    assert!(same(&later, &why));
+    // Requested later by the same person, with a plan against another state.
+    let later =
+        RollbackRequest { plan: plan_back(&["api", "web"]), initiated_by: person("Ada"), ..request() };
+    assert!(is_same(&later, &reason));
     let web = LaneFilter { services: std::iter::once(service("web")).collect(), ..LaneFilter::default() };
     for other in [
         RollbackRequest { to: Position::new(6), ..request() },
@@ -265,7 +274,7 @@ fn rule_22_the_same_rollback_id_is_a_duplicate_only_of_the_same_wish() {
         RollbackRequest { force: true, ..request() },
         RollbackRequest { initiated_by: person("grace"), ..request() },
     ] {
-        assert!(!same(&other, &why), "{other:?}");
+        assert!(!is_same(&other, &reason), "{other:?}");
     }
-    assert!(!same(&request(), &prose("something else")));
+    assert!(!is_same(&request(), &long_text("something else")));
 }

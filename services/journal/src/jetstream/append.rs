@@ -1,9 +1,9 @@
-//! Appending: many as one atomic batch, so that one disk sync pays for all; one after the other where a
-//! batch was refused for one member's sake. Never several at once: where an answer is lost, what follows
-//! must not be recorded before what it follows.
+//! Appending: several entries as one atomic batch with one disk sync, or one by one if a batch is rejected because
+//! of one of its messages. Appends are never concurrent: if an acknowledgement is lost, later entries must not be
+//! recorded before earlier ones.
 //!
-//! The protocol is ADR-50 of nats-architecture-and-design: members carry `Nats-Batch-Id` and
-//! `Nats-Batch-Sequence`, the last is a request with `Nats-Batch-Commit: 1` and is answered for all.
+//! The protocol is ADR-50 of nats-architecture-and-design: messages of a batch carry `Nats-Batch-Id` and
+//! `Nats-Batch-Sequence`; the last is a request with `Nats-Batch-Commit: 1`, and its response covers the batch.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,31 +17,34 @@ use tracing::{debug, warn};
 use super::JetStreamJournal;
 use crate::{AppendError, Journal, NewEntry, Outcome};
 
-/// The server takes at most this many members in a batch.
+/// Maximum number of messages in a batch, set by the server.
 pub(super) const BATCH_LIMIT: usize = 1_000;
 
-/// Waits in milliseconds for what replicas have under way, before the same is asked again.
-const PAUSES: [u64; 8] = [2, 5, 10, 20, 50, 100, 300, 600];
+/// Delays in milliseconds before a request is repeated while replicas are still storing a message.
+const RETRY_DELAYS_MS: [u64; 8] = [2, 5, 10, 20, 50, 100, 300, 600];
 
+/// Error code: the server cannot store the message.
 const STORE_FAILED: u64 = 10_077;
+/// Error code: replicas are storing a message with the same `Nats-Msg-Id`.
 pub(super) const DUPLICATE_IN_PROCESS: u64 = 10_158;
 
-/// The server's answer to a publish or to a batch's commit. It may be an error also where the
-/// reply's status is not.
+/// Response of the server to a publish or to the commit of a batch. It may contain an error even if the status of the
+/// reply is not one.
 #[derive(Debug, Deserialize)]
-pub(super) struct Answer {
+pub(super) struct PubAck {
     #[serde(default)]
     pub(super) seq: u64,
     #[serde(default)]
     pub(super) duplicate: bool,
     #[serde(default)]
     count: usize,
-    pub(super) error: Option<Refusal>,
+    pub(super) error: Option<ApiError>,
 }
 
+/// Error in a response of the server.
 #[derive(Debug, Deserialize)]
-pub(super) struct Refusal {
-    /// As an HTTP status; 503: not now.
+pub(super) struct ApiError {
+    /// HTTP status; 503 means temporarily unavailable.
     #[serde(default)]
     code: u16,
     #[serde(default)]
@@ -50,129 +53,141 @@ pub(super) struct Refusal {
     pub(super) description: String,
 }
 
-impl From<Refusal> for AppendError {
-    fn from(refusal: Refusal) -> Self {
-        let text = format!("{} ({})", refusal.description, refusal.err_code);
-        match refusal.err_code {
+impl From<ApiError> for AppendError {
+    fn from(error: ApiError) -> Self {
+        let text = format!("{} ({})", error.description, error.err_code);
+        match error.err_code {
             STORE_FAILED => Self::Full(text),
-            _ if refusal.code == 503 => Self::Unavailable(text),
+            _ if error.code == 503 => Self::Unavailable(text),
             _ => Self::Refused(text),
         }
     }
 }
 
-type Answers = Vec<Result<Outcome, AppendError>>;
+type Outcomes = Vec<Result<Outcome, AppendError>>;
 
-pub(super) async fn append(journal: &JetStreamJournal, new_entries: &[NewEntry]) -> Answers {
-    let mut answers = Vec::with_capacity(new_entries.len());
+pub(super) async fn append(journal: &JetStreamJournal, new_entries: &[NewEntry]) -> Outcomes {
+    let mut outcomes = Vec::with_capacity(new_entries.len());
     for chunk in new_entries.chunks(BATCH_LIMIT) {
-        match postponed(&answers) {
-            Some(error) => answers.extend(vec![Err(error); chunk.len()]),
-            None => answers.extend(append_chunk(journal, chunk).await),
+        match temporary_error(&outcomes) {
+            Some(error) => outcomes.extend(vec![Err(error); chunk.len()]),
+            None => outcomes.extend(append_chunk(journal, chunk).await),
         }
     }
-    answers
+    outcomes
 }
 
-/// Why one of these will be sent again, if one will. What comes after it must not be recorded before it.
-fn postponed(answers: &Answers) -> Option<AppendError> {
-    answers.iter().find_map(|answer| answer.as_ref().err().filter(|error| error.is_temporary()).cloned())
+/// Returns the first temporary error, if any. Its entry will be sent again, and no later one may be recorded before it.
+fn temporary_error(outcomes: &Outcomes) -> Option<AppendError> {
+    outcomes.iter().find_map(|outcome| outcome.as_ref().err().filter(|error| error.is_temporary()).cloned())
 }
 
-async fn append_chunk(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Answers {
-    // An identity that stands twice in a batch would have the whole of it refused.
-    let mut places = HashMap::with_capacity(chunk.len());
-    let firsts: Vec<usize> =
-        chunk.iter().enumerate().map(|(index, one)| *places.entry(one.key).or_insert(index)).collect();
-    if places.len() == chunk.len() {
+async fn append_chunk(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Outcomes {
+    // The server rejects a batch that contains an identity twice, so append only the first entry of each.
+    let mut first_of_key = HashMap::with_capacity(chunk.len());
+    let firsts: Vec<usize> = chunk
+        .iter()
+        .enumerate()
+        .map(|(index, new_entry)| *first_of_key.entry(new_entry.key).or_insert(index))
+        .collect();
+    if first_of_key.len() == chunk.len() {
         return append_distinct(journal, chunk).await;
     }
     let is_first = |index: usize| firsts[index] == index;
-    let distinct: Vec<NewEntry> =
-        chunk.iter().enumerate().filter(|(index, _)| is_first(*index)).map(|(_, one)| one.clone()).collect();
+    let distinct: Vec<NewEntry> = chunk
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| is_first(*index))
+        .map(|(_, new_entry)| new_entry.clone())
+        .collect();
     let appended = append_distinct(journal, &distinct).await;
-    let mut postponed = postponed(&appended);
+    let mut failed = temporary_error(&appended);
     let mut appended = appended.into_iter();
-    let mut answers = Answers::with_capacity(chunk.len());
+    let mut outcomes = Outcomes::with_capacity(chunk.len());
     for (index, new_entry) in chunk.iter().enumerate() {
         if is_first(index) {
-            // There are as many answers as submissions that are the first of their identity.
-            answers.extend(appended.next());
+            // There is one outcome for each first entry.
+            outcomes.extend(appended.next());
             continue;
         }
         let first = firsts[index];
-        let answer = match (&answers[first], &postponed) {
-            // The server is not asked, and so cannot fail to answer while what follows is recorded.
+        let outcome = match (&outcomes[first], &failed) {
+            // Compare locally: a request could fail although later entries are already recorded.
             (Ok(Outcome::Recorded(position) | Outcome::Duplicate(position)), _) => {
-                let same = new_entry.bytes == chunk[first].bytes;
-                Ok(if same { Outcome::Duplicate(*position) } else { Outcome::Conflict(*position) })
+                let is_same = new_entry.bytes == chunk[first].bytes;
+                Ok(if is_same { Outcome::Duplicate(*position) } else { Outcome::Conflict(*position) })
             }
             (_, Some(error)) => Err(error.clone()),
-            (Ok(Outcome::Conflict(position)), None) => compare(journal, new_entry, *position).await,
+            (Ok(Outcome::Conflict(position)), None) => {
+                compare_with_stored(journal, new_entry, *position).await
+            }
             (Err(_), None) => publish(journal, new_entry).await,
         };
-        if let Err(error) = &answer
+        if let Err(error) = &outcome
             && error.is_temporary()
         {
-            postponed = Some(error.clone());
+            failed = Some(error.clone());
         }
-        answers.push(answer);
+        outcomes.push(outcome);
     }
-    answers
+    outcomes
 }
 
-async fn append_distinct(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Answers {
+async fn append_distinct(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Outcomes {
     if chunk.len() < 2 {
-        return in_turn(journal, chunk).await;
+        return append_one_by_one(journal, chunk).await;
     }
-    let mut appended = atomically(journal, chunk).await;
+    let mut appended = append_atomically(journal, chunk).await;
     if let Err(AppendError::Unavailable(reason)) = &appended
         && journal.is_connected()
     {
-        // Where the answer was lost, the batch is there, and is refused for its duplicates now.
-        debug!(reason, members = chunk.len(), "a batch is sent again");
-        appended = atomically(journal, chunk).await;
+        // If only the acknowledgement was lost, the batch is stored, and the server rejects this one as a duplicate.
+        debug!(reason, messages = chunk.len(), "batch is unacknowledged; sending it again");
+        appended = append_atomically(journal, chunk).await;
     }
     match appended {
         Ok(first) => {
             let positions = (first..).map(|position| Ok(Outcome::Recorded(Position::new(position))));
             positions.take(chunk.len()).collect()
         }
-        // Refused for one member's sake, without a word which. It may be one that replicas are storing.
+        // One message caused the rejection, and the server does not tell which. Replicas may still be storing it.
         Err(AppendError::Refused(reason)) => {
-            debug!(reason, members = chunk.len(), "a batch is split");
-            in_turn(journal, chunk).await
+            debug!(reason, messages = chunk.len(), "batch is rejected; appending its entries one by one");
+            append_one_by_one(journal, chunk).await
         }
         Err(error) => vec![Err(error); chunk.len()],
     }
 }
 
-/// Appends all or none; answers the first position.
-async fn atomically(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Result<u64, AppendError> {
-    let members = chunk.iter().map(|new_entry| Member {
+/// Appends all entries or none, and returns the first position.
+async fn append_atomically(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Result<u64, AppendError> {
+    let messages = chunk.iter().map(|new_entry| BatchMessage {
         subject: new_entry.subject.as_str().to_owned(),
-        headers: identified(new_entry),
+        headers: identity_headers(new_entry),
         bytes: new_entry.bytes.clone(),
     });
-    batch(journal, members.collect()).await
+    publish_batch(journal, messages.collect()).await
 }
 
 /// A message of a batch.
-pub(super) struct Member {
+pub(super) struct BatchMessage {
     pub(super) subject: String,
     pub(super) headers: HeaderMap,
     pub(super) bytes: Bytes,
 }
 
-/// Stores all messages, at most [`BATCH_LIMIT`], or none; answers the first position.
-pub(super) async fn batch(journal: &JetStreamJournal, members: Vec<Member>) -> Result<u64, AppendError> {
+/// Stores all messages, at most [`BATCH_LIMIT`], or none, and returns the first position.
+pub(super) async fn publish_batch(
+    journal: &JetStreamJournal,
+    messages: Vec<BatchMessage>,
+) -> Result<u64, AppendError> {
     if !journal.is_connected() {
         return Err(disconnected());
     }
-    let batch = HeaderValue::from(nuid::next().as_str());
-    let count = members.len();
-    for (number, Member { subject, mut headers, bytes }) in (1..).zip(members) {
-        headers.insert("Nats-Batch-Id", batch.clone());
+    let batch_id = HeaderValue::from(nuid::next().as_str());
+    let count = messages.len();
+    for (number, BatchMessage { subject, mut headers, bytes }) in (1..).zip(messages) {
+        headers.insert("Nats-Batch-Id", batch_id.clone());
         headers.insert("Nats-Batch-Sequence", number.to_string());
         if number == 1 {
             headers.insert("Nats-Expected-Stream", journal.name.as_str());
@@ -182,125 +197,128 @@ pub(super) async fn batch(journal: &JetStreamJournal, members: Vec<Member>) -> R
             published.map_err(|error| unavailable(&error))?;
         } else {
             headers.insert("Nats-Batch-Commit", "1");
-            let answer = accepted(request(journal, subject, headers, bytes).await?)?;
-            if answer.count != count {
+            let ack = accepted(request(journal, subject, headers, bytes).await?)?;
+            if ack.count != count {
                 return Err(AppendError::Unavailable(format!(
-                    "the batch of {count} was answered as one of {}",
-                    answer.count
+                    "sent a batch of {count} messages, but the server acknowledged {}",
+                    ack.count
                 )));
             }
-            // The answer's sequence is the last member's; the others stand before it without gap.
-            return Ok(answer.seq + 1 - count as u64);
+            // The acknowledgement has the last sequence; the sequences of a batch are contiguous.
+            return Ok(ack.seq + 1 - count as u64);
         }
     }
-    Err(AppendError::Refused("an empty batch".into()))
+    Err(AppendError::Refused("the batch is empty".into()))
 }
 
-/// Appends one after the other. The duplicate window tells of each whether it is there already; where an
-/// answer does not come, those that follow are not sent.
-async fn in_turn(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Answers {
-    let mut answers = Answers::with_capacity(chunk.len());
+/// Appends entries one by one. The server's duplicate window reports for each if it already exists. After a temporary
+/// error, the later entries are not sent.
+async fn append_one_by_one(journal: &JetStreamJournal, chunk: &[NewEntry]) -> Outcomes {
+    let mut outcomes = Outcomes::with_capacity(chunk.len());
     for new_entry in chunk {
-        let answer = match answers.last() {
+        let outcome = match outcomes.last() {
             Some(Err(error)) if error.is_temporary() => Err(error.clone()),
             _ => publish(journal, new_entry).await,
         };
-        answers.push(answer);
+        outcomes.push(outcome);
     }
-    answers
+    outcomes
 }
 
 async fn publish(journal: &JetStreamJournal, new_entry: &NewEntry) -> Result<Outcome, AppendError> {
     if !journal.is_connected() {
         return Err(disconnected());
     }
-    let mut pauses = PAUSES.into_iter();
-    let answer = loop {
-        let mut headers = identified(new_entry);
+    let mut delays = RETRY_DELAYS_MS.into_iter();
+    let ack = loop {
+        let mut headers = identity_headers(new_entry);
         headers.insert("Nats-Expected-Stream", journal.name.as_str());
         let subject = new_entry.subject.as_str().to_owned();
-        let answer = request(journal, subject, headers, new_entry.bytes.clone()).await?;
-        if answer.error.as_ref().is_none_or(|refusal| refusal.err_code != DUPLICATE_IN_PROCESS) {
-            break accepted(answer)?;
+        let ack = request(journal, subject, headers, new_entry.bytes.clone()).await?;
+        if ack.error.as_ref().is_none_or(|error| error.err_code != DUPLICATE_IN_PROCESS) {
+            break accepted(ack)?;
         }
-        // Replicas are storing one of the same identity: soon they say where it is.
-        let Some(pause) = pauses.next() else {
-            return Err(AppendError::Unavailable("the same identity is being stored".into()));
+        // Replicas are storing a message of the same identity; its position is known soon.
+        let Some(delay) = delays.next() else {
+            let reason = "another append of the same identity is in progress";
+            return Err(AppendError::Unavailable(reason.into()));
         };
-        tokio::time::sleep(Duration::from_millis(pause)).await;
+        tokio::time::sleep(Duration::from_millis(delay)).await;
     };
-    let position = Position::new(answer.seq);
-    if answer.duplicate {
-        compare(journal, new_entry, position).await
+    let position = Position::new(ack.seq);
+    if ack.duplicate {
+        compare_with_stored(journal, new_entry, position).await
     } else {
         Ok(Outcome::Recorded(position))
     }
 }
 
-/// The server says that the identity is there already: is the content the same? Of what is lost nobody can
-/// tell any more; of what is only not found, another server may.
-pub(super) async fn compare(
+/// Compares an entry with the one of the same identity that the server has at a position. If that one is lost, the
+/// outcome is a conflict. If it is only not found, another server may have it, so the read is repeated.
+pub(super) async fn compare_with_stored(
     journal: &JetStreamJournal,
     new_entry: &NewEntry,
     position: Position,
 ) -> Result<Outcome, AppendError> {
-    let mut pauses = PAUSES.into_iter();
+    let mut delays = RETRY_DELAYS_MS.into_iter();
     loop {
         if let Some(entry) = journal.entry(position).await.map_err(|error| unavailable(&error))? {
-            let same = entry.bytes == new_entry.bytes;
-            return Ok(if same { Outcome::Duplicate(position) } else { Outcome::Conflict(position) });
+            let is_same = entry.bytes == new_entry.bytes;
+            return Ok(if is_same { Outcome::Duplicate(position) } else { Outcome::Conflict(position) });
         }
-        if journal.is_gone(position, position).await.map_err(|error| unavailable(&error))? {
+        let is_lost = journal.is_permanently_empty(position, position).await;
+        if is_lost.map_err(|error| unavailable(&error))? {
             return Ok(Outcome::Conflict(position));
         }
-        let Some(pause) = pauses.next() else {
-            return Err(AppendError::Unavailable(format!("the entry at {position} cannot be read yet")));
+        let Some(delay) = delays.next() else {
+            let reason = format!("the entry at position {position} is not readable yet");
+            return Err(AppendError::Unavailable(reason));
         };
-        tokio::time::sleep(Duration::from_millis(pause)).await;
+        tokio::time::sleep(Duration::from_millis(delay)).await;
     }
 }
 
-pub(super) fn identified(new_entry: &NewEntry) -> HeaderMap {
+pub(super) fn identity_headers(new_entry: &NewEntry) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", new_entry.key.0.to_string());
     headers
 }
 
 pub(super) fn disconnected() -> AppendError {
-    AppendError::Unavailable("there is no connection to NATS".into())
+    AppendError::Unavailable("no connection to NATS".into())
 }
 
 pub(super) fn unavailable(error: &dyn std::error::Error) -> AppendError {
     AppendError::Unavailable(error.to_string())
 }
 
-/// Sends one message that is answered, and reads the answer, whatever it says.
+/// Publishes a message as a request, and returns the parsed response, which may be an error.
 pub(super) async fn request(
     journal: &JetStreamJournal,
     subject: String,
     headers: HeaderMap,
     payload: Bytes,
-) -> Result<Answer, AppendError> {
+) -> Result<PubAck, AppendError> {
     let request = Request::new().headers(headers).payload(payload).timeout(Some(journal.request_timeout));
-    let reply = journal.ask(journal.client.send_request(subject, request)).await;
+    let reply = journal.while_connected(journal.client.send_request(subject, request)).await;
     let reply = reply.map_err(|error| unavailable(&error))?.map_err(|error| match error.kind() {
-        // The event may have been stored: a timeout is unknown, never failed.
-        RequestErrorKind::TimedOut => AppendError::Unavailable("no answer in time".into()),
+        // The event may have been stored: after a timeout the outcome is unknown, never failed.
+        RequestErrorKind::TimedOut => AppendError::Unavailable("the acknowledgement timed out".into()),
         RequestErrorKind::NoResponders => {
-            AppendError::Unavailable("no JetStream answers for the stream".into())
+            AppendError::Unavailable("no JetStream server responds for the stream".into())
         }
         _ => unavailable(&error),
     })?;
     serde_json::from_slice(&reply.payload).map_err(|error| {
-        warn!(%error, "an acknowledgement cannot be read");
-        AppendError::Unavailable(format!("an acknowledgement cannot be read: {error}"))
+        warn!(%error, "cannot parse an acknowledgement");
+        AppendError::Unavailable(format!("cannot parse the acknowledgement: {error}"))
     })
 }
 
-fn accepted(mut answer: Answer) -> Result<Answer, AppendError> {
-    match answer.error.take() {
-        Some(refusal) => Err(refusal.into()),
-        None => Ok(answer),
+fn accepted(mut ack: PubAck) -> Result<PubAck, AppendError> {
+    match ack.error.take() {
+        Some(error) => Err(error.into()),
+        None => Ok(ack),
     }
 }
 

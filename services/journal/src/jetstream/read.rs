@@ -1,13 +1,13 @@
-//! Reading in order: an ephemeral consumer for the bulk, the stream's leader for what looks missing.
+//! Reading in order: an ephemeral consumer delivers the entries, and the stream's leader is queried about positions
+//! that seem missing.
 //!
-//! The server keeps no state that matters: a reader that loses its consumer makes another one where
-//! it was. What a consumer sends is counted, because a connection that breaks loses what is on its
-//! way: where the count jumps, the consumer is made again. Where only the position jumps, it is a gap
-//! if it can be proved.
+//! The server keeps no state that matters: a reader that loses its consumer creates another one at its position.
+//! Messages are counted, because a lost connection loses the messages on the way: if the consumer's sequence jumps,
+//! the consumer is recreated. If only the position jumps, the reader reports gaps once they are proved.
 //!
-//! On three nodes a consumer lives on one of them, and dies with it; another is made elsewhere. It may not
-//! yet be there when it is first asked, and nobody answers for anything while a leader is elected. All this
-//! passes, and a reader endures it for a while.
+//! On three nodes a consumer lives on one of them and dies with it; its replacement may be created on another. A new
+//! consumer may not exist yet when it is first used, and no server answers during a leader election. All of this
+//! is temporary, and a reader retries for a while.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,75 +20,71 @@ use ledger_domain::Position;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{JetStreamJournal, restore, unreadable};
+use super::{JetStreamJournal, read_error, restore};
 use crate::{Entry, Journal, ReadError, Record, Subject, SubjectFilter, Until};
 
-/// Messages that are asked for at a time.
-const PULL: usize = 500;
-/// How long silence may last before the leader is asked whether there is really nothing.
-const SILENCE: Duration = Duration::from_secs(2);
-/// A gap at the end is told of when it was proved this often and once more: it is for ever, and there is no
-/// hurry.
-const ABSENCES: u32 = 2;
-/// How long a reader goes on trying where nothing comes. The election of a leader takes up to ten seconds.
+/// Number of messages that are pulled at a time.
+const PULL_BATCH_SIZE: usize = 500;
+/// Time without a message after which the leader is queried.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Number of repeated proofs before a gap at the end is reported: it is permanent, and not urgent.
+const GAP_CONFIRMATIONS: u32 = 2;
+/// Maximum time of retries without progress while connected. A leader election takes up to ten seconds.
 const RETRY_BUDGET: Duration = Duration::from_secs(15);
-/// And where there is no connection: another server is found at once, if there is one.
-const RETRY_BUDGET_SINGLE_NODE: Duration = Duration::from_secs(3);
-/// The wait before it tries again.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Maximum time of retries without progress while disconnected. Another server, if there is one, is found at once.
+const RETRY_BUDGET_DISCONNECTED: Duration = Duration::from_secs(3);
+/// Delay before a retry.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 struct Reader {
     journal: JetStreamJournal,
-    scope: SubjectFilter,
-    /// The position that comes next, at the least.
+    filter: SubjectFilter,
+    /// Lowest position that may come next.
     next: Position,
-    /// Nothing after this is wanted.
+    /// Last position to deliver.
     last: Option<Position>,
-    /// When the stream was made that it began to read.
-    created: Option<DateTime<Utc>>,
+    /// Creation time of the stream at the first read.
+    stream_created: Option<DateTime<Utc>>,
     consumer: Option<Consumer>,
     ready: VecDeque<Record>,
-    /// How often in a row what comes next was proved to be gone.
-    absences: u32,
-    /// Since when nothing but trouble has come.
-    troubled: Option<Instant>,
+    /// Number of consecutive proofs that the next positions are permanently empty.
+    gap_confirmations: u32,
+    /// Start of the current series of failures.
+    failing_since: Option<Instant>,
     ended: bool,
 }
 
 struct Consumer {
     messages: pull::Stream,
-    /// The messages that it has brought.
-    brought: u64,
-    /// Matching messages that were there when the consumer was made and have not come yet.
+    /// Number of messages received from this consumer.
+    received: u64,
+    /// Number of matching messages that existed when the consumer was created and have not arrived yet.
     pending: u64,
-    _name: Name,
+    _guard: ConsumerGuard,
 }
 
-/// The name of a consumer that ends with this. The server forgets it by itself a minute after it was last
-/// asked for something: this spares it the minute.
-struct Name {
+/// Deletes a consumer on drop. Otherwise the server would delete it one minute after its last use.
+struct ConsumerGuard {
     journal: JetStreamJournal,
     name: String,
 }
 
-impl Drop for Name {
+impl Drop for ConsumerGuard {
     fn drop(&mut self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (context, stream) = (self.journal.context.clone(), self.journal.name.clone());
         let name = std::mem::take(&mut self.name);
         runtime.spawn(async move {
             if let Err(error) = context.delete_consumer_from_stream(&name, &stream).await {
-                debug!(%error, name, "a consumer is left to be forgotten");
+                debug!(%error, name, "cannot delete consumer; the server will expire it");
             }
         });
     }
 }
 
-/// Why a reader does not get on.
+/// Reason why a read makes no progress.
 enum ReadFailure {
-    /// It may pass.
     Transient(ReadError),
-    /// It will not.
     Permanent(ReadError),
 }
 
@@ -98,19 +94,19 @@ impl From<ReadError> for ReadFailure {
     }
 }
 
-/// What the journal has for a reader up to a position.
+/// What the journal still has for a reader up to a position.
 enum Remaining {
     /// At least one entry.
     Some,
-    /// Nothing, and never will have.
+    /// No entry, and there never will be one.
     Nothing,
-    /// Nothing that the server which answered knows of.
+    /// No entry is known to the server that answered.
     Unknown,
 }
 
 pub(super) fn read(
     journal: JetStreamJournal,
-    scope: SubjectFilter,
+    filter: SubjectFilter,
     after: Position,
     until: Until,
 ) -> BoxStream<'static, Result<Record, ReadError>> {
@@ -121,14 +117,14 @@ pub(super) fn read(
     let next = after.next();
     let reader = Reader {
         journal,
-        scope,
+        filter,
         next,
         last,
-        created: None,
+        stream_created: None,
         consumer: None,
         ready: VecDeque::new(),
-        absences: 0,
-        troubled: None,
+        gap_confirmations: 0,
+        failing_since: None,
         ended: false,
     };
     stream::unfold(reader, |mut reader| async move {
@@ -138,12 +134,12 @@ pub(super) fn read(
         loop {
             match reader.advance().await {
                 Ok(Some(record)) => {
-                    reader.troubled = None;
+                    reader.failing_since = None;
                     return Some((Ok(record), reader));
                 }
                 Ok(None) => return None,
-                Err(trouble) => {
-                    if let Err(error) = reader.endure(trouble).await {
+                Err(failure) => {
+                    if let Err(error) = reader.back_off(failure).await {
                         reader.ended = true;
                         return Some((Err(error), reader));
                     }
@@ -171,40 +167,41 @@ impl Reader {
                 continue;
             };
             if self.last.is_some() && consumer.pending == 0 {
-                return self.end().await;
+                return self.finish().await;
             }
-            match tokio::time::timeout(SILENCE, consumer.messages.next()).await {
-                Ok(Some(Ok(message))) => self.take(&message).await?,
-                Ok(Some(Err(error))) => return Err(unreadable(error).into()),
+            match tokio::time::timeout(IDLE_TIMEOUT, consumer.messages.next()).await {
+                Ok(Some(Ok(message))) => self.receive(&message).await?,
+                Ok(Some(Err(error))) => return Err(read_error(error).into()),
                 Ok(None) => return Err(ReadError("the consumer ended".into()).into()),
-                Err(_) => self.listen().await?,
+                Err(_) => self.check_idle().await?,
             }
         }
     }
 
-    /// Waits before the next attempt, with a new consumer; an error when there is to be none.
-    async fn endure(&mut self, trouble: ReadFailure) -> Result<(), ReadError> {
+    /// Drops the consumer and waits before the next attempt. Returns the error if it is permanent or the retry budget
+    /// is exhausted.
+    async fn back_off(&mut self, failure: ReadFailure) -> Result<(), ReadError> {
         self.consumer = None;
-        let error = match trouble {
+        let error = match failure {
             ReadFailure::Permanent(error) => return Err(error),
             ReadFailure::Transient(error) => error,
         };
-        let endurance = if self.journal.is_connected() { RETRY_BUDGET } else { RETRY_BUDGET_SINGLE_NODE };
-        if self.troubled.get_or_insert_with(Instant::now).elapsed() > endurance {
+        let budget = if self.journal.is_connected() { RETRY_BUDGET } else { RETRY_BUDGET_DISCONNECTED };
+        if self.failing_since.get_or_insert_with(Instant::now).elapsed() > budget {
             return Err(error);
         }
-        debug!(%error, next = %self.next, "a reader tries again");
-        tokio::time::sleep(PAUSE).await;
+        debug!(%error, next = %self.next, "read failed; retrying");
+        tokio::time::sleep(RETRY_DELAY).await;
         Ok(())
     }
 
-    /// Makes a consumer at the reader's place. A bounded reader ends at the head of now: false when
-    /// there is nothing for it at all.
+    /// Creates a consumer at the reader's position. Limits a bounded reader to the current head, and returns false if
+    /// there is nothing left for it.
     async fn open(&mut self) -> Result<bool, ReadFailure> {
         let head = self.journal.head().await?;
-        if *self.created.get_or_insert(head.created) != head.created {
-            // It gives positions away again: what comes would not follow on what came.
-            let reason = format!("it was made again at {}", head.created);
+        if *self.stream_created.get_or_insert(head.created) != head.created {
+            // The new stream assigns positions again: its entries do not continue those already delivered.
+            let reason = format!("the stream was recreated at {}", head.created);
             return Err(ReadFailure::Permanent(ReadError(reason)));
         }
         if let Some(last) = self.last {
@@ -213,37 +210,38 @@ impl Reader {
                 return Ok(false);
             }
         }
-        let name = Name { journal: self.journal.clone(), name: nuid::next().to_string() };
+        let guard = ConsumerGuard { journal: self.journal.clone(), name: nuid::next().to_string() };
         let config = pull::Config {
-            name: Some(name.name.clone()),
+            name: Some(guard.name.clone()),
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.next.get() },
             ack_policy: AckPolicy::None,
-            filter_subject: self.filter().as_str().to_owned(),
+            filter_subject: self.subject_filter().as_str().to_owned(),
             memory_storage: true,
             num_replicas: 1,
             inactive_threshold: Duration::from_secs(60),
             ..pull::Config::default()
         };
         let stream = self.journal.stream().await?;
-        let consumer = self.journal.ask(stream.create_consumer(config)).await?.map_err(unreadable)?;
+        let consumer = self.journal.while_connected(stream.create_consumer(config)).await?;
+        let consumer = consumer.map_err(read_error)?;
         let pending = consumer.cached_info().num_pending;
         let messages = consumer
             .stream()
-            .max_messages_per_batch(PULL)
+            .max_messages_per_batch(PULL_BATCH_SIZE)
             .heartbeat(Duration::from_secs(5))
             .expires(Duration::from_secs(30))
             .messages()
             .await
-            .map_err(unreadable)?;
-        self.consumer = Some(Consumer { messages, brought: 0, pending, _name: name });
+            .map_err(read_error)?;
+        self.consumer = Some(Consumer { messages, received: 0, pending, _guard: guard });
         Ok(true)
     }
 
-    async fn take(&mut self, message: &Message) -> Result<(), ReadFailure> {
+    async fn receive(&mut self, message: &Message) -> Result<(), ReadFailure> {
         let info = message.info().map_err(|error| ReadError(error.to_string()))?;
         if let Some(consumer) = &mut self.consumer {
-            consumer.brought += 1;
-            if consumer.brought != info.consumer_sequence {
+            consumer.received += 1;
+            if consumer.received != info.consumer_sequence {
                 self.consumer = None;
                 return Ok(());
             }
@@ -254,53 +252,53 @@ impl Reader {
             return Ok(());
         }
         if self.last.is_some_and(|last| position > last) {
-            // Only a filtered reader, or one whose end was lost, comes to see what is beyond.
+            // Only a filtered reader, or one with a lost last entry, receives messages beyond its end.
             if let Some(consumer) = &mut self.consumer {
                 consumer.pending = 0;
             }
             return Ok(());
         }
-        if self.scope == SubjectFilter::All && position > self.next {
+        if self.filter == SubjectFilter::All && position > self.next {
             let last = Position::new(position.get() - 1);
-            match self.left_until(last).await? {
+            match self.remaining_until(last).await? {
                 Remaining::Some => {
                     self.consumer = None;
                     return Ok(());
                 }
                 Remaining::Nothing => self.gaps_up_to(last),
-                Remaining::Unknown => return Err(untold(last)),
+                Remaining::Unknown => return Err(unknown_tail(last)),
             }
         }
-        self.absences = 0;
+        self.gap_confirmations = 0;
         let recorded_at = restore::recorded_at(message.headers.as_ref(), info.published);
         self.ready.push_back(Record::Entry(Entry { position, recorded_at, bytes: message.payload.clone() }));
         Ok(())
     }
 
-    /// Nothing came for a while. An entry that the leader has and the consumer did not bring means a
-    /// new consumer; positions that were given away and are empty are gaps.
-    async fn listen(&mut self) -> Result<(), ReadFailure> {
+    /// Queries the leader after an idle time. Recreates the consumer if the leader has an entry that it did not
+    /// deliver; reports positions that are assigned and empty as gaps.
+    async fn check_idle(&mut self) -> Result<(), ReadFailure> {
         let head = self.journal.head().await?.position;
         let end = self.last.map_or(head, |last| last.min(head));
         if end < self.next {
-            // It is the end, and this a good answer.
-            self.troubled = None;
+            // The reader is at the end, and the server works.
+            self.failing_since = None;
             return Ok(());
         }
-        match self.left_until(end).await? {
+        match self.remaining_until(end).await? {
             Remaining::Some => {
                 self.consumer = None;
-                self.absences = 0;
+                self.gap_confirmations = 0;
             }
-            Remaining::Unknown => self.absences = 0,
-            Remaining::Nothing if self.absences < ABSENCES => self.absences += 1,
-            Remaining::Nothing if self.scope == SubjectFilter::All => {
+            Remaining::Unknown => self.gap_confirmations = 0,
+            Remaining::Nothing if self.gap_confirmations < GAP_CONFIRMATIONS => self.gap_confirmations += 1,
+            Remaining::Nothing if self.filter == SubjectFilter::All => {
                 self.gaps_up_to(end);
-                self.absences = 0;
+                self.gap_confirmations = 0;
             }
             Remaining::Nothing => {
                 if let (Some(_), Some(consumer)) = (self.last, &mut self.consumer) {
-                    // What it counted as pending is gone. Who reads a part is not told of gaps.
+                    // The pending messages are gone. A filtered reader receives no gaps.
                     consumer.pending = 0;
                 }
             }
@@ -308,15 +306,15 @@ impl Reader {
         Ok(())
     }
 
-    /// A bounded reader has all that was pending: what it did not see up to its end is gone.
-    async fn end(&mut self) -> Result<Option<Record>, ReadFailure> {
+    /// Ends a bounded read after all pending messages arrived: positions up to its end that did not arrive are gaps.
+    async fn finish(&mut self) -> Result<Option<Record>, ReadFailure> {
         if let Some(last) = self.last {
-            match self.left_until(last).await? {
-                Remaining::Nothing if self.scope == SubjectFilter::All => self.gaps_up_to(last),
+            match self.remaining_until(last).await? {
+                Remaining::Nothing if self.filter == SubjectFilter::All => self.gaps_up_to(last),
                 Remaining::Nothing => {}
-                // The consumer is on a server that lags behind.
-                Remaining::Some => return Err(ReadError("the consumer ended before its time".into()).into()),
-                Remaining::Unknown => return Err(untold(last)),
+                // The consumer's server lags behind.
+                Remaining::Some => return Err(ReadError("the consumer ended early".into()).into()),
+                Remaining::Unknown => return Err(unknown_tail(last)),
             }
         }
         self.ended = self.ready.is_empty();
@@ -327,28 +325,29 @@ impl Reader {
         Ok(record)
     }
 
-    /// What the journal has for this reader from its place up to a position.
-    async fn left_until(&self, last: Position) -> Result<Remaining, ReadError> {
-        Ok(match self.journal.first_from(self.next, &self.filter()).await? {
+    /// Returns what the journal still has for this reader, from its next position up to `last`.
+    async fn remaining_until(&self, last: Position) -> Result<Remaining, ReadError> {
+        Ok(match self.journal.first_entry_from(self.next, &self.subject_filter()).await? {
             Some(entry) if entry.position <= last => Remaining::Some,
-            // A server that has a later one has all that there is before it.
+            // A server with a later entry also has all that exist before it.
             Some(_) => Remaining::Nothing,
-            None if self.scope != SubjectFilter::All => Remaining::Nothing,
-            None if self.journal.is_gone(self.next, last).await? => Remaining::Nothing,
+            None if self.filter != SubjectFilter::All => Remaining::Nothing,
+            None if self.journal.is_permanently_empty(self.next, last).await? => Remaining::Nothing,
             None => Remaining::Unknown,
         })
     }
 
-    fn filter(&self) -> Subject {
-        Subject::filter(&self.journal.tenant, &self.scope)
+    fn subject_filter(&self) -> Subject {
+        Subject::filter(&self.journal.tenant, &self.filter)
     }
 
     fn gaps_up_to(&mut self, last: Position) {
-        self.ready.extend((self.next.get()..=last.get()).map(|gone| Record::Gap(Position::new(gone))));
+        self.ready
+            .extend((self.next.get()..=last.get()).map(|position| Record::Gap(Position::new(position))));
     }
 }
 
-/// The server that answered does not know the journal up to a position.
-fn untold(last: Position) -> ReadFailure {
-    ReadError(format!("nobody tells what is up to {last}")).into()
+/// Error: the server that answered does not have the journal up to a position.
+fn unknown_tail(last: Position) -> ReadFailure {
+    ReadError(format!("the server does not have the stream up to position {last} yet")).into()
 }

@@ -1,23 +1,23 @@
-//! Which servers a ledger can be kept on.
+//! NATS server versions that a ledger supports.
 
 use std::fmt;
 
-/// A server's version.
+/// Version of a NATS server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerVersion(u32, u32, u32);
 
-/// The server does not do what a ledger needs.
+/// Error: the server does not support what a ledger needs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VersionError {
-    /// It tells no version that can be read.
-    #[error("the NATS server tells no version that can be read: {0:?}")]
+    /// The version is not in a known format.
+    #[error("cannot parse the version of the NATS server: {0:?}")]
     Unreadable(String),
-    /// It is too old: before 2.12.1 there is no atomic batch with duplicate detection in it.
-    #[error("nats-server {0} is too old: a ledger needs 2.12.1 or later, 2.15.1 is recommended")]
+    /// The server is too old: versions before 2.12.1 have no atomic batch with duplicate detection.
+    #[error("nats-server {0} is too old; install 2.12.1 or later (recommended: 2.15.1)")]
     TooOld(ServerVersion),
-    /// It is too old for replicas: before these, expectations could be violated on three nodes.
+    /// The server is too old for replicas: earlier versions can violate an expected last sequence on three nodes.
     #[error(
-        "nats-server {0} is too old for {1} replicas: 2.12.14, 2.14.4, 2.15 or later is needed, 2.15.1 is recommended"
+        "nats-server {0} is too old for {1} replicas; install 2.12.14, 2.14.4, 2.15 or later (recommended: 2.15.1)"
     )]
     TooOldForReplicas(ServerVersion, usize),
 }
@@ -35,12 +35,12 @@ impl ServerVersion {
         if self < Self(2, 12, 1) {
             return Err(VersionError::TooOld(self));
         }
-        let fit_for_replicas = match self {
+        let supports_replicas = match self {
             Self(2, 12 | 13, patch) => patch >= 14,
             Self(2, 14, patch) => patch >= 4,
             _ => true,
         };
-        if replicas > 1 && !fit_for_replicas {
+        if replicas > 1 && !supports_replicas {
             return Err(VersionError::TooOldForReplicas(self, replicas));
         }
         Ok(())
@@ -62,12 +62,12 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_server_depends_on_the_replicas() {
-        for good in ["2.12.1", "2.14.0", "2.15.1", "2.15.0-dev", "3.0.0"] {
-            assert_eq!(check(good, 1), Ok(()), "{good}");
+    fn the_minimum_version_depends_on_the_replicas() {
+        for supported in ["2.12.1", "2.14.0", "2.15.1", "2.15.0-dev", "3.0.0"] {
+            assert_eq!(check(supported, 1), Ok(()), "{supported}");
         }
-        for good in ["2.12.14", "2.14.4", "2.15.0", "2.15.1"] {
-            assert_eq!(check(good, 3), Ok(()), "{good}");
+        for supported in ["2.12.14", "2.14.4", "2.15.0", "2.15.1"] {
+            assert_eq!(check(supported, 3), Ok(()), "{supported}");
         }
         for old in ["2.9.10", "2.11.11", "2.12.0"] {
             assert!(matches!(check(old, 1), Err(VersionError::TooOld(_))), "{old}");
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_cannot_be_read_is_refused() {
+    fn a_malformed_version_is_rejected() {
         assert!(matches!(check("", 1), Err(VersionError::Unreadable(_))));
         assert!(matches!(check("2.15", 1), Err(VersionError::Unreadable(_))));
     }

@@ -1,4 +1,4 @@
-//! The stream that a ledger is kept in: made once, compared at every start, never changed once it is whole.
+//! The stream of a ledger: created once, checked at every start, and never changed once it is complete.
 
 use std::time::Duration;
 
@@ -8,28 +8,37 @@ use async_nats::jetstream::{Context, ErrorCode};
 use ledger_domain::TenantName;
 use tracing::warn;
 
-use super::{OpenError, restore};
+use super::OpenError;
 use crate::{Subject, SubjectFilter};
 
-/// How a tenant's stream is made.
+/// Settings of a tenant's stream.
 #[derive(Debug, Clone)]
 pub struct StreamSettings {
-    /// Copies of every entry: 1 or 3.
+    /// Number of replicas: 1 or 3.
     pub replicas: usize,
-    /// How long the server itself remembers identities.
+    /// Time during which the server itself deduplicates identities.
     pub duplicate_window: Duration,
 }
 
-/// A stored message is an event of at most 65,535 bytes and its headers.
-const MESSAGE_LIMIT: i32 = 128 * 1024;
+/// Maximum size in bytes of a stored message: an event of at most 65,535 bytes, and its headers.
+const MAX_MESSAGE_BYTES: i32 = 128 * 1024;
 
-/// A dot, which no stream's name may have, is written `=`, which no tenant's has. Not as in subjects:
-/// servers before 2.14.4 cannot deliver from a stream with `%` in its name.
+/// Metadata key that marks a stream with an incomplete restore.
+pub(super) const RESTORING_KEY: &str = "release-ledger-restoring";
+
+/// Returns true if a restore of the stream was started and is not complete.
+pub(super) fn is_restoring(config: &Config) -> bool {
+    config.metadata.contains_key(RESTORING_KEY)
+}
+
+/// Returns the name of a tenant's stream. A dot, which stream names must not contain, is written `=`, which tenant
+/// names do not contain. The `%2E` of subjects does not work: servers before 2.14.4 cannot deliver from a stream
+/// with `%` in its name.
 pub(super) fn name_of(tenant: &TenantName) -> String {
     format!("LEDGER_{}", tenant.as_str().replace('.', "="))
 }
 
-pub(super) fn wanted(tenant: &TenantName, settings: &StreamSettings) -> Config {
+pub(super) fn expected_config(tenant: &TenantName, settings: &StreamSettings) -> Config {
     Config {
         name: name_of(tenant),
         description: Some("A release ledger. Nothing in it is ever changed or deleted.".into()),
@@ -40,7 +49,7 @@ pub(super) fn wanted(tenant: &TenantName, settings: &StreamSettings) -> Config {
         max_messages: -1,
         max_bytes: -1,
         max_messages_per_subject: -1,
-        max_message_size: MESSAGE_LIMIT,
+        max_message_size: MAX_MESSAGE_BYTES,
         num_replicas: settings.replicas,
         duplicate_window: settings.duplicate_window,
         deny_delete: true,
@@ -51,7 +60,7 @@ pub(super) fn wanted(tenant: &TenantName, settings: &StreamSettings) -> Config {
     }
 }
 
-/// The tenant's stream; one that is not there is made, if it may be.
+/// Returns the tenant's stream. Creates it if it does not exist.
 pub(super) async fn open(
     context: &Context,
     tenant: &TenantName,
@@ -59,71 +68,71 @@ pub(super) async fn open(
 ) -> Result<Stream, OpenError> {
     match find(context, tenant, settings).await? {
         Some(stream) => Ok(stream),
-        None => fitting(settings, tenant, make(context, &wanted(tenant, settings)).await?),
+        None => check(settings, tenant, create(context, &expected_config(tenant, settings)).await?),
     }
 }
 
-/// The tenant's stream, if there is one. It must fit.
+/// Returns the tenant's stream if it exists, after a check of its settings.
 pub(super) async fn find(
     context: &Context,
     tenant: &TenantName,
     settings: &StreamSettings,
 ) -> Result<Option<Stream>, OpenError> {
-    let found = look(context, tenant).await?;
-    found.map(|stream| fitting(settings, tenant, stream)).transpose()
+    let found = get(context, tenant).await?;
+    found.map(|stream| check(settings, tenant, stream)).transpose()
 }
 
-/// The tenant's stream, if there is one, whatever it is.
-pub(super) async fn look(context: &Context, tenant: &TenantName) -> Result<Option<Stream>, OpenError> {
+/// Returns the tenant's stream if it exists, without a check of its settings.
+pub(super) async fn get(context: &Context, tenant: &TenantName) -> Result<Option<Stream>, OpenError> {
     let name = name_of(tenant);
     match context.get_stream(&name).await {
         Ok(stream) => Ok(Some(stream)),
-        Err(error) if is_absent(&error.kind()) => Ok(None),
+        Err(error) if is_not_found(&error.kind()) => Ok(None),
         Err(error) => Err(OpenError::JetStream { stream: name, reason: error.to_string() }),
     }
 }
 
-pub(super) async fn make(context: &Context, config: &Config) -> Result<Stream, OpenError> {
-    let made = context.create_stream(config.clone()).await;
-    made.map_err(|error| OpenError::JetStream { stream: config.name.clone(), reason: error.to_string() })
+pub(super) async fn create(context: &Context, config: &Config) -> Result<Stream, OpenError> {
+    let created = context.create_stream(config.clone()).await;
+    created.map_err(|error| OpenError::JetStream { stream: config.name.clone(), reason: error.to_string() })
 }
 
-fn fitting(settings: &StreamSettings, tenant: &TenantName, stream: Stream) -> Result<Stream, OpenError> {
+fn check(settings: &StreamSettings, tenant: &TenantName, stream: Stream) -> Result<Stream, OpenError> {
     let config = &stream.cached_info().config;
-    if restore::is_marked(config) {
+    if is_restoring(config) {
         return Err(OpenError::Restoring { stream: config.name.clone() });
     }
-    let differences = differences(&wanted(tenant, settings), config);
+    let differences = differences(&expected_config(tenant, settings), config);
     if !differences.is_empty() {
         return Err(OpenError::Mismatch { stream: config.name.clone(), differences });
     }
     if config.num_replicas != settings.replicas {
-        // An operator changes the stream and the setting one after the other, with a restart in between:
-        // to refuse would keep the ledger closed for what does not harm it.
-        let (found, wanted) = (config.num_replicas, settings.replicas);
-        warn!(stream = config.name, found, wanted, "replicas differ");
+        // Only warn: an operator changes the stream and the setting one after the other, with a restart in between,
+        // and the difference is harmless.
+        let (found, expected) = (config.num_replicas, settings.replicas);
+        warn!(stream = config.name, found, expected, "replicas differ");
     }
     Ok(stream)
 }
 
-/// How a stream that may have been changed meanwhile differs from what a ledger depends on.
+/// Describes the settings of an open stream that no longer meet the requirements.
 pub(super) fn config_drift(tenant: &TenantName, settings: &StreamSettings, found: &Config) -> Vec<String> {
-    differences(&wanted(tenant, settings), found)
+    differences(&expected_config(tenant, settings), found)
 }
 
-fn is_absent(kind: &GetStreamErrorKind) -> bool {
+fn is_not_found(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
-/// What a ledger depends on. `max_bytes` is the operator's to choose: a full stream refuses, it drops
-/// nothing. So are replicas, which may be changed online.
-pub(super) fn differences(wanted: &Config, found: &Config) -> Vec<String> {
+/// Describes the differences in the settings that a ledger depends on. The operator may choose `max_bytes`, because
+/// a full stream rejects messages and drops none, and the replicas, which can be changed online.
+pub(super) fn differences(expected: &Config, found: &Config) -> Vec<String> {
     let mut differences = Vec::new();
     macro_rules! compare {
         ($($field:ident),+) => {$(
-            if wanted.$field != found.$field {
+            if expected.$field != found.$field {
                 differences.push(format!(
-                    "{} is {:?} and must be {:?}", stringify!($field), found.$field, wanted.$field
+                    "{} is {:?} and must be {:?}", stringify!($field), found.$field, expected.$field
                 ));
             }
         )+};
@@ -165,19 +174,19 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_could_drop_entries_does_not_fit() {
-        let wanted = wanted(&TenantName::default(), &settings());
-        let found = Config { max_messages: 1000, deny_delete: false, ..wanted.clone() };
+    fn a_stream_that_may_drop_entries_does_not_fit() {
+        let expected = expected_config(&TenantName::default(), &settings());
+        let found = Config { max_messages: 1000, deny_delete: false, ..expected.clone() };
         assert_eq!(
-            differences(&wanted, &found),
+            differences(&expected, &found),
             ["max_messages is 1000 and must be -1", "deny_delete is false and must be true"]
         );
     }
 
     #[test]
-    fn room_and_replicas_are_the_operators_choice() {
-        let wanted = wanted(&TenantName::default(), &settings());
-        let found = Config { max_bytes: 1 << 30, num_replicas: 3, ..wanted.clone() };
-        assert_eq!(differences(&wanted, &found), [""; 0]);
+    fn the_operator_may_choose_max_bytes_and_replicas() {
+        let expected = expected_config(&TenantName::default(), &settings());
+        let found = Config { max_bytes: 1 << 30, num_replicas: 3, ..expected.clone() };
+        assert_eq!(differences(&expected, &found), [""; 0]);
     }
 }

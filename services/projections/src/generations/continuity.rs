@@ -1,7 +1,7 @@
-//! Whether the journal is still the one that the projections which answer were folded from.
+//! Monitors that the journal is still the one that the active projections were built from.
 //!
-//! The projector of a generation finds that out whenever it begins. Processes that take events in, and fold
-//! nothing, must know it as well: what the projections know of identities is of no use in another history.
+//! A projector checks that whenever it starts. Processes that ingest events without a projector need the check as well:
+//! identities in the projections are meaningless for another history.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,48 +13,47 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::Projections;
-use crate::postgres::Error;
-use crate::projector::checkpoint::{Continuity, made_again, recognise};
+use crate::postgres::{Error, Projections};
+use crate::projector::checkpoint::{Continuity, check_continuity, describe_recreated};
 
-/// How often each journal is looked at.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How often the projections are read again as well.
-const READ_AGAIN: Duration = Duration::from_secs(10);
-/// How long a journal seems to lack its end before that is believed: while another server becomes its leader, it may
-/// know less than before.
-const BELIEVED: Duration = Duration::from_secs(12);
-/// How long a journal and the projections may take to answer: those of other tenants wait meanwhile.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Interval between checks of a stream's creation time and length.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval between full checks, which also read the projections and compare an entry.
+const FULL_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// Time for which a journal has to lack entries before it counts as diverged: during a leader change the new leader may
+/// lag.
+const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(12);
+/// Timeout of the check of one tenant: the next checks of all other tenants wait for it.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Looks at the journals of some tenants again and again.
+/// Checks the journals of some tenants periodically.
 pub(crate) struct ContinuityMonitor {
-    watched: Vec<Watched>,
-    /// Told when other projections answer.
-    others: Arc<Notify>,
+    tenants: Vec<MonitoredTenant>,
+    /// Notified when another generation becomes active.
+    generation_changed: Arc<Notify>,
 }
 
-struct Watched {
+struct MonitoredTenant {
     projections: Projections,
     journal: SharedJournal,
-    /// The generation that answers.
+    /// The active generation.
     number: Option<i32>,
-    /// What was found of it last.
-    found: Option<Found>,
-    /// Since when the journal seems to lack its end.
-    doubted: Option<Instant>,
+    /// The last conclusive full check of that generation.
+    last_check: Option<FullCheck>,
+    /// Time since which the journal lacks entries.
+    unconfirmed_since: Option<Instant>,
 }
 
-/// What was found of a generation.
-struct Found {
-    /// When projections and journal were both read.
+/// The result of a conclusive full check.
+struct FullCheck {
+    /// Time of the check.
     at: Instant,
-    /// When the stream was made, and how long it was at least; `None` if it is another one.
+    /// Creation time and minimum length of the stream; `None` if the journal diverged.
     stream: Option<(DateTime<Utc>, Position)>,
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Unknown {
+enum CheckError {
     #[error(transparent)]
     Projections(#[from] Error),
     #[error(transparent)]
@@ -62,63 +61,63 @@ enum Unknown {
 }
 
 impl ContinuityMonitor {
-    pub(crate) fn new(ledgers: Vec<(Projections, SharedJournal)>, others: Arc<Notify>) -> Self {
-        let watched = |(projections, journal)| Watched {
+    pub(crate) fn new(ledgers: Vec<(Projections, SharedJournal)>, generation_changed: Arc<Notify>) -> Self {
+        let monitored = |(projections, journal)| MonitoredTenant {
             projections,
             journal,
             number: None,
-            found: None,
-            doubted: None,
+            last_check: None,
+            unconfirmed_since: None,
         };
-        Self { watched: ledgers.into_iter().map(watched).collect(), others }
+        Self { tenants: ledgers.into_iter().map(monitored).collect(), generation_changed }
     }
 
-    /// Looks once.
-    pub(crate) async fn look(&mut self) {
-        let all = self.watched.iter_mut().map(|watched| async move {
-            let tenant = watched.projections.tenant.to_string();
-            let error = match tokio::time::timeout(PATIENCE, watched.look()).await {
+    /// Checks all tenants once.
+    pub(crate) async fn check(&mut self) {
+        let all = self.tenants.iter_mut().map(|monitored| async move {
+            let tenant = monitored.projections.tenant.to_string();
+            let error = match tokio::time::timeout(CHECK_TIMEOUT, monitored.check()).await {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no answer within {PATIENCE:?}"),
+                Err(_) => format!("no response within {CHECK_TIMEOUT:?}"),
             };
-            // What was doubted has to be seen again, without a break.
-            watched.doubted = None;
-            // Whoever needs either of them finds that out as well, and tells.
-            debug!(tenant, error, "the journal is not compared with the projections");
+            // Only consecutive checks may confirm a divergence.
+            monitored.unconfirmed_since = None;
+            // Debug level: other users of the database and the journal report the outage.
+            debug!(tenant, error, "cannot compare the journal with the projections");
         });
         futures::future::join_all(all).await;
     }
 
     pub(crate) async fn run(mut self) {
         loop {
-            self.look().await;
+            self.check().await;
             tokio::select! {
-                () = self.others.notified() => {}
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = self.generation_changed.notified() => {}
+                () = tokio::time::sleep(CHECK_INTERVAL) => {}
             }
         }
     }
 }
 
-impl Watched {
-    async fn look(&mut self) -> Result<(), Unknown> {
-        let answers = self.projections.answers_from();
-        if self.number != answers {
-            (self.number, self.found, self.doubted) = (answers, None, None);
+impl MonitoredTenant {
+    async fn check(&mut self) -> Result<(), CheckError> {
+        let active = self.projections.active_number();
+        if self.number != active {
+            (self.number, self.last_check, self.unconfirmed_since) = (active, None, None);
         }
-        let Some(number) = answers else { return Ok(()) };
+        let Some(number) = active else { return Ok(()) };
         let head = self.journal.head().await?;
-        if let Some(found) = &self.found {
-            let recent = found.at.elapsed() < READ_AGAIN;
-            match found.stream {
-                // The projections need not answer to tell that, unless nothing was folded into them.
-                Some((made, length)) if made != head.created && length > Position::START => {
-                    self.is_of(Err(made_again(&head, made)));
+        if let Some(last_check) = &self.last_check {
+            let recent = last_check.at.elapsed() < FULL_CHECK_INTERVAL;
+            match last_check.stream {
+                // A recreated stream is detected without the database, unless the projections are empty.
+                Some((created, length)) if created != head.created && length > Position::START => {
+                    self.record(Err(describe_recreated(&head, created)));
                     return Ok(());
                 }
                 Some((_, length)) if recent && head.position >= length => {
-                    self.doubted = None;
+                    self.unconfirmed_since = None;
                     return Ok(());
                 }
                 None if recent => return Ok(()),
@@ -126,40 +125,41 @@ impl Watched {
             }
         }
         let checkpoint = self.projections.checkpoint().await?;
-        let recognised = recognise(self.journal.as_ref(), &checkpoint).await?;
-        if self.projections.answers_from() != Some(number) {
-            // They changed meanwhile: the next look finds out.
+        let continuity = check_continuity(self.journal.as_ref(), &checkpoint).await?;
+        if self.projections.active_number() != Some(number) {
+            // Another generation became active: the next check starts over.
             return Ok(());
         }
-        match recognised {
-            // Where nothing is folded yet, it is the one that is there.
+        match continuity {
+            // Empty projections belong to the current stream.
             Continuity::Intact => {
-                let made = checkpoint.stream_created.unwrap_or(head.created);
-                self.is_of(Ok((made, checkpoint.position)));
+                let created = checkpoint.stream_created.unwrap_or(head.created);
+                self.record(Ok((created, checkpoint.position)));
             }
-            Continuity::Diverged(reason) => self.is_of(Err(reason)),
+            Continuity::Diverged(reason) => self.record(Err(reason)),
             Continuity::Unconfirmed(reason) => {
-                let since = *self.doubted.get_or_insert_with(Instant::now);
-                if since.elapsed() >= BELIEVED {
+                let since = *self.unconfirmed_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= UNCONFIRMED_TIMEOUT {
                     self.projections.divergence.send_replace(Some(reason));
-                    // It may pass: it is looked again, and all of it.
-                    self.found = None;
+                    // The journal may recover: the next check is a full one.
+                    self.last_check = None;
                 }
             }
         }
         Ok(())
     }
 
-    /// Takes note of the stream that the projections are of, or why it is not the one that is there.
-    fn is_of(&mut self, stream: Result<(DateTime<Utc>, Position), String>) {
-        self.doubted = None;
+    /// Publishes the stream that the projections belong to, or the reason of a divergence.
+    fn record(&mut self, stream: Result<(DateTime<Utc>, Position), String>) {
+        self.unconfirmed_since = None;
         let (stream, reason) = match stream {
             Ok(stream) => (Some(stream), None),
             Err(reason) => (None, Some(reason)),
         };
-        // Whoever finds the door open knows already which stream it leads to.
-        self.projections.stream.send_replace(stream.map(|(made, _)| made));
+        // Publish the stream before clearing `divergence`: a reader must never see ingest open while the stream is
+        // unknown.
+        self.projections.stream.send_replace(stream.map(|(created, _)| created));
         self.projections.divergence.send_replace(reason);
-        self.found = Some(Found { at: Instant::now(), stream });
+        self.last_check = Some(FullCheck { at: Instant::now(), stream });
     }
 }

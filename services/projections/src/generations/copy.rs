@@ -1,4 +1,4 @@
-//! The second full copy of the ledger, read back as what the journal gave.
+//! Reads the copy of the journal in the tables `events` and `gaps` back as journal records.
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -7,13 +7,12 @@ use ledger_domain::Position;
 use ledger_journal::{Entry, ReadError, Record};
 use sqlx::PgConnection;
 
-use crate::Projections;
-use crate::postgres::{Error, bigint, parsed, position};
+use crate::postgres::{Error, Projections, bigint, parsed, position};
 use crate::projector::pipeline::GenerationHandle;
 
 pub(crate) const STATEMENTS: &[&str] = &[COPY];
 
-/// Either is sorted by its own index, and no more is read of it than is wanted.
+/// Each part uses its own index for the order, and has the limit, so that Postgres reads no more rows than needed.
 const COPY: &str = "SELECT position, recorded_at, leaf_hash, bytes FROM (
         (SELECT position, recorded_at, leaf_hash, bytes FROM events WHERE position > $1 AND position <= $2
             ORDER BY position LIMIT $3)
@@ -23,44 +22,43 @@ const COPY: &str = "SELECT position, recorded_at, leaf_hash, bytes FROM (
     ) AS copy
     ORDER BY position LIMIT $3";
 
-/// Records that are read at a time.
-pub(crate) const PAGE: u32 = 1_000;
+/// Records per page.
+pub(crate) const PAGE_SIZE: u32 = 1_000;
 
-/// What the copy has at a position.
-pub(crate) struct Copied {
+/// A row of the copy.
+pub(crate) struct CopyRow {
     pub(crate) position: Position,
-    /// The entry, and the leaf hash that is kept beside it; `None` for a gap.
+    /// The entry and its stored leaf hash; `None` for a gap.
     pub(crate) entry: Option<(Entry, Vec<u8>)>,
 }
 
 impl Projections {
-    /// What the journal had after a position, in order and without a hole, at most `limit` records: entries, and
-    /// gaps. It ends where the projections stand.
+    /// Returns at most `limit` records of the copy after a position: entries and gaps, in order, with no position
+    /// missing. The copy ends at the position of the projections.
     ///
     /// # Errors
-    /// The database does not answer, or lacks a position.
+    /// The database does not answer, or a position is missing.
     pub async fn copy(&self, after: Position, limit: u32) -> Result<Vec<Record>, Error> {
         let mut connection = self.pool()?.acquire().await?;
         page(&mut connection, after, Position::new(i64::MAX.cast_unsigned()), limit).await
     }
 }
 
-/// The records of a generation's copy after a position, up to another.
+/// Streams the records of a generation's copy after one position, up to another.
 pub(crate) fn read(
-    target: GenerationHandle,
+    generation: GenerationHandle,
     after: Position,
     up_to: Position,
 ) -> BoxStream<'static, Result<Record, ReadError>> {
-    let unreadable =
-        |error: String| ReadError(format!("the copy in the projections cannot be read: {error}"));
+    let unreadable = |error: String| ReadError(format!("cannot read the copy in the projections: {error}"));
     let pages = stream::try_unfold((None, after), move |(connection, after)| {
-        let target = target.clone();
+        let generation = generation.clone();
         async move {
             let mut connection = match connection {
                 Some(connection) => connection,
-                None => target.connect().await.map_err(|ended| unreadable(format!("{ended:?}")))?,
+                None => generation.connect().await.map_err(|error| unreadable(format!("{error:?}")))?,
             };
-            let records = page(&mut connection, after, up_to, PAGE).await;
+            let records = page(&mut connection, after, up_to, PAGE_SIZE).await;
             let records = records.map_err(|error| unreadable(error.to_string()))?;
             let Some(last) = records.last().map(Record::position) else { return Ok(None) };
             Ok(Some((records, (Some(connection), last))))
@@ -75,9 +73,9 @@ async fn page(
     up_to: Position,
     limit: u32,
 ) -> Result<Vec<Record>, Error> {
-    let rows = copied(connection, after, up_to, limit).await?;
+    let rows = read_rows(connection, after, up_to, limit).await?;
     let records =
-        (after.get() + 1..).zip(rows).map(|(expected, Copied { position, entry })| {
+        (after.get() + 1..).zip(rows).map(|(expected, CopyRow { position, entry })| {
             parsed("events", expected, || {
                 if position.get() == expected { Ok(()) } else { Err("it is missing") }
             })?;
@@ -86,22 +84,22 @@ async fn page(
     records.collect()
 }
 
-/// The rows of the copy after a position, up to another, in order; a position that it has lost is not among them.
-pub(crate) async fn copied(
+/// Returns the rows of the copy after one position, up to another, in order. A position that the copy lacks has no row.
+pub(crate) async fn read_rows(
     connection: &mut PgConnection,
     after: Position,
     up_to: Position,
     limit: u32,
-) -> Result<Vec<Copied>, Error> {
+) -> Result<Vec<CopyRow>, Error> {
     type Row = (i64, Option<DateTime<Utc>>, Option<Vec<u8>>, Option<Vec<u8>>);
     let query = sqlx::query_as(COPY).bind(bigint(after)).bind(bigint(up_to)).bind(i64::from(limit));
     let rows: Vec<Row> = query.fetch_all(connection).await?;
-    let copied = |(at, recorded_at, leaf, bytes): Row| {
+    let copy_row = |(at, recorded_at, leaf, bytes): Row| {
         let position = position(at);
         let entry = recorded_at.zip(bytes).zip(leaf).map(|((recorded_at, bytes), leaf)| {
             (Entry { position, recorded_at, bytes: Bytes::from(bytes) }, leaf)
         });
-        Copied { position, entry }
+        CopyRow { position, entry }
     };
-    Ok(rows.into_iter().map(copied).collect())
+    Ok(rows.into_iter().map(copy_row).collect())
 }

@@ -1,42 +1,52 @@
-//! What the tables of a generation hold, in a few bytes.
+//! Digests of a generation's tables, and the first row in which two generations differ.
 
 use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::generations::rebuilder::RowDifference;
 use crate::postgres::Error;
 
 pub(crate) const STATEMENTS: &[&str] = &[TABLES];
 
-/// The tables of the projections; those that begin with `_` are others'.
+/// The tables of the projections. Names that start with `_` belong to the migrator and to rebuilds.
 const TABLES: &str = "SELECT table_name::text FROM information_schema.tables
     WHERE table_schema = current_schema() AND table_name NOT LIKE '\\_%' ORDER BY 1";
 
-/// What a table holds: how many rows, and the sum of 64 bits of each row's MD5 hash, which does not depend on
-/// their order. It tells an accident, not a forgery: that is the Merkle tree's part.
+/// A digest of a table's contents that does not depend on the order of rows. It detects accidents, not forgeries: those
+/// are detected by the Merkle tree.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TableDigest {
-    /// Rows.
+    /// The number of rows.
     pub rows: u64,
-    /// The sum, in decimal.
+    /// The sum over all rows of the first 64 bits of each row's MD5 hash, in decimal.
     pub sum: String,
 }
 
-/// The tables of a generation, by name.
+/// A row that only one of two generations contains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowDifference {
+    /// True if the live generation contains it, false if the new one does.
+    pub answers: bool,
+    /// The table.
+    pub table: String,
+    /// The row in Postgres' text form.
+    pub text: String,
+}
+
+/// Returns the tables of a generation in the order of their names.
 pub(crate) async fn tables(connection: &mut PgConnection) -> Result<Vec<String>, Error> {
     Ok(sqlx::query_scalar(TABLES).fetch_all(connection).await?)
 }
 
-/// What every table holds. Which stream the projections are of (`projection.stream_created`) is not what they hold: a
-/// restored stream is another one with the same entries.
+/// Computes the digest of every table. `projection.stream_created` is excluded: a restored stream has the same entries
+/// but another creation time.
 pub(crate) async fn digests(connection: &mut PgConnection) -> Result<BTreeMap<String, TableDigest>, Error> {
-    // A row's text must not depend on the session.
+    // The text of a row must not depend on the session's time zone.
     sqlx::query("SET TIME ZONE 'UTC'").execute(&mut *connection).await?;
     let mut digests = BTreeMap::new();
     for table in tables(connection).await? {
-        let row = row_of(&table);
+        let row = compared_columns(&table);
         let query = AssertSqlSafe(format!(
             "SELECT count(*), coalesce(sum(('x' || left(md5(({row})::text), 16))::bit(64)::bigint::numeric), 0)::text
             FROM \"{table}\" t"
@@ -47,40 +57,40 @@ pub(crate) async fn digests(connection: &mut PgConnection) -> Result<BTreeMap<St
     Ok(digests)
 }
 
-/// The columns of a table that say what it holds.
-fn row_of(table: &str) -> &'static str {
+/// Returns the SQL expression for the columns of a table that are compared.
+fn compared_columns(table: &str) -> &'static str {
     match table {
         "projection" => "(t.position, t.leaf_hash, t.root)",
         _ => "t",
     }
 }
 
-/// The first row, by its text, that only one of two generations has in a table. Both are read to there, and no row
-/// of them is kept.
+/// Returns the first row, in the order of the rows' text, that only one of two generations contains. Streams both
+/// tables up to that row.
 pub(crate) async fn first_difference(
-    answering: &mut PgConnection,
+    live: &mut PgConnection,
     new: &mut PgConnection,
     table: &str,
 ) -> Result<Option<RowDifference>, Error> {
-    let row = row_of(table);
+    let row = compared_columns(table);
     let query = || format!("SELECT ({row})::text FROM \"{table}\" t ORDER BY ({row})::text COLLATE \"C\"");
-    let (ours, theirs) = (AssertSqlSafe(query()), AssertSqlSafe(query()));
-    let mut answering = sqlx::query_scalar::<_, String>(ours).fetch(answering).fuse();
-    let mut new = sqlx::query_scalar::<_, String>(theirs).fetch(new).fuse();
+    let (live_query, new_query) = (AssertSqlSafe(query()), AssertSqlSafe(query()));
+    let mut live_rows = sqlx::query_scalar::<_, String>(live_query).fetch(live).fuse();
+    let mut new_rows = sqlx::query_scalar::<_, String>(new_query).fetch(new).fuse();
     loop {
-        let (one, other) = (answering.try_next().await?, new.try_next().await?);
-        let (answers, text) = match (one, other) {
+        let (live_row, new_row) = (live_rows.try_next().await?, new_rows.try_next().await?);
+        let (answers, text) = match (live_row, new_row) {
             (None, None) => return Ok(None),
-            (Some(one), Some(other)) if one == other => continue,
-            (Some(one), Some(other)) => {
-                if one < other {
-                    (true, one)
+            (Some(live), Some(new)) if live == new => continue,
+            (Some(live), Some(new)) => {
+                if live < new {
+                    (true, live)
                 } else {
-                    (false, other)
+                    (false, new)
                 }
             }
-            (Some(one), None) => (true, one),
-            (None, Some(other)) => (false, other),
+            (Some(live), None) => (true, live),
+            (None, Some(new)) => (false, new),
         };
         return Ok(Some(RowDifference { answers, table: table.to_owned(), text }));
     }

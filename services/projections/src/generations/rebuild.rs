@@ -1,4 +1,4 @@
-//! Filling projections anew as an operator asks for it, while the service answers from those that are there.
+//! Rebuilds that an operator starts, while the live projections answer queries; and the list of generations.
 
 use std::time::Duration;
 
@@ -10,13 +10,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::generations::rebuilder::{Comparison, Failure, Origin, Progress, RebuildMode, Rebuilder};
-use crate::generations::registry::{LEASE, Member, State, next_number, schema};
-use crate::postgres::{Database, Error, position};
-use crate::projector::pipeline::{PATIENCE, close};
-use crate::{Projections, Settings};
+use crate::generations::rebuilder::{Comparison, Origin, Progress, RebuildFailure, RebuildMode, Rebuilder};
+use crate::generations::registry::{GenerationState, LEASE, Worker, next_number};
+use crate::postgres::{Database, Error, Projections, Settings, position, schema_name};
+use crate::projector::pipeline::{STEP_TIMEOUT, close};
 
-/// How long somebody is waited for who reads what is dropped; the database's own workers do, and yield after a second.
+/// Longest wait for readers of a generation that is dropped. Autovacuum is one of them, and yields after a second.
 const DROP_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) const STATEMENTS: &[&str] = &[LIST, SIZE];
@@ -25,52 +24,51 @@ const LIST: &str = "SELECT tenant, version, number, state,
         coalesce(owned_until >= clock_timestamp(), false) AS owned
     FROM release_ledger.generations ORDER BY tenant, version, number";
 
-/// Of all tables of a schema with their indexes; null if it has none.
+/// Bytes of all tables of a schema with their indexes; null if it has no tables.
 const SIZE: &str = "SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relkind = 'r'
         AND EXISTS (SELECT FROM pg_class p WHERE p.relnamespace = n.oid AND p.relname = 'projection')";
 
-/// Why projections are not filled anew.
+/// A failure of a rebuild.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
-    /// The registry cannot be asked.
+    /// The generation registry is unavailable.
     #[error(transparent)]
     Projections(#[from] Error),
-    /// There is one filling at a time.
-    #[error("the projections of {0} are being filled by another process already")]
-    UnderWay(String),
-    /// What those that answer were folded from is not what the stream holds.
+    /// Another process rebuilds the tenant's projections. Only one may at a time.
+    #[error("another process is already rebuilding the projections of {0}")]
+    AlreadyRunning(String),
+    /// The stream does not hold the history that the live projections were built from.
     #[error("{0}")]
-    OtherHistory(String),
-    /// It did not come to its end; asked again, it goes on where it was.
+    HistoryDiffers(String),
+    /// The rebuild was interrupted. Another call resumes it.
     #[error("{0}")]
     Failed(String),
 }
 
-impl From<Failure> for RebuildError {
-    fn from(failure: Failure) -> Self {
+impl From<RebuildFailure> for RebuildError {
+    fn from(failure: RebuildFailure) -> Self {
         match failure {
-            Failure::OtherHistory(reason) => Self::OtherHistory(reason),
+            RebuildFailure::HistoryDiffers(reason) => Self::HistoryDiffers(reason),
             failure => Self::Failed(failure.to_string()),
         }
     }
 }
 
-/// A filling of one tenant's projections.
+/// A rebuild of one tenant's projections as a new generation.
 pub struct Rebuild {
     projections: Projections,
-    me: Member,
+    worker: Worker,
     number: i32,
-    builder: Rebuilder,
+    rebuilder: Rebuilder,
     connection: PgConnection,
 }
 
 impl Rebuild {
-    /// Begins a filling, or takes one up that did not come to its end. `member` is a name that no other process
-    /// has.
+    /// Begins a rebuild, or resumes one that was interrupted. `member` is an id that no other process has.
     ///
     /// # Errors
-    /// Another process fills the tenant's projections, or the database does not answer.
+    /// Another process rebuilds the tenant's projections, or the database does not answer.
     pub async fn begin(
         projections: Projections,
         journal: SharedJournal,
@@ -79,138 +77,145 @@ impl Rebuild {
         cancelled: CancellationToken,
     ) -> Result<Self, RebuildError> {
         let tenant = projections.tenant.to_string();
-        let me = Member { id: member, version: projections.database().schema_version.version };
+        let worker = Worker { id: member, version: projections.database().schema_version.version };
         projections.database().migrate_registry().await?;
         let mut connection = projections.database().connect().await?;
-        let under_way = || RebuildError::UnderWay(tenant.clone());
-        let known = me.look(&mut connection, std::slice::from_ref(&tenant), Duration::ZERO).await?;
-        let number = match known.iter().find(|it| it.state == State::Building) {
+        let already_running = || RebuildError::AlreadyRunning(tenant.clone());
+        let tenants = std::slice::from_ref(&tenant);
+        let known = worker.list_generations(&mut connection, tenants, Duration::ZERO).await?;
+        let number = match known.iter().find(|it| it.state == GenerationState::Building) {
             Some(building) => building.number,
             None => {
                 let number = next_number(&known);
-                if !me.begin(&mut connection, &projections.tenant, number).await? {
-                    return Err(under_way());
+                if !worker.create_generation(&mut connection, &projections.tenant, number).await? {
+                    return Err(already_running());
                 }
                 number
             }
         };
-        if !me.acquire(&mut connection, &tenant, number, State::Building).await? {
-            return Err(under_way());
+        if !worker.acquire(&mut connection, &tenant, number, GenerationState::Building).await? {
+            return Err(already_running());
         }
-        let builder = Rebuilder::new(&projections, number, journal, origin, me, cancelled);
-        Ok(Self { projections, me, number, builder, connection })
+        let rebuilder = Rebuilder::new(&projections, number, journal, origin, worker, cancelled);
+        Ok(Self { projections, worker, number, rebuilder, connection })
     }
 
-    /// How far it is.
+    /// Returns a receiver of the rebuild's progress.
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Progress> {
-        self.builder.progress()
+        self.rebuilder.progress()
     }
 
-    /// Fills the projections, compares them with those that answer, and has them answer instead. Where the stream does
-    /// not hold what those were folded from, it is refused, unless `force` is said.
+    /// Builds the generation, compares it with the live one, and makes it live instead. Fails if the stream does not
+    /// hold the history of the live one, unless `force` is set; then it does not compare.
     ///
     /// # Errors
     /// See [`RebuildError`].
     pub async fn switch(self, force: bool) -> Result<Option<Comparison>, RebuildError> {
-        let then = if force { RebuildMode::ForceSwitch } else { RebuildMode::Switch };
-        self.run(then).await
+        let mode = if force { RebuildMode::ForceSwitch } else { RebuildMode::Switch };
+        self.run(mode).await
     }
 
-    /// Fills the projections, compares them with those that answer, and drops them.
+    /// Builds the generation, compares it with the live one, and drops it.
     ///
     /// # Errors
-    /// No projections answer; and see [`RebuildError`].
+    /// No generation is live; and see [`RebuildError`].
     pub async fn compare(self) -> Result<Comparison, RebuildError> {
         let compared = self.run(RebuildMode::Compare).await?;
-        compared.ok_or_else(|| {
-            RebuildError::Failed("no projections answer that new ones could be compared with".into())
-        })
+        compared.ok_or_else(|| RebuildError::Failed("there are no live projections to compare with".into()))
     }
 
-    async fn run(mut self, then: RebuildMode) -> Result<Option<Comparison>, RebuildError> {
+    async fn run(mut self, mode: RebuildMode) -> Result<Option<Comparison>, RebuildError> {
         let (tenant, number) = (self.projections.tenant.to_string(), self.number);
-        // Both are polled side by side: the switch holds the row that is renewed, and must not wait for that.
+        // Poll both concurrently: the switch locks the row that is renewed, and must not wait for the renewal.
         let done = tokio::select! {
-            done = self.builder.run(then) => done,
-            lost = renewing(self.me, &mut self.connection, (tenant.clone(), number)) => return Err(lost),
+            done = self.rebuilder.run(mode) => done,
+            error = renew_lease(self.worker, &mut self.connection, (tenant.clone(), number)) => {
+                return Err(error);
+            }
         };
-        // What was only compared, or refused, is of no use to anybody.
-        let useless = match &done {
-            Ok(compared) => then == RebuildMode::Compare && compared.is_some(),
-            Err(failure) => matches!(failure, Failure::OtherHistory(_)),
+        // A generation that was only compared, or that was rejected, has no further use.
+        let is_useless = match &done {
+            Ok(compared) => mode == RebuildMode::Compare && compared.is_some(),
+            Err(failure) => matches!(failure, RebuildFailure::HistoryDiffers(_)),
         };
-        if useless {
-            let generation = (tenant.as_str(), self.me.version, number);
-            if let Err(error) = self.me.drop(&mut self.connection, generation, DROP_LOCK_TIMEOUT).await {
-                // The next filling takes it up.
-                warn!(tenant, number, error = error.told(), "what was filled is not dropped");
+        if is_useless {
+            let generation = (tenant.as_str(), self.worker.version, number);
+            let dropping = self.worker.drop_generation(&mut self.connection, generation, DROP_LOCK_TIMEOUT);
+            if let Err(error) = dropping.await {
+                let error = error.display_chain();
+                warn!(tenant, number, error, "could not drop the generation; the next rebuild resumes it");
             }
         }
-        // Unsaid, it lapses.
-        let _ = self.me.release(&mut self.connection, &tenant, number).await;
+        // If the release fails, the lease expires.
+        let _ = self.worker.release(&mut self.connection, &tenant, number).await;
         close(self.connection).await;
         Ok(done?)
     }
 }
 
-/// Says again and again that this process fills a generation, until it does not.
-async fn renewing(me: Member, connection: &mut PgConnection, filled: (String, i32)) -> RebuildError {
+/// Renews the lease on a generation until that fails; returns the reason.
+async fn renew_lease(
+    worker: Worker,
+    connection: &mut PgConnection,
+    generation: (String, i32),
+) -> RebuildError {
     loop {
         tokio::time::sleep(LEASE / 5).await;
-        match tokio::time::timeout(PATIENCE, me.renew(connection, std::slice::from_ref(&filled))).await {
-            Ok(Ok(owned)) if owned.contains(&filled) => {}
-            // It was paused for so long that another process took it up.
-            Ok(Ok(_)) => return RebuildError::UnderWay(filled.0),
+        let renewal = worker.renew(connection, std::slice::from_ref(&generation));
+        match tokio::time::timeout(STEP_TIMEOUT, renewal).await {
+            Ok(Ok(owned)) if owned.contains(&generation) => {}
+            // This process was paused for so long that another one acquired the lease.
+            Ok(Ok(_)) => return RebuildError::AlreadyRunning(generation.0),
             Ok(Err(error)) => return error.into(),
             Err(_) => {
-                return RebuildError::Failed(format!("the database does not answer within {PATIENCE:?}"));
+                return RebuildError::Failed(format!("the database did not respond within {STEP_TIMEOUT:?}"));
             }
         }
     }
 }
 
-/// A generation of a tenant's projections, as an operator sees it.
+/// A generation of a tenant's projections, for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GenerationRow {
-    /// Whose projections.
+    /// The tenant.
     pub tenant: String,
-    /// The version of their form.
+    /// The schema version of the projections.
     pub version: i32,
     /// Its number.
     pub number: i32,
     /// `building`, `live` or `retired`.
     pub state: String,
-    /// Whether a process folds into it.
+    /// True if a process holds its lease.
     pub owned: bool,
-    /// Up to where it is folded, if its tables are there.
+    /// Its position, if its tables exist.
     pub position: Option<Position>,
-    /// How many bytes it takes.
+    /// Its size in bytes, with indexes.
     pub bytes: u64,
 }
 
-/// Every generation in a database, of every tenant and form.
+/// Returns all generations in a database, of every tenant and schema version.
 ///
 /// # Errors
 /// The database does not answer.
 pub async fn generations(settings: &Settings) -> Result<Vec<GenerationRow>, Error> {
-    let database = Database::of(settings)?;
+    let database = Database::new(settings)?;
     database.migrate_registry().await?;
     let mut connection = database.connect().await?;
     type Row = (String, i32, i32, String, bool);
     let rows: Vec<Row> = sqlx::query_as(LIST).fetch_all(&mut connection).await?;
     let mut generations = Vec::new();
     for (tenant, version, number, state, owned) in rows {
-        let schema = schema(&tenant, version, number);
+        let schema = schema_name(&tenant, version, number);
         let bytes: Option<i64> = sqlx::query_scalar(SIZE).bind(&schema).fetch_one(&mut connection).await?;
-        // Its tables may not be made yet.
+        // Its tables may not exist yet.
         let checkpoint = AssertSqlSafe(format!("SELECT position FROM \"{schema}\".projection"));
-        let checkpoint: Option<i64> = match bytes {
+        let applied: Option<i64> = match bytes {
             Some(_) => sqlx::query_scalar(checkpoint).fetch_optional(&mut connection).await?,
             None => None,
         };
         let bytes = bytes.unwrap_or(0).cast_unsigned();
-        let position = checkpoint.map(position);
+        let position = applied.map(position);
         generations.push(GenerationRow { tenant, version, number, state, owned, position, bytes });
     }
     close(connection).await;

@@ -1,4 +1,4 @@
-//! Filling projections anew beside those that answer, and the switch to them.
+//! Builds a new generation beside the live one, compares the two, and switches to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,155 +11,147 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::Projections;
-use crate::generations::digest::{TableDigest, digests, first_difference};
-use crate::generations::indexes;
-use crate::generations::registry::{Member, begin_again, drop_schema, switch};
-use crate::postgres::{Error, SNAPSHOT, position};
-use crate::projector::apply::Fold;
-use crate::projector::checkpoint::{self, Checkpoint, Continuity, created, recognise};
+use crate::generations::digest::{RowDifference, TableDigest, digests, first_difference};
+use crate::generations::registry::{Worker, drop_schema, reset_followers, switch};
+use crate::generations::{copy, indexes};
+use crate::postgres::{Error, Projections, SNAPSHOT, position};
+use crate::projector::apply::ProjectionState;
+use crate::projector::checkpoint::{self, Checkpoint, Continuity, check_continuity, stream_created_at};
 use crate::projector::pipeline::{
-    self, GenerationHandle, PATIENCE, ProjectionError, Source, close, patiently,
+    self, GenerationHandle, ProjectionError, STEP_TIMEOUT, Source, close, with_step_timeout,
 };
-use crate::projector::{Status, Stopped};
+use crate::projector::status::{Status, Stopped};
 
-/// How far behind new projections may be when those that answer are held for the switch.
-const CLOSE: u64 = 2_000;
-/// From this many entries on, indexes are made at the end.
-const MANY: u64 = 20_000;
-/// A step over all rows of large tables that takes longer has lost the database, as far as anybody can tell.
-const LONG: Duration = Duration::from_secs(4 * 3_600);
-/// How often the progress of a filling is told.
-const TELL: Duration = Duration::from_millis(500);
-/// How often it is looked whether projections that answer have caught up with those that are built, and how many times.
-const CATCH_UP: (Duration, u32) = (Duration::from_millis(50), 100);
+/// Largest lag of the new generation, in entries, at which the live one is locked for the switch.
+const MAX_SWITCH_LAG: u64 = 2_000;
+/// Number of entries above which indexes are created at the end.
+const DEFERRED_INDEX_THRESHOLD: u64 = 20_000;
+/// Timeout of a step over all rows of large tables.
+const TABLE_SCAN_TIMEOUT: Duration = Duration::from_secs(4 * 3_600);
+/// Interval of progress updates.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+/// Interval at which the live generation is polled until it catches up with a new one that is ahead.
+const CATCH_UP_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Number of these polls.
+const CATCH_UP_POLLS: u32 = 100;
 
-/// Where entries are taken from.
+/// The source of entries for a rebuild.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// The stream.
     Stream,
-    /// The copy in the projections that answer, as far as it goes, and then the stream.
+    /// The copy in the live projections up to its end, then the stream.
     Events,
 }
 
-/// How far a filling is.
+/// The progress of a rebuild.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
-    /// What is filled up to.
+    /// The position of the new generation.
     pub position: Position,
-    /// Where the stream ends.
+    /// The position that it has to reach.
     pub head: Position,
 }
 
-/// How new projections stand beside those that answer, at one position.
+/// The result of comparing a new generation with the live one at one position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
     /// The position.
     pub position: Position,
-    /// The tables that differ: what they hold in those that answer, and anew.
+    /// The tables that differ, with their digests in the live and in the new generation.
     pub different: BTreeMap<String, (TableDigest, TableDigest)>,
-    /// In the first of these tables, the first row that only one has, by its text.
+    /// The first row, in the order of the rows' text, that only one generation contains in the first of these tables.
     pub first: Option<RowDifference>,
 }
 
-/// A row that only one of two tables has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RowDifference {
-    /// Whether it is in the projections that answer, or in the new ones.
-    pub answers: bool,
-    /// The table.
-    pub table: String,
-    /// The row, as Postgres writes it.
-    pub text: String,
-}
-
-/// What is done with new projections when they are filled.
+/// The use of a new generation after it is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RebuildMode {
-    /// They answer, unless they were folded from another history.
+    /// Make it live, unless its history differs from the live one's.
     Switch,
-    /// They answer, whatever is different.
+    /// Make it live without a comparison.
     ForceSwitch,
-    /// They are only compared.
+    /// Only compare it.
     Compare,
 }
 
-/// Why new projections do not come to answer.
+/// Reason why a rebuild failed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    /// Folding ended.
+pub(crate) enum RebuildFailure {
+    /// Possibly transient: the caller may retry.
     #[error("{0}")]
-    Ended(String),
-    /// A person is needed.
+    Failed(String),
+    /// An operator is needed, or the rebuild was cancelled.
     #[error(transparent)]
     Stopped(#[from] Stopped),
-    /// What those that answer were folded from is another history.
+    /// The live generation was built from another history.
     #[error("{0}")]
-    OtherHistory(String),
-    /// The stream seems to lack what was folded; the server may only be behind.
-    #[error("the stream ends at {at}, and was folded up to {to}")]
-    Short {
-        /// Where it ends.
-        at: Position,
-        /// Up to where it was folded.
-        to: Position,
+    HistoryDiffers(String),
+    /// The stream lacks entries that were applied; the server may only lag behind.
+    #[error("the stream ends at {end}, but entries up to {expected} were applied")]
+    StreamTooShort {
+        /// Position at which the stream ends.
+        end: Position,
+        /// Position up to which entries were applied.
+        expected: Position,
     },
-    /// The new projections are ahead of those that answer, which do not move.
-    #[error("the projections that answer are at {answering} and do not move, the new ones are at {new}")]
-    Ahead {
-        /// Where those that answer are.
-        answering: Position,
-        /// Where the new ones are.
+    /// The new generation is ahead of the live one, which does not advance.
+    #[error("the live projections are at {live} and do not advance; the new ones are at {new}")]
+    AheadOfLive {
+        /// Position of the live generation.
+        live: Position,
+        /// Position of the new generation.
         new: Position,
     },
 }
 
-impl From<ProjectionError> for Failure {
-    fn from(ended: ProjectionError) -> Self {
-        match ended {
+impl From<ProjectionError> for RebuildFailure {
+    fn from(error: ProjectionError) -> Self {
+        match error {
             ProjectionError::Stopped(stopped) => Self::Stopped(stopped),
-            ProjectionError::Failed(reason) | ProjectionError::Doubtful(reason) => Self::Ended(reason),
-            ProjectionError::Repeated => Self::Ended("an identity is in the history already".into()),
+            ProjectionError::Failed(reason) | ProjectionError::Unconfirmed(reason) => Self::Failed(reason),
+            ProjectionError::Duplicate => {
+                Self::Failed("the history already contains an identity of the batch".into())
+            }
             ProjectionError::Fenced(position) => {
-                Self::Ended(format!("another process folds into the same projections, at {position}"))
+                Self::Failed(format!("another process projects into the same generation, now at {position}"))
             }
         }
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for RebuildFailure {
     fn from(error: Error) -> Self {
         ProjectionError::from(error).into()
     }
 }
 
-impl From<sqlx::Error> for Failure {
+impl From<sqlx::Error> for RebuildFailure {
     fn from(error: sqlx::Error) -> Self {
         ProjectionError::from(error).into()
     }
 }
 
-impl From<ReadError> for Failure {
+impl From<ReadError> for RebuildFailure {
     fn from(error: ReadError) -> Self {
         ProjectionError::from(error).into()
     }
 }
 
-/// Fills one generation. Killed at any point, another one goes on where it was.
+/// Builds one generation. If the process is killed at any point, another rebuilder resumes from there.
 pub(crate) struct Rebuilder {
     projections: Projections,
-    target: GenerationHandle,
+    generation: GenerationHandle,
     journal: SharedJournal,
     origin: Origin,
-    me: Member,
+    worker: Worker,
     progress: Arc<watch::Sender<Progress>>,
     cancelled: CancellationToken,
 }
 
-/// What is held while a generation is filled.
+/// State in memory and connection of a rebuild in progress.
 struct RebuildSession {
-    fold: Fold,
+    state: ProjectionState,
     connection: PgConnection,
 }
 
@@ -169,395 +161,409 @@ impl Rebuilder {
         number: i32,
         journal: SharedJournal,
         origin: Origin,
-        me: Member,
+        worker: Worker,
         cancelled: CancellationToken,
     ) -> Self {
         let progress = Arc::new(watch::Sender::new(Progress::default()));
-        let target = GenerationHandle::new(projections, number);
-        Self { projections: projections.clone(), target, journal, origin, me, progress, cancelled }
+        let generation = GenerationHandle::new(projections, number);
+        Self { projections: projections.clone(), generation, journal, origin, worker, progress, cancelled }
     }
 
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
 
-    /// Fills the generation, compares it with the one that answers, if one does, and switches. `None` where there is
-    /// nothing to compare with; then nothing is filled only to be compared.
-    pub(crate) async fn run(&self, then: RebuildMode) -> Result<Option<Comparison>, Failure> {
-        match self.fill(then).await {
-            // Filled by somebody who was killed after they were compared. They cannot be compared any more where
-            // the others are: so they are filled again, up to there.
-            Err(Failure::Ahead { .. }) => {
-                within(PATIENCE, self.throw_away()).await?;
-                self.fill(then).await
+    /// Builds the generation, compares it with the live one, if any, and switches. Returns `None` if there is no live
+    /// one; with [`RebuildMode::Compare`] nothing is built then.
+    pub(crate) async fn run(&self, mode: RebuildMode) -> Result<Option<Comparison>, RebuildFailure> {
+        match self.rebuild(mode).await {
+            // A process that was killed after its comparison built this generation beyond the live one. The two cannot
+            // be compared at one position, so it is built again up to the live one's position.
+            Err(RebuildFailure::AheadOfLive { .. }) => {
+                with_timeout(STEP_TIMEOUT, self.discard()).await?;
+                self.rebuild(mode).await
             }
             done => done,
         }
     }
 
-    async fn fill(&self, then: RebuildMode) -> Result<Option<Comparison>, Failure> {
-        let live = within(PATIENCE, self.live()).await?;
-        if then == RebuildMode::Compare && live.is_none() {
+    async fn rebuild(&self, mode: RebuildMode) -> Result<Option<Comparison>, RebuildFailure> {
+        let live = with_timeout(STEP_TIMEOUT, self.live_number()).await?;
+        if mode == RebuildMode::Compare && live.is_none() {
             return Ok(None);
         }
-        let mut filling = within(PATIENCE, self.begin()).await?;
+        let mut session = with_timeout(STEP_TIMEOUT, self.prepare()).await?;
         let mut compared = None;
-        if let Some(live) = live.filter(|_| then != RebuildMode::ForceSwitch) {
-            filling = self.up_to_the_live_ones(filling, live).await?;
-            finish(&mut filling).await?;
-            let result = self.compare(filling, live, then).await?;
-            filling = result.0;
+        if let Some(live) = live.filter(|_| mode != RebuildMode::ForceSwitch) {
+            session = self.catch_up_with_live(session, live).await?;
+            create_deferred_indexes(&mut session).await?;
+            let result = self.compare(session, live, mode).await?;
+            session = result.0;
             compared = Some(result.1);
         }
-        if then == RebuildMode::Compare {
-            close(filling.connection).await;
+        if mode == RebuildMode::Compare {
+            close(session.connection).await;
             return Ok(compared);
         }
-        filling = self.up_to_the_head(filling).await?;
-        finish(&mut filling).await?;
+        session = self.catch_up_with_head(session).await?;
+        create_deferred_indexes(&mut session).await?;
         loop {
-            filling = self.up_to_the_head(filling).await?;
-            match within(PATIENCE, self.switch(filling, then)).await? {
+            session = self.catch_up_with_head(session).await?;
+            match with_timeout(STEP_TIMEOUT, self.switch(session, mode)).await? {
                 None => break,
-                Some(again) => filling = again,
+                Some(behind) => session = behind,
             }
         }
-        info!(tenant = %self.projections.tenant, generation = self.target.number, "new projections answer");
+        info!(tenant = %self.projections.tenant, generation = self.generation.number, "activated generation");
         Ok(compared)
     }
 
-    /// Makes the tables, or takes up what was begun. What was filled from another stream is thrown away: nothing was
-    /// ever answered from it.
-    async fn begin(&self) -> Result<RebuildSession, Failure> {
-        let schema = self.projections.schema(self.target.number);
+    /// Creates the tables, or resumes an interrupted build. Discards tables that were built from another stream: they
+    /// have never answered queries.
+    async fn prepare(&self) -> Result<RebuildSession, RebuildFailure> {
+        let schema = self.projections.schema(self.generation.number);
         self.projections.database().migrate_generation(&schema).await?;
-        let mut filling = self.load().await?;
-        match recognise(self.journal.as_ref(), &filling.fold.checkpoint).await? {
+        let mut session = self.load().await?;
+        match check_continuity(self.journal.as_ref(), &session.state.checkpoint).await? {
             Continuity::Intact => {}
-            Continuity::Unconfirmed(reason) => return Err(Failure::Ended(reason)),
+            Continuity::Unconfirmed(reason) => return Err(RebuildFailure::Failed(reason)),
             Continuity::Diverged(_) => {
-                close(filling.connection).await;
-                self.throw_away().await?;
+                close(session.connection).await;
+                self.discard().await?;
                 self.projections.database().migrate_generation(&schema).await?;
-                filling = self.load().await?;
+                session = self.load().await?;
             }
         }
-        let worth_it = self.journal.head().await?.position.get() > MANY;
-        if filling.fold.checkpoint.position == Position::START && worth_it {
-            let mut transaction = filling.connection.begin().await?;
-            // Paused before this, it may have been filled by somebody else, and answer by now.
-            self.held(&mut transaction).await?;
-            if self.hold(&mut transaction, self.target.number).await? == Position::START {
-                indexes::set_aside(&mut transaction).await?;
+        let is_large = self.journal.head().await?.position.get() > DEFERRED_INDEX_THRESHOLD;
+        if session.state.checkpoint.position == Position::START && is_large {
+            let mut transaction = session.connection.begin().await?;
+            // If this process was paused before, another one may have built the generation and made it live.
+            self.lock_states(&mut transaction).await?;
+            if self.lock_position(&mut transaction, self.generation.number).await? == Position::START {
+                indexes::defer(&mut transaction).await?;
             }
             transaction.commit().await?;
         }
-        Ok(filling)
+        Ok(session)
     }
 
-    /// Drops what was filled.
-    async fn throw_away(&self) -> Result<(), Failure> {
+    /// Drops the generation's tables.
+    async fn discard(&self) -> Result<(), RebuildFailure> {
         let mut connection = self.projections.database().connect().await?;
         let mut transaction = connection.begin().await?;
-        self.held(&mut transaction).await?;
-        drop_schema(&mut transaction, &self.projections.schema(self.target.number)).await?;
+        self.lock_states(&mut transaction).await?;
+        drop_schema(&mut transaction, &self.projections.schema(self.generation.number)).await?;
         transaction.commit().await?;
         close(connection).await;
         Ok(())
     }
 
     async fn load(&self) -> Result<RebuildSession, ProjectionError> {
-        let mut connection = self.target.connect().await?;
-        let fold = patiently(async { Ok(Fold::load(&mut connection).await?) }).await?;
-        Ok(RebuildSession { fold, connection })
+        let mut connection = self.generation.connect().await?;
+        let load = async { Ok(ProjectionState::load(&mut connection).await?) };
+        let state = with_step_timeout(load).await?;
+        Ok(RebuildSession { state, connection })
     }
 
-    /// The generation that answers now.
-    async fn live(&self) -> Result<Option<i32>, Failure> {
+    /// Returns the number of the live generation.
+    async fn live_number(&self) -> Result<Option<i32>, RebuildFailure> {
         let mut connection = self.projections.database().connect().await?;
         let mut transaction = connection.begin().await?;
-        let live = self.held(&mut transaction).await?;
+        let live = self.lock_states(&mut transaction).await?;
         transaction.commit().await?;
         close(connection).await;
         Ok(live)
     }
 
-    /// The generation that answers: neither that nor that this process builds this one changes until the transaction
-    /// ends.
-    async fn held(&self, transaction: &mut PgConnection) -> Result<Option<i32>, Failure> {
-        let locked = self.me.lock(transaction, &self.projections.tenant).await?;
-        let number = self.target.number;
+    /// Locks the states of the generations until the transaction ends, and returns the number of the live one. Fails if
+    /// this process no longer builds its generation.
+    async fn lock_states(&self, transaction: &mut PgConnection) -> Result<Option<i32>, RebuildFailure> {
+        let locked = self.worker.lock(transaction, &self.projections.tenant).await?;
+        let number = self.generation.number;
         match locked.building {
             Some((building, true)) if building == number => Ok(locked.live),
             Some((building, false)) if building == number => {
-                Err(Failure::Ended(format!("another process fills generation {number} now")))
+                Err(RebuildFailure::Failed(format!("another process now builds generation {number}")))
             }
-            _ => Err(Failure::Ended(format!("generation {number} is built no longer"))),
+            _ => Err(RebuildFailure::Failed(format!("generation {number} is no longer being built"))),
         }
     }
 
-    /// Folds what the generation that answers has.
-    async fn up_to_the_live_ones(
+    /// Applies entries up to the position of the live generation.
+    async fn catch_up_with_live(
         &self,
-        mut filling: RebuildSession,
+        mut session: RebuildSession,
         live: i32,
-    ) -> Result<RebuildSession, Failure> {
+    ) -> Result<RebuildSession, RebuildFailure> {
         let live = GenerationHandle::new(&self.projections, live);
         let mut connection = live.connect().await?;
-        let checkpoint = within(PATIENCE, checkpoint(&mut connection)).await?;
+        let checkpoint = with_timeout(STEP_TIMEOUT, live_checkpoint(&mut connection)).await?;
         if self.origin == Origin::Events
-            && let Continuity::Diverged(reason) = recognise(self.journal.as_ref(), &checkpoint).await?
+            && let Continuity::Diverged(reason) = check_continuity(self.journal.as_ref(), &checkpoint).await?
         {
-            return Err(Failure::OtherHistory(format!(
-                "the copy is of another stream than this one: {reason}"
+            return Err(RebuildFailure::HistoryDiffers(format!(
+                "the copy belongs to another stream: {reason}"
             )));
         }
         let mut to = checkpoint.position;
         loop {
-            let behind = to.get().saturating_sub(filling.fold.checkpoint.position.get());
-            if behind == 0 {
+            let lag = to.get().saturating_sub(session.state.checkpoint.position.get());
+            if lag == 0 {
                 break;
             }
             let copy = (self.origin == Origin::Events).then_some(&live);
-            filling = match self.fold_up_to(filling, to, copy).await {
-                Ok(filling) => filling,
-                Err(short) => return Err(self.why(short, &checkpoint).await),
+            session = match self.project_exactly_to(session, to, copy).await {
+                Ok(session) => session,
+                Err(failure) => return Err(self.refine(failure, &checkpoint).await),
             };
-            if behind < CLOSE {
+            if lag < MAX_SWITCH_LAG {
                 break;
             }
-            to = within(PATIENCE, async { Ok(checkpoint::read(&mut connection).await?.position) }).await?;
+            let read = async { Ok(checkpoint::read(&mut connection).await?.position) };
+            to = with_timeout(STEP_TIMEOUT, read).await?;
         }
         close(connection).await;
-        Ok(filling)
+        Ok(session)
     }
 
-    /// Whether a stream is short because it is another one than that of the projections that answer.
-    async fn why(&self, failure: Failure, answering: &Checkpoint) -> Failure {
-        let Failure::Short { .. } = failure else { return failure };
-        match recognise(self.journal.as_ref(), answering).await {
-            Ok(Continuity::Diverged(reason)) => Failure::OtherHistory(format!("{failure}: {reason}")),
+    /// Replaces [`RebuildFailure::StreamTooShort`] if the reason is that the stream is not the live generation's.
+    async fn refine(&self, failure: RebuildFailure, live: &Checkpoint) -> RebuildFailure {
+        let RebuildFailure::StreamTooShort { .. } = failure else { return failure };
+        match check_continuity(self.journal.as_ref(), live).await {
+            Ok(Continuity::Diverged(reason)) => {
+                RebuildFailure::HistoryDiffers(format!("{failure}: {reason}"))
+            }
             Ok(_) => failure,
             Err(error) => error.into(),
         }
     }
 
-    async fn up_to_the_head(&self, mut filling: RebuildSession) -> Result<RebuildSession, Failure> {
+    async fn catch_up_with_head(
+        &self,
+        mut session: RebuildSession,
+    ) -> Result<RebuildSession, RebuildFailure> {
         loop {
             let head = self.journal.head().await?.position;
-            let behind = head.get().saturating_sub(filling.fold.checkpoint.position.get());
-            if behind > 0 {
-                filling = self.fold_up_to(filling, head, None).await?;
+            let lag = head.get().saturating_sub(session.state.checkpoint.position.get());
+            if lag > 0 {
+                session = self.project_exactly_to(session, head, None).await?;
             }
-            if behind < CLOSE {
-                return Ok(filling);
+            if lag < MAX_SWITCH_LAG {
+                return Ok(session);
             }
         }
     }
 
-    /// Folds up to a position that is known to have been folded, from the copy in these projections, or else from the stream.
-    async fn fold_up_to(
+    /// Applies entries up to a position that is known to exist, from the copy in a generation or else from the stream.
+    /// Fails if the source ends before.
+    async fn project_exactly_to(
         &self,
-        filling: RebuildSession,
+        session: RebuildSession,
         to: Position,
         copy: Option<&GenerationHandle>,
-    ) -> Result<RebuildSession, Failure> {
-        let filling = self.fold(filling, to, copy).await?;
-        let at = filling.fold.checkpoint.position;
-        if at == to {
-            return Ok(filling);
+    ) -> Result<RebuildSession, RebuildFailure> {
+        let session = self.project(session, to, copy).await?;
+        let end = session.state.checkpoint.position;
+        if end == to {
+            return Ok(session);
         }
         Err(match copy {
-            Some(_) => Failure::Ended(format!(
-                "the copy ends at {at}, and the projections that it is beside are at {to}: fill them from the stream"
+            Some(_) => RebuildFailure::Failed(format!(
+                "the copy ends at {end}, but its projections are at {to}; rebuild from the stream"
             )),
-            None => Failure::Short { at, to },
+            None => RebuildFailure::StreamTooShort { end, expected: to },
         })
     }
 
-    async fn fold(
+    async fn project(
         &self,
-        mut filling: RebuildSession,
+        mut session: RebuildSession,
         to: Position,
         copy: Option<&GenerationHandle>,
-    ) -> Result<RebuildSession, Failure> {
-        let stream_created = created(self.journal.as_ref(), &filling.fold.checkpoint).await?;
+    ) -> Result<RebuildSession, RebuildFailure> {
+        let stream_created = stream_created_at(self.journal.as_ref(), &session.state.checkpoint).await?;
         let mut check_duplicates = false;
         loop {
-            let after = filling.fold.checkpoint.position;
+            let after = session.state.checkpoint.position;
             let records = match copy {
-                Some(copy) => crate::generations::copy::read(copy.clone(), after, to),
+                Some(copy) => copy::read(copy.clone(), after, to),
                 None => self.journal.read(SubjectFilter::All, after, Until::Position(to)),
             };
             let source = Source { records, stream_created };
-            let RebuildSession { fold, connection } = filling;
-            let folding =
-                pipeline::run(&self.target, connection, fold, source, check_duplicates, &self.cancelled);
-            match self.telling(to, folding).await {
-                Ok((fold, connection)) => return Ok(RebuildSession { fold, connection }),
-                Err(ProjectionError::Repeated) => {
+            let RebuildSession { state, connection } = session;
+            let projecting =
+                pipeline::run(&self.generation, connection, state, source, check_duplicates, &self.cancelled);
+            match self.report_progress(to, projecting).await {
+                Ok((state, connection)) => return Ok(RebuildSession { state, connection }),
+                Err(ProjectionError::Duplicate) => {
                     check_duplicates = true;
-                    filling = self.load().await?;
+                    session = self.load().await?;
                 }
-                Err(ended) => return Err(ended.into()),
+                Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Tells the progress while something is awaited.
-    async fn telling<T>(&self, head: Position, folding: impl Future<Output = T>) -> T {
-        tokio::pin!(folding);
+    /// Publishes the progress until a future completes.
+    async fn report_progress<T>(&self, head: Position, projecting: impl Future<Output = T>) -> T {
+        tokio::pin!(projecting);
         loop {
             tokio::select! {
-                done = &mut folding => return done,
-                () = tokio::time::sleep(TELL) => {
-                    let position = *self.target.written.borrow();
+                done = &mut projecting => return done,
+                () = tokio::time::sleep(PROGRESS_INTERVAL) => {
+                    let position = *self.generation.written.borrow();
                     self.progress.send_replace(Progress { position, head });
-                    self.target.tell(Status::Building(position));
+                    self.generation.set_status(Status::Building(position));
                 }
             }
         }
     }
 
-    /// Compares what both hold at one position, at which the new projections are kept meanwhile.
+    /// Compares both generations at one position: a snapshot of the live one, and the new one, which stays at the
+    /// snapshot's position until the comparison ends.
     async fn compare(
         &self,
-        mut filling: RebuildSession,
+        mut session: RebuildSession,
         live: i32,
-        then: RebuildMode,
-    ) -> Result<(RebuildSession, Comparison), Failure> {
+        mode: RebuildMode,
+    ) -> Result<(RebuildSession, Comparison), RebuildFailure> {
         let mut connection = GenerationHandle::new(&self.projections, live).connect().await?;
-        // The snapshot is read again when the new projections have come as far.
+        // The snapshot stays idle until the new generation reaches its position.
         sqlx::query("SET idle_in_transaction_session_timeout = 0").execute(&mut connection).await?;
-        let mut looked = 0;
-        let (mut old, checkpoint) = loop {
-            let (snapshot, checkpoint) = within(PATIENCE, async {
+        let mut polls = 0;
+        let (mut snapshot, checkpoint) = loop {
+            let (snapshot, checkpoint) = with_timeout(STEP_TIMEOUT, async {
                 let mut snapshot = connection.begin_with(SNAPSHOT).await?;
-                let checkpoint = checkpoint(&mut snapshot).await?;
+                let checkpoint = live_checkpoint(&mut snapshot).await?;
                 Ok((snapshot, checkpoint))
             })
             .await?;
-            if checkpoint.position >= filling.fold.checkpoint.position {
+            if checkpoint.position >= session.state.checkpoint.position {
                 break (snapshot, checkpoint);
             }
             drop(snapshot);
-            if looked == CATCH_UP.1 {
-                close(filling.connection).await;
-                return Err(Failure::Ahead {
-                    answering: checkpoint.position,
-                    new: filling.fold.checkpoint.position,
+            if polls == CATCH_UP_POLLS {
+                close(session.connection).await;
+                return Err(RebuildFailure::AheadOfLive {
+                    live: checkpoint.position,
+                    new: session.state.checkpoint.position,
                 });
             }
-            looked += 1;
-            tokio::time::sleep(CATCH_UP.0).await;
+            polls += 1;
+            tokio::time::sleep(CATCH_UP_POLL_INTERVAL).await;
         };
-        filling = match self.fold_up_to(filling, checkpoint.position, None).await {
-            Ok(filling) => filling,
-            Err(short) => return Err(self.why(short, &checkpoint).await),
+        session = match self.project_exactly_to(session, checkpoint.position, None).await {
+            Ok(session) => session,
+            Err(failure) => return Err(self.refine(failure, &checkpoint).await),
         };
-        let (before, after) = (checkpoint.root, filling.fold.checkpoint.root);
-        if before != after && then == RebuildMode::Switch {
-            return Err(Failure::OtherHistory(format!(
-                "at {} the root of the projections that answer is {before}, that of the new ones {after}: the stream no longer holds what they were folded from",
+        let (live_root, new_root) = (checkpoint.root, session.state.checkpoint.root);
+        if live_root != new_root && mode == RebuildMode::Switch {
+            return Err(RebuildFailure::HistoryDiffers(format!(
+                "at position {} the live projections have root {live_root}, but the new ones have {new_root}: \
+                 the stream no longer holds the history of the live ones",
                 checkpoint.position
             )));
         }
-        let reading = async { Ok((digests(&mut old).await?, digests(&mut filling.connection).await?)) };
-        let (before, after) = within(LONG, reading).await?;
-        let tables: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-        // One that is not there holds nothing.
-        let held = |digests: &BTreeMap<_, _>, table| digests.get(table).cloned().unwrap_or_default();
-        let both = tables.into_iter().map(|table| (table, (held(&before, table), held(&after, table))));
-        let different = both.filter(|(_, (before, after))| before != after);
+        let reading = async { Ok((digests(&mut snapshot).await?, digests(&mut session.connection).await?)) };
+        let (live_digests, new_digests) = with_timeout(TABLE_SCAN_TIMEOUT, reading).await?;
+        let tables: BTreeSet<&String> = live_digests.keys().chain(new_digests.keys()).collect();
+        // A missing table counts as empty.
+        let digest = |digests: &BTreeMap<_, _>, table| digests.get(table).cloned().unwrap_or_default();
+        let both = tables
+            .into_iter()
+            .map(|table| (table, (digest(&live_digests, table), digest(&new_digests, table))));
+        let different = both.filter(|(_, (live, new))| live != new);
         let different: BTreeMap<String, _> =
             different.map(|(table, digests)| (table.clone(), digests)).collect();
-        let in_both = |table: &&String| before.contains_key(*table) && after.contains_key(*table);
-        let first = match different.keys().find(in_both) {
+        let is_in_both =
+            |table: &&String| live_digests.contains_key(*table) && new_digests.contains_key(*table);
+        let first = match different.keys().find(is_in_both) {
             Some(table) => {
-                let finding = async { Ok(first_difference(&mut old, &mut filling.connection, table).await?) };
-                within(LONG, finding).await?
+                let finding =
+                    async { Ok(first_difference(&mut snapshot, &mut session.connection, table).await?) };
+                with_timeout(TABLE_SCAN_TIMEOUT, finding).await?
             }
             None => None,
         };
-        old.rollback().await?;
+        snapshot.rollback().await?;
         close(connection).await;
-        Ok((filling, Comparison { position: checkpoint.position, different, first }))
+        Ok((session, Comparison { position: checkpoint.position, different, first }))
     }
 
-    /// Lets the new projections answer, in one transaction: those that answered are held where they are, and the new
-    /// ones come as far. `Some` where that cannot be done at once.
+    /// Makes the new generation live in one transaction: locks the live one at its position, and applies the missing
+    /// entries to the new one. Returns the session as `Some` if the switch has to be tried again.
     async fn switch(
         &self,
-        mut filling: RebuildSession,
-        then: RebuildMode,
-    ) -> Result<Option<RebuildSession>, Failure> {
+        mut session: RebuildSession,
+        mode: RebuildMode,
+    ) -> Result<Option<RebuildSession>, RebuildFailure> {
         let tenant: &TenantName = &self.projections.tenant;
         let version = self.projections.database().schema_version.version;
         let mut connection = self.projections.database().connect().await?;
         let mut transaction = connection.begin().await?;
-        let live = self.held(&mut transaction).await?;
-        // Of another history, or damaged, the old ones say nothing of how far the new ones are to come.
-        if let Some(live) = live.filter(|_| then == RebuildMode::Switch) {
-            let held = match self.hold(&mut transaction, live).await {
-                Ok(held) => held,
-                // Its projector is in the middle of a batch, and may be paused there.
-                Err(error) if error.is_lock_timeout() => return Ok(Some(filling)),
+        let live = self.lock_states(&mut transaction).await?;
+        // In a forced switch the live generation may be damaged or of another history: ignore its position.
+        if let Some(live) = live.filter(|_| mode == RebuildMode::Switch) {
+            let live_position = match self.lock_position(&mut transaction, live).await {
+                Ok(position) => position,
+                // Its projector is within a batch, and may be paused there.
+                Err(error) if error.is_lock_timeout() => return Ok(Some(session)),
                 Err(error) => return Err(error.into()),
             };
-            let behind = held.get().saturating_sub(filling.fold.checkpoint.position.get());
-            if behind > CLOSE {
+            let lag = live_position.get().saturating_sub(session.state.checkpoint.position.get());
+            if lag > MAX_SWITCH_LAG {
                 transaction.rollback().await?;
-                return Ok(Some(filling));
+                return Ok(Some(session));
             }
-            if behind > 0 {
-                filling = self.fold_up_to(filling, held, None).await?;
+            if lag > 0 {
+                session = self.project_exactly_to(session, live_position, None).await?;
             }
         }
-        let (at, ours) =
-            (self.hold(&mut transaction, self.target.number).await?, filling.fold.checkpoint.position);
-        if at != ours {
-            return Err(ProjectionError::Fenced(at).into());
+        let stored = self.lock_position(&mut transaction, self.generation.number).await?;
+        if stored != session.state.checkpoint.position {
+            return Err(ProjectionError::Fenced(stored).into());
         }
-        if then == RebuildMode::ForceSwitch {
-            begin_again(&mut transaction, tenant).await?;
+        if mode == RebuildMode::ForceSwitch {
+            reset_followers(&mut transaction, tenant).await?;
         }
-        switch(&mut transaction, tenant, version, live, self.target.number).await?;
+        switch(&mut transaction, tenant, version, live, self.generation.number).await?;
         transaction.commit().await?;
         close(connection).await;
-        close(filling.connection).await;
-        self.projections.activate(self.target.number);
+        close(session.connection).await;
+        self.projections.activate(self.generation.number);
         self.projections.divergence.send_replace(None);
-        self.projections.local.send_replace(filling.fold.checkpoint.position);
+        self.projections.local_position.send_replace(session.state.checkpoint.position);
         Ok(None)
     }
 
-    /// Where a generation stands; nobody folds into it until the transaction ends.
-    async fn hold(&self, transaction: &mut PgConnection, number: i32) -> Result<Position, Error> {
+    /// Returns the position of a generation, and keeps projectors from changing it until the transaction ends.
+    async fn lock_position(&self, transaction: &mut PgConnection, number: i32) -> Result<Position, Error> {
         let schema = self.projections.schema(number);
-        let held = AssertSqlSafe(format!("SELECT position FROM \"{schema}\".projection FOR UPDATE"));
-        Ok(position(sqlx::query_scalar(held).fetch_one(transaction).await?))
+        let query = AssertSqlSafe(format!("SELECT position FROM \"{schema}\".projection FOR UPDATE"));
+        Ok(position(sqlx::query_scalar(query).fetch_one(transaction).await?))
     }
 }
 
-/// Makes the indexes that were set aside.
-async fn finish(filling: &mut RebuildSession) -> Result<(), Failure> {
-    within(LONG, async { Ok(indexes::finish(&mut filling.connection).await?) }).await
+async fn create_deferred_indexes(session: &mut RebuildSession) -> Result<(), RebuildFailure> {
+    let creating = async { Ok(indexes::create_deferred(&mut session.connection).await?) };
+    with_timeout(TABLE_SCAN_TIMEOUT, creating).await
 }
 
-async fn within<T>(patience: Duration, step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    pipeline::within(patience, step).await
+async fn with_timeout<T>(
+    timeout: Duration,
+    step: impl Future<Output = Result<T, RebuildFailure>>,
+) -> Result<T, RebuildFailure> {
+    pipeline::with_timeout(timeout, step).await
 }
 
-/// Where the projections that answer stand, if they are whole enough to say so.
-async fn checkpoint(connection: &mut PgConnection) -> Result<Checkpoint, Failure> {
+/// Reads the checkpoint of the live generation. Without one its history is unknown.
+async fn live_checkpoint(connection: &mut PgConnection) -> Result<Checkpoint, RebuildFailure> {
     match checkpoint::read(connection).await {
         Err(error)
-            if error.is_without_table() || matches!(error, Error::Database(sqlx::Error::RowNotFound)) =>
+            if error.is_missing_table() || matches!(error, Error::Database(sqlx::Error::RowNotFound)) =>
         {
-            Err(Failure::OtherHistory(format!(
-                "the projections that answer do not say what they were folded from: {}",
-                error.told()
-            )))
+            let cause = error.display_chain();
+            Err(RebuildFailure::HistoryDiffers(format!("the live projections have no checkpoint: {cause}")))
         }
         read => Ok(read?),
     }

@@ -1,50 +1,49 @@
-//! Which generations of projections there are, and who folds into each.
+//! The registry of generations: their states, the lease on each, the live workers, and the followers' positions.
 //!
-//! The projections of a tenant can be filled anew beside those that answer: each filling is a generation, in a schema
-//! of its own. One of them is live for each version of their form. What is folded into is *owned* by one process
-//! at a time. Ownership only keeps processes out of each other's way: what keeps a process that was paused, and
-//! wakes up owning nothing, from doing harm is the fence in [`projection`](crate::projector::projection).
+//! A rebuild fills a new generation of a tenant's projections, in a schema of its own, while another one answers
+//! queries. At most one generation per tenant and schema version is live. One process at a time holds the lease on a
+//! generation and projects into it. Leases only avoid wasted work; safety comes from the fence in
+//! [`checkpoint`](crate::projector::checkpoint), which rejects the writes of a paused process that lost its lease.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use ledger_domain::{Position, TenantName};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
-use crate::Projections;
-use crate::postgres::{Error, bigint, position};
+use crate::postgres::{Error, Projections, bigint, position, schema_name};
 
 pub(crate) const STATEMENTS: &[&str] = &[
-    SEE,
-    LOOK,
-    BEGIN,
+    HEARTBEAT,
+    LIST_GENERATIONS,
+    CREATE_GENERATION,
     ACQUIRE,
     RENEW,
     RELEASE,
-    MEMBERS,
+    LIVE_WORKERS,
     LOCK,
-    BRIEFLY,
-    WAIT_FOR,
-    PROMOTE,
+    SET_SWITCH_TIMEOUTS,
+    SET_LOCK_TIMEOUT,
+    ACTIVATE,
     RETIRE,
-    FORGET,
-    FORGET_ABSENT,
+    DELETE_GENERATION,
+    DELETE_STALE_WORKERS,
     OUTDATED,
-    FOLLOWED,
-    FOLLOW,
-    BEGIN_AGAIN,
+    FOLLOWER_POSITION,
+    ADVANCE_FOLLOWER,
+    RESET_FOLLOWERS,
 ];
 
-const SEE: &str = "INSERT INTO release_ledger.members (member, version, folds, tenants, pid, began, seen_at)
+const HEARTBEAT: &str =
+    "INSERT INTO release_ledger.members (member, version, folds, tenants, pid, began, seen_at)
     SELECT $1, $2, $3, $4, pid, backend_start, clock_timestamp() FROM pg_stat_activity
     WHERE pid = pg_backend_pid()
     ON CONFLICT (member) DO UPDATE SET tenants = excluded.tenants, pid = excluded.pid, began = excluded.began,
         seen_at = excluded.seen_at";
 
-/// An owner is trusted to fold as long as it says so, and its connection is there: a process that is killed
-/// loses that at once, and one that is paused does not say so any more.
-const LOOK: &str = "SELECT tenant, number, state, owner = $3 AS mine,
+/// An owner counts while its lease lasts and its registry connection exists: a killed process loses the connection at
+/// once, and a paused one does not renew the lease.
+const LIST_GENERATIONS: &str = "SELECT tenant, number, state, owner = $3 AS mine,
         coalesce(owned_until >= clock_timestamp() AND EXISTS (
             SELECT FROM pg_stat_activity a
             WHERE a.pid = owner_pid AND coalesce(a.backend_start, owner_began) = owner_began
@@ -52,14 +51,14 @@ const LOOK: &str = "SELECT tenant, number, state, owner = $3 AS mine,
         coalesce(retired_at < clock_timestamp() - make_interval(secs => $4), false) AS expired
     FROM release_ledger.generations WHERE version = $1 AND tenant = ANY($2) ORDER BY tenant, number";
 
-/// The next number, where none is being built.
-const BEGIN: &str = "INSERT INTO release_ledger.generations (tenant, version, number, state)
+/// Creates a generation only if its number is the highest and no other one is being built.
+const CREATE_GENERATION: &str = "INSERT INTO release_ledger.generations (tenant, version, number, state)
     SELECT $1, $2, $3, 'building'
     WHERE $3 > (SELECT coalesce(max(number), 0) FROM release_ledger.generations WHERE tenant = $1 AND version = $2)
     ON CONFLICT DO NOTHING";
 
-/// A row that another process holds, as in a switch, is left for later: whoever waited for it here would let the
-/// leases of all its other tenants lapse.
+/// Skips a row that another process has locked, as in a switch: waiting for it would let the leases on all other
+/// tenants expire.
 const ACQUIRE: &str = "WITH free AS (
         SELECT tenant, version, number FROM release_ledger.generations
         WHERE tenant = $1 AND version = $2 AND number = $3 AND state = $6
@@ -75,7 +74,7 @@ const ACQUIRE: &str = "WITH free AS (
     WHERE a.pid = pg_backend_pid()
         AND (g.tenant, g.version, g.number) = (f.tenant, f.version, f.number)";
 
-/// What is owned and not named is left to lapse.
+/// Renews only the leases that are named; the others expire.
 const RENEW: &str = "WITH named AS (
         SELECT g.tenant, g.version, g.number FROM release_ledger.generations g
         JOIN unnest($3::text[], $4::integer[]) AS n (tenant, number) USING (tenant, number)
@@ -90,7 +89,7 @@ const RENEW: &str = "WITH named AS (
     )
     SELECT tenant, number FROM release_ledger.generations WHERE owner = $1 AND version = $2";
 
-/// Not released, it lapses.
+/// Skips a row that another process has locked: that lease expires.
 const RELEASE: &str = "UPDATE release_ledger.generations g SET owner = NULL, owned_until = NULL
     FROM (
         SELECT tenant, version, number FROM release_ledger.generations
@@ -99,7 +98,7 @@ const RELEASE: &str = "UPDATE release_ledger.generations g SET owner = NULL, own
     ) AS mine
     WHERE (g.tenant, g.version, g.number) = (mine.tenant, mine.version, mine.number)";
 
-const MEMBERS: &str = "SELECT member, tenants FROM release_ledger.members m
+const LIVE_WORKERS: &str = "SELECT member, tenants FROM release_ledger.members m
     WHERE version = $1 AND folds AND seen_at > clock_timestamp() - make_interval(secs => $2)
         AND EXISTS (SELECT FROM pg_stat_activity a
             WHERE a.pid = m.pid AND coalesce(a.backend_start, m.began) = m.began)";
@@ -107,27 +106,28 @@ const MEMBERS: &str = "SELECT member, tenants FROM release_ledger.members m
 const LOCK: &str = "SELECT number, state, coalesce(owner = $3, false) FROM release_ledger.generations
     WHERE tenant = $1 AND version = $2 AND state <> 'retired' ORDER BY number FOR UPDATE";
 
-/// Whoever holds what others wait for, and then does not go on, is cut off by the database.
-const BRIEFLY: &str = "SELECT set_config('lock_timeout', '2s', true),
+/// Postgres ends the session of a process that stalls while others wait for its locks.
+const SET_SWITCH_TIMEOUTS: &str = "SELECT set_config('lock_timeout', '2s', true),
     set_config('idle_in_transaction_session_timeout', '5s', true)";
 
-const PROMOTE: &str = "UPDATE release_ledger.generations SET state = 'live', live_at = clock_timestamp()
+const ACTIVATE: &str = "UPDATE release_ledger.generations SET state = 'live', live_at = clock_timestamp()
     WHERE tenant = $1 AND version = $2 AND number = $3";
 
 const RETIRE: &str = "UPDATE release_ledger.generations SET state = 'retired', retired_at = clock_timestamp()
     WHERE tenant = $1 AND version = $2 AND number = $3";
 
-const WAIT_FOR: &str = "SELECT set_config('lock_timeout', $1, true)";
+const SET_LOCK_TIMEOUT: &str = "SELECT set_config('lock_timeout', $1, true)";
 
-/// Nobody drops what is live in the form that it knows, nor what another process fills.
-const FORGET: &str = "DELETE FROM release_ledger.generations
+/// Never deletes the live generation of the worker's own schema version, nor one that another process builds.
+const DELETE_GENERATION: &str = "DELETE FROM release_ledger.generations
     WHERE tenant = $1 AND version = $2 AND number = $3
         AND (state = 'retired' OR version < $4 OR state = 'building' AND owner = $5)";
 
-const FORGET_ABSENT: &str =
+const DELETE_STALE_WORKERS: &str =
     "DELETE FROM release_ledger.members WHERE seen_at < clock_timestamp() - make_interval(secs => $1)";
 
-/// Generations of forms that are older than one that is live, and that no process has known for a while.
+/// Generations of older schema versions, once a newer version has been live, and no worker of the older one has been
+/// seen, for a time.
 const OUTDATED: &str = "SELECT tenant, version, number FROM release_ledger.generations g
     WHERE tenant = ANY($1) AND version < $2
         AND EXISTS (SELECT FROM release_ledger.generations l
@@ -136,36 +136,37 @@ const OUTDATED: &str = "SELECT tenant, version, number FROM release_ledger.gener
         AND NOT EXISTS (SELECT FROM release_ledger.members m
             WHERE m.version = g.version AND m.seen_at > clock_timestamp() - make_interval(secs => $3))";
 
-const FOLLOWED: &str = "SELECT position FROM release_ledger.followers WHERE tenant = $1 AND name = $2";
+const FOLLOWER_POSITION: &str =
+    "SELECT position FROM release_ledger.followers WHERE tenant = $1 AND name = $2";
 
-/// Only from where it was read, and of projections that answer still: others may be of another history, in which positions
-/// say something else. A switch is waited for.
-const FOLLOW: &str = "INSERT INTO release_ledger.followers AS f (tenant, name, position)
+/// Advances a follower only from the position that it read, and only while the generation that it read is live: another
+/// one may belong to another history with other positions. Waits for a switch in progress.
+const ADVANCE_FOLLOWER: &str = "INSERT INTO release_ledger.followers AS f (tenant, name, position)
     SELECT tenant, $2, $4 FROM release_ledger.generations
     WHERE tenant = $1 AND version = $5 AND number = $6 AND state = 'live'
     FOR SHARE
     ON CONFLICT (tenant, name) DO UPDATE SET position = excluded.position WHERE f.position = $3";
 
-const BEGIN_AGAIN: &str = "UPDATE release_ledger.followers SET position = 0 WHERE tenant = $1";
+const RESET_FOLLOWERS: &str = "UPDATE release_ledger.followers SET position = 0 WHERE tenant = $1";
 
-/// How long an owner is believed that does not say again that it is.
+/// Duration of a lease on a generation.
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
-/// How long a process is believed to be there that does not say so.
-const MEMBERSHIP: Duration = Duration::from_secs(5);
+/// Time without a heartbeat after which a worker counts as gone.
+const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where a generation is in its life.
+/// State of a generation in its life cycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    /// It is being filled.
+pub(crate) enum GenerationState {
+    /// It is being built.
     Building,
-    /// Questions are answered from it.
+    /// It answers queries.
     Live,
-    /// They were, and it is kept for those who have not heard yet.
+    /// It was replaced, and remains for processes that have not noticed yet.
     Retired,
 }
 
-impl State {
-    const fn word(self) -> &'static str {
+impl GenerationState {
+    const fn name(self) -> &'static str {
         match self {
             Self::Building => "building",
             Self::Live => "live",
@@ -174,117 +175,112 @@ impl State {
     }
 }
 
-/// A generation, as the registry tells of it.
+/// A generation in the registry.
 #[derive(Debug, Clone)]
 pub(crate) struct Generation {
     pub(crate) tenant: String,
     pub(crate) number: i32,
-    pub(crate) state: State,
-    /// Whether the process that asked owns it, by the registry.
+    pub(crate) state: GenerationState,
+    /// True if the registry names the reading process as its owner.
     pub(crate) mine: bool,
-    /// Whether some process owns it and seems to live.
+    /// True if a process that appears to be alive owns it.
     pub(crate) owned: bool,
-    /// Whether its grace is over.
+    /// True if it is retired and its grace period is over.
     pub(crate) expired: bool,
 }
 
-/// The name of a generation's schema. A tenant's name has only letters, digits, `.`, `_` and `-`: it is safe
-/// between quotes.
-pub(crate) fn schema(tenant: impl Display, version: i32, number: i32) -> String {
-    format!("ledger_{tenant}_v{version}_{number}")
-}
-
-/// The number after those of these generations.
+/// Returns the number of the next generation.
 pub(crate) fn next_number<'g>(generations: impl IntoIterator<Item = &'g Generation>) -> i32 {
     generations.into_iter().map(|it| it.number).max().unwrap_or(0) + 1
 }
 
-fn state(text: &str) -> Result<State, Error> {
-    let states = [State::Building, State::Live, State::Retired];
-    states.into_iter().find(|state| state.word() == text).ok_or_else(|| Error::Inconsistent {
+fn parse_state(text: &str) -> Result<GenerationState, Error> {
+    let states = [GenerationState::Building, GenerationState::Live, GenerationState::Retired];
+    states.into_iter().find(|state| state.name() == text).ok_or_else(|| Error::Inconsistent {
         table: "generations",
         row: text.to_owned(),
-        detail: "it is no state of a generation".into(),
+        detail: "unknown state of a generation".into(),
     })
 }
 
-/// Who asks.
+/// A process that uses the registry.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Member {
+pub(crate) struct Worker {
     pub(crate) id: Uuid,
-    /// The version of the projections' form that it knows.
+    /// The schema version of the projections that it supports.
     pub(crate) version: i32,
 }
 
-impl Member {
-    /// Says that this process is there.
-    pub(crate) async fn see(
+impl Worker {
+    /// Records a heartbeat, and the tenants that this process is eligible for.
+    pub(crate) async fn heartbeat(
         self,
         connection: &mut PgConnection,
-        folds: bool,
+        runs_projectors: bool,
         tenants: &[String],
     ) -> Result<(), Error> {
-        let query = sqlx::query(SEE).bind(self.id).bind(self.version).bind(folds).bind(tenants);
+        let query =
+            sqlx::query(HEARTBEAT).bind(self.id).bind(self.version).bind(runs_projectors).bind(tenants);
         query.execute(connection).await?;
         Ok(())
     }
 
-    /// The generations of some tenants, in this version of their form. A retired one is expired after `grace`.
-    pub(crate) async fn look(
+    /// Returns the generations of some tenants in this schema version. A retired one expires after `grace`.
+    pub(crate) async fn list_generations(
         self,
         connection: &mut PgConnection,
         tenants: &[String],
         grace: Duration,
     ) -> Result<Vec<Generation>, Error> {
         type Row = (String, i32, String, Option<bool>, bool, bool);
-        let query = sqlx::query_as(LOOK).bind(self.version).bind(tenants).bind(self.id);
+        let query = sqlx::query_as(LIST_GENERATIONS).bind(self.version).bind(tenants).bind(self.id);
         let rows: Vec<Row> = query.bind(grace.as_secs_f64()).fetch_all(connection).await?;
         rows.into_iter()
-            .map(|(tenant, number, in_state, mine, owned, expired)| {
-                let (state, mine) = (state(&in_state)?, mine.unwrap_or(false));
+            .map(|(tenant, number, state, mine, owned, expired)| {
+                let (state, mine) = (parse_state(&state)?, mine.unwrap_or(false));
                 Ok(Generation { tenant, number, state, mine, owned, expired })
             })
             .collect()
     }
 
-    /// Begins the generation with this number, unless another one is being built, or the number was given away.
-    pub(crate) async fn begin(
+    /// Creates the generation with this number. Returns false if another one is being built or the number is taken.
+    pub(crate) async fn create_generation(
         self,
         connection: &mut PgConnection,
         tenant: &TenantName,
         number: i32,
     ) -> Result<bool, Error> {
-        let query = sqlx::query(BEGIN).bind(tenant.as_str()).bind(self.version).bind(number);
+        let query = sqlx::query(CREATE_GENERATION).bind(tenant.as_str()).bind(self.version).bind(number);
         Ok(query.execute(connection).await?.rows_affected() == 1)
     }
 
-    /// Becomes the owner of a generation that nobody owns, if it is still in this state.
+    /// Acquires the lease on a generation. Returns false if another process owns it or its state has changed.
     pub(crate) async fn acquire(
         self,
         connection: &mut PgConnection,
         tenant: &str,
         number: i32,
-        state: State,
+        state: GenerationState,
     ) -> Result<bool, Error> {
         let query = sqlx::query(ACQUIRE).bind(tenant).bind(self.version).bind(number).bind(self.id);
-        let query = query.bind(LEASE.as_secs_f64()).bind(state.word());
+        let query = query.bind(LEASE.as_secs_f64()).bind(state.name());
         let acquired = query.execute(connection).await?;
         Ok(acquired.rows_affected() == 1)
     }
 
-    /// Says again that this process folds into these generations; answers which it owns.
+    /// Renews the leases on some generations, and returns all generations that this process owns.
     pub(crate) async fn renew(
         self,
         connection: &mut PgConnection,
-        folded: &[(String, i32)],
+        generations: &[(String, i32)],
     ) -> Result<Vec<(String, i32)>, Error> {
         let (tenants, numbers): (Vec<&str>, Vec<i32>) =
-            folded.iter().map(|(tenant, number)| (tenant.as_str(), *number)).unzip();
+            generations.iter().map(|(tenant, number)| (tenant.as_str(), *number)).unzip();
         let query = sqlx::query_as(RENEW).bind(self.id).bind(self.version).bind(tenants).bind(numbers);
         Ok(query.bind(LEASE.as_secs_f64()).fetch_all(connection).await?)
     }
 
-    /// Owns a generation no longer.
+    /// Releases the lease on a generation.
     pub(crate) async fn release(
         self,
         connection: &mut PgConnection,
@@ -296,93 +292,97 @@ impl Member {
         Ok(())
     }
 
-    /// The processes that fold projections of this version, each with its tenants.
-    pub(crate) async fn members(
+    /// Returns the live workers that project this schema version, each with its eligible tenants.
+    pub(crate) async fn live_workers(
         self,
         connection: &mut PgConnection,
     ) -> Result<Vec<(Uuid, Vec<String>)>, Error> {
-        let query = sqlx::query_as(MEMBERS).bind(self.version).bind(MEMBERSHIP.as_secs_f64());
+        let query = sqlx::query_as(LIVE_WORKERS).bind(self.version).bind(WORKER_TIMEOUT.as_secs_f64());
         Ok(query.fetch_all(connection).await?)
     }
 
-    /// Forgets the processes that were not seen for as long as `kept`.
-    pub(crate) async fn forget_absent(connection: &mut PgConnection, kept: Duration) -> Result<(), Error> {
-        sqlx::query(FORGET_ABSENT).bind(kept.as_secs_f64()).execute(connection).await?;
+    /// Deletes workers without a heartbeat for `retention`.
+    pub(crate) async fn delete_stale(
+        connection: &mut PgConnection,
+        retention: Duration,
+    ) -> Result<(), Error> {
+        sqlx::query(DELETE_STALE_WORKERS).bind(retention.as_secs_f64()).execute(connection).await?;
         Ok(())
     }
 
-    /// Drops a generation, with its tables: one that is retired, one of an older form, or one that this process
-    /// fills. Says whether there was such a one. Whoever still reads it is waited for as long as `patience`.
-    pub(crate) async fn drop(
+    /// Drops a generation with its tables if it is retired, has an older schema version, or is being built by this
+    /// process. Returns false if there is no such generation. Waits at most `lock_timeout` for its readers.
+    pub(crate) async fn drop_generation(
         self,
         connection: &mut PgConnection,
         (tenant, version, number): (&str, i32, i32),
-        patience: Duration,
+        lock_timeout: Duration,
     ) -> Result<bool, Error> {
         let mut transaction = connection.begin().await?;
-        let patience = format!("{}ms", patience.as_millis());
-        sqlx::query(WAIT_FOR).bind(patience).execute(&mut *transaction).await?;
-        let forget = sqlx::query(FORGET).bind(tenant).bind(version).bind(number);
-        let forget = forget.bind(self.version).bind(self.id).execute(&mut *transaction).await?;
-        if forget.rows_affected() == 0 {
+        let lock_timeout = format!("{}ms", lock_timeout.as_millis());
+        sqlx::query(SET_LOCK_TIMEOUT).bind(lock_timeout).execute(&mut *transaction).await?;
+        let delete = sqlx::query(DELETE_GENERATION).bind(tenant).bind(version).bind(number);
+        let deleted = delete.bind(self.version).bind(self.id).execute(&mut *transaction).await?;
+        if deleted.rows_affected() == 0 {
             transaction.rollback().await?;
             return Ok(false);
         }
-        drop_schema(&mut transaction, &schema(tenant, version, number)).await?;
+        drop_schema(&mut transaction, &schema_name(tenant, version, number)).await?;
         transaction.commit().await?;
         Ok(true)
     }
 
-    /// Older forms' generations that no process has needed for as long as `kept`: `(tenant, version, number)`.
+    /// Returns generations of older schema versions that no worker has needed for `retention`, as `(tenant, version,
+    /// number)`.
     pub(crate) async fn outdated(
         self,
         connection: &mut PgConnection,
         tenants: &[String],
-        kept: Duration,
+        retention: Duration,
     ) -> Result<Vec<(String, i32, i32)>, Error> {
         let query = sqlx::query_as(OUTDATED).bind(tenants).bind(self.version);
-        Ok(query.bind(kept.as_secs_f64()).fetch_all(connection).await?)
+        Ok(query.bind(retention.as_secs_f64()).fetch_all(connection).await?)
     }
 
-    /// The generations that may become or be live, which do not change until the transaction ends. A process that
-    /// does not go on with the transaction loses it within seconds.
+    /// Locks the building and the live generation of a tenant until the transaction ends. Postgres ends a transaction
+    /// that stalls for five seconds.
     pub(crate) async fn lock(
         self,
         transaction: &mut PgConnection,
         tenant: &TenantName,
-    ) -> Result<Locked, Error> {
-        sqlx::query(BRIEFLY).execute(&mut *transaction).await?;
+    ) -> Result<LockedGenerations, Error> {
+        sqlx::query(SET_SWITCH_TIMEOUTS).execute(&mut *transaction).await?;
         let query = sqlx::query_as(LOCK).bind(tenant.as_str()).bind(self.version).bind(self.id);
         let rows: Vec<(i32, String, bool)> = query.fetch_all(transaction).await?;
-        let mut locked = Locked { building: None, live: None };
-        for (number, text, mine) in rows {
-            match state(&text)? {
-                State::Building => locked.building = Some((number, mine)),
-                State::Live => locked.live = Some(number),
-                State::Retired => {}
+        let mut locked = LockedGenerations { building: None, live: None };
+        for (number, state, mine) in rows {
+            match parse_state(&state)? {
+                GenerationState::Building => locked.building = Some((number, mine)),
+                GenerationState::Live => locked.live = Some(number),
+                GenerationState::Retired => {}
             }
         }
         Ok(locked)
     }
 }
 
-/// A tenant's generations of one form that are not retired.
+/// A tenant's generations of one schema version that are not retired.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Locked {
-    /// The one that is built, and whether the process that asked owns it.
+pub(crate) struct LockedGenerations {
+    /// The one that is being built, and true if the locking process owns it.
     pub(crate) building: Option<(i32, bool)>,
-    /// The one that is live.
+    /// The live one.
     pub(crate) live: Option<i32>,
 }
 
-/// Drops a schema with all that is in it, if it is there.
+/// Drops a schema with its contents, if it exists.
 pub(crate) async fn drop_schema(connection: &mut PgConnection, schema: &str) -> Result<(), Error> {
     let drop = AssertSqlSafe(format!("DROP SCHEMA IF EXISTS \"{schema}\" CASCADE"));
     sqlx::query(drop).execute(connection).await?;
     Ok(())
 }
 
-/// Makes one generation live and retires another: in the transaction of the caller, so that there is always one.
+/// Retires one generation and makes another live. The caller's transaction makes that atomic.
 pub(crate) async fn switch(
     connection: &mut PgConnection,
     tenant: &TenantName,
@@ -390,7 +390,7 @@ pub(crate) async fn switch(
     from: Option<i32>,
     to: i32,
 ) -> Result<(), Error> {
-    for (statement, number) in [(RETIRE, from), (PROMOTE, Some(to))] {
+    for (statement, number) in [(RETIRE, from), (ACTIVATE, Some(to))] {
         if let Some(number) = number {
             let query = sqlx::query(statement).bind(tenant.as_str()).bind(version).bind(number);
             query.execute(&mut *connection).await?;
@@ -399,36 +399,35 @@ pub(crate) async fn switch(
     Ok(())
 }
 
-/// Has all followers of a tenant's projections begin again: positions of another history say nothing of this one.
-pub(crate) async fn begin_again(connection: &mut PgConnection, tenant: &TenantName) -> Result<(), Error> {
-    sqlx::query(BEGIN_AGAIN).bind(tenant.as_str()).execute(connection).await?;
+/// Resets all followers of a tenant's projections to the start: their positions belong to another history.
+pub(crate) async fn reset_followers(connection: &mut PgConnection, tenant: &TenantName) -> Result<(), Error> {
+    sqlx::query(RESET_FOLLOWERS).bind(tenant.as_str()).execute(connection).await?;
     Ok(())
 }
 
-/// How far a follower of the projections has come.
+/// The position of a follower of the projections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FollowerCheckpoint {
-    /// What it has seen.
+    /// The last position that it has processed.
     pub position: Position,
-    /// Of which generation.
+    /// The generation that was active when it was read.
     number: i32,
 }
 
 impl Projections {
-    /// How far a follower of the projections that answer has come.
+    /// Returns the position of a follower, for use with the active generation.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn followed(&self, follower: &str) -> Result<FollowerCheckpoint, Error> {
-        let (number, pool) = self.answering()?;
-        let query = sqlx::query_scalar(FOLLOWED).bind(self.tenant.as_str()).bind(follower);
+        let (number, pool) = self.active_generation()?;
+        let query = sqlx::query_scalar(FOLLOWER_POSITION).bind(self.tenant.as_str()).bind(follower);
         let found: Option<i64> = query.fetch_optional(&pool).await?;
         Ok(FollowerCheckpoint { position: found.map_or(Position::START, position), number })
     }
 
-    /// Says how far a follower of the projections has come, from where it was; answers whether it has. It stays where it is
-    /// if it is somewhere else meanwhile, or other projections answer: another process was first, or the history is another
-    /// one.
+    /// Advances a follower of the projections. Returns false without effect if its position is no longer `from`, or if
+    /// another generation is live: another process was first, or the history may be another one.
     ///
     /// # Errors
     /// The database does not answer.
@@ -438,20 +437,9 @@ impl Projections {
         from: FollowerCheckpoint,
         to: Position,
     ) -> Result<bool, Error> {
-        let query = sqlx::query(FOLLOW).bind(self.tenant.as_str()).bind(follower);
+        let query = sqlx::query(ADVANCE_FOLLOWER).bind(self.tenant.as_str()).bind(follower);
         let query = query.bind(bigint(from.position)).bind(bigint(to));
         let query = query.bind(self.database().schema_version.version).bind(from.number);
         Ok(query.execute(&self.pool()?).await?.rows_affected() == 1)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_tenant_has_a_schema_of_its_own() {
-        let tenant = TenantName::parse(&"t".repeat(40)).expect("a name");
-        assert!(schema(&tenant, 999, 999_999).len() <= 63);
     }
 }

@@ -1,4 +1,5 @@
-//! What keeps a process's projections: which generation answers, who folds into each, what is built and what is dropped.
+//! Supervises this process's projections: activates the live generation, runs projectors for owned tenants, starts
+//! rebuilds, drops expired generations.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -16,244 +17,242 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use crate::Projections;
 use crate::generations::continuity::ContinuityMonitor;
-use crate::generations::rebuilder::{Failure, Origin, RebuildMode, Rebuilder};
-use crate::generations::registry::{Generation, Member, State, next_number};
-use crate::generations::watcher::{LOOK_AGAIN, PATIENCE};
+use crate::generations::rebuilder::{Origin, RebuildFailure, RebuildMode, Rebuilder};
+use crate::generations::registry::{Generation, GenerationState, Worker, next_number};
+use crate::generations::watcher::{POLL_INTERVAL, REGISTRY_TIMEOUT};
 use crate::key::key;
-use crate::postgres::{Database, Error};
+use crate::postgres::{Database, Error, Projections};
+use crate::projector::Projector;
 use crate::projector::pipeline::{GenerationHandle, close};
-use crate::projector::{Projector, Status, Stopped};
+use crate::projector::status::{Status, Stopped};
 
-/// How often a process says that it is there, and folds what it folds.
+/// Interval of heartbeats and lease renewals.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// How often it is looked whether something can be dropped.
+/// Interval of clean-ups.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(5);
-/// How long that may take.
+/// Timeout of one clean-up.
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long somebody is waited for who reads what is dropped.
+/// Longest wait for readers of a generation that is dropped.
 const DROP_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long a process leaves to others what is theirs by preference.
+/// Delay before taking over a tenant that prefers another worker.
 const TAKEOVER_DELAY: Duration = Duration::from_secs(2);
-/// How long the journal may take to say where it ends.
+/// Timeout for reading the head of a journal.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a process does not try again what it could not fold.
+/// Delay before this process retries a tenant after a failure.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
-/// How long a process does not offer itself to a tenant that it could not fold for: at first, and at most.
+/// Initial and maximum time of ineligibility for a tenant after a failure.
 const INELIGIBLE_BACKOFF: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
-/// How long nothing is handed over to a process that did not take what was its to take.
+/// Time without handovers to a worker that did not acquire its tenant.
 const HANDOVER_COOLDOWN: Duration = Duration::from_secs(10);
-/// How long a projector has to run before what went wrong is forgotten.
+/// Running time of a healthy task after which the ineligibility back-off is reset.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
-/// How long to wait after a filling failed.
+/// Delay before a failed rebuild is retried.
 const BUILD_RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// How projections are kept.
+/// Configuration of a [`ProjectionSupervisor`].
 #[derive(Debug, Clone, Copy)]
 pub struct SupervisorConfig {
-    /// The process, by a name that no other has.
+    /// The unique id of the process.
     pub member: Uuid,
-    /// Whether it folds, or only asks.
+    /// True if the process runs projectors; false if it only queries.
     pub folds: bool,
-    /// How long projections that were replaced are kept for those who have not heard of it yet.
+    /// Retention of a replaced generation, for processes that have not noticed the switch yet.
     pub grace: Duration,
-    /// How long projections of an older form are kept after the last program that knows it was seen.
+    /// Retention of generations of an older schema version, after the last worker that supports it was seen.
     pub keep_older: Duration,
 }
 
-/// Keeps the projections of a process's tenants.
+/// Supervises the projections of a process's tenants.
 ///
-/// Each generation of a tenant's projections has one owner, the process that folds into it. Tenants are spread over
-/// the processes that fold: each has one that it prefers, by a hash of both names, and that one takes it when
-/// nobody has it, or the one that has it hands it over.
+/// Each generation of a tenant's projections has one owner: the process that projects into it. Rendezvous hashing over
+/// tenant and worker spreads the tenants: each tenant prefers one worker, which acquires the tenant when it is free,
+/// and to which any other owner hands it over.
 ///
-/// A turn asks the registry about all tenants at once, and their journals side by side: nobody waits for another one's,
-/// and leases are renewed in time whatever does not answer.
+/// A tick reads the registry once for all tenants, and their journals concurrently. Therefore tenants do not wait for
+/// one another's journals, and leases are renewed in time even if a journal does not respond.
 pub struct ProjectionSupervisor {
-    keeping: SupervisorConfig,
-    me: Member,
-    ledgers: BTreeMap<String, TenantProjection>,
-    /// Until it looks for itself.
-    recogniser: Option<ContinuityMonitor>,
+    config: SupervisorConfig,
+    worker: Worker,
+    tenants: BTreeMap<String, TenantProjection>,
+    /// Taken by [`Self::run`], which runs it as a task.
+    monitor: Option<ContinuityMonitor>,
     connection: Option<PgConnection>,
-    /// Whether the registry's tables were there.
+    /// True if the registry's tables are known to exist.
     migrated: bool,
-    /// What was last told of why the registry cannot be asked: it is looked at often, and told once.
-    warned: Option<String>,
-    said: Option<Instant>,
-    cleaned: Instant,
-    /// What is dropped now.
-    cleaning: Option<AbortOnDropHandle<()>>,
-    /// Told when something that this process folds or fills has ended.
-    ended: Arc<Notify>,
-    /// Told when other projections answer.
-    others: Arc<Notify>,
+    /// The last logged reason why the registry is unavailable. Polling is frequent, so each reason is logged once.
+    logged_failure: Option<String>,
+    last_heartbeat: Option<Instant>,
+    last_cleanup: Instant,
+    cleanup: Option<AbortOnDropHandle<()>>,
+    /// Notified when a task of this process ends.
+    task_ended: Arc<Notify>,
+    /// Notified when another generation becomes active.
+    generation_changed: Arc<Notify>,
 }
 
-/// One tenant's projections.
+/// The supervision state of one tenant's projections.
 struct TenantProjection {
     projections: Projections,
     journal: SharedJournal,
+    /// Tasks by the number of their generation.
     tasks: HashMap<i32, Task>,
-    /// Generations that need a person, as far as this process is concerned.
+    /// Generations for which the projector of this process stopped permanently.
     stopped: HashMap<i32, Stopped>,
-    /// Whether one of them is needed.
+    /// True if one of these generations is not retired.
     has_fatal_error: bool,
-    /// The process that did not take what was its to take, and until when nothing is handed over to it.
-    absent: Option<(Uuid, Instant)>,
-    /// Since when a generation is free that others are to take first.
+    /// A preferred worker that did not acquire a generation, and the end of its handover cool-down.
+    unresponsive: Option<(Uuid, Instant)>,
+    /// Times since which generations without an owner are left to the preferred worker.
     free_since: HashMap<i32, Instant>,
-    build_again: Instant,
+    rebuild_at: Instant,
     eligibility: Eligibility,
 }
 
-/// Whether a process can fold for a tenant, as it found out when it tried.
+/// Eligibility of this process to project for a tenant, based on its own failures.
 struct Eligibility {
-    /// It does not try before.
+    /// Earliest time of the next attempt.
     retry_at: Instant,
-    /// It does not offer itself before, and leaves the tenant to others: none hands over to it, only to see it fail.
+    /// Earliest end of ineligibility. While ineligible, the process is no handover target, which would only fail again.
     ineligible_until: Option<Instant>,
     backoff: Duration,
 }
 
-/// What is done with a generation that this process owns.
+/// A projector or a rebuild of a generation that this process owns.
 struct Task {
-    handle: JoinHandle<Outcome>,
+    handle: JoinHandle<TaskOutcome>,
     cancel: CancellationToken,
-    began: Instant,
-    /// When it last got on with the tables.
-    well: watch::Sender<Instant>,
+    started: Instant,
+    /// Time of the last successful access to the tables.
+    healthy_at: watch::Sender<Instant>,
 }
 
-enum Outcome {
+enum TaskOutcome {
     Stopped(Stopped),
-    /// Something that may pass has kept it from folding for long, up to this moment.
+    /// Transient failures kept the projector from progress for too long, up to this time.
     GaveUp(Instant),
     Built,
     NotBuilt(String),
 }
 
 impl ProjectionSupervisor {
-    /// A keeper of some tenants' projections, all in one database.
+    /// Creates a supervisor of some tenants' projections, all in one database.
     #[must_use]
-    pub fn new(keeping: SupervisorConfig, ledgers: Vec<(Projections, SharedJournal)>) -> Self {
+    pub fn new(config: SupervisorConfig, ledgers: Vec<(Projections, SharedJournal)>) -> Self {
         let version =
             ledgers.first().map_or(0, |(projections, _)| projections.database().schema_version.version);
-        let others = Arc::new(Notify::new());
-        let recogniser = ContinuityMonitor::new(ledgers.clone(), Arc::clone(&others));
+        let generation_changed = Arc::new(Notify::new());
+        let monitor = ContinuityMonitor::new(ledgers.clone(), Arc::clone(&generation_changed));
         let now = Instant::now();
-        let kept = |(projections, journal): (Projections, SharedJournal)| {
-            if keeping.folds {
+        let supervised = |(projections, journal): (Projections, SharedJournal)| {
+            if config.folds {
                 projections.status.send_replace(Some(Status::Starting));
             }
-            let (tasks, stopped, free_since) = (HashMap::new(), HashMap::new(), HashMap::new());
             let tenant = projections.tenant.to_string();
-            let (build_again, eligibility) = (now, Eligibility::new(now));
-            let (has_fatal_error, absent) = (false, None);
-            let kept = TenantProjection {
+            let supervised = TenantProjection {
                 projections,
                 journal,
-                tasks,
-                stopped,
-                has_fatal_error,
-                absent,
-                free_since,
-                build_again,
-                eligibility,
+                tasks: HashMap::new(),
+                stopped: HashMap::new(),
+                has_fatal_error: false,
+                unresponsive: None,
+                free_since: HashMap::new(),
+                rebuild_at: now,
+                eligibility: Eligibility::new(now),
             };
-            (tenant, kept)
+            (tenant, supervised)
         };
         Self {
-            keeping,
-            me: Member { id: keeping.member, version },
-            ledgers: ledgers.into_iter().map(kept).collect(),
-            recogniser: Some(recogniser),
+            config,
+            worker: Worker { id: config.member, version },
+            tenants: ledgers.into_iter().map(supervised).collect(),
+            monitor: Some(monitor),
             connection: None,
             migrated: false,
-            warned: None,
-            said: None,
-            cleaned: now,
-            cleaning: None,
-            ended: Arc::new(Notify::new()),
-            others,
+            logged_failure: None,
+            last_heartbeat: None,
+            last_cleanup: now,
+            cleanup: None,
+            task_ended: Arc::new(Notify::new()),
+            generation_changed,
         }
     }
 
-    /// Looks until projections that can answer do, or something has to be waited for.
+    /// Activates live generations, starts the tasks that are due, and checks the continuity of the journals once. Does
+    /// not wait for tasks.
     pub async fn look(&mut self) {
-        self.look_once().await;
-        if let Some(recogniser) = &mut self.recogniser {
-            recogniser.look().await;
+        self.reconcile().await;
+        if let Some(monitor) = &mut self.monitor {
+            monitor.check().await;
         }
     }
 
-    async fn look_once(&mut self) {
-        let looked = tokio::time::timeout(PATIENCE, async {
-            while self.turn().await? {}
+    async fn reconcile(&mut self) {
+        let ticks = tokio::time::timeout(REGISTRY_TIMEOUT, async {
+            while self.tick().await? {}
             Ok::<_, Error>(())
         });
-        let reason = match looked.await {
+        let reason = match ticks.await {
             Ok(Ok(())) => {
-                if self.warned.take().is_some() {
-                    info!("the registry of projections can be asked again");
+                if self.logged_failure.take().is_some() {
+                    info!("generation registry is available again");
                 }
                 return;
             }
             Ok(Err(error)) => {
-                // It may have lost its tables: the database was restored, or is another one.
-                self.migrated &= !error.is_without_table();
-                error.told()
+                // The registry's tables are missing if the database was restored or replaced.
+                self.migrated &= !error.is_missing_table();
+                error.display_chain()
             }
-            Err(_) => format!("the database does not answer within {PATIENCE:?}"),
+            Err(_) => format!("the database did not respond within {REGISTRY_TIMEOUT:?}"),
         };
         self.connection = None;
-        if self.warned.as_ref() != Some(&reason) {
-            warn!(reason, "the registry of projections cannot be asked");
-            self.warned = Some(reason.clone());
+        if self.logged_failure.as_ref() != Some(&reason) {
+            warn!(reason, "generation registry is unavailable; retrying");
+            self.logged_failure = Some(reason.clone());
         }
-        for kept in self.ledgers.values() {
-            if !kept.projections.is_ready() {
-                kept.projections.answer_not(&reason);
+        for tenant in self.tenants.values() {
+            if !tenant.projections.is_ready() {
+                tenant.projections.deactivate(&reason);
             }
         }
     }
 
-    /// Keeps the projections until the token is cancelled; then what this process folds is folded to the end of its
-    /// batch, and left to others.
+    /// Supervises the projections until the token is cancelled. Then lets the projectors finish their batches, and
+    /// releases their generations.
     pub async fn run(mut self, cancelled: CancellationToken) {
-        let recogniser = self.recogniser.take().map(ContinuityMonitor::run);
-        let _recognising = recogniser.map(|running| AbortOnDropHandle::new(tokio::spawn(running)));
+        let monitor = self.monitor.take().map(ContinuityMonitor::run);
+        let _monitoring = monitor.map(|running| AbortOnDropHandle::new(tokio::spawn(running)));
         loop {
-            self.look_once().await;
+            self.reconcile().await;
             tokio::select! {
                 () = cancelled.cancelled() => break,
-                () = self.ended.notified() => {}
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = self.task_ended.notified() => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
         }
-        for kept in self.ledgers.values_mut() {
-            for task in kept.tasks.values() {
+        for tenant in self.tenants.values_mut() {
+            for task in tenant.tasks.values() {
                 task.cancel.cancel();
             }
         }
-        for (tenant, kept) in &mut self.ledgers {
-            for (number, task) in std::mem::take(&mut kept.tasks) {
+        for (name, tenant) in &mut self.tenants {
+            for (number, task) in std::mem::take(&mut tenant.tasks) {
                 if let Err(error) = task.handle.await {
-                    warn!(tenant, %error, "a projector did not end well");
+                    warn!(tenant = name, %error, "projector task failed");
                 }
                 if let Some(connection) = &mut self.connection {
-                    // Unsaid, it is found out when the connection is gone.
-                    let _ = self.me.release(connection, tenant, number).await;
+                    // If the release fails, the lease ends with the connection.
+                    let _ = self.worker.release(connection, name, number).await;
                 }
             }
         }
     }
 
-    /// Does what is to be done now; says whether there is more already.
-    async fn turn(&mut self) -> Result<bool, Error> {
-        let Some(kept) = self.ledgers.values().next() else { return Ok(false) };
-        let database = kept.projections.database().clone();
+    /// Does everything that is due now. Returns true if more is due at once.
+    async fn tick(&mut self) -> Result<bool, Error> {
+        let Some(first) = self.tenants.values().next() else { return Ok(false) };
+        let database = first.projections.database().clone();
         if !self.migrated {
             database.migrate_registry().await?;
             self.migrated = true;
@@ -261,71 +260,76 @@ impl ProjectionSupervisor {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => {
-                self.said = None;
+                self.last_heartbeat = None;
                 self.connection.insert(database.connect().await?)
             }
         };
-        if self.said.is_none_or(|said| said.elapsed() >= HEARTBEAT_INTERVAL) {
-            Self::heartbeat(connection, self.me, self.keeping.folds, &mut self.ledgers).await?;
-            self.said = Some(Instant::now());
+        if self.last_heartbeat.is_none_or(|last| last.elapsed() >= HEARTBEAT_INTERVAL) {
+            Self::heartbeat(connection, self.worker, self.config.folds, &mut self.tenants).await?;
+            self.last_heartbeat = Some(Instant::now());
         }
-        let tenants: Vec<String> = self.ledgers.keys().cloned().collect();
-        let generations = self.me.look(connection, &tenants, self.keeping.grace).await?;
-        let members = self.me.members(connection).await?;
-        let mut of_tenant: HashMap<&str, Vec<&Generation>> = HashMap::new();
+        let names: Vec<String> = self.tenants.keys().cloned().collect();
+        let generations = self.worker.list_generations(connection, &names, self.config.grace).await?;
+        let workers = self.worker.live_workers(connection).await?;
+        let mut by_tenant: HashMap<&str, Vec<&Generation>> = HashMap::new();
         for generation in &generations {
-            of_tenant.entry(&generation.tenant).or_default().push(generation);
+            by_tenant.entry(&generation.tenant).or_default().push(generation);
         }
-        let nothing = Vec::new();
-        let own_of = |tenant: &String| of_tenant.get(tenant.as_str()).unwrap_or(&nothing);
+        let none = Vec::new();
+        let generations_of = |name: &String| by_tenant.get(name.as_str()).unwrap_or(&none);
         let (mut again, mut stale) = (false, HashSet::new());
-        for (tenant, kept) in &mut self.ledgers {
-            let own = own_of(tenant);
-            if kept.collect_finished(connection, self.me, self.keeping.folds, own).await? {
-                // What was read of it is older than that.
+        for (name, tenant) in &mut self.tenants {
+            let own = generations_of(name);
+            if tenant.collect_finished(connection, self.worker, self.config.folds, own).await? {
+                // The generations were read before the rebuild completed.
                 again = true;
-                stale.insert(tenant.clone());
+                stale.insert(name.clone());
                 continue;
             }
-            if kept.answer(own) {
-                self.others.notify_one();
+            if tenant.activate_live(own) {
+                self.generation_changed.notify_one();
             }
-            if own.iter().all(|it| it.state == State::Retired) {
+            if own.iter().all(|it| it.state == GenerationState::Retired) {
                 let number = next_number(own.iter().copied());
-                again |= self.me.begin(connection, &kept.projections.tenant, number).await?;
+                let tenant = &tenant.projections.tenant;
+                again |= self.worker.create_generation(connection, tenant, number).await?;
             }
         }
-        let (me, folds, ended) = (self.me, self.keeping.folds, &self.ended);
-        let preferences = Preferences::of(&members);
-        let sharing = Sharing { me, folds, preferences, ended: Arc::clone(ended) };
-        let mut wanting = Vec::new();
-        for (tenant, kept) in self.ledgers.iter_mut().filter(|(tenant, _)| !stale.contains(*tenant)) {
-            let wanted = kept.share(&sharing, own_of(tenant));
-            if !wanted.is_empty() || kept.may_become_eligible() {
-                wanting.push(async move {
-                    let head = tokio::time::timeout(HEAD_TIMEOUT, kept.journal.head()).await;
+        let context = ClaimContext {
+            worker: self.worker,
+            runs_projectors: self.config.folds,
+            preferences: Preferences::new(&workers),
+            task_ended: Arc::clone(&self.task_ended),
+        };
+        let mut claiming = Vec::new();
+        for (name, tenant) in self.tenants.iter_mut().filter(|(name, _)| !stale.contains(*name)) {
+            let claims = tenant.plan_claims(&context, generations_of(name));
+            if !claims.is_empty() || tenant.may_become_eligible() {
+                claiming.push(async move {
+                    let head = tokio::time::timeout(HEAD_TIMEOUT, tenant.journal.head()).await;
                     let head = head.ok().and_then(Result::ok).map(|head| head.position);
-                    (kept, wanted, head)
+                    (tenant, claims, head)
                 });
             }
         }
-        for (kept, wanted, head) in futures::future::join_all(wanting).await {
-            kept.take(connection, &sharing, wanted, head).await?;
+        for (tenant, claims, head) in futures::future::join_all(claiming).await {
+            tenant.claim(connection, &context, claims, head).await?;
         }
-        let idle = self.cleaning.as_ref().is_none_or(AbortOnDropHandle::is_finished);
-        if idle && self.cleaned.elapsed() >= CLEANUP_INTERVAL {
-            self.cleaned = Instant::now();
+        let is_idle = self.cleanup.as_ref().is_none_or(AbortOnDropHandle::is_finished);
+        if is_idle && self.last_cleanup.elapsed() >= CLEANUP_INTERVAL {
+            self.last_cleanup = Instant::now();
             let expired = generations.into_iter().filter(|it| it.expired);
-            let expired: Vec<_> = expired.map(|it| (it.tenant, self.me.version, it.number)).collect();
-            let cleaning = clean(database, self.me, self.keeping.keep_older, tenants, expired);
-            self.cleaning = Some(AbortOnDropHandle::new(tokio::spawn(async move {
-                match tokio::time::timeout(CLEANUP_TIMEOUT, cleaning).await {
+            let expired: Vec<_> = expired.map(|it| (it.tenant, self.worker.version, it.number)).collect();
+            let dropping = drop_expired(database, self.worker, self.config.keep_older, names, expired);
+            self.cleanup = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+                match tokio::time::timeout(CLEANUP_TIMEOUT, dropping).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
-                        warn!(error = error.told(), "projections that nobody needs are not dropped yet");
+                        let error = error.display_chain();
+                        warn!(error, "could not drop expired generations; retrying");
                     }
                     Err(_) => {
-                        warn!("projections that nobody needs are not dropped within {CLEANUP_TIMEOUT:?}")
+                        warn!(timeout = ?CLEANUP_TIMEOUT, "dropping expired generations timed out; retrying");
                     }
                 }
             })));
@@ -333,26 +337,26 @@ impl ProjectionSupervisor {
         Ok(again)
     }
 
-    /// Says that this process is there, for whom it would fold, and what it folds; ends what it does not own any
-    /// more.
+    /// Records a heartbeat with the eligible tenants, renews the leases of the running tasks, and cancels tasks that
+    /// lost theirs.
     async fn heartbeat(
         connection: &mut PgConnection,
-        me: Member,
-        folds: bool,
-        ledgers: &mut BTreeMap<String, TenantProjection>,
+        worker: Worker,
+        runs_projectors: bool,
+        tenants: &mut BTreeMap<String, TenantProjection>,
     ) -> Result<(), Error> {
-        let fit: Vec<String> = ledgers
+        let eligible: Vec<String> = tenants
             .iter_mut()
-            .filter_map(|(tenant, kept)| kept.is_eligible().then(|| tenant.clone()))
+            .filter_map(|(name, tenant)| tenant.is_eligible().then(|| name.clone()))
             .collect();
-        me.see(connection, folds, &fit).await?;
-        let folded: Vec<(String, i32)> = ledgers
+        worker.heartbeat(connection, runs_projectors, &eligible).await?;
+        let running: Vec<(String, i32)> = tenants
             .iter()
-            .flat_map(|(tenant, kept)| kept.tasks.keys().map(|number| (tenant.clone(), *number)))
+            .flat_map(|(name, tenant)| tenant.tasks.keys().map(|number| (name.clone(), *number)))
             .collect();
-        let owned: HashSet<(String, i32)> = me.renew(connection, &folded).await?.into_iter().collect();
-        for of in folded.into_iter().filter(|of| !owned.contains(of)) {
-            if let Some(task) = ledgers.get(&of.0).and_then(|kept| kept.tasks.get(&of.1)) {
+        let owned: HashSet<(String, i32)> = worker.renew(connection, &running).await?.into_iter().collect();
+        for lost in running.into_iter().filter(|generation| !owned.contains(generation)) {
+            if let Some(task) = tenants.get(&lost.0).and_then(|tenant| tenant.tasks.get(&lost.1)) {
                 task.cancel.cancel();
             }
         }
@@ -360,24 +364,25 @@ impl ProjectionSupervisor {
     }
 }
 
-/// Drops what nobody needs: generations whose grace is over, and those of older forms that no program knows.
-async fn clean(
+/// Drops expired generations, and generations of older schema versions that no worker supports.
+async fn drop_expired(
     database: Database,
-    me: Member,
+    worker: Worker,
     keep_older: Duration,
     tenants: Vec<String>,
-    mut unneeded: Vec<(String, i32, i32)>,
+    mut expired: Vec<(String, i32, i32)>,
 ) -> Result<(), Error> {
     let mut connection = database.connect().await?;
-    Member::forget_absent(&mut connection, keep_older).await?;
-    unneeded.extend(me.outdated(&mut connection, &tenants, keep_older).await?);
-    for (tenant, version, number) in unneeded {
-        match me.drop(&mut connection, (&tenant, version, number), DROP_LOCK_TIMEOUT).await {
-            Ok(true) => info!(tenant, version, number, "projections that nobody needs are dropped"),
-            // Another process was first.
+    Worker::delete_stale(&mut connection, keep_older).await?;
+    expired.extend(worker.outdated(&mut connection, &tenants, keep_older).await?);
+    for (tenant, version, number) in expired {
+        let generation = (tenant.as_str(), version, number);
+        match worker.drop_generation(&mut connection, generation, DROP_LOCK_TIMEOUT).await {
+            Ok(true) => info!(tenant, version, number, "dropped expired generation"),
+            // Another process dropped it first.
             Ok(false) => {}
             Err(error) if error.is_lock_timeout() => {
-                info!(tenant, version, number, "projections that nobody needs are still in use");
+                info!(tenant, version, number, "expired generation is still in use; retrying later");
             }
             Err(error) => return Err(error),
         }
@@ -386,19 +391,19 @@ async fn clean(
     Ok(())
 }
 
-/// How what is to be folded is shared.
-struct Sharing {
-    me: Member,
-    folds: bool,
+/// The input of claims that is the same for all tenants in a tick.
+struct ClaimContext {
+    worker: Worker,
+    runs_projectors: bool,
     preferences: Preferences,
-    ended: Arc<Notify>,
+    task_ended: Arc<Notify>,
 }
 
-/// A generation that a process would fold into.
-struct Wanted {
+/// A generation that this process may acquire.
+struct Claim {
     number: i32,
-    state: State,
-    /// The process that was to take it, and did not.
+    state: GenerationState,
+    /// The preferred worker, if it is another one that did not acquire the generation in time.
     instead_of: Option<Uuid>,
 }
 
@@ -407,136 +412,142 @@ impl Eligibility {
         Self { retry_at: now, ineligible_until: None, backoff: INELIGIBLE_BACKOFF.0 }
     }
 
-    /// It could not fold, and cannot say that this has passed.
-    fn failed(&mut self, at: Instant) {
-        self.unreadable(at);
+    /// Records a failure that only another attempt can show to be over.
+    fn record_failure(&mut self, at: Instant) {
+        self.record_unreadable_journal(at);
         self.ineligible_until = Some(at + self.backoff);
         self.backoff = (self.backoff * 2).min(INELIGIBLE_BACKOFF.1);
     }
 
-    /// Its journal could not be read, which it can find out.
-    fn unreadable(&mut self, at: Instant) {
+    /// Records that the journal could not be read. Reading its head shows when that is over.
+    fn record_unreadable_journal(&mut self, at: Instant) {
         self.retry_at = at + RETRY_DELAY;
         self.ineligible_until = self.ineligible_until.max(Some(at + INELIGIBLE_BACKOFF.0));
     }
 }
 
 impl TenantProjection {
-    /// Whether this process offers itself to the tenant: whoever folds for it hands over to one that does.
+    /// Returns true if other owners may hand the tenant over to this process. Resets the back-off after a healthy run.
     fn is_eligible(&mut self) -> bool {
-        let proven = |task: &Task| {
-            task.began.elapsed() > HEALTHY_AFTER && task.well.borrow().elapsed() < HEARTBEAT_INTERVAL * 5
+        let is_healthy = |task: &Task| {
+            task.started.elapsed() > HEALTHY_AFTER
+                && task.healthy_at.borrow().elapsed() < HEARTBEAT_INTERVAL * 5
         };
-        if self.tasks.values().any(proven) {
+        if self.tasks.values().any(is_healthy) {
             self.eligibility.backoff = INELIGIBLE_BACKOFF.0;
         }
-        let ending = self.tasks.values().any(|task| task.cancel.is_cancelled());
-        !self.has_fatal_error && !ending && self.eligibility.ineligible_until.is_none()
+        let is_ending = self.tasks.values().any(|task| task.cancel.is_cancelled());
+        !self.has_fatal_error && !is_ending && self.eligibility.ineligible_until.is_none()
     }
 
-    /// Whether nothing but its journal may keep it from that.
+    /// Returns true if the ineligibility back-off is over, so that a readable journal makes this process eligible
+    /// again.
     fn may_become_eligible(&self) -> bool {
         self.eligibility.ineligible_until.is_some_and(|until| until <= Instant::now())
     }
 
-    /// Takes note of tasks that have ended, and leaves their generations to others; forgets what was known of
-    /// generations that are no more. Says whether one was built.
+    /// Removes finished tasks and releases their generations; forgets generations that no longer exist. Returns true if
+    /// a rebuild completed.
     async fn collect_finished(
         &mut self,
         connection: &mut PgConnection,
-        me: Member,
-        folds: bool,
+        worker: Worker,
+        runs_projectors: bool,
         own: &[&Generation],
     ) -> Result<bool, Error> {
         let mut built = false;
-        let ended: Vec<i32> = self
+        let finished: Vec<i32> = self
             .tasks
             .iter()
             .filter(|(_, task)| task.handle.is_finished())
             .map(|(number, _)| *number)
             .collect();
-        for number in ended {
+        for number in finished {
             let Some(task) = self.tasks.remove(&number) else { continue };
             let tenant = self.projections.tenant.to_string();
-            // What was replaced may have been for good reason.
-            let needed = own.iter().any(|it| it.number == number && it.state != State::Retired);
+            // A failure to project into a retired generation does not count.
+            let needed = own.iter().any(|it| it.number == number && it.state != GenerationState::Retired);
             match task.handle.await {
-                Ok(Outcome::Built) => built = true,
-                Ok(Outcome::Stopped(Stopped::Cancelled)) => {}
-                Ok(Outcome::Stopped(stopped)) => {
-                    if self.projections.answers_from().is_none_or(|answers| answers == number) {
+                Ok(TaskOutcome::Built) => built = true,
+                Ok(TaskOutcome::Stopped(Stopped::Cancelled)) => {}
+                Ok(TaskOutcome::Stopped(stopped)) => {
+                    if self.projections.active_number().is_none_or(|active| active == number) {
                         self.projections.status.send_replace(Some(Status::Stopped(stopped.clone())));
                     }
                     self.stopped.insert(number, stopped);
                 }
-                // Where the database was away, this is learnt only now, and nobody could have folded meanwhile.
-                Ok(Outcome::GaveUp(at)) if needed => self.eligibility.failed(at),
-                Ok(Outcome::GaveUp(_)) => {}
-                Ok(Outcome::NotBuilt(reason)) => {
-                    warn!(tenant, number, reason, "new projections are not filled yet");
-                    self.build_again = Instant::now() + BUILD_RETRY_DELAY;
-                    // Not if another process was first.
-                    let open = |it: &&&Generation| it.state == State::Building && (it.mine || !it.owned);
-                    if own.iter().filter(|it| it.number == number).any(|it| open(&it)) {
-                        self.eligibility.failed(Instant::now());
+                // Count from the time of the failure: if the database was unavailable since, no worker could project.
+                Ok(TaskOutcome::GaveUp(at)) if needed => self.eligibility.record_failure(at),
+                Ok(TaskOutcome::GaveUp(_)) => {}
+                Ok(TaskOutcome::NotBuilt(reason)) => {
+                    warn!(tenant, number, reason, "rebuild failed; retrying");
+                    self.rebuild_at = Instant::now() + BUILD_RETRY_DELAY;
+                    // It is no failure of this process if another one completed or took over the rebuild.
+                    let is_open =
+                        |it: &&Generation| it.state == GenerationState::Building && (it.mine || !it.owned);
+                    if own.iter().filter(|it| it.number == number).any(is_open) {
+                        self.eligibility.record_failure(Instant::now());
                     }
                 }
                 Err(error) => {
-                    error!(tenant, number, %error, "a projector did not end well");
-                    self.eligibility.failed(Instant::now());
+                    error!(tenant, number, %error, "projector task failed");
+                    self.eligibility.record_failure(Instant::now());
                 }
             }
-            if !folds {
-                // It only made the tables of a ledger that had nothing.
+            if !runs_projectors {
+                // A process without projectors only builds the first generation of an empty ledger.
                 self.projections.status.send_replace(None);
             }
-            me.release(connection, &tenant, number).await?;
+            worker.release(connection, &tenant, number).await?;
         }
         let of = |number: &i32| own.iter().find(|it| it.number == *number);
-        // A journal that seemed to lack its end may have it again.
-        let healed = |number: &i32| {
-            self.projections.answers_from() == Some(*number) && self.projections.divergence().is_none()
+        // The monitor clears the divergence if a lagging journal has caught up.
+        let is_resolved = |number: &i32| {
+            self.projections.active_number() == Some(*number) && self.projections.divergence().is_none()
         };
         self.stopped.retain(|number, stopped| {
-            of(number).is_some() && !(matches!(stopped, Stopped::Diverged(_)) && healed(number))
+            of(number).is_some() && !(matches!(stopped, Stopped::Diverged(_)) && is_resolved(number))
         });
         self.free_since.retain(|number, _| of(number).is_some());
-        self.has_fatal_error = self.stopped.keys().filter_map(of).any(|it| it.state != State::Retired);
+        self.has_fatal_error =
+            self.stopped.keys().filter_map(of).any(|it| it.state != GenerationState::Retired);
         let stopped = f64::from(u32::from(self.has_fatal_error));
         gauge!("ledger_projector_stopped", "tenant" => self.projections.tenant.to_string()).set(stopped);
         Ok(built)
     }
 
-    /// Lets the live generation answer; says whether another one did before.
-    fn answer(&self, own: &[&Generation]) -> bool {
-        let before = self.projections.answers_from();
-        match own.iter().find(|it| it.state == State::Live) {
+    /// Activates the live generation. Returns true if the active generation changed.
+    fn activate_live(&self, own: &[&Generation]) -> bool {
+        let before = self.projections.active_number();
+        match own.iter().find(|it| it.state == GenerationState::Live) {
             Some(live) => self.projections.activate(live.number),
-            None => self.projections.answer_not("they are being filled"),
+            None => self.projections.deactivate("a generation is being built"),
         }
-        before != self.projections.answers_from()
+        before != self.projections.active_number()
     }
 
-    /// Hands over what is another's to fold; says what is this process's to take.
-    fn share(&mut self, sharing: &Sharing, own: &[&Generation]) -> Vec<Wanted> {
-        let (me, folds, now) = (sharing.me, sharing.folds, Instant::now());
-        let preferred = sharing.preferences.of_tenant(self.projections.tenant.as_str());
-        let has_live = own.iter().any(|it| it.state == State::Live);
-        let mut all = Vec::new();
+    /// Cancels tasks to hand their generations over to the preferred worker. Returns the generations that this process
+    /// may acquire.
+    fn plan_claims(&mut self, context: &ClaimContext, own: &[&Generation]) -> Vec<Claim> {
+        let (worker, runs_projectors, now) = (context.worker, context.runs_projectors, Instant::now());
+        let preferred = context.preferences.preferred(self.projections.tenant.as_str());
+        let has_live = own.iter().any(|it| it.state == GenerationState::Live);
+        let mut claims = Vec::new();
         for it in own {
             let number = it.number;
-            // New projections beside live ones of the same form are filled by who asked for them. A process that folds
-            // nothing makes those of a ledger that has nothing.
+            // The process that requested a rebuild beside a live generation runs it. Processes without projectors
+            // only build the first generation of an empty ledger.
             let wanted = match it.state {
-                State::Live => folds,
-                State::Retired => folds && !it.expired,
-                State::Building => !has_live,
+                GenerationState::Live => runs_projectors,
+                GenerationState::Retired => runs_projectors && !it.expired,
+                GenerationState::Building => !has_live,
             };
             if let Some(task) = self.tasks.get(&number) {
-                let absent = |it| self.absent.is_some_and(|(member, until)| member == it && now < until);
-                let hands_over = preferred.is_some_and(|it| it != me.id && !absent(it));
-                if !wanted || (hands_over && it.state == State::Live) {
-                    // It is released when the task has ended.
+                let is_cooling_down =
+                    |id| self.unresponsive.is_some_and(|(worker, until)| worker == id && now < until);
+                let hands_over = preferred.is_some_and(|id| id != worker.id && !is_cooling_down(id));
+                if !wanted || (hands_over && it.state == GenerationState::Live) {
+                    // The lease is released when the task has ended.
                     task.cancel.cancel();
                 }
                 continue;
@@ -546,109 +557,109 @@ impl TenantProjection {
             }
             if it.owned && !it.mine {
                 self.free_since.remove(&number);
-                if folds && it.state == State::Live {
+                if runs_projectors && it.state == GenerationState::Live {
                     self.projections.status.send_replace(Some(Status::Standby));
                 }
                 continue;
             }
             let free_since = *self.free_since.entry(number).or_insert(now);
-            let instead_of = preferred.filter(|preferred| *preferred != me.id);
+            let instead_of = preferred.filter(|preferred| *preferred != worker.id);
             if instead_of.is_some() && now - free_since < TAKEOVER_DELAY {
                 continue;
             }
-            if it.state == State::Building && now < self.build_again {
+            if it.state == GenerationState::Building && now < self.rebuild_at {
                 continue;
             }
-            all.push(Wanted { number, state: it.state, instead_of });
+            claims.push(Claim { number, state: it.state, instead_of });
         }
-        all
+        claims
     }
 
-    /// Takes what is wanted, if the journal can be read; `head` is where it ends.
-    async fn take(
+    /// Acquires generations and starts their tasks. `head` is the end of the journal; `None` if it could not be read.
+    async fn claim(
         &mut self,
         connection: &mut PgConnection,
-        sharing: &Sharing,
-        all: Vec<Wanted>,
+        context: &ClaimContext,
+        claims: Vec<Claim>,
         head: Option<Position>,
     ) -> Result<(), Error> {
         let Some(head) = head else {
-            self.eligibility.unreadable(Instant::now());
+            self.eligibility.record_unreadable_journal(Instant::now());
             return Ok(());
         };
         if self.may_become_eligible() {
             self.eligibility.ineligible_until = None;
         }
-        for wanted in all {
-            if !sharing.folds && head != Position::START {
+        for claim in claims {
+            if !context.runs_projectors && head != Position::START {
                 continue;
             }
             let tenant = self.projections.tenant.as_str();
-            if sharing.me.acquire(connection, tenant, wanted.number, wanted.state).await? {
-                self.free_since.remove(&wanted.number);
-                self.absent = wanted.instead_of.map(|member| (member, Instant::now() + HANDOVER_COOLDOWN));
-                self.begin(wanted.number, wanted.state, sharing);
+            if context.worker.acquire(connection, tenant, claim.number, claim.state).await? {
+                self.free_since.remove(&claim.number);
+                self.unresponsive = claim.instead_of.map(|id| (id, Instant::now() + HANDOVER_COOLDOWN));
+                self.start_task(claim.number, claim.state, context);
             }
         }
         Ok(())
     }
 
-    fn begin(&mut self, number: i32, state: State, sharing: &Sharing) {
+    fn start_task(&mut self, number: i32, state: GenerationState, context: &ClaimContext) {
         let cancel = CancellationToken::new();
-        let ended = Arc::clone(&sharing.ended);
-        let (handle, well);
-        if state == State::Building {
+        let task_ended = Arc::clone(&context.task_ended);
+        let (handle, healthy_at);
+        if state == GenerationState::Building {
             let (projections, journal) = (&self.projections, self.journal.clone());
-            let builder =
-                Rebuilder::new(projections, number, journal, Origin::Stream, sharing.me, cancel.clone());
-            well = watch::Sender::new(Instant::now());
+            let rebuilder =
+                Rebuilder::new(projections, number, journal, Origin::Stream, context.worker, cancel.clone());
+            healthy_at = watch::Sender::new(Instant::now());
             let cancelled = cancel.clone();
             handle = tokio::spawn(async move {
                 let built = tokio::select! {
-                    built = builder.run(RebuildMode::Switch) => built,
+                    built = rebuilder.run(RebuildMode::Switch) => built,
                     () = cancelled.cancelled() => Err(Stopped::Cancelled.into()),
                 };
-                ended.notify_one();
+                task_ended.notify_one();
                 match built {
-                    Ok(_) => Outcome::Built,
-                    Err(Failure::Stopped(stopped)) => Outcome::Stopped(stopped),
-                    Err(failure) => Outcome::NotBuilt(failure.to_string()),
+                    Ok(_) => TaskOutcome::Built,
+                    Err(RebuildFailure::Stopped(stopped)) => TaskOutcome::Stopped(stopped),
+                    Err(failure) => TaskOutcome::NotBuilt(failure.to_string()),
                 }
             });
         } else {
-            let target = GenerationHandle::new(&self.projections, number);
-            well = target.well.clone();
-            let projector = Projector::new(target, self.journal.clone());
+            let generation = GenerationHandle::new(&self.projections, number);
+            healthy_at = generation.healthy_at.clone();
+            let projector = Projector::new(generation, self.journal.clone());
             let cancelled = cancel.clone();
             handle = tokio::spawn(async move {
                 let stopped = projector.run(cancelled).await;
-                ended.notify_one();
-                stopped.map_or_else(|| Outcome::GaveUp(Instant::now()), Outcome::Stopped)
+                task_ended.notify_one();
+                stopped.map_or_else(|| TaskOutcome::GaveUp(Instant::now()), TaskOutcome::Stopped)
             });
         }
-        self.tasks.insert(number, Task { handle, cancel, began: Instant::now(), well });
+        self.tasks.insert(number, Task { handle, cancel, started: Instant::now(), healthy_at });
     }
 }
 
-/// Which process a tenant prefers of those that would fold for it.
+/// The live workers that are eligible for each tenant.
 struct Preferences {
-    of_tenant: HashMap<String, Vec<Uuid>>,
+    eligible: HashMap<String, Vec<Uuid>>,
 }
 
 impl Preferences {
-    fn of(members: &[(Uuid, Vec<String>)]) -> Self {
-        let mut of_tenant: HashMap<String, Vec<Uuid>> = HashMap::new();
-        for (member, tenants) in members {
+    fn new(workers: &[(Uuid, Vec<String>)]) -> Self {
+        let mut eligible: HashMap<String, Vec<Uuid>> = HashMap::new();
+        for (worker, tenants) in workers {
             for tenant in tenants {
-                of_tenant.entry(tenant.clone()).or_default().push(*member);
+                eligible.entry(tenant.clone()).or_default().push(*worker);
             }
         }
-        Self { of_tenant }
+        Self { eligible }
     }
 
-    /// The one with the greatest hash of both names.
-    fn of_tenant(&self, tenant: &str) -> Option<Uuid> {
-        let members = self.of_tenant.get(tenant)?.iter().copied();
-        members.max_by_key(|member| key("owner", &[tenant, &member.to_string()]))
+    /// Returns the preferred worker of a tenant: the one with the greatest hash of tenant and worker.
+    fn preferred(&self, tenant: &str) -> Option<Uuid> {
+        let eligible = self.eligible.get(tenant)?.iter().copied();
+        eligible.max_by_key(|worker| key("owner", &[tenant, &worker.to_string()]))
     }
 }

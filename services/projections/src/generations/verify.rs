@@ -1,4 +1,4 @@
-//! Whether the stream, the copy of it, the Merkle tree and the projections still say the same.
+//! Verifies that the stream, its copy in Postgres and the Merkle tree agree.
 
 use std::fmt;
 
@@ -9,9 +9,8 @@ use ledger_journal::{Journal, ReadError, Record, SubjectFilter, Until};
 use ledger_tlog::{Hash, Tile, Tree, gap_leaf_hash, leaf_hash};
 use sqlx::{Connection, PgConnection};
 
-use crate::Projections;
-use crate::generations::copy::{Copied, PAGE, copied};
-use crate::postgres::{Error, SNAPSHOT};
+use crate::generations::copy::{CopyRow, PAGE_SIZE, read_rows};
+use crate::postgres::{Error, Projections, SNAPSHOT};
 use crate::projector::checkpoint;
 use crate::projector::pipeline::close;
 
@@ -19,7 +18,7 @@ pub(crate) const STATEMENTS: &[&str] = &[TILES];
 
 const TILES: &str = "SELECT level, index, hashes FROM tiles ORDER BY level, index";
 
-/// Why nothing can be said.
+/// A failure to verify.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// The database does not answer.
@@ -36,120 +35,122 @@ impl From<sqlx::Error> for VerifyError {
     }
 }
 
-/// What was found to agree.
+/// The range that agrees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// Up to here.
+    /// The last position that was compared.
     pub position: Position,
     /// The root of the Merkle tree there.
     pub root: Hash,
-    /// The gaps among it.
+    /// The number of gaps up to that position.
     pub gaps: u64,
 }
 
-/// The first difference. What comes before it agrees.
+/// The first difference. Everything before it agrees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Difference {
-    /// The stream was made at another time than the one that was folded, and may nevertheless hold the same.
-    OtherStream {
-        /// When that one was made.
-        folded: DateTime<Utc>,
-        /// When this one was.
+    /// The stream was recreated after the projections were built. It may still hold the same entries.
+    StreamRecreated {
+        /// Creation time of the stream that the projections were built from.
+        projected: DateTime<Utc>,
+        /// Creation time of the current stream.
         found: DateTime<Utc>,
     },
-    /// The stream has lost an entry that the copy has.
-    LostByStream(Position),
-    /// The copy has lost an entry that the stream has.
-    LostByCopy(Position),
-    /// Where the copy says that an entry was lost, the stream has one.
-    NoGap(Position),
-    /// The entries at a position are not the same.
-    OtherEntry {
-        /// Where.
+    /// The copy has an entry that the stream lacks.
+    MissingInStream(Position),
+    /// The copy lacks a position that the stream has.
+    MissingInCopy(Position),
+    /// The copy has a gap, the stream an entry.
+    GapInCopy(Position),
+    /// The entries at a position differ.
+    EntryMismatch {
+        /// The position.
         position: Position,
-        /// The leaf hash of the stream's.
+        /// The leaf hash of the stream's entry.
         stream: Hash,
-        /// The leaf hash of the copy's.
+        /// The leaf hash of the copy's entry.
         copy: Hash,
     },
-    /// They are, and were not recorded at the same time.
-    OtherTime(Position),
-    /// The leaf hash beside the copy is not that of its bytes.
-    OtherLeaf(Position),
-    /// A tile of the Merkle tree is not what the entries give.
-    OtherTile {
-        /// Its level.
+    /// The recording times of an entry differ.
+    TimeMismatch(Position),
+    /// The stored leaf hash does not match the copy's bytes.
+    LeafHashMismatch(Position),
+    /// A stored tile of the Merkle tree does not match the entries.
+    TileMismatch {
+        /// The level of the tile.
         level: i16,
-        /// Its place in the level.
+        /// The index in the level.
         index: i64,
     },
-    /// The root that is kept is not what the entries give.
-    OtherRoot {
-        /// Of this many entries.
+    /// The stored root does not match the entries.
+    RootMismatch {
+        /// The number of entries under the root.
         position: Position,
-        /// The one that is kept.
-        kept: Hash,
-        /// The one that the entries give.
-        given: Hash,
+        /// The stored root.
+        stored: Hash,
+        /// The root that the entries give.
+        computed: Hash,
     },
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OtherStream { folded, found } => {
-                write!(f, "the stream was made at {found}, the one that was folded at {folded}")
-            }
-            Self::LostByStream(at) => {
-                write!(f, "position {at}: the stream has lost the entry, the copy has it")
-            }
-            Self::LostByCopy(at) => {
-                write!(f, "position {at}: the copy has lost the entry, the stream has it")
-            }
-            Self::NoGap(at) => write!(f, "position {at}: the copy has a gap, the stream an entry"),
-            Self::OtherEntry { position, stream, copy } => write!(
+            Self::StreamRecreated { projected, found } => write!(
                 f,
-                "position {position}: the stream's entry has the leaf hash {stream}, the copy's {copy}"
+                "the stream was created at {found}, but the projections come from one created at {projected}"
             ),
-            Self::OtherTime(at) => write!(f, "position {at}: stream and copy tell other times of recording"),
-            Self::OtherLeaf(at) => write!(f, "position {at}: the leaf hash is not that of the copy's bytes"),
-            Self::OtherTile { level, index } => {
-                write!(f, "tile {index} of level {level} is not what the entries give")
+            Self::MissingInStream(at) => write!(f, "position {at}: the stream lacks the copy's entry"),
+            Self::MissingInCopy(at) => write!(f, "position {at}: missing in the copy"),
+            Self::GapInCopy(at) => write!(f, "position {at}: the copy has a gap, the stream has an entry"),
+            Self::EntryMismatch { position, stream, copy } => write!(
+                f,
+                "position {position}: the stream's entry has leaf hash {stream}, the copy's entry has {copy}"
+            ),
+            Self::TimeMismatch(at) => {
+                write!(f, "position {at}: stream and copy have different recording times")
             }
-            Self::OtherRoot { position, kept, given } => {
-                write!(f, "the root of {position} entries is kept as {kept}, and they give {given}")
+            Self::LeafHashMismatch(at) => {
+                write!(f, "position {at}: the stored leaf hash does not match the copy's bytes")
+            }
+            Self::TileMismatch { level, index } => {
+                write!(f, "tile {index} of level {level} does not match the entries")
+            }
+            Self::RootMismatch { position, stored, computed } => {
+                write!(f, "the stored root of {position} entries is {stored}, but they give {computed}")
             }
         }
     }
 }
 
 impl Projections {
-    /// Compares the stream with the copy, entry by entry, and both with the Merkle tree, up to where the projections
-    /// stand; `told` hears how far it is. The projections themselves are compared by [`Rebuild`](crate::Rebuild).
+    /// Compares the stream with the copy, entry by entry, and both with the Merkle tree, up to the position of the
+    /// projections. Calls `report` with the current and the last position once per page. Does not compare the other
+    /// tables: [`Rebuild`](crate::Rebuild) does.
     ///
     /// # Errors
     /// The database or the journal does not answer.
     pub async fn verify(
         &self,
         journal: &dyn Journal,
-        mut told: impl FnMut(Position, Position),
+        mut report: impl FnMut(Position, Position),
     ) -> Result<Result<Verified, Difference>, VerifyError> {
-        // Those that answered when it was last looked may be gone.
+        // The active generation may have been dropped since the last registry read.
         self.find().await?;
-        let Some(number) = self.answers_from() else {
-            return Err(Error::NotReady("no projections answer".into()).into());
+        let Some(number) = self.active_number() else {
+            return Err(Error::NotReady("no generation is live".into()).into());
         };
-        let options = self.database().generation(&self.schema(number));
+        let options = self.database().generation_options(&self.schema(number));
         let mut connection = PgConnection::connect_with(&options).await?;
         let mut snapshot = connection.begin_with(SNAPSHOT).await?;
         let checkpoint = checkpoint::read(&mut snapshot).await?;
         let head = journal.head().await?;
-        if let Some(folded) = checkpoint.stream_created.filter(|folded| *folded != head.created) {
-            return Ok(Err(Difference::OtherStream { folded, found: head.created }));
+        if let Some(projected) = checkpoint.stream_created.filter(|created| *created != head.created) {
+            return Ok(Err(Difference::StreamRecreated { projected, found: head.created }));
         }
         let end = checkpoint.position;
         let mut records = journal.read(SubjectFilter::All, Position::START, Until::Position(end));
-        let mut rows: std::vec::IntoIter<Copied> = Vec::new().into_iter();
+        let mut rows: std::vec::IntoIter<CopyRow> = Vec::new().into_iter();
         let (mut tree, mut gaps) = (Tree::new(), 0);
         let mut tiles = TileSums::default();
         let mut at = Position::START;
@@ -157,8 +158,8 @@ impl Projections {
             at = at.next();
             if rows.len() == 0 {
                 let after = Position::new(at.get() - 1);
-                rows = copied(&mut snapshot, after, end, PAGE).await?.into_iter();
-                told(at, end);
+                rows = read_rows(&mut snapshot, after, end, PAGE_SIZE).await?.into_iter();
+                report(at, end);
             }
             let record = records.next().await.transpose()?;
             let row = rows.next().filter(|row| row.position == at);
@@ -168,58 +169,58 @@ impl Projections {
             };
             gaps += u64::from(leaf.is_none());
             tree.append(leaf.unwrap_or_else(|| gap_leaf_hash(at.get())));
-            if at.get().is_multiple_of(u64::from(PAGE)) {
+            if at.get().is_multiple_of(u64::from(PAGE_SIZE)) {
                 tiles.add(tree.take_dirty());
             }
         }
         tiles.add(tree.take_dirty());
-        let (kept, given) = (checkpoint.root, tree.root());
+        let (stored, computed) = (checkpoint.root, tree.root());
         let mut found: Option<Difference> = None;
-        let mut stored = sqlx::query_as::<_, (i16, i64, Vec<u8>)>(TILES).fetch(&mut *snapshot);
-        while let Some(row) = stored.next().await {
+        let mut stored_tiles = sqlx::query_as::<_, (i16, i64, Vec<u8>)>(TILES).fetch(&mut *snapshot);
+        while let Some(row) = stored_tiles.next().await {
             let (level, index, hashes) = row?;
-            if !tiles.take(level, index, &hashes) {
-                found = Some(Difference::OtherTile { level, index });
+            if !tiles.remove_matching(level, index, &hashes) {
+                found = Some(Difference::TileMismatch { level, index });
                 break;
             }
         }
-        drop(stored);
+        drop(stored_tiles);
         if found.is_none() {
-            found = tiles.missing().map(|(level, index)| Difference::OtherTile { level, index });
+            found = tiles.remaining().map(|(level, index)| Difference::TileMismatch { level, index });
         }
-        if found.is_none() && kept != given {
-            found = Some(Difference::OtherRoot { position: end, kept, given });
+        if found.is_none() && stored != computed {
+            found = Some(Difference::RootMismatch { position: end, stored, computed });
         }
         snapshot.rollback().await?;
         close(connection).await;
-        Ok(found.map_or(Ok(Verified { position: end, root: given, gaps }), Err))
+        Ok(found.map_or(Ok(Verified { position: end, root: computed, gaps }), Err))
     }
 }
 
-/// The leaf at a position, on which both agree; `None` for a gap.
-fn compare(at: Position, record: Option<Record>, copied: Option<Copied>) -> Result<Option<Hash>, Difference> {
-    match (record, copied.map(|copied| copied.entry)) {
-        (Some(Record::Entry(entry)), Some(Some((copy, kept)))) => {
-            let (leaf, copied) = (leaf_hash(&entry.bytes), leaf_hash(&copy.bytes));
-            if leaf != copied {
-                Err(Difference::OtherEntry { position: at, stream: leaf, copy: copied })
+/// Returns the leaf hash at a position if the stream and the copy agree; `None` for a gap.
+fn compare(at: Position, record: Option<Record>, row: Option<CopyRow>) -> Result<Option<Hash>, Difference> {
+    match (record, row.map(|row| row.entry)) {
+        (Some(Record::Entry(entry)), Some(Some((copy, stored_leaf)))) => {
+            let (leaf, copy_leaf) = (leaf_hash(&entry.bytes), leaf_hash(&copy.bytes));
+            if leaf != copy_leaf {
+                Err(Difference::EntryMismatch { position: at, stream: leaf, copy: copy_leaf })
             } else if entry.recorded_at != copy.recorded_at {
-                Err(Difference::OtherTime(at))
-            } else if kept != leaf.as_bytes() {
-                Err(Difference::OtherLeaf(at))
+                Err(Difference::TimeMismatch(at))
+            } else if stored_leaf != leaf.as_bytes() {
+                Err(Difference::LeafHashMismatch(at))
             } else {
                 Ok(Some(leaf))
             }
         }
-        (Some(Record::Entry(_)), Some(None)) => Err(Difference::NoGap(at)),
-        (Some(Record::Entry(_)), None) => Err(Difference::LostByCopy(at)),
-        (Some(Record::Gap(_)) | None, Some(Some(_))) => Err(Difference::LostByStream(at)),
+        (Some(Record::Entry(_)), Some(None)) => Err(Difference::GapInCopy(at)),
+        (Some(Record::Entry(_)), None) => Err(Difference::MissingInCopy(at)),
+        (Some(Record::Gap(_)) | None, Some(Some(_))) => Err(Difference::MissingInStream(at)),
         (Some(Record::Gap(_)) | None, Some(None)) => Ok(None),
-        (Some(Record::Gap(_)) | None, None) => Err(Difference::LostByCopy(at)),
+        (Some(Record::Gap(_)) | None, None) => Err(Difference::MissingInCopy(at)),
     }
 }
 
-/// The tiles that entries give, by level and index: what is kept of each is a hash.
+/// Hashes of the tiles that the entries give, by level and index.
 #[derive(Default)]
 struct TileSums(std::collections::BTreeMap<(i16, i64), Hash>);
 
@@ -231,13 +232,13 @@ impl TileSums {
         }
     }
 
-    /// Whether there is such a tile; it is not asked for again.
-    fn take(&mut self, level: i16, index: i64, hashes: &[u8]) -> bool {
+    /// Removes a tile, and returns true if it exists and has these hashes.
+    fn remove_matching(&mut self, level: i16, index: i64, hashes: &[u8]) -> bool {
         self.0.remove(&(level, index)) == Some(leaf_hash(hashes))
     }
 
-    /// A tile that was not asked for.
-    fn missing(&self) -> Option<(i16, i64)> {
+    /// Returns a tile that was not removed.
+    fn remaining(&self) -> Option<(i16, i64)> {
         self.0.keys().next().copied()
     }
 }

@@ -1,13 +1,11 @@
-//! The projections in memory, and what a batch of entries changes in their tables.
+//! The projector's state in memory, and the rows that a batch of entries adds and changes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::Payload;
-use ledger_domain::{
-    Anomaly, Family, Identity, IdentityKey, Lane, LaneFold, Position, ShortText, Since, TargetName,
-};
+use ledger_domain::{Anomaly, Family, Identity, IdentityKey, Lane, Position, Since};
 use ledger_journal::Entry;
 use ledger_tlog::{Hash, Tile, Tree, gap_leaf_hash};
 use sqlx::{Connection, PgConnection};
@@ -18,25 +16,20 @@ use crate::projector::checkpoint::{self, Checkpoint};
 use crate::projector::tree;
 use crate::queries::marks;
 use crate::tables::artifacts::ArtifactRows;
-use crate::tables::check_results::{self, VerdictRows};
-use crate::tables::clock_skews::{SkewRows, SkewsFold};
-use crate::tables::corrections;
-use crate::tables::corrections::CorrectionsAhead;
-use crate::tables::deploys;
-use crate::tables::deploys::{DeployRows, DeploysFold};
-use crate::tables::environments::{EnvironmentRows, EnvironmentsFold};
-use crate::tables::events::{EventRows, look_up};
-use crate::tables::lane_projection::{Changed, LaneProjection, LaneRows};
-use crate::tables::lanes;
-use crate::tables::lanes::TrackRows;
-use crate::tables::observations::{ObservationRows, ObservationsFold};
-use crate::tables::policies;
-use crate::tables::policies::PolicyRows;
+use crate::tables::check_results::{self, CheckResultRows};
+use crate::tables::clock_skews::{ClockSkewProjection, ClockSkewRows};
+use crate::tables::corrections::{self, Corrected, EarlyCorrections};
+use crate::tables::deploys::{self, DeployRows, OpenDeployProjection};
+use crate::tables::environments::{EnvironmentProjection, EnvironmentRows};
+use crate::tables::events::{EventAnnotations, EventRows, look_up};
+use crate::tables::lane_projection::{LaneChange, LaneProjection, LaneRows};
+use crate::tables::lanes::{self, TrackRows};
+use crate::tables::observations::{ObservationProjection, ObservationRows};
+use crate::tables::policies::{self, PolicyRows};
 use crate::tables::retirements::RetirementRows;
-use crate::tables::rollbacks;
-use crate::tables::rollbacks::ReportRows;
+use crate::tables::rollbacks::{self, RollbackReportRows};
 
-/// A record of the journal that is ready to be folded.
+/// A decoded record of the journal.
 pub(crate) enum Decoded {
     Entry { entry: Entry, key: IdentityKey, envelope: Box<Envelope>, leaf: Hash },
     Gap(Position),
@@ -50,7 +43,7 @@ impl Decoded {
         }
     }
 
-    /// Whether it replaces what another entry said: then the history of what that changed is needed.
+    /// Returns the identity of the event that this one corrects. Applying it needs the history of the corrected event.
     pub(crate) fn corrects(&self) -> Option<IdentityKey> {
         match self {
             Self::Entry { envelope, .. } => envelope.event().corrects.as_ref().map(|identity| identity.key()),
@@ -58,7 +51,7 @@ impl Decoded {
         }
     }
 
-    pub(crate) fn weight(&self) -> usize {
+    pub(crate) fn byte_len(&self) -> usize {
         match self {
             Self::Entry { entry, .. } => entry.bytes.len(),
             Self::Gap(_) => 0,
@@ -66,61 +59,36 @@ impl Decoded {
     }
 }
 
-/// What was odd in a batch.
+/// Counts of the irregular records in a batch.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct BatchStats {
     pub(crate) gaps: u64,
     pub(crate) repeats: u64,
 }
 
-/// A batch that was not folded: it does not follow on what was.
+/// A record that does not directly follow the last applied position.
 #[derive(Debug, thiserror::Error)]
-#[error("the journal gave {given} after {checkpoint}")]
+#[error("the journal returned position {received} after {applied}")]
 pub(crate) struct OutOfOrder {
-    given: Position,
-    checkpoint: Position,
+    received: Position,
+    applied: Position,
 }
 
-/// What was judged of an event as it was recorded.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Outcome {
-    pub(crate) anomalies: BTreeSet<Anomaly>,
-    /// Which names it brought: environment, service, target.
-    pub(crate) first_of: Vec<&'static str>,
-    /// The version that its lane runs from here on, where the event changed that.
-    pub(crate) went_live: Option<ShortText>,
-    /// The target that it is about, where it is about a lane.
-    pub(crate) target: Option<TargetName>,
-    /// The targets that it could have meant, where it named none of several.
-    pub(crate) targets: Vec<TargetName>,
-}
-
-/// What the history has of an event that is corrected.
-#[derive(Debug, Default)]
-pub(crate) struct Corrected {
-    /// The position of the event that the correction names, if it can be corrected.
-    pub(crate) named: Option<Position>,
-    /// Its position and those of its earlier corrections, as long as they have effect.
-    pub(crate) positions: Vec<Position>,
-    /// The lanes that they changed, with their whole histories.
-    pub(crate) lanes: Vec<(Lane, LaneFold)>,
-}
-
-/// The projections in memory, as they stand at a position.
-pub(crate) struct Fold {
+/// The projector's state in memory at a position.
+pub(crate) struct ProjectionState {
     pub(crate) checkpoint: Checkpoint,
     tree: Tree,
-    environments: EnvironmentsFold,
+    environments: EnvironmentProjection,
     lanes: LaneProjection,
-    observations: ObservationsFold,
-    deploys: DeploysFold,
-    skews: SkewsFold,
-    corrections_ahead: CorrectionsAhead,
+    observations: ObservationProjection,
+    deploys: OpenDeployProjection,
+    skews: ClockSkewProjection,
+    corrections_ahead: EarlyCorrections,
 }
 
-impl Fold {
+impl ProjectionState {
     pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
-        // One snapshot, so that the parts are of the same position also while another projector writes.
+        // One snapshot: all parts have the same position even while another projector writes.
         let mut transaction = connection.begin_with(SNAPSHOT).await?;
         let checkpoint = checkpoint::read(&mut transaction).await?;
         let tree = tree::load(&mut transaction, checkpoint.position).await?;
@@ -128,21 +96,22 @@ impl Fold {
             return Err(Error::Inconsistent {
                 table: "tiles",
                 row: format!("of size {}", checkpoint.position),
-                detail: format!("their root is {}, the projection's is {}", tree.root(), checkpoint.root),
+                detail: format!("their root is {}, but the checkpoint's is {}", tree.root(), checkpoint.root),
             });
         }
-        let environments = EnvironmentsFold::load(&mut transaction).await?;
+        let environments = EnvironmentProjection::load(&mut transaction).await?;
         let lanes = LaneProjection::load(&mut transaction, &environments).await?;
-        let observations = ObservationsFold::load(&mut transaction, |name| environments.id(name)).await?;
-        let deploys = DeploysFold::load(&mut transaction).await?;
-        let skews = SkewsFold::load(&mut transaction).await?;
-        let corrections_ahead = CorrectionsAhead::load(&mut transaction).await?;
+        let observations =
+            ObservationProjection::load(&mut transaction, |name| environments.id(name)).await?;
+        let deploys = OpenDeployProjection::load(&mut transaction).await?;
+        let skews = ClockSkewProjection::load(&mut transaction).await?;
+        let corrections_ahead = EarlyCorrections::load(&mut transaction).await?;
         transaction.commit().await?;
         Ok(Self { checkpoint, tree, environments, lanes, observations, deploys, skews, corrections_ahead })
     }
 
-    /// Folds records, of which `known` tells the identities that the history has already.
-    pub(crate) fn batch(
+    /// Applies records, and returns the rows to write. `known` holds the identities that the history already contains.
+    pub(crate) fn apply(
         &mut self,
         records: Vec<Decoded>,
         stream_created: DateTime<Utc>,
@@ -155,29 +124,29 @@ impl Fold {
         for record in records {
             let position = record.position();
             if position != self.checkpoint.position.next() {
-                return Err(OutOfOrder { given: position, checkpoint: self.checkpoint.position });
+                return Err(OutOfOrder { received: position, applied: self.checkpoint.position });
             }
             let leaf = match record {
                 Decoded::Gap(position) => {
-                    warn!(%position, "the journal has lost an entry");
-                    batch.odd.gaps += 1;
+                    warn!(%position, "gap in the journal: the entry is lost");
+                    batch.stats.gaps += 1;
                     batch.events.push_gap(position);
                     gap_leaf_hash(position.get())
                 }
                 Decoded::Entry { entry, key, envelope, leaf } => {
                     let first = known.get(&key).or_else(|| seen.get(&key)).copied();
                     if first.is_some() {
-                        batch.odd.repeats += 1;
-                        batch.events.push(&entry, &envelope, key, &leaf, first, &Outcome::default());
+                        batch.stats.repeats += 1;
+                        batch.events.push(&entry, &envelope, key, &leaf, first, &EventAnnotations::default());
                     } else {
                         seen.insert(key, position);
                         self.skews.apply(&envelope, position, entry.recorded_at);
                         let (outcome, environment_id) =
-                            self.fold(&envelope, position, corrected.take(), &mut batch);
+                            self.apply_event(&envelope, position, corrected.take(), &mut batch);
                         batch.events.push(&entry, &envelope, key, &leaf, None, &outcome);
-                        if is_written_in_turn(&envelope.event().payload) {
+                        if is_sequential(&envelope.event().payload) {
                             let recorded_at = entry.recorded_at;
-                            batch.sequential.push(Sequential {
+                            batch.sequential.push(SequentialEvent {
                                 position,
                                 recorded_at,
                                 envelope,
@@ -205,16 +174,16 @@ impl Fold {
         Ok(batch)
     }
 
-    fn fold(
+    fn apply_event(
         &mut self,
         envelope: &Envelope,
         position: Position,
         corrected: Option<Corrected>,
         batch: &mut Batch,
-    ) -> (Outcome, Option<i32>) {
+    ) -> (EventAnnotations, Option<i32>) {
         let event = envelope.event();
         let payload = &event.payload;
-        let mut outcome = Outcome::default();
+        let mut outcome = EventAnnotations::default();
         let since =
             Since { occurred_at: envelope.occurred_at(), position, event_id: envelope.identity().id.clone() };
         let occurred_at = since.occurred_at;
@@ -222,12 +191,12 @@ impl Fold {
             outcome.first_of.push("environment");
         }
         let environment_id = payload.environment().map(|name| self.environments.named(name, position));
-        // The target that is meant is judged before the event takes anything back.
+        // Resolve the target before a correction reverts anything.
         let target = payload.lane().map(|lane| self.lanes.target_of(lane));
         let mut touched = self.correct(event.corrects.as_ref(), corrected, &since, &mut outcome, batch);
         let ahead = self.corrections_ahead.of(envelope.identity().key()).filter(|_| payload.is_correctable());
         if let Some(by) = ahead {
-            // A correction of it came first: it has no effect.
+            // A correction of this event came before it: the event has no effect.
             batch.corrected.push((position, by));
             batch.named.push((position, by));
             self.record(&touched, &since, &mut outcome, batch);
@@ -275,26 +244,26 @@ impl Fold {
         (outcome, environment_id)
     }
 
-    /// Records what lanes run after an event, environment by environment: a correction may concern lanes of another one than the
-    /// event's own.
-    fn record(&mut self, touched: &[Lane], since: &Since, outcome: &mut Outcome, batch: &mut Batch) {
+    /// Records the live releases of lanes after an event, per environment: a correction may concern lanes of another
+    /// environment than the event's.
+    fn record(&mut self, touched: &[Lane], since: &Since, outcome: &mut EventAnnotations, batch: &mut Batch) {
         let mut environments: Vec<_> = touched.iter().map(|lane| lane.environment.clone()).collect();
         environments.sort();
         environments.dedup();
         for name in environments {
-            let of: Vec<Lane> = touched.iter().filter(|lane| lane.environment == name).cloned().collect();
-            let went_live = self.lanes.record(&name, &of, since, &mut self.environments, &mut batch.lanes);
+            let lanes: Vec<Lane> = touched.iter().filter(|lane| lane.environment == name).cloned().collect();
+            let went_live = self.lanes.record(&name, &lanes, since, &mut self.environments, &mut batch.lanes);
             outcome.went_live = outcome.went_live.take().or(went_live);
         }
     }
 
-    /// Takes back what a corrected event changed; returns the lanes that it changed.
+    /// Reverts the changes of a corrected event, and returns the lanes that it had changed.
     fn correct(
         &mut self,
         corrects: Option<&Identity>,
         corrected: Option<Corrected>,
         since: &Since,
-        outcome: &mut Outcome,
+        outcome: &mut EventAnnotations,
         batch: &mut Batch,
     ) -> Vec<Lane> {
         let named = corrected.as_ref().and_then(|corrected| corrected.named);
@@ -310,8 +279,8 @@ impl Fold {
             self.deploys.take_back(*position);
         }
         let mut touched = Vec::new();
-        for (lane, fold) in corrected.lanes {
-            self.lanes.replace(&lane, fold);
+        for (lane, history) in corrected.lanes {
+            self.lanes.replace(&lane, history);
             for position in &corrected.positions {
                 let environments = &mut self.environments;
                 self.lanes.take_back(&lane, *position, since, environments, &mut batch.lanes);
@@ -322,14 +291,14 @@ impl Fold {
         touched
     }
 
-    /// Applies what a deploy, a removal or a switch says; returns the lane that it changed.
+    /// Applies a deploy, a removal or a switch, and returns the lane that it changed.
     fn change(
         &mut self,
         envelope: &Envelope,
         lane: Lane,
         environment_id: i32,
         since: &Since,
-        outcome: &mut Outcome,
+        outcome: &mut EventAnnotations,
         batch: &mut Batch,
     ) -> Option<Lane> {
         let payload = &envelope.event().payload;
@@ -346,7 +315,7 @@ impl Fold {
         let moment = (since.position, since.occurred_at);
         self.deploys.apply(payload, &lane, environment_id, moment, later);
         let (_, track, effect) = payload.change()?;
-        let changed = Changed { lane: &lane, track, effect, deployment: payload.deployment() };
+        let changed = LaneChange { lane: &lane, track, effect, deployment: payload.deployment() };
         let anomalies = self.lanes.apply(changed, since, &mut self.environments, &mut batch.lanes);
         match is_retired {
             true => drop(outcome.anomalies.insert(Anomaly::EnvironmentRetired)),
@@ -356,8 +325,8 @@ impl Fold {
     }
 }
 
-/// Which identities of a batch the history has already.
-pub(crate) async fn identities(
+/// Returns the identities of a batch that the history already contains, with their positions.
+pub(crate) async fn known_identities(
     connection: &mut PgConnection,
     batch: &[Decoded],
 ) -> Result<HashMap<IdentityKey, Position>, Error> {
@@ -372,8 +341,8 @@ pub(crate) async fn identities(
     Ok(known.into_iter().map(|(key, known)| (key, known.position)).collect())
 }
 
-/// Whether a fact has rows that are written in turn.
-const fn is_written_in_turn(payload: &Payload) -> bool {
+/// Returns true if the rows of a payload must be written one event at a time.
+const fn is_sequential(payload: &Payload) -> bool {
     matches!(
         payload.kind().family(),
         Family::Rollback | Family::ReleasePoint | Family::Approval | Family::Freeze
@@ -383,27 +352,27 @@ const fn is_written_in_turn(payload: &Payload) -> bool {
 /// The rows that a batch of records adds and changes.
 #[derive(Default)]
 pub(crate) struct Batch {
-    /// The position that it follows on.
+    /// The position before the batch.
     from: Position,
-    /// Where the projections stand with it; `None` if there is nothing in it.
+    /// The checkpoint after the batch; `None` if the batch is empty.
     to: Option<Checkpoint>,
     pub(crate) records: usize,
-    pub(crate) odd: BatchStats,
+    pub(crate) stats: BatchStats,
     events: EventRows,
     lanes: LaneRows,
-    verdicts: VerdictRows,
+    verdicts: CheckResultRows,
     policies: PolicyRows,
     retirements: RetirementRows,
     artifacts: ArtifactRows,
     deploys: DeployRows,
-    skews: SkewRows,
-    reports: ReportRows,
-    /// Positions of events that have no effect any more, each with that of its correction.
+    skews: ClockSkewRows,
+    reports: RollbackReportRows,
+    /// Positions of events that no longer have effect, each with the position of its correction.
     corrected: Vec<(Position, Position)>,
-    /// Events that corrections name, each with the position of the correction.
+    /// Positions of events that corrections name, each with the position of the correction.
     named: Vec<(Position, Position)>,
-    /// What is written one by one and in order, since later ones may change earlier ones' rows.
-    sequential: Vec<Sequential>,
+    /// Events that are written one by one in order, since later ones may change rows of earlier ones.
+    sequential: Vec<SequentialEvent>,
     observations: ObservationRows,
     tracks: TrackRows,
     environments: EnvironmentRows,
@@ -411,7 +380,7 @@ pub(crate) struct Batch {
     tiles: Vec<Tile>,
 }
 
-struct Sequential {
+struct SequentialEvent {
     position: Position,
     recorded_at: DateTime<Utc>,
     envelope: Box<Envelope>,
@@ -419,8 +388,8 @@ struct Sequential {
 }
 
 impl Batch {
-    /// Writes the rows and the position in one transaction; answers where the projections stand then, or `None` if
-    /// another projector was first, and nothing was written.
+    /// Writes the rows and the position in one transaction, and returns the new checkpoint. Returns `None` without
+    /// writing if another projector advanced the position first.
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<Option<Checkpoint>, Error> {
         let Some(to) = self.to else { return Ok(None) };
         let mut transaction = connection.begin().await?;
@@ -437,7 +406,7 @@ impl Batch {
         for (named, by) in self.named {
             corrections::write(&mut transaction, named, by, true).await?;
         }
-        corrections::write_ahead(&mut transaction, self.corrections_ahead).await?;
+        corrections::write_early(&mut transaction, self.corrections_ahead).await?;
         self.lanes.write(&mut transaction).await?;
         self.verdicts.write(&mut transaction).await?;
         self.policies.write(&mut transaction).await?;
@@ -458,7 +427,7 @@ impl Batch {
     }
 }
 
-impl Sequential {
+impl SequentialEvent {
     async fn write(&self, connection: &mut PgConnection) -> Result<(), Error> {
         let (event, at, occurred_at) = (self.envelope.event(), self.position, self.envelope.occurred_at());
         let Some(id) = self.environment_id else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! How far the ledger is folded.
+//! The checkpoint of a generation: its position, and the check that the journal still continues from there.
 
 use std::time::Duration;
 
@@ -9,149 +9,153 @@ use ledger_tlog::{Hash, gap_leaf_hash, leaf_hash};
 use sqlx::PgConnection;
 use tokio::time::{Instant, timeout_at};
 
-use crate::Projections;
-use crate::postgres::{Error, bigint, parsed, position};
+use crate::postgres::{Error, Projections, bigint, parsed, position};
 
-pub(crate) const STATEMENTS: &[&str] = &[READ, MOVE];
+pub(crate) const STATEMENTS: &[&str] = &[READ, ADVANCE];
 
 const READ: &str = "SELECT position, stream_created, leaf_hash, root FROM projection";
 
-/// The fence: of two projectors that come from the same position, one moves the row and the other
-/// finds nothing to move.
-const MOVE: &str = "UPDATE projection SET position = $2, stream_created = $3, leaf_hash = $4, root = $5
+/// The fence: of two projectors that start from the same position, one updates the row and the other matches no row.
+const ADVANCE: &str = "UPDATE projection SET position = $2, stream_created = $3, leaf_hash = $4, root = $5
     WHERE position = $1";
 
-/// How often a reader in another process than the projector looks whether the projections have moved.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Interval at which a process without the projector polls the position.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Where the projections stand.
+/// The position of the projections, with the hashes that identify the history up to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The last position that is folded into them.
+    /// The last position that is applied.
     pub position: Position,
-    /// When the stream that it is of was created; `None` while the position is 0.
+    /// The creation time of the stream; `None` while the position is 0.
     pub stream_created: Option<DateTime<Utc>>,
     /// The leaf hash at that position; `None` while the position is 0.
     pub leaf_hash: Option<Hash>,
-    /// The root of the Merkle tree over everything up to it.
+    /// The root of the Merkle tree up to that position.
     pub root: Hash,
 }
 
-/// What came of waiting.
+/// The result of [`Projections::wait_for`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waited {
-    /// The projections have the position.
+    /// The projections have reached the position.
     Reached,
-    /// They do not yet: they are at this one.
+    /// The wait timed out; the projections are at this position.
     StillAt(Position),
 }
 
-/// Whether a journal is the one that the projections were folded from.
+/// Result of comparing a journal with the history that the projections were built from.
 pub(crate) enum Continuity {
-    /// It is.
+    /// The journal holds that history.
     Intact,
-    /// It seems to lack what was folded; it may only be behind.
+    /// The journal lacks entries that were applied; the server may only lag behind.
     Unconfirmed(String),
-    /// It is not.
+    /// The journal holds another history.
     Diverged(String),
 }
 
-/// A restored or recreated stream gives positions away again: is it still the one that we know?
-pub(crate) async fn recognise(
+/// Checks that the journal holds the history of a checkpoint: a restored or recreated stream assigns positions again.
+pub(crate) async fn check_continuity(
     journal: &dyn Journal,
     checkpoint: &Checkpoint,
 ) -> Result<Continuity, ReadError> {
-    let (Some(created), Some(known)) = (checkpoint.stream_created, checkpoint.leaf_hash) else {
+    let (Some(created), Some(leaf)) = (checkpoint.stream_created, checkpoint.leaf_hash) else {
         return Ok(Continuity::Intact);
     };
-    // Read after the standing was: it is not behind what was folded meanwhile.
+    // The head is read after the checkpoint, so an up-to-date server cannot return a head behind it.
     let (head, position) = (journal.head().await?, checkpoint.position);
     if head.created != created {
-        return Ok(Continuity::Diverged(made_again(&head, created)));
+        return Ok(Continuity::Diverged(describe_recreated(&head, created)));
     }
     if head.position < position {
-        let reason = format!("it ends at {}, the projections are at {position}", head.position);
+        let reason = format!("the stream ends at {}, but the projections are at {position}", head.position);
         return Ok(Continuity::Unconfirmed(reason));
     }
-    if known == gap_leaf_hash(position.get()) {
+    if leaf == gap_leaf_hash(position.get()) {
         return Ok(Continuity::Intact);
     }
     Ok(match journal.entry(position).await? {
-        Some(entry) if leaf_hash(&entry.bytes) == known => Continuity::Intact,
-        Some(_) => Continuity::Diverged(format!("it has another entry at position {position}")),
-        None => Continuity::Unconfirmed(format!("it has no entry at position {position} any more")),
+        Some(entry) if leaf_hash(&entry.bytes) == leaf => Continuity::Intact,
+        Some(_) => Continuity::Diverged(format!("the stream has another entry at position {position}")),
+        None => Continuity::Unconfirmed(format!("the stream no longer has an entry at position {position}")),
     })
 }
 
-/// How it is said that a stream is not the one that was made then.
-pub(crate) fn made_again(head: &Head, ours: DateTime<Utc>) -> String {
-    format!("it was created at {}, ours at {ours}", head.created)
+/// Returns the reason of a divergence: the stream is not the one that was created at `expected`.
+pub(crate) fn describe_recreated(head: &Head, expected: DateTime<Utc>) -> String {
+    format!(
+        "the stream was created at {}, but the projections come from one created at {expected}",
+        head.created
+    )
 }
 
-/// When the stream was made from which what follows is folded: not another one since it was recognised.
-pub(crate) async fn created(
+/// Returns the creation time of the stream; fails if the stream was recreated since the checkpoint.
+pub(crate) async fn stream_created_at(
     journal: &dyn Journal,
     checkpoint: &Checkpoint,
 ) -> Result<DateTime<Utc>, ReadError> {
     let created = journal.head().await?.created;
     match checkpoint.stream_created {
-        Some(known) if known != created => Err(ReadError(format!("it was made again at {created}"))),
+        Some(expected) if expected != created => {
+            Err(ReadError(format!("the stream was recreated at {created}")))
+        }
         _ => Ok(created),
     }
 }
 
-/// The time after a short wait for the projections was given up in which no other is begun.
-const HOPELESS: Duration = Duration::from_secs(5);
+/// Time after a wait was given up during which no other short wait is worthwhile.
+const GIVE_UP_COOLDOWN: Duration = Duration::from_secs(5);
 
 impl Projections {
-    /// Where the projections stand.
+    /// Returns the checkpoint of the active generation.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn checkpoint(&self) -> Result<Checkpoint, Error> {
         let mut connection = self.pool()?.acquire().await?;
         let checkpoint = read(&mut connection).await?;
-        self.seen.send_replace(Some(checkpoint.position));
+        self.last_seen.send_replace(Some(checkpoint.position));
         Ok(checkpoint)
     }
 
-    /// How far the projector of this process is; the start, if it has none.
+    /// Returns the position of this process's projector; the start if it has none.
     #[must_use]
     pub fn projected(&self) -> Position {
-        *self.local.borrow()
+        *self.local_position.borrow()
     }
 
-    /// Waits until the projector of this process is no longer where it was, or this long. Whoever notes where it
-    /// is before looking at the projections, and then waits with that, misses nothing.
+    /// Waits until the position of this process's projector differs from `from`, at most for a time. A caller that
+    /// reads [`Self::projected`] before it queries, and passes that here, misses no change.
     pub async fn moved(&self, from: Position, at_most: Duration) {
-        let mut local = self.local.subscribe();
-        // Either it moved, or it is time.
+        let mut local = self.local_position.subscribe();
+        // A timeout is no error: the caller queries again in both cases.
         let _ = tokio::time::timeout(at_most, local.wait_for(|position| *position != from)).await;
     }
 
-    /// Returns true if it makes sense to wait shortly for the newest position: not within five seconds of a wait that was given up,
-    /// unless the projections have come that far since.
+    /// Returns true if a short wait for the newest position is worthwhile. It is not within five seconds after a wait
+    /// was given up, unless the projections have reached that position since.
     #[must_use]
     pub fn may_come_soon(&self) -> bool {
         let Some((missed, at)) = *self.given_up.borrow() else { return true };
-        let seen = self.seen.borrow().unwrap_or(Position::START).max(*self.local.borrow());
-        seen >= missed || at.elapsed() >= HOPELESS
+        let last_seen = self.last_seen.borrow().unwrap_or(Position::START);
+        let reached = last_seen.max(*self.local_position.borrow());
+        reached >= missed || at.elapsed() >= GIVE_UP_COOLDOWN
     }
 
-    /// Notes that a short wait for a position was given up.
+    /// Records that a short wait for a position was given up.
     pub fn give_up(&self, missed: Position) {
         self.given_up.send_replace(Some((missed, Instant::now())));
     }
 
-    /// Waits until the projections have a position.
+    /// Waits until the projections reach a position, at most for `patience`.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn wait_for(&self, wanted: Position, patience: Duration) -> Result<Waited, Error> {
         let deadline = Instant::now() + patience;
-        let mut local = self.local.subscribe();
+        let mut local = self.local_position.subscribe();
         loop {
-            // The projector only says when to look: after a crash the tables may be behind what it wrote.
+            // The tables decide: after a crash of Postgres they may be behind the projector's position.
             local.mark_unchanged();
             let checkpoint = self.checkpoint().await?;
             if checkpoint.position >= wanted {
@@ -160,9 +164,9 @@ impl Projections {
             if Instant::now() >= deadline {
                 return Ok(Waited::StillAt(checkpoint.position));
             }
-            let look_again = deadline.min(Instant::now() + LOOK_AGAIN);
-            // Either the projector of this process moved, or it is time to look again.
-            let _ = timeout_at(look_again, local.changed()).await;
+            let next_poll = deadline.min(Instant::now() + POLL_INTERVAL);
+            // A timeout is no error: the position is read again in both cases.
+            let _ = timeout_at(next_poll, local.changed()).await;
         }
     }
 }
@@ -182,13 +186,13 @@ fn hash(bytes: &[u8]) -> Result<Hash, Error> {
     parsed("projection", "only_row", || <[u8; 32]>::try_from(bytes).map(Hash::from))
 }
 
-/// Moves the position, if it is still where `from` says.
+/// Moves the position from `from`. Returns false if it is no longer there.
 pub(crate) async fn advance(
     connection: &mut PgConnection,
     from: Position,
     to: &Checkpoint,
 ) -> Result<bool, Error> {
-    let moved = sqlx::query(MOVE)
+    let moved = sqlx::query(ADVANCE)
         .bind(bigint(from))
         .bind(bigint(to.position))
         .bind(to.stream_created)

@@ -1,8 +1,8 @@
-//! How entries come into the tables: read, decoded, folded and written, each while the others go on.
+//! The pipeline from journal to tables: read, decode, apply and write, all concurrently.
 //!
-//! Batches grow under load: whatever is ready, up to a limit, is one transaction of rows, tiles and position.
-//! Whatever goes wrong, the memory is thrown away and read again from the tables, so that the tables are the
-//! only truth.
+//! Batches grow under load: all records that are ready, up to a limit, form one transaction of rows, tiles and
+//! position. After any failure the state in memory is discarded and loaded again from the tables, which are the only
+//! source of truth.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,52 +22,52 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::Projections;
-use crate::postgres::Error;
-use crate::projector::apply::{Batch, Decoded, Fold, identities};
+use crate::postgres::{Error, Projections};
+use crate::projector::apply::{Batch, Decoded, ProjectionState, known_identities};
 use crate::projector::checkpoint::{self, Checkpoint};
-use crate::projector::{Status, Stopped};
+use crate::projector::status::{Status, Stopped};
 use crate::tables::corrections;
 use crate::tables::events::IDENTITY_INDEX;
 
-/// A batch ends at this many records …
+/// Maximum number of records in a batch.
 const BATCH_RECORDS: usize = 8_000;
-/// … or at this many bytes of entries.
+/// Bytes of entries at which a batch is full.
 const BATCH_BYTES: usize = 8 << 20;
-/// Records that are decoded together, and how many such groups may wait.
+/// Maximum number of records that are decoded as one group.
 const GROUP_RECORDS: usize = 256;
-const GROUPS_WAITING: usize = 16;
-/// Folded batches that wait while one is written.
-const BATCHES_WAITING: usize = 1;
-/// How often an idle projector looks whether the tables still stand where it left them.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// A step with the database that takes longer has lost it: sqlx does not notice a host that vanishes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Decoded groups that may be queued.
+const GROUP_QUEUE_SLOTS: usize = 16;
+/// Batches that may be queued while another is written.
+const BATCH_QUEUE_SLOTS: usize = 1;
+/// Interval at which an idle projector verifies the position in the tables.
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Timeout of one database step: sqlx does not notice a host that vanishes.
+pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why folding ended.
+/// Reason why projecting ended.
 #[derive(Debug)]
 pub(crate) enum ProjectionError {
-    /// For good.
+    /// Permanent: a retry does not help.
     Stopped(Stopped),
-    /// It may be tried again.
+    /// Possibly transient: the caller may retry.
     Failed(String),
-    /// The history has an identity of the batch already: it has to be looked for.
-    Repeated,
-    /// The journal seems to lack what was folded.
-    Doubtful(String),
-    /// Another projector moved the position first.
+    /// The history contains an identity of the batch: the retry has to check for duplicates.
+    Duplicate,
+    /// The journal lacks entries that were applied; the server may only lag behind.
+    Unconfirmed(String),
+    /// Another projector advanced the position first.
     Fenced(Position),
 }
 
 impl From<Error> for ProjectionError {
     fn from(error: Error) -> Self {
-        if let Error::Database(sqlx::Error::Database(refused)) = &error
-            && refused.is_unique_violation()
-            && refused.constraint() == Some(IDENTITY_INDEX)
+        if let Error::Database(sqlx::Error::Database(cause)) = &error
+            && cause.is_unique_violation()
+            && cause.constraint() == Some(IDENTITY_INDEX)
         {
-            return Self::Repeated;
+            return Self::Duplicate;
         }
-        Self::Failed(error.told())
+        Self::Failed(error.display_chain())
     }
 }
 
@@ -83,114 +83,116 @@ impl From<ReadError> for ProjectionError {
     }
 }
 
-/// A generation of a tenant's projections, as what is folded into.
+/// A generation of a tenant's projections that entries are applied to.
 #[derive(Clone)]
 pub(crate) struct GenerationHandle {
     pub(crate) projections: Projections,
     pub(crate) number: i32,
-    /// The last position that is written to it, as far as this process knows.
+    /// The last position that this process wrote or loaded.
     pub(crate) written: watch::Sender<Position>,
-    /// When its tables were last written to, or found as they were left.
-    pub(crate) well: watch::Sender<Instant>,
+    /// Time of the last write to its tables, or of the last check that found them unchanged.
+    pub(crate) healthy_at: watch::Sender<Instant>,
     options: PgConnectOptions,
 }
 
 impl GenerationHandle {
     pub(crate) fn new(projections: &Projections, number: i32) -> Self {
-        let options = projections.database().generation(&projections.schema(number)).options([
-            // Rows and position are lost together in a crash of the database, and what is lost is read from the
-            // journal again: no commit waits for the disk.
+        let options = projections.database().generation_options(&projections.schema(number)).options([
+            // A crash of Postgres loses rows and position together, and the journal still has the entries: commits
+            // need not wait for the disk.
             ("synchronous_commit", "off"),
-            // A process that is paused in the middle of a batch holds the position, and whoever takes its place
-            // waits for that: then it is cut off.
+            // A process that is paused within a batch holds the position's row, which blocks the next owner:
+            // Postgres ends its session.
             ("idle_in_transaction_session_timeout", "5s"),
-            // Questions are answered meanwhile, and one of these is to take one processor.
+            // Queries run at the same time: limit each projector statement to one processor.
             ("max_parallel_workers_per_gather", "0"),
             ("max_parallel_maintenance_workers", "0"),
         ]);
-        let (written, well) = (watch::Sender::new(Position::START), watch::Sender::new(Instant::now()));
-        Self { projections: projections.clone(), number, written, well, options }
+        let (written, healthy_at) = (watch::Sender::new(Position::START), watch::Sender::new(Instant::now()));
+        Self { projections: projections.clone(), number, written, healthy_at, options }
     }
 
-    /// A connection to its tables.
+    /// Connects to its tables.
     pub(crate) async fn connect(&self) -> Result<PgConnection, ProjectionError> {
-        patiently(async { Ok(PgConnection::connect_with(&self.options).await?) }).await
+        with_step_timeout(async { Ok(PgConnection::connect_with(&self.options).await?) }).await
     }
 
-    /// Whether questions are answered from it, or from nothing.
+    /// Returns true if it is the active generation, or if no generation is active.
     fn is_active(&self) -> bool {
-        self.projections.answers_from().is_none_or(|number| number == self.number)
+        self.projections.active_number().is_none_or(|number| number == self.number)
     }
 
-    /// Says how the projector fares, where anybody asks.
-    pub(crate) fn tell(&self, status: Status) {
+    /// Publishes the projector's status, unless another generation is active.
+    pub(crate) fn set_status(&self, status: Status) {
         if self.is_active() {
             self.projections.status.send_replace(Some(status));
         }
     }
 
-    pub(crate) fn moved(&self, to: Position) {
+    /// Publishes the projector's position, unless another generation is active.
+    pub(crate) fn set_position(&self, to: Position) {
         if self.is_active() {
             gauge!("ledger_projections_position", "tenant" => self.projections.tenant.to_string())
                 .set(to.get() as f64);
-            self.projections.local.send_replace(to);
+            self.projections.local_position.send_replace(to);
         }
     }
 }
 
-pub(crate) async fn patiently<T>(
+/// Runs a database step with [`STEP_TIMEOUT`].
+pub(crate) async fn with_step_timeout<T>(
     step: impl Future<Output = Result<T, ProjectionError>>,
 ) -> Result<T, ProjectionError> {
-    within(PATIENCE, step).await
+    with_timeout(STEP_TIMEOUT, step).await
 }
 
-/// A step of the database, which has this long to answer.
-pub(crate) async fn within<T, E: From<ProjectionError>>(
-    patience: Duration,
+/// Runs a database step with a timeout.
+pub(crate) async fn with_timeout<T, E: From<ProjectionError>>(
+    timeout: Duration,
     step: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let lost = |_| ProjectionError::Failed(format!("the database does not answer within {patience:?}"));
-    tokio::time::timeout(patience, step).await.map_err(lost)?
+    let timed_out = |_| ProjectionError::Failed(format!("the database did not respond within {timeout:?}"));
+    tokio::time::timeout(timeout, step).await.map_err(timed_out)?
 }
 
-/// What is folded into a generation.
+/// Records to apply to a generation.
 pub(crate) struct Source {
-    /// What comes after where the fold stands.
+    /// The records after the position of the state.
     pub(crate) records: BoxStream<'static, Result<Record, ReadError>>,
-    /// When the stream that they are of was created.
+    /// Creation time of the stream that the records belong to.
     pub(crate) stream_created: DateTime<Utc>,
 }
 
-/// Folds a source into a generation until the source ends, and everything is written; answers where the projections
-/// stand then. `check_duplicates`: identities are looked for in the history.
+/// Applies a source to a generation until the source ends and all batches are written. Returns the state at the last
+/// position. With `check_duplicates`, looks up each batch's identities in the history first.
 pub(crate) async fn run(
-    target: &GenerationHandle,
+    generation: &GenerationHandle,
     connection: PgConnection,
-    mut fold: Fold,
+    mut state: ProjectionState,
     source: Source,
     mut check_duplicates: bool,
     cancelled: &CancellationToken,
-) -> Result<(Fold, PgConnection), ProjectionError> {
-    let (sender, mut groups) = mpsc::channel(GROUPS_WAITING);
+) -> Result<(ProjectionState, PgConnection), ProjectionError> {
+    let (sender, mut groups) = mpsc::channel(GROUP_QUEUE_SLOTS);
     let _reader = AbortOnDropHandle::new(tokio::spawn(decode(source.records, sender)));
-    let (batches, queue) = mpsc::channel(BATCHES_WAITING);
-    target.written.send_replace(fold.checkpoint.position);
-    let mut look_ups = None;
-    let writer = Writer { target: target.clone(), connection };
-    let mut writer = AbortOnDropHandle::new(tokio::spawn(writer.run(queue, fold.checkpoint.clone())));
-    // None once it has ended as it should; what it ends with before that is a failure.
+    let (batches, queue) = mpsc::channel(BATCH_QUEUE_SLOTS);
+    generation.written.send_replace(state.checkpoint.position);
+    let mut lookup_connection = None;
+    let writer = Writer { generation: generation.clone(), connection };
+    let mut writer = AbortOnDropHandle::new(tokio::spawn(writer.run(queue, state.checkpoint.clone())));
+    // The writer must not end before the batch queue is closed: any end before that is a failure.
     let failure = |done: Result<Result<PgConnection, ProjectionError>, _>| match done {
-        Ok(Ok(_)) => ProjectionError::Failed("the writer ended".into()),
-        Ok(Err(ended)) => ended,
+        Ok(Ok(_)) => ProjectionError::Failed("the writer ended unexpectedly".into()),
+        Ok(Err(error)) => error,
         Err(_) => ProjectionError::Failed("the writer panicked".into()),
     };
     let end = loop {
-        let room = tokio::select! {
+        let slot = tokio::select! {
             biased;
             () = cancelled.cancelled() => break Some(ProjectionError::Stopped(Stopped::Cancelled)),
             done = &mut writer => return Err(failure(done)),
-            room = batches.reserve() => match room {
-                Ok(room) => room,
+            slot = batches.reserve() => match slot {
+                Ok(slot) => slot,
                 Err(_) => return Err(failure((&mut writer).await)),
             },
         };
@@ -201,34 +203,35 @@ pub(crate) async fn run(
             group = groups.recv() => group,
         };
         let (records, end) = gather(group, &mut groups);
-        let mut room = Some(room);
-        for records in apart(records) {
+        let mut slot = Some(slot);
+        for records in split_at_corrections(records) {
             let corrects = records.first().and_then(Decoded::corrects);
             let (mut known, mut corrected) = (HashMap::new(), None);
             if check_duplicates || corrects.is_some() {
-                // What is under way is in the history only when it is written.
-                let mut told = target.written.subscribe();
-                let checkpoint = fold.checkpoint.position;
+                // The history contains queued batches only after they are written.
+                let mut written = generation.written.subscribe();
+                let applied = state.checkpoint.position;
                 tokio::select! {
                     done = &mut writer => return Err(failure(done)),
-                    _ = told.wait_for(|written| *written >= checkpoint) => {}
+                    _ = written.wait_for(|written| *written >= applied) => {}
                 }
-                let connection = match &mut look_ups {
+                let connection = match &mut lookup_connection {
                     Some(connection) => connection,
-                    None => look_ups.insert(target.connect().await?),
+                    None => lookup_connection.insert(generation.connect().await?),
                 };
-                known = patiently(async { Ok(identities(connection, &records).await?) }).await?;
+                let look_up = async { Ok(known_identities(connection, &records).await?) };
+                known = with_step_timeout(look_up).await?;
                 if let Some(key) = corrects {
-                    corrected =
-                        Some(patiently(async { Ok(corrections::find(connection, key).await?) }).await?);
+                    let find = async { Ok(corrections::find(connection, key).await?) };
+                    corrected = Some(with_step_timeout(find).await?);
                 }
             }
-            let batch = fold.batch(records, source.stream_created, &known, corrected);
+            let batch = state.apply(records, source.stream_created, &known, corrected);
             let batch = batch.map_err(|error| ProjectionError::Failed(error.to_string()))?;
-            // Repeats come in runs, as when a history is imported again: then look on.
-            check_duplicates &= batch.odd.repeats > 0 || corrects.is_some();
-            match room.take() {
-                Some(room) => room.send(batch),
+            // Duplicates come in runs, as when a history is imported again: keep checking while they do.
+            check_duplicates &= batch.stats.repeats > 0 || corrects.is_some();
+            match slot.take() {
+                Some(slot) => slot.send(batch),
                 None => {
                     tokio::select! {
                         biased;
@@ -249,13 +252,13 @@ pub(crate) async fn run(
     drop(batches);
     let connection = writer.await.map_err(|_| ProjectionError::Failed("the writer panicked".into()))??;
     match end {
-        Some(ended) => Err(ended),
-        None => Ok((fold, connection)),
+        Some(error) => Err(error),
+        None => Ok((state, connection)),
     }
 }
 
-/// Records in batches: one that corrects another is a batch of its own, since what it corrects has to be in the tables.
-fn apart(records: Vec<Decoded>) -> Vec<Vec<Decoded>> {
+/// Splits records into batches. A correction is a batch of its own, since the corrected event has to be in the tables.
+fn split_at_corrections(records: Vec<Decoded>) -> Vec<Vec<Decoded>> {
     let mut batches: Vec<Vec<Decoded>> = Vec::new();
     let mut is_open = false;
     for record in records {
@@ -271,8 +274,12 @@ fn apart(records: Vec<Decoded>) -> Vec<Vec<Decoded>> {
 
 type Group = Result<Vec<Decoded>, ProjectionError>;
 
-/// The records that are ready, and, where no more will come, why: `None` if the source has ended.
-#[expect(clippy::option_option, reason = "an end that has come, and one that is as it should be")]
+/// Returns the records that are ready. The second part is `Some` if no more will come: with the error, or with `None`
+/// at the end of the source.
+#[expect(
+    clippy::option_option,
+    reason = "the outer option says if the source ended, the inner one holds the error"
+)]
 fn gather(
     first: Option<Group>,
     groups: &mut mpsc::Receiver<Group>,
@@ -283,9 +290,9 @@ fn gather(
     loop {
         match next {
             None => return (records, Some(None)),
-            Some(Err(ended)) => return (records, Some(Some(ended))),
+            Some(Err(error)) => return (records, Some(Some(error))),
             Some(Ok(group)) => {
-                bytes += group.iter().map(Decoded::weight).sum::<usize>();
+                bytes += group.iter().map(Decoded::byte_len).sum::<usize>();
                 records.extend(group);
             }
         }
@@ -299,28 +306,28 @@ fn gather(
     }
 }
 
-/// Reads and decodes ahead of the fold, as far as the channel lets it.
+/// Reads and decodes records ahead of the state, limited by the channel's slots.
 async fn decode(records: BoxStream<'static, Result<Record, ReadError>>, sender: mpsc::Sender<Group>) {
     let mut groups = records.ready_chunks(GROUP_RECORDS);
     while let Some(group) = groups.next().await {
         let mut decoded = Vec::with_capacity(group.len());
-        let mut ended = None;
+        let mut failed = None;
         for record in group {
             match record.map_err(ProjectionError::from).and_then(decode_one) {
                 Ok(record) => decoded.push(record),
                 Err(error) => {
-                    ended = Some(error);
+                    failed = Some(error);
                     break;
                 }
             }
         }
-        // What stands before a poison entry is folded all the same.
+        // Records before an entry that cannot be decoded are still applied.
         if sender.send(Ok(decoded)).await.is_err() {
             return;
         }
-        if let Some(ended) = ended {
-            // The receiver may be gone: then nobody needs to know.
-            let _ = sender.send(Err(ended)).await;
+        if let Some(error) = failed {
+            // A closed channel means that the pipeline has already ended.
+            let _ = sender.send(Err(error)).await;
             return;
         }
     }
@@ -344,61 +351,62 @@ fn decode_one(record: Record) -> Result<Decoded, ProjectionError> {
 
 /// Writes batches, one transaction each.
 struct Writer {
-    target: GenerationHandle,
+    generation: GenerationHandle,
     connection: PgConnection,
 }
 
 impl Writer {
-    /// Writes until there will be no more batches, and gives the connection back.
+    /// Writes batches until the queue is closed, then returns the connection.
     async fn run(
         mut self,
         mut batches: mpsc::Receiver<Batch>,
         mut checkpoint: Checkpoint,
     ) -> Result<PgConnection, ProjectionError> {
         loop {
-            match tokio::time::timeout(LOOK_AGAIN, batches.recv()).await {
+            match tokio::time::timeout(IDLE_CHECK_INTERVAL, batches.recv()).await {
                 Ok(Some(batch)) => checkpoint = self.write(batch, checkpoint.position).await?,
                 Ok(None) => return Ok(self.connection),
                 Err(_) => {
-                    patiently(still_stands(&mut self.connection, checkpoint.position)).await?;
-                    self.target.well.send_replace(Instant::now());
+                    let verify = verify_position(&mut self.connection, checkpoint.position);
+                    with_step_timeout(verify).await?;
+                    self.generation.healthy_at.send_replace(Instant::now());
                 }
             }
         }
     }
 
     async fn write(&mut self, batch: Batch, from: Position) -> Result<Checkpoint, ProjectionError> {
-        let began = Instant::now();
-        let (records, odd) = (batch.records as u64, batch.odd);
-        let written = patiently(async { Ok(batch.write(&mut self.connection).await?) }).await?;
+        let started = Instant::now();
+        let (records, stats) = (batch.records as u64, batch.stats);
+        let written = with_step_timeout(async { Ok(batch.write(&mut self.connection).await?) }).await?;
         let checkpoint = written.ok_or(ProjectionError::Fenced(from))?;
-        let tenant = self.target.projections.tenant.to_string();
-        counter!("ledger_gaps_total", "tenant" => tenant.clone()).increment(odd.gaps);
-        counter!("ledger_repeated_entries_total", "tenant" => tenant.clone()).increment(odd.repeats);
-        histogram!("ledger_projector_commit_seconds", "tenant" => tenant.clone()).record(began.elapsed());
+        let tenant = self.generation.projections.tenant.to_string();
+        counter!("ledger_gaps_total", "tenant" => tenant.clone()).increment(stats.gaps);
+        counter!("ledger_repeated_entries_total", "tenant" => tenant.clone()).increment(stats.repeats);
+        histogram!("ledger_projector_commit_seconds", "tenant" => tenant.clone()).record(started.elapsed());
         counter!("ledger_projector_entries_total", "tenant" => tenant).increment(records);
-        self.target.written.send_replace(checkpoint.position);
-        self.target.well.send_replace(Instant::now());
-        self.target.moved(checkpoint.position);
+        self.generation.written.send_replace(checkpoint.position);
+        self.generation.healthy_at.send_replace(Instant::now());
+        self.generation.set_position(checkpoint.position);
         Ok(checkpoint)
     }
 }
 
-/// Whether the tables are where they were left. A crash of Postgres may have lost the last batches, and then
-/// nothing but this tells: no new entry need ever come.
-async fn still_stands(connection: &mut PgConnection, left: Position) -> Result<(), ProjectionError> {
+/// Verifies that the tables are at the position of the last write. A crash of Postgres may have lost the last batches,
+/// and without new entries no write would detect that.
+async fn verify_position(connection: &mut PgConnection, expected: Position) -> Result<(), ProjectionError> {
     let found = checkpoint::read(connection).await?.position;
-    match found.cmp(&left) {
+    match found.cmp(&expected) {
         std::cmp::Ordering::Equal => Ok(()),
         std::cmp::Ordering::Greater => Err(ProjectionError::Fenced(found)),
         std::cmp::Ordering::Less => {
-            Err(ProjectionError::Failed(format!("the tables are back at {found} and were at {left}")))
+            Err(ProjectionError::Failed(format!("the tables went back from {expected} to {found}")))
         }
     }
 }
 
-/// Closes a connection that is needed no longer.
+/// Closes a connection that is no longer needed.
 pub(crate) async fn close(connection: PgConnection) {
-    // It is gone in any case.
+    // After a failure the connection is gone as well.
     let _ = connection.close().await;
 }

@@ -1,4 +1,4 @@
-//! The Merkle tree's tiles.
+//! The stored tiles of the Merkle tree.
 
 use ledger_domain::Position;
 use ledger_tlog::{Hash, Tile, Tree};
@@ -15,7 +15,7 @@ const WRITE: &str = "INSERT INTO tiles (level, index, hashes)
     SELECT unnest($1::smallint[]), unnest($2::bigint[]), unnest($3::bytea[])
     ON CONFLICT (level, index) DO UPDATE SET hashes = excluded.hashes";
 
-/// The tree over the entries up to a position, ready to grow.
+/// Loads the tree over the entries up to a position, ready for appends.
 pub(crate) async fn load(connection: &mut PgConnection, size: Position) -> Result<Tree, Error> {
     let edge = Tree::edge(size.get());
     let levels: Vec<i16> = edge.iter().map(|tile| tile.level.into()).collect();

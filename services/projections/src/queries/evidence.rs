@@ -1,4 +1,4 @@
-//! Evidence that the gate decides by: where a release ran and how it was checked there, and what rollbacks left behind in a lane.
+//! Evidence for gate decisions: where a release ran, how it was checked there, and the rollbacks of a lane.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,23 +16,25 @@ use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::queries::marks::Marks;
 use crate::tables::check_results::{LaneRelease, longest_run};
-use crate::tables::lanes::{AsOf, QueryError, release};
+use crate::tables::lanes::{AsOf, QueryError, parse_release};
 
-pub(crate) const STATEMENTS: &[&str] = &[DEPLOYED, LEFT, DEPLOYS_AFTER];
+pub(crate) const STATEMENTS: &[&str] = &[DEPLOYED_RELEASES, ROLLBACKS_OF_LANE, DEPLOYS_AFTER];
 
-/// The releases of a service that have one of some artifacts, or that state none and have a version; each with its last deploy. Without artifacts, all of the
-/// version.
-const DEPLOYED: &str = "SELECT t.target, c.version, c.artifact, c.config, c.infrastructure, c.commit,
+/// Selects the releases of a service with one of some artifacts, or with a version and no artifact, each with its last
+/// deploy. If no artifacts are given, selects all releases of the version.
+const DEPLOYED_RELEASES: &str =
+    "SELECT t.target, c.version, c.artifact, c.config, c.infrastructure, c.commit,
         max(c.position) AS position
     FROM tracks t
     JOIN lane_changes c ON c.track_id = t.track_id AND c.corrected_position IS NULL
-        AND (c.artifact_key = ANY($3) OR c.package_key = ANY($3) OR c.version = $4 AND (c.artifact IS NULL OR cardinality($3) = 0))
+        AND (c.artifact_key = ANY($3) OR c.package_key = ANY($3) OR c.version = $4
+            AND (c.artifact IS NULL OR cardinality($3) = 0))
     WHERE t.environment_id = $1 AND t.service = $2
     GROUP BY 1, 2, 3, 4, 5, 6";
 
-/// The rollbacks of a lane. One that changed the version is over when a release of a third version was deployed after it. Of all others
-/// the releases have to be compared.
-const LEFT: &str =
+/// Selects the rollbacks of a lane. A rollback that changed the version is over once a release of a third version was
+/// deployed after it. For all others, the caller has to compare the releases.
+const ROLLBACKS_OF_LANE: &str =
     "SELECT r.rollback_id, l.requested, r.started IS NOT NULL, r.phase = 'cancelled', r.by_person,
         l.version, l.artifact, l.config, l.infrastructure, l.commit,
         l.to_version, l.to_artifact, l.to_config, l.to_infrastructure, l.to_commit,
@@ -49,10 +51,10 @@ const LEFT: &str =
     WHERE l.environment_id = $1 AND l.service = $2 AND l.target = $3
     ORDER BY l.requested";
 
-/// The deploys to a lane after a position: of each release the last one, apart for rollbacks, and all late ones, which are in no order of
-/// times.
-const DEPLOYS_AFTER: &str = "SELECT DISTINCT ON (c.version, c.artifact, c.config, c.infrastructure, c.commit, p.rollback_id,
-            CASE WHEN c.behind THEN c.position END)
+/// Selects the deploys to a lane after a position: the last deploy per release and rollback, and all late ones, since
+/// those are not in time order.
+const DEPLOYS_AFTER: &str = "SELECT DISTINCT ON (c.version, c.artifact, c.config, c.infrastructure, c.commit,
+            p.rollback_id, CASE WHEN c.behind THEN c.position END)
         c.position, c.occurred_at, c.behind, p.rollback_id, c.version, c.artifact, c.config, c.infrastructure, c.commit
     FROM tracks t
     JOIN lane_changes c ON c.track_id = t.track_id AND c.position > $4 AND c.version IS NOT NULL
@@ -87,20 +89,20 @@ struct DeployRow {
 }
 
 impl Snapshot {
-    /// Returns the evidence for a release in an environment, target by target: those at which traffic reached it. Where it ran with
-    /// several configurations at a target, the one that is judged best counts.
+    /// Returns the evidence for a release in an environment, for each target at which traffic reached it. If it ran
+    /// with several configurations at a target, the one with the best judgement counts.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn promotion_evidence(
         &mut self,
         environment: &EnvironmentName,
         service: &ServiceName,
-        asked: &Release,
+        requested_release: &Release,
         policy: &Policy,
         now: DateTime<Utc>,
     ) -> Result<Vec<TargetEvidence>, Error> {
-        let ran = self.deployed(environment, service, asked, now).await?;
+        let ran = self.deployed(environment, service, requested_release, now).await?;
         let known_at = self.position();
         let releases: Vec<LaneRelease> = ran.iter().map(|(ran, _)| ran.clone()).collect();
         let spans = self.live_spans(environment, &releases, known_at).await?;
@@ -108,15 +110,15 @@ impl Snapshot {
         let marks = self.marks(environment, known_at).await?;
         let mut best: BTreeMap<TargetName, (ReleaseJudgement, TargetEvidence)> = BTreeMap::new();
         for (((ran, deployed), live), results) in ran.into_iter().zip(spans).zip(results) {
-            // What only stood in a slot was not tried.
+            // A release that was only in an idle slot has no evidence.
             let Some(longest_run) = longest_run(&live, now) else { continue };
             let checked = self.checked_compositions(environment, known_at, &live).await?;
             let mut ids: BTreeSet<CompositionId> = checked.into_iter().map(|(id, ..)| id).collect();
-            ids.extend(self.marked_with(environment, &ran, &marks).await?);
+            ids.extend(self.marked_compositions_with(environment, &ran, &marks).await?);
             let ids: Vec<CompositionId> = ids.into_iter().collect();
-            let mut of_compositions = self.composition_verdicts(environment, &ids, known_at).await?;
+            let mut composition_results = self.composition_verdicts(environment, &ids, known_at).await?;
             let compositions = ids.into_iter().map(|id| CompositionEvidence {
-                results: of_compositions.remove(&id).unwrap_or_default(),
+                results: composition_results.remove(&id).unwrap_or_default(),
                 marked: marks.on(id).cloned(),
             });
             let compositions = compositions.collect();
@@ -126,27 +128,30 @@ impl Snapshot {
             let rank = |judgement: &ReleaseJudgement, evidence: &TargetEvidence| {
                 (judgement.status == Status::KnownGood, evidence.deployed)
             };
-            let kept = best.get(&ran.target).map(|(judgement, evidence)| rank(judgement, evidence));
-            if kept.is_none_or(|kept| kept < rank(&judgement, &evidence)) {
+            let current = best.get(&ran.target).map(|(judgement, evidence)| rank(judgement, evidence));
+            if current.is_none_or(|current| current < rank(&judgement, &evidence)) {
                 best.insert(ran.target, (judgement, evidence));
             }
         }
         Ok(best.into_values().map(|(_, evidence)| evidence).collect())
     }
 
-    /// The releases of a service that are the one that is asked about: with the same artifact, or, where no artifact is known, of the
-    /// same version.
+    /// Returns the deployed releases of a service that equal the requested one: by artifact, or by version if no
+    /// artifact is known. Each has the position of its last deploy.
     async fn deployed(
         &mut self,
         environment: &EnvironmentName,
         service: &ServiceName,
-        asked: &Release,
+        requested_release: &Release,
         now: DateTime<Utc>,
     ) -> Result<Vec<(LaneRelease, Position)>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
-        let keys = asked.artifact.as_ref().map(|artifact| artifact.keys()).unwrap_or_default();
-        let query =
-            sqlx::query_as(DEPLOYED).bind(id).bind(service.as_str()).bind(keys).bind(asked.version.as_str());
+        let keys = requested_release.artifact.as_ref().map(|artifact| artifact.keys()).unwrap_or_default();
+        let query = sqlx::query_as(DEPLOYED_RELEASES)
+            .bind(id)
+            .bind(service.as_str())
+            .bind(keys)
+            .bind(requested_release.version.as_str());
         let rows: Vec<DeployedRow> = query.fetch_all(self.connection()).await?;
         let mut ran = Vec::with_capacity(rows.len());
         for row in &rows {
@@ -154,19 +159,20 @@ impl Snapshot {
             let (target, release) = parsed("lane_changes", row.position, || {
                 Ok::<_, Box<dyn std::error::Error>>((
                     TargetName::parse(&row.target)?,
-                    release(&row.version, parts)?,
+                    parse_release(&row.version, parts)?,
                 ))
             })?;
-            if let Some(artifact) = &asked.artifact {
-                let own = match release.artifact.clone() {
-                    Some(own) => Some(own),
+            if let Some(artifact) = &requested_release.artifact {
+                let deployed = match release.artifact.clone() {
+                    Some(stated) => Some(stated),
                     None => {
-                        let meant = self.artifact_meant(environment, service, &release.version, now).await?;
-                        meant.map(|(artifact, _)| artifact)
+                        let resolved =
+                            self.artifact_meant(environment, service, &release.version, now).await?;
+                        resolved.map(|(artifact, _)| artifact)
                     }
                 };
-                // What is not known is not different: then the version, which is the same, decides.
-                if own.is_some_and(|own| !own.is_same(artifact)) {
+                // If the artifact is unknown, the version decides, and it is equal.
+                if deployed.is_some_and(|deployed| !deployed.is_same(artifact)) {
                     continue;
                 }
             }
@@ -175,8 +181,8 @@ impl Snapshot {
         Ok(ran)
     }
 
-    /// The marked compositions in which a lane ran a release.
-    async fn marked_with(
+    /// Returns the marked compositions in which a lane ran a release.
+    async fn marked_compositions_with(
         &mut self,
         environment: &EnvironmentName,
         ran: &LaneRelease,
@@ -198,17 +204,18 @@ impl Snapshot {
         Ok(found)
     }
 
-    /// Returns the rollbacks of a lane, from the first on that may still hold a release.
+    /// Returns the rollbacks of a lane, starting with the first one that may still hold a release.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn left_releases(&mut self, lane: &Lane) -> Result<Vec<LeftRelease>, Error> {
         let Some(id) = self.environment_id(&lane.environment).await? else { return Ok(Vec::new()) };
-        let query = sqlx::query(LEFT).bind(id).bind(lane.service.as_str()).bind(lane.target.as_str());
+        let query =
+            sqlx::query(ROLLBACKS_OF_LANE).bind(id).bind(lane.service.as_str()).bind(lane.target.as_str());
         let rows = query.fetch_all(self.connection()).await?;
         let mut left = Vec::new();
         for row in &rows {
-            let (rollback, is_over) = left_release(row)?;
+            let (rollback, is_over) = parse_left_release(row)?;
             if !is_over || !left.is_empty() {
                 left.push(rollback);
             }
@@ -216,10 +223,10 @@ impl Snapshot {
         Ok(left)
     }
 
-    /// Returns the deploys to a lane after a position: of each release the last one, apart for rollbacks and for late ones.
+    /// Returns the deploys to a lane after a position: the last deploy per release and rollback, and all late ones.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn deploys_after(
         &mut self,
         lane: &Lane,
@@ -241,7 +248,7 @@ impl Snapshot {
                         occurred_at: row.occurred_at,
                         late: row.behind,
                         rollback_id: row.rollback_id.as_deref().map(ShortText::stored).transpose()?,
-                        release: release(&row.version, parts)?,
+                        release: parse_release(&row.version, parts)?,
                     })
                 })
             })
@@ -249,7 +256,7 @@ impl Snapshot {
     }
 }
 
-fn left_release(row: &sqlx::postgres::PgRow) -> Result<(LeftRelease, bool), Error> {
+fn parse_left_release(row: &sqlx::postgres::PgRow) -> Result<(LeftRelease, bool), Error> {
     use sqlx::Row as _;
     let text = |index: usize| row.try_get::<Option<String>, _>(index);
     let requested: i64 = row.try_get(1)?;
@@ -257,7 +264,7 @@ fn left_release(row: &sqlx::postgres::PgRow) -> Result<(LeftRelease, bool), Erro
     let side = |first: usize| -> Result<Option<Release>, Error> {
         let Some(version) = text(first)? else { return Ok(None) };
         let parts = [text(first + 1)?, text(first + 2)?, text(first + 3)?, text(first + 4)?];
-        parsed("rollback_lanes", requested, || release(&version, parts.each_ref())).map(Some)
+        parsed("rollback_lanes", requested, || parse_release(&version, parts.each_ref())).map(Some)
     };
     let rollback = LeftRelease {
         rollback_id: parsed("rollbacks", requested, || ShortText::stored(&rollback_id))?,

@@ -1,4 +1,4 @@
-//! What people say: marks of release points, and answers to rollbacks and deploys.
+//! Marks of release points, and approvals: people's answers to rollbacks and deploys.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::Snapshot;
 use crate::key::key;
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::tables::lanes::{release, told};
+use crate::tables::lanes::{optional_columns, parse_release};
 use crate::tables::live::composition_at;
 
 pub(crate) const STATEMENTS: &[&str] = &[MARKS, ANSWERS, WRITE_MARK, WRITE_ANSWER];
@@ -40,29 +40,29 @@ const WRITE_ANSWER: &str =
         actor_name, target, version, artifact, config, infrastructure, commit)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 
-/// The marks of an environment's compositions that are not revoked.
+/// Marks of an environment's compositions that are not revoked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// By composition, with the position that each was made on, in the order of the marks.
+    /// Marks by composition, in recorded order, each with the marked position.
     marked: BTreeMap<CompositionId, Vec<(Position, Marked)>>,
-    /// The composition at each position that was ever marked.
+    /// Composition at each position that was ever marked.
     compositions: BTreeMap<Position, CompositionId>,
 }
 
 impl Marks {
-    /// Returns the mark that counts of a composition: the last one.
+    /// Returns the mark in force for a composition: the last one.
     #[must_use]
     pub fn on(&self, composition: CompositionId) -> Option<&Marked> {
         self.marked.get(&composition)?.last().map(|(_, marked)| marked)
     }
 
-    /// Returns a position at which each marked composition ran.
+    /// Returns the marked compositions, each with a position at which it ran.
     pub fn points(&self) -> Vec<(Position, CompositionId)> {
         let points = self.marked.iter().filter_map(|(id, marks)| Some((marks.last()?.0, *id)));
         points.collect()
     }
 
-    /// Returns the position that was last marked with a name.
+    /// Returns the position that was last marked with this name.
     #[must_use]
     pub fn named(&self, name: &ShortText) -> Option<Position> {
         let marks = self.marked.values().flatten();
@@ -100,7 +100,7 @@ impl MarkRow {
                 None => return Ok(None),
                 Some("known_good") => MarkedStatus::KnownGood,
                 Some("bad") => MarkedStatus::Bad,
-                Some(other) => return Err(format!("{other} is no status").into()),
+                Some(other) => return Err(format!("unknown status {other}").into()),
             };
             let actor = match (&self.actor_kind, &self.actor_name) {
                 (Some(kind), Some(name)) => Some(actor(kind, name)?),
@@ -140,7 +140,7 @@ impl AnswerRow {
         Ok(Answer { actor, granted: self.granted, position: position(self.position) })
     }
 
-    fn to_deploy(&self) -> Result<Option<DeployAnswer>, Error> {
+    fn parse_deploy_answer(&self) -> Result<Option<DeployAnswer>, Error> {
         let Some(version) = &self.version else { return Ok(None) };
         let parts = [&self.artifact, &self.config, &self.infrastructure, &self.commit];
         let answer = self.parse()?;
@@ -151,24 +151,24 @@ impl AnswerRow {
                 occurred_at: self.occurred_at,
                 expires_at: self.expires_at,
                 target,
-                release: release(version, parts)?,
+                release: parse_release(version, parts)?,
             }))
         })
     }
 }
 
-/// An answer to a deploy, with what it names.
+/// Answer to a deploy, with the release that it names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeployAnswer {
-    /// Who said what, and where.
+    /// Actor, decision and position.
     pub answer: Answer,
-    /// When.
+    /// Time at which it was given.
     pub occurred_at: DateTime<Utc>,
-    /// When it ends.
+    /// Time at which it expires, if ever.
     pub expires_at: Option<DateTime<Utc>>,
-    /// The target that it names; `None`: all of the service's.
+    /// Target that it names; `None`: all targets of the service.
     pub target: Option<TargetName>,
-    /// The release, as far as it names it.
+    /// Release, with the parts that it names.
     pub release: Release,
 }
 
@@ -176,11 +176,11 @@ fn actor(kind: &str, name: &str) -> Result<Actor, TextError> {
     Ok(Actor { kind: ShortText::stored(kind)?, name: ShortText::stored(name)? })
 }
 
-fn of_rollback(environment: &EnvironmentName, rollback_id: &ShortText) -> Uuid {
+fn rollback_subject(environment: &EnvironmentName, rollback_id: &ShortText) -> Uuid {
     key("rollback", &[environment.as_str(), rollback_id.as_str()])
 }
 
-fn of_deploy(environment: &EnvironmentName, service: &ServiceName, version: &ShortText) -> Uuid {
+fn deploy_subject(environment: &EnvironmentName, service: &ServiceName, version: &ShortText) -> Uuid {
     key("deploy", &[environment.as_str(), service.as_str(), version.as_str()])
 }
 
@@ -188,7 +188,7 @@ impl Snapshot {
     /// Returns the marks of an environment's compositions, as known at a position.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn marks(&mut self, environment: &EnvironmentName, known_at: Position) -> Result<Marks, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(Marks::default()) };
         let query = sqlx::query_as(MARKS).bind(id).bind(bigint(known_at));
@@ -208,18 +208,18 @@ impl Snapshot {
         Ok(marks)
     }
 
-    /// Returns people's answers to a rollback that count at a time, in the order of positions. A grant that has expired does not, nor
-    /// does what the same person answered before it.
+    /// Returns people's answers to a rollback that count at a time, ordered by position. An expired grant does not
+    /// count, nor do earlier answers of the same person.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn answers_to_rollback(
         &mut self,
         environment: &EnvironmentName,
         rollback_id: &ShortText,
         now: DateTime<Utc>,
     ) -> Result<Vec<Answer>, Error> {
-        let rows = answers(self.connection(), of_rollback(environment, rollback_id)).await?;
+        let rows = load_answers(self.connection(), rollback_subject(environment, rollback_id)).await?;
         let mut counting: Vec<Answer> = Vec::new();
         for row in &rows {
             let answer = row.parse()?;
@@ -232,27 +232,27 @@ impl Snapshot {
         Ok(counting)
     }
 
-    /// Returns people's answers to deploys of a version of a service, in the order of positions.
+    /// Returns people's answers to deploys of a version of a service, ordered by position.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn answers_to_deploy(
         &mut self,
         environment: &EnvironmentName,
         service: &ServiceName,
         version: &ShortText,
     ) -> Result<Vec<DeployAnswer>, Error> {
-        let rows = answers(self.connection(), of_deploy(environment, service, version)).await?;
-        let answers: Result<Vec<_>, _> = rows.iter().map(AnswerRow::to_deploy).collect();
+        let rows = load_answers(self.connection(), deploy_subject(environment, service, version)).await?;
+        let answers: Result<Vec<_>, _> = rows.iter().map(AnswerRow::parse_deploy_answer).collect();
         Ok(answers?.into_iter().flatten().collect())
     }
 }
 
-async fn answers(connection: &mut PgConnection, subject: Uuid) -> Result<Vec<AnswerRow>, Error> {
+async fn load_answers(connection: &mut PgConnection, subject: Uuid) -> Result<Vec<AnswerRow>, Error> {
     Ok(sqlx::query_as(ANSWERS).bind(subject).fetch_all(connection).await?)
 }
 
-/// Writes what a person says by an event, if one does.
+/// Writes the mark or the answer of an event, if it has one.
 pub(crate) async fn write(
     connection: &mut PgConnection,
     event: &Event,
@@ -261,14 +261,14 @@ pub(crate) async fn write(
     occurred_at: DateTime<Utc>,
 ) -> Result<(), Error> {
     match &event.payload {
-        Payload::ReleasePointMarked(mark) => {
-            let status = Some(Status::from(mark.status).name());
-            let said = (mark.point.position, status, mark.name.as_ref());
-            write_mark(connection, event, environment_id, (at, occurred_at), said).await
+        Payload::ReleasePointMarked(marked) => {
+            let status = Some(Status::from(marked.status).name());
+            let mark = (marked.point.position, status, marked.name.as_ref());
+            write_mark(connection, event, environment_id, (at, occurred_at), mark).await
         }
         Payload::ReleasePointRevoked(point) => {
-            let said = (point.position, None, None);
-            write_mark(connection, event, environment_id, (at, occurred_at), said).await
+            let mark = (point.position, None, None);
+            write_mark(connection, event, environment_id, (at, occurred_at), mark).await
         }
         Payload::ApprovalGranted(approval) => {
             write_answer(connection, event, approval, true, (at, occurred_at)).await
@@ -309,14 +309,14 @@ async fn write_answer(
     granted: bool,
     (at, occurred_at): (Position, DateTime<Utc>),
 ) -> Result<(), Error> {
-    // An answer without an actor is refused where events are read.
+    // Event parsing rejects an answer without an actor.
     let Some(actor) = &event.actor else { return Ok(()) };
     let (subject, target, release) = match &approval.subject {
         ApprovalSubject::Rollback { environment, rollback_id } => {
-            (of_rollback(environment, rollback_id), None, None)
+            (rollback_subject(environment, rollback_id), None, None)
         }
         ApprovalSubject::Deploy { lane, release } => {
-            let subject = of_deploy(&lane.environment, &lane.service, &release.version);
+            let subject = deploy_subject(&lane.environment, &lane.service, &release.version);
             (subject, lane.target.as_ref(), Some(release))
         }
     };
@@ -330,7 +330,7 @@ async fn write_answer(
         .bind(actor.name.as_str())
         .bind(target.map(TargetName::as_str))
         .bind(release.map(|release| release.version.as_str()));
-    for part in told(release) {
+    for part in optional_columns(release) {
         query = query.bind(part);
     }
     query.execute(connection).await?;

@@ -1,4 +1,4 @@
-//! When a composition began to stand, and when it ended.
+//! Spans of compositions by time: when a composition began and when the next change ended it.
 
 use chrono::{DateTime, Utc};
 use ledger_domain::{
@@ -7,34 +7,34 @@ use ledger_domain::{
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::tables::lanes::{AsOf, QueryError, histories, lane_key};
+use crate::tables::lanes::{AsOf, QueryError, load_histories, parse_lane_key};
 use crate::tables::live::{composition_changes, reorderings};
 use crate::tables::retirements::retirements;
 
-pub(crate) const STATEMENTS: &[&str] = &[AROUND, TIMES, LANES_CHANGED, LAST_AT];
+pub(crate) const STATEMENTS: &[&str] = &[CHANGES_AROUND, CHANGE_TIMES, LANES_CHANGED_AT, LAST_EVENT_AT];
 
-/// The last change of the composition up to a time, and when the first after it occurred.
-const AROUND: &str = "SELECT
+/// Selects the number of the last composition change up to a time, and the time of the first change after it.
+const CHANGES_AROUND: &str = "SELECT
     (SELECT number FROM live_changes WHERE environment_id = $1 AND occurred_at <= $2 AND position <= $3
         ORDER BY occurred_at DESC, number DESC LIMIT 1),
     (SELECT occurred_at FROM live_changes WHERE environment_id = $1 AND occurred_at > $2 AND position <= $3
         ORDER BY occurred_at, number LIMIT 1)";
 
-/// When anything changed in an environment's lanes.
-const TIMES: &str = "SELECT DISTINCT occurred_at FROM (
+/// Selects the times of all changes in an environment's lanes.
+const CHANGE_TIMES: &str = "SELECT DISTINCT occurred_at FROM (
         SELECT occurred_at FROM lane_changes WHERE environment_id = $1 AND position <= $2
         UNION ALL
         SELECT occurred_at FROM retirements WHERE environment_id = $1 AND position <= $2
     ) c ORDER BY 1";
 
-/// The lanes that have a change of exactly this time, and how many changes those are.
-const LANES_CHANGED: &str = "SELECT t.service, t.target, count(*)
+/// Selects the lanes that changed at exactly this time, each with its number of changes.
+const LANES_CHANGED_AT: &str = "SELECT t.service, t.target, count(*)
     FROM tracks t JOIN lane_changes c USING (track_id)
     WHERE t.environment_id = $1 AND c.occurred_at = $2 AND c.position <= $3
     GROUP BY t.service, t.target";
 
-/// The last event that shaped an environment's composition at exactly this time.
-const LAST_AT: &str = "SELECT position, event_id FROM (
+/// Selects the last event that affected an environment's composition at exactly this time.
+const LAST_EVENT_AT: &str = "SELECT position, event_id FROM (
         SELECT position, event_id FROM lane_changes
         WHERE environment_id = $1 AND occurred_at = $2 AND position <= $3 AND corrected_position IS NULL
         UNION ALL
@@ -42,96 +42,98 @@ const LAST_AT: &str = "SELECT position, event_id FROM (
         WHERE environment_id = $1 AND occurred_at = $2 AND position <= $3
     ) c ORDER BY position DESC LIMIT 1";
 
-/// How long a composition stood.
+/// Span in which a composition was live.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stood {
-    /// When it began to stand.
+pub(crate) struct CompositionSpan {
+    /// Time at which it went live.
     pub(crate) from: DateTime<Utc>,
-    /// When the next change of the composition occurred; `None` while it stands.
+    /// Time of the next composition change; `None` while it is live.
     pub(crate) until: Option<DateTime<Utc>>,
-    /// The event that it began with, where that can be told.
+    /// Event that made it live, if known.
     pub(crate) since: Option<Since>,
-    /// The lanes that it began with: those that ran something else, or nothing, just before.
+    /// Lanes that changed when it went live: they ran another release, or nothing, just before.
     pub(crate) changed: Vec<(ServiceName, TargetName)>,
 }
 
 impl Snapshot {
-    /// Returns how long the composition that ran at a time stood, as known at a position. A composition that stood for no time
-    /// at all, between two changes of one time, ends the one before it.
-    pub(crate) async fn stood(
+    /// Returns the span of the composition that ran at a time, as known at a position. A composition that was live for
+    /// no time, between two changes with the same time, still ends the one before it.
+    pub(crate) async fn composition_span(
         &mut self,
         environment: &EnvironmentName,
         id: i32,
         time: DateTime<Utc>,
         known_at: Position,
         composition: &Composition,
-    ) -> Result<Stood, QueryError> {
+    ) -> Result<CompositionSpan, QueryError> {
         if reorderings(self.connection(), id, known_at).await?.is_empty() {
-            return Ok(self.stood_in_order(id, time, known_at).await?);
+            return Ok(self.composition_span_in_order(id, time, known_at).await?);
         }
-        let query = sqlx::query_scalar(TIMES).bind(id).bind(bigint(known_at));
+        let query = sqlx::query_scalar(CHANGE_TIMES).bind(id).bind(bigint(known_at));
         let times: Vec<DateTime<Utc>> = query.fetch_all(self.connection()).await?;
         let split = times.partition_point(|other| *other <= time);
-        let mut stood = Stood { from: time, until: None, since: None, changed: Vec::new() };
+        let mut span = CompositionSpan { from: time, until: None, since: None, changed: Vec::new() };
         for index in (0..split).rev() {
-            let before = self.composition_before(environment, &times[..index], known_at).await?;
-            let mut passed = vec![before.clone()];
-            passed.extend(self.passed_at(id, times[index], known_at, before).await?);
-            stood.from = times[index];
-            let other = passed.iter().rfind(|other| !other.runs_the_same(composition));
+            let before = self.composition_at_last(environment, &times[..index], known_at).await?;
+            let mut earlier = vec![before.clone()];
+            earlier.extend(self.transient_compositions(id, times[index], known_at, before).await?);
+            span.from = times[index];
+            let other = earlier.iter().rfind(|other| !other.runs_the_same(composition));
             if let Some(other) = other {
                 let lanes = other.diff(composition).into_iter();
-                stood.changed = lanes.map(|lane| (lane.service.clone(), lane.target.clone())).collect();
+                span.changed = lanes.map(|lane| (lane.service.clone(), lane.target.clone())).collect();
                 break;
             }
         }
         if split > 0 {
-            let query = sqlx::query_as(LAST_AT).bind(id).bind(stood.from).bind(bigint(known_at));
+            let query = sqlx::query_as(LAST_EVENT_AT).bind(id).bind(span.from).bind(bigint(known_at));
             let last: Option<(i64, String)> = query.fetch_optional(self.connection()).await?;
             if let Some((at, event_id)) = last {
                 let event_id = parsed("lane_changes", at, || EventId::stored(&event_id))?;
-                stood.since = Some(Since { occurred_at: stood.from, position: position(at), event_id });
+                span.since = Some(Since { occurred_at: span.from, position: position(at), event_id });
             }
         }
         for index in split..times.len() {
-            let after = self.composition_before(environment, &times[..=index], known_at).await?;
-            let mut passed = self.passed_at(id, times[index], known_at, composition.clone()).await?;
-            passed.push(after);
-            if passed.iter().any(|other| !other.runs_the_same(composition)) {
-                stood.until = Some(times[index]);
+            let after = self.composition_at_last(environment, &times[..=index], known_at).await?;
+            let mut later =
+                self.transient_compositions(id, times[index], known_at, composition.clone()).await?;
+            later.push(after);
+            if later.iter().any(|other| !other.runs_the_same(composition)) {
+                span.until = Some(times[index]);
                 break;
             }
         }
-        Ok(stood)
+        Ok(span)
     }
 
-    /// As [`Snapshot::stood`], of an environment whose changes were recorded in the order in which they occurred.
-    async fn stood_in_order(
+    /// Does the same as [`Snapshot::composition_span`] for an environment without reorderings: changes occurred in the
+    /// order in which they were recorded.
+    async fn composition_span_in_order(
         &mut self,
         id: i32,
         time: DateTime<Utc>,
         known_at: Position,
-    ) -> Result<Stood, Error> {
+    ) -> Result<CompositionSpan, Error> {
         type Around = (Option<i64>, Option<DateTime<Utc>>);
-        let query = sqlx::query_as(AROUND).bind(id).bind(time).bind(bigint(known_at));
+        let query = sqlx::query_as(CHANGES_AROUND).bind(id).bind(time).bind(bigint(known_at));
         let (number, until): Around = query.fetch_one(self.connection()).await?;
         let last = match number {
             Some(number) => composition_changes(self.connection(), id, number - 1, number).await?.pop(),
             None => None,
         };
         Ok(match last {
-            Some(last) => Stood {
+            Some(last) => CompositionSpan {
                 from: last.since.occurred_at,
                 until,
                 since: Some(last.since),
                 changed: last.lanes.into_iter().map(|(lane, _)| lane).collect(),
             },
-            None => Stood { from: time, until, since: None, changed: Vec::new() },
+            None => CompositionSpan { from: time, until, since: None, changed: Vec::new() },
         })
     }
 
-    /// Returns what ran after the last of these times.
-    async fn composition_before(
+    /// Returns the composition at the last of these times; the empty one if there are none.
+    async fn composition_at_last(
         &mut self,
         environment: &EnvironmentName,
         times: &[DateTime<Utc>],
@@ -142,28 +144,28 @@ impl Snapshot {
         Ok(self.state(environment, when).await?.composition())
     }
 
-    /// Returns the compositions after each change of exactly this time, in the order of their positions, where there is more than
-    /// one: all but the last stood for no time at all.
-    async fn passed_at(
+    /// Returns the composition after each change at exactly this time, ordered by position, if there are several
+    /// changes: all but the last were live for no time.
+    async fn transient_compositions(
         &mut self,
         id: i32,
         time: DateTime<Utc>,
         known_at: Position,
         before: Composition,
     ) -> Result<Vec<Composition>, Error> {
-        let mut passed = Vec::new();
+        let mut compositions = Vec::new();
         if retirements(self.connection(), id, known_at).await?.retires_at(time) {
-            passed.push(Composition::default());
+            compositions.push(Composition::default());
         }
-        let query = sqlx::query_as(LANES_CHANGED).bind(id).bind(time).bind(bigint(known_at));
+        let query = sqlx::query_as(LANES_CHANGED_AT).bind(id).bind(time).bind(bigint(known_at));
         let rows: Vec<(String, String, i64)> = query.fetch_all(self.connection()).await?;
         if rows.iter().map(|(.., changes)| changes).sum::<i64>() < 2 {
-            return Ok(passed);
+            return Ok(compositions);
         }
         let lanes: Result<Vec<_>, _> =
-            rows.iter().map(|(service, target, _)| lane_key(service, target)).collect();
+            rows.iter().map(|(service, target, _)| parse_lane_key(service, target)).collect();
         let lanes = lanes?;
-        let folds = histories(self.connection(), id, &lanes, known_at, time).await?;
+        let folds = load_histories(self.connection(), id, &lanes, known_at, time).await?;
         let mut steps: Vec<(Since, usize, Option<LiveRelease>)> = Vec::new();
         for (lane, fold) in folds.iter().enumerate() {
             let at_time = fold.steps().into_iter().filter(|(since, _)| since.occurred_at == time);
@@ -175,8 +177,8 @@ impl Snapshot {
         for (_, lane, live) in steps {
             let (service, target) = lanes[lane].clone();
             composition.set(service, target, live);
-            passed.push(composition.clone());
+            compositions.push(composition.clone());
         }
-        Ok(passed)
+        Ok(compositions)
     }
 }

@@ -1,7 +1,7 @@
-//! Release points: what an environment ran after each change, and the status of that.
+//! Release points: the composition of an environment after each change, and its status.
 //!
-//! A point is the change of the composition with its number, or a time. Its status is not stored: it is judged when
-//! somebody asks, by what was known then.
+//! A point is a composition change, identified by its number, or a time. Its status is not stored: a query judges it by
+//! what is known at the requested position.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -16,7 +16,7 @@ use ledger_domain::{
 use crate::Snapshot;
 use crate::postgres::{Error, bigint};
 use crate::queries::marks::Marks;
-use crate::queries::point_at_time::Stood;
+use crate::queries::point_at_time::CompositionSpan;
 use crate::tables::check_results::{CheckResultCache, LaneRelease};
 use crate::tables::lanes::{AsOf, QueryError};
 use crate::tables::live::{self, CompositionChange, composition_changes, first_change_after};
@@ -26,40 +26,40 @@ pub(crate) const STATEMENTS: &[&str] = &[RECORDED_AT];
 const RECORDED_AT: &str =
     "SELECT recorded_at FROM events WHERE position <= $1 ORDER BY position DESC LIMIT 1";
 
-/// How many points are read, and their lanes' checks looked up, at a time.
-const STRIDE: i64 = 64;
+/// Maximum number of points to read in one batch, with the check results of their lanes.
+const PAGE_SIZE: i64 = 64;
 
-/// By what a point is judged.
+/// Position and time by which a point is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AsKnownAt {
-    /// As known at this position; `None`: as known at the end of the ledger.
+    /// Position as known at which the point is judged; `None`: the end of the ledger.
     pub known_at: Option<Position>,
-    /// The time up to which a point that still stands has soaked.
+    /// Time up to which a point that is still live has soaked.
     pub now: DateTime<Utc>,
 }
 
-/// A release point, with its status.
+/// Release point, with its status.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
-    /// Which change of the environment's composition it is, counted from 1; `None` where a time named it.
+    /// Number of the composition change, counted from 1; `None` if a time identifies the point.
     pub number: Option<u64>,
-    /// The event that made the change; where a time named the point, the last one that shaped the composition.
+    /// Event that made the change. If a time identifies the point: the last event that affected the composition.
     pub since: Since,
-    /// The lanes with whose change it began.
+    /// Lanes that changed when the point began.
     pub changed: Vec<(ServiceName, TargetName)>,
-    /// When the composition began to stand.
-    pub stood_from: DateTime<Utc>,
-    /// When the next change of the composition occurred; `None` while it stands.
+    /// Time at which the composition went live.
+    pub live_from: DateTime<Utc>,
+    /// Time of the next composition change; `None` while the composition is live.
     pub until: Option<DateTime<Utc>>,
-    /// What the environment ran.
+    /// Composition that the environment ran.
     pub composition: Composition,
-    /// Its status, and why.
+    /// Status of the point, with its reasons.
     pub judgement: Judgement,
-    /// The mark on its composition.
+    /// Mark on its composition, if any.
     pub marked: Option<Marked>,
 }
 
-/// A walk over an environment's points, the last first.
+/// Cursor over an environment's points, latest first.
 pub struct PointCursor {
     environment: EnvironmentName,
     environment_id: i32,
@@ -67,38 +67,38 @@ pub struct PointCursor {
     now: DateTime<Utc>,
     policy: Policy,
     marks: Marks,
-    checked: CheckResultCache,
-    /// The results for compositions that were looked up.
-    of_compositions: HashMap<CompositionId, CheckResults>,
-    /// What the environment ran at the next point to be told.
+    lane_results: CheckResultCache,
+    /// Results for the compositions that were read.
+    composition_results: HashMap<CompositionId, CheckResults>,
+    /// Composition of the next point to return.
     composition: Composition,
-    /// When and where the point after that one began.
+    /// Event that began the point after that one.
     next: Option<Since>,
-    /// Points that are read already, each with what its lane ran before.
+    /// Points that are read and not returned yet, each with the releases that its lanes ran before.
     ready: VecDeque<CompositionChange>,
-    /// The number of the last point that is not read yet.
+    /// Number of the latest point that is not read yet; 0 if all are read.
     unread: i64,
 }
 
 impl Snapshot {
-    /// A walk over the points of an environment back from the one that stood at a position, judged by the
-    /// policy and the evidence that was known. Nothing where no event ever named the environment.
+    /// Returns a cursor that goes back from the point that was live at a position. Points are judged by the policy and
+    /// the evidence known at `as_known`. Returns `None` if no event names the environment.
     ///
     /// # Errors
-    /// There is no such position yet, or the database does not answer.
+    /// The position is not projected yet, or the database query fails.
     pub async fn points(
         &mut self,
         environment: &EnvironmentName,
         from: Position,
-        believed: AsKnownAt,
+        as_known: AsKnownAt,
     ) -> Result<Option<PointCursor>, QueryError> {
         let projections = self.position();
-        let known_at = believed.known_at.unwrap_or(projections);
+        let known_at = as_known.known_at.unwrap_or(projections);
         if let Some(asked) = [known_at, from].into_iter().find(|asked| *asked > projections) {
             return Err(QueryError::NotYet { asked, projections });
         }
         let Some(environment_id) = self.environment_id(environment).await? else { return Ok(None) };
-        let now = believed.now;
+        let now = as_known.now;
         let from = from.min(known_at);
         let last = self.last_change(environment_id, from).await?;
         let next = composition_changes(self.connection(), environment_id, last, last + 1).await?;
@@ -112,8 +112,8 @@ impl Snapshot {
             now,
             policy: self.policy(environment, known_at).await?.policy,
             marks: self.marks(environment, known_at).await?,
-            checked: CheckResultCache::default(),
-            of_compositions: HashMap::new(),
+            lane_results: CheckResultCache::default(),
+            composition_results: HashMap::new(),
             composition: state.composition(),
             next: next.map(|next| next.since),
             ready: VecDeque::new(),
@@ -126,11 +126,11 @@ impl Snapshot {
         live::last_change(self.connection(), environment_id, at).await
     }
 
-    /// Returns the position of the change of an environment's composition that is so many changes before the last one, as known
-    /// at a position; [`Position::START`] where it had not begun.
+    /// Returns the position of the composition change that is `ago` changes before the last one, as known at a
+    /// position; [`Position::START`] if that is before the first change.
     ///
     /// # Errors
-    /// There are not so many, or the database does not answer.
+    /// There are fewer changes, or the database query fails.
     pub async fn changes_ago(
         &mut self,
         environment: &EnvironmentName,
@@ -151,10 +151,10 @@ impl Snapshot {
         Ok(changes.first().map_or(Position::START, |change| change.since.position))
     }
 
-    /// Returns the number of an environment's first change of composition that occurred after a time, as known now.
+    /// Returns the number of the first change of an environment's composition that occurred after a time, as known now.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn first_change_after(
         &mut self,
         environment: &EnvironmentName,
@@ -165,30 +165,30 @@ impl Snapshot {
         Ok(found.map(i64::cast_unsigned))
     }
 
-    /// Returns what an environment ran at a time, as known at a position, as a point of its own: whether it was ever recorded as a
-    /// change or not. `None` where nothing had occurred by then.
+    /// Returns the composition of an environment at a time, as known at a position, as a point. The composition need
+    /// not have been recorded as a change. Returns `None` if nothing had occurred by that time.
     ///
     /// # Errors
-    /// There is no such environment or position, or the database does not answer.
+    /// There is no such environment or position, or the database query fails.
     pub async fn point_at(
         &mut self,
         environment: &EnvironmentName,
         time: DateTime<Utc>,
-        believed: AsKnownAt,
+        as_known: AsKnownAt,
     ) -> Result<Option<Point>, QueryError> {
-        let known_at = believed.known_at.unwrap_or(self.position());
+        let known_at = as_known.known_at.unwrap_or(self.position());
         let when = AsOf { at: PointInTime::Time(time), known_at: Some(known_at) };
         let state = self.state(environment, when).await?;
         let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
         let composition = state.composition();
-        let Stood { from, until, since, changed } =
-            self.stood(environment, id, time, known_at, &composition).await?;
-        // Of a change whose event cannot be told, the last one before it is named.
+        let CompositionSpan { from, until, since, changed } =
+            self.composition_span(environment, id, time, known_at, &composition).await?;
+        // If the event of the change is unknown, use the last change up to that time.
         let last = state.lanes.iter().flat_map(|lane| lane.fold.changes());
         let last = last.map(|(_, written)| &written.since).filter(|since| since.occurred_at <= from);
         let last = last.max_by(|one, other| one.order(other)).cloned();
         let Some(since) = since.or(last) else { return Ok(None) };
-        let now = believed.now;
+        let now = as_known.now;
         let ran: Vec<LaneRelease> = composition
             .lanes()
             .map(|(service, target, live)| LaneRelease {
@@ -199,19 +199,19 @@ impl Snapshot {
             .collect();
         let results = self.verdicts(environment, &ran, known_at).await?;
         let id = composition.id();
-        let of_composition = self.composition_verdicts(environment, &[id], known_at).await?.remove(&id);
+        let composition_results = self.composition_verdicts(environment, &[id], known_at).await?.remove(&id);
         let policy = self.policy(environment, known_at).await?.policy;
         let marked = self.marks(environment, known_at).await?.on(id).cloned();
-        let lanes = ran.iter().zip(&results).map(|(ran, verdicts)| CheckedLane {
+        let lanes = ran.iter().zip(&results).map(|(ran, results)| CheckedLane {
             service: &ran.service,
             target: &ran.target,
             changed: changed.iter().any(|lane| (&lane.0, &lane.1) == (&ran.service, &ran.target)),
-            verdicts,
+            verdicts: results,
         });
         let none = CheckResults::default();
         let evidence = Evidence {
             lanes: lanes.collect(),
-            composition: of_composition.as_ref().unwrap_or(&none),
+            composition: composition_results.as_ref().unwrap_or(&none),
             stood: until.unwrap_or(now) - from,
             stands: until.is_none(),
             marked: marked.as_ref(),
@@ -221,7 +221,7 @@ impl Snapshot {
             number: None,
             since,
             changed,
-            stood_from: from,
+            live_from: from,
             until,
             composition,
             judgement,
@@ -229,11 +229,11 @@ impl Snapshot {
         }))
     }
 
-    /// Returns by what a question is judged that is asked as known at a position, if one is given: then the time is that at which
-    /// the position's entry was recorded.
+    /// Returns the position and time by which to judge a point. If `known_at` is given, the time is the one at which
+    /// the entry at that position, or the last entry before it, was recorded; otherwise it is `now`.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn believed(
         &mut self,
         known_at: Option<Position>,
@@ -245,34 +245,34 @@ impl Snapshot {
         Ok(AsKnownAt { known_at, now })
     }
 
-    /// The point that an environment was at, at a position.
+    /// Returns the point that was live in an environment at a position.
     ///
     /// # Errors
-    /// There is no such position yet, or the database does not answer.
+    /// The position is not projected yet, or the database query fails.
     pub async fn point(
         &mut self,
         environment: &EnvironmentName,
         at: Position,
-        believed: AsKnownAt,
+        as_known: AsKnownAt,
     ) -> Result<Option<Point>, QueryError> {
-        match self.points(environment, at, believed).await? {
-            Some(mut walk) => Ok(walk.next(self, 1).await?),
+        match self.points(environment, at, as_known).await? {
+            Some(mut points) => Ok(points.next(self, 1).await?),
             None => Ok(None),
         }
     }
 
-    /// The last known-good point of an environment up to a position.
+    /// Returns the last known-good point of an environment up to a position.
     ///
     /// # Errors
-    /// There is no such position yet, or the database does not answer.
+    /// The position is not projected yet, or the database query fails.
     pub async fn last_known_good(
         &mut self,
         environment: &EnvironmentName,
         up_to: Position,
-        believed: AsKnownAt,
+        as_known: AsKnownAt,
     ) -> Result<Option<Point>, QueryError> {
-        let Some(mut walk) = self.points(environment, up_to, believed).await? else { return Ok(None) };
-        while let Some(point) = walk.next(self, STRIDE).await? {
+        let Some(mut points) = self.points(environment, up_to, as_known).await? else { return Ok(None) };
+        while let Some(point) = points.next(self, PAGE_SIZE).await? {
             if point.judgement.status == Status::KnownGood {
                 return Ok(Some(point));
             }
@@ -282,13 +282,14 @@ impl Snapshot {
 }
 
 impl PointCursor {
-    /// The next point back, if there is one. About so many more are expected to be asked for.
+    /// Returns the next point back, if there is one. `expected` is the number of points that the caller expects to read
+    /// from here on; it sets the size of a batch.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn next(&mut self, snapshot: &mut Snapshot, expected: i64) -> Result<Option<Point>, Error> {
         if self.ready.is_empty() {
-            self.read(snapshot, expected.clamp(1, STRIDE)).await?;
+            self.read_batch(snapshot, expected.clamp(1, PAGE_SIZE)).await?;
         }
         let Some(change) = self.ready.pop_front() else { return Ok(None) };
         let composition = self.composition.clone();
@@ -298,25 +299,25 @@ impl PointCursor {
         }
         let until = self.next.replace(change.since.clone());
         let marked = self.marks.on(change.composition).cloned();
-        let ends = until.as_ref().map_or(self.now, |until| until.occurred_at);
+        let end = until.as_ref().map_or(self.now, |until| until.occurred_at);
         let none = CheckResults::default();
         let lanes = composition.lanes().map(|(service, target, live)| CheckedLane {
             service,
             target,
             changed: changed.iter().any(|lane| (&lane.0, &lane.1) == (service, target)),
-            verdicts: self.checked.of(service, target, &live.release).unwrap_or(&none),
+            verdicts: self.lane_results.get(service, target, &live.release).unwrap_or(&none),
         });
         let evidence = Evidence {
             lanes: lanes.collect(),
-            composition: self.of_compositions.get(&change.composition).unwrap_or(&none),
-            stood: ends - change.since.occurred_at,
+            composition: self.composition_results.get(&change.composition).unwrap_or(&none),
+            stood: end - change.since.occurred_at,
             stands: until.is_none(),
             marked: marked.as_ref(),
         };
         let judgement = judge(&self.policy, &evidence);
         Ok(Some(Point {
             number: Some(change.number.cast_unsigned()),
-            stood_from: change.since.occurred_at,
+            live_from: change.since.occurred_at,
             since: change.since,
             changed: changed.into_iter().collect(),
             until: until.map(|until| until.occurred_at),
@@ -326,40 +327,40 @@ impl PointCursor {
         }))
     }
 
-    /// Reads some more points, and looks up the checks of all that they ran.
-    async fn read(&mut self, snapshot: &mut Snapshot, stride: i64) -> Result<(), Error> {
+    /// Reads the next batch of points, with the check results of their lanes and compositions.
+    async fn read_batch(&mut self, snapshot: &mut Snapshot, size: i64) -> Result<(), Error> {
         if self.unread == 0 {
             return Ok(());
         }
-        let down_to = (self.unread - stride).max(0);
+        let down_to = (self.unread - size).max(0);
         let connection = snapshot.connection();
         let changes = composition_changes(connection, self.environment_id, down_to, self.unread).await?;
         self.unread = down_to;
         let mut ran: Vec<LaneRelease> = Vec::new();
-        let mut need =
-            |checked: &CheckResultCache, service: &ServiceName, target: &TargetName, live: &LiveRelease| {
-                if checked.of(service, target, &live.release).is_none() {
+        let mut add_missing =
+            |cache: &CheckResultCache, service: &ServiceName, target: &TargetName, live: &LiveRelease| {
+                if cache.get(service, target, &live.release).is_none() {
                     let release = live.release.clone();
                     ran.push(LaneRelease { service: service.clone(), target: target.clone(), release });
                 }
             };
         for (service, target, live) in self.composition.lanes() {
-            need(&self.checked, service, target, live);
+            add_missing(&self.lane_results, service, target, live);
         }
         for ((service, target), live) in changes.iter().flat_map(|change| &change.lanes) {
             if let Some(live) = live {
-                need(&self.checked, service, target, live);
+                add_missing(&self.lane_results, service, target, live);
             }
         }
-        let verdicts = snapshot.verdicts(&self.environment, &ran, self.known_at).await?;
-        for (ran, verdicts) in ran.into_iter().zip(verdicts) {
-            self.checked.insert(ran, verdicts);
+        let results = snapshot.verdicts(&self.environment, &ran, self.known_at).await?;
+        for (ran, results) in ran.into_iter().zip(results) {
+            self.lane_results.insert(ran, results);
         }
         let ids: BTreeSet<CompositionId> = changes.iter().map(|change| change.composition).collect();
-        let ids: Vec<_> = ids.into_iter().filter(|id| !self.of_compositions.contains_key(id)).collect();
+        let ids: Vec<_> = ids.into_iter().filter(|id| !self.composition_results.contains_key(id)).collect();
         let found = snapshot.composition_verdicts(&self.environment, &ids, self.known_at).await?;
-        self.of_compositions.extend(ids.into_iter().map(|id| (id, CheckResults::default())));
-        self.of_compositions.extend(found);
+        self.composition_results.extend(ids.into_iter().map(|id| (id, CheckResults::default())));
+        self.composition_results.extend(found);
         self.ready.extend(changes);
         Ok(())
     }

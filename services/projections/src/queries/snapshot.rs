@@ -1,4 +1,4 @@
-//! Several questions that see the same rows.
+//! Snapshots: several queries that see the same rows.
 
 use std::collections::HashMap;
 
@@ -12,34 +12,34 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use crate::Projections;
 use crate::postgres::{Error, SNAPSHOT, position};
 use crate::tables::events::{Known, look_up};
-use crate::tables::lanes::lane_key;
+use crate::tables::lanes::parse_lane_key;
 use crate::tables::live::composition_at;
 
-pub(crate) const STATEMENTS: &[&str] = &[POSITION, ENVIRONMENT, LANES];
+pub(crate) const STATEMENTS: &[&str] = &[POSITION, ENVIRONMENT, ALL_LANES];
 
 const POSITION: &str = "SELECT position FROM projection";
 const ENVIRONMENT: &str = "SELECT environment_id FROM environments WHERE name = $1";
-/// Every lane that an environment ever had.
-const LANES: &str = "SELECT DISTINCT service, target FROM tracks WHERE environment_id = $1 ORDER BY 1, 2";
+/// Selects every lane that an environment ever had.
+const ALL_LANES: &str = "SELECT DISTINCT service, target FROM tracks WHERE environment_id = $1 ORDER BY 1, 2";
 
-/// A composition, a check of it, and its result.
+/// Composition, name of a check of it, and the result.
 pub(crate) type CompositionResult = (CompositionId, ShortText, CheckResult);
 
-/// The projections as they are at one position, whatever is written meanwhile. Dropped, it ends.
+/// Projections at one position, unaffected by concurrent writes. Dropping the snapshot ends its transaction.
 pub struct Snapshot {
     transaction: Transaction<'static, Postgres>,
     position: Position,
-    /// The ids of environments that were asked for, which do not change.
+    /// Cache of environment ids, which do not change; `None`: no event names the environment.
     environment_ids: HashMap<EnvironmentName, Option<i32>>,
-    /// Checks of environments within reorderings, as known at positions.
+    /// Cache of check results within reorderings, by environment id and position as known at.
     pub(crate) reordered_checks: HashMap<(i32, Position), Vec<CompositionResult>>,
 }
 
 impl Projections {
-    /// The projections as they are now.
+    /// Opens a snapshot of the projections.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
         let mut transaction = self.pool()?.begin_with(SNAPSHOT).await?;
         let at: i64 = sqlx::query_scalar(POSITION).fetch_one(&mut *transaction).await?;
@@ -53,37 +53,38 @@ impl Projections {
 }
 
 impl Snapshot {
-    /// The position that every answer of it is true for.
+    /// Returns the position of the projections in this snapshot.
     #[must_use]
     pub const fn position(&self) -> Position {
         self.position
     }
 
-    /// Whether any event ever named an environment.
+    /// Returns true if any event names the environment.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn knows(&mut self, environment: &EnvironmentName) -> Result<bool, Error> {
         Ok(self.environment_id(environment).await?.is_some())
     }
 
-    /// Returns every lane that an environment ever had, by service and target.
+    /// Returns every lane that an environment ever had, sorted by service and target.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn lanes_ever(
         &mut self,
         environment: &EnvironmentName,
     ) -> Result<Vec<(ServiceName, TargetName)>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
-        let rows: Vec<(String, String)> = sqlx::query_as(LANES).bind(id).fetch_all(self.connection()).await?;
-        rows.iter().map(|(service, target)| lane_key(service, target)).collect()
+        let rows: Vec<(String, String)> =
+            sqlx::query_as(ALL_LANES).bind(id).fetch_all(self.connection()).await?;
+        rows.iter().map(|(service, target)| parse_lane_key(service, target)).collect()
     }
 
-    /// Returns the identity of the composition that was recorded at a position of an environment.
+    /// Returns the identity of the composition that an environment ran at a position, by the recorded order of changes.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn composition_id(
         &mut self,
         environment: &EnvironmentName,
@@ -96,10 +97,10 @@ impl Snapshot {
         Ok(found.unwrap_or_else(|| CompositionIndex::default().id()))
     }
 
-    /// Where the history has an identity, if it does.
+    /// Returns the location of an identity in the history, if the history has it.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn known(&mut self, key: IdentityKey) -> Result<Option<Known>, Error> {
         Ok(look_up(self.connection(), &[key]).await?.get(&key).copied())
     }
@@ -108,7 +109,7 @@ impl Snapshot {
         &mut self.transaction
     }
 
-    /// The environment's id, if any event ever named it.
+    /// Returns the id of an environment, if any event names it.
     pub(crate) async fn environment_id(&mut self, name: &EnvironmentName) -> Result<Option<i32>, Error> {
         if let Some(known) = self.environment_ids.get(name) {
             return Ok(*known);

@@ -1,4 +1,4 @@
-//! Artifacts: what was built as which version, what a version means, and what must not be used.
+//! Artifacts: builds by version, the artifact that a version resolves to, and revocations.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,16 +10,25 @@ use sqlx::PgConnection;
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::tables::lanes::lane;
+use crate::tables::lanes::parse_lane;
 
-pub(crate) const STATEMENTS: &[&str] =
-    &[BUILDS, DEPLOYED, REVOCATIONS, REVOKED, ANY_REVOCATION, RUNS_AT, WRITE_BUILDS, WRITE_REVOCATIONS];
+pub(crate) const STATEMENTS: &[&str] = &[
+    BUILDS,
+    LAST_DEPLOYED_ARTIFACT,
+    REVOCATIONS,
+    REVOKED_ARTIFACTS,
+    HAS_REVOCATIONS,
+    LANES_OF_ARTIFACT,
+    WRITE_BUILDS,
+    WRITE_REVOCATIONS,
+];
 
 const BUILDS: &str = "SELECT version, artifact, occurred_at, position FROM builds
     WHERE version = ANY($1) AND position <= $2 ORDER BY occurred_at, position";
 
-/// The artifact of the latest deploy of a service and version, up to a time; of the same environment rather than of another.
-const DEPLOYED: &str = "SELECT c.artifact, c.position
+/// Selects the artifact of the latest deploy of a service version up to a time. Deploys to the given environment take
+/// precedence over those to others.
+const LAST_DEPLOYED_ARTIFACT: &str = "SELECT c.artifact, c.position
     FROM tracks t
     CROSS JOIN LATERAL (
         SELECT c.artifact, c.position, c.occurred_at FROM lane_changes c
@@ -33,12 +42,12 @@ const DEPLOYED: &str = "SELECT c.artifact, c.position
 const REVOCATIONS: &str = "SELECT position, artifact, deleted, reinstates FROM revocations
     WHERE artifact_key = ANY($1) OR package_key = ANY($1) ORDER BY occurred_at, position";
 
-const REVOKED: &str = "SELECT DISTINCT artifact FROM revocations WHERE NOT reinstates";
+const REVOKED_ARTIFACTS: &str = "SELECT DISTINCT artifact FROM revocations WHERE NOT reinstates";
 
-const ANY_REVOCATION: &str = "SELECT EXISTS (SELECT FROM revocations)";
+const HAS_REVOCATIONS: &str = "SELECT EXISTS (SELECT FROM revocations)";
 
-/// Where releases with an artifact stand: the lanes with the last changes of their tracks. Whether traffic reaches them, their state tells.
-const RUNS_AT: &str = "SELECT DISTINCT e.name, t.service, t.target
+/// Selects every lane to which an artifact was ever deployed. The state of a lane says whether traffic reaches it now.
+const LANES_OF_ARTIFACT: &str = "SELECT DISTINCT e.name, t.service, t.target
     FROM tracks t JOIN environments e USING (environment_id)
     WHERE EXISTS (
         SELECT FROM lane_changes c
@@ -54,7 +63,6 @@ const WRITE_REVOCATIONS: &str =
     SELECT unnest($1::bigint[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]), unnest($5::boolean[]),
         unnest($6::boolean[]), unnest($7::timestamptz[])";
 
-/// An artifact that was built as a version.
 #[derive(Debug, Clone)]
 pub(crate) struct Build {
     pub(crate) occurred_at: DateTime<Utc>,
@@ -62,7 +70,7 @@ pub(crate) struct Build {
     pub(crate) artifact: Artifact,
 }
 
-/// What was built as some versions, by version, in the order of moments.
+/// Builds by version, each list ordered by moment: time, then position.
 #[derive(Debug, Default)]
 pub(crate) struct Builds(HashMap<String, Vec<Build>>);
 
@@ -71,24 +79,23 @@ impl Builds {
         self.0.is_empty()
     }
 
-    /// What was built as a version.
-    pub(crate) fn of(&self, version: &ShortText) -> impl Iterator<Item = &Build> {
+    pub(crate) fn of_version(&self, version: &ShortText) -> impl Iterator<Item = &Build> {
         self.0.get(version.as_str()).into_iter().flatten()
     }
 
-    /// The artifact that a version of a service means by what was built up to a time: the latest, if all have one name, or of
-    /// those that are named as the service is.
-    pub(crate) fn meant(
+    /// Returns the artifact that a version of a service resolves to by the builds up to a time: the latest build of an
+    /// artifact that is named like the service; otherwise the latest build, if all builds have one name.
+    pub(crate) fn resolve(
         &self,
         service: &ServiceName,
         version: &ShortText,
         at: DateTime<Utc>,
     ) -> Option<&Artifact> {
-        self.build_meant(service, version, at).map(|build| &build.artifact)
+        self.resolve_build(service, version, at).map(|build| &build.artifact)
     }
 
-    fn build_meant(&self, service: &ServiceName, version: &ShortText, at: DateTime<Utc>) -> Option<&Build> {
-        let builds: Vec<&Build> = self.of(version).filter(|build| build.occurred_at <= at).collect();
+    fn resolve_build(&self, service: &ServiceName, version: &ShortText, at: DateTime<Utc>) -> Option<&Build> {
+        let builds: Vec<&Build> = self.of_version(version).filter(|build| build.occurred_at <= at).collect();
         let name = |build: &Build| build.artifact.name();
         let of_service = |build: &&&Build| name(build).as_deref() == Some(service.as_str());
         if let Some(build) = builds.iter().rev().find(of_service) {
@@ -99,8 +106,8 @@ impl Builds {
     }
 }
 
-/// What was built as some versions, as known at a position.
-pub(crate) async fn builds<'v>(
+/// Loads the builds of some versions, as known at a position.
+pub(crate) async fn load_builds<'v>(
     connection: &mut PgConnection,
     versions: impl IntoIterator<Item = &'v str>,
     known_at: Position,
@@ -118,11 +125,12 @@ pub(crate) async fn builds<'v>(
 }
 
 impl Snapshot {
-    /// Returns the artifact that a version of a service means at a time, by what is known now: that of its latest deploy, in this
-    /// environment rather than in another; else the one that was built. With the position that says so.
+    /// Returns the artifact that a version of a service resolves to at a time, as known now, and the position of the
+    /// event that states it: the artifact of the latest deploy to this environment, else to another; else that of a
+    /// build.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn artifact_meant(
         &mut self,
         environment: &EnvironmentName,
@@ -131,32 +139,36 @@ impl Snapshot {
         at: DateTime<Utc>,
     ) -> Result<Option<(Artifact, Position)>, Error> {
         let id = self.environment_id(environment).await?.unwrap_or_default();
-        let query = sqlx::query_as(DEPLOYED).bind(id).bind(service.as_str()).bind(version.as_str()).bind(at);
+        let query = sqlx::query_as(LAST_DEPLOYED_ARTIFACT)
+            .bind(id)
+            .bind(service.as_str())
+            .bind(version.as_str())
+            .bind(at);
         let row: Option<(String, i64)> = query.fetch_optional(self.connection()).await?;
         if let Some((artifact, at)) = row {
             let artifact = parsed("lane_changes", at, || Artifact::stored(&artifact))?;
             return Ok(Some((artifact, position(at))));
         }
         let known_at = self.position();
-        let builds = builds(self.connection(), [version.as_str()], known_at).await?;
-        let build = builds.build_meant(service, version, at);
+        let builds = load_builds(self.connection(), [version.as_str()], known_at).await?;
+        let build = builds.resolve_build(service, version, at);
         Ok(build.map(|build| (build.artifact.clone(), build.position)))
     }
 
-    /// Returns the revocations that hold of what releases of services would bring to an environment: of the artifacts that they state, or of
-    /// those that their versions mean; with the meaning of each version.
+    /// Returns the revocations in force for releases of services in an environment, and the artifacts resolved for the
+    /// releases that state none. A release that states no artifact is checked by the artifact of its version.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn revoked_releases(
         &mut self,
         environment: &EnvironmentName,
         releases: &[(&ServiceName, &Release)],
         now: DateTime<Utc>,
     ) -> Result<(Vec<RevokedArtifact>, BTreeMap<(ServiceName, ShortText), Artifact>), Error> {
-        let mut meant = BTreeMap::new();
-        if !sqlx::query_scalar(ANY_REVOCATION).fetch_one(self.connection()).await? {
-            return Ok((Vec::new(), meant));
+        let mut resolved = BTreeMap::new();
+        if !sqlx::query_scalar(HAS_REVOCATIONS).fetch_one(self.connection()).await? {
+            return Ok((Vec::new(), resolved));
         }
         let mut artifacts: Vec<Artifact> = Vec::new();
         for (service, release) in releases {
@@ -164,85 +176,104 @@ impl Snapshot {
             let key = (service.clone(), release.version.clone());
             match &release.artifact {
                 Some(artifact) => artifacts.push(artifact.clone()),
-                None if !meant.contains_key(&key) => {
+                None if !resolved.contains_key(&key) => {
                     let found = self.artifact_meant(environment, service, &release.version, now).await?;
                     if let Some((artifact, _)) = found {
                         artifacts.push(artifact.clone());
-                        meant.insert(key, artifact);
+                        resolved.insert(key, artifact);
                     }
                 }
                 None => {}
             }
         }
-        Ok((self.revoked(&artifacts).await?, meant))
+        Ok((self.revoked(&artifacts).await?, resolved))
     }
 
-    /// Returns the revocations that hold of these artifacts, in the order of positions. The latest word on an artifact counts.
+    /// Returns the revocations in force for these artifacts, ordered by position. The latest event by moment decides: a
+    /// reinstatement cancels the revocations before it.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn revoked<'a>(
         &mut self,
         artifacts: impl IntoIterator<Item = &'a Artifact>,
     ) -> Result<Vec<RevokedArtifact>, Error> {
-        let artifacts: Vec<&Artifact> = artifacts.into_iter().collect();
-        let keys: Vec<String> = artifacts.iter().flat_map(|artifact| artifact.keys()).collect();
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        let query = sqlx::query_as(REVOCATIONS).bind(keys);
-        let rows: Vec<(i64, String, bool, bool)> = query.fetch_all(self.connection()).await?;
-        let mut words = Vec::with_capacity(rows.len());
-        for (at, artifact, deleted, reinstates) in rows {
-            let artifact = parsed("revocations", at, || Artifact::stored(&artifact))?;
-            words.push((RevokedArtifact { artifact, deleted, position: position(at) }, reinstates));
-        }
         let mut revoked: Vec<RevokedArtifact> = Vec::new();
-        for artifact in artifacts {
-            let mut holds: Option<RevokedArtifact> = None;
-            for (word, reinstates) in words.iter().filter(|(word, _)| word.artifact.is_same(artifact)) {
-                holds = match (holds, reinstates) {
-                    (_, true) => None,
-                    (Some(first), false) => {
-                        Some(RevokedArtifact { deleted: first.deleted || word.deleted, ..first })
-                    }
-                    (None, false) => Some(word.clone()),
-                };
-            }
-            if let Some(holds) = holds.filter(|holds| !revoked.contains(holds)) {
-                revoked.push(holds);
+        for (_, in_force) in self.revocations_in_force(artifacts.into_iter().collect()).await? {
+            if !revoked.contains(&in_force) {
+                revoked.push(in_force);
             }
         }
         revoked.sort_by_key(|revoked| revoked.position);
         Ok(revoked)
     }
 
-    /// Returns the revocations that hold of artifacts that are named as a service is.
+    /// Returns each revoked artifact of the given ones, with the first revocation that is in force for it.
+    async fn revocations_in_force<'a>(
+        &mut self,
+        artifacts: Vec<&'a Artifact>,
+    ) -> Result<Vec<(&'a Artifact, RevokedArtifact)>, Error> {
+        let keys: Vec<String> = artifacts.iter().flat_map(|artifact| artifact.keys()).collect();
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let query = sqlx::query_as(REVOCATIONS).bind(keys);
+        let rows: Vec<(i64, String, bool, bool)> = query.fetch_all(self.connection()).await?;
+        let mut events = Vec::with_capacity(rows.len());
+        for (at, artifact, deleted, reinstates) in rows {
+            let artifact = parsed("revocations", at, || Artifact::stored(&artifact))?;
+            events.push((RevokedArtifact { artifact, deleted, position: position(at) }, reinstates));
+        }
+        let mut revoked = Vec::new();
+        for artifact in artifacts {
+            let mut in_force: Option<RevokedArtifact> = None;
+            for (event, reinstates) in events.iter().filter(|(event, _)| event.artifact.is_same(artifact)) {
+                in_force = match (in_force, reinstates) {
+                    (_, true) => None,
+                    (Some(first), false) => {
+                        Some(RevokedArtifact { deleted: first.deleted || event.deleted, ..first })
+                    }
+                    (None, false) => Some(event.clone()),
+                };
+            }
+            revoked.extend(in_force.map(|in_force| (artifact, in_force)));
+        }
+        Ok(revoked)
+    }
+
+    /// Returns the revocations in force for artifacts that are named like a service, each with the spelling that has the
+    /// name: another spelling of the same artifact may have been revoked first.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn revoked_named(&mut self, service: &ServiceName) -> Result<Vec<RevokedArtifact>, Error> {
-        let texts: Vec<String> = sqlx::query_scalar(REVOKED).fetch_all(self.connection()).await?;
+        let texts: Vec<String> = sqlx::query_scalar(REVOKED_ARTIFACTS).fetch_all(self.connection()).await?;
         let artifacts: Result<Vec<Artifact>, Error> =
             texts.iter().map(|text| parsed("revocations", text, || Artifact::stored(text))).collect();
         let mut artifacts = artifacts?;
         artifacts.retain(|artifact| artifact.name().as_deref() == Some(service.as_str()));
-        self.revoked(&artifacts).await
+        let revoked = self.revocations_in_force(artifacts.iter().collect()).await?.into_iter();
+        let mut revoked: Vec<RevokedArtifact> = revoked
+            .map(|(named, in_force)| RevokedArtifact { artifact: named.clone(), ..in_force })
+            .collect();
+        revoked.sort_by_key(|revoked| revoked.position);
+        revoked.dedup_by(|one, other| one.artifact.is_same(&other.artifact));
+        Ok(revoked)
     }
 
     /// Returns the lanes to which an artifact was ever deployed: environment, service, target.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn lanes_of_artifact(
         &mut self,
         artifact: &Artifact,
     ) -> Result<Vec<ledger_domain::Lane>, Error> {
-        let query = sqlx::query_as(RUNS_AT).bind(artifact.keys());
+        let query = sqlx::query_as(LANES_OF_ARTIFACT).bind(artifact.keys());
         let rows: Vec<(String, String, String)> = query.fetch_all(self.connection()).await?;
         rows.into_iter()
             .map(|(environment, service, target)| {
-                parsed("tracks", &service, || lane(&environment, &service, &target))
+                parsed("tracks", &service, || parse_lane(&environment, &service, &target))
             })
             .collect()
     }
@@ -259,7 +290,7 @@ struct RevocationRows {
     occurred_at: Vec<DateTime<Utc>>,
 }
 
-/// Builds and revocations on their way into the tables, column by column.
+/// Rows to insert into `builds` and `revocations`, column by column.
 #[derive(Default)]
 pub(crate) struct ArtifactRows {
     builds: (Vec<String>, Vec<i64>, Vec<DateTime<Utc>>, Vec<String>),

@@ -1,8 +1,9 @@
-//! Ends and starts of checks, and what they mean for a release in a lane and for a composition.
+//! Check results: the ends and starts of checks, and the releases and compositions that they apply to.
 //!
-//! Decision 0015, section 3, is the specification. A check that names its release, its artifact or its deployment speaks of that. One
-//! that names only a lane speaks of what traffic reached there at its end, and one of an environment of the composition at
-//! its end, as far as that is known: so this is found out when a question is asked, and not when the check is recorded.
+//! Decision 0015, section 3, is the specification. A check that names its release, its artifact or its deployment
+//! applies to that. A check that names only a lane applies to what traffic reached there at the end of the check; a
+//! check of an environment applies to the composition at its end. Later reports can change both, so queries resolve
+//! them, not the projector.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -19,49 +20,50 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use self::statements::{
-    CHANGED_BETWEEN, CompositionRow, DURING, DuringRow, IRREGULAR, KNOWN, NAMED, NAMED_ALL, NamedRow,
-    OF_COMPOSITIONS, REORDERED, RUNS, ReorderedRow, RunRow, SWITCHES, SwitchRow, WHILE_RUNNING,
+    ALL_ENDS, CHANGE_TIMES, CompositionEndRow, DeployRow, ENDS_IN_REORDERINGS, ENDS_IN_SPANS, EVIDENCE_KINDS,
+    IRREGULAR_LANES, LATEST_ENDS, LATEST_ENDS_BY_COMPOSITION, LATEST_ENDS_IN_SPANS, ReorderedEndRow,
+    SpanEndRow, SubjectEndRow, SwitchRow, TRAFFIC_SWITCHES, VERSION_DEPLOYS,
 };
 use crate::Snapshot;
 use crate::key::key;
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::tables::artifacts::{Builds, builds};
-use crate::tables::lanes::{AsOf, QueryError, far_future, histories, release};
+use crate::tables::artifacts::{Builds, load_builds};
+use crate::tables::lanes::{AsOf, QueryError, far_future, load_histories, parse_release};
 use crate::tables::live::reorderings;
 use crate::tables::retirements::retirements;
 
 mod rows;
 mod statements;
 
-pub(crate) use rows::{VerdictRows, contradicts, correct};
-pub(crate) use statements::{STATEMENTS, start};
+pub(crate) use rows::{CheckResultRows, contradicts, correct};
+pub(crate) use statements::{STATEMENTS, join_start};
 
-/// A release that a lane ran.
+/// Release that a lane ran.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LaneRelease {
-    /// The lane's service.
+    /// Service of the lane.
     pub service: ServiceName,
-    /// The lane's target.
+    /// Target of the lane.
     pub target: TargetName,
-    /// The release.
+    /// Release.
     pub release: Release,
 }
 
-/// A lane as a check names it, or as it is: without a target, the service at all of them.
+/// Lane as the subject of a check; without a target, it is the service at all its targets.
 #[derive(Clone, Copy)]
-struct Named<'a> {
+struct LaneSubject<'a> {
     environment: &'a EnvironmentName,
     service: &'a ServiceName,
     target: Option<&'a TargetName>,
 }
 
-impl<'a> Named<'a> {
+impl<'a> LaneSubject<'a> {
     fn of(lane: &'a LaneRef) -> Self {
         Self { environment: &lane.environment, service: &lane.service, target: lane.target.as_ref() }
     }
 
-    /// The two ways in which checks name a lane.
-    fn both(environment: &'a EnvironmentName, ran: &'a LaneRelease) -> [Self; 2] {
+    /// Returns both ways in which a check can name a lane: with its target, and without one.
+    fn with_and_without_target(environment: &'a EnvironmentName, ran: &'a LaneRelease) -> [Self; 2] {
         let service = &ran.service;
         [Some(&ran.target), None].map(|target| Self { environment, service, target })
     }
@@ -74,56 +76,57 @@ impl<'a> Named<'a> {
         }
     }
 
-    fn version(&self, version: &str) -> Uuid {
+    fn release_key(&self, version: &str) -> Uuid {
         self.key("release", version)
     }
 
-    fn deployment(&self, deployment: &str) -> Uuid {
+    fn deployment_key(&self, deployment: &str) -> Uuid {
         self.key("deployment", deployment)
     }
 
-    fn lane(&self) -> Uuid {
+    fn lane_key(&self) -> Uuid {
         self.key("lane", "")
     }
 }
 
-fn of_artifact(artifact_key: &str) -> Uuid {
+fn artifact_subject(artifact_key: &str) -> Uuid {
     key("artifact", &[artifact_key])
 }
 
-fn of_environment(environment: &EnvironmentName) -> Uuid {
+fn environment_subject(environment: &EnvironmentName) -> Uuid {
     key("environment", &[environment.as_str()])
 }
 
-/// Which kinds of evidence an environment has, as known at a position.
+/// Kinds of evidence that an environment has, as known at a position.
 #[derive(Clone, Copy)]
-struct Kinds {
-    /// A deploy stated more of a release than its version.
+struct EvidenceKinds {
+    /// Deploys that state more of a release than its version.
     with_parts: bool,
-    /// Checks that name a lane or a deployment only.
-    unnamed: bool,
-    /// Checks of the environment.
+    /// Checks that name only a lane or a deployment.
+    without_release: bool,
+    /// Checks of the whole environment.
     of_environment: bool,
+    /// Starts of checks.
     starts: bool,
 }
 
-async fn kinds(
+async fn evidence_kinds(
     connection: &mut PgConnection,
     environment_id: i32,
     known_at: Position,
-) -> Result<Kinds, Error> {
-    let query = sqlx::query_as(KNOWN).bind(environment_id).bind(bigint(known_at));
+) -> Result<EvidenceKinds, Error> {
+    let query = sqlx::query_as(EVIDENCE_KINDS).bind(environment_id).bind(bigint(known_at));
     let row: Option<(bool, bool, bool, bool)> = query.fetch_optional(connection).await?;
-    let (with_parts, unnamed, of_environment, starts) = row.unwrap_or_default();
-    Ok(Kinds { with_parts, unnamed, of_environment, starts })
+    let (with_parts, without_release, of_environment, starts) = row.unwrap_or_default();
+    Ok(EvidenceKinds { with_parts, without_release, of_environment, starts })
 }
 
 impl Snapshot {
-    /// Returns the results of checks for releases that lanes of an environment ran, as known at a position; in the order
-    /// of `ran`.
+    /// Returns the check results for releases that lanes of an environment ran, as known at a position, in the order of
+    /// `ran`.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn verdicts(
         &mut self,
         environment: &EnvironmentName,
@@ -137,15 +140,15 @@ impl Snapshot {
             return Ok(Vec::new());
         }
         let connection = self.connection();
-        let kinds = kinds(connection, id, known_at).await?;
-        let question = Question { environment, environment_id: id, known_at, kinds, ran };
-        question.results(connection).await
+        let kinds = evidence_kinds(connection, id, known_at).await?;
+        let query = ResultsQuery { environment, environment_id: id, known_at, kinds, ran };
+        query.results(connection).await
     }
 
-    /// Returns the results of checks for compositions of an environment, as known at a position.
+    /// Returns the check results for compositions of an environment, as known at a position.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn composition_verdicts(
         &mut self,
         environment: &EnvironmentName,
@@ -154,34 +157,35 @@ impl Snapshot {
     ) -> Result<HashMap<CompositionId, CheckResults>, Error> {
         let mut all: HashMap<CompositionId, CheckResults> = HashMap::new();
         let Some(id) = self.environment_id(environment).await? else { return Ok(all) };
-        let kinds = kinds(self.connection(), id, known_at).await?;
+        let kinds = evidence_kinds(self.connection(), id, known_at).await?;
         if !kinds.of_environment || compositions.is_empty() {
             return Ok(all);
         }
-        let query = sqlx::query_as(OF_COMPOSITIONS)
-            .bind(of_environment(environment))
+        let query = sqlx::query_as(LATEST_ENDS_BY_COMPOSITION)
+            .bind(environment_subject(environment))
             .bind(bigint(known_at))
             .bind(id)
             .bind(compositions.iter().map(|id| id.as_bytes().to_vec()).collect::<Vec<_>>())
             .bind(Composition::default().id().as_bytes().to_vec());
-        let rows: Vec<CompositionRow> = query.fetch_all(self.connection()).await?;
+        let rows: Vec<CompositionEndRow> = query.fetch_all(self.connection()).await?;
         for row in &rows {
             let bytes =
                 parsed("live_changes", row.end.position, || <[u8; 32]>::try_from(&row.composition[..]))?;
             row.end.add_to(all.entry(CompositionId::from_bytes(bytes)).or_default())?;
         }
-        for (composition, check, verdict) in self.reordered(environment, id, known_at).await? {
+        for (composition, check, result) in self.reordered_results(environment, id, known_at).await? {
             if compositions.contains(&composition) {
-                all.entry(composition).or_default().add(check, verdict);
+                all.entry(composition).or_default().add(check, result);
             }
         }
         Ok(all)
     }
 
-    /// Ends of checks of an environment with the composition that each speaks of, all of them: as many as there are.
+    /// Returns all results of checks of an environment within these spans, each with the composition that it applies
+    /// to. The number of results is not limited.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub(crate) async fn checked_compositions(
         &mut self,
         environment: &EnvironmentName,
@@ -190,30 +194,31 @@ impl Snapshot {
     ) -> Result<Vec<(CompositionId, ShortText, CheckResult)>, Error> {
         let mut found = Vec::new();
         let Some(id) = self.environment_id(environment).await? else { return Ok(found) };
-        if !kinds(self.connection(), id, known_at).await?.of_environment {
+        if !evidence_kinds(self.connection(), id, known_at).await?.of_environment {
             return Ok(found);
         }
-        let query = sqlx::query_as(WHILE_RUNNING)
-            .bind(of_environment(environment))
+        let query = sqlx::query_as(ENDS_IN_SPANS)
+            .bind(environment_subject(environment))
             .bind(bigint(known_at))
             .bind(id)
             .bind(spans.iter().map(|span| span.from.max(DateTime::UNIX_EPOCH)).collect::<Vec<_>>())
             .bind(spans.iter().map(|span| span.until.min(far_future())).collect::<Vec<_>>());
-        let rows: Vec<CompositionRow> = query.fetch_all(self.connection()).await?;
+        let rows: Vec<CompositionEndRow> = query.fetch_all(self.connection()).await?;
         for row in &rows {
             let bytes =
                 parsed("live_changes", row.end.position, || <[u8; 32]>::try_from(&row.composition[..]))?;
-            let (check, verdict) = row.end.parse()?;
-            found.push((CompositionId::from_bytes(bytes), check, verdict));
+            let (check, result) = row.end.parse()?;
+            found.push((CompositionId::from_bytes(bytes), check, result));
         }
-        let reordered = self.reordered(environment, id, known_at).await?.into_iter();
-        let within = |verdict: &CheckResult| spans.iter().any(|span| span.contains(verdict.occurred_at));
-        found.extend(reordered.filter(|(_, _, verdict)| within(verdict)));
+        let reordered = self.reordered_results(environment, id, known_at).await?.into_iter();
+        let within = |result: &CheckResult| spans.iter().any(|span| span.contains(result.occurred_at));
+        found.extend(reordered.filter(|(_, _, result)| within(result)));
         Ok(found)
     }
 
-    /// Ends of checks of an environment within reorderings, each with the composition that it speaks of. Found once for a snapshot.
-    async fn reordered(
+    /// Returns the results of checks of an environment within reorderings, each with the composition that it applies
+    /// to. Caches them in the snapshot.
+    async fn reordered_results(
         &mut self,
         environment: &EnvironmentName,
         environment_id: i32,
@@ -224,19 +229,18 @@ impl Snapshot {
         }
         let mut found = Vec::new();
         if !reorderings(self.connection(), environment_id, known_at).await?.is_empty() {
-            let query = sqlx::query_as(REORDERED)
-                .bind(of_environment(environment))
+            let query = sqlx::query_as(ENDS_IN_REORDERINGS)
+                .bind(environment_subject(environment))
                 .bind(bigint(known_at))
                 .bind(environment_id);
-            let rows: Vec<ReorderedRow> = query.fetch_all(self.connection()).await?;
+            let rows: Vec<ReorderedEndRow> = query.fetch_all(self.connection()).await?;
             for row in &rows {
                 let end = row.end.occurred_at;
                 let composition = self.composition_id_at(environment, end, known_at).await?;
                 let mut counts = true;
                 if let Some(start) = row.started_at {
                     let mut times = vec![start];
-                    let query =
-                        sqlx::query_scalar(CHANGED_BETWEEN).bind(environment_id).bind(bigint(known_at));
+                    let query = sqlx::query_scalar(CHANGE_TIMES).bind(environment_id).bind(bigint(known_at));
                     let changes = query.bind(start).bind(end).fetch_all(self.connection()).await?;
                     times.extend::<Vec<DateTime<Utc>>>(changes);
                     for time in times {
@@ -244,8 +248,8 @@ impl Snapshot {
                     }
                 }
                 if counts {
-                    let (check, verdict) = row.end.parse()?;
-                    found.push((composition, check, verdict));
+                    let (check, result) = row.end.parse()?;
+                    found.push((composition, check, result));
                 }
             }
         }
@@ -267,10 +271,11 @@ impl Snapshot {
         }
     }
 
-    /// The spans within which a lane ran a release, as known at a position, joined and in order.
+    /// Returns the spans in which each lane ran its release, as known at a position, joined and sorted, in the order of
+    /// `ran`.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub(crate) async fn live_spans(
         &mut self,
         environment: &EnvironmentName,
@@ -281,84 +286,87 @@ impl Snapshot {
             return Ok(vec![Vec::new(); ran.len()]);
         };
         let connection = self.connection();
-        let kinds = kinds(connection, id, known_at).await?;
+        let kinds = evidence_kinds(connection, id, known_at).await?;
         let runs =
-            Question { environment, environment_id: id, known_at, kinds, ran }.runs(connection).await?;
+            ResultsQuery { environment, environment_id: id, known_at, kinds, ran }.runs(connection).await?;
         Ok(runs.into_iter().map(|runs| runs.live).collect())
     }
 }
 
-/// When a release stood in its lane, and how it came there.
+/// Spans in which a release was in its lane, and the deploys that put it there.
 #[derive(Default)]
-struct Runs {
-    /// When traffic reached it.
+struct ReleaseRuns {
+    /// Spans in which traffic reached the release.
     live: Vec<Span>,
-    /// When it stood on each track that it ever stood on.
+    /// Spans in which the release was on a track, for each track that it was ever on.
     tracks: Vec<Vec<Span>>,
-    /// Every deploy of its version to the lane.
+    /// All deploys of its version to the lane.
     deploys: Vec<LaneDeploy>,
-    /// The names of the runs that deployed it.
+    /// Names of the deployment runs that deployed it.
     deployments: BTreeSet<String>,
 }
 
-/// The question for the results of releases in lanes.
-struct Question<'q> {
+/// Query for the check results of releases in lanes.
+struct ResultsQuery<'q> {
     environment: &'q EnvironmentName,
     environment_id: i32,
     known_at: Position,
-    kinds: Kinds,
+    kinds: EvidenceKinds,
     ran: &'q [LaneRelease],
 }
 
-impl Question<'_> {
+impl ResultsQuery<'_> {
     async fn results(&self, connection: &mut PgConnection) -> Result<Vec<CheckResults>, Error> {
         let mut all = vec![CheckResults::default(); self.ran.len()];
         let mut subjects: HashMap<Uuid, Vec<usize>> = HashMap::with_capacity(self.ran.len() * 2);
         let mut artifacts: HashMap<Uuid, Vec<usize>> = HashMap::new();
         for (index, ran) in self.ran.iter().enumerate() {
-            for named in Named::both(self.environment, ran) {
-                subjects.entry(named.version(ran.release.version.as_str())).or_default().push(index);
+            for lane in LaneSubject::with_and_without_target(self.environment, ran) {
+                subjects.entry(lane.release_key(ran.release.version.as_str())).or_default().push(index);
             }
             for artifact in ran.release.artifact.iter().flat_map(|artifact| artifact.keys()) {
-                artifacts.entry(of_artifact(&artifact)).or_default().push(index);
+                artifacts.entry(artifact_subject(&artifact)).or_default().push(index);
             }
         }
         let keys: Vec<Uuid> = subjects.keys().chain(artifacts.keys()).copied().collect();
-        let sql = if self.kinds.starts { NAMED_ALL } else { NAMED };
-        let mut rows = self.named(connection, sql, keys).await?;
-        let states_none = |row: &NamedRow| row.artifact.is_none() && !artifacts.contains_key(&row.subject);
-        let builds = if rows.iter().any(states_none) && self.with_artifacts() {
-            builds(connection, self.ran.iter().map(|ran| ran.release.version.as_str()), self.known_at).await?
+        let sql = if self.kinds.starts { ALL_ENDS } else { LATEST_ENDS };
+        let mut rows = self.ends(connection, sql, keys).await?;
+        let states_no_artifact =
+            |row: &SubjectEndRow| row.artifact.is_none() && !artifacts.contains_key(&row.subject);
+        let builds = if rows.iter().any(states_no_artifact) && self.with_artifacts() {
+            load_builds(connection, self.ran.iter().map(|ran| ran.release.version.as_str()), self.known_at)
+                .await?
         } else {
             Builds::default()
         };
-        let needs_meaning = rows.iter().any(states_none) && (self.kinds.with_parts || !builds.is_empty());
-        let needs_runs = self.kinds.unnamed || self.kinds.starts || needs_meaning;
+        let needs_resolution =
+            rows.iter().any(states_no_artifact) && (self.kinds.with_parts || !builds.is_empty());
+        let needs_runs = self.kinds.without_release || self.kinds.starts || needs_resolution;
         let runs = if needs_runs { self.runs(connection).await? } else { Vec::new() };
-        if needs_meaning && !self.kinds.starts {
-            // Of several builds with one version each has its own last results.
+        if needs_resolution && !self.kinds.starts {
+            // If a version has several builds, each build has its own latest results: read all ends.
             let is_rebuilt = |index: &usize| self.is_rebuilt(*index, &runs, &builds);
-            let rebuilt = subjects.iter().filter(|(_, of)| of.iter().any(is_rebuilt));
+            let rebuilt = subjects.iter().filter(|(_, indexes)| indexes.iter().any(is_rebuilt));
             let rebuilt: Vec<Uuid> = rebuilt.map(|(subject, _)| *subject).collect();
             if !rebuilt.is_empty() {
                 rows.retain(|row| !rebuilt.contains(&row.subject));
-                rows.extend(self.named(connection, NAMED_ALL, rebuilt).await?);
+                rows.extend(self.ends(connection, ALL_ENDS, rebuilt).await?);
             }
         }
         for row in &rows {
             for index in artifacts.get(&row.subject).into_iter().flatten() {
-                if self.is_of_artifact(row, *index)? {
+                if self.applies_to_artifact(row, *index)? {
                     row.end.add_to(&mut all[*index])?;
                 }
             }
             for index in subjects.get(&row.subject).into_iter().flatten() {
-                if self.speaks_of(row, *index, runs.get(*index), &builds)? {
+                if self.applies_to_release(row, *index, runs.get(*index), &builds)? {
                     row.end.add_to(&mut all[*index])?;
                 }
             }
         }
-        if self.kinds.unnamed {
-            self.unnamed(connection, &runs, &mut all).await?;
+        if self.kinds.without_release {
+            self.add_results_without_release(connection, &runs, &mut all).await?;
         }
         Ok(all)
     }
@@ -367,27 +375,27 @@ impl Question<'_> {
         self.ran.iter().any(|ran| ran.release.artifact.is_some())
     }
 
-    async fn named(
+    async fn ends(
         &self,
         connection: &mut PgConnection,
         sql: &'static str,
         subjects: Vec<Uuid>,
-    ) -> Result<Vec<NamedRow>, Error> {
+    ) -> Result<Vec<SubjectEndRow>, Error> {
         let query = sqlx::query_as(sql).bind(subjects).bind(bigint(self.known_at));
         Ok(query.fetch_all(connection).await?)
     }
 
-    /// Whether another release was known under the version of one.
-    fn is_rebuilt(&self, index: usize, runs: &[Runs], builds: &Builds) -> bool {
+    /// Returns true if another release is known under the same version.
+    fn is_rebuilt(&self, index: usize, runs: &[ReleaseRuns], builds: &Builds) -> bool {
         let release = &self.ran[index].release;
         let deploys = runs.get(index).map(|runs| &runs.deploys[..]).unwrap_or_default();
         deploys.iter().any(|deploy| deploy.release.contradicts(release))
-            || builds.of(&release.version).any(|built| {
+            || builds.of_version(&release.version).any(|built| {
                 release.artifact.as_ref().is_some_and(|artifact| !artifact.is_same(&built.artifact))
             })
     }
 
-    fn is_of_artifact(&self, row: &NamedRow, index: usize) -> Result<bool, Error> {
+    fn applies_to_artifact(&self, row: &SubjectEndRow, index: usize) -> Result<bool, Error> {
         let (Some(text), Some(artifact)) = (&row.artifact, &self.ran[index].release.artifact) else {
             return Ok(false);
         };
@@ -395,19 +403,20 @@ impl Question<'_> {
         Ok(checked.is_same(artifact))
     }
 
-    fn speaks_of(
+    fn applies_to_release(
         &self,
-        row: &NamedRow,
+        row: &SubjectEndRow,
         index: usize,
-        runs: Option<&Runs>,
+        runs: Option<&ReleaseRuns>,
         builds: &Builds,
     ) -> Result<bool, Error> {
         let ran = &self.ran[index];
         let parts = [&row.artifact, &row.config, &row.infrastructure, &row.commit];
-        let stated = parsed("verdicts", row.end.position, || release(ran.release.version.as_str(), parts))?;
+        let stated =
+            parsed("verdicts", row.end.position, || parse_release(ran.release.version.as_str(), parts))?;
         let end = row.end.occurred_at;
         let deploys = runs.map(|runs| &runs.deploys[..]).unwrap_or_default();
-        let built = builds.meant(&ran.service, &ran.release.version, end);
+        let built = builds.resolve(&ran.service, &ran.release.version, end);
         if !speaks_of(&stated, end, deploys, built, &ran.release) {
             return Ok(false);
         }
@@ -415,39 +424,39 @@ impl Question<'_> {
         Ok(row.started_at.is_none_or(|start| !straddles(start, end, tracks)))
     }
 
-    /// Checks that name only a deployment or a lane.
-    async fn unnamed(
+    /// Adds the results of checks that name only a deployment or a lane.
+    async fn add_results_without_release(
         &self,
         connection: &mut PgConnection,
-        runs: &[Runs],
+        runs: &[ReleaseRuns],
         all: &mut [CheckResults],
     ) -> Result<(), Error> {
         let mut spans: Vec<(usize, Uuid, Span)> = Vec::new();
         let mut deployments: HashMap<Uuid, Vec<usize>> = HashMap::new();
         for (index, (ran, runs)) in self.ran.iter().zip(runs).enumerate() {
-            for named in Named::both(self.environment, ran) {
-                spans.extend(runs.live.iter().map(|span| (index, named.lane(), *span)));
+            for lane in LaneSubject::with_and_without_target(self.environment, ran) {
+                spans.extend(runs.live.iter().map(|span| (index, lane.lane_key(), *span)));
                 for deployment in &runs.deployments {
-                    deployments.entry(named.deployment(deployment)).or_default().push(index);
+                    deployments.entry(lane.deployment_key(deployment)).or_default().push(index);
                 }
             }
         }
-        let query = sqlx::query_as(DURING)
+        let query = sqlx::query_as(LATEST_ENDS_IN_SPANS)
             .bind(spans.iter().map(|(_, subject, _)| *subject).collect::<Vec<_>>())
             .bind(bigint(self.known_at))
             .bind(spans.iter().map(|(_, _, span)| span.from).collect::<Vec<_>>())
             .bind(spans.iter().map(|(_, _, span)| span.until.min(far_future())).collect::<Vec<_>>());
-        let rows: Vec<DuringRow> = query.fetch_all(&mut *connection).await?;
+        let rows: Vec<SpanEndRow> = query.fetch_all(&mut *connection).await?;
         for row in &rows {
-            if let Some((_, (index, _, _))) = at(&spans, row.index) {
+            if let Some((_, (index, _, _))) = at_ordinal(&spans, row.index) {
                 row.end.add_to(&mut all[*index])?;
             }
         }
         if deployments.is_empty() {
             return Ok(());
         }
-        let sql = if self.kinds.starts { NAMED_ALL } else { NAMED };
-        let rows = self.named(connection, sql, deployments.keys().copied().collect()).await?;
+        let sql = if self.kinds.starts { ALL_ENDS } else { LATEST_ENDS };
+        let rows = self.ends(connection, sql, deployments.keys().copied().collect()).await?;
         for row in &rows {
             for index in deployments.get(&row.subject).into_iter().flatten() {
                 let tracks = &runs[*index].tracks;
@@ -460,55 +469,55 @@ impl Question<'_> {
         Ok(())
     }
 
-    async fn runs(&self, connection: &mut PgConnection) -> Result<Vec<Runs>, Error> {
+    async fn runs(&self, connection: &mut PgConnection) -> Result<Vec<ReleaseRuns>, Error> {
         let texts = |text: fn(&LaneRelease) -> &str| {
             self.ran.iter().map(|ran| text(ran).to_owned()).collect::<Vec<_>>()
         };
         let (services, targets) = (texts(|ran| ran.service.as_str()), texts(|ran| ran.target.as_str()));
-        let query = sqlx::query_as(RUNS)
+        let query = sqlx::query_as(VERSION_DEPLOYS)
             .bind(self.environment_id)
             .bind(&services)
             .bind(&targets)
             .bind(texts(|ran| ran.release.version.as_str()))
             .bind(bigint(self.known_at));
-        let rows: Vec<RunRow> = query.fetch_all(&mut *connection).await?;
+        let rows: Vec<DeployRow> = query.fetch_all(&mut *connection).await?;
         let retirements = retirements(connection, self.environment_id, self.known_at).await?;
-        let mut runs: Vec<Runs> = self.ran.iter().map(|_| Runs::default()).collect();
-        let mut stood: Vec<BTreeMap<Option<String>, Vec<Span>>> = vec![BTreeMap::new(); runs.len()];
+        let mut runs: Vec<ReleaseRuns> = self.ran.iter().map(|_| ReleaseRuns::default()).collect();
+        let mut spans: Vec<BTreeMap<Option<String>, Vec<Span>>> = vec![BTreeMap::new(); runs.len()];
         for row in rows {
-            let Some((index, ran)) = at(self.ran, row.index) else { continue };
+            let Some((index, ran)) = at_ordinal(self.ran, row.index) else { continue };
             let parts = [&row.artifact, &row.config, &row.infrastructure, &row.commit];
-            let deployed = parsed("lane_changes", &row.version, || release(&row.version, parts))?;
-            let is_meant = deployed.is_same(&ran.release);
+            let deployed = parsed("lane_changes", &row.version, || parse_release(&row.version, parts))?;
+            let is_same = deployed.is_same(&ran.release);
             let (occurred_at, at) = (row.occurred_at, position(row.position));
             runs[index].deploys.push(LaneDeploy { occurred_at, position: at, release: deployed });
-            if is_meant {
+            if is_same {
                 runs[index].deployments.extend(row.deployment);
                 let span = Span::new(row.occurred_at, row.until.unwrap_or(far_future()));
                 if let Some(span) = span.and_then(|span| retirements.cut(span)) {
-                    stood[index].entry(row.slot).or_default().push(span);
+                    spans[index].entry(row.slot).or_default().push(span);
                 }
             }
         }
-        if stood.iter().any(|tracks| tracks.keys().any(Option::is_some)) {
-            let query = sqlx::query_as(SWITCHES)
+        if spans.iter().any(|tracks| tracks.keys().any(Option::is_some)) {
+            let query = sqlx::query_as(TRAFFIC_SWITCHES)
                 .bind(self.environment_id)
                 .bind(&services)
                 .bind(&targets)
                 .bind(bigint(self.known_at));
             let switches: Vec<SwitchRow> = query.fetch_all(&mut *connection).await?;
             for switch in switches {
-                let Some((index, _)) = at(self.ran, switch.index) else { continue };
+                let Some((index, _)) = at_ordinal(self.ran, switch.index) else { continue };
                 let reached = Span::new(switch.occurred_at, switch.until.unwrap_or(far_future()));
                 let reached = reached.and_then(|span| retirements.cut(span));
-                let here = stood[index].get(&Some(switch.switched_to)).into_iter().flatten();
-                let both = here.filter_map(|stood| reached.and_then(|reached| stood.and(&reached)));
-                runs[index].live.extend(both);
+                let filled = spans[index].get(&Some(switch.switched_to)).into_iter().flatten();
+                let live = filled.filter_map(|filled| reached.and_then(|reached| filled.and(&reached)));
+                runs[index].live.extend(live);
             }
         }
-        for (runs, stood) in runs.iter_mut().zip(stood) {
-            runs.live.extend(stood.get(&None).into_iter().flatten().copied());
-            runs.tracks = stood.into_values().collect();
+        for (runs, spans) in runs.iter_mut().zip(spans) {
+            runs.live.extend(spans.get(&None).into_iter().flatten().copied());
+            runs.tracks = spans.into_values().collect();
         }
         self.replace_irregular(connection, &retirements, &mut runs).await?;
         for runs in &mut runs {
@@ -517,14 +526,15 @@ impl Question<'_> {
         Ok(runs)
     }
 
-    /// Where the tracks of a lane do not tell what it ran, its whole history does.
+    /// Replaces the spans of irregular lanes with those from their whole history: their tracks do not determine what
+    /// ran.
     async fn replace_irregular(
         &self,
         connection: &mut PgConnection,
         retirements: &Retirements,
-        runs: &mut [Runs],
+        runs: &mut [ReleaseRuns],
     ) -> Result<(), Error> {
-        let query = sqlx::query_as(IRREGULAR).bind(self.environment_id).bind(bigint(self.known_at));
+        let query = sqlx::query_as(IRREGULAR_LANES).bind(self.environment_id).bind(bigint(self.known_at));
         let rows: Vec<(String, String)> = query.fetch_all(&mut *connection).await?;
         let irregular: BTreeSet<(String, String)> = rows.into_iter().collect();
         let is_irregular =
@@ -541,11 +551,12 @@ impl Question<'_> {
             return Ok(());
         }
         let lanes: Vec<_> = lanes.into_iter().collect();
-        let folds = histories(connection, self.environment_id, &lanes, self.known_at, far_future()).await?;
+        let folds =
+            load_histories(connection, self.environment_id, &lanes, self.known_at, far_future()).await?;
         for (ran, runs) in self.ran.iter().zip(runs) {
             let lane = lanes.iter().position(|lane| (&lane.0, &lane.1) == (&ran.service, &ran.target));
             let Some(fold) = lane.and_then(|index| folds.get(index)) else { continue };
-            let (live, tracks) = stays(fold, &ran.release, retirements);
+            let (live, tracks) = spans_from_history(fold, &ran.release, retirements);
             runs.live = live;
             runs.tracks = tracks;
         }
@@ -553,8 +564,13 @@ impl Question<'_> {
     }
 }
 
-/// When traffic reached a release, and when it stood on each track, by the whole history of its lane.
-fn stays(fold: &LaneFold, release: &Release, retirements: &Retirements) -> (Vec<Span>, Vec<Vec<Span>>) {
+/// Returns the spans in which traffic reached a release, and those in which it was on each track, by the whole history
+/// of its lane.
+fn spans_from_history(
+    fold: &LaneFold,
+    release: &Release,
+    retirements: &Retirements,
+) -> (Vec<Span>, Vec<Vec<Span>>) {
     let retired = retirements.spans();
     let begins = std::iter::once(DateTime::<Utc>::MIN_UTC).chain(retired.iter().map(|span| span.until));
     let ends = retired.iter().map(|span| span.from).chain([DateTime::<Utc>::MAX_UTC]);
@@ -593,23 +609,23 @@ fn stays(fold: &LaneFold, release: &Release, retirements: &Retirements) -> (Vec<
     (live, tracks.into_values().collect())
 }
 
-/// The longest time for which a lane ran a release without a break, up to now; `None` if it never did.
+/// Returns the longest uninterrupted time for which a lane ran a release, up to `now`; `None` if it never ran it.
 pub(crate) fn longest_run(live: &[Span], now: DateTime<Utc>) -> Option<TimeDelta> {
     live.iter().map(|span| span.until.min(now) - span.from).max()
 }
 
-/// What an ordinal, counted from 1, points at.
-fn at<T>(items: &[T], ordinal: i64) -> Option<(usize, &T)> {
+/// Returns the item at an ordinal, counted from 1, and its index.
+fn at_ordinal<T>(items: &[T], ordinal: i64) -> Option<(usize, &T)> {
     let index = usize::try_from(ordinal).ok()?.checked_sub(1)?;
     Some((index, items.get(index)?))
 }
 
-/// Results by what a lane ran, for as long as a question takes.
+/// Check results by lane and release, cached during one query.
 #[derive(Default)]
 pub(crate) struct CheckResultCache(BTreeMap<(ServiceName, TargetName), HashMap<Release, CheckResults>>);
 
 impl CheckResultCache {
-    pub(crate) fn of(
+    pub(crate) fn get(
         &self,
         service: &ServiceName,
         target: &TargetName,
@@ -618,7 +634,7 @@ impl CheckResultCache {
         self.0.get(&(service.clone(), target.clone()))?.get(release)
     }
 
-    pub(crate) fn insert(&mut self, ran: LaneRelease, verdicts: CheckResults) {
-        self.0.entry((ran.service, ran.target)).or_default().insert(ran.release, verdicts);
+    pub(crate) fn insert(&mut self, ran: LaneRelease, results: CheckResults) {
+        self.0.entry((ran.service, ran.target)).or_default().insert(ran.release, results);
     }
 }

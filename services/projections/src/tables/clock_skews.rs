@@ -1,5 +1,6 @@
-//! Emitters whose clocks are ahead of ours: an event that occurred after it was recorded. Nothing delays the recording into
-//! the past, so that the difference is at most what the clock is ahead.
+//! Emitters with clocks ahead of the ledger's: their events occurred after they were recorded.
+//!
+//! Recording happens after emission, so the clock is ahead by at least the measured difference.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,8 +14,8 @@ use crate::postgres::{Error, bigint, position};
 
 pub(crate) const STATEMENTS: &[&str] = &[LIST, WRITE];
 
-/// Clocks that differ by less are taken as equal.
-const TOLERANCE: TimeDelta = TimeDelta::seconds(1);
+/// Largest difference that is attributed to measurement rather than to a wrong clock.
+const CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(1);
 
 const LIST: &str = "SELECT source, max_ahead, last_ahead, last_position, events FROM clock_skews
     ORDER BY max_ahead DESC, source LIMIT $1";
@@ -24,18 +25,18 @@ const WRITE: &str = "INSERT INTO clock_skews (source, max_ahead, last_ahead, las
     ON CONFLICT (source) DO UPDATE SET max_ahead = excluded.max_ahead, last_ahead = excluded.last_ahead,
         last_position = excluded.last_position, events = excluded.events";
 
-/// How far the clock of an emitter was ahead.
+/// Clock skew of an emitter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClockSkew {
-    /// The source of its events.
+    /// Source of the emitter's events.
     pub source: String,
-    /// How far it was ahead at most.
+    /// Largest skew.
     pub max_ahead: TimeDelta,
-    /// How far it was ahead by the last event that was ahead.
+    /// Skew of the last event that was ahead by more than a second.
     pub last_ahead: TimeDelta,
-    /// The position of that event.
+    /// Position of that event.
     pub last_position: Position,
-    /// How many events were ahead by more than a second.
+    /// Number of events that were ahead by more than a second.
     pub events: u64,
 }
 
@@ -54,30 +55,30 @@ impl From<Row> for ClockSkew {
 }
 
 impl Snapshot {
-    /// Returns the emitters whose clocks were ahead by more than a second, the farthest first, and so many at most.
+    /// Returns up to `at_most` emitters with clocks that were ahead by more than a second, largest skew first.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn clock_skews(&mut self, at_most: u32) -> Result<Vec<ClockSkew>, Error> {
         Ok(list(self.connection(), Some(at_most)).await?)
     }
 }
 
-/// Emitters, the farthest ahead first. Without a number, all of them.
+/// Lists emitters, largest skew first. Without a limit, lists all of them.
 async fn list(connection: &mut PgConnection, at_most: Option<u32>) -> Result<Vec<ClockSkew>, sqlx::Error> {
     let query = sqlx::query_as(LIST).bind(at_most.map(i64::from));
     let rows: Vec<Row> = query.fetch_all(connection).await?;
     Ok(rows.into_iter().map(ClockSkew::from).collect())
 }
 
-/// Clocks in the projector's memory, by source.
+/// In-memory projection of clock skews, by source.
 #[derive(Default)]
-pub(crate) struct SkewsFold {
+pub(crate) struct ClockSkewProjection {
     skews: HashMap<String, ClockSkew>,
     dirty: BTreeSet<String>,
 }
 
-impl SkewsFold {
+impl ClockSkewProjection {
     pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
         let skews = list(connection, None).await?.into_iter().map(|skew| (skew.source.clone(), skew));
         Ok(Self { skews: skews.collect(), dirty: BTreeSet::new() })
@@ -85,7 +86,7 @@ impl SkewsFold {
 
     pub(crate) fn apply(&mut self, envelope: &Envelope, at: Position, recorded_at: DateTime<Utc>) {
         let ahead = envelope.occurred_at() - recorded_at;
-        if ahead <= TOLERANCE {
+        if ahead <= CLOCK_TOLERANCE {
             return;
         }
         let source = envelope.identity().source.as_str().to_owned();
@@ -103,17 +104,17 @@ impl SkewsFold {
         self.dirty.insert(source);
     }
 
-    pub(crate) fn take_rows(&mut self) -> SkewRows {
+    pub(crate) fn take_rows(&mut self) -> ClockSkewRows {
         let dirty = std::mem::take(&mut self.dirty);
-        SkewRows(dirty.into_iter().filter_map(|source| self.skews.get(&source).cloned()).collect())
+        ClockSkewRows(dirty.into_iter().filter_map(|source| self.skews.get(&source).cloned()).collect())
     }
 }
 
-/// Clocks on their way into the table.
+/// Rows to insert into or update in `clock_skews`.
 #[derive(Default)]
-pub(crate) struct SkewRows(Vec<ClockSkew>);
+pub(crate) struct ClockSkewRows(Vec<ClockSkew>);
 
-impl SkewRows {
+impl ClockSkewRows {
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
         if self.0.is_empty() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Deploys that matter beside what lanes run: those that are open, and those that cannot be undone.
+//! Open deploys, and irreversible deploys: those that cannot be undone by deploying the former release.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,10 +10,10 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::tables::lanes::{lane, release, told};
+use crate::tables::lanes::{optional_columns, parse_lane, parse_release};
 
 pub(crate) const STATEMENTS: &[&str] =
-    &[IRREVERSIBLE, WRITE_IRREVERSIBLE, CORRECT_IRREVERSIBLE, OPEN, LOAD_OPEN, DELETE_OPEN];
+    &[IRREVERSIBLE, WRITE_IRREVERSIBLE, CORRECT_IRREVERSIBLE, OPEN_DEPLOYS, LOAD_OPEN, DELETE_OPEN];
 
 const IRREVERSIBLE: &str =
     "SELECT position, service, target, version, occurred_at, succeeded FROM irreversible_deploys
@@ -27,22 +27,24 @@ const WRITE_IRREVERSIBLE: &str =
 const CORRECT_IRREVERSIBLE: &str =
     "UPDATE irreversible_deploys SET corrected_position = $2 WHERE position = $1";
 
-macro_rules! open {
+macro_rules! select_open_deploys {
     () => {
         "SELECT e.name AS environment, o.environment_id, o.service, o.target, o.position, o.occurred_at, o.is_end,
-            o.overtaken, o.slot, o.deployment, o.reversible, o.rollback_id, o.version, o.artifact, o.config, o.infrastructure, o.commit
+            o.overtaken, o.slot, o.deployment, o.reversible, o.rollback_id, o.version, o.artifact,
+            o.config, o.infrastructure, o.commit
         FROM open_deploys o JOIN environments e USING (environment_id)"
     };
 }
 
-const OPEN: &str = concat!(open!(), " WHERE o.environment_id = $1 AND NOT o.is_end ORDER BY o.position");
-const LOAD_OPEN: &str = open!();
+const OPEN_DEPLOYS: &str =
+    concat!(select_open_deploys!(), " WHERE o.environment_id = $1 AND NOT o.is_end ORDER BY o.position");
+const LOAD_OPEN: &str = select_open_deploys!();
 const DELETE_OPEN: &str =
     "DELETE FROM open_deploys o USING unnest($1::integer[], $2::bigint[]) d (environment_id, position)
     WHERE o.environment_id = d.environment_id AND o.position = d.position";
 
-/// Rows that are written by one statement: each has 16 parameters, and a statement at most 65,535.
-const ROWS_OF_A_STATEMENT: usize = 1_000;
+/// Maximum number of rows per INSERT: a row has 16 parameters, and a statement at most 65,535.
+const ROWS_PER_STATEMENT: usize = 1_000;
 
 #[derive(sqlx::FromRow)]
 struct OpenRow {
@@ -65,13 +67,13 @@ struct OpenRow {
     commit: Option<String>,
 }
 
-/// The start of a deploy that has not ended, or a failure whose start is not known.
+/// Report of a deploy that lacks its counterpart: a start without an end, or a failure without a start.
 #[derive(Debug, Clone)]
-struct Half {
+struct UnmatchedReport {
     environment_id: i32,
     occurred_at: DateTime<Utc>,
     is_end: bool,
-    /// Another deploy to the lane succeeded later: this one is open no more, but what it may have done cannot be undone.
+    /// A later deploy to the lane succeeded. The deploy is not open any more, but its effects may be irreversible.
     overtaken: bool,
     slot: Option<SlotName>,
     deployment: Option<ShortText>,
@@ -81,11 +83,11 @@ struct Half {
 }
 
 impl OpenRow {
-    fn parse(&self) -> Result<(Lane, Position, Half), Error> {
+    fn parse(&self) -> Result<(Lane, Position, UnmatchedReport), Error> {
         parsed("open_deploys", self.position, || {
-            let lane = lane(&self.environment, &self.service, &self.target)?;
+            let lane = parse_lane(&self.environment, &self.service, &self.target)?;
             let parts = [&self.artifact, &self.config, &self.infrastructure, &self.commit];
-            let half = Half {
+            let report = UnmatchedReport {
                 environment_id: self.environment_id,
                 occurred_at: self.occurred_at,
                 is_end: self.is_end,
@@ -94,16 +96,17 @@ impl OpenRow {
                 deployment: self.deployment.as_deref().map(ShortText::stored).transpose()?,
                 reversible: self.reversible,
                 rollback_id: self.rollback_id.as_deref().map(ShortText::stored).transpose()?,
-                release: release(&self.version, parts)?,
+                release: parse_release(&self.version, parts)?,
             };
-            Ok::<_, Box<dyn std::error::Error>>((lane, position(self.position), half))
+            Ok::<_, Box<dyn std::error::Error>>((lane, position(self.position), report))
         })
     }
 }
 
-impl Half {
-    /// Whether two halves are of the same deploy: of the same run where both name one, else of the same version.
-    fn is_of(&self, deploy: &Deploy) -> bool {
+impl UnmatchedReport {
+    /// Returns true if both reports are about the same deploy: the same deployment run if both name one, else the same
+    /// version.
+    fn belongs_to(&self, deploy: &Deploy) -> bool {
         match (&self.deployment, &deploy.deployment) {
             (Some(one), Some(other)) => one == other,
             _ => self.release.version == deploy.release.version,
@@ -112,10 +115,11 @@ impl Half {
 }
 
 impl Snapshot {
-    /// Returns the deploys of an environment that cannot be undone by deploying the former release, in the order of positions.
+    /// Returns the irreversible deploys of an environment: first those that ended, then those that are unfinished, each
+    /// ordered by position.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn irreversible(
         &mut self,
         environment: &EnvironmentName,
@@ -138,124 +142,131 @@ impl Snapshot {
                 })
             })
             .collect();
-        let open = self.open(environment).await?.into_iter().filter(|(_, _, half)| !half.reversible);
-        let unfinished = open.map(|(lane, position, half)| IrreversibleDeploy {
+        let open = self.open(environment).await?.into_iter().filter(|(_, _, report)| !report.reversible);
+        let unfinished = open.map(|(lane, position, report)| IrreversibleDeploy {
             service: lane.service,
             target: lane.target,
-            version: half.release.version,
+            version: report.release.version,
             position,
-            occurred_at: half.occurred_at,
+            occurred_at: report.occurred_at,
             outcome: DeployOutcome::Unfinished,
         });
         Ok(ended?.into_iter().chain(unfinished).collect())
     }
 
-    /// Returns the deploys to an environment that were started and have not ended, in the order of positions.
+    /// Returns the deploys to an environment that were started and have not ended, ordered by position.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn open_deploys(&mut self, environment: &EnvironmentName) -> Result<Vec<OpenDeploy>, Error> {
-        let open = self.open(environment).await?.into_iter().filter(|(_, _, half)| !half.overtaken);
-        let open = open.map(|(lane, position, half)| OpenDeploy {
+        let open = self.open(environment).await?.into_iter().filter(|(_, _, report)| !report.overtaken);
+        let open = open.map(|(lane, position, report)| OpenDeploy {
             service: lane.service,
             target: lane.target,
-            version: half.release.version,
+            version: report.release.version,
             position,
         });
         Ok(open.collect())
     }
 
-    /// Returns what would run in an environment's lanes if its open deploys succeeded: service, target, release.
+    /// Returns the releases of an environment's open deploys: service, target, release.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn releases_on_the_way(
         &mut self,
         environment: &EnvironmentName,
     ) -> Result<Vec<(ServiceName, TargetName, Release)>, Error> {
-        let open = self.open(environment).await?.into_iter().filter(|(_, _, half)| !half.overtaken);
-        Ok(open.map(|(lane, _, half)| (lane.service, lane.target, half.release)).collect())
+        let open = self.open(environment).await?.into_iter().filter(|(_, _, report)| !report.overtaken);
+        Ok(open.map(|(lane, _, report)| (lane.service, lane.target, report.release)).collect())
     }
 
-    async fn open(&mut self, environment: &EnvironmentName) -> Result<Vec<(Lane, Position, Half)>, Error> {
+    async fn open(
+        &mut self,
+        environment: &EnvironmentName,
+    ) -> Result<Vec<(Lane, Position, UnmatchedReport)>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
-        let rows: Vec<OpenRow> = sqlx::query_as(OPEN).bind(id).fetch_all(self.connection()).await?;
+        let rows: Vec<OpenRow> = sqlx::query_as(OPEN_DEPLOYS).bind(id).fetch_all(self.connection()).await?;
         rows.iter().map(OpenRow::parse).collect()
     }
 }
 
-/// The changes of a lane that occurred later than a report, as far as they are known.
+/// Known changes of a lane that occurred later than a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Later {
+pub(crate) enum LaterChange {
     Nothing,
-    /// A deploy of the same version at this time.
+    /// A deploy of the same version, at this time.
     SameVersion(DateTime<Utc>),
-    Others,
+    /// Only other changes.
+    Other,
 }
 
-/// Deploys that are open, in the projector's memory.
+/// In-memory projection of open deploys.
 #[derive(Default)]
-pub(crate) struct DeploysFold {
-    open: HashMap<Lane, BTreeMap<Position, Half>>,
-    /// What was added and taken away since the last rows: with the environment's id.
+pub(crate) struct OpenDeployProjection {
+    open: HashMap<Lane, BTreeMap<Position, UnmatchedReport>>,
+    /// Reports added since the last call of `take_rows`.
     added: BTreeSet<(Position, Lane)>,
+    /// Reports removed since then, by environment id and position.
     removed: Vec<(i32, Position)>,
     irreversible: IrreversibleRows,
 }
 
-impl DeploysFold {
+impl OpenDeployProjection {
     pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
         let rows: Vec<OpenRow> = sqlx::query_as(LOAD_OPEN).fetch_all(connection).await?;
         let mut all = Self::default();
         for row in &rows {
-            let (lane, position, half) = row.parse()?;
-            all.open.entry(lane).or_default().insert(position, half);
+            let (lane, position, report) = row.parse()?;
+            all.open.entry(lane).or_default().insert(position, report);
         }
         Ok(all)
     }
 
-    /// Applies what an event says of a deploy. `later`: what the lane already had that occurred later. A start opens nothing then,
-    /// unless it cannot be undone and its end is not known.
+    /// Applies an event to the open deploys of a lane. `later` states which known changes of the lane occurred after
+    /// the event. If there are any, a start opens no deploy, unless it is irreversible and its end is not known.
     pub(crate) fn apply(
         &mut self,
         payload: &Payload,
         lane: &Lane,
         environment_id: i32,
         (at, occurred_at): (Position, DateTime<Utc>),
-        later: Later,
+        later: LaterChange,
     ) {
         let (deploy, is_end, succeeded) = match payload {
             Payload::DeployStarted(deploy) => (deploy, false, false),
             Payload::DeploySucceeded(deploy) => (deploy, true, true),
             Payload::DeployFailed(deploy) => (deploy, true, false),
             Payload::TrafficSwitched(switch) => {
-                self.end_step(lane, switch.rollback_id.as_ref());
+                self.end_rollback_step(lane, switch.rollback_id.as_ref());
                 return;
             }
             _ => return,
         };
         let moment = (occurred_at, at);
-        let halves = self.open.entry(lane.clone()).or_default();
-        let is_before = |half: &Half, position: Position| (half.occurred_at, position) <= moment;
+        let reports = self.open.entry(lane.clone()).or_default();
+        let is_before =
+            |report: &UnmatchedReport, position: Position| (report.occurred_at, position) <= moment;
         let mut reversible = deploy.reversible;
         let (mut ended, mut overtaken) = (Vec::new(), Vec::new());
-        for (position, half) in halves.iter() {
-            let is_its_own = half.is_of(deploy);
-            match (is_end, half.is_end) {
-                // The end of what was started, or a deploy that succeeds: it ends whatever was started in its lane before.
-                (true, false) if is_before(half, *position) && is_its_own => {
-                    reversible &= half.reversible;
+        for (position, report) in reports.iter() {
+            let is_same_deploy = report.belongs_to(deploy);
+            match (is_end, report.is_end) {
+                // An end closes its own start. A success also closes the other earlier starts in the lane; of these, it
+                // keeps the irreversible ones as overtaken.
+                (true, false) if is_before(report, *position) && is_same_deploy => {
+                    reversible &= report.reversible;
                     ended.push(*position);
                 }
-                (true, false) if is_before(half, *position) && succeeded && !half.overtaken => {
-                    if half.reversible { &mut ended } else { &mut overtaken }.push(*position);
+                (true, false) if is_before(report, *position) && succeeded && !report.overtaken => {
+                    if report.reversible { &mut ended } else { &mut overtaken }.push(*position);
                 }
-                (true, true) if is_before(half, *position) && succeeded => ended.push(*position),
-                // A start that is reported after its failure.
-                (false, true) if is_its_own && !is_before(half, *position) => {
-                    if !deploy.reversible && half.reversible {
-                        let end = (*position, half.occurred_at);
-                        self.irreversible.push(environment_id, lane, &half.release.version, end, false);
+                (true, true) if is_before(report, *position) && succeeded => ended.push(*position),
+                // The start is reported after its failure.
+                (false, true) if is_same_deploy && !is_before(report, *position) => {
+                    if !deploy.reversible && report.reversible {
+                        let end = (*position, report.occurred_at);
+                        self.irreversible.push(environment_id, lane, &report.release.version, end, false);
                     }
                     ended.push(*position);
                 }
@@ -265,78 +276,79 @@ impl DeploysFold {
         let version = &deploy.release.version;
         if is_end && !reversible {
             self.irreversible.push(environment_id, lane, version, (at, occurred_at), succeeded);
-        } else if let (false, false, Later::SameVersion(ended_at)) = (is_end, reversible, later) {
-            // The start of a deploy whose success is known already.
+        } else if let (false, false, LaterChange::SameVersion(ended_at)) = (is_end, reversible, later) {
+            // The success of this deploy is already known.
             self.irreversible.push(environment_id, lane, version, (at, ended_at), true);
         }
         for position in &ended {
-            if let Some(half) = halves.remove(position) {
+            if let Some(report) = reports.remove(position) {
                 self.added.remove(&(*position, lane.clone()));
-                self.removed.push((half.environment_id, *position));
+                self.removed.push((report.environment_id, *position));
             }
         }
         for position in overtaken {
-            if let Some(half) = halves.get_mut(&position) {
-                half.overtaken = true;
-                self.removed.push((half.environment_id, position));
+            if let Some(report) = reports.get_mut(&position) {
+                report.overtaken = true;
+                self.removed.push((report.environment_id, position));
                 self.added.insert((position, lane.clone()));
             }
         }
         let is_kept = match is_end {
             true => !succeeded,
-            false => later == Later::Nothing || later == Later::Others && !deploy.reversible,
+            false => later == LaterChange::Nothing || later == LaterChange::Other && !deploy.reversible,
         };
         if ended.is_empty() && is_kept {
-            let half = Half {
+            let report = UnmatchedReport {
                 environment_id,
                 occurred_at,
                 is_end,
-                overtaken: !is_end && later == Later::Others,
+                overtaken: !is_end && later == LaterChange::Other,
                 slot: deploy.slot.clone(),
                 deployment: deploy.deployment.clone(),
                 reversible: deploy.reversible,
                 rollback_id: deploy.rollback_id.clone(),
                 release: deploy.release.clone(),
             };
-            halves.insert(at, half);
+            reports.insert(at, report);
             self.added.insert((at, lane.clone()));
         }
-        if halves.is_empty() {
+        if reports.is_empty() {
             self.open.remove(lane);
         }
     }
 
-    /// A step of a rollback that switches traffic is claimed by the start of a deploy, and ends with the switch.
-    fn end_step(&mut self, lane: &Lane, rollback_id: Option<&ShortText>) {
-        let (Some(rollback_id), Some(halves)) = (rollback_id, self.open.get_mut(lane)) else { return };
-        let of_step = halves.iter().filter(|(_, half)| half.rollback_id.as_ref() == Some(rollback_id));
+    /// Ends a rollback step that switches traffic: a deploy start claims the step, and the switch ends it.
+    fn end_rollback_step(&mut self, lane: &Lane, rollback_id: Option<&ShortText>) {
+        let (Some(rollback_id), Some(reports)) = (rollback_id, self.open.get_mut(lane)) else { return };
+        let of_step = reports.iter().filter(|(_, report)| report.rollback_id.as_ref() == Some(rollback_id));
         let ended: Vec<(Position, i32)> =
-            of_step.map(|(position, half)| (*position, half.environment_id)).collect();
+            of_step.map(|(position, report)| (*position, report.environment_id)).collect();
         for (position, environment_id) in ended {
-            halves.remove(&position);
+            reports.remove(&position);
             self.added.remove(&(position, lane.clone()));
             self.removed.push((environment_id, position));
         }
     }
 
-    /// Takes back the start, or the failure, that a corrected event reported. What a corrected success ended stays ended.
+    /// Removes the start or the failure that a corrected event reported. Deploys that a corrected success ended stay
+    /// ended.
     pub(crate) fn take_back(&mut self, position: Position) {
-        let open = self.open.iter().find(|(_, halves)| halves.contains_key(&position));
+        let open = self.open.iter().find(|(_, reports)| reports.contains_key(&position));
         let Some(lane) = open.map(|(lane, _)| lane.clone()) else { return };
-        let Some(halves) = self.open.get_mut(&lane) else { return };
-        if let Some(half) = halves.remove(&position) {
+        let Some(reports) = self.open.get_mut(&lane) else { return };
+        if let Some(report) = reports.remove(&position) {
             self.added.remove(&(position, lane.clone()));
-            self.removed.push((half.environment_id, position));
+            self.removed.push((report.environment_id, position));
         }
-        if halves.is_empty() {
+        if reports.is_empty() {
             self.open.remove(&lane);
         }
     }
 
     pub(crate) fn take_rows(&mut self) -> DeployRows {
         let added = std::mem::take(&mut self.added).into_iter().filter_map(|(position, lane)| {
-            let half = self.open.get(&lane)?.get(&position)?.clone();
-            Some((lane, position, half))
+            let report = self.open.get(&lane)?.get(&position)?.clone();
+            Some((lane, position, report))
         });
         let added = added.collect();
         DeployRows {
@@ -377,10 +389,10 @@ impl IrreversibleRows {
     }
 }
 
-/// Deploys on their way into the tables.
+/// Rows to insert into and delete from `open_deploys`, and to insert into `irreversible_deploys`.
 #[derive(Default)]
 pub(crate) struct DeployRows {
-    added: Vec<(Lane, Position, Half)>,
+    added: Vec<(Lane, Position, UnmatchedReport)>,
     removed: Vec<(i32, Position)>,
     irreversible: IrreversibleRows,
 }
@@ -405,39 +417,39 @@ impl DeployRows {
                 self.removed.into_iter().map(|(id, position)| (id, bigint(position))).unzip();
             sqlx::query(DELETE_OPEN).bind(ids).bind(positions).execute(&mut *connection).await?;
         }
-        for rows in self.added.chunks(ROWS_OF_A_STATEMENT) {
+        for rows in self.added.chunks(ROWS_PER_STATEMENT) {
             insert(rows).build().execute(&mut *connection).await?;
         }
         Ok(())
     }
 }
 
-fn insert(rows: &[(Lane, Position, Half)]) -> QueryBuilder<Postgres> {
+fn insert(rows: &[(Lane, Position, UnmatchedReport)]) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
         "INSERT INTO open_deploys (environment_id, service, target, position, occurred_at, is_end, overtaken, slot,
             deployment, reversible, rollback_id, version, artifact, config, infrastructure, commit) ",
     );
-    query.push_values(rows, |mut row, (lane, position, half)| {
-        row.push_bind(half.environment_id)
+    query.push_values(rows, |mut row, (lane, position, report)| {
+        row.push_bind(report.environment_id)
             .push_bind(lane.service.to_string())
             .push_bind(lane.target.to_string())
             .push_bind(bigint(*position))
-            .push_bind(half.occurred_at)
-            .push_bind(half.is_end)
-            .push_bind(half.overtaken)
-            .push_bind(half.slot.as_ref().map(ToString::to_string))
-            .push_bind(half.deployment.as_ref().map(ToString::to_string))
-            .push_bind(half.reversible)
-            .push_bind(half.rollback_id.as_ref().map(ToString::to_string))
-            .push_bind(half.release.version.to_string());
-        for part in told(Some(&half.release)) {
+            .push_bind(report.occurred_at)
+            .push_bind(report.is_end)
+            .push_bind(report.overtaken)
+            .push_bind(report.slot.as_ref().map(ToString::to_string))
+            .push_bind(report.deployment.as_ref().map(ToString::to_string))
+            .push_bind(report.reversible)
+            .push_bind(report.rollback_id.as_ref().map(ToString::to_string))
+            .push_bind(report.release.version.to_string());
+        for part in optional_columns(Some(&report.release)) {
             row.push_bind(part);
         }
     });
     query
 }
 
-/// Has an irreversible deploy no effect from a position on.
+/// Marks an irreversible deploy as corrected: it has no effect from the position `from` on.
 pub(crate) async fn correct(
     connection: &mut PgConnection,
     corrected: Position,

@@ -1,4 +1,4 @@
-//! Which environments there are, and how often the composition of each has changed.
+//! Environments: their names and ids, and the number of composition changes of each.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -27,24 +27,24 @@ const WRITE: &str = "INSERT INTO environments (environment_id, name, first_posit
     ON CONFLICT (environment_id) DO UPDATE SET changes = excluded.changes, with_parts = excluded.with_parts,
         last_change_at = excluded.last_change_at";
 
-/// An environment that some event named.
+/// Environment that at least one event names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvironmentRow {
-    /// Its name.
+    /// Name of the environment.
     pub name: EnvironmentName,
-    /// The position of the first event that named it.
+    /// Position of the first event that names it.
     pub first_position: Position,
-    /// How often its composition has changed.
+    /// Number of changes of its composition.
     pub changes: u64,
-    /// Whether it is retired.
+    /// True if it is retired.
     pub retired: bool,
 }
 
 impl Projections {
-    /// The environments, by name, and the position that this is true for.
+    /// Returns the environments, sorted by name, and the position of the projections.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn environments(&self) -> Result<(Position, Vec<EnvironmentRow>), Error> {
         type Row = (i64, Option<String>, Option<i64>, Option<i64>, Option<bool>);
         let rows: Vec<Row> = sqlx::query_as(LIST).fetch_all(&self.pool()?).await?;
@@ -63,14 +63,14 @@ impl Projections {
     }
 }
 
-/// The environments in the projector's memory.
+/// In-memory projection of environments.
 #[derive(Default)]
-pub(crate) struct EnvironmentsFold {
-    by_name: HashMap<EnvironmentName, Known>,
+pub(crate) struct EnvironmentProjection {
+    by_name: HashMap<EnvironmentName, EnvironmentEntry>,
     dirty: BTreeSet<EnvironmentName>,
 }
 
-struct Known {
+struct EnvironmentEntry {
     id: i32,
     first_position: Position,
     changes: i64,
@@ -78,7 +78,7 @@ struct Known {
     last_change_at: Option<DateTime<Utc>>,
 }
 
-impl EnvironmentsFold {
+impl EnvironmentProjection {
     pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
         type Row = (i32, String, i64, i64, bool, Option<DateTime<Utc>>);
         let rows: Vec<Row> = sqlx::query_as(LOAD).fetch_all(connection).await?;
@@ -86,49 +86,52 @@ impl EnvironmentsFold {
         for (id, name, first, changes, with_parts, last_change_at) in rows {
             let name = parsed("environments", id, || EnvironmentName::parse(&name))?;
             let first_position = position(first);
-            by_name.insert(name, Known { id, first_position, changes, with_parts, last_change_at });
+            by_name
+                .insert(name, EnvironmentEntry { id, first_position, changes, with_parts, last_change_at });
         }
         Ok(Self { by_name, dirty: BTreeSet::new() })
     }
 
-    /// The environment's id; one that was never named before is known from this position on.
+    /// Returns the id of an environment. Adds the environment if this event is the first that names it.
     pub(crate) fn named(&mut self, name: &EnvironmentName, at: Position) -> i32 {
-        if let Some(known) = self.by_name.get(name) {
-            return known.id;
+        if let Some(entry) = self.by_name.get(name) {
+            return entry.id;
         }
-        // Ids count environments; there are never 2^31 of them.
+        // Ids count environments, so they stay below 2^31.
         let id = i32::try_from(self.by_name.len() + 1).unwrap_or(i32::MAX);
-        let known = Known { id, first_position: at, changes: 0, with_parts: false, last_change_at: None };
-        self.by_name.insert(name.clone(), known);
+        let entry =
+            EnvironmentEntry { id, first_position: at, changes: 0, with_parts: false, last_change_at: None };
+        self.by_name.insert(name.clone(), entry);
         self.dirty.insert(name.clone());
         id
     }
 
-    /// The name of the environment with an id.
+    /// Returns the name of the environment with this id.
     pub(crate) fn name(&self, id: i32) -> Option<&EnvironmentName> {
-        self.by_name.iter().find(|(_, known)| known.id == id).map(|(name, _)| name)
+        self.by_name.iter().find(|(_, entry)| entry.id == id).map(|(name, _)| name)
     }
 
-    /// Notes that a deploy stated more of a release than its version.
+    /// Records that a deploy stated more of a release than its version.
     pub(crate) fn has_parts(&mut self, name: &EnvironmentName) {
-        if let Some(known) = self.by_name.get_mut(name).filter(|known| !known.with_parts) {
-            known.with_parts = true;
+        if let Some(entry) = self.by_name.get_mut(name).filter(|entry| !entry.with_parts) {
+            entry.with_parts = true;
             self.dirty.insert(name.clone());
         }
     }
 
-    /// Notes when a change of the environment's lanes occurred; returns when the last one before occurred, if that is later.
+    /// Records the time of a change of the environment's lanes. Returns the latest time recorded so far, if it is
+    /// later.
     pub(crate) fn change_occurred(
         &mut self,
         name: &EnvironmentName,
         at: DateTime<Utc>,
     ) -> Option<DateTime<Utc>> {
-        let known = self.by_name.get_mut(name)?;
-        if let Some(last) = known.last_change_at.filter(|last| *last > at) {
+        let entry = self.by_name.get_mut(name)?;
+        if let Some(last) = entry.last_change_at.filter(|last| *last > at) {
             return Some(last);
         }
-        if known.last_change_at != Some(at) {
-            known.last_change_at = Some(at);
+        if entry.last_change_at != Some(at) {
+            entry.last_change_at = Some(at);
             if !self.dirty.contains(name) {
                 self.dirty.insert(name.clone());
             }
@@ -136,40 +139,40 @@ impl EnvironmentsFold {
         None
     }
 
-    /// The environment's id, if it was ever named.
+    /// Returns the id of an environment, if any event has named it.
     pub(crate) fn id(&self, name: &EnvironmentName) -> Option<i32> {
-        self.by_name.get(name).map(|known| known.id)
+        self.by_name.get(name).map(|entry| entry.id)
     }
 
-    /// Counts one change of the environment's composition; says which it is.
+    /// Counts one change of the environment's composition and returns its number.
     pub(crate) fn changed(&mut self, name: &EnvironmentName) -> Option<i64> {
-        let known = self.by_name.get_mut(name)?;
-        known.changes += 1;
-        let number = known.changes;
+        let entry = self.by_name.get_mut(name)?;
+        entry.changes += 1;
+        let number = entry.changes;
         if !self.dirty.contains(name) {
             self.dirty.insert(name.clone());
         }
         Some(number)
     }
 
-    /// The rows of the environments that changed since the last time.
+    /// Returns the rows of the environments that changed since the last call.
     pub(crate) fn take_rows(&mut self) -> EnvironmentRows {
         let mut rows = EnvironmentRows::default();
         for name in std::mem::take(&mut self.dirty) {
-            if let Some(known) = self.by_name.get(&name) {
-                rows.id.push(known.id);
+            if let Some(entry) = self.by_name.get(&name) {
+                rows.id.push(entry.id);
                 rows.name.push(name.to_string());
-                rows.first_position.push(bigint(known.first_position));
-                rows.changes.push(known.changes);
-                rows.with_parts.push(known.with_parts);
-                rows.last_change_at.push(known.last_change_at);
+                rows.first_position.push(bigint(entry.first_position));
+                rows.changes.push(entry.changes);
+                rows.with_parts.push(entry.with_parts);
+                rows.last_change_at.push(entry.last_change_at);
             }
         }
         rows
     }
 }
 
-/// Environments on their way into the table, column by column.
+/// Rows to insert into or update in `environments`, column by column.
 #[derive(Default)]
 pub(crate) struct EnvironmentRows {
     id: Vec<i32>,

@@ -1,12 +1,14 @@
-//! The whole history: every entry's bytes, with what one searches by.
+//! Event history: the bytes of every entry, with the columns that queries filter by.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{Counts, Payload};
-use ledger_domain::{EnvironmentName, IdentityKey, Kind, Position, ServiceName};
+use ledger_domain::{
+    Anomaly, EnvironmentName, IdentityKey, Kind, Position, ServiceName, ShortText, TargetName,
+};
 use ledger_journal::Entry;
 use ledger_tlog::Hash;
 use sqlx::encode::IsNull;
@@ -16,14 +18,15 @@ use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::projector::apply::Outcome;
-use crate::tables::check_results::start;
+use crate::tables::check_results::join_start;
 use crate::{Projections, Snapshot};
 
-pub(crate) const STATEMENTS: &[&str] = &[LOOK_UP, FAILED_CHECKS, CHECKS, ENTRIES, IS_GAP, WRITE, WRITE_GAPS];
+pub(crate) const STATEMENTS: &[&str] =
+    &[FIND_IDENTITIES, FAILED_CHECKS, CHECKS, ENTRIES, IS_GAP, WRITE, WRITE_GAPS];
 
-/// An index look-up an identity, and a plan that need not be made anew for each list of them.
-const LOOK_UP: &str = "SELECT e.identity, e.position, e.leaf_hash FROM unnest($1::uuid[]) AS k (identity)
+/// Does one index look-up per identity. The plan is independent of the number of identities, so Postgres can reuse it.
+const FIND_IDENTITIES: &str =
+    "SELECT e.identity, e.position, e.leaf_hash FROM unnest($1::uuid[]) AS k (identity)
     CROSS JOIN LATERAL (
         SELECT identity, position, leaf_hash FROM events
         WHERE identity = k.identity AND repeats IS NULL LIMIT 1
@@ -35,7 +38,7 @@ const FAILED_CHECKS: &str = "SELECT position, bytes FROM events
 const CHECKS: &str = "SELECT position, bytes FROM events
     WHERE position = ANY($1) AND kind IN ('validation.passed', 'validation.failed')";
 
-/// A stretch of positions, so that whatever Postgres knows of the table, no row is read twice.
+/// Selects within a range of positions, so that Postgres reads no row twice, independent of its table statistics.
 const ENTRIES: &str = "SELECT position, bytes FROM events
     WHERE position > $1 AND position <= $2 AND (environment = ANY($3) OR environment IS NULL)
         AND kind = ANY($4) AND repeats IS NULL
@@ -45,8 +48,8 @@ const IS_GAP: &str = "SELECT FROM gaps WHERE position = $1";
 
 const WRITE_GAPS: &str = "INSERT INTO gaps (position) SELECT unnest($1::bigint[])";
 
-/// Not COPY: its two messages in a row wait 40 ms for each other wherever TCP delays small segments. And arrays are
-/// unnested among what is selected: in FROM, each of them is first written to a store of its own.
+/// Uses INSERT instead of COPY: COPY sends two messages in a row, and the second waits 40 ms where TCP delays small
+/// segments. Unnests the arrays in the SELECT list: in FROM, Postgres first writes each array to its own tuple store.
 const WRITE: &str = "INSERT INTO events (position, recorded_at, occurred_at, identity, kind, environment,
         service, target, repeats, anomalies, first_of, went_live, targets, leaf_hash, bytes)
     SELECT unnest($1::bigint[]), unnest($2::timestamptz[]), unnest($3::timestamptz[]), unnest($4::uuid[]),
@@ -54,68 +57,68 @@ const WRITE: &str = "INSERT INTO events (position, recorded_at, occurred_at, ide
         unnest($9::bigint[]), unnest($10::text[]), unnest($11::text[]), unnest($12::text[]),
         unnest($13::text[]), unnest($14::bytea[]), unnest($15::bytea[])";
 
-/// The index that keeps an identity from having two effects.
+/// Unique index that allows only one effective entry per identity.
 pub(crate) const IDENTITY_INDEX: &str = "events_identity";
 
-/// Bytes of entries after which a page of them ends.
+/// Size limit of a page, in bytes of entries: the entry that reaches it is the last of the page.
 pub const PAGE_BYTES: usize = 8 << 20;
 
-/// An entry, as it stands in the history.
+/// Entry of the event history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRow {
-    /// Its position.
+    /// Position of the entry.
     pub position: Position,
-    /// When the journal stored it.
+    /// Time at which the journal stored the entry.
     pub recorded_at: DateTime<Utc>,
-    /// When it occurred, by its emitter's clock.
+    /// Time at which the event occurred, by the emitter's clock.
     pub occurred_at: DateTime<Utc>,
-    /// What kind of event it is.
+    /// Kind of the event.
     pub kind: Kind,
-    /// The position of the entry whose identity it repeats: then it has no effect.
+    /// Position of the earlier entry with the same identity, if any. A repeated entry has no effect.
     pub repeats: Option<Position>,
-    /// Its anomalies, sorted: as judged when it was recorded, but for `during_freeze` and `straddles_change`, which
-    /// are judged by what is known now.
+    /// Anomalies, sorted. They are judged when the entry is recorded, except `during_freeze` and `straddles_change`:
+    /// queries judge these by what is known when they run.
     pub anomalies: Vec<String>,
-    /// The names that it was the first to bring: `environment`, `service`, `target`.
+    /// Names that this event is the first to use: `environment`, `service`, `target`.
     pub first_of: Vec<String>,
-    /// The version that its lane ran from here on, where the event changed that.
+    /// Version that the lane runs from this event on, if the event changed the live release.
     pub went_live: Option<String>,
-    /// The target that it is about, where it is about a lane.
+    /// Target of the event, if the event concerns a lane.
     pub target: Option<String>,
-    /// The targets that it could have meant, where it named none of several.
+    /// Candidate targets, if the event names no target and the service has several.
     pub targets: Vec<String>,
-    /// Where its lane ran the release that it runs from here on before, and another in between: the position at which that
-    /// went live.
+    /// Position at which the release that goes live by this event last went live before, if the lane ran another in
+    /// between.
     pub returns_to: Option<Position>,
-    /// The position of the event that corrected it: from there on it has no effect.
+    /// Position of the correction of this event, if any. From that position on, this event has no effect.
     pub corrected_by: Option<Position>,
-    /// Its leaf in the Merkle tree.
+    /// Leaf hash in the Merkle tree.
     pub leaf_hash: Hash,
-    /// Its bytes.
+    /// Bytes of the entry, as stored in the stream.
     pub bytes: Bytes,
 }
 
-/// Which events a question is about; all that are given must hold.
+/// Filter for events: an event has to meet every given condition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {
-    /// Of this environment.
+    /// Environment of the event.
     pub environment: Option<EnvironmentName>,
-    /// Of this service.
+    /// Service of the event.
     pub service: Option<ServiceName>,
-    /// Of one of these kinds; of any, if there are none.
+    /// Kinds of event; empty: any kind.
     pub kinds: Vec<Kind>,
-    /// With this identity.
+    /// Identity of the event.
     pub identity: Option<IdentityKey>,
-    /// At one of these positions; at any, if there are none.
+    /// Positions of the event; empty: any position.
     pub positions: Vec<Position>,
 }
 
-/// An identity that the history has.
+/// Location of an identity in the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
-    /// Where its entry is.
+    /// Position of the entry with this identity.
     pub position: Position,
-    /// The entry's leaf hash: that of another with the same identity tells whether it is the same.
+    /// Leaf hash of that entry. Another entry with the same identity is the same entry if its leaf hash is equal.
     pub leaf_hash: Hash,
 }
 
@@ -140,8 +143,9 @@ struct Row {
     bytes: Option<Vec<u8>>,
 }
 
-/// The last change of a track `t` up to a time, and whether the release or the deployment that the check `e` names stands there by it.
-macro_rules! standing {
+/// Selects the last change of track `t` up to a time, and whether it put the release or the deployment that check `e`
+/// names on the track.
+macro_rules! track_state_at {
     ($time:literal) => {
         concat!(
             "SELECT c.position, CASE v.scope
@@ -157,14 +161,15 @@ macro_rules! standing {
     };
 }
 
-/// What is found out of an event as it is asked for.
+/// Joins that derive columns of event `e` when it is queried.
 ///
-/// - The last time that its lane went over to the release that it runs by this event, if it ran another in between. Each look-up is of
-///   one row, by an index.
-/// - Whether it occurred within a freeze, and is no step of a rollback.
-/// - Whether it is the end of a check whose start lies before a change of what was checked: of what the tracks tell, so that it may
-///   differ from what counts in a lane that was removed or switched to an empty slot meanwhile.
-const MARKS: &str = concat!(
+/// - `back`: the last time that the release which goes live by this event went live before, if the lane ran another in
+///   between. Each look-up reads one row by an index.
+/// - `frozen`: the event occurred within a freeze and is not a step of a rollback.
+/// - `straddle`: the event ends a check, and the checked subject changed after the check started. The tracks decide, so
+///   the result may differ from what counts for a lane that was removed or switched to an empty slot during the check.
+/// - `k`: the first correction of the event.
+const DERIVED_COLUMNS: &str = concat!(
     "LEFT JOIN LATERAL (
         SELECT (
             SELECT b.position FROM live_changes b
@@ -196,10 +201,10 @@ const MARKS: &str = concat!(
                     a.stands AND a.position = b.position AS throughout
                 FROM tracks t
                 LEFT JOIN LATERAL (",
-    standing!("s.occurred_at"),
+    track_state_at!("s.occurred_at"),
     ") a ON true
                 LEFT JOIN LATERAL (",
-    standing!("v.occurred_at"),
+    track_state_at!("v.occurred_at"),
     ") b ON true
                 WHERE t.environment_id = v.environment_id AND t.service = e.service
                     AND (e.target IS NULL OR t.target = e.target)
@@ -211,7 +216,7 @@ const MARKS: &str = concat!(
                 AND (e.service IS NULL OR l.service = e.service) AND (e.target IS NULL OR l.target = e.target)
         ) END AS holds
         FROM verdicts v CROSS JOIN (SELECT NULL) one ",
-    start!("9223372036854775807"),
+    join_start!("9223372036854775807"),
     "
         WHERE e.kind IN ('validation.passed', 'validation.failed') AND v.position = e.position
             AND v.environment_id IS NOT NULL AND s.occurred_at IS NOT NULL
@@ -223,27 +228,28 @@ const MARKS: &str = concat!(
 );
 
 impl Projections {
-    /// Events after a position, in order, at most `limit`, and none after the one that fills [`PAGE_BYTES`]; and the
-    /// position that this is true for.
+    /// Returns a page of events after a position, ordered by position, and the position of the projections. The page
+    /// has at most `limit` events and ends with the event that reaches [`PAGE_BYTES`].
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn events(
         &self,
         filter: &EventFilter,
         after: Position,
         limit: u32,
     ) -> Result<(Position, Vec<EventRow>), Error> {
-        let rows: Vec<Row> = listing(filter, after, limit).build_query_as().fetch_all(&self.pool()?).await?;
+        let rows: Vec<Row> =
+            page_query(filter, after, limit).build_query_as().fetch_all(&self.pool()?).await?;
         let at = rows.first().map_or(Position::START, |row| position(row.projections_position));
         let events = rows.into_iter().filter_map(|row| row.event().transpose());
         Ok((at, events.collect::<Result<_, _>>()?))
     }
 
-    /// Checks that failed, after a position, in order, at most `limit`.
+    /// Returns up to `limit` failed checks after a position, ordered by position.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn failed_checks(
         &self,
         after: Position,
@@ -254,19 +260,19 @@ impl Projections {
         rows.into_iter().map(envelope).collect()
     }
 
-    /// Whether the stream lost the entry at a position.
+    /// Returns true if the stream has lost the entry at a position.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn is_gap(&self, at: Position) -> Result<bool, Error> {
         let found = sqlx::query(IS_GAP).bind(bigint(at));
         Ok(found.fetch_optional(&self.pool()?).await?.is_some())
     }
 
-    /// Which of these identities the history has, and where.
+    /// Returns the locations of those identities that the history has.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn known(&self, keys: &[IdentityKey]) -> Result<HashMap<IdentityKey, Known>, Error> {
         let mut connection = self.pool()?.acquire().await?;
         look_up(&mut connection, keys).await
@@ -274,10 +280,11 @@ impl Projections {
 }
 
 impl Snapshot {
-    /// Returns how many cases checks had, of those of some positions that are results of checks and say so.
+    /// Returns the case counts of the check results at these positions. Leaves out entries that are no check results or
+    /// state no counts.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn check_counts(&mut self, positions: &[Position]) -> Result<HashMap<Position, Counts>, Error> {
         let positions: Vec<i64> = positions.iter().copied().map(bigint).collect();
         let query = sqlx::query_as(CHECKS).bind(positions);
@@ -286,17 +293,17 @@ impl Snapshot {
         for row in rows {
             let (position, envelope) = self::envelope(row)?;
             if let Payload::ValidationPassed(it) | Payload::ValidationFailed(it) = &envelope.event().payload {
-                counts.extend(it.counts.map(|of_check| (position, of_check)));
+                counts.extend(it.counts.map(|counts| (position, counts)));
             }
         }
         Ok(counts)
     }
 
-    /// The entries after a position, up to another, in order: those of some environments, and those that
-    /// belong to none, of some kinds. Those that repeat others are left out.
+    /// Returns the entries of these kinds after `after`, up to and including `up_to`, ordered by position: those of
+    /// these environments and those of none. Leaves out repeated entries.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn entries(
         &mut self,
         environments: &[&EnvironmentName],
@@ -330,7 +337,7 @@ impl Row {
             kind: parsed("events", at, || Kind::parse_name(&kind))?,
             repeats: self.repeats.map(position),
             anomalies: {
-                let mut anomalies = words(self.anomalies.as_deref());
+                let mut anomalies = split_list(self.anomalies.as_deref());
                 anomalies
                     .extend(self.during_freeze.and_then(|holds| holds.then(|| "during_freeze".to_owned())));
                 anomalies
@@ -338,10 +345,10 @@ impl Row {
                 anomalies.sort_unstable();
                 anomalies
             },
-            first_of: words(self.first_of.as_deref()),
+            first_of: split_list(self.first_of.as_deref()),
             went_live: self.went_live,
             target: self.target,
-            targets: words(self.targets.as_deref()),
+            targets: split_list(self.targets.as_deref()),
             returns_to: self.returns_to.map(position),
             corrected_by: self.corrected_by.map(position),
             leaf_hash: leaf_hash(at, &hash)?,
@@ -350,8 +357,8 @@ impl Row {
     }
 }
 
-/// The words of a column that holds several.
-fn words(text: Option<&str>) -> Vec<String> {
+/// Splits a column that holds a comma-separated list.
+fn split_list(text: Option<&str>) -> Vec<String> {
     text.into_iter().flat_map(|text| text.split(',')).map(str::to_owned).collect()
 }
 
@@ -359,11 +366,12 @@ fn leaf_hash(at: i64, bytes: &[u8]) -> Result<Hash, Error> {
     parsed("events", at, || <[u8; 32]>::try_from(bytes).map(Hash::from))
 }
 
-/// Only the conditions that are asked for stand in the statement, so that each has its index.
-fn listing(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder<Postgres> {
+/// Builds the query for a page of events. The statement has only the conditions that the filter gives, so that Postgres
+/// can use the index for each.
+fn page_query(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
-        "SELECT p.position AS projections_position, e.position, e.recorded_at, e.occurred_at, e.kind, e.repeats, e.anomalies,
-            e.first_of, e.went_live, e.target, e.targets, frozen.holds AS during_freeze,
+        "SELECT p.position AS projections_position, e.position, e.recorded_at, e.occurred_at, e.kind, e.repeats,
+            e.anomalies, e.first_of, e.went_live, e.target, e.targets, frozen.holds AS during_freeze,
             straddle.holds AS straddles, back.position AS returns_to, k.corrected_position AS corrected_by,
             e.leaf_hash, e.bytes
         FROM projection p LEFT JOIN LATERAL (
@@ -396,7 +404,7 @@ fn listing(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder<Po
     }
     query.push(" ORDER BY position LIMIT ").push_bind(i64::from(limit));
     query.push(") asked) page WHERE bytes_before < ").push_bind(PAGE_BYTES as i64);
-    query.push(") e ON true ").push(MARKS).push(" ORDER BY e.position");
+    query.push(") e ON true ").push(DERIVED_COLUMNS).push(" ORDER BY e.position");
     query
 }
 
@@ -405,7 +413,8 @@ pub(crate) async fn look_up(
     keys: &[IdentityKey],
 ) -> Result<HashMap<IdentityKey, Known>, Error> {
     let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
-    let rows: Vec<(Uuid, i64, Vec<u8>)> = sqlx::query_as(LOOK_UP).bind(keys).fetch_all(connection).await?;
+    let rows: Vec<(Uuid, i64, Vec<u8>)> =
+        sqlx::query_as(FIND_IDENTITIES).bind(keys).fetch_all(connection).await?;
     rows.into_iter()
         .map(|(key, at, hash)| {
             Ok((IdentityKey(key), Known { position: position(at), leaf_hash: leaf_hash(at, &hash)? }))
@@ -413,28 +422,42 @@ pub(crate) async fn look_up(
         .collect()
 }
 
-/// An entry's bytes as a column's value, not copied until they are sent.
-struct Raw(Bytes);
+/// Column value that holds the bytes of an entry without copying them before they are encoded.
+struct EntryBytes(Bytes);
 
-impl Type<Postgres> for Raw {
+impl Type<Postgres> for EntryBytes {
     fn type_info() -> PgTypeInfo {
         <[u8] as Type<Postgres>>::type_info()
     }
 }
 
-impl PgHasArrayType for Raw {
+impl PgHasArrayType for EntryBytes {
     fn array_type_info() -> PgTypeInfo {
         <[&[u8]] as Type<Postgres>>::type_info()
     }
 }
 
-impl Encode<'_, Postgres> for Raw {
+impl Encode<'_, Postgres> for EntryBytes {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         <&[u8] as Encode<'_, Postgres>>::encode_by_ref(&self.0.as_ref(), buffer)
     }
 }
 
-/// Entries on their way into the table, column by column.
+/// Annotations of an event, as determined when it was recorded.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct EventAnnotations {
+    pub(crate) anomalies: BTreeSet<Anomaly>,
+    /// The kinds of names that it introduced: environment, service, target.
+    pub(crate) first_of: Vec<&'static str>,
+    /// The version that its lane runs from here on, if the event changed that.
+    pub(crate) went_live: Option<ShortText>,
+    /// The target of its lane, if it concerns a lane.
+    pub(crate) target: Option<TargetName>,
+    /// The candidate targets, if the service has several and the event names none.
+    pub(crate) targets: Vec<TargetName>,
+}
+
+/// Rows to insert into `events` and `gaps`, column by column.
 #[derive(Default)]
 pub(crate) struct EventRows {
     position: Vec<i64>,
@@ -451,7 +474,7 @@ pub(crate) struct EventRows {
     went_live: Vec<Option<String>>,
     targets: Vec<Option<String>>,
     leaf_hash: Vec<[u8; Hash::LENGTH]>,
-    bytes: Vec<Raw>,
+    bytes: Vec<EntryBytes>,
     gaps: Vec<i64>,
 }
 
@@ -463,9 +486,9 @@ impl EventRows {
         key: IdentityKey,
         leaf_hash: &Hash,
         repeats: Option<Position>,
-        outcome: &Outcome,
+        outcome: &EventAnnotations,
     ) {
-        let joined = |words: Vec<&str>| (!words.is_empty()).then(|| words.join(","));
+        let joined = |names: Vec<&str>| (!names.is_empty()).then(|| names.join(","));
         let payload = &envelope.event().payload;
         let lane = payload.lane();
         self.position.push(bigint(entry.position));
@@ -483,7 +506,7 @@ impl EventRows {
         self.went_live.push(outcome.went_live.as_ref().map(ToString::to_string));
         self.targets.push(joined(outcome.targets.iter().map(|target| target.as_str()).collect()));
         self.leaf_hash.push(*leaf_hash.as_bytes());
-        self.bytes.push(Raw(entry.bytes.clone()));
+        self.bytes.push(EntryBytes(entry.bytes.clone()));
     }
 
     pub(crate) fn push_gap(&mut self, at: Position) {

@@ -1,4 +1,4 @@
-//! All lanes in the projector's memory: what each runs, and the rows that a change of it gives.
+//! In-memory projection of lanes: what each lane runs, and the rows that its changes produce.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,8 +11,8 @@ use ledger_domain::{
 use sqlx::PgConnection;
 
 use crate::postgres::Error;
-use crate::tables::deploys::Later;
-use crate::tables::environments::EnvironmentsFold;
+use crate::tables::deploys::LaterChange;
+use crate::tables::environments::EnvironmentProjection;
 use crate::tables::lanes::{
     IrregularRows, LaneChangeRows, LoadedTrack, TrackRows, load_irregular, load_removals, load_slotted,
     load_tracks,
@@ -20,10 +20,11 @@ use crate::tables::lanes::{
 use crate::tables::live::{LiveChange, LiveChangeRows, ReorderingRows};
 use crate::tables::retirements;
 
-/// All lanes, and the rows that they give.
+/// In-memory projection of all lanes.
 #[derive(Default)]
 pub(crate) struct LaneProjection {
     environments: HashMap<EnvironmentName, Environment>,
+    /// Number of tracks, which is also the last track id.
     tracks: i32,
     dirty: BTreeSet<(Lane, Track)>,
 }
@@ -39,25 +40,25 @@ struct Environment {
 struct LaneState {
     fold: LaneFold,
     ids: BTreeMap<Track, i32>,
-    /// The last late report of each track since its last change.
+    /// Last late report of each track since its last change.
     late: BTreeMap<Track, Position>,
-    /// Its whole history is in memory.
-    is_whole: bool,
-    /// Its whole history is read by questions.
+    /// True if memory holds the whole history of the lane.
+    has_full_history: bool,
+    /// True if queries read the whole history of the lane.
     is_irregular: bool,
-    /// What it runs, as it was last recorded.
+    /// Live release, as last recorded.
     live: Option<LiveRelease>,
 }
 
-/// What a report changes.
-pub(crate) struct Changed<'a> {
+/// Change of a lane by a report.
+pub(crate) struct LaneChange<'a> {
     pub(crate) lane: &'a Lane,
     pub(crate) track: Track,
     pub(crate) effect: Effect,
     pub(crate) deployment: Option<&'a ShortText>,
 }
 
-/// The rows of lanes that a batch adds.
+/// Lane rows that a batch adds.
 #[derive(Default)]
 pub(crate) struct LaneRows {
     changes: LaneChangeRows,
@@ -76,8 +77,8 @@ impl LaneRows {
 }
 
 impl LaneState {
-    /// What it runs where the environment stands like this.
-    fn runs(&self, standing: Standing) -> Option<LiveRelease> {
+    /// Returns the live release, given the retirement state of the environment.
+    fn live_release(&self, standing: Standing) -> Option<LiveRelease> {
         match standing {
             Standing::Retired(_) => None,
             Standing::Open(None) => self.fold.live().map(LiveRelease::to_owned),
@@ -103,7 +104,8 @@ impl LaneState {
         }
     }
 
-    /// Returns true if a change that occurred later hides what a report says: one of its track, or a removal of the lane.
+    /// Returns true if a change that occurred later hides a report: a change of the same track, or a removal of the
+    /// lane.
     fn hides(&self, track: &Track, report: Position) -> bool {
         let Some(kept) = self.fold.kept(track) else { return false };
         let is_emptied = match (track, &kept.effect) {
@@ -116,8 +118,8 @@ impl LaneState {
     fn add(&mut self, loaded: LoadedTrack) {
         self.ids.insert(loaded.track.clone(), loaded.track_id);
         self.late.extend(loaded.late.map(|late| (loaded.track.clone(), late)));
-        if let Some(written) = loaded.written {
-            self.fold.insert(loaded.track, written);
+        if let Some(entry) = loaded.entry {
+            self.fold.insert(loaded.track, entry);
         }
     }
 }
@@ -125,7 +127,7 @@ impl LaneState {
 impl LaneProjection {
     pub(crate) async fn load(
         connection: &mut PgConnection,
-        environments: &EnvironmentsFold,
+        environments: &EnvironmentProjection,
     ) -> Result<Self, Error> {
         let mut all = Self::default();
         for (id, occurred_at, position, retires) in retirements::load(connection).await? {
@@ -135,13 +137,13 @@ impl LaneProjection {
         }
         for loaded in load_slotted(connection).await? {
             let state = all.state(&loaded.lane);
-            state.is_whole = true;
+            state.has_full_history = true;
             state.add(loaded);
         }
         for loaded in load_tracks(connection).await? {
             all.tracks = all.tracks.max(loaded.track_id);
             let state = all.state(&loaded.lane);
-            if !state.is_whole {
+            if !state.has_full_history {
                 state.add(loaded);
             } else {
                 state.late.extend(loaded.late.map(|late| (loaded.track.clone(), late)));
@@ -150,8 +152,8 @@ impl LaneProjection {
         }
         for loaded in load_removals(connection).await? {
             let state = all.state(&loaded.lane);
-            let is_last = loaded.written == state.fold.changes().last().map(|(_, written)| written.clone());
-            if !state.is_whole && !is_last {
+            let is_last = loaded.entry == state.fold.changes().last().map(|(_, entry)| entry.clone());
+            if !state.has_full_history && !is_last {
                 state.add(loaded);
             }
         }
@@ -162,7 +164,7 @@ impl LaneProjection {
             let standing = environment.retirements.last();
             for (service, targets) in &mut environment.lanes {
                 for (target, state) in targets {
-                    state.live = state.runs(standing);
+                    state.live = state.live_release(standing);
                     let release = state.live.as_ref().map(|live| &live.release);
                     environment.index.set(service, target, release);
                 }
@@ -183,8 +185,8 @@ impl LaneProjection {
         targets.entry(lane.target.clone()).or_default()
     }
 
-    /// The target that a report means which changes a lane: the one that it names; else the only one that the service has. An
-    /// error names those that it has.
+    /// Resolves the target of a report that changes a lane: the target that it names, else the only target of the
+    /// service. The error lists the targets if there are several.
     pub(crate) fn target_of(&self, lane: &LaneRef) -> Result<TargetName, Vec<TargetName>> {
         if let Some(target) = &lane.target {
             return Ok(target.clone());
@@ -194,11 +196,11 @@ impl LaneProjection {
         };
         let standing = environment.retirements.last();
         let lanes = || environment.lanes.get(&lane.service).into_iter().flatten();
-        let holding = lanes().filter(|(_, state)| state.holds_anything(standing));
-        let mut targets: Vec<&TargetName> = holding.map(|(target, _)| target).collect();
+        let occupied = lanes().filter(|(_, state)| state.holds_anything(standing));
+        let mut targets: Vec<&TargetName> = occupied.map(|(target, _)| target).collect();
         if targets.is_empty() {
-            let counting = lanes().filter(|(_, state)| state.has_changes(standing));
-            targets = counting.map(|(target, _)| target).collect();
+            let changed = lanes().filter(|(_, state)| state.has_changes(standing));
+            targets = changed.map(|(target, _)| target).collect();
         }
         match targets[..] {
             [] => Ok(TargetName::default()),
@@ -207,18 +209,18 @@ impl LaneProjection {
         }
     }
 
-    /// Whether a service, or a lane of it at a target, was never named before in its environment.
+    /// Returns whether the service is new in its environment, and whether the lane is.
     pub(crate) fn is_new(&self, lane: &Lane) -> (bool, bool) {
         let environment = self.environments.get(&lane.environment);
         let targets = environment.and_then(|environment| environment.lanes.get(&lane.service));
         (targets.is_none(), targets.is_none_or(|targets| !targets.contains_key(&lane.target)))
     }
 
-    /// Returns what a lane already has that occurred later than a report of a version.
-    pub(crate) fn later(&self, lane: &Lane, since: &Since, version: Option<&ShortText>) -> Later {
+    /// Returns which changes a lane already has that occurred later than a report of a version.
+    pub(crate) fn later(&self, lane: &Lane, since: &Since, version: Option<&ShortText>) -> LaterChange {
         let targets = self.environments.get(&lane.environment).and_then(|it| it.lanes.get(&lane.service));
         let Some(state) = targets.and_then(|targets| targets.get(&lane.target)) else {
-            return Later::Nothing;
+            return LaterChange::Nothing;
         };
         let later = || state.fold.changes().iter().filter(|(_, other)| since.order(&other.since).is_lt());
         let is_same = |effect: &Effect| match effect {
@@ -226,19 +228,19 @@ impl LaneProjection {
             Effect::Removed | Effect::SwitchedTo(_) => false,
         };
         match (later().find(|(_, other)| is_same(&other.effect)), later().next()) {
-            (Some((_, same)), _) => Later::SameVersion(same.since.occurred_at),
-            (None, Some(_)) => Later::Others,
-            (None, None) => Later::Nothing,
+            (Some((_, same)), _) => LaterChange::SameVersion(same.since.occurred_at),
+            (None, Some(_)) => LaterChange::Other,
+            (None, None) => LaterChange::Nothing,
         }
     }
 
-    /// Whether an environment was retired at a time, as far as is known.
+    /// Returns true if an environment was retired at a time, as known now.
     pub(crate) fn is_retired(&self, environment: &EnvironmentName, at: DateTime<Utc>) -> bool {
         let environment = self.environments.get(environment);
         environment.is_some_and(|it| matches!(it.retirements.at(at), Standing::Retired(_)))
     }
 
-    /// The lanes of an environment.
+    /// Returns the lanes of an environment.
     pub(crate) fn of(&self, environment: &EnvironmentName) -> impl Iterator<Item = Lane> {
         let name = environment.clone();
         let services = self.environments.get(environment).into_iter().flat_map(|it| &it.lanes);
@@ -251,42 +253,42 @@ impl LaneProjection {
         })
     }
 
-    /// Replaces what is known of a lane by its whole history.
+    /// Replaces the changes in memory of a lane with its whole history.
     pub(crate) fn replace(&mut self, lane: &Lane, fold: LaneFold) {
         let state = self.state(lane);
         state.fold = fold;
-        state.is_whole = true;
+        state.has_full_history = true;
     }
 
-    /// Takes back the change that a corrected event made in a lane.
+    /// Reverts the change that a corrected event made in a lane.
     pub(crate) fn take_back(
         &mut self,
         lane: &Lane,
         corrected: Position,
         since: &Since,
-        environments: &mut EnvironmentsFold,
+        environments: &mut EnvironmentProjection,
         rows: &mut LaneRows,
     ) {
         let environment_id = environments.named(&lane.environment, since.position);
         let state = self.state(lane);
         let changes = state.fold.changes().iter();
-        let mut of_event = changes.filter(|(_, written)| written.since.position == corrected);
-        let Some(occurred_at) = of_event.next().map(|(_, written)| written.since.occurred_at) else { return };
+        let mut of_event = changes.filter(|(_, entry)| entry.since.position == corrected);
+        let Some(occurred_at) = of_event.next().map(|(_, entry)| entry.since.occurred_at) else { return };
         let Some(track) = state.fold.take_back(corrected) else { return };
         if !state.is_irregular {
             state.is_irregular = true;
             rows.irregular.push(environment_id, lane, since.position);
         }
-        // Reports that it hid may show now.
+        // Late reports that the corrected change hid may not be hidden any more.
         let late: Vec<(Track, Position)> =
             state.late.iter().map(|(track, at)| (track.clone(), *at)).collect();
-        let shown = late.into_iter().filter(|(track, at)| *at == corrected || !state.hides(track, *at));
-        let shown: Vec<Track> = shown.map(|(track, _)| track).collect();
-        for track in &shown {
+        let revealed = late.into_iter().filter(|(track, at)| *at == corrected || !state.hides(track, *at));
+        let revealed: Vec<Track> = revealed.map(|(track, _)| track).collect();
+        for track in &revealed {
             state.late.remove(track);
         }
-        self.dirty.extend(shown.into_iter().chain([track]).map(|track| (lane.clone(), track)));
-        // What ran since the corrected event is not what was recorded.
+        self.dirty.extend(revealed.into_iter().chain([track]).map(|track| (lane.clone(), track)));
+        // What ran since the corrected event differs from what was recorded.
         let overtaken = environments.change_occurred(&lane.environment, since.occurred_at);
         let until = overtaken.unwrap_or(since.occurred_at);
         if occurred_at < until {
@@ -294,15 +296,15 @@ impl LaneProjection {
         }
     }
 
-    /// Applies one change, and adds its rows. What the lane runs by it is recorded by [`Self::record`].
+    /// Applies one change and adds its rows. [`Self::record`] then records what the lane runs.
     pub(crate) fn apply(
         &mut self,
-        changed: Changed<'_>,
+        changed: LaneChange<'_>,
         since: &Since,
-        environments: &mut EnvironmentsFold,
+        environments: &mut EnvironmentProjection,
         rows: &mut LaneRows,
     ) -> Vec<Anomaly> {
-        let Changed { lane, track, effect, deployment } = changed;
+        let LaneChange { lane, track, effect, deployment } = changed;
         let environment_id = environments.named(&lane.environment, since.position);
         if let Effect::Deployed(release) = &effect
             && release.parts().into_iter().skip(1).any(|part| !part.is_empty())
@@ -319,32 +321,36 @@ impl LaneProjection {
         let targets = environment.lanes.entry(lane.service.clone()).or_default();
         let state = targets.entry(lane.target.clone()).or_default();
         let track_id = *state.ids.entry(track.clone()).or_insert(next);
-        let written = TrackEntry { effect, since: since.clone() };
-        let is_removal = track == Track::Traffic && written.effect == Effect::Removed;
-        // What it contradicts is judged by what is left of the lane; whether it is late, by all that it ever had.
-        let left = match standing {
-            Standing::Open(Some(until)) => Some(state.fold.after(until).apply(&track, written.clone())),
+        let entry = TrackEntry { effect, since: since.clone() };
+        let is_removal = track == Track::Traffic && entry.effect == Effect::Removed;
+        // Judge the anomaly by the changes since the last retirement, but lateness by all changes.
+        let current = match standing {
+            Standing::Open(Some(until)) => Some(state.fold.after(until).apply(&track, entry.clone())),
             Standing::Open(None) | Standing::Retired(_) => None,
         };
-        let whole = state.fold.apply(&track, written.clone());
+        let whole = state.fold.apply(&track, entry.clone());
         let (late, behind) = (whole.late, whole.behind);
-        let mut applied = Applied { late, behind, ..left.unwrap_or(whole) };
-        // What stood before a late removal may be forgotten.
+        let mut applied = Applied { late, behind, ..current.unwrap_or(whole) };
+        // Compaction may have dropped the changes before a late removal, so do not report that it removed nothing.
         applied.anomaly = applied.anomaly.filter(|it| !behind || *it != Anomaly::RemovedNothing);
         let has_slots = state.ids.keys().any(|track| *track != Track::Traffic);
-        let is_passed_over =
+        let is_ineffective_switch =
             matches!(applied.anomaly, Some(Anomaly::SwitchPending | Anomaly::SwitchedToEmptySlot));
-        let may_be_irregular = is_passed_over || has_slots && (is_removal || applied.behind);
-        if may_be_irregular && !state.is_irregular && (is_passed_over || !regular(&state.fold, standing)) {
+        let may_be_irregular = is_ineffective_switch || has_slots && (is_removal || applied.behind);
+        if may_be_irregular
+            && !state.is_irregular
+            && (is_ineffective_switch || !is_regular(&state.fold, standing))
+        {
             state.is_irregular = true;
             rows.irregular.push(environment_id, lane, since.position);
         }
-        if !state.is_whole {
+        if !state.has_full_history {
             state.fold.compact();
-            // With the first slot, all of the history that can matter is in memory (see `compact`), and stays there.
-            state.is_whole = has_slots || is_passed_over;
+            // When the lane gets its first slot, memory still has every change that can matter (see `compact`): keep
+            // them all from then on.
+            state.has_full_history = has_slots || is_ineffective_switch;
         }
-        rows.changes.push((track_id, environment_id), &written, deployment, (applied.late, applied.behind));
+        rows.changes.push((track_id, environment_id), &entry, deployment, (applied.late, applied.behind));
         match state.hides(&track, since.position) {
             true => state.late.insert(track.clone(), since.position),
             false => state.late.remove(&track),
@@ -352,16 +358,20 @@ impl LaneProjection {
         self.dirty.insert((lane.clone(), track));
         self.tracks = self.tracks.max(track_id);
         let late = applied.behind.then_some(Anomaly::Late);
-        late.into_iter().chain(applied.anomaly).collect()
+        // Of changes before the last retirement, memory may know nothing, so do not report what contradicts them.
+        let precedes_retirement =
+            matches!(standing, Standing::Open(Some(until)) if since.occurred_at < until);
+        late.into_iter().chain(applied.anomaly.filter(|_| !precedes_retirement)).collect()
     }
 
-    /// Records a retirement or a declaration of an environment; returns the lanes that may run something else by it.
+    /// Records a retirement or a declaration of an environment. Returns the lanes that may run something else as a
+    /// result.
     pub(crate) fn retire(
         &mut self,
         name: &EnvironmentName,
         retires: bool,
         since: &Since,
-        environments: &mut EnvironmentsFold,
+        environments: &mut EnvironmentProjection,
         rows: &mut LaneRows,
     ) -> Vec<Lane> {
         let environment_id = environments.named(name, since.position);
@@ -373,7 +383,7 @@ impl LaneProjection {
         let standing = environment.retirements.last();
         for (service, targets) in &mut environment.lanes {
             for (target, state) in targets {
-                if !state.is_irregular && !regular(&state.fold, standing) {
+                if !state.is_irregular && !is_regular(&state.fold, standing) {
                     state.is_irregular = true;
                     let (service, target) = (service.clone(), target.clone());
                     let lane = Lane { environment: name.clone(), service, target };
@@ -387,14 +397,14 @@ impl LaneProjection {
         self.of(name).collect()
     }
 
-    /// Records what lanes of an environment run after an event, as one change of its composition if any runs something else;
-    /// returns the version that went live, if one did.
+    /// Records what these lanes of an environment run after an event. If any of them runs another release, that is one
+    /// change of the environment's composition. Returns the version that went live, if any.
     pub(crate) fn record(
         &mut self,
         name: &EnvironmentName,
         lanes: &[Lane],
         at: &Since,
-        environments: &mut EnvironmentsFold,
+        environments: &mut EnvironmentProjection,
         rows: &mut LaneRows,
     ) -> Option<ShortText> {
         let environment_id = environments.named(name, at.position);
@@ -405,7 +415,7 @@ impl LaneProjection {
             let key = (lane.service.clone(), lane.target.clone());
             let targets = environment.lanes.get_mut(&key.0);
             let Some(state) = targets.and_then(|targets| targets.get_mut(&key.1)) else { continue };
-            let live = state.runs(standing);
+            let live = state.live_release(standing);
             let release = |live: &Option<LiveRelease>| live.as_ref().map(|live| live.release.clone());
             let before = std::mem::replace(&mut state.live, live);
             if release(&before) != release(&state.live) {
@@ -437,25 +447,25 @@ impl LaneProjection {
         went_live
     }
 
-    /// The rows of the tracks that have another last change than when this was called before.
-    pub(crate) fn take_rows(&mut self, environments: &mut EnvironmentsFold) -> TrackRows {
+    /// Returns the rows of the tracks with a last change that differs from that at the last call.
+    pub(crate) fn take_rows(&mut self, environments: &mut EnvironmentProjection) -> TrackRows {
         let mut rows = TrackRows::default();
         for (lane, track) in std::mem::take(&mut self.dirty) {
             let targets = self.environments.get(&lane.environment).and_then(|it| it.lanes.get(&lane.service));
             let state = targets.and_then(|targets| targets.get(&lane.target));
-            let kept = state.and_then(|state| {
+            let row = state.and_then(|state| {
                 Some((*state.ids.get(&track)?, state.fold.kept(&track)?, state.late.get(&track).copied()))
             });
-            if let Some((track_id, written, late)) = kept {
-                let environment_id = environments.named(&lane.environment, written.since.position);
-                rows.push((track_id, environment_id), &lane, &track, (written, late));
+            if let Some((track_id, entry, late)) = row {
+                let environment_id = environments.named(&lane.environment, entry.since.position);
+                rows.push((track_id, environment_id), &lane, &track, (entry, late));
             }
         }
         rows
     }
 }
 
-fn regular(fold: &LaneFold, standing: Standing) -> bool {
+fn is_regular(fold: &LaneFold, standing: Standing) -> bool {
     match standing {
         Standing::Open(Some(until)) => fold.is_regular() && fold.after(until).is_regular(),
         Standing::Open(None) | Standing::Retired(_) => fold.is_regular(),

@@ -1,12 +1,12 @@
-//! What every lane runs, now and at any point in the past.
+//! Lane states: what every lane runs, now and at any point in the past.
 //!
-//! A change is *late* when its track already had one that occurred later. The changes of a track that
-//! are not late rise in position and in time together, so that the state at a position is one index
-//! look-up a track. The state at a time, as known at a position, begins its look-up at the earlier of
-//! that time and the change that was known then; it passes over nothing but reports that came late.
+//! A change is *late* if its track already has a change that occurred later. The changes of a track that are not late
+//! rise in position and in time together, so the state at a position takes one index look-up per track. For the state
+//! at a time, as known at a position, the look-up starts at the earlier of that time and the time of the last change
+//! that is not late at that position; it skips only late reports.
 //!
-//! That suffices for regular lanes. Where a switch waited for its slot's deploy or went to an empty one, where a lane
-//! with slots was removed, and where an event was corrected, the whole history of the lane is read.
+//! This is sufficient for regular lanes. Queries read the whole history of irregular lanes: a switch waited for a
+//! deploy to its slot or went to an empty slot, a lane with slots was removed, or an event was corrected.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,10 +33,10 @@ pub(crate) use self::rows::{
 };
 
 pub(crate) const STATEMENTS: &[&str] = &[
-    PRESENT,
-    AT_POSITION,
-    AT_TIME,
-    CHANGE,
+    LATEST_STATE,
+    STATE_AT_POSITION,
+    STATE_AT_TIME,
+    CHANGES_AGO,
     HISTORY,
     LOAD,
     LOAD_SLOTTED,
@@ -48,7 +48,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     CORRECT,
 ];
 
-macro_rules! written {
+macro_rules! entry_columns {
     ($table:literal) => {
         concat!(
             $table,
@@ -73,12 +73,12 @@ macro_rules! written {
     };
 }
 
-use written;
+use entry_columns;
 
-const PRESENT: &str = concat!(
+const LATEST_STATE: &str = concat!(
     "SELECT p.position AS projections_position, e.environment_id, t.service, t.target, t.slot,
         i.position IS NOT NULL AS irregular, t.late_position, ",
-    written!("t"),
+    entry_columns!("t"),
     "
     FROM projection p
     LEFT JOIN environments e ON e.name = $1
@@ -87,10 +87,10 @@ const PRESENT: &str = concat!(
         ON i.environment_id = t.environment_id AND i.service = t.service AND i.target = t.target"
 );
 
-const AT_POSITION: &str = concat!(
+const STATE_AT_POSITION: &str = concat!(
     "SELECT p.position AS projections_position, e.environment_id, t.service, t.target, t.slot,
         i.position IS NOT NULL AS irregular, NULL::bigint AS late_position, ",
-    written!("c"),
+    entry_columns!("c"),
     "
     FROM projection p
     LEFT JOIN environments e ON e.name = $1
@@ -104,10 +104,10 @@ const AT_POSITION: &str = concat!(
     ) c ON true"
 );
 
-const AT_TIME: &str = concat!(
+const STATE_AT_TIME: &str = concat!(
     "SELECT p.position AS projections_position, e.environment_id, t.service, t.target, t.slot,
         i.position IS NOT NULL AS irregular, NULL::bigint AS late_position, ",
-    written!("c"),
+    entry_columns!("c"),
     "
     FROM projection p
     LEFT JOIN environments e ON e.name = $1
@@ -127,7 +127,7 @@ const AT_TIME: &str = concat!(
     ) c ON true"
 );
 
-const CHANGE: &str = "SELECT p.position, e.changes, c.position
+const CHANGES_AGO: &str = "SELECT p.position, e.changes, c.position
     FROM projection p
     LEFT JOIN environments e ON e.name = $1
     LEFT JOIN LATERAL (
@@ -135,10 +135,10 @@ const CHANGE: &str = "SELECT p.position, e.changes, c.position
         WHERE l.environment_id = e.environment_id AND l.number = e.changes - $2 LIMIT 1
     ) c ON true";
 
-/// All changes of some lanes that had effect at a position, up to a time.
+/// Selects all changes of some lanes that have effect as known at a position, up to a time.
 const HISTORY: &str = concat!(
     "SELECT l.index, t.slot, ",
-    written!("c"),
+    entry_columns!("c"),
     "
     FROM unnest($2::text[], $3::text[]) WITH ORDINALITY l (service, target, index)
     JOIN tracks t ON t.environment_id = $1 AND t.service = l.service AND t.target = l.target
@@ -146,60 +146,60 @@ const HISTORY: &str = concat!(
         AND (c.corrected_position IS NULL OR c.corrected_position > $4)"
 );
 
-/// Which state of an environment is asked for.
+/// Selects a state of an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AsOf {
-    /// The point.
+    /// Point in time.
     pub at: PointInTime,
-    /// As known at this position; `None`: as known at the end of the ledger. It goes with a time,
-    /// or with `latest`.
+    /// State as known at this position; `None`: as known at the end of the ledger. Valid only with a time or with
+    /// `latest`.
     pub known_at: Option<Position>,
 }
 
 impl AsOf {
-    /// Now, as known now.
+    /// The latest state, as known at the end of the ledger.
     pub const LATEST: Self = Self { at: PointInTime::Latest, known_at: None };
 
-    /// At a position, and as known there.
+    /// Selects the state at a position, as known at that position.
     #[must_use]
     pub const fn position(position: Position) -> Self {
         Self { at: PointInTime::Position(position), known_at: None }
     }
 }
 
-/// What an environment ran at some point.
+/// State of an environment at a point in time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvironmentState {
-    /// The position that the answer is true for: the entries up to it are what it is made from.
+    /// Position up to which entries are applied in this state.
     pub position: Position,
-    /// The point that was asked for: `latest`, a position, or a time.
+    /// Point in time: `latest`, a position or a time. A number of changes is resolved to a position.
     pub at: PointInTime,
-    /// The lanes, by service and target; also those that run nothing.
+    /// Lanes, sorted by service and target, including those that run nothing.
     pub lanes: Vec<LaneState>,
 }
 
-/// One lane at some point.
+/// State of a lane at a point in time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneState {
-    /// The service.
+    /// Service of the lane.
     pub service: ServiceName,
-    /// The target.
+    /// Target of the lane.
     pub target: TargetName,
-    /// What was written to its tracks.
+    /// Changes of the lane's tracks.
     pub fold: LaneFold,
-    /// The position of the last report that was recorded since its last change and occurred before it: what it says is
-    /// hidden. Of the latest state only.
+    /// Position of the last report that was recorded after the lane's last change but occurred before it, and is
+    /// therefore hidden. Set only in the latest state.
     pub late_report: Option<Position>,
 }
 
 impl EnvironmentState {
-    /// The lanes, by service and target.
+    /// Returns the lanes by service and target.
     #[must_use]
     pub fn into_lanes(self) -> Lanes {
         self.lanes.into_iter().map(|lane| ((lane.service, lane.target), lane.fold)).collect()
     }
 
-    /// What ran.
+    /// Returns the composition: the live release of each lane.
     #[must_use]
     pub fn composition(&self) -> Composition {
         self.lanes
@@ -212,34 +212,34 @@ impl EnvironmentState {
     }
 }
 
-/// Why a state cannot be told.
+/// Error of a query for an environment's state or points.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// No event ever named the environment.
-    #[error("no event has ever named the environment {0}")]
+    /// No event names the environment.
+    #[error("unknown environment {0}: no event names it")]
     UnknownEnvironment(EnvironmentName),
-    /// The projections are not there yet.
-    #[error("position {asked} is asked for, and the projections are at {projections}")]
+    /// The projections have not reached the position.
+    #[error("position {asked} is not projected yet; the projections are at position {projections}")]
     NotYet {
-        /// The position that was asked for.
+        /// Requested position.
         asked: Position,
-        /// The position of the projections.
+        /// Position of the projections.
         projections: Position,
     },
-    /// The composition has not changed so often.
-    #[error("-{asked} is asked for, and the composition of {environment} has changed {changes} times")]
+    /// The composition has changed fewer times than requested.
+    #[error("cannot go back {asked} changes: the composition of {environment} has changed {changes} times")]
     NoSuchChange {
-        /// The environment.
+        /// Environment of the composition.
         environment: EnvironmentName,
-        /// Changes ago.
+        /// Requested number of changes to go back.
         asked: u64,
-        /// Changes in all.
+        /// Total number of changes.
         changes: u64,
     },
-    /// A position, or a number of changes, says by itself what was known.
-    #[error("known_at goes with a time or with latest, not with {0}")]
+    /// `known_at` is given with a position or a number of changes, which already determine what is known.
+    #[error("known_at is valid only with a time or with latest, not with {0}")]
     KnownAlready(PointInTime),
-    /// The database does not answer.
+    /// The database query failed.
     #[error(transparent)]
     Failed(#[from] Error),
 }
@@ -259,39 +259,39 @@ struct StateRow {
     irregular: bool,
     late_position: Option<i64>,
     #[sqlx(flatten)]
-    kept: LaneTrackRow,
+    change: LaneTrackRow,
 }
 
 #[derive(sqlx::FromRow)]
 struct HistoryRow {
     index: i64,
     #[sqlx(flatten)]
-    kept: LaneTrackRow,
+    change: LaneTrackRow,
 }
 
-/// A track of a lane, with the change that it keeps.
+/// Track of a lane, with one of its changes.
 #[derive(sqlx::FromRow)]
 pub(crate) struct LaneTrackRow {
     slot: Option<String>,
     #[sqlx(flatten)]
-    written: WrittenRow,
+    entry: TrackEntryRow,
 }
 
 impl LaneTrackRow {
-    /// Has a lane's fold keep the change too.
-    pub(crate) fn write_to(&self, fold: &mut LaneFold) -> Result<(), Error> {
-        parsed("lane_changes", format!("{:?}", self.written.position), || {
-            if let Some(written) = self.written.parse()? {
-                fold.insert(track(self.slot.as_deref())?, written);
+    /// Adds the change to the changes of a lane.
+    pub(crate) fn insert_into(&self, fold: &mut LaneFold) -> Result<(), Error> {
+        parsed("lane_changes", format!("{:?}", self.entry.position), || {
+            if let Some(entry) = self.entry.parse()? {
+                fold.insert(parse_track(self.slot.as_deref())?, entry);
             }
             Ok::<_, Box<dyn std::error::Error>>(())
         })
     }
 }
 
-/// The change that a track keeps; all null where it had none.
+/// Change of a track. All columns are null if the track has none.
 #[derive(sqlx::FromRow)]
-struct WrittenRow {
+struct TrackEntryRow {
     position: Option<i64>,
     occurred_at: Option<DateTime<Utc>>,
     event_id: Option<String>,
@@ -303,7 +303,7 @@ struct WrittenRow {
     commit: Option<String>,
 }
 
-impl WrittenRow {
+impl TrackEntryRow {
     fn parse(&self) -> Result<Option<TrackEntry>, Box<dyn std::error::Error>> {
         let (Some(at), Some(occurred_at), Some(event_id)) = (self.position, self.occurred_at, &self.event_id)
         else {
@@ -314,7 +314,7 @@ impl WrittenRow {
             (None, None) => Effect::Removed,
             (None, Some(version)) => {
                 let parts = [&self.artifact, &self.config, &self.infrastructure, &self.commit];
-                Effect::Deployed(release(version, parts)?)
+                Effect::Deployed(parse_release(version, parts)?)
             }
         };
         let since = Since { occurred_at, position: position(at), event_id: EventId::stored(event_id)? };
@@ -322,8 +322,8 @@ impl WrittenRow {
     }
 }
 
-/// A release as its columns tell it: version, and artifact, config, infrastructure, commit.
-pub(crate) fn release(
+/// Parses a release from its columns: the version, and the optional columns artifact, config, infrastructure, commit.
+pub(crate) fn parse_release(
     version: &str,
     parts: [&Option<String>; 4],
 ) -> Result<Release, Box<dyn std::error::Error>> {
@@ -337,22 +337,22 @@ pub(crate) fn release(
     })
 }
 
-/// The columns that tell of a release what its version does not: artifact, config, infrastructure, commit.
-pub(crate) fn told(release: Option<&Release>) -> [Option<String>; 4] {
+/// Returns the optional columns of a release, all but its version: artifact, config, infrastructure, commit.
+pub(crate) fn optional_columns(release: Option<&Release>) -> [Option<String>; 4] {
     let parts = release.map_or([""; 5], Release::parts);
     let [_, rest @ ..] = parts.map(|part| (!part.is_empty()).then(|| part.to_owned()));
     rest
 }
 
-fn track(slot: Option<&str>) -> Result<Track, NameError> {
+fn parse_track(slot: Option<&str>) -> Result<Track, NameError> {
     slot.map_or(Ok(Track::Traffic), |slot| SlotName::parse(slot).map(Track::Slot))
 }
 
 impl Projections {
-    /// What an environment ran at some point.
+    /// Returns the state of an environment at a point in time.
     ///
     /// # Errors
-    /// There is no such point, or the database does not answer.
+    /// There is no such point, or the database query fails.
     pub async fn state(
         &self,
         environment: &EnvironmentName,
@@ -362,10 +362,10 @@ impl Projections {
         state(&mut connection, environment, when).await
     }
 
-    /// Two states of one snapshot: what `latest` and `-N` mean does not move between them.
+    /// Returns two states from one snapshot, so that `latest` and `-N` have the same meaning in both.
     ///
     /// # Errors
-    /// There is no such point, or the database does not answer.
+    /// There is no such point, or the database query fails.
     pub async fn two_states(
         &self,
         first: (&EnvironmentName, AsOf),
@@ -377,10 +377,10 @@ impl Projections {
 }
 
 impl Snapshot {
-    /// What an environment ran at some point.
+    /// Returns the state of an environment at a point in time.
     ///
     /// # Errors
-    /// There is no such point, or the database does not answer.
+    /// There is no such point, or the database query fails.
     pub async fn state(
         &mut self,
         environment: &EnvironmentName,
@@ -397,7 +397,7 @@ async fn state(
 ) -> Result<EnvironmentState, QueryError> {
     let (at, known_at) = match (when.at, when.known_at) {
         (PointInTime::ChangesAgo(changes), None) => {
-            (PointInTime::Position(change(connection, environment, changes).await?), None)
+            (PointInTime::Position(position_changes_ago(connection, environment, changes).await?), None)
         }
         (at @ (PointInTime::Position(_) | PointInTime::ChangesAgo(_)), Some(_)) => {
             return Err(QueryError::KnownAlready(at));
@@ -405,13 +405,13 @@ async fn state(
         (at, known_at) => (at, known_at),
     };
     let query = match (at, known_at) {
-        (PointInTime::Latest, None) => sqlx::query_as(PRESENT).bind(environment.as_str()),
-        (PointInTime::Time(time), known_at) => sqlx::query_as(AT_TIME)
+        (PointInTime::Latest, None) => sqlx::query_as(LATEST_STATE).bind(environment.as_str()),
+        (PointInTime::Time(time), known_at) => sqlx::query_as(STATE_AT_TIME)
             .bind(environment.as_str())
             .bind(known_at.map_or(i64::MAX, bigint))
             .bind(time),
         (PointInTime::Position(position), _) | (_, Some(position)) => {
-            sqlx::query_as(AT_POSITION).bind(environment.as_str()).bind(bigint(position))
+            sqlx::query_as(STATE_AT_POSITION).bind(environment.as_str()).bind(bigint(position))
         }
         (PointInTime::ChangesAgo(_), None) => return Err(QueryError::KnownAlready(at)),
     };
@@ -431,11 +431,11 @@ async fn state(
         PointInTime::Time(time) => time,
         _ => far_future(),
     };
-    let mut folds = lanes(&rows)?;
+    let mut folds = parse_lanes(&rows)?;
     let late = late_reports(&rows)?;
-    let irregular: Vec<(ServiceName, TargetName)> = irregular(&rows)?;
+    let irregular: Vec<(ServiceName, TargetName)> = irregular_lanes(&rows)?;
     if !irregular.is_empty() {
-        let histories = histories(connection, id, &irregular, asked, time).await?;
+        let histories = load_histories(connection, id, &irregular, asked, time).await?;
         for (lane, fold) in irregular.into_iter().zip(histories) {
             match fold.changes().is_empty() {
                 true => folds.remove(&lane),
@@ -456,14 +456,14 @@ async fn state(
     Ok(EnvironmentState { position: asked, at, lanes: lanes.collect() })
 }
 
-/// After every event, and within what Postgres can hold.
+/// Returns a time after every event and within the range of Postgres timestamps.
 pub(crate) fn far_future() -> DateTime<Utc> {
     const YEAR_9999: i64 = 253_370_764_800;
     DateTime::from_timestamp(YEAR_9999, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
-/// The whole histories of lanes, as known at a position and up to a time, in the order of the lanes.
-pub(crate) async fn histories(
+/// Loads the whole histories of lanes, as known at a position and up to a time, in the order of `lanes`.
+pub(crate) async fn load_histories(
     connection: &mut PgConnection,
     environment_id: i32,
     lanes: &[(ServiceName, TargetName)],
@@ -481,24 +481,23 @@ pub(crate) async fn histories(
     for row in &rows {
         let index = usize::try_from(row.index).ok().and_then(|index| index.checked_sub(1));
         if let Some(fold) = index.and_then(|index| folds.get_mut(index)) {
-            row.kept.write_to(fold)?;
+            row.change.insert_into(fold)?;
         }
     }
     Ok(folds)
 }
 
-fn irregular(rows: &[StateRow]) -> Result<Vec<(ServiceName, TargetName)>, Error> {
+fn irregular_lanes(rows: &[StateRow]) -> Result<Vec<(ServiceName, TargetName)>, Error> {
     let mut lanes = BTreeSet::new();
     for row in rows.iter().filter(|row| row.irregular) {
         if let (Some(service), Some(target)) = (&row.service, &row.target) {
-            lanes.insert(lane_key(service, target)?);
+            lanes.insert(parse_lane_key(service, target)?);
         }
     }
     Ok(lanes.into_iter().collect())
 }
 
-/// A lane as its columns name it.
-pub(crate) fn lane(environment: &str, service: &str, target: &str) -> Result<Lane, NameError> {
+pub(crate) fn parse_lane(environment: &str, service: &str, target: &str) -> Result<Lane, NameError> {
     Ok(Lane {
         environment: EnvironmentName::parse(environment)?,
         service: ServiceName::parse(service)?,
@@ -506,19 +505,19 @@ pub(crate) fn lane(environment: &str, service: &str, target: &str) -> Result<Lan
     })
 }
 
-pub(crate) fn lane_key(service: &str, target: &str) -> Result<(ServiceName, TargetName), Error> {
+pub(crate) fn parse_lane_key(service: &str, target: &str) -> Result<(ServiceName, TargetName), Error> {
     parsed("tracks", format!("{target}/{service}"), || {
         Ok::<_, NameError>((ServiceName::parse(service)?, TargetName::parse(target)?))
     })
 }
 
-/// The position of the change before the last `ago` ones.
-async fn change(
+/// Returns the position of the composition change that `ago` later changes follow.
+async fn position_changes_ago(
     connection: &mut PgConnection,
     environment: &EnvironmentName,
     ago: u64,
 ) -> Result<Position, QueryError> {
-    let query = sqlx::query_as(CHANGE).bind(environment.as_str()).bind(ago.cast_signed());
+    let query = sqlx::query_as(CHANGES_AGO).bind(environment.as_str()).bind(ago.cast_signed());
     let row: (i64, Option<i64>, Option<i64>) = query.fetch_one(connection).await?;
     let (_, Some(changes), found) = row else {
         return Err(QueryError::UnknownEnvironment(environment.clone()));
@@ -531,12 +530,12 @@ async fn change(
     }
 }
 
-fn lanes(rows: &[StateRow]) -> Result<BTreeMap<(ServiceName, TargetName), LaneFold>, Error> {
+fn parse_lanes(rows: &[StateRow]) -> Result<BTreeMap<(ServiceName, TargetName), LaneFold>, Error> {
     let mut folds: BTreeMap<(ServiceName, TargetName), LaneFold> = BTreeMap::new();
     for row in rows {
         let (Some(service), Some(target)) = (&row.service, &row.target) else { continue };
-        if row.kept.written.position.is_some() {
-            row.kept.write_to(folds.entry(lane_key(service, target)?).or_default())?;
+        if row.change.entry.position.is_some() {
+            row.change.insert_into(folds.entry(parse_lane_key(service, target)?).or_default())?;
         }
     }
     Ok(folds)
@@ -546,7 +545,7 @@ fn late_reports(rows: &[StateRow]) -> Result<BTreeMap<(ServiceName, TargetName),
     let mut late = BTreeMap::new();
     for row in rows {
         if let (Some(service), Some(target), Some(at)) = (&row.service, &row.target, row.late_position) {
-            let last: &mut Position = late.entry(lane_key(service, target)?).or_default();
+            let last: &mut Position = late.entry(parse_lane_key(service, target)?).or_default();
             *last = position(at).max(*last);
         }
     }

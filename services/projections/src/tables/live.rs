@@ -1,4 +1,4 @@
-//! The changes of environments' compositions, in the order in which they were recorded.
+//! Composition changes of environments, in recorded order.
 
 use chrono::{DateTime, Utc};
 use ledger_domain::{
@@ -9,14 +9,21 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::tables::lanes::{release, told};
+use crate::tables::lanes::{optional_columns, parse_release};
 
-pub(crate) const STATEMENTS: &[&str] =
-    &[LAST_BEFORE, FIRST_AFTER, COMPOSITION, CHANGES, RAN, REORDERINGS, WRITE_REORDERINGS];
+pub(crate) const STATEMENTS: &[&str] = &[
+    LAST_CHANGE_NUMBER,
+    FIRST_CHANGE_AFTER,
+    COMPOSITION,
+    CHANGES,
+    CHANGES_TO_VERSION,
+    REORDERINGS,
+    WRITE_REORDERINGS,
+];
 
-/// The number of the last change of the composition up to a position: a search by halves, since numbers and
-/// positions rise together.
-const LAST_BEFORE: &str = "WITH RECURSIVE search AS (
+/// Selects the number of the last composition change up to a position. Uses a binary search: numbers and positions rise
+/// together.
+const LAST_CHANGE_NUMBER: &str = "WITH RECURSIVE search AS (
         SELECT environment_id, 0::bigint AS low, changes AS high FROM environments WHERE environment_id = $1
         UNION ALL
         SELECT s.environment_id,
@@ -32,15 +39,15 @@ const LAST_BEFORE: &str = "WITH RECURSIVE search AS (
     )
     SELECT low FROM search WHERE low = high";
 
-/// The first change of the composition that occurred after a time. Reports that came late are out of the order
-/// of times, so that none can be passed over.
-const FIRST_AFTER: &str =
+/// Selects the first composition change that occurred after a time. Late reports are out of time order, so the query
+/// cannot skip any change.
+const FIRST_CHANGE_AFTER: &str =
     "SELECT min(number) FROM live_changes WHERE environment_id = $1 AND occurred_at > $2";
 
 const COMPOSITION: &str =
     "SELECT composition FROM live_changes WHERE environment_id = $1 AND number = $2 LIMIT 1";
 
-/// Changes of the composition, the last first.
+/// Selects composition changes, latest first.
 const CHANGES: &str =
     "SELECT number, service, target, position, occurred_at, event_id, before_slot, before_position,
         before_at, before_event_id, before_version, before_artifact, before_config, before_infrastructure,
@@ -49,8 +56,8 @@ const CHANGES: &str =
     WHERE environment_id = $1 AND number > $2 AND number <= $3
     ORDER BY number DESC, service, target";
 
-/// When a lane went over to releases of a version, the last time first.
-const RAN: &str =
+/// Selects the changes after which a lane runs a release of a version, latest first.
+const CHANGES_TO_VERSION: &str =
     "SELECT position, occurred_at, event_id, artifact, config, infrastructure, commit FROM live_changes
     WHERE environment_id = $1 AND service = $2 AND target = $3 AND version = $4
     ORDER BY position DESC LIMIT 100";
@@ -60,15 +67,15 @@ const REORDERINGS: &str = "SELECT since, until FROM reorderings WHERE environmen
 const WRITE_REORDERINGS: &str = "INSERT INTO reorderings (environment_id, position, since, until)
     SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::timestamptz[])";
 
-/// Rows that are written by one statement: each has 23 parameters, and a statement at most 65,535.
-const ROWS_OF_A_STATEMENT: usize = 1_000;
+/// Maximum number of rows per INSERT: a row has 23 parameters, and a statement at most 65,535.
+const ROWS_PER_STATEMENT: usize = 1_000;
 
-/// One change of an environment's composition.
+/// Change of an environment's composition.
 #[derive(Debug, Clone)]
 pub(crate) struct CompositionChange {
     pub(crate) number: i64,
     pub(crate) since: Since,
-    /// The lanes that changed, each with what it ran before.
+    /// Changed lanes, each with the release that it ran before.
     pub(crate) lanes: Vec<((ServiceName, TargetName), Option<LiveRelease>)>,
     pub(crate) composition: CompositionId,
 }
@@ -108,7 +115,7 @@ impl ChangeRow {
                     ];
                     Some(LiveRelease {
                         slot: self.before_slot.as_deref().map(SlotName::parse).transpose()?,
-                        release: release(version, parts)?,
+                        release: parse_release(version, parts)?,
                         since: Since {
                             occurred_at,
                             position: position(at),
@@ -133,17 +140,17 @@ impl ChangeRow {
     }
 }
 
-/// The number of the last change of an environment's composition up to a position; 0 if there is none.
+/// Returns the number of the last change of an environment's composition up to a position; 0 if there is none.
 pub(crate) async fn last_change(
     connection: &mut PgConnection,
     environment_id: i32,
     at: Position,
 ) -> Result<i64, Error> {
-    let query = sqlx::query_scalar(LAST_BEFORE).bind(environment_id).bind(bigint(at));
+    let query = sqlx::query_scalar(LAST_CHANGE_NUMBER).bind(environment_id).bind(bigint(at));
     Ok(query.fetch_optional(connection).await?.unwrap_or(0))
 }
 
-/// The identity of the composition that an environment ran at a position; `None` if it had not begun.
+/// Returns the identity of the composition that an environment ran at a position; `None` before its first change.
 pub(crate) async fn composition_at(
     connection: &mut PgConnection,
     environment_id: i32,
@@ -156,17 +163,17 @@ pub(crate) async fn composition_at(
     Ok(bytes.transpose()?.map(CompositionId::from_bytes))
 }
 
-/// The number of an environment's first change of composition that occurred after a time.
+/// Returns the number of the first change of an environment's composition that occurred after a time.
 pub(crate) async fn first_change_after(
     connection: &mut PgConnection,
     environment_id: i32,
     time: DateTime<Utc>,
 ) -> Result<Option<i64>, Error> {
-    Ok(sqlx::query_scalar(FIRST_AFTER).bind(environment_id).bind(time).fetch_one(connection).await?)
+    Ok(sqlx::query_scalar(FIRST_CHANGE_AFTER).bind(environment_id).bind(time).fetch_one(connection).await?)
 }
 
 #[derive(sqlx::FromRow)]
-struct RanRow {
+struct VersionChangeRow {
     position: i64,
     occurred_at: DateTime<Utc>,
     event_id: String,
@@ -177,10 +184,11 @@ struct RanRow {
 }
 
 impl Snapshot {
-    /// Returns when a lane last went over to a release that is a wanted one.
+    /// Returns when a lane last started to run a release that matches the wanted one. Examines the last 100 changes to
+    /// its version.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn last_ran(
         &mut self,
         environment: &EnvironmentName,
@@ -189,12 +197,12 @@ impl Snapshot {
         wanted: &Release,
     ) -> Result<Option<Since>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
-        let query = sqlx::query_as(RAN).bind(id).bind(service.as_str()).bind(target.as_str());
+        let query = sqlx::query_as(CHANGES_TO_VERSION).bind(id).bind(service.as_str()).bind(target.as_str());
         let query = query.bind(wanted.version.as_str());
-        let rows: Vec<RanRow> = query.fetch_all(self.connection()).await?;
+        let rows: Vec<VersionChangeRow> = query.fetch_all(self.connection()).await?;
         for row in rows {
             let parts = [&row.artifact, &row.config, &row.infrastructure, &row.commit];
-            let ran = parsed("live_changes", row.position, || release(wanted.version.as_str(), parts))?;
+            let ran = parsed("live_changes", row.position, || parse_release(wanted.version.as_str(), parts))?;
             if wanted.matches(&ran) {
                 let event_id = parsed("live_changes", row.position, || EventId::stored(&row.event_id))?;
                 let (occurred_at, position) = (row.occurred_at, position(row.position));
@@ -205,7 +213,8 @@ impl Snapshot {
     }
 }
 
-/// The changes of an environment's composition after one number, up to another, the last first.
+/// Returns the changes of an environment's composition with numbers above `after`, up to and including `up_to`, latest
+/// first.
 pub(crate) async fn composition_changes(
     connection: &mut PgConnection,
     environment_id: i32,
@@ -230,8 +239,7 @@ pub(crate) async fn composition_changes(
     Ok(changes)
 }
 
-/// The times within which what ran is not what was recorded in the order of positions, as known at a position: each from its
-/// begin up to before its end.
+/// Returns the spans in which what ran differs from what was recorded, as known at a position. A span excludes its end.
 pub(crate) async fn reorderings(
     connection: &mut PgConnection,
     environment_id: i32,
@@ -241,7 +249,7 @@ pub(crate) async fn reorderings(
     Ok(query.fetch_all(connection).await?)
 }
 
-/// A lane that runs something else from an event on.
+/// Change of the release that a lane runs.
 pub(crate) struct LiveChange {
     pub(crate) environment_id: i32,
     pub(crate) number: i64,
@@ -253,13 +261,13 @@ pub(crate) struct LiveChange {
     pub(crate) composition: CompositionId,
 }
 
-/// Changes of compositions on their way into the table.
+/// Rows to insert into `live_changes`.
 #[derive(Default)]
 pub(crate) struct LiveChangeRows(pub(crate) Vec<LiveChange>);
 
 impl LiveChangeRows {
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        for rows in self.0.chunks(ROWS_OF_A_STATEMENT) {
+        for rows in self.0.chunks(ROWS_PER_STATEMENT) {
             insert(rows).build().execute(&mut *connection).await?;
         }
         Ok(())
@@ -270,7 +278,8 @@ fn insert(rows: &[LiveChange]) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
         "INSERT INTO live_changes (environment_id, number, service, target, position, occurred_at, event_id, version,
             artifact, config, infrastructure, commit, artifact_key, before_slot, before_position, before_at,
-            before_event_id, before_version, before_artifact, before_config, before_infrastructure, before_commit, composition) ",
+            before_event_id, before_version, before_artifact, before_config, before_infrastructure, before_commit,
+            composition) ",
     );
     query.push_values(rows, |mut row, change| {
         row.push_bind(change.environment_id)
@@ -281,7 +290,7 @@ fn insert(rows: &[LiveChange]) -> QueryBuilder<Postgres> {
             .push_bind(change.at.occurred_at)
             .push_bind(change.at.event_id.as_str().to_owned())
             .push_bind(change.release.as_ref().map(|release| release.version.to_string()));
-        for part in told(change.release.as_ref()) {
+        for part in optional_columns(change.release.as_ref()) {
             row.push_bind(part);
         }
         let artifact = change.release.as_ref().and_then(|release| release.artifact.as_ref());
@@ -292,7 +301,7 @@ fn insert(rows: &[LiveChange]) -> QueryBuilder<Postgres> {
             .push_bind(before.map(|live| live.since.occurred_at))
             .push_bind(before.map(|live| live.since.event_id.as_str().to_owned()))
             .push_bind(before.map(|live| live.release.version.to_string()));
-        for part in told(before.map(|live| &live.release)) {
+        for part in optional_columns(before.map(|live| &live.release)) {
             row.push_bind(part);
         }
         row.push_bind(change.composition.as_bytes().to_vec());
@@ -300,7 +309,7 @@ fn insert(rows: &[LiveChange]) -> QueryBuilder<Postgres> {
     query
 }
 
-/// Reorderings on their way into the table, column by column.
+/// Rows to insert into `reorderings`, column by column.
 #[derive(Default)]
 pub(crate) struct ReorderingRows {
     environment_id: Vec<i32>,

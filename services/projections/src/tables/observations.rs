@@ -1,4 +1,4 @@
-//! What was really seen running, lane by lane: the last observation, and since when it has been so.
+//! Observed state of each lane: the last observation, and the first in the unbroken series that agrees with it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,11 +11,11 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::tables::lanes::{lane, release, told};
+use crate::tables::lanes::{optional_columns, parse_lane, parse_release};
 
 pub(crate) const STATEMENTS: &[&str] = &[LOAD, OF_ENVIRONMENT];
 
-macro_rules! seen {
+macro_rules! select_observations {
     () => {
         "SELECT e.name AS environment, o.service, o.target, o.slot, o.version, o.artifact, o.config,
             o.infrastructure, o.commit, o.since_position, o.since_occurred_at, o.since_event_id, o.last_position,
@@ -24,11 +24,11 @@ macro_rules! seen {
     };
 }
 
-const LOAD: &str = seen!();
-const OF_ENVIRONMENT: &str = concat!(seen!(), " WHERE e.name = $1");
+const LOAD: &str = select_observations!();
+const OF_ENVIRONMENT: &str = concat!(select_observations!(), " WHERE e.name = $1");
 
-/// Rows that are written by one statement: each has 15 parameters, and a statement at most 65,535.
-const ROWS: usize = 1_000;
+/// Maximum number of rows per INSERT: a row has 15 parameters, and a statement at most 65,535.
+const ROWS_PER_STATEMENT: usize = 1_000;
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -55,25 +55,25 @@ impl Row {
             EventId::stored(id).map(|event_id| Since { occurred_at, position: position(at), event_id })
         };
         parsed("observations", self.last_position, || {
-            let lane = lane(&self.environment, &self.service, &self.target)?;
+            let lane = parse_lane(&self.environment, &self.service, &self.target)?;
             let parts = [&self.artifact, &self.config, &self.infrastructure, &self.commit];
-            let seen = ObservedState {
+            let state = ObservedState {
                 slot: self.slot.as_deref().map(SlotName::parse).transpose()?,
-                release: self.version.as_deref().map(|version| release(version, parts)).transpose()?,
+                release: self.version.as_deref().map(|version| parse_release(version, parts)).transpose()?,
                 since: since(self.since_position, self.since_occurred_at, &self.since_event_id)?,
                 last: since(self.last_position, self.last_occurred_at, &self.last_event_id)?,
             };
-            Ok::<_, Box<dyn std::error::Error>>((lane, seen))
+            Ok::<_, Box<dyn std::error::Error>>((lane, state))
         })
     }
 }
 
 impl Snapshot {
-    /// Returns what was last seen in the lanes of an environment, by service and target; of one that was retired, what was seen since
-    /// it was declared again.
+    /// Returns the observed state of each lane of an environment, by service and target. A retired
+    /// environment has none; after a retirement, only observations since the new declaration count.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn observations(
         &mut self,
         environment: &EnvironmentName,
@@ -84,27 +84,28 @@ impl Snapshot {
         let standing = self.retirements(environment, position).await?.last();
         let mut all = BTreeMap::new();
         for row in &rows {
-            let (lane, seen) = row.parse()?;
+            let (lane, state) = row.parse()?;
             let counts = match standing {
                 Standing::Retired(_) => false,
-                Standing::Open(until) => until.is_none_or(|until| seen.last.occurred_at >= until),
+                Standing::Open(until) => until.is_none_or(|until| state.last.occurred_at >= until),
             };
             if counts {
-                all.insert((lane.service, lane.target), seen);
+                all.insert((lane.service, lane.target), state);
             }
         }
         Ok(all)
     }
 }
 
-/// What was seen, in the projector's memory.
+/// In-memory projection of observed states.
 #[derive(Default)]
-pub(crate) struct ObservationsFold {
-    seen: HashMap<Lane, (i32, ObservedState)>,
+pub(crate) struct ObservationProjection {
+    /// Environment id and observed state, by lane.
+    states: HashMap<Lane, (i32, ObservedState)>,
     dirty: BTreeSet<Lane>,
 }
 
-impl ObservationsFold {
+impl ObservationProjection {
     pub(crate) async fn load(
         connection: &mut PgConnection,
         environment_id: impl Fn(&EnvironmentName) -> Option<i32>,
@@ -112,16 +113,17 @@ impl ObservationsFold {
         let rows: Vec<Row> = sqlx::query_as(LOAD).fetch_all(connection).await?;
         let mut all = Self::default();
         for row in &rows {
-            let (lane, seen) = row.parse()?;
+            let (lane, state) = row.parse()?;
             let id = parsed("observations", row.last_position, || {
-                environment_id(&lane.environment).ok_or("its environment is not known")
+                environment_id(&lane.environment)
+                    .ok_or_else(|| format!("unknown environment {}", lane.environment))
             })?;
-            all.seen.insert(lane, (id, seen));
+            all.states.insert(lane, (id, state));
         }
         Ok(all)
     }
 
-    /// Folds an observation: a complete one also says of the other lanes at its targets that nothing runs there.
+    /// Applies an observation. A complete observation also states that nothing runs in the other lanes at its targets.
     pub(crate) fn apply(
         &mut self,
         observation: &Observation,
@@ -130,43 +132,43 @@ impl ObservationsFold {
         lanes: impl Iterator<Item = Lane>,
     ) {
         let environment = &observation.environment;
-        let mut seen: BTreeMap<Lane, (Option<SlotName>, Option<Release>)> = BTreeMap::new();
+        let mut observed: BTreeMap<Lane, (Option<SlotName>, Option<Release>)> = BTreeMap::new();
         if observation.complete {
-            let before = self.seen.keys().filter(|lane| lane.environment == *environment).cloned();
+            let before = self.states.keys().filter(|lane| lane.environment == *environment).cloned();
             let lanes = lanes.chain(before).filter(|lane| observation.speaks_of(&lane.target));
-            seen.extend(lanes.map(|lane| (lane, (None, None))));
+            observed.extend(lanes.map(|lane| (lane, (None, None))));
         }
         for lane in &observation.lanes {
             let (service, target) = (lane.service.clone(), lane.target.clone());
             let key = Lane { environment: environment.clone(), service, target };
-            seen.insert(key, (lane.slot.clone(), lane.release.clone()));
+            observed.insert(key, (lane.slot.clone(), lane.release.clone()));
         }
-        for (lane, (slot, release)) in seen {
-            let now = match self.seen.remove(&lane) {
+        for (lane, (slot, release)) in observed {
+            let state = match self.states.remove(&lane) {
                 Some((_, before)) => before.and(slot, release, at.clone()),
                 None => ObservedState { slot, release, since: at.clone(), last: at.clone() },
             };
-            self.seen.insert(lane.clone(), (environment_id, now));
+            self.states.insert(lane.clone(), (environment_id, state));
             self.dirty.insert(lane);
         }
     }
 
-    /// The rows of the lanes that were looked at since the last time.
+    /// Returns the rows of the lanes that were observed since the last call.
     pub(crate) fn take_rows(&mut self) -> ObservationRows {
         let dirty = std::mem::take(&mut self.dirty).into_iter();
         ObservationRows(
-            dirty.filter_map(|lane| self.seen.get(&lane).cloned().map(|seen| (lane, seen))).collect(),
+            dirty.filter_map(|lane| self.states.get(&lane).cloned().map(|state| (lane, state))).collect(),
         )
     }
 }
 
-/// What was seen, on its way into the table.
+/// Rows to insert into or update in `observations`.
 #[derive(Default)]
 pub(crate) struct ObservationRows(Vec<(Lane, (i32, ObservedState))>);
 
 impl ObservationRows {
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        for rows in self.0.chunks(ROWS) {
+        for rows in self.0.chunks(ROWS_PER_STATEMENT) {
             upsert(rows).build().execute(&mut *connection).await?;
         }
         Ok(())
@@ -176,18 +178,19 @@ impl ObservationRows {
 fn upsert(rows: &[(Lane, (i32, ObservedState))]) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
         "INSERT INTO observations (environment_id, service, target, slot, version, artifact, config, infrastructure,
-            commit, since_position, since_occurred_at, since_event_id, last_position, last_occurred_at, last_event_id) ",
+            commit, since_position, since_occurred_at, since_event_id, last_position, last_occurred_at,
+            last_event_id) ",
     );
-    query.push_values(rows, |mut row, (lane, (environment_id, seen))| {
+    query.push_values(rows, |mut row, (lane, (environment_id, state))| {
         row.push_bind(*environment_id)
             .push_bind(lane.service.to_string())
             .push_bind(lane.target.to_string())
-            .push_bind(seen.slot.as_ref().map(ToString::to_string))
-            .push_bind(seen.release.as_ref().map(|release| release.version.to_string()));
-        for part in told(seen.release.as_ref()) {
+            .push_bind(state.slot.as_ref().map(ToString::to_string))
+            .push_bind(state.release.as_ref().map(|release| release.version.to_string()));
+        for part in optional_columns(state.release.as_ref()) {
             row.push_bind(part);
         }
-        for since in [&seen.since, &seen.last] {
+        for since in [&state.since, &state.last] {
             row.push_bind(bigint(since.position))
                 .push_bind(since.occurred_at)
                 .push_bind(since.event_id.as_str().to_owned());

@@ -1,4 +1,4 @@
-//! What an environment asks of those who release to it: policies and freezes.
+//! Policies and freezes of environments.
 
 use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::Envelope;
@@ -10,48 +10,50 @@ use sqlx::PgConnection;
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
 
-pub(crate) const STATEMENTS: &[&str] = &[LAST, FREEZES, UNLIFTED, WRITE, START, LIFT];
+pub(crate) const STATEMENTS: &[&str] =
+    &[LAST_POLICY, ACTIVE_FREEZES, IS_UNLIFTED, WRITE_POLICIES, START_FREEZE, LIFT_FREEZE];
 
-const LAST: &str = "SELECT e.position, e.bytes FROM policies p JOIN events e USING (position)
+const LAST_POLICY: &str = "SELECT e.position, e.bytes FROM policies p JOIN events e USING (position)
     WHERE p.environment_id = $1 AND p.position <= $2 ORDER BY p.position DESC LIMIT 1";
 
-const FREEZES: &str = "SELECT freeze_id, ends_at, started FROM freezes
+const ACTIVE_FREEZES: &str = "SELECT freeze_id, ends_at, started FROM freezes
     WHERE environment_id = $1 AND started_at <= $2 AND coalesce(ends_at, 'infinity') > $2
         AND coalesce(lifted_at, 'infinity') > $2
     ORDER BY started";
 
-const UNLIFTED: &str = "SELECT EXISTS (SELECT FROM freezes
+const IS_UNLIFTED: &str = "SELECT EXISTS (SELECT FROM freezes
     WHERE environment_id = $1 AND freeze_id = $2 AND lifted IS NULL AND coalesce(ends_at, 'infinity') > $3)";
 
-const WRITE: &str = "INSERT INTO policies (environment_id, position)
+const WRITE_POLICIES: &str = "INSERT INTO policies (environment_id, position)
     SELECT unnest($1::integer[]), unnest($2::bigint[])";
 
-const START: &str = "INSERT INTO freezes (environment_id, freeze_id, started, started_at, ends_at)
+const START_FREEZE: &str = "INSERT INTO freezes (environment_id, freeze_id, started, started_at, ends_at)
     VALUES ($1, $2, $3, $4, $5)";
 
-const LIFT: &str = "UPDATE freezes SET lifted = $3, lifted_at = $4 WHERE environment_id = $1 AND freeze_id = $2 AND lifted IS NULL";
+const LIFT_FREEZE: &str = "UPDATE freezes SET lifted = $3, lifted_at = $4
+    WHERE environment_id = $1 AND freeze_id = $2 AND lifted IS NULL";
 
-/// The policy that holds in an environment.
+/// Policy in force in an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PolicyInForce {
-    /// Where it was declared, if one was.
+    /// Position of its declaration, if one exists.
     pub declared: Option<Position>,
-    /// The policy; empty where none was declared.
+    /// Policy; empty if none is declared.
     pub policy: Policy,
 }
 
 impl Snapshot {
-    /// The policy of an environment, as known at a position.
+    /// Returns the policy of an environment, as known at a position.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn policy(
         &mut self,
         environment: &EnvironmentName,
         known_at: Position,
     ) -> Result<PolicyInForce, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(PolicyInForce::default()) };
-        let query = sqlx::query_as(LAST).bind(id).bind(bigint(known_at));
+        let query = sqlx::query_as(LAST_POLICY).bind(id).bind(bigint(known_at));
         let row: Option<(i64, Vec<u8>)> = query.fetch_optional(self.connection()).await?;
         let Some((at, bytes)) = row else { return Ok(PolicyInForce::default()) };
         let envelope = parsed("events", at, || Envelope::stored(bytes.into()))?;
@@ -59,21 +61,23 @@ impl Snapshot {
             Payload::EnvironmentDeclared(_, policy) => {
                 Ok(PolicyInForce { declared: Some(position(at)), policy: policy.clone() })
             }
-            other => parsed("policies", at, || Err(format!("{} declares no policy", other.kind()))),
+            other => parsed("policies", at, || {
+                Err(format!("expected environment.declared, found {}", other.kind()))
+            }),
         }
     }
 
-    /// The freezes of an environment that hold at a time.
+    /// Returns the freezes in force in an environment at a time, ordered by position.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn freezes(
         &mut self,
         environment: &EnvironmentName,
         now: DateTime<Utc>,
     ) -> Result<Vec<ActiveFreeze>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
-        let query = sqlx::query_as(FREEZES).bind(id).bind(now);
+        let query = sqlx::query_as(ACTIVE_FREEZES).bind(id).bind(now);
         let rows: Vec<(String, Option<DateTime<Utc>>, i64)> = query.fetch_all(self.connection()).await?;
         rows.into_iter()
             .map(|(freeze_id, until, started)| {
@@ -85,10 +89,11 @@ impl Snapshot {
 }
 
 impl Snapshot {
-    /// Returns true if a freeze of this name was started, even in the future, that is not lifted, and does not end before a time.
+    /// Returns true if a freeze with this id is not lifted and ends after a time, or has no end. Its start may lie in
+    /// the future.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn is_unlifted(
         &mut self,
         environment: &EnvironmentName,
@@ -96,12 +101,12 @@ impl Snapshot {
         at: DateTime<Utc>,
     ) -> Result<bool, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(false) };
-        let query = sqlx::query_scalar(UNLIFTED).bind(id).bind(freeze_id.as_str()).bind(at);
+        let query = sqlx::query_scalar(IS_UNLIFTED).bind(id).bind(freeze_id.as_str()).bind(at);
         Ok(query.fetch_one(self.connection()).await?)
     }
 }
 
-/// Where policies are declared, on its way into the table, column by column.
+/// Rows to insert into `policies`, column by column.
 #[derive(Default)]
 pub(crate) struct PolicyRows {
     environment_id: Vec<i32>,
@@ -118,13 +123,17 @@ impl PolicyRows {
 
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
         if !self.position.is_empty() {
-            sqlx::query(WRITE).bind(self.environment_id).bind(self.position).execute(connection).await?;
+            sqlx::query(WRITE_POLICIES)
+                .bind(self.environment_id)
+                .bind(self.position)
+                .execute(connection)
+                .await?;
         }
         Ok(())
     }
 }
 
-/// Writes what a fact says of freezes, if it does.
+/// Writes the start or the end of a freeze, if the payload is one.
 pub(crate) async fn write(
     connection: &mut PgConnection,
     payload: &Payload,
@@ -133,14 +142,14 @@ pub(crate) async fn write(
     occurred_at: DateTime<Utc>,
 ) -> Result<(), Error> {
     let query = match payload {
-        Payload::FreezeStarted(freeze) => sqlx::query(START)
+        Payload::FreezeStarted(freeze) => sqlx::query(START_FREEZE)
             .bind(environment_id)
             .bind(freeze.freeze_id.as_str())
             .bind(bigint(at))
             .bind(occurred_at)
             .bind(freeze.until),
         Payload::FreezeLifted(freeze) => {
-            let query = sqlx::query(LIFT).bind(environment_id).bind(freeze.freeze_id.as_str());
+            let query = sqlx::query(LIFT_FREEZE).bind(environment_id).bind(freeze.freeze_id.as_str());
             query.bind(bigint(at)).bind(occurred_at)
         }
         _ => return Ok(()),

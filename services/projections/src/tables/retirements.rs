@@ -11,7 +11,7 @@ use crate::postgres::{Error, bigint, position};
 
 pub(crate) const STATEMENTS: &[&str] = &[OF_ENVIRONMENT, LOAD, WRITE];
 
-/// Nothing where the environment never was retired: then declarations do not matter.
+/// Selects no rows if the environment was never retired: declarations do not matter then.
 const OF_ENVIRONMENT: &str = "SELECT r.occurred_at, r.position, r.retires FROM retirements r
     WHERE r.environment_id = $1 AND r.position <= $2
         AND EXISTS (SELECT FROM retirements e WHERE e.environment_id = $1 AND e.retires)";
@@ -22,7 +22,7 @@ const WRITE: &str = "INSERT INTO retirements (environment_id, position, occurred
     SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::text[]),
         unnest($5::boolean[])";
 
-/// The retirements of an environment, as known at a position.
+/// Loads the retirements of an environment, as known at a position.
 pub(crate) async fn retirements(
     connection: &mut PgConnection,
     environment_id: i32,
@@ -38,7 +38,7 @@ pub(crate) async fn retirements(
     Ok(retirements)
 }
 
-/// All of them, by the id of the environment.
+/// Loads all retirements and declarations: environment id, time, position, and true for a retirement.
 pub(crate) async fn load(
     connection: &mut PgConnection,
 ) -> Result<Vec<(i32, DateTime<Utc>, Position, bool)>, Error> {
@@ -50,7 +50,7 @@ impl Snapshot {
     /// Returns the retirements of an environment, as known at a position.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn retirements(
         &mut self,
         environment: &EnvironmentName,
@@ -61,7 +61,7 @@ impl Snapshot {
     }
 }
 
-/// Retirements on their way into the table, column by column.
+/// Rows to insert into `retirements`, column by column.
 #[derive(Default)]
 pub(crate) struct RetirementRows {
     environment_id: Vec<i32>,

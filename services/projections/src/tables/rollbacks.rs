@@ -1,4 +1,4 @@
-//! Rollbacks: where each is, and what was reported of it.
+//! Rollbacks: the state of each, and the reports that belong to it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ledger_codec::cloudevents::Envelope;
@@ -9,26 +9,26 @@ use sqlx::PgConnection;
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::tables::lanes::told;
+use crate::tables::lanes::optional_columns;
 
 pub(crate) const STATEMENTS: &[&str] = &[
-    ONE,
+    BY_ID,
     LIST,
     ACTIVE,
     REPORTS,
-    OTHERS,
-    LATELY,
-    LAST_AUTOMATIC,
-    FAILED,
-    REQUEST,
-    REQUEST_LANES,
-    START,
-    START_LANES,
-    END,
-    REPORT,
+    CHANGES_BY_OTHERS,
+    AUTOMATIC_REQUESTS_SINCE,
+    LAST_AUTOMATIC_REQUEST,
+    LAST_FAILED_AUTOMATIC,
+    INSERT_REQUEST,
+    INSERT_LANES,
+    MARK_STARTED,
+    UPDATE_ACKNOWLEDGED_LANES,
+    MARK_ENDED,
+    INSERT_REPORTS,
 ];
 
-macro_rules! rollback {
+macro_rules! select_rollbacks {
     () => {
         "SELECT r.phase, r.recorded_at, r.requested, r.started, r.ended, e.bytes, f.bytes AS end_bytes
         FROM rollbacks r JOIN events e ON e.position = r.requested
@@ -36,10 +36,10 @@ macro_rules! rollback {
     };
 }
 
-const ONE: &str = concat!(rollback!(), " WHERE r.rollback_id = $1");
+const BY_ID: &str = concat!(select_rollbacks!(), " WHERE r.rollback_id = $1");
 
 const LIST: &str = concat!(
-    rollback!(),
+    select_rollbacks!(),
     " JOIN environments n USING (environment_id)
     WHERE r.requested < $1 AND ($2::text IS NULL OR n.name = $2) AND ($3::text[] IS NULL OR r.phase = ANY($3))
     ORDER BY r.requested DESC LIMIT $4"
@@ -48,8 +48,8 @@ const LIST: &str = concat!(
 const ACTIVE: &str = "SELECT rollback_id, requested FROM rollbacks
     WHERE environment_id = $1 AND ended IS NULL ORDER BY requested DESC LIMIT 1";
 
-/// Reports that carry the rollback's id, of its own environment and since it was requested: others may have
-/// taken the id by mistake. One that was corrected reports nothing.
+/// Selects the reports with the rollback's id from its own environment, recorded after its request: other reports may
+/// use the id by mistake. Leaves out corrected reports.
 const REPORTS: &str = "SELECT e.position, e.target, e.bytes
     FROM rollbacks b JOIN environments n USING (environment_id)
     JOIN rollback_reports r USING (rollback_id) JOIN events e ON e.position = r.position
@@ -57,8 +57,9 @@ const REPORTS: &str = "SELECT e.position, e.target, e.bytes
         AND NOT EXISTS (SELECT FROM corrections k WHERE k.position = e.position)
     ORDER BY e.position";
 
-/// Events that changed the environment's composition after one change, up to a position, and that are no reports of the rollback.
-const OTHERS: &str = "SELECT e.position, e.target, e.bytes FROM (
+/// Selects events that changed the environment's composition after one change, before a position, and are no reports of
+/// the rollback.
+const CHANGES_BY_OTHERS: &str = "SELECT e.position, e.target, e.bytes FROM (
         SELECT DISTINCT c.number, c.position FROM environments n JOIN live_changes c USING (environment_id)
         WHERE n.name = $1 AND c.number > $2
             AND ($3::bigint IS NULL OR c.position < $3)
@@ -67,24 +68,25 @@ const OTHERS: &str = "SELECT e.position, e.target, e.bytes FROM (
     ) c JOIN events e USING (position)
     ORDER BY c.number";
 
-const LATELY: &str = "SELECT recorded_at FROM rollbacks
+const AUTOMATIC_REQUESTS_SINCE: &str = "SELECT recorded_at FROM rollbacks
     WHERE environment_id = $1 AND automatic AND recorded_at > $2 ORDER BY recorded_at";
 
-const LAST_AUTOMATIC: &str = "SELECT max(recorded_at) FROM rollbacks WHERE environment_id = $1 AND automatic";
+const LAST_AUTOMATIC_REQUEST: &str =
+    "SELECT max(recorded_at) FROM rollbacks WHERE environment_id = $1 AND automatic";
 
-/// The last automatic rollback that ended, if it failed and no policy was declared since.
-const FAILED: &str = "SELECT rollback_id, ended FROM (
+/// Selects the last automatic rollback that succeeded or failed, if it failed and no policy was declared since.
+const LAST_FAILED_AUTOMATIC: &str = "SELECT rollback_id, ended FROM (
         SELECT rollback_id, ended, phase FROM rollbacks
         WHERE environment_id = $1 AND automatic AND phase IN ('succeeded', 'failed') ORDER BY ended DESC LIMIT 1
     ) last
     WHERE phase = 'failed'
         AND NOT EXISTS (SELECT FROM policies p WHERE p.environment_id = $1 AND p.position > last.ended)";
 
-const REQUEST: &str =
+const INSERT_REQUEST: &str =
     "INSERT INTO rollbacks (rollback_id, environment_id, requested, recorded_at, automatic, by_person, phase)
     VALUES ($1, $2, $3, $4, $5, $6, 'requested') ON CONFLICT (rollback_id) DO NOTHING";
 
-const REQUEST_LANES: &str = "INSERT INTO rollback_lanes (environment_id, service, target, requested, version,
+const INSERT_LANES: &str = "INSERT INTO rollback_lanes (environment_id, service, target, requested, version,
         artifact, config, infrastructure, commit, to_version, to_artifact, to_config, to_infrastructure, to_commit)
     SELECT $1, l.service, l.target, $2, l.version, l.artifact, l.config, l.infrastructure, l.commit, l.to_version,
         l.to_artifact, l.to_config, l.to_infrastructure, l.to_commit
@@ -94,11 +96,12 @@ const REQUEST_LANES: &str = "INSERT INTO rollback_lanes (environment_id, service
             to_infrastructure, to_commit)
     ON CONFLICT DO NOTHING";
 
-const START: &str = "UPDATE rollbacks SET phase = 'started', started = $2
+const MARK_STARTED: &str = "UPDATE rollbacks SET phase = 'started', started = $2
     WHERE rollback_id = $1 AND phase = 'requested'";
 
-/// What the lanes of the plan run as the rollback is started: a person may have acknowledged that it is not what the plan starts from.
-const START_LANES: &str = "UPDATE rollback_lanes l
+/// Sets the release that a rollback leaves to the one that the lane runs at the start, for lanes in which a person
+/// acknowledged that it differs from the plan.
+const UPDATE_ACKNOWLEDGED_LANES: &str = "UPDATE rollback_lanes l
     SET (version, artifact, config, infrastructure, commit) = (
         SELECT c.version, c.artifact, c.config, c.infrastructure, c.commit FROM live_changes c
         WHERE c.environment_id = l.environment_id AND c.service = l.service AND c.target = l.target AND c.position < $2
@@ -108,53 +111,55 @@ const START_LANES: &str = "UPDATE rollback_lanes l
     WHERE r.rollback_id = $1 AND r.started = $2 AND l.environment_id = r.environment_id
         AND l.requested = r.requested AND (l.service, l.target) IN (SELECT * FROM unnest($3::text[], $4::text[]))";
 
-const END: &str = "UPDATE rollbacks SET phase = $2, ended = $3 WHERE rollback_id = $1 AND ended IS NULL";
+const MARK_ENDED: &str =
+    "UPDATE rollbacks SET phase = $2, ended = $3 WHERE rollback_id = $1 AND ended IS NULL";
 
-const REPORT: &str = "INSERT INTO rollback_reports (rollback_id, position)
+const INSERT_REPORTS: &str = "INSERT INTO rollback_reports (rollback_id, position)
     SELECT unnest($1::text[]), unnest($2::bigint[])";
 
-/// A rollback, as far as it is.
+/// Current state of a rollback.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RollbackRow {
-    /// What was asked for.
+    /// Request of the rollback.
     pub request: RollbackRequest,
-    /// Why.
+    /// Reason of the request.
     pub reason: Option<LongText>,
-    /// Where it is.
+    /// Phase of the rollback.
     pub phase: Phase,
-    /// The position of the request.
+    /// Position of the request.
     pub requested: Position,
-    /// When the request was recorded.
+    /// Time at which the request was recorded.
     pub requested_at: DateTime<Utc>,
-    /// The position at which its execution began.
+    /// Position of the start, if it has started.
     pub started: Option<Position>,
-    /// The position at which it ended.
+    /// Position of the end, if it has ended.
     pub ended: Option<Position>,
-    /// What was said at its end.
+    /// Reason given at its end.
     pub end_reason: Option<LongText>,
 }
 
-/// A report of an environment's lane, where it is in the ledger.
+/// Report of a change in an environment, with its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The target that it is about, also where it named none; `None` where it named none of several.
+    /// Target of the report, resolved if the report names none; `None` if the service has several and the report names
+    /// none.
     pub target: Option<TargetName>,
-    /// Where.
+    /// Position of the report.
     pub position: Position,
-    /// When it occurred.
+    /// Time at which it occurred.
     pub occurred_at: DateTime<Utc>,
-    /// What.
+    /// Reported event.
     pub event: Event,
 }
 
-/// Which rollbacks a question is about; all that are given must hold.
+/// Filter for rollbacks: a rollback has to meet every given condition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RollbackFilter {
-    /// Of this environment.
+    /// Environment of the rollback.
     pub environment: Option<EnvironmentName>,
-    /// In one of these phases.
+    /// Phases to include.
     pub phases: Option<Vec<Phase>>,
-    /// Requested before this position.
+    /// Position before which the rollback was requested.
     pub before: Option<Position>,
 }
 
@@ -176,14 +181,14 @@ impl Row {
                 Envelope::stored(self.bytes.clone().into()).map_err(|invalid| invalid.to_string())?;
             let event = envelope.event();
             let Payload::RollbackRequested(request) = &event.payload else {
-                return Err(format!("{} requests no rollback", event.payload.kind()));
+                return Err(format!("expected rollback.requested, found {}", event.payload.kind()));
             };
             let end = self.end_bytes.clone().map(|bytes| Envelope::stored(bytes.into()));
             let end = end.transpose().map_err(|invalid| invalid.to_string())?;
             Ok(RollbackRow {
                 request: request.clone(),
                 reason: event.reason.clone(),
-                phase: Phase::named(&self.phase).ok_or_else(|| format!("{} is no phase", self.phase))?,
+                phase: Phase::named(&self.phase).ok_or_else(|| format!("unknown phase {}", self.phase))?,
                 requested: position(self.requested),
                 requested_at: self.recorded_at,
                 started: self.started.map(position),
@@ -195,20 +200,20 @@ impl Row {
 }
 
 impl Snapshot {
-    /// A rollback.
+    /// Returns a rollback.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn rollback(&mut self, rollback_id: &ShortText) -> Result<Option<RollbackRow>, Error> {
-        let query = sqlx::query_as(ONE).bind(rollback_id.as_str());
+        let query = sqlx::query_as(BY_ID).bind(rollback_id.as_str());
         let row: Option<Row> = query.fetch_optional(self.connection()).await?;
         row.as_ref().map(Row::parse).transpose()
     }
 
-    /// Rollbacks, the last requested first, at most `limit`.
+    /// Returns up to `limit` rollbacks, latest request first.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn rollbacks(
         &mut self,
         filter: &RollbackFilter,
@@ -225,10 +230,10 @@ impl Snapshot {
         rows.iter().map(Row::parse).collect()
     }
 
-    /// The rollback of an environment that is under way, and the position of its request.
+    /// Returns the active rollback of an environment, if any, and the position of its request.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn active_rollback(
         &mut self,
         environment: &EnvironmentName,
@@ -242,49 +247,51 @@ impl Snapshot {
         .transpose()
     }
 
-    /// What was reported with a rollback's id.
+    /// Returns the reports that belong to a rollback, ordered by position.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn rollback_reports(&mut self, rollback_id: &ShortText) -> Result<Vec<Report>, Error> {
         let query = sqlx::query_as(REPORTS).bind(rollback_id.as_str());
         let rows: Vec<ReportRow> = query.fetch_all(self.connection()).await?;
-        rows.into_iter().map(report).collect()
+        rows.into_iter().map(parse_report).collect()
     }
 
-    /// Changes of an environment's composition by others while a rollback was under way; at most 100.
+    /// Returns up to 100 changes of an environment's composition by other actors between the request of a rollback and
+    /// its end.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn changes_of_others(&mut self, rollback: &RollbackRow) -> Result<Vec<Report>, Error> {
         let environment = &rollback.request.rollback.environment;
         let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
         let before = self.last_change(id, rollback.requested).await?;
-        let query = sqlx::query_as(OTHERS)
+        let query = sqlx::query_as(CHANGES_BY_OTHERS)
             .bind(environment.as_str())
             .bind(before)
             .bind(rollback.ended.map(bigint))
             .bind(rollback.request.rollback.rollback_id.as_str());
         let rows: Vec<ReportRow> = query.fetch_all(self.connection()).await?;
-        rows.into_iter().map(report).collect()
+        rows.into_iter().map(parse_report).collect()
     }
 
-    /// What the rollback controller has done in an environment.
+    /// Returns what limits further automatic rollbacks of an environment: the requests of the last 24 h, the time of
+    /// the last request, and the last automatic rollback if it failed and no policy was declared since.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database query fails.
     pub async fn automatic_past(
         &mut self,
         environment: &EnvironmentName,
         now: DateTime<Utc>,
     ) -> Result<AutomaticPast, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(AutomaticPast::default()) };
-        let lately = sqlx::query_scalar(LATELY).bind(id).bind(now - TimeDelta::days(1));
-        let requested_at = lately.fetch_all(self.connection()).await?;
-        let last = sqlx::query_scalar(LAST_AUTOMATIC).bind(id);
+        let requests = sqlx::query_scalar(AUTOMATIC_REQUESTS_SINCE).bind(id).bind(now - TimeDelta::days(1));
+        let requested_at = requests.fetch_all(self.connection()).await?;
+        let last = sqlx::query_scalar(LAST_AUTOMATIC_REQUEST).bind(id);
         let last_requested_at = last.fetch_one(self.connection()).await?;
         let failed: Option<(String, i64)> =
-            sqlx::query_as(FAILED).bind(id).fetch_optional(self.connection()).await?;
+            sqlx::query_as(LAST_FAILED_AUTOMATIC).bind(id).fetch_optional(self.connection()).await?;
         let failed = failed
             .map(|(rollback_id, at)| {
                 Ok::<_, Error>((parsed("rollbacks", at, || ShortText::stored(&rollback_id))?, position(at)))
@@ -297,21 +304,21 @@ impl Snapshot {
 /// Position, target and bytes of an event.
 type ReportRow = (i64, Option<String>, Vec<u8>);
 
-fn report((at, target, bytes): ReportRow) -> Result<Report, Error> {
+fn parse_report((at, target, bytes): ReportRow) -> Result<Report, Error> {
     let envelope = parsed("events", at, || Envelope::stored(bytes.into()))?;
     let target = parsed("events", at, || target.as_deref().map(TargetName::parse).transpose())?;
     let event = envelope.event().clone();
     Ok(Report { target, position: position(at), occurred_at: envelope.occurred_at(), event })
 }
 
-/// Reports that carry a rollback's id, on their way into the table, column by column.
+/// Rows to insert into `rollback_reports`, column by column.
 #[derive(Default)]
-pub(crate) struct ReportRows {
+pub(crate) struct RollbackReportRows {
     rollback_id: Vec<String>,
     position: Vec<i64>,
 }
 
-impl ReportRows {
+impl RollbackReportRows {
     pub(crate) fn push(&mut self, payload: &Payload, at: Position) {
         if payload.kind().family() != Family::Rollback
             && let Some(rollback_id) = payload.rollback_id()
@@ -323,13 +330,17 @@ impl ReportRows {
 
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
         if !self.position.is_empty() {
-            sqlx::query(REPORT).bind(self.rollback_id).bind(self.position).execute(connection).await?;
+            sqlx::query(INSERT_REPORTS)
+                .bind(self.rollback_id)
+                .bind(self.position)
+                .execute(connection)
+                .await?;
         }
         Ok(())
     }
 }
 
-/// Writes what a fact says of a rollback's life, if it does.
+/// Writes the request, the start or the end of a rollback, if the payload is one.
 pub(crate) async fn write(
     connection: &mut PgConnection,
     payload: &Payload,
@@ -343,10 +354,10 @@ pub(crate) async fn write(
             return write_request(connection, request, environment_id, at, recorded_at).await;
         }
         Payload::RollbackStarted(it) => {
-            let query = sqlx::query(START).bind(it.rollback.rollback_id.as_str()).bind(bigint(at));
+            let query = sqlx::query(MARK_STARTED).bind(it.rollback.rollback_id.as_str()).bind(bigint(at));
             query.execute(&mut *connection).await?;
             if !it.acknowledge.is_empty() {
-                sqlx::query(START_LANES)
+                sqlx::query(UPDATE_ACKNOWLEDGED_LANES)
                     .bind(it.rollback.rollback_id.as_str())
                     .bind(bigint(at))
                     .bind(it.acknowledge.iter().map(|(service, _)| service.to_string()).collect::<Vec<_>>())
@@ -361,7 +372,7 @@ pub(crate) async fn write(
         Payload::RollbackCancelled(it) => ended(Phase::Cancelled, &it.rollback_id),
         _ => return Ok(()),
     };
-    sqlx::query(END).bind(rollback_id).bind(phase.name()).bind(bigint(at)).execute(connection).await?;
+    sqlx::query(MARK_ENDED).bind(rollback_id).bind(phase.name()).bind(bigint(at)).execute(connection).await?;
     Ok(())
 }
 
@@ -372,7 +383,7 @@ async fn write_request(
     at: Position,
     recorded_at: DateTime<Utc>,
 ) -> Result<(), Error> {
-    sqlx::query(REQUEST)
+    sqlx::query(INSERT_REQUEST)
         .bind(request.rollback.rollback_id.as_str())
         .bind(environment_id)
         .bind(bigint(at))
@@ -382,7 +393,7 @@ async fn write_request(
         .execute(&mut *connection)
         .await?;
     let steps = &request.plan.steps;
-    let mut query = sqlx::query(REQUEST_LANES)
+    let mut query = sqlx::query(INSERT_LANES)
         .bind(environment_id)
         .bind(bigint(at))
         .bind(steps.iter().map(|step| step.service.to_string()).collect::<Vec<_>>())
@@ -393,7 +404,9 @@ async fn write_request(
         let version = |step| side(step).map(|release| release.version.to_string());
         query = query.bind(steps.iter().map(version).collect::<Vec<_>>());
         for part in 0..4 {
-            query = query.bind(steps.iter().map(|step| told(side(step))[part].clone()).collect::<Vec<_>>());
+            query = query.bind(
+                steps.iter().map(|step| optional_columns(side(step))[part].clone()).collect::<Vec<_>>(),
+            );
         }
     }
     query.execute(connection).await?;

@@ -1,4 +1,4 @@
-//! A reader's consumer: it goes with the reader, and another takes its place when its node dies.
+//! A reader's consumer: it is deleted with the reader, and recreated when its node dies.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use ledger_domain::Position;
 use ledger_journal::{Record, SharedJournal, SubjectFilter, Until};
 use ledger_tests::{Cluster, Node, STREAM};
 
-use crate::journal::new_entries::{numbered, one};
-use crate::journal::reading::{append, at, contents, next, next_positions, patiently, read, try_append};
+use crate::journal::submissions::{numbered, one};
+use crate::journal::helpers::{append, at, contents, next, next_positions, with_timeout, read, try_append};
 use crate::journal::server::{Server, replicated};
 
-/// Sooner than the server forgets a consumer by itself.
-const SOON: Duration = Duration::from_secs(20);
+/// Shorter than the time after which the server deletes an inactive consumer.
+const DELETION_LIMIT: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn readers_leave_no_consumers_behind() {
@@ -35,11 +35,11 @@ async fn readers_leave_no_consumers_behind() {
         }
     };
     assert_eq!(while_reading, 1);
-    tokio::time::timeout(SOON, gone).await.expect("none is left");
+    tokio::time::timeout(DELETION_LIMIT, gone).await.expect("all consumers are deleted");
 }
 
 #[tokio::test]
-async fn a_follower_ends_with_an_error_when_the_stream_was_made_again() {
+async fn a_follower_fails_when_the_stream_is_recreated() {
     let server = Server::start().await;
     let journal = server.journal().await;
     append(&journal, &numbered(1..=3)).await;
@@ -50,30 +50,30 @@ async fn a_follower_ends_with_an_error_when_the_stream_was_made_again() {
     let config = raw.get_stream(STREAM).await.expect("a stream").cached_info().config.clone();
 
     raw.delete_stream(STREAM).await.expect("deleted");
-    raw.create_stream(config).await.expect("made again");
+    raw.create_stream(config).await.expect("recreated");
     append(&journal, &numbered(11..=19)).await;
 
-    let error = patiently(records.next()).await.expect("an answer").expect_err("not the entries of another");
-    assert!(error.to_string().contains("it was made again at "), "{error}");
-    assert!(patiently(records.next()).await.is_none());
-    // Who begins now reads the stream that is there, which is told to be another.
-    let mut anew = journal.read(SubjectFilter::All, at(3), Until::Position(at(9)));
-    next_positions(&mut anew, 6).await;
+    let error = with_timeout(records.next()).await.expect("a result").expect_err("the stream is another one");
+    assert!(error.to_string().contains("the stream was recreated at "), "{error}");
+    assert!(with_timeout(records.next()).await.is_none());
+    // A new reader reads the new stream, and its head has another creation time.
+    let mut new_reader = journal.read(SubjectFilter::All, at(3), Until::Position(at(9)));
+    next_positions(&mut new_reader, 6).await;
     assert_ne!(journal.head().await.expect("a head").created, before);
 }
 
-/// Appends until it is taken, as those do who send again.
-async fn append_at_last(journal: &SharedJournal, number: u64) {
-    let taken = async {
+/// Appends repeatedly until the append succeeds.
+async fn append_with_retries(journal: &SharedJournal, number: u64) {
+    let appended = async {
         while try_append(journal, &[one(number)]).await[0].is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    patiently(taken).await;
+    with_timeout(appended).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_node_dies_or_halts_readers_get_everything_once_and_no_gaps() {
+async fn readers_get_every_entry_once_and_no_gaps_while_nodes_are_killed_or_paused() {
     let mut cluster = Cluster::start().await;
     let journal = replicated(&cluster).await;
     append(&journal, &numbered(1..=100)).await;
@@ -83,7 +83,7 @@ async fn whatever_node_dies_or_halts_readers_get_everything_once_and_no_gaps() {
     let mut append_ten = async |follower: &mut _| {
         for _ in 0..10 {
             number += 1;
-            append_at_last(&journal, number).await;
+            append_with_retries(&journal, number).await;
             let record: Record = next(follower).await;
             assert!(matches!(&record, Record::Entry(entry) if entry.position == at(number)), "{record:?}");
             assert_eq!(read(&journal, SubjectFilter::All, number - 10, number).await.len(), 10);
@@ -93,9 +93,9 @@ async fn whatever_node_dies_or_halts_readers_get_everything_once_and_no_gaps() {
     for node in Node::ALL {
         cluster.kill(node).await;
         append_ten(&mut follower).await;
-        cluster.start_again(node).await;
+        cluster.restart(node).await;
         append_ten(&mut follower).await;
-        cluster.healthy(STREAM).await;
+        cluster.wait_until_healthy(STREAM).await;
     }
     let leader = cluster.leader(STREAM).await;
     cluster.pause(leader).await;
@@ -104,26 +104,26 @@ async fn whatever_node_dies_or_halts_readers_get_everything_once_and_no_gaps() {
     append_ten(&mut follower).await;
 
     assert_eq!(contents(&journal).await.len(), 180);
-    assert!(follower.next().now_or_never().is_none(), "nothing more comes");
+    assert!(follower.next().now_or_never().is_none(), "there are no more entries");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_lost_all_it_had_gets_it_again() {
+async fn a_node_that_lost_its_store_is_resynchronized() {
     let mut cluster = Cluster::start().await;
     let journal = replicated(&cluster).await;
     append(&journal, &numbered(1..=2_000)).await;
     let lost = cluster.leader(STREAM).await;
 
     cluster.kill(lost).await;
-    cluster.lose_store(lost);
-    append_at_last(&journal, 2_001).await;
-    cluster.start_again(lost).await;
-    cluster.healthy(STREAM).await;
+    cluster.delete_store(lost);
+    append_with_retries(&journal, 2_001).await;
+    cluster.restart(lost).await;
+    cluster.wait_until_healthy(STREAM).await;
     for node in Node::ALL.into_iter().filter(|node| *node != lost) {
         cluster.kill(node).await;
-        append_at_last(&journal, 2_002).await;
+        append_with_retries(&journal, 2_002).await;
         assert_eq!(contents(&journal).await.len(), 2_002);
-        cluster.start_again(node).await;
-        cluster.healthy(STREAM).await;
+        cluster.restart(node).await;
+        cluster.wait_until_healthy(STREAM).await;
     }
 }

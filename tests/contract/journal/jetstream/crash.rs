@@ -1,18 +1,18 @@
-//! What is acknowledged survives the server, and what is not acknowledged can be given again.
+//! Crashes of the server: acknowledged entries survive, and unacknowledged ones can be appended again.
 
 use std::time::{Duration, Instant};
 
 use ledger_journal::jetstream::Connection;
 use ledger_journal::{AppendError, Outcome};
 
-use crate::journal::new_entries::{numbered, one};
-use crate::journal::reading::{
-    append, assert_holds, at, contents, duplicate_of, patiently, recorded_at, try_append,
+use crate::journal::submissions::{numbered, one};
+use crate::journal::helpers::{
+    append, assert_holds, at, contents, duplicate_of, with_timeout, recorded_at, try_append,
 };
-use crate::journal::server::{Server, impatient, opened, shared};
+use crate::journal::server::{Server, journal_with_timeout, open_journal, shared};
 
 #[tokio::test]
-async fn what_is_acknowledged_survives_the_servers_death() {
+async fn acknowledged_entries_survive_a_kill_of_the_server() {
     let mut server = Server::start().await;
     let journal = server.journal().await;
     append(&journal, &numbered(1..=1_000)).await;
@@ -20,82 +20,82 @@ async fn what_is_acknowledged_survives_the_servers_death() {
     let before = contents(&journal).await;
     let last = append(&journal, &[one(1_004)]).await;
     server.kill().await;
-    server.start_again().await;
+    server.restart().await;
 
     let after = server.journal().await;
     assert_eq!(last, recorded_at([1_004]));
     assert_holds(&after, &numbered(1..=1_004)).await;
     assert_eq!(contents(&after).await[..1_003], before);
-    // The server's memory of identities comes back with it.
+    // The server's deduplication window survives with it.
     assert_eq!(append(&after, &numbered(995..=1_004)).await, duplicate_of(995..=1_004));
 }
 
 #[tokio::test]
-async fn while_the_server_is_down_the_journal_is_unavailable_at_once() {
+async fn while_the_server_is_down_appends_fail_immediately() {
     let mut server = Server::start().await;
     let connection = server.connection().await;
-    let journal = shared(opened(&connection).await);
+    let journal = shared(open_journal(&connection).await);
     append(&journal, &numbered(1..=2)).await;
     server.kill().await;
-    connected(&connection, false).await;
+    wait_until_connected(&connection, false).await;
 
-    let asked = Instant::now();
+    let started = Instant::now();
     for call in [numbered(3..=5), numbered(6..=40)] {
-        let answers = try_append(&journal, &call).await;
+        let results = try_append(&journal, &call).await;
         assert!(
-            answers.iter().all(|answer| matches!(answer, Err(AppendError::Unavailable(_)))),
-            "{answers:?}"
+            results.iter().all(|result| matches!(result, Err(AppendError::Unavailable(_)))),
+            "{results:?}"
         );
     }
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
 
-    server.start_again().await;
-    connected(&connection, true).await;
+    server.restart().await;
+    wait_until_connected(&connection, true).await;
     assert_eq!(append(&journal, &numbered(3..=5)).await, recorded_at(3..=5));
     assert_eq!(append(&journal, &numbered(6..=40)).await, recorded_at(6..=40));
     assert_holds(&journal, &numbered(1..=40)).await;
 }
 
-/// Waits until a connection knows whether the server is there: it tells nobody by itself.
-async fn connected(connection: &Connection, wanted: bool) {
-    let known = async {
+/// Polls until a connection is in the wanted state; it has no notification.
+async fn wait_until_connected(connection: &Connection, wanted: bool) {
+    let changed = async {
         while connection.is_connected() != wanted {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    patiently(known).await;
+    with_timeout(changed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_that_a_crash_interrupts_are_recorded_once_when_given_again() {
-    // A size below and one above that from which a call is sent as a batch, killed at several times.
+async fn batches_interrupted_by_a_crash_are_recorded_once_when_repeated() {
+    // Sizes below and above the threshold for sending a batch, killed after several numbers of batches.
     for (size, until_killed) in [(3, 20), (3, 7), (50, 5), (50, 16), (1_000, 2), (1_000, 5)] {
         let mut server = Server::start().await;
-        let journal = impatient(server.settings(), Duration::from_secs(1)).await;
-        let (told, mut acknowledged) = tokio::sync::watch::channel(0);
+        let journal = journal_with_timeout(server.settings(), Duration::from_secs(1)).await;
+        let (acknowledge, mut acknowledged) = tokio::sync::watch::channel(0);
         let appending = tokio::spawn(async move {
             for call in 0.. {
-                let answers = try_append(&journal, &numbered(call * size..(call + 1) * size)).await;
-                if answers.iter().any(Result::is_err) {
-                    return (call, answers);
+                let results = try_append(&journal, &numbered(call * size..(call + 1) * size)).await;
+                if results.iter().any(Result::is_err) {
+                    return (call, results);
                 }
-                told.send_replace(call + 1);
+                acknowledge.send_replace(call + 1);
             }
             unreachable!("the server is killed")
         });
-        // On a slow server a timeout may interrupt it before: as good as the crash.
-        let _ = patiently(acknowledged.wait_for(|calls| *calls >= until_killed)).await;
+        // On a slow server a timeout may interrupt the task first, which is as good as the crash.
+        let _ = with_timeout(acknowledged.wait_for(|calls| *calls >= until_killed)).await;
         server.kill().await;
-        let (interrupted, first_answers) = patiently(appending).await.expect("no panic");
-        server.start_again().await;
+        let (interrupted, first_results) = with_timeout(appending).await.expect("no panic");
+        server.restart().await;
 
         let journal = server.journal().await;
         let again = append(&journal, &numbered(interrupted * size..(interrupted + 1) * size)).await;
 
         let whole = (interrupted + 1) * size;
         let entries = contents(&journal).await;
-        assert_eq!(entries.len() as u64, whole, "each once");
-        for (first, again) in first_answers.into_iter().zip(&again) {
+        assert_eq!(entries.len() as u64, whole, "each entry once");
+        for (first, again) in first_results.into_iter().zip(&again) {
             match first {
                 Ok(Outcome::Recorded(position) | Outcome::Duplicate(position)) => {
                     assert_eq!(*again, Outcome::Duplicate(position));

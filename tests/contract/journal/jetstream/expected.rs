@@ -1,4 +1,4 @@
-//! An append at an expected end whose answer is lost: the one place where it can be tells what became of it.
+//! Appends at an expected head whose response is lost: the journal looks the outcome up at the expected position.
 
 use std::time::Duration;
 
@@ -7,152 +7,153 @@ use ledger_journal::{AppendError, Outcome, SharedJournal};
 use ledger_tests::{Proxy, STREAM};
 use tokio::task::JoinHandle;
 
-use crate::journal::new_entries::{altered, numbered, one};
-use crate::journal::reading::{append, assert_holds, at, patiently, try_append_at};
-use crate::journal::server::{Server, impatient};
+use crate::journal::submissions::{altered, numbered, one};
+use crate::journal::helpers::{append, assert_holds, at, with_timeout, try_append_at};
+use crate::journal::server::{Server, journal_with_timeout};
 
-/// Long enough for what is answered, short enough to wait for what is not.
-const SOON: Duration = Duration::from_millis(700);
+/// Long enough for a response, short enough to wait for one that never comes.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(700);
 
-/// A server with three entries, and a journal on it behind a proxy.
-struct Scene {
+/// A server with three entries, and two journals on it: one connected directly, one through a proxy.
+struct Setup {
     server: Server,
     proxy: Proxy,
     direct: SharedJournal,
-    behind: SharedJournal,
+    proxied: SharedJournal,
 }
 
-type Answering = JoinHandle<Result<Outcome, AppendError>>;
+type PendingAppend = JoinHandle<Result<Outcome, AppendError>>;
 
-impl Scene {
-    async fn set() -> Self {
+impl Setup {
+    async fn start() -> Self {
         let server = Server::start().await;
         let proxy = Proxy::start(server.nats().port()).await;
-        let behind = impatient(server.settings_through(proxy.port()), SOON).await;
+        let proxied = journal_with_timeout(server.settings_through(proxy.port()), REQUEST_TIMEOUT).await;
         let direct = server.journal().await;
         append(&direct, &numbered(1..=3)).await;
-        Self { server, proxy, direct, behind }
+        Self { server, proxy, direct, proxied }
     }
 
-    /// Appends the event 4 at the position 3, behind the proxy that swallows answers, and comes back when
-    /// the server has it.
-    async fn append_unanswered(&self) -> Answering {
+    /// Appends event 4 at position 3 through the proxy, which drops responses, and returns when the server has
+    /// processed it.
+    async fn append_without_response(&self) -> PendingAppend {
         let raw = self.server.raw().await;
         let subject = one(4).subject.as_str().to_owned();
-        let mut heard = raw.client().subscribe(subject).await.expect("subscribed");
-        // An answer on the same connection: by then the server listens for us.
+        let mut messages = raw.client().subscribe(subject).await.expect("subscribed");
+        // A response on the same connection proves that the server has processed the subscription.
         raw.get_stream(STREAM).await.expect("a stream");
-        self.proxy.swallow_answers();
-        let behind = self.behind.clone();
-        let answering = tokio::spawn(async move { try_append_at(&behind, &one(4), at(3)).await });
-        patiently(heard.next()).await.expect("a message");
-        // Heard is not stored: the stream takes one after the other, and this one only after that.
+        self.proxy.drop_responses();
+        let proxied = self.proxied.clone();
+        let pending = tokio::spawn(async move { try_append_at(&proxied, &one(4), at(3)).await });
+        with_timeout(messages.next()).await.expect("a message");
+        // A delivered message is not yet stored. The stream processes messages in order: when this duplicate is
+        // acknowledged, the message before it has been processed.
         append(&self.direct, &[one(1)]).await;
-        answering
+        pending
     }
 }
 
 #[tokio::test]
-async fn what_was_recorded_and_not_answered_is_found_in_its_place() {
-    let scene = Scene::set().await;
-    let answering = scene.append_unanswered().await;
-    scene.proxy.let_answers_through();
+async fn a_recorded_append_without_a_response_is_found_at_its_position() {
+    let setup = Setup::start().await;
+    let pending = setup.append_without_response().await;
+    setup.proxy.forward_responses();
 
-    assert_eq!(patiently(answering).await.expect("no panic"), Ok(Outcome::Recorded(at(4))));
+    assert_eq!(with_timeout(pending).await.expect("no panic"), Ok(Outcome::Recorded(at(4))));
 
-    assert_holds(&scene.direct, &numbered(1..=4)).await;
+    assert_holds(&setup.direct, &numbered(1..=4)).await;
 }
 
 #[tokio::test]
-async fn what_was_refused_and_not_answered_has_moved() {
-    let scene = Scene::set().await;
-    append(&scene.direct, &[one(5)]).await;
-    let answering = scene.append_unanswered().await;
-    scene.proxy.let_answers_through();
+async fn a_rejected_append_without_a_response_reports_the_wrong_head() {
+    let setup = Setup::start().await;
+    append(&setup.direct, &[one(5)]).await;
+    let pending = setup.append_without_response().await;
+    setup.proxy.forward_responses();
 
-    let answer = patiently(answering).await.expect("no panic");
+    let result = with_timeout(pending).await.expect("no panic");
 
-    assert!(matches!(answer, Err(AppendError::WrongHead(_))), "{answer:?}");
-    assert_holds(&scene.direct, &[numbered(1..=3), vec![one(5)]].concat()).await;
+    assert!(matches!(result, Err(AppendError::WrongHead(_))), "{result:?}");
+    assert_holds(&setup.direct, &[numbered(1..=3), vec![one(5)]].concat()).await;
 }
 
 #[tokio::test]
-async fn what_conflicts_and_was_not_answered_is_a_conflict() {
-    let scene = Scene::set().await;
-    append(&scene.direct, &[altered(&one(4))]).await;
-    let answering = scene.append_unanswered().await;
-    scene.proxy.let_answers_through();
+async fn a_conflicting_append_without_a_response_is_a_conflict() {
+    let setup = Setup::start().await;
+    append(&setup.direct, &[altered(&one(4))]).await;
+    let pending = setup.append_without_response().await;
+    setup.proxy.forward_responses();
 
-    assert_eq!(patiently(answering).await.expect("no panic"), Ok(Outcome::Conflict(at(4))));
+    assert_eq!(with_timeout(pending).await.expect("no panic"), Ok(Outcome::Conflict(at(4))));
 
-    assert_holds(&scene.direct, &[numbered(1..=3), vec![altered(&one(4))]].concat()).await;
+    assert_holds(&setup.direct, &[numbered(1..=3), vec![altered(&one(4))]].concat()).await;
 }
 
 #[tokio::test]
-async fn while_nothing_is_answered_nobody_knows_and_given_again_it_is_one_entry() {
-    let scene = Scene::set().await;
-    let answering = scene.append_unanswered().await;
+async fn an_append_with_an_unknown_outcome_is_one_entry_when_repeated() {
+    let setup = Setup::start().await;
+    let pending = setup.append_without_response().await;
 
-    let answer = patiently(answering).await.expect("no panic");
-    assert!(matches!(answer, Err(AppendError::Unavailable(_))), "{answer:?}");
+    let result = with_timeout(pending).await.expect("no panic");
+    assert!(matches!(result, Err(AppendError::Unavailable(_))), "{result:?}");
 
-    assert_eq!(try_append_at(&scene.direct, &one(4), at(3)).await, Ok(Outcome::Duplicate(at(4))));
-    assert_holds(&scene.direct, &numbered(1..=4)).await;
+    assert_eq!(try_append_at(&setup.direct, &one(4), at(3)).await, Ok(Outcome::Duplicate(at(4))));
+    assert_holds(&setup.direct, &numbered(1..=4)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_cut_before_the_answer_leaves_one_entry() {
-    let scene = Scene::set().await;
-    let answering = scene.append_unanswered().await;
-    scene.proxy.cut();
-    scene.proxy.let_answers_through();
+async fn a_connection_cut_before_the_response_leaves_one_entry() {
+    let setup = Setup::start().await;
+    let pending = setup.append_without_response().await;
+    setup.proxy.cut_connections();
+    setup.proxy.forward_responses();
 
-    // Given up where there is no connection yet, looked up where there is one again.
-    let answer = patiently(answering).await.expect("no panic");
+    // The journal gives up if it is still disconnected, and looks the outcome up if it is connected again.
+    let result = with_timeout(pending).await.expect("no panic");
     assert!(
-        matches!(answer, Ok(Outcome::Recorded(place)) if place == at(4))
-            || matches!(answer, Err(AppendError::Unavailable(_))),
-        "{answer:?}"
+        matches!(result, Ok(Outcome::Recorded(place)) if place == at(4))
+            || matches!(result, Err(AppendError::Unavailable(_))),
+        "{result:?}"
     );
 
-    assert_eq!(try_append_at(&scene.direct, &one(4), at(3)).await, Ok(Outcome::Duplicate(at(4))));
-    assert_holds(&scene.direct, &numbered(1..=4)).await;
+    assert_eq!(try_append_at(&setup.direct, &one(4), at(3)).await, Ok(Outcome::Duplicate(at(4))));
+    assert_holds(&setup.direct, &numbered(1..=4)).await;
 }
 
 #[tokio::test]
-async fn what_a_halted_server_stores_later_stands_in_its_place_or_nowhere() {
-    let scene = Scene::set().await;
-    scene.server.nats().pause().await;
+async fn an_append_that_a_paused_server_stores_later_is_at_its_position_or_nowhere() {
+    let setup = Setup::start().await;
+    setup.server.nats().pause().await;
 
-    let answer = try_append_at(&scene.behind, &one(4), at(3)).await;
-    // The server finds both in its sockets: the ghost of what was given up, and what came after it.
-    let direct = scene.direct.clone();
+    let result = try_append_at(&setup.proxied, &one(4), at(3)).await;
+    // The server finds both in its sockets: the abandoned append and the one after it.
+    let direct = setup.direct.clone();
     let later = tokio::spawn(async move { append(&direct, &[one(5)]).await });
-    scene.server.nats().resume();
-    patiently(later).await.expect("no panic");
+    setup.server.nats().resume();
+    with_timeout(later).await.expect("no panic");
 
-    assert!(matches!(answer, Err(AppendError::Unavailable(_))), "{answer:?}");
-    match try_append_at(&scene.behind, &one(4), at(3)).await {
+    assert!(matches!(result, Err(AppendError::Unavailable(_))), "{result:?}");
+    match try_append_at(&setup.proxied, &one(4), at(3)).await {
         Ok(Outcome::Duplicate(place)) if place == at(4) => {
-            assert_holds(&scene.direct, &numbered(1..=5)).await;
+            assert_holds(&setup.direct, &numbered(1..=5)).await;
         }
         Err(AppendError::WrongHead(_)) => {
-            assert_holds(&scene.direct, &[numbered(1..=3), vec![one(5)]].concat()).await;
+            assert_holds(&setup.direct, &[numbered(1..=3), vec![one(5)]].concat()).await;
         }
         other => panic!("{other:?}"),
     }
 }
 
 #[tokio::test]
-async fn while_the_server_is_down_nothing_is_known_and_nothing_recorded() {
-    let mut scene = Scene::set().await;
-    scene.server.kill().await;
+async fn while_the_server_is_down_an_append_is_unavailable_and_not_recorded() {
+    let mut setup = Setup::start().await;
+    setup.server.kill().await;
 
-    let answer = try_append_at(&scene.behind, &one(4), at(3)).await;
-    assert!(matches!(answer, Err(AppendError::Unavailable(_))), "{answer:?}");
+    let result = try_append_at(&setup.proxied, &one(4), at(3)).await;
+    assert!(matches!(result, Err(AppendError::Unavailable(_))), "{result:?}");
 
-    scene.server.start_again().await;
-    let journal = scene.server.journal().await;
+    setup.server.restart().await;
+    let journal = setup.server.journal().await;
     try_append_at(&journal, &one(4), at(3)).await.expect("an outcome");
     assert_holds(&journal, &numbered(1..=4)).await;
 }

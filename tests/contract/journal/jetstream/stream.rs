@@ -1,4 +1,4 @@
-//! The stream is made as the design says, is never changed, and one that does not fit is refused.
+//! The stream: its configuration when created, and the rejection of unsuitable streams, which stay unchanged.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use ledger_journal::jetstream::{Connection, OpenError, Settings, StreamSettings}
 use ledger_tests::STREAM;
 use serde_json::{Value, json};
 
-use crate::journal::new_entries::{numbered, one};
-use crate::journal::reading::{append, assert_holds, at, contents, patiently, recorded_at};
-use crate::journal::server::{Server, opened, shared, stream_settings};
+use crate::journal::submissions::{numbered, one};
+use crate::journal::helpers::{append, assert_holds, at, contents, with_timeout, recorded_at};
+use crate::journal::server::{Server, open_journal, shared, stream_settings};
 
-/// What makes a good configuration a bad one.
+/// A change that makes a good configuration unsuitable.
 type Change = fn(&mut Config);
 
 fn tenant(name: &str) -> TenantName {
@@ -21,7 +21,7 @@ fn tenant(name: &str) -> TenantName {
 }
 
 #[tokio::test]
-async fn a_stream_is_made_as_the_design_says() {
+async fn a_stream_is_created_with_the_designed_configuration() {
     let server = Server::start().await;
     let settings = Settings {
         stream: StreamSettings { duplicate_window: Duration::from_secs(900), ..stream_settings() },
@@ -31,7 +31,7 @@ async fn a_stream_is_made_as_the_design_says() {
     connection.journal(tenant("acme.eu")).await.expect("a journal");
 
     let raw = server.raw().await;
-    let info: Value = raw.request("STREAM.INFO.LEDGER_acme=eu", &json!({})).await.expect("an answer");
+    let info: Value = raw.request("STREAM.INFO.LEDGER_acme=eu", &json!({})).await.expect("a response");
 
     let expected = json!({
         "name": "LEDGER_acme=eu",
@@ -54,16 +54,16 @@ async fn a_stream_is_made_as_the_design_says() {
     for (name, value) in expected.as_object().expect("an object") {
         assert_eq!(info["config"][name], *value, "{name}");
     }
-    for never in ["sealed", "no_ack", "allow_rollup_hdrs", "allow_msg_ttl", "mirror_direct"] {
-        assert_ne!(info["config"][never], json!(true), "{never}");
+    for unset in ["sealed", "no_ack", "allow_rollup_hdrs", "allow_msg_ttl", "mirror_direct"] {
+        assert_ne!(info["config"][unset], json!(true), "{unset}");
     }
-    for never in ["mirror", "sources", "subject_transform", "republish", "first_seq"] {
-        assert_eq!(info["config"][never], Value::Null, "{never}");
+    for unset in ["mirror", "sources", "subject_transform", "republish", "first_seq"] {
+        assert_eq!(info["config"][unset], Value::Null, "{unset}");
     }
 }
 
 #[tokio::test]
-async fn a_stream_is_opened_again_as_it_is() {
+async fn an_existing_stream_is_opened_unchanged() {
     let server = Server::start().await;
     let first = server.journal().await;
     append(&first, &numbered(1..=10)).await;
@@ -75,11 +75,11 @@ async fn a_stream_is_opened_again_as_it_is() {
 }
 
 #[tokio::test]
-async fn who_open_at_the_same_time_open_the_same_journal() {
+async fn concurrent_opens_return_the_same_journal() {
     let server = Server::start().await;
     let connections = futures::future::join_all((0..8).map(|_| server.connection())).await;
 
-    let journals = futures::future::join_all(connections.iter().map(opened)).await;
+    let journals = futures::future::join_all(connections.iter().map(open_journal)).await;
 
     let journals: Vec<_> = journals.into_iter().map(shared).collect();
     for (number, journal) in (1..).zip(&journals) {
@@ -94,31 +94,31 @@ async fn no_message_can_be_deleted_or_purged() {
     append(&journal, &numbered(1..=3)).await;
     let stream = server.raw().await.get_stream(STREAM).await.expect("a stream");
 
-    let refusals = [
-        stream.delete_message(2).await.expect_err("refused").to_string(),
-        stream.purge().await.expect_err("refused").to_string(),
-        stream.purge().filter("ledger.default.production.>").await.expect_err("refused").to_string(),
+    let errors = [
+        stream.delete_message(2).await.expect_err("rejected").to_string(),
+        stream.purge().await.expect_err("rejected").to_string(),
+        stream.purge().filter("ledger.default.production.>").await.expect_err("rejected").to_string(),
     ];
 
-    assert!(refusals[0].contains("message delete not permitted"), "{refusals:?}");
-    assert!(refusals[1].contains("stream purge not permitted"), "{refusals:?}");
-    assert!(refusals[2].contains("stream purge not permitted"), "{refusals:?}");
+    assert!(errors[0].contains("message delete not permitted"), "{errors:?}");
+    assert!(errors[1].contains("stream purge not permitted"), "{errors:?}");
+    assert!(errors[2].contains("stream purge not permitted"), "{errors:?}");
     assert_holds(&journal, &numbered(1..=3)).await;
 }
 
 #[tokio::test]
-async fn the_ban_on_deletion_cannot_be_lifted() {
+async fn deny_delete_and_deny_purge_cannot_be_revoked() {
     let server = Server::start().await;
     server.journal().await;
     let raw = server.raw().await;
     let config = raw.get_stream(STREAM).await.expect("a stream").cached_info().config.clone();
 
-    raw.update_stream(Config { deny_delete: false, ..config.clone() }).await.expect_err("refused");
-    raw.update_stream(Config { deny_purge: false, ..config }).await.expect_err("refused");
+    raw.update_stream(Config { deny_delete: false, ..config.clone() }).await.expect_err("rejected");
+    raw.update_stream(Config { deny_purge: false, ..config }).await.expect_err("rejected");
 }
 
 #[tokio::test]
-async fn a_stream_that_does_not_fit_is_refused_by_what_differs() {
+async fn an_unsuitable_stream_is_rejected_with_the_difference() {
     let server = Server::start().await;
     let connection = server.connection().await;
     connection.journal(tenant("model")).await.expect("a journal");
@@ -141,45 +141,45 @@ async fn a_stream_that_does_not_fit_is_refused_by_what_differs() {
         ("first_sequence", |config| config.first_sequence = Some(5)),
     ];
     for (number, (field, change)) in changes.into_iter().enumerate() {
-        // Each has a name of its own: the server may still be clearing away one that was deleted.
+        // Each stream has its own name: the server may still be removing a deleted one.
         let mut config = model.clone();
         config.name = format!("LEDGER_bad-{number}");
         config.subjects = vec![format!("ledger.bad-{number}.>")];
         change(&mut config);
         raw.create_stream(&config).await.unwrap_or_else(|error| panic!("{field}: {error}"));
 
-        let refused = connection.journal(tenant(&format!("bad-{number}"))).await.err().expect("refused");
+        let error = connection.journal(tenant(&format!("bad-{number}"))).await.err().expect("rejected");
 
-        let OpenError::Mismatch { stream, differences } = &refused else {
-            panic!("{field}: {refused:?}");
+        let OpenError::Mismatch { stream, differences } = &error else {
+            panic!("{field}: {error:?}");
         };
         assert_eq!(*stream, config.name);
         assert_eq!(differences.len(), 1, "{field}: {differences:?}");
         assert!(differences[0].starts_with(&format!("{field} is ")), "{field}: {differences:?}");
-        assert!(refused.to_string().contains(&differences[0]), "{refused}");
+        assert!(error.to_string().contains(&differences[0]), "{error}");
     }
 }
 
 #[tokio::test]
-async fn all_differences_are_named_at_once_and_nothing_is_changed() {
+async fn all_differences_are_reported_together_and_nothing_is_changed() {
     let server = Server::start().await;
     let raw = server.raw().await;
-    let strange =
+    let unsuitable =
         Config { name: STREAM.into(), subjects: vec!["ledger.default.>".into()], ..Config::default() };
-    raw.create_stream(&strange).await.expect("a stream");
+    raw.create_stream(&unsuitable).await.expect("a stream");
     let before = raw.get_stream(STREAM).await.expect("a stream").cached_info().config.clone();
 
-    let refused = server.connection().await.journal(TenantName::default()).await.err();
+    let error = server.connection().await.journal(TenantName::default()).await.err();
 
-    let told = refused.expect("refused").to_string();
+    let message = error.expect("rejected").to_string();
     for field in ["discard", "max_message_size", "deny_delete", "deny_purge", "allow_atomic_publish"] {
-        assert!(told.contains(&format!("{field} is ")), "{field}: {told}");
+        assert!(message.contains(&format!("{field} is ")), "{field}: {message}");
     }
     assert_eq!(raw.get_stream(STREAM).await.expect("a stream").cached_info().config, before);
 }
 
 #[tokio::test]
-async fn a_journal_made_again_is_known_by_its_time() {
+async fn a_recreated_journal_has_a_later_creation_time() {
     let server = Server::start().await;
     let journal = server.journal().await;
     append(&journal, &numbered(1..=3)).await;
@@ -187,16 +187,16 @@ async fn a_journal_made_again_is_known_by_its_time() {
 
     server.raw().await.delete_stream(STREAM).await.expect("deleted");
     let connection = server.connection().await;
-    let made_again = async {
+    let recreated = async {
         loop {
             match connection.journal(TenantName::default()).await {
-                // The server is still clearing the old one away.
+                // The server is still removing the old stream.
                 Err(OpenError::JetStream { .. }) => tokio::task::yield_now().await,
                 opened => return shared(opened.expect("a journal")),
             }
         }
     };
-    let again = patiently(made_again).await;
+    let again = with_timeout(recreated).await;
     append(&again, &numbered(1..=3)).await;
 
     let second = again.head().await.expect("a head");
@@ -205,7 +205,7 @@ async fn a_journal_made_again_is_known_by_its_time() {
 }
 
 #[tokio::test]
-async fn tenants_on_one_server_do_not_see_one_another() {
+async fn tenants_on_one_server_are_isolated() {
     let server = Server::start().await;
     let connection = server.connection().await;
     let names = ["a", "a.b", "A", "ab"];
@@ -214,15 +214,15 @@ async fn tenants_on_one_server_do_not_see_one_another() {
         journals.push(shared(connection.journal(tenant(name)).await.expect("a journal")));
     }
 
-    // The same identities, in each tenant's own ledger, at the same positions.
+    // The same identities at the same positions in each tenant's ledger.
     for (journal, name) in journals.iter().zip(names) {
-        let mut mine = numbered(1..=12);
-        for new_entry in &mut mine {
+        let mut events = numbered(1..=12);
+        for new_entry in &mut events {
             new_entry.bytes = format!("of {name}").into();
             new_entry.subject = subject_of(name);
         }
-        assert_eq!(append(journal, &mine).await, recorded_at(1..=12), "{name}");
-        assert_eq!(append(journal, &mine[..3]).await.len(), 3, "{name}");
+        assert_eq!(append(journal, &events).await, recorded_at(1..=12), "{name}");
+        assert_eq!(append(journal, &events[..3]).await.len(), 3, "{name}");
     }
 
     for (journal, name) in journals.iter().zip(names) {

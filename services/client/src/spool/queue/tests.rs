@@ -1,4 +1,4 @@
-//! What is kept is there again, whole and in order, and for its own ledger only.
+//! Events are stored completely, in order, and separately for each ledger.
 
 use std::thread;
 
@@ -12,59 +12,60 @@ fn event(id: &str) -> Envelope {
     Envelope::parse(json.as_bytes()).expect("an event")
 }
 
-fn queue(spool: &Path, ledger: &str) -> Queue {
-    Queue::of(spool, &Url::parse(ledger).expect("a URL"))
+fn queue_of(spool: &Path, ledger: &str) -> Queue {
+    Queue::new(spool, &Url::parse(ledger).expect("a URL"))
 }
 
-/// A queue in a folder that is gone with it.
-fn fresh() -> (tempfile::TempDir, Queue) {
+/// Returns a queue in a temporary folder, which is removed on drop.
+fn temporary_queue() -> (tempfile::TempDir, Queue) {
     let spool = tempfile::tempdir().expect("a folder");
-    let queue = queue(spool.path(), "http://127.0.0.1:8080/v1");
+    let queue = queue_of(spool.path(), "http://127.0.0.1:8080/v1");
     (spool, queue)
 }
 
 fn add(queue: &Queue, ids: &[&str]) {
     let events: Vec<_> = ids.iter().map(|id| event(id)).collect();
-    queue.add(&events).expect("kept");
+    queue.add(&events).expect("added");
 }
 
-async fn held(queue: &Queue) -> QueueLock<'_> {
-    queue.hold(Instant::now()).await.expect("a lock").expect("nobody holds it")
+async fn locked(queue: &Queue) -> QueueLock<'_> {
+    queue.lock(Instant::now()).await.expect("a lock").expect("an unlocked queue")
 }
 
 async fn ids(queue: &Queue) -> Vec<String> {
-    let held = held(queue).await;
+    let lock = locked(queue).await;
     let entries = queue.waiting().expect("read");
-    let events = entries.iter().map(|entry| held.event(entry).expect("read").expect("there").expect("whole"));
+    let events =
+        entries.iter().map(|entry| lock.event(entry).expect("read").expect("a file").expect("an event"));
     let id = |event: Bytes| Envelope::parse(&event).expect("an event").identity().id.as_str().to_owned();
     events.map(id).collect()
 }
 
-fn refused(queue: &Queue) -> Vec<String> {
-    let mut names = names(&queue.refused_folder()).expect("read");
+fn refused_names(queue: &Queue) -> Vec<String> {
+    let mut names = file_names(&queue.refused_folder()).expect("read");
     names.sort_unstable();
     names
 }
 
 #[tokio::test]
-async fn events_wait_in_the_order_in_which_they_were_kept() {
-    let (_spool, queue) = fresh();
+async fn events_wait_in_the_order_in_which_they_were_added() {
+    let (_spool, queue) = temporary_queue();
     assert_eq!(queue.waiting().expect("read"), []);
     add(&queue, &["c", "a"]);
     add(&queue, &["b"]);
     assert_eq!(ids(&queue).await, ["c", "a", "b"]);
     let first = queue.waiting().expect("read").remove(0);
-    held(&queue).await.done(&first).expect("removed");
+    locked(&queue).await.remove(&first).expect("removed");
     add(&queue, &["c"]);
     assert_eq!(ids(&queue).await, ["a", "b", "c"]);
 }
 
 #[tokio::test]
-async fn many_processes_keep_each_event_once_and_each_in_its_order() {
-    let (_spool, queue) = fresh();
+async fn concurrent_writers_add_each_event_once_and_in_their_own_order() {
+    let (_spool, queue) = temporary_queue();
     let writers: Vec<_> = (0..4)
         .map(|writer| {
-            // As another process has it: with files of its own.
+            // Another process would open its own files, too.
             let queue = queue.clone();
             thread::spawn(move || {
                 for number in 0..25 {
@@ -73,7 +74,7 @@ async fn many_processes_keep_each_event_once_and_each_in_its_order() {
             })
         })
         .collect();
-    writers.into_iter().for_each(|writer| writer.join().expect("kept"));
+    writers.into_iter().for_each(|writer| writer.join().expect("added"));
     let ids = ids(&queue).await;
     assert_eq!(ids.len(), 100);
     for writer in 0..4 {
@@ -84,24 +85,24 @@ async fn many_processes_keep_each_event_once_and_each_in_its_order() {
 
 #[tokio::test]
 async fn one_process_at_a_time_sends() {
-    let (_spool, queue) = fresh();
-    let first = held(&queue).await;
-    assert!(queue.hold(Instant::now()).await.expect("a lock").is_none());
-    // Whoever adds does not wait for it.
+    let (_spool, queue) = temporary_queue();
+    let first = locked(&queue).await;
+    assert!(queue.lock(Instant::now()).await.expect("a lock").is_none());
+    // Adding does not wait for the sender.
     add(&queue, &["a"]);
     drop(first);
     assert_eq!(ids(&queue).await, ["a"]);
 }
 
 #[tokio::test]
-async fn what_waits_for_one_ledger_is_not_seen_by_another() {
+async fn queues_of_different_ledgers_are_separate() {
     let spool = tempfile::tempdir().expect("a folder");
     let ledgers = ["http://127.0.0.1:8080/v1", "http://127.0.0.1:8080/v1/tenants/shop", "http://10.0.0.1/v1"];
     for ledger in ledgers {
-        add(&queue(spool.path(), ledger), &[ledger]);
+        add(&queue_of(spool.path(), ledger), &[ledger]);
     }
     for ledger in ledgers {
-        assert_eq!(ids(&queue(spool.path(), ledger)).await, [ledger]);
+        assert_eq!(ids(&queue_of(spool.path(), ledger)).await, [ledger]);
     }
     let all = Queue::all(spool.path()).expect("read");
     assert_eq!(all.iter().map(|queue| queue.ledger().as_str()).collect::<Vec<_>>(), {
@@ -112,17 +113,17 @@ async fn what_waits_for_one_ledger_is_not_seen_by_another() {
 }
 
 #[test]
-fn a_password_is_not_written_down() {
+fn credentials_are_not_written_to_disk() {
     let spool = tempfile::tempdir().expect("a folder");
-    let queue = queue(spool.path(), "https://ada:secret@ledger.example/v1");
+    let queue = queue_of(spool.path(), "https://ada:secret@ledger.example/v1");
     add(&queue, &["a"]);
     let written = fs::read_to_string(queue.folder().join("ledger")).expect("written");
     assert_eq!(written, "https://ledger.example/v1\n");
 }
 
 #[tokio::test]
-async fn what_a_killed_writer_left_is_never_seen() {
-    let (_spool, queue) = fresh();
+async fn the_temporary_file_of_a_killed_writer_is_ignored() {
+    let (_spool, queue) = temporary_queue();
     add(&queue, &["a"]);
     fs::write(queue.folder().join("incoming"), r#"{"specversion":"#).expect("written");
     assert_eq!(ids(&queue).await, ["a"]);
@@ -131,66 +132,66 @@ async fn what_a_killed_writer_left_is_never_seen() {
 }
 
 #[tokio::test]
-async fn a_torn_file_is_told_from_an_event_and_can_be_put_aside() {
-    let (_spool, queue) = fresh();
+async fn a_truncated_file_is_detected_and_can_be_refused() {
+    let (_spool, queue) = temporary_queue();
     add(&queue, &["a", "b"]);
     let torn = queue.waiting().expect("read").remove(0);
     fs::write(queue.path(&torn), r#"{"specversion":"1.0","id":"a""#).expect("written");
-    let holder = held(&queue).await;
-    let why = holder.event(&torn).expect("read").expect("there").expect_err("no event");
-    assert!(why.starts_with("it is damaged: "), "{why}");
-    holder.refuse(&torn, &why).expect("moved");
-    drop(holder);
+    let lock = locked(&queue).await;
+    let reason = lock.event(&torn).expect("read").expect("a file").expect_err("no event");
+    assert!(reason.starts_with("the file is damaged: "), "{reason}");
+    lock.refuse(&torn, &reason).expect("moved");
+    drop(lock);
     assert_eq!(ids(&queue).await, ["b"]);
-    assert_eq!(refused(&queue), [torn.0.clone(), format!("{}.problem", torn.0)]);
-    assert_eq!(queue.problem_of(&torn), Some(why));
-    assert_eq!(queue.refused().expect("read"), 1);
+    assert_eq!(refused_names(&queue), [torn.0.clone(), format!("{}.problem", torn.0)]);
+    assert_eq!(queue.rejection_reason(&torn), Some(reason));
+    assert_eq!(queue.refused_count().expect("read"), 1);
 }
 
 #[tokio::test]
-async fn an_event_of_a_newer_program_is_not_damaged() {
-    let (_spool, queue) = fresh();
+async fn an_event_of_a_newer_version_is_not_treated_as_damaged() {
+    let (_spool, queue) = temporary_queue();
     add(&queue, &["a"]);
     let entry = queue.waiting().expect("read").remove(0);
-    let newer = r#"{"specversion":"1.0","id":"a","type":"io.releaseledger.deploy.dreamt_of.v7"}"#;
+    let newer = r#"{"specversion":"1.0","id":"a","type":"io.releaseledger.deploy.unknown.v7"}"#;
     fs::write(queue.path(&entry), newer).expect("written");
 
-    assert_eq!(held(&queue).await.event(&entry).expect("read"), Some(Ok(newer.into())));
+    assert_eq!(locked(&queue).await.event(&entry).expect("read"), Some(Ok(newer.into())));
 }
 
 #[tokio::test]
-async fn what_is_foreign_is_put_aside_and_what_is_hidden_is_left_alone() {
-    let (_spool, queue) = fresh();
+async fn foreign_files_are_refused_and_hidden_files_are_ignored() {
+    let (_spool, queue) = temporary_queue();
     add(&queue, &["a"]);
     for name in ["notes.txt", "000000000002-short.json", ".DS_Store"] {
-        fs::write(queue.waiting_folder().join(name), "mine").expect("written");
+        fs::write(queue.waiting_folder().join(name), "foreign").expect("written");
     }
-    fs::create_dir(queue.waiting_folder().join("folder")).expect("made");
-    let mut cleared = held(&queue).await.clear().expect("moved");
-    cleared.sort_unstable();
+    fs::create_dir(queue.waiting_folder().join("folder")).expect("created");
+    let mut moved = locked(&queue).await.refuse_foreign_files().expect("moved");
+    moved.sort_unstable();
     let names = ["000000000002-short.json", "folder", "notes.txt"];
-    assert_eq!(cleared, names.map(|name| queue.refused_folder().join(name)));
+    assert_eq!(moved, names.map(|name| queue.refused_folder().join(name)));
     assert_eq!(ids(&queue).await, ["a"]);
     assert!(queue.waiting_folder().join(".DS_Store").exists());
 }
 
 #[tokio::test]
-async fn a_full_spool_takes_nothing_more_and_says_so() {
-    let (_spool, queue) = fresh();
-    let queue = Queue { room: Room { events: 3, bytes: 1 << 20 }, ..queue };
+async fn a_full_spool_rejects_further_events() {
+    let (_spool, queue) = temporary_queue();
+    let queue = Queue { capacity: Capacity { events: 3, bytes: 1 << 20 }, ..queue };
     add(&queue, &["a", "b"]);
     let error = queue.add(&[event("c"), event("d")]).expect_err("no room for both");
     assert!(error.to_string().contains("is full: 2 events"), "{error}");
     add(&queue, &["c"]);
-    let small = Queue { room: Room { events: 9, bytes: 600 }, ..queue.clone() };
+    let small = Queue { capacity: Capacity { events: 9, bytes: 600 }, ..queue.clone() };
     assert!(matches!(small.add(&[event("d")]), Err(Error::Full { events: 3, .. })));
     assert_eq!(ids(&queue).await, ["a", "b", "c"]);
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_named() {
+fn the_error_names_a_folder_that_cannot_be_created() {
     let spool = tempfile::NamedTempFile::new().expect("a file");
-    let queue = queue(spool.path(), "http://127.0.0.1:8080/v1");
+    let queue = queue_of(spool.path(), "http://127.0.0.1:8080/v1");
     let error = queue.add(&[event("a")]).expect_err("a file is no folder");
-    assert!(error.to_string().contains("waiting cannot be made"), "{error}");
+    assert!(error.to_string().starts_with("cannot create "), "{error}");
 }

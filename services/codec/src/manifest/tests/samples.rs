@@ -1,10 +1,9 @@
-//! Each format once, for people to read: a service of two targets, one with slots, and a version that no
-//! tool should trip over.
+//! A readable sample of each format: a service at two targets, one with slots, and a version with special characters.
 
 use super::*;
 
 #[test]
-fn a_format_is_written_as_its_sample_is() {
+fn each_format_matches_its_sample() {
     for (format, sample) in [
         (Format::Json, include_str!("samples/manifest.json")),
         (Format::Yaml, include_str!("samples/manifest.yaml")),

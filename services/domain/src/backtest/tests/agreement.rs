@@ -1,10 +1,11 @@
-//! The back-test and the gate agree: for any history, the decision for its last deploy is the gate's by all that is known then.
+//! A property test that the back-test and the gate agree: for any history, the decision about its last deploy is the
+//! gate's decision by the evidence known then.
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::naive::{LAST_SECOND, decision};
-use super::{Entry, fed_entries, freeze, line, name, person, rollback, slot, started, time};
+use super::{Entry, backtest_of, freeze, name, person, rollback, rollback_start, short_text, slot, time};
 use crate::event::{
     Action, Approval, ApprovalSubject, Built, Counts, Deploy, Ending, Mark, MarkedStatus, Payload, Plan,
     Policy, Promotion, PromotionTargets, Reinstated, ReleasePointId, Removal, Revoked, RollbackRequest, Step,
@@ -15,30 +16,33 @@ use crate::{
     TargetName,
 };
 
-/// A choice of small numbers, from which an event is made: strategies of their own for each kind would take minutes to compile.
-type Choice = [Index; 12];
+/// The random numbers from which an event is generated. A separate strategy for each kind would take minutes to
+/// compile.
+type RandomNumbers = [Index; 12];
 
-struct Choices<'c> {
-    choices: std::slice::Iter<'c, Index>,
-    /// Of fewer lanes and releases, so that more of the events are about the same one.
+/// A generator of events from random numbers.
+struct EventGenerator<'c> {
+    numbers: std::slice::Iter<'c, Index>,
+    /// True to use fewer lanes and releases, so that more events concern the same ones.
     narrow: bool,
 }
 
-impl Choices<'_> {
+impl EventGenerator<'_> {
     fn number(&mut self, count: usize) -> usize {
-        self.choices.next().map_or(0, |index| index.index(count))
+        self.numbers.next().map_or(0, |index| index.index(count))
     }
 
-    fn of<'t>(&mut self, texts: &[&'t str]) -> &'t str {
+    fn choose<'t>(&mut self, texts: &[&'t str]) -> &'t str {
         texts[self.number(texts.len())]
     }
 
     fn lane(&mut self) -> LaneRef {
         let all = ["staging", "staging", "staging", "production", "production", "dev"];
-        let environment = name(self.of(if self.narrow { &all[..4] } else { &all }));
-        let service = self.of(if self.narrow { &["web"] } else { &["web", "web", "web", "api"] });
+        let environment = name(self.choose(if self.narrow { &all[..4] } else { &all }));
+        let service = self.choose(if self.narrow { &["web"] } else { &["web", "web", "web", "api"] });
         let service = ServiceName::parse(service).expect("a name");
-        let target = match self.of(if self.narrow { &["", "", "", "eu"] } else { &["", "", "eu", "us"] }) {
+        let target = match self.choose(if self.narrow { &["", "", "", "eu"] } else { &["", "", "eu", "us"] })
+        {
             "" => None,
             target => Some(TargetName::parse(target).expect("a name")),
         };
@@ -46,24 +50,24 @@ impl Choices<'_> {
     }
 
     fn slot(&mut self) -> Option<SlotName> {
-        Some(self.of(&["", "", "blue", "green"])).filter(|text| !text.is_empty()).map(slot)
+        Some(self.choose(&["", "", "blue", "green"])).filter(|text| !text.is_empty()).map(slot)
     }
 
     fn artifact(&mut self) -> Artifact {
-        let digit = self.of(&["1", "1", "2"]);
+        let digit = self.choose(&["1", "1", "2"]);
         let digest = format!("sha256:{}", digit.repeat(64));
         let text = match self.number(3) {
             0 => digest,
             1 => format!("registry.example/web@{digest}"),
-            _ => format!("pkg:oci/{}@{digest}", self.of(&["web", "api"])),
+            _ => format!("pkg:oci/{}@{digest}", self.choose(&["web", "api"])),
         };
         Artifact::parse(&text).expect("an artifact")
     }
 
     fn release(&mut self) -> Release {
-        let version = line(self.of(&["1", "1", "2"]));
+        let version = short_text(self.choose(&["1", "1", "2"]));
         let artifact = (self.number(if self.narrow { 5 } else { 2 }) == 0).then(|| self.artifact());
-        let config = match self.of(&["", "", "", "a"]) {
+        let config = match self.choose(&["", "", "", "a"]) {
             "" => None,
             _ if self.narrow => None,
             digit => Some(ConfigDigest::parse(&format!("sha256:{}", digit.repeat(64))).expect("a digest")),
@@ -72,7 +76,7 @@ impl Choices<'_> {
     }
 
     fn optional(&mut self, text: &str) -> Option<ShortText> {
-        (self.number(3) == 0).then(|| line(text))
+        (self.number(3) == 0).then(|| short_text(text))
     }
 
     fn deploy(&mut self) -> Deploy {
@@ -81,7 +85,7 @@ impl Choices<'_> {
             slot: self.slot(),
             release: self.release(),
             deployment: self.optional("run-1"),
-            rollback_id: (self.number(8) == 0).then(|| line("r-1")),
+            rollback_id: (self.number(8) == 0).then(|| short_text("r-1")),
             reversible: true,
             ending: Ending::default(),
         }
@@ -92,7 +96,7 @@ impl Choices<'_> {
         let subject = match self.number(6) {
             0 => ValidationSubject::Environment(lane.environment),
             1 => ValidationSubject::Artifact(self.artifact()),
-            2 => ValidationSubject::Lane { lane, release: None, deployment: Some(line("run-1")) },
+            2 => ValidationSubject::Lane { lane, release: None, deployment: Some(short_text("run-1")) },
             3 => ValidationSubject::Lane { lane, release: None, deployment: None },
             _ => ValidationSubject::Lane { lane, release: Some(self.release()), deployment: None },
         };
@@ -101,9 +105,9 @@ impl Choices<'_> {
             1 => Some(Counts { passed: 1, failed: 0, skipped: 1 }),
             _ => None,
         };
-        let run = (self.number(4) == 0).then(|| line("job-1"));
+        let run = (self.number(4) == 0).then(|| short_text("job-1"));
         Validation {
-            check: line(self.of(&["smoke", "smoke", "e2e"])),
+            check: short_text(self.choose(&["smoke", "smoke", "e2e"])),
             subject,
             run,
             evidence: Vec::new(),
@@ -112,7 +116,7 @@ impl Choices<'_> {
     }
 
     fn request(&mut self, id: &str) -> RollbackRequest {
-        let target = TargetName::parse(self.of(&["default", "eu"])).expect("a name");
+        let target = TargetName::parse(self.choose(&["default", "eu"])).expect("a name");
         let service = ServiceName::parse("web").expect("a name");
         let (from, to) = (Some(self.release()), (self.number(3) > 0).then(|| self.release()));
         let step = Step { wave: 1, service, target, action: Action::Redeploy, slot: None, from, to };
@@ -132,7 +136,7 @@ impl Choices<'_> {
         }
     }
 
-    /// An event that is recorded at a position.
+    /// Generates the payload of the event at a position.
     fn payload(&mut self, position: u64) -> Payload {
         let kind = self.number(40);
         let id = ["r-1", "r-2"][kind % 2];
@@ -154,7 +158,7 @@ impl Choices<'_> {
             18 => Payload::ValidationFailed(self.validation()),
             19 => Payload::ArtifactBuilt(Built {
                 artifact: self.artifact(),
-                version: Some(line(self.of(&["1", "2"]))),
+                version: Some(short_text(self.choose(&["1", "2"]))),
                 commit: None,
                 committed_at: None,
                 builder: None,
@@ -199,7 +203,7 @@ impl Choices<'_> {
             28..=31 => match self.number(9) {
                 0 => Payload::RollbackCancelled(rollback(id)),
                 1..=4 => Payload::RollbackSucceeded(rollback(id)),
-                _ => Payload::RollbackStarted(started(id)),
+                _ => Payload::RollbackStarted(rollback_start(id)),
             },
             32 | 33 => Payload::FreezeLifted(freeze(None)),
             34 => Payload::FreezeStarted(freeze((self.number(2) == 0).then_some(self.number(60) as i64))),
@@ -208,27 +212,27 @@ impl Choices<'_> {
     }
 }
 
-/// Events, most of them in the order in which they occurred, and a deploy to production at the end.
+/// Generates events, most of them in the order in which they occurred, with a deploy to production at the end.
 fn any_history() -> impl Strategy<Value = Vec<Entry>> {
-    let choice: [_; 12] = std::array::from_fn(|_| any::<Index>());
+    let numbers: [_; 12] = std::array::from_fn(|_| any::<Index>());
     let entry =
-        (any::<Index>(), choice, prop::option::weighted(0.1, any::<Index>()), select(vec!["ada", "mira"]));
+        (any::<Index>(), numbers, prop::option::weighted(0.1, any::<Index>()), select(vec!["ada", "mira"]));
     let entries = prop::collection::vec(entry, 1..40);
     (entries, any::<bool>(), prop::option::weighted(0.7, any::<Index>())).prop_map(
         |(entries, narrow, again)| {
             let count = entries.len();
-            let made = entries.into_iter().zip(1..).map(|((at, choice, corrects, actor), position)| {
-                entry_of(at, (&choice, narrow), corrects, actor, (position, count))
+            let generated = entries.into_iter().zip(1..).map(|((at, numbers, corrects, actor), position)| {
+                entry_of(at, (&numbers, narrow), corrects, actor, (position, count))
             });
-            let mut made: Vec<Entry> = made.collect();
-            repeat(&mut made, again);
-            made
+            let mut generated: Vec<Entry> = generated.collect();
+            repeat_release(&mut generated, again);
+            generated
         },
     )
 }
 
-/// Has the last deploy be one of a release that was deployed before, or that a rollback left.
-fn repeat(entries: &mut [Entry], again: Option<Index>) {
+/// Replaces the release of the last deploy by one that was deployed before or that a rollback left.
+fn repeat_release(entries: &mut [Entry], again: Option<Index>) {
     let releases = entries.iter().rev().skip(1).filter_map(|entry| match &entry.payload {
         Payload::DeploySucceeded(deploy) => Some(deploy.release.clone()),
         Payload::RollbackRequested(request) => request.plan.steps[0].from.clone(),
@@ -245,26 +249,26 @@ fn repeat(entries: &mut [Entry], again: Option<Index>) {
 
 fn entry_of(
     at: Index,
-    (choice, narrow): (&Choice, bool),
+    (numbers, narrow): (&RandomNumbers, bool),
     corrects: Option<Index>,
     actor: &'static str,
     (position, count): (u64, usize),
 ) -> Entry {
-    let mut choices = Choices { choices: choice.iter(), narrow };
+    let mut generator = EventGenerator { numbers: numbers.iter(), narrow };
     let is_last = position == count as u64;
     let payload = if is_last {
-        let mut deploy = choices.deploy();
+        let mut deploy = generator.deploy();
         deploy.lane.environment = name("production");
         deploy.rollback_id = None;
         Payload::DeploySucceeded(deploy)
     } else {
-        choices.payload(position)
+        generator.payload(position)
     };
-    // Two of three are told when they occur.
-    let told = LAST_SECOND as u64 * position / count as u64;
+    // Two of three events are recorded when they occur.
+    let recorded_at = LAST_SECOND as u64 * position / count as u64;
     let at = match at.index(30) {
         0..10 => at.index(1 + LAST_SECOND as usize) as i64,
-        _ => told as i64,
+        _ => recorded_at as i64,
     };
     let corrects = corrects.map(|index| 1 + index.index(position as usize) as u64);
     Entry { at, payload, actor, corrects: corrects.filter(|corrected| *corrected < position) }
@@ -283,23 +287,23 @@ fn any_policy() -> impl Strategy<Value = Policy> {
 
 proptest! {
     #[test]
-    fn the_back_test_decides_as_the_gate(policy in any_policy(), history in any_history()) {
-        let backtest = fed_entries(&policy, &history, usize::MAX);
+    fn the_back_test_decides_like_the_gate(policy in any_policy(), history in any_history()) {
+        let backtest = backtest_of(&policy, &history, usize::MAX);
         let position = Position::new(history.len() as u64);
-        let stopped = backtest.judgement(position).map(|judgement| judgement.stopped);
-        let wanted = decision(&policy, &history);
-        prop_assert_eq!(stopped, wanted.as_ref().map(|decision| !decision.allowed));
-        let failed = wanted.into_iter().flat_map(|decision| decision.findings);
+        let stopped = backtest.decision_at(position).map(|decision| decision.stopped);
+        let expected = decision(&policy, &history);
+        prop_assert_eq!(stopped, expected.as_ref().map(|decision| !decision.allowed));
+        let failed = expected.into_iter().flat_map(|decision| decision.findings);
         let failed: Vec<_> = failed.filter(|finding| !finding.passes).collect();
         prop_assert_eq!(backtest.findings.get(&position).cloned().unwrap_or_default(), failed);
-        let mut before = fed_entries(&policy, &history[..history.len() - 1], usize::MAX);
+        let mut before = backtest_of(&policy, &history[..history.len() - 1], usize::MAX);
         let (last, event) = (&history[history.len() - 1], history[history.len() - 1].event());
         if let (Payload::DeploySucceeded(deploy), None) = (&event.payload, &event.corrects)
             && let Some(target) = before.target_of(&deploy.lane)
         {
-            // Of what passes as well.
+            // Compares the findings that pass as well.
             let lane = deploy.lane.at(target);
-            let decided = before.decide(&lane, &deploy.release, &event, time(last.at));
+            let decided = before.gate_decision(&lane, &deploy.release, &event, time(last.at));
             prop_assert_eq!(Some(decided), decision(&policy, &history));
         }
     }

@@ -1,5 +1,5 @@
-//! The gate's input at the last deploy of a history, built from all events in the plainest way: no state is kept, and times are
-//! tried second by second.
+//! A naive reference implementation: computes the gate's decision at the last deploy of a history directly from all
+//! events, without incremental state, by examining every second.
 
 use std::collections::BTreeSet;
 
@@ -20,68 +20,68 @@ use crate::{
     Position, Release, ServiceName, ShortText, Since, SlotName, TargetName, Track, TrackEntry,
 };
 
-/// No event of a history occurs later.
+/// The last second at which an event of a history occurs.
 pub(super) const LAST_SECOND: i64 = 60;
 
-type At = (chrono::DateTime<chrono::Utc>, Position);
+type EventTime = (chrono::DateTime<chrono::Utc>, Position);
 
-/// A change of a lane that has effect.
+/// An effective change of a lane.
 struct Change {
     lane: Lane,
     track: Track,
-    written: TrackEntry,
+    entry: TrackEntry,
     deployment: Option<ShortText>,
     rollback_id: Option<ShortText>,
     late: bool,
 }
 
-/// All that is known after some events.
+/// The events of a history, with corrections applied.
 struct Model {
-    entries: Vec<(At, Event)>,
-    /// Indexes of events without effect.
+    entries: Vec<(EventTime, Event)>,
+    /// The indexes of corrected events.
     corrected: BTreeSet<usize>,
     changes: Vec<Change>,
 }
 
 impl Model {
-    /// `entries` are at positions 1, 2, 3 …
-    fn of(entries: &[Entry]) -> Self {
+    /// Creates a model of entries at positions 1, 2, 3 …
+    fn new(entries: &[Entry]) -> Self {
         let mut model = Self { entries: Vec::new(), corrected: BTreeSet::new(), changes: Vec::new() };
-        let mut by: Vec<Option<usize>> = vec![None; entries.len()];
+        let mut corrected_by: Vec<Option<usize>> = vec![None; entries.len()];
         for (index, (entry, position)) in entries.iter().zip(1..).enumerate() {
             let (event, at) = (entry.event(), (time(entry.at), Position::new(position)));
             let corrects = entry.corrects.map(|position| position as usize - 1);
             let corrects = corrects.filter(|of| *of < index && event.payload.is_correctable());
             if let Some(mut of) = corrects.filter(|of| model.entries[*of].1.payload.is_correctable()) {
-                while let Some(next) = by[of] {
+                while let Some(next) = corrected_by[of] {
                     of = next;
                 }
-                by[of] = Some(index);
+                corrected_by[of] = Some(index);
                 model.corrected.insert(of);
                 let position = model.entries[of].0.1;
-                model.changes.retain(|change| change.written.since.position != position);
+                model.changes.retain(|change| change.entry.since.position != position);
             }
-            model.change(&event, at);
+            model.apply_change(&event, at);
             model.entries.push((at, event));
         }
         model
     }
 
-    fn change(&mut self, event: &Event, at: At) {
+    fn apply_change(&mut self, event: &Event, at: EventTime) {
         let Some((named, track, effect)) = event.payload.change() else { return };
-        let Some(target) = self.target(named) else { return };
+        let Some(target) = self.target_of(named) else { return };
         let lane = named.at(target);
         let id = EventId::parse(&at.1.to_string()).expect("an id");
-        let written = TrackEntry { effect, since: Since { occurred_at: at.0, position: at.1, event_id: id } };
+        let entry = TrackEntry { effect, since: Since { occurred_at: at.0, position: at.1, event_id: id } };
         let late = self.changes.iter().any(|other| {
-            other.lane == lane && (other.written.since.occurred_at, other.written.since.position) > at
+            other.lane == lane && (other.entry.since.occurred_at, other.entry.since.position) > at
         });
         let (deployment, rollback_id) =
             (event.payload.deployment().cloned(), event.payload.rollback_id().cloned());
-        self.changes.push(Change { lane, track, written, deployment, rollback_id, late });
+        self.changes.push(Change { lane, track, entry, deployment, rollback_id, late });
     }
 
-    fn target(&self, named: &LaneRef) -> Option<TargetName> {
+    fn target_of(&self, named: &LaneRef) -> Option<TargetName> {
         if named.target.is_some() {
             return named.target.clone();
         }
@@ -120,13 +120,13 @@ impl Model {
     fn fold(&self, lane: &Lane, until: i64) -> LaneFold {
         let mut fold = LaneFold::default();
         let changes = self.changes.iter().filter(|change| change.lane == *lane);
-        for change in changes.filter(|change| change.written.since.occurred_at <= time(until)) {
-            fold.insert(change.track.clone(), change.written.clone());
+        for change in changes.filter(|change| change.entry.since.occurred_at <= time(until)) {
+            fold.insert(change.track.clone(), change.entry.clone());
         }
         fold
     }
 
-    fn in_force(fold: &LaneFold, standing: Standing) -> LaneFold {
+    fn without_retired_changes(fold: &LaneFold, standing: Standing) -> LaneFold {
         match standing {
             Standing::Retired(_) => LaneFold::default(),
             Standing::Open(None) => fold.clone(),
@@ -134,20 +134,24 @@ impl Model {
         }
     }
 
-    fn state(&self, lane: &Lane, at: i64) -> LaneFold {
-        Self::in_force(&self.fold(lane, at), self.retirements(&lane.environment).at(time(at)))
+    fn lane_at(&self, lane: &Lane, at: i64) -> LaneFold {
+        Self::without_retired_changes(&self.fold(lane, at), self.retirements(&lane.environment).at(time(at)))
     }
 
     fn present(&self, lane: &Lane) -> LaneFold {
-        Self::in_force(&self.fold(lane, LAST_SECOND), self.retirements(&lane.environment).last())
+        Self::without_retired_changes(
+            &self.fold(lane, LAST_SECOND),
+            self.retirements(&lane.environment).last(),
+        )
     }
 
-    /// The spans of the seconds in which something was so. What is so in the last second stays so.
-    fn spans(is_so: impl Fn(i64) -> bool) -> Vec<Span> {
+    /// Returns the spans of the seconds at which a condition holds. If it holds at the last second, it holds from then
+    /// on.
+    fn spans_where(holds: impl Fn(i64) -> bool) -> Vec<Span> {
         let mut spans = Vec::new();
         let mut from = None;
         for second in 0..=LAST_SECOND {
-            match (from, is_so(second)) {
+            match (from, holds(second)) {
                 (None, true) => from = Some(second),
                 (Some(since), false) => {
                     spans.push(Span { from: time(since), until: time(second) });
@@ -161,14 +165,14 @@ impl Model {
         spans
     }
 
-    fn runs(&self, lane: &Lane, release: &Release, at: i64) -> bool {
-        self.state(lane, at).live().is_some_and(|live| live.release == release)
+    fn is_live(&self, lane: &Lane, release: &Release, at: i64) -> bool {
+        self.lane_at(lane, at).live().is_some_and(|live| live.release == release)
     }
 
-    fn tracks(&self, lane: &Lane, release: &Release) -> Vec<Vec<Span>> {
+    fn track_spans(&self, lane: &Lane, release: &Release) -> Vec<Vec<Span>> {
         let on = |slot: Option<SlotName>| {
-            Self::spans(|at| {
-                let fold = self.state(lane, at);
+            Self::spans_where(|at| {
+                let fold = self.lane_at(lane, at);
                 let (live, idle) = (fold.live(), fold.idle());
                 let held = if slot.is_none() { Vec::new() } else { idle };
                 let mut held = held.into_iter().chain(live);
@@ -183,16 +187,16 @@ impl Model {
         std::iter::once(None).chain(slots.into_iter().map(Some)).map(on).collect()
     }
 
-    fn composition(&self, environment: &EnvironmentName, at: i64) -> CompositionId {
+    fn composition_at(&self, environment: &EnvironmentName, at: i64) -> CompositionId {
         let mut index = CompositionIndex::default();
         for lane in self.lanes(environment) {
-            let fold = self.state(&lane, at);
+            let fold = self.lane_at(&lane, at);
             index.set(&lane.service, &lane.target, fold.live().map(|live| live.release));
         }
         index.id()
     }
 
-    fn recorded(&self, environment: &EnvironmentName) -> CompositionId {
+    fn present_composition(&self, environment: &EnvironmentName) -> CompositionId {
         let mut index = CompositionIndex::default();
         for lane in self.lanes(environment) {
             let fold = self.present(&lane);
@@ -203,61 +207,63 @@ impl Model {
 
     fn deploys(&self, lane: &Lane) -> Vec<(&Change, &Release)> {
         let changes = self.changes.iter().filter(|change| change.lane == *lane);
-        let deploys = changes.filter_map(|change| match &change.written.effect {
+        let deploys = changes.filter_map(|change| match &change.entry.effect {
             Effect::Deployed(release) => Some((change, release)),
             _ => None,
         });
         deploys.collect()
     }
 
-    fn built(&self, service: &ServiceName, version: &ShortText, at: i64) -> Option<Artifact> {
-        let mut builds: Vec<(At, &Artifact)> = Vec::new();
-        for (moment, event) in &self.entries {
+    fn artifact_by_builds(&self, service: &ServiceName, version: &ShortText, at: i64) -> Option<Artifact> {
+        let mut builds: Vec<(EventTime, &Artifact)> = Vec::new();
+        for (event_time, event) in &self.entries {
             match &event.payload {
                 Payload::ArtifactBuilt(built)
-                    if built.version.as_ref() == Some(version) && moment.0 <= time(at) =>
+                    if built.version.as_ref() == Some(version) && event_time.0 <= time(at) =>
                 {
-                    builds.push((*moment, &built.artifact));
+                    builds.push((*event_time, &built.artifact));
                 }
                 _ => {}
             }
         }
         let is_named = |artifact: &Artifact| artifact.name().as_deref() == Some(service.as_str());
         let names: BTreeSet<_> = builds.iter().map(|(_, artifact)| artifact.name()).collect();
-        let mut meant = builds.clone();
+        let mut candidates = builds.clone();
         if builds.iter().any(|(_, artifact)| is_named(artifact)) {
-            meant.retain(|(_, artifact)| is_named(artifact));
+            candidates.retain(|(_, artifact)| is_named(artifact));
         } else if names.len() != 1 {
             return None;
         }
-        meant.into_iter().max_by_key(|(moment, _)| *moment).map(|(_, artifact)| artifact.clone())
+        candidates.into_iter().max_by_key(|(event_time, _)| *event_time).map(|(_, artifact)| artifact.clone())
     }
 
-    fn meant(&self, lane: &LaneRef, version: &ShortText, at: i64) -> Option<Artifact> {
-        let stating = |here: bool| {
+    fn artifact_of_version(&self, lane: &LaneRef, version: &ShortText, at: i64) -> Option<Artifact> {
+        let by_deploys = |here: bool| {
             let deploys = self.changes.iter().filter(|change| {
                 change.lane.service == lane.service
                     && (change.lane.environment == lane.environment || !here)
-                    && change.written.since.occurred_at <= time(at)
+                    && change.entry.since.occurred_at <= time(at)
             });
-            let deploys = deploys.filter_map(|change| match &change.written.effect {
+            let deploys = deploys.filter_map(|change| match &change.entry.effect {
                 Effect::Deployed(release) if release.version == *version => {
-                    let since = &change.written.since;
+                    let since = &change.entry.since;
                     release.artifact.clone().map(|artifact| ((since.occurred_at, since.position), artifact))
                 }
                 _ => None,
             });
-            deploys.max_by_key(|(moment, _)| *moment).map(|(_, artifact)| artifact)
+            deploys.max_by_key(|(event_time, _)| *event_time).map(|(_, artifact)| artifact)
         };
-        stating(true).or_else(|| stating(false)).or_else(|| self.built(&lane.service, version, at))
+        by_deploys(true)
+            .or_else(|| by_deploys(false))
+            .or_else(|| self.artifact_by_builds(&lane.service, version, at))
     }
 
     fn completed(&self, lane: &LaneRef, release: &Release, at: i64) -> Release {
-        release.completed(self.meant(lane, &release.version, at))
+        release.completed(self.artifact_of_version(lane, &release.version, at))
     }
 
-    /// The ends of checks that have effect, and whose counts do not contradict them.
-    fn ends(&self) -> Vec<(usize, &Validation, bool)> {
+    /// Returns the uncorrected ends of checks, without passes that their counts contradict.
+    fn effective_ends(&self) -> Vec<(usize, &Validation, bool)> {
         let effective = self.entries.iter().enumerate().filter(|(index, _)| !self.corrected.contains(index));
         let ends = effective.filter_map(|(index, (_, event))| match &event.payload {
             Payload::ValidationPassed(it) if it.counts.is_some_and(|counts| counts.contradict_a_pass()) => {
@@ -274,10 +280,10 @@ impl Model {
         self.entries[index].0.0.timestamp()
     }
 
-    fn start(&self, end: usize, validation: &Validation) -> Option<i64> {
-        let moment = self.entries[end].0;
+    fn start_of(&self, end: usize, validation: &Validation) -> Option<i64> {
+        let event_time = self.entries[end].0;
         let effective = self.entries.iter().enumerate().filter(|(index, _)| !self.corrected.contains(index));
-        let before = effective.filter(|(index, (at, _))| *at < moment && *index != end);
+        let before = effective.filter(|(index, (at, _))| *at < event_time && *index != end);
         let (mut starts, mut ends) = (Vec::new(), Vec::new());
         for (_, (at, event)) in before {
             match &event.payload {
@@ -301,11 +307,11 @@ impl Model {
         (!interrupted).then(|| start.0.timestamp())
     }
 
-    /// Whether the end of a check speaks of a release in a lane, and is not void.
-    fn is_about(&self, (end, validation): (usize, &Validation), lane: &Lane, release: &Release) -> bool {
-        let (at, start) = (self.second(end), self.start(end, validation));
-        let stays =
-            || start.is_none_or(|start| !straddles(time(start), time(at), &self.tracks(lane, release)));
+    /// Returns true if the end of a check applies to a release in a lane and does not straddle a change.
+    fn applies_to(&self, (end, validation): (usize, &Validation), lane: &Lane, release: &Release) -> bool {
+        let (at, start) = (self.second(end), self.start_of(end, validation));
+        let does_not_straddle =
+            || start.is_none_or(|start| !straddles(time(start), time(at), &self.track_spans(lane, release)));
         match &validation.subject {
             ValidationSubject::Environment(_) => false,
             ValidationSubject::Artifact(artifact) => {
@@ -314,53 +320,53 @@ impl Model {
             ValidationSubject::Lane { lane: named, .. } if !named.covers(lane) => false,
             ValidationSubject::Lane { release: Some(stated), .. } => {
                 let deploys = self.deploys(lane).into_iter().map(|(change, release)| LaneDeploy {
-                    occurred_at: change.written.since.occurred_at,
-                    position: change.written.since.position,
+                    occurred_at: change.entry.since.occurred_at,
+                    position: change.entry.since.position,
                     release: release.clone(),
                 });
                 let deploys: Vec<_> = deploys.collect();
-                let built = self.built(&lane.service, &stated.version, at);
-                speaks_of(stated, time(at), &deploys, built.as_ref(), release) && stays()
+                let built = self.artifact_by_builds(&lane.service, &stated.version, at);
+                speaks_of(stated, time(at), &deploys, built.as_ref(), release) && does_not_straddle()
             }
             ValidationSubject::Lane { deployment: Some(name), .. } => {
                 let deploys = self.deploys(lane);
                 let mut of_name =
                     deploys.iter().filter(|(change, _)| change.deployment.as_ref() == Some(name));
-                of_name.any(|(_, deployed)| *deployed == release) && stays()
+                of_name.any(|(_, deployed)| *deployed == release) && does_not_straddle()
             }
             ValidationSubject::Lane { .. } => {
-                (start.unwrap_or(at)..=at).all(|second| self.runs(lane, release, second))
+                (start.unwrap_or(at)..=at).all(|second| self.is_live(lane, release, second))
             }
         }
     }
 
-    fn verdict(&self, end: usize, passed: bool) -> CheckResult {
+    fn result(&self, end: usize, passed: bool) -> CheckResult {
         let (occurred_at, position) = self.entries[end].0;
         CheckResult { passed, occurred_at, position }
     }
 
-    /// The ends of checks of an environment that are not void, each with the composition that it speaks of.
-    fn of_compositions(
+    /// Returns the ends of checks of an environment that do not straddle a change, each with the checked composition.
+    fn composition_ends(
         &self,
         environment: &EnvironmentName,
     ) -> Vec<(CompositionId, usize, &Validation, bool)> {
-        let of_environment = self.ends().into_iter().filter(
+        let of_environment = self.effective_ends().into_iter().filter(
             |(_, it, _)| matches!(&it.subject, ValidationSubject::Environment(name) if name == environment),
         );
         let ends = of_environment.filter_map(|(end, it, passed)| {
             let at = self.second(end);
-            let id = self.composition(environment, at);
-            let start = self.start(end, it).unwrap_or(at);
-            let stays = (start..=at).all(|second| self.composition(environment, second) == id);
-            stays.then_some((id, end, it, passed))
+            let id = self.composition_at(environment, at);
+            let start = self.start_of(end, it).unwrap_or(at);
+            let is_unchanged = (start..=at).all(|second| self.composition_at(environment, second) == id);
+            is_unchanged.then_some((id, end, it, passed))
         });
         ends.collect()
     }
 
-    /// The marks that are not revoked: the composition, the marked position, the mark.
+    /// Returns the unrevoked marks: composition, marked position and mark.
     fn marks(&self, environment: &EnvironmentName, entries: &[Entry]) -> Vec<(CompositionId, usize, Marked)> {
         let mut marks: Vec<(CompositionId, usize, Marked)> = Vec::new();
-        let recorded = |point: usize| Self::of(&entries[..point]).recorded(environment);
+        let composition = |point: usize| Self::new(&entries[..point]).present_composition(environment);
         for ((at, position), event) in &self.entries {
             match &event.payload {
                 Payload::ReleasePointMarked(mark) if mark.point.environment == *environment => {
@@ -373,10 +379,10 @@ impl Model {
                         actor: event.actor.clone(),
                         reason: event.reason.clone(),
                     };
-                    marks.push((recorded(point), point, marked));
+                    marks.push((composition(point), point, marked));
                 }
                 Payload::ReleasePointRevoked(point) if point.environment == *environment => {
-                    let id = recorded(point.position.get() as usize);
+                    let id = composition(point.position.get() as usize);
                     marks.retain(|(of, ..)| *of != id);
                 }
                 _ => {}
@@ -396,55 +402,55 @@ impl Model {
     fn evidence(
         &self,
         environment: &EnvironmentName,
-        (service, asked, now): (&ServiceName, &Release, i64),
+        (service, requested, now): (&ServiceName, &Release, i64),
         entries: &[Entry],
     ) -> Vec<TargetEvidence> {
-        let of_compositions = self.of_compositions(environment);
+        let composition_ends = self.composition_ends(environment);
         let marks = self.marks(environment, entries);
         let policy = self.policy(environment);
         let mut all = Vec::new();
         for lane in self.lanes(environment).into_iter().filter(|lane| lane.service == *service) {
             let named = LaneRef::from(lane.clone());
-            let is_asked = |release: &Release| match &asked.artifact {
-                None => release.version == asked.version,
+            let is_requested = |release: &Release| match &requested.artifact {
+                None => release.version == requested.version,
                 Some(artifact) => match &release.artifact {
                     Some(own) => own.is_same(artifact),
                     None => {
-                        let meant = self.meant(&named, &release.version, now);
-                        release.version == asked.version && meant.is_none_or(|own| own.is_same(artifact))
+                        let meant = self.artifact_of_version(&named, &release.version, now);
+                        release.version == requested.version && meant.is_none_or(|own| own.is_same(artifact))
                     }
                 },
             };
             let mut releases: Vec<(Release, Position)> = Vec::new();
             for (change, release) in self.deploys(&lane) {
                 releases.retain(|(other, _)| other != release);
-                if is_asked(release) {
-                    releases.push((release.clone(), change.written.since.position));
+                if is_requested(release) {
+                    releases.push((release.clone(), change.entry.since.position));
                 }
             }
             let mut of_releases = Vec::new();
             for (release, deployed) in releases {
-                let spans = Self::spans(|at| self.runs(&lane, &release, at));
+                let spans = Self::spans_where(|at| self.is_live(&lane, &release, at));
                 let Some(longest_run) = spans.iter().map(|span| span.until.min(time(now)) - span.from).max()
                 else {
                     continue;
                 };
                 let mut results = CheckResults::default();
-                for (end, it, passed) in self.ends() {
-                    if self.is_about((end, it), &lane, &release) {
-                        results.add(it.check.clone(), self.verdict(end, passed));
+                for (end, it, passed) in self.effective_ends() {
+                    if self.applies_to((end, it), &lane, &release) {
+                        results.add(it.check.clone(), self.result(end, passed));
                     }
                 }
                 let mut ids = BTreeSet::new();
-                for (id, end, ..) in &of_compositions {
-                    if self.runs(&lane, &release, self.second(*end)) {
+                for (id, end, ..) in &composition_ends {
+                    if self.is_live(&lane, &release, self.second(*end)) {
                         ids.insert(*id);
                     }
                 }
-                let last_on = |id: &CompositionId| marks.iter().rfind(|(of, ..)| of == id);
+                let last_mark_on = |id: &CompositionId| marks.iter().rfind(|(of, ..)| of == id);
                 for (id, ..) in &marks {
-                    let point = last_on(id).map_or(0, |(_, point, _)| *point);
-                    let present = Self::of(&entries[..point]).present(&lane);
+                    let point = last_mark_on(id).map_or(0, |(_, point, _)| *point);
+                    let present = Self::new(&entries[..point]).present(&lane);
                     if present.live().is_some_and(|live| *live.release == release) {
                         ids.insert(*id);
                     }
@@ -452,10 +458,10 @@ impl Model {
                 let mut compositions = Vec::new();
                 for id in ids {
                     let mut results = CheckResults::default();
-                    for (_, end, it, passed) in of_compositions.iter().filter(|(of, ..)| *of == id) {
-                        results.add(it.check.clone(), self.verdict(*end, *passed));
+                    for (_, end, it, passed) in composition_ends.iter().filter(|(of, ..)| *of == id) {
+                        results.add(it.check.clone(), self.result(*end, *passed));
                     }
-                    let marked = last_on(&id).map(|(_, _, marked)| marked.clone());
+                    let marked = last_mark_on(&id).map(|(_, _, marked)| marked.clone());
                     compositions.push(CompositionEvidence { results, marked });
                 }
                 let target = lane.target.clone();
@@ -493,7 +499,7 @@ impl Model {
         freezes.into_iter().filter(|it| it.holds_at(time(now))).map(|it| it.freeze).collect()
     }
 
-    /// The rollbacks of a lane, and the one that is under way.
+    /// Returns the rollbacks of a lane, and the rollback under way.
     fn rollbacks(&self, lane: &Lane) -> (Vec<LeftRelease>, Option<(ShortText, Position)>) {
         let mut all: Vec<(ShortText, Position, Phase)> = Vec::new();
         let mut left: Vec<LeftRelease> = Vec::new();
@@ -566,7 +572,7 @@ impl Model {
         answers
     }
 
-    /// Every artifact that was ever revoked.
+    /// Returns every artifact that was ever revoked.
     fn revoked_artifacts(&self) -> Vec<Artifact> {
         let revoked = self.entries.iter().filter_map(|(_, event)| match &event.payload {
             Payload::ArtifactRevoked(it) => Some(it.artifact.clone()),
@@ -578,7 +584,7 @@ impl Model {
     fn revoked(&self, artifact: &Artifact) -> Option<RevokedArtifact> {
         let mut revoked: Option<RevokedArtifact> = None;
         let mut by_moment: Vec<_> = self.entries.iter().collect();
-        by_moment.sort_by_key(|(moment, _)| *moment);
+        by_moment.sort_by_key(|(event_time, _)| *event_time);
         for ((_, position), event) in by_moment {
             match &event.payload {
                 Payload::ArtifactReinstated(it) if it.artifact.is_same(artifact) => revoked = None,
@@ -597,7 +603,7 @@ impl Model {
     }
 }
 
-/// What a check is of, as it states it: of a release the version counts.
+/// Returns the subject of a check as stated, reduced to the version for a release.
 fn subject(validation: &Validation) -> ValidationSubject {
     match &validation.subject {
         ValidationSubject::Lane { lane, release: Some(release), .. } => ValidationSubject::Lane {
@@ -609,7 +615,8 @@ fn subject(validation: &Validation) -> ValidationSubject {
     }
 }
 
-/// The gate's decision for the last event of a history; `None` if it is no deploy to production that is judged.
+/// Returns the gate's decision about the last event of a history; `None` if it is not a deploy to production that is
+/// tested.
 pub(super) fn decision(policy: &Policy, entries: &[Entry]) -> Option<Decision> {
     let (last, before) = entries.split_last()?;
     let event = last.event();
@@ -617,14 +624,14 @@ pub(super) fn decision(policy: &Policy, entries: &[Entry]) -> Option<Decision> {
     if deploy.lane.environment != name("production") || deploy.rollback_id.is_some() {
         return None;
     }
-    // What the deploy corrects has no effect any more; the deploy itself is not known yet.
-    let mut model = Model::of(entries);
+    // Keeps the correction that the deploy makes, but removes the deploy itself, which is not known yet.
+    let mut model = Model::new(entries);
     let position = Position::new(entries.len() as u64);
-    let target = match model.changes.iter().find(|change| change.written.since.position == position) {
+    let target = match model.changes.iter().find(|change| change.entry.since.position == position) {
         Some(change) => change.lane.target.clone(),
         None => return None,
     };
-    model.changes.retain(|change| change.written.since.position != position);
+    model.changes.retain(|change| change.entry.since.position != position);
     model.entries.pop();
     let lane = deploy.lane.at(target);
     let named = LaneRef::from(lane.clone());
@@ -642,12 +649,12 @@ pub(super) fn decision(policy: &Policy, entries: &[Entry]) -> Option<Decision> {
         Standing::Retired(position) => Some(position),
         Standing::Open(_) => None,
     };
-    let present = Model::in_force(&model.fold(&lane, LAST_SECOND), standing);
+    let present = Model::without_retired_changes(&model.fold(&lane, LAST_SECOND), standing);
     let freezes = model.freezes(last.at);
     let (rollbacks, active) = model.rollbacks(&lane);
     let deploys = model.deploys(&lane).into_iter().map(|(change, release)| SucceededDeploy {
-        position: change.written.since.position,
-        occurred_at: change.written.since.occurred_at,
+        position: change.entry.since.position,
+        occurred_at: change.entry.since.occurred_at,
         late: change.late,
         rollback_id: change.rollback_id.clone(),
         release: release.clone(),

@@ -1,4 +1,4 @@
-//! Which lanes the controller may change, which point it takes, and when it declines.
+//! Tests of automatic rollback: the affected lanes, the choice of the point, and the reasons to decline.
 
 use proptest::prelude::*;
 
@@ -23,7 +23,7 @@ const fn rule(cool_down_seconds: u64, at_most_a_day: u32) -> AutomaticRollback {
     }
 }
 
-/// The last of these was the last ever.
+/// Creates the history of these requests, none of which failed.
 fn past(requested: &[i64]) -> AutomaticPast {
     AutomaticPast {
         requested_at: requested.iter().map(|seconds| time(*seconds)).collect(),
@@ -33,12 +33,12 @@ fn past(requested: &[i64]) -> AutomaticPast {
 }
 
 #[test]
-fn the_controller_may_act_where_it_never_did() {
+fn without_earlier_rollbacks_the_controller_may_act() {
     assert_eq!(check_limits(&rule(3_600, 1), &AutomaticPast::default(), time(0)), Ok(()));
 }
 
 #[test]
-fn the_controller_waits_until_the_cool_down_is_over() {
+fn the_controller_waits_for_the_end_of_the_cool_down() {
     let rule = rule(600, 10);
     assert_eq!(
         check_limits(&rule, &past(&[0]), time(599)),
@@ -48,20 +48,20 @@ fn the_controller_waits_until_the_cool_down_is_over() {
 }
 
 #[test]
-fn a_cool_down_of_more_than_a_day_is_kept_though_the_day_has_passed() {
+fn a_cool_down_of_more_than_a_day_is_respected() {
     let long_ago = AutomaticPast { last_requested_at: Some(time(0)), ..AutomaticPast::default() };
-    let waits = check_limits(&rule(200_000, 1), &long_ago, time(100_000));
-    assert_eq!(waits, Err(DeclineReason::CoolDown { until: time(200_000) }));
+    let declined = check_limits(&rule(200_000, 1), &long_ago, time(100_000));
+    assert_eq!(declined, Err(DeclineReason::CoolDown { until: time(200_000) }));
 }
 
 #[test]
-fn a_cool_down_for_ever_is_kept_and_breaks_nothing() {
-    let waits = check_limits(&rule(u64::MAX, 1), &past(&[0]), time(1));
-    assert!(matches!(waits, Err(DeclineReason::CoolDown { .. })), "{waits:?}");
+fn the_longest_possible_cool_down_does_not_overflow() {
+    let declined = check_limits(&rule(u64::MAX, 1), &past(&[0]), time(1));
+    assert!(matches!(declined, Err(DeclineReason::CoolDown { .. })), "{declined:?}");
 }
 
 #[test]
-fn the_controller_acts_as_often_within_a_day_as_the_policy_allows() {
+fn the_policy_limits_the_number_of_rollbacks_within_a_day() {
     let rule = rule(0, 2);
     assert_eq!(check_limits(&rule, &past(&[0]), time(10)), Ok(()));
     assert_eq!(check_limits(&rule, &past(&[0, 10]), time(20)), Err(DeclineReason::TooMany { at_most: 2 }));
@@ -73,30 +73,32 @@ fn the_controller_acts_as_often_within_a_day_as_the_policy_allows() {
 }
 
 #[test]
-fn a_policy_that_allows_none_a_day_allows_none() {
+fn a_limit_of_zero_a_day_allows_none() {
     let never = check_limits(&rule(0, 0), &AutomaticPast::default(), time(0));
     assert_eq!(never, Err(DeclineReason::TooMany { at_most: 0 }));
 }
 
 #[test]
-fn after_a_rollback_of_its_own_that_failed_the_controller_is_switched_off() {
-    let failed =
-        AutomaticPast { failed: Some((line("rollback-1"), Position::new(9))), ..AutomaticPast::default() };
+fn a_failed_automatic_rollback_switches_the_controller_off() {
+    let failed = AutomaticPast {
+        failed: Some((short_text("rollback-1"), Position::new(9))),
+        ..AutomaticPast::default()
+    };
     let off = check_limits(&rule(0, 10), &failed, time(1_000_000));
     let switched_off =
-        DeclineReason::SwitchedOff { rollback_id: line("rollback-1"), position: Position::new(9) };
+        DeclineReason::SwitchedOff { rollback_id: short_text("rollback-1"), position: Position::new(9) };
     assert_eq!(off, Err(switched_off));
 }
 
 #[test]
-fn a_rollback_is_triggered_by_the_checks_that_are_named_or_else_by_the_required_ones() {
-    let required = [line("smoke"), line("e2e")];
+fn a_rollback_is_triggered_by_the_listed_checks_or_else_by_the_required_ones() {
+    let required = [short_text("smoke"), short_text("e2e")];
     let any = rule(0, 1);
-    assert!(any.is_triggered_by(&line("e2e"), &required));
-    assert!(!any.is_triggered_by(&line("canary"), &required));
-    let canary = AutomaticRollback { checks: vec![line("canary")], ..rule(0, 1) };
-    assert!(canary.is_triggered_by(&line("canary"), &required));
-    assert!(!canary.is_triggered_by(&line("e2e"), &required));
+    assert!(any.is_triggered_by(&short_text("e2e"), &required));
+    assert!(!any.is_triggered_by(&short_text("canary"), &required));
+    let canary = AutomaticRollback { checks: vec![short_text("canary")], ..rule(0, 1) };
+    assert!(canary.is_triggered_by(&short_text("canary"), &required));
+    assert!(!canary.is_triggered_by(&short_text("e2e"), &required));
 }
 
 // Scope.
@@ -109,7 +111,7 @@ fn policy(dependencies: &[(&str, &str)]) -> Policy {
     policy
 }
 
-fn of_lane(name: &str, target_name: Option<&str>) -> ValidationSubject {
+fn check_of_lane(name: &str, target_name: Option<&str>) -> ValidationSubject {
     let lane = LaneRef {
         environment: EnvironmentName::parse("production").expect("a name"),
         service: service(name),
@@ -126,24 +128,24 @@ fn scope(services: &[&str], targets: &[&str]) -> LaneFilter {
 }
 
 #[test]
-fn rule_4_one_services_failure_concerns_it_and_what_depends_on_it_and_no_other_lane() {
+fn rule_4_a_failed_check_of_a_service_affects_it_and_its_dependents_only() {
     let policy = policy(&[("web", "search"), ("shop", "web"), ("search", "basket")]);
-    let concerned =
+    let affected =
         |scope, subject: &ValidationSubject| concerned_lanes(scope, subject, &policy, &Lanes::new());
     let service_only = AutomaticScope::Service;
     assert_eq!(
-        concerned(service_only, &of_lane("search", None)),
+        affected(service_only, &check_of_lane("search", None)),
         Some(scope(&["search", "web", "shop"], &[]))
     );
-    assert_eq!(concerned(service_only, &of_lane("shop", Some("eu"))), Some(scope(&["shop"], &["eu"])));
+    assert_eq!(affected(service_only, &check_of_lane("shop", Some("eu"))), Some(scope(&["shop"], &["eu"])));
     let all = Some(LaneFilter::default());
-    assert_eq!(concerned(AutomaticScope::Environment, &of_lane("shop", Some("eu"))), all);
+    assert_eq!(affected(AutomaticScope::Environment, &check_of_lane("shop", Some("eu"))), all);
     let environment = EnvironmentName::parse("production").expect("a name");
-    assert_eq!(concerned(service_only, &ValidationSubject::Environment(environment)), all);
+    assert_eq!(affected(service_only, &ValidationSubject::Environment(environment)), all);
 }
 
 #[test]
-fn rule_4_an_artifact_concerns_the_services_that_run_it_and_none_if_none_does() {
+fn rule_4_a_failed_check_of_an_artifact_affects_the_services_that_run_it() {
     const H: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let artifact = |text: &str| crate::Artifact::parse(text).expect("an artifact");
     let runs = release("v1").completed(Some(artifact(&format!("registry.example/web@{H}"))));
@@ -151,16 +153,16 @@ fn rule_4_an_artifact_concerns_the_services_that_run_it_and_none_if_none_does() 
         ("web", Track::Traffic, Effect::Deployed(runs)),
         ("basket", Track::Traffic, Effect::Deployed(release("v1"))),
     ]);
-    let concerned = |text: &str| {
+    let affected = |text: &str| {
         let subject = ValidationSubject::Artifact(artifact(text));
         concerned_lanes(AutomaticScope::Service, &subject, &policy(&[("shop", "web")]), &present)
     };
-    assert_eq!(concerned(H), Some(scope(&["web", "shop"], &[])));
-    assert_eq!(concerned(&format!("sha256:{}", "1".repeat(64))), None);
+    assert_eq!(affected(H), Some(scope(&["web", "shop"], &[])));
+    assert_eq!(affected(&format!("sha256:{}", "1".repeat(64))), None);
 }
 
 #[test]
-fn rule_4_a_check_without_a_target_concerns_the_targets_at_which_the_release_runs() {
+fn rule_4_a_check_without_a_target_affects_the_targets_where_the_release_runs() {
     let mut present = lanes(&[("web", Track::Traffic, Effect::Deployed(release("v2")))]);
     let elsewhere = lanes(&[("web", Track::Traffic, Effect::Deployed(release("v1")))]);
     let (_, fold) = elsewhere.into_iter().next().expect("a lane");
@@ -174,21 +176,21 @@ fn rule_4_a_check_without_a_target_concerns_the_targets_at_which_the_release_run
         release: version.map(release),
         deployment: None,
     };
-    let concerned =
+    let affected =
         |version| concerned_lanes(AutomaticScope::Service, &of(version), &Policy::default(), &present);
-    assert_eq!(concerned(Some("v2")), Some(scope(&["web"], &["eu"])));
-    assert_eq!(concerned(None), Some(scope(&["web"], &[])));
+    assert_eq!(affected(Some("v2")), Some(scope(&["web"], &["eu"])));
+    assert_eq!(affected(None), Some(scope(&["web"], &[])));
 }
 
-// Bounds, and the search for a point.
+// Limits, and the search for a point.
 
-fn bounded(at_most_steps: u32, at_most_age_seconds: u64) -> AutomaticRollback {
+fn limited(at_most_steps: u32, at_most_age_seconds: u64) -> AutomaticRollback {
     AutomaticRollback { at_most_steps, at_most_age_seconds, ..rule(0, 1) }
 }
 
 #[test]
-fn rule_4_a_plan_is_bounded_by_its_steps_and_by_the_age_of_its_point() {
-    let rule = bounded(2, 60);
+fn rule_4_the_steps_of_a_plan_and_the_age_of_its_point_are_limited() {
+    let rule = limited(2, 60);
     let check = |steps, age| check_bounds(&rule, steps, TimeDelta::seconds(age));
     assert_eq!(check(2, 60), Ok(()));
     assert_eq!(check(3, 60), Err(DeclineReason::TooManySteps { steps: 3, at_most: 2 }));
@@ -201,7 +203,7 @@ fn barrier() -> (PlanIssue, Severity) {
     let deploy = IrreversibleDeploy {
         service: service("web"),
         target: target("eu"),
-        version: line("v2"),
+        version: short_text("v2"),
         occurred_at: time(0),
         position: Position::new(8),
         outcome: DeployOutcome::Succeeded,
@@ -209,11 +211,11 @@ fn barrier() -> (PlanIssue, Severity) {
     (PlanIssue::Barrier(deploy), Severity::Overridable)
 }
 
-/// A point's position, the seconds since it last stood, the plan to it, and what that meets.
-type Considered = (u64, i64, Plan, Vec<(PlanIssue, Severity)>);
+/// The position of a point, the seconds since it last ran, the plan to it, and the issues of the plan.
+type Candidate = (u64, i64, Plan, Vec<(PlanIssue, Severity)>);
 
-/// Considers points, newest first. Now is second 0.
-fn search(rule: &AutomaticRollback, present: &Lanes, points: &[Considered]) -> Result<u64, DeclineReason> {
+/// Searches points, newest first, at second 0.
+fn search(rule: &AutomaticRollback, present: &Lanes, points: &[Candidate]) -> Result<u64, DeclineReason> {
     let mut search = PointSearch::new(rule, present, time(0));
     for (position, age, plan, issues) in points {
         let last_stood_at = time(-age);
@@ -227,50 +229,50 @@ fn search(rule: &AutomaticRollback, present: &Lanes, points: &[Considered]) -> R
 }
 
 #[test]
-fn rule_4_the_newest_point_is_taken_that_can_be_carried_out_and_others_are_named() {
-    let (rule, present) = (bounded(10, 60), running(&[("web", "v2")]));
-    let possible = (5, 20, back(&["web"]), vec![]);
-    let blocked = (7, 10, back(&["web"]), vec![barrier()]);
+fn rule_4_the_newest_point_that_is_not_blocked_is_taken_and_skipped_points_are_listed() {
+    let (rule, present) = (limited(10, 60), running(&[("web", "v2")]));
+    let possible = (5, 20, plan_back(&["web"]), vec![]);
+    let blocked = (7, 10, plan_back(&["web"]), vec![barrier()]);
     assert_eq!(search(&rule, &present, &[blocked.clone(), possible.clone()]), Ok(5));
-    let warned = (7, 10, back(&["web"]), vec![(barrier().0, Severity::Warning)]);
+    let warned = (7, 10, plan_back(&["web"]), vec![(barrier().0, Severity::Warning)]);
     assert_eq!(search(&rule, &present, &[warned, possible]), Ok(7));
     let none = search(&rule, &present, std::slice::from_ref(&blocked)).expect_err("no point");
     let reason = "position 7: the deploy of v2 of web to eu cannot be undone (position 8)";
     assert_eq!(
         none.to_string(),
-        format!("there is no known-good point to go back to that is young enough (passed over: {reason})")
+        format!("there is no known-good point to roll back to within the maximum age (skipped: {reason})")
     );
-    let old = (5, 61, back(&["web"]), vec![]);
+    let old = (5, 61, plan_back(&["web"]), vec![]);
     let too_old = search(&rule, &present, &[blocked, old]).expect_err("too old").to_string();
     assert_eq!(
         too_old,
         format!(
-            "the last known-good point last stood 61 seconds ago, and the policy allows 60 (passed over: {reason})"
+            "the last known-good point last ran 61 seconds ago; the policy allows 60 (skipped: {reason})"
         )
     );
     let nothing = search(&rule, &present, &[]).expect_err("no point").to_string();
-    assert_eq!(nothing, "there is no known-good point to go back to that is young enough");
+    assert_eq!(nothing, "there is no known-good point to roll back to within the maximum age");
 }
 
 #[test]
-fn what_does_not_depend_on_the_point_leads_to_no_older_one() {
-    let (rule, present) = (bounded(1, 60), running(&[("web", "v2"), ("api", "v2")]));
-    let next = (5, 20, back(&["web"]), vec![]);
-    let search = |plan: Plan, met: Vec<(PlanIssue, Severity)>| {
-        search(&rule, &present, &[(7, 10, plan, met), next.clone()])
+fn an_issue_that_does_not_depend_on_the_point_ends_the_search() {
+    let (rule, present) = (limited(1, 60), running(&[("web", "v2"), ("api", "v2")]));
+    let next = (5, 20, plan_back(&["web"]), vec![]);
+    let search = |plan: Plan, issues: Vec<(PlanIssue, Severity)>| {
+        search(&rule, &present, &[(7, 10, plan, issues), next.clone()])
     };
-    assert_eq!(search(back(&[]), vec![]), Err(DeclineReason::NothingToDo));
-    let many = back(&["api", "web"]);
+    assert_eq!(search(plan_back(&[]), vec![]), Err(DeclineReason::NothingToDo));
+    let many = plan_back(&["api", "web"]);
     assert_eq!(search(many, vec![]), Err(DeclineReason::TooManySteps { steps: 2, at_most: 1 }));
-    let freeze = ActiveFreeze { freeze_id: line("year-end"), until: None, position: Position::new(9) };
+    let freeze = ActiveFreeze { freeze_id: short_text("year-end"), until: None, position: Position::new(9) };
     let frozen = (PlanIssue::Frozen(freeze), Severity::Overridable);
     let blocked = DeclineReason::Blocked("freeze year-end holds (position 9)".to_owned());
-    assert_eq!(search(back(&["web"]), vec![frozen]), Err(blocked));
+    assert_eq!(search(plan_back(&["web"]), vec![frozen]), Err(blocked));
 }
 
 #[test]
-fn rule_1_a_result_without_lanes_is_declined() {
-    let (rule, present) = (bounded(10, 60), running(&[("web", "v2"), ("api", "v2")]));
+fn rule_1_a_plan_that_leaves_nothing_running_is_declined() {
+    let (rule, present) = (limited(10, 60), running(&[("web", "v2"), ("api", "v2")]));
     let remove = |name: &str| step(name, Action::Remove, Some(release("v2")), None);
     let all = plan(vec![remove("api"), remove("web")]);
     assert_eq!(search(&rule, &present, &[(7, 10, all, vec![])]), Err(DeclineReason::ResultEmpty));
@@ -284,7 +286,8 @@ fn any_change() -> impl Strategy<Value = (&'static str, Track, Effect)> {
     let any_release = || "v[1-3]".prop_map(|version| built(&version));
     let change = prop_oneof![
         4 => any_release().prop_map(|release| (Track::Traffic, Effect::Deployed(release))),
-        2 => (slots(), any_release()).prop_map(|(slot, release)| (Track::Slot(slot), Effect::Deployed(release))),
+        2 => (slots(), any_release())
+            .prop_map(|(slot, release)| (Track::Slot(slot), Effect::Deployed(release))),
         2 => slots().prop_map(|slot| (Track::Traffic, Effect::SwitchedTo(slot))),
         2 => Just((Track::Traffic, Effect::Removed)),
     ];
@@ -297,7 +300,7 @@ fn composition(lanes: &Lanes) -> Composition {
 
 proptest! {
     #[test]
-    fn a_plan_of_the_controller_removes_nothing_that_is_not_shown_and_leaves_something_and_nothing_revoked(
+    fn a_plan_of_the_controller_keeps_its_scope_and_never_empties_or_deploys_revoked_artifacts(
         history in prop::collection::vec(any_change(), 1..30),
         points in prop::collection::vec(any::<prop::sample::Index>(), 1..4),
         revoked in prop::sample::subsequence(vec!["v1", "v2", "v3"], 0..3),
@@ -309,18 +312,18 @@ proptest! {
             .filter_map(|version| built(version).artifact)
             .map(|artifact| RevokedArtifact { artifact, deleted: false, position: Position::new(99) })
             .collect();
-        let (rule, policy) = (bounded(10, 60), Policy::default());
+        let (rule, policy) = (limited(10, 60), Policy::default());
         let mut search = PointSearch::new(&rule, &present, time(0));
         for point in points {
             let at_point = lanes(&history[..point.index(history.len() + 1)]);
             let (wanted, shown) = (composition(&at_point), shown_removed(&at_point));
-            let concerned = scope(&services, &[]);
+            let affected = scope(&services, &[]);
             let removals = Removals::Shown(&shown);
-            let plan = Plan::make(Position::START, &present, &wanted, &concerned, &policy, removals);
-            let way = PlanContext {
+            let plan = Plan::make(Position::START, &present, &wanted, &affected, &policy, removals);
+            let context = PlanContext {
                 source: None,
-retired: None,
-last_ran: std::collections::BTreeMap::new(),
+                retired: None,
+                last_ran: std::collections::BTreeMap::new(),
                 began: None,
                 status: Some(Status::KnownGood),
                 policy: &policy,
@@ -329,18 +332,18 @@ last_ran: std::collections::BTreeMap::new(),
                 revocations: Revocations { revoked: &revoked, meant: None },
                 freezes: &[],
             };
-            let met: Vec<_> = issues(&plan, &way)
+            let found: Vec<_> = issues(&plan, &context)
                 .into_iter()
                 .map(|issue| { let severity = issue.severity(&policy); (issue, severity) })
                 .collect();
             let position = Position::new(7);
-            let point = KnownGoodPoint { position, last_stood_at: time(0), plan: &plan, issues: &met };
+            let point = KnownGoodPoint { position, last_stood_at: time(0), plan: &plan, issues: &found };
             let Ok(Search::Take) = search.consider(&point) else { continue };
             prop_assert!(!plan.steps.is_empty());
             let mut after = composition(&present);
             for step in &plan.steps {
                 let lane = (step.service.clone(), step.target.clone());
-                prop_assert!(concerned.has(&step.service, &step.target));
+                prop_assert!(affected.includes(&step.service, &step.target));
                 prop_assert!(step.to.is_some() || shown.contains(&lane));
                 if let Some(artifact) = step.to.as_ref().and_then(|to| to.artifact.as_ref()) {
                     prop_assert!(!revoked.iter().any(|it| it.artifact.is_same(artifact)));

@@ -1,4 +1,4 @@
-//! Whether a rollback may start, whether a step may be carried out, and whether the rollback has succeeded.
+//! Tests of the checks before the start of a rollback, before a step, and for success.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +12,8 @@ fn problems(plan: &Plan, present: &Lanes, acknowledged: &[&str]) -> Vec<String> 
     problems.iter().map(ToString::to_string).collect()
 }
 
-/// v1 stands in blue, v2 is live in green.
-fn in_slots() -> Vec<(&'static str, Track, Effect)> {
+/// Returns changes after which v1 is idle in blue and v2 is live in green.
+fn changes_with_slots() -> Vec<(&'static str, Track, Effect)> {
     vec![
         ("web", Track::Slot(slot("blue")), Effect::Deployed(release("v1"))),
         ("web", Track::Slot(slot("green")), Effect::Deployed(release("v2"))),
@@ -27,48 +27,48 @@ fn switch_to_blue() -> Step {
 }
 
 #[test]
-fn a_rollback_starts_where_its_lanes_run_what_it_was_planned_from() {
-    assert_eq!(problems(&back(&["web"]), &running(&[("web", "v2")]), &[]), [""; 0]);
+fn a_rollback_may_start_if_its_lanes_run_what_the_plan_starts_from() {
+    assert_eq!(problems(&plan_back(&["web"]), &running(&[("web", "v2")]), &[]), [""; 0]);
     let more = lanes(&[("web", Track::Traffic, Effect::Deployed(built("v2")))]);
-    assert_eq!(problems(&back(&["web"]), &more, &[]), [""; 0]);
+    assert_eq!(problems(&plan_back(&["web"]), &more, &[]), [""; 0]);
     let add = plan(vec![step("api", Action::Add, None, Some(release("v1")))]);
     assert_eq!(problems(&add, &running(&[("web", "v2")]), &[]), [""; 0]);
 }
 
 #[test]
-fn rule_20_a_lane_that_runs_something_else_now_is_a_problem_unless_it_is_acknowledged() {
-    let plan = back(&["api", "web"]);
+fn rule_20_a_changed_lane_is_a_problem_unless_acknowledged() {
+    let plan = plan_back(&["api", "web"]);
     let present = running(&[("api", "v2"), ("web", "v3")]);
     assert_eq!(problems(&plan, &present, &[]), ["web at eu runs v3 instead of v2"]);
     assert_eq!(problems(&plan, &present, &["api"]), ["web at eu runs v3 instead of v2"]);
     assert_eq!(problems(&plan, &present, &["web"]), [""; 0]);
-    let gone = running(&[("api", "v2")]);
-    assert_eq!(problems(&plan, &gone, &[]), ["web at eu runs nothing instead of v2"]);
+    let without_web = running(&[("api", "v2")]);
+    assert_eq!(problems(&plan, &without_web, &[]), ["web at eu runs nothing instead of v2"]);
 }
 
 #[test]
-fn rule_20_a_slot_that_was_removed_after_the_request_stops_the_start_and_the_step() {
+fn rule_20_a_slot_removed_after_the_request_prevents_the_start_and_the_step() {
     let plan = plan(vec![switch_to_blue()]);
-    let mut changes = in_slots();
+    let mut changes = changes_with_slots();
     assert_eq!(problems(&plan, &lanes(&changes), &[]), [""; 0]);
     changes.push(("web", Track::Slot(slot("blue")), Effect::Removed));
-    let gone = ["slot blue of web at eu no longer holds the release"];
-    assert_eq!(problems(&plan, &lanes(&changes), &[]), gone);
-    // No acknowledgement makes traffic reach an empty slot.
-    assert_eq!(problems(&plan, &lanes(&changes), &["web"]), gone);
+    let problem = ["slot blue of web at eu no longer holds the release"];
+    assert_eq!(problems(&plan, &lanes(&changes), &[]), problem);
+    // An acknowledgement does not permit a switch to an empty slot.
+    assert_eq!(problems(&plan, &lanes(&changes), &["web"]), problem);
     let claim = step_claim(&plan.steps[0], &lanes(&changes), Revocations::default());
     assert_eq!(claim.iter().map(StartProblem::name).collect::<Vec<_>>(), ["slot_gone"]);
 }
 
 #[test]
-fn rule_20_a_slot_that_holds_another_release_now_is_gone() {
-    let mut changes = in_slots();
+fn rule_20_a_slot_that_holds_another_release_prevents_the_start() {
+    let mut changes = changes_with_slots();
     changes.push(("web", Track::Slot(slot("blue")), Effect::Deployed(release("v9"))));
     assert_eq!(problems(&plan(vec![switch_to_blue()]), &lanes(&changes), &[]).len(), 1);
 }
 
 #[test]
-fn rule_20_an_artifact_that_was_revoked_after_the_request_stops_the_start_and_the_step() {
+fn rule_20_an_artifact_revoked_after_the_request_prevents_the_start_and_the_step() {
     let to = built("v1");
     let plan = plan(vec![step("web", Action::Redeploy, Some(release("v2")), Some(to))]);
     let present = running(&[("web", "v2")]);
@@ -84,21 +84,21 @@ fn rule_20_an_artifact_that_was_revoked_after_the_request_stops_the_start_and_th
 }
 
 #[test]
-fn a_claim_does_not_ask_what_the_lane_runs_now() {
-    let plan = back(&["web"]);
+fn a_step_may_be_claimed_if_the_lane_changed() {
+    let plan = plan_back(&["web"]);
     assert_eq!(step_claim(&plan.steps[0], &running(&[("web", "v3")]), Revocations::default()), []);
 }
 
 #[test]
-fn rule_12_a_rollback_has_succeeded_though_the_running_release_knows_more() {
+fn rule_12_a_rollback_has_succeeded_if_the_running_release_states_more() {
     let present = lanes(&[("web", Track::Traffic, Effect::Deployed(built("v1")))]);
-    assert_eq!(differing(&back(&["web"]), &present), [""; 0]);
+    assert_eq!(differing(&plan_back(&["web"]), &present), [""; 0]);
 }
 
 #[test]
-fn rule_21_success_is_judged_over_the_lanes_of_the_plan() {
+fn rule_21_success_depends_only_on_the_lanes_of_the_plan() {
     let remove = step("old", Action::Remove, Some(release("v2")), None);
-    let mut plan = back(&["api", "web"]);
+    let mut plan = plan_back(&["api", "web"]);
     plan.steps.push(remove);
     let present = running(&[("api", "v1"), ("web", "v2"), ("old", "v2"), ("basket", "v2"), ("new", "v1")]);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Ends and starts of checks on their way into the tables.
+//! Writes of check results: the ends and starts of checks.
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Payload, Validation, ValidationSubject};
@@ -6,14 +6,14 @@ use ledger_domain::{Position, ShortText};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::statements::{CORRECT, CORRECT_STARTS, WRITE, WRITE_STARTS};
-use super::{Named, of_artifact, of_environment};
+use super::statements::{CORRECT_ENDS, CORRECT_STARTS, INSERT_ENDS, INSERT_STARTS};
+use super::{LaneSubject, artifact_subject, environment_subject};
 use crate::postgres::{Error, bigint};
-use crate::tables::lanes::told;
+use crate::tables::lanes::optional_columns;
 
-/// Ends and starts of checks on their way into the tables, column by column.
+/// Rows to insert into `verdicts` and `check_starts`, column by column.
 #[derive(Default)]
-pub(crate) struct VerdictRows {
+pub(crate) struct CheckResultRows {
     position: Vec<i64>,
     occurred_at: Vec<DateTime<Utc>>,
     subject: Vec<Uuid>,
@@ -23,7 +23,7 @@ pub(crate) struct VerdictRows {
     run: Vec<Option<String>>,
     passed: Vec<bool>,
     counts: Vec<bool>,
-    told: [Vec<Option<String>>; 4],
+    release_parts: [Vec<Option<String>>; 4],
     starts: StartRows,
 }
 
@@ -37,8 +37,8 @@ struct StartRows {
     run: Vec<Option<String>>,
 }
 
-impl VerdictRows {
-    /// Adds the end or the start of a check, if the fact is one.
+impl CheckResultRows {
+    /// Adds the end or the start of a check, if the payload is one.
     pub(crate) fn push(
         &mut self,
         payload: &Payload,
@@ -58,7 +58,7 @@ impl VerdictRows {
         let (key, scope, parts) = subject(validation);
         let mut subjects = vec![key];
         if let ValidationSubject::Artifact(artifact) = &validation.subject {
-            subjects.extend(artifact.package_key().map(|key| of_artifact(&key)));
+            subjects.extend(artifact.package_key().map(|key| artifact_subject(&key)));
         }
         for subject in subjects {
             self.add(validation, passed, environment_id, (at, occurred_at), (subject, scope, parts.clone()));
@@ -82,7 +82,7 @@ impl VerdictRows {
         self.run.push(validation.run.as_ref().map(ShortText::to_string));
         self.passed.push(passed);
         self.counts.push(!(passed && contradicts(validation)));
-        for (column, part) in self.told.iter_mut().zip(parts) {
+        for (column, part) in self.release_parts.iter_mut().zip(parts) {
             column.push(part);
         }
     }
@@ -105,7 +105,7 @@ impl VerdictRows {
 
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
         if !self.position.is_empty() {
-            let mut query = sqlx::query(WRITE)
+            let mut query = sqlx::query(INSERT_ENDS)
                 .bind(self.position)
                 .bind(self.occurred_at)
                 .bind(self.subject)
@@ -115,14 +115,14 @@ impl VerdictRows {
                 .bind(self.run)
                 .bind(self.passed)
                 .bind(self.counts);
-            for column in self.told {
+            for column in self.release_parts {
                 query = query.bind(column);
             }
             query.execute(&mut *connection).await?;
         }
         let starts = self.starts;
         if !starts.position.is_empty() {
-            let query = sqlx::query(WRITE_STARTS).bind(starts.position).bind(starts.occurred_at);
+            let query = sqlx::query(INSERT_STARTS).bind(starts.position).bind(starts.occurred_at);
             let query = query.bind(starts.subject).bind(starts.environment_id);
             query.bind(starts.check_name).bind(starts.run).execute(connection).await?;
         }
@@ -130,39 +130,45 @@ impl VerdictRows {
     }
 }
 
-/// Whether the counts of a check contradict that it passed.
+/// Returns true if the case counts of a check contradict a pass.
 pub(crate) fn contradicts(validation: &Validation) -> bool {
     validation.counts.is_some_and(|counts| counts.contradict_a_pass())
 }
 
-/// Has the end or the start of a check that an event told no effect from another position on.
+/// Marks the end or the start of a check as corrected: it has no effect from the position `from` on.
 pub(crate) async fn correct(
     connection: &mut PgConnection,
     corrected: Position,
     from: Position,
 ) -> Result<(), Error> {
-    for sql in [CORRECT, CORRECT_STARTS] {
+    for sql in [CORRECT_ENDS, CORRECT_STARTS] {
         sqlx::query(sql).bind(bigint(corrected)).bind(bigint(from)).execute(&mut *connection).await?;
     }
     Ok(())
 }
 
-/// The key of what was checked, what it is, and what was said of the release besides its version.
+/// Returns the key of the checked subject, its scope, and the optional parts that the check states of its release.
 fn subject(validation: &Validation) -> (Uuid, &'static str, [Option<String>; 4]) {
     match &validation.subject {
         ValidationSubject::Artifact(artifact) => {
             let text = Some(artifact.as_str().to_owned());
-            (of_artifact(&artifact.identity()), "artifact", [text, None, None, None])
+            (artifact_subject(&artifact.identity()), "artifact", [text, None, None, None])
         }
         ValidationSubject::Environment(environment) => {
-            (of_environment(environment), "environment", told(None))
+            (environment_subject(environment), "environment", optional_columns(None))
         }
-        ValidationSubject::Lane { lane, release: Some(release), .. } => {
-            (Named::of(lane).version(release.version.as_str()), "release", told(Some(release)))
-        }
+        ValidationSubject::Lane { lane, release: Some(release), .. } => (
+            LaneSubject::of(lane).release_key(release.version.as_str()),
+            "release",
+            optional_columns(Some(release)),
+        ),
         ValidationSubject::Lane { lane, release: None, deployment } => match deployment {
-            Some(deployment) => (Named::of(lane).deployment(deployment.as_str()), "deployment", told(None)),
-            None => (Named::of(lane).lane(), "lane", told(None)),
+            Some(deployment) => (
+                LaneSubject::of(lane).deployment_key(deployment.as_str()),
+                "deployment",
+                optional_columns(None),
+            ),
+            None => (LaneSubject::of(lane).lane_key(), "lane", optional_columns(None)),
         },
     }
 }

@@ -1,4 +1,4 @@
-//! The statements that read and write results of checks, and the rows that they return.
+//! SQL statements for check results, and the rows that they return.
 
 use chrono::{DateTime, Utc};
 use ledger_domain::ShortText;
@@ -8,35 +8,35 @@ use uuid::Uuid;
 use crate::postgres::{Error, parsed, position};
 
 pub(crate) const STATEMENTS: &[&str] = &[
-    NAMED,
-    NAMED_ALL,
-    KNOWN,
-    RUNS,
-    SWITCHES,
-    IRREGULAR,
-    DURING,
-    OF_COMPOSITIONS,
-    REORDERED,
-    CHANGED_BETWEEN,
-    WHILE_RUNNING,
-    WRITE,
-    WRITE_STARTS,
-    CORRECT,
+    LATEST_ENDS,
+    ALL_ENDS,
+    EVIDENCE_KINDS,
+    VERSION_DEPLOYS,
+    TRAFFIC_SWITCHES,
+    IRREGULAR_LANES,
+    LATEST_ENDS_IN_SPANS,
+    LATEST_ENDS_BY_COMPOSITION,
+    ENDS_IN_REORDERINGS,
+    CHANGE_TIMES,
+    ENDS_IN_SPANS,
+    INSERT_ENDS,
+    INSERT_STARTS,
+    CORRECT_ENDS,
     CORRECT_STARTS,
 ];
 
-/// An end that is known at a position, `$2`, and counts.
-macro_rules! counts {
+/// Condition that end `v` is known at position `$2` and counts.
+macro_rules! end_counts {
     () => {
         "v.position <= $2 AND v.counts AND (v.corrected_position IS NULL OR v.corrected_position > $2)"
     };
 }
 
-/// The start of an end `v`, as known at `$2`: by the name of the run, or the last before it with no other end of the same subject
-/// and check in between.
-macro_rules! start {
+/// Joins the start of end `v`, as known at `$2`: the last start of the same run and check; for an end without a run,
+/// the last start of the same subject and check, unless another end of them lies in between.
+macro_rules! join_start {
     () => {
-        start!("$2")
+        join_start!("$2")
     };
     ($known_at:literal) => {
         concat!(
@@ -65,39 +65,39 @@ macro_rules! start {
     };
 }
 
-pub(crate) use start;
+pub(crate) use join_start;
 
-/// The last end of each check, for each way in which a release was named.
-pub(super) const NAMED: &str = concat!(
+/// Selects the latest end of each check, for each combination of stated release parts.
+pub(super) const LATEST_ENDS: &str = concat!(
     "SELECT DISTINCT ON (subject, check_name, artifact, config, infrastructure, commit)
         subject, check_name, passed, occurred_at, position, NULL::timestamptz AS started_at,
         artifact, config, infrastructure, commit
     FROM verdicts v WHERE subject = ANY($1) AND ",
-    counts!(),
+    end_counts!(),
     "
     ORDER BY subject, check_name, artifact, config, infrastructure, commit, occurred_at DESC, position DESC"
 );
 
-/// All ends, each with its start.
-pub(super) const NAMED_ALL: &str = concat!(
+/// Selects all ends, each with its start.
+pub(super) const ALL_ENDS: &str = concat!(
     "SELECT v.subject, v.check_name, v.passed, v.occurred_at, v.position, s.occurred_at AS started_at,
         v.artifact, v.config, v.infrastructure, v.commit
     FROM verdicts v ",
-    start!(),
+    join_start!(),
     "
     WHERE v.subject = ANY($1) AND ",
-    counts!()
+    end_counts!()
 );
 
-/// Which kinds of evidence an environment has.
-pub(super) const KNOWN: &str = "SELECT e.with_parts,
+/// Selects the kinds of evidence that an environment has.
+pub(super) const EVIDENCE_KINDS: &str = "SELECT e.with_parts,
         EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND scope IN ('lane', 'deployment') AND position <= $2),
         EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND scope = 'environment' AND position <= $2),
         EXISTS (SELECT FROM check_starts WHERE (environment_id = $1 OR run IS NOT NULL) AND position <= $2)
     FROM environments e WHERE e.environment_id = $1";
 
-/// When a version stood on the tracks of its lane: from each deploy of it to the track's next change.
-pub(super) const RUNS: &str =
+/// Selects the deploys of a version to a lane, each with the time of the next change of its track.
+pub(super) const VERSION_DEPLOYS: &str =
     "SELECT r.index, t.slot, c.occurred_at, c.position, n.occurred_at AS until, c.version, c.artifact, c.config,
         c.infrastructure, c.commit, c.deployment
     FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY r (service, target, version, index)
@@ -111,8 +111,8 @@ pub(super) const RUNS: &str =
         ORDER BY n.occurred_at, n.position LIMIT 1
     ) n ON true";
 
-/// When traffic reached which slot of a regular lane.
-pub(super) const SWITCHES: &str = "SELECT r.index, c.switched_to, c.occurred_at, n.occurred_at AS until
+/// Selects the traffic switches of a regular lane, each with the time of the next change of its traffic.
+pub(super) const TRAFFIC_SWITCHES: &str = "SELECT r.index, c.switched_to, c.occurred_at, n.occurred_at AS until
     FROM unnest($2::text[], $3::text[]) WITH ORDINALITY r (service, target, index)
     JOIN tracks t ON t.environment_id = $1 AND t.service = r.service AND t.target = r.target AND t.slot IS NULL
     JOIN lane_changes c ON c.track_id = t.track_id AND c.switched_to IS NOT NULL AND c.position <= $4
@@ -123,29 +123,29 @@ pub(super) const SWITCHES: &str = "SELECT r.index, c.switched_to, c.occurred_at,
         ORDER BY n.occurred_at, n.position LIMIT 1
     ) n ON true";
 
-pub(super) const IRREGULAR: &str =
+pub(super) const IRREGULAR_LANES: &str =
     "SELECT service, target FROM irregular_lanes WHERE environment_id = $1 AND position <= $2";
 
-/// The last end of each check of a subject within each span of time, unless its start lies before the span.
-pub(super) const DURING: &str = concat!(
+/// Selects the latest end of each check of a subject within each span. Leaves out ends with a start before the span.
+pub(super) const LATEST_ENDS_IN_SPANS: &str = concat!(
     "SELECT d.index, v.check_name, v.passed, v.occurred_at, v.position
     FROM unnest($1::uuid[], $3::timestamptz[], $4::timestamptz[]) WITH ORDINALITY d (subject, since, until, index)
     CROSS JOIN LATERAL (
         SELECT DISTINCT ON (v.check_name) v.check_name, v.passed, v.occurred_at, v.position
         FROM verdicts v ",
-    start!(),
+    join_start!(),
     "
         WHERE v.subject = d.subject AND v.occurred_at >= d.since AND v.occurred_at < d.until
             AND (s.occurred_at IS NULL OR s.occurred_at >= d.since) AND ",
-    counts!(),
+    end_counts!(),
     "
         ORDER BY v.check_name, v.occurred_at DESC, v.position DESC
     ) v"
 );
 
-/// The last end of each check of an environment while it ran a composition, in the order in which that was recorded, outside of
-/// reorderings. Before the first change it ran nothing: $5 identifies that composition.
-pub(super) const OF_COMPOSITIONS: &str = concat!(
+/// Selects the latest end of each check of an environment while it ran a composition, by the recorded order of changes
+/// and outside reorderings. `$5` is the empty composition, which the environment ran before its first change.
+pub(super) const LATEST_ENDS_BY_COMPOSITION: &str = concat!(
     "SELECT DISTINCT ON (n.composition, v.check_name) n.composition, v.check_name, v.passed, v.occurred_at, v.position
     FROM (
         SELECT DISTINCT number, occurred_at, composition FROM live_changes
@@ -159,10 +159,10 @@ pub(super) const OF_COMPOSITIONS: &str = concat!(
     ) e ON true
     JOIN verdicts v ON v.subject = $1 AND v.occurred_at >= n.occurred_at
         AND (e.occurred_at IS NULL OR v.occurred_at < e.occurred_at) ",
-    start!(),
+    join_start!(),
     "
     WHERE (s.occurred_at IS NULL OR s.occurred_at >= n.occurred_at) AND ",
-    counts!(),
+    end_counts!(),
     "
         AND NOT EXISTS (
             SELECT FROM reorderings r WHERE r.environment_id = $3 AND r.position <= $2
@@ -171,14 +171,14 @@ pub(super) const OF_COMPOSITIONS: &str = concat!(
     ORDER BY n.composition, v.check_name, v.occurred_at DESC, v.position DESC"
 );
 
-/// The ends of checks of an environment within reorderings.
-pub(super) const REORDERED: &str = concat!(
+/// Selects the ends of checks of an environment within reorderings.
+pub(super) const ENDS_IN_REORDERINGS: &str = concat!(
     "SELECT v.check_name, v.passed, v.occurred_at, v.position, s.occurred_at AS started_at
     FROM verdicts v ",
-    start!(),
+    join_start!(),
     "
     WHERE v.subject = $1 AND ",
-    counts!(),
+    end_counts!(),
     "
         AND EXISTS (
             SELECT FROM reorderings r WHERE r.environment_id = $3 AND r.position <= $2
@@ -186,8 +186,8 @@ pub(super) const REORDERED: &str = concat!(
         )"
 );
 
-/// When anything changed in the lanes of an environment after a time, up to another.
-pub(super) const CHANGED_BETWEEN: &str = "SELECT DISTINCT occurred_at FROM (
+/// Selects the times of changes in the lanes of an environment after one time, up to and including another.
+pub(super) const CHANGE_TIMES: &str = "SELECT DISTINCT occurred_at FROM (
         SELECT c.occurred_at FROM lane_changes c
         WHERE c.environment_id = $1 AND c.position <= $2 AND c.occurred_at > $3 AND c.occurred_at <= $4
         UNION ALL
@@ -195,24 +195,25 @@ pub(super) const CHANGED_BETWEEN: &str = "SELECT DISTINCT occurred_at FROM (
         WHERE r.environment_id = $1 AND r.position <= $2 AND r.occurred_at > $3 AND r.occurred_at <= $4
     ) c ORDER BY 1";
 
-pub(super) const WRITE: &str = "INSERT INTO verdicts (position, occurred_at, subject, environment_id, scope, check_name, run,
-        passed, counts, artifact, config, infrastructure, commit)
+pub(super) const INSERT_ENDS: &str = "INSERT INTO verdicts (position, occurred_at, subject, environment_id, scope,
+        check_name, run, passed, counts, artifact, config, infrastructure, commit)
     SELECT unnest($1::bigint[]), unnest($2::timestamptz[]), unnest($3::uuid[]), unnest($4::integer[]),
         unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::boolean[]), unnest($9::boolean[]),
         unnest($10::text[]), unnest($11::text[]), unnest($12::text[]), unnest($13::text[])";
 
-pub(super) const WRITE_STARTS: &str =
+pub(super) const INSERT_STARTS: &str =
     "INSERT INTO check_starts (position, occurred_at, subject, environment_id, check_name, run)
     SELECT unnest($1::bigint[]), unnest($2::timestamptz[]), unnest($3::uuid[]), unnest($4::integer[]),
         unnest($5::text[]), unnest($6::text[])";
 
-pub(super) const CORRECT: &str =
+pub(super) const CORRECT_ENDS: &str =
     "UPDATE verdicts SET corrected_position = $2 WHERE position = $1 AND corrected_position IS NULL";
 pub(super) const CORRECT_STARTS: &str =
     "UPDATE check_starts SET corrected_position = $2 WHERE position = $1 AND corrected_position IS NULL";
 
-/// The ends of checks of an environment within spans of time, each with the composition that was recorded then, outside of reorderings.
-pub(super) const WHILE_RUNNING: &str = concat!(
+/// Selects the ends of checks of an environment within spans, each with the composition recorded for that time, outside
+/// reorderings.
+pub(super) const ENDS_IN_SPANS: &str = concat!(
     "SELECT n.composition, v.check_name, v.passed, v.occurred_at, v.position
     FROM unnest($4::timestamptz[], $5::timestamptz[]) d (since, until)
     JOIN verdicts v ON v.subject = $1 AND v.occurred_at >= d.since AND v.occurred_at < d.until
@@ -221,10 +222,10 @@ pub(super) const WHILE_RUNNING: &str = concat!(
         WHERE l.environment_id = $3 AND l.position <= $2 AND l.occurred_at <= v.occurred_at
         ORDER BY l.occurred_at DESC, l.number DESC LIMIT 1
     ) n ",
-    start!(),
+    join_start!(),
     "
     WHERE (s.occurred_at IS NULL OR s.occurred_at >= n.occurred_at) AND ",
-    counts!(),
+    end_counts!(),
     "
         AND NOT EXISTS (
             SELECT FROM reorderings r WHERE r.environment_id = $3 AND r.position <= $2
@@ -233,7 +234,7 @@ pub(super) const WHILE_RUNNING: &str = concat!(
 );
 
 #[derive(sqlx::FromRow)]
-pub(super) struct NamedRow {
+pub(super) struct SubjectEndRow {
     pub(super) subject: Uuid,
     #[sqlx(flatten)]
     pub(super) end: EndRow,
@@ -253,7 +254,7 @@ pub(super) struct EndRow {
 }
 
 #[derive(sqlx::FromRow)]
-pub(super) struct RunRow {
+pub(super) struct DeployRow {
     pub(super) index: i64,
     pub(super) slot: Option<String>,
     pub(super) occurred_at: DateTime<Utc>,
@@ -276,21 +277,21 @@ pub(super) struct SwitchRow {
 }
 
 #[derive(sqlx::FromRow)]
-pub(super) struct DuringRow {
+pub(super) struct SpanEndRow {
     pub(super) index: i64,
     #[sqlx(flatten)]
     pub(super) end: EndRow,
 }
 
 #[derive(sqlx::FromRow)]
-pub(super) struct CompositionRow {
+pub(super) struct CompositionEndRow {
     pub(super) composition: Vec<u8>,
     #[sqlx(flatten)]
     pub(super) end: EndRow,
 }
 
 #[derive(sqlx::FromRow)]
-pub(super) struct ReorderedRow {
+pub(super) struct ReorderedEndRow {
     #[sqlx(flatten)]
     pub(super) end: EndRow,
     pub(super) started_at: Option<DateTime<Utc>>,
@@ -303,9 +304,9 @@ impl EndRow {
         Ok((check, CheckResult { passed, occurred_at, position: position(at) }))
     }
 
-    pub(super) fn add_to(&self, verdicts: &mut CheckResults) -> Result<(), Error> {
-        let (check, verdict) = self.parse()?;
-        verdicts.add(check, verdict);
+    pub(super) fn add_to(&self, results: &mut CheckResults) -> Result<(), Error> {
+        let (check, result) = self.parse()?;
+        results.add(check, result);
         Ok(())
     }
 }

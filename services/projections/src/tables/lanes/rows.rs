@@ -1,23 +1,23 @@
-//! Changes and tracks of lanes as the projector reads and writes them.
+//! Reads and writes of the projector for lane changes, tracks and irregular lanes.
 
 use chrono::{DateTime, Utc};
 use ledger_domain::{Artifact, ConfigDigest, Effect, Lane, Position, ShortText, Track, TrackEntry};
 use sqlx::PgConnection;
 
-use super::{LaneTrackRow, lane, track, written};
+use super::{LaneTrackRow, entry_columns, parse_lane, parse_track};
 use crate::postgres::{Error, bigint, parsed, position};
 
 pub(super) const LOAD: &str = concat!(
     "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, t.late_position, ",
-    written!("t"),
+    entry_columns!("t"),
     "
     FROM tracks t JOIN environments e USING (environment_id)"
 );
 
-/// The history of lanes that have slots, or had corrections: what comes late may matter for what they run.
+/// Selects the changes of lanes that have slots or are irregular: late reports may affect what these lanes run.
 pub(super) const LOAD_SLOTTED: &str = concat!(
     "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, NULL::bigint AS late_position, ",
-    written!("c"),
+    entry_columns!("c"),
     "
     FROM tracks t JOIN environments e USING (environment_id)
     JOIN lane_changes c ON c.track_id = t.track_id AND c.corrected_position IS NULL
@@ -30,10 +30,10 @@ pub(super) const LOAD_SLOTTED: &str = concat!(
     )"
 );
 
-/// The removals of lanes: they empty each slot whose deploy turns out to be older.
+/// Selects the removals of lanes: a removal empties a slot if a late report shows that the deploy to the slot is older.
 pub(super) const LOAD_REMOVALS: &str = concat!(
     "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, NULL::bigint AS late_position, ",
-    written!("c"),
+    entry_columns!("c"),
     "
     FROM tracks t JOIN environments e USING (environment_id)
     JOIN lane_changes c ON c.track_id = t.track_id AND c.version IS NULL AND c.switched_to IS NULL
@@ -81,61 +81,62 @@ struct TrackRow {
     target: String,
     late_position: Option<i64>,
     #[sqlx(flatten)]
-    kept: LaneTrackRow,
+    change: LaneTrackRow,
 }
 
-/// A track as the projector knows it.
+/// Track, with one of its changes and its last late report, as loaded by the projector.
 pub(crate) struct LoadedTrack {
     pub(crate) track_id: i32,
     pub(crate) lane: Lane,
     pub(crate) track: Track,
-    pub(crate) written: Option<TrackEntry>,
+    pub(crate) entry: Option<TrackEntry>,
     pub(crate) late: Option<Position>,
 }
 
 impl TrackRow {
     fn parse(&self) -> Result<LoadedTrack, Error> {
         parsed("tracks", self.track_id, || {
-            let lane = lane(&self.environment, &self.service, &self.target)?;
-            let track = track(self.kept.slot.as_deref())?;
-            let written = self.kept.written.parse()?;
+            let lane = parse_lane(&self.environment, &self.service, &self.target)?;
+            let track = parse_track(self.change.slot.as_deref())?;
+            let entry = self.change.entry.parse()?;
             let (track_id, late) = (self.track_id, self.late_position.map(position));
-            Ok::<_, Box<dyn std::error::Error>>(LoadedTrack { track_id, lane, track, written, late })
+            Ok::<_, Box<dyn std::error::Error>>(LoadedTrack { track_id, lane, track, entry, late })
         })
     }
 }
 
-/// The last change of every track.
+/// Loads the last change of every track.
 pub(crate) async fn load_tracks(connection: &mut PgConnection) -> Result<Vec<LoadedTrack>, Error> {
     let rows: Vec<TrackRow> = sqlx::query_as(LOAD).fetch_all(connection).await?;
     rows.iter().map(TrackRow::parse).collect()
 }
 
-/// Every change of lanes that the last change of each track does not suffice for, whatever is reported later.
+/// Loads every change of the lanes that have slots or are irregular: the last change of each track is not sufficient
+/// there.
 pub(crate) async fn load_slotted(connection: &mut PgConnection) -> Result<Vec<LoadedTrack>, Error> {
     let rows: Vec<TrackRow> = sqlx::query_as(LOAD_SLOTTED).fetch_all(connection).await?;
     rows.iter().map(TrackRow::parse).collect()
 }
 
-/// Every removal of a lane.
+/// Loads every removal of a lane.
 pub(crate) async fn load_removals(connection: &mut PgConnection) -> Result<Vec<LoadedTrack>, Error> {
     let rows: Vec<TrackRow> = sqlx::query_as(LOAD_REMOVALS).fetch_all(connection).await?;
     rows.iter().map(TrackRow::parse).collect()
 }
 
-/// The lanes whose whole history is read.
+/// Loads the irregular lanes: queries read their whole history.
 pub(crate) async fn load_irregular(connection: &mut PgConnection) -> Result<Vec<Lane>, Error> {
     let rows: Vec<(String, String, String)> = sqlx::query_as(LOAD_IRREGULAR).fetch_all(connection).await?;
     rows.iter()
         .map(|(environment, service, target)| {
             parsed("irregular_lanes", format!("{environment}/{target}/{service}"), || {
-                lane(environment, service, target)
+                parse_lane(environment, service, target)
             })
         })
         .collect()
 }
 
-/// Has the change that an event made no effect from another position on.
+/// Marks the lane change of an event as corrected: it has no effect from the position `from` on.
 pub(crate) async fn correct(
     connection: &mut PgConnection,
     corrected: Position,
@@ -145,8 +146,8 @@ pub(crate) async fn correct(
     Ok(())
 }
 
-/// The columns that tell an effect: switched_to, version, artifact, config, infrastructure, commit.
-fn columns(effect: &Effect) -> [Option<&str>; 6] {
+/// Returns the columns of an effect: switched_to, version, artifact, config, infrastructure, commit.
+fn effect_columns(effect: &Effect) -> [Option<&str>; 6] {
     match effect {
         Effect::SwitchedTo(slot) => [Some(slot.as_str()), None, None, None, None, None],
         Effect::Removed => [None; 6],
@@ -161,7 +162,7 @@ fn columns(effect: &Effect) -> [Option<&str>; 6] {
     }
 }
 
-/// Changes on their way into the table, column by column.
+/// Rows to insert into `lane_changes`, column by column.
 #[derive(Default)]
 pub(crate) struct LaneChangeRows {
     track_id: Vec<i32>,
@@ -181,19 +182,19 @@ impl LaneChangeRows {
     pub(crate) fn push(
         &mut self,
         (track_id, environment_id): (i32, i32),
-        written: &TrackEntry,
+        entry: &TrackEntry,
         deployment: Option<&ShortText>,
         (late, behind): (bool, bool),
     ) {
         self.track_id.push(track_id);
         self.environment_id.push(environment_id);
-        self.position.push(bigint(written.since.position));
-        self.occurred_at.push(written.since.occurred_at);
-        self.event_id.push(written.since.event_id.as_str().to_owned());
-        for (column, value) in self.effect.iter_mut().zip(columns(&written.effect)) {
+        self.position.push(bigint(entry.since.position));
+        self.occurred_at.push(entry.since.occurred_at);
+        self.event_id.push(entry.since.event_id.as_str().to_owned());
+        for (column, value) in self.effect.iter_mut().zip(effect_columns(&entry.effect)) {
             column.push(value.map(str::to_owned));
         }
-        let artifact = match &written.effect {
+        let artifact = match &entry.effect {
             Effect::Deployed(release) => release.artifact.as_ref(),
             Effect::Removed | Effect::SwitchedTo(_) => None,
         };
@@ -228,7 +229,7 @@ impl LaneChangeRows {
     }
 }
 
-/// Tracks on their way into the table, column by column.
+/// Rows to insert into or update in `tracks`, column by column.
 #[derive(Default)]
 pub(crate) struct TrackRows {
     track_id: Vec<i32>,
@@ -249,7 +250,7 @@ impl TrackRows {
         (track_id, environment_id): (i32, i32),
         lane: &Lane,
         track: &Track,
-        (written, late): (&TrackEntry, Option<Position>),
+        (entry, late): (&TrackEntry, Option<Position>),
     ) {
         self.track_id.push(track_id);
         self.environment_id.push(environment_id);
@@ -259,10 +260,10 @@ impl TrackRows {
             Track::Traffic => None,
             Track::Slot(slot) => Some(slot.to_string()),
         });
-        self.position.push(bigint(written.since.position));
-        self.occurred_at.push(written.since.occurred_at);
-        self.event_id.push(written.since.event_id.as_str().to_owned());
-        for (column, value) in self.effect.iter_mut().zip(columns(&written.effect)) {
+        self.position.push(bigint(entry.since.position));
+        self.occurred_at.push(entry.since.occurred_at);
+        self.event_id.push(entry.since.event_id.as_str().to_owned());
+        for (column, value) in self.effect.iter_mut().zip(effect_columns(&entry.effect)) {
             column.push(value.map(str::to_owned));
         }
         self.late.push(late.map(bigint));
@@ -289,7 +290,7 @@ impl TrackRows {
     }
 }
 
-/// Lanes whose whole history is read from now on, on their way into the table, column by column.
+/// Rows to insert into `irregular_lanes`, column by column.
 #[derive(Default)]
 pub(crate) struct IrregularRows {
     environment_id: Vec<i32>,

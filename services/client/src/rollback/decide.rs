@@ -1,0 +1,69 @@
+//! `release-ledger rollback approve`, `reject`, `fail` and `cancel`: each records one event about a rollback.
+
+use ledger_domain::event::{Approval, ApprovalSubject, Payload, Rollback};
+use ledger_domain::{LongText, ShortText};
+
+use crate::actor::ActorArgs;
+use crate::connection::Connection;
+use crate::output::print_text;
+use crate::record::record_new;
+use crate::rollback_body::fetch_rollback;
+
+/// The commands that record a decision about a rollback.
+#[derive(Debug, clap::Args)]
+pub struct Decide {
+    /// The rollback
+    #[arg(value_name = "ID", value_parser = ShortText::parse)]
+    rollback_id: ShortText,
+    /// The reason
+    #[arg(long, value_name = "TEXT", value_parser = LongText::parse)]
+    reason: Option<LongText>,
+    #[command(flatten)]
+    by: ActorArgs,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// The decision to record.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Decision {
+    Approve,
+    Reject,
+    Fail,
+    Cancel,
+}
+
+impl Decision {
+    fn payload(self, rollback: Rollback) -> Payload {
+        let approval = |Rollback { environment, rollback_id }| Approval {
+            subject: ApprovalSubject::Rollback { environment, rollback_id },
+            expires_at: None,
+        };
+        match self {
+            Self::Approve => Payload::ApprovalGranted(approval(rollback)),
+            Self::Reject => Payload::ApprovalRejected(approval(rollback)),
+            Self::Fail => Payload::RollbackFailed(rollback),
+            Self::Cancel => Payload::RollbackCancelled(rollback),
+        }
+    }
+
+    fn result(self, by: &ShortText) -> String {
+        match self {
+            Self::Approve => format!("is approved by {by}"),
+            Self::Reject => format!("is rejected by {by}"),
+            Self::Fail => "has failed".into(),
+            Self::Cancel => "is cancelled".into(),
+        }
+    }
+}
+
+impl Decide {
+    pub(super) async fn run(self, decision: Decision) -> anyhow::Result<()> {
+        let client = self.connection.client();
+        let rollback = fetch_rollback(&client, &self.rollback_id, None).await?.rollback()?;
+        let actor = self.by.actor()?;
+        let position = record_new(&client, decision.payload(rollback), &actor, self.reason).await?;
+        let result = decision.result(&actor.name);
+        Ok(print_text(&format!("rollback {} {result} (position {position})", self.rollback_id))?)
+    }
+}

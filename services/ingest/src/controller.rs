@@ -1,0 +1,149 @@
+//! The rollback controller: follows the failed checks of a tenant and records a response to each.
+
+use std::time::Duration;
+
+use ledger_codec::cloudevents::Envelope;
+use ledger_domain::event::{Payload, ValidationSubject};
+use ledger_domain::{Position, TenantName};
+use ledger_projections::{Projections, QueryError};
+use metrics::counter;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::automatic::{CONTROLLER_NAME, FailedCheck, is_current, triggered_rule};
+use crate::request::Request;
+use crate::{Ingest, RecordError, RecordOutcome};
+
+/// Number of failed checks that are read at a time.
+const PAGE_SIZE: u32 = 100;
+/// Delay before a retry after a failure.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Interval at which an idle controller polls for failed checks when no local projector notifies it.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Rollback controller of one tenant: follows the failed checks in the projections and responds to each.
+pub struct Controller {
+    tenant: TenantName,
+    projections: Projections,
+    ingest: Ingest,
+}
+
+impl Controller {
+    /// Creates a controller that follows a tenant's projections and records its events through `ingest`.
+    #[must_use]
+    pub const fn new(tenant: TenantName, projections: Projections, ingest: Ingest) -> Self {
+        Self { tenant, projections, ingest }
+    }
+
+    /// Responds to failed checks until the token is cancelled.
+    pub async fn run(self, cancelled: CancellationToken) {
+        tokio::select! {
+            () = cancelled.cancelled() => {}
+            never = self.follow() => match never {},
+        }
+    }
+
+    async fn follow(&self) -> std::convert::Infallible {
+        loop {
+            let from = self.projections.projected();
+            let delay = match self.process_page().await {
+                Ok(true) => continue,
+                // Another component reports projections that are being rebuilt.
+                Ok(false) | Err(ControllerError::Projections(ledger_projections::Error::NotReady(_))) => {
+                    POLL_INTERVAL
+                }
+                Err(error) => {
+                    warn!(tenant = %self.tenant, error = %error, "rollback controller failed; retrying");
+                    RETRY_DELAY
+                }
+            };
+            self.projections.moved(from, delay).await;
+        }
+    }
+
+    /// Responds to the next page of failed checks. Returns true if there may be more.
+    async fn process_page(&self) -> Result<bool, ControllerError> {
+        // Diverged projections describe a history that no longer exists, or another ledger's.
+        if self.projections.divergence().is_some() {
+            return Ok(false);
+        }
+        let checkpoint = self.projections.followed(CONTROLLER_NAME).await?;
+        let checks = self.projections.failed_checks(checkpoint.position, PAGE_SIZE).await?;
+        let Some(last) = checks.last().map(|(position, _)| *position) else { return Ok(false) };
+        for (position, envelope) in checks {
+            for check in self.triggering_checks(position, &envelope).await? {
+                self.respond(check).await?;
+            }
+        }
+        Ok(self.projections.follow(CONTROLLER_NAME, checkpoint, last).await?)
+    }
+
+    /// Returns the failed check once for each environment that it affects, if the environment's policy at the position
+    /// of the check enables automatic rollback for it.
+    async fn triggering_checks(
+        &self,
+        position: Position,
+        envelope: &Envelope,
+    ) -> Result<Vec<FailedCheck>, ControllerError> {
+        let Payload::ValidationFailed(validation) = &envelope.event().payload else { return Ok(Vec::new()) };
+        let environments = match envelope.event().payload.environment() {
+            Some(environment) => vec![environment.clone()],
+            // The check is of an artifact: consider every environment.
+            None => self.projections.environments().await?.1.into_iter().map(|row| row.name).collect(),
+        };
+        let mut snapshot = self.projections.snapshot().await?;
+        let mut triggering = Vec::new();
+        for environment in environments {
+            let in_force = snapshot.policy(&environment, position).await?;
+            if triggered_rule(&in_force.policy, &validation.check).is_none() {
+                continue;
+            }
+            let check = FailedCheck {
+                environment,
+                position,
+                key: envelope.identity().key(),
+                validation: validation.clone(),
+            };
+            let is_of_artifact = matches!(validation.subject, ValidationSubject::Artifact(_));
+            if !is_of_artifact || is_current(&mut snapshot, &check).await? {
+                triggering.push(check);
+            }
+        }
+        Ok(triggering)
+    }
+
+    async fn respond(&self, check: FailedCheck) -> Result<(), ControllerError> {
+        let (tenant, environment, cause) =
+            (self.tenant.to_string(), check.environment.to_string(), check.position);
+        let key = check.identity().key();
+        if !self.projections.known(&[key]).await?.is_empty() {
+            return Ok(());
+        }
+        match self.ingest.request(Request::Failed(Box::new(check))).await {
+            RecordOutcome::Recorded(position) => {
+                info!(tenant, environment, %cause, %position, "recorded the response to a failed check");
+                counter!("ledger_rollback_controller_answers_total", "tenant" => tenant).increment(1);
+                Ok(())
+            }
+            // Another controller was first; its decision may differ, since it was made at another time.
+            RecordOutcome::Duplicate(_) | RecordOutcome::Conflict(_) => Ok(()),
+            // A retry would be rejected again, and must not delay the other checks.
+            RecordOutcome::Refused(RecordError::Rejected(rejection)) => {
+                warn!(tenant, environment, %cause, reason = %rejection, "cannot respond to a failed check");
+                Ok(())
+            }
+            RecordOutcome::Refused(error) => Err(ControllerError::Record(error)),
+        }
+    }
+}
+
+/// Temporary failure of the controller.
+#[derive(Debug, thiserror::Error)]
+enum ControllerError {
+    #[error(transparent)]
+    Projections(#[from] ledger_projections::Error),
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error(transparent)]
+    Record(RecordError),
+}

@@ -1,0 +1,163 @@
+//! Reasons why a request is rejected or cannot be decided.
+
+use std::sync::Arc;
+
+use ledger_domain::rollback::{Phase, StartProblem, TransitionError};
+use ledger_domain::{Artifact, EnvironmentName, Position, ShortText, Source};
+use ledger_projections::QueryError;
+
+use crate::planning::{PlanError, Planned};
+
+/// Reason why a request is rejected. A retry is rejected again unless the ledger has changed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Rejection {
+    /// The environment has changed since the requester read it.
+    #[error(
+        "the environment is at position {}, but the request expects {seen}; the attached plan is current",
+        planned.environment_position
+    )]
+    EnvironmentMoved {
+        /// Position that the request expects.
+        seen: Position,
+        /// Current plan.
+        planned: Arc<Planned>,
+    },
+    /// The plan differs from the one that the requester has read.
+    #[error("the plan has changed; its digest is now {}", planned.plan.digest())]
+    PlanChanged {
+        /// Current plan.
+        planned: Arc<Planned>,
+    },
+    /// Issues block the plan.
+    #[error("the plan is blocked: {}", join_blockers(planned, *force))]
+    Blocked {
+        /// Blocked plan.
+        planned: Arc<Planned>,
+        /// True if the request uses force.
+        force: bool,
+    },
+    /// Another rollback of the environment is under way.
+    #[error("another rollback of the environment is under way: {rollback_id} (position {position})")]
+    UnderWay {
+        /// Id of the other rollback.
+        rollback_id: ShortText,
+        /// Position of its request.
+        position: Position,
+    },
+    /// A rollback with the same id exists, and came from another request.
+    #[error("{}", describe_existing(rollback_id, *position, *phase))]
+    RollbackExists {
+        /// Id of the rollback.
+        rollback_id: ShortText,
+        /// Position of its request.
+        position: Position,
+        /// Phase of the existing rollback.
+        phase: Phase,
+    },
+    /// The environment no longer matches the rollback's plan.
+    #[error("the rollback cannot start as planned: {}", join_problems(problems))]
+    StartBlocked {
+        /// Differences from the plan.
+        problems: Vec<StartProblem>,
+        /// Current plan to the same point, if there is one.
+        planned: Option<Arc<Planned>>,
+    },
+    /// The failed check that triggered the rollback has been corrected.
+    #[error("the failed check at position {0}, which triggered the rollback, has been corrected")]
+    CauseCorrected(Position),
+    /// A step of the rollback no longer matches its plan.
+    #[error("the step is blocked: {}", join_problems(problems))]
+    StepBlocked {
+        /// Differences from the plan.
+        problems: Vec<StartProblem>,
+    },
+    /// The rollback does not exist.
+    #[error("rollback {0} of {1} does not exist")]
+    NoSuchRollback(ShortText, EnvironmentName),
+    /// The rollback's state does not permit this transition.
+    #[error(transparent)]
+    RollbackState(TransitionError),
+    /// The point does not exist.
+    #[error("{0}")]
+    NoSuchPoint(String),
+    /// The composition at the position is not marked.
+    #[error("the release point at position {0} is not marked")]
+    NothingMarked(Position),
+    /// The artifact to reinstate is not revoked.
+    #[error("artifact {} is not revoked", .0.as_str())]
+    NotRevoked(Artifact),
+    /// The policy is inconsistent, or is not the one that the request names.
+    #[error("invalid policy: {0}")]
+    Policy(String),
+    /// The freeze is already active, is not active, or ends before it starts.
+    #[error("{0}")]
+    Freeze(String),
+    /// The event's source is reserved for the ledger.
+    #[error("the source {} is reserved for the ledger", .0.as_str())]
+    OwnSource(Source),
+    /// The event may come only from the rollback controller.
+    #[error("only the rollback controller may request an automatic rollback, name its cause, or decline one")]
+    NotTheController,
+    /// The event would exceed the size limit. Holds the number of steps of its plan.
+    #[error("a plan of {0} steps does not fit into one event; restrict it to some services or targets")]
+    TooLarge(usize),
+}
+
+fn describe_existing(rollback_id: &ShortText, position: Position, phase: Phase) -> String {
+    let state = if phase.is_active() { "is" } else { "has ended:" };
+    let phase = phase.name();
+    format!("rollback {rollback_id} exists for another request (position {position}); it {state} {phase}")
+}
+
+fn join_problems(problems: &[StartProblem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn join_blockers(planned: &Planned, force: bool) -> String {
+    planned.blockers(force).map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Reason why a request is rejected or cannot be decided.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DecisionError {
+    #[error(transparent)]
+    Rejected(Box<Rejection>),
+    #[error(transparent)]
+    Projections(ledger_projections::Error),
+}
+
+impl From<Rejection> for DecisionError {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(Box::new(rejection))
+    }
+}
+
+impl From<ledger_projections::Error> for DecisionError {
+    fn from(error: ledger_projections::Error) -> Self {
+        Self::Projections(error)
+    }
+}
+
+impl From<QueryError> for DecisionError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Failed(error) => Self::Projections(error),
+            other => Rejection::NoSuchPoint(other.to_string()).into(),
+        }
+    }
+}
+
+impl From<PlanError> for DecisionError {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::Ask(error) => error.into(),
+            other => Rejection::NoSuchPoint(other.to_string()).into(),
+        }
+    }
+}
+
+impl From<TransitionError> for DecisionError {
+    fn from(error: TransitionError) -> Self {
+        Rejection::RollbackState(error).into()
+    }
+}

@@ -1,0 +1,39 @@
+//! The state of a projector, as health checks report it.
+
+use ledger_domain::Position;
+
+/// State of this process's projector for a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// The projector has not started.
+    Starting,
+    /// Another process projects.
+    Standby,
+    /// Builds a generation that is not live yet, and has reached this position.
+    Building(Position),
+    /// Follows the journal.
+    Following,
+    /// Retries after a failure that may be transient.
+    Waiting(String),
+    /// Stopped; does not restart automatically.
+    Stopped(Stopped),
+}
+
+/// Reason why a projector stopped. All but [`Stopped::Cancelled`] need an operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stopped {
+    /// The service shuts down.
+    #[error("the service is shutting down")]
+    Cancelled,
+    /// The journal is not the one that the projections were built from.
+    #[error("the journal is not the one that the projections were built from: {0}")]
+    Diverged(String),
+    /// This version of the program cannot decode an entry.
+    #[error("the entry at position {position} cannot be decoded: {reason}")]
+    Poison {
+        /// Position of the entry.
+        position: Position,
+        /// Cause of the failure.
+        reason: String,
+    },
+}

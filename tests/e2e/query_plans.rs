@@ -1,0 +1,128 @@
+//! Query plans: every statement fits the tables, and state queries read only the rows that they need.
+
+use ledger_tests::{Servers, Service, deploy, projections_connection};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqlSafeStr as _};
+
+use crate::PROGRAM;
+
+/// The tables whose size grows with the history.
+const HISTORY: [&str; 3] = ["lane_changes", "live_changes", "events"];
+
+#[tokio::test]
+async fn every_statement_fits_the_migrated_tables() {
+    let servers = Servers::start().await;
+    let _service = Service::start(PROGRAM, &servers, &["--only=http"]).await;
+    let mut connection = projections_connection(&servers.postgres_url(), "default").await;
+    let statements = ledger_projections::statements();
+
+    for statement in &statements {
+        let prepared = connection.prepare(statement.into_sql_str()).await;
+        prepared.unwrap_or_else(|error| panic!("{error}\n{statement}"));
+    }
+
+    assert!(statements.len() >= 15, "{} statements", statements.len());
+}
+
+#[tokio::test]
+async fn state_queries_read_the_history_only_by_index() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let history = ledger_demo::history(Some(20_000));
+    let lines: Vec<_> =
+        history.map(|event| String::from_utf8(event.bytes().to_vec()).expect("UTF-8")).collect();
+    service.client().record_all(&lines).await;
+    let mut connection = projections_connection(&servers.postgres_url(), "default").await;
+    sqlx::raw_sql("ANALYZE").execute(&mut connection).await.expect("analysed");
+    let filled: i64 = sqlx::query_scalar("SELECT count(*) FROM lane_changes")
+        .fetch_one(&mut connection)
+        .await
+        .expect("a number");
+    assert!(filled > 5_000, "{filled} changes");
+
+    for (query, parameters) in state_queries() {
+        for mode in ["force_custom_plan", "force_generic_plan"] {
+            let plan = explain(&mut connection, query, parameters, mode).await;
+            let scans = scans(&plan);
+            let of_history = scans.iter().filter(|scan| HISTORY.contains(&&*scan.table));
+            let not_by_index: Vec<_> =
+                of_history.clone().filter(|scan| !scan.node.contains("Index")).collect();
+            assert!(not_by_index.is_empty(), "{mode}: {not_by_index:?}\n{query}\n{plan:#}");
+            assert!(of_history.count() > 0, "the query reads the history: {query}");
+            let rows: u64 = scans.iter().map(|scan| scan.rows_read).sum();
+            assert!(rows < 1_000, "{mode}: reads {rows} rows of {filled}\n{query}\n{plan:#}");
+        }
+    }
+}
+
+/// Two small TCP segments in a row would take 40 ms in every batch (delayed acknowledgement); the fastest batch decides.
+#[tokio::test]
+async fn a_small_batch_is_written_without_waiting_for_the_network() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let client = service.client();
+    for id in 0..20 {
+        client.record_and_wait(&deploy(&id.to_string(), "2026-08-01T10:00:00Z", "production", "web", "v1")).await;
+    }
+
+    let metrics = client.text("/metrics").await;
+
+    let bucket = "ledger_projector_commit_seconds_bucket{tenant=\"default\",le=\"0.02\"} ";
+    let fast = metrics.lines().find_map(|line| line.strip_prefix(bucket)).expect("a bucket");
+    assert!(fast.parse::<u32>().expect("a number") > 0, "{metrics}");
+}
+
+/// Returns the statements that read the changes of lanes and of live releases, with parameters for the middle of the
+/// history.
+fn state_queries() -> Vec<(&'static str, &'static str)> {
+    let statements = ledger_projections::statements().into_iter();
+    let of_changes = |sql: &&str| sql.contains("lane_changes") || sql.contains("live_changes");
+    let queries = statements.filter(of_changes).filter(|sql| sql.starts_with("SELECT p.position"));
+    let queries: Vec<_> = queries
+        .map(|sql| match (sql.contains("$3"), sql.contains("live_changes")) {
+            (true, _) => (sql, "'production', 10000, '2025-12-01T00:00:00Z'"),
+            (false, true) => (sql, "'production', 100"),
+            (false, false) => (sql, "'production', 10000"),
+        })
+        .collect();
+    assert_eq!(queries.len(), 3, "at a position, at a time, changes ago");
+    queries
+}
+
+async fn explain(connection: &mut PgConnection, query: &str, parameters: &str, mode: &str) -> Value {
+    let mut transaction = connection.begin().await.expect("begun");
+    let prepare =
+        format!("SET LOCAL plan_cache_mode = {mode}; DEALLOCATE ALL; PREPARE query AS {query};");
+    sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *transaction).await.expect("prepared");
+    let explain = format!("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE query({parameters})");
+    let row = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_one(&mut *transaction).await.expect("a plan");
+    sqlx::Row::try_get_unchecked::<String, _>(&row, 0)
+        .map(|plan| serde_json::from_str(&plan).expect("a plan is JSON"))
+        .expect("a plan")
+}
+
+/// A scan of a table in a plan.
+#[derive(Debug)]
+struct Scan {
+    node: String,
+    table: String,
+    rows_read: u64,
+}
+
+fn scans(plan: &Value) -> Vec<Scan> {
+    let mut scans = Vec::new();
+    let mut nodes = vec![&plan[0]["Plan"]];
+    while let Some(node) = nodes.pop() {
+        nodes.extend(node["Plans"].as_array().into_iter().flatten());
+        let number = |name: &str| node[name].as_f64().unwrap_or_default();
+        if let Some(table) = node["Relation Name"].as_str() {
+            let read = number("Actual Rows") + number("Rows Removed by Filter");
+            scans.push(Scan {
+                node: node["Node Type"].as_str().expect("a node has a type").to_owned(),
+                table: table.to_owned(),
+                rows_read: (read * number("Actual Loops")) as u64,
+            });
+        }
+    }
+    scans
+}
