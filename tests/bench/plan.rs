@@ -76,8 +76,7 @@ pub(crate) async fn many_lanes(
     report.time("p99 of the gate, against a state", p99(&present), p99(&gate), None);
     for percent in [50, 99] {
         let baseline = percentile(&present, percent) + percentile(&past, percent);
-        let name =
-            format!("p{percent} of a plan, {lanes} lanes, {number} entries, against its two states");
+        let name = format!("p{percent} of a plan, {lanes} lanes, {number} entries, against its two states");
         report.time(&name, baseline, percentile(&plan, percent), Some(3.0));
     }
 }

@@ -50,7 +50,8 @@ pub(crate) async fn during_rebuild(servers: &Servers, size: usize, count: usize,
     running.await.expect("the rebuild succeeds");
 
     for ((query, _), (without, during)) in QUERIES.iter().zip(without.iter().zip(&during)) {
-        let name = |statistic: &str| format!("{statistic} of a {query}, 64 readers and ingest, during a rebuild");
+        let name =
+            |statistic: &str| format!("{statistic} of a {query}, 64 readers and ingest, during a rebuild");
         report.time(&name("median"), percentile(without, 50), percentile(during, 50), None);
         report.time(&name("p99"), percentile(without, 99), percentile(during, 99), Some(2.0));
     }

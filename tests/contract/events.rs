@@ -50,8 +50,8 @@ fn schemas() -> Vec<Schema> {
     let common = documents.remove("common").expect("common.json");
     let registry = Registry::new()
         .add(format!("{BASE}common.json"), common)
-            .expect("common.json refers only to itself");
-        .expect("common.json refers to nothing outside itself");
+        .and_then(jsonschema::RegistryBuilder::prepare)
+        .expect("common.json refers only to itself");
     Kind::ALL
         .iter()
         .map(|kind| {

@@ -36,13 +36,13 @@ macro_rules! for_three_nodes {
 }
 
 mod append;
-mod fixture;
 mod expected;
+mod fixture;
 mod gap;
+mod helpers;
 mod identity;
 mod jetstream;
-mod submissions;
 mod read;
-mod helpers;
 mod server;
 mod subject_filter;
+mod submissions;

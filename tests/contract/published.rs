@@ -50,6 +50,6 @@ fn no_published_example_is_changed_or_removed() {
     let new: Vec<&String> = examples.difference(&locked).collect();
     assert!(
         new.is_empty(),
-        "publish the new examples (this cannot be undone): `UPDATE=1 cargo test -p ledger-tests --test contract`: {new:?}"
+        "publish new examples (this is final): `UPDATE=1 cargo test -p ledger-tests --test contract`: {new:?}"
     );
 }

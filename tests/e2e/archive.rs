@@ -46,7 +46,7 @@ fn start_command(servers: &Servers, arguments: &[&str], variables: &[(&str, &str
     Command::start_with(PROGRAM, &[arguments, &[&journal, &projections]].concat(), variables)
 }
 
-/// Verifies an archive, asserts that it is intact, and returns the report.
+/// Verifies an archive, asserts success, and returns the report.
 async fn verify_archive(archive: &Path) -> Value {
     run(PROGRAM, &["archive", "verify", "--json", "--from", &archive.to_string_lossy()]).await
 }

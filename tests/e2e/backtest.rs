@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use ledger_tests::{Response, Client, Servers, Service, deploy, event, run};
+use ledger_tests::{Client, Response, Servers, Service, deploy, event, run};
 use serde_json::{Value, json};
 
 use crate::PROGRAM;
@@ -43,9 +43,9 @@ fn totals(body: &Value) -> [u64; 6] {
 
 /// Returns the findings with which the gate stops a version now.
 async fn stopping(client: &Client, version: &str) -> Vec<Value> {
-    let question = json!({"service": "web", "release": {"version": version}, "new": true});
+    let request = json!({"service": "web", "release": {"version": version}, "new": true});
     let path = "/v1/environments/production/gate";
-    let decision = client.post(path, "application/json", question.to_string()).await.ok();
+    let decision = client.post(path, "application/json", request.to_string()).await.ok();
     let findings = decision["findings"].as_array().expect("findings").iter();
     findings.filter(|finding| finding["passes"] == false).cloned().collect()
 }
@@ -220,7 +220,9 @@ async fn a_backtest_and_a_horizon_of_a_real_history_respond_within_seconds() {
     let horizon_took = started.elapsed();
 
     let count = history.rows.len();
-    print(&format!("{count} entries, {deploys} deploys: {took:?}; horizon of the whole history: {horizon_took:?}"));
+    print(&format!(
+        "{count} entries, {deploys} deploys: {took:?}; horizon of the whole history: {horizon_took:?}"
+    ));
     assert!(horizon_took < Duration::from_secs(40), "{horizon_took:?}");
     assert_eq!(horizon["points"], json!([]), "no point is known good");
     assert!(took < Duration::from_secs(20), "{took:?}");
@@ -236,7 +238,8 @@ async fn the_totals_of_a_backtest_with_checks_and_rollbacks_are_consistent() {
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
     let events = ledger_demo::history(Some(20_000));
-    let lines: Vec<_> = events.map(|event| String::from_utf8(event.bytes().to_vec()).expect("UTF-8")).collect();
+    let lines: Vec<_> =
+        events.map(|event| String::from_utf8(event.bytes().to_vec()).expect("UTF-8")).collect();
     client.record_all(&lines).await;
 
     let policy = json!({"promotion": {"from": ["dev"]}});

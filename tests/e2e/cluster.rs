@@ -1,4 +1,4 @@
-//! A three-node cluster: if any one node fails, no acknowledged event is lost, and the ledger accepts events again soon.
+//! A three-node cluster: if any one node fails, no acknowledged event is lost and ingest recovers soon.
 
 use std::time::{Duration, Instant};
 

@@ -27,7 +27,9 @@ impl Emitters {
         let acknowledged = watch::Sender::new(0);
         let stopping = Arc::new(AtomicBool::new(false));
         let mut emitting = JoinSet::new();
-        for (name, batch_size) in [("a", 1), ("b", 1), ("c", 1), ("d", 1), ("bulk-a", BULK_SIZE), ("bulk-b", BULK_SIZE)] {
+        for (name, batch_size) in
+            [("a", 1), ("b", 1), ("c", 1), ("d", 1), ("bulk-a", BULK_SIZE), ("bulk-b", BULK_SIZE)]
+        {
             let (client, count) = (client.clone(), acknowledged.clone());
             emitting.spawn(emit(client, name, batch_size, count, Arc::clone(&stopping)));
         }
@@ -38,7 +40,8 @@ impl Emitters {
     pub(crate) async fn acknowledged(&self, more: usize) {
         let expected = *self.acknowledged.borrow() + more;
         let mut count = self.acknowledged.subscribe();
-        let reached = tokio::time::timeout(Duration::from_secs(60), count.wait_for(|count| *count >= expected));
+        let reached =
+            tokio::time::timeout(Duration::from_secs(60), count.wait_for(|count| *count >= expected));
         reached.await.expect("events are acknowledged").expect("emitters emit");
     }
 
@@ -102,7 +105,6 @@ async fn send(client: &Client, events: &[Value]) -> Vec<Value> {
         }
     };
     let request = client.request("POST".parse().expect("a method"), "/v1/events");
-    let sent = Client::try_send(request.header("content-type", content_type).body(body)).await;
     let response = Client::try_send(request.header("content-type", content_type).body(body)).await;
     match response {
         Ok(response) if response.status == 201 || response.status == 207 => response.lines(),

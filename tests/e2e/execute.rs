@@ -68,7 +68,8 @@ async fn an_execution_killed_at_any_point_completes_each_step_once_when_resumed(
     let setup = Setup::start().await;
     // rollback.started, a start and an end of two deploys, a removal, rollback.succeeded.
     let events = 1..=7;
-    let around_events = events.flat_map(|event| [KillPoint::BeforeEvent(event), KillPoint::AfterEvent(event)]);
+    let around_events =
+        events.flat_map(|event| [KillPoint::BeforeEvent(event), KillPoint::AfterEvent(event)]);
     let kill_points = around_events.chain(["api", "web", "extra"].map(KillPoint::DuringStep));
 
     for (number, kill_point) in kill_points.enumerate() {
@@ -177,7 +178,8 @@ async fn env_rebuild_continues_after_a_failed_step_with_the_same_command() {
     let failing = format!("[ $RELEASE_LEDGER_SERVICE != web ] || exit 3; {NOTE_STEP}");
 
     let stopped = setup.run_with_exec("rebuilt", &arguments, &failing).await;
-    let other = setup.run_with_exec("rebuilt", &[&arguments[..], &["--reason=a drill"]].concat(), NOTE_STEP).await;
+    let other =
+        setup.run_with_exec("rebuilt", &[&arguments[..], &["--reason=a drill"]].concat(), NOTE_STEP).await;
     let done = setup.run_with_exec("rebuilt", &arguments, NOTE_STEP).await;
     let again = setup.run_with_exec("rebuilt", &arguments, NOTE_STEP).await;
 
@@ -366,11 +368,11 @@ async fn start_guard(service: &str, kill_point: KillPoint) -> (String, mpsc::Rec
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let server = service.trim_start_matches("http://").to_owned();
     let (sender, reached) = mpsc::channel(1);
-    let seen = Arc::new(AtomicUsize::new(0));
+    let event_count = Arc::new(AtomicUsize::new(0));
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
             let server = TcpStream::connect(&server).await.expect("the service");
-            tokio::spawn(guard(client, server, kill_point, Arc::clone(&seen), sender.clone()));
+            tokio::spawn(guard(client, server, kill_point, Arc::clone(&event_count), sender.clone()));
         }
     });
     (url, reached)
@@ -381,7 +383,7 @@ async fn guard(
     mut client: TcpStream,
     mut server: TcpStream,
     kill_point: KillPoint,
-    seen: Arc<AtomicUsize>,
+    event_count: Arc<AtomicUsize>,
     reached: mpsc::Sender<()>,
 ) {
     let (mut sent, mut received) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
@@ -394,7 +396,7 @@ async fn guard(
                 }
                 let request = &sent[..length];
                 let is_event = request.starts_with(b"POST ");
-                let number = seen.fetch_add(usize::from(is_event), Ordering::SeqCst) + usize::from(is_event);
+                let number = event_count.fetch_add(usize::from(is_event), Ordering::SeqCst) + usize::from(is_event);
                 match kill_point {
                     KillPoint::BeforeEvent(event) if is_event && number == event => break,
                     KillPoint::AfterEvent(event) => last |= is_event && number == event,

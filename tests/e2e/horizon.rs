@@ -54,7 +54,9 @@ fn points(body: &Value) -> Vec<(u64, bool, bool, Vec<&str>)> {
 fn needed(body: &Value) -> Vec<(&str, u64)> {
     let needed = body["needed"].as_array().expect("artifacts").iter();
     needed
-        .map(|entry| (entry["artifact"].as_str().expect("an artifact"), entry["points"].as_u64().expect("a number")))
+        .map(|entry| {
+            (entry["artifact"].as_str().expect("an artifact"), entry["points"].as_u64().expect("a number"))
+        })
         .collect()
 }
 
@@ -76,7 +78,9 @@ async fn a_horizon_lists_the_possible_points_and_why_the_others_are_not() {
     let last = deploy_and_check(&client, 6, &api, true).await;
     for (version, deleted_flag) in [("1", true), ("2", false)] {
         let data = json!({"artifact": artifact(version), "deleted": deleted_flag, "reason": "It is weak."});
-        client.record_and_wait(&event(&format!("revoked-{version}"), "artifact.revoked", &time(7), data)).await;
+        client
+            .record_and_wait(&event(&format!("revoked-{version}"), "artifact.revoked", &time(7), data))
+            .await;
     }
 
     let body = horizon(&client, "3660d").await;
@@ -127,7 +131,11 @@ async fn a_horizon_includes_the_point_at_the_start_of_its_window_and_the_live_re
     assert_eq!(needed(&now), [(artifact("1").as_str(), 1)]);
     assert_eq!(default_window["window_seconds"], 2_592_000);
     assert_eq!(points(&bad), []);
-    assert_eq!(needed(&bad), [(artifact("1").as_str(), 0)], "the artifact of a live release is needed even if it is bad");
+    assert_eq!(
+        needed(&bad),
+        [(artifact("1").as_str(), 0)],
+        "the artifact of a live release is needed even if it is bad"
+    );
     assert_eq!((wrong.status, wrong.problem()), (400, "invalid-parameter"));
     assert_eq!((nowhere.status, nowhere.problem()), (404, "unknown-environment"));
 }

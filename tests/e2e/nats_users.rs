@@ -164,7 +164,9 @@ async fn the_server_does_not_write_into_a_ledger_for_a_reader() {
     let deliver = |stream: &str, subject: &str| {
         let config = json!({
             "stream_name": stream,
-            "config": {"name": "thief", "deliver_subject": subject, "deliver_policy": "all", "ack_policy": "none"},
+            "config": {
+                "name": "thief", "deliver_subject": subject, "deliver_policy": "all", "ack_policy": "none",
+            },
         });
         let (reader, request) = (reader.clone(), format!("CONSUMER.CREATE.{stream}.thief"));
         async move { reader.request::<_, _, Value>(request, &config).await }

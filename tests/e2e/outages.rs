@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
-use ledger_tests::{Response, Client, STREAM, Servers, Service, deploy, digests, jetstream_as_operator};
+use ledger_tests::{Client, Response, STREAM, Servers, Service, deploy, digests, jetstream_as_operator};
 use reqwest::Method;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -50,7 +50,8 @@ impl Load {
     fn on(client: &Client) -> Self {
         let (running, response_count) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
         let clients = (0..4).map(|name| {
-            let (client, running, response_count) = (client.clone(), Arc::clone(&running), Arc::clone(&response_count));
+            let (client, running, response_count) =
+                (client.clone(), Arc::clone(&running), Arc::clone(&response_count));
             tokio::spawn(async move {
                 let mut responses = Vec::new();
                 for number in 0.. {
@@ -234,8 +235,9 @@ async fn events_acknowledged_before_nats_is_killed_exist_after_its_restart() {
     load.wait_for_more(50).await;
     let responses = load.stop().await;
     let accepted = responses.iter().filter(|(_, response)| response.status == 201);
-    let accepted: BTreeMap<&String, u64> =
-        accepted.map(|(id, response)| (id, response.body["position"].as_u64().expect("a position"))).collect();
+    let accepted: BTreeMap<&String, u64> = accepted
+        .map(|(id, response)| (id, response.body["position"].as_u64().expect("a position")))
+        .collect();
     client.wait_for_projections(accepted.values().copied().max().expect("some are accepted")).await;
 
     let found = ids(&client).await;

@@ -145,7 +145,8 @@ async fn pause_in_a_transaction(service: &Service, connection: &mut PgConnection
             service.pause();
             // Let Postgres process what the projector has sent.
             tokio::time::sleep(Duration::from_millis(50)).await;
-            let found: i64 = sqlx::query_scalar(in_transaction).fetch_one(&mut *connection).await.expect("a count");
+            let found: i64 =
+                sqlx::query_scalar(in_transaction).fetch_one(&mut *connection).await.expect("a count");
             if found > 0 {
                 return;
             }
@@ -153,7 +154,9 @@ async fn pause_in_a_transaction(service: &Service, connection: &mut PgConnection
             tokio::time::sleep(Duration::from_millis(7)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), paused).await.expect("the projector is paused in a transaction");
+    tokio::time::timeout(Duration::from_secs(60), paused)
+        .await
+        .expect("the projector is paused in a transaction");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_nats::jetstream::Context;
-use ledger_tests::{Response, Client, Servers, Service, deploy, jetstream};
+use ledger_tests::{Client, Response, Servers, Service, deploy, jetstream};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 

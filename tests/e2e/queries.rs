@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use ledger_tests::{Response, Client, Servers, Service, deploy, event};
+use ledger_tests::{Client, Response, Servers, Service, deploy, event};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -17,14 +17,14 @@ async fn a_query_waits_for_the_requested_position() {
     let position = client.record(&web("1", 10, "v1")).await.ok()["position"].clone();
     assert_eq!(position, 1);
     let state = "/v1/environments/production/state?wait_for=1&wait_ms=30000";
-    let waiting = tokio::spawn({
+    let pending = tokio::spawn({
         let client = client.clone();
         async move { client.get(state).await }
     });
 
     // Another process projects, and does not notify the queried one.
     let _projector = Service::start(PROGRAM, &servers, &["--only=projector"]).await;
-    let response = waiting.await.expect("a task");
+    let response = pending.await.expect("a task");
 
     assert_eq!((response.status, response.ledger_position), (200, Some(1)));
     assert_eq!(versions(&response.body), ["web v1"]);
@@ -86,7 +86,7 @@ async fn events_are_filtered_by_each_column_and_paged_to_the_end() {
     let client = service.client();
     let lane = |environment: &str, service: &str| json!({"environment": environment, "service": service});
     let built = json!({"artifact": "pkg:cargo/web@1.0.0"});
-    let odd = [
+    let others = [
         event("removed", "deploy.removed", "2026-08-01T10:00:00Z", lane("staging", "api")),
         event("retired", "environment.retired", "2026-08-01T10:00:00Z", json!({"environment": "staging"})),
         event("built", "artifact.built", "2026-08-01T10:00:00Z", built),
@@ -95,7 +95,7 @@ async fn events_are_filtered_by_each_column_and_paged_to_the_end() {
         let (environment, service) = (["production", "staging"][n % 2], ["web", "api", "job"][n % 3]);
         deploy(&n.to_string(), "2026-08-01T09:00:00Z", environment, service, "v1")
     });
-    client.record_all(&lines(deploys.chain(odd))).await;
+    client.record_all(&lines(deploys.chain(others))).await;
 
     for (filter, expected) in [
         ("", (1..=25).collect::<Vec<u64>>()),
@@ -171,14 +171,14 @@ async fn a_diff_lists_the_lanes_that_differ() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
-    let gone = json!({"environment": "production", "service": "old"});
+    let removed = json!({"environment": "production", "service": "old"});
     let events = [
         deploy("1", "2026-08-01T10:00:00Z", "production", "web", "v1"),
         deploy("2", "2026-08-01T10:01:00Z", "production", "old", "v1"),
         deploy("3", "2026-08-01T10:02:00Z", "staging", "web", "v2"),
         deploy("4", "2026-08-01T10:03:00Z", "production", "web", "v2"),
         deploy("5", "2026-08-01T10:04:00Z", "production", "api", "v1"),
-        event("6", "deploy.removed", "2026-08-01T10:05:00Z", gone),
+        event("6", "deploy.removed", "2026-08-01T10:05:00Z", removed),
         deploy("7", "2026-08-01T10:06:00Z", "production", "web", "v2"),
     ];
     client.record_all(&lines(events)).await;

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqlSafeS
 
 use crate::PROGRAM;
 
-/// The tables whose size grows with the history.
+/// The tables that grow with the history.
 const HISTORY: [&str; 3] = ["lane_changes", "live_changes", "events"];
 
 #[tokio::test]
@@ -55,14 +55,17 @@ async fn state_queries_read_the_history_only_by_index() {
     }
 }
 
-/// Two small TCP segments in a row would take 40 ms in every batch (delayed acknowledgement); the fastest batch decides.
+/// Two small TCP segments in a row would take 40 ms in every batch (delayed acknowledgement). The fastest batch
+/// decides.
 #[tokio::test]
 async fn a_small_batch_is_written_without_waiting_for_the_network() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
     for id in 0..20 {
-        client.record_and_wait(&deploy(&id.to_string(), "2026-08-01T10:00:00Z", "production", "web", "v1")).await;
+        client
+            .record_and_wait(&deploy(&id.to_string(), "2026-08-01T10:00:00Z", "production", "web", "v1"))
+            .await;
     }
 
     let metrics = client.text("/metrics").await;
@@ -90,9 +93,8 @@ fn state_queries() -> Vec<(&'static str, &'static str)> {
 }
 
 async fn explain(connection: &mut PgConnection, query: &str, parameters: &str, mode: &str) -> Value {
-    let mut transaction = connection.begin().await.expect("begun");
-    let prepare =
-        format!("SET LOCAL plan_cache_mode = {mode}; DEALLOCATE ALL; PREPARE query AS {query};");
+    let mut transaction = connection.begin().await.expect("started");
+    let prepare = format!("SET LOCAL plan_cache_mode = {mode}; DEALLOCATE ALL; PREPARE query AS {query};");
     sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *transaction).await.expect("prepared");
     let explain = format!("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE query({parameters})");
     let row = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_one(&mut *transaction).await.expect("a plan");

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::PROGRAM;
 
-/// The flag for the history's column `commit`, which contains the `GitOps` commit that did the release. It is the name of
-/// the deployment, not part of the release: each deploy has another one, so no deploy would return to an earlier release.
+/// The flag for the history's column `commit`, which contains the `GitOps` commit that did the release. It names the
+/// deployment and is not part of the release: each deploy has another one, so none would return to an earlier release.
 pub(crate) const COMMIT_COLUMN_FLAG: &str = "--commit-column-is=deployment";
 
 /// Maximum memory of the service during an import, in bytes.

@@ -49,7 +49,11 @@ async fn verify_confirms_an_intact_ledger() {
     let same = format!("the rebuilt and the live projections are the same at {head}");
     assert!(verified.stdout.contains(&same), "{verified:?}");
     let list = run_command(&servers, &["projections", "list"]).await;
-    assert_eq!(list.stdout.lines().count(), 2, "the projections built for the comparison are dropped: {list:?}");
+    assert_eq!(
+        list.stdout.lines().count(),
+        2,
+        "the projections built for the comparison are dropped: {list:?}"
+    );
 }
 
 #[tokio::test]
@@ -113,9 +117,9 @@ async fn modifications_of_the_log_copy_are_reported_and_not_repaired() {
         }
         execute(&mut tables, "COMMIT").await;
     }
-    let whole = run_command(&servers, &["verify"]).await;
-    assert_eq!(whole.code, Some(0), "{whole:?}");
-    assert!(whole.stdout.contains(&format!("agree up to {head}")), "{whole:?}");
+    let intact = run_command(&servers, &["verify"]).await;
+    assert_eq!(intact.code, Some(0), "{intact:?}");
+    assert!(intact.stdout.contains(&format!("agree up to {head}")), "{intact:?}");
 }
 
 #[tokio::test]
@@ -166,7 +170,7 @@ async fn projections_of_a_different_history_are_replaced_only_on_request() {
     tokio::time::timeout(Duration::from_secs(60), switched).await.expect("queries use the new history");
     service.client().wait_until_ready().await;
     service.client().record_and_wait(&deploy("again", "2026-08-01T10:00:00Z", "a", "b", "v1")).await;
-    // The process that stopped at the old history projects the new one, and has forgotten the identities of the old one.
+    // The process that stopped at the old history projects the new one and has forgotten the old identities.
     service.client().wait_for_projections(2).await;
     let sent_again = service.client().record_all(&varied::history(600)[1..3]).await;
     assert_eq!(sent_again, [3, 4]);
@@ -265,7 +269,8 @@ async fn a_failed_comparison_does_not_drop_a_rebuild_in_progress() {
 
     assert_eq!(compared.code, Some(1), "{compared:?}");
     assert!(compared.stderr.contains("no live projections"), "{compared:?}");
-    let building = list.stdout.lines().find(|line| line.contains("building")).expect("the rebuild still exists");
+    let building =
+        list.stdout.lines().find(|line| line.contains("building")).expect("the rebuild still exists");
     assert!(building.contains(&head.to_string()), "{list:?}");
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ledger_tests::{Response, Client, Command, Replica, Servers, Service, deploy, event};
+use ledger_tests::{Client, Command, Replica, Response, Servers, Service, deploy, event};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
@@ -62,7 +62,7 @@ async fn a_lagging_replica_answers_for_its_own_position_and_does_not_affect_writ
     let listed = client.get("/v1/events?wait_for=3&wait_ms=200").await;
     // The decision uses the primary; the rollback is accepted before the replica shows it.
     let request = json!({
-        "to": "2", "rollback_id": "back", "reason": "It fails, and nobody checked v2.", "force": true,
+        "to": "2", "rollback_id": "back", "reason": "It fails, and v2 was never checked.", "force": true,
         "initiated_by": {"type": "person", "name": "ada"}
     });
     let path = "/v1/environments/production/rollbacks";
@@ -100,12 +100,17 @@ async fn the_controller_works_while_the_replica_is_paused() {
     let primary = on_primary.client();
     let policy = json!({"environment": "production", "policy": {
         "required_validations": ["smoke"],
-        "automatic_rollback": {"checks": ["canary"], "cool_down_seconds": 3_600, "at_most_a_day": 2, "at_most_age_seconds": 315_360_000}
+        "automatic_rollback": {
+            "checks": ["canary"], "cool_down_seconds": 3_600, "at_most_a_day": 2,
+            "at_most_age_seconds": 315_360_000,
+        }
     }});
 
     replica.pause().await;
     client.record(&event("policy", "environment.declared", "2026-08-01T10:01:00Z", policy)).await.ok();
-    let failed = json!({"environment": "production", "service": "web", "release": {"version": "v2"}, "check": "canary"});
+    let release = json!({"version": "v2"});
+    let failed =
+        json!({"environment": "production", "service": "web", "release": release, "check": "canary"});
     client.record(&event("failed", "validation.failed", "2026-08-01T10:02:00Z", failed)).await.ok();
     let decided = until(&primary, "/v1/events?type=rollback.declined", |response| {
         !response.body["events"].as_array().expect("events").is_empty()

@@ -3,16 +3,17 @@
 mod automatic;
 mod hard_cases;
 mod known_good;
+mod notifications;
 mod random_failures;
 mod safeguards;
 mod stories;
-mod notifications;
 
-use ledger_tests::{Response, Client, deploy, event};
+use ledger_tests::{Client, Response, deploy, event};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 /// Records events of one environment, with times in minutes after ten o'clock.
+#[derive(Clone)]
 pub(crate) struct Story {
     client: Client,
     environment: String,
@@ -110,8 +111,8 @@ impl Story {
     }
 
     /// Queries the gate.
-    pub(crate) async fn gate(&self, question: Value) -> Value {
-        self.post("gate", None, question).await.ok()
+    pub(crate) async fn gate(&self, request: Value) -> Value {
+        self.post("gate", None, request).await.ok()
     }
 
     /// Queries the environment.

@@ -90,11 +90,16 @@ async fn a_strict_emit_fails_and_spools_the_event() {
 async fn events_from_stdin_are_spooled_individually_and_invalid_lines_are_reported() {
     let mut ledger = Ledger::start().await;
     ledger.service.kill().await;
-    let spooled = ledger.emit_lines(&format!("{}\n{{\"id\":\"no\"}}\n{}\n", event("one"), event("two"))).await;
+    let spooled =
+        ledger.emit_lines(&format!("{}\n{{\"id\":\"no\"}}\n{}\n", event("one"), event("two"))).await;
     assert_eq!(spooled.code, Some(1));
     assert!(spooled.stdout.starts_with("not recorded: "), "{}", spooled.stdout);
     assert!(spooled.stderr.contains("2 events in "), "{}", spooled.stderr);
-    assert!(spooled.stderr.contains("1 of 3 events are not recorded, the first is event 2"), "{}", spooled.stderr);
+    assert!(
+        spooled.stderr.contains("1 of 3 events are not recorded, the first is event 2"),
+        "{}",
+        spooled.stderr
+    );
 
     ledger.service.restart().await;
     assert_eq!(ledger.send(&[]).await.code, Some(0));

@@ -13,7 +13,7 @@ use crate::spool::Ledger;
 
 const DEPLOY: [&str; 4] = ["run", "--environment=production", "--service=web", "--version=v1"];
 
-/// Returns the standard error of a run without the ledger's notes about the report, such as the first event of a service.
+/// Returns the standard error of a run without the ledger's notes, such as the one about a service's first event.
 fn without_notes(ran: &Outcome) -> String {
     let lines = ran.stderr.lines().filter(|line| !line.starts_with("release-ledger: the report: "));
     lines.map(|line| format!("{line}\n")).collect()
@@ -104,8 +104,8 @@ async fn a_deploy_runs_while_the_ledger_is_down_and_is_recorded_later() {
 async fn a_killed_run_has_spooled_its_start() {
     let mut ledger = Ledger::start().await;
     ledger.service.kill().await;
-    let mut run = ledger.run_command(&[], &["sh", "-c", "echo begun; exec cat"]);
-    run.wait_for_line("begun").await;
+    let mut run = ledger.run_command(&[], &["sh", "-c", "echo started; exec cat"]);
+    run.wait_for_line("started").await;
     run.child.kill().await.expect("killed");
 
     ledger.service.restart().await;
@@ -119,8 +119,8 @@ async fn a_killed_run_has_spooled_its_start() {
 #[tokio::test]
 async fn a_strict_deploy_does_not_run_before_its_start_is_recorded() {
     let mut ledger = Ledger::start().await;
-    let began = ledger.servers.folder().join("began");
-    let command = format!("touch {}", began.display());
+    let marker = ledger.servers.folder().join("began");
+    let command = format!("touch {}", marker.display());
     ledger.service.kill().await;
     let failed = ledger.run(&["--strict", "--patience=1"], &command).await;
     assert_eq!(failed.code, Some(125));
@@ -129,11 +129,11 @@ async fn a_strict_deploy_does_not_run_before_its_start_is_recorded() {
         "{}",
         failed.stderr
     );
-    assert!(!began.exists());
+    assert!(!marker.exists());
 
     ledger.service.restart().await;
     assert_eq!(ledger.run(&["--strict"], &command).await.code, Some(0));
-    assert!(began.exists());
+    assert!(marker.exists());
     // The deploy that did not run is recorded as failed.
     let kinds: Vec<_> = ledger.events().await.iter().map(|event| event["type"].clone()).collect();
     let expected = ["started", "failed", "started", "succeeded"];
@@ -143,8 +143,9 @@ async fn a_strict_deploy_does_not_run_before_its_start_is_recorded() {
 #[tokio::test]
 async fn a_strict_deploy_fails_if_its_end_is_not_recorded() {
     let mut ledger = Ledger::start().await;
-    let mut run = ledger.run_command(&["--strict", "--patience=1"], &["sh", "-c", "echo begun; cat; exit 0"]);
-    run.wait_for_line("begun").await;
+    let mut run =
+        ledger.run_command(&["--strict", "--patience=1"], &["sh", "-c", "echo started; cat; exit 0"]);
+    run.wait_for_line("started").await;
     ledger.service.kill().await;
     let ran = run.outcome().await;
     assert_eq!(ran.code, Some(125));
@@ -171,9 +172,9 @@ async fn signals_are_forwarded_and_the_end_is_recorded() {
         (rustix::process::Signal::HUP, 7, "trap 'exit 7' HUP; "),
     ] {
         // The shell waits in a way that a trap can interrupt.
-        let script = format!("exec 3<&0; {trap}cat <&3 & echo begun; wait; exit 1");
+        let script = format!("exec 3<&0; {trap}cat <&3 & echo started; wait; exit 1");
         let mut run = ledger.run_command(&[], &["sh", "-c", &script]);
-        run.wait_for_line("begun").await;
+        run.wait_for_line("started").await;
         run.signal(signal);
         let ran = run.outcome_with_open_stdin().await;
         assert_eq!(ran.code, Some(code), "{}", ran.stderr);
@@ -189,10 +190,10 @@ async fn signals_are_forwarded_and_the_end_is_recorded() {
 #[tokio::test]
 async fn under_nohup_a_deploy_and_its_command_ignore_sighup() {
     let ledger = Ledger::start().await;
-    let script = ["sh", "-c", "echo begun; kill -HUP $$; cat; exit 5"];
+    let script = ["sh", "-c", "echo started; kill -HUP $$; cat; exit 5"];
     let deploy = [&["--ignore-signal=HUP", PROGRAM], &DEPLOY[..], &["--"], &script[..]].concat();
     let mut run = ledger.start_program("env", &deploy, &[]);
-    run.wait_for_line("begun").await;
+    run.wait_for_line("started").await;
 
     run.signal(rustix::process::Signal::HUP);
     let ran = run.outcome().await;
@@ -228,11 +229,11 @@ async fn without_a_spool_a_deploy_runs_and_is_recorded() {
 #[tokio::test]
 async fn an_invalid_deploy_is_rejected_before_the_command_runs() {
     let ledger = Ledger::start().await;
-    let began = ledger.servers.folder().join("began");
-    let wrong = ledger.run(&["--artifact", "web:latest"], &format!("touch {}", began.display())).await;
+    let marker = ledger.servers.folder().join("began");
+    let wrong = ledger.run(&["--artifact", "web:latest"], &format!("touch {}", marker.display())).await;
     assert_eq!(wrong.code, Some(125));
     assert!(wrong.stderr.starts_with("error: invalid deploy: /data/release/artifact: "), "{}", wrong.stderr);
-    assert!(!began.exists() && !Path::new(&ledger.spool()).exists());
+    assert!(!marker.exists() && !Path::new(&ledger.spool()).exists());
 }
 
 #[tokio::test]

@@ -186,12 +186,11 @@ fn check_stream(observations: &Observations, entries: &[Entry], violations: &mut
                     let has_other =
                         |position: &u64| at(*position).is_some_and(|entry| entry.bytes != content);
                     if !positions.iter().any(has_other) {
-                        violations.push(format!("{id}: outcome is a conflict, but no other content is stored"));
+                        violations
+                            .push(format!("{id}: outcome is a conflict, but no other content is stored"));
                     }
                 }
-                Outcome::Rejected(problem)
-                    if problem == "event-from-the-future" && !positions.is_empty() =>
-                {
+                Outcome::Rejected(problem) if problem == "event-from-the-future" && !positions.is_empty() => {
                     violations.push(format!("{id}: rejected, but stored at {positions:?}"));
                 }
                 Outcome::Rejected(_) | Outcome::Unknown(_) => {}
@@ -228,8 +227,11 @@ async fn check_history(
     let rows: Vec<Row> =
         sqlx::query_as(query).fetch_all(&mut connection).await.map_err(|error| error.to_string())?;
     if rows.len() != entries.len() {
-        violations
-            .push(format!("the projections have {} entries, but the stream {}", rows.len(), entries.len()));
+        violations.push(format!(
+            "the projections have {} entries, but the stream {}",
+            rows.len(),
+            entries.len()
+        ));
     }
     let mut repeats = BTreeMap::new();
     for ((position, first, bytes, hash), (entry, expected)) in rows.iter().zip(entries.iter().zip(1..)) {
@@ -255,7 +257,8 @@ fn check_repeats(
         let first = *first_positions.entry(identity).or_insert(position);
         let marked = repeats.get(&position).copied();
         if marked != (first != position).then_some(first) {
-            violations.push(format!("position {position} repeats {first}, but the projections say {marked:?}"));
+            violations
+                .push(format!("position {position} repeats {first}, but the projections say {marked:?}"));
         }
         if first != position {
             let after = entry.recorded_at - entries[first as usize - 1].recorded_at;
@@ -278,7 +281,8 @@ fn check_single_rollback(entries: &[Entry], repeats: &BTreeMap<u64, u64>, violat
         match entry.text("type") {
             "io.releaseledger.rollback.requested.v1" => {
                 if let Some(other) = under_way.insert(environment, id) {
-                    violations.push(format!("position {position}: {id} requested while {other} is under way"));
+                    violations
+                        .push(format!("position {position}: {id} requested while {other} is under way"));
                 }
             }
             "io.releaseledger.rollback.cancelled.v1" if under_way.remove(environment) != Some(id) => {
@@ -318,8 +322,7 @@ async fn check_lanes(
                 let response = client.get(&state(environment, point)).await;
                 let expected = lanes.running(environment);
                 // The service responds 404 for an environment without events.
-                let found =
-                    if response.status == 200 { from_state(&response.body) } else { BTreeMap::new() };
+                let found = if response.status == 200 { from_state(&response.body) } else { BTreeMap::new() };
                 if found != expected {
                     violations.push(format!(
                         "{environment} at {point}: the stream gives {expected:?}, but the response is: {}",
@@ -338,8 +341,10 @@ async fn check_root(stack: &Stack, entries: &[Entry], violations: &mut Vec<Strin
     for client in stack.clients() {
         let response = client.get("/v1/position").await;
         if response.body["root"] != expected.as_str() {
-            violations
-                .push(format!("the root of the stream is {expected}, but the response is: {}", response.text));
+            violations.push(format!(
+                "the root of the stream is {expected}, but the response is: {}",
+                response.text
+            ));
         }
     }
 }

@@ -43,7 +43,8 @@ impl Lanes {
             }
             _ => return,
         };
-        let lane = ["environment", "service", "target"].map(|name| text(name).expect("an event names its lane"));
+        let lane =
+            ["environment", "service", "target"].map(|name| text(name).expect("an event names its lane"));
         let time = event["time"].as_str().expect("an event has a time").parse().expect("the time is valid");
         self.0.entry(lane.into()).or_default().insert((time, position), change);
     }

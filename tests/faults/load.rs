@@ -226,7 +226,8 @@ pub(crate) async fn post(shared: &Shared, service: usize, events: &[Event], bulk
     let content_type = if bulk { "application/x-ndjson" } else { "application/cloudevents+json" };
     let request = shared.clients[service].request(Method::POST, "/v1/events");
     let request = if bulk { request.header("prefer", "return=minimal") } else { request };
-    let request = request.header("content-type", content_type).body(bytes.join("\n")).timeout(REQUEST_TIMEOUT);
+    let request =
+        request.header("content-type", content_type).body(bytes.join("\n")).timeout(REQUEST_TIMEOUT);
     let began = Instant::now();
     let outcomes: Vec<Outcome> = match Client::try_send(request).await {
         Ok(response) if bulk && matches!(response.status, 201 | 207) => {

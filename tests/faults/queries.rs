@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ledger_tests::{Response, Client};
+use ledger_tests::{Client, Response};
 use reqwest::Method;
 use tokio::time::sleep;
 

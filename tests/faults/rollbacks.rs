@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use ledger_tests::{Response, Client};
+use ledger_tests::{Client, Response};
 use reqwest::Method;
 use serde_json::json;
 use tokio::time::sleep;

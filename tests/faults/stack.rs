@@ -201,8 +201,7 @@ impl Stack {
         let url = self.postgres_url.replace("/ledger?", &format!("/{database}?"));
         let log = self.folder().join("rebuild.log");
         let port = self.parts.postgres.lock().await.port();
-        let more =
-            ["--only=http,projector".to_owned(), duplicate_window_flag(self.duplicate_window_seconds)];
+        let more = ["--only=http,projector".to_owned(), duplicate_window_flag(self.duplicate_window_seconds)];
         let service = ServiceProcess::start(PROGRAM, &log, &self.ports, (&url, port), &more).await;
         Ok((service, url))
     }

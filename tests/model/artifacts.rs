@@ -67,6 +67,9 @@ impl Model {
             ["artifact.revoked", "artifact.reinstated"].contains(&&*entry.kind)
                 && same_artifact(entry.text("artifact"), artifact)
         });
-        statements.into_iter().max_by_key(|entry| entry.moment()).is_some_and(|entry| entry.is("artifact.revoked"))
+        statements
+            .into_iter()
+            .max_by_key(|entry| entry.moment())
+            .is_some_and(|entry| entry.is("artifact.revoked"))
     }
 }

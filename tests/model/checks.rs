@@ -38,7 +38,9 @@ impl Model {
             || known.iter().filter(|entry| entry.is("validation.started") && entry.moment() <= end.moment());
         if let Some(run) = end.optional("run") {
             return starts()
-                .filter(|entry| entry.optional("run") == Some(run) && entry.text("check") == end.text("check"))
+                .filter(|entry| {
+                    entry.optional("run") == Some(run) && entry.text("check") == end.text("check")
+                })
                 .map(|entry| entry.moment())
                 .max();
         }
@@ -136,7 +138,8 @@ impl Model {
                 return matches(&stated, release);
             }
             let resolved = self.resolved_release(end, lane, k);
-            return matches(&stated, release) && resolved.is_some_and(|resolved| !contradicts(&resolved, release));
+            return matches(&stated, release)
+                && resolved.is_some_and(|resolved| !contradicts(&resolved, release));
         }
         if let Some(deployment) = end.optional("deployment") {
             let deploys = self.deploys(lane, k);
@@ -171,7 +174,9 @@ impl Model {
         let Some(start) = self.start_of(end, k) else { return false };
         let identity = |moment| self.state(environment, moment, k).identity();
         let before = identity((start.0, u64::MAX));
-        distinct_times(self.moments(start, end.moment(), k)).into_iter().any(|moment| identity(moment) != before)
+        distinct_times(self.moments(start, end.moment(), k))
+            .into_iter()
+            .any(|moment| identity(moment) != before)
     }
 
     /// Returns true if the end straddles a change for a release that it applies to, in any lane.
@@ -184,7 +189,8 @@ impl Model {
             let lane = [environment, service, target];
             let deployed = self.deploys(lane, k).into_iter().map(Entry::release);
             let mut subjects = deployed.filter(|release| self.applies_to(end, lane, release, k));
-            Self::is_about_lane(end, lane) && subjects.any(|release| self.straddles_in(end, lane, &release, k))
+            Self::is_about_lane(end, lane)
+                && subjects.any(|release| self.straddles_in(end, lane, &release, k))
         })
     }
 
@@ -227,7 +233,8 @@ impl Model {
 
     /// Returns the names of all checks that are known at K.
     pub(crate) fn check_names(&self, k: u64) -> Vec<String> {
-        let mut names: Vec<String> = self.check_ends(k).iter().map(|end| end.text("check").to_owned()).collect();
+        let mut names: Vec<String> =
+            self.check_ends(k).iter().map(|end| end.text("check").to_owned()).collect();
         names.sort();
         names.dedup();
         names

@@ -2,15 +2,15 @@
 
 use std::time::SystemTime;
 
-use ledger_tests::{Response, Client};
+use ledger_tests::{Client, Response};
 use serde_json::{Value, json};
 
 use crate::anomalies::ANOMALIES;
 use crate::driver::Recorded;
 use crate::entry::{Release, micros};
 use crate::gate::{GateRequest, RULES};
-use crate::generate::{ENVIRONMENTS, SERVICES, VERSIONS, artifact, with_tag, time};
-use crate::lanes::{LiveRelease, Model, LaneRelease, State};
+use crate::generate::{ENVIRONMENTS, SERVICES, VERSIONS, artifact, time, with_tag};
+use crate::lanes::{LaneRelease, LiveRelease, Model, State};
 use crate::points::Point;
 use ledger_tests::Random;
 
@@ -62,7 +62,8 @@ pub(crate) async fn compare(
         let before = comparison.differences.len();
         for entry in &model.entries {
             let is_last = entry.position == model.head();
-            if includes(&["state", "digest", "plan", "points", "status", "last"]) && (is_last || sampled(25)) {
+            if includes(&["state", "digest", "plan", "points", "status", "last"]) && (is_last || sampled(25))
+            {
                 comparison.state(&environment, entry.position).await;
             }
         }

@@ -4,7 +4,7 @@ use ledger_tests::Client;
 use serde_json::{Value, json};
 
 use crate::entry::{Entry, micros};
-use crate::generate::{Item, id, with_tag, time};
+use crate::generate::{Item, id, time, with_tag};
 
 /// Source of all events of a history.
 pub(crate) const SOURCE: &str = "https://model.example/histories";

@@ -352,7 +352,11 @@ fn c11_all_spellings_of_an_artifact_are_equal() {
             (2, "artifact.revoked", json!({"artifact": revoked, "reason": "Leaks."})),
         ]);
         for spelling in &spellings {
-            assert_eq!(failed_rules(&model, "web", release_with_artifact(spelling)), ["revoked"], "{revoked} {spelling}");
+            assert_eq!(
+                failed_rules(&model, "web", release_with_artifact(spelling)),
+                ["revoked"],
+                "{revoked} {spelling}"
+            );
         }
         assert!(failed_rules(&model, "web", release_with_artifact(D2)).is_empty());
     }
@@ -470,7 +474,9 @@ fn c14_promotion_requires_every_target_unless_the_policy_says_any() {
 fn c15_a_grant_is_by_a_person_for_the_artifact_of_its_time_and_can_be_used_up() {
     let grant = |actor: Value, more: Value| {
         let mut data = json!({"service": "web", "release": {"version": "v1"}, "actor": actor});
-        data.as_object_mut().expect("the data is an object").extend(more.as_object().expect("the data is an object").clone());
+        data.as_object_mut()
+            .expect("the data is an object")
+            .extend(more.as_object().expect("the data is an object").clone());
         (5, "approval.granted", data)
     };
     let mira = json!({"type": "person", "name": "Mira"});

@@ -30,7 +30,8 @@ impl Model {
             failed_rules.push("retired");
         }
         let policy = self.policy(environment, k);
-        let release = self.with_artifact([environment, service], &Release::of(&request.release), MAX_MOMENT, k);
+        let release =
+            self.with_artifact([environment, service], &Release::of(&request.release), MAX_MOMENT, k);
         let mut targets: Vec<String> = request.target.clone().into_iter().collect();
         if targets.is_empty() {
             targets = self.targets_of(environment, service, k);

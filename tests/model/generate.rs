@@ -94,7 +94,8 @@ pub(crate) fn history(seed: u64, number: u64) -> Vec<Item> {
     let services = random.within(2, 3) as usize;
     let profiles = (0..services).map(|_| profile(&mut random)).collect();
     let length = random.within(20, 60);
-    let mut generator = Generator { random, items: Vec::new(), pending: Vec::new(), profiles, services, clock: 0 };
+    let mut generator =
+        Generator { random, items: Vec::new(), pending: Vec::new(), profiles, services, clock: 0 };
     if generator.random.percent(60) {
         generator.declare("production~");
     }
@@ -348,7 +349,9 @@ impl Generator {
         let numbers: Vec<u64> = self
             .items
             .iter()
-            .filter(|item| item.data["environment"] == environment && !SERVICE_COMPLETED.contains(&&*item.kind))
+            .filter(|item| {
+                item.data["environment"] == environment && !SERVICE_COMPLETED.contains(&&*item.kind)
+            })
             .map(|item| item.number)
             .collect();
         (!numbers.is_empty()).then(|| json!({"item": self.random.pick(&numbers)}))

@@ -2,7 +2,7 @@
 //!
 //! In all files of the model, `m` is a moment and `k` a position: "as known at K" uses only the entries up to it.
 
-use crate::entry::{Entry, MAX_MOMENT, Moment, MIN_MOMENT, Release};
+use crate::entry::{Entry, MAX_MOMENT, MIN_MOMENT, Moment, Release};
 
 /// A history, with the target that each report got when it was recorded.
 #[derive(Debug, Clone)]
@@ -258,7 +258,14 @@ impl Model {
     }
 
     /// Returns the changes of a lane that count at `m`, by moment.
-    fn counted_changes(&self, environment: &str, service: &str, target: &str, m: Moment, k: u64) -> Vec<&Entry> {
+    fn counted_changes(
+        &self,
+        environment: &str,
+        service: &str,
+        target: &str,
+        m: Moment,
+        k: u64,
+    ) -> Vec<&Entry> {
         let Some(floor) = self.counts_after(environment, m, k) else { return Vec::new() };
         let mut changes = self.changes(environment, service, target, k);
         changes.retain(|entry| floor < entry.moment() && entry.moment() <= m);
@@ -268,7 +275,8 @@ impl Model {
     /// Returns the lanes with a change that is known at K and counts at `m`, by service and target.
     pub(crate) fn lanes_at(&self, environment: &str, m: Moment, k: u64) -> Vec<(String, String)> {
         let mut lanes = self.all_lanes(environment, k);
-        lanes.retain(|(service, target)| !self.counted_changes(environment, service, target, m, k).is_empty());
+        lanes
+            .retain(|(service, target)| !self.counted_changes(environment, service, target, m, k).is_empty());
         lanes
     }
 
@@ -294,7 +302,8 @@ impl Model {
         let mut state = State::default();
         for (service, target) in self.lanes_at(environment, m, k) {
             let changes = self.counted_changes(environment, &service, &target, m, k);
-            let lane = |live: LiveRelease| LaneRelease { service: service.clone(), target: target.clone(), live };
+            let lane =
+                |live: LiveRelease| LaneRelease { service: service.clone(), target: target.clone(), live };
             let live = live_at(&changes, m);
             for slot in slot_names(&changes) {
                 let is_reached = live.as_ref().and_then(|live| live.slot.as_deref()) == Some(&*slot);
@@ -380,11 +389,17 @@ fn live_at(changes: &[&Entry], m: Moment) -> Option<LiveRelease> {
         .filter(counts)
         .max_by_key(|entry| entry.moment())?;
     match &*latest.kind {
-        "deploy.succeeded" => Some(LiveRelease { slot: None, release: latest.release(), since: latest.position }),
+        "deploy.succeeded" => {
+            Some(LiveRelease { slot: None, release: latest.release(), since: latest.position })
+        }
         "traffic.switched" => match content(changes, latest.text("slot"), m) {
             Content::Filled(deploy) => {
                 let since = deploy.moment().max(latest.moment()).1;
-                Some(LiveRelease { slot: latest.optional("slot").map(str::to_owned), release: deploy.release(), since })
+                Some(LiveRelease {
+                    slot: latest.optional("slot").map(str::to_owned),
+                    release: deploy.release(),
+                    since,
+                })
             }
             _ => None,
         },

@@ -103,12 +103,7 @@ impl Model {
     }
 
     /// Returns the latest mark on the matching compositions that is not revoked.
-    pub(crate) fn mark(
-        &self,
-        environment: &str,
-        matches: impl Fn(&State) -> bool,
-        k: u64,
-    ) -> Option<&Entry> {
+    pub(crate) fn mark(&self, environment: &str, matches: impl Fn(&State) -> bool, k: u64) -> Option<&Entry> {
         let marked = |entry: &Entry| {
             let position = entry.data["position"].as_u64().unwrap_or_default();
             matches(&self.state_at(environment, position))

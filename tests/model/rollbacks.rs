@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::entry::{Entry, MAX_MOMENT, Moment, MIN_MOMENT, Release, contradicts, matches, person};
+use crate::entry::{Entry, MAX_MOMENT, MIN_MOMENT, Moment, Release, contradicts, matches, person};
 use crate::lanes::{Model, ReportTarget};
 
 /// A plan's step for one lane.
@@ -93,7 +93,10 @@ impl Model {
             issues.push("target_empty");
         }
         let is_revoked = |step: &Step| {
-            let completed = step.to.as_ref().map(|to| self.with_artifact([environment, &step.service], to, MAX_MOMENT, k));
+            let completed = step
+                .to
+                .as_ref()
+                .map(|to| self.with_artifact([environment, &step.service], to, MAX_MOMENT, k));
             completed.and_then(|to| to.artifact).is_some_and(|artifact| self.is_revoked(&artifact, k))
         };
         if steps.iter().any(is_revoked) {
@@ -233,8 +236,8 @@ fn agrees(release: &Release, replaced: &Release, restored: Option<&Release>) -> 
     if differing.clone().all(|part| release[part] == restored[part]) {
         return false;
     }
-    let mut agreeing =
-        differing.map(|part| replaced[part].is_none() || release[part].is_none() || release[part] == replaced[part]);
+    let mut agreeing = differing
+        .map(|part| replaced[part].is_none() || release[part].is_none() || release[part] == replaced[part]);
     // If nothing differs, nothing is held.
     agreeing.next().is_some_and(|first| first && agreeing.all(|agrees| agrees))
 }

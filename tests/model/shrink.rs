@@ -80,8 +80,11 @@ impl<'c> Runner<'c> {
             text += &format!("\nrecorded as{}", positions.collect::<String>());
             let without_tag = |text: &str| text.replace(&recorded.tag, "~");
             text += &format!("\nquery: {}", without_tag(&difference.query));
-            text +=
-                &format!("\nservice: {}\nmodel: {}", without_tag(&difference.service), without_tag(&difference.model));
+            text += &format!(
+                "\nservice: {}\nmodel: {}",
+                without_tag(&difference.service),
+                without_tag(&difference.model)
+            );
         } else {
             text += &format!("\nquery: {}", difference.query);
             text += &format!("\nservice: {}\nmodel: {}", difference.service, difference.model);

@@ -122,9 +122,9 @@ impl Client {
     pub async fn record_all(&self, lines: &[String]) -> Vec<u64> {
         let request = self.request(Method::POST, "/v1/events").header("prefer", "return=minimal");
         let request = request.header("content-type", "application/x-ndjson").body(lines.join("\n"));
-        let answer = Self::send(request).await;
-        assert_eq!(answer.status, 201, "{}", answer.text);
-        let results = answer.lines();
+        let response = Self::send(request).await;
+        assert_eq!(response.status, 201, "{}", response.text);
+        let results = response.lines();
         let positions = results.iter().map(|result| result["position"].as_u64().expect("a position"));
         let positions: Vec<u64> = positions.collect();
         self.wait_for_projections(positions.iter().copied().max().unwrap_or_default()).await;
@@ -136,11 +136,11 @@ impl Client {
         let waited = async {
             // The service itself waits for the position; repeat the request only if that times out.
             loop {
-                let answer = self.get(&format!("/v1/position?wait_for={position}&wait_ms=30000")).await;
-                if answer.status == 200 {
+                let response = self.get(&format!("/v1/position?wait_for={position}&wait_ms=30000")).await;
+                if response.status == 200 {
                     return;
                 }
-                assert_eq!(answer.status, 503, "{}", answer.text);
+                assert_eq!(response.status, 503, "{}", response.text);
             }
         };
         tokio::time::timeout(WAIT_LIMIT, waited).await.expect("the projections reach the position");
@@ -150,9 +150,9 @@ impl Client {
     pub async fn wait_until_not_ready(&self, words: &str) -> String {
         let not_ready = async {
             loop {
-                let answer = self.get("/readyz").await;
-                if answer.body["status"] != "ready" && answer.text.contains(words) {
-                    return answer.text;
+                let response = self.get("/readyz").await;
+                if response.body["status"] != "ready" && response.text.contains(words) {
+                    return response.text;
                 }
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
@@ -209,19 +209,19 @@ impl Client {
 
     /// Sends a GET request, asserts status 200, and returns the body as text.
     pub async fn text(&self, path: &str) -> String {
-        let answer = self.get(path).await;
-        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
-        answer.text
+        let response = self.get(path).await;
+        assert_eq!(response.status, 200, "{path}: {}", response.text);
+        response.text
     }
 
     pub(crate) async fn is_alive(&self) -> bool {
         let request = self.request(Method::GET, "/livez").timeout(Duration::from_secs(5));
-        Self::try_send(request).await.is_ok_and(|answer| answer.status == 200)
+        Self::try_send(request).await.is_ok_and(|response| response.status == 200)
     }
 
     pub(crate) async fn is_ready(&self) -> bool {
         let request = self.request(Method::GET, "/readyz").timeout(Duration::from_secs(5));
-        Self::try_send(request).await.is_ok_and(|answer| answer.body["status"] == "ready")
+        Self::try_send(request).await.is_ok_and(|response| response.body["status"] == "ready")
     }
 }
 

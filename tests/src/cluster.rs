@@ -27,7 +27,7 @@ const START_ATTEMPTS: u32 = 5;
 /// it stored.
 pub struct Cluster {
     nodes: Vec<NodeProcess>,
-    // Last, so that it is removed after the servers have exited.
+    // The last field: the folder must outlive the servers.
     folder: TempDir,
 }
 

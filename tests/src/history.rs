@@ -60,7 +60,7 @@ impl RealHistory {
     }
 
     /// Reads the real history, or generates one from the demo's deploys if there is none (as in a user's clone) and
-    /// says so on standard error. The generated history is written to `folder`.
+    /// prints a note on standard error. The generated history is written to `folder`.
     #[must_use]
     pub fn find_or_generate(folder: &Path) -> Self {
         Self::find().unwrap_or_else(|| {

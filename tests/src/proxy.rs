@@ -162,13 +162,14 @@ async fn forward(
     mut conditions: watch::Receiver<Conditions>,
     forwarding: impl Fn(&Conditions) -> Forwarding,
 ) {
+    let is_closed = |conditions: &Conditions| forwarding(conditions) == Forwarding::Closed;
     let mut buffer = vec![0; 64 * 1024];
     let mut closed = false;
     loop {
         let read = tokio::select! {
             biased;
             // An error means that the proxy was dropped, which cuts the connection.
-            _ = conditions.wait_for(|conditions| forwarding(conditions) == Forwarding::Closed), if !closed => None,
+            _ = conditions.wait_for(is_closed), if !closed => None,
             read = from.read(&mut buffer) => Some(read),
         };
         match read {

@@ -56,11 +56,11 @@ impl Replica {
     /// Pauses replay: WAL is still received, but queries do not see it.
     pub async fn pause(&self) {
         self.execute("SELECT pg_wal_replay_pause()").await;
-        while self.query("SELECT pg_get_wal_replay_pause_state()").await != "paused" {
-            while self.ask("SELECT pg_get_wal_replay_pause_state()").await != "paused" {
+        let paused = async {
+            while self.query("SELECT pg_get_wal_replay_pause_state()").await != "paused" {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-        }
+        };
         timeout(WAIT_LIMIT, paused).await.expect("the replica pauses");
     }
 

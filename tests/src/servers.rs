@@ -19,7 +19,7 @@ pub struct Servers {
     nats_options: nats::Options,
     postgres_options: postgres::Options,
     postgres_url: String,
-    // Last, so that it is removed after the servers have exited.
+    // The last field: the folder must outlive the servers.
     folder: TempDir,
 }
 
@@ -156,7 +156,7 @@ fn postgres_folder(folder: &TempDir) -> std::path::PathBuf {
     folder.path().join("postgres")
 }
 
-/// Signals a process and then its children. A stopped parent starts no others meanwhile.
+/// Signals a process and then its children. A stopped parent starts no further children.
 fn signal_all(parent: u32, signal: Signal) {
     let parent = i32::try_from(parent).ok().and_then(Pid::from_raw).expect("a process");
     kill_process(parent, signal).expect("signalled");

@@ -40,7 +40,7 @@ impl Storage {
         let created = async {
             loop {
                 match storage.request(Method::PUT, "").send().await {
-                    Ok(answer) => return assert!(answer.status().is_success(), "{}", answer.status()),
+                    Ok(response) => return assert!(response.status().is_success(), "{}", response.status()),
                     Err(_) => tokio::time::sleep(POLL_INTERVAL).await,
                 }
             }
@@ -71,22 +71,22 @@ impl Storage {
 
     /// Lists the names of the objects.
     pub async fn objects(&self) -> Vec<String> {
-        let answer = self.request(Method::GET, "?list-type=2").send().await;
-        let text = answer.expect("an answer").text().await.expect("a list");
+        let response = self.request(Method::GET, "?list-type=2").send().await;
+        let text = response.expect("an answer").text().await.expect("a list");
         text.split("<Key>").skip(1).filter_map(|rest| rest.split('<').next()).map(str::to_owned).collect()
     }
 
     /// Returns an object's bytes.
     pub async fn object(&self, name: &str) -> Vec<u8> {
-        let answer = self.request(Method::GET, &format!("/{name}")).send().await.expect("an answer");
-        assert!(answer.status().is_success(), "{name}: {}", answer.status());
-        answer.bytes().await.expect("an object").to_vec()
+        let response = self.request(Method::GET, &format!("/{name}")).send().await.expect("an answer");
+        assert!(response.status().is_success(), "{name}: {}", response.status());
+        response.bytes().await.expect("an object").to_vec()
     }
 
     /// Writes or overwrites an object.
     pub async fn put(&self, name: &str, bytes: Vec<u8>) {
         let request = self.request(Method::PUT, &format!("/{name}")).body(bytes);
-        let answer = request.send().await.expect("an answer");
-        assert!(answer.status().is_success(), "{name}: {}", answer.status());
+        let response = request.send().await.expect("an answer");
+        assert!(response.status().is_success(), "{name}: {}", response.status());
     }
 }

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::modules::{Module, modules};
 use crate::assert_none;
+use crate::modules::{Module, modules};
 use crate::workspace::crates;
 
 /// A module as its path below the crate's root: `["queries", "points"]`.

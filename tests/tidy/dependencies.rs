@@ -24,7 +24,11 @@ const OWNERS: &[Owner] = &[
 /// Exceptions: crate, package and reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("server", "axum", "it binds the address, and serves the router of api during an orderly shutdown"),
-    ("devstack", "sqlx", "it creates the database in its private Postgres, before projections can connect to it"),
+    (
+        "devstack",
+        "sqlx",
+        "it creates the database in its private Postgres, before projections can connect to it",
+    ),
 ];
 
 /// Packages that pure crates must not use.
@@ -50,10 +54,13 @@ fn an_owned_dependency_is_used_by_its_owner_only() {
         for Dependency { name, .. } in used(found) {
             let owned = OWNERS.iter().find(|owned| owned.packages.contains(&&**name));
             let Some(Owner { owner, .. }) = owned.filter(|owned| owned.owner != found.name) else { continue };
-            let is_exception = |exception: &(&str, &str, &str)| exception.0 == found.name && exception.1 == name;
+            let is_exception =
+                |exception: &(&str, &str, &str)| exception.0 == found.name && exception.1 == name;
             match EXCEPTIONS.iter().position(is_exception) {
                 Some(exception) => used_exceptions.push(exception),
-                None => violations.push(format!("{} depends on {name}, which only {owner} may use", found.name)),
+                None => {
+                    violations.push(format!("{} depends on {name}, which only {owner} may use", found.name))
+                }
             }
         }
     }
@@ -63,7 +70,8 @@ fn an_owned_dependency_is_used_by_its_owner_only() {
     );
 
     let stale = EXCEPTIONS.iter().enumerate().filter(|(index, _)| !used_exceptions.contains(index));
-    let stale: Vec<_> = stale.map(|(_, (name, package, _))| format!("{name} does not use {package}")).collect();
+    let stale: Vec<_> =
+        stale.map(|(_, (name, package, _))| format!("{name} does not use {package}")).collect();
     assert_none(&stale, "Remove the stale exception from tests/tidy/dependencies.rs.");
 }
 

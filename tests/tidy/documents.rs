@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::assert_none;
-use crate::tree::{files, read, root, rust_files, relative};
+use crate::tree::{files, read, relative, root, rust_files};
 
 /// Folders of the root that contain no documents of the project.
 const GENERATED: &[&str] = &["target"];
@@ -72,7 +72,10 @@ fn the_operators_guide_lists_every_setting_with_its_default() {
     let mut violations: Vec<_> = missing.map(|row| format!("missing: {row} meaning |")).collect();
     let stale = rows.iter().filter(|line| !expected.iter().any(|row| line.starts_with(&**row)));
     violations.extend(stale.map(|line| format!("stale: {line}")));
-    assert_none(&violations, &format!("Correct the table of settings in {OPERATORS_GUIDE}: it follows {DEFAULTS}."));
+    assert_none(
+        &violations,
+        &format!("Correct the table of settings in {OPERATORS_GUIDE}: it follows {DEFAULTS}."),
+    );
 }
 
 #[test]
@@ -90,7 +93,10 @@ fn the_operators_guide_lists_every_metric() {
     violations.extend(stale.map(|metric| format!("stale: {metric}")));
     violations.sort_unstable();
     violations.dedup();
-    assert_none(&violations, &format!("Correct the table of metrics in {OPERATORS_GUIDE}: it follows the sources."));
+    assert_none(
+        &violations,
+        &format!("Correct the table of metrics in {OPERATORS_GUIDE}: it follows the sources."),
+    );
 }
 
 /// Returns all documents of the project.

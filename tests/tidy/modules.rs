@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::assert_none;
-use crate::tree::{files, is_rust, read, root, rust_files, relative};
+use crate::tree::{files, is_rust, read, relative, root, rust_files};
 use crate::workspace::{Crate, crates};
 
 /// A source file of a crate.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::assert_none;
-use crate::tree::{files, read, root, relative};
+use crate::tree::{files, read, relative, root};
 
 /// Returns the files of a folder, which must not be empty.
 fn numbered(folder: &str) -> Vec<PathBuf> {
@@ -52,5 +52,8 @@ fn decisions_start_with_their_status() {
     let mut violations = numbered("services/decisions");
     violations.retain(|path| !read(path).lines().take(3).any(|line| line.starts_with("Status: ")));
     let violations: Vec<_> = violations.iter().map(|path| relative(path)).collect();
-    assert_none(&violations, "Write `Status: ` (accepted, or superseded by NNNN) in one of the first three lines of the decision.");
+    assert_none(
+        &violations,
+        "Write `Status: ` (accepted, or superseded by NNNN) in one of the first three lines of the decision.",
+    );
 }

@@ -23,7 +23,10 @@ fn every_promise_has_a_test_with_its_name() {
     let mut violations = PROMISES.to_vec();
     violations.retain(|promise| !tests.iter().any(|test| test == promise));
     let violations: Vec<_> = violations.iter().map(|promise| format!("async fn {promise}()")).collect();
-    assert_none(&violations, "Write the test in tests/e2e, as a #[tokio::test] that demonstrates the promise:");
+    assert_none(
+        &violations,
+        "Write the test in tests/e2e, as a #[tokio::test] that demonstrates the promise:",
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Rules for every Rust file.
 
 use crate::assert_none;
-use crate::tree::{read, rust_files, relative};
+use crate::tree::{read, relative, rust_files};
 
 /// Maximum number of lines of a file.
 const MAX_LINES: usize = 700;
@@ -30,8 +30,12 @@ fn every_file_starts_with_a_module_doc() {
 fn no_file_is_too_long() {
     let long = rust_files().into_iter().map(|path| (read(&path).lines().count(), path));
     let violations = long.filter(|(lines, _)| *lines > MAX_LINES);
-    let violations: Vec<_> = violations.map(|(lines, path)| format!("{}: {lines} lines", relative(&path))).collect();
-    assert_none(&violations, &format!("More than {MAX_LINES} lines: move a type, or the tests, to another file."));
+    let violations: Vec<_> =
+        violations.map(|(lines, path)| format!("{}: {lines} lines", relative(&path))).collect();
+    assert_none(
+        &violations,
+        &format!("More than {MAX_LINES} lines: move a type, or the tests, to another file."),
+    );
 }
 
 #[test]
@@ -41,7 +45,9 @@ fn sources_have_no_unfinished_or_forbidden_code() {
         for (line, text) in read(&path).lines().enumerate() {
             let found = BANNED.iter().filter(|(banned, _)| text.contains(banned));
             violations.extend(
-                found.map(|(banned, instead)| format!("{}:{}: {banned}: {instead}", relative(&path), line + 1)),
+                found.map(|(banned, instead)| {
+                    format!("{}:{}: {banned}: {instead}", relative(&path), line + 1)
+                }),
             );
         }
     }

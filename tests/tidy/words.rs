@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::assert_none;
-use crate::tree::{files, read, root, relative};
+use crate::tree::{files, read, relative, root};
 
 /// A word of the private dialect, in two parts so that this file does not contain it, and its replacement.
 const BANNED: &[(&str, &str, &str)] = &[
@@ -51,7 +51,8 @@ fn texts() -> Vec<PathBuf> {
     texts.extend(["README.md", "ARCHITECTURE.md", "Cargo.toml"].map(|name| root().join(name)));
     texts.retain(|path| {
         let extension = path.extension().and_then(|extension| extension.to_str());
-        extension.is_none_or(|extension| EXTENSIONS.contains(&extension)) && std::fs::read_to_string(path).is_ok()
+        extension.is_none_or(|extension| EXTENSIONS.contains(&extension))
+            && std::fs::read_to_string(path).is_ok()
     });
     assert!(texts.len() > 100, "the project's texts are found");
     texts

@@ -54,7 +54,8 @@ impl Crate {
 /// Returns the folders of the workspace's members, in the order of `Cargo.toml`.
 pub(crate) fn members() -> Vec<String> {
     let manifest = read(&root().join("Cargo.toml"));
-    let (_, members) = manifest.split_once("\nmembers = [\n").expect("Cargo.toml lists the members, one per line");
+    let (_, members) =
+        manifest.split_once("\nmembers = [\n").expect("Cargo.toml lists the members, one per line");
     let (members, _) = members.split_once(']').expect("the list ends");
     members.lines().map(|line| line.trim().trim_matches([',', '"']).to_owned()).collect()
 }

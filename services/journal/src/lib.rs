@@ -158,8 +158,8 @@ pub trait Journal: Send + Sync + 'static {
     /// - An identity MUST NOT be recorded twice within the journal's duplicate window (at least the last two
     ///   minutes), not within one call either, and not when an acknowledgement was lost and the event is
     ///   appended again.
-    /// - The rejection of one event MUST NOT affect the others. But after an error that is temporary
-    ///   ([`AppendError::is_temporary`]), no later event of the call MUST be recorded: the order would be lost
+    /// - The rejection of one event MUST NOT affect the others. But after a temporary error
+    ///   ([`AppendError::is_temporary`]), later events of the call MUST NOT be recorded: the order would be lost
     ///   when the failed one is appended again.
     async fn append(&self, new_entries: &[NewEntry]) -> Vec<Result<Outcome, AppendError>>;
 

@@ -6,8 +6,8 @@ use ledger_domain::Position;
 use ledger_journal::{SubjectFilter, Until};
 
 use super::fixture::Fixture;
-use super::submissions::{numbered, one, with_bytes};
 use super::helpers::{append, assert_holds, at, contents, entry_of, next, read, recorded_at};
+use super::submissions::{numbered, one, with_bytes};
 
 for_every_journal!(
     positions_are_consecutive_for_every_batch_size,
@@ -20,7 +20,10 @@ for_every_journal!(
     entries_of_maximum_size_can_be_appended_in_one_batch,
     an_acknowledged_entry_can_be_read_immediately,
 );
-for_three_nodes!(positions_are_consecutive_for_every_batch_size, an_acknowledged_entry_can_be_read_immediately,);
+for_three_nodes!(
+    positions_are_consecutive_for_every_batch_size,
+    an_acknowledged_entry_can_be_read_immediately,
+);
 
 async fn positions_are_consecutive_for_every_batch_size(fixture: impl Fixture) {
     let journal = fixture.journal();
@@ -104,9 +107,9 @@ async fn recorded_at_never_decreases_under_concurrent_appends(fixture: impl Fixt
 async fn bytes_are_stored_unchanged(fixture: impl Fixture) {
     let journal = fixture.journal();
     let every_byte: Vec<u8> = (0..=u8::MAX).collect();
-    let odd = ["{\"a\":1 }\r\n\r\nPING\r\n".as_bytes(), &every_byte, b"\0", b" "];
+    let samples = ["{\"a\":1 }\r\n\r\nPING\r\n".as_bytes(), &every_byte, b"\0", b" "];
     let new_entries: Vec<_> = (1..)
-        .zip(odd)
+        .zip(samples)
         .map(|(number, bytes)| with_bytes(&one(number), Bytes::copy_from_slice(bytes)))
         .collect();
     append(&journal, &new_entries).await;

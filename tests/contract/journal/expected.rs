@@ -6,8 +6,8 @@ use ledger_domain::Position;
 use ledger_journal::{AppendError, NewEntry, Outcome, SharedJournal};
 
 use super::fixture::Fixture;
-use super::submissions::{altered, numbered, of_service, one, with_bytes};
 use super::helpers::{append, assert_holds, at, contents, recorded_at, try_append_at};
+use super::submissions::{altered, numbered, of_service, one, with_bytes};
 
 for_every_journal!(
     an_append_at_the_current_head_is_recorded_at_the_next_position,

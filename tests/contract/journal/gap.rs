@@ -1,11 +1,11 @@
-//! Gaps: a reader receives a gap for each assigned position whose entry is missing.
+//! Gaps: a reader receives a gap for each assigned position without an entry.
 
 use ledger_domain::Position;
 use ledger_journal::{Outcome, Record, SubjectFilter, Until};
 
 use super::fixture::Fixture;
-use super::submissions::{in_environment, in_service, numbered, of_environment, of_service, one};
 use super::helpers::{append, at, next, positions, read, recorded_at};
+use super::submissions::{in_environment, in_service, numbered, of_environment, of_service, one};
 
 for_every_journal!(
     missing_entries_at_the_beginning_are_reported_as_gaps,
@@ -116,7 +116,7 @@ async fn the_position_of_a_missing_entry_is_not_reused(fixture: impl Fixture) {
     assert_eq!(gaps(&all), [1, 2, 3, 4, 5]);
 }
 
-/// The content of a missing entry is unknown: whether the event is the same cannot be decided.
+/// The content of a missing entry is unknown: the journal cannot compare it with the event.
 async fn the_identity_of_a_missing_entry_is_a_conflict(fixture: impl Fixture) {
     let journal = fixture.journal();
     append(&journal, &numbered(1..=3)).await;

@@ -6,8 +6,8 @@ use ledger_domain::IdentityKey;
 use ledger_journal::{Entry, NewEntry, Outcome, SharedJournal};
 
 use super::fixture::Fixture;
-use super::submissions::{altered, numbered, of_service, one, with_bytes};
 use super::helpers::{append, assert_holds, at, contents, duplicate_of, recorded_at};
+use super::submissions::{altered, numbered, of_service, one, with_bytes};
 
 for_every_journal!(
     a_repeated_event_is_a_duplicate,

@@ -5,8 +5,8 @@ use ledger_domain::Position;
 use ledger_journal::{SubjectFilter, Until};
 
 use super::fixture::Fixture;
+use super::helpers::{append, at, entry_of, next, next_positions, positions, read, with_timeout};
 use super::submissions::{numbered, one};
-use super::helpers::{append, at, entry_of, next, next_positions, with_timeout, positions, read};
 
 for_every_journal!(
     a_reader_starts_after_one_position_and_ends_with_another,
@@ -19,7 +19,10 @@ for_every_journal!(
     concurrent_readers_do_not_affect_each_other,
     a_bounded_reader_ends_while_others_append,
 );
-for_three_nodes!(a_waiting_reader_receives_all_entries_of_a_large_batch, a_bounded_reader_ends_while_others_append,);
+for_three_nodes!(
+    a_waiting_reader_receives_all_entries_of_a_large_batch,
+    a_bounded_reader_ends_while_others_append,
+);
 
 async fn a_reader_starts_after_one_position_and_ends_with_another(fixture: impl Fixture) {
     let journal = fixture.journal();

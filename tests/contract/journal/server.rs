@@ -19,7 +19,7 @@ use super::helpers::with_timeout;
 pub(super) struct Server {
     nats: Option<Nats>,
     options: nats::Options,
-    // Last, so that it is removed after the server has exited.
+    // The last field: the folder must outlive the server.
     folder: TempDir,
 }
 
@@ -115,14 +115,14 @@ pub(super) fn shared(journal: JetStreamJournal) -> SharedJournal {
 pub(super) fn settings(url: &str) -> Settings {
     Settings {
         url: SecretString::from(url.to_owned()),
-/// Opens the default tenant's journal on three nodes through a new connection.
+        credentials: None,
         certificates: None,
         request_timeout: Duration::from_secs(20),
         stream: stream_settings(),
     }
 }
 
-/// The default tenant's journal on three nodes, through a connection of its own.
+/// Opens the default tenant's journal on three nodes through a new connection.
 pub(super) async fn replicated(cluster: &Cluster) -> SharedJournal {
     let settings = settings(&cluster.url(User::Ledger));
     let stream = StreamSettings { replicas: 3, ..stream_settings() };

@@ -5,8 +5,8 @@ use ledger_domain::Position;
 use ledger_journal::{SharedJournal, SubjectFilter, Until};
 
 use super::fixture::Fixture;
-use super::submissions::{in_environment, in_service, of_environment, without_environment, of_service};
 use super::helpers::{append, at, next_positions, positions, read};
+use super::submissions::{in_environment, in_service, of_environment, of_service, without_environment};
 
 for_every_journal!(
     a_filter_matches_exactly_its_environment_or_service,

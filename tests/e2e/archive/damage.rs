@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ledger_tests::{Command, Servers, Service, delete_stream};
 
-use super::{run_command, deploys, has_stream, run_json, verify_archive};
+use super::{deploys, has_stream, run_command, run_json, verify_archive};
 use crate::PROGRAM;
 
 /// A way to damage an archive.
@@ -122,7 +122,7 @@ async fn damage_is_reported_and_nothing_is_restored() {
     archived(&servers, 101, &servers.folder().join("foreign")).await;
     let before = verify_archive(&intact).await;
 
-    for (what, damage, words) in DAMAGES {
+    for (description, damage, words) in DAMAGES {
         let archive = servers.folder().join("damaged");
         copy(&intact, &archive);
         damage(&archive);
@@ -132,12 +132,12 @@ async fn damage_is_reported_and_nothing_is_restored() {
         let restore = run_command(&servers, &["restore", "--from", &from]).await;
 
         for outcome in [verify, restore] {
-            assert_eq!(outcome.code, Some(1), "{what}: {}", outcome.stderr);
-            for word in words {
-                assert!(outcome.stderr.contains(word), "{what}: {word}: {}", outcome.stderr);
+            assert_eq!(outcome.code, Some(1), "{description}: {}", outcome.stderr);
+            for text in words {
+                assert!(outcome.stderr.contains(text), "{description}: {text}: {}", outcome.stderr);
             }
         }
-        assert!(!has_stream(&servers).await, "{what}: nothing is written");
+        assert!(!has_stream(&servers).await, "{description}: nothing is written");
         fs::remove_dir_all(&archive).expect("removed");
     }
     assert_eq!(verify_archive(&intact).await, before);

@@ -5,7 +5,10 @@ use std::time::Duration;
 use ledger_tests::{STREAM, Servers, Service, delete_stream, jetstream};
 use serde_json::{Value, json};
 
-use super::{run_command, deploys, table_digests, delete_entries, segment_files, record_again, start_command, run_json, verify_archive};
+use super::{
+    delete_entries, deploys, record_again, run_command, run_json, segment_files, start_command,
+    table_digests, verify_archive,
+};
 use crate::{PROGRAM, varied};
 
 /// Number of events of the demo history.
@@ -78,7 +81,8 @@ async fn the_projections_restore_the_stream() {
     republish(&servers, &[9]).await;
     let (_, head) = client.positions().await;
     client.wait_for_projections(head).await;
-    let (before, position) = (table_digests(&servers.postgres_url()).await, client.text("/v1/position").await);
+    let (before, position) =
+        (table_digests(&servers.postgres_url()).await, client.text("/v1/position").await);
     assert!(service.terminate().await);
     delete_stream(&servers).await;
 

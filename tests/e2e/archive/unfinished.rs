@@ -14,7 +14,7 @@ use ledger_tests::{Client, STREAM, Servers, Service, delete_stream, jetstream, p
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use super::{run_command, deploys, has_stream, delete_entries, start_command, run_json, verify_archive};
+use super::{delete_entries, deploys, has_stream, run_command, run_json, start_command, verify_archive};
 use crate::PROGRAM;
 
 #[tokio::test]
@@ -183,7 +183,7 @@ async fn restore_until(servers: &Servers, archive: &str, until: u64) {
     let store = Store::open(archive, Access::Read, []).expect("a folder");
     let archive = Arc::new(Archive::open(store, &tenant).await.expect("an archive"));
     let records: Vec<Record> = archive.read(Position::START).try_collect().await.expect("records");
-    let restoring = connection.restore(tenant.clone(), true).await.expect("begun");
+    let restoring = connection.restore(tenant.clone(), true).await.expect("started");
     let filed = records.into_iter().take(until as usize).map(|record| {
         let subject = match &record {
             Record::Entry(entry) => {

@@ -85,7 +85,7 @@ async fn wait_until_rebuilding(servers: &Servers, number: i32) {
 struct BackgroundClients {
     tasks: JoinSet<()>,
     url: watch::Sender<String>,
-    answered: Arc<AtomicU64>,
+    response_count: Arc<AtomicU64>,
     failed: Arc<std::sync::Mutex<Vec<String>>>,
     stopping: Arc<AtomicBool>,
 }
@@ -95,7 +95,7 @@ impl BackgroundClients {
         let mut clients = Self {
             tasks: JoinSet::new(),
             url: watch::Sender::new(url.to_owned()),
-            answered: Arc::default(),
+            response_count: Arc::default(),
             failed: Arc::default(),
             stopping: Arc::default(),
         };
@@ -122,8 +122,8 @@ impl BackgroundClients {
         &mut self,
         send: impl Fn(Client, u64) -> A + Send + 'static,
     ) {
-        let (url, answered, failed, stopping) =
-            (self.url.subscribe(), self.answered.clone(), self.failed.clone(), self.stopping.clone());
+        let (url, response_count, failed, stopping) =
+            (self.url.subscribe(), self.response_count.clone(), self.failed.clone(), self.stopping.clone());
         self.tasks.spawn(async move {
             let mut current_url = url.borrow().clone();
             let mut client = Client::new(&current_url);
@@ -138,15 +138,15 @@ impl BackgroundClients {
                 if response.status >= 300 {
                     failed.lock().expect("no panic").push(format!("{} {}", response.status, response.text));
                 }
-                answered.fetch_add(1, Ordering::Relaxed);
+                response_count.fetch_add(1, Ordering::Relaxed);
             }
         });
     }
 
     /// Waits until this many more requests have a response.
     async fn wait_for_more(&self, more: u64) {
-        let wanted = self.answered.load(Ordering::Relaxed) + more;
-        while self.answered.load(Ordering::Relaxed) < wanted {
+        let target = self.response_count.load(Ordering::Relaxed) + more;
+        while self.response_count.load(Ordering::Relaxed) < target {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     }

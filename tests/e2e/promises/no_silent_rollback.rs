@@ -61,8 +61,8 @@ async fn a_request_against_an_outdated_state_is_rejected_with_the_new_plan() {
     let story = Story::on(&client);
     let first = story.deploy("web", "v1", 1).await;
     story.deploy("web", "v2", 2).await;
-    let seen = story.plan(json!({"to": first.to_string()})).await;
-    let tag = seen.header("etag").to_owned();
+    let first_plan = story.plan(json!({"to": first.to_string()})).await;
+    let tag = first_plan.header("etag").to_owned();
     story.deploy("api", "v7", 3).await;
 
     let moved = story.request_if_match(&tag, rollback_request(first, "r1")).await;
@@ -75,7 +75,7 @@ async fn a_request_against_an_outdated_state_is_rejected_with_the_new_plan() {
         let steps = plan["steps"].as_array().expect("steps").iter();
         steps.map(|step| step["service"].as_str().expect("a service").to_owned()).collect()
     };
-    assert_eq!(services(&seen.body), ["web"]);
+    assert_eq!(services(&first_plan.body), ["web"]);
     assert_eq!(services(&moved.body["plan"]), ["web", "api"], "api is removed last");
     assert_eq!((again.status, &again.body["status"]), (201, &"recorded".into()), "{}", again.text);
     assert_eq!((twice.status, &twice.body["status"]), (201, &"duplicate".into()), "{}", twice.text);

@@ -6,7 +6,7 @@ use async_nats::jetstream::consumer::{DeliverPolicy, pull::OrderedConfig};
 use futures::StreamExt as _;
 use futures::future::join_all;
 use ledger_devstack::nats::User;
-use ledger_tests::{Response, Client, Proxy, STREAM, Servers, Service, deploy, jetstream, nats_client};
+use ledger_tests::{Client, Proxy, Response, STREAM, Servers, Service, deploy, jetstream, nats_client};
 use serde_json::Value;
 
 use crate::PROGRAM;

@@ -30,7 +30,7 @@ async fn a_point_in_the_past_does_not_change() {
     }
 }
 
-/// Records a deploy, a late deploy, a deploy to a slot, a traffic switch, and a late removal; returns the last position.
+/// Records deploys on time, late and to a slot, a traffic switch, and a late removal; returns the last position.
 async fn record_hour(client: &Client, hour: u32) -> u64 {
     let id = |what: &str| format!("{what}-{hour}");
     let time = |minute: u32| format!("2026-08-01T{hour}:{minute:02}:00Z");

@@ -31,7 +31,8 @@ fn policy() -> Value {
         "required_validations": ["smoke"],
         // The events are months old.
         "automatic_rollback": {
-            "checks": ["canary"], "cool_down_seconds": 3_600, "at_most_a_day": 2, "at_most_age_seconds": 315_360_000,
+            "checks": ["canary"], "cool_down_seconds": 3_600, "at_most_a_day": 2,
+            "at_most_age_seconds": 315_360_000,
         },
     })
 }

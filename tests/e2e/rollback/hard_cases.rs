@@ -5,7 +5,7 @@
 use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use ledger_tests::{Response, Client, Servers, Service, deploy};
+use ledger_tests::{Client, Response, Servers, Service, deploy};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -35,8 +35,8 @@ async fn plan(client: &Client, environment: &str, to: &str) -> Value {
     Client::send(request).await.ok()
 }
 
-async fn gate(client: &Client, question: Value) -> Response {
-    Client::send(client.request(Method::POST, "/v1/environments/production/gate").json(&question)).await
+async fn gate(client: &Client, gate_request: Value) -> Response {
+    Client::send(client.request(Method::POST, "/v1/environments/production/gate").json(&gate_request)).await
 }
 
 fn denying_rules(decision: &Value) -> Vec<String> {
@@ -112,7 +112,8 @@ async fn rule_3_a_switch_to_a_slot_of_a_removed_lane_has_no_effect() {
     story.record("deploy.succeeded", 1, json!({"service": "web", "slot": "blue", "release": release})).await;
     story.record("traffic.switched", 2, json!({"service": "web", "slot": "blue"})).await;
     story.record("deploy.removed", 3, json!({"service": "web"})).await;
-    let switch = story.try_record("traffic.switched", 4, json!({"service": "web", "slot": "blue"})).await.ok();
+    let switch =
+        story.try_record("traffic.switched", 4, json!({"service": "web", "slot": "blue"})).await.ok();
 
     assert_eq!(switch["anomalies"], json!(["switched_to_empty_slot"]), "{switch}");
     let state = story.get("state").await;
@@ -210,9 +211,9 @@ async fn rule_8_a_pass_with_failures_does_not_count() {
     let data = json!({"service": "web", "check": "smoke", "counts": counts});
     let passed = story.try_record("validation.passed", 2, data).await.ok();
     assert_eq!(passed["anomalies"], json!(["counts_contradict"]), "{passed}");
-    // A failed check is a reason of the status, with its counts.
+    assert_eq!(story.point_status(point).await, "candidate");
 
-    // The counts stand beside the result wherever that is the reason.
+    // A failed check is a reason of the status, with its counts.
     let data = json!({"service": "web", "check": "smoke", "counts": counts});
     story.record("validation.failed", 3, data).await;
     let reasons = story.get(&format!("points/{point}")).await["point"]["reasons"].clone();
@@ -275,7 +276,7 @@ async fn rule_11_a_revoked_artifact_is_denied_in_every_notation_until_it_is_rein
         assert_eq!(denying_rules(&decision), ["revoked"], "{artifact}");
     }
     let by_version = gate(&client, json!({"service": "web", "release": {"version": "v1"}})).await.ok();
-    assert_eq!(denying_rules(&by_version), ["revoked"], "the ledger knows what v1 is: {by_version}");
+    assert_eq!(denying_rules(&by_version), ["revoked"], "the ledger has the artifact of v1: {by_version}");
     story.record("artifact.reinstated", 3, json!({"artifact": D1, "reason": "A false alarm."})).await;
     let again = gate(&client, json!({"service": "web", "release": {"version": "v1"}})).await.ok();
     assert_eq!(again["allowed"], true, "{again}");
@@ -476,11 +477,11 @@ async fn an_unknown_service_is_an_error_and_not_an_empty_result() {
     let first = first.await.ok();
     assert_eq!(first["new"], json!(["environment", "service", "target"]), "{first}");
     client.wait_for_projections(1).await;
-    let question = json!({"service": "wbe", "release": {"version": "v1"}});
-    let unknown = gate(&client, question.clone()).await;
+    let gate_request = json!({"service": "wbe", "release": {"version": "v1"}});
+    let unknown = gate(&client, gate_request.clone()).await;
     assert_eq!((unknown.status, unknown.problem()), (404, "unknown-lane"), "{}", unknown.text);
     assert!(unknown.text.contains("known: web"), "{}", unknown.text);
-    let mut new = question;
+    let mut new = gate_request;
     new["new"] = true.into();
     assert_eq!(gate(&client, new).await.ok()["allowed"], true);
     let history = client.get("/v1/events?environment=production&service=wbe").await;

@@ -113,8 +113,8 @@ async fn a_mark_by_a_person_overrides_the_rule_and_can_be_revoked() {
     assert_eq!(named["point"]["mark"]["actor"]["name"], "mia");
     assert_eq!(story.point_status(first).await, "candidate");
     assert_eq!((nothing.status, nothing.problem()), (409, "nothing-marked"), "{}", nothing.text);
-    let gone = client.get("/v1/environments/production/points/point:before-the-move").await;
-    assert_eq!((gone.status, gone.problem()), (404, "unknown-point"));
+    let after_revocation = client.get("/v1/environments/production/points/point:before-the-move").await;
+    assert_eq!((after_revocation.status, after_revocation.problem()), (404, "unknown-point"));
 }
 
 #[tokio::test]

@@ -216,7 +216,7 @@ impl History<'_> {
         Outcome::RolledBack { steps: steps.len(), removals }
     }
 
-    /// Asserts that every lane of the plan runs the release of the good point, and every other lane runs what it ran before.
+    /// Asserts that the lanes of the plan run the releases of the good point, and the other lanes are unchanged.
     fn check(
         &self,
         steps: &[Value],
@@ -258,17 +258,18 @@ async fn a_rollback_never_leaves_an_environment_with_less_than_its_target() {
             events: 0,
             last: 0,
         };
-        history.play()
         history.run()
-    let outcomes: Vec<Outcome> = futures::stream::iter(histories).buffer_unordered(CONCURRENCY).collect().await;
+    });
+    let outcomes: Vec<Outcome> =
+        futures::stream::iter(histories).buffer_unordered(CONCURRENCY).collect().await;
 
     let rolled_back = outcomes.iter().filter(|outcome| **outcome != Outcome::Declined).count();
     // A run in which most histories are declined would prove little.
     assert!(rolled_back > 50, "{rolled_back} of {HISTORIES} were rolled back");
     let (mut steps, mut removals) = (0, 0);
     for outcome in &outcomes {
-        if let Outcome::RolledBack { steps: more, removals: gone } = outcome {
-            (steps, removals) = (steps + more, removals + gone);
+        if let Outcome::RolledBack { steps: more, removals: removed } = outcome {
+            (steps, removals) = (steps + more, removals + removed);
         }
     }
     assert!(steps > rolled_back && removals > 0, "{steps} steps, {removals} removals");

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::automatic::controller_decisions;
-use super::{Story, issues, text, rollback_request};
+use super::{Story, issues, rollback_request, text};
 use crate::PROGRAM;
 
 const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
@@ -62,10 +62,10 @@ async fn rule_11_a_package_is_revoked_even_if_its_checksum_is_omitted() {
     let revoked = format!("{package}?checksum={D1}");
     story.record("artifact.revoked", 2, json!({"artifact": revoked, "reason": "It leaks."})).await;
 
-    let question =
+    let gate_request =
         |artifact: &str| json!({"service": "web", "release": {"version": "v2", "artifact": artifact}});
     for notation in [package, &revoked, D1] {
-        let gate = story.gate(question(notation)).await;
+        let gate = story.gate(gate_request(notation)).await;
         assert_eq!(denying_rules(&gate), [("revoked".to_owned(), false)], "{notation}: {gate}");
     }
     // A release with an unknown artifact may be the revoked one.
@@ -89,14 +89,14 @@ async fn rule_13_a_rollback_further_back_does_not_release_earlier_holds() {
     roll_back(&story, "r-1", second, "v2", 10).await;
     roll_back(&story, "r-2", first, "v1", 20).await;
 
-    let question = |version: &str| json!({"service": "web", "release": {"version": version}});
+    let gate_request = |version: &str| json!({"service": "web", "release": {"version": version}});
     for version in ["v2", "v3"] {
-        let gate = story.gate(question(version)).await;
+        let gate = story.gate(gate_request(version)).await;
         assert_eq!(denying_rules(&gate), [("held".to_owned(), false)], "{version}: {gate}");
     }
     // A later deploy that is not a step of a rollback ends the hold.
     story.deploy("web", "v4", 30).await;
-    assert_eq!(story.gate(question("v3")).await["allowed"], true);
+    assert_eq!(story.gate(gate_request("v3")).await["allowed"], true);
 }
 
 #[tokio::test]
@@ -140,7 +140,12 @@ async fn rule_15_an_expired_approval_does_not_start_a_rollback() {
 
     let rejected = story.try_record("rollback.started", 4, of("r-1")).await;
 
-    assert_eq!((rejected.status, rejected.problem()), (409, "invalid-rollback-transition"), "{}", rejected.text);
+    assert_eq!(
+        (rejected.status, rejected.problem()),
+        (409, "invalid-rollback-transition"),
+        "{}",
+        rejected.text
+    );
     assert!(rejected.text.contains("0 of 1 approvals"), "{}", rejected.text);
 }
 
@@ -323,8 +328,8 @@ async fn a_request_against_a_state_that_a_late_retirement_changed_is_rejected() 
     let first = story.deploy("web", "v1", 10).await.to_string();
     story.deploy("web", "v2", 20).await;
     let path = "/v1/environments/production/rollbacks?dry_run=true";
-    let seen = Client::send(client.request(Method::POST, path).json(&json!({"to": first}))).await;
-    let tag = seen.header("etag").to_owned();
+    let plan = Client::send(client.request(Method::POST, path).json(&json!({"to": first}))).await;
+    let tag = plan.header("etag").to_owned();
 
     story.record("environment.retired", 5, json!({})).await;
     story.declare_policy(json!({}), 6).await;

@@ -3,7 +3,7 @@
 use ledger_tests::{Servers, Service};
 use serde_json::{Value, json};
 
-use super::{Story, issues, text, rollback_request};
+use super::{Story, issues, rollback_request, text};
 use crate::PROGRAM;
 
 fn step(plan: &Value, index: usize) -> (String, Value, Value, Value) {
@@ -49,13 +49,13 @@ async fn a_blue_green_rollback_switches_traffic_without_a_deploy() {
     assert_eq!(rollback["differences"], json!([]));
     assert_eq!(story.get("state").await["digest"], plan["result_digest"]);
     // The rolled-back release is held until a person approves it.
-    let question = json!({"service": "web", "release": {"version": "v2"}});
-    let held = story.gate(question.clone()).await;
+    let gate_request = json!({"service": "web", "release": {"version": "v2"}});
+    let held = story.gate(gate_request.clone()).await;
     assert_eq!((&held["allowed"], denying_rules(&held)), (&false.into(), vec!["held".to_owned()]));
     let release =
         json!({"service": "web", "release": {"version": "v2"}, "actor": {"type": "person", "name": "noa"}});
     story.record("approval.granted", 11, release).await;
-    assert_eq!(story.gate(question).await["allowed"], true);
+    assert_eq!(story.gate(gate_request).await["allowed"], true);
 }
 
 fn denying_rules(gate: &Value) -> Vec<String> {
@@ -72,7 +72,8 @@ async fn targets_are_rolled_back_in_their_order_and_drift_is_reported() {
     let policy = json!({"target_order": ["on-premise", "cloud"], "dependencies": {"web": ["api"]}});
     story.declare_policy(policy, 0).await;
     let runs = |service: &str, target: &str, version: &str| {
-        json!({"service": service, "target": target, "release": {"version": version}})
+        let release = json!({"version": version});
+        json!({"service": service, "target": target, "release": release})
     };
     let mut minutes = 1;
     let mut good = 0;
@@ -108,7 +109,8 @@ async fn targets_are_rolled_back_in_their_order_and_drift_is_reported() {
     let only = json!({"to": "last-known-good", "targets": ["on-premise"], "services": ["web"]});
     let restricted = story.plan(only).await.ok();
 
-    let waves = [(1, "api", "on-premise"), (2, "api", "cloud"), (3, "web", "on-premise"), (4, "web", "cloud")];
+    let waves =
+        [(1, "api", "on-premise"), (2, "api", "cloud"), (3, "web", "on-premise"), (4, "web", "cloud")];
     assert_eq!(order, waves.map(|(wave, service, target)| (wave, service.to_owned(), target.to_owned())));
     assert_eq!(drift["drift"].as_array().map(Vec::len), Some(1), "{drift}");
     let lane = &drift["drift"][0];
@@ -220,21 +222,21 @@ async fn the_gate_requires_promotion_and_denies_revoked_artifacts() {
     let artifact = "pkg:oci/web@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let release = json!({"version": "v1", "artifact": artifact});
     let person = json!({"type": "person", "name": "mia"});
-    let question = json!({"service": "web", "release": release, "requester": person, "new": true});
+    let gate_request = json!({"service": "web", "release": release, "requester": person, "new": true});
     let by =
         |name: &str| json!({"service": "web", "release": release, "actor": {"type": "person", "name": name}});
 
-    let unknown = production.gate(question.clone()).await;
+    let unknown = production.gate(gate_request.clone()).await;
     staging.deploy("web", "v1", 1).await;
     production.record("approval.granted", 2, by("mia")).await;
-    let unchecked = production.gate(question.clone()).await;
+    let unchecked = production.gate(gate_request.clone()).await;
     let evidence = staging.check_passed("web", "v1", "e2e", 3).await;
-    let own = production.gate(question.clone()).await;
+    let own = production.gate(gate_request.clone()).await;
     production.record("approval.granted", 4, by("noa")).await;
-    let allowed = production.gate(question.clone()).await;
+    let allowed = production.gate(gate_request.clone()).await;
     let revoked =
         production.record("artifact.revoked", 5, json!({"artifact": artifact, "reason": "CVE"})).await;
-    let after_revocation = production.gate(question).await;
+    let after_revocation = production.gate(gate_request).await;
 
     assert_eq!(denying_rules(&unknown), ["promotion", "approvals"]);
     assert_eq!(denying_rules(&unchecked), ["promotion", "approvals"], "{unchecked}");

@@ -17,7 +17,8 @@ pub enum VersionError {
     TooOld(ServerVersion),
     /// The server is too old for replicas: earlier versions can violate an expected last sequence on three nodes.
     #[error(
-        "nats-server {0} is too old for {1} replicas; install 2.12.14, 2.14.4, 2.15 or later (recommended: 2.15.1)"
+        "nats-server {0} is too old for {1} replicas; \
+         install 2.12.14, 2.14.4, 2.15 or later (recommended: 2.15.1)"
     )]
     TooOldForReplicas(ServerVersion, usize),
 }

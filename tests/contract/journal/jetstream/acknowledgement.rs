@@ -6,9 +6,9 @@ use ledger_domain::Position;
 use ledger_journal::{AppendError, Outcome, SubjectFilter, Until};
 use ledger_tests::Proxy;
 
-use crate::journal::submissions::numbered;
-use crate::journal::helpers::{append, assert_holds, duplicate_of, next_positions, with_timeout, try_append};
+use crate::journal::helpers::{append, assert_holds, duplicate_of, next_positions, try_append, with_timeout};
 use crate::journal::server::{Server, journal_with_timeout};
+use crate::journal::submissions::numbered;
 
 /// Long enough for a response, short enough to wait for one that never comes.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(700);

@@ -7,9 +7,9 @@ use ledger_domain::Position;
 use ledger_journal::{Record, SharedJournal, SubjectFilter, Until};
 use ledger_tests::{Cluster, Node, STREAM};
 
-use crate::journal::submissions::{numbered, one};
-use crate::journal::helpers::{append, at, contents, next, next_positions, with_timeout, read, try_append};
+use crate::journal::helpers::{append, at, contents, next, next_positions, read, try_append, with_timeout};
 use crate::journal::server::{Server, replicated};
+use crate::journal::submissions::{numbered, one};
 
 /// Shorter than the time after which the server deletes an inactive consumer.
 const DELETION_LIMIT: Duration = Duration::from_secs(20);
@@ -29,13 +29,13 @@ async fn readers_leave_no_consumers_behind() {
     read(&journal, SubjectFilter::All, 0, 5).await;
     drop(forever);
 
-    let gone = async {
+    let deleted = async {
         while consumers().await > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     assert_eq!(while_reading, 1);
-    tokio::time::timeout(DELETION_LIMIT, gone).await.expect("all consumers are deleted");
+    tokio::time::timeout(DELETION_LIMIT, deleted).await.expect("all consumers are deleted");
 }
 
 #[tokio::test]

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use ledger_journal::jetstream::Connection;
 use ledger_journal::{AppendError, Outcome};
 
-use crate::journal::submissions::{numbered, one};
 use crate::journal::helpers::{
-    append, assert_holds, at, contents, duplicate_of, with_timeout, recorded_at, try_append,
+    append, assert_holds, at, contents, duplicate_of, recorded_at, try_append, with_timeout,
 };
 use crate::journal::server::{Server, journal_with_timeout, open_journal, shared};
+use crate::journal::submissions::{numbered, one};
 
 #[tokio::test]
 async fn acknowledged_entries_survive_a_kill_of_the_server() {

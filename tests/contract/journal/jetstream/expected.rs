@@ -1,4 +1,4 @@
-//! Appends at an expected head whose response is lost: the journal looks the outcome up at the expected position.
+//! Appends at an expected head with a lost response: the journal looks the outcome up at the expected position.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use ledger_journal::{AppendError, Outcome, SharedJournal};
 use ledger_tests::{Proxy, STREAM};
 use tokio::task::JoinHandle;
 
-use crate::journal::submissions::{altered, numbered, one};
-use crate::journal::helpers::{append, assert_holds, at, with_timeout, try_append_at};
+use crate::journal::helpers::{append, assert_holds, at, try_append_at, with_timeout};
 use crate::journal::server::{Server, journal_with_timeout};
+use crate::journal::submissions::{altered, numbered, one};
 
 /// Long enough for a response, short enough to wait for one that never comes.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(700);

@@ -1,5 +1,5 @@
-//! Readers whose server or connection fails: a reader either continues or ends with an error. Reading again from the
-//! last position then loses nothing and repeats nothing.
+//! Readers during a failure of the server or the connection: a reader either continues or ends with an error. Reading
+//! again from the last position then loses nothing and repeats nothing.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use ledger_tests::{Proxy, STREAM};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::journal::submissions::{in_environment, in_service, numbered, one};
-use crate::journal::helpers::{append, next_positions, with_timeout, positions, read, try_append};
+use crate::journal::helpers::{append, next_positions, positions, read, try_append, with_timeout};
 use crate::journal::server::{Server, journal_with_timeout};
+use crate::journal::submissions::{in_environment, in_service, numbered, one};
 
 /// The time that a reader waits for a response; these tests wait for it too.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -122,7 +122,8 @@ async fn a_bounded_reader_loses_nothing_that_was_in_flight_when_the_connection_w
         let proxy = Proxy::start(server.nats().port()).await;
         let journal = journal_with_timeout(server.settings_through(proxy.port()), REQUEST_TIMEOUT).await;
         append(&server.journal().await, &numbered(1..=2_000)).await;
-        let mut records = journal.read(filter.clone(), Position::START, Until::Position(Position::new(2_000)));
+        let mut records =
+            journal.read(filter.clone(), Position::START, Until::Position(Position::new(2_000)));
         let mut found = next_positions(&mut records, 100).await;
         proxy.drop_responses();
         assert!(try_append(&journal, &[one(1)]).await[0].is_err());

@@ -6,11 +6,12 @@ use ledger_journal::jetstream::{Connection, OpenError, VersionError};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::journal::submissions::{numbered, with_bytes};
 use crate::journal::helpers::{append, assert_holds, at, duplicate_of, recorded_at, try_append};
 use crate::journal::server::{Server, settings};
+use crate::journal::submissions::{numbered, with_bytes};
 
 /// Starts a server that greets like a nats-server of this version and responds only to pings; returns its URL.
+async fn server_of_version(version: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("nats://{}", listener.local_addr().expect("an address"));
     let info = format!(
@@ -56,10 +57,7 @@ async fn three_replicas_require_a_newer_server() {
     };
 
     let error = open("2.14.3").await;
-    assert!(
-        matches!(error, Some(OpenError::Version(VersionError::TooOldForReplicas(_, 3)))),
-        "{error:?}"
-    );
+    assert!(matches!(error, Some(OpenError::Version(VersionError::TooOldForReplicas(_, 3)))), "{error:?}");
     assert!(open("2.14.4").await.is_none());
 }
 

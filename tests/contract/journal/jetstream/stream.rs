@@ -9,9 +9,9 @@ use ledger_journal::jetstream::{Connection, OpenError, Settings, StreamSettings}
 use ledger_tests::STREAM;
 use serde_json::{Value, json};
 
-use crate::journal::submissions::{numbered, one};
-use crate::journal::helpers::{append, assert_holds, at, contents, with_timeout, recorded_at};
+use crate::journal::helpers::{append, assert_holds, at, contents, recorded_at, with_timeout};
 use crate::journal::server::{Server, open_journal, shared, stream_settings};
+use crate::journal::submissions::{numbered, one};
 
 /// A change that makes a good configuration unsuitable.
 type Change = fn(&mut Config);
