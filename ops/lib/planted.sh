@@ -11,7 +11,7 @@ copy_last_commit() {
     export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/planted"
 }
 
-# planted_patches FOLDER [NAME…]: prints the paths of all patches in a folder, or of those with these names, one per line.
+# planted_patches FOLDER [NAME…]: prints the paths of all patches in a folder, or of the named ones, one per line.
 planted_patches() {
     local folder="$1" patch found=false
     shift

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Functions that provide the requirements besides Rust: a C compiler, a nats-server, a Postgres, and an object storage for
-# tests. Source this from the project's root. Existing installations are used; missing ones are installed: the nats-server
-# into target/servers, the object storage into target/storage, the others by apt-get, as root or with sudo.
+# Functions that provide the requirements besides Rust: a C compiler, a nats-server, a Postgres, and an object storage
+# for tests. Source this from the project's root. Existing installations are used; missing ones are installed: the
+# nats-server into target/servers, the object storage into target/storage, the others by apt-get, as root or with sudo.
 
 # The first version with atomic batches. An older server, such as Debian's, is ignored.
 NATS_OLDEST=2.12.1

@@ -21,8 +21,8 @@ pub(crate) struct Message {
     pub(crate) bytes: Bytes,
 }
 
-/// Returns the first `count` reports of the demo history. Requests are excluded: the ledger decides them one by one, which
-/// is not measured here.
+/// Returns the first `count` reports of the demo history. Requests are excluded: the ledger decides them one by one,
+/// which is not measured here.
 pub(crate) fn report_events(count: usize) -> Vec<Envelope> {
     let requests = [Family::Rollback, Family::ReleasePoint, Family::Approval, Family::Freeze];
     let is_report = |event: &Envelope| {
@@ -130,7 +130,8 @@ pub(crate) fn get(path: &str) -> Vec<u8> {
 pub(crate) fn post_json(path: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
-        "POST {path} HTTP/1.1\r\nHost: ledger\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        "POST {path} HTTP/1.1\r\nHost: ledger\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
     )
     .into_bytes()
 }

@@ -396,7 +396,8 @@ async fn guard(
                 }
                 let request = &sent[..length];
                 let is_event = request.starts_with(b"POST ");
-                let number = event_count.fetch_add(usize::from(is_event), Ordering::SeqCst) + usize::from(is_event);
+                let added = usize::from(is_event);
+                let number = event_count.fetch_add(added, Ordering::SeqCst) + added;
                 match kill_point {
                     KillPoint::BeforeEvent(event) if is_event && number == event => break,
                     KillPoint::AfterEvent(event) => last |= is_event && number == event,

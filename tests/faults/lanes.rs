@@ -1,5 +1,5 @@
-//! What each lane runs, computed from the stream's bytes by decision 0015, section 1, independent of the ledger's own
-//! implementation.
+//! The live release of each lane, computed from the stream's bytes by decision 0015, section 1, independent of the
+//! ledger's own implementation.
 
 use std::collections::BTreeMap;
 

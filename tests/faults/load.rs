@@ -27,7 +27,7 @@ const SINGLE_SENDERS: u64 = 4;
 /// Number of senders with several events per request.
 const BULK_SENDERS: u64 = 2;
 
-/// What all tasks of the load do.
+/// Phase of the load, for all its tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Send new events and those without a final outcome.
@@ -115,7 +115,12 @@ impl Load {
     pub(crate) async fn declare_policy(&self, stint: &Stint, start: DateTime<Utc>) {
         let policy = json!({
             "required_validations": ["smoke"],
-            "automatic_rollback": {"checks": ["canary"], "cool_down_seconds": 0, "at_most_a_day": 100, "at_most_age_seconds": 315_360_000},
+            "automatic_rollback": {
+                "checks": ["canary"],
+                "cool_down_seconds": 0,
+                "at_most_a_day": 100,
+                "at_most_age_seconds": 315_360_000,
+            },
         });
         let id = format!("{}-policy", stint.number);
         let data = json!({"environment": AUTOMATIC, "policy": policy});

@@ -1,4 +1,4 @@
-//! What the clients observe: every event that was sent, and every response to it.
+//! Observations of the clients: every event that was sent, and every response to it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;

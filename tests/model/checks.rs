@@ -149,9 +149,9 @@ impl Model {
         self.live_release(lane, at_end_of(end), k).is_some_and(|reached| reached.is_same(release))
     }
 
-    /// Returns true if the end is void for a release in a lane. For a check that names only the lane: what traffic reached
-    /// changed during the check. Otherwise: the release was in the lane at some time of the check, but on no track
-    /// throughout.
+    /// Returns true if the end is void for a release in a lane. For a check that names only the lane: what traffic
+    /// reached changed during the check. Otherwise: the release was in the lane at some time of the check, but on no
+    /// track throughout.
     fn straddles_in(&self, end: &Entry, lane: Lane<'_>, release: &Release, k: u64) -> bool {
         let Some(start) = self.start_of(end, k) else { return false };
         let start = (start.0, u64::MAX);
@@ -247,8 +247,8 @@ pub(crate) fn at_end_of(end: &Entry) -> Moment {
     (end.occurred_at, u64::MAX)
 }
 
-/// Reduces moments to the distinct times, each after everything that occurred at it: a state that lasted for no time is no
-/// change.
+/// Reduces moments to the distinct times, each after everything that occurred at it: a state that lasted for no time is
+/// no change.
 fn distinct_times(mut moments: Vec<Moment>) -> Vec<Moment> {
     moments.iter_mut().for_each(|moment| moment.1 = u64::MAX);
     moments.sort_unstable();

@@ -39,7 +39,7 @@ struct Comparison<'c> {
     now: i64,
 }
 
-/// Compares the responses to all kinds of queries, about a sample of the positions and times, and returns the differences.
+/// Compares the responses to all kinds of queries, about a sample of the positions and times. Returns the differences.
 /// With `only`, compares just the queries that can show this kind of difference, about all positions and times.
 pub(crate) async fn compare(
     client: &Client,
@@ -186,7 +186,7 @@ impl Comparison<'_> {
         self.check("state at a time", &path, service_lines(&response), model_lines(&state));
     }
 
-    /// Compares the digest with earlier ones: equal texts must have equal digests, and equal digests the same composition.
+    /// Compares the digest with earlier ones: equal texts must have equal digests, equal digests the same composition.
     fn digest(&mut self, path: &str, response: &Response, state: &State) {
         let Some(digest) = response.body["digest"].as_str() else { return };
         let (text, identity) = (state.text(), state.identity());

@@ -109,7 +109,7 @@ impl Model {
         from.all(|good| good)
     }
 
-    /// Returns true if a person's vote covers a release in a lane. The release must have been completed with its artifact.
+    /// Returns true if a person's vote covers a release in a lane. The release must be completed with its artifact.
     pub(crate) fn covers(&self, vote: &Entry, lane: [&str; 3], release: &Release, k: u64) -> bool {
         let named = self.with_artifact([lane[0], lane[1]], &vote.release(), vote.moment(), k);
         vote.text("service") == lane[1]

@@ -1,8 +1,8 @@
 //! Random histories, generated from a seed. There are few names, so that events often affect the same lanes.
 //!
-//! A history is a list of items. An item is an event, or a placeholder that is completed with the service's responses: the
-//! request of a rollback with its plan, a step of that plan, or a later deploy of the release that a step restored. `~` in
-//! a text stands for the tag of a run, which separates the histories in one ledger.
+//! A history is a list of items. An item is an event, or a placeholder that is completed with the service's responses:
+//! the request of a rollback with its plan, a step of that plan, or a later deploy of the release that a step restored.
+//! `~` in a text stands for the tag of a run, which separates the histories in one ledger.
 
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};

@@ -166,7 +166,7 @@ impl Model {
         requests.iter().map(rollback).collect()
     }
 
-    /// Returns true if a rollback holds a release in a lane. The release must have been completed with its artifact.
+    /// Returns true if a rollback holds a release in a lane. The release must be completed with its artifact.
     pub(crate) fn is_held(&self, lane: [&str; 3], release: &Release, now: i64, k: u64) -> bool {
         let rollbacks = self.rollbacks(lane[0], k);
         rollbacks.iter().any(|rollback| {

@@ -27,8 +27,8 @@ impl<'c> Runner<'c> {
         Self { client, runs: 0 }
     }
 
-    /// Records a history and compares the responses of the service and the model; with `only`, just the queries that can
-    /// show this kind of difference.
+    /// Records a history and compares the responses of the service and the model; with `only`, just the queries that
+    /// can show this kind of difference.
     pub(crate) async fn run(&mut self, items: &[Item], number: u64, only: Option<&str>) -> RunResult {
         self.runs += 1;
         let tag = format!("{:08x}", self.runs);

@@ -19,7 +19,7 @@ fn the_arrows_of_the_architecture_are_those_of_the_manifests() {
     assert!(
         documented == actual,
         "ARCHITECTURE.md has\n\n{}\n\nbut the manifests have\n\n{}\n\n\
-         Remove the dependency; or, if the design changes, update the block and explain it in services/decisions.",
+         Remove the dependency; or, if the design changes, update the block and write a decision.",
         documented.join("\n"),
         actual.join("\n")
     );
@@ -39,7 +39,7 @@ fn members_are_listed_in_flow_order() {
     }
     assert_none(
         &violations,
-        "A crate must depend only on crates before it in the members of Cargo.toml: move it, or reverse the dependency.",
+        "A crate must depend only on earlier members of Cargo.toml: move it, or reverse the dependency.",
     );
 }
 

@@ -1,7 +1,7 @@
 //! Rules for the source tree, each a test whose message says how to fix a violation.
 //!
-//! A rule reads the tree and `cargo metadata`; it needs no server and no network. It reports all violations at once, and
-//! fails if it finds nothing to check.
+//! A rule reads the tree and `cargo metadata`; it needs no server and no network. It reports all violations at once,
+//! and fails if it finds nothing to check.
 
 mod arrows;
 mod cycles;

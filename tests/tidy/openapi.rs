@@ -17,8 +17,8 @@ fn the_openapi_document_matches_the_handlers() {
     let line = published.lines().zip(actual.lines()).position(|(published, actual)| published != actual);
     assert!(
         published == actual,
-        "schemas/http/openapi.json differs from the handlers, from line {} on. If the API is meant to change, run \
-         `UPDATE=1 cargo test -p ledger-tests --test tidy`, and review the difference as a client would.",
+        "schemas/http/openapi.json differs from the handlers, from line {} on. If the API is meant to change, \
+         run `UPDATE=1 cargo test -p ledger-tests --test tidy`, and review the difference as a client would.",
         line.unwrap_or(published.lines().count().min(actual.lines().count())) + 1
     );
 }
