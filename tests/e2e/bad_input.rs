@@ -540,7 +540,7 @@ async fn input_beyond_a_limit_uses_no_memory() {
 
     assert_eq!(results, 51, "one result for each line up to the limit, and one that reports the limit");
     assert!(
-        lines.text.lines().last().is_some_and(|last| last.contains("at most 50 events")),
+        lines.text.lines().last().is_some_and(|last| last.contains("more than 50 events")),
         "{}",
         lines.text
     );

@@ -6,7 +6,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::service::WAIT_LIMIT;
+use crate::limits::WAIT_LIMIT;
 
 /// Interval at which a state is polled that sends no notification.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);

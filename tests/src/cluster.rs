@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::service::WAIT_LIMIT;
+use crate::limits::WAIT_LIMIT;
 use crate::{free_ports, nats_client};
 
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/nats/three-nodes.conf");

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::process::Child;
 use tokio::time::timeout;
 
-use crate::service::WAIT_LIMIT;
+use crate::limits::WAIT_LIMIT;
 
 /// A running command. It is killed on drop.
 pub struct Command(Child);

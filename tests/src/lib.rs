@@ -7,6 +7,7 @@ mod client;
 mod cluster;
 mod command;
 mod history;
+mod limits;
 mod port;
 mod proxy;
 mod random;

@@ -11,7 +11,7 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::service::WAIT_LIMIT;
+use crate::limits::WAIT_LIMIT;
 use crate::{Servers, free_port};
 
 /// A hot standby that follows the primary through a replication slot. It can be killed and restarted on the same port

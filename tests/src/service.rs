@@ -7,10 +7,8 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::limits::WAIT_LIMIT;
 use crate::{Client, Servers, free_port};
-
-/// Upper bound of every wait; only a failing test reaches it.
-pub(crate) const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
 /// `release-ledger serve`, connected to a test's servers. It is killed on drop.
 pub struct Service {

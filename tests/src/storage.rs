@@ -8,7 +8,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::free_port;
-use crate::service::WAIT_LIMIT;
+use crate::limits::WAIT_LIMIT;
 
 /// Interval between requests while the storage starts.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);

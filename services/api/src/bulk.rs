@@ -10,7 +10,7 @@ use futures::{FutureExt, StreamExt};
 use ledger_codec::cloudevents::{EVENT_LIMIT, Envelope, Invalid, Reason};
 use ledger_ingest::{OrderedSubmission, RecordError, RecordOutcome};
 
-use crate::ingest::{EventResult, add_annotations, id_and_source, overall_status};
+use crate::event_result::{EventResult, add_annotations, id_and_source, overall_status};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 

@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::Path;
 use axum::response::Response;
-use chrono::{DateTime, Utc};
 use ledger_domain::{
     Composition, Difference, EnvironmentName, LaneDifference, LiveRelease, PointInTime, Position, Release,
     ServiceName, Since, SlotName, TargetName,
@@ -12,63 +11,12 @@ use ledger_projections::{AsOf, EnvironmentState};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::bodies::{EventRefBody, ReleaseBody};
 use crate::parameters::{
     StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
 };
 use crate::problem::Problem;
 use crate::tenant::TenantLedger;
-
-/// Release that a lane runs.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct ReleaseBody {
-    /// Version, as the build names it.
-    version: String,
-    /// Artifact: a package URL, or an OCI reference by digest.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    artifact: Option<String>,
-    /// Digest of the configuration.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    config: Option<String>,
-    /// Revision of the infrastructure code.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    infrastructure: Option<String>,
-    /// Commit that the version was built from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    commit: Option<String>,
-}
-
-impl From<&Release> for ReleaseBody {
-    fn from(release: &Release) -> Self {
-        Self {
-            version: release.version.to_string(),
-            artifact: release.artifact.as_ref().map(|artifact| artifact.as_str().to_owned()),
-            config: release.config.as_ref().map(|config| config.as_str().to_owned()),
-            infrastructure: release.infrastructure.as_ref().map(ToString::to_string),
-            commit: release.commit.as_ref().map(ToString::to_string),
-        }
-    }
-}
-
-/// Reference to an event.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct EventRefBody {
-    /// Its position.
-    position: u64,
-    /// Time at which it occurred, by the emitter's clock.
-    occurred_at: DateTime<Utc>,
-    /// Its CloudEvents id.
-    event_id: String,
-}
-
-impl From<&Since> for EventRefBody {
-    fn from(since: &Since) -> Self {
-        Self {
-            position: since.position.get(),
-            occurred_at: since.occurred_at,
-            event_id: since.event_id.as_str().to_owned(),
-        }
-    }
-}
 
 /// Lane, or idle slot, with its release.
 #[derive(Serialize, ToSchema)]

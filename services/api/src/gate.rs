@@ -9,10 +9,11 @@ use ledger_ingest::{GateQuestion, gate};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::bodies::ActorBody;
+use crate::bodies::ReleaseBody;
 use crate::body::{ValidJson, parsed_member};
-use crate::environments::{EnvironmentPath, ReleaseBody};
+use crate::environments::EnvironmentPath;
 use crate::parameters::{StrictQuery, WaitQuery, wait_for_position, with_position};
-use crate::plans::ActorBody;
 use crate::problem::Problem;
 use crate::tenant::TenantLedger;
 

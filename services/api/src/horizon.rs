@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::bodies::PlanIssueBody;
 use crate::environments::EnvironmentPath;
 use crate::parameters::{StrictQuery, parse_optional, wait_for_position, with_position};
-use crate::plans::PlanIssueBody;
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 

@@ -4,10 +4,12 @@
 //! response that reads the projections carries the position that it reflects.
 
 mod backtests;
+mod bodies;
 mod body;
 mod bulk;
 mod clocks;
 mod environments;
+mod event_result;
 mod gate;
 mod health;
 mod history;

@@ -3,18 +3,17 @@
 use axum::Json;
 use axum::extract::Path;
 use axum::response::Response;
-use chrono::{DateTime, Utc};
-use ledger_domain::event::{Actor, Counts, Step};
-use ledger_domain::known_good::{Marked, Reason, Status};
-use ledger_domain::plan_issue::{PlanIssue, Severity};
-use ledger_domain::{PointSelector, Position, ServiceName, ShortText, TargetName};
-use ledger_ingest::{Planned, resolve};
-use ledger_projections::{Point, Snapshot};
+use ledger_domain::event::{Actor, Counts};
+use ledger_domain::known_good::Status;
+use ledger_domain::{PointSelector, Position, ShortText};
+use ledger_ingest::resolve;
+use ledger_projections::Snapshot;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::bodies::{ActorBody, CountsBody, PointBody};
 use crate::body::parsed_member;
-use crate::environments::{EnvironmentPath, ReleaseBody};
+use crate::environments::EnvironmentPath;
 use crate::parameters::{
     StrictQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
 };
@@ -24,23 +23,6 @@ use crate::tenant::TenantLedger;
 /// Maximum number of points that one request examines before it returns a cursor.
 const MAX_EXAMINED_POINTS: u32 = 2_000;
 
-/// Person, workload or other actor.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ActorBody {
-    /// Kind: `person`, `workload`, or another word.
-    #[serde(rename = "type")]
-    kind: String,
-    /// Name.
-    name: String,
-}
-
-impl From<&Actor> for ActorBody {
-    fn from(actor: &Actor) -> Self {
-        Self { kind: actor.kind.to_string(), name: actor.name.to_string() }
-    }
-}
-
 impl ActorBody {
     pub(crate) fn parse(&self, name: &str) -> Result<Actor, Problem> {
         Ok(Actor {
@@ -48,80 +30,6 @@ impl ActorBody {
             name: parsed_member(&format!("/{name}/name"), ShortText::parse(&self.name))?,
         })
     }
-}
-
-/// Release point.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct PointBody {
-    /// Sequence number of the environment's composition change, from 1; absent if a time selected the point.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    number: Option<u64>,
-    /// Position of the event that made the change.
-    position: u64,
-    /// Time at which that event occurred.
-    occurred_at: DateTime<Utc>,
-    /// CloudEvents id of that event.
-    event_id: String,
-    /// Lanes that changed: several if the environment was retired, none if a time selected the point.
-    changed: Vec<ChangedBody>,
-    /// Time of the next change; absent while the point is current.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    until: Option<DateTime<Utc>>,
-    /// SHA-256 over the composition.
-    digest: String,
-    /// Number of lanes that ran a release.
-    lanes: usize,
-    /// Status: `empty`, `candidate`, `known_good` or `bad`.
-    status: &'static str,
-    /// Reasons for the status.
-    reasons: Vec<ReasonBody>,
-    /// Mark that a person set on it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mark: Option<MarkBody>,
-}
-
-/// Lane that changed.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct ChangedBody {
-    /// Service name.
-    service: String,
-    /// Target name.
-    target: String,
-}
-
-/// Reason for a status.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct ReasonBody {
-    /// Kind: `empty`, `failed`, `missing`, `unchecked`, `not_soaked`, `marked` or `passed`.
-    reason: &'static str,
-    /// Explanation.
-    detail: String,
-    /// Service concerned.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service: Option<String>,
-    /// Target concerned.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<String>,
-    /// Check concerned.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    check: Option<String>,
-    /// Position of the evidence.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    position: Option<u64>,
-    /// Case counts of the check, if its result has any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    counts: Option<CountsBody>,
-}
-
-/// Case counts of a check.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-pub(crate) struct CountsBody {
-    /// Cases that passed.
-    passed: u64,
-    /// Cases that failed.
-    failed: u64,
-    /// Cases that were skipped.
-    skipped: u64,
 }
 
 /// Adds the case counts of checks to the reasons that cite them.
@@ -142,119 +50,6 @@ async fn add_counts(snapshot: &mut Snapshot, points: &mut [PointBody]) -> Result
         });
     }
     Ok(())
-}
-
-/// Mark that a person set on a point.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct MarkBody {
-    /// Position of the mark.
-    position: u64,
-    /// Status that the mark sets.
-    status: &'static str,
-    /// Name that the mark gives the point.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    /// Person who set the mark.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    actor: Option<ActorBody>,
-    /// Reason that the person gave.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-}
-
-impl From<&Marked> for MarkBody {
-    fn from(marked: &Marked) -> Self {
-        Self {
-            position: marked.position.get(),
-            status: Status::from(marked.status).name(),
-            name: marked.name.as_ref().map(ToString::to_string),
-            actor: marked.actor.as_ref().map(ActorBody::from),
-            reason: marked.reason.as_ref().map(|reason| reason.as_str().to_owned()),
-        }
-    }
-}
-
-impl From<&Point> for PointBody {
-    fn from(point: &Point) -> Self {
-        Self {
-            number: point.number,
-            position: point.since.position.get(),
-            occurred_at: point.since.occurred_at,
-            event_id: point.since.event_id.as_str().to_owned(),
-            changed: point
-                .changed
-                .iter()
-                .map(|(service, target)| ChangedBody {
-                    service: service.to_string(),
-                    target: target.to_string(),
-                })
-                .collect(),
-            until: point.until,
-            digest: point.composition.digest(),
-            lanes: point.composition.lanes().count(),
-            status: point.judgement.status.name(),
-            reasons: point.judgement.reasons.iter().map(ReasonBody::from).collect(),
-            mark: point.marked.as_ref().map(MarkBody::from),
-        }
-    }
-}
-
-impl From<&Reason> for ReasonBody {
-    fn from(reason: &Reason) -> Self {
-        let general = |name, detail: String, at: Option<Position>| Self {
-            reason: name,
-            detail,
-            service: None,
-            target: None,
-            check: None,
-            position: at.map(Position::get),
-            counts: None,
-        };
-        let of_lane = |general: Self, service: &ServiceName, target: &TargetName, check: &ShortText| Self {
-            service: Some(service.to_string()),
-            target: Some(target.to_string()),
-            check: Some(check.to_string()),
-            ..general
-        };
-        match reason {
-            Reason::Marked { position, status } => {
-                general("marked", format!("a person marked it {}", status.name()), Some(*position))
-            }
-            Reason::Empty => general("empty", "no lane runs a release".into(), None),
-            Reason::Failed { lane, check, required, position } => {
-                let subject = if *required { "the required check" } else { "the check" };
-                match lane {
-                    Some((service, target)) => {
-                        let detail = format!("{subject} {check} failed for {service} at {target}");
-                        of_lane(general("failed", detail, Some(*position)), service, target, check)
-                    }
-                    None => {
-                        let detail = format!("{subject} {check} failed for the composition");
-                        let check = Some(check.to_string());
-                        Self { check, ..general("failed", detail, Some(*position)) }
-                    }
-                }
-            }
-            Reason::Missing { service, target, check } => {
-                let detail = format!("no result of {check} for the release of {service} at {target}");
-                of_lane(general("missing", detail, None), service, target, check)
-            }
-            Reason::Unchecked => general(
-                "unchecked",
-                "no check has passed for the releases that the point introduced".into(),
-                None,
-            ),
-            Reason::NotSoaked { stood, wanted, stands } => {
-                let verb = if *stands { "has been current" } else { "was current" };
-                general("not_soaked", format!("it {verb} for {stood} s of the required {wanted} s"), None)
-            }
-            Reason::Passed { position } => general(
-                "passed",
-                "all required checks have passed, and none has failed since".into(),
-                *position,
-            ),
-        }
-    }
 }
 
 /// Release points of an environment.
@@ -492,141 +287,4 @@ pub(crate) async fn get_policy(
         policy: crate::body::encoded_value(&ledger_codec::cloudevents::policy_json(&in_force.policy))?,
     };
     Ok(with_position(projected, Json(body)))
-}
-
-/// Plan of a rollback to a release point.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct PlanBody {
-    /// Environment name.
-    environment: String,
-    /// Ledger position that the response reflects.
-    position: u64,
-    /// Position of the environment's last change: pass it as `If-Match`.
-    environment_position: u64,
-    /// Release point that the plan leads to.
-    to: PlanPointBody,
-    /// Position of the policy in force.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    policy: Option<u64>,
-    /// SHA-256 over the plan's steps.
-    plan_digest: String,
-    /// Steps, by wave.
-    steps: Vec<StepBody>,
-    /// SHA-256 over the composition after the plan is executed.
-    result_digest: String,
-    /// Issues of the plan.
-    issues: Vec<PlanIssueBody>,
-    /// True if the rollback can be requested only with `force`, or not at all.
-    blocked: bool,
-}
-
-/// Release point that a plan leads to.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct PlanPointBody {
-    /// Position of the point.
-    position: u64,
-    /// Environment of the point, if it is another one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<String>,
-    /// Time that selected the point, if one did.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    at: Option<DateTime<Utc>>,
-    /// Status of the point.
-    status: &'static str,
-    /// Release point; absent if the environment did not exist at that position.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    point: Option<PointBody>,
-}
-
-/// Step of a plan: the change of one lane.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct StepBody {
-    /// Wave number. Steps of one wave may run in parallel.
-    wave: u32,
-    /// Service name.
-    service: String,
-    /// Target name.
-    target: String,
-    /// Action: `redeploy`, `add`, `remove` or `switch`.
-    action: &'static str,
-    /// Slot that the action changes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    slot: Option<String>,
-    /// Release of the lane before the step.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    from: Option<ReleaseBody>,
-    /// Release of the lane after the step.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<ReleaseBody>,
-}
-
-impl From<&Step> for StepBody {
-    fn from(step: &Step) -> Self {
-        Self {
-            wave: step.wave,
-            service: step.service.to_string(),
-            target: step.target.to_string(),
-            action: step.action.name(),
-            slot: step.slot.as_ref().map(ToString::to_string),
-            from: step.from.as_ref().map(ReleaseBody::from),
-            to: step.to.as_ref().map(ReleaseBody::from),
-        }
-    }
-}
-
-/// Issue of a plan.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct PlanIssueBody {
-    /// Kind: `already_there`, `artifact_revoked`, `barrier`, `barrier_unfinished`, `barrier_of_dependency`,
-    /// `barrier_unplaced`, `environment_retired`, `target_empty`,
-    /// `target_bad`, `target_not_known_good`, `freeze` or `deploy_open`.
-    kind: &'static str,
-    /// Severity: `warning`, `overridable` (by `force`), or `fatal`.
-    severity: &'static str,
-    /// Explanation.
-    detail: String,
-    /// Position of the evidence.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    position: Option<u64>,
-}
-
-impl PlanIssueBody {
-    pub(crate) fn of(issue: &PlanIssue, severity: Severity) -> Self {
-        let severity = match severity {
-            Severity::Warning => "warning",
-            Severity::Overridable => "overridable",
-            Severity::Fatal => "fatal",
-        };
-        let position = issue.position().map(Position::get);
-        Self { kind: issue.name(), severity, detail: issue.to_string(), position }
-    }
-}
-
-impl PlanBody {
-    pub(crate) fn of(planned: &Planned) -> Self {
-        let request = &planned.wish;
-        let status = planned.point.as_ref().map_or(Status::Empty, |point| point.judgement.status);
-        Self {
-            environment: request.environment.to_string(),
-            position: planned.position.get(),
-            environment_position: planned.environment_position.get(),
-            to: PlanPointBody {
-                position: planned.to.get(),
-                source: request.source().map(ToString::to_string),
-                at: planned.at,
-                status: status.name(),
-                point: planned.point.as_ref().map(PointBody::from),
-            },
-            policy: planned.policy.declared.map(Position::get),
-            plan_digest: planned.plan.digest(),
-            steps: planned.plan.steps.iter().map(StepBody::from).collect(),
-            result_digest: planned.result.digest(),
-            issues: planned
-                .issues
-                .iter()
-                .map(|(issue, severity)| PlanIssueBody::of(issue, *severity))
-                .collect(),
-            blocked: planned.blockers(false).next().is_some(),
-        }
-    }
 }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use tracing::{error, warn};
 use utoipa::ToSchema;
 
-use crate::plans::PlanBody;
+use crate::bodies::PlanBody;
 
 /// Detail of problems that do not disclose their cause.
 const INTERNAL_DETAIL: &str = "internal failure; the service log has the cause";

@@ -21,12 +21,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use crate::bodies::{ActorBody, PlanBody, StepBody};
 use crate::body::{ValidJson, parsed_member};
 use crate::environments::EnvironmentPath;
 use crate::parameters::{
     StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
 };
-use crate::plans::{ActorBody, PlanBody, StepBody, parse_limit};
+use crate::plans::parse_limit;
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 

@@ -12,7 +12,8 @@ use ledger_projections::{AsKnownAt, AsOf, EnvironmentState, Snapshot};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::environments::{EnvironmentPath, EventRefBody, ReleaseBody};
+use crate::bodies::{EventRefBody, ReleaseBody};
+use crate::environments::EnvironmentPath;
 use crate::parameters::{StrictQuery, WaitQuery, parse_optional, wait_for_position, with_position};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;

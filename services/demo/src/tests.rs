@@ -1,4 +1,4 @@
-//! The demo is always the same, is valid, and contains every kind of event that it is meant to show.
+//! The demo is always the same, is valid, and contains every kind of event.
 
 mod checker;
 

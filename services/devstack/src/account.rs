@@ -9,7 +9,7 @@ use super::Error;
 use super::error::file;
 
 /// Candidate users, in order of preference.
-pub(super) const CANDIDATES: [&str; 2] = ["postgres", "nobody"];
+const CANDIDATES: [&str; 2] = ["postgres", "nobody"];
 
 /// Unprivileged user of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Account {
             .iter()
             .find_map(|name| Self::parse(&passwd, name))
             .map(Some)
-            .ok_or(Error::NoUnprivilegedUser)
+            .ok_or_else(|| Error::NoUnprivilegedUser { candidates: CANDIDATES.join(", ") })
     }
 
     fn parse(passwd: &str, name: &str) -> Option<Self> {

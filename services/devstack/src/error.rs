@@ -4,8 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use super::account::CANDIDATES;
-
 /// Error of starting or stopping a private server. Only [`Error::PortTaken`] and [`Error::InUse`] can resolve on retry;
 /// the others need an operator.
 #[derive(Debug, thiserror::Error)]
@@ -65,10 +63,12 @@ pub enum Error {
     },
     /// The current user is root, and no unprivileged user exists to run Postgres.
     #[error(
-        "postgres cannot run as root, and /etc/passwd has none of the users {}; create one of them",
-        CANDIDATES.join(", ")
+        "postgres cannot run as root, and /etc/passwd has none of the users {candidates}; create one of them"
     )]
-    NoUnprivilegedUser,
+    NoUnprivilegedUser {
+        /// Names of the users that were looked up, separated by commas.
+        candidates: String,
+    },
     /// The user that Postgres runs as cannot reach its data directory.
     #[error(
         "postgres cannot run as root, so it runs as the user `{user}`, which cannot traverse {}; \

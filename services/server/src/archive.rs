@@ -33,10 +33,12 @@ pub struct Archive {
     #[arg(long)]
     follow: bool,
     /// Seal a segment after this many positions
-    #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value = "10000")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     segment_entries: u64,
     /// Seal a segment after this many bytes, before compression
-    #[arg(long, value_name = "BYTES", default_value = "33554432", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "BYTES", default_value = "33554432")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     segment_bytes: u32,
     /// With --follow, seal a segment this many seconds after its first entry
     #[arg(long, value_name = "S", default_value = "60")]

@@ -96,7 +96,7 @@ async fn execute(commands: &str, servers: &Servers, kept: &Path, service_address
         ("ARCHIVE", &archive),
         ("SCRATCH", &scratch),
         ("RELEASE_LEDGER_JOURNAL__URL", &journal),
-        ("RELEASE_LEDGER_VIEWS__URL", &projections),
+        ("RELEASE_LEDGER_PROJECTIONS__URL", &projections),
         ("RELEASE_LEDGER_URL", service_address),
         ("RESTORE_URL", &restorer),
     ];
