@@ -59,7 +59,7 @@ fn an_owned_dependency_is_used_by_its_owner_only() {
             match EXCEPTIONS.iter().position(is_exception) {
                 Some(exception) => used_exceptions.push(exception),
                 None => {
-                    violations.push(format!("{} depends on {name}, which only {owner} may use", found.name))
+                    violations.push(format!("{} depends on {name}, which only {owner} may use", found.name));
                 }
             }
         }

@@ -51,7 +51,7 @@ impl<'a> MessageStream<'a> {
                     Ok(response) => self.open = Some(response),
                     // After a first message, the service is known to be the right one: reconnect.
                     Err(error) if error.is_temporary() && self.after.is_some() => {
-                        sleep(RECONNECT_DELAY).await
+                        sleep(RECONNECT_DELAY).await;
                     }
                     Err(error) => return Err(error),
                 }

@@ -254,10 +254,10 @@ fn apply_change(environment: &mut Environment, payload: &Payload, since: Since) 
     let position = since.position;
     match payload {
         Payload::DeploySucceeded(deploy) => {
-            store_irreversible(environment, deploy, DeployOutcome::Succeeded, &since)
+            store_irreversible(environment, deploy, DeployOutcome::Succeeded, &since);
         }
         Payload::DeployFailed(deploy) => {
-            store_irreversible(environment, deploy, DeployOutcome::Failed, &since)
+            store_irreversible(environment, deploy, DeployOutcome::Failed, &since);
         }
         _ => {}
     }
