@@ -94,7 +94,7 @@ impl From<ReadError> for ReadFailure {
     }
 }
 
-/// What the journal still has for a reader up to a position.
+/// Entries that the journal still has for a reader up to a position.
 enum Remaining {
     /// At least one entry.
     Some,
