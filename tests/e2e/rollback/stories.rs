@@ -250,6 +250,25 @@ async fn the_gate_requires_promotion_and_denies_revoked_artifacts() {
 }
 
 #[tokio::test]
+async fn a_check_after_a_late_deploy_is_evidence_for_the_late_release() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let client = service.client();
+    let (production, staging) = (Story::on(&client), Story::of(&client, "staging"));
+    production.declare_policy(json!({"promotion": {"from": ["staging"]}}), 0).await;
+    staging.declare_policy(json!({"required_validations": ["smoke"]}), 0).await;
+    staging.deploy("web", "v1", 30).await;
+    staging.deploy("web", "v2", 41).await;
+    // This deploy occurred before v2 of web and is recorded after it. The check ran while both were live.
+    staging.deploy("api", "v3", 38).await;
+    staging.record("validation.passed", 50, json!({"check": "smoke"})).await;
+
+    let answer = production.gate(json!({"service": "api", "release": {"version": "v3"}, "new": true})).await;
+
+    assert_eq!((&answer["allowed"], denying_rules(&answer)), (&true.into(), vec![]), "{answer}");
+}
+
+#[tokio::test]
 async fn a_rollback_to_a_time_uses_the_state_at_that_time_even_after_a_late_change() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;

@@ -197,12 +197,14 @@ impl Snapshot {
         if !evidence_kinds(self.connection(), id, known_at).await?.of_environment {
             return Ok(found);
         }
+        let last_change = self.last_change(id, known_at).await?;
         let query = sqlx::query_as(ENDS_IN_SPANS)
             .bind(environment_subject(environment))
             .bind(bigint(known_at))
             .bind(id)
             .bind(spans.iter().map(|span| span.from.max(DateTime::UNIX_EPOCH)).collect::<Vec<_>>())
-            .bind(spans.iter().map(|span| span.until.min(far_future())).collect::<Vec<_>>());
+            .bind(spans.iter().map(|span| span.until.min(far_future())).collect::<Vec<_>>())
+            .bind(last_change);
         let rows: Vec<CompositionEndRow> = query.fetch_all(self.connection()).await?;
         for row in &rows {
             let bytes =
