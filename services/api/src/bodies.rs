@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use ledger_domain::event::{Actor, Step};
 use ledger_domain::known_good::{Marked, Reason, Status};
 use ledger_domain::plan_issue::{PlanIssue, Severity};
-use ledger_domain::{Position, Release, ServiceName, ShortText, Since, TargetName};
+use ledger_domain::{EventRef, Position, Release, ServiceName, ShortText, TargetName};
 use ledger_ingest::Planned;
 use ledger_projections::Point;
 use serde::{Deserialize, Serialize};
@@ -52,8 +52,8 @@ pub(crate) struct EventRefBody {
     pub(crate) event_id: String,
 }
 
-impl From<&Since> for EventRefBody {
-    fn from(since: &Since) -> Self {
+impl From<&EventRef> for EventRefBody {
+    fn from(since: &EventRef) -> Self {
         Self {
             position: since.position.get(),
             occurred_at: since.occurred_at,

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
-use ledger_codec::cloudevents::{EVENT_LIMIT, Envelope, Invalid, Reason};
+use ledger_codec::cloudevents::{Envelope, Invalid, MAX_EVENT_BYTES, Reason};
 use ledger_ingest::{OrderedSubmission, RecordError, RecordOutcome};
 
 use crate::event_result::{EventResult, add_annotations, id_and_source, overall_status};
@@ -19,7 +19,7 @@ const GROUP_SIZE: usize = 500;
 /// Maximum number of submitted groups without an outcome.
 const MAX_GROUPS_IN_FLIGHT: usize = 4;
 /// Maximum length of a line. White space can make a line longer than its event.
-const MAX_LINE_BYTES: usize = EVENT_LIMIT * 4;
+const MAX_LINE_BYTES: usize = MAX_EVENT_BYTES * 4;
 
 /// Event of a group: rejected already, or submitted with its id and source.
 enum GroupItem {

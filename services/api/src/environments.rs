@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::Path;
 use axum::response::Response;
 use ledger_domain::{
-    Composition, Difference, EnvironmentName, LaneDifference, LiveRelease, PointInTime, Position, Release,
-    ServiceName, Since, SlotName, TargetName,
+    Composition, Difference, EnvironmentName, EventRef, LaneDifference, LiveRelease, PointInTime, Position,
+    Release, ServiceName, SlotName, TargetName,
 };
 use ledger_projections::{AsOf, EnvironmentState};
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,7 @@ impl LaneBody {
     fn of(
         service: &ServiceName,
         target: &TargetName,
-        live: LiveRelease<&SlotName, &Release, &Since>,
+        live: LiveRelease<&SlotName, &Release, &EventRef>,
     ) -> Self {
         Self {
             service: service.to_string(),

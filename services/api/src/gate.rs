@@ -5,7 +5,7 @@ use axum::extract::Path;
 use axum::response::Response;
 use ledger_domain::gate::Finding;
 use ledger_domain::{Artifact, ConfigDigest, LaneRef, Position, Release, ServiceName, ShortText, TargetName};
-use ledger_ingest::{GateQuestion, gate};
+use ledger_ingest::{GateQuery, gate};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -168,7 +168,7 @@ pub(crate) async fn evaluate_gate(
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
     let target = request.target.as_deref().map(|text| parsed_member("/target", TargetName::parse(text)));
-    let question = GateQuestion {
+    let question = GateQuery {
         lane: LaneRef {
             environment: environment.clone(),
             service: parsed_member("/service", ServiceName::parse(&request.service))?,

@@ -186,7 +186,7 @@ pub(crate) async fn list_events(
     .unwrap_or(100);
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     if let (Some(environment), Some(service)) = (&filter.environment, &filter.service) {
-        let lanes = ledger.projections.snapshot().await?.lanes_ever(environment).await?;
+        let lanes = ledger.projections.snapshot().await?.all_lanes(environment).await?;
         // A check or an approval may name a service before its first deploy.
         let (_, named) = ledger.projections.events(&filter, Position::START, 1).await?;
         if named.is_empty() {

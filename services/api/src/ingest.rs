@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use ledger_codec::cloudevents::{BatchError, EVENT_LIMIT, Envelope, Invalid, decode_header};
+use ledger_codec::cloudevents::{BatchError, Envelope, Invalid, MAX_EVENT_BYTES, decode_header};
 use ledger_ingest::{RecordError, RecordOutcome};
 
 use crate::body::read;
@@ -95,7 +95,7 @@ pub(crate) async fn post_events(
     let annotate = !prefers_minimal(&headers);
     match content_mode(&headers)? {
         Mode::Structured => {
-            record_one(&ledger, annotate, Envelope::parse(&read(body, EVENT_LIMIT * 4).await?)).await
+            record_one(&ledger, annotate, Envelope::parse(&read(body, MAX_EVENT_BYTES * 4).await?)).await
         }
         Mode::Binary => {
             let attributes = attributes(&headers)?;
@@ -103,7 +103,7 @@ pub(crate) async fn post_events(
             record_one(
                 &ledger,
                 annotate,
-                Envelope::from_parts(attributes, &read(body, EVENT_LIMIT * 4).await?),
+                Envelope::from_parts(attributes, &read(body, MAX_EVENT_BYTES * 4).await?),
             )
             .await
         }

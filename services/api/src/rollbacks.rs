@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Payload, Step};
-use ledger_domain::rollback::Phase;
+use ledger_domain::rollback::RollbackPhase;
 use ledger_domain::{
     ConfigDigest, EnvironmentName, LaneFilter, LaneFold, Lanes, LongText, PointRef, Position, ServiceName,
     ShortText, TargetName,
@@ -562,8 +562,9 @@ pub(crate) async fn list_rollbacks(
     ledger: TenantLedger,
     StrictQuery(query): StrictQuery<RollbacksQuery>,
 ) -> Result<Response, Problem> {
-    let phase =
-        |text: &str| Phase::named(text).ok_or("must be requested, started, succeeded, failed or cancelled");
+    let phase = |text: &str| {
+        RollbackPhase::named(text).ok_or("must be requested, started, succeeded, failed or cancelled")
+    };
     let filter = RollbackFilter {
         environment: parse_optional("environment", query.environment.as_deref(), EnvironmentName::parse)?,
         phases: parse_optional("phase", query.phase.as_deref(), phase)?.map(|phase| vec![phase]),

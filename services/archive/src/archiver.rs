@@ -31,7 +31,7 @@ const MISSING_ENTRY_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Bounds of a segment. An archiver seals a segment as soon as it reaches one of them.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct SegmentLimits {
     /// Number of positions.
     pub entries: u64,
     /// Size of the text in bytes, before compression.
@@ -45,7 +45,7 @@ pub struct Archiver {
     store: Store,
     journal: SharedJournal,
     tenant: TenantName,
-    limits: Limits,
+    limits: SegmentLimits,
     /// [`MISSING_ENTRY_TIMEOUT`], except in tests.
     missing_entry_timeout: Duration,
     /// Creation time of the archived stream.
@@ -87,7 +87,7 @@ impl Archiver {
         store: Store,
         journal: SharedJournal,
         tenant: TenantName,
-        limits: Limits,
+        limits: SegmentLimits,
     ) -> Result<Self, Error> {
         Self::open_with_timeout(store, journal, tenant, limits, MISSING_ENTRY_TIMEOUT).await
     }
@@ -96,7 +96,7 @@ impl Archiver {
         store: Store,
         journal: SharedJournal,
         tenant: TenantName,
-        limits: Limits,
+        limits: SegmentLimits,
         missing_entry_timeout: Duration,
     ) -> Result<Self, Error> {
         let stream_created = journal.head().await?.created;

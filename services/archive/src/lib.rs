@@ -17,7 +17,7 @@ mod source;
 mod store;
 
 pub use archive::{Archive, Verified};
-pub use archiver::{Archiver, Limits};
+pub use archiver::{Archiver, SegmentLimits};
 pub use checkpoint::Checkpoint;
 pub use restore::{Error as RestoreError, Restored, restore};
 pub use source::Source;

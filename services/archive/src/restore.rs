@@ -7,7 +7,7 @@
 use futures::TryStreamExt;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{Position, TenantName};
-use ledger_journal::jetstream::{Connection, Restoring};
+use ledger_journal::jetstream::{Connection, RestoreSession};
 use ledger_journal::{Journal as _, Record, Subject, SubjectFilter, Until, jetstream};
 use ledger_tlog::{Hash, Tree};
 use sha2::{Digest as _, Sha256};
@@ -163,7 +163,7 @@ fn subject_of(record: &Record, tenant: &TenantName) -> Result<Option<Subject>, E
 }
 
 /// Verifies that the records of an interrupted restore equal those of the copy. Returns the last position of them.
-async fn verify_existing_records(source: &dyn Source, restoring: &Restoring) -> Result<Position, Error> {
+async fn verify_existing_records(source: &dyn Source, restoring: &RestoreSession) -> Result<Position, Error> {
     let head = restoring.journal().head().await?.position;
     if head > source.end().position {
         return Err(Error::StreamDiffers(source.end().position.next()));
@@ -191,7 +191,7 @@ async fn verify_existing_records(source: &dyn Source, restoring: &Restoring) -> 
 
 async fn append_records(
     source: &dyn Source,
-    restoring: &Restoring,
+    restoring: &RestoreSession,
     tenant: &TenantName,
     after: Position,
 ) -> Result<(), Error> {
@@ -210,7 +210,7 @@ async fn append_records(
 }
 
 /// Reads the whole stream, and verifies that its digest equals that of the copy.
-async fn read_back(restoring: &Restoring, expected: &RecordDigest) -> Result<(), Error> {
+async fn read_back(restoring: &RestoreSession, expected: &RecordDigest) -> Result<(), Error> {
     let mut digest = RecordDigest::default();
     let head = restoring.journal().head().await?.position;
     let mut records = restoring.journal().read(SubjectFilter::All, Position::START, Until::Position(head));

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use ledger_domain::event::Actor;
-use ledger_domain::rollback::Phase;
+use ledger_domain::rollback::RollbackPhase;
 use ledger_domain::{ServiceName, ShortText, TargetName};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -94,9 +94,9 @@ pub(super) async fn execute(
     // Wait for the last entry: an execution that was killed may have reported just before.
     let rollback = fetch_rollback(client, rollback_id, Some(head(client).await?)).await?;
     match rollback.phase {
-        Phase::Succeeded => return Ok(rollback),
-        Phase::Failed | Phase::Cancelled => bail!("{}", rollback.ending()),
-        Phase::Requested | Phase::Started => {}
+        RollbackPhase::Succeeded => return Ok(rollback),
+        RollbackPhase::Failed | RollbackPhase::Cancelled => bail!("{}", rollback.ending()),
+        RollbackPhase::Requested | RollbackPhase::Started => {}
     }
     let root = match &args.state_dir {
         Some(folder) => folder.clone(),
@@ -127,7 +127,7 @@ pub(super) async fn execute(
         executor.step_log.delete();
     }
     match ended? {
-        rollback if rollback.phase == Phase::Succeeded => Ok(rollback),
+        rollback if rollback.phase == RollbackPhase::Succeeded => Ok(rollback),
         rollback => Err(anyhow!("{}", rollback.ending())),
     }
 }
@@ -135,7 +135,7 @@ pub(super) async fn execute(
 /// Runs all steps and ends the rollback; returns its final state.
 async fn run_to_end(executor: &Arc<Executor>, rollback: &RollbackBody) -> anyhow::Result<RollbackBody> {
     let position = match rollback.phase {
-        Phase::Requested => executor.start().await?,
+        RollbackPhase::Requested => executor.start().await?,
         _ => rollback.position,
     };
     let failed = executor.run_waves(position).await?;

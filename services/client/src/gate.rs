@@ -47,7 +47,7 @@ pub struct Gate {
 /// The gate denies the release.
 #[derive(Debug, thiserror::Error)]
 #[error("{service} {version} may not be deployed to {environment}: {reasons}")]
-pub struct GateRefused {
+pub struct GateDenied {
     environment: EnvironmentName,
     service: ServiceName,
     version: String,
@@ -77,7 +77,7 @@ impl Gate {
     /// Runs the command.
     ///
     /// # Errors
-    /// [`GateRefused`] if a rule denies the release; another error if the gate gives no answer.
+    /// [`GateDenied`] if a rule denies the release; another error if the gate gives no answer.
     pub async fn run(self) -> anyhow::Result<()> {
         let request = self.request();
         let client = self.connection.client();
@@ -89,7 +89,7 @@ impl Gate {
             return Ok(());
         }
         let (environment, service, version) = (self.environment, self.service, self.version);
-        Err(GateRefused { environment, service, version, reasons: denials(&body) }.into())
+        Err(GateDenied { environment, service, version, reasons: denials(&body) }.into())
     }
 
     fn request(&self) -> Value {

@@ -54,7 +54,7 @@ pub use demo::{Demo, NotEmpty, play};
 pub use diff::Diff;
 pub use drift::Drift;
 pub use emit::Emit;
-pub use gate::{Gate, GateRefused};
+pub use gate::{Gate, GateDenied};
 pub use history::History;
 pub use horizon::Horizon;
 pub use import::{Import, ImportReleases};

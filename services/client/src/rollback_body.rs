@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ledger_domain::event::Rollback;
-use ledger_domain::rollback::Phase;
+use ledger_domain::rollback::RollbackPhase;
 use ledger_domain::{EnvironmentName, ShortText};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -20,7 +20,7 @@ pub(crate) struct RollbackBody {
     pub(crate) environment: String,
     pub(crate) position: u64,
     #[serde(deserialize_with = "phase")]
-    pub(crate) phase: Phase,
+    pub(crate) phase: RollbackPhase,
     #[serde(default)]
     pub(crate) automatic: bool,
     #[serde(default)]
@@ -44,9 +44,9 @@ pub(crate) struct RollbackBody {
 }
 
 /// Parses a phase by its name.
-fn phase<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Phase, D::Error> {
+fn phase<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RollbackPhase, D::Error> {
     let name = String::deserialize(deserializer)?;
-    Phase::named(&name).ok_or_else(|| D::Error::custom(format!("unknown rollback phase {name}")))
+    RollbackPhase::named(&name).ok_or_else(|| D::Error::custom(format!("unknown rollback phase {name}")))
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -99,7 +99,7 @@ impl RollbackBody {
     /// Describes the end of the rollback: `rollback r-1 of production has failed: reason`.
     pub(crate) fn ending(&self) -> String {
         let reason = self.end_reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        let has = if self.phase == Phase::Cancelled { "is" } else { "has" };
+        let has = if self.phase == RollbackPhase::Cancelled { "is" } else { "has" };
         format!("rollback {} of {} {has} {}{reason}", self.rollback_id, self.environment, self.phase.name())
     }
 }

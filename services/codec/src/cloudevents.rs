@@ -25,7 +25,7 @@ use ledger_domain::{Event, Identity};
 use crate::ijson::{Json, Object};
 
 pub use batch::BatchError;
-pub use error::{EVENT_LIMIT, Invalid, Reason};
+pub use error::{Invalid, MAX_EVENT_BYTES, Reason};
 pub use header::{HeaderError, decode_header};
 
 /// An event with its identity and the bytes that are stored permanently.
@@ -173,7 +173,7 @@ pub fn parse_policy(json: &[u8]) -> Result<Policy, Reason> {
 }
 
 fn parse_object(json: &[u8]) -> Result<Object<'_>, Reason> {
-    if json.len() > EVENT_LIMIT * 4 {
+    if json.len() > MAX_EVENT_BYTES * 4 {
         return Err(Reason::TooLarge(json.len()));
     }
     match Json::parse(json)? {
@@ -183,7 +183,7 @@ fn parse_object(json: &[u8]) -> Result<Object<'_>, Reason> {
 }
 
 fn check_size(bytes: Vec<u8>) -> Result<Bytes, Reason> {
-    if bytes.len() > EVENT_LIMIT { Err(Reason::TooLarge(bytes.len())) } else { Ok(bytes.into()) }
+    if bytes.len() > MAX_EVENT_BYTES { Err(Reason::TooLarge(bytes.len())) } else { Ok(bytes.into()) }
 }
 
 fn invalid(object: &Object<'_>, reason: Reason) -> Invalid {

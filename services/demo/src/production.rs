@@ -6,7 +6,7 @@
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Payload, Plan, Policy};
 use ledger_domain::{
-    Composition, EnvironmentName, EventId, LaneFilter, Lanes, Position, Removals, Since, TrackEntry,
+    Composition, EnvironmentName, EventId, EventRef, LaneFilter, Lanes, Position, Removals, TrackEntry,
 };
 
 use super::catalogue;
@@ -66,7 +66,7 @@ impl Production {
         let Some((lane, track, effect)) = payload.change() else { return };
         // The demo names the target of every service that has several.
         let key = (lane.service.clone(), lane.target.clone().unwrap_or_default());
-        let since = Since { occurred_at, position, event_id: event_id.clone() };
+        let since = EventRef { occurred_at, position, event_id: event_id.clone() };
         let lane = self.lanes.entry(key.clone()).or_default();
         if lane.apply(&track, TrackEntry { effect, since }).altered {
             self.composition.set(key.0, key.1, lane.live().map(|live| live.to_owned()));

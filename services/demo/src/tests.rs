@@ -5,7 +5,7 @@ mod checker;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ledger_domain::event::Payload;
-use ledger_domain::{Applied, Kind, LaneFold, LaneRef, Since, TrackEntry};
+use ledger_domain::{Applied, EventRef, Kind, LaneFold, LaneRef, TrackEntry};
 use sha2::{Digest as _, Sha256};
 
 use super::calendar::{begin, end};
@@ -147,7 +147,7 @@ struct Lanes(BTreeMap<LaneRef, LaneFold>);
 impl Lanes {
     fn apply(&mut self, position: u64, envelope: &Envelope) -> Option<Applied> {
         let (lane, track, effect) = envelope.event().payload.change()?;
-        let since = Since {
+        let since = EventRef {
             occurred_at: envelope.occurred_at(),
             position: Position::new(position),
             event_id: envelope.identity().id.clone(),

@@ -25,10 +25,10 @@ use crate::event::{Built, Deploy, Event, Payload, Policy, Reinstated, Revoked, R
 use crate::gate::{Decision, Finding, GateInput, PromotionEvidence, SucceededDeploy, decide};
 use crate::known_good::Marked;
 use crate::plan_issue::Revocations;
-use crate::retirement::Standing;
+use crate::retirement::RetirementStatus;
 use crate::{
-    Artifact, Effect, EnvironmentName, Identity, IdentityKey, Kind, Lane, LaneFold, LaneRef, Position,
-    Release, ServiceName, ShortText, Since, TargetName, Track, TrackEntry,
+    Artifact, Effect, EnvironmentName, EventRef, Identity, IdentityKey, Kind, Lane, LaneFold, LaneRef,
+    Position, Release, ServiceName, ShortText, TargetName, Track, TrackEntry,
 };
 
 use artifacts::{Builds, RevocationLog};
@@ -242,7 +242,7 @@ impl Backtest {
                 if let Payload::DeploySucceeded(deploy) = &event.payload {
                     self.test_deploy(&lane, deploy, event, at);
                 }
-                let since = Since { occurred_at, position, event_id: identity.id.clone() };
+                let since = EventRef { occurred_at, position, event_id: identity.id.clone() };
                 self.apply_lane_change(lane, track, TrackEntry { effect, since }, &event.payload)
             })
         } else {
@@ -305,10 +305,11 @@ impl Backtest {
         });
         let evidence: Vec<PromotionEvidence<'_>> = evidence.collect();
         let environment = self.environments.get(name);
-        let standing = environment.map_or(Standing::Open(None), |environment| environment.standing(now));
+        let standing =
+            environment.map_or(RetirementStatus::Open(None), |environment| environment.standing(now));
         let retired = match standing {
-            Standing::Retired(position) => Some(position),
-            Standing::Open(_) => None,
+            RetirementStatus::Retired(position) => Some(position),
+            RetirementStatus::Open(_) => None,
         };
         let present = environment.and_then(|environment| environment.present(service, target, standing));
         let freezes = self.rule_evidence.freezes(now);

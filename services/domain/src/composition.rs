@@ -11,7 +11,7 @@ use crate::{EventId, Position, Release, ServiceName, SlotName, TargetName};
 
 /// The event that established a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Since {
+pub struct EventRef {
     /// Time of the event, by the emitter's clock, in whole microseconds.
     pub occurred_at: DateTime<Utc>,
     /// Position of the event in the ledger.
@@ -20,7 +20,7 @@ pub struct Since {
     pub event_id: EventId,
 }
 
-impl Since {
+impl EventRef {
     /// Compares two events by `(occurred_at, position)`.
     #[must_use]
     pub fn order(&self, other: &Self) -> Ordering {
@@ -30,7 +30,7 @@ impl Since {
 
 /// The release that is live in a lane, or idle in a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LiveRelease<Slot = SlotName, Running = Release, By = Since> {
+pub struct LiveRelease<Slot = SlotName, Running = Release, By = EventRef> {
     /// The slot, if the lane has slots.
     pub slot: Option<Slot>,
     /// The release.
@@ -39,7 +39,7 @@ pub struct LiveRelease<Slot = SlotName, Running = Release, By = Since> {
     pub since: By,
 }
 
-impl LiveRelease<&SlotName, &Release, &Since> {
+impl LiveRelease<&SlotName, &Release, &EventRef> {
     /// Returns an owned copy.
     #[must_use]
     pub fn to_owned(self) -> LiveRelease {
@@ -275,7 +275,7 @@ mod tests {
                 let live = LiveRelease {
                     slot: None,
                     release: Release::of_version(ShortText::parse(version).expect("a version")),
-                    since: Since {
+                    since: EventRef {
                         occurred_at: DateTime::UNIX_EPOCH,
                         position: Position::new(1),
                         event_id: EventId::parse("e").expect("an id"),

@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::Observation;
-use crate::{Composition, LaneFold, Lanes, LiveRelease, Release, ServiceName, Since, SlotName, TargetName};
+use crate::{
+    Composition, EventRef, LaneFold, Lanes, LiveRelease, Release, ServiceName, SlotName, TargetName,
+};
 
 /// The last observed state of a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,16 +17,16 @@ pub struct ObservedState {
     /// The release that ran in the lane; `None`: nothing.
     pub release: Option<Release>,
     /// The first observation of the unbroken series that agrees with the last one.
-    pub since: Since,
+    pub since: EventRef,
     /// The last observation.
-    pub last: Since,
+    pub last: EventRef,
 }
 
 impl ObservedState {
     /// Adds an observation. Ignores one that occurred before the last. Observations that state different parts of one
     /// release agree.
     #[must_use]
-    pub fn and(self, slot: Option<SlotName>, release: Option<Release>, at: Since) -> Self {
+    pub fn and(self, slot: Option<SlotName>, release: Option<Release>, at: EventRef) -> Self {
         if at.order(&self.last).is_lt() {
             return self;
         }
@@ -66,7 +68,7 @@ pub struct Drift<'a> {
     /// The observed state.
     pub seen: &'a ObservedState,
     /// The start of the drift: the later of the ledger's change and the first observation.
-    pub since: &'a Since,
+    pub since: &'a EventRef,
 }
 
 /// Returns the lanes whose observed state differs from the ledger, sorted by service and target. Compares only parts
@@ -133,8 +135,8 @@ mod tests {
     use crate::event::Observed;
     use crate::{Artifact, Effect, EnvironmentName, EventId, Position, ShortText, Track, TrackEntry};
 
-    fn since(at: i64) -> Since {
-        Since {
+    fn since(at: i64) -> EventRef {
+        EventRef {
             occurred_at: DateTime::from_timestamp(at, 0).expect("a time"),
             position: Position::new(at.unsigned_abs()),
             event_id: EventId::parse("e").expect("an id"),

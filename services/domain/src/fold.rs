@@ -10,11 +10,11 @@ use std::cmp::Ordering;
 
 use chrono::{DateTime, Utc};
 
-use crate::composition::{LiveRelease, Since};
+use crate::composition::{EventRef, LiveRelease};
 use crate::{Position, Release, SlotName};
 
 /// A [`LiveRelease`] that borrows from the history of its lane.
-pub type LiveReleaseRef<'c> = LiveRelease<&'c SlotName, &'c Release, &'c Since>;
+pub type LiveReleaseRef<'c> = LiveRelease<&'c SlotName, &'c Release, &'c EventRef>;
 
 /// The part of a lane that a change applies to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,7 +42,7 @@ pub struct TrackEntry {
     /// The effect.
     pub effect: Effect,
     /// The event that made the change.
-    pub since: Since,
+    pub since: EventRef,
 }
 
 /// The result of applying a change.
@@ -110,15 +110,15 @@ enum SlotContent<'c> {
     /// No change of the slot is known up to that moment.
     Unknown,
     /// The slot was emptied by this change.
-    Empty(&'c Since),
+    Empty(&'c EventRef),
     /// The slot holds the release that this change deployed.
-    Filled(&'c Release, &'c Since),
+    Filled(&'c Release, &'c EventRef),
 }
 
 /// The release that traffic reaches, and the event since which it does.
 struct TrafficState<'c> {
     live: Option<LiveReleaseRef<'c>>,
-    since: Option<&'c Since>,
+    since: Option<&'c EventRef>,
 }
 
 /// The fold over the changes of one lane, ordered by moment.
@@ -226,14 +226,14 @@ impl LaneFold {
 
     /// Returns the event since which traffic reaches the live release, or nothing. `None` if no change affects traffic.
     #[must_use]
-    pub fn since(&self) -> Option<&Since> {
+    pub fn since(&self) -> Option<&EventRef> {
         traffic_state(&self.changes).since
     }
 
     /// Returns the latest switches without effect, newest first, up to the change that determines the live release:
     /// switches that wait for a deploy to their slot, and switches to slots that were empty.
     #[must_use]
-    pub fn passed_over(&self) -> Vec<(&SlotName, &Since)> {
+    pub fn passed_over(&self) -> Vec<(&SlotName, &EventRef)> {
         let traffic =
             self.changes.iter().enumerate().rev().filter(|(_, (track, _))| *track == Track::Traffic);
         traffic
@@ -292,7 +292,7 @@ impl LaneFold {
     /// Returns, for each change in the order of moments, its event and the live release after it. Consecutive steps may
     /// have the same release.
     #[must_use]
-    pub fn steps(&self) -> Vec<(&Since, Option<LiveReleaseRef<'_>>)> {
+    pub fn steps(&self) -> Vec<(&EventRef, Option<LiveReleaseRef<'_>>)> {
         (0..self.changes.len())
             .map(|index| (&self.changes[index].1.since, self.live_after(0, index)))
             .collect()
@@ -304,7 +304,7 @@ impl LaneFold {
     }
 }
 
-fn is_before(one: &Since, other: &Since) -> bool {
+fn is_before(one: &EventRef, other: &EventRef) -> bool {
     one.order(other) == Ordering::Less
 }
 
@@ -328,7 +328,7 @@ fn slot_content<'c>(changes: &'c [(Track, TrackEntry)], slot: &SlotName) -> Slot
     SlotContent::Unknown
 }
 
-fn first_deploy<'c>(changes: &'c [(Track, TrackEntry)], slot: &SlotName) -> Option<&'c Since> {
+fn first_deploy<'c>(changes: &'c [(Track, TrackEntry)], slot: &SlotName) -> Option<&'c EventRef> {
     let mut deploys = changes.iter().filter(|(track, entry)| {
         matches!(track, Track::Slot(of) if of == slot) && matches!(entry.effect, Effect::Deployed(_))
     });
@@ -340,7 +340,7 @@ fn effective_from<'c>(
     changes: &'c [(Track, TrackEntry)],
     index: usize,
     slot: &SlotName,
-) -> Option<&'c Since> {
+) -> Option<&'c EventRef> {
     match slot_content(&changes[..index], slot) {
         SlotContent::Filled(..) => Some(&changes[index].1.since),
         SlotContent::Empty(_) => None,

@@ -18,7 +18,7 @@ use crate::{Position, ShortText};
 pub use answer::{Answer, DeployAnswer};
 pub use approvals::approved_by_others;
 pub use finding::{Finding, Rule};
-pub use hold::{Hold, HoldState, LeftRelease, SucceededDeploy, hold};
+pub use hold::{Hold, HoldState, RolledBackRelease, SucceededDeploy, hold};
 pub use input::{Decision, GateInput};
 pub use promotion::{
     CompositionEvidence, PromotionEvidence, PromotionResult, ReleaseJudgement, TargetEvidence, judge_release,

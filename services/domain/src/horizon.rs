@@ -100,7 +100,7 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::{Effect, EventId, LiveRelease, Position, Since, SlotName, TargetName, Track, TrackEntry};
+    use crate::{Effect, EventId, EventRef, LiveRelease, Position, SlotName, TargetName, Track, TrackEntry};
 
     fn composition(lanes: &[(&str, &str, &str, Option<&str>)]) -> Composition {
         let live = |version: &str, artifact: Option<&str>| LiveRelease {
@@ -109,7 +109,7 @@ mod tests {
                 artifact: artifact.map(|artifact| Artifact::parse(artifact).expect("an artifact")),
                 ..Release::of_version(ShortText::parse(version).expect("a version"))
             },
-            since: Since {
+            since: EventRef {
                 occurred_at: DateTime::UNIX_EPOCH,
                 position: Position::new(1),
                 event_id: EventId::parse("e").expect("an id"),
@@ -180,7 +180,7 @@ mod tests {
         ];
         let mut fold = LaneFold::default();
         for ((track, effect), at) in changes.into_iter().zip(1..) {
-            let since = Since {
+            let since = EventRef {
                 occurred_at: DateTime::from_timestamp(at, 0).expect("a time"),
                 position: Position::new(at.cast_unsigned()),
                 event_id: EventId::parse("e").expect("an id"),

@@ -34,7 +34,7 @@ mod text;
 
 pub use artifact::{Artifact, ArtifactError};
 pub use composition::{
-    Composition, CompositionId, CompositionIndex, Difference, LaneDifference, LiveRelease, Since,
+    Composition, CompositionId, CompositionIndex, Difference, EventRef, LaneDifference, LiveRelease,
 };
 pub use digest::{ConfigDigest, DigestError};
 pub use event::{Event, Payload};

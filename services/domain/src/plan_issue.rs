@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use crate::event::{Enforcement, Plan, Policy, Step};
 use crate::known_good::Status;
-use crate::{Artifact, EnvironmentName, Position, Release, ServiceName, ShortText, Since, TargetName};
+use crate::{Artifact, EnvironmentName, EventRef, Position, Release, ServiceName, ShortText, TargetName};
 
 /// An issue of a plan, with the position of its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,9 +69,9 @@ pub struct IrreversibleDeploy {
 }
 
 impl IrreversibleDeploy {
-    fn is_after(&self, began: Option<&Since>) -> bool {
+    fn is_after(&self, began: Option<&EventRef>) -> bool {
         let is_after =
-            |began: &Since| (self.occurred_at, self.position) > (began.occurred_at, began.position);
+            |began: &EventRef| (self.occurred_at, self.position) > (began.occurred_at, began.position);
         began.is_none_or(is_after)
     }
 }
@@ -187,7 +187,7 @@ pub enum Severity {
 impl Severity {
     /// Returns true if a plan with an issue of this severity may be requested.
     #[must_use]
-    pub const fn lets_pass(self, force: bool) -> bool {
+    pub const fn permits(self, force: bool) -> bool {
         match self {
             Self::Warning => true,
             Self::Overridable => force,
@@ -326,9 +326,9 @@ pub struct PlanContext<'a> {
     pub retired: Option<Position>,
     /// For a point of another environment: when each lane of the plan last started to run the release that the plan
     /// deploys.
-    pub last_ran: BTreeMap<(ServiceName, TargetName), Since>,
+    pub last_ran: BTreeMap<(ServiceName, TargetName), EventRef>,
     /// The change with which the point began; `None`: the point precedes the first change of the environment.
-    pub began: Option<&'a Since>,
+    pub began: Option<&'a EventRef>,
     /// The status of the point; `None`: nothing runs at the point, and no person marked it.
     pub status: Option<Status>,
     /// The policy of the environment that is rolled back.

@@ -14,7 +14,7 @@ pub struct Retirements {
 
 /// The retirement status of an environment at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum RetirementStatus {
     /// The environment is retired, by the event at this position.
     Retired(Position),
     /// The environment is not retired. Changes from before this time are discarded; `None`: it was never retired.
@@ -43,13 +43,13 @@ impl Retirements {
 
     /// Returns the status at a time.
     #[must_use]
-    pub fn at(&self, time: DateTime<Utc>) -> Standing {
+    pub fn at(&self, time: DateTime<Utc>) -> RetirementStatus {
         self.after(self.events.partition_point(|(at, ..)| *at <= time))
     }
 
     /// Returns the status after all events.
     #[must_use]
-    pub fn last(&self) -> Standing {
+    pub fn last(&self) -> RetirementStatus {
         self.after(self.events.len())
     }
 
@@ -59,12 +59,12 @@ impl Retirements {
         self.spans().last().map(|retired| retired.from)
     }
 
-    fn after(&self, count: usize) -> Standing {
-        let mut standing = Standing::Open(None);
+    fn after(&self, count: usize) -> RetirementStatus {
+        let mut standing = RetirementStatus::Open(None);
         for (at, position, retires) in &self.events[..count] {
             standing = match (standing, retires) {
-                (Standing::Open(_), true) => Standing::Retired(*position),
-                (Standing::Retired(_), false) => Standing::Open(Some(*at)),
+                (RetirementStatus::Open(_), true) => RetirementStatus::Retired(*position),
+                (RetirementStatus::Retired(_), false) => RetirementStatus::Open(Some(*at)),
                 (standing, _) => standing,
             };
         }
@@ -123,9 +123,9 @@ mod tests {
     #[test]
     fn an_environment_is_retired_until_it_is_declared_again() {
         let retirements = retirements(&[(10, false), (20, true), (25, true), (30, false)]);
-        assert_eq!(retirements.at(time(19)), Standing::Open(None));
-        assert_eq!(retirements.at(time(20)), Standing::Retired(Position::new(2)));
-        assert_eq!(retirements.at(time(30)), Standing::Open(Some(time(30))));
+        assert_eq!(retirements.at(time(19)), RetirementStatus::Open(None));
+        assert_eq!(retirements.at(time(20)), RetirementStatus::Retired(Position::new(2)));
+        assert_eq!(retirements.at(time(30)), RetirementStatus::Open(Some(time(30))));
         let span = |from, until| Span { from: time(from), until: time(until) };
         assert_eq!(retirements.cut(span(15, 40)), Some(span(15, 20)));
         assert_eq!(retirements.cut(span(22, 40)), None);
@@ -136,14 +136,17 @@ mod tests {
     fn a_retirement_ends_the_span_even_if_the_environment_is_declared_again_at_once() {
         let retirements = retirements(&[(20, true), (20, false)]);
         let span = |from, until| Span { from: time(from), until: time(until) };
-        assert_eq!(retirements.last(), Standing::Open(Some(time(20))));
+        assert_eq!(retirements.last(), RetirementStatus::Open(Some(time(20))));
         assert_eq!(retirements.cut(span(15, 40)), Some(span(15, 20)));
         assert_eq!(retirements.cut(span(20, 40)), Some(span(20, 40)));
     }
 
     #[test]
     fn the_order_of_events_does_not_matter() {
-        assert_eq!(retirements(&[(20, true), (10, false)]).last(), Standing::Retired(Position::new(1)));
-        assert_eq!(retirements(&[(30, false), (20, true)]).last(), Standing::Open(Some(time(30))));
+        assert_eq!(
+            retirements(&[(20, true), (10, false)]).last(),
+            RetirementStatus::Retired(Position::new(1))
+        );
+        assert_eq!(retirements(&[(30, false), (20, true)]).last(), RetirementStatus::Open(Some(time(30))));
     }
 }

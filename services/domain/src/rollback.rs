@@ -12,14 +12,14 @@ use crate::gate::{Answer, approved_by_others};
 use crate::{EnvironmentName, LaneFilter, LongText, Position, Release, ServiceName, ShortText, TargetName};
 
 pub use automatic::{
-    AutomaticPast, DeclineReason, KnownGoodPoint, PassedOver, PointSearch, Search, check_bounds,
+    AutomaticHistory, DeclineReason, KnownGoodPoint, PassedOver, PointSearch, Search, check_bounds,
     check_limits, concerned_lanes,
 };
 pub use execution::{StartProblem, differing, start, step_claim};
 
 /// The phase of a rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub enum RollbackPhase {
     /// The rollback was requested and has not started.
     Requested,
     /// The rollback is being carried out.
@@ -32,7 +32,7 @@ pub enum Phase {
     Cancelled,
 }
 
-impl Phase {
+impl RollbackPhase {
     /// Returns the name of the phase in the API and in the database.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -64,7 +64,7 @@ impl Phase {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RollbackState<'a> {
     /// The phase.
-    pub phase: Phase,
+    pub phase: RollbackPhase,
     /// The requester.
     pub initiated_by: &'a Actor,
     /// Number of people other than the requester who must approve.
@@ -78,7 +78,7 @@ pub struct RollbackState<'a> {
 pub enum TransitionError {
     /// The rollback has ended.
     #[error("the rollback has already ended ({})", .0.name())]
-    Ended(Phase),
+    Ended(RollbackPhase),
     /// The rollback has started.
     #[error("the rollback is already started")]
     StartedAlready,
@@ -135,7 +135,7 @@ impl RollbackState<'_> {
     /// The rollback has started or ended, was rejected, or lacks approvals.
     pub fn start(&self) -> Result<(), TransitionError> {
         self.ensure_active()?;
-        if self.phase == Phase::Started {
+        if self.phase == RollbackPhase::Started {
             return Err(TransitionError::StartedAlready);
         }
         match self.approvals_lacking()? {
@@ -154,7 +154,7 @@ impl RollbackState<'_> {
     /// The rollback has not started, has ended, or some lane differs.
     pub fn succeed(&self, differing: Vec<String>) -> Result<(), TransitionError> {
         self.ensure_active()?;
-        if self.phase != Phase::Started {
+        if self.phase != RollbackPhase::Started {
             return Err(TransitionError::NotStarted);
         }
         if differing.is_empty() { Ok(()) } else { Err(TransitionError::Differs(differing)) }
@@ -166,7 +166,7 @@ impl RollbackState<'_> {
     /// The rollback has not started, or has ended.
     pub fn fail(&self) -> Result<(), TransitionError> {
         self.ensure_active()?;
-        if self.phase == Phase::Started { Ok(()) } else { Err(TransitionError::NotStarted) }
+        if self.phase == RollbackPhase::Started { Ok(()) } else { Err(TransitionError::NotStarted) }
     }
 
     /// Checks that the rollback may be cancelled.
@@ -183,7 +183,7 @@ impl RollbackState<'_> {
     /// The rollback has started or ended, or the actor is the requester or not a person.
     pub fn answer(&self, actor: &Actor) -> Result<(), TransitionError> {
         self.ensure_active()?;
-        if self.phase == Phase::Started {
+        if self.phase == RollbackPhase::Started {
             return Err(TransitionError::StartedAlready);
         }
         if !actor.is_person() {
@@ -203,7 +203,7 @@ impl RollbackState<'_> {
 /// The content of a rollback request that decides if two requests with the same `rollback_id` are the same request. The
 /// plan is not part of it: a repeated request may have a newer plan.
 #[derive(Debug, Clone, Copy)]
-pub struct RequestedWish<'a> {
+pub struct RequestContent<'a> {
     /// The environment.
     pub environment: &'a EnvironmentName,
     /// The position of the point, as resolved when the rollback was first requested.
@@ -222,7 +222,7 @@ pub struct RequestedWish<'a> {
     pub reason: Option<&'a LongText>,
 }
 
-impl<'a> RequestedWish<'a> {
+impl<'a> RequestContent<'a> {
     /// Returns the content of a recorded request.
     #[must_use]
     pub fn of(request: &'a RollbackRequest, reason: Option<&'a LongText>) -> Self {

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use ledger_domain::event::{Actor, Step};
 use ledger_domain::gate::{Decision, DeployAnswer, GateInput, PromotionEvidence, decide};
 use ledger_domain::plan_issue::Revocations;
-use ledger_domain::retirement::Standing;
-use ledger_domain::rollback::Phase;
+use ledger_domain::retirement::RetirementStatus;
+use ledger_domain::rollback::RollbackPhase;
 use ledger_domain::{Lane, LaneRef, Position, Release, ShortText, TargetName};
 use ledger_projections::{AsOf, PolicyInForce, QueryError, Snapshot};
 
@@ -13,7 +13,7 @@ use crate::planning::UnknownLane;
 
 /// A deploy that the gate decides on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GateQuestion {
+pub struct GateQuery {
     /// Lane to deploy to; without a target, every lane of the service.
     pub lane: LaneRef,
     /// Release to deploy.
@@ -28,7 +28,7 @@ pub struct GateQuestion {
 
 /// Decision of the gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GateAnswer {
+pub struct GateDecision {
     /// Position of the snapshot.
     pub position: Position,
     /// Position of the policy in force.
@@ -66,7 +66,8 @@ async fn is_rollback_step(
     release: &Release,
 ) -> Result<bool, GateError> {
     let Some(row) = snapshot.rollback(rollback_id).await? else { return Ok(false) };
-    let is_started = row.phase == Phase::Started && row.request.rollback.environment == lane.environment;
+    let is_started =
+        row.phase == RollbackPhase::Started && row.request.rollback.environment == lane.environment;
     let matches_deploy = |step: &Step| {
         let wanted = step.to.as_ref();
         step.service == lane.service
@@ -83,22 +84,22 @@ async fn is_rollback_step(
 /// new; or the database does not answer.
 pub async fn gate(
     snapshot: &mut Snapshot,
-    question: &GateQuestion,
+    question: &GateQuery,
     now: DateTime<Utc>,
-) -> Result<GateAnswer, GateError> {
-    let GateQuestion { lane: named, requester, rollback_id, .. } = question;
+) -> Result<GateDecision, GateError> {
+    let GateQuery { lane: named, requester, rollback_id, .. } = question;
     let environment = &named.environment;
     let position = snapshot.position();
     let current = snapshot.state(environment, AsOf::LATEST).await?.into_lanes();
-    let known = snapshot.lanes_ever(environment).await?;
+    let known = snapshot.all_lanes(environment).await?;
     if !question.is_new {
         UnknownLane::check(environment, &known, Some(&named.service), named.target.as_ref())?;
     }
     let (release, artifact_known_from) = resolve_artifact(snapshot, named, &question.release, now).await?;
     let PolicyInForce { declared, policy } = snapshot.policy(environment, position).await?;
     let retired = match snapshot.retirements(environment, position).await?.last() {
-        Standing::Retired(position) => Some(position),
-        Standing::Open(_) => None,
+        RetirementStatus::Retired(position) => Some(position),
+        RetirementStatus::Open(_) => None,
     };
     let mut evidence = Vec::new();
     for source in policy.promotion.iter().flat_map(|promotion| &promotion.from) {
@@ -159,7 +160,7 @@ pub async fn gate(
         })
         .collect();
     let decision = decide(&inputs);
-    Ok(GateAnswer { position, policy: declared, release, artifact_known_from, decision })
+    Ok(GateDecision { position, policy: declared, release, artifact_known_from, decision })
 }
 
 /// Returns a release without an artifact with the one that its version means, and the position of the event that ties

@@ -7,7 +7,7 @@ use ledger_domain::event::Plan;
 use ledger_domain::horizon::RetainedArtifacts;
 use ledger_domain::known_good::Status;
 use ledger_domain::plan_issue::{PlanContext, PlanIssue, Revocations, RevokedArtifact, Severity, issues};
-use ledger_domain::retirement::Standing;
+use ledger_domain::retirement::RetirementStatus;
 use ledger_domain::{Artifact, EnvironmentName, LaneFilter, Position, Removals, ServiceName, ShortText};
 use ledger_projections::{AsKnownAt, Point, QueryError, Snapshot};
 
@@ -47,7 +47,7 @@ impl HorizonPoint {
     pub fn is_possible(&self, force: bool) -> bool {
         self.issues
             .iter()
-            .all(|(issue, severity)| *issue == PlanIssue::AlreadyThere || severity.lets_pass(force))
+            .all(|(issue, severity)| *issue == PlanIssue::AlreadyThere || severity.permits(force))
     }
 }
 
@@ -64,7 +64,7 @@ pub async fn horizon(
 ) -> Result<Horizon, QueryError> {
     let position = snapshot.position();
     let current = current_lanes(snapshot, environment, false).await?;
-    if matches!(snapshot.retirements(environment, position).await?.last(), Standing::Retired(_)) {
+    if matches!(snapshot.retirements(environment, position).await?.last(), RetirementStatus::Retired(_)) {
         return Ok(Horizon {
             position,
             points: Vec::new(),

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use ledger_codec::cloudevents::{EVENT_LIMIT, Envelope};
+use ledger_codec::cloudevents::{Envelope, MAX_EVENT_BYTES};
 use ledger_domain::event::CLOCK_TOLERANCE;
 use ledger_domain::{Position, Source, TenantName};
 use ledger_journal::{AppendError, SharedJournal};
@@ -33,7 +33,7 @@ use appender::{Appender, PendingBatch, RecentAppendFailure, Submission};
 pub use automatic::FailedCheck;
 pub use backtest::{BacktestError, backtest};
 pub use controller::Controller;
-pub use gate::{GateAnswer, GateError, GateQuestion, gate};
+pub use gate::{GateDecision, GateError, GateQuery, gate};
 pub use horizon::{Horizon, HorizonPoint, horizon};
 pub use planning::{PlanError, PlanRequest, Planned, Resolved, UnknownLane, plan, resolve};
 pub use rejection::Rejection;
@@ -202,7 +202,7 @@ impl Ingest {
             return RecordOutcome::Refused(RecordError::Diverged(reason));
         }
         let submissions = vec![Submission::Request(request)];
-        match self.enqueue(submissions, EVENT_LIMIT, &OrderedSubmission::default()).await {
+        match self.enqueue(submissions, MAX_EVENT_BYTES, &OrderedSubmission::default()).await {
             Ok(pending) => {
                 let outcomes = Submitted { outcomes: vec![None], pending: Some(pending) }.answers().await;
                 outcomes.into_iter().next().unwrap_or(RecordOutcome::Refused(RecordError::Closing))

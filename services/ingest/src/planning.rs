@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use ledger_domain::event::{Action, Actor, Payload, Plan, Rollback, RollbackRequest};
 use ledger_domain::known_good::Status;
 use ledger_domain::plan_issue::{PlanContext, PlanIssue, Revocations, Severity, issues};
-use ledger_domain::retirement::Standing;
+use ledger_domain::retirement::RetirementStatus;
 use ledger_domain::{
     Composition, ConfigDigest, EnvironmentName, LaneFilter, LaneFold, Lanes, PointInTime, PointRef,
     PointSelector, Position, Removals, ServiceName, ShortText, TargetName, shown_removed,
@@ -130,7 +130,7 @@ pub struct Planned {
 impl Planned {
     /// Returns the issues that block a request of the plan.
     pub fn blockers(&self, force: bool) -> impl Iterator<Item = &PlanIssue> {
-        let blocking = self.issues.iter().filter(move |(_, severity)| !severity.lets_pass(force));
+        let blocking = self.issues.iter().filter(move |(_, severity)| !severity.permits(force));
         blocking.map(|(issue, _)| issue)
     }
 
@@ -211,9 +211,9 @@ async fn check_scope(snapshot: &mut Snapshot, request: &PlanRequest) -> Result<(
     if services.is_empty() && targets.is_empty() {
         return Ok(());
     }
-    let mut known = snapshot.lanes_ever(&request.environment).await?;
+    let mut known = snapshot.all_lanes(&request.environment).await?;
     if let Some(source) = request.source() {
-        known.extend(snapshot.lanes_ever(source).await?);
+        known.extend(snapshot.all_lanes(source).await?);
     }
     for service in services {
         UnknownLane::check(&request.environment, &known, Some(service), None)?;
@@ -266,8 +266,8 @@ impl PlanInputs {
                 Err(error) => return Err(error.into()),
             },
             retired: match snapshot.retirements(environment, position).await?.last() {
-                Standing::Retired(position) => Some(position),
-                Standing::Open(_) => None,
+                RetirementStatus::Retired(position) => Some(position),
+                RetirementStatus::Open(_) => None,
             },
             policy: snapshot.policy(environment, position).await?,
             irreversible: snapshot.irreversible(environment).await?,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ledger_domain::rollback::{Phase, StartProblem, TransitionError};
+use ledger_domain::rollback::{RollbackPhase, StartProblem, TransitionError};
 use ledger_domain::{Artifact, EnvironmentName, Position, ShortText, Source};
 use ledger_projections::QueryError;
 
@@ -52,7 +52,7 @@ pub enum Rejection {
         /// Position of its request.
         position: Position,
         /// Phase of the existing rollback.
-        phase: Phase,
+        phase: RollbackPhase,
     },
     /// The environment no longer matches the rollback's plan.
     #[error("the rollback cannot start as planned: {}", join_problems(problems))]
@@ -103,7 +103,7 @@ pub enum Rejection {
     TooLarge(usize),
 }
 
-fn describe_existing(rollback_id: &ShortText, position: Position, phase: Phase) -> String {
+fn describe_existing(rollback_id: &ShortText, position: Position, phase: RollbackPhase) -> String {
     let state = if phase.is_active() { "is" } else { "has ended:" };
     let phase = phase.name();
     format!("rollback {rollback_id} exists for another request (position {position}); it {state} {phase}")

@@ -13,7 +13,7 @@ use ledger_domain::event::{
 };
 use ledger_domain::plan_issue::{PlanIssue, Revocations};
 use ledger_domain::rollback::{
-    Phase, RequestedWish, RollbackState, TransitionError, differing, start, step_claim,
+    RequestContent, RollbackPhase, RollbackState, TransitionError, differing, start, step_claim,
 };
 use ledger_domain::{
     ConfigDigest, EnvironmentName, EventId, Identity, LongText, PointInTime, PointRef, PointSelector,
@@ -54,8 +54,8 @@ impl RequestRollback {
         recorded: &RollbackRow,
     ) -> Result<bool, DecisionError> {
         let request = &recorded.request;
-        let recorded_request = RequestedWish::of(request, recorded.reason.as_ref());
-        let own_request = RequestedWish {
+        let recorded_request = RequestContent::of(request, recorded.reason.as_ref());
+        let own_request = RequestContent {
             environment: &self.wish.environment,
             source: self.wish.source(),
             scope: &self.wish.scope,
@@ -72,7 +72,7 @@ impl RequestRollback {
         let as_known_at = AsKnownAt { known_at: Some(request.plan.from), now: recorded.requested_at };
         match resolve(snapshot, environment, &self.wish.to.point, as_known_at).await {
             Ok(resolved) => {
-                let own_request = RequestedWish { to: resolved.position, at: resolved.at, ..own_request };
+                let own_request = RequestContent { to: resolved.position, at: resolved.at, ..own_request };
                 Ok(own_request.is_same(&recorded_request))
             }
             Err(PlanError::Ask(QueryError::Failed(error))) => Err(error.into()),
@@ -350,7 +350,7 @@ fn is_blocked_since_request(planned: &Planned, request: &RollbackRequest) -> boo
         let may_block =
             matches!(issue, PlanIssue::Barrier(_) | PlanIssue::Frozen(_) | PlanIssue::EnvironmentRetired(_));
         let is_since = issue.position().is_some_and(|position| position > request.plan.from);
-        may_block && is_since && !severity.lets_pass(request.force)
+        may_block && is_since && !severity.permits(request.force)
     })
 }
 
@@ -402,8 +402,8 @@ async fn decide_step(
         return Ok(());
     }
     match row.phase {
-        Phase::Started => {}
-        Phase::Requested => return Err(TransitionError::NotStarted.into()),
+        RollbackPhase::Started => {}
+        RollbackPhase::Requested => return Err(TransitionError::NotStarted.into()),
         ended => return Err(TransitionError::Ended(ended).into()),
     }
     let steps: Vec<_> = row

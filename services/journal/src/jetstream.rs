@@ -37,7 +37,7 @@ use crate::{
     microseconds,
 };
 
-pub use restore::{RestoreError, Restoring};
+pub use restore::{RestoreError, RestoreSession};
 pub use server::{ServerVersion, VersionError};
 pub use stream::StreamSettings;
 
@@ -103,7 +103,7 @@ pub enum OpenError {
     },
     /// The stream is being restored and is still incomplete.
     #[error("the stream {stream} is being restored; run the restore to its end, or remove the stream")]
-    Restoring {
+    RestoreSession {
         /// The stream.
         stream: String,
     },

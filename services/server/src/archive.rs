@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ledger_archive::{Access, Archiver, Limits, Store, Verified};
+use ledger_archive::{Access, Archiver, SegmentLimits, Store, Verified};
 use ledger_domain::TenantName;
 use ledger_journal::jetstream::Connection;
 use serde_json::json;
@@ -93,7 +93,7 @@ impl Archive {
             // Do not create a missing stream: a lost stream must be restored.
             let journal = connection.existing_journal(self.tenant.clone()).await?;
             let journal = journal.with_context(|| format!("tenant {} has no stream", self.tenant))?;
-            let limits = Limits {
+            let limits = SegmentLimits {
                 entries: self.segment_entries,
                 bytes: usize::try_from(self.segment_bytes)?,
                 age: Duration::from_secs(self.segment_age),

@@ -142,7 +142,7 @@ fn usage_error(error: &clap::Error) -> ExitCode {
 
 /// Exit 1 means that the gate denies the deploy; every other failure exits 2.
 fn gate_exit_code(error: &anyhow::Error) -> ExitCode {
-    if error.is::<client::GateRefused>() { ExitCode::FAILURE } else { ExitCode::from(2) }
+    if error.is::<client::GateDenied>() { ExitCode::FAILURE } else { ExitCode::from(2) }
 }
 
 /// Exit 3 means that the ledger is not empty; every other failure exits 1.

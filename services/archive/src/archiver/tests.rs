@@ -43,7 +43,7 @@ fn store(folder: &TempDir) -> Store {
 }
 
 async fn archiver(store: Store, journal: &MemoryJournal, entries: u64) -> Result<Archiver, Error> {
-    let limits = Limits { entries, bytes: 1 << 20, age: Duration::from_secs(3600) };
+    let limits = SegmentLimits { entries, bytes: 1 << 20, age: Duration::from_secs(3600) };
     let journal = std::sync::Arc::new(journal.clone());
     let timeout = Duration::from_millis(600);
     Archiver::open_with_timeout(store, journal, TenantName::default(), limits, timeout).await

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{Action, Actor, Deploy, Ending, Payload, Rollback, RollbackStart, Step};
-use ledger_domain::rollback::Phase;
+use ledger_domain::rollback::RollbackPhase;
 use ledger_domain::{LaneRef, LongText, ServiceName, TargetName};
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
@@ -106,7 +106,7 @@ impl Executor {
         let mut failures = Vec::new();
         loop {
             let rollback = self.fetch_state(position).await?;
-            if rollback.phase != Phase::Started {
+            if rollback.phase != RollbackPhase::Started {
                 bail!("{}", rollback.ending());
             }
             let open = |part: &&StepStateBody| part.state != "done" && !attempted.contains(&part.step.lane());
@@ -189,7 +189,7 @@ impl Executor {
     async fn run_command(&self, step: &Step, body: &StepBody, label: &str) -> anyhow::Result<Option<String>> {
         // Another process may have ended the rollback since the wave started.
         let rollback = self.fetch_state(0).await?;
-        if rollback.phase != Phase::Started {
+        if rollback.phase != RollbackPhase::Started {
             bail!("{}", rollback.ending());
         }
         // The start claims the step: the ledger rejects it if the step must no longer be run.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use ledger_domain::rollback::Phase;
+use ledger_domain::rollback::RollbackPhase;
 use ledger_domain::{EnvironmentName, ShortText};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -122,8 +122,8 @@ async fn watch_one(client: &Client, rollback_id: &ShortText, json: bool) -> anyh
         }
     }
     match rollback.phase {
-        Phase::Succeeded if json => Ok(()),
-        Phase::Succeeded => Ok(print_text(&rollback.ending())?),
+        RollbackPhase::Succeeded if json => Ok(()),
+        RollbackPhase::Succeeded => Ok(print_text(&rollback.ending())?),
         _ => bail!("{}", rollback.ending()),
     }
 }

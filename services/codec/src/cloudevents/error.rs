@@ -6,7 +6,7 @@ use crate::ijson;
 
 /// The maximum size of an event in canonical form, in bytes: C2SP tlog-tiles prefixes an entry with its length in 16
 /// bits.
-pub const EVENT_LIMIT: usize = 65_535;
+pub const MAX_EVENT_BYTES: usize = 65_535;
 
 /// The rejection of an event, with the event's identity if it could be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,8 +30,8 @@ pub enum Reason {
     /// The event is JSON that two parsers could read differently, or that nests too deep.
     #[error("the event {0}")]
     NotIJson(String),
-    /// The event is larger than [`EVENT_LIMIT`].
-    #[error("the event has {0} bytes; the maximum is {EVENT_LIMIT} bytes in canonical form")]
+    /// The event is larger than [`MAX_EVENT_BYTES`].
+    #[error("the event has {0} bytes; the maximum is {MAX_EVENT_BYTES} bytes in canonical form")]
     TooLarge(usize),
     /// The event's type is unknown.
     #[error("{0}")]

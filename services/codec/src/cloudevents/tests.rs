@@ -272,8 +272,8 @@ fn an_invalid_event_is_reported_with_its_id_and_source() {
 #[test]
 fn an_event_beyond_the_size_limit_is_rejected() {
     let filler = |bytes: usize| DEPLOY.replace("00-0af7651916cd43dd8448eb211c80319c", &"x".repeat(bytes));
-    assert!(Envelope::parse(filler(EVENT_LIMIT - 400).as_bytes()).is_ok());
-    let error = Envelope::parse(filler(EVENT_LIMIT).as_bytes()).expect_err("a large event is rejected");
+    assert!(Envelope::parse(filler(MAX_EVENT_BYTES - 400).as_bytes()).is_ok());
+    let error = Envelope::parse(filler(MAX_EVENT_BYTES).as_bytes()).expect_err("a large event is rejected");
     assert!(matches!(error.reason, Reason::TooLarge(_)));
 }
 

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use chrono::DateTime;
 use ledger_domain::{
-    Artifact, Composition, ConfigDigest, EnvironmentName, EventId, LiveRelease, Position, Release,
-    ServiceName, ShortText, Since, SlotName, TargetName,
+    Artifact, Composition, ConfigDigest, EnvironmentName, EventId, EventRef, LiveRelease, Position, Release,
+    ServiceName, ShortText, SlotName, TargetName,
 };
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ const SHA256: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49
 type Lane = ((ServiceName, TargetName), LiveRelease);
 
 fn lane(service: &str, target: &str, slot: Option<&str>, release: Release) -> Lane {
-    let since = Since {
+    let since = EventRef {
         occurred_at: DateTime::UNIX_EPOCH,
         position: Position::new(1),
         event_id: EventId::parse("e").expect("an id"),

@@ -12,9 +12,9 @@ use ledger_domain::known_good::Status;
 use ledger_domain::plan_issue::{
     ActiveFreeze, DeployOutcome, IrreversibleDeploy, PlanContext, Revocations, RevokedArtifact, issues,
 };
-use ledger_domain::rollback::{Phase, RollbackState, TransitionError, differing, start};
+use ledger_domain::rollback::{RollbackPhase, RollbackState, TransitionError, differing, start};
 use ledger_domain::{
-    Composition, EnvironmentName, LaneRef, Lanes, LiveRelease, Position, Removals, ShortText, Since,
+    Composition, EnvironmentName, EventRef, LaneRef, Lanes, LiveRelease, Position, Removals, ShortText,
     TargetName, TrackEntry,
 };
 
@@ -33,7 +33,7 @@ pub(super) struct HistoryChecker {
 struct Environment {
     lanes: Lanes,
     /// The composition from each position at which it changed, and the change.
-    compositions: BTreeMap<Position, (Since, Composition)>,
+    compositions: BTreeMap<Position, (EventRef, Composition)>,
     policy: Policy,
     declared: Option<Position>,
     irreversible: Vec<IrreversibleDeploy>,
@@ -45,7 +45,7 @@ struct Environment {
 
 struct RollbackProgress {
     request: RollbackRequest,
-    phase: Phase,
+    phase: RollbackPhase,
     votes: Vec<Answer>,
     /// Number of reported steps.
     reported: usize,
@@ -59,7 +59,7 @@ impl RollbackProgress {
 }
 
 impl Environment {
-    fn point_at(&self, position: Position) -> Option<&(Since, Composition)> {
+    fn point_at(&self, position: Position) -> Option<&(EventRef, Composition)> {
         self.compositions.range(..=position).next_back().map(|(_, point)| point)
     }
 
@@ -139,7 +139,7 @@ impl HistoryChecker {
             _ => {
                 let occurred_at = envelope.occurred_at();
                 let event_id = envelope.identity().id.clone();
-                apply_change(environment, payload, Since { occurred_at, position: here, event_id });
+                apply_change(environment, payload, EventRef { occurred_at, position: here, event_id });
             }
         }
     }
@@ -179,12 +179,12 @@ fn check_request(
         freezes: &environment.freezes,
     };
     for issue in issues(&plan, &context) {
-        let passes = issue.severity(policy).lets_pass(request.force);
+        let passes = issue.severity(policy).permits(request.force);
         assert!(passes, "after {now}: {issue}");
     }
     environment.rollback = Some(RollbackProgress {
         request: request.clone(),
-        phase: Phase::Requested,
+        phase: RollbackPhase::Requested,
         votes: Vec::new(),
         reported: 0,
     });
@@ -205,25 +205,25 @@ fn check_transition(
     let Rollback { environment: name, rollback_id } = rollback;
     let (rollback, approvals) = environment.rollback(rollback_id);
     let phase = match payload {
-        Payload::RollbackStarted(_) => rollback.state(approvals).start().map(|()| Phase::Started)?,
-        Payload::RollbackSucceeded(_) => Phase::Succeeded,
-        Payload::RollbackFailed(_) => rollback.state(approvals).fail().map(|()| Phase::Failed)?,
-        _ => rollback.state(approvals).cancel().map(|()| Phase::Cancelled)?,
+        Payload::RollbackStarted(_) => rollback.state(approvals).start().map(|()| RollbackPhase::Started)?,
+        Payload::RollbackSucceeded(_) => RollbackPhase::Succeeded,
+        Payload::RollbackFailed(_) => rollback.state(approvals).fail().map(|()| RollbackPhase::Failed)?,
+        _ => rollback.state(approvals).cancel().map(|()| RollbackPhase::Cancelled)?,
     };
     let plan = rollback.request.plan.clone();
     match phase {
-        Phase::Started => {
+        RollbackPhase::Started => {
             let revocations = Revocations { revoked, meant: None };
             assert_eq!(start(&plan, &environment.lanes, revocations, &acknowledge), Vec::new());
         }
-        Phase::Succeeded => {
+        RollbackPhase::Succeeded => {
             let differing = differing(&plan, &environment.lanes);
             let (rollback, approvals) = environment.rollback(rollback_id);
             rollback.state(approvals).succeed(differing)?;
             let reports = plan.steps.iter().map(|step| step.reports(name, None, None).len()).sum::<usize>();
             assert_eq!(rollback.reported, reports, "every step was executed");
         }
-        Phase::Requested | Phase::Failed | Phase::Cancelled => {}
+        RollbackPhase::Requested | RollbackPhase::Failed | RollbackPhase::Cancelled => {}
     }
     environment.rollback(rollback_id).0.phase = phase;
     Ok(())
@@ -250,7 +250,7 @@ fn apply_mark(environment: &mut Environment, point: &ReleasePointId, now: Positi
 
 /// Applies a change of the lanes. While a rollback is active, only its steps may change the environment, in
 /// order.
-fn apply_change(environment: &mut Environment, payload: &Payload, since: Since) {
+fn apply_change(environment: &mut Environment, payload: &Payload, since: EventRef) {
     let position = since.position;
     match payload {
         Payload::DeploySucceeded(deploy) => {
@@ -264,7 +264,7 @@ fn apply_change(environment: &mut Environment, payload: &Payload, since: Since) 
     let Some((lane, track, effect)) = payload.change() else { return };
     match environment.rollback.as_mut().filter(|rollback| rollback.phase.is_active()) {
         Some(rollback) => {
-            assert_eq!(rollback.phase, Phase::Started, "at {position}");
+            assert_eq!(rollback.phase, RollbackPhase::Started, "at {position}");
             let id = Some(&rollback.request.rollback.rollback_id);
             let steps = rollback.request.plan.steps.iter();
             let mut reports =
@@ -285,7 +285,12 @@ fn apply_change(environment: &mut Environment, payload: &Payload, since: Since) 
 }
 
 /// Stores a finished deploy that is irreversible.
-fn store_irreversible(environment: &mut Environment, deploy: &Deploy, outcome: DeployOutcome, since: &Since) {
+fn store_irreversible(
+    environment: &mut Environment,
+    deploy: &Deploy,
+    outcome: DeployOutcome,
+    since: &EventRef,
+) {
     if deploy.reversible {
         return;
     }

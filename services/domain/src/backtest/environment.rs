@@ -11,7 +11,7 @@ use super::results::{CheckEvent, Checks, LaneRelease, LatestResults, ReleaseCata
 use crate::event::Policy;
 use crate::gate::{CompositionEvidence, ReleaseJudgement, TargetEvidence, judge_release};
 use crate::known_good::{Marked, Status};
-use crate::retirement::{Retirements, Standing};
+use crate::retirement::{RetirementStatus, Retirements};
 use crate::span::Span;
 use crate::{
     CompositionId, CompositionIndex, EnvironmentName, LaneFold, LaneRef, Position, ServiceName, ShortText,
@@ -207,9 +207,9 @@ impl EnvironmentHistory {
     fn holds_anything(&self, history: &LaneHistory) -> bool {
         history.live(&self.periods).is_some()
             || match self.retirements.last() {
-                Standing::Retired(_) => false,
-                Standing::Open(None) => history.fold().holds_anything(),
-                Standing::Open(Some(until)) => history.fold().after(until).holds_anything(),
+                RetirementStatus::Retired(_) => false,
+                RetirementStatus::Open(None) => history.fold().holds_anything(),
+                RetirementStatus::Open(Some(until)) => history.fold().after(until).holds_anything(),
             }
     }
 
@@ -259,7 +259,7 @@ impl EnvironmentHistory {
     }
 
     /// Returns the state of the environment at a time: open or retired.
-    pub(super) fn standing(&self, time: DateTime<Utc>) -> Standing {
+    pub(super) fn standing(&self, time: DateTime<Utc>) -> RetirementStatus {
         self.retirements.at(time)
     }
 
@@ -268,13 +268,13 @@ impl EnvironmentHistory {
         &'e self,
         service: &ServiceName,
         target: &TargetName,
-        standing: Standing,
+        standing: RetirementStatus,
     ) -> Option<std::borrow::Cow<'e, LaneFold>> {
         let fold = self.lane(service, target)?.fold();
         match standing {
-            Standing::Retired(_) => None,
-            Standing::Open(None) => Some(std::borrow::Cow::Borrowed(fold)),
-            Standing::Open(Some(until)) => Some(std::borrow::Cow::Owned(fold.after(until))),
+            RetirementStatus::Retired(_) => None,
+            RetirementStatus::Open(None) => Some(std::borrow::Cow::Borrowed(fold)),
+            RetirementStatus::Open(Some(until)) => Some(std::borrow::Cow::Owned(fold.after(until))),
         }
     }
 

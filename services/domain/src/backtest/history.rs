@@ -7,9 +7,9 @@ use chrono::{DateTime, Utc};
 use super::interned::{Id, Releases};
 use crate::checks::LaneDeploy;
 use crate::gate::SucceededDeploy;
-use crate::retirement::{Retirements, Standing};
+use crate::retirement::{RetirementStatus, Retirements};
 use crate::span::{Span, joined};
-use crate::{Effect, LaneFold, Position, ShortText, Since, Track, TrackEntry};
+use crate::{Effect, EventRef, LaneFold, Position, ShortText, Track, TrackEntry};
 
 /// The time at which an event occurred and its position. Events count in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,7 +19,7 @@ pub(super) struct EventTime {
 }
 
 impl EventTime {
-    fn from_since(since: &Since) -> Self {
+    fn from_since(since: &EventRef) -> Self {
         Self { occurred_at: since.occurred_at, position: since.position }
     }
 }
@@ -44,9 +44,9 @@ impl Period {
         let mut periods = vec![Self::ALWAYS];
         for time in times {
             let from = match retirements.at(*time) {
-                Standing::Open(from) if from != Some(*time) => continue,
-                Standing::Open(from) => Some(from),
-                Standing::Retired(_) => None,
+                RetirementStatus::Open(from) if from != Some(*time) => continue,
+                RetirementStatus::Open(from) => Some(from),
+                RetirementStatus::Retired(_) => None,
             };
             if let Some(last) = periods.last_mut() {
                 last.until.get_or_insert(*time);

@@ -7,9 +7,9 @@ use chrono::{DateTime, Utc};
 use super::history::{EventTime, LaneHistory};
 use super::interned::{Id, Interner, Releases, push_compact};
 use crate::event::{Actor, Approval, ApprovalSubject, Event, Freeze, Payload, RollbackRequest};
-use crate::gate::{Answer, DeployAnswer, HoldState, LeftRelease, SucceededDeploy, hold};
+use crate::gate::{Answer, DeployAnswer, HoldState, RolledBackRelease, SucceededDeploy, hold};
 use crate::plan_issue::{ActiveFreeze, FreezeInterval};
-use crate::rollback::Phase;
+use crate::rollback::RollbackPhase;
 use crate::{EnvironmentName, LaneRef, Position, Release, ServiceName, ShortText, TargetName};
 
 /// A lane of the environment.
@@ -18,7 +18,7 @@ type LaneKey = (ServiceName, TargetName);
 /// A rollback's step in one lane, which takes a release out of it.
 #[derive(Debug)]
 pub(super) struct ReleaseExit {
-    pub(super) left: LeftRelease,
+    pub(super) left: RolledBackRelease,
     /// The time of the rollback's request.
     pub(super) at: EventTime,
     /// The deploy that ended the hold, if there is one.
@@ -34,7 +34,7 @@ impl ReleaseExit {
     /// Returns true if a deploy ends the hold, by the gate's rule.
     fn is_ended_by(&self, deploy: &SucceededDeploy) -> bool {
         let Some(from) = &self.left.from else { return false };
-        let left = LeftRelease { started: true, cancelled: false, ..self.left.clone() };
+        let left = RolledBackRelease { started: true, cancelled: false, ..self.left.clone() };
         hold(from, &[left], std::slice::from_ref(deploy), &[]) == HoldState::Free
     }
 }
@@ -43,7 +43,7 @@ impl ReleaseExit {
 #[derive(Debug)]
 struct RollbackProgress {
     requested: Position,
-    phase: Phase,
+    phase: RollbackPhase,
     lanes: Vec<LaneKey>,
 }
 
@@ -80,10 +80,12 @@ impl RuleEvidence {
     pub(super) fn apply(&mut self, event: &Event, at: EventTime, releases: &mut Releases) {
         match &event.payload {
             Payload::RollbackRequested(request) => self.request(request, at),
-            Payload::RollbackStarted(it) => self.set_phase(&it.rollback.rollback_id, Phase::Started, at),
-            Payload::RollbackSucceeded(it) => self.set_phase(&it.rollback_id, Phase::Succeeded, at),
-            Payload::RollbackFailed(it) => self.set_phase(&it.rollback_id, Phase::Failed, at),
-            Payload::RollbackCancelled(it) => self.set_phase(&it.rollback_id, Phase::Cancelled, at),
+            Payload::RollbackStarted(it) => {
+                self.set_phase(&it.rollback.rollback_id, RollbackPhase::Started, at)
+            }
+            Payload::RollbackSucceeded(it) => self.set_phase(&it.rollback_id, RollbackPhase::Succeeded, at),
+            Payload::RollbackFailed(it) => self.set_phase(&it.rollback_id, RollbackPhase::Failed, at),
+            Payload::RollbackCancelled(it) => self.set_phase(&it.rollback_id, RollbackPhase::Cancelled, at),
             Payload::ApprovalGranted(approval) => self.add_answer(event, approval, true, (at, releases)),
             Payload::ApprovalRejected(approval) => self.add_answer(event, approval, false, (at, releases)),
             Payload::FreezeStarted(Freeze { freeze_id, until, .. }) => self.freezes.push(FreezeInterval {
@@ -111,7 +113,7 @@ impl RuleEvidence {
         let lanes: Vec<LaneKey> =
             steps.iter().map(|step| (step.service.clone(), step.target.clone())).collect();
         for (step, lane) in steps.iter().zip(&lanes) {
-            let left = LeftRelease {
+            let left = RolledBackRelease {
                 rollback_id: rollback_id.clone(),
                 requested: at.position,
                 started: false,
@@ -123,14 +125,16 @@ impl RuleEvidence {
             };
             self.exits.entry(lane.clone()).or_default().push(ReleaseExit { left, at, ended_by: None });
         }
-        let progress = RollbackProgress { requested: at.position, phase: Phase::Requested, lanes };
+        let progress = RollbackProgress { requested: at.position, phase: RollbackPhase::Requested, lanes };
         self.rollbacks.insert(rollback_id.clone(), progress);
         self.active_rollbacks.insert(at.position, rollback_id.clone());
     }
 
-    fn set_phase(&mut self, rollback_id: &ShortText, phase: Phase, at: EventTime) {
+    fn set_phase(&mut self, rollback_id: &ShortText, phase: RollbackPhase, at: EventTime) {
         let Some(progress) = self.rollbacks.get_mut(rollback_id) else { return };
-        if !progress.phase.is_active() || phase == Phase::Started && progress.phase == Phase::Started {
+        if !progress.phase.is_active()
+            || phase == RollbackPhase::Started && progress.phase == RollbackPhase::Started
+        {
             return;
         }
         progress.phase = phase;
@@ -140,8 +144,8 @@ impl RuleEvidence {
         for lane in &progress.lanes {
             let exits = self.exits.get_mut(lane).into_iter().flatten();
             for exit in exits.filter(|exit| exit.left.rollback_id == *rollback_id) {
-                exit.left.started |= phase == Phase::Started;
-                exit.left.cancelled |= phase == Phase::Cancelled;
+                exit.left.started |= phase == RollbackPhase::Started;
+                exit.left.cancelled |= phase == RollbackPhase::Cancelled;
                 if !phase.is_active() {
                     exit.left.ended = Some(at.position);
                 }
@@ -216,7 +220,7 @@ impl RuleEvidence {
     }
 
     /// Returns the rollbacks of a lane from the first that may hold a release, and the deploys that ended their holds.
-    pub(super) fn rollbacks(&self, lane: &LaneKey) -> (Vec<LeftRelease>, Vec<SucceededDeploy>) {
+    pub(super) fn rollbacks(&self, lane: &LaneKey) -> (Vec<RolledBackRelease>, Vec<SucceededDeploy>) {
         let exits = self.exits.get(lane).map_or(&[][..], Vec::as_slice);
         let first = exits.iter().position(ReleaseExit::may_hold).unwrap_or(exits.len());
         let exits = &exits[first..];

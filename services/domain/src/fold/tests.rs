@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{EventId, ShortText};
 
-fn since(occurred_at: i64, position: u64) -> Since {
-    Since {
+fn since(occurred_at: i64, position: u64) -> EventRef {
+    EventRef {
         occurred_at: DateTime::from_timestamp(occurred_at, 0).expect("a time"),
         position: Position::new(position),
         event_id: EventId::parse(&format!("event-{position}")).expect("an id"),

@@ -20,7 +20,7 @@ pub struct Hold {
 
 /// A rollback's step in one lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftRelease {
+pub struct RolledBackRelease {
     /// The rollback.
     pub rollback_id: ShortText,
     /// The position of its request.
@@ -70,7 +70,7 @@ pub enum HoldState<'a> {
     },
 }
 
-impl LeftRelease {
+impl RolledBackRelease {
     /// Returns the release that it left and the one that it restored, if it holds any release.
     fn left_and_restored(&self) -> Option<(&Release, Option<&Release>)> {
         let is_in_force = self.started && !self.cancelled;
@@ -118,11 +118,11 @@ fn is_held(release: &Release, left: &Release, restored: Option<&Release>) -> boo
 #[must_use]
 pub fn hold<'a>(
     release: &Release,
-    rollbacks: &[LeftRelease],
+    rollbacks: &[RolledBackRelease],
     deploys: &[SucceededDeploy],
     grants: &[&'a Answer],
 ) -> HoldState<'a> {
-    let has_ended = |left: &LeftRelease| {
+    let has_ended = |left: &RolledBackRelease| {
         let mut later = rollbacks.iter().filter(|other| other.requested > left.requested);
         later.any(|other| other.returns_to(release)) || deploys.iter().any(|deploy| left.is_ended_by(deploy))
     };

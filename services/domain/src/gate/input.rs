@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::answer::DeployAnswer;
 use super::finding::Finding;
-use super::hold::{LeftRelease, SucceededDeploy};
+use super::hold::{RolledBackRelease, SucceededDeploy};
 use super::promotion::PromotionEvidence;
 use crate::event::{Actor, Policy};
 use crate::plan_issue::{ActiveFreeze, Revocations};
@@ -33,7 +33,7 @@ pub struct GateInput<'a> {
     /// the service.
     pub revocations: Revocations<'a>,
     /// The rollbacks of the lane.
-    pub rollbacks: &'a [LeftRelease],
+    pub rollbacks: &'a [RolledBackRelease],
     /// Deploys to the lane: at least those recorded after the first of its rollbacks and grants.
     pub deploys: &'a [SucceededDeploy],
     /// The live release and the slots of the lane; `None` if it is empty.

@@ -10,8 +10,8 @@ use crate::event::{Actor, MarkedStatus, Policy, Promotion, PromotionTargets};
 use crate::known_good::{CheckResult, CheckResults, Marked, Status};
 use crate::plan_issue::Revocations;
 use crate::{
-    Artifact, ConfigDigest, Effect, EnvironmentName, EventId, Lane, LaneFold, LaneRef, Release, ServiceName,
-    Since, SlotName, TargetName, Track, TrackEntry,
+    Artifact, ConfigDigest, Effect, EnvironmentName, EventId, EventRef, Lane, LaneFold, LaneRef, Release,
+    ServiceName, SlotName, TargetName, Track, TrackEntry,
 };
 
 const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
@@ -77,7 +77,7 @@ struct Question {
     freezes: Vec<ActiveFreeze>,
     rollback: Option<(ShortText, Position)>,
     revoked: Vec<RevokedArtifact>,
-    rollbacks: Vec<LeftRelease>,
+    rollbacks: Vec<RolledBackRelease>,
     deploys: Vec<SucceededDeploy>,
     present: Option<LaneFold>,
     promotion: Vec<PromotionEvidence<'static>>,
@@ -173,8 +173,8 @@ fn deploy(release: Release, position: u64) -> SucceededDeploy {
 }
 
 /// Returns the step of a rollback that a person requested and that was started.
-fn left_release(id: &str, requested: u64, from: Release, to: Option<Release>) -> LeftRelease {
-    LeftRelease {
+fn left_release(id: &str, requested: u64, from: Release, to: Option<Release>) -> RolledBackRelease {
+    RolledBackRelease {
         rollback_id: short_text(id),
         requested: at(requested),
         started: true,
@@ -348,17 +348,17 @@ fn rule_13_a_persons_approval_of_the_release_ends_a_hold() {
 #[test]
 fn rule_13_a_rollback_of_the_rollback_by_a_person_ends_a_hold() {
     let back = left_release("r-2", 20, release("v1"), Some(built("v2", D2)));
-    let held = |back: LeftRelease| {
+    let held = |back: RolledBackRelease| {
         let mut question = question_after_rollback();
         question.rollbacks.push(back);
         question.is_held()
     };
     assert!(!held(back.clone()));
-    assert!(held(LeftRelease { by_person: false, ..back.clone() }));
-    assert!(held(LeftRelease { started: false, ..back.clone() }));
-    assert!(held(LeftRelease { cancelled: true, ..back.clone() }));
-    assert!(held(LeftRelease { requested: at(9), ..back.clone() }));
-    assert!(held(LeftRelease { to: Some(release("v0")), ..back }));
+    assert!(held(RolledBackRelease { by_person: false, ..back.clone() }));
+    assert!(held(RolledBackRelease { started: false, ..back.clone() }));
+    assert!(held(RolledBackRelease { cancelled: true, ..back.clone() }));
+    assert!(held(RolledBackRelease { requested: at(9), ..back.clone() }));
+    assert!(held(RolledBackRelease { to: Some(release("v0")), ..back }));
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn time(seconds: u64) -> DateTime<Utc> {
 static DEFAULT_POLICY: LazyLock<Policy> = LazyLock::new(Policy::default);
 
 /// The start of the point: position 10, at second 10.
-static POINT_BEGAN: LazyLock<Since> = LazyLock::new(|| Since {
+static POINT_BEGAN: LazyLock<EventRef> = LazyLock::new(|| EventRef {
     occurred_at: time(10),
     position: Position::new(10),
     event_id: EventId::parse("e").expect("an id"),
@@ -246,7 +246,7 @@ fn rule_1_a_plan_to_an_empty_point_is_blocked_unless_forced() {
     let found = issues(&plan(&["web"]), &PlanContext { status: None, began: None, ..no_issues() });
     assert_eq!(names(&found), ["target_empty"]);
     let severity = found[0].severity(&Policy::default());
-    assert!(!severity.lets_pass(false) && severity.lets_pass(true));
+    assert!(!severity.permits(false) && severity.permits(true));
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn for_a_point_of_another_environment_barriers_count_since_the_lane_ran_that_rel
     let deploys = [irreversible("web", 11)];
     let since = |at| {
         let event_id = EventId::parse("ran").expect("an id");
-        let since = Since { occurred_at: time(at), position: Position::new(at), event_id };
+        let since = EventRef { occurred_at: time(at), position: Position::new(at), event_id };
         BTreeMap::from([((service("web"), TargetName::default()), since)])
     };
     let found = |last_ran| {
@@ -289,7 +289,7 @@ fn for_a_point_of_another_environment_barriers_count_since_the_lane_ran_that_rel
 fn rule_24_a_plan_for_a_retired_environment_is_blocked_even_by_force() {
     let found = issues(&plan(&["web"]), &PlanContext { retired: Some(Position::new(3)), ..no_issues() });
     assert_eq!(names(&found), ["environment_retired"]);
-    assert!(!found[0].severity(&DEFAULT_POLICY).lets_pass(true));
+    assert!(!found[0].severity(&DEFAULT_POLICY).permits(true));
 }
 
 #[test]
@@ -341,13 +341,13 @@ fn a_revoked_artifact_or_an_empty_plan_blocks_under_any_policy_and_with_force() 
     let mut found =
         issues(&plan(&["web"]), &PlanContext { revocations: revocations(&revoked_artifacts), ..no_issues() });
     found.push(PlanIssue::AlreadyThere);
-    assert!(found.iter().all(|issue| !issue.severity(&lenient).lets_pass(true)));
+    assert!(found.iter().all(|issue| !issue.severity(&lenient).permits(true)));
 }
 
 #[test]
 fn a_plan_to_a_bad_point_needs_force_and_one_to_a_candidate_does_not() {
     let policy = Policy::default();
-    let is_permitted = |issue: PlanIssue| [false, true].map(|force| issue.severity(&policy).lets_pass(force));
+    let is_permitted = |issue: PlanIssue| [false, true].map(|force| issue.severity(&policy).permits(force));
     assert_eq!(is_permitted(PlanIssue::TargetBad), [false, true]);
     assert_eq!(is_permitted(PlanIssue::TargetNotKnownGood), [true, true]);
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::{Difference, Effect, EventId, Since, Track, TrackEntry};
+use crate::{Difference, Effect, EventId, EventRef, Track, TrackEntry};
 
 /// Not in alphabetical order, so that dependencies do not follow from names.
 const SERVICES: [&str; 4] = ["search", "basket", "web", "checkout"];
@@ -30,8 +30,8 @@ fn release(version: &str) -> Release {
     Release::of_version(ShortText::parse(version).expect("a version"))
 }
 
-fn since(occurred_at: i64, position: u64) -> Since {
-    Since {
+fn since(occurred_at: i64, position: u64) -> EventRef {
+    EventRef {
         occurred_at: DateTime::from_timestamp(occurred_at, 0).expect("a time"),
         position: Position::new(position),
         event_id: EventId::parse(&format!("event-{position}")).expect("an id"),

@@ -14,7 +14,7 @@ use crate::{LaneFilter, Lanes, Position, Release, ServiceName, ShortText, Target
 
 /// The earlier automatic rollbacks of an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct AutomaticPast {
+pub struct AutomaticHistory {
     /// The times at which the requests of the last 24 hours were recorded.
     pub requested_at: Vec<DateTime<Utc>>,
     /// The time at which the last request was recorded, however long ago.
@@ -157,7 +157,7 @@ impl fmt::Display for DeclineReason {
 /// The last one failed, the cool-down has not passed, or the limit within 24 hours is reached.
 pub fn check_limits(
     rule: &AutomaticRollback,
-    past: &AutomaticPast,
+    past: &AutomaticHistory,
     now: DateTime<Utc>,
 ) -> Result<(), DeclineReason> {
     if let Some((rollback_id, position)) = &past.failed {
@@ -310,7 +310,7 @@ impl<'a> PointSearch<'a> {
             return Err(DeclineReason::TooOld { age_seconds, at_most, passed_over });
         }
         let blocking_issues = |depends_on_point: bool| {
-            let blocking = point.issues.iter().filter(|(_, severity)| !severity.lets_pass(false));
+            let blocking = point.issues.iter().filter(|(_, severity)| !severity.permits(false));
             let blocking = blocking.filter(|(issue, _)| is_specific_to_point(issue) == depends_on_point);
             let reasons: Vec<_> = blocking.map(|(issue, _)| issue.to_string()).collect();
             (!reasons.is_empty()).then(|| reasons.join("; "))

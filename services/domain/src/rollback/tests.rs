@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use super::*;
 use crate::event::{Action, AutomaticRollback, AutomaticScope, Plan, Policy, Rollback, Step};
 use crate::{
-    ConfigDigest, Effect, EnvironmentName, EventId, LaneFilter, LaneFold, Lanes, Since, SlotName, Track,
+    ConfigDigest, Effect, EnvironmentName, EventId, EventRef, LaneFilter, LaneFold, Lanes, SlotName, Track,
     TrackEntry,
 };
 
@@ -49,7 +49,7 @@ fn built(version: &str) -> Release {
 fn lanes(changes: &[(&str, Track, Effect)]) -> Lanes {
     let mut lanes = Lanes::new();
     for ((name, track, effect), position) in changes.iter().cloned().zip(1_u64..) {
-        let since = Since {
+        let since = EventRef {
             occurred_at: time(position.cast_signed()),
             position: Position::new(position),
             event_id: EventId::parse("e").expect("an id"),
@@ -84,8 +84,13 @@ fn plan_back(services: &[&str]) -> Plan {
     plan(services.iter().map(step).collect())
 }
 
-const PHASES: [Phase; 5] =
-    [Phase::Requested, Phase::Started, Phase::Succeeded, Phase::Failed, Phase::Cancelled];
+const PHASES: [RollbackPhase; 5] = [
+    RollbackPhase::Requested,
+    RollbackPhase::Started,
+    RollbackPhase::Succeeded,
+    RollbackPhase::Failed,
+    RollbackPhase::Cancelled,
+];
 
 /// Creates answers of `(name, granted)` at positions 11, 12, 13 …
 fn answers(given: &[(&str, bool)]) -> Vec<Answer> {
@@ -99,7 +104,7 @@ fn answers(given: &[(&str, bool)]) -> Vec<Answer> {
 
 /// Calls `check` with a rollback in this phase that ada requested.
 fn in_phase<T>(
-    phase: Phase,
+    phase: RollbackPhase,
     approvals: u32,
     given: &[(&str, bool)],
     check: impl FnOnce(&RollbackState<'_>) -> T,
@@ -109,50 +114,54 @@ fn in_phase<T>(
 }
 
 /// Returns the phases in which a transition is allowed.
-fn phases(transition: impl Fn(&RollbackState<'_>) -> Result<(), TransitionError>) -> Vec<Phase> {
+fn phases(transition: impl Fn(&RollbackState<'_>) -> Result<(), TransitionError>) -> Vec<RollbackPhase> {
     PHASES.into_iter().filter(|phase| in_phase(*phase, 0, &[], &transition).is_ok()).collect()
 }
 
 #[test]
 fn a_phase_parses_from_its_name() {
-    assert_eq!(PHASES.map(|phase| Phase::named(phase.name())), PHASES.map(Some));
-    assert_eq!(Phase::named("paused"), None);
+    assert_eq!(PHASES.map(|phase| RollbackPhase::named(phase.name())), PHASES.map(Some));
+    assert_eq!(RollbackPhase::named("paused"), None);
 }
 
 #[test]
 fn a_rollback_starts_once_and_ends_once() {
-    assert_eq!(phases(|rollback| rollback.start()), [Phase::Requested]);
-    assert_eq!(phases(|rollback| rollback.succeed(Vec::new())), [Phase::Started]);
-    assert_eq!(phases(|rollback| rollback.fail()), [Phase::Started]);
-    assert_eq!(phases(|rollback| rollback.cancel()), [Phase::Requested, Phase::Started]);
-    assert_eq!(phases(|rollback| rollback.answer(&person("grace"))), [Phase::Requested]);
+    assert_eq!(phases(|rollback| rollback.start()), [RollbackPhase::Requested]);
+    assert_eq!(phases(|rollback| rollback.succeed(Vec::new())), [RollbackPhase::Started]);
+    assert_eq!(phases(|rollback| rollback.fail()), [RollbackPhase::Started]);
+    assert_eq!(phases(|rollback| rollback.cancel()), [RollbackPhase::Requested, RollbackPhase::Started]);
+    assert_eq!(phases(|rollback| rollback.answer(&person("grace"))), [RollbackPhase::Requested]);
 }
 
 #[test]
 fn a_rollback_is_active_until_it_ends() {
-    assert_eq!(PHASES.map(Phase::is_active), [true, true, false, false, false]);
+    assert_eq!(PHASES.map(RollbackPhase::is_active), [true, true, false, false, false]);
 }
 
 #[test]
 fn a_rejected_transition_names_the_phase() {
     assert_eq!(
-        in_phase(Phase::Failed, 0, &[], |rollback| rollback.start()),
-        Err(TransitionError::Ended(Phase::Failed))
+        in_phase(RollbackPhase::Failed, 0, &[], |rollback| rollback.start()),
+        Err(TransitionError::Ended(RollbackPhase::Failed))
     );
     assert_eq!(
-        in_phase(Phase::Started, 0, &[], |rollback| rollback.start()),
+        in_phase(RollbackPhase::Started, 0, &[], |rollback| rollback.start()),
         Err(TransitionError::StartedAlready)
     );
     assert_eq!(
-        in_phase(Phase::Requested, 0, &[], |rollback| rollback.fail()),
+        in_phase(RollbackPhase::Requested, 0, &[], |rollback| rollback.fail()),
         Err(TransitionError::NotStarted)
     );
-    assert_eq!(TransitionError::Ended(Phase::Failed).to_string(), "the rollback has already ended (failed)");
+    assert_eq!(
+        TransitionError::Ended(RollbackPhase::Failed).to_string(),
+        "the rollback has already ended (failed)"
+    );
 }
 
 #[test]
 fn a_rollback_starts_with_the_required_number_of_approvals_by_others() {
-    let start = |given: &[(&str, bool)]| in_phase(Phase::Requested, 2, given, |rollback| rollback.start());
+    let start =
+        |given: &[(&str, bool)]| in_phase(RollbackPhase::Requested, 2, given, |rollback| rollback.start());
     assert_eq!(start(&[]), Err(TransitionError::NotApproved { granted: 0, required: 2 }));
     assert_eq!(start(&[("grace", true)]), Err(TransitionError::NotApproved { granted: 1, required: 2 }));
     assert_eq!(start(&[("grace", true), ("tony", true)]), Ok(()));
@@ -161,16 +170,16 @@ fn a_rollback_starts_with_the_required_number_of_approvals_by_others() {
 
 #[test]
 fn the_requester_cannot_approve_the_rollback() {
-    let own = in_phase(Phase::Requested, 1, &[], |rollback| rollback.answer(&person("ada")));
+    let own = in_phase(RollbackPhase::Requested, 1, &[], |rollback| rollback.answer(&person("ada")));
     assert_eq!(own, Err(TransitionError::SelfApproval(short_text("ada"))));
-    let counted = in_phase(Phase::Requested, 1, &[("ada", true)], |rollback| rollback.start());
+    let counted = in_phase(RollbackPhase::Requested, 1, &[("ada", true)], |rollback| rollback.start());
     assert_eq!(counted, Err(TransitionError::NotApproved { granted: 0, required: 1 }));
 }
 
 #[test]
 fn one_rejection_prevents_the_start_even_if_no_approval_is_required() {
     let start = |approvals, given: &[(&str, bool)]| {
-        in_phase(Phase::Requested, approvals, given, |rollback| rollback.start())
+        in_phase(RollbackPhase::Requested, approvals, given, |rollback| rollback.start())
     };
     assert_eq!(start(0, &[("grace", false)]), Err(TransitionError::Rejected(Position::new(11))));
     assert_eq!(
@@ -183,7 +192,7 @@ fn one_rejection_prevents_the_start_even_if_no_approval_is_required() {
 #[test]
 fn the_number_of_missing_approvals_is_never_negative() {
     let missing = |given: &[(&str, bool)]| {
-        in_phase(Phase::Requested, 1, given, |rollback| rollback.approvals_lacking())
+        in_phase(RollbackPhase::Requested, 1, given, |rollback| rollback.approvals_lacking())
     };
     assert_eq!(missing(&[]), Ok(1));
     assert_eq!(missing(&[("grace", true), ("tony", true)]), Ok(0));
@@ -192,7 +201,7 @@ fn the_number_of_missing_approvals_is_never_negative() {
 #[test]
 fn a_rollback_has_not_succeeded_while_a_lane_differs() {
     let differing = vec!["web at default runs v2 instead of v1".to_owned()];
-    let rejected = in_phase(Phase::Started, 0, &[], |rollback| rollback.succeed(differing.clone()));
+    let rejected = in_phase(RollbackPhase::Started, 0, &[], |rollback| rollback.succeed(differing.clone()));
     assert_eq!(rejected, Err(TransitionError::Differs(differing)));
 }
 
@@ -222,7 +231,7 @@ fn a_difference_names_the_versions_or_the_other_parts() {
 
 #[test]
 fn rule_15_only_people_other_than_the_requester_may_approve_or_reject() {
-    let check = |actor: Actor| in_phase(Phase::Requested, 1, &[], |rollback| rollback.answer(&actor));
+    let check = |actor: Actor| in_phase(RollbackPhase::Requested, 1, &[], |rollback| rollback.answer(&actor));
     let of = |kind: &str, name: &str| Actor { kind: short_text(kind), name: short_text(name) };
     assert_eq!(check(of("person", "ADA")), Err(TransitionError::SelfApproval(short_text("ADA"))));
     for kind in ["workload", "admin"] {
@@ -230,8 +239,12 @@ fn rule_15_only_people_other_than_the_requester_may_approve_or_reject() {
     }
     let ignored = Answer { actor: of("admin", "grace"), granted: true, position: Position::new(11) };
     let ada = person("ada");
-    let rollback =
-        RollbackState { phase: Phase::Requested, initiated_by: &ada, approvals: 1, answers: &[ignored] };
+    let rollback = RollbackState {
+        phase: RollbackPhase::Requested,
+        initiated_by: &ada,
+        approvals: 1,
+        answers: &[ignored],
+    };
     assert_eq!(rollback.start(), Err(TransitionError::NotApproved { granted: 0, required: 1 }));
 }
 
@@ -260,7 +273,7 @@ fn rule_22_the_same_rollback_id_is_a_duplicate_only_of_the_same_request() {
     let long_text = |text: &str| LongText::parse(text).expect("a valid text");
     let (first, reason) = (request(), long_text("v2 is slow"));
     let is_same = |other: &RollbackRequest, other_reason: &LongText| {
-        RequestedWish::of(&first, Some(&reason)).is_same(&RequestedWish::of(other, Some(other_reason)))
+        RequestContent::of(&first, Some(&reason)).is_same(&RequestContent::of(other, Some(other_reason)))
     };
     // Requested later by the same person, with a plan against another state.
     let later =

@@ -74,8 +74,8 @@ pub enum RestoreError {
     },
 }
 
-/// A stream that is being restored. No ledger can be opened on it before [`Restoring::finish`].
-pub struct Restoring {
+/// A stream that is being restored. No ledger can be opened on it before [`RestoreSession::finish`].
+pub struct RestoreSession {
     journal: JetStreamJournal,
     /// Settings of the complete stream.
     final_config: Config,
@@ -86,7 +86,7 @@ impl Connection {
     ///
     /// # Errors
     /// The stream has entries and no restore of it was started, or JetStream rejects the request.
-    pub async fn restore(&self, tenant: TenantName, with_gaps: bool) -> Result<Restoring, RestoreError> {
+    pub async fn restore(&self, tenant: TenantName, with_gaps: bool) -> Result<RestoreSession, RestoreError> {
         let context = self.context();
         let final_config = stream::expected_config(&tenant, &self.settings.stream);
         let marked = |mut config: Config| {
@@ -105,7 +105,7 @@ impl Connection {
                 found
             }
         };
-        Ok(Restoring { journal: self.journal_on(context, tenant, &stream)?, final_config })
+        Ok(RestoreSession { journal: self.journal_on(context, tenant, &stream)?, final_config })
     }
 }
 
@@ -127,7 +127,7 @@ fn fillable_config(found: &Stream, final_config: &Config, with_gaps: bool) -> Re
     Ok(config.clone())
 }
 
-impl Restoring {
+impl RestoreSession {
     /// Returns the journal with the entries restored so far.
     #[must_use]
     pub const fn journal(&self) -> &JetStreamJournal {
@@ -135,7 +135,7 @@ impl Restoring {
     }
 
     /// Stores records right after a position, each entry under its subject. A gap is stored as a placeholder with the
-    /// text of its leaf until [`Restoring::lose`].
+    /// text of its leaf until [`RestoreSession::lose`].
     ///
     /// # Errors
     /// The stream does not end at the position, or JetStream rejects the records.

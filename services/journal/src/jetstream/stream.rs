@@ -100,7 +100,7 @@ pub(super) async fn create(context: &Context, config: &Config) -> Result<Stream,
 fn check(settings: &StreamSettings, tenant: &TenantName, stream: Stream) -> Result<Stream, OpenError> {
     let config = &stream.cached_info().config;
     if is_restoring(config) {
-        return Err(OpenError::Restoring { stream: config.name.clone() });
+        return Err(OpenError::RestoreSession { stream: config.name.clone() });
     }
     let differences = differences(&expected_config(tenant, settings), config);
     if !differences.is_empty() {

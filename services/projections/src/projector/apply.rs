@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::Payload;
-use ledger_domain::{Anomaly, Family, Identity, IdentityKey, Lane, Position, Since};
+use ledger_domain::{Anomaly, EventRef, Family, Identity, IdentityKey, Lane, Position};
 use ledger_journal::Entry;
 use ledger_tlog::{Hash, Tile, Tree, gap_leaf_hash};
 use sqlx::{Connection, PgConnection};
@@ -184,8 +184,11 @@ impl ProjectionState {
         let event = envelope.event();
         let payload = &event.payload;
         let mut outcome = EventAnnotations::default();
-        let since =
-            Since { occurred_at: envelope.occurred_at(), position, event_id: envelope.identity().id.clone() };
+        let since = EventRef {
+            occurred_at: envelope.occurred_at(),
+            position,
+            event_id: envelope.identity().id.clone(),
+        };
         let occurred_at = since.occurred_at;
         if payload.environment().is_some_and(|name| self.environments.id(name).is_none()) {
             outcome.first_of.push("environment");
@@ -246,7 +249,13 @@ impl ProjectionState {
 
     /// Records the live releases of lanes after an event, per environment: a correction may concern lanes of another
     /// environment than the event's.
-    fn record(&mut self, touched: &[Lane], since: &Since, outcome: &mut EventAnnotations, batch: &mut Batch) {
+    fn record(
+        &mut self,
+        touched: &[Lane],
+        since: &EventRef,
+        outcome: &mut EventAnnotations,
+        batch: &mut Batch,
+    ) {
         let mut environments: Vec<_> = touched.iter().map(|lane| lane.environment.clone()).collect();
         environments.sort();
         environments.dedup();
@@ -262,7 +271,7 @@ impl ProjectionState {
         &mut self,
         corrects: Option<&Identity>,
         corrected: Option<Corrected>,
-        since: &Since,
+        since: &EventRef,
         outcome: &mut EventAnnotations,
         batch: &mut Batch,
     ) -> Vec<Lane> {
@@ -297,7 +306,7 @@ impl ProjectionState {
         envelope: &Envelope,
         lane: Lane,
         environment_id: i32,
-        since: &Since,
+        since: &EventRef,
         outcome: &mut EventAnnotations,
         batch: &mut Batch,
     ) -> Option<Lane> {

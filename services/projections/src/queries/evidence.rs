@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use ledger_domain::event::Policy;
 use ledger_domain::gate::{
-    CompositionEvidence, LeftRelease, ReleaseJudgement, SucceededDeploy, TargetEvidence, judge_release,
+    CompositionEvidence, ReleaseJudgement, RolledBackRelease, SucceededDeploy, TargetEvidence, judge_release,
 };
 use ledger_domain::known_good::Status;
 use ledger_domain::{
@@ -208,7 +208,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// The database query fails.
-    pub async fn left_releases(&mut self, lane: &Lane) -> Result<Vec<LeftRelease>, Error> {
+    pub async fn left_releases(&mut self, lane: &Lane) -> Result<Vec<RolledBackRelease>, Error> {
         let Some(id) = self.environment_id(&lane.environment).await? else { return Ok(Vec::new()) };
         let query =
             sqlx::query(ROLLBACKS_OF_LANE).bind(id).bind(lane.service.as_str()).bind(lane.target.as_str());
@@ -256,7 +256,7 @@ impl Snapshot {
     }
 }
 
-fn parse_left_release(row: &sqlx::postgres::PgRow) -> Result<(LeftRelease, bool), Error> {
+fn parse_left_release(row: &sqlx::postgres::PgRow) -> Result<(RolledBackRelease, bool), Error> {
     use sqlx::Row as _;
     let text = |index: usize| row.try_get::<Option<String>, _>(index);
     let requested: i64 = row.try_get(1)?;
@@ -266,7 +266,7 @@ fn parse_left_release(row: &sqlx::postgres::PgRow) -> Result<(LeftRelease, bool)
         let parts = [text(first + 1)?, text(first + 2)?, text(first + 3)?, text(first + 4)?];
         parsed("rollback_lanes", requested, || parse_release(&version, parts.each_ref())).map(Some)
     };
-    let rollback = LeftRelease {
+    let rollback = RolledBackRelease {
         rollback_id: parsed("rollbacks", requested, || ShortText::stored(&rollback_id))?,
         requested: position(requested),
         started: row.try_get(2)?,

@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use ledger_domain::{
-    Composition, EnvironmentName, EventId, LiveRelease, PointInTime, Position, ServiceName, Since, TargetName,
+    Composition, EnvironmentName, EventId, EventRef, LiveRelease, PointInTime, Position, ServiceName,
+    TargetName,
 };
 
 use crate::Snapshot;
@@ -50,7 +51,7 @@ pub(crate) struct CompositionSpan {
     /// Time of the next composition change; `None` while it is live.
     pub(crate) until: Option<DateTime<Utc>>,
     /// Event that made it live, if known.
-    pub(crate) since: Option<Since>,
+    pub(crate) since: Option<EventRef>,
     /// Lanes that changed when it went live: they ran another release, or nothing, just before.
     pub(crate) changed: Vec<(ServiceName, TargetName)>,
 }
@@ -90,7 +91,7 @@ impl Snapshot {
             let last: Option<(i64, String)> = query.fetch_optional(self.connection()).await?;
             if let Some((at, event_id)) = last {
                 let event_id = parsed("lane_changes", at, || EventId::stored(&event_id))?;
-                span.since = Some(Since { occurred_at: span.from, position: position(at), event_id });
+                span.since = Some(EventRef { occurred_at: span.from, position: position(at), event_id });
             }
         }
         for index in split..times.len() {
@@ -166,7 +167,7 @@ impl Snapshot {
             rows.iter().map(|(service, target, _)| parse_lane_key(service, target)).collect();
         let lanes = lanes?;
         let folds = load_histories(self.connection(), id, &lanes, known_at, time).await?;
-        let mut steps: Vec<(Since, usize, Option<LiveRelease>)> = Vec::new();
+        let mut steps: Vec<(EventRef, usize, Option<LiveRelease>)> = Vec::new();
         for (lane, fold) in folds.iter().enumerate() {
             let at_time = fold.steps().into_iter().filter(|(since, _)| since.occurred_at == time);
             steps

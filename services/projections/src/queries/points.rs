@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use ledger_domain::event::Policy;
 use ledger_domain::known_good::{CheckResults, CheckedLane, Evidence, Judgement, Marked, Status, judge};
 use ledger_domain::{
-    Composition, CompositionId, EnvironmentName, LiveRelease, PointInTime, Position, ServiceName, Since,
+    Composition, CompositionId, EnvironmentName, EventRef, LiveRelease, PointInTime, Position, ServiceName,
     TargetName,
 };
 
@@ -44,7 +44,7 @@ pub struct Point {
     /// Number of the composition change, counted from 1; `None` if a time identifies the point.
     pub number: Option<u64>,
     /// Event that made the change. If a time identifies the point: the last event that affected the composition.
-    pub since: Since,
+    pub since: EventRef,
     /// Lanes that changed when the point began.
     pub changed: Vec<(ServiceName, TargetName)>,
     /// Time at which the composition went live.
@@ -73,7 +73,7 @@ pub struct PointCursor {
     /// Composition of the next point to return.
     composition: Composition,
     /// Event that began the point after that one.
-    next: Option<Since>,
+    next: Option<EventRef>,
     /// Points that are read and not returned yet, each with the releases that its lanes ran before.
     ready: VecDeque<CompositionChange>,
     /// Number of the latest point that is not read yet; 0 if all are read.

@@ -71,7 +71,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// The database query fails.
-    pub async fn lanes_ever(
+    pub async fn all_lanes(
         &mut self,
         environment: &EnvironmentName,
     ) -> Result<Vec<(ServiceName, TargetName)>, Error> {

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use ledger_domain::retirement::{Retirements, Standing};
+use ledger_domain::retirement::{RetirementStatus, Retirements};
 use ledger_domain::{
-    Anomaly, Applied, CompositionIndex, Effect, EnvironmentName, Lane, LaneFold, LaneRef, LiveRelease,
-    Position, Release, ServiceName, ShortText, Since, TargetName, Track, TrackEntry,
+    Anomaly, Applied, CompositionIndex, Effect, EnvironmentName, EventRef, Lane, LaneFold, LaneRef,
+    LiveRelease, Position, Release, ServiceName, ShortText, TargetName, Track, TrackEntry,
 };
 use sqlx::PgConnection;
 
@@ -78,26 +78,26 @@ impl LaneRows {
 
 impl LaneState {
     /// Returns the live release, given the retirement state of the environment.
-    fn live_release(&self, standing: Standing) -> Option<LiveRelease> {
+    fn live_release(&self, standing: RetirementStatus) -> Option<LiveRelease> {
         match standing {
-            Standing::Retired(_) => None,
-            Standing::Open(None) => self.fold.live().map(LiveRelease::to_owned),
-            Standing::Open(Some(until)) => self.fold.after(until).live().map(LiveRelease::to_owned),
+            RetirementStatus::Retired(_) => None,
+            RetirementStatus::Open(None) => self.fold.live().map(LiveRelease::to_owned),
+            RetirementStatus::Open(Some(until)) => self.fold.after(until).live().map(LiveRelease::to_owned),
         }
     }
 
-    fn holds_anything(&self, standing: Standing) -> bool {
+    fn holds_anything(&self, standing: RetirementStatus) -> bool {
         match standing {
-            Standing::Retired(_) => false,
-            Standing::Open(None) => self.fold.holds_anything(),
-            Standing::Open(Some(until)) => self.fold.after(until).holds_anything(),
+            RetirementStatus::Retired(_) => false,
+            RetirementStatus::Open(None) => self.fold.holds_anything(),
+            RetirementStatus::Open(Some(until)) => self.fold.after(until).holds_anything(),
         }
     }
 
-    fn has_changes(&self, standing: Standing) -> bool {
+    fn has_changes(&self, standing: RetirementStatus) -> bool {
         match standing {
-            Standing::Retired(_) => false,
-            Standing::Open(until) => {
+            RetirementStatus::Retired(_) => false,
+            RetirementStatus::Open(until) => {
                 let last = self.fold.changes().last();
                 last.is_some_and(|(_, last)| until.is_none_or(|until| last.since.occurred_at >= until))
             }
@@ -217,7 +217,7 @@ impl LaneProjection {
     }
 
     /// Returns which changes a lane already has that occurred later than a report of a version.
-    pub(crate) fn later(&self, lane: &Lane, since: &Since, version: Option<&ShortText>) -> LaterChange {
+    pub(crate) fn later(&self, lane: &Lane, since: &EventRef, version: Option<&ShortText>) -> LaterChange {
         let targets = self.environments.get(&lane.environment).and_then(|it| it.lanes.get(&lane.service));
         let Some(state) = targets.and_then(|targets| targets.get(&lane.target)) else {
             return LaterChange::Nothing;
@@ -237,7 +237,7 @@ impl LaneProjection {
     /// Returns true if an environment was retired at a time, as known now.
     pub(crate) fn is_retired(&self, environment: &EnvironmentName, at: DateTime<Utc>) -> bool {
         let environment = self.environments.get(environment);
-        environment.is_some_and(|it| matches!(it.retirements.at(at), Standing::Retired(_)))
+        environment.is_some_and(|it| matches!(it.retirements.at(at), RetirementStatus::Retired(_)))
     }
 
     /// Returns the lanes of an environment.
@@ -265,7 +265,7 @@ impl LaneProjection {
         &mut self,
         lane: &Lane,
         corrected: Position,
-        since: &Since,
+        since: &EventRef,
         environments: &mut EnvironmentProjection,
         rows: &mut LaneRows,
     ) {
@@ -300,7 +300,7 @@ impl LaneProjection {
     pub(crate) fn apply(
         &mut self,
         changed: LaneChange<'_>,
-        since: &Since,
+        since: &EventRef,
         environments: &mut EnvironmentProjection,
         rows: &mut LaneRows,
     ) -> Vec<Anomaly> {
@@ -325,8 +325,8 @@ impl LaneProjection {
         let is_removal = track == Track::Traffic && entry.effect == Effect::Removed;
         // Judge the anomaly by the changes since the last retirement, but lateness by all changes.
         let current = match standing {
-            Standing::Open(Some(until)) => Some(state.fold.after(until).apply(&track, entry.clone())),
-            Standing::Open(None) | Standing::Retired(_) => None,
+            RetirementStatus::Open(Some(until)) => Some(state.fold.after(until).apply(&track, entry.clone())),
+            RetirementStatus::Open(None) | RetirementStatus::Retired(_) => None,
         };
         let whole = state.fold.apply(&track, entry.clone());
         let (late, behind) = (whole.late, whole.behind);
@@ -360,7 +360,7 @@ impl LaneProjection {
         let late = applied.behind.then_some(Anomaly::Late);
         // Of changes before the last retirement, memory may know nothing, so do not report what contradicts them.
         let precedes_retirement =
-            matches!(standing, Standing::Open(Some(until)) if since.occurred_at < until);
+            matches!(standing, RetirementStatus::Open(Some(until)) if since.occurred_at < until);
         late.into_iter().chain(applied.anomaly.filter(|_| !precedes_retirement)).collect()
     }
 
@@ -370,7 +370,7 @@ impl LaneProjection {
         &mut self,
         name: &EnvironmentName,
         retires: bool,
-        since: &Since,
+        since: &EventRef,
         environments: &mut EnvironmentProjection,
         rows: &mut LaneRows,
     ) -> Vec<Lane> {
@@ -403,7 +403,7 @@ impl LaneProjection {
         &mut self,
         name: &EnvironmentName,
         lanes: &[Lane],
-        at: &Since,
+        at: &EventRef,
         environments: &mut EnvironmentProjection,
         rows: &mut LaneRows,
     ) -> Option<ShortText> {
@@ -465,9 +465,9 @@ impl LaneProjection {
     }
 }
 
-fn is_regular(fold: &LaneFold, standing: Standing) -> bool {
+fn is_regular(fold: &LaneFold, standing: RetirementStatus) -> bool {
     match standing {
-        Standing::Open(Some(until)) => fold.is_regular() && fold.after(until).is_regular(),
-        Standing::Open(None) | Standing::Retired(_) => fold.is_regular(),
+        RetirementStatus::Open(Some(until)) => fold.is_regular() && fold.after(until).is_regular(),
+        RetirementStatus::Open(None) | RetirementStatus::Retired(_) => fold.is_regular(),
     }
 }

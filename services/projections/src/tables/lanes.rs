@@ -11,10 +11,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use ledger_domain::retirement::Standing;
+use ledger_domain::retirement::RetirementStatus;
 use ledger_domain::{
-    Artifact, Composition, ConfigDigest, Effect, EnvironmentName, EventId, Lane, LaneFold, Lanes, NameError,
-    PointInTime, Position, Release, ServiceName, ShortText, Since, SlotName, TargetName, Track, TrackEntry,
+    Artifact, Composition, ConfigDigest, Effect, EnvironmentName, EventId, EventRef, Lane, LaneFold, Lanes,
+    NameError, PointInTime, Position, Release, ServiceName, ShortText, SlotName, TargetName, Track,
+    TrackEntry,
 };
 use sqlx::PgConnection;
 
@@ -317,7 +318,7 @@ impl TrackEntryRow {
                 Effect::Deployed(parse_release(version, parts)?)
             }
         };
-        let since = Since { occurred_at, position: position(at), event_id: EventId::stored(event_id)? };
+        let since = EventRef { occurred_at, position: position(at), event_id: EventId::stored(event_id)? };
         Ok(Some(TrackEntry { effect, since }))
     }
 }
@@ -446,9 +447,9 @@ async fn state(
     let standing = retirements(connection, id, asked).await?.at(time);
     let lanes = folds.into_iter().filter_map(|((service, target), fold)| {
         let fold = match standing {
-            Standing::Retired(_) => return None,
-            Standing::Open(None) => fold,
-            Standing::Open(Some(until)) => fold.after(until),
+            RetirementStatus::Retired(_) => return None,
+            RetirementStatus::Open(None) => fold,
+            RetirementStatus::Open(Some(until)) => fold.after(until),
         };
         let late_report = late.get(&(service.clone(), target.clone())).copied();
         (!fold.changes().is_empty()).then_some(LaneState { service, target, fold, late_report })

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use ledger_domain::{
-    Artifact, CompositionId, EnvironmentName, EventId, LiveRelease, Position, Release, ServiceName, Since,
+    Artifact, CompositionId, EnvironmentName, EventId, EventRef, LiveRelease, Position, Release, ServiceName,
     SlotName, TargetName,
 };
 use sqlx::{PgConnection, Postgres, QueryBuilder};
@@ -74,7 +74,7 @@ const ROWS_PER_STATEMENT: usize = 1_000;
 #[derive(Debug, Clone)]
 pub(crate) struct CompositionChange {
     pub(crate) number: i64,
-    pub(crate) since: Since,
+    pub(crate) since: EventRef,
     /// Changed lanes, each with the release that it ran before.
     pub(crate) lanes: Vec<((ServiceName, TargetName), Option<LiveRelease>)>,
     pub(crate) composition: CompositionId,
@@ -116,7 +116,7 @@ impl ChangeRow {
                     Some(LiveRelease {
                         slot: self.before_slot.as_deref().map(SlotName::parse).transpose()?,
                         release: parse_release(version, parts)?,
-                        since: Since {
+                        since: EventRef {
                             occurred_at,
                             position: position(at),
                             event_id: EventId::stored(event_id)?,
@@ -129,9 +129,9 @@ impl ChangeRow {
         })
     }
 
-    fn since(&self) -> Result<Since, Error> {
+    fn since(&self) -> Result<EventRef, Error> {
         let event_id = parsed("live_changes", self.position, || EventId::stored(&self.event_id))?;
-        Ok(Since { occurred_at: self.occurred_at, position: position(self.position), event_id })
+        Ok(EventRef { occurred_at: self.occurred_at, position: position(self.position), event_id })
     }
 
     fn composition(&self) -> Result<CompositionId, Error> {
@@ -195,7 +195,7 @@ impl Snapshot {
         service: &ServiceName,
         target: &TargetName,
         wanted: &Release,
-    ) -> Result<Option<Since>, Error> {
+    ) -> Result<Option<EventRef>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
         let query = sqlx::query_as(CHANGES_TO_VERSION).bind(id).bind(service.as_str()).bind(target.as_str());
         let query = query.bind(wanted.version.as_str());
@@ -206,7 +206,7 @@ impl Snapshot {
             if wanted.matches(&ran) {
                 let event_id = parsed("live_changes", row.position, || EventId::stored(&row.event_id))?;
                 let (occurred_at, position) = (row.occurred_at, position(row.position));
-                return Ok(Some(Since { occurred_at, position, event_id }));
+                return Ok(Some(EventRef { occurred_at, position, event_id }));
             }
         }
         Ok(None)
@@ -255,7 +255,7 @@ pub(crate) struct LiveChange {
     pub(crate) number: i64,
     pub(crate) service: ServiceName,
     pub(crate) target: TargetName,
-    pub(crate) at: Since,
+    pub(crate) at: EventRef,
     pub(crate) release: Option<Release>,
     pub(crate) before: Option<LiveRelease>,
     pub(crate) composition: CompositionId,

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use ledger_domain::drift::ObservedState;
 use ledger_domain::event::Observation;
-use ledger_domain::retirement::Standing;
-use ledger_domain::{EnvironmentName, EventId, Lane, Release, ServiceName, Since, SlotName, TargetName};
+use ledger_domain::retirement::RetirementStatus;
+use ledger_domain::{EnvironmentName, EventId, EventRef, Lane, Release, ServiceName, SlotName, TargetName};
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use crate::Snapshot;
@@ -52,7 +52,7 @@ struct Row {
 impl Row {
     fn parse(&self) -> Result<(Lane, ObservedState), Error> {
         let since = |at, occurred_at, id: &str| {
-            EventId::stored(id).map(|event_id| Since { occurred_at, position: position(at), event_id })
+            EventId::stored(id).map(|event_id| EventRef { occurred_at, position: position(at), event_id })
         };
         parsed("observations", self.last_position, || {
             let lane = parse_lane(&self.environment, &self.service, &self.target)?;
@@ -86,8 +86,8 @@ impl Snapshot {
         for row in &rows {
             let (lane, state) = row.parse()?;
             let counts = match standing {
-                Standing::Retired(_) => false,
-                Standing::Open(until) => until.is_none_or(|until| state.last.occurred_at >= until),
+                RetirementStatus::Retired(_) => false,
+                RetirementStatus::Open(until) => until.is_none_or(|until| state.last.occurred_at >= until),
             };
             if counts {
                 all.insert((lane.service, lane.target), state);
@@ -127,7 +127,7 @@ impl ObservationProjection {
     pub(crate) fn apply(
         &mut self,
         observation: &Observation,
-        at: &Since,
+        at: &EventRef,
         environment_id: i32,
         lanes: impl Iterator<Item = Lane>,
     ) {

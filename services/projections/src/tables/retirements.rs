@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use ledger_domain::event::Payload;
 use ledger_domain::retirement::Retirements;
-use ledger_domain::{EnvironmentName, Position, Since};
+use ledger_domain::{EnvironmentName, EventRef, Position};
 use sqlx::PgConnection;
 
 use crate::Snapshot;
@@ -72,7 +72,7 @@ pub(crate) struct RetirementRows {
 }
 
 impl RetirementRows {
-    pub(crate) fn push(&mut self, payload: &Payload, environment_id: Option<i32>, since: &Since) {
+    pub(crate) fn push(&mut self, payload: &Payload, environment_id: Option<i32>, since: &EventRef) {
         let retires = match payload {
             Payload::EnvironmentRetired(_) => true,
             Payload::EnvironmentDeclared(..) => false,

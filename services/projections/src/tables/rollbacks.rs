@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{Event, Payload, RollbackRequest, Step};
-use ledger_domain::rollback::{AutomaticPast, Phase};
+use ledger_domain::rollback::{AutomaticHistory, RollbackPhase};
 use ledger_domain::{EnvironmentName, Family, LongText, Position, Release, ShortText, TargetName};
 use sqlx::PgConnection;
 
@@ -125,7 +125,7 @@ pub struct RollbackRow {
     /// Reason of the request.
     pub reason: Option<LongText>,
     /// Phase of the rollback.
-    pub phase: Phase,
+    pub phase: RollbackPhase,
     /// Position of the request.
     pub requested: Position,
     /// Time at which the request was recorded.
@@ -158,7 +158,7 @@ pub struct RollbackFilter {
     /// Environment of the rollback.
     pub environment: Option<EnvironmentName>,
     /// Phases to include.
-    pub phases: Option<Vec<Phase>>,
+    pub phases: Option<Vec<RollbackPhase>>,
     /// Position before which the rollback was requested.
     pub before: Option<Position>,
 }
@@ -188,7 +188,8 @@ impl Row {
             Ok(RollbackRow {
                 request: request.clone(),
                 reason: event.reason.clone(),
-                phase: Phase::named(&self.phase).ok_or_else(|| format!("unknown phase {}", self.phase))?,
+                phase: RollbackPhase::named(&self.phase)
+                    .ok_or_else(|| format!("unknown phase {}", self.phase))?,
                 requested: position(self.requested),
                 requested_at: self.recorded_at,
                 started: self.started.map(position),
@@ -284,8 +285,10 @@ impl Snapshot {
         &mut self,
         environment: &EnvironmentName,
         now: DateTime<Utc>,
-    ) -> Result<AutomaticPast, Error> {
-        let Some(id) = self.environment_id(environment).await? else { return Ok(AutomaticPast::default()) };
+    ) -> Result<AutomaticHistory, Error> {
+        let Some(id) = self.environment_id(environment).await? else {
+            return Ok(AutomaticHistory::default());
+        };
         let requests = sqlx::query_scalar(AUTOMATIC_REQUESTS_SINCE).bind(id).bind(now - TimeDelta::days(1));
         let requested_at = requests.fetch_all(self.connection()).await?;
         let last = sqlx::query_scalar(LAST_AUTOMATIC_REQUEST).bind(id);
@@ -297,7 +300,7 @@ impl Snapshot {
                 Ok::<_, Error>((parsed("rollbacks", at, || ShortText::stored(&rollback_id))?, position(at)))
             })
             .transpose()?;
-        Ok(AutomaticPast { requested_at, last_requested_at, failed })
+        Ok(AutomaticHistory { requested_at, last_requested_at, failed })
     }
 }
 
@@ -348,7 +351,7 @@ pub(crate) async fn write(
     at: Position,
     recorded_at: DateTime<Utc>,
 ) -> Result<(), Error> {
-    let ended = |phase: Phase, id: &ShortText| (phase, id.as_str().to_owned());
+    let ended = |phase: RollbackPhase, id: &ShortText| (phase, id.as_str().to_owned());
     let (phase, rollback_id) = match payload {
         Payload::RollbackRequested(request) => {
             return write_request(connection, request, environment_id, at, recorded_at).await;
@@ -367,9 +370,9 @@ pub(crate) async fn write(
             }
             return Ok(());
         }
-        Payload::RollbackSucceeded(it) => ended(Phase::Succeeded, &it.rollback_id),
-        Payload::RollbackFailed(it) => ended(Phase::Failed, &it.rollback_id),
-        Payload::RollbackCancelled(it) => ended(Phase::Cancelled, &it.rollback_id),
+        Payload::RollbackSucceeded(it) => ended(RollbackPhase::Succeeded, &it.rollback_id),
+        Payload::RollbackFailed(it) => ended(RollbackPhase::Failed, &it.rollback_id),
+        Payload::RollbackCancelled(it) => ended(RollbackPhase::Cancelled, &it.rollback_id),
         _ => return Ok(()),
     };
     sqlx::query(MARK_ENDED).bind(rollback_id).bind(phase.name()).bind(bigint(at)).execute(connection).await?;

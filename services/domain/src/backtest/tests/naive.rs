@@ -7,17 +7,17 @@ use super::{Entry, name, time};
 use crate::checks::{LaneDeploy, speaks_of, straddles};
 use crate::event::{ApprovalSubject, Event, Payload, Policy, Validation, ValidationSubject};
 use crate::gate::{
-    Answer, CompositionEvidence, Decision, DeployAnswer, GateInput, LeftRelease, PromotionEvidence,
+    Answer, CompositionEvidence, Decision, DeployAnswer, GateInput, PromotionEvidence, RolledBackRelease,
     SucceededDeploy, TargetEvidence, decide, judge_release,
 };
 use crate::known_good::{CheckResult, CheckResults, Marked, Status};
 use crate::plan_issue::{ActiveFreeze, FreezeInterval, Revocations, RevokedArtifact};
-use crate::retirement::{Retirements, Standing};
-use crate::rollback::Phase;
+use crate::retirement::{RetirementStatus, Retirements};
+use crate::rollback::RollbackPhase;
 use crate::span::Span;
 use crate::{
-    Artifact, CompositionId, CompositionIndex, Effect, EnvironmentName, EventId, Lane, LaneFold, LaneRef,
-    Position, Release, ServiceName, ShortText, Since, SlotName, TargetName, Track, TrackEntry,
+    Artifact, CompositionId, CompositionIndex, Effect, EnvironmentName, EventId, EventRef, Lane, LaneFold,
+    LaneRef, Position, Release, ServiceName, ShortText, SlotName, TargetName, Track, TrackEntry,
 };
 
 /// The last second at which an event of a history occurs.
@@ -72,7 +72,8 @@ impl Model {
         let Some(target) = self.target_of(named) else { return };
         let lane = named.at(target);
         let id = EventId::parse(&at.1.to_string()).expect("an id");
-        let entry = TrackEntry { effect, since: Since { occurred_at: at.0, position: at.1, event_id: id } };
+        let entry =
+            TrackEntry { effect, since: EventRef { occurred_at: at.0, position: at.1, event_id: id } };
         let late = self.changes.iter().any(|other| {
             other.lane == lane && (other.entry.since.occurred_at, other.entry.since.position) > at
         });
@@ -126,11 +127,11 @@ impl Model {
         fold
     }
 
-    fn without_retired_changes(fold: &LaneFold, standing: Standing) -> LaneFold {
+    fn without_retired_changes(fold: &LaneFold, standing: RetirementStatus) -> LaneFold {
         match standing {
-            Standing::Retired(_) => LaneFold::default(),
-            Standing::Open(None) => fold.clone(),
-            Standing::Open(Some(until)) => fold.after(until),
+            RetirementStatus::Retired(_) => LaneFold::default(),
+            RetirementStatus::Open(None) => fold.clone(),
+            RetirementStatus::Open(Some(until)) => fold.after(until),
         }
     }
 
@@ -500,9 +501,9 @@ impl Model {
     }
 
     /// Returns the rollbacks of a lane, and the rollback under way.
-    fn rollbacks(&self, lane: &Lane) -> (Vec<LeftRelease>, Option<(ShortText, Position)>) {
-        let mut all: Vec<(ShortText, Position, Phase)> = Vec::new();
-        let mut left: Vec<LeftRelease> = Vec::new();
+    fn rollbacks(&self, lane: &Lane) -> (Vec<RolledBackRelease>, Option<(ShortText, Position)>) {
+        let mut all: Vec<(ShortText, Position, RollbackPhase)> = Vec::new();
+        let mut left: Vec<RolledBackRelease> = Vec::new();
         for ((_, position), event) in &self.entries {
             let (id, phase) = match &event.payload {
                 Payload::RollbackRequested(request) => {
@@ -510,11 +511,11 @@ impl Model {
                     if all.iter().any(|(id, ..)| id == rollback_id) {
                         continue;
                     }
-                    all.push((rollback_id.clone(), *position, Phase::Requested));
+                    all.push((rollback_id.clone(), *position, RollbackPhase::Requested));
                     let steps = request.plan.steps.iter();
                     let of_lane =
                         steps.filter(|it| (&it.service, &it.target) == (&lane.service, &lane.target));
-                    left.extend(of_lane.map(|step| LeftRelease {
+                    left.extend(of_lane.map(|step| RolledBackRelease {
                         rollback_id: rollback_id.clone(),
                         requested: *position,
                         started: false,
@@ -526,21 +527,21 @@ impl Model {
                     }));
                     continue;
                 }
-                Payload::RollbackStarted(it) => (&it.rollback.rollback_id, Phase::Started),
-                Payload::RollbackSucceeded(it) => (&it.rollback_id, Phase::Succeeded),
-                Payload::RollbackCancelled(it) => (&it.rollback_id, Phase::Cancelled),
+                Payload::RollbackStarted(it) => (&it.rollback.rollback_id, RollbackPhase::Started),
+                Payload::RollbackSucceeded(it) => (&it.rollback_id, RollbackPhase::Succeeded),
+                Payload::RollbackCancelled(it) => (&it.rollback_id, RollbackPhase::Cancelled),
                 _ => continue,
             };
             let Some(rollback) = all.iter_mut().find(|(of, ..)| of == id) else { continue };
             let is_next = match phase {
-                Phase::Started => rollback.2 == Phase::Requested,
+                RollbackPhase::Started => rollback.2 == RollbackPhase::Requested,
                 _ => rollback.2.is_active(),
             };
             if is_next {
                 rollback.2 = phase;
                 for left in left.iter_mut().filter(|left| left.rollback_id == *id) {
-                    left.started |= phase == Phase::Started;
-                    left.cancelled |= phase == Phase::Cancelled;
+                    left.started |= phase == RollbackPhase::Started;
+                    left.cancelled |= phase == RollbackPhase::Cancelled;
                     left.ended = left.ended.or((!phase.is_active()).then_some(*position));
                 }
             }
@@ -646,8 +647,8 @@ pub(super) fn decision(policy: &Policy, entries: &[Entry]) -> Option<Decision> {
     let evidence: Vec<_> = evidence.collect();
     let standing = model.retirements(&lane.environment).at(time(last.at));
     let retired = match standing {
-        Standing::Retired(position) => Some(position),
-        Standing::Open(_) => None,
+        RetirementStatus::Retired(position) => Some(position),
+        RetirementStatus::Open(_) => None,
     };
     let present = Model::without_retired_changes(&model.fold(&lane, LAST_SECOND), standing);
     let freezes = model.freezes(last.at);

@@ -118,7 +118,7 @@ fn an_expired_grant_does_not_reinstate_the_persons_earlier_grant() {
 fn lane_fold(changes: &[(Track, Effect)]) -> LaneFold {
     let mut fold = LaneFold::default();
     for ((track, effect), position) in changes.iter().cloned().zip(1..) {
-        let since = Since {
+        let since = EventRef {
             occurred_at: time(position),
             position: at(position.cast_unsigned()),
             event_id: EventId::parse("e").expect("an id"),

@@ -24,8 +24,8 @@ const fn rule(cool_down_seconds: u64, at_most_a_day: u32) -> AutomaticRollback {
 }
 
 /// Creates the history of these requests, none of which failed.
-fn past(requested: &[i64]) -> AutomaticPast {
-    AutomaticPast {
+fn past(requested: &[i64]) -> AutomaticHistory {
+    AutomaticHistory {
         requested_at: requested.iter().map(|seconds| time(*seconds)).collect(),
         last_requested_at: requested.last().map(|seconds| time(*seconds)),
         failed: None,
@@ -34,7 +34,7 @@ fn past(requested: &[i64]) -> AutomaticPast {
 
 #[test]
 fn without_earlier_rollbacks_the_controller_may_act() {
-    assert_eq!(check_limits(&rule(3_600, 1), &AutomaticPast::default(), time(0)), Ok(()));
+    assert_eq!(check_limits(&rule(3_600, 1), &AutomaticHistory::default(), time(0)), Ok(()));
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn the_controller_waits_for_the_end_of_the_cool_down() {
 
 #[test]
 fn a_cool_down_of_more_than_a_day_is_respected() {
-    let long_ago = AutomaticPast { last_requested_at: Some(time(0)), ..AutomaticPast::default() };
+    let long_ago = AutomaticHistory { last_requested_at: Some(time(0)), ..AutomaticHistory::default() };
     let declined = check_limits(&rule(200_000, 1), &long_ago, time(100_000));
     assert_eq!(declined, Err(DeclineReason::CoolDown { until: time(200_000) }));
 }
@@ -74,15 +74,15 @@ fn the_policy_limits_the_number_of_rollbacks_within_a_day() {
 
 #[test]
 fn a_limit_of_zero_a_day_allows_none() {
-    let never = check_limits(&rule(0, 0), &AutomaticPast::default(), time(0));
+    let never = check_limits(&rule(0, 0), &AutomaticHistory::default(), time(0));
     assert_eq!(never, Err(DeclineReason::TooMany { at_most: 0 }));
 }
 
 #[test]
 fn a_failed_automatic_rollback_switches_the_controller_off() {
-    let failed = AutomaticPast {
+    let failed = AutomaticHistory {
         failed: Some((short_text("rollback-1"), Position::new(9))),
-        ..AutomaticPast::default()
+        ..AutomaticHistory::default()
     };
     let off = check_limits(&rule(0, 10), &failed, time(1_000_000));
     let switched_off =
