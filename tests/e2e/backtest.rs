@@ -1,13 +1,12 @@
 //! Back-tests: the deploys that a policy would have stopped, based on what was known then, and the ones that it would
 //! have allowed and that failed later.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ledger_tests::{Client, Response, Servers, Service, deploy, event, run};
 use serde_json::{Value, json};
 
 use crate::PROGRAM;
-use crate::real_rollbacks::import_history;
 
 /// Allows in production only releases that passed in staging.
 fn from_staging() -> Value {
@@ -197,39 +196,6 @@ async fn the_command_backtests_a_policy_from_a_file() {
         run(PROGRAM, &["backtest", &file, "--environment=production", "--after=3", &url, "--json"]).await;
 
     assert_eq!(totals(&report), [3, 2, 1, 0, 1, 1], "{report}");
-}
-
-#[tokio::test]
-async fn a_backtest_and_a_horizon_of_a_real_history_respond_within_seconds() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &[]).await;
-    let client = service.client();
-    let history = import_history(&servers, &service).await;
-    let deploys = history.rows.iter().filter(|row| row.environment == "production" && row.version.is_some());
-    let deploys = deploys.count() as u64;
-    let started = Instant::now();
-
-    let promoted =
-        backtest(&client, &json!({"environment": "production", "policy": from_staging()})).await.ok();
-    let took = started.elapsed();
-    let lax = backtest(&client, &json!({"environment": "production", "policy": {}})).await.ok();
-
-    let started = Instant::now();
-    let horizon = "/v1/environments/production/rollback-horizon?window=3660d";
-    let horizon = client.get(horizon).await.ok();
-    let horizon_took = started.elapsed();
-
-    let count = history.rows.len();
-    print(&format!(
-        "{count} entries, {deploys} deploys: {took:?}; horizon of the whole history: {horizon_took:?}"
-    ));
-    assert!(horizon_took < Duration::from_secs(40), "{horizon_took:?}");
-    assert_eq!(horizon["points"], json!([]), "no point is known good");
-    assert!(took < Duration::from_secs(20), "{took:?}");
-    // There are no checks: no point is known good, and no deploy failed.
-    assert_eq!(totals(&promoted), [deploys, 0, deploys, 0, deploys, 0]);
-    assert_eq!(promoted["stopped_deploys"].as_array().map(Vec::len), Some(100));
-    assert_eq!(totals(&lax), [deploys, deploys, 0, 0, 0, 0]);
 }
 
 #[tokio::test]

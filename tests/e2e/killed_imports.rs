@@ -54,6 +54,9 @@ async fn an_import_survives_a_restart_of_postgres() {
     import.assert_complete().await;
 }
 
+/// Number of rows: an import of them takes several seconds.
+const ROWS: usize = 25_000;
+
 /// A running import that has reached a random row between 10% and 80% of all rows.
 struct Import {
     service: Service,
@@ -70,7 +73,7 @@ impl Import {
     async fn start() -> Self {
         let servers = Servers::start().await;
         let service = Service::start(PROGRAM, &servers, &["--journal-request-timeout-ms=1000"]).await;
-        let history = RealHistory::find_or_generate(servers.folder());
+        let history = RealHistory::find_or_generate(servers.folder()).first(ROWS, servers.folder());
         let (file, url) = (history.file.to_string_lossy().into_owned(), format!("--url={}", service.url()));
         let mut import = Self { service, servers, history, importer: None, file, url, reached: 0 };
         import.importer = Some(Command::start(PROGRAM, &import.arguments()));

@@ -1,11 +1,14 @@
-//! Rollbacks in a real history: returns are detected, known-good points follow the checks, and a rollback restores the
-//! state of its target.
+//! Rollbacks in a real history: returns are detected, back-tests respond within seconds, known-good points follow the
+//! checks, and a rollback restores the state of its target.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use ledger_tests::{Client, RealHistory, Row, RunningVersions, Servers, Service, digest, run};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
 
@@ -18,12 +21,13 @@ const ENVIRONMENT: &str = "production";
 const REAL_RETURNS: usize = 349;
 
 #[tokio::test]
-async fn an_imported_history_is_rolled_back_to_its_last_known_good_points() {
+async fn an_imported_history_is_backtested_and_rolled_back_to_its_last_known_good_points() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
     let history = import_history(&servers, &service).await;
 
+    assert_backtest_and_horizon_are_fast(&client, &history).await;
     let production: Vec<&Row> = history.rows.iter().filter(|row| row.environment == ENVIRONMENT).collect();
     assert_returns_are_marked(&client, &history, &production).await;
     // The last third of production's history has checks; points are queried before three rows in it.
@@ -48,8 +52,38 @@ async fn an_imported_history_is_rolled_back_to_its_last_known_good_points() {
     }
 }
 
+/// Asserts that a back-test and a rollback horizon of the whole real history, which has no checks, respond within
+/// seconds: no point is known good, and no deploy failed.
+async fn assert_backtest_and_horizon_are_fast(client: &Client, history: &RealHistory) {
+    let deploys = history.rows.iter().filter(|row| row.environment == ENVIRONMENT && row.version.is_some());
+    let deploys = deploys.count();
+    let backtest = |policy: Value| {
+        let request = json!({"environment": ENVIRONMENT, "policy": policy}).to_string();
+        async move { client.post("/v1/backtests", "application/json", request).await.ok() }
+    };
+    let started = Instant::now();
+    let promoted = backtest(json!({"promotion": {"from": ["staging"]}})).await;
+    let backtest_time = started.elapsed();
+    let lax = backtest(json!({})).await;
+    let started = Instant::now();
+    let horizon =
+        client.get(&format!("/v1/environments/{ENVIRONMENT}/rollback-horizon?window=3660d")).await.ok();
+    let horizon_time = started.elapsed();
+
+    // Test runners show this output only if the test fails.
+    writeln!(std::io::stderr().lock(), "{deploys} deploys: back-test {backtest_time:?}, horizon {horizon_time:?}")
+        .expect("printed");
+    assert!(backtest_time < Duration::from_secs(20), "{backtest_time:?}");
+    assert!(horizon_time < Duration::from_secs(40), "{horizon_time:?}");
+    assert_eq!(horizon["points"], json!([]));
+    let totals = |body: &Value| ["deploys", "allowed", "stopped", "caught", "false_alarms", "missed"].map(|name| body[name].clone());
+    assert_eq!(json!(totals(&promoted)), json!([deploys, 0, deploys, 0, deploys, 0]));
+    assert_eq!(promoted["stopped_deploys"].as_array().map(Vec::len), Some(100));
+    assert_eq!(json!(totals(&lax)), json!([deploys, deploys, 0, 0, 0, 0]));
+}
+
 /// Imports the real history, or a generated one, and waits until it is projected.
-pub(crate) async fn import_history(servers: &Servers, service: &Service) -> RealHistory {
+async fn import_history(servers: &Servers, service: &Service) -> RealHistory {
     let history = RealHistory::find_or_generate(servers.folder());
     let (file, url) = (history.file.to_string_lossy(), format!("--url={}", service.url()));
     run(PROGRAM, &["import", "releases", &file, &url, COMMIT_COLUMN_FLAG, "--json"]).await;
@@ -166,7 +200,7 @@ async fn roll_back(servers: &Servers, url: &str, to: u64, truth: &RunningVersion
     let folder = servers.folder().join(&id);
     std::fs::create_dir(&folder).expect("a folder");
     let story = Story::on(&Client::new(url));
-    let plan = story.plan(serde_json::json!({"to": to})).await.ok();
+    let plan = story.plan(json!({"to": to})).await.ok();
     assert_eq!(plan["result_digest"], digest(truth));
     let request = [
         "rollback",
@@ -196,7 +230,7 @@ async fn roll_back(servers: &Servers, url: &str, to: u64, truth: &RunningVersion
         .expect("the program runs");
     assert!(executed.status.success(), "{}", String::from_utf8_lossy(&executed.stderr));
     let rollback = story.rollback(&id).await;
-    assert_eq!((&rollback["phase"], &rollback["differences"]), (&"succeeded".into(), &serde_json::json!([])));
+    assert_eq!((&rollback["phase"], &rollback["differences"]), (&"succeeded".into(), &json!([])));
     for step in plan["steps"].as_array().expect("steps") {
         let service = text(&step["service"]);
         let written = std::fs::read_to_string(folder.join(&service)).expect("the command wrote it");

@@ -1,6 +1,7 @@
 //! A real history of releases, and the expected state to compare with.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -51,7 +52,7 @@ impl RealHistory {
     fn read(folder: &Path) -> Self {
         let file = folder.join("govuk-releases.ndjson.gz");
         let open =
-            |path: &Path| std::fs::File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            |path: &Path| File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let rows = lines(GzDecoder::new(open(&file))).map(|row| row_of(&row)).collect();
         let truth = lines(open(&folder.join("govuk-states.ndjson")))
             .map(|state| (state["n"].as_u64().expect("n"), running(&state["state"])))
@@ -105,6 +106,29 @@ impl RealHistory {
             history.truth.insert(n, truth);
         }
         history
+    }
+
+    /// Returns the first rows of the history, written to a file in `folder`, and the state after the last of them.
+    #[must_use]
+    pub fn first(self, rows: usize, folder: &Path) -> Self {
+        let file = folder.join("first-releases.ndjson");
+        let mut text = String::new();
+        let from: Box<dyn Read> = match File::open(&self.file).expect("the history") {
+            packed if self.real => Box::new(GzDecoder::new(packed)),
+            plain => Box::new(plain),
+        };
+        for line in BufReader::new(from).lines().take(rows) {
+            text.push_str(&line.expect("a line"));
+            text.push('\n');
+        }
+        std::fs::write(&file, text).expect("the rows are written");
+        let mut first = Self { file, rows: self.rows, truth: BTreeMap::new(), real: false };
+        first.rows.truncate(rows);
+        let last = first.rows.last().expect("a row").n;
+        let environments = first.environments().into_iter();
+        let states = environments.map(|name| (name.clone(), first.state_after(&name, last))).collect();
+        first.truth.insert(last, states);
+        first
     }
 
     /// True if the history is the real one.

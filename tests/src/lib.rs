@@ -16,6 +16,7 @@ mod replica;
 mod servers;
 mod service;
 mod storage;
+mod template;
 
 pub use client::{Client, Response, deploy, event};
 pub use cluster::{Cluster, Node};

@@ -10,6 +10,7 @@ use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
 use crate::Proxy;
+use crate::template::copy_cluster;
 
 /// nats-server and Postgres in a temporary folder. Each can be killed and restarted on the same port with the data that
 /// it stored.
@@ -36,6 +37,7 @@ impl Servers {
         // The data of a new test server need not survive a crash of the machine.
         postgres_options.sync_new = false;
         let (nats, postgres) = (nats_folder(&folder), postgres_folder(&folder));
+        copy_cluster(&postgres, &postgres_options).await;
         let (nats, postgres) =
             tokio::join!(Nats::start(&nats, &nats_options), Postgres::start(&postgres, &postgres_options));
         let nats = nats.expect("nats-server starts");

@@ -52,6 +52,15 @@ impl Options {
     pub fn found_in(search: impl Into<OsString>) -> Self {
         Self { search: search.into(), programs: None, port: None, sync_new: true }
     }
+
+    /// Returns the directory of the `postgres` that these options select.
+    ///
+    /// # Errors
+    /// A program is missing.
+    pub fn find_programs(&self) -> Result<PathBuf, Error> {
+        let programs = Programs::find(self, Path::new(DEBIAN_VERSIONS))?;
+        Ok(programs.postgres.parent().unwrap_or(Path::new("/")).to_owned())
+    }
 }
 
 /// Running Postgres. Dropping it shuts it down immediately; the next start recovers.
