@@ -10,6 +10,7 @@ mod key;
 mod postgres;
 mod projector;
 mod queries;
+mod sql;
 mod tables;
 
 pub use generations::digest::{RowDifference, TableDigest};
@@ -32,37 +33,3 @@ pub use tables::events::{EventFilter, EventRow, Known, PAGE_BYTES};
 pub use tables::lanes::{AsOf, EnvironmentState, LaneState, QueryError};
 pub use tables::policies::PolicyInForce;
 pub use tables::rollbacks::{Report, RollbackFilter, RollbackRow};
-
-/// Returns every constant SQL statement of the crate; a test prepares them all.
-#[must_use]
-pub fn statements() -> Vec<&'static str> {
-    [
-        tables::artifacts::STATEMENTS,
-        generations::copy::STATEMENTS,
-        tables::corrections::STATEMENTS,
-        tables::deploys::STATEMENTS,
-        generations::digest::STATEMENTS,
-        tables::environments::STATEMENTS,
-        tables::events::STATEMENTS,
-        queries::evidence::STATEMENTS,
-        generations::indexes::STATEMENTS,
-        tables::lanes::STATEMENTS,
-        tables::live::STATEMENTS,
-        queries::marks::STATEMENTS,
-        tables::observations::STATEMENTS,
-        queries::points::STATEMENTS,
-        tables::policies::STATEMENTS,
-        projector::checkpoint::STATEMENTS,
-        generations::rebuild::STATEMENTS,
-        generations::registry::STATEMENTS,
-        tables::retirements::STATEMENTS,
-        tables::rollbacks::STATEMENTS,
-        tables::clock_skews::STATEMENTS,
-        queries::snapshot::STATEMENTS,
-        queries::point_at_time::STATEMENTS,
-        projector::tree::STATEMENTS,
-        tables::check_results::STATEMENTS,
-        generations::verify::STATEMENTS,
-    ]
-    .concat()
-}

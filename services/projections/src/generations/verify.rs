@@ -13,10 +13,7 @@ use crate::generations::copy::{CopyRow, PAGE_SIZE, read_rows};
 use crate::postgres::{Error, Projections, SNAPSHOT};
 use crate::projector::checkpoint;
 use crate::projector::pipeline::close;
-
-pub(crate) const STATEMENTS: &[&str] = &[TILES];
-
-const TILES: &str = "SELECT level, index, hashes FROM tiles ORDER BY level, index";
+use crate::sql::sql;
 
 /// A failure to verify.
 #[derive(Debug, thiserror::Error)]
@@ -176,7 +173,8 @@ impl Projections {
         tiles.add(tree.take_dirty());
         let (stored, computed) = (checkpoint.root, tree.root());
         let mut found: Option<Difference> = None;
-        let mut stored_tiles = sqlx::query_as::<_, (i16, i64, Vec<u8>)>(TILES).fetch(&mut *snapshot);
+        let mut stored_tiles =
+            sqlx::query_as::<_, (i16, i64, Vec<u8>)>(sql!("tiles/all")).fetch(&mut *snapshot);
         while let Some(row) = stored_tiles.next().await {
             let (level, index, hashes) = row?;
             if !tiles.remove_matching(level, index, &hashes) {

@@ -10,14 +10,7 @@ use sqlx::PgConnection;
 use tokio::time::{Instant, timeout_at};
 
 use crate::postgres::{Error, Projections, bigint, parsed, position};
-
-pub(crate) const STATEMENTS: &[&str] = &[READ, ADVANCE];
-
-const READ: &str = "SELECT position, stream_created, leaf_hash, root FROM projection";
-
-/// The fence: of two projectors that start from the same position, one updates the row and the other matches no row.
-const ADVANCE: &str = "UPDATE projection SET position = $2, stream_created = $3, leaf_hash = $4, root = $5
-    WHERE position = $1";
+use crate::sql::sql;
 
 /// Interval at which a process without the projector polls the position.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -173,7 +166,8 @@ impl Projections {
 
 pub(crate) async fn read(connection: &mut PgConnection) -> Result<Checkpoint, Error> {
     type Row = (i64, Option<DateTime<Utc>>, Option<Vec<u8>>, Vec<u8>);
-    let (at, stream_created, leaf_hash, root): Row = sqlx::query_as(READ).fetch_one(connection).await?;
+    let (at, stream_created, leaf_hash, root): Row =
+        sqlx::query_as(sql!("checkpoint/read")).fetch_one(connection).await?;
     Ok(Checkpoint {
         position: position(at),
         stream_created,
@@ -192,7 +186,7 @@ pub(crate) async fn advance(
     from: Position,
     to: &Checkpoint,
 ) -> Result<bool, Error> {
-    let moved = sqlx::query(ADVANCE)
+    let moved = sqlx::query(sql!("checkpoint/advance"))
         .bind(bigint(from))
         .bind(bigint(to.position))
         .bind(to.stream_created)

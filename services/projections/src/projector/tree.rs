@@ -5,11 +5,7 @@ use ledger_tlog::{Hash, Tile, Tree};
 use sqlx::PgConnection;
 
 use crate::postgres::{Error, parsed};
-
-pub(crate) const STATEMENTS: &[&str] = &[EDGE, WRITE];
-
-const EDGE: &str = "SELECT level, index, hashes FROM tiles
-    WHERE (level, index) IN (SELECT * FROM unnest($1::smallint[], $2::bigint[]))";
+use crate::sql::sql;
 
 const WRITE: &str = "INSERT INTO tiles (level, index, hashes)
     SELECT unnest($1::smallint[]), unnest($2::bigint[]), unnest($3::bytea[])
@@ -21,7 +17,7 @@ pub(crate) async fn load(connection: &mut PgConnection, size: Position) -> Resul
     let levels: Vec<i16> = edge.iter().map(|tile| tile.level.into()).collect();
     let indexes: Vec<i64> = edge.iter().map(|tile| tile.index.cast_signed()).collect();
     let rows: Vec<(i16, i64, Vec<u8>)> =
-        sqlx::query_as(EDGE).bind(levels).bind(indexes).fetch_all(connection).await?;
+        sqlx::query_as(sql!("tiles/edge")).bind(levels).bind(indexes).fetch_all(connection).await?;
     let tiles = rows.into_iter().map(|(level, index, hashes)| {
         parsed("tiles", format!("{level}/{index}"), || {
             let hashes = hashes.chunks(Hash::LENGTH).map(<[u8; 32]>::try_from);

@@ -17,14 +17,10 @@ use crate::Snapshot;
 use crate::postgres::{Error, bigint};
 use crate::queries::marks::Marks;
 use crate::queries::point_at_time::CompositionSpan;
+use crate::sql::sql;
 use crate::tables::check_results::{CheckResultCache, LaneRelease};
 use crate::tables::lanes::{AsOf, QueryError};
 use crate::tables::live::{self, CompositionChange, composition_changes, first_change_after};
-
-pub(crate) const STATEMENTS: &[&str] = &[RECORDED_AT];
-
-const RECORDED_AT: &str =
-    "SELECT recorded_at FROM events WHERE position <= $1 ORDER BY position DESC LIMIT 1";
 
 /// Maximum number of points to read in one batch, with the check results of their lanes.
 const PAGE_SIZE: i64 = 64;
@@ -240,7 +236,7 @@ impl Snapshot {
         now: DateTime<Utc>,
     ) -> Result<AsKnownAt, Error> {
         let Some(position) = known_at else { return Ok(AsKnownAt { known_at, now }) };
-        let query = sqlx::query_scalar(RECORDED_AT).bind(bigint(position));
+        let query = sqlx::query_scalar(sql!("events/recorded_at")).bind(bigint(position));
         let now = query.fetch_optional(self.connection()).await?.unwrap_or(now);
         Ok(AsKnownAt { known_at, now })
     }

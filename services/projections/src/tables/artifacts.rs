@@ -10,50 +10,8 @@ use sqlx::PgConnection;
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
+use crate::sql::sql;
 use crate::tables::lanes::parse_lane;
-
-pub(crate) const STATEMENTS: &[&str] = &[
-    BUILDS,
-    LAST_DEPLOYED_ARTIFACT,
-    REVOCATIONS,
-    REVOKED_ARTIFACTS,
-    HAS_REVOCATIONS,
-    LANES_OF_ARTIFACT,
-    WRITE_BUILDS,
-    WRITE_REVOCATIONS,
-];
-
-const BUILDS: &str = "SELECT version, artifact, occurred_at, position FROM builds
-    WHERE version = ANY($1) AND position <= $2 ORDER BY occurred_at, position";
-
-/// Selects the artifact of the latest deploy of a service version up to a time. Deploys to the given environment take
-/// precedence over those to others.
-const LAST_DEPLOYED_ARTIFACT: &str = "SELECT c.artifact, c.position
-    FROM tracks t
-    CROSS JOIN LATERAL (
-        SELECT c.artifact, c.position, c.occurred_at FROM lane_changes c
-        WHERE c.track_id = t.track_id AND c.version = $3 AND c.artifact IS NOT NULL AND c.occurred_at <= $4
-            AND c.corrected_position IS NULL
-        ORDER BY c.occurred_at DESC, c.position DESC LIMIT 1
-    ) c
-    WHERE t.service = $2
-    ORDER BY t.environment_id = $1 DESC, c.occurred_at DESC, c.position DESC LIMIT 1";
-
-const REVOCATIONS: &str = "SELECT position, artifact, deleted, reinstates FROM revocations
-    WHERE artifact_key = ANY($1) OR package_key = ANY($1) ORDER BY occurred_at, position";
-
-const REVOKED_ARTIFACTS: &str = "SELECT DISTINCT artifact FROM revocations WHERE NOT reinstates";
-
-const HAS_REVOCATIONS: &str = "SELECT EXISTS (SELECT FROM revocations)";
-
-/// Selects every lane to which an artifact was ever deployed. The state of a lane says whether traffic reaches it now.
-const LANES_OF_ARTIFACT: &str = "SELECT DISTINCT e.name, t.service, t.target
-    FROM tracks t JOIN environments e USING (environment_id)
-    WHERE EXISTS (
-        SELECT FROM lane_changes c
-        WHERE c.track_id = t.track_id AND (c.artifact_key = ANY($1) OR c.package_key = ANY($1))
-    )
-    ORDER BY 1, 2, 3";
 
 const WRITE_BUILDS: &str = "INSERT INTO builds (version, position, occurred_at, artifact)
     SELECT unnest($1::text[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::text[])";
@@ -113,7 +71,7 @@ pub(crate) async fn load_builds<'v>(
     known_at: Position,
 ) -> Result<Builds, Error> {
     let versions: Vec<String> = versions.into_iter().map(str::to_owned).collect();
-    let query = sqlx::query_as(BUILDS).bind(versions).bind(bigint(known_at));
+    let query = sqlx::query_as(sql!("artifacts/builds")).bind(versions).bind(bigint(known_at));
     let rows: Vec<(String, String, DateTime<Utc>, i64)> = query.fetch_all(connection).await?;
     let mut builds = Builds::default();
     for (version, artifact, occurred_at, at) in rows {
@@ -139,7 +97,7 @@ impl Snapshot {
         at: DateTime<Utc>,
     ) -> Result<Option<(Artifact, Position)>, Error> {
         let id = self.environment_id(environment).await?.unwrap_or_default();
-        let query = sqlx::query_as(LAST_DEPLOYED_ARTIFACT)
+        let query = sqlx::query_as(sql!("artifacts/last_deployed_artifact"))
             .bind(id)
             .bind(service.as_str())
             .bind(version.as_str())
@@ -167,7 +125,7 @@ impl Snapshot {
         now: DateTime<Utc>,
     ) -> Result<(Vec<RevokedArtifact>, BTreeMap<(ServiceName, ShortText), Artifact>), Error> {
         let mut resolved = BTreeMap::new();
-        if !sqlx::query_scalar(HAS_REVOCATIONS).fetch_one(self.connection()).await? {
+        if !sqlx::query_scalar(sql!("revocations/any")).fetch_one(self.connection()).await? {
             return Ok((Vec::new(), resolved));
         }
         let mut artifacts: Vec<Artifact> = Vec::new();
@@ -217,7 +175,7 @@ impl Snapshot {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let query = sqlx::query_as(REVOCATIONS).bind(keys);
+        let query = sqlx::query_as(sql!("revocations/of_artifacts")).bind(keys);
         let rows: Vec<(i64, String, bool, bool)> = query.fetch_all(self.connection()).await?;
         let mut events = Vec::with_capacity(rows.len());
         for (at, artifact, deleted, reinstates) in rows {
@@ -247,7 +205,8 @@ impl Snapshot {
     /// # Errors
     /// The database query fails.
     pub async fn revoked_named(&mut self, service: &ServiceName) -> Result<Vec<RevokedArtifact>, Error> {
-        let texts: Vec<String> = sqlx::query_scalar(REVOKED_ARTIFACTS).fetch_all(self.connection()).await?;
+        let texts: Vec<String> =
+            sqlx::query_scalar(sql!("revocations/revoked_artifacts")).fetch_all(self.connection()).await?;
         let artifacts: Result<Vec<Artifact>, Error> =
             texts.iter().map(|text| parsed("revocations", text, || Artifact::stored(text))).collect();
         let mut artifacts = artifacts?;
@@ -269,7 +228,7 @@ impl Snapshot {
         &mut self,
         artifact: &Artifact,
     ) -> Result<Vec<ledger_domain::Lane>, Error> {
-        let query = sqlx::query_as(LANES_OF_ARTIFACT).bind(artifact.keys());
+        let query = sqlx::query_as(sql!("artifacts/lanes")).bind(artifact.keys());
         let rows: Vec<(String, String, String)> = query.fetch_all(self.connection()).await?;
         rows.into_iter()
             .map(|(environment, service, target)| {

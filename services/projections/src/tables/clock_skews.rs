@@ -11,14 +11,10 @@ use sqlx::PgConnection;
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, position};
-
-pub(crate) const STATEMENTS: &[&str] = &[LIST, WRITE];
+use crate::sql::sql;
 
 /// Largest difference that is attributed to measurement rather than to a wrong clock.
 const CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(1);
-
-const LIST: &str = "SELECT source, max_ahead, last_ahead, last_position, events FROM clock_skews
-    ORDER BY max_ahead DESC, source LIMIT $1";
 
 const WRITE: &str = "INSERT INTO clock_skews (source, max_ahead, last_ahead, last_position, events)
     SELECT unnest($1::text[]), unnest($2::bigint[]), unnest($3::bigint[]), unnest($4::bigint[]), unnest($5::bigint[])
@@ -66,7 +62,7 @@ impl Snapshot {
 
 /// Lists emitters, largest skew first. Without a limit, lists all of them.
 async fn list(connection: &mut PgConnection, at_most: Option<u32>) -> Result<Vec<ClockSkew>, sqlx::Error> {
-    let query = sqlx::query_as(LIST).bind(at_most.map(i64::from));
+    let query = sqlx::query_as(sql!("clock_skews/list")).bind(at_most.map(i64::from));
     let rows: Vec<Row> = query.fetch_all(connection).await?;
     Ok(rows.into_iter().map(ClockSkew::from).collect())
 }

@@ -10,38 +10,13 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
+use crate::sql::sql;
 use crate::tables::lanes::{optional_columns, parse_lane, parse_release};
-
-pub(crate) const STATEMENTS: &[&str] =
-    &[IRREVERSIBLE, WRITE_IRREVERSIBLE, CORRECT_IRREVERSIBLE, OPEN_DEPLOYS, LOAD_OPEN, DELETE_OPEN];
-
-const IRREVERSIBLE: &str =
-    "SELECT position, service, target, version, occurred_at, succeeded FROM irreversible_deploys
-    WHERE environment_id = $1 AND corrected_position IS NULL ORDER BY position";
 
 const WRITE_IRREVERSIBLE: &str =
     "INSERT INTO irreversible_deploys (environment_id, position, service, target, version, occurred_at, succeeded)
     SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::text[]), unnest($4::text[]),
         unnest($5::text[]), unnest($6::timestamptz[]), unnest($7::boolean[])";
-
-const CORRECT_IRREVERSIBLE: &str =
-    "UPDATE irreversible_deploys SET corrected_position = $2 WHERE position = $1";
-
-macro_rules! select_open_deploys {
-    () => {
-        "SELECT e.name AS environment, o.environment_id, o.service, o.target, o.position, o.occurred_at, o.is_end,
-            o.overtaken, o.slot, o.deployment, o.reversible, o.rollback_id, o.version, o.artifact,
-            o.config, o.infrastructure, o.commit
-        FROM open_deploys o JOIN environments e USING (environment_id)"
-    };
-}
-
-const OPEN_DEPLOYS: &str =
-    concat!(select_open_deploys!(), " WHERE o.environment_id = $1 AND NOT o.is_end ORDER BY o.position");
-const LOAD_OPEN: &str = select_open_deploys!();
-const DELETE_OPEN: &str =
-    "DELETE FROM open_deploys o USING unnest($1::integer[], $2::bigint[]) d (environment_id, position)
-    WHERE o.environment_id = d.environment_id AND o.position = d.position";
 
 /// Maximum number of rows per INSERT: a row has 16 parameters, and a statement at most 65,535.
 const ROWS_PER_STATEMENT: usize = 1_000;
@@ -126,7 +101,10 @@ impl Snapshot {
     ) -> Result<Vec<IrreversibleDeploy>, Error> {
         type Row = (i64, String, String, String, DateTime<Utc>, bool);
         let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
-        let rows: Vec<Row> = sqlx::query_as(IRREVERSIBLE).bind(id).fetch_all(self.connection()).await?;
+        let rows: Vec<Row> = sqlx::query_as(sql!("irreversible_deploys/of_environment"))
+            .bind(id)
+            .fetch_all(self.connection())
+            .await?;
         let ended: Result<Vec<_>, _> = rows
             .into_iter()
             .map(|(at, service, target, version, occurred_at, succeeded)| {
@@ -186,7 +164,8 @@ impl Snapshot {
         environment: &EnvironmentName,
     ) -> Result<Vec<(Lane, Position, UnmatchedReport)>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
-        let rows: Vec<OpenRow> = sqlx::query_as(OPEN_DEPLOYS).bind(id).fetch_all(self.connection()).await?;
+        let rows: Vec<OpenRow> =
+            sqlx::query_as(sql!("open_deploys/of_environment")).bind(id).fetch_all(self.connection()).await?;
         rows.iter().map(OpenRow::parse).collect()
     }
 }
@@ -214,7 +193,7 @@ pub(crate) struct OpenDeployProjection {
 
 impl OpenDeployProjection {
     pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
-        let rows: Vec<OpenRow> = sqlx::query_as(LOAD_OPEN).fetch_all(connection).await?;
+        let rows: Vec<OpenRow> = sqlx::query_as(sql!("open_deploys/load")).fetch_all(connection).await?;
         let mut all = Self::default();
         for row in &rows {
             let (lane, position, report) = row.parse()?;
@@ -415,7 +394,11 @@ impl DeployRows {
         if !self.removed.is_empty() {
             let (ids, positions): (Vec<i32>, Vec<i64>) =
                 self.removed.into_iter().map(|(id, position)| (id, bigint(position))).unzip();
-            sqlx::query(DELETE_OPEN).bind(ids).bind(positions).execute(&mut *connection).await?;
+            sqlx::query(sql!("open_deploys/delete"))
+                .bind(ids)
+                .bind(positions)
+                .execute(&mut *connection)
+                .await?;
         }
         for rows in self.added.chunks(ROWS_PER_STATEMENT) {
             insert(rows).build().execute(&mut *connection).await?;
@@ -455,7 +438,7 @@ pub(crate) async fn correct(
     corrected: Position,
     from: Position,
 ) -> Result<(), Error> {
-    let query = sqlx::query(CORRECT_IRREVERSIBLE).bind(bigint(corrected)).bind(bigint(from));
+    let query = sqlx::query(sql!("irreversible_deploys/correct")).bind(bigint(corrected)).bind(bigint(from));
     query.execute(connection).await?;
     Ok(())
 }

@@ -8,17 +8,7 @@ use sqlx::PgConnection;
 
 use crate::Projections;
 use crate::postgres::{Error, bigint, parsed, position};
-
-pub(crate) const STATEMENTS: &[&str] = &[LIST, LOAD, WRITE];
-
-const LIST: &str = "SELECT p.position, e.name, e.first_position, e.changes, (
-        SELECT r.retires FROM retirements r WHERE r.environment_id = e.environment_id
-        ORDER BY r.occurred_at DESC, r.position DESC LIMIT 1
-    ) AS retired
-    FROM projection p LEFT JOIN environments e ON true ORDER BY e.name";
-
-const LOAD: &str =
-    "SELECT environment_id, name, first_position, changes, with_parts, last_change_at FROM environments";
+use crate::sql::sql;
 
 const WRITE: &str = "INSERT INTO environments (environment_id, name, first_position, changes,
         with_parts, last_change_at)
@@ -47,7 +37,7 @@ impl Projections {
     /// The database query fails.
     pub async fn environments(&self) -> Result<(Position, Vec<EnvironmentRow>), Error> {
         type Row = (i64, Option<String>, Option<i64>, Option<i64>, Option<bool>);
-        let rows: Vec<Row> = sqlx::query_as(LIST).fetch_all(&self.pool()?).await?;
+        let rows: Vec<Row> = sqlx::query_as(sql!("environments/list")).fetch_all(&self.pool()?).await?;
         let at = rows.first().map_or(Position::START, |row| position(row.0));
         let environments = rows.into_iter().filter_map(|(_, name, first, changes, retired)| {
             let (name, first, changes) = (name?, first?, changes?);
@@ -81,7 +71,7 @@ struct EnvironmentEntry {
 impl EnvironmentProjection {
     pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
         type Row = (i32, String, i64, i64, bool, Option<DateTime<Utc>>);
-        let rows: Vec<Row> = sqlx::query_as(LOAD).fetch_all(connection).await?;
+        let rows: Vec<Row> = sqlx::query_as(sql!("environments/load")).fetch_all(connection).await?;
         let mut by_name = HashMap::with_capacity(rows.len());
         for (id, name, first, changes, with_parts, last_change_at) in rows {
             let name = parsed("environments", id, || EnvironmentName::parse(&name))?;

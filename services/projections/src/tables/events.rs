@@ -1,6 +1,7 @@
 //! Event history: the bytes of every entry, with the columns that queries filter by.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -18,33 +19,8 @@ use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::tables::check_results::join_start;
+use crate::sql::{expanded_sql, sql};
 use crate::{Projections, Snapshot};
-
-pub(crate) const STATEMENTS: &[&str] =
-    &[FIND_IDENTITIES, FAILED_CHECKS, CHECKS, ENTRIES, IS_GAP, WRITE, WRITE_GAPS];
-
-/// Does one index look-up per identity. The plan is independent of the number of identities, so Postgres can reuse it.
-const FIND_IDENTITIES: &str =
-    "SELECT e.identity, e.position, e.leaf_hash FROM unnest($1::uuid[]) AS k (identity)
-    CROSS JOIN LATERAL (
-        SELECT identity, position, leaf_hash FROM events
-        WHERE identity = k.identity AND repeats IS NULL LIMIT 1
-    ) e";
-
-const FAILED_CHECKS: &str = "SELECT position, bytes FROM events
-    WHERE kind = 'validation.failed' AND position > $1 AND repeats IS NULL ORDER BY position LIMIT $2";
-
-const CHECKS: &str = "SELECT position, bytes FROM events
-    WHERE position = ANY($1) AND kind IN ('validation.passed', 'validation.failed')";
-
-/// Selects within a range of positions, so that Postgres reads no row twice, independent of its table statistics.
-const ENTRIES: &str = "SELECT position, bytes FROM events
-    WHERE position > $1 AND position <= $2 AND (environment = ANY($3) OR environment IS NULL)
-        AND kind = ANY($4) AND repeats IS NULL
-    ORDER BY position";
-
-const IS_GAP: &str = "SELECT FROM gaps WHERE position = $1";
 
 const WRITE_GAPS: &str = "INSERT INTO gaps (position) SELECT unnest($1::bigint[])";
 
@@ -143,89 +119,11 @@ struct Row {
     bytes: Option<Vec<u8>>,
 }
 
-/// Selects the last change of track `t` up to a time, and whether it put the release or the deployment that check `e`
-/// names on the track.
-macro_rules! track_state_at {
-    ($time:literal) => {
-        concat!(
-            "SELECT c.position, CASE v.scope
-                    WHEN 'release' THEN c.version = convert_from(e.bytes, 'UTF8')::jsonb #>> '{data,release,version}'
-                    ELSE c.deployment = convert_from(e.bytes, 'UTF8')::jsonb #>> '{data,deployment}'
-                END AS stands
-            FROM lane_changes c
-            WHERE c.track_id = t.track_id AND c.occurred_at <= ",
-            $time,
-            " AND c.corrected_position IS NULL
-            ORDER BY c.occurred_at DESC, c.position DESC LIMIT 1"
-        )
-    };
-}
-
-/// Joins that derive columns of event `e` when it is queried.
-///
-/// - `back`: the last time that the release which goes live by this event went live before, if the lane ran another in
-///   between. Each look-up reads one row by an index.
-/// - `frozen`: the event occurred within a freeze and is not a step of a rollback.
-/// - `straddle`: the event ends a check, and the checked subject changed after the check started. The tracks decide, so
-///   the result may differ from what counts for a lane that was removed or switched to an empty slot during the check.
-/// - `k`: the first correction of the event.
-const DERIVED_COLUMNS: &str = concat!(
-    "LEFT JOIN LATERAL (
-        SELECT (
-            SELECT b.position FROM live_changes b
-            WHERE b.environment_id = c.environment_id AND b.service = c.service AND b.target = c.target
-                AND b.position < c.position AND b.version = c.version
-                AND (b.artifact_key, b.config, b.infrastructure, b.commit)
-                    IS NOT DISTINCT FROM (c.artifact_key, c.config, c.infrastructure, c.commit)
-                AND NOT EXISTS (SELECT FROM corrections k WHERE k.position = b.position)
-            ORDER BY b.position DESC LIMIT 1
-        ) AS position
-        FROM environments n JOIN live_changes c ON c.environment_id = n.environment_id
-            AND c.service = e.service AND c.target = e.target AND c.version = e.went_live
-            AND c.position = e.position
-        WHERE n.name = e.environment LIMIT 1
-    ) back ON true
-    LEFT JOIN LATERAL (
-        SELECT true AS holds
-        FROM environments n JOIN freezes f ON f.environment_id = n.environment_id
-        WHERE n.name = e.environment AND e.kind IN ('deploy.succeeded', 'deploy.removed', 'traffic.switched')
-            AND f.started_at <= e.occurred_at AND (f.ends_at IS NULL OR e.occurred_at < f.ends_at)
-            AND (f.lifted_at IS NULL OR e.occurred_at < f.lifted_at)
-            AND NOT EXISTS (SELECT FROM rollback_reports r WHERE r.position = e.position)
-        LIMIT 1
-    ) frozen ON true
-    LEFT JOIN LATERAL (
-        SELECT CASE WHEN v.scope IN ('release', 'deployment') THEN (
-            SELECT bool_or(t.at_start OR t.at_end) AND NOT bool_or(t.throughout) FROM (
-                SELECT a.stands AS at_start, b.stands AS at_end,
-                    a.stands AND a.position = b.position AS throughout
-                FROM tracks t
-                LEFT JOIN LATERAL (",
-    track_state_at!("s.occurred_at"),
-    ") a ON true
-                LEFT JOIN LATERAL (",
-    track_state_at!("v.occurred_at"),
-    ") b ON true
-                WHERE t.environment_id = v.environment_id AND t.service = e.service
-                    AND (e.target IS NULL OR t.target = e.target)
-            ) t
-        ) ELSE EXISTS (
-            SELECT FROM live_changes l
-            WHERE l.environment_id = v.environment_id AND l.occurred_at > s.occurred_at
-                AND l.occurred_at <= v.occurred_at
-                AND (e.service IS NULL OR l.service = e.service) AND (e.target IS NULL OR l.target = e.target)
-        ) END AS holds
-        FROM verdicts v CROSS JOIN (SELECT NULL) one ",
-    join_start!("9223372036854775807"),
-    "
-        WHERE e.kind IN ('validation.passed', 'validation.failed') AND v.position = e.position
-            AND v.environment_id IS NOT NULL AND s.occurred_at IS NOT NULL
-        LIMIT 1
-    ) straddle ON true
-    LEFT JOIN LATERAL (
-        SELECT min(k.corrected_position) AS corrected_position FROM corrections k WHERE k.position = e.position
-    ) k ON true"
-);
+/// Joins what is derived about an event when it is queried, as known now.
+static ANNOTATIONS: LazyLock<String> = LazyLock::new(|| {
+    let now = i64::MAX.to_string();
+    expanded_sql!("fragments/event_annotations").replace("$2", &now)
+});
 
 impl Projections {
     /// Returns a page of events after a position, ordered by position, and the position of the projections. The page
@@ -255,7 +153,7 @@ impl Projections {
         after: Position,
         limit: u32,
     ) -> Result<Vec<(Position, Envelope)>, Error> {
-        let query = sqlx::query_as(FAILED_CHECKS).bind(bigint(after)).bind(i64::from(limit));
+        let query = sqlx::query_as(sql!("events/failed_checks")).bind(bigint(after)).bind(i64::from(limit));
         let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(&self.pool()?).await?;
         rows.into_iter().map(envelope).collect()
     }
@@ -265,7 +163,7 @@ impl Projections {
     /// # Errors
     /// The database query fails.
     pub async fn is_gap(&self, at: Position) -> Result<bool, Error> {
-        let found = sqlx::query(IS_GAP).bind(bigint(at));
+        let found = sqlx::query(sql!("gaps/is_gap")).bind(bigint(at));
         Ok(found.fetch_optional(&self.pool()?).await?.is_some())
     }
 
@@ -287,7 +185,7 @@ impl Snapshot {
     /// The database query fails.
     pub async fn check_counts(&mut self, positions: &[Position]) -> Result<HashMap<Position, Counts>, Error> {
         let positions: Vec<i64> = positions.iter().copied().map(bigint).collect();
-        let query = sqlx::query_as(CHECKS).bind(positions);
+        let query = sqlx::query_as(sql!("events/checks")).bind(positions);
         let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(self.connection()).await?;
         let mut counts = HashMap::new();
         for row in rows {
@@ -313,7 +211,11 @@ impl Snapshot {
     ) -> Result<Vec<(Position, Envelope)>, Error> {
         let names: Vec<&str> = environments.iter().map(|environment| environment.as_str()).collect();
         let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
-        let query = sqlx::query_as(ENTRIES).bind(bigint(after)).bind(bigint(up_to)).bind(names).bind(kinds);
+        let query = sqlx::query_as(sql!("events/entries"))
+            .bind(bigint(after))
+            .bind(bigint(up_to))
+            .bind(names)
+            .bind(kinds);
         let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(self.connection()).await?;
         rows.into_iter().map(envelope).collect()
     }
@@ -404,7 +306,7 @@ fn page_query(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder
     }
     query.push(" ORDER BY position LIMIT ").push_bind(i64::from(limit));
     query.push(") asked) page WHERE bytes_before < ").push_bind(PAGE_BYTES as i64);
-    query.push(") e ON true ").push(DERIVED_COLUMNS).push(" ORDER BY e.position");
+    query.push(") e ON true ").push(ANNOTATIONS.as_str()).push(" ORDER BY e.position");
     query
 }
 
@@ -414,7 +316,7 @@ pub(crate) async fn look_up(
 ) -> Result<HashMap<IdentityKey, Known>, Error> {
     let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
     let rows: Vec<(Uuid, i64, Vec<u8>)> =
-        sqlx::query_as(FIND_IDENTITIES).bind(keys).fetch_all(connection).await?;
+        sqlx::query_as(sql!("events/find_identities")).bind(keys).fetch_all(connection).await?;
     rows.into_iter()
         .map(|(key, at, hash)| {
             Ok((IdentityKey(key), Known { position: position(at), leaf_hash: leaf_hash(at, &hash)? }))

@@ -20,132 +20,16 @@ use ledger_domain::{
 use sqlx::PgConnection;
 
 use crate::postgres::{Error, bigint, parsed, position};
+use crate::sql::{expanded_sql, sql};
 use crate::tables::retirements::retirements;
 use crate::{Projections, Snapshot};
 
 mod rows;
 
-use self::rows::{
-    CORRECT, LOAD, LOAD_IRREGULAR, LOAD_REMOVALS, LOAD_SLOTTED, WRITE, WRITE_CHANGES, WRITE_IRREGULAR,
-};
 pub(crate) use self::rows::{
     IrregularRows, LaneChangeRows, LoadedTrack, TrackRows, correct, load_irregular, load_removals,
     load_slotted, load_tracks,
 };
-
-pub(crate) const STATEMENTS: &[&str] = &[
-    LATEST_STATE,
-    STATE_AT_POSITION,
-    STATE_AT_TIME,
-    CHANGES_AGO,
-    HISTORY,
-    LOAD,
-    LOAD_SLOTTED,
-    LOAD_IRREGULAR,
-    LOAD_REMOVALS,
-    WRITE_CHANGES,
-    WRITE,
-    WRITE_IRREGULAR,
-    CORRECT,
-];
-
-macro_rules! entry_columns {
-    ($table:literal) => {
-        concat!(
-            $table,
-            ".position, ",
-            $table,
-            ".occurred_at, ",
-            $table,
-            ".event_id, ",
-            $table,
-            ".switched_to, ",
-            $table,
-            ".version, ",
-            $table,
-            ".artifact, ",
-            $table,
-            ".config, ",
-            $table,
-            ".infrastructure, ",
-            $table,
-            ".commit"
-        )
-    };
-}
-
-use entry_columns;
-
-const LATEST_STATE: &str = concat!(
-    "SELECT p.position AS projections_position, e.environment_id, t.service, t.target, t.slot,
-        i.position IS NOT NULL AS irregular, t.late_position, ",
-    entry_columns!("t"),
-    "
-    FROM projection p
-    LEFT JOIN environments e ON e.name = $1
-    LEFT JOIN tracks t ON t.environment_id = e.environment_id
-    LEFT JOIN irregular_lanes i
-        ON i.environment_id = t.environment_id AND i.service = t.service AND i.target = t.target"
-);
-
-const STATE_AT_POSITION: &str = concat!(
-    "SELECT p.position AS projections_position, e.environment_id, t.service, t.target, t.slot,
-        i.position IS NOT NULL AS irregular, NULL::bigint AS late_position, ",
-    entry_columns!("c"),
-    "
-    FROM projection p
-    LEFT JOIN environments e ON e.name = $1
-    LEFT JOIN tracks t ON t.environment_id = e.environment_id
-    LEFT JOIN irregular_lanes i
-        ON i.environment_id = t.environment_id AND i.service = t.service AND i.target = t.target
-    LEFT JOIN LATERAL (
-        SELECT * FROM lane_changes c
-        WHERE c.track_id = t.track_id AND NOT c.late AND c.position <= $2
-        ORDER BY c.position DESC LIMIT 1
-    ) c ON true"
-);
-
-const STATE_AT_TIME: &str = concat!(
-    "SELECT p.position AS projections_position, e.environment_id, t.service, t.target, t.slot,
-        i.position IS NOT NULL AS irregular, NULL::bigint AS late_position, ",
-    entry_columns!("c"),
-    "
-    FROM projection p
-    LEFT JOIN environments e ON e.name = $1
-    LEFT JOIN tracks t ON t.environment_id = e.environment_id
-    LEFT JOIN irregular_lanes i
-        ON i.environment_id = t.environment_id AND i.service = t.service AND i.target = t.target
-    LEFT JOIN LATERAL (
-        SELECT c.occurred_at FROM lane_changes c
-        WHERE c.track_id = t.track_id AND NOT c.late AND c.position <= $2
-        ORDER BY c.position DESC LIMIT 1
-    ) known ON true
-    LEFT JOIN LATERAL (
-        SELECT * FROM lane_changes c
-        WHERE c.track_id = t.track_id AND c.occurred_at <= LEAST($3, known.occurred_at) AND c.position <= $2
-            AND known.occurred_at IS NOT NULL
-        ORDER BY c.occurred_at DESC, c.position DESC LIMIT 1
-    ) c ON true"
-);
-
-const CHANGES_AGO: &str = "SELECT p.position, e.changes, c.position
-    FROM projection p
-    LEFT JOIN environments e ON e.name = $1
-    LEFT JOIN LATERAL (
-        SELECT l.position FROM live_changes l
-        WHERE l.environment_id = e.environment_id AND l.number = e.changes - $2 LIMIT 1
-    ) c ON true";
-
-/// Selects all changes of some lanes that have effect as known at a position, up to a time.
-const HISTORY: &str = concat!(
-    "SELECT l.index, t.slot, ",
-    entry_columns!("c"),
-    "
-    FROM unnest($2::text[], $3::text[]) WITH ORDINALITY l (service, target, index)
-    JOIN tracks t ON t.environment_id = $1 AND t.service = l.service AND t.target = l.target
-    JOIN lane_changes c ON c.track_id = t.track_id AND c.position <= $4 AND c.occurred_at <= $5
-        AND (c.corrected_position IS NULL OR c.corrected_position > $4)"
-);
 
 /// Selects a state of an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -406,13 +290,17 @@ async fn state(
         (at, known_at) => (at, known_at),
     };
     let query = match (at, known_at) {
-        (PointInTime::Latest, None) => sqlx::query_as(LATEST_STATE).bind(environment.as_str()),
-        (PointInTime::Time(time), known_at) => sqlx::query_as(STATE_AT_TIME)
+        (PointInTime::Latest, None) => {
+            sqlx::query_as(expanded_sql!("lanes/latest_state")).bind(environment.as_str())
+        }
+        (PointInTime::Time(time), known_at) => sqlx::query_as(expanded_sql!("lanes/state_at_time"))
             .bind(environment.as_str())
             .bind(known_at.map_or(i64::MAX, bigint))
             .bind(time),
         (PointInTime::Position(position), _) | (_, Some(position)) => {
-            sqlx::query_as(STATE_AT_POSITION).bind(environment.as_str()).bind(bigint(position))
+            sqlx::query_as(expanded_sql!("lanes/state_at_position"))
+                .bind(environment.as_str())
+                .bind(bigint(position))
         }
         (PointInTime::ChangesAgo(_), None) => return Err(QueryError::KnownAlready(at)),
     };
@@ -471,7 +359,7 @@ pub(crate) async fn load_histories(
     known_at: Position,
     until: DateTime<Utc>,
 ) -> Result<Vec<LaneFold>, Error> {
-    let query = sqlx::query_as(HISTORY)
+    let query = sqlx::query_as(sql!("lanes/history"))
         .bind(environment_id)
         .bind(lanes.iter().map(|(service, _)| service.to_string()).collect::<Vec<_>>())
         .bind(lanes.iter().map(|(_, target)| target.to_string()).collect::<Vec<_>>())
@@ -518,7 +406,7 @@ async fn position_changes_ago(
     environment: &EnvironmentName,
     ago: u64,
 ) -> Result<Position, QueryError> {
-    let query = sqlx::query_as(CHANGES_AGO).bind(environment.as_str()).bind(ago.cast_signed());
+    let query = sqlx::query_as(sql!("lanes/changes_ago")).bind(environment.as_str()).bind(ago.cast_signed());
     let row: (i64, Option<i64>, Option<i64>) = query.fetch_one(connection).await?;
     let (_, Some(changes), found) = row else {
         return Err(QueryError::UnknownEnvironment(environment.clone()));

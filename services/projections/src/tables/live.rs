@@ -9,60 +9,8 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
+use crate::sql::sql;
 use crate::tables::lanes::{optional_columns, parse_release};
-
-pub(crate) const STATEMENTS: &[&str] = &[
-    LAST_CHANGE_NUMBER,
-    FIRST_CHANGE_AFTER,
-    COMPOSITION,
-    CHANGES,
-    CHANGES_TO_VERSION,
-    REORDERINGS,
-    WRITE_REORDERINGS,
-];
-
-/// Selects the number of the last composition change up to a position. Uses a binary search: numbers and positions rise
-/// together.
-const LAST_CHANGE_NUMBER: &str = "WITH RECURSIVE search AS (
-        SELECT environment_id, 0::bigint AS low, changes AS high FROM environments WHERE environment_id = $1
-        UNION ALL
-        SELECT s.environment_id,
-            CASE WHEN c.position <= $2 THEN m.middle ELSE s.low END,
-            CASE WHEN c.position <= $2 THEN s.high ELSE m.middle - 1 END
-        FROM search s
-        CROSS JOIN LATERAL (SELECT (s.low + s.high + 1) / 2 AS middle) m
-        CROSS JOIN LATERAL (
-            SELECT c.position FROM live_changes c
-            WHERE c.environment_id = s.environment_id AND c.number = m.middle LIMIT 1
-        ) c
-        WHERE s.low < s.high
-    )
-    SELECT low FROM search WHERE low = high";
-
-/// Selects the first composition change that occurred after a time. Late reports are out of time order, so the query
-/// cannot skip any change.
-const FIRST_CHANGE_AFTER: &str =
-    "SELECT min(number) FROM live_changes WHERE environment_id = $1 AND occurred_at > $2";
-
-const COMPOSITION: &str =
-    "SELECT composition FROM live_changes WHERE environment_id = $1 AND number = $2 LIMIT 1";
-
-/// Selects composition changes, latest first.
-const CHANGES: &str =
-    "SELECT number, service, target, position, occurred_at, event_id, before_slot, before_position,
-        before_at, before_event_id, before_version, before_artifact, before_config, before_infrastructure,
-        before_commit, composition
-    FROM live_changes
-    WHERE environment_id = $1 AND number > $2 AND number <= $3
-    ORDER BY number DESC, service, target";
-
-/// Selects the changes after which a lane runs a release of a version, latest first.
-const CHANGES_TO_VERSION: &str =
-    "SELECT position, occurred_at, event_id, artifact, config, infrastructure, commit FROM live_changes
-    WHERE environment_id = $1 AND service = $2 AND target = $3 AND version = $4
-    ORDER BY position DESC LIMIT 100";
-
-const REORDERINGS: &str = "SELECT since, until FROM reorderings WHERE environment_id = $1 AND position <= $2";
 
 const WRITE_REORDERINGS: &str = "INSERT INTO reorderings (environment_id, position, since, until)
     SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::timestamptz[])";
@@ -146,7 +94,8 @@ pub(crate) async fn last_change(
     environment_id: i32,
     at: Position,
 ) -> Result<i64, Error> {
-    let query = sqlx::query_scalar(LAST_CHANGE_NUMBER).bind(environment_id).bind(bigint(at));
+    let query =
+        sqlx::query_scalar(sql!("live_changes/last_change_number")).bind(environment_id).bind(bigint(at));
     Ok(query.fetch_optional(connection).await?.unwrap_or(0))
 }
 
@@ -157,7 +106,7 @@ pub(crate) async fn composition_at(
     at: Position,
 ) -> Result<Option<CompositionId>, Error> {
     let number = last_change(connection, environment_id, at).await?;
-    let query = sqlx::query_scalar(COMPOSITION).bind(environment_id).bind(number);
+    let query = sqlx::query_scalar(sql!("live_changes/composition")).bind(environment_id).bind(number);
     let found: Option<Vec<u8>> = query.fetch_optional(connection).await?;
     let bytes = found.map(|found| parsed("live_changes", number, || <[u8; 32]>::try_from(&found[..])));
     Ok(bytes.transpose()?.map(CompositionId::from_bytes))
@@ -169,7 +118,11 @@ pub(crate) async fn first_change_after(
     environment_id: i32,
     time: DateTime<Utc>,
 ) -> Result<Option<i64>, Error> {
-    Ok(sqlx::query_scalar(FIRST_CHANGE_AFTER).bind(environment_id).bind(time).fetch_one(connection).await?)
+    Ok(sqlx::query_scalar(sql!("live_changes/first_change_after"))
+        .bind(environment_id)
+        .bind(time)
+        .fetch_one(connection)
+        .await?)
 }
 
 #[derive(sqlx::FromRow)]
@@ -197,7 +150,10 @@ impl Snapshot {
         wanted: &Release,
     ) -> Result<Option<EventRef>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
-        let query = sqlx::query_as(CHANGES_TO_VERSION).bind(id).bind(service.as_str()).bind(target.as_str());
+        let query = sqlx::query_as(sql!("live_changes/changes_to_version"))
+            .bind(id)
+            .bind(service.as_str())
+            .bind(target.as_str());
         let query = query.bind(wanted.version.as_str());
         let rows: Vec<VersionChangeRow> = query.fetch_all(self.connection()).await?;
         for row in rows {
@@ -221,7 +177,7 @@ pub(crate) async fn composition_changes(
     after: i64,
     up_to: i64,
 ) -> Result<Vec<CompositionChange>, Error> {
-    let query = sqlx::query_as(CHANGES).bind(environment_id).bind(after).bind(up_to);
+    let query = sqlx::query_as(sql!("live_changes/changes")).bind(environment_id).bind(after).bind(up_to);
     let rows: Vec<ChangeRow> = query.fetch_all(connection).await?;
     let mut changes: Vec<CompositionChange> = Vec::new();
     for row in &rows {
@@ -245,7 +201,8 @@ pub(crate) async fn reorderings(
     environment_id: i32,
     known_at: Position,
 ) -> Result<Vec<(DateTime<Utc>, DateTime<Utc>)>, Error> {
-    let query = sqlx::query_as(REORDERINGS).bind(environment_id).bind(bigint(known_at));
+    let query =
+        sqlx::query_as(sql!("reorderings/of_environment")).bind(environment_id).bind(bigint(known_at));
     Ok(query.fetch_all(connection).await?)
 }
 

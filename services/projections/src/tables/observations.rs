@@ -11,21 +11,8 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
+use crate::sql::sql;
 use crate::tables::lanes::{optional_columns, parse_lane, parse_release};
-
-pub(crate) const STATEMENTS: &[&str] = &[LOAD, OF_ENVIRONMENT];
-
-macro_rules! select_observations {
-    () => {
-        "SELECT e.name AS environment, o.service, o.target, o.slot, o.version, o.artifact, o.config,
-            o.infrastructure, o.commit, o.since_position, o.since_occurred_at, o.since_event_id, o.last_position,
-            o.last_occurred_at, o.last_event_id
-        FROM observations o JOIN environments e USING (environment_id)"
-    };
-}
-
-const LOAD: &str = select_observations!();
-const OF_ENVIRONMENT: &str = concat!(select_observations!(), " WHERE e.name = $1");
 
 /// Maximum number of rows per INSERT: a row has 15 parameters, and a statement at most 65,535.
 const ROWS_PER_STATEMENT: usize = 1_000;
@@ -78,7 +65,7 @@ impl Snapshot {
         &mut self,
         environment: &EnvironmentName,
     ) -> Result<BTreeMap<(ServiceName, TargetName), ObservedState>, Error> {
-        let query = sqlx::query_as(OF_ENVIRONMENT).bind(environment.as_str());
+        let query = sqlx::query_as(sql!("observations/of_environment")).bind(environment.as_str());
         let rows: Vec<Row> = query.fetch_all(self.connection()).await?;
         let position = self.position();
         let standing = self.retirements(environment, position).await?.last();
@@ -110,7 +97,7 @@ impl ObservationProjection {
         connection: &mut PgConnection,
         environment_id: impl Fn(&EnvironmentName) -> Option<i32>,
     ) -> Result<Self, Error> {
-        let rows: Vec<Row> = sqlx::query_as(LOAD).fetch_all(connection).await?;
+        let rows: Vec<Row> = sqlx::query_as(sql!("observations/load")).fetch_all(connection).await?;
         let mut all = Self::default();
         for row in &rows {
             let (lane, state) = row.parse()?;

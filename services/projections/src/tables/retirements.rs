@@ -8,15 +8,7 @@ use sqlx::PgConnection;
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, position};
-
-pub(crate) const STATEMENTS: &[&str] = &[OF_ENVIRONMENT, LOAD, WRITE];
-
-/// Selects no rows if the environment was never retired: declarations do not matter then.
-const OF_ENVIRONMENT: &str = "SELECT r.occurred_at, r.position, r.retires FROM retirements r
-    WHERE r.environment_id = $1 AND r.position <= $2
-        AND EXISTS (SELECT FROM retirements e WHERE e.environment_id = $1 AND e.retires)";
-
-const LOAD: &str = "SELECT environment_id, occurred_at, position, retires FROM retirements";
+use crate::sql::sql;
 
 const WRITE: &str = "INSERT INTO retirements (environment_id, position, occurred_at, event_id, retires)
     SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::text[]),
@@ -29,7 +21,8 @@ pub(crate) async fn retirements(
     known_at: Position,
 ) -> Result<Retirements, Error> {
     type Row = (DateTime<Utc>, i64, bool);
-    let query = sqlx::query_as(OF_ENVIRONMENT).bind(environment_id).bind(bigint(known_at));
+    let query =
+        sqlx::query_as(sql!("retirements/of_environment")).bind(environment_id).bind(bigint(known_at));
     let rows: Vec<Row> = query.fetch_all(connection).await?;
     let mut retirements = Retirements::default();
     for (occurred_at, at, retires) in rows {
@@ -42,7 +35,8 @@ pub(crate) async fn retirements(
 pub(crate) async fn load(
     connection: &mut PgConnection,
 ) -> Result<Vec<(i32, DateTime<Utc>, Position, bool)>, Error> {
-    let rows: Vec<(i32, DateTime<Utc>, i64, bool)> = sqlx::query_as(LOAD).fetch_all(connection).await?;
+    let rows: Vec<(i32, DateTime<Utc>, i64, bool)> =
+        sqlx::query_as(sql!("retirements/load")).fetch_all(connection).await?;
     Ok(rows.into_iter().map(|(id, at, row, retires)| (id, at, position(row), retires)).collect())
 }
 

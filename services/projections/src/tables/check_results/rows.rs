@@ -6,9 +6,10 @@ use ledger_domain::{Position, ShortText};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::statements::{CORRECT_ENDS, CORRECT_STARTS, INSERT_ENDS, INSERT_STARTS};
+use super::statements::{INSERT_ENDS, INSERT_STARTS};
 use super::{LaneSubject, artifact_subject, environment_subject};
 use crate::postgres::{Error, bigint};
+use crate::sql::sql;
 use crate::tables::lanes::optional_columns;
 
 /// Rows to insert into `verdicts` and `check_starts`, column by column.
@@ -141,7 +142,7 @@ pub(crate) async fn correct(
     corrected: Position,
     from: Position,
 ) -> Result<(), Error> {
-    for sql in [CORRECT_ENDS, CORRECT_STARTS] {
+    for sql in [sql!("check_results/correct_ends"), sql!("check_results/correct_starts")] {
         sqlx::query(sql).bind(bigint(corrected)).bind(bigint(from)).execute(&mut *connection).await?;
     }
     Ok(())

@@ -4,45 +4,9 @@ use chrono::{DateTime, Utc};
 use ledger_domain::{Artifact, ConfigDigest, Effect, Lane, Position, ShortText, Track, TrackEntry};
 use sqlx::PgConnection;
 
-use super::{LaneTrackRow, entry_columns, parse_lane, parse_track};
+use super::{LaneTrackRow, parse_lane, parse_track};
 use crate::postgres::{Error, bigint, parsed, position};
-
-pub(super) const LOAD: &str = concat!(
-    "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, t.late_position, ",
-    entry_columns!("t"),
-    "
-    FROM tracks t JOIN environments e USING (environment_id)"
-);
-
-/// Selects the changes of lanes that have slots or are irregular: late reports may affect what these lanes run.
-pub(super) const LOAD_SLOTTED: &str = concat!(
-    "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, NULL::bigint AS late_position, ",
-    entry_columns!("c"),
-    "
-    FROM tracks t JOIN environments e USING (environment_id)
-    JOIN lane_changes c ON c.track_id = t.track_id AND c.corrected_position IS NULL
-    WHERE EXISTS (
-        SELECT FROM tracks s WHERE s.environment_id = t.environment_id AND s.service = t.service
-            AND s.target = t.target AND s.slot IS NOT NULL
-    ) OR EXISTS (
-        SELECT FROM irregular_lanes i WHERE i.environment_id = t.environment_id AND i.service = t.service
-            AND i.target = t.target
-    )"
-);
-
-/// Selects the removals of lanes: a removal empties a slot if a late report shows that the deploy to the slot is older.
-pub(super) const LOAD_REMOVALS: &str = concat!(
-    "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, NULL::bigint AS late_position, ",
-    entry_columns!("c"),
-    "
-    FROM tracks t JOIN environments e USING (environment_id)
-    JOIN lane_changes c ON c.track_id = t.track_id AND c.version IS NULL AND c.switched_to IS NULL
-        AND c.corrected_position IS NULL
-    WHERE t.slot IS NULL"
-);
-
-pub(super) const LOAD_IRREGULAR: &str = "SELECT e.name, i.service, i.target FROM irregular_lanes i
-    JOIN environments e USING (environment_id)";
+use crate::sql::sql;
 
 pub(super) const WRITE_CHANGES: &str =
     "INSERT INTO lane_changes (track_id, environment_id, position, occurred_at,
@@ -69,9 +33,6 @@ pub(super) const WRITE_IRREGULAR: &str =
     "INSERT INTO irregular_lanes (environment_id, service, target, position)
     SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::text[]), unnest($4::bigint[])
     ON CONFLICT DO NOTHING";
-
-pub(super) const CORRECT: &str = "UPDATE lane_changes SET corrected_position = $2
-    WHERE position = $1 AND corrected_position IS NULL";
 
 #[derive(sqlx::FromRow)]
 struct TrackRow {
@@ -107,26 +68,27 @@ impl TrackRow {
 
 /// Loads the last change of every track.
 pub(crate) async fn load_tracks(connection: &mut PgConnection) -> Result<Vec<LoadedTrack>, Error> {
-    let rows: Vec<TrackRow> = sqlx::query_as(LOAD).fetch_all(connection).await?;
+    let rows: Vec<TrackRow> = sqlx::query_as(sql!("lanes/load_tracks")).fetch_all(connection).await?;
     rows.iter().map(TrackRow::parse).collect()
 }
 
 /// Loads every change of the lanes that have slots or are irregular: the last change of each track is not sufficient
 /// there.
 pub(crate) async fn load_slotted(connection: &mut PgConnection) -> Result<Vec<LoadedTrack>, Error> {
-    let rows: Vec<TrackRow> = sqlx::query_as(LOAD_SLOTTED).fetch_all(connection).await?;
+    let rows: Vec<TrackRow> = sqlx::query_as(sql!("lanes/load_slotted")).fetch_all(connection).await?;
     rows.iter().map(TrackRow::parse).collect()
 }
 
 /// Loads every removal of a lane.
 pub(crate) async fn load_removals(connection: &mut PgConnection) -> Result<Vec<LoadedTrack>, Error> {
-    let rows: Vec<TrackRow> = sqlx::query_as(LOAD_REMOVALS).fetch_all(connection).await?;
+    let rows: Vec<TrackRow> = sqlx::query_as(sql!("lanes/load_removals")).fetch_all(connection).await?;
     rows.iter().map(TrackRow::parse).collect()
 }
 
 /// Loads the irregular lanes: queries read their whole history.
 pub(crate) async fn load_irregular(connection: &mut PgConnection) -> Result<Vec<Lane>, Error> {
-    let rows: Vec<(String, String, String)> = sqlx::query_as(LOAD_IRREGULAR).fetch_all(connection).await?;
+    let rows: Vec<(String, String, String)> =
+        sqlx::query_as(sql!("lanes/load_irregular")).fetch_all(connection).await?;
     rows.iter()
         .map(|(environment, service, target)| {
             parsed("irregular_lanes", format!("{environment}/{target}/{service}"), || {
@@ -142,7 +104,7 @@ pub(crate) async fn correct(
     corrected: Position,
     from: Position,
 ) -> Result<(), Error> {
-    sqlx::query(CORRECT).bind(bigint(corrected)).bind(bigint(from)).execute(connection).await?;
+    sqlx::query(sql!("lanes/correct")).bind(bigint(corrected)).bind(bigint(from)).execute(connection).await?;
     Ok(())
 }
 
