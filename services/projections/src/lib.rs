@@ -5,6 +5,7 @@
 //! Invariants: no other crate contains SQL. One transaction writes the rows of a batch and the position. An answer is
 //! read in one statement or one snapshot, so it is correct for the position it carries.
 
+mod bulk_insert;
 mod generations;
 mod key;
 mod postgres;

@@ -9,17 +9,10 @@ use ledger_domain::{Artifact, EnvironmentName, Position, Release, ServiceName, S
 use sqlx::PgConnection;
 
 use crate::Snapshot;
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
 use crate::tables::lanes::parse_lane;
-
-const WRITE_BUILDS: &str = "INSERT INTO builds (version, position, occurred_at, artifact)
-    SELECT unnest($1::text[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::text[])";
-
-const WRITE_REVOCATIONS: &str =
-    "INSERT INTO revocations (position, artifact, artifact_key, package_key, deleted, reinstates, occurred_at)
-    SELECT unnest($1::bigint[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]), unnest($5::boolean[]),
-        unnest($6::boolean[]), unnest($7::timestamptz[])";
 
 #[derive(Debug, Clone)]
 pub(crate) struct Build {
@@ -238,73 +231,68 @@ impl Snapshot {
     }
 }
 
-#[derive(Default)]
-struct RevocationRows {
-    position: Vec<i64>,
-    artifact: Vec<String>,
-    key: Vec<String>,
-    package_key: Vec<Option<String>>,
-    deleted: Vec<bool>,
-    reinstates: Vec<bool>,
-    occurred_at: Vec<DateTime<Utc>>,
+insert_row! {
+    /// Row of `builds`.
+    struct BuildInsert => "builds" {
+        version: String,
+        position: i64,
+        occurred_at: DateTime<Utc>,
+        artifact: String,
+    }
 }
 
-/// Rows to insert into `builds` and `revocations`, column by column.
+insert_row! {
+    /// Row of `revocations`.
+    struct RevocationInsert => "revocations" {
+        position: i64,
+        artifact: String,
+        artifact_key: String,
+        package_key: Option<String>,
+        deleted: bool,
+        reinstates: bool,
+        occurred_at: DateTime<Utc>,
+    }
+}
+
+/// Rows to insert into `builds` and `revocations`.
 #[derive(Default)]
 pub(crate) struct ArtifactRows {
-    builds: (Vec<String>, Vec<i64>, Vec<DateTime<Utc>>, Vec<String>),
-    revocations: RevocationRows,
+    builds: Vec<BuildInsert>,
+    revocations: Vec<RevocationInsert>,
 }
 
 impl ArtifactRows {
     pub(crate) fn push(&mut self, payload: &Payload, at: Position, occurred_at: DateTime<Utc>) {
+        let revocation = |artifact: &Artifact, deleted, reinstates| RevocationInsert {
+            position: bigint(at),
+            artifact: artifact.as_str().to_owned(),
+            artifact_key: artifact.identity(),
+            package_key: artifact.package_key(),
+            deleted,
+            reinstates,
+            occurred_at,
+        };
         match payload {
             Payload::ArtifactBuilt(Built { artifact, version: Some(version), .. }) => {
-                self.builds.0.push(version.to_string());
-                self.builds.1.push(bigint(at));
-                self.builds.2.push(occurred_at);
-                self.builds.3.push(artifact.as_str().to_owned());
+                self.builds.push(BuildInsert {
+                    version: version.to_string(),
+                    position: bigint(at),
+                    occurred_at,
+                    artifact: artifact.as_str().to_owned(),
+                });
             }
             Payload::ArtifactRevoked(Revoked { artifact, deleted, .. }) => {
-                self.push_revocation(artifact, *deleted, false, (at, occurred_at));
+                self.revocations.push(revocation(artifact, *deleted, false));
             }
             Payload::ArtifactReinstated(Reinstated { artifact }) => {
-                self.push_revocation(artifact, false, true, (at, occurred_at));
+                self.revocations.push(revocation(artifact, false, true));
             }
             _ => {}
         }
     }
 
-    fn push_revocation(
-        &mut self,
-        artifact: &Artifact,
-        deleted: bool,
-        reinstates: bool,
-        (at, occurred_at): (Position, DateTime<Utc>),
-    ) {
-        let rows = &mut self.revocations;
-        rows.position.push(bigint(at));
-        rows.artifact.push(artifact.as_str().to_owned());
-        rows.key.push(artifact.identity());
-        rows.package_key.push(artifact.package_key());
-        rows.deleted.push(deleted);
-        rows.reinstates.push(reinstates);
-        rows.occurred_at.push(occurred_at);
-    }
-
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        let (version, position, occurred_at, artifact) = self.builds;
-        if !version.is_empty() {
-            let query =
-                sqlx::query(WRITE_BUILDS).bind(version).bind(position).bind(occurred_at).bind(artifact);
-            query.execute(&mut *connection).await?;
-        }
-        let rows = self.revocations;
-        if !rows.position.is_empty() {
-            let query = sqlx::query(WRITE_REVOCATIONS).bind(rows.position).bind(rows.artifact).bind(rows.key);
-            let query = query.bind(rows.package_key);
-            query.bind(rows.deleted).bind(rows.reinstates).bind(rows.occurred_at).execute(connection).await?;
-        }
-        Ok(())
+        BuildInsert::insert(&mut *connection, self.builds).await?;
+        RevocationInsert::insert(connection, self.revocations).await
     }
 }

@@ -10,12 +10,10 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::Snapshot;
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
 use crate::tables::lanes::{far_future, load_histories, parse_lane};
-
-const WRITE_AHEAD: &str = "INSERT INTO corrections_ahead (identity, position)
-    SELECT unnest($1::uuid[]), unnest($2::bigint[]) ON CONFLICT (identity) DO NOTHING";
 
 /// The history of an event that is corrected.
 #[derive(Debug, Default)]
@@ -33,7 +31,7 @@ pub(crate) struct Corrected {
 pub(crate) struct EarlyCorrections {
     /// Position of the first correction, by the identity of the corrected event.
     first: HashMap<IdentityKey, Position>,
-    added: Vec<(IdentityKey, Position)>,
+    added: Vec<EarlyCorrectionInsert>,
 }
 
 impl EarlyCorrections {
@@ -47,7 +45,7 @@ impl EarlyCorrections {
     pub(crate) fn add(&mut self, key: IdentityKey, by: Position) {
         if let Entry::Vacant(vacant) = self.first.entry(key) {
             vacant.insert(by);
-            self.added.push((key, by));
+            self.added.push(EarlyCorrectionInsert { identity: key.0, position: bigint(by) });
         }
     }
 
@@ -56,23 +54,17 @@ impl EarlyCorrections {
         self.first.get(&key).copied()
     }
 
-    pub(crate) fn take_rows(&mut self) -> Vec<(IdentityKey, Position)> {
+    pub(crate) fn take_rows(&mut self) -> Vec<EarlyCorrectionInsert> {
         std::mem::take(&mut self.added)
     }
 }
 
-/// Writes corrections that were recorded before the events that they name.
-pub(crate) async fn write_early(
-    connection: &mut PgConnection,
-    rows: Vec<(IdentityKey, Position)>,
-) -> Result<(), Error> {
-    if rows.is_empty() {
-        return Ok(());
+insert_row! {
+    /// Row of `corrections_ahead`.
+    pub(crate) struct EarlyCorrectionInsert => "corrections_ahead", "ON CONFLICT (identity) DO NOTHING" {
+        identity: Uuid,
+        position: i64,
     }
-    let (keys, positions): (Vec<Uuid>, Vec<i64>) =
-        rows.into_iter().map(|(key, by)| (key.0, bigint(by))).unzip();
-    sqlx::query(WRITE_AHEAD).bind(keys).bind(positions).execute(connection).await?;
-    Ok(())
 }
 
 /// Loads the event that is to be corrected, its earlier corrections and the lanes that they changed. The result is

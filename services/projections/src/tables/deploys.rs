@@ -6,20 +6,13 @@ use chrono::{DateTime, Utc};
 use ledger_domain::event::{Deploy, Payload};
 use ledger_domain::plan_issue::{DeployOutcome, IrreversibleDeploy, OpenDeploy};
 use ledger_domain::{EnvironmentName, Lane, Position, Release, ServiceName, ShortText, SlotName, TargetName};
-use sqlx::{PgConnection, Postgres, QueryBuilder};
+use sqlx::PgConnection;
 
 use crate::Snapshot;
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
 use crate::tables::lanes::{optional_columns, parse_lane, parse_release};
-
-const WRITE_IRREVERSIBLE: &str =
-    "INSERT INTO irreversible_deploys (environment_id, position, service, target, version, occurred_at, succeeded)
-    SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::text[]), unnest($4::text[]),
-        unnest($5::text[]), unnest($6::timestamptz[]), unnest($7::boolean[])";
-
-/// Maximum number of rows per INSERT: a row has 16 parameters, and a statement at most 65,535.
-const ROWS_PER_STATEMENT: usize = 1_000;
 
 #[derive(sqlx::FromRow)]
 struct OpenRow {
@@ -188,7 +181,7 @@ pub(crate) struct OpenDeployProjection {
     added: BTreeSet<(Position, Lane)>,
     /// Reports removed since then, by environment id and position.
     removed: Vec<(i32, Position)>,
-    irreversible: IrreversibleRows,
+    irreversible: Vec<IrreversibleDeployInsert>,
 }
 
 impl OpenDeployProjection {
@@ -245,7 +238,9 @@ impl OpenDeployProjection {
                 (false, true) if is_same_deploy && !is_before(report, *position) => {
                     if !deploy.reversible && report.reversible {
                         let end = (*position, report.occurred_at);
-                        self.irreversible.push(environment_id, lane, &report.release.version, end, false);
+                        let version = &report.release.version;
+                        let row = IrreversibleDeployInsert::new(environment_id, lane, version, end, false);
+                        self.irreversible.push(row);
                     }
                     ended.push(*position);
                 }
@@ -254,10 +249,18 @@ impl OpenDeployProjection {
         }
         let version = &deploy.release.version;
         if is_end && !reversible {
-            self.irreversible.push(environment_id, lane, version, (at, occurred_at), succeeded);
+            let end = (at, occurred_at);
+            self.irreversible.push(IrreversibleDeployInsert::new(
+                environment_id,
+                lane,
+                version,
+                end,
+                succeeded,
+            ));
         } else if let (false, false, LaterChange::SameVersion(ended_at)) = (is_end, reversible, later) {
             // The success of this deploy is already known.
-            self.irreversible.push(environment_id, lane, version, (at, ended_at), true);
+            let end = (at, ended_at);
+            self.irreversible.push(IrreversibleDeployInsert::new(environment_id, lane, version, end, true));
         }
         for position in &ended {
             if let Some(report) = reports.remove(position) {
@@ -326,110 +329,115 @@ impl OpenDeployProjection {
 
     pub(crate) fn take_rows(&mut self) -> DeployRows {
         let added = std::mem::take(&mut self.added).into_iter().filter_map(|(position, lane)| {
-            let report = self.open.get(&lane)?.get(&position)?.clone();
-            Some((lane, position, report))
+            let report = self.open.get(&lane)?.get(&position)?;
+            Some(OpenDeployInsert::new(&lane, position, report))
         });
-        let added = added.collect();
         DeployRows {
-            added,
+            added: added.collect(),
             removed: std::mem::take(&mut self.removed),
             irreversible: std::mem::take(&mut self.irreversible),
         }
     }
 }
 
-#[derive(Default)]
-struct IrreversibleRows {
-    environment_id: Vec<i32>,
-    position: Vec<i64>,
-    service: Vec<String>,
-    target: Vec<String>,
-    version: Vec<String>,
-    occurred_at: Vec<DateTime<Utc>>,
-    succeeded: Vec<bool>,
+insert_row! {
+    /// Row of `irreversible_deploys`.
+    struct IrreversibleDeployInsert => "irreversible_deploys" {
+        environment_id: i32,
+        position: i64,
+        service: String,
+        target: String,
+        version: String,
+        occurred_at: DateTime<Utc>,
+        succeeded: bool,
+    }
 }
 
-impl IrreversibleRows {
-    fn push(
-        &mut self,
+impl IrreversibleDeployInsert {
+    fn new(
         environment_id: i32,
         lane: &Lane,
         version: &ShortText,
         (at, occurred_at): (Position, DateTime<Utc>),
         succeeded: bool,
-    ) {
-        self.environment_id.push(environment_id);
-        self.position.push(bigint(at));
-        self.service.push(lane.service.to_string());
-        self.target.push(lane.target.to_string());
-        self.version.push(version.to_string());
-        self.occurred_at.push(occurred_at);
-        self.succeeded.push(succeeded);
+    ) -> Self {
+        Self {
+            environment_id,
+            position: bigint(at),
+            service: lane.service.to_string(),
+            target: lane.target.to_string(),
+            version: version.to_string(),
+            occurred_at,
+            succeeded,
+        }
+    }
+}
+
+insert_row! {
+    /// Row of `open_deploys`.
+    struct OpenDeployInsert => "open_deploys" {
+        environment_id: i32,
+        service: String,
+        target: String,
+        position: i64,
+        occurred_at: DateTime<Utc>,
+        is_end: bool,
+        overtaken: bool,
+        slot: Option<String>,
+        deployment: Option<String>,
+        reversible: bool,
+        rollback_id: Option<String>,
+        version: String,
+        artifact: Option<String>,
+        config: Option<String>,
+        infrastructure: Option<String>,
+        commit: Option<String>,
+    }
+}
+
+impl OpenDeployInsert {
+    fn new(lane: &Lane, position: Position, report: &UnmatchedReport) -> Self {
+        let [artifact, config, infrastructure, commit] = optional_columns(Some(&report.release));
+        Self {
+            environment_id: report.environment_id,
+            service: lane.service.to_string(),
+            target: lane.target.to_string(),
+            position: bigint(position),
+            occurred_at: report.occurred_at,
+            is_end: report.is_end,
+            overtaken: report.overtaken,
+            slot: report.slot.as_ref().map(ToString::to_string),
+            deployment: report.deployment.as_ref().map(ToString::to_string),
+            reversible: report.reversible,
+            rollback_id: report.rollback_id.as_ref().map(ToString::to_string),
+            version: report.release.version.to_string(),
+            artifact,
+            config,
+            infrastructure,
+            commit,
+        }
     }
 }
 
 /// Rows to insert into and delete from `open_deploys`, and to insert into `irreversible_deploys`.
 #[derive(Default)]
 pub(crate) struct DeployRows {
-    added: Vec<(Lane, Position, UnmatchedReport)>,
+    added: Vec<OpenDeployInsert>,
     removed: Vec<(i32, Position)>,
-    irreversible: IrreversibleRows,
+    irreversible: Vec<IrreversibleDeployInsert>,
 }
 
 impl DeployRows {
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        let rows = self.irreversible;
-        if !rows.position.is_empty() {
-            sqlx::query(WRITE_IRREVERSIBLE)
-                .bind(rows.environment_id)
-                .bind(rows.position)
-                .bind(rows.service)
-                .bind(rows.target)
-                .bind(rows.version)
-                .bind(rows.occurred_at)
-                .bind(rows.succeeded)
-                .execute(&mut *connection)
-                .await?;
-        }
+        IrreversibleDeployInsert::insert(&mut *connection, self.irreversible).await?;
         if !self.removed.is_empty() {
             let (ids, positions): (Vec<i32>, Vec<i64>) =
                 self.removed.into_iter().map(|(id, position)| (id, bigint(position))).unzip();
-            sqlx::query(sql!("open_deploys/delete"))
-                .bind(ids)
-                .bind(positions)
-                .execute(&mut *connection)
-                .await?;
+            let query = sqlx::query(sql!("open_deploys/delete")).bind(ids).bind(positions);
+            query.execute(&mut *connection).await?;
         }
-        for rows in self.added.chunks(ROWS_PER_STATEMENT) {
-            insert(rows).build().execute(&mut *connection).await?;
-        }
-        Ok(())
+        OpenDeployInsert::insert(connection, self.added).await
     }
-}
-
-fn insert(rows: &[(Lane, Position, UnmatchedReport)]) -> QueryBuilder<Postgres> {
-    let mut query = QueryBuilder::new(
-        "INSERT INTO open_deploys (environment_id, service, target, position, occurred_at, is_end, overtaken, slot,
-            deployment, reversible, rollback_id, version, artifact, config, infrastructure, commit) ",
-    );
-    query.push_values(rows, |mut row, (lane, position, report)| {
-        row.push_bind(report.environment_id)
-            .push_bind(lane.service.to_string())
-            .push_bind(lane.target.to_string())
-            .push_bind(bigint(*position))
-            .push_bind(report.occurred_at)
-            .push_bind(report.is_end)
-            .push_bind(report.overtaken)
-            .push_bind(report.slot.as_ref().map(ToString::to_string))
-            .push_bind(report.deployment.as_ref().map(ToString::to_string))
-            .push_bind(report.reversible)
-            .push_bind(report.rollback_id.as_ref().map(ToString::to_string))
-            .push_bind(report.release.version.to_string());
-        for part in optional_columns(Some(&report.release)) {
-            row.push_bind(part);
-        }
-    });
-    query
 }
 
 /// Marks an irreversible deploy as corrected: it has no effect from the position `from` on.

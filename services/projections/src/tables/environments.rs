@@ -7,15 +7,9 @@ use ledger_domain::{EnvironmentName, Position};
 use sqlx::PgConnection;
 
 use crate::Projections;
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
-
-const WRITE: &str = "INSERT INTO environments (environment_id, name, first_position, changes,
-        with_parts, last_change_at)
-    SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::bigint[]), unnest($4::bigint[]),
-        unnest($5::boolean[]), unnest($6::timestamptz[])
-    ON CONFLICT (environment_id) DO UPDATE SET changes = excluded.changes, with_parts = excluded.with_parts,
-        last_change_at = excluded.last_change_at";
 
 /// Environment that at least one event names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,41 +140,34 @@ impl EnvironmentProjection {
     }
 
     /// Returns the rows of the environments that changed since the last call.
-    pub(crate) fn take_rows(&mut self) -> EnvironmentRows {
-        let mut rows = EnvironmentRows::default();
-        for name in std::mem::take(&mut self.dirty) {
-            if let Some(entry) = self.by_name.get(&name) {
-                rows.id.push(entry.id);
-                rows.name.push(name.to_string());
-                rows.first_position.push(bigint(entry.first_position));
-                rows.changes.push(entry.changes);
-                rows.with_parts.push(entry.with_parts);
-                rows.last_change_at.push(entry.last_change_at);
-            }
-        }
-        rows
+    pub(crate) fn take_rows(&mut self) -> Vec<EnvironmentUpsert> {
+        let dirty = std::mem::take(&mut self.dirty).into_iter();
+        let rows = dirty.filter_map(|name| {
+            let entry = self.by_name.get(&name)?;
+            Some(EnvironmentUpsert {
+                environment_id: entry.id,
+                name: name.to_string(),
+                first_position: bigint(entry.first_position),
+                changes: entry.changes,
+                with_parts: entry.with_parts,
+                last_change_at: entry.last_change_at,
+            })
+        });
+        rows.collect()
     }
 }
 
-/// Rows to insert into or update in `environments`, column by column.
-#[derive(Default)]
-pub(crate) struct EnvironmentRows {
-    id: Vec<i32>,
-    name: Vec<String>,
-    first_position: Vec<i64>,
-    changes: Vec<i64>,
-    with_parts: Vec<bool>,
-    last_change_at: Vec<Option<DateTime<Utc>>>,
-}
-
-impl EnvironmentRows {
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if self.id.is_empty() {
-            return Ok(());
-        }
-        let query = sqlx::query(WRITE).bind(self.id).bind(self.name).bind(self.first_position);
-        let query = query.bind(self.changes).bind(self.with_parts).bind(self.last_change_at);
-        query.execute(connection).await?;
-        Ok(())
+insert_row! {
+    /// Row of `environments`.
+    pub(crate) struct EnvironmentUpsert => "environments",
+        "ON CONFLICT (environment_id) DO UPDATE SET changes = excluded.changes, with_parts = excluded.with_parts,
+            last_change_at = excluded.last_change_at"
+    {
+        environment_id: i32,
+        name: String,
+        first_position: i64,
+        changes: i64,
+        with_parts: bool,
+        last_change_at: Option<DateTime<Utc>>,
     }
 }

@@ -18,20 +18,10 @@ use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
 use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::{expanded_sql, sql};
 use crate::{Projections, Snapshot};
-
-const WRITE_GAPS: &str = "INSERT INTO gaps (position) SELECT unnest($1::bigint[])";
-
-/// Uses INSERT instead of COPY: COPY sends two messages in a row, and the second waits 40 ms where TCP delays small
-/// segments. Unnests the arrays in the SELECT list: in FROM, Postgres first writes each array to its own tuple store.
-const WRITE: &str = "INSERT INTO events (position, recorded_at, occurred_at, identity, kind, environment,
-        service, target, repeats, anomalies, first_of, went_live, targets, leaf_hash, bytes)
-    SELECT unnest($1::bigint[]), unnest($2::timestamptz[]), unnest($3::timestamptz[]), unnest($4::uuid[]),
-        unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::text[]),
-        unnest($9::bigint[]), unnest($10::text[]), unnest($11::text[]), unnest($12::text[]),
-        unnest($13::text[]), unnest($14::bytea[]), unnest($15::bytea[])";
 
 /// Unique index that allows only one effective entry per identity.
 pub(crate) const IDENTITY_INDEX: &str = "events_identity";
@@ -359,86 +349,70 @@ pub(crate) struct EventAnnotations {
     pub(crate) targets: Vec<TargetName>,
 }
 
-/// Rows to insert into `events` and `gaps`, column by column.
-#[derive(Default)]
-pub(crate) struct EventRows {
-    position: Vec<i64>,
-    recorded_at: Vec<DateTime<Utc>>,
-    occurred_at: Vec<DateTime<Utc>>,
-    identity: Vec<Uuid>,
-    kind: Vec<&'static str>,
-    environment: Vec<Option<String>>,
-    service: Vec<Option<String>>,
-    target: Vec<Option<String>>,
-    repeats: Vec<Option<i64>>,
-    anomalies: Vec<Option<String>>,
-    first_of: Vec<Option<String>>,
-    went_live: Vec<Option<String>>,
-    targets: Vec<Option<String>>,
-    leaf_hash: Vec<[u8; Hash::LENGTH]>,
-    bytes: Vec<EntryBytes>,
-    gaps: Vec<i64>,
+insert_row! {
+    /// Row of `gaps`.
+    pub(crate) struct GapInsert => "gaps" {
+        position: i64,
+    }
 }
 
-impl EventRows {
-    pub(crate) fn push(
-        &mut self,
+impl GapInsert {
+    pub(crate) fn new(at: Position) -> Self {
+        Self { position: bigint(at) }
+    }
+}
+
+// INSERT instead of COPY: COPY sends two messages in a row, and the second waits 40 ms where TCP delays small segments.
+insert_row! {
+    /// Row of `events`.
+    pub(crate) struct EventInsert => "events" {
+        position: i64,
+        recorded_at: DateTime<Utc>,
+        occurred_at: DateTime<Utc>,
+        identity: Uuid,
+        kind: &'static str,
+        environment: Option<String>,
+        service: Option<String>,
+        target: Option<String>,
+        repeats: Option<i64>,
+        anomalies: Option<String>,
+        first_of: Option<String>,
+        went_live: Option<String>,
+        targets: Option<String>,
+        leaf_hash: [u8; Hash::LENGTH],
+        bytes: EntryBytes,
+    }
+}
+
+impl EventInsert {
+    pub(crate) fn new(
         entry: &Entry,
         envelope: &Envelope,
         key: IdentityKey,
         leaf_hash: &Hash,
         repeats: Option<Position>,
         outcome: &EventAnnotations,
-    ) {
+    ) -> Self {
         let joined = |names: Vec<&str>| (!names.is_empty()).then(|| names.join(","));
         let payload = &envelope.event().payload;
         let lane = payload.lane();
-        self.position.push(bigint(entry.position));
-        self.recorded_at.push(entry.recorded_at);
-        self.occurred_at.push(envelope.occurred_at());
-        self.identity.push(key.0);
-        self.kind.push(payload.kind().name());
-        self.environment.push(payload.environment().map(ToString::to_string));
-        self.service.push(lane.map(|lane| lane.service.to_string()));
         let target = outcome.target.as_ref().or_else(|| lane.and_then(|lane| lane.target.as_ref()));
-        self.target.push(target.map(ToString::to_string));
-        self.repeats.push(repeats.map(bigint));
-        self.anomalies.push(joined(outcome.anomalies.iter().map(|anomaly| anomaly.name()).collect()));
-        self.first_of.push(joined(outcome.first_of.clone()));
-        self.went_live.push(outcome.went_live.as_ref().map(ToString::to_string));
-        self.targets.push(joined(outcome.targets.iter().map(|target| target.as_str()).collect()));
-        self.leaf_hash.push(*leaf_hash.as_bytes());
-        self.bytes.push(EntryBytes(entry.bytes.clone()));
-    }
-
-    pub(crate) fn push_gap(&mut self, at: Position) {
-        self.gaps.push(bigint(at));
-    }
-
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if !self.position.is_empty() {
-            sqlx::query(WRITE)
-                .bind(self.position)
-                .bind(self.recorded_at)
-                .bind(self.occurred_at)
-                .bind(self.identity)
-                .bind(self.kind)
-                .bind(self.environment)
-                .bind(self.service)
-                .bind(self.target)
-                .bind(self.repeats)
-                .bind(self.anomalies)
-                .bind(self.first_of)
-                .bind(self.went_live)
-                .bind(self.targets)
-                .bind(self.leaf_hash)
-                .bind(self.bytes)
-                .execute(&mut *connection)
-                .await?;
+        Self {
+            position: bigint(entry.position),
+            recorded_at: entry.recorded_at,
+            occurred_at: envelope.occurred_at(),
+            identity: key.0,
+            kind: payload.kind().name(),
+            environment: payload.environment().map(ToString::to_string),
+            service: lane.map(|lane| lane.service.to_string()),
+            target: target.map(ToString::to_string),
+            repeats: repeats.map(bigint),
+            anomalies: joined(outcome.anomalies.iter().map(|anomaly| anomaly.name()).collect()),
+            first_of: joined(outcome.first_of.clone()),
+            went_live: outcome.went_live.as_ref().map(ToString::to_string),
+            targets: joined(outcome.targets.iter().map(|target| target.as_str()).collect()),
+            leaf_hash: *leaf_hash.as_bytes(),
+            bytes: EntryBytes(entry.bytes.clone()),
         }
-        if !self.gaps.is_empty() {
-            sqlx::query(WRITE_GAPS).bind(self.gaps).execute(connection).await?;
-        }
-        Ok(())
     }
 }

@@ -27,7 +27,7 @@ use crate::{Projections, Snapshot};
 mod rows;
 
 pub(crate) use self::rows::{
-    IrregularRows, LaneChangeRows, LoadedTrack, TrackRows, correct, load_irregular, load_removals,
+    IrregularLaneInsert, LaneChangeInsert, LoadedTrack, TrackUpsert, correct, load_irregular, load_removals,
     load_slotted, load_tracks,
 };
 

@@ -5,18 +5,13 @@ use ledger_domain::{
     Artifact, CompositionId, EnvironmentName, EventId, EventRef, LiveRelease, Position, Release, ServiceName,
     SlotName, TargetName,
 };
-use sqlx::{PgConnection, Postgres, QueryBuilder};
+use sqlx::PgConnection;
 
 use crate::Snapshot;
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
 use crate::tables::lanes::{optional_columns, parse_release};
-
-const WRITE_REORDERINGS: &str = "INSERT INTO reorderings (environment_id, position, since, until)
-    SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::timestamptz[])";
-
-/// Maximum number of rows per INSERT: a row has 23 parameters, and a statement at most 65,535.
-const ROWS_PER_STATEMENT: usize = 1_000;
 
 /// Change of an environment's composition.
 #[derive(Debug, Clone)]
@@ -218,81 +213,86 @@ pub(crate) struct LiveChange {
     pub(crate) composition: CompositionId,
 }
 
-/// Rows to insert into `live_changes`.
-#[derive(Default)]
-pub(crate) struct LiveChangeRows(pub(crate) Vec<LiveChange>);
-
-impl LiveChangeRows {
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        for rows in self.0.chunks(ROWS_PER_STATEMENT) {
-            insert(rows).build().execute(&mut *connection).await?;
-        }
-        Ok(())
+insert_row! {
+    /// Row of `live_changes`.
+    pub(crate) struct LiveChangeInsert => "live_changes" {
+        environment_id: i32,
+        number: i64,
+        service: String,
+        target: String,
+        position: i64,
+        occurred_at: DateTime<Utc>,
+        event_id: String,
+        version: Option<String>,
+        artifact: Option<String>,
+        config: Option<String>,
+        infrastructure: Option<String>,
+        commit: Option<String>,
+        artifact_key: Option<String>,
+        before_slot: Option<String>,
+        before_position: Option<i64>,
+        before_at: Option<DateTime<Utc>>,
+        before_event_id: Option<String>,
+        before_version: Option<String>,
+        before_artifact: Option<String>,
+        before_config: Option<String>,
+        before_infrastructure: Option<String>,
+        before_commit: Option<String>,
+        composition: Vec<u8>,
     }
 }
 
-fn insert(rows: &[LiveChange]) -> QueryBuilder<Postgres> {
-    let mut query = QueryBuilder::new(
-        "INSERT INTO live_changes (environment_id, number, service, target, position, occurred_at, event_id, version,
-            artifact, config, infrastructure, commit, artifact_key, before_slot, before_position, before_at,
-            before_event_id, before_version, before_artifact, before_config, before_infrastructure, before_commit,
-            composition) ",
-    );
-    query.push_values(rows, |mut row, change| {
-        row.push_bind(change.environment_id)
-            .push_bind(change.number)
-            .push_bind(change.service.to_string())
-            .push_bind(change.target.to_string())
-            .push_bind(bigint(change.at.position))
-            .push_bind(change.at.occurred_at)
-            .push_bind(change.at.event_id.as_str().to_owned())
-            .push_bind(change.release.as_ref().map(|release| release.version.to_string()));
-        for part in optional_columns(change.release.as_ref()) {
-            row.push_bind(part);
-        }
-        let artifact = change.release.as_ref().and_then(|release| release.artifact.as_ref());
-        row.push_bind(artifact.map(Artifact::identity));
+impl From<LiveChange> for LiveChangeInsert {
+    fn from(change: LiveChange) -> Self {
+        let release = change.release.as_ref();
         let before = change.before.as_ref();
-        row.push_bind(before.and_then(|live| live.slot.as_ref()).map(ToString::to_string))
-            .push_bind(before.map(|live| bigint(live.since.position)))
-            .push_bind(before.map(|live| live.since.occurred_at))
-            .push_bind(before.map(|live| live.since.event_id.as_str().to_owned()))
-            .push_bind(before.map(|live| live.release.version.to_string()));
-        for part in optional_columns(before.map(|live| &live.release)) {
-            row.push_bind(part);
+        let [artifact, config, infrastructure, commit] = optional_columns(release);
+        let [before_artifact, before_config, before_infrastructure, before_commit] =
+            optional_columns(before.map(|live| &live.release));
+        Self {
+            environment_id: change.environment_id,
+            number: change.number,
+            service: change.service.to_string(),
+            target: change.target.to_string(),
+            position: bigint(change.at.position),
+            occurred_at: change.at.occurred_at,
+            event_id: change.at.event_id.as_str().to_owned(),
+            version: release.map(|release| release.version.to_string()),
+            artifact,
+            config,
+            infrastructure,
+            commit,
+            artifact_key: release.and_then(|release| release.artifact.as_ref()).map(Artifact::identity),
+            before_slot: before.and_then(|live| live.slot.as_ref()).map(ToString::to_string),
+            before_position: before.map(|live| bigint(live.since.position)),
+            before_at: before.map(|live| live.since.occurred_at),
+            before_event_id: before.map(|live| live.since.event_id.as_str().to_owned()),
+            before_version: before.map(|live| live.release.version.to_string()),
+            before_artifact,
+            before_config,
+            before_infrastructure,
+            before_commit,
+            composition: change.composition.as_bytes().to_vec(),
         }
-        row.push_bind(change.composition.as_bytes().to_vec());
-    });
-    query
+    }
 }
 
-/// Rows to insert into `reorderings`, column by column.
-#[derive(Default)]
-pub(crate) struct ReorderingRows {
-    environment_id: Vec<i32>,
-    position: Vec<i64>,
-    since: Vec<DateTime<Utc>>,
-    until: Vec<DateTime<Utc>>,
+insert_row! {
+    /// Row of `reorderings`.
+    pub(crate) struct ReorderingInsert => "reorderings" {
+        environment_id: i32,
+        position: i64,
+        since: DateTime<Utc>,
+        until: DateTime<Utc>,
+    }
 }
 
-impl ReorderingRows {
-    pub(crate) fn push(
-        &mut self,
+impl ReorderingInsert {
+    pub(crate) fn new(
         environment_id: i32,
         at: Position,
         (since, until): (DateTime<Utc>, DateTime<Utc>),
-    ) {
-        self.environment_id.push(environment_id);
-        self.position.push(bigint(at));
-        self.since.push(since);
-        self.until.push(until);
-    }
-
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if !self.environment_id.is_empty() {
-            let query = sqlx::query(WRITE_REORDERINGS).bind(self.environment_id).bind(self.position);
-            query.bind(self.since).bind(self.until).execute(connection).await?;
-        }
-        Ok(())
+    ) -> Self {
+        Self { environment_id, position: bigint(at), since, until }
     }
 }

@@ -8,11 +8,9 @@ use ledger_domain::{EnvironmentName, Position, ShortText};
 use sqlx::PgConnection;
 
 use crate::Snapshot;
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
-
-const WRITE_POLICIES: &str = "INSERT INTO policies (environment_id, position)
-    SELECT unnest($1::integer[]), unnest($2::bigint[])";
 
 /// Policy in force in an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -88,30 +86,20 @@ impl Snapshot {
     }
 }
 
-/// Rows to insert into `policies`, column by column.
-#[derive(Default)]
-pub(crate) struct PolicyRows {
-    environment_id: Vec<i32>,
-    position: Vec<i64>,
+insert_row! {
+    /// Row of `policies`.
+    pub(crate) struct PolicyInsert => "policies" {
+        environment_id: i32,
+        position: i64,
+    }
 }
 
-impl PolicyRows {
-    pub(crate) fn push(&mut self, payload: &Payload, environment_id: Option<i32>, at: Position) {
-        if let (Payload::EnvironmentDeclared(..), Some(id)) = (payload, environment_id) {
-            self.environment_id.push(id);
-            self.position.push(bigint(at));
-        }
-    }
-
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if !self.position.is_empty() {
-            sqlx::query(WRITE_POLICIES)
-                .bind(self.environment_id)
-                .bind(self.position)
-                .execute(connection)
-                .await?;
-        }
-        Ok(())
+impl PolicyInsert {
+    /// Returns the row of a declaration, if the payload is one.
+    pub(crate) fn from_payload(payload: &Payload, environment_id: Option<i32>, at: Position) -> Option<Self> {
+        let environment_id =
+            environment_id.filter(|_| matches!(payload, Payload::EnvironmentDeclared(..)))?;
+        Some(Self { environment_id, position: bigint(at) })
     }
 }
 

@@ -7,12 +7,9 @@ use ledger_domain::{EnvironmentName, EventRef, Position};
 use sqlx::PgConnection;
 
 use crate::Snapshot;
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, position};
 use crate::sql::sql;
-
-const WRITE: &str = "INSERT INTO retirements (environment_id, position, occurred_at, event_id, retires)
-    SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::text[]),
-        unnest($5::boolean[])";
 
 /// Loads the retirements of an environment, as known at a position.
 pub(crate) async fn retirements(
@@ -55,37 +52,35 @@ impl Snapshot {
     }
 }
 
-/// Rows to insert into `retirements`, column by column.
-#[derive(Default)]
-pub(crate) struct RetirementRows {
-    environment_id: Vec<i32>,
-    position: Vec<i64>,
-    occurred_at: Vec<DateTime<Utc>>,
-    event_id: Vec<String>,
-    retires: Vec<bool>,
+insert_row! {
+    /// Row of `retirements`.
+    pub(crate) struct RetirementInsert => "retirements" {
+        environment_id: i32,
+        position: i64,
+        occurred_at: DateTime<Utc>,
+        event_id: String,
+        retires: bool,
+    }
 }
 
-impl RetirementRows {
-    pub(crate) fn push(&mut self, payload: &Payload, environment_id: Option<i32>, since: &EventRef) {
+impl RetirementInsert {
+    /// Returns the row of a retirement or of a declaration, if the payload is one.
+    pub(crate) fn from_payload(
+        payload: &Payload,
+        environment_id: Option<i32>,
+        since: &EventRef,
+    ) -> Option<Self> {
         let retires = match payload {
             Payload::EnvironmentRetired(_) => true,
             Payload::EnvironmentDeclared(..) => false,
-            _ => return,
+            _ => return None,
         };
-        if let Some(id) = environment_id {
-            self.environment_id.push(id);
-            self.position.push(bigint(since.position));
-            self.occurred_at.push(since.occurred_at);
-            self.event_id.push(since.event_id.as_str().to_owned());
-            self.retires.push(retires);
-        }
-    }
-
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if !self.environment_id.is_empty() {
-            let query = sqlx::query(WRITE).bind(self.environment_id).bind(self.position);
-            query.bind(self.occurred_at).bind(self.event_id).bind(self.retires).execute(connection).await?;
-        }
-        Ok(())
+        Some(Self {
+            environment_id: environment_id?,
+            position: bigint(since.position),
+            occurred_at: since.occurred_at,
+            event_id: since.event_id.as_str().to_owned(),
+            retires,
+        })
     }
 }

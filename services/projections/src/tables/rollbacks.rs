@@ -4,16 +4,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{Event, Payload, RollbackRequest, Step};
 use ledger_domain::rollback::{AutomaticHistory, RollbackPhase};
-use ledger_domain::{EnvironmentName, Family, LongText, Position, Release, ShortText, TargetName};
+use ledger_domain::{EnvironmentName, Family, LongText, Position, ShortText, TargetName};
 use sqlx::PgConnection;
 
 use crate::Snapshot;
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
 use crate::tables::lanes::optional_columns;
-
-const INSERT_REPORTS: &str = "INSERT INTO rollback_reports (rollback_id, position)
-    SELECT unnest($1::text[]), unnest($2::bigint[])";
 
 /// Current state of a rollback.
 #[derive(Debug, Clone, PartialEq)]
@@ -216,32 +214,62 @@ fn parse_report((at, target, bytes): ReportRow) -> Result<Report, Error> {
     Ok(Report { target, position: position(at), occurred_at: envelope.occurred_at(), event })
 }
 
-/// Rows to insert into `rollback_reports`, column by column.
-#[derive(Default)]
-pub(crate) struct RollbackReportRows {
-    rollback_id: Vec<String>,
-    position: Vec<i64>,
+insert_row! {
+    /// Row of `rollback_reports`.
+    pub(crate) struct RollbackReportInsert => "rollback_reports" {
+        rollback_id: String,
+        position: i64,
+    }
 }
 
-impl RollbackReportRows {
-    pub(crate) fn push(&mut self, payload: &Payload, at: Position) {
-        if payload.kind().family() != Family::Rollback
-            && let Some(rollback_id) = payload.rollback_id()
-        {
-            self.rollback_id.push(rollback_id.to_string());
-            self.position.push(bigint(at));
-        }
+impl RollbackReportInsert {
+    /// Returns the row of a report that has the id of a rollback, if the payload is one.
+    pub(crate) fn from_payload(payload: &Payload, at: Position) -> Option<Self> {
+        let rollback_id = payload.rollback_id().filter(|_| payload.kind().family() != Family::Rollback)?;
+        Some(Self { rollback_id: rollback_id.to_string(), position: bigint(at) })
     }
+}
 
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if !self.position.is_empty() {
-            sqlx::query(INSERT_REPORTS)
-                .bind(self.rollback_id)
-                .bind(self.position)
-                .execute(connection)
-                .await?;
+insert_row! {
+    /// Row of `rollback_lanes`.
+    struct RollbackLaneInsert => "rollback_lanes", "ON CONFLICT DO NOTHING" {
+        environment_id: i32,
+        service: String,
+        target: String,
+        requested: i64,
+        version: Option<String>,
+        artifact: Option<String>,
+        config: Option<String>,
+        infrastructure: Option<String>,
+        commit: Option<String>,
+        to_version: Option<String>,
+        to_artifact: Option<String>,
+        to_config: Option<String>,
+        to_infrastructure: Option<String>,
+        to_commit: Option<String>,
+    }
+}
+
+impl RollbackLaneInsert {
+    fn new(step: &Step, environment_id: i32, requested: Position) -> Self {
+        let [artifact, config, infrastructure, commit] = optional_columns(step.from.as_ref());
+        let [to_artifact, to_config, to_infrastructure, to_commit] = optional_columns(step.to.as_ref());
+        Self {
+            environment_id,
+            service: step.service.to_string(),
+            target: step.target.to_string(),
+            requested: bigint(requested),
+            version: step.from.as_ref().map(|release| release.version.to_string()),
+            artifact,
+            config,
+            infrastructure,
+            commit,
+            to_version: step.to.as_ref().map(|release| release.version.to_string()),
+            to_artifact,
+            to_config,
+            to_infrastructure,
+            to_commit,
         }
-        Ok(())
     }
 }
 
@@ -304,23 +332,6 @@ async fn write_request(
         .bind(!request.automatic && request.initiated_by.is_person())
         .execute(&mut *connection)
         .await?;
-    let steps = &request.plan.steps;
-    let mut query = sqlx::query(sql!("rollbacks/insert_lanes"))
-        .bind(environment_id)
-        .bind(bigint(at))
-        .bind(steps.iter().map(|step| step.service.to_string()).collect::<Vec<_>>())
-        .bind(steps.iter().map(|step| step.target.to_string()).collect::<Vec<_>>());
-    let from: fn(&Step) -> Option<&Release> = |step| step.from.as_ref();
-    let to: fn(&Step) -> Option<&Release> = |step| step.to.as_ref();
-    for side in [from, to] {
-        let version = |step| side(step).map(|release| release.version.to_string());
-        query = query.bind(steps.iter().map(version).collect::<Vec<_>>());
-        for part in 0..4 {
-            query = query.bind(
-                steps.iter().map(|step| optional_columns(side(step))[part].clone()).collect::<Vec<_>>(),
-            );
-        }
-    }
-    query.execute(connection).await?;
-    Ok(())
+    let lanes = request.plan.steps.iter().map(|step| RollbackLaneInsert::new(step, environment_id, at));
+    RollbackLaneInsert::insert(connection, lanes.collect()).await
 }

@@ -7,17 +7,6 @@ use uuid::Uuid;
 
 use crate::postgres::{Error, parsed, position};
 
-pub(super) const INSERT_ENDS: &str = "INSERT INTO verdicts (position, occurred_at, subject, environment_id, scope,
-        check_name, run, passed, counts, artifact, config, infrastructure, commit)
-    SELECT unnest($1::bigint[]), unnest($2::timestamptz[]), unnest($3::uuid[]), unnest($4::integer[]),
-        unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::boolean[]), unnest($9::boolean[]),
-        unnest($10::text[]), unnest($11::text[]), unnest($12::text[]), unnest($13::text[])";
-
-pub(super) const INSERT_STARTS: &str =
-    "INSERT INTO check_starts (position, occurred_at, subject, environment_id, check_name, run)
-    SELECT unnest($1::bigint[]), unnest($2::timestamptz[]), unnest($3::uuid[]), unnest($4::integer[]),
-        unnest($5::text[]), unnest($6::text[])";
-
 #[derive(sqlx::FromRow)]
 pub(super) struct SubjectEndRow {
     pub(super) subject: Uuid,
