@@ -223,7 +223,7 @@ pub struct Projections {
     database: Database,
     pub(crate) tenant: TenantName,
     active: watch::Sender<ActiveGeneration>,
-    /// Position of the active generation when it was last read, if ever.
+    /// Position of the active generation when it was last read, or written by this process.
     pub(crate) last_seen: watch::Sender<Option<Position>>,
     /// Position of this process's projector; the start if there is none.
     pub(crate) local_position: watch::Sender<Position>,
@@ -299,7 +299,8 @@ impl Projections {
         *self.stream.borrow()
     }
 
-    /// Returns the position at the last successful read, if any. The projections may be unavailable now.
+    /// Returns the position at the last successful read, or write of this process, if any. The projections may be
+    /// unavailable now.
     #[must_use]
     pub fn last_seen(&self) -> Option<Position> {
         *self.last_seen.borrow()

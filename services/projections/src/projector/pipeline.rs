@@ -135,6 +135,7 @@ impl GenerationHandle {
             gauge!("ledger_projections_position", "tenant" => self.projections.tenant.to_string())
                 .set(to.get() as f64);
             self.projections.local_position.send_replace(to);
+            self.projections.last_seen.send_replace(Some(to));
         }
     }
 }
