@@ -220,15 +220,7 @@ impl ProjectionState {
             let lanes = self.lanes.of(&observation.environment);
             self.observations.apply(observation, &since, id, lanes);
         }
-        let retires = match payload {
-            Payload::EnvironmentRetired(name) => Some((name, true)),
-            Payload::EnvironmentDeclared(name, _) => Some((name, false)),
-            _ => None,
-        };
-        if let Some((name, retires)) = retires {
-            let environments = &mut self.environments;
-            touched.extend(self.lanes.retire(name, retires, &since, environments, &mut batch.lanes));
-        }
+        touched.extend(self.retire(payload, &since, batch));
         if matches!(payload.kind().family(), Family::Deploy | Family::Traffic)
             && let (Some(lane), Some(id)) = (payload.lane(), environment_id)
         {
@@ -246,6 +238,16 @@ impl ProjectionState {
         }
         self.record(&touched, &since, &mut outcome, batch);
         (outcome, environment_id)
+    }
+
+    /// Applies a retirement or a declaration of an environment, and returns the lanes that may run something else.
+    fn retire(&mut self, payload: &Payload, since: &EventRef, batch: &mut Batch) -> Vec<Lane> {
+        let (name, retires) = match payload {
+            Payload::EnvironmentRetired(name) => (name, true),
+            Payload::EnvironmentDeclared(name, _) => (name, false),
+            _ => return Vec::new(),
+        };
+        self.lanes.retire(name, retires, since, &mut self.environments, &mut batch.lanes)
     }
 
     /// Records the live releases of lanes after an event, per environment: a correction may concern lanes of another

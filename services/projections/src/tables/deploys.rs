@@ -82,6 +82,45 @@ impl UnmatchedReport {
     }
 }
 
+/// Report of a deploy in a lane.
+struct DeployReport<'a> {
+    deploy: &'a Deploy,
+    lane: &'a Lane,
+    environment_id: i32,
+    position: Position,
+    occurred_at: DateTime<Utc>,
+}
+
+impl DeployReport<'_> {
+    /// Returns true if another report occurred before this one.
+    fn follows(&self, other: &UnmatchedReport, position: Position) -> bool {
+        (other.occurred_at, position) <= (self.occurred_at, self.position)
+    }
+
+    fn unmatched(&self) -> UnmatchedReport {
+        UnmatchedReport {
+            environment_id: self.environment_id,
+            occurred_at: self.occurred_at,
+            is_end: false,
+            overtaken: false,
+            slot: self.deploy.slot.clone(),
+            deployment: self.deploy.deployment.clone(),
+            reversible: self.deploy.reversible,
+            rollback_id: self.deploy.rollback_id.clone(),
+            release: self.deploy.release.clone(),
+        }
+    }
+
+    fn irreversible(
+        &self,
+        version: &ShortText,
+        end: (Position, DateTime<Utc>),
+        succeeded: bool,
+    ) -> IrreversibleDeployInsert {
+        IrreversibleDeployInsert::new(self.environment_id, self.lane, version, end, succeeded)
+    }
+}
+
 impl Snapshot {
     /// Returns the irreversible deploys of an environment: first those that ended, then those that are unfinished, each
     /// ordered by position.
@@ -196,103 +235,102 @@ impl OpenDeployProjection {
     }
 
     /// Applies an event to the open deploys of a lane. `later` states which known changes of the lane occurred after
-    /// the event. If there are any, a start opens no deploy, unless it is irreversible and its end is not known.
+    /// the event.
     pub(crate) fn apply(
         &mut self,
         payload: &Payload,
         lane: &Lane,
         environment_id: i32,
-        (at, occurred_at): (Position, DateTime<Utc>),
+        (position, occurred_at): (Position, DateTime<Utc>),
         later: LaterChange,
     ) {
-        let (deploy, is_end, succeeded) = match payload {
-            Payload::DeployStarted(deploy) => (deploy, false, false),
-            Payload::DeploySucceeded(deploy) => (deploy, true, true),
-            Payload::DeployFailed(deploy) => (deploy, true, false),
-            Payload::TrafficSwitched(switch) => {
-                self.end_rollback_step(lane, switch.rollback_id.as_ref());
-                return;
+        let report = |deploy| DeployReport { deploy, lane, environment_id, position, occurred_at };
+        match payload {
+            Payload::DeployStarted(deploy) => self.start(&report(deploy), later),
+            Payload::DeploySucceeded(deploy) => self.end(&report(deploy), true),
+            Payload::DeployFailed(deploy) => self.end(&report(deploy), false),
+            Payload::TrafficSwitched(switch) => self.end_rollback_step(lane, switch.rollback_id.as_ref()),
+            _ => {}
+        }
+    }
+
+    /// Applies the start of a deploy. It closes the failures of the same deploy that occurred after it: they were
+    /// reported first. If the lane has later changes, a start opens no deploy, unless it is irreversible and its end is
+    /// not known.
+    fn start(&mut self, start: &DeployReport<'_>, later: LaterChange) {
+        let deploy = start.deploy;
+        let mut ended = Vec::new();
+        for (position, report) in self.open.get(start.lane).into_iter().flatten() {
+            if report.is_end && report.belongs_to(deploy) && !start.follows(report, *position) {
+                if !deploy.reversible && report.reversible {
+                    let (version, end) = (&report.release.version, (*position, report.occurred_at));
+                    self.irreversible.push(start.irreversible(version, end, false));
+                }
+                ended.push(*position);
             }
-            _ => return,
-        };
-        let moment = (occurred_at, at);
-        let reports = self.open.entry(lane.clone()).or_default();
-        let is_before =
-            |report: &UnmatchedReport, position: Position| (report.occurred_at, position) <= moment;
+        }
+        if let (false, LaterChange::SameVersion(ended_at)) = (deploy.reversible, later) {
+            // The success of this deploy is already known.
+            let end = (start.position, ended_at);
+            self.irreversible.push(start.irreversible(&deploy.release.version, end, true));
+        }
+        self.remove(start.lane, &ended);
+        let is_kept = later == LaterChange::Nothing || later == LaterChange::Other && !deploy.reversible;
+        if ended.is_empty() && is_kept {
+            let overtaken = later == LaterChange::Other;
+            self.insert(start, UnmatchedReport { is_end: false, overtaken, ..start.unmatched() });
+        }
+    }
+
+    /// Applies the end of a deploy. It closes its own start. A success also closes the earlier failures and the other
+    /// earlier starts in the lane; of these, it keeps the irreversible ones as overtaken.
+    fn end(&mut self, end: &DeployReport<'_>, succeeded: bool) {
+        let deploy = end.deploy;
         let mut reversible = deploy.reversible;
         let (mut ended, mut overtaken) = (Vec::new(), Vec::new());
-        for (position, report) in reports.iter() {
-            let is_same_deploy = report.belongs_to(deploy);
-            match (is_end, report.is_end) {
-                // An end closes its own start. A success also closes the other earlier starts in the lane; of these, it
-                // keeps the irreversible ones as overtaken.
-                (true, false) if is_before(report, *position) && is_same_deploy => {
-                    reversible &= report.reversible;
-                    ended.push(*position);
-                }
-                (true, false) if is_before(report, *position) && succeeded && !report.overtaken => {
-                    if report.reversible { &mut ended } else { &mut overtaken }.push(*position);
-                }
-                (true, true) if is_before(report, *position) && succeeded => ended.push(*position),
-                // The start is reported after its failure.
-                (false, true) if is_same_deploy && !is_before(report, *position) => {
-                    if !deploy.reversible && report.reversible {
-                        let end = (*position, report.occurred_at);
-                        let version = &report.release.version;
-                        let row = IrreversibleDeployInsert::new(environment_id, lane, version, end, false);
-                        self.irreversible.push(row);
-                    }
-                    ended.push(*position);
-                }
-                _ => {}
+        let reports = self.open.get(end.lane).into_iter().flatten();
+        for (position, report) in reports.filter(|(position, report)| end.follows(report, **position)) {
+            if !report.is_end && report.belongs_to(deploy) {
+                reversible &= report.reversible;
+                ended.push(*position);
+            } else if succeeded && (report.is_end || !report.overtaken) {
+                if report.is_end || report.reversible { &mut ended } else { &mut overtaken }.push(*position);
             }
         }
-        let version = &deploy.release.version;
-        if is_end && !reversible {
-            let end = (at, occurred_at);
-            self.irreversible.push(IrreversibleDeployInsert::new(
-                environment_id,
-                lane,
-                version,
-                end,
-                succeeded,
-            ));
-        } else if let (false, false, LaterChange::SameVersion(ended_at)) = (is_end, reversible, later) {
-            // The success of this deploy is already known.
-            let end = (at, ended_at);
-            self.irreversible.push(IrreversibleDeployInsert::new(environment_id, lane, version, end, true));
+        if !reversible {
+            let moment = (end.position, end.occurred_at);
+            self.irreversible.push(end.irreversible(&deploy.release.version, moment, succeeded));
         }
-        for position in &ended {
-            if let Some(report) = reports.remove(position) {
-                self.added.remove(&(*position, lane.clone()));
-                self.removed.push((report.environment_id, *position));
-            }
+        self.mark_overtaken(end.lane, overtaken);
+        self.remove(end.lane, &ended);
+        if ended.is_empty() && !succeeded {
+            self.insert(end, UnmatchedReport { is_end: true, ..end.unmatched() });
         }
-        for position in overtaken {
+    }
+
+    fn insert(&mut self, report: &DeployReport<'_>, unmatched: UnmatchedReport) {
+        self.open.entry(report.lane.clone()).or_default().insert(report.position, unmatched);
+        self.added.insert((report.position, report.lane.clone()));
+    }
+
+    fn mark_overtaken(&mut self, lane: &Lane, positions: Vec<Position>) {
+        let Some(reports) = self.open.get_mut(lane) else { return };
+        for position in positions {
             if let Some(report) = reports.get_mut(&position) {
                 report.overtaken = true;
                 self.removed.push((report.environment_id, position));
                 self.added.insert((position, lane.clone()));
             }
         }
-        let is_kept = match is_end {
-            true => !succeeded,
-            false => later == LaterChange::Nothing || later == LaterChange::Other && !deploy.reversible,
-        };
-        if ended.is_empty() && is_kept {
-            let report = UnmatchedReport {
-                environment_id,
-                occurred_at,
-                is_end,
-                overtaken: !is_end && later == LaterChange::Other,
-                slot: deploy.slot.clone(),
-                deployment: deploy.deployment.clone(),
-                reversible: deploy.reversible,
-                rollback_id: deploy.rollback_id.clone(),
-                release: deploy.release.clone(),
-            };
-            reports.insert(at, report);
-            self.added.insert((at, lane.clone()));
+    }
+
+    fn remove(&mut self, lane: &Lane, positions: &[Position]) {
+        let Some(reports) = self.open.get_mut(lane) else { return };
+        for position in positions {
+            if let Some(report) = reports.remove(position) {
+                self.added.remove(&(*position, lane.clone()));
+                self.removed.push((report.environment_id, *position));
+            }
         }
         if reports.is_empty() {
             self.open.remove(lane);
@@ -301,29 +339,18 @@ impl OpenDeployProjection {
 
     /// Ends a rollback step that switches traffic: a deploy start claims the step, and the switch ends it.
     fn end_rollback_step(&mut self, lane: &Lane, rollback_id: Option<&ShortText>) {
-        let (Some(rollback_id), Some(reports)) = (rollback_id, self.open.get_mut(lane)) else { return };
+        let (Some(rollback_id), Some(reports)) = (rollback_id, self.open.get(lane)) else { return };
         let of_step = reports.iter().filter(|(_, report)| report.rollback_id.as_ref() == Some(rollback_id));
-        let ended: Vec<(Position, i32)> =
-            of_step.map(|(position, report)| (*position, report.environment_id)).collect();
-        for (position, environment_id) in ended {
-            reports.remove(&position);
-            self.added.remove(&(position, lane.clone()));
-            self.removed.push((environment_id, position));
-        }
+        let ended: Vec<Position> = of_step.map(|(position, _)| *position).collect();
+        self.remove(lane, &ended);
     }
 
     /// Removes the start or the failure that a corrected event reported. Deploys that a corrected success ended stay
     /// ended.
     pub(crate) fn take_back(&mut self, position: Position) {
         let open = self.open.iter().find(|(_, reports)| reports.contains_key(&position));
-        let Some(lane) = open.map(|(lane, _)| lane.clone()) else { return };
-        let Some(reports) = self.open.get_mut(&lane) else { return };
-        if let Some(report) = reports.remove(&position) {
-            self.added.remove(&(position, lane.clone()));
-            self.removed.push((report.environment_id, position));
-        }
-        if reports.is_empty() {
-            self.open.remove(&lane);
+        if let Some(lane) = open.map(|(lane, _)| lane.clone()) {
+            self.remove(&lane, &[position]);
         }
     }
 
