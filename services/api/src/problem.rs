@@ -344,7 +344,6 @@ impl From<QueryError> for Problem {
                 return Self { position, ..Self::new(Kind::UnknownPosition, error) };
             }
             QueryError::NoSuchChange { .. } => Kind::UnknownChange,
-            QueryError::KnownAlready(_) => return Self::parameter("known_at", error),
             QueryError::Failed(failed) => return Self::from_projections(failed),
         };
         Self::new(kind, error)

@@ -31,6 +31,6 @@ pub use tables::check_results::LaneRelease;
 pub use tables::clock_skews::ClockSkew;
 pub use tables::environments::EnvironmentRow;
 pub use tables::events::{EventFilter, EventRow, Known, PAGE_BYTES};
-pub use tables::lanes::{AsOf, EnvironmentState, LaneState, QueryError};
+pub use tables::lanes::{AsOf, EnvironmentState, KnownAtNotAllowed, LaneState, QueryError};
 pub use tables::policies::PolicyInForce;
 pub use tables::rollbacks::{Report, RollbackFilter, RollbackRow};

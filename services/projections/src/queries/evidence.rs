@@ -145,7 +145,7 @@ impl Snapshot {
     ) -> Result<Vec<CompositionId>, Error> {
         let mut found = Vec::new();
         for (point, id) in marks.points() {
-            let state = match self.state(environment, AsOf::position(point)).await {
+            let state = match self.state(environment, AsOf::Position(point)).await {
                 Ok(state) => state,
                 Err(QueryError::Failed(error)) => return Err(error),
                 Err(_) => continue,

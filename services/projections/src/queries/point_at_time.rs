@@ -2,8 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use ledger_domain::{
-    Composition, EnvironmentName, EventId, EventRef, LiveRelease, PointInTime, Position, ServiceName,
-    TargetName,
+    Composition, EnvironmentName, EventId, EventRef, LiveRelease, Position, ServiceName, TargetName,
 };
 
 use crate::Snapshot;
@@ -115,8 +114,8 @@ impl Snapshot {
         known_at: Position,
     ) -> Result<Composition, QueryError> {
         let Some(last) = times.last() else { return Ok(Composition::default()) };
-        let when = AsOf { at: PointInTime::Time(*last), known_at: Some(known_at) };
-        Ok(self.state(environment, when).await?.composition())
+        let as_of = AsOf::Time { time: *last, known_at: Some(known_at) };
+        Ok(self.state(environment, as_of).await?.composition())
     }
 
     /// Returns the composition after each change at exactly this time, ordered by position, if there are several

@@ -9,8 +9,7 @@ use chrono::{DateTime, Utc};
 use ledger_domain::event::Policy;
 use ledger_domain::known_good::{CheckResults, CheckedLane, Evidence, Judgement, Marked, Status, judge};
 use ledger_domain::{
-    Composition, CompositionId, EnvironmentName, EventRef, LiveRelease, PointInTime, Position, ServiceName,
-    TargetName,
+    Composition, CompositionId, EnvironmentName, EventRef, LiveRelease, Position, ServiceName, TargetName,
 };
 
 use crate::Snapshot;
@@ -99,8 +98,7 @@ impl Snapshot {
         let last = self.last_change(environment_id, from).await?;
         let next = composition_changes(self.connection(), environment_id, last, last + 1).await?;
         let next = next.into_iter().next().filter(|next| next.since.position <= known_at);
-        let at = PointInTime::Position(from);
-        let state = self.state(environment, AsOf { at, known_at: None }).await?;
+        let state = self.state(environment, AsOf::Position(from)).await?;
         Ok(Some(PointCursor {
             environment: environment.clone(),
             environment_id,
@@ -173,8 +171,8 @@ impl Snapshot {
         as_known: AsKnownAt,
     ) -> Result<Option<Point>, QueryError> {
         let known_at = as_known.known_at.unwrap_or(self.position());
-        let when = AsOf { at: PointInTime::Time(time), known_at: Some(known_at) };
-        let state = self.state(environment, when).await?;
+        let as_of = AsOf::Time { time, known_at: Some(known_at) };
+        let state = self.state(environment, as_of).await?;
         let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
         let composition = state.composition();
         let CompositionSpan { from, until, since, changed } =

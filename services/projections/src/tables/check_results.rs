@@ -13,8 +13,8 @@ use ledger_domain::known_good::{CheckResult, CheckResults};
 use ledger_domain::retirement::Retirements;
 use ledger_domain::span::{Span, joined};
 use ledger_domain::{
-    Artifact, Composition, CompositionId, Effect, EnvironmentName, LaneFold, LaneRef, PointInTime, Position,
-    Release, ServiceName, ShortText, TargetName, Track,
+    Artifact, Composition, CompositionId, Effect, EnvironmentName, LaneFold, LaneRef, Position, Release,
+    ServiceName, ShortText, TargetName, Track,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -264,8 +264,8 @@ impl Snapshot {
         time: DateTime<Utc>,
         known_at: Position,
     ) -> Result<CompositionId, Error> {
-        let when = AsOf { at: PointInTime::Time(time), known_at: Some(known_at) };
-        match self.state(environment, when).await {
+        let as_of = AsOf::Time { time, known_at: Some(known_at) };
+        match self.state(environment, as_of).await {
             Ok(state) => Ok(state.composition().id()),
             Err(QueryError::Failed(error)) => Err(error),
             Err(other) => parsed("environments", environment, || Err(other.to_string())),

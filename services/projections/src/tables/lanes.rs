@@ -33,22 +33,58 @@ pub(crate) use self::rows::{
 
 /// Selects a state of an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AsOf {
-    /// Point in time.
-    pub at: PointInTime,
-    /// State as known at this position; `None`: as known at the end of the ledger. Valid only with a time or with
-    /// `latest`.
-    pub known_at: Option<Position>,
+pub enum AsOf {
+    /// The latest state, as known at a position; `None`: as known at the end of the ledger.
+    Latest {
+        /// Position up to which entries are known.
+        known_at: Option<Position>,
+    },
+    /// The state at a time, as known at a position; `None`: as known at the end of the ledger.
+    Time {
+        /// Time up to which events count.
+        time: DateTime<Utc>,
+        /// Position up to which entries are known.
+        known_at: Option<Position>,
+    },
+    /// The state at a position, as known at that position.
+    Position(Position),
+    /// The state before the last changes of the environment's composition, as known at that time.
+    ChangesAgo(u64),
 }
+
+/// `known_at` is given with a position or a number of changes, which already determine what is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("known_at is valid only with a time or with latest, not with {0}")]
+pub struct KnownAtNotAllowed(PointInTime);
 
 impl AsOf {
     /// The latest state, as known at the end of the ledger.
-    pub const LATEST: Self = Self { at: PointInTime::Latest, known_at: None };
+    pub const LATEST: Self = Self::Latest { known_at: None };
 
-    /// Selects the state at a position, as known at that position.
-    #[must_use]
-    pub const fn position(position: Position) -> Self {
-        Self { at: PointInTime::Position(position), known_at: None }
+    /// Selects the state at a point in time, as known at a position or at the end of the ledger.
+    ///
+    /// # Errors
+    /// `known_at` is given, but the point already determines what is known.
+    pub const fn new(at: PointInTime, known_at: Option<Position>) -> Result<Self, KnownAtNotAllowed> {
+        match (at, known_at) {
+            (PointInTime::Latest, known_at) => Ok(Self::Latest { known_at }),
+            (PointInTime::Time(time), known_at) => Ok(Self::Time { time, known_at }),
+            (PointInTime::Position(position), None) => Ok(Self::Position(position)),
+            (PointInTime::ChangesAgo(changes), None) => Ok(Self::ChangesAgo(changes)),
+            (at, Some(_)) => Err(KnownAtNotAllowed(at)),
+        }
+    }
+}
+
+impl From<PointInTime> for AsOf {
+    /// Selects the state at a point in time, as known at the end of the ledger or at the point's position.
+    fn from(at: PointInTime) -> Self {
+        match at {
+            PointInTime::Latest => Self::LATEST,
+            PointInTime::Time(time) => Self::Time { time, known_at: None },
+            PointInTime::Position(position) => Self::Position(position),
+            PointInTime::ChangesAgo(changes) => Self::ChangesAgo(changes),
+        }
     }
 }
 
@@ -121,9 +157,6 @@ pub enum QueryError {
         /// Total number of changes.
         changes: u64,
     },
-    /// `known_at` is given with a position or a number of changes, which already determine what is known.
-    #[error("known_at is valid only with a time or with latest, not with {0}")]
-    KnownAlready(PointInTime),
     /// The database query failed.
     #[error(transparent)]
     Failed(#[from] Error),
@@ -241,10 +274,10 @@ impl Projections {
     pub async fn state(
         &self,
         environment: &EnvironmentName,
-        when: AsOf,
+        as_of: AsOf,
     ) -> Result<EnvironmentState, QueryError> {
         let mut connection = self.pool()?.acquire().await?;
-        state(&mut connection, environment, when).await
+        state(&mut connection, environment, as_of).await
     }
 
     /// Returns two states from one snapshot, so that `latest` and `-N` have the same meaning in both.
@@ -269,57 +302,46 @@ impl Snapshot {
     pub async fn state(
         &mut self,
         environment: &EnvironmentName,
-        when: AsOf,
+        as_of: AsOf,
     ) -> Result<EnvironmentState, QueryError> {
-        state(self.connection(), environment, when).await
+        state(self.connection(), environment, as_of).await
     }
 }
 
 async fn state(
     connection: &mut PgConnection,
     environment: &EnvironmentName,
-    when: AsOf,
+    as_of: AsOf,
 ) -> Result<EnvironmentState, QueryError> {
-    let (at, known_at) = match (when.at, when.known_at) {
-        (PointInTime::ChangesAgo(changes), None) => {
-            (PointInTime::Position(position_changes_ago(connection, environment, changes).await?), None)
+    let (at, known_at, time) = match as_of {
+        AsOf::Latest { known_at } => (PointInTime::Latest, known_at, None),
+        AsOf::Time { time, known_at } => (PointInTime::Time(time), known_at, Some(time)),
+        AsOf::Position(position) => (PointInTime::Position(position), Some(position), None),
+        AsOf::ChangesAgo(changes) => {
+            let position = position_changes_ago(connection, environment, changes).await?;
+            (PointInTime::Position(position), Some(position), None)
         }
-        (at @ (PointInTime::Position(_) | PointInTime::ChangesAgo(_)), Some(_)) => {
-            return Err(QueryError::KnownAlready(at));
-        }
-        (at, known_at) => (at, known_at),
     };
-    let query = match (at, known_at) {
-        (PointInTime::Latest, None) => {
-            sqlx::query_as(expanded_sql!("lanes/latest_state")).bind(environment.as_str())
-        }
-        (PointInTime::Time(time), known_at) => sqlx::query_as(expanded_sql!("lanes/state_at_time"))
+    let query = match (known_at, time) {
+        (None, None) => sqlx::query_as(expanded_sql!("lanes/latest_state")).bind(environment.as_str()),
+        (Some(position), None) => sqlx::query_as(expanded_sql!("lanes/state_at_position"))
+            .bind(environment.as_str())
+            .bind(bigint(position)),
+        (known_at, Some(time)) => sqlx::query_as(expanded_sql!("lanes/state_at_time"))
             .bind(environment.as_str())
             .bind(known_at.map_or(i64::MAX, bigint))
             .bind(time),
-        (PointInTime::Position(position), _) | (_, Some(position)) => {
-            sqlx::query_as(expanded_sql!("lanes/state_at_position"))
-                .bind(environment.as_str())
-                .bind(bigint(position))
-        }
-        (PointInTime::ChangesAgo(_), None) => return Err(QueryError::KnownAlready(at)),
     };
     let rows: Vec<StateRow> = query.fetch_all(&mut *connection).await?;
     let projections = rows.first().map_or(Position::START, |row| position(row.projections_position));
-    let asked = match at {
-        PointInTime::Position(position) => position,
-        _ => known_at.unwrap_or(projections),
-    };
+    let asked = known_at.unwrap_or(projections);
     if asked > projections {
         return Err(QueryError::NotYet { asked, projections });
     }
     let Some(id) = rows.iter().find_map(|row| row.environment_id) else {
         return Err(QueryError::UnknownEnvironment(environment.clone()));
     };
-    let time = match at {
-        PointInTime::Time(time) => time,
-        _ => far_future(),
-    };
+    let time = time.unwrap_or_else(far_future);
     let mut folds = parse_lanes(&rows)?;
     let late = late_reports(&rows)?;
     let irregular: Vec<(ServiceName, TargetName)> = irregular_lanes(&rows)?;
@@ -439,4 +461,25 @@ fn late_reports(rows: &[StateRow]) -> Result<BTreeMap<(ServiceName, TargetName),
         }
     }
     Ok(late)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_of_knowledge_is_valid_with_latest_and_with_a_time() {
+        let (known_at, time) = (Some(Position::new(3)), DateTime::UNIX_EPOCH);
+
+        assert_eq!(AsOf::new(PointInTime::Latest, known_at), Ok(AsOf::Latest { known_at }));
+        assert_eq!(AsOf::new(PointInTime::Time(time), known_at), Ok(AsOf::Time { time, known_at }));
+    }
+
+    #[test]
+    fn a_point_that_determines_what_is_known_rejects_a_position_of_knowledge() {
+        for at in [PointInTime::Position(Position::new(2)), PointInTime::ChangesAgo(1)] {
+            assert_eq!(AsOf::new(at, Some(Position::new(3))), Err(KnownAtNotAllowed(at)));
+            assert_eq!(AsOf::new(at, None), Ok(AsOf::from(at)));
+        }
+    }
 }
