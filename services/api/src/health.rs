@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use ledger_domain::TenantName;
-use ledger_projections::Status;
+use ledger_projections::ProjectorStatus;
 use metrics::gauge;
 use serde_json::json;
 use tokio::time::timeout;
@@ -141,13 +141,13 @@ async fn faults_of(tenant: &TenantName, ledger: &Ledger) -> Vec<Fault> {
         Err(_) => fault(Part::Projections, timed_out(), !ledger.projections.is_ready()),
     }
     match ledger.projections.projector() {
-        None | Some(Status::Following | Status::Standby) => {}
-        Some(Status::Starting) => fault(Part::Projector, "starting".into(), true),
-        Some(Status::Building(at)) => {
+        None | Some(ProjectorStatus::Following | ProjectorStatus::Standby) => {}
+        Some(ProjectorStatus::Starting) => fault(Part::Projector, "starting".into(), true),
+        Some(ProjectorStatus::Building(at)) => {
             fault(Part::Projector, format!("rebuilding the projections, now at {at}"), true);
         }
-        Some(Status::Waiting(reason)) => fault(Part::Projector, reason, false),
-        Some(Status::Stopped(reason)) => fault(Part::Projector, reason.to_string(), false),
+        Some(ProjectorStatus::Waiting(reason)) => fault(Part::Projector, reason, false),
+        Some(ProjectorStatus::Stopped(reason)) => fault(Part::Projector, reason.to_string(), false),
     }
     faults
 }

@@ -180,7 +180,7 @@ pub enum PlanError {
 
 impl From<ledger_projections::Error> for PlanError {
     fn from(error: ledger_projections::Error) -> Self {
-        Self::Ask(QueryError::Failed(error))
+        Self::Ask(QueryError::Projections(error))
     }
 }
 

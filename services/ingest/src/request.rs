@@ -75,7 +75,7 @@ impl RequestRollback {
                 let own_request = RequestContent { to: resolved.position, at: resolved.at, ..own_request };
                 Ok(own_request.is_same(&recorded_request))
             }
-            Err(PlanError::Ask(QueryError::Failed(error))) => Err(error.into()),
+            Err(PlanError::Ask(QueryError::Projections(error))) => Err(error.into()),
             Err(_) => Ok(false),
         }
     }
@@ -376,7 +376,7 @@ async fn decide_start(
     }
     let planned = match plan(snapshot, &plan_request_of(request), now).await {
         Ok(planned) => Some(Arc::new(planned)),
-        Err(PlanError::Ask(QueryError::Failed(error))) => return Err(error.into()),
+        Err(PlanError::Ask(QueryError::Projections(error))) => return Err(error.into()),
         Err(_) => None,
     };
     if !problems.is_empty() {

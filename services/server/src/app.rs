@@ -106,11 +106,11 @@ impl App {
             let watcher = stream_settings::watch(tenant.clone(), Arc::clone(&journal));
             stream_watchers.push(AbortOnDropHandle::new(tokio::spawn(watcher)));
             let open_error = |source| Error::Projections { tenant: tenant.clone(), source };
-            let projections = Projections::of(&settings, tenant.clone()).map_err(open_error)?;
+            let projections = Projections::new(&settings, tenant.clone()).map_err(open_error)?;
             supervised.push((projections.clone(), Arc::clone(&journal)));
             let read_projections = match config.projections.read_settings(schema_version) {
                 Some(settings) => {
-                    let replica = projections.at(&settings).map_err(open_error)?;
+                    let replica = projections.for_replica(&settings).map_err(open_error)?;
                     watched.push(replica.clone());
                     replica
                 }

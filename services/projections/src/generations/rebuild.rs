@@ -55,19 +55,19 @@ pub struct Rebuild {
 }
 
 impl Rebuild {
-    /// Begins a rebuild, or resumes one that was interrupted. `member` is an id that no other process has.
+    /// Begins a rebuild, or resumes one that was interrupted. `worker_id` is an id that no other process has.
     ///
     /// # Errors
     /// Another process rebuilds the tenant's projections, or the database does not answer.
     pub async fn begin(
         projections: Projections,
         journal: SharedJournal,
-        member: Uuid,
+        worker_id: Uuid,
         origin: Origin,
         cancelled: CancellationToken,
     ) -> Result<Self, RebuildError> {
         let tenant = projections.tenant.to_string();
-        let worker = Worker { id: member, version: projections.database().schema_version.version };
+        let worker = Worker { id: worker_id, version: projections.database().schema_version.version };
         projections.database().migrate_registry().await?;
         let mut connection = projections.database().connect().await?;
         let already_running = || RebuildError::AlreadyRunning(tenant.clone());

@@ -303,7 +303,7 @@ impl Projections {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn followed(&self, follower: &str) -> Result<FollowerCheckpoint, Error> {
+    pub async fn follower_checkpoint(&self, follower: &str) -> Result<FollowerCheckpoint, Error> {
         let (number, pool) = self.active_generation()?;
         let query =
             sqlx::query_scalar(sql!("registry/follower_position")).bind(self.tenant.as_str()).bind(follower);
@@ -316,7 +316,7 @@ impl Projections {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn follow(
+    pub async fn advance_follower(
         &self,
         follower: &str,
         from: FollowerCheckpoint,

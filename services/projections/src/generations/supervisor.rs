@@ -25,7 +25,7 @@ use crate::generations::watcher::{POLL_INTERVAL, REGISTRY_TIMEOUT};
 use crate::postgres::{Database, Error, Projections};
 use crate::projector::Projector;
 use crate::projector::pipeline::{GenerationHandle, close};
-use crate::projector::status::{Status, Stopped};
+use crate::projector::status::{ProjectorStatus, StopReason};
 
 /// Interval of heartbeats and lease renewals.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,13 +54,13 @@ const BUILD_RETRY_DELAY: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy)]
 pub struct SupervisorConfig {
     /// The unique id of the process.
-    pub member: Uuid,
+    pub worker_id: Uuid,
     /// True if the process runs projectors; false if it only queries.
-    pub folds: bool,
+    pub runs_projectors: bool,
     /// Retention of a replaced generation, for processes that have not noticed the switch yet.
-    pub grace: Duration,
+    pub retired_retention: Duration,
     /// Retention of generations of an older schema version, after the last worker that supports it was seen.
-    pub keep_older: Duration,
+    pub outdated_retention: Duration,
 }
 
 /// Supervises the projections of a process's tenants.
@@ -98,7 +98,7 @@ struct TenantProjection {
     /// Tasks by the number of their generation.
     tasks: HashMap<i32, Task>,
     /// Generations for which the projector of this process stopped permanently.
-    stopped: HashMap<i32, Stopped>,
+    stopped: HashMap<i32, StopReason>,
     /// True if one of these generations is not retired.
     has_fatal_error: bool,
     /// A preferred worker that did not acquire a generation, and the end of its handover cool-down.
@@ -128,7 +128,7 @@ struct Task {
 }
 
 enum TaskOutcome {
-    Stopped(Stopped),
+    Stopped(StopReason),
     /// Transient failures kept the projector from progress for too long, up to this time.
     GaveUp(Instant),
     Built,
@@ -145,8 +145,8 @@ impl ProjectionSupervisor {
         let monitor = ContinuityMonitor::new(ledgers.clone(), Arc::clone(&generation_changed));
         let now = Instant::now();
         let supervised = |(projections, journal): (Projections, SharedJournal)| {
-            if config.folds {
-                projections.status.send_replace(Some(Status::Starting));
+            if config.runs_projectors {
+                projections.status.send_replace(Some(ProjectorStatus::Starting));
             }
             let tenant = projections.tenant.to_string();
             let supervised = TenantProjection {
@@ -164,7 +164,7 @@ impl ProjectionSupervisor {
         };
         Self {
             config,
-            worker: Worker { id: config.member, version },
+            worker: Worker { id: config.worker_id, version },
             tenants: ledgers.into_iter().map(supervised).collect(),
             monitor: Some(monitor),
             connection: None,
@@ -266,11 +266,13 @@ impl ProjectionSupervisor {
             }
         };
         if self.last_heartbeat.is_none_or(|last| last.elapsed() >= HEARTBEAT_INTERVAL) {
-            Self::heartbeat(&mut connection, self.worker, self.config.folds, &mut self.tenants).await?;
+            Self::heartbeat(&mut connection, self.worker, self.config.runs_projectors, &mut self.tenants)
+                .await?;
             self.last_heartbeat = Some(Instant::now());
         }
         let names: Vec<String> = self.tenants.keys().cloned().collect();
-        let generations = self.worker.list_generations(&mut connection, &names, self.config.grace).await?;
+        let generations =
+            self.worker.list_generations(&mut connection, &names, self.config.retired_retention).await?;
         let workers = self.worker.live_workers(&mut connection).await?;
         let mut by_tenant: GenerationsByTenant<'_> = HashMap::new();
         for generation in &generations {
@@ -294,7 +296,7 @@ impl ProjectionSupervisor {
         let mut stale = HashSet::new();
         for (name, tenant) in &mut self.tenants {
             let own = generations_of(generations, name);
-            if tenant.collect_finished(connection, self.worker, self.config.folds, own).await? {
+            if tenant.collect_finished(connection, self.worker, self.config.runs_projectors, own).await? {
                 stale.insert(name.clone());
             } else if tenant.activate_live(own) {
                 self.generation_changed.notify_one();
@@ -332,7 +334,7 @@ impl ProjectionSupervisor {
     ) -> Result<(), Error> {
         let context = ClaimContext {
             worker: self.worker,
-            runs_projectors: self.config.folds,
+            runs_projectors: self.config.runs_projectors,
             preferences,
             task_ended: Arc::clone(&self.task_ended),
         };
@@ -362,7 +364,7 @@ impl ProjectionSupervisor {
         self.last_cleanup = Instant::now();
         let expired = generations.into_iter().filter(|it| it.expired);
         let expired: Vec<_> = expired.map(|it| (it.tenant, self.worker.version, it.number)).collect();
-        let dropping = drop_expired(database, self.worker, self.config.keep_older, tenants, expired);
+        let dropping = drop_expired(database, self.worker, self.config.outdated_retention, tenants, expired);
         self.cleanup = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             match tokio::time::timeout(CLEANUP_TIMEOUT, dropping).await {
                 Ok(Ok(())) => {}
@@ -415,13 +417,13 @@ fn generations_of<'m, 'g>(generations: &'m GenerationsByTenant<'g>, tenant: &str
 async fn drop_expired(
     database: Database,
     worker: Worker,
-    keep_older: Duration,
+    retention: Duration,
     tenants: Vec<String>,
     mut expired: Vec<(String, i32, i32)>,
 ) -> Result<(), Error> {
     let mut connection = database.connect().await?;
-    Worker::delete_stale(&mut connection, keep_older).await?;
-    expired.extend(worker.outdated(&mut connection, &tenants, keep_older).await?);
+    Worker::delete_stale(&mut connection, retention).await?;
+    expired.extend(worker.outdated(&mut connection, &tenants, retention).await?);
     for (tenant, version, number) in expired {
         let generation = (tenant.as_str(), version, number);
         match worker.drop_generation(&mut connection, generation, DROP_LOCK_TIMEOUT).await {
@@ -516,10 +518,10 @@ impl TenantProjection {
             let needed = own.iter().any(|it| it.number == number && it.state != GenerationState::Retired);
             match task.handle.await {
                 Ok(TaskOutcome::Built) => built = true,
-                Ok(TaskOutcome::Stopped(Stopped::Cancelled)) => {}
+                Ok(TaskOutcome::Stopped(StopReason::Cancelled)) => {}
                 Ok(TaskOutcome::Stopped(stopped)) => {
                     if self.projections.active_number().is_none_or(|active| active == number) {
-                        self.projections.status.send_replace(Some(Status::Stopped(stopped.clone())));
+                        self.projections.status.send_replace(Some(ProjectorStatus::Stopped(stopped.clone())));
                     }
                     self.stopped.insert(number, stopped);
                 }
@@ -553,7 +555,7 @@ impl TenantProjection {
             self.projections.active_number() == Some(*number) && self.projections.divergence().is_none()
         };
         self.stopped.retain(|number, stopped| {
-            of(number).is_some() && !(matches!(stopped, Stopped::Diverged(_)) && is_resolved(number))
+            of(number).is_some() && !(matches!(stopped, StopReason::Diverged(_)) && is_resolved(number))
         });
         self.free_since.retain(|number, _| of(number).is_some());
         self.has_fatal_error =
@@ -605,7 +607,7 @@ impl TenantProjection {
             if it.owned && !it.mine {
                 self.free_since.remove(&number);
                 if runs_projectors && it.state == GenerationState::Live {
-                    self.projections.status.send_replace(Some(Status::Standby));
+                    self.projections.status.send_replace(Some(ProjectorStatus::Standby));
                 }
                 continue;
             }
@@ -664,7 +666,7 @@ impl TenantProjection {
             handle = tokio::spawn(async move {
                 let built = tokio::select! {
                     built = rebuilder.run(RebuildMode::Switch) => built,
-                    () = cancelled.cancelled() => Err(Stopped::Cancelled.into()),
+                    () = cancelled.cancelled() => Err(StopReason::Cancelled.into()),
                 };
                 task_ended.notify_one();
                 match built {

@@ -34,7 +34,7 @@ impl From<sqlx::Error> for VerifyError {
 
 /// The range that agrees.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verified {
+pub struct VerifiedRange {
     /// The last position that was compared.
     pub position: Position,
     /// The root of the Merkle tree there.
@@ -131,9 +131,9 @@ impl Projections {
         &self,
         journal: &dyn Journal,
         mut report: impl FnMut(Position, Position),
-    ) -> Result<Result<Verified, Difference>, VerifyError> {
+    ) -> Result<Result<VerifiedRange, Difference>, VerifyError> {
         // The active generation may have been dropped since the last registry read.
-        self.find().await?;
+        self.activate_live().await?;
         let Some(number) = self.active_number() else {
             return Err(Error::NotReady("no generation is live".into()).into());
         };
@@ -191,7 +191,7 @@ impl Projections {
         }
         snapshot.rollback().await?;
         close(connection).await;
-        Ok(found.map_or(Ok(Verified { position: end, root: computed, gaps }), Err))
+        Ok(found.map_or(Ok(VerifiedRange { position: end, root: computed, gaps }), Err))
     }
 }
 

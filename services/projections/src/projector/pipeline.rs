@@ -26,7 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::postgres::{Error, Projections};
 use crate::projector::apply::{Batch, Decoded, ProjectionState, known_identities};
 use crate::projector::checkpoint::{self, Checkpoint};
-use crate::projector::status::{Status, Stopped};
+use crate::projector::status::{ProjectorStatus, StopReason};
 use crate::tables::corrections::{self, Corrected};
 use crate::tables::events::IDENTITY_INDEX;
 
@@ -49,7 +49,7 @@ pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) enum ProjectionError {
     /// Permanent: a retry does not help.
-    Stopped(Stopped),
+    Stopped(StopReason),
     /// Possibly transient: the caller may retry.
     Failed(String),
     /// The history contains an identity of the batch: the retry has to check for duplicates.
@@ -124,7 +124,7 @@ impl GenerationHandle {
     }
 
     /// Publishes the projector's status, unless another generation is active.
-    pub(crate) fn set_status(&self, status: Status) {
+    pub(crate) fn set_status(&self, status: ProjectorStatus) {
         if self.is_active() {
             self.projections.status.send_replace(Some(status));
         }
@@ -238,7 +238,7 @@ impl<'g> Pipeline<'g> {
         groups: &mut mpsc::Receiver<Group>,
         cancelled: &CancellationToken,
     ) -> Result<(Vec<Decoded>, Option<End>), ProjectionError> {
-        let stopped = || (Vec::new(), Some(End::Failed(ProjectionError::Stopped(Stopped::Cancelled))));
+        let stopped = || (Vec::new(), Some(End::Failed(ProjectionError::Stopped(StopReason::Cancelled))));
         tokio::select! {
             biased;
             () = cancelled.cancelled() => return Ok(stopped()),
@@ -397,7 +397,7 @@ fn decode_one(record: Record) -> Result<Decoded, ProjectionError> {
             }
             Err(invalid) => {
                 let reason = invalid.reason.to_string();
-                Err(ProjectionError::Stopped(Stopped::Poison { position: entry.position, reason }))
+                Err(ProjectionError::Stopped(StopReason::Poison { position: entry.position, reason }))
             }
         },
     }

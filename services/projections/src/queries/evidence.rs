@@ -147,7 +147,7 @@ impl Snapshot {
         for (point, id) in marks.points() {
             let state = match self.state(environment, AsOf::Position(point)).await {
                 Ok(state) => state,
-                Err(QueryError::Failed(error)) => return Err(error),
+                Err(QueryError::Projections(error)) => return Err(error),
                 Err(_) => continue,
             };
             let composition = state.composition();

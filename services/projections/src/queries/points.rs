@@ -90,7 +90,7 @@ impl Snapshot {
         let projections = self.position();
         let known_at = as_known.known_at.unwrap_or(projections);
         if let Some(asked) = [known_at, from].into_iter().find(|asked| *asked > projections) {
-            return Err(QueryError::NotYet { asked, projections });
+            return Err(QueryError::NotProjected { asked, projections });
         }
         let Some(environment_id) = self.environment_id(environment).await? else { return Ok(None) };
         let now = as_known.now;
@@ -139,7 +139,7 @@ impl Snapshot {
             i64::try_from(ago).ok().and_then(|ago| last.checked_sub(ago)).filter(|number| *number >= 0);
         let Some(number) = number else {
             let environment = environment.clone();
-            return Err(QueryError::NoSuchChange { environment, asked: ago, changes: last.cast_unsigned() });
+            return Err(QueryError::TooFewChanges { environment, asked: ago, changes: last.cast_unsigned() });
         };
         let changes = composition_changes(self.connection(), id, number - 1, number).await?;
         Ok(changes.first().map_or(Position::START, |change| change.since.position))

@@ -12,7 +12,7 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use crate::Projections;
 use crate::postgres::{Error, SNAPSHOT, position};
 use crate::sql::sql;
-use crate::tables::events::{Known, look_up};
+use crate::tables::events::{EntryLocation, look_up};
 use crate::tables::lanes::parse_lane_key;
 use crate::tables::live::composition_at;
 
@@ -95,7 +95,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// The database query fails.
-    pub async fn known(&mut self, key: IdentityKey) -> Result<Option<Known>, Error> {
+    pub async fn find_entry(&mut self, key: IdentityKey) -> Result<Option<EntryLocation>, Error> {
         Ok(look_up(self.connection(), &[key]).await?.get(&key).copied())
     }
 

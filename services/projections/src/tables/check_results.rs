@@ -267,7 +267,7 @@ impl Snapshot {
         let as_of = AsOf::Time { time, known_at: Some(known_at) };
         match self.state(environment, as_of).await {
             Ok(state) => Ok(state.composition().id()),
-            Err(QueryError::Failed(error)) => Err(error),
+            Err(QueryError::Projections(error)) => Err(error),
             Err(other) => parsed("environments", environment, || Err(other.to_string())),
         }
     }

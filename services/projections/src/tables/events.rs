@@ -81,7 +81,7 @@ pub struct EventFilter {
 
 /// Location of an identity in the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
+pub struct EntryLocation {
     /// Position of the entry with this identity.
     pub position: Position,
     /// Leaf hash of that entry. Another entry with the same identity is the same entry if its leaf hash is equal.
@@ -161,7 +161,10 @@ impl Projections {
     ///
     /// # Errors
     /// The database query fails.
-    pub async fn known(&self, keys: &[IdentityKey]) -> Result<HashMap<IdentityKey, Known>, Error> {
+    pub async fn find_entries(
+        &self,
+        keys: &[IdentityKey],
+    ) -> Result<HashMap<IdentityKey, EntryLocation>, Error> {
         let mut connection = self.pool()?.acquire().await?;
         look_up(&mut connection, keys).await
     }
@@ -303,13 +306,13 @@ fn page_query(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder
 pub(crate) async fn look_up(
     connection: &mut PgConnection,
     keys: &[IdentityKey],
-) -> Result<HashMap<IdentityKey, Known>, Error> {
+) -> Result<HashMap<IdentityKey, EntryLocation>, Error> {
     let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
     let rows: Vec<(Uuid, i64, Vec<u8>)> =
         sqlx::query_as(sql!("events/find_identities")).bind(keys).fetch_all(connection).await?;
     rows.into_iter()
         .map(|(key, at, hash)| {
-            Ok((IdentityKey(key), Known { position: position(at), leaf_hash: leaf_hash(at, &hash)? }))
+            Ok((IdentityKey(key), EntryLocation { position: position(at), leaf_hash: leaf_hash(at, &hash)? }))
         })
         .collect()
 }

@@ -141,7 +141,7 @@ pub enum QueryError {
     UnknownEnvironment(EnvironmentName),
     /// The projections have not reached the position.
     #[error("position {asked} is not projected yet; the projections are at position {projections}")]
-    NotYet {
+    NotProjected {
         /// Requested position.
         asked: Position,
         /// Position of the projections.
@@ -149,7 +149,7 @@ pub enum QueryError {
     },
     /// The composition has changed fewer times than requested.
     #[error("cannot go back {asked} changes: the composition of {environment} has changed {changes} times")]
-    NoSuchChange {
+    TooFewChanges {
         /// Environment of the composition.
         environment: EnvironmentName,
         /// Requested number of changes to go back.
@@ -159,12 +159,12 @@ pub enum QueryError {
     },
     /// The database query failed.
     #[error(transparent)]
-    Failed(#[from] Error),
+    Projections(#[from] Error),
 }
 
 impl From<sqlx::Error> for QueryError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Failed(error.into())
+        Self::Projections(error.into())
     }
 }
 
@@ -336,7 +336,7 @@ async fn state(
     let projections = rows.first().map_or(Position::START, |row| position(row.projections_position));
     let asked = known_at.unwrap_or(projections);
     if asked > projections {
-        return Err(QueryError::NotYet { asked, projections });
+        return Err(QueryError::NotProjected { asked, projections });
     }
     let Some(id) = rows.iter().find_map(|row| row.environment_id) else {
         return Err(QueryError::UnknownEnvironment(environment.clone()));
@@ -437,7 +437,7 @@ async fn position_changes_ago(
     match found {
         Some(found) => Ok(position(found)),
         None if ago == changes => Ok(Position::START),
-        None => Err(QueryError::NoSuchChange { environment: environment.clone(), asked: ago, changes }),
+        None => Err(QueryError::TooFewChanges { environment: environment.clone(), asked: ago, changes }),
     }
 }
 
