@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use ledger_tests::{Servers, Service, projections_connection};
-use sqlx::Row;
+use ledger_tests::{Servers, Service, projections_connection, statement};
+use sqlx::{AssertSqlSafe, Row};
 
 use crate::PROGRAM;
 use crate::load::{Http, get};
@@ -47,13 +47,12 @@ pub(crate) async fn analyse(servers: &Servers, tenant: &str) {
 }
 
 async fn as_sql(servers: &Servers, tenant: &str, positions: &[u64]) -> Vec<Duration> {
-    let at_position = |sql: &&&str| sql.contains("NOT c.late AND c.position <= $2") && !sql.contains("$3");
-    let sql = *ledger_projections::statements().iter().find(at_position).expect("find the statement");
+    let sql = statement("lanes/state_at_position");
     let mut connection = projections_connection(&servers.postgres_url(), tenant).await;
     let mut times = Vec::with_capacity(positions.len());
     for position in positions {
         let began = Instant::now();
-        let query = sqlx::query(sql).bind("production").bind(position.cast_signed());
+        let query = sqlx::query(AssertSqlSafe(sql.as_str())).bind("production").bind(position.cast_signed());
         let rows = query.fetch_all(&mut connection).await.expect("query the state");
         let _: i64 = rows[0].get(0);
         times.push(began.elapsed());

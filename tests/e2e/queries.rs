@@ -400,6 +400,7 @@ async fn the_service_reports_health_and_metrics() {
     client.record_and_wait(&web("1", 10, "v1")).await;
     client.record(&web("1", 10, "v1")).await.ok();
 
+    client.wait_for_metric("ledger_up{tenant=\"default\",part=\"projections\"}", 1.0).await;
     let [alive, ready, metrics] = get_all(&client, ["/livez", "/readyz", "/metrics"]).await;
 
     assert_eq!((alive.status, alive.body), (200, json!({"status": "alive"})));

@@ -355,10 +355,10 @@ async fn a_follower_advances_only_from_its_last_position_and_in_live_projections
         acquire_timeout: Duration::from_secs(5),
         schema_version: SchemaVersion::CURRENT,
     };
-    let projections = Projections::of(&settings, TenantName::default()).expect("projections");
-    projections.find().await.expect("found");
-    let at = async || projections.followed("follower").await.expect("a position");
-    let follow = async |from, to| projections.follow("follower", from, to).await.expect("a result");
+    let projections = Projections::new(&settings, TenantName::default()).expect("projections");
+    projections.activate_live().await.expect("found");
+    let at = async || projections.follower_checkpoint("follower").await.expect("a position");
+    let follow = async |from, to| projections.advance_follower("follower", from, to).await.expect("a result");
 
     let initial = at().await;
     let first = follow(initial, initial.position.next()).await;
@@ -366,7 +366,7 @@ async fn a_follower_advances_only_from_its_last_position_and_in_live_projections
     let before = at().await;
     let rebuilt = run_command(&servers, &["projections", "rebuild"]).await;
     let in_old_generation = follow(before, before.position.next()).await;
-    projections.find().await.expect("found");
+    projections.activate_live().await.expect("found");
     let after = at().await;
     let in_new_generation = follow(after, after.position.next()).await;
 

@@ -207,6 +207,16 @@ impl Client {
         Some(value.parse().expect("a number"))
     }
 
+    /// Waits until a series of `/metrics`, named with its labels, has a value.
+    pub async fn wait_for_metric(&self, series: &str, value: f64) {
+        let reached = async {
+            while self.metric(series).await != Some(value) {
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        };
+        tokio::time::timeout(WAIT_LIMIT, reached).await.expect("the metric reaches the value");
+    }
+
     /// Sends a GET request, asserts status 200, and returns the body as text.
     pub async fn text(&self, path: &str) -> String {
         let response = self.get(path).await;

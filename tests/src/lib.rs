@@ -15,6 +15,7 @@ mod raw;
 mod replica;
 mod servers;
 mod service;
+mod statements;
 mod storage;
 mod template;
 
@@ -32,4 +33,5 @@ pub use raw::{
 pub use replica::Replica;
 pub use servers::Servers;
 pub use service::Service;
+pub use statements::{statement, statement_paths};
 pub use storage::Storage;

@@ -281,10 +281,9 @@ pub(crate) async fn get_state(
     StrictQuery(query): StrictQuery<StateQuery>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
-    let as_of = AsOf {
-        at: parse_optional("at", query.at.as_deref(), PointInTime::parse)?.unwrap_or(PointInTime::Latest),
-        known_at: parse_optional("known_at", query.known_at.as_deref(), parse_position)?,
-    };
+    let at = parse_optional("at", query.at.as_deref(), PointInTime::parse)?.unwrap_or(PointInTime::Latest);
+    let known_at = parse_optional("known_at", query.known_at.as_deref(), parse_position)?;
+    let as_of = AsOf::new(at, known_at).map_err(|error| Problem::parameter("known_at", error))?;
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let state = ledger.projections.state(&environment, as_of).await?;
     let composition = state.composition();
@@ -378,9 +377,8 @@ pub(crate) async fn get_diff(
     let default_from = if to.0 == environment { "-1" } else { "latest" };
     let from = parse_side("from", query.from.as_deref().unwrap_or(default_from), &environment)?;
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let known_now = |at| AsOf { at, known_at: None };
     let (first, second) =
-        ledger.projections.two_states((&from.0, known_now(from.1)), (&to.0, known_now(to.1))).await?;
+        ledger.projections.two_states((&from.0, from.1.into()), (&to.0, to.1.into())).await?;
     let (before, after) = (first.composition(), second.composition());
     let position: Position = first.position.max(second.position);
     let body = DiffBody {

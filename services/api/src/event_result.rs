@@ -81,7 +81,7 @@ pub(crate) async fn add_annotations(ledger: &TenantLedger, results: &mut [EventR
     let recorded = results.iter().filter(|result| result.status.is_recorded());
     let positions: Vec<Position> = recorded.filter_map(|result| result.position.map(Position::new)).collect();
     let Some(last) = positions.iter().copied().max() else { return };
-    if results.len() > MAX_ANNOTATED_EVENTS || !ledger.projections.may_come_soon() {
+    if results.len() > MAX_ANNOTATED_EVENTS || !ledger.projections.is_short_wait_worthwhile() {
         return;
     }
     let result = tokio::time::timeout(ANNOTATION_TIMEOUT, annotations(ledger, positions, last)).await;
@@ -92,7 +92,7 @@ pub(crate) async fn add_annotations(ledger: &TenantLedger, results: &mut [EventR
             return;
         }
         Err(_) => {
-            ledger.projections.give_up(last);
+            ledger.projections.record_missed_wait(last);
             return;
         }
     };
@@ -107,7 +107,7 @@ async fn annotations(
     last: Position,
 ) -> Result<HashMap<u64, AnnotationsBody>, ledger_projections::Error> {
     if !matches!(ledger.projections.wait_for(last, ANNOTATION_TIMEOUT).await?, Waited::Reached) {
-        ledger.projections.give_up(last);
+        ledger.projections.record_missed_wait(last);
         return Ok(HashMap::new());
     }
     let limit = u32::try_from(positions.len()).unwrap_or(u32::MAX);
@@ -142,7 +142,7 @@ async fn runs_at(ledger: &TenantLedger, bytes: Bytes) -> Result<Vec<RunsAtBody>,
     for environment in environments {
         let state = match snapshot.state(&environment, AsOf::LATEST).await {
             Ok(state) => state,
-            Err(QueryError::Failed(error)) => return Err(error),
+            Err(QueryError::Projections(error)) => return Err(error),
             Err(_) => continue,
         };
         for lane in &state.lanes {

@@ -9,12 +9,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use ledger_domain::TenantName;
-use ledger_domain::drift::{drift, uneven};
-use ledger_projections::{AsOf, QueryError, Status};
+use ledger_projections::ProjectorStatus;
 use metrics::gauge;
 use serde_json::json;
 use tokio::time::timeout;
-use tracing::warn;
 
 use crate::problem::{Kind, Problem};
 use crate::{App, Ledger, Shared};
@@ -143,13 +141,13 @@ async fn faults_of(tenant: &TenantName, ledger: &Ledger) -> Vec<Fault> {
         Err(_) => fault(Part::Projections, timed_out(), !ledger.projections.is_ready()),
     }
     match ledger.projections.projector() {
-        None | Some(Status::Following | Status::Standby) => {}
-        Some(Status::Starting) => fault(Part::Projector, "starting".into(), true),
-        Some(Status::Building(at)) => {
+        None | Some(ProjectorStatus::Following | ProjectorStatus::Standby) => {}
+        Some(ProjectorStatus::Starting) => fault(Part::Projector, "starting".into(), true),
+        Some(ProjectorStatus::Building(at)) => {
             fault(Part::Projector, format!("rebuilding the projections, now at {at}"), true);
         }
-        Some(Status::Waiting(reason)) => fault(Part::Projector, reason, false),
-        Some(Status::Stopped(reason)) => fault(Part::Projector, reason.to_string(), false),
+        Some(ProjectorStatus::Waiting(reason)) => fault(Part::Projector, reason, false),
+        Some(ProjectorStatus::Stopped(reason)) => fault(Part::Projector, reason.to_string(), false),
     }
     faults
 }
@@ -161,47 +159,21 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response()
 }
 
-/// Sets the gauges of a tenant's ledger. A part that does not answer is down in `ledger_up`.
+/// Sets the gauges of a tenant's journal, and the lag of its projections from the position that was last seen: while the
+/// projections are unavailable, the lag grows. [`refresh_gauges`](crate::refresh_gauges) sets what Postgres has to
+/// answer.
 async fn set_gauges(tenant: &TenantName, ledger: &Ledger) {
-    let (drift, head, checkpoint) = tokio::join!(
-        timeout(PROBE_TIMEOUT, set_drift_gauges(tenant, ledger)),
-        timeout(PROBE_TIMEOUT, ledger.journal.head()),
-        timeout(PROBE_TIMEOUT, ledger.projections.checkpoint())
-    );
-    if let Ok(Err(error)) = drift {
-        warn!(%tenant, %error, "cannot determine drift");
-    }
-    let (head, checkpoint) = (head.ok().and_then(Result::ok), checkpoint.ok().and_then(Result::ok));
+    let head = timeout(PROBE_TIMEOUT, ledger.journal.head()).await.ok().and_then(Result::ok);
     if let Ok(Ok(config_drift)) = timeout(PROBE_TIMEOUT, ledger.journal.config_drift()).await {
         gauge!("ledger_stream_fits", "tenant" => tenant.to_string()).set(f64::from(config_drift.is_empty()));
     }
-    let up = |part| gauge!("ledger_up", "tenant" => tenant.to_string(), "part" => part);
-    up("journal").set(f64::from(head.is_some()));
-    up("projections").set(f64::from(checkpoint.is_some()));
+    let is_up = f64::from(head.is_some());
+    gauge!("ledger_up", "tenant" => tenant.to_string(), "part" => "journal").set(is_up);
     // Without the head, the lag is unknown: the gauges keep their last values.
     let Some(head) = head else { return };
     gauge!("ledger_head_position", "tenant" => tenant.to_string()).set(head.position.get() as f64);
-    // While the projections are unavailable, their lag counts from their last known position.
-    let projections =
-        checkpoint.map(|checkpoint| checkpoint.position).or_else(|| ledger.projections.last_seen());
-    if let Some(projections) = projections {
+    if let Some(projections) = ledger.projections.last_seen() {
         let lag = head.position.get().saturating_sub(projections.get());
         gauge!("ledger_projections_lag_entries", "tenant" => tenant.to_string()).set(lag as f64);
     }
-}
-
-/// Sets, for each environment, the number of lanes in which an observation differs from the ledger, and the number of
-/// services that run different releases at different targets.
-async fn set_drift_gauges(tenant: &TenantName, ledger: &Ledger) -> Result<(), QueryError> {
-    let (_, environments) = ledger.projections.environments().await?;
-    let mut snapshot = ledger.projections.snapshot().await?;
-    for environment in environments {
-        let state = snapshot.state(&environment.name, AsOf::LATEST).await?;
-        let composition = state.composition();
-        let seen = snapshot.observations(&environment.name).await?;
-        let labels = || [("tenant", tenant.to_string()), ("environment", environment.name.to_string())];
-        gauge!("ledger_drift_lanes", &labels()).set(drift(&state.into_lanes(), &seen).len() as f64);
-        gauge!("ledger_uneven_services", &labels()).set(uneven(&composition).len() as f64);
-    }
-    Ok(())
 }

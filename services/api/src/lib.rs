@@ -11,6 +11,7 @@ mod clocks;
 mod environments;
 mod event_result;
 mod gate;
+mod gauges;
 mod health;
 mod history;
 mod horizon;
@@ -51,6 +52,7 @@ use utoipa_axum::routes;
 
 use crate::problem::Problem;
 
+pub use gauges::refresh_gauges;
 pub use openapi::document;
 pub use problem::Kind as ProblemKind;
 pub use server::serve;

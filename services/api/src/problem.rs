@@ -339,13 +339,12 @@ impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
         let kind = match &error {
             QueryError::UnknownEnvironment(_) => Kind::UnknownEnvironment,
-            QueryError::NotYet { projections, .. } => {
+            QueryError::NotProjected { projections, .. } => {
                 let position = Some(projections.get());
                 return Self { position, ..Self::new(Kind::UnknownPosition, error) };
             }
-            QueryError::NoSuchChange { .. } => Kind::UnknownChange,
-            QueryError::KnownAlready(_) => return Self::parameter("known_at", error),
-            QueryError::Failed(failed) => return Self::from_projections(failed),
+            QueryError::TooFewChanges { .. } => Kind::UnknownChange,
+            QueryError::Projections(failed) => return Self::from_projections(failed),
         };
         Self::new(kind, error)
     }

@@ -96,9 +96,9 @@ impl Follower {
             if let Some(row) = self.ready.pop() {
                 return row;
             }
-            let from = self.ledger.projections.projected();
+            let from = self.ledger.projections.local_position();
             match self.read().await {
-                Ok(0) => self.ledger.projections.moved(from, POLL_INTERVAL).await,
+                Ok(0) => self.ledger.projections.wait_for_local_change(from, POLL_INTERVAL).await,
                 Ok(_) => {}
                 Err(error) => {
                     warn!(%error, "rollback stream cannot read the projections; retrying");

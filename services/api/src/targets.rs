@@ -73,8 +73,8 @@ pub(crate) async fn get_manifest(
     let resolved = resolve(&mut snapshot, &environment, &point, known_at).await?;
     let position = resolved.position;
     let as_of = match resolved.at {
-        Some(time) => AsOf { at: PointInTime::Time(time), known_at: None },
-        None => AsOf::position(position),
+        Some(time) => AsOf::Time { time, known_at: None },
+        None => AsOf::Position(position),
     };
     let composition = snapshot.state(&environment, as_of).await?.composition();
     let manifest = Manifest { environment: &environment, position, composition: &composition };

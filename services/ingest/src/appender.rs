@@ -14,7 +14,7 @@ use futures::FutureExt;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{IdentityKey, TenantName};
 use ledger_journal::{AppendError, Journal, NewEntry, Outcome, ReadError, SharedJournal, Subject};
-use ledger_projections::{Known, Projections, Snapshot};
+use ledger_projections::{EntryLocation, Projections, Snapshot};
 use ledger_tlog::{Hash, leaf_hash};
 use metrics::{counter, histogram};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
@@ -121,7 +121,7 @@ impl RecentAppendFailure {
 struct GroupEvent {
     new_entry: NewEntry,
     leaf_hash: Hash,
-    known: Option<Known>,
+    known: Option<EntryLocation>,
 }
 
 impl Appender {
@@ -288,7 +288,7 @@ impl Appender {
         };
         self.projections.wait_for(head, DECISION_TIMEOUT).await?;
         let mut snapshot = self.projections.snapshot().await?;
-        if let Some(known) = snapshot.known(key).await? {
+        if let Some(known) = snapshot.find_entry(key).await? {
             return Ok(Attempt::Done(repeated_outcome(&mut snapshot, request, known).await?));
         }
         let position = snapshot.position();
@@ -335,9 +335,9 @@ impl Appender {
 
     /// Returns the identities that the history has. If it is unavailable, events are appended all the same: the
     /// journal's duplicate window and the projector ensure that an identity has one effect.
-    async fn known_identities(&mut self, keys: &[IdentityKey]) -> HashMap<IdentityKey, Known> {
+    async fn known_identities(&mut self, keys: &[IdentityKey]) -> HashMap<IdentityKey, EntryLocation> {
         if !self.is_history_unavailable() {
-            match timeout(LOOKUP_TIMEOUT, self.projections.known(keys)).await {
+            match timeout(LOOKUP_TIMEOUT, self.projections.find_entries(keys)).await {
                 Ok(Ok(known)) => return known,
                 Ok(Err(error)) => {
                     warn!(%error, tenant = %self.tenant, "identity lookup failed; appending without it");
@@ -370,7 +370,7 @@ enum Attempt {
 }
 
 /// Returns the leaf hash by which an event is compared with the known one of its identity.
-fn comparable_leaf_hash(envelope: &Envelope, known: Option<&Known>) -> Hash {
+fn comparable_leaf_hash(envelope: &Envelope, known: Option<&EntryLocation>) -> Hash {
     match known {
         Some(known) if is_same_event(envelope, *known) => known.leaf_hash,
         _ => leaf_hash(envelope.bytes()),
@@ -379,7 +379,7 @@ fn comparable_leaf_hash(envelope: &Envelope, known: Option<&Known>) -> Hash {
 
 /// Returns true if an event equals the known one of its identity. Events stored by older versions may lack the
 /// content type, so that form counts as equal too.
-fn is_same_event(envelope: &Envelope, known: Known) -> bool {
+fn is_same_event(envelope: &Envelope, known: EntryLocation) -> bool {
     leaf_hash(envelope.bytes()) == known.leaf_hash
         || leaf_hash(&envelope.bytes_without_content_type()) == known.leaf_hash
 }
@@ -389,7 +389,7 @@ fn is_same_event(envelope: &Envelope, known: Known) -> bool {
 async fn repeated_outcome(
     snapshot: &mut Snapshot,
     request: &Request,
-    known: Known,
+    known: EntryLocation,
 ) -> Result<RecordOutcome, DecisionError> {
     let is_same = match request {
         Request::Event(envelope) => is_same_event(envelope, known),
@@ -442,7 +442,7 @@ async fn append(
     let started = Instant::now();
     let mut recent = recent.lock().await;
     recent.set_stream(projections.stream());
-    let known: Vec<Option<Known>> = events
+    let known: Vec<Option<EntryLocation>> = events
         .iter()
         .map(|event| event.known.or_else(|| recent.get(&event.new_entry.key).copied()))
         .collect();

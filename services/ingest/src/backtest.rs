@@ -40,7 +40,7 @@ pub async fn backtest(
         .map_err(|rejection| BacktestError::Rejected(Box::new(rejection)))?;
     let projections = snapshot.position();
     if let Some(asked) = [candidate.after, until].into_iter().find(|asked| *asked > projections) {
-        return Err(QueryError::NotYet { asked, projections }.into());
+        return Err(QueryError::NotProjected { asked, projections }.into());
     }
     if !snapshot.knows(&candidate.environment).await? {
         return Err(QueryError::UnknownEnvironment(candidate.environment).into());

@@ -45,7 +45,7 @@ impl Controller {
 
     async fn follow(&self) -> std::convert::Infallible {
         loop {
-            let from = self.projections.projected();
+            let from = self.projections.local_position();
             let delay = match self.process_page().await {
                 Ok(true) => continue,
                 // Another component reports projections that are being rebuilt.
@@ -57,7 +57,7 @@ impl Controller {
                     RETRY_DELAY
                 }
             };
-            self.projections.moved(from, delay).await;
+            self.projections.wait_for_local_change(from, delay).await;
         }
     }
 
@@ -67,7 +67,7 @@ impl Controller {
         if self.projections.divergence().is_some() {
             return Ok(false);
         }
-        let checkpoint = self.projections.followed(CONTROLLER_NAME).await?;
+        let checkpoint = self.projections.follower_checkpoint(CONTROLLER_NAME).await?;
         let checks = self.projections.failed_checks(checkpoint.position, PAGE_SIZE).await?;
         let Some(last) = checks.last().map(|(position, _)| *position) else { return Ok(false) };
         for (position, envelope) in checks {
@@ -75,7 +75,7 @@ impl Controller {
                 self.respond(check).await?;
             }
         }
-        Ok(self.projections.follow(CONTROLLER_NAME, checkpoint, last).await?)
+        Ok(self.projections.advance_follower(CONTROLLER_NAME, checkpoint, last).await?)
     }
 
     /// Returns the failed check once for each environment that it affects, if the environment's policy at the position
@@ -116,7 +116,7 @@ impl Controller {
         let (tenant, environment, cause) =
             (self.tenant.to_string(), check.environment.to_string(), check.position);
         let key = check.identity().key();
-        if !self.projections.known(&[key]).await?.is_empty() {
+        if !self.projections.find_entries(&[key]).await?.is_empty() {
             return Ok(());
         }
         match self.ingest.request(Request::Failed(Box::new(check))).await {

@@ -289,7 +289,7 @@ mod tests {
             acquire_timeout: Duration::ZERO,
             schema_version: SchemaVersion::CURRENT,
         };
-        let projections = Projections::of(&settings, TenantName::default()).expect("never connected");
+        let projections = Projections::new(&settings, TenantName::default()).expect("never connected");
         let (queue, mut batches) = mpsc::unbounded_channel();
         let (byte_budget, queue_slots) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1)));
         let clock = || DateTime::from_timestamp(1_800_000_000, 0).expect("a time");

@@ -180,7 +180,7 @@ pub enum PlanError {
 
 impl From<ledger_projections::Error> for PlanError {
     fn from(error: ledger_projections::Error) -> Self {
-        Self::Ask(QueryError::Failed(error))
+        Self::Ask(QueryError::Projections(error))
     }
 }
 
@@ -296,8 +296,8 @@ impl PlanInputs {
         if removals == RemovalRule::Shown && plan.steps.iter().any(|step| step.action == Action::Remove) {
             let environment = request.source().unwrap_or(&request.environment);
             let as_of = match at {
-                Some(time) => AsOf { at: PointInTime::Time(time), known_at: None },
-                None => AsOf::position(to),
+                Some(time) => AsOf::Time { time, known_at: None },
+                None => AsOf::Position(to),
             };
             let shown = shown_removed(&snapshot.state(environment, as_of).await?.into_lanes());
             plan = make(Removals::Shown(&shown));

@@ -4,11 +4,11 @@ use std::collections::{HashMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 use ledger_domain::{IdentityKey, Position};
-use ledger_projections::Known;
+use ledger_projections::EntryLocation;
 
 /// Cache of the identities that were appended last, at most `capacity`; evicts the oldest first.
 pub(crate) struct RecentAppends {
-    known: HashMap<IdentityKey, Known>,
+    known: HashMap<IdentityKey, EntryLocation>,
     order: VecDeque<IdentityKey>,
     capacity: usize,
     /// Creation time of the stream that the identities were appended to.
@@ -29,12 +29,12 @@ impl RecentAppends {
         }
     }
 
-    pub(crate) fn get(&self, key: &IdentityKey) -> Option<&Known> {
+    pub(crate) fn get(&self, key: &IdentityKey) -> Option<&EntryLocation> {
         self.known.get(key)
     }
 
     pub(crate) fn insert(&mut self, key: IdentityKey, position: Position, leaf_hash: [u8; 32]) {
-        if self.known.insert(key, Known { position, leaf_hash: leaf_hash.into() }).is_some() {
+        if self.known.insert(key, EntryLocation { position, leaf_hash: leaf_hash.into() }).is_some() {
             return;
         }
         self.order.push_back(key);

@@ -141,7 +141,7 @@ impl From<ledger_projections::Error> for DecisionError {
 impl From<QueryError> for DecisionError {
     fn from(error: QueryError) -> Self {
         match error {
-            QueryError::Failed(error) => Self::Projections(error),
+            QueryError::Projections(error) => Self::Projections(error),
             other => Rejection::NoSuchPoint(other.to_string()).into(),
         }
     }

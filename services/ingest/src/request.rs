@@ -75,7 +75,7 @@ impl RequestRollback {
                 let own_request = RequestContent { to: resolved.position, at: resolved.at, ..own_request };
                 Ok(own_request.is_same(&recorded_request))
             }
-            Err(PlanError::Ask(QueryError::Failed(error))) => Err(error.into()),
+            Err(PlanError::Ask(QueryError::Projections(error))) => Err(error.into()),
             Err(_) => Ok(false),
         }
     }
@@ -338,7 +338,7 @@ fn plan_request_of(request: &RollbackRequest) -> PlanRequest {
 pub async fn not_reached(snapshot: &mut Snapshot, rollback: &RollbackRow) -> Result<Vec<String>, QueryError> {
     let environment = &rollback.request.rollback.environment;
     let lanes = match rollback.ended {
-        Some(ended) => snapshot.state(environment, AsOf::position(ended)).await?.into_lanes(),
+        Some(ended) => snapshot.state(environment, AsOf::Position(ended)).await?.into_lanes(),
         None => current_lanes(snapshot, environment, true).await?,
     };
     Ok(differing(&rollback.request.plan, &lanes))
@@ -376,7 +376,7 @@ async fn decide_start(
     }
     let planned = match plan(snapshot, &plan_request_of(request), now).await {
         Ok(planned) => Some(Arc::new(planned)),
-        Err(PlanError::Ask(QueryError::Failed(error))) => return Err(error.into()),
+        Err(PlanError::Ask(QueryError::Projections(error))) => return Err(error.into()),
         Err(_) => None,
     };
     if !problems.is_empty() {
@@ -450,7 +450,7 @@ async fn decide_approval(
 /// Decides the mark of a point. Its environment must exist at the position; nothing needs to run there.
 async fn decide_mark(snapshot: &mut Snapshot, point: &ReleasePointId) -> Result<(), DecisionError> {
     let ReleasePointId { environment, position } = point;
-    snapshot.state(environment, AsOf::position(*position)).await?;
+    snapshot.state(environment, AsOf::Position(*position)).await?;
     Ok(())
 }
 

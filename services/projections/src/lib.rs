@@ -5,11 +5,13 @@
 //! Invariants: no other crate contains SQL. One transaction writes the rows of a batch and the position. An answer is
 //! read in one statement or one snapshot, so it is correct for the position it carries.
 
+mod bulk_insert;
 mod generations;
 mod key;
 mod postgres;
 mod projector;
 mod queries;
+mod sql;
 mod tables;
 
 pub use generations::digest::{RowDifference, TableDigest};
@@ -17,52 +19,18 @@ pub use generations::rebuild::{GenerationRow, Rebuild, RebuildError, generations
 pub use generations::rebuilder::{Comparison, Origin, Progress};
 pub use generations::registry::FollowerCheckpoint;
 pub use generations::supervisor::{ProjectionSupervisor, SupervisorConfig};
-pub use generations::verify::{Difference, Verified, VerifyError};
+pub use generations::verify::{Difference, VerifiedRange, VerifyError};
 pub use generations::watcher::GenerationWatcher;
 pub use postgres::{Error, Projections, SchemaVersion, Settings};
 pub use projector::checkpoint::{Checkpoint, Waited};
-pub use projector::status::{Status, Stopped};
+pub use projector::status::{ProjectorStatus, StopReason};
 pub use queries::marks::{DeployAnswer, Marks};
 pub use queries::points::{AsKnownAt, Point, PointCursor};
 pub use queries::snapshot::Snapshot;
 pub use tables::check_results::LaneRelease;
 pub use tables::clock_skews::ClockSkew;
 pub use tables::environments::EnvironmentRow;
-pub use tables::events::{EventFilter, EventRow, Known, PAGE_BYTES};
-pub use tables::lanes::{AsOf, EnvironmentState, LaneState, QueryError};
+pub use tables::events::{EntryLocation, EventFilter, EventRow, PAGE_BYTES};
+pub use tables::lanes::{AsOf, EnvironmentState, KnownAtNotAllowed, LaneState, QueryError};
 pub use tables::policies::PolicyInForce;
 pub use tables::rollbacks::{Report, RollbackFilter, RollbackRow};
-
-/// Returns every constant SQL statement of the crate; a test prepares them all.
-#[must_use]
-pub fn statements() -> Vec<&'static str> {
-    [
-        tables::artifacts::STATEMENTS,
-        generations::copy::STATEMENTS,
-        tables::corrections::STATEMENTS,
-        tables::deploys::STATEMENTS,
-        generations::digest::STATEMENTS,
-        tables::environments::STATEMENTS,
-        tables::events::STATEMENTS,
-        queries::evidence::STATEMENTS,
-        generations::indexes::STATEMENTS,
-        tables::lanes::STATEMENTS,
-        tables::live::STATEMENTS,
-        queries::marks::STATEMENTS,
-        tables::observations::STATEMENTS,
-        queries::points::STATEMENTS,
-        tables::policies::STATEMENTS,
-        projector::checkpoint::STATEMENTS,
-        generations::rebuild::STATEMENTS,
-        generations::registry::STATEMENTS,
-        tables::retirements::STATEMENTS,
-        tables::rollbacks::STATEMENTS,
-        tables::clock_skews::STATEMENTS,
-        queries::snapshot::STATEMENTS,
-        queries::point_at_time::STATEMENTS,
-        projector::tree::STATEMENTS,
-        tables::check_results::STATEMENTS,
-        generations::verify::STATEMENTS,
-    ]
-    .concat()
-}

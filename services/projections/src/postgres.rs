@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::projector::status::Status;
+use crate::projector::status::ProjectorStatus;
 
 /// Begins a read-only transaction; all of its statements see the same rows.
 pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -223,7 +223,7 @@ pub struct Projections {
     database: Database,
     pub(crate) tenant: TenantName,
     active: watch::Sender<ActiveGeneration>,
-    /// Position of the active generation when it was last read, if ever.
+    /// Position of the active generation when it was last read, or written by this process.
     pub(crate) last_seen: watch::Sender<Option<Position>>,
     /// Position of this process's projector; the start if there is none.
     pub(crate) local_position: watch::Sender<Position>,
@@ -234,7 +234,7 @@ pub struct Projections {
     /// Creation time of the stream, once journal and projections are confirmed to belong to it.
     pub(crate) stream: watch::Sender<Option<DateTime<Utc>>>,
     /// State of this process's projector, if there is one.
-    pub(crate) status: watch::Sender<Option<Status>>,
+    pub(crate) status: watch::Sender<Option<ProjectorStatus>>,
 }
 
 impl Projections {
@@ -242,7 +242,7 @@ impl Projections {
     ///
     /// # Errors
     /// The URL cannot be parsed, or the tenant name is too long.
-    pub fn of(settings: &Settings, tenant: TenantName) -> Result<Self, Error> {
+    pub fn new(settings: &Settings, tenant: TenantName) -> Result<Self, Error> {
         if tenant.as_str().len() > MAX_TENANT_NAME_BYTES {
             return Err(Error::TenantTooLong(tenant));
         }
@@ -264,7 +264,7 @@ impl Projections {
     ///
     /// # Errors
     /// The URL cannot be parsed.
-    pub fn at(&self, settings: &Settings) -> Result<Self, Error> {
+    pub fn for_replica(&self, settings: &Settings) -> Result<Self, Error> {
         Ok(Self {
             database: Database::new(settings)?,
             active: watch::Sender::new(ActiveGeneration::None(NOT_READ_YET.into())),
@@ -281,7 +281,7 @@ impl Projections {
 
     /// Returns the state of this process's projector, if it has one.
     #[must_use]
-    pub fn projector(&self) -> Option<Status> {
+    pub fn projector(&self) -> Option<ProjectorStatus> {
         self.status.borrow().clone()
     }
 
@@ -299,7 +299,8 @@ impl Projections {
         *self.stream.borrow()
     }
 
-    /// Returns the position at the last successful read, if any. The projections may be unavailable now.
+    /// Returns the position at the last successful read, or write of this process, if any. The projections may be
+    /// unavailable now.
     #[must_use]
     pub fn last_seen(&self) -> Option<Position> {
         *self.last_seen.borrow()

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::pipeline::{GenerationHandle, ProjectionError, Source, with_step_timeout};
-use self::status::{Status, Stopped};
+use self::status::{ProjectorStatus, StopReason};
 use crate::projector::apply::ProjectionState;
 use crate::projector::checkpoint::{Continuity, check_continuity, stream_created_at};
 
@@ -42,7 +42,7 @@ impl Projector {
 
     /// Follows the journal until the token is cancelled or an operator is needed. Returns `None` after transient
     /// failures without progress for [`UNHEALTHY_TIMEOUT`], so that another process can take over.
-    pub(crate) async fn run(self, cancelled: CancellationToken) -> Option<Stopped> {
+    pub(crate) async fn run(self, cancelled: CancellationToken) -> Option<StopReason> {
         let tenant = self.generation.projections.tenant.to_string();
         let mut backoff = RETRY_BACKOFF.0;
         let mut check_duplicates = false;
@@ -62,7 +62,7 @@ impl Projector {
                 error = if unconfirmed < UNCONFIRMED_LIMIT {
                     ProjectionError::Failed(reason)
                 } else {
-                    ProjectionError::Stopped(Stopped::Diverged(reason))
+                    ProjectionError::Stopped(StopReason::Diverged(reason))
                 };
             }
             check_duplicates = matches!(error, ProjectionError::Duplicate);
@@ -78,31 +78,31 @@ impl Projector {
                 ProjectionError::Duplicate => continue,
                 ProjectionError::Unconfirmed(reason) | ProjectionError::Failed(reason) => {
                     warn!(tenant, reason, "projector failed; retrying");
-                    self.generation.set_status(Status::Waiting(reason));
+                    self.generation.set_status(ProjectorStatus::Waiting(reason));
                 }
             }
             if healthy_at.elapsed() > UNHEALTHY_TIMEOUT {
                 return None;
             }
             tokio::select! {
-                () = cancelled.cancelled() => return Some(Stopped::Cancelled),
+                () = cancelled.cancelled() => return Some(StopReason::Cancelled),
                 () = tokio::time::sleep(backoff) => backoff = (backoff * 2).min(RETRY_BACKOFF.1),
             }
         }
     }
 
-    fn report_stop(&self, stopped: &Stopped) {
-        if *stopped == Stopped::Cancelled {
+    fn report_stop(&self, stopped: &StopReason) {
+        if *stopped == StopReason::Cancelled {
             return;
         }
         let projections = &self.generation.projections;
         error!(tenant = %projections.tenant, reason = %stopped, "projector stopped");
-        if let Stopped::Diverged(reason) = stopped
+        if let StopReason::Diverged(reason) = stopped
             && projections.active_number() == Some(self.generation.number)
         {
             projections.divergence.send_replace(Some(reason.clone()));
         }
-        self.generation.set_status(Status::Stopped(stopped.clone()));
+        self.generation.set_status(ProjectorStatus::Stopped(stopped.clone()));
     }
 
     async fn follow(
@@ -116,10 +116,12 @@ impl Projector {
         match check_continuity(self.journal.as_ref(), &state.checkpoint).await? {
             Continuity::Intact => {}
             Continuity::Unconfirmed(reason) => return Err(ProjectionError::Unconfirmed(reason)),
-            Continuity::Diverged(reason) => return Err(ProjectionError::Stopped(Stopped::Diverged(reason))),
+            Continuity::Diverged(reason) => {
+                return Err(ProjectionError::Stopped(StopReason::Diverged(reason)));
+            }
         }
         self.generation.set_position(state.checkpoint.position);
-        self.generation.set_status(Status::Following);
+        self.generation.set_status(ProjectorStatus::Following);
         let source = Source {
             stream_created: stream_created_at(self.journal.as_ref(), &state.checkpoint).await?,
             records: self.journal.read(SubjectFilter::All, state.checkpoint.position, Until::Forever),

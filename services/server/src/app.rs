@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use ledger_api::{Ledger, MAX_HISTORY_SCANS};
+use ledger_api::{Ledger, MAX_HISTORY_SCANS, refresh_gauges};
 use ledger_domain::TenantName;
 use ledger_ingest::{Controller, Ingest};
 use ledger_journal::SharedJournal;
@@ -100,21 +100,23 @@ impl App {
         let mut ingests = Vec::new();
         let (stop_controllers, mut controllers) = (CancellationToken::new(), Vec::new());
         let mut stream_watchers = Vec::new();
+        let mut queried = Vec::new();
         for tenant in &config.tenants {
             let journal: SharedJournal = Arc::new(connection.journal(tenant.clone()).await?);
             let watcher = stream_settings::watch(tenant.clone(), Arc::clone(&journal));
             stream_watchers.push(AbortOnDropHandle::new(tokio::spawn(watcher)));
             let open_error = |source| Error::Projections { tenant: tenant.clone(), source };
-            let projections = Projections::of(&settings, tenant.clone()).map_err(open_error)?;
+            let projections = Projections::new(&settings, tenant.clone()).map_err(open_error)?;
             supervised.push((projections.clone(), Arc::clone(&journal)));
             let read_projections = match config.projections.read_settings(schema_version) {
                 Some(settings) => {
-                    let replica = projections.at(&settings).map_err(open_error)?;
+                    let replica = projections.for_replica(&settings).map_err(open_error)?;
                     watched.push(replica.clone());
                     replica
                 }
                 None => projections.clone(),
             };
+            queried.push(read_projections.clone());
             all_projections.extend([projections.clone(), read_projections.clone()]);
             let (ingest, task) =
                 Ingest::open(tenant.clone(), Arc::clone(&journal), projections.clone(), clock::now);
@@ -139,6 +141,7 @@ impl App {
         let supervisors = vec![
             tokio::spawn(supervisor.run(stop_supervisors.clone())),
             tokio::spawn(GenerationWatcher::new(watched).run(stop_supervisors.clone())),
+            tokio::spawn(refresh_gauges(queried, clock::now, stop_supervisors.clone())),
         ];
         let limits = config.http.limits();
         let end_streams = CancellationToken::new();

@@ -166,10 +166,10 @@ impl Projections {
     #[must_use]
     pub const fn supervisor_config(&self, worker: Uuid, runs_projectors: bool) -> SupervisorConfig {
         SupervisorConfig {
-            member: worker,
-            folds: runs_projectors,
-            grace: Duration::from_secs(self.grace_seconds),
-            keep_older: Duration::from_secs(self.keep_older_seconds),
+            worker_id: worker,
+            runs_projectors,
+            retired_retention: Duration::from_secs(self.grace_seconds),
+            outdated_retention: Duration::from_secs(self.keep_older_seconds),
         }
     }
 }

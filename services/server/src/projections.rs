@@ -251,8 +251,11 @@ impl TenantLedger {
             let journal = connection.existing_journal(tenant.clone()).await?;
             let journal = journal.with_context(|| format!("tenant {tenant} has no stream"))?;
             let journal: SharedJournal = Arc::new(journal);
-            let projections = Projections::of(&config.projections.settings(schema_version), tenant.clone())?;
-            projections.find().await.with_context(|| format!("cannot open the projections of {tenant}"))?;
+            let projections = Projections::new(&config.projections.settings(schema_version), tenant.clone())?;
+            projections
+                .activate_live()
+                .await
+                .with_context(|| format!("cannot open the projections of {tenant}"))?;
             ledgers.push(Self { tenant: tenant.clone(), journal, projections });
         }
         Ok(ledgers)

@@ -59,8 +59,8 @@ impl Restore {
             }
             None => {
                 let projections =
-                    Projections::of(&config.projections.settings(schema_version), self.tenant.clone())?;
-                projections.find().await?;
+                    Projections::new(&config.projections.settings(schema_version), self.tenant.clone())?;
+                projections.activate_live().await?;
                 Box::new(ProjectionsCopy::open(projections).await?)
             }
         };

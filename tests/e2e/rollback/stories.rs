@@ -119,9 +119,8 @@ async fn targets_are_rolled_back_in_their_order_and_drift_is_reported() {
     assert_eq!(lane["since"]["position"], observed);
     assert_eq!(targets["uneven"], json!([]), "according to the ledger both targets run the same releases");
     assert_eq!(restricted["steps"].as_array().map(Vec::len), Some(1));
-    let metrics = client.text("/metrics").await;
-    let gauge = "ledger_drift_lanes{tenant=\"default\",environment=\"production\"} 1";
-    assert!(metrics.contains(gauge), "{metrics}");
+    let gauge = "ledger_drift_lanes{tenant=\"default\",environment=\"production\"}";
+    client.wait_for_metric(gauge, 1.0).await;
     assert!(good > 0);
 }
 

@@ -9,18 +9,7 @@ use sqlx::PgConnection;
 
 use crate::postgres::{Error, Projections, bigint, parsed, position};
 use crate::projector::pipeline::GenerationHandle;
-
-pub(crate) const STATEMENTS: &[&str] = &[COPY];
-
-/// Each part uses its own index for the order, and has the limit, so that Postgres reads no more rows than needed.
-const COPY: &str = "SELECT position, recorded_at, leaf_hash, bytes FROM (
-        (SELECT position, recorded_at, leaf_hash, bytes FROM events WHERE position > $1 AND position <= $2
-            ORDER BY position LIMIT $3)
-        UNION ALL
-        (SELECT position, NULL, NULL, NULL FROM gaps WHERE position > $1 AND position <= $2
-            ORDER BY position LIMIT $3)
-    ) AS copy
-    ORDER BY position LIMIT $3";
+use crate::sql::sql;
 
 /// Records per page.
 pub(crate) const PAGE_SIZE: u32 = 1_000;
@@ -92,7 +81,8 @@ pub(crate) async fn read_rows(
     limit: u32,
 ) -> Result<Vec<CopyRow>, Error> {
     type Row = (i64, Option<DateTime<Utc>>, Option<Vec<u8>>, Option<Vec<u8>>);
-    let query = sqlx::query_as(COPY).bind(bigint(after)).bind(bigint(up_to)).bind(i64::from(limit));
+    let query =
+        sqlx::query_as(sql!("copy/page")).bind(bigint(after)).bind(bigint(up_to)).bind(i64::from(limit));
     let rows: Vec<Row> = query.fetch_all(connection).await?;
     let copy_row = |(at, recorded_at, leaf, bytes): Row| {
         let position = position(at);

@@ -6,12 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::postgres::Error;
-
-pub(crate) const STATEMENTS: &[&str] = &[TABLES];
-
-/// The tables of the projections. Names that start with `_` belong to the migrator and to rebuilds.
-const TABLES: &str = "SELECT table_name::text FROM information_schema.tables
-    WHERE table_schema = current_schema() AND table_name NOT LIKE '\\_%' ORDER BY 1";
+use crate::sql::sql;
 
 /// A digest of a table's contents that does not depend on the order of rows. It detects accidents, not forgeries: those
 /// are detected by the Merkle tree.
@@ -36,7 +31,7 @@ pub struct RowDifference {
 
 /// Returns the tables of a generation in the order of their names.
 pub(crate) async fn tables(connection: &mut PgConnection) -> Result<Vec<String>, Error> {
-    Ok(sqlx::query_scalar(TABLES).fetch_all(connection).await?)
+    Ok(sqlx::query_scalar(sql!("generations/tables")).fetch_all(connection).await?)
 }
 
 /// Computes the digest of every table. `projection.stream_created` is excluded: a restored stream has the same entries

@@ -14,20 +14,10 @@ use crate::generations::rebuilder::{Comparison, Origin, Progress, RebuildFailure
 use crate::generations::registry::{GenerationState, LEASE, Worker, next_number};
 use crate::postgres::{Database, Error, Projections, Settings, position, schema_name};
 use crate::projector::pipeline::{STEP_TIMEOUT, close};
+use crate::sql::sql;
 
 /// Longest wait for readers of a generation that is dropped. Autovacuum is one of them, and yields after a second.
 const DROP_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-
-pub(crate) const STATEMENTS: &[&str] = &[LIST, SIZE];
-
-const LIST: &str = "SELECT tenant, version, number, state,
-        coalesce(owned_until >= clock_timestamp(), false) AS owned
-    FROM release_ledger.generations ORDER BY tenant, version, number";
-
-/// Bytes of all tables of a schema with their indexes; null if it has no tables.
-const SIZE: &str = "SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c
-    JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relkind = 'r'
-        AND EXISTS (SELECT FROM pg_class p WHERE p.relnamespace = n.oid AND p.relname = 'projection')";
 
 /// A failure of a rebuild.
 #[derive(Debug, thiserror::Error)]
@@ -65,19 +55,19 @@ pub struct Rebuild {
 }
 
 impl Rebuild {
-    /// Begins a rebuild, or resumes one that was interrupted. `member` is an id that no other process has.
+    /// Begins a rebuild, or resumes one that was interrupted. `worker_id` is an id that no other process has.
     ///
     /// # Errors
     /// Another process rebuilds the tenant's projections, or the database does not answer.
     pub async fn begin(
         projections: Projections,
         journal: SharedJournal,
-        member: Uuid,
+        worker_id: Uuid,
         origin: Origin,
         cancelled: CancellationToken,
     ) -> Result<Self, RebuildError> {
         let tenant = projections.tenant.to_string();
-        let worker = Worker { id: member, version: projections.database().schema_version.version };
+        let worker = Worker { id: worker_id, version: projections.database().schema_version.version };
         projections.database().migrate_registry().await?;
         let mut connection = projections.database().connect().await?;
         let already_running = || RebuildError::AlreadyRunning(tenant.clone());
@@ -203,11 +193,12 @@ pub async fn generations(settings: &Settings) -> Result<Vec<GenerationRow>, Erro
     database.migrate_registry().await?;
     let mut connection = database.connect().await?;
     type Row = (String, i32, i32, String, bool);
-    let rows: Vec<Row> = sqlx::query_as(LIST).fetch_all(&mut connection).await?;
+    let rows: Vec<Row> = sqlx::query_as(sql!("generations/list")).fetch_all(&mut connection).await?;
     let mut generations = Vec::new();
     for (tenant, version, number, state, owned) in rows {
         let schema = schema_name(&tenant, version, number);
-        let bytes: Option<i64> = sqlx::query_scalar(SIZE).bind(&schema).fetch_one(&mut connection).await?;
+        let bytes: Option<i64> =
+            sqlx::query_scalar(sql!("generations/size")).bind(&schema).fetch_one(&mut connection).await?;
         // Its tables may not exist yet.
         let checkpoint = AssertSqlSafe(format!("SELECT position FROM \"{schema}\".projection"));
         let applied: Option<i64> = match bytes {

@@ -20,7 +20,7 @@ use crate::projector::checkpoint::{self, Checkpoint, Continuity, check_continuit
 use crate::projector::pipeline::{
     self, GenerationHandle, ProjectionError, STEP_TIMEOUT, Source, close, with_step_timeout,
 };
-use crate::projector::status::{Status, Stopped};
+use crate::projector::status::{ProjectorStatus, StopReason};
 
 /// Largest lag of the new generation, in entries, at which the live one is locked for the switch.
 const MAX_SWITCH_LAG: u64 = 2_000;
@@ -83,7 +83,7 @@ pub(crate) enum RebuildFailure {
     Failed(String),
     /// An operator is needed, or the rebuild was cancelled.
     #[error(transparent)]
-    Stopped(#[from] Stopped),
+    Stopped(#[from] StopReason),
     /// The live generation was built from another history.
     #[error("{0}")]
     HistoryDiffers(String),
@@ -413,7 +413,7 @@ impl Rebuilder {
                 () = tokio::time::sleep(PROGRESS_INTERVAL) => {
                     let position = *self.generation.written.borrow();
                     self.progress.send_replace(Progress { position, head });
-                    self.generation.set_status(Status::Building(position));
+                    self.generation.set_status(ProjectorStatus::Building(position));
                 }
             }
         }

@@ -12,142 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::postgres::{Error, Projections, bigint, position, schema_name};
-
-pub(crate) const STATEMENTS: &[&str] = &[
-    HEARTBEAT,
-    LIST_GENERATIONS,
-    CREATE_GENERATION,
-    ACQUIRE,
-    RENEW,
-    RELEASE,
-    LIVE_WORKERS,
-    LOCK,
-    SET_SWITCH_TIMEOUTS,
-    SET_LOCK_TIMEOUT,
-    ACTIVATE,
-    RETIRE,
-    DELETE_GENERATION,
-    DELETE_STALE_WORKERS,
-    OUTDATED,
-    FOLLOWER_POSITION,
-    ADVANCE_FOLLOWER,
-    RESET_FOLLOWERS,
-];
-
-const HEARTBEAT: &str =
-    "INSERT INTO release_ledger.members (member, version, folds, tenants, pid, began, seen_at)
-    SELECT $1, $2, $3, $4, pid, backend_start, clock_timestamp() FROM pg_stat_activity
-    WHERE pid = pg_backend_pid()
-    ON CONFLICT (member) DO UPDATE SET tenants = excluded.tenants, pid = excluded.pid, began = excluded.began,
-        seen_at = excluded.seen_at";
-
-/// An owner counts while its lease lasts and its registry connection exists: a killed process loses the connection at
-/// once, and a paused one does not renew the lease.
-const LIST_GENERATIONS: &str = "SELECT tenant, number, state, owner = $3 AS mine,
-        coalesce(owned_until >= clock_timestamp() AND EXISTS (
-            SELECT FROM pg_stat_activity a
-            WHERE a.pid = owner_pid AND coalesce(a.backend_start, owner_began) = owner_began
-        ), false) AS owned,
-        coalesce(retired_at < clock_timestamp() - make_interval(secs => $4), false) AS expired
-    FROM release_ledger.generations WHERE version = $1 AND tenant = ANY($2) ORDER BY tenant, number";
-
-/// Creates a generation only if its number is the highest and no other one is being built.
-const CREATE_GENERATION: &str = "INSERT INTO release_ledger.generations (tenant, version, number, state)
-    SELECT $1, $2, $3, 'building'
-    WHERE $3 > (SELECT coalesce(max(number), 0) FROM release_ledger.generations WHERE tenant = $1 AND version = $2)
-    ON CONFLICT DO NOTHING";
-
-/// Skips a row that another process has locked, as in a switch: waiting for it would let the leases on all other
-/// tenants expire.
-const ACQUIRE: &str = "WITH free AS (
-        SELECT tenant, version, number FROM release_ledger.generations
-        WHERE tenant = $1 AND version = $2 AND number = $3 AND state = $6
-            AND (owner IS NULL OR owner = $4 OR owned_until < clock_timestamp() OR NOT EXISTS (
-                SELECT FROM pg_stat_activity o
-                WHERE o.pid = owner_pid AND coalesce(o.backend_start, owner_began) = owner_began
-            ))
-        FOR UPDATE SKIP LOCKED
-    )
-    UPDATE release_ledger.generations g SET owner = $4, owner_pid = a.pid, owner_began = a.backend_start,
-        owned_until = clock_timestamp() + make_interval(secs => $5)
-    FROM free f, pg_stat_activity a
-    WHERE a.pid = pg_backend_pid()
-        AND (g.tenant, g.version, g.number) = (f.tenant, f.version, f.number)";
-
-/// Renews only the leases that are named; the others expire.
-const RENEW: &str = "WITH named AS (
-        SELECT g.tenant, g.version, g.number FROM release_ledger.generations g
-        JOIN unnest($3::text[], $4::integer[]) AS n (tenant, number) USING (tenant, number)
-        WHERE g.owner = $1 AND g.version = $2
-        FOR UPDATE OF g SKIP LOCKED
-    ), renewed AS (
-        UPDATE release_ledger.generations g SET owner_pid = a.pid, owner_began = a.backend_start,
-            owned_until = clock_timestamp() + make_interval(secs => $5)
-        FROM named n, pg_stat_activity a
-        WHERE a.pid = pg_backend_pid()
-            AND (g.tenant, g.version, g.number) = (n.tenant, n.version, n.number)
-    )
-    SELECT tenant, number FROM release_ledger.generations WHERE owner = $1 AND version = $2";
-
-/// Skips a row that another process has locked: that lease expires.
-const RELEASE: &str = "UPDATE release_ledger.generations g SET owner = NULL, owned_until = NULL
-    FROM (
-        SELECT tenant, version, number FROM release_ledger.generations
-        WHERE owner = $4 AND tenant = $1 AND version = $2 AND number = $3
-        FOR UPDATE SKIP LOCKED
-    ) AS mine
-    WHERE (g.tenant, g.version, g.number) = (mine.tenant, mine.version, mine.number)";
-
-const LIVE_WORKERS: &str = "SELECT member, tenants FROM release_ledger.members m
-    WHERE version = $1 AND folds AND seen_at > clock_timestamp() - make_interval(secs => $2)
-        AND EXISTS (SELECT FROM pg_stat_activity a
-            WHERE a.pid = m.pid AND coalesce(a.backend_start, m.began) = m.began)";
-
-const LOCK: &str = "SELECT number, state, coalesce(owner = $3, false) FROM release_ledger.generations
-    WHERE tenant = $1 AND version = $2 AND state <> 'retired' ORDER BY number FOR UPDATE";
-
-/// Postgres ends the session of a process that stalls while others wait for its locks.
-const SET_SWITCH_TIMEOUTS: &str = "SELECT set_config('lock_timeout', '2s', true),
-    set_config('idle_in_transaction_session_timeout', '5s', true)";
-
-const ACTIVATE: &str = "UPDATE release_ledger.generations SET state = 'live', live_at = clock_timestamp()
-    WHERE tenant = $1 AND version = $2 AND number = $3";
-
-const RETIRE: &str = "UPDATE release_ledger.generations SET state = 'retired', retired_at = clock_timestamp()
-    WHERE tenant = $1 AND version = $2 AND number = $3";
-
-const SET_LOCK_TIMEOUT: &str = "SELECT set_config('lock_timeout', $1, true)";
-
-/// Never deletes the live generation of the worker's own schema version, nor one that another process builds.
-const DELETE_GENERATION: &str = "DELETE FROM release_ledger.generations
-    WHERE tenant = $1 AND version = $2 AND number = $3
-        AND (state = 'retired' OR version < $4 OR state = 'building' AND owner = $5)";
-
-const DELETE_STALE_WORKERS: &str =
-    "DELETE FROM release_ledger.members WHERE seen_at < clock_timestamp() - make_interval(secs => $1)";
-
-/// Generations of older schema versions, once a newer version has been live, and no worker of the older one has been
-/// seen, for a time.
-const OUTDATED: &str = "SELECT tenant, version, number FROM release_ledger.generations g
-    WHERE tenant = ANY($1) AND version < $2
-        AND EXISTS (SELECT FROM release_ledger.generations l
-            WHERE l.tenant = g.tenant AND l.version = $2 AND l.state = 'live'
-                AND l.live_at < clock_timestamp() - make_interval(secs => $3))
-        AND NOT EXISTS (SELECT FROM release_ledger.members m
-            WHERE m.version = g.version AND m.seen_at > clock_timestamp() - make_interval(secs => $3))";
-
-const FOLLOWER_POSITION: &str =
-    "SELECT position FROM release_ledger.followers WHERE tenant = $1 AND name = $2";
-
-/// Advances a follower only from the position that it read, and only while the generation that it read is live: another
-/// one may belong to another history with other positions. Waits for a switch in progress.
-const ADVANCE_FOLLOWER: &str = "INSERT INTO release_ledger.followers AS f (tenant, name, position)
-    SELECT tenant, $2, $4 FROM release_ledger.generations
-    WHERE tenant = $1 AND version = $5 AND number = $6 AND state = 'live'
-    FOR SHARE
-    ON CONFLICT (tenant, name) DO UPDATE SET position = excluded.position WHERE f.position = $3";
-
-const RESET_FOLLOWERS: &str = "UPDATE release_ledger.followers SET position = 0 WHERE tenant = $1";
+use crate::sql::sql;
 
 /// Duration of a lease on a generation.
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
@@ -219,8 +84,11 @@ impl Worker {
         runs_projectors: bool,
         tenants: &[String],
     ) -> Result<(), Error> {
-        let query =
-            sqlx::query(HEARTBEAT).bind(self.id).bind(self.version).bind(runs_projectors).bind(tenants);
+        let query = sqlx::query(sql!("registry/heartbeat"))
+            .bind(self.id)
+            .bind(self.version)
+            .bind(runs_projectors)
+            .bind(tenants);
         query.execute(connection).await?;
         Ok(())
     }
@@ -233,7 +101,8 @@ impl Worker {
         grace: Duration,
     ) -> Result<Vec<Generation>, Error> {
         type Row = (String, i32, String, Option<bool>, bool, bool);
-        let query = sqlx::query_as(LIST_GENERATIONS).bind(self.version).bind(tenants).bind(self.id);
+        let query =
+            sqlx::query_as(sql!("registry/list_generations")).bind(self.version).bind(tenants).bind(self.id);
         let rows: Vec<Row> = query.bind(grace.as_secs_f64()).fetch_all(connection).await?;
         rows.into_iter()
             .map(|(tenant, number, state, mine, owned, expired)| {
@@ -250,7 +119,10 @@ impl Worker {
         tenant: &TenantName,
         number: i32,
     ) -> Result<bool, Error> {
-        let query = sqlx::query(CREATE_GENERATION).bind(tenant.as_str()).bind(self.version).bind(number);
+        let query = sqlx::query(sql!("registry/create_generation"))
+            .bind(tenant.as_str())
+            .bind(self.version)
+            .bind(number);
         Ok(query.execute(connection).await?.rows_affected() == 1)
     }
 
@@ -262,7 +134,8 @@ impl Worker {
         number: i32,
         state: GenerationState,
     ) -> Result<bool, Error> {
-        let query = sqlx::query(ACQUIRE).bind(tenant).bind(self.version).bind(number).bind(self.id);
+        let query =
+            sqlx::query(sql!("registry/acquire")).bind(tenant).bind(self.version).bind(number).bind(self.id);
         let query = query.bind(LEASE.as_secs_f64()).bind(state.name());
         let acquired = query.execute(connection).await?;
         Ok(acquired.rows_affected() == 1)
@@ -276,7 +149,11 @@ impl Worker {
     ) -> Result<Vec<(String, i32)>, Error> {
         let (tenants, numbers): (Vec<&str>, Vec<i32>) =
             generations.iter().map(|(tenant, number)| (tenant.as_str(), *number)).unzip();
-        let query = sqlx::query_as(RENEW).bind(self.id).bind(self.version).bind(tenants).bind(numbers);
+        let query = sqlx::query_as(sql!("registry/renew"))
+            .bind(self.id)
+            .bind(self.version)
+            .bind(tenants)
+            .bind(numbers);
         Ok(query.bind(LEASE.as_secs_f64()).fetch_all(connection).await?)
     }
 
@@ -287,7 +164,8 @@ impl Worker {
         tenant: &str,
         number: i32,
     ) -> Result<(), Error> {
-        let query = sqlx::query(RELEASE).bind(tenant).bind(self.version).bind(number).bind(self.id);
+        let query =
+            sqlx::query(sql!("registry/release")).bind(tenant).bind(self.version).bind(number).bind(self.id);
         query.execute(connection).await?;
         Ok(())
     }
@@ -297,7 +175,9 @@ impl Worker {
         self,
         connection: &mut PgConnection,
     ) -> Result<Vec<(Uuid, Vec<String>)>, Error> {
-        let query = sqlx::query_as(LIVE_WORKERS).bind(self.version).bind(WORKER_TIMEOUT.as_secs_f64());
+        let query = sqlx::query_as(sql!("registry/live_workers"))
+            .bind(self.version)
+            .bind(WORKER_TIMEOUT.as_secs_f64());
         Ok(query.fetch_all(connection).await?)
     }
 
@@ -306,7 +186,10 @@ impl Worker {
         connection: &mut PgConnection,
         retention: Duration,
     ) -> Result<(), Error> {
-        sqlx::query(DELETE_STALE_WORKERS).bind(retention.as_secs_f64()).execute(connection).await?;
+        sqlx::query(sql!("registry/delete_stale_workers"))
+            .bind(retention.as_secs_f64())
+            .execute(connection)
+            .await?;
         Ok(())
     }
 
@@ -320,8 +203,8 @@ impl Worker {
     ) -> Result<bool, Error> {
         let mut transaction = connection.begin().await?;
         let lock_timeout = format!("{}ms", lock_timeout.as_millis());
-        sqlx::query(SET_LOCK_TIMEOUT).bind(lock_timeout).execute(&mut *transaction).await?;
-        let delete = sqlx::query(DELETE_GENERATION).bind(tenant).bind(version).bind(number);
+        sqlx::query(sql!("registry/set_lock_timeout")).bind(lock_timeout).execute(&mut *transaction).await?;
+        let delete = sqlx::query(sql!("registry/delete_generation")).bind(tenant).bind(version).bind(number);
         let deleted = delete.bind(self.version).bind(self.id).execute(&mut *transaction).await?;
         if deleted.rows_affected() == 0 {
             transaction.rollback().await?;
@@ -340,7 +223,7 @@ impl Worker {
         tenants: &[String],
         retention: Duration,
     ) -> Result<Vec<(String, i32, i32)>, Error> {
-        let query = sqlx::query_as(OUTDATED).bind(tenants).bind(self.version);
+        let query = sqlx::query_as(sql!("registry/outdated")).bind(tenants).bind(self.version);
         Ok(query.bind(retention.as_secs_f64()).fetch_all(connection).await?)
     }
 
@@ -351,8 +234,9 @@ impl Worker {
         transaction: &mut PgConnection,
         tenant: &TenantName,
     ) -> Result<LockedGenerations, Error> {
-        sqlx::query(SET_SWITCH_TIMEOUTS).execute(&mut *transaction).await?;
-        let query = sqlx::query_as(LOCK).bind(tenant.as_str()).bind(self.version).bind(self.id);
+        sqlx::query(sql!("registry/set_switch_timeouts")).execute(&mut *transaction).await?;
+        let query =
+            sqlx::query_as(sql!("registry/lock")).bind(tenant.as_str()).bind(self.version).bind(self.id);
         let rows: Vec<(i32, String, bool)> = query.fetch_all(transaction).await?;
         let mut locked = LockedGenerations { building: None, live: None };
         for (number, state, mine) in rows {
@@ -390,7 +274,7 @@ pub(crate) async fn switch(
     from: Option<i32>,
     to: i32,
 ) -> Result<(), Error> {
-    for (statement, number) in [(RETIRE, from), (ACTIVATE, Some(to))] {
+    for (statement, number) in [(sql!("registry/retire"), from), (sql!("registry/activate"), Some(to))] {
         if let Some(number) = number {
             let query = sqlx::query(statement).bind(tenant.as_str()).bind(version).bind(number);
             query.execute(&mut *connection).await?;
@@ -401,7 +285,7 @@ pub(crate) async fn switch(
 
 /// Resets all followers of a tenant's projections to the start: their positions belong to another history.
 pub(crate) async fn reset_followers(connection: &mut PgConnection, tenant: &TenantName) -> Result<(), Error> {
-    sqlx::query(RESET_FOLLOWERS).bind(tenant.as_str()).execute(connection).await?;
+    sqlx::query(sql!("registry/reset_followers")).bind(tenant.as_str()).execute(connection).await?;
     Ok(())
 }
 
@@ -419,9 +303,10 @@ impl Projections {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn followed(&self, follower: &str) -> Result<FollowerCheckpoint, Error> {
+    pub async fn follower_checkpoint(&self, follower: &str) -> Result<FollowerCheckpoint, Error> {
         let (number, pool) = self.active_generation()?;
-        let query = sqlx::query_scalar(FOLLOWER_POSITION).bind(self.tenant.as_str()).bind(follower);
+        let query =
+            sqlx::query_scalar(sql!("registry/follower_position")).bind(self.tenant.as_str()).bind(follower);
         let found: Option<i64> = query.fetch_optional(&pool).await?;
         Ok(FollowerCheckpoint { position: found.map_or(Position::START, position), number })
     }
@@ -431,13 +316,13 @@ impl Projections {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn follow(
+    pub async fn advance_follower(
         &self,
         follower: &str,
         from: FollowerCheckpoint,
         to: Position,
     ) -> Result<bool, Error> {
-        let query = sqlx::query(ADVANCE_FOLLOWER).bind(self.tenant.as_str()).bind(follower);
+        let query = sqlx::query(sql!("registry/advance_follower")).bind(self.tenant.as_str()).bind(follower);
         let query = query.bind(bigint(from.position)).bind(bigint(to));
         let query = query.bind(self.database().schema_version.version).bind(from.number);
         Ok(query.execute(&self.pool()?).await?.rows_affected() == 1)

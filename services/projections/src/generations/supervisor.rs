@@ -18,14 +18,14 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::generations::continuity::ContinuityMonitor;
+use crate::generations::preferences::Preferences;
 use crate::generations::rebuilder::{Origin, RebuildFailure, RebuildMode, Rebuilder};
 use crate::generations::registry::{Generation, GenerationState, Worker, next_number};
 use crate::generations::watcher::{POLL_INTERVAL, REGISTRY_TIMEOUT};
-use crate::key::key;
 use crate::postgres::{Database, Error, Projections};
 use crate::projector::Projector;
 use crate::projector::pipeline::{GenerationHandle, close};
-use crate::projector::status::{Status, Stopped};
+use crate::projector::status::{ProjectorStatus, StopReason};
 
 /// Interval of heartbeats and lease renewals.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,13 +54,13 @@ const BUILD_RETRY_DELAY: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy)]
 pub struct SupervisorConfig {
     /// The unique id of the process.
-    pub member: Uuid,
+    pub worker_id: Uuid,
     /// True if the process runs projectors; false if it only queries.
-    pub folds: bool,
+    pub runs_projectors: bool,
     /// Retention of a replaced generation, for processes that have not noticed the switch yet.
-    pub grace: Duration,
+    pub retired_retention: Duration,
     /// Retention of generations of an older schema version, after the last worker that supports it was seen.
-    pub keep_older: Duration,
+    pub outdated_retention: Duration,
 }
 
 /// Supervises the projections of a process's tenants.
@@ -98,7 +98,7 @@ struct TenantProjection {
     /// Tasks by the number of their generation.
     tasks: HashMap<i32, Task>,
     /// Generations for which the projector of this process stopped permanently.
-    stopped: HashMap<i32, Stopped>,
+    stopped: HashMap<i32, StopReason>,
     /// True if one of these generations is not retired.
     has_fatal_error: bool,
     /// A preferred worker that did not acquire a generation, and the end of its handover cool-down.
@@ -128,7 +128,7 @@ struct Task {
 }
 
 enum TaskOutcome {
-    Stopped(Stopped),
+    Stopped(StopReason),
     /// Transient failures kept the projector from progress for too long, up to this time.
     GaveUp(Instant),
     Built,
@@ -145,8 +145,8 @@ impl ProjectionSupervisor {
         let monitor = ContinuityMonitor::new(ledgers.clone(), Arc::clone(&generation_changed));
         let now = Instant::now();
         let supervised = |(projections, journal): (Projections, SharedJournal)| {
-            if config.folds {
-                projections.status.send_replace(Some(Status::Starting));
+            if config.runs_projectors {
+                projections.status.send_replace(Some(ProjectorStatus::Starting));
             }
             let tenant = projections.tenant.to_string();
             let supervised = TenantProjection {
@@ -164,7 +164,7 @@ impl ProjectionSupervisor {
         };
         Self {
             config,
-            worker: Worker { id: config.member, version },
+            worker: Worker { id: config.worker_id, version },
             tenants: ledgers.into_iter().map(supervised).collect(),
             monitor: Some(monitor),
             connection: None,
@@ -257,53 +257,90 @@ impl ProjectionSupervisor {
             database.migrate_registry().await?;
             self.migrated = true;
         }
-        let connection = match &mut self.connection {
+        // After a failure, the next tick connects again.
+        let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
                 self.last_heartbeat = None;
-                self.connection.insert(database.connect().await?)
+                database.connect().await?
             }
         };
         if self.last_heartbeat.is_none_or(|last| last.elapsed() >= HEARTBEAT_INTERVAL) {
-            Self::heartbeat(connection, self.worker, self.config.folds, &mut self.tenants).await?;
+            Self::heartbeat(&mut connection, self.worker, self.config.runs_projectors, &mut self.tenants)
+                .await?;
             self.last_heartbeat = Some(Instant::now());
         }
         let names: Vec<String> = self.tenants.keys().cloned().collect();
-        let generations = self.worker.list_generations(connection, &names, self.config.grace).await?;
-        let workers = self.worker.live_workers(connection).await?;
-        let mut by_tenant: HashMap<&str, Vec<&Generation>> = HashMap::new();
+        let generations =
+            self.worker.list_generations(&mut connection, &names, self.config.retired_retention).await?;
+        let workers = self.worker.live_workers(&mut connection).await?;
+        let mut by_tenant: GenerationsByTenant<'_> = HashMap::new();
         for generation in &generations {
             by_tenant.entry(&generation.tenant).or_default().push(generation);
         }
-        let none = Vec::new();
-        let generations_of = |name: &String| by_tenant.get(name.as_str()).unwrap_or(&none);
-        let (mut again, mut stale) = (false, HashSet::new());
+        let stale = self.activate(&mut connection, &by_tenant).await?;
+        let created = self.create_missing(&mut connection, &by_tenant, &stale).await?;
+        self.claim(&mut connection, &by_tenant, &stale, Preferences::new(&workers)).await?;
+        self.start_cleanup(database, names, generations);
+        self.connection = Some(connection);
+        Ok(created || !stale.is_empty())
+    }
+
+    /// Collects finished tasks and activates live generations. Returns the tenants for which a rebuild completed: their
+    /// generations were read before that.
+    async fn activate(
+        &mut self,
+        connection: &mut PgConnection,
+        generations: &GenerationsByTenant<'_>,
+    ) -> Result<HashSet<String>, Error> {
+        let mut stale = HashSet::new();
         for (name, tenant) in &mut self.tenants {
-            let own = generations_of(name);
-            if tenant.collect_finished(connection, self.worker, self.config.folds, own).await? {
-                // The generations were read before the rebuild completed.
-                again = true;
+            let own = generations_of(generations, name);
+            if tenant.collect_finished(connection, self.worker, self.config.runs_projectors, own).await? {
                 stale.insert(name.clone());
-                continue;
-            }
-            if tenant.activate_live(own) {
+            } else if tenant.activate_live(own) {
                 self.generation_changed.notify_one();
             }
+        }
+        Ok(stale)
+    }
+
+    /// Creates a generation for each tenant that has none in use. Returns true if it created any.
+    async fn create_missing(
+        &mut self,
+        connection: &mut PgConnection,
+        generations: &GenerationsByTenant<'_>,
+        stale: &HashSet<String>,
+    ) -> Result<bool, Error> {
+        let mut created = false;
+        for (name, tenant) in self.tenants.iter().filter(|(name, _)| !stale.contains(*name)) {
+            let own = generations_of(generations, name);
             if own.iter().all(|it| it.state == GenerationState::Retired) {
                 let number = next_number(own.iter().copied());
                 let tenant = &tenant.projections.tenant;
-                again |= self.worker.create_generation(connection, tenant, number).await?;
+                created |= self.worker.create_generation(connection, tenant, number).await?;
             }
         }
+        Ok(created)
+    }
+
+    /// Claims the generations that this process should own. Reads the journals' heads concurrently.
+    async fn claim(
+        &mut self,
+        connection: &mut PgConnection,
+        generations: &GenerationsByTenant<'_>,
+        stale: &HashSet<String>,
+        preferences: Preferences,
+    ) -> Result<(), Error> {
         let context = ClaimContext {
             worker: self.worker,
-            runs_projectors: self.config.folds,
-            preferences: Preferences::new(&workers),
+            runs_projectors: self.config.runs_projectors,
+            preferences,
             task_ended: Arc::clone(&self.task_ended),
         };
         let mut claiming = Vec::new();
         for (name, tenant) in self.tenants.iter_mut().filter(|(name, _)| !stale.contains(*name)) {
-            let claims = tenant.plan_claims(&context, generations_of(name));
+            let claims = tenant.plan_claims(&context, generations_of(generations, name));
             if !claims.is_empty() || tenant.may_become_eligible() {
                 claiming.push(async move {
                     let head = tokio::time::timeout(HEAD_TIMEOUT, tenant.journal.head()).await;
@@ -315,26 +352,31 @@ impl ProjectionSupervisor {
         for (tenant, claims, head) in futures::future::join_all(claiming).await {
             tenant.claim(connection, &context, claims, head).await?;
         }
+        Ok(())
+    }
+
+    /// Starts to drop expired generations, if that is due and not in progress.
+    fn start_cleanup(&mut self, database: Database, tenants: Vec<String>, generations: Vec<Generation>) {
         let is_idle = self.cleanup.as_ref().is_none_or(AbortOnDropHandle::is_finished);
-        if is_idle && self.last_cleanup.elapsed() >= CLEANUP_INTERVAL {
-            self.last_cleanup = Instant::now();
-            let expired = generations.into_iter().filter(|it| it.expired);
-            let expired: Vec<_> = expired.map(|it| (it.tenant, self.worker.version, it.number)).collect();
-            let dropping = drop_expired(database, self.worker, self.config.keep_older, names, expired);
-            self.cleanup = Some(AbortOnDropHandle::new(tokio::spawn(async move {
-                match tokio::time::timeout(CLEANUP_TIMEOUT, dropping).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => {
-                        let error = error.display_chain();
-                        warn!(error, "could not drop expired generations; retrying");
-                    }
-                    Err(_) => {
-                        warn!(timeout = ?CLEANUP_TIMEOUT, "dropping expired generations timed out; retrying");
-                    }
-                }
-            })));
+        if !is_idle || self.last_cleanup.elapsed() < CLEANUP_INTERVAL {
+            return;
         }
-        Ok(again)
+        self.last_cleanup = Instant::now();
+        let expired = generations.into_iter().filter(|it| it.expired);
+        let expired: Vec<_> = expired.map(|it| (it.tenant, self.worker.version, it.number)).collect();
+        let dropping = drop_expired(database, self.worker, self.config.outdated_retention, tenants, expired);
+        self.cleanup = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            match tokio::time::timeout(CLEANUP_TIMEOUT, dropping).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    let error = error.display_chain();
+                    warn!(error, "could not drop expired generations; retrying");
+                }
+                Err(_) => {
+                    warn!(timeout = ?CLEANUP_TIMEOUT, "dropping expired generations timed out; retrying");
+                }
+            }
+        })));
     }
 
     /// Records a heartbeat with the eligible tenants, renews the leases of the running tasks, and cancels tasks that
@@ -364,17 +406,24 @@ impl ProjectionSupervisor {
     }
 }
 
+/// Generations by the name of their tenant.
+type GenerationsByTenant<'g> = HashMap<&'g str, Vec<&'g Generation>>;
+
+fn generations_of<'m, 'g>(generations: &'m GenerationsByTenant<'g>, tenant: &str) -> &'m [&'g Generation] {
+    generations.get(tenant).map_or(&[], Vec::as_slice)
+}
+
 /// Drops expired generations, and generations of older schema versions that no worker supports.
 async fn drop_expired(
     database: Database,
     worker: Worker,
-    keep_older: Duration,
+    retention: Duration,
     tenants: Vec<String>,
     mut expired: Vec<(String, i32, i32)>,
 ) -> Result<(), Error> {
     let mut connection = database.connect().await?;
-    Worker::delete_stale(&mut connection, keep_older).await?;
-    expired.extend(worker.outdated(&mut connection, &tenants, keep_older).await?);
+    Worker::delete_stale(&mut connection, retention).await?;
+    expired.extend(worker.outdated(&mut connection, &tenants, retention).await?);
     for (tenant, version, number) in expired {
         let generation = (tenant.as_str(), version, number);
         match worker.drop_generation(&mut connection, generation, DROP_LOCK_TIMEOUT).await {
@@ -469,10 +518,10 @@ impl TenantProjection {
             let needed = own.iter().any(|it| it.number == number && it.state != GenerationState::Retired);
             match task.handle.await {
                 Ok(TaskOutcome::Built) => built = true,
-                Ok(TaskOutcome::Stopped(Stopped::Cancelled)) => {}
+                Ok(TaskOutcome::Stopped(StopReason::Cancelled)) => {}
                 Ok(TaskOutcome::Stopped(stopped)) => {
                     if self.projections.active_number().is_none_or(|active| active == number) {
-                        self.projections.status.send_replace(Some(Status::Stopped(stopped.clone())));
+                        self.projections.status.send_replace(Some(ProjectorStatus::Stopped(stopped.clone())));
                     }
                     self.stopped.insert(number, stopped);
                 }
@@ -506,7 +555,7 @@ impl TenantProjection {
             self.projections.active_number() == Some(*number) && self.projections.divergence().is_none()
         };
         self.stopped.retain(|number, stopped| {
-            of(number).is_some() && !(matches!(stopped, Stopped::Diverged(_)) && is_resolved(number))
+            of(number).is_some() && !(matches!(stopped, StopReason::Diverged(_)) && is_resolved(number))
         });
         self.free_since.retain(|number, _| of(number).is_some());
         self.has_fatal_error =
@@ -558,7 +607,7 @@ impl TenantProjection {
             if it.owned && !it.mine {
                 self.free_since.remove(&number);
                 if runs_projectors && it.state == GenerationState::Live {
-                    self.projections.status.send_replace(Some(Status::Standby));
+                    self.projections.status.send_replace(Some(ProjectorStatus::Standby));
                 }
                 continue;
             }
@@ -617,7 +666,7 @@ impl TenantProjection {
             handle = tokio::spawn(async move {
                 let built = tokio::select! {
                     built = rebuilder.run(RebuildMode::Switch) => built,
-                    () = cancelled.cancelled() => Err(Stopped::Cancelled.into()),
+                    () = cancelled.cancelled() => Err(StopReason::Cancelled.into()),
                 };
                 task_ended.notify_one();
                 match built {
@@ -638,28 +687,5 @@ impl TenantProjection {
             });
         }
         self.tasks.insert(number, Task { handle, cancel, started: Instant::now(), healthy_at });
-    }
-}
-
-/// The live workers that are eligible for each tenant.
-struct Preferences {
-    eligible: HashMap<String, Vec<Uuid>>,
-}
-
-impl Preferences {
-    fn new(workers: &[(Uuid, Vec<String>)]) -> Self {
-        let mut eligible: HashMap<String, Vec<Uuid>> = HashMap::new();
-        for (worker, tenants) in workers {
-            for tenant in tenants {
-                eligible.entry(tenant.clone()).or_default().push(*worker);
-            }
-        }
-        Self { eligible }
-    }
-
-    /// Returns the preferred worker of a tenant: the one with the greatest hash of tenant and worker.
-    fn preferred(&self, tenant: &str) -> Option<Uuid> {
-        let eligible = self.eligible.get(tenant)?.iter().copied();
-        eligible.max_by_key(|worker| key("owner", &[tenant, &worker.to_string()]))
     }
 }

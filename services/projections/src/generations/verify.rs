@@ -13,10 +13,7 @@ use crate::generations::copy::{CopyRow, PAGE_SIZE, read_rows};
 use crate::postgres::{Error, Projections, SNAPSHOT};
 use crate::projector::checkpoint;
 use crate::projector::pipeline::close;
-
-pub(crate) const STATEMENTS: &[&str] = &[TILES];
-
-const TILES: &str = "SELECT level, index, hashes FROM tiles ORDER BY level, index";
+use crate::sql::sql;
 
 /// A failure to verify.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +34,7 @@ impl From<sqlx::Error> for VerifyError {
 
 /// The range that agrees.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verified {
+pub struct VerifiedRange {
     /// The last position that was compared.
     pub position: Position,
     /// The root of the Merkle tree there.
@@ -134,9 +131,9 @@ impl Projections {
         &self,
         journal: &dyn Journal,
         mut report: impl FnMut(Position, Position),
-    ) -> Result<Result<Verified, Difference>, VerifyError> {
+    ) -> Result<Result<VerifiedRange, Difference>, VerifyError> {
         // The active generation may have been dropped since the last registry read.
-        self.find().await?;
+        self.activate_live().await?;
         let Some(number) = self.active_number() else {
             return Err(Error::NotReady("no generation is live".into()).into());
         };
@@ -176,7 +173,8 @@ impl Projections {
         tiles.add(tree.take_dirty());
         let (stored, computed) = (checkpoint.root, tree.root());
         let mut found: Option<Difference> = None;
-        let mut stored_tiles = sqlx::query_as::<_, (i16, i64, Vec<u8>)>(TILES).fetch(&mut *snapshot);
+        let mut stored_tiles =
+            sqlx::query_as::<_, (i16, i64, Vec<u8>)>(sql!("tiles/all")).fetch(&mut *snapshot);
         while let Some(row) = stored_tiles.next().await {
             let (level, index, hashes) = row?;
             if !tiles.remove_matching(level, index, &hashes) {
@@ -193,7 +191,7 @@ impl Projections {
         }
         snapshot.rollback().await?;
         close(connection).await;
-        Ok(found.map_or(Ok(Verified { position: end, root: computed, gaps }), Err))
+        Ok(found.map_or(Ok(VerifiedRange { position: end, root: computed, gaps }), Err))
     }
 }
 

@@ -56,12 +56,12 @@ impl GenerationWatcher {
             Some(connection) => connection,
             None => connection.insert(first.database().connect().await?),
         };
-        activate_live(connection, &self.projections).await
+        activate_live_of(connection, &self.projections).await
     }
 }
 
 /// Activates the live generations of some tenants.
-async fn activate_live(connection: &mut PgConnection, all: &[Projections]) -> Result<(), Error> {
+async fn activate_live_of(connection: &mut PgConnection, all: &[Projections]) -> Result<(), Error> {
     let Some(first) = all.first() else { return Ok(()) };
     let tenants: Vec<String> = all.iter().map(|projections| projections.tenant.to_string()).collect();
     let version = first.database().schema_version.version;
@@ -82,10 +82,10 @@ impl Projections {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn find(&self) -> Result<(), Error> {
+    pub async fn activate_live(&self) -> Result<(), Error> {
         self.database().migrate_registry().await?;
         let mut connection = self.database().connect().await?;
-        activate_live(&mut connection, std::slice::from_ref(self)).await?;
+        activate_live_of(&mut connection, std::slice::from_ref(self)).await?;
         close(connection).await;
         Ok(())
     }

@@ -17,17 +17,17 @@ use crate::projector::tree;
 use crate::queries::marks;
 use crate::tables::artifacts::ArtifactRows;
 use crate::tables::check_results::{self, CheckResultRows};
-use crate::tables::clock_skews::{ClockSkewProjection, ClockSkewRows};
-use crate::tables::corrections::{self, Corrected, EarlyCorrections};
+use crate::tables::clock_skews::{ClockSkewProjection, ClockSkewUpsert};
+use crate::tables::corrections::{self, Corrected, EarlyCorrectionInsert, EarlyCorrections};
 use crate::tables::deploys::{self, DeployRows, OpenDeployProjection};
-use crate::tables::environments::{EnvironmentProjection, EnvironmentRows};
-use crate::tables::events::{EventAnnotations, EventRows, look_up};
+use crate::tables::environments::{EnvironmentProjection, EnvironmentUpsert};
+use crate::tables::events::{EventAnnotations, EventInsert, GapInsert, look_up};
 use crate::tables::lane_projection::{LaneChange, LaneProjection, LaneRows};
-use crate::tables::lanes::{self, TrackRows};
-use crate::tables::observations::{ObservationProjection, ObservationRows};
-use crate::tables::policies::{self, PolicyRows};
-use crate::tables::retirements::RetirementRows;
-use crate::tables::rollbacks::{self, RollbackReportRows};
+use crate::tables::lanes::{self, TrackUpsert};
+use crate::tables::observations::{ObservationProjection, ObservationUpsert};
+use crate::tables::policies::{self, PolicyInsert};
+use crate::tables::retirements::RetirementInsert;
+use crate::tables::rollbacks::{self, RollbackReportInsert};
 
 /// A decoded record of the journal.
 pub(crate) enum Decoded {
@@ -130,20 +130,21 @@ impl ProjectionState {
                 Decoded::Gap(position) => {
                     warn!(%position, "gap in the journal: the entry is lost");
                     batch.stats.gaps += 1;
-                    batch.events.push_gap(position);
+                    batch.gaps.push(GapInsert::new(position));
                     gap_leaf_hash(position.get())
                 }
                 Decoded::Entry { entry, key, envelope, leaf } => {
                     let first = known.get(&key).or_else(|| seen.get(&key)).copied();
                     if first.is_some() {
                         batch.stats.repeats += 1;
-                        batch.events.push(&entry, &envelope, key, &leaf, first, &EventAnnotations::default());
+                        let outcome = EventAnnotations::default();
+                        batch.events.push(EventInsert::new(&entry, &envelope, key, &leaf, first, &outcome));
                     } else {
                         seen.insert(key, position);
                         self.skews.apply(&envelope, position, entry.recorded_at);
                         let (outcome, environment_id) =
                             self.apply_event(&envelope, position, corrected.take(), &mut batch);
-                        batch.events.push(&entry, &envelope, key, &leaf, None, &outcome);
+                        batch.events.push(EventInsert::new(&entry, &envelope, key, &leaf, None, &outcome));
                         if is_sequential(&envelope.event().payload) {
                             let recorded_at = entry.recorded_at;
                             batch.sequential.push(SequentialEvent {
@@ -211,23 +212,15 @@ impl ProjectionState {
         {
             outcome.anomalies.insert(Anomaly::CountsContradict);
         }
-        batch.policies.push(payload, environment_id, position);
-        batch.retirements.push(payload, environment_id, &since);
+        batch.policies.extend(PolicyInsert::from_payload(payload, environment_id, position));
+        batch.retirements.extend(RetirementInsert::from_payload(payload, environment_id, &since));
         batch.artifacts.push(payload, position, occurred_at);
-        batch.reports.push(payload, position);
+        batch.reports.extend(RollbackReportInsert::from_payload(payload, position));
         if let (Payload::EnvironmentObserved(observation), Some(id)) = (payload, environment_id) {
             let lanes = self.lanes.of(&observation.environment);
             self.observations.apply(observation, &since, id, lanes);
         }
-        let retires = match payload {
-            Payload::EnvironmentRetired(name) => Some((name, true)),
-            Payload::EnvironmentDeclared(name, _) => Some((name, false)),
-            _ => None,
-        };
-        if let Some((name, retires)) = retires {
-            let environments = &mut self.environments;
-            touched.extend(self.lanes.retire(name, retires, &since, environments, &mut batch.lanes));
-        }
+        touched.extend(self.retire(payload, &since, batch));
         if matches!(payload.kind().family(), Family::Deploy | Family::Traffic)
             && let (Some(lane), Some(id)) = (payload.lane(), environment_id)
         {
@@ -245,6 +238,16 @@ impl ProjectionState {
         }
         self.record(&touched, &since, &mut outcome, batch);
         (outcome, environment_id)
+    }
+
+    /// Applies a retirement or a declaration of an environment, and returns the lanes that may run something else.
+    fn retire(&mut self, payload: &Payload, since: &EventRef, batch: &mut Batch) -> Vec<Lane> {
+        let (name, retires) = match payload {
+            Payload::EnvironmentRetired(name) => (name, true),
+            Payload::EnvironmentDeclared(name, _) => (name, false),
+            _ => return Vec::new(),
+        };
+        self.lanes.retire(name, retires, since, &mut self.environments, &mut batch.lanes)
     }
 
     /// Records the live releases of lanes after an event, per environment: a correction may concern lanes of another
@@ -367,25 +370,26 @@ pub(crate) struct Batch {
     to: Option<Checkpoint>,
     pub(crate) records: usize,
     pub(crate) stats: BatchStats,
-    events: EventRows,
+    events: Vec<EventInsert>,
+    gaps: Vec<GapInsert>,
     lanes: LaneRows,
     verdicts: CheckResultRows,
-    policies: PolicyRows,
-    retirements: RetirementRows,
+    policies: Vec<PolicyInsert>,
+    retirements: Vec<RetirementInsert>,
     artifacts: ArtifactRows,
     deploys: DeployRows,
-    skews: ClockSkewRows,
-    reports: RollbackReportRows,
+    skews: Vec<ClockSkewUpsert>,
+    reports: Vec<RollbackReportInsert>,
     /// Positions of events that no longer have effect, each with the position of its correction.
     corrected: Vec<(Position, Position)>,
     /// Positions of events that corrections name, each with the position of the correction.
     named: Vec<(Position, Position)>,
     /// Events that are written one by one in order, since later ones may change rows of earlier ones.
     sequential: Vec<SequentialEvent>,
-    observations: ObservationRows,
-    tracks: TrackRows,
-    environments: EnvironmentRows,
-    corrections_ahead: Vec<(IdentityKey, Position)>,
+    observations: Vec<ObservationUpsert>,
+    tracks: Vec<TrackUpsert>,
+    environments: Vec<EnvironmentUpsert>,
+    corrections_ahead: Vec<EarlyCorrectionInsert>,
     tiles: Vec<Tile>,
 }
 
@@ -405,7 +409,8 @@ impl Batch {
         if !checkpoint::advance(&mut transaction, self.from, &to).await? {
             return Ok(None);
         }
-        self.events.write(&mut transaction).await?;
+        EventInsert::insert(&mut transaction, self.events).await?;
+        GapInsert::insert(&mut transaction, self.gaps).await?;
         for (corrected, from) in self.corrected {
             lanes::correct(&mut transaction, corrected, from).await?;
             check_results::correct(&mut transaction, corrected, from).await?;
@@ -415,21 +420,21 @@ impl Batch {
         for (named, by) in self.named {
             corrections::write(&mut transaction, named, by, true).await?;
         }
-        corrections::write_early(&mut transaction, self.corrections_ahead).await?;
+        EarlyCorrectionInsert::insert(&mut transaction, self.corrections_ahead).await?;
         self.lanes.write(&mut transaction).await?;
         self.verdicts.write(&mut transaction).await?;
-        self.policies.write(&mut transaction).await?;
-        self.retirements.write(&mut transaction).await?;
+        PolicyInsert::insert(&mut transaction, self.policies).await?;
+        RetirementInsert::insert(&mut transaction, self.retirements).await?;
         self.artifacts.write(&mut transaction).await?;
         self.deploys.write(&mut transaction).await?;
-        self.skews.write(&mut transaction).await?;
-        self.reports.write(&mut transaction).await?;
+        ClockSkewUpsert::insert(&mut transaction, self.skews).await?;
+        RollbackReportInsert::insert(&mut transaction, self.reports).await?;
         for it in &self.sequential {
             it.write(&mut transaction).await?;
         }
-        self.observations.write(&mut transaction).await?;
-        self.tracks.write(&mut transaction).await?;
-        self.environments.write(&mut transaction).await?;
+        ObservationUpsert::insert(&mut transaction, self.observations).await?;
+        TrackUpsert::insert(&mut transaction, self.tracks).await?;
+        EnvironmentUpsert::insert(&mut transaction, self.environments).await?;
         tree::write(&mut transaction, &self.tiles).await?;
         transaction.commit().await?;
         Ok(Some(to))

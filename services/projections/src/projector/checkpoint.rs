@@ -10,14 +10,7 @@ use sqlx::PgConnection;
 use tokio::time::{Instant, timeout_at};
 
 use crate::postgres::{Error, Projections, bigint, parsed, position};
-
-pub(crate) const STATEMENTS: &[&str] = &[READ, ADVANCE];
-
-const READ: &str = "SELECT position, stream_created, leaf_hash, root FROM projection";
-
-/// The fence: of two projectors that start from the same position, one updates the row and the other matches no row.
-const ADVANCE: &str = "UPDATE projection SET position = $2, stream_created = $3, leaf_hash = $4, root = $5
-    WHERE position = $1";
+use crate::sql::sql;
 
 /// Interval at which a process without the projector polls the position.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -120,13 +113,13 @@ impl Projections {
 
     /// Returns the position of this process's projector; the start if it has none.
     #[must_use]
-    pub fn projected(&self) -> Position {
+    pub fn local_position(&self) -> Position {
         *self.local_position.borrow()
     }
 
     /// Waits until the position of this process's projector differs from `from`, at most for a time. A caller that
-    /// reads [`Self::projected`] before it queries, and passes that here, misses no change.
-    pub async fn moved(&self, from: Position, at_most: Duration) {
+    /// reads [`Self::local_position`] before it queries, and passes that here, misses no change.
+    pub async fn wait_for_local_change(&self, from: Position, at_most: Duration) {
         let mut local = self.local_position.subscribe();
         // A timeout is no error: the caller queries again in both cases.
         let _ = tokio::time::timeout(at_most, local.wait_for(|position| *position != from)).await;
@@ -135,7 +128,7 @@ impl Projections {
     /// Returns true if a short wait for the newest position is worthwhile. It is not within five seconds after a wait
     /// was given up, unless the projections have reached that position since.
     #[must_use]
-    pub fn may_come_soon(&self) -> bool {
+    pub fn is_short_wait_worthwhile(&self) -> bool {
         let Some((missed, at)) = *self.given_up.borrow() else { return true };
         let last_seen = self.last_seen.borrow().unwrap_or(Position::START);
         let reached = last_seen.max(*self.local_position.borrow());
@@ -143,7 +136,7 @@ impl Projections {
     }
 
     /// Records that a short wait for a position was given up.
-    pub fn give_up(&self, missed: Position) {
+    pub fn record_missed_wait(&self, missed: Position) {
         self.given_up.send_replace(Some((missed, Instant::now())));
     }
 
@@ -173,7 +166,8 @@ impl Projections {
 
 pub(crate) async fn read(connection: &mut PgConnection) -> Result<Checkpoint, Error> {
     type Row = (i64, Option<DateTime<Utc>>, Option<Vec<u8>>, Vec<u8>);
-    let (at, stream_created, leaf_hash, root): Row = sqlx::query_as(READ).fetch_one(connection).await?;
+    let (at, stream_created, leaf_hash, root): Row =
+        sqlx::query_as(sql!("checkpoint/read")).fetch_one(connection).await?;
     Ok(Checkpoint {
         position: position(at),
         stream_created,
@@ -192,7 +186,7 @@ pub(crate) async fn advance(
     from: Position,
     to: &Checkpoint,
 ) -> Result<bool, Error> {
-    let moved = sqlx::query(ADVANCE)
+    let moved = sqlx::query(sql!("checkpoint/advance"))
         .bind(bigint(from))
         .bind(bigint(to.position))
         .bind(to.stream_created)

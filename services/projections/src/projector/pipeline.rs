@@ -11,13 +11,14 @@ use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::Position;
+use ledger_domain::{IdentityKey, Position};
 use ledger_journal::{ReadError, Record};
 use ledger_tlog::leaf_hash;
 use metrics::{counter, gauge, histogram};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -25,8 +26,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::postgres::{Error, Projections};
 use crate::projector::apply::{Batch, Decoded, ProjectionState, known_identities};
 use crate::projector::checkpoint::{self, Checkpoint};
-use crate::projector::status::{Status, Stopped};
-use crate::tables::corrections;
+use crate::projector::status::{ProjectorStatus, StopReason};
+use crate::tables::corrections::{self, Corrected};
 use crate::tables::events::IDENTITY_INDEX;
 
 /// Maximum number of records in a batch.
@@ -48,7 +49,7 @@ pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) enum ProjectionError {
     /// Permanent: a retry does not help.
-    Stopped(Stopped),
+    Stopped(StopReason),
     /// Possibly transient: the caller may retry.
     Failed(String),
     /// The history contains an identity of the batch: the retry has to check for duplicates.
@@ -123,7 +124,7 @@ impl GenerationHandle {
     }
 
     /// Publishes the projector's status, unless another generation is active.
-    pub(crate) fn set_status(&self, status: Status) {
+    pub(crate) fn set_status(&self, status: ProjectorStatus) {
         if self.is_active() {
             self.projections.status.send_replace(Some(status));
         }
@@ -135,6 +136,7 @@ impl GenerationHandle {
             gauge!("ledger_projections_position", "tenant" => self.projections.tenant.to_string())
                 .set(to.get() as f64);
             self.projections.local_position.send_replace(to);
+            self.projections.last_seen.send_replace(Some(to));
         }
     }
 }
@@ -168,92 +170,152 @@ pub(crate) struct Source {
 pub(crate) async fn run(
     generation: &GenerationHandle,
     connection: PgConnection,
-    mut state: ProjectionState,
+    state: ProjectionState,
     source: Source,
-    mut check_duplicates: bool,
+    check_duplicates: bool,
     cancelled: &CancellationToken,
 ) -> Result<(ProjectionState, PgConnection), ProjectionError> {
     let (sender, mut groups) = mpsc::channel(GROUP_QUEUE_SLOTS);
     let _reader = AbortOnDropHandle::new(tokio::spawn(decode(source.records, sender)));
-    let (batches, queue) = mpsc::channel(BATCH_QUEUE_SLOTS);
-    generation.written.send_replace(state.checkpoint.position);
-    let mut lookup_connection = None;
-    let writer = Writer { generation: generation.clone(), connection };
-    let mut writer = AbortOnDropHandle::new(tokio::spawn(writer.run(queue, state.checkpoint.clone())));
-    // The writer must not end before the batch queue is closed: any end before that is a failure.
-    let failure = |done: Result<Result<PgConnection, ProjectionError>, _>| match done {
-        Ok(Ok(_)) => ProjectionError::Failed("the writer ended unexpectedly".into()),
-        Ok(Err(error)) => error,
-        Err(_) => ProjectionError::Failed("the writer panicked".into()),
-    };
+    let mut pipeline =
+        Pipeline::start(generation, connection, state, source.stream_created, check_duplicates);
     let end = loop {
-        let slot = tokio::select! {
-            biased;
-            () = cancelled.cancelled() => break Some(ProjectionError::Stopped(Stopped::Cancelled)),
-            done = &mut writer => return Err(failure(done)),
-            slot = batches.reserve() => match slot {
-                Ok(slot) => slot,
-                Err(_) => return Err(failure((&mut writer).await)),
-            },
-        };
-        let group = tokio::select! {
-            biased;
-            () = cancelled.cancelled() => break Some(ProjectionError::Stopped(Stopped::Cancelled)),
-            done = &mut writer => return Err(failure(done)),
-            group = groups.recv() => group,
-        };
-        let (records, end) = gather(group, &mut groups);
-        let mut slot = Some(slot);
+        let (records, end) = pipeline.next_records(&mut groups, cancelled).await?;
         for records in split_at_corrections(records) {
-            let corrects = records.first().and_then(Decoded::corrects);
-            let (mut known, mut corrected) = (HashMap::new(), None);
-            if check_duplicates || corrects.is_some() {
-                // The history contains queued batches only after they are written.
-                let mut written = generation.written.subscribe();
-                let applied = state.checkpoint.position;
-                tokio::select! {
-                    done = &mut writer => return Err(failure(done)),
-                    _ = written.wait_for(|written| *written >= applied) => {}
-                }
-                let connection = match &mut lookup_connection {
-                    Some(connection) => connection,
-                    None => lookup_connection.insert(generation.connect().await?),
-                };
-                let look_up = async { Ok(known_identities(connection, &records).await?) };
-                known = with_step_timeout(look_up).await?;
-                if let Some(key) = corrects {
-                    let find = async { Ok(corrections::find(connection, key).await?) };
-                    corrected = Some(with_step_timeout(find).await?);
-                }
-            }
-            let batch = state.apply(records, source.stream_created, &known, corrected);
-            let batch = batch.map_err(|error| ProjectionError::Failed(error.to_string()))?;
-            // Duplicates come in runs, as when a history is imported again: keep checking while they do.
-            check_duplicates &= batch.stats.repeats > 0 || corrects.is_some();
-            match slot.take() {
-                Some(slot) => slot.send(batch),
-                None => {
-                    tokio::select! {
-                        biased;
-                        done = &mut writer => return Err(failure(done)),
-                        sent = batches.send(batch) => {
-                            if sent.is_err() {
-                                return Err(failure((&mut writer).await));
-                            }
-                        }
-                    }
-                }
-            }
+            pipeline.apply(records).await?;
         }
         if let Some(end) = end {
             break end;
         }
     };
-    drop(batches);
-    let connection = writer.await.map_err(|_| ProjectionError::Failed("the writer panicked".into()))??;
+    let done = pipeline.finish().await?;
     match end {
-        Some(error) => Err(error),
-        None => Ok((state, connection)),
+        End::Failed(error) => Err(error),
+        End::Source => Ok(done),
+    }
+}
+
+/// Reason why no more records come.
+enum End {
+    /// The source ended.
+    Source,
+    Failed(ProjectionError),
+}
+
+/// State in memory, and the writer of its batches.
+struct Pipeline<'g> {
+    generation: &'g GenerationHandle,
+    state: ProjectionState,
+    stream_created: DateTime<Utc>,
+    check_duplicates: bool,
+    /// Queue of batches to write.
+    batches: mpsc::Sender<Batch>,
+    writer: AbortOnDropHandle<Result<PgConnection, ProjectionError>>,
+    /// Connection for look-ups in the history. It is opened when it is first needed.
+    lookup_connection: Option<PgConnection>,
+}
+
+impl<'g> Pipeline<'g> {
+    fn start(
+        generation: &'g GenerationHandle,
+        connection: PgConnection,
+        state: ProjectionState,
+        stream_created: DateTime<Utc>,
+        check_duplicates: bool,
+    ) -> Self {
+        let (batches, queue) = mpsc::channel(BATCH_QUEUE_SLOTS);
+        generation.written.send_replace(state.checkpoint.position);
+        let writer = Writer { generation: generation.clone(), connection };
+        let writer = AbortOnDropHandle::new(tokio::spawn(writer.run(queue, state.checkpoint.clone())));
+        let lookup_connection = None;
+        Self { generation, state, stream_created, check_duplicates, batches, writer, lookup_connection }
+    }
+
+    /// Waits until another batch can be queued, and then for records. Returns all that are ready, and the end if no
+    /// more come.
+    async fn next_records(
+        &mut self,
+        groups: &mut mpsc::Receiver<Group>,
+        cancelled: &CancellationToken,
+    ) -> Result<(Vec<Decoded>, Option<End>), ProjectionError> {
+        let stopped = || (Vec::new(), Some(End::Failed(ProjectionError::Stopped(StopReason::Cancelled))));
+        tokio::select! {
+            biased;
+            () = cancelled.cancelled() => return Ok(stopped()),
+            done = &mut self.writer => return Err(writer_failure(done)),
+            slot = self.batches.reserve() => if slot.is_err() {
+                return Err(writer_failure((&mut self.writer).await));
+            },
+        }
+        let group = tokio::select! {
+            biased;
+            () = cancelled.cancelled() => return Ok(stopped()),
+            done = &mut self.writer => return Err(writer_failure(done)),
+            group = groups.recv() => group,
+        };
+        Ok(gather(group, groups))
+    }
+
+    /// Applies records to the state, and queues the batch for the writer.
+    async fn apply(&mut self, records: Vec<Decoded>) -> Result<(), ProjectionError> {
+        let corrects = records.first().and_then(Decoded::corrects);
+        let (mut known, mut corrected) = (HashMap::new(), None);
+        if self.check_duplicates || corrects.is_some() {
+            (known, corrected) = self.look_up(&records, corrects).await?;
+        }
+        let batch = self.state.apply(records, self.stream_created, &known, corrected);
+        let batch = batch.map_err(|error| ProjectionError::Failed(error.to_string()))?;
+        // Duplicates come in runs, as when a history is imported again: keep checking while they do.
+        self.check_duplicates &= batch.stats.repeats > 0 || corrects.is_some();
+        tokio::select! {
+            biased;
+            done = &mut self.writer => Err(writer_failure(done)),
+            sent = self.batches.send(batch) => match sent {
+                Ok(()) => Ok(()),
+                Err(_) => Err(writer_failure((&mut self.writer).await)),
+            },
+        }
+    }
+
+    /// Looks up the identities of records in the history, and the event that is to be corrected.
+    async fn look_up(
+        &mut self,
+        records: &[Decoded],
+        corrects: Option<IdentityKey>,
+    ) -> Result<(HashMap<IdentityKey, Position>, Option<Corrected>), ProjectionError> {
+        // The history contains queued batches only after they are written.
+        let mut written = self.generation.written.subscribe();
+        let applied = self.state.checkpoint.position;
+        tokio::select! {
+            done = &mut self.writer => return Err(writer_failure(done)),
+            _ = written.wait_for(|written| *written >= applied) => {}
+        }
+        let connection = match &mut self.lookup_connection {
+            Some(connection) => connection,
+            None => self.lookup_connection.insert(self.generation.connect().await?),
+        };
+        let look_up = async { Ok(known_identities(connection, records).await?) };
+        let known = with_step_timeout(look_up).await?;
+        let Some(key) = corrects else { return Ok((known, None)) };
+        let find = async { Ok(corrections::find(connection, key).await?) };
+        Ok((known, Some(with_step_timeout(find).await?)))
+    }
+
+    /// Waits until the queued batches are written. Returns the state and the writer's connection.
+    async fn finish(self) -> Result<(ProjectionState, PgConnection), ProjectionError> {
+        drop(self.batches);
+        let done = self.writer.await;
+        let connection = done.map_err(|_| ProjectionError::Failed("the writer panicked".into()))??;
+        Ok((self.state, connection))
+    }
+}
+
+/// Returns the failure of a writer that ended before the queue of batches was closed.
+fn writer_failure(done: Result<Result<PgConnection, ProjectionError>, JoinError>) -> ProjectionError {
+    match done {
+        Ok(Ok(_)) => ProjectionError::Failed("the writer ended unexpectedly".into()),
+        Ok(Err(error)) => error,
+        Err(_) => ProjectionError::Failed("the writer panicked".into()),
     }
 }
 
@@ -274,23 +336,15 @@ fn split_at_corrections(records: Vec<Decoded>) -> Vec<Vec<Decoded>> {
 
 type Group = Result<Vec<Decoded>, ProjectionError>;
 
-/// Returns the records that are ready. The second part is `Some` if no more will come: with the error, or with `None`
-/// at the end of the source.
-#[expect(
-    clippy::option_option,
-    reason = "the outer option says if the source ended, the inner one holds the error"
-)]
-fn gather(
-    first: Option<Group>,
-    groups: &mut mpsc::Receiver<Group>,
-) -> (Vec<Decoded>, Option<Option<ProjectionError>>) {
+/// Returns the records that are ready, and the end if no more come.
+fn gather(first: Option<Group>, groups: &mut mpsc::Receiver<Group>) -> (Vec<Decoded>, Option<End>) {
     let mut records = Vec::with_capacity(GROUP_RECORDS);
     let mut bytes = 0;
     let mut next = first;
     loop {
         match next {
-            None => return (records, Some(None)),
-            Some(Err(error)) => return (records, Some(Some(error))),
+            None => return (records, Some(End::Source)),
+            Some(Err(error)) => return (records, Some(End::Failed(error))),
             Some(Ok(group)) => {
                 bytes += group.iter().map(Decoded::byte_len).sum::<usize>();
                 records.extend(group);
@@ -343,7 +397,7 @@ fn decode_one(record: Record) -> Result<Decoded, ProjectionError> {
             }
             Err(invalid) => {
                 let reason = invalid.reason.to_string();
-                Err(ProjectionError::Stopped(Stopped::Poison { position: entry.position, reason }))
+                Err(ProjectionError::Stopped(StopReason::Poison { position: entry.position, reason }))
             }
         },
     }

@@ -4,7 +4,7 @@ use ledger_domain::Position;
 
 /// State of this process's projector for a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Status {
+pub enum ProjectorStatus {
     /// The projector has not started.
     Starting,
     /// Another process projects.
@@ -16,12 +16,12 @@ pub enum Status {
     /// Retries after a failure that may be transient.
     Waiting(String),
     /// Stopped; does not restart automatically.
-    Stopped(Stopped),
+    Stopped(StopReason),
 }
 
-/// Reason why a projector stopped. All but [`Stopped::Cancelled`] need an operator.
+/// Reason why a projector stopped. All but [`StopReason::Cancelled`] need an operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Stopped {
+pub enum StopReason {
     /// The service shuts down.
     #[error("the service is shutting down")]
     Cancelled,

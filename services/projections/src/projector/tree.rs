@@ -4,16 +4,9 @@ use ledger_domain::Position;
 use ledger_tlog::{Hash, Tile, Tree};
 use sqlx::PgConnection;
 
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, parsed};
-
-pub(crate) const STATEMENTS: &[&str] = &[EDGE, WRITE];
-
-const EDGE: &str = "SELECT level, index, hashes FROM tiles
-    WHERE (level, index) IN (SELECT * FROM unnest($1::smallint[], $2::bigint[]))";
-
-const WRITE: &str = "INSERT INTO tiles (level, index, hashes)
-    SELECT unnest($1::smallint[]), unnest($2::bigint[]), unnest($3::bytea[])
-    ON CONFLICT (level, index) DO UPDATE SET hashes = excluded.hashes";
+use crate::sql::sql;
 
 /// Loads the tree over the entries up to a position, ready for appends.
 pub(crate) async fn load(connection: &mut PgConnection, size: Position) -> Result<Tree, Error> {
@@ -21,7 +14,7 @@ pub(crate) async fn load(connection: &mut PgConnection, size: Position) -> Resul
     let levels: Vec<i16> = edge.iter().map(|tile| tile.level.into()).collect();
     let indexes: Vec<i64> = edge.iter().map(|tile| tile.index.cast_signed()).collect();
     let rows: Vec<(i16, i64, Vec<u8>)> =
-        sqlx::query_as(EDGE).bind(levels).bind(indexes).fetch_all(connection).await?;
+        sqlx::query_as(sql!("tiles/edge")).bind(levels).bind(indexes).fetch_all(connection).await?;
     let tiles = rows.into_iter().map(|(level, index, hashes)| {
         parsed("tiles", format!("{level}/{index}"), || {
             let hashes = hashes.chunks(Hash::LENGTH).map(<[u8; 32]>::try_from);
@@ -36,13 +29,20 @@ pub(crate) async fn load(connection: &mut PgConnection, size: Position) -> Resul
     parsed("tiles", format!("of size {size}"), || Tree::restore(size.get(), tiles))
 }
 
+insert_row! {
+    /// Row of `tiles`.
+    struct TileUpsert => "tiles", "ON CONFLICT (level, index) DO UPDATE SET hashes = excluded.hashes" {
+        level: i16,
+        index: i64,
+        hashes: Vec<u8>,
+    }
+}
+
 pub(crate) async fn write(connection: &mut PgConnection, tiles: &[Tile]) -> Result<(), Error> {
-    let levels: Vec<i16> = tiles.iter().map(|tile| tile.level.into()).collect();
-    let indexes: Vec<i64> = tiles.iter().map(|tile| tile.index.cast_signed()).collect();
-    let hashes: Vec<Vec<u8>> = tiles
-        .iter()
-        .map(|tile| tile.hashes.iter().flat_map(|hash| hash.as_bytes()).copied().collect())
-        .collect();
-    sqlx::query(WRITE).bind(levels).bind(indexes).bind(hashes).execute(connection).await?;
-    Ok(())
+    let rows = tiles.iter().map(|tile| TileUpsert {
+        level: tile.level.into(),
+        index: tile.index.cast_signed(),
+        hashes: tile.hashes.iter().flat_map(|hash| hash.as_bytes()).copied().collect(),
+    });
+    TileUpsert::insert(connection, rows.collect()).await
 }

@@ -15,54 +15,9 @@ use ledger_domain::{
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::queries::marks::Marks;
+use crate::sql::sql;
 use crate::tables::check_results::{LaneRelease, longest_run};
 use crate::tables::lanes::{AsOf, QueryError, parse_release};
-
-pub(crate) const STATEMENTS: &[&str] = &[DEPLOYED_RELEASES, ROLLBACKS_OF_LANE, DEPLOYS_AFTER];
-
-/// Selects the releases of a service with one of some artifacts, or with a version and no artifact, each with its last
-/// deploy. If no artifacts are given, selects all releases of the version.
-const DEPLOYED_RELEASES: &str =
-    "SELECT t.target, c.version, c.artifact, c.config, c.infrastructure, c.commit,
-        max(c.position) AS position
-    FROM tracks t
-    JOIN lane_changes c ON c.track_id = t.track_id AND c.corrected_position IS NULL
-        AND (c.artifact_key = ANY($3) OR c.package_key = ANY($3) OR c.version = $4
-            AND (c.artifact IS NULL OR cardinality($3) = 0))
-    WHERE t.environment_id = $1 AND t.service = $2
-    GROUP BY 1, 2, 3, 4, 5, 6";
-
-/// Selects the rollbacks of a lane. A rollback that changed the version is over once a release of a third version was
-/// deployed after it. For all others, the caller has to compare the releases.
-const ROLLBACKS_OF_LANE: &str =
-    "SELECT r.rollback_id, l.requested, r.started IS NOT NULL, r.phase = 'cancelled', r.by_person,
-        l.version, l.artifact, l.config, l.infrastructure, l.commit,
-        l.to_version, l.to_artifact, l.to_config, l.to_infrastructure, l.to_commit,
-        r.ended,
-        EXISTS (
-            SELECT FROM tracks t JOIN lane_changes c USING (track_id)
-            WHERE t.environment_id = $1 AND t.service = $2 AND t.target = $3
-                AND c.position > r.ended AND c.version IS NOT NULL AND c.version IS DISTINCT FROM l.version
-                AND c.version IS DISTINCT FROM l.to_version AND l.version IS DISTINCT FROM l.to_version
-                AND NOT c.behind AND c.corrected_position IS NULL
-                AND NOT EXISTS (SELECT FROM rollback_reports p WHERE p.position = c.position)
-        ) AS is_over
-    FROM rollback_lanes l JOIN rollbacks r ON r.requested = l.requested
-    WHERE l.environment_id = $1 AND l.service = $2 AND l.target = $3
-    ORDER BY l.requested";
-
-/// Selects the deploys to a lane after a position: the last deploy per release and rollback, and all late ones, since
-/// those are not in time order.
-const DEPLOYS_AFTER: &str = "SELECT DISTINCT ON (c.version, c.artifact, c.config, c.infrastructure, c.commit,
-            p.rollback_id, CASE WHEN c.behind THEN c.position END)
-        c.position, c.occurred_at, c.behind, p.rollback_id, c.version, c.artifact, c.config, c.infrastructure, c.commit
-    FROM tracks t
-    JOIN lane_changes c ON c.track_id = t.track_id AND c.position > $4 AND c.version IS NOT NULL
-        AND c.corrected_position IS NULL
-    LEFT JOIN rollback_reports p ON p.position = c.position
-    WHERE t.environment_id = $1 AND t.service = $2 AND t.target = $3
-    ORDER BY c.version, c.artifact, c.config, c.infrastructure, c.commit, p.rollback_id,
-        CASE WHEN c.behind THEN c.position END, c.position DESC";
 
 #[derive(sqlx::FromRow)]
 struct DeployedRow {
@@ -147,7 +102,7 @@ impl Snapshot {
     ) -> Result<Vec<(LaneRelease, Position)>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
         let keys = requested_release.artifact.as_ref().map(|artifact| artifact.keys()).unwrap_or_default();
-        let query = sqlx::query_as(DEPLOYED_RELEASES)
+        let query = sqlx::query_as(sql!("evidence/deployed_releases"))
             .bind(id)
             .bind(service.as_str())
             .bind(keys)
@@ -190,9 +145,9 @@ impl Snapshot {
     ) -> Result<Vec<CompositionId>, Error> {
         let mut found = Vec::new();
         for (point, id) in marks.points() {
-            let state = match self.state(environment, AsOf::position(point)).await {
+            let state = match self.state(environment, AsOf::Position(point)).await {
                 Ok(state) => state,
-                Err(QueryError::Failed(error)) => return Err(error),
+                Err(QueryError::Projections(error)) => return Err(error),
                 Err(_) => continue,
             };
             let composition = state.composition();
@@ -210,8 +165,10 @@ impl Snapshot {
     /// The database query fails.
     pub async fn left_releases(&mut self, lane: &Lane) -> Result<Vec<RolledBackRelease>, Error> {
         let Some(id) = self.environment_id(&lane.environment).await? else { return Ok(Vec::new()) };
-        let query =
-            sqlx::query(ROLLBACKS_OF_LANE).bind(id).bind(lane.service.as_str()).bind(lane.target.as_str());
+        let query = sqlx::query(sql!("evidence/rollbacks_of_lane"))
+            .bind(id)
+            .bind(lane.service.as_str())
+            .bind(lane.target.as_str());
         let rows = query.fetch_all(self.connection()).await?;
         let mut left = Vec::new();
         for row in &rows {
@@ -233,7 +190,7 @@ impl Snapshot {
         after: Position,
     ) -> Result<Vec<SucceededDeploy>, Error> {
         let Some(id) = self.environment_id(&lane.environment).await? else { return Ok(Vec::new()) };
-        let query = sqlx::query_as(DEPLOYS_AFTER)
+        let query = sqlx::query_as(sql!("evidence/deploys_after"))
             .bind(id)
             .bind(lane.service.as_str())
             .bind(lane.target.as_str())

@@ -16,29 +16,9 @@ use uuid::Uuid;
 use crate::Snapshot;
 use crate::key::key;
 use crate::postgres::{Error, bigint, parsed, position};
+use crate::sql::sql;
 use crate::tables::lanes::{optional_columns, parse_release};
 use crate::tables::live::composition_at;
-
-pub(crate) const STATEMENTS: &[&str] = &[MARKS, ANSWERS, WRITE_MARK, WRITE_ANSWER];
-
-const MARKS: &str =
-    "SELECT position, occurred_at, point, status, name, actor_kind, actor_name, reason FROM marks
-    WHERE environment_id = $1 AND position <= $2 ORDER BY position";
-
-const ANSWERS: &str =
-    "SELECT position, occurred_at, granted, expires_at, actor_kind, actor_name, target, version, artifact,
-        config, infrastructure, commit
-    FROM approvals WHERE subject = $1 ORDER BY position";
-
-const WRITE_MARK: &str =
-    "INSERT INTO marks (environment_id, position, occurred_at, point, status, name, actor_kind,
-        actor_name, reason)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-
-const WRITE_ANSWER: &str =
-    "INSERT INTO approvals (position, subject, occurred_at, granted, expires_at, actor_kind,
-        actor_name, target, version, artifact, config, infrastructure, commit)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 
 /// Marks of an environment's compositions that are not revoked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -191,7 +171,7 @@ impl Snapshot {
     /// The database query fails.
     pub async fn marks(&mut self, environment: &EnvironmentName, known_at: Position) -> Result<Marks, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(Marks::default()) };
-        let query = sqlx::query_as(MARKS).bind(id).bind(bigint(known_at));
+        let query = sqlx::query_as(sql!("marks/of_environment")).bind(id).bind(bigint(known_at));
         let rows: Vec<MarkRow> = query.fetch_all(self.connection()).await?;
         let mut marks = Marks::default();
         for row in rows {
@@ -249,7 +229,7 @@ impl Snapshot {
 }
 
 async fn load_answers(connection: &mut PgConnection, subject: Uuid) -> Result<Vec<AnswerRow>, Error> {
-    Ok(sqlx::query_as(ANSWERS).bind(subject).fetch_all(connection).await?)
+    Ok(sqlx::query_as(sql!("approvals/of_subject")).bind(subject).fetch_all(connection).await?)
 }
 
 /// Writes the mark or the answer of an event, if it has one.
@@ -287,7 +267,7 @@ async fn write_mark(
     (at, occurred_at): (Position, DateTime<Utc>),
     (point, status, name): (Position, Option<&str>, Option<&ShortText>),
 ) -> Result<(), Error> {
-    sqlx::query(WRITE_MARK)
+    sqlx::query(sql!("marks/insert"))
         .bind(environment_id)
         .bind(bigint(at))
         .bind(occurred_at)
@@ -320,7 +300,7 @@ async fn write_answer(
             (subject, lane.target.as_ref(), Some(release))
         }
     };
-    let mut query = sqlx::query(WRITE_ANSWER)
+    let mut query = sqlx::query(sql!("approvals/insert"))
         .bind(bigint(at))
         .bind(subject)
         .bind(occurred_at)

@@ -2,46 +2,15 @@
 
 use chrono::{DateTime, Utc};
 use ledger_domain::{
-    Composition, EnvironmentName, EventId, EventRef, LiveRelease, PointInTime, Position, ServiceName,
-    TargetName,
+    Composition, EnvironmentName, EventId, EventRef, LiveRelease, Position, ServiceName, TargetName,
 };
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
+use crate::sql::sql;
 use crate::tables::lanes::{AsOf, QueryError, load_histories, parse_lane_key};
 use crate::tables::live::{composition_changes, reorderings};
 use crate::tables::retirements::retirements;
-
-pub(crate) const STATEMENTS: &[&str] = &[CHANGES_AROUND, CHANGE_TIMES, LANES_CHANGED_AT, LAST_EVENT_AT];
-
-/// Selects the number of the last composition change up to a time, and the time of the first change after it.
-const CHANGES_AROUND: &str = "SELECT
-    (SELECT number FROM live_changes WHERE environment_id = $1 AND occurred_at <= $2 AND position <= $3
-        ORDER BY occurred_at DESC, number DESC LIMIT 1),
-    (SELECT occurred_at FROM live_changes WHERE environment_id = $1 AND occurred_at > $2 AND position <= $3
-        ORDER BY occurred_at, number LIMIT 1)";
-
-/// Selects the times of all changes in an environment's lanes.
-const CHANGE_TIMES: &str = "SELECT DISTINCT occurred_at FROM (
-        SELECT occurred_at FROM lane_changes WHERE environment_id = $1 AND position <= $2
-        UNION ALL
-        SELECT occurred_at FROM retirements WHERE environment_id = $1 AND position <= $2
-    ) c ORDER BY 1";
-
-/// Selects the lanes that changed at exactly this time, each with its number of changes.
-const LANES_CHANGED_AT: &str = "SELECT t.service, t.target, count(*)
-    FROM tracks t JOIN lane_changes c USING (track_id)
-    WHERE t.environment_id = $1 AND c.occurred_at = $2 AND c.position <= $3
-    GROUP BY t.service, t.target";
-
-/// Selects the last event that affected an environment's composition at exactly this time.
-const LAST_EVENT_AT: &str = "SELECT position, event_id FROM (
-        SELECT position, event_id FROM lane_changes
-        WHERE environment_id = $1 AND occurred_at = $2 AND position <= $3 AND corrected_position IS NULL
-        UNION ALL
-        SELECT position, event_id FROM retirements
-        WHERE environment_id = $1 AND occurred_at = $2 AND position <= $3
-    ) c ORDER BY position DESC LIMIT 1";
 
 /// Span in which a composition was live.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +39,7 @@ impl Snapshot {
         if reorderings(self.connection(), id, known_at).await?.is_empty() {
             return Ok(self.composition_span_in_order(id, time, known_at).await?);
         }
-        let query = sqlx::query_scalar(CHANGE_TIMES).bind(id).bind(bigint(known_at));
+        let query = sqlx::query_scalar(sql!("point_at_time/change_times")).bind(id).bind(bigint(known_at));
         let times: Vec<DateTime<Utc>> = query.fetch_all(self.connection()).await?;
         let split = times.partition_point(|other| *other <= time);
         let mut span = CompositionSpan { from: time, until: None, since: None, changed: Vec::new() };
@@ -87,7 +56,10 @@ impl Snapshot {
             }
         }
         if split > 0 {
-            let query = sqlx::query_as(LAST_EVENT_AT).bind(id).bind(span.from).bind(bigint(known_at));
+            let query = sqlx::query_as(sql!("point_at_time/last_event_at"))
+                .bind(id)
+                .bind(span.from)
+                .bind(bigint(known_at));
             let last: Option<(i64, String)> = query.fetch_optional(self.connection()).await?;
             if let Some((at, event_id)) = last {
                 let event_id = parsed("lane_changes", at, || EventId::stored(&event_id))?;
@@ -116,7 +88,8 @@ impl Snapshot {
         known_at: Position,
     ) -> Result<CompositionSpan, Error> {
         type Around = (Option<i64>, Option<DateTime<Utc>>);
-        let query = sqlx::query_as(CHANGES_AROUND).bind(id).bind(time).bind(bigint(known_at));
+        let query =
+            sqlx::query_as(sql!("point_at_time/changes_around")).bind(id).bind(time).bind(bigint(known_at));
         let (number, until): Around = query.fetch_one(self.connection()).await?;
         let last = match number {
             Some(number) => composition_changes(self.connection(), id, number - 1, number).await?.pop(),
@@ -141,8 +114,8 @@ impl Snapshot {
         known_at: Position,
     ) -> Result<Composition, QueryError> {
         let Some(last) = times.last() else { return Ok(Composition::default()) };
-        let when = AsOf { at: PointInTime::Time(*last), known_at: Some(known_at) };
-        Ok(self.state(environment, when).await?.composition())
+        let as_of = AsOf::Time { time: *last, known_at: Some(known_at) };
+        Ok(self.state(environment, as_of).await?.composition())
     }
 
     /// Returns the composition after each change at exactly this time, ordered by position, if there are several
@@ -158,7 +131,8 @@ impl Snapshot {
         if retirements(self.connection(), id, known_at).await?.retires_at(time) {
             compositions.push(Composition::default());
         }
-        let query = sqlx::query_as(LANES_CHANGED_AT).bind(id).bind(time).bind(bigint(known_at));
+        let query =
+            sqlx::query_as(sql!("point_at_time/lanes_changed_at")).bind(id).bind(time).bind(bigint(known_at));
         let rows: Vec<(String, String, i64)> = query.fetch_all(self.connection()).await?;
         if rows.iter().map(|(.., changes)| changes).sum::<i64>() < 2 {
             return Ok(compositions);

@@ -9,22 +9,17 @@ use chrono::{DateTime, Utc};
 use ledger_domain::event::Policy;
 use ledger_domain::known_good::{CheckResults, CheckedLane, Evidence, Judgement, Marked, Status, judge};
 use ledger_domain::{
-    Composition, CompositionId, EnvironmentName, EventRef, LiveRelease, PointInTime, Position, ServiceName,
-    TargetName,
+    Composition, CompositionId, EnvironmentName, EventRef, LiveRelease, Position, ServiceName, TargetName,
 };
 
 use crate::Snapshot;
 use crate::postgres::{Error, bigint};
 use crate::queries::marks::Marks;
 use crate::queries::point_at_time::CompositionSpan;
+use crate::sql::sql;
 use crate::tables::check_results::{CheckResultCache, LaneRelease};
 use crate::tables::lanes::{AsOf, QueryError};
 use crate::tables::live::{self, CompositionChange, composition_changes, first_change_after};
-
-pub(crate) const STATEMENTS: &[&str] = &[RECORDED_AT];
-
-const RECORDED_AT: &str =
-    "SELECT recorded_at FROM events WHERE position <= $1 ORDER BY position DESC LIMIT 1";
 
 /// Maximum number of points to read in one batch, with the check results of their lanes.
 const PAGE_SIZE: i64 = 64;
@@ -95,7 +90,7 @@ impl Snapshot {
         let projections = self.position();
         let known_at = as_known.known_at.unwrap_or(projections);
         if let Some(asked) = [known_at, from].into_iter().find(|asked| *asked > projections) {
-            return Err(QueryError::NotYet { asked, projections });
+            return Err(QueryError::NotProjected { asked, projections });
         }
         let Some(environment_id) = self.environment_id(environment).await? else { return Ok(None) };
         let now = as_known.now;
@@ -103,8 +98,7 @@ impl Snapshot {
         let last = self.last_change(environment_id, from).await?;
         let next = composition_changes(self.connection(), environment_id, last, last + 1).await?;
         let next = next.into_iter().next().filter(|next| next.since.position <= known_at);
-        let at = PointInTime::Position(from);
-        let state = self.state(environment, AsOf { at, known_at: None }).await?;
+        let state = self.state(environment, AsOf::Position(from)).await?;
         Ok(Some(PointCursor {
             environment: environment.clone(),
             environment_id,
@@ -145,7 +139,7 @@ impl Snapshot {
             i64::try_from(ago).ok().and_then(|ago| last.checked_sub(ago)).filter(|number| *number >= 0);
         let Some(number) = number else {
             let environment = environment.clone();
-            return Err(QueryError::NoSuchChange { environment, asked: ago, changes: last.cast_unsigned() });
+            return Err(QueryError::TooFewChanges { environment, asked: ago, changes: last.cast_unsigned() });
         };
         let changes = composition_changes(self.connection(), id, number - 1, number).await?;
         Ok(changes.first().map_or(Position::START, |change| change.since.position))
@@ -177,8 +171,8 @@ impl Snapshot {
         as_known: AsKnownAt,
     ) -> Result<Option<Point>, QueryError> {
         let known_at = as_known.known_at.unwrap_or(self.position());
-        let when = AsOf { at: PointInTime::Time(time), known_at: Some(known_at) };
-        let state = self.state(environment, when).await?;
+        let as_of = AsOf::Time { time, known_at: Some(known_at) };
+        let state = self.state(environment, as_of).await?;
         let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
         let composition = state.composition();
         let CompositionSpan { from, until, since, changed } =
@@ -240,7 +234,7 @@ impl Snapshot {
         now: DateTime<Utc>,
     ) -> Result<AsKnownAt, Error> {
         let Some(position) = known_at else { return Ok(AsKnownAt { known_at, now }) };
-        let query = sqlx::query_scalar(RECORDED_AT).bind(bigint(position));
+        let query = sqlx::query_scalar(sql!("events/recorded_at")).bind(bigint(position));
         let now = query.fetch_optional(self.connection()).await?.unwrap_or(now);
         Ok(AsKnownAt { known_at, now })
     }

@@ -11,16 +11,10 @@ use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::Projections;
 use crate::postgres::{Error, SNAPSHOT, position};
-use crate::tables::events::{Known, look_up};
+use crate::sql::sql;
+use crate::tables::events::{EntryLocation, look_up};
 use crate::tables::lanes::parse_lane_key;
 use crate::tables::live::composition_at;
-
-pub(crate) const STATEMENTS: &[&str] = &[POSITION, ENVIRONMENT, ALL_LANES];
-
-const POSITION: &str = "SELECT position FROM projection";
-const ENVIRONMENT: &str = "SELECT environment_id FROM environments WHERE name = $1";
-/// Selects every lane that an environment ever had.
-const ALL_LANES: &str = "SELECT DISTINCT service, target FROM tracks WHERE environment_id = $1 ORDER BY 1, 2";
 
 /// Composition, name of a check of it, and the result.
 pub(crate) type CompositionResult = (CompositionId, ShortText, CheckResult);
@@ -42,7 +36,7 @@ impl Projections {
     /// The database query fails.
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
         let mut transaction = self.pool()?.begin_with(SNAPSHOT).await?;
-        let at: i64 = sqlx::query_scalar(POSITION).fetch_one(&mut *transaction).await?;
+        let at: i64 = sqlx::query_scalar(sql!("checkpoint/position")).fetch_one(&mut *transaction).await?;
         Ok(Snapshot {
             transaction,
             position: position(at),
@@ -77,7 +71,7 @@ impl Snapshot {
     ) -> Result<Vec<(ServiceName, TargetName)>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
         let rows: Vec<(String, String)> =
-            sqlx::query_as(ALL_LANES).bind(id).fetch_all(self.connection()).await?;
+            sqlx::query_as(sql!("lanes/of_environment")).bind(id).fetch_all(self.connection()).await?;
         rows.iter().map(|(service, target)| parse_lane_key(service, target)).collect()
     }
 
@@ -101,7 +95,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// The database query fails.
-    pub async fn known(&mut self, key: IdentityKey) -> Result<Option<Known>, Error> {
+    pub async fn find_entry(&mut self, key: IdentityKey) -> Result<Option<EntryLocation>, Error> {
         Ok(look_up(self.connection(), &[key]).await?.get(&key).copied())
     }
 
@@ -114,7 +108,7 @@ impl Snapshot {
         if let Some(known) = self.environment_ids.get(name) {
             return Ok(*known);
         }
-        let query = sqlx::query_scalar(ENVIRONMENT).bind(name.as_str());
+        let query = sqlx::query_scalar(sql!("environments/id")).bind(name.as_str());
         let id = query.fetch_optional(self.connection()).await?;
         self.environment_ids.insert(name.clone(), id);
         Ok(id)

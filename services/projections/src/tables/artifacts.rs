@@ -9,59 +9,10 @@ use ledger_domain::{Artifact, EnvironmentName, Position, Release, ServiceName, S
 use sqlx::PgConnection;
 
 use crate::Snapshot;
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
+use crate::sql::sql;
 use crate::tables::lanes::parse_lane;
-
-pub(crate) const STATEMENTS: &[&str] = &[
-    BUILDS,
-    LAST_DEPLOYED_ARTIFACT,
-    REVOCATIONS,
-    REVOKED_ARTIFACTS,
-    HAS_REVOCATIONS,
-    LANES_OF_ARTIFACT,
-    WRITE_BUILDS,
-    WRITE_REVOCATIONS,
-];
-
-const BUILDS: &str = "SELECT version, artifact, occurred_at, position FROM builds
-    WHERE version = ANY($1) AND position <= $2 ORDER BY occurred_at, position";
-
-/// Selects the artifact of the latest deploy of a service version up to a time. Deploys to the given environment take
-/// precedence over those to others.
-const LAST_DEPLOYED_ARTIFACT: &str = "SELECT c.artifact, c.position
-    FROM tracks t
-    CROSS JOIN LATERAL (
-        SELECT c.artifact, c.position, c.occurred_at FROM lane_changes c
-        WHERE c.track_id = t.track_id AND c.version = $3 AND c.artifact IS NOT NULL AND c.occurred_at <= $4
-            AND c.corrected_position IS NULL
-        ORDER BY c.occurred_at DESC, c.position DESC LIMIT 1
-    ) c
-    WHERE t.service = $2
-    ORDER BY t.environment_id = $1 DESC, c.occurred_at DESC, c.position DESC LIMIT 1";
-
-const REVOCATIONS: &str = "SELECT position, artifact, deleted, reinstates FROM revocations
-    WHERE artifact_key = ANY($1) OR package_key = ANY($1) ORDER BY occurred_at, position";
-
-const REVOKED_ARTIFACTS: &str = "SELECT DISTINCT artifact FROM revocations WHERE NOT reinstates";
-
-const HAS_REVOCATIONS: &str = "SELECT EXISTS (SELECT FROM revocations)";
-
-/// Selects every lane to which an artifact was ever deployed. The state of a lane says whether traffic reaches it now.
-const LANES_OF_ARTIFACT: &str = "SELECT DISTINCT e.name, t.service, t.target
-    FROM tracks t JOIN environments e USING (environment_id)
-    WHERE EXISTS (
-        SELECT FROM lane_changes c
-        WHERE c.track_id = t.track_id AND (c.artifact_key = ANY($1) OR c.package_key = ANY($1))
-    )
-    ORDER BY 1, 2, 3";
-
-const WRITE_BUILDS: &str = "INSERT INTO builds (version, position, occurred_at, artifact)
-    SELECT unnest($1::text[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::text[])";
-
-const WRITE_REVOCATIONS: &str =
-    "INSERT INTO revocations (position, artifact, artifact_key, package_key, deleted, reinstates, occurred_at)
-    SELECT unnest($1::bigint[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]), unnest($5::boolean[]),
-        unnest($6::boolean[]), unnest($7::timestamptz[])";
 
 #[derive(Debug, Clone)]
 pub(crate) struct Build {
@@ -113,7 +64,7 @@ pub(crate) async fn load_builds<'v>(
     known_at: Position,
 ) -> Result<Builds, Error> {
     let versions: Vec<String> = versions.into_iter().map(str::to_owned).collect();
-    let query = sqlx::query_as(BUILDS).bind(versions).bind(bigint(known_at));
+    let query = sqlx::query_as(sql!("artifacts/builds")).bind(versions).bind(bigint(known_at));
     let rows: Vec<(String, String, DateTime<Utc>, i64)> = query.fetch_all(connection).await?;
     let mut builds = Builds::default();
     for (version, artifact, occurred_at, at) in rows {
@@ -139,7 +90,7 @@ impl Snapshot {
         at: DateTime<Utc>,
     ) -> Result<Option<(Artifact, Position)>, Error> {
         let id = self.environment_id(environment).await?.unwrap_or_default();
-        let query = sqlx::query_as(LAST_DEPLOYED_ARTIFACT)
+        let query = sqlx::query_as(sql!("artifacts/last_deployed_artifact"))
             .bind(id)
             .bind(service.as_str())
             .bind(version.as_str())
@@ -167,7 +118,7 @@ impl Snapshot {
         now: DateTime<Utc>,
     ) -> Result<(Vec<RevokedArtifact>, BTreeMap<(ServiceName, ShortText), Artifact>), Error> {
         let mut resolved = BTreeMap::new();
-        if !sqlx::query_scalar(HAS_REVOCATIONS).fetch_one(self.connection()).await? {
+        if !sqlx::query_scalar(sql!("revocations/any")).fetch_one(self.connection()).await? {
             return Ok((Vec::new(), resolved));
         }
         let mut artifacts: Vec<Artifact> = Vec::new();
@@ -217,7 +168,7 @@ impl Snapshot {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let query = sqlx::query_as(REVOCATIONS).bind(keys);
+        let query = sqlx::query_as(sql!("revocations/of_artifacts")).bind(keys);
         let rows: Vec<(i64, String, bool, bool)> = query.fetch_all(self.connection()).await?;
         let mut events = Vec::with_capacity(rows.len());
         for (at, artifact, deleted, reinstates) in rows {
@@ -247,7 +198,8 @@ impl Snapshot {
     /// # Errors
     /// The database query fails.
     pub async fn revoked_named(&mut self, service: &ServiceName) -> Result<Vec<RevokedArtifact>, Error> {
-        let texts: Vec<String> = sqlx::query_scalar(REVOKED_ARTIFACTS).fetch_all(self.connection()).await?;
+        let texts: Vec<String> =
+            sqlx::query_scalar(sql!("revocations/revoked_artifacts")).fetch_all(self.connection()).await?;
         let artifacts: Result<Vec<Artifact>, Error> =
             texts.iter().map(|text| parsed("revocations", text, || Artifact::stored(text))).collect();
         let mut artifacts = artifacts?;
@@ -269,7 +221,7 @@ impl Snapshot {
         &mut self,
         artifact: &Artifact,
     ) -> Result<Vec<ledger_domain::Lane>, Error> {
-        let query = sqlx::query_as(LANES_OF_ARTIFACT).bind(artifact.keys());
+        let query = sqlx::query_as(sql!("artifacts/lanes")).bind(artifact.keys());
         let rows: Vec<(String, String, String)> = query.fetch_all(self.connection()).await?;
         rows.into_iter()
             .map(|(environment, service, target)| {
@@ -279,73 +231,68 @@ impl Snapshot {
     }
 }
 
-#[derive(Default)]
-struct RevocationRows {
-    position: Vec<i64>,
-    artifact: Vec<String>,
-    key: Vec<String>,
-    package_key: Vec<Option<String>>,
-    deleted: Vec<bool>,
-    reinstates: Vec<bool>,
-    occurred_at: Vec<DateTime<Utc>>,
+insert_row! {
+    /// Row of `builds`.
+    struct BuildInsert => "builds" {
+        version: String,
+        position: i64,
+        occurred_at: DateTime<Utc>,
+        artifact: String,
+    }
 }
 
-/// Rows to insert into `builds` and `revocations`, column by column.
+insert_row! {
+    /// Row of `revocations`.
+    struct RevocationInsert => "revocations" {
+        position: i64,
+        artifact: String,
+        artifact_key: String,
+        package_key: Option<String>,
+        deleted: bool,
+        reinstates: bool,
+        occurred_at: DateTime<Utc>,
+    }
+}
+
+/// Rows to insert into `builds` and `revocations`.
 #[derive(Default)]
 pub(crate) struct ArtifactRows {
-    builds: (Vec<String>, Vec<i64>, Vec<DateTime<Utc>>, Vec<String>),
-    revocations: RevocationRows,
+    builds: Vec<BuildInsert>,
+    revocations: Vec<RevocationInsert>,
 }
 
 impl ArtifactRows {
     pub(crate) fn push(&mut self, payload: &Payload, at: Position, occurred_at: DateTime<Utc>) {
+        let revocation = |artifact: &Artifact, deleted, reinstates| RevocationInsert {
+            position: bigint(at),
+            artifact: artifact.as_str().to_owned(),
+            artifact_key: artifact.identity(),
+            package_key: artifact.package_key(),
+            deleted,
+            reinstates,
+            occurred_at,
+        };
         match payload {
             Payload::ArtifactBuilt(Built { artifact, version: Some(version), .. }) => {
-                self.builds.0.push(version.to_string());
-                self.builds.1.push(bigint(at));
-                self.builds.2.push(occurred_at);
-                self.builds.3.push(artifact.as_str().to_owned());
+                self.builds.push(BuildInsert {
+                    version: version.to_string(),
+                    position: bigint(at),
+                    occurred_at,
+                    artifact: artifact.as_str().to_owned(),
+                });
             }
             Payload::ArtifactRevoked(Revoked { artifact, deleted, .. }) => {
-                self.push_revocation(artifact, *deleted, false, (at, occurred_at));
+                self.revocations.push(revocation(artifact, *deleted, false));
             }
             Payload::ArtifactReinstated(Reinstated { artifact }) => {
-                self.push_revocation(artifact, false, true, (at, occurred_at));
+                self.revocations.push(revocation(artifact, false, true));
             }
             _ => {}
         }
     }
 
-    fn push_revocation(
-        &mut self,
-        artifact: &Artifact,
-        deleted: bool,
-        reinstates: bool,
-        (at, occurred_at): (Position, DateTime<Utc>),
-    ) {
-        let rows = &mut self.revocations;
-        rows.position.push(bigint(at));
-        rows.artifact.push(artifact.as_str().to_owned());
-        rows.key.push(artifact.identity());
-        rows.package_key.push(artifact.package_key());
-        rows.deleted.push(deleted);
-        rows.reinstates.push(reinstates);
-        rows.occurred_at.push(occurred_at);
-    }
-
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        let (version, position, occurred_at, artifact) = self.builds;
-        if !version.is_empty() {
-            let query =
-                sqlx::query(WRITE_BUILDS).bind(version).bind(position).bind(occurred_at).bind(artifact);
-            query.execute(&mut *connection).await?;
-        }
-        let rows = self.revocations;
-        if !rows.position.is_empty() {
-            let query = sqlx::query(WRITE_REVOCATIONS).bind(rows.position).bind(rows.artifact).bind(rows.key);
-            let query = query.bind(rows.package_key);
-            query.bind(rows.deleted).bind(rows.reinstates).bind(rows.occurred_at).execute(connection).await?;
-        }
-        Ok(())
+        BuildInsert::insert(&mut *connection, self.builds).await?;
+        RevocationInsert::insert(connection, self.revocations).await
     }
 }

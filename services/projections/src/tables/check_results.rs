@@ -13,20 +13,17 @@ use ledger_domain::known_good::{CheckResult, CheckResults};
 use ledger_domain::retirement::Retirements;
 use ledger_domain::span::{Span, joined};
 use ledger_domain::{
-    Artifact, Composition, CompositionId, Effect, EnvironmentName, LaneFold, LaneRef, PointInTime, Position,
-    Release, ServiceName, ShortText, TargetName, Track,
+    Artifact, Composition, CompositionId, Effect, EnvironmentName, LaneFold, LaneRef, Position, Release,
+    ServiceName, ShortText, TargetName, Track,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use self::statements::{
-    ALL_ENDS, CHANGE_TIMES, CompositionEndRow, DeployRow, ENDS_IN_REORDERINGS, ENDS_IN_SPANS, EVIDENCE_KINDS,
-    IRREGULAR_LANES, LATEST_ENDS, LATEST_ENDS_BY_COMPOSITION, LATEST_ENDS_IN_SPANS, ReorderedEndRow,
-    SpanEndRow, SubjectEndRow, SwitchRow, TRAFFIC_SWITCHES, VERSION_DEPLOYS,
-};
+use self::statements::{CompositionEndRow, DeployRow, ReorderedEndRow, SpanEndRow, SubjectEndRow, SwitchRow};
 use crate::Snapshot;
 use crate::key::key;
 use crate::postgres::{Error, bigint, parsed, position};
+use crate::sql::{expanded_sql, sql};
 use crate::tables::artifacts::{Builds, load_builds};
 use crate::tables::lanes::{AsOf, QueryError, far_future, load_histories, parse_release};
 use crate::tables::live::reorderings;
@@ -36,7 +33,6 @@ mod rows;
 mod statements;
 
 pub(crate) use rows::{CheckResultRows, contradicts, correct};
-pub(crate) use statements::{STATEMENTS, join_start};
 
 /// Release that a lane ran.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -115,7 +111,8 @@ async fn evidence_kinds(
     environment_id: i32,
     known_at: Position,
 ) -> Result<EvidenceKinds, Error> {
-    let query = sqlx::query_as(EVIDENCE_KINDS).bind(environment_id).bind(bigint(known_at));
+    let query =
+        sqlx::query_as(sql!("check_results/evidence_kinds")).bind(environment_id).bind(bigint(known_at));
     let row: Option<(bool, bool, bool, bool)> = query.fetch_optional(connection).await?;
     let (with_parts, without_release, of_environment, starts) = row.unwrap_or_default();
     Ok(EvidenceKinds { with_parts, without_release, of_environment, starts })
@@ -161,7 +158,7 @@ impl Snapshot {
         if !kinds.of_environment || compositions.is_empty() {
             return Ok(all);
         }
-        let query = sqlx::query_as(LATEST_ENDS_BY_COMPOSITION)
+        let query = sqlx::query_as(expanded_sql!("check_results/latest_ends_by_composition"))
             .bind(environment_subject(environment))
             .bind(bigint(known_at))
             .bind(id)
@@ -198,7 +195,7 @@ impl Snapshot {
             return Ok(found);
         }
         let last_change = self.last_change(id, known_at).await?;
-        let query = sqlx::query_as(ENDS_IN_SPANS)
+        let query = sqlx::query_as(expanded_sql!("check_results/ends_in_spans"))
             .bind(environment_subject(environment))
             .bind(bigint(known_at))
             .bind(id)
@@ -231,7 +228,7 @@ impl Snapshot {
         }
         let mut found = Vec::new();
         if !reorderings(self.connection(), environment_id, known_at).await?.is_empty() {
-            let query = sqlx::query_as(ENDS_IN_REORDERINGS)
+            let query = sqlx::query_as(expanded_sql!("check_results/ends_in_reorderings"))
                 .bind(environment_subject(environment))
                 .bind(bigint(known_at))
                 .bind(environment_id);
@@ -242,7 +239,9 @@ impl Snapshot {
                 let mut counts = true;
                 if let Some(start) = row.started_at {
                     let mut times = vec![start];
-                    let query = sqlx::query_scalar(CHANGE_TIMES).bind(environment_id).bind(bigint(known_at));
+                    let query = sqlx::query_scalar(sql!("check_results/change_times"))
+                        .bind(environment_id)
+                        .bind(bigint(known_at));
                     let changes = query.bind(start).bind(end).fetch_all(self.connection()).await?;
                     times.extend::<Vec<DateTime<Utc>>>(changes);
                     for time in times {
@@ -265,10 +264,10 @@ impl Snapshot {
         time: DateTime<Utc>,
         known_at: Position,
     ) -> Result<CompositionId, Error> {
-        let when = AsOf { at: PointInTime::Time(time), known_at: Some(known_at) };
-        match self.state(environment, when).await {
+        let as_of = AsOf::Time { time, known_at: Some(known_at) };
+        match self.state(environment, as_of).await {
             Ok(state) => Ok(state.composition().id()),
-            Err(QueryError::Failed(error)) => Err(error),
+            Err(QueryError::Projections(error)) => Err(error),
             Err(other) => parsed("environments", environment, || Err(other.to_string())),
         }
     }
@@ -331,7 +330,11 @@ impl ResultsQuery<'_> {
             }
         }
         let keys: Vec<Uuid> = subjects.keys().chain(artifacts.keys()).copied().collect();
-        let sql = if self.kinds.starts { ALL_ENDS } else { LATEST_ENDS };
+        let sql = if self.kinds.starts {
+            expanded_sql!("check_results/all_ends")
+        } else {
+            sql!("check_results/latest_ends")
+        };
         let mut rows = self.ends(connection, sql, keys).await?;
         let states_no_artifact =
             |row: &SubjectEndRow| row.artifact.is_none() && !artifacts.contains_key(&row.subject);
@@ -352,7 +355,7 @@ impl ResultsQuery<'_> {
             let rebuilt: Vec<Uuid> = rebuilt.map(|(subject, _)| *subject).collect();
             if !rebuilt.is_empty() {
                 rows.retain(|row| !rebuilt.contains(&row.subject));
-                rows.extend(self.ends(connection, ALL_ENDS, rebuilt).await?);
+                rows.extend(self.ends(connection, expanded_sql!("check_results/all_ends"), rebuilt).await?);
             }
         }
         for row in &rows {
@@ -443,7 +446,7 @@ impl ResultsQuery<'_> {
                 }
             }
         }
-        let query = sqlx::query_as(LATEST_ENDS_IN_SPANS)
+        let query = sqlx::query_as(expanded_sql!("check_results/latest_ends_in_spans"))
             .bind(spans.iter().map(|(_, subject, _)| *subject).collect::<Vec<_>>())
             .bind(bigint(self.known_at))
             .bind(spans.iter().map(|(_, _, span)| span.from).collect::<Vec<_>>())
@@ -457,7 +460,11 @@ impl ResultsQuery<'_> {
         if deployments.is_empty() {
             return Ok(());
         }
-        let sql = if self.kinds.starts { ALL_ENDS } else { LATEST_ENDS };
+        let sql = if self.kinds.starts {
+            expanded_sql!("check_results/all_ends")
+        } else {
+            sql!("check_results/latest_ends")
+        };
         let rows = self.ends(connection, sql, deployments.keys().copied().collect()).await?;
         for row in &rows {
             for index in deployments.get(&row.subject).into_iter().flatten() {
@@ -476,7 +483,7 @@ impl ResultsQuery<'_> {
             self.ran.iter().map(|ran| text(ran).to_owned()).collect::<Vec<_>>()
         };
         let (services, targets) = (texts(|ran| ran.service.as_str()), texts(|ran| ran.target.as_str()));
-        let query = sqlx::query_as(VERSION_DEPLOYS)
+        let query = sqlx::query_as(sql!("check_results/version_deploys"))
             .bind(self.environment_id)
             .bind(&services)
             .bind(&targets)
@@ -502,7 +509,7 @@ impl ResultsQuery<'_> {
             }
         }
         if spans.iter().any(|tracks| tracks.keys().any(Option::is_some)) {
-            let query = sqlx::query_as(TRAFFIC_SWITCHES)
+            let query = sqlx::query_as(sql!("check_results/traffic_switches"))
                 .bind(self.environment_id)
                 .bind(&services)
                 .bind(&targets)
@@ -536,7 +543,9 @@ impl ResultsQuery<'_> {
         retirements: &Retirements,
         runs: &mut [ReleaseRuns],
     ) -> Result<(), Error> {
-        let query = sqlx::query_as(IRREGULAR_LANES).bind(self.environment_id).bind(bigint(self.known_at));
+        let query = sqlx::query_as(sql!("check_results/irregular_lanes"))
+            .bind(self.environment_id)
+            .bind(bigint(self.known_at));
         let rows: Vec<(String, String)> = query.fetch_all(&mut *connection).await?;
         let irregular: BTreeSet<(String, String)> = rows.into_iter().collect();
         let is_irregular =

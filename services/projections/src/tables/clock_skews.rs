@@ -10,20 +10,12 @@ use ledger_domain::Position;
 use sqlx::PgConnection;
 
 use crate::Snapshot;
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, position};
-
-pub(crate) const STATEMENTS: &[&str] = &[LIST, WRITE];
+use crate::sql::sql;
 
 /// Largest difference that is attributed to measurement rather than to a wrong clock.
 const CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(1);
-
-const LIST: &str = "SELECT source, max_ahead, last_ahead, last_position, events FROM clock_skews
-    ORDER BY max_ahead DESC, source LIMIT $1";
-
-const WRITE: &str = "INSERT INTO clock_skews (source, max_ahead, last_ahead, last_position, events)
-    SELECT unnest($1::text[]), unnest($2::bigint[]), unnest($3::bigint[]), unnest($4::bigint[]), unnest($5::bigint[])
-    ON CONFLICT (source) DO UPDATE SET max_ahead = excluded.max_ahead, last_ahead = excluded.last_ahead,
-        last_position = excluded.last_position, events = excluded.events";
 
 /// Clock skew of an emitter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +58,7 @@ impl Snapshot {
 
 /// Lists emitters, largest skew first. Without a limit, lists all of them.
 async fn list(connection: &mut PgConnection, at_most: Option<u32>) -> Result<Vec<ClockSkew>, sqlx::Error> {
-    let query = sqlx::query_as(LIST).bind(at_most.map(i64::from));
+    let query = sqlx::query_as(sql!("clock_skews/list")).bind(at_most.map(i64::from));
     let rows: Vec<Row> = query.fetch_all(connection).await?;
     Ok(rows.into_iter().map(ClockSkew::from).collect())
 }
@@ -104,30 +96,35 @@ impl ClockSkewProjection {
         self.dirty.insert(source);
     }
 
-    pub(crate) fn take_rows(&mut self) -> ClockSkewRows {
+    pub(crate) fn take_rows(&mut self) -> Vec<ClockSkewUpsert> {
         let dirty = std::mem::take(&mut self.dirty);
-        ClockSkewRows(dirty.into_iter().filter_map(|source| self.skews.get(&source).cloned()).collect())
+        dirty.iter().filter_map(|source| self.skews.get(source)).map(ClockSkewUpsert::new).collect()
     }
 }
 
-/// Rows to insert into or update in `clock_skews`.
-#[derive(Default)]
-pub(crate) struct ClockSkewRows(Vec<ClockSkew>);
+insert_row! {
+    /// Row of `clock_skews`.
+    pub(crate) struct ClockSkewUpsert => "clock_skews",
+        "ON CONFLICT (source) DO UPDATE SET max_ahead = excluded.max_ahead, last_ahead = excluded.last_ahead,
+            last_position = excluded.last_position, events = excluded.events"
+    {
+        source: String,
+        max_ahead: i64,
+        last_ahead: i64,
+        last_position: i64,
+        events: i64,
+    }
+}
 
-impl ClockSkewRows {
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if self.0.is_empty() {
-            return Ok(());
-        }
+impl ClockSkewUpsert {
+    fn new(skew: &ClockSkew) -> Self {
         let microseconds = |time: TimeDelta| time.num_microseconds().unwrap_or(i64::MAX);
-        sqlx::query(WRITE)
-            .bind(self.0.iter().map(|skew| skew.source.clone()).collect::<Vec<_>>())
-            .bind(self.0.iter().map(|skew| microseconds(skew.max_ahead)).collect::<Vec<_>>())
-            .bind(self.0.iter().map(|skew| microseconds(skew.last_ahead)).collect::<Vec<_>>())
-            .bind(self.0.iter().map(|skew| bigint(skew.last_position)).collect::<Vec<_>>())
-            .bind(self.0.iter().map(|skew| skew.events.cast_signed()).collect::<Vec<_>>())
-            .execute(connection)
-            .await?;
-        Ok(())
+        Self {
+            source: skew.source.clone(),
+            max_ahead: microseconds(skew.max_ahead),
+            last_ahead: microseconds(skew.last_ahead),
+            last_position: bigint(skew.last_position),
+            events: skew.events.cast_signed(),
+        }
     }
 }

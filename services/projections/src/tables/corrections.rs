@@ -10,36 +10,10 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::Snapshot;
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
+use crate::sql::sql;
 use crate::tables::lanes::{far_future, load_histories, parse_lane};
-
-pub(crate) const STATEMENTS: &[&str] =
-    &[FIND_EVENT, EFFECTIVE_CHAIN, CHANGED_LANES, IS_CORRECTED, WRITE, LOAD_AHEAD, WRITE_AHEAD];
-
-const FIND_EVENT: &str = "SELECT position, bytes FROM events WHERE identity = $1 AND repeats IS NULL";
-
-/// Selects an event, its corrections, and their corrections in turn, as far as they still have effect.
-const EFFECTIVE_CHAIN: &str = "WITH RECURSIVE chain AS (
-        SELECT $1::bigint AS position
-        UNION
-        SELECT c.corrected_position FROM corrections c JOIN chain USING (position) WHERE c.named
-    )
-    SELECT position FROM chain h
-    WHERE NOT EXISTS (SELECT FROM corrections c WHERE c.position = h.position) ORDER BY position";
-
-const CHANGED_LANES: &str = "SELECT DISTINCT e.environment_id, e.name, t.service, t.target
-    FROM lane_changes c JOIN tracks t USING (track_id) JOIN environments e ON e.environment_id = t.environment_id
-    WHERE c.position = ANY($1)";
-
-const IS_CORRECTED: &str = "SELECT EXISTS (SELECT FROM corrections WHERE position = $1)";
-
-const WRITE: &str = "INSERT INTO corrections (position, corrected_position, named) VALUES ($1, $2, $3)
-    ON CONFLICT (position, corrected_position) DO UPDATE SET named = corrections.named OR excluded.named";
-
-const LOAD_AHEAD: &str = "SELECT identity, position FROM corrections_ahead";
-
-const WRITE_AHEAD: &str = "INSERT INTO corrections_ahead (identity, position)
-    SELECT unnest($1::uuid[]), unnest($2::bigint[]) ON CONFLICT (identity) DO NOTHING";
 
 /// The history of an event that is corrected.
 #[derive(Debug, Default)]
@@ -57,12 +31,13 @@ pub(crate) struct Corrected {
 pub(crate) struct EarlyCorrections {
     /// Position of the first correction, by the identity of the corrected event.
     first: HashMap<IdentityKey, Position>,
-    added: Vec<(IdentityKey, Position)>,
+    added: Vec<EarlyCorrectionInsert>,
 }
 
 impl EarlyCorrections {
     pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
-        let rows: Vec<(Uuid, i64)> = sqlx::query_as(LOAD_AHEAD).fetch_all(connection).await?;
+        let rows: Vec<(Uuid, i64)> =
+            sqlx::query_as(sql!("corrections/load_early")).fetch_all(connection).await?;
         let first = rows.into_iter().map(|(key, at)| (IdentityKey(key), position(at)));
         Ok(Self { first: first.collect(), added: Vec::new() })
     }
@@ -70,7 +45,7 @@ impl EarlyCorrections {
     pub(crate) fn add(&mut self, key: IdentityKey, by: Position) {
         if let Entry::Vacant(vacant) = self.first.entry(key) {
             vacant.insert(by);
-            self.added.push((key, by));
+            self.added.push(EarlyCorrectionInsert { identity: key.0, position: bigint(by) });
         }
     }
 
@@ -79,39 +54,35 @@ impl EarlyCorrections {
         self.first.get(&key).copied()
     }
 
-    pub(crate) fn take_rows(&mut self) -> Vec<(IdentityKey, Position)> {
+    pub(crate) fn take_rows(&mut self) -> Vec<EarlyCorrectionInsert> {
         std::mem::take(&mut self.added)
     }
 }
 
-/// Writes corrections that were recorded before the events that they name.
-pub(crate) async fn write_early(
-    connection: &mut PgConnection,
-    rows: Vec<(IdentityKey, Position)>,
-) -> Result<(), Error> {
-    if rows.is_empty() {
-        return Ok(());
+insert_row! {
+    /// Row of `corrections_ahead`.
+    pub(crate) struct EarlyCorrectionInsert => "corrections_ahead", "ON CONFLICT (identity) DO NOTHING" {
+        identity: Uuid,
+        position: i64,
     }
-    let (keys, positions): (Vec<Uuid>, Vec<i64>) =
-        rows.into_iter().map(|(key, by)| (key.0, bigint(by))).unzip();
-    sqlx::query(WRITE_AHEAD).bind(keys).bind(positions).execute(connection).await?;
-    Ok(())
 }
 
 /// Loads the event that is to be corrected, its earlier corrections and the lanes that they changed. The result is
 /// empty if the history does not have the event, or if it cannot be corrected.
 pub(crate) async fn find(connection: &mut PgConnection, key: IdentityKey) -> Result<Corrected, Error> {
     let row: Option<(i64, Vec<u8>)> =
-        sqlx::query_as(FIND_EVENT).bind(key.0).fetch_optional(&mut *connection).await?;
+        sqlx::query_as(sql!("corrections/find_event")).bind(key.0).fetch_optional(&mut *connection).await?;
     let Some((at, bytes)) = row else { return Ok(Corrected::default()) };
     let envelope = parsed("events", at, || Envelope::stored(bytes.into()))?;
     if !envelope.event().payload.is_correctable() {
         return Ok(Corrected::default());
     }
     let positions: Vec<i64> =
-        sqlx::query_scalar(EFFECTIVE_CHAIN).bind(at).fetch_all(&mut *connection).await?;
-    let rows: Vec<(i32, String, String, String)> =
-        sqlx::query_as(CHANGED_LANES).bind(&positions).fetch_all(&mut *connection).await?;
+        sqlx::query_scalar(sql!("corrections/effective_chain")).bind(at).fetch_all(&mut *connection).await?;
+    let rows: Vec<(i32, String, String, String)> = sqlx::query_as(sql!("corrections/changed_lanes"))
+        .bind(&positions)
+        .fetch_all(&mut *connection)
+        .await?;
     let mut corrected = Corrected {
         named: Some(position(at)),
         positions: positions.into_iter().map(position).collect(),
@@ -133,7 +104,7 @@ impl Snapshot {
     /// # Errors
     /// The database query fails.
     pub async fn is_corrected(&mut self, at: Position) -> Result<bool, Error> {
-        let query = sqlx::query_scalar(IS_CORRECTED).bind(bigint(at));
+        let query = sqlx::query_scalar(sql!("corrections/is_corrected")).bind(bigint(at));
         Ok(query.fetch_one(self.connection()).await?)
     }
 }
@@ -146,6 +117,11 @@ pub(crate) async fn write(
     from: Position,
     named: bool,
 ) -> Result<(), Error> {
-    sqlx::query(WRITE).bind(bigint(corrected)).bind(bigint(from)).bind(named).execute(connection).await?;
+    sqlx::query(sql!("corrections/insert"))
+        .bind(bigint(corrected))
+        .bind(bigint(from))
+        .bind(named)
+        .execute(connection)
+        .await?;
     Ok(())
 }

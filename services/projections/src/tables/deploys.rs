@@ -6,45 +6,13 @@ use chrono::{DateTime, Utc};
 use ledger_domain::event::{Deploy, Payload};
 use ledger_domain::plan_issue::{DeployOutcome, IrreversibleDeploy, OpenDeploy};
 use ledger_domain::{EnvironmentName, Lane, Position, Release, ServiceName, ShortText, SlotName, TargetName};
-use sqlx::{PgConnection, Postgres, QueryBuilder};
+use sqlx::PgConnection;
 
 use crate::Snapshot;
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
+use crate::sql::sql;
 use crate::tables::lanes::{optional_columns, parse_lane, parse_release};
-
-pub(crate) const STATEMENTS: &[&str] =
-    &[IRREVERSIBLE, WRITE_IRREVERSIBLE, CORRECT_IRREVERSIBLE, OPEN_DEPLOYS, LOAD_OPEN, DELETE_OPEN];
-
-const IRREVERSIBLE: &str =
-    "SELECT position, service, target, version, occurred_at, succeeded FROM irreversible_deploys
-    WHERE environment_id = $1 AND corrected_position IS NULL ORDER BY position";
-
-const WRITE_IRREVERSIBLE: &str =
-    "INSERT INTO irreversible_deploys (environment_id, position, service, target, version, occurred_at, succeeded)
-    SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::text[]), unnest($4::text[]),
-        unnest($5::text[]), unnest($6::timestamptz[]), unnest($7::boolean[])";
-
-const CORRECT_IRREVERSIBLE: &str =
-    "UPDATE irreversible_deploys SET corrected_position = $2 WHERE position = $1";
-
-macro_rules! select_open_deploys {
-    () => {
-        "SELECT e.name AS environment, o.environment_id, o.service, o.target, o.position, o.occurred_at, o.is_end,
-            o.overtaken, o.slot, o.deployment, o.reversible, o.rollback_id, o.version, o.artifact,
-            o.config, o.infrastructure, o.commit
-        FROM open_deploys o JOIN environments e USING (environment_id)"
-    };
-}
-
-const OPEN_DEPLOYS: &str =
-    concat!(select_open_deploys!(), " WHERE o.environment_id = $1 AND NOT o.is_end ORDER BY o.position");
-const LOAD_OPEN: &str = select_open_deploys!();
-const DELETE_OPEN: &str =
-    "DELETE FROM open_deploys o USING unnest($1::integer[], $2::bigint[]) d (environment_id, position)
-    WHERE o.environment_id = d.environment_id AND o.position = d.position";
-
-/// Maximum number of rows per INSERT: a row has 16 parameters, and a statement at most 65,535.
-const ROWS_PER_STATEMENT: usize = 1_000;
 
 #[derive(sqlx::FromRow)]
 struct OpenRow {
@@ -114,6 +82,45 @@ impl UnmatchedReport {
     }
 }
 
+/// Report of a deploy in a lane.
+struct DeployReport<'a> {
+    deploy: &'a Deploy,
+    lane: &'a Lane,
+    environment_id: i32,
+    position: Position,
+    occurred_at: DateTime<Utc>,
+}
+
+impl DeployReport<'_> {
+    /// Returns true if another report occurred before this one.
+    fn follows(&self, other: &UnmatchedReport, position: Position) -> bool {
+        (other.occurred_at, position) <= (self.occurred_at, self.position)
+    }
+
+    fn unmatched(&self) -> UnmatchedReport {
+        UnmatchedReport {
+            environment_id: self.environment_id,
+            occurred_at: self.occurred_at,
+            is_end: false,
+            overtaken: false,
+            slot: self.deploy.slot.clone(),
+            deployment: self.deploy.deployment.clone(),
+            reversible: self.deploy.reversible,
+            rollback_id: self.deploy.rollback_id.clone(),
+            release: self.deploy.release.clone(),
+        }
+    }
+
+    fn irreversible(
+        &self,
+        version: &ShortText,
+        end: (Position, DateTime<Utc>),
+        succeeded: bool,
+    ) -> IrreversibleDeployInsert {
+        IrreversibleDeployInsert::new(self.environment_id, self.lane, version, end, succeeded)
+    }
+}
+
 impl Snapshot {
     /// Returns the irreversible deploys of an environment: first those that ended, then those that are unfinished, each
     /// ordered by position.
@@ -126,7 +133,10 @@ impl Snapshot {
     ) -> Result<Vec<IrreversibleDeploy>, Error> {
         type Row = (i64, String, String, String, DateTime<Utc>, bool);
         let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
-        let rows: Vec<Row> = sqlx::query_as(IRREVERSIBLE).bind(id).fetch_all(self.connection()).await?;
+        let rows: Vec<Row> = sqlx::query_as(sql!("irreversible_deploys/of_environment"))
+            .bind(id)
+            .fetch_all(self.connection())
+            .await?;
         let ended: Result<Vec<_>, _> = rows
             .into_iter()
             .map(|(at, service, target, version, occurred_at, succeeded)| {
@@ -186,7 +196,8 @@ impl Snapshot {
         environment: &EnvironmentName,
     ) -> Result<Vec<(Lane, Position, UnmatchedReport)>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
-        let rows: Vec<OpenRow> = sqlx::query_as(OPEN_DEPLOYS).bind(id).fetch_all(self.connection()).await?;
+        let rows: Vec<OpenRow> =
+            sqlx::query_as(sql!("open_deploys/of_environment")).bind(id).fetch_all(self.connection()).await?;
         rows.iter().map(OpenRow::parse).collect()
     }
 }
@@ -209,12 +220,12 @@ pub(crate) struct OpenDeployProjection {
     added: BTreeSet<(Position, Lane)>,
     /// Reports removed since then, by environment id and position.
     removed: Vec<(i32, Position)>,
-    irreversible: IrreversibleRows,
+    irreversible: Vec<IrreversibleDeployInsert>,
 }
 
 impl OpenDeployProjection {
     pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
-        let rows: Vec<OpenRow> = sqlx::query_as(LOAD_OPEN).fetch_all(connection).await?;
+        let rows: Vec<OpenRow> = sqlx::query_as(sql!("open_deploys/load")).fetch_all(connection).await?;
         let mut all = Self::default();
         for row in &rows {
             let (lane, position, report) = row.parse()?;
@@ -224,93 +235,102 @@ impl OpenDeployProjection {
     }
 
     /// Applies an event to the open deploys of a lane. `later` states which known changes of the lane occurred after
-    /// the event. If there are any, a start opens no deploy, unless it is irreversible and its end is not known.
+    /// the event.
     pub(crate) fn apply(
         &mut self,
         payload: &Payload,
         lane: &Lane,
         environment_id: i32,
-        (at, occurred_at): (Position, DateTime<Utc>),
+        (position, occurred_at): (Position, DateTime<Utc>),
         later: LaterChange,
     ) {
-        let (deploy, is_end, succeeded) = match payload {
-            Payload::DeployStarted(deploy) => (deploy, false, false),
-            Payload::DeploySucceeded(deploy) => (deploy, true, true),
-            Payload::DeployFailed(deploy) => (deploy, true, false),
-            Payload::TrafficSwitched(switch) => {
-                self.end_rollback_step(lane, switch.rollback_id.as_ref());
-                return;
+        let report = |deploy| DeployReport { deploy, lane, environment_id, position, occurred_at };
+        match payload {
+            Payload::DeployStarted(deploy) => self.start(&report(deploy), later),
+            Payload::DeploySucceeded(deploy) => self.end(&report(deploy), true),
+            Payload::DeployFailed(deploy) => self.end(&report(deploy), false),
+            Payload::TrafficSwitched(switch) => self.end_rollback_step(lane, switch.rollback_id.as_ref()),
+            _ => {}
+        }
+    }
+
+    /// Applies the start of a deploy. It closes the failures of the same deploy that occurred after it: they were
+    /// reported first. If the lane has later changes, a start opens no deploy, unless it is irreversible and its end is
+    /// not known.
+    fn start(&mut self, start: &DeployReport<'_>, later: LaterChange) {
+        let deploy = start.deploy;
+        let mut ended = Vec::new();
+        for (position, report) in self.open.get(start.lane).into_iter().flatten() {
+            if report.is_end && report.belongs_to(deploy) && !start.follows(report, *position) {
+                if !deploy.reversible && report.reversible {
+                    let (version, end) = (&report.release.version, (*position, report.occurred_at));
+                    self.irreversible.push(start.irreversible(version, end, false));
+                }
+                ended.push(*position);
             }
-            _ => return,
-        };
-        let moment = (occurred_at, at);
-        let reports = self.open.entry(lane.clone()).or_default();
-        let is_before =
-            |report: &UnmatchedReport, position: Position| (report.occurred_at, position) <= moment;
+        }
+        if let (false, LaterChange::SameVersion(ended_at)) = (deploy.reversible, later) {
+            // The success of this deploy is already known.
+            let end = (start.position, ended_at);
+            self.irreversible.push(start.irreversible(&deploy.release.version, end, true));
+        }
+        self.remove(start.lane, &ended);
+        let is_kept = later == LaterChange::Nothing || later == LaterChange::Other && !deploy.reversible;
+        if ended.is_empty() && is_kept {
+            let overtaken = later == LaterChange::Other;
+            self.insert(start, UnmatchedReport { is_end: false, overtaken, ..start.unmatched() });
+        }
+    }
+
+    /// Applies the end of a deploy. It closes its own start. A success also closes the earlier failures and the other
+    /// earlier starts in the lane; of these, it keeps the irreversible ones as overtaken.
+    fn end(&mut self, end: &DeployReport<'_>, succeeded: bool) {
+        let deploy = end.deploy;
         let mut reversible = deploy.reversible;
         let (mut ended, mut overtaken) = (Vec::new(), Vec::new());
-        for (position, report) in reports.iter() {
-            let is_same_deploy = report.belongs_to(deploy);
-            match (is_end, report.is_end) {
-                // An end closes its own start. A success also closes the other earlier starts in the lane; of these, it
-                // keeps the irreversible ones as overtaken.
-                (true, false) if is_before(report, *position) && is_same_deploy => {
-                    reversible &= report.reversible;
-                    ended.push(*position);
-                }
-                (true, false) if is_before(report, *position) && succeeded && !report.overtaken => {
-                    if report.reversible { &mut ended } else { &mut overtaken }.push(*position);
-                }
-                (true, true) if is_before(report, *position) && succeeded => ended.push(*position),
-                // The start is reported after its failure.
-                (false, true) if is_same_deploy && !is_before(report, *position) => {
-                    if !deploy.reversible && report.reversible {
-                        let end = (*position, report.occurred_at);
-                        self.irreversible.push(environment_id, lane, &report.release.version, end, false);
-                    }
-                    ended.push(*position);
-                }
-                _ => {}
+        let reports = self.open.get(end.lane).into_iter().flatten();
+        for (position, report) in reports.filter(|(position, report)| end.follows(report, **position)) {
+            if !report.is_end && report.belongs_to(deploy) {
+                reversible &= report.reversible;
+                ended.push(*position);
+            } else if succeeded && (report.is_end || !report.overtaken) {
+                if report.is_end || report.reversible { &mut ended } else { &mut overtaken }.push(*position);
             }
         }
-        let version = &deploy.release.version;
-        if is_end && !reversible {
-            self.irreversible.push(environment_id, lane, version, (at, occurred_at), succeeded);
-        } else if let (false, false, LaterChange::SameVersion(ended_at)) = (is_end, reversible, later) {
-            // The success of this deploy is already known.
-            self.irreversible.push(environment_id, lane, version, (at, ended_at), true);
+        if !reversible {
+            let moment = (end.position, end.occurred_at);
+            self.irreversible.push(end.irreversible(&deploy.release.version, moment, succeeded));
         }
-        for position in &ended {
-            if let Some(report) = reports.remove(position) {
-                self.added.remove(&(*position, lane.clone()));
-                self.removed.push((report.environment_id, *position));
-            }
+        self.mark_overtaken(end.lane, overtaken);
+        self.remove(end.lane, &ended);
+        if ended.is_empty() && !succeeded {
+            self.insert(end, UnmatchedReport { is_end: true, ..end.unmatched() });
         }
-        for position in overtaken {
+    }
+
+    fn insert(&mut self, report: &DeployReport<'_>, unmatched: UnmatchedReport) {
+        self.open.entry(report.lane.clone()).or_default().insert(report.position, unmatched);
+        self.added.insert((report.position, report.lane.clone()));
+    }
+
+    fn mark_overtaken(&mut self, lane: &Lane, positions: Vec<Position>) {
+        let Some(reports) = self.open.get_mut(lane) else { return };
+        for position in positions {
             if let Some(report) = reports.get_mut(&position) {
                 report.overtaken = true;
                 self.removed.push((report.environment_id, position));
                 self.added.insert((position, lane.clone()));
             }
         }
-        let is_kept = match is_end {
-            true => !succeeded,
-            false => later == LaterChange::Nothing || later == LaterChange::Other && !deploy.reversible,
-        };
-        if ended.is_empty() && is_kept {
-            let report = UnmatchedReport {
-                environment_id,
-                occurred_at,
-                is_end,
-                overtaken: !is_end && later == LaterChange::Other,
-                slot: deploy.slot.clone(),
-                deployment: deploy.deployment.clone(),
-                reversible: deploy.reversible,
-                rollback_id: deploy.rollback_id.clone(),
-                release: deploy.release.clone(),
-            };
-            reports.insert(at, report);
-            self.added.insert((at, lane.clone()));
+    }
+
+    fn remove(&mut self, lane: &Lane, positions: &[Position]) {
+        let Some(reports) = self.open.get_mut(lane) else { return };
+        for position in positions {
+            if let Some(report) = reports.remove(position) {
+                self.added.remove(&(*position, lane.clone()));
+                self.removed.push((report.environment_id, *position));
+            }
         }
         if reports.is_empty() {
             self.open.remove(lane);
@@ -319,134 +339,132 @@ impl OpenDeployProjection {
 
     /// Ends a rollback step that switches traffic: a deploy start claims the step, and the switch ends it.
     fn end_rollback_step(&mut self, lane: &Lane, rollback_id: Option<&ShortText>) {
-        let (Some(rollback_id), Some(reports)) = (rollback_id, self.open.get_mut(lane)) else { return };
+        let (Some(rollback_id), Some(reports)) = (rollback_id, self.open.get(lane)) else { return };
         let of_step = reports.iter().filter(|(_, report)| report.rollback_id.as_ref() == Some(rollback_id));
-        let ended: Vec<(Position, i32)> =
-            of_step.map(|(position, report)| (*position, report.environment_id)).collect();
-        for (position, environment_id) in ended {
-            reports.remove(&position);
-            self.added.remove(&(position, lane.clone()));
-            self.removed.push((environment_id, position));
-        }
+        let ended: Vec<Position> = of_step.map(|(position, _)| *position).collect();
+        self.remove(lane, &ended);
     }
 
     /// Removes the start or the failure that a corrected event reported. Deploys that a corrected success ended stay
     /// ended.
     pub(crate) fn take_back(&mut self, position: Position) {
         let open = self.open.iter().find(|(_, reports)| reports.contains_key(&position));
-        let Some(lane) = open.map(|(lane, _)| lane.clone()) else { return };
-        let Some(reports) = self.open.get_mut(&lane) else { return };
-        if let Some(report) = reports.remove(&position) {
-            self.added.remove(&(position, lane.clone()));
-            self.removed.push((report.environment_id, position));
-        }
-        if reports.is_empty() {
-            self.open.remove(&lane);
+        if let Some(lane) = open.map(|(lane, _)| lane.clone()) {
+            self.remove(&lane, &[position]);
         }
     }
 
     pub(crate) fn take_rows(&mut self) -> DeployRows {
         let added = std::mem::take(&mut self.added).into_iter().filter_map(|(position, lane)| {
-            let report = self.open.get(&lane)?.get(&position)?.clone();
-            Some((lane, position, report))
+            let report = self.open.get(&lane)?.get(&position)?;
+            Some(OpenDeployInsert::new(&lane, position, report))
         });
-        let added = added.collect();
         DeployRows {
-            added,
+            added: added.collect(),
             removed: std::mem::take(&mut self.removed),
             irreversible: std::mem::take(&mut self.irreversible),
         }
     }
 }
 
-#[derive(Default)]
-struct IrreversibleRows {
-    environment_id: Vec<i32>,
-    position: Vec<i64>,
-    service: Vec<String>,
-    target: Vec<String>,
-    version: Vec<String>,
-    occurred_at: Vec<DateTime<Utc>>,
-    succeeded: Vec<bool>,
+insert_row! {
+    /// Row of `irreversible_deploys`.
+    struct IrreversibleDeployInsert => "irreversible_deploys" {
+        environment_id: i32,
+        position: i64,
+        service: String,
+        target: String,
+        version: String,
+        occurred_at: DateTime<Utc>,
+        succeeded: bool,
+    }
 }
 
-impl IrreversibleRows {
-    fn push(
-        &mut self,
+impl IrreversibleDeployInsert {
+    fn new(
         environment_id: i32,
         lane: &Lane,
         version: &ShortText,
         (at, occurred_at): (Position, DateTime<Utc>),
         succeeded: bool,
-    ) {
-        self.environment_id.push(environment_id);
-        self.position.push(bigint(at));
-        self.service.push(lane.service.to_string());
-        self.target.push(lane.target.to_string());
-        self.version.push(version.to_string());
-        self.occurred_at.push(occurred_at);
-        self.succeeded.push(succeeded);
+    ) -> Self {
+        Self {
+            environment_id,
+            position: bigint(at),
+            service: lane.service.to_string(),
+            target: lane.target.to_string(),
+            version: version.to_string(),
+            occurred_at,
+            succeeded,
+        }
+    }
+}
+
+insert_row! {
+    /// Row of `open_deploys`.
+    struct OpenDeployInsert => "open_deploys" {
+        environment_id: i32,
+        service: String,
+        target: String,
+        position: i64,
+        occurred_at: DateTime<Utc>,
+        is_end: bool,
+        overtaken: bool,
+        slot: Option<String>,
+        deployment: Option<String>,
+        reversible: bool,
+        rollback_id: Option<String>,
+        version: String,
+        artifact: Option<String>,
+        config: Option<String>,
+        infrastructure: Option<String>,
+        commit: Option<String>,
+    }
+}
+
+impl OpenDeployInsert {
+    fn new(lane: &Lane, position: Position, report: &UnmatchedReport) -> Self {
+        let [artifact, config, infrastructure, commit] = optional_columns(Some(&report.release));
+        Self {
+            environment_id: report.environment_id,
+            service: lane.service.to_string(),
+            target: lane.target.to_string(),
+            position: bigint(position),
+            occurred_at: report.occurred_at,
+            is_end: report.is_end,
+            overtaken: report.overtaken,
+            slot: report.slot.as_ref().map(ToString::to_string),
+            deployment: report.deployment.as_ref().map(ToString::to_string),
+            reversible: report.reversible,
+            rollback_id: report.rollback_id.as_ref().map(ToString::to_string),
+            version: report.release.version.to_string(),
+            artifact,
+            config,
+            infrastructure,
+            commit,
+        }
     }
 }
 
 /// Rows to insert into and delete from `open_deploys`, and to insert into `irreversible_deploys`.
 #[derive(Default)]
 pub(crate) struct DeployRows {
-    added: Vec<(Lane, Position, UnmatchedReport)>,
+    added: Vec<OpenDeployInsert>,
     removed: Vec<(i32, Position)>,
-    irreversible: IrreversibleRows,
+    irreversible: Vec<IrreversibleDeployInsert>,
 }
 
 impl DeployRows {
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        let rows = self.irreversible;
-        if !rows.position.is_empty() {
-            sqlx::query(WRITE_IRREVERSIBLE)
-                .bind(rows.environment_id)
-                .bind(rows.position)
-                .bind(rows.service)
-                .bind(rows.target)
-                .bind(rows.version)
-                .bind(rows.occurred_at)
-                .bind(rows.succeeded)
-                .execute(&mut *connection)
-                .await?;
-        }
+        IrreversibleDeployInsert::insert(&mut *connection, self.irreversible).await?;
         if !self.removed.is_empty() {
             let (ids, positions): (Vec<i32>, Vec<i64>) =
                 self.removed.into_iter().map(|(id, position)| (id, bigint(position))).unzip();
-            sqlx::query(DELETE_OPEN).bind(ids).bind(positions).execute(&mut *connection).await?;
+            let query = sqlx::query(sql!("open_deploys/delete")).bind(ids).bind(positions);
+            query.execute(&mut *connection).await?;
         }
-        for rows in self.added.chunks(ROWS_PER_STATEMENT) {
-            insert(rows).build().execute(&mut *connection).await?;
-        }
-        Ok(())
+        OpenDeployInsert::insert(connection, self.added).await
     }
-}
-
-fn insert(rows: &[(Lane, Position, UnmatchedReport)]) -> QueryBuilder<Postgres> {
-    let mut query = QueryBuilder::new(
-        "INSERT INTO open_deploys (environment_id, service, target, position, occurred_at, is_end, overtaken, slot,
-            deployment, reversible, rollback_id, version, artifact, config, infrastructure, commit) ",
-    );
-    query.push_values(rows, |mut row, (lane, position, report)| {
-        row.push_bind(report.environment_id)
-            .push_bind(lane.service.to_string())
-            .push_bind(lane.target.to_string())
-            .push_bind(bigint(*position))
-            .push_bind(report.occurred_at)
-            .push_bind(report.is_end)
-            .push_bind(report.overtaken)
-            .push_bind(report.slot.as_ref().map(ToString::to_string))
-            .push_bind(report.deployment.as_ref().map(ToString::to_string))
-            .push_bind(report.reversible)
-            .push_bind(report.rollback_id.as_ref().map(ToString::to_string))
-            .push_bind(report.release.version.to_string());
-        for part in optional_columns(Some(&report.release)) {
-            row.push_bind(part);
-        }
-    });
-    query
 }
 
 /// Marks an irreversible deploy as corrected: it has no effect from the position `from` on.
@@ -455,7 +473,7 @@ pub(crate) async fn correct(
     corrected: Position,
     from: Position,
 ) -> Result<(), Error> {
-    let query = sqlx::query(CORRECT_IRREVERSIBLE).bind(bigint(corrected)).bind(bigint(from));
+    let query = sqlx::query(sql!("irreversible_deploys/correct")).bind(bigint(corrected)).bind(bigint(from));
     query.execute(connection).await?;
     Ok(())
 }

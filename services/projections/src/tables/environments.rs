@@ -7,25 +7,9 @@ use ledger_domain::{EnvironmentName, Position};
 use sqlx::PgConnection;
 
 use crate::Projections;
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
-
-pub(crate) const STATEMENTS: &[&str] = &[LIST, LOAD, WRITE];
-
-const LIST: &str = "SELECT p.position, e.name, e.first_position, e.changes, (
-        SELECT r.retires FROM retirements r WHERE r.environment_id = e.environment_id
-        ORDER BY r.occurred_at DESC, r.position DESC LIMIT 1
-    ) AS retired
-    FROM projection p LEFT JOIN environments e ON true ORDER BY e.name";
-
-const LOAD: &str =
-    "SELECT environment_id, name, first_position, changes, with_parts, last_change_at FROM environments";
-
-const WRITE: &str = "INSERT INTO environments (environment_id, name, first_position, changes,
-        with_parts, last_change_at)
-    SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::bigint[]), unnest($4::bigint[]),
-        unnest($5::boolean[]), unnest($6::timestamptz[])
-    ON CONFLICT (environment_id) DO UPDATE SET changes = excluded.changes, with_parts = excluded.with_parts,
-        last_change_at = excluded.last_change_at";
+use crate::sql::sql;
 
 /// Environment that at least one event names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +31,7 @@ impl Projections {
     /// The database query fails.
     pub async fn environments(&self) -> Result<(Position, Vec<EnvironmentRow>), Error> {
         type Row = (i64, Option<String>, Option<i64>, Option<i64>, Option<bool>);
-        let rows: Vec<Row> = sqlx::query_as(LIST).fetch_all(&self.pool()?).await?;
+        let rows: Vec<Row> = sqlx::query_as(sql!("environments/list")).fetch_all(&self.pool()?).await?;
         let at = rows.first().map_or(Position::START, |row| position(row.0));
         let environments = rows.into_iter().filter_map(|(_, name, first, changes, retired)| {
             let (name, first, changes) = (name?, first?, changes?);
@@ -81,7 +65,7 @@ struct EnvironmentEntry {
 impl EnvironmentProjection {
     pub(crate) async fn load(connection: &mut PgConnection) -> Result<Self, Error> {
         type Row = (i32, String, i64, i64, bool, Option<DateTime<Utc>>);
-        let rows: Vec<Row> = sqlx::query_as(LOAD).fetch_all(connection).await?;
+        let rows: Vec<Row> = sqlx::query_as(sql!("environments/load")).fetch_all(connection).await?;
         let mut by_name = HashMap::with_capacity(rows.len());
         for (id, name, first, changes, with_parts, last_change_at) in rows {
             let name = parsed("environments", id, || EnvironmentName::parse(&name))?;
@@ -156,41 +140,34 @@ impl EnvironmentProjection {
     }
 
     /// Returns the rows of the environments that changed since the last call.
-    pub(crate) fn take_rows(&mut self) -> EnvironmentRows {
-        let mut rows = EnvironmentRows::default();
-        for name in std::mem::take(&mut self.dirty) {
-            if let Some(entry) = self.by_name.get(&name) {
-                rows.id.push(entry.id);
-                rows.name.push(name.to_string());
-                rows.first_position.push(bigint(entry.first_position));
-                rows.changes.push(entry.changes);
-                rows.with_parts.push(entry.with_parts);
-                rows.last_change_at.push(entry.last_change_at);
-            }
-        }
-        rows
+    pub(crate) fn take_rows(&mut self) -> Vec<EnvironmentUpsert> {
+        let dirty = std::mem::take(&mut self.dirty).into_iter();
+        let rows = dirty.filter_map(|name| {
+            let entry = self.by_name.get(&name)?;
+            Some(EnvironmentUpsert {
+                environment_id: entry.id,
+                name: name.to_string(),
+                first_position: bigint(entry.first_position),
+                changes: entry.changes,
+                with_parts: entry.with_parts,
+                last_change_at: entry.last_change_at,
+            })
+        });
+        rows.collect()
     }
 }
 
-/// Rows to insert into or update in `environments`, column by column.
-#[derive(Default)]
-pub(crate) struct EnvironmentRows {
-    id: Vec<i32>,
-    name: Vec<String>,
-    first_position: Vec<i64>,
-    changes: Vec<i64>,
-    with_parts: Vec<bool>,
-    last_change_at: Vec<Option<DateTime<Utc>>>,
-}
-
-impl EnvironmentRows {
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if self.id.is_empty() {
-            return Ok(());
-        }
-        let query = sqlx::query(WRITE).bind(self.id).bind(self.name).bind(self.first_position);
-        let query = query.bind(self.changes).bind(self.with_parts).bind(self.last_change_at);
-        query.execute(connection).await?;
-        Ok(())
+insert_row! {
+    /// Row of `environments`.
+    pub(crate) struct EnvironmentUpsert => "environments",
+        "ON CONFLICT (environment_id) DO UPDATE SET changes = excluded.changes, with_parts = excluded.with_parts,
+            last_change_at = excluded.last_change_at"
+    {
+        environment_id: i32,
+        name: String,
+        first_position: i64,
+        changes: i64,
+        with_parts: bool,
+        last_change_at: Option<DateTime<Utc>>,
     }
 }

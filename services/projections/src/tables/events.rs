@@ -1,6 +1,7 @@
 //! Event history: the bytes of every entry, with the columns that queries filter by.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -17,45 +18,10 @@ use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
 use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
-use crate::tables::check_results::join_start;
+use crate::sql::{expanded_sql, sql};
 use crate::{Projections, Snapshot};
-
-pub(crate) const STATEMENTS: &[&str] =
-    &[FIND_IDENTITIES, FAILED_CHECKS, CHECKS, ENTRIES, IS_GAP, WRITE, WRITE_GAPS];
-
-/// Does one index look-up per identity. The plan is independent of the number of identities, so Postgres can reuse it.
-const FIND_IDENTITIES: &str =
-    "SELECT e.identity, e.position, e.leaf_hash FROM unnest($1::uuid[]) AS k (identity)
-    CROSS JOIN LATERAL (
-        SELECT identity, position, leaf_hash FROM events
-        WHERE identity = k.identity AND repeats IS NULL LIMIT 1
-    ) e";
-
-const FAILED_CHECKS: &str = "SELECT position, bytes FROM events
-    WHERE kind = 'validation.failed' AND position > $1 AND repeats IS NULL ORDER BY position LIMIT $2";
-
-const CHECKS: &str = "SELECT position, bytes FROM events
-    WHERE position = ANY($1) AND kind IN ('validation.passed', 'validation.failed')";
-
-/// Selects within a range of positions, so that Postgres reads no row twice, independent of its table statistics.
-const ENTRIES: &str = "SELECT position, bytes FROM events
-    WHERE position > $1 AND position <= $2 AND (environment = ANY($3) OR environment IS NULL)
-        AND kind = ANY($4) AND repeats IS NULL
-    ORDER BY position";
-
-const IS_GAP: &str = "SELECT FROM gaps WHERE position = $1";
-
-const WRITE_GAPS: &str = "INSERT INTO gaps (position) SELECT unnest($1::bigint[])";
-
-/// Uses INSERT instead of COPY: COPY sends two messages in a row, and the second waits 40 ms where TCP delays small
-/// segments. Unnests the arrays in the SELECT list: in FROM, Postgres first writes each array to its own tuple store.
-const WRITE: &str = "INSERT INTO events (position, recorded_at, occurred_at, identity, kind, environment,
-        service, target, repeats, anomalies, first_of, went_live, targets, leaf_hash, bytes)
-    SELECT unnest($1::bigint[]), unnest($2::timestamptz[]), unnest($3::timestamptz[]), unnest($4::uuid[]),
-        unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::text[]),
-        unnest($9::bigint[]), unnest($10::text[]), unnest($11::text[]), unnest($12::text[]),
-        unnest($13::text[]), unnest($14::bytea[]), unnest($15::bytea[])";
 
 /// Unique index that allows only one effective entry per identity.
 pub(crate) const IDENTITY_INDEX: &str = "events_identity";
@@ -115,7 +81,7 @@ pub struct EventFilter {
 
 /// Location of an identity in the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
+pub struct EntryLocation {
     /// Position of the entry with this identity.
     pub position: Position,
     /// Leaf hash of that entry. Another entry with the same identity is the same entry if its leaf hash is equal.
@@ -143,89 +109,11 @@ struct Row {
     bytes: Option<Vec<u8>>,
 }
 
-/// Selects the last change of track `t` up to a time, and whether it put the release or the deployment that check `e`
-/// names on the track.
-macro_rules! track_state_at {
-    ($time:literal) => {
-        concat!(
-            "SELECT c.position, CASE v.scope
-                    WHEN 'release' THEN c.version = convert_from(e.bytes, 'UTF8')::jsonb #>> '{data,release,version}'
-                    ELSE c.deployment = convert_from(e.bytes, 'UTF8')::jsonb #>> '{data,deployment}'
-                END AS stands
-            FROM lane_changes c
-            WHERE c.track_id = t.track_id AND c.occurred_at <= ",
-            $time,
-            " AND c.corrected_position IS NULL
-            ORDER BY c.occurred_at DESC, c.position DESC LIMIT 1"
-        )
-    };
-}
-
-/// Joins that derive columns of event `e` when it is queried.
-///
-/// - `back`: the last time that the release which goes live by this event went live before, if the lane ran another in
-///   between. Each look-up reads one row by an index.
-/// - `frozen`: the event occurred within a freeze and is not a step of a rollback.
-/// - `straddle`: the event ends a check, and the checked subject changed after the check started. The tracks decide, so
-///   the result may differ from what counts for a lane that was removed or switched to an empty slot during the check.
-/// - `k`: the first correction of the event.
-const DERIVED_COLUMNS: &str = concat!(
-    "LEFT JOIN LATERAL (
-        SELECT (
-            SELECT b.position FROM live_changes b
-            WHERE b.environment_id = c.environment_id AND b.service = c.service AND b.target = c.target
-                AND b.position < c.position AND b.version = c.version
-                AND (b.artifact_key, b.config, b.infrastructure, b.commit)
-                    IS NOT DISTINCT FROM (c.artifact_key, c.config, c.infrastructure, c.commit)
-                AND NOT EXISTS (SELECT FROM corrections k WHERE k.position = b.position)
-            ORDER BY b.position DESC LIMIT 1
-        ) AS position
-        FROM environments n JOIN live_changes c ON c.environment_id = n.environment_id
-            AND c.service = e.service AND c.target = e.target AND c.version = e.went_live
-            AND c.position = e.position
-        WHERE n.name = e.environment LIMIT 1
-    ) back ON true
-    LEFT JOIN LATERAL (
-        SELECT true AS holds
-        FROM environments n JOIN freezes f ON f.environment_id = n.environment_id
-        WHERE n.name = e.environment AND e.kind IN ('deploy.succeeded', 'deploy.removed', 'traffic.switched')
-            AND f.started_at <= e.occurred_at AND (f.ends_at IS NULL OR e.occurred_at < f.ends_at)
-            AND (f.lifted_at IS NULL OR e.occurred_at < f.lifted_at)
-            AND NOT EXISTS (SELECT FROM rollback_reports r WHERE r.position = e.position)
-        LIMIT 1
-    ) frozen ON true
-    LEFT JOIN LATERAL (
-        SELECT CASE WHEN v.scope IN ('release', 'deployment') THEN (
-            SELECT bool_or(t.at_start OR t.at_end) AND NOT bool_or(t.throughout) FROM (
-                SELECT a.stands AS at_start, b.stands AS at_end,
-                    a.stands AND a.position = b.position AS throughout
-                FROM tracks t
-                LEFT JOIN LATERAL (",
-    track_state_at!("s.occurred_at"),
-    ") a ON true
-                LEFT JOIN LATERAL (",
-    track_state_at!("v.occurred_at"),
-    ") b ON true
-                WHERE t.environment_id = v.environment_id AND t.service = e.service
-                    AND (e.target IS NULL OR t.target = e.target)
-            ) t
-        ) ELSE EXISTS (
-            SELECT FROM live_changes l
-            WHERE l.environment_id = v.environment_id AND l.occurred_at > s.occurred_at
-                AND l.occurred_at <= v.occurred_at
-                AND (e.service IS NULL OR l.service = e.service) AND (e.target IS NULL OR l.target = e.target)
-        ) END AS holds
-        FROM verdicts v CROSS JOIN (SELECT NULL) one ",
-    join_start!("9223372036854775807"),
-    "
-        WHERE e.kind IN ('validation.passed', 'validation.failed') AND v.position = e.position
-            AND v.environment_id IS NOT NULL AND s.occurred_at IS NOT NULL
-        LIMIT 1
-    ) straddle ON true
-    LEFT JOIN LATERAL (
-        SELECT min(k.corrected_position) AS corrected_position FROM corrections k WHERE k.position = e.position
-    ) k ON true"
-);
+/// Joins what is derived about an event when it is queried, as known now.
+static ANNOTATIONS: LazyLock<String> = LazyLock::new(|| {
+    let now = i64::MAX.to_string();
+    expanded_sql!("fragments/event_annotations").replace("$2", &now)
+});
 
 impl Projections {
     /// Returns a page of events after a position, ordered by position, and the position of the projections. The page
@@ -255,7 +143,7 @@ impl Projections {
         after: Position,
         limit: u32,
     ) -> Result<Vec<(Position, Envelope)>, Error> {
-        let query = sqlx::query_as(FAILED_CHECKS).bind(bigint(after)).bind(i64::from(limit));
+        let query = sqlx::query_as(sql!("events/failed_checks")).bind(bigint(after)).bind(i64::from(limit));
         let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(&self.pool()?).await?;
         rows.into_iter().map(envelope).collect()
     }
@@ -265,7 +153,7 @@ impl Projections {
     /// # Errors
     /// The database query fails.
     pub async fn is_gap(&self, at: Position) -> Result<bool, Error> {
-        let found = sqlx::query(IS_GAP).bind(bigint(at));
+        let found = sqlx::query(sql!("gaps/is_gap")).bind(bigint(at));
         Ok(found.fetch_optional(&self.pool()?).await?.is_some())
     }
 
@@ -273,7 +161,10 @@ impl Projections {
     ///
     /// # Errors
     /// The database query fails.
-    pub async fn known(&self, keys: &[IdentityKey]) -> Result<HashMap<IdentityKey, Known>, Error> {
+    pub async fn find_entries(
+        &self,
+        keys: &[IdentityKey],
+    ) -> Result<HashMap<IdentityKey, EntryLocation>, Error> {
         let mut connection = self.pool()?.acquire().await?;
         look_up(&mut connection, keys).await
     }
@@ -287,7 +178,7 @@ impl Snapshot {
     /// The database query fails.
     pub async fn check_counts(&mut self, positions: &[Position]) -> Result<HashMap<Position, Counts>, Error> {
         let positions: Vec<i64> = positions.iter().copied().map(bigint).collect();
-        let query = sqlx::query_as(CHECKS).bind(positions);
+        let query = sqlx::query_as(sql!("events/checks")).bind(positions);
         let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(self.connection()).await?;
         let mut counts = HashMap::new();
         for row in rows {
@@ -313,7 +204,11 @@ impl Snapshot {
     ) -> Result<Vec<(Position, Envelope)>, Error> {
         let names: Vec<&str> = environments.iter().map(|environment| environment.as_str()).collect();
         let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
-        let query = sqlx::query_as(ENTRIES).bind(bigint(after)).bind(bigint(up_to)).bind(names).bind(kinds);
+        let query = sqlx::query_as(sql!("events/entries"))
+            .bind(bigint(after))
+            .bind(bigint(up_to))
+            .bind(names)
+            .bind(kinds);
         let rows: Vec<(i64, Vec<u8>)> = query.fetch_all(self.connection()).await?;
         rows.into_iter().map(envelope).collect()
     }
@@ -404,20 +299,20 @@ fn page_query(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder
     }
     query.push(" ORDER BY position LIMIT ").push_bind(i64::from(limit));
     query.push(") asked) page WHERE bytes_before < ").push_bind(PAGE_BYTES as i64);
-    query.push(") e ON true ").push(DERIVED_COLUMNS).push(" ORDER BY e.position");
+    query.push(") e ON true ").push(ANNOTATIONS.as_str()).push(" ORDER BY e.position");
     query
 }
 
 pub(crate) async fn look_up(
     connection: &mut PgConnection,
     keys: &[IdentityKey],
-) -> Result<HashMap<IdentityKey, Known>, Error> {
+) -> Result<HashMap<IdentityKey, EntryLocation>, Error> {
     let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
     let rows: Vec<(Uuid, i64, Vec<u8>)> =
-        sqlx::query_as(FIND_IDENTITIES).bind(keys).fetch_all(connection).await?;
+        sqlx::query_as(sql!("events/find_identities")).bind(keys).fetch_all(connection).await?;
     rows.into_iter()
         .map(|(key, at, hash)| {
-            Ok((IdentityKey(key), Known { position: position(at), leaf_hash: leaf_hash(at, &hash)? }))
+            Ok((IdentityKey(key), EntryLocation { position: position(at), leaf_hash: leaf_hash(at, &hash)? }))
         })
         .collect()
 }
@@ -457,86 +352,70 @@ pub(crate) struct EventAnnotations {
     pub(crate) targets: Vec<TargetName>,
 }
 
-/// Rows to insert into `events` and `gaps`, column by column.
-#[derive(Default)]
-pub(crate) struct EventRows {
-    position: Vec<i64>,
-    recorded_at: Vec<DateTime<Utc>>,
-    occurred_at: Vec<DateTime<Utc>>,
-    identity: Vec<Uuid>,
-    kind: Vec<&'static str>,
-    environment: Vec<Option<String>>,
-    service: Vec<Option<String>>,
-    target: Vec<Option<String>>,
-    repeats: Vec<Option<i64>>,
-    anomalies: Vec<Option<String>>,
-    first_of: Vec<Option<String>>,
-    went_live: Vec<Option<String>>,
-    targets: Vec<Option<String>>,
-    leaf_hash: Vec<[u8; Hash::LENGTH]>,
-    bytes: Vec<EntryBytes>,
-    gaps: Vec<i64>,
+insert_row! {
+    /// Row of `gaps`.
+    pub(crate) struct GapInsert => "gaps" {
+        position: i64,
+    }
 }
 
-impl EventRows {
-    pub(crate) fn push(
-        &mut self,
+impl GapInsert {
+    pub(crate) fn new(at: Position) -> Self {
+        Self { position: bigint(at) }
+    }
+}
+
+// INSERT instead of COPY: COPY sends two messages in a row, and the second waits 40 ms where TCP delays small segments.
+insert_row! {
+    /// Row of `events`.
+    pub(crate) struct EventInsert => "events" {
+        position: i64,
+        recorded_at: DateTime<Utc>,
+        occurred_at: DateTime<Utc>,
+        identity: Uuid,
+        kind: &'static str,
+        environment: Option<String>,
+        service: Option<String>,
+        target: Option<String>,
+        repeats: Option<i64>,
+        anomalies: Option<String>,
+        first_of: Option<String>,
+        went_live: Option<String>,
+        targets: Option<String>,
+        leaf_hash: [u8; Hash::LENGTH],
+        bytes: EntryBytes,
+    }
+}
+
+impl EventInsert {
+    pub(crate) fn new(
         entry: &Entry,
         envelope: &Envelope,
         key: IdentityKey,
         leaf_hash: &Hash,
         repeats: Option<Position>,
         outcome: &EventAnnotations,
-    ) {
+    ) -> Self {
         let joined = |names: Vec<&str>| (!names.is_empty()).then(|| names.join(","));
         let payload = &envelope.event().payload;
         let lane = payload.lane();
-        self.position.push(bigint(entry.position));
-        self.recorded_at.push(entry.recorded_at);
-        self.occurred_at.push(envelope.occurred_at());
-        self.identity.push(key.0);
-        self.kind.push(payload.kind().name());
-        self.environment.push(payload.environment().map(ToString::to_string));
-        self.service.push(lane.map(|lane| lane.service.to_string()));
         let target = outcome.target.as_ref().or_else(|| lane.and_then(|lane| lane.target.as_ref()));
-        self.target.push(target.map(ToString::to_string));
-        self.repeats.push(repeats.map(bigint));
-        self.anomalies.push(joined(outcome.anomalies.iter().map(|anomaly| anomaly.name()).collect()));
-        self.first_of.push(joined(outcome.first_of.clone()));
-        self.went_live.push(outcome.went_live.as_ref().map(ToString::to_string));
-        self.targets.push(joined(outcome.targets.iter().map(|target| target.as_str()).collect()));
-        self.leaf_hash.push(*leaf_hash.as_bytes());
-        self.bytes.push(EntryBytes(entry.bytes.clone()));
-    }
-
-    pub(crate) fn push_gap(&mut self, at: Position) {
-        self.gaps.push(bigint(at));
-    }
-
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if !self.position.is_empty() {
-            sqlx::query(WRITE)
-                .bind(self.position)
-                .bind(self.recorded_at)
-                .bind(self.occurred_at)
-                .bind(self.identity)
-                .bind(self.kind)
-                .bind(self.environment)
-                .bind(self.service)
-                .bind(self.target)
-                .bind(self.repeats)
-                .bind(self.anomalies)
-                .bind(self.first_of)
-                .bind(self.went_live)
-                .bind(self.targets)
-                .bind(self.leaf_hash)
-                .bind(self.bytes)
-                .execute(&mut *connection)
-                .await?;
+        Self {
+            position: bigint(entry.position),
+            recorded_at: entry.recorded_at,
+            occurred_at: envelope.occurred_at(),
+            identity: key.0,
+            kind: payload.kind().name(),
+            environment: payload.environment().map(ToString::to_string),
+            service: lane.map(|lane| lane.service.to_string()),
+            target: target.map(ToString::to_string),
+            repeats: repeats.map(bigint),
+            anomalies: joined(outcome.anomalies.iter().map(|anomaly| anomaly.name()).collect()),
+            first_of: joined(outcome.first_of.clone()),
+            went_live: outcome.went_live.as_ref().map(ToString::to_string),
+            targets: joined(outcome.targets.iter().map(|target| target.as_str()).collect()),
+            leaf_hash: *leaf_hash.as_bytes(),
+            bytes: EntryBytes(entry.bytes.clone()),
         }
-        if !self.gaps.is_empty() {
-            sqlx::query(WRITE_GAPS).bind(self.gaps).execute(connection).await?;
-        }
-        Ok(())
     }
 }

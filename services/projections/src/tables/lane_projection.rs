@@ -14,10 +14,10 @@ use crate::postgres::Error;
 use crate::tables::deploys::LaterChange;
 use crate::tables::environments::EnvironmentProjection;
 use crate::tables::lanes::{
-    IrregularRows, LaneChangeRows, LoadedTrack, TrackRows, load_irregular, load_removals, load_slotted,
-    load_tracks,
+    IrregularLaneInsert, LaneChangeInsert, LoadedTrack, TrackUpsert, load_irregular, load_removals,
+    load_slotted, load_tracks,
 };
-use crate::tables::live::{LiveChange, LiveChangeRows, ReorderingRows};
+use crate::tables::live::{LiveChange, LiveChangeInsert, ReorderingInsert};
 use crate::tables::retirements;
 
 /// In-memory projection of all lanes.
@@ -61,18 +61,18 @@ pub(crate) struct LaneChange<'a> {
 /// Lane rows that a batch adds.
 #[derive(Default)]
 pub(crate) struct LaneRows {
-    changes: LaneChangeRows,
-    irregular: IrregularRows,
-    live: LiveChangeRows,
-    reorderings: ReorderingRows,
+    changes: Vec<LaneChangeInsert>,
+    irregular: Vec<IrregularLaneInsert>,
+    live: Vec<LiveChangeInsert>,
+    reorderings: Vec<ReorderingInsert>,
 }
 
 impl LaneRows {
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        self.changes.write(&mut *connection).await?;
-        self.irregular.write(&mut *connection).await?;
-        self.live.write(&mut *connection).await?;
-        self.reorderings.write(connection).await
+        LaneChangeInsert::insert(&mut *connection, self.changes).await?;
+        IrregularLaneInsert::insert(&mut *connection, self.irregular).await?;
+        LiveChangeInsert::insert(&mut *connection, self.live).await?;
+        ReorderingInsert::insert(connection, self.reorderings).await
     }
 }
 
@@ -277,7 +277,7 @@ impl LaneProjection {
         let Some(track) = state.fold.take_back(corrected) else { return };
         if !state.is_irregular {
             state.is_irregular = true;
-            rows.irregular.push(environment_id, lane, since.position);
+            rows.irregular.push(IrregularLaneInsert::new(environment_id, lane, since.position));
         }
         // Late reports that the corrected change hid may not be hidden any more.
         let late: Vec<(Track, Position)> =
@@ -292,7 +292,11 @@ impl LaneProjection {
         let overtaken = environments.change_occurred(&lane.environment, since.occurred_at);
         let until = overtaken.unwrap_or(since.occurred_at);
         if occurred_at < until {
-            rows.reorderings.push(environment_id, since.position, (occurred_at, until));
+            rows.reorderings.push(ReorderingInsert::new(
+                environment_id,
+                since.position,
+                (occurred_at, until),
+            ));
         }
     }
 
@@ -313,7 +317,11 @@ impl LaneProjection {
         }
         let overtaken = environments.change_occurred(&lane.environment, since.occurred_at);
         if let Some(until) = overtaken {
-            rows.reorderings.push(environment_id, since.position, (since.occurred_at, until));
+            rows.reorderings.push(ReorderingInsert::new(
+                environment_id,
+                since.position,
+                (since.occurred_at, until),
+            ));
         }
         let next = self.tracks + 1;
         let environment = self.environment(&lane.environment);
@@ -342,7 +350,7 @@ impl LaneProjection {
             && (is_ineffective_switch || !is_regular(&state.fold, standing))
         {
             state.is_irregular = true;
-            rows.irregular.push(environment_id, lane, since.position);
+            rows.irregular.push(IrregularLaneInsert::new(environment_id, lane, since.position));
         }
         if !state.has_full_history {
             state.fold.compact();
@@ -350,7 +358,8 @@ impl LaneProjection {
             // them all from then on.
             state.has_full_history = has_slots || is_ineffective_switch;
         }
-        rows.changes.push((track_id, environment_id), &entry, deployment, (applied.late, applied.behind));
+        let lateness = (applied.late, applied.behind);
+        rows.changes.push(LaneChangeInsert::new((track_id, environment_id), &entry, deployment, lateness));
         match state.hides(&track, since.position) {
             true => state.late.insert(track.clone(), since.position),
             false => state.late.remove(&track),
@@ -387,12 +396,16 @@ impl LaneProjection {
                     state.is_irregular = true;
                     let (service, target) = (service.clone(), target.clone());
                     let lane = Lane { environment: name.clone(), service, target };
-                    rows.irregular.push(environment_id, &lane, since.position);
+                    rows.irregular.push(IrregularLaneInsert::new(environment_id, &lane, since.position));
                 }
             }
         }
         if let Some(until) = environments.change_occurred(name, since.occurred_at) {
-            rows.reorderings.push(environment_id, since.position, (since.occurred_at, until));
+            rows.reorderings.push(ReorderingInsert::new(
+                environment_id,
+                since.position,
+                (since.occurred_at, until),
+            ));
         }
         self.of(name).collect()
     }
@@ -433,23 +446,16 @@ impl LaneProjection {
         for ((service, target), before, release) in altered {
             went_live = went_live.or_else(|| release.as_ref().map(|release| release.version.clone()));
             let at = at.clone();
-            rows.live.0.push(LiveChange {
-                environment_id,
-                number,
-                service,
-                target,
-                at,
-                release,
-                before,
-                composition,
-            });
+            let change =
+                LiveChange { environment_id, number, service, target, at, release, before, composition };
+            rows.live.push(change.into());
         }
         went_live
     }
 
     /// Returns the rows of the tracks with a last change that differs from that at the last call.
-    pub(crate) fn take_rows(&mut self, environments: &mut EnvironmentProjection) -> TrackRows {
-        let mut rows = TrackRows::default();
+    pub(crate) fn take_rows(&mut self, environments: &mut EnvironmentProjection) -> Vec<TrackUpsert> {
+        let mut rows = Vec::new();
         for (lane, track) in std::mem::take(&mut self.dirty) {
             let targets = self.environments.get(&lane.environment).and_then(|it| it.lanes.get(&lane.service));
             let state = targets.and_then(|targets| targets.get(&lane.target));
@@ -458,7 +464,7 @@ impl LaneProjection {
             });
             if let Some((track_id, entry, late)) = row {
                 let environment_id = environments.named(&lane.environment, entry.since.position);
-                rows.push((track_id, environment_id), &lane, &track, (entry, late));
+                rows.push(TrackUpsert::new((track_id, environment_id), &lane, &track, (entry, late)));
             }
         }
         rows

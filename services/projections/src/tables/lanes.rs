@@ -20,151 +20,71 @@ use ledger_domain::{
 use sqlx::PgConnection;
 
 use crate::postgres::{Error, bigint, parsed, position};
+use crate::sql::{expanded_sql, sql};
 use crate::tables::retirements::retirements;
 use crate::{Projections, Snapshot};
 
 mod rows;
 
-use self::rows::{
-    CORRECT, LOAD, LOAD_IRREGULAR, LOAD_REMOVALS, LOAD_SLOTTED, WRITE, WRITE_CHANGES, WRITE_IRREGULAR,
-};
 pub(crate) use self::rows::{
-    IrregularRows, LaneChangeRows, LoadedTrack, TrackRows, correct, load_irregular, load_removals,
+    IrregularLaneInsert, LaneChangeInsert, LoadedTrack, TrackUpsert, correct, load_irregular, load_removals,
     load_slotted, load_tracks,
 };
 
-pub(crate) const STATEMENTS: &[&str] = &[
-    LATEST_STATE,
-    STATE_AT_POSITION,
-    STATE_AT_TIME,
-    CHANGES_AGO,
-    HISTORY,
-    LOAD,
-    LOAD_SLOTTED,
-    LOAD_IRREGULAR,
-    LOAD_REMOVALS,
-    WRITE_CHANGES,
-    WRITE,
-    WRITE_IRREGULAR,
-    CORRECT,
-];
-
-macro_rules! entry_columns {
-    ($table:literal) => {
-        concat!(
-            $table,
-            ".position, ",
-            $table,
-            ".occurred_at, ",
-            $table,
-            ".event_id, ",
-            $table,
-            ".switched_to, ",
-            $table,
-            ".version, ",
-            $table,
-            ".artifact, ",
-            $table,
-            ".config, ",
-            $table,
-            ".infrastructure, ",
-            $table,
-            ".commit"
-        )
-    };
-}
-
-use entry_columns;
-
-const LATEST_STATE: &str = concat!(
-    "SELECT p.position AS projections_position, e.environment_id, t.service, t.target, t.slot,
-        i.position IS NOT NULL AS irregular, t.late_position, ",
-    entry_columns!("t"),
-    "
-    FROM projection p
-    LEFT JOIN environments e ON e.name = $1
-    LEFT JOIN tracks t ON t.environment_id = e.environment_id
-    LEFT JOIN irregular_lanes i
-        ON i.environment_id = t.environment_id AND i.service = t.service AND i.target = t.target"
-);
-
-const STATE_AT_POSITION: &str = concat!(
-    "SELECT p.position AS projections_position, e.environment_id, t.service, t.target, t.slot,
-        i.position IS NOT NULL AS irregular, NULL::bigint AS late_position, ",
-    entry_columns!("c"),
-    "
-    FROM projection p
-    LEFT JOIN environments e ON e.name = $1
-    LEFT JOIN tracks t ON t.environment_id = e.environment_id
-    LEFT JOIN irregular_lanes i
-        ON i.environment_id = t.environment_id AND i.service = t.service AND i.target = t.target
-    LEFT JOIN LATERAL (
-        SELECT * FROM lane_changes c
-        WHERE c.track_id = t.track_id AND NOT c.late AND c.position <= $2
-        ORDER BY c.position DESC LIMIT 1
-    ) c ON true"
-);
-
-const STATE_AT_TIME: &str = concat!(
-    "SELECT p.position AS projections_position, e.environment_id, t.service, t.target, t.slot,
-        i.position IS NOT NULL AS irregular, NULL::bigint AS late_position, ",
-    entry_columns!("c"),
-    "
-    FROM projection p
-    LEFT JOIN environments e ON e.name = $1
-    LEFT JOIN tracks t ON t.environment_id = e.environment_id
-    LEFT JOIN irregular_lanes i
-        ON i.environment_id = t.environment_id AND i.service = t.service AND i.target = t.target
-    LEFT JOIN LATERAL (
-        SELECT c.occurred_at FROM lane_changes c
-        WHERE c.track_id = t.track_id AND NOT c.late AND c.position <= $2
-        ORDER BY c.position DESC LIMIT 1
-    ) known ON true
-    LEFT JOIN LATERAL (
-        SELECT * FROM lane_changes c
-        WHERE c.track_id = t.track_id AND c.occurred_at <= LEAST($3, known.occurred_at) AND c.position <= $2
-            AND known.occurred_at IS NOT NULL
-        ORDER BY c.occurred_at DESC, c.position DESC LIMIT 1
-    ) c ON true"
-);
-
-const CHANGES_AGO: &str = "SELECT p.position, e.changes, c.position
-    FROM projection p
-    LEFT JOIN environments e ON e.name = $1
-    LEFT JOIN LATERAL (
-        SELECT l.position FROM live_changes l
-        WHERE l.environment_id = e.environment_id AND l.number = e.changes - $2 LIMIT 1
-    ) c ON true";
-
-/// Selects all changes of some lanes that have effect as known at a position, up to a time.
-const HISTORY: &str = concat!(
-    "SELECT l.index, t.slot, ",
-    entry_columns!("c"),
-    "
-    FROM unnest($2::text[], $3::text[]) WITH ORDINALITY l (service, target, index)
-    JOIN tracks t ON t.environment_id = $1 AND t.service = l.service AND t.target = l.target
-    JOIN lane_changes c ON c.track_id = t.track_id AND c.position <= $4 AND c.occurred_at <= $5
-        AND (c.corrected_position IS NULL OR c.corrected_position > $4)"
-);
-
 /// Selects a state of an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AsOf {
-    /// Point in time.
-    pub at: PointInTime,
-    /// State as known at this position; `None`: as known at the end of the ledger. Valid only with a time or with
-    /// `latest`.
-    pub known_at: Option<Position>,
+pub enum AsOf {
+    /// The latest state, as known at a position; `None`: as known at the end of the ledger.
+    Latest {
+        /// Position up to which entries are known.
+        known_at: Option<Position>,
+    },
+    /// The state at a time, as known at a position; `None`: as known at the end of the ledger.
+    Time {
+        /// Time up to which events count.
+        time: DateTime<Utc>,
+        /// Position up to which entries are known.
+        known_at: Option<Position>,
+    },
+    /// The state at a position, as known at that position.
+    Position(Position),
+    /// The state before the last changes of the environment's composition, as known at that time.
+    ChangesAgo(u64),
 }
+
+/// `known_at` is given with a position or a number of changes, which already determine what is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("known_at is valid only with a time or with latest, not with {0}")]
+pub struct KnownAtNotAllowed(PointInTime);
 
 impl AsOf {
     /// The latest state, as known at the end of the ledger.
-    pub const LATEST: Self = Self { at: PointInTime::Latest, known_at: None };
+    pub const LATEST: Self = Self::Latest { known_at: None };
 
-    /// Selects the state at a position, as known at that position.
-    #[must_use]
-    pub const fn position(position: Position) -> Self {
-        Self { at: PointInTime::Position(position), known_at: None }
+    /// Selects the state at a point in time, as known at a position or at the end of the ledger.
+    ///
+    /// # Errors
+    /// `known_at` is given, but the point already determines what is known.
+    pub const fn new(at: PointInTime, known_at: Option<Position>) -> Result<Self, KnownAtNotAllowed> {
+        match (at, known_at) {
+            (PointInTime::Latest, known_at) => Ok(Self::Latest { known_at }),
+            (PointInTime::Time(time), known_at) => Ok(Self::Time { time, known_at }),
+            (PointInTime::Position(position), None) => Ok(Self::Position(position)),
+            (PointInTime::ChangesAgo(changes), None) => Ok(Self::ChangesAgo(changes)),
+            (at, Some(_)) => Err(KnownAtNotAllowed(at)),
+        }
+    }
+}
+
+impl From<PointInTime> for AsOf {
+    /// Selects the state at a point in time, as known at the end of the ledger or at the point's position.
+    fn from(at: PointInTime) -> Self {
+        match at {
+            PointInTime::Latest => Self::LATEST,
+            PointInTime::Time(time) => Self::Time { time, known_at: None },
+            PointInTime::Position(position) => Self::Position(position),
+            PointInTime::ChangesAgo(changes) => Self::ChangesAgo(changes),
+        }
     }
 }
 
@@ -221,7 +141,7 @@ pub enum QueryError {
     UnknownEnvironment(EnvironmentName),
     /// The projections have not reached the position.
     #[error("position {asked} is not projected yet; the projections are at position {projections}")]
-    NotYet {
+    NotProjected {
         /// Requested position.
         asked: Position,
         /// Position of the projections.
@@ -229,7 +149,7 @@ pub enum QueryError {
     },
     /// The composition has changed fewer times than requested.
     #[error("cannot go back {asked} changes: the composition of {environment} has changed {changes} times")]
-    NoSuchChange {
+    TooFewChanges {
         /// Environment of the composition.
         environment: EnvironmentName,
         /// Requested number of changes to go back.
@@ -237,17 +157,14 @@ pub enum QueryError {
         /// Total number of changes.
         changes: u64,
     },
-    /// `known_at` is given with a position or a number of changes, which already determine what is known.
-    #[error("known_at is valid only with a time or with latest, not with {0}")]
-    KnownAlready(PointInTime),
     /// The database query failed.
     #[error(transparent)]
-    Failed(#[from] Error),
+    Projections(#[from] Error),
 }
 
 impl From<sqlx::Error> for QueryError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Failed(error.into())
+        Self::Projections(error.into())
     }
 }
 
@@ -357,10 +274,10 @@ impl Projections {
     pub async fn state(
         &self,
         environment: &EnvironmentName,
-        when: AsOf,
+        as_of: AsOf,
     ) -> Result<EnvironmentState, QueryError> {
         let mut connection = self.pool()?.acquire().await?;
-        state(&mut connection, environment, when).await
+        state(&mut connection, environment, as_of).await
     }
 
     /// Returns two states from one snapshot, so that `latest` and `-N` have the same meaning in both.
@@ -385,53 +302,46 @@ impl Snapshot {
     pub async fn state(
         &mut self,
         environment: &EnvironmentName,
-        when: AsOf,
+        as_of: AsOf,
     ) -> Result<EnvironmentState, QueryError> {
-        state(self.connection(), environment, when).await
+        state(self.connection(), environment, as_of).await
     }
 }
 
 async fn state(
     connection: &mut PgConnection,
     environment: &EnvironmentName,
-    when: AsOf,
+    as_of: AsOf,
 ) -> Result<EnvironmentState, QueryError> {
-    let (at, known_at) = match (when.at, when.known_at) {
-        (PointInTime::ChangesAgo(changes), None) => {
-            (PointInTime::Position(position_changes_ago(connection, environment, changes).await?), None)
+    let (at, known_at, time) = match as_of {
+        AsOf::Latest { known_at } => (PointInTime::Latest, known_at, None),
+        AsOf::Time { time, known_at } => (PointInTime::Time(time), known_at, Some(time)),
+        AsOf::Position(position) => (PointInTime::Position(position), Some(position), None),
+        AsOf::ChangesAgo(changes) => {
+            let position = position_changes_ago(connection, environment, changes).await?;
+            (PointInTime::Position(position), Some(position), None)
         }
-        (at @ (PointInTime::Position(_) | PointInTime::ChangesAgo(_)), Some(_)) => {
-            return Err(QueryError::KnownAlready(at));
-        }
-        (at, known_at) => (at, known_at),
     };
-    let query = match (at, known_at) {
-        (PointInTime::Latest, None) => sqlx::query_as(LATEST_STATE).bind(environment.as_str()),
-        (PointInTime::Time(time), known_at) => sqlx::query_as(STATE_AT_TIME)
+    let query = match (known_at, time) {
+        (None, None) => sqlx::query_as(expanded_sql!("lanes/latest_state")).bind(environment.as_str()),
+        (Some(position), None) => sqlx::query_as(expanded_sql!("lanes/state_at_position"))
+            .bind(environment.as_str())
+            .bind(bigint(position)),
+        (known_at, Some(time)) => sqlx::query_as(expanded_sql!("lanes/state_at_time"))
             .bind(environment.as_str())
             .bind(known_at.map_or(i64::MAX, bigint))
             .bind(time),
-        (PointInTime::Position(position), _) | (_, Some(position)) => {
-            sqlx::query_as(STATE_AT_POSITION).bind(environment.as_str()).bind(bigint(position))
-        }
-        (PointInTime::ChangesAgo(_), None) => return Err(QueryError::KnownAlready(at)),
     };
     let rows: Vec<StateRow> = query.fetch_all(&mut *connection).await?;
     let projections = rows.first().map_or(Position::START, |row| position(row.projections_position));
-    let asked = match at {
-        PointInTime::Position(position) => position,
-        _ => known_at.unwrap_or(projections),
-    };
+    let asked = known_at.unwrap_or(projections);
     if asked > projections {
-        return Err(QueryError::NotYet { asked, projections });
+        return Err(QueryError::NotProjected { asked, projections });
     }
     let Some(id) = rows.iter().find_map(|row| row.environment_id) else {
         return Err(QueryError::UnknownEnvironment(environment.clone()));
     };
-    let time = match at {
-        PointInTime::Time(time) => time,
-        _ => far_future(),
-    };
+    let time = time.unwrap_or_else(far_future);
     let mut folds = parse_lanes(&rows)?;
     let late = late_reports(&rows)?;
     let irregular: Vec<(ServiceName, TargetName)> = irregular_lanes(&rows)?;
@@ -471,7 +381,7 @@ pub(crate) async fn load_histories(
     known_at: Position,
     until: DateTime<Utc>,
 ) -> Result<Vec<LaneFold>, Error> {
-    let query = sqlx::query_as(HISTORY)
+    let query = sqlx::query_as(sql!("lanes/history"))
         .bind(environment_id)
         .bind(lanes.iter().map(|(service, _)| service.to_string()).collect::<Vec<_>>())
         .bind(lanes.iter().map(|(_, target)| target.to_string()).collect::<Vec<_>>())
@@ -518,7 +428,7 @@ async fn position_changes_ago(
     environment: &EnvironmentName,
     ago: u64,
 ) -> Result<Position, QueryError> {
-    let query = sqlx::query_as(CHANGES_AGO).bind(environment.as_str()).bind(ago.cast_signed());
+    let query = sqlx::query_as(sql!("lanes/changes_ago")).bind(environment.as_str()).bind(ago.cast_signed());
     let row: (i64, Option<i64>, Option<i64>) = query.fetch_one(connection).await?;
     let (_, Some(changes), found) = row else {
         return Err(QueryError::UnknownEnvironment(environment.clone()));
@@ -527,7 +437,7 @@ async fn position_changes_ago(
     match found {
         Some(found) => Ok(position(found)),
         None if ago == changes => Ok(Position::START),
-        None => Err(QueryError::NoSuchChange { environment: environment.clone(), asked: ago, changes }),
+        None => Err(QueryError::TooFewChanges { environment: environment.clone(), asked: ago, changes }),
     }
 }
 
@@ -551,4 +461,25 @@ fn late_reports(rows: &[StateRow]) -> Result<BTreeMap<(ServiceName, TargetName),
         }
     }
     Ok(late)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_of_knowledge_is_valid_with_latest_and_with_a_time() {
+        let (known_at, time) = (Some(Position::new(3)), DateTime::UNIX_EPOCH);
+
+        assert_eq!(AsOf::new(PointInTime::Latest, known_at), Ok(AsOf::Latest { known_at }));
+        assert_eq!(AsOf::new(PointInTime::Time(time), known_at), Ok(AsOf::Time { time, known_at }));
+    }
+
+    #[test]
+    fn a_point_that_determines_what_is_known_rejects_a_position_of_knowledge() {
+        for at in [PointInTime::Position(Position::new(2)), PointInTime::ChangesAgo(1)] {
+            assert_eq!(AsOf::new(at, Some(Position::new(3))), Err(KnownAtNotAllowed(at)));
+            assert_eq!(AsOf::new(at, None), Ok(AsOf::from(at)));
+        }
+    }
 }

@@ -5,70 +5,13 @@ use ledger_domain::{
     Artifact, CompositionId, EnvironmentName, EventId, EventRef, LiveRelease, Position, Release, ServiceName,
     SlotName, TargetName,
 };
-use sqlx::{PgConnection, Postgres, QueryBuilder};
+use sqlx::PgConnection;
 
 use crate::Snapshot;
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
+use crate::sql::sql;
 use crate::tables::lanes::{optional_columns, parse_release};
-
-pub(crate) const STATEMENTS: &[&str] = &[
-    LAST_CHANGE_NUMBER,
-    FIRST_CHANGE_AFTER,
-    COMPOSITION,
-    CHANGES,
-    CHANGES_TO_VERSION,
-    REORDERINGS,
-    WRITE_REORDERINGS,
-];
-
-/// Selects the number of the last composition change up to a position. Uses a binary search: numbers and positions rise
-/// together.
-const LAST_CHANGE_NUMBER: &str = "WITH RECURSIVE search AS (
-        SELECT environment_id, 0::bigint AS low, changes AS high FROM environments WHERE environment_id = $1
-        UNION ALL
-        SELECT s.environment_id,
-            CASE WHEN c.position <= $2 THEN m.middle ELSE s.low END,
-            CASE WHEN c.position <= $2 THEN s.high ELSE m.middle - 1 END
-        FROM search s
-        CROSS JOIN LATERAL (SELECT (s.low + s.high + 1) / 2 AS middle) m
-        CROSS JOIN LATERAL (
-            SELECT c.position FROM live_changes c
-            WHERE c.environment_id = s.environment_id AND c.number = m.middle LIMIT 1
-        ) c
-        WHERE s.low < s.high
-    )
-    SELECT low FROM search WHERE low = high";
-
-/// Selects the first composition change that occurred after a time. Late reports are out of time order, so the query
-/// cannot skip any change.
-const FIRST_CHANGE_AFTER: &str =
-    "SELECT min(number) FROM live_changes WHERE environment_id = $1 AND occurred_at > $2";
-
-const COMPOSITION: &str =
-    "SELECT composition FROM live_changes WHERE environment_id = $1 AND number = $2 LIMIT 1";
-
-/// Selects composition changes, latest first.
-const CHANGES: &str =
-    "SELECT number, service, target, position, occurred_at, event_id, before_slot, before_position,
-        before_at, before_event_id, before_version, before_artifact, before_config, before_infrastructure,
-        before_commit, composition
-    FROM live_changes
-    WHERE environment_id = $1 AND number > $2 AND number <= $3
-    ORDER BY number DESC, service, target";
-
-/// Selects the changes after which a lane runs a release of a version, latest first.
-const CHANGES_TO_VERSION: &str =
-    "SELECT position, occurred_at, event_id, artifact, config, infrastructure, commit FROM live_changes
-    WHERE environment_id = $1 AND service = $2 AND target = $3 AND version = $4
-    ORDER BY position DESC LIMIT 100";
-
-const REORDERINGS: &str = "SELECT since, until FROM reorderings WHERE environment_id = $1 AND position <= $2";
-
-const WRITE_REORDERINGS: &str = "INSERT INTO reorderings (environment_id, position, since, until)
-    SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::timestamptz[])";
-
-/// Maximum number of rows per INSERT: a row has 23 parameters, and a statement at most 65,535.
-const ROWS_PER_STATEMENT: usize = 1_000;
 
 /// Change of an environment's composition.
 #[derive(Debug, Clone)]
@@ -146,7 +89,8 @@ pub(crate) async fn last_change(
     environment_id: i32,
     at: Position,
 ) -> Result<i64, Error> {
-    let query = sqlx::query_scalar(LAST_CHANGE_NUMBER).bind(environment_id).bind(bigint(at));
+    let query =
+        sqlx::query_scalar(sql!("live_changes/last_change_number")).bind(environment_id).bind(bigint(at));
     Ok(query.fetch_optional(connection).await?.unwrap_or(0))
 }
 
@@ -157,7 +101,7 @@ pub(crate) async fn composition_at(
     at: Position,
 ) -> Result<Option<CompositionId>, Error> {
     let number = last_change(connection, environment_id, at).await?;
-    let query = sqlx::query_scalar(COMPOSITION).bind(environment_id).bind(number);
+    let query = sqlx::query_scalar(sql!("live_changes/composition")).bind(environment_id).bind(number);
     let found: Option<Vec<u8>> = query.fetch_optional(connection).await?;
     let bytes = found.map(|found| parsed("live_changes", number, || <[u8; 32]>::try_from(&found[..])));
     Ok(bytes.transpose()?.map(CompositionId::from_bytes))
@@ -169,7 +113,11 @@ pub(crate) async fn first_change_after(
     environment_id: i32,
     time: DateTime<Utc>,
 ) -> Result<Option<i64>, Error> {
-    Ok(sqlx::query_scalar(FIRST_CHANGE_AFTER).bind(environment_id).bind(time).fetch_one(connection).await?)
+    Ok(sqlx::query_scalar(sql!("live_changes/first_change_after"))
+        .bind(environment_id)
+        .bind(time)
+        .fetch_one(connection)
+        .await?)
 }
 
 #[derive(sqlx::FromRow)]
@@ -197,7 +145,10 @@ impl Snapshot {
         wanted: &Release,
     ) -> Result<Option<EventRef>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(None) };
-        let query = sqlx::query_as(CHANGES_TO_VERSION).bind(id).bind(service.as_str()).bind(target.as_str());
+        let query = sqlx::query_as(sql!("live_changes/changes_to_version"))
+            .bind(id)
+            .bind(service.as_str())
+            .bind(target.as_str());
         let query = query.bind(wanted.version.as_str());
         let rows: Vec<VersionChangeRow> = query.fetch_all(self.connection()).await?;
         for row in rows {
@@ -221,7 +172,7 @@ pub(crate) async fn composition_changes(
     after: i64,
     up_to: i64,
 ) -> Result<Vec<CompositionChange>, Error> {
-    let query = sqlx::query_as(CHANGES).bind(environment_id).bind(after).bind(up_to);
+    let query = sqlx::query_as(sql!("live_changes/changes")).bind(environment_id).bind(after).bind(up_to);
     let rows: Vec<ChangeRow> = query.fetch_all(connection).await?;
     let mut changes: Vec<CompositionChange> = Vec::new();
     for row in &rows {
@@ -245,7 +196,8 @@ pub(crate) async fn reorderings(
     environment_id: i32,
     known_at: Position,
 ) -> Result<Vec<(DateTime<Utc>, DateTime<Utc>)>, Error> {
-    let query = sqlx::query_as(REORDERINGS).bind(environment_id).bind(bigint(known_at));
+    let query =
+        sqlx::query_as(sql!("reorderings/of_environment")).bind(environment_id).bind(bigint(known_at));
     Ok(query.fetch_all(connection).await?)
 }
 
@@ -261,81 +213,86 @@ pub(crate) struct LiveChange {
     pub(crate) composition: CompositionId,
 }
 
-/// Rows to insert into `live_changes`.
-#[derive(Default)]
-pub(crate) struct LiveChangeRows(pub(crate) Vec<LiveChange>);
-
-impl LiveChangeRows {
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        for rows in self.0.chunks(ROWS_PER_STATEMENT) {
-            insert(rows).build().execute(&mut *connection).await?;
-        }
-        Ok(())
+insert_row! {
+    /// Row of `live_changes`.
+    pub(crate) struct LiveChangeInsert => "live_changes" {
+        environment_id: i32,
+        number: i64,
+        service: String,
+        target: String,
+        position: i64,
+        occurred_at: DateTime<Utc>,
+        event_id: String,
+        version: Option<String>,
+        artifact: Option<String>,
+        config: Option<String>,
+        infrastructure: Option<String>,
+        commit: Option<String>,
+        artifact_key: Option<String>,
+        before_slot: Option<String>,
+        before_position: Option<i64>,
+        before_at: Option<DateTime<Utc>>,
+        before_event_id: Option<String>,
+        before_version: Option<String>,
+        before_artifact: Option<String>,
+        before_config: Option<String>,
+        before_infrastructure: Option<String>,
+        before_commit: Option<String>,
+        composition: Vec<u8>,
     }
 }
 
-fn insert(rows: &[LiveChange]) -> QueryBuilder<Postgres> {
-    let mut query = QueryBuilder::new(
-        "INSERT INTO live_changes (environment_id, number, service, target, position, occurred_at, event_id, version,
-            artifact, config, infrastructure, commit, artifact_key, before_slot, before_position, before_at,
-            before_event_id, before_version, before_artifact, before_config, before_infrastructure, before_commit,
-            composition) ",
-    );
-    query.push_values(rows, |mut row, change| {
-        row.push_bind(change.environment_id)
-            .push_bind(change.number)
-            .push_bind(change.service.to_string())
-            .push_bind(change.target.to_string())
-            .push_bind(bigint(change.at.position))
-            .push_bind(change.at.occurred_at)
-            .push_bind(change.at.event_id.as_str().to_owned())
-            .push_bind(change.release.as_ref().map(|release| release.version.to_string()));
-        for part in optional_columns(change.release.as_ref()) {
-            row.push_bind(part);
-        }
-        let artifact = change.release.as_ref().and_then(|release| release.artifact.as_ref());
-        row.push_bind(artifact.map(Artifact::identity));
+impl From<LiveChange> for LiveChangeInsert {
+    fn from(change: LiveChange) -> Self {
+        let release = change.release.as_ref();
         let before = change.before.as_ref();
-        row.push_bind(before.and_then(|live| live.slot.as_ref()).map(ToString::to_string))
-            .push_bind(before.map(|live| bigint(live.since.position)))
-            .push_bind(before.map(|live| live.since.occurred_at))
-            .push_bind(before.map(|live| live.since.event_id.as_str().to_owned()))
-            .push_bind(before.map(|live| live.release.version.to_string()));
-        for part in optional_columns(before.map(|live| &live.release)) {
-            row.push_bind(part);
+        let [artifact, config, infrastructure, commit] = optional_columns(release);
+        let [before_artifact, before_config, before_infrastructure, before_commit] =
+            optional_columns(before.map(|live| &live.release));
+        Self {
+            environment_id: change.environment_id,
+            number: change.number,
+            service: change.service.to_string(),
+            target: change.target.to_string(),
+            position: bigint(change.at.position),
+            occurred_at: change.at.occurred_at,
+            event_id: change.at.event_id.as_str().to_owned(),
+            version: release.map(|release| release.version.to_string()),
+            artifact,
+            config,
+            infrastructure,
+            commit,
+            artifact_key: release.and_then(|release| release.artifact.as_ref()).map(Artifact::identity),
+            before_slot: before.and_then(|live| live.slot.as_ref()).map(ToString::to_string),
+            before_position: before.map(|live| bigint(live.since.position)),
+            before_at: before.map(|live| live.since.occurred_at),
+            before_event_id: before.map(|live| live.since.event_id.as_str().to_owned()),
+            before_version: before.map(|live| live.release.version.to_string()),
+            before_artifact,
+            before_config,
+            before_infrastructure,
+            before_commit,
+            composition: change.composition.as_bytes().to_vec(),
         }
-        row.push_bind(change.composition.as_bytes().to_vec());
-    });
-    query
+    }
 }
 
-/// Rows to insert into `reorderings`, column by column.
-#[derive(Default)]
-pub(crate) struct ReorderingRows {
-    environment_id: Vec<i32>,
-    position: Vec<i64>,
-    since: Vec<DateTime<Utc>>,
-    until: Vec<DateTime<Utc>>,
+insert_row! {
+    /// Row of `reorderings`.
+    pub(crate) struct ReorderingInsert => "reorderings" {
+        environment_id: i32,
+        position: i64,
+        since: DateTime<Utc>,
+        until: DateTime<Utc>,
+    }
 }
 
-impl ReorderingRows {
-    pub(crate) fn push(
-        &mut self,
+impl ReorderingInsert {
+    pub(crate) fn new(
         environment_id: i32,
         at: Position,
         (since, until): (DateTime<Utc>, DateTime<Utc>),
-    ) {
-        self.environment_id.push(environment_id);
-        self.position.push(bigint(at));
-        self.since.push(since);
-        self.until.push(until);
-    }
-
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if !self.environment_id.is_empty() {
-            let query = sqlx::query(WRITE_REORDERINGS).bind(self.environment_id).bind(self.position);
-            query.bind(self.since).bind(self.until).execute(connection).await?;
-        }
-        Ok(())
+    ) -> Self {
+        Self { environment_id, position: bigint(at), since, until }
     }
 }

@@ -7,28 +7,13 @@ use ledger_domain::drift::ObservedState;
 use ledger_domain::event::Observation;
 use ledger_domain::retirement::RetirementStatus;
 use ledger_domain::{EnvironmentName, EventId, EventRef, Lane, Release, ServiceName, SlotName, TargetName};
-use sqlx::{PgConnection, Postgres, QueryBuilder};
+use sqlx::PgConnection;
 
 use crate::Snapshot;
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
+use crate::sql::sql;
 use crate::tables::lanes::{optional_columns, parse_lane, parse_release};
-
-pub(crate) const STATEMENTS: &[&str] = &[LOAD, OF_ENVIRONMENT];
-
-macro_rules! select_observations {
-    () => {
-        "SELECT e.name AS environment, o.service, o.target, o.slot, o.version, o.artifact, o.config,
-            o.infrastructure, o.commit, o.since_position, o.since_occurred_at, o.since_event_id, o.last_position,
-            o.last_occurred_at, o.last_event_id
-        FROM observations o JOIN environments e USING (environment_id)"
-    };
-}
-
-const LOAD: &str = select_observations!();
-const OF_ENVIRONMENT: &str = concat!(select_observations!(), " WHERE e.name = $1");
-
-/// Maximum number of rows per INSERT: a row has 15 parameters, and a statement at most 65,535.
-const ROWS_PER_STATEMENT: usize = 1_000;
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -78,7 +63,7 @@ impl Snapshot {
         &mut self,
         environment: &EnvironmentName,
     ) -> Result<BTreeMap<(ServiceName, TargetName), ObservedState>, Error> {
-        let query = sqlx::query_as(OF_ENVIRONMENT).bind(environment.as_str());
+        let query = sqlx::query_as(sql!("observations/of_environment")).bind(environment.as_str());
         let rows: Vec<Row> = query.fetch_all(self.connection()).await?;
         let position = self.position();
         let standing = self.retirements(environment, position).await?.last();
@@ -110,7 +95,7 @@ impl ObservationProjection {
         connection: &mut PgConnection,
         environment_id: impl Fn(&EnvironmentName) -> Option<i32>,
     ) -> Result<Self, Error> {
-        let rows: Vec<Row> = sqlx::query_as(LOAD).fetch_all(connection).await?;
+        let rows: Vec<Row> = sqlx::query_as(sql!("observations/load")).fetch_all(connection).await?;
         let mut all = Self::default();
         for row in &rows {
             let (lane, state) = row.parse()?;
@@ -154,55 +139,63 @@ impl ObservationProjection {
     }
 
     /// Returns the rows of the lanes that were observed since the last call.
-    pub(crate) fn take_rows(&mut self) -> ObservationRows {
+    pub(crate) fn take_rows(&mut self) -> Vec<ObservationUpsert> {
         let dirty = std::mem::take(&mut self.dirty).into_iter();
-        ObservationRows(
-            dirty.filter_map(|lane| self.states.get(&lane).cloned().map(|state| (lane, state))).collect(),
-        )
+        let rows = dirty.filter_map(|lane| {
+            let (environment_id, state) = self.states.get(&lane)?;
+            Some(ObservationUpsert::new(&lane, *environment_id, state))
+        });
+        rows.collect()
     }
 }
 
-/// Rows to insert into or update in `observations`.
-#[derive(Default)]
-pub(crate) struct ObservationRows(Vec<(Lane, (i32, ObservedState))>);
-
-impl ObservationRows {
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        for rows in self.0.chunks(ROWS_PER_STATEMENT) {
-            upsert(rows).build().execute(&mut *connection).await?;
-        }
-        Ok(())
-    }
-}
-
-fn upsert(rows: &[(Lane, (i32, ObservedState))]) -> QueryBuilder<Postgres> {
-    let mut query = QueryBuilder::new(
-        "INSERT INTO observations (environment_id, service, target, slot, version, artifact, config, infrastructure,
-            commit, since_position, since_occurred_at, since_event_id, last_position, last_occurred_at,
-            last_event_id) ",
-    );
-    query.push_values(rows, |mut row, (lane, (environment_id, state))| {
-        row.push_bind(*environment_id)
-            .push_bind(lane.service.to_string())
-            .push_bind(lane.target.to_string())
-            .push_bind(state.slot.as_ref().map(ToString::to_string))
-            .push_bind(state.release.as_ref().map(|release| release.version.to_string()));
-        for part in optional_columns(state.release.as_ref()) {
-            row.push_bind(part);
-        }
-        for since in [&state.since, &state.last] {
-            row.push_bind(bigint(since.position))
-                .push_bind(since.occurred_at)
-                .push_bind(since.event_id.as_str().to_owned());
-        }
-    });
-    query.push(
-        " ON CONFLICT (environment_id, service, target) DO UPDATE SET slot = excluded.slot, version = excluded.version,
+insert_row! {
+    /// Row of `observations`.
+    pub(crate) struct ObservationUpsert => "observations",
+        "ON CONFLICT (environment_id, service, target) DO UPDATE SET slot = excluded.slot, version = excluded.version,
             artifact = excluded.artifact, config = excluded.config, infrastructure = excluded.infrastructure,
             commit = excluded.commit, since_position = excluded.since_position,
             since_occurred_at = excluded.since_occurred_at, since_event_id = excluded.since_event_id,
             last_position = excluded.last_position, last_occurred_at = excluded.last_occurred_at,
-            last_event_id = excluded.last_event_id",
-    );
-    query
+            last_event_id = excluded.last_event_id"
+    {
+        environment_id: i32,
+        service: String,
+        target: String,
+        slot: Option<String>,
+        version: Option<String>,
+        artifact: Option<String>,
+        config: Option<String>,
+        infrastructure: Option<String>,
+        commit: Option<String>,
+        since_position: i64,
+        since_occurred_at: DateTime<Utc>,
+        since_event_id: String,
+        last_position: i64,
+        last_occurred_at: DateTime<Utc>,
+        last_event_id: String,
+    }
+}
+
+impl ObservationUpsert {
+    fn new(lane: &Lane, environment_id: i32, state: &ObservedState) -> Self {
+        let [artifact, config, infrastructure, commit] = optional_columns(state.release.as_ref());
+        Self {
+            environment_id,
+            service: lane.service.to_string(),
+            target: lane.target.to_string(),
+            slot: state.slot.as_ref().map(ToString::to_string),
+            version: state.release.as_ref().map(|release| release.version.to_string()),
+            artifact,
+            config,
+            infrastructure,
+            commit,
+            since_position: bigint(state.since.position),
+            since_occurred_at: state.since.occurred_at,
+            since_event_id: state.since.event_id.as_str().to_owned(),
+            last_position: bigint(state.last.position),
+            last_occurred_at: state.last.occurred_at,
+            last_event_id: state.last.event_id.as_str().to_owned(),
+        }
+    }
 }

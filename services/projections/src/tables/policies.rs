@@ -8,30 +8,9 @@ use ledger_domain::{EnvironmentName, Position, ShortText};
 use sqlx::PgConnection;
 
 use crate::Snapshot;
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
-
-pub(crate) const STATEMENTS: &[&str] =
-    &[LAST_POLICY, ACTIVE_FREEZES, IS_UNLIFTED, WRITE_POLICIES, START_FREEZE, LIFT_FREEZE];
-
-const LAST_POLICY: &str = "SELECT e.position, e.bytes FROM policies p JOIN events e USING (position)
-    WHERE p.environment_id = $1 AND p.position <= $2 ORDER BY p.position DESC LIMIT 1";
-
-const ACTIVE_FREEZES: &str = "SELECT freeze_id, ends_at, started FROM freezes
-    WHERE environment_id = $1 AND started_at <= $2 AND coalesce(ends_at, 'infinity') > $2
-        AND coalesce(lifted_at, 'infinity') > $2
-    ORDER BY started";
-
-const IS_UNLIFTED: &str = "SELECT EXISTS (SELECT FROM freezes
-    WHERE environment_id = $1 AND freeze_id = $2 AND lifted IS NULL AND coalesce(ends_at, 'infinity') > $3)";
-
-const WRITE_POLICIES: &str = "INSERT INTO policies (environment_id, position)
-    SELECT unnest($1::integer[]), unnest($2::bigint[])";
-
-const START_FREEZE: &str = "INSERT INTO freezes (environment_id, freeze_id, started, started_at, ends_at)
-    VALUES ($1, $2, $3, $4, $5)";
-
-const LIFT_FREEZE: &str = "UPDATE freezes SET lifted = $3, lifted_at = $4
-    WHERE environment_id = $1 AND freeze_id = $2 AND lifted IS NULL";
+use crate::sql::sql;
 
 /// Policy in force in an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -53,7 +32,7 @@ impl Snapshot {
         known_at: Position,
     ) -> Result<PolicyInForce, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(PolicyInForce::default()) };
-        let query = sqlx::query_as(LAST_POLICY).bind(id).bind(bigint(known_at));
+        let query = sqlx::query_as(sql!("policies/last")).bind(id).bind(bigint(known_at));
         let row: Option<(i64, Vec<u8>)> = query.fetch_optional(self.connection()).await?;
         let Some((at, bytes)) = row else { return Ok(PolicyInForce::default()) };
         let envelope = parsed("events", at, || Envelope::stored(bytes.into()))?;
@@ -77,7 +56,7 @@ impl Snapshot {
         now: DateTime<Utc>,
     ) -> Result<Vec<ActiveFreeze>, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(Vec::new()) };
-        let query = sqlx::query_as(ACTIVE_FREEZES).bind(id).bind(now);
+        let query = sqlx::query_as(sql!("freezes/active")).bind(id).bind(now);
         let rows: Vec<(String, Option<DateTime<Utc>>, i64)> = query.fetch_all(self.connection()).await?;
         rows.into_iter()
             .map(|(freeze_id, until, started)| {
@@ -101,35 +80,26 @@ impl Snapshot {
         at: DateTime<Utc>,
     ) -> Result<bool, Error> {
         let Some(id) = self.environment_id(environment).await? else { return Ok(false) };
-        let query = sqlx::query_scalar(IS_UNLIFTED).bind(id).bind(freeze_id.as_str()).bind(at);
+        let query =
+            sqlx::query_scalar(sql!("freezes/is_unlifted")).bind(id).bind(freeze_id.as_str()).bind(at);
         Ok(query.fetch_one(self.connection()).await?)
     }
 }
 
-/// Rows to insert into `policies`, column by column.
-#[derive(Default)]
-pub(crate) struct PolicyRows {
-    environment_id: Vec<i32>,
-    position: Vec<i64>,
+insert_row! {
+    /// Row of `policies`.
+    pub(crate) struct PolicyInsert => "policies" {
+        environment_id: i32,
+        position: i64,
+    }
 }
 
-impl PolicyRows {
-    pub(crate) fn push(&mut self, payload: &Payload, environment_id: Option<i32>, at: Position) {
-        if let (Payload::EnvironmentDeclared(..), Some(id)) = (payload, environment_id) {
-            self.environment_id.push(id);
-            self.position.push(bigint(at));
-        }
-    }
-
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if !self.position.is_empty() {
-            sqlx::query(WRITE_POLICIES)
-                .bind(self.environment_id)
-                .bind(self.position)
-                .execute(connection)
-                .await?;
-        }
-        Ok(())
+impl PolicyInsert {
+    /// Returns the row of a declaration, if the payload is one.
+    pub(crate) fn from_payload(payload: &Payload, environment_id: Option<i32>, at: Position) -> Option<Self> {
+        let environment_id =
+            environment_id.filter(|_| matches!(payload, Payload::EnvironmentDeclared(..)))?;
+        Some(Self { environment_id, position: bigint(at) })
     }
 }
 
@@ -142,14 +112,15 @@ pub(crate) async fn write(
     occurred_at: DateTime<Utc>,
 ) -> Result<(), Error> {
     let query = match payload {
-        Payload::FreezeStarted(freeze) => sqlx::query(START_FREEZE)
+        Payload::FreezeStarted(freeze) => sqlx::query(sql!("freezes/start"))
             .bind(environment_id)
             .bind(freeze.freeze_id.as_str())
             .bind(bigint(at))
             .bind(occurred_at)
             .bind(freeze.until),
         Payload::FreezeLifted(freeze) => {
-            let query = sqlx::query(LIFT_FREEZE).bind(environment_id).bind(freeze.freeze_id.as_str());
+            let query =
+                sqlx::query(sql!("freezes/lift")).bind(environment_id).bind(freeze.freeze_id.as_str());
             query.bind(bigint(at)).bind(occurred_at)
         }
         _ => return Ok(()),

@@ -7,20 +7,9 @@ use ledger_domain::{EnvironmentName, EventRef, Position};
 use sqlx::PgConnection;
 
 use crate::Snapshot;
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, position};
-
-pub(crate) const STATEMENTS: &[&str] = &[OF_ENVIRONMENT, LOAD, WRITE];
-
-/// Selects no rows if the environment was never retired: declarations do not matter then.
-const OF_ENVIRONMENT: &str = "SELECT r.occurred_at, r.position, r.retires FROM retirements r
-    WHERE r.environment_id = $1 AND r.position <= $2
-        AND EXISTS (SELECT FROM retirements e WHERE e.environment_id = $1 AND e.retires)";
-
-const LOAD: &str = "SELECT environment_id, occurred_at, position, retires FROM retirements";
-
-const WRITE: &str = "INSERT INTO retirements (environment_id, position, occurred_at, event_id, retires)
-    SELECT unnest($1::integer[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::text[]),
-        unnest($5::boolean[])";
+use crate::sql::sql;
 
 /// Loads the retirements of an environment, as known at a position.
 pub(crate) async fn retirements(
@@ -29,7 +18,8 @@ pub(crate) async fn retirements(
     known_at: Position,
 ) -> Result<Retirements, Error> {
     type Row = (DateTime<Utc>, i64, bool);
-    let query = sqlx::query_as(OF_ENVIRONMENT).bind(environment_id).bind(bigint(known_at));
+    let query =
+        sqlx::query_as(sql!("retirements/of_environment")).bind(environment_id).bind(bigint(known_at));
     let rows: Vec<Row> = query.fetch_all(connection).await?;
     let mut retirements = Retirements::default();
     for (occurred_at, at, retires) in rows {
@@ -42,7 +32,8 @@ pub(crate) async fn retirements(
 pub(crate) async fn load(
     connection: &mut PgConnection,
 ) -> Result<Vec<(i32, DateTime<Utc>, Position, bool)>, Error> {
-    let rows: Vec<(i32, DateTime<Utc>, i64, bool)> = sqlx::query_as(LOAD).fetch_all(connection).await?;
+    let rows: Vec<(i32, DateTime<Utc>, i64, bool)> =
+        sqlx::query_as(sql!("retirements/load")).fetch_all(connection).await?;
     Ok(rows.into_iter().map(|(id, at, row, retires)| (id, at, position(row), retires)).collect())
 }
 
@@ -61,37 +52,35 @@ impl Snapshot {
     }
 }
 
-/// Rows to insert into `retirements`, column by column.
-#[derive(Default)]
-pub(crate) struct RetirementRows {
-    environment_id: Vec<i32>,
-    position: Vec<i64>,
-    occurred_at: Vec<DateTime<Utc>>,
-    event_id: Vec<String>,
-    retires: Vec<bool>,
+insert_row! {
+    /// Row of `retirements`.
+    pub(crate) struct RetirementInsert => "retirements" {
+        environment_id: i32,
+        position: i64,
+        occurred_at: DateTime<Utc>,
+        event_id: String,
+        retires: bool,
+    }
 }
 
-impl RetirementRows {
-    pub(crate) fn push(&mut self, payload: &Payload, environment_id: Option<i32>, since: &EventRef) {
+impl RetirementInsert {
+    /// Returns the row of a retirement or of a declaration, if the payload is one.
+    pub(crate) fn from_payload(
+        payload: &Payload,
+        environment_id: Option<i32>,
+        since: &EventRef,
+    ) -> Option<Self> {
         let retires = match payload {
             Payload::EnvironmentRetired(_) => true,
             Payload::EnvironmentDeclared(..) => false,
-            _ => return,
+            _ => return None,
         };
-        if let Some(id) = environment_id {
-            self.environment_id.push(id);
-            self.position.push(bigint(since.position));
-            self.occurred_at.push(since.occurred_at);
-            self.event_id.push(since.event_id.as_str().to_owned());
-            self.retires.push(retires);
-        }
-    }
-
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if !self.environment_id.is_empty() {
-            let query = sqlx::query(WRITE).bind(self.environment_id).bind(self.position);
-            query.bind(self.occurred_at).bind(self.event_id).bind(self.retires).execute(connection).await?;
-        }
-        Ok(())
+        Some(Self {
+            environment_id: environment_id?,
+            position: bigint(since.position),
+            occurred_at: since.occurred_at,
+            event_id: since.event_id.as_str().to_owned(),
+            retires,
+        })
     }
 }

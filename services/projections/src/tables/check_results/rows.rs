@@ -6,35 +6,48 @@ use ledger_domain::{Position, ShortText};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::statements::{CORRECT_ENDS, CORRECT_STARTS, INSERT_ENDS, INSERT_STARTS};
 use super::{LaneSubject, artifact_subject, environment_subject};
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint};
+use crate::sql::sql;
 use crate::tables::lanes::optional_columns;
 
-/// Rows to insert into `verdicts` and `check_starts`, column by column.
-#[derive(Default)]
-pub(crate) struct CheckResultRows {
-    position: Vec<i64>,
-    occurred_at: Vec<DateTime<Utc>>,
-    subject: Vec<Uuid>,
-    environment_id: Vec<Option<i32>>,
-    scope: Vec<&'static str>,
-    check_name: Vec<String>,
-    run: Vec<Option<String>>,
-    passed: Vec<bool>,
-    counts: Vec<bool>,
-    release_parts: [Vec<Option<String>>; 4],
-    starts: StartRows,
+insert_row! {
+    /// Row of `verdicts`: the end of a check.
+    struct CheckEndInsert => "verdicts" {
+        position: i64,
+        occurred_at: DateTime<Utc>,
+        subject: Uuid,
+        environment_id: Option<i32>,
+        scope: &'static str,
+        check_name: String,
+        run: Option<String>,
+        passed: bool,
+        counts: bool,
+        artifact: Option<String>,
+        config: Option<String>,
+        infrastructure: Option<String>,
+        commit: Option<String>,
+    }
 }
 
+insert_row! {
+    /// Row of `check_starts`.
+    struct CheckStartInsert => "check_starts" {
+        position: i64,
+        occurred_at: DateTime<Utc>,
+        subject: Uuid,
+        environment_id: Option<i32>,
+        check_name: String,
+        run: Option<String>,
+    }
+}
+
+/// Rows to insert into `verdicts` and `check_starts`.
 #[derive(Default)]
-struct StartRows {
-    position: Vec<i64>,
-    occurred_at: Vec<DateTime<Utc>>,
-    subject: Vec<Uuid>,
-    environment_id: Vec<Option<i32>>,
-    check_name: Vec<String>,
-    run: Vec<Option<String>>,
+pub(crate) struct CheckResultRows {
+    ends: Vec<CheckEndInsert>,
+    starts: Vec<CheckStartInsert>,
 }
 
 impl CheckResultRows {
@@ -46,87 +59,61 @@ impl CheckResultRows {
         at: Position,
         occurred_at: DateTime<Utc>,
     ) {
-        let (validation, passed) = match payload {
-            Payload::ValidationPassed(validation) => (validation, true),
-            Payload::ValidationFailed(validation) => (validation, false),
-            Payload::ValidationStarted(validation) => {
-                self.push_start(validation, environment_id, at, occurred_at);
-                return;
+        match payload {
+            Payload::ValidationPassed(validation) => {
+                self.push_ends(validation, true, environment_id, (at, occurred_at));
             }
-            _ => return,
-        };
-        let (key, scope, parts) = subject(validation);
-        let mut subjects = vec![key];
-        if let ValidationSubject::Artifact(artifact) = &validation.subject {
-            subjects.extend(artifact.package_key().map(|key| artifact_subject(&key)));
-        }
-        for subject in subjects {
-            self.add(validation, passed, environment_id, (at, occurred_at), (subject, scope, parts.clone()));
+            Payload::ValidationFailed(validation) => {
+                self.push_ends(validation, false, environment_id, (at, occurred_at));
+            }
+            Payload::ValidationStarted(validation) => self.starts.push(CheckStartInsert {
+                position: bigint(at),
+                occurred_at,
+                subject: subject(validation).0,
+                environment_id,
+                check_name: validation.check.to_string(),
+                run: validation.run.as_ref().map(ShortText::to_string),
+            }),
+            _ => {}
         }
     }
 
-    fn add(
+    /// Adds the end of a check: one row, or two if the artifact has two keys.
+    fn push_ends(
         &mut self,
         validation: &Validation,
         passed: bool,
         environment_id: Option<i32>,
         (at, occurred_at): (Position, DateTime<Utc>),
-        (subject, scope, parts): (Uuid, &'static str, [Option<String>; 4]),
     ) {
-        self.position.push(bigint(at));
-        self.occurred_at.push(occurred_at);
-        self.subject.push(subject);
-        self.environment_id.push(environment_id);
-        self.scope.push(scope);
-        self.check_name.push(validation.check.to_string());
-        self.run.push(validation.run.as_ref().map(ShortText::to_string));
-        self.passed.push(passed);
-        self.counts.push(!(passed && contradicts(validation)));
-        for (column, part) in self.release_parts.iter_mut().zip(parts) {
-            column.push(part);
+        let (key, scope, parts) = subject(validation);
+        let package_key = match &validation.subject {
+            ValidationSubject::Artifact(artifact) => artifact.package_key(),
+            _ => None,
+        };
+        for subject in [key].into_iter().chain(package_key.map(|key| artifact_subject(&key))) {
+            let [artifact, config, infrastructure, commit] = parts.clone();
+            self.ends.push(CheckEndInsert {
+                position: bigint(at),
+                occurred_at,
+                subject,
+                environment_id,
+                scope,
+                check_name: validation.check.to_string(),
+                run: validation.run.as_ref().map(ShortText::to_string),
+                passed,
+                counts: !(passed && contradicts(validation)),
+                artifact,
+                config,
+                infrastructure,
+                commit,
+            });
         }
-    }
-
-    fn push_start(
-        &mut self,
-        validation: &Validation,
-        environment_id: Option<i32>,
-        at: Position,
-        occurred_at: DateTime<Utc>,
-    ) {
-        let rows = &mut self.starts;
-        rows.position.push(bigint(at));
-        rows.occurred_at.push(occurred_at);
-        rows.subject.push(subject(validation).0);
-        rows.environment_id.push(environment_id);
-        rows.check_name.push(validation.check.to_string());
-        rows.run.push(validation.run.as_ref().map(ShortText::to_string));
     }
 
     pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if !self.position.is_empty() {
-            let mut query = sqlx::query(INSERT_ENDS)
-                .bind(self.position)
-                .bind(self.occurred_at)
-                .bind(self.subject)
-                .bind(self.environment_id)
-                .bind(self.scope)
-                .bind(self.check_name)
-                .bind(self.run)
-                .bind(self.passed)
-                .bind(self.counts);
-            for column in self.release_parts {
-                query = query.bind(column);
-            }
-            query.execute(&mut *connection).await?;
-        }
-        let starts = self.starts;
-        if !starts.position.is_empty() {
-            let query = sqlx::query(INSERT_STARTS).bind(starts.position).bind(starts.occurred_at);
-            let query = query.bind(starts.subject).bind(starts.environment_id);
-            query.bind(starts.check_name).bind(starts.run).execute(connection).await?;
-        }
-        Ok(())
+        CheckEndInsert::insert(&mut *connection, self.ends).await?;
+        CheckStartInsert::insert(connection, self.starts).await
     }
 }
 
@@ -141,7 +128,7 @@ pub(crate) async fn correct(
     corrected: Position,
     from: Position,
 ) -> Result<(), Error> {
-    for sql in [CORRECT_ENDS, CORRECT_STARTS] {
+    for sql in [sql!("check_results/correct_ends"), sql!("check_results/correct_starts")] {
         sqlx::query(sql).bind(bigint(corrected)).bind(bigint(from)).execute(&mut *connection).await?;
     }
     Ok(())

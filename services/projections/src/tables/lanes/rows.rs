@@ -1,77 +1,13 @@
 //! Reads and writes of the projector for lane changes, tracks and irregular lanes.
 
 use chrono::{DateTime, Utc};
-use ledger_domain::{Artifact, ConfigDigest, Effect, Lane, Position, ShortText, Track, TrackEntry};
+use ledger_domain::{Artifact, Effect, Lane, Position, ShortText, Track, TrackEntry};
 use sqlx::PgConnection;
 
-use super::{LaneTrackRow, entry_columns, parse_lane, parse_track};
+use super::{LaneTrackRow, optional_columns, parse_lane, parse_track};
+use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
-
-pub(super) const LOAD: &str = concat!(
-    "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, t.late_position, ",
-    entry_columns!("t"),
-    "
-    FROM tracks t JOIN environments e USING (environment_id)"
-);
-
-/// Selects the changes of lanes that have slots or are irregular: late reports may affect what these lanes run.
-pub(super) const LOAD_SLOTTED: &str = concat!(
-    "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, NULL::bigint AS late_position, ",
-    entry_columns!("c"),
-    "
-    FROM tracks t JOIN environments e USING (environment_id)
-    JOIN lane_changes c ON c.track_id = t.track_id AND c.corrected_position IS NULL
-    WHERE EXISTS (
-        SELECT FROM tracks s WHERE s.environment_id = t.environment_id AND s.service = t.service
-            AND s.target = t.target AND s.slot IS NOT NULL
-    ) OR EXISTS (
-        SELECT FROM irregular_lanes i WHERE i.environment_id = t.environment_id AND i.service = t.service
-            AND i.target = t.target
-    )"
-);
-
-/// Selects the removals of lanes: a removal empties a slot if a late report shows that the deploy to the slot is older.
-pub(super) const LOAD_REMOVALS: &str = concat!(
-    "SELECT t.track_id, e.name AS environment, t.service, t.target, t.slot, NULL::bigint AS late_position, ",
-    entry_columns!("c"),
-    "
-    FROM tracks t JOIN environments e USING (environment_id)
-    JOIN lane_changes c ON c.track_id = t.track_id AND c.version IS NULL AND c.switched_to IS NULL
-        AND c.corrected_position IS NULL
-    WHERE t.slot IS NULL"
-);
-
-pub(super) const LOAD_IRREGULAR: &str = "SELECT e.name, i.service, i.target FROM irregular_lanes i
-    JOIN environments e USING (environment_id)";
-
-pub(super) const WRITE_CHANGES: &str =
-    "INSERT INTO lane_changes (track_id, environment_id, position, occurred_at,
-        event_id, switched_to, version, artifact, config, infrastructure, commit, artifact_key, package_key,
-        deployment, late, behind)
-    SELECT unnest($1::integer[]), unnest($2::integer[]), unnest($3::bigint[]), unnest($4::timestamptz[]),
-        unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::text[]), unnest($9::text[]),
-        unnest($10::text[]), unnest($11::text[]), unnest($12::text[]), unnest($13::text[]),
-        unnest($14::text[]), unnest($15::boolean[]), unnest($16::boolean[])";
-
-pub(super) const WRITE: &str = "INSERT INTO tracks (track_id, environment_id, service, target, slot,
-        position, occurred_at, event_id, switched_to, version, artifact, config, infrastructure, commit,
-        late_position)
-    SELECT unnest($1::integer[]), unnest($2::integer[]), unnest($3::text[]), unnest($4::text[]),
-        unnest($5::text[]), unnest($6::bigint[]), unnest($7::timestamptz[]), unnest($8::text[]),
-        unnest($9::text[]), unnest($10::text[]), unnest($11::text[]), unnest($12::text[]),
-        unnest($13::text[]), unnest($14::text[]), unnest($15::bigint[])
-    ON CONFLICT (track_id) DO UPDATE SET position = excluded.position, occurred_at = excluded.occurred_at,
-        event_id = excluded.event_id, switched_to = excluded.switched_to, version = excluded.version,
-        artifact = excluded.artifact, config = excluded.config, infrastructure = excluded.infrastructure,
-        commit = excluded.commit, late_position = excluded.late_position";
-
-pub(super) const WRITE_IRREGULAR: &str =
-    "INSERT INTO irregular_lanes (environment_id, service, target, position)
-    SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::text[]), unnest($4::bigint[])
-    ON CONFLICT DO NOTHING";
-
-pub(super) const CORRECT: &str = "UPDATE lane_changes SET corrected_position = $2
-    WHERE position = $1 AND corrected_position IS NULL";
+use crate::sql::sql;
 
 #[derive(sqlx::FromRow)]
 struct TrackRow {
@@ -107,26 +43,27 @@ impl TrackRow {
 
 /// Loads the last change of every track.
 pub(crate) async fn load_tracks(connection: &mut PgConnection) -> Result<Vec<LoadedTrack>, Error> {
-    let rows: Vec<TrackRow> = sqlx::query_as(LOAD).fetch_all(connection).await?;
+    let rows: Vec<TrackRow> = sqlx::query_as(sql!("lanes/load_tracks")).fetch_all(connection).await?;
     rows.iter().map(TrackRow::parse).collect()
 }
 
 /// Loads every change of the lanes that have slots or are irregular: the last change of each track is not sufficient
 /// there.
 pub(crate) async fn load_slotted(connection: &mut PgConnection) -> Result<Vec<LoadedTrack>, Error> {
-    let rows: Vec<TrackRow> = sqlx::query_as(LOAD_SLOTTED).fetch_all(connection).await?;
+    let rows: Vec<TrackRow> = sqlx::query_as(sql!("lanes/load_slotted")).fetch_all(connection).await?;
     rows.iter().map(TrackRow::parse).collect()
 }
 
 /// Loads every removal of a lane.
 pub(crate) async fn load_removals(connection: &mut PgConnection) -> Result<Vec<LoadedTrack>, Error> {
-    let rows: Vec<TrackRow> = sqlx::query_as(LOAD_REMOVALS).fetch_all(connection).await?;
+    let rows: Vec<TrackRow> = sqlx::query_as(sql!("lanes/load_removals")).fetch_all(connection).await?;
     rows.iter().map(TrackRow::parse).collect()
 }
 
 /// Loads the irregular lanes: queries read their whole history.
 pub(crate) async fn load_irregular(connection: &mut PgConnection) -> Result<Vec<Lane>, Error> {
-    let rows: Vec<(String, String, String)> = sqlx::query_as(LOAD_IRREGULAR).fetch_all(connection).await?;
+    let rows: Vec<(String, String, String)> =
+        sqlx::query_as(sql!("lanes/load_irregular")).fetch_all(connection).await?;
     rows.iter()
         .map(|(environment, service, target)| {
             parsed("irregular_lanes", format!("{environment}/{target}/{service}"), || {
@@ -142,176 +79,151 @@ pub(crate) async fn correct(
     corrected: Position,
     from: Position,
 ) -> Result<(), Error> {
-    sqlx::query(CORRECT).bind(bigint(corrected)).bind(bigint(from)).execute(connection).await?;
+    sqlx::query(sql!("lanes/correct")).bind(bigint(corrected)).bind(bigint(from)).execute(connection).await?;
     Ok(())
 }
 
 /// Returns the columns of an effect: switched_to, version, artifact, config, infrastructure, commit.
-fn effect_columns(effect: &Effect) -> [Option<&str>; 6] {
+fn effect_columns(effect: &Effect) -> [Option<String>; 6] {
     match effect {
-        Effect::SwitchedTo(slot) => [Some(slot.as_str()), None, None, None, None, None],
-        Effect::Removed => [None; 6],
-        Effect::Deployed(release) => [
-            None,
-            Some(release.version.as_str()),
-            release.artifact.as_ref().map(Artifact::as_str),
-            release.config.as_ref().map(ConfigDigest::as_str),
-            release.infrastructure.as_ref().map(ShortText::as_str),
-            release.commit.as_ref().map(ShortText::as_str),
-        ],
+        Effect::SwitchedTo(slot) => [Some(slot.to_string()), None, None, None, None, None],
+        Effect::Removed => [const { None }; 6],
+        Effect::Deployed(release) => {
+            let [artifact, config, infrastructure, commit] = optional_columns(Some(release));
+            [None, Some(release.version.to_string()), artifact, config, infrastructure, commit]
+        }
     }
 }
 
-/// Rows to insert into `lane_changes`, column by column.
-#[derive(Default)]
-pub(crate) struct LaneChangeRows {
-    track_id: Vec<i32>,
-    environment_id: Vec<i32>,
-    position: Vec<i64>,
-    occurred_at: Vec<DateTime<Utc>>,
-    event_id: Vec<String>,
-    effect: [Vec<Option<String>>; 6],
-    artifact_key: Vec<Option<String>>,
-    package_key: Vec<Option<String>>,
-    deployment: Vec<Option<String>>,
-    late: Vec<bool>,
-    behind: Vec<bool>,
+insert_row! {
+    /// Row of `lane_changes`.
+    pub(crate) struct LaneChangeInsert => "lane_changes" {
+        track_id: i32,
+        environment_id: i32,
+        position: i64,
+        occurred_at: DateTime<Utc>,
+        event_id: String,
+        switched_to: Option<String>,
+        version: Option<String>,
+        artifact: Option<String>,
+        config: Option<String>,
+        infrastructure: Option<String>,
+        commit: Option<String>,
+        artifact_key: Option<String>,
+        package_key: Option<String>,
+        deployment: Option<String>,
+        late: bool,
+        behind: bool,
+    }
 }
 
-impl LaneChangeRows {
-    pub(crate) fn push(
-        &mut self,
+impl LaneChangeInsert {
+    pub(crate) fn new(
         (track_id, environment_id): (i32, i32),
         entry: &TrackEntry,
         deployment: Option<&ShortText>,
         (late, behind): (bool, bool),
-    ) {
-        self.track_id.push(track_id);
-        self.environment_id.push(environment_id);
-        self.position.push(bigint(entry.since.position));
-        self.occurred_at.push(entry.since.occurred_at);
-        self.event_id.push(entry.since.event_id.as_str().to_owned());
-        for (column, value) in self.effect.iter_mut().zip(effect_columns(&entry.effect)) {
-            column.push(value.map(str::to_owned));
-        }
-        let artifact = match &entry.effect {
+    ) -> Self {
+        let [switched_to, version, artifact, config, infrastructure, commit] = effect_columns(&entry.effect);
+        let deployed_artifact = match &entry.effect {
             Effect::Deployed(release) => release.artifact.as_ref(),
             Effect::Removed | Effect::SwitchedTo(_) => None,
         };
-        self.artifact_key.push(artifact.map(Artifact::identity));
-        self.package_key.push(artifact.and_then(Artifact::package_key));
-        self.deployment.push(deployment.map(ShortText::to_string));
-        self.late.push(late);
-        self.behind.push(behind);
-    }
-
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if self.track_id.is_empty() {
-            return Ok(());
+        Self {
+            track_id,
+            environment_id,
+            position: bigint(entry.since.position),
+            occurred_at: entry.since.occurred_at,
+            event_id: entry.since.event_id.as_str().to_owned(),
+            switched_to,
+            version,
+            artifact,
+            config,
+            infrastructure,
+            commit,
+            artifact_key: deployed_artifact.map(Artifact::identity),
+            package_key: deployed_artifact.and_then(Artifact::package_key),
+            deployment: deployment.map(ShortText::to_string),
+            late,
+            behind,
         }
-        let mut query = sqlx::query(WRITE_CHANGES)
-            .bind(self.track_id)
-            .bind(self.environment_id)
-            .bind(self.position)
-            .bind(self.occurred_at)
-            .bind(self.event_id);
-        for column in self.effect {
-            query = query.bind(column);
-        }
-        let query = query
-            .bind(self.artifact_key)
-            .bind(self.package_key)
-            .bind(self.deployment)
-            .bind(self.late)
-            .bind(self.behind);
-        query.execute(connection).await?;
-        Ok(())
     }
 }
 
-/// Rows to insert into or update in `tracks`, column by column.
-#[derive(Default)]
-pub(crate) struct TrackRows {
-    track_id: Vec<i32>,
-    environment_id: Vec<i32>,
-    service: Vec<String>,
-    target: Vec<String>,
-    slot: Vec<Option<String>>,
-    position: Vec<i64>,
-    occurred_at: Vec<DateTime<Utc>>,
-    event_id: Vec<String>,
-    effect: [Vec<Option<String>>; 6],
-    late: Vec<Option<i64>>,
+insert_row! {
+    /// Row of `tracks`.
+    pub(crate) struct TrackUpsert => "tracks",
+        "ON CONFLICT (track_id) DO UPDATE SET position = excluded.position, occurred_at = excluded.occurred_at,
+            event_id = excluded.event_id, switched_to = excluded.switched_to, version = excluded.version,
+            artifact = excluded.artifact, config = excluded.config, infrastructure = excluded.infrastructure,
+            commit = excluded.commit, late_position = excluded.late_position"
+    {
+        track_id: i32,
+        environment_id: i32,
+        service: String,
+        target: String,
+        slot: Option<String>,
+        position: i64,
+        occurred_at: DateTime<Utc>,
+        event_id: String,
+        switched_to: Option<String>,
+        version: Option<String>,
+        artifact: Option<String>,
+        config: Option<String>,
+        infrastructure: Option<String>,
+        commit: Option<String>,
+        late_position: Option<i64>,
+    }
 }
 
-impl TrackRows {
-    pub(crate) fn push(
-        &mut self,
+impl TrackUpsert {
+    pub(crate) fn new(
         (track_id, environment_id): (i32, i32),
         lane: &Lane,
         track: &Track,
         (entry, late): (&TrackEntry, Option<Position>),
-    ) {
-        self.track_id.push(track_id);
-        self.environment_id.push(environment_id);
-        self.service.push(lane.service.to_string());
-        self.target.push(lane.target.to_string());
-        self.slot.push(match track {
-            Track::Traffic => None,
-            Track::Slot(slot) => Some(slot.to_string()),
-        });
-        self.position.push(bigint(entry.since.position));
-        self.occurred_at.push(entry.since.occurred_at);
-        self.event_id.push(entry.since.event_id.as_str().to_owned());
-        for (column, value) in self.effect.iter_mut().zip(effect_columns(&entry.effect)) {
-            column.push(value.map(str::to_owned));
+    ) -> Self {
+        let [switched_to, version, artifact, config, infrastructure, commit] = effect_columns(&entry.effect);
+        Self {
+            track_id,
+            environment_id,
+            service: lane.service.to_string(),
+            target: lane.target.to_string(),
+            slot: match track {
+                Track::Traffic => None,
+                Track::Slot(slot) => Some(slot.to_string()),
+            },
+            position: bigint(entry.since.position),
+            occurred_at: entry.since.occurred_at,
+            event_id: entry.since.event_id.as_str().to_owned(),
+            switched_to,
+            version,
+            artifact,
+            config,
+            infrastructure,
+            commit,
+            late_position: late.map(bigint),
         }
-        self.late.push(late.map(bigint));
-    }
-
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if self.track_id.is_empty() {
-            return Ok(());
-        }
-        let mut query = sqlx::query(WRITE)
-            .bind(self.track_id)
-            .bind(self.environment_id)
-            .bind(self.service)
-            .bind(self.target)
-            .bind(self.slot)
-            .bind(self.position)
-            .bind(self.occurred_at)
-            .bind(self.event_id);
-        for column in self.effect {
-            query = query.bind(column);
-        }
-        query.bind(self.late).execute(connection).await?;
-        Ok(())
     }
 }
 
-/// Rows to insert into `irregular_lanes`, column by column.
-#[derive(Default)]
-pub(crate) struct IrregularRows {
-    environment_id: Vec<i32>,
-    service: Vec<String>,
-    target: Vec<String>,
-    position: Vec<i64>,
+insert_row! {
+    /// Row of `irregular_lanes`.
+    pub(crate) struct IrregularLaneInsert => "irregular_lanes", "ON CONFLICT DO NOTHING" {
+        environment_id: i32,
+        service: String,
+        target: String,
+        position: i64,
+    }
 }
 
-impl IrregularRows {
-    pub(crate) fn push(&mut self, environment_id: i32, lane: &Lane, at: Position) {
-        self.environment_id.push(environment_id);
-        self.service.push(lane.service.to_string());
-        self.target.push(lane.target.to_string());
-        self.position.push(bigint(at));
-    }
-
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), Error> {
-        if !self.environment_id.is_empty() {
-            let query = sqlx::query(WRITE_IRREGULAR).bind(self.environment_id).bind(self.service);
-            query.bind(self.target).bind(self.position).execute(connection).await?;
+impl IrregularLaneInsert {
+    pub(crate) fn new(environment_id: i32, lane: &Lane, at: Position) -> Self {
+        Self {
+            environment_id,
+            service: lane.service.to_string(),
+            target: lane.target.to_string(),
+            position: bigint(at),
         }
-        Ok(())
     }
 }

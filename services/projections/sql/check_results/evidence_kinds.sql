@@ -1,0 +1,6 @@
+-- Selects the kinds of evidence that an environment has.
+SELECT e.with_parts,
+    EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND scope IN ('lane', 'deployment') AND position <= $2),
+    EXISTS (SELECT FROM verdicts WHERE environment_id = $1 AND scope = 'environment' AND position <= $2),
+    EXISTS (SELECT FROM check_starts WHERE (environment_id = $1 OR run IS NOT NULL) AND position <= $2)
+FROM environments e WHERE e.environment_id = $1

@@ -1,0 +1,1 @@
+SELECT service, target FROM irregular_lanes WHERE environment_id = $1 AND position <= $2

@@ -1,0 +1,1 @@
+SELECT position, stream_created, leaf_hash, root FROM projection

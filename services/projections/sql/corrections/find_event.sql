@@ -1,0 +1,1 @@
+SELECT position, bytes FROM events WHERE identity = $1 AND repeats IS NULL

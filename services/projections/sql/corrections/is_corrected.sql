@@ -1,0 +1,1 @@
+SELECT EXISTS (SELECT FROM corrections WHERE position = $1)

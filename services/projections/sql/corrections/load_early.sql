@@ -1,0 +1,1 @@
+SELECT identity, position FROM corrections_ahead

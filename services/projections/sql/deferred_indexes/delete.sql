@@ -1,0 +1,1 @@
+DELETE FROM _set_aside WHERE name = $1

@@ -1,0 +1,1 @@
+SELECT to_regclass('_set_aside') IS NOT NULL

@@ -1,0 +1,1 @@
+SELECT name, definition FROM _set_aside ORDER BY name

@@ -1,0 +1,1 @@
+SELECT environment_id FROM environments WHERE name = $1

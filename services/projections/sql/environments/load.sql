@@ -1,0 +1,1 @@
+SELECT environment_id, name, first_position, changes, with_parts, last_change_at FROM environments

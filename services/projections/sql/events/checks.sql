@@ -1,0 +1,2 @@
+SELECT position, bytes FROM events
+WHERE position = ANY($1) AND kind IN ('validation.passed', 'validation.failed')

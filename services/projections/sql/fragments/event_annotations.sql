@@ -1,0 +1,78 @@
+-- Joins what is derived about event `e` when it is queried:
+--
+-- - `back`: the last time that the release which goes live by this event went live before, if the lane ran another in
+--   between. Each look-up reads one row by an index.
+-- - `frozen`: the event occurred within a freeze and is not a step of a rollback.
+-- - `straddle`: the event ends a check, and the checked subject changed after the check started. The tracks decide, so
+--   the result may differ from what counts for a lane that was removed or switched to an empty slot during the check.
+-- - `k`: the first correction of the event.
+LEFT JOIN LATERAL (
+    SELECT (
+        SELECT b.position FROM live_changes b
+        WHERE b.environment_id = c.environment_id AND b.service = c.service AND b.target = c.target
+            AND b.position < c.position AND b.version = c.version
+            AND (b.artifact_key, b.config, b.infrastructure, b.commit)
+                IS NOT DISTINCT FROM (c.artifact_key, c.config, c.infrastructure, c.commit)
+            AND NOT EXISTS (SELECT FROM corrections k WHERE k.position = b.position)
+        ORDER BY b.position DESC LIMIT 1
+    ) AS position
+    FROM environments n JOIN live_changes c ON c.environment_id = n.environment_id
+        AND c.service = e.service AND c.target = e.target AND c.version = e.went_live
+        AND c.position = e.position
+    WHERE n.name = e.environment LIMIT 1
+) back ON true
+LEFT JOIN LATERAL (
+    SELECT true AS holds
+    FROM environments n JOIN freezes f ON f.environment_id = n.environment_id
+    WHERE n.name = e.environment AND e.kind IN ('deploy.succeeded', 'deploy.removed', 'traffic.switched')
+        AND f.started_at <= e.occurred_at AND (f.ends_at IS NULL OR e.occurred_at < f.ends_at)
+        AND (f.lifted_at IS NULL OR e.occurred_at < f.lifted_at)
+        AND NOT EXISTS (SELECT FROM rollback_reports r WHERE r.position = e.position)
+    LIMIT 1
+) frozen ON true
+LEFT JOIN LATERAL (
+    SELECT CASE WHEN v.scope IN ('release', 'deployment') THEN (
+        SELECT bool_or(t.at_start OR t.at_end) AND NOT bool_or(t.throughout) FROM (
+            SELECT a.stands AS at_start, b.stands AS at_end,
+                a.stands AND a.position = b.position AS throughout
+            FROM tracks t
+            -- The last change of track `t` before the start of the check and before its end, and whether it put the
+            -- release or the deployment that the check names on the track.
+            LEFT JOIN LATERAL (
+                SELECT c.position, CASE v.scope
+                        WHEN 'release'
+                        THEN c.version = convert_from(e.bytes, 'UTF8')::jsonb #>> '{data,release,version}'
+                        ELSE c.deployment = convert_from(e.bytes, 'UTF8')::jsonb #>> '{data,deployment}'
+                    END AS stands
+                FROM lane_changes c
+                WHERE c.track_id = t.track_id AND c.occurred_at <= s.occurred_at AND c.corrected_position IS NULL
+                ORDER BY c.occurred_at DESC, c.position DESC LIMIT 1
+            ) a ON true
+            LEFT JOIN LATERAL (
+                SELECT c.position, CASE v.scope
+                        WHEN 'release'
+                        THEN c.version = convert_from(e.bytes, 'UTF8')::jsonb #>> '{data,release,version}'
+                        ELSE c.deployment = convert_from(e.bytes, 'UTF8')::jsonb #>> '{data,deployment}'
+                    END AS stands
+                FROM lane_changes c
+                WHERE c.track_id = t.track_id AND c.occurred_at <= v.occurred_at AND c.corrected_position IS NULL
+                ORDER BY c.occurred_at DESC, c.position DESC LIMIT 1
+            ) b ON true
+            WHERE t.environment_id = v.environment_id AND t.service = e.service
+                AND (e.target IS NULL OR t.target = e.target)
+        ) t
+    ) ELSE EXISTS (
+        SELECT FROM live_changes l
+        WHERE l.environment_id = v.environment_id AND l.occurred_at > s.occurred_at
+            AND l.occurred_at <= v.occurred_at
+            AND (e.service IS NULL OR l.service = e.service) AND (e.target IS NULL OR l.target = e.target)
+    ) END AS holds
+    FROM verdicts v CROSS JOIN (SELECT NULL) one
+    -- include fragments/check_start.sql
+    WHERE e.kind IN ('validation.passed', 'validation.failed') AND v.position = e.position
+        AND v.environment_id IS NOT NULL AND s.occurred_at IS NOT NULL
+    LIMIT 1
+) straddle ON true
+LEFT JOIN LATERAL (
+    SELECT min(k.corrected_position) AS corrected_position FROM corrections k WHERE k.position = e.position
+) k ON true

@@ -1,0 +1,1 @@
+SELECT FROM gaps WHERE position = $1

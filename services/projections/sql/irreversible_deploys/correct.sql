@@ -1,0 +1,1 @@
+UPDATE irreversible_deploys SET corrected_position = $2 WHERE position = $1

@@ -1,0 +1,2 @@
+UPDATE lane_changes SET corrected_position = $2
+WHERE position = $1 AND corrected_position IS NULL

@@ -1,0 +1,11 @@
+-- Selects the last change of each track of an environment up to position `$2`.
+SELECT p.position AS projections_position, e.environment_id, t.service, t.target, t.slot,
+    i.position IS NOT NULL AS irregular, NULL::bigint AS late_position,
+    c.position, c.occurred_at, c.event_id, c.switched_to, c.version,
+    c.artifact, c.config, c.infrastructure, c.commit
+-- include fragments/tracks_of_environment.sql
+LEFT JOIN LATERAL (
+    SELECT * FROM lane_changes c
+    WHERE c.track_id = t.track_id AND NOT c.late AND c.position <= $2
+    ORDER BY c.position DESC LIMIT 1
+) c ON true

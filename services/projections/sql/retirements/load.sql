@@ -1,0 +1,1 @@
+SELECT environment_id, occurred_at, position, retires FROM retirements

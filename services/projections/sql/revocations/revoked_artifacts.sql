@@ -1,0 +1,1 @@
+SELECT DISTINCT artifact FROM revocations WHERE NOT reinstates

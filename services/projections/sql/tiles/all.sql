@@ -1,0 +1,1 @@
+SELECT level, index, hashes FROM tiles ORDER BY level, index
