@@ -393,7 +393,7 @@ fn conflicts() -> Vec<Bad> {
 }
 
 #[tokio::test]
-async fn bad_input_harms_nobody() {
+async fn bad_input_is_rejected_without_side_effects() {
     let servers = Servers::start().await;
     let limits = [format!("--http-max-batch-bytes={BATCH_BYTES}"), format!("--http-max-events={EVENTS}")];
     let service = Service::start(PROGRAM, &servers, &limits.each_ref().map(String::as_str)).await;
