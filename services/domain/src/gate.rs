@@ -5,24 +5,25 @@
 //!
 //! Decision 0015, section 6, is the specification.
 
-mod answer;
 mod approvals;
 mod finding;
 mod hold;
 mod input;
 mod promotion;
+mod answer;
 
 use crate::plan_issue::{ActiveFreeze, RevokedArtifact};
 use crate::{Position, ShortText};
 
-pub use answer::{Answer, DeployAnswer};
 pub use approvals::approved_by_others;
 pub use finding::{Finding, Rule};
 pub use hold::{Hold, HoldState, RolledBackRelease, SucceededDeploy, hold};
 pub use input::{Decision, GateInput};
 pub use promotion::{
-    CompositionEvidence, PromotionEvidence, PromotionResult, ReleaseJudgement, TargetEvidence, judge_release,
+    CompositionEvidence, PromotionEvidence, PromotionResult, ReleaseJudgement, TargetEvidence,
+    best_by_target, counts_as_requested,
 };
+pub use answer::{Answer, DeployAnswer};
 
 /// Decides for the lanes of a question. Without a lane, nothing is allowed.
 #[must_use]

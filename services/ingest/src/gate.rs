@@ -6,7 +6,7 @@ use ledger_domain::gate::{Decision, DeployAnswer, GateInput, PromotionEvidence, 
 use ledger_domain::plan_issue::Revocations;
 use ledger_domain::retirement::RetirementStatus;
 use ledger_domain::rollback::RollbackPhase;
-use ledger_domain::{Lane, LaneRef, Position, Release, ShortText, TargetName};
+use ledger_domain::{Lane, LaneRef, Lanes, Position, Release, ShortText};
 use ledger_projections::{AsOf, PolicyInForce, QueryError, Snapshot};
 
 use crate::planning::UnknownLane;
@@ -72,7 +72,7 @@ async fn is_rollback_step(
         let wanted = step.to.as_ref();
         step.service == lane.service
             && lane.target.as_ref().is_none_or(|target| *target == step.target)
-            && wanted.is_some_and(|wanted| wanted.matches(release) || release.matches(wanted))
+            && wanted.is_some_and(|wanted| wanted.either_matches(release))
     };
     Ok(is_started && row.request.plan.steps.iter().any(matches_deploy))
 }
@@ -97,10 +97,7 @@ pub async fn gate(
     }
     let (release, artifact_known_from) = resolve_artifact(snapshot, named, &question.release, now).await?;
     let PolicyInForce { declared, policy } = snapshot.policy(environment, position).await?;
-    let retired = match snapshot.retirements(environment, position).await?.last() {
-        RetirementStatus::Retired(position) => Some(position),
-        RetirementStatus::Open(_) => None,
-    };
+    let retired = snapshot.retirements(environment, position).await?.last().retired_by();
     let mut evidence = Vec::new();
     for source in policy.promotion.iter().flat_map(|promotion| &promotion.from) {
         let source_policy = snapshot.policy(source, position).await?.policy;
@@ -200,21 +197,12 @@ async fn deploy_answers(
     Ok(answers)
 }
 
-/// Returns the lanes of a question: the one at its target. Without a target, those to which a deploy without a target
-/// may go: the service's lanes that hold anything; else its lanes that changed since the last retirement of the
-/// environment; else the one at the default target.
-fn lanes_of(named: &LaneRef, current: &ledger_domain::Lanes) -> Vec<Lane> {
-    if let Some(target) = &named.target {
-        return vec![named.at(target.clone())];
-    }
-    let of_service = || current.iter().filter(|((service, _), _)| *service == named.service);
-    let mut targets: Vec<&TargetName> =
-        of_service().filter(|(_, fold)| fold.holds_anything()).map(|((_, target), _)| target).collect();
-    if targets.is_empty() {
-        targets = of_service().map(|((_, target), _)| target).collect();
-    }
-    match targets[..] {
-        [] => vec![named.at(TargetName::default())],
-        ref targets => targets.iter().map(|target| named.at((*target).clone())).collect(),
-    }
+/// Returns the lanes of a question: those that a report with the same target, or without one, may mean.
+fn lanes_of(named: &LaneRef, current: &Lanes) -> Vec<Lane> {
+    let of_service = current.iter().filter(|((service, _), _)| *service == named.service);
+    // The current lanes are without the changes that a retirement discards.
+    let never_retired = RetirementStatus::Active(None);
+    let targets =
+        named.targets(of_service.map(|((_, target), fold)| (target, fold.occupancy(never_retired))));
+    targets.into_iter().map(|target| named.at(target)).collect()
 }

@@ -7,7 +7,6 @@ use chrono::{DateTime, Utc};
 use ledger_domain::event::{Action, Actor, Payload, Plan, Rollback, RollbackRequest};
 use ledger_domain::known_good::Status;
 use ledger_domain::plan_issue::{PlanContext, PlanIssue, Revocations, Severity, issues};
-use ledger_domain::retirement::RetirementStatus;
 use ledger_domain::{
     Composition, ConfigDigest, EnvironmentName, LaneFilter, LaneFold, Lanes, PointInTime, PointRef,
     PointSelector, Position, Removals, ServiceName, ShortText, TargetName, shown_removed,
@@ -265,10 +264,7 @@ impl PlanInputs {
                 Err(QueryError::UnknownEnvironment(_)) => Position::START,
                 Err(error) => return Err(error.into()),
             },
-            retired: match snapshot.retirements(environment, position).await?.last() {
-                RetirementStatus::Retired(position) => Some(position),
-                RetirementStatus::Open(_) => None,
-            },
+            retired: snapshot.retirements(environment, position).await?.last().retired_by(),
             policy: snapshot.policy(environment, position).await?,
             irreversible: snapshot.irreversible(environment).await?,
             open: snapshot.open_deploys(environment).await?,
