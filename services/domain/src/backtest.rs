@@ -6,7 +6,7 @@
 //! is resolved from the events that were fed: deploys of other environments do not contribute to it.
 //!
 //! All events are kept in memory: about 400 bytes for each distinct release and for each change of a lane, 100 to 200
-//! bytes for each start or end of a check, 200 bytes for each answer. A million events of 100 services, of which two
+//! bytes for each start or end of a check, 200 bytes for each vote. A million events of 100 services, of which two
 //! sevenths are deploys and three sevenths are checks, take about 400 MB.
 
 mod artifacts;
@@ -315,12 +315,12 @@ impl Backtest {
         let freezes = self.rule_evidence.freezes(now);
         let key = (service.clone(), target.clone());
         let (rollbacks, mut deploys) = self.rule_evidence.rollbacks(&key);
-        let mut answers = self.rule_evidence.answers(name, service, &release.version, &self.releases);
-        for answer in &mut answers {
-            answer.release = self.completed(name, service, &answer.release, answer.occurred_at);
+        let mut votes = self.rule_evidence.votes(name, service, &release.version, &self.releases);
+        for vote in &mut votes {
+            vote.release = self.completed(name, service, &vote.release, vote.occurred_at);
         }
         if let Some(history) =
-            environment.and_then(|it| it.lane(service, target)).filter(|_| !answers.is_empty())
+            environment.and_then(|it| it.lane(service, target)).filter(|_| !votes.is_empty())
         {
             deploys.extend(history.succeeded_deploys_of_version(&release.version, &self.releases));
         }
@@ -342,7 +342,7 @@ impl Backtest {
             deploys: &deploys,
             present: present.as_deref(),
             promotion: &evidence,
-            answers: &answers,
+            votes: &votes,
         };
         decide(&[input])
     }

@@ -10,7 +10,7 @@ mod finding;
 mod hold;
 mod input;
 mod promotion;
-mod answer;
+mod vote;
 
 use crate::plan_issue::{ActiveFreeze, RevokedArtifact};
 use crate::{Position, ShortText};
@@ -23,7 +23,7 @@ pub use promotion::{
     CompositionEvidence, PromotionEvidence, PromotionResult, ReleaseJudgement, TargetEvidence,
     best_by_target, counts_as_requested,
 };
-pub use answer::{Answer, DeployAnswer};
+pub use vote::{ApprovalVote, DeployVote};
 
 /// Decides for the lanes of a question. Without a lane, nothing is allowed.
 #[must_use]
@@ -52,8 +52,8 @@ fn lane_findings(input: &GateInput<'_>) -> Vec<Finding> {
     findings.push(freeze(input.freezes));
     findings.extend(input.rollback.map(rollback));
     findings.extend(revoked(input));
-    let latest = approvals::latest_answers(input);
-    let grants: Vec<_> = latest.iter().filter_map(approvals::LatestAnswer::valid_grant).collect();
+    let latest = approvals::latest_votes(input);
+    let grants: Vec<_> = latest.iter().filter_map(approvals::LatestVote::valid_grant).collect();
     let held = hold(input.release, input.rollbacks, input.deploys, &grants);
     findings.extend(hold::finding(&held).map(|finding| finding.at(target)));
     findings.extend(promotion::findings(input.policy, input.promotion));

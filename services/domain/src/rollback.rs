@@ -8,7 +8,7 @@ mod execution;
 use chrono::{DateTime, Utc};
 
 use crate::event::{Actor, RollbackRequest};
-use crate::gate::{Answer, approved_by_others};
+use crate::gate::{ApprovalVote, approved_by_others};
 use crate::{EnvironmentName, LaneFilter, LongText, Position, Release, ServiceName, ShortText, TargetName};
 
 pub use automatic::{
@@ -70,7 +70,7 @@ pub struct RollbackState<'a> {
     /// Number of people other than the requester who must approve.
     pub approvals: u32,
     /// The approvals and rejections given so far.
-    pub answers: &'a [Answer],
+    pub votes: &'a [ApprovalVote],
 }
 
 /// Reason why a transition of a rollback is rejected.
@@ -122,7 +122,7 @@ impl RollbackState<'_> {
     /// # Errors
     /// A person rejected the rollback.
     pub fn approvals_lacking(&self) -> Result<usize, TransitionError> {
-        let (granted, rejected) = approved_by_others(self.answers, self.initiated_by);
+        let (granted, rejected) = approved_by_others(self.votes, self.initiated_by);
         match rejected {
             Some(position) => Err(TransitionError::Rejected(position)),
             None => Ok((self.approvals as usize).saturating_sub(granted)),

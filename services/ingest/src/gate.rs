@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Actor, Step};
-use ledger_domain::gate::{Decision, DeployAnswer, GateInput, PromotionEvidence, decide};
+use ledger_domain::gate::{Decision, DeployVote, GateInput, PromotionEvidence, decide};
 use ledger_domain::plan_issue::Revocations;
 use ledger_domain::retirement::RetirementStatus;
 use ledger_domain::rollback::RollbackPhase;
@@ -124,13 +124,13 @@ pub async fn gate(
         Some(artifact) => snapshot.revoked([artifact]).await?,
         None => snapshot.revoked_named(&named.service).await?,
     };
-    let answers = deploy_answers(snapshot, named, &release).await?;
+    let votes = deploy_votes(snapshot, named, &release).await?;
     let lanes = lanes_of(named, &current);
     let mut lane_histories = Vec::with_capacity(lanes.len());
     for lane in lanes {
         let rollbacks = snapshot.left_releases(&lane).await?;
         let earliest = rollbacks.iter().map(|left| left.requested);
-        let earliest = earliest.chain(answers.iter().map(|answer| answer.answer.position)).min();
+        let earliest = earliest.chain(votes.iter().map(|vote| vote.vote.position)).min();
         let deploys = match earliest {
             Some(earliest) => snapshot.deploys_after(&lane, earliest).await?,
             None => Vec::new(),
@@ -153,7 +153,7 @@ pub async fn gate(
             deploys,
             present: current.get(&(lane.service.clone(), lane.target.clone())),
             promotion: &evidence,
-            answers: &answers,
+            votes: &votes,
         })
         .collect();
     let decision = decide(&inputs);
@@ -180,21 +180,21 @@ async fn resolve_artifact(
 
 /// Returns people's approvals and rejections of deploys of a version of the service, each with the artifact that the
 /// version meant at its time.
-async fn deploy_answers(
+async fn deploy_votes(
     snapshot: &mut Snapshot,
     named: &LaneRef,
     release: &Release,
-) -> Result<Vec<DeployAnswer>, ledger_projections::Error> {
+) -> Result<Vec<DeployVote>, ledger_projections::Error> {
     let LaneRef { environment, service, .. } = named;
-    let mut answers = Vec::new();
-    for given in snapshot.answers_to_deploy(environment, service, &release.version).await? {
+    let mut votes = Vec::new();
+    for given in snapshot.votes_on_deploy(environment, service, &release.version).await? {
         let lane =
             LaneRef { environment: environment.clone(), service: service.clone(), target: given.target };
         let (release, _) = resolve_artifact(snapshot, &lane, &given.release, given.occurred_at).await?;
-        let (answer, occurred_at, expires_at) = (given.answer, given.occurred_at, given.expires_at);
-        answers.push(DeployAnswer { answer, occurred_at, lane, release, expires_at });
+        let (vote, occurred_at, expires_at) = (given.vote, given.occurred_at, given.expires_at);
+        votes.push(DeployVote { vote, occurred_at, lane, release, expires_at });
     }
-    Ok(answers)
+    Ok(votes)
 }
 
 /// Returns the lanes of a question: those that a report with the same target, or without one, may mean.

@@ -104,7 +104,7 @@ impl UnknownLane {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Planned {
     /// The request for the plan.
-    pub wish: PlanRequest,
+    pub request: PlanRequest,
     /// The position of the snapshot in which the plan was made.
     pub position: Position,
     /// The position of the environment's last change. While it is unchanged, the initial state of the plan is valid.
@@ -141,8 +141,8 @@ impl Planned {
         force: bool,
         cause: Option<Position>,
     ) -> Payload {
-        let source = self.wish.source().cloned();
-        let PlanRequest { environment, scope, .. } = self.wish;
+        let source = self.request.source().cloned();
+        let PlanRequest { environment, scope, .. } = self.request;
         Payload::RollbackRequested(RollbackRequest {
             rollback: Rollback { environment, rollback_id },
             to: self.to,
@@ -344,7 +344,7 @@ impl PlanInputs {
             policy: policy.clone(),
             plan,
             issues,
-            wish: request.clone(),
+            request: request.clone(),
         })
     }
 }

@@ -6,7 +6,7 @@
 use chrono::{DateTime, Utc};
 
 use super::finding::{Finding, Rule};
-use super::answer::Answer;
+use super::vote::ApprovalVote;
 use crate::{Position, Release, ShortText};
 
 /// A rollback that holds a release.
@@ -66,7 +66,7 @@ pub enum HoldState<'a> {
         /// The hold.
         hold: Hold,
         /// The grant.
-        by: &'a Answer,
+        by: &'a ApprovalVote,
     },
 }
 
@@ -119,7 +119,7 @@ pub fn hold<'a>(
     release: &Release,
     rollbacks: &[RolledBackRelease],
     deploys: &[SucceededDeploy],
-    grants: &[&'a Answer],
+    grants: &[&'a ApprovalVote],
 ) -> HoldState<'a> {
     let has_ended = |left: &RolledBackRelease| {
         let mut later = rollbacks.iter().filter(|other| other.requested > left.requested);

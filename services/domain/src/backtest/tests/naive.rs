@@ -7,7 +7,7 @@ use super::{Entry, name, time};
 use crate::checks::{LaneDeploy, speaks_of, straddles};
 use crate::event::{ApprovalSubject, Event, Payload, Policy, Validation, ValidationSubject};
 use crate::gate::{
-    Answer, CompositionEvidence, Decision, DeployAnswer, GateInput, PromotionEvidence, RolledBackRelease,
+    ApprovalVote, CompositionEvidence, Decision, DeployVote, GateInput, PromotionEvidence, RolledBackRelease,
     SucceededDeploy, TargetEvidence, best_by_target, counts_as_requested, decide,
 };
 use crate::known_good::{CheckResult, CheckResults, Marked};
@@ -541,8 +541,8 @@ impl Model {
         (left, active.map(|(id, position, _)| (id, position)))
     }
 
-    fn answers(&self) -> Vec<DeployAnswer> {
-        let mut answers = Vec::new();
+    fn votes(&self) -> Vec<DeployVote> {
+        let mut votes = Vec::new();
         for ((at, position), event) in &self.entries {
             let (approval, granted) = match &event.payload {
                 Payload::ApprovalGranted(approval) => (approval, true),
@@ -552,8 +552,8 @@ impl Model {
             if let (ApprovalSubject::Deploy { lane, release }, Some(actor)) =
                 (&approval.subject, &event.actor)
             {
-                answers.push(DeployAnswer {
-                    answer: Answer { actor: actor.clone(), granted, position: *position },
+                votes.push(DeployVote {
+                    vote: ApprovalVote { actor: actor.clone(), granted, position: *position },
                     occurred_at: *at,
                     lane: lane.clone(),
                     release: self.completed(lane, release, at.timestamp()),
@@ -561,7 +561,7 @@ impl Model {
                 });
             }
         }
-        answers
+        votes
     }
 
     /// Returns the revocations and reinstatements, ordered by moment.
@@ -654,7 +654,7 @@ pub(super) fn decision(policy: &Policy, entries: &[Entry]) -> Option<Decision> {
         deploys: &deploys,
         present: Some(&present),
         promotion: &evidence,
-        answers: &model.answers(),
+        votes: &model.votes(),
     };
     Some(decide(&[input]))
 }
