@@ -191,11 +191,76 @@ struct Mutation {
     event: Value,
 }
 
+/// Texts that some member of an event accepts, and others that resemble them.
+const TEXTS: &[&str] = &[
+    "",
+    " ",
+    "word",
+    "_word",
+    "-",
+    "a.B_c-9",
+    "two words",
+    " padded",
+    "padded ",
+    "\u{a0}padded",
+    "two\nlines",
+    "trailing\n",
+    "a\ttab",
+    "bell\u{7}",
+    "zero\u{200b}width",
+    "soft\u{ad}hyphen",
+    "right\u{202e}to left",
+    "tag\u{e0061}",
+    "two\u{2028}lines",
+    "delete\u{7f}",
+    "next\u{85}line",
+    "café",
+    "production",
+    "application/json",
+    "application/json; charset=utf-8",
+    "Application/JSON",
+    "application/jsonp",
+    "2026-08-01T12:00:00Z",
+    "2026-08-01t12:00:00.123456789z",
+    "2026-12-31T23:59:60+23:59",
+    "2026-08-01T12:00:00+24:00",
+    "2026-08-01T24:00:00Z",
+    "2026-08-01T12:00:00",
+    "2026-08-01T12:00:00.Z",
+    "2026-13-01T12:00:00Z",
+    "2026-08-01",
+    "1969-12-31T23:59:59Z",
+    "pkg:",
+    "pkg:oci",
+    "pkg:oci/",
+    "pkg:/oci/search-api",
+    "pkg:cargo/rand@0.9.1?arch=arm64#src",
+    "pkg:9/rand",
+    "PKG:cargo/rand",
+    "pkg:oci/search-api@v948",
+    "pkg:docker/search-api@sha256:12",
+    "registry.example/search-api:latest",
+    "registry.example/search-api@sha256:12",
+    "known_good",
+    "warn",
+    "switch",
+    "service",
+    "environment",
+    "all",
+    "any",
+    "1.0",
+];
+
 /// Returns the values that replace each value in turn: every JSON type, and texts and numbers at the boundaries of the
 /// rules.
 fn substitutes() -> Vec<Value> {
-    let sha256 = "0".repeat(64);
-    let mut substitutes = vec![
+    let texts = TEXTS.iter().map(|text| Value::from(*text));
+    let long = [63, 64, 512, 513, 4096, 4097].map(|length| "x".repeat(length).into());
+    values_of_other_types().into_iter().chain(texts).chain(digests().map(Value::from)).chain(long).collect()
+}
+
+fn values_of_other_types() -> Vec<Value> {
+    vec![
         Value::Null,
         json!(true),
         json!(0),
@@ -213,67 +278,13 @@ fn substitutes() -> Vec<Value> {
         json!([""]),
         json!({"name": "search-api"}),
         json!({"search-api": ["two words"]}),
-    ];
-    let texts = [
-        "",
-        " ",
-        "word",
-        "_word",
-        "-",
-        "a.B_c-9",
-        "two words",
-        " padded",
-        "padded ",
-        "\u{a0}padded",
-        "two\nlines",
-        "trailing\n",
-        "a\ttab",
-        "bell\u{7}",
-        "zero\u{200b}width",
-        "soft\u{ad}hyphen",
-        "right\u{202e}to left",
-        "tag\u{e0061}",
-        "two\u{2028}lines",
-        "delete\u{7f}",
-        "next\u{85}line",
-        "café",
-        "production",
-        "application/json",
-        "application/json; charset=utf-8",
-        "Application/JSON",
-        "application/jsonp",
-        "2026-08-01T12:00:00Z",
-        "2026-08-01t12:00:00.123456789z",
-        "2026-12-31T23:59:60+23:59",
-        "2026-08-01T12:00:00+24:00",
-        "2026-08-01T24:00:00Z",
-        "2026-08-01T12:00:00",
-        "2026-08-01T12:00:00.Z",
-        "2026-13-01T12:00:00Z",
-        "2026-08-01",
-        "1969-12-31T23:59:59Z",
-        "pkg:",
-        "pkg:oci",
-        "pkg:oci/",
-        "pkg:/oci/search-api",
-        "pkg:cargo/rand@0.9.1?arch=arm64#src",
-        "pkg:9/rand",
-        "PKG:cargo/rand",
-        "pkg:oci/search-api@v948",
-        "pkg:docker/search-api@sha256:12",
-        "registry.example/search-api:latest",
-        "registry.example/search-api@sha256:12",
-        "known_good",
-        "warn",
-        "switch",
-        "service",
-        "environment",
-        "all",
-        "any",
-        "1.0",
-    ];
-    substitutes.extend(texts.map(Value::from));
-    let digests = [
+    ]
+}
+
+/// Returns texts with a digest, valid and invalid.
+fn digests() -> [String; 11] {
+    let sha256 = "0".repeat(64);
+    [
         format!("sha256:{sha256}"),
         format!("sha512:{sha256}{sha256}"),
         format!("sha512:{sha256}"),
@@ -285,10 +296,7 @@ fn substitutes() -> Vec<Value> {
         format!("pkg:docker/search-api@sha256%3A{sha256}?repository_url=registry.example"),
         format!("pkg:OCI/search-api@v948?checksum=sha512:{sha256}{sha256}"),
         format!("pkg:oci/search-api@sha256:{sha256}0"),
-    ];
-    substitutes.extend(digests.map(Value::from));
-    substitutes.extend([63, 64, 512, 513, 4096, 4097].map(|length| "x".repeat(length).into()));
-    substitutes
+    ]
 }
 
 /// Returns an example's mutations: each value removed, each value replaced, and each object with an unknown member.

@@ -166,15 +166,12 @@ fn bodies() -> Vec<Bad> {
     ]
 }
 
-/// Valid JSON that is not a valid event.
-fn events() -> Vec<Bad> {
-    const INVALID: (u16, &str) = (422, "invalid-event");
+const INVALID: (u16, &str) = (422, "invalid-event");
+
+/// Valid JSON without valid event attributes.
+fn attributes() -> Vec<Bad> {
     const UNKNOWN: (u16, &str) = (422, "unknown-event-type");
     let structured = |description, body: Vec<u8>, expected| post(description, STRUCTURED, body, expected);
-    let version = |text: &str| with(r#""version":"v1""#, &format!(r#""version":{text}"#));
-    let service = |text: &str| with(r#""service":"web""#, &format!(r#""service":{text}"#));
-    let release = |member: &str| with(r#""version":"v1""#, &format!(r#""version":"v1",{member}"#));
-    let data = |member: &str| with(r#""service":"web""#, &format!(r#""service":"web",{member}"#));
     let attribute = |member: &str| with(r#""data""#, &format!(r#"{member},"data""#));
     let time = |text: &str| with("2026-08-01T10:00:00Z", text);
     vec![
@@ -202,42 +199,51 @@ fn events() -> Vec<Bad> {
         structured("a time without a time zone", time("2026-08-01T10:00:00"), INVALID),
         structured("before 1970", time("1969-12-31T23:59:59Z"), INVALID),
         structured("the future", time("2999-01-01T00:00:00Z"), (422, "event-from-the-future")),
-        structured("a name with a space", service(r#""we b""#), INVALID),
-        structured("a name with a wildcard", service(r#""web.>""#), INVALID),
-        structured("a name with an umlaut", service(r#""wéb""#), INVALID),
-        structured("a name that starts with a dash", service(r#""-web""#), INVALID),
-        structured("a name with a line feed", service(r#""web\n""#), INVALID),
-        structured("an empty name", service(r#""""#), INVALID),
-        structured("a name of 64 characters", service(&format!("\"{}\"", "x".repeat(64))), INVALID),
-        structured("a name that is a number", service("7"), INVALID),
-        structured("a name that is null", service("null"), INVALID),
-        structured("a version of 513 bytes", version(&format!("\"{}\"", "x".repeat(513))), INVALID),
-        structured("a version with a control character", version(r#""v\u0000""#), INVALID),
-        structured("a version with white space around it", version(r#"" v1 ""#), INVALID),
-        structured("a version that is a number", version("1.5"), INVALID),
-        structured("a release that is a string", with(r#"{"version":"v1"}"#, r#""v1""#), INVALID),
-        structured("a tag as an artifact", release(r#""artifact":"web:latest""#), INVALID),
-        structured("an incomplete digest", release(r#""config":"sha256:12""#), INVALID),
-        structured("a misspelt member of the release", release(r#""artefact":"x""#), INVALID),
-        structured("an unknown member", data(r#""colour":"blue""#), INVALID),
-        structured("a flag that is a word", data(r#""reversible":"yes""#), INVALID),
-        structured("links that are not a list", data(r#""links":{}"#), INVALID),
-        structured("a reason of 5,000 bytes", data(&format!(r#""reason":"{}""#, "x".repeat(5_000))), INVALID),
-        structured(
-            "no data",
-            with(r#","data":{"environment":"production","service":"web","release":{"version":"v1"}}"#, ""),
-            INVALID,
-        ),
-        structured(
-            "data that is null",
-            with(r#"{"environment":"production","service":"web","release":{"version":"v1"}}"#, "null"),
-            INVALID,
-        ),
         structured("data in base64", attribute(r#""data_base64":"e30=""#), INVALID),
         structured("an attribute with a capital letter", attribute(r#""traceParent":"x""#), INVALID),
         structured("an attribute that is an object", attribute(r#""trace":{}"#), INVALID),
         structured("a required attribute that is null", with(r#""id":"bad""#, r#""id":null"#), INVALID),
         structured("an unsupported datacontenttype", attribute(r#""datacontenttype":"text/xml""#), INVALID),
+    ]
+}
+
+/// Events with invalid data.
+fn data() -> Vec<Bad> {
+    let structured = |description, body: Vec<u8>| post(description, STRUCTURED, body, INVALID);
+    let version = |text: &str| with(r#""version":"v1""#, &format!(r#""version":{text}"#));
+    let service = |text: &str| with(r#""service":"web""#, &format!(r#""service":{text}"#));
+    let release = |member: &str| with(r#""version":"v1""#, &format!(r#""version":"v1",{member}"#));
+    let data = |member: &str| with(r#""service":"web""#, &format!(r#""service":"web",{member}"#));
+    vec![
+        structured("a name with a space", service(r#""we b""#)),
+        structured("a name with a wildcard", service(r#""web.>""#)),
+        structured("a name with an umlaut", service(r#""wéb""#)),
+        structured("a name that starts with a dash", service(r#""-web""#)),
+        structured("a name with a line feed", service(r#""web\n""#)),
+        structured("an empty name", service(r#""""#)),
+        structured("a name of 64 characters", service(&format!("\"{}\"", "x".repeat(64)))),
+        structured("a name that is a number", service("7")),
+        structured("a name that is null", service("null")),
+        structured("a version of 513 bytes", version(&format!("\"{}\"", "x".repeat(513)))),
+        structured("a version with a control character", version(r#""v\u0000""#)),
+        structured("a version with white space around it", version(r#"" v1 ""#)),
+        structured("a version that is a number", version("1.5")),
+        structured("a release that is a string", with(r#"{"version":"v1"}"#, r#""v1""#)),
+        structured("a tag as an artifact", release(r#""artifact":"web:latest""#)),
+        structured("an incomplete digest", release(r#""config":"sha256:12""#)),
+        structured("a misspelt member of the release", release(r#""artefact":"x""#)),
+        structured("an unknown member", data(r#""colour":"blue""#)),
+        structured("a flag that is a word", data(r#""reversible":"yes""#)),
+        structured("links that are not a list", data(r#""links":{}"#)),
+        structured("a reason of 5,000 bytes", data(&format!(r#""reason":"{}""#, "x".repeat(5_000)))),
+        structured(
+            "no data",
+            with(r#","data":{"environment":"production","service":"web","release":{"version":"v1"}}"#, ""),
+        ),
+        structured(
+            "data that is null",
+            with(r#"{"environment":"production","service":"web","release":{"version":"v1"}}"#, "null"),
+        ),
     ]
 }
 
@@ -288,12 +294,13 @@ fn headers() -> Vec<Bad> {
     ]
 }
 
-/// Invalid queries.
-fn queries() -> Vec<Bad> {
-    const WRONG: (u16, &str) = (400, "invalid-parameter");
-    const NO_POSITION: (u16, &str) = (404, "unknown-position");
-    const NOWHERE: (u16, &str) = (404, "path-not-found");
-    const NO_ENVIRONMENT: (u16, &str) = (404, "unknown-environment");
+const WRONG: (u16, &str) = (400, "invalid-parameter");
+const NO_POSITION: (u16, &str) = (404, "unknown-position");
+const NOWHERE: (u16, &str) = (404, "path-not-found");
+const NO_ENVIRONMENT: (u16, &str) = (404, "unknown-environment");
+
+/// Invalid queries of the state of an environment.
+fn state_queries() -> Vec<Bad> {
     vec![
         get("at: a word", "/v1/environments/production/state?at=yesterday", WRONG),
         get("at: empty", "/v1/environments/production/state?at=", WRONG),
@@ -337,7 +344,12 @@ fn queries() -> Vec<Bad> {
         get("an unknown environment at a position", "/v1/environments/nowhere/state?at=0", NO_ENVIRONMENT),
         get("an unknown environment, changes ago", "/v1/environments/nowhere/state?at=-1", NO_ENVIRONMENT),
         get("an invalid environment name", "/v1/environments/no%20where/state", WRONG),
-        get("a path that is not UTF-8", "/v1/environments/%ff/state", NOWHERE),
+    ]
+}
+
+/// Invalid queries of differences, events and positions.
+fn other_queries() -> Vec<Bad> {
+    vec![
         get("from: a word", "/v1/environments/production/diff?from=yesterday", WRONG),
         get("to: a word", "/v1/environments/production/diff?to=tomorrow", WRONG),
         get(
@@ -372,9 +384,16 @@ fn queries() -> Vec<Bad> {
         get("wait_for: a word", "/v1/position?wait_for=soon", WRONG),
         get("wait_ms: too long", "/v1/position?wait_for=1&wait_ms=30001", WRONG),
         get("wait_ms: negative", "/v1/position?wait_for=1&wait_ms=-1", WRONG),
+    ]
+}
+
+/// Paths that do not exist, and methods that a path does not have.
+fn paths() -> Vec<Bad> {
+    vec![
         get("an unknown tenant", "/v1/tenants/unknown/position", (404, "unknown-tenant")),
         get("an invalid tenant name", "/v1/tenants/not%20valid/position", WRONG),
         get("an unknown path", "/v1/releases", NOWHERE),
+        get("a path that is not UTF-8", "/v1/environments/%ff/state", NOWHERE),
         get("another version of the API", "/v2/events", NOWHERE),
         get("an environment without a name", "/v1/environments//state", WRONG),
         not_allowed("deleting the history", Method::DELETE, "/v1/events"),
@@ -393,15 +412,16 @@ fn conflicts() -> Vec<Bad> {
 }
 
 #[tokio::test]
-async fn bad_input_harms_nobody() {
+async fn bad_input_is_rejected_without_side_effects() {
     let servers = Servers::start().await;
     let limits = [format!("--http-max-batch-bytes={BATCH_BYTES}"), format!("--http-max-events={EVENTS}")];
     let service = Service::start(PROGRAM, &servers, &limits.each_ref().map(String::as_str)).await;
     let client = service.client();
     client.record_and_wait(&deploy("1", "2026-08-01T09:00:00Z", "production", "web", "v0")).await;
     let before = client.text("/v1/position").await;
-    let table: Vec<Bad> =
-        [bodies(), events(), headers(), queries(), conflicts()].into_iter().flatten().collect();
+    let table =
+        [bodies(), attributes(), data(), headers(), state_queries(), other_queries(), paths(), conflicts()];
+    let table: Vec<Bad> = table.into_iter().flatten().collect();
 
     let mut wrong = Vec::new();
     for bad in &table {

@@ -1,5 +1,5 @@
-//! The promises of the design: each has a test that is named after it. The test `bad_input_harms_nobody` is in
-//! `bad_input`, next to its table.
+//! The promises of the design: each has a test that is named after it. The test
+//! `bad_input_is_rejected_without_side_effects` is in `bad_input`, next to its table.
 
 mod durable;
 mod no_downtime;

@@ -18,6 +18,7 @@ mod report;
 mod rollbacks;
 mod run;
 mod service;
+mod shared;
 mod stack;
 
 use std::io::Write as _;

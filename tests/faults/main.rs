@@ -21,6 +21,7 @@ mod report;
 mod rollbacks;
 mod run;
 mod service;
+mod shared;
 mod stack;
 
 use std::sync::Arc;

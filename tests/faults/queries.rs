@@ -9,8 +9,8 @@ use reqwest::Method;
 use tokio::time::sleep;
 
 use crate::generator::ENVIRONMENTS;
-use crate::load::{Phase, Shared};
 use crate::plan::SERVICES;
+use crate::shared::{Phase, Shared};
 use ledger_tests::Random;
 
 /// Timeout of a query.

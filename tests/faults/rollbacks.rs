@@ -9,9 +9,9 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::generator::{ENVIRONMENTS, Event, Expected, envelope};
-use crate::load::{Phase, Shared, post};
 use crate::observations::{Outcome, problem};
 use crate::plan::SERVICES;
+use crate::shared::{Phase, Shared, post};
 use ledger_tests::Random;
 
 /// Timeout of a request; longer than the ledger needs to decide.

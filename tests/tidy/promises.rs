@@ -7,12 +7,12 @@ use crate::tree::{files, is_rust, read, root};
 const PROMISES: &[&str] = &[
     "acknowledged_is_durable",
     "once",
-    "projections_are_the_log_folded",
+    "projections_are_a_function_of_the_log",
     "a_point_in_the_past_does_not_change",
     "immutable_and_provable",
     "no_silent_rollback",
-    "no_downtime_of_our_own",
-    "bad_input_harms_nobody",
+    "no_planned_downtime",
+    "bad_input_is_rejected_without_side_effects",
 ];
 
 #[test]

@@ -292,7 +292,7 @@ pub(crate) async fn get_state(
         lane.fold.idle().into_iter().map(|idle| LaneBody::of(&lane.service, &lane.target, idle))
     });
     let switches = state.lanes.iter().flat_map(|lane| {
-        lane.fold.passed_over().into_iter().map(|(slot, since)| SwitchBody {
+        lane.fold.ineffective_switches().into_iter().map(|(slot, since)| SwitchBody {
             service: lane.service.to_string(),
             target: lane.target.to_string(),
             slot: slot.to_string(),

@@ -194,12 +194,12 @@ fn rollback_request(
         None => new_id()?,
     };
     Ok(RequestRollback {
-        wish: plan_request,
+        plan_request,
         rollback_id,
         reason: parsed_member("/reason", LongText::parse(reason))?,
         initiated_by: initiated_by.parse("initiated_by")?,
         force: request.force,
-        seen: if_match(headers)?,
+        expected_position: if_match(headers)?,
         plan_digest: plan_digest
             .map(|text| parsed_member("/plan_digest", ConfigDigest::parse(text)))
             .transpose()?,
@@ -490,7 +490,7 @@ impl RollbackBody {
 
 impl ApprovalsBody {
     fn of(context: &RollbackContext) -> Self {
-        let missing = context.life().approvals_lacking();
+        let missing = context.state().approvals_lacking();
         let granted =
             missing.as_ref().map_or(0, |missing| (context.approvals as usize).saturating_sub(*missing));
         Self {
@@ -498,7 +498,7 @@ impl ApprovalsBody {
             granted,
             rejected: missing.is_err(),
             answers: context
-                .answers
+                .votes
                 .iter()
                 .map(|vote| VoteBody {
                     actor: (&vote.actor).into(),

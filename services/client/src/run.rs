@@ -109,27 +109,13 @@ impl Run {
         let client = self.connection.client();
         let outbox = Outbox::new(client.clone(), self.spool.folder(), patience);
         let mut reports = DeployReports::new(outbox);
-        let mut reported = None;
         tokio::select! {
             () = reports.add(started) => {}
             // Stop now: the signal is meant to stop the deploy before it starts.
             _ = signals.next() => return Err(anyhow!("interrupted before the command started")),
         }
         if self.strict {
-            let sent = tokio::select! {
-                sent = send_reports(&reports, patience) => sent,
-                _ = signals.next() => Err(anyhow!("interrupted")),
-            };
-            if let Err(error) = sent {
-                if !error.downcast_ref::<NotRecorded>().is_some_and(NotRecorded::is_rejected) {
-                    // The start may be recorded now or later, so report an end as well.
-                    let result = CommandResult::not_started(
-                        "the command was not run: its start could not be recorded",
-                    );
-                    reports.add(deploy.event(Kind::DeployFailed, Some((&result, None)))?).await;
-                }
-                return Err(error.context("did not run the command: its start is not recorded"));
-            }
+            record_start(&deploy, &mut reports, patience, &mut signals).await?;
         }
         let started_at = Instant::now();
         // Send while the command runs: it does not wait for the ledger. Reports not sent by its end are sent
@@ -140,32 +126,58 @@ impl Run {
         let duration = started_at.elapsed();
         // The signals received so far were meant for the command.
         signals.discard_pending();
-        let kind = if result.code == 0 { Kind::DeploySucceeded } else { Kind::DeployFailed };
-        let sent = match deploy.event(kind, Some((&result, Some(duration)))) {
-            Ok(event) => {
-                reported = Some(event.identity().clone());
-                reports.add(event).await;
-                let stop_requested = async {
-                    signals.next().await;
-                    // The signal may be one that each process of the group receives in turn, and not a second
-                    // request to stop.
-                    tokio::time::sleep(GRACE_PERIOD).await;
-                };
-                tokio::select! {
-                    sent = send_reports(&reports, patience) => sent,
-                    () = stop_requested => Err(anyhow!("interrupted while reporting the deploy")),
-                }
-            }
-            Err(error) => Err(error.context("cannot report how the deploy ended")),
-        };
-        match sent {
+        match report_end(&deploy, (&result, duration), &mut reports, patience, &mut signals).await {
             Err(error) if self.strict && result.code == 0 => {
                 return Err(error.context("the command succeeded, but its end is not recorded"));
             }
             Err(error) => print_notice(&format!("{error:#}")),
-            Ok(()) => print_notes(&client, reported.as_ref()).await,
+            Ok(reported) => print_notes(&client, &reported).await,
         }
         Ok(ExitCode::from(result.code))
+    }
+}
+
+/// Sends the spooled start of a deploy. If it is not recorded, the command must not run.
+async fn record_start(
+    deploy: &Deploy,
+    reports: &mut DeployReports,
+    patience: Duration,
+    signals: &mut Signals,
+) -> anyhow::Result<()> {
+    let sent = tokio::select! {
+        sent = send_reports(reports, patience) => sent,
+        _ = signals.next() => Err(anyhow!("interrupted")),
+    };
+    let Err(error) = sent else { return Ok(()) };
+    if !error.downcast_ref::<NotRecorded>().is_some_and(NotRecorded::is_rejected) {
+        // The start may be recorded now or later, so report an end as well.
+        let result = CommandResult::not_started("the command was not run: its start could not be recorded");
+        reports.add(deploy.event(Kind::DeployFailed, Some((&result, None)))?).await;
+    }
+    Err(error.context("did not run the command: its start is not recorded"))
+}
+
+/// Spools and sends the end of a deploy. Returns the identity of the recorded report.
+async fn report_end(
+    deploy: &Deploy,
+    (result, duration): (&CommandResult, Duration),
+    reports: &mut DeployReports,
+    patience: Duration,
+    signals: &mut Signals,
+) -> anyhow::Result<Identity> {
+    let kind = if result.code == 0 { Kind::DeploySucceeded } else { Kind::DeployFailed };
+    let event =
+        deploy.event(kind, Some((result, Some(duration)))).context("cannot report how the deploy ended")?;
+    let identity = event.identity().clone();
+    reports.add(event).await;
+    let stop_requested = async {
+        signals.next().await;
+        // The signal may be one that each process of the group receives in turn, and not a second request to stop.
+        tokio::time::sleep(GRACE_PERIOD).await;
+    };
+    tokio::select! {
+        sent = send_reports(reports, patience) => sent.map(|()| identity),
+        () = stop_requested => Err(anyhow!("interrupted while reporting the deploy")),
     }
 }
 
@@ -173,8 +185,7 @@ impl Run {
 const NOTES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Prints the ledger's notes on a recorded report, if they arrive in time.
-async fn print_notes(client: &Client, reported: Option<&Identity>) {
-    let Some(Identity { source, id }) = reported else { return };
+async fn print_notes(client: &Client, Identity { source, id }: &Identity) {
     let fetched = async {
         let head = head(client).await?;
         let url = with_param(client.url(&["events"]), "source", Some(source.as_str()));

@@ -6,7 +6,7 @@
 //! is resolved from the events that were fed: deploys of other environments do not contribute to it.
 //!
 //! All events are kept in memory: about 400 bytes for each distinct release and for each change of a lane, 100 to 200
-//! bytes for each start or end of a check, 200 bytes for each answer. A million events of 100 services, of which two
+//! bytes for each start or end of a check, 200 bytes for each vote. A million events of 100 services, of which two
 //! sevenths are deploys and three sevenths are checks, take about 400 MB.
 
 mod artifacts;
@@ -17,15 +17,19 @@ mod outcome;
 mod results;
 mod rules;
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 
 use crate::event::{Built, Deploy, Event, Payload, Policy, Reinstated, Revoked, RollbackStart, Validation};
-use crate::gate::{Decision, Finding, GateInput, PromotionEvidence, SucceededDeploy, decide};
+use crate::gate::{
+    Decision, Finding, GateInput, PromotionEvidence, SucceededDeploy, counts_as_requested, decide,
+};
 use crate::known_good::Marked;
-use crate::plan_issue::Revocations;
+use crate::plan_issue::{Revocations, RevokedArtifact};
 use crate::retirement::RetirementStatus;
+use crate::revocation::RevocationEvent;
 use crate::{
     Artifact, Effect, EnvironmentName, EventRef, Identity, IdentityKey, Kind, Lane, LaneFold, LaneRef,
     Position, Release, ServiceName, ShortText, TargetName, Track, TrackEntry,
@@ -257,7 +261,7 @@ impl Backtest {
     fn target_of(&self, lane: &LaneRef) -> Option<TargetName> {
         match self.environments.get(&lane.environment) {
             Some(environment) => environment.target_of(lane),
-            None => Some(lane.target.clone().unwrap_or_default()),
+            None => lane.only_target([]).ok(),
         }
     }
 
@@ -306,27 +310,23 @@ impl Backtest {
         let evidence: Vec<PromotionEvidence<'_>> = evidence.collect();
         let environment = self.environments.get(name);
         let standing =
-            environment.map_or(RetirementStatus::Open(None), |environment| environment.standing(now));
-        let retired = match standing {
-            RetirementStatus::Retired(position) => Some(position),
-            RetirementStatus::Open(_) => None,
-        };
+            environment.map_or(RetirementStatus::Active(None), |environment| environment.standing(now));
         let present = environment.and_then(|environment| environment.present(service, target, standing));
         let freezes = self.rule_evidence.freezes(now);
         let key = (service.clone(), target.clone());
         let (rollbacks, mut deploys) = self.rule_evidence.rollbacks(&key);
-        let mut answers = self.rule_evidence.answers(name, service, &release.version, &self.releases);
-        for answer in &mut answers {
-            answer.release = self.completed(name, service, &answer.release, answer.occurred_at);
+        let mut votes = self.rule_evidence.votes(name, service, &release.version, &self.releases);
+        for vote in &mut votes {
+            vote.release = self.completed(name, service, &vote.release, vote.occurred_at);
         }
         if let Some(history) =
-            environment.and_then(|it| it.lane(service, target)).filter(|_| !answers.is_empty())
+            environment.and_then(|it| it.lane(service, target)).filter(|_| !votes.is_empty())
         {
             deploys.extend(history.succeeded_deploys_of_version(&release.version, &self.releases));
         }
         let revoked = match &release.artifact {
             Some(artifact) => self.revocations.of(artifact).into_iter().collect(),
-            None => self.revocations.named(service),
+            None => self.revocations.of_service(service),
         };
         let input = GateInput {
             lane,
@@ -334,7 +334,7 @@ impl Backtest {
             requester: event.actor.as_ref(),
             now,
             policy: &self.candidate.policy,
-            retired,
+            retired: standing.retired_by(),
             freezes: &freezes,
             rollback: self.rule_evidence.active_rollback(),
             revocations: Revocations { revoked: &revoked, meant: None },
@@ -342,13 +342,12 @@ impl Backtest {
             deploys: &deploys,
             present: present.as_deref(),
             promotion: &evidence,
-            answers: &answers,
+            votes: &votes,
         };
         decide(&[input])
     }
 
-    /// Returns the releases that count as the requested one for promotion: those of the same artifact or, where an
-    /// artifact is unknown, of the same version.
+    /// Returns the releases that count as the requested one for promotion.
     fn promotable_releases(
         &self,
         environment: &EnvironmentName,
@@ -356,17 +355,16 @@ impl Backtest {
         requested: &Release,
         now: DateTime<Utc>,
     ) -> Vec<Id> {
-        let of_version = self.releases.of_version(&requested.version).iter().copied();
-        let Some(artifact) = &requested.artifact else { return of_version.collect() };
-        let mut found = self.releases.of_artifact(artifact);
-        let mut of_version = of_version.filter(|id| self.releases.get(*id).artifact.is_none()).peekable();
-        if of_version.peek().is_some()
-            && self
-                .artifact_of_version(environment, service, &requested.version, now)
-                .is_none_or(|it| it.is_same(artifact))
-        {
-            found.extend(of_version);
-        }
+        let meant = LazyCell::new(|| self.artifact_of_version(environment, service, &requested.version, now));
+        let mut found = self.releases.of_version(&requested.version).to_vec();
+        found.extend(requested.artifact.iter().flat_map(|artifact| self.releases.of_artifact(artifact)));
+        found.sort_unstable();
+        found.dedup();
+        found.retain(|id| {
+            let deployed = self.releases.get(*id);
+            let meant = if deployed.artifact.is_none() { *meant } else { None };
+            counts_as_requested(requested, deployed, meant)
+        });
         found
     }
 
@@ -451,10 +449,12 @@ impl Backtest {
                 self.builds.add(version, artifact, at);
             }
             (Payload::ArtifactRevoked(Revoked { artifact, deleted, .. }), _) => {
-                self.revocations.revoke(artifact, *deleted, at);
+                let (artifact, deleted, position) = (artifact.clone(), *deleted, at.position);
+                let revoked = RevokedArtifact { artifact, deleted, position };
+                self.revocations.add(&RevocationEvent::Revoked(revoked), at);
             }
             (Payload::ArtifactReinstated(Reinstated { artifact }), _) => {
-                self.revocations.reinstate(artifact, at);
+                self.revocations.add(&RevocationEvent::Reinstated(artifact.clone()), at);
             }
             (Payload::ValidationStarted(it), _) => return self.add_check_event(it, CheckKind::Started, at),
             (Payload::ValidationPassed(it), _) => {

@@ -78,7 +78,6 @@ pub fn drift<'a>(
     ledger: &'a Lanes,
     seen: &'a BTreeMap<(ServiceName, TargetName), ObservedState>,
 ) -> Vec<Drift<'a>> {
-    let none = None;
     seen.iter()
         .filter_map(|((service, target), seen)| {
             let fold = ledger.get(&(service.clone(), target.clone()));
@@ -95,7 +94,7 @@ pub fn drift<'a>(
                 return None;
             }
             let since = changed.filter(|changed| seen.since.order(changed).is_lt()).unwrap_or(&seen.since);
-            Some(Drift { service, target, ledger: live.map_or(none, |live| Some(live.release)), seen, since })
+            Some(Drift { service, target, ledger: live.map(|live| live.release), seen, since })
         })
         .collect()
 }
@@ -119,9 +118,9 @@ pub fn uneven(composition: &Composition) -> Vec<TargetSkew<'_>> {
         .filter_map(|service| {
             let runs: Vec<_> =
                 targets.iter().map(|target| (*target, composition.lane(service, target))).collect();
-            let release = |live: &Option<&LiveRelease>| live.map(|live| live.release.clone());
-            let first = runs.first().map(|(_, live)| release(live))?;
-            let same = runs.iter().all(|(_, live)| release(live) == first);
+            let mut releases = runs.iter().map(|(_, live)| live.map(|live| &live.release));
+            let first = releases.next()?;
+            let same = releases.all(|release| release == first);
             (!same).then_some(TargetSkew { service, targets: runs })
         })
         .collect()

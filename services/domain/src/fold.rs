@@ -6,11 +6,13 @@
 //!
 //! Decision 0015, section 1, is the specification.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use chrono::{DateTime, Utc};
 
 use crate::composition::{EventRef, LiveRelease};
+use crate::retirement::RetirementStatus;
 use crate::{Position, Release, SlotName};
 
 /// A [`LiveRelease`] that borrows from the history of its lane.
@@ -115,6 +117,17 @@ enum SlotContent<'c> {
     Filled(&'c Release, &'c EventRef),
 }
 
+/// The use of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occupancy {
+    /// The lane has no change that counts.
+    Unused,
+    /// The lane has changed, and neither runs a release nor holds one in a slot.
+    Vacant,
+    /// The lane runs a release, or holds one in a slot.
+    Occupied,
+}
+
 /// The release that traffic reaches, and the event since which it does.
 struct TrafficState<'c> {
     live: Option<LiveReleaseRef<'c>>,
@@ -136,7 +149,7 @@ impl LaneFold {
         let before = self.live().map(|live| live.release.clone());
         let anomaly = self.detect_anomaly(track, &entry);
         let behind = self.changes.last().is_some_and(|(_, last)| is_before(&entry.since, &last.since));
-        let late = behind && self.kept(track).is_some_and(|kept| is_before(&entry.since, &kept.since));
+        let late = behind && self.last_change(track).is_some_and(|last| is_before(&entry.since, &last.since));
         self.insert(track.clone(), entry);
         let altered = before.as_ref() != self.live().map(|live| live.release);
         Applied { late, behind, altered, anomaly }
@@ -149,7 +162,7 @@ impl LaneFold {
     }
 
     /// Removes the change that an event made, because a correction replaces it. Returns its track.
-    pub fn take_back(&mut self, position: Position) -> Option<Track> {
+    pub fn remove(&mut self, position: Position) -> Option<Track> {
         let index = self.changes.iter().position(|(_, entry)| entry.since.position == position)?;
         Some(self.changes.remove(index).0)
     }
@@ -170,14 +183,29 @@ impl LaneFold {
     /// Returns the lane without the changes that occurred before a time: an environment that was retired and declared
     /// again starts empty.
     #[must_use]
-    pub fn after(&self, time: DateTime<Utc>) -> Self {
+    pub fn without_changes_before(&self, time: DateTime<Utc>) -> Self {
         let index = self.changes.partition_point(|(_, entry)| entry.since.occurred_at < time);
         Self { changes: self.changes[index..].to_vec() }
     }
 
+    /// Returns the lane without the changes that retirements of its environment discard.
+    #[must_use]
+    pub fn without_discarded_changes(&self, status: RetirementStatus) -> Cow<'_, Self> {
+        let changes = self.counting_changes(status);
+        if changes.len() == self.changes.len() {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self { changes: changes.to_vec() })
+    }
+
+    /// Returns the changes that retirements of the environment do not discard.
+    fn counting_changes(&self, status: RetirementStatus) -> &[(Track, TrackEntry)] {
+        &self.changes[self.changes.partition_point(|(_, entry)| !status.includes(entry.since.occurred_at))..]
+    }
+
     /// Returns the last change of a track.
     #[must_use]
-    pub fn kept(&self, track: &Track) -> Option<&TrackEntry> {
+    pub fn last_change(&self, track: &Track) -> Option<&TrackEntry> {
         self.changes.iter().rev().find(|(of, _)| of == track).map(|(_, entry)| entry)
     }
 
@@ -224,6 +252,12 @@ impl LaneFold {
         traffic_state(&self.changes).live
     }
 
+    /// Returns the live release by the changes that retirements of the environment do not discard.
+    #[must_use]
+    pub fn live_under(&self, status: RetirementStatus) -> Option<LiveReleaseRef<'_>> {
+        traffic_state(self.counting_changes(status)).live
+    }
+
     /// Returns the event since which traffic reaches the live release, or nothing. `None` if no change affects traffic.
     #[must_use]
     pub fn since(&self) -> Option<&EventRef> {
@@ -233,7 +267,7 @@ impl LaneFold {
     /// Returns the latest switches without effect, newest first, up to the change that determines the live release:
     /// switches that wait for a deploy to their slot, and switches to slots that were empty.
     #[must_use]
-    pub fn passed_over(&self) -> Vec<(&SlotName, &EventRef)> {
+    pub fn ineffective_switches(&self) -> Vec<(&SlotName, &EventRef)> {
         let traffic =
             self.changes.iter().enumerate().rev().filter(|(_, (track, _))| *track == Track::Traffic);
         traffic
@@ -277,10 +311,17 @@ impl LaneFold {
         matches!(slot_content(&self.changes, slot), SlotContent::Filled(..))
     }
 
-    /// Returns true if the lane runs a release, or holds one in a slot.
+    /// Returns the use of the lane by the changes that retirements of its environment do not discard.
     #[must_use]
-    pub fn holds_anything(&self) -> bool {
-        self.live().is_some() || filled_slots(&self.changes).next().is_some()
+    pub fn occupancy(&self, status: RetirementStatus) -> Occupancy {
+        let changes = self.counting_changes(status);
+        if changes.is_empty() {
+            Occupancy::Unused
+        } else if traffic_state(changes).live.is_some() || filled_slots(changes).next().is_some() {
+            Occupancy::Occupied
+        } else {
+            Occupancy::Vacant
+        }
     }
 
     /// Returns the changes, ordered by moment.

@@ -5,24 +5,25 @@
 //!
 //! Decision 0015, section 6, is the specification.
 
-mod answer;
 mod approvals;
 mod finding;
 mod hold;
 mod input;
 mod promotion;
+mod vote;
 
 use crate::plan_issue::{ActiveFreeze, RevokedArtifact};
 use crate::{Position, ShortText};
 
-pub use answer::{Answer, DeployAnswer};
 pub use approvals::approved_by_others;
 pub use finding::{Finding, Rule};
 pub use hold::{Hold, HoldState, RolledBackRelease, SucceededDeploy, hold};
 pub use input::{Decision, GateInput};
 pub use promotion::{
-    CompositionEvidence, PromotionEvidence, PromotionResult, ReleaseJudgement, TargetEvidence, judge_release,
+    CompositionEvidence, PromotionEvidence, PromotionResult, ReleaseJudgement, TargetEvidence,
+    best_by_target, counts_as_requested,
 };
+pub use vote::{ApprovalVote, DeployVote};
 
 /// Decides for the lanes of a question. Without a lane, nothing is allowed.
 #[must_use]
@@ -51,8 +52,8 @@ fn lane_findings(input: &GateInput<'_>) -> Vec<Finding> {
     findings.push(freeze(input.freezes));
     findings.extend(input.rollback.map(rollback));
     findings.extend(revoked(input));
-    let latest = approvals::latest_answers(input);
-    let grants: Vec<_> = latest.iter().filter_map(approvals::LatestAnswer::valid_grant).collect();
+    let latest = approvals::latest_votes(input);
+    let grants: Vec<_> = latest.iter().filter_map(approvals::LatestVote::valid_grant).collect();
     let held = hold(input.release, input.rollbacks, input.deploys, &grants);
     findings.extend(hold::finding(&held).map(|finding| finding.at(target)));
     findings.extend(promotion::findings(input.policy, input.promotion));

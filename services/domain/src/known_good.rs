@@ -212,7 +212,7 @@ pub fn judge(policy: &Policy, evidence: &Evidence<'_>) -> Judgement {
     if evidence.lanes.is_empty() {
         return Judgement { status: Status::Empty, reasons: vec![Reason::Empty] };
     }
-    let mut reasons = failures(policy, evidence);
+    let mut reasons = failures(policy, evidence, |_| true);
     for check in &policy.required_validations {
         if evidence.composition.of(check).is_some_and(|result| result.passed) {
             continue;
@@ -248,21 +248,7 @@ fn judge_marked(policy: &Policy, evidence: &Evidence<'_>, marked: &Marked) -> Ju
     if marked.status == MarkedStatus::Bad {
         return Judgement { status: Status::Bad, reasons };
     }
-    let is_later = |reason: &Reason| match reason {
-        Reason::Failed { lane, check, .. } => {
-            let result = match lane {
-                None => evidence.composition.of(check),
-                Some((service, target)) => evidence
-                    .lanes
-                    .iter()
-                    .find(|lane| (lane.service, lane.target) == (service, target))
-                    .and_then(|lane| lane.verdicts.of(check)),
-            };
-            result.is_some_and(|result| marked.is_before(result))
-        }
-        _ => false,
-    };
-    reasons.extend(failures(policy, evidence).into_iter().filter(is_later));
+    reasons.extend(failures(policy, evidence, |result| marked.is_before(result)));
     let status = match (reasons.len(), has_required_failure(&reasons)) {
         (1, _) => Status::KnownGood,
         (_, true) => Status::Bad,
@@ -275,18 +261,15 @@ fn has_required_failure(reasons: &[Reason]) -> bool {
     reasons.iter().any(|reason| matches!(reason, Reason::Failed { required: true, .. }))
 }
 
-/// Returns the failed checks of the composition and of the releases in its lanes.
-fn failures(policy: &Policy, evidence: &Evidence<'_>) -> Vec<Reason> {
+/// Returns the failed checks of the composition and of the releases in its lanes, of the results that count.
+fn failures(policy: &Policy, evidence: &Evidence<'_>, counts: impl Fn(&CheckResult) -> bool) -> Vec<Reason> {
     let lanes = evidence.lanes.iter();
     let lanes = lanes.map(|lane| (Some((lane.service.clone(), lane.target.clone())), lane.verdicts));
     let parts = std::iter::once((None, evidence.composition)).chain(lanes);
-    let failed = parts.flat_map(|(lane, results)| {
-        results
-            .iter()
-            .filter(|(_, result)| !result.passed)
-            .map(move |(check, result)| (lane.clone(), check, result))
-    });
-    failed
+    let results = parts
+        .flat_map(|(lane, results)| results.iter().map(move |(check, result)| (lane.clone(), check, result)));
+    results
+        .filter(|(_, _, result)| !result.passed && counts(result))
         .map(|(lane, check, result)| Reason::Failed {
             lane,
             check: check.clone(),

@@ -28,6 +28,7 @@ mod point_ref;
 mod position;
 mod release;
 pub mod retirement;
+pub mod revocation;
 pub mod rollback;
 pub mod span;
 mod text;
@@ -38,7 +39,7 @@ pub use composition::{
 };
 pub use digest::{ConfigDigest, DigestError};
 pub use event::{Event, Payload};
-pub use fold::{Anomaly, Applied, Effect, LaneFold, LiveReleaseRef, Track, TrackEntry};
+pub use fold::{Anomaly, Applied, Effect, LaneFold, LiveReleaseRef, Occupancy, Track, TrackEntry};
 pub use identity::{EventId, Identity, IdentityKey, Source};
 pub use image::Image;
 pub use kind::{Family, Kind, UnknownKind};

@@ -55,6 +55,12 @@ impl Release {
         !self.agrees_in(Part::ALL, other)
     }
 
+    /// Returns true if one of the two [matches](Self::matches) the other.
+    #[must_use]
+    pub fn either_matches(&self, other: &Self) -> bool {
+        self.matches(other) || other.matches(self)
+    }
+
     /// Returns true if both state the same parts, and all are equal. Artifacts are compared by identity.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

@@ -18,7 +18,28 @@ pub enum RetirementStatus {
     /// The environment is retired, by the event at this position.
     Retired(Position),
     /// The environment is not retired. Changes from before this time are discarded; `None`: it was never retired.
-    Open(Option<DateTime<Utc>>),
+    Active(Option<DateTime<Utc>>),
+}
+
+impl RetirementStatus {
+    /// Returns the position of the event that retired the environment, if it is retired.
+    #[must_use]
+    pub const fn retired_by(self) -> Option<Position> {
+        match self {
+            Self::Retired(position) => Some(position),
+            Self::Active(_) => None,
+        }
+    }
+
+    /// Returns true if a change or an observation at a time counts: the environment is not retired, and the time is not
+    /// before the declaration that ended its last retirement.
+    #[must_use]
+    pub fn includes(self, occurred_at: DateTime<Utc>) -> bool {
+        match self {
+            Self::Retired(_) => false,
+            Self::Active(declared_at) => declared_at.is_none_or(|declared_at| declared_at <= occurred_at),
+        }
+    }
 }
 
 impl Retirements {
@@ -44,13 +65,13 @@ impl Retirements {
     /// Returns the status at a time.
     #[must_use]
     pub fn at(&self, time: DateTime<Utc>) -> RetirementStatus {
-        self.after(self.events.partition_point(|(at, ..)| *at <= time))
+        self.status_after(self.events.partition_point(|(at, ..)| *at <= time))
     }
 
     /// Returns the status after all events.
     #[must_use]
     pub fn last(&self) -> RetirementStatus {
-        self.after(self.events.len())
+        self.status_after(self.events.len())
     }
 
     /// Returns the time of the last retirement, if there was one.
@@ -59,12 +80,12 @@ impl Retirements {
         self.spans().last().map(|retired| retired.from)
     }
 
-    fn after(&self, count: usize) -> RetirementStatus {
-        let mut standing = RetirementStatus::Open(None);
+    fn status_after(&self, count: usize) -> RetirementStatus {
+        let mut standing = RetirementStatus::Active(None);
         for (at, position, retires) in &self.events[..count] {
             standing = match (standing, retires) {
-                (RetirementStatus::Open(_), true) => RetirementStatus::Retired(*position),
-                (RetirementStatus::Retired(_), false) => RetirementStatus::Open(Some(*at)),
+                (RetirementStatus::Active(_), true) => RetirementStatus::Retired(*position),
+                (RetirementStatus::Retired(_), false) => RetirementStatus::Active(Some(*at)),
                 (standing, _) => standing,
             };
         }
@@ -123,9 +144,9 @@ mod tests {
     #[test]
     fn an_environment_is_retired_until_it_is_declared_again() {
         let retirements = retirements(&[(10, false), (20, true), (25, true), (30, false)]);
-        assert_eq!(retirements.at(time(19)), RetirementStatus::Open(None));
+        assert_eq!(retirements.at(time(19)), RetirementStatus::Active(None));
         assert_eq!(retirements.at(time(20)), RetirementStatus::Retired(Position::new(2)));
-        assert_eq!(retirements.at(time(30)), RetirementStatus::Open(Some(time(30))));
+        assert_eq!(retirements.at(time(30)), RetirementStatus::Active(Some(time(30))));
         let span = |from, until| Span { from: time(from), until: time(until) };
         assert_eq!(retirements.cut(span(15, 40)), Some(span(15, 20)));
         assert_eq!(retirements.cut(span(22, 40)), None);
@@ -133,10 +154,21 @@ mod tests {
     }
 
     #[test]
+    fn only_events_since_the_last_declaration_count() {
+        let retired = RetirementStatus::Retired(Position::new(2));
+        assert_eq!(retired.retired_by(), Some(Position::new(2)));
+        assert!(!retired.includes(time(40)));
+        let declared_again = RetirementStatus::Active(Some(time(30)));
+        assert_eq!(declared_again.retired_by(), None);
+        assert_eq!([29, 30].map(|at| declared_again.includes(time(at))), [false, true]);
+        assert!(RetirementStatus::Active(None).includes(time(0)));
+    }
+
+    #[test]
     fn a_retirement_ends_the_span_even_if_the_environment_is_declared_again_at_once() {
         let retirements = retirements(&[(20, true), (20, false)]);
         let span = |from, until| Span { from: time(from), until: time(until) };
-        assert_eq!(retirements.last(), RetirementStatus::Open(Some(time(20))));
+        assert_eq!(retirements.last(), RetirementStatus::Active(Some(time(20))));
         assert_eq!(retirements.cut(span(15, 40)), Some(span(15, 20)));
         assert_eq!(retirements.cut(span(20, 40)), Some(span(20, 40)));
     }
@@ -147,6 +179,6 @@ mod tests {
             retirements(&[(20, true), (10, false)]).last(),
             RetirementStatus::Retired(Position::new(1))
         );
-        assert_eq!(retirements(&[(30, false), (20, true)]).last(), RetirementStatus::Open(Some(time(30))));
+        assert_eq!(retirements(&[(30, false), (20, true)]).last(), RetirementStatus::Active(Some(time(30))));
     }
 }

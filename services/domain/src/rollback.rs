@@ -8,7 +8,7 @@ mod execution;
 use chrono::{DateTime, Utc};
 
 use crate::event::{Actor, RollbackRequest};
-use crate::gate::{Answer, approved_by_others};
+use crate::gate::{ApprovalVote, approved_by_others};
 use crate::{EnvironmentName, LaneFilter, LongText, Position, Release, ServiceName, ShortText, TargetName};
 
 pub use automatic::{
@@ -70,7 +70,7 @@ pub struct RollbackState<'a> {
     /// Number of people other than the requester who must approve.
     pub approvals: u32,
     /// The approvals and rejections given so far.
-    pub answers: &'a [Answer],
+    pub votes: &'a [ApprovalVote],
 }
 
 /// Reason why a transition of a rollback is rejected.
@@ -122,7 +122,7 @@ impl RollbackState<'_> {
     /// # Errors
     /// A person rejected the rollback.
     pub fn approvals_lacking(&self) -> Result<usize, TransitionError> {
-        let (granted, rejected) = approved_by_others(self.answers, self.initiated_by);
+        let (granted, rejected) = approved_by_others(self.votes, self.initiated_by);
         match rejected {
             Some(position) => Err(TransitionError::Rejected(position)),
             None => Ok((self.approvals as usize).saturating_sub(granted)),
@@ -134,10 +134,7 @@ impl RollbackState<'_> {
     /// # Errors
     /// The rollback has started or ended, was rejected, or lacks approvals.
     pub fn start(&self) -> Result<(), TransitionError> {
-        self.ensure_active()?;
-        if self.phase == RollbackPhase::Started {
-            return Err(TransitionError::StartedAlready);
-        }
+        self.ensure_requested()?;
         match self.approvals_lacking()? {
             0 => Ok(()),
             lacking => {
@@ -153,10 +150,7 @@ impl RollbackState<'_> {
     /// # Errors
     /// The rollback has not started, has ended, or some lane differs.
     pub fn succeed(&self, differing: Vec<String>) -> Result<(), TransitionError> {
-        self.ensure_active()?;
-        if self.phase != RollbackPhase::Started {
-            return Err(TransitionError::NotStarted);
-        }
+        self.ensure_started()?;
         if differing.is_empty() { Ok(()) } else { Err(TransitionError::Differs(differing)) }
     }
 
@@ -165,8 +159,7 @@ impl RollbackState<'_> {
     /// # Errors
     /// The rollback has not started, or has ended.
     pub fn fail(&self) -> Result<(), TransitionError> {
-        self.ensure_active()?;
-        if self.phase == RollbackPhase::Started { Ok(()) } else { Err(TransitionError::NotStarted) }
+        self.ensure_started()
     }
 
     /// Checks that the rollback may be cancelled.
@@ -174,7 +167,7 @@ impl RollbackState<'_> {
     /// # Errors
     /// The rollback has ended.
     pub fn cancel(&self) -> Result<(), TransitionError> {
-        self.ensure_active()
+        if self.phase.is_active() { Ok(()) } else { Err(TransitionError::Ended(self.phase)) }
     }
 
     /// Checks that an actor may approve or reject the rollback.
@@ -182,10 +175,7 @@ impl RollbackState<'_> {
     /// # Errors
     /// The rollback has started or ended, or the actor is the requester or not a person.
     pub fn answer(&self, actor: &Actor) -> Result<(), TransitionError> {
-        self.ensure_active()?;
-        if self.phase == RollbackPhase::Started {
-            return Err(TransitionError::StartedAlready);
-        }
+        self.ensure_requested()?;
         if !actor.is_person() {
             return Err(TransitionError::NotAPerson(actor.name.clone()));
         }
@@ -195,8 +185,20 @@ impl RollbackState<'_> {
         Ok(())
     }
 
-    fn ensure_active(&self) -> Result<(), TransitionError> {
-        if self.phase.is_active() { Ok(()) } else { Err(TransitionError::Ended(self.phase)) }
+    fn ensure_requested(&self) -> Result<(), TransitionError> {
+        match self.phase {
+            RollbackPhase::Requested => Ok(()),
+            RollbackPhase::Started => Err(TransitionError::StartedAlready),
+            ended => Err(TransitionError::Ended(ended)),
+        }
+    }
+
+    fn ensure_started(&self) -> Result<(), TransitionError> {
+        match self.phase {
+            RollbackPhase::Requested => Err(TransitionError::NotStarted),
+            RollbackPhase::Started => Ok(()),
+            ended => Err(TransitionError::Ended(ended)),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Time spans, by the emitters' clocks.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 /// A half-open time span: from a time, inclusive, to another, exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +45,12 @@ pub fn joined(mut spans: Vec<Span>) -> Vec<Span> {
     joined
 }
 
+/// Returns the duration of the longest span, up to `now`; `None` if there is no span.
+#[must_use]
+pub fn longest(spans: &[Span], now: DateTime<Utc>) -> Option<TimeDelta> {
+    spans.iter().map(|span| span.until.min(now) - span.from).max()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +58,14 @@ mod tests {
     fn span(from: i64, until: i64) -> Span {
         let time = |seconds| DateTime::from_timestamp(seconds, 0).expect("a time");
         Span { from: time(from), until: time(until) }
+    }
+
+    #[test]
+    fn the_longest_span_ends_now_at_the_latest() {
+        let now = span(0, 8).until;
+        assert_eq!(longest(&[span(1, 3), span(5, 100)], now), Some(TimeDelta::seconds(3)));
+        assert_eq!(longest(&[span(1, 6), span(7, 100)], now), Some(TimeDelta::seconds(5)));
+        assert_eq!(longest(&[], now), None);
     }
 
     #[test]

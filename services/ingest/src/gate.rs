@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Actor, Step};
-use ledger_domain::gate::{Decision, DeployAnswer, GateInput, PromotionEvidence, decide};
+use ledger_domain::gate::{Decision, DeployVote, GateInput, PromotionEvidence, decide};
 use ledger_domain::plan_issue::Revocations;
 use ledger_domain::retirement::RetirementStatus;
 use ledger_domain::rollback::RollbackPhase;
-use ledger_domain::{Lane, LaneRef, Position, Release, ShortText, TargetName};
+use ledger_domain::{Lane, LaneRef, Lanes, Position, Release, ShortText};
 use ledger_projections::{AsOf, PolicyInForce, QueryError, Snapshot};
 
 use crate::planning::UnknownLane;
@@ -72,7 +72,7 @@ async fn is_rollback_step(
         let wanted = step.to.as_ref();
         step.service == lane.service
             && lane.target.as_ref().is_none_or(|target| *target == step.target)
-            && wanted.is_some_and(|wanted| wanted.matches(release) || release.matches(wanted))
+            && wanted.is_some_and(|wanted| wanted.either_matches(release))
     };
     Ok(is_started && row.request.plan.steps.iter().any(matches_deploy))
 }
@@ -97,10 +97,7 @@ pub async fn gate(
     }
     let (release, artifact_known_from) = resolve_artifact(snapshot, named, &question.release, now).await?;
     let PolicyInForce { declared, policy } = snapshot.policy(environment, position).await?;
-    let retired = match snapshot.retirements(environment, position).await?.last() {
-        RetirementStatus::Retired(position) => Some(position),
-        RetirementStatus::Open(_) => None,
-    };
+    let retired = snapshot.retirements(environment, position).await?.last().retired_by();
     let mut evidence = Vec::new();
     for source in policy.promotion.iter().flat_map(|promotion| &promotion.from) {
         let source_policy = snapshot.policy(source, position).await?.policy;
@@ -127,13 +124,13 @@ pub async fn gate(
         Some(artifact) => snapshot.revoked([artifact]).await?,
         None => snapshot.revoked_named(&named.service).await?,
     };
-    let answers = deploy_answers(snapshot, named, &release).await?;
+    let votes = deploy_votes(snapshot, named, &release).await?;
     let lanes = lanes_of(named, &current);
     let mut lane_histories = Vec::with_capacity(lanes.len());
     for lane in lanes {
         let rollbacks = snapshot.left_releases(&lane).await?;
         let earliest = rollbacks.iter().map(|left| left.requested);
-        let earliest = earliest.chain(answers.iter().map(|answer| answer.answer.position)).min();
+        let earliest = earliest.chain(votes.iter().map(|vote| vote.vote.position)).min();
         let deploys = match earliest {
             Some(earliest) => snapshot.deploys_after(&lane, earliest).await?,
             None => Vec::new(),
@@ -156,7 +153,7 @@ pub async fn gate(
             deploys,
             present: current.get(&(lane.service.clone(), lane.target.clone())),
             promotion: &evidence,
-            answers: &answers,
+            votes: &votes,
         })
         .collect();
     let decision = decide(&inputs);
@@ -183,38 +180,29 @@ async fn resolve_artifact(
 
 /// Returns people's approvals and rejections of deploys of a version of the service, each with the artifact that the
 /// version meant at its time.
-async fn deploy_answers(
+async fn deploy_votes(
     snapshot: &mut Snapshot,
     named: &LaneRef,
     release: &Release,
-) -> Result<Vec<DeployAnswer>, ledger_projections::Error> {
+) -> Result<Vec<DeployVote>, ledger_projections::Error> {
     let LaneRef { environment, service, .. } = named;
-    let mut answers = Vec::new();
-    for given in snapshot.answers_to_deploy(environment, service, &release.version).await? {
+    let mut votes = Vec::new();
+    for given in snapshot.votes_on_deploy(environment, service, &release.version).await? {
         let lane =
             LaneRef { environment: environment.clone(), service: service.clone(), target: given.target };
         let (release, _) = resolve_artifact(snapshot, &lane, &given.release, given.occurred_at).await?;
-        let (answer, occurred_at, expires_at) = (given.answer, given.occurred_at, given.expires_at);
-        answers.push(DeployAnswer { answer, occurred_at, lane, release, expires_at });
+        let (vote, occurred_at, expires_at) = (given.vote, given.occurred_at, given.expires_at);
+        votes.push(DeployVote { vote, occurred_at, lane, release, expires_at });
     }
-    Ok(answers)
+    Ok(votes)
 }
 
-/// Returns the lanes of a question: the one at its target. Without a target, those to which a deploy without a target
-/// may go: the service's lanes that hold anything; else its lanes that changed since the last retirement of the
-/// environment; else the one at the default target.
-fn lanes_of(named: &LaneRef, current: &ledger_domain::Lanes) -> Vec<Lane> {
-    if let Some(target) = &named.target {
-        return vec![named.at(target.clone())];
-    }
-    let of_service = || current.iter().filter(|((service, _), _)| *service == named.service);
-    let mut targets: Vec<&TargetName> =
-        of_service().filter(|(_, fold)| fold.holds_anything()).map(|((_, target), _)| target).collect();
-    if targets.is_empty() {
-        targets = of_service().map(|((_, target), _)| target).collect();
-    }
-    match targets[..] {
-        [] => vec![named.at(TargetName::default())],
-        ref targets => targets.iter().map(|target| named.at((*target).clone())).collect(),
-    }
+/// Returns the lanes of a question: those that a report with the same target, or without one, may mean.
+fn lanes_of(named: &LaneRef, current: &Lanes) -> Vec<Lane> {
+    let of_service = current.iter().filter(|((service, _), _)| *service == named.service);
+    // The current lanes are without the changes that a retirement discards.
+    let never_retired = RetirementStatus::Active(None);
+    let targets =
+        named.targets(of_service.map(|((_, target), fold)| (target, fold.occupancy(never_retired))));
+    targets.into_iter().map(|target| named.at(target)).collect()
 }

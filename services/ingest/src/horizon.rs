@@ -7,7 +7,6 @@ use ledger_domain::event::Plan;
 use ledger_domain::horizon::RetainedArtifacts;
 use ledger_domain::known_good::Status;
 use ledger_domain::plan_issue::{PlanContext, PlanIssue, Revocations, RevokedArtifact, Severity, issues};
-use ledger_domain::retirement::RetirementStatus;
 use ledger_domain::{Artifact, EnvironmentName, LaneFilter, Position, Removals, ServiceName, ShortText};
 use ledger_projections::{AsKnownAt, Point, QueryError, Snapshot};
 
@@ -64,7 +63,7 @@ pub async fn horizon(
 ) -> Result<Horizon, QueryError> {
     let position = snapshot.position();
     let current = current_lanes(snapshot, environment, false).await?;
-    if matches!(snapshot.retirements(environment, position).await?.last(), RetirementStatus::Retired(_)) {
+    if snapshot.retirements(environment, position).await?.last().retired_by().is_some() {
         return Ok(Horizon {
             position,
             points: Vec::new(),

@@ -150,7 +150,7 @@ impl Ingest {
 
     /// Records events and returns their outcomes, one for each, in order.
     pub async fn record(&self, envelopes: Vec<Envelope>) -> Vec<RecordOutcome> {
-        self.submit(envelopes, &OrderedSubmission::default()).await.answers().await
+        self.submit(envelopes, &OrderedSubmission::default()).await.outcomes().await
     }
 
     /// Queues events, which are appended in the order of submission. Waits only while the byte budget is exhausted.
@@ -204,7 +204,7 @@ impl Ingest {
         let submissions = vec![Submission::Request(request)];
         match self.enqueue(submissions, MAX_EVENT_BYTES, &OrderedSubmission::default()).await {
             Ok(pending) => {
-                let outcomes = Submitted { outcomes: vec![None], pending: Some(pending) }.answers().await;
+                let outcomes = Submitted { outcomes: vec![None], pending: Some(pending) }.outcomes().await;
                 outcomes.into_iter().next().unwrap_or(RecordOutcome::Refused(RecordError::Closing))
             }
             Err(error) => RecordOutcome::Refused(error),
@@ -257,7 +257,7 @@ pub struct Submitted {
 
 impl Submitted {
     /// Waits for the outcomes, one for each event, in order.
-    pub async fn answers(self) -> Vec<RecordOutcome> {
+    pub async fn outcomes(self) -> Vec<RecordOutcome> {
         let mut pending = match self.pending {
             Some(pending) => pending.await.unwrap_or_default().into_iter(),
             None => Vec::new().into_iter(),
@@ -305,7 +305,7 @@ mod tests {
 
         let mut waiting = Box::pin(ingest.submit(vec![event()], &first));
         assert!(futures::poll!(&mut waiting).is_pending());
-        let refused = ingest.submit(vec![event()], &second).await.answers().await;
+        let refused = ingest.submit(vec![event()], &second).await.outcomes().await;
         byte_budget.add_permits(BYTE_BUDGET);
         drop(waiting.await);
 

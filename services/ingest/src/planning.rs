@@ -7,7 +7,6 @@ use chrono::{DateTime, Utc};
 use ledger_domain::event::{Action, Actor, Payload, Plan, Rollback, RollbackRequest};
 use ledger_domain::known_good::Status;
 use ledger_domain::plan_issue::{PlanContext, PlanIssue, Revocations, Severity, issues};
-use ledger_domain::retirement::RetirementStatus;
 use ledger_domain::{
     Composition, ConfigDigest, EnvironmentName, LaneFilter, LaneFold, Lanes, PointInTime, PointRef,
     PointSelector, Position, Removals, ServiceName, ShortText, TargetName, shown_removed,
@@ -105,7 +104,7 @@ impl UnknownLane {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Planned {
     /// The request for the plan.
-    pub wish: PlanRequest,
+    pub request: PlanRequest,
     /// The position of the snapshot in which the plan was made.
     pub position: Position,
     /// The position of the environment's last change. While it is unchanged, the initial state of the plan is valid.
@@ -142,8 +141,8 @@ impl Planned {
         force: bool,
         cause: Option<Position>,
     ) -> Payload {
-        let source = self.wish.source().cloned();
-        let PlanRequest { environment, scope, .. } = self.wish;
+        let source = self.request.source().cloned();
+        let PlanRequest { environment, scope, .. } = self.request;
         Payload::RollbackRequested(RollbackRequest {
             rollback: Rollback { environment, rollback_id },
             to: self.to,
@@ -265,10 +264,7 @@ impl PlanInputs {
                 Err(QueryError::UnknownEnvironment(_)) => Position::START,
                 Err(error) => return Err(error.into()),
             },
-            retired: match snapshot.retirements(environment, position).await?.last() {
-                RetirementStatus::Retired(position) => Some(position),
-                RetirementStatus::Open(_) => None,
-            },
+            retired: snapshot.retirements(environment, position).await?.last().retired_by(),
             policy: snapshot.policy(environment, position).await?,
             irreversible: snapshot.irreversible(environment).await?,
             open: snapshot.open_deploys(environment).await?,
@@ -348,7 +344,7 @@ impl PlanInputs {
             policy: policy.clone(),
             plan,
             issues,
-            wish: request.clone(),
+            request: request.clone(),
         })
     }
 }

@@ -13,12 +13,12 @@ use crate::planning::{PlanError, Planned};
 pub enum Rejection {
     /// The environment has changed since the requester read it.
     #[error(
-        "the environment is at position {}, but the request expects {seen}; the attached plan is current",
+        "the environment is at position {}, but the request expects {expected}; the attached plan is current",
         planned.environment_position
     )]
     EnvironmentMoved {
         /// Position that the request expects.
-        seen: Position,
+        expected: Position,
         /// Current plan.
         planned: Arc<Planned>,
     },

@@ -30,7 +30,7 @@ use crate::source;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestRollback {
     /// Requested plan.
-    pub wish: PlanRequest,
+    pub plan_request: PlanRequest,
     /// Id of the rollback.
     pub rollback_id: ShortText,
     /// Reason of the request.
@@ -40,7 +40,7 @@ pub struct RequestRollback {
     /// True to pass the issues that force may override.
     pub force: bool,
     /// Expected position of the environment's last change, if the requester states one.
-    pub seen: Option<Position>,
+    pub expected_position: Option<Position>,
     /// Expected digest of the plan, if the requester states one.
     pub plan_digest: Option<ConfigDigest>,
 }
@@ -56,9 +56,9 @@ impl RequestRollback {
         let request = &recorded.request;
         let recorded_request = RequestContent::of(request, recorded.reason.as_ref());
         let own_request = RequestContent {
-            environment: &self.wish.environment,
-            source: self.wish.source(),
-            scope: &self.wish.scope,
+            environment: &self.plan_request.environment,
+            source: self.plan_request.source(),
+            scope: &self.plan_request.scope,
             force: self.force,
             requester: &self.initiated_by,
             reason: Some(&self.reason),
@@ -68,9 +68,9 @@ impl RequestRollback {
         if !own_request.is_same(&recorded_request) {
             return Ok(false);
         }
-        let environment = self.wish.source().unwrap_or(&self.wish.environment);
+        let environment = self.plan_request.source().unwrap_or(&self.plan_request.environment);
         let as_known_at = AsKnownAt { known_at: Some(request.plan.from), now: recorded.requested_at };
-        match resolve(snapshot, environment, &self.wish.to.point, as_known_at).await {
+        match resolve(snapshot, environment, &self.plan_request.to.point, as_known_at).await {
             Ok(resolved) => {
                 let own_request = RequestContent { to: resolved.position, at: resolved.at, ..own_request };
                 Ok(own_request.is_same(&recorded_request))
@@ -151,15 +151,15 @@ async fn decide_event(
         Payload::RollbackStarted(start) => decide_start(snapshot, start, now).await,
         Payload::DeployStarted(deploy) => decide_step(snapshot, deploy, now).await,
         Payload::RollbackFailed(rollback) => {
-            Ok(RollbackContext::of(snapshot, rollback, now).await?.life().fail()?)
+            Ok(RollbackContext::of(snapshot, rollback, now).await?.state().fail()?)
         }
         Payload::RollbackCancelled(rollback) => {
-            Ok(RollbackContext::of(snapshot, rollback, now).await?.life().cancel()?)
+            Ok(RollbackContext::of(snapshot, rollback, now).await?.state().cancel()?)
         }
         Payload::RollbackSucceeded(rollback) => {
             let context = RollbackContext::of(snapshot, rollback, now).await?;
             let differing = not_reached(snapshot, &context.row).await?;
-            Ok(context.life().succeed(differing)?)
+            Ok(context.state().succeed(differing)?)
         }
         Payload::ApprovalGranted(approval) | Payload::ApprovalRejected(approval) => {
             decide_approval(snapshot, approval, event.actor.as_ref(), now).await
@@ -212,9 +212,9 @@ async fn decide_requested(
         let reason = format!("the request names the one at position {named}, but {declared}");
         return Err(Rejection::Policy(reason).into());
     }
-    let seen = request.plan.from;
-    if planned.environment_position > seen {
-        return Err(Rejection::EnvironmentMoved { seen, planned: planned.into() }.into());
+    let expected = request.plan.from;
+    if planned.environment_position > expected {
+        return Err(Rejection::EnvironmentMoved { expected, planned: planned.into() }.into());
     }
     if request.plan.digest() != digest || request.plan_digest.as_str() != digest {
         return Err(Rejection::PlanChanged { planned: planned.into() }.into());
@@ -227,13 +227,14 @@ async fn decide_rollback(
     request: &RequestRollback,
     now: DateTime<Utc>,
 ) -> Result<Event, DecisionError> {
-    check_no_other_rollback(snapshot, &request.wish.environment, &request.rollback_id).await?;
-    let planned = plan(snapshot, &request.wish, now).await?;
-    if let Some(seen) = request.seen.filter(|seen| *seen != planned.environment_position) {
-        return Err(Rejection::EnvironmentMoved { seen, planned: planned.into() }.into());
+    check_no_other_rollback(snapshot, &request.plan_request.environment, &request.rollback_id).await?;
+    let planned = plan(snapshot, &request.plan_request, now).await?;
+    let expected = request.expected_position;
+    if let Some(expected) = expected.filter(|expected| *expected != planned.environment_position) {
+        return Err(Rejection::EnvironmentMoved { expected, planned: planned.into() }.into());
     }
     let digest = planned.plan.digest();
-    if request.plan_digest.as_ref().is_some_and(|seen| seen.as_str() != digest) {
+    if request.plan_digest.as_ref().is_some_and(|expected| expected.as_str() != digest) {
         return Err(Rejection::PlanChanged { planned: planned.into() }.into());
     }
     let planned = check_not_blocked(planned, request.force)?;
@@ -277,7 +278,7 @@ pub struct RollbackContext {
     /// Number of people other than the requester who must approve, by the policy in force at the request.
     pub approvals: u32,
     /// People's approvals and rejections.
-    pub answers: Vec<ledger_domain::gate::Answer>,
+    pub votes: Vec<ledger_domain::gate::ApprovalVote>,
 }
 
 impl RollbackContext {
@@ -305,18 +306,18 @@ impl RollbackContext {
     ) -> Result<Self, ledger_projections::Error> {
         let Rollback { environment, rollback_id } = &row.request.rollback;
         let policy = snapshot.policy(environment, row.requested).await?;
-        let answers = snapshot.answers_to_rollback(environment, rollback_id, now).await?;
-        Ok(Self { approvals: policy.policy.approvals, answers, row })
+        let votes = snapshot.votes_on_rollback(environment, rollback_id, now).await?;
+        Ok(Self { approvals: policy.policy.approvals, votes, row })
     }
 
     /// Returns the state that decides which transitions of the rollback are allowed.
     #[must_use]
-    pub fn life(&self) -> RollbackState<'_> {
+    pub fn state(&self) -> RollbackState<'_> {
         RollbackState {
             phase: self.row.phase,
             initiated_by: &self.row.request.initiated_by,
             approvals: self.approvals,
-            answers: &self.answers,
+            votes: &self.votes,
         }
     }
 }
@@ -360,7 +361,7 @@ async fn decide_start(
     now: DateTime<Utc>,
 ) -> Result<(), DecisionError> {
     let context = RollbackContext::of(snapshot, &start_event.rollback, now).await?;
-    context.life().start()?;
+    context.state().start()?;
     let request = &context.row.request;
     let environment = &request.rollback.environment;
     let lanes = current_lanes(snapshot, environment, true).await?;
@@ -437,7 +438,7 @@ async fn decide_approval(
     match (&approval.subject, actor) {
         (ApprovalSubject::Rollback { environment, rollback_id }, Some(actor)) => {
             let rollback = Rollback { environment: environment.clone(), rollback_id: rollback_id.clone() };
-            Ok(RollbackContext::of(snapshot, &rollback, now).await?.life().answer(actor)?)
+            Ok(RollbackContext::of(snapshot, &rollback, now).await?.state().answer(actor)?)
         }
         // The requester of a deploy is known only to the gate, so self-approval cannot be checked here.
         (ApprovalSubject::Deploy { .. }, Some(actor)) if !actor.is_person() => {

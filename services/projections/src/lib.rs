@@ -24,7 +24,7 @@ pub use generations::watcher::GenerationWatcher;
 pub use postgres::{Error, Projections, SchemaVersion, Settings};
 pub use projector::checkpoint::{Checkpoint, Waited};
 pub use projector::status::{ProjectorStatus, StopReason};
-pub use queries::marks::{DeployAnswer, Marks};
+pub use queries::marks::{DeployVote, Marks};
 pub use queries::points::{AsKnownAt, Point, PointCursor};
 pub use queries::snapshot::Snapshot;
 pub use tables::check_results::LaneRelease;

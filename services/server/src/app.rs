@@ -84,6 +84,61 @@ pub struct App {
     _stream_watchers: Vec<AbortOnDropHandle<()>>,
 }
 
+/// Opened ledgers of the tenants, and the parts of each that run in the background.
+#[derive(Default)]
+struct OpenLedgers {
+    ledgers: BTreeMap<TenantName, Ledger>,
+    /// Projections that the supervisor keeps up to date, each with its journal.
+    supervised: Vec<(Projections, SharedJournal)>,
+    /// Projections on a replica, whose live generation is watched.
+    watched: Vec<Projections>,
+    /// Projections that answer queries, and whose size `/metrics` shows.
+    queried: Vec<Projections>,
+    /// All projections, which are closed at the end.
+    projections: Vec<Projections>,
+    ingests: Vec<JoinHandle<()>>,
+    controllers: Vec<Controller>,
+    stream_watchers: Vec<AbortOnDropHandle<()>>,
+}
+
+impl OpenLedgers {
+    /// Opens the ledger of a tenant.
+    async fn open(
+        &mut self,
+        tenant: &TenantName,
+        connection: &Connection,
+        config: &Config,
+        schema_version: SchemaVersion,
+    ) -> Result<(), Error> {
+        let journal: SharedJournal = Arc::new(connection.journal(tenant.clone()).await?);
+        let watcher = stream_settings::watch(tenant.clone(), Arc::clone(&journal));
+        self.stream_watchers.push(AbortOnDropHandle::new(tokio::spawn(watcher)));
+        let open_error = |source| Error::Projections { tenant: tenant.clone(), source };
+        let settings = config.projections.settings(schema_version);
+        let projections = Projections::new(&settings, tenant.clone()).map_err(open_error)?;
+        self.supervised.push((projections.clone(), Arc::clone(&journal)));
+        let read_projections = match config.projections.read_settings(schema_version) {
+            Some(settings) => {
+                let replica = projections.for_replica(&settings).map_err(open_error)?;
+                self.watched.push(replica.clone());
+                replica
+            }
+            None => projections.clone(),
+        };
+        self.queried.push(read_projections.clone());
+        self.projections.extend([projections.clone(), read_projections.clone()]);
+        let (ingest, task) =
+            Ingest::open(tenant.clone(), Arc::clone(&journal), projections.clone(), clock::now);
+        self.ingests.push(task);
+        if config.roles.contains(&Role::Controller) {
+            self.controllers.push(Controller::new(tenant.clone(), projections, ingest.clone()));
+        }
+        let ledger = Ledger { ingest, projections: read_projections, journal, clock: clock::now };
+        self.ledgers.insert(tenant.clone(), ledger);
+        Ok(())
+    }
+}
+
 impl App {
     /// Connects, opens the ledger of every tenant with projections of `schema_version`, and listens.
     ///
@@ -94,59 +149,29 @@ impl App {
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), HISTOGRAM_BUCKETS)?
             .install_recorder()?;
         let connection = Connection::open(config.journal.settings()).await?;
-        let settings = config.projections.settings(schema_version);
-        let mut ledgers = BTreeMap::new();
-        let (mut supervised, mut watched, mut all_projections) = (Vec::new(), Vec::new(), Vec::new());
-        let mut ingests = Vec::new();
-        let (stop_controllers, mut controllers) = (CancellationToken::new(), Vec::new());
-        let mut stream_watchers = Vec::new();
-        let mut queried = Vec::new();
+        let mut opened = OpenLedgers::default();
         for tenant in &config.tenants {
-            let journal: SharedJournal = Arc::new(connection.journal(tenant.clone()).await?);
-            let watcher = stream_settings::watch(tenant.clone(), Arc::clone(&journal));
-            stream_watchers.push(AbortOnDropHandle::new(tokio::spawn(watcher)));
-            let open_error = |source| Error::Projections { tenant: tenant.clone(), source };
-            let projections = Projections::new(&settings, tenant.clone()).map_err(open_error)?;
-            supervised.push((projections.clone(), Arc::clone(&journal)));
-            let read_projections = match config.projections.read_settings(schema_version) {
-                Some(settings) => {
-                    let replica = projections.for_replica(&settings).map_err(open_error)?;
-                    watched.push(replica.clone());
-                    replica
-                }
-                None => projections.clone(),
-            };
-            queried.push(read_projections.clone());
-            all_projections.extend([projections.clone(), read_projections.clone()]);
-            let (ingest, task) =
-                Ingest::open(tenant.clone(), Arc::clone(&journal), projections.clone(), clock::now);
-            ingests.push(task);
-            if config.roles.contains(&Role::Controller) {
-                controllers.push(Controller::new(tenant.clone(), projections, ingest.clone()));
-            }
-            ledgers.insert(
-                tenant.clone(),
-                Ledger { ingest, projections: read_projections, journal, clock: clock::now },
-            );
+            opened.open(tenant, &connection, config, schema_version).await?;
         }
         let stop_supervisors = CancellationToken::new();
         let runs_projectors = config.roles.contains(&Role::Projector);
         let supervisor_config = config.projections.supervisor_config(identity::process(), runs_projectors);
-        let mut supervisor = ProjectionSupervisor::new(supervisor_config, supervised);
+        let mut supervisor = ProjectionSupervisor::new(supervisor_config, opened.supervised);
         // Check that the journal matches the projections before ingest opens. If the database is unavailable, ingest
         // opens anyway.
         supervisor.look().await;
+        let stop_controllers = CancellationToken::new();
         let run = |controller: Controller| tokio::spawn(controller.run(stop_controllers.clone()));
-        let controllers = controllers.into_iter().map(run).collect();
+        let controllers = opened.controllers.into_iter().map(run).collect();
         let supervisors = vec![
             tokio::spawn(supervisor.run(stop_supervisors.clone())),
-            tokio::spawn(GenerationWatcher::new(watched).run(stop_supervisors.clone())),
-            tokio::spawn(refresh_gauges(queried, clock::now, stop_supervisors.clone())),
+            tokio::spawn(GenerationWatcher::new(opened.watched).run(stop_supervisors.clone())),
+            tokio::spawn(refresh_gauges(opened.queried, clock::now, stop_supervisors.clone())),
         ];
         let limits = config.http.limits();
         let end_streams = CancellationToken::new();
         let app = Arc::new(ledger_api::App {
-            ledgers,
+            ledgers: opened.ledgers,
             metrics,
             limits,
             history_scans: Semaphore::new(MAX_HISTORY_SCANS),
@@ -169,11 +194,11 @@ impl App {
             end_streams,
             stop_controllers,
             controllers,
-            ingests,
+            ingests: opened.ingests,
             supervisors,
             stop_supervisors,
-            projections: all_projections,
-            _stream_watchers: stream_watchers,
+            projections: opened.projections,
+            _stream_watchers: opened.stream_watchers,
         })
     }
 

@@ -1,4 +1,4 @@
-//! No downtime of our own: queries are answered while projections are rebuilt and programs are replaced.
+//! No planned downtime: queries are answered while projections are rebuilt and programs are replaced.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +16,7 @@ const READERS: usize = 64;
 const DEMO: usize = 6_000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_downtime_of_our_own() {
+async fn no_planned_downtime() {
     let servers = Servers::start().await;
     let mut service = Service::start(PROGRAM, &servers, &["--projections-grace-seconds=1"]).await;
     let client = service.client();

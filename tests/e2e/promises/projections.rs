@@ -8,7 +8,7 @@ use crate::{PROGRAM, varied};
 const DEMO: usize = 2_000;
 
 #[tokio::test]
-async fn projections_are_the_log_folded() {
+async fn projections_are_a_function_of_the_log() {
     let servers = Servers::start().await;
     let mut service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();

@@ -7,7 +7,7 @@ use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{
     Actor, ApprovalSubject, Deploy, Payload, Plan, Policy, ReleasePointId, Rollback, RollbackRequest,
 };
-use ledger_domain::gate::Answer;
+use ledger_domain::gate::ApprovalVote;
 use ledger_domain::known_good::Status;
 use ledger_domain::plan_issue::{
     ActiveFreeze, DeployOutcome, IrreversibleDeploy, PlanContext, Revocations, RevokedArtifact, issues,
@@ -46,7 +46,7 @@ struct Environment {
 struct RollbackProgress {
     request: RollbackRequest,
     phase: RollbackPhase,
-    votes: Vec<Answer>,
+    votes: Vec<ApprovalVote>,
     /// Number of reported steps.
     reported: usize,
 }
@@ -54,7 +54,7 @@ struct RollbackProgress {
 impl RollbackProgress {
     fn state(&self, approvals: u32) -> RollbackState<'_> {
         let Self { request, phase, votes, .. } = self;
-        RollbackState { phase: *phase, initiated_by: &request.initiated_by, approvals, answers: votes }
+        RollbackState { phase: *phase, initiated_by: &request.initiated_by, approvals, votes }
     }
 }
 
@@ -118,7 +118,7 @@ impl HistoryChecker {
             Payload::ApprovalGranted(approval) | Payload::ApprovalRejected(approval) => {
                 let actor = actor.expect("a vote has an actor");
                 let granted = matches!(payload, Payload::ApprovalGranted(_));
-                let vote = Answer { actor: actor.clone(), granted, position: here };
+                let vote = ApprovalVote { actor: actor.clone(), granted, position: here };
                 self.rollbacks_approved += usize::from(apply_vote(environment, &approval.subject, vote));
             }
             Payload::ReleasePointMarked(mark) => apply_mark(environment, &mark.point, before, actor),
@@ -230,7 +230,7 @@ fn check_transition(
 }
 
 /// Applies a vote; returns true if it approves a rollback.
-fn apply_vote(environment: &mut Environment, subject: &ApprovalSubject, vote: Answer) -> bool {
+fn apply_vote(environment: &mut Environment, subject: &ApprovalSubject, vote: ApprovalVote) -> bool {
     let ApprovalSubject::Rollback { rollback_id, .. } = subject else { return false };
     let (rollback, approvals) = environment.rollback(rollback_id);
     assert_eq!(rollback.state(approvals).answer(&vote.actor), Ok(()), "at {}", vote.position);

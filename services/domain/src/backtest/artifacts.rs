@@ -1,12 +1,13 @@
 //! The builds and the revocations of artifacts, from the events applied so far.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
 
 use super::history::EventTime;
 use crate::plan_issue::RevokedArtifact;
+use crate::revocation::{RevocationEvent, in_force, in_force_for_service};
 use crate::{Artifact, ServiceName, ShortText};
-
-use chrono::{DateTime, Utc};
 
 /// The builds of each version, ordered by time.
 #[derive(Debug, Default)]
@@ -39,67 +40,41 @@ impl Builds {
     }
 }
 
-/// A revocation or a reinstatement of an artifact.
-#[derive(Debug, Clone)]
-struct Revocation {
-    artifact: Artifact,
-    deleted: bool,
-    reinstates: bool,
-}
-
 /// The revocations and reinstatements by the keys of their artifacts.
 #[derive(Debug, Default)]
-pub(super) struct RevocationLog(HashMap<String, Vec<(EventTime, Revocation)>>);
+pub(super) struct RevocationLog(HashMap<String, Vec<(EventTime, RevocationEvent)>>);
 
 impl RevocationLog {
-    pub(super) fn revoke(&mut self, artifact: &Artifact, deleted: bool, at: EventTime) {
-        self.add(artifact, at, Revocation { artifact: artifact.clone(), deleted, reinstates: false });
-    }
-
-    pub(super) fn reinstate(&mut self, artifact: &Artifact, at: EventTime) {
-        self.add(artifact, at, Revocation { artifact: artifact.clone(), deleted: false, reinstates: true });
-    }
-
-    fn add(&mut self, artifact: &Artifact, at: EventTime, revocation: Revocation) {
-        for key in artifact.keys() {
-            self.0.entry(key).or_default().push((at, revocation.clone()));
+    pub(super) fn add(&mut self, event: &RevocationEvent, at: EventTime) {
+        for key in event.artifact().keys() {
+            self.0.entry(key).or_default().push((at, event.clone()));
         }
     }
 
-    /// Returns the active revocations of artifacts that are named like a service, each with the spelling that has the
-    /// name: another spelling of the same artifact may have been revoked first.
-    pub(super) fn named(&self, service: &ServiceName) -> Vec<RevokedArtifact> {
-        let mut found: Vec<RevokedArtifact> = Vec::new();
-        for (_, revocation) in self.0.values().flatten() {
-            let is_named = revocation.artifact.name().as_deref() == Some(service.as_str());
-            let active = if is_named { self.of(&revocation.artifact) } else { None };
-            let active =
-                active.map(|active| RevokedArtifact { artifact: revocation.artifact.clone(), ..active });
-            let is_new =
-                |active: &RevokedArtifact| !found.iter().any(|it| it.artifact.is_same(&active.artifact));
-            found.extend(active.filter(is_new));
-        }
-        found
+    /// Returns the revocations in force for artifacts that are named like a service.
+    pub(super) fn of_service(&self, service: &ServiceName) -> Vec<RevokedArtifact> {
+        let artifacts = self.0.values().flatten().map(|(_, event)| event.artifact());
+        let named = artifacts.filter(|artifact| artifact.name().as_deref() == Some(service.as_str()));
+        let events: Vec<RevocationEvent> = self.events_of(named).cloned().collect();
+        in_force_for_service(service, &events)
     }
 
-    /// Returns the active revocation of an artifact: the first since its last reinstatement. It counts as deleted if
-    /// any revocation since then does.
+    /// Returns the revocation in force for an artifact.
     pub(super) fn of(&self, artifact: &Artifact) -> Option<RevokedArtifact> {
         if self.0.is_empty() {
             return None;
         }
-        let keys = artifact.keys();
-        let all = keys.iter().filter_map(|key| self.0.get(key)).flatten();
-        let by_time: BTreeMap<EventTime, &Revocation> = all.map(|(at, it)| (*at, it)).collect();
-        let of_it = by_time.into_iter().filter(|(_, it)| it.artifact.is_same(artifact));
-        of_it.fold(None, |active: Option<RevokedArtifact>, (at, it)| match active {
-            _ if it.reinstates => None,
-            Some(first) => Some(RevokedArtifact { deleted: first.deleted || it.deleted, ..first }),
-            None => Some(RevokedArtifact {
-                artifact: it.artifact.clone(),
-                deleted: it.deleted,
-                position: at.position,
-            }),
-        })
+        in_force(artifact, self.events_of([artifact]))
+    }
+
+    /// Returns the events with a key of one of the artifacts, ordered by time.
+    fn events_of<'a>(
+        &self,
+        artifacts: impl IntoIterator<Item = &'a Artifact>,
+    ) -> impl Iterator<Item = &RevocationEvent> {
+        let keys: BTreeSet<String> = artifacts.into_iter().flat_map(Artifact::keys).collect();
+        let events = keys.iter().filter_map(|key| self.0.get(key)).flatten();
+        let by_time: BTreeMap<EventTime, &RevocationEvent> = events.map(|(at, event)| (*at, event)).collect();
+        by_time.into_values()
     }
 }

@@ -1,5 +1,6 @@
 //! The history of an environment: its lanes, its policy, and the check results and marks of its compositions.
 
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -9,10 +10,10 @@ use super::history::{ALWAYS, ChangeDetails, EventTime, LaneHistory, Period};
 use super::interned::{Id, Releases, push_compact};
 use super::results::{CheckEvent, Checks, LaneRelease, LatestResults, ReleaseCatalog};
 use crate::event::Policy;
-use crate::gate::{CompositionEvidence, ReleaseJudgement, TargetEvidence, judge_release};
-use crate::known_good::{Marked, Status};
+use crate::gate::{CompositionEvidence, TargetEvidence, best_by_target};
+use crate::known_good::Marked;
 use crate::retirement::{RetirementStatus, Retirements};
-use crate::span::Span;
+use crate::span::{Span, longest};
 use crate::{
     CompositionId, CompositionIndex, EnvironmentName, LaneFold, LaneRef, Position, ServiceName, ShortText,
     TargetName, Track, TrackEntry,
@@ -181,36 +182,11 @@ impl EnvironmentHistory {
         &mut self.composition_results
     }
 
-    /// Returns the target of a report that changes a lane: the stated one, or else the service's only target; `None` if
-    /// the service has several. Prefers targets that are not empty.
+    /// Returns the target of a report that changes a lane; `None` if it is ambiguous.
     pub(super) fn target_of(&self, lane: &LaneRef) -> Option<TargetName> {
-        if let Some(target) = &lane.target {
-            return Some(target.clone());
-        }
-        let all = self.lanes.get(&lane.service).into_iter().flatten();
-        let all: Vec<_> = all.filter(|(_, history)| !history.fold().changes().is_empty()).collect();
-        let targets = match all[..] {
-            [] => return Some(TargetName::default()),
-            [(only, _)] => vec![only],
-            _ => {
-                let holding = all.iter().filter(|(_, history)| self.holds_anything(history));
-                let holding: Vec<_> = holding.map(|(target, _)| *target).collect();
-                if holding.is_empty() { all.iter().map(|(target, _)| *target).collect() } else { holding }
-            }
-        };
-        match targets[..] {
-            [only] => Some(only.clone()),
-            _ => None,
-        }
-    }
-
-    fn holds_anything(&self, history: &LaneHistory) -> bool {
-        history.live(&self.periods).is_some()
-            || match self.retirements.last() {
-                RetirementStatus::Retired(_) => false,
-                RetirementStatus::Open(None) => history.fold().holds_anything(),
-                RetirementStatus::Open(Some(until)) => history.fold().after(until).holds_anything(),
-            }
+        let status = self.retirements.last();
+        let lanes = self.lanes.get(&lane.service).into_iter().flatten();
+        lane.only_target(lanes.map(|(target, history)| (target, history.fold().occupancy(status)))).ok()
     }
 
     /// Applies a change to a lane.
@@ -263,19 +239,14 @@ impl EnvironmentHistory {
         self.retirements.at(time)
     }
 
-    /// Returns the changes of a lane that determine its present content; `None` if the environment is retired.
-    pub(super) fn present<'e>(
-        &'e self,
+    /// Returns the changes of a lane that determine its present content.
+    pub(super) fn present(
+        &self,
         service: &ServiceName,
         target: &TargetName,
         standing: RetirementStatus,
-    ) -> Option<std::borrow::Cow<'e, LaneFold>> {
-        let fold = self.lane(service, target)?.fold();
-        match standing {
-            RetirementStatus::Retired(_) => None,
-            RetirementStatus::Open(None) => Some(std::borrow::Cow::Borrowed(fold)),
-            RetirementStatus::Open(Some(until)) => Some(std::borrow::Cow::Owned(fold.after(until))),
-        }
+    ) -> Option<Cow<'_, LaneFold>> {
+        Some(self.lane(service, target)?.fold().without_discarded_changes(standing))
     }
 
     /// Marks the composition at a position, as known there.
@@ -312,8 +283,7 @@ impl EnvironmentHistory {
         self.composition_results.update(checks, events, &self.lanes, &self.periods, releases);
     }
 
-    /// Returns the evidence about releases of a service at each target at which one of them received traffic. If
-    /// several did at a target, the one with the best judgement counts.
+    /// Returns the evidence about releases of a service at each target at which one of them received traffic.
     pub(super) fn evidence(
         &self,
         (name, service): (&EnvironmentName, &ServiceName),
@@ -321,34 +291,22 @@ impl EnvironmentHistory {
         (checks, catalog): (&Checks, ReleaseCatalog<'_>),
         now: DateTime<Utc>,
     ) -> Vec<TargetEvidence> {
-        let mut all = Vec::new();
-        for (target, lane) in self.lanes.get(service).into_iter().flatten() {
-            let mut best: Option<(ReleaseJudgement, TargetEvidence)> = None;
-            for release in releases {
-                let during = ALWAYS;
-                let periods = &self.periods;
+        let lanes = self.lanes.get(service).into_iter().flatten();
+        let ran = lanes.flat_map(|(target, lane)| {
+            releases.iter().filter_map(move |release| {
                 let lane_release = LaneRelease {
                     environment: name,
                     service,
                     target,
                     lane,
-                    periods,
+                    periods: &self.periods,
                     release: *release,
-                    during,
+                    during: ALWAYS,
                 };
-                let Some(evidence) = self.evidence_of(&lane_release, checks, catalog, now) else { continue };
-                let judgement = judge_release(&self.policy, &evidence);
-                let rank = |(judgement, evidence): &(ReleaseJudgement, TargetEvidence)| {
-                    (judgement.status == Status::KnownGood, evidence.deployed)
-                };
-                let judged = (judgement, evidence);
-                if best.as_ref().is_none_or(|best| rank(best) < rank(&judged)) {
-                    best = Some(judged);
-                }
-            }
-            all.extend(best.map(|(_, evidence)| evidence));
-        }
-        all
+                self.evidence_of(&lane_release, checks, catalog, now)
+            })
+        });
+        best_by_target(&self.policy, ran)
     }
 
     fn evidence_of(
@@ -359,9 +317,9 @@ impl EnvironmentHistory {
         now: DateTime<Utc>,
     ) -> Option<TargetEvidence> {
         let deployed = lane_release.lane.deploy_times(lane_release.release).map(|at| at.position).max()?;
-        let live = lane_release.lane.live_spans(lane_release.release, lane_release.periods);
+        let live = lane_release.lane.live_spans(lane_release.release, lane_release.periods, catalog.releases);
         // A release that was only in an idle slot has no run, and therefore no evidence.
-        let longest_run = live.iter().map(|span| span.until.min(now) - span.from).max()?;
+        let longest_run = longest(&live, now)?;
         let mut ids: BTreeSet<CompositionId> = BTreeSet::new();
         for span in &live {
             ids.extend(self.composition_results.checked_within(span));
@@ -369,7 +327,7 @@ impl EnvironmentHistory {
         for (id, marks) in &self.marks {
             let point = marks.last().map(|(point, _)| *point);
             let live = point.and_then(|point| lane_release.lane.live_known_at(point));
-            if live == Some(lane_release.release) {
+            if catalog.releases.is_same(live, Some(lane_release.release)) {
                 ids.insert(*id);
             }
         }
@@ -401,7 +359,7 @@ impl EnvironmentHistory {
         for composition in compositions.results.keys() {
             for (check, (at, passed)) in compositions.latest(*composition) {
                 if !passed {
-                    let started_by = self.lanes_that_started_composition(at.occurred_at);
+                    let started_by = self.lanes_that_started_composition(at.occurred_at, releases);
                     failed.extend(
                         started_by.into_iter().map(|(service, target, id)| (service, target, id, at, check)),
                     );
@@ -412,12 +370,16 @@ impl EnvironmentHistory {
     }
 
     /// Returns the lanes with the change that started the composition at a time, and their live releases.
-    fn lanes_that_started_composition(&self, time: DateTime<Utc>) -> Vec<(&ServiceName, &TargetName, Id)> {
+    fn lanes_that_started_composition(
+        &self,
+        time: DateTime<Utc>,
+        releases: &Releases,
+    ) -> Vec<(&ServiceName, &TargetName, Id)> {
         let mut last = None;
         let mut lanes = Vec::new();
         for (service, of) in &self.lanes {
             for (target, lane) in of {
-                let Some((index, state)) = lane.run_start(time) else { continue };
+                let Some((index, state)) = lane.run_start(time, releases) else { continue };
                 let start = lane.change_time(index).occurred_at;
                 if last < Some(start) {
                     last = Some(start);

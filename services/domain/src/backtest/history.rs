@@ -44,8 +44,8 @@ impl Period {
         let mut periods = vec![Self::ALWAYS];
         for time in times {
             let from = match retirements.at(*time) {
-                RetirementStatus::Open(from) if from != Some(*time) => continue,
-                RetirementStatus::Open(from) => Some(from),
+                RetirementStatus::Active(from) if from != Some(*time) => continue,
+                RetirementStatus::Active(from) => Some(from),
                 RetirementStatus::Retired(_) => None,
             };
             if let Some(last) = periods.last_mut() {
@@ -122,6 +122,11 @@ impl LaneHistory {
         self.fold.changes().partition_point(|(_, entry)| EventTime::from_since(&entry.since) < at)
     }
 
+    /// Returns the number of changes before a time.
+    fn count_before(&self, time: DateTime<Utc>) -> usize {
+        self.fold.changes().partition_point(|(_, entry)| entry.since.occurred_at < time)
+    }
+
     /// Returns the number of changes at or before a time.
     fn count_until(&self, time: DateTime<Utc>) -> usize {
         self.fold.changes().partition_point(|(_, entry)| entry.since.occurred_at <= time)
@@ -170,7 +175,7 @@ impl LaneHistory {
             self.deploys.retain(|(_, other)| *other != at);
         }
         self.details.remove(&corrected);
-        self.fold.take_back(corrected);
+        self.fold.remove(corrected);
         self.states.truncate(index);
         self.extend_states(periods, releases);
         self.record_live(known_from, periods);
@@ -189,7 +194,7 @@ impl LaneHistory {
             let time = self.change_time(last).occurred_at;
             let period = periods.iter().rev().find(|period| period.contains(time));
             let live = period.and_then(|period| {
-                let first = period.from.map_or(0, |from| self.count_until(from));
+                let first = period.from.map_or(0, |from| self.count_before(from));
                 self.fold.live_after(first, last)
             });
             let in_slot = live.is_some_and(|live| live.slot.is_some());
@@ -234,16 +239,16 @@ impl LaneHistory {
     }
 
     /// Returns the state of the lane at a time, with the index of the change since which the live release is the same.
-    pub(super) fn run_start(&self, time: DateTime<Utc>) -> Option<(usize, LaneState)> {
+    pub(super) fn run_start(&self, time: DateTime<Utc>, releases: &Releases) -> Option<(usize, LaneState)> {
         let mut index = self.count_until(time).checked_sub(1)?;
         let state = self.states[index];
-        while index > 0 && self.states[index - 1].live == state.live {
+        while index > 0 && releases.is_same(self.states[index - 1].live, state.live) {
             index -= 1;
         }
         Some((index, state))
     }
 
-    /// Returns the times of the deploys of a release, in order.
+    /// Returns the times of the deploys of one spelling of a release, in order.
     pub(super) fn deploy_times(&self, release: Id) -> impl Iterator<Item = EventTime> {
         let first = self.deploys.partition_point(|(id, _)| *id < release);
         let of_it = self.deploys[first..].iter().take_while(move |(id, _)| *id == release);
@@ -297,9 +302,15 @@ impl LaneHistory {
         SucceededDeploy { position, occurred_at, late, rollback_id, release }
     }
 
+    /// Returns the times of the deploys of all spellings of a release.
+    fn all_deploy_times(&self, spellings: &[Id]) -> impl Iterator<Item = EventTime> {
+        spellings.iter().flat_map(move |spelling| self.deploy_times(*spelling))
+    }
+
     /// Returns the names of the deployments that deployed a release to the lane.
-    pub(super) fn deployments_of(&self, release: Id) -> Vec<Id> {
-        let deploys = self.deploy_times(release);
+    pub(super) fn deployments_of(&self, release: Id, releases: &Releases) -> Vec<Id> {
+        let spellings = releases.spellings(release);
+        let deploys = self.all_deploy_times(&spellings);
         let names = deploys.filter_map(|at| self.details.get(&at.position)?.deployment);
         let mut names: Vec<Id> = names.collect();
         names.sort_unstable();
@@ -308,19 +319,22 @@ impl LaneHistory {
     }
 
     /// Returns the spans during which a release was live, joined.
-    pub(super) fn live_spans(&self, release: Id, periods: &[Period]) -> Vec<Span> {
-        joined(self.spans_where(release, periods, |state| state.live == Some(release)))
+    pub(super) fn live_spans(&self, release: Id, periods: &[Period], releases: &Releases) -> Vec<Span> {
+        joined(self.spans_where(&releases.spellings(release), periods, |_| true))
     }
 
+    /// Returns the spans during which one of these spellings of a release was live and the state matches.
     fn spans_where(
         &self,
-        release: Id,
+        spellings: &[Id],
         periods: &[Period],
         matches: impl Fn(&LaneState) -> bool,
     ) -> Vec<Span> {
-        let Some(first) = self.deploy_times(release).next() else { return Vec::new() };
+        let Some(first) = self.all_deploy_times(spellings).min() else { return Vec::new() };
         let from = self.index(first);
-        let states = self.states[from..].iter().zip(from..).filter(|(state, _)| matches(state));
+        let is_live = |state: &LaneState| state.live.is_some_and(|live| spellings.contains(&live));
+        let states = self.states[from..].iter().zip(from..);
+        let states = states.filter(|(state, _)| is_live(state) && matches(state));
         states.filter_map(|(_, index)| self.span(index, index + 1, periods)).collect()
     }
 
@@ -334,11 +348,11 @@ impl LaneHistory {
     }
 
     /// Returns the spans during which a release was on each track.
-    pub(super) fn track_spans(&self, release: Id, periods: &[Period]) -> Vec<Vec<Span>> {
-        let is_live_without_slot = |state: &LaneState| state.live == Some(release) && !state.in_slot;
-        let mut tracks = vec![self.spans_where(release, periods, is_live_without_slot)];
+    pub(super) fn track_spans(&self, release: Id, periods: &[Period], releases: &Releases) -> Vec<Vec<Span>> {
+        let spellings = releases.spellings(release);
+        let mut tracks = vec![self.spans_where(&spellings, periods, |state| !state.in_slot)];
         let mut of_slots: HashMap<&Track, Vec<Span>> = HashMap::new();
-        for at in self.deploy_times(release) {
+        for at in self.all_deploy_times(&spellings) {
             let index = self.index(at);
             if let Some(next) = self.slot_end(index) {
                 let track = &self.fold.changes()[index].0;
@@ -374,9 +388,7 @@ impl LaneHistory {
         let time = self.change_time(index).occurred_at;
         let period = periods.iter().rev().find(|period| period.contains(time))?;
         let changes = self.fold.changes();
-        let count = period.until.map_or(changes.len(), |until| {
-            changes.partition_point(|(_, entry)| entry.since.occurred_at < until)
-        });
+        let count = period.until.map_or(changes.len(), |until| self.count_before(until));
         Some((count, period.until))
     }
 }

@@ -65,10 +65,12 @@ impl<T: Clone + Eq + Hash> Interner<T> {
     }
 }
 
-/// Interned releases, indexed by version and by artifact.
+/// Interned releases, indexed by version and by artifact. Two spellings of the same release have two ids.
 #[derive(Debug, Default)]
 pub(super) struct Releases {
     interner: Interner<Release>,
+    /// The other spellings of each release that has some.
+    other_spellings: HashMap<Id, Vec<Id>>,
     by_version: HashMap<ShortText, Vec<Id>>,
     /// By a hash of each key of the artifact. Different keys may have the same hash.
     by_artifact: HashMap<u64, Vec<Id>>,
@@ -78,7 +80,12 @@ impl Releases {
     pub(super) fn intern(&mut self, release: &Release) -> Id {
         let (id, is_new) = self.interner.intern_full(release);
         if is_new {
-            self.by_version.entry(release.version.clone()).or_default().push(id);
+            let of_version = self.by_version.entry(release.version.clone()).or_default();
+            for other in of_version.iter().filter(|other| self.interner.get(**other).is_same(release)) {
+                self.other_spellings.entry(*other).or_default().push(id);
+                self.other_spellings.entry(id).or_default().push(*other);
+            }
+            of_version.push(id);
             for key in release.artifact.iter().flat_map(Artifact::keys) {
                 self.by_artifact.entry(hash(&key)).or_default().push(id);
             }
@@ -92,6 +99,17 @@ impl Releases {
 
     pub(super) fn get(&self, id: Id) -> &Release {
         self.interner.get(id)
+    }
+
+    /// Returns all spellings of a release, itself included.
+    pub(super) fn spellings(&self, id: Id) -> Vec<Id> {
+        std::iter::once(id).chain(self.other_spellings.get(&id).into_iter().flatten().copied()).collect()
+    }
+
+    /// Returns true if both are the same release, or both are nothing.
+    pub(super) fn is_same(&self, one: Option<Id>, other: Option<Id>) -> bool {
+        let other_spellings = || self.other_spellings.get(&one?);
+        one == other || other.zip(other_spellings()).is_some_and(|(other, of_one)| of_one.contains(&other))
     }
 
     /// Returns the releases with a version.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::environment::EnvironmentHistory;
 use super::history::{ALWAYS, EventTime, LaneHistory};
-use super::interned::Id;
+use super::interned::{Id, Releases};
 use super::results::{Checks, LaneRelease, ReleaseCatalog};
 use super::rules::ReleaseExit;
 use crate::event::Policy;
@@ -76,7 +76,7 @@ impl<'a> Context<'a> {
         mut visit: impl FnMut(EventTime, Id, Option<Failure>),
     ) {
         let changes = of.lane.fold().changes();
-        let next_changes = next_live_changes(of.lane);
+        let next_changes = next_live_changes(of.lane, self.catalog.releases);
         for (index, (_, entry)) in changes.iter().enumerate() {
             let Effect::Deployed(release) = &entry.effect else { continue };
             let at = of.lane.change_time(index);
@@ -104,7 +104,9 @@ impl<'a> Context<'a> {
         let (count, until) = lane.period_end(index, self.environment.periods())?;
         let slot_end = lane.slot_end(index).unwrap_or(index);
         let waiting = index..slot_end.max(index + 1).min(count);
-        let live = waiting.into_iter().find(|next| lane.states()[*next].live == Some(release));
+        let releases = self.catalog.releases;
+        let live =
+            waiting.into_iter().find(|next| releases.is_same(lane.states()[*next].live, Some(release)));
         let end = live.map_or(slot_end, |live| next_changes[live]);
         if end < count {
             return Some(lane.change_time(end));
@@ -128,29 +130,34 @@ impl<'a> Context<'a> {
         let results = self.checks.results(&lane_release, self.catalog);
         let failed =
             results.into_iter().filter(|(_, (_, passed))| !passed).map(|(check, (at, _))| (at, check));
-        let of_compositions =
-            self.failed_compositions.get(&(service, target, id)).into_iter().flatten().copied();
+        let of_compositions = self
+            .catalog
+            .releases
+            .spellings(id)
+            .into_iter()
+            .filter_map(|spelling| self.failed_compositions.get(&(service, target, spelling)))
+            .flatten()
+            .copied();
         let of_compositions = of_compositions.filter(|(at, _)| during.contains(at.occurred_at));
         let checks = failed.chain(of_compositions).filter_map(|(at, check)| {
             let check = self.checks.texts.get(check);
             is_relevant(self.candidate, check).then(|| (at, Cause::Check(check.clone())))
         });
         let exits = of.exits.iter().filter(|exit| at.occurred_at <= exit.at.occurred_at && exit.at <= end);
-        let exits = exits.filter(|exit| {
-            let from = exit.left.from.as_ref();
-            from.is_some_and(|from| from.matches(release) || release.matches(from))
-        });
+        let exits =
+            exits.filter(|exit| exit.left.from.as_ref().is_some_and(|from| from.either_matches(release)));
         let rollbacks = exits.map(|exit| (exit.at, Cause::Rollback(exit.left.rollback_id.clone())));
         checks.chain(rollbacks).collect()
     }
 }
 
 /// Returns for each change the index of the next change of the live release, or the number of changes if there is none.
-fn next_live_changes(lane: &LaneHistory) -> Vec<usize> {
+fn next_live_changes(lane: &LaneHistory, releases: &Releases) -> Vec<usize> {
     let states = lane.states();
     let mut next = vec![states.len(); states.len()];
     for index in (1..states.len()).rev() {
-        next[index - 1] = if states[index - 1].live == states[index].live { next[index] } else { index };
+        let is_same = releases.is_same(states[index - 1].live, states[index].live);
+        next[index - 1] = if is_same { next[index] } else { index };
     }
     next
 }

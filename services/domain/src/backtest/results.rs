@@ -245,7 +245,7 @@ impl Checks {
         let tracks = std::cell::OnceCell::new();
         let does_not_straddle = |events: &[CheckEvent], index: usize| {
             let Some(start) = self.start_of(events, index) else { return true };
-            let tracks = tracks.get_or_init(|| of.lane.track_spans(of.release, of.periods));
+            let tracks = tracks.get_or_init(|| of.lane.track_spans(of.release, of.periods, catalog.releases));
             !straddles(start, events[index].at.occurred_at, tracks)
         };
         if let Some(version) = self.texts.id_of(&release.version) {
@@ -259,11 +259,11 @@ impl Checks {
                 speaks_of(stated, at.occurred_at, deploys, built, release) && does_not_straddle(events, index)
             });
         }
-        for name in of.lane.deployments_of(of.release) {
+        for name in of.lane.deployments_of(of.release, catalog.releases) {
             self.collect(Subject::Deployment { lane, name }, of.during, latest, does_not_straddle);
         }
         if self.events.contains_key(&Subject::Lane(lane)) {
-            for span in of.lane.live_spans(of.release, of.periods) {
+            for span in of.lane.live_spans(of.release, of.periods, catalog.releases) {
                 let Some(during) = span.and(&of.during) else { continue };
                 self.collect(Subject::Lane(lane), during, latest, |events, index| {
                     self.start_of(events, index).is_none_or(|start| start >= span.from)

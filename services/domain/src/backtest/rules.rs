@@ -1,4 +1,4 @@
-//! Freezes, rollbacks and approval answers of the candidate's environment, from the events applied so far.
+//! Freezes, rollbacks and approval votes of the candidate's environment, from the events applied so far.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::history::{EventTime, LaneHistory};
 use super::interned::{Id, Interner, Releases, push_compact};
 use crate::event::{Actor, Approval, ApprovalSubject, Event, Freeze, Payload, RollbackRequest};
-use crate::gate::{Answer, DeployAnswer, HoldState, RolledBackRelease, SucceededDeploy, hold};
+use crate::gate::{ApprovalVote, DeployVote, HoldState, RolledBackRelease, SucceededDeploy, hold};
 use crate::plan_issue::{ActiveFreeze, FreezeInterval};
 use crate::rollback::RollbackPhase;
 use crate::{EnvironmentName, LaneRef, Position, Release, ServiceName, ShortText, TargetName};
@@ -55,17 +55,17 @@ pub(super) struct RuleEvidence {
     /// The active rollbacks, by the position of their requests.
     active_rollbacks: BTreeMap<Position, ShortText>,
     exits: HashMap<LaneKey, Vec<ReleaseExit>>,
-    /// The answers about deploys, by service and version.
-    answers: HashMap<(Id, Id), Vec<StatedAnswer>>,
+    /// The votes on deploys, by service and version.
+    votes: HashMap<(Id, Id), Vec<StatedVote>>,
     services: Interner<ServiceName>,
     /// Versions, and the types and names of actors.
     texts: Interner<ShortText>,
     targets: Interner<TargetName>,
 }
 
-/// An answer about a deploy, with the release as stated.
+/// An vote about a deploy, with the release as stated.
 #[derive(Debug)]
-struct StatedAnswer {
+struct StatedVote {
     /// The actor's type and name.
     actor: (Id, Id),
     granted: bool,
@@ -86,8 +86,8 @@ impl RuleEvidence {
             Payload::RollbackSucceeded(it) => self.set_phase(&it.rollback_id, RollbackPhase::Succeeded, at),
             Payload::RollbackFailed(it) => self.set_phase(&it.rollback_id, RollbackPhase::Failed, at),
             Payload::RollbackCancelled(it) => self.set_phase(&it.rollback_id, RollbackPhase::Cancelled, at),
-            Payload::ApprovalGranted(approval) => self.add_answer(event, approval, true, (at, releases)),
-            Payload::ApprovalRejected(approval) => self.add_answer(event, approval, false, (at, releases)),
+            Payload::ApprovalGranted(approval) => self.add_vote(event, approval, true, (at, releases)),
+            Payload::ApprovalRejected(approval) => self.add_vote(event, approval, false, (at, releases)),
             Payload::FreezeStarted(Freeze { freeze_id, until, .. }) => self.freezes.push(FreezeInterval {
                 freeze: ActiveFreeze { freeze_id: freeze_id.clone(), until: *until, position: at.position },
                 started_at: at.occurred_at,
@@ -153,7 +153,7 @@ impl RuleEvidence {
         }
     }
 
-    fn add_answer(
+    fn add_vote(
         &mut self,
         event: &Event,
         approval: &Approval,
@@ -165,7 +165,7 @@ impl RuleEvidence {
             return;
         };
         let key = (self.services.intern(&lane.service), self.texts.intern(&release.version));
-        let answer = StatedAnswer {
+        let vote = StatedVote {
             actor: (self.texts.intern(&actor.kind), self.texts.intern(&actor.name)),
             granted,
             at,
@@ -173,7 +173,7 @@ impl RuleEvidence {
             release: releases.intern(release),
             expires_at: approval.expires_at,
         };
-        push_compact(self.answers.entry(key).or_default(), answer);
+        push_compact(self.votes.entry(key).or_default(), vote);
     }
 
     /// Records the live release of a lane at the start of a rollback, if the start acknowledges that it differs from
@@ -228,18 +228,18 @@ impl RuleEvidence {
         (exits.iter().map(|exit| exit.left.clone()).collect(), ended_by.collect())
     }
 
-    /// Returns the answers about deploys of a version of a service, each with the release as stated.
-    pub(super) fn answers(
+    /// Returns the votes on deploys of a version of a service, each with the release as stated.
+    pub(super) fn votes(
         &self,
         environment: &EnvironmentName,
         service: &ServiceName,
         version: &ShortText,
         releases: &Releases,
-    ) -> Vec<DeployAnswer> {
+    ) -> Vec<DeployVote> {
         let key = self.services.id_of(service).zip(self.texts.id_of(version));
-        let stated = key.and_then(|key| self.answers.get(&key)).into_iter().flatten();
-        let answers = stated.map(|stated| DeployAnswer {
-            answer: Answer {
+        let stated = key.and_then(|key| self.votes.get(&key)).into_iter().flatten();
+        let votes = stated.map(|stated| DeployVote {
+            vote: ApprovalVote {
                 actor: self.actor(stated),
                 granted: stated.granted,
                 position: stated.at.position,
@@ -253,10 +253,10 @@ impl RuleEvidence {
             release: releases.get(stated.release).clone(),
             expires_at: stated.expires_at,
         });
-        answers.collect()
+        votes.collect()
     }
 
-    fn actor(&self, stated: &StatedAnswer) -> Actor {
+    fn actor(&self, stated: &StatedVote) -> Actor {
         let [kind, name] = [stated.actor.0, stated.actor.1].map(|id| self.texts.get(id).clone());
         Actor { kind, name }
     }

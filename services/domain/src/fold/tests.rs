@@ -211,11 +211,40 @@ fn rule_17_a_report_is_behind_when_its_lane_has_a_later_change_on_any_track() {
 }
 
 #[test]
-fn a_change_can_be_taken_back() {
+fn a_change_can_be_removed() {
     let (mut lane, _) =
         lane_after(&[(in_slot("blue"), deployed("v1"), 10), (Track::Traffic, deployed("v2"), 20)]);
-    assert_eq!(lane.take_back(Position::new(2)), Some(Track::Traffic));
+    assert_eq!(lane.remove(Position::new(2)), Some(Track::Traffic));
     assert_eq!(live_version(&lane), None);
+}
+
+#[test]
+fn a_lane_is_occupied_while_it_runs_a_release_or_holds_one_in_a_slot() {
+    let never_retired = RetirementStatus::Active(None);
+    let occupancy = |changes: &[(Track, Effect, i64)]| lane_after(changes).0.occupancy(never_retired);
+    assert_eq!(occupancy(&[]), Occupancy::Unused);
+    assert_eq!(occupancy(&[(Track::Traffic, deployed("v1"), 10)]), Occupancy::Occupied);
+    assert_eq!(occupancy(&[(in_slot("blue"), deployed("v1"), 10)]), Occupancy::Occupied);
+    let removed = [(Track::Traffic, deployed("v1"), 10), (Track::Traffic, Effect::Removed, 20)];
+    assert_eq!(occupancy(&removed), Occupancy::Vacant);
+}
+
+#[test]
+fn a_retirement_discards_the_changes_before_the_next_declaration() {
+    let (lane, _) = lane_after(&[(Track::Traffic, deployed("v1"), 10), (Track::Traffic, deployed("v2"), 20)]);
+    let live = |status| lane.live_under(status).map(|live| live.release.version.to_string());
+    let declared_at = |seconds| RetirementStatus::Active(DateTime::from_timestamp(seconds, 0));
+    assert_eq!(live(RetirementStatus::Active(None)).as_deref(), Some("v2"));
+    assert_eq!(
+        live(declared_at(20)).as_deref(),
+        Some("v2"),
+        "a change at the time of the declaration counts"
+    );
+    assert_eq!(live(declared_at(21)), None);
+    assert_eq!(live(RetirementStatus::Retired(Position::new(3))), None);
+    assert_eq!(lane.occupancy(declared_at(21)), Occupancy::Unused);
+    assert_eq!(lane.without_discarded_changes(declared_at(15)).changes().len(), 1);
+    assert_eq!(*lane.without_discarded_changes(RetirementStatus::Active(None)), lane);
 }
 
 #[test]
@@ -252,7 +281,7 @@ fn compaction_keeps_a_removal_that_empties_a_slot_reported_later() {
 fn last_of_each_track(lane: &LaneFold) -> LaneFold {
     let mut last = LaneFold::default();
     for (track, entry) in lane.changes() {
-        if lane.kept(track) == Some(entry) {
+        if lane.last_change(track) == Some(entry) {
             last.insert(track.clone(), entry.clone());
         }
     }

@@ -5,8 +5,8 @@
 
 use chrono::{DateTime, Utc};
 
-use super::answer::Answer;
 use super::finding::{Finding, Rule};
+use super::vote::ApprovalVote;
 use crate::{Position, Release, ShortText};
 
 /// A rollback that holds a release.
@@ -66,7 +66,7 @@ pub enum HoldState<'a> {
         /// The hold.
         hold: Hold,
         /// The grant.
-        by: &'a Answer,
+        by: &'a ApprovalVote,
     },
 }
 
@@ -84,8 +84,7 @@ impl RolledBackRelease {
     /// Returns true if a person intentionally rolled back to the release.
     fn returns_to(&self, release: &Release) -> bool {
         let is_in_force = self.by_person && self.started && !self.cancelled;
-        let is_it = |to: &Release| release.matches(to) || to.matches(release);
-        is_in_force && self.to.as_ref().is_some_and(is_it)
+        is_in_force && self.to.as_ref().is_some_and(|to| to.either_matches(release))
     }
 
     /// Returns true if a deploy after the rollback ends the hold: one of a release that is neither held nor the
@@ -120,7 +119,7 @@ pub fn hold<'a>(
     release: &Release,
     rollbacks: &[RolledBackRelease],
     deploys: &[SucceededDeploy],
-    grants: &[&'a Answer],
+    grants: &[&'a ApprovalVote],
 ) -> HoldState<'a> {
     let has_ended = |left: &RolledBackRelease| {
         let mut later = rollbacks.iter().filter(|other| other.requested > left.requested);

@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, Utc};
 
-use super::answer::DeployAnswer;
 use super::finding::Finding;
 use super::hold::{RolledBackRelease, SucceededDeploy};
 use super::promotion::PromotionEvidence;
+use super::vote::DeployVote;
 use crate::event::{Actor, Policy};
 use crate::plan_issue::{ActiveFreeze, Revocations};
 use crate::{Lane, LaneFold, Position, Release, ShortText};
@@ -40,8 +40,8 @@ pub struct GateInput<'a> {
     pub present: Option<&'a LaneFold>,
     /// The evidence from each environment that the policy promotes from.
     pub promotion: &'a [PromotionEvidence<'a>],
-    /// Answers about deploys of the service.
-    pub answers: &'a [DeployAnswer],
+    /// Votes on deploys of the service.
+    pub votes: &'a [DeployVote],
 }
 
 /// The decision of the gate.

@@ -3,12 +3,14 @@
 //! The evidence is what was checked: results for the release in its lane, and results and marks of compositions that
 //! contained it there. A composition's failure does not count as the release's failure.
 
+use std::collections::BTreeMap;
+
 use chrono::TimeDelta;
 
 use super::finding::{Finding, Rule};
 use crate::event::{MarkedStatus, Policy, PromotionTargets};
 use crate::known_good::{CheckResult, CheckResults, Marked, Status};
-use crate::{EnvironmentName, Position, ShortText, TargetName};
+use crate::{Artifact, EnvironmentName, Position, Release, ShortText, TargetName};
 
 /// The evidence about a release in an environment.
 #[derive(Debug, Clone)]
@@ -56,9 +58,40 @@ pub struct ReleaseJudgement {
     pub position: Option<Position>,
 }
 
+/// Returns true if a deployed release counts as the requested one: the artifacts are the same or, where one is unknown,
+/// the versions are equal. `meant` is the artifact that the version of the deployed release means now, in case that
+/// release states none.
+#[must_use]
+pub fn counts_as_requested(requested: &Release, deployed: &Release, meant: Option<&Artifact>) -> bool {
+    let has_version = requested.version == deployed.version;
+    match (&requested.artifact, &deployed.artifact) {
+        (None, _) => has_version,
+        (Some(wanted), Some(own)) => own.is_same(wanted),
+        (Some(wanted), None) => has_version && meant.is_none_or(|meant| meant.is_same(wanted)),
+    }
+}
+
+/// Selects the evidence that counts at each target, sorted by target. Of several releases that ran there, it is that of
+/// a known-good one and, among these, of the one that was deployed last.
+#[must_use]
+pub fn best_by_target(
+    policy: &Policy,
+    evidence: impl IntoIterator<Item = TargetEvidence>,
+) -> Vec<TargetEvidence> {
+    let mut best: BTreeMap<TargetName, ((bool, Position), TargetEvidence)> = BTreeMap::new();
+    for evidence in evidence {
+        let is_good = judge_release(policy, &evidence).status == Status::KnownGood;
+        let rank = (is_good, evidence.deployed);
+        if best.get(&evidence.target).is_none_or(|(best, _)| *best < rank) {
+            best.insert(evidence.target.clone(), (rank, evidence));
+        }
+    }
+    best.into_values().map(|(_, evidence)| evidence).collect()
+}
+
 /// Judges a release in a lane by the environment's policy.
 #[must_use]
-pub fn judge_release(policy: &Policy, evidence: &TargetEvidence) -> ReleaseJudgement {
+pub(super) fn judge_release(policy: &Policy, evidence: &TargetEvidence) -> ReleaseJudgement {
     let is_required = |check: &ShortText| policy.required_validations.contains(check);
     let marked = evidence.compositions.iter().filter_map(|of| Some((of, of.marked.as_ref()?)));
     let results = evidence.results.iter();

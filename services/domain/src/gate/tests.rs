@@ -81,7 +81,7 @@ struct Question {
     deploys: Vec<SucceededDeploy>,
     present: Option<LaneFold>,
     promotion: Vec<PromotionEvidence<'static>>,
-    answers: Vec<DeployAnswer>,
+    votes: Vec<DeployVote>,
 }
 
 /// Returns a deploy of a release requested by Ada, under an empty policy and without obstacles.
@@ -99,7 +99,7 @@ fn question(release: Release) -> Question {
         deploys: Vec::new(),
         present: None,
         promotion: Vec::new(),
-        answers: Vec::new(),
+        votes: Vec::new(),
     }
 }
 
@@ -119,7 +119,7 @@ impl Question {
             deploys: &self.deploys,
             present: self.present.as_ref(),
             promotion: &self.promotion,
-            answers: &self.answers,
+            votes: &self.votes,
         }
     }
 
@@ -145,11 +145,11 @@ impl Question {
     }
 }
 
-/// Returns an answer about a deploy of a release to any lane of `web`, given at the second equal to its position.
-fn answer(actor: Actor, granted: bool, release: Release, position: u64) -> DeployAnswer {
+/// Returns a vote on a deploy of a release to any lane of `web`, given at the second equal to its position.
+fn vote(actor: Actor, granted: bool, release: Release, position: u64) -> DeployVote {
     let Lane { environment, service, .. } = lane_at("default");
-    DeployAnswer {
-        answer: Answer { actor, granted, position: at(position) },
+    DeployVote {
+        vote: ApprovalVote { actor, granted, position: at(position) },
         occurred_at: time(position.cast_signed()),
         lane: LaneRef { environment, service, target: None },
         release,
@@ -157,8 +157,8 @@ fn answer(actor: Actor, granted: bool, release: Release, position: u64) -> Deplo
     }
 }
 
-fn granted(name: &str, version: &str, position: u64) -> DeployAnswer {
-    answer(person(name), true, release(version), position)
+fn granted(name: &str, version: &str, position: u64) -> DeployVote {
+    vote(person(name), true, release(version), position)
 }
 
 /// Returns a deploy at the second equal to its position.
@@ -330,18 +330,18 @@ fn a_release_that_a_rollback_removed_is_held() {
 
 #[test]
 fn rule_13_a_persons_approval_of_the_release_ends_a_hold() {
-    let released = Question { answers: vec![granted("grace", "v2", 11)], ..question_after_rollback() }
-        .finding(Rule::Held);
+    let released =
+        Question { votes: vec![granted("grace", "v2", 11)], ..question_after_rollback() }.finding(Rule::Held);
     assert_eq!((released.passes, released.position, released.grants), (true, Some(at(11)), vec![at(11)]));
-    for answers in [
+    for votes in [
         vec![granted("grace", "v2", 9)],
         vec![granted("grace", "v3", 11)],
-        vec![answer(actor("workload", "ci"), true, release("v2"), 11)],
-        vec![answer(actor("admin", "grace"), true, release("v2"), 11)],
-        vec![answer(person("grace"), false, release("v2"), 11)],
-        vec![granted("grace", "v2", 11), answer(person("Grace"), false, release("v2"), 12)],
+        vec![vote(actor("workload", "ci"), true, release("v2"), 11)],
+        vec![vote(actor("admin", "grace"), true, release("v2"), 11)],
+        vec![vote(person("grace"), false, release("v2"), 11)],
+        vec![granted("grace", "v2", 11), vote(person("Grace"), false, release("v2"), 12)],
     ] {
-        assert!(Question { answers, ..question_after_rollback() }.is_held());
+        assert!(Question { votes, ..question_after_rollback() }.is_held());
     }
 }
 
@@ -388,7 +388,7 @@ fn a_deploy_while_a_rollback_is_under_way_does_not_end_its_hold() {
 fn the_finding_names_the_latest_rollback_that_holds_the_release() {
     let mut question = question_after_rollback();
     question.rollbacks.push(left_release("r-2", 20, release("v2"), Some(release("v1"))));
-    question.answers = vec![granted("grace", "v2", 15)];
+    question.votes = vec![granted("grace", "v2", 15)];
     assert_eq!(question.finding(Rule::Held).position, Some(at(20)));
 }
 
@@ -459,7 +459,7 @@ fn requiring(checks: &[&str]) -> Policy {
 }
 
 fn status(policy: &Policy, evidence: &TargetEvidence) -> (Status, Option<u64>) {
-    let judgement = judge_release(policy, evidence);
+    let judgement = promotion::judge_release(policy, evidence);
     (judgement.status, judgement.position.map(Position::get))
 }
 
@@ -565,4 +565,35 @@ fn rule_31_a_release_that_never_ran_in_an_environment_is_not_promoted_from_it() 
     let unknown = Question { policy: Policy { promotion, ..Policy::default() }, ..question(release("v1")) };
     let finding = unknown.finding(Rule::Promotion);
     assert_eq!((finding.passes, finding.detail.as_str()), (false, "no evidence of the release in staging"));
+}
+
+#[test]
+fn a_deployed_release_counts_as_the_requested_one_by_artifact_or_else_by_version() {
+    let respelled = built("v2", &format!("registry.example/web@{D1}"));
+    let is_requested =
+        |requested: &Release, deployed: &Release| counts_as_requested(requested, deployed, None);
+    assert!(is_requested(&built("v1", D1), &respelled), "the artifact decides, however it is spelled");
+    assert!(!is_requested(&built("v1", D1), &built("v1", D2)));
+    assert!(is_requested(&release("v1"), &built("v1", D1)));
+    assert!(!is_requested(&release("v1"), &built("v2", D1)));
+    let meant = |text| Some(artifact(text));
+    let by_meaning = |text| counts_as_requested(&built("v1", D1), &release("v1"), meant(text).as_ref());
+    assert!(is_requested(&built("v1", D1), &release("v1")), "both artifacts may be the same");
+    assert!(by_meaning(D1));
+    assert!(!by_meaning(D2));
+}
+
+#[test]
+fn of_several_releases_at_a_target_a_known_good_one_counts_and_else_the_last_deployed() {
+    let deployed = |position, evidence: TargetEvidence| TargetEvidence { deployed: at(position), ..evidence };
+    let good = deployed(1, evidence("eu", &[("smoke", true, 5)]));
+    let bad = deployed(2, evidence("eu", &[("smoke", false, 6)]));
+    let worse = deployed(3, evidence("eu", &[("smoke", false, 7)]));
+    let elsewhere = deployed(4, evidence("ap", &[]));
+    let best = |evidence: &[&TargetEvidence]| {
+        best_by_target(&Policy::default(), evidence.iter().map(|evidence| (*evidence).clone()))
+    };
+    assert_eq!(best(&[&good, &bad]), [good.clone()]);
+    assert_eq!(best(&[&bad, &worse]), [worse.clone()]);
+    assert_eq!(best(&[&worse, &bad, &elsewhere]), [elsewhere, worse]);
 }

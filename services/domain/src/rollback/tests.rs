@@ -93,13 +93,13 @@ const PHASES: [RollbackPhase; 5] = [
 ];
 
 /// Creates answers of `(name, granted)` at positions 11, 12, 13 …
-fn answers(given: &[(&str, bool)]) -> Vec<Answer> {
-    let answer = |((name, granted), position): (&(&str, bool), u64)| Answer {
+fn votes(given: &[(&str, bool)]) -> Vec<ApprovalVote> {
+    let vote = |((name, granted), position): (&(&str, bool), u64)| ApprovalVote {
         actor: person(name),
         granted: *granted,
         position: Position::new(position),
     };
-    given.iter().zip(11..).map(answer).collect()
+    given.iter().zip(11..).map(vote).collect()
 }
 
 /// Calls `check` with a rollback in this phase that ada requested.
@@ -109,8 +109,8 @@ fn in_phase<T>(
     given: &[(&str, bool)],
     check: impl FnOnce(&RollbackState<'_>) -> T,
 ) -> T {
-    let (ada, answers) = (person("ada"), answers(given));
-    check(&RollbackState { phase, initiated_by: &ada, approvals, answers: &answers })
+    let (ada, votes) = (person("ada"), votes(given));
+    check(&RollbackState { phase, initiated_by: &ada, approvals, votes: &votes })
 }
 
 /// Returns the phases in which a transition is allowed.
@@ -237,13 +237,13 @@ fn rule_15_only_people_other_than_the_requester_may_approve_or_reject() {
     for kind in ["workload", "admin"] {
         assert_eq!(check(of(kind, "grace")), Err(TransitionError::NotAPerson(short_text("grace"))));
     }
-    let ignored = Answer { actor: of("admin", "grace"), granted: true, position: Position::new(11) };
+    let ignored = ApprovalVote { actor: of("admin", "grace"), granted: true, position: Position::new(11) };
     let ada = person("ada");
     let rollback = RollbackState {
         phase: RollbackPhase::Requested,
         initiated_by: &ada,
         approvals: 1,
-        answers: &[ignored],
+        votes: &[ignored],
     };
     assert_eq!(rollback.start(), Err(TransitionError::NotApproved { granted: 0, required: 1 }));
 }

@@ -1,13 +1,14 @@
 //! Evidence for gate decisions: where a release ran, how it was checked there, and the rollbacks of a lane.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::Policy;
 use ledger_domain::gate::{
-    CompositionEvidence, ReleaseJudgement, RolledBackRelease, SucceededDeploy, TargetEvidence, judge_release,
+    CompositionEvidence, RolledBackRelease, SucceededDeploy, TargetEvidence, best_by_target,
+    counts_as_requested,
 };
-use ledger_domain::known_good::Status;
+use ledger_domain::span::longest;
 use ledger_domain::{
     CompositionId, EnvironmentName, Lane, Position, Release, ServiceName, ShortText, TargetName,
 };
@@ -16,7 +17,7 @@ use crate::Snapshot;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::queries::marks::Marks;
 use crate::sql::sql;
-use crate::tables::check_results::{LaneRelease, longest_run};
+use crate::tables::check_results::LaneRelease;
 use crate::tables::lanes::{AsOf, QueryError, parse_release};
 
 #[derive(sqlx::FromRow)]
@@ -44,8 +45,7 @@ struct DeployRow {
 }
 
 impl Snapshot {
-    /// Returns the evidence for a release in an environment, for each target at which traffic reached it. If it ran
-    /// with several configurations at a target, the one with the best judgement counts.
+    /// Returns the evidence for a release in an environment, for each target at which traffic reached it.
     ///
     /// # Errors
     /// The database query fails.
@@ -63,10 +63,10 @@ impl Snapshot {
         let spans = self.live_spans(environment, &releases, known_at).await?;
         let results = self.verdicts(environment, &releases, known_at).await?;
         let marks = self.marks(environment, known_at).await?;
-        let mut best: BTreeMap<TargetName, (ReleaseJudgement, TargetEvidence)> = BTreeMap::new();
+        let mut all = Vec::new();
         for (((ran, deployed), live), results) in ran.into_iter().zip(spans).zip(results) {
             // A release that was only in an idle slot has no evidence.
-            let Some(longest_run) = longest_run(&live, now) else { continue };
+            let Some(longest_run) = longest(&live, now) else { continue };
             let checked = self.checked_compositions(environment, known_at, &live).await?;
             let mut ids: BTreeSet<CompositionId> = checked.into_iter().map(|(id, ..)| id).collect();
             ids.extend(self.marked_compositions_with(environment, &ran, &marks).await?);
@@ -77,18 +77,10 @@ impl Snapshot {
                 marked: marks.on(id).cloned(),
             });
             let compositions = compositions.collect();
-            let target = ran.target.clone();
-            let evidence = TargetEvidence { target, deployed, results, compositions, longest_run };
-            let judgement = judge_release(policy, &evidence);
-            let rank = |judgement: &ReleaseJudgement, evidence: &TargetEvidence| {
-                (judgement.status == Status::KnownGood, evidence.deployed)
-            };
-            let current = best.get(&ran.target).map(|(judgement, evidence)| rank(judgement, evidence));
-            if current.is_none_or(|current| current < rank(&judgement, &evidence)) {
-                best.insert(ran.target, (judgement, evidence));
-            }
+            let target = ran.target;
+            all.push(TargetEvidence { target, deployed, results, compositions, longest_run });
         }
-        Ok(best.into_values().map(|(_, evidence)| evidence).collect())
+        Ok(best_by_target(policy, all))
     }
 
     /// Returns the deployed releases of a service that equal the requested one: by artifact, or by version if no
@@ -117,19 +109,13 @@ impl Snapshot {
                     parse_release(&row.version, parts)?,
                 ))
             })?;
-            if let Some(artifact) = &requested_release.artifact {
-                let deployed = match release.artifact.clone() {
-                    Some(stated) => Some(stated),
-                    None => {
-                        let resolved =
-                            self.artifact_meant(environment, service, &release.version, now).await?;
-                        resolved.map(|(artifact, _)| artifact)
-                    }
-                };
-                // If the artifact is unknown, the version decides, and it is equal.
-                if deployed.is_some_and(|deployed| !deployed.is_same(artifact)) {
-                    continue;
-                }
+            let meant = match (&requested_release.artifact, &release.artifact) {
+                (Some(_), None) => self.artifact_meant(environment, service, &release.version, now).await?,
+                _ => None,
+            };
+            if !counts_as_requested(requested_release, &release, meant.map(|(artifact, _)| artifact).as_ref())
+            {
+                continue;
             }
             ran.push((LaneRelease { service: service.clone(), target, release }, position(row.position)));
         }

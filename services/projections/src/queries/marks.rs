@@ -1,10 +1,10 @@
-//! Marks of release points, and approvals: people's answers to rollbacks and deploys.
+//! Marks of release points, and approvals: people's votes on rollbacks and deploys.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Actor, Approval, ApprovalSubject, Event, MarkedStatus, Payload};
-use ledger_domain::gate::Answer;
+use ledger_domain::gate::ApprovalVote;
 use ledger_domain::known_good::{Marked, Status};
 use ledger_domain::{
     CompositionId, CompositionIndex, EnvironmentName, LongText, Position, Release, ServiceName, ShortText,
@@ -99,7 +99,7 @@ impl MarkRow {
 }
 
 #[derive(sqlx::FromRow)]
-struct AnswerRow {
+struct VoteRow {
     position: i64,
     occurred_at: DateTime<Utc>,
     granted: bool,
@@ -114,20 +114,20 @@ struct AnswerRow {
     commit: Option<String>,
 }
 
-impl AnswerRow {
-    fn parse(&self) -> Result<Answer, Error> {
+impl VoteRow {
+    fn parse(&self) -> Result<ApprovalVote, Error> {
         let actor = parsed("approvals", self.position, || actor(&self.actor_kind, &self.actor_name))?;
-        Ok(Answer { actor, granted: self.granted, position: position(self.position) })
+        Ok(ApprovalVote { actor, granted: self.granted, position: position(self.position) })
     }
 
-    fn parse_deploy_answer(&self) -> Result<Option<DeployAnswer>, Error> {
+    fn parse_deploy_vote(&self) -> Result<Option<DeployVote>, Error> {
         let Some(version) = &self.version else { return Ok(None) };
         let parts = [&self.artifact, &self.config, &self.infrastructure, &self.commit];
-        let answer = self.parse()?;
+        let vote = self.parse()?;
         parsed("approvals", self.position, || {
             let target = self.target.as_deref().map(TargetName::parse).transpose()?;
-            Ok::<_, Box<dyn std::error::Error>>(Some(DeployAnswer {
-                answer,
+            Ok::<_, Box<dyn std::error::Error>>(Some(DeployVote {
+                vote,
                 occurred_at: self.occurred_at,
                 expires_at: self.expires_at,
                 target,
@@ -137,11 +137,11 @@ impl AnswerRow {
     }
 }
 
-/// Answer to a deploy, with the release that it names.
+/// Vote on a deploy, with the release that it names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeployAnswer {
+pub struct DeployVote {
     /// Actor, decision and position.
-    pub answer: Answer,
+    pub vote: ApprovalVote,
     /// Time at which it was given.
     pub occurred_at: DateTime<Utc>,
     /// Time at which it expires, if ever.
@@ -188,51 +188,51 @@ impl Snapshot {
         Ok(marks)
     }
 
-    /// Returns people's answers to a rollback that count at a time, ordered by position. An expired grant does not
-    /// count, nor do earlier answers of the same person.
+    /// Returns people's votes on a rollback that count at a time, ordered by position. An expired grant does not
+    /// count, nor do earlier votes of the same person.
     ///
     /// # Errors
     /// The database query fails.
-    pub async fn answers_to_rollback(
+    pub async fn votes_on_rollback(
         &mut self,
         environment: &EnvironmentName,
         rollback_id: &ShortText,
         now: DateTime<Utc>,
-    ) -> Result<Vec<Answer>, Error> {
-        let rows = load_answers(self.connection(), rollback_subject(environment, rollback_id)).await?;
-        let mut counting: Vec<Answer> = Vec::new();
+    ) -> Result<Vec<ApprovalVote>, Error> {
+        let rows = load_votes(self.connection(), rollback_subject(environment, rollback_id)).await?;
+        let mut counting: Vec<ApprovalVote> = Vec::new();
         for row in &rows {
-            let answer = row.parse()?;
+            let vote = row.parse()?;
             if row.granted && row.expires_at.is_some_and(|end| end <= now) {
-                counting.retain(|earlier| !earlier.actor.is_same_person(&answer.actor));
+                counting.retain(|earlier| !earlier.actor.is_same_person(&vote.actor));
             } else {
-                counting.push(answer);
+                counting.push(vote);
             }
         }
         Ok(counting)
     }
 
-    /// Returns people's answers to deploys of a version of a service, ordered by position.
+    /// Returns people's votes on deploys of a version of a service, ordered by position.
     ///
     /// # Errors
     /// The database query fails.
-    pub async fn answers_to_deploy(
+    pub async fn votes_on_deploy(
         &mut self,
         environment: &EnvironmentName,
         service: &ServiceName,
         version: &ShortText,
-    ) -> Result<Vec<DeployAnswer>, Error> {
-        let rows = load_answers(self.connection(), deploy_subject(environment, service, version)).await?;
-        let answers: Result<Vec<_>, _> = rows.iter().map(AnswerRow::parse_deploy_answer).collect();
-        Ok(answers?.into_iter().flatten().collect())
+    ) -> Result<Vec<DeployVote>, Error> {
+        let rows = load_votes(self.connection(), deploy_subject(environment, service, version)).await?;
+        let votes: Result<Vec<_>, _> = rows.iter().map(VoteRow::parse_deploy_vote).collect();
+        Ok(votes?.into_iter().flatten().collect())
     }
 }
 
-async fn load_answers(connection: &mut PgConnection, subject: Uuid) -> Result<Vec<AnswerRow>, Error> {
+async fn load_votes(connection: &mut PgConnection, subject: Uuid) -> Result<Vec<VoteRow>, Error> {
     Ok(sqlx::query_as(sql!("approvals/of_subject")).bind(subject).fetch_all(connection).await?)
 }
 
-/// Writes the mark or the answer of an event, if it has one.
+/// Writes the mark or the vote of an event, if it has one.
 pub(crate) async fn write(
     connection: &mut PgConnection,
     event: &Event,
@@ -289,7 +289,7 @@ async fn write_answer(
     granted: bool,
     (at, occurred_at): (Position, DateTime<Utc>),
 ) -> Result<(), Error> {
-    // Event parsing rejects an answer without an actor.
+    // Event parsing rejects a vote without an actor.
     let Some(actor) = &event.actor else { return Ok(()) };
     let (subject, target, release) = match &approval.subject {
         ApprovalSubject::Rollback { environment, rollback_id } => {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use ledger_domain::event::{Built, Payload, Reinstated, Revoked};
 use ledger_domain::plan_issue::RevokedArtifact;
+use ledger_domain::revocation::{RevocationEvent, in_force, in_force_for_service};
 use ledger_domain::{Artifact, EnvironmentName, Position, Release, ServiceName, ShortText};
 use sqlx::PgConnection;
 
@@ -149,8 +150,10 @@ impl Snapshot {
         &mut self,
         artifacts: impl IntoIterator<Item = &'a Artifact>,
     ) -> Result<Vec<RevokedArtifact>, Error> {
+        let artifacts: Vec<&Artifact> = artifacts.into_iter().collect();
+        let events = self.revocation_events(&artifacts).await?;
         let mut revoked: Vec<RevokedArtifact> = Vec::new();
-        for (_, in_force) in self.revocations_in_force(artifacts.into_iter().collect()).await? {
+        for in_force in artifacts.into_iter().filter_map(|artifact| in_force(artifact, &events)) {
             if !revoked.contains(&in_force) {
                 revoked.push(in_force);
             }
@@ -159,11 +162,8 @@ impl Snapshot {
         Ok(revoked)
     }
 
-    /// Returns each revoked artifact of the given ones, with the first revocation that is in force for it.
-    async fn revocations_in_force<'a>(
-        &mut self,
-        artifacts: Vec<&'a Artifact>,
-    ) -> Result<Vec<(&'a Artifact, RevokedArtifact)>, Error> {
+    /// Returns the revocations and reinstatements that have a key of one of the artifacts, ordered by moment.
+    async fn revocation_events(&mut self, artifacts: &[&Artifact]) -> Result<Vec<RevocationEvent>, Error> {
         let keys: Vec<String> = artifacts.iter().flat_map(|artifact| artifact.keys()).collect();
         if keys.is_empty() {
             return Ok(Vec::new());
@@ -173,23 +173,14 @@ impl Snapshot {
         let mut events = Vec::with_capacity(rows.len());
         for (at, artifact, deleted, reinstates) in rows {
             let artifact = parsed("revocations", at, || Artifact::stored(&artifact))?;
-            events.push((RevokedArtifact { artifact, deleted, position: position(at) }, reinstates));
+            events.push(match reinstates {
+                true => RevocationEvent::Reinstated(artifact),
+                false => {
+                    RevocationEvent::Revoked(RevokedArtifact { artifact, deleted, position: position(at) })
+                }
+            });
         }
-        let mut revoked = Vec::new();
-        for artifact in artifacts {
-            let mut in_force: Option<RevokedArtifact> = None;
-            for (event, reinstates) in events.iter().filter(|(event, _)| event.artifact.is_same(artifact)) {
-                in_force = match (in_force, reinstates) {
-                    (_, true) => None,
-                    (Some(first), false) => {
-                        Some(RevokedArtifact { deleted: first.deleted || event.deleted, ..first })
-                    }
-                    (None, false) => Some(event.clone()),
-                };
-            }
-            revoked.extend(in_force.map(|in_force| (artifact, in_force)));
-        }
-        Ok(revoked)
+        Ok(events)
     }
 
     /// Returns the revocations in force for artifacts that are named like a service, each with the spelling that has the
@@ -202,15 +193,10 @@ impl Snapshot {
             sqlx::query_scalar(sql!("revocations/revoked_artifacts")).fetch_all(self.connection()).await?;
         let artifacts: Result<Vec<Artifact>, Error> =
             texts.iter().map(|text| parsed("revocations", text, || Artifact::stored(text))).collect();
-        let mut artifacts = artifacts?;
-        artifacts.retain(|artifact| artifact.name().as_deref() == Some(service.as_str()));
-        let revoked = self.revocations_in_force(artifacts.iter().collect()).await?.into_iter();
-        let mut revoked: Vec<RevokedArtifact> = revoked
-            .map(|(named, in_force)| RevokedArtifact { artifact: named.clone(), ..in_force })
-            .collect();
-        revoked.sort_by_key(|revoked| revoked.position);
-        revoked.dedup_by(|one, other| one.artifact.is_same(&other.artifact));
-        Ok(revoked)
+        let artifacts = artifacts?;
+        let is_named = |artifact: &&Artifact| artifact.name().as_deref() == Some(service.as_str());
+        let named: Vec<&Artifact> = artifacts.iter().filter(is_named).collect();
+        Ok(in_force_for_service(service, &self.revocation_events(&named).await?))
     }
 
     /// Returns the lanes to which an artifact was ever deployed: environment, service, target.

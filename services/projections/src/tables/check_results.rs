@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use ledger_domain::checks::{LaneDeploy, speaks_of, straddles};
 use ledger_domain::known_good::{CheckResult, CheckResults};
 use ledger_domain::retirement::Retirements;
@@ -588,7 +588,7 @@ fn spans_from_history(
     let mut live = Vec::new();
     let mut tracks: BTreeMap<Option<String>, Vec<Span>> = BTreeMap::new();
     for (begin, end) in begins.zip(ends) {
-        let part = fold.after(begin);
+        let part = fold.without_changes_before(begin);
         let changes = part.changes();
         let ends_at = |index: usize| {
             let next = changes.get(index + 1).map(|(_, written)| written.since.occurred_at);
@@ -618,11 +618,6 @@ fn spans_from_history(
         }
     }
     (live, tracks.into_values().collect())
-}
-
-/// Returns the longest uninterrupted time for which a lane ran a release, up to `now`; `None` if it never ran it.
-pub(crate) fn longest_run(live: &[Span], now: DateTime<Utc>) -> Option<TimeDelta> {
-    live.iter().map(|span| span.until.min(now) - span.from).max()
 }
 
 /// Returns the item at an ordinal, counted from 1, and its index.

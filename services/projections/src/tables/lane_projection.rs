@@ -79,35 +79,13 @@ impl LaneRows {
 impl LaneState {
     /// Returns the live release, given the retirement state of the environment.
     fn live_release(&self, standing: RetirementStatus) -> Option<LiveRelease> {
-        match standing {
-            RetirementStatus::Retired(_) => None,
-            RetirementStatus::Open(None) => self.fold.live().map(LiveRelease::to_owned),
-            RetirementStatus::Open(Some(until)) => self.fold.after(until).live().map(LiveRelease::to_owned),
-        }
-    }
-
-    fn holds_anything(&self, standing: RetirementStatus) -> bool {
-        match standing {
-            RetirementStatus::Retired(_) => false,
-            RetirementStatus::Open(None) => self.fold.holds_anything(),
-            RetirementStatus::Open(Some(until)) => self.fold.after(until).holds_anything(),
-        }
-    }
-
-    fn has_changes(&self, standing: RetirementStatus) -> bool {
-        match standing {
-            RetirementStatus::Retired(_) => false,
-            RetirementStatus::Open(until) => {
-                let last = self.fold.changes().last();
-                last.is_some_and(|(_, last)| until.is_none_or(|until| last.since.occurred_at >= until))
-            }
-        }
+        self.fold.live_under(standing).map(LiveRelease::to_owned)
     }
 
     /// Returns true if a change that occurred later hides a report: a change of the same track, or a removal of the
     /// lane.
     fn hides(&self, track: &Track, report: Position) -> bool {
-        let Some(kept) = self.fold.kept(track) else { return false };
+        let Some(kept) = self.fold.last_change(track) else { return false };
         let is_emptied = match (track, &kept.effect) {
             (Track::Slot(slot), Effect::Deployed(_)) => !self.fold.is_filled(slot),
             _ => false,
@@ -188,25 +166,10 @@ impl LaneProjection {
     /// Resolves the target of a report that changes a lane: the target that it names, else the only target of the
     /// service. The error lists the targets if there are several.
     pub(crate) fn target_of(&self, lane: &LaneRef) -> Result<TargetName, Vec<TargetName>> {
-        if let Some(target) = &lane.target {
-            return Ok(target.clone());
-        }
-        let Some(environment) = self.environments.get(&lane.environment) else {
-            return Ok(TargetName::default());
-        };
+        let Some(environment) = self.environments.get(&lane.environment) else { return lane.only_target([]) };
         let standing = environment.retirements.last();
-        let lanes = || environment.lanes.get(&lane.service).into_iter().flatten();
-        let occupied = lanes().filter(|(_, state)| state.holds_anything(standing));
-        let mut targets: Vec<&TargetName> = occupied.map(|(target, _)| target).collect();
-        if targets.is_empty() {
-            let changed = lanes().filter(|(_, state)| state.has_changes(standing));
-            targets = changed.map(|(target, _)| target).collect();
-        }
-        match targets[..] {
-            [] => Ok(TargetName::default()),
-            [one] => Ok(one.clone()),
-            ref several => Err(several.iter().map(|target| (*target).clone()).collect()),
-        }
+        let lanes = environment.lanes.get(&lane.service).into_iter().flatten();
+        lane.only_target(lanes.map(|(target, state)| (target, state.fold.occupancy(standing))))
     }
 
     /// Returns whether the service is new in its environment, and whether the lane is.
@@ -237,7 +200,7 @@ impl LaneProjection {
     /// Returns true if an environment was retired at a time, as known now.
     pub(crate) fn is_retired(&self, environment: &EnvironmentName, at: DateTime<Utc>) -> bool {
         let environment = self.environments.get(environment);
-        environment.is_some_and(|it| matches!(it.retirements.at(at), RetirementStatus::Retired(_)))
+        environment.is_some_and(|it| it.retirements.at(at).retired_by().is_some())
     }
 
     /// Returns the lanes of an environment.
@@ -274,7 +237,7 @@ impl LaneProjection {
         let changes = state.fold.changes().iter();
         let mut of_event = changes.filter(|(_, entry)| entry.since.position == corrected);
         let Some(occurred_at) = of_event.next().map(|(_, entry)| entry.since.occurred_at) else { return };
-        let Some(track) = state.fold.take_back(corrected) else { return };
+        let Some(track) = state.fold.remove(corrected) else { return };
         if !state.is_irregular {
             state.is_irregular = true;
             rows.irregular.push(IrregularLaneInsert::new(environment_id, lane, since.position));
@@ -333,8 +296,10 @@ impl LaneProjection {
         let is_removal = track == Track::Traffic && entry.effect == Effect::Removed;
         // Judge the anomaly by the changes since the last retirement, but lateness by all changes.
         let current = match standing {
-            RetirementStatus::Open(Some(until)) => Some(state.fold.after(until).apply(&track, entry.clone())),
-            RetirementStatus::Open(None) | RetirementStatus::Retired(_) => None,
+            RetirementStatus::Active(Some(until)) => {
+                Some(state.fold.without_changes_before(until).apply(&track, entry.clone()))
+            }
+            RetirementStatus::Active(None) | RetirementStatus::Retired(_) => None,
         };
         let whole = state.fold.apply(&track, entry.clone());
         let (late, behind) = (whole.late, whole.behind);
@@ -369,7 +334,7 @@ impl LaneProjection {
         let late = applied.behind.then_some(Anomaly::Late);
         // Of changes before the last retirement, memory may know nothing, so do not report what contradicts them.
         let precedes_retirement =
-            matches!(standing, RetirementStatus::Open(Some(until)) if since.occurred_at < until);
+            matches!(standing, RetirementStatus::Active(Some(until)) if since.occurred_at < until);
         late.into_iter().chain(applied.anomaly.filter(|_| !precedes_retirement)).collect()
     }
 
@@ -460,7 +425,11 @@ impl LaneProjection {
             let targets = self.environments.get(&lane.environment).and_then(|it| it.lanes.get(&lane.service));
             let state = targets.and_then(|targets| targets.get(&lane.target));
             let row = state.and_then(|state| {
-                Some((*state.ids.get(&track)?, state.fold.kept(&track)?, state.late.get(&track).copied()))
+                Some((
+                    *state.ids.get(&track)?,
+                    state.fold.last_change(&track)?,
+                    state.late.get(&track).copied(),
+                ))
             });
             if let Some((track_id, entry, late)) = row {
                 let environment_id = environments.named(&lane.environment, entry.since.position);
@@ -473,7 +442,9 @@ impl LaneProjection {
 
 fn is_regular(fold: &LaneFold, standing: RetirementStatus) -> bool {
     match standing {
-        RetirementStatus::Open(Some(until)) => fold.is_regular() && fold.after(until).is_regular(),
-        RetirementStatus::Open(None) | RetirementStatus::Retired(_) => fold.is_regular(),
+        RetirementStatus::Active(Some(until)) => {
+            fold.is_regular() && fold.without_changes_before(until).is_regular()
+        }
+        RetirementStatus::Active(None) | RetirementStatus::Retired(_) => fold.is_regular(),
     }
 }

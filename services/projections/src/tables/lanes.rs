@@ -11,7 +11,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use ledger_domain::retirement::RetirementStatus;
 use ledger_domain::{
     Artifact, Composition, ConfigDigest, Effect, EnvironmentName, EventId, EventRef, Lane, LaneFold, Lanes,
     NameError, PointInTime, Position, Release, ServiceName, ShortText, SlotName, TargetName, Track,
@@ -356,11 +355,7 @@ async fn state(
     }
     let standing = retirements(connection, id, asked).await?.at(time);
     let lanes = folds.into_iter().filter_map(|((service, target), fold)| {
-        let fold = match standing {
-            RetirementStatus::Retired(_) => return None,
-            RetirementStatus::Open(None) => fold,
-            RetirementStatus::Open(Some(until)) => fold.after(until),
-        };
+        let fold = fold.without_discarded_changes(standing).into_owned();
         let late_report = late.get(&(service.clone(), target.clone())).copied();
         (!fold.changes().is_empty()).then_some(LaneState { service, target, fold, late_report })
     });

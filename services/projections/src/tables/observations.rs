@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use ledger_domain::drift::ObservedState;
 use ledger_domain::event::Observation;
-use ledger_domain::retirement::RetirementStatus;
 use ledger_domain::{EnvironmentName, EventId, EventRef, Lane, Release, ServiceName, SlotName, TargetName};
 use sqlx::PgConnection;
 
@@ -70,11 +69,7 @@ impl Snapshot {
         let mut all = BTreeMap::new();
         for row in &rows {
             let (lane, state) = row.parse()?;
-            let counts = match standing {
-                RetirementStatus::Retired(_) => false,
-                RetirementStatus::Open(until) => until.is_none_or(|until| state.last.occurred_at >= until),
-            };
-            if counts {
+            if standing.includes(state.last.occurred_at) {
                 all.insert((lane.service, lane.target), state);
             }
         }

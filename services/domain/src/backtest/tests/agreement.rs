@@ -136,6 +136,49 @@ impl EventGenerator<'_> {
         }
     }
 
+    fn build(&mut self) -> Built {
+        Built {
+            artifact: self.artifact(),
+            version: Some(short_text(self.choose(&["1", "2"]))),
+            commit: None,
+            committed_at: None,
+            builder: None,
+            provenance: None,
+        }
+    }
+
+    fn revocation(&mut self) -> Payload {
+        let reinstates = self.number(3) == 0;
+        let artifact = self.artifact();
+        match reinstates {
+            true => Payload::ArtifactReinstated(Reinstated { artifact }),
+            false => Payload::ArtifactRevoked(Revoked { artifact, advisory: None, deleted: false }),
+        }
+    }
+
+    /// Generates a grant or a rejection of a deploy to production.
+    fn vote(&mut self) -> Payload {
+        let release = self.release();
+        let lane = LaneRef { environment: name("production"), ..self.lane() };
+        let expires_at = (self.number(3) == 0).then(|| time(self.number(60) as i64));
+        let approval = Approval { subject: ApprovalSubject::Deploy { lane, release }, expires_at };
+        match self.number(4) {
+            0 => Payload::ApprovalRejected(approval),
+            _ => Payload::ApprovalGranted(approval),
+        }
+    }
+
+    /// Generates a mark, or the revocation of a mark, of a point of staging up to a position.
+    fn mark(&mut self, position: u64) -> Payload {
+        let position = Position::new(1 + self.number(position as usize) as u64);
+        let point = ReleasePointId { environment: name("staging"), position };
+        let status = [MarkedStatus::KnownGood, MarkedStatus::Bad][self.number(2)];
+        match self.number(4) {
+            0 => Payload::ReleasePointRevoked(point),
+            _ => Payload::ReleasePointMarked(Mark { point, status, name: None }),
+        }
+    }
+
     /// Generates the payload of the event at a position.
     fn payload(&mut self, position: u64) -> Payload {
         let kind = self.number(40);
@@ -156,22 +199,8 @@ impl EventGenerator<'_> {
             12 | 13 => Payload::ValidationStarted(self.validation()),
             14..=17 => Payload::ValidationPassed(self.validation()),
             18 => Payload::ValidationFailed(self.validation()),
-            19 => Payload::ArtifactBuilt(Built {
-                artifact: self.artifact(),
-                version: Some(short_text(self.choose(&["1", "2"]))),
-                commit: None,
-                committed_at: None,
-                builder: None,
-                provenance: None,
-            }),
-            20 if self.number(3) == 0 => {
-                Payload::ArtifactReinstated(Reinstated { artifact: self.artifact() })
-            }
-            20 => Payload::ArtifactRevoked(Revoked {
-                artifact: self.artifact(),
-                advisory: None,
-                deleted: false,
-            }),
+            19 => Payload::ArtifactBuilt(self.build()),
+            20 => self.revocation(),
             21 | 22 => {
                 let soak_seconds = self.number(20) as u64;
                 let required_validations = self.optional("smoke").into_iter().collect();
@@ -179,26 +208,8 @@ impl EventGenerator<'_> {
                 Payload::EnvironmentDeclared(environment(), policy)
             }
             23 if !self.narrow && self.number(2) == 0 => Payload::EnvironmentRetired(environment()),
-            23 | 24 => {
-                let release = self.release();
-                let lane = LaneRef { environment: name("production"), ..self.lane() };
-                let expires_at = (self.number(3) == 0).then(|| time(self.number(60) as i64));
-                let approval = Approval { subject: ApprovalSubject::Deploy { lane, release }, expires_at };
-                if self.number(4) == 0 {
-                    Payload::ApprovalRejected(approval)
-                } else {
-                    Payload::ApprovalGranted(approval)
-                }
-            }
-            25 | 26 => {
-                let position = Position::new(1 + self.number(position as usize) as u64);
-                let point = ReleasePointId { environment: name("staging"), position };
-                let status = [MarkedStatus::KnownGood, MarkedStatus::Bad][self.number(2)];
-                match self.number(4) {
-                    0 => Payload::ReleasePointRevoked(point),
-                    _ => Payload::ReleasePointMarked(Mark { point, status, name: None }),
-                }
-            }
+            23 | 24 => self.vote(),
+            25 | 26 => self.mark(position),
             27 => Payload::RollbackRequested(self.request(id)),
             28..=31 => match self.number(9) {
                 0 => Payload::RollbackCancelled(rollback(id)),

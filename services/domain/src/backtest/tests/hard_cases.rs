@@ -576,3 +576,52 @@ fn a_freeze_does_not_stop_deploys_recorded_before_it() {
     let stopped: Vec<_> = result.stopped_deploys.iter().map(|deploy| deploy.position.get()).collect();
     assert_eq!(stopped, [4]);
 }
+
+#[test]
+fn a_change_at_the_time_of_a_declaration_counts() {
+    let history: [TimedPayload; 5] = [
+        (1, Payload::EnvironmentRetired(name("staging")), "ada"),
+        (2, Payload::EnvironmentDeclared(name("staging"), Policy::default()), "ada"),
+        (2, deploy("staging", "1"), "ada"),
+        (3, lane_check("staging", "smoke", true), "ada"),
+        (4, deploy("production", "1"), "ada"),
+    ];
+    let result = report_of(&from_staging(), &history, 9);
+    assert_eq!((result.allowed, result.stopped), (1, 0));
+}
+
+#[test]
+fn a_report_without_a_target_does_not_go_to_a_lane_from_before_a_retirement() {
+    let [eu, us, none] = [Some("eu"), Some("us"), None].map(|target| lane_of("staging", "web", target));
+    let history = [
+        deploy_of(eu, version("1")),
+        deploy_of(us, version("1")),
+        Payload::EnvironmentRetired(name("staging")),
+        Payload::EnvironmentDeclared(name("staging"), Policy::default()),
+        deploy_of(none, version("2")),
+        check_of(lane_of("staging", "web", Some("default")), None, true),
+        deploy_of(lane("production"), version("2")),
+    ];
+    assert_eq!(allowed(&from_staging(), &history), [true]);
+}
+
+#[test]
+fn a_redeploy_under_another_spelling_of_the_artifact_continues_the_run() {
+    let [one, other] = [D1, &format!("registry.example/web@{D1}")].map(|artifact| built("1", artifact));
+    let soaked = Policy { soak_seconds: 50, ..Policy::default() };
+    let history: [TimedPayload; 5] = [
+        (0, Payload::EnvironmentDeclared(name("staging"), soaked), "ada"),
+        (10, deploy_of(lane("staging"), one.clone()), "ada"),
+        (20, lane_check("staging", "smoke", true), "ada"),
+        (40, deploy_of(lane("staging"), other.clone()), "ada"),
+        (70, deploy_of(lane("production"), one.clone()), "ada"),
+    ];
+    let result = report_of(&from_staging(), &history, 9);
+    assert_eq!((result.allowed, result.stopped), (1, 0), "it ran for 60 seconds");
+    let failed_later = [
+        deploy_of(lane("production"), one),
+        deploy_of(lane("production"), other),
+        lane_check("production", "smoke", false),
+    ];
+    assert_eq!(missed(&failed_later), [1, 2], "the release of the first deploy is still live");
+}

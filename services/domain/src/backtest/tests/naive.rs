@@ -7,14 +7,15 @@ use super::{Entry, name, time};
 use crate::checks::{LaneDeploy, speaks_of, straddles};
 use crate::event::{ApprovalSubject, Event, Payload, Policy, Validation, ValidationSubject};
 use crate::gate::{
-    Answer, CompositionEvidence, Decision, DeployAnswer, GateInput, PromotionEvidence, RolledBackRelease,
-    SucceededDeploy, TargetEvidence, decide, judge_release,
+    ApprovalVote, CompositionEvidence, Decision, DeployVote, GateInput, PromotionEvidence, RolledBackRelease,
+    SucceededDeploy, TargetEvidence, best_by_target, counts_as_requested, decide,
 };
-use crate::known_good::{CheckResult, CheckResults, Marked, Status};
+use crate::known_good::{CheckResult, CheckResults, Marked};
 use crate::plan_issue::{ActiveFreeze, FreezeInterval, Revocations, RevokedArtifact};
-use crate::retirement::{RetirementStatus, Retirements};
+use crate::retirement::Retirements;
+use crate::revocation::{RevocationEvent, in_force, in_force_for_service};
 use crate::rollback::RollbackPhase;
-use crate::span::Span;
+use crate::span::{Span, longest};
 use crate::{
     Artifact, CompositionId, CompositionIndex, Effect, EnvironmentName, EventId, EventRef, Lane, LaneFold,
     LaneRef, Position, Release, ServiceName, ShortText, SlotName, TargetName, Track, TrackEntry,
@@ -83,18 +84,11 @@ impl Model {
     }
 
     fn target_of(&self, named: &LaneRef) -> Option<TargetName> {
-        if named.target.is_some() {
-            return named.target.clone();
-        }
         let lanes = self.lanes(&named.environment);
-        let lanes: Vec<_> = lanes.into_iter().filter(|lane| lane.service == named.service).collect();
-        let holding: Vec<_> = lanes.iter().filter(|lane| self.present(lane).holds_anything()).collect();
-        let targets: Vec<_> = if holding.is_empty() { lanes.iter().collect() } else { holding };
-        match targets[..] {
-            [] => Some(TargetName::default()),
-            [lane] => Some(lane.target.clone()),
-            _ => None,
-        }
+        let of_service = lanes.iter().filter(|lane| lane.service == named.service);
+        let status = self.retirements(&named.environment).last();
+        let occupancy = |lane: &Lane| self.fold(lane, LAST_SECOND).occupancy(status);
+        named.only_target(of_service.map(|lane| (&lane.target, occupancy(lane)))).ok()
     }
 
     fn lanes(&self, environment: &EnvironmentName) -> BTreeSet<Lane> {
@@ -127,23 +121,14 @@ impl Model {
         fold
     }
 
-    fn without_retired_changes(fold: &LaneFold, standing: RetirementStatus) -> LaneFold {
-        match standing {
-            RetirementStatus::Retired(_) => LaneFold::default(),
-            RetirementStatus::Open(None) => fold.clone(),
-            RetirementStatus::Open(Some(until)) => fold.after(until),
-        }
-    }
-
     fn lane_at(&self, lane: &Lane, at: i64) -> LaneFold {
-        Self::without_retired_changes(&self.fold(lane, at), self.retirements(&lane.environment).at(time(at)))
+        let status = self.retirements(&lane.environment).at(time(at));
+        self.fold(lane, at).without_discarded_changes(status).into_owned()
     }
 
     fn present(&self, lane: &Lane) -> LaneFold {
-        Self::without_retired_changes(
-            &self.fold(lane, LAST_SECOND),
-            self.retirements(&lane.environment).last(),
-        )
+        let status = self.retirements(&lane.environment).last();
+        self.fold(lane, LAST_SECOND).without_discarded_changes(status).into_owned()
     }
 
     /// Returns the spans of the seconds at which a condition holds. If it holds at the last second, it holds from then
@@ -167,7 +152,7 @@ impl Model {
     }
 
     fn is_live(&self, lane: &Lane, release: &Release, at: i64) -> bool {
-        self.lane_at(lane, at).live().is_some_and(|live| live.release == release)
+        self.lane_at(lane, at).live().is_some_and(|live| live.release.is_same(release))
     }
 
     fn track_spans(&self, lane: &Lane, release: &Release) -> Vec<Vec<Span>> {
@@ -177,7 +162,7 @@ impl Model {
                 let (live, idle) = (fold.live(), fold.idle());
                 let held = if slot.is_none() { Vec::new() } else { idle };
                 let mut held = held.into_iter().chain(live);
-                held.any(|held| held.slot == slot.as_ref() && held.release == release)
+                held.any(|held| held.slot == slot.as_ref() && held.release.is_same(release))
             })
         };
         let slots = self.changes.iter().filter_map(|change| match &change.track {
@@ -333,7 +318,7 @@ impl Model {
                 let deploys = self.deploys(lane);
                 let mut of_name =
                     deploys.iter().filter(|(change, _)| change.deployment.as_ref() == Some(name));
-                of_name.any(|(_, deployed)| *deployed == release) && does_not_straddle()
+                of_name.any(|(_, deployed)| deployed.is_same(release)) && does_not_straddle()
             }
             ValidationSubject::Lane { .. } => {
                 (start.unwrap_or(at)..=at).all(|second| self.is_live(lane, release, second))
@@ -400,79 +385,85 @@ impl Model {
         declared.unwrap_or_default()
     }
 
+    /// Returns the releases that were deployed to a lane and count as the requested one, each with the position of its
+    /// last deploy.
+    fn deployed_as_requested(&self, lane: &Lane, requested: &Release, now: i64) -> Vec<(Release, Position)> {
+        let mut releases: Vec<(Release, Position)> = Vec::new();
+        for (change, release) in self.deploys(lane) {
+            releases.retain(|(other, _)| other != release);
+            let meant = self.artifact_of_version(&LaneRef::from(lane.clone()), &release.version, now);
+            if counts_as_requested(requested, release, meant.as_ref()) {
+                releases.push((release.clone(), change.entry.since.position));
+            }
+        }
+        releases
+    }
+
+    /// Returns the results of checks for a release in a lane.
+    fn results(&self, lane: &Lane, release: &Release) -> CheckResults {
+        let mut results = CheckResults::default();
+        for (end, it, passed) in self.effective_ends() {
+            if self.applies_to((end, it), lane, release) {
+                results.add(it.check.clone(), self.result(end, passed));
+            }
+        }
+        results
+    }
+
+    /// Returns the evidence about the compositions that contained a release in a lane and have results or marks.
+    fn compositions_with(
+        &self,
+        lane: &Lane,
+        release: &Release,
+        entries: &[Entry],
+    ) -> Vec<CompositionEvidence> {
+        let composition_ends = self.composition_ends(&lane.environment);
+        let marks = self.marks(&lane.environment, entries);
+        let checked = composition_ends
+            .iter()
+            .filter(|(_, end, ..)| self.is_live(lane, release, self.second(*end)))
+            .map(|(id, ..)| *id);
+        let mut ids: BTreeSet<CompositionId> = checked.collect();
+        let last_mark_on = |id: &CompositionId| marks.iter().rfind(|(of, ..)| of == id);
+        for (id, ..) in &marks {
+            let point = last_mark_on(id).map_or(0, |(_, point, _)| *point);
+            let present = Self::new(&entries[..point]).present(lane);
+            if present.live().is_some_and(|live| live.release.is_same(release)) {
+                ids.insert(*id);
+            }
+        }
+        let evidence = ids.into_iter().map(|id| {
+            let mut results = CheckResults::default();
+            for (_, end, it, passed) in composition_ends.iter().filter(|(of, ..)| *of == id) {
+                results.add(it.check.clone(), self.result(*end, *passed));
+            }
+            let marked = last_mark_on(&id).map(|(_, _, marked)| marked.clone());
+            CompositionEvidence { results, marked }
+        });
+        evidence.collect()
+    }
+
     fn evidence(
         &self,
         environment: &EnvironmentName,
         (service, requested, now): (&ServiceName, &Release, i64),
         entries: &[Entry],
     ) -> Vec<TargetEvidence> {
-        let composition_ends = self.composition_ends(environment);
-        let marks = self.marks(environment, entries);
-        let policy = self.policy(environment);
         let mut all = Vec::new();
         for lane in self.lanes(environment).into_iter().filter(|lane| lane.service == *service) {
-            let named = LaneRef::from(lane.clone());
-            let is_requested = |release: &Release| match &requested.artifact {
-                None => release.version == requested.version,
-                Some(artifact) => match &release.artifact {
-                    Some(own) => own.is_same(artifact),
-                    None => {
-                        let meant = self.artifact_of_version(&named, &release.version, now);
-                        release.version == requested.version && meant.is_none_or(|own| own.is_same(artifact))
-                    }
-                },
-            };
-            let mut releases: Vec<(Release, Position)> = Vec::new();
-            for (change, release) in self.deploys(&lane) {
-                releases.retain(|(other, _)| other != release);
-                if is_requested(release) {
-                    releases.push((release.clone(), change.entry.since.position));
-                }
-            }
-            let mut of_releases = Vec::new();
-            for (release, deployed) in releases {
+            for (release, deployed) in self.deployed_as_requested(&lane, requested, now) {
                 let spans = Self::spans_where(|at| self.is_live(&lane, &release, at));
-                let Some(longest_run) = spans.iter().map(|span| span.until.min(time(now)) - span.from).max()
-                else {
-                    continue;
-                };
-                let mut results = CheckResults::default();
-                for (end, it, passed) in self.effective_ends() {
-                    if self.applies_to((end, it), &lane, &release) {
-                        results.add(it.check.clone(), self.result(end, passed));
-                    }
-                }
-                let mut ids = BTreeSet::new();
-                for (id, end, ..) in &composition_ends {
-                    if self.is_live(&lane, &release, self.second(*end)) {
-                        ids.insert(*id);
-                    }
-                }
-                let last_mark_on = |id: &CompositionId| marks.iter().rfind(|(of, ..)| of == id);
-                for (id, ..) in &marks {
-                    let point = last_mark_on(id).map_or(0, |(_, point, _)| *point);
-                    let present = Self::new(&entries[..point]).present(&lane);
-                    if present.live().is_some_and(|live| *live.release == release) {
-                        ids.insert(*id);
-                    }
-                }
-                let mut compositions = Vec::new();
-                for id in ids {
-                    let mut results = CheckResults::default();
-                    for (_, end, it, passed) in composition_ends.iter().filter(|(of, ..)| *of == id) {
-                        results.add(it.check.clone(), self.result(*end, *passed));
-                    }
-                    let marked = last_mark_on(&id).map(|(_, _, marked)| marked.clone());
-                    compositions.push(CompositionEvidence { results, marked });
-                }
-                let target = lane.target.clone();
-                let evidence = TargetEvidence { target, deployed, results, compositions, longest_run };
-                let is_good = judge_release(&policy, &evidence).status == Status::KnownGood;
-                of_releases.push(((is_good, deployed), evidence));
+                let Some(longest_run) = longest(&spans, time(now)) else { continue };
+                all.push(TargetEvidence {
+                    target: lane.target.clone(),
+                    deployed,
+                    results: self.results(&lane, &release),
+                    compositions: self.compositions_with(&lane, &release, entries),
+                    longest_run,
+                });
             }
-            all.extend(of_releases.into_iter().max_by_key(|(rank, _)| *rank).map(|(_, evidence)| evidence));
         }
-        all
+        best_by_target(&self.policy(environment), all)
     }
 
     fn freezes(&self, now: i64) -> Vec<ActiveFreeze> {
@@ -550,8 +541,8 @@ impl Model {
         (left, active.map(|(id, position, _)| (id, position)))
     }
 
-    fn answers(&self) -> Vec<DeployAnswer> {
-        let mut answers = Vec::new();
+    fn votes(&self) -> Vec<DeployVote> {
+        let mut votes = Vec::new();
         for ((at, position), event) in &self.entries {
             let (approval, granted) = match &event.payload {
                 Payload::ApprovalGranted(approval) => (approval, true),
@@ -561,8 +552,8 @@ impl Model {
             if let (ApprovalSubject::Deploy { lane, release }, Some(actor)) =
                 (&approval.subject, &event.actor)
             {
-                answers.push(DeployAnswer {
-                    answer: Answer { actor: actor.clone(), granted, position: *position },
+                votes.push(DeployVote {
+                    vote: ApprovalVote { actor: actor.clone(), granted, position: *position },
                     occurred_at: *at,
                     lane: lane.clone(),
                     release: self.completed(lane, release, at.timestamp()),
@@ -570,37 +561,23 @@ impl Model {
                 });
             }
         }
-        answers
+        votes
     }
 
-    /// Returns every artifact that was ever revoked.
-    fn revoked_artifacts(&self) -> Vec<Artifact> {
-        let revoked = self.entries.iter().filter_map(|(_, event)| match &event.payload {
-            Payload::ArtifactRevoked(it) => Some(it.artifact.clone()),
-            _ => None,
-        });
-        revoked.collect()
-    }
-
-    fn revoked(&self, artifact: &Artifact) -> Option<RevokedArtifact> {
-        let mut revoked: Option<RevokedArtifact> = None;
+    /// Returns the revocations and reinstatements, ordered by moment.
+    fn revocation_events(&self) -> Vec<RevocationEvent> {
         let mut by_moment: Vec<_> = self.entries.iter().collect();
         by_moment.sort_by_key(|(event_time, _)| *event_time);
-        for ((_, position), event) in by_moment {
-            match &event.payload {
-                Payload::ArtifactReinstated(it) if it.artifact.is_same(artifact) => revoked = None,
-                Payload::ArtifactRevoked(it) if it.artifact.is_same(artifact) => {
-                    let first = RevokedArtifact {
-                        artifact: it.artifact.clone(),
-                        deleted: false,
-                        position: *position,
-                    };
-                    revoked.get_or_insert(first).deleted |= it.deleted;
-                }
-                _ => {}
-            }
-        }
-        revoked
+        let events = by_moment.into_iter().filter_map(|((_, position), event)| match &event.payload {
+            Payload::ArtifactReinstated(it) => Some(RevocationEvent::Reinstated(it.artifact.clone())),
+            Payload::ArtifactRevoked(it) => Some(RevocationEvent::Revoked(RevokedArtifact {
+                artifact: it.artifact.clone(),
+                deleted: it.deleted,
+                position: *position,
+            })),
+            _ => None,
+        });
+        events.collect()
     }
 }
 
@@ -646,11 +623,8 @@ pub(super) fn decision(policy: &Policy, entries: &[Entry]) -> Option<Decision> {
     });
     let evidence: Vec<_> = evidence.collect();
     let standing = model.retirements(&lane.environment).at(time(last.at));
-    let retired = match standing {
-        RetirementStatus::Retired(position) => Some(position),
-        RetirementStatus::Open(_) => None,
-    };
-    let present = Model::without_retired_changes(&model.fold(&lane, LAST_SECOND), standing);
+    let fold = model.fold(&lane, LAST_SECOND);
+    let present = fold.without_discarded_changes(standing);
     let freezes = model.freezes(last.at);
     let (rollbacks, active) = model.rollbacks(&lane);
     let deploys = model.deploys(&lane).into_iter().map(|(change, release)| SucceededDeploy {
@@ -661,9 +635,10 @@ pub(super) fn decision(policy: &Policy, entries: &[Entry]) -> Option<Decision> {
         release: release.clone(),
     });
     let deploys: Vec<_> = deploys.collect();
+    let events = model.revocation_events();
     let revoked: Vec<RevokedArtifact> = match &release.artifact {
-        Some(artifact) => model.revoked(artifact).into_iter().collect(),
-        None => model.revoked_artifacts().iter().filter_map(|artifact| model.revoked(artifact)).collect(),
+        Some(artifact) => in_force(artifact, &events).into_iter().collect(),
+        None => in_force_for_service(&lane.service, &events),
     };
     let input = GateInput {
         lane: &lane,
@@ -671,7 +646,7 @@ pub(super) fn decision(policy: &Policy, entries: &[Entry]) -> Option<Decision> {
         requester: event.actor.as_ref(),
         now: time(last.at),
         policy,
-        retired,
+        retired: standing.retired_by(),
         freezes: &freezes,
         rollback: active.as_ref().map(|(id, position)| (id, *position)),
         revocations: Revocations { revoked: &revoked, meant: None },
@@ -679,7 +654,7 @@ pub(super) fn decision(policy: &Policy, entries: &[Entry]) -> Option<Decision> {
         deploys: &deploys,
         present: Some(&present),
         promotion: &evidence,
-        answers: &model.answers(),
+        votes: &model.votes(),
     };
     Some(decide(&[input]))
 }

@@ -1,14 +1,14 @@
-//! Tests of the approvals rule: which answers count, what they cover, and when they lapse.
+//! Tests of the approvals rule: which votes count, what they cover, and when they lapse.
 
 use super::*;
 
 /// Returns the finding for a deploy of v1 that two people must approve.
-fn finding_of_two(answers: &[(Actor, bool)]) -> Finding {
+fn finding_of_two(votes: &[(Actor, bool)]) -> Finding {
     let policy = Policy { approvals: 2, ..Policy::default() };
-    let answers = answers.iter().zip(11..);
-    let answers =
-        answers.map(|((actor, granted), position)| answer(actor.clone(), *granted, release("v1"), position));
-    Question { policy, answers: answers.collect(), ..question(release("v1")) }.finding(Rule::Approvals)
+    let votes = votes.iter().zip(11..);
+    let votes =
+        votes.map(|((actor, granted), position)| vote(actor.clone(), *granted, release("v1"), position));
+    Question { policy, votes: votes.collect(), ..question(release("v1")) }.finding(Rule::Approvals)
 }
 
 #[test]
@@ -43,9 +43,9 @@ fn the_requesters_own_approval_does_not_count() {
 #[test]
 fn rule_31_approvals_do_not_pass_if_the_requester_is_not_named() {
     let policy = Policy { approvals: 1, ..Policy::default() };
-    let answers = vec![granted("grace", "v1", 11)];
+    let votes = vec![granted("grace", "v1", 11)];
     let finding =
-        Question { policy, answers, requester: None, ..question(release("v1")) }.finding(Rule::Approvals);
+        Question { policy, votes, requester: None, ..question(release("v1")) }.finding(Rule::Approvals);
     assert!(!finding.passes && finding.detail.contains("the requester is not named"), "{finding:?}");
 }
 
@@ -60,21 +60,21 @@ fn a_rejection_overrides_all_approvals_until_the_same_person_approves() {
 }
 
 /// Returns a deploy of a build of v1 that one person must approve.
-fn question_of_one(answers: Vec<DeployAnswer>) -> Question {
+fn question_of_one(votes: Vec<DeployVote>) -> Question {
     let policy = Policy { approvals: 1, ..Policy::default() };
-    Question { policy, answers, ..question(built("v1", D1)) }
+    Question { policy, votes, ..question(built("v1", D1)) }
 }
 
 #[test]
-fn a_persons_answer_with_the_greatest_position_counts_in_any_order_of_input() {
-    let answers = vec![granted("grace", "v1", 12), answer(person("grace"), false, release("v1"), 11)];
-    assert!(question_of_one(answers).decide().allowed);
+fn a_persons_vote_with_the_greatest_position_counts_in_any_order_of_input() {
+    let votes = vec![granted("grace", "v1", 12), vote(person("grace"), false, release("v1"), 11)];
+    assert!(question_of_one(votes).decide().allowed);
 }
 
 #[test]
 fn rule_15_a_grant_covers_the_release_that_it_names_in_the_lanes_that_it_names() {
     let covers =
-        |release: Release| question_of_one(vec![answer(person("grace"), true, release, 11)]).decide().allowed;
+        |release: Release| question_of_one(vec![vote(person("grace"), true, release, 11)]).decide().allowed;
     assert!(covers(release("v1")));
     assert!(covers(built("v1", &format!("pkg:oci/web@{D1}"))));
     assert!(!covers(built("v1", D2)));
@@ -82,7 +82,7 @@ fn rule_15_a_grant_covers_the_release_that_it_names_in_the_lanes_that_it_names()
     assert!(!covers(release("v2")));
     let at_target = |name: &str| {
         let lane = lane_at(name).into();
-        question_of_one(vec![DeployAnswer { lane, ..granted("grace", "v1", 11) }]).decide().allowed
+        question_of_one(vec![DeployVote { lane, ..granted("grace", "v1", 11) }]).decide().allowed
     };
     assert!(at_target("default"));
     assert!(!at_target("us"));
@@ -91,14 +91,14 @@ fn rule_15_a_grant_covers_the_release_that_it_names_in_the_lanes_that_it_names()
 #[test]
 fn rule_15_a_grant_of_a_version_does_not_cover_another_build_of_it() {
     let meant = release("v1").completed(Some(artifact(D2)));
-    assert!(!question_of_one(vec![answer(person("grace"), true, meant, 11)]).decide().allowed);
+    assert!(!question_of_one(vec![vote(person("grace"), true, meant, 11)]).decide().allowed);
 }
 
 #[test]
 fn rule_15_a_grant_lapses_when_it_expires() {
     let until = |end| {
-        let answers = vec![DeployAnswer { expires_at: Some(time(end)), ..granted("grace", "v1", 11) }];
-        question_of_one(answers).finding(Rule::Approvals)
+        let votes = vec![DeployVote { expires_at: Some(time(end)), ..granted("grace", "v1", 11) }];
+        question_of_one(votes).finding(Rule::Approvals)
     };
     assert!(until(101).passes);
     let expired = until(100);
@@ -108,11 +108,11 @@ fn rule_15_a_grant_lapses_when_it_expires() {
 
 #[test]
 fn an_expired_grant_does_not_reinstate_the_persons_earlier_grant() {
-    let answers = vec![
+    let votes = vec![
         granted("grace", "v1", 11),
-        DeployAnswer { expires_at: Some(time(50)), ..granted("grace", "v1", 12) },
+        DeployVote { expires_at: Some(time(50)), ..granted("grace", "v1", 12) },
     ];
-    assert!(!question_of_one(answers).decide().allowed);
+    assert!(!question_of_one(votes).decide().allowed);
 }
 
 fn lane_fold(changes: &[(Track, Effect)]) -> LaneFold {
@@ -156,29 +156,26 @@ fn a_grant_is_not_used_up_while_its_release_is_in_a_slot() {
         (Track::Slot(slot("green")), Effect::Deployed(release("v2"))),
         (Track::Traffic, Effect::SwitchedTo(slot("green"))),
     ]);
-    let answers = vec![granted("grace", "v1", 11)];
-    let question = Question {
-        deploys: vec![deploy(release("v1"), 12)],
-        present: Some(fold),
-        ..question_of_one(answers)
-    };
+    let votes = vec![granted("grace", "v1", 11)];
+    let question =
+        Question { deploys: vec![deploy(release("v1"), 12)], present: Some(fold), ..question_of_one(votes) };
     assert!(question.finding(Rule::Approvals).passes);
 }
 
 #[test]
 fn the_rule_does_not_apply_if_the_policy_requires_no_approvals() {
-    let answers = vec![answer(person("grace"), false, release("v1"), 11)];
-    assert_eq!(Question { answers, ..question(release("v1")) }.outcomes(), [(Rule::Freeze, true)]);
+    let votes = vec![vote(person("grace"), false, release("v1"), 11)];
+    assert_eq!(Question { votes, ..question(release("v1")) }.outcomes(), [(Rule::Freeze, true)]);
 }
 
 #[test]
 fn only_people_other_than_the_requester_approve_a_rollback() {
-    let answer = |actor, granted, position| Answer { actor, granted, position: at(position) };
+    let vote = |actor, granted, position| ApprovalVote { actor, granted, position: at(position) };
     let given = [
-        answer(person("Ada"), true, 11),
-        answer(person("grace"), true, 12),
-        answer(actor("admin", "leslie"), true, 13),
-        answer(person("tony"), false, 14),
+        vote(person("Ada"), true, 11),
+        vote(person("grace"), true, 12),
+        vote(actor("admin", "leslie"), true, 13),
+        vote(person("tony"), false, 14),
     ];
     assert_eq!(approved_by_others(&given, &person("ada")), (1, Some(at(14))));
     assert_eq!(approved_by_others(&given[..3], &person("grace")), (1, None));

@@ -1,4 +1,4 @@
-//! Answers: grants and rejections of deploys and rollbacks.
+//! Votes: grants and rejections of deploys and rollbacks.
 
 use chrono::{DateTime, Utc};
 
@@ -7,7 +7,7 @@ use crate::{Lane, LaneRef, Position, Release};
 
 /// A grant or a rejection of a deploy or a rollback.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct ApprovalVote {
     /// The actor that gave it.
     pub actor: Actor,
     /// True for a grant, false for a rejection.
@@ -18,22 +18,22 @@ pub struct Answer {
 
 /// A grant or a rejection of a deploy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeployAnswer {
-    /// The answer.
-    pub answer: Answer,
+pub struct DeployVote {
+    /// The vote.
+    pub vote: ApprovalVote,
     /// The time at which it was given.
     pub occurred_at: DateTime<Utc>,
     /// The lane that it names; without a target, every lane of the service.
     pub lane: LaneRef,
     /// The release that it names, [completed](Release::completed) with the artifact of the version at the time of the
-    /// answer.
+    /// vote.
     pub release: Release,
     /// The time at which a grant expires, if it does.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-impl DeployAnswer {
-    /// Returns true if the answer applies to a deploy of this release to this lane.
+impl DeployVote {
+    /// Returns true if the vote applies to a deploy of this release to this lane.
     #[must_use]
     pub fn covers(&self, lane: &Lane, release: &Release) -> bool {
         self.lane.covers(lane) && self.release.matches(release)
