@@ -20,7 +20,7 @@ fn examples() -> BTreeSet<String> {
         let schema: Value = serde_json::from_slice(&text).expect("JSON");
         for example in schema["examples"].as_array().into_iter().flatten() {
             let bytes = serde_json_canonicalizer::to_vec(example).expect("canonical JSON");
-            let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            let digest = hex::encode(Sha256::digest(&bytes));
             Envelope::stored(bytes.into())
                 .unwrap_or_else(|why| panic!("{}: {}: {why}", path.display(), example["id"]));
             let kind = example["type"].as_str().expect("a type");

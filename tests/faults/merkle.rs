@@ -25,7 +25,7 @@ pub(crate) fn root(leaves: &[Hash]) -> Hash {
 
 /// Returns a hash in lower-case hexadecimal.
 pub(crate) fn hexadecimal(hash: &[u8]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(hash)
 }
 
 fn sha256(parts: &[&[u8]]) -> Hash {

@@ -172,8 +172,7 @@ fn state<'r>(environment: &str, rows: impl Iterator<Item = &'r Row>) -> RunningV
 pub fn digest(running: &RunningVersions) -> String {
     let lines = running.iter().map(|(service, version)| format!("{service}\tdefault\t{version}\t\t\t\t\n"));
     let hash = Sha256::digest(lines.collect::<String>());
-    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{digits}")
+    format!("sha256:{}", hex::encode(hash))
 }
 
 fn lines(file: impl Read) -> impl Iterator<Item = Value> {

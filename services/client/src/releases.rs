@@ -8,7 +8,6 @@
 mod lines;
 mod numbering;
 
-use std::fmt::Write as _;
 use std::io::{self, BufRead};
 
 use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
@@ -276,12 +275,7 @@ impl Content {
     fn id(&self, number: u32) -> String {
         let mut parts = self.0.clone();
         parts.as_array_mut().into_iter().for_each(|parts| parts.push(number.into()));
-        let hash = leading_bytes(&Sha256::digest(parts.to_string()));
-        hash.iter().fold(String::with_capacity(32), |mut digits, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(digits, "{byte:02x}");
-            digits
-        })
+        hex::encode(leading_bytes(&Sha256::digest(parts.to_string())))
     }
 }
 

@@ -1,7 +1,5 @@
 //! Constants of the demo: services, environments, policies and actors.
 
-use std::fmt::Write as _;
-
 use ledger_domain::event::{Actor, Enforcement, Policy, Promotion, PromotionTargets};
 use ledger_domain::{ConfigDigest, EnvironmentName, LongText, ServiceName, ShortText, SlotName, TargetName};
 use sha2::{Digest, Sha256};
@@ -107,12 +105,7 @@ pub(super) fn policy(environment: &str) -> Policy {
 
 /// Returns the SHA-256 digest of a text in hex; stands for commits and digests in the demo.
 pub(super) fn hex_digest(text: &str) -> String {
-    let hash = Sha256::digest(text);
-    hash.iter().fold(String::with_capacity(64), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex::encode(Sha256::digest(text))
 }
 
 pub(super) fn commit(text: &str) -> ShortText {

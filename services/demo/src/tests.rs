@@ -18,7 +18,7 @@ fn digest(events: impl Iterator<Item = Envelope>) -> String {
         hash.update(envelope.bytes());
         hash.update(b"\n");
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(hash.finalize())
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Passwords of private servers: random, in files that only their owner can read.
 
-use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -37,7 +36,7 @@ pub(super) fn load_or_create(path: &Path, owner: Option<&Account>) -> Result<Sec
         Ok(text) if text.len() == 2 * PASSWORD_BYTES && text.bytes().all(|b| b.is_ascii_hexdigit()) => text,
         Ok(_) => return Err(Error::InvalidPasswordFile { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let text = hex(&random::<PASSWORD_BYTES>()?);
+            let text = hex::encode(random::<PASSWORD_BYTES>()?);
             write_private_file(path, &text)?;
             text
         }
@@ -71,15 +70,7 @@ pub(super) fn write_private_file(path: &Path, text: &str) -> Result<(), Error> {
 /// server, its processes and the listener on a port. It does not reveal the password, which is too long to guess.
 pub(super) fn server_name(password: &SecretString) -> String {
     let digest = Sha256::digest(password.expose_secret());
-    format!("release-ledger-{}", hex(&digest[..6]))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    format!("release-ledger-{}", hex::encode(&digest[..6]))
 }
 
 #[cfg(test)]

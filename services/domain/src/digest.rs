@@ -1,7 +1,5 @@
 //! Digests in text form: parsing and formatting.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest, Sha256};
 
 use crate::ShortText;
@@ -45,9 +43,5 @@ pub(crate) fn check_digest(text: &str) -> Result<(), DigestError> {
 
 /// Finishes a SHA-256 and returns it as `sha256:` and 64 hexadecimal digits.
 pub(crate) fn text(hash: Sha256) -> String {
-    hash.finalize().iter().fold("sha256:".to_owned(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    format!("sha256:{}", hex::encode(hash.finalize()))
 }

@@ -100,13 +100,30 @@ pub enum RecordError {
     Rejected(Box<Rejection>),
     /// The request could not be decided. It may be sent again.
     #[error("cannot decide the request: {0}")]
-    DecisionError(String),
+    Undecided(Undecided),
     /// The queue is full. The event may be sent again.
     #[error("too many events wait to be recorded; send this one again later")]
     Busy,
     /// The service is shutting down.
     #[error("the service is shutting down")]
     Closing,
+}
+
+/// Reason why a request cannot be decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Undecided {
+    /// The history did not answer before, and has not been read since.
+    #[error("the history is unavailable")]
+    HistoryUnavailable,
+    /// The projections did not answer.
+    #[error("the projections are unavailable")]
+    ProjectionsUnavailable,
+    /// The decision, or the acknowledgement of its event, took too long. The event may be recorded.
+    #[error("the decision timed out, or its acknowledgement was lost")]
+    TimedOut,
+    /// The decision panicked.
+    #[error("an internal error occurred; see the service's log")]
+    Panicked,
 }
 
 /// Handle to the write path of one tenant's ledger. Clones share the same queue.
@@ -173,7 +190,7 @@ impl Ingest {
             } else if RESERVED_SOURCES.contains(&envelope.identity().source.as_str()) {
                 let source = envelope.identity().source.clone();
                 outcomes.push(Some(RecordOutcome::Refused(RecordError::Rejected(Box::new(
-                    Rejection::OwnSource(source),
+                    Rejection::ReservedSource(source),
                 )))));
             } else {
                 outcomes.push(None);

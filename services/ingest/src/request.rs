@@ -75,7 +75,7 @@ impl RequestRollback {
                 let own_request = RequestContent { to: resolved.position, at: resolved.at, ..own_request };
                 Ok(own_request.is_same(&recorded_request))
             }
-            Err(PlanError::Ask(QueryError::Projections(error))) => Err(error.into()),
+            Err(PlanError::Query(QueryError::Projections(error))) => Err(error.into()),
             Err(_) => Ok(false),
         }
     }
@@ -171,7 +171,7 @@ async fn decide_event(
             if marks.on(composition).is_some() {
                 Ok(())
             } else {
-                Err(Rejection::NothingMarked(point.position).into())
+                Err(Rejection::NotMarked(point.position).into())
             }
         }
         Payload::EnvironmentDeclared(environment, policy) => Ok(check_policy(environment, policy)?),
@@ -291,7 +291,7 @@ impl RollbackContext {
         let row = snapshot.rollback(rollback_id).await?;
         match row.filter(|row| row.request.rollback.environment == *environment) {
             Some(row) => Ok(Self::with(snapshot, row, now).await?),
-            None => Err(Rejection::NoSuchRollback(rollback_id.clone(), environment.clone()).into()),
+            None => Err(Rejection::UnknownRollback(rollback_id.clone(), environment.clone()).into()),
         }
     }
 
@@ -377,7 +377,7 @@ async fn decide_start(
     }
     let planned = match plan(snapshot, &plan_request_of(request), now).await {
         Ok(planned) => Some(Arc::new(planned)),
-        Err(PlanError::Ask(QueryError::Projections(error))) => return Err(error.into()),
+        Err(PlanError::Query(QueryError::Projections(error))) => return Err(error.into()),
         Err(_) => None,
     };
     if !problems.is_empty() {

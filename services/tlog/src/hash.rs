@@ -3,6 +3,7 @@
 //! Leaves and nodes are hashed with different prefix bytes, so that a node cannot be mistaken for an entry.
 
 use std::fmt;
+use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
@@ -29,7 +30,22 @@ impl From<[u8; Hash::LENGTH]> for Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+/// Error: a text is not the 64 hexadecimal digits of a hash.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("a hash has 64 hexadecimal digits")]
+pub struct ParseHashError(#[source] hex::FromHexError);
+
+impl FromStr for Hash {
+    type Err = ParseHashError;
+
+    fn from_str(digits: &str) -> Result<Self, ParseHashError> {
+        let mut bytes = [0; Self::LENGTH];
+        hex::decode_to_slice(digits, &mut bytes).map_err(ParseHashError)?;
+        Ok(Self(bytes))
     }
 }
 
@@ -75,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_is_displayed_as_lower_case_hexadecimal() {
+    fn a_hash_is_displayed_as_lower_case_hexadecimal_and_parsed_from_it() {
         let mut bytes = [0; Hash::LENGTH];
         bytes[..2].copy_from_slice(&[0xAB, 0x01]);
 
@@ -83,6 +99,14 @@ mod tests {
 
         assert_eq!(hash.to_string(), format!("ab01{}", "0".repeat(60)));
         assert_eq!(hash.as_bytes(), &bytes);
+        assert_eq!(hash.to_string().parse(), Ok(hash));
+    }
+
+    #[test]
+    fn a_text_without_64_hexadecimal_digits_is_not_a_hash() {
+        for text in [String::new(), "0".repeat(62), "0".repeat(66), "g".repeat(64)] {
+            assert!(text.parse::<Hash>().is_err(), "{text}");
+        }
     }
 
     #[test]

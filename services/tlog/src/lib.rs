@@ -7,6 +7,6 @@ mod hash;
 mod tile;
 mod tree;
 
-pub use hash::{Hash, gap_leaf_hash, leaf_hash};
+pub use hash::{Hash, ParseHashError, gap_leaf_hash, leaf_hash};
 pub use tile::{EdgeTile, Tile};
 pub use tree::{RestoreError, Tree};

@@ -77,7 +77,7 @@ fn sha256(parts: &[&[u8]]) -> Sha {
 }
 
 fn hexadecimal(hash: &Sha) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(hash)
 }
 
 /// Implements RFC 6962, section 2.1, literally and independently of the ledger.

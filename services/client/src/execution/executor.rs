@@ -242,7 +242,7 @@ impl Executor {
     fn report_id(&self, step: &Step, number: u32) -> String {
         let Rollback { environment, rollback_id } = &self.rollback;
         let text = format!("{rollback_id}\n{environment}\n{}\n{}\n{number}", step.service, step.target);
-        Sha256::digest(text)[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&Sha256::digest(text)[..16])
     }
 
     /// Records the end of the rollback; returns its final state.

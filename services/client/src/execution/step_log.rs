@@ -150,7 +150,7 @@ fn key(rollback: &RollbackBody) -> String {
     let RollbackBody { rollback_id, environment, requested, plan_digest, .. } = rollback;
     let (position, recorded_at) = (requested.position, &requested.recorded_at);
     let text = format!("{rollback_id}\n{environment}\n{plan_digest}\n{position}\n{recorded_at}");
-    Sha256::digest(text)[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&Sha256::digest(text)[..16])
 }
 
 #[cfg(test)]

@@ -120,7 +120,7 @@ fn the_identity_depends_on_content_and_not_on_number_or_formatting() {
     let id = one(ROW).identity().clone();
     // The same as: printf '["integration",…,1]' | sha256sum
     let text = r#"["integration","asset-manager",null,"cbcdc480","2022-10-10T10:40:23.000000Z",1]"#;
-    let hash: String = Sha256::digest(text)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(&Sha256::digest(text)[..16]);
     assert_eq!(id.id.as_str(), hash);
 
     let spaced = ROW.replace(":", ": ").replace("10: 40: 23", "10:40:23");

@@ -98,7 +98,7 @@ impl Queue {
     pub(crate) fn new(spool: &Path, ledger: &Url) -> Self {
         let ledger = without_credentials(ledger);
         let hash = Sha256::digest(ledger.as_str());
-        let key: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let key = hex::encode(&hash[..16]);
         Self { folder: spool.join(key), ledger, capacity: CAPACITY }
     }
 
