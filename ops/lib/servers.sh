@@ -1,16 +1,18 @@
 # shellcheck shell=bash
 # Functions that provide the requirements besides Rust: a C compiler, a nats-server, a Postgres, and an object storage
 # for tests. Source this from the project's root. Existing installations are used; missing ones are installed: the
-# nats-server into target/servers, the object storage into target/storage, the others by apt-get, as root or with sudo.
+# nats-server into target/servers, where `release-ledger up` finds it, the object storage into target/storage, the others
+# by apt-get, as root or with sudo. CARGO_TARGET_DIR replaces target.
 
 # The first version with atomic batches. An older server, such as Debian's, is ignored.
 NATS_OLDEST=2.12.1
 NATS_INSTALLED=2.15.1
 POSTGRES_OLDEST=15
-SERVERS="$PWD/target/servers"
+TARGET_DIR="$(realpath -m "${CARGO_TARGET_DIR:-target}")"
+SERVERS="$TARGET_DIR/servers"
 # An object storage with the S3 API.
 STORAGE_PACKAGES=('moto[s3]==5.2.5' 'flask>=3,<4' 'flask-cors>=6,<7')
-STORAGE="$PWD/target/storage"
+STORAGE="$TARGET_DIR/storage"
 
 say() { printf '%s\n' "$*" >&2; }
 

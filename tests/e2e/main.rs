@@ -30,6 +30,7 @@ mod rollback;
 mod rollback_commands;
 mod settings;
 mod spool;
+mod up;
 mod varied;
 mod wrapped_deploy;
 
