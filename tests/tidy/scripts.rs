@@ -6,7 +6,7 @@ use crate::assert_none;
 use crate::tree::root;
 
 /// Scripts with options of their own.
-const SCRIPTS: &[&str] = &["bench", "faults", "model", "quickstart", "test"];
+const SCRIPTS: &[&str] = &["bench", "build", "faults", "model", "quickstart", "test"];
 
 #[test]
 fn an_unknown_argument_is_rejected_with_the_usage_in_one_line() {
