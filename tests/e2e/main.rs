@@ -20,6 +20,7 @@ mod poison;
 mod promises;
 mod queries;
 mod query_plans;
+mod readme;
 mod real_history;
 mod real_rollbacks;
 mod rebuild;
