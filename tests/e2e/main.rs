@@ -20,6 +20,7 @@ mod poison;
 mod promises;
 mod queries;
 mod query_plans;
+mod readme;
 mod real_history;
 mod real_rollbacks;
 mod rebuild;
@@ -30,6 +31,7 @@ mod rollback;
 mod rollback_commands;
 mod settings;
 mod spool;
+mod up;
 mod varied;
 mod wrapped_deploy;
 

@@ -11,6 +11,7 @@ mod modules;
 mod numbered;
 mod openapi;
 mod promises;
+mod scripts;
 mod sources;
 mod tree;
 mod words;

@@ -2,13 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
 /// Returns the search path of programs.
 pub fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_default()
+}
+
+/// Returns the folder in which the project's scripts install servers, beside the folder of this program: for a program
+/// in `target/debug` it is `target/servers`.
+pub fn servers_dir() -> Option<PathBuf> {
+    servers_beside(&std::env::current_exe().ok()?)
+}
+
+fn servers_beside(program: &Path) -> Option<PathBuf> {
+    Some(program.parent()?.parent()?.join("servers"))
 }
 
 /// Returns the default folder of a ledger's data. For root it is outside root's home: Postgres does not run
@@ -81,6 +91,13 @@ fn parse_ignored_signals(status: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_are_installed_beside_the_folder_of_the_program() {
+        let beside = |program| servers_beside(Path::new(program));
+        assert_eq!(beside("/ledger/target/debug/release-ledger"), Some("/ledger/target/servers".into()));
+        assert_eq!(beside("/release-ledger"), None);
+    }
 
     #[test]
     fn ignored_signals_are_read_from_the_status_of_the_process() {

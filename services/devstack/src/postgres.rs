@@ -27,7 +27,7 @@ const INITDB: &str = "initdb";
 /// Name of the superuser and of the database.
 const LEDGER: &str = "ledger";
 /// Directory in which Debian installs all versions, outside PATH.
-const DEBIAN_VERSIONS: &str = "/usr/lib/postgresql";
+pub(super) const DEBIAN_VERSIONS: &str = "/usr/lib/postgresql";
 /// Time limit for the server to stop, before SIGKILL. It writes dirty buffers to disk.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -205,15 +205,22 @@ async fn ensure_database(port: u16, password: &SecretString) -> Result<(), Error
 
 /// Paths of both programs.
 #[derive(Debug, PartialEq, Eq)]
-struct Programs {
+pub(super) struct Programs {
     postgres: PathBuf,
     initdb: PathBuf,
 }
 
 impl Programs {
-    fn find(options: &Options, versions: &Path) -> Result<Self, Error> {
-        let missing =
-            |place: String| Error::Missing { program: PROGRAM, place, install: "apt install postgresql" };
+    /// Returns the programs that the options select.
+    ///
+    /// # Errors
+    /// They are not installed.
+    pub(super) fn find(options: &Options, versions: &Path) -> Result<Self, Error> {
+        let missing = |place: String| Error::Missing {
+            program: PROGRAM,
+            place,
+            install: "apt install postgresql".to_owned(),
+        };
         if let Some(directory) = &options.programs {
             let programs = Self::in_directory(directory);
             return programs

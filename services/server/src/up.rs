@@ -4,7 +4,6 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use ledger_domain::TenantName;
 use ledger_projections::SchemaVersion;
 use tokio::task::JoinHandle;
@@ -50,9 +49,9 @@ impl Up {
         let search = environment::search_path();
         let data = self.data_dir.clone().map_or_else(environment::data_dir, Ok)?;
         let shutdown = shutdown_on_signal()?;
-        std::fs::create_dir_all(&data)
-            .with_context(|| format!("cannot create the directory {}", data.display()))?;
-        let mut stack = Stack::start(&data, &Options::found_in(search)).await?;
+        let mut options = Options::found_in(search);
+        options.nats.environment = environment::servers_dir();
+        let mut stack = Stack::start(&data, &options).await?;
         let flags = Flags::for_local(self.listen, self.tenants.clone(), self.log_filter.clone(), &stack);
         let served = self.serve(&flags, schema_version, &mut stack, shutdown).await;
         let stopped = stack.stop().await;

@@ -151,6 +151,24 @@ async fn a_missing_program_is_reported_with_an_install_command() {
     );
 }
 
+#[test]
+fn a_server_on_the_search_path_precedes_one_in_the_environment() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let (path, environment) = (root.path().join("path"), root.path().join("servers"));
+    for directory in [&path, &environment.join("bin")] {
+        fs::create_dir_all(directory).expect("directory created");
+        fs::write(directory.join(PROGRAM), "").expect("file written");
+        fs::set_permissions(directory.join(PROGRAM), Permissions::from_mode(0o755)).expect("mode set");
+    }
+    let found = |search: &Path| {
+        let options = Options { environment: Some(environment.clone()), ..Options::found_in(search) };
+        find_program(&options).expect("found")
+    };
+
+    assert_eq!(found(&path), path.join(PROGRAM));
+    assert_eq!(found(root.path()), environment.join("bin").join(PROGRAM));
+}
+
 #[tokio::test]
 async fn a_paused_server_does_not_respond_until_resumed_and_can_be_stopped_while_paused() {
     let root = tempfile::tempdir().expect("temporary directory");

@@ -176,12 +176,13 @@ impl Rebuilder {
     /// Builds the generation, compares it with the live one, if any, and switches. Returns `None` if there is no live
     /// one; with [`RebuildMode::Compare`] nothing is built then.
     pub(crate) async fn run(&self, mode: RebuildMode) -> Result<Option<Comparison>, RebuildFailure> {
-        match self.rebuild(mode).await {
+        // On the heap: in an unoptimised program, the futures of a rebuild do not fit on the stack of a thread.
+        match Box::pin(self.rebuild(mode)).await {
             // A process that was killed after its comparison built this generation beyond the live one. The two cannot
             // be compared at one position, so it is built again up to the live one's position.
             Err(RebuildFailure::AheadOfLive { .. }) => {
                 with_timeout(STEP_TIMEOUT, self.discard()).await?;
-                self.rebuild(mode).await
+                Box::pin(self.rebuild(mode)).await
             }
             done => done,
         }
