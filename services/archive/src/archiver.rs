@@ -54,6 +54,15 @@ pub struct Archiver {
     sealed_segments: usize,
 }
 
+/// End of a pass over the journal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PassEnd {
+    /// The head of the journal at the start of the pass.
+    Head,
+    /// The shutdown of the archiver.
+    Shutdown,
+}
+
 /// Result of one pass over the journal.
 enum PassResult {
     /// At the end of the journal or at shutdown.
@@ -130,9 +139,8 @@ impl Archiver {
     /// The archive does not belong to this stream, the journal cannot be read, or the archive cannot be written. Sealed
     /// segments remain.
     pub async fn archive(&mut self) -> Result<(), Error> {
-        let head = self.journal.head().await?.position;
         let never = CancellationToken::new();
-        while let PassResult::Overtaken = self.pass(Until::Position(head), &never).await? {}
+        while let PassResult::Overtaken = self.pass(PassEnd::Head, &never).await? {}
         Ok(())
     }
 
@@ -146,7 +154,7 @@ impl Archiver {
         let mut backoff = INITIAL_RETRY_BACKOFF;
         loop {
             let before = self.end().position;
-            let error = match self.pass(Until::Forever, shutdown).await {
+            let error = match self.pass(PassEnd::Shutdown, shutdown).await {
                 Ok(_) if shutdown.is_cancelled() => return Ok(()),
                 Ok(PassResult::Overtaken | PassResult::Ended) => continue,
                 Err(error @ (Error::Store(_) | Error::Journal(_))) => error,
@@ -201,15 +209,20 @@ impl Archiver {
         Ok(history.confirm(self.journal.as_ref(), self.unconfirmed_timeout).await?)
     }
 
-    async fn pass(&mut self, until: Until, shutdown: &CancellationToken) -> Result<PassResult, Error> {
+    async fn pass(&mut self, end: PassEnd, shutdown: &CancellationToken) -> Result<PassResult, Error> {
         // Since the last pass, the stream may have been replaced, or the write of a checkpoint may have failed.
         self.verify_stream(&self.archived_history()).await?;
         self.update_checkpoint().await?;
+        // Read the head only now: a server that lagged behind has caught up.
+        let until = match end {
+            PassEnd::Head => Until::Position(self.journal.head().await?.position),
+            PassEnd::Shutdown => Until::Forever,
+        };
         let mut records = self.journal.read(SubjectFilter::All, self.end().position, until);
         let mut open = None;
         loop {
             let deadline = open.as_ref().map_or_else(Instant::now, |open: &OpenSegment| open.deadline);
-            let has_deadline = open.is_some() && until == Until::Forever;
+            let has_deadline = open.is_some() && end == PassEnd::Shutdown;
             let (is_full, is_last) = tokio::select! {
                 record = records.next() => match record {
                     Some(record) => (self.add(&mut open, &record?), false),

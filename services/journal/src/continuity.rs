@@ -3,7 +3,7 @@
 //! A stream that was created again assigns positions a second time. One that was restored from an older copy of its
 //! files keeps its creation time, lacks its last entries, and assigns their positions again. Both differ from what
 //! was read before in the creation time or in an entry. An entry that is only missing proves nothing at first: after
-//! a change of the stream's leader, the new one may lag behind. So the reader doubts for a bounded time.
+//! a change of the stream's leader, the new one may lag behind. It counts as lost after a bounded time.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::{Entry, Head, Journal, ReadError};
 
-/// Time for which a stream has to lack known entries before it counts as diverged. Longer than the election of a new
-/// stream leader, which takes up to ten seconds, as does a partitioned leader to notice that it is deposed.
+/// Time for which a stream has to lack known entries before it counts as diverged. The election of a new stream leader
+/// takes up to ten seconds, and so does a partitioned leader until it steps down.
 pub const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(12);
 /// Interval between the checks of [`KnownHistory::confirm`].
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
