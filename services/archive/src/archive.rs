@@ -42,7 +42,7 @@ pub struct Verified {
     pub stream_created: DateTime<Utc>,
     /// Number of files that no manifest names: left by an archiver that was killed or overtaken, not yet named, or not
     /// part of the archive.
-    pub unnamed: usize,
+    pub unreferenced_files: usize,
 }
 
 impl Archive {
@@ -124,7 +124,7 @@ impl Archive {
             entries: position.get() - gaps,
             gaps,
             stream_created: self.segments[0].stream_created,
-            unnamed: self.unreferenced_files,
+            unreferenced_files: self.unreferenced_files,
         })
     }
 
@@ -153,7 +153,7 @@ impl Archive {
         let mut gaps = 0;
         let mut last_leaf = None;
         for record in &contents.records {
-            let leaf = segment::record_leaf(record);
+            let leaf = record.leaf_hash();
             gaps += u64::from(matches!(record, Record::Gap(_)));
             tree.append(leaf);
             last_leaf = Some(leaf);

@@ -9,8 +9,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use ledger_domain::{Position, TenantName};
-use ledger_journal::{Record, SharedJournal, SubjectFilter, Until};
-use ledger_tlog::{Hash, Tree, gap_leaf_hash};
+use ledger_journal::{
+    Divergence, KnownHistory, Record, SharedJournal, SubjectFilter, UNCONFIRMED_TIMEOUT, Until,
+};
+use ledger_tlog::{Hash, Tree};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -23,11 +25,6 @@ use crate::{Checkpoint, Error, Store, segment};
 const INITIAL_RETRY_BACKOFF: Duration = Duration::from_millis(200);
 /// Maximum delay before a retry.
 const MAX_RETRY_BACKOFF: Duration = Duration::from_secs(10);
-/// Time after which a stream that appears to lack an entry is taken to have lost it. Longer than the election of a new
-/// stream leader, which may lag behind the old one at first.
-const MISSING_ENTRY_TIMEOUT: Duration = Duration::from_secs(12);
-/// Delay between two checks for an entry that the stream appears to lack.
-const MISSING_ENTRY_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Bounds of a segment. An archiver seals a segment as soon as it reaches one of them.
 #[derive(Debug, Clone, Copy)]
@@ -46,15 +43,24 @@ pub struct Archiver {
     journal: SharedJournal,
     tenant: TenantName,
     limits: SegmentLimits,
-    /// [`MISSING_ENTRY_TIMEOUT`], except in tests.
-    missing_entry_timeout: Duration,
+    /// [`UNCONFIRMED_TIMEOUT`], except in tests.
+    unconfirmed_timeout: Duration,
     /// Creation time of the archived stream.
     stream_created: DateTime<Utc>,
     /// Tree over the archived positions.
     tree: Tree,
-    /// Leaf hash of the last archived position; empty before the first segment.
-    last_leaf: String,
+    /// Leaf hash of the last archived position; `None` before the first segment.
+    last_leaf: Option<Hash>,
     sealed_segments: usize,
+}
+
+/// End of a pass over the journal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PassEnd {
+    /// The head of the journal at the start of the pass.
+    Head,
+    /// The shutdown of the archiver.
+    Shutdown,
 }
 
 /// Result of one pass over the journal.
@@ -71,7 +77,7 @@ struct OpenSegment {
     first: Position,
     entries: u64,
     gaps: u64,
-    last_leaf: Option<Hash>,
+    last_leaf: Hash,
     /// Tree over the archived positions and this segment.
     tree: Tree,
     /// Time of sealing, if no other limit is reached before.
@@ -79,7 +85,7 @@ struct OpenSegment {
 }
 
 impl Archiver {
-    /// Finds the end of the archive, and verifies that the archive belongs to this journal.
+    /// Finds the end of the archive. Each pass over the journal verifies first that the archive belongs to it.
     ///
     /// # Errors
     /// The end of the archive is damaged or belongs to another stream, or the store or the journal is unavailable.
@@ -89,7 +95,7 @@ impl Archiver {
         tenant: TenantName,
         limits: SegmentLimits,
     ) -> Result<Self, Error> {
-        Self::open_with_timeout(store, journal, tenant, limits, MISSING_ENTRY_TIMEOUT).await
+        Self::open_with_timeout(store, journal, tenant, limits, UNCONFIRMED_TIMEOUT).await
     }
 
     async fn open_with_timeout(
@@ -97,7 +103,7 @@ impl Archiver {
         journal: SharedJournal,
         tenant: TenantName,
         limits: SegmentLimits,
-        missing_entry_timeout: Duration,
+        unconfirmed_timeout: Duration,
     ) -> Result<Self, Error> {
         let stream_created = journal.head().await?.created;
         let mut archiver = Self {
@@ -105,13 +111,13 @@ impl Archiver {
             journal,
             tenant,
             limits,
-            missing_entry_timeout,
+            unconfirmed_timeout,
             stream_created,
             tree: Tree::new(),
-            last_leaf: String::new(),
+            last_leaf: None,
             sealed_segments: 0,
         };
-        archiver.resume().await?;
+        archiver.load_end().await?;
         Ok(archiver)
     }
 
@@ -130,11 +136,11 @@ impl Archiver {
     /// Archives everything up to the current head of the journal.
     ///
     /// # Errors
-    /// The journal cannot be read, or the archive cannot be written. Sealed segments remain.
+    /// The archive does not belong to this stream, the journal cannot be read, or the archive cannot be written. Sealed
+    /// segments remain.
     pub async fn archive(&mut self) -> Result<(), Error> {
-        let head = self.journal.head().await?.position;
         let never = CancellationToken::new();
-        while let PassResult::Overtaken = self.pass(Until::Position(head), &never).await? {}
+        while let PassResult::Overtaken = self.pass(PassEnd::Head, &never).await? {}
         Ok(())
     }
 
@@ -148,7 +154,7 @@ impl Archiver {
         let mut backoff = INITIAL_RETRY_BACKOFF;
         loop {
             let before = self.end().position;
-            let error = match self.pass(Until::Forever, shutdown).await {
+            let error = match self.pass(PassEnd::Shutdown, shutdown).await {
                 Ok(_) if shutdown.is_cancelled() => return Ok(()),
                 Ok(PassResult::Overtaken | PassResult::Ended) => continue,
                 Err(error @ (Error::Store(_) | Error::Journal(_))) => error,
@@ -165,9 +171,8 @@ impl Archiver {
         }
     }
 
-    /// Loads the end of the archive from its last manifest, verifies that the journal contains it, and updates the
-    /// checkpoint.
-    async fn resume(&mut self) -> Result<(), Error> {
+    /// Loads the end of the archive from its last manifest.
+    async fn load_end(&mut self) -> Result<(), Error> {
         // Read the checkpoint first: it is written after its manifests, so the listing below contains them.
         let checkpoint = read_checkpoint(&self.store, &self.tenant).await?;
         let names = self.store.list(SEGMENTS_FOLDER).await?;
@@ -182,67 +187,42 @@ impl Archiver {
             return Err(Error::damaged(object, "deleted after it was listed"));
         };
         if manifest.stream_created != self.stream_created {
-            return Err(created_mismatch(self.stream_created, manifest.stream_created));
+            let (found, known) = (self.stream_created, manifest.stream_created);
+            return Err(Error::StreamMismatch(Divergence::Recreated { found, known }));
         }
-        self.tree = manifest.tree().map_err(|fault| Error::damaged(object, fault))?;
-        self.last_leaf = manifest.last_leaf;
-        self.verify_end().await?;
-        self.update_checkpoint().await
-    }
-
-    /// Verifies that the journal still has the last archived position.
-    async fn verify_end(&self) -> Result<(), Error> {
-        self.verify_leaf(self.end().position, &self.last_leaf).await
-    }
-
-    /// Verifies that the journal has a leaf at a position. Waits for it up to `missing_entry_timeout`, because a new
-    /// stream leader may lag behind the old one at first.
-    async fn verify_leaf(&self, position: Position, leaf: &str) -> Result<(), Error> {
-        let start = Instant::now();
-        while let Some(missing) = self.find_missing(position, leaf).await? {
-            if start.elapsed() >= self.missing_entry_timeout {
-                return Err(Error::StreamMismatch(missing));
-            }
-            sleep(MISSING_ENTRY_POLL_INTERVAL).await;
-        }
+        self.tree = manifest.tree().map_err(|fault| Error::damaged(&object, fault))?;
+        let last_leaf = manifest.last_leaf.parse();
+        self.last_leaf = Some(last_leaf.map_err(|fault| Error::damaged(object, fault))?);
         Ok(())
     }
 
-    /// Returns a description of the loss if the journal lacks a position that was read before, and `None` if the
-    /// journal has this leaf there. A stream that was created again, or has another entry there, is an error.
-    async fn find_missing(&self, position: Position, leaf: &str) -> Result<Option<String>, Error> {
-        let head = self.journal.head().await?;
-        if head.created != self.stream_created {
-            return Err(created_mismatch(head.created, self.stream_created));
-        }
-        if head.position < position {
-            let missing =
-                format!("the stream ends at position {}, but had position {position}", head.position);
-            return Ok(Some(missing));
-        }
-        if position == Position::START || leaf == gap_leaf_hash(position.get()).to_string() {
-            return Ok(None);
-        }
-        match self.journal.entry(position).await? {
-            Some(entry) if segment::record_leaf(&Record::Entry(entry.clone())).to_string() == leaf => {
-                Ok(None)
-            }
-            Some(_) => {
-                Err(Error::StreamMismatch(format!("the stream has a different entry at position {position}")))
-            }
-            None => Ok(Some(format!("the stream no longer has the entry at position {position}"))),
+    /// Returns what is known of the stream: its creation time, and the leaf at the end of the archive.
+    fn archived_history(&self) -> KnownHistory {
+        let history = KnownHistory::new(self.stream_created);
+        match self.last_leaf {
+            Some(leaf) => history.with_leaf(self.end().position, leaf),
+            None => history,
         }
     }
 
-    async fn pass(&mut self, until: Until, shutdown: &CancellationToken) -> Result<PassResult, Error> {
+    async fn verify_stream(&self, history: &KnownHistory) -> Result<(), Error> {
+        Ok(history.confirm(self.journal.as_ref(), self.unconfirmed_timeout).await?)
+    }
+
+    async fn pass(&mut self, end: PassEnd, shutdown: &CancellationToken) -> Result<PassResult, Error> {
         // Since the last pass, the stream may have been replaced, or the write of a checkpoint may have failed.
-        self.verify_end().await?;
+        self.verify_stream(&self.archived_history()).await?;
         self.update_checkpoint().await?;
+        // Read the head only now: a server that lagged behind has caught up.
+        let until = match end {
+            PassEnd::Head => Until::Position(self.journal.head().await?.position),
+            PassEnd::Shutdown => Until::Forever,
+        };
         let mut records = self.journal.read(SubjectFilter::All, self.end().position, until);
         let mut open = None;
         loop {
             let deadline = open.as_ref().map_or_else(Instant::now, |open: &OpenSegment| open.deadline);
-            let has_deadline = open.is_some() && until == Until::Forever;
+            let has_deadline = open.is_some() && end == PassEnd::Shutdown;
             let (is_full, is_last) = tokio::select! {
                 record = records.next() => match record {
                     Some(record) => (self.add(&mut open, &record?), false),
@@ -265,12 +245,13 @@ impl Archiver {
 
     /// Adds a record to the open segment. Returns true if the segment is full.
     fn add(&self, open: &mut Option<OpenSegment>, record: &Record) -> bool {
+        let leaf = record.leaf_hash();
         let open = open.get_or_insert_with(|| OpenSegment {
             text: Vec::new(),
             first: record.position(),
             entries: 0,
             gaps: 0,
-            last_leaf: None,
+            last_leaf: leaf,
             tree: self.tree.clone(),
             deadline: Instant::now() + self.limits.age,
         });
@@ -279,9 +260,8 @@ impl Archiver {
             Record::Gap(_) => open.gaps += 1,
         }
         segment::write_line(record, &mut open.text);
-        let leaf = segment::record_leaf(record);
         open.tree.append(leaf);
-        open.last_leaf = Some(leaf);
+        open.last_leaf = leaf;
         open.entries + open.gaps >= self.limits.entries || open.text.len() >= self.limits.bytes
     }
 
@@ -289,9 +269,7 @@ impl Archiver {
     async fn seal(&mut self, mut open: OpenSegment) -> Result<bool, Error> {
         // Verify that the segment was read from the current stream, as far as the positions at its two ends show.
         let last = Position::new(open.tree.size());
-        let last_leaf = open.last_leaf.map(|leaf| leaf.to_string()).unwrap_or_default();
-        self.verify_end().await?;
-        self.verify_leaf(last, &last_leaf).await?;
+        self.verify_stream(&self.archived_history().with_leaf(last, open.last_leaf)).await?;
         // Full tiles are not needed here; free their memory.
         drop(open.tree.take_dirty());
         let segment = Manifest::segment_object_name(open.first, last);
@@ -311,7 +289,7 @@ impl Archiver {
             sha256: sha256(&file),
             text_size: open.text.len() as u64,
             text_sha256: sha256(&open.text),
-            last_leaf,
+            last_leaf: open.last_leaf.to_string(),
             tree_size: open.tree.size(),
             root: open.tree.root().to_string(),
             edge: EdgeTile::of(&open.tree),
@@ -321,7 +299,7 @@ impl Archiver {
         if !self.store.create(&object, bytes.into()).await? {
             return self.resume_after_other(&object).await;
         }
-        (self.tree, self.last_leaf) = (open.tree, manifest.last_leaf);
+        (self.tree, self.last_leaf) = (open.tree, Some(open.last_leaf));
         self.sealed_segments += 1;
         self.update_checkpoint().await?;
         info!(segment = manifest.segment, root = manifest.root, "sealed a segment");
@@ -332,7 +310,7 @@ impl Archiver {
     /// [`Archiver::seal`].
     async fn resume_after_other(&mut self, manifest: &str) -> Result<bool, Error> {
         info!(manifest, "another archiver sealed the next segment first");
-        self.resume().await?;
+        self.load_end().await?;
         Ok(false)
     }
 
@@ -373,10 +351,6 @@ impl Archiver {
         let text = end.to_text(&self.tenant);
         Ok(self.store.replace(CHECKPOINT_OBJECT, text.into_bytes().into()).await?)
     }
-}
-
-fn created_mismatch(found: DateTime<Utc>, archived: DateTime<Utc>) -> Error {
-    Error::StreamMismatch(format!("the stream was created at {found}, the archived one at {archived}"))
 }
 
 #[cfg(test)]

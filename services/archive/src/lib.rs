@@ -7,6 +7,8 @@
 //! Invariants: only this crate depends on object storage. A manifest is written once and never replaced, after the
 //! segment that it names. Nothing is restored before the whole archive is read and verified.
 
+use ledger_journal::{ContinuityError, Divergence};
+
 mod archive;
 mod archiver;
 mod checkpoint;
@@ -41,14 +43,23 @@ pub enum Error {
     #[error("no archive found in {0}")]
     Empty(String),
     /// The archive belongs to another stream.
-    #[error("the archive belongs to another stream: {0}")]
-    StreamMismatch(String),
+    #[error("the archive belongs to another stream")]
+    StreamMismatch(#[source] Divergence),
     /// A copy that is not an archive cannot be read.
-    #[error("cannot read the copy: {0}")]
-    Copy(String),
+    #[error("cannot read the copy")]
+    Copy(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The stream cannot be read. A retry may succeed.
     #[error(transparent)]
     Journal(#[from] ledger_journal::ReadError),
+}
+
+impl From<ContinuityError> for Error {
+    fn from(error: ContinuityError) -> Self {
+        match error {
+            ContinuityError::Diverged(divergence) => Self::StreamMismatch(divergence),
+            ContinuityError::Journal(error) => Self::Journal(error),
+        }
+    }
 }
 
 impl Error {

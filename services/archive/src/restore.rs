@@ -5,7 +5,7 @@
 //! copy, and continues from there.
 
 use futures::TryStreamExt;
-use ledger_codec::cloudevents::Envelope;
+use ledger_codec::cloudevents::{Envelope, Reason};
 use ledger_domain::{Position, TenantName};
 use ledger_journal::jetstream::{Connection, RestoreSession};
 use ledger_journal::{Journal as _, Record, Subject, SubjectFilter, Until, jetstream};
@@ -13,7 +13,7 @@ use ledger_tlog::{Hash, Tree};
 use sha2::{Digest as _, Sha256};
 use tracing::info;
 
-use crate::segment::{record_leaf, write_line};
+use crate::segment::write_line;
 use crate::{Checkpoint, Source};
 
 /// Number of records per append to the stream.
@@ -43,14 +43,15 @@ pub enum Error {
     DamagedCopy(String),
     /// An entry cannot be decoded, and its subject depends on its contents.
     #[error(
-        "the entry at position {position} cannot be decoded by this version: {reason}; \
+        "the entry at position {position} cannot be decoded by this version; \
          restore with the version that wrote it"
     )]
     Undecodable {
         /// Position of the entry.
         position: Position,
         /// Error of the decoder.
-        reason: String,
+        #[source]
+        reason: Reason,
     },
     /// The stream cannot be restored.
     #[error(transparent)]
@@ -90,7 +91,7 @@ pub async fn restore(
     let restoring = connection.restore(tenant.clone(), !gaps.is_empty()).await?;
     let resumed_after = verify_existing_records(source, &restoring).await?;
     append_records(source, &restoring, tenant, resumed_after).await?;
-    restoring.lose(&gaps).await?;
+    restoring.punch_gaps(&gaps).await?;
     read_back(&restoring, &digest).await?;
     restoring.finish().await?;
     Ok(Restored { position: end.position, root: end.root, gaps: gaps.len(), resumed_after })
@@ -106,7 +107,7 @@ struct RecordDigest {
 
 impl RecordDigest {
     fn add(&mut self, record: &Record) {
-        self.tree.append(record_leaf(record));
+        self.tree.append(record.leaf_hash());
         // Full tiles are not needed here; free their memory.
         drop(self.tree.take_dirty());
         let mut line = Vec::new();
@@ -156,9 +157,8 @@ async fn verify_copy(
 /// Returns the subject of an entry; `None` for a gap.
 fn subject_of(record: &Record, tenant: &TenantName) -> Result<Option<Subject>, Error> {
     let Record::Entry(entry) = record else { return Ok(None) };
-    let decoded = Envelope::stored(entry.bytes.clone());
-    let envelope = decoded
-        .map_err(|error| Error::Undecodable { position: entry.position, reason: error.to_string() })?;
+    let envelope = Envelope::stored(entry.bytes.clone())
+        .map_err(|invalid| Error::Undecodable { position: entry.position, reason: invalid.reason })?;
     Ok(Some(Subject::of(tenant, &envelope.event().payload)))
 }
 
@@ -178,7 +178,7 @@ async fn verify_existing_records(source: &dyn Source, restoring: &RestoreSession
         let is_same = record.is_some_and(|record| match (&record, &found) {
             (Record::Entry(record), Record::Entry(found)) => record == found,
             // Until a gap is punched, the stream has an entry at its position with the same leaf hash as the gap.
-            (Record::Gap(_), _) => record_leaf(&record) == record_leaf(&found),
+            (Record::Gap(_), _) => record.leaf_hash() == found.leaf_hash(),
             (Record::Entry(_), Record::Gap(_)) => false,
         });
         if !is_same {

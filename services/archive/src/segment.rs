@@ -12,7 +12,6 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_domain::Position;
 use ledger_journal::{Entry, Record};
-use ledger_tlog::{Hash, gap_leaf_hash, leaf_hash};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -38,14 +37,6 @@ pub(crate) struct LineError {
     /// Position that the line should have.
     position: Position,
     fault: String,
-}
-
-/// Returns the leaf hash of a record in the Merkle tree.
-pub(crate) fn record_leaf(record: &Record) -> Hash {
-    match record {
-        Record::Entry(entry) => leaf_hash(&entry.bytes),
-        Record::Gap(position) => gap_leaf_hash(position.get()),
-    }
 }
 
 /// Appends the line of a record, with its line break.

@@ -1,8 +1,9 @@
 //! The journal: makes events durable and puts them in order.
 //!
-//! Owns the trait [`Journal`], its two implementations, and the subjects under which entries are stored. An
-//! entry's bytes are opaque to the journal.
+//! Owns the trait [`Journal`], its two implementations, the subjects under which entries are stored, and the check
+//! that a stream is still the known one. An entry's bytes are opaque to the journal.
 
+mod continuity;
 pub mod jetstream;
 mod memory;
 mod subject;
@@ -14,7 +15,11 @@ use bytes::Bytes;
 use chrono::{DateTime, SubsecRound, Utc};
 use futures::stream::BoxStream;
 use ledger_domain::{EnvironmentName, IdentityKey, Position, ServiceName};
+use ledger_tlog::{Hash, gap_leaf_hash, leaf_hash};
 
+pub use continuity::{
+    Continuity, ContinuityError, Divergence, KnownHistory, UNCONFIRMED_TIMEOUT, UnconfirmedTimer,
+};
 pub use memory::MemoryJournal;
 pub use subject::Subject;
 
@@ -59,6 +64,15 @@ impl Record {
         match self {
             Self::Entry(entry) => entry.position,
             Self::Gap(position) => *position,
+        }
+    }
+
+    /// Returns the leaf hash of the record in the Merkle tree.
+    #[must_use]
+    pub fn leaf_hash(&self) -> Hash {
+        match self {
+            Self::Entry(entry) => leaf_hash(&entry.bytes),
+            Self::Gap(position) => gap_leaf_hash(position.get()),
         }
     }
 }

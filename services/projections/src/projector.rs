@@ -9,7 +9,7 @@ pub(crate) mod tree;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use ledger_journal::{SharedJournal, SubjectFilter, Until};
+use ledger_journal::{Continuity, SharedJournal, SubjectFilter, UnconfirmedTimer, Until};
 use metrics::counter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,12 +18,8 @@ use tracing::{error, info, warn};
 use self::pipeline::{GenerationHandle, ProjectionError, Source, with_step_timeout};
 use self::status::{Status, Stopped};
 use crate::projector::apply::ProjectionState;
-use crate::projector::checkpoint::{Continuity, check_continuity, stream_created_at};
+use crate::projector::checkpoint::{check_continuity, stream_created_at};
 
-/// Unconfirmed continuity checks in a row after which the journal counts as diverged. With the back-off, they take
-/// more than ten seconds: during a leader change the new leader may lag, and a partitioned leader takes as long to
-/// notice.
-const UNCONFIRMED_LIMIT: u32 = 8;
 /// Time without progress after which a projector leaves the generation to another process.
 const UNHEALTHY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Initial and maximum delay between attempts.
@@ -46,24 +42,16 @@ impl Projector {
         let tenant = self.generation.projections.tenant.to_string();
         let mut backoff = RETRY_BACKOFF.0;
         let mut check_duplicates = false;
-        let mut unconfirmed = 0;
+        let mut unconfirmed = UnconfirmedTimer::default();
         loop {
             let started = Instant::now();
-            let mut error = match self.follow(&cancelled, check_duplicates).await {
+            let error = match self.follow(&cancelled, check_duplicates, &mut unconfirmed).await {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
             let healthy_at = *self.generation.healthy_at.borrow();
             if healthy_at > started {
                 backoff = RETRY_BACKOFF.0;
-            }
-            unconfirmed = if matches!(error, ProjectionError::Unconfirmed(_)) { unconfirmed + 1 } else { 0 };
-            if let ProjectionError::Unconfirmed(reason) = error {
-                error = if unconfirmed < UNCONFIRMED_LIMIT {
-                    ProjectionError::Failed(reason)
-                } else {
-                    ProjectionError::Stopped(Stopped::Diverged(reason))
-                };
             }
             check_duplicates = matches!(error, ProjectionError::Duplicate);
             match error {
@@ -76,7 +64,7 @@ impl Projector {
                     info!(tenant, %position, "another projector advanced the position first");
                 }
                 ProjectionError::Duplicate => continue,
-                ProjectionError::Unconfirmed(reason) | ProjectionError::Failed(reason) => {
+                ProjectionError::Failed(reason) => {
                     warn!(tenant, reason, "projector failed; retrying");
                     self.generation.set_status(Status::Waiting(reason));
                 }
@@ -84,9 +72,11 @@ impl Projector {
             if healthy_at.elapsed() > UNHEALTHY_TIMEOUT {
                 return None;
             }
+            let delay =
+                unconfirmed.remaining(Instant::now()).map_or(backoff, |remaining| backoff.min(remaining));
             tokio::select! {
                 () = cancelled.cancelled() => return Some(Stopped::Cancelled),
-                () = tokio::time::sleep(backoff) => backoff = (backoff * 2).min(RETRY_BACKOFF.1),
+                () = tokio::time::sleep(delay) => backoff = (backoff * 2).min(RETRY_BACKOFF.1),
             }
         }
     }
@@ -109,14 +99,23 @@ impl Projector {
         &self,
         cancelled: &CancellationToken,
         check_duplicates: bool,
+        unconfirmed: &mut UnconfirmedTimer,
     ) -> Result<Infallible, ProjectionError> {
+        // Every failure but an unconfirmed check starts the timer over.
+        let mut timer = std::mem::take(unconfirmed);
         let mut connection = self.generation.connect().await?;
         let load = async { Ok(ProjectionState::load(&mut connection).await?) };
         let state = with_step_timeout(load).await?;
-        match check_continuity(self.journal.as_ref(), &state.checkpoint).await? {
+        let continuity = check_continuity(self.journal.as_ref(), &state.checkpoint).await?;
+        match timer.settle(continuity, Instant::now()) {
             Continuity::Intact => {}
-            Continuity::Unconfirmed(reason) => return Err(ProjectionError::Unconfirmed(reason)),
-            Continuity::Diverged(reason) => return Err(ProjectionError::Stopped(Stopped::Diverged(reason))),
+            Continuity::Unconfirmed(divergence) => {
+                *unconfirmed = timer;
+                return Err(ProjectionError::Failed(divergence.to_string()));
+            }
+            Continuity::Diverged(divergence) => {
+                return Err(ProjectionError::Stopped(Stopped::Diverged(divergence.to_string())));
+            }
         }
         self.generation.set_position(state.checkpoint.position);
         self.generation.set_status(Status::Following);

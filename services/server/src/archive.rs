@@ -142,7 +142,7 @@ fn verified_json(found: &Verified) -> String {
         "entries": found.entries,
         "gaps": found.gaps,
         "stream_created": found.stream_created,
-        "unnamed_files": found.unnamed,
+        "unnamed_files": found.unreferenced_files,
     });
     value.to_string()
 }
@@ -152,8 +152,8 @@ fn verified_text(found: &Verified) -> String {
         "position  {}\nroot      {}\nsegments  {}\nentries   {}\ngaps      {}\nstream    created at {}",
         found.position, found.root, found.segments, found.entries, found.gaps, found.stream_created
     );
-    if found.unnamed > 0 {
-        text.push_str(&format!("\nunnamed   {} files that no manifest names", found.unnamed));
+    if found.unreferenced_files > 0 {
+        text.push_str(&format!("\nunnamed   {} files that no manifest names", found.unreferenced_files));
     }
     text
 }

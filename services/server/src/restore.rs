@@ -117,8 +117,7 @@ impl Source for ProjectionsCopy {
                 return Ok(None);
             }
             let page = self.projections.copy(after, PAGE_SIZE).await;
-            let page = page
-                .map_err(|error| ledger_archive::Error::Copy(format!("{:#}", anyhow::Error::from(error))))?;
+            let page = page.map_err(|error| ledger_archive::Error::Copy(error.into()))?;
             let next = page.last().map(Record::position);
             // Exclude entries that are projected meanwhile.
             let page = page.into_iter().filter(move |record| record.position() <= end).map(Ok);

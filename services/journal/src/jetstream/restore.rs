@@ -135,7 +135,7 @@ impl RestoreSession {
     }
 
     /// Stores records right after a position, each entry under its subject. A gap is stored as a placeholder with the
-    /// text of its leaf until [`RestoreSession::lose`].
+    /// text of its leaf until [`RestoreSession::punch_gaps`].
     ///
     /// # Errors
     /// The stream does not end at the position, or JetStream rejects the records.
@@ -213,7 +213,7 @@ impl RestoreSession {
     ///
     /// # Errors
     /// A position has no placeholder but an entry, or JetStream rejects the deletion.
-    pub async fn lose(&self, gaps: &[Position]) -> Result<(), RestoreError> {
+    pub async fn punch_gaps(&self, gaps: &[Position]) -> Result<(), RestoreError> {
         let stream = self.journal.stream().await?;
         for position in gaps {
             match self.journal.message(*position).await? {

@@ -8,21 +8,18 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ledger_domain::Position;
-use ledger_journal::{ReadError, SharedJournal};
+use ledger_journal::{Continuity, Divergence, KnownHistory, ReadError, SharedJournal, UnconfirmedTimer};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::debug;
 
 use crate::postgres::{Error, Projections};
-use crate::projector::checkpoint::{Continuity, check_continuity, describe_recreated};
+use crate::projector::checkpoint::check_continuity;
 
 /// Interval between checks of a stream's creation time and length.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval between full checks, which also read the projections and compare an entry.
 const FULL_CHECK_INTERVAL: Duration = Duration::from_secs(10);
-/// Time for which a journal has to lack entries before it counts as diverged: during a leader change the new leader may
-/// lag.
-const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(12);
 /// Timeout of the check of one tenant: the next checks of all other tenants wait for it.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -40,8 +37,7 @@ struct MonitoredTenant {
     number: Option<i32>,
     /// The last conclusive full check of that generation.
     last_check: Option<FullCheck>,
-    /// Time since which the journal lacks entries.
-    unconfirmed_since: Option<Instant>,
+    unconfirmed: UnconfirmedTimer,
 }
 
 /// The result of a conclusive full check.
@@ -67,7 +63,7 @@ impl ContinuityMonitor {
             journal,
             number: None,
             last_check: None,
-            unconfirmed_since: None,
+            unconfirmed: UnconfirmedTimer::default(),
         };
         Self { tenants: ledgers.into_iter().map(monitored).collect(), generation_changed }
     }
@@ -82,7 +78,7 @@ impl ContinuityMonitor {
                 Err(_) => format!("no response within {CHECK_TIMEOUT:?}"),
             };
             // Only consecutive checks may confirm a divergence.
-            monitored.unconfirmed_since = None;
+            monitored.unconfirmed.reset();
             // Debug level: other users of the database and the journal report the outage.
             debug!(tenant, error, "cannot compare the journal with the projections");
         });
@@ -104,7 +100,8 @@ impl MonitoredTenant {
     async fn check(&mut self) -> Result<(), CheckError> {
         let active = self.projections.active_number();
         if self.number != active {
-            (self.number, self.last_check, self.unconfirmed_since) = (active, None, None);
+            (self.number, self.last_check) = (active, None);
+            self.unconfirmed.reset();
         }
         let Some(number) = active else { return Ok(()) };
         let head = self.journal.head().await?;
@@ -112,12 +109,15 @@ impl MonitoredTenant {
             let recent = last_check.at.elapsed() < FULL_CHECK_INTERVAL;
             match last_check.stream {
                 // A recreated stream is detected without the database, unless the projections are empty.
-                Some((created, length)) if created != head.created && length > Position::START => {
-                    self.record(Err(describe_recreated(&head, created)));
+                Some((created, length))
+                    if length > Position::START
+                        && let Err(divergence) = KnownHistory::new(created).compare_creation(&head) =>
+                {
+                    self.record(Err(divergence));
                     return Ok(());
                 }
                 Some((_, length)) if recent && head.position >= length => {
-                    self.unconfirmed_since = None;
+                    self.unconfirmed.reset();
                     return Ok(());
                 }
                 None if recent => return Ok(()),
@@ -130,31 +130,29 @@ impl MonitoredTenant {
             // Another generation became active: the next check starts over.
             return Ok(());
         }
-        match continuity {
+        match self.unconfirmed.settle(continuity, Instant::now()) {
             // Empty projections belong to the current stream.
             Continuity::Intact => {
                 let created = checkpoint.stream_created.unwrap_or(head.created);
                 self.record(Ok((created, checkpoint.position)));
             }
-            Continuity::Diverged(reason) => self.record(Err(reason)),
-            Continuity::Unconfirmed(reason) => {
-                let since = *self.unconfirmed_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= UNCONFIRMED_TIMEOUT {
-                    self.projections.divergence.send_replace(Some(reason));
-                    // The journal may recover: the next check is a full one.
-                    self.last_check = None;
-                }
+            Continuity::Diverged(divergence) if divergence.may_recover() => {
+                self.projections.divergence.send_replace(Some(divergence.to_string()));
+                // The journal may recover: the next check is a full one.
+                self.last_check = None;
             }
+            Continuity::Diverged(divergence) => self.record(Err(divergence)),
+            Continuity::Unconfirmed(_) => {}
         }
         Ok(())
     }
 
     /// Publishes the stream that the projections belong to, or the reason of a divergence.
-    fn record(&mut self, stream: Result<(DateTime<Utc>, Position), String>) {
-        self.unconfirmed_since = None;
+    fn record(&mut self, stream: Result<(DateTime<Utc>, Position), Divergence>) {
+        self.unconfirmed.reset();
         let (stream, reason) = match stream {
             Ok(stream) => (Some(stream), None),
-            Err(reason) => (None, Some(reason)),
+            Err(divergence) => (None, Some(divergence.to_string())),
         };
         // Publish the stream before clearing `divergence`: a reader must never see ingest open while the stream is
         // unknown.

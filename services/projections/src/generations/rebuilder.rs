@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger_domain::{Position, TenantName};
-use ledger_journal::{ReadError, SharedJournal, SubjectFilter, Until};
+use ledger_journal::{Continuity, ReadError, SharedJournal, SubjectFilter, Until};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,7 @@ use crate::generations::registry::{Worker, drop_schema, reset_followers, switch}
 use crate::generations::{copy, indexes};
 use crate::postgres::{Error, Projections, SNAPSHOT, position};
 use crate::projector::apply::ProjectionState;
-use crate::projector::checkpoint::{self, Checkpoint, Continuity, check_continuity, stream_created_at};
+use crate::projector::checkpoint::{self, Checkpoint, check_continuity, stream_created_at};
 use crate::projector::pipeline::{
     self, GenerationHandle, ProjectionError, STEP_TIMEOUT, Source, close, with_step_timeout,
 };
@@ -109,7 +109,7 @@ impl From<ProjectionError> for RebuildFailure {
     fn from(error: ProjectionError) -> Self {
         match error {
             ProjectionError::Stopped(stopped) => Self::Stopped(stopped),
-            ProjectionError::Failed(reason) | ProjectionError::Unconfirmed(reason) => Self::Failed(reason),
+            ProjectionError::Failed(reason) => Self::Failed(reason),
             ProjectionError::Duplicate => {
                 Self::Failed("the history already contains an identity of the batch".into())
             }
@@ -226,7 +226,9 @@ impl Rebuilder {
         let mut session = self.load().await?;
         match check_continuity(self.journal.as_ref(), &session.state.checkpoint).await? {
             Continuity::Intact => {}
-            Continuity::Unconfirmed(reason) => return Err(RebuildFailure::Failed(reason)),
+            Continuity::Unconfirmed(divergence) => {
+                return Err(RebuildFailure::Failed(divergence.to_string()));
+            }
             Continuity::Diverged(_) => {
                 close(session.connection).await;
                 self.discard().await?;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ledger_domain::Position;
-use ledger_journal::{Head, Journal, ReadError};
-use ledger_tlog::{Hash, gap_leaf_hash, leaf_hash};
+use ledger_journal::{Continuity, Journal, KnownHistory, ReadError};
+use ledger_tlog::Hash;
 use sqlx::PgConnection;
 use tokio::time::{Instant, timeout_at};
 
@@ -44,49 +44,23 @@ pub enum Waited {
     StillAt(Position),
 }
 
-/// Result of comparing a journal with the history that the projections were built from.
-pub(crate) enum Continuity {
-    /// The journal holds that history.
-    Intact,
-    /// The journal lacks entries that were applied; the server may only lag behind.
-    Unconfirmed(String),
-    /// The journal holds another history.
-    Diverged(String),
+impl Checkpoint {
+    /// Returns what the projections know of the stream; `None` while the position is 0.
+    pub(crate) fn history(&self) -> Option<KnownHistory> {
+        let (created, leaf_hash) = (self.stream_created?, self.leaf_hash?);
+        Some(KnownHistory::new(created).with_leaf(self.position, leaf_hash))
+    }
 }
 
-/// Checks that the journal holds the history of a checkpoint: a restored or recreated stream assigns positions again.
+/// Checks that the journal holds the history of a checkpoint.
 pub(crate) async fn check_continuity(
     journal: &dyn Journal,
     checkpoint: &Checkpoint,
 ) -> Result<Continuity, ReadError> {
-    let (Some(created), Some(leaf)) = (checkpoint.stream_created, checkpoint.leaf_hash) else {
-        return Ok(Continuity::Intact);
-    };
-    // The head is read after the checkpoint, so an up-to-date server cannot return a head behind it.
-    let (head, position) = (journal.head().await?, checkpoint.position);
-    if head.created != created {
-        return Ok(Continuity::Diverged(describe_recreated(&head, created)));
+    match checkpoint.history() {
+        Some(history) => history.check(journal).await,
+        None => Ok(Continuity::Intact),
     }
-    if head.position < position {
-        let reason = format!("the stream ends at {}, but the projections are at {position}", head.position);
-        return Ok(Continuity::Unconfirmed(reason));
-    }
-    if leaf == gap_leaf_hash(position.get()) {
-        return Ok(Continuity::Intact);
-    }
-    Ok(match journal.entry(position).await? {
-        Some(entry) if leaf_hash(&entry.bytes) == leaf => Continuity::Intact,
-        Some(_) => Continuity::Diverged(format!("the stream has another entry at position {position}")),
-        None => Continuity::Unconfirmed(format!("the stream no longer has an entry at position {position}")),
-    })
-}
-
-/// Returns the reason of a divergence: the stream is not the one that was created at `expected`.
-pub(crate) fn describe_recreated(head: &Head, expected: DateTime<Utc>) -> String {
-    format!(
-        "the stream was created at {}, but the projections come from one created at {expected}",
-        head.created
-    )
 }
 
 /// Returns the creation time of the stream; fails if the stream was recreated since the checkpoint.

@@ -53,8 +53,6 @@ pub(crate) enum ProjectionError {
     Failed(String),
     /// The history contains an identity of the batch: the retry has to check for duplicates.
     Duplicate,
-    /// The journal lacks entries that were applied; the server may only lag behind.
-    Unconfirmed(String),
     /// Another projector advanced the position first.
     Fenced(Position),
 }
