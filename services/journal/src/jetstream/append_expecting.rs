@@ -47,8 +47,10 @@ pub(super) async fn append_expecting(
         if !journal.is_connected() {
             break;
         }
-        if let Some(found) = outcome_at(journal, new_entry, expected).await? {
-            return found.map(|outcome| claim(outcome, expected));
+        match occupant(journal, new_entry, expected).await? {
+            Occupant::None => {}
+            Occupant::SameIdentity(outcome) => return Ok(claim(outcome, expected)),
+            Occupant::OtherEvent => return Err(occupied(expected)),
         }
     }
     Err(AppendError::Unavailable(lost.unwrap_or_default()))
@@ -91,11 +93,12 @@ async fn send(
             // itself is already at the expected position. A deposed leader returns it for a head that is outdated,
             // while the leader may record what was proposed. So read the position and repeat until all agree.
             WRONG_LAST_SEQUENCE => {
-                if let Some(found) = outcome_at(journal, new_entry, head.next()).await? {
-                    return found;
+                match occupant(journal, new_entry, head.next()).await? {
+                    // Replicas count a proposed message that is not readable yet, or the stored one is lost.
+                    Occupant::None => true,
+                    Occupant::SameIdentity(outcome) => return Ok(outcome),
+                    Occupant::OtherEvent => return Err(occupied(head.next())),
                 }
-                // Replicas count a proposed message that is not readable yet, or the stored one is lost.
-                true
             }
             IN_FLIGHT | DUPLICATE_IN_PROCESS => false,
             _ => return Err(error.into()),
@@ -112,21 +115,34 @@ async fn send(
     }
 }
 
-/// Returns the outcome that the entry at the expected position implies; `None` if there is no entry.
-async fn outcome_at(
+/// The entry at the expected position, compared with the event to append.
+enum Occupant {
+    None,
+    /// Has the identity of the event, which is a duplicate or conflicts.
+    SameIdentity(Outcome),
+    /// Has another identity, so the event will never be recorded here.
+    OtherEvent,
+}
+
+async fn occupant(
     journal: &JetStreamJournal,
     new_entry: &NewEntry,
     expected: Position,
-) -> Result<Option<Result<Outcome, AppendError>>, AppendError> {
+) -> Result<Occupant, AppendError> {
     let found = journal.message(expected).await.map_err(|error| unavailable(&error))?;
-    Ok(found.map(|message| {
-        let identity = message.headers.get(NATS_MESSAGE_ID);
-        if identity.is_none_or(|identity| identity.as_str() != new_entry.key.0.to_string()) {
-            Err(AppendError::WrongHead(format!("another event is at position {expected}")))
-        } else if message.payload == new_entry.bytes {
-            Ok(Outcome::Duplicate(expected))
-        } else {
-            Ok(Outcome::Conflict(expected))
-        }
+    let Some(message) = found else { return Ok(Occupant::None) };
+    let identity = message.headers.get(NATS_MESSAGE_ID);
+    if identity.is_none_or(|identity| identity.as_str() != new_entry.key.0.to_string()) {
+        return Ok(Occupant::OtherEvent);
+    }
+    let is_same = message.payload == new_entry.bytes;
+    Ok(Occupant::SameIdentity(if is_same {
+        Outcome::Duplicate(expected)
+    } else {
+        Outcome::Conflict(expected)
     }))
+}
+
+fn occupied(position: Position) -> AppendError {
+    AppendError::WrongHead(format!("another event is at position {position}"))
 }
