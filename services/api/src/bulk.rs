@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
-use ledger_codec::cloudevents::{Envelope, Invalid, MAX_EVENT_BYTES, Reason};
+use ledger_codec::cloudevents::{Envelope, InvalidEvent, MAX_EVENT_BYTES, Reason};
 use ledger_ingest::{OrderedSubmission, RecordError, RecordOutcome};
 
 use crate::event_result::{EventResult, add_annotations, id_and_source, overall_status};
@@ -28,7 +28,7 @@ enum GroupItem {
 }
 
 /// Separates the valid events of a group from its items, and keeps the order of both.
-fn separate(events: Vec<Result<Envelope, Invalid>>) -> (Vec<GroupItem>, Vec<Envelope>) {
+fn separate(events: Vec<Result<Envelope, InvalidEvent>>) -> (Vec<GroupItem>, Vec<Envelope>) {
     let mut valid = Vec::with_capacity(events.len());
     let items = events
         .into_iter()
@@ -63,7 +63,7 @@ fn merge(items: Vec<GroupItem>, outcomes: &[RecordOutcome]) -> Vec<EventResult> 
 struct BulkRecorder<'l> {
     ledger: &'l TenantLedger,
     order: OrderedSubmission,
-    group: Vec<Result<Envelope, Invalid>>,
+    group: Vec<Result<Envelope, InvalidEvent>>,
     in_flight: FuturesOrdered<BoxFuture<'l, Vec<EventResult>>>,
     results: Vec<EventResult>,
 }
@@ -79,7 +79,7 @@ impl<'l> BulkRecorder<'l> {
         }
     }
 
-    async fn push(&mut self, event: Result<Envelope, Invalid>) {
+    async fn push(&mut self, event: Result<Envelope, InvalidEvent>) {
         self.group.push(event);
         if self.group.len() == GROUP_SIZE {
             self.submit().await;
@@ -110,7 +110,7 @@ impl<'l> BulkRecorder<'l> {
 /// Records the events of a batch that is completely read.
 pub(crate) async fn record_all(
     ledger: &TenantLedger,
-    events: Vec<Result<Envelope, Invalid>>,
+    events: Vec<Result<Envelope, InvalidEvent>>,
 ) -> Vec<EventResult> {
     let mut recorder = BulkRecorder::new(ledger);
     for event in events {
@@ -199,7 +199,7 @@ impl LineSplitter {
         self.buffer.extend_from_slice(b"\n");
     }
 
-    fn next(&mut self) -> Option<Result<Bytes, Invalid>> {
+    fn next(&mut self) -> Option<Result<Bytes, InvalidEvent>> {
         loop {
             let Some(found) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') else {
                 if self.buffer.len() > MAX_LINE_BYTES {
@@ -233,7 +233,7 @@ mod tests {
             while let Some(line) = lines.next() {
                 found.push(match line {
                     Ok(line) => Ok(String::from_utf8_lossy(&line).trim().to_owned()),
-                    Err(Invalid { reason: Reason::TooLarge(length), .. }) => Err(length),
+                    Err(InvalidEvent { reason: Reason::TooLarge(length), .. }) => Err(length),
                     Err(other) => panic!("{other}"),
                 });
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use bytes::Bytes;
-use ledger_codec::cloudevents::{Envelope, Invalid};
+use ledger_codec::cloudevents::{Envelope, InvalidEvent};
 use ledger_domain::event::Payload;
 use ledger_domain::{EnvironmentName, Kind as EventKind, Position, Release};
 use ledger_ingest::{RecordError, RecordOutcome};
@@ -189,7 +189,7 @@ impl EventStatus {
 }
 
 impl EventResult {
-    pub(crate) fn invalid(invalid: Invalid) -> Self {
+    pub(crate) fn invalid(invalid: InvalidEvent) -> Self {
         let problem = Some(Box::new(Problem::from(&invalid)));
         Self {
             id: invalid.id,

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use ledger_codec::cloudevents::{BatchError, Envelope, Invalid, MAX_EVENT_BYTES, decode_header};
+use ledger_codec::cloudevents::{BatchError, Envelope, InvalidEvent, MAX_EVENT_BYTES, decode_header};
 use ledger_ingest::{RecordError, RecordOutcome};
 
 use crate::body::read;
@@ -140,7 +140,7 @@ fn attributes(headers: &HeaderMap) -> Result<Vec<(String, String)>, Problem> {
 async fn record_one(
     ledger: &TenantLedger,
     annotate: bool,
-    event: Result<Envelope, Invalid>,
+    event: Result<Envelope, InvalidEvent>,
 ) -> Result<Response, Problem> {
     let envelope = event.map_err(|invalid| Problem::from(&invalid))?;
     let id_and_source = id_and_source(&envelope);

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use ledger_codec::cloudevents::{Invalid, Reason};
+use ledger_codec::cloudevents::{InvalidEvent, Reason};
 use ledger_domain::rollback::TransitionError;
 use ledger_domain::{EnvironmentName, Position};
 use ledger_ingest::{GateError, PlanError, RecordError, Rejection, UnknownLane};
@@ -211,8 +211,8 @@ impl IntoResponse for Problem {
     }
 }
 
-impl From<&Invalid> for Problem {
-    fn from(invalid: &Invalid) -> Self {
+impl From<&InvalidEvent> for Problem {
+    fn from(invalid: &InvalidEvent) -> Self {
         Self::from(&invalid.reason)
     }
 }

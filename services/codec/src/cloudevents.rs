@@ -25,7 +25,7 @@ use ledger_domain::{Event, Identity};
 use crate::ijson::{Json, Object};
 
 pub use batch::BatchError;
-pub use error::{Invalid, MAX_EVENT_BYTES, Reason};
+pub use error::{InvalidEvent, MAX_EVENT_BYTES, Reason};
 pub use header::{HeaderError, decode_header};
 
 /// An event with its identity and the bytes that are stored permanently.
@@ -45,7 +45,7 @@ impl Envelope {
     ///
     /// # Errors
     /// Returns the first fault and its place.
-    pub fn parse(json: &[u8]) -> Result<Self, Invalid> {
+    pub fn parse(json: &[u8]) -> Result<Self, InvalidEvent> {
         Self::new(attributes::normalize(parse_object(json)?))
     }
 
@@ -53,7 +53,7 @@ impl Envelope {
     ///
     /// # Errors
     /// Returns the first fault and its place.
-    pub fn stored(bytes: Bytes) -> Result<Self, Invalid> {
+    pub fn stored(bytes: Bytes) -> Result<Self, InvalidEvent> {
         let object = parse_object(&bytes)?;
         let (identity, occurred_at, event) =
             decode(&object, |_, _| Ok(())).map_err(|reason| invalid(&object, reason))?;
@@ -69,7 +69,7 @@ impl Envelope {
     pub fn from_parts<'a>(
         attributes: impl IntoIterator<Item = (&'a str, String)>,
         data: &[u8],
-    ) -> Result<Self, Invalid> {
+    ) -> Result<Self, InvalidEvent> {
         let mut members: Vec<_> =
             attributes.into_iter().map(|(name, value)| (name.into(), Json::String(value.into()))).collect();
         let identity = Object::from_members(members.clone()).map_err(Reason::from)?;
@@ -82,7 +82,7 @@ impl Envelope {
     ///
     /// # Errors
     /// The body is not a JSON array, or has more than `limit` events.
-    pub fn parse_batch(json: &[u8], limit: usize) -> Result<Vec<Result<Self, Invalid>>, BatchError> {
+    pub fn parse_batch(json: &[u8], limit: usize) -> Result<Vec<Result<Self, InvalidEvent>>, BatchError> {
         let events = batch::split(json, limit)?;
         Ok(events.into_iter().map(|event| Self::parse(event.get().as_bytes())).collect())
     }
@@ -91,7 +91,11 @@ impl Envelope {
     ///
     /// # Errors
     /// The event is too large.
-    pub fn compose(identity: Identity, occurred_at: DateTime<Utc>, event: Event) -> Result<Self, Invalid> {
+    pub fn compose(
+        identity: Identity,
+        occurred_at: DateTime<Utc>,
+        event: Event,
+    ) -> Result<Self, InvalidEvent> {
         // The precision of parsed events and of Postgres.
         let occurred_at = occurred_at.trunc_subsecs(6);
         let json = encode::event(&identity, occurred_at, &event);
@@ -99,7 +103,7 @@ impl Envelope {
         Ok(Self { identity, occurred_at, event, bytes })
     }
 
-    fn new(object: Object<'_>) -> Result<Self, Invalid> {
+    fn new(object: Object<'_>) -> Result<Self, InvalidEvent> {
         let (identity, occurred_at, event) =
             decode(&object, admission::check_event).map_err(|reason| invalid(&object, reason))?;
         let bytes = check_size(object.canonical()).map_err(|reason| invalid(&object, reason))?;
@@ -186,12 +190,12 @@ fn check_size(bytes: Vec<u8>) -> Result<Bytes, Reason> {
     if bytes.len() > MAX_EVENT_BYTES { Err(Reason::TooLarge(bytes.len())) } else { Ok(bytes.into()) }
 }
 
-fn invalid(object: &Object<'_>, reason: Reason) -> Invalid {
+fn invalid(object: &Object<'_>, reason: Reason) -> InvalidEvent {
     let text = |name| match object.get(name) {
         Some(Json::String(text)) => Some(text.chars().take(512).collect()),
         _ => None,
     };
-    Invalid { id: text("id"), source: text("source"), reason }
+    InvalidEvent { id: text("id"), source: text("source"), reason }
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use ledger_domain::event::{
-    Actor, ApprovalSubject, AutomaticRollback, AutomaticScope, Counts, Deploy, Enforcement, Evidence, Freeze,
-    MarkedStatus, Observed, Payload, Plan, Policy, Promotion, PromotionTargets, ReleasePointId, Rollback,
-    Step, Validation, ValidationSubject,
+    Actor, ApprovalSubject, AutomaticRollback, AutomaticScope, Built, Counts, Deploy, Enforcement, Evidence,
+    Freeze, Mark, MarkedStatus, Observation, Observed, Payload, Plan, Policy, Promotion, PromotionTargets,
+    ReleasePointId, Rollback, RollbackRequest, Step, Validation, ValidationSubject,
 };
 use ledger_domain::{
     Artifact, ConfigDigest, EnvironmentName, Event, Identity, LaneRef, LongText, Position, Release,
@@ -111,13 +111,7 @@ pub(super) fn event<'a>(identity: &'a Identity, occurred_at: DateTime<Utc>, even
 
 fn data(payload: &Payload) -> Members<'_> {
     match payload {
-        Payload::ArtifactBuilt(built) => Members::default()
-            .text("artifact", built.artifact.as_str())
-            .optional_text("version", built.version.as_ref().map(ShortText::as_str))
-            .optional_text("commit", built.commit.as_ref().map(ShortText::as_str))
-            .optional_time("committed_at", built.committed_at)
-            .optional_text("builder", built.builder.as_ref().map(ShortText::as_str))
-            .optional("provenance", built.provenance.as_ref().map(evidence)),
+        Payload::ArtifactBuilt(it) => built_artifact(it),
         Payload::ArtifactRevoked(revoked) => Members::default()
             .text("artifact", revoked.artifact.as_str())
             .optional_text("advisory", revoked.advisory.as_ref().map(ShortText::as_str))
@@ -138,19 +132,7 @@ fn data(payload: &Payload) -> Members<'_> {
         Payload::ValidationStarted(it) | Payload::ValidationPassed(it) | Payload::ValidationFailed(it) => {
             validation(it)
         }
-        Payload::RollbackRequested(request) => rollback(&request.rollback)
-            .put("to", integer(request.to.get()))
-            .optional_time("at", request.at)
-            .optional_text("source", request.source.as_ref().map(EnvironmentName::as_str))
-            .nonempty_list("services", strings(request.scope.services.iter().map(ServiceName::as_str)))
-            .nonempty_list("targets", strings(request.scope.targets.iter().map(TargetName::as_str)))
-            .put("plan", plan(&request.plan))
-            .text("plan_digest", request.plan_digest.as_str())
-            .put("initiated_by", actor(&request.initiated_by))
-            .optional("automatic", request.automatic.then_some(Json::Bool(true)))
-            .optional("force", request.force.then_some(Json::Bool(true)))
-            .optional("policy", request.policy.map(position))
-            .optional("cause", request.cause.map(position)),
+        Payload::RollbackRequested(it) => rollback_request(it),
         Payload::RollbackStarted(start) => rollback(&start.rollback)
             .nonempty_list("acknowledge", start.acknowledge.iter().map(acknowledged_lane).collect()),
         Payload::RollbackSucceeded(it) | Payload::RollbackFailed(it) | Payload::RollbackCancelled(it) => {
@@ -160,24 +142,12 @@ fn data(payload: &Payload) -> Members<'_> {
             .text("environment", declined.environment.as_str())
             .put("cause", position(declined.cause))
             .optional("policy", declined.policy.map(position)),
-        Payload::ReleasePointMarked(mark) => point_id(&mark.point)
-            .text(
-                "status",
-                match mark.status {
-                    MarkedStatus::KnownGood => "known_good",
-                    MarkedStatus::Bad => "bad",
-                },
-            )
-            .optional_text("name", mark.name.as_ref().map(ShortText::as_str)),
+        Payload::ReleasePointMarked(it) => mark(it),
         Payload::ReleasePointRevoked(point) => point_id(point),
         Payload::EnvironmentDeclared(environment, it) => {
             Members::default().text("environment", environment.as_str()).put("policy", policy(it))
         }
-        Payload::EnvironmentObserved(observation) => Members::default()
-            .text("environment", observation.environment.as_str())
-            .optional("complete", observation.complete.then_some(Json::Bool(true)))
-            .nonempty_list("targets", strings(observation.targets.iter().map(TargetName::as_str)))
-            .nonempty_list("lanes", observation.lanes.iter().map(observed).collect()),
+        Payload::EnvironmentObserved(it) => observation(it),
         Payload::EnvironmentRetired(environment) => {
             Members::default().text("environment", environment.as_str())
         }
@@ -187,6 +157,50 @@ fn data(payload: &Payload) -> Members<'_> {
         Payload::ApprovalRejected(approval) => approval_subject(&approval.subject),
         Payload::FreezeStarted(it) | Payload::FreezeLifted(it) => freeze(it),
     }
+}
+
+fn built_artifact(built: &Built) -> Members<'_> {
+    Members::default()
+        .text("artifact", built.artifact.as_str())
+        .optional_text("version", built.version.as_ref().map(ShortText::as_str))
+        .optional_text("commit", built.commit.as_ref().map(ShortText::as_str))
+        .optional_time("committed_at", built.committed_at)
+        .optional_text("builder", built.builder.as_ref().map(ShortText::as_str))
+        .optional("provenance", built.provenance.as_ref().map(evidence))
+}
+
+fn rollback_request(request: &RollbackRequest) -> Members<'_> {
+    rollback(&request.rollback)
+        .put("to", integer(request.to.get()))
+        .optional_time("at", request.at)
+        .optional_text("source", request.source.as_ref().map(EnvironmentName::as_str))
+        .nonempty_list("services", strings(request.scope.services.iter().map(ServiceName::as_str)))
+        .nonempty_list("targets", strings(request.scope.targets.iter().map(TargetName::as_str)))
+        .put("plan", plan(&request.plan))
+        .text("plan_digest", request.plan_digest.as_str())
+        .put("initiated_by", actor(&request.initiated_by))
+        .optional("automatic", request.automatic.then_some(Json::Bool(true)))
+        .optional("force", request.force.then_some(Json::Bool(true)))
+        .optional("policy", request.policy.map(position))
+        .optional("cause", request.cause.map(position))
+}
+
+fn mark(mark: &Mark) -> Members<'_> {
+    let status = match mark.status {
+        MarkedStatus::KnownGood => "known_good",
+        MarkedStatus::Bad => "bad",
+    };
+    point_id(&mark.point)
+        .text("status", status)
+        .optional_text("name", mark.name.as_ref().map(ShortText::as_str))
+}
+
+fn observation(observation: &Observation) -> Members<'_> {
+    Members::default()
+        .text("environment", observation.environment.as_str())
+        .optional("complete", observation.complete.then_some(Json::Bool(true)))
+        .nonempty_list("targets", strings(observation.targets.iter().map(TargetName::as_str)))
+        .nonempty_list("lanes", observation.lanes.iter().map(observed).collect())
 }
 
 /// Encodes a lane. A stated target is written even if it is the default one: leaving it out means something else.

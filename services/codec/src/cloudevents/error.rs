@@ -11,7 +11,7 @@ pub const MAX_EVENT_BYTES: usize = 65_535;
 /// The rejection of an event, with the event's identity if it could be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
-pub struct Invalid {
+pub struct InvalidEvent {
     /// The event's id, if it is a readable string; cut to 512 characters.
     pub id: Option<String>,
     /// The event's source, if it is a readable string; cut to 512 characters.
@@ -71,7 +71,7 @@ impl From<ijson::Error> for Reason {
     }
 }
 
-impl From<Reason> for Invalid {
+impl From<Reason> for InvalidEvent {
     fn from(reason: Reason) -> Self {
         Self { id: None, source: None, reason }
     }
