@@ -202,7 +202,7 @@ pub(crate) async fn backtest_policy(
     let until = request.until.map_or(snapshot.position(), Position::new);
     let result = timeout(QUERY_TIMEOUT, backtest(&mut snapshot, candidate, until)).await;
     let report = result.map_err(|_| timed_out())?.map_err(|error| match error {
-        BacktestError::Ask(error) => Problem::from(error),
+        BacktestError::Query(error) => Problem::from(error),
         BacktestError::Rejected(rejection) => Problem::from(rejection.as_ref()),
     })?;
     Ok(with_position(until, Json(BacktestBody::of(&environment, until, &report))))

@@ -376,7 +376,7 @@ impl PlanIssueBody {
 
 impl PlanBody {
     pub(crate) fn of(planned: &Planned) -> Self {
-        let request = &planned.wish;
+        let request = &planned.plan_request;
         let status = planned.point.as_ref().map_or(Status::Empty, |point| point.judgement.status);
         Self {
             environment: request.environment.to_string(),

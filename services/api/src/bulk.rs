@@ -94,7 +94,7 @@ impl<'l> BulkRecorder<'l> {
     async fn submit(&mut self) {
         let (items, valid) = separate(std::mem::take(&mut self.group));
         let submitted = self.ledger.ingest.submit(valid, &self.order).await;
-        self.in_flight.push_back(async move { merge(items, &submitted.answers().await) }.boxed());
+        self.in_flight.push_back(async move { merge(items, &submitted.outcomes().await) }.boxed());
     }
 
     /// Submits the last group and returns all results, in order.

@@ -246,7 +246,7 @@ impl From<&RecordError> for Problem {
             RecordError::Busy => Kind::Busy,
             RecordError::PredecessorFailed => Kind::PredecessorFailed,
             RecordError::Rejected(rejection) => return Self::from(rejection.as_ref()),
-            RecordError::DecisionError(_) => Kind::DecisionUnavailable,
+            RecordError::Undecided(_) => Kind::DecisionUnavailable,
             RecordError::Diverged(_) => Kind::JournalDiverged,
             RecordError::Journal(AppendError::Unavailable(_) | AppendError::WrongHead(_)) => {
                 Kind::JournalUnavailable
@@ -277,16 +277,16 @@ impl From<&Rejection> for Problem {
             Rejection::CauseCorrected(_) => Kind::RollbackBlocked,
             Rejection::StartBlocked { .. } => Kind::RollbackStartBlocked,
             Rejection::StepBlocked { .. } => Kind::RollbackStepBlocked,
-            Rejection::NoSuchRollback(..) => Kind::UnknownRollback,
+            Rejection::UnknownRollback(..) => Kind::UnknownRollback,
             Rejection::RollbackState(TransitionError::SelfApproval(_)) => Kind::SelfApproval,
             Rejection::RollbackState(TransitionError::NotAPerson(_)) => Kind::NotAPerson,
             Rejection::RollbackState(_) => Kind::InvalidRollbackTransition,
-            Rejection::NoSuchPoint(_) => Kind::UnknownPoint,
-            Rejection::NothingMarked(_) => Kind::NothingMarked,
+            Rejection::UnknownPoint(_) => Kind::UnknownPoint,
+            Rejection::NotMarked(_) => Kind::NothingMarked,
             Rejection::NotRevoked(_) => Kind::NotRevoked,
             Rejection::Policy(_) => Kind::InvalidPolicy,
             Rejection::Freeze(_) => Kind::FreezeMismatch,
-            Rejection::OwnSource(_) | Rejection::NotTheController => Kind::ReservedSource,
+            Rejection::ReservedSource(_) | Rejection::NotTheController => Kind::ReservedSource,
             Rejection::TooLarge(_) => Kind::TooLarge,
         };
         let mut problem = Self::new(kind, rejection);
@@ -309,9 +309,9 @@ impl From<&Rejection> for Problem {
 impl From<PlanError> for Problem {
     fn from(error: PlanError) -> Self {
         match error {
-            PlanError::Ask(error) => error.into(),
+            PlanError::Query(error) => error.into(),
             PlanError::UnknownLane(error) => error.into(),
-            PlanError::NoKnownGoodPoint(_) | PlanError::NoSuchName(..) => {
+            PlanError::NoKnownGoodPoint(_) | PlanError::UnknownName(..) => {
                 Self::new(Kind::UnknownPoint, error)
             }
         }
@@ -330,7 +330,7 @@ impl From<GateError> for Problem {
             GateError::UnknownLane(unknown) => {
                 Self::new(Kind::UnknownLane, format!("{unknown}; for a first deploy set `new: true` (--new)"))
             }
-            GateError::Ask(error) => error.into(),
+            GateError::Query(error) => error.into(),
         }
     }
 }

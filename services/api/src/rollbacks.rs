@@ -194,7 +194,7 @@ fn rollback_request(
         None => new_id()?,
     };
     Ok(RequestRollback {
-        wish: plan_request,
+        plan_request,
         rollback_id,
         reason: parsed_member("/reason", LongText::parse(reason))?,
         initiated_by: initiated_by.parse("initiated_by")?,

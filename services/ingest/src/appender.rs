@@ -4,7 +4,6 @@
 //! fails partway.
 
 use std::collections::HashMap;
-use std::iter::repeat_n;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -12,8 +11,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::{IdentityKey, TenantName};
-use ledger_journal::{AppendError, Journal, NewEntry, Outcome, ReadError, SharedJournal, Subject};
+use ledger_domain::{IdentityKey, Position, TenantName};
+use ledger_journal::{AppendError, NewEntry, Outcome, SharedJournal, Subject};
 use ledger_projections::{Known, Projections, Snapshot};
 use ledger_tlog::{Hash, leaf_hash};
 use metrics::{counter, histogram};
@@ -28,7 +27,7 @@ use crate::rejection::{DecisionError, Rejection};
 use crate::request::decide;
 use crate::{
     DECISION_BACKOFF, DECISION_TIMEOUT, LOOKUP_TIMEOUT, OrderedSubmission, PROBE_INTERVAL, RecordError,
-    RecordOutcome, Request,
+    RecordOutcome, Request, Undecided,
 };
 
 /// Number of events that complete a group; the journal appends as many with one disk sync.
@@ -74,12 +73,9 @@ pub(crate) struct PendingBatch {
 
 /// Task that appends the queued events of one tenant.
 pub(crate) struct Appender {
-    tenant: TenantName,
-    journal: SharedJournal,
     projections: Projections,
-    recent: Arc<Mutex<RecentAppends>>,
     clock: fn() -> DateTime<Utc>,
-    append_failure: RecentAppendFailure,
+    writer: GroupWriter,
     /// Probe of a history that did not answer. The history is not queried until the probe has ended.
     history_probe: Option<AbortOnDropHandle<()>>,
     /// No request is decided before this time, because a decision timed out.
@@ -117,11 +113,22 @@ impl RecentAppendFailure {
     }
 }
 
-/// A report of a group, with what the history has under its identity.
-struct GroupEvent {
+/// An event without a position: a report, or the result of a decision.
+struct PendingEntry {
     new_entry: NewEntry,
+    /// The hash by which the event is compared with others of its identity.
     leaf_hash: Hash,
+    /// The event of this identity that the history has.
     known: Option<Known>,
+    order: OrderedSubmission,
+}
+
+/// Events that are appended together, in order.
+struct Group {
+    entries: Vec<PendingEntry>,
+    /// The head at which the only event of the group was decided: it must be recorded right after it, or not at all.
+    /// `None` for reports, which may be recorded after any entry.
+    expected_head: Option<Position>,
 }
 
 impl Appender {
@@ -132,195 +139,152 @@ impl Appender {
         clock: fn() -> DateTime<Utc>,
         append_failure: RecentAppendFailure,
     ) -> Self {
-        Self {
-            tenant,
-            journal,
-            projections,
-            recent: Arc::new(Mutex::new(RecentAppends::new(RECENT_CAPACITY))),
-            clock,
-            append_failure,
-            history_probe: None,
-            decisions_paused_until: Instant::now(),
-        }
+        let recent = Arc::new(Mutex::new(RecentAppends::new(RECENT_CAPACITY)));
+        let writer =
+            GroupWriter { tenant, journal, projections: projections.clone(), recent, append_failure };
+        Self { projections, clock, writer, history_probe: None, decisions_paused_until: Instant::now() }
     }
 
     pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<PendingBatch>) {
         let mut in_flight: Option<JoinHandle<()>> = None;
         while let Some(first) = queue.recv().await {
             let batches = collect_group(first, &mut queue);
-            let mut submissions = batches.iter().flat_map(|batch| &batch.submissions);
-            if submissions.any(|submission| submission.as_report().is_none()) {
-                if let Some(previous) = in_flight.take() {
-                    wait_for_group(previous).await;
-                }
-                self.process_sequentially(batches).await;
-                continue;
-            }
-            let submissions = batches.iter().flat_map(|batch| &batch.submissions);
-            let reports: Vec<&Envelope> = submissions.filter_map(Submission::as_report).collect();
-            let events = self.look_up(&reports).await;
+            let reports: Option<Vec<_>> = submissions(&batches)
+                .map(|(order, submission)| submission.as_report().map(|envelope| (order, envelope)))
+                .collect();
+            let group = match reports {
+                Some(reports) => Some(self.look_up(&reports).await),
+                None => None,
+            };
+            // The previous group has its outcomes afterwards, so the orders that it aborted are known.
             if let Some(previous) = in_flight.take() {
                 wait_for_group(previous).await;
             }
-            let (journal, recent) = (Arc::clone(&self.journal), Arc::clone(&self.recent));
-            let projections = self.projections.clone();
-            let append_failure = self.append_failure.clone();
-            let tenant = self.tenant.to_string();
-            // The previous group has its outcomes, so the orders that it aborted are known.
-            let predecessor_failed =
-                |batch: &PendingBatch| repeat_n(batch.order.is_aborted(), batch.submissions.len());
-            let predecessor_failed: Vec<bool> = batches.iter().flat_map(predecessor_failed).collect();
-            in_flight = Some(tokio::spawn(async move {
-                let outcomes =
-                    append(journal.as_ref(), &projections, &recent, &events, &predecessor_failed).await;
-                append_failure.update(&outcomes);
-                count_outcomes(&tenant, &outcomes);
-                reply(batches, outcomes);
-            }));
+            match group {
+                Some(group) => {
+                    let writer = self.writer.clone();
+                    in_flight = Some(tokio::spawn(async move {
+                        let outcomes = writer.append(group).await;
+                        writer.reply(batches, outcomes);
+                    }));
+                }
+                None => {
+                    let outcomes = self.record_sequentially(&batches).await;
+                    self.writer.reply(batches, outcomes);
+                }
+            }
         }
         if let Some(previous) = in_flight {
             wait_for_group(previous).await;
         }
     }
 
-    /// Processes batches with requests one after the other. The reports before a request are recorded before its
+    /// Records batches with requests one after the other. The reports before a request are recorded before its
     /// decision, and nothing is recorded during the decision.
-    async fn process_sequentially(&mut self, batches: Vec<PendingBatch>) {
+    async fn record_sequentially(&mut self, batches: &[PendingBatch]) -> Vec<RecordOutcome> {
         let mut outcomes: Vec<RecordOutcome> = Vec::new();
-        let mut reports: Vec<(&PendingBatch, &Envelope)> = Vec::new();
-        for batch in &batches {
-            for submission in &batch.submissions {
-                match submission {
-                    Submission::Report(envelope) => reports.push((batch, envelope)),
-                    Submission::Request(request) => {
-                        outcomes.extend(self.record(std::mem::take(&mut reports)).await);
-                        let outcome = if batch.order.is_aborted() {
-                            RecordOutcome::Refused(RecordError::PredecessorFailed)
-                        } else {
-                            self.decide(request).await
-                        };
-                        if is_temporary(&outcome) {
-                            batch.order.abort();
-                        }
-                        outcomes.push(outcome);
-                    }
+        let mut reports: Vec<(&OrderedSubmission, &Envelope)> = Vec::new();
+        for (order, submission) in submissions(batches) {
+            match submission {
+                Submission::Report(envelope) => reports.push((order, envelope)),
+                Submission::Request(request) => {
+                    outcomes.extend(self.record_reports(std::mem::take(&mut reports)).await);
+                    outcomes.push(self.record_request(request, order).await);
                 }
             }
         }
-        outcomes.extend(self.record(reports).await);
-        count_outcomes(&self.tenant.to_string(), &outcomes);
-        reply(batches, outcomes);
+        outcomes.extend(self.record_reports(reports).await);
+        outcomes
     }
 
-    async fn record(&mut self, reports: Vec<(&PendingBatch, &Envelope)>) -> Vec<RecordOutcome> {
+    async fn record_reports(&mut self, reports: Vec<(&OrderedSubmission, &Envelope)>) -> Vec<RecordOutcome> {
         if reports.is_empty() {
             return Vec::new();
         }
-        let envelopes: Vec<&Envelope> = reports.iter().map(|(_, envelope)| *envelope).collect();
-        let events = self.look_up(&envelopes).await;
-        let predecessor_failed: Vec<bool> =
-            reports.iter().map(|(batch, _)| batch.order.is_aborted()).collect();
-        let outcomes =
-            append(self.journal.as_ref(), &self.projections, &self.recent, &events, &predecessor_failed)
-                .await;
-        self.append_failure.update(&outcomes);
-        for ((batch, _), outcome) in reports.iter().zip(&outcomes) {
-            if is_temporary(outcome) {
-                batch.order.abort();
-            }
+        let group = self.look_up(&reports).await;
+        self.writer.append(group).await
+    }
+
+    async fn record_request(&mut self, request: &Request, order: &OrderedSubmission) -> RecordOutcome {
+        if order.is_aborted() {
+            return RecordOutcome::Refused(RecordError::PredecessorFailed);
         }
-        outcomes
+        let outcome = self.decide(request).await;
+        if is_temporary(&outcome) {
+            order.abort();
+        }
+        outcome
     }
 
     /// Decides a request at the head of the journal, and appends its event if the head has not moved. Otherwise
     /// decides again.
     async fn decide(&mut self, request: &Request) -> RecordOutcome {
-        let key = request.identity().key();
         if self.is_history_unavailable() || Instant::now() < self.decisions_paused_until {
-            return RecordOutcome::Refused(RecordError::DecisionError("the history is unavailable".into()));
+            return undecided(Undecided::HistoryUnavailable);
         }
         let deadline = Instant::now() + DECISION_TIMEOUT;
         loop {
             // A panic while deciding one request must not end the appender.
-            let attempt = AssertUnwindSafe(self.attempt(request, key)).catch_unwind();
+            let attempt = AssertUnwindSafe(self.attempt(request)).catch_unwind();
             return match timeout_at(deadline, attempt).await {
                 Ok(Err(_)) => {
-                    error!(tenant = %self.tenant, "deciding a request panicked");
-                    let reason = "an internal error occurred; see the service's log";
-                    RecordOutcome::Refused(RecordError::DecisionError(reason.into()))
+                    error!(tenant = %self.writer.tenant, "deciding a request panicked");
+                    undecided(Undecided::Panicked)
                 }
-                Ok(Ok(Ok(Attempt::Done(outcome)))) => outcome,
-                Ok(Ok(Ok(Attempt::WrongHead))) => {
-                    counter!("ledger_requests_judged_again_total", "tenant" => self.tenant.to_string())
-                        .increment(1);
+                Ok(Ok(Ok(RecordOutcome::Refused(RecordError::Journal(AppendError::WrongHead(_)))))) => {
+                    let tenant = self.writer.tenant.to_string();
+                    counter!("ledger_requests_judged_again_total", "tenant" => tenant).increment(1);
                     continue;
                 }
+                Ok(Ok(Ok(outcome))) => outcome,
                 Ok(Ok(Err(DecisionError::Rejected(rejection)))) => {
                     RecordOutcome::Refused(RecordError::Rejected(rejection))
                 }
                 Ok(Ok(Err(DecisionError::Projections(error)))) => {
                     warn!(error = &error as &dyn std::error::Error, "cannot decide a request");
                     self.mark_history_unavailable();
-                    RecordOutcome::Refused(RecordError::DecisionError(
-                        "the projections are unavailable".into(),
-                    ))
+                    undecided(Undecided::ProjectionsUnavailable)
                 }
                 Err(_) => {
                     // Reports wait behind a request: the next request must not delay them as long.
                     self.decisions_paused_until = Instant::now() + DECISION_BACKOFF;
-                    let reason = "the decision timed out, or its acknowledgement was lost";
-                    RecordOutcome::Refused(RecordError::DecisionError(reason.into()))
+                    undecided(Undecided::TimedOut)
                 }
             };
         }
     }
 
-    /// Decides a request once and tries to append its event.
-    async fn attempt(&self, request: &Request, key: IdentityKey) -> Result<Attempt, DecisionError> {
-        let unavailable = |error: ReadError| {
-            Attempt::Done(RecordOutcome::Refused(RecordError::Journal(AppendError::Unavailable(
-                error.to_string(),
-            ))))
-        };
-        let head = match self.journal.head().await {
+    /// Decides a request once and tries to append its event. [`AppendError::WrongHead`] means that the head of the
+    /// journal moved meanwhile.
+    async fn attempt(&self, request: &Request) -> Result<RecordOutcome, DecisionError> {
+        let head = match self.writer.journal.head().await {
             Ok(head) => head.position,
-            Err(error) => return Ok(unavailable(error)),
+            Err(error) => {
+                let unavailable = AppendError::Unavailable(error.to_string());
+                return Ok(RecordOutcome::Refused(RecordError::Journal(unavailable)));
+            }
         };
         self.projections.wait_for(head, DECISION_TIMEOUT).await?;
         let mut snapshot = self.projections.snapshot().await?;
-        if let Some(known) = snapshot.known(key).await? {
-            return Ok(Attempt::Done(repeated_outcome(&mut snapshot, request, known).await?));
+        if let Some(known) = snapshot.known(request.identity().key()).await? {
+            return repeated_outcome(&mut snapshot, request, known).await;
         }
         let position = snapshot.position();
         let envelope = decide(&mut snapshot, request, (self.clock)()).await?;
         drop(snapshot);
-        let subject = Subject::of(&self.tenant, &envelope.event().payload);
-        let new_entry = NewEntry { subject, key, bytes: envelope.bytes().clone() };
-        Ok(match self.journal.append_expecting(&new_entry, position).await {
-            Ok(Outcome::Recorded(position)) => Attempt::Done(RecordOutcome::Recorded(position)),
-            Ok(Outcome::Duplicate(position)) => Attempt::Done(RecordOutcome::Duplicate(position)),
-            Ok(Outcome::Conflict(position)) => Attempt::Done(RecordOutcome::Conflict(position)),
-            Err(AppendError::WrongHead(_)) => Attempt::WrongHead,
-            Err(error) => Attempt::Done(RecordOutcome::Refused(RecordError::Journal(error))),
-        })
+        let entry = self.writer.pending_entry(&envelope, None, OrderedSubmission::default());
+        let group = Group { entries: vec![entry], expected_head: Some(position) };
+        Ok(self.writer.append(group).await.pop().unwrap_or(RecordOutcome::Refused(RecordError::Closing)))
     }
 
-    async fn look_up(&mut self, reports: &[&Envelope]) -> Vec<GroupEvent> {
-        let keys: Vec<IdentityKey> = reports.iter().map(|envelope| envelope.identity().key()).collect();
+    /// Looks the identities of reports up in the history.
+    async fn look_up(&mut self, reports: &[(&OrderedSubmission, &Envelope)]) -> Group {
+        let keys: Vec<IdentityKey> = reports.iter().map(|(_, envelope)| envelope.identity().key()).collect();
         let known = self.known_identities(&keys).await;
-        reports
-            .iter()
-            .zip(keys)
-            .map(|(envelope, key)| GroupEvent {
-                new_entry: NewEntry {
-                    subject: Subject::of(&self.tenant, &envelope.event().payload),
-                    key,
-                    bytes: envelope.bytes().clone(),
-                },
-                leaf_hash: comparable_leaf_hash(envelope, known.get(&key)),
-                known: known.get(&key).copied(),
-            })
-            .collect()
+        let entries = reports.iter().zip(keys).map(|((order, envelope), key)| {
+            self.writer.pending_entry(envelope, known.get(&key).copied(), (*order).clone())
+        });
+        Group { entries: entries.collect(), expected_head: None }
     }
 
     fn is_history_unavailable(&self) -> bool {
@@ -329,7 +293,7 @@ impl Appender {
 
     /// Starts a probe of the history. Until it succeeds, no further group waits for the history.
     fn mark_history_unavailable(&mut self) {
-        let probe = probe_history(self.projections.clone(), self.tenant.clone());
+        let probe = probe_history(self.projections.clone(), self.writer.tenant.clone());
         self.history_probe = Some(AbortOnDropHandle::new(tokio::spawn(probe)));
     }
 
@@ -340,15 +304,15 @@ impl Appender {
             match timeout(LOOKUP_TIMEOUT, self.projections.known(keys)).await {
                 Ok(Ok(known)) => return known,
                 Ok(Err(error)) => {
-                    warn!(%error, tenant = %self.tenant, "identity lookup failed; appending without it");
+                    warn!(%error, tenant = %self.writer.tenant, "identity lookup failed; appending without it");
                 }
                 Err(_) => {
-                    warn!(tenant = %self.tenant, "identity lookup timed out; appending without it");
+                    warn!(tenant = %self.writer.tenant, "identity lookup timed out; appending without it");
                 }
             }
             self.mark_history_unavailable();
         }
-        counter!("ledger_intake_unchecked_total", "tenant" => self.tenant.to_string())
+        counter!("ledger_intake_unchecked_total", "tenant" => self.writer.tenant.to_string())
             .increment(keys.len() as u64);
         HashMap::new()
     }
@@ -360,13 +324,6 @@ async fn probe_history(projections: Projections, tenant: TenantName) {
         tokio::time::sleep(PROBE_INTERVAL).await;
     }
     info!(%tenant, "the history answers again; identity lookups resume");
-}
-
-/// Result of one attempt to decide a request.
-enum Attempt {
-    Done(RecordOutcome),
-    /// The head of the journal moved during the decision.
-    WrongHead,
 }
 
 /// Returns the leaf hash by which an event is compared with the known one of its identity.
@@ -432,50 +389,123 @@ fn collect_group(
     batches
 }
 
-async fn append(
-    journal: &dyn Journal,
-    projections: &Projections,
-    recent: &Mutex<RecentAppends>,
-    events: &[GroupEvent],
-    predecessor_failed: &[bool],
-) -> Vec<RecordOutcome> {
-    let started = Instant::now();
-    let mut recent = recent.lock().await;
-    recent.set_stream(projections.stream());
-    let known: Vec<Option<Known>> = events
-        .iter()
-        .map(|event| event.known.or_else(|| recent.get(&event.new_entry.key).copied()))
-        .collect();
-    let new_entries: Vec<NewEntry> = events
-        .iter()
-        .zip(&known)
-        .zip(predecessor_failed)
-        .filter(|((_, known), predecessor_failed)| known.is_none() && !**predecessor_failed)
-        .map(|((event, _), _)| event.new_entry.clone())
-        .collect();
-    let appended = if new_entries.is_empty() { Vec::new() } else { journal.append(&new_entries).await };
-    let mut appended = appended.into_iter();
-    let mut outcomes = Vec::with_capacity(events.len());
-    for ((event, known), predecessor_failed) in events.iter().zip(known).zip(predecessor_failed) {
-        outcomes.push(match known {
-            Some(known) if known.leaf_hash == event.leaf_hash => RecordOutcome::Duplicate(known.position),
-            Some(known) => RecordOutcome::Conflict(known.position),
-            None if *predecessor_failed => RecordOutcome::Refused(RecordError::PredecessorFailed),
-            None => match appended.next() {
-                Some(Ok(Outcome::Recorded(position))) => {
-                    recent.insert(event.new_entry.key, position, *event.leaf_hash.as_bytes());
-                    RecordOutcome::Recorded(position)
-                }
-                Some(Ok(Outcome::Duplicate(position))) => RecordOutcome::Duplicate(position),
-                Some(Ok(Outcome::Conflict(position))) => RecordOutcome::Conflict(position),
-                Some(Err(error)) => RecordOutcome::Refused(RecordError::Journal(error)),
-                None => RecordOutcome::Refused(RecordError::Closing),
-            },
-        });
+/// The batches' submissions in order, each with the order of its batch.
+fn submissions(batches: &[PendingBatch]) -> impl Iterator<Item = (&OrderedSubmission, &Submission)> {
+    batches.iter().flat_map(|batch| batch.submissions.iter().map(|submission| (&batch.order, submission)))
+}
+
+/// Appends groups to the journal, and reports their outcomes. Callers append one group at a time.
+#[derive(Clone)]
+struct GroupWriter {
+    tenant: TenantName,
+    journal: SharedJournal,
+    projections: Projections,
+    recent: Arc<Mutex<RecentAppends>>,
+    append_failure: RecentAppendFailure,
+}
+
+impl GroupWriter {
+    fn pending_entry(
+        &self,
+        envelope: &Envelope,
+        known: Option<Known>,
+        order: OrderedSubmission,
+    ) -> PendingEntry {
+        let new_entry = NewEntry {
+            subject: Subject::of(&self.tenant, &envelope.event().payload),
+            key: envelope.identity().key(),
+            bytes: envelope.bytes().clone(),
+        };
+        PendingEntry { new_entry, leaf_hash: comparable_leaf_hash(envelope, known.as_ref()), known, order }
     }
-    histogram!("ledger_append_seconds").record(started.elapsed());
-    histogram!("ledger_append_group_events").record(events.len() as f64);
-    outcomes
+
+    /// Appends the events of a group that are not known yet and whose order is not aborted. Returns an outcome for
+    /// each event, and aborts the orders of those that will be sent again.
+    async fn append(&self, group: Group) -> Vec<RecordOutcome> {
+        let started = Instant::now();
+        let mut recent = self.recent.lock().await;
+        recent.set_stream(self.projections.stream());
+        let settled: Vec<Option<RecordOutcome>> =
+            group.entries.iter().map(|entry| entry.settled(&group, &recent)).collect();
+        let unsettled = group.entries.iter().zip(&settled).filter(|(_, settled)| settled.is_none());
+        let new_entries: Vec<NewEntry> = unsettled.map(|(entry, _)| entry.new_entry.clone()).collect();
+        let mut appended = self.append_to_journal(&new_entries, group.expected_head).await.into_iter();
+        let outcomes: Vec<RecordOutcome> = settled
+            .into_iter()
+            .map(|settled| settled.unwrap_or_else(|| record_outcome(appended.next())))
+            .collect();
+        for (entry, outcome) in group.entries.iter().zip(&outcomes) {
+            if let RecordOutcome::Recorded(position) = outcome {
+                recent.insert(entry.new_entry.key, *position, *entry.leaf_hash.as_bytes());
+            }
+            if is_temporary(outcome) {
+                entry.order.abort();
+            }
+        }
+        // A decided event also fails while another process appends, which says nothing about the journal.
+        if group.expected_head.is_none() {
+            self.append_failure.update(&outcomes);
+        }
+        histogram!("ledger_append_seconds").record(started.elapsed());
+        histogram!("ledger_append_group_events").record(outcomes.len() as f64);
+        outcomes
+    }
+
+    async fn append_to_journal(
+        &self,
+        new_entries: &[NewEntry],
+        expected_head: Option<Position>,
+    ) -> Vec<Result<Outcome, AppendError>> {
+        match (new_entries, expected_head) {
+            ([], _) => Vec::new(),
+            ([decided], Some(head)) => vec![self.journal.append_expecting(decided, head).await],
+            (new_entries, _) => self.journal.append(new_entries).await,
+        }
+    }
+
+    /// Sends the outcomes to the submitters of the batches.
+    fn reply(&self, batches: Vec<PendingBatch>, outcomes: Vec<RecordOutcome>) {
+        count_outcomes(&self.tenant.to_string(), &outcomes);
+        let mut outcomes = outcomes.into_iter();
+        for batch in batches {
+            let own: Vec<RecordOutcome> = outcomes.by_ref().take(batch.submissions.len()).collect();
+            // The submitter may have stopped waiting; the events are recorded all the same.
+            let _ = batch.reply.send(own);
+        }
+    }
+}
+
+impl PendingEntry {
+    /// Returns the outcome if the event needs no append: the history or the last appends have its identity, or an
+    /// earlier event of its order failed. A decided event is never settled: its decision looked the identity up.
+    fn settled(&self, group: &Group, recent: &RecentAppends) -> Option<RecordOutcome> {
+        if group.expected_head.is_some() {
+            return None;
+        }
+        match self.known.as_ref().or_else(|| recent.get(&self.new_entry.key)) {
+            Some(known) if known.leaf_hash == self.leaf_hash => {
+                Some(RecordOutcome::Duplicate(known.position))
+            }
+            Some(known) => Some(RecordOutcome::Conflict(known.position)),
+            None if self.order.is_aborted() => Some(RecordOutcome::Refused(RecordError::PredecessorFailed)),
+            None => None,
+        }
+    }
+}
+
+const fn undecided(reason: Undecided) -> RecordOutcome {
+    RecordOutcome::Refused(RecordError::Undecided(reason))
+}
+
+/// Converts a result of the journal. A missing one means that the journal broke its contract.
+fn record_outcome(appended: Option<Result<Outcome, AppendError>>) -> RecordOutcome {
+    match appended {
+        Some(Ok(Outcome::Recorded(position))) => RecordOutcome::Recorded(position),
+        Some(Ok(Outcome::Duplicate(position))) => RecordOutcome::Duplicate(position),
+        Some(Ok(Outcome::Conflict(position))) => RecordOutcome::Conflict(position),
+        Some(Err(error)) => RecordOutcome::Refused(RecordError::Journal(error)),
+        None => RecordOutcome::Refused(RecordError::Closing),
+    }
 }
 
 fn count_outcomes(tenant: &str, outcomes: &[RecordOutcome]) {
@@ -496,25 +526,16 @@ fn count_outcomes(tenant: &str, outcomes: &[RecordOutcome]) {
         .increment(recorded);
 }
 
-fn reply(batches: Vec<PendingBatch>, outcomes: Vec<RecordOutcome>) {
-    let mut outcomes = outcomes.into_iter();
-    for batch in batches {
-        let own: Vec<RecordOutcome> = outcomes.by_ref().take(batch.submissions.len()).collect();
-        if own.iter().any(is_temporary) {
-            batch.order.abort();
-        }
-        // The submitter may have stopped waiting; the events are recorded all the same.
-        let _ = batch.reply.send(own);
-    }
-}
-
 /// Returns true if the client will send the event again, so that no later event of its order may be recorded before.
 const fn is_temporary(outcome: &RecordOutcome) -> bool {
     match outcome {
         RecordOutcome::Refused(
-            RecordError::PredecessorFailed | RecordError::DecisionError(_) | RecordError::Busy,
+            RecordError::PredecessorFailed | RecordError::Undecided(_) | RecordError::Busy,
         ) => true,
         RecordOutcome::Refused(RecordError::Journal(error)) => error.is_temporary(),
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use ledger_domain::{
     EnvironmentName, EventId, Identity, IdentityKey, Lanes, LongText, PointRef, PointSelector, Position,
     ServiceName, ShortText, TargetName,
 };
-use ledger_projections::{AsKnownAt, AsOf, LaneRelease, PolicyInForce, QueryError, Snapshot};
+use ledger_projections::{AsKnownAt, AsOf, LaneRelease, Point, PolicyInForce, QueryError, Snapshot};
 
 use crate::planning::{PlanInputs, PlanRequest, RemovalRule, Resolved};
 use crate::rejection::DecisionError;
@@ -68,17 +68,16 @@ pub(crate) async fn decide_failed_check(
     now: DateTime<Utc>,
 ) -> Result<Event, DecisionError> {
     let PolicyInForce { declared, policy } = snapshot.policy(&check.environment, snapshot.position()).await?;
-    let rule = triggered_rule(&policy, &check.validation.check);
-    Ok(match find_rollback(snapshot, check, &policy, rule, now).await? {
-        Ok((payload, skipped)) => {
+    Ok(match find_response(snapshot, check, &policy, now).await? {
+        Response::Rollback { request, skipped } => {
             let check = &check.validation.check;
             let reason = match skipped.is_empty() {
                 true => format!("{check} failed"),
                 false => format!("{check} failed; skipped {}", skipped.join("; ")),
             };
-            controller_event(payload, &reason)
+            controller_event(request, &reason)
         }
-        Err(reason) => declined_event(check, declared, &reason.to_string()),
+        Response::Decline(reason) => declined_event(check, declared, &reason.to_string()),
     })
 }
 
@@ -107,35 +106,30 @@ pub(crate) fn triggered_rule<'p>(policy: &'p Policy, check: &ShortText) -> Optio
     policy.automatic_rollback.as_ref().filter(|rule| rule.is_triggered_by(check, required))
 }
 
-/// The rollback request with descriptions of the skipped points, or the reason to decline.
-type FoundRollback = Result<(Payload, Vec<String>), DeclineReason>;
+/// The response to a failed check.
+enum Response {
+    /// A rollback request, with descriptions of the points that the search skipped.
+    Rollback { request: Payload, skipped: Vec<String> },
+    /// No rollback.
+    Decline(DeclineReason),
+}
 
-async fn find_rollback(
+async fn find_response(
     snapshot: &mut Snapshot,
     check: &FailedCheck,
     policy: &Policy,
-    rule: Option<&AutomaticRollback>,
     now: DateTime<Utc>,
-) -> Result<FoundRollback, DecisionError> {
+) -> Result<Response, DecisionError> {
     let environment = &check.environment;
-    let Some(rule) = rule else { return Ok(Err(DeclineReason::NotWanted)) };
-    if !is_current(snapshot, check).await? {
-        return Ok(Err(DeclineReason::NotRunning));
-    }
-    if let Some((rollback_id, _)) = snapshot.active_rollback(environment).await? {
-        return Ok(Err(DeclineReason::UnderWay(rollback_id)));
-    }
-    if let Some(existing) = snapshot.rollback(&check.rollback_id()).await? {
-        let rollback_id = existing.request.rollback.rollback_id;
-        return Ok(Err(DeclineReason::Blocked(format!("rollback {rollback_id} already exists"))));
-    }
-    let past = snapshot.automatic_past(environment, now).await?;
-    if let Err(reason) = check_limits(rule, &past, now) {
-        return Ok(Err(reason));
+    let Some(rule) = triggered_rule(policy, &check.validation.check) else {
+        return Ok(Response::Decline(DeclineReason::NotWanted));
+    };
+    if let Some(reason) = reason_not_to_search(snapshot, check, rule, now).await? {
+        return Ok(Response::Decline(reason));
     }
     let current: Lanes = snapshot.state(environment, AsOf::LATEST).await?.into_lanes();
     let Some(scope) = concerned_lanes(rule.scope, &check.validation.subject, policy, &current) else {
-        return Ok(Err(DeclineReason::NotRunning));
+        return Ok(Response::Decline(DeclineReason::NotRunning));
     };
     let request = PlanRequest {
         environment: environment.clone(),
@@ -145,27 +139,16 @@ async fn find_rollback(
     let inputs = PlanInputs::read(snapshot, &request, now).await?;
     let mut search = PointSearch::new(rule, &current, now);
     let as_known_at = AsKnownAt { known_at: None, now };
-    let position = snapshot.position();
-    let Some(mut points) = snapshot.points(environment, position, as_known_at).await? else {
-        return Ok(Err(search.exhausted()));
+    let Some(mut points) = snapshot.points(environment, snapshot.position(), as_known_at).await? else {
+        return Ok(Response::Decline(search.exhausted()));
     };
-    let max_age = TimeDelta::seconds(rule.at_most_age_seconds.min(MAX_AGE_SECONDS).cast_signed());
-    let oldest = now - max_age;
-    // Points before this change ended even earlier. `None`: only the last point may be young enough.
-    let first_change = snapshot.first_change_after(environment, oldest).await?;
-    let retired = snapshot.retirements(environment, position).await?.last_retired();
+    let end = SearchEnd::read(snapshot, environment, rule, now).await?;
     while let Some(point) = points.next(snapshot, POINT_PAGE_SIZE).await? {
-        // Releases that ran before the environment's retirement were removed intentionally.
-        if retired.is_some_and(|retired| point.since.occurred_at < retired) {
+        let last_stood_at = point.until.unwrap_or(now);
+        if end.is_reached(&point, last_stood_at) {
             break;
         }
-        let last_stood_at = point.until.unwrap_or(now);
         if point.judgement.status != Status::KnownGood {
-            let is_before_first_change =
-                first_change.is_none_or(|first| point.number.is_none_or(|number| number < first));
-            if is_before_first_change && last_stood_at < oldest {
-                break;
-            }
             continue;
         }
         let position = point.since.position;
@@ -174,18 +157,75 @@ async fn find_rollback(
         let candidate =
             KnownGoodPoint { position, last_stood_at, plan: &planned.plan, issues: &planned.issues };
         match search.consider(&candidate) {
-            Err(reason) => return Ok(Err(reason)),
+            Err(reason) => return Ok(Response::Decline(reason)),
             Ok(Search::PassOver) => {}
             Ok(Search::Take) => {
                 let skipped = search.passed_over().iter().map(ToString::to_string).collect();
-                let cause = Some(check.position);
-                let payload =
-                    planned.into_rollback_request(check.rollback_id(), controller_actor(), false, cause);
-                return Ok(Ok((payload, skipped)));
+                let (rollback_id, cause) = (check.rollback_id(), Some(check.position));
+                let request = planned.into_rollback_request(rollback_id, controller_actor(), false, cause);
+                return Ok(Response::Rollback { request, skipped });
             }
         }
     }
-    Ok(Err(search.exhausted()))
+    Ok(Response::Decline(search.exhausted()))
+}
+
+/// Returns the reason to decline a rollback that does not depend on any point.
+async fn reason_not_to_search(
+    snapshot: &mut Snapshot,
+    check: &FailedCheck,
+    rule: &AutomaticRollback,
+    now: DateTime<Utc>,
+) -> Result<Option<DeclineReason>, DecisionError> {
+    if !is_current(snapshot, check).await? {
+        return Ok(Some(DeclineReason::NotRunning));
+    }
+    if let Some((rollback_id, _)) = snapshot.active_rollback(&check.environment).await? {
+        return Ok(Some(DeclineReason::UnderWay(rollback_id)));
+    }
+    if let Some(existing) = snapshot.rollback(&check.rollback_id()).await? {
+        let rollback_id = existing.request.rollback.rollback_id;
+        return Ok(Some(DeclineReason::Blocked(format!("rollback {rollback_id} already exists"))));
+    }
+    let past = snapshot.automatic_past(&check.environment, now).await?;
+    Ok(check_limits(rule, &past, now).err())
+}
+
+/// The end of the search among an environment's points, latest first.
+struct SearchEnd {
+    /// Earliest time at which a point may have ended.
+    oldest: DateTime<Utc>,
+    /// Number of the first composition change after that time. Points before this change ended even earlier. `None`:
+    /// only the last point may be young enough.
+    first_change: Option<u64>,
+    /// Time of the environment's last retirement. Releases that ran before it were removed intentionally.
+    retired: Option<DateTime<Utc>>,
+}
+
+impl SearchEnd {
+    async fn read(
+        snapshot: &mut Snapshot,
+        environment: &EnvironmentName,
+        rule: &AutomaticRollback,
+        now: DateTime<Utc>,
+    ) -> Result<Self, DecisionError> {
+        let max_age = TimeDelta::seconds(rule.at_most_age_seconds.min(MAX_AGE_SECONDS).cast_signed());
+        let oldest = now - max_age;
+        let first_change = snapshot.first_change_after(environment, oldest).await?;
+        let retirements = snapshot.retirements(environment, snapshot.position()).await?;
+        Ok(Self { oldest, first_change, retired: retirements.last_retired() })
+    }
+
+    /// Returns true if neither this point nor an earlier one can be taken. A known-good point that is too old does not
+    /// end the search: it is the reason to decline.
+    fn is_reached(&self, point: &Point, last_stood_at: DateTime<Utc>) -> bool {
+        if self.retired.is_some_and(|retired| point.since.occurred_at < retired) {
+            return true;
+        }
+        let is_before_first_change =
+            self.first_change.is_none_or(|first| point.number.is_none_or(|number| number < first));
+        point.judgement.status != Status::KnownGood && is_before_first_change && last_stood_at < self.oldest
+    }
 }
 
 /// Returns true if the failure is the latest result of its check for what runs now: the composition, or the

@@ -15,7 +15,7 @@ const PAGE_SIZE: u64 = 1_000;
 pub enum BacktestError {
     /// The environment or position does not exist, or the query failed.
     #[error(transparent)]
-    Ask(#[from] QueryError),
+    Query(#[from] QueryError),
     /// The policy is inconsistent.
     #[error(transparent)]
     Rejected(Box<Rejection>),
@@ -23,7 +23,7 @@ pub enum BacktestError {
 
 impl From<ledger_projections::Error> for BacktestError {
     fn from(error: ledger_projections::Error) -> Self {
-        Self::Ask(error.into())
+        Self::Query(error.into())
     }
 }
 

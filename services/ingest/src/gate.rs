@@ -1,12 +1,15 @@
 //! The gate: decides if a release may be deployed to a lane, in the state of a snapshot.
 
 use chrono::{DateTime, Utc};
-use ledger_domain::event::{Actor, Step};
-use ledger_domain::gate::{Decision, DeployAnswer, GateInput, PromotionEvidence, decide};
+use ledger_domain::event::{Actor, Policy, Step};
+use ledger_domain::gate::{
+    Decision, DeployAnswer, GateInput, PromotionEvidence, RolledBackRelease, SucceededDeploy, TargetEvidence,
+    decide,
+};
 use ledger_domain::plan_issue::Revocations;
 use ledger_domain::retirement::RetirementStatus;
 use ledger_domain::rollback::RollbackPhase;
-use ledger_domain::{Lane, LaneRef, Position, Release, ShortText, TargetName};
+use ledger_domain::{EnvironmentName, Lane, LaneRef, Position, Release, ServiceName, ShortText, TargetName};
 use ledger_projections::{AsOf, PolicyInForce, QueryError, Snapshot};
 
 use crate::planning::UnknownLane;
@@ -49,12 +52,12 @@ pub enum GateError {
     UnknownLane(#[from] UnknownLane),
     /// The environment does not exist, or the query failed.
     #[error(transparent)]
-    Ask(#[from] QueryError),
+    Query(#[from] QueryError),
 }
 
 impl From<ledger_projections::Error> for GateError {
     fn from(error: ledger_projections::Error) -> Self {
-        Self::Ask(error.into())
+        Self::Query(error.into())
     }
 }
 
@@ -101,48 +104,19 @@ pub async fn gate(
         RetirementStatus::Retired(position) => Some(position),
         RetirementStatus::Open(_) => None,
     };
-    let mut evidence = Vec::new();
-    for source in policy.promotion.iter().flat_map(|promotion| &promotion.from) {
-        let source_policy = snapshot.policy(source, position).await?.policy;
-        let targets =
-            snapshot.promotion_evidence(source, &named.service, &release, &source_policy, now).await?;
-        evidence.push((source, source_policy, targets));
-    }
-    let evidence: Vec<PromotionEvidence<'_>> = evidence
-        .iter()
-        .map(|(environment, policy, targets)| PromotionEvidence {
-            environment,
-            policy,
-            targets: targets.clone(),
-        })
-        .collect();
+    let sources = source_evidence(snapshot, &policy, &named.service, &release, now).await?;
+    let promotion: Vec<PromotionEvidence<'_>> = sources.iter().map(SourceEvidence::as_input).collect();
     let freezes = snapshot.freezes(environment, now).await?;
-    let active = snapshot.active_rollback(environment).await?;
-    let is_step = match rollback_id {
-        Some(rollback_id) => is_rollback_step(snapshot, rollback_id, named, &release).await?,
-        None => false,
-    };
-    let active = active.filter(|(active, _)| !is_step || Some(active) != rollback_id.as_ref());
+    let active = other_rollback(snapshot, named, rollback_id.as_ref(), &release).await?;
     let revoked = match &release.artifact {
         Some(artifact) => snapshot.revoked([artifact]).await?,
         None => snapshot.revoked_named(&named.service).await?,
     };
     let answers = deploy_answers(snapshot, named, &release).await?;
-    let lanes = lanes_of(named, &current);
-    let mut lane_histories = Vec::with_capacity(lanes.len());
-    for lane in lanes {
-        let rollbacks = snapshot.left_releases(&lane).await?;
-        let earliest = rollbacks.iter().map(|left| left.requested);
-        let earliest = earliest.chain(answers.iter().map(|answer| answer.answer.position)).min();
-        let deploys = match earliest {
-            Some(earliest) => snapshot.deploys_after(&lane, earliest).await?,
-            None => Vec::new(),
-        };
-        lane_histories.push((lane, rollbacks, deploys));
-    }
-    let inputs: Vec<GateInput<'_>> = lane_histories
+    let histories = lane_histories(snapshot, lanes_of(named, &current), &answers).await?;
+    let inputs: Vec<GateInput<'_>> = histories
         .iter()
-        .map(|(lane, rollbacks, deploys)| GateInput {
+        .map(|LaneHistory { lane, rollbacks, deploys }| GateInput {
             lane,
             release: &release,
             requester: requester.as_ref(),
@@ -155,12 +129,82 @@ pub async fn gate(
             rollbacks,
             deploys,
             present: current.get(&(lane.service.clone(), lane.target.clone())),
-            promotion: &evidence,
+            promotion: &promotion,
             answers: &answers,
         })
         .collect();
     let decision = decide(&inputs);
     Ok(GateDecision { position, policy: declared, release, artifact_known_from, decision })
+}
+
+/// The evidence from one environment that a policy promotes from.
+struct SourceEvidence<'p> {
+    environment: &'p EnvironmentName,
+    policy: Policy,
+    targets: Vec<TargetEvidence>,
+}
+
+impl SourceEvidence<'_> {
+    fn as_input(&self) -> PromotionEvidence<'_> {
+        let Self { environment, policy, targets } = self;
+        PromotionEvidence { environment, policy, targets: targets.clone() }
+    }
+}
+
+async fn source_evidence<'p>(
+    snapshot: &mut Snapshot,
+    policy: &'p Policy,
+    service: &ServiceName,
+    release: &Release,
+    now: DateTime<Utc>,
+) -> Result<Vec<SourceEvidence<'p>>, GateError> {
+    let mut sources = Vec::new();
+    for environment in policy.promotion.iter().flat_map(|promotion| &promotion.from) {
+        let policy = snapshot.policy(environment, snapshot.position()).await?.policy;
+        let targets = snapshot.promotion_evidence(environment, service, release, &policy, now).await?;
+        sources.push(SourceEvidence { environment, policy, targets });
+    }
+    Ok(sources)
+}
+
+/// Returns the active rollback of the environment, unless the deploy is a step of it.
+async fn other_rollback(
+    snapshot: &mut Snapshot,
+    named: &LaneRef,
+    rollback_id: Option<&ShortText>,
+    release: &Release,
+) -> Result<Option<(ShortText, Position)>, GateError> {
+    let Some(active) = snapshot.active_rollback(&named.environment).await? else { return Ok(None) };
+    match rollback_id.filter(|rollback_id| **rollback_id == active.0) {
+        Some(own) if is_rollback_step(snapshot, own, named, release).await? => Ok(None),
+        _ => Ok(Some(active)),
+    }
+}
+
+/// The events of a lane that the gate counts.
+struct LaneHistory {
+    lane: Lane,
+    rollbacks: Vec<RolledBackRelease>,
+    deploys: Vec<SucceededDeploy>,
+}
+
+async fn lane_histories(
+    snapshot: &mut Snapshot,
+    lanes: Vec<Lane>,
+    answers: &[DeployAnswer],
+) -> Result<Vec<LaneHistory>, GateError> {
+    let mut histories = Vec::with_capacity(lanes.len());
+    for lane in lanes {
+        let rollbacks = snapshot.left_releases(&lane).await?;
+        let earliest = rollbacks.iter().map(|left| left.requested);
+        let earliest = earliest.chain(answers.iter().map(|answer| answer.answer.position)).min();
+        let deploys = match earliest {
+            Some(earliest) => snapshot.deploys_after(&lane, earliest).await?,
+            None => Vec::new(),
+        };
+        histories.push(LaneHistory { lane, rollbacks, deploys });
+    }
+    Ok(histories)
 }
 
 /// Returns a release without an artifact with the one that its version means, and the position of the event that ties

@@ -100,13 +100,30 @@ pub enum RecordError {
     Rejected(Box<Rejection>),
     /// The request could not be decided. It may be sent again.
     #[error("cannot decide the request: {0}")]
-    DecisionError(String),
+    Undecided(Undecided),
     /// The queue is full. The event may be sent again.
     #[error("too many events wait to be recorded; send this one again later")]
     Busy,
     /// The service is shutting down.
     #[error("the service is shutting down")]
     Closing,
+}
+
+/// Reason why a request cannot be decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Undecided {
+    /// The history did not answer before, and has not been read since.
+    #[error("the history is unavailable")]
+    HistoryUnavailable,
+    /// The projections did not answer.
+    #[error("the projections are unavailable")]
+    ProjectionsUnavailable,
+    /// The decision, or the acknowledgement of its event, took too long. The event may be recorded.
+    #[error("the decision timed out, or its acknowledgement was lost")]
+    TimedOut,
+    /// The decision panicked.
+    #[error("an internal error occurred; see the service's log")]
+    Panicked,
 }
 
 /// Handle to the write path of one tenant's ledger. Clones share the same queue.
@@ -150,7 +167,7 @@ impl Ingest {
 
     /// Records events and returns their outcomes, one for each, in order.
     pub async fn record(&self, envelopes: Vec<Envelope>) -> Vec<RecordOutcome> {
-        self.submit(envelopes, &OrderedSubmission::default()).await.answers().await
+        self.submit(envelopes, &OrderedSubmission::default()).await.outcomes().await
     }
 
     /// Queues events, which are appended in the order of submission. Waits only while the byte budget is exhausted.
@@ -173,7 +190,7 @@ impl Ingest {
             } else if RESERVED_SOURCES.contains(&envelope.identity().source.as_str()) {
                 let source = envelope.identity().source.clone();
                 outcomes.push(Some(RecordOutcome::Refused(RecordError::Rejected(Box::new(
-                    Rejection::OwnSource(source),
+                    Rejection::ReservedSource(source),
                 )))));
             } else {
                 outcomes.push(None);
@@ -204,7 +221,7 @@ impl Ingest {
         let submissions = vec![Submission::Request(request)];
         match self.enqueue(submissions, MAX_EVENT_BYTES, &OrderedSubmission::default()).await {
             Ok(pending) => {
-                let outcomes = Submitted { outcomes: vec![None], pending: Some(pending) }.answers().await;
+                let outcomes = Submitted { outcomes: vec![None], pending: Some(pending) }.outcomes().await;
                 outcomes.into_iter().next().unwrap_or(RecordOutcome::Refused(RecordError::Closing))
             }
             Err(error) => RecordOutcome::Refused(error),
@@ -257,7 +274,7 @@ pub struct Submitted {
 
 impl Submitted {
     /// Waits for the outcomes, one for each event, in order.
-    pub async fn answers(self) -> Vec<RecordOutcome> {
+    pub async fn outcomes(self) -> Vec<RecordOutcome> {
         let mut pending = match self.pending {
             Some(pending) => pending.await.unwrap_or_default().into_iter(),
             None => Vec::new().into_iter(),
@@ -305,7 +322,7 @@ mod tests {
 
         let mut waiting = Box::pin(ingest.submit(vec![event()], &first));
         assert!(futures::poll!(&mut waiting).is_pending());
-        let refused = ingest.submit(vec![event()], &second).await.answers().await;
+        let refused = ingest.submit(vec![event()], &second).await.outcomes().await;
         byte_budget.add_permits(BYTE_BUDGET);
         drop(waiting.await);
 

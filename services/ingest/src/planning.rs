@@ -9,7 +9,7 @@ use ledger_domain::known_good::Status;
 use ledger_domain::plan_issue::{PlanContext, PlanIssue, Revocations, Severity, issues};
 use ledger_domain::retirement::RetirementStatus;
 use ledger_domain::{
-    Composition, ConfigDigest, EnvironmentName, LaneFilter, LaneFold, Lanes, PointInTime, PointRef,
+    Composition, ConfigDigest, EnvironmentName, EventRef, LaneFilter, LaneFold, Lanes, PointInTime, PointRef,
     PointSelector, Position, Removals, ServiceName, ShortText, TargetName, shown_removed,
 };
 use ledger_projections::{AsKnownAt, AsOf, Point, PolicyInForce, QueryError, Snapshot};
@@ -105,7 +105,7 @@ impl UnknownLane {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Planned {
     /// The request for the plan.
-    pub wish: PlanRequest,
+    pub plan_request: PlanRequest,
     /// The position of the snapshot in which the plan was made.
     pub position: Position,
     /// The position of the environment's last change. While it is unchanged, the initial state of the plan is valid.
@@ -142,8 +142,8 @@ impl Planned {
         force: bool,
         cause: Option<Position>,
     ) -> Payload {
-        let source = self.wish.source().cloned();
-        let PlanRequest { environment, scope, .. } = self.wish;
+        let source = self.plan_request.source().cloned();
+        let PlanRequest { environment, scope, .. } = self.plan_request;
         Payload::RollbackRequested(RollbackRequest {
             rollback: Rollback { environment, rollback_id },
             to: self.to,
@@ -166,13 +166,13 @@ impl Planned {
 pub enum PlanError {
     /// The environment or position does not exist, or the query failed.
     #[error(transparent)]
-    Ask(#[from] QueryError),
+    Query(#[from] QueryError),
     /// The environment has no known-good point.
     #[error("{0} has no known-good point")]
     NoKnownGoodPoint(EnvironmentName),
     /// The environment has no point with this name.
     #[error("{0} has no point named {1}")]
-    NoSuchName(EnvironmentName, ShortText),
+    UnknownName(EnvironmentName, ShortText),
     /// A service or target to which the plan is restricted has never been in the environment.
     #[error(transparent)]
     UnknownLane(#[from] UnknownLane),
@@ -180,7 +180,7 @@ pub enum PlanError {
 
 impl From<ledger_projections::Error> for PlanError {
     fn from(error: ledger_projections::Error) -> Self {
-        Self::Ask(QueryError::Failed(error))
+        Self::Query(QueryError::Failed(error))
     }
 }
 
@@ -287,34 +287,15 @@ impl PlanInputs {
         removals: RemovalRule,
     ) -> Result<Planned, PlanError> {
         let Self { request, position, current, last_change, retired, policy, .. } = self;
-        let Resolved { position: to, at, point } = resolved;
         // A position between two points belongs to the earlier one.
-        let wanted = point.as_ref().map_or_else(Composition::default, |point| point.composition.clone());
-        let make =
-            |removals| Plan::make(*position, current, &wanted, &request.scope, &policy.policy, removals);
-        let mut plan = make(Removals::All);
-        if removals == RemovalRule::Shown && plan.steps.iter().any(|step| step.action == Action::Remove) {
-            let environment = request.source().unwrap_or(&request.environment);
-            let as_of = match at {
-                Some(time) => AsOf { at: PointInTime::Time(time), known_at: None },
-                None => AsOf::position(to),
-            };
-            let shown = shown_removed(&snapshot.state(environment, as_of).await?.into_lanes());
-            plan = make(Removals::Shown(&shown));
-        }
+        let wanted =
+            resolved.point.as_ref().map_or_else(Composition::default, |point| point.composition.clone());
+        let plan = self.steps_to(snapshot, &resolved, &wanted, removals).await?;
+        let Resolved { position: to, at, point } = resolved;
         let releases = plan.steps.iter().filter_map(|step| Some((&step.service, step.to.as_ref()?)));
         let releases: Vec<_> = releases.collect();
         let (revoked, meant) = snapshot.revoked_releases(&request.environment, &releases, self.now).await?;
-        let mut last_ran = BTreeMap::new();
-        if request.source().is_some() {
-            for step in &plan.steps {
-                let Some(wanted) = &step.to else { continue };
-                let (environment, lane) = (&request.environment, (step.service.clone(), step.target.clone()));
-                if let Some(since) = snapshot.last_ran(environment, &lane.0, &lane.1, wanted).await? {
-                    last_ran.insert(lane, since);
-                }
-            }
-        }
+        let last_ran = self.last_ran(snapshot, &plan).await?;
         let status = point.as_ref().map(|point| point.judgement.status);
         let context = PlanContext {
             source: request.source(),
@@ -348,8 +329,55 @@ impl PlanInputs {
             policy: policy.clone(),
             plan,
             issues,
-            wish: request.clone(),
+            plan_request: request.clone(),
         })
+    }
+
+    /// Makes the steps to a composition, which the environment of the request ran at a point.
+    async fn steps_to(
+        &self,
+        snapshot: &mut Snapshot,
+        point: &Resolved,
+        wanted: &Composition,
+        removals: RemovalRule,
+    ) -> Result<Plan, PlanError> {
+        let Self { request, position, current, policy, .. } = self;
+        let make =
+            |removals| Plan::make(*position, current, wanted, &request.scope, &policy.policy, removals);
+        let plan = make(Removals::All);
+        let removes_any = plan.steps.iter().any(|step| step.action == Action::Remove);
+        if removals == RemovalRule::All || !removes_any {
+            return Ok(plan);
+        }
+        let environment = request.source().unwrap_or(&request.environment);
+        let as_of = match point.at {
+            Some(time) => AsOf { at: PointInTime::Time(time), known_at: None },
+            None => AsOf::position(point.position),
+        };
+        let shown = shown_removed(&snapshot.state(environment, as_of).await?.into_lanes());
+        Ok(make(Removals::Shown(&shown)))
+    }
+
+    /// Returns when each lane of a plan last ran the release that the plan brings there. Empty unless the point is of
+    /// another environment: otherwise the lanes ran the releases at the point.
+    async fn last_ran(
+        &self,
+        snapshot: &mut Snapshot,
+        plan: &Plan,
+    ) -> Result<BTreeMap<(ServiceName, TargetName), EventRef>, PlanError> {
+        let mut last_ran = BTreeMap::new();
+        if self.request.source().is_none() {
+            return Ok(last_ran);
+        }
+        for step in &plan.steps {
+            let Some(wanted) = &step.to else { continue };
+            let (environment, lane) =
+                (&self.request.environment, (step.service.clone(), step.target.clone()));
+            if let Some(since) = snapshot.last_ran(environment, &lane.0, &lane.1, wanted).await? {
+                last_ran.insert(lane, since);
+            }
+        }
+        Ok(last_ran)
     }
 }
 
@@ -399,7 +427,7 @@ pub async fn resolve(
         PointSelector::Named(name) => {
             let marks = snapshot.marks(environment, known_at).await?;
             let named = marks.named(name);
-            named.ok_or_else(|| PlanError::NoSuchName(environment.clone(), name.clone()))?
+            named.ok_or_else(|| PlanError::UnknownName(environment.clone(), name.clone()))?
         }
         PointSelector::At(PointInTime::Latest) => known_at,
         PointSelector::At(PointInTime::Position(position)) => *position,

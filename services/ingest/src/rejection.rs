@@ -73,16 +73,16 @@ pub enum Rejection {
     },
     /// The rollback does not exist.
     #[error("rollback {0} of {1} does not exist")]
-    NoSuchRollback(ShortText, EnvironmentName),
+    UnknownRollback(ShortText, EnvironmentName),
     /// The rollback's state does not permit this transition.
     #[error(transparent)]
     RollbackState(TransitionError),
     /// The point does not exist.
     #[error("{0}")]
-    NoSuchPoint(String),
+    UnknownPoint(String),
     /// The composition at the position is not marked.
     #[error("the release point at position {0} is not marked")]
-    NothingMarked(Position),
+    NotMarked(Position),
     /// The artifact to reinstate is not revoked.
     #[error("artifact {} is not revoked", .0.as_str())]
     NotRevoked(Artifact),
@@ -94,7 +94,7 @@ pub enum Rejection {
     Freeze(String),
     /// The event's source is reserved for the ledger.
     #[error("the source {} is reserved for the ledger", .0.as_str())]
-    OwnSource(Source),
+    ReservedSource(Source),
     /// The event may come only from the rollback controller.
     #[error("only the rollback controller may request an automatic rollback, name its cause, or decline one")]
     NotTheController,
@@ -142,7 +142,7 @@ impl From<QueryError> for DecisionError {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::Failed(error) => Self::Projections(error),
-            other => Rejection::NoSuchPoint(other.to_string()).into(),
+            other => Rejection::UnknownPoint(other.to_string()).into(),
         }
     }
 }
@@ -150,8 +150,8 @@ impl From<QueryError> for DecisionError {
 impl From<PlanError> for DecisionError {
     fn from(error: PlanError) -> Self {
         match error {
-            PlanError::Ask(error) => error.into(),
-            other => Rejection::NoSuchPoint(other.to_string()).into(),
+            PlanError::Query(error) => error.into(),
+            other => Rejection::UnknownPoint(other.to_string()).into(),
         }
     }
 }

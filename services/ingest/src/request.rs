@@ -30,7 +30,7 @@ use crate::source;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestRollback {
     /// Requested plan.
-    pub wish: PlanRequest,
+    pub plan_request: PlanRequest,
     /// Id of the rollback.
     pub rollback_id: ShortText,
     /// Reason of the request.
@@ -56,9 +56,9 @@ impl RequestRollback {
         let request = &recorded.request;
         let recorded_request = RequestContent::of(request, recorded.reason.as_ref());
         let own_request = RequestContent {
-            environment: &self.wish.environment,
-            source: self.wish.source(),
-            scope: &self.wish.scope,
+            environment: &self.plan_request.environment,
+            source: self.plan_request.source(),
+            scope: &self.plan_request.scope,
             force: self.force,
             requester: &self.initiated_by,
             reason: Some(&self.reason),
@@ -68,14 +68,14 @@ impl RequestRollback {
         if !own_request.is_same(&recorded_request) {
             return Ok(false);
         }
-        let environment = self.wish.source().unwrap_or(&self.wish.environment);
+        let environment = self.plan_request.source().unwrap_or(&self.plan_request.environment);
         let as_known_at = AsKnownAt { known_at: Some(request.plan.from), now: recorded.requested_at };
-        match resolve(snapshot, environment, &self.wish.to.point, as_known_at).await {
+        match resolve(snapshot, environment, &self.plan_request.to.point, as_known_at).await {
             Ok(resolved) => {
                 let own_request = RequestContent { to: resolved.position, at: resolved.at, ..own_request };
                 Ok(own_request.is_same(&recorded_request))
             }
-            Err(PlanError::Ask(QueryError::Failed(error))) => Err(error.into()),
+            Err(PlanError::Query(QueryError::Failed(error))) => Err(error.into()),
             Err(_) => Ok(false),
         }
     }
@@ -171,7 +171,7 @@ async fn decide_event(
             if marks.on(composition).is_some() {
                 Ok(())
             } else {
-                Err(Rejection::NothingMarked(point.position).into())
+                Err(Rejection::NotMarked(point.position).into())
             }
         }
         Payload::EnvironmentDeclared(environment, policy) => Ok(check_policy(environment, policy)?),
@@ -227,8 +227,8 @@ async fn decide_rollback(
     request: &RequestRollback,
     now: DateTime<Utc>,
 ) -> Result<Event, DecisionError> {
-    check_no_other_rollback(snapshot, &request.wish.environment, &request.rollback_id).await?;
-    let planned = plan(snapshot, &request.wish, now).await?;
+    check_no_other_rollback(snapshot, &request.plan_request.environment, &request.rollback_id).await?;
+    let planned = plan(snapshot, &request.plan_request, now).await?;
     if let Some(seen) = request.seen.filter(|seen| *seen != planned.environment_position) {
         return Err(Rejection::EnvironmentMoved { seen, planned: planned.into() }.into());
     }
@@ -290,7 +290,7 @@ impl RollbackContext {
         let row = snapshot.rollback(rollback_id).await?;
         match row.filter(|row| row.request.rollback.environment == *environment) {
             Some(row) => Ok(Self::with(snapshot, row, now).await?),
-            None => Err(Rejection::NoSuchRollback(rollback_id.clone(), environment.clone()).into()),
+            None => Err(Rejection::UnknownRollback(rollback_id.clone(), environment.clone()).into()),
         }
     }
 
@@ -376,7 +376,7 @@ async fn decide_start(
     }
     let planned = match plan(snapshot, &plan_request_of(request), now).await {
         Ok(planned) => Some(Arc::new(planned)),
-        Err(PlanError::Ask(QueryError::Failed(error))) => return Err(error.into()),
+        Err(PlanError::Query(QueryError::Failed(error))) => return Err(error.into()),
         Err(_) => None,
     };
     if !problems.is_empty() {
