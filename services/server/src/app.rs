@@ -15,7 +15,7 @@ use ledger_domain::TenantName;
 use ledger_ingest::{Controller, Ingest};
 use ledger_journal::SharedJournal;
 use ledger_journal::jetstream::{Connection, OpenError};
-use ledger_projections::{GenerationWatcher, ProjectionSupervisor, Projections, SchemaVersion};
+use ledger_projections::{GenerationWatcher, ProjectionSupervisor, Projections};
 use metrics_exporter_prometheus::{BuildError as MetricsError, Matcher, PrometheusBuilder};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -85,16 +85,16 @@ pub struct App {
 }
 
 impl App {
-    /// Connects, opens the ledger of every tenant with projections of `schema_version`, and listens.
+    /// Connects, opens the ledger of every tenant, and listens.
     ///
     /// # Errors
     /// Names the part that cannot be opened.
-    pub async fn build(config: &Config, schema_version: SchemaVersion) -> Result<Self, Error> {
+    pub async fn build(config: &Config) -> Result<Self, Error> {
         let metrics = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), HISTOGRAM_BUCKETS)?
             .install_recorder()?;
         let connection = Connection::open(config.journal.settings()).await?;
-        let settings = config.projections.settings(schema_version);
+        let settings = config.projections.settings();
         let mut ledgers = BTreeMap::new();
         let (mut supervised, mut watched, mut all_projections) = (Vec::new(), Vec::new(), Vec::new());
         let mut ingests = Vec::new();
@@ -108,7 +108,7 @@ impl App {
             let open_error = |source| Error::Projections { tenant: tenant.clone(), source };
             let projections = Projections::new(&settings, tenant.clone()).map_err(open_error)?;
             supervised.push((projections.clone(), Arc::clone(&journal)));
-            let read_projections = match config.projections.read_settings(schema_version) {
+            let read_projections = match config.projections.read_settings() {
                 Some(settings) => {
                     let replica = projections.for_replica(&settings).map_err(open_error)?;
                     watched.push(replica.clone());
