@@ -15,8 +15,8 @@ use ledger_domain::TenantName;
 use ledger_ingest::{Controller, Ingest};
 use ledger_journal::SharedJournal;
 use ledger_journal::jetstream::{Connection, OpenError};
-use ledger_projections::{GenerationWatcher, ProjectionSupervisor, Projections, SchemaVersion};
-use metrics_exporter_prometheus::{BuildError as MetricsError, Matcher, PrometheusBuilder};
+use ledger_projections::{GenerationWatcher, ProjectionSupervisor, Projections};
+use metrics_exporter_prometheus::{BuildError as MetricsError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -103,21 +103,19 @@ struct OpenLedgers {
 
 impl OpenLedgers {
     /// Opens the ledger of a tenant.
-    async fn open(
+    fn open(
         &mut self,
         tenant: &TenantName,
-        connection: &Connection,
+        journal: SharedJournal,
         config: &Config,
-        schema_version: SchemaVersion,
     ) -> Result<(), Error> {
-        let journal: SharedJournal = Arc::new(connection.journal(tenant.clone()).await?);
         let watcher = stream_settings::watch(tenant.clone(), Arc::clone(&journal));
         self.stream_watchers.push(AbortOnDropHandle::new(tokio::spawn(watcher)));
         let open_error = |source| Error::Projections { tenant: tenant.clone(), source };
-        let settings = config.projections.settings(schema_version);
+        let settings = config.projections.settings();
         let projections = Projections::new(&settings, tenant.clone()).map_err(open_error)?;
         self.supervised.push((projections.clone(), Arc::clone(&journal)));
-        let read_projections = match config.projections.read_settings(schema_version) {
+        let read_projections = match config.projections.read_settings() {
             Some(settings) => {
                 let replica = projections.for_replica(&settings).map_err(open_error)?;
                 self.watched.push(replica.clone());
@@ -140,18 +138,34 @@ impl OpenLedgers {
 }
 
 impl App {
-    /// Connects, opens the ledger of every tenant with projections of `schema_version`, and listens.
+    /// Connects, opens the ledger of every tenant, and listens.
     ///
     /// # Errors
     /// Names the part that cannot be opened.
-    pub async fn build(config: &Config, schema_version: SchemaVersion) -> Result<Self, Error> {
+    pub async fn build(config: &Config) -> Result<Self, Error> {
         let metrics = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), HISTOGRAM_BUCKETS)?
             .install_recorder()?;
         let connection = Connection::open(config.journal.settings()).await?;
-        let mut opened = OpenLedgers::default();
+        let mut journals: Vec<(TenantName, SharedJournal)> = Vec::new();
         for tenant in &config.tenants {
-            opened.open(tenant, &connection, config, schema_version).await?;
+            journals.push((tenant.clone(), Arc::new(connection.journal(tenant.clone()).await?)));
+        }
+        Self::with_journals(config, metrics, journals).await
+    }
+
+    /// Opens a ledger over the journal of each tenant, and listens. `metrics` renders `/metrics`.
+    ///
+    /// # Errors
+    /// Names the part that cannot be opened.
+    pub async fn with_journals(
+        config: &Config,
+        metrics: PrometheusHandle,
+        journals: Vec<(TenantName, SharedJournal)>,
+    ) -> Result<Self, Error> {
+        let mut opened = OpenLedgers::default();
+        for (tenant, journal) in journals {
+            opened.open(&tenant, journal, config)?;
         }
         let stop_supervisors = CancellationToken::new();
         let runs_projectors = config.roles.contains(&Role::Projector);

@@ -92,6 +92,13 @@ pub struct Projections {
     acquire_timeout_ms: u64,
     grace_seconds: u64,
     keep_older_seconds: u64,
+    /// Schema version that the program reads and writes. [`Config::with_schema_version`] sets it; it is no setting.
+    #[serde(skip, default = "current_schema_version")]
+    schema_version: SchemaVersion,
+}
+
+const fn current_schema_version() -> SchemaVersion {
+    SchemaVersion::CURRENT
 }
 
 /// Settings of the log.
@@ -144,22 +151,22 @@ impl Journal {
 }
 
 impl Projections {
-    /// Returns the settings with which to open projections of `schema_version`.
+    /// Returns the settings with which to open the projections.
     #[must_use]
-    pub fn settings(&self, schema_version: SchemaVersion) -> ledger_projections::Settings {
+    pub fn settings(&self) -> ledger_projections::Settings {
         ledger_projections::Settings {
             url: self.url.clone(),
             connections: self.connections,
             acquire_timeout: Duration::from_millis(self.acquire_timeout_ms),
-            schema_version,
+            schema_version: self.schema_version,
         }
     }
 
     /// Returns the settings of the projections that answer queries, if they are in another database.
     #[must_use]
-    pub fn read_settings(&self, schema_version: SchemaVersion) -> Option<ledger_projections::Settings> {
+    pub fn read_settings(&self) -> Option<ledger_projections::Settings> {
         let url = self.read_url.clone()?;
-        Some(ledger_projections::Settings { url, ..self.settings(schema_version) })
+        Some(ledger_projections::Settings { url, ..self.settings() })
     }
 
     /// Returns the configuration of the projection supervisor of the process `worker`.
@@ -263,6 +270,13 @@ pub enum Error {
 }
 
 impl Config {
+    /// Replaces the schema version of the projections, which is the current one otherwise.
+    #[must_use]
+    pub const fn with_schema_version(mut self, schema_version: SchemaVersion) -> Self {
+        self.projections.schema_version = schema_version;
+        self
+    }
+
     /// Reads the settings from the defaults, the file, the environment and the flags.
     ///
     /// # Errors
@@ -372,6 +386,16 @@ impl Flags {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_projections_have_the_schema_version_of_the_program() {
+        let config = Config::read(&Flags::default()).expect("valid defaults");
+        let version = |config: &Config| config.projections.settings().schema_version.version;
+        let next = SchemaVersion { version: version(&config) + 1, ..SchemaVersion::CURRENT };
+
+        assert_eq!(version(&config), SchemaVersion::CURRENT.version);
+        assert_eq!(version(&config.with_schema_version(next)), next.version);
+    }
 
     #[test]
     fn the_defaults_are_complete() {

@@ -53,9 +53,8 @@ pub struct List {
 
 impl List {
     async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
-        let config = Config::read(&self.flags)?;
-        let generations =
-            ledger_projections::generations(&config.projections.settings(schema_version)).await?;
+        let config = Config::read(&self.flags)?.with_schema_version(schema_version);
+        let generations = ledger_projections::generations(&config.projections.settings()).await?;
         let rows: Vec<[String; 7]> = generations
             .into_iter()
             .map(|generation| {
@@ -105,7 +104,7 @@ pub struct RebuildArgs {
 
 impl RebuildArgs {
     async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
-        let config = Config::read(&self.flags)?;
+        let config = Config::read(&self.flags)?.with_schema_version(schema_version);
         init_logging(&config.log)?;
         let shutdown = shutdown_on_signal()?;
         let origin = match self.from {
@@ -113,7 +112,7 @@ impl RebuildArgs {
             EntrySource::Events => Origin::Events,
         };
         let mut different = Vec::new();
-        for ledger in TenantLedger::all(&config, schema_version).await? {
+        for ledger in TenantLedger::all(&config).await? {
             let rebuild = ledger.rebuild(origin, &shutdown).await?;
             let reporter = report_progress(ledger.tenant.clone(), rebuild.progress());
             let comparison = if self.verify {
@@ -161,10 +160,10 @@ impl Verify {
     /// # Errors
     /// A part differs or is unavailable.
     pub async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
-        let config = Config::read(&self.flags)?;
+        let config = Config::read(&self.flags)?.with_schema_version(schema_version);
         init_logging(&config.log)?;
         let shutdown = shutdown_on_signal()?;
-        for ledger in TenantLedger::all(&config, schema_version).await? {
+        for ledger in TenantLedger::all(&config).await? {
             let (sender, progress) = watch::channel(Progress::default());
             let reporter = report_progress(ledger.tenant.clone(), progress);
             let verified = ledger
@@ -244,14 +243,14 @@ struct TenantLedger {
 
 impl TenantLedger {
     /// Opens the ledgers of the configured tenants. A missing stream is an error.
-    async fn all(config: &Config, schema_version: SchemaVersion) -> anyhow::Result<Vec<Self>> {
+    async fn all(config: &Config) -> anyhow::Result<Vec<Self>> {
         let connection = Connection::open(config.journal.settings()).await?;
         let mut ledgers = Vec::new();
         for tenant in &config.tenants {
             let journal = connection.existing_journal(tenant.clone()).await?;
             let journal = journal.with_context(|| format!("tenant {tenant} has no stream"))?;
             let journal: SharedJournal = Arc::new(journal);
-            let projections = Projections::new(&config.projections.settings(schema_version), tenant.clone())?;
+            let projections = Projections::new(&config.projections.settings(), tenant.clone())?;
             projections
                 .activate_live()
                 .await

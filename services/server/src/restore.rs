@@ -51,15 +51,14 @@ impl Restore {
     /// # Errors
     /// The copy is damaged, the stream is neither missing nor empty, or one of them is unavailable.
     pub async fn run(self, schema_version: SchemaVersion) -> anyhow::Result<()> {
-        let config = Config::read(&self.flags)?;
+        let config = Config::read(&self.flags)?.with_schema_version(schema_version);
         let source: Box<dyn Source> = match &self.from {
             Some(place) => {
                 let store = Store::open(place, Access::Read, environment::storage())?;
                 Box::new(Archive::open(store, &self.tenant).await?)
             }
             None => {
-                let projections =
-                    Projections::new(&config.projections.settings(schema_version), self.tenant.clone())?;
+                let projections = Projections::new(&config.projections.settings(), self.tenant.clone())?;
                 projections.activate_live().await?;
                 Box::new(ProjectionsCopy::open(projections).await?)
             }

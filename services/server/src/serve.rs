@@ -31,11 +31,11 @@ impl Serve {
         if self.print_defaults {
             return Ok(std::io::stdout().lock().write_all(DEFAULTS.as_bytes())?);
         }
-        let config = Config::read(&self.flags)?;
+        let config = Config::read(&self.flags)?.with_schema_version(schema_version);
         init_logging(&config.log)?;
         let shutdown = shutdown_on_signal()?;
         let app = tokio::select! {
-            app = App::build(&config, schema_version) => app?,
+            app = App::build(&config) => app?,
             () = shutdown.cancelled() => return Ok(()),
         };
         app.serve(shutdown).await;

@@ -66,10 +66,10 @@ impl Up {
         stack: &mut Stack,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
-        let config = Config::read(flags)?;
+        let config = Config::read(flags)?.with_schema_version(schema_version);
         init_logging(&config.log)?;
         let app = tokio::select! {
-            app = App::build(&config, schema_version) => app?,
+            app = App::build(&config) => app?,
             () = shutdown.cancelled() => return Ok(()),
         };
         let address = app.address();

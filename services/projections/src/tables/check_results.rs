@@ -19,7 +19,7 @@ use ledger_domain::{
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use self::statements::{CompositionEndRow, DeployRow, ReorderedEndRow, SpanEndRow, SubjectEndRow, SwitchRow};
+use self::query_rows::{CompositionEndRow, DeployRow, ReorderedEndRow, SpanEndRow, SubjectEndRow, SwitchRow};
 use crate::Snapshot;
 use crate::key::key;
 use crate::postgres::{Error, bigint, parsed, position};
@@ -29,8 +29,8 @@ use crate::tables::lanes::{AsOf, QueryError, far_future, load_histories, parse_r
 use crate::tables::live::reorderings;
 use crate::tables::retirements::retirements;
 
+mod query_rows;
 mod rows;
-mod statements;
 
 pub(crate) use rows::{CheckResultRows, contradicts, correct};
 

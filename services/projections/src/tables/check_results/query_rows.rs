@@ -1,4 +1,4 @@
-//! SQL statements for check results, and the rows that they return.
+//! Rows that the queries for check results return.
 
 use chrono::{DateTime, Utc};
 use ledger_domain::ShortText;
