@@ -81,7 +81,7 @@ impl RuleEvidence {
         match &event.payload {
             Payload::RollbackRequested(request) => self.request(request, at),
             Payload::RollbackStarted(it) => {
-                self.set_phase(&it.rollback.rollback_id, RollbackPhase::Started, at)
+                self.set_phase(&it.rollback.rollback_id, RollbackPhase::Started, at);
             }
             Payload::RollbackSucceeded(it) => self.set_phase(&it.rollback_id, RollbackPhase::Succeeded, at),
             Payload::RollbackFailed(it) => self.set_phase(&it.rollback_id, RollbackPhase::Failed, at),

@@ -2,6 +2,8 @@
 
 mod approvals;
 
+use std::slice;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 
@@ -593,7 +595,7 @@ fn of_several_releases_at_a_target_a_known_good_one_counts_and_else_the_last_dep
     let best = |evidence: &[&TargetEvidence]| {
         best_by_target(&Policy::default(), evidence.iter().map(|evidence| (*evidence).clone()))
     };
-    assert_eq!(best(&[&good, &bad]), [good.clone()]);
-    assert_eq!(best(&[&bad, &worse]), [worse.clone()]);
+    assert_eq!(best(&[&good, &bad]), slice::from_ref(&good));
+    assert_eq!(best(&[&bad, &worse]), slice::from_ref(&worse));
     assert_eq!(best(&[&worse, &bad, &elsewhere]), [elsewhere, worse]);
 }
