@@ -71,12 +71,17 @@ async fn assert_backtest_and_horizon_are_fast(client: &Client, history: &RealHis
     let horizon_time = started.elapsed();
 
     // Test runners show this output only if the test fails.
-    writeln!(std::io::stderr().lock(), "{deploys} deploys: back-test {backtest_time:?}, horizon {horizon_time:?}")
-        .expect("printed");
+    writeln!(
+        std::io::stderr().lock(),
+        "{deploys} deploys: back-test {backtest_time:?}, horizon {horizon_time:?}"
+    )
+    .expect("printed");
     assert!(backtest_time < Duration::from_secs(20), "{backtest_time:?}");
     assert!(horizon_time < Duration::from_secs(40), "{horizon_time:?}");
     assert_eq!(horizon["points"], json!([]));
-    let totals = |body: &Value| ["deploys", "allowed", "stopped", "caught", "false_alarms", "missed"].map(|name| body[name].clone());
+    let totals = |body: &Value| {
+        ["deploys", "allowed", "stopped", "caught", "false_alarms", "missed"].map(|name| body[name].clone())
+    };
     assert_eq!(json!(totals(&promoted)), json!([deploys, 0, deploys, 0, deploys, 0]));
     assert_eq!(promoted["stopped_deploys"].as_array().map(Vec::len), Some(100));
     assert_eq!(json!(totals(&lax)), json!([deploys, deploys, 0, 0, 0, 0]));

@@ -51,8 +51,7 @@ impl RealHistory {
 
     fn read(folder: &Path) -> Self {
         let file = folder.join("govuk-releases.ndjson.gz");
-        let open =
-            |path: &Path| File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let open = |path: &Path| File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let rows = lines(GzDecoder::new(open(&file))).map(|row| row_of(&row)).collect();
         let truth = lines(open(&folder.join("govuk-states.ndjson")))
             .map(|state| (state["n"].as_u64().expect("n"), running(&state["state"])))

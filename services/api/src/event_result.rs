@@ -111,7 +111,7 @@ async fn runs_at(ledger: &TenantLedger, bytes: Bytes) -> Result<Vec<RunsAtBody>,
 }
 
 pub(crate) fn invalid_result(invalid: InvalidEvent) -> EventResult {
-    let problem = Some(Box::new(Problem::from(&invalid).into_body()));
+    let problem = Some(Problem::from(&invalid).into_body());
     EventResult {
         id: invalid.id,
         source: invalid.source,
@@ -145,7 +145,7 @@ pub(crate) fn outcome_result((id, source): (String, String), outcome: &RecordOut
         source: Some(source),
         status,
         position: position.map(ledger_domain::Position::get),
-        problem: problem.map(|problem| Box::new(problem.into_body())),
+        problem: problem.map(Problem::into_body),
         annotations: None,
     }
 }
@@ -163,7 +163,7 @@ pub(crate) fn overall_status(results: &[EventResult]) -> Result<StatusCode, Prob
         return Ok(StatusCode::CREATED);
     }
     let all_refused = results.iter().all(|result| result.status == EventStatus::Refused);
-    match results.first().and_then(|result| result.problem.as_deref()) {
+    match results.first().and_then(|result| result.problem.as_ref()) {
         Some(problem) if all_refused => Err(Problem::from(problem.clone())),
         _ => Ok(StatusCode::MULTI_STATUS),
     }

@@ -152,7 +152,7 @@ async fn record_one(
         add_annotations(ledger, std::slice::from_mut(&mut result)).await;
     }
     match result.problem {
-        Some(problem) => Err(Problem::from(*problem)),
+        Some(problem) => Err(Problem::from(problem)),
         None => Ok((StatusCode::CREATED, Json(result)).into_response()),
     }
 }

@@ -111,10 +111,10 @@ kinds! {
 
 /// Rejection of a request; its response is the problem document.
 #[derive(Debug, Clone)]
-pub(crate) struct Problem(ProblemBody);
+pub(crate) struct Problem(Box<ProblemBody>);
 
-impl From<ProblemBody> for Problem {
-    fn from(body: ProblemBody) -> Self {
+impl From<Box<ProblemBody>> for Problem {
+    fn from(body: Box<ProblemBody>) -> Self {
         Self(body)
     }
 }
@@ -137,7 +137,7 @@ impl ToSchema for Problem {
 
 impl Problem {
     pub(crate) fn new(kind: Kind, detail: impl Display) -> Self {
-        Self(ProblemBody {
+        Self(Box::new(ProblemBody {
             kind: kind.urn().to_owned(),
             title: kind.title().to_owned(),
             status: kind.status(),
@@ -145,10 +145,10 @@ impl Problem {
             errors: Vec::new(),
             position: None,
             plan: None,
-        })
+        }))
     }
 
-    pub(crate) fn into_body(self) -> ProblemBody {
+    pub(crate) fn into_body(self) -> Box<ProblemBody> {
         self.0
     }
 

@@ -103,12 +103,7 @@ struct OpenLedgers {
 
 impl OpenLedgers {
     /// Opens the ledger of a tenant.
-    fn open(
-        &mut self,
-        tenant: &TenantName,
-        journal: SharedJournal,
-        config: &Config,
-    ) -> Result<(), Error> {
+    fn open(&mut self, tenant: &TenantName, journal: SharedJournal, config: &Config) -> Result<(), Error> {
         let watcher = stream_settings::watch(tenant.clone(), Arc::clone(&journal));
         self.stream_watchers.push(AbortOnDropHandle::new(tokio::spawn(watcher)));
         let open_error = |source| Error::Projections { tenant: tenant.clone(), source };
