@@ -36,6 +36,7 @@ const BANNED: &[(&str, &[&str])] = &[
     ("domain", &["tokio", "serde", "serde_json", "futures", "tracing"]),
     ("tlog", &["tokio", "serde_json", "futures", "tracing"]),
     ("codec", &["tokio", "futures", "tracing"]),
+    ("api-types", &["tokio", "futures", "tracing"]),
 ];
 
 /// The crate of the tests, which may use everything.

@@ -4,19 +4,17 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::response::Response;
-use chrono::{DateTime, Utc};
+use ledger_api_types::{BacktestBody, BacktestRequest, EvaluatedDeployBody, FailureEvidenceBody};
 use ledger_codec::cloudevents::{Reason, parse_policy};
 use ledger_domain::backtest::{Candidate, Cause, Failure, Judged, Report};
 use ledger_domain::event::Policy;
 use ledger_domain::{EnvironmentName, Position};
 use ledger_ingest::{BacktestError, backtest};
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
-use utoipa::ToSchema;
 
 use crate::body::{ValidJson, parsed_member};
-use crate::gate::FindingBody;
+use crate::gate::finding_body;
 use crate::parameters::{StrictQuery, WaitQuery, wait_for_position, with_position};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
@@ -28,37 +26,17 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(50);
 const DEFAULT_LIST_LIMIT: usize = 100;
 const MAX_LIST_LIMIT: usize = 1_000;
 
-/// Candidate policy, and the part of the history to test it against.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct BacktestRequest {
-    /// Environment of the deploys to evaluate.
-    environment: String,
-    /// Policy, as in `environment.declared`.
-    #[schema(value_type = Object)]
-    policy: Box<RawValue>,
-    /// Evaluate only deploys after this position; earlier entries serve as evidence.
-    #[serde(default)]
-    after: u64,
-    /// Read the history only up to this position, also to find later failures; by default all of it.
-    until: Option<u64>,
-    /// Maximum length of each list of deploys, earliest first: 0 to 1000, by default 100.
-    limit: Option<usize>,
-}
-
-impl BacktestRequest {
-    fn candidate(&self) -> Result<Candidate, Problem> {
-        let listed = self.limit.unwrap_or(DEFAULT_LIST_LIMIT);
-        if listed > MAX_LIST_LIMIT {
-            return Err(Problem::member("/limit", format!("must be at most {MAX_LIST_LIMIT}")));
-        }
-        Ok(Candidate {
-            environment: parsed_member("/environment", EnvironmentName::parse(&self.environment))?,
-            policy: parse_request_policy(&self.policy)?,
-            after: Position::new(self.after),
-            listed,
-        })
+fn parse_candidate(request: &BacktestRequest) -> Result<Candidate, Problem> {
+    let listed = request.limit.unwrap_or(DEFAULT_LIST_LIMIT);
+    if listed > MAX_LIST_LIMIT {
+        return Err(Problem::member("/limit", format!("must be at most {MAX_LIST_LIMIT}")));
     }
+    Ok(Candidate {
+        environment: parsed_member("/environment", EnvironmentName::parse(&request.environment))?,
+        policy: parse_request_policy(&request.policy)?,
+        after: Position::new(request.after),
+        listed,
+    })
 }
 
 fn parse_request_policy(json: &RawValue) -> Result<Policy, Problem> {
@@ -68,103 +46,39 @@ fn parse_request_policy(json: &RawValue) -> Result<Policy, Problem> {
     })
 }
 
-/// Result of a backtest.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct BacktestBody {
-    /// Environment name.
-    environment: String,
-    /// Position up to which the backtest read the history.
-    position: u64,
-    /// Number of evaluated deploys: those that succeeded and were not steps of a rollback.
-    deploys: u64,
-    /// Number of deploys that the policy would have allowed.
-    allowed: u64,
-    /// Number of deploys that the policy would have stopped.
-    stopped: u64,
-    /// Number of deploys that the policy would have stopped and that failed later.
-    caught: u64,
-    /// Number of deploys that the policy would have stopped and that did not fail.
-    false_alarms: u64,
-    /// Number of deploys that the policy would have allowed and that failed later.
-    missed: u64,
-    /// First deploys that the policy would have stopped. For more, pass the last position as `after`.
-    stopped_deploys: Vec<EvaluatedDeployBody>,
-    /// First deploys that the policy would have allowed and that failed later.
-    missed_deploys: Vec<EvaluatedDeployBody>,
+fn failure_evidence_body(failure: &Failure) -> FailureEvidenceBody {
+    let (check, rollback_id) = match &failure.cause {
+        Cause::Check(check) => (Some(check.to_string()), None),
+        Cause::Rollback(rollback_id) => (None, Some(rollback_id.to_string())),
+    };
+    FailureEvidenceBody { check, rollback_id, position: failure.position.get() }
 }
 
-/// Deploy as evaluated by the candidate policy.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct EvaluatedDeployBody {
-    /// Position of the deploy.
-    position: u64,
-    /// Time at which it occurred.
-    occurred_at: DateTime<Utc>,
-    /// Service name.
-    service: String,
-    /// Target name.
-    target: String,
-    /// Version.
-    version: String,
-    /// Findings of the rules that stopped it, with the evidence known at that time.
-    findings: Vec<FindingBody>,
-    /// Evidence of a later failure, if there is any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failed: Option<FailureEvidenceBody>,
-}
-
-/// Evidence that a deploy failed later.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct FailureEvidenceBody {
-    /// Check with a last result of failed for the release.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    check: Option<String>,
-    /// Id of the rollback that replaces the release in its lane.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rollback_id: Option<String>,
-    /// Position of the evidence.
-    position: u64,
-}
-
-impl From<&Failure> for FailureEvidenceBody {
-    fn from(failure: &Failure) -> Self {
-        let (check, rollback_id) = match &failure.cause {
-            Cause::Check(check) => (Some(check.to_string()), None),
-            Cause::Rollback(rollback_id) => (None, Some(rollback_id.to_string())),
-        };
-        Self { check, rollback_id, position: failure.position.get() }
+fn evaluated_deploy_body(judged: &Judged) -> EvaluatedDeployBody {
+    EvaluatedDeployBody {
+        position: judged.position.get(),
+        occurred_at: judged.occurred_at,
+        service: judged.service.to_string(),
+        target: judged.target.to_string(),
+        version: judged.version.to_string(),
+        findings: judged.findings.iter().map(finding_body).collect(),
+        failed: judged.failure.as_ref().map(failure_evidence_body),
     }
 }
 
-impl From<&Judged> for EvaluatedDeployBody {
-    fn from(judged: &Judged) -> Self {
-        Self {
-            position: judged.position.get(),
-            occurred_at: judged.occurred_at,
-            service: judged.service.to_string(),
-            target: judged.target.to_string(),
-            version: judged.version.to_string(),
-            findings: judged.findings.iter().map(FindingBody::from).collect(),
-            failed: judged.failure.as_ref().map(FailureEvidenceBody::from),
-        }
-    }
-}
-
-impl BacktestBody {
-    fn of(environment: &EnvironmentName, position: Position, report: &Report) -> Self {
-        let bodies = |judged: &[Judged]| judged.iter().map(EvaluatedDeployBody::from).collect();
-        Self {
-            environment: environment.to_string(),
-            position: position.get(),
-            deploys: report.deploys,
-            allowed: report.allowed,
-            stopped: report.stopped,
-            caught: report.caught,
-            false_alarms: report.false_alarms,
-            missed: report.missed,
-            stopped_deploys: bodies(&report.stopped_deploys),
-            missed_deploys: bodies(&report.missed_deploys),
-        }
+fn backtest_body(environment: &EnvironmentName, position: Position, report: &Report) -> BacktestBody {
+    let bodies = |judged: &[Judged]| judged.iter().map(evaluated_deploy_body).collect();
+    BacktestBody {
+        environment: environment.to_string(),
+        position: position.get(),
+        deploys: report.deploys,
+        allowed: report.allowed,
+        stopped: report.stopped,
+        caught: report.caught,
+        false_alarms: report.false_alarms,
+        missed: report.missed,
+        stopped_deploys: bodies(&report.stopped_deploys),
+        missed_deploys: bodies(&report.missed_deploys),
     }
 }
 
@@ -194,7 +108,7 @@ pub(crate) async fn backtest_policy(
     StrictQuery(query): StrictQuery<WaitQuery>,
     ValidJson(request): ValidJson<BacktestRequest>,
 ) -> Result<Response, Problem> {
-    let candidate = request.candidate()?;
+    let candidate = parse_candidate(&request)?;
     let environment = candidate.environment.clone();
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let _permit = ledger.history_scan_permit()?;
@@ -205,7 +119,7 @@ pub(crate) async fn backtest_policy(
         BacktestError::Ask(error) => Problem::from(error),
         BacktestError::Rejected(rejection) => Problem::from(rejection.as_ref()),
     })?;
-    Ok(with_position(until, Json(BacktestBody::of(&environment, until, &report))))
+    Ok(with_position(until, Json(backtest_body(&environment, until, &report))))
 }
 
 fn timed_out() -> Problem {

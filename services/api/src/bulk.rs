@@ -7,10 +7,11 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
+use ledger_api_types::EventResult;
 use ledger_codec::cloudevents::{Envelope, Invalid, MAX_EVENT_BYTES, Reason};
 use ledger_ingest::{OrderedSubmission, RecordError, RecordOutcome};
 
-use crate::event_result::{EventResult, add_annotations, id_and_source, overall_status};
+use crate::event_result::{add_annotations, id_and_source, invalid_result, outcome_result, overall_status};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
@@ -38,7 +39,7 @@ fn separate(events: Vec<Result<Envelope, Invalid>>) -> (Vec<GroupItem>, Vec<Enve
                 valid.push(envelope);
                 GroupItem::Submitted(id_and_source)
             }
-            Err(invalid) => GroupItem::Rejected(EventResult::invalid(invalid)),
+            Err(invalid) => GroupItem::Rejected(invalid_result(invalid)),
         })
         .collect();
     (items, valid)
@@ -51,7 +52,7 @@ fn merge(items: Vec<GroupItem>, outcomes: &[RecordOutcome]) -> Vec<EventResult> 
     items
         .map(|item| match item {
             GroupItem::Rejected(result) => result,
-            GroupItem::Submitted(id_and_source) => EventResult::from_outcome(
+            GroupItem::Submitted(id_and_source) => outcome_result(
                 id_and_source,
                 outcomes.next().unwrap_or(&RecordOutcome::Refused(RecordError::Closing)),
             ),

@@ -2,8 +2,7 @@
 
 use axum::Json;
 use axum::response::Response;
-use serde::Serialize;
-use utoipa::ToSchema;
+use ledger_api_types::{ClockSkewBody, ClockSkewsBody};
 
 use crate::parameters::{StrictQuery, WaitQuery, wait_for_position, with_position};
 use crate::problem::Problem;
@@ -11,31 +10,6 @@ use crate::tenant::TenantLedger;
 
 /// Maximum number of emitters in a response.
 const MAX_EMITTERS: u32 = 100;
-
-/// Emitters with clocks that are ahead.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct ClockSkewsBody {
-    /// Ledger position that the response reflects.
-    position: u64,
-    /// The 100 emitters with the largest skew, in descending order.
-    clock_skews: Vec<ClockSkewBody>,
-}
-
-/// Clock skew of an emitter: how much later its events occurred, by its own clock, than the stream recorded them. This
-/// is a lower bound.
-#[derive(Serialize, ToSchema)]
-struct ClockSkewBody {
-    /// CloudEvents source of the emitter.
-    source: String,
-    /// Largest skew, in milliseconds.
-    max_ahead_ms: i64,
-    /// Skew of the last event that was ahead, in milliseconds.
-    last_ahead_ms: i64,
-    /// Position of that event.
-    last_position: u64,
-    /// Number of events that were ahead by more than a second.
-    events: u64,
-}
 
 /// List clock skews
 ///

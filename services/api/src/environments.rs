@@ -3,192 +3,52 @@
 use axum::Json;
 use axum::extract::Path;
 use axum::response::Response;
+use ledger_api_types::{
+    DiffBody, DifferenceBody, EnvironmentBody, EnvironmentsBody, HiddenReportBody, LaneBody, LaneChange,
+    SideBody, StateBody, SwitchBody,
+};
 use ledger_domain::{
     Composition, Difference, EnvironmentName, EventRef, LaneDifference, LiveRelease, PointInTime, Position,
     Release, ServiceName, SlotName, TargetName,
 };
 use ledger_projections::{AsOf, EnvironmentState};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use crate::bodies::{EventRefBody, ReleaseBody};
 use crate::parameters::{
     StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
 };
 use crate::problem::Problem;
 use crate::tenant::TenantLedger;
 
-/// Lane, or idle slot, with its release.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct LaneBody {
-    /// Service name.
-    service: String,
-    /// Target name.
-    target: String,
-    /// Slot, if the lane has slots.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    slot: Option<String>,
-    /// Release that the lane runs or the slot holds.
-    release: ReleaseBody,
-    /// Event that put the release there.
-    since: EventRefBody,
-}
-
-impl LaneBody {
-    fn of(
-        service: &ServiceName,
-        target: &TargetName,
-        live: LiveRelease<&SlotName, &Release, &EventRef>,
-    ) -> Self {
-        Self {
-            service: service.to_string(),
-            target: target.to_string(),
-            slot: live.slot.map(ToString::to_string),
-            release: live.release.into(),
-            since: live.since.into(),
-        }
-    }
-
-    fn live(service: &ServiceName, target: &TargetName, live: &LiveRelease) -> Self {
-        let live = LiveRelease { slot: live.slot.as_ref(), release: &live.release, since: &live.since };
-        Self::of(service, target, live)
+fn lane_body(
+    service: &ServiceName,
+    target: &TargetName,
+    live: LiveRelease<&SlotName, &Release, &EventRef>,
+) -> LaneBody {
+    LaneBody {
+        service: service.to_string(),
+        target: target.to_string(),
+        slot: live.slot.map(ToString::to_string),
+        release: live.release.into(),
+        since: live.since.into(),
     }
 }
 
-/// State of an environment at some point.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct StateBody {
-    /// Environment name.
-    environment: String,
-    /// Ledger position that the response reflects.
-    position: u64,
-    /// Requested point: `latest`, a position, or a time.
-    at: String,
-    /// SHA-256 over the composition: environments with equal compositions have equal digests.
-    digest: String,
-    /// Releases that ran, by service and target.
-    lanes: Vec<LaneBody>,
-    /// Releases in slots without traffic.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    idle: Vec<LaneBody>,
-    /// Traffic switches without effect, latest first: to a slot with no known release yet, or to an empty slot.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    switches_without_effect: Vec<SwitchBody>,
-    /// Lanes with a hidden report: one that was recorded after the lane's last change but occurred before it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    hidden_reports: Vec<HiddenReportBody>,
+fn live_lane_body(service: &ServiceName, target: &TargetName, live: &LiveRelease) -> LaneBody {
+    let live = LiveRelease { slot: live.slot.as_ref(), release: &live.release, since: &live.since };
+    lane_body(service, target, live)
 }
 
-/// Traffic switch without effect.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct SwitchBody {
-    /// Service name.
-    service: String,
-    /// Target name.
-    target: String,
-    /// Slot that traffic was switched to.
-    slot: String,
-    /// The switch event.
-    since: EventRefBody,
-}
-
-/// Late report, hidden by a change that occurred after it.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct HiddenReportBody {
-    /// Service name.
-    service: String,
-    /// Target name.
-    target: String,
-    /// Position of the report.
-    position: u64,
-}
-
-/// Environments of a ledger.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct EnvironmentsBody {
-    /// Ledger position that the response reflects.
-    position: u64,
-    /// Environments, by name.
-    environments: Vec<EnvironmentBody>,
-}
-
-/// An environment of the ledger.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct EnvironmentBody {
-    /// Environment name.
-    name: String,
-    /// Position of the first event that named it.
-    first_position: u64,
-    /// Number of changes of its composition.
-    changes: u64,
-    /// True if it is retired: it has no lanes, and no reports are expected.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    retired: bool,
-}
-
-/// One side of a comparison.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct SideBody {
-    /// Environment name.
-    environment: String,
-    /// Ledger position that this side reflects.
-    position: u64,
-    /// Requested point.
-    at: String,
-    /// SHA-256 over the composition.
-    digest: String,
-}
-
-/// Difference between two compositions.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct DiffBody {
-    /// First side.
-    from: SideBody,
-    /// Second side.
-    to: SideBody,
-    /// Lanes that differ, by service and target.
-    differences: Vec<DifferenceBody>,
-}
-
-/// Difference in one lane.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct DifferenceBody {
-    /// Service name.
-    service: String,
-    /// Target name.
-    target: String,
-    /// Kind of the difference.
-    change: LaneChange,
-    /// Lane on the first side.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    from: Option<LaneBody>,
-    /// Lane on the second side.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<LaneBody>,
-}
-
-/// Kind of a difference in a lane.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum LaneChange {
-    /// The lane runs a release on the second side only.
-    Added,
-    /// The lane runs a release on the first side only.
-    Removed,
-    /// The lane runs different releases.
-    Changed,
-}
-
-impl From<LaneDifference<'_>> for DifferenceBody {
-    fn from(lane: LaneDifference<'_>) -> Self {
-        let body = |live: &LiveRelease| Some(LaneBody::live(lane.service, lane.target, live));
-        let (change, from, to) = match lane.difference {
-            Difference::Added(to) => (LaneChange::Added, None, body(to)),
-            Difference::Removed(from) => (LaneChange::Removed, body(from), None),
-            Difference::Changed { from, to } => (LaneChange::Changed, body(from), body(to)),
-        };
-        Self { service: lane.service.to_string(), target: lane.target.to_string(), change, from, to }
-    }
+fn difference_body(lane: LaneDifference<'_>) -> DifferenceBody {
+    let body = |live: &LiveRelease| Some(live_lane_body(lane.service, lane.target, live));
+    let (change, from, to) = match lane.difference {
+        Difference::Added(to) => (LaneChange::Added, None, body(to)),
+        Difference::Removed(from) => (LaneChange::Removed, body(from), None),
+        Difference::Changed { from, to } => (LaneChange::Changed, body(from), body(to)),
+    };
+    let (service, target) = (lane.service.to_string(), lane.target.to_string());
+    DifferenceBody { service, target, change: change.name().to_owned(), from, to }
 }
 
 /// List environments
@@ -288,9 +148,9 @@ pub(crate) async fn get_state(
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let state = ledger.projections.state(&environment, as_of).await?;
     let composition = state.composition();
-    let lanes = composition.lanes().map(|(service, target, live)| LaneBody::live(service, target, live));
+    let lanes = composition.lanes().map(|(service, target, live)| live_lane_body(service, target, live));
     let idle = state.lanes.iter().flat_map(|lane| {
-        lane.fold.idle().into_iter().map(|idle| LaneBody::of(&lane.service, &lane.target, idle))
+        lane.fold.idle().into_iter().map(|idle| lane_body(&lane.service, &lane.target, idle))
     });
     let switches = state.lanes.iter().flat_map(|lane| {
         lane.fold.passed_over().into_iter().map(|(slot, since)| SwitchBody {
@@ -386,7 +246,7 @@ pub(crate) async fn get_diff(
     let body = DiffBody {
         from: side_body(&from.0, &first, &before),
         to: side_body(&to.0, &second, &after),
-        differences: before.diff(&after).into_iter().map(DifferenceBody::from).collect(),
+        differences: before.diff(&after).into_iter().map(difference_body).collect(),
     };
     Ok(with_position(position, Json(body)))
 }

@@ -5,70 +5,16 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use bytes::Bytes;
+use ledger_api_types::{AnnotationsBody, EventResult, EventStatus, RunsAtBody};
 use ledger_codec::cloudevents::{Envelope, Invalid};
 use ledger_domain::event::Payload;
 use ledger_domain::{EnvironmentName, Kind as EventKind, Position, Release};
 use ledger_ingest::{RecordError, RecordOutcome};
 use ledger_projections::{AsOf, EventFilter, QueryError, Waited};
-use serde::Serialize;
 use tracing::debug;
-use utoipa::ToSchema;
 
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
-
-/// Outcome of one event.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct EventResult {
-    /// Id of the event, if it could be read.
-    id: Option<String>,
-    /// Source of the event, if it could be read.
-    source: Option<String>,
-    /// Status of the event.
-    pub(crate) status: EventStatus,
-    /// Position of the event, or of the event that has its identity.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    position: Option<u64>,
-    /// Reason why it was not recorded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) problem: Option<Box<Problem>>,
-    /// Annotations; absent if they are not available in time. The history has them as well.
-    #[serde(flatten)]
-    annotations: Option<AnnotationsBody>,
-}
-
-/// Annotations of a recorded event.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AnnotationsBody {
-    /// Contradictions with the ledger's earlier state: `late`, `ambiguous_target`, and others.
-    anomalies: Vec<String>,
-    /// Kinds of names that this event introduces: `environment`, `service`, `target`.
-    new: Vec<String>,
-    /// Version that its lane runs from here on, if the event changed it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    went_live: Option<String>,
-    /// Candidate targets, if the event names none and the service has several.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    targets: Vec<String>,
-    /// For a revocation: lanes that run the artifact or hold it in a slot.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    runs_at: Option<Vec<RunsAtBody>>,
-}
-
-/// Lane that runs an artifact or holds it in a slot.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct RunsAtBody {
-    /// Environment name.
-    environment: String,
-    /// Service name.
-    service: String,
-    /// Target name.
-    target: String,
-    /// Version.
-    version: String,
-    /// True if it receives traffic.
-    live: bool,
-}
 
 /// Maximum number of events in a response with annotations.
 const MAX_ANNOTATED_EVENTS: usize = 1_000;
@@ -164,70 +110,43 @@ async fn runs_at(ledger: &TenantLedger, bytes: Bytes) -> Result<Vec<RunsAtBody>,
     Ok(found)
 }
 
-/// Status of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum EventStatus {
-    /// It is recorded and durable.
-    Recorded,
-    /// The same event was recorded before.
-    Duplicate,
-    /// Another event with the same identity was recorded before.
-    Conflict,
-    /// It is malformed; resending it unchanged cannot succeed.
-    Invalid,
-    /// The current state of the ledger does not allow it.
-    Rejected,
-    /// The ledger cannot record it now; resend it later.
-    Refused,
-}
-
-impl EventStatus {
-    pub(crate) const fn is_recorded(self) -> bool {
-        matches!(self, Self::Recorded | Self::Duplicate)
+pub(crate) fn invalid_result(invalid: Invalid) -> EventResult {
+    let problem = Some(Problem::from(&invalid).into_body());
+    EventResult {
+        id: invalid.id,
+        source: invalid.source,
+        status: EventStatus::Invalid,
+        position: None,
+        problem,
+        annotations: None,
     }
 }
 
-impl EventResult {
-    pub(crate) fn invalid(invalid: Invalid) -> Self {
-        let problem = Some(Box::new(Problem::from(&invalid)));
-        Self {
-            id: invalid.id,
-            source: invalid.source,
-            status: EventStatus::Invalid,
-            position: None,
-            problem,
-            annotations: None,
+pub(crate) fn outcome_result((id, source): (String, String), outcome: &RecordOutcome) -> EventResult {
+    let (status, position, problem) = match outcome {
+        RecordOutcome::Recorded(position) => (EventStatus::Recorded, Some(*position), None),
+        RecordOutcome::Duplicate(position) => (EventStatus::Duplicate, Some(*position), None),
+        RecordOutcome::Conflict(position) => {
+            let detail =
+                format!("the event at position {position} has the same id and source but different content");
+            let problem = Problem::new(Kind::IdentityConflict, detail);
+            (EventStatus::Conflict, Some(*position), Some(problem))
         }
-    }
-
-    pub(crate) fn from_outcome((id, source): (String, String), outcome: &RecordOutcome) -> Self {
-        let (status, position, problem) = match outcome {
-            RecordOutcome::Recorded(position) => (EventStatus::Recorded, Some(*position), None),
-            RecordOutcome::Duplicate(position) => (EventStatus::Duplicate, Some(*position), None),
-            RecordOutcome::Conflict(position) => {
-                let detail = format!(
-                    "the event at position {position} has the same id and source but different content"
-                );
-                let problem = Problem::new(Kind::IdentityConflict, detail);
-                (EventStatus::Conflict, Some(*position), Some(problem))
-            }
-            RecordOutcome::Refused(error @ RecordError::FromTheFuture { .. }) => {
-                (EventStatus::Invalid, None, Some(Problem::from(error)))
-            }
-            RecordOutcome::Refused(error @ RecordError::Rejected(_)) => {
-                (EventStatus::Rejected, None, Some(Problem::from(error)))
-            }
-            RecordOutcome::Refused(error) => (EventStatus::Refused, None, Some(Problem::from(error))),
-        };
-        Self {
-            id: Some(id),
-            source: Some(source),
-            status,
-            position: position.map(ledger_domain::Position::get),
-            problem: problem.map(Box::new),
-            annotations: None,
+        RecordOutcome::Refused(error @ RecordError::FromTheFuture { .. }) => {
+            (EventStatus::Invalid, None, Some(Problem::from(error)))
         }
+        RecordOutcome::Refused(error @ RecordError::Rejected(_)) => {
+            (EventStatus::Rejected, None, Some(Problem::from(error)))
+        }
+        RecordOutcome::Refused(error) => (EventStatus::Refused, None, Some(Problem::from(error))),
+    };
+    EventResult {
+        id: Some(id),
+        source: Some(source),
+        status,
+        position: position.map(ledger_domain::Position::get),
+        problem: problem.map(Problem::into_body),
+        annotations: None,
     }
 }
 
@@ -244,8 +163,8 @@ pub(crate) fn overall_status(results: &[EventResult]) -> Result<StatusCode, Prob
         return Ok(StatusCode::CREATED);
     }
     let all_refused = results.iter().all(|result| result.status == EventStatus::Refused);
-    match results.first().and_then(|result| result.problem.as_deref()) {
-        Some(problem) if all_refused => Err(problem.clone()),
+    match results.first().and_then(|result| result.problem.as_ref()) {
+        Some(problem) if all_refused => Err(Problem::from(problem.clone())),
         _ => Ok(StatusCode::MULTI_STATUS),
     }
 }

@@ -4,13 +4,13 @@ use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
+use ledger_api_types::{EntryBody, EventsBody, PositionBody};
 use ledger_domain::{EnvironmentName, EventId, Identity, Kind as EventKind, Position, ServiceName, Source};
 use ledger_ingest::UnknownLane;
 use ledger_projections::{EventFilter, EventRow, PAGE_BYTES};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use crate::parameters::{
     StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
@@ -18,90 +18,32 @@ use crate::parameters::{
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
-/// Entry of the ledger.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct EntryBody {
-    /// Position of the entry.
-    position: u64,
-    /// Time at which the stream stored it.
-    recorded_at: DateTime<Utc>,
-    /// Leaf hash in the Merkle tree: SHA-256(0x00 ‖ the event's bytes).
-    leaf_hash: String,
-    /// Position of the earlier entry with the same identity. A repeat has no effect.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    repeats: Option<u64>,
-    /// Contradictions with the ledger's earlier state: `late`, `removed_nothing`, `switched_to_empty_slot`,
-    /// `switch_pending`, `during_freeze`, `ambiguous_target`, `straddles_change`, `counts_contradict`,
-    /// `environment_retired`, `corrects_nothing`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    anomalies: Vec<String>,
-    /// Kinds of names that this entry introduces: `environment`, `service`, `target`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    new: Vec<String>,
-    /// Version that its lane runs from here on, if the event changed it (by a deploy or a traffic switch).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    went_live: Option<String>,
-    /// Target concerned, even if the event names none and the service has only this one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<String>,
-    /// Candidate targets, if the event names none and the service has several.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    targets: Vec<String>,
-    /// If the lane returns to a release that it ran before another one: the position at which that release last went
-    /// live.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    returns_to: Option<u64>,
-    /// Position of the event that corrects it: from that position on, this entry has no effect.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    corrected_by: Option<u64>,
-    /// Milliseconds by which it occurred after it was recorded, a lower bound of the emitter's clock skew.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    clock_ahead_ms: Option<i64>,
-    /// The CloudEvent, byte for byte as stored.
-    #[schema(value_type = Object)]
-    event: Box<RawValue>,
-}
-
-impl EntryBody {
-    pub(crate) fn of(row: EventRow) -> Result<Self, Problem> {
-        let text = std::str::from_utf8(&row.bytes).ok();
-        let event = text.and_then(|text| RawValue::from_string(text.to_owned()).ok());
-        let occurred_at = row.occurred_at;
-        let ahead = (occurred_at - row.recorded_at).num_milliseconds();
-        Ok(Self {
-            position: row.position.get(),
-            recorded_at: row.recorded_at,
-            leaf_hash: row.leaf_hash.to_string(),
-            repeats: row.repeats.map(Position::get),
-            anomalies: row.anomalies,
-            new: row.first_of,
-            went_live: row.went_live,
-            target: row.target,
-            targets: row.targets,
-            returns_to: row.returns_to.map(Position::get),
-            corrected_by: row.corrected_by.map(Position::get),
-            clock_ahead_ms: (ahead > 0).then_some(ahead),
-            event: event.ok_or_else(|| {
-                Problem::from(ledger_projections::Error::Inconsistent {
-                    table: "events",
-                    row: row.position.to_string(),
-                    detail: "its bytes are not JSON".into(),
-                })
-            })?,
-        })
-    }
-}
-
-/// Page of the history.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct EventsBody {
-    /// Ledger position that the response reflects.
-    position: u64,
-    /// Entries, by position.
-    events: Vec<EntryBody>,
-    /// Cursor of the next page: pass it as `after`. Absent on the last page.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<u64>,
+pub(crate) fn entry_body(row: EventRow) -> Result<EntryBody, Problem> {
+    let text = std::str::from_utf8(&row.bytes).ok();
+    let event = text.and_then(|text| RawValue::from_string(text.to_owned()).ok());
+    let occurred_at = row.occurred_at;
+    let ahead = (occurred_at - row.recorded_at).num_milliseconds();
+    Ok(EntryBody {
+        position: row.position.get(),
+        recorded_at: row.recorded_at,
+        leaf_hash: row.leaf_hash.to_string(),
+        repeats: row.repeats.map(Position::get),
+        anomalies: row.anomalies,
+        new: row.first_of,
+        went_live: row.went_live,
+        target: row.target,
+        targets: row.targets,
+        returns_to: row.returns_to.map(Position::get),
+        corrected_by: row.corrected_by.map(Position::get),
+        clock_ahead_ms: (ahead > 0).then_some(ahead),
+        event: event.ok_or_else(|| {
+            Problem::from(ledger_projections::Error::Inconsistent {
+                table: "events",
+                row: row.position.to_string(),
+                detail: "its bytes are not JSON".into(),
+            })
+        })?,
+    })
 }
 
 /// Query parameters of the history.
@@ -197,7 +139,7 @@ pub(crate) async fn list_events(
     let bytes: usize = rows.iter().map(|row| row.bytes.len()).sum();
     let full = rows.len() == limit as usize || bytes >= PAGE_BYTES;
     let next = rows.last().filter(|_| full).map(|row| row.position.get());
-    let events = rows.into_iter().map(EntryBody::of).collect::<Result<_, _>>()?;
+    let events = rows.into_iter().map(entry_body).collect::<Result<_, _>>()?;
     Ok(with_position(projected, Json(EventsBody { position: projected.get(), events, next })))
 }
 
@@ -257,18 +199,7 @@ pub(crate) async fn get_event(
     if not_modified {
         return Ok((StatusCode::NOT_MODIFIED, cache_headers).into_response());
     }
-    Ok(with_position(projected, (cache_headers, Json(EntryBody::of(row)?))))
-}
-
-/// Progress of the ledger and of its projections.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct PositionBody {
-    /// Position of the projections: queries reflect it.
-    position: u64,
-    /// Position of the last entry of the stream.
-    head: u64,
-    /// Root of the Merkle tree over the entries up to `position`.
-    root: String,
+    Ok(with_position(projected, (cache_headers, Json(entry_body(row)?))))
 }
 
 /// Get the position

@@ -5,14 +5,15 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::Path;
 use axum::response::Response;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
+use ledger_api_types::{HorizonBody, HorizonPointBody, RetainedArtifactBody, WithoutArtifactBody};
 use ledger_domain::horizon::Need;
 use ledger_ingest::{Horizon, HorizonPoint, horizon};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::time::timeout;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
-use crate::bodies::PlanIssueBody;
+use crate::bodies::plan_issue_body;
 use crate::environments::EnvironmentPath;
 use crate::parameters::{StrictQuery, parse_optional, wait_for_position, with_position};
 use crate::problem::{Kind, Problem};
@@ -38,89 +39,25 @@ pub(crate) struct HorizonQuery {
     wait_ms: Option<String>,
 }
 
-/// Rollback horizon of an environment.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct HorizonBody {
-    /// Environment name.
-    environment: String,
-    /// Ledger position that the response reflects.
-    position: u64,
-    /// Window in seconds.
-    window_seconds: i64,
-    /// Known-good points that were current at any time within the window, latest first; at most 500.
-    points: Vec<HorizonPointBody>,
-    /// True if `points` omits some known-good points. `needed` covers all of them.
-    cut: bool,
-    /// Artifacts to retain: those of every point within the window that is not bad, and those that run now.
-    needed: Vec<RetainedArtifactBody>,
-    /// Versions at such points without a known artifact: they cannot be retained by name.
-    without_artifact: Vec<WithoutArtifactBody>,
-}
-
-/// Known-good point, with the issues of a rollback to it.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct HorizonPointBody {
-    /// Sequence number of the environment's composition change, from 1.
-    number: u64,
-    /// Position of the event that made the change.
-    position: u64,
-    /// Time at which that event occurred.
-    occurred_at: DateTime<Utc>,
-    /// SHA-256 over the composition.
-    digest: String,
-    /// True if a rollback to it can be requested now. True as well for the current point.
-    possible: bool,
-    /// True if a rollback to it can be requested with `force`.
-    by_force: bool,
-    /// Issues of a rollback to it.
-    issues: Vec<PlanIssueBody>,
-}
-
-/// Artifact to retain.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct RetainedArtifactBody {
-    /// Artifact, by the first name that the ledger saw.
-    artifact: String,
-    /// All names of the artifact.
-    names: Vec<String>,
-    /// Services that run it.
-    services: Vec<String>,
-    /// Number of points within the window that need it; 0 if only the current composition needs it.
-    points: u64,
-}
-
-/// Version without a known artifact.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct WithoutArtifactBody {
-    /// Service name.
-    service: String,
-    /// Version.
-    version: String,
-}
-
-impl From<&HorizonPoint> for HorizonPointBody {
-    fn from(horizon: &HorizonPoint) -> Self {
-        let issues = horizon.issues.iter();
-        Self {
-            number: horizon.point.number.unwrap_or_default(),
-            position: horizon.point.since.position.get(),
-            occurred_at: horizon.point.since.occurred_at,
-            digest: horizon.point.composition.digest(),
-            possible: horizon.is_possible(false),
-            by_force: horizon.is_possible(true),
-            issues: issues.map(|(issue, severity)| PlanIssueBody::of(issue, *severity)).collect(),
-        }
+fn horizon_point_body(horizon: &HorizonPoint) -> HorizonPointBody {
+    let issues = horizon.issues.iter();
+    HorizonPointBody {
+        number: horizon.point.number.unwrap_or_default(),
+        position: horizon.point.since.position.get(),
+        occurred_at: horizon.point.since.occurred_at,
+        digest: horizon.point.composition.digest(),
+        possible: horizon.is_possible(false),
+        by_force: horizon.is_possible(true),
+        issues: issues.map(|(issue, severity)| plan_issue_body(issue, *severity)).collect(),
     }
 }
 
-impl From<&Need> for RetainedArtifactBody {
-    fn from(need: &Need) -> Self {
-        Self {
-            artifact: need.artifact.as_str().to_owned(),
-            names: need.names.iter().map(|name| name.as_str().to_owned()).collect(),
-            services: need.services.iter().map(ToString::to_string).collect(),
-            points: need.points,
-        }
+fn retained_artifact_body(need: &Need) -> RetainedArtifactBody {
+    RetainedArtifactBody {
+        artifact: need.artifact.as_str().to_owned(),
+        names: need.names.iter().map(|name| name.as_str().to_owned()).collect(),
+        services: need.services.iter().map(ToString::to_string).collect(),
+        points: need.points,
     }
 }
 
@@ -180,9 +117,9 @@ pub(crate) async fn get_horizon(
         environment: environment.to_string(),
         position: position.get(),
         window_seconds: window.num_seconds(),
-        points: points.iter().map(HorizonPointBody::from).collect(),
+        points: points.iter().map(horizon_point_body).collect(),
         cut,
-        needed: needed.artifacts().map(RetainedArtifactBody::from).collect(),
+        needed: needed.artifacts().map(retained_artifact_body).collect(),
         without_artifact: without_artifact.collect(),
     };
     Ok(with_position(position, Json(body)))

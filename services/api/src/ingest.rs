@@ -7,11 +7,12 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use ledger_api_types::EventResult;
 use ledger_codec::cloudevents::{BatchError, Envelope, Invalid, MAX_EVENT_BYTES, decode_header};
 use ledger_ingest::{RecordError, RecordOutcome};
 
 use crate::body::read;
-use crate::event_result::{EventResult, add_annotations, id_and_source, overall_status};
+use crate::event_result::{add_annotations, id_and_source, outcome_result, overall_status};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 use crate::{App, bulk};
@@ -146,12 +147,12 @@ async fn record_one(
     let id_and_source = id_and_source(&envelope);
     let outcomes = ledger.ingest.record(vec![envelope]).await;
     let outcome = outcomes.first().unwrap_or(&RecordOutcome::Refused(RecordError::Closing));
-    let mut result = EventResult::from_outcome(id_and_source, outcome);
+    let mut result = outcome_result(id_and_source, outcome);
     if annotate {
         add_annotations(ledger, std::slice::from_mut(&mut result)).await;
     }
     match result.problem {
-        Some(problem) => Err(*problem),
+        Some(problem) => Err(Problem::from(problem)),
         None => Ok((StatusCode::CREATED, Json(result)).into_response()),
     }
 }

@@ -3,15 +3,16 @@
 use axum::Json;
 use axum::extract::Path;
 use axum::response::Response;
+use ledger_api_types::{ActorRequest, CountsBody, PointBody, PointDetailBody, PointsBody, PolicyBody};
 use ledger_domain::event::{Actor, Counts};
 use ledger_domain::known_good::Status;
 use ledger_domain::{PointSelector, Position, ShortText};
 use ledger_ingest::resolve;
 use ledger_projections::Snapshot;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use crate::bodies::{ActorBody, CountsBody, PointBody};
+use crate::bodies::point_body;
 use crate::body::parsed_member;
 use crate::environments::EnvironmentPath;
 use crate::parameters::{
@@ -23,13 +24,12 @@ use crate::tenant::TenantLedger;
 /// Maximum number of points that one request examines before it returns a cursor.
 const MAX_EXAMINED_POINTS: u32 = 2_000;
 
-impl ActorBody {
-    pub(crate) fn parse(&self, name: &str) -> Result<Actor, Problem> {
-        Ok(Actor {
-            kind: parsed_member(&format!("/{name}/type"), ShortText::parse(&self.kind))?,
-            name: parsed_member(&format!("/{name}/name"), ShortText::parse(&self.name))?,
-        })
-    }
+/// Parses the actor in the member `name` of a request.
+pub(crate) fn parse_actor(name: &str, actor: &ActorRequest) -> Result<Actor, Problem> {
+    Ok(Actor {
+        kind: parsed_member(&format!("/{name}/type"), ShortText::parse(&actor.kind))?,
+        name: parsed_member(&format!("/{name}/name"), ShortText::parse(&actor.name))?,
+    })
 }
 
 /// Adds the case counts of checks to the reasons that cite them.
@@ -50,20 +50,6 @@ async fn add_counts(snapshot: &mut Snapshot, points: &mut [PointBody]) -> Result
         });
     }
     Ok(())
-}
-
-/// Release points of an environment.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct PointsBody {
-    /// Environment name.
-    environment: String,
-    /// Ledger position that the response reflects.
-    position: u64,
-    /// Points, latest first.
-    points: Vec<PointBody>,
-    /// Cursor of the next page: pass it as `before`. A page with fewer than `limit` points may still have a successor.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<u64>,
 }
 
 /// Query parameters of the release points.
@@ -145,26 +131,12 @@ pub(crate) async fn list_points(
         }
         next = Some(point.since.position.get());
         if wanted.is_none_or(|wanted| wanted == point.judgement.status) {
-            points.push(PointBody::from(&point));
+            points.push(point_body(&point));
         }
     }
     add_counts(&mut snapshot, &mut points).await?;
     let body = PointsBody { environment: environment.to_string(), position: projected.get(), points, next };
     Ok(with_position(projected, Json(body)))
-}
-
-/// Release point of an environment.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct PointDetailBody {
-    /// Environment name.
-    environment: String,
-    /// Ledger position that the response reflects.
-    position: u64,
-    /// Position of the policy in force.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    policy: Option<u64>,
-    /// Release point.
-    point: PointBody,
 }
 
 /// Path parameters that name a release point.
@@ -223,7 +195,7 @@ pub(crate) async fn get_point(
     let none = || Problem::new(Kind::UnknownPoint, format!("{environment} has no release point {selector}"));
     let point = point.ok_or_else(none)?;
     let policy = snapshot.policy(&environment, known_at.unwrap_or(projected)).await?;
-    let mut point = [PointBody::from(&point)];
+    let mut point = [point_body(&point)];
     add_counts(&mut snapshot, &mut point).await?;
     let [point] = point;
     let body = PointDetailBody {
@@ -233,20 +205,6 @@ pub(crate) async fn get_point(
         point,
     };
     Ok(with_position(projected, Json(body)))
-}
-
-/// Policy of an environment.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct PolicyBody {
-    /// Environment name.
-    environment: String,
-    /// Ledger position that the response reflects.
-    position: u64,
-    /// Position of its declaration; absent if none was declared.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    declared: Option<u64>,
-    /// Policy, as in `environment.declared`; empty if none was declared.
-    policy: serde_json::Value,
 }
 
 /// Get the policy of an environment

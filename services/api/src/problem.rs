@@ -1,22 +1,25 @@
 //! Problem documents (`application/problem+json`, RFC 9457): one table of kinds and the mapping of every error to one.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt::Display;
 
 use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use ledger_api_types::{FieldError, ProblemBody};
 use ledger_codec::cloudevents::{Invalid, Reason};
 use ledger_domain::rollback::TransitionError;
 use ledger_domain::{EnvironmentName, Position};
 use ledger_ingest::{GateError, PlanError, RecordError, Rejection, UnknownLane};
 use ledger_journal::{AppendError, ReadError};
 use ledger_projections::QueryError;
-use serde::Serialize;
 use tracing::{error, warn};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
+use utoipa::{PartialSchema, ToSchema};
 
-use crate::bodies::PlanBody;
+use crate::bodies::plan_body;
 
 /// Detail of problems that do not disclose their cause.
 const INTERNAL_DETAIL: &str = "internal failure; the service log has the cause";
@@ -106,58 +109,57 @@ kinds! {
     JournalFull = 507 "journal-full" "Stream full";
 }
 
-/// Problem document as defined by RFC 9457.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct Problem {
-    /// Kind of the problem, a stable URN.
-    #[serde(rename = "type")]
-    pub(crate) kind: &'static str,
-    /// Short summary of the kind.
-    title: &'static str,
-    /// HTTP status.
-    pub(crate) status: u16,
-    /// Explanation of this occurrence.
-    detail: String,
-    /// Errors by location.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<FieldError>,
-    /// Related position: of the projections, or of the entry that conflicts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    position: Option<u64>,
-    /// Current plan, if the request was rejected because of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    plan: Option<Box<PlanBody>>,
+/// Rejection of a request; its response is the problem document.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem(Box<ProblemBody>);
+
+impl From<Box<ProblemBody>> for Problem {
+    fn from(body: Box<ProblemBody>) -> Self {
+        Self(body)
+    }
 }
 
-/// Error at one location of the request.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-struct FieldError {
-    /// RFC 6901 JSON pointer into the event or the body.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pointer: Option<String>,
-    /// Name of the parameter.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parameter: Option<String>,
-    /// Explanation of the error.
-    detail: String,
+impl PartialSchema for Problem {
+    fn schema() -> RefOr<Schema> {
+        ProblemBody::schema()
+    }
+}
+
+impl ToSchema for Problem {
+    fn name() -> Cow<'static, str> {
+        ProblemBody::name()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        ProblemBody::schemas(schemas);
+    }
 }
 
 impl Problem {
     pub(crate) fn new(kind: Kind, detail: impl Display) -> Self {
-        Self {
-            kind: kind.urn(),
-            title: kind.title(),
+        Self(Box::new(ProblemBody {
+            kind: kind.urn().to_owned(),
+            title: kind.title().to_owned(),
             status: kind.status(),
             detail: detail.to_string(),
             errors: Vec::new(),
             position: None,
             plan: None,
-        }
+        }))
+    }
+
+    pub(crate) fn into_body(self) -> Box<ProblemBody> {
+        self.0
+    }
+
+    fn with_position(mut self, position: Position) -> Self {
+        self.0.position = Some(position.get());
+        self
     }
 
     pub(crate) fn parameter(name: &str, detail: impl Display) -> Self {
         let mut problem = Self::new(Kind::InvalidParameter, format!("{name}: {detail}"));
-        problem.errors.push(FieldError {
+        problem.0.errors.push(FieldError {
             pointer: None,
             parameter: Some(name.to_owned()),
             detail: detail.to_string(),
@@ -168,7 +170,7 @@ impl Problem {
     /// Returns a problem about the body member at `pointer`.
     pub(crate) fn member(pointer: &str, detail: impl Display) -> Self {
         let mut problem = Self::new(Kind::InvalidBody, format!("{pointer}: {detail}"));
-        problem.errors.push(FieldError {
+        problem.0.errors.push(FieldError {
             pointer: Some(pointer.to_owned()),
             parameter: None,
             detail: detail.to_string(),
@@ -182,7 +184,7 @@ impl Problem {
 
     pub(crate) fn projections_behind(wanted: Position, projections: Position) -> Self {
         let detail = format!("timed out waiting for position {wanted}: the projections are at {projections}");
-        Self { position: Some(projections.get()), ..Self::new(Kind::ProjectionsBehind, detail) }
+        Self::new(Kind::ProjectionsBehind, detail).with_position(projections)
     }
 
     /// Returns a problem for an internal failure. Logs the cause once and does not disclose it.
@@ -200,8 +202,8 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(self)).into_response();
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.0)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::SERVICE_UNAVAILABLE {
@@ -228,7 +230,7 @@ impl From<&Reason> for Problem {
         };
         let mut problem = Self::new(kind, reason);
         if let Reason::Value { pointer, detail } = reason {
-            problem.errors.push(FieldError {
+            problem.0.errors.push(FieldError {
                 pointer: Some(pointer.clone()),
                 parameter: None,
                 detail: detail.clone(),
@@ -293,12 +295,12 @@ impl From<&Rejection> for Problem {
         match rejection {
             Rejection::EnvironmentMoved { planned, .. }
             | Rejection::PlanChanged { planned }
-            | Rejection::Blocked { planned, .. } => problem.plan = Some(Box::new(PlanBody::of(planned))),
+            | Rejection::Blocked { planned, .. } => problem.0.plan = Some(Box::new(plan_body(planned))),
             Rejection::StartBlocked { planned: Some(planned), .. } => {
-                problem.plan = Some(Box::new(PlanBody::of(planned)));
+                problem.0.plan = Some(Box::new(plan_body(planned)));
             }
             Rejection::UnderWay { position, .. } | Rejection::RollbackExists { position, .. } => {
-                problem.position = Some(position.get());
+                problem.0.position = Some(position.get());
             }
             _ => {}
         }
@@ -340,8 +342,8 @@ impl From<QueryError> for Problem {
         let kind = match &error {
             QueryError::UnknownEnvironment(_) => Kind::UnknownEnvironment,
             QueryError::NotYet { projections, .. } => {
-                let position = Some(projections.get());
-                return Self { position, ..Self::new(Kind::UnknownPosition, error) };
+                let position = *projections;
+                return Self::new(Kind::UnknownPosition, error).with_position(position);
             }
             QueryError::NoSuchChange { .. } => Kind::UnknownChange,
             QueryError::KnownAlready(_) => return Self::parameter("known_at", error),
@@ -398,5 +400,13 @@ mod tests {
         urns.sort_unstable();
         urns.dedup();
         assert_eq!(urns.len(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn clients_recognize_every_kind_as_a_problem_of_a_ledger() {
+        for kind in Kind::ALL {
+            let body = Problem::new(*kind, "a detail").into_body();
+            assert!(body.slug().is_some(), "{}", body.kind);
+        }
     }
 }

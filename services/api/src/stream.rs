@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tracing::warn;
 use utoipa::IntoParams;
 
-use crate::history::EntryBody;
+use crate::history::entry_body;
 use crate::parameters::{StrictQuery, parse, parse_optional, parse_position};
 use crate::problem::Problem;
 use crate::tenant::TenantLedger;
@@ -132,7 +132,7 @@ impl Follower {
 fn sse_event(row: EventRow) -> Event {
     let position = row.position.to_string();
     let kind = row.kind;
-    let json = EntryBody::of(row).ok().and_then(|entry| serde_json::to_string(&entry).ok());
+    let json = entry_body(row).ok().and_then(|entry| serde_json::to_string(&entry).ok());
     match json {
         Some(data) => Event::default().id(position).event(kind.name()).data(data),
         None => Event::default().comment(format!("cannot serialize the entry at position {position}")),

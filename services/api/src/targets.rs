@@ -4,15 +4,17 @@ use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
+use ledger_api_types::{
+    DriftBody, DriftLaneBody, LaneNameBody, ReleaseBody, TargetReleaseBody, TargetSkewBody, TargetsBody,
+};
 use ledger_codec::manifest::{Format, Manifest};
 use ledger_domain::drift::{drift, uneven};
 use ledger_domain::{EnvironmentName, PointInTime, PointSelector};
 use ledger_ingest::resolve;
 use ledger_projections::{AsKnownAt, AsOf, EnvironmentState, Snapshot};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use crate::bodies::{EventRefBody, ReleaseBody};
 use crate::environments::EnvironmentPath;
 use crate::parameters::{StrictQuery, WaitQuery, parse_optional, wait_for_position, with_position};
 use crate::problem::{Kind, Problem};
@@ -98,49 +100,6 @@ async fn latest_state(
     Ok((environment, snapshot, state))
 }
 
-/// Drift of an environment: lanes in which an observation differs from the ledger.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct DriftBody {
-    /// Environment name.
-    environment: String,
-    /// Ledger position that the response reflects.
-    position: u64,
-    /// Number of lanes with at least one observation.
-    observed_lanes: usize,
-    /// Lanes in which the last observation differs from the ledger.
-    drift: Vec<DriftLaneBody>,
-    /// Lanes that run a release according to the ledger and have no observation.
-    unobserved: Vec<LaneNameBody>,
-}
-
-/// Lane with drift.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct DriftLaneBody {
-    /// Service name.
-    service: String,
-    /// Target name.
-    target: String,
-    /// Release according to the ledger; absent if the lane is empty.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ledger: Option<ReleaseBody>,
-    /// Observed release; absent if nothing was running.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seen: Option<ReleaseBody>,
-    /// Event since which the difference exists.
-    since: EventRefBody,
-    /// Last observation.
-    last_seen: EventRefBody,
-}
-
-/// Name of a lane.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct LaneNameBody {
-    /// Service name.
-    service: String,
-    /// Target name.
-    target: String,
-}
-
 /// Get the drift of an environment
 ///
 /// Lists the lanes in which the observed release differs from the ledger, and the event since which it differs.
@@ -191,38 +150,6 @@ pub(crate) async fn get_drift(
             .collect(),
     };
     Ok(with_position(snapshot.position(), Json(body)))
-}
-
-/// Differences between the targets of an environment.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct TargetsBody {
-    /// Environment name.
-    environment: String,
-    /// Ledger position that the response reflects.
-    position: u64,
-    /// Targets at which at least one service runs.
-    targets: Vec<String>,
-    /// Services that do not run the same release at every target.
-    uneven: Vec<TargetSkewBody>,
-}
-
-/// Service that does not run the same release at every target.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct TargetSkewBody {
-    /// Service name.
-    service: String,
-    /// Its release at each target.
-    targets: Vec<TargetReleaseBody>,
-}
-
-/// Release of a service at one target.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct TargetReleaseBody {
-    /// Target name.
-    target: String,
-    /// Release; absent if the service does not run there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    release: Option<ReleaseBody>,
 }
 
 /// Compare the targets of an environment

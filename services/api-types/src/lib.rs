@@ -1,0 +1,54 @@
+//! Bodies of the HTTP API's requests and responses: the service and its clients use the same types.
+//!
+//! Invariants: no I/O and no rules. A request rejects unknown members. A response ignores them, and a member that is
+//! optional, or that is newer than the first version of its body, may be absent. Words, such as a status, are text, so
+//! that a client can show one that it does not know; it is an error only where the client must decide by the word
+//! ([`EventStatus`], [`RollbackBody::phase`]).
+
+mod actor;
+mod backtest;
+mod clock_skew;
+mod diff;
+mod drift;
+mod entry;
+mod environment;
+mod event_result;
+mod gate;
+mod horizon;
+mod lane;
+mod plan;
+mod point;
+mod policy;
+mod position;
+mod problem;
+mod release;
+mod rollback;
+mod state;
+mod target;
+
+pub use actor::{ActorBody, ActorRequest};
+pub use backtest::{BacktestBody, BacktestRequest, EvaluatedDeployBody, FailureEvidenceBody};
+pub use clock_skew::{ClockSkewBody, ClockSkewsBody};
+pub use diff::{DiffBody, DifferenceBody, LaneChange, SideBody};
+pub use drift::{DriftBody, DriftLaneBody};
+pub use entry::{EntryBody, EntryRefBody, EventRefBody, EventsBody};
+pub use environment::{EnvironmentBody, EnvironmentsBody};
+pub use event_result::{AnnotationsBody, EventResult, EventStatus, RunsAtBody};
+pub use gate::{FindingBody, GateBody, GateRequest};
+pub use horizon::{HorizonBody, HorizonPointBody, RetainedArtifactBody, WithoutArtifactBody};
+pub use lane::{LaneBody, LaneNameBody};
+pub use plan::{PlanBody, PlanIssueBody, PlanPointBody, StepBody};
+pub use point::{ChangedBody, CountsBody, MarkBody, PointBody, PointDetailBody, PointsBody, ReasonBody};
+pub use policy::PolicyBody;
+pub use position::PositionBody;
+pub use problem::{FieldError, ProblemBody};
+pub use release::{ReleaseBody, ReleaseRequest};
+pub use rollback::{
+    ApprovalsBody, ConcurrentChangeBody, ProgressBody, RequestedRollbackBody, RollbackBody, RollbackRequest,
+    RollbacksBody, StepStateBody, VoteBody,
+};
+pub use state::{HiddenReportBody, StateBody, SwitchBody};
+pub use target::{TargetReleaseBody, TargetSkewBody, TargetsBody};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! Release points.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::actor::{ActorBody, ActorRequest};
+
+/// Release point.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PointBody {
+    /// Sequence number of the environment's composition change, from 1; absent if a time selected the point.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
+    /// Position of the event that made the change.
+    pub position: u64,
+    /// Time at which that event occurred.
+    pub occurred_at: DateTime<Utc>,
+    /// CloudEvents id of that event.
+    pub event_id: String,
+    /// Lanes that changed: several if the environment was retired, none if a time selected the point.
+    pub changed: Vec<ChangedBody>,
+    /// Time of the next change; absent while the point is current.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+    /// SHA-256 over the composition.
+    pub digest: String,
+    /// Number of lanes that ran a release.
+    pub lanes: usize,
+    /// Status: `empty`, `candidate`, `known_good` or `bad`.
+    pub status: String,
+    /// Reasons for the status.
+    #[serde(default)]
+    #[schema(required)]
+    pub reasons: Vec<ReasonBody>,
+    /// Mark that a person set on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<MarkBody>,
+}
+
+/// Lane that changed.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ChangedBody {
+    /// Service name.
+    pub service: String,
+    /// Target name.
+    pub target: String,
+}
+
+/// Reason for a status.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ReasonBody {
+    /// Kind: `empty`, `failed`, `missing`, `unchecked`, `not_soaked`, `marked` or `passed`.
+    pub reason: String,
+    /// Explanation.
+    pub detail: String,
+    /// Service concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Target concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Check concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
+    /// Position of the evidence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+    /// Case counts of the check, if its result has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counts: Option<CountsBody>,
+}
+
+/// Case counts of a check.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+pub struct CountsBody {
+    /// Cases that passed.
+    pub passed: u64,
+    /// Cases that failed.
+    pub failed: u64,
+    /// Cases that were skipped.
+    pub skipped: u64,
+}
+
+/// Mark that a person set on a point.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct MarkBody {
+    /// Position of the mark.
+    pub position: u64,
+    /// Status that the mark sets.
+    pub status: String,
+    /// Name that the mark gives the point.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Person who set the mark.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ActorRequest>)]
+    pub actor: Option<ActorBody>,
+    /// Reason that the person gave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Release points of an environment.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PointsBody {
+    /// Environment name.
+    pub environment: String,
+    /// Ledger position that the response reflects.
+    pub position: u64,
+    /// Points, latest first.
+    pub points: Vec<PointBody>,
+    /// Cursor of the next page: pass it as `before`. A page with fewer than `limit` points may still have a successor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}
+
+/// Release point of an environment.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PointDetailBody {
+    /// Environment name.
+    pub environment: String,
+    /// Ledger position that the response reflects.
+    pub position: u64,
+    /// Position of the policy in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<u64>,
+    /// Release point.
+    pub point: PointBody,
+}

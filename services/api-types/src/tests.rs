@@ -1,0 +1,218 @@
+//! The wire form of the bodies, and what a client tolerates.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use utoipa::PartialSchema;
+
+use super::*;
+
+const EVENT: &str = r#"{"position":3,"occurred_at":"2026-08-01T12:00:00Z","event_id":"a"}"#;
+const ACTOR: &str = r#"{"type":"person","name":"ada"}"#;
+const STEP: &str = r#""wave":1,"service":"web","target":"eu","action":"redeploy","slot":"blue","from":{"version":"v2"},"to":{"version":"v1"}"#;
+
+/// Asserts that a body is parsed and written as exactly this text.
+#[track_caller]
+fn is_the_wire_form_of<T: Serialize + DeserializeOwned>(json: &str) {
+    let body: T = serde_json::from_str(json).expect("a body");
+    assert_eq!(serde_json::to_string(&body).expect("JSON"), json);
+}
+
+fn parsed<T: DeserializeOwned>(json: &str) -> Result<T, String> {
+    serde_json::from_str(json).map_err(|error| error.to_string())
+}
+
+/// Returns the JSON with a member added to every object, as a later version of the service may send it.
+fn with_unknown_members(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.values_mut().for_each(with_unknown_members);
+            members.insert("of_a_later_version".into(), Value::Bool(true));
+        }
+        Value::Array(values) => values.iter_mut().for_each(with_unknown_members),
+        _ => {}
+    }
+}
+
+fn point() -> String {
+    format!(
+        r#"{{"number":7,"position":41,"occurred_at":"2026-08-01T10:00:00Z","event_id":"e","changed":[{{"service":"web","target":"eu"}}],"until":"2026-08-01T11:00:00.250Z","digest":"sha256:aa","lanes":3,"status":"known_good","reasons":[{{"reason":"failed","detail":"smoke failed","service":"web","target":"eu","check":"smoke","position":44,"counts":{{"passed":1,"failed":2,"skipped":3}}}}],"mark":{{"position":44,"status":"known_good","name":"n","actor":{ACTOR},"reason":"tried"}}}}"#
+    )
+}
+
+fn plan() -> String {
+    format!(
+        r#"{{"environment":"production","position":9,"environment_position":8,"to":{{"position":3,"source":"staging","at":"2026-08-01T10:00:00Z","status":"known_good","point":{}}},"policy":2,"plan_digest":"sha256:aa","steps":[{{{STEP}}}],"result_digest":"sha256:bb","issues":[{{"kind":"freeze","severity":"warning","detail":"a freeze holds","position":7}}],"blocked":false}}"#,
+        point()
+    )
+}
+
+fn rollback() -> String {
+    format!(
+        r#"{{"rollback_id":"r-1","environment":"production","position":20,"phase":"started","automatic":false,"force":true,"initiated_by":{ACTOR},"reason":"checkout fails","requested":{{"position":9,"recorded_at":"2026-08-01T10:00:00.123456Z"}},"started":11,"ended":15,"end_reason":"done","to":3,"at":"2026-08-01T10:00:00Z","source":"staging","services":["web"],"targets":["eu"],"policy":2,"cause":5,"plan_digest":"sha256:aa","approvals":{{"wanted":1,"granted":1,"rejected":false,"answers":[{{"actor":{ACTOR},"granted":true,"position":10}}]}},"progress":{{"done":1,"failed":0,"total":2}},"steps":[{{{STEP},"state":"done","position":13,"not_before":"2026-08-01T10:00:00Z"}}],"differences":["web at eu runs nothing"],"others":[{{"position":12,"occurred_at":"2026-08-01T10:01:00Z","type":"deploy.succeeded","service":"blog","target":"eu"}}]}}"#
+    )
+}
+
+fn problem() -> String {
+    format!(
+        r#"{{"type":"urn:release-ledger:problem:plan-changed","title":"Plan changed","status":409,"detail":"now another","errors":[{{"pointer":"/to","detail":"x"}},{{"parameter":"at","detail":"y"}}],"position":9,"plan":{}}}"#,
+        plan()
+    )
+}
+
+fn lane(slot: &str) -> String {
+    format!(r#"{{"service":"web","target":"eu",{slot}"release":{{"version":"v1"}},"since":{EVENT}}}"#)
+}
+
+#[test]
+fn every_member_keeps_its_name_and_its_place() {
+    is_the_wire_form_of::<ReleaseBody>(
+        r#"{"version":"v1","artifact":"pkg:oci/web@1","config":"sha256:c","infrastructure":"i","commit":"3f2a"}"#,
+    );
+    is_the_wire_form_of::<PositionBody>(r#"{"position":7,"head":9,"root":"ab"}"#);
+    is_the_wire_form_of::<PlanBody>(&plan());
+    is_the_wire_form_of::<RollbackBody>(&rollback());
+    is_the_wire_form_of::<ProblemBody>(&problem());
+    is_the_wire_form_of::<PointsBody>(&format!(
+        r#"{{"environment":"dev","position":50,"points":[{}],"next":41}}"#,
+        point()
+    ));
+    is_the_wire_form_of::<StateBody>(&format!(
+        r#"{{"environment":"dev","position":12,"at":"latest","digest":"sha256:ab","lanes":[{}],"idle":[{}],"switches_without_effect":[{{"service":"web","target":"eu","slot":"green","since":{EVENT}}}],"hidden_reports":[{{"service":"web","target":"eu","position":4}}]}}"#,
+        lane(""),
+        lane(r#""slot":"blue","#)
+    ));
+    is_the_wire_form_of::<GateBody>(
+        r#"{"environment":"dev","position":9,"policy":3,"allowed":false,"release":{"version":"v2"},"artifact_known_from":4,"findings":[{"rule":"approvals","target":"eu","passes":false,"unknown":true,"detail":"1 of 2","position":4,"grants":[7]}]}"#,
+    );
+    is_the_wire_form_of::<EntryBody>(
+        r#"{"position":3,"recorded_at":"2026-08-01T12:00:01Z","leaf_hash":"a","repeats":2,"anomalies":["late"],"new":["service"],"went_live":"v1","target":"eu","targets":["eu"],"returns_to":1,"corrected_by":4,"clock_ahead_ms":5,"event":{"data" : 1.0}}"#,
+    );
+}
+
+#[test]
+fn an_absent_value_is_left_out_and_not_null_except_for_the_identity_of_a_result() {
+    is_the_wire_form_of::<ReleaseBody>(r#"{"version":"v1"}"#);
+    is_the_wire_form_of::<EnvironmentBody>(r#"{"name":"dev","first_position":1,"changes":2}"#);
+    is_the_wire_form_of::<EntryBody>(
+        r#"{"position":3,"recorded_at":"2026-08-01T12:00:01Z","leaf_hash":"a","event":{}}"#,
+    );
+    is_the_wire_form_of::<FindingBody>(r#"{"rule":"freeze","passes":true,"detail":"no freeze is active"}"#);
+    let result = EventResult {
+        id: None,
+        source: None,
+        status: EventStatus::Recorded,
+        position: Some(1),
+        problem: None,
+        annotations: None,
+    };
+    let json = serde_json::to_string(&result).expect("JSON");
+    assert_eq!(json, r#"{"id":null,"source":null,"status":"recorded","position":1}"#);
+    is_the_wire_form_of::<EventResult>(
+        r#"{"id":"1","source":"s","status":"recorded","position":1,"anomalies":[],"new":[]}"#,
+    );
+}
+
+#[test]
+fn a_request_leaves_out_what_it_does_not_set() {
+    is_the_wire_form_of::<RollbackRequest>(r#"{"to":"-1","services":[],"targets":[]}"#);
+    is_the_wire_form_of::<GateRequest>(r#"{"service":"web","release":{"version":"v1"}}"#);
+    is_the_wire_form_of::<BacktestRequest>(r#"{"environment":"dev","policy":{"approvals" : 1}}"#);
+}
+
+#[test]
+fn a_request_with_an_unknown_member_is_rejected_at_every_depth() {
+    let rollback = |member: &str| parsed::<RollbackRequest>(&format!(r#"{{"to":"-1",{member}}}"#));
+    let gate = |member: &str| {
+        parsed::<GateRequest>(&format!(r#"{{"service":"web","release":{{"version":"v1"}},{member}}}"#))
+    };
+    let actor = r#"{"type":"person","name":"ada","role":"dev"}"#;
+    let errors = [
+        rollback(r#""too":1"#).map(drop),
+        rollback(&format!(r#""initiated_by":{actor}"#)).map(drop),
+        gate(r#""too":1"#).map(drop),
+        gate(&format!(r#""requester":{actor}"#)).map(drop),
+        parsed::<GateRequest>(r#"{"service":"web","release":{"version":"v1","tag":"x"}}"#).map(drop),
+        parsed::<BacktestRequest>(r#"{"environment":"dev","policy":{},"too":1}"#).map(drop),
+    ];
+    for (number, error) in errors.into_iter().enumerate() {
+        let error = error.expect_err("an unknown member");
+        assert!(error.starts_with("unknown field `"), "{number}: {error}");
+    }
+    assert!(rollback(&format!(r#""initiated_by":{ACTOR}"#)).is_ok());
+}
+
+#[test]
+fn a_response_with_unknown_members_is_accepted_at_every_depth() {
+    let mut bodies = [rollback(), problem(), lane(r#""slot":"blue","#)].map(|json| {
+        let mut body: Value = serde_json::from_str(&json).expect("JSON");
+        with_unknown_members(&mut body);
+        body.to_string()
+    });
+    let [rollback, problem, lane] = &mut bodies;
+    assert_eq!(parsed::<RollbackBody>(rollback).map(|rollback| rollback.initiated_by.name), Ok("ada".into()));
+    assert_eq!(parsed::<ProblemBody>(problem).map(|problem| problem.errors.len()), Ok(2));
+    assert_eq!(parsed::<LaneBody>(lane).map(|lane| lane.release.version), Ok("v1".into()));
+}
+
+#[test]
+fn a_missing_list_is_empty_and_a_missing_flag_is_false() {
+    let rollback: RollbackBody = parsed(
+        r#"{"rollback_id":"r-1","environment":"dev","position":9,"phase":"started",
+            "initiated_by":{"type":"person","name":"ada"},
+            "requested":{"position":9,"recorded_at":"2026-08-01T10:00:00Z"},"to":1,"plan_digest":"sha256:aa",
+            "approvals":{"wanted":0,"granted":0},"progress":{"done":0,"failed":0,"total":1}}"#,
+    )
+    .expect("a rollback");
+    assert!(!rollback.automatic && !rollback.force && !rollback.approvals.rejected);
+    assert!(rollback.steps.is_none() && rollback.services.is_empty() && rollback.reason.is_none());
+
+    let drift = parsed::<DriftBody>(r#"{"environment":"dev","position":9,"observed_lanes":0,"drift":[]}"#);
+    assert!(drift.expect("a drift").unobserved.is_empty());
+    let horizon =
+        parsed::<HorizonBody>(r#"{"environment":"dev","position":9,"window_seconds":3600,"points":[]}"#);
+    let horizon = horizon.expect("a horizon");
+    assert!(!horizon.cut && horizon.needed.is_empty() && horizon.without_artifact.is_empty());
+}
+
+#[test]
+fn a_result_may_lack_its_annotations_and_a_problem_all_but_its_title() {
+    let result = parsed::<EventResult>(r#"{"status":"recorded","position":1,"went_live":"v1"}"#);
+    let annotations = result.expect("a result").annotations.expect("annotations");
+    assert_eq!((annotations.anomalies.len(), annotations.went_live.as_deref()), (0, Some("v1")));
+    let problem = parsed::<ProblemBody>(r#"{"title":"Not found"}"#).expect("a problem");
+    assert_eq!((problem.status, problem.slug()), (0, None));
+}
+
+#[test]
+fn an_unknown_word_is_kept_unless_the_client_must_decide_by_it() {
+    let change = parsed::<DifferenceBody>(r#"{"service":"web","target":"eu","change":"renamed"}"#);
+    assert_eq!(change.map(|difference| difference.change), Ok("renamed".into()));
+    let severity = parsed::<PlanIssueBody>(r#"{"kind":"quota","severity":"advice","detail":"x"}"#);
+    assert_eq!(severity.map(|issue| issue.severity), Ok("advice".into()));
+
+    let status = parsed::<EventResult>(r#"{"status":"postponed"}"#).expect_err("an unknown status");
+    assert!(status.starts_with("unknown variant `postponed`"), "{status}");
+    let phase = rollback().replace(r#""phase":"started""#, r#""phase":"paused""#);
+    let phase = parsed::<RollbackBody>(&phase).expect_err("an unknown phase");
+    assert!(phase.starts_with("unknown rollback phase paused"), "{phase}");
+}
+
+#[test]
+fn a_reader_of_entries_chooses_the_members_of_the_event() {
+    #[derive(serde::Deserialize)]
+    struct Event {
+        source: String,
+    }
+    let json = r#"{"position":3,"events":[{"position":3,"recorded_at":"2026-08-01T12:00:01Z","leaf_hash":"a",
+        "event":{"source":"s","id":"i"}}],"next":3}"#;
+    let page: EventsBody<Event> = parsed(json).expect("a page");
+    assert_eq!(page.events[0].event.source, "s");
+}
+
+#[test]
+fn the_words_of_a_difference_are_those_of_its_schema() {
+    let schema = serde_json::to_value(LaneChange::schema()).expect("JSON");
+    let words = [LaneChange::Added, LaneChange::Removed, LaneChange::Changed].map(LaneChange::name);
+    assert_eq!(schema["enum"], serde_json::json!(words));
+}
