@@ -39,7 +39,7 @@ pub(super) fn parse(text: &str) -> Result<Actor, TextError> {
     Ok(Actor { kind: ShortText::parse(kind)?, name: ShortText::parse(name)? })
 }
 
-/// Returns the actor as JSON of the API.
+/// Returns the actor as a member of an event.
 pub(super) fn body(actor: &Actor) -> Value {
     json!({"type": actor.kind.as_str(), "name": actor.name.as_str()})
 }

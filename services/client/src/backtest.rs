@@ -4,13 +4,14 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use ledger_api_types::{BacktestBody, BacktestRequest, EvaluatedDeployBody};
 use ledger_domain::EnvironmentName;
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::connection::Connection;
 use super::query::QueryArgs;
 use super::table;
+use super::targets::DEFAULT_TARGET;
 
 /// Show the deploys that a policy would have stopped, and the failing ones that it would have allowed
 #[derive(Debug, clap::Args)]
@@ -36,56 +37,6 @@ pub struct Backtest {
     connection: Connection,
 }
 
-#[derive(Debug, Serialize)]
-struct BacktestRequest<'a> {
-    environment: &'a str,
-    /// The content of the file, unchanged: the service validates it.
-    policy: Box<RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    after: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    until: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<usize>,
-}
-
-#[derive(Debug, Deserialize)]
-struct BacktestBody {
-    environment: String,
-    position: u64,
-    deploys: u64,
-    allowed: u64,
-    stopped: u64,
-    caught: u64,
-    false_alarms: u64,
-    missed: u64,
-    stopped_deploys: Vec<DeployBody>,
-    missed_deploys: Vec<DeployBody>,
-}
-
-#[derive(Debug, Deserialize)]
-struct DeployBody {
-    position: u64,
-    service: String,
-    target: String,
-    version: String,
-    findings: Vec<FindingBody>,
-    failed: Option<FailedBody>,
-}
-
-#[derive(Debug, Deserialize)]
-struct FindingBody {
-    rule: String,
-    detail: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct FailedBody {
-    check: Option<String>,
-    rollback_id: Option<String>,
-    position: u64,
-}
-
 impl Backtest {
     /// Runs the command.
     ///
@@ -96,9 +47,9 @@ impl Backtest {
         let text = read_policy(&self.policy).with_context(|| format!("cannot read {name}"))?;
         let policy = RawValue::from_string(text).with_context(|| format!("{name} is not JSON"))?;
         let request = BacktestRequest {
-            environment: self.environment.as_str(),
+            environment: self.environment.to_string(),
             policy,
-            after: self.after,
+            after: self.after.unwrap_or_default(),
             until: self.until,
             limit: self.limit,
         };
@@ -141,7 +92,7 @@ fn render(body: &BacktestBody) -> String {
     text
 }
 
-fn row(deploy: &DeployBody) -> [String; 6] {
+fn row(deploy: &EvaluatedDeployBody) -> [String; 6] {
     let by: Vec<_> =
         deploy.findings.iter().map(|finding| format!("{}: {}", finding.rule, finding.detail)).collect();
     let failed = deploy.failed.as_ref().map(|failed| {
@@ -155,7 +106,7 @@ fn row(deploy: &DeployBody) -> [String; 6] {
     [
         deploy.position.to_string(),
         deploy.service.clone(),
-        if deploy.target == super::bodies::DEFAULT_TARGET { String::new() } else { deploy.target.clone() },
+        if deploy.target == DEFAULT_TARGET { String::new() } else { deploy.target.clone() },
         deploy.version.clone(),
         by.join("; "),
         failed.unwrap_or_default(),

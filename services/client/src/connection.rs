@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use ledger_api_types::{EventResult, ProblemBody};
 use ledger_domain::TenantName;
 use reqwest::{Method, Response, StatusCode, Url, header};
 use serde::Serialize;
 
-use super::bodies::{self, EventResult};
 use super::chunk::Chunk;
-use super::problem::Problem;
+use super::event_result::parse_results;
+use super::problem;
 
 /// Time limit for a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -94,12 +95,12 @@ pub enum Error {
         status: StatusCode,
     },
     /// The ledger answers with a problem. Temporary if the status is a server's failure.
-    #[error("{problem}")]
+    #[error("{}", problem::describe(problem))]
     Problem {
         /// The HTTP status.
         status: StatusCode,
         /// The problem.
-        problem: Box<Problem>,
+        problem: Box<ProblemBody>,
     },
     /// A successful response with a body that does not match the request. Temporary.
     #[error("unexpected response from {url} ({detail})")]
@@ -130,9 +131,9 @@ impl Error {
 
     /// Returns the problem if it is of this kind, given by the last part of its URN.
     #[must_use]
-    pub fn problem(&self, kind: &str) -> Option<&Problem> {
+    pub fn problem(&self, kind: &str) -> Option<&ProblemBody> {
         match self {
-            Self::Problem { problem, .. } if problem.is(kind) => Some(problem),
+            Self::Problem { problem, .. } if problem.slug() == Some(kind) => Some(problem),
             _ => None,
         }
     }
@@ -247,7 +248,7 @@ impl Client {
         let request = request.header(header::CONTENT_TYPE, "application/x-ndjson").body(events.lines());
         let body = self.send(request, url).await?;
         let invalid = |detail| Error::InvalidResponse { url: origin(&self.ledger), detail };
-        let results = bodies::results(&body).map_err(invalid)?;
+        let results = parse_results(&body).map_err(invalid)?;
         if results.len() != events.numbers().len() {
             let detail = format!("{} results for {} events", results.len(), events.numbers().len());
             return Err(invalid(detail));
@@ -274,10 +275,8 @@ impl Client {
             return Ok(response);
         }
         let body = response.bytes().await.map_err(|error| incomplete_response(url, &error))?;
-        Err(match serde_json::from_slice(&body) {
-            Ok(problem) if Problem::is_from_ledger(&problem) => {
-                Error::Problem { status, problem: Box::new(problem) }
-            }
+        Err(match serde_json::from_slice::<ProblemBody>(&body) {
+            Ok(problem) if problem.slug().is_some() => Error::Problem { status, problem: Box::new(problem) },
             _ => Error::ForeignResponse { url: origin(url), status },
         })
     }

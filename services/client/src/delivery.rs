@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use bytes::Bytes;
+use ledger_api_types::{EventResult, EventStatus, PositionBody};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::bodies::{EventResult, EventStatus, PositionBody};
 use super::chunk::{Chunk, ChunkBuilder};
 use super::connection::Client;
+use super::event_result::describe;
 use super::progress::Progress;
 use super::query::read;
 use super::retry::{FIRST_RETRY_DELAY, MAX_RETRY_DELAY};
@@ -120,7 +121,7 @@ impl Delivery<'_> {
                     if progress {
                         (deadline, delay) = (Instant::now() + self.retry_for, FIRST_RETRY_DELAY);
                     }
-                    anyhow!("{refused}")
+                    anyhow!("{}", describe(refused))
                 }
                 Err(error) if error.is_temporary() => error.into(),
                 Err(error) => return Err(error.into()),
@@ -162,7 +163,7 @@ impl Delivery<'_> {
                     outcome.get_or_insert(Outcome { is_new, position });
                 }
                 (EventStatus::Refused, _) => {}
-                _ => bail!("{} {number} is not recorded: {result}", self.unit),
+                _ => bail!("{} {number} is not recorded: {}", self.unit, describe(result)),
             }
         }
         Ok(progress)

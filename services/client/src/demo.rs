@@ -4,11 +4,11 @@ use std::io::{self, BufWriter, Write as _};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ledger_api_types::{EventsBody, PositionBody};
 use ledger_domain::Source;
 use reqwest::Url;
 use serde::Deserialize;
 
-use super::bodies::PositionBody;
 use super::connection::{Client, Connection};
 use super::delivery::{Delivery, DeliverySummary};
 use super::import::DeliveryArgs;
@@ -92,26 +92,15 @@ async fn send(
 /// The source of the ledger's own rollback controller, which also reacts to failed checks of the demo.
 const CONTROLLER_SOURCE: &str = "urn:release-ledger:rollback-controller";
 
-#[derive(Debug, Deserialize)]
-struct EventsBody {
-    events: Vec<EntryBody>,
-    next: Option<u64>,
-}
-
-#[derive(Debug, Deserialize)]
-struct EntryBody {
-    position: u64,
-    event: EventBody,
-}
-
+/// An event of the ledger, limited to its source.
 #[derive(Debug, Deserialize)]
 struct EventBody {
     source: String,
 }
 
-impl EntryBody {
+impl EventBody {
     fn is_from(&self, demo: &Source) -> bool {
-        self.event.source == demo.as_str() || self.event.source == CONTROLLER_SOURCE
+        self.source == demo.as_str() || self.source == CONTROLLER_SOURCE
     }
 }
 
@@ -132,8 +121,8 @@ async fn first_foreign_position(
             "limit",
             Some(PAGE_SIZE),
         );
-        let page: EventsBody = read(&get(with_param(url, "wait_for", Some(head))).await?)?;
-        if let Some(entry) = page.events.iter().find(|entry| !entry.is_from(demo)) {
+        let page: EventsBody<EventBody> = read(&get(with_param(url, "wait_for", Some(head))).await?)?;
+        if let Some(entry) = page.events.iter().find(|entry| !entry.event.is_from(demo)) {
             return Ok(Some(entry.position));
         }
         after = page.next;

@@ -1,12 +1,12 @@
 //! `release-ledger diff`: the differences between two states, of one environment or of two.
 
+use ledger_api_types::{DiffBody, DifferenceBody, LaneBody, ReleaseBody, SideBody};
 use ledger_domain::EnvironmentName;
-use serde::Deserialize;
 
-use super::bodies::{DEFAULT_TARGET, LaneBody, ReleaseBody};
 use super::connection::Connection;
 use super::query::{QueryArgs, with_param};
 use super::table;
+use super::targets::DEFAULT_TARGET;
 
 /// Show how two states differ
 #[derive(Debug, clap::Args)]
@@ -25,29 +25,6 @@ pub struct Diff {
     query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
-}
-
-#[derive(Debug, Deserialize)]
-struct DiffBody {
-    from: SideBody,
-    to: SideBody,
-    differences: Vec<DifferenceBody>,
-}
-
-#[derive(Debug, Deserialize)]
-struct SideBody {
-    environment: String,
-    position: u64,
-    at: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct DifferenceBody {
-    service: String,
-    target: String,
-    change: String,
-    from: Option<LaneBody>,
-    to: Option<LaneBody>,
 }
 
 impl Diff {

@@ -1,12 +1,12 @@
 //! `release-ledger drift`: lanes for which the observed release differs from the recorded one.
 
 use chrono::SecondsFormat;
+use ledger_api_types::{DriftBody, DriftLaneBody, EventRefBody};
 use ledger_domain::EnvironmentName;
-use serde::Deserialize;
 
-use super::bodies::{ReleaseBody, SinceBody, version};
 use super::connection::Connection;
 use super::query::QueryArgs;
+use super::release::version;
 use super::table;
 
 /// Show where the observed releases differ from the recorded ones
@@ -19,32 +19,6 @@ pub struct Drift {
     query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
-}
-
-#[derive(Debug, Deserialize)]
-struct DriftBody {
-    environment: String,
-    position: u64,
-    observed_lanes: u64,
-    drift: Vec<DriftLaneBody>,
-    #[serde(default)]
-    unobserved: Vec<LaneNameBody>,
-}
-
-#[derive(Debug, Deserialize)]
-struct DriftLaneBody {
-    service: String,
-    target: String,
-    ledger: Option<ReleaseBody>,
-    seen: Option<ReleaseBody>,
-    since: SinceBody,
-    last_seen: SinceBody,
-}
-
-#[derive(Debug, Deserialize)]
-struct LaneNameBody {
-    service: String,
-    target: String,
 }
 
 impl Drift {
@@ -81,7 +55,7 @@ fn render(body: &DriftBody) -> String {
 }
 
 fn row(lane: &DriftLaneBody) -> [String; 6] {
-    let time = |since: &SinceBody| since.occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+    let time = |since: &EventRefBody| since.occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     [
         lane.service.clone(),
         lane.target.clone(),

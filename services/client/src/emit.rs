@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
+use ledger_api_types::{AnnotationsBody, EventResult, EventStatus};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::Family;
 use ledger_domain::event::Payload;
@@ -14,9 +15,9 @@ use serde_json::value::RawValue;
 
 use flags::EventFlags;
 
-use super::bodies::{EventResult, EventStatus};
 use super::chunk::{Chunk, ChunkBuilder};
 use super::connection::{self, Connection};
+use super::event_result::{describe, notes};
 use super::output::{print_bytes, print_notice};
 use super::spool::{Error, Outbox, SpoolFolder, count_events, parse_events};
 
@@ -221,32 +222,35 @@ impl EmitSession {
         })?;
         self.print_results(chunk, &results, &body)?;
         match results.iter().find(|result| result.status == EventStatus::Refused) {
-            Some(refused) => bail!("{kind} is not recorded, and commands are never spooled: {refused}"),
+            Some(refused) => {
+                bail!("{kind} is not recorded, and commands are never spooled: {}", describe(refused))
+            }
             None => Ok(()),
         }
     }
 
     /// Prints the result of each event, except of those that the ledger refuses for now.
     fn print_results(&mut self, chunk: &Chunk, results: &[EventResult], body: &[u8]) -> anyhow::Result<()> {
-        let (mut text, mut notes) = (String::new(), Vec::new());
+        let (mut text, mut notices) = (String::new(), Vec::new());
         for (number, result) in chunk.numbers().iter().zip(results) {
             if result.status == EventStatus::Refused {
                 continue;
             }
             self.events += 1;
             if result.status.is_recorded() {
-                text.push_str(&format!("{result}\n"));
+                text.push_str(&format!("{}\n", describe(result)));
                 let position = result.position.unwrap_or_default();
-                notes.extend(
-                    result.annotations.notes().into_iter().map(|note| format!("position {position}: {note}")),
-                );
+                let Some(annotations) = &result.annotations else { continue };
+                let AnnotationsBody { anomalies, new, targets, .. } = annotations;
+                let notes = notes(anomalies, new, targets).into_iter();
+                notices.extend(notes.map(|note| format!("position {position}: {note}")));
                 if self.is_single
-                    && let Some(version) = result.annotations.went_live()
+                    && let Some(version) = &annotations.went_live
                 {
-                    notes.push(format!("position {position}: {version} is live"));
+                    notices.push(format!("position {position}: {version} is live"));
                 }
             } else {
-                self.fail(*number, result.to_string(), &mut text);
+                self.fail(*number, describe(result), &mut text);
             }
         }
         if self.json {
@@ -254,8 +258,8 @@ impl EmitSession {
         } else if !text.is_empty() {
             print_bytes(text.as_bytes())?;
         }
-        for note in notes {
-            print_notice(&note);
+        for notice in notices {
+            print_notice(&notice);
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
+use ledger_api_types::RollbackBody;
 use ledger_domain::event::Actor;
 use ledger_domain::rollback::RollbackPhase;
 use ledger_domain::{ServiceName, ShortText, TargetName};
@@ -24,7 +25,7 @@ use self::step_log::StepLog;
 use super::connection::Client;
 use super::progress::Progress;
 use super::query::head;
-use super::rollback_body::{RollbackBody, fetch_rollback};
+use super::rollback_body::{describe_end, fetch_rollback, parse_rollback};
 use crate::environment;
 
 /// Flags for executing steps.
@@ -95,7 +96,7 @@ pub(super) async fn execute(
     let rollback = fetch_rollback(client, rollback_id, Some(head(client).await?)).await?;
     match rollback.phase {
         RollbackPhase::Succeeded => return Ok(rollback),
-        RollbackPhase::Failed | RollbackPhase::Cancelled => bail!("{}", rollback.ending()),
+        RollbackPhase::Failed | RollbackPhase::Cancelled => bail!("{}", describe_end(&rollback)),
         RollbackPhase::Requested | RollbackPhase::Started => {}
     }
     let root = match &args.state_dir {
@@ -103,7 +104,7 @@ pub(super) async fn execute(
         None => environment::state_dir()?,
     };
     let step_log = StepLog::open(&root, &rollback)?;
-    let progress = Arc::new(Progress::of_steps(rollback.progress.total));
+    let progress = Arc::new(Progress::of_steps(rollback.progress.total as u64));
     let interrupted = cancel_on_signal()?;
     tokio::select! {
         waited = step_log.wait_for_commands(|text| progress.note(text)) => waited?,
@@ -111,7 +112,7 @@ pub(super) async fn execute(
     }
     let executor = Arc::new(Executor {
         client: client.clone(),
-        rollback: rollback.rollback()?,
+        rollback: parse_rollback(&rollback)?,
         actor,
         retry_for: Duration::from_secs(args.retry_for),
         args,
@@ -128,7 +129,7 @@ pub(super) async fn execute(
     }
     match ended? {
         rollback if rollback.phase == RollbackPhase::Succeeded => Ok(rollback),
-        rollback => Err(anyhow!("{}", rollback.ending())),
+        rollback => Err(anyhow!("{}", describe_end(&rollback))),
     }
 }
 

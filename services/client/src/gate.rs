@@ -1,9 +1,8 @@
 //! `release-ledger gate`: decides if a release may be deployed.
 
+use ledger_api_types::{ActorRequest, FindingBody, GateBody, GateRequest};
 use ledger_domain::event::Actor;
 use ledger_domain::{EnvironmentName, ServiceName, TargetName};
-use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::connection::Connection;
 use super::query::{QueryArgs, read};
@@ -54,25 +53,6 @@ pub struct GateDenied {
     reasons: String,
 }
 
-#[derive(Debug, Deserialize)]
-struct GateBody {
-    environment: String,
-    position: u64,
-    allowed: bool,
-    findings: Vec<FindingBody>,
-}
-
-#[derive(Debug, Deserialize)]
-struct FindingBody {
-    rule: String,
-    target: Option<String>,
-    passes: bool,
-    #[serde(default)]
-    unknown: bool,
-    detail: String,
-    position: Option<u64>,
-}
-
 impl Gate {
     /// Runs the command.
     ///
@@ -92,19 +72,15 @@ impl Gate {
         Err(GateDenied { environment, service, version, reasons: denials(&body) }.into())
     }
 
-    fn request(&self) -> Value {
-        let release = self.release.members(Some(&self.version));
-        let mut request = json!({"service": self.service.as_str(), "release": release});
-        if let Some(target) = &self.target {
-            request["target"] = json!(target.as_str());
+    fn request(&self) -> GateRequest {
+        GateRequest {
+            service: self.service.to_string(),
+            target: self.target.as_ref().map(ToString::to_string),
+            release: self.release.request(&self.version),
+            requester: self.requester.as_ref().map(ActorRequest::from),
+            rollback_id: None,
+            new: self.new,
         }
-        if self.new {
-            request["new"] = json!(true);
-        }
-        if let Some(requester) = &self.requester {
-            request["requester"] = actor::body(requester);
-        }
-        request
     }
 }
 
@@ -145,7 +121,7 @@ mod tests {
     #[test]
     fn every_rule_is_shown_with_its_evidence_and_the_error_lists_the_denying_ones() {
         let body: GateBody = read(
-            br#"{"environment":"production","position":9,"allowed":false,"findings":[
+            br#"{"environment":"production","position":9,"allowed":false,"release":{"version":"v2"},"findings":[
                 {"rule":"freeze","passes":true,"detail":"no freeze is active"},
                 {"rule":"revoked","passes":false,"detail":"v2 is revoked","position":4},
                 {"rule":"approvals","target":"eu","passes":true,"detail":"1 of 1 approvals","grants":[7]}]}"#,

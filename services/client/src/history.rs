@@ -1,12 +1,13 @@
 //! `release-ledger history`: the entries of the ledger.
 
+use ledger_api_types::{EntryBody, EventsBody};
 use ledger_domain::{EnvironmentName, ServiceName};
 use serde::Deserialize;
 
-use super::bodies::DEFAULT_TARGET;
 use super::connection::Connection;
 use super::query::{QueryArgs, with_param};
 use super::table;
+use super::targets::DEFAULT_TARGET;
 
 /// Show the entries of the ledger, the oldest first
 ///
@@ -35,24 +36,7 @@ pub struct History {
     connection: Connection,
 }
 
-#[derive(Debug, Deserialize)]
-struct EventsBody {
-    events: Vec<EntryBody>,
-    next: Option<u64>,
-}
-
-#[derive(Debug, Deserialize)]
-struct EntryBody {
-    position: u64,
-    repeats: Option<u64>,
-    #[serde(default)]
-    anomalies: Vec<String>,
-    went_live: Option<String>,
-    target: Option<String>,
-    corrected_by: Option<u64>,
-    event: EventBody,
-}
-
+/// An event, limited to the members that a line shows.
 #[derive(Debug, Deserialize)]
 struct EventBody {
     #[serde(rename = "type")]
@@ -104,7 +88,7 @@ impl History {
     }
 }
 
-fn render(body: &EventsBody) -> String {
+fn render(body: &EventsBody<EventBody>) -> String {
     if body.events.is_empty() {
         return "no entries".into();
     }
@@ -120,7 +104,7 @@ fn render(body: &EventsBody) -> String {
     }
 }
 
-fn row(entry: &EntryBody) -> [String; 9] {
+fn row(entry: &EntryBody<EventBody>) -> [String; 9] {
     let (event, data) = (&entry.event, &entry.event.data);
     let kind = event.kind.strip_prefix("io.releaseledger.").unwrap_or(&event.kind);
     let note = match (entry.repeats, entry.corrected_by) {

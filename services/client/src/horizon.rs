@@ -1,11 +1,10 @@
 //! `release-ledger horizon`: the points to which an environment can be rolled back.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::SecondsFormat;
+use ledger_api_types::{HorizonBody, HorizonPointBody, RetainedArtifactBody};
 use ledger_domain::EnvironmentName;
-use serde::Deserialize;
 
 use super::connection::Connection;
-use super::plan::PlanIssueBody;
 use super::query::{QueryArgs, with_param};
 use super::table;
 
@@ -22,41 +21,6 @@ pub struct Horizon {
     query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
-}
-
-#[derive(Debug, Deserialize)]
-struct HorizonBody {
-    environment: String,
-    position: u64,
-    points: Vec<HorizonPointBody>,
-    #[serde(default)]
-    needed: Vec<NeededBody>,
-    #[serde(default)]
-    without_artifact: Vec<WithoutArtifactBody>,
-}
-
-#[derive(Debug, Deserialize)]
-struct HorizonPointBody {
-    number: u64,
-    position: u64,
-    occurred_at: DateTime<Utc>,
-    possible: bool,
-    by_force: bool,
-    #[serde(default)]
-    issues: Vec<PlanIssueBody>,
-}
-
-#[derive(Debug, Deserialize)]
-struct NeededBody {
-    artifact: String,
-    services: Vec<String>,
-    points: u64,
-}
-
-#[derive(Debug, Deserialize)]
-struct WithoutArtifactBody {
-    service: String,
-    version: String,
 }
 
 impl Horizon {
@@ -107,7 +71,7 @@ fn row(point: &HorizonPointBody) -> [String; 5] {
     ]
 }
 
-fn needed(needed: &NeededBody) -> [String; 3] {
+fn needed(needed: &RetainedArtifactBody) -> [String; 3] {
     [needed.artifact.clone(), needed.services.join(", "), needed.points.to_string()]
 }
 

@@ -5,7 +5,6 @@
 
 mod actor;
 mod backtest;
-mod bodies;
 mod chunk;
 mod ci;
 pub mod clock;
@@ -17,6 +16,7 @@ mod diff;
 mod drift;
 mod emit;
 pub mod environment;
+mod event_result;
 mod execution;
 mod gate;
 mod history;
@@ -63,7 +63,6 @@ pub use mark::{MarkPoint, UnmarkPoint};
 pub use points::{Points, ShowPoint};
 pub use policy::Policy;
 pub use position::ShowPosition;
-pub use problem::Problem;
 pub use rebuild::Environment;
 pub use rollback::Rollback;
 pub use run::Run;

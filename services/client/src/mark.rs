@@ -1,6 +1,7 @@
 //! `release-ledger mark` and `unmark`: marks of persons on release points.
 
 use clap::ValueEnum;
+use ledger_api_types::PointDetailBody;
 use ledger_domain::event::{Mark, MarkedStatus, Payload, ReleasePointId};
 use ledger_domain::{EnvironmentName, LongText, PointSelector, Position, ShortText};
 use serde_json::json;
@@ -8,7 +9,6 @@ use serde_json::json;
 use super::actor::ActorArgs;
 use super::connection::{Client, Connection};
 use super::output::print_json_or_text;
-use super::points::OnePointBody;
 use super::query::{head, read, with_param};
 use super::record::record_new;
 
@@ -127,7 +127,7 @@ impl PointArgs {
         let point = self.point.to_string();
         let url = client.url(&["environments", self.environment.as_str(), "points", &point]);
         let url = with_param(url, "wait_for", Some(head(client).await?));
-        let body: OnePointBody = read(&client.get(url).await?)?;
+        let body: PointDetailBody = read(&client.get(url).await?)?;
         Ok(ReleasePointId {
             environment: EnvironmentName::parse(&body.environment)?,
             position: Position::new(body.point.position),

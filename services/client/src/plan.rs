@@ -3,14 +3,13 @@
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
+use ledger_api_types::{PlanBody, ReleaseBody, RollbackRequest, StepBody};
 use ledger_domain::event::{Action, Step};
 use ledger_domain::{EnvironmentName, ServiceName, SlotName, TargetName};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
-use super::bodies::{ReleaseBody, version};
 use super::connection::{Client, Error};
 use super::query::with_param;
+use super::release::{parse_release, version};
 use super::table;
 
 /// The state that an environment should be brought to.
@@ -32,11 +31,18 @@ pub(super) struct PlanRequest {
 }
 
 impl PlanRequest {
-    /// Returns the request as JSON of the API.
-    pub(super) fn body(&self) -> Value {
-        let services: Vec<_> = self.services.iter().map(ServiceName::as_str).collect();
-        let targets: Vec<_> = self.targets.iter().map(TargetName::as_str).collect();
-        json!({"to": self.to, "services": services, "targets": targets})
+    /// Returns the request as the service expects it for a dry run.
+    pub(super) fn body(&self) -> RollbackRequest {
+        RollbackRequest {
+            to: self.to.clone(),
+            services: self.services.iter().map(ToString::to_string).collect(),
+            targets: self.targets.iter().map(ToString::to_string).collect(),
+            reason: None,
+            initiated_by: None,
+            force: false,
+            rollback_id: None,
+            plan_digest: None,
+        }
     }
 
     /// Requests a plan from the current state; records nothing.
@@ -47,88 +53,41 @@ impl PlanRequest {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct PlanBody {
-    pub(super) environment: String,
-    pub(super) environment_position: u64,
-    pub(super) to: ToBody,
-    pub(super) plan_digest: String,
-    pub(super) steps: Vec<StepBody>,
-    pub(super) result_digest: String,
-    #[serde(default)]
-    pub(super) issues: Vec<PlanIssueBody>,
+/// Returns the time for a report of a step: now, or just after the lane's last change (`not_before`) if its
+/// emitter's clock is ahead of ours. Otherwise the step would seem to precede that change.
+pub(super) fn occurs_at(not_before: Option<DateTime<Utc>>, now: DateTime<Utc>) -> DateTime<Utc> {
+    not_before.map_or(now, |last| now.max(last + TimeDelta::microseconds(1)))
 }
 
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct ToBody {
-    pub(super) position: u64,
-    pub(super) source: Option<String>,
-    pub(super) status: String,
+/// Returns `SERVICE@TARGET`; no name contains an `@`.
+pub(super) fn lane(step: &StepBody) -> String {
+    format!("{}@{}", step.service, step.target)
 }
 
-/// The step of one lane; also the JSON that the step's command receives.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-pub(super) struct StepBody {
-    pub(super) wave: u32,
-    pub(super) service: String,
-    pub(super) target: String,
-    pub(super) action: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) slot: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) from: Option<ReleaseBody>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) to: Option<ReleaseBody>,
-    /// The time of the lane's last change, by the clock of its emitter.
-    #[serde(default, skip_serializing)]
-    pub(super) not_before: Option<DateTime<Utc>>,
+/// Parses the step.
+pub(super) fn parse_step(body: &StepBody) -> anyhow::Result<Step> {
+    let action = [Action::Redeploy, Action::Add, Action::Remove, Action::Switch]
+        .into_iter()
+        .find(|action| action.name() == body.action);
+    let Some(action) = action else { bail!("unknown action {} of a step", body.action) };
+    let release = |release: &Option<ReleaseBody>| release.as_ref().map(parse_release).transpose();
+    let parse = || -> anyhow::Result<Step> {
+        Ok(Step {
+            wave: body.wave,
+            service: ServiceName::parse(&body.service)?,
+            target: TargetName::parse(&body.target)?,
+            action,
+            slot: body.slot.as_deref().map(SlotName::parse).transpose()?,
+            from: release(&body.from)?,
+            to: release(&body.to)?,
+        })
+    };
+    parse().with_context(|| format!("cannot parse the step of {}", lane(body)))
 }
 
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct PlanIssueBody {
-    pub(super) kind: String,
-    pub(super) severity: String,
-    pub(super) detail: String,
-    pub(super) position: Option<u64>,
-}
-
-impl StepBody {
-    /// Returns the time for a report of the step: now, or just after the lane's last change if its emitter's
-    /// clock is ahead of ours. Otherwise the step would seem to precede that change.
-    pub(super) fn occurs_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
-        self.not_before.map_or(now, |last| now.max(last + TimeDelta::microseconds(1)))
-    }
-
-    /// Returns `SERVICE@TARGET`; no name contains an `@`.
-    pub(super) fn lane(&self) -> String {
-        format!("{}@{}", self.service, self.target)
-    }
-
-    /// Parses the step.
-    pub(super) fn step(&self) -> anyhow::Result<Step> {
-        let action = [Action::Redeploy, Action::Add, Action::Remove, Action::Switch]
-            .into_iter()
-            .find(|action| action.name() == self.action);
-        let Some(action) = action else { bail!("unknown action {} of a step", self.action) };
-        let release = |body: &Option<ReleaseBody>| body.as_ref().map(ReleaseBody::release).transpose();
-        let parse = || -> anyhow::Result<Step> {
-            Ok(Step {
-                wave: self.wave,
-                service: ServiceName::parse(&self.service)?,
-                target: TargetName::parse(&self.target)?,
-                action,
-                slot: self.slot.as_deref().map(SlotName::parse).transpose()?,
-                from: release(&self.from)?,
-                to: release(&self.to)?,
-            })
-        };
-        parse().with_context(|| format!("cannot parse the step of {}", self.lane()))
-    }
-
-    /// Renders the change, such as `redeploy v2 -> v1`.
-    pub(super) fn change(&self) -> String {
-        format!("{} {} -> {}", self.action, version(self.from.as_ref()), version(self.to.as_ref()))
-    }
+/// Renders the change, such as `redeploy v2 -> v1`.
+pub(super) fn change(step: &StepBody) -> String {
+    format!("{} {} -> {}", step.action, version(step.from.as_ref()), version(step.to.as_ref()))
 }
 
 /// Renders a plan: its target, its steps and its issues.
@@ -196,9 +155,9 @@ mod tests {
     #[test]
     fn a_step_is_parsed_and_an_unknown_action_is_an_error() {
         let plan: PlanBody = read(PLAN.as_bytes()).expect("a plan");
-        let step = plan.steps[0].step().expect("a step");
+        let step = parse_step(&plan.steps[0]).expect("a step");
         assert_eq!((step.action, step.wave), (Action::Redeploy, 1));
         let unknown = StepBody { action: "pause".into(), ..plan.steps[0].clone() };
-        assert!(unknown.step().expect_err("unknown").to_string().contains("pause"));
+        assert!(parse_step(&unknown).expect_err("unknown").to_string().contains("pause"));
     }
 }

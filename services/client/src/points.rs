@@ -1,13 +1,13 @@
 //! `release-ledger points` and `point`: the release points of an environment and their status.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use ledger_api_types::{ChangedBody, CountsBody, MarkBody, PointBody, PointDetailBody, PointsBody};
 use ledger_domain::{EnvironmentName, PointSelector};
-use serde::Deserialize;
 
-use super::bodies::{ActorBody, DEFAULT_TARGET};
 use super::connection::Connection;
 use super::query::{QueryArgs, with_param};
 use super::table;
+use super::targets::DEFAULT_TARGET;
 
 /// Show the release points of an environment, the latest first
 ///
@@ -53,64 +53,6 @@ pub struct ShowPoint {
     query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
-}
-
-#[derive(Debug, Deserialize)]
-struct PointsBody {
-    points: Vec<PointBody>,
-    next: Option<u64>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct OnePointBody {
-    pub(super) environment: String,
-    policy: Option<u64>,
-    pub(super) point: PointBody,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct PointBody {
-    number: Option<u64>,
-    pub(super) position: u64,
-    occurred_at: DateTime<Utc>,
-    changed: Vec<ChangedBody>,
-    until: Option<DateTime<Utc>>,
-    digest: String,
-    lanes: u64,
-    status: String,
-    #[serde(default)]
-    reasons: Vec<ReasonBody>,
-    mark: Option<MarkBody>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ChangedBody {
-    service: String,
-    target: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct ReasonBody {
-    detail: String,
-    position: Option<u64>,
-    counts: Option<CountsBody>,
-}
-
-/// Numbers of test cases of a check.
-#[derive(Debug, Clone, Copy, Deserialize)]
-struct CountsBody {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
-}
-
-#[derive(Debug, Deserialize)]
-struct MarkBody {
-    position: u64,
-    status: String,
-    name: Option<String>,
-    actor: Option<ActorBody>,
-    reason: Option<String>,
 }
 
 impl Points {
@@ -182,8 +124,8 @@ fn lane(changed: &ChangedBody) -> String {
     }
 }
 
-fn render(body: &OnePointBody) -> String {
-    let OnePointBody { environment, policy, point } = body;
+fn render(body: &PointDetailBody) -> String {
+    let PointDetailBody { environment, policy, point, .. } = body;
     let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     let until = point.until.map_or_else(|| "now".to_owned(), time);
     let count = point.lanes;
@@ -228,14 +170,19 @@ mod tests {
 
     #[test]
     fn points_are_listed_with_their_status_and_the_next_page() {
-        let body = read(format!(r#"{{"points":[{POINT}],"next":41}}"#).as_bytes()).expect("a body");
+        let body = read(
+            format!(r#"{{"environment":"production","position":50,"points":[{POINT}],"next":41}}"#)
+                .as_bytes(),
+        )
+        .expect("a body");
         assert_eq!(
             render_list(&body),
             "number  position  time                  changed  status      name             reason\n\
              7       41        2026-08-01T10:00:00Z  web@eu   known_good  before-the-move  a person marked it known_good\n\
              there may be more: --before 41"
         );
-        let none = read(br#"{"points":[],"next":9}"#).expect("a body");
+        let none =
+            read(br#"{"environment":"production","position":50,"points":[],"next":9}"#).expect("a body");
         assert_eq!(render_list(&none), "no points\nthere may be more: --before 9");
     }
 

@@ -1,8 +1,7 @@
 //! `release-ledger policy`: the policy of an environment.
 
+use ledger_api_types::PolicyBody;
 use ledger_domain::EnvironmentName;
-use serde::Deserialize;
-use serde_json::Value;
 
 use super::connection::Connection;
 use super::query::{QueryArgs, with_param};
@@ -20,13 +19,6 @@ pub struct Policy {
     query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
-}
-
-#[derive(Debug, Deserialize)]
-struct PolicyBody {
-    environment: String,
-    declared: Option<u64>,
-    policy: Value,
 }
 
 impl Policy {

@@ -1,8 +1,8 @@
 //! `release-ledger position`: the positions of the projections and of the ledger.
 
+use ledger_api_types::PositionBody;
 use serde_json::json;
 
-use super::bodies::PositionBody;
 use super::connection::Connection;
 use super::output::print_json_or_text;
 use super::query::{WaitArgs, read};

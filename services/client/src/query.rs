@@ -2,10 +2,10 @@
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use ledger_api_types::PositionBody;
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 
-use super::bodies::PositionBody;
 use super::connection::Client;
 use super::output::{print_bytes, print_text};
 

@@ -1,17 +1,17 @@
 //! `release-ledger env rebuild`: reproduces the state of one environment in another.
 
 use anyhow::{Context as _, bail};
+use ledger_api_types::{PlanBody, RollbackBody, RollbacksBody, StateBody};
 use ledger_domain::{EnvironmentName, LongText, PointRef, ShortText};
-use serde::Deserialize;
 use serde_json::json;
 
 use super::connection::{Client, Connection};
 use super::execution::{ExecutionArgs, execute};
 use super::output::{print_json_or_text, print_text};
-use super::plan::{PlanBody, PlanRequest, render};
+use super::plan::{PlanRequest, render};
 use super::query::{head, read, with_param};
 use super::rollback::{RequestArgs, request_rollback};
-use super::rollback_body::{RollbackBody, find_rollback};
+use super::rollback_body::find_rollback;
 
 /// Build environments
 #[derive(Debug, clap::Subcommand)]
@@ -57,17 +57,6 @@ pub struct Rebuild {
     json: bool,
     #[command(flatten)]
     connection: Connection,
-}
-
-/// The state of an environment, limited to its digest.
-#[derive(Debug, Deserialize)]
-struct StateBody {
-    digest: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct RollbacksBody {
-    rollbacks: Vec<RollbackBody>,
 }
 
 /// The point that the environment is built from.

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::{DateTime, SubsecRound as _, Utc};
+use ledger_api_types::EventResult;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{Actor, Event, Payload};
 use ledger_domain::{EventId, Identity, LongText, Source};
 
-use super::bodies::EventResult;
 use super::connection::{Client, Error};
+use super::event_result::describe;
 use super::retry::retry;
 use crate::{clock, identity};
 
@@ -59,5 +60,5 @@ pub(super) async fn record_new(
     reason: Option<LongText>,
 ) -> anyhow::Result<u64> {
     let result = record_once(client, &compose(payload, actor, reason)?).await?;
-    result.position.with_context(|| format!("the event has no position: {result}"))
+    result.position.with_context(|| format!("the event has no position: {}", describe(&result)))
 }

@@ -1,5 +1,7 @@
-//! Flags that describe a release, besides its version.
+//! Releases: as flags, and in the bodies of the service.
 
+use ledger_api_types::{ReleaseBody, ReleaseRequest};
+use ledger_domain::{Artifact, ConfigDigest, Release, ShortText};
 use serde_json::{Map, Value};
 
 /// Flags that describe a release, besides its version.
@@ -37,4 +39,27 @@ impl ReleaseFlags {
         ];
         members.into_iter().filter_map(|(name, text)| Some((name.into(), text?.into()))).collect()
     }
+
+    /// Returns the release of this version as a request describes it.
+    pub(super) fn request(&self, version: &str) -> ReleaseRequest {
+        let Self { artifact, config, infrastructure, commit } = self.clone();
+        ReleaseRequest { version: version.to_owned(), artifact, config, infrastructure, commit }
+    }
+}
+
+/// Parses a release of the service.
+pub(super) fn parse_release(body: &ReleaseBody) -> anyhow::Result<Release> {
+    let text = |text: &Option<String>| text.as_deref().map(ShortText::parse).transpose();
+    Ok(Release {
+        version: ShortText::parse(&body.version)?,
+        artifact: body.artifact.as_deref().map(Artifact::parse).transpose()?,
+        config: body.config.as_deref().map(ConfigDigest::parse).transpose()?,
+        infrastructure: text(&body.infrastructure)?,
+        commit: text(&body.commit)?,
+    })
+}
+
+/// Returns the version of the release, or `-` if there is none.
+pub(super) fn version(release: Option<&ReleaseBody>) -> String {
+    release.map_or_else(|| "-".to_owned(), |release| release.version.clone())
 }

@@ -13,17 +13,19 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use chrono::SecondsFormat;
+use ledger_api_types::EventsBody;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{EnvironmentName, Identity, Kind, LongText, ServiceName};
+use serde::de::IgnoredAny;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::child::{CommandResult, Signals};
 use self::reports::{DeployReports, NotRecorded};
-use super::bodies::RecordedBody;
 use super::ci::{self, CiContext};
 use super::connection::{Client, Connection};
 use super::details::{DetailFlags, EventSubject};
+use super::event_result::notes;
 use super::output::print_notice;
 use super::query::{head, read, with_param};
 use super::spool::{Outbox, SpoolFolder};
@@ -179,10 +181,10 @@ async fn print_notes(client: &Client, reported: Option<&Identity>) {
         let head = head(client).await?;
         let url = with_param(client.url(&["events"]), "source", Some(source.as_str()));
         let url = with_param(with_param(url, "id", Some(id.as_str())), "wait_for", Some(head));
-        read::<RecordedBody>(&client.get(url).await?)
+        read::<EventsBody<IgnoredAny>>(&client.get(url).await?)
     };
     if let Ok(Ok(body)) = timeout(NOTES_TIMEOUT, fetched).await {
-        let notes = body.events.iter().flat_map(|entry| entry.annotations.notes());
+        let notes = body.events.iter().flat_map(|entry| notes(&entry.anomalies, &entry.new, &entry.targets));
         notes.for_each(|note| print_notice(&format!("the report: {note}")));
     }
 }

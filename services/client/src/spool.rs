@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use bytes::Bytes;
+use ledger_api_types::EventResult;
 use ledger_codec::cloudevents::Envelope;
 
 pub use self::command::Spool;
@@ -22,7 +23,6 @@ pub(super) use self::sending::{Error, RetryWindow, parse_events};
 
 use self::queue::{Queue, QueueLock};
 use self::sending::drain;
-use super::bodies::EventResult;
 use super::chunk::Chunk;
 use super::connection::Client;
 use super::output::print_notice;

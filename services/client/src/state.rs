@@ -1,13 +1,13 @@
 //! `release-ledger state`: the state of an environment at a point.
 
 use chrono::SecondsFormat;
+use ledger_api_types::{LaneBody, StateBody};
 use ledger_domain::EnvironmentName;
-use serde::Deserialize;
 
-use super::bodies::{DEFAULT_TARGET, LaneBody};
 use super::connection::Connection;
 use super::query::{QueryArgs, with_param};
 use super::table;
+use super::targets::DEFAULT_TARGET;
 
 /// Show what an environment runs, or ran at any point
 #[derive(Debug, clap::Args)]
@@ -25,17 +25,6 @@ pub struct State {
     query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
-}
-
-#[derive(Debug, Deserialize)]
-struct StateBody {
-    environment: String,
-    position: u64,
-    at: String,
-    digest: String,
-    lanes: Vec<LaneBody>,
-    #[serde(default)]
-    idle: Vec<LaneBody>,
 }
 
 impl State {

@@ -1,12 +1,15 @@
 //! `release-ledger targets`: services that run different releases at the targets of an environment.
 
+use ledger_api_types::{TargetSkewBody, TargetsBody};
 use ledger_domain::EnvironmentName;
-use serde::Deserialize;
 
-use super::bodies::{ReleaseBody, version};
 use super::connection::Connection;
 use super::query::QueryArgs;
+use super::release::version;
 use super::table;
+
+/// The target of lanes for which none is named.
+pub(super) const DEFAULT_TARGET: &str = "default";
 
 /// Show the services that run different releases at the targets of an environment
 #[derive(Debug, clap::Args)]
@@ -18,26 +21,6 @@ pub struct Targets {
     query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
-}
-
-#[derive(Debug, Deserialize)]
-struct TargetsBody {
-    environment: String,
-    position: u64,
-    targets: Vec<String>,
-    uneven: Vec<SkewBody>,
-}
-
-#[derive(Debug, Deserialize)]
-struct SkewBody {
-    service: String,
-    targets: Vec<AtTargetBody>,
-}
-
-#[derive(Debug, Deserialize)]
-struct AtTargetBody {
-    target: String,
-    release: Option<ReleaseBody>,
 }
 
 impl Targets {
@@ -62,7 +45,7 @@ fn render(body: &TargetsBody) -> String {
     format!("{header}\n{}", table::render(["service", "target", "version", "artifact"], &rows))
 }
 
-fn rows(skew: &SkewBody) -> impl Iterator<Item = [String; 4]> {
+fn rows(skew: &TargetSkewBody) -> impl Iterator<Item = [String; 4]> {
     skew.targets.iter().map(|at| {
         let artifact = at.release.as_ref().and_then(|release| release.artifact.clone());
         let version = version(at.release.as_ref());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use ledger_api_types::{ReleaseBody, StepBody};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
@@ -14,8 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::bodies::ReleaseBody;
-use crate::plan::StepBody;
+use crate::plan::lane;
 use crate::progress::Progress;
 
 /// Time limit for a command to end after SIGTERM.
@@ -96,7 +96,7 @@ pub(super) async fn run(
         .process_group(0)
         .spawn()
         .context("cannot run sh")?;
-    let label = step_env.step.lane();
+    let label = lane(step_env.step);
     let mut output = JoinSet::new();
     output.spawn(copy_lines(child.stdout.take(), label.clone(), Arc::clone(progress)));
     output.spawn(copy_lines(child.stderr.take(), label, Arc::clone(progress)));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
+use ledger_api_types::{RollbackBody, StepBody, StepStateBody};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{Action, Actor, Deploy, Ending, Payload, Rollback, RollbackStart, Step};
 use ledger_domain::rollback::RollbackPhase;
@@ -18,11 +19,12 @@ use super::step_log::StepLog;
 use super::{ExecutionArgs, OnFailure};
 use crate::clock;
 use crate::connection::{Client, Error};
-use crate::plan::StepBody;
+use crate::event_result::describe;
+use crate::plan::{change, lane, occurs_at, parse_step};
 use crate::progress::Progress;
 use crate::query::head;
 use crate::record::{compose, compose_with_identity, record_with_retry};
-use crate::rollback_body::{RollbackBody, StepStateBody, fetch_rollback_with_retry};
+use crate::rollback_body::{describe_end, fetch_rollback_with_retry};
 
 /// The source of the reports of steps.
 const SOURCE: &str = "urn:release-ledger:rollback-executor";
@@ -72,7 +74,7 @@ impl Executor {
         }
         let rollback = self.fetch_state(0).await?;
         let steps: Vec<Step> =
-            rollback.steps.iter().map(|part| part.step.step()).collect::<Result<_, _>>()?;
+            rollback.steps.iter().flatten().map(|part| parse_step(&part.step)).collect::<Result<_, _>>()?;
         for selector in &self.args.acknowledge {
             let is_selected = |step: &&Step| {
                 step.service == selector.service
@@ -107,15 +109,15 @@ impl Executor {
         loop {
             let rollback = self.fetch_state(position).await?;
             if rollback.phase != RollbackPhase::Started {
-                bail!("{}", rollback.ending());
+                bail!("{}", describe_end(&rollback));
             }
-            let open = |part: &&StepStateBody| part.state != "done" && !attempted.contains(&part.step.lane());
-            let open: Vec<_> = rollback.steps.iter().filter(open).map(|part| part.step.clone()).collect();
+            let open = |part: &&StepStateBody| part.state != "done" && !attempted.contains(&lane(&part.step));
+            let open: Vec<_> = rollback.steps.iter().flatten().filter(open).cloned().collect();
             // Fetch the rollback again before each wave: another process may have ended it.
-            let Some(wave) = open.iter().map(|step| step.wave).min() else { return Ok(failures) };
-            self.progress.set_position(rollback.progress.done, &format!("wave {wave}"));
-            let steps: Vec<_> = open.into_iter().filter(|step| step.wave == wave).collect();
-            attempted.extend(steps.iter().map(StepBody::lane));
+            let Some(wave) = open.iter().map(|part| part.step.wave).min() else { return Ok(failures) };
+            self.progress.set_position(rollback.progress.done as u64, &format!("wave {wave}"));
+            let steps: Vec<_> = open.into_iter().filter(|part| part.step.wave == wave).collect();
+            attempted.extend(steps.iter().map(|part| lane(&part.step)));
             let (last, failed) = self.run_wave(steps).await?;
             position = position.max(last.unwrap_or_default());
             failures.extend(failed);
@@ -131,7 +133,10 @@ impl Executor {
     }
 
     /// Runs the steps of a wave; returns the position of the last report, and the failures.
-    async fn run_wave(self: &Arc<Self>, steps: Vec<StepBody>) -> anyhow::Result<(Option<u64>, Vec<String>)> {
+    async fn run_wave(
+        self: &Arc<Self>,
+        steps: Vec<StepStateBody>,
+    ) -> anyhow::Result<(Option<u64>, Vec<String>)> {
         let mut waiting = steps.into_iter();
         let mut running = JoinSet::new();
         let (mut last, mut failures, mut first_error) = (None, Vec::new(), None);
@@ -161,10 +166,11 @@ impl Executor {
     }
 
     /// Runs a step unless its command has already succeeded, and reports it.
-    async fn run_step(self: Arc<Self>, body: StepBody) -> anyhow::Result<Outcome> {
-        let (step, lane) = (body.step()?, body.lane());
-        let label = format!("wave {}  {lane}  {}", body.wave, body.change());
-        let now = || body.occurs_at(clock::now());
+    async fn run_step(self: Arc<Self>, part: StepStateBody) -> anyhow::Result<Outcome> {
+        let StepStateBody { step: body, not_before, .. } = part;
+        let (step, lane) = (parse_step(&body)?, lane(&body));
+        let label = format!("wave {}  {lane}  {}", body.wave, change(&body));
+        let now = || occurs_at(not_before, clock::now());
         if self.step_log.finished_at(&lane, now())?.is_some() {
             self.progress.line(&format!("{label}: was done before; reporting it now"));
         } else if let Some(failure) = self.run_command(&step, &body, &label).await? {
@@ -190,7 +196,7 @@ impl Executor {
         // Another process may have ended the rollback since the wave started.
         let rollback = self.fetch_state(0).await?;
         if rollback.phase != RollbackPhase::Started {
-            bail!("{}", rollback.ending());
+            bail!("{}", describe_end(&rollback));
         }
         // The start claims the step: the ledger rejects it if the step must no longer be run.
         if matches!(step.action, Action::Redeploy | Action::Add | Action::Switch)
@@ -204,7 +210,7 @@ impl Executor {
             environment: self.rollback.environment.as_str(),
             step: body,
         };
-        let finished_file = self.step_log.finished_file(&body.lane());
+        let finished_file = self.step_log.finished_file(&lane(body));
         match run(&self.args.exec, &step_env, &finished_file, &self.progress, &self.interrupted).await? {
             CommandOutcome::Succeeded => Ok(None),
             CommandOutcome::Interrupted => Err(interrupted()),
@@ -257,7 +263,7 @@ impl Executor {
                 let problem = error
                     .downcast_ref::<Error>()
                     .and_then(|error| error.problem("invalid-rollback-transition"));
-                let Some(detail) = problem.map(|problem| problem.detail().to_owned()) else {
+                let Some(detail) = problem.map(|problem| problem.detail.clone()) else {
                     return Err(error);
                 };
                 // Another process may have ended the rollback first.
@@ -290,7 +296,9 @@ impl Executor {
             () = self.interrupted.cancelled() => return Err(interrupted()),
         };
         match result {
-            Ok(result) => result.position.with_context(|| format!("the event has no position: {result}")),
+            Ok(result) => {
+                result.position.with_context(|| format!("the event has no position: {}", describe(&result)))
+            }
             Err(error) if error.problem("identity-conflict").is_some() => head(&self.client).await,
             Err(error) => Err(error.into()),
         }

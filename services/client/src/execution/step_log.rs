@@ -12,12 +12,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
+use ledger_api_types::RollbackBody;
 use rustix::io::{FdFlags, fcntl_setfd};
 use sha2::{Digest as _, Sha256};
 use tokio::time::sleep;
-
-use crate::rollback_body::RollbackBody;
 
 /// Interval for checking if the commands of a killed execution have ended; there is no notification.
 const COMMAND_POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -148,7 +147,9 @@ fn try_lock(file: &File) -> io::Result<bool> {
 /// ledger. It does not depend on the URL: one ledger has many.
 fn key(rollback: &RollbackBody) -> String {
     let RollbackBody { rollback_id, environment, requested, plan_digest, .. } = rollback;
-    let (position, recorded_at) = (requested.position, &requested.recorded_at);
+    // The text of the response.
+    let recorded_at = requested.recorded_at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+    let position = requested.position;
     let text = format!("{rollback_id}\n{environment}\n{plan_digest}\n{position}\n{recorded_at}");
     Sha256::digest(text)[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -196,6 +197,16 @@ mod tests {
         log.delete();
         let log = opened(root.path(), "2026-08-01T10:00:00Z").expect("opened again");
         assert_eq!(log.finished_at("web@eu", now).expect("read"), None);
+    }
+
+    #[test]
+    fn a_log_is_named_by_the_time_of_the_request_as_the_service_writes_it() {
+        for recorded_at in ["2026-08-01T10:00:00Z", "2026-08-01T10:00:00.250Z", "2026-08-01T10:00:00.123456Z"]
+        {
+            let hash = Sha256::digest(format!("r-1\ndev\nsha256:aa\n9\n{recorded_at}"));
+            let expected: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(key(&rollback(recorded_at)), expected);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::actor::ActorArgs;
 use crate::connection::Connection;
 use crate::output::print_text;
 use crate::record::record_new;
-use crate::rollback_body::fetch_rollback;
+use crate::rollback_body::{fetch_rollback, parse_rollback};
 
 /// The commands that record a decision about a rollback.
 #[derive(Debug, clap::Args)]
@@ -60,7 +60,7 @@ impl Decision {
 impl Decide {
     pub(super) async fn run(self, decision: Decision) -> anyhow::Result<()> {
         let client = self.connection.client();
-        let rollback = fetch_rollback(&client, &self.rollback_id, None).await?.rollback()?;
+        let rollback = parse_rollback(&fetch_rollback(&client, &self.rollback_id, None).await?)?;
         let actor = self.by.actor()?;
         let position = record_new(&client, decision.payload(rollback), &actor, self.reason).await?;
         let result = decision.result(&actor.name);

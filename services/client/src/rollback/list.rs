@@ -1,11 +1,10 @@
 //! `release-ledger rollback list`: the rollbacks of the ledger.
 
+use ledger_api_types::{RollbackBody, RollbacksBody};
 use ledger_domain::EnvironmentName;
-use serde::Deserialize;
 
 use crate::connection::Connection;
 use crate::query::{QueryArgs, with_param};
-use crate::rollback_body::RollbackBody;
 use crate::table;
 
 /// The command `rollback list`.
@@ -27,12 +26,6 @@ pub struct List {
     query: QueryArgs,
     #[command(flatten)]
     connection: Connection,
-}
-
-#[derive(Debug, Deserialize)]
-struct RollbacksBody {
-    rollbacks: Vec<RollbackBody>,
-    next: Option<u64>,
 }
 
 impl List {

@@ -1,16 +1,16 @@
 //! `release-ledger rollback request`: requests a rollback with exactly the plan that was made.
 
 use anyhow::Context as _;
+use ledger_api_types::{PlanBody, RequestedRollbackBody, RollbackRequest};
 use ledger_domain::event::Actor;
 use ledger_domain::{LongText, ShortText};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::actor::{self, ActorArgs};
+use crate::actor::ActorArgs;
 use crate::connection::{Client, Connection};
 use crate::identity;
 use crate::output::print_json_or_text;
-use crate::plan::{PlanBody, PlanRequest, render};
+use crate::plan::{PlanRequest, render};
 use crate::query::{head, read};
 
 /// The command `rollback request`.
@@ -50,12 +50,6 @@ pub(crate) struct RequestedRollback {
     position: u64,
     status: String,
     plan_json: Value,
-}
-
-#[derive(Debug, Deserialize)]
-struct RequestedBody {
-    position: u64,
-    status: String,
 }
 
 impl RequestRollback {
@@ -105,7 +99,7 @@ pub(crate) async fn request_rollback(
              only once"
         ))
     })?;
-    let RequestedBody { position, status } = read(&response)?;
+    let RequestedRollbackBody { position, status, .. } = read(&response)?;
     let plan_json = serde_json::from_slice(&planned).context("cannot parse the plan")?;
     Ok(RequestedRollback { rollback_id, plan, position, status, plan_json })
 }
@@ -117,12 +111,13 @@ fn body(
     force: bool,
     reason: &LongText,
     rollback_id: &ShortText,
-) -> Value {
-    let mut body = plan_request.body();
-    body["reason"] = json!(reason.as_str());
-    body["initiated_by"] = actor::body(by);
-    body["force"] = json!(force);
-    body["rollback_id"] = json!(rollback_id.as_str());
-    body["plan_digest"] = json!(plan.plan_digest);
-    body
+) -> RollbackRequest {
+    RollbackRequest {
+        reason: Some(reason.as_str().to_owned()),
+        initiated_by: Some(by.into()),
+        force,
+        rollback_id: Some(rollback_id.to_string()),
+        plan_digest: Some(plan.plan_digest.clone()),
+        ..plan_request.body()
+    }
 }

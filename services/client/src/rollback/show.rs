@@ -1,12 +1,13 @@
 //! `release-ledger rollback show`: the progress of a rollback.
 
+use chrono::SecondsFormat;
+use ledger_api_types::{RollbackBody, StepStateBody};
 use ledger_domain::ShortText;
 
 use super::list::target_point;
-use crate::bodies::version;
 use crate::connection::Connection;
 use crate::query::QueryArgs;
-use crate::rollback_body::{RollbackBody, StepStateBody};
+use crate::release::version;
 use crate::table;
 
 /// The command `rollback show`.
@@ -41,7 +42,9 @@ pub(super) fn render(rollback: &RollbackBody) -> String {
     let RollbackBody { requested, initiated_by, .. } = rollback;
     lines.push(format!(
         "requested at {} by {}{mode} (position {}): {reason}",
-        requested.recorded_at, initiated_by.name, requested.position
+        requested.recorded_at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+        initiated_by.name,
+        requested.position
     ));
     let approvals = &rollback.approvals;
     if approvals.wanted > 0 || approvals.rejected {
@@ -49,13 +52,13 @@ pub(super) fn render(rollback: &RollbackBody) -> String {
         lines.push(format!("approvals {} of {}{rejected}", approvals.granted, approvals.wanted));
     }
     lines.extend(rollback.end_reason.as_ref().map(|reason| format!("ended: {reason}")));
-    if !rollback.steps.is_empty() {
-        let rows: Vec<_> = rollback.steps.iter().map(row).collect();
+    let rows: Vec<_> = rollback.steps.iter().flatten().map(row).collect();
+    if !rows.is_empty() {
         let columns = ["wave", "service", "target", "action", "slot", "from", "to", "state", "position"];
         lines.push(table::render(columns, &rows));
     }
-    lines.extend(rollback.differences.iter().map(|difference| format!("differs: {difference}")));
-    lines.extend(rollback.others.iter().map(|other| {
+    lines.extend(rollback.differences.iter().flatten().map(|difference| format!("differs: {difference}")));
+    lines.extend(rollback.others.iter().flatten().map(|other| {
         let lane = [&other.service, &other.target].map(|name| name.as_deref().unwrap_or_default());
         format!("meanwhile: {} of {} at {} (position {})", other.kind, lane[0], lane[1], other.position)
     }));

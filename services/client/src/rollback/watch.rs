@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use chrono::SecondsFormat;
+use ledger_api_types::{ActorBody, EntryBody, RollbackBody};
 use ledger_domain::rollback::RollbackPhase;
 use ledger_domain::{EnvironmentName, ShortText};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use crate::bodies::ActorBody;
 use crate::connection::{Client, Connection};
 use crate::output::{print_json_or_text, print_text};
+use crate::plan::{change, lane};
 use crate::query::with_param;
-use crate::rollback_body::{RollbackBody, fetch_rollback};
+use crate::rollback_body::{describe_end, fetch_rollback};
 use crate::stream::{Message, MessageStream};
 
 /// Interval for fetching a rollback's steps: the stream has only the changes of its phase.
@@ -36,12 +38,6 @@ pub struct Watch {
     json: bool,
     #[command(flatten)]
     connection: Connection,
-}
-
-#[derive(Debug, Deserialize)]
-struct EntryBody {
-    recorded_at: String,
-    event: EventBody,
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,14 +73,15 @@ fn print_message(message: &Message, json: bool) -> anyhow::Result<()> {
 }
 
 fn render(message: &Message) -> anyhow::Result<String> {
-    let entry: EntryBody = serde_json::from_str(&message.data).context("cannot parse an entry")?;
+    let entry: EntryBody<EventBody> = serde_json::from_str(&message.data).context("cannot parse an entry")?;
     let data = entry.event.data;
     let id = data.rollback_id.map(|id| format!(" {id}")).unwrap_or_default();
     let by = data.actor.map(|actor| format!(" by {}", actor.name)).unwrap_or_default();
     let reason = data.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
     let position = message.id.unwrap_or_default();
+    let time = entry.recorded_at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     let name = &message.name;
-    Ok(format!("{position}  {}  {}  {name}{id}{by}{reason}", entry.recorded_at, data.environment))
+    Ok(format!("{position}  {time}  {}  {name}{id}{by}{reason}", data.environment))
 }
 
 async fn watch_one(client: &Client, rollback_id: &ShortText, json: bool) -> anyhow::Result<()> {
@@ -123,26 +120,26 @@ async fn watch_one(client: &Client, rollback_id: &ShortText, json: bool) -> anyh
     }
     match rollback.phase {
         RollbackPhase::Succeeded if json => Ok(()),
-        RollbackPhase::Succeeded => Ok(print_text(&rollback.ending())?),
-        _ => bail!("{}", rollback.ending()),
+        RollbackPhase::Succeeded => Ok(print_text(&describe_end(&rollback))?),
+        _ => bail!("{}", describe_end(&rollback)),
     }
 }
 
 fn belongs_to(message: &Message, rollback_id: &ShortText) -> bool {
-    let entry = serde_json::from_str::<EntryBody>(&message.data);
+    let entry = serde_json::from_str::<EntryBody<EventBody>>(&message.data);
     entry.is_ok_and(|entry| entry.event.data.rollback_id.as_deref() == Some(rollback_id.as_str()))
 }
 
 /// Prints the steps with a changed state.
 fn print_changed_steps(rollback: &RollbackBody, states: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
     let before = std::mem::take(states);
-    for part in &rollback.steps {
-        let lane = part.step.lane();
+    for part in rollback.steps.iter().flatten() {
+        let lane = lane(&part.step);
         let is_initial = part.state == "pending" && !before.contains_key(&lane);
         if !is_initial && before.get(&lane) != Some(&part.state) {
             let position = part.position.unwrap_or_default();
             let step = &part.step;
-            let text = format!("{position}  wave {}  {lane}  {}: {}", step.wave, step.change(), part.state);
+            let text = format!("{position}  wave {}  {lane}  {}: {}", step.wave, change(step), part.state);
             print_text(&text)?;
         }
         states.insert(lane, part.state.clone());
@@ -159,7 +156,7 @@ mod tests {
         let message = Message {
             id: Some(9),
             name: "rollback.failed".into(),
-            data: r#"{"position":9,"recorded_at":"2026-08-01T10:00:00Z","event":{"type":"x","data":{
+            data: r#"{"position":9,"recorded_at":"2026-08-01T10:00:00Z","leaf_hash":"a","event":{"type":"x","data":{
                 "environment":"production","rollback_id":"r-1","reason":"web fails",
                 "actor":{"type":"person","name":"ada"}}}}"#
                 .into(),

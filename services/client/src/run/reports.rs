@@ -3,6 +3,7 @@
 use ledger_codec::cloudevents::Envelope;
 
 use crate::chunk::ChunkBuilder;
+use crate::event_result::describe;
 use crate::output::print_notice;
 use crate::spool::{DeliveryStatus, Entry, Error, Outbox, RetryWindow};
 
@@ -108,7 +109,7 @@ impl DeployReports {
         let Some(chunk) = builder.take() else { return Ok(()) };
         let results = self.outbox.send_without_spool(&chunk, window).await.map_err(NotRecorded::Lost)?;
         match results.iter().find(|result| !result.status.is_recorded()) {
-            Some(result) => Err(NotRecorded::Rejected(result.to_string())),
+            Some(result) => Err(NotRecorded::Rejected(describe(result))),
             None => Ok(()),
         }
     }

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use ledger_api_types::{EventResult, EventStatus};
 use ledger_codec::cloudevents::Envelope;
 use reqwest::StatusCode;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::queue::{self, Entry, QueueLock};
-use crate::bodies::{EventResult, EventStatus};
 use crate::chunk::{Chunk, ChunkBuilder};
 use crate::connection::{self, Client};
+use crate::event_result::describe;
+use crate::problem;
 use crate::retry::{FIRST_RETRY_DELAY, MAX_RETRY_DELAY};
 
 /// Number of events in the first request; each further request has four times as many.
@@ -25,7 +27,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Ledger(#[from] connection::Error),
     /// The ledger refuses this event for now.
-    #[error("{0}")]
+    #[error("{}", describe(.0))]
     RefusedForNow(Box<EventResult>),
     /// No response in time: the event may be recorded or not.
     #[error("{ledger} did not answer within {} s", patience.as_secs())]
@@ -56,7 +58,9 @@ impl Error {
     pub(crate) fn may_be_recorded_later(&self) -> bool {
         let is_undecided = match self {
             Self::Ledger(connection::Error::Setup(_) | connection::Error::ForeignResponse { .. }) => true,
-            Self::Ledger(connection::Error::Problem { problem, .. }) => problem.is("incomplete-body"),
+            Self::Ledger(connection::Error::Problem { problem, .. }) => {
+                problem.slug() == Some("incomplete-body")
+            }
             _ => false,
         };
         is_undecided || self.is_temporary()
@@ -136,9 +140,9 @@ pub(crate) async fn drain(
                 continue;
             }
             Err(Error::Ledger(connection::Error::Problem { status, problem }))
-                if is_final(status) && !problem.is("incomplete-body") =>
+                if is_final(status) && problem.slug() != Some("incomplete-body") =>
             {
-                refuse(lock, &entries[0], &problem.to_string(), note)?;
+                refuse(lock, &entries[0], &problem::describe(&problem), note)?;
                 continue;
             }
             Err(error) => return Err(error),
@@ -149,7 +153,7 @@ pub(crate) async fn drain(
                 EventStatus::Recorded | EventStatus::Duplicate => lock.remove(entry)?,
                 EventStatus::Refused => refused = Some(result),
                 EventStatus::Conflict | EventStatus::Invalid | EventStatus::Rejected => {
-                    refuse(lock, entry, &result.to_string(), note)?;
+                    refuse(lock, entry, &describe(&result), note)?;
                 }
             }
         }
