@@ -7,12 +7,11 @@ use async_nats::jetstream::stream::Config;
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use ledger_devstack::nats::User;
-use ledger_tests::{STREAM, Servers, Service, deploy, jetstream_as_operator};
+use ledger_tests::{STREAM, Servers, Service, Story, deploy, jetstream_as_operator};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::PROGRAM;
-use crate::rollback::Story;
 
 /// Upper bound of the wait for an error: the server rejects a message immediately.
 const ERROR_LIMIT: Duration = Duration::from_secs(10);

@@ -7,14 +7,13 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use ledger_tests::{Client, RealHistory, Row, RunningVersions, Servers, Service, digest, run};
+use ledger_tests::{Client, RealHistory, Row, RunningVersions, Servers, Service, Story, digest, run, text};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
 
 use crate::PROGRAM;
 use crate::real_history::COMMIT_COLUMN_FLAG;
-use crate::rollback::{Story, text};
 
 const ENVIRONMENT: &str = "production";
 /// Number of deploys to production in the real history that return to an earlier version of their lane.

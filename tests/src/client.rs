@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::limits::WAIT_LIMIT;
 
 /// Interval at which a state is polled that sends no notification.
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A complete HTTP response.
 #[derive(Debug, Clone)]

@@ -11,3 +11,4 @@ mod stream_settings;
 pub mod up;
 
 pub use cli::{run, run_with};
+pub use ledger_client::clock;

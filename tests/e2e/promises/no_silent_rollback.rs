@@ -1,11 +1,10 @@
 //! No silent rollback: a rollback is recorded with its plan against the state that it was made from, or rejected.
 
-use ledger_tests::{Servers, Service, deploy};
+use ledger_tests::{Servers, Service, Story, deploy, rollback_events};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::PROGRAM;
-use crate::rollback::{Story, rollback_events};
 
 /// Number of concurrent requests.
 const REQUESTS: usize = 200;

@@ -1,30 +1,12 @@
 //! Automatic rollback: one decision for each failed check, even if controllers are killed or run in parallel.
 
-use ledger_tests::{Client, Servers, Service};
+use ledger_tests::{Client, Servers, Service, Story, rollback_events, text};
 use serde_json::{Value, json};
 
-use super::{Story, rollback_events, text};
 use crate::PROGRAM;
 
 /// Number of environments, and so of failed checks, in the test with killed controllers.
 const ENVIRONMENTS: usize = 50;
-
-/// Waits until the ledger has this many decisions of the controller, and returns them.
-pub(super) async fn controller_decisions(client: &Client, expected: usize) -> Vec<Value> {
-    let found = async {
-        loop {
-            let mut all = rollback_events(client, "rollback.requested").await;
-            all.extend(rollback_events(client, "rollback.declined").await);
-            if all.len() >= expected {
-                return all;
-            }
-            let head = client.positions().await.1;
-            // Wait until the projections have the next entry, or query again.
-            client.get(&format!("/v1/position?wait_for={head}&wait_ms=100")).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(60), found).await.expect("the controller decides")
-}
 
 fn policy() -> Value {
     json!({

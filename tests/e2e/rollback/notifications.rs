@@ -6,11 +6,10 @@ use async_nats::jetstream;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use futures::StreamExt;
 use ledger_devstack::nats::User;
-use ledger_tests::{Client, STREAM, Servers, Service, nats_client};
+use ledger_tests::{Client, STREAM, Servers, Service, Story, nats_client, text};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Story, text};
 use crate::PROGRAM;
 
 /// Upper bound of every wait; only a failing test reaches it.

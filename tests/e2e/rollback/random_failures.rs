@@ -6,10 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use futures::StreamExt;
-use ledger_tests::{Client, Random, Servers, Service, event};
+use ledger_tests::{Client, Random, Servers, Service, event, text};
 use serde_json::{Value, json};
 
-use super::text;
 use crate::PROGRAM;
 
 /// Number of random histories, each in its own environment, unless `LEDGER_RANDOM_FAILURES` names another.
@@ -248,8 +247,8 @@ async fn a_rollback_never_leaves_an_environment_with_less_than_its_target() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &[]).await;
     let client = service.client();
-    let count = std::env::var("LEDGER_RANDOM_FAILURES").ok();
-    let count = count.map_or(HISTORIES, |text| text.parse().expect("LEDGER_RANDOM_FAILURES is a number"));
+    let count = std::env::var_os("LEDGER_RANDOM_FAILURES");
+    let count = count.and_then(|text| text.to_str()?.parse().ok()).unwrap_or(HISTORIES);
     let histories = (0..count).map(|number| {
         let history = History {
             client: &client,

@@ -1,9 +1,8 @@
 //! Complete scenarios: blue-green, cloud and on-premise, a barrier, a freeze, approvals, promotion.
 
-use ledger_tests::{Servers, Service};
+use ledger_tests::{Servers, Service, Story, issues, rollback_request, text};
 use serde_json::{Value, json};
 
-use super::{Story, issues, rollback_request, text};
 use crate::PROGRAM;
 
 fn step(plan: &Value, index: usize) -> (String, Value, Value, Value) {

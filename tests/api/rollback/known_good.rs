@@ -1,15 +1,11 @@
 //! The rules by which a release point is known good, and the status as known at another time.
 
-use ledger_tests::{Servers, Service, event};
+use ledger_tests::{InProcess, Story, at, event, text};
 use serde_json::{Value, json};
-
-use super::{Story, at, text};
-use crate::PROGRAM;
 
 #[tokio::test]
 async fn a_pass_belongs_to_its_release_and_counts_again_after_a_return() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     story.declare_policy(json!({"required_validations": ["smoke", "e2e"]}), 0).await;
@@ -39,8 +35,7 @@ async fn a_pass_belongs_to_its_release_and_counts_again_after_a_return() {
 
 #[tokio::test]
 async fn a_check_without_a_release_applies_to_the_release_that_ran_at_its_time() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let first = story.deploy("web", "v1", 10).await;
@@ -63,8 +58,7 @@ async fn a_check_without_a_release_applies_to_the_release_that_ran_at_its_time()
 
 #[tokio::test]
 async fn a_check_of_a_deployment_or_an_artifact_applies_to_its_release() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let artifact = "pkg:oci/web@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -84,8 +78,7 @@ async fn a_check_of_a_deployment_or_an_artifact_applies_to_its_release() {
 
 #[tokio::test]
 async fn a_mark_by_a_person_overrides_the_rule_and_can_be_revoked() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let first = story.deploy("web", "v1", 1).await;
@@ -119,8 +112,7 @@ async fn a_mark_by_a_person_overrides_the_rule_and_can_be_revoked() {
 
 #[tokio::test]
 async fn a_point_must_soak_for_the_time_in_the_policy() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let policy = json!({"required_validations": ["smoke"], "soak_seconds": 600});
@@ -137,10 +129,9 @@ async fn a_point_must_soak_for_the_time_in_the_policy() {
 
 #[tokio::test]
 async fn a_status_does_not_depend_on_the_order_of_arrival() {
-    let servers = Servers::start().await;
     let tenants = ["in-order", "backwards", "mixed"];
     let flag = format!("--tenants={}", tenants.join(","));
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector", &flag]).await;
+    let service = InProcess::start(&["--only=http,projector", &flag]).await;
     let client = service.client();
     let checks = [
         ("passed", 11, json!({"service": "web", "check": "smoke"})),

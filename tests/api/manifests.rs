@@ -3,20 +3,16 @@
 use std::collections::BTreeMap;
 use std::process::Stdio;
 
-use ledger_tests::{Servers, Service};
+use ledger_tests::{InProcess, Story, text};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
-
-use crate::PROGRAM;
-use crate::rollback::{Story, text};
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 #[tokio::test]
 async fn a_manifest_is_complete_in_each_format_and_never_changes() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let release = json!({

@@ -5,13 +5,9 @@
 use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use ledger_tests::{Client, Response, Servers, Service, deploy};
+use ledger_tests::{Client, InProcess, Response, Story, controller_decisions, deploy, text};
 use reqwest::Method;
 use serde_json::{Value, json};
-
-use super::automatic::controller_decisions;
-use super::{Story, text};
-use crate::PROGRAM;
 
 const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 const D2: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
@@ -53,8 +49,7 @@ async fn live(story: &Story, at: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn rule_1_a_rollback_to_an_empty_point_is_blocked() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let service = InProcess::start(&[]).await;
     let client = service.client();
     let story = Story::on(&client);
     story.declare_policy(automatic("smoke", "smoke"), 0).await;
@@ -75,8 +70,7 @@ async fn rule_1_a_rollback_to_an_empty_point_is_blocked() {
 
 #[tokio::test]
 async fn rule_2_a_switch_recorded_before_its_deploy_does_not_empty_the_lane() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     story.deploy("web", "v1", 1).await;
@@ -104,8 +98,7 @@ async fn rule_2_a_switch_recorded_before_its_deploy_does_not_empty_the_lane() {
 
 #[tokio::test]
 async fn rule_3_a_switch_to_a_slot_of_a_removed_lane_has_no_effect() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let release = json!({"version": "v1"});
@@ -121,29 +114,8 @@ async fn rule_3_a_switch_to_a_slot_of_a_removed_lane_has_no_effect() {
 }
 
 #[tokio::test]
-async fn rule_3_a_removal_survives_a_restart_and_empties_a_slot_that_is_reported_late() {
-    let servers = Servers::start().await;
-    let mut service = Service::start(PROGRAM, &servers, &[]).await;
-    let client = service.client();
-    let story = Story::on(&client);
-    story.record("deploy.removed", 2, json!({"service": "web"})).await;
-    story.deploy("web", "v2", 3).await;
-    service.kill().await;
-    service.restart().await;
-
-    let blue = json!({"service": "web", "slot": "blue", "release": {"version": "v1"}});
-    story.record("deploy.succeeded", 1, blue).await;
-    let state = story.get("state").await;
-    story.record("traffic.switched", 4, json!({"service": "web", "slot": "blue"})).await;
-
-    assert_eq!(state.get("idle"), None, "the removal emptied the slot: {state}");
-    assert_eq!(live(&story, "latest").await, ["web v2"]);
-}
-
-#[tokio::test]
 async fn rule_4_a_failed_canary_rolls_back_only_its_own_service() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let service = InProcess::start(&[]).await;
     let client = service.client();
     let story = Story::on(&client);
     story.declare_policy(automatic("smoke", "canary"), 0).await;
@@ -164,8 +136,7 @@ async fn rule_4_a_failed_canary_rolls_back_only_its_own_service() {
 
 #[tokio::test]
 async fn rule_5_a_failed_environment_check_affects_only_its_composition() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     story.declare_policy(json!({"required_validations": ["e2e"]}), 0).await;
@@ -183,8 +154,7 @@ async fn rule_5_a_failed_environment_check_affects_only_its_composition() {
 
 #[tokio::test]
 async fn rule_7_a_check_that_straddles_a_change_does_not_count() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     story.declare_policy(json!({"required_validations": ["smoke"]}), 0).await;
@@ -202,8 +172,7 @@ async fn rule_7_a_check_that_straddles_a_change_does_not_count() {
 
 #[tokio::test]
 async fn rule_8_a_pass_with_failures_does_not_count() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let point = story.deploy("web", "v1", 1).await;
@@ -223,8 +192,7 @@ async fn rule_8_a_pass_with_failures_does_not_count() {
 
 #[tokio::test]
 async fn rule_10_a_deploy_without_a_target_changes_no_lane_of_a_service_with_several_targets() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     for (minutes, target) in [(1, "eu"), (2, "us")] {
@@ -252,8 +220,7 @@ async fn rule_10_a_deploy_without_a_target_changes_no_lane_of_a_service_with_sev
 
 #[tokio::test]
 async fn rule_11_a_revoked_artifact_is_denied_in_every_notation_until_it_is_reinstated() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let release = json!({"version": "v1", "artifact": format!("registry.example/web@{D1}")});
@@ -292,8 +259,7 @@ async fn rule_11_a_revoked_artifact_is_denied_in_every_notation_until_it_is_rein
 
 #[tokio::test]
 async fn rule_13_a_hold_applies_to_the_rolled_back_release_and_not_to_the_fix() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let release = |config: &str| json!({"version": "v1", "config": config});
@@ -327,8 +293,7 @@ async fn rule_13_a_hold_applies_to_the_rolled_back_release_and_not_to_the_fix() 
 
 #[tokio::test]
 async fn rule_16_all_queries_agree_on_the_state_at_a_time() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     story.deploy("api", "v1", 120).await;
@@ -356,8 +321,7 @@ async fn rule_16_all_queries_agree_on_the_state_at_a_time() {
 
 #[tokio::test]
 async fn rule_16_a_point_at_a_time_has_the_status_of_the_change_that_started_it() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     story.deploy("api", "v1", 1).await;
@@ -378,8 +342,7 @@ async fn rule_16_a_point_at_a_time_has_the_status_of_the_change_that_started_it(
 
 #[tokio::test]
 async fn rule_17_late_events_and_fast_clocks_are_reported() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     story.deploy("web", "v2", 2).await;
@@ -400,8 +363,7 @@ async fn rule_17_late_events_and_fast_clocks_are_reported() {
 
 #[tokio::test]
 async fn rule_18_a_deploy_during_a_freeze_is_marked_even_if_it_is_recorded_late() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     story.deploy("web", "v0", 1).await;
@@ -419,8 +381,7 @@ async fn rule_18_a_deploy_during_a_freeze_is_marked_even_if_it_is_recorded_late(
 
 #[tokio::test]
 async fn rule_20_a_rollback_to_a_removed_slot_does_not_start() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let deploy =
@@ -444,8 +405,7 @@ async fn rule_20_a_rollback_to_a_removed_slot_does_not_start() {
 
 #[tokio::test]
 async fn rule_24_a_retired_environment_has_no_lanes_until_it_is_declared_again() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let before = story.deploy("web", "v1", 1).await;
@@ -468,8 +428,7 @@ async fn rule_24_a_retired_environment_has_no_lanes_until_it_is_declared_again()
 
 #[tokio::test]
 async fn an_unknown_service_is_an_error_and_not_an_empty_result() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let first =

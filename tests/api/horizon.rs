@@ -1,9 +1,7 @@
 //! The rollback horizon: how far production can be rolled back, and the artifacts that must be retained for it.
 
-use ledger_tests::{Client, Servers, Service, deploy, event};
+use ledger_tests::{Client, InProcess, deploy, event};
 use serde_json::{Value, json};
-
-use crate::PROGRAM;
 
 fn time(minute: u64) -> String {
     format!("2026-08-01T10:{minute:02}:00Z")
@@ -62,8 +60,7 @@ fn needed(body: &Value) -> Vec<(&str, u64)> {
 
 #[tokio::test]
 async fn a_horizon_lists_the_possible_points_and_why_the_others_are_not() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let service = InProcess::start(&[]).await;
     let client = service.client();
     let policy = json!({"environment": "production", "policy": {"required_validations": ["smoke"]}});
     client.record_and_wait(&event("policy", "environment.declared", &time(0), policy)).await;
@@ -110,8 +107,7 @@ async fn a_horizon_lists_the_possible_points_and_why_the_others_are_not() {
 
 #[tokio::test]
 async fn a_horizon_includes_the_point_at_the_start_of_its_window_and_the_live_releases() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let service = InProcess::start(&[]).await;
     let client = service.client();
     deploy_and_check(&client, 1, &web(1, "0"), true).await;
     let last = deploy_and_check(&client, 2, &web(2, "1"), true).await;

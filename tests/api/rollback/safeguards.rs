@@ -1,13 +1,9 @@
 //! Safeguards: rollbacks, the gate and the controller do no harm when events and decisions of people interleave.
 //! Decision 0015 has the rules.
 
-use ledger_tests::{Client, Servers, Service};
+use ledger_tests::{Client, InProcess, Story, controller_decisions, issues, rollback_request, text};
 use reqwest::Method;
 use serde_json::{Value, json};
-
-use super::automatic::controller_decisions;
-use super::{Story, issues, rollback_request, text};
-use crate::PROGRAM;
 
 const D1: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 
@@ -32,8 +28,7 @@ fn denying_rules(gate: &Value) -> Vec<(String, bool)> {
 
 #[tokio::test]
 async fn rule_4_an_unlimited_maximum_age_does_not_stop_the_controller() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &[]).await;
+    let service = InProcess::start(&[]).await;
     let client = service.client();
     let story = Story::on(&client);
     let rule = json!({
@@ -53,8 +48,7 @@ async fn rule_4_an_unlimited_maximum_age_does_not_stop_the_controller() {
 
 #[tokio::test]
 async fn rule_11_a_package_is_revoked_even_if_its_checksum_is_omitted() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     story.deploy("web", "v1", 1).await;
@@ -79,8 +73,7 @@ async fn rule_11_a_package_is_revoked_even_if_its_checksum_is_omitted() {
 
 #[tokio::test]
 async fn rule_13_a_rollback_further_back_does_not_release_earlier_holds() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let first = story.deploy("web", "v1", 1).await;
@@ -101,8 +94,7 @@ async fn rule_13_a_rollback_further_back_does_not_release_earlier_holds() {
 
 #[tokio::test]
 async fn rule_13_the_releases_that_run_at_the_start_of_a_rollback_are_held() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let first = story.deploy("web", "v1", 1).await;
@@ -125,8 +117,7 @@ async fn rule_13_the_releases_that_run_at_the_start_of_a_rollback_are_held() {
 
 #[tokio::test]
 async fn rule_15_an_expired_approval_does_not_start_a_rollback() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     story.declare_policy(json!({"approvals": 1}), 0).await;
@@ -151,8 +142,7 @@ async fn rule_15_an_expired_approval_does_not_start_a_rollback() {
 
 #[tokio::test]
 async fn rule_20_a_step_can_be_claimed_only_while_its_rollback_is_in_progress() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let first = story.deploy("web", "v1", 1).await;
@@ -191,8 +181,7 @@ async fn rule_20_a_step_can_be_claimed_only_while_its_rollback_is_in_progress() 
 
 #[tokio::test]
 async fn rule_20_a_barrier_after_the_request_prevents_the_start_of_a_rollback() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let first = story.deploy("web", "v1", 1).await;
@@ -209,8 +198,7 @@ async fn rule_20_a_barrier_after_the_request_prevents_the_start_of_a_rollback() 
 
 #[tokio::test]
 async fn rule_22_a_repeated_request_is_a_duplicate_even_if_the_point_must_soak() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     story.declare_policy(json!({"required_validations": ["smoke"], "soak_seconds": 60}), 0).await;
@@ -236,8 +224,7 @@ async fn rule_22_a_repeated_request_is_a_duplicate_even_if_the_point_must_soak()
 
 #[tokio::test]
 async fn rule_23_an_irreversible_deploy_is_an_issue_regardless_of_the_event_that_declares_it() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let first = story.deploy("web", "v1", 1).await.to_string();
@@ -260,8 +247,7 @@ async fn rule_23_an_irreversible_deploy_is_an_issue_regardless_of_the_event_that
 
 #[tokio::test]
 async fn rule_23_a_point_of_another_environment_does_not_bypass_a_barrier() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let (production, staging) = (Story::on(&client), Story::of(&client, "staging"));
     production.deploy("web", "v1", 1).await;
@@ -278,8 +264,7 @@ async fn rule_23_a_point_of_another_environment_does_not_bypass_a_barrier() {
 
 #[tokio::test]
 async fn rule_24_a_retired_environment_has_no_plans_and_needs_no_artifacts() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     story.declare_policy(json!({}), 0).await;
@@ -300,8 +285,7 @@ async fn rule_24_a_retired_environment_has_no_plans_and_needs_no_artifacts() {
 
 #[tokio::test]
 async fn rule_32_a_correction_recorded_before_the_corrected_event_applies() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let wrong = ledger_tests::deploy("wrong", &super::at(2), "production", "web", "v9");
@@ -320,8 +304,7 @@ async fn rule_32_a_correction_recorded_before_the_corrected_event_applies() {
 
 #[tokio::test]
 async fn a_request_against_a_state_that_a_late_retirement_changed_is_rejected() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     story.deploy("api", "v1", 1).await;
@@ -340,8 +323,7 @@ async fn a_request_against_a_state_that_a_late_retirement_changed_is_rejected() 
 
 #[tokio::test]
 async fn only_the_controller_can_record_rollback_declined() {
-    let servers = Servers::start().await;
-    let service = Service::start(PROGRAM, &servers, &["--only=http,projector"]).await;
+    let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
     let cause = story.deploy("web", "v1", 1).await;

@@ -1,0 +1,7 @@
+//! The HTTP API over a journal in memory and a real Postgres, in the process of each test: rules, SQL and handlers.
+
+mod backtest;
+mod horizon;
+mod manifests;
+mod queries;
+mod rollback;

@@ -1,0 +1,5 @@
+//! Rules of release points, rollbacks and the gate.
+
+mod hard_cases;
+mod known_good;
+mod safeguards;

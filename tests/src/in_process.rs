@@ -1,0 +1,77 @@
+//! The service within the test's process, over a journal in memory and a real Postgres: for tests of rules, SQL and
+//! handlers, which need neither NATS nor a process that can be killed.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use clap::{Args as _, FromArgMatches as _};
+use ledger_devstack::{Postgres, postgres};
+use ledger_journal::{MemoryJournal, SharedJournal};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use release_ledger::app::App;
+use release_ledger::clock;
+use release_ledger::config::{Config, Flags};
+use secrecy::ExposeSecret as _;
+use tempfile::TempDir;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::Client;
+use crate::client::POLL_INTERVAL;
+use crate::limits::WAIT_LIMIT;
+use crate::template::copy_cluster;
+
+/// A service on a free port of 127.0.0.1, which ends with the value. Its `/metrics` is empty, because the recorder of
+/// metrics is global to a process.
+pub struct InProcess {
+    url: String,
+    _shutdown: DropGuard,
+    _postgres: Postgres,
+    // The last field: the folder must outlive the server.
+    _folder: TempDir,
+}
+
+impl InProcess {
+    /// Starts the service with these flags of `serve`, and waits until it is ready.
+    pub async fn start(flags: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("ledger-test-").tempdir().expect("a folder");
+        let directory = folder.path().join("postgres");
+        let search: OsString = std::env::var_os("PATH").unwrap_or_default();
+        let options = postgres::Options { sync_new: false, ..postgres::Options::found_in(search) };
+        copy_cluster(&directory, &options).await;
+        let postgres = Postgres::start(&directory, &options).await.expect("Postgres starts");
+        let config = config(&postgres, flags);
+        let journals = config.tenants.iter().map(|tenant| {
+            let journal: SharedJournal = Arc::new(MemoryJournal::new(tenant.clone(), clock::now));
+            (tenant.clone(), journal)
+        });
+        let metrics = PrometheusBuilder::new().build_recorder().handle();
+        let app = App::with_journals(&config, metrics, journals.collect()).await.expect("the service starts");
+        let url = format!("http://{}", app.address());
+        let shutdown = CancellationToken::new();
+        tokio::spawn(app.serve(shutdown.clone()));
+        let service = Self { url, _shutdown: shutdown.drop_guard(), _postgres: postgres, _folder: folder };
+        let client = service.client();
+        let ready = async {
+            while !client.is_ready().await {
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        };
+        timeout(WAIT_LIMIT, ready).await.expect("the service becomes ready");
+        service
+    }
+
+    /// Returns a client of the service.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(&self.url)
+    }
+}
+
+fn config(postgres: &Postgres, flags: &[&str]) -> Config {
+    let url = format!("--projections-url={}", postgres.url().expose_secret());
+    let own = ["serve", "--listen=127.0.0.1:0", &url];
+    let matches = Flags::augment_args(clap::Command::new("serve")).get_matches_from(own.iter().chain(flags));
+    let flags = Flags::from_arg_matches(&matches).expect("flags of serve");
+    Config::read(&flags).expect("settings")
+}
