@@ -5,7 +5,7 @@
 use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use ledger_tests::{Client, InProcess, Response, Story, controller_decisions, deploy, text};
+use ledger_tests::{Client, InProcess, Response, Story, at, controller_decisions, deploy, text};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -298,7 +298,7 @@ async fn rule_16_all_queries_agree_on_the_state_at_a_time() {
     let story = Story::on(&client);
     story.deploy("api", "v1", 120).await;
     story.deploy("web", "v1", 60).await;
-    let time = super::at(90);
+    let time = at(90);
 
     let state = story.get(&format!("state?at={time}")).await;
     assert_eq!(live(&story, &time).await, ["web v1"]);
@@ -327,13 +327,13 @@ async fn rule_16_a_point_at_a_time_has_the_status_of_the_change_that_started_it(
     story.deploy("api", "v1", 1).await;
     story.check_passed("api", "v1", "smoke", 2).await;
     let unchecked = story.deploy("web", "v1", 3).await;
-    let in_order = story.get(&format!("points/{}", super::at(5))).await;
+    let in_order = story.get(&format!("points/{}", at(5))).await;
     // A late event: the order of times differs from the order of positions.
     story.deploy("job", "v1", 4).await;
     story.deploy("job", "v0", 0).await;
 
     let recorded = story.get(&format!("points/{unchecked}")).await;
-    let reordered = story.get(&format!("points/{}", super::at(3))).await;
+    let reordered = story.get(&format!("points/{}", at(3))).await;
     for point in [&recorded, &in_order, &reordered] {
         assert_eq!(point["point"]["status"], "candidate", "web has no passed check: {point}");
         assert_eq!(point["point"]["changed"], json!([{"service": "web", "target": "default"}]), "{point}");

@@ -1,7 +1,7 @@
 //! Safeguards: rollbacks, the gate and the controller do no harm when events and decisions of people interleave.
 //! Decision 0015 has the rules.
 
-use ledger_tests::{Client, InProcess, Story, controller_decisions, issues, rollback_request, text};
+use ledger_tests::{Client, InProcess, Story, at, controller_decisions, issues, rollback_request, text};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -276,7 +276,7 @@ async fn rule_24_a_retired_environment_has_no_plans_and_needs_no_artifacts() {
 
     let plan = story.plan(rollback_request(&good.to_string(), "r-1")).await.ok();
     let horizon = story.get("rollback-horizon").await;
-    let point = story.get(&format!("points/{}", super::at(15))).await;
+    let point = story.get(&format!("points/{}", at(15))).await;
 
     assert!(issues(&plan).contains(&("environment_retired".to_owned(), "fatal".to_owned())), "{plan}");
     assert!(!horizon.to_string().contains(D1), "{horizon}");
@@ -288,7 +288,7 @@ async fn rule_32_a_correction_recorded_before_the_corrected_event_applies() {
     let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();
     let story = Story::on(&client);
-    let wrong = ledger_tests::deploy("wrong", &super::at(2), "production", "web", "v9");
+    let wrong = ledger_tests::deploy("wrong", &at(2), "production", "web", "v9");
     let corrects = json!({"source": wrong["source"], "id": "wrong"});
     let release = json!({"version": "v1"});
     let right = json!({"service": "web", "release": release, "corrects": corrects});

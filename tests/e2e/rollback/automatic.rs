@@ -1,6 +1,6 @@
 //! Automatic rollback: one decision for each failed check, even if controllers are killed or run in parallel.
 
-use ledger_tests::{Client, Servers, Service, Story, rollback_events, text};
+use ledger_tests::{Servers, Service, Story, controller_decisions, rollback_events, text};
 use serde_json::{Value, json};
 
 use crate::PROGRAM;
