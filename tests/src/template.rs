@@ -12,7 +12,7 @@ use tokio::process::Command;
 const DATA: &str = "pgdata";
 
 /// Accepts every password, because each copy of the cluster has another one.
-const ACCESS_RULES: &str = "host all all 127.0.0.1/32 trust\n";
+const ACCESS_RULES: &str = "host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n";
 
 /// Copies an empty cluster into the directory of a new private Postgres. Creates the cluster first if no earlier test
 /// of this build did.
@@ -26,6 +26,7 @@ pub(crate) async fn copy_cluster(directory: &Path, options: &postgres::Options) 
     let copied =
         Command::new("cp").args(["-a", "--reflink=auto"]).arg(template.join(DATA)).arg(directory).status();
     assert!(copied.await.expect("cp runs").success(), "the cluster is copied");
+    fs::write(directory.join(DATA).join("pg_hba.conf"), ACCESS_RULES).expect("access rules");
 }
 
 /// Returns the directory of the template. Tests that run at the same time wait for the one that creates it.
@@ -45,7 +46,6 @@ async fn find_or_create(options: &postgres::Options) -> PathBuf {
         }
         let created = Postgres::start(&draft, options).await.expect("Postgres starts");
         created.stop().await.expect("Postgres stops");
-        fs::write(draft.join(DATA).join("pg_hba.conf"), ACCESS_RULES).expect("access rules");
         fs::rename(&draft, &complete).expect("renamed");
     }
     complete

@@ -75,7 +75,7 @@ pub(crate) async fn decide_failed_check(
                 true => format!("{check} failed"),
                 false => format!("{check} failed; skipped {}", skipped.join("; ")),
             };
-            controller_event(request, &reason)
+            controller_event(*request, &reason)
         }
         Response::Decline(reason) => declined_event(check, declared, &reason.to_string()),
     })
@@ -109,7 +109,7 @@ pub(crate) fn triggered_rule<'p>(policy: &'p Policy, check: &ShortText) -> Optio
 /// The response to a failed check.
 enum Response {
     /// A rollback request, with descriptions of the points that the search skipped.
-    Rollback { request: Payload, skipped: Vec<String> },
+    Rollback { request: Box<Payload>, skipped: Vec<String> },
     /// No rollback.
     Decline(DeclineReason),
 }
@@ -163,7 +163,7 @@ async fn find_response(
                 let skipped = search.passed_over().iter().map(ToString::to_string).collect();
                 let (rollback_id, cause) = (check.rollback_id(), Some(check.position));
                 let request = planned.into_rollback_request(rollback_id, controller_actor(), false, cause);
-                return Ok(Response::Rollback { request, skipped });
+                return Ok(Response::Rollback { request: Box::new(request), skipped });
             }
         }
     }

@@ -185,7 +185,19 @@ async fn decide_event(
             decide_freeze(snapshot, freeze, false, envelope.occurred_at()).await
         }
         Payload::FreezeLifted(freeze) => decide_freeze(snapshot, freeze, true, envelope.occurred_at()).await,
-        _ => Ok(()),
+        // A reinstatement of a revoked artifact, and reports, which are not decided.
+        Payload::ArtifactReinstated(_)
+        | Payload::ArtifactBuilt(_)
+        | Payload::ArtifactRevoked(_)
+        | Payload::DeploySucceeded(_)
+        | Payload::DeployFailed(_)
+        | Payload::DeployRemoved(_)
+        | Payload::TrafficSwitched(_)
+        | Payload::ValidationStarted(_)
+        | Payload::ValidationPassed(_)
+        | Payload::ValidationFailed(_)
+        | Payload::EnvironmentObserved(_)
+        | Payload::EnvironmentRetired(_) => Ok(()),
     }
 }
 
