@@ -23,6 +23,10 @@ async fn every_statement_fits_the_migrated_tables() {
         let prepared = connection.prepare(AssertSqlSafe(statement(path)).into_sql_str()).await;
         prepared.unwrap_or_else(|error| panic!("{path}: {error}"));
     }
+    for statement in ledger_projections::statements() {
+        let prepared = connection.prepare(statement.into_sql_str()).await;
+        prepared.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
 
     assert!(paths.len() > 90, "{} statements", paths.len());
 }

@@ -36,6 +36,8 @@ pub struct RealHistory {
     /// The state of each environment, by the number of the row after which it was observed.
     pub truth: BTreeMap<u64, BTreeMap<String, RunningVersions>>,
     real: bool,
+    /// True if `file` is compressed.
+    gzipped: bool,
 }
 
 impl RealHistory {
@@ -56,7 +58,7 @@ impl RealHistory {
         let truth = lines(open(&folder.join("govuk-states.ndjson")))
             .map(|state| (state["n"].as_u64().expect("n"), running(&state["state"])))
             .collect();
-        Self { file, rows, truth, real: true }
+        Self { file, rows, truth, real: true, gzipped: true }
     }
 
     /// Reads the real history, or generates one from the demo's deploys if there is none (as in a user's clone) and
@@ -96,7 +98,7 @@ impl RealHistory {
         let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
         std::fs::write(&file, text).expect("the history is written");
         let rows: Vec<Row> = rows.iter().map(row_of).collect();
-        let mut history = Self { file, rows, truth: BTreeMap::new(), real: false };
+        let mut history = Self { file, rows, truth: BTreeMap::new(), real: false, gzipped: false };
         for part in 1..=12 {
             let n = history.rows.len() as u64 * part / 12;
             let environments = history.environments();
@@ -113,7 +115,7 @@ impl RealHistory {
         let file = folder.join("first-releases.ndjson");
         let mut text = String::new();
         let from: Box<dyn Read> = match File::open(&self.file).expect("the history") {
-            packed if self.real => Box::new(GzDecoder::new(packed)),
+            packed if self.gzipped => Box::new(GzDecoder::new(packed)),
             plain => Box::new(plain),
         };
         for line in BufReader::new(from).lines().take(rows) {
@@ -121,7 +123,8 @@ impl RealHistory {
             text.push('\n');
         }
         std::fs::write(&file, text).expect("the rows are written");
-        let mut first = Self { file, rows: self.rows, truth: BTreeMap::new(), real: false };
+        let (truth, real, gzipped) = (BTreeMap::new(), self.real, false);
+        let mut first = Self { file, rows: self.rows, truth, real, gzipped };
         first.rows.truncate(rows);
         let last = first.rows.last().expect("a row").n;
         let environments = first.environments().into_iter();

@@ -8,13 +8,9 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../services/projectio
 /// Returns the text of a statement with the fragments that it includes. `path` is below the folder of statements,
 /// without the extension.
 pub fn statement(path: &str) -> String {
-    let read = |path: PathBuf| fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-    let text = read(Path::new(FOLDER).join(path).with_extension("sql"));
-    let lines = text.lines().map(|line| match line.trim().strip_prefix("-- include ") {
-        Some(fragment) => read(Path::new(FOLDER).join(fragment)),
-        None => line.to_owned(),
-    });
-    lines.collect::<Vec<String>>().join("\n") + "\n"
+    let file = Path::new(FOLDER).join(path).with_extension("sql");
+    let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file:?}: {error}"));
+    ledger_projections::expand_includes(&text)
 }
 
 /// Returns the paths of all statements, sorted, without the fragments.

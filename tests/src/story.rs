@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::client::POLL_INTERVAL;
 use crate::{Client, Response, deploy, event};
 
 /// Records events of one environment, with times in minutes after ten o'clock.
@@ -12,7 +13,8 @@ pub struct Story {
     environment: String,
 }
 
-/// Returns a time in minutes after ten o'clock on the first of August.
+/// Returns a time in minutes after ten o'clock on the first of August. A day has 840 minutes, from 10:00 to 23:59; the
+/// next minute is 10:00 of the next day.
 pub fn at(minutes: u64) -> String {
     format!("2026-08-{:02}T{:02}:{:02}:00Z", 1 + minutes / 840, 10 + minutes / 60 % 14, minutes % 60)
 }
@@ -154,9 +156,8 @@ pub async fn controller_decisions(client: &Client, expected: usize) -> Vec<Value
             if all.len() >= expected {
                 return all;
             }
-            let head = client.positions().await.1;
-            // Wait until the projections have the next entry, or query again.
-            client.get(&format!("/v1/position?wait_for={head}&wait_ms=100")).await;
+            // The controller decides on its own schedule: poll.
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), found).await.expect("the controller decides")

@@ -31,7 +31,7 @@ pub(crate) async fn copy_cluster(directory: &Path, options: &postgres::Options) 
 
 /// Returns the directory of the template. Tests that run at the same time wait for the one that creates it.
 async fn find_or_create(options: &postgres::Options) -> PathBuf {
-    let programs = options.find_programs().expect("Postgres is installed");
+    let programs = options.program_directory().expect("Postgres is installed");
     let name = programs.to_string_lossy().replace('/', "-");
     let parent = target_directory().join("tmp");
     fs::create_dir_all(&parent).expect("a directory");

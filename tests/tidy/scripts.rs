@@ -1,31 +1,40 @@
 //! Scripts: they reject arguments that they do not know, before they install or compile anything.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::assert_none;
-use crate::tree::root;
-
-/// Scripts with options of their own.
-const SCRIPTS: &[&str] = &["bench", "build", "faults", "model", "quickstart", "test"];
+use crate::tree::{files, read, relative, root};
 
 #[test]
 fn an_unknown_argument_is_rejected_with_the_usage_in_one_line() {
-    let violations: Vec<_> = SCRIPTS
+    let scripts: Vec<_> = files(&root().join("ops")).into_iter().filter(|path| has_options(path)).collect();
+    assert!(!scripts.is_empty(), "ops has scripts");
+
+    let violations: Vec<_> = scripts
         .iter()
-        .filter_map(|script| {
-            let Output { status, stderr, .. } = Command::new(root().join("ops").join(script))
-                .arg("--no-such-option")
-                .output()
-                .expect("the script runs");
+        .filter_map(|path| {
+            let script = relative(path);
+            let Output { status, stderr, .. } =
+                Command::new(path).arg("--no-such-option").output().expect("the script runs");
             let text = String::from_utf8_lossy(&stderr);
             let is_usage = text.starts_with("error: unknown ")
-                && text.contains(&format!("; usage: ops/{script}"))
+                && text.contains(&format!("; usage: {script}"))
                 && text.lines().count() == 1;
-            (status.code() != Some(2) || !is_usage).then(|| format!("ops/{script}: {status}: {text}"))
+            (status.code() != Some(2) || !is_usage).then(|| format!("{script}: {status}: {text}"))
         })
         .collect();
     assert_none(
         &violations,
         "Parse the arguments before need_servers, and call usage_error (ops/lib/servers.sh):",
     );
+}
+
+/// Returns true for a program whose arguments are not names of planted patches.
+fn has_options(path: &Path) -> bool {
+    let metadata = fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let is_executable = metadata.permissions().mode() & 0o111 != 0;
+    is_executable && !read(path).contains("source ops/lib/planted.sh")
 }

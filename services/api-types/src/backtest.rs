@@ -58,7 +58,9 @@ pub struct EvaluatedDeployBody {
     /// Position of the deploy.
     pub position: u64,
     /// Time at which it occurred.
-    pub occurred_at: DateTime<Utc>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = DateTime<Utc>, required = true)]
+    pub occurred_at: Option<DateTime<Utc>>,
     /// Service name.
     pub service: String,
     /// Target name.

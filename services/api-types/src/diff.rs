@@ -15,6 +15,8 @@ pub struct SideBody {
     /// Requested point.
     pub at: String,
     /// SHA-256 over the composition.
+    #[serde(default)]
+    #[schema(required)]
     pub digest: String,
 }
 

@@ -15,6 +15,8 @@ pub struct EntryBody<E = Box<RawValue>> {
     /// Time at which the stream stored it.
     pub recorded_at: DateTime<Utc>,
     /// Leaf hash in the Merkle tree: SHA-256(0x00 ‖ the event's bytes).
+    #[serde(default)]
+    #[schema(required)]
     pub leaf_hash: String,
     /// Position of the earlier entry with the same identity. A repeat has no effect.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,6 +58,8 @@ pub struct EntryBody<E = Box<RawValue>> {
 #[schema(bound = "")]
 pub struct EventsBody<E = Box<RawValue>> {
     /// Ledger position that the response reflects.
+    #[serde(default)]
+    #[schema(required)]
     pub position: u64,
     /// Entries, by position.
     #[schema(value_type = Vec<EntryBody>)]
@@ -82,6 +86,8 @@ pub struct EventRefBody {
     /// Time at which it occurred, by the emitter's clock.
     pub occurred_at: DateTime<Utc>,
     /// Its CloudEvents id.
+    #[serde(default)]
+    #[schema(required)]
     pub event_id: String,
 }
 

@@ -20,22 +20,20 @@ pub struct EventResult {
     /// Reason why it was not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<Box<ProblemBody>>,
-    /// Annotations; absent if they are not available in time. The history has them as well.
+    /// Annotations; all absent if they are not available in time. The history has them as well.
     #[serde(flatten)]
-    pub annotations: Option<AnnotationsBody>,
+    pub annotations: AnnotationsBody,
 }
 
 /// Annotations of a recorded event.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct AnnotationsBody {
     /// Contradictions with the ledger's earlier state: `late`, `ambiguous_target`, and others.
-    #[serde(default)]
-    #[schema(required)]
-    pub anomalies: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anomalies: Option<Vec<String>>,
     /// Kinds of names that this event introduces: `environment`, `service`, `target`.
-    #[serde(default)]
-    #[schema(required)]
-    pub new: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new: Option<Vec<String>>,
     /// Version that its lane runs from here on, if the event changed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub went_live: Option<String>,
@@ -51,14 +49,24 @@ pub struct AnnotationsBody {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RunsAtBody {
     /// Environment name.
+    #[serde(default)]
+    #[schema(required)]
     pub environment: String,
     /// Service name.
+    #[serde(default)]
+    #[schema(required)]
     pub service: String,
     /// Target name.
+    #[serde(default)]
+    #[schema(required)]
     pub target: String,
     /// Version.
+    #[serde(default)]
+    #[schema(required)]
     pub version: String,
     /// True if it receives traffic.
+    #[serde(default)]
+    #[schema(required)]
     pub live: bool,
 }
 

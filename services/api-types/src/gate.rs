@@ -42,7 +42,9 @@ pub struct GateBody {
     /// True if the deploy passes every rule.
     pub allowed: bool,
     /// Release under decision, with the artifact of its version if the request names none.
-    pub release: ReleaseBody,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = ReleaseBody, required = true)]
+    pub release: Option<ReleaseBody>,
     /// Position of the entry that links the version to the artifact, if the gate looked it up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact_known_from: Option<u64>,

@@ -14,6 +14,8 @@ pub struct HorizonBody {
     /// Ledger position that the response reflects.
     pub position: u64,
     /// Window in seconds.
+    #[serde(default)]
+    #[schema(required)]
     pub window_seconds: i64,
     /// Known-good points that were current at any time within the window, latest first; at most 500.
     pub points: Vec<HorizonPointBody>,
@@ -41,6 +43,8 @@ pub struct HorizonPointBody {
     /// Time at which that event occurred.
     pub occurred_at: DateTime<Utc>,
     /// SHA-256 over the composition.
+    #[serde(default)]
+    #[schema(required)]
     pub digest: String,
     /// True if a rollback to it can be requested now. True as well for the current point.
     pub possible: bool,

@@ -1,9 +1,16 @@
 //! Bodies of the HTTP API's requests and responses: the service and its clients use the same types.
 //!
-//! Invariants: no I/O and no rules. A request rejects unknown members. A response ignores them, and a member that is
-//! optional, or that is newer than the first version of its body, may be absent. Words, such as a status, are text, so
-//! that a client can show one that it does not know; it is an error only where the client must decide by the word
-//! ([`EventStatus`], [`RollbackBody::phase`]).
+//! Invariants: no I/O and no rules. A request rejects unknown members. A response ignores them.
+//!
+//! A client requires a member of a response only if a command reads it and the first version of the body has it. Every
+//! other member is an `Option` or has a default, also if the service always sends it: it may be absent, so that a client
+//! can parse the response of an older service. A present member of the wrong type is an error, except in a problem: an
+//! unreadable member there counts as absent, because the rejection holds without it. Only the `type` decides if the
+//! problem is a ledger's.
+//!
+//! Words, such as a status, are text, so that a client can show a word that it does not support. Such a word is an error
+//! where the client decides by it: in these types ([`EventStatus`], [`RollbackBody::phase`]), and in the execution of a
+//! rollback ([`StepStateBody::state`], [`StepBody::action`]).
 
 mod actor;
 mod backtest;

@@ -14,6 +14,8 @@ pub struct PlanBody {
     /// Environment name.
     pub environment: String,
     /// Ledger position that the response reflects.
+    #[serde(default)]
+    #[schema(required)]
     pub position: u64,
     /// Position of the environment's last change: pass it as `If-Match`.
     pub environment_position: u64,
@@ -33,6 +35,8 @@ pub struct PlanBody {
     #[schema(required)]
     pub issues: Vec<PlanIssueBody>,
     /// True if the rollback can be requested only with `force`, or not at all.
+    #[serde(default)]
+    #[schema(required)]
     pub blocked: bool,
 }
 

@@ -17,6 +17,8 @@ pub struct PointBody {
     /// Time at which that event occurred.
     pub occurred_at: DateTime<Utc>,
     /// CloudEvents id of that event.
+    #[serde(default)]
+    #[schema(required)]
     pub event_id: String,
     /// Lanes that changed: several if the environment was retired, none if a time selected the point.
     pub changed: Vec<ChangedBody>,
@@ -51,6 +53,8 @@ pub struct ChangedBody {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ReasonBody {
     /// Kind: `empty`, `failed`, `missing`, `unchecked`, `not_soaked`, `marked` or `passed`.
+    #[serde(default)]
+    #[schema(required)]
     pub reason: String,
     /// Explanation.
     pub detail: String,
@@ -105,8 +109,12 @@ pub struct MarkBody {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PointsBody {
     /// Environment name.
+    #[serde(default)]
+    #[schema(required)]
     pub environment: String,
     /// Ledger position that the response reflects.
+    #[serde(default)]
+    #[schema(required)]
     pub position: u64,
     /// Points, latest first.
     pub points: Vec<PointBody>,
@@ -121,6 +129,8 @@ pub struct PointDetailBody {
     /// Environment name.
     pub environment: String,
     /// Ledger position that the response reflects.
+    #[serde(default)]
+    #[schema(required)]
     pub position: u64,
     /// Position of the policy in force.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -9,6 +9,8 @@ pub struct PolicyBody {
     /// Environment name.
     pub environment: String,
     /// Ledger position that the response reflects.
+    #[serde(default)]
+    #[schema(required)]
     pub position: u64,
     /// Position of its declaration; absent if none was declared.
     #[serde(skip_serializing_if = "Option::is_none")]

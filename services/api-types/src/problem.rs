@@ -1,11 +1,14 @@
 //! Problem documents (`application/problem+json`, RFC 9457).
 
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::plan::PlanBody;
 
 /// Problem document as defined by RFC 9457.
+// A member that cannot be parsed counts as absent, except `type`: a client decides by the type alone.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemBody {
@@ -14,23 +17,25 @@ pub struct ProblemBody {
     #[schema(required)]
     pub kind: String,
     /// Short summary of the kind.
+    #[serde(default, deserialize_with = "deserialize_or_default")]
+    #[schema(required)]
     pub title: String,
     /// HTTP status.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "deserialize_or_default")]
     #[schema(required)]
     pub status: u16,
     /// Explanation of this occurrence.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "deserialize_or_default")]
     #[schema(required)]
     pub detail: String,
     /// Errors by location.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "deserialize_or_default", skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
     /// Related position: of the projections, or of the entry that conflicts.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "deserialize_or_default", skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
     /// Current plan, if the request was rejected because of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "deserialize_or_default", skip_serializing_if = "Option::is_none")]
     pub plan: Option<Box<PlanBody>>,
 }
 
@@ -58,4 +63,12 @@ impl ProblemBody {
     pub fn slug(&self) -> Option<&str> {
         self.kind.strip_prefix(Self::URN_PREFIX)
     }
+}
+
+/// Deserializes any JSON value; one that is not a `T` gives the default.
+fn deserialize_or_default<'de, T: DeserializeOwned + Default, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let json = Box::<RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(json.get()).unwrap_or_default())
 }

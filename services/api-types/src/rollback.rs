@@ -44,8 +44,12 @@ pub struct RollbackRequest {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RequestedRollbackBody {
     /// Id of the rollback.
+    #[serde(default)]
+    #[schema(required)]
     pub rollback_id: String,
     /// Environment name.
+    #[serde(default)]
+    #[schema(required)]
     pub environment: String,
     /// Position of the request.
     pub position: u64,
@@ -154,11 +158,16 @@ pub struct ApprovalsBody {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct VoteBody {
     /// Person who voted.
-    #[schema(value_type = ActorRequest)]
-    pub actor: ActorBody,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = ActorRequest, required = true)]
+    pub actor: Option<ActorBody>,
     /// True if the person approves.
+    #[serde(default)]
+    #[schema(required)]
     pub granted: bool,
     /// Position of the vote.
+    #[serde(default)]
+    #[schema(required)]
     pub position: u64,
 }
 
@@ -196,7 +205,9 @@ pub struct ConcurrentChangeBody {
     /// Position of the change.
     pub position: u64,
     /// Time at which it occurred.
-    pub occurred_at: DateTime<Utc>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = DateTime<Utc>, required = true)]
+    pub occurred_at: Option<DateTime<Utc>>,
     /// Event type, such as `deploy.succeeded`.
     #[serde(rename = "type")]
     pub kind: String,

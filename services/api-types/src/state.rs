@@ -34,22 +34,36 @@ pub struct StateBody {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SwitchBody {
     /// Service name.
+    #[serde(default)]
+    #[schema(required)]
     pub service: String,
     /// Target name.
+    #[serde(default)]
+    #[schema(required)]
     pub target: String,
     /// Slot that traffic was switched to.
+    #[serde(default)]
+    #[schema(required)]
     pub slot: String,
     /// The switch event.
-    pub since: EventRefBody,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = EventRefBody, required = true)]
+    pub since: Option<EventRefBody>,
 }
 
 /// Late report, hidden by a change that occurred after it.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct HiddenReportBody {
     /// Service name.
+    #[serde(default)]
+    #[schema(required)]
     pub service: String,
     /// Target name.
+    #[serde(default)]
+    #[schema(required)]
     pub target: String,
     /// Position of the report.
+    #[serde(default)]
+    #[schema(required)]
     pub position: u64,
 }

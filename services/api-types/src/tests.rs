@@ -104,7 +104,7 @@ fn an_absent_value_is_left_out_and_not_null_except_for_the_identity_of_a_result(
         status: EventStatus::Recorded,
         position: Some(1),
         problem: None,
-        annotations: None,
+        annotations: AnnotationsBody::default(),
     };
     let json = serde_json::to_string(&result).expect("JSON");
     assert_eq!(json, r#"{"id":null,"source":null,"status":"recorded","position":1}"#);
@@ -114,7 +114,7 @@ fn an_absent_value_is_left_out_and_not_null_except_for_the_identity_of_a_result(
 }
 
 #[test]
-fn a_request_leaves_out_what_it_does_not_set() {
+fn a_request_leaves_out_its_optional_members_and_sends_its_lists_even_if_empty() {
     is_the_wire_form_of::<RollbackRequest>(r#"{"to":"-1","services":[],"targets":[]}"#);
     is_the_wire_form_of::<GateRequest>(r#"{"service":"web","release":{"version":"v1"}}"#);
     is_the_wire_form_of::<BacktestRequest>(r#"{"environment":"dev","policy":{"approvals" : 1}}"#);
@@ -176,12 +176,110 @@ fn a_missing_list_is_empty_and_a_missing_flag_is_false() {
 }
 
 #[test]
-fn a_result_may_lack_its_annotations_and_a_problem_all_but_its_title() {
-    let result = parsed::<EventResult>(r#"{"status":"recorded","position":1,"went_live":"v1"}"#);
-    let annotations = result.expect("a result").annotations.expect("annotations");
-    assert_eq!((annotations.anomalies.len(), annotations.went_live.as_deref()), (0, Some("v1")));
+fn a_result_may_lack_its_annotations_and_a_malformed_one_is_an_error() {
+    let annotations = |members: &str| {
+        let result = parsed::<EventResult>(&format!(r#"{{"status":"recorded","position":1{members}}}"#));
+        result.map(|result| result.annotations)
+    };
+    let none = annotations("").expect("a result");
+    assert!(none.anomalies.is_none() && none.new.is_none() && none.went_live.is_none());
+    assert!(none.targets.is_empty() && none.runs_at.is_none());
+    let some = annotations(r#","anomalies":["late"],"went_live":"v1""#).expect("a result");
+    assert_eq!((some.anomalies, some.went_live), (Some(vec!["late".into()]), Some("v1".into())));
+    assert!(some.new.is_none());
+
+    for malformed in
+        [r#""anomalies":"late""#, r#""new":{}"#, r#""went_live":1"#, r#""runs_at":[{"live":"yes"}]"#]
+    {
+        assert!(annotations(&format!(",{malformed}")).is_err(), "{malformed}");
+    }
+}
+
+#[test]
+fn a_problem_requires_no_member_and_an_unreadable_one_counts_as_absent() {
     let problem = parsed::<ProblemBody>(r#"{"title":"Not found"}"#).expect("a problem");
-    assert_eq!((problem.status, problem.slug()), (0, None));
+    assert_eq!((problem.title.as_str(), problem.status, problem.slug()), ("Not found", 0, None));
+
+    let json = r#"{"type":"urn:release-ledger:problem:plan-changed","title":[],"status":"409","detail":{"a":1},
+        "errors":[{"pointer":"/to"},7],"position":-1,"plan":{"steps":"later","position":1e999}}"#;
+    let problem = parsed::<ProblemBody>(json).expect("a problem");
+    assert_eq!(problem.slug(), Some("plan-changed"));
+    assert!(problem.title.is_empty() && problem.detail.is_empty() && problem.errors.is_empty());
+    assert!(problem.status == 0 && problem.position.is_none() && problem.plan.is_none());
+
+    let result = format!(r#"{{"status":"rejected","problem":{json}}}"#);
+    let problem = parsed::<EventResult>(&result).expect("a result").problem.expect("a problem");
+    assert_eq!(problem.slug(), Some("plan-changed"));
+}
+
+/// Asserts that a response with these members is accepted, and that each of them is required.
+#[track_caller]
+fn requires_exactly<T: DeserializeOwned>(json: &str) {
+    let members: serde_json::Map<String, Value> = serde_json::from_str(json).expect("a JSON object");
+    let accepted = |members| serde_json::from_value::<T>(Value::Object(members)).map(drop);
+    assert!(accepted(members.clone()).is_ok(), "{json}: {:?}", accepted(members));
+    for name in members.keys() {
+        let mut others = members.clone();
+        others.remove(name);
+        assert!(accepted(others).is_err(), "{name} is not required");
+    }
+}
+
+#[test]
+fn a_client_requires_only_the_members_that_a_command_reads() {
+    const TIME: &str = "2026-08-01T12:00:00Z";
+    requires_exactly::<ActorBody>(r#"{"name":"ada"}"#);
+    requires_exactly::<ReleaseBody>(r#"{"version":"v1"}"#);
+    requires_exactly::<PositionBody>(r#"{"position":7,"head":9,"root":"ab"}"#);
+    requires_exactly::<EventRefBody>(&format!(r#"{{"position":3,"occurred_at":"{TIME}"}}"#));
+    requires_exactly::<EntryRefBody>(&format!(r#"{{"position":3,"recorded_at":"{TIME}"}}"#));
+    requires_exactly::<EntryBody<Value>>(&format!(r#"{{"position":3,"recorded_at":"{TIME}","event":{{}}}}"#));
+    requires_exactly::<EventsBody>(r#"{"events":[]}"#);
+    requires_exactly::<EventResult>(r#"{"status":"recorded"}"#);
+    requires_exactly::<RunsAtBody>("{}");
+    requires_exactly::<GateBody>(r#"{"environment":"dev","position":9,"allowed":false,"findings":[]}"#);
+    requires_exactly::<FindingBody>(r#"{"rule":"freeze","passes":true,"detail":"no freeze is active"}"#);
+    requires_exactly::<HorizonBody>(r#"{"environment":"dev","position":9,"points":[]}"#);
+    requires_exactly::<HorizonPointBody>(&format!(
+        r#"{{"number":1,"position":9,"occurred_at":"{TIME}","possible":true,"by_force":true}}"#
+    ));
+    requires_exactly::<RetainedArtifactBody>(r#"{"artifact":"a","services":[],"points":2}"#);
+    requires_exactly::<StateBody>(
+        r#"{"environment":"dev","position":12,"at":"latest","digest":"sha256:ab","lanes":[]}"#,
+    );
+    requires_exactly::<SwitchBody>("{}");
+    requires_exactly::<HiddenReportBody>("{}");
+    requires_exactly::<SideBody>(r#"{"environment":"dev","position":1,"at":"1"}"#);
+    requires_exactly::<DriftBody>(r#"{"environment":"dev","position":9,"observed_lanes":0,"drift":[]}"#);
+    requires_exactly::<PolicyBody>(r#"{"environment":"dev","policy":{}}"#);
+    requires_exactly::<PointsBody>(r#"{"points":[]}"#);
+    requires_exactly::<PointBody>(&format!(
+        r#"{{"position":9,"occurred_at":"{TIME}","changed":[],"digest":"sha256:aa","lanes":3,"status":"bad"}}"#
+    ));
+    requires_exactly::<PointDetailBody>(&format!(
+        r#"{{"environment":"dev","point":{{"position":9,"occurred_at":"{TIME}","changed":[],
+            "digest":"sha256:aa","lanes":3,"status":"bad"}}}}"#
+    ));
+    requires_exactly::<ReasonBody>(r#"{"detail":"smoke failed"}"#);
+    requires_exactly::<MarkBody>(r#"{"position":44,"status":"bad"}"#);
+    requires_exactly::<PlanBody>(
+        r#"{"environment":"dev","environment_position":8,"to":{"position":3,"status":"bad"},
+            "plan_digest":"sha256:aa","steps":[],"result_digest":"sha256:bb"}"#,
+    );
+    requires_exactly::<RequestedRollbackBody>(r#"{"position":9,"status":"recorded"}"#);
+    requires_exactly::<RollbackBody>(&format!(
+        r#"{{"rollback_id":"r-1","environment":"dev","position":9,"phase":"started","initiated_by":{{"name":"ada"}},
+            "requested":{{"position":9,"recorded_at":"{TIME}"}},"to":1,"plan_digest":"sha256:aa",
+            "approvals":{{"wanted":0,"granted":0}},"progress":{{"done":0,"failed":0,"total":1}}}}"#
+    ));
+    requires_exactly::<VoteBody>("{}");
+    requires_exactly::<StepStateBody>(
+        r#"{"wave":1,"service":"web","target":"eu","action":"add","state":"pending"}"#,
+    );
+    requires_exactly::<ConcurrentChangeBody>(r#"{"position":12,"type":"deploy.succeeded"}"#);
+    requires_exactly::<EvaluatedDeployBody>(
+        r#"{"position":4,"service":"web","target":"eu","version":"v2","findings":[]}"#,
+    );
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn failure_evidence_body(failure: &Failure) -> FailureEvidenceBody {
 fn evaluated_deploy_body(judged: &Judged) -> EvaluatedDeployBody {
     EvaluatedDeployBody {
         position: judged.position.get(),
-        occurred_at: judged.occurred_at,
+        occurred_at: Some(judged.occurred_at),
         service: judged.service.to_string(),
         target: judged.target.to_string(),
         version: judged.version.to_string(),

@@ -156,7 +156,7 @@ pub(crate) async fn get_state(
             service: lane.service.to_string(),
             target: lane.target.to_string(),
             slot: slot.to_string(),
-            since: since.into(),
+            since: Some(since.into()),
         })
     });
     let hidden = state.lanes.iter().filter_map(|lane| {

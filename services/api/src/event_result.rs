@@ -43,7 +43,8 @@ pub(crate) async fn add_annotations(ledger: &TenantLedger, results: &mut [EventR
         }
     };
     for result in results {
-        result.annotations = result.position.and_then(|position| annotations.remove(&position));
+        let annotations = result.position.and_then(|position| annotations.remove(&position));
+        result.annotations = annotations.unwrap_or_default();
     }
 }
 
@@ -66,8 +67,8 @@ async fn annotations(
             _ => None,
         };
         let body = AnnotationsBody {
-            anomalies: row.anomalies,
-            new: row.first_of,
+            anomalies: Some(row.anomalies),
+            new: Some(row.first_of),
             went_live: row.went_live,
             targets: row.targets,
             runs_at,
@@ -118,7 +119,7 @@ pub(crate) fn invalid_result(invalid: InvalidEvent) -> EventResult {
         status: EventStatus::Invalid,
         position: None,
         problem,
-        annotations: None,
+        annotations: AnnotationsBody::default(),
     }
 }
 
@@ -146,7 +147,7 @@ pub(crate) fn outcome_result((id, source): (String, String), outcome: &RecordOut
         status,
         position: position.map(ledger_domain::Position::get),
         problem: problem.map(Problem::into_body),
-        annotations: None,
+        annotations: AnnotationsBody::default(),
     }
 }
 

@@ -103,7 +103,7 @@ pub(crate) async fn evaluate_gate(
         position: gate.position.get(),
         policy: gate.policy.map(Position::get),
         allowed: gate.decision.allowed,
-        release: ReleaseBody::from(&gate.release),
+        release: Some(ReleaseBody::from(&gate.release)),
         artifact_known_from: gate.artifact_known_from.map(Position::get),
         findings: gate.decision.findings.iter().map(finding_body).collect(),
     };

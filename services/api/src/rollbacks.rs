@@ -187,7 +187,7 @@ fn concurrent_change_body(report: &Report) -> ConcurrentChangeBody {
     let payload = &report.event.payload;
     ConcurrentChangeBody {
         position: report.position.get(),
-        occurred_at: report.occurred_at,
+        occurred_at: Some(report.occurred_at),
         kind: payload.kind().name().to_owned(),
         service: payload.lane().map(|lane| lane.service.to_string()),
         target: report.target.as_ref().map(ToString::to_string),
@@ -305,7 +305,7 @@ fn approvals_body(context: &RollbackContext) -> ApprovalsBody {
             .votes
             .iter()
             .map(|vote| VoteBody {
-                actor: (&vote.actor).into(),
+                actor: Some((&vote.actor).into()),
                 granted: vote.granted,
                 position: vote.position.get(),
             })

@@ -240,12 +240,13 @@ impl EmitSession {
             if result.status.is_recorded() {
                 text.push_str(&format!("{}\n", describe(result)));
                 let position = result.position.unwrap_or_default();
-                let Some(annotations) = &result.annotations else { continue };
-                let AnnotationsBody { anomalies, new, targets, .. } = annotations;
-                let notes = notes(anomalies, new, targets).into_iter();
+                let AnnotationsBody { anomalies, new, targets, went_live, .. } = &result.annotations;
+                let (anomalies, new) = (anomalies.as_deref(), new.as_deref());
+                let notes =
+                    notes(anomalies.unwrap_or_default(), new.unwrap_or_default(), targets).into_iter();
                 notices.extend(notes.map(|note| format!("position {position}: {note}")));
                 if self.is_single
-                    && let Some(version) = &annotations.went_live
+                    && let Some(version) = went_live
                 {
                     notices.push(format!("position {position}: {version} is live"));
                 }

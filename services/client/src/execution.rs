@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 use self::executor::Executor;
 use self::step_log::StepLog;
 use super::connection::Client;
+use super::fetch_rollback::{describe_end, fetch_rollback, parse_rollback};
 use super::progress::Progress;
 use super::query::head;
-use super::rollback_body::{describe_end, fetch_rollback, parse_rollback};
 use crate::environment;
 
 /// Flags for executing steps.

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use ledger_api_types::ProblemBody;
 
-/// Describes a problem as `title: detail`, and the pointers into the event that the detail does not name.
+/// Describes a problem as `title: detail`, or `type: detail` if it has no title, and the pointers into the event that the detail does not name.
 pub(super) fn describe(problem: &ProblemBody) -> String {
-    let ProblemBody { title, detail, errors, .. } = problem;
-    let mut text = title.clone();
+    let ProblemBody { kind, title, detail, errors, .. } = problem;
+    let mut text = if title.is_empty() { kind.clone() } else { title.clone() };
     if !detail.is_empty() {
         let _ = write!(text, ": {detail}");
     }
@@ -44,5 +44,6 @@ mod tests {
             ),
             "Bad: wrong (at /id)"
         );
+        assert_eq!(text(r#"{"type":"urn:x:gone","detail":"it was deleted"}"#), "urn:x:gone: it was deleted");
     }
 }

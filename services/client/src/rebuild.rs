@@ -7,11 +7,11 @@ use serde_json::json;
 
 use super::connection::{Client, Connection};
 use super::execution::{ExecutionArgs, execute};
+use super::fetch_rollback::find_rollback;
 use super::output::{print_json_or_text, print_text};
 use super::plan::{PlanRequest, render};
 use super::query::{head, read, with_param};
 use super::rollback::{RequestArgs, request_rollback};
-use super::rollback_body::find_rollback;
 
 /// Build environments
 #[derive(Debug, clap::Subcommand)]

@@ -57,7 +57,7 @@ impl Options {
     ///
     /// # Errors
     /// A program is missing.
-    pub fn find_programs(&self) -> Result<PathBuf, Error> {
+    pub fn program_directory(&self) -> Result<PathBuf, Error> {
         let programs = Programs::find(self, Path::new(DEBIAN_VERSIONS))?;
         Ok(programs.postgres.parent().unwrap_or(Path::new("/")).to_owned())
     }

@@ -19,6 +19,8 @@ pub use approvals::approved_by_others;
 pub use finding::{Finding, Rule};
 pub use hold::{Hold, HoldState, RolledBackRelease, SucceededDeploy, hold};
 pub use input::{Decision, GateInput};
+#[cfg(test)]
+pub(crate) use promotion::judge_release;
 pub use promotion::{
     CompositionEvidence, PromotionEvidence, PromotionResult, ReleaseJudgement, TargetEvidence,
     best_by_target, counts_as_requested,

@@ -124,11 +124,20 @@ struct PendingEntry {
 }
 
 /// Events that are appended together, in order.
-struct Group {
-    entries: Vec<PendingEntry>,
-    /// The head at which the only event of the group was decided: it must be recorded right after it, or not at all.
-    /// `None` for reports, which may be recorded after any entry.
-    expected_head: Option<Position>,
+enum Group {
+    /// Reports, which may be recorded after any entry.
+    Reports(Vec<PendingEntry>),
+    /// The result of a decision at a head of the journal: it must be recorded right after that head, or not at all.
+    Decided { entry: PendingEntry, head: Position },
+}
+
+impl Group {
+    fn entries(&self) -> &[PendingEntry] {
+        match self {
+            Self::Reports(entries) => entries,
+            Self::Decided { entry, .. } => std::slice::from_ref(entry),
+        }
+    }
 }
 
 impl Appender {
@@ -273,7 +282,7 @@ impl Appender {
         let envelope = decide(&mut snapshot, request, (self.clock)()).await?;
         drop(snapshot);
         let entry = self.writer.pending_entry(&envelope, None, OrderedSubmission::default());
-        let group = Group { entries: vec![entry], expected_head: Some(position) };
+        let group = Group::Decided { entry, head: position };
         Ok(self.writer.append(group).await.pop().unwrap_or(RecordOutcome::Refused(RecordError::Closing)))
     }
 
@@ -284,7 +293,7 @@ impl Appender {
         let entries = reports.iter().zip(keys).map(|((order, envelope), key)| {
             self.writer.pending_entry(envelope, known.get(&key).copied(), (*order).clone())
         });
-        Group { entries: entries.collect(), expected_head: None }
+        Group::Reports(entries.collect())
     }
 
     fn is_history_unavailable(&self) -> bool {
@@ -425,16 +434,26 @@ impl GroupWriter {
         let started = Instant::now();
         let mut recent = self.recent.lock().await;
         recent.set_stream(self.projections.stream());
-        let settled: Vec<Option<RecordOutcome>> =
-            group.entries.iter().map(|entry| entry.settled(&group, &recent)).collect();
-        let unsettled = group.entries.iter().zip(&settled).filter(|(_, settled)| settled.is_none());
+        // The decision of an event looked its identity up.
+        let settled: Vec<Option<RecordOutcome>> = match &group {
+            Group::Reports(entries) => entries.iter().map(|entry| entry.settled(&recent)).collect(),
+            Group::Decided { .. } => vec![None],
+        };
+        let unsettled = group.entries().iter().zip(&settled).filter(|(_, settled)| settled.is_none());
         let new_entries: Vec<NewEntry> = unsettled.map(|(entry, _)| entry.new_entry.clone()).collect();
-        let mut appended = self.append_to_journal(&new_entries, group.expected_head).await.into_iter();
+        let appended = match &group {
+            Group::Decided { entry, head } => {
+                vec![self.journal.append_expecting(&entry.new_entry, *head).await]
+            }
+            Group::Reports(_) if new_entries.is_empty() => Vec::new(),
+            Group::Reports(_) => self.journal.append(&new_entries).await,
+        };
+        let mut appended = appended.into_iter();
         let outcomes: Vec<RecordOutcome> = settled
             .into_iter()
             .map(|settled| settled.unwrap_or_else(|| record_outcome(appended.next())))
             .collect();
-        for (entry, outcome) in group.entries.iter().zip(&outcomes) {
+        for (entry, outcome) in group.entries().iter().zip(&outcomes) {
             if let RecordOutcome::Recorded(position) = outcome {
                 recent.insert(entry.new_entry.key, *position, *entry.leaf_hash.as_bytes());
             }
@@ -443,24 +462,12 @@ impl GroupWriter {
             }
         }
         // A decided event also fails while another process appends, which says nothing about the journal.
-        if group.expected_head.is_none() {
+        if let Group::Reports(_) = group {
             self.append_failure.update(&outcomes);
+            histogram!("ledger_append_seconds").record(started.elapsed());
+            histogram!("ledger_append_group_events").record(outcomes.len() as f64);
         }
-        histogram!("ledger_append_seconds").record(started.elapsed());
-        histogram!("ledger_append_group_events").record(outcomes.len() as f64);
         outcomes
-    }
-
-    async fn append_to_journal(
-        &self,
-        new_entries: &[NewEntry],
-        expected_head: Option<Position>,
-    ) -> Vec<Result<Outcome, AppendError>> {
-        match (new_entries, expected_head) {
-            ([], _) => Vec::new(),
-            ([decided], Some(head)) => vec![self.journal.append_expecting(decided, head).await],
-            (new_entries, _) => self.journal.append(new_entries).await,
-        }
     }
 
     /// Sends the outcomes to the submitters of the batches.
@@ -476,12 +483,9 @@ impl GroupWriter {
 }
 
 impl PendingEntry {
-    /// Returns the outcome if the event needs no append: the history or the last appends have its identity, or an
-    /// earlier event of its order failed. A decided event is never settled: its decision looked the identity up.
-    fn settled(&self, group: &Group, recent: &RecentAppends) -> Option<RecordOutcome> {
-        if group.expected_head.is_some() {
-            return None;
-        }
+    /// Returns the outcome if the report needs no append: the history or the last appends have its identity, or an
+    /// earlier event of its order failed.
+    fn settled(&self, recent: &RecentAppends) -> Option<RecordOutcome> {
         match self.known.as_ref().or_else(|| recent.get(&self.new_entry.key)) {
             Some(known) if known.leaf_hash == self.leaf_hash => {
                 Some(RecordOutcome::Duplicate(known.position))

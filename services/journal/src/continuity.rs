@@ -185,7 +185,7 @@ impl Default for UnconfirmedTimer {
 }
 
 impl UnconfirmedTimer {
-    /// Creates a timer with another timeout than [`UNCONFIRMED_TIMEOUT`], for tests.
+    /// Creates a timer with this timeout.
     #[must_use]
     pub const fn new(timeout: Duration) -> Self {
         Self { timeout, since: None }
@@ -309,7 +309,7 @@ mod tests {
     #[tokio::test]
     async fn a_lost_entry_is_unconfirmed_and_a_known_gap_is_intact() {
         let lossy = journal(clock, &[1, 2]).await;
-        lossy.lose(Position::new(2));
+        lossy.punch_gap(Position::new(2));
         let gap = KnownHistory::new(clock()).with_leaf(Position::new(2), gap_leaf_hash(2));
 
         let missing = Continuity::Unconfirmed(Divergence::Missing(Position::new(2)));

@@ -82,7 +82,7 @@ impl MemoryJournal {
     }
 
     /// Loses the entry at a position, as a broken disk would: the position becomes a gap.
-    pub fn lose(&self, position: Position) {
+    pub fn punch_gap(&self, position: Position) {
         let mut log = self.log();
         let index = usize::try_from(position.get()).unwrap_or(usize::MAX).wrapping_sub(1);
         if let Some((_, entry)) = log.entries.get_mut(index) {

@@ -1,9 +1,10 @@
-//! Postgres read models, projected from the journal. `tables` has one file per read model, with its rows and the
+//! Postgres read models, projected from the journal. `tables` has one module per read model, with its rows and the
 //! queries that need only it; `queries` reads across tables; `projector` applies entries; `generations` builds,
 //! switches and drops whole sets of tables.
 //!
-//! Invariants: no other crate contains SQL. One transaction writes the rows of a batch and the position. An answer is
-//! read in one statement or one snapshot, so it is correct for the position it carries.
+//! Invariants: no other crate contains SQL, except devstack, which creates its database. One transaction writes the rows
+//! of a batch and the position. A response is read from one generation: in one statement, in one snapshot, or in
+//! statements that the position of the first one bounds. So it is correct for the position that it carries.
 
 mod bulk_insert;
 mod generations;
@@ -24,9 +25,10 @@ pub use generations::watcher::GenerationWatcher;
 pub use postgres::{Error, Projections, SchemaVersion, Settings};
 pub use projector::checkpoint::{Checkpoint, Waited};
 pub use projector::status::{ProjectorStatus, StopReason};
-pub use queries::marks::{DeployVote, Marks};
+pub use queries::marks::{Marks, StatedDeployVote};
 pub use queries::points::{AsKnownAt, Point, PointCursor};
 pub use queries::snapshot::Snapshot;
+pub use sql::expand_includes;
 pub use tables::check_results::LaneRelease;
 pub use tables::clock_skews::ClockSkew;
 pub use tables::environments::EnvironmentRow;
@@ -34,3 +36,12 @@ pub use tables::events::{EntryLocation, EventFilter, EventRow, PAGE_BYTES};
 pub use tables::lanes::{AsOf, EnvironmentState, KnownAtNotAllowed, LaneState, QueryError};
 pub use tables::policies::PolicyInForce;
 pub use tables::rollbacks::{Report, RollbackFilter, RollbackRow};
+
+/// Returns the statements with a constant text that are built in code, not read from files: bulk inserts and session
+/// commands. A test prepares them all.
+#[must_use]
+pub fn statements() -> Vec<&'static str> {
+    let mut statements = bulk_insert::statements();
+    statements.extend(postgres::SESSION_COMMANDS);
+    statements
+}

@@ -18,6 +18,15 @@ use crate::projector::status::ProjectorStatus;
 
 /// Begins a read-only transaction; all of its statements see the same rows.
 pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// Makes the text of a row independent of the server's time zone.
+pub(crate) const SET_TIME_ZONE: &str = "SET TIME ZONE 'UTC'";
+/// Lets a transaction stay idle without limit.
+pub(crate) const SET_NO_IDLE_TIMEOUT: &str = "SET idle_in_transaction_session_timeout = 0";
+/// Locks out other processes that create schemas.
+const LOCK_MIGRATIONS: &str = "SELECT pg_advisory_lock(hashtext('release-ledger'))";
+/// The commands that change the state of a session.
+pub(crate) const SESSION_COMMANDS: [&str; 4] =
+    [SNAPSHOT, SET_TIME_ZONE, SET_NO_IDLE_TIMEOUT, LOCK_MIGRATIONS];
 
 /// Longest query; Postgres cancels it after that.
 const STATEMENT_TIMEOUT: &str = "30s";
@@ -166,7 +175,7 @@ impl Database {
         ]);
         let mut connection = PgConnection::connect_with(&options).await?;
         // Only one process at a time may create the schema and the migrator's own table.
-        sqlx::query("SELECT pg_advisory_lock(hashtext('release-ledger'))").execute(&mut connection).await?;
+        sqlx::query(LOCK_MIGRATIONS).execute(&mut connection).await?;
         sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"")))
             .execute(&mut connection)
             .await?;
@@ -228,7 +237,7 @@ pub struct Projections {
     /// Position of this process's projector; the start if there is none.
     pub(crate) local_position: watch::Sender<Position>,
     /// Position and time of the last wait that was given up.
-    pub(crate) given_up: watch::Sender<Option<(Position, Instant)>>,
+    pub(crate) missed_wait: watch::Sender<Option<(Position, Instant)>>,
     /// Reason why the journal is not the one that these projections were built from, once detected.
     pub(crate) divergence: watch::Sender<Option<String>>,
     /// Creation time of the stream, once journal and projections are confirmed to belong to it.
@@ -252,7 +261,7 @@ impl Projections {
             active: watch::Sender::new(ActiveGeneration::None(NOT_READ_YET.into())),
             last_seen: watch::Sender::new(None),
             local_position: watch::Sender::new(Position::START),
-            given_up: watch::Sender::new(None),
+            missed_wait: watch::Sender::new(None),
             divergence: watch::Sender::new(None),
             stream: watch::Sender::new(None),
             status: watch::Sender::new(None),

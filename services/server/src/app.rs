@@ -78,7 +78,7 @@ pub struct App {
     stop_controllers: CancellationToken,
     controllers: Vec<JoinHandle<()>>,
     ingests: Vec<JoinHandle<()>>,
-    supervisors: Vec<JoinHandle<()>>,
+    background_tasks: Vec<JoinHandle<()>>,
     stop_supervisors: CancellationToken,
     projections: Vec<Projections>,
     _stream_watchers: Vec<AbortOnDropHandle<()>>,
@@ -92,8 +92,8 @@ struct OpenLedgers {
     supervised: Vec<(Projections, SharedJournal)>,
     /// Projections on a replica, whose live generation is watched.
     watched: Vec<Projections>,
-    /// Projections that answer queries, and whose size `/metrics` shows.
-    queried: Vec<Projections>,
+    /// Projections that answer queries, each with its journal: `refresh_gauges` probes them.
+    queried: Vec<(Projections, SharedJournal)>,
     /// All projections, which are closed at the end.
     projections: Vec<Projections>,
     ingests: Vec<JoinHandle<()>>,
@@ -118,7 +118,7 @@ impl OpenLedgers {
             }
             None => projections.clone(),
         };
-        self.queried.push(read_projections.clone());
+        self.queried.push((read_projections.clone(), Arc::clone(&journal)));
         self.projections.extend([projections.clone(), read_projections.clone()]);
         let (ingest, task) =
             Ingest::open(tenant.clone(), Arc::clone(&journal), projections.clone(), clock::now);
@@ -168,11 +168,11 @@ impl App {
         let mut supervisor = ProjectionSupervisor::new(supervisor_config, opened.supervised);
         // Check that the journal matches the projections before ingest opens. If the database is unavailable, ingest
         // opens anyway.
-        supervisor.look().await;
+        supervisor.reconcile_once().await;
         let stop_controllers = CancellationToken::new();
         let run = |controller: Controller| tokio::spawn(controller.run(stop_controllers.clone()));
         let controllers = opened.controllers.into_iter().map(run).collect();
-        let supervisors = vec![
+        let background_tasks = vec![
             tokio::spawn(supervisor.run(stop_supervisors.clone())),
             tokio::spawn(GenerationWatcher::new(opened.watched).run(stop_supervisors.clone())),
             tokio::spawn(refresh_gauges(opened.queried, clock::now, stop_supervisors.clone())),
@@ -204,7 +204,7 @@ impl App {
             stop_controllers,
             controllers,
             ingests: opened.ingests,
-            supervisors,
+            background_tasks,
             stop_supervisors,
             projections: opened.projections,
             _stream_watchers: opened.stream_watchers,
@@ -251,11 +251,11 @@ impl App {
             }
         }
         self.stop_supervisors.cancel();
-        for supervisor in self.supervisors {
-            match timeout_at(deadline, supervisor).await {
+        for task in self.background_tasks {
+            match timeout_at(deadline, task).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => warn!(%error, "projection supervisor failed while stopping"),
-                Err(_) => warn!("projection supervisor did not stop in time"),
+                Ok(Err(error)) => warn!(%error, "background task failed while stopping"),
+                Err(_) => warn!("background task did not stop in time"),
             }
         }
         for projections in self.projections {

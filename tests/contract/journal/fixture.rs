@@ -49,11 +49,11 @@ impl Fixture for InMemory {
     }
 
     async fn delete_first(&self, count: u64) {
-        (1..=count).for_each(|number| self.0.lose(Position::new(number)));
+        (1..=count).for_each(|number| self.0.punch_gap(Position::new(number)));
     }
 
     async fn delete_superseded(&self, positions: &[u64]) {
-        positions.iter().for_each(|number| self.0.lose(Position::new(*number)));
+        positions.iter().for_each(|number| self.0.punch_gap(Position::new(*number)));
     }
 }
 

@@ -182,7 +182,7 @@ async fn an_archive_of_another_stream_is_rejected() {
     let other_entry = journal(4).await;
     append(&other_entry, [6]).await;
     let lost_entry = journal(6).await;
-    lost_entry.lose(Position::new(5));
+    lost_entry.punch_gap(Position::new(5));
 
     for (journal, words) in [
         (created_later, "the stream was created at 1970-01-01 00:00:01 UTC"),
@@ -251,7 +251,7 @@ async fn a_segment_with_a_manifest_is_never_overwritten() {
     let mut slow = archiver(store(&folder), &journal, 5).await.expect("an archiver");
     archive(&folder, &journal, 5).await;
     // The archive has an entry that the stream loses now.
-    journal.lose(Position::new(3));
+    journal.punch_gap(Position::new(3));
 
     slow.archive().await.expect("archived");
 
@@ -303,7 +303,7 @@ proptest! {
                 append(&journal, end + 1..=end + more).await;
                 // Only new entries: the archive keeps an entry that the stream loses later.
                 for position in lost.iter().filter(|position| **position > end) {
-                    journal.lose(Position::new(*position));
+                    journal.punch_gap(Position::new(*position));
                 }
                 end += more;
                 archive(&folder, &journal, entries).await;

@@ -24,6 +24,13 @@ const UNKNOWN_TENANT: Respond = || {
     (StatusCode::NOT_FOUND, problem).into_response()
 };
 
+/// A rejection whose problem has members that this client cannot parse.
+const UNREADABLE_PLAN: Respond = || {
+    let problem = r#"{"type":"urn:release-ledger:problem:rollback-blocked","title":"Rollback blocked",
+        "status":"409","position":{},"errors":"none","plan":{"steps":[{"wave":"first"}]}}"#;
+    (StatusCode::CONFLICT, problem).into_response()
+};
+
 /// Every kind of response that does not come from the ledger.
 const FOREIGN: [Respond; 11] = [
     || (StatusCode::FORBIDDEN, "<html>Forbidden</html>").into_response(),
@@ -106,6 +113,8 @@ async fn a_report_is_spooled_unless_the_ledger_itself_answers() {
     }
     let (result, spooled) = emit(serve(UNKNOWN_TENANT).await, &report()).await;
     assert_eq!((result, spooled), (Err("Unknown tenant".to_owned()), 0));
+    let (result, spooled) = emit(serve(UNREADABLE_PLAN).await, &report()).await;
+    assert_eq!((result, spooled), (Err("Rollback blocked".to_owned()), 0));
 }
 
 #[tokio::test]
@@ -125,6 +134,8 @@ async fn a_command_is_recorded_or_fails_and_is_never_spooled() {
     }
     let (result, spooled) = emit(serve(UNKNOWN_TENANT).await, &freeze()).await;
     assert_eq!((result, spooled), (Err("Unknown tenant".to_owned()), 0));
+    let (result, spooled) = emit(serve(UNREADABLE_PLAN).await, &freeze()).await;
+    assert_eq!((result, spooled), (Err("Rollback blocked".to_owned()), 0));
 }
 
 #[test]

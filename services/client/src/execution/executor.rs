@@ -20,11 +20,11 @@ use super::{ExecutionArgs, OnFailure};
 use crate::clock;
 use crate::connection::{Client, Error};
 use crate::event_result::describe;
+use crate::fetch_rollback::{describe_end, fetch_rollback_with_retry};
 use crate::plan::{change, lane, occurs_at, parse_step};
 use crate::progress::Progress;
 use crate::query::head;
 use crate::record::{compose, compose_with_identity, record_with_retry};
-use crate::rollback_body::{describe_end, fetch_rollback_with_retry};
 
 /// The source of the reports of steps.
 const SOURCE: &str = "urn:release-ledger:rollback-executor";
@@ -111,8 +111,8 @@ impl Executor {
             if rollback.phase != RollbackPhase::Started {
                 bail!("{}", describe_end(&rollback));
             }
-            let open = |part: &&StepStateBody| part.state != "done" && !attempted.contains(&lane(&part.step));
-            let open: Vec<_> = rollback.steps.iter().flatten().filter(open).cloned().collect();
+            let mut open = open_steps(&rollback)?;
+            open.retain(|part| !attempted.contains(&lane(&part.step)));
             // Fetch the rollback again before each wave: another process may have ended it.
             let Some(wave) = open.iter().map(|part| part.step.wave).min() else { return Ok(failures) };
             self.progress.set_position(rollback.progress.done as u64, &format!("wave {wave}"));
@@ -305,6 +305,28 @@ impl Executor {
     }
 }
 
+/// Returns the steps that are not done.
+///
+/// # Errors
+/// A step has an unknown state, or the response has no steps: running them could repeat one, and not running
+/// them could omit one.
+fn open_steps(rollback: &RollbackBody) -> anyhow::Result<Vec<StepStateBody>> {
+    let steps = rollback.steps.as_ref().context("the service's response has no steps of the rollback")?;
+    let mut open = Vec::new();
+    for part in steps {
+        match part.state.as_str() {
+            "done" => {}
+            "pending" | "running" | "failed" => open.push(part.clone()),
+            state => bail!(
+                "unknown state {state:?} of the step of {}: it may be done already; use a client of the \
+                 service's version",
+                lane(&part.step)
+            ),
+        }
+    }
+    Ok(open)
+}
+
 fn interrupted() -> anyhow::Error {
     anyhow!("interrupted; run the same command to continue")
 }
@@ -312,4 +334,41 @@ fn interrupted() -> anyhow::Error {
 /// Truncates a text to the length of a reason.
 fn truncate_reason(text: &str) -> anyhow::Result<LongText> {
     Ok(LongText::parse(text[..text.floor_char_boundary(LongText::LIMIT)].trim_end())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::read;
+
+    fn open_lanes(steps: &str) -> Result<Vec<String>, String> {
+        let json = format!(
+            r#"{{"rollback_id":"r-1","environment":"dev","position":9,"phase":"started",
+                "initiated_by":{{"type":"person","name":"ada"}},
+                "requested":{{"position":9,"recorded_at":"2026-08-01T10:00:00Z"}},"to":1,"plan_digest":"sha256:aa",
+                "approvals":{{"wanted":0,"granted":0}},"progress":{{"done":0,"failed":0,"total":1}}{steps}}}"#
+        );
+        let open = open_steps(&read(json.as_bytes()).expect("a rollback"));
+        let open = open.map_err(|error| error.to_string())?;
+        Ok(open.iter().map(|part| lane(&part.step)).collect())
+    }
+
+    fn step(service: &str, state: &str) -> String {
+        format!(r#"{{"wave":1,"service":"{service}","target":"eu","action":"redeploy","state":"{state}"}}"#)
+    }
+
+    #[test]
+    fn every_step_that_is_not_done_is_open() {
+        let steps = [step("a", "pending"), step("b", "done"), step("c", "running"), step("d", "failed")];
+        let lanes = open_lanes(&format!(r#","steps":[{}]"#, steps.join(",")));
+        assert_eq!(lanes, Ok(["a@eu", "c@eu", "d@eu"].map(str::to_owned).to_vec()));
+    }
+
+    #[test]
+    fn an_unknown_state_and_absent_steps_stop_the_execution() {
+        let steps = [step("a", "pending"), step("b", "skipped")].join(",");
+        let error = open_lanes(&format!(r#","steps":[{steps}]"#)).expect_err("an unknown state");
+        assert!(error.starts_with(r#"unknown state "skipped" of the step of b@eu"#), "{error}");
+        assert!(open_lanes("").expect_err("no steps").contains("has no steps"));
+    }
 }

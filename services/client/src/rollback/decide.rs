@@ -5,9 +5,9 @@ use ledger_domain::{LongText, ShortText};
 
 use crate::actor::ActorArgs;
 use crate::connection::Connection;
+use crate::fetch_rollback::{fetch_rollback, parse_rollback};
 use crate::output::print_text;
 use crate::record::record_new;
-use crate::rollback_body::{fetch_rollback, parse_rollback};
 
 /// The commands that record a decision about a rollback.
 #[derive(Debug, clap::Args)]

@@ -12,10 +12,10 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::connection::{Client, Connection};
+use crate::fetch_rollback::{describe_end, fetch_rollback};
 use crate::output::{print_json_or_text, print_text};
 use crate::plan::{change, lane};
 use crate::query::with_param;
-use crate::rollback_body::{describe_end, fetch_rollback};
 use crate::stream::{Message, MessageStream};
 
 /// Interval for fetching a rollback's steps: the stream has only the changes of its phase.

@@ -63,7 +63,7 @@ pub(super) struct RuleEvidence {
     targets: Interner<TargetName>,
 }
 
-/// An vote about a deploy, with the release as stated.
+/// A vote on a deploy, with the release as stated.
 #[derive(Debug)]
 struct StatedVote {
     /// The actor's type and name.

@@ -91,7 +91,7 @@ pub fn best_by_target(
 
 /// Judges a release in a lane by the environment's policy.
 #[must_use]
-pub(super) fn judge_release(policy: &Policy, evidence: &TargetEvidence) -> ReleaseJudgement {
+pub(crate) fn judge_release(policy: &Policy, evidence: &TargetEvidence) -> ReleaseJudgement {
     let is_required = |check: &ShortText| policy.required_validations.contains(check);
     let marked = evidence.compositions.iter().filter_map(|of| Some((of, of.marked.as_ref()?)));
     let results = evidence.results.iter();

@@ -38,12 +38,12 @@ impl GroupWriter {
     /// Appends reports, none of which the history has.
     async fn append_reports(&self, events: &[Envelope], order: &OrderedSubmission) -> Vec<RecordOutcome> {
         let entries = events.iter().map(|event| self.pending_entry(event, None, order.clone()));
-        self.append(Group { entries: entries.collect(), expected_head: None }).await
+        self.append(Group::Reports(entries.collect())).await
     }
 
     async fn append_decided(&self, event: &Envelope, head: u64) -> Vec<RecordOutcome> {
         let entry = self.pending_entry(event, None, OrderedSubmission::default());
-        self.append(Group { entries: vec![entry], expected_head: Some(Position::new(head)) }).await
+        self.append(Group::Decided { entry, head: Position::new(head) }).await
     }
 }
 
@@ -81,7 +81,7 @@ async fn an_event_that_the_history_has_is_not_appended() {
         writer.pending_entry(&other, known(8, leaf_hash(b"{}")), OrderedSubmission::default()),
     ];
 
-    let outcomes = writer.append(Group { entries, expected_head: None }).await;
+    let outcomes = writer.append(Group::Reports(entries)).await;
 
     assert_eq!(outcomes, [duplicate(7), conflict(8)]);
     assert_eq!(journal.head().await.expect("a head").position, Position::START);
@@ -105,6 +105,7 @@ async fn a_decided_event_is_recorded_right_after_its_head_or_not_at_all() {
     writer.append_reports(&[event(1, "v1")], &OrderedSubmission::default()).await;
 
     let wrong_head = writer.append_decided(&event(2, "v1"), 0).await;
+    assert_eq!(writer.append_failure.reason(), None);
     let at_head = writer.append_decided(&event(2, "v1"), 1).await;
     let repeated = writer.append_decided(&event(2, "v1"), 1).await;
 
@@ -113,5 +114,4 @@ async fn a_decided_event_is_recorded_right_after_its_head_or_not_at_all() {
     };
     assert_eq!((at_head, repeated), (vec![recorded(2)], vec![duplicate(2)]));
     assert_eq!(journal.head().await.expect("a head").position, Position::new(2));
-    assert_eq!(writer.append_failure.reason(), None);
 }

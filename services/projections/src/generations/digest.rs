@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::{StreamExt, TryStreamExt};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::postgres::Error;
+use crate::postgres::{Error, SET_TIME_ZONE};
 use crate::sql::sql;
 
 /// A digest of a table's contents that does not depend on the order of rows. It detects accidents, not forgeries: those
@@ -37,8 +37,7 @@ pub(crate) async fn tables(connection: &mut PgConnection) -> Result<Vec<String>,
 /// Computes the digest of every table. `projection.stream_created` is excluded: a restored stream has the same entries
 /// but another creation time.
 pub(crate) async fn digests(connection: &mut PgConnection) -> Result<BTreeMap<String, TableDigest>, Error> {
-    // The text of a row must not depend on the session's time zone.
-    sqlx::query("SET TIME ZONE 'UTC'").execute(&mut *connection).await?;
+    sqlx::query(SET_TIME_ZONE).execute(&mut *connection).await?;
     let mut digests = BTreeMap::new();
     for table in tables(connection).await? {
         let row = compared_columns(&table);

@@ -14,7 +14,7 @@ use tracing::info;
 use crate::generations::digest::{RowDifference, TableDigest, digests, first_difference};
 use crate::generations::registry::{Worker, drop_schema, reset_followers, switch};
 use crate::generations::{copy, indexes};
-use crate::postgres::{Error, Projections, SNAPSHOT, position};
+use crate::postgres::{Error, Projections, SET_NO_IDLE_TIMEOUT, SNAPSHOT, position};
 use crate::projector::apply::ProjectionState;
 use crate::projector::checkpoint::{self, Checkpoint, check_continuity, stream_created_at};
 use crate::projector::pipeline::{
@@ -432,7 +432,7 @@ impl Rebuilder {
     ) -> Result<(RebuildSession, Comparison), RebuildFailure> {
         let mut connection = GenerationHandle::new(&self.projections, live).connect().await?;
         // The snapshot stays idle until the new generation reaches its position.
-        sqlx::query("SET idle_in_transaction_session_timeout = 0").execute(&mut connection).await?;
+        sqlx::query(SET_NO_IDLE_TIMEOUT).execute(&mut connection).await?;
         let mut polls = 0;
         let (mut snapshot, checkpoint) = loop {
             let (snapshot, checkpoint) = with_timeout(STEP_TIMEOUT, async {

@@ -180,7 +180,7 @@ impl ProjectionSupervisor {
 
     /// Activates live generations, starts the tasks that are due, and checks the continuity of the journals once. Does
     /// not wait for tasks.
-    pub async fn look(&mut self) {
+    pub async fn reconcile_once(&mut self) {
         self.reconcile().await;
         if let Some(monitor) = &mut self.monitor {
             monitor.check().await;

@@ -71,7 +71,7 @@ pub(crate) async fn stream_created_at(
 }
 
 /// Time after a wait was given up during which no other short wait is worthwhile.
-const GIVE_UP_COOLDOWN: Duration = Duration::from_secs(5);
+const MISSED_WAIT_COOLDOWN: Duration = Duration::from_secs(5);
 
 impl Projections {
     /// Returns the checkpoint of the active generation.
@@ -103,23 +103,23 @@ impl Projections {
     /// was given up, unless the projections have reached that position since.
     #[must_use]
     pub fn is_short_wait_worthwhile(&self) -> bool {
-        let Some((missed, at)) = *self.given_up.borrow() else { return true };
+        let Some((missed, at)) = *self.missed_wait.borrow() else { return true };
         let last_seen = self.last_seen.borrow().unwrap_or(Position::START);
         let reached = last_seen.max(*self.local_position.borrow());
-        reached >= missed || at.elapsed() >= GIVE_UP_COOLDOWN
+        reached >= missed || at.elapsed() >= MISSED_WAIT_COOLDOWN
     }
 
     /// Records that a short wait for a position was given up.
     pub fn record_missed_wait(&self, missed: Position) {
-        self.given_up.send_replace(Some((missed, Instant::now())));
+        self.missed_wait.send_replace(Some((missed, Instant::now())));
     }
 
-    /// Waits until the projections reach a position, at most for `patience`.
+    /// Waits until the projections reach a position, at most for `timeout`.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn wait_for(&self, wanted: Position, patience: Duration) -> Result<Waited, Error> {
-        let deadline = Instant::now() + patience;
+    pub async fn wait_for(&self, wanted: Position, timeout: Duration) -> Result<Waited, Error> {
+        let deadline = Instant::now() + timeout;
         let mut local = self.local_position.subscribe();
         loop {
             // The tables decide: after a crash of Postgres they may be behind the projector's position.

@@ -31,7 +31,7 @@ pub(crate) async fn load(connection: &mut PgConnection, size: Position) -> Resul
 
 insert_row! {
     /// Row of `tiles`.
-    struct TileUpsert => "tiles", "ON CONFLICT (level, index) DO UPDATE SET hashes = excluded.hashes" {
+    pub(crate) struct TileUpsert => "tiles", "ON CONFLICT (level, index) DO UPDATE SET hashes = excluded.hashes" {
         level: i16,
         index: i64,
         hashes: Vec<u8>,

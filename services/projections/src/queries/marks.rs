@@ -120,13 +120,13 @@ impl VoteRow {
         Ok(ApprovalVote { actor, granted: self.granted, position: position(self.position) })
     }
 
-    fn parse_deploy_vote(&self) -> Result<Option<DeployVote>, Error> {
+    fn parse_deploy_vote(&self) -> Result<Option<StatedDeployVote>, Error> {
         let Some(version) = &self.version else { return Ok(None) };
         let parts = [&self.artifact, &self.config, &self.infrastructure, &self.commit];
         let vote = self.parse()?;
         parsed("approvals", self.position, || {
             let target = self.target.as_deref().map(TargetName::parse).transpose()?;
-            Ok::<_, Box<dyn std::error::Error>>(Some(DeployVote {
+            Ok::<_, Box<dyn std::error::Error>>(Some(StatedDeployVote {
                 vote,
                 occurred_at: self.occurred_at,
                 expires_at: self.expires_at,
@@ -139,7 +139,7 @@ impl VoteRow {
 
 /// Vote on a deploy, with the release that it names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeployVote {
+pub struct StatedDeployVote {
     /// Actor, decision and position.
     pub vote: ApprovalVote,
     /// Time at which it was given.
@@ -221,7 +221,7 @@ impl Snapshot {
         environment: &EnvironmentName,
         service: &ServiceName,
         version: &ShortText,
-    ) -> Result<Vec<DeployVote>, Error> {
+    ) -> Result<Vec<StatedDeployVote>, Error> {
         let rows = load_votes(self.connection(), deploy_subject(environment, service, version)).await?;
         let votes: Result<Vec<_>, _> = rows.iter().map(VoteRow::parse_deploy_vote).collect();
         Ok(votes?.into_iter().flatten().collect())
@@ -251,10 +251,10 @@ pub(crate) async fn write(
             write_mark(connection, event, environment_id, (at, occurred_at), mark).await
         }
         Payload::ApprovalGranted(approval) => {
-            write_answer(connection, event, approval, true, (at, occurred_at)).await
+            write_vote(connection, event, approval, true, (at, occurred_at)).await
         }
         Payload::ApprovalRejected(approval) => {
-            write_answer(connection, event, approval, false, (at, occurred_at)).await
+            write_vote(connection, event, approval, false, (at, occurred_at)).await
         }
         _ => Ok(()),
     }
@@ -282,7 +282,7 @@ async fn write_mark(
     Ok(())
 }
 
-async fn write_answer(
+async fn write_vote(
     connection: &mut PgConnection,
     event: &Event,
     approval: &Approval,

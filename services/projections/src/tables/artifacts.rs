@@ -219,7 +219,7 @@ impl Snapshot {
 
 insert_row! {
     /// Row of `builds`.
-    struct BuildInsert => "builds" {
+    pub(crate) struct BuildInsert => "builds" {
         version: String,
         position: i64,
         occurred_at: DateTime<Utc>,
@@ -229,7 +229,7 @@ insert_row! {
 
 insert_row! {
     /// Row of `revocations`.
-    struct RevocationInsert => "revocations" {
+    pub(crate) struct RevocationInsert => "revocations" {
         position: i64,
         artifact: String,
         artifact_key: String,

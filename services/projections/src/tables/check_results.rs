@@ -32,7 +32,7 @@ use crate::tables::retirements::retirements;
 mod query_rows;
 mod rows;
 
-pub(crate) use rows::{CheckResultRows, contradicts, correct};
+pub(crate) use rows::{CheckEndInsert, CheckResultRows, CheckStartInsert, contradicts, correct};
 
 /// Release that a lane ran.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

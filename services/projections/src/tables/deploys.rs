@@ -369,7 +369,7 @@ impl OpenDeployProjection {
 
 insert_row! {
     /// Row of `irreversible_deploys`.
-    struct IrreversibleDeployInsert => "irreversible_deploys" {
+    pub(crate) struct IrreversibleDeployInsert => "irreversible_deploys" {
         environment_id: i32,
         position: i64,
         service: String,
@@ -402,7 +402,7 @@ impl IrreversibleDeployInsert {
 
 insert_row! {
     /// Row of `open_deploys`.
-    struct OpenDeployInsert => "open_deploys" {
+    pub(crate) struct OpenDeployInsert => "open_deploys" {
         environment_id: i32,
         service: String,
         target: String,

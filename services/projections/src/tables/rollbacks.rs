@@ -232,7 +232,7 @@ impl RollbackReportInsert {
 
 insert_row! {
     /// Row of `rollback_lanes`.
-    struct RollbackLaneInsert => "rollback_lanes", "ON CONFLICT DO NOTHING" {
+    pub(crate) struct RollbackLaneInsert => "rollback_lanes", "ON CONFLICT DO NOTHING" {
         environment_id: i32,
         service: String,
         target: String,

@@ -150,9 +150,10 @@ impl EventGenerator<'_> {
     fn revocation(&mut self) -> Payload {
         let reinstates = self.number(3) == 0;
         let artifact = self.artifact();
+        let deleted = self.number(2) == 0;
         match reinstates {
             true => Payload::ArtifactReinstated(Reinstated { artifact }),
-            false => Payload::ArtifactRevoked(Revoked { artifact, advisory: None, deleted: false }),
+            false => Payload::ArtifactRevoked(Revoked { artifact, advisory: None, deleted }),
         }
     }
 

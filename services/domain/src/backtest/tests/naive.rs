@@ -5,15 +5,14 @@ use std::collections::BTreeSet;
 
 use super::{Entry, name, time};
 use crate::checks::{LaneDeploy, speaks_of, straddles};
-use crate::event::{ApprovalSubject, Event, Payload, Policy, Validation, ValidationSubject};
+use crate::event::{ApprovalSubject, Event, Payload, Policy, Revoked, Validation, ValidationSubject};
 use crate::gate::{
     ApprovalVote, CompositionEvidence, Decision, DeployVote, GateInput, PromotionEvidence, RolledBackRelease,
-    SucceededDeploy, TargetEvidence, best_by_target, counts_as_requested, decide,
+    SucceededDeploy, TargetEvidence, decide, judge_release,
 };
-use crate::known_good::{CheckResult, CheckResults, Marked};
+use crate::known_good::{CheckResult, CheckResults, Marked, Status};
 use crate::plan_issue::{ActiveFreeze, FreezeInterval, Revocations, RevokedArtifact};
 use crate::retirement::Retirements;
-use crate::revocation::{RevocationEvent, in_force, in_force_for_service};
 use crate::rollback::RollbackPhase;
 use crate::span::{Span, longest};
 use crate::{
@@ -392,7 +391,7 @@ impl Model {
         for (change, release) in self.deploys(lane) {
             releases.retain(|(other, _)| other != release);
             let meant = self.artifact_of_version(&LaneRef::from(lane.clone()), &release.version, now);
-            if counts_as_requested(requested, release, meant.as_ref()) {
+            if counts(requested, release, meant.as_ref()) {
                 releases.push((release.clone(), change.entry.since.position));
             }
         }
@@ -463,7 +462,7 @@ impl Model {
                 });
             }
         }
-        best_by_target(&self.policy(environment), all)
+        best_at_each_target(&self.policy(environment), &all)
     }
 
     fn freezes(&self, now: i64) -> Vec<ActiveFreeze> {
@@ -564,21 +563,83 @@ impl Model {
         votes
     }
 
-    /// Returns the revocations and reinstatements, ordered by moment.
-    fn revocation_events(&self) -> Vec<RevocationEvent> {
-        let mut by_moment: Vec<_> = self.entries.iter().collect();
-        by_moment.sort_by_key(|(event_time, _)| *event_time);
-        let events = by_moment.into_iter().filter_map(|((_, position), event)| match &event.payload {
-            Payload::ArtifactReinstated(it) => Some(RevocationEvent::Reinstated(it.artifact.clone())),
-            Payload::ArtifactRevoked(it) => Some(RevocationEvent::Revoked(RevokedArtifact {
-                artifact: it.artifact.clone(),
-                deleted: it.deleted,
-                position: *position,
-            })),
+    /// Returns all revocations, with those that a later reinstatement cancels.
+    fn revocations(&self) -> Vec<(EventTime, &Revoked)> {
+        let revocations = self.entries.iter().filter_map(|(event_time, event)| match &event.payload {
+            Payload::ArtifactRevoked(revoked) => Some((*event_time, revoked)),
             _ => None,
         });
-        events.collect()
+        revocations.collect()
     }
+
+    fn is_reinstated_after(&self, artifact: &Artifact, moment: EventTime) -> bool {
+        self.entries.iter().any(|(event_time, event)| match &event.payload {
+            Payload::ArtifactReinstated(it) => *event_time > moment && it.artifact.is_same(artifact),
+            _ => false,
+        })
+    }
+
+    /// Returns the first revocation of an artifact that no later reinstatement cancels. The artifact counts as deleted
+    /// if one of these revocations says so.
+    fn revocation_of(&self, artifact: &Artifact) -> Option<RevokedArtifact> {
+        let mut in_force = self.revocations();
+        in_force.retain(|(moment, revoked)| {
+            revoked.artifact.is_same(artifact) && !self.is_reinstated_after(artifact, *moment)
+        });
+        let ((_, position), first) = in_force.iter().min_by_key(|(moment, _)| *moment)?;
+        Some(RevokedArtifact {
+            artifact: first.artifact.clone(),
+            deleted: in_force.iter().any(|(_, revoked)| revoked.deleted),
+            position: *position,
+        })
+    }
+
+    /// Returns the revocations in force of artifacts named like a service, ordered by position. Each has the spelling
+    /// of the first revocation with the name.
+    fn revocations_named_like(&self, service: &ServiceName) -> Vec<RevokedArtifact> {
+        let mut named = self.revocations();
+        named.retain(|(_, revoked)| revoked.artifact.name().is_some_and(|name| name == service.as_str()));
+        let mut found = Vec::new();
+        for (moment, revoked) in &named {
+            let artifact = &revoked.artifact;
+            if named.iter().any(|(other, earlier)| other < moment && earlier.artifact.is_same(artifact)) {
+                continue;
+            }
+            if let Some(in_force) = self.revocation_of(artifact) {
+                found.push(RevokedArtifact { artifact: artifact.clone(), ..in_force });
+            }
+        }
+        found.sort_by_key(|revoked| revoked.position);
+        found
+    }
+}
+
+/// Returns true if a deployed release counts as the requested one. `meant` is the artifact of its version.
+fn counts(requested: &Release, deployed: &Release, meant: Option<&Artifact>) -> bool {
+    let has_version = requested.version == deployed.version;
+    let Some(wanted) = &requested.artifact else { return has_version };
+    if let Some(stated) = &deployed.artifact {
+        return stated.is_same(wanted);
+    }
+    let is_other = meant.is_some_and(|meant| !meant.is_same(wanted));
+    has_version && !is_other
+}
+
+/// Returns the evidence at each target that no other evidence there exceeds: by a known-good release first, then by the
+/// later deploy.
+fn best_at_each_target(policy: &Policy, all: &[TargetEvidence]) -> Vec<TargetEvidence> {
+    let is_good = |evidence: &TargetEvidence| judge_release(policy, evidence).status == Status::KnownGood;
+    let exceeds = |one: &TargetEvidence, other: &TargetEvidence| match (is_good(one), is_good(other)) {
+        (true, false) => true,
+        (false, true) => false,
+        _ => one.deployed > other.deployed,
+    };
+    let is_best = |evidence: &&TargetEvidence| {
+        all.iter().all(|other| other.target != evidence.target || !exceeds(other, evidence))
+    };
+    let mut best: Vec<TargetEvidence> = all.iter().filter(is_best).cloned().collect();
+    best.sort_by(|one, other| one.target.cmp(&other.target));
+    best
 }
 
 /// Returns the subject of a check as stated, reduced to the version for a release.
@@ -635,10 +696,9 @@ pub(super) fn decision(policy: &Policy, entries: &[Entry]) -> Option<Decision> {
         release: release.clone(),
     });
     let deploys: Vec<_> = deploys.collect();
-    let events = model.revocation_events();
     let revoked: Vec<RevokedArtifact> = match &release.artifact {
-        Some(artifact) => in_force(artifact, &events).into_iter().collect(),
-        None => in_force_for_service(&lane.service, &events),
+        Some(artifact) => model.revocation_of(artifact).into_iter().collect(),
+        None => model.revocations_named_like(&lane.service),
     };
     let input = GateInput {
         lane: &lane,

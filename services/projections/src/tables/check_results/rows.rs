@@ -14,7 +14,7 @@ use crate::tables::lanes::optional_columns;
 
 insert_row! {
     /// Row of `verdicts`: the end of a check.
-    struct CheckEndInsert => "verdicts" {
+    pub(crate) struct CheckEndInsert => "verdicts" {
         position: i64,
         occurred_at: DateTime<Utc>,
         subject: Uuid,
@@ -33,7 +33,7 @@ insert_row! {
 
 insert_row! {
     /// Row of `check_starts`.
-    struct CheckStartInsert => "check_starts" {
+    pub(crate) struct CheckStartInsert => "check_starts" {
         position: i64,
         occurred_at: DateTime<Utc>,
         subject: Uuid,

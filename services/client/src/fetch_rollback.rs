@@ -1,4 +1,4 @@
-//! Requests for a rollback, and what commands read from the response.
+//! Fetches a rollback; its identity and the description of its end.
 
 use std::time::Duration;
 
