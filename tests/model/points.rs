@@ -254,11 +254,12 @@ impl Model {
         since.map_or(longest, |began| longest.max(now - began))
     }
 
-    /// Returns the releases that traffic ever reached in a lane, as known at K.
+    /// Returns the releases that traffic ever reached in a lane, as known at K. One that was live for no time, between
+    /// two changes of one time, does not count.
     pub(crate) fn ever_live(&self, lane: [&str; 3], k: u64) -> Vec<crate::entry::Release> {
         let mut releases: Vec<crate::entry::Release> = Vec::new();
         for entry in self.known(k) {
-            let reached = self.live_release(lane, entry.moment(), k);
+            let reached = self.live_release(lane, at_end_of(entry), k);
             releases.extend(reached.filter(|reached| !releases.iter().any(|other| other.is_same(reached))));
         }
         releases

@@ -3,21 +3,6 @@
 //! Each column is one array, so the text of the statement does not depend on the number of rows. Decision 0005 says why
 //! the arrays are unnested in the SELECT list.
 
-use crate::projector::tree::TileUpsert;
-use crate::tables::artifacts::{BuildInsert, RevocationInsert};
-use crate::tables::check_results::{CheckEndInsert, CheckStartInsert};
-use crate::tables::clock_skews::ClockSkewUpsert;
-use crate::tables::corrections::EarlyCorrectionInsert;
-use crate::tables::deploys::{IrreversibleDeployInsert, OpenDeployInsert};
-use crate::tables::environments::EnvironmentUpsert;
-use crate::tables::events::{EventInsert, GapInsert};
-use crate::tables::lanes::{IrregularLaneInsert, LaneChangeInsert, TrackUpsert};
-use crate::tables::live::{LiveChangeInsert, ReorderingInsert};
-use crate::tables::observations::ObservationUpsert;
-use crate::tables::policies::PolicyInsert;
-use crate::tables::retirements::RetirementInsert;
-use crate::tables::rollbacks::{RollbackLaneInsert, RollbackReportInsert};
-
 /// Defines the row type of a table. The fields are the columns; `insert` writes rows with one statement. The second
 /// literal, if any, is the ON CONFLICT clause.
 macro_rules! insert_row {
@@ -64,34 +49,6 @@ macro_rules! insert_row {
 
 pub(crate) use insert_row;
 
-/// Returns the statements of all bulk inserts.
-pub(crate) fn statements() -> Vec<&'static str> {
-    vec![
-        TileUpsert::statement(),
-        BuildInsert::statement(),
-        RevocationInsert::statement(),
-        CheckEndInsert::statement(),
-        CheckStartInsert::statement(),
-        ClockSkewUpsert::statement(),
-        EarlyCorrectionInsert::statement(),
-        IrreversibleDeployInsert::statement(),
-        OpenDeployInsert::statement(),
-        EnvironmentUpsert::statement(),
-        EventInsert::statement(),
-        GapInsert::statement(),
-        IrregularLaneInsert::statement(),
-        LaneChangeInsert::statement(),
-        TrackUpsert::statement(),
-        LiveChangeInsert::statement(),
-        ReorderingInsert::statement(),
-        ObservationUpsert::statement(),
-        PolicyInsert::statement(),
-        RetirementInsert::statement(),
-        RollbackLaneInsert::statement(),
-        RollbackReportInsert::statement(),
-    ]
-}
-
 /// Returns the statement that inserts rows from one array per column.
 pub(crate) fn insert_statement(table: &str, columns: &[&str], on_conflict: &str) -> String {
     let arrays: Vec<String> = (1..=columns.len()).map(|number| format!("unnest(${number})")).collect();
@@ -102,22 +59,6 @@ pub(crate) fn insert_statement(table: &str, columns: &[&str], on_conflict: &str)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::tests::read_all;
-
-    #[test]
-    fn the_statements_of_all_row_types_are_listed() {
-        let sources = read_all("src");
-        let row_types = sources.iter().flat_map(|(_, text)| text.split("insert_row! {").skip(1));
-        let table_of = |row_type: &'_ str| row_type.split('"').nth(1).expect("a table").to_owned();
-        let mut tables: Vec<String> = row_types.map(table_of).collect();
-        tables.sort_unstable();
-
-        let table_of = |statement: &str| statement.split(' ').nth(2).expect("a table").to_owned();
-        let mut listed: Vec<String> = statements().into_iter().map(table_of).collect();
-        listed.sort_unstable();
-
-        assert_eq!(listed, tables);
-    }
 
     #[test]
     fn a_statement_takes_one_array_per_column() {

@@ -13,6 +13,7 @@ mod postgres;
 mod projector;
 mod queries;
 mod sql;
+mod statements;
 mod tables;
 
 pub use generations::digest::{RowDifference, TableDigest};
@@ -29,6 +30,7 @@ pub use queries::marks::{Marks, StatedDeployVote};
 pub use queries::points::{AsKnownAt, Point, PointCursor};
 pub use queries::snapshot::Snapshot;
 pub use sql::expand_includes;
+pub use statements::statements;
 pub use tables::check_results::LaneRelease;
 pub use tables::clock_skews::ClockSkew;
 pub use tables::environments::EnvironmentRow;
@@ -36,12 +38,3 @@ pub use tables::events::{EntryLocation, EventFilter, EventRow, PAGE_BYTES};
 pub use tables::lanes::{AsOf, EnvironmentState, KnownAtNotAllowed, LaneState, QueryError};
 pub use tables::policies::PolicyInForce;
 pub use tables::rollbacks::{Report, RollbackFilter, RollbackRow};
-
-/// Returns the statements with a constant text that are built in code, not read from files: bulk inserts and session
-/// commands. A test prepares them all.
-#[must_use]
-pub fn statements() -> Vec<&'static str> {
-    let mut statements = bulk_insert::statements();
-    statements.extend(postgres::SESSION_COMMANDS);
-    statements
-}

@@ -3,6 +3,7 @@
 mod agreement;
 mod hard_cases;
 mod naive;
+mod naive_promotion;
 
 use std::collections::BTreeSet;
 

@@ -3,14 +3,15 @@
 
 use std::collections::BTreeSet;
 
+use super::naive_promotion::{best_at_each_target, counts};
 use super::{Entry, name, time};
 use crate::checks::{LaneDeploy, speaks_of, straddles};
 use crate::event::{ApprovalSubject, Event, Payload, Policy, Revoked, Validation, ValidationSubject};
 use crate::gate::{
     ApprovalVote, CompositionEvidence, Decision, DeployVote, GateInput, PromotionEvidence, RolledBackRelease,
-    SucceededDeploy, TargetEvidence, decide, judge_release,
+    SucceededDeploy, TargetEvidence, decide,
 };
-use crate::known_good::{CheckResult, CheckResults, Marked, Status};
+use crate::known_good::{CheckResult, CheckResults, Marked};
 use crate::plan_issue::{ActiveFreeze, FreezeInterval, Revocations, RevokedArtifact};
 use crate::retirement::Retirements;
 use crate::rollback::RollbackPhase;
@@ -612,34 +613,6 @@ impl Model {
         found.sort_by_key(|revoked| revoked.position);
         found
     }
-}
-
-/// Returns true if a deployed release counts as the requested one. `meant` is the artifact of its version.
-fn counts(requested: &Release, deployed: &Release, meant: Option<&Artifact>) -> bool {
-    let has_version = requested.version == deployed.version;
-    let Some(wanted) = &requested.artifact else { return has_version };
-    if let Some(stated) = &deployed.artifact {
-        return stated.is_same(wanted);
-    }
-    let is_other = meant.is_some_and(|meant| !meant.is_same(wanted));
-    has_version && !is_other
-}
-
-/// Returns the evidence at each target that no other evidence there exceeds: by a known-good release first, then by the
-/// later deploy.
-fn best_at_each_target(policy: &Policy, all: &[TargetEvidence]) -> Vec<TargetEvidence> {
-    let is_good = |evidence: &TargetEvidence| judge_release(policy, evidence).status == Status::KnownGood;
-    let exceeds = |one: &TargetEvidence, other: &TargetEvidence| match (is_good(one), is_good(other)) {
-        (true, false) => true,
-        (false, true) => false,
-        _ => one.deployed > other.deployed,
-    };
-    let is_best = |evidence: &&TargetEvidence| {
-        all.iter().all(|other| other.target != evidence.target || !exceeds(other, evidence))
-    };
-    let mut best: Vec<TargetEvidence> = all.iter().filter(is_best).cloned().collect();
-    best.sort_by(|one, other| one.target.cmp(&other.target));
-    best
 }
 
 /// Returns the subject of a check as stated, reduced to the version for a release.
