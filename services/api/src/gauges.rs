@@ -6,17 +6,15 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use ledger_domain::drift::{drift, uneven};
 use ledger_domain::{Position, TenantName};
-use ledger_journal::SharedJournal;
 use ledger_projections::{AsOf, Projections, QueryError};
 use metrics::gauge;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// Interval at which the position of projections that respond is read.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// Interval at which projections that do not respond are tried.
-const PROBE_RETRY_INTERVAL: Duration = Duration::from_millis(200);
+/// Interval at which the position of the projections is read. What is appended within it counts as lag in a process
+/// without a projector.
+const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 /// Time limit for the projections to respond to a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval at which drift is determined.
@@ -24,35 +22,26 @@ const DRIFT_INTERVAL: Duration = Duration::from_secs(5);
 /// Time limit for determining the drift of all environments of a tenant.
 const DRIFT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Refreshes the gauges of some tenants' projections, each with its journal, until the token is cancelled.
+/// Refreshes the gauges of some tenants' projections until the token is cancelled.
 pub async fn refresh_gauges(
-    tenants: Vec<(Projections, SharedJournal)>,
+    projections: Vec<Projections>,
     clock: fn() -> DateTime<Utc>,
     cancelled: CancellationToken,
 ) {
-    let tasks = tenants.iter().map(|(projections, journal)| {
-        futures::future::join(probe(projections, journal), refresh_drift(projections, clock))
-    });
+    let tasks = projections.iter().map(|it| futures::future::join(probe(it), refresh_drift(it, clock)));
     tokio::select! {
         () = cancelled.cancelled() => {}
         _ = futures::future::join_all(tasks) => {}
     }
 }
 
-/// Probes the projections again and again. Reads the head of the journal first, so that the lag is not overstated by
-/// what is appended meanwhile. While the projections do not respond, the lag is counted from the position last seen.
-async fn probe(projections: &Projections, journal: &SharedJournal) {
+/// Probes the projections again and again. Each success also renews the position from which `/metrics` counts the lag.
+async fn probe(projections: &Projections) {
     let tenant = projections.tenant().to_string();
     loop {
-        let head = timeout(PROBE_TIMEOUT, journal.head()).await.ok().and_then(Result::ok);
         let is_up = matches!(timeout(PROBE_TIMEOUT, projections.checkpoint()).await, Ok(Ok(_)));
         gauge!("ledger_up", "tenant" => tenant.clone(), "part" => "projections").set(f64::from(is_up));
-        // Without the head, the lag is unknown: the gauge keeps its last value.
-        if let Some((head, position)) = head.zip(projections.last_seen()) {
-            let lag = head.position.get().saturating_sub(position.get());
-            gauge!("ledger_projections_lag_entries", "tenant" => tenant.clone()).set(lag as f64);
-        }
-        sleep(if is_up { PROBE_INTERVAL } else { PROBE_RETRY_INTERVAL }).await;
+        sleep(PROBE_INTERVAL).await;
     }
 }
 

@@ -159,7 +159,9 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response()
 }
 
-/// Sets the gauges of a tenant's journal. [`refresh_gauges`](crate::refresh_gauges) sets those of its projections.
+/// Sets the gauges of a tenant's journal, and the lag of its projections from the position that was last seen: while the
+/// projections are unavailable, the lag grows. [`refresh_gauges`](crate::refresh_gauges) sets what Postgres has to
+/// answer.
 async fn set_gauges(tenant: &TenantName, ledger: &Ledger) {
     let head = timeout(PROBE_TIMEOUT, ledger.journal.head()).await.ok().and_then(Result::ok);
     if let Ok(Ok(config_drift)) = timeout(PROBE_TIMEOUT, ledger.journal.config_drift()).await {
@@ -167,7 +169,11 @@ async fn set_gauges(tenant: &TenantName, ledger: &Ledger) {
     }
     let is_up = f64::from(head.is_some());
     gauge!("ledger_up", "tenant" => tenant.to_string(), "part" => "journal").set(is_up);
-    if let Some(head) = head {
-        gauge!("ledger_head_position", "tenant" => tenant.to_string()).set(head.position.get() as f64);
+    // Without the head, the lag is unknown: the gauges keep their last values.
+    let Some(head) = head else { return };
+    gauge!("ledger_head_position", "tenant" => tenant.to_string()).set(head.position.get() as f64);
+    if let Some(projections) = ledger.projections.last_seen() {
+        let lag = head.position.get().saturating_sub(projections.get());
+        gauge!("ledger_projections_lag_entries", "tenant" => tenant.to_string()).set(lag as f64);
     }
 }

@@ -61,7 +61,9 @@ mod tests {
     #[test]
     fn the_statements_of_all_row_types_are_listed() {
         let sources = read_all("src");
-        let row_types = sources.iter().flat_map(|(_, text)| text.split("insert_row! {").skip(1));
+        // In two parts, so that this file does not contain it.
+        let macro_call = concat!("insert_row! ", "{");
+        let row_types = sources.iter().flat_map(|(_, text)| text.split(macro_call).skip(1));
         let table_of = |row_type: &'_ str| row_type.split('"').nth(1).expect("a table").to_owned();
         let mut tables: Vec<String> = row_types.map(table_of).collect();
         tables.sort_unstable();

@@ -92,8 +92,8 @@ struct OpenLedgers {
     supervised: Vec<(Projections, SharedJournal)>,
     /// Projections on a replica, whose live generation is watched.
     watched: Vec<Projections>,
-    /// Projections that answer queries, each with its journal: `refresh_gauges` probes them.
-    queried: Vec<(Projections, SharedJournal)>,
+    /// Projections that answer queries: `refresh_gauges` probes them and determines their drift.
+    queried: Vec<Projections>,
     /// All projections, which are closed at the end.
     projections: Vec<Projections>,
     ingests: Vec<JoinHandle<()>>,
@@ -118,7 +118,7 @@ impl OpenLedgers {
             }
             None => projections.clone(),
         };
-        self.queried.push((read_projections.clone(), Arc::clone(&journal)));
+        self.queried.push(read_projections.clone());
         self.projections.extend([projections.clone(), read_projections.clone()]);
         let (ingest, task) =
             Ingest::open(tenant.clone(), Arc::clone(&journal), projections.clone(), clock::now);
