@@ -180,15 +180,8 @@ impl LaneFold {
         }
     }
 
-    /// Returns the lane without the changes that occurred before a time: an environment that was retired and declared
-    /// again starts empty.
-    #[must_use]
-    pub fn without_changes_before(&self, time: DateTime<Utc>) -> Self {
-        let index = self.changes.partition_point(|(_, entry)| entry.since.occurred_at < time);
-        Self { changes: self.changes[index..].to_vec() }
-    }
-
-    /// Returns the lane without the changes that retirements of its environment discard.
+    /// Returns the lane without the changes that retirements of its environment discard: an environment that was retired
+    /// and declared again starts empty.
     #[must_use]
     pub fn without_discarded_changes(&self, status: RetirementStatus) -> Cow<'_, Self> {
         let changes = self.counting_changes(status);

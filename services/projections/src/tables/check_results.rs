@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use ledger_domain::checks::{LaneDeploy, speaks_of, straddles};
 use ledger_domain::known_good::{CheckResult, CheckResults};
-use ledger_domain::retirement::Retirements;
+use ledger_domain::retirement::{RetirementStatus, Retirements};
 use ledger_domain::span::{Span, joined};
 use ledger_domain::{
     Artifact, Composition, CompositionId, Effect, EnvironmentName, LaneFold, LaneRef, Position, Release,
@@ -588,7 +588,7 @@ fn spans_from_history(
     let mut live = Vec::new();
     let mut tracks: BTreeMap<Option<String>, Vec<Span>> = BTreeMap::new();
     for (begin, end) in begins.zip(ends) {
-        let part = fold.without_changes_before(begin);
+        let part = fold.without_discarded_changes(RetirementStatus::Active(Some(begin)));
         let changes = part.changes();
         let ends_at = |index: usize| {
             let next = changes.get(index + 1).map(|(_, written)| written.since.occurred_at);

@@ -296,8 +296,9 @@ impl LaneProjection {
         let is_removal = track == Track::Traffic && entry.effect == Effect::Removed;
         // Judge the anomaly by the changes since the last retirement, but lateness by all changes.
         let current = match standing {
-            RetirementStatus::Active(Some(until)) => {
-                Some(state.fold.without_changes_before(until).apply(&track, entry.clone()))
+            RetirementStatus::Active(Some(_)) => {
+                let counting = state.fold.without_discarded_changes(standing);
+                Some(counting.into_owned().apply(&track, entry.clone()))
             }
             RetirementStatus::Active(None) | RetirementStatus::Retired(_) => None,
         };
@@ -442,8 +443,8 @@ impl LaneProjection {
 
 fn is_regular(fold: &LaneFold, standing: RetirementStatus) -> bool {
     match standing {
-        RetirementStatus::Active(Some(until)) => {
-            fold.is_regular() && fold.without_changes_before(until).is_regular()
+        RetirementStatus::Active(Some(_)) => {
+            fold.is_regular() && fold.without_discarded_changes(standing).is_regular()
         }
         RetirementStatus::Active(None) | RetirementStatus::Retired(_) => fold.is_regular(),
     }
