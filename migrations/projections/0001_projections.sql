@@ -148,6 +148,7 @@ CREATE TABLE live_changes (
     CONSTRAINT live_changes_number PRIMARY KEY (environment_id, number, service, target)
 );
 
+CREATE INDEX live_changes_lane ON live_changes (environment_id, service, target, number);
 CREATE INDEX live_changes_version ON live_changes (environment_id, service, target, version, position);
 CREATE INDEX live_changes_occurred ON live_changes (environment_id, occurred_at, number);
 CREATE INDEX live_changes_composition ON live_changes (environment_id, composition, number);
@@ -203,6 +204,8 @@ CREATE TABLE corrections (
     PRIMARY KEY (position, corrected_position)
 );
 
+CREATE INDEX corrections_recorded ON corrections (corrected_position);
+
 -- Corrections recorded before the events that they name: such an event has no effect when it is recorded.
 CREATE TABLE corrections_ahead (
     identity uuid   NOT NULL,
@@ -235,6 +238,8 @@ CREATE TABLE verdicts (
     subject            uuid        NOT NULL,
     environment_id     integer,               -- null: an artifact, in every lane
     scope              text        NOT NULL,  -- release, deployment, lane, environment or artifact
+    service            text,                  -- of the checked lane
+    version            text,                  -- that the check names
     check_name         text        NOT NULL,
     run                text,
     passed             boolean     NOT NULL,
@@ -247,6 +252,7 @@ CREATE TABLE verdicts (
 );
 
 CREATE INDEX verdicts_subject ON verdicts (subject, occurred_at, position);
+CREATE INDEX verdicts_passed ON verdicts (check_name, environment_id, service, version) WHERE passed;
 CREATE INDEX verdicts_unnamed ON verdicts (environment_id, position) WHERE scope IN ('lane', 'deployment');
 CREATE INDEX verdicts_environment ON verdicts (environment_id, position) WHERE scope = 'environment';
 

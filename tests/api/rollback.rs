@@ -3,3 +3,4 @@
 mod hard_cases;
 mod known_good;
 mod safeguards;
+mod search;

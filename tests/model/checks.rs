@@ -169,14 +169,13 @@ impl Model {
         was_present && !throughout
     }
 
-    /// Returns true if the composition changed between a check's start and its end.
+    /// Returns true if the composition changed between a check's start and its end. A composition that stood for no
+    /// time, between two changes of one time, is a change.
     fn straddles_environment(&self, end: &Entry, environment: &str, k: u64) -> bool {
         let Some(start) = self.start_of(end, k) else { return false };
         let identity = |moment| self.state(environment, moment, k).identity();
         let before = identity((start.0, u64::MAX));
-        distinct_times(self.moments(start, end.moment(), k))
-            .into_iter()
-            .any(|moment| identity(moment) != before)
+        self.moments(start, end.moment(), k).into_iter().any(|moment| identity(moment) != before)
     }
 
     /// Returns true if the end straddles a change for a release that it applies to, in any lane.

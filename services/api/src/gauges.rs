@@ -1,12 +1,13 @@
 //! Gauges that are read from the projections. A background task refreshes them, so that `/metrics` reads nothing from
 //! Postgres and responds while Postgres does not.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ledger_domain::drift::{drift, uneven};
-use ledger_domain::{Position, TenantName};
-use ledger_projections::{AsOf, Projections, QueryError};
+use ledger_domain::{EnvironmentName, Position, TenantName};
+use ledger_projections::{AsOf, Projections, Purpose, QueryError, Snapshot};
 use metrics::gauge;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -19,16 +20,20 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval at which drift is determined.
 const DRIFT_INTERVAL: Duration = Duration::from_secs(5);
-/// Time limit for determining the drift of all environments of a tenant.
-const DRIFT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Number of environments that are examined in one snapshot.
+const ENVIRONMENTS_PER_SNAPSHOT: usize = 100;
 
-/// Refreshes the gauges of some tenants' projections until the token is cancelled.
+/// Refreshes the gauges of some tenants' projections until the token is cancelled. At most `environments` environments
+/// of a tenant have gauges of their own.
 pub async fn refresh_gauges(
     projections: Vec<Projections>,
+    environments: usize,
     clock: fn() -> DateTime<Utc>,
     cancelled: CancellationToken,
 ) {
-    let tasks = projections.iter().map(|it| futures::future::join(probe(it), refresh_drift(it, clock)));
+    let projections: Vec<Projections> =
+        projections.iter().map(|projections| projections.for_purpose(Purpose::Operations)).collect();
+    let tasks = projections.iter().map(|it| futures::future::join(probe(it), refresh_drift(it, environments, clock)));
     tokio::select! {
         () = cancelled.cancelled() => {}
         _ = futures::future::join_all(tasks) => {}
@@ -46,51 +51,116 @@ async fn probe(projections: &Projections) {
 }
 
 /// Determines drift again and again, and records when that last succeeded. Logs the first failure in a row.
-async fn refresh_drift(projections: &Projections, clock: fn() -> DateTime<Utc>) {
+async fn refresh_drift(projections: &Projections, at_most: usize, clock: fn() -> DateTime<Utc>) {
     let tenant = projections.tenant();
-    let mut determined_at = None;
+    let mut gauges = DriftGauges::new(tenant, at_most);
     let mut has_failed = false;
     loop {
-        let failure = match timeout(DRIFT_TIMEOUT, set_drift_gauges(projections, determined_at)).await {
-            Ok(Ok(position)) => {
-                determined_at = Some(position);
+        match gauges.update(projections).await {
+            Ok(()) => {
                 let seconds = clock().timestamp() as f64;
                 gauge!("ledger_drift_updated_timestamp_seconds", "tenant" => tenant.to_string()).set(seconds);
-                None
+                has_failed = false;
             }
             // Until a generation is active, there is nothing to determine.
-            Ok(Err(_)) if !projections.is_ready() => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("the database did not respond within {DRIFT_TIMEOUT:?}")),
-        };
-        if let Some(error) = failure.as_ref().filter(|_| !has_failed) {
-            warn!(%tenant, error, "cannot determine drift; the gauges keep their values");
+            Err(_) if !projections.is_ready() => {}
+            Err(error) => {
+                if !has_failed {
+                    warn!(%tenant, %error, "cannot determine drift; the gauges keep their values");
+                }
+                has_failed = true;
+            }
         }
-        has_failed = failure.is_some();
         sleep(DRIFT_INTERVAL).await;
     }
 }
 
-/// Sets, for each environment, the number of lanes in which an observation differs from the ledger, and the number of
-/// services that run different releases at different targets. Returns a position whose entries the gauges reflect; does
-/// nothing if the projections are still at `determined_at`.
-async fn set_drift_gauges(
-    projections: &Projections,
-    determined_at: Option<Position>,
-) -> Result<Position, QueryError> {
-    let tenant: &TenantName = projections.tenant();
-    let (position, environments) = projections.environments().await?;
-    if determined_at == Some(position) {
-        return Ok(position);
+/// Drift of one environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct EnvironmentDrift {
+    /// Number of lanes in which an observation differs from the ledger.
+    lanes: usize,
+    /// Number of services that run different releases at different targets.
+    uneven: usize,
+}
+
+/// The gauges of drift of one tenant. Only the environments that changed since the last update are examined.
+struct DriftGauges {
+    tenant: TenantName,
+    /// Maximum number of environments with gauges of their own.
+    at_most: usize,
+    /// Position whose entries the gauges reflect; `None` before the first update.
+    position: Option<Position>,
+    /// The environments that can have drift.
+    known: BTreeMap<EnvironmentName, EnvironmentDrift>,
+    /// The environments that have gauges of their own: once set, a gauge stays, so that an alert on it can end.
+    published: BTreeSet<EnvironmentName>,
+}
+
+impl DriftGauges {
+    fn new(tenant: &TenantName, at_most: usize) -> Self {
+        Self {
+            tenant: tenant.clone(),
+            at_most,
+            position: None,
+            known: BTreeMap::new(),
+            published: BTreeSet::new(),
+        }
     }
-    let mut snapshot = projections.snapshot().await?;
-    for environment in environments {
-        let state = snapshot.state(&environment.name, AsOf::LATEST).await?;
-        let composition = state.composition();
-        let seen = snapshot.observations(&environment.name).await?;
-        let labels = || [("tenant", tenant.to_string()), ("environment", environment.name.to_string())];
-        gauge!("ledger_drift_lanes", &labels()).set(drift(&state.into_lanes(), &seen).len() as f64);
-        gauge!("ledger_uneven_services", &labels()).set(uneven(&composition).len() as f64);
+
+    /// Examines the environments that changed, and sets the gauges.
+    async fn update(&mut self, projections: &Projections) -> Result<(), QueryError> {
+        let mut snapshot = projections.snapshot().await?;
+        let position = snapshot.position();
+        let changed = match self.position {
+            Some(last) if last == position => return Ok(()),
+            Some(last) if last < position => snapshot.environments_named_since(last).await?,
+            _ => snapshot.environments_with_drift_gauges().await?,
+        };
+        drop(snapshot);
+        for environments in changed.chunks(ENVIRONMENTS_PER_SNAPSHOT) {
+            // A snapshot must not stay open for long: Postgres keeps old rows for it.
+            let mut snapshot = projections.snapshot().await?;
+            for environment in environments {
+                let drift = drift_of(&mut snapshot, environment).await?;
+                self.known.insert(environment.clone(), drift);
+            }
+        }
+        self.position = Some(position);
+        self.publish();
+        Ok(())
     }
-    Ok(position)
+
+    /// Sets the gauges: those of the environments that have them already, then those with drift, then others, up to the
+    /// maximum. The totals count all environments.
+    fn publish(&mut self) {
+        let mut candidates: Vec<(&EnvironmentName, &EnvironmentDrift)> =
+            self.known.iter().filter(|(name, _)| !self.published.contains(*name)).collect();
+        candidates.sort_by_key(|(_, drift)| **drift == EnvironmentDrift::default());
+        let free = self.at_most.saturating_sub(self.published.len());
+        self.published.extend(candidates.into_iter().take(free).map(|(name, _)| name.clone()));
+        for (name, drift) in self.known.iter().filter(|(name, _)| self.published.contains(*name)) {
+            let labels = || [("tenant", self.tenant.to_string()), ("environment", name.to_string())];
+            gauge!("ledger_drift_lanes", &labels()).set(drift.lanes as f64);
+            gauge!("ledger_uneven_services", &labels()).set(drift.uneven as f64);
+        }
+        let tenant = || self.tenant.to_string();
+        let drifting = self.known.values().filter(|drift| drift.lanes > 0).count();
+        let omitted = self.known.len() - self.published.len();
+        gauge!("ledger_drift_environments", "tenant" => tenant()).set(drifting as f64);
+        gauge!("ledger_drift_environments_omitted", "tenant" => tenant()).set(omitted as f64);
+    }
+}
+
+async fn drift_of(
+    snapshot: &mut Snapshot,
+    environment: &EnvironmentName,
+) -> Result<EnvironmentDrift, QueryError> {
+    let state = snapshot.state(environment, AsOf::LATEST).await?;
+    let composition = state.composition();
+    let seen = snapshot.observations(environment).await?;
+    Ok(EnvironmentDrift {
+        lanes: drift(&state.into_lanes(), &seen).len(),
+        uneven: uneven(&composition).len(),
+    })
 }

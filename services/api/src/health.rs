@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use ledger_domain::TenantName;
-use ledger_projections::ProjectorStatus;
+use ledger_projections::{ProjectorStatus, Purpose};
 use metrics::gauge;
 use serde_json::json;
 use tokio::time::timeout;
@@ -119,9 +119,10 @@ async fn faults_of(tenant: &TenantName, ledger: &Ledger) -> Vec<Fault> {
         faults.push(Fault { tenant: tenant.clone(), part, detail, since_start });
     };
     let timed_out = || format!("no answer within {PROBE_TIMEOUT:?}");
+    let projections = ledger.projections.for_purpose(Purpose::Operations);
     let (head, checkpoint) = tokio::join!(
         timeout(PROBE_TIMEOUT, ledger.journal.head()),
-        timeout(PROBE_TIMEOUT, ledger.projections.checkpoint())
+        timeout(PROBE_TIMEOUT, projections.checkpoint())
     );
     match (head, ledger.projections.divergence()) {
         (Ok(Ok(_)), None) => {

@@ -346,6 +346,7 @@ impl From<QueryError> for Problem {
                 return Self::new(Kind::UnknownPosition, error).with_position(position);
             }
             QueryError::TooFewChanges { .. } => Kind::UnknownChange,
+            QueryError::SearchTimedOut { .. } => Kind::DecisionUnavailable,
             QueryError::Projections(failed) => return Self::from_projections(failed),
         };
         Self::new(kind, error)

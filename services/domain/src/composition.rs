@@ -136,6 +136,12 @@ impl Composition {
         index.id()
     }
 
+    /// Returns the number of lanes that run something.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
     /// Returns true if no lane runs anything.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -1,34 +1,36 @@
-//! Group commit: while one group is being appended, the next one is collected and looked up.
+//! Group commit: while one group is being appended, the next one is collected and looked up. Requests are confirmed and
+//! appended one by one between the groups.
 //!
 //! Only one group is in flight at a time, so that entries keep the order of submission, also when an append
 //! fails partway.
 
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use futures::FutureExt;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{IdentityKey, Position, TenantName};
 use ledger_journal::{AppendError, NewEntry, Outcome, SharedJournal, Subject};
-use ledger_projections::{EntryLocation, Projections, Snapshot};
+use ledger_projections::{EntryLocation, Projections};
 use ledger_tlog::{Hash, leaf_hash};
 use metrics::{counter, histogram};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
+use self::waiting::WaitingSubmissions;
+use crate::decision::{Decider, Decision, repeated_outcome, undecided};
 use crate::recent::RecentAppends;
-use crate::rejection::{DecisionError, Rejection};
-use crate::request::decide;
+use crate::rejection::DecisionError;
+use crate::request::Request;
 use crate::{
-    DECISION_BACKOFF, DECISION_TIMEOUT, LOOKUP_TIMEOUT, OrderedSubmission, PROBE_INTERVAL, RecordError,
-    RecordOutcome, Request, Undecided,
+    CONFIRMATION_TIMEOUT, DECISION_BACKOFF, LOOKUP_TIMEOUT, OrderedSubmission, PROBE_INTERVAL, RecordError,
+    RecordOutcome, Undecided,
 };
+
+mod waiting;
 
 /// Number of events that complete a group; the journal appends as many with one disk sync.
 const GROUP_SIZE: usize = 1_000;
@@ -37,49 +39,43 @@ const APPEND_FAILURE_MAX_AGE: Duration = Duration::from_secs(10);
 /// Number of identities from the last appends that are cached.
 const RECENT_CAPACITY: usize = 65_536;
 
-/// A submitted event or request.
+/// What the appender receives.
 pub(crate) enum Submission {
-    /// A report, which is recorded without a decision.
-    Report(Box<Envelope>),
-    /// A request, which is recorded only if the decision permits.
-    Request(Request),
+    /// Reports, which are recorded without a decision.
+    Reports(PendingBatch),
+    /// A request, which is recorded only if its decision holds.
+    Request(Box<DecidedRequest>),
 }
 
-impl Submission {
-    pub(crate) fn from_envelope(envelope: Envelope) -> Self {
-        if envelope.event().payload.is_command() {
-            Self::Request(Request::Event(Box::new(envelope)))
-        } else {
-            Self::Report(Box::new(envelope))
-        }
-    }
-
-    const fn as_report(&self) -> Option<&Envelope> {
-        match self {
-            Self::Report(envelope) => Some(envelope),
-            Self::Request(_) => None,
-        }
-    }
-}
-
-/// Events that were submitted in one call and wait for their outcomes.
+/// Reports that were submitted together and wait for their outcomes.
 pub(crate) struct PendingBatch {
-    pub(crate) submissions: Vec<Submission>,
+    pub(crate) reports: Vec<Envelope>,
     pub(crate) order: OrderedSubmission,
     pub(crate) reply: oneshot::Sender<Vec<RecordOutcome>>,
     /// Share of the byte budget; released when the batch is dropped after its reply.
     pub(crate) _permit: Option<OwnedSemaphorePermit>,
 }
 
+/// A request that waits for its outcome.
+pub(crate) struct DecidedRequest {
+    pub(crate) request: Arc<Request>,
+    /// The decision that was made outside the write path; `None`: decide while nothing else is appended.
+    pub(crate) decision: Option<Decision>,
+    /// Receives the outcome; `None`: the decision does not hold any more.
+    pub(crate) reply: oneshot::Sender<Option<RecordOutcome>>,
+    /// Share of the byte budget; released when the request is dropped after its reply.
+    pub(crate) _permit: Option<OwnedSemaphorePermit>,
+}
+
 /// Task that appends the queued events of one tenant.
 pub(crate) struct Appender {
     projections: Projections,
-    clock: fn() -> DateTime<Utc>,
+    decider: Decider,
     writer: GroupWriter,
     /// Probe of a history that did not answer. The history is not queried until the probe has ended.
     history_probe: Option<AbortOnDropHandle<()>>,
-    /// No request is decided before this time, because a decision timed out.
-    decisions_paused_until: Instant,
+    /// No request is confirmed before this time, because a confirmation timed out.
+    confirmations_paused_until: Instant,
 }
 
 /// Time and reason of the last append, if it failed.
@@ -123,6 +119,16 @@ struct PendingEntry {
     order: OrderedSubmission,
 }
 
+/// The result of confirming a decision at a head of the journal.
+enum Confirmation {
+    /// The event may be appended right after this head.
+    Holds(Box<PendingEntry>, Position),
+    /// An entry since the decision concerns it.
+    Outdated,
+    /// The outcome is known without an append.
+    Settled(RecordOutcome),
+}
+
 /// Events that are appended together, in order.
 enum Group {
     /// Reports, which may be recorded after any entry.
@@ -145,153 +151,164 @@ impl Appender {
         tenant: TenantName,
         journal: SharedJournal,
         projections: Projections,
-        clock: fn() -> DateTime<Utc>,
+        decider: Decider,
         append_failure: RecentAppendFailure,
     ) -> Self {
         let recent = Arc::new(Mutex::new(RecentAppends::new(RECENT_CAPACITY)));
         let writer =
             GroupWriter { tenant, journal, projections: projections.clone(), recent, append_failure };
-        Self { projections, clock, writer, history_probe: None, decisions_paused_until: Instant::now() }
+        Self { projections, decider, writer, history_probe: None, confirmations_paused_until: Instant::now() }
     }
 
-    pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<PendingBatch>) {
+    /// Appends what the queue delivers. Groups of reports and single requests take turns, so that neither waits for
+    /// more than one of the other.
+    pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Submission>) {
         let mut in_flight: Option<JoinHandle<()>> = None;
-        while let Some(first) = queue.recv().await {
-            let batches = collect_group(first, &mut queue);
-            let reports: Option<Vec<_>> = submissions(&batches)
-                .map(|(order, submission)| submission.as_report().map(|envelope| (order, envelope)))
-                .collect();
-            let group = match reports {
-                Some(reports) => Some(self.look_up(&reports).await),
-                None => None,
-            };
-            // The previous group has its outcomes afterwards, so the orders that it aborted are known.
-            if let Some(previous) = in_flight.take() {
-                wait_for_group(previous).await;
-            }
-            match group {
-                Some(group) => {
-                    let writer = self.writer.clone();
-                    in_flight = Some(tokio::spawn(async move {
-                        let outcomes = writer.append(group).await;
-                        writer.reply(batches, outcomes);
-                    }));
-                }
-                None => {
-                    let outcomes = self.record_sequentially(&batches).await;
-                    self.writer.reply(batches, outcomes);
-                }
-            }
-        }
-        if let Some(previous) = in_flight {
-            wait_for_group(previous).await;
-        }
-    }
-
-    /// Records batches with requests one after the other. The reports before a request are recorded before its
-    /// decision, and nothing is recorded during the decision.
-    async fn record_sequentially(&mut self, batches: &[PendingBatch]) -> Vec<RecordOutcome> {
-        let mut outcomes: Vec<RecordOutcome> = Vec::new();
-        let mut reports: Vec<(&OrderedSubmission, &Envelope)> = Vec::new();
-        for (order, submission) in submissions(batches) {
-            match submission {
-                Submission::Report(envelope) => reports.push((order, envelope)),
-                Submission::Request(request) => {
-                    outcomes.extend(self.record_reports(std::mem::take(&mut reports)).await);
-                    outcomes.push(self.record_request(request, order).await);
-                }
-            }
-        }
-        outcomes.extend(self.record_reports(reports).await);
-        outcomes
-    }
-
-    async fn record_reports(&mut self, reports: Vec<(&OrderedSubmission, &Envelope)>) -> Vec<RecordOutcome> {
-        if reports.is_empty() {
-            return Vec::new();
-        }
-        let group = self.look_up(&reports).await;
-        self.writer.append(group).await
-    }
-
-    async fn record_request(&mut self, request: &Request, order: &OrderedSubmission) -> RecordOutcome {
-        if order.is_aborted() {
-            return RecordOutcome::Refused(RecordError::PredecessorFailed);
-        }
-        let outcome = self.decide(request).await;
-        if is_temporary(&outcome) {
-            order.abort();
-        }
-        outcome
-    }
-
-    /// Decides a request at the head of the journal, and appends its event if the head has not moved. Otherwise
-    /// decides again.
-    async fn decide(&mut self, request: &Request) -> RecordOutcome {
-        if self.is_history_unavailable() || Instant::now() < self.decisions_paused_until {
-            return undecided(Undecided::HistoryUnavailable);
-        }
-        let deadline = Instant::now() + DECISION_TIMEOUT;
+        let mut waiting = WaitingSubmissions::default();
         loop {
-            // A panic while deciding one request must not end the appender.
-            let attempt = AssertUnwindSafe(self.attempt(request)).catch_unwind();
-            return match timeout_at(deadline, attempt).await {
-                Ok(Err(_)) => {
-                    error!(tenant = %self.writer.tenant, "deciding a request panicked");
-                    undecided(Undecided::Panicked)
+            if waiting.is_empty() {
+                match queue.recv().await {
+                    Some(submission) => waiting.push(submission),
+                    None => break,
                 }
-                Ok(Ok(Ok(RecordOutcome::Refused(RecordError::Journal(AppendError::WrongHead(_)))))) => {
+            }
+            while let Ok(submission) = queue.try_recv() {
+                waiting.push(submission);
+            }
+            let batches = waiting.take_group(GROUP_SIZE);
+            if !batches.is_empty() {
+                let group = self.look_up(&batches).await;
+                // The previous group has its outcomes afterwards, so the orders that it aborted are known.
+                wait_for_group(in_flight.take()).await;
+                let writer = self.writer.clone();
+                in_flight = Some(tokio::spawn(async move {
+                    let outcomes = writer.append(group).await;
+                    writer.reply(batches, outcomes);
+                }));
+            }
+            if let Some(request) = waiting.take_request() {
+                wait_for_group(in_flight.take()).await;
+                self.record_request(*request).await;
+            }
+        }
+        wait_for_group(in_flight).await;
+    }
+
+    async fn record_request(&mut self, decided: DecidedRequest) {
+        let DecidedRequest { request, decision, reply, _permit } = decided;
+        let outcome = self.confirm_and_append(&request, decision).await;
+        if let Some(outcome) = &outcome {
+            count_outcomes(&self.writer.tenant.to_string(), std::slice::from_ref(outcome));
+        }
+        // The submitter may have stopped waiting; the event is recorded all the same.
+        let _ = reply.send(outcome);
+    }
+
+    /// Appends the event of a request right after a head of the journal at which its decision holds. Returns `None` if
+    /// an entry since the decision concerns it.
+    async fn confirm_and_append(
+        &mut self,
+        request: &Request,
+        mut decision: Option<Decision>,
+    ) -> Option<RecordOutcome> {
+        if Instant::now() < self.confirmations_paused_until {
+            return Some(undecided(Undecided::HistoryUnavailable));
+        }
+        let deadline = Instant::now() + CONFIRMATION_TIMEOUT;
+        loop {
+            let confirmed = match timeout_at(deadline, self.confirm(request, &mut decision)).await {
+                Ok(confirmed) => confirmed,
+                Err(_) => {
+                    if decision.is_some() {
+                        // The history is slow, and reports wait: the next request must not delay them as long.
+                        self.confirmations_paused_until = Instant::now() + DECISION_BACKOFF;
+                    }
+                    return Some(undecided(Undecided::TimedOut));
+                }
+            };
+            let (entry, head) = match confirmed {
+                Confirmation::Holds(entry, head) => (*entry, head),
+                Confirmation::Outdated => {
                     let tenant = self.writer.tenant.to_string();
                     counter!("ledger_requests_judged_again_total", "tenant" => tenant).increment(1);
-                    continue;
+                    return None;
                 }
-                Ok(Ok(Ok(outcome))) => outcome,
-                Ok(Ok(Err(DecisionError::Rejected(rejection)))) => {
-                    RecordOutcome::Refused(RecordError::Rejected(rejection))
-                }
-                Ok(Ok(Err(DecisionError::Projections(error)))) => {
-                    warn!(error = &error as &dyn std::error::Error, "cannot decide a request");
-                    self.mark_history_unavailable();
-                    undecided(Undecided::ProjectionsUnavailable)
-                }
-                Err(_) => {
-                    // Reports wait behind a request: the next request must not delay them as long.
-                    self.decisions_paused_until = Instant::now() + DECISION_BACKOFF;
-                    undecided(Undecided::TimedOut)
-                }
+                Confirmation::Settled(outcome) => return Some(outcome),
             };
+            match self.writer.append(Group::Decided { entry, head }).await.pop() {
+                // Another process appended an entry: confirm at the new head.
+                Some(RecordOutcome::Refused(RecordError::Journal(AppendError::WrongHead(_)))) => {
+                    if Instant::now() >= deadline {
+                        return Some(undecided(Undecided::TimedOut));
+                    }
+                }
+                // Another process appended an entry of this identity: compare with it.
+                Some(RecordOutcome::Conflict(_)) if Instant::now() < deadline => {}
+                other => return Some(other.unwrap_or(RecordOutcome::Refused(RecordError::Closing))),
+            }
         }
     }
 
-    /// Decides a request once and tries to append its event. [`AppendError::WrongHead`] means that the head of the
-    /// journal moved meanwhile.
-    async fn attempt(&self, request: &Request) -> Result<RecordOutcome, DecisionError> {
+    /// Confirms at the journal's head that the decision on a request holds. Decides there if there is no decision.
+    async fn confirm(&self, request: &Request, decision: &mut Option<Decision>) -> Confirmation {
         let head = match self.writer.journal.head().await {
             Ok(head) => head.position,
             Err(error) => {
                 let unavailable = AppendError::Unavailable(error.to_string());
-                return Ok(RecordOutcome::Refused(RecordError::Journal(unavailable)));
+                return Confirmation::Settled(RecordOutcome::Refused(RecordError::Journal(unavailable)));
             }
         };
-        self.projections.wait_for(head, DECISION_TIMEOUT).await?;
+        if let Some(decision) = decision.as_ref().filter(|decision| decision.position == head) {
+            return self.holds(decision, head);
+        }
+        match self.confirm_in_snapshot(request, decision, head).await {
+            Ok(confirmation) => confirmation,
+            Err(error) => Confirmation::Settled(self.decider.outcome_of(error.into())),
+        }
+    }
+
+    async fn confirm_in_snapshot(
+        &self,
+        request: &Request,
+        decision: &mut Option<Decision>,
+        head: Position,
+    ) -> Result<Confirmation, DecisionError> {
+        self.projections.wait_for(head, CONFIRMATION_TIMEOUT).await?;
         let mut snapshot = self.projections.snapshot().await?;
         if let Some(known) = snapshot.find_entry(request.identity().key()).await? {
-            return repeated_outcome(&mut snapshot, request, known).await;
+            return Ok(Confirmation::Settled(repeated_outcome(&mut snapshot, request, known).await?));
         }
-        let position = snapshot.position();
-        let envelope = decide(&mut snapshot, request, (self.clock)()).await?;
-        drop(snapshot);
-        let entry = self.writer.pending_entry(&envelope, None, OrderedSubmission::default());
-        let group = Group::Decided { entry, head: position };
-        Ok(self.writer.append(group).await.pop().unwrap_or(RecordOutcome::Refused(RecordError::Closing)))
+        let head = snapshot.position();
+        let holds = match decision {
+            Some(Decision { environments: None, .. }) => true,
+            Some(Decision { environments: Some(environments), position, .. }) => {
+                !snapshot.concerns_since(*position, environments).await?
+            }
+            None => {
+                *decision = Some(self.decider.decide_in(&mut snapshot, request).await?);
+                true
+            }
+        };
+        Ok(match decision {
+            Some(decision) if holds => self.holds(decision, head),
+            _ => Confirmation::Outdated,
+        })
+    }
+
+    fn holds(&self, decision: &Decision, head: Position) -> Confirmation {
+        let entry = self.writer.pending_entry(&decision.envelope, None, OrderedSubmission::default());
+        Confirmation::Holds(Box::new(entry), head)
     }
 
     /// Looks the identities of reports up in the history.
-    async fn look_up(&mut self, reports: &[(&OrderedSubmission, &Envelope)]) -> Group {
-        let keys: Vec<IdentityKey> = reports.iter().map(|(_, envelope)| envelope.identity().key()).collect();
+    async fn look_up(&mut self, batches: &[PendingBatch]) -> Group {
+        let reports = || {
+            batches.iter().flat_map(|batch| batch.reports.iter().map(|envelope| (&batch.order, envelope)))
+        };
+        let keys: Vec<IdentityKey> = reports().map(|(_, envelope)| envelope.identity().key()).collect();
         let known = self.known_identities(&keys).await;
-        let entries = reports.iter().zip(keys).map(|((order, envelope), key)| {
-            self.writer.pending_entry(envelope, known.get(&key).copied(), (*order).clone())
+        let entries = reports().zip(keys).map(|((order, envelope), key)| {
+            self.writer.pending_entry(envelope, known.get(&key).copied(), order.clone())
         });
         Group::Reports(entries.collect())
     }
@@ -345,62 +362,18 @@ fn comparable_leaf_hash(envelope: &Envelope, known: Option<&EntryLocation>) -> H
 
 /// Returns true if an event equals the known one of its identity. Events stored by older versions may lack the
 /// content type, so that form counts as equal too.
-fn is_same_event(envelope: &Envelope, known: EntryLocation) -> bool {
+pub(crate) fn is_same_event(envelope: &Envelope, known: EntryLocation) -> bool {
     leaf_hash(envelope.bytes()) == known.leaf_hash
         || leaf_hash(&envelope.bytes_without_content_type()) == known.leaf_hash
 }
 
-/// Returns the outcome of a request that has an identity already recorded. The event of a rollback request depends
-/// on the time of the decision, so the requests are compared and not their events: the first decision counts.
-async fn repeated_outcome(
-    snapshot: &mut Snapshot,
-    request: &Request,
-    known: EntryLocation,
-) -> Result<RecordOutcome, DecisionError> {
-    let is_same = match request {
-        Request::Event(envelope) => is_same_event(envelope, known),
-        Request::Failed(_) => true,
-        Request::Rollback(request) => match snapshot.rollback(&request.rollback_id).await? {
-            Some(row) if request.is_same(snapshot, &row).await? => true,
-            Some(row) => {
-                let (rollback_id, position) = (request.rollback_id.clone(), row.requested);
-                return Err(Rejection::RollbackExists { rollback_id, position, phase: row.phase }.into());
-            }
-            None => false,
-        },
-    };
-    Ok(if is_same {
-        RecordOutcome::Duplicate(known.position)
-    } else {
-        RecordOutcome::Conflict(known.position)
-    })
-}
-
-async fn wait_for_group(group: JoinHandle<()>) {
-    if let Err(error) = group.await {
+async fn wait_for_group(group: Option<JoinHandle<()>>) {
+    if let Some(group) = group
+        && let Err(error) = group.await
+    {
         // Its batches are dropped without a reply; their submitters see `Closing`.
         warn!(%error, "the append task of a group failed; its events have no outcome");
     }
-}
-
-/// Takes batches from the queue until the group is complete or the queue is empty.
-fn collect_group(
-    first: PendingBatch,
-    queue: &mut mpsc::UnboundedReceiver<PendingBatch>,
-) -> Vec<PendingBatch> {
-    let mut events = first.submissions.len();
-    let mut batches = vec![first];
-    while events < GROUP_SIZE {
-        let Ok(batch) = queue.try_recv() else { break };
-        events += batch.submissions.len();
-        batches.push(batch);
-    }
-    batches
-}
-
-/// The batches' submissions in order, each with the order of its batch.
-fn submissions(batches: &[PendingBatch]) -> impl Iterator<Item = (&OrderedSubmission, &Submission)> {
-    batches.iter().flat_map(|batch| batch.submissions.iter().map(|submission| (&batch.order, submission)))
 }
 
 /// Appends groups to the journal, and reports their outcomes. Callers append one group at a time.
@@ -457,7 +430,7 @@ impl GroupWriter {
             if let RecordOutcome::Recorded(position) = outcome {
                 recent.insert(entry.new_entry.key, *position, *entry.leaf_hash.as_bytes());
             }
-            if is_temporary(outcome) {
+            if outcome.is_temporary() {
                 entry.order.abort();
             }
         }
@@ -475,7 +448,7 @@ impl GroupWriter {
         count_outcomes(&self.tenant.to_string(), &outcomes);
         let mut outcomes = outcomes.into_iter();
         for batch in batches {
-            let own: Vec<RecordOutcome> = outcomes.by_ref().take(batch.submissions.len()).collect();
+            let own: Vec<RecordOutcome> = outcomes.by_ref().take(batch.reports.len()).collect();
             // The submitter may have stopped waiting; the events are recorded all the same.
             let _ = batch.reply.send(own);
         }
@@ -495,10 +468,6 @@ impl PendingEntry {
             None => None,
         }
     }
-}
-
-const fn undecided(reason: Undecided) -> RecordOutcome {
-    RecordOutcome::Refused(RecordError::Undecided(reason))
 }
 
 /// Converts a result of the journal. A missing one means that the journal broke its contract.
@@ -528,17 +497,6 @@ fn count_outcomes(tenant: &str, outcomes: &[RecordOutcome]) {
     }
     counter!("ledger_events_total", "tenant" => tenant.to_owned(), "status" => "recorded")
         .increment(recorded);
-}
-
-/// Returns true if the client will send the event again, so that no later event of its order may be recorded before.
-const fn is_temporary(outcome: &RecordOutcome) -> bool {
-    match outcome {
-        RecordOutcome::Refused(
-            RecordError::PredecessorFailed | RecordError::Undecided(_) | RecordError::Busy,
-        ) => true,
-        RecordOutcome::Refused(RecordError::Journal(error)) => error.is_temporary(),
-        _ => false,
-    }
 }
 
 #[cfg(test)]

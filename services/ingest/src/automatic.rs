@@ -15,7 +15,7 @@ use ledger_domain::{
     EnvironmentName, EventId, Identity, IdentityKey, Lanes, LongText, PointRef, PointSelector, Position,
     ServiceName, ShortText, TargetName,
 };
-use ledger_projections::{AsKnownAt, AsOf, LaneRelease, Point, PolicyInForce, QueryError, Snapshot};
+use ledger_projections::{AsKnownAt, AsOf, KnownGoodSearch, LaneRelease, Point, PolicyInForce, QueryError, Snapshot};
 
 use crate::planning::{PlanInputs, PlanRequest, RemovalRule, Resolved};
 use crate::rejection::DecisionError;
@@ -139,11 +139,12 @@ async fn find_response(
     let inputs = PlanInputs::read(snapshot, &request, now).await?;
     let mut search = PointSearch::new(rule, &current, now);
     let as_known_at = AsKnownAt { known_at: None, now };
-    let Some(mut points) = snapshot.points(environment, snapshot.position(), as_known_at).await? else {
+    let Some(points) = snapshot.points(environment, snapshot.position(), as_known_at).await? else {
         return Ok(Response::Decline(search.exhausted()));
     };
+    let mut points = KnownGoodSearch::new(environment.clone(), points);
     let end = SearchEnd::read(snapshot, environment, rule, now).await?;
-    while let Some(point) = points.next(snapshot, POINT_PAGE_SIZE).await? {
+    while let Some(point) = points.next(snapshot, POINT_PAGE_SIZE, end.first_change).await? {
         let last_stood_at = point.until.unwrap_or(now);
         if end.is_reached(&point, last_stood_at) {
             break;

@@ -1,21 +1,27 @@
 //! The rollback controller: follows the failed checks of a tenant and records a response to each.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{Payload, ValidationSubject};
-use ledger_domain::{Position, TenantName};
-use ledger_projections::{Projections, QueryError};
+use ledger_domain::rollback::DeclineReason;
+use ledger_domain::{EnvironmentName, Position, TenantName};
+use ledger_projections::{Projections, QueryError, SEARCH_TIMEOUT};
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::automatic::{CONTROLLER_NAME, FailedCheck, is_current, triggered_rule};
 use crate::request::Request;
-use crate::{Ingest, RecordError, RecordOutcome};
+use crate::{Ingest, RecordError, RecordOutcome, Undecided};
 
 /// Number of failed checks that are read at a time.
 const PAGE_SIZE: u32 = 100;
+/// Number of environments whose checks are answered at a time.
+const ENVIRONMENTS_AT_ONCE: usize = 8;
 /// Delay before a retry after a failure.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Interval at which an idle controller polls for failed checks when no local projector notifies it.
@@ -61,7 +67,9 @@ impl Controller {
         }
     }
 
-    /// Responds to the next page of failed checks. Returns true if there may be more.
+    /// Responds to the next page of failed checks. Returns true if there may be more. Environments are independent: one
+    /// that cannot be answered delays no other. After a failure, the page is read again; the checks that have their
+    /// response are skipped then.
     async fn process_page(&self) -> Result<bool, ControllerError> {
         // Diverged projections describe a history that no longer exists, or another ledger's.
         if self.projections.divergence().is_some() {
@@ -70,11 +78,21 @@ impl Controller {
         let checkpoint = self.projections.follower_checkpoint(CONTROLLER_NAME).await?;
         let checks = self.projections.failed_checks(checkpoint.position, PAGE_SIZE).await?;
         let Some(last) = checks.last().map(|(position, _)| *position) else { return Ok(false) };
+        let mut by_environment: BTreeMap<EnvironmentName, Vec<FailedCheck>> = BTreeMap::new();
         for (position, envelope) in checks {
             for check in self.triggering_checks(position, &envelope).await? {
-                self.respond(check).await?;
+                by_environment.entry(check.environment.clone()).or_default().push(check);
             }
         }
+        let responses = by_environment.into_values().map(|checks| async {
+            for check in checks {
+                self.respond(check).await?;
+            }
+            Ok(())
+        });
+        let results: Vec<Result<(), ControllerError>> =
+            stream::iter(responses).buffer_unordered(ENVIRONMENTS_AT_ONCE).collect().await;
+        results.into_iter().collect::<Result<(), _>>()?;
         Ok(self.projections.advance_follower(CONTROLLER_NAME, checkpoint, last).await?)
     }
 
@@ -119,7 +137,18 @@ impl Controller {
         if !self.projections.find_entries(&[key]).await?.is_empty() {
             return Ok(());
         }
-        match self.ingest.request(Request::Failed(Box::new(check))).await {
+        let decline = Request::Decline(
+            Box::new(check.clone()),
+            DeclineReason::SearchTimedOut(SEARCH_TIMEOUT.as_secs()),
+        );
+        let outcome = match self.ingest.request(Request::Failed(Box::new(check))).await {
+            // A retry would search as long again: decline, so that a person decides.
+            RecordOutcome::Refused(RecordError::Undecided(Undecided::SearchTimedOut)) => {
+                self.ingest.request(decline).await
+            }
+            outcome => outcome,
+        };
+        match outcome {
             RecordOutcome::Recorded(position) => {
                 info!(tenant, environment, %cause, %position, "recorded the response to a failed check");
                 counter!("ledger_rollback_controller_answers_total", "tenant" => tenant).increment(1);

@@ -8,6 +8,7 @@ mod appender;
 mod automatic;
 mod backtest;
 mod controller;
+mod decision;
 mod gate;
 mod horizon;
 mod planning;
@@ -24,11 +25,13 @@ use ledger_codec::cloudevents::{Envelope, MAX_EVENT_BYTES};
 use ledger_domain::event::CLOCK_TOLERANCE;
 use ledger_domain::{Position, Source, TenantName};
 use ledger_journal::{AppendError, SharedJournal};
-use ledger_projections::Projections;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use ledger_projections::{Projections, Purpose};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use appender::{Appender, PendingBatch, RecentAppendFailure, Submission};
+use appender::{Appender, DecidedRequest, PendingBatch, RecentAppendFailure, Submission};
+use decision::{Decider, Decision, undecided};
 
 pub use automatic::FailedCheck;
 pub use backtest::{BacktestError, backtest};
@@ -48,11 +51,17 @@ const BYTE_BUDGET: usize = 32 << 20;
 /// Number of submissions that may wait for the byte budget. Further ones are refused as busy.
 const QUEUE_SLOTS: usize = 10_000;
 
-/// Maximum time for the decision on a request. Later events are not appended meanwhile.
+/// Maximum time for the decision on a request, with all attempts.
 const DECISION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum number of times that a decision is made outside the write path. After that, entries concern the environment
+/// too often, and the request is decided while nothing else is appended.
+const DECISIONS_OUTSIDE: u32 = 2;
+/// Maximum time for the confirmation of a decision, or for a decision while nothing else is appended. Later events wait
+/// meanwhile.
+const CONFIRMATION_TIMEOUT: Duration = Duration::from_millis(500);
 /// Maximum time for an identity lookup in the history. Later events are not appended meanwhile.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
-/// Time during which no request is decided after a decision timed out.
+/// Time during which no request is confirmed after a confirmation timed out.
 const DECISION_BACKOFF: Duration = Duration::from_secs(5);
 /// Interval between probes of a history that did not answer.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
@@ -73,6 +82,18 @@ pub enum RecordOutcome {
     Conflict(Position),
     /// The event is not recorded, or its outcome is unknown.
     Refused(RecordError),
+}
+
+impl RecordOutcome {
+    /// Returns true if the client will send the event again, so that no later event of its order may be recorded
+    /// before it.
+    const fn is_temporary(&self) -> bool {
+        match self {
+            Self::Refused(RecordError::PredecessorFailed | RecordError::Undecided(_) | RecordError::Busy) => true,
+            Self::Refused(RecordError::Journal(error)) => error.is_temporary(),
+            _ => false,
+        }
+    }
 }
 
 /// Reason why an event is not recorded.
@@ -121,6 +142,9 @@ pub enum Undecided {
     /// The decision, or the acknowledgement of its event, took too long. The event may be recorded.
     #[error("the decision timed out, or its acknowledgement was lost")]
     TimedOut,
+    /// The search for a known-good point took too long.
+    #[error("the search for a known-good point took too long; name the point to roll back to")]
+    SearchTimedOut,
     /// The decision panicked.
     #[error("an internal error occurred; see the service's log")]
     Panicked,
@@ -129,7 +153,8 @@ pub enum Undecided {
 /// Handle to the write path of one tenant's ledger. Clones share the same queue.
 #[derive(Clone)]
 pub struct Ingest {
-    queue: mpsc::UnboundedSender<PendingBatch>,
+    queue: mpsc::UnboundedSender<Submission>,
+    decider: Decider,
     byte_budget: Arc<Semaphore>,
     queue_slots: Arc<Semaphore>,
     projections: Projections,
@@ -158,11 +183,13 @@ impl Ingest {
         // of which each event has at least one, and releases them when it has its outcomes.
         let (queue, batches) = mpsc::unbounded_channel();
         let append_failure = RecentAppendFailure::default();
-        let appender = Appender::new(tenant, journal, projections.clone(), clock, append_failure.clone());
+        let recording = projections.for_purpose(Purpose::Recording);
+        let decider = Decider::new(tenant.clone(), Arc::clone(&journal), recording.clone(), clock);
+        let appender = Appender::new(tenant, journal, recording, decider.clone(), append_failure.clone());
         let task = tokio::spawn(appender.run(batches));
         let byte_budget = Arc::new(Semaphore::new(BYTE_BUDGET));
         let queue_slots = Arc::new(Semaphore::new(QUEUE_SLOTS));
-        (Self { queue, byte_budget, queue_slots, projections, clock, append_failure }, task)
+        (Self { queue, decider, byte_budget, queue_slots, projections, clock, append_failure }, task)
     }
 
     /// Records events and returns their outcomes, one for each, in order.
@@ -170,7 +197,8 @@ impl Ingest {
         self.submit(envelopes, &OrderedSubmission::default()).await.outcomes().await
     }
 
-    /// Queues events, which are appended in the order of submission. Waits only while the byte budget is exhausted.
+    /// Queues reports, which are appended in the order of submission. Waits while the byte budget is exhausted, and for
+    /// the outcome of each request: it is decided after the events before it are recorded.
     ///
     /// After the journal failed to append an event of an ordered submission, its later events are refused too, so
     /// that a client which sends all of them again keeps their order.
@@ -181,7 +209,7 @@ impl Ingest {
             return Submitted { outcomes: vec![Some(refused); envelopes.len()], pending: None };
         }
         let now = (self.clock)();
-        let mut outcomes = Vec::with_capacity(envelopes.len());
+        let mut outcomes: Vec<Option<RecordOutcome>> = Vec::with_capacity(envelopes.len());
         let mut admitted = Vec::with_capacity(envelopes.len());
         for envelope in envelopes {
             let occurred_at = envelope.occurred_at();
@@ -197,12 +225,22 @@ impl Ingest {
                 admitted.push(envelope);
             }
         }
-        if admitted.is_empty() {
+        let mut unanswered = outcomes.iter_mut().filter(|outcome| outcome.is_none());
+        let is_request = |envelope: &Envelope| envelope.event().payload.is_command();
+        let last_request = admitted.iter().rposition(is_request).map_or(0, |index| index + 1);
+        let reports = admitted.split_off(last_request);
+        // Up to the last request, each part is answered before the next one is queued.
+        for part in parts(admitted) {
+            for outcome in self.record_part(part, order).await {
+                if let Some(unanswered) = unanswered.next() {
+                    *unanswered = Some(outcome);
+                }
+            }
+        }
+        if reports.is_empty() {
             return Submitted { outcomes, pending: None };
         }
-        let bytes = admitted.iter().map(|envelope| envelope.bytes().len()).sum();
-        let submissions = admitted.into_iter().map(Submission::from_envelope).collect();
-        match self.enqueue(submissions, bytes, order).await {
+        match self.enqueue_reports(reports, order).await {
             Ok(pending) => Submitted { outcomes, pending: Some(pending) },
             Err(error) => {
                 let outcomes = outcomes
@@ -213,41 +251,134 @@ impl Ingest {
         }
     }
 
+    /// Records a part of a submission and waits for its outcomes.
+    async fn record_part(&self, part: Part, order: &OrderedSubmission) -> Vec<RecordOutcome> {
+        match part {
+            Part::Reports(reports) => {
+                let count = reports.len();
+                match self.enqueue_reports(reports, order).await {
+                    Ok(pending) => {
+                        Submitted { outcomes: vec![None; count], pending: Some(pending) }.outcomes().await
+                    }
+                    Err(error) => vec![RecordOutcome::Refused(error); count],
+                }
+            }
+            Part::Request(envelope) => {
+                vec![self.decide_and_record(Request::Event(envelope), order).await]
+            }
+        }
+    }
+
     /// Decides a request, and records its event unless the request is rejected.
     pub async fn request(&self, request: Request) -> RecordOutcome {
         if let Some(reason) = self.projections.divergence() {
             return RecordOutcome::Refused(RecordError::Diverged(reason));
         }
-        let submissions = vec![Submission::Request(request)];
-        match self.enqueue(submissions, MAX_EVENT_BYTES, &OrderedSubmission::default()).await {
-            Ok(pending) => {
-                let outcomes = Submitted { outcomes: vec![None], pending: Some(pending) }.outcomes().await;
-                outcomes.into_iter().next().unwrap_or(RecordOutcome::Refused(RecordError::Closing))
-            }
-            Err(error) => RecordOutcome::Refused(error),
-        }
+        self.decide_and_record(request, &OrderedSubmission::default()).await
     }
 
-    async fn enqueue(
+    /// Decides a request outside the write path and records its event. If later entries concern the decision, decides
+    /// again.
+    async fn decide_and_record(&self, request: Request, order: &OrderedSubmission) -> RecordOutcome {
+        if order.is_aborted() {
+            return RecordOutcome::Refused(RecordError::PredecessorFailed);
+        }
+        let request = Arc::new(request);
+        let deadline = Instant::now() + DECISION_TIMEOUT;
+        let mut decisions = 0;
+        let outcome = loop {
+            if Instant::now() >= deadline {
+                break undecided(Undecided::TimedOut);
+            }
+            let decision = if decisions < DECISIONS_OUTSIDE {
+                match self.decider.decide(&request, deadline).await {
+                    Ok(decision) => Some(decision),
+                    Err(outcome) => break outcome,
+                }
+            } else {
+                None
+            };
+            decisions += 1;
+            match self.enqueue_request(Arc::clone(&request), decision).await {
+                Ok(Some(outcome)) => break outcome,
+                // Later entries concern the decision.
+                Ok(None) => {}
+                Err(error) => break RecordOutcome::Refused(error),
+            }
+        };
+        if outcome.is_temporary() {
+            order.abort();
+        }
+        outcome
+    }
+
+    /// Queues reports and returns the receiver of their outcomes.
+    async fn enqueue_reports(
         &self,
-        submissions: Vec<Submission>,
-        bytes: usize,
+        reports: Vec<Envelope>,
         order: &OrderedSubmission,
     ) -> Result<oneshot::Receiver<Vec<RecordOutcome>>, RecordError> {
-        // At most BYTE_BUDGET, which fits into 32 bits. The semaphore is never closed.
-        let permits = u32::try_from(bytes.min(BYTE_BUDGET)).unwrap_or(u32::MAX);
-        let Ok(slot) = self.queue_slots.try_acquire() else {
-            // Later events of the ordered submission must not be recorded without these.
-            order.abort();
-            return Err(RecordError::Busy);
+        let bytes = reports.iter().map(|envelope| envelope.bytes().len()).sum();
+        let permit = match self.acquire(bytes).await {
+            Ok(permit) => permit,
+            Err(error) => {
+                // Later events of the ordered submission must not be recorded without these.
+                order.abort();
+                return Err(error);
+            }
         };
-        let permit = Arc::clone(&self.byte_budget).acquire_many_owned(permits).await.ok();
-        drop(slot);
         let (reply, pending) = oneshot::channel();
         // If the appender has ended, this drops `reply`, and the receiver reports `Closing`.
-        let _ = self.queue.send(PendingBatch { submissions, order: order.clone(), reply, _permit: permit });
+        let _ = self.queue.send(Submission::Reports(PendingBatch {
+            reports,
+            order: order.clone(),
+            reply,
+            _permit: permit,
+        }));
         Ok(pending)
     }
+
+    /// Queues a request with its decision, and returns its outcome; `None` if the request must be decided again.
+    async fn enqueue_request(
+        &self,
+        request: Arc<Request>,
+        decision: Option<Decision>,
+    ) -> Result<Option<RecordOutcome>, RecordError> {
+        let permit = self.acquire(MAX_EVENT_BYTES).await?;
+        let (reply, pending) = oneshot::channel();
+        let decided = DecidedRequest { request, decision, reply, _permit: permit };
+        let _ = self.queue.send(Submission::Request(Box::new(decided)));
+        pending.await.map_err(|_| RecordError::Closing)
+    }
+
+    /// Takes a share of the byte budget; waits while it is exhausted.
+    async fn acquire(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, RecordError> {
+        // At most BYTE_BUDGET, which fits into 32 bits. The semaphore is never closed.
+        let permits = u32::try_from(bytes.min(BYTE_BUDGET)).unwrap_or(u32::MAX);
+        let _slot = self.queue_slots.try_acquire().map_err(|_| RecordError::Busy)?;
+        Ok(Arc::clone(&self.byte_budget).acquire_many_owned(permits).await.ok())
+    }
+}
+
+/// A part of a submission: requests are recorded one by one.
+enum Part {
+    Reports(Vec<Envelope>),
+    Request(Box<Envelope>),
+}
+
+/// Splits events into runs of reports and single requests, in order.
+fn parts(events: Vec<Envelope>) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for event in events {
+        if event.event().payload.is_command() {
+            parts.push(Part::Request(Box::new(event)));
+        } else if let Some(Part::Reports(reports)) = parts.last_mut() {
+            reports.push(event);
+        } else {
+            parts.push(Part::Reports(vec![event]));
+        }
+    }
+    parts
 }
 
 /// Marks events that are submitted in several parts and must keep their order.
@@ -261,6 +392,11 @@ impl OrderedSubmission {
 
     fn abort(&self) {
         self.0.store(true, Ordering::Release);
+    }
+
+    /// Returns a number that clones share and no other living one has.
+    fn id(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 }
 
@@ -289,6 +425,7 @@ impl Submitted {
 
 #[cfg(test)]
 mod tests {
+    use ledger_journal::MemoryJournal;
     use ledger_projections::{SchemaVersion, Settings};
 
     use super::*;
@@ -310,8 +447,11 @@ mod tests {
         let (queue, mut batches) = mpsc::unbounded_channel();
         let (byte_budget, queue_slots) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1)));
         let clock = || DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
+        let journal: SharedJournal = Arc::new(MemoryJournal::new(TenantName::default(), clock));
+        let decider = Decider::new(TenantName::default(), journal, projections.clone(), clock);
         let ingest = Ingest {
             queue,
+            decider,
             byte_budget: Arc::clone(&byte_budget),
             queue_slots,
             projections,

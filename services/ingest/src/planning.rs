@@ -11,7 +11,7 @@ use ledger_domain::{
     Composition, ConfigDigest, EnvironmentName, EventRef, LaneFilter, LaneFold, Lanes, PointInTime, PointRef,
     PointSelector, Position, Removals, ServiceName, ShortText, TargetName, shown_removed,
 };
-use ledger_projections::{AsKnownAt, AsOf, Point, PolicyInForce, QueryError, Snapshot};
+use ledger_projections::{AsKnownAt, AsOf, Point, PolicyInForce, QueryError, Snapshot, compute};
 
 /// Request for a plan that brings an environment to a release point.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -338,8 +338,11 @@ impl PlanInputs {
         removals: RemovalRule,
     ) -> Result<Plan, PlanError> {
         let Self { request, position, current, policy, .. } = self;
-        let make =
-            |removals| Plan::make(*position, current, wanted, &request.scope, &policy.policy, removals);
+        let make = |removals| {
+            compute(current.len(), || {
+                Plan::make(*position, current, wanted, &request.scope, &policy.policy, removals)
+            })
+        };
         let plan = make(Removals::All);
         let removes_any = plan.steps.iter().any(|step| step.action == Action::Remove);
         if removals == RemovalRule::All || !removes_any {

@@ -124,6 +124,9 @@ pub(crate) enum DecisionError {
     Rejected(Box<Rejection>),
     #[error(transparent)]
     Projections(ledger_projections::Error),
+    /// The search for a known-good point took too long.
+    #[error("the search for a known-good point of {0} took too long")]
+    SearchTimedOut(EnvironmentName),
 }
 
 impl From<Rejection> for DecisionError {
@@ -142,6 +145,7 @@ impl From<QueryError> for DecisionError {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::Projections(error) => Self::Projections(error),
+            QueryError::SearchTimedOut { environment, .. } => Self::SearchTimedOut(environment),
             other => Rejection::UnknownPoint(other.to_string()).into(),
         }
     }

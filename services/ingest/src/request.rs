@@ -13,7 +13,7 @@ use ledger_domain::event::{
 };
 use ledger_domain::plan_issue::{PlanIssue, Revocations};
 use ledger_domain::rollback::{
-    RequestContent, RollbackPhase, RollbackState, TransitionError, differing, start, step_claim,
+    DeclineReason, RequestContent, RollbackPhase, RollbackState, TransitionError, differing, start, step_claim,
 };
 use ledger_domain::{
     ConfigDigest, EnvironmentName, EventId, Identity, LongText, PointInTime, PointRef, PointSelector,
@@ -90,6 +90,8 @@ pub enum Request {
     Rollback(Box<RequestRollback>),
     /// A failed check, to which the rollback controller responds.
     Failed(Box<FailedCheck>),
+    /// A failed check, with the reason why the controller declines without a decision.
+    Decline(Box<FailedCheck>, DeclineReason),
 }
 
 impl Request {
@@ -102,8 +104,30 @@ impl Request {
                 source: source("urn:release-ledger:api"),
                 id: EventId::parse(request.rollback_id.as_str()).expect("a rollback id is a valid event id"),
             },
-            Self::Failed(check) => check.identity(),
+            Self::Failed(check) | Self::Decline(check, _) => check.identity(),
         }
+    }
+
+    /// Returns the environments whose entries may change the decision; `None` if no entry changes it. Entries without
+    /// an environment may always change it.
+    pub(crate) fn environments(&self) -> Option<Vec<EnvironmentName>> {
+        let mut environments = Vec::new();
+        match self {
+            Self::Event(envelope) => {
+                let payload = &envelope.event().payload;
+                environments.extend(payload.environment().cloned());
+                if let Payload::RollbackRequested(request) = payload {
+                    environments.extend(request.source.clone());
+                }
+            }
+            Self::Rollback(request) => {
+                environments.push(request.plan_request.environment.clone());
+                environments.extend(request.plan_request.source().cloned());
+            }
+            Self::Failed(check) => environments.push(check.environment.clone()),
+            Self::Decline(..) => return None,
+        }
+        Some(environments)
     }
 }
 
@@ -128,6 +152,11 @@ pub(crate) async fn decide(
                 let declined = automatic::declined_event(check, None, &error.to_string());
                 compose(request.identity(), now, declined)
             })
+        }
+        Request::Decline(check, reason) => {
+            let policy = snapshot.policy(&check.environment, snapshot.position()).await?;
+            let declined = automatic::declined_event(check, policy.declared, &reason.to_string());
+            compose(request.identity(), now, declined)
         }
     }
 }

@@ -28,6 +28,11 @@ const LOCK_MIGRATIONS: &str = "SELECT pg_advisory_lock(hashtext('release-ledger'
 pub(crate) const SESSION_COMMANDS: [&str; 4] =
     [SNAPSHOT, SET_TIME_ZONE, SET_NO_IDLE_TIMEOUT, LOCK_MIGRATIONS];
 
+/// Maximum number of connections for [`Purpose::Recording`] per tenant.
+const RECORDING_CONNECTIONS: u32 = 12;
+/// Maximum number of connections for [`Purpose::Operations`] per tenant.
+const OPERATIONS_CONNECTIONS: u32 = 2;
+
 /// Longest query; Postgres cancels it after that.
 const STATEMENT_TIMEOUT: &str = "30s";
 
@@ -60,7 +65,7 @@ static REGISTRY_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
 
 impl SchemaVersion {
     /// The version that this program reads and writes.
-    pub const CURRENT: Self = Self { version: 6, migrator: &PROJECTION_MIGRATIONS };
+    pub const CURRENT: Self = Self { version: 7, migrator: &PROJECTION_MIGRATIONS };
 }
 
 /// Connection settings of the projections.
@@ -68,7 +73,7 @@ impl SchemaVersion {
 pub struct Settings {
     /// `postgres://user:password@host:5432/database`. Settings are per session, so PgBouncer needs session mode.
     pub url: SecretString,
-    /// Maximum number of query connections per tenant.
+    /// Maximum number of connections for [`Purpose::Queries`] per tenant.
     pub connections: u32,
     /// Longest wait of a query for a connection.
     pub acquire_timeout: Duration,
@@ -196,11 +201,19 @@ impl Database {
         ])
     }
 
-    /// Returns a pool for queries of a generation. It connects on demand.
-    fn pool(&self, schema: &str) -> PgPool {
+    /// Returns the pools of a generation.
+    fn pools(&self, schema: &str) -> Pools {
+        Pools {
+            queries: self.pool(schema, self.connections),
+            recording: self.pool(schema, RECORDING_CONNECTIONS),
+            operations: self.pool(schema, OPERATIONS_CONNECTIONS),
+        }
+    }
+
+    fn pool(&self, schema: &str, connections: u32) -> PgPool {
         let options = self.generation_options(schema).options([("statement_timeout", STATEMENT_TIMEOUT)]);
         PgPoolOptions::new()
-            .max_connections(self.connections)
+            .max_connections(connections)
             .acquire_timeout(self.acquire_timeout)
             // Connections that were in use just now are not pinged: that would cost a round trip per query.
             .test_before_acquire(false)
@@ -216,13 +229,48 @@ impl Database {
     }
 }
 
+/// What the connections of a handle are used for. Each purpose has a pool of its own, so that slow queries take no
+/// connection from the write path or from probes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Purpose {
+    /// Queries of clients.
+    #[default]
+    Queries,
+    /// Identity lookups and decisions, which events wait for.
+    Recording,
+    /// Probes and gauges.
+    Operations,
+}
+
+/// Pools of a generation, one for each [`Purpose`]. They connect on demand.
+#[derive(Clone)]
+struct Pools {
+    queries: PgPool,
+    recording: PgPool,
+    operations: PgPool,
+}
+
+impl Pools {
+    fn of(&self, purpose: Purpose) -> PgPool {
+        match purpose {
+            Purpose::Queries => self.queries.clone(),
+            Purpose::Recording => self.recording.clone(),
+            Purpose::Operations => self.operations.clone(),
+        }
+    }
+
+    async fn close(&self) {
+        tokio::join!(self.queries.close(), self.recording.close(), self.operations.close());
+    }
+}
+
 /// The generation that answers queries.
 #[derive(Clone)]
 enum ActiveGeneration {
     /// No generation, with the reason.
     None(String),
     /// The generation with this number.
-    Generation(i32, PgPool),
+    Generation(i32, Pools),
 }
 
 /// The projections of one tenant. A [`ProjectionSupervisor`](crate::ProjectionSupervisor) or a
@@ -230,6 +278,7 @@ enum ActiveGeneration {
 #[derive(Clone)]
 pub struct Projections {
     database: Database,
+    purpose: Purpose,
     pub(crate) tenant: TenantName,
     active: watch::Sender<ActiveGeneration>,
     /// Position of the active generation when it was last read, or written by this process.
@@ -257,6 +306,7 @@ impl Projections {
         }
         Ok(Self {
             database: Database::new(settings)?,
+            purpose: Purpose::default(),
             tenant,
             active: watch::Sender::new(ActiveGeneration::None(NOT_READ_YET.into())),
             last_seen: watch::Sender::new(None),
@@ -266,6 +316,12 @@ impl Projections {
             stream: watch::Sender::new(None),
             status: watch::Sender::new(None),
         })
+    }
+
+    /// Returns the same projections, read through the connections for a purpose.
+    #[must_use]
+    pub fn for_purpose(&self, purpose: Purpose) -> Self {
+        Self { purpose, ..self.clone() }
     }
 
     /// Returns the same tenant's projections in a copy of the database, such as a streaming replica. Both handles share
@@ -318,8 +374,8 @@ impl Projections {
     /// Closes all query connections.
     pub async fn close(&self) {
         let active = self.active.borrow().clone();
-        if let ActiveGeneration::Generation(_, pool) = active {
-            pool.close().await;
+        if let ActiveGeneration::Generation(_, pools) = active {
+            pools.close().await;
         }
     }
 
@@ -333,7 +389,7 @@ impl Projections {
         &self.database
     }
 
-    /// Returns the pool of the active generation.
+    /// Returns the pool of the active generation for the purpose of this handle.
     pub(crate) fn pool(&self) -> Result<PgPool, Error> {
         Ok(self.active_generation()?.1)
     }
@@ -342,7 +398,7 @@ impl Projections {
     pub(crate) fn active_generation(&self) -> Result<(i32, PgPool), Error> {
         match &*self.active.borrow() {
             ActiveGeneration::None(reason) => Err(Error::NotReady(reason.clone())),
-            ActiveGeneration::Generation(number, pool) => Ok((*number, pool.clone())),
+            ActiveGeneration::Generation(number, pools) => Ok((*number, pools.of(self.purpose))),
         }
     }
 
@@ -356,8 +412,8 @@ impl Projections {
     /// Makes a generation the active one. Running queries finish on the previous one.
     pub(crate) fn activate(&self, number: i32) {
         if self.active_number() != Some(number) {
-            let pool = self.database.pool(&self.schema(number));
-            self.active.send_replace(ActiveGeneration::Generation(number, pool));
+            let pools = self.database.pools(&self.schema(number));
+            self.active.send_replace(ActiveGeneration::Generation(number, pools));
         }
     }
 

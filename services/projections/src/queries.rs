@@ -4,4 +4,5 @@ pub(crate) mod evidence;
 pub(crate) mod marks;
 pub(crate) mod point_at_time;
 pub(crate) mod points;
+pub(crate) mod search;
 pub(crate) mod snapshot;

@@ -175,7 +175,12 @@ impl App {
         let background_tasks = vec![
             tokio::spawn(supervisor.run(stop_supervisors.clone())),
             tokio::spawn(GenerationWatcher::new(opened.watched).run(stop_supervisors.clone())),
-            tokio::spawn(refresh_gauges(opened.queried, clock::now, stop_supervisors.clone())),
+            tokio::spawn(refresh_gauges(
+                opened.queried,
+                config.http.metrics_environments,
+                clock::now,
+                stop_supervisors.clone(),
+            )),
         ];
         let limits = config.http.limits();
         let end_streams = CancellationToken::new();

@@ -64,6 +64,8 @@ pub struct Http {
     /// Maximum number of events in one request.
     pub max_events: usize,
     read_timeout_seconds: u64,
+    /// Maximum number of environments of a tenant that have metrics of their own.
+    pub metrics_environments: usize,
 }
 
 /// Settings of the stream.
@@ -205,6 +207,9 @@ pub struct Flags {
     /// Longest pause of a client in a request or between two, in seconds
     #[arg(long, value_name = "S")]
     http_read_timeout_seconds: Option<u64>,
+    /// Maximum number of environments of a tenant that have metrics of their own
+    #[arg(long, value_name = "N")]
+    http_metrics_environments: Option<u64>,
     /// NATS servers, separated by commas
     #[arg(long, value_name = "URL")]
     journal_url: Option<String>,
@@ -349,13 +354,14 @@ impl Flags {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
         });
-        let given: [(&str, &str, Option<Value>); 20] = [
+        let given: [(&str, &str, Option<Value>); 21] = [
             ("", "tenants", self.tenants.as_deref().map(list)),
             ("", "roles", self.only.as_ref().map(|only| list(&only.iter().map(role).collect::<Vec<_>>()))),
             ("http", "listen", self.listen.map(|address| address.to_string().into())),
             ("http", "max_batch_bytes", self.http_max_batch_bytes.map(Value::from)),
             ("http", "max_events", self.http_max_events.map(Value::from)),
             ("http", "read_timeout_seconds", self.http_read_timeout_seconds.map(Value::from)),
+            ("http", "metrics_environments", self.http_metrics_environments.map(Value::from)),
             ("journal", "url", self.journal_url.clone().map(Value::from)),
             ("journal", "credentials", self.journal_credentials.as_deref().map(path)),
             ("journal", "certificates", self.journal_certificates.as_deref().map(path)),

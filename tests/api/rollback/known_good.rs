@@ -171,3 +171,22 @@ async fn a_status_does_not_depend_on_the_order_of_arrival() {
     assert_eq!(statuses[1], statuses[0]);
     assert_eq!(statuses[2], statuses[0]);
 }
+
+#[tokio::test]
+async fn a_check_of_the_environment_is_void_if_another_composition_ran_for_no_time_meanwhile() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    story.deploy("web", "v1", 10).await;
+    story.check_passed("web", "v1", "smoke", 12).await;
+    story.record("validation.started", 17, json!({"check": "e2e"})).await;
+    story.deploy("web", "v2", 19).await;
+    story.deploy("web", "v1", 19).await;
+    story.record("validation.failed", 24, json!({"check": "e2e"})).await;
+    let status = async || text(&story.get(&format!("points/{}", at(11))).await["point"]["status"]);
+
+    assert_eq!(status().await, "known_good");
+    // A late deploy of another service changes every composition since, and nothing about the check.
+    story.deploy("api", "v1", 5).await;
+    assert_eq!(status().await, "known_good");
+}

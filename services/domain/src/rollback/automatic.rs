@@ -73,6 +73,8 @@ pub enum DeclineReason {
     ResultEmpty,
     /// An issue that does not depend on the point blocks the plan.
     Blocked(String),
+    /// The search for a known-good point took longer than this number of seconds.
+    SearchTimedOut(u64),
 }
 
 /// A known-good point that the controller skipped.
@@ -147,6 +149,9 @@ impl fmt::Display for DeclineReason {
             ),
             Self::ResultEmpty => f.write_str("the environment would run nothing"),
             Self::Blocked(reason) => write!(f, "the plan is blocked: {reason}"),
+            Self::SearchTimedOut(seconds) => {
+                write!(f, "no known-good point was found within {seconds} seconds; name a point to roll back to")
+            }
         }
     }
 }

@@ -36,6 +36,12 @@ impl Marks {
         self.marked.get(&composition)?.last().map(|(_, marked)| marked)
     }
 
+    /// Returns the compositions whose mark in force has a status.
+    pub(crate) fn with_status(&self, status: MarkedStatus) -> Vec<CompositionId> {
+        let in_force = self.marked.iter().filter_map(|(id, marks)| Some((id, &marks.last()?.1)));
+        in_force.filter(|(_, marked)| marked.status == status).map(|(id, _)| *id).collect()
+    }
+
     /// Returns the marked compositions, each with a position at which it ran.
     pub fn points(&self) -> Vec<(Position, CompositionId)> {
         let points = self.marked.iter().filter_map(|(id, marks)| Some((marks.last()?.0, *id)));

@@ -120,7 +120,7 @@ impl Snapshot {
 
     /// Returns the composition after each change at exactly this time, ordered by position, if there are several
     /// changes: all but the last were live for no time.
-    async fn transient_compositions(
+    pub(crate) async fn transient_compositions(
         &mut self,
         id: i32,
         time: DateTime<Utc>,

@@ -13,9 +13,11 @@ use ledger_domain::{
 };
 
 use crate::Snapshot;
+use crate::long_computation::compute;
 use crate::postgres::{Error, bigint};
 use crate::queries::marks::Marks;
 use crate::queries::point_at_time::CompositionSpan;
+use crate::queries::search::KnownGoodSearch;
 use crate::sql::sql;
 use crate::tables::check_results::{CheckResultCache, LaneRelease};
 use crate::tables::lanes::{AsOf, QueryError};
@@ -23,6 +25,8 @@ use crate::tables::live::{self, CompositionChange, composition_changes, first_ch
 
 /// Maximum number of points to read in one batch, with the check results of their lanes.
 const PAGE_SIZE: i64 = 64;
+/// Number of compositions whose check results a cursor keeps. It forgets all of them beyond that.
+const MAX_CACHED_COMPOSITIONS: usize = 4_096;
 
 /// Position and time by which a point is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,10 +200,11 @@ impl Snapshot {
         let composition_results = self.composition_verdicts(environment, &[id], known_at).await?.remove(&id);
         let policy = self.policy(environment, known_at).await?.policy;
         let marked = self.marks(environment, known_at).await?.on(id).cloned();
+        let changed_lanes = lane_set(&changed);
         let lanes = ran.iter().zip(&results).map(|(ran, results)| CheckedLane {
             service: &ran.service,
             target: &ran.target,
-            changed: changed.iter().any(|lane| (&lane.0, &lane.1) == (&ran.service, &ran.target)),
+            changed: changed_lanes.contains(&(&ran.service, &ran.target)),
             verdicts: results,
         });
         let none = CheckResults::default();
@@ -265,8 +270,9 @@ impl Snapshot {
         up_to: Position,
         as_known: AsKnownAt,
     ) -> Result<Option<Point>, QueryError> {
-        let Some(mut points) = self.points(environment, up_to, as_known).await? else { return Ok(None) };
-        while let Some(point) = points.next(self, PAGE_SIZE).await? {
+        let Some(points) = self.points(environment, up_to, as_known).await? else { return Ok(None) };
+        let mut search = KnownGoodSearch::new(environment.clone(), points);
+        while let Some(point) = search.next(self, PAGE_SIZE, None).await? {
             if point.judgement.status == Status::KnownGood {
                 return Ok(Some(point));
             }
@@ -276,6 +282,42 @@ impl Snapshot {
 }
 
 impl PointCursor {
+    pub(crate) const fn environment_id(&self) -> i32 {
+        self.environment_id
+    }
+
+    pub(crate) const fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// Moves back so that the next point is the one with a number, or the end if that is 0. Returns true if the cursor
+    /// moved; points that are near are read one by one.
+    pub(crate) async fn skip_to(
+        &mut self,
+        snapshot: &mut Snapshot,
+        number: i64,
+    ) -> Result<bool, QueryError> {
+        let unread = self.ready.back().map_or(self.unread, |oldest| oldest.number - 1);
+        if unread - number < PAGE_SIZE {
+            return Ok(false);
+        }
+        self.ready.clear();
+        self.unread = number;
+        if number > 0 {
+            let connection = snapshot.connection();
+            let changes = composition_changes(connection, self.environment_id, number - 1, number + 1).await?;
+            let since = |wanted: i64| {
+                let change = changes.iter().find(|change| change.number == wanted);
+                change.map(|change| change.since.clone())
+            };
+            let at = since(number).map_or(Position::START, |since| since.position);
+            self.next = since(number + 1);
+            self.composition =
+                snapshot.state(&self.environment, AsOf::Position(at)).await?.composition();
+        }
+        Ok(true)
+    }
+
     /// Returns the next point back, if there is one. `expected` is the number of points that the caller expects to read
     /// from here on; it sets the size of a batch.
     ///
@@ -286,8 +328,13 @@ impl PointCursor {
             self.read_batch(snapshot, expected.clamp(1, PAGE_SIZE)).await?;
         }
         let Some(change) = self.ready.pop_front() else { return Ok(None) };
+        Ok(Some(compute(self.composition.len(), || self.point_of(change))))
+    }
+
+    /// Returns the point that a change began, and moves the cursor before it.
+    fn point_of(&mut self, change: CompositionChange) -> Point {
         let composition = self.composition.clone();
-        let changed: BTreeSet<_> = change.lanes.iter().map(|(lane, _)| lane.clone()).collect();
+        let changed: Vec<_> = change.lanes.iter().map(|(lane, _)| lane.clone()).collect();
         for ((service, target), before) in change.lanes {
             self.composition.set(service, target, before);
         }
@@ -295,10 +342,11 @@ impl PointCursor {
         let marked = self.marks.on(change.composition).cloned();
         let end = until.as_ref().map_or(self.now, |until| until.occurred_at);
         let none = CheckResults::default();
+        let changed_lanes = lane_set(&changed);
         let lanes = composition.lanes().map(|(service, target, live)| CheckedLane {
             service,
             target,
-            changed: changed.iter().any(|lane| (&lane.0, &lane.1) == (service, target)),
+            changed: changed_lanes.contains(&(service, target)),
             verdicts: self.lane_results.get(service, target, &live.release).unwrap_or(&none),
         });
         let evidence = Evidence {
@@ -309,22 +357,26 @@ impl PointCursor {
             marked: marked.as_ref(),
         };
         let judgement = judge(&self.policy, &evidence);
-        Ok(Some(Point {
+        Point {
             number: Some(change.number.cast_unsigned()),
             live_from: change.since.occurred_at,
             since: change.since,
-            changed: changed.into_iter().collect(),
+            changed,
             until: until.map(|until| until.occurred_at),
             composition,
             judgement,
             marked,
-        }))
+        }
     }
 
     /// Reads the next batch of points, with the check results of their lanes and compositions.
     async fn read_batch(&mut self, snapshot: &mut Snapshot, size: i64) -> Result<(), Error> {
         if self.unread == 0 {
             return Ok(());
+        }
+        if self.composition_results.len() > MAX_CACHED_COMPOSITIONS {
+            self.composition_results.clear();
+            self.lane_results = CheckResultCache::default();
         }
         let down_to = (self.unread - size).max(0);
         let connection = snapshot.connection();
@@ -358,4 +410,8 @@ impl PointCursor {
         self.ready.extend(changes);
         Ok(())
     }
+}
+
+fn lane_set(lanes: &[(ServiceName, TargetName)]) -> BTreeSet<(&ServiceName, &TargetName)> {
+    lanes.iter().map(|(service, target)| (service, target)).collect()
 }

@@ -10,7 +10,7 @@ use ledger_domain::{
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::Projections;
-use crate::postgres::{Error, SNAPSHOT, position};
+use crate::postgres::{Error, SNAPSHOT, bigint, position};
 use crate::sql::sql;
 use crate::tables::events::{EntryLocation, look_up};
 use crate::tables::lanes::parse_lane_key;
@@ -97,6 +97,21 @@ impl Snapshot {
     /// The database query fails.
     pub async fn find_entry(&mut self, key: IdentityKey) -> Result<Option<EntryLocation>, Error> {
         Ok(look_up(self.connection(), &[key]).await?.get(&key).copied())
+    }
+
+    /// Returns true if an entry after a position may change a decision about some environments: it names one of them,
+    /// or none (as an artifact does), or belongs to a rollback.
+    ///
+    /// # Errors
+    /// The database query fails.
+    pub async fn concerns_since(
+        &mut self,
+        after: Position,
+        environments: &[EnvironmentName],
+    ) -> Result<bool, Error> {
+        let names: Vec<&str> = environments.iter().map(EnvironmentName::as_str).collect();
+        let query = sqlx::query_scalar(sql!("events/concerning")).bind(bigint(after)).bind(names);
+        Ok(query.fetch_one(self.connection()).await?)
     }
 
     pub(crate) fn connection(&mut self) -> &mut PgConnection {

@@ -235,22 +235,17 @@ impl Snapshot {
             let rows: Vec<ReorderedEndRow> = query.fetch_all(self.connection()).await?;
             for row in &rows {
                 let end = row.end.occurred_at;
-                let composition = self.composition_id_at(environment, end, known_at).await?;
-                let mut counts = true;
-                if let Some(start) = row.started_at {
-                    let mut times = vec![start];
-                    let query = sqlx::query_scalar(sql!("check_results/change_times"))
-                        .bind(environment_id)
-                        .bind(bigint(known_at));
-                    let changes = query.bind(start).bind(end).fetch_all(self.connection()).await?;
-                    times.extend::<Vec<DateTime<Utc>>>(changes);
-                    for time in times {
-                        counts &= self.composition_id_at(environment, time, known_at).await? == composition;
+                let composition = self.composition_at_time(environment, end, known_at).await?;
+                let straddles = match row.started_at {
+                    Some(start) => {
+                        let ran = (environment, environment_id, &composition);
+                        self.straddles_change(ran, start, end, known_at).await?
                     }
-                }
-                if counts {
+                    None => false,
+                };
+                if !straddles {
                     let (check, result) = row.end.parse()?;
-                    found.push((composition, check, result));
+                    found.push((composition.id(), check, result));
                 }
             }
         }
@@ -258,15 +253,44 @@ impl Snapshot {
         Ok(found)
     }
 
-    async fn composition_id_at(
+    /// Returns true if the composition that an environment ran at the end of a check is not the one that it ran at the
+    /// start, or changed in between, be it for no time.
+    async fn straddles_change(
+        &mut self,
+        (environment, environment_id, composition): (&EnvironmentName, i32, &Composition),
+        start: DateTime<Utc>,
+        end: DateTime<Utc>,
+        known_at: Position,
+    ) -> Result<bool, Error> {
+        if !self.composition_at_time(environment, start, known_at).await?.runs_the_same(composition) {
+            return Ok(true);
+        }
+        let query = sqlx::query_scalar(sql!("check_results/change_times"))
+            .bind(environment_id)
+            .bind(bigint(known_at))
+            .bind(start)
+            .bind(end);
+        let times: Vec<DateTime<Utc>> = query.fetch_all(self.connection()).await?;
+        for time in times {
+            let mut ran =
+                self.transient_compositions(environment_id, time, known_at, composition.clone()).await?;
+            ran.push(self.composition_at_time(environment, time, known_at).await?);
+            if !ran.iter().all(|ran| ran.runs_the_same(composition)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn composition_at_time(
         &mut self,
         environment: &EnvironmentName,
         time: DateTime<Utc>,
         known_at: Position,
-    ) -> Result<CompositionId, Error> {
+    ) -> Result<Composition, Error> {
         let as_of = AsOf::Time { time, known_at: Some(known_at) };
         match self.state(environment, as_of).await {
-            Ok(state) => Ok(state.composition().id()),
+            Ok(state) => Ok(state.composition()),
             Err(QueryError::Projections(error)) => Err(error),
             Err(other) => parsed("environments", environment, || Err(other.to_string())),
         }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use ledger_domain::{EnvironmentName, Position};
 use sqlx::PgConnection;
 
-use crate::Projections;
+use crate::{Projections, Snapshot};
 use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
@@ -45,6 +45,33 @@ impl Projections {
         });
         Ok((at, environments.collect::<Result<_, _>>()?))
     }
+}
+
+impl Snapshot {
+    /// Returns the environments that can have drift, sorted by name: they have observations, or a service that runs at
+    /// several targets.
+    ///
+    /// # Errors
+    /// The database query fails.
+    pub async fn environments_with_drift_gauges(&mut self) -> Result<Vec<EnvironmentName>, Error> {
+        let query = sqlx::query_scalar(sql!("environments/with_drift_gauges"));
+        let names: Vec<String> = query.fetch_all(self.connection()).await?;
+        parse_names(&names)
+    }
+
+    /// Returns the environments that entries after a position name, sorted by name.
+    ///
+    /// # Errors
+    /// The database query fails.
+    pub async fn environments_named_since(&mut self, after: Position) -> Result<Vec<EnvironmentName>, Error> {
+        let query = sqlx::query_scalar(sql!("environments/named_since")).bind(bigint(after));
+        let names: Vec<String> = query.fetch_all(self.connection()).await?;
+        parse_names(&names)
+    }
+}
+
+fn parse_names(names: &[String]) -> Result<Vec<EnvironmentName>, Error> {
+    names.iter().map(|name| parsed("environments", name, || EnvironmentName::parse(name))).collect()
 }
 
 /// In-memory projection of environments.

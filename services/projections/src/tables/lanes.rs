@@ -156,6 +156,17 @@ pub enum QueryError {
         /// Total number of changes.
         changes: u64,
     },
+    /// The search for a known-good point took longer than [`SEARCH_TIMEOUT`](crate::SEARCH_TIMEOUT).
+    #[error(
+        "no known-good point of {environment} was found in time: the search has got back to change {number}; name a \
+         point, or ask for the points before that change"
+    )]
+    SearchTimedOut {
+        /// Environment of the points.
+        environment: EnvironmentName,
+        /// Number of the oldest composition change that was examined.
+        number: u64,
+    },
     /// The database query failed.
     #[error(transparent)]
     Projections(#[from] Error),

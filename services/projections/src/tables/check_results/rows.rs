@@ -20,6 +20,8 @@ insert_row! {
         subject: Uuid,
         environment_id: Option<i32>,
         scope: &'static str,
+        service: Option<String>,
+        version: Option<String>,
         check_name: String,
         run: Option<String>,
         passed: bool,
@@ -87,6 +89,10 @@ impl CheckResultRows {
         (at, occurred_at): (Position, DateTime<Utc>),
     ) {
         let (key, scope, parts) = subject(validation);
+        let lane = match &validation.subject {
+            ValidationSubject::Lane { lane, release, .. } => Some((lane, release.as_ref())),
+            ValidationSubject::Environment(_) | ValidationSubject::Artifact(_) => None,
+        };
         let package_key = match &validation.subject {
             ValidationSubject::Artifact(artifact) => artifact.package_key(),
             _ => None,
@@ -99,6 +105,8 @@ impl CheckResultRows {
                 subject,
                 environment_id,
                 scope,
+                service: lane.map(|(lane, _)| lane.service.to_string()),
+                version: lane.and_then(|(_, release)| release).map(|release| release.version.to_string()),
                 check_name: validation.check.to_string(),
                 run: validation.run.as_ref().map(ShortText::to_string),
                 passed,

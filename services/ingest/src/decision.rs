@@ -1,0 +1,163 @@
+//! Decisions on requests, made outside the write path and confirmed in it.
+//!
+//! A decision may read a long history, and nothing may be appended between the state that it read and its event.
+//! So it is made in a snapshot while other events are appended. Before its event is appended, the appender confirms
+//! that no entry since that snapshot can change the decision; otherwise it is made again. Decision 0021 explains why.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use futures::FutureExt;
+use ledger_codec::cloudevents::Envelope;
+use ledger_domain::{EnvironmentName, Position, TenantName};
+use ledger_journal::{AppendError, SharedJournal};
+use ledger_projections::{EntryLocation, Projections, Snapshot};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use tracing::{error, warn};
+
+use crate::appender::is_same_event;
+use crate::rejection::{DecisionError, Rejection};
+use crate::request::{Request, decide};
+use crate::{DECISION_TIMEOUT, RecordError, RecordOutcome, Undecided};
+
+/// Number of decisions that are made at a time for one tenant.
+const DECISIONS_AT_ONCE: usize = 6;
+
+/// The event that answers a request, decided in a snapshot.
+pub(crate) struct Decision {
+    pub(crate) envelope: Envelope,
+    /// The position of the snapshot.
+    pub(crate) position: Position,
+    /// The environments whose later entries may change the decision; `None`: no entry changes it.
+    pub(crate) environments: Option<Vec<EnvironmentName>>,
+}
+
+/// Makes the decisions of one tenant.
+#[derive(Clone)]
+pub(crate) struct Decider {
+    tenant: TenantName,
+    journal: SharedJournal,
+    projections: Projections,
+    clock: fn() -> DateTime<Utc>,
+    slots: Arc<Semaphore>,
+}
+
+impl Decider {
+    pub(crate) fn new(
+        tenant: TenantName,
+        journal: SharedJournal,
+        projections: Projections,
+        clock: fn() -> DateTime<Utc>,
+    ) -> Self {
+        Self { tenant, journal, projections, clock, slots: Arc::new(Semaphore::new(DECISIONS_AT_ONCE)) }
+    }
+
+    /// Decides a request in the state at the journal's head. `Err` is its final outcome: a rejection, the earlier entry
+    /// of its identity, or a failure.
+    pub(crate) async fn decide(
+        &self,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Decision, RecordOutcome> {
+        // A panic while deciding one request must not end the task that records the others.
+        let decision = AssertUnwindSafe(self.decide_at_head(request)).catch_unwind();
+        let slot_and_decision = async {
+            let _slot = self.slots.acquire().await;
+            decision.await
+        };
+        match timeout_at(deadline, slot_and_decision).await {
+            Ok(Ok(decided)) => decided.map_err(|error| self.outcome_of(error)),
+            Ok(Err(_)) => {
+                error!(tenant = %self.tenant, "deciding a request panicked");
+                Err(undecided(Undecided::Panicked))
+            }
+            Err(_) => Err(undecided(Undecided::TimedOut)),
+        }
+    }
+
+    async fn decide_at_head(&self, request: &Request) -> Result<Decision, FailedDecision> {
+        let head = self.journal.head().await.map_err(|error| {
+            let unavailable = AppendError::Unavailable(error.to_string());
+            FailedDecision::Outcome(RecordOutcome::Refused(RecordError::Journal(unavailable)))
+        })?;
+        self.projections.wait_for(head.position, DECISION_TIMEOUT).await.map_err(DecisionError::from)?;
+        let mut snapshot = self.projections.snapshot().await.map_err(DecisionError::from)?;
+        let known = snapshot.find_entry(request.identity().key()).await.map_err(DecisionError::from)?;
+        if let Some(known) = known {
+            return Err(FailedDecision::Outcome(repeated_outcome(&mut snapshot, request, known).await?));
+        }
+        self.decide_in(&mut snapshot, request).await.map_err(FailedDecision::Error)
+    }
+
+    /// Decides a request in the state of a snapshot.
+    pub(crate) async fn decide_in(
+        &self,
+        snapshot: &mut Snapshot,
+        request: &Request,
+    ) -> Result<Decision, DecisionError> {
+        let envelope = decide(snapshot, request, (self.clock)()).await?;
+        Ok(Decision { envelope, position: snapshot.position(), environments: request.environments() })
+    }
+
+    pub(crate) fn outcome_of(&self, failed: FailedDecision) -> RecordOutcome {
+        match failed {
+            FailedDecision::Outcome(outcome) => outcome,
+            FailedDecision::Error(DecisionError::Rejected(rejection)) => {
+                RecordOutcome::Refused(RecordError::Rejected(rejection))
+            }
+            FailedDecision::Error(DecisionError::SearchTimedOut(environment)) => {
+                warn!(tenant = %self.tenant, %environment, "the search for a known-good point timed out");
+                undecided(Undecided::SearchTimedOut)
+            }
+            FailedDecision::Error(DecisionError::Projections(error)) => {
+                warn!(error = &error as &dyn std::error::Error, "cannot decide a request");
+                undecided(Undecided::ProjectionsUnavailable)
+            }
+        }
+    }
+}
+
+/// Reason why there is no decision.
+pub(crate) enum FailedDecision {
+    /// The outcome of the request is known without one.
+    Outcome(RecordOutcome),
+    Error(DecisionError),
+}
+
+impl From<DecisionError> for FailedDecision {
+    fn from(error: DecisionError) -> Self {
+        Self::Error(error)
+    }
+}
+
+pub(crate) const fn undecided(reason: Undecided) -> RecordOutcome {
+    RecordOutcome::Refused(RecordError::Undecided(reason))
+}
+
+/// Returns the outcome of a request that has an identity already recorded. The event of a rollback request depends on
+/// the time of the decision, so the requests are compared and not their events: the first decision counts.
+pub(crate) async fn repeated_outcome(
+    snapshot: &mut Snapshot,
+    request: &Request,
+    known: EntryLocation,
+) -> Result<RecordOutcome, DecisionError> {
+    let is_same = match request {
+        Request::Event(envelope) => is_same_event(envelope, known),
+        Request::Failed(_) | Request::Decline(..) => true,
+        Request::Rollback(request) => match snapshot.rollback(&request.rollback_id).await? {
+            Some(row) if request.is_same(snapshot, &row).await? => true,
+            Some(row) => {
+                let (rollback_id, position) = (request.rollback_id.clone(), row.requested);
+                return Err(Rejection::RollbackExists { rollback_id, position, phase: row.phase }.into());
+            }
+            None => false,
+        },
+    };
+    Ok(if is_same {
+        RecordOutcome::Duplicate(known.position)
+    } else {
+        RecordOutcome::Conflict(known.position)
+    })
+}

@@ -1,0 +1,110 @@
+//! What others see while a service is attacked: probes, and events of a client that does nothing unusual.
+
+use std::fmt;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use ledger_tests::{Client, deploy};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::target::Target;
+
+/// Interval between probes, and between events.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// What others saw during an attack.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    /// Time within which 99 of 100 probes of `/livez` were answered.
+    pub(crate) livez_p99: Duration,
+    /// Longest time until an event was acknowledged.
+    pub(crate) slowest_acknowledged: Duration,
+    /// Highest resident memory of the service, in MiB.
+    pub(crate) memory_mib: u64,
+    /// Number of events that were not acknowledged.
+    pub(crate) refused: usize,
+}
+
+impl fmt::Display for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { livez_p99, slowest_acknowledged, memory_mib, refused } = self;
+        write!(
+            f,
+            "livez p99 {livez_p99:.0?}, slowest event {slowest_acknowledged:.0?}, {refused} events refused, \
+             memory {memory_mib} MiB"
+        )
+    }
+}
+
+/// Tasks that watch a service.
+pub(crate) struct Watch {
+    stop: CancellationToken,
+    livez: JoinHandle<Vec<Duration>>,
+    events: JoinHandle<(Vec<Duration>, usize)>,
+    memory: JoinHandle<u64>,
+}
+
+impl Watch {
+    pub(crate) fn start(target: &Target) -> Self {
+        let stop = CancellationToken::new();
+        let livez = tokio::spawn(probe(target.service.client(), stop.clone()));
+        let events = tokio::spawn(record(target.service.client(), stop.clone()));
+        let memory = tokio::spawn(measure_memory(target.service.pid(), stop.clone()));
+        Self { stop, livez, events, memory }
+    }
+
+    pub(crate) async fn end(self) -> Watched {
+        self.stop.cancel();
+        let mut livez = self.livez.await.expect("the probes end");
+        let (acknowledged, refused) = self.events.await.expect("the events end");
+        livez.sort_unstable();
+        let livez_p99 = livez.get(livez.len() * 99 / 100).copied().unwrap_or_default();
+        let slowest_acknowledged = acknowledged.into_iter().max().unwrap_or_default();
+        let memory_mib = self.memory.await.expect("the measurements end");
+        Watched { livez_p99, slowest_acknowledged, memory_mib, refused }
+    }
+}
+
+/// Waits for the interval; returns false once the watch ends.
+async fn goes_on(stop: &CancellationToken) -> bool {
+    tokio::time::timeout(INTERVAL, stop.cancelled()).await.is_err()
+}
+
+async fn probe(client: Client, stop: CancellationToken) -> Vec<Duration> {
+    let mut times = Vec::new();
+    while goes_on(&stop).await {
+        let started = Instant::now();
+        let answered = client.get("/livez").await.status == 200;
+        assert!(answered, "/livez answers");
+        times.push(started.elapsed());
+    }
+    times
+}
+
+async fn record(client: Client, stop: CancellationToken) -> (Vec<Duration>, usize) {
+    let mut times = Vec::new();
+    let mut refused = 0;
+    while goes_on(&stop).await {
+        let id = format!("watch-{}", times.len() + refused);
+        let event = deploy(&id, "2026-08-01T10:00:00Z", "watched", "web", &id);
+        let started = Instant::now();
+        match client.record(&event).await.status {
+            201 => times.push(started.elapsed()),
+            _ => refused += 1,
+        }
+    }
+    (times, refused)
+}
+
+/// Measures the resident memory, and returns the highest value in MiB.
+async fn measure_memory(pid: u32, stop: CancellationToken) -> u64 {
+    let mut highest = 0;
+    while goes_on(&stop).await {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = resident.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        highest = highest.max(kib.unwrap_or_default() / 1024);
+    }
+    highest
+}
