@@ -4,4 +4,5 @@ mod backtest;
 mod horizon;
 mod manifests;
 mod queries;
+mod requests;
 mod rollback;

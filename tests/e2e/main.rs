@@ -5,6 +5,7 @@ mod archive;
 mod backtest;
 mod bad_input;
 mod cluster;
+mod concurrent_requests;
 mod demo;
 mod emitters;
 mod execute;
