@@ -252,7 +252,7 @@ CREATE TABLE verdicts (
 );
 
 CREATE INDEX verdicts_subject ON verdicts (subject, occurred_at, position);
-CREATE INDEX verdicts_passed ON verdicts (check_name, environment_id, service, version) WHERE passed;
+CREATE INDEX verdicts_passed ON verdicts (environment_id, check_name, service, version) WHERE passed;
 CREATE INDEX verdicts_unnamed ON verdicts (environment_id, position) WHERE scope IN ('lane', 'deployment');
 CREATE INDEX verdicts_environment ON verdicts (environment_id, position) WHERE scope = 'environment';
 

@@ -3,9 +3,9 @@
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::questions;
 use crate::target::{Scale, Target};
 use crate::watch::{Watch, Watched};
+use crate::{connections, questions};
 
 /// What an attack found: a figure, or how it succeeded.
 pub(crate) type Outcome = Result<String, String>;
@@ -15,6 +15,10 @@ pub(crate) struct Attack {
     pub(crate) name: &'static str,
     /// What it achieved before there was a defence.
     pub(crate) before: &'static str,
+    /// Flags of the service.
+    flags: &'static [&'static str],
+    /// False if other clients would disturb what the attack measures.
+    is_watched: bool,
     attack: for<'t> fn(&'t Target) -> BoxFuture<'t, Outcome>,
 }
 
@@ -28,10 +32,14 @@ pub(crate) struct AttackResult {
 impl Attack {
     /// Runs the attack against a service of its own.
     pub(crate) async fn run(&self, scale: &Scale) -> AttackResult {
-        let target = Target::start(scale).await;
-        let watch = Watch::start(&target);
+        let target = Target::start(scale, self.flags).await;
+        let watch = self.is_watched.then(|| Watch::start(&target));
         let outcome = (self.attack)(&target).await;
-        AttackResult { outcome, watched: watch.end().await }
+        let watched = match watch {
+            Some(watch) => watch.end().await,
+            None => Watched::default(),
+        };
+        AttackResult { outcome, watched }
     }
 }
 
@@ -40,31 +48,71 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack {
         name: "searches-without-a-result",
         before: "1,000,000 releases: a search took 42 to 57 s, reports waited 9.9 s of every 15 s, no check was answered",
+        flags: &[],
+        is_watched: true,
         attack: |target| questions::searches_without_a_result(target).boxed(),
     },
     Attack {
         name: "searches-in-many-environments",
         before: "checks of other environments behind such a search were never answered",
+        flags: &[],
+        is_watched: true,
         attack: |target| questions::searches_in_many_environments(target).boxed(),
     },
     Attack {
         name: "a-body-of-requests",
         before: "200 rollback requests in one body: another client's event waited more than 50 s",
+        flags: &[],
+        is_watched: true,
         attack: |target| questions::a_body_of_requests(target).boxed(),
     },
     Attack {
         name: "a-body-of-freezes",
         before: "10,000 freeze.lifted in one body: other clients' events waited 3.9 s in the median",
+        flags: &[],
+        is_watched: true,
         attack: |target| questions::a_body_of_freezes(target).boxed(),
     },
     Attack {
         name: "readers-that-take-all-connections",
         before: "20 slow queries: freezes got 503, and an old duplicate was recorded a second time",
+        flags: &[],
+        is_watched: true,
         attack: |target| questions::readers_that_take_all_connections(target).boxed(),
     },
     Attack {
         name: "many-environments-in-the-metrics",
         before: "8,601 of 100,000 environments had metrics of drift, and nothing told that others had none",
+        flags: &[],
+        is_watched: true,
         attack: |target| questions::many_environments_in_the_metrics(target).boxed(),
+    },
+    Attack {
+        name: "answers-that-are-not-read",
+        before: "40 clients, 4 MB sent: 1.13 GB, held as long as they liked",
+        flags: &[],
+        is_watched: true,
+        attack: |target| connections::answers_that_are_not_read(target).boxed(),
+    },
+    Attack {
+        name: "bodies-that-drip",
+        before: "60 batches: 960 MB, none had ended after 60 s",
+        flags: &["--http-read-timeout-seconds=5"],
+        is_watched: true,
+        attack: |target| connections::bodies_that_drip(target).boxed(),
+    },
+    Attack {
+        name: "idle-connections",
+        before: "1,100 idle sockets: new clients timed out for up to 30 s, and connections to Postgres failed",
+        flags: &[],
+        is_watched: true,
+        attack: |target| connections::idle_connections(target).boxed(),
+    },
+    Attack {
+        name: "idle-followers",
+        before: "300 idle followers of an idle ledger: 39 % of a core, 1,500 statements a second",
+        flags: &[],
+        is_watched: false,
+        attack: |target| connections::idle_followers(target).boxed(),
     },
 ];

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a run prints what it found")]
 
 mod attacks;
+mod connections;
 mod history;
 mod questions;
 mod target;
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use attacks::ATTACKS;
-use target::Scale;
+use target::{Connections, Scale};
 
 /// Sizes at which the attacks succeeded once.
 const FULL: Scale = Scale {
@@ -22,6 +23,14 @@ const FULL: Scale = Scale {
     freezes: 10_000,
     readers: 20,
     observed: 20_000,
+    connections: Connections {
+        unread: 40,
+        dripping: 60,
+        patience: Duration::from_secs(75),
+        idle: 1_100,
+        followers: 300,
+    },
+    asserts_figures: true,
 };
 /// Maximum resident memory of the service, in MiB.
 const MAX_MEMORY_MIB: u64 = 400;

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a run prints what it found")]
 
 mod attacks;
+mod connections;
 mod history;
 mod questions;
 mod target;

@@ -67,7 +67,9 @@ pub(crate) async fn searches_without_a_result(target: &Target) -> Outcome {
     client.record(&failed_check("production", "service-0", changes - 1, changes)).await.ok();
     let answered = wait_for_declines(client, 1).await?;
     let p99 = times[SEARCHES * 99 / 100];
-    Ok(format!("{changes} changes: search p99 {p99:.1?}, request {requested:.1?}, check answered in {answered:.1?}"))
+    Ok(format!(
+        "{changes} changes: search p99 {p99:.1?}, request {requested:.1?}, check answered in {answered:.1?}"
+    ))
 }
 
 /// Failed checks in many environments without a known-good point, and in one with such a point behind them.
@@ -173,9 +175,12 @@ pub(crate) async fn many_environments_in_the_metrics(target: &Target) -> Outcome
     client.wait_for_metric(r#"ledger_drift_environments{tenant="default"}"#, environments as f64).await;
     let metrics = client.text("/metrics").await;
     let listed = metrics.lines().filter(|line| line.starts_with("ledger_drift_lanes{")).count();
-    let omitted = client.metric(r#"ledger_drift_environments_omitted{tenant="default"}"#).await.unwrap_or(-1.0);
+    let omitted =
+        client.metric(r#"ledger_drift_environments_omitted{tenant="default"}"#).await.unwrap_or(-1.0);
     if listed as f64 + omitted < environments as f64 {
         return Err(format!("{listed} environments have metrics and {omitted} are omitted"));
     }
-    Ok(format!("{environments} environments: {listed} have metrics of their own, {omitted} are told as omitted"))
+    Ok(format!(
+        "{environments} environments: {listed} have metrics of their own, {omitted} are told as omitted"
+    ))
 }

@@ -1,5 +1,8 @@
 //! The service that is attacked.
 
+use std::fs;
+use std::time::Duration;
+
 use ledger_tests::{Client, Servers, Service};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ledger-under-test");
@@ -18,6 +21,20 @@ pub(crate) struct Scale {
     pub(crate) readers: usize,
     /// Environments with observations.
     pub(crate) observed: u64,
+    pub(crate) connections: Connections,
+    /// True to assert figures that depend on the machine.
+    pub(crate) asserts_figures: bool,
+}
+
+/// Numbers of connections of each kind.
+#[derive(Clone, Copy)]
+pub(crate) struct Connections {
+    pub(crate) unread: usize,
+    pub(crate) dripping: usize,
+    /// Time within which each dripping body has to end.
+    pub(crate) patience: Duration,
+    pub(crate) idle: usize,
+    pub(crate) followers: usize,
 }
 
 impl Scale {
@@ -29,6 +46,14 @@ impl Scale {
         freezes: 300,
         readers: 20,
         observed: 1_200,
+        connections: Connections {
+            unread: 10,
+            dripping: 5,
+            patience: Duration::from_secs(30),
+            idle: 300,
+            followers: 50,
+        },
+        asserts_figures: false,
     };
 }
 
@@ -41,10 +66,38 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) async fn start(scale: &Scale) -> Self {
+    pub(crate) async fn start(scale: &Scale, flags: &[&str]) -> Self {
         let servers = Servers::start().await;
-        let service = Service::start(PROGRAM, &servers, &[]).await;
+        let service = Service::start(PROGRAM, &servers, flags).await;
         let scale = Scale { ..*scale };
         Self { client: service.client(), scale, service, _servers: servers }
     }
+
+    /// Returns the address of the service.
+    pub(crate) fn address(&self) -> String {
+        self.service.url().trim_start_matches("http://").to_owned()
+    }
+
+    /// Returns the resident memory of the service in MiB.
+    pub(crate) fn memory_mib(&self) -> u64 {
+        memory_mib(self.service.pid())
+    }
+
+    /// Returns the CPU time of the service in seconds.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.service.pid())).unwrap_or_default();
+        // The name of the process, in parentheses, may contain spaces. The state after it is no number. utime and stime
+        // are in hundredths of a second.
+        let after_name = stat.rsplit(") ").next().unwrap_or_default();
+        let fields: Vec<f64> = after_name.split(' ').filter_map(|field| field.parse().ok()).collect();
+        fields.get(10..12).map_or(0.0, |times| times.iter().sum::<f64>() / 100.0)
+    }
+}
+
+/// Returns the resident memory of a process in MiB.
+pub(crate) fn memory_mib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = resident.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or_default() / 1024
 }

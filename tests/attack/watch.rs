@@ -1,20 +1,19 @@
 //! What others see while a service is attacked: probes, and events of a client that does nothing unusual.
 
 use std::fmt;
-use std::fs;
 use std::time::{Duration, Instant};
 
 use ledger_tests::{Client, deploy};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::target::Target;
+use crate::target::{Target, memory_mib};
 
 /// Interval between probes, and between events.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// What others saw during an attack.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Watched {
     /// Time within which 99 of 100 probes of `/livez` were answered.
     pub(crate) livez_p99: Duration,
@@ -101,10 +100,7 @@ async fn record(client: Client, stop: CancellationToken) -> (Vec<Duration>, usiz
 async fn measure_memory(pid: u32, stop: CancellationToken) -> u64 {
     let mut highest = 0;
     while goes_on(&stop).await {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = resident.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        highest = highest.max(kib.unwrap_or_default() / 1024);
+        highest = highest.max(memory_mib(pid));
     }
     highest
 }

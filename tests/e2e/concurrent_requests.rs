@@ -26,7 +26,8 @@ async fn the_same_request_through_two_processes_is_recorded_once_and_answered_al
         let outcomes = join_all(requests.map(|story| story.request(rollback_request(&first, &id)))).await;
 
         let texts: Vec<&str> = outcomes.iter().map(|outcome| outcome.text.as_str()).collect();
-        let status = |status: &str| outcomes.iter().filter(|outcome| outcome.body["status"] == status).count();
+        let status =
+            |status: &str| outcomes.iter().filter(|outcome| outcome.body["status"] == status).count();
         assert_eq!((status("recorded"), status("duplicate")), (1, 2 * AT_ONCE - 1), "{texts:?}");
         let positions = outcomes.iter().map(|outcome| &outcome.body["position"]);
         assert!(positions.clone().all(|position| *position == outcomes[0].body["position"]), "{texts:?}");

@@ -33,7 +33,8 @@ pub async fn refresh_gauges(
 ) {
     let projections: Vec<Projections> =
         projections.iter().map(|projections| projections.for_purpose(Purpose::Operations)).collect();
-    let tasks = projections.iter().map(|it| futures::future::join(probe(it), refresh_drift(it, environments, clock)));
+    let tasks =
+        projections.iter().map(|it| futures::future::join(probe(it), refresh_drift(it, environments, clock)));
     tokio::select! {
         () = cancelled.cancelled() => {}
         _ = futures::future::join_all(tasks) => {}

@@ -302,9 +302,8 @@ impl Appender {
 
     /// Looks the identities of reports up in the history.
     async fn look_up(&mut self, batches: &[PendingBatch]) -> Group {
-        let reports = || {
-            batches.iter().flat_map(|batch| batch.reports.iter().map(|envelope| (&batch.order, envelope)))
-        };
+        let reports =
+            || batches.iter().flat_map(|batch| batch.reports.iter().map(|envelope| (&batch.order, envelope)));
         let keys: Vec<IdentityKey> = reports().map(|(_, envelope)| envelope.identity().key()).collect();
         let known = self.known_identities(&keys).await;
         let entries = reports().zip(keys).map(|((order, envelope), key)| {

@@ -15,7 +15,9 @@ use ledger_domain::{
     EnvironmentName, EventId, Identity, IdentityKey, Lanes, LongText, PointRef, PointSelector, Position,
     ServiceName, ShortText, TargetName,
 };
-use ledger_projections::{AsKnownAt, AsOf, KnownGoodSearch, LaneRelease, Point, PolicyInForce, QueryError, Snapshot};
+use ledger_projections::{
+    AsKnownAt, AsOf, KnownGoodSearch, LaneRelease, Point, PolicyInForce, QueryError, Snapshot,
+};
 
 use crate::planning::{PlanInputs, PlanRequest, RemovalRule, Resolved};
 use crate::rejection::DecisionError;

@@ -89,7 +89,9 @@ impl RecordOutcome {
     /// before it.
     const fn is_temporary(&self) -> bool {
         match self {
-            Self::Refused(RecordError::PredecessorFailed | RecordError::Undecided(_) | RecordError::Busy) => true,
+            Self::Refused(RecordError::PredecessorFailed | RecordError::Undecided(_) | RecordError::Busy) => {
+                true
+            }
             Self::Refused(RecordError::Journal(error)) => error.is_temporary(),
             _ => false,
         }

@@ -13,7 +13,8 @@ use ledger_domain::event::{
 };
 use ledger_domain::plan_issue::{PlanIssue, Revocations};
 use ledger_domain::rollback::{
-    DeclineReason, RequestContent, RollbackPhase, RollbackState, TransitionError, differing, start, step_claim,
+    DeclineReason, RequestContent, RollbackPhase, RollbackState, TransitionError, differing, start,
+    step_claim,
 };
 use ledger_domain::{
     ConfigDigest, EnvironmentName, EventId, Identity, LongText, PointInTime, PointRef, PointSelector,

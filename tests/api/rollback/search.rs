@@ -67,7 +67,11 @@ fn history(character: &Character, random: &mut Random) -> Vec<String> {
             push(minutes, "deploy.removed", json!({"service": service}));
         } else {
             versions[lane] = if random.percent(5) { random.below(number) } else { number };
-            push(minutes, "deploy.succeeded", json!({"service": service, "release": version(versions[lane])}));
+            push(
+                minutes,
+                "deploy.succeeded",
+                json!({"service": service, "release": version(versions[lane])}),
+            );
         }
     }
     events
@@ -77,7 +81,8 @@ fn history(character: &Character, random: &mut Random) -> Vec<String> {
 async fn mark(client: &Client, character: &Character, positions: &[u64], random: &mut Random) {
     for number in 0..EVENTS * character.marks / 100 {
         let position = random.pick(positions);
-        let point = json!({"environment": character.environment, "position": position, "status": "known_good"});
+        let point =
+            json!({"environment": character.environment, "position": position, "status": "known_good"});
         let mut mark = event(&format!("mark-{number}"), "release_point.marked", &at(EVENTS * 3), point);
         mark["data"]["actor"] = json!({"type": "person", "name": "ada"});
         mark["data"]["reason"] = "checked by hand".into();
@@ -89,7 +94,8 @@ async fn mark(client: &Client, character: &Character, positions: &[u64], random:
 async fn walk(client: &Client, environment: &str, known_at: u64) -> Option<u64> {
     let mut before = known_at + 1;
     loop {
-        let path = format!("/v1/environments/{environment}/points?limit=100&known_at={known_at}&before={before}");
+        let path =
+            format!("/v1/environments/{environment}/points?limit=100&known_at={known_at}&before={before}");
         let page = client.get(&path).await.ok();
         let points = page["points"].as_array().expect("points");
         if let Some(found) = points.iter().find(|point| point["status"] == "known_good") {

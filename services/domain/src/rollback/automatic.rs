@@ -150,7 +150,10 @@ impl fmt::Display for DeclineReason {
             Self::ResultEmpty => f.write_str("the environment would run nothing"),
             Self::Blocked(reason) => write!(f, "the plan is blocked: {reason}"),
             Self::SearchTimedOut(seconds) => {
-                write!(f, "no known-good point was found within {seconds} seconds; name a point to roll back to")
+                write!(
+                    f,
+                    "no known-good point was found within {seconds} seconds; name a point to roll back to"
+                )
             }
         }
     }

@@ -117,8 +117,12 @@ mod tests {
     #[test]
     fn batches_of_one_submission_keep_their_order() {
         let (one, other) = (OrderedSubmission::default(), OrderedSubmission::default());
-        let mut waiting =
-            waiting([reports(&one, &["a1"]), reports(&other, &["b1"]), reports(&one, &["a2"]), reports(&one, &["a3"])]);
+        let mut waiting = waiting([
+            reports(&one, &["a1"]),
+            reports(&other, &["b1"]),
+            reports(&one, &["a2"]),
+            reports(&one, &["a3"]),
+        ]);
 
         assert_eq!(group(&mut waiting, 2), ["a1", "b1"]);
         assert_eq!(group(&mut waiting, 1), ["a2"]);
@@ -128,8 +132,12 @@ mod tests {
     #[test]
     fn a_request_is_taken_after_the_reports_that_arrived_before_it() {
         let order = OrderedSubmission::default();
-        let mut waiting =
-            waiting([reports(&order, &["a1"]), reports(&order, &["a2"]), request("r1"), reports(&order, &["a3"])]);
+        let mut waiting = waiting([
+            reports(&order, &["a1"]),
+            reports(&order, &["a2"]),
+            request("r1"),
+            reports(&order, &["a3"]),
+        ]);
 
         assert!(waiting.take_request().is_none());
         assert_eq!(group(&mut waiting, 1), ["a1"]);

@@ -292,11 +292,7 @@ impl PointCursor {
 
     /// Moves back so that the next point is the one with a number, or the end if that is 0. Returns true if the cursor
     /// moved; points that are near are read one by one.
-    pub(crate) async fn skip_to(
-        &mut self,
-        snapshot: &mut Snapshot,
-        number: i64,
-    ) -> Result<bool, QueryError> {
+    pub(crate) async fn skip_to(&mut self, snapshot: &mut Snapshot, number: i64) -> Result<bool, QueryError> {
         let unread = self.ready.back().map_or(self.unread, |oldest| oldest.number - 1);
         if unread - number < PAGE_SIZE {
             return Ok(false);
@@ -305,15 +301,15 @@ impl PointCursor {
         self.unread = number;
         if number > 0 {
             let connection = snapshot.connection();
-            let changes = composition_changes(connection, self.environment_id, number - 1, number + 1).await?;
+            let changes =
+                composition_changes(connection, self.environment_id, number - 1, number + 1).await?;
             let since = |wanted: i64| {
                 let change = changes.iter().find(|change| change.number == wanted);
                 change.map(|change| change.since.clone())
             };
             let at = since(number).map_or(Position::START, |since| since.position);
             self.next = since(number + 1);
-            self.composition =
-                snapshot.state(&self.environment, AsOf::Position(at)).await?.composition();
+            self.composition = snapshot.state(&self.environment, AsOf::Position(at)).await?.composition();
         }
         Ok(true)
     }

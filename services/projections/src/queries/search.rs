@@ -164,8 +164,13 @@ impl KnownGoodSearch {
                 let last: Option<i64> = query.fetch_one(snapshot.connection()).await?;
                 Ok(last.unwrap_or(down_to))
             }
-            Reason::Unchecked
-            | Reason::Empty
+            Reason::Unchecked => {
+                let query = sqlx::query_scalar(sql!("check_results/any_passed"));
+                let query = query.bind(self.cursor.environment_id());
+                let any_passed: bool = query.fetch_one(snapshot.connection()).await?;
+                Ok(if any_passed { number - 1 } else { 0 })
+            }
+            Reason::Empty
             | Reason::Marked { .. }
             | Reason::Failed { lane: None, .. }
             | Reason::Passed { .. } => Ok(number - 1),

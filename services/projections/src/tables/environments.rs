@@ -6,10 +6,10 @@ use chrono::{DateTime, Utc};
 use ledger_domain::{EnvironmentName, Position};
 use sqlx::PgConnection;
 
-use crate::{Projections, Snapshot};
 use crate::bulk_insert::insert_row;
 use crate::postgres::{Error, bigint, parsed, position};
 use crate::sql::sql;
+use crate::{Projections, Snapshot};
 
 /// Environment that at least one event names.
 #[derive(Debug, Clone, PartialEq, Eq)]
