@@ -29,7 +29,7 @@ async fn a_request_in_a_body_is_decided_after_the_events_before_it() {
     let statuses: Vec<&str> = results.iter().map(|result| result["status"].as_str().expect("text")).collect();
     let recorded = ["recorded"; 3];
     let expected =
-        [&["rejected"], &recorded[..], &["rejected"], &recorded[..1], &["rejected"], &recorded[..1]].concat();
+        [&["rejected"], &recorded[..], &["rejected"], &recorded[..1], &["invalid"], &recorded[..1]].concat();
     assert_eq!(statuses, expected, "{}", response.text);
     let positions: Vec<u64> = results.iter().filter_map(|result| result["position"].as_u64()).collect();
     assert_eq!(positions, [1, 2, 3, 4, 5], "the events of a body keep their order");

@@ -17,7 +17,10 @@ const SEARCHES: usize = 50;
 const MAX_ANSWERED: Duration = Duration::from_secs(10);
 
 fn policy() -> Value {
-    json!({"required_validations": ["smoke"], "automatic_rollback": {"checks": ["smoke"]}})
+    let automatic_rollback = json!({
+        "checks": ["smoke"], "cool_down_seconds": 0, "at_most_a_day": 1_000, "at_most_age_seconds": 315_360_000_u64,
+    });
+    json!({"required_validations": ["smoke"], "automatic_rollback": automatic_rollback})
 }
 
 fn failed_check(environment: &str, service: &str, version: u64, number: u64) -> Value {

@@ -34,7 +34,7 @@ fn characters() -> Vec<Character> {
         character("checked-as-a-whole", json!({"required_validations": ["smoke"]}), [4, 2, 2, 0]),
         character("marked", json!({"required_validations": ["smoke"]}), [1, 5, 0, 1]),
         character("slow", json!({"required_validations": ["smoke"], "soak_seconds": 400}), [40, 2, 0, 0]),
-        character("without-policy", json!({"automatic_rollback": {"checks": ["smoke"]}}), [1, 5, 0, 0]),
+        character("without-policy", json!({}), [1, 5, 0, 0]),
     ]
 }
 
