@@ -283,7 +283,8 @@ impl Appender {
         drop(snapshot);
         let entry = self.writer.pending_entry(&envelope, None, OrderedSubmission::default());
         let group = Group::Decided { entry, head: position };
-        Ok(self.writer.append(group).await.pop().unwrap_or(RecordOutcome::Refused(RecordError::Closing)))
+        let appended = self.writer.append(group).await.pop();
+        Ok(decided_outcome(request, appended.unwrap_or(RecordOutcome::Refused(RecordError::Closing))))
     }
 
     /// Looks the identities of reports up in the history.
@@ -494,6 +495,19 @@ impl PendingEntry {
             None if self.order.is_aborted() => Some(RecordOutcome::Refused(RecordError::PredecessorFailed)),
             None => None,
         }
+    }
+}
+
+/// Returns the outcome of a decision that was appended. If another process has recorded the same request since the
+/// look-up, both events have the same identity and differ in the time of the decision: deciding again finds the
+/// recorded request and compares the requests.
+fn decided_outcome(request: &Request, appended: RecordOutcome) -> RecordOutcome {
+    match (request, appended) {
+        (Request::Rollback(_) | Request::Failed(_), RecordOutcome::Conflict(position)) => {
+            let moved = format!("position {position} has the identity of the request");
+            RecordOutcome::Refused(RecordError::Journal(AppendError::WrongHead(moved)))
+        }
+        (_, appended) => appended,
     }
 }
 

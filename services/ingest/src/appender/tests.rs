@@ -1,10 +1,13 @@
 //! Groups on the memory journal. The history is never read: its results are part of a group.
 
 use chrono::DateTime;
+use ledger_domain::event::Actor;
+use ledger_domain::{EnvironmentName, LaneFilter, LongText, PointRef, ShortText};
 use ledger_journal::{Journal, MemoryJournal};
 use ledger_projections::{SchemaVersion, Settings};
 
 use super::*;
+use crate::{PlanRequest, RequestRollback};
 
 fn event(id: u32, version: &str) -> Envelope {
     let json = format!(
@@ -114,4 +117,36 @@ async fn a_decided_event_is_recorded_right_after_its_head_or_not_at_all() {
     };
     assert_eq!((at_head, repeated), (vec![recorded(2)], vec![duplicate(2)]));
     assert_eq!(journal.head().await.expect("a head").position, Position::new(2));
+}
+
+/// Otherwise the same rollback request, sent to two processes at once, would be a conflict with itself.
+#[tokio::test]
+async fn a_decision_that_another_process_recorded_meanwhile_is_made_again() {
+    let (writer, _) = writer();
+    let request = Request::Rollback(Box::new(RequestRollback {
+        plan_request: PlanRequest {
+            environment: EnvironmentName::parse("production").expect("a name"),
+            to: PointRef::parse("latest").expect("a point"),
+            scope: LaneFilter::default(),
+        },
+        rollback_id: ShortText::parse("r-1").expect("an id"),
+        reason: LongText::parse("a leak").expect("a reason"),
+        initiated_by: Actor {
+            kind: ShortText::parse("person").expect("a type"),
+            name: ShortText::parse("ada").expect("a name"),
+        },
+        force: false,
+        expected_position: None,
+        plan_digest: None,
+    }));
+    let decided = writer.append_decided(&event(1, "v1"), 0).await.remove(0);
+    let decided_later = writer.append_decided(&event(1, "v2"), 0).await.remove(0);
+    let of_event = decided_outcome(&Request::Event(Box::new(event(1, "v2"))), decided_later.clone());
+
+    assert_eq!(decided_outcome(&request, decided), recorded(1));
+    let again = decided_outcome(&request, decided_later);
+    let RecordOutcome::Refused(RecordError::Journal(AppendError::WrongHead(_))) = again else {
+        panic!("{again:?}");
+    };
+    assert_eq!(of_event, conflict(1));
 }
