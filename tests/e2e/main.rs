@@ -1,11 +1,11 @@
 //! End-to-end tests with real servers and the program as a process. Each promise of the design has a test that is named
 //! after it.
 
+mod address;
 mod archive;
 mod backtest;
 mod bad_input;
 mod cluster;
-mod concurrent_requests;
 mod demo;
 mod emitters;
 mod execute;

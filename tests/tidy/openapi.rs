@@ -1,6 +1,9 @@
-//! The published OpenAPI document must match the handlers.
+//! The published OpenAPI document must match the handlers, and each identifier in a path must be reachable.
 
+use std::collections::BTreeSet;
 use std::fs;
+
+use ledger_domain::{EnvironmentName, PointSelector, ShortText, TenantName};
 
 use crate::tree::root;
 
@@ -21,4 +24,43 @@ fn the_openapi_document_matches_the_handlers() {
          run `UPDATE=1 cargo test -p ledger-tests --test tidy`, and review the difference as a client would.",
         line.unwrap_or(published.lines().count().min(actual.lines().count())) + 1
     );
+}
+
+/// Returns true if the value of a path parameter is accepted in a new event or request.
+fn is_accepted(parameter: &str, value: &str) -> bool {
+    match parameter {
+        "tenant" => TenantName::parse(value).is_ok(),
+        "environment" => EnvironmentName::parse(value).is_ok(),
+        "rollback_id" => ShortText::parse_identifier(value).is_ok(),
+        "point" => PointSelector::parse(value).is_ok(),
+        "position" => value.parse::<u64>().is_ok(),
+        other => panic!("add the rule for new values of the path parameter {other} here"),
+    }
+}
+
+/// Otherwise a value could be recorded that no request can name: the path leads to another resource.
+#[test]
+fn no_path_parameter_accepts_a_literal_of_its_place_or_a_dot_segment() {
+    let document = serde_json::to_value(ledger_api::document()).expect("serialize the document");
+    let paths = document["paths"].as_object().expect("the document has paths");
+    let paths: Vec<Vec<&str>> = paths.keys().map(|path| path.split('/').collect()).collect();
+    let mut clashes = Vec::new();
+    let mut checked = BTreeSet::new();
+    for path in &paths {
+        for (place, segment) in path.iter().enumerate() {
+            let Some(name) = segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) else {
+                continue;
+            };
+            checked.insert(name);
+            let beside = paths.iter().filter(|other| other.get(..place) == Some(&path[..place]));
+            let literals = beside.filter_map(|other| other.get(place)).filter(|text| !text.starts_with('{'));
+            for value in literals.chain(&[".", "..", ""]) {
+                if is_accepted(name, value) {
+                    clashes.push(format!("{}: {value:?} is a valid {name}", path.join("/")));
+                }
+            }
+        }
+    }
+    assert_eq!(clashes, Vec::<String>::new());
+    assert!(checked.contains("rollback_id"), "{checked:?}");
 }

@@ -149,7 +149,7 @@ fn rollback_request(
     let initiated_by = request.initiated_by.as_ref().ok_or_else(required("/initiated_by"))?;
     let plan_digest = request.plan_digest.as_deref();
     let rollback_id = match &request.rollback_id {
-        Some(text) => parsed_member("/rollback_id", ShortText::parse(text))?,
+        Some(text) => parsed_member("/rollback_id", ShortText::parse_identifier(text))?,
         None => new_id()?,
     };
     Ok(RequestRollback {

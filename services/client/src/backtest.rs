@@ -1,6 +1,7 @@
 //! `release-ledger backtest`: evaluates a candidate policy against the recorded history.
 
-use std::io::Read as _;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -8,6 +9,7 @@ use ledger_api_types::{BacktestBody, BacktestRequest, EvaluatedDeployBody};
 use ledger_domain::EnvironmentName;
 use serde_json::value::RawValue;
 
+use super::bounded::read_text;
 use super::connection::Connection;
 use super::query::QueryArgs;
 use super::table;
@@ -53,19 +55,14 @@ impl Backtest {
             until: self.until,
             limit: self.limit,
         };
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let url = self.query.with_wait_for(client.url(&["backtests"]));
         self.query.print(client.post(url, &request, None).await?, render)
     }
 }
 
-fn read_policy(path: &Path) -> std::io::Result<String> {
-    if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().lock().read_to_string(&mut text)?;
-        return Ok(text);
-    }
-    std::fs::read_to_string(path)
+fn read_policy(path: &Path) -> io::Result<String> {
+    if path == Path::new("-") { read_text(io::stdin().lock()) } else { read_text(File::open(path)?) }
 }
 
 fn render(body: &BacktestBody) -> String {

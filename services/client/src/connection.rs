@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use ledger_api_types::{EventResult, ProblemBody};
-use ledger_domain::TenantName;
+use ledger_domain::{TenantName, escape_line};
 use reqwest::{Method, Response, StatusCode, Url, header};
 use serde::Serialize;
 
+use super::address::{AddressError, Credentials, GivenTenant, GivenUrl, ServiceUrl, without_credentials};
 use super::chunk::Chunk;
 use super::event_result::parse_results;
 use super::problem;
@@ -16,6 +18,10 @@ use super::problem;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for a silence of the service. It answers queries that wait within 30 s, all others sooner.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time limit for a request with its whole response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(600);
+/// Maximum size of a response in bytes. The largest of a ledger, the state of 100,000 services, has half of it.
+const MAX_RESPONSE_BYTES: usize = 64 << 20;
 
 /// Flags that select the service and the tenant's ledger.
 #[derive(Debug, Clone, clap::Args)]
@@ -27,28 +33,28 @@ pub struct Connection {
         env = "RELEASE_LEDGER_URL",
         hide_env_values = true,
         default_value = "http://127.0.0.1:8080",
-        value_parser = parse_base_url
+        value_parser = OsStringValueParser::new().map(GivenUrl::parse)
     )]
-    url: Url,
+    url: GivenUrl,
     /// The tenant
-    #[arg(long, value_name = "NAME", env = "RELEASE_LEDGER_TENANT", default_value = "default")]
-    tenant: TenantName,
-}
-
-fn parse_base_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
-    match url.scheme() {
-        "http" | "https" if url.query().is_none() && url.fragment().is_none() => Ok(url),
-        "http" | "https" => Err("must not contain ? or #".into()),
-        _ => Err("must start with http:// or https://".into()),
-    }
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "RELEASE_LEDGER_TENANT",
+        default_value = "default",
+        value_parser = OsStringValueParser::new().map(GivenTenant::parse)
+    )]
+    tenant: GivenTenant,
 }
 
 impl Connection {
     /// Creates the client. It connects with the first request.
-    #[must_use]
-    pub fn client(self) -> Client {
-        Client::new(self.url, &self.tenant)
+    ///
+    /// # Errors
+    /// The URL or the tenant is invalid.
+    pub fn client(self) -> Result<Client, AddressError> {
+        let (service, tenant) = (self.url.into_result()?, self.tenant.into_result()?);
+        Ok(Client::of(service, &tenant))
     }
 }
 
@@ -57,10 +63,9 @@ impl Connection {
 pub struct Client {
     /// The error if the HTTP client could not be created; then every request fails with it.
     http: Result<reqwest::Client, String>,
-    /// The tenant's base URL in the API, with credentials.
-    api: Url,
-    /// The same URL without credentials.
+    /// The tenant's base URL in the API, without credentials.
     ledger: Url,
+    credentials: Option<Credentials>,
 }
 
 /// A request failed, or its response is not usable.
@@ -103,7 +108,7 @@ pub enum Error {
         problem: Box<ProblemBody>,
     },
     /// A successful response with a body that does not match the request. Temporary.
-    #[error("unexpected response from {url} ({detail})")]
+    #[error("unexpected response from {url} ({})", escape_line(detail))]
     InvalidResponse {
         /// The origin of the service.
         url: Url,
@@ -140,40 +145,48 @@ impl Error {
 }
 
 impl Client {
-    /// Creates a client of the service at `url`.
+    /// Creates a client of the service at `url`, which may contain credentials.
     #[must_use]
     pub fn new(url: Url, tenant: &TenantName) -> Self {
+        Self::of(ServiceUrl::new(url), tenant)
+    }
+
+    fn of(service: ServiceUrl, tenant: &TenantName) -> Self {
+        let ServiceUrl { url: mut ledger, credentials } = service;
         let builder = || {
             let builder = reqwest::Client::builder()
                 .user_agent(concat!("release-ledger/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(CONNECT_TIMEOUT)
                 .read_timeout(READ_TIMEOUT);
             // Do not use HTTP_PROXY for loopback addresses.
-            if is_local(&url) { builder.no_proxy() } else { builder }
+            if is_local(&ledger) { builder.no_proxy() } else { builder }
         };
         let http = match builder().build() {
             // A small image has no certificate authorities; plain HTTP does not need them.
-            Err(_) if url.scheme() == "http" => builder().tls_certs_only([]).build(),
+            Err(_) if ledger.scheme() == "http" => builder().tls_certs_only([]).build(),
             built => built,
         };
-        let mut api = url;
-        if let Ok(mut path) = api.path_segments_mut() {
+        if let Ok(mut path) = ledger.path_segments_mut() {
             path.pop_if_empty().push("v1");
             if *tenant != TenantName::default() {
                 path.push("tenants").push(tenant.as_str());
             }
         }
-        Self { http: http.map_err(|error| root_cause(&error)), ledger: without_credentials(&api), api }
+        Self { http: http.map_err(|error| root_cause(&error)), ledger, credentials }
     }
 
     fn request(&self, method: Method, url: &Url) -> Result<reqwest::RequestBuilder, Error> {
         let http = self.http.as_ref().map_err(|cause| Error::Setup(cause.clone()))?;
-        Ok(http.request(method, url.clone()))
+        let request = http.request(method, url.clone());
+        Ok(match &self.credentials {
+            Some(Credentials { user, password }) => request.basic_auth(user, password.as_ref()),
+            None => request,
+        })
     }
 
     /// Returns the URL of a path in the API.
     pub(super) fn url(&self, path: &[&str]) -> Url {
-        let mut url = self.api.clone();
+        let mut url = self.ledger.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path);
         }
@@ -209,6 +222,11 @@ impl Client {
             None => request,
         };
         self.respond(request, &url).await
+    }
+
+    /// Returns the error for a response that does not match its request.
+    pub(super) fn invalid_response(&self, detail: String) -> Error {
+        Error::InvalidResponse { url: origin(&self.ledger), detail }
     }
 
     /// The URL of the tenant's ledger, without credentials.
@@ -247,34 +265,30 @@ impl Client {
         }
         let request = request.header(header::CONTENT_TYPE, "application/x-ndjson").body(events.lines());
         let body = self.send(request, url).await?;
-        let invalid = |detail| Error::InvalidResponse { url: origin(&self.ledger), detail };
-        let results = parse_results(&body).map_err(invalid)?;
-        if results.len() != events.numbers().len() {
-            let detail = format!("{} results for {} events", results.len(), events.numbers().len());
-            return Err(invalid(detail));
-        }
+        let results = parse_results(&body, events.numbers().len());
+        let results = results.map_err(|detail| self.invalid_response(detail))?;
         Ok((results, body))
     }
 
     async fn send(&self, request: reqwest::RequestBuilder, url: Url) -> Result<Bytes, Error> {
-        let response = self.respond(request, &url).await?;
-        response.bytes().await.map_err(|error| incomplete_response(&url, &error))
+        let response = self.respond(request.timeout(RESPONSE_TIMEOUT), &url).await?;
+        read_body(response, &url, MAX_RESPONSE_BYTES).await
     }
 
     /// Returns the response if its status is a success.
     async fn respond(&self, request: reqwest::RequestBuilder, url: &Url) -> Result<Response, Error> {
         let response = request.send().await.map_err(|error| {
             if error.is_connect() {
-                Error::Unreachable { url: origin(url), cause: root_cause(&error) }
+                Error::Unreachable { url: origin(url), cause: root_cause(&error.without_url()) }
             } else {
-                incomplete_response(url, &error)
+                incomplete_response(url, error)
             }
         })?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let body = response.bytes().await.map_err(|error| incomplete_response(url, &error))?;
+        let body = read_body(response, url, MAX_RESPONSE_BYTES).await?;
         Err(match serde_json::from_slice::<ProblemBody>(&body) {
             Ok(problem) if problem.slug().is_some() => Error::Problem { status, problem: Box::new(problem) },
             _ => Error::ForeignResponse { url: origin(url), status },
@@ -282,8 +296,21 @@ impl Client {
     }
 }
 
-pub(super) fn incomplete_response(url: &Url, error: &reqwest::Error) -> Error {
-    Error::IncompleteResponse { url: origin(url), cause: root_cause(error) }
+/// Reads a body of at most `limit` bytes.
+async fn read_body(mut response: Response, url: &Url, limit: usize) -> Result<Bytes, Error> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| incomplete_response(url, error))? {
+        if body.len() + chunk.len() > limit {
+            let detail = format!("the response has more than {limit} bytes");
+            return Err(Error::InvalidResponse { url: origin(url), detail });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+pub(super) fn incomplete_response(url: &Url, error: reqwest::Error) -> Error {
+    Error::IncompleteResponse { url: origin(url), cause: root_cause(&error.without_url()) }
 }
 
 /// Returns the origin of a URL: the path does not help to find out why a host is unreachable.
@@ -291,15 +318,6 @@ fn origin(url: &Url) -> Url {
     let mut url = without_credentials(url);
     url.set_path("/");
     url.set_query(None);
-    url
-}
-
-/// Returns the URL without user and password.
-pub(super) fn without_credentials(url: &Url) -> Url {
-    let mut url = url.clone();
-    // A URL that cannot have credentials has none.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
     url
 }
 
@@ -326,7 +344,7 @@ mod tests {
 
     fn client(url: &str, tenant: &str) -> Client {
         let tenant = TenantName::parse(tenant).expect("a name");
-        Client::new(parse_base_url(url).expect("a URL"), &tenant)
+        Client::new(url.parse().expect("a URL"), &tenant)
     }
 
     #[test]
@@ -342,22 +360,60 @@ mod tests {
         );
     }
 
-    #[test]
-    fn only_plain_http_urls_are_accepted() {
-        for wrong in ["ftp://example.com", "example.com:8080", "http://example.com/?tenant=a", "http://a/#b"]
-        {
-            assert!(parse_base_url(wrong).is_err(), "{wrong}");
-        }
-    }
-
     #[tokio::test]
-    async fn credentials_are_used_but_never_shown() {
+    async fn credentials_are_never_shown() {
         let client = client("http://ci:secret@127.0.0.1:1/behind/a/proxy", "default");
         let error = client.get(client.url(&["position"])).await.expect_err("nothing listens");
 
         assert!(error.to_string().contains("http://127.0.0.1:1/ "), "{error}");
         assert_eq!(client.ledger().as_str(), "http://127.0.0.1:1/behind/a/proxy/v1");
-        assert_eq!(client.url(&[]).password(), Some("secret"));
+        let shown = format!("{client:?} {error} {error:?} {}", client.url(&["position"]));
+        assert!(!shown.contains("secret") && !shown.contains("ci:"), "{shown}");
+    }
+
+    /// Serves a router on a free port; returns the URL, with credentials.
+    async fn serve(router: axum::Router) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://ci:s3%40cret@{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        url
+    }
+
+    #[tokio::test]
+    async fn credentials_are_sent_with_every_request() {
+        let header = |headers: axum::http::HeaderMap| async move {
+            headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or("none").to_owned()
+        };
+        let url = serve(axum::Router::new().fallback(header)).await;
+        let client = client(&url, "default");
+        // ci:s3@cret
+        let basic = "Basic Y2k6czNAY3JldA==";
+        assert_eq!(client.get(client.url(&["position"])).await.expect("an answer"), basic);
+        let posted = client.post(client.url(&["backtests"]), &(), None).await.expect("an answer");
+        assert_eq!(posted, basic);
+    }
+
+    #[tokio::test]
+    async fn an_endless_response_is_rejected_after_the_limit() {
+        let endless = |status| {
+            move || async move {
+                let chunks = futures::stream::repeat(Ok::<_, std::convert::Infallible>(Bytes::from_static(
+                    &[b' '; 4096],
+                )));
+                (status, axum::body::Body::from_stream(chunks))
+            }
+        };
+        let router = axum::Router::new()
+            .route("/v1/ok", axum::routing::get(endless(StatusCode::OK)))
+            .route("/v1/error", axum::routing::get(endless(StatusCode::CONFLICT)));
+        let url = serve(router).await;
+        let client = client(&url, "default");
+        for path in ["ok", "error"] {
+            let error = client.get(client.url(&[path])).await.expect_err("it does not end");
+            let text = error.to_string();
+            assert!(text.contains("the response has more than 67108864 bytes"), "{text}");
+            assert!(error.is_temporary());
+        }
     }
 
     #[tokio::test]

@@ -62,7 +62,7 @@ impl Demo {
         if self.print {
             return Ok(ignore_broken_pipe(print(self.events))?);
         }
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let summary = send(&client, self.events, self.delivery.retry_for(), Progress::of_events()).await?;
         self.delivery.print(&summary, "events")
     }

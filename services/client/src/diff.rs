@@ -33,7 +33,7 @@ impl Diff {
     /// # Errors
     /// The service does not answer, or there is no such environment or point.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let url = client.url(&["environments", self.environment.as_str(), "diff"]);
         let url = with_param(with_param(url, "from", self.from.as_deref()), "to", self.to.as_deref());
         self.query.fetch_and_print(&client, url, render).await

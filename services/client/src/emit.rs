@@ -11,14 +11,14 @@ use ledger_codec::cloudevents::Envelope;
 use ledger_domain::Family;
 use ledger_domain::event::Payload;
 use serde_json::json;
-use serde_json::value::RawValue;
 
 use flags::EventFlags;
 
+use super::bounded::JsonValues;
 use super::chunk::{Chunk, ChunkBuilder};
 use super::connection::{self, Connection};
 use super::event_result::{describe, notes};
-use super::output::{print_bytes, print_notice};
+use super::output::{print_json, print_notice, print_text};
 use super::spool::{Error, Outbox, SpoolFolder, count_events, parse_events};
 
 /// Report an event to the ledger
@@ -56,7 +56,7 @@ pub struct Emit {
     patience: Option<u64>,
     #[command(flatten)]
     spool: SpoolFolder,
-    /// Print the service's response unchanged, one line per event
+    /// Print the service's response as JSON, one line per event
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -69,7 +69,7 @@ impl Emit {
     /// # Errors
     /// An event is invalid, rejected, or neither recorded nor spooled.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let is_single = self.kind != "-";
         let patience = Duration::from_secs(self.patience.unwrap_or(if is_single { 5 } else { 60 }));
         let outbox = Outbox::new(client, self.spool.folder(), patience);
@@ -106,14 +106,14 @@ fn is_command(payload: &Payload) -> bool {
 
 async fn send_from_stdin(session: &mut EmitSession) -> anyhow::Result<()> {
     let mut builder = ChunkBuilder::default();
-    let stdin = io::stdin().lock();
-    let mut events = serde_json::Deserializer::from_reader(stdin).into_iter::<Box<RawValue>>();
+    let mut events = JsonValues::new(io::stdin().lock());
     let mut parse_error = None;
     for number in 1.. {
         match events.next() {
             Some(Ok(event)) => builder.push(number, event.get().as_bytes()),
             Some(Err(error)) => {
-                parse_error = Some(anyhow::Error::from(error).context(format!("event {number} is not JSON")));
+                let fault = if error.is_io() { "cannot be read" } else { "is not JSON" };
+                parse_error = Some(anyhow::Error::from(error).context(format!("event {number} {fault}")));
                 break;
             }
             None => break,
@@ -255,9 +255,9 @@ impl EmitSession {
             }
         }
         if self.json {
-            print_bytes(body)?;
+            print_json(body)?;
         } else if !text.is_empty() {
-            print_bytes(text.as_bytes())?;
+            print_text(&text)?;
         }
         for notice in notices {
             print_notice(&notice);
@@ -306,10 +306,10 @@ impl EmitSession {
             for (event, status) in events.chain(commands.iter().map(|event| (event, "not_sent"))) {
                 let identity = event.identity();
                 let (id, source) = (identity.id.as_str(), identity.source.as_str());
-                print_bytes(json!({"id": id, "source": source, "status": status}).to_string().as_bytes())?;
+                print_json(json!({"id": id, "source": source, "status": status}).to_string().as_bytes())?;
             }
         } else if !text.is_empty() {
-            print_bytes(text.as_bytes())?;
+            print_text(&text)?;
         }
         Ok(())
     }

@@ -58,18 +58,23 @@ fn is_from_ledger(result: &EventResult) -> bool {
     }
 }
 
-/// Parses the results of several events, one per line.
+/// Parses the results of a number of events, one per line.
 ///
 /// # Errors
-/// A line is not the result of a ledger.
-pub(super) fn parse_results(lines: &[u8]) -> Result<Vec<EventResult>, String> {
-    let results: Result<Vec<EventResult>, _> =
-        serde_json::Deserializer::from_slice(lines).into_iter().collect();
+/// A line is not the result of a ledger, or the number of results differs.
+pub(super) fn parse_results(lines: &[u8], events: usize) -> Result<Vec<EventResult>, String> {
+    let results = serde_json::Deserializer::from_slice(lines).into_iter();
+    // One more shows that there are too many.
+    let results: Result<Vec<EventResult>, _> = results.take(events + 1).collect();
     let results = results.map_err(|error| error.to_string())?;
     if !results.iter().all(is_from_ledger) {
         return Err("a result without a position, or without a problem of a release ledger".to_owned());
     }
-    Ok(results)
+    match results.len() {
+        number if number > events => Err(format!("more than {events} results for {events} events")),
+        number if number < events => Err(format!("{number} results for {events} events")),
+        _ => Ok(results),
+    }
 }
 
 #[cfg(test)]
@@ -80,7 +85,7 @@ mod tests {
     fn a_result_without_the_members_of_a_ledger_is_rejected() {
         let problem =
             |kind: &str| format!(r#"{{"status":"rejected","problem":{{"type":"{kind}","title":"No"}}}}"#);
-        let accepted = |line: &str| parse_results(line.as_bytes()).map(|results| results.len());
+        let accepted = |line: &str| parse_results(line.as_bytes(), 1).map(|results| results.len());
 
         assert_eq!(accepted(r#"{"status":"recorded","position":1}"#), Ok(1));
         assert_eq!(accepted(&problem("urn:release-ledger:problem:freeze-mismatch")), Ok(1));
@@ -89,5 +94,7 @@ mod tests {
         {
             assert!(accepted(foreign).is_err(), "{foreign}");
         }
+        let recorded = r#"{"status":"recorded","position":1}"#;
+        assert!(accepted("").is_err() && accepted(&recorded.repeat(2)).is_err());
     }
 }

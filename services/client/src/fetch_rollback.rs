@@ -5,7 +5,7 @@ use std::time::Duration;
 use ledger_api_types::RollbackBody;
 use ledger_domain::event::Rollback;
 use ledger_domain::rollback::RollbackPhase;
-use ledger_domain::{EnvironmentName, ShortText};
+use ledger_domain::{EnvironmentName, ShortText, escape_line};
 
 use crate::connection::{Client, Error};
 use crate::query::{head, read, with_param};
@@ -22,7 +22,7 @@ pub(crate) fn parse_rollback(body: &RollbackBody) -> anyhow::Result<Rollback> {
 /// Describes the end of the rollback: `rollback r-1 of production has failed: reason`.
 pub(crate) fn describe_end(rollback: &RollbackBody) -> String {
     let RollbackBody { rollback_id, environment, phase, end_reason, .. } = rollback;
-    let reason = end_reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let reason = end_reason.as_ref().map(|reason| format!(": {}", escape_line(reason))).unwrap_or_default();
     let has = if *phase == RollbackPhase::Cancelled { "is" } else { "has" };
     format!("rollback {rollback_id} of {environment} {has} {}{reason}", phase.name())
 }

@@ -60,7 +60,7 @@ impl Gate {
     /// [`GateDenied`] if a rule denies the release; another error if the gate gives no answer.
     pub async fn run(self) -> anyhow::Result<()> {
         let request = self.request();
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let url = self.query.with_wait_for(client.url(&["environments", self.environment.as_str(), "gate"]));
         let response = client.post(url, &request, None).await?;
         let body: GateBody = read(&response)?;

@@ -80,7 +80,7 @@ impl History {
     /// # Errors
     /// The service does not answer, or rejects a condition.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let url = with_param(client.url(&["events"]), "environment", self.environment);
         let url = with_param(with_param(url, "service", self.service), "type", self.kind);
         let url = with_param(with_param(url, "after", self.after), "limit", self.limit);

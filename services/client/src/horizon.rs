@@ -29,7 +29,7 @@ impl Horizon {
     /// # Errors
     /// The service does not answer, or there is no such environment.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let url = client.url(&["environments", self.environment.as_str(), "rollback-horizon"]);
         self.query.fetch_and_print(&client, with_param(url, "window", self.window), render).await
     }

@@ -104,7 +104,7 @@ impl ImportReleases {
     /// # Errors
     /// A row is invalid or is rejected permanently, or the service accepts none for too long.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.clone().client();
+        let client = self.connection.clone().client()?;
         let latest = clock::now() + CLOCK_TOLERANCE;
         let options =
             ParseOptions { source: self.source.clone(), commit_column: self.commit_column_is, latest };

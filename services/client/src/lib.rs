@@ -4,7 +4,9 @@
 //! a command fails if an event is neither recorded nor spooled.
 
 mod actor;
+mod address;
 mod backtest;
+mod bounded;
 mod chunk;
 mod ci;
 pub mod clock;
@@ -31,6 +33,7 @@ mod plan;
 mod points;
 mod policy;
 mod position;
+mod private_folder;
 mod problem;
 mod progress;
 mod query;
@@ -47,6 +50,7 @@ mod stream;
 pub mod table;
 mod targets;
 
+pub use address::AddressError;
 pub use backtest::Backtest;
 pub use connection::{Client, Connection, Error};
 pub use delivery::DeliverySummary;
@@ -60,6 +64,7 @@ pub use horizon::Horizon;
 pub use import::{Import, ImportReleases};
 pub use manifest::Manifest;
 pub use mark::{MarkPoint, UnmarkPoint};
+pub use output::printable;
 pub use points::{Points, ShowPoint};
 pub use policy::Policy;
 pub use position::ShowPosition;

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use ledger_domain::EnvironmentName;
 
 use super::connection::Connection;
-use super::output::print_bytes;
+use super::output::print_file;
 use super::query::{WaitArgs, with_param};
 
 /// Write the state of an environment, now or at any point, in a format of infrastructure as code
@@ -43,7 +43,7 @@ impl Manifest {
     /// # Errors
     /// The service does not answer, there is no such point, or the file cannot be written.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let url = client.url(&["environments", self.environment.as_str(), "manifest"]);
         let format = if self.json { "json" } else { &self.format };
         let url = with_param(with_param(url, "at", self.at), "format", Some(format));
@@ -52,7 +52,7 @@ impl Manifest {
             Some(file) => {
                 fs::write(&file, &manifest).with_context(|| format!("cannot write {}", file.display()))
             }
-            None => Ok(print_bytes(&manifest)?),
+            None => Ok(print_file(&manifest)?),
         }
     }
 }

@@ -23,7 +23,7 @@ pub struct MarkPoint {
     #[arg(long = "as", value_enum, value_name = "STATUS")]
     status: MarkStatus,
     /// A name for the point, to select it as point:NAME
-    #[arg(long, value_name = "NAME", value_parser = ShortText::parse)]
+    #[arg(long, value_name = "NAME", value_parser = ShortText::parse_identifier)]
     name: Option<ShortText>,
     #[command(flatten)]
     args: MarkArgs,
@@ -108,7 +108,7 @@ impl MarkArgs {
         payload: impl FnOnce(ReleasePointId) -> Payload,
         result: &str,
     ) -> anyhow::Result<()> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let point = selector.resolve(&client).await?;
         let position =
             record_new(&client, payload(point.clone()), &self.by.actor()?, Some(self.reason)).await?;

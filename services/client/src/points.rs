@@ -61,7 +61,7 @@ impl Points {
     /// # Errors
     /// The service does not answer, or there is no such environment.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let url = client.url(&["environments", self.environment.as_str(), "points"]);
         let status = self.status.map(|status| status.replace('-', "_"));
         let url = with_param(with_param(url, "status", status), "before", self.before);
@@ -76,7 +76,7 @@ impl ShowPoint {
     /// # Errors
     /// The service does not answer, or there is no such point.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let point = self.point.to_string();
         let url = client.url(&["environments", self.environment.as_str(), "points", &point]);
         self.query.fetch_and_print(&client, with_param(url, "known_at", self.known_at), render).await

@@ -27,7 +27,7 @@ impl Policy {
     /// # Errors
     /// The service does not answer, or there is no such environment.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let url = client.url(&["environments", self.environment.as_str(), "policy"]);
         self.query.fetch_and_print(&client, with_param(url, "known_at", self.known_at), render).await
     }

@@ -28,7 +28,7 @@ impl ShowPosition {
     /// # Errors
     /// The service does not answer.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let body = read(&self.wait.fetch(&client, client.url(&["position"])).await?)?;
         let text = if self.json { json(&body) } else { render(&body) };
         Ok(print_json_or_text(self.json, &text)?)

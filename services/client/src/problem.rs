@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 
 use ledger_api_types::ProblemBody;
+use ledger_domain::escape_line;
 
-/// Describes a problem as `title: detail`, or `type: detail` if it has no title, and the pointers into the event that the detail does not name.
+/// Describes a problem as `title: detail`, or `type: detail` if it has no title, and the pointers into the event that
+/// the detail does not name. It is one line without control characters.
 pub(super) fn describe(problem: &ProblemBody) -> String {
     let ProblemBody { kind, title, detail, errors, .. } = problem;
     let mut text = if title.is_empty() { kind.clone() } else { title.clone() };
@@ -15,7 +17,7 @@ pub(super) fn describe(problem: &ProblemBody) -> String {
     for pointer in pointers.filter(|pointer| !detail.contains(pointer)) {
         let _ = write!(text, " (at {pointer})");
     }
-    text
+    escape_line(&text).into_owned()
 }
 
 #[cfg(test)]
@@ -45,5 +47,7 @@ mod tests {
             "Bad: wrong (at /id)"
         );
         assert_eq!(text(r#"{"type":"urn:x:gone","detail":"it was deleted"}"#), "urn:x:gone: it was deleted");
+        let hostile = r#"{"title":"No\nerror: all is well","detail":"\u001b[2J\u202e"}"#;
+        assert_eq!(text(hostile), "No\\nerror: all is well: \\u{1b}[2J\\u{202e}");
     }
 }

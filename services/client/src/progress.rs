@@ -3,6 +3,9 @@
 use std::io::{self, IsTerminal as _, Read, Write as _};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use ledger_domain::escape_line;
+
+use super::address::hide_credentials;
 
 pub(super) struct Progress(ProgressBar);
 
@@ -68,8 +71,13 @@ impl Progress {
         self.line(&format!("note: {text}"));
     }
 
-    /// Prints a line on stderr, above the bar if there is one.
+    /// Prints a line on stderr, above the bar if there is one. Escapes unprintable characters.
     pub(super) fn line(&self, text: &str) {
+        self.output_line(&escape_line(&hide_credentials(text)));
+    }
+
+    /// Prints a line of a command of the user on stderr, unchanged: the user's own commands may use the terminal.
+    pub(super) fn output_line(&self, text: &str) {
         self.0.suspend(|| {
             // Ignore a closed stderr.
             let _ = writeln!(io::stderr().lock(), "{text}");

@@ -7,14 +7,14 @@ use reqwest::Url;
 use serde::de::DeserializeOwned;
 
 use super::connection::Client;
-use super::output::{print_bytes, print_text};
+use super::output::{print_json, print_text};
 
 /// Flags of every query.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct QueryArgs {
     #[command(flatten)]
     wait: WaitArgs,
-    /// Print the service's response unchanged
+    /// Print the service's response as JSON
     #[arg(long)]
     json: bool,
 }
@@ -36,13 +36,13 @@ pub(super) fn with_param(mut url: Url, name: &str, value: Option<impl ToString>)
 }
 
 impl QueryArgs {
-    /// Prints a response body: unchanged with `--json`, else rendered as text.
+    /// Prints a response body: as JSON with `--json`, else rendered as text.
     pub(super) fn print<T: DeserializeOwned>(
         &self,
         body: Bytes,
         render: impl FnOnce(&T) -> String,
     ) -> anyhow::Result<()> {
-        let printed = if self.json { print_bytes(&body) } else { print_text(&render(&read(&body)?)) };
+        let printed = if self.json { print_json(&body) } else { print_text(&render(&read(&body)?)) };
         Ok(printed?)
     }
 
@@ -55,7 +55,7 @@ impl QueryArgs {
         with_param(url, "wait_for", self.wait.wait_for)
     }
 
-    /// Fetches a URL and prints the response body: unchanged with `--json`, else rendered as text.
+    /// Fetches a URL and prints the response body: as JSON with `--json`, else rendered as text.
     pub(super) async fn fetch_and_print<T: DeserializeOwned>(
         &self,
         client: &Client,

@@ -67,7 +67,7 @@ struct SourcePoint {
 
 impl Rebuild {
     async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.clone().client();
+        let client = self.connection.clone().client()?;
         let source = self.from.environment.as_ref().context("--from must be ENVIRONMENT@POINT")?.to_string();
         let (origin, position) = match self.find_or_request(&client).await? {
             Some(rollback_id) => {

@@ -45,11 +45,7 @@ pub(super) async fn record_with_retry(
 
 async fn record_once(client: &Client, event: &Envelope) -> Result<EventResult, Error> {
     let body = client.record_one(event.bytes().clone()).await?;
-    let invalid = |error: serde_json::Error| Error::InvalidResponse {
-        url: client.ledger().clone(),
-        detail: error.to_string(),
-    };
-    serde_json::from_slice(&body).map_err(invalid)
+    serde_json::from_slice(&body).map_err(|error| client.invalid_response(error.to_string()))
 }
 
 /// Composes and records an event, without retries; returns its position.

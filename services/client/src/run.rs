@@ -43,8 +43,9 @@ const GRACE_PERIOD: Duration = Duration::from_secs(1);
 /// as SIGHUP under `nohup`, is ignored by both.
 ///
 /// A ledger that is down neither fails nor delays a deploy: reports that cannot be sent are kept in the
-/// spool, and the next command sends them first. A failure of this program, and not of the command, exits
-/// with 125.
+/// spool, and the next command sends them first. If --url or --tenant is invalid, no ledger is known: the
+/// command runs, and its reports are lost, which a line on stderr says. A failure of this program, and not of
+/// the command, exits with 125.
 ///
 /// In GitHub Actions, GitLab, Jenkins and Buildkite, the CI's variables provide --deployment, --commit,
 /// --actor and --link pipeline=…; flags take precedence.
@@ -108,7 +109,14 @@ impl Run {
         };
         let started = deploy.event(Kind::DeployStarted, None).context("invalid deploy")?;
         let patience = Duration::from_secs(self.patience);
-        let client = self.connection.client();
+        let client = match self.connection.client() {
+            Ok(client) => client,
+            Err(error) if self.strict => return Err(error).context("did not run the command"),
+            Err(error) => {
+                print_notice(&format!("{error}; the deploy's reports are lost"));
+                return Ok(ExitCode::from(child::run(&self.command, &mut signals).await.code));
+            }
+        };
         let outbox = Outbox::new(client.clone(), self.spool.folder(), patience);
         let mut reports = DeployReports::new(outbox);
         tokio::select! {

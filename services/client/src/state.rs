@@ -33,7 +33,7 @@ impl State {
     /// # Errors
     /// The service does not answer, or there is no such environment or point.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let url = client.url(&["environments", self.environment.as_str(), "state"]);
         let url = with_param(with_param(url, "at", self.at.as_deref()), "known_at", self.known_at);
         self.query.fetch_and_print(&client, url, render).await

@@ -8,6 +8,8 @@ use tokio::time::sleep;
 
 use super::connection::{Client, Error, incomplete_response};
 
+/// Maximum size of a message in bytes: several times that of an event.
+const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// Delay before a stream is opened again.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
@@ -37,7 +39,7 @@ impl<'a> MessageStream<'a> {
     /// Returns the next message. Safe to cancel: no message is lost.
     ///
     /// # Errors
-    /// The service rejects the stream, or is unreachable before the first message.
+    /// The service rejects the stream, is unreachable before the first message, or sends a message that is too large.
     pub(super) async fn next(&mut self) -> Result<Message, Error> {
         loop {
             if let Some(message) = self.ready.pop_front() {
@@ -57,8 +59,11 @@ impl<'a> MessageStream<'a> {
                 }
                 continue;
             };
-            match response.chunk().await.map_err(|error| incomplete_response(&self.url, &error)) {
-                Ok(Some(bytes)) => self.ready.extend(self.parser.push(&bytes)),
+            match response.chunk().await.map_err(|error| incomplete_response(&self.url, error)) {
+                Ok(Some(bytes)) => {
+                    let messages = self.parser.push(&bytes);
+                    self.ready.extend(messages.map_err(|detail| self.client.invalid_response(detail))?);
+                }
                 Ok(None) | Err(_) => {
                     self.open = None;
                     sleep(RECONNECT_DELAY).await;
@@ -77,7 +82,10 @@ struct MessageParser {
 
 impl MessageParser {
     /// Adds bytes; returns the messages that they complete.
-    fn push(&mut self, bytes: &[u8]) -> Vec<Message> {
+    ///
+    /// # Errors
+    /// A message has more than [`MAX_MESSAGE_BYTES`].
+    fn push(&mut self, bytes: &[u8]) -> Result<Vec<Message>, String> {
         self.rest.extend_from_slice(bytes);
         let mut complete = Vec::new();
         while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
@@ -91,7 +99,11 @@ impl MessageParser {
                 self.parse_line(line);
             }
         }
-        complete
+        let Message { name, data, .. } = &self.message;
+        if self.rest.len() + name.len() + data.len() > MAX_MESSAGE_BYTES {
+            return Err(format!("a message has more than {MAX_MESSAGE_BYTES} bytes"));
+        }
+        Ok(complete)
     }
 
     fn parse_line(&mut self, line: &str) {
@@ -121,12 +133,23 @@ mod tests {
         let text =
             b": alive\n\nid: 7\nevent: rollback.started\ndata: {\"a\":\ndata: 1}\n\nid:8\r\ndata:x\r\n\r\n";
         let mut parser = MessageParser::default();
-        let messages: Vec<_> = text.iter().flat_map(|byte| parser.push(&[*byte])).collect();
+        let messages: Vec<_> =
+            text.iter().flat_map(|byte| parser.push(&[*byte]).expect("small messages")).collect();
         let message = |id, name: &str, data: &str| Message { id, name: name.into(), data: data.into() };
         assert_eq!(
             messages,
             [message(Some(7), "rollback.started", "{\"a\":\n1}"), message(Some(8), "", "x")]
         );
-        assert_eq!(MessageParser::default().push(text), messages);
+        assert_eq!(MessageParser::default().push(text), Ok(messages));
+    }
+
+    #[test]
+    fn an_endless_line_and_an_endless_message_are_rejected() {
+        for part in ["x".repeat(1 << 10), format!("data: {}\n", "x".repeat(1 << 10))] {
+            let mut parser = MessageParser::default();
+            let mut pushed = (0..2_000).map(|_| parser.push(part.as_bytes()));
+            let error = pushed.find_map(Result::err).expect("an error");
+            assert_eq!(error, "a message has more than 1048576 bytes");
+        }
     }
 }

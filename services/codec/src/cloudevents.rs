@@ -15,12 +15,13 @@ mod encode;
 mod error;
 mod fields;
 mod header;
+mod uri;
 mod versions;
 
 use bytes::Bytes;
 use chrono::{DateTime, SubsecRound, Utc};
 use ledger_domain::event::Policy;
-use ledger_domain::{Event, Identity};
+use ledger_domain::{Event, Identity, Kind};
 
 use crate::ijson::{Json, Object};
 
@@ -56,7 +57,7 @@ impl Envelope {
     pub fn stored(bytes: Bytes) -> Result<Self, InvalidEvent> {
         let object = parse_object(&bytes)?;
         let (identity, occurred_at, event) =
-            decode(&object, |_, _| Ok(())).map_err(|reason| invalid(&object, reason))?;
+            decode(&object, |_, _, _| Ok(())).map_err(|reason| invalid(&object, reason))?;
         Ok(Self { identity, occurred_at, event, bytes })
     }
 
@@ -147,15 +148,15 @@ impl Envelope {
     }
 }
 
-/// Decodes the parts of an event; `check` validates its identity and its data, upcast to the latest version.
+/// Decodes the parts of an event; `check` validates all its attributes, and its data, upcast to the latest version.
 fn decode(
     object: &Object<'_>,
-    check: impl FnOnce(&Identity, &Json<'_>) -> Result<(), Reason>,
+    check: impl FnOnce(Kind, &Object<'_>, &Json<'_>) -> Result<(), Reason>,
 ) -> Result<(Identity, DateTime<Utc>, Event), Reason> {
     let attributes = attributes::parse(object)?;
     let data = versions::upcast(attributes.kind, attributes.version, attributes.data);
     let event = data::event(attributes.kind, &data)?;
-    check(&attributes.identity, &data)?;
+    check(attributes.kind, object, &data)?;
     Ok((attributes.identity, attributes.occurred_at, event))
 }
 
@@ -198,5 +199,7 @@ fn invalid(object: &Object<'_>, reason: Reason) -> InvalidEvent {
     InvalidEvent { id: text("id"), source: text("source"), reason }
 }
 
+#[cfg(test)]
+mod conformance;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,8 @@
 //! Invariants:
 //! - At most one process uses a data directory. It holds a kernel lock, which a crash releases.
 //! - A server stops when its handle is dropped. If this process is killed, the server keeps running, and the next start
-//!   in the same directory stops it first.
+//!   in the same directory stops it first. A start in a copy of the directory does not: a server belongs to the
+//!   directory that it works in, and not to one with the same names, passwords and process ids in its files.
 //! - Servers listen on 127.0.0.1 only and require a random password, which the directory stores.
 //! - Nothing outside the data directory changes.
 //!
@@ -196,6 +197,24 @@ mod tests {
 
         assert!(matches!(rejected, Err(Error::InUse { .. })), "{rejected:?}");
         assert!(later.is_ok(), "{later:?}");
+    }
+
+    #[tokio::test]
+    async fn a_copy_of_a_directory_in_use_starts_and_the_servers_of_the_original_continue() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        fs::set_permissions(root.path(), Permissions::from_mode(0o711)).expect("opened");
+        let (original, copy) = (root.path().join("original"), root.path().join("copy"));
+        let mut first = Stack::start(&original, &options()).await.expect("started");
+        let copied = std::process::Command::new("cp").arg("-a").args([&original, &copy]).status();
+        assert!(copied.expect("cp").success());
+
+        let second = Stack::start(&copy, &options()).await.expect("the copy starts");
+
+        assert!(matches!((first.nats.failure(), first.postgres.failure()), (Ok(None), Ok(None))));
+        assert_ne!((first.nats.pid(), first.postgres.pid()), (second.nats.pid(), second.postgres.pid()));
+        second.stop().await.expect("stopped");
+        assert!(matches!((first.nats.failure(), first.postgres.failure()), (Ok(None), Ok(None))));
+        first.stop().await.expect("stopped");
     }
 
     #[tokio::test]

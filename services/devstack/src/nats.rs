@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 use super::directory::LockedDirectory;
 use super::error::file;
-use super::process::{POLL_INTERVAL, Process, STARTUP_TIMEOUT, stop_all, wait_until_stopped};
+use super::process::{POLL_INTERVAL, Process, RunningProcess, STARTUP_TIMEOUT, stop_all, wait_until_stopped};
 use super::program::{find_on_path, is_executable};
 use super::{Error, port, secret};
 
@@ -272,11 +272,19 @@ fn config_path(directory: &Path) -> PathBuf {
     directory.join("nats.conf")
 }
 
-/// Returns a predicate on arguments that matches the servers of this directory: only this module passes the path of its
-/// configuration in this form.
-fn is_server_of(directory: &Path) -> impl Fn(&[String]) -> bool {
-    let config = config_path(directory).to_string_lossy().into_owned();
-    move |arguments| arguments.windows(2).any(|pair| pair[0] == "--config" && pair[1] == config)
+/// Returns a predicate that matches the servers of this directory: they work in it, and only this module passes a
+/// configuration in this form. If the working directory of a process cannot be read, the path of its configuration
+/// decides.
+fn is_server_of(directory: &Path) -> impl Fn(&RunningProcess) -> bool {
+    let (directory, config) = (directory.to_owned(), config_path(directory));
+    move |process| {
+        let mut options = process.arguments().windows(2).filter(|pair| pair[0] == "--config");
+        let is_server = |path: &Path| {
+            path.file_name() == config.file_name()
+                && process.works_in(&[&directory]).unwrap_or(path == config)
+        };
+        options.any(|pair| is_server(Path::new(&pair[1])))
+    }
 }
 
 /// Reads the process id that the server itself wrote, which is correct behind any wrapper.
@@ -294,7 +302,7 @@ async fn launch(
     options: &Options,
 ) -> Result<Process, Error> {
     let config = config_path(directory);
-    let name = secret::server_name(&passwords[User::Ledger as usize]);
+    let name = secret::server_name(&passwords[User::Ledger as usize], directory);
     let header = "# Written by release-ledger at every start; changes are lost.\n";
     secret::write_private_file(&config, &format!("{header}{CONFIG_TEMPLATE}\n{}\n", options.extra_config))?;
     secret::write_private_file(&directory.join("users.conf"), &format!("{header}{USERS_CONFIG}"))?;

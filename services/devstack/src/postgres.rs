@@ -94,7 +94,7 @@ impl Postgres {
             programs,
             account,
             directory: directory.path().to_owned(),
-            name: secret::server_name(&password),
+            name: secret::server_name(&password, directory.path()),
         };
         let processes = cluster.processes();
         let orphans = processes.stop(Signal::INT).await?;

@@ -2,11 +2,12 @@
 //!
 //! A child has its own process group, so that Ctrl-C in the terminal reaches only this process, which stops the child
 //! in order. A child never outlives its [`Process`]. If this process is killed, the child keeps running. A later start
-//! finds it by its command line ([`find_processes`]), not by a stored process id, which another process may have by
-//! then.
+//! finds it by its command line and its working directory ([`find_processes`]), not by a stored process id, which
+//! another process may have by then, or which is in a copy of the directory, too.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -190,14 +191,78 @@ impl Drop for Process {
     }
 }
 
-/// Returns all running processes with arguments, program name first, that match `predicate`. Zombies have no arguments,
-/// so they are not included.
-pub(super) fn find_processes(predicate: impl Fn(&[String]) -> bool) -> Vec<Pid> {
+/// Identity of a directory: every path to it has the same, and a copy of it has another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct DirectoryId {
+    device: u64,
+    inode: u64,
+}
+
+impl DirectoryId {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+/// Process of this machine, as it was found: a process id alone may belong to another process later.
+#[derive(Debug)]
+pub(super) struct RunningProcess {
+    pid: Pid,
+    /// Start time, in ticks since the machine started.
+    started: u64,
+    arguments: Vec<String>,
+    /// Working directory; `None` if this process may not read it.
+    directory: Option<DirectoryId>,
+}
+
+impl RunningProcess {
+    /// Reads a process; `None` if it does not exist, or has no arguments, as a zombie.
+    pub(super) fn read(pid: Pid) -> Option<Self> {
+        let started = start_time(pid)?;
+        let arguments = arguments(pid);
+        let directory = DirectoryId::of(Path::new(&format!("/proc/{pid}/cwd")));
+        // Another process may have got the id meanwhile.
+        (start_time(pid) == Some(started) && !arguments.is_empty()).then_some(Self {
+            pid,
+            started,
+            arguments,
+            directory,
+        })
+    }
+
+    /// Returns the arguments, program name first.
+    pub(super) fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+
+    /// Returns true if the working directory is one of these, or `None` if it is unknown.
+    pub(super) fn works_in(&self, directories: &[&Path]) -> Option<bool> {
+        let own = self.directory?;
+        Some(directories.iter().filter_map(|path| DirectoryId::of(path)).any(|directory| directory == own))
+    }
+
+    fn is_gone(&self) -> bool {
+        start_time(self.pid) != Some(self.started) || has_exited(self.pid)
+    }
+
+    /// Sends a signal, unless the process has exited.
+    fn signal(&self, signal: Signal) {
+        if !self.is_gone() {
+            // The process may exit concurrently: a missing process is not an error.
+            let _ = kill_process(self.pid, signal);
+        }
+    }
+}
+
+/// Returns all running processes that match `predicate`.
+pub(super) fn find_processes(predicate: impl Fn(&RunningProcess) -> bool) -> Vec<RunningProcess> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     processes
         .filter_map(Result::ok)
         .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
-        .filter(|pid| predicate(&arguments(*pid)))
+        .filter_map(RunningProcess::read)
+        .filter(|process| predicate(process))
         .collect()
 }
 
@@ -215,34 +280,39 @@ pub(super) fn arguments(pid: Pid) -> Vec<String> {
 /// A process does not exit after SIGKILL.
 pub(super) async fn stop_all(
     program: &'static str,
-    predicate: impl Fn(&[String]) -> bool,
+    predicate: impl Fn(&RunningProcess) -> bool,
     signal: Signal,
     timeout: Duration,
 ) -> Result<usize, Error> {
     let mut remaining = find_processes(predicate);
     let count = remaining.len();
     for (signal, timeout) in [(signal, timeout), (Signal::KILL, KILL_TIMEOUT)] {
-        for pid in &remaining {
-            // A process that has exited meanwhile is not an error.
-            let _ = kill_process(*pid, signal);
-            let _ = kill_process(*pid, Signal::CONT);
+        for process in &remaining {
+            process.signal(signal);
+            process.signal(Signal::CONT);
         }
         let deadline = Instant::now() + timeout;
-        while remaining.iter().any(|pid| !is_gone(*pid)) && Instant::now() < deadline {
+        while remaining.iter().any(|process| !process.is_gone()) && Instant::now() < deadline {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
-        remaining.retain(|pid| !is_gone(*pid));
+        remaining.retain(|process| !process.is_gone());
     }
     match remaining.first() {
         None => Ok(count),
-        Some(pid) => Err(Error::StillRunning { program, pid: pid.as_raw_nonzero().get() }),
+        Some(process) => Err(Error::StillRunning { program, pid: process.pid.as_raw_pid() }),
     }
 }
 
 /// Returns true if a process has exited. A zombie counts: its parent has not waited for it yet, but its files and
 /// sockets are closed.
-fn is_gone(pid: Pid) -> bool {
+fn has_exited(pid: Pid) -> bool {
     matches!(state(Path::new(&format!("/proc/{pid}"))), None | Some('Z' | 'X'))
+}
+
+/// Returns the start time of a process, in ticks since the machine started; `None` if the process does not exist.
+fn start_time(pid: Pid) -> Option<u64> {
+    // The 22nd field; the first of `stat_fields` is the third.
+    stat_fields(Path::new(&format!("/proc/{pid}")))?.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }
 
 /// Waits until all threads of a process have stopped after SIGSTOP, or the process has exited. Each thread stops when
@@ -260,7 +330,59 @@ pub(super) async fn wait_until_stopped(pid: u32) {
 
 /// Reads the state of a process or thread from its directory in `/proc`. Returns `None` if it does not exist.
 fn state(directory: &Path) -> Option<char> {
+    stat_fields(directory)?.chars().next()
+}
+
+/// Reads the fields of a process or thread that follow its name. The name is in parentheses and may contain
+/// parentheses itself.
+fn stat_fields(directory: &Path) -> Option<String> {
     let stat = fs::read_to_string(directory.join("stat")).ok()?;
-    // The state follows the name, which is in parentheses and may contain parentheses itself.
-    stat.rsplit_once(')')?.1.trim_start().chars().next()
+    Some(stat.rsplit_once(')')?.1.trim_start().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Starts a process that runs until it is dropped.
+    fn sleeping(log: &Path, directory: &Path) -> Process {
+        let mut command = Command::new("sleep");
+        command.arg("600").current_dir(directory);
+        Process::spawn("sleep", &mut command, log, Signal::KILL).expect("started")
+    }
+
+    #[test]
+    fn a_process_is_found_by_its_arguments_and_its_working_directory() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let (here, copy) = (root.path().join("here"), root.path().join("copy"));
+        for directory in [&here, &copy] {
+            fs::create_dir(directory).expect("directory created");
+        }
+        let process = sleeping(&root.path().join("log"), &here);
+        let pid = Pid::from_raw(i32::try_from(process.id()).expect("a process id")).expect("a process id");
+
+        // Until the child executes its program, it has the arguments of this process.
+        let found = std::iter::repeat_with(|| RunningProcess::read(pid).expect("a process"))
+            .find(|found| found.arguments() == ["sleep", "600"])
+            .expect("the program starts");
+
+        assert_eq!(found.works_in(&[&here]), Some(true));
+        assert_eq!(found.works_in(&[&copy, &root.path().join("missing")]), Some(false));
+        fs::rename(&here, root.path().join("moved")).expect("moved");
+        assert_eq!(found.works_in(&[&root.path().join("moved")]), Some(true));
+    }
+
+    #[test]
+    fn a_process_with_the_same_id_and_another_start_time_is_another_process() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let process = sleeping(&root.path().join("log"), root.path());
+        let pid = Pid::from_raw(i32::try_from(process.id()).expect("a process id")).expect("a process id");
+        let mut found = RunningProcess::read(pid).expect("a process");
+        assert!(!found.is_gone());
+
+        found.started += 1;
+        assert!(found.is_gone());
+        found.signal(Signal::KILL);
+        assert!(!has_exited(pid), "the signal reached another process");
+    }
 }

@@ -66,10 +66,14 @@ pub(super) fn write_private_file(path: &Path, text: &str) -> Result<(), Error> {
     write_file().map_err(file("write", path))
 }
 
-/// Derives a unique server name from the server's password. The name is the same at every start. It identifies the
-/// server, its processes and the listener on a port. It does not reveal the password, which is too long to guess.
-pub(super) fn server_name(password: &SecretString) -> String {
-    let digest = Sha256::digest(password.expose_secret());
+/// Derives a unique server name from the server's password and its directory: a copy of the directory has the same
+/// password, and another name. The name is the same at every start. It identifies the server, its processes and the
+/// listener on a port. It does not reveal the password, which is too long to guess.
+pub(super) fn server_name(password: &SecretString, directory: &Path) -> String {
+    let digest = Sha256::new()
+        .chain_update(password.expose_secret())
+        .chain_update(directory.as_os_str().as_encoded_bytes())
+        .finalize();
     format!("release-ledger-{}", hex::encode(&digest[..6]))
 }
 
@@ -88,6 +92,15 @@ mod tests {
         assert_eq!(created.expose_secret(), loaded.expose_secret());
         assert_eq!(created.expose_secret().len(), 48);
         assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_server_of_a_copied_directory_has_another_name() {
+        let password = SecretString::from("secret");
+        let name = |directory: &str| server_name(&password, Path::new(directory));
+        assert_eq!(name("/data/nats"), name("/data/nats"));
+        assert_ne!(name("/data/nats"), name("/copy/nats"));
+        assert!(!name("/data/nats").contains("secret"));
     }
 
     #[test]

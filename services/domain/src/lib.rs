@@ -13,6 +13,7 @@ pub mod event;
 mod fold;
 pub mod gate;
 pub mod horizon;
+mod identifier;
 mod identity;
 mod image;
 mod kind;
@@ -32,6 +33,7 @@ pub mod revocation;
 pub mod rollback;
 pub mod span;
 mod text;
+mod timestamp;
 
 pub use artifact::{Artifact, ArtifactError};
 pub use composition::{
@@ -40,6 +42,7 @@ pub use composition::{
 pub use digest::{ConfigDigest, DigestError};
 pub use event::{Event, Payload};
 pub use fold::{Anomaly, Applied, Effect, LaneFold, LiveReleaseRef, Occupancy, Track, TrackEntry};
+pub use identifier::{IdentifierError, RESERVED_IDENTIFIERS};
 pub use identity::{EventId, Identity, IdentityKey, Source};
 pub use image::Image;
 pub use kind::{Family, Kind, UnknownKind};
@@ -52,4 +55,5 @@ pub use point_in_time::{PointInTime, PointInTimeError};
 pub use point_ref::{PointRef, PointRefError, PointSelector};
 pub use position::Position;
 pub use release::{Part, Release};
-pub use text::{LongText, ShortText, TextError, escape_unprintable};
+pub use text::{LongText, ShortText, TextError, escape_line, escape_unprintable, is_format, is_noncharacter};
+pub use timestamp::{TimeError, parse_stored_time, parse_time};

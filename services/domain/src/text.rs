@@ -2,7 +2,7 @@
 //!
 //! A short text names something, so two short texts that look the same must be equal. A new one therefore contains no
 //! format characters, which are invisible or reorder the text around them. A long text may contain them, since some
-//! scripts and emoji need them; [`escape_unprintable`] makes them visible.
+//! scripts and emoji need them; [`escape_unprintable`] and [`escape_line`] make them visible.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,34 +27,77 @@ pub enum TextError {
     #[error("contains the control character {0:?}")]
     Control(char),
     /// A format character, which is invisible or reorders the text around it.
-    #[error("contains the format character {0:?}, which is invisible or reorders the text around it")]
+    #[error(
+        "contains the format character '{}', which is invisible or reorders the text around it",
+        .0.escape_unicode()
+    )]
     Format(char),
     /// White space at the start or end, which readers cannot see.
     #[error("starts or ends with white space")]
     Padded,
 }
 
-/// Returns true for characters of the general category Cf (bidirectional controls, zero width characters, soft hyphen
-/// and others), and for the line and paragraph separators.
-fn is_format(c: char) -> bool {
+/// Returns true for characters that are invisible or reorder the text around them: those of the general category Cf
+/// (bidirectional controls, zero width characters, soft hyphen and others), the line and paragraph separators, those
+/// that Unicode renders as nothing by default (fillers, variation selectors), the blank Braille pattern, and the
+/// noncharacters, which no text contains.
+#[must_use]
+pub fn is_format(c: char) -> bool {
     use GeneralCategory::{Format, LineSeparator, ParagraphSeparator};
-    !c.is_ascii() && matches!(c.general_category(), Format | LineSeparator | ParagraphSeparator)
+    !c.is_ascii()
+        && (matches!(c.general_category(), Format | LineSeparator | ParagraphSeparator)
+            || is_default_ignorable(c)
+            || c == '\u{2800}'
+            || is_noncharacter(c))
+}
+
+/// Returns true for the characters with the Unicode property `Default_Ignorable_Code_Point` that are not of the
+/// category Cf.
+const fn is_default_ignorable(c: char) -> bool {
+    matches!(
+        c,
+        '\u{34f}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{2065}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fff8}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
+}
+
+/// Returns true for a code point that Unicode permanently reserves for internal use, such as U+FFFE.
+#[must_use]
+pub const fn is_noncharacter(c: char) -> bool {
+    matches!(c, '\u{fdd0}'..='\u{fdef}') || c as u32 & 0xfffe == 0xfffe
 }
 
 /// Returns the text with control and format characters escaped as `\u{202e}`, for terminals and logs. Keeps line feeds
 /// and tabs.
 #[must_use]
 pub fn escape_unprintable(text: &str) -> Cow<'_, str> {
-    let is_unprintable = |c: char| (c.is_control() && !matches!(c, '\n' | '\t')) || is_format(c);
-    if !text.contains(is_unprintable) {
+    escape(text, |c| (c.is_control() && !matches!(c, '\n' | '\t')) || is_format(c))
+}
+
+/// Returns the text as one line: escaped as by [`escape_unprintable`], and with line feeds and tabs escaped, too.
+#[must_use]
+pub fn escape_line(text: &str) -> Cow<'_, str> {
+    escape(text, |c| c.is_control() || is_format(c))
+}
+
+fn escape(text: &str, is_unprintable: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_unprintable) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if is_unprintable(c) {
-            escaped.extend(c.escape_default());
-        } else {
-            escaped.push(c);
+        match c {
+            '\n' | '\r' | '\t' if is_unprintable(c) => escaped.extend(c.escape_default()),
+            _ if is_unprintable(c) => escaped.extend(c.escape_unicode()),
+            _ => escaped.push(c),
         }
     }
     Cow::Owned(escaped)
@@ -168,8 +211,9 @@ mod tests {
     }
 
     /// A bidirectional override and isolate, zero width space and joiner, soft hyphen, byte order mark, tag, Arabic
-    /// number sign, line and paragraph separator.
-    const FORMAT_CHARACTERS: [char; 10] = [
+    /// number sign, line and paragraph separator, grapheme joiner, Hangul fillers, Khmer inherent vowel, Mongolian vowel
+    /// separator, variation selectors, blank Braille pattern, noncharacters.
+    const FORMAT_CHARACTERS: [char; 21] = [
         '\u{202e}',
         '\u{2066}',
         '\u{200b}',
@@ -180,6 +224,17 @@ mod tests {
         '\u{600}',
         '\u{2028}',
         '\u{2029}',
+        '\u{34f}',
+        '\u{115f}',
+        '\u{3164}',
+        '\u{ffa0}',
+        '\u{17b4}',
+        '\u{180e}',
+        '\u{fe0f}',
+        '\u{e0100}',
+        '\u{2800}',
+        '\u{fffe}',
+        '\u{10ffff}',
     ];
 
     #[test]
@@ -189,11 +244,12 @@ mod tests {
             assert_eq!(ShortText::parse(&text), Err(TextError::Format(c)));
             assert_eq!(ShortText::stored(&text).as_ref().map(ShortText::as_str), Ok(text.as_str()));
         }
-        assert_eq!(
-            ShortText::parse("v\u{202e}1").map_err(|error| error.to_string()),
-            Err("contains the format character '\\u{202e}', which is invisible or reorders the text around it"
-                .into())
-        );
+        for (text, escaped) in [("v\u{202e}1", "202e"), ("\u{3164}", "3164")] {
+            let message = format!(
+                "contains the format character '\\u{{{escaped}}}', which is invisible or reorders the text around it"
+            );
+            assert_eq!(ShortText::parse(text).map_err(|error| error.to_string()), Err(message));
+        }
         for visible in ["日本語", "é", "e\u{301}", "नमस्ते", "🚀", "v948\u{a0}rc"] {
             assert!(ShortText::parse(visible).is_ok(), "{visible}");
         }
@@ -213,6 +269,12 @@ mod tests {
         assert!(matches!(escape_unprintable("first\n\tsecond: C:\\ \"é\""), Cow::Borrowed(_)));
         assert_eq!(escape_unprintable("a\rb\u{1b}[31m\u{9b}\u{7f}"), "a\\rb\\u{1b}[31m\\u{9b}\\u{7f}");
         assert_eq!(ShortText::stored("v\u{200b}1").expect("a valid text").escaped(), "v\\u{200b}1");
+    }
+
+    #[test]
+    fn one_line_stays_one_line() {
+        assert!(matches!(escape_line("C:\\ \"é\""), Cow::Borrowed(_)));
+        assert_eq!(escape_line("a\nb\tc\u{85}\u{2028}"), "a\\nb\\tc\\u{85}\\u{2028}");
     }
 
     #[test]

@@ -127,13 +127,15 @@ async fn execute(command: Command, schema_version: SchemaVersion) -> ExitCode {
         Command::Projections(command) => command.run(schema_version).await,
         Command::Verify(verify) => verify.run(schema_version).await,
     };
-    exit_code(result, |_| ExitCode::FAILURE)
+    exit_code(result, failure_exit_code)
 }
 
 /// Prints the help or the error of the arguments. An error in the arguments of `run` exits with [`RUN_FAILED`].
 fn usage_error(error: &clap::Error) -> ExitCode {
+    let text = error.to_string();
+    let shown = client::printable(&text);
     // A failure to print cannot be reported anywhere.
-    let _ = error.print();
+    let _ = if shown == text { error.print() } else { std::io::stderr().lock().write_all(shown.as_bytes()) };
     let is_run = std::env::args_os().nth(1).is_some_and(|command| command == "run");
     let code =
         if is_run && error.use_stderr() { RUN_FAILED } else { u8::try_from(error.exit_code()).unwrap_or(2) };
@@ -145,9 +147,14 @@ fn gate_exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<client::GateDenied>() { ExitCode::FAILURE } else { ExitCode::from(2) }
 }
 
-/// Exit 3 means that the ledger is not empty; every other failure exits 1.
+/// Exit 3 means that the ledger is not empty; every other failure exits as [`failure_exit_code`] says.
 fn demo_exit_code(error: &anyhow::Error) -> ExitCode {
-    if error.is::<client::NotEmpty>() { ExitCode::from(3) } else { ExitCode::FAILURE }
+    if error.is::<client::NotEmpty>() { ExitCode::from(3) } else { failure_exit_code(error) }
+}
+
+/// Exit 2 means that the address of the ledger is invalid, as other invalid arguments; every other failure exits 1.
+fn failure_exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<client::AddressError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 /// Passes the status of the wrapped command through; any other failure exits with [`RUN_FAILED`].
@@ -163,7 +170,7 @@ fn exit_code(result: anyhow::Result<()>, status: impl FnOnce(&anyhow::Error) -> 
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A closed stderr leaves nowhere to report the error.
-            let _ = writeln!(std::io::stderr().lock(), "error: {error:#}");
+            let _ = writeln!(std::io::stderr().lock(), "error: {}", client::printable(&format!("{error:#}")));
             status(&error)
         }
     }

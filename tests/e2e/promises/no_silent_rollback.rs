@@ -52,6 +52,41 @@ async fn no_silent_rollback() {
     assert_eq!(data["plan"]["steps"][0]["to"], json!({"version": "v1"}));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_request_through_two_processes_at_once_is_recorded_once_and_answered_alike() {
+    let servers = Servers::start().await;
+    let one = Service::start(PROGRAM, &servers, &[]).await;
+    let other = Service::start(PROGRAM, &servers, &[]).await;
+    let clients = [one.client(), other.client()];
+    let stories = [Story::on(&clients[0]), Story::on(&clients[1])];
+    let first = stories[0].deploy("web", "v1", 1).await;
+    let mut head = stories[0].deploy("web", "v2", 2).await;
+
+    for round in 0..10 {
+        clients[1].wait_for_projections(head).await;
+        let id = format!("r-{round}");
+        let (a, b) = tokio::join!(
+            stories[0].request(rollback_request(first, &id)),
+            stories[1].request(rollback_request(first, &id))
+        );
+
+        assert_eq!((a.status, b.status), (201, 201), "{} {}", a.text, b.text);
+        let mut statuses = [&a, &b].map(|response| response.body["status"].as_str().expect("a status"));
+        statuses.sort_unstable();
+        assert_eq!(statuses, ["duplicate", "recorded"]);
+        assert_eq!(a.body["position"], b.body["position"]);
+        // The environment takes the next request only after the end of this one.
+        let cancelled = json!({"environment": "production", "rollback_id": id});
+        let cancelled = ledger_tests::event(
+            &format!("cancel-{round}"),
+            "rollback.cancelled",
+            "2026-08-01T10:09:00Z",
+            cancelled,
+        );
+        head = clients[0].record_and_wait(&cancelled).await;
+    }
+}
+
 #[tokio::test]
 async fn a_request_against_an_outdated_state_is_rejected_with_the_new_plan() {
     let servers = Servers::start().await;

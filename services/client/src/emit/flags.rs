@@ -1,12 +1,13 @@
 //! Flags that describe one event.
 
-use std::fs;
+use std::fs::File;
 
 use anyhow::{Context as _, bail};
 use chrono::SecondsFormat;
 use ledger_domain::{EnvironmentName, Kind, ServiceName};
 use serde_json::{Map, Value};
 
+use crate::bounded::read_text;
 use crate::clock;
 use crate::details::{DetailFlags, EventSubject};
 
@@ -70,7 +71,10 @@ impl EventFlags {
 
 fn parse_data(text: &str) -> anyhow::Result<Map<String, Value>> {
     let json = match text.strip_prefix('@') {
-        Some(file) => fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?,
+        Some(file) => {
+            let text = File::open(file).and_then(read_text);
+            text.with_context(|| format!("--data: cannot read {file}"))?
+        }
         None => text.to_owned(),
     };
     serde_json::from_str(&json).context("--data is not a JSON object")

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ledger_api_types::{ReleaseBody, StepBody};
+use ledger_domain::escape_line;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Serialize;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -22,6 +23,8 @@ use crate::progress::Progress;
 const TERMINATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for reading the output after the command has ended: a background process may keep it open.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum length of a line of output that is printed whole.
+const MAX_LINE_BYTES: u64 = 16 * 1024;
 
 /// The shell of the command itself creates the file that marks its success, so that the mark exists even if
 /// this process is killed first. Signals exit with a failure status: otherwise some shells would use the
@@ -143,13 +146,41 @@ async fn terminate(child: &mut Child) {
 /// Copies lines to stderr, each with the label of its step.
 async fn copy_lines(output: Option<impl AsyncRead + Unpin>, label: String, progress: Arc<Progress>) {
     let Some(output) = output else { return };
+    let label = escape_line(&label);
+    for_each_line(output, |line| progress.output_line(&format!("{label} | {line}"))).await;
+}
+
+/// Passes each line to a function. A line of more than [`MAX_LINE_BYTES`] is passed in parts, so that memory is bounded.
+async fn for_each_line(output: impl AsyncRead + Unpin, mut take: impl FnMut(&str)) {
     let mut output = BufReader::new(output);
     let mut line = Vec::new();
-    while output.read_until(b'\n', &mut line).await.is_ok_and(|length| length > 0) {
-        let text = String::from_utf8_lossy(&line);
-        progress.line(&format!("{label} | {}", text.trim_end_matches(['\n', '\r'])));
-        line.clear();
+    loop {
+        let room = MAX_LINE_BYTES - line.len() as u64;
+        let length = (&mut output).take(room).read_until(b'\n', &mut line).await.unwrap_or_default();
+        if line.is_empty() {
+            return;
+        }
+        // A character may continue in the next part.
+        let cut = if length == 0 || line.ends_with(b"\n") { line.len() } else { complete_characters(&line) };
+        if cut == 0 {
+            continue;
+        }
+        let text = String::from_utf8_lossy(&line[..cut]);
+        take(text.trim_end_matches(['\n', '\r']));
+        line.drain(..cut);
     }
+}
+
+/// Returns the length of a part of a text without the incomplete character at its end.
+fn complete_characters(part: &[u8]) -> usize {
+    let end = part.len();
+    // A character has at most four bytes.
+    let mut starts = (1..=4.min(end)).map(|length| end - length);
+    let is_incomplete = |start: &usize| {
+        std::str::from_utf8(&part[*start..])
+            .is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+    };
+    starts.find(is_incomplete).unwrap_or(end)
 }
 
 #[cfg(test)]
@@ -193,6 +224,30 @@ mod tests {
         assert!(matches!(outcome, CommandOutcome::Failed(_)) && !is_marked);
         // A shell that was replaced by `exec` creates no file; the executor does.
         assert_eq!(run_step("exec true", false).await, (CommandOutcome::Succeeded, false));
+    }
+
+    async fn lines(output: impl AsyncRead + Unpin) -> Vec<String> {
+        let mut lines = Vec::new();
+        for_each_line(output, |line| lines.push(line.to_owned())).await;
+        lines
+    }
+
+    #[tokio::test]
+    async fn an_endless_line_is_passed_in_parts_that_split_no_character() {
+        let limit = usize::try_from(MAX_LINE_BYTES).expect("a small number");
+        assert_eq!(lines(&b"a\r\n\nb\xff\nlast"[..]).await, ["a", "", "b\u{fffd}", "last"]);
+        for text in ["x".repeat(10 * limit), "é".repeat(5 * limit), format!("x{}", "😀".repeat(2 * limit))]
+        {
+            let parts = lines(text.as_bytes()).await;
+            assert!(parts.len() > 4 && parts.iter().all(|part| part.len() <= limit));
+            assert_eq!(parts.concat(), text);
+        }
+        // An incomplete character at the end does not hold the end up.
+        assert_eq!(lines(&b"a\xf0\x9f"[..]).await.concat(), "a\u{fffd}");
+        let endless = tokio::io::repeat(b'x').take(64 << 20);
+        let mut longest = 0;
+        for_each_line(endless, |line| longest = longest.max(line.len())).await;
+        assert_eq!(longest, limit);
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@
 //! Invariants: one process at a time holds the log of a rollback. No execution continues while a command of a
 //! killed execution still runs: each command has the file `commands` open, and thereby its lock.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,13 +18,18 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use sha2::{Digest as _, Sha256};
 use tokio::time::sleep;
 
+use crate::private_folder::PrivateFolder;
+
 /// Interval for checking if the commands of a killed execution have ended; there is no notification.
 const COMMAND_POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Maximum size of a file of the log in bytes: a line with a time.
+const MAX_FILE_BYTES: u64 = 1_024;
 
 /// The log of one rollback's execution, locked by this process.
 #[derive(Debug)]
 pub(super) struct StepLog {
-    folder: PathBuf,
+    folder: PrivateFolder,
     executor: File,
     commands: File,
 }
@@ -33,16 +38,16 @@ impl StepLog {
     /// Opens and locks the log of a rollback; a rollback of the same name in another ledger has another log.
     ///
     /// # Errors
-    /// Another process holds the log, or it cannot be written.
+    /// Another process holds the log, it cannot be written, or others could change it.
     pub(super) fn open(root: &Path, rollback: &RollbackBody) -> anyhow::Result<Self> {
-        let folder = root.join("rollbacks").join(key(rollback));
-        let cannot_write = || format!("cannot write {}", folder.display());
-        fs::create_dir_all(&folder).with_context(cannot_write)?;
-        let executor = open_file(&folder.join("executor")).with_context(cannot_write)?;
+        let folder =
+            PrivateFolder::create(root)?.create_folder("rollbacks")?.create_folder(&key(rollback))?;
+        let cannot_write = || format!("cannot write {}", folder.path().display());
+        let executor = folder.open_or_create_file("executor").with_context(cannot_write)?;
         if !try_lock(&executor).with_context(cannot_write)? {
             bail!("another process on this machine is already executing rollback {}", rollback.rollback_id);
         }
-        let commands = open_file(&folder.join("commands")).with_context(cannot_write)?;
+        let commands = folder.open_or_create_file("commands").with_context(cannot_write)?;
         Ok(Self { folder, executor, commands })
     }
 
@@ -54,7 +59,7 @@ impl StepLog {
         let mut note = Some(note);
         while !try_lock(&self.commands)? {
             if let Some(note) = note.take() {
-                let file = self.folder.join("commands");
+                let file = self.folder.path().join("commands");
                 note(&format!(
                     "waiting for a step's command that is still running; it has {} open",
                     file.display()
@@ -68,7 +73,7 @@ impl StepLog {
 
     /// Returns the path of the file that marks the success of this lane's step.
     pub(super) fn finished_file(&self, lane: &str) -> PathBuf {
-        self.folder.join(format!("{lane}.finished"))
+        self.folder.path().join(file_name(lane))
     }
 
     /// Returns the time at which the command of this lane's step succeeded, if it has. If only its shell has
@@ -81,11 +86,7 @@ impl StepLog {
         lane: &str,
         now: DateTime<Utc>,
     ) -> anyhow::Result<Option<DateTime<Utc>>> {
-        if self.finished_file(lane).try_exists()? {
-            self.mark_finished(lane, now).map(Some)
-        } else {
-            Ok(None)
-        }
+        if self.folder.has(&file_name(lane))? { self.mark_finished(lane, now).map(Some) } else { Ok(None) }
     }
 
     /// Marks the step of this lane as finished, and returns the time: the same with every call, so that the
@@ -95,7 +96,7 @@ impl StepLog {
     /// The log cannot be read or written.
     pub(super) fn mark_finished(&self, lane: &str, now: DateTime<Utc>) -> anyhow::Result<DateTime<Utc>> {
         let file = self.finished_file(lane);
-        let text = match fs::read_to_string(&file) {
+        let text = match self.folder.read_text(&file_name(lane), MAX_FILE_BYTES) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
@@ -105,21 +106,23 @@ impl StepLog {
             let time = DateTime::parse_from_rfc3339(line);
             return Ok(time.with_context(|| format!("{} is damaged", file.display()))?.with_timezone(&Utc));
         }
-        self.write(&file, now).with_context(|| format!("cannot write {}", file.display()))?;
+        self.write(&file_name(lane), now).with_context(|| format!("cannot write {}", file.display()))?;
         Ok(now)
     }
 
-    fn write(&self, path: &Path, time: DateTime<Utc>) -> io::Result<()> {
-        let mut file = File::create(path)?;
+    /// Writes into the file that the shell of the command may have created: the mark must exist all the time.
+    fn write(&self, name: &str, time: DateTime<Utc>) -> io::Result<()> {
+        let mut file = self.folder.open_or_create_file(name)?;
+        file.set_len(0)?;
         writeln!(file, "{}", time.to_rfc3339())?;
         file.sync_all()?;
-        File::open(&self.folder)?.sync_all()
+        self.folder.sync()
     }
 
     /// Deletes the log, after the rollback has ended.
     pub(super) fn delete(self) {
         // Files that cannot be deleted are never read again.
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = self.folder.delete();
     }
 }
 
@@ -131,8 +134,8 @@ impl Drop for StepLog {
     }
 }
 
-fn open_file(path: &Path) -> io::Result<File> {
-    File::options().read(true).write(true).create(true).truncate(false).open(path)
+fn file_name(lane: &str) -> String {
+    format!("{lane}.finished")
 }
 
 fn try_lock(file: &File) -> io::Result<bool> {
@@ -156,6 +159,8 @@ fn key(rollback: &RollbackBody) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use chrono::{SubsecRound as _, TimeDelta};
 
     use super::*;
@@ -207,6 +212,17 @@ mod tests {
             let expected: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(key(&rollback(recorded_at)), expected);
         }
+    }
+
+    #[test]
+    fn a_mark_that_is_a_link_is_not_written_through() {
+        let root = tempfile::tempdir().expect("a folder");
+        let victim = root.path().join("victim");
+        fs::write(&victim, "precious").expect("written");
+        let log = opened(root.path(), "2026-08-01T10:00:00Z").expect("opened");
+        std::os::unix::fs::symlink(&victim, log.finished_file("web@eu")).expect("linked");
+        log.mark_finished("web@eu", clock::now()).expect_err("a link");
+        assert_eq!(fs::read_to_string(&victim).expect("read"), "precious");
     }
 
     #[test]

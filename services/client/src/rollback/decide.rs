@@ -13,7 +13,7 @@ use crate::record::record_new;
 #[derive(Debug, clap::Args)]
 pub struct Decide {
     /// The rollback
-    #[arg(value_name = "ID", value_parser = ShortText::parse)]
+    #[arg(value_name = "ID", value_parser = ShortText::parse_identifier)]
     rollback_id: ShortText,
     /// The reason
     #[arg(long, value_name = "TEXT", value_parser = LongText::parse)]
@@ -59,7 +59,7 @@ impl Decision {
 
 impl Decide {
     pub(super) async fn run(self, decision: Decision) -> anyhow::Result<()> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let rollback = parse_rollback(&fetch_rollback(&client, &self.rollback_id, None).await?)?;
         let actor = self.by.actor()?;
         let position = record_new(&client, decision.payload(rollback), &actor, self.reason).await?;

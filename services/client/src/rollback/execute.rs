@@ -6,13 +6,13 @@ use super::show::render;
 use crate::actor::ActorArgs;
 use crate::connection::Connection;
 use crate::execution::{ExecutionArgs, execute};
-use crate::output::{print_bytes, print_text};
+use crate::output::{print_json, print_text};
 
 /// The command `rollback execute`.
 #[derive(Debug, clap::Args)]
 pub struct Execute {
     /// The rollback
-    #[arg(value_name = "ID", value_parser = ShortText::parse)]
+    #[arg(value_name = "ID", value_parser = ShortText::parse_identifier)]
     rollback_id: ShortText,
     #[command(flatten)]
     execution: ExecutionArgs,
@@ -27,11 +27,11 @@ pub struct Execute {
 
 impl Execute {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let ended = execute(&client, &self.rollback_id, self.execution, self.by.executor()?).await?;
         if self.json {
             let url = client.url(&["rollbacks", self.rollback_id.as_str()]);
-            return Ok(print_bytes(&client.get(url).await?)?);
+            return Ok(print_json(&client.get(url).await?)?);
         }
         Ok(print_text(&render(&ended))?)
     }

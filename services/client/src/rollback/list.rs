@@ -30,7 +30,7 @@ pub struct List {
 
 impl List {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let url = with_param(client.url(&["rollbacks"]), "environment", self.environment);
         let url = with_param(with_param(url, "phase", self.phase), "before", self.before);
         self.query.fetch_and_print(&client, with_param(url, "limit", self.limit), render).await

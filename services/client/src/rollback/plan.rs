@@ -17,7 +17,7 @@ pub struct Plan {
 
 impl Plan {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let plan = self.request.plan(&client, self.query.wait_for()).await?;
         self.query.print(plan, render)
     }

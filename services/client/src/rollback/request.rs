@@ -37,7 +37,7 @@ pub(crate) struct RequestArgs {
     #[arg(long)]
     pub(crate) force: bool,
     /// The id of the rollback [default: a new id]
-    #[arg(long, value_name = "ID", value_parser = ShortText::parse)]
+    #[arg(long, value_name = "ID", value_parser = ShortText::parse_identifier)]
     pub(crate) id: Option<ShortText>,
     #[command(flatten)]
     pub(crate) by: ActorArgs,
@@ -54,7 +54,7 @@ pub(crate) struct RequestedRollback {
 
 impl RequestRollback {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let requested = request_rollback(&client, &self.plan_request, &self.request, &self.reason).await?;
         let RequestedRollback { rollback_id, plan, position, status, plan_json } = requested;
         let text = if self.json {

@@ -2,7 +2,7 @@
 
 use chrono::SecondsFormat;
 use ledger_api_types::{RollbackBody, StepStateBody};
-use ledger_domain::ShortText;
+use ledger_domain::{ShortText, escape_line};
 
 use super::list::target_point;
 use crate::connection::Connection;
@@ -14,7 +14,7 @@ use crate::table;
 #[derive(Debug, clap::Args)]
 pub struct Show {
     /// The rollback
-    #[arg(value_name = "ID", value_parser = ShortText::parse)]
+    #[arg(value_name = "ID", value_parser = ShortText::parse_identifier)]
     rollback_id: ShortText,
     #[command(flatten)]
     query: QueryArgs,
@@ -24,7 +24,7 @@ pub struct Show {
 
 impl Show {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let url = client.url(&["rollbacks", self.rollback_id.as_str()]);
         self.query.fetch_and_print(&client, url, render).await
     }
@@ -33,7 +33,7 @@ impl Show {
 /// Renders a rollback with its steps.
 pub(super) fn render(rollback: &RollbackBody) -> String {
     let mut lines = vec![header(rollback)];
-    let reason = rollback.reason.as_deref().unwrap_or("no reason given");
+    let reason = escape_line(rollback.reason.as_deref().unwrap_or("no reason given"));
     let mode = match (rollback.automatic, rollback.force) {
         (true, _) => ", automatically",
         (false, true) => ", by force",
@@ -51,7 +51,7 @@ pub(super) fn render(rollback: &RollbackBody) -> String {
         let rejected = if approvals.rejected { ", and it was rejected" } else { "" };
         lines.push(format!("approvals {} of {}{rejected}", approvals.granted, approvals.wanted));
     }
-    lines.extend(rollback.end_reason.as_ref().map(|reason| format!("ended: {reason}")));
+    lines.extend(rollback.end_reason.as_ref().map(|reason| format!("ended: {}", escape_line(reason))));
     let rows: Vec<_> = rollback.steps.iter().flatten().map(row).collect();
     if !rows.is_empty() {
         let columns = ["wave", "service", "target", "action", "slot", "from", "to", "state", "position"];

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use chrono::SecondsFormat;
 use ledger_api_types::{ActorBody, EntryBody, RollbackBody};
 use ledger_domain::rollback::RollbackPhase;
-use ledger_domain::{EnvironmentName, ShortText};
+use ledger_domain::{EnvironmentName, ShortText, escape_line};
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -25,7 +25,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, clap::Args)]
 pub struct Watch {
     /// The rollback
-    #[arg(value_name = "ID", value_parser = ShortText::parse)]
+    #[arg(value_name = "ID", value_parser = ShortText::parse_identifier)]
     rollback_id: Option<ShortText>,
     /// All rollbacks of this environment
     #[arg(long, value_name = "NAME", conflicts_with = "rollback_id")]
@@ -33,7 +33,7 @@ pub struct Watch {
     /// First show everything recorded after this position
     #[arg(long, value_name = "POSITION", conflicts_with = "rollback_id")]
     after: Option<u64>,
-    /// Print the entries unchanged, one per line
+    /// Print the entries as JSON, one per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -55,7 +55,7 @@ struct DataBody {
 
 impl Watch {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         if let Some(rollback_id) = self.rollback_id {
             return watch_one(&client, &rollback_id, self.json).await;
         }
@@ -77,7 +77,7 @@ fn render(message: &Message) -> anyhow::Result<String> {
     let data = entry.event.data;
     let id = data.rollback_id.map(|id| format!(" {id}")).unwrap_or_default();
     let by = data.actor.map(|actor| format!(" by {}", actor.name)).unwrap_or_default();
-    let reason = data.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    let reason = data.reason.map(|reason| format!(": {}", escape_line(&reason))).unwrap_or_default();
     let position = message.id.unwrap_or_default();
     let time = entry.recorded_at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     let name = &message.name;

@@ -79,7 +79,7 @@ impl QueueSummary {
     fn of(queue: &Queue) -> Result<Self, queue::Error> {
         let waiting = queue.waiting()?;
         // The first event is the oldest, or nearly so. It may be damaged, or just being sent.
-        let mut events = waiting.iter().filter_map(|entry| Envelope::parse(&queue.read(entry).ok()?).ok());
+        let mut events = waiting.iter().filter_map(|entry| Envelope::parse(&queue.read(entry)?).ok());
         Ok(Self {
             ledger: queue.ledger().to_string(),
             since: events.next().map(|event| event.occurred_at()),
@@ -128,7 +128,7 @@ fn render(summaries: &[QueueSummary]) -> String {
 impl Send {
     async fn run(self) -> anyhow::Result<()> {
         let folder = self.spool.folder()?;
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let queue = Queue::new(&folder, client.ledger());
         let refused_before = queue.refused_count()?;
         let elsewhere = Queue::all(&folder)?.into_iter().filter(|other| other.ledger() != queue.ledger());

@@ -7,16 +7,18 @@
 //! release that a rollback step deploys. The rules of stored entries apply to these, so that an environment can still
 //! be rolled back to a release that was recorded under them.
 
-use ledger_domain::{Artifact, EventId, Identity, ShortText, Source};
+use ledger_domain::{Artifact, EventId, Kind, ShortText, Source, is_noncharacter, parse_time};
 
 use super::error::Reason;
 use super::fields::Pointer;
-use crate::ijson::Json;
+use super::uri::{is_uri, is_uri_reference};
+use crate::ijson::{Json, Object};
 
-/// Checks a new event, of which the data has been upcast to the latest version and parsed.
-pub(super) fn check_event(identity: &Identity, data: &Json<'_>) -> Result<(), Reason> {
-    EventId::parse(identity.id.as_str()).map_err(|error| Reason::value("/id", error))?;
-    Source::parse(identity.source.as_str()).map_err(|error| Reason::value("/source", error))?;
+/// Checks a new event that has been parsed: its attributes, and its data, upcast to the latest version.
+pub(super) fn check_event(kind: Kind, attributes: &Object<'_>, data: &Json<'_>) -> Result<(), Reason> {
+    for (name, value) in attributes.entries().filter(|(name, _)| *name != "data") {
+        check_attribute(name, value).map_err(|detail| Reason::value(format!("/{name}"), detail))?;
+    }
     let Json::Object(data) = data else { return Ok(()) };
     let is_step = data.get("rollback_id").is_some();
     let is_checked = |name: &str| match name {
@@ -28,7 +30,56 @@ pub(super) fn check_event(identity: &Identity, data: &Json<'_>) -> Result<(), Re
         _ => true,
     };
     let mut members = data.entries().filter(|(name, _)| is_checked(name));
-    members.try_for_each(|(name, value)| check_member(name, value, Pointer::Data))
+    members.try_for_each(|(name, value)| match value {
+        Json::String(text) if introduces(kind) == Some(name) => check_identifier(text, name),
+        _ => check_member(name, value, Pointer::Data),
+    })
+}
+
+/// Checks an attribute by the type system of CloudEvents 1.0.2, sections 3 and 3.1, except for the rules of stored
+/// events, which hold already. Returns the fault of its value.
+fn check_attribute(name: &str, value: &Json<'_>) -> Result<(), String> {
+    let text = match value {
+        Json::Integer(number) if i32::try_from(*number).is_err() => {
+            return Err("must be an integer from -2147483648 to 2147483647; write it as a string".to_owned());
+        }
+        Json::String(text) => text,
+        _ if name == "dataschema" => return Err("must be a string".to_owned()),
+        _ => return Ok(()),
+    };
+    match name {
+        "id" => EventId::parse(text).map(drop).map_err(|error| error.to_string())?,
+        "source" => Source::parse(text).map(drop).map_err(|error| error.to_string())?,
+        "time" => parse_time(text).map(drop).map_err(|error| error.to_string())?,
+        _ => {}
+    }
+    if let Some(c) = text.chars().find(|c| c.is_control() || is_noncharacter(*c)) {
+        return Err(format!("contains the character U+{:04X}, which no attribute may contain", u32::from(c)));
+    }
+    match name {
+        "source" if !is_uri_reference(text) => {
+            Err("must be a URI reference; percent-encode other characters, such as a space as %20".to_owned())
+        }
+        "dataschema" if !is_uri(text) => Err("must be a URI".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the member with which an event of this kind introduces an identifier. Other events refer to it, and may
+/// refer to one that was recorded before a rule rejected it.
+const fn introduces(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::RollbackRequested => Some("rollback_id"),
+        Kind::FreezeStarted => Some("freeze_id"),
+        Kind::ReleasePointMarked => Some("name"),
+        Kind::ValidationStarted | Kind::ValidationPassed | Kind::ValidationFailed => Some("check"),
+        _ => None,
+    }
+}
+
+fn check_identifier(text: &str, name: &str) -> Result<(), Reason> {
+    let at = || Pointer::Member(&Pointer::Data, name).to_string();
+    ShortText::parse_identifier(text).map(drop).map_err(|error| Reason::value(at(), error))
 }
 
 /// Checks a new policy that has been parsed.
@@ -56,6 +107,9 @@ fn check_member(name: &str, value: &Json<'_>, parent: Pointer<'_>) -> Result<(),
     match (name, value) {
         ("artifact", Json::String(text)) => {
             Artifact::parse(text).map(drop).map_err(|error| Reason::value(at.to_string(), error))
+        }
+        ("at" | "committed_at" | "expires_at" | "until", Json::String(text)) => {
+            parse_time(text).map(drop).map_err(|error| Reason::value(at.to_string(), error))
         }
         _ => check_strings(value, at),
     }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
+use ledger_domain::parse_stored_time;
 
 use super::error::Reason;
 use crate::ijson::{Json, Object};
@@ -189,15 +190,8 @@ fn number<N: TryFrom<i64>>(value: &Json<'_>, at: Pointer<'_>) -> Result<N, Reaso
     }
 }
 
-/// Parses an RFC 3339 time from 1970 on, truncated to whole microseconds: the precision of Postgres.
-pub(super) fn time(text: &str) -> Result<DateTime<Utc>, &'static str> {
-    const INVALID: &str = "must be an RFC 3339 time, such as 2026-08-01T12:00:00Z";
-    // chrono also accepts a space instead of the T, and a minus sign that is not ASCII.
-    if !text.is_ascii() || !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
-        return Err(INVALID);
-    }
-    let time = DateTime::parse_from_rfc3339(text).map_err(|_| INVALID)?;
-    // Maps a leap second to the second after it, as Postgres does.
-    let time = DateTime::from_timestamp_micros(time.timestamp_micros()).ok_or(INVALID)?;
-    if time < DateTime::UNIX_EPOCH { Err("must not be before 1970") } else { Ok(time) }
+/// Parses a stored RFC 3339 time from 1970 on, truncated to whole microseconds.
+pub(super) fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    let time = parse_stored_time(text).map_err(|error| error.to_string())?;
+    if time < DateTime::UNIX_EPOCH { Err("must not be before 1970".to_owned()) } else { Ok(time) }
 }

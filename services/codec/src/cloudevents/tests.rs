@@ -294,6 +294,52 @@ fn a_leap_second_is_mapped_to_the_next_second_as_in_postgres() {
 }
 
 #[test]
+fn a_new_event_has_no_leap_second_that_cannot_be_and_a_stored_one_may() {
+    let noon = DEPLOY.replace("2026-08-01T14:00:00.1234567+02:00", "2026-06-30T12:00:60Z");
+    assert_eq!(pointer(Envelope::parse(noon.as_bytes()).expect_err("noon").reason), "/time");
+    assert!(Envelope::stored(noon.into()).is_ok());
+    let until = r#"{"environment": "dev", "freeze_id": "f", "until": "2026-06-30T12:00:60Z"}"#;
+    assert_eq!(pointer(rejection_of("freeze.started", until)), "/data/until");
+}
+
+#[test]
+fn a_new_event_introduces_no_identifier_that_no_url_can_name() {
+    let introduced = [
+        (
+            "rollback.requested",
+            "rollback_id",
+            r#"{"environment": "dev", "rollback_id": "ID", "to": 1, "reason": "x",
+                "plan": {"from": 2, "steps": []}, "plan_digest": "DIGEST",
+                "initiated_by": {"type": "person", "name": "ada"}}"#,
+        ),
+        ("freeze.started", "freeze_id", r#"{"environment": "dev", "freeze_id": "ID"}"#),
+        (
+            "release_point.marked",
+            "name",
+            r#"{"environment": "dev", "position": 1, "status": "bad", "name": "ID", "reason": "x"}"#,
+        ),
+        ("validation.started", "check", r#"{"environment": "dev", "check": "ID"}"#),
+        ("validation.passed", "check", r#"{"environment": "dev", "check": "ID"}"#),
+        ("validation.failed", "check", r#"{"environment": "dev", "check": "ID"}"#),
+    ];
+    for (kind, member, data) in introduced {
+        let data = |id: &str| data.replace("ID", id).replace("DIGEST", &format!("sha256:{}", "0".repeat(64)));
+        for reserved in ["stream", ".", ".."] {
+            let reason = rejection_of(kind, &data(reserved));
+            assert!(reason.to_string().contains("is reserved"), "{kind}: {reason}");
+            assert_eq!(pointer(reason), format!("/data/{member}"));
+            assert!(Envelope::stored(event_json(kind, &data(reserved)).into()).is_ok(), "{kind}");
+        }
+        assert!(Envelope::parse(event_json(kind, &data("r-1")).as_bytes()).is_ok(), "{kind}");
+    }
+    // What was recorded before can still be ended.
+    let cancelled = event_json("rollback.cancelled", r#"{"environment": "dev", "rollback_id": "stream"}"#);
+    assert!(Envelope::parse(cancelled.as_bytes()).is_ok());
+    let lifted = event_json("freeze.lifted", r#"{"environment": "dev", "freeze_id": ".."}"#);
+    assert!(Envelope::parse(lifted.as_bytes()).is_ok());
+}
+
+#[test]
 fn a_composed_event_is_parsed_unchanged_at_any_clock_precision() {
     let read = Envelope::parse(DEPLOY.as_bytes()).expect("an event");
     let nanoseconds = read.occurred_at() + chrono::TimeDelta::nanoseconds(241);

@@ -13,39 +13,59 @@ use super::{LEDGER, PROGRAM, Programs, STOP_TIMEOUT};
 use crate::Error;
 use crate::account::Account;
 use crate::error::file;
-use crate::process::{POLL_INTERVAL, Process, STARTUP_TIMEOUT, arguments, stop_all};
+use crate::process::{POLL_INTERVAL, Process, RunningProcess, STARTUP_TIMEOUT, stop_all};
 
 /// Identifies the processes of one cluster, regardless of their current parent. The unique name of the cluster is in
-/// the arguments of the postmaster and in the title of each of its children. The process group does not identify them,
-/// because each child creates its own.
-#[derive(Debug)]
+/// the arguments of the postmaster and in the title of each of its children. All of them work in its directory, which
+/// not every user may see. The process group does not identify them, because each child creates its own.
+#[derive(Debug, Clone)]
 pub(super) struct ClusterProcesses {
     /// Unique name of the cluster.
     pub(super) name: String,
-    /// Directory in which `initdb` creates a new cluster, one of its arguments.
-    pub(super) draft: String,
+    /// Directory that contains all its files.
+    pub(super) directory: PathBuf,
 }
 
 impl ClusterProcesses {
-    fn is_postmaster(&self, arguments: &[String]) -> bool {
-        arguments.iter().any(|argument| *argument == format!("cluster_name={}", self.name))
+    fn is_postmaster(&self, process: &RunningProcess) -> bool {
+        let is_named = |argument: &String| *argument == format!("cluster_name={}", self.name);
+        process.arguments().iter().any(is_named) && self.is_here(process)
     }
 
-    /// Returns true if these are the arguments of a process of the cluster.
-    pub(super) fn matches(&self, arguments: &[String]) -> bool {
-        self.is_postmaster(arguments)
-            || arguments.first().is_some_and(|title| title.starts_with(&format!("postgres: {}: ", self.name)))
-            || arguments.contains(&self.draft)
+    /// Returns true if this is a process of the cluster.
+    pub(super) fn matches(&self, process: &RunningProcess) -> bool {
+        let arguments = process.arguments();
+        let title = format!("postgres: {}: ", self.name);
+        let is_child = arguments.first().is_some_and(|first| first.starts_with(&title));
+        let draft = draft(&self.directory);
+        let is_initdb = arguments.iter().any(|argument| Path::new(argument) == draft);
+        self.is_postmaster(process) || ((is_child || is_initdb) && self.is_here(process))
+    }
+
+    /// Returns false if the process certainly works in another directory, such as a copy of this one.
+    fn is_here(&self, process: &RunningProcess) -> bool {
+        let directories = [&*self.directory, &data(&self.directory), &draft(&self.directory)];
+        process.works_in(&directories).unwrap_or(true)
     }
 
     /// Stops all processes of the cluster and returns their number. Sends `signal` to the postmaster first, because it
     /// would restart its children, and the signal has another meaning for them. Kills all processes that remain.
     pub(super) async fn stop(&self, signal: Signal) -> Result<usize, Error> {
         let postmasters =
-            stop_all(PROGRAM, |arguments| self.is_postmaster(arguments), signal, STOP_TIMEOUT).await?;
+            stop_all(PROGRAM, |process| self.is_postmaster(process), signal, STOP_TIMEOUT).await?;
         Ok(postmasters
-            + stop_all(PROGRAM, |arguments| self.matches(arguments), Signal::KILL, STOP_TIMEOUT).await?)
+            + stop_all(PROGRAM, |process| self.matches(process), Signal::KILL, STOP_TIMEOUT).await?)
     }
+}
+
+/// Returns the directory of a cluster's data.
+fn data(directory: &Path) -> PathBuf {
+    directory.join("pgdata")
+}
+
+/// Returns the directory of a new cluster, which is renamed when complete.
+fn draft(directory: &Path) -> PathBuf {
+    directory.join("pgdata.draft")
 }
 
 /// Cluster on disk, with the settings to run it.
@@ -63,21 +83,16 @@ pub(super) struct Cluster {
 
 impl Cluster {
     fn data(&self) -> PathBuf {
-        self.directory.join("pgdata")
+        data(&self.directory)
     }
 
     fn log(&self) -> PathBuf {
         self.directory.join("postgres.log")
     }
 
-    /// Returns the directory of a new cluster, which is renamed when complete.
-    fn draft(&self) -> PathBuf {
-        self.directory.join("pgdata.draft")
-    }
-
     /// Returns the identification of its processes.
     pub(super) fn processes(&self) -> ClusterProcesses {
-        ClusterProcesses { name: self.name.clone(), draft: self.draft().to_string_lossy().into_owned() }
+        ClusterProcesses { name: self.name.clone(), directory: self.directory.clone() }
     }
 
     /// Returns a command that runs as the right user. Its environment is cleared, because PGDATA, LC_ALL and other
@@ -93,7 +108,7 @@ impl Cluster {
 
     /// Creates the cluster if it is missing. With `sync`, it is on disk afterwards.
     pub(super) async fn ensure_exists(&self, sync: bool) -> Result<(), Error> {
-        let (data, draft) = (self.data(), self.draft());
+        let (data, draft) = (self.data(), draft(&self.directory));
         if data.exists() {
             return Ok(());
         }
@@ -130,7 +145,8 @@ impl Cluster {
     }
 
     /// Removes a stale pid file. Postgres removes it automatically if no process has that id, but an unrelated process
-    /// may have it, most likely after a restart of the machine or container.
+    /// may have it, most likely after a restart of the machine or container; or the Postgres of the directory of which
+    /// this one is a copy.
     ///
     /// # Errors
     /// The file cannot be removed, or a Postgres that this crate did not start runs on the data directory.
@@ -144,20 +160,28 @@ impl Cluster {
         let Some(pid) = text.lines().next().and_then(|line| Pid::from_raw(line.trim().parse().ok()?)) else {
             return Ok(());
         };
-        let arguments = arguments(pid);
-        let data = self.data();
-        let names_data = arguments.iter().skip(1).any(|argument| data == Path::new(argument));
-        // A postmaster has its data directory as working directory, which other users may not be allowed to read.
-        let works_in_data = fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|at| at == data);
-        let program = arguments.first().map(Path::new).and_then(Path::file_name);
-        match program.and_then(|name| name.to_str()) {
-            Some("postgres" | "postmaster") if names_data || works_in_data => {
-                Err(Error::ForeignPostgres { directory: data, pid: pid.as_raw_pid() })
-            }
-            // It may or may not use this data directory: let Postgres itself decide.
-            Some("postgres" | "postmaster") => Ok(()),
-            _ => fs::remove_file(&path).map_err(file("remove", &path)),
+        match self.is_used_by(pid) {
+            Some(true) => Err(Error::ForeignPostgres { directory: self.data(), pid: pid.as_raw_pid() }),
+            Some(false) => fs::remove_file(&path).map_err(file("remove", &path)),
+            // Let Postgres itself decide.
+            None => Ok(()),
         }
+    }
+
+    /// Returns true if a process is a Postgres on the data directory, and `None` if that is unknown.
+    fn is_used_by(&self, pid: Pid) -> Option<bool> {
+        let Some(process) = RunningProcess::read(pid) else { return Some(false) };
+        let arguments = process.arguments();
+        let program = arguments.first().map(Path::new).and_then(Path::file_name);
+        if !matches!(program.and_then(|name| name.to_str()), Some("postgres" | "postmaster")) {
+            return Some(false);
+        }
+        let data = self.data();
+        // A postmaster works in its data directory.
+        process.works_in(&[&data]).or_else(|| {
+            let named = arguments.iter().skip_while(|argument| *argument != "-D").nth(1)?;
+            Some(data == Path::new(named))
+        })
     }
 
     /// Starts the server on this port and waits until it accepts connections.

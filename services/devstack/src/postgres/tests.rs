@@ -28,27 +28,26 @@ async fn stored_row(postgres: &Postgres) -> i64 {
 }
 
 /// Returns the number of running processes of the cluster.
-fn count_processes(name: &str) -> usize {
-    let cluster = ClusterProcesses { name: name.to_owned(), draft: "none".to_owned() };
-    find_processes(|arguments| cluster.matches(arguments)).len()
+fn count_processes(cluster: &ClusterProcesses) -> usize {
+    find_processes(|process| cluster.matches(process)).len()
 }
 
 #[tokio::test]
 async fn a_server_starts_accepts_only_its_password_and_stops() {
     let root = tempfile::tempdir().expect("temporary directory");
     let postgres = Postgres::start(root.path(), &options()).await.expect("started");
-    let (name, port) = (postgres.processes.name.clone(), postgres.port());
+    let (processes, port) = (postgres.processes.clone(), postgres.port());
 
     store_row(&postgres).await;
     let wrong_password =
         PgConnection::connect(&format!("postgres://ledger:wrong@127.0.0.1:{port}/ledger")).await;
-    let running = count_processes(&name);
+    let running = count_processes(&processes);
     postgres.stop().await.expect("stopped");
 
     assert!(wrong_password.is_err());
     // The postmaster, and its children by their titles.
     assert!(running > 3, "{running}");
-    assert_eq!(count_processes(&name), 0);
+    assert_eq!(count_processes(&processes), 0);
     assert!(!root.path().join("pgdata/postmaster.pid").exists());
 }
 
@@ -58,10 +57,10 @@ async fn a_server_restarts_after_a_crash_with_clients_with_its_port_password_and
     let first = Postgres::start(root.path(), &options()).await.expect("started");
     store_row(&first).await;
     let _client = connect(&first).await;
-    let (name, port, url) = (first.processes.name.clone(), first.port(), first.url().clone());
+    let (processes, port, url) = (first.processes.clone(), first.port(), first.url().clone());
 
     first.kill().await.expect("killed");
-    let remaining = count_processes(&name);
+    let remaining = count_processes(&processes);
     let stale = root.path().join("pgdata/postmaster.pid").exists();
     let second = Postgres::start(root.path(), &Options { port: Some(port), ..options() })
         .await
@@ -126,11 +125,11 @@ async fn a_server_started_by_another_program_is_reported_and_keeps_running() {
 async fn dropping_a_server_stops_all_its_processes() {
     let root = tempfile::tempdir().expect("temporary directory");
     let postgres = Postgres::start(root.path(), &options()).await.expect("started");
-    let name = postgres.processes.name.clone();
+    let processes = postgres.processes.clone();
 
     drop(postgres);
 
-    assert_eq!(count_processes(&name), 0);
+    assert_eq!(count_processes(&processes), 0);
 }
 
 #[tokio::test]

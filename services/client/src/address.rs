@@ -1,0 +1,191 @@
+//! The address of a ledger: the URL of the service and the tenant, as flags and variables give them.
+//!
+//! Invariant: no error and no debug output contains a user name or a password of a URL. A URL that is rejected is not
+//! shown at all: it is unknown which part of it is a password.
+
+use std::borrow::Cow;
+use std::ffi::OsString;
+use std::fmt;
+
+use ledger_domain::{NameError, TenantName};
+use percent_encoding::percent_decode_str;
+use reqwest::Url;
+
+/// The address of the ledger that a flag or a variable gives is invalid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// The URL of the service.
+    #[error("invalid --url or RELEASE_LEDGER_URL: {0}")]
+    Url(Cow<'static, str>),
+    /// The tenant.
+    #[error("invalid --tenant or RELEASE_LEDGER_TENANT: {0}")]
+    Tenant(#[from] NameError),
+}
+
+/// The URL of a service, or the reason why the given text is none. The command decides what an invalid one means.
+#[derive(Debug, Clone)]
+pub(super) struct GivenUrl(Result<ServiceUrl, AddressError>);
+
+impl GivenUrl {
+    pub(super) fn parse(text: OsString) -> Self {
+        let parsed =
+            text.into_string().map_err(|_| Cow::from("must be UTF-8")).and_then(|text| parse_url(&text));
+        Self(parsed.map_err(AddressError::Url))
+    }
+
+    pub(super) fn into_result(self) -> Result<ServiceUrl, AddressError> {
+        self.0
+    }
+}
+
+/// Parses the URL of a service. The errors of the URL parser are constants, and do not show the text.
+fn parse_url(text: &str) -> Result<ServiceUrl, Cow<'static, str>> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "http" | "https" if url.query().is_none() && url.fragment().is_none() => Ok(ServiceUrl::new(url)),
+        "http" | "https" => Err("must not contain ? or #; percent-encode them in a password".into()),
+        _ => Err("must start with http:// or https://".into()),
+    }
+}
+
+/// The name of a tenant, or the reason why the given text is none.
+#[derive(Debug, Clone)]
+pub(super) struct GivenTenant(Result<TenantName, AddressError>);
+
+impl GivenTenant {
+    pub(super) fn parse(text: OsString) -> Self {
+        Self(TenantName::parse(&text.to_string_lossy()).map_err(AddressError::Tenant))
+    }
+
+    pub(super) fn into_result(self) -> Result<TenantName, AddressError> {
+        self.0
+    }
+}
+
+/// The URL of a service, with its credentials apart.
+#[derive(Debug, Clone)]
+pub(super) struct ServiceUrl {
+    /// The URL without credentials.
+    pub(super) url: Url,
+    pub(super) credentials: Option<Credentials>,
+}
+
+impl ServiceUrl {
+    pub(super) fn new(url: Url) -> Self {
+        let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let (user, password) = (decoded(url.username()), url.password().map(decoded));
+        let has_credentials = !user.is_empty() || password.is_some();
+        Self {
+            credentials: has_credentials.then_some(Credentials { user, password }),
+            url: without_credentials(&url),
+        }
+    }
+}
+
+/// The user name and password of a URL, decoded.
+#[derive(Clone)]
+pub(super) struct Credentials {
+    pub(super) user: String,
+    pub(super) password: Option<String>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials")
+    }
+}
+
+/// Returns the URL without user and password.
+pub(super) fn without_credentials(url: &Url) -> Url {
+    let mut url = url.clone();
+    // A URL that cannot have credentials has none.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
+}
+
+/// Replaces what precedes the `@` in every URL of a text, such as a message that quotes a mistyped argument.
+#[must_use]
+pub(super) fn hide_credentials(text: &str) -> Cow<'_, str> {
+    if !text.contains("://") {
+        return Cow::Borrowed(text);
+    }
+    let mut hidden = String::with_capacity(text.len());
+    for word in text.split_inclusive(char::is_whitespace) {
+        let scheme = word.find("://").map(|colon| colon + "://".len());
+        // A password may contain any character, also one that ends the authority for the URL parser.
+        match (scheme, word.rfind('@')) {
+            (Some(scheme), Some(at)) if scheme <= at => {
+                hidden.extend([&word[..scheme], "***", &word[at..]]);
+            }
+            _ => hidden.push_str(word),
+        }
+    }
+    Cow::Owned(hidden)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// URLs with the password `s3cret`, each with another mistake.
+    const INVALID: [&str; 11] = [
+        "http://ci:s3cret@h/?x",
+        "http://ci:s3cret@h/#x",
+        "http://ci:s3cret@h:port/",
+        "http://ci:s3cret@h:99999/",
+        "http://ci:s3cret@[::1/",
+        "http://ci:s3cret@[::g]/",
+        "ftp://ci:s3cret@h/",
+        "ci:s3cret@h",
+        "//ci:s3cret@h/",
+        "http://ci:s3cret/2@h/",
+        "http://ci:s3cret@/",
+    ];
+
+    #[test]
+    fn a_rejected_url_is_never_shown() {
+        for text in INVALID {
+            let given = GivenUrl::parse(text.into());
+            let debug = format!("{given:?}");
+            let error = given.into_result().expect_err(text);
+            let shown = format!("{error} {error:?} {debug}");
+            assert!(!shown.contains("s3cret") && !shown.contains("ci:"), "{shown}");
+            assert!(error.to_string().starts_with("invalid --url or RELEASE_LEDGER_URL: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_accepted_url_is_shown_without_its_credentials() {
+        let given = GivenUrl::parse("https://ci:s3%40cret@example.com/ledger/".into());
+        assert!(!format!("{given:?}").contains("s3"), "{given:?}");
+        let service = given.into_result().expect("a URL");
+        assert_eq!(service.url.as_str(), "https://example.com/ledger/");
+        let credentials = service.credentials.expect("credentials");
+        assert_eq!((&*credentials.user, credentials.password.as_deref()), ("ci", Some("s3@cret")));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_url_or_tenant_that_is_not_utf_8_is_rejected_by_the_command_that_needs_it() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let text = OsString::from_vec(b"http://ci:s3cret@\xff/".to_vec());
+        let error = GivenUrl::parse(text.clone()).into_result().expect_err("not UTF-8");
+        assert_eq!(error.to_string(), "invalid --url or RELEASE_LEDGER_URL: must be UTF-8");
+        let error = GivenTenant::parse(text).into_result().expect_err("no name");
+        assert!(error.to_string().starts_with("invalid --tenant or RELEASE_LEDGER_TENANT: "), "{error}");
+    }
+
+    #[test]
+    fn the_credentials_of_every_url_in_a_text_are_hidden() {
+        for url in INVALID.iter().filter(|url| url.contains("://")) {
+            let text = format!("invalid value '{url}' for '<ENVIRONMENT>': see https://a/b and {url}");
+            let hidden = hide_credentials(&text);
+            assert!(!hidden.contains("s3cret") && hidden.contains("see https://a/b and"), "{hidden}");
+        }
+        assert_eq!(hide_credentials("nats://ledger:a@b@h:1, x@y"), "nats://***@h:1, x@y");
+        for unchanged in ["web@eu at http://127.0.0.1:8080/v1\n", "a://", "ada@example.com"] {
+            assert_eq!(hide_credentials(unchanged), unchanged);
+        }
+    }
+}
