@@ -13,6 +13,7 @@ mod history;
 mod imports;
 mod killed_imports;
 mod nats_users;
+mod older_copy;
 mod outages;
 mod ownership;
 mod poison;

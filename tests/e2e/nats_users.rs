@@ -86,6 +86,121 @@ async fn state(operator: &Context) -> (Config, u64, u64) {
     (info.config.clone(), info.state.messages, info.state.last_sequence)
 }
 
+/// Returns a request for each subject of JetStream's API, with a payload. Requests that would destroy something name a
+/// stream or a consumer that does not exist.
+fn api_requests() -> Vec<(String, String)> {
+    let (stream, consumer) = (STREAM, format!("{STREAM}.follower"));
+    let snapshot =
+        r#"{"deliver_subject": "ledger.acme.production.web.deploy.succeeded", "chunk_size": 1024}"#;
+    let with_payload = [
+        (format!("STREAM.MSG.GET.{stream}"), r#"{"seq": 1}"#),
+        (format!("DIRECT.GET.{stream}"), r#"{"seq": 1, "batch": 10}"#),
+        (format!("DIRECT.GET.{stream}.ledger.default.production.web.deploy.succeeded"), ""),
+        (format!("CONSUMER.MSG.NEXT.{consumer}"), r#"{"batch": 10, "expires": 100000000}"#),
+        (format!("STREAM.SNAPSHOT.{stream}"), snapshot),
+        ("STREAM.CREATE.OTHER".to_owned(), r#"{"name": "OTHER", "subjects": ["other"]}"#),
+        ("STREAM.UPDATE.OTHER".to_owned(), r#"{"name": "OTHER", "subjects": ["another"]}"#),
+    ];
+    let without = [
+        "INFO",
+        "STREAM.NAMES",
+        "STREAM.LIST",
+        "STREAM.INFO.*",
+        "STREAM.CREATE.*",
+        "STREAM.UPDATE.*",
+        "STREAM.PURGE.*",
+        "STREAM.DELETE.NONE",
+        "STREAM.MSG.DELETE.*",
+        "STREAM.RESTORE.NONE",
+        "STREAM.PEER.REMOVE.NONE",
+        "STREAM.LEADER.STEPDOWN.NONE",
+        "CONSUMER.CREATE.*",
+        "CONSUMER.CREATE.*.any",
+        "CONSUMER.CREATE.*.any.ledger.default.>",
+        "CONSUMER.DURABLE.CREATE.*.any",
+        "CONSUMER.NAMES.*",
+        "CONSUMER.LIST.*",
+        "CONSUMER.INFO.*.follower",
+        "CONSUMER.DELETE.*.none",
+        "CONSUMER.PAUSE.*.none",
+        "CONSUMER.UNPIN.*.none",
+        "CONSUMER.RESET.*.none",
+        "CONSUMER.LEADER.STEPDOWN.*.none",
+        "META.LEADER.STEPDOWN",
+        "SERVER.REMOVE",
+        "ACCOUNT.PURGE.NONE",
+        "ACCOUNT.STREAM.MOVE.NONE.*",
+        "ACCOUNT.STREAM.CANCEL_MOVE.NONE.*",
+    ];
+    let with_payload = with_payload.into_iter().map(|(subject, payload)| (subject, payload.to_owned()));
+    let without = without.into_iter().map(|subject| (subject.replace('*', stream), String::new()));
+    let acknowledged = format!("$JS.ACK.{STREAM}.follower.1.1.1.1795999369025723706.4");
+    let mut requests: Vec<_> = with_payload.chain(without).collect();
+    requests.iter_mut().for_each(|(subject, _)| subject.insert_str(0, "$JS.API."));
+    requests.push((acknowledged, "+NXT".to_owned()));
+    requests
+}
+
+/// Sends every request of JetStream's API as a user, with subjects of two ledgers as reply subjects. Returns after the
+/// server has responded to the last one.
+async fn request_with_hostile_replies(servers: &Servers, user: User) {
+    let (client, _errors) = client_with_errors(&servers.nats_url_of(user)).await;
+    let jetstream = jetstream::new(client.clone());
+    let follower = json!({
+        "stream_name": STREAM,
+        "config": {"name": "follower", "deliver_policy": "all", "ack_policy": "explicit", "mem_storage": true},
+    });
+    let create = format!("CONSUMER.CREATE.{STREAM}.follower");
+    let created: Value = jetstream.request(create, &follower).await.expect("a response");
+    assert!(created["error"].is_null(), "{created}");
+    // In the account of readers and operators, the operator receives what the server sends to any subject.
+    let witness = client_with_errors(&servers.nats_url_of(User::Operator)).await.0;
+    let last = format!("ledger.acme.{user:?}.last.deploy.succeeded");
+    let mut responses = witness.subscribe(last.clone()).await.expect("the operator may subscribe");
+    witness.flush().await.expect("flushed");
+
+    for (subject, payload) in api_requests() {
+        for tenant in ["default", "acme"] {
+            let reply = format!("ledger.{tenant}.production.web.deploy.succeeded");
+            let sent = client.publish_with_reply(subject.clone(), reply, payload.clone().into()).await;
+            sent.expect("sent");
+        }
+    }
+    let info = format!("$JS.API.STREAM.INFO.{STREAM}");
+    client.publish_with_reply(info, last, "".into()).await.expect("sent");
+
+    let response = tokio::time::timeout(ERROR_LIMIT, futures::StreamExt::next(&mut responses)).await;
+    response.expect("the response stays in the account of the requester").expect("a response");
+}
+
+#[tokio::test]
+async fn no_response_of_the_server_to_reader_or_operator_becomes_an_entry() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--tenants=default,acme"]).await;
+    service.client().record_all(&deploys(20)).await;
+    let operator = jetstream_as_operator(&servers).await;
+    let heads = async || {
+        let mut heads = Vec::new();
+        for stream in [STREAM, "LEDGER_acme"] {
+            let stream = operator.get_stream(stream).await.expect("the stream");
+            heads.push(stream.cached_info().state.last_sequence);
+        }
+        heads
+    };
+    let before = heads().await;
+
+    for user in [User::Reader, User::Operator] {
+        request_with_hostile_replies(&servers, user).await;
+
+        assert_eq!(heads().await, before, "{user:?}");
+    }
+
+    assert_eq!(before, [20, 0]);
+    // A snapshot is sent after some time: the next entry has the next position.
+    let next = service.client().record(&deploy("z", "2026-08-01T10:00:00Z", "production", "z", "v1")).await;
+    assert_eq!(next.ok()["position"], 21);
+}
+
 #[tokio::test]
 async fn the_service_has_the_permissions_that_it_needs() {
     let mut servers = Servers::start().await;
@@ -133,6 +248,10 @@ async fn neither_service_nor_reader_can_change_or_delete_stored_entries() {
     assert_rejected(&reader, "ledger.default.production.web.deploy.succeeded", &json!({})).await;
     assert_rejected(&reader, "$JS.API.STREAM.CREATE.LEDGER_other", &json!({"name": "LEDGER_other"})).await;
     let by_operator = servers.nats_url_of(User::Operator);
+    // The server would send a snapshot to a subject that the request names.
+    let snapshot = format!("$JS.API.STREAM.SNAPSHOT.{STREAM}");
+    let to_ledger = json!({"deliver_subject": "ledger.default.production.web.deploy.succeeded"});
+    assert_rejected(&by_operator, &snapshot, &to_ledger).await;
     assert_rejected(&by_operator, "ledger.default.production.web.deploy.succeeded", &json!({})).await;
 
     assert_eq!(state(&operator).await, before);

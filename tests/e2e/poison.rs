@@ -1,10 +1,11 @@
-//! Entries that the program cannot decode: each stops the projections of its own tenant and nothing else.
+//! Entries that the program did not write: a foreign one stops nothing, and one of a newer version only the projections
+//! of its own tenant.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_nats::jetstream::Context;
-use ledger_tests::{Client, Response, Servers, Service, deploy, jetstream};
+use ledger_tests::{Client, Command, Outcome, Response, Servers, Service, deploy, jetstream};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
@@ -48,7 +49,7 @@ fn load(client: &Client, running: &Arc<AtomicBool>, tenant: &'static str) -> Joi
     })
 }
 
-/// Adds an undecodable entry to one of two tenants under load, and asserts that only that tenant's projections stop.
+/// Adds an entry of a newer version to one of two tenants under load, and asserts that only that tenant's projections stop.
 async fn assert_stops_only_its_tenant(entry: String, reason: &str) {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--tenants=broken,healthy"]).await;
@@ -99,9 +100,82 @@ async fn assert_stops_only_its_tenant(entry: String, reason: &str) {
     assert_eq!(ingest.status, 200);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_undecodable_entry_stops_only_the_projections_of_its_tenant() {
-    assert_stops_only_its_tenant("garbage".to_owned(), "is not JSON").await;
+/// Returns entries that no version of the program writes, each with the reason that the ledger states.
+fn foreign_entries() -> [(String, &'static str); 4] {
+    let mut of_others = web("y");
+    of_others["type"] = "com.example.deployed.v1".into();
+    let response = r#"{"type":"io.nats.jetstream.api.v1.stream_info_response","error":{"code":404}}"#;
+    [
+        ("garbage".to_owned(), "not_an_object"),
+        (String::new(), "not_an_object"),
+        (response.to_owned(), "no_identity"),
+        (of_others.to_string(), "no_type"),
+    ]
+}
+
+#[tokio::test]
+async fn foreign_entries_stop_nothing_and_are_named() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--tenants=default"]).await;
+    let client = service.client();
+    assert_eq!(record(&client, "default", "first").await.status, 201);
+    let publisher = jetstream(&servers).await;
+    for (entry, _) in foreign_entries() {
+        publish(&publisher, "default", entry).await;
+    }
+
+    let last = record(&client, "default", "last").await.ok()["position"].as_u64();
+    client.wait_for_projections(6).await;
+    let state = state(&client, "default", "").await.ok();
+    let history = client.get("/v1/events").await.ok();
+    let metrics = client.text("/metrics").await;
+    let (ready, position) = (client.get("/readyz").await, client.get("/v1/position").await.ok());
+    let verified = verify(&servers).await;
+
+    assert_eq!(last, Some(6));
+    assert_eq!(state["lanes"][0]["release"]["version"], "v-last");
+    let positions: Vec<_> = history["events"].as_array().expect("events").iter().collect();
+    assert_eq!(positions.len(), 2, "{history}");
+    for ((_, reason), position) in foreign_entries().iter().zip(2..) {
+        let found = client.get(&format!("/v1/events/{position}")).await;
+        assert_eq!((found.status, found.problem()), (404, "foreign-entry"), "{}", found.text);
+        assert!(found.text.contains(&format!("is no event of a ledger ({reason})")), "{}", found.text);
+    }
+    assert!(metrics.contains("# HELP ledger_foreign_entries_total "), "{metrics}");
+    assert!(metrics.contains("ledger_foreign_entries_total{tenant=\"default\"} 4"), "{metrics}");
+    assert_eq!((ready.status, &ready.body["status"]), (200, &"ready".into()), "{}", ready.text);
+    assert_eq!(position["position"], 6);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+    assert!(
+        verified.stdout.contains("the rebuilt and the live projections are the same at 6"),
+        "{verified:?}"
+    );
+}
+
+/// Runs `verify` on a test's servers.
+async fn verify(servers: &Servers) -> Outcome {
+    let journal = format!("--journal-url={}", servers.nats_url());
+    let projections = format!("--projections-url={}", servers.postgres_url());
+    Command::start(PROGRAM, &["verify", &journal, &projections, "--log-filter=warn"]).outcome().await
+}
+
+#[tokio::test]
+async fn verify_fails_beside_a_projector_that_has_stopped() {
+    let servers = Servers::start().await;
+    let service = Service::start(PROGRAM, &servers, &["--tenants=default"]).await;
+    let client = service.client();
+    assert_eq!(record(&client, "default", "first").await.status, 201);
+    client.wait_for_projections(1).await;
+    let mut newer = web("newer");
+    newer["type"] = "io.releaseledger.deploy.succeeded.v2".into();
+    publish(&jetstream(&servers).await, "default", newer.to_string()).await;
+    client.wait_until_not_ready("position 2").await;
+
+    let verified = verify(&servers).await;
+
+    assert_eq!(verified.code, Some(1), "{verified:?}");
+    let stall = "the stream ends at position 2, but the projections stay at 1: the entry at position 2 cannot be decoded";
+    assert!(verified.stderr.contains(stall), "{verified:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

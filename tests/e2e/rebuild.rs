@@ -93,11 +93,29 @@ async fn modifications_of_the_log_copy_are_reported_and_not_repaired() {
         ("UPDATE tiles SET hashes = hashes || '\\x00' WHERE level = 0 AND index = 1", "tile 1 of level 0"),
         ("DELETE FROM tiles WHERE level = 0 AND index = 0", "tile 0 of level 0"),
         ("UPDATE projection SET root = decode(repeat('00', 32), 'hex')", "entries is 0000"),
+        (
+            "UPDATE events SET recorded_at = recorded_at + interval '1 year' WHERE position = 7",
+            "position 7: stream and copy have different recording times",
+        ),
+        (
+            "UPDATE projection SET leaf_hash = decode(repeat('00', 32), 'hex')",
+            "the checkpoint's leaf hash of the entry at position",
+        ),
+        (
+            "UPDATE projection SET stream_created = NULL",
+            "table projection, row the only one: stream_created is null at position",
+        ),
+        (
+            "UPDATE projection SET leaf_hash = NULL",
+            "table projection, row the only one: leaf_hash is null at position",
+        ),
+        ("UPDATE projection SET root = ''", "table projection, row the only one: root has 0 bytes, not 32"),
+        ("DELETE FROM projection", "table projection, row the only one: the row is missing"),
     ];
     for (change, named) in changes {
         execute(&mut tables, "BEGIN").await;
         for table in ["events", "tiles", "projection"] {
-            execute(&mut tables, &format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}")).await;
+            execute(&mut tables, &format!("CREATE TABLE public.kept_{table} AS SELECT * FROM {table}")).await;
         }
         execute(&mut tables, change).await;
         execute(&mut tables, "COMMIT").await;
@@ -112,10 +130,56 @@ async fn modifications_of_the_log_copy_are_reported_and_not_repaired() {
         execute(&mut tables, "BEGIN").await;
         for table in ["events", "tiles", "projection"] {
             execute(&mut tables, &format!("DELETE FROM {table}")).await;
-            execute(&mut tables, &format!("INSERT INTO {table} SELECT * FROM kept_{table}")).await;
-            execute(&mut tables, &format!("DROP TABLE kept_{table}")).await;
+            execute(&mut tables, &format!("INSERT INTO {table} SELECT * FROM public.kept_{table}")).await;
+            execute(&mut tables, &format!("DROP TABLE public.kept_{table}")).await;
         }
         execute(&mut tables, "COMMIT").await;
+    }
+    let intact = run_command(&servers, &["verify"]).await;
+    assert_eq!(intact.code, Some(0), "{intact:?}");
+    assert!(intact.stdout.contains(&format!("agree up to {head}")), "{intact:?}");
+}
+
+/// Changes of the schema that leave all rows unchanged, each with the words by which it is named.
+const SCHEMA_CHANGES: [(&str, &str); 10] = [
+    ("DROP INDEX events_identity", "index events_identity is missing"),
+    ("CREATE INDEX events_identity_2 ON events (identity)", "index events_identity_2 is unexpected"),
+    (
+        "ALTER TABLE policies RENAME TO _policies; CREATE VIEW policies AS SELECT * FROM _policies",
+        "relation policies is \"view",
+    ),
+    (
+        "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER swallows BEFORE INSERT ON freezes FOR EACH ROW EXECUTE FUNCTION swallow()",
+        "trigger freezes.swallows is unexpected",
+    ),
+    ("CREATE RULE ignores AS ON DELETE TO freezes DO INSTEAD NOTHING", "rule freezes.ignores is unexpected"),
+    ("ALTER TABLE tracks ADD COLUMN more text", "column tracks.more is unexpected: text"),
+    ("ALTER TABLE tracks ALTER COLUMN version TYPE varchar(9999)", "column tracks.version is"),
+    ("ALTER TABLE builds DROP CONSTRAINT builds_pkey", "constraint builds.builds_pkey is missing"),
+    ("CREATE TABLE more (a integer) INHERITS (gaps)", "inheritance gaps.more is unexpected"),
+    ("ALTER TABLE gaps ENABLE ROW LEVEL SECURITY", "relation gaps is \"table with row security\""),
+];
+
+#[tokio::test]
+async fn modifications_of_the_schema_are_reported_and_repaired_on_request() {
+    let servers = Servers::start().await;
+    let (mut service, head) = start_with_history(&servers).await;
+    service.kill().await;
+    for (change, named) in SCHEMA_CHANGES {
+        let mut tables = projections_connection(&servers.postgres_url(), "default").await;
+        // A change may be several statements.
+        sqlx::raw_sql(AssertSqlSafe(change)).execute(&mut tables).await.expect("executed");
+        drop(tables);
+
+        let found = run_command(&servers, &["verify", "--log-only"]).await;
+        let repaired = run_command(&servers, &["verify", "--repair"]).await;
+
+        assert_eq!(found.code, Some(1), "{change}: {found:?}");
+        assert!(found.stderr.contains(named), "{change}: {found:?}");
+        assert_eq!(repaired.code, Some(0), "{change}: {repaired:?}");
+        assert!(repaired.stdout.contains(named), "{change}: {repaired:?}");
+        assert!(repaired.stdout.contains("they are replaced"), "{change}: {repaired:?}");
     }
     let intact = run_command(&servers, &["verify"]).await;
     assert_eq!(intact.code, Some(0), "{intact:?}");

@@ -235,7 +235,8 @@ async fn check_history(
     }
     let mut repeats = BTreeMap::new();
     for ((position, first, bytes, hash), (entry, expected)) in rows.iter().zip(entries.iter().zip(1..)) {
-        if (*position, bytes.as_slice(), hash.as_slice()) != (expected, &*entry.bytes, &leaf(&entry.bytes)) {
+        let leaf = leaf(expected.cast_unsigned(), entry.recorded_at, &entry.bytes);
+        if (*position, bytes.as_slice(), hash.as_slice()) != (expected, &*entry.bytes, &leaf) {
             violations.push(format!("row {position} of the projections differs from entry {expected}"));
         }
         first.and_then(|first| repeats.insert(position.cast_unsigned(), first.cast_unsigned()));
@@ -334,9 +335,11 @@ async fn check_lanes(
     }
 }
 
-/// Checks that the root on both services is that of the stream's bytes.
+/// Checks that the root on both services is that of the stream's positions, times and bytes.
 async fn check_root(stack: &Stack, entries: &[Entry], violations: &mut Vec<String>) {
-    let leaves: Vec<_> = entries.iter().map(|entry| leaf(&entry.bytes)).collect();
+    let leaves =
+        entries.iter().zip(1..).map(|(entry, position)| leaf(position, entry.recorded_at, &entry.bytes));
+    let leaves: Vec<_> = leaves.collect();
     let expected = hexadecimal(&root(&leaves));
     for client in stack.clients() {
         let response = client.get("/v1/position").await;

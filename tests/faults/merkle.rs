@@ -1,13 +1,15 @@
 //! The Merkle tree of RFC 6962, section 2.1, independent of the ledger's own implementation.
 
+use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 /// A SHA-256 hash.
 pub(crate) type Hash = [u8; 32];
 
-/// Returns the hash of a leaf.
-pub(crate) fn leaf(bytes: &[u8]) -> Hash {
-    sha256(&[&[0], bytes])
+/// Returns the leaf hash of an entry.
+pub(crate) fn leaf(position: u64, recorded_at: DateTime<Utc>, bytes: &[u8]) -> Hash {
+    let head = format!("release-ledger entry v1\n{position}\n{}\n", recorded_at.timestamp_micros());
+    sha256(&[&[0], head.as_bytes(), bytes])
 }
 
 /// Returns the root hash of the tree over these leaves.

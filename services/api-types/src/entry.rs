@@ -14,7 +14,8 @@ pub struct EntryBody<E = Box<RawValue>> {
     pub position: u64,
     /// Time at which the stream stored it.
     pub recorded_at: DateTime<Utc>,
-    /// Leaf hash in the Merkle tree: SHA-256(0x00 ‖ the event's bytes).
+    /// Leaf hash in the Merkle tree, in hexadecimal: SHA-256 of a zero byte, the lines `release-ledger entry v1`,
+    /// `position` and `recorded_at` in microseconds since 1970, each with a line feed, and the event's bytes.
     #[serde(default)]
     #[schema(required)]
     pub leaf_hash: String,

@@ -4,10 +4,11 @@ use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use chrono::SecondsFormat;
 use ledger_api_types::{EntryBody, EventsBody, PositionBody};
 use ledger_domain::{EnvironmentName, EventId, Identity, Kind as EventKind, Position, ServiceName, Source};
 use ledger_ingest::UnknownLane;
-use ledger_projections::{EventFilter, EventRow, PAGE_BYTES};
+use ledger_projections::{EventFilter, EventRow, ForeignEntry, PAGE_BYTES};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
@@ -100,7 +101,8 @@ impl EventsQuery {
 /// List events
 ///
 /// Lists the history by position. An entry must match all given conditions. A page also ends after 8 MiB of events:
-/// more pages follow if, and only if, `next` is present.
+/// more pages follow if, and only if, `next` is present. Positions without an event are left out: lost entries, and
+/// foreign ones, which something else than a ledger wrote to the stream. The event of a position says which it is.
 #[utoipa::path(
     get,
     path = "/events",
@@ -153,7 +155,8 @@ pub(crate) struct EntryPath {
 
 /// Get one event
 ///
-/// Returns the entry at a position. An entry never changes.
+/// Returns the entry at a position. An entry never changes. The problem `lost-entry` or `foreign-entry` says why a
+/// position has no event.
 #[utoipa::path(
     get,
     path = "/events/{position}",
@@ -186,6 +189,9 @@ pub(crate) async fn get_event(
                 format!("the stream has lost the entry at position {wanted}"),
             ));
         }
+        if let Some(foreign) = ledger.projections.foreign_entry(wanted).await? {
+            return Err(foreign_entry(&foreign));
+        }
         let detail = format!("no entry at position {wanted}; the projections are at {projected}");
         return Err(Problem::new(Kind::UnknownPosition, detail));
     };
@@ -200,6 +206,17 @@ pub(crate) async fn get_event(
         return Ok((StatusCode::NOT_MODIFIED, cache_headers).into_response());
     }
     Ok(with_position(projected, (cache_headers, Json(entry_body(row)?))))
+}
+
+/// Returns the problem of an entry that is no event of a ledger. It states what the entry's leaf covers.
+fn foreign_entry(foreign: &ForeignEntry) -> Problem {
+    let ForeignEntry { position, recorded_at, reason, leaf_hash } = foreign;
+    let recorded_at = recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true);
+    let detail = format!(
+        "the entry at position {position}, recorded at {recorded_at}, is no event of a ledger ({reason}) and has no \
+         effect; its leaf hash is {leaf_hash}"
+    );
+    Problem::new(Kind::ForeignEntry, detail)
 }
 
 /// Get the position

@@ -70,6 +70,7 @@ kinds! {
     UnknownTenant = 404 "unknown-tenant" "Unknown tenant";
     UnknownEnvironment = 404 "unknown-environment" "Unknown environment";
     UnknownPosition = 404 "unknown-position" "Unknown position";
+    ForeignEntry = 404 "foreign-entry" "No event at this position";
     UnknownPoint = 404 "unknown-point" "Unknown release point";
     UnknownRollback = 404 "unknown-rollback" "Unknown rollback";
     UnknownLane = 404 "unknown-lane" "Unknown service or target";

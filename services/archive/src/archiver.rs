@@ -9,9 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use ledger_domain::{Position, TenantName};
-use ledger_journal::{
-    Divergence, KnownHistory, Record, SharedJournal, SubjectFilter, UNCONFIRMED_TIMEOUT, Until,
-};
+use ledger_journal::{Divergence, KnownHistory, Record, SharedJournal, UNCONFIRMED_TIMEOUT, Until};
 use ledger_tlog::{Hash, Tree};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -211,14 +209,15 @@ impl Archiver {
 
     async fn pass(&mut self, end: PassEnd, shutdown: &CancellationToken) -> Result<PassResult, Error> {
         // Since the last pass, the stream may have been replaced, or the write of a checkpoint may have failed.
-        self.verify_stream(&self.archived_history()).await?;
+        let history = self.archived_history();
+        self.verify_stream(&history).await?;
         self.update_checkpoint().await?;
         // Read the head only now: a server that lagged behind has caught up.
         let until = match end {
             PassEnd::Head => Until::Position(self.journal.head().await?.position),
             PassEnd::Shutdown => Until::Forever,
         };
-        let mut records = self.journal.read(SubjectFilter::All, self.end().position, until);
+        let mut records = self.journal.read_after(history, until);
         let mut open = None;
         loop {
             let deadline = open.as_ref().map_or_else(Instant::now, |open: &OpenSegment| open.deadline);

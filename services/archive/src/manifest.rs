@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-/// Version of the format of segments and manifests: the only one that this program writes and reads.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// Version of the format of segments and manifests: the only one that this program writes and reads. A version fixes
+/// the format of the tree's leaves too; version 1 had leaves without positions and times.
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 /// Folder of the segments and manifests.
 pub(crate) const SEGMENTS_FOLDER: &str = "segments";
@@ -198,11 +199,11 @@ mod tests {
     #[test]
     fn a_newer_format_version_is_rejected() {
         let (mut future, _) = manifest(1);
-        future.format = 2;
+        future.format = FORMAT_VERSION + 1;
 
         let error = Manifest::parse(&future.to_bytes().expect("bytes")).expect_err("rejected");
 
-        assert_eq!(error, "unsupported format 2; this version reads 1");
+        assert_eq!(error, "unsupported format 3; this version reads 2");
     }
 
     proptest! {

@@ -5,15 +5,13 @@
 //! copy, and continues from there.
 
 use futures::TryStreamExt;
-use ledger_codec::cloudevents::{Envelope, Reason};
+use ledger_codec::cloudevents::{Reason, StoredEntry};
 use ledger_domain::{Position, TenantName};
 use ledger_journal::jetstream::{Connection, RestoreSession};
 use ledger_journal::{Journal as _, Record, Subject, SubjectFilter, Until, jetstream};
 use ledger_tlog::{Hash, Tree};
-use sha2::{Digest as _, Sha256};
 use tracing::info;
 
-use crate::segment::write_line;
 use crate::{Checkpoint, Source};
 
 /// Number of records per append to the stream.
@@ -41,7 +39,7 @@ pub enum Error {
     /// The records of the copy do not match the end that it declares.
     #[error("the copy is damaged: {0}")]
     DamagedCopy(String),
-    /// An entry cannot be decoded, and its subject depends on its contents.
+    /// An entry was written by a newer version of the program, and its subject depends on its contents.
     #[error(
         "the entry at position {position} cannot be decoded by this version; \
          restore with the version that wrote it"
@@ -68,10 +66,10 @@ pub enum Error {
          delete the stream and restore again"
     )]
     ReadBackMismatch {
-        /// Position and root of the stream, and the SHA-256 of all records with their times.
-        found: String,
-        /// The same values of the copy.
-        expected: String,
+        /// Position and root of the stream.
+        found: Checkpoint,
+        /// Position and root of the copy.
+        expected: Checkpoint,
     },
 }
 
@@ -97,30 +95,19 @@ pub async fn restore(
     Ok(Restored { position: end.position, root: end.root, gaps: gaps.len(), resumed_after })
 }
 
-/// A running digest of consecutive records.
+/// A running digest of consecutive records: the tree, which covers their positions, times and bytes.
 #[derive(Default)]
-struct RecordDigest {
-    tree: Tree,
-    /// SHA-256 of the records as segment lines, because the tree does not cover their times.
-    lines: Sha256,
-}
+struct RecordDigest(Tree);
 
 impl RecordDigest {
     fn add(&mut self, record: &Record) {
-        self.tree.append(record.leaf_hash());
+        self.0.append(record.leaf_hash());
         // Full tiles are not needed here; free their memory.
-        drop(self.tree.take_dirty());
-        let mut line = Vec::new();
-        write_line(record, &mut line);
-        self.lines.update(line);
+        drop(self.0.take_dirty());
     }
 
     fn end(&self) -> Checkpoint {
-        Checkpoint { position: Position::new(self.tree.size()), root: self.tree.root() }
-    }
-
-    fn lines_sha256(&self) -> Hash {
-        Hash::from(<[u8; 32]>::from(self.lines.clone().finalize()))
+        Checkpoint { position: Position::new(self.0.size()), root: self.0.root() }
     }
 }
 
@@ -157,9 +144,11 @@ async fn verify_copy(
 /// Returns the subject of an entry; `None` for a gap.
 fn subject_of(record: &Record, tenant: &TenantName) -> Result<Option<Subject>, Error> {
     let Record::Entry(entry) = record else { return Ok(None) };
-    let envelope = Envelope::stored(entry.bytes.clone())
-        .map_err(|invalid| Error::Undecodable { position: entry.position, reason: invalid.reason })?;
-    Ok(Some(Subject::of(tenant, &envelope.event().payload)))
+    match StoredEntry::parse(entry.bytes.clone()) {
+        StoredEntry::Event(envelope) => Ok(Some(Subject::of(tenant, &envelope.event().payload))),
+        StoredEntry::Foreign { .. } => Ok(Some(Subject::foreign(tenant))),
+        StoredEntry::Newer(reason) => Err(Error::Undecodable { position: entry.position, reason }),
+    }
 }
 
 /// Verifies that the records of an interrupted restore equal those of the copy. Returns the last position of them.
@@ -177,8 +166,8 @@ async fn verify_existing_records(source: &dyn Source, restoring: &RestoreSession
         let record = expected.try_next().await?;
         let is_same = record.is_some_and(|record| match (&record, &found) {
             (Record::Entry(record), Record::Entry(found)) => record == found,
-            // Until a gap is punched, the stream has an entry at its position with the same leaf hash as the gap.
-            (Record::Gap(_), _) => record.leaf_hash() == found.leaf_hash(),
+            // Until a gap is punched, the stream has a placeholder at its position.
+            (Record::Gap(_), _) => restoring.is_gap_or_placeholder(&found),
             (Record::Entry(_), Record::Gap(_)) => false,
         });
         if !is_same {
@@ -217,9 +206,9 @@ async fn read_back(restoring: &RestoreSession, expected: &RecordDigest) -> Resul
     while let Some(record) = records.try_next().await? {
         digest.add(&record);
     }
-    if digest.end() != expected.end() || digest.lines_sha256() != expected.lines_sha256() {
-        let described = |digest: &RecordDigest| format!("{}, sha256 {}", digest.end(), digest.lines_sha256());
-        return Err(Error::ReadBackMismatch { found: described(&digest), expected: described(expected) });
+    let (found, expected) = (digest.end(), expected.end());
+    if found != expected {
+        return Err(Error::ReadBackMismatch { found, expected });
     }
     Ok(())
 }

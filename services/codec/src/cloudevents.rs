@@ -5,7 +5,8 @@
 //! re-encoded.
 //!
 //! New events are parsed strictly: [`Envelope::parse`], [`Envelope::from_parts`], [`Envelope::parse_batch`]. A stored
-//! entry is parsed by the rules under which it was recorded: [`Envelope::stored`].
+//! entry is parsed by the rules under which it was recorded: [`Envelope::stored`]. [`StoredEntry::parse`] tells apart
+//! what is no event of this program: an event of a newer one, or a foreign entry.
 
 mod admission;
 mod attributes;
@@ -15,6 +16,7 @@ mod encode;
 mod error;
 mod fields;
 mod header;
+mod stored;
 mod uri;
 mod versions;
 
@@ -28,6 +30,7 @@ use crate::ijson::{Json, Object};
 pub use batch::BatchError;
 pub use error::{InvalidEvent, MAX_EVENT_BYTES, Reason};
 pub use header::{HeaderError, decode_header};
+pub use stored::{ForeignReason, StoredEntry};
 
 /// An event with its identity and the bytes that are stored permanently.
 #[derive(Debug, Clone, PartialEq, Eq)]

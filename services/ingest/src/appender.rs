@@ -12,7 +12,6 @@ use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{IdentityKey, Position, TenantName};
 use ledger_journal::{AppendError, NewEntry, Outcome, SharedJournal, Subject};
 use ledger_projections::{EntryLocation, Projections};
-use ledger_tlog::{Hash, leaf_hash};
 use metrics::{counter, histogram};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -22,7 +21,7 @@ use tracing::{info, warn};
 
 use self::waiting::WaitingSubmissions;
 use crate::decision::{Decider, Decision, repeated_outcome, undecided};
-use crate::recent::RecentAppends;
+use crate::recent::{RecentAppends, content_hash};
 use crate::rejection::DecisionError;
 use crate::request::Request;
 use crate::{
@@ -36,6 +35,8 @@ mod waiting;
 const GROUP_SIZE: usize = 1_000;
 /// Maximum age of a failed append that is still reported.
 const APPEND_FAILURE_MAX_AGE: Duration = Duration::from_secs(10);
+/// Longest wait for a journal that lacks the last entry of this process: another server of it may only lag behind.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 /// Number of identities from the last appends that are cached.
 const RECENT_CAPACITY: usize = 65_536;
 
@@ -112,10 +113,8 @@ impl RecentAppendFailure {
 /// An event without a position: a report, or the result of a decision.
 struct PendingEntry {
     new_entry: NewEntry,
-    /// The hash by which the event is compared with others of its identity.
-    leaf_hash: Hash,
-    /// The event of this identity that the history has.
-    known: Option<EntryLocation>,
+    /// The outcome if the history has an event of this identity.
+    known: Option<RecordOutcome>,
     order: OrderedSubmission,
 }
 
@@ -351,19 +350,19 @@ async fn probe_history(projections: Projections, tenant: TenantName) {
     info!(%tenant, "the history answers again; identity lookups resume");
 }
 
-/// Returns the leaf hash by which an event is compared with the known one of its identity.
-fn comparable_leaf_hash(envelope: &Envelope, known: Option<&EntryLocation>) -> Hash {
-    match known {
-        Some(known) if is_same_event(envelope, *known) => known.leaf_hash,
-        _ => leaf_hash(envelope.bytes()),
-    }
-}
-
 /// Returns true if an event equals the known one of its identity. Events stored by older versions may lack the
 /// content type, so that form counts as equal too.
 pub(crate) fn is_same_event(envelope: &Envelope, known: EntryLocation) -> bool {
-    leaf_hash(envelope.bytes()) == known.leaf_hash
-        || leaf_hash(&envelope.bytes_without_content_type()) == known.leaf_hash
+    known.has_bytes(envelope.bytes()) || known.has_bytes(&envelope.bytes_without_content_type())
+}
+
+/// Returns the outcome of an event of which the history has the identity.
+fn known_outcome(envelope: &Envelope, known: EntryLocation) -> RecordOutcome {
+    if is_same_event(envelope, known) {
+        RecordOutcome::Duplicate(known.position)
+    } else {
+        RecordOutcome::Conflict(known.position)
+    }
 }
 
 async fn wait_for_group(group: Option<JoinHandle<()>>) {
@@ -397,7 +396,7 @@ impl GroupWriter {
             key: envelope.identity().key(),
             bytes: envelope.bytes().clone(),
         };
-        PendingEntry { new_entry, leaf_hash: comparable_leaf_hash(envelope, known.as_ref()), known, order }
+        PendingEntry { new_entry, known: known.map(|known| known_outcome(envelope, known)), order }
     }
 
     /// Appends the events of a group that are not known yet and whose order is not aborted. Returns an outcome for
@@ -405,7 +404,10 @@ impl GroupWriter {
     async fn append(&self, group: Group) -> Vec<RecordOutcome> {
         let started = Instant::now();
         let mut recent = self.recent.lock().await;
-        recent.set_stream(self.projections.stream());
+        recent.set_stream(self.projections.stream(), self.projections.histories());
+        if let Err(reason) = self.confirm_stream(&mut recent).await {
+            return self.refuse(&group, AppendError::Unavailable(reason));
+        }
         // The decision of an event looked its identity up.
         let settled: Vec<Option<RecordOutcome>> = match &group {
             Group::Reports(entries) => entries.iter().map(|entry| entry.settled(&recent)).collect(),
@@ -427,7 +429,7 @@ impl GroupWriter {
             .collect();
         for (entry, outcome) in group.entries().iter().zip(&outcomes) {
             if let RecordOutcome::Recorded(position) = outcome {
-                recent.insert(entry.new_entry.key, *position, *entry.leaf_hash.as_bytes());
+                recent.insert(entry.new_entry.key, *position, &entry.new_entry.bytes);
             }
             if outcome.is_temporary() {
                 entry.order.abort();
@@ -439,6 +441,35 @@ impl GroupWriter {
             histogram!("ledger_append_seconds").record(started.elapsed());
             histogram!("ledger_append_group_events").record(outcomes.len() as f64);
         }
+        outcomes
+    }
+
+    /// Verifies, before the first append over a connection to the journal, that the journal still has the last entry
+    /// of this process: a server may have been restored from an older copy of its files while it was away.
+    async fn confirm_stream(&self, recent: &mut RecentAppends) -> Result<(), String> {
+        let connections = self.journal.connections();
+        if recent.is_confirmed(connections) {
+            return Ok(());
+        }
+        if let Some(history) = recent.history() {
+            let confirmed = history.confirm(self.journal.as_ref(), CONFIRM_TIMEOUT).await;
+            confirmed.map_err(|error| {
+                error!(tenant = %self.tenant, %error, "the journal lacks the last entry of this process");
+                error.to_string()
+            })?;
+        }
+        recent.set_confirmed(connections);
+        Ok(())
+    }
+
+    /// Returns this error as the outcome of all events of a group, and aborts their orders.
+    fn refuse(&self, group: &Group, error: AppendError) -> Vec<RecordOutcome> {
+        let refuse = |entry: &PendingEntry| {
+            entry.order.abort();
+            RecordOutcome::Refused(RecordError::Journal(error.clone()))
+        };
+        let outcomes: Vec<_> = group.entries().iter().map(refuse).collect();
+        self.append_failure.update(&outcomes);
         outcomes
     }
 
@@ -458,8 +489,11 @@ impl PendingEntry {
     /// Returns the outcome if the report needs no append: the history or the last appends have its identity, or an
     /// earlier event of its order failed.
     fn settled(&self, recent: &RecentAppends) -> Option<RecordOutcome> {
-        match self.known.as_ref().or_else(|| recent.get(&self.new_entry.key)) {
-            Some(known) if known.leaf_hash == self.leaf_hash => {
+        if let Some(known) = &self.known {
+            return Some(known.clone());
+        }
+        match recent.get(&self.new_entry.key) {
+            Some(known) if known.content == content_hash(&self.new_entry.bytes) => {
                 Some(RecordOutcome::Duplicate(known.position))
             }
             Some(known) => Some(RecordOutcome::Conflict(known.position)),

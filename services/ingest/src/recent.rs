@@ -2,39 +2,74 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ledger_domain::{IdentityKey, Position};
-use ledger_projections::EntryLocation;
+use ledger_journal::KnownHistory;
+use ledger_tlog::{Hash, leaf_hash};
 
 /// Cache of the identities that were appended last, at most `capacity`; evicts the oldest first.
 pub(crate) struct RecentAppends {
-    known: HashMap<IdentityKey, EntryLocation>,
+    known: HashMap<IdentityKey, RecentAppend>,
     order: VecDeque<IdentityKey>,
     capacity: usize,
     /// Creation time of the stream that the identities were appended to.
     stream_created: Option<DateTime<Utc>>,
+    /// Number of histories that the projections have had so far.
+    histories: u64,
+    /// Position and bytes of the last entry.
+    last: Option<(Position, Bytes)>,
+    /// Number of connections to the journal when it was found to have the last entry.
+    confirmed: Option<u64>,
+}
+
+/// An event that this process appended.
+pub(crate) struct RecentAppend {
+    pub(crate) position: Position,
+    /// [`content_hash`] of its bytes: the time of recording, which its leaf hash covers, is not known.
+    pub(crate) content: Hash,
+}
+
+/// Returns the hash by which the bytes of two events of an identity are compared.
+pub(crate) fn content_hash(bytes: &[u8]) -> Hash {
+    leaf_hash(bytes)
 }
 
 impl RecentAppends {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { known: HashMap::new(), order: VecDeque::new(), capacity, stream_created: None }
-    }
-
-    /// Sets the creation time of the current stream, if known. Clears the cache if the stream has changed.
-    pub(crate) fn set_stream(&mut self, created: Option<DateTime<Utc>>) {
-        if created.is_some() && self.stream_created != created {
-            self.known.clear();
-            self.order.clear();
-            self.stream_created = created;
+        Self {
+            known: HashMap::new(),
+            order: VecDeque::new(),
+            capacity,
+            stream_created: None,
+            histories: 0,
+            last: None,
+            confirmed: None,
         }
     }
 
-    pub(crate) fn get(&self, key: &IdentityKey) -> Option<&EntryLocation> {
+    /// Sets the creation time of the current stream, if known, and the number of histories that the projections have
+    /// had. Clears the cache if either has changed: positions and identities belong to one history.
+    pub(crate) fn set_stream(&mut self, created: Option<DateTime<Utc>>, histories: u64) {
+        let is_other_stream = created.is_some() && self.stream_created != created;
+        if is_other_stream || self.histories != histories {
+            self.known.clear();
+            self.order.clear();
+            (self.last, self.confirmed) = (None, None);
+            self.stream_created = created;
+            self.histories = histories;
+        }
+    }
+
+    pub(crate) fn get(&self, key: &IdentityKey) -> Option<&RecentAppend> {
         self.known.get(key)
     }
 
-    pub(crate) fn insert(&mut self, key: IdentityKey, position: Position, leaf_hash: [u8; 32]) {
-        if self.known.insert(key, EntryLocation { position, leaf_hash: leaf_hash.into() }).is_some() {
+    pub(crate) fn insert(&mut self, key: IdentityKey, position: Position, bytes: &Bytes) {
+        if self.last.as_ref().is_none_or(|(last, _)| *last < position) {
+            self.last = Some((position, bytes.clone()));
+        }
+        if self.known.insert(key, RecentAppend { position, content: content_hash(bytes) }).is_some() {
             return;
         }
         self.order.push_back(key);
@@ -44,6 +79,21 @@ impl RecentAppends {
             self.known.remove(&oldest);
         }
     }
+
+    /// Returns what is known of the stream by the last append; `None` if nothing is.
+    pub(crate) fn history(&self) -> Option<KnownHistory> {
+        let (position, bytes) = self.last.clone()?;
+        Some(KnownHistory::new(self.stream_created?).with_bytes(position, bytes))
+    }
+
+    /// Returns true if the journal was found to have the last append over the connection with this number.
+    pub(crate) fn is_confirmed(&self, connections: u64) -> bool {
+        self.confirmed == Some(connections)
+    }
+
+    pub(crate) const fn set_confirmed(&mut self, connections: u64) {
+        self.confirmed = Some(connections);
+    }
 }
 
 #[cfg(test)]
@@ -52,19 +102,27 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_new_stream_clears_the_cache() {
-        let (key, created) = (IdentityKey(Uuid::from_u128(1)), DateTime::UNIX_EPOCH);
-        let mut recent = RecentAppends::new(2);
-        recent.set_stream(Some(created));
-        recent.insert(key, Position::new(1), [0; 32]);
-        for stream in [Some(created), None, Some(created)] {
-            recent.set_stream(stream);
-        }
-        let is_kept = recent.get(&key).is_some();
-        recent.set_stream(Some(created + chrono::Duration::seconds(1)));
+    fn bytes() -> Bytes {
+        Bytes::from_static(b"{}")
+    }
 
-        assert_eq!((is_kept, recent.get(&key)), (true, None));
+    #[test]
+    fn a_new_stream_or_history_clears_the_cache() {
+        let (key, created) = (IdentityKey(Uuid::from_u128(1)), DateTime::UNIX_EPOCH);
+        let later = created + chrono::Duration::seconds(1);
+        for other in [(Some(later), 1), (Some(created), 2), (None, 2)] {
+            let mut recent = RecentAppends::new(2);
+            recent.set_stream(Some(created), 1);
+            recent.insert(key, Position::new(1), &bytes());
+            for stream in [Some(created), None, Some(created)] {
+                recent.set_stream(stream, 1);
+            }
+            let is_kept = recent.get(&key).is_some() && recent.history().is_some();
+            recent.set_stream(other.0, other.1);
+
+            assert!(is_kept);
+            assert!(recent.get(&key).is_none() && recent.history().is_none(), "{other:?}");
+        }
     }
 
     #[test]
@@ -72,9 +130,21 @@ mod tests {
         let key = |number| IdentityKey(Uuid::from_u128(number));
         let mut recent = RecentAppends::new(2);
         for number in 1..=3 {
-            recent.insert(key(number), Position::new(1), [0; 32]);
+            recent.insert(key(number), Position::new(1), &bytes());
         }
-        assert_eq!(recent.get(&key(1)), None);
+        assert!(recent.get(&key(1)).is_none());
         assert!(recent.get(&key(2)).is_some() && recent.get(&key(3)).is_some());
+    }
+
+    #[test]
+    fn the_last_append_is_part_of_the_known_history() {
+        let mut recent = RecentAppends::new(2);
+        recent.set_stream(Some(DateTime::UNIX_EPOCH), 1);
+        for number in [1, 3, 2] {
+            recent.insert(IdentityKey(Uuid::from_u128(number)), Position::new(number as u64), &bytes());
+        }
+
+        let expected = KnownHistory::new(DateTime::UNIX_EPOCH).with_bytes(Position::new(3), bytes());
+        assert_eq!(recent.history(), Some(expected));
     }
 }

@@ -7,12 +7,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ledger_domain::Position;
-use ledger_tlog::{Hash, gap_leaf_hash, leaf_hash};
+use ledger_tlog::{Hash, gap_leaf_hash};
 use tokio::time::{Instant, sleep};
 
-use crate::{Entry, Head, Journal, ReadError};
+use crate::{Entry, Head, Journal, ReadError, Record};
 
 /// Time for which a stream has to lack known entries before it counts as diverged. The election of a new stream leader
 /// takes up to ten seconds, and so does a partitioned leader until it steps down.
@@ -20,12 +21,34 @@ pub const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(12);
 /// Interval between the checks of [`KnownHistory::confirm`].
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Part of a stream that a reader has seen: its creation time, and the leaf hashes at some positions.
+/// Part of a stream that a reader or a writer has seen: its creation time, and entries at some positions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownHistory {
     stream_created: DateTime<Utc>,
     /// In order of the positions.
-    leaves: Vec<(Position, Hash)>,
+    entries: Vec<(Position, KnownEntry)>,
+}
+
+/// What is known of the entry or the gap at a position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum KnownEntry {
+    /// Its leaf hash.
+    Leaf(Hash),
+    /// Its bytes: a writer does not know the time at which the server recorded them.
+    Bytes(Bytes),
+}
+
+impl KnownEntry {
+    fn is_gap_at(&self, position: Position) -> bool {
+        *self == Self::Leaf(gap_leaf_hash(position.get()))
+    }
+
+    fn matches(&self, entry: &Entry) -> bool {
+        match self {
+            Self::Leaf(leaf) => entry.leaf_hash() == *leaf,
+            Self::Bytes(bytes) => entry.bytes == *bytes,
+        }
+    }
 }
 
 /// Result of comparing a stream with a known history.
@@ -95,14 +118,40 @@ impl KnownHistory {
     /// Creates the history of a stream of which only the creation time is known.
     #[must_use]
     pub const fn new(stream_created: DateTime<Utc>) -> Self {
-        Self { stream_created, leaves: Vec::new() }
+        Self { stream_created, entries: Vec::new() }
     }
 
     /// Adds the leaf hash of an entry or a gap. Positions must increase from call to call.
     #[must_use]
     pub fn with_leaf(mut self, position: Position, leaf_hash: Hash) -> Self {
-        self.leaves.push((position, leaf_hash));
+        self.entries.push((position, KnownEntry::Leaf(leaf_hash)));
         self
+    }
+
+    /// Adds the bytes of an entry of which the time of recording is not known. Positions must increase from call to
+    /// call.
+    #[must_use]
+    pub fn with_bytes(mut self, position: Position, bytes: Bytes) -> Self {
+        self.entries.push((position, KnownEntry::Bytes(bytes)));
+        self
+    }
+
+    /// Returns the last known position; [`Position::START`] if only the creation time is known.
+    #[must_use]
+    pub fn end(&self) -> Position {
+        self.entries.last().map_or(Position::START, |(position, _)| *position)
+    }
+
+    /// Returns the history of a reader that has read one more record. Keeps only the last known entry: a gap
+    /// identifies no stream.
+    #[must_use]
+    pub(crate) fn continued_by(self, record: &Record) -> Self {
+        match record {
+            Record::Gap(_) => self,
+            Record::Entry(entry) => {
+                Self::new(self.stream_created).with_leaf(entry.position, entry.leaf_hash())
+            }
+        }
     }
 
     /// Compares the stream with this history.
@@ -115,10 +164,10 @@ impl KnownHistory {
         if let Err(divergence) = self.compare_creation(&head) {
             return Ok(divergence.into());
         }
-        for (position, leaf_hash) in &self.leaves {
+        for (position, known) in &self.entries {
             let compared = match compare_end(&head, *position) {
-                Ok(()) if *leaf_hash == gap_leaf_hash(position.get()) => Ok(()),
-                Ok(()) => compare_entry(journal.entry(*position).await?.as_ref(), *position, leaf_hash),
+                Ok(()) if known.is_gap_at(*position) => Ok(()),
+                Ok(()) => compare_entry(journal.entry(*position).await?.as_ref(), *position, known),
                 too_short => too_short,
             };
             if let Err(divergence) = compared {
@@ -162,9 +211,9 @@ fn compare_end(head: &Head, known: Position) -> Result<(), Divergence> {
     if head.position < known { Err(Divergence::TooShort { end: head.position, known }) } else { Ok(()) }
 }
 
-fn compare_entry(found: Option<&Entry>, position: Position, known: &Hash) -> Result<(), Divergence> {
+fn compare_entry(found: Option<&Entry>, position: Position, known: &KnownEntry) -> Result<(), Divergence> {
     match found {
-        Some(entry) if leaf_hash(&entry.bytes) == *known => Ok(()),
+        Some(entry) if known.matches(entry) => Ok(()),
         Some(_) => Err(Divergence::Reassigned(position)),
         None => Err(Divergence::Missing(position)),
     }
@@ -220,7 +269,6 @@ impl UnconfirmedTimer {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use ledger_domain::event::Payload;
     use ledger_domain::{EnvironmentName, IdentityKey, TenantName};
     use uuid::Uuid;
@@ -257,8 +305,12 @@ mod tests {
 
     /// The history of a reader of the entries 1 and 2.
     fn known() -> KnownHistory {
-        let history = KnownHistory::new(clock()).with_leaf(Position::new(1), leaf_hash(&bytes(1)));
-        history.with_leaf(Position::new(2), leaf_hash(&bytes(2)))
+        let leaf = |number: u64| {
+            let (position, bytes) = (Position::new(number), bytes(number.into()));
+            (position, Entry { position, recorded_at: clock(), bytes }.leaf_hash())
+        };
+        let ((first, first_leaf), (second, second_leaf)) = (leaf(1), leaf(2));
+        KnownHistory::new(clock()).with_leaf(first, first_leaf).with_leaf(second, second_leaf)
     }
 
     async fn check(history: &KnownHistory, journal: &MemoryJournal) -> Continuity {
@@ -289,6 +341,26 @@ mod tests {
         let found = check(&known(), &journal(clock, &[1, 7, 8]).await).await;
 
         assert_eq!(found, Continuity::Diverged(Divergence::Reassigned(Position::new(2))));
+    }
+
+    #[tokio::test]
+    async fn an_entry_with_another_time_has_diverged_unless_only_its_bytes_are_known() {
+        fn elsewhere() -> DateTime<Utc> {
+            static CALLS: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
+            // The stream is created at the known time, and its entries are recorded later.
+            let calls = CALLS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            DateTime::UNIX_EPOCH + chrono::TimeDelta::microseconds(calls)
+        }
+        let moved = journal(elsewhere, &[1, 2]).await;
+        let by_bytes = KnownHistory::new(clock()).with_bytes(Position::new(2), bytes(2));
+        let other_bytes = KnownHistory::new(clock()).with_bytes(Position::new(2), bytes(7));
+
+        let found = check(&known(), &moved).await;
+
+        assert_eq!(found, Continuity::Diverged(Divergence::Reassigned(Position::new(1))));
+        assert_eq!(check(&by_bytes, &moved).await, Continuity::Intact);
+        let reassigned = Continuity::Diverged(Divergence::Reassigned(Position::new(2)));
+        assert_eq!(check(&other_bytes, &moved).await, reassigned);
     }
 
     #[tokio::test]

@@ -33,8 +33,8 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::{
-    AppendError, Entry, Head, Journal, NewEntry, Outcome, ReadError, Record, Subject, SubjectFilter, Until,
-    microseconds,
+    AppendError, Entry, Head, Journal, KnownHistory, NewEntry, Outcome, ReadError, Record, Subject,
+    SubjectFilter, Until, microseconds,
 };
 
 pub use restore::{RestoreError, RestoreSession};
@@ -415,6 +415,19 @@ impl Journal for JetStreamJournal {
         until: Until,
     ) -> BoxStream<'static, Result<Record, ReadError>> {
         read::read(self.clone(), filter, after, until)
+    }
+
+    fn read_after(
+        &self,
+        history: KnownHistory,
+        until: Until,
+    ) -> BoxStream<'static, Result<Record, ReadError>> {
+        read::read_after(self.clone(), history, until)
+    }
+
+    fn connections(&self) -> u64 {
+        // The client counts a connection before it reads the first message of it.
+        self.client.statistics().connects.load(Ordering::Relaxed)
     }
 }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use chrono::{DateTime, SubsecRound, Utc};
 use futures::stream::BoxStream;
 use ledger_domain::{EnvironmentName, IdentityKey, Position, ServiceName};
-use ledger_tlog::{Hash, gap_leaf_hash, leaf_hash};
+use ledger_tlog::{Hash, entry_leaf_hash, gap_leaf_hash};
 
 pub use continuity::{
     Continuity, ContinuityError, Divergence, KnownHistory, UNCONFIRMED_TIMEOUT, UnconfirmedTimer,
@@ -42,10 +42,19 @@ pub struct NewEntry {
 pub struct Entry {
     /// The position of the entry.
     pub position: Position,
-    /// The time at which the journal stored it, by the journal's clock.
+    /// The time at which the journal stored it, by the journal's clock, in whole microseconds.
     pub recorded_at: DateTime<Utc>,
     /// The event's canonical bytes.
     pub bytes: Bytes,
+}
+
+impl Entry {
+    /// Returns the leaf hash of the entry in the Merkle tree. It covers the position, the time of recording and the
+    /// bytes.
+    #[must_use]
+    pub fn leaf_hash(&self) -> Hash {
+        entry_leaf_hash(self.position.get(), self.recorded_at.timestamp_micros(), &self.bytes)
+    }
 }
 
 /// The content of a position.
@@ -71,7 +80,7 @@ impl Record {
     #[must_use]
     pub fn leaf_hash(&self) -> Hash {
         match self {
-            Self::Entry(entry) => leaf_hash(&entry.bytes),
+            Self::Entry(entry) => entry.leaf_hash(),
             Self::Gap(position) => gap_leaf_hash(position.get()),
         }
     }
@@ -213,6 +222,21 @@ pub trait Journal: Send + Sync + 'static {
         after: Position,
         until: Until,
     ) -> BoxStream<'static, Result<Record, ReadError>>;
+
+    /// Reads all records that follow the end of a known history, as [`Journal::read`] does.
+    ///
+    /// The journal may be replaced by an older copy of itself while a reader lives. So a reader MUST compare the
+    /// journal with the known history before the first record, and after each new connection to the server with the
+    /// last entry that it returned. If the journal differs, the stream ends with an error.
+    fn read_after(
+        &self,
+        history: KnownHistory,
+        until: Until,
+    ) -> BoxStream<'static, Result<Record, ReadError>>;
+
+    /// Returns the number of connections to the server of the journal so far. What is known of the journal was
+    /// confirmed over one of them, and has to be confirmed again over the next.
+    fn connections(&self) -> u64;
 }
 
 /// Truncates a time to whole microseconds, the precision of Postgres.

@@ -1,17 +1,18 @@
 //! In-memory journal: for tests, and as the simplest reference implementation.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use ledger_domain::{IdentityKey, Position, TenantName};
 use tokio::sync::watch;
 
 use crate::{
-    AppendError, Entry, Head, Journal, NewEntry, Outcome, ReadError, Record, Subject, SubjectFilter, Until,
-    microseconds,
+    AppendError, Continuity, Entry, Head, Journal, KnownHistory, NewEntry, Outcome, ReadError, Record,
+    Subject, SubjectFilter, Until, microseconds,
 };
 
 /// A journal that does not survive its process. Its duplicate window is unlimited.
@@ -22,6 +23,7 @@ pub struct MemoryJournal {
     clock: fn() -> DateTime<Utc>,
     log: Arc<Mutex<Log>>,
     head: watch::Sender<u64>,
+    connections: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -78,6 +80,7 @@ impl MemoryJournal {
             clock,
             log: Arc::default(),
             head: watch::Sender::new(0),
+            connections: Arc::new(AtomicU64::new(1)),
         }
     }
 
@@ -87,6 +90,26 @@ impl MemoryJournal {
         let index = usize::try_from(position.get()).unwrap_or(usize::MAX).wrapping_sub(1);
         if let Some((_, entry)) = log.entries.get_mut(index) {
             *entry = None;
+        }
+    }
+
+    /// Loses all entries after a position, as a server that is restored from an older copy of its files: its clients
+    /// connect again.
+    pub fn restore_copy(&self, end: Position) {
+        let mut log = self.log();
+        log.entries.truncate(usize::try_from(end.get()).unwrap_or(usize::MAX));
+        log.by_key.retain(|_, position| *position <= end);
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.head.send_replace(log.entries.len() as u64);
+    }
+
+    /// Returns an error if the journal does not have a known history.
+    async fn confirm(&self, history: &KnownHistory) -> Result<(), ReadError> {
+        match history.check(self).await? {
+            Continuity::Intact => Ok(()),
+            Continuity::Unconfirmed(divergence) | Continuity::Diverged(divergence) => {
+                Err(ReadError(divergence.to_string()))
+            }
         }
     }
 
@@ -167,5 +190,93 @@ impl Journal for MemoryJournal {
             },
         )
         .boxed()
+    }
+
+    fn read_after(
+        &self,
+        history: KnownHistory,
+        until: Until,
+    ) -> BoxStream<'static, Result<Record, ReadError>> {
+        let journal = self.clone();
+        let opened = async move {
+            let connections = journal.connections();
+            journal.confirm(&history).await?;
+            let records = journal.read(SubjectFilter::All, history.end(), until);
+            let state = (journal, records, history, connections);
+            Ok(stream::try_unfold(state, |(journal, mut records, mut history, connections)| async move {
+                let Some(record) = records.try_next().await? else { return Ok(None) };
+                let now = journal.connections();
+                if now != connections {
+                    journal.confirm(&history).await?;
+                }
+                history = history.continued_by(&record);
+                Ok(Some((record, (journal, records, history, now))))
+            }))
+        };
+        stream::once(opened).try_flatten().boxed()
+    }
+
+    fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use ledger_domain::EnvironmentName;
+    use ledger_domain::event::Payload;
+    use uuid::Uuid;
+
+    use super::*;
+
+    async fn append(journal: &MemoryJournal, numbers: impl IntoIterator<Item = u128>) {
+        let environment = EnvironmentName::parse("production").expect("a name");
+        let subject = Subject::of(&TenantName::default(), &Payload::EnvironmentRetired(environment));
+        for number in numbers {
+            let (key, bytes) = (IdentityKey(Uuid::from_u128(number)), Bytes::from(number.to_string()));
+            let outcomes = journal.append(&[NewEntry { subject: subject.clone(), key, bytes }]).await;
+            assert!(outcomes.iter().all(Result::is_ok));
+        }
+    }
+
+    async fn history(journal: &MemoryJournal, end: u64) -> KnownHistory {
+        let entry = journal.entry(Position::new(end)).await.expect("read").expect("an entry");
+        KnownHistory::new(DateTime::UNIX_EPOCH).with_leaf(entry.position, entry.leaf_hash())
+    }
+
+    #[tokio::test]
+    async fn a_reader_of_a_known_history_takes_no_entry_of_an_older_copy() {
+        let journal = MemoryJournal::new(TenantName::default(), || DateTime::UNIX_EPOCH);
+        append(&journal, 1..=5).await;
+        let known = history(&journal, 3).await;
+        let mut reader = journal.read_after(known.clone(), Until::Forever);
+        let mut positions = Vec::new();
+        for _ in 0..2 {
+            positions.push(reader.next().await.expect("a record").expect("a record").position().get());
+        }
+        journal.restore_copy(Position::new(2));
+        append(&journal, 101..=110).await;
+
+        let next = reader.next().await.expect("an error").expect_err("an entry of the copy");
+        let mut again = journal.read_after(known, Until::Forever);
+        let first = again.next().await.expect("an error").expect_err("an entry of the copy");
+
+        assert_eq!(positions, [4, 5]);
+        assert_eq!(next.0, "the stream has a different entry at position 5");
+        assert_eq!(first.0, "the stream has a different entry at position 3");
+    }
+
+    #[tokio::test]
+    async fn a_reader_continues_over_another_connection_to_the_same_journal() {
+        let journal = MemoryJournal::new(TenantName::default(), || DateTime::UNIX_EPOCH);
+        append(&journal, 1..=3).await;
+        let mut reader = journal.read_after(history(&journal, 3).await, Until::Forever);
+        journal.restore_copy(Position::new(3));
+        append(&journal, [4]).await;
+
+        let record = reader.next().await.expect("a record").expect("a record");
+
+        assert_eq!(record.position(), Position::new(4));
     }
 }

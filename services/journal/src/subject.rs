@@ -28,6 +28,13 @@ impl Subject {
         ))
     }
 
+    /// Returns the subject under which a restore stores a foreign entry: one that is no event of a ledger. The copy
+    /// does not have its first subject, and a foreign entry belongs to no environment.
+    #[must_use]
+    pub fn foreign(tenant: &TenantName) -> Self {
+        Self(format!("ledger.{}.{NO_NAME}.{NO_NAME}.foreign.restored", token(tenant.as_str())))
+    }
+
     /// Returns the subject of a message that a restore deletes later, so that its position becomes a gap.
     pub(crate) fn gap_placeholder(tenant: &TenantName) -> Self {
         Self(format!("ledger.{}.{NO_NAME}.{NO_NAME}.gap.restored", token(tenant.as_str())))

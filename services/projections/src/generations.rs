@@ -8,6 +8,7 @@ pub(crate) mod preferences;
 pub(crate) mod rebuild;
 pub(crate) mod rebuilder;
 pub(crate) mod registry;
+pub(crate) mod schema;
 pub(crate) mod supervisor;
 pub(crate) mod verify;
 pub(crate) mod watcher;

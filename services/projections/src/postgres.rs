@@ -288,7 +288,9 @@ pub struct Projections {
     /// Position and time of the last wait that was given up.
     pub(crate) missed_wait: watch::Sender<Option<(Position, Instant)>>,
     /// Reason why the journal is not the one that these projections were built from, once detected.
-    pub(crate) divergence: watch::Sender<Option<String>>,
+    divergence: watch::Sender<Option<String>>,
+    /// Number of histories that these projections have had, as far as this process knows.
+    histories: watch::Sender<u64>,
     /// Creation time of the stream, once journal and projections are confirmed to belong to it.
     pub(crate) stream: watch::Sender<Option<DateTime<Utc>>>,
     /// State of this process's projector, if there is one.
@@ -313,6 +315,7 @@ impl Projections {
             local_position: watch::Sender::new(Position::START),
             missed_wait: watch::Sender::new(None),
             divergence: watch::Sender::new(None),
+            histories: watch::Sender::new(0),
             stream: watch::Sender::new(None),
             status: watch::Sender::new(None),
         })
@@ -355,6 +358,22 @@ impl Projections {
     #[must_use]
     pub fn divergence(&self) -> Option<String> {
         self.divergence.borrow().clone()
+    }
+
+    /// Publishes the reason of a divergence, or that there is none.
+    pub(crate) fn set_divergence(&self, reason: Option<String>) {
+        let starts = reason.is_some() && self.divergence.borrow().is_none();
+        self.divergence.send_replace(reason);
+        if starts {
+            self.histories.send_modify(|histories| *histories += 1);
+        }
+    }
+
+    /// Returns the number of histories that these projections have had: it grows when another generation becomes
+    /// active, and when a divergence is detected. What a process knows of positions and identities holds for one.
+    #[must_use]
+    pub fn histories(&self) -> u64 {
+        *self.histories.borrow()
     }
 
     /// Returns the creation time of the stream that the journal and these projections belong to, if it is known. Facts
@@ -414,6 +433,7 @@ impl Projections {
         if self.active_number() != Some(number) {
             let pools = self.database.pools(&self.schema(number));
             self.active.send_replace(ActiveGeneration::Generation(number, pools));
+            self.histories.send_modify(|histories| *histories += 1);
         }
     }
 

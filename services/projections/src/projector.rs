@@ -9,7 +9,7 @@ pub(crate) mod tree;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use ledger_journal::{Continuity, SharedJournal, SubjectFilter, UnconfirmedTimer, Until};
+use ledger_journal::{Continuity, KnownHistory, SharedJournal, UnconfirmedTimer, Until};
 use metrics::counter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -90,7 +90,7 @@ impl Projector {
         if let StopReason::Diverged(reason) = stopped
             && projections.active_number() == Some(self.generation.number)
         {
-            projections.divergence.send_replace(Some(reason.clone()));
+            projections.set_divergence(Some(reason.clone()));
         }
         self.generation.set_status(ProjectorStatus::Stopped(stopped.clone()));
     }
@@ -119,10 +119,9 @@ impl Projector {
         }
         self.generation.set_position(state.checkpoint.position);
         self.generation.set_status(ProjectorStatus::Following);
-        let source = Source {
-            stream_created: stream_created_at(self.journal.as_ref(), &state.checkpoint).await?,
-            records: self.journal.read(SubjectFilter::All, state.checkpoint.position, Until::Forever),
-        };
+        let stream_created = stream_created_at(self.journal.as_ref(), &state.checkpoint).await?;
+        let history = state.checkpoint.history().unwrap_or_else(|| KnownHistory::new(stream_created));
+        let source = Source { stream_created, records: self.journal.read_after(history, Until::Forever) };
         pipeline::run(&self.generation, connection, state, source, check_duplicates, cancelled).await?;
         Err(ProjectionError::Failed("the journal reader ended unexpectedly".into()))
     }

@@ -9,6 +9,7 @@ use crate::tables::corrections::EarlyCorrectionInsert;
 use crate::tables::deploys::{IrreversibleDeployInsert, OpenDeployInsert};
 use crate::tables::environments::EnvironmentUpsert;
 use crate::tables::events::{EventInsert, GapInsert};
+use crate::tables::foreign_entries::ForeignEntryInsert;
 use crate::tables::lanes::{IrregularLaneInsert, LaneChangeInsert, TrackUpsert};
 use crate::tables::live::{LiveChangeInsert, ReorderingInsert};
 use crate::tables::observations::ObservationUpsert;
@@ -40,6 +41,7 @@ fn bulk_inserts() -> Vec<&'static str> {
         EnvironmentUpsert::statement(),
         EventInsert::statement(),
         GapInsert::statement(),
+        ForeignEntryInsert::statement(),
         IrregularLaneInsert::statement(),
         LaneChangeInsert::statement(),
         TrackUpsert::statement(),

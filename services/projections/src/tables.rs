@@ -10,6 +10,7 @@ pub(crate) mod corrections;
 pub(crate) mod deploys;
 pub(crate) mod environments;
 pub(crate) mod events;
+pub(crate) mod foreign_entries;
 pub(crate) mod lane_projection;
 pub(crate) mod lanes;
 pub(crate) mod live;

@@ -22,6 +22,9 @@ use ledger_client::table;
 /// Interval of progress lines on stderr.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Number of differences between schemas that a message names.
+const MAX_NAMED_DIFFERENCES: usize = 10;
+
 /// List and rebuild read models
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -141,7 +144,8 @@ impl RebuildArgs {
 
 /// Compare the stream, its copy in Postgres, the Merkle tree and the projections
 ///
-/// Reports the first difference. Repairs projections on request, but never the log.
+/// Reports the first difference, also between the tables, columns, indexes, triggers and rules in Postgres and those
+/// that this program creates, and projections that stay behind the stream. Repairs projections on request, but never the log.
 #[derive(Debug, clap::Args)]
 pub struct Verify {
     #[command(flatten)]
@@ -164,6 +168,7 @@ impl Verify {
         init_logging(&config.log)?;
         let shutdown = shutdown_on_signal()?;
         for ledger in TenantLedger::all(&config).await? {
+            let schema = self.verify_schema(&ledger).await?;
             let (sender, progress) = watch::channel(Progress::default());
             let reporter = report_progress(ledger.tenant.clone(), progress);
             let verified = ledger
@@ -186,15 +191,40 @@ impl Verify {
                 verified.gaps
             )?;
             if !self.log_only {
-                self.verify_projections(&ledger, &shutdown).await?;
+                self.verify_projections(&ledger, schema, &shutdown).await?;
+            }
+            if let Some(stall) = ledger.projections.stall(ledger.journal.as_ref()).await? {
+                bail!("{tenant}: {stall}");
             }
         }
         Ok(())
     }
 
+    /// Compares the schema of the live projections with what this program creates. Returns a description of the
+    /// differences, which are an error unless they are to be repaired.
+    async fn verify_schema(&self, ledger: &TenantLedger) -> anyhow::Result<Option<String>> {
+        let tenant = &ledger.tenant;
+        let differences = ledger.projections.schema_differences().await;
+        let differences = differences
+            .with_context(|| format!("cannot compare the schema of the projections of {tenant}"))?;
+        if differences.is_empty() {
+            return Ok(None);
+        }
+        let named: Vec<String> =
+            differences.iter().take(MAX_NAMED_DIFFERENCES).map(ToString::to_string).collect();
+        let (named, count) = (named.join("; "), differences.len());
+        let described = format!("the schema of the live projections has {count} differences: {named}");
+        if self.repair {
+            Ok(Some(described))
+        } else {
+            bail!("{tenant}: {described}; use --repair to replace them")
+        }
+    }
+
     async fn verify_projections(
         &self,
         ledger: &TenantLedger,
+        schema: Option<String>,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
         let tenant = &ledger.tenant;
@@ -207,9 +237,13 @@ impl Verify {
         let Some(comparison) = comparison else {
             bail!("{tenant}: there are no live projections to compare with")
         };
-        let message = describe(&comparison);
-        if comparison.different.is_empty() || self.repair {
-            let repaired = if comparison.different.is_empty() { "" } else { "; they are replaced" };
+        let is_same = comparison.different.is_empty() && schema.is_none();
+        let message = match schema {
+            Some(schema) => format!("{schema}; {}", describe(&comparison)),
+            None => describe(&comparison),
+        };
+        if is_same || self.repair {
+            let repaired = if is_same { "" } else { "; they are replaced" };
             return Ok(writeln!(io::stdout().lock(), "{tenant}: {message}{repaired}")?);
         }
         bail!("{tenant}: {message}; use --repair to replace them")

@@ -1,4 +1,4 @@
-//! The leaf and node hashes of RFC 6962, section 2.1.
+//! The leaf and node hashes of RFC 6962, section 2.1, and the data of the ledger's leaves.
 //!
 //! Leaves and nodes are hashed with different prefix bytes, so that a node cannot be mistaken for an entry.
 
@@ -55,19 +55,32 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// Returns the leaf hash of an entry: SHA-256 over the byte 0x00 and the entry's published bytes.
+/// Returns the leaf hash of RFC 6962 of some data: SHA-256 over the byte 0x00 and the data.
 #[must_use]
-pub fn leaf_hash(entry: &[u8]) -> Hash {
-    Hash(Sha256::new().chain_update([0x00]).chain_update(entry).finalize().into())
+pub fn leaf_hash(data: &[u8]) -> Hash {
+    Hash(Sha256::new().chain_update([0x00]).chain_update(data).finalize().into())
 }
 
-/// Returns the leaf hash that stands for an entry missing from the stream: that of the ASCII text
-/// `release-ledger gap <position>`, with the position in decimal.
+/// Returns the leaf hash of an entry, in version 1 of the format. Its data is the ASCII text
+/// `release-ledger entry v1`, the position, and the time of recording in microseconds since 1970, both in decimal,
+/// each with a line feed; then the entry's bytes.
 ///
-/// No entry has this text as its bytes: an entry is a JSON object and starts with `{`.
+/// The leaf therefore covers all that the stream states about an entry. A leaf of another version starts with another
+/// line.
+#[must_use]
+pub fn entry_leaf_hash(position: u64, recorded_at_micros: i64, bytes: &[u8]) -> Hash {
+    let head = format!("release-ledger entry v1\n{position}\n{recorded_at_micros}\n");
+    let sha = Sha256::new().chain_update([0x00]).chain_update(head);
+    Hash(sha.chain_update(bytes).finalize().into())
+}
+
+/// Returns the leaf hash that stands for an entry missing from the stream, in version 1 of the format. Its data is the
+/// ASCII text `release-ledger gap v1`, and the position in decimal, each with a line feed.
+///
+/// No entry has this leaf, also not one with the same text as its bytes: the first line differs.
 #[must_use]
 pub fn gap_leaf_hash(position: u64) -> Hash {
-    leaf_hash(format!("release-ledger gap {position}").as_bytes())
+    leaf_hash(format!("release-ledger gap v1\n{position}\n").as_bytes())
 }
 
 /// Returns the hash of the node above two subtrees: SHA-256 over the byte 0x01, the left hash and the right hash.
@@ -119,20 +132,39 @@ mod tests {
     }
 
     #[test]
-    fn the_gap_leaf_hash_never_changes() {
-        assert_eq!(gap_leaf_hash(4711), leaf_hash(b"release-ledger gap 4711"));
+    fn the_format_of_leaves_never_changes() {
+        assert_eq!(gap_leaf_hash(4711), leaf_hash(b"release-ledger gap v1\n4711\n"));
         assert_eq!(
-            gap_leaf_hash(4711).to_string(),
-            "22868807160db72305cb474c8a85c6e0d3434af69ad3a69bee2de3ce2d99d6b0"
+            entry_leaf_hash(7, 1_785_578_400_000_001, b"{}"),
+            leaf_hash(b"release-ledger entry v1\n7\n1785578400000001\n{}")
         );
+        assert_eq!(entry_leaf_hash(7, -1, b""), leaf_hash(b"release-ledger entry v1\n7\n-1\n"));
     }
 
     proptest! {
         #[test]
-        fn a_gap_leaf_hash_differs_from_that_of_any_entry_and_of_any_other_gap(
-            position: u64, other: u64, members in "\\PC{0,64}",
+        fn a_leaf_hash_covers_position_time_and_bytes(
+            one: (u64, i64, Vec<u8>), other: (u64, i64, Vec<u8>), which in 0..4_u8,
         ) {
-            prop_assert_ne!(gap_leaf_hash(position), leaf_hash(format!("{{{members}}}").as_bytes()));
+            // Differs from `one` in at most one part, or in all of them.
+            let other = match which {
+                0 => (other.0, one.1, one.2.clone()),
+                1 => (one.0, other.1, one.2.clone()),
+                2 => (one.0, one.1, other.2),
+                _ => other,
+            };
+            let leaf = |(position, micros, bytes): &(u64, i64, Vec<u8>)| entry_leaf_hash(*position, *micros, bytes);
+
+            prop_assert_eq!(leaf(&one) == leaf(&other), one == other);
+        }
+
+        #[test]
+        fn a_gap_leaf_hash_differs_from_that_of_any_entry_and_of_any_other_gap(
+            position: u64, other: u64, micros: i64,
+        ) {
+            let text = format!("release-ledger gap v1\n{position}\n");
+
+            prop_assert_ne!(gap_leaf_hash(position), entry_leaf_hash(position, micros, text.as_bytes()));
             prop_assert_eq!(gap_leaf_hash(position) == gap_leaf_hash(other), position == other);
         }
     }

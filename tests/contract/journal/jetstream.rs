@@ -5,5 +5,6 @@ mod consumers;
 mod crash;
 mod expected;
 mod following;
+mod older_copy;
 mod rejections;
 mod stream;

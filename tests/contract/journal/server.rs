@@ -1,5 +1,6 @@
 //! A private nats-server for a test, and connections to it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,11 @@ impl Server {
             }
         };
         self.nats = Some(with_timeout(started).await);
+    }
+
+    /// Returns the folder with the files of the streams. They are complete only while the server is down.
+    pub(super) fn store(&self) -> PathBuf {
+        self.folder.path().join("jetstream")
     }
 
     /// Opens a new connection.

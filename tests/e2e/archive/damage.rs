@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use ledger_tests::{Command, Servers, Service, delete_stream};
+use ledger_tests::{Command, Servers, Service, copy_folder, delete_stream};
 
 use super::{deploys, has_stream, run_command, run_json, verify_archive};
 use crate::PROGRAM;
@@ -124,7 +124,7 @@ async fn damage_is_reported_and_nothing_is_restored() {
 
     for (description, damage, words) in DAMAGES {
         let archive = servers.folder().join("damaged");
-        copy(&intact, &archive);
+        copy_folder(&intact, &archive);
         damage(&archive);
 
         let from = archive.to_string_lossy();
@@ -178,17 +178,4 @@ async fn archived(servers: &Servers, from: u64, to: &Path) {
     let archived = run_json(servers, &["archive", "--to", &to, "--segment-entries=20"]).await;
     assert_eq!((&archived["position"], &archived["segments"]), (&60.into(), &3.into()));
     delete_stream(servers).await;
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        let copied = to.join(path.file_name().expect("a name"));
-        if path.is_dir() {
-            copy(&path, &copied);
-        } else {
-            fs::copy(&path, &copied).expect("copied");
-        }
-    }
 }

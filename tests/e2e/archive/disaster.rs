@@ -20,6 +20,7 @@ async fn an_archive_restores_everything_unchanged() {
     let mut service = Service::start(PROGRAM, &servers, &[]).await;
     service.client().record_all(&varied::history(DEMO)).await;
     republish(&servers, &[7, 2, 7]).await;
+    publish_foreign(&servers).await;
     service.kill().await;
     delete_entries(&servers, &[1, 2, 58]).await;
     // Projected from a stream with gaps, like all later projections.
@@ -79,6 +80,7 @@ async fn the_projections_restore_the_stream() {
     let client = service.client();
     client.record_all(&varied::history(DEMO)).await;
     republish(&servers, &[9]).await;
+    publish_foreign(&servers).await;
     let (_, head) = client.positions().await;
     client.wait_for_projections(head).await;
     let (before, position) =
@@ -125,6 +127,16 @@ async fn republish(servers: &Servers, positions: &[u64]) {
     for position in positions {
         let entry = stream.get_raw_message(*position).await.expect("an entry");
         let stored = jetstream.publish(entry.subject, entry.payload).await.expect("published");
+        stored.await.expect("stored");
+    }
+}
+
+/// Publishes entries that are no events of a ledger. One is the text that holds a gap's position during a restore.
+async fn publish_foreign(servers: &Servers) {
+    let jetstream = jetstream(servers).await;
+    for payload in ["garbage", r#"{"type":"io.nats.jetstream.api.v1.error"}"#, "release-ledger gap 1", ""] {
+        let subject = "ledger.default.production.web.deploy.succeeded";
+        let stored = jetstream.publish(subject, payload.into()).await.expect("published");
         stored.await.expect("stored");
     }
 }

@@ -1,10 +1,11 @@
-//! Immutable and provable: nothing can be deleted, and the root covers exactly the stored bytes.
+//! Immutable and provable: nothing can be deleted, and the root covers exactly the stored positions, times and bytes.
 
 use std::collections::BTreeMap;
 
 use async_nats::jetstream::stream::Config;
+use chrono::{DateTime, Utc};
 use ledger_tests::{Client, STREAM, Servers, Service, jetstream_as_operator};
-use ledger_tlog::{Tree, leaf_hash};
+use ledger_tlog::{Tree, entry_leaf_hash};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -33,13 +34,16 @@ async fn immutable_and_provable() {
     let entries = entries(&client).await;
     let (mut tree, mut leaves) = (Tree::new(), Vec::new());
     for (position, entry) in (1..).zip(&entries) {
-        let leaf = leaf_hash(entry.bytes.as_bytes());
+        let micros = entry.recorded_at.timestamp_micros();
+        let leaf = entry_leaf_hash(position, micros, entry.bytes.as_bytes());
+        let head = format!("release-ledger entry v1\n{position}\n{micros}\n");
+        let own_leaf = sha256(&[&[0], head.as_bytes(), entry.bytes.as_bytes()]);
         let stored = stream.get_raw_message(position).await.expect("an entry of the stream");
         assert_eq!(stored.payload, entry.bytes.as_bytes(), "the API returns the stored bytes");
         assert_eq!(entry.leaf_hash, leaf.to_string());
-        assert_eq!(entry.leaf_hash, hexadecimal(&sha256(&[&[0], entry.bytes.as_bytes()])));
+        assert_eq!(entry.leaf_hash, hexadecimal(&own_leaf));
         tree.append(leaf);
-        leaves.push(sha256(&[&[0], entry.bytes.as_bytes()]));
+        leaves.push(own_leaf);
     }
     let body = client.get("/v1/position").await.ok();
     assert_eq!(body["position"], entries.len());
@@ -49,6 +53,7 @@ async fn immutable_and_provable() {
 
 /// An entry with the exact bytes of its event.
 struct Entry {
+    recorded_at: DateTime<Utc>,
     leaf_hash: String,
     bytes: String,
 }
@@ -61,6 +66,7 @@ async fn entries(client: &Client) -> Vec<Entry> {
         let page: Members<'_> = serde_json::from_str(&text).expect("a page");
         let events: Vec<Members<'_>> = serde_json::from_str(page["events"].get()).expect("entries");
         entries.extend(events.iter().map(|entry| Entry {
+            recorded_at: entry["recorded_at"].get().trim_matches('"').parse().expect("a time"),
             leaf_hash: entry["leaf_hash"].get().trim_matches('"').to_owned(),
             bytes: entry["event"].get().to_owned(),
         }));

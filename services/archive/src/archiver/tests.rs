@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ledger_domain::event::Payload;
 use ledger_domain::{EnvironmentName, EventId, Identity, Source as EventSource};
-use ledger_journal::{Journal, MemoryJournal, NewEntry, Subject};
+use ledger_journal::{Journal, MemoryJournal, NewEntry, Subject, SubjectFilter};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -229,6 +229,48 @@ async fn a_follower_fails_when_the_stream_is_replaced() {
     let reassigned = Divergence::Reassigned(Position::new(5));
     assert!(matches!(&error, Error::StreamMismatch(found) if *found == reassigned), "{error:?}");
     assert_eq!(verified_position(&folder).await, 5);
+}
+
+#[tokio::test]
+async fn an_open_segment_has_no_entries_of_a_stream_that_was_replaced_by_an_older_copy() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = journal(5).await;
+    let mut follower = archiver(store(&folder), &journal, 100).await.expect("an archiver");
+    let shutdown = CancellationToken::new();
+    let mut following = Box::pin(follower.follow(&shutdown));
+    // The journal in memory answers at once: the follower reads all of it into an open segment, and waits for more.
+    assert!(futures::poll!(&mut following).is_pending());
+    journal.restore_copy(Position::new(2));
+    // Grows past what was read. The follower notices it, and reads the stream again after a delay.
+    append(&journal, 101..=110).await;
+    let again = tokio::time::timeout(INITIAL_RETRY_BACKOFF * 2, &mut following).await;
+    assert!(again.is_err(), "{again:?}");
+    shutdown.cancel();
+    following.await.expect("sealed");
+
+    assert_eq!(verified_position(&folder).await, 12);
+    let archived: Vec<Record> =
+        read(&folder).await.read(Position::START).map(|it| it.expect("read")).collect().await;
+    let until = Until::Position(Position::new(12));
+    let stream = journal.read(SubjectFilter::All, Position::START, until).map(|it| it.expect("read"));
+    assert_eq!(archived, stream.collect::<Vec<Record>>().await);
+}
+
+#[tokio::test]
+async fn an_archive_with_other_times_has_another_root() {
+    fn moved() -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + Duration::from_secs(365 * 86_400)
+    }
+    let mut ends = Vec::new();
+    for clock in [clock as fn() -> DateTime<Utc>, clock, moved] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = MemoryJournal::new(TenantName::default(), clock);
+        append(&journal, 1..=5).await;
+        ends.push(archive(&folder, &journal, 5).await.end());
+    }
+
+    assert_eq!(ends[0], ends[1]);
+    assert_ne!(ends[0].root, ends[2].root, "each entry was recorded a year later");
 }
 
 #[tokio::test]

@@ -29,6 +29,19 @@ pub(super) fn parse_type(text: &str) -> Result<(Kind, usize), Reason> {
     parse_type_with(UPCASTERS, text)
 }
 
+/// Returns true if a text has the form of the event types of every version of the ledger:
+/// `io.releaseledger.<kind>.v<version>`, where the kind is of lower-case words and the version is 1, 2, 3 …
+pub(super) fn is_event_type(text: &str) -> bool {
+    let parts = text.strip_prefix("io.releaseledger.").and_then(|rest| rest.rsplit_once(".v"));
+    parts.is_some_and(|(kind, version)| {
+        let is_word = |word: &str| {
+            !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        };
+        let is_number = version.bytes().all(|byte| byte.is_ascii_digit());
+        kind.split('.').all(is_word) && is_number && !version.is_empty() && !version.starts_with('0')
+    })
+}
+
 /// Converts data of some version to the latest version.
 pub(super) fn upcast<'r, 'j>(kind: Kind, version: usize, data: &'r Json<'j>) -> Cow<'r, Json<'j>> {
     upcast_with(UPCASTERS, kind, version, data)

@@ -3,6 +3,7 @@
 use chrono::DateTime;
 use ledger_journal::{Journal, MemoryJournal};
 use ledger_projections::{SchemaVersion, Settings};
+use ledger_tlog::entry_leaf_hash;
 
 use super::*;
 
@@ -75,10 +76,13 @@ async fn a_group_is_recorded_in_order_and_remembered() {
 async fn an_event_that_the_history_has_is_not_appended() {
     let (writer, journal) = writer();
     let (same, other) = (event(1, "v1"), event(2, "v1"));
-    let known = |position, leaf_hash| Some(EntryLocation { position: Position::new(position), leaf_hash });
+    let known = |number, bytes: &[u8]| {
+        let (position, recorded_at) = (Position::new(number), DateTime::UNIX_EPOCH);
+        Some(EntryLocation { position, recorded_at, leaf_hash: entry_leaf_hash(number, 0, bytes) })
+    };
     let entries = vec![
-        writer.pending_entry(&same, known(7, leaf_hash(same.bytes())), OrderedSubmission::default()),
-        writer.pending_entry(&other, known(8, leaf_hash(b"{}")), OrderedSubmission::default()),
+        writer.pending_entry(&same, known(7, same.bytes()), OrderedSubmission::default()),
+        writer.pending_entry(&other, known(8, b"{}"), OrderedSubmission::default()),
     ];
 
     let outcomes = writer.append(Group::Reports(entries)).await;
@@ -114,4 +118,41 @@ async fn a_decided_event_is_recorded_right_after_its_head_or_not_at_all() {
     };
     assert_eq!((at_head, repeated), (vec![recorded(2)], vec![duplicate(2)]));
     assert_eq!(journal.head().await.expect("a head").position, Position::new(2));
+}
+
+#[tokio::test]
+async fn nothing_is_appended_to_an_older_copy_of_the_journal_after_a_reconnect() {
+    let (writer, journal) = writer();
+    writer.recent.lock().await.set_stream(Some(DateTime::UNIX_EPOCH), 0);
+    writer.append_reports(&[event(1, "v1"), event(2, "v1")], &OrderedSubmission::default()).await;
+    journal.restore_copy(Position::new(1));
+    let other =
+        [7, 8].map(|id| writer.pending_entry(&event(id, "v1"), None, OrderedSubmission::default()).new_entry);
+    // Grows past the last entry of this process.
+    journal.append(&other).await;
+
+    let reports = writer.append_reports(&[event(4, "v1")], &OrderedSubmission::default()).await;
+    let decided = writer.append_decided(&event(5, "v1"), 3).await;
+
+    for outcomes in [reports, decided] {
+        let [RecordOutcome::Refused(RecordError::Journal(AppendError::Unavailable(reason)))] = &outcomes[..]
+        else {
+            panic!("{outcomes:?}");
+        };
+        assert_eq!(reason, "the stream has a different entry at position 2");
+    }
+    assert_eq!(journal.head().await.expect("a head").position, Position::new(3));
+    assert!(writer.append_failure.reason().is_some());
+}
+
+#[tokio::test]
+async fn an_intact_journal_is_appended_to_after_a_reconnect() {
+    let (writer, journal) = writer();
+    writer.recent.lock().await.set_stream(Some(DateTime::UNIX_EPOCH), 0);
+    writer.append_reports(&[event(1, "v1")], &OrderedSubmission::default()).await;
+    journal.restore_copy(Position::new(1));
+
+    let outcomes = writer.append_reports(&[event(2, "v1")], &OrderedSubmission::default()).await;
+
+    assert_eq!(outcomes, [recorded(2)]);
 }

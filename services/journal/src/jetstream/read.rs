@@ -5,6 +5,10 @@
 //! Messages are counted, because a lost connection loses the messages on the way: if the consumer's sequence jumps,
 //! the consumer is recreated. If only the position jumps, the reader reports gaps once they are proved.
 //!
+//! A server may be restored from an older copy of its files while a reader lives, and grow past what was read. So each
+//! consumer is preceded by a comparison of the stream with what was read of it, and a consumer does not outlive the
+//! connection over which that was done.
+//!
 //! On three nodes a consumer lives on one of them and dies with it; its replacement may be created on another. A new
 //! consumer may not exist yet when it is first used, and no server answers during a leader election. All of this
 //! is temporary, and a reader retries for a while.
@@ -21,7 +25,9 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{JetStreamJournal, read_error, restore};
-use crate::{Entry, Journal, ReadError, Record, Subject, SubjectFilter, Until};
+use crate::{
+    Continuity, Entry, Head, Journal, KnownHistory, ReadError, Record, Subject, SubjectFilter, Until,
+};
 
 /// Number of messages that are pulled at a time.
 const PULL_BATCH_SIZE: usize = 500;
@@ -45,6 +51,12 @@ struct Reader {
     last: Option<Position>,
     /// Creation time of the stream at the first read.
     stream_created: Option<DateTime<Utc>>,
+    /// Part of the stream that was known before the first read.
+    known: Option<KnownHistory>,
+    /// Last entry that was delivered.
+    last_entry: Option<Entry>,
+    /// Number of connections when the stream was last compared with what is known of it.
+    connections: u64,
     consumer: Option<Consumer>,
     ready: VecDeque<Record>,
     /// Number of consecutive proofs that the next positions are permanently empty.
@@ -110,6 +122,23 @@ pub(super) fn read(
     after: Position,
     until: Until,
 ) -> BoxStream<'static, Result<Record, ReadError>> {
+    read_continuing(journal, filter, (after, None), until)
+}
+
+pub(super) fn read_after(
+    journal: JetStreamJournal,
+    history: KnownHistory,
+    until: Until,
+) -> BoxStream<'static, Result<Record, ReadError>> {
+    read_continuing(journal, SubjectFilter::All, (history.end(), Some(history)), until)
+}
+
+fn read_continuing(
+    journal: JetStreamJournal,
+    filter: SubjectFilter,
+    (after, known): (Position, Option<KnownHistory>),
+    until: Until,
+) -> BoxStream<'static, Result<Record, ReadError>> {
     let last = match until {
         Until::Position(last) => Some(last),
         Until::Forever => None,
@@ -121,6 +150,9 @@ pub(super) fn read(
         next,
         last,
         stream_created: None,
+        known,
+        last_entry: None,
+        connections: 0,
         consumer: None,
         ready: VecDeque::new(),
         gap_confirmations: 0,
@@ -153,9 +185,13 @@ pub(super) fn read(
 impl Reader {
     async fn advance(&mut self) -> Result<Option<Record>, ReadFailure> {
         loop {
+            if self.journal.connections() != self.connections {
+                // What is ready was read over another connection, or not at all yet: compare the stream first.
+                self.consumer = None;
+                self.ready.clear();
+            }
             if let Some(record) = self.ready.pop_front() {
-                self.next = record.position().next();
-                return Ok(Some(record));
+                return Ok(Some(self.delivered(record)));
             }
             if self.last.is_some_and(|last| self.next > last) {
                 return Ok(None);
@@ -198,12 +234,10 @@ impl Reader {
     /// Creates a consumer at the reader's position. Limits a bounded reader to the current head, and returns false if
     /// there is nothing left for it.
     async fn open(&mut self) -> Result<bool, ReadFailure> {
+        let connections = self.journal.connections();
         let head = self.journal.head().await?;
-        if *self.stream_created.get_or_insert(head.created) != head.created {
-            // The new stream assigns positions again: its entries do not continue those already delivered.
-            let reason = format!("the stream was recreated at {}", head.created);
-            return Err(ReadFailure::Permanent(ReadError(reason)));
-        }
+        self.compare(&head).await?;
+        self.connections = connections;
         if let Some(last) = self.last {
             self.last = Some(last.min(head.position));
             if self.next > last.min(head.position) {
@@ -237,7 +271,42 @@ impl Reader {
         Ok(true)
     }
 
+    /// Compares the stream with what was read of it.
+    async fn compare(&mut self, head: &Head) -> Result<(), ReadFailure> {
+        let created = *self.stream_created.get_or_insert(head.created);
+        if created != head.created {
+            // The new stream assigns positions again: its entries do not continue those already delivered.
+            let reason = format!("the stream was recreated at {}", head.created);
+            return Err(ReadFailure::Permanent(ReadError(reason)));
+        }
+        let read = self.last_entry.as_ref();
+        let read = read.map(|entry| KnownHistory::new(created).with_leaf(entry.position, entry.leaf_hash()));
+        let Some(history) = read.or_else(|| self.known.clone()) else { return Ok(()) };
+        match history.check(&self.journal).await? {
+            Continuity::Intact => Ok(()),
+            // Another leader may have what this one lacks.
+            Continuity::Unconfirmed(divergence) => Err(ReadError(divergence.to_string()).into()),
+            Continuity::Diverged(divergence) => {
+                Err(ReadFailure::Permanent(ReadError(divergence.to_string())))
+            }
+        }
+    }
+
+    /// Notes a record that is delivered.
+    fn delivered(&mut self, record: Record) -> Record {
+        self.next = record.position().next();
+        if let Record::Entry(entry) = &record {
+            self.last_entry = Some(entry.clone());
+        }
+        record
+    }
+
     async fn receive(&mut self, message: &Message) -> Result<(), ReadFailure> {
+        if self.journal.connections() != self.connections {
+            // The message may have come over another connection than the one over which the stream was compared.
+            self.consumer = None;
+            return Ok(());
+        }
         let info = message.info().map_err(|error| ReadError(error.to_string()))?;
         if let Some(consumer) = &mut self.consumer {
             consumer.received += 1;
@@ -319,10 +388,7 @@ impl Reader {
         }
         self.ended = self.ready.is_empty();
         let record = self.ready.pop_front();
-        if let Some(record) = &record {
-            self.next = record.position().next();
-        }
-        Ok(record)
+        Ok(record.map(|record| self.delivered(record)))
     }
 
     /// Returns what the journal still has for this reader, from its next position up to `last`.

@@ -134,8 +134,17 @@ impl RestoreSession {
         &self.journal
     }
 
-    /// Stores records right after a position, each entry under its subject. A gap is stored as a placeholder with the
-    /// text of its leaf until [`RestoreSession::punch_gaps`].
+    /// Returns true if a record is a gap, or the placeholder of one at its position.
+    #[must_use]
+    pub fn is_gap_or_placeholder(&self, record: &Record) -> bool {
+        match record {
+            Record::Gap(_) => true,
+            Record::Entry(entry) => entry.bytes == gap_placeholder(entry.position),
+        }
+    }
+
+    /// Stores records right after a position, each entry under its subject. A gap is stored as a placeholder until
+    /// [`RestoreSession::punch_gaps`].
     ///
     /// # Errors
     /// The stream does not end at the position, or JetStream rejects the records.
@@ -267,7 +276,7 @@ fn batch_len(records: &[(Record, Option<Subject>)]) -> usize {
     full.unwrap_or(records.len()).clamp(1, BATCH_LIMIT.min(records.len()))
 }
 
-/// Returns the message that holds a gap's position until it is deleted: the text of the gap's leaf in the tree.
+/// Returns the message that holds a gap's position until it is deleted.
 fn gap_placeholder(position: Position) -> Bytes {
     format!("release-ledger gap {position}").into()
 }

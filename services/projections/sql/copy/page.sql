@@ -3,6 +3,9 @@ SELECT position, recorded_at, leaf_hash, bytes FROM (
     (SELECT position, recorded_at, leaf_hash, bytes FROM events WHERE position > $1 AND position <= $2
         ORDER BY position LIMIT $3)
     UNION ALL
+    (SELECT position, recorded_at, leaf_hash, bytes FROM foreign_entries WHERE position > $1 AND position <= $2
+        ORDER BY position LIMIT $3)
+    UNION ALL
     (SELECT position, NULL, NULL, NULL FROM gaps WHERE position > $1 AND position <= $2
         ORDER BY position LIMIT $3)
 ) AS copy

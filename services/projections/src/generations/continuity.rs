@@ -1,7 +1,9 @@
 //! Monitors that the journal is still the one that the active projections were built from.
 //!
 //! A projector checks that whenever it starts. Processes that ingest events without a projector need the check as well:
-//! identities in the projections are meaningless for another history.
+//! identities in the projections are meaningless for another history. A stream that comes back from an older copy and
+//! grows before it is compared has the entries of the projections that were built from it since. So each check also
+//! compares the entry at the end of the previous one, and each connection to the journal starts with a full check.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +11,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use ledger_domain::Position;
 use ledger_journal::{Continuity, Divergence, KnownHistory, ReadError, SharedJournal, UnconfirmedTimer};
+use ledger_tlog::Hash;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::debug;
 
 use crate::postgres::{Error, Projections};
-use crate::projector::checkpoint::check_continuity;
+use crate::projector::checkpoint::Checkpoint;
 
 /// Interval between checks of a stream's creation time and length.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -37,6 +40,8 @@ struct MonitoredTenant {
     number: Option<i32>,
     /// The last conclusive full check of that generation.
     last_check: Option<FullCheck>,
+    /// Position and leaf hash of the last checkpoint of that generation that the stream was found to have.
+    last_leaf: Option<(Position, Hash)>,
     unconfirmed: UnconfirmedTimer,
 }
 
@@ -44,6 +49,8 @@ struct MonitoredTenant {
 struct FullCheck {
     /// Time of the check.
     at: Instant,
+    /// Number of connections to the journal at the time.
+    connections: u64,
     /// Creation time and minimum length of the stream; `None` if the journal diverged.
     stream: Option<(DateTime<Utc>, Position)>,
 }
@@ -63,6 +70,7 @@ impl ContinuityMonitor {
             journal,
             number: None,
             last_check: None,
+            last_leaf: None,
             unconfirmed: UnconfirmedTimer::default(),
         };
         Self { tenants: ledgers.into_iter().map(monitored).collect(), generation_changed }
@@ -100,20 +108,22 @@ impl MonitoredTenant {
     async fn check(&mut self) -> Result<(), CheckError> {
         let active = self.projections.active_number();
         if self.number != active {
-            (self.number, self.last_check) = (active, None);
+            (self.number, self.last_check, self.last_leaf) = (active, None, None);
             self.unconfirmed.reset();
         }
         let Some(number) = active else { return Ok(()) };
+        let connections = self.journal.connections();
         let head = self.journal.head().await?;
         if let Some(last_check) = &self.last_check {
-            let recent = last_check.at.elapsed() < FULL_CHECK_INTERVAL;
+            let recent =
+                last_check.at.elapsed() < FULL_CHECK_INTERVAL && last_check.connections == connections;
             match last_check.stream {
                 // A recreated stream is detected without the database, unless the projections are empty.
                 Some((created, length))
                     if length > Position::START
                         && let Err(divergence) = KnownHistory::new(created).compare_creation(&head) =>
                 {
-                    self.record(Err(divergence));
+                    self.record(connections, Err(divergence));
                     return Ok(());
                 }
                 Some((_, length)) if recent && head.position >= length => {
@@ -125,7 +135,10 @@ impl MonitoredTenant {
             }
         }
         let checkpoint = self.projections.checkpoint().await?;
-        let continuity = check_continuity(self.journal.as_ref(), &checkpoint).await?;
+        let continuity = match self.known_history(&checkpoint) {
+            Some(history) => history.check(self.journal.as_ref()).await?,
+            None => Continuity::Intact,
+        };
         if self.projections.active_number() != Some(number) {
             // Another generation became active: the next check starts over.
             return Ok(());
@@ -134,21 +147,34 @@ impl MonitoredTenant {
             // Empty projections belong to the current stream.
             Continuity::Intact => {
                 let created = checkpoint.stream_created.unwrap_or(head.created);
-                self.record(Ok((created, checkpoint.position)));
+                self.last_leaf = checkpoint.leaf_hash.map(|leaf| (checkpoint.position, leaf));
+                self.record(connections, Ok((created, checkpoint.position)));
             }
             Continuity::Diverged(divergence) if divergence.may_recover() => {
-                self.projections.divergence.send_replace(Some(divergence.to_string()));
+                self.projections.set_divergence(Some(divergence.to_string()));
                 // The journal may recover: the next check is a full one.
                 self.last_check = None;
             }
-            Continuity::Diverged(divergence) => self.record(Err(divergence)),
+            Continuity::Diverged(divergence) => self.record(connections, Err(divergence)),
             Continuity::Unconfirmed(_) => {}
         }
         Ok(())
     }
 
+    /// Returns what is known of the stream by the checkpoint and by the last one; `None` while the position is 0.
+    fn known_history(&self, checkpoint: &Checkpoint) -> Option<KnownHistory> {
+        let (created, leaf_hash) = (checkpoint.stream_created?, checkpoint.leaf_hash?);
+        let earlier = self.last_leaf.filter(|(position, _)| *position < checkpoint.position);
+        let history = KnownHistory::new(created);
+        let history = match earlier {
+            Some((position, leaf_hash)) => history.with_leaf(position, leaf_hash),
+            None => history,
+        };
+        Some(history.with_leaf(checkpoint.position, leaf_hash))
+    }
+
     /// Publishes the stream that the projections belong to, or the reason of a divergence.
-    fn record(&mut self, stream: Result<(DateTime<Utc>, Position), Divergence>) {
+    fn record(&mut self, connections: u64, stream: Result<(DateTime<Utc>, Position), Divergence>) {
         self.unconfirmed.reset();
         let (stream, reason) = match stream {
             Ok(stream) => (Some(stream), None),
@@ -157,7 +183,7 @@ impl MonitoredTenant {
         // Publish the stream before clearing `divergence`: a reader must never see ingest open while the stream is
         // unknown.
         self.projections.stream.send_replace(stream.map(|(created, _)| created));
-        self.projections.divergence.send_replace(reason);
-        self.last_check = Some(FullCheck { at: Instant::now(), stream });
+        self.projections.set_divergence(reason);
+        self.last_check = Some(FullCheck { at: Instant::now(), connections, stream });
     }
 }

@@ -1,4 +1,4 @@
-//! Reads the copy of the journal in the tables `events` and `gaps` back as journal records.
+//! Reads the copy of the journal in the tables `events`, `foreign_entries` and `gaps` back as journal records.
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger_domain::{Position, TenantName};
-use ledger_journal::{Continuity, ReadError, SharedJournal, SubjectFilter, Until};
+use ledger_journal::{Continuity, KnownHistory, ReadError, SharedJournal, Until};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -390,7 +390,11 @@ impl Rebuilder {
             let after = session.state.checkpoint.position;
             let records = match copy {
                 Some(copy) => copy::read(copy.clone(), after, to),
-                None => self.journal.read(SubjectFilter::All, after, Until::Position(to)),
+                None => {
+                    let history = session.state.checkpoint.history();
+                    let history = history.unwrap_or_else(|| KnownHistory::new(stream_created));
+                    self.journal.read_after(history, Until::Position(to))
+                }
             };
             let source = Source { records, stream_created };
             let RebuildSession { state, connection } = session;
@@ -534,7 +538,7 @@ impl Rebuilder {
         close(connection).await;
         close(session.connection).await;
         self.projections.activate(self.generation.number);
-        self.projections.divergence.send_replace(None);
+        self.projections.set_divergence(None);
         self.projections.local_position.send_replace(session.state.checkpoint.position);
         Ok(None)
     }
@@ -562,9 +566,7 @@ async fn with_timeout<T>(
 /// Reads the checkpoint of the live generation. Without one its history is unknown.
 async fn live_checkpoint(connection: &mut PgConnection) -> Result<Checkpoint, RebuildFailure> {
     match checkpoint::read(connection).await {
-        Err(error)
-            if error.is_missing_table() || matches!(error, Error::Database(sqlx::Error::RowNotFound)) =>
-        {
+        Err(error) if checkpoint::is_missing(&error) => {
             let cause = error.display_chain();
             Err(RebuildFailure::HistoryDiffers(format!("the live projections have no checkpoint: {cause}")))
         }

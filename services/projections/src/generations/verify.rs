@@ -1,19 +1,28 @@
 //! Verifies that the stream, its copy in Postgres and the Merkle tree agree.
 
 use std::fmt;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
+use ledger_codec::cloudevents::StoredEntry;
 use ledger_domain::Position;
 use ledger_journal::{Journal, ReadError, Record, SubjectFilter, Until};
 use ledger_tlog::{Hash, Tile, Tree, gap_leaf_hash, leaf_hash};
 use sqlx::{Connection, PgConnection};
+use tokio::time::Instant;
 
 use crate::generations::copy::{CopyRow, PAGE_SIZE, read_rows};
 use crate::postgres::{Error, Projections, SNAPSHOT};
 use crate::projector::checkpoint;
 use crate::projector::pipeline::close;
 use crate::sql::sql;
+
+/// Time without progress after which the projector of projections that are behind the stream counts as stopped. A
+/// projector that works writes a batch in less.
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval at which the position of the projections is read meanwhile.
+const STALL_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A failure to verify.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +79,10 @@ pub enum Difference {
     },
     /// The recording times of an entry differ.
     TimeMismatch(Position),
-    /// The stored leaf hash does not match the copy's bytes.
+    /// The stored leaf hash does not match the copy's entry.
     LeafHashMismatch(Position),
+    /// The stored leaf hash of the last entry does not match the entries.
+    CheckpointMismatch(Position),
     /// A stored tile of the Merkle tree does not match the entries.
     TileMismatch {
         /// The level of the tile.
@@ -108,7 +119,13 @@ impl fmt::Display for Difference {
                 write!(f, "position {at}: stream and copy have different recording times")
             }
             Self::LeafHashMismatch(at) => {
-                write!(f, "position {at}: the stored leaf hash does not match the copy's bytes")
+                write!(f, "position {at}: the stored leaf hash does not match the copy's entry")
+            }
+            Self::CheckpointMismatch(at) => {
+                write!(
+                    f,
+                    "the checkpoint's leaf hash of the entry at position {at} does not match the entries"
+                )
             }
             Self::TileMismatch { level, index } => {
                 write!(f, "tile {index} of level {level} does not match the entries")
@@ -120,7 +137,57 @@ impl fmt::Display for Difference {
     }
 }
 
+/// Projections that are behind the stream, and that no projector advances.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stall {
+    /// The position of the projections.
+    pub position: Position,
+    /// The head of the stream.
+    pub head: Position,
+    /// Reason why this program cannot apply the next entry either, if it cannot.
+    pub reason: Option<String>,
+}
+
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { position, head, reason } = self;
+        write!(f, "the stream ends at position {head}, but the projections stay at {position}: ")?;
+        match reason {
+            Some(reason) => {
+                write!(f, "the entry at position {} cannot be decoded: {reason}", position.next())
+            }
+            None => f.write_str("no projector advances them"),
+        }
+    }
+}
+
 impl Projections {
+    /// Returns the stall of the projections; `None` if they have reached the head of the journal, or advance within
+    /// five seconds.
+    ///
+    /// # Errors
+    /// The database or the journal does not answer.
+    pub async fn stall(&self, journal: &dyn Journal) -> Result<Option<Stall>, VerifyError> {
+        let position = self.checkpoint().await?.position;
+        let head = journal.head().await?.position;
+        if position >= head {
+            return Ok(None);
+        }
+        let deadline = Instant::now() + STALL_TIMEOUT;
+        while Instant::now() < deadline {
+            tokio::time::sleep(STALL_POLL_INTERVAL).await;
+            if self.checkpoint().await?.position != position {
+                return Ok(None);
+            }
+        }
+        let next = journal.entry(position.next()).await?;
+        let reason = next.and_then(|entry| match StoredEntry::parse(entry.bytes) {
+            StoredEntry::Newer(reason) => Some(reason.to_string()),
+            StoredEntry::Event(_) | StoredEntry::Foreign { .. } => None,
+        });
+        Ok(Some(Stall { position, head, reason }))
+    }
+
     /// Compares the stream with the copy, entry by entry, and both with the Merkle tree, up to the position of the
     /// projections. Calls `report` with the current and the last position once per page. Does not compare the other
     /// tables: [`Rebuild`](crate::Rebuild) does.
@@ -149,6 +216,7 @@ impl Projections {
         let mut records = journal.read(SubjectFilter::All, Position::START, Until::Position(end));
         let mut rows: std::vec::IntoIter<CopyRow> = Vec::new().into_iter();
         let (mut tree, mut gaps) = (Tree::new(), 0);
+        let mut last_leaf = None;
         let mut tiles = TileSums::default();
         let mut at = Position::START;
         while at < end {
@@ -165,7 +233,9 @@ impl Projections {
                 Err(difference) => return Ok(Err(difference)),
             };
             gaps += u64::from(leaf.is_none());
-            tree.append(leaf.unwrap_or_else(|| gap_leaf_hash(at.get())));
+            let leaf = leaf.unwrap_or_else(|| gap_leaf_hash(at.get()));
+            tree.append(leaf);
+            last_leaf = Some(leaf);
             if at.get().is_multiple_of(u64::from(PAGE_SIZE)) {
                 tiles.add(tree.take_dirty());
             }
@@ -186,6 +256,9 @@ impl Projections {
         if found.is_none() {
             found = tiles.remaining().map(|(level, index)| Difference::TileMismatch { level, index });
         }
+        if found.is_none() && checkpoint.leaf_hash != last_leaf {
+            found = Some(Difference::CheckpointMismatch(end));
+        }
         if found.is_none() && stored != computed {
             found = Some(Difference::RootMismatch { position: end, stored, computed });
         }
@@ -199,8 +272,8 @@ impl Projections {
 fn compare(at: Position, record: Option<Record>, row: Option<CopyRow>) -> Result<Option<Hash>, Difference> {
     match (record, row.map(|row| row.entry)) {
         (Some(Record::Entry(entry)), Some(Some((copy, stored_leaf)))) => {
-            let (leaf, copy_leaf) = (leaf_hash(&entry.bytes), leaf_hash(&copy.bytes));
-            if leaf != copy_leaf {
+            let (leaf, copy_leaf) = (entry.leaf_hash(), copy.leaf_hash());
+            if entry.bytes != copy.bytes {
                 Err(Difference::EntryMismatch { position: at, stream: leaf, copy: copy_leaf })
             } else if entry.recorded_at != copy.recorded_at {
                 Err(Difference::TimeMismatch(at))

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use ledger_codec::cloudevents::Envelope;
+use ledger_codec::cloudevents::{Envelope, ForeignReason};
 use ledger_domain::event::Payload;
 use ledger_domain::{Anomaly, EventRef, Family, Identity, IdentityKey, Lane, Position};
 use ledger_journal::Entry;
@@ -22,6 +22,7 @@ use crate::tables::corrections::{self, Corrected, EarlyCorrectionInsert, EarlyCo
 use crate::tables::deploys::{self, DeployRows, OpenDeployProjection};
 use crate::tables::environments::{EnvironmentProjection, EnvironmentUpsert};
 use crate::tables::events::{EventAnnotations, EventInsert, GapInsert, look_up};
+use crate::tables::foreign_entries::ForeignEntryInsert;
 use crate::tables::lane_projection::{LaneChange, LaneProjection, LaneRows};
 use crate::tables::lanes::{self, TrackUpsert};
 use crate::tables::observations::{ObservationProjection, ObservationUpsert};
@@ -32,13 +33,14 @@ use crate::tables::rollbacks::{self, RollbackReportInsert};
 /// A decoded record of the journal.
 pub(crate) enum Decoded {
     Entry { entry: Entry, key: IdentityKey, envelope: Box<Envelope>, leaf: Hash },
+    Foreign { entry: Entry, lacks: ForeignReason, leaf: Hash },
     Gap(Position),
 }
 
 impl Decoded {
     const fn position(&self) -> Position {
         match self {
-            Self::Entry { entry, .. } => entry.position,
+            Self::Entry { entry, .. } | Self::Foreign { entry, .. } => entry.position,
             Self::Gap(position) => *position,
         }
     }
@@ -47,13 +49,13 @@ impl Decoded {
     pub(crate) fn corrects(&self) -> Option<IdentityKey> {
         match self {
             Self::Entry { envelope, .. } => envelope.event().corrects.as_ref().map(|identity| identity.key()),
-            Self::Gap(_) => None,
+            Self::Foreign { .. } | Self::Gap(_) => None,
         }
     }
 
     pub(crate) fn byte_len(&self) -> usize {
         match self {
-            Self::Entry { entry, .. } => entry.bytes.len(),
+            Self::Entry { entry, .. } | Self::Foreign { entry, .. } => entry.bytes.len(),
             Self::Gap(_) => 0,
         }
     }
@@ -63,6 +65,7 @@ impl Decoded {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct BatchStats {
     pub(crate) gaps: u64,
+    pub(crate) foreign: u64,
     pub(crate) repeats: u64,
 }
 
@@ -121,6 +124,7 @@ impl ProjectionState {
         let mut corrected = corrected;
         let mut batch = Batch { from: self.checkpoint.position, records: records.len(), ..Batch::default() };
         let mut seen = HashMap::with_capacity(records.len());
+        let mut first_foreign = None;
         for record in records {
             let position = record.position();
             if position != self.checkpoint.position.next() {
@@ -132,6 +136,12 @@ impl ProjectionState {
                     batch.stats.gaps += 1;
                     batch.gaps.push(GapInsert::new(position));
                     gap_leaf_hash(position.get())
+                }
+                Decoded::Foreign { entry, lacks, leaf } => {
+                    batch.stats.foreign += 1;
+                    first_foreign.get_or_insert((position, lacks));
+                    batch.foreign.push(ForeignEntryInsert::new(&entry, lacks, &leaf));
+                    leaf
                 }
                 Decoded::Entry { entry, key, envelope, leaf } => {
                     let first = known.get(&key).or_else(|| seen.get(&key)).copied();
@@ -161,6 +171,11 @@ impl ProjectionState {
             self.tree.append(leaf);
             self.checkpoint.position = position;
             self.checkpoint.leaf_hash = Some(leaf);
+        }
+        if let Some((position, lacks)) = first_foreign {
+            // One line for all of a batch: a stream may be full of them.
+            let entries = batch.stats.foreign;
+            warn!(%position, %lacks, entries, "foreign entries in the journal: no events of a ledger, without effect");
         }
         self.checkpoint.stream_created = Some(stream_created);
         self.checkpoint.root = self.tree.root();
@@ -346,7 +361,7 @@ pub(crate) async fn known_identities(
         .iter()
         .filter_map(|record| match record {
             Decoded::Entry { key, .. } => Some(*key),
-            Decoded::Gap(_) => None,
+            Decoded::Foreign { .. } | Decoded::Gap(_) => None,
         })
         .collect();
     let known = look_up(connection, &keys).await?;
@@ -372,6 +387,7 @@ pub(crate) struct Batch {
     pub(crate) stats: BatchStats,
     events: Vec<EventInsert>,
     gaps: Vec<GapInsert>,
+    foreign: Vec<ForeignEntryInsert>,
     lanes: LaneRows,
     verdicts: CheckResultRows,
     policies: Vec<PolicyInsert>,
@@ -411,6 +427,7 @@ impl Batch {
         }
         EventInsert::insert(&mut transaction, self.events).await?;
         GapInsert::insert(&mut transaction, self.gaps).await?;
+        ForeignEntryInsert::insert(&mut transaction, self.foreign).await?;
         for (corrected, from) in self.corrected {
             lanes::correct(&mut transaction, corrected, from).await?;
             check_results::correct(&mut transaction, corrected, from).await?;

@@ -9,9 +9,11 @@ use ledger_tlog::Hash;
 use sqlx::PgConnection;
 use tokio::time::{Instant, timeout_at};
 
-use crate::postgres::{Error, Projections, bigint, parsed, position};
+use crate::postgres::{Error, Projections, bigint, position};
 use crate::sql::sql;
 
+/// Table of the checkpoint, which has one row.
+const CHECKPOINT_TABLE: &str = "projection";
 /// Interval at which a process without the projector polls the position.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -35,6 +37,11 @@ pub enum Waited {
     Reached,
     /// The wait timed out; the projections are at this position.
     StillAt(Position),
+}
+
+/// Returns true if a generation has no usable checkpoint: its history is unknown.
+pub(crate) fn is_missing(error: &Error) -> bool {
+    error.is_missing_table() || matches!(error, Error::Inconsistent { table: CHECKPOINT_TABLE, .. })
 }
 
 impl Checkpoint {
@@ -140,18 +147,31 @@ impl Projections {
 
 pub(crate) async fn read(connection: &mut PgConnection) -> Result<Checkpoint, Error> {
     type Row = (i64, Option<DateTime<Utc>>, Option<Vec<u8>>, Vec<u8>);
-    let (at, stream_created, leaf_hash, root): Row =
-        sqlx::query_as(sql!("checkpoint/read")).fetch_one(connection).await?;
+    let row: Option<Row> = sqlx::query_as(sql!("checkpoint/read")).fetch_optional(connection).await?;
+    let (at, stream_created, leaf_hash, root) = row.ok_or_else(|| inconsistent("the row is missing"))?;
+    if at > 0 && stream_created.is_none() {
+        // Without it, another stream would not be detected.
+        return Err(inconsistent(format!("stream_created is null at position {at}")));
+    }
+    if at > 0 && leaf_hash.is_none() {
+        return Err(inconsistent(format!("leaf_hash is null at position {at}")));
+    }
     Ok(Checkpoint {
         position: position(at),
         stream_created,
-        leaf_hash: leaf_hash.map(|bytes| hash(&bytes)).transpose()?,
-        root: hash(&root)?,
+        leaf_hash: leaf_hash.map(|bytes| hash("leaf_hash", &bytes)).transpose()?,
+        root: hash("root", &root)?,
     })
 }
 
-fn hash(bytes: &[u8]) -> Result<Hash, Error> {
-    parsed("projection", "only_row", || <[u8; 32]>::try_from(bytes).map(Hash::from))
+fn hash(column: &str, bytes: &[u8]) -> Result<Hash, Error> {
+    let hash = <[u8; Hash::LENGTH]>::try_from(bytes).map(Hash::from);
+    hash.map_err(|_| inconsistent(format!("{column} has {} bytes, not {}", bytes.len(), Hash::LENGTH)))
+}
+
+/// Returns the error of a checkpoint that is not one that a projector writes.
+fn inconsistent(detail: impl Into<String>) -> Error {
+    Error::Inconsistent { table: CHECKPOINT_TABLE, row: "the only one".into(), detail: detail.into() }
 }
 
 /// Moves the position from `from`. Returns false if it is no longer there.

@@ -10,11 +10,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use ledger_codec::cloudevents::Envelope;
+use ledger_codec::cloudevents::StoredEntry;
 use ledger_domain::{IdentityKey, Position};
 use ledger_journal::{ReadError, Record};
-use ledger_tlog::leaf_hash;
-use metrics::{counter, gauge, histogram};
+use metrics::{counter, describe_counter, gauge, histogram};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::{mpsc, watch};
@@ -22,6 +21,7 @@ use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::debug;
 
 use crate::postgres::{Error, Projections};
 use crate::projector::apply::{Batch, Decoded, ProjectionState, known_identities};
@@ -223,6 +223,10 @@ impl<'g> Pipeline<'g> {
     ) -> Self {
         let (batches, queue) = mpsc::channel(BATCH_QUEUE_SLOTS);
         generation.written.send_replace(state.checkpoint.position);
+        describe_counter!(
+            "ledger_foreign_entries_total",
+            "Entries of the stream that are no events of a ledger: something else writes to the stream."
+        );
         let writer = Writer { generation: generation.clone(), connection };
         let writer = AbortOnDropHandle::new(tokio::spawn(writer.run(queue, state.checkpoint.clone())));
         let lookup_connection = None;
@@ -388,14 +392,19 @@ async fn decode(records: BoxStream<'static, Result<Record, ReadError>>, sender: 
 fn decode_one(record: Record) -> Result<Decoded, ProjectionError> {
     match record {
         Record::Gap(position) => Ok(Decoded::Gap(position)),
-        Record::Entry(entry) => match Envelope::stored(entry.bytes.clone()) {
-            Ok(envelope) => {
-                let (key, leaf) = (envelope.identity().key(), leaf_hash(&entry.bytes));
-                Ok(Decoded::Entry { entry, key, envelope: Box::new(envelope), leaf })
+        Record::Entry(entry) => match StoredEntry::parse(entry.bytes.clone()) {
+            StoredEntry::Event(envelope) => {
+                let (key, leaf) = (envelope.identity().key(), entry.leaf_hash());
+                Ok(Decoded::Entry { entry, key, envelope, leaf })
             }
-            Err(invalid) => {
-                let reason = invalid.reason.to_string();
-                Err(ProjectionError::Stopped(StopReason::Poison { position: entry.position, reason }))
+            StoredEntry::Foreign { lacks, reason } => {
+                debug!(position = %entry.position, %lacks, %reason, "foreign entry");
+                let leaf = entry.leaf_hash();
+                Ok(Decoded::Foreign { entry, lacks, leaf })
+            }
+            StoredEntry::Newer(reason) => {
+                let (position, reason) = (entry.position, reason.to_string());
+                Err(ProjectionError::Stopped(StopReason::NewerEntry { position, reason }))
             }
         },
     }
@@ -434,6 +443,7 @@ impl Writer {
         let checkpoint = written.ok_or(ProjectionError::Fenced(from))?;
         let tenant = self.generation.projections.tenant.to_string();
         counter!("ledger_gaps_total", "tenant" => tenant.clone()).increment(stats.gaps);
+        counter!("ledger_foreign_entries_total", "tenant" => tenant.clone()).increment(stats.foreign);
         counter!("ledger_repeated_entries_total", "tenant" => tenant.clone()).increment(stats.repeats);
         histogram!("ledger_projector_commit_seconds", "tenant" => tenant.clone()).record(started.elapsed());
         counter!("ledger_projector_entries_total", "tenant" => tenant).increment(records);
@@ -461,4 +471,42 @@ async fn verify_position(connection: &mut PgConnection, expected: Position) -> R
 pub(crate) async fn close(connection: PgConnection) {
     // After a failure the connection is gone as well.
     let _ = connection.close().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use ledger_codec::cloudevents::ForeignReason;
+    use ledger_journal::Entry;
+
+    use super::*;
+
+    fn entry(bytes: &str) -> Record {
+        let bytes = Bytes::from(bytes.to_owned());
+        Record::Entry(Entry { position: Position::new(2), recorded_at: DateTime::UNIX_EPOCH, bytes })
+    }
+
+    #[test]
+    fn a_foreign_entry_has_its_leaf_and_stops_nothing() {
+        let record = entry("garbage");
+        let expected = record.leaf_hash();
+
+        let decoded = decode_one(record);
+
+        let Ok(Decoded::Foreign { entry, lacks, leaf }) = decoded else { panic!("no foreign entry") };
+        assert_eq!((entry.position, lacks, leaf), (Position::new(2), ForeignReason::NotAnObject, expected));
+    }
+
+    #[test]
+    fn an_entry_of_a_newer_version_stops_the_projector() {
+        let newer =
+            r#"{"specversion":"1.0","id":"1","source":"urn:test","type":"io.releaseledger.ring.widened.v1"}"#;
+
+        let decoded = decode_one(entry(newer));
+
+        let Err(ProjectionError::Stopped(StopReason::NewerEntry { position, .. })) = decoded else {
+            panic!("not stopped")
+        };
+        assert_eq!(position, Position::new(2));
+    }
 }

@@ -28,9 +28,9 @@ pub enum StopReason {
     /// The journal is not the one that the projections were built from.
     #[error("the journal is not the one that the projections were built from: {0}")]
     Diverged(String),
-    /// This version of the program cannot decode an entry.
+    /// A newer version of the program wrote an entry, which this one cannot decode.
     #[error("the entry at position {position} cannot be decoded: {reason}")]
-    Poison {
+    NewerEntry {
         /// Position of the entry.
         position: Position,
         /// Cause of the failure.

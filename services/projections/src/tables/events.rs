@@ -84,8 +84,19 @@ pub struct EventFilter {
 pub struct EntryLocation {
     /// Position of the entry with this identity.
     pub position: Position,
-    /// Leaf hash of that entry. Another entry with the same identity is the same entry if its leaf hash is equal.
+    /// Time at which the journal stored it.
+    pub recorded_at: DateTime<Utc>,
+    /// Leaf hash of the entry.
     pub leaf_hash: Hash,
+}
+
+impl EntryLocation {
+    /// Returns true if the entry has these bytes: with its position and its time they give its leaf hash.
+    #[must_use]
+    pub fn has_bytes(&self, bytes: &Bytes) -> bool {
+        let entry = Entry { position: self.position, recorded_at: self.recorded_at, bytes: bytes.clone() };
+        entry.leaf_hash() == self.leaf_hash
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -308,17 +319,18 @@ pub(crate) async fn look_up(
     keys: &[IdentityKey],
 ) -> Result<HashMap<IdentityKey, EntryLocation>, Error> {
     let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
-    let rows: Vec<(Uuid, i64, Vec<u8>)> =
+    let rows: Vec<(Uuid, i64, DateTime<Utc>, Vec<u8>)> =
         sqlx::query_as(sql!("events/find_identities")).bind(keys).fetch_all(connection).await?;
     rows.into_iter()
-        .map(|(key, at, hash)| {
-            Ok((IdentityKey(key), EntryLocation { position: position(at), leaf_hash: leaf_hash(at, &hash)? }))
+        .map(|(key, at, recorded_at, hash)| {
+            let leaf_hash = leaf_hash(at, &hash)?;
+            Ok((IdentityKey(key), EntryLocation { position: position(at), recorded_at, leaf_hash }))
         })
         .collect()
 }
 
 /// Column value that holds the bytes of an entry without copying them before they are encoded.
-struct EntryBytes(Bytes);
+pub(crate) struct EntryBytes(pub(crate) Bytes);
 
 impl Type<Postgres> for EntryBytes {
     fn type_info() -> PgTypeInfo {

@@ -1,0 +1,1 @@
+SELECT recorded_at, reason, leaf_hash FROM foreign_entries WHERE position = $1
