@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use self::waiting::WaitingSubmissions;
 use crate::decision::{Decider, Decision, repeated_outcome, undecided};
