@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike as _, SecondsFormat, Utc};
 
 use crate::Position;
 
@@ -47,7 +47,10 @@ impl PointInTime {
         } else {
             let time = DateTime::parse_from_rfc3339(text).map_err(|_| invalid())?;
             // Maps a leap second to the second after it, as for the time of an event.
-            DateTime::from_timestamp_micros(time.timestamp_micros()).map(Self::Time).ok_or_else(invalid)
+            let time = DateTime::from_timestamp_micros(time.timestamp_micros());
+            // RFC 3339 has no form for other years, which an offset can lead to.
+            let time = time.filter(|time| (0..=9_999).contains(&time.year()));
+            time.map(Self::Time).ok_or_else(invalid)
         }
     }
 }
@@ -77,6 +80,14 @@ mod tests {
     #[test]
     fn other_texts_are_rejected() {
         for text in ["", "-", "--1", "+1", "1.5", "yesterday", "2026-08-01", "99999999999999999999"] {
+            assert!(PointInTime::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_within_the_years_of_rfc_3339_in_utc() {
+        assert!(PointInTime::parse("9999-12-31T23:59:59+00:00").is_ok());
+        for text in ["9999-12-31T23:59:59-00:01", "9999-12-31T23:59:60Z", "0000-01-01T00:00:00+00:01"] {
             assert!(PointInTime::parse(text).is_err(), "{text}");
         }
     }
