@@ -4,6 +4,7 @@
 mod archive;
 mod backtest;
 mod bad_input;
+mod bounds;
 mod cluster;
 mod demo;
 mod emitters;

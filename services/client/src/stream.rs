@@ -58,7 +58,11 @@ impl<'a> MessageStream<'a> {
                 continue;
             };
             match response.chunk().await.map_err(|error| incomplete_response(&self.url, &error)) {
-                Ok(Some(bytes)) => self.ready.extend(self.parser.push(&bytes)),
+                // After `end`, the service closes the stream: reconnect.
+                Ok(Some(bytes)) => {
+                    let messages = self.parser.push(&bytes).into_iter();
+                    self.ready.extend(messages.filter(|message| message.name != "end"));
+                }
                 Ok(None) | Err(_) => {
                     self.open = None;
                     sleep(RECONNECT_DELAY).await;
