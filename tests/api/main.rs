@@ -1,7 +1,9 @@
 //! The HTTP API over a journal in memory and a real Postgres, in the process of each test: rules, SQL and handlers.
 
 mod backtest;
+mod bounds;
 mod horizon;
+mod http;
 mod manifests;
 mod queries;
 mod requests;

@@ -5,6 +5,7 @@ mod address;
 mod archive;
 mod backtest;
 mod bad_input;
+mod bounds;
 mod cluster;
 mod demo;
 mod emitters;

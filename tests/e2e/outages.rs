@@ -349,7 +349,7 @@ async fn a_silent_client_is_disconnected_after_the_read_timeout() {
     send(head).await;
     let body = send(&format!("{head}content-length: 100\r\n\r\n{{\"id\":")).await;
 
-    assert!(body.starts_with("HTTP/1.1 400 ") && body.contains("incomplete-body"), "{body}");
+    assert!(body.starts_with("HTTP/1.1 408 ") && body.contains("body-too-slow"), "{body}");
     let complete = service.client().request(Method::POST, "/v1/events").body(web("1").to_string());
     let complete = Client::send(complete.header("content-type", "application/cloudevents+json")).await;
     assert_eq!(complete.status, 201, "{}", complete.text);

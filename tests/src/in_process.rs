@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::Client;
 use crate::client::POLL_INTERVAL;
+use crate::connection::RawConnection;
 use crate::limits::WAIT_LIMIT;
 use crate::template::copy_cluster;
 
@@ -59,6 +60,11 @@ impl InProcess {
         };
         timeout(WAIT_LIMIT, ready).await.expect("the service becomes ready");
         service
+    }
+
+    /// Opens a connection on which a test sends what it wants.
+    pub async fn connect(&self) -> RawConnection {
+        RawConnection::open(&self.url).await
     }
 
     /// Returns a client of the service.

@@ -6,6 +6,7 @@
 mod client;
 mod cluster;
 mod command;
+mod connection;
 mod files;
 mod history;
 mod in_process;
@@ -25,6 +26,7 @@ mod template;
 pub use client::{Client, Response, deploy, event};
 pub use cluster::{Cluster, Node};
 pub use command::{Command, Outcome, run};
+pub use connection::{RawAnswer, RawConnection};
 pub use files::copy_folder;
 pub use history::{RealHistory, Row, RunningVersions, digest};
 pub use in_process::InProcess;

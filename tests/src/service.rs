@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::connection::RawConnection;
 use crate::limits::WAIT_LIMIT;
 use crate::{Client, Servers, free_port};
 
@@ -58,6 +59,11 @@ impl Service {
     #[must_use]
     pub fn client(&self) -> Client {
         Client::new(&self.url())
+    }
+
+    /// Opens a connection on which a test sends what it wants.
+    pub async fn connect(&self) -> RawConnection {
+        RawConnection::open(&self.url()).await
     }
 
     /// Returns the service's URL.
@@ -121,6 +127,16 @@ impl Service {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
         let kilobytes = line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number");
         kilobytes * 1024
+    }
+
+    /// Returns the processor time that the process has used.
+    #[must_use]
+    pub fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("a process");
+        let fields = stat.rsplit_once(") ").expect("fields after the name").1.split(' ').skip(11).take(2);
+        let ticks: u64 = fields.map(|field| field.parse::<u64>().expect("a number")).sum();
+        // A tick is 10 ms on Linux.
+        Duration::from_millis(ticks * 10)
     }
 
     async fn wait_until_ready(&mut self) {

@@ -20,6 +20,10 @@ pub struct EventResult {
     /// Reason why it was not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<Box<ProblemBody>>,
+    /// Number of consecutive events that this result stands for; absent: one. Only events whose id cannot be read, after
+    /// the first 500 problems, share a result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
     /// Annotations; all absent if they are not available in time. The history has them as well.
     #[serde(flatten)]
     pub annotations: AnnotationsBody,

@@ -50,10 +50,14 @@ pub struct HorizonPointBody {
     pub possible: bool,
     /// True if a rollback to it can be requested with `force`.
     pub by_force: bool,
-    /// Issues of a rollback to it.
+    /// Issues of a rollback to it: the first 100.
     #[serde(default)]
     #[schema(required)]
     pub issues: Vec<PlanIssueBody>,
+    /// Number of all issues.
+    #[serde(default)]
+    #[schema(required)]
+    pub issue_count: usize,
 }
 
 /// Artifact to retain.

@@ -30,10 +30,14 @@ pub struct PlanBody {
     pub steps: Vec<StepBody>,
     /// SHA-256 over the composition after the plan is executed.
     pub result_digest: String,
-    /// Issues of the plan.
+    /// Issues of the plan: the first 100.
     #[serde(default)]
     #[schema(required)]
     pub issues: Vec<PlanIssueBody>,
+    /// Number of all issues.
+    #[serde(default)]
+    #[schema(required)]
+    pub issue_count: usize,
     /// True if the rollback can be requested only with `force`, or not at all.
     #[serde(default)]
     #[schema(required)]

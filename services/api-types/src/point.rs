@@ -31,10 +31,14 @@ pub struct PointBody {
     pub lanes: usize,
     /// Status: `empty`, `candidate`, `known_good` or `bad`.
     pub status: String,
-    /// Reasons for the status.
+    /// Reasons for the status: the first 100.
     #[serde(default)]
     #[schema(required)]
     pub reasons: Vec<ReasonBody>,
+    /// Number of all reasons.
+    #[serde(default)]
+    #[schema(required)]
+    pub reason_count: usize,
     /// Mark that a person set on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mark: Option<MarkBody>,

@@ -109,11 +109,20 @@ pub(crate) async fn backtest_policy(
     ValidJson(request): ValidJson<BacktestRequest>,
 ) -> Result<Response, Problem> {
     let candidate = parse_candidate(&request)?;
+    ledger.in_time(evaluate(&ledger, candidate, request.until, &query)).await
+}
+
+async fn evaluate(
+    ledger: &TenantLedger,
+    candidate: Candidate,
+    until: Option<u64>,
+    query: &WaitQuery,
+) -> Result<Response, Problem> {
     let environment = candidate.environment.clone();
-    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    wait_for_position(ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let _permit = ledger.history_scan_permit()?;
     let mut snapshot = ledger.projections.snapshot().await?;
-    let until = request.until.map_or(snapshot.position(), Position::new);
+    let until = until.map_or(snapshot.position(), Position::new);
     let result = timeout(QUERY_TIMEOUT, backtest(&mut snapshot, candidate, until)).await;
     let report = result.map_err(|_| timed_out())?.map_err(|error| match error {
         BacktestError::Query(error) => Problem::from(error),

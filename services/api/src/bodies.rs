@@ -9,6 +9,9 @@ use ledger_domain::{Position, ServiceName, ShortText, TargetName};
 use ledger_ingest::Planned;
 use ledger_projections::Point;
 
+/// Maximum number of reasons or issues that a response lists; it has the number of all of them.
+pub(crate) const MAX_LISTED: usize = 100;
+
 fn mark_body(marked: &Marked) -> MarkBody {
     MarkBody {
         position: marked.position.get(),
@@ -34,7 +37,8 @@ pub(crate) fn point_body(point: &Point) -> PointBody {
         digest: point.composition.digest(),
         lanes: point.composition.lanes().count(),
         status: point.judgement.status.name().to_owned(),
-        reasons: point.judgement.reasons.iter().map(reason_body).collect(),
+        reasons: point.judgement.reasons.iter().take(MAX_LISTED).map(reason_body).collect(),
+        reason_count: point.judgement.reasons.len(),
         mark: point.marked.as_ref().map(mark_body),
     }
 }
@@ -111,6 +115,7 @@ pub(crate) fn plan_issue_body(issue: &PlanIssue, severity: Severity) -> PlanIssu
 
 pub(crate) fn plan_body(planned: &Planned) -> PlanBody {
     let request = &planned.request;
+    let issues = planned.issues.iter().take(MAX_LISTED);
     let status = planned.point.as_ref().map_or(Status::Empty, |point| point.judgement.status);
     PlanBody {
         environment: request.environment.to_string(),
@@ -127,7 +132,8 @@ pub(crate) fn plan_body(planned: &Planned) -> PlanBody {
         plan_digest: planned.plan.digest(),
         steps: planned.plan.steps.iter().map(StepBody::from).collect(),
         result_digest: planned.result.digest(),
-        issues: planned.issues.iter().map(|(issue, severity)| plan_issue_body(issue, *severity)).collect(),
+        issues: issues.map(|(issue, severity)| plan_issue_body(issue, *severity)).collect(),
+        issue_count: planned.issues.len(),
         blocked: planned.blockers(false).next().is_some(),
     }
 }

@@ -1,8 +1,9 @@
 //! Bulk ingest: records the events of one request in order. Newline-delimited JSON is recorded while the body arrives.
 
+use std::sync::Arc;
+
 use axum::body::Body;
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
@@ -11,7 +12,10 @@ use ledger_api_types::EventResult;
 use ledger_codec::cloudevents::{Envelope, InvalidEvent, MAX_EVENT_BYTES, Reason};
 use ledger_ingest::{OrderedSubmission, RecordError, RecordOutcome};
 
-use crate::event_result::{add_annotations, id_and_source, invalid_result, outcome_result, overall_status};
+use crate::body::{is_too_slow, unreadable};
+use crate::budget::ByteBudget;
+use crate::bulk_results::{BulkResults, Form};
+use crate::event_result::{id_and_source, invalid_result, outcome_result};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
@@ -66,30 +70,31 @@ struct BulkRecorder<'l> {
     order: OrderedSubmission,
     group: Vec<Result<Envelope, InvalidEvent>>,
     in_flight: FuturesOrdered<BoxFuture<'l, Vec<EventResult>>>,
-    results: Vec<EventResult>,
+    results: BulkResults,
 }
 
 impl<'l> BulkRecorder<'l> {
-    fn new(ledger: &'l TenantLedger) -> Self {
+    fn new(ledger: &'l TenantLedger, results: BulkResults) -> Self {
         Self {
             ledger,
             order: OrderedSubmission::default(),
             group: Vec::new(),
             in_flight: FuturesOrdered::new(),
-            results: Vec::new(),
+            results,
         }
     }
 
-    async fn push(&mut self, event: Result<Envelope, InvalidEvent>) {
+    async fn push(&mut self, event: Result<Envelope, InvalidEvent>) -> Result<(), Problem> {
         self.group.push(event);
         if self.group.len() == GROUP_SIZE {
             self.submit().await;
             if self.in_flight.len() == MAX_GROUPS_IN_FLIGHT
                 && let Some(done) = self.in_flight.next().await
             {
-                self.results.extend(done);
+                self.results.extend(done)?;
             }
         }
+        Ok(())
     }
 
     async fn submit(&mut self) {
@@ -99,44 +104,48 @@ impl<'l> BulkRecorder<'l> {
     }
 
     /// Submits the last group and returns all results, in order.
-    async fn finish(mut self) -> Vec<EventResult> {
+    async fn finish(mut self) -> Result<BulkResults, Problem> {
         self.submit().await;
         while let Some(done) = self.in_flight.next().await {
-            self.results.extend(done);
+            self.results.extend(done)?;
         }
-        self.results
+        Ok(self.results)
     }
 }
 
 /// Records the events of a batch that is completely read.
 pub(crate) async fn record_all(
     ledger: &TenantLedger,
-    events: Vec<Result<Envelope, InvalidEvent>>,
-) -> Vec<EventResult> {
-    let mut recorder = BulkRecorder::new(ledger);
+    annotate: bool,
+    budget: &Arc<ByteBudget>,
+    events: impl Iterator<Item = Result<Envelope, InvalidEvent>>,
+) -> Result<Response, Problem> {
+    let mut recorder = BulkRecorder::new(ledger, BulkResults::new(Form::Array, budget.share()));
     for event in events {
-        recorder.push(event).await;
+        recorder.push(event).await?;
     }
-    recorder.finish().await
+    recorder.finish().await?.respond(ledger, annotate).await
 }
 
 /// Records the lines of a body while they arrive.
 pub(crate) async fn record_lines(
     ledger: &TenantLedger,
     annotate: bool,
+    budget: &Arc<ByteBudget>,
     body: Body,
     limit: usize,
 ) -> Result<Response, Problem> {
     let mut chunks = body.into_data_stream();
     let mut lines = LineSplitter::default();
-    let mut recorder = BulkRecorder::new(ledger);
+    let mut buffered = budget.share();
+    let mut recorder = BulkRecorder::new(ledger, BulkResults::new(Form::Lines, budget.share()));
     let mut received = 0;
-    let mut interrupted = false;
+    let mut interruption = None;
     let mut ended = false;
     while !ended {
         match chunks.next().await {
             Some(Ok(chunk)) => lines.push(&chunk),
-            Some(Err(_)) => (interrupted, ended) = (true, true),
+            Some(Err(error)) => (interruption, ended) = (Some(error), true),
             None => {
                 lines.end();
                 ended = true;
@@ -147,37 +156,26 @@ pub(crate) async fn record_lines(
                 let detail = format!(
                     "the request has more than {limit} events; send this one and the rest in another request"
                 );
-                recorder.push(Err(Reason::Value { pointer: String::new(), detail }.into())).await;
+                recorder.push(Err(Reason::Value { pointer: String::new(), detail }.into())).await?;
                 // Do not read or buffer the rest of the body.
-                return ndjson_response(&recorder.finish().await);
+                return recorder.finish().await?.respond(ledger, false).await;
             }
             received += 1;
-            recorder.push(line.and_then(|line| Envelope::parse(&line))).await;
+            recorder.push(line.and_then(|line| Envelope::parse(&line))).await?;
+        }
+        buffered.resize(lines.buffer.len())?;
+    }
+    let results = recorder.finish().await?;
+    match interruption {
+        None => results.respond(ledger, annotate).await,
+        Some(error) if is_too_slow(&error) => Err(unreadable(&error)),
+        Some(_) => {
+            let detail = format!(
+                "the body ended early after {received} lines; complete lines are recorded; resend the whole body"
+            );
+            Err(Problem::new(Kind::IncompleteBody, detail))
         }
     }
-    let mut results = recorder.finish().await;
-    if interrupted {
-        let detail = format!(
-            "the body ended early after {received} lines; complete lines are recorded; resend the whole body"
-        );
-        return Err(Problem::new(Kind::IncompleteBody, detail));
-    }
-    if annotate {
-        add_annotations(ledger, &mut results).await;
-    }
-    ndjson_response(&results)
-}
-
-fn ndjson_response(results: &[EventResult]) -> Result<Response, Problem> {
-    let status = overall_status(results)?;
-    let mut text = Vec::with_capacity(results.len() * 128);
-    for result in results {
-        if let Err(error) = serde_json::to_writer(&mut text, result) {
-            return Err(Problem::new(Kind::Internal, error));
-        }
-        text.push(b'\n');
-    }
-    Ok((status, [(header::CONTENT_TYPE, "application/x-ndjson")], text).into_response())
 }
 
 /// Splits a body that arrives in chunks into lines. It drops a line that is too long and does not buffer it.

@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use bytes::Bytes;
 use ledger_api_types::{AnnotationsBody, EventResult, EventStatus, RunsAtBody};
 use ledger_codec::cloudevents::{Envelope, InvalidEvent};
@@ -17,7 +16,7 @@ use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
 /// Maximum number of events in a response with annotations.
-const MAX_ANNOTATED_EVENTS: usize = 1_000;
+pub(crate) const MAX_ANNOTATED_EVENTS: usize = 1_000;
 
 /// Time limit of the wait for annotations. The events are durable in any case.
 const ANNOTATION_TIMEOUT: Duration = Duration::from_millis(500);
@@ -119,6 +118,7 @@ pub(crate) fn invalid_result(invalid: InvalidEvent) -> EventResult {
         status: EventStatus::Invalid,
         position: None,
         problem,
+        count: None,
         annotations: AnnotationsBody::default(),
     }
 }
@@ -147,6 +147,7 @@ pub(crate) fn outcome_result((id, source): (String, String), outcome: &RecordOut
         status,
         position: position.map(ledger_domain::Position::get),
         problem: problem.map(Problem::into_body),
+        count: None,
         annotations: AnnotationsBody::default(),
     }
 }
@@ -155,17 +156,4 @@ pub(crate) fn outcome_result((id, source): (String, String), outcome: &RecordOut
 pub(crate) fn id_and_source(envelope: &Envelope) -> (String, String) {
     let identity = envelope.identity();
     (identity.id.as_str().to_owned(), identity.source.as_str().to_owned())
-}
-
-/// Returns the HTTP status of the response to several events. If all of them are refused, the response is a problem, so
-/// that clients retry the request.
-pub(crate) fn overall_status(results: &[EventResult]) -> Result<StatusCode, Problem> {
-    if results.iter().all(|result| result.status.is_recorded()) {
-        return Ok(StatusCode::CREATED);
-    }
-    let all_refused = results.iter().all(|result| result.status == EventStatus::Refused);
-    match results.first().and_then(|result| result.problem.as_ref()) {
-        Some(problem) if all_refused => Err(Problem::from(problem.clone())),
-        _ => Ok(StatusCode::MULTI_STATUS),
-    }
 }

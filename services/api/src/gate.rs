@@ -79,7 +79,7 @@ pub(crate) async fn evaluate_gate(
     let target = request.target.as_deref().map(|text| parsed_member("/target", TargetName::parse(text)));
     let question = GateQuery {
         lane: LaneRef {
-            environment: environment.clone(),
+            environment,
             service: parsed_member("/service", ServiceName::parse(&request.service))?,
             target: target.transpose()?,
         },
@@ -92,12 +92,21 @@ pub(crate) async fn evaluate_gate(
         is_new: request.new,
         requester: request.requester.as_ref().map(|actor| parse_actor("requester", actor)).transpose()?,
     };
-    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    ledger.in_time(evaluate(&ledger, &question, &query)).await
+}
+
+async fn evaluate(
+    ledger: &TenantLedger,
+    question: &GateQuery,
+    query: &WaitQuery,
+) -> Result<Response, Problem> {
+    let environment = &question.lane.environment;
+    wait_for_position(ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let mut snapshot = ledger.projections.snapshot().await?;
-    if !snapshot.knows(&environment).await? {
-        return Err(Problem::unknown_environment(&environment));
+    if !snapshot.knows(environment).await? {
+        return Err(Problem::unknown_environment(environment));
     }
-    let gate = gate(&mut snapshot, &question, ledger.now()).await?;
+    let gate = gate(&mut snapshot, question, ledger.now()).await?;
     let body = GateBody {
         environment: environment.to_string(),
         position: gate.position.get(),

@@ -29,6 +29,11 @@ pub(crate) fn router() -> Router<Shared> {
         .route("/metrics", get(metrics))
 }
 
+/// Returns true for the paths of this router.
+pub(crate) fn is_health(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz" | "/readyz/ingest" | "/readyz/questions" | "/metrics")
+}
+
 async fn livez() -> Json<serde_json::Value> {
     Json(json!({"status": "alive"}))
 }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
+use crate::conditional::names_tag;
 use crate::parameters::{
     StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
 };
@@ -162,7 +163,11 @@ pub(crate) struct EntryPath {
     path = "/events/{position}",
     operation_id = "getEvent",
     tag = "events",
-    params(EntryPath, WaitQuery),
+    params(
+        EntryPath,
+        WaitQuery,
+        ("If-None-Match" = Option<String>, Header, description = "Entity tags of the entry that the client has"),
+    ),
     responses(
         (status = 200, description = "Entry", body = EntryBody),
         (status = 304, description = "Not modified"),
@@ -197,7 +202,7 @@ pub(crate) async fn get_event(
     };
     let tag = HeaderValue::from_str(&format!("\"{}\"", row.leaf_hash));
     let tag = tag.map_err(|error| Problem::new(Kind::Internal, error))?;
-    let not_modified = headers.get(header::IF_NONE_MATCH) == Some(&tag);
+    let not_modified = names_tag(&headers, header::IF_NONE_MATCH, tag.to_str().unwrap_or_default());
     let cache_headers = [
         (header::ETAG, tag),
         (header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=31536000, immutable")),

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 use utoipa::IntoParams;
 
-use crate::bodies::plan_issue_body;
+use crate::bodies::{MAX_LISTED, plan_issue_body};
 use crate::environments::EnvironmentPath;
 use crate::parameters::{StrictQuery, parse_optional, wait_for_position, with_position};
 use crate::problem::{Kind, Problem};
@@ -40,7 +40,7 @@ pub(crate) struct HorizonQuery {
 }
 
 fn horizon_point_body(horizon: &HorizonPoint) -> HorizonPointBody {
-    let issues = horizon.issues.iter();
+    let issues = horizon.issues.iter().take(MAX_LISTED);
     HorizonPointBody {
         number: horizon.point.number.unwrap_or_default(),
         position: horizon.point.since.position.get(),
@@ -49,6 +49,7 @@ fn horizon_point_body(horizon: &HorizonPoint) -> HorizonPointBody {
         possible: horizon.is_possible(false),
         by_force: horizon.is_possible(true),
         issues: issues.map(|(issue, severity)| plan_issue_body(issue, *severity)).collect(),
+        issue_count: horizon.issues.len(),
     }
 }
 

@@ -1,27 +1,50 @@
 //! Ingest endpoint: `POST /v1/events`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ledger_api_types::EventResult;
 use ledger_codec::cloudevents::{BatchError, Envelope, InvalidEvent, MAX_EVENT_BYTES, decode_header};
 use ledger_ingest::{RecordError, RecordOutcome};
+use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder, Schema};
+use utoipa::openapi::{Ref, RefOr};
+use utoipa::{PartialSchema, ToSchema};
 
-use crate::body::read;
-use crate::event_result::{add_annotations, id_and_source, outcome_result, overall_status};
+use crate::body::{media_type, read};
+use crate::event_result::{add_annotations, id_and_source, outcome_result};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 use crate::{App, bulk};
+
+/// Maximum size of the body of one event. White space can make it longer than the event.
+const EVENT_BODY_LIMIT: usize = MAX_EVENT_BYTES * 4;
 
 /// Returns true if the client asks for responses without annotations: `Prefer: return=minimal` (RFC 7240).
 fn prefers_minimal(headers: &HeaderMap) -> bool {
     let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
     let mut preferences = values.flat_map(|value| value.split([',', ';'])).map(str::trim);
     preferences.any(|preference| preference.eq_ignore_ascii_case("return=minimal"))
+}
+
+/// Schema of the result of one event, or of the results of a batch.
+struct OneOrMore;
+
+impl PartialSchema for OneOrMore {
+    fn schema() -> RefOr<Schema> {
+        let result = || Ref::from_schema_name(EventResult::name());
+        OneOfBuilder::new().item(result()).item(ArrayBuilder::new().items(result())).into()
+    }
+}
+
+impl ToSchema for OneOrMore {
+    fn name() -> Cow<'static, str> {
+        "EventResults".into()
+    }
 }
 
 /// Content mode of a request.
@@ -34,7 +57,8 @@ enum Mode {
 
 fn content_mode(headers: &HeaderMap) -> Result<Mode, Problem> {
     let unsupported = |detail: String| Err(Problem::new(Kind::UnsupportedMediaType, detail));
-    if let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+    let is_identity = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|encoding| !is_identity(encoding)) {
         return unsupported(format!(
             "content encoding {encoding:?} is not supported; send the body unencoded"
         ));
@@ -42,8 +66,7 @@ fn content_mode(headers: &HeaderMap) -> Result<Mode, Problem> {
     let Some(content_type) = headers.get(header::CONTENT_TYPE) else {
         return unsupported("the request has no Content-Type header".into());
     };
-    let essence = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
-    match essence.trim().to_ascii_lowercase().as_str() {
+    match media_type(headers).as_str() {
         "application/cloudevents+json" => Ok(Mode::Structured),
         "application/cloudevents-batch+json" => Ok(Mode::Batch),
         "application/x-ndjson" => Ok(Mode::Lines),
@@ -62,7 +85,8 @@ fn content_mode(headers: &HeaderMap) -> Result<Mode, Problem> {
 /// after the events are durable. An event that is resent is recorded only once.
 ///
 /// The response to one event is one object, or a problem. The response to several has one result per event, in order:
-/// 201 if all of them are recorded or duplicates, 207 otherwise.
+/// 201 if all of them are recorded or duplicates, 207 otherwise. The first 500 problems are described; after those,
+/// consecutive events whose ids cannot be read share a result with their `count`.
 #[utoipa::path(
     post,
     path = "/events",
@@ -78,9 +102,16 @@ fn content_mode(headers: &HeaderMap) -> Result<Mode, Problem> {
         )
     ),
     responses(
-        (status = 201, description = "All events are recorded, now or earlier", body = EventResult),
-        (status = 207, description = "Some events are not recorded; see each result",
-            body = Vec<EventResult>),
+        (status = 201, description = "All events are recorded, now or earlier: the result of one event, an array of \
+            the results of a batch, or a line for each of several lines", content(
+            (OneOrMore = "application/json"),
+            (EventResult = "application/x-ndjson"),
+        )),
+        (status = 207, description = "Some events are not recorded; see each result: an array for a batch, or lines",
+            content(
+            (Vec<EventResult> = "application/json"),
+            (EventResult = "application/x-ndjson"),
+        )),
         (status = "4XX", description = "Not recorded",
             body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not recorded, or unknown; resend the event",
@@ -94,25 +125,28 @@ pub(crate) async fn post_events(
     body: Body,
 ) -> Result<Response, Problem> {
     let annotate = !prefers_minimal(&headers);
+    let budget = &app.bounds.bodies;
     match content_mode(&headers)? {
         Mode::Structured => {
-            record_one(&ledger, annotate, Envelope::parse(&read(body, MAX_EVENT_BYTES * 4).await?)).await
+            let body = read(budget, &headers, body, EVENT_BODY_LIMIT).await?;
+            record_one(&ledger, annotate, Envelope::parse(&body.bytes)).await
         }
         Mode::Binary => {
             let attributes = attributes(&headers)?;
             let attributes = attributes.iter().map(|(name, value)| (name.as_str(), value.clone()));
-            record_one(
-                &ledger,
-                annotate,
-                Envelope::from_parts(attributes, &read(body, MAX_EVENT_BYTES * 4).await?),
-            )
-            .await
+            let body = read(budget, &headers, body, EVENT_BODY_LIMIT).await?;
+            record_one(&ledger, annotate, Envelope::from_parts(attributes, &body.bytes)).await
         }
         Mode::Batch => {
-            let bytes = read(body, app.limits.batch_bytes).await?;
-            record_batch(&ledger, annotate, &bytes, app.limits.events).await
+            let body = read(budget, &headers, body, app.limits.batch_bytes).await?;
+            let events = Envelope::parse_batch(&body.bytes, app.limits.events);
+            let events = events.map_err(|error| match error {
+                BatchError::NotAnArray(_) => Problem::new(Kind::InvalidJson, error),
+                BatchError::TooMany(_) => Problem::new(Kind::TooLarge, error),
+            })?;
+            bulk::record_all(&ledger, annotate, budget, events).await
         }
-        Mode::Lines => bulk::record_lines(&ledger, annotate, body, app.limits.events).await,
+        Mode::Lines => bulk::record_lines(&ledger, annotate, budget, body, app.limits.events).await,
     }
 }
 
@@ -155,23 +189,6 @@ async fn record_one(
         Some(problem) => Err(Problem::from(problem)),
         None => Ok((StatusCode::CREATED, Json(result)).into_response()),
     }
-}
-
-async fn record_batch(
-    ledger: &TenantLedger,
-    annotate: bool,
-    bytes: &[u8],
-    limit: usize,
-) -> Result<Response, Problem> {
-    let events = Envelope::parse_batch(bytes, limit).map_err(|error| match error {
-        BatchError::NotAnArray(_) => Problem::new(Kind::InvalidJson, error),
-        BatchError::TooMany(_) => Problem::new(Kind::TooLarge, error),
-    })?;
-    let mut results = bulk::record_all(ledger, events).await;
-    if annotate {
-        add_annotations(ledger, &mut results).await;
-    }
-    Ok((overall_status(&results)?, Json(results)).into_response())
 }
 
 #[cfg(test)]

@@ -3,11 +3,17 @@
 //! Invariants: only `problem` maps errors to status codes; every error body is `application/problem+json`; every
 //! response that reads the projections carries the position that it reflects.
 
+mod answers;
 mod backtests;
 mod bodies;
 mod body;
+mod budget;
 mod bulk;
+mod bulk_results;
 mod clocks;
+mod conditional;
+mod connection;
+mod connections;
 mod environments;
 mod event_result;
 mod gate;
@@ -15,11 +21,17 @@ mod gauges;
 mod health;
 mod history;
 mod horizon;
+mod host;
 mod ingest;
+mod limits;
 mod openapi;
+mod pace;
+mod parameter_schemas;
 mod parameters;
 mod plans;
 mod problem;
+mod request_body;
+mod rollback_feed;
 mod rollbacks;
 mod server;
 mod stream;
@@ -28,13 +40,10 @@ mod tenant;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::http::{HeaderValue, Method, header};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderValue, header};
+use axum::middleware::from_fn_with_state;
 use chrono::{DateTime, Utc};
 use ledger_domain::TenantName;
 use ledger_ingest::Ingest;
@@ -45,17 +54,16 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
-use tower_http::timeout::RequestBodyTimeoutLayer;
 use tower_http::trace::TraceLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::problem::Problem;
-
 pub use gauges::refresh_gauges;
+pub use host::{AllowedHosts, InvalidHost};
+pub use limits::{Bounds, Limits};
 pub use openapi::document;
 pub use problem::Kind as ProblemKind;
-pub use server::serve;
+pub use server::{open_connections, serve};
 
 /// Handles of one tenant's ledger.
 pub struct Ledger {
@@ -73,39 +81,22 @@ pub struct Ledger {
 /// connections too.
 pub const MAX_HISTORY_SCANS: usize = 2;
 
-/// Time limit of a GET request: the longest wait for a position plus the statement timeout of the database. A request
-/// exceeds it only if the database stops during a statement and the connection does not report that.
-const GET_TIMEOUT: Duration = Duration::from_secs(65);
-
 /// State that all handlers share.
 pub struct App {
     /// Ledgers by tenant.
     pub ledgers: BTreeMap<TenantName, Ledger>,
     /// Renders the response of `/metrics`.
     pub metrics: PrometheusHandle,
-    /// Limits of a request.
+    /// Limits of requests, answers and connections.
     pub limits: Limits,
+    /// What all requests share, each with its bound.
+    pub bounds: Bounds,
+    /// Hosts by which clients may reach the service.
+    pub allowed_hosts: AllowedHosts,
     /// Permits of whole-history queries; see [`MAX_HISTORY_SCANS`].
     pub history_scans: Semaphore,
     /// Cancelled at shutdown: ends responses that have no end of their own.
     pub shutdown: CancellationToken,
-}
-
-/// Limits above which the API rejects a request.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Bytes of a batch (`application/cloudevents-batch+json`).
-    pub batch_bytes: usize,
-    /// Events in one request, in any content mode.
-    pub events: usize,
-    /// Longest pause of a client in the middle of a request, or between two requests on one connection.
-    pub read_timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { batch_bytes: 16 << 20, events: 50_000, read_timeout: Duration::from_secs(30) }
-    }
 }
 
 type Shared = Arc<App>;
@@ -149,26 +140,20 @@ fn with_middleware(routes: Router<Shared>, app: Arc<App>) -> Router {
     routes
         .fallback(problem::path_not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(middleware::from_fn(time_out_gets))
-        .layer(RequestBodyTimeoutLayer::new(app.limits.read_timeout))
+        .layer(from_fn_with_state(Arc::clone(&app), limits::time_out_questions))
         .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(from_fn_with_state(Arc::clone(&app), answers::bound_answers))
+        .layer(from_fn_with_state(Arc::clone(&app), host::check_host))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ))
+        // An answer is about a moment, unless its handler says otherwise.
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-store"),
+        ))
         // Handlers log their own failures once, with the cause.
         .layer(TraceLayer::new_for_http().on_failure(()))
         .with_state(app)
-}
-
-/// Aborts a GET request after [`GET_TIMEOUT`]. Other methods have no limit: they may record events.
-async fn time_out_gets(request: Request, next: Next) -> Response {
-    if request.method() != Method::GET {
-        return next.run(request).await;
-    }
-    let timed_out = |_| {
-        let detail = format!("the query timed out after {GET_TIMEOUT:?}; retry it");
-        Problem::new(ProblemKind::ProjectionsUnavailable, detail).into_response()
-    };
-    tokio::time::timeout(GET_TIMEOUT, next.run(request)).await.unwrap_or_else(timed_out)
 }

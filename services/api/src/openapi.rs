@@ -3,11 +3,11 @@
 use axum::Router;
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
-use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{OpenApi as Document, RefOr, Required};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
+use crate::parameter_schemas::describe;
 use crate::{Shared, ledger_routes};
 
 #[derive(OpenApi)]
@@ -35,6 +35,7 @@ pub(crate) fn split(api: OpenApiRouter<Shared>) -> (Router<Shared>, Document) {
         if path.starts_with("/v1/tenants/{tenant}") {
             operations(item).into_iter().flatten().for_each(scope_to_tenant);
         }
+        operations(item).into_iter().flatten().for_each(describe);
     }
     (router, document)
 }
@@ -53,7 +54,6 @@ fn scope_to_tenant(operation: &mut Operation) {
         .parameter_in(ParameterIn::Path)
         .required(Required::True)
         .description(Some("The tenant that owns the ledger."))
-        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
         .build();
     operation.parameters.get_or_insert_default().push(RefOr::T(tenant));
 }

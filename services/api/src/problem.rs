@@ -76,6 +76,7 @@ kinds! {
     UnknownLane = 404 "unknown-lane" "Unknown service or target";
     UnknownChange = 404 "unknown-change" "Too few composition changes";
     MethodNotAllowed = 405 "method-not-allowed" "Method not allowed";
+    BodyTooSlow = 408 "body-too-slow" "Request body too slow";
     IdentityConflict = 409 "identity-conflict" "Event identity already used";
     RollbackUnderWay = 409 "rollback-under-way" "Another rollback under way";
     RollbackExists = 409 "rollback-exists" "Rollback id already used";
@@ -91,6 +92,7 @@ kinds! {
     EnvironmentMoved = 412 "environment-moved" "Environment changed";
     TooLarge = 413 "too-large" "Request too large";
     UnsupportedMediaType = 415 "unsupported-media-type" "Unsupported media type";
+    HostNotAllowed = 421 "host-not-allowed" "Host not allowed";
     UnknownEventType = 422 "unknown-event-type" "Unknown event type";
     InvalidBody = 422 "invalid-body" "Invalid request body";
     InvalidPolicy = 422 "invalid-policy" "Invalid policy";

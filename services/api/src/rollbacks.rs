@@ -102,14 +102,10 @@ pub(crate) async fn request_rollback(
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
     let plan_request = plan_request(&request, environment.clone())?;
-    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     if query.dry_run.unwrap_or(false) {
-        let mut snapshot = ledger.projections.snapshot().await?;
-        let planned = plan(&mut snapshot, &plan_request, ledger.now()).await?;
-        let tag = format!("\"{}\"", planned.environment_position);
-        let tag = HeaderValue::from_str(&tag).map_err(|error| Problem::new(Kind::Internal, error))?;
-        return Ok(with_position(planned.position, ([(header::ETAG, tag)], Json(plan_body(&planned)))));
+        return ledger.in_time(dry_run(&ledger, &plan_request, &query)).await;
     }
+    wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let rollback = rollback_request(&request, plan_request, &headers)?;
     let rollback_id = rollback.rollback_id.clone();
     let (position, status) = match ledger.ingest.request(Request::Rollback(Box::new(rollback))).await {
@@ -137,6 +133,20 @@ pub(crate) async fn request_rollback(
         status: status.to_owned(),
     };
     Ok(with_position(position, (StatusCode::CREATED, Json(body))))
+}
+
+/// Plans a rollback, and records nothing.
+async fn dry_run(
+    ledger: &TenantLedger,
+    request: &PlanRequest,
+    query: &DryRunQuery,
+) -> Result<Response, Problem> {
+    wait_for_position(ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
+    let mut snapshot = ledger.projections.snapshot().await?;
+    let planned = plan(&mut snapshot, request, ledger.now()).await?;
+    let tag = format!("\"{}\"", planned.environment_position);
+    let tag = HeaderValue::from_str(&tag).map_err(|error| Problem::new(Kind::Internal, error))?;
+    Ok(with_position(planned.position, ([(header::ETAG, tag)], Json(plan_body(&planned)))))
 }
 
 fn rollback_request(
@@ -173,8 +183,12 @@ fn new_id() -> Result<ShortText, Problem> {
 
 /// Parses `If-Match`: the environment's position that the client has seen (`"4711"`), or `*` for any.
 fn if_match(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
-    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
-    let text = value.to_str().unwrap_or_default();
+    let mut values = headers.get_all(header::IF_MATCH).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Problem::parameter("If-Match", "must not be repeated"));
+    }
+    let text = value.to_str().unwrap_or_default().trim();
     if text == "*" {
         return Ok(None);
     }

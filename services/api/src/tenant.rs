@@ -10,7 +10,10 @@ use ledger_domain::TenantName;
 use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Share;
+use crate::limits::in_time;
 use crate::problem::{Kind, Problem};
+use crate::rollback_feed::RollbackFeeds;
 use crate::{App, Ledger};
 
 /// Extractor of the ledger of the request's tenant. Invariant: `app.ledgers` contains `tenant`.
@@ -36,6 +39,24 @@ impl TenantLedger {
     pub(crate) fn history_scan_permit(&self) -> Result<SemaphorePermit<'_>, Problem> {
         let busy = |_| Problem::new(Kind::Busy, "too many whole-history queries are running; retry later");
         self.app.history_scans.try_acquire().map_err(busy)
+    }
+
+    /// Runs a question with the time limit of questions.
+    pub(crate) async fn in_time<T>(
+        &self,
+        question: impl Future<Output = Result<T, Problem>>,
+    ) -> Result<T, Problem> {
+        in_time(self.app.limits.question_timeout, question).await
+    }
+
+    /// Returns the feeds of rollback entries.
+    pub(crate) fn rollback_feeds(&self) -> &Arc<RollbackFeeds> {
+        &self.app.bounds.rollback_feeds
+    }
+
+    /// Returns a share of the budget of answers.
+    pub(crate) fn answer_share(&self) -> Share {
+        self.app.bounds.answers.share()
     }
 
     /// Returns the token that is cancelled at shutdown.

@@ -106,6 +106,10 @@ pub(super) fn render(plan: &PlanBody) -> String {
         let at = issue.position.map(|position| format!(" (position {position})")).unwrap_or_default();
         text.push_str(&format!("\n{}: {}: {}{at}", issue.severity, issue.kind, issue.detail));
     }
+    let unlisted = plan.issue_count.saturating_sub(plan.issues.len());
+    if unlisted > 0 {
+        text.push_str(&format!("\nand {unlisted} more issues"));
+    }
     text
 }
 

@@ -147,6 +147,8 @@ fn render(body: &PointDetailBody) -> String {
             false => format!("- {} ({})", reason.detail, evidence.join(": ")),
         }
     }));
+    let unlisted = point.reason_count.saturating_sub(point.reasons.len());
+    lines.extend((unlisted > 0).then(|| format!("- and {unlisted} more reasons")));
     lines.join("\n")
 }
 

@@ -60,9 +60,11 @@ impl<'a> MessageStream<'a> {
                 continue;
             };
             match response.chunk().await.map_err(|error| incomplete_response(&self.url, error)) {
+                // After `end`, the service closes the stream: reconnect.
                 Ok(Some(bytes)) => {
                     let messages = self.parser.push(&bytes);
-                    self.ready.extend(messages.map_err(|detail| self.client.invalid_response(detail))?);
+                    let messages = messages.map_err(|detail| self.client.invalid_response(detail))?;
+                    self.ready.extend(messages.into_iter().filter(|message| message.name != "end"));
                 }
                 Ok(None) | Err(_) => {
                     self.open = None;

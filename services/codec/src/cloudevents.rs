@@ -82,13 +82,17 @@ impl Envelope {
         Self::new(attributes::normalize(Object::from_members(members).map_err(Reason::from)?))
     }
 
-    /// Parses a JSON array of at most `limit` events. Each event is accepted or rejected independently.
+    /// Parses a JSON array of at most `limit` events. Each event is parsed when the iterator reaches it, and accepted or
+    /// rejected independently.
     ///
     /// # Errors
     /// The body is not a JSON array, or has more than `limit` events.
-    pub fn parse_batch(json: &[u8], limit: usize) -> Result<Vec<Result<Self, InvalidEvent>>, BatchError> {
+    pub fn parse_batch(
+        json: &[u8],
+        limit: usize,
+    ) -> Result<impl Iterator<Item = Result<Self, InvalidEvent>>, BatchError> {
         let events = batch::split(json, limit)?;
-        Ok(events.into_iter().map(|event| Self::parse(event.get().as_bytes())).collect())
+        Ok(events.into_iter().map(|event| Self::parse(event.get().as_bytes())))
     }
 
     /// Creates the envelope of an event that the ledger itself produces. Truncates its time to whole microseconds.

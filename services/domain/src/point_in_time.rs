@@ -89,4 +89,12 @@ mod tests {
             assert!(PointInTime::parse(text).is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn a_time_is_within_the_years_of_rfc_3339_in_utc() {
+        assert!(PointInTime::parse("9999-12-31T23:59:59+00:00").is_ok());
+        for text in ["9999-12-31T23:59:59-00:01", "9999-12-31T23:59:60Z", "0000-01-01T00:00:00+00:01"] {
+            assert!(PointInTime::parse(text).is_err(), "{text}");
+        }
+    }
 }

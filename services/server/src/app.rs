@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use ledger_api::{Ledger, MAX_HISTORY_SCANS, refresh_gauges};
+use ledger_api::{Bounds, Ledger, Limits, MAX_HISTORY_SCANS, refresh_gauges};
 use ledger_domain::TenantName;
 use ledger_ingest::{Controller, Ingest};
 use ledger_journal::SharedJournal;
@@ -26,6 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use crate::config::{Config, Role};
+use crate::descriptors;
 use crate::stream_settings;
 use ledger_client::clock;
 use ledger_client::identity;
@@ -73,7 +74,7 @@ pub struct App {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
-    read_timeout: Duration,
+    limits: Limits,
     end_streams: CancellationToken,
     stop_controllers: CancellationToken,
     controllers: Vec<JoinHandle<()>>,
@@ -132,6 +133,18 @@ impl OpenLedgers {
     }
 }
 
+/// Returns the number of descriptors that the process needs beside those of its clients: its connections to Postgres
+/// and NATS, and some for files, timers and sockets of its runtime.
+fn own_descriptors(config: &Config) -> usize {
+    /// Connections of a tenant's projectors and lookups.
+    const OF_A_TENANT: usize = 8;
+    /// Of the process.
+    const OF_THE_PROCESS: usize = 64;
+    let pools = if config.projections.read_settings().is_some() { 2 } else { 1 };
+    let of_a_tenant = pools * config.projections.connections as usize + OF_A_TENANT;
+    OF_THE_PROCESS + config.tenants.len() * of_a_tenant
+}
+
 impl App {
     /// Connects, opens the ledger of every tenant, and listens.
     ///
@@ -182,12 +195,17 @@ impl App {
                 stop_supervisors.clone(),
             )),
         ];
-        let limits = config.http.limits();
+        let limits = Limits {
+            connections: descriptors::reserve(config.http.max_connections, own_descriptors(config)),
+            ..config.http.limits()
+        };
         let end_streams = CancellationToken::new();
         let app = Arc::new(ledger_api::App {
             ledgers: opened.ledgers,
             metrics,
             limits,
+            bounds: Bounds::new(&limits),
+            allowed_hosts: config.http.allowed_hosts.clone(),
             history_scans: Semaphore::new(MAX_HISTORY_SCANS),
             shutdown: end_streams.clone(),
         });
@@ -204,7 +222,7 @@ impl App {
             listener,
             address,
             router,
-            read_timeout: limits.read_timeout,
+            limits,
             end_streams,
             stop_controllers,
             controllers,
@@ -225,7 +243,7 @@ impl App {
     /// Serves until `shutdown` is cancelled, then shuts down in order.
     pub async fn serve(self, shutdown: CancellationToken) {
         info!(address = %self.address, "serving");
-        let server = ledger_api::serve(self.listener, self.router, self.read_timeout, shutdown.clone());
+        let server = ledger_api::serve(self.listener, self.router, self.limits, shutdown.clone());
         let (end_streams, stop_controllers) = (self.end_streams, self.stop_controllers);
         let drain_timeout = async {
             shutdown.cancelled().await;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Value};
+use ledger_api::AllowedHosts;
 use ledger_domain::TenantName;
 use ledger_projections::{SchemaVersion, SupervisorConfig};
 use secrecy::{ExposeSecret, SecretString};
@@ -63,9 +64,20 @@ pub struct Http {
     pub max_batch_bytes: usize,
     /// Maximum number of events in one request.
     pub max_events: usize,
+    /// Hosts by which clients may reach the service.
+    #[serde(deserialize_with = "hosts")]
+    pub allowed_hosts: AllowedHosts,
+    /// Maximum number of open connections.
+    pub max_connections: usize,
+    max_followers: usize,
+    max_body_bytes: usize,
+    max_answer_bytes: usize,
     read_timeout_seconds: u64,
     /// Maximum number of environments of a tenant that have metrics of their own.
     pub metrics_environments: usize,
+    write_timeout_seconds: u64,
+    min_bytes_per_second: u64,
+    question_timeout_seconds: u64,
 }
 
 /// Settings of the stream.
@@ -131,6 +143,13 @@ impl Http {
             batch_bytes: self.max_batch_bytes,
             events: self.max_events,
             read_timeout: Duration::from_secs(self.read_timeout_seconds),
+            write_timeout: Duration::from_secs(self.write_timeout_seconds),
+            min_bytes_per_second: self.min_bytes_per_second,
+            question_timeout: Duration::from_secs(self.question_timeout_seconds),
+            connections: self.max_connections,
+            body_bytes: self.max_body_bytes,
+            answer_bytes: self.max_answer_bytes,
+            followers: self.max_followers,
         }
     }
 }
@@ -189,6 +208,21 @@ fn tenants<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Tena
     parsed.collect::<Result<_, _>>().map_err(serde::de::Error::custom)
 }
 
+/// Reads hosts from a list, or from a text with commas.
+fn hosts<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<AllowedHosts, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Hosts {
+        List(Vec<String>),
+        Text(String),
+    }
+    let words = match Hosts::deserialize(deserializer)? {
+        Hosts::List(words) => words,
+        Hosts::Text(text) => text.split(',').map(|word| word.trim().to_owned()).collect(),
+    };
+    AllowedHosts::parse(words.iter().map(String::as_str)).map_err(serde::de::Error::custom)
+}
+
 /// Every setting as a command-line flag.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Flags {
@@ -204,12 +238,36 @@ pub struct Flags {
     /// Maximum number of events in one request
     #[arg(long, value_name = "N")]
     http_max_events: Option<u64>,
+    /// Hosts by which clients may reach the service, separated by commas: names, addresses, `loopback` or `addresses`
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    http_allowed_hosts: Option<Vec<String>>,
+    /// Maximum number of open connections
+    #[arg(long, value_name = "N")]
+    http_max_connections: Option<u64>,
+    /// Maximum number of clients that follow rollbacks
+    #[arg(long, value_name = "N")]
+    http_max_followers: Option<u64>,
+    /// Maximum size of all request bodies in memory, in bytes
+    #[arg(long, value_name = "BYTES")]
+    http_max_body_bytes: Option<u64>,
+    /// Maximum size of all answers that clients have not taken yet, in bytes
+    #[arg(long, value_name = "BYTES")]
+    http_max_answer_bytes: Option<u64>,
     /// Longest pause of a client in a request or between two, in seconds
     #[arg(long, value_name = "S")]
     http_read_timeout_seconds: Option<u64>,
     /// Maximum number of environments of a tenant that have metrics of their own
     #[arg(long, value_name = "N")]
     http_metrics_environments: Option<u64>,
+    /// Longest pause of a client that takes an answer, in seconds
+    #[arg(long, value_name = "S")]
+    http_write_timeout_seconds: Option<u64>,
+    /// Slowest rate at which a client may send a body or take an answer
+    #[arg(long, value_name = "BYTES")]
+    http_min_bytes_per_second: Option<u64>,
+    /// Time limit of a question, in seconds
+    #[arg(long, value_name = "S")]
+    http_question_timeout_seconds: Option<u64>,
     /// NATS servers, separated by commas
     #[arg(long, value_name = "URL")]
     journal_url: Option<String>,
@@ -313,6 +371,12 @@ impl Config {
     }
 }
 
+/// Returns the hosts by which clients may reach a service that listens on an address, without a name of its own.
+fn local_hosts(listen: SocketAddr) -> Vec<String> {
+    let hosts: &[&str] = if listen.ip().is_loopback() { &["loopback"] } else { &["loopback", "addresses"] };
+    hosts.iter().map(|host| (*host).to_owned()).collect()
+}
+
 /// Splits a comma-separated list.
 fn list(text: &str) -> Value {
     Value::from(text.split(',').map(|word| Value::from(word.trim())).collect::<Vec<_>>())
@@ -323,17 +387,20 @@ fn existing_file(file: &Path) -> Result<&Path, Error> {
 }
 
 impl Flags {
-    /// Returns the flags of a service that uses the private servers of `stack`.
+    /// Returns the flags of a service that uses the private servers of `stack`. Without `allowed_hosts`, clients may
+    /// reach it as a loopback host, and as an address if it does not listen on a loopback address.
     #[must_use]
     pub fn for_local(
         listen: SocketAddr,
         tenants: Option<Vec<String>>,
+        allowed_hosts: Option<Vec<String>>,
         log_filter: String,
         stack: &ledger_devstack::Stack,
     ) -> Self {
         Self {
             listen: Some(listen),
             tenants,
+            http_allowed_hosts: Some(allowed_hosts.unwrap_or_else(|| local_hosts(listen))),
             log_filter: Some(log_filter),
             journal_url: Some(stack.nats.url().expose_secret().to_owned()),
             projections_url: Some(stack.postgres.url().expose_secret().to_owned()),
@@ -354,14 +421,22 @@ impl Flags {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
         });
-        let given: [(&str, &str, Option<Value>); 21] = [
+        let given: [(&str, &str, Option<Value>); 29] = [
             ("", "tenants", self.tenants.as_deref().map(list)),
             ("", "roles", self.only.as_ref().map(|only| list(&only.iter().map(role).collect::<Vec<_>>()))),
             ("http", "listen", self.listen.map(|address| address.to_string().into())),
             ("http", "max_batch_bytes", self.http_max_batch_bytes.map(Value::from)),
             ("http", "max_events", self.http_max_events.map(Value::from)),
+            ("http", "allowed_hosts", self.http_allowed_hosts.as_deref().map(list)),
+            ("http", "max_connections", self.http_max_connections.map(Value::from)),
+            ("http", "max_followers", self.http_max_followers.map(Value::from)),
+            ("http", "max_body_bytes", self.http_max_body_bytes.map(Value::from)),
+            ("http", "max_answer_bytes", self.http_max_answer_bytes.map(Value::from)),
             ("http", "read_timeout_seconds", self.http_read_timeout_seconds.map(Value::from)),
             ("http", "metrics_environments", self.http_metrics_environments.map(Value::from)),
+            ("http", "write_timeout_seconds", self.http_write_timeout_seconds.map(Value::from)),
+            ("http", "min_bytes_per_second", self.http_min_bytes_per_second.map(Value::from)),
+            ("http", "question_timeout_seconds", self.http_question_timeout_seconds.map(Value::from)),
             ("journal", "url", self.journal_url.clone().map(Value::from)),
             ("journal", "credentials", self.journal_credentials.as_deref().map(path)),
             ("journal", "certificates", self.journal_certificates.as_deref().map(path)),
@@ -408,6 +483,29 @@ mod tests {
         let config = Config::read(&Flags::default()).expect("valid defaults");
         assert_eq!(config.tenants, [TenantName::default()]);
         assert_eq!(config.roles, [Role::Http, Role::Projector, Role::Controller]);
+    }
+
+    #[test]
+    fn allowed_hosts_are_a_list_or_a_text_with_commas() {
+        let with = |setting: &str| {
+            let file = tempfile::NamedTempFile::new().expect("temporary file");
+            std::fs::write(file.path(), format!("[http]\nallowed_hosts = {setting}\n")).expect("written");
+            let flags = Flags { config: Some(file.path().to_owned()), ..Flags::default() };
+            Config::read(&flags).map(|config| config.http.allowed_hosts).map_err(|error| error.to_string())
+        };
+        let both = AllowedHosts::parse(["a.example", "loopback"]).expect("valid hosts");
+
+        assert_eq!(with(r#"["a.example", "loopback"]"#), Ok(both.clone()));
+        assert_eq!(with(r#""a.example, loopback""#), Ok(both));
+        assert!(with(r#"["a.example:80"]"#).is_err_and(|error| error.contains("a.example:80")));
+    }
+
+    #[test]
+    fn without_a_list_a_local_service_has_loopback_hosts_and_addresses_if_others_may_connect() {
+        let hosts = |listen: &str| local_hosts(listen.parse().expect("an address"));
+
+        assert_eq!(hosts("127.0.0.1:0"), ["loopback"]);
+        assert_eq!(hosts("0.0.0.0:80"), ["loopback", "addresses"]);
     }
 
     #[test]

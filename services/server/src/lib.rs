@@ -4,6 +4,7 @@ pub mod app;
 pub mod archive;
 mod cli;
 pub mod config;
+mod descriptors;
 pub mod projections;
 pub mod restore;
 pub mod serve;

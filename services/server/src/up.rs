@@ -32,6 +32,10 @@ pub struct Up {
     /// Tenants to serve, separated by commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     tenants: Option<Vec<String>>,
+    /// Hosts by which clients may reach the service, separated by commas: names, addresses, `loopback` or `addresses`
+    /// [default: loopback, and addresses if it listens on no loopback address]
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    allowed_hosts: Option<Vec<String>>,
     /// Play the demo history into the ledger
     #[arg(long)]
     demo: bool,
@@ -52,7 +56,8 @@ impl Up {
         let mut options = Options::found_in(search);
         options.nats.environment = environment::servers_dir();
         let mut stack = Stack::start(&data, &options).await?;
-        let flags = Flags::for_local(self.listen, self.tenants.clone(), self.log_filter.clone(), &stack);
+        let (tenants, hosts) = (self.tenants.clone(), self.allowed_hosts.clone());
+        let flags = Flags::for_local(self.listen, tenants, hosts, self.log_filter.clone(), &stack);
         let served = self.serve(&flags, schema_version, &mut stack, shutdown).await;
         let stopped = stack.stop().await;
         served?;

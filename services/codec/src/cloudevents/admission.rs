@@ -7,6 +7,7 @@
 //! release that a rollback step deploys. The rules of stored entries apply to these, so that an environment can still
 //! be rolled back to a release that was recorded under them.
 
+use ledger_domain::event::Policy;
 use ledger_domain::{Artifact, EventId, Kind, ShortText, Source, is_noncharacter, parse_time};
 
 use super::error::Reason;
@@ -29,6 +30,9 @@ pub(super) fn check_event(kind: Kind, attributes: &Object<'_>, data: &Json<'_>) 
         "release" => !is_step,
         _ => true,
     };
+    if let Some(policy) = data.get("policy") {
+        check_lists(policy, Pointer::Member(&Pointer::Data, "policy"))?;
+    }
     let mut members = data.entries().filter(|(name, _)| is_checked(name));
     members.try_for_each(|(name, value)| match value {
         Json::String(text) if introduces(kind) == Some(name) => check_identifier(text, name),
@@ -84,7 +88,35 @@ fn check_identifier(text: &str, name: &str) -> Result<(), Reason> {
 
 /// Checks a new policy that has been parsed.
 pub(super) fn check_policy(policy: &Json<'_>) -> Result<(), Reason> {
+    check_lists(policy, Pointer::Root)?;
     check_strings(policy, Pointer::Root)
+}
+
+/// Checks the lengths of the lists in a policy whose names are looked up for every lane.
+fn check_lists(policy: &Json<'_>, at: Pointer<'_>) -> Result<(), Reason> {
+    let Json::Object(members) = policy else { return Ok(()) };
+    for (name, member) in members.entries() {
+        match (name, member) {
+            ("required_validations", list) => check_length(list, Pointer::Member(&at, name))?,
+            ("automatic_rollback" | "promotion", Json::Object(parts)) => {
+                let at = Pointer::Member(&at, name);
+                let mut lists = parts.entries().filter(|(name, _)| matches!(*name, "checks" | "from"));
+                lists.try_for_each(|(name, list)| check_length(list, Pointer::Member(&at, name)))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_length(list: &Json<'_>, at: Pointer<'_>) -> Result<(), Reason> {
+    match list {
+        Json::Array(names) if names.len() > Policy::MAX_NAMES => {
+            let detail = format!("must have at most {} names, not {}", Policy::MAX_NAMES, names.len());
+            Err(Reason::value(at.to_string(), detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks all strings in a value as short texts. An event's `reason`, the only free text, is not passed here.

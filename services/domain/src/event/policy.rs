@@ -27,6 +27,12 @@ pub struct Policy {
     pub freeze: Enforcement,
 }
 
+impl Policy {
+    /// Maximum number of names in `required_validations`, in the `checks` of automatic rollback and in the environments
+    /// of a promotion. Each is looked up for every lane. Older policies may have more.
+    pub const MAX_NAMES: usize = 64;
+}
+
 /// The conditions and limits of automatic rollback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AutomaticRollback {

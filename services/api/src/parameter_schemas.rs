@@ -1,0 +1,99 @@
+//! Schemas of the parameters in the OpenAPI document: a pattern, a list or bounds for each.
+
+use ledger_domain::Kind;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::openapi::{RefOr, Schema};
+
+/// Form of the names of environments, services, targets and tenants.
+const NAME: &str = "[A-Za-z0-9][A-Za-z0-9._-]{0,62}";
+/// Form of a position, of a time, and of a number of changes ago.
+const POINT_IN_TIME: &str = "latest|-?[0-9]{1,19}|\
+    [0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})";
+
+/// Largest position.
+const MAX_POSITION: i64 = i64::MAX;
+
+fn text(pattern: String) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).build()
+}
+
+fn number(minimum: i64, maximum: i64) -> Object {
+    let number = ObjectBuilder::new().schema_type(Type::Integer);
+    number.minimum(Some(minimum)).maximum(Some(maximum)).build()
+}
+
+fn one_of(values: &[&str]) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(values.iter().copied())).build()
+}
+
+fn text_up_to(characters: usize) -> Object {
+    let text = ObjectBuilder::new().schema_type(Type::String);
+    text.min_length(Some(1)).max_length(Some(characters)).build()
+}
+
+/// Returns the schema of the parameter `name` of an operation; `None` for one without a rule.
+fn schema(operation: &str, name: &str) -> Option<Object> {
+    let selector = format!("{POINT_IN_TIME}|last-known-good|point:.{{1,512}}");
+    Some(match name {
+        "environment" | "service" | "tenant" => text(format!("^{NAME}$")),
+        "after" | "before" | "known_at" | "wait_for" | "position" | "Last-Event-ID" => {
+            number(0, MAX_POSITION)
+        }
+        "wait_ms" => number(0, 30_000),
+        "limit" if operation.starts_with("listEvents") => number(1, 1_000),
+        "limit" => number(1, 100),
+        "at" if operation.starts_with("getState") => text(format!("^({POINT_IN_TIME})$")),
+        "at" | "point" => text(format!("^({selector})$")),
+        "from" | "to" => text(format!("^({NAME}@)?({POINT_IN_TIME})$")),
+        "format" => one_of(&["json", "yaml", "env", "kustomize", "helm-values"]),
+        "status" => one_of(&["empty", "candidate", "known_good", "bad"]),
+        "phase" => one_of(&["requested", "started", "succeeded", "failed", "cancelled"]),
+        "type" => {
+            let kinds = Kind::ALL.iter().flat_map(|kind| [kind.name(), kind.event_type()]);
+            one_of(&kinds.collect::<Vec<_>>())
+        }
+        "window" => text("^[0-9]{1,12}[dhs]$".to_owned()),
+        "If-Match" => text("^(\\*|\"[0-9]{1,19}\")$".to_owned()),
+        "If-None-Match" => text("^(\\*|.*\".*\".*)$".to_owned()),
+        "source" | "id" | "rollback_id" => text_up_to(512),
+        "dry_run" => ObjectBuilder::new().schema_type(Type::Boolean).build(),
+        _ => return None,
+    })
+}
+
+/// Sets the schema of each parameter of an operation.
+pub(crate) fn describe(operation: &mut Operation) {
+    let id = operation.operation_id.clone().unwrap_or_default();
+    for parameter in operation.parameters.iter_mut().flatten() {
+        let RefOr::T(parameter) = parameter else { continue };
+        if let Some(schema) = schema(&id, &parameter.name) {
+            parameter.schema = Some(RefOr::T(Schema::Object(schema)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    #[test]
+    fn every_parameter_has_a_pattern_a_list_or_bounds() {
+        let document = serde_json::to_value(crate::document()).expect("JSON");
+        let operations = document["paths"].as_object().expect("paths").iter().flat_map(|(path, item)| {
+            item.as_object().expect("an item").values().map(move |operation| (path, operation))
+        });
+        let mut unbounded = Vec::new();
+        for (path, operation) in operations {
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                let schema = &parameter["schema"];
+                let is_bounded =
+                    ["pattern", "enum", "maximum", "maxLength"].iter().any(|key| schema.get(key).is_some());
+                if !is_bounded && schema["type"] != Value::from("boolean") {
+                    unbounded.push(format!("{path} {}", parameter["name"]));
+                }
+            }
+        }
+        assert_eq!(unbounded, Vec::<String>::new());
+    }
+}
