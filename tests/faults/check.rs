@@ -234,7 +234,7 @@ async fn check_history(
         ));
     }
     let mut repeats = BTreeMap::new();
-    for ((position, first, bytes, hash), (entry, expected)) in rows.iter().zip(entries.iter().zip(1..)) {
+    for ((position, first, bytes, hash), (entry, expected)) in rows.iter().zip(entries.iter().zip(1_i64..)) {
         let leaf = leaf(expected.cast_unsigned(), entry.recorded_at, &entry.bytes);
         if (*position, bytes.as_slice(), hash.as_slice()) != (expected, &*entry.bytes, &leaf) {
             violations.push(format!("row {position} of the projections differs from entry {expected}"));

@@ -20,9 +20,10 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use self::waiting::WaitingSubmissions;
-use crate::decision::{Decider, Decision, repeated_outcome, undecided};
+use crate::decision::{Decider, Decision, undecided};
 use crate::recent::{RecentAppends, content_hash};
 use crate::rejection::DecisionError;
+use crate::repeats::{known_outcome, repeated_outcome};
 use crate::request::Request;
 use crate::{
     CONFIRMATION_TIMEOUT, DECISION_BACKOFF, LOOKUP_TIMEOUT, OrderedSubmission, PROBE_INTERVAL, RecordError,
@@ -348,21 +349,6 @@ async fn probe_history(projections: Projections, tenant: TenantName) {
         tokio::time::sleep(PROBE_INTERVAL).await;
     }
     info!(%tenant, "the history answers again; identity lookups resume");
-}
-
-/// Returns true if an event equals the known one of its identity. Events stored by older versions may lack the
-/// content type, so that form counts as equal too.
-pub(crate) fn is_same_event(envelope: &Envelope, known: EntryLocation) -> bool {
-    known.has_bytes(envelope.bytes()) || known.has_bytes(&envelope.bytes_without_content_type())
-}
-
-/// Returns the outcome of an event of which the history has the identity.
-fn known_outcome(envelope: &Envelope, known: EntryLocation) -> RecordOutcome {
-    if is_same_event(envelope, known) {
-        RecordOutcome::Duplicate(known.position)
-    } else {
-        RecordOutcome::Conflict(known.position)
-    }
 }
 
 async fn wait_for_group(group: Option<JoinHandle<()>>) {

@@ -12,13 +12,13 @@ use futures::FutureExt;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{EnvironmentName, Position, TenantName};
 use ledger_journal::{AppendError, SharedJournal};
-use ledger_projections::{EntryLocation, Projections, Snapshot};
+use ledger_projections::{Projections, Snapshot};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 
-use crate::appender::is_same_event;
-use crate::rejection::{DecisionError, Rejection};
+use crate::rejection::DecisionError;
+use crate::repeats::repeated_outcome;
 use crate::request::{Request, decide};
 use crate::{DECISION_TIMEOUT, RecordError, RecordOutcome, Undecided};
 
@@ -134,30 +134,4 @@ impl From<DecisionError> for FailedDecision {
 
 pub(crate) const fn undecided(reason: Undecided) -> RecordOutcome {
     RecordOutcome::Refused(RecordError::Undecided(reason))
-}
-
-/// Returns the outcome of a request that has an identity already recorded. The event of a rollback request depends on
-/// the time of the decision, so the requests are compared and not their events: the first decision counts.
-pub(crate) async fn repeated_outcome(
-    snapshot: &mut Snapshot,
-    request: &Request,
-    known: EntryLocation,
-) -> Result<RecordOutcome, DecisionError> {
-    let is_same = match request {
-        Request::Event(envelope) => is_same_event(envelope, known),
-        Request::Failed(_) | Request::Decline(..) => true,
-        Request::Rollback(request) => match snapshot.rollback(&request.rollback_id).await? {
-            Some(row) if request.is_same(snapshot, &row).await? => true,
-            Some(row) => {
-                let (rollback_id, position) = (request.rollback_id.clone(), row.requested);
-                return Err(Rejection::RollbackExists { rollback_id, position, phase: row.phase }.into());
-            }
-            None => false,
-        },
-    };
-    Ok(if is_same {
-        RecordOutcome::Duplicate(known.position)
-    } else {
-        RecordOutcome::Conflict(known.position)
-    })
 }

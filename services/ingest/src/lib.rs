@@ -14,6 +14,7 @@ mod horizon;
 mod planning;
 mod recent;
 mod rejection;
+mod repeats;
 mod request;
 
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 use ledger_domain::event::Policy;
-use ledger_domain::known_good::{CheckResults, CheckedLane, Evidence, Judgement, Marked, Status, judge};
+use ledger_domain::known_good::{CheckResults, CheckedLane, Evidence, Judgement, Marked, judge};
 use ledger_domain::{
     Composition, CompositionId, EnvironmentName, EventRef, LiveRelease, Position, ServiceName, TargetName,
 };
@@ -17,14 +17,13 @@ use crate::long_computation::compute;
 use crate::postgres::{Error, bigint};
 use crate::queries::marks::Marks;
 use crate::queries::point_at_time::CompositionSpan;
-use crate::queries::search::KnownGoodSearch;
 use crate::sql::sql;
 use crate::tables::check_results::{CheckResultCache, LaneRelease};
 use crate::tables::lanes::{AsOf, QueryError};
 use crate::tables::live::{self, CompositionChange, composition_changes, first_change_after};
 
 /// Maximum number of points to read in one batch, with the check results of their lanes.
-const PAGE_SIZE: i64 = 64;
+pub(crate) const PAGE_SIZE: i64 = 64;
 /// Number of compositions whose check results a cursor keeps. It forgets all of them beyond that.
 const MAX_CACHED_COMPOSITIONS: usize = 4_096;
 
@@ -258,26 +257,6 @@ impl Snapshot {
             Some(mut points) => Ok(points.next(self, 1).await?),
             None => Ok(None),
         }
-    }
-
-    /// Returns the last known-good point of an environment up to a position.
-    ///
-    /// # Errors
-    /// The position is not projected yet, or the database query fails.
-    pub async fn last_known_good(
-        &mut self,
-        environment: &EnvironmentName,
-        up_to: Position,
-        as_known: AsKnownAt,
-    ) -> Result<Option<Point>, QueryError> {
-        let Some(points) = self.points(environment, up_to, as_known).await? else { return Ok(None) };
-        let mut search = KnownGoodSearch::new(environment.clone(), points);
-        while let Some(point) = search.next(self, PAGE_SIZE, None).await? {
-            if point.judgement.status == Status::KnownGood {
-                return Ok(Some(point));
-            }
-        }
-        Ok(None)
     }
 }
 

@@ -7,15 +7,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use ledger_domain::EnvironmentName;
 use ledger_domain::event::MarkedStatus;
 use ledger_domain::known_good::{Reason, Status};
-use ledger_domain::{ServiceName, ShortText, TargetName};
+use ledger_domain::{EnvironmentName, Position, ServiceName, ShortText, TargetName};
 use tokio::time::Instant;
 
 use crate::Snapshot;
 use crate::postgres::Error;
-use crate::queries::points::{Point, PointCursor};
+use crate::queries::points::{AsKnownAt, PAGE_SIZE, Point, PointCursor};
 use crate::sql::sql;
 use crate::tables::lanes::QueryError;
 
@@ -51,6 +50,28 @@ enum PassedVersions {
     These(Vec<String>),
     /// Any: too many passed, or a pass names no version.
     Any,
+}
+
+impl Snapshot {
+    /// Returns the last known-good point of an environment up to a position.
+    ///
+    /// # Errors
+    /// The position is not projected yet, or the database query fails.
+    pub async fn last_known_good(
+        &mut self,
+        environment: &EnvironmentName,
+        up_to: Position,
+        as_known: AsKnownAt,
+    ) -> Result<Option<Point>, QueryError> {
+        let Some(points) = self.points(environment, up_to, as_known).await? else { return Ok(None) };
+        let mut search = KnownGoodSearch::new(environment.clone(), points);
+        while let Some(point) = search.next(self, PAGE_SIZE, None).await? {
+            if point.judgement.status == Status::KnownGood {
+                return Ok(Some(point));
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl KnownGoodSearch {

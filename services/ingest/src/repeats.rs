@@ -1,0 +1,49 @@
+//! The outcomes of events and requests whose identity the ledger has already.
+
+use ledger_codec::cloudevents::Envelope;
+use ledger_projections::{EntryLocation, Snapshot};
+
+use crate::RecordOutcome;
+use crate::rejection::{DecisionError, Rejection};
+use crate::request::Request;
+
+/// Returns true if an event equals the known one of its identity. Events stored by older versions may lack the
+/// content type, so that form counts as equal too.
+fn is_same_event(envelope: &Envelope, known: EntryLocation) -> bool {
+    known.has_bytes(envelope.bytes()) || known.has_bytes(&envelope.bytes_without_content_type())
+}
+
+/// Returns the outcome of an event of which the history has the identity.
+pub(crate) fn known_outcome(envelope: &Envelope, known: EntryLocation) -> RecordOutcome {
+    if is_same_event(envelope, known) {
+        RecordOutcome::Duplicate(known.position)
+    } else {
+        RecordOutcome::Conflict(known.position)
+    }
+}
+
+/// Returns the outcome of a request that has an identity already recorded. The event of a rollback request depends on
+/// the time of the decision, so the requests are compared and not their events: the first decision counts.
+pub(crate) async fn repeated_outcome(
+    snapshot: &mut Snapshot,
+    request: &Request,
+    known: EntryLocation,
+) -> Result<RecordOutcome, DecisionError> {
+    let is_same = match request {
+        Request::Event(envelope) => is_same_event(envelope, known),
+        Request::Failed(_) | Request::Decline(..) => true,
+        Request::Rollback(request) => match snapshot.rollback(&request.rollback_id).await? {
+            Some(row) if request.is_same(snapshot, &row).await? => true,
+            Some(row) => {
+                let (rollback_id, position) = (request.rollback_id.clone(), row.requested);
+                return Err(Rejection::RollbackExists { rollback_id, position, phase: row.phase }.into());
+            }
+            None => false,
+        },
+    };
+    Ok(if is_same {
+        RecordOutcome::Duplicate(known.position)
+    } else {
+        RecordOutcome::Conflict(known.position)
+    })
+}
