@@ -1,5 +1,5 @@
-//! A NATS server that comes back within seconds from an older copy of its files while a service runs, and that has grown
-//! past what the service has read.
+//! A NATS server that comes back within seconds from an older copy of its files while a service runs, and that has
+//! grown past what the service has read.
 
 use std::time::Duration;
 

@@ -49,7 +49,8 @@ fn load(client: &Client, running: &Arc<AtomicBool>, tenant: &'static str) -> Joi
     })
 }
 
-/// Adds an entry of a newer version to one of two tenants under load, and asserts that only that tenant's projections stop.
+/// Adds an entry of a newer version to one of two tenants under load, and asserts that only the projections of that
+/// tenant stop.
 async fn assert_stops_only_its_tenant(entry: String, reason: &str) {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--tenants=broken,healthy"]).await;

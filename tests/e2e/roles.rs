@@ -135,13 +135,15 @@ async fn a_recreated_stream_stops_the_projector_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn an_undecodable_entry_stops_only_its_own_tenant() {
+async fn an_entry_of_a_newer_version_stops_only_its_own_tenant() {
     let servers = Servers::start().await;
     let service = Service::start(PROGRAM, &servers, &["--tenants=default,acme"]).await;
     let client = service.client();
     client.record_and_wait(&web("1")).await;
 
-    publish(&jetstream(&servers).await, "garbage".to_owned()).await;
+    let mut newer = web("2");
+    newer["type"] = "io.releaseledger.deploy.succeeded.v2".into();
+    publish(&jetstream(&servers).await, newer.to_string()).await;
     let alarm = client.wait_until_not_ready("position 2").await;
     let later = client.record(&web("3")).await;
     let acme =

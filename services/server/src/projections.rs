@@ -145,7 +145,8 @@ impl RebuildArgs {
 /// Compare the stream, its copy in Postgres, the Merkle tree and the projections
 ///
 /// Reports the first difference, also between the tables, columns, indexes, triggers and rules in Postgres and those
-/// that this program creates, and projections that stay behind the stream. Repairs projections on request, but never the log.
+/// that this program creates, and projections that stay behind the stream. Repairs projections on request, but never
+/// the log.
 #[derive(Debug, clap::Args)]
 pub struct Verify {
     #[command(flatten)]

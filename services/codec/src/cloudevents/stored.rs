@@ -3,8 +3,8 @@
 //! A stream keeps what anything with access to it writes there. An entry that no program of the ledger wrote, or will
 //! write, must not stop the readers of the stream. An event of a newer program must: to skip it would be to lose it.
 //! So that an older program can tell the two apart, no version changes this: an event is an I-JSON object with a valid
-//! `id`, a valid `source`, and a `type` of the form `io.releaseledger.<kind>.v<version>`. The form of a known version may
-//! become wider (`schemas/README.md`), so an entry of a known type that cannot be decoded counts as newer too.
+//! `id`, a valid `source`, and a `type` of the form `io.releaseledger.<kind>.v<version>`. A known version may become
+//! wider (`schemas/README.md`), so an entry of a known type that cannot be decoded counts as newer too.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ use crate::ijson::{Json, Object};
 pub enum StoredEntry {
     /// An event of a version that this program knows.
     Event(Box<Envelope>),
-    /// An event that a newer program wrote, by its identity and its type, with the reason why this one cannot decode it.
+    /// An event that a newer program wrote, by its identity and its type, and the reason why this one cannot decode it.
     Newer(Reason),
     /// An entry that no program of the ledger wrote or will write. It has no effect.
     Foreign {

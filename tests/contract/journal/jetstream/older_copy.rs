@@ -1,5 +1,5 @@
-//! A server that is restored from an older copy of its files while readers live, and that grows past what they read: each
-//! reader ends with an error before it takes an entry of the copy.
+//! A server that is restored from an older copy of its files while readers live, and that grows past what they read:
+//! each reader ends with an error before it takes an entry of the copy.
 
 use futures::StreamExt;
 use ledger_domain::Position;
