@@ -98,12 +98,6 @@ impl RawConnection {
         Some(answer)
     }
 
-    /// Receives bytes of an answer until it has at least `count`.
-    pub async fn receive_at_least(&mut self, count: usize) {
-        while self.received.len() < count && self.receive().await > 0 {}
-        assert!(self.received.len() >= count, "the connection ended after {} bytes", self.received.len());
-    }
-
     /// Waits until the service closes the connection; returns what was received before.
     pub async fn closed(&mut self) -> String {
         while self.receive().await > 0 {}

@@ -36,13 +36,13 @@ fn with_unknown_members(value: &mut Value) {
 
 fn point() -> String {
     format!(
-        r#"{{"number":7,"position":41,"occurred_at":"2026-08-01T10:00:00Z","event_id":"e","changed":[{{"service":"web","target":"eu"}}],"until":"2026-08-01T11:00:00.250Z","digest":"sha256:aa","lanes":3,"status":"known_good","reasons":[{{"reason":"failed","detail":"smoke failed","service":"web","target":"eu","check":"smoke","position":44,"counts":{{"passed":1,"failed":2,"skipped":3}}}}],"mark":{{"position":44,"status":"known_good","name":"n","actor":{ACTOR},"reason":"tried"}}}}"#
+        r#"{{"number":7,"position":41,"occurred_at":"2026-08-01T10:00:00Z","event_id":"e","changed":[{{"service":"web","target":"eu"}}],"until":"2026-08-01T11:00:00.250Z","digest":"sha256:aa","lanes":3,"status":"known_good","reasons":[{{"reason":"failed","detail":"smoke failed","service":"web","target":"eu","check":"smoke","position":44,"counts":{{"passed":1,"failed":2,"skipped":3}}}}],"reason_count":1,"mark":{{"position":44,"status":"known_good","name":"n","actor":{ACTOR},"reason":"tried"}}}}"#
     )
 }
 
 fn plan() -> String {
     format!(
-        r#"{{"environment":"production","position":9,"environment_position":8,"to":{{"position":3,"source":"staging","at":"2026-08-01T10:00:00Z","status":"known_good","point":{}}},"policy":2,"plan_digest":"sha256:aa","steps":[{{{STEP}}}],"result_digest":"sha256:bb","issues":[{{"kind":"freeze","severity":"warning","detail":"a freeze holds","position":7}}],"blocked":false}}"#,
+        r#"{{"environment":"production","position":9,"environment_position":8,"to":{{"position":3,"source":"staging","at":"2026-08-01T10:00:00Z","status":"known_good","point":{}}},"policy":2,"plan_digest":"sha256:aa","steps":[{{{STEP}}}],"result_digest":"sha256:bb","issues":[{{"kind":"freeze","severity":"warning","detail":"a freeze holds","position":7}}],"issue_count":1,"blocked":false}}"#,
         point()
     )
 }

@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use metrics::{counter, gauge};
 
-use crate::problem::{Kind, Problem};
-
 /// Bytes of each share that the budget does not count.
 pub(crate) const FREE_BYTES: usize = 16 << 10;
 
@@ -60,9 +58,9 @@ impl ByteBudget {
     }
 }
 
-impl From<Exhausted> for Problem {
-    fn from(Exhausted(kind): Exhausted) -> Self {
-        Self::new(Kind::Busy, format!("the {kind} of all requests take too much memory; retry later"))
+impl std::fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the {} of all requests take too much memory; retry later", self.0)
     }
 }
 

@@ -124,9 +124,8 @@ impl BulkResults {
     /// Moves the results to the text.
     fn write(&mut self) -> Result<(), Problem> {
         for result in self.results.drain(..) {
-            match self.form {
-                Form::Array => self.text.push(if self.text.is_empty() { b'[' } else { b',' }),
-                Form::Lines => {}
+            if self.form == Form::Array {
+                self.text.push(if self.text.is_empty() { b'[' } else { b',' });
             }
             serde_json::to_writer(&mut self.text, &result)
                 .map_err(|error| Problem::new(Kind::Internal, error))?;

@@ -24,6 +24,8 @@ const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(5);
 enum Phase {
     /// It waits for a request, since this time.
     Idle(Instant),
+    /// It has received a request. `answering`: the client has not taken all of the answer before it.
+    Received { answering: bool },
     /// It handles a request. `wants_body`: the handler waits for the body.
     Handling { wants_body: bool },
     /// The answer is ready, and the client has not taken all of it.
@@ -76,10 +78,16 @@ impl Connection {
         self.closed.notified().await;
     }
 
-    /// Begins a request, after the client has taken the answers before it: so one connection has at most one answer in
-    /// memory, however many requests its client sends ahead.
+    /// Records that a request has arrived.
+    pub(crate) fn receive_request(&self) {
+        let mut phase = self.phase();
+        *phase = Phase::Received { answering: *phase == Phase::Answering };
+    }
+
+    /// Begins to handle a request, after the client has taken the answers before it: so one connection has at most one
+    /// answer in memory, however many requests its client sends ahead.
     pub(crate) async fn begin_request(&self) {
-        while *self.phase() == Phase::Answering {
+        while *self.phase() == (Phase::Received { answering: true }) {
             self.taken.notified().await;
         }
         *self.phase() = Phase::Handling { wants_body: false };
@@ -100,12 +108,13 @@ impl Connection {
     /// Records that the client has taken everything. Returns true if that was an answer.
     fn set_taken(&self) -> bool {
         let mut phase = self.phase();
-        let was_answering = *phase == Phase::Answering;
-        if was_answering {
-            *phase = Phase::Idle(Instant::now());
-            self.taken.notify_one();
-        }
-        was_answering
+        *phase = match *phase {
+            Phase::Answering => Phase::Idle(Instant::now()),
+            Phase::Received { answering: true } => Phase::Received { answering: false },
+            _ => return false,
+        };
+        self.taken.notify_one();
+        true
     }
 }
 
@@ -147,14 +156,16 @@ impl Socket {
             }
             (Phase::Handling { wants_body: true }, _) => Poll::Ready(()),
             // `poll_flush` wakes the task.
-            (Phase::Answering, _) => Poll::Pending,
-            (Phase::Handling { .. }, end @ End::Found) => {
+            (Phase::Answering | Phase::Received { answering: true }, _) => Poll::Pending,
+            (Phase::Handling { .. } | Phase::Received { .. }, end @ End::Found) => {
                 let mut timer = Box::pin(sleep(HALF_CLOSED_TIMEOUT));
                 let elapsed = timer.as_mut().poll(context);
                 *end = End::Withheld(timer);
                 elapsed
             }
-            (Phase::Handling { .. }, End::Withheld(timer)) => timer.as_mut().poll(context),
+            (Phase::Handling { .. } | Phase::Received { .. }, End::Withheld(timer)) => {
+                timer.as_mut().poll(context)
+            }
         }
     }
 

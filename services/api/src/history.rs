@@ -8,45 +8,17 @@ use chrono::SecondsFormat;
 use ledger_api_types::{EntryBody, EventsBody, PositionBody};
 use ledger_domain::{EnvironmentName, EventId, Identity, Kind as EventKind, Position, ServiceName, Source};
 use ledger_ingest::UnknownLane;
-use ledger_projections::{EventFilter, EventRow, ForeignEntry, PAGE_BYTES};
+use ledger_projections::{EventFilter, ForeignEntry, PAGE_BYTES};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
 use crate::conditional::names_tag;
+use crate::entry::entry_body;
 use crate::parameters::{
     StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
 };
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
-
-pub(crate) fn entry_body(row: EventRow) -> Result<EntryBody, Problem> {
-    let text = std::str::from_utf8(&row.bytes).ok();
-    let event = text.and_then(|text| RawValue::from_string(text.to_owned()).ok());
-    let occurred_at = row.occurred_at;
-    let ahead = (occurred_at - row.recorded_at).num_milliseconds();
-    Ok(EntryBody {
-        position: row.position.get(),
-        recorded_at: row.recorded_at,
-        leaf_hash: row.leaf_hash.to_string(),
-        repeats: row.repeats.map(Position::get),
-        anomalies: row.anomalies,
-        new: row.first_of,
-        went_live: row.went_live,
-        target: row.target,
-        targets: row.targets,
-        returns_to: row.returns_to.map(Position::get),
-        corrected_by: row.corrected_by.map(Position::get),
-        clock_ahead_ms: (ahead > 0).then_some(ahead),
-        event: event.ok_or_else(|| {
-            Problem::from(ledger_projections::Error::Inconsistent {
-                table: "events",
-                row: row.position.to_string(),
-                detail: "its bytes are not JSON".into(),
-            })
-        })?,
-    })
-}
 
 /// Query parameters of the history.
 #[derive(Deserialize, IntoParams)]

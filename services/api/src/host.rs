@@ -75,8 +75,8 @@ impl AllowedHost {
         if let Some(address) = address(text).or_else(|| text.parse::<Ipv6Addr>().ok().map(IpAddr::V6)) {
             return Ok(Self::Address(address));
         }
-        let authority: Authority = text.parse().map_err(|_| invalid())?;
-        if authority.host() != text || text.is_empty() {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        if text.is_empty() || !text.bytes().all(is_part) {
             return Err(invalid());
         }
         Ok(Self::Name(without_root(text).to_ascii_lowercase()))

@@ -14,6 +14,7 @@ mod clocks;
 mod conditional;
 mod connection;
 mod connections;
+mod entry;
 mod environments;
 mod event_result;
 mod gate;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Patience with a client. Waiting for it uses patience up, and each byte restores some, up to the initial amount: so
-/// a single pause cannot be longer than that, and on average the client must keep the minimum rate.
+/// Time for which the service waits for a client. Waiting uses it up, and each byte restores some, up to the initial
+/// time: so a single pause cannot be longer than that, and on average the client must keep the minimum rate.
 #[derive(Debug)]
 pub(crate) struct Pace {
     initial: Duration,
@@ -18,8 +18,8 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    pub(crate) const fn new(patience: Duration, bytes_per_second: u64) -> Self {
-        Self { initial: patience, left: patience, bytes_per_second, waiting_since: None, timer: None }
+    pub(crate) const fn new(initial: Duration, bytes_per_second: u64) -> Self {
+        Self { initial, left: initial, bytes_per_second, waiting_since: None, timer: None }
     }
 
     /// Waits for the client: returns `Ready` once it was too slow. The task is woken then.
@@ -37,7 +37,7 @@ impl Pace {
         self.advance_at(bytes, Instant::now());
     }
 
-    /// Restores the initial patience: nothing is expected of the client any more.
+    /// Restores the initial time: the service does not wait for the client any more.
     pub(crate) const fn restore(&mut self) {
         self.left = self.initial;
         self.waiting_since = None;
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_drips_is_too_slow_after_the_initial_patience() {
+    fn a_client_that_drips_is_too_slow_after_the_initial_time() {
         assert_eq!(lasts(1, 7), 30);
     }
 
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn many_bytes_do_not_pay_for_a_pause_longer_than_the_initial_patience() {
+    fn many_bytes_do_not_allow_a_pause_longer_than_the_initial_time() {
         let (mut pace, now) = (pace(), Instant::now());
 
         pace.advance_at(1 << 30, now);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn time_in_which_nothing_is_expected_of_the_client_does_not_count() {
+    fn time_in_which_the_service_does_not_wait_does_not_count() {
         let (mut pace, now) = (pace(), Instant::now());
         assert_eq!(pace.deadline(now), now + 30 * SECOND);
 

@@ -20,6 +20,7 @@ use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::bodies::plan_body;
+use crate::budget::Exhausted;
 
 /// Detail of problems that do not disclose their cause.
 const INTERNAL_DETAIL: &str = "internal failure; the service log has the cause";
@@ -213,6 +214,12 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+impl From<Exhausted> for Problem {
+    fn from(exhausted: Exhausted) -> Self {
+        Self::new(Kind::Busy, exhausted)
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
-use crate::history::entry_body;
+use crate::entry::entry_body;
 use crate::problem::{Kind, Problem};
 
 /// Entries per read.

@@ -102,6 +102,8 @@ fn requests(
     let (connection, is_beyond_limit) = (Arc::clone(&place.connection), place.is_beyond_limit);
     move |request| {
         let (service, connection) = (service.clone(), Arc::clone(&connection));
+        // At once: hyper may read the end of the client's side before it polls the future.
+        connection.receive_request();
         Box::pin(async move {
             connection.begin_request().await;
             let response = if is_beyond_limit && !health::is_health(request.uri().path()) {

@@ -1,0 +1,37 @@
+//! Representation of an entry.
+
+use ledger_api_types::EntryBody;
+use ledger_domain::Position;
+use ledger_projections::EventRow;
+use serde_json::value::RawValue;
+
+use crate::problem::Problem;
+
+/// Returns the body of an entry. It fails if the stored bytes are not JSON.
+pub(crate) fn entry_body(row: EventRow) -> Result<EntryBody, Problem> {
+    let text = std::str::from_utf8(&row.bytes).ok();
+    let event = text.and_then(|text| RawValue::from_string(text.to_owned()).ok());
+    let occurred_at = row.occurred_at;
+    let ahead = (occurred_at - row.recorded_at).num_milliseconds();
+    Ok(EntryBody {
+        position: row.position.get(),
+        recorded_at: row.recorded_at,
+        leaf_hash: row.leaf_hash.to_string(),
+        repeats: row.repeats.map(Position::get),
+        anomalies: row.anomalies,
+        new: row.first_of,
+        went_live: row.went_live,
+        target: row.target,
+        targets: row.targets,
+        returns_to: row.returns_to.map(Position::get),
+        corrected_by: row.corrected_by.map(Position::get),
+        clock_ahead_ms: (ahead > 0).then_some(ahead),
+        event: event.ok_or_else(|| {
+            Problem::from(ledger_projections::Error::Inconsistent {
+                table: "events",
+                row: row.position.to_string(),
+                detail: "its bytes are not JSON".into(),
+            })
+        })?,
+    })
+}
