@@ -344,11 +344,17 @@ fn stat_fields(directory: &Path) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// Starts a process that runs until it is dropped.
-    fn sleeping(log: &Path, directory: &Path) -> Process {
+    /// Starts a process that runs until it is dropped, and finds it.
+    fn sleeping(log: &Path, directory: &Path) -> (Process, RunningProcess) {
         let mut command = Command::new("sleep");
         command.arg("600").current_dir(directory);
-        Process::spawn("sleep", &mut command, log, Signal::KILL).expect("started")
+        let process = Process::spawn("sleep", &mut command, log, Signal::KILL).expect("started");
+        // The kernel sets the arguments a moment after the program starts.
+        let found = std::iter::repeat_with(|| RunningProcess::read(Pid::from_child(&process.child)))
+            .flatten()
+            .find(|found| found.arguments() == ["sleep", "600"])
+            .expect("the program starts");
+        (process, found)
     }
 
     #[test]
@@ -358,13 +364,7 @@ mod tests {
         for directory in [&here, &copy] {
             fs::create_dir(directory).expect("directory created");
         }
-        let process = sleeping(&root.path().join("log"), &here);
-        let pid = Pid::from_raw(i32::try_from(process.id()).expect("a process id")).expect("a process id");
-
-        // Until the child executes its program, it has the arguments of this process.
-        let found = std::iter::repeat_with(|| RunningProcess::read(pid).expect("a process"))
-            .find(|found| found.arguments() == ["sleep", "600"])
-            .expect("the program starts");
+        let (_process, found) = sleeping(&root.path().join("log"), &here);
 
         assert_eq!(found.works_in(&[&here]), Some(true));
         assert_eq!(found.works_in(&[&copy, &root.path().join("missing")]), Some(false));
@@ -375,14 +375,12 @@ mod tests {
     #[test]
     fn a_process_with_the_same_id_and_another_start_time_is_another_process() {
         let root = tempfile::tempdir().expect("temporary directory");
-        let process = sleeping(&root.path().join("log"), root.path());
-        let pid = Pid::from_raw(i32::try_from(process.id()).expect("a process id")).expect("a process id");
-        let mut found = RunningProcess::read(pid).expect("a process");
+        let (_process, mut found) = sleeping(&root.path().join("log"), root.path());
         assert!(!found.is_gone());
 
         found.started += 1;
         assert!(found.is_gone());
         found.signal(Signal::KILL);
-        assert!(!has_exited(pid), "the signal reached another process");
+        assert!(!has_exited(found.pid), "the signal reached another process");
     }
 }
