@@ -132,7 +132,7 @@ fn authority(version: Version, target: &Uri, headers: &HeaderMap) -> Result<Opti
     let invalid = |detail: &str| Problem::parameter("Host", detail);
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => {
-            let host = Authority::try_from(host.as_bytes()).ok().filter(|host| is_host(host));
+            let host = Authority::try_from(host.as_bytes()).ok().filter(is_host);
             Some(host.ok_or_else(|| invalid("must be a name or an address, with an optional port"))?)
         }
         (Some(_), Some(_)) => return Err(invalid("must not be repeated")),

@@ -75,8 +75,6 @@ pub(crate) fn describe(operation: &mut Operation) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     #[test]
     fn every_parameter_has_a_pattern_a_list_or_bounds() {
         let document = serde_json::to_value(crate::document()).expect("JSON");
@@ -89,7 +87,7 @@ mod tests {
                 let schema = &parameter["schema"];
                 let is_bounded =
                     ["pattern", "enum", "maximum", "maxLength"].iter().any(|key| schema.get(key).is_some());
-                if !is_bounded && schema["type"] != Value::from("boolean") {
+                if !is_bounded && schema["type"] != "boolean" {
                     unbounded.push(format!("{path} {}", parameter["name"]));
                 }
             }
