@@ -87,7 +87,7 @@ impl<'l> BulkRecorder<'l> {
     async fn push(&mut self, event: Result<Envelope, InvalidEvent>) -> Result<(), Problem> {
         self.group.push(event);
         if self.group.len() == GROUP_SIZE {
-            self.submit().await;
+            self.submit().await?;
             if self.in_flight.len() == MAX_GROUPS_IN_FLIGHT
                 && let Some(done) = self.in_flight.next().await
             {
@@ -97,18 +97,29 @@ impl<'l> BulkRecorder<'l> {
         Ok(())
     }
 
-    async fn submit(&mut self) {
+    async fn submit(&mut self) -> Result<(), Problem> {
         let (items, valid) = separate(std::mem::take(&mut self.group));
+        // A command is decided after all events before it are recorded.
+        if valid.iter().any(|envelope| envelope.event().payload.is_command()) {
+            self.wait_for_groups().await?;
+        }
         let submitted = self.ledger.ingest.submit(valid, &self.order).await;
         self.in_flight.push_back(async move { merge(items, &submitted.outcomes().await) }.boxed());
+        Ok(())
+    }
+
+    /// Waits for the outcomes of all submitted groups.
+    async fn wait_for_groups(&mut self) -> Result<(), Problem> {
+        while let Some(done) = self.in_flight.next().await {
+            self.results.extend(done)?;
+        }
+        Ok(())
     }
 
     /// Submits the last group and returns all results, in order.
     async fn finish(mut self) -> Result<BulkResults, Problem> {
-        self.submit().await;
-        while let Some(done) = self.in_flight.next().await {
-            self.results.extend(done)?;
-        }
+        self.submit().await?;
+        self.wait_for_groups().await?;
         Ok(self.results)
     }
 }

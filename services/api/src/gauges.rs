@@ -116,7 +116,10 @@ impl DriftGauges {
         let changed = match self.position {
             Some(last) if last == position => return Ok(()),
             Some(last) if last < position => snapshot.environments_named_since(last).await?,
-            _ => snapshot.environments_with_drift_gauges().await?,
+            _ => {
+                self.known.clear();
+                snapshot.environments_with_drift_gauges().await?
+            }
         };
         drop(snapshot);
         for environments in changed.chunks(ENVIRONMENTS_PER_SNAPSHOT) {
@@ -135,11 +138,20 @@ impl DriftGauges {
     /// Sets the gauges: those of the environments that have them already, then those with drift, then others, up to the
     /// maximum. The totals count all environments.
     fn publish(&mut self) {
-        let mut candidates: Vec<(&EnvironmentName, &EnvironmentDrift)> =
-            self.known.iter().filter(|(name, _)| !self.published.contains(*name)).collect();
-        candidates.sort_by_key(|(_, drift)| **drift == EnvironmentDrift::default());
+        let candidates = || self.known.iter().filter(|(name, _)| !self.published.contains(*name));
+        let is_even = |drift: &EnvironmentDrift| *drift == EnvironmentDrift::default();
         let free = self.at_most.saturating_sub(self.published.len());
-        self.published.extend(candidates.into_iter().take(free).map(|(name, _)| name.clone()));
+        let mut new: Vec<EnvironmentName> = candidates()
+            .filter(|(_, drift)| !is_even(drift))
+            .take(free)
+            .map(|(name, _)| name.clone())
+            .collect();
+        // Keep a quarter of the gauges for environments that drift later.
+        let reserved = if self.known.len() > self.at_most { self.at_most / 4 } else { 0 };
+        let free = free.saturating_sub(new.len() + reserved);
+        let others = candidates().filter(|(_, drift)| is_even(drift)).take(free);
+        new.extend(others.map(|(name, _)| name.clone()));
+        self.published.extend(new);
         for (name, drift) in self.known.iter().filter(|(name, _)| self.published.contains(*name)) {
             let labels = || [("tenant", self.tenant.to_string()), ("environment", name.to_string())];
             gauge!("ledger_drift_lanes", &labels()).set(drift.lanes as f64);
@@ -147,7 +159,7 @@ impl DriftGauges {
         }
         let tenant = || self.tenant.to_string();
         let drifting = self.known.values().filter(|drift| drift.lanes > 0).count();
-        let omitted = self.known.len() - self.published.len();
+        let omitted = self.known.keys().filter(|name| !self.published.contains(*name)).count();
         gauge!("ledger_drift_environments", "tenant" => tenant()).set(drifting as f64);
         gauge!("ledger_drift_environments_omitted", "tenant" => tenant()).set(omitted as f64);
     }

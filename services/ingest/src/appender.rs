@@ -5,13 +5,15 @@
 //! fails partway.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::{IdentityKey, Position, TenantName};
 use ledger_journal::{AppendError, NewEntry, Outcome, SharedJournal, Subject};
-use ledger_projections::{EntryLocation, Projections};
+use ledger_projections::{EntryLocation, Projections, Waited};
 use metrics::{counter, histogram};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -26,8 +28,8 @@ use crate::rejection::DecisionError;
 use crate::repeats::{known_outcome, repeated_outcome};
 use crate::request::Request;
 use crate::{
-    CONFIRMATION_TIMEOUT, DECISION_BACKOFF, LOOKUP_TIMEOUT, OrderedSubmission, PROBE_INTERVAL, RecordError,
-    RecordOutcome, Undecided,
+    CONFIRMATION_TIMEOUT, DECISION_BACKOFF, LOOKUP_TIMEOUT, OrderedSubmission, PROBE_INTERVAL,
+    PROJECTION_WAIT, RecordError, RecordOutcome, Undecided,
 };
 
 mod waiting;
@@ -63,6 +65,9 @@ pub(crate) struct DecidedRequest {
     pub(crate) request: Arc<Request>,
     /// The decision that was made outside the write path; `None`: decide while nothing else is appended.
     pub(crate) decision: Option<Decision>,
+    pub(crate) order: OrderedSubmission,
+    /// Time after which the request is not taken any more.
+    pub(crate) deadline: Instant,
     /// Receives the outcome; `None`: the decision does not hold any more.
     pub(crate) reply: oneshot::Sender<Option<RecordOutcome>>,
     /// Share of the byte budget; released when the request is dropped after its reply.
@@ -195,8 +200,15 @@ impl Appender {
     }
 
     async fn record_request(&mut self, decided: DecidedRequest) {
-        let DecidedRequest { request, decision, reply, _permit } = decided;
-        let outcome = self.confirm_and_append(&request, decision).await;
+        let DecidedRequest { request, decision, order, deadline, reply, _permit } = decided;
+        // The group before it may have failed after the decision.
+        let outcome = if order.is_aborted() {
+            Some(RecordOutcome::Refused(RecordError::PredecessorFailed))
+        } else if Instant::now() >= deadline {
+            Some(undecided(Undecided::TimedOut))
+        } else {
+            self.confirm_and_append(&request, decision).await
+        };
         if let Some(outcome) = &outcome {
             count_outcomes(&self.writer.tenant.to_string(), std::slice::from_ref(outcome));
         }
@@ -216,10 +228,17 @@ impl Appender {
         }
         let deadline = Instant::now() + CONFIRMATION_TIMEOUT;
         loop {
-            let confirmed = match timeout_at(deadline, self.confirm(request, &mut decision)).await {
-                Ok(confirmed) => confirmed,
+            let had_decision = decision.is_some();
+            // A panic while confirming one request must not end the appender.
+            let confirmation = AssertUnwindSafe(self.confirm(request, &mut decision)).catch_unwind();
+            let confirmed = match timeout_at(deadline, confirmation).await {
+                Ok(Ok(confirmed)) => confirmed,
+                Ok(Err(_)) => {
+                    error!(tenant = %self.writer.tenant, "confirming a decision panicked");
+                    return Some(undecided(Undecided::Panicked));
+                }
                 Err(_) => {
-                    if decision.is_some() {
+                    if had_decision {
                         // The history is slow, and reports wait: the next request must not delay them as long.
                         self.confirmations_paused_until = Instant::now() + DECISION_BACKOFF;
                     }
@@ -273,7 +292,10 @@ impl Appender {
         decision: &mut Option<Decision>,
         head: Position,
     ) -> Result<Confirmation, DecisionError> {
-        self.projections.wait_for(head, CONFIRMATION_TIMEOUT).await?;
+        if let Waited::StillAt(_) = self.projections.wait_for(head, PROJECTION_WAIT).await? {
+            // Many events arrive. Their submitters wait meanwhile, so the projections catch up.
+            return Ok(Confirmation::Settled(undecided(Undecided::TimedOut)));
+        }
         let mut snapshot = self.projections.snapshot().await?;
         if let Some(known) = snapshot.find_entry(request.identity().key()).await? {
             return Ok(Confirmation::Settled(repeated_outcome(&mut snapshot, request, known).await?));
@@ -281,8 +303,8 @@ impl Appender {
         let head = snapshot.position();
         let holds = match decision {
             Some(Decision { environments: None, .. }) => true,
-            Some(Decision { environments: Some(environments), position, .. }) => {
-                !snapshot.concerns_since(*position, environments).await?
+            Some(Decision { environments: Some(environments), services, position, .. }) => {
+                !snapshot.concerns_since(*position, environments, services).await?
             }
             None => {
                 *decision = Some(self.decider.decide_in(&mut snapshot, request).await?);

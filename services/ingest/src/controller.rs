@@ -1,6 +1,7 @@
 //! The rollback controller: follows the failed checks of a tenant and records a response to each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -8,7 +9,7 @@ use futures::stream;
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{Payload, ValidationSubject};
 use ledger_domain::rollback::DeclineReason;
-use ledger_domain::{EnvironmentName, Position, TenantName};
+use ledger_domain::{EnvironmentName, IdentityKey, Position, TenantName};
 use ledger_projections::{Projections, QueryError, SEARCH_TIMEOUT};
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,8 @@ use crate::{Ingest, RecordError, RecordOutcome, Undecided};
 const PAGE_SIZE: u32 = 100;
 /// Number of environments whose checks are answered at a time.
 const ENVIRONMENTS_AT_ONCE: usize = 8;
+/// Number of attempts to answer a check that cannot be decided. After the last one, the controller declines.
+const MAX_ATTEMPTS: u32 = 3;
 /// Delay before a retry after a failure.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Interval at which an idle controller polls for failed checks when no local projector notifies it.
@@ -32,13 +35,15 @@ pub struct Controller {
     tenant: TenantName,
     projections: Projections,
     ingest: Ingest,
+    /// Number of failed attempts to answer a check that could not be decided, by the identity of the answer.
+    attempts: Mutex<HashMap<IdentityKey, u32>>,
 }
 
 impl Controller {
     /// Creates a controller that follows a tenant's projections and records its events through `ingest`.
     #[must_use]
-    pub const fn new(tenant: TenantName, projections: Projections, ingest: Ingest) -> Self {
-        Self { tenant, projections, ingest }
+    pub fn new(tenant: TenantName, projections: Projections, ingest: Ingest) -> Self {
+        Self { tenant, projections, ingest, attempts: Mutex::default() }
     }
 
     /// Responds to failed checks until the token is cancelled.
@@ -130,6 +135,18 @@ impl Controller {
         Ok(triggering)
     }
 
+    fn attempts(&self) -> MutexGuard<'_, HashMap<IdentityKey, u32>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a failed attempt to answer a check; returns the number of attempts.
+    fn count_attempt(&self, key: IdentityKey) -> u32 {
+        let mut attempts = self.attempts();
+        let attempts = attempts.entry(key).or_default();
+        *attempts += 1;
+        *attempts
+    }
+
     async fn respond(&self, check: FailedCheck) -> Result<(), ControllerError> {
         let (tenant, environment, cause) =
             (self.tenant.to_string(), check.environment.to_string(), check.position);
@@ -146,8 +163,16 @@ impl Controller {
             RecordOutcome::Refused(RecordError::Undecided(Undecided::SearchTimedOut)) => {
                 self.ingest.request(decline).await
             }
+            RecordOutcome::Refused(RecordError::Undecided(Undecided::TimedOut | Undecided::Panicked))
+                if self.count_attempt(key) >= MAX_ATTEMPTS =>
+            {
+                self.ingest.request(decline).await
+            }
             outcome => outcome,
         };
+        if !matches!(outcome, RecordOutcome::Refused(RecordError::Undecided(_))) {
+            self.attempts().remove(&key);
+        }
         match outcome {
             RecordOutcome::Recorded(position) => {
                 info!(tenant, environment, %cause, %position, "recorded the response to a failed check");

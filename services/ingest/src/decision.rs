@@ -10,7 +10,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use ledger_codec::cloudevents::Envelope;
-use ledger_domain::{EnvironmentName, Position, TenantName};
+use ledger_domain::event::{Payload, Plan};
+use ledger_domain::{EnvironmentName, Position, ServiceName, TenantName};
 use ledger_journal::{AppendError, SharedJournal};
 use ledger_projections::{Projections, Snapshot};
 use tokio::sync::Semaphore;
@@ -24,6 +25,8 @@ use crate::{DECISION_TIMEOUT, RecordError, RecordOutcome, Undecided};
 
 /// Number of decisions that are made at a time for one tenant.
 const DECISIONS_AT_ONCE: usize = 6;
+/// Number of these that may search for a known-good point. Searches are long: others have slots of their own.
+const SEARCHES_AT_ONCE: usize = 3;
 
 /// The event that answers a request, decided in a snapshot.
 pub(crate) struct Decision {
@@ -32,6 +35,9 @@ pub(crate) struct Decision {
     pub(crate) position: Position,
     /// The environments whose later entries may change the decision; `None`: no entry changes it.
     pub(crate) environments: Option<Vec<EnvironmentName>>,
+    /// The services whose deploys in any environment may change the decision: a version without an artifact means the
+    /// one that was deployed last.
+    pub(crate) services: Vec<ServiceName>,
 }
 
 /// Makes the decisions of one tenant.
@@ -42,6 +48,7 @@ pub(crate) struct Decider {
     projections: Projections,
     clock: fn() -> DateTime<Utc>,
     slots: Arc<Semaphore>,
+    searches: Arc<Semaphore>,
 }
 
 impl Decider {
@@ -51,7 +58,9 @@ impl Decider {
         projections: Projections,
         clock: fn() -> DateTime<Utc>,
     ) -> Self {
-        Self { tenant, journal, projections, clock, slots: Arc::new(Semaphore::new(DECISIONS_AT_ONCE)) }
+        let slots = Arc::new(Semaphore::new(DECISIONS_AT_ONCE));
+        let searches = Arc::new(Semaphore::new(SEARCHES_AT_ONCE));
+        Self { tenant, journal, projections, clock, slots, searches }
     }
 
     /// Decides a request in the state at the journal's head. `Err` is its final outcome: a rejection, the earlier entry
@@ -64,6 +73,10 @@ impl Decider {
         // A panic while deciding one request must not end the task that records the others.
         let decision = AssertUnwindSafe(self.decide_at_head(request)).catch_unwind();
         let slot_and_decision = async {
+            let _search = match request.may_search() {
+                true => self.searches.acquire().await.ok(),
+                false => None,
+            };
             let _slot = self.slots.acquire().await;
             decision.await
         };
@@ -98,7 +111,21 @@ impl Decider {
         request: &Request,
     ) -> Result<Decision, DecisionError> {
         let envelope = decide(snapshot, request, (self.clock)()).await?;
-        Ok(Decision { envelope, position: snapshot.position(), environments: request.environments() })
+        let mut environments = request.environments();
+        let of_plan = |plan: &Plan| plan.steps.iter().map(|step| step.service.clone()).collect();
+        let services = match &envelope.event().payload {
+            Payload::RollbackRequested(requested) => of_plan(&requested.plan),
+            Payload::RollbackStarted(start) => {
+                let row = snapshot.rollback(&start.rollback.rollback_id).await?;
+                if let Some(environments) = &mut environments {
+                    environments.extend(row.iter().filter_map(|row| row.request.source.clone()));
+                }
+                row.map(|row| of_plan(&row.request.plan)).unwrap_or_default()
+            }
+            Payload::DeployStarted(deploy) => vec![deploy.lane.service.clone()],
+            _ => Vec::new(),
+        };
+        Ok(Decision { envelope, position: snapshot.position(), environments, services })
     }
 
     pub(crate) fn outcome_of(&self, failed: FailedDecision) -> RecordOutcome {

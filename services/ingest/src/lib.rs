@@ -29,7 +29,7 @@ use ledger_journal::{AppendError, SharedJournal};
 use ledger_projections::{Projections, Purpose};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use appender::{Appender, DecidedRequest, PendingBatch, RecentAppendFailure, Submission};
 use decision::{Decider, Decision, undecided};
@@ -62,6 +62,9 @@ const DECISIONS_OUTSIDE: u32 = 2;
 const CONFIRMATION_TIMEOUT: Duration = Duration::from_millis(500);
 /// Maximum time for an identity lookup in the history. Later events are not appended meanwhile.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
+/// Maximum time for which a confirmation waits until the projections have applied the journal's head. Longer than they
+/// need for the group before it.
+const PROJECTION_WAIT: Duration = Duration::from_millis(400);
 /// Time during which no request is confirmed after a confirmation timed out.
 const DECISION_BACKOFF: Duration = Duration::from_secs(5);
 /// Interval between probes of a history that did not answer.
@@ -90,9 +93,13 @@ impl RecordOutcome {
     /// before it.
     const fn is_temporary(&self) -> bool {
         match self {
-            Self::Refused(RecordError::PredecessorFailed | RecordError::Undecided(_) | RecordError::Busy) => {
-                true
-            }
+            Self::Refused(
+                RecordError::PredecessorFailed
+                | RecordError::Undecided(_)
+                | RecordError::Busy
+                | RecordError::Diverged(_)
+                | RecordError::Closing,
+            ) => true,
             Self::Refused(RecordError::Journal(error)) => error.is_temporary(),
             _ => false,
         }
@@ -158,6 +165,7 @@ pub enum Undecided {
 pub struct Ingest {
     queue: mpsc::UnboundedSender<Submission>,
     decider: Decider,
+    exclusive_decisions: Arc<Semaphore>,
     byte_budget: Arc<Semaphore>,
     queue_slots: Arc<Semaphore>,
     projections: Projections,
@@ -192,7 +200,20 @@ impl Ingest {
         let task = tokio::spawn(appender.run(batches));
         let byte_budget = Arc::new(Semaphore::new(BYTE_BUDGET));
         let queue_slots = Arc::new(Semaphore::new(QUEUE_SLOTS));
-        (Self { queue, decider, byte_budget, queue_slots, projections, clock, append_failure }, task)
+        let exclusive_decisions = Arc::new(Semaphore::new(1));
+        (
+            Self {
+                queue,
+                decider,
+                exclusive_decisions,
+                byte_budget,
+                queue_slots,
+                projections,
+                clock,
+                append_failure,
+            },
+            task,
+        )
     }
 
     /// Records events and returns their outcomes, one for each, in order.
@@ -302,7 +323,15 @@ impl Ingest {
                 None
             };
             decisions += 1;
-            match self.enqueue_request(Arc::clone(&request), decision).await {
+            // Only one request at a time is decided while nothing else is appended.
+            let _exclusive = match &decision {
+                Some(_) => None,
+                None => match timeout_at(deadline, self.exclusive_decisions.acquire()).await {
+                    Ok(permit) => permit.ok(),
+                    Err(_) => break undecided(Undecided::TimedOut),
+                },
+            };
+            match self.enqueue_request(Arc::clone(&request), decision, order, deadline).await {
                 Ok(Some(outcome)) => break outcome,
                 // Later entries concern the decision.
                 Ok(None) => {}
@@ -346,10 +375,13 @@ impl Ingest {
         &self,
         request: Arc<Request>,
         decision: Option<Decision>,
+        order: &OrderedSubmission,
+        deadline: Instant,
     ) -> Result<Option<RecordOutcome>, RecordError> {
         let permit = self.acquire(MAX_EVENT_BYTES).await?;
         let (reply, pending) = oneshot::channel();
-        let decided = DecidedRequest { request, decision, reply, _permit: permit };
+        let order = order.clone();
+        let decided = DecidedRequest { request, decision, order, deadline, reply, _permit: permit };
         let _ = self.queue.send(Submission::Request(Box::new(decided)));
         pending.await.map_err(|_| RecordError::Closing)
     }
@@ -455,6 +487,7 @@ mod tests {
         let ingest = Ingest {
             queue,
             decider,
+            exclusive_decisions: Arc::new(Semaphore::new(1)),
             byte_budget: Arc::clone(&byte_budget),
             queue_slots,
             projections,

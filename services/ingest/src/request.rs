@@ -109,6 +109,15 @@ impl Request {
         }
     }
 
+    /// Returns true if the decision may search for a known-good point.
+    pub(crate) fn may_search(&self) -> bool {
+        match self {
+            Self::Event(_) | Self::Decline(..) => false,
+            Self::Rollback(request) => request.plan_request.to.point == PointSelector::LastKnownGood,
+            Self::Failed(_) => true,
+        }
+    }
+
     /// Returns the environments whose entries may change the decision; `None` if no entry changes it. Entries without
     /// an environment may always change it.
     pub(crate) fn environments(&self) -> Option<Vec<EnvironmentName>> {

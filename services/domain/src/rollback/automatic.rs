@@ -73,7 +73,8 @@ pub enum DeclineReason {
     ResultEmpty,
     /// An issue that does not depend on the point blocks the plan.
     Blocked(String),
-    /// The search for a known-good point took longer than this number of seconds.
+    /// The search for a known-good point took longer than this number of seconds, or the check could not be decided in
+    /// several attempts.
     SearchTimedOut(u64),
 }
 
@@ -152,7 +153,7 @@ impl fmt::Display for DeclineReason {
             Self::SearchTimedOut(seconds) => {
                 write!(
                     f,
-                    "no known-good point was found within {seconds} seconds; name a point to roll back to"
+                    "the search for a known-good point did not end within {seconds} seconds; name a point to roll back to"
                 )
             }
         }

@@ -61,6 +61,7 @@ impl WaitingSubmissions {
 mod tests {
     use ledger_codec::cloudevents::Envelope;
     use tokio::sync::oneshot;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::OrderedSubmission;
@@ -84,7 +85,9 @@ mod tests {
     fn request(id: &str) -> Submission {
         let (reply, _) = oneshot::channel();
         let request = Request::Event(Box::new(event(id))).into();
-        Submission::Request(Box::new(DecidedRequest { request, decision: None, reply, _permit: None }))
+        let (order, deadline) = (OrderedSubmission::default(), Instant::now());
+        let decided = DecidedRequest { request, decision: None, order, deadline, reply, _permit: None };
+        Submission::Request(Box::new(decided))
     }
 
     fn waiting(submissions: impl IntoIterator<Item = Submission>) -> WaitingSubmissions {

@@ -5,4 +5,4 @@ SELECT max(number) FROM (
         WHERE environment_id = $1 AND number > $2 AND number <= $3 + 1
     ) c
 ) s
-WHERE stood >= make_interval(secs => $4) AND number <= $3
+WHERE extract(epoch FROM stood) >= $4::float8 AND number <= $3

@@ -100,21 +100,22 @@ impl KnownGoodSearch {
         stop: Option<u64>,
     ) -> Result<Option<Point>, QueryError> {
         let Some(point) = self.cursor.next(snapshot, expected).await? else { return Ok(None) };
-        if point.judgement.status == Status::KnownGood {
-            return Ok(Some(point));
-        }
         let number = point.number.unwrap_or_default();
         if Instant::now() >= self.deadline {
             let environment = self.environment.clone();
             return Err(QueryError::SearchTimedOut { environment, number });
+        }
+        if point.judgement.status == Status::KnownGood {
+            return Ok(Some(point));
         }
         self.examined += 1;
         if self.examined >= self.examine {
             let number = number.cast_signed();
             let stop = stop.map_or(0, |stop| stop.cast_signed() - 1);
             let mut target = self.last_candidate(snapshot, &point, number).await?;
-            if number > stop {
-                target = target.max(stop);
+            // The point before the change `stop` is read, and the one before that one.
+            if number >= stop {
+                target = target.max(stop - 1);
             }
             let is_far = self.cursor.skip_to(snapshot, target).await?;
             self.examine = if is_far { EXAMINED_FIRST } else { self.examine.saturating_mul(2) };

@@ -100,7 +100,8 @@ impl Snapshot {
     }
 
     /// Returns true if an entry after a position may change a decision about some environments: it names one of them,
-    /// or none (as an artifact does), or belongs to a rollback.
+    /// or none (as an artifact does), belongs to a rollback, corrects an event, or deploys one of these services: a
+    /// version may mean the artifact that was deployed in another environment.
     ///
     /// # Errors
     /// The database query fails.
@@ -108,9 +109,12 @@ impl Snapshot {
         &mut self,
         after: Position,
         environments: &[EnvironmentName],
+        services: &[ServiceName],
     ) -> Result<bool, Error> {
         let names: Vec<&str> = environments.iter().map(EnvironmentName::as_str).collect();
-        let query = sqlx::query_scalar(sql!("events/concerning")).bind(bigint(after)).bind(names);
+        let services: Vec<&str> = services.iter().map(ServiceName::as_str).collect();
+        let query = sqlx::query_scalar(sql!("events/concerning"));
+        let query = query.bind(bigint(after)).bind(names).bind(services);
         Ok(query.fetch_one(self.connection()).await?)
     }
 
