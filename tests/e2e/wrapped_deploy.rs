@@ -330,7 +330,7 @@ async fn empty_variables_are_ignored_and_invalid_arguments_exit_with_125() {
 
     let ran = ledger.start_program(PROGRAM, &deploy, &variables).outcome().await;
     let invalid = ledger.run(&["--nonsense"], "true").await;
-    let empty = ledger.run(&["--tenant", ""], "true").await;
+    let empty = ledger.run(&["--target", ""], "true").await;
 
     assert_eq!((ran.code, &*without_notes(&ran)), (Some(0), ""));
     assert_eq!(ledger.events().await.len(), 2);

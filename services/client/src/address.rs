@@ -19,7 +19,7 @@ pub enum AddressError {
     Url(Cow<'static, str>),
     /// The tenant.
     #[error("invalid --tenant or RELEASE_LEDGER_TENANT: {0}")]
-    Tenant(#[from] NameError),
+    Tenant(NameError),
 }
 
 /// The URL of a service, or the reason why the given text is none. The command decides what an invalid one means.
