@@ -83,3 +83,33 @@ async fn of_many_requests_at_once_one_is_recorded() {
     assert_eq!((recorded, duplicates), (1, 19), "{:?}", same.iter().map(|one| &one.text).collect::<Vec<_>>());
     assert!(others.iter().all(|outcome| outcome.problem() == "rollback-under-way"));
 }
+
+/// A body is recorded in groups of 500 events.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_decided_after_the_groups_of_its_body_before_it() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let deploys = (1..=500).map(|number| {
+        let version = format!("v{number}");
+        deploy(&version, &at(number), "production", "web", &version).to_string()
+    });
+    let point = json!({"environment": "production", "position": 500, "status": "bad", "reason": "test"});
+    let mark = event("mark", "release_point.marked", &at(501), point).to_string();
+    let lines: Vec<String> = deploys.chain([mark]).collect();
+
+    let positions = client.record_all(&lines).await;
+
+    assert_eq!(positions.last(), Some(&501));
+}
+
+#[tokio::test]
+async fn an_unknown_parameter_of_a_request_to_record_is_an_error() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let body = deploy("deploy", &at(1), "production", "web", "v1").to_string();
+
+    let refused = client.post("/v1/events?tenant=a", "application/cloudevents+json", body).await;
+
+    assert_eq!((refused.status, refused.problem()), (400, "invalid-parameter"), "{}", refused.text);
+    assert_eq!(client.positions().await.1, 0, "nothing is recorded");
+}

@@ -17,6 +17,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::body::{media_type, read};
 use crate::event_result::{add_annotations, id_and_source, outcome_result};
+use crate::parameters::{NoParameters, StrictQuery};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 use crate::{App, bulk};
@@ -121,6 +122,7 @@ fn content_mode(headers: &HeaderMap) -> Result<Mode, Problem> {
 pub(crate) async fn post_events(
     State(app): State<Arc<App>>,
     ledger: TenantLedger,
+    StrictQuery(NoParameters {}): StrictQuery<NoParameters>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {

@@ -39,6 +39,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for StrictQuery<T>
     }
 }
 
+/// Query parameters of a request that has none.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NoParameters {}
+
 /// Query parameters that make a request wait for a position.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
