@@ -212,9 +212,11 @@ async fn positions(client: Client, path: String, last: u64) -> Vec<u64> {
     let mut text = String::new();
     let read = async {
         loop {
-            let ids = text.lines().filter_map(|line| line.strip_prefix("id: "));
+            // The text can end in the middle of a message.
+            let complete = text.rfind("\n\n").map_or("", |end| &text[..end]);
+            let ids = complete.lines().filter_map(|line| line.strip_prefix("id: "));
             let positions: Vec<u64> = ids.map(|id| id.parse().expect("a position")).collect();
-            if positions.last().is_some_and(|position| *position >= last) && text.ends_with("\n\n") {
+            if positions.last().is_some_and(|position| *position >= last) {
                 return positions;
             }
             let part = body.next().await.expect("the stream continues").expect("a part");
