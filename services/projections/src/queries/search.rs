@@ -2,7 +2,7 @@
 //!
 //! A point is known good only if it has evidence: each lane has a pass of each required check, no check failed, and the
 //! composition has soaked; or a person marked it. The reasons why one point is not known good show how far back that
-//! evidence is missing: the search goes on at the next point that may have it, and does not examine the points between.
+//! evidence is missing: the search continues at the next point that may have it, and examines none between.
 
 use std::collections::HashMap;
 use std::time::Duration;
