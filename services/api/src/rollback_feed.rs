@@ -143,11 +143,12 @@ async fn run(
         let pause = match page {
             Ok(page) => {
                 sent = sent.max(page.position);
+                // Before the entries: a follower that joins between them must read the earlier ones from the tables.
+                position.send_replace(Some(sent));
                 for entry in page.entries {
                     // Without a follower, the entries are not needed.
                     let _ = entries.send(entry);
                 }
-                position.send_replace(Some(sent));
                 match page.is_last {
                     false => Duration::ZERO,
                     true if sent < expected => CATCH_UP_INTERVAL,
