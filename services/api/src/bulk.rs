@@ -103,6 +103,8 @@ impl<'l> BulkRecorder<'l> {
         if valid.iter().any(|envelope| envelope.event().payload.is_command()) {
             self.wait_for_groups().await?;
         }
+        // Invalid events need no wait: let other requests have their turn.
+        tokio::task::yield_now().await;
         let submitted = self.ledger.ingest.submit(valid, &self.order).await;
         self.in_flight.push_back(async move { merge(items, &submitted.outcomes().await) }.boxed());
         Ok(())
