@@ -270,12 +270,9 @@ impl Appender {
 
     /// Confirms at the journal's head that the decision on a request holds. Decides there if there is no decision.
     async fn confirm(&self, request: &Request, decision: &mut Option<Decision>) -> Confirmation {
-        let head = match self.writer.journal.head().await {
-            Ok(head) => head.position,
-            Err(error) => {
-                let unavailable = AppendError::Unavailable(error.to_string());
-                return Confirmation::Settled(RecordOutcome::Refused(RecordError::Journal(unavailable)));
-            }
+        let head = match self.decider.head().await {
+            Ok(head) => head,
+            Err(outcome) => return Confirmation::Settled(outcome),
         };
         if let Some(decision) = decision.as_ref().filter(|decision| decision.position == head) {
             return self.holds(decision, head);

@@ -10,7 +10,7 @@ use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{Payload, ValidationSubject};
 use ledger_domain::rollback::DeclineReason;
 use ledger_domain::{EnvironmentName, IdentityKey, Position, TenantName};
-use ledger_projections::{Projections, QueryError, SEARCH_TIMEOUT};
+use ledger_projections::{Projections, Purpose, QueryError, SEARCH_TIMEOUT};
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -42,7 +42,9 @@ pub struct Controller {
 impl Controller {
     /// Creates a controller that follows a tenant's projections and records its events through `ingest`.
     #[must_use]
-    pub fn new(tenant: TenantName, projections: Projections, ingest: Ingest) -> Self {
+    pub fn new(tenant: TenantName, projections: &Projections, ingest: Ingest) -> Self {
+        // Queries of clients must not delay the response to a failed check.
+        let projections = projections.for_purpose(Purpose::Recording);
         Self { tenant, projections, ingest, attempts: Mutex::default() }
     }
 
@@ -158,18 +160,19 @@ impl Controller {
             Box::new(check.clone()),
             DeclineReason::SearchTimedOut(SEARCH_TIMEOUT.as_secs()),
         );
-        let outcome = match self.ingest.request(Request::Failed(Box::new(check))).await {
-            // A retry would search as long again: decline, so that a person decides.
-            RecordOutcome::Refused(RecordError::Undecided(Undecided::SearchTimedOut)) => {
-                self.ingest.request(decline).await
+        let mut outcome = self.ingest.request(Request::Failed(Box::new(check))).await;
+        let is_final = match outcome {
+            // A retry would search as long again.
+            RecordOutcome::Refused(RecordError::Undecided(Undecided::SearchTimedOut)) => true,
+            RecordOutcome::Refused(RecordError::Undecided(Undecided::TimedOut | Undecided::Panicked)) => {
+                self.count_attempt(key) >= MAX_ATTEMPTS
             }
-            RecordOutcome::Refused(RecordError::Undecided(Undecided::TimedOut | Undecided::Panicked))
-                if self.count_attempt(key) >= MAX_ATTEMPTS =>
-            {
-                self.ingest.request(decline).await
-            }
-            outcome => outcome,
+            _ => false,
         };
+        if is_final {
+            // A person has to decide.
+            outcome = self.ingest.request(decline).await;
+        }
         if !matches!(outcome, RecordOutcome::Refused(RecordError::Undecided(_))) {
             self.attempts().remove(&key);
         }

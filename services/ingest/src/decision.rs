@@ -91,17 +91,20 @@ impl Decider {
     }
 
     async fn decide_at_head(&self, request: &Request) -> Result<Decision, FailedDecision> {
-        let head = self.journal.head().await.map_err(|error| {
-            let unavailable = AppendError::Unavailable(error.to_string());
-            FailedDecision::Outcome(RecordOutcome::Refused(RecordError::Journal(unavailable)))
-        })?;
-        self.projections.wait_for(head.position, DECISION_TIMEOUT).await.map_err(DecisionError::from)?;
+        let head = self.head().await.map_err(FailedDecision::Outcome)?;
+        self.projections.wait_for(head, DECISION_TIMEOUT).await.map_err(DecisionError::from)?;
         let mut snapshot = self.projections.snapshot().await.map_err(DecisionError::from)?;
         let known = snapshot.find_entry(request.identity().key()).await.map_err(DecisionError::from)?;
         if let Some(known) = known {
             return Err(FailedDecision::Outcome(repeated_outcome(&mut snapshot, request, known).await?));
         }
         self.decide_in(&mut snapshot, request).await.map_err(FailedDecision::Error)
+    }
+
+    /// Returns the position of the journal's head. `Err` is the outcome of a request if the journal is unavailable.
+    pub(crate) async fn head(&self) -> Result<Position, RecordOutcome> {
+        let head = self.journal.head().await.map_err(|error| AppendError::Unavailable(error.to_string()));
+        head.map(|head| head.position).map_err(|error| RecordOutcome::Refused(RecordError::Journal(error)))
     }
 
     /// Decides a request in the state of a snapshot.

@@ -125,7 +125,7 @@ impl OpenLedgers {
             Ingest::open(tenant.clone(), Arc::clone(&journal), projections.clone(), clock::now);
         self.ingests.push(task);
         if config.roles.contains(&Role::Controller) {
-            self.controllers.push(Controller::new(tenant.clone(), projections, ingest.clone()));
+            self.controllers.push(Controller::new(tenant.clone(), &projections, ingest.clone()));
         }
         let ledger = Ledger { ingest, projections: read_projections, journal, clock: clock::now };
         self.ledgers.insert(tenant.clone(), ledger);
