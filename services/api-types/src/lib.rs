@@ -12,6 +12,7 @@
 //! where the client decides by it: in these types ([`EventStatus`], [`RollbackBody::phase`]), and in the execution of a
 //! rollback ([`StepStateBody::state`], [`StepBody::action`]).
 
+mod access;
 mod actor;
 mod backtest;
 mod clock_skew;
@@ -33,6 +34,10 @@ mod rollback;
 mod state;
 mod target;
 
+pub use access::{
+    ExplainRequest, ExplanationBody, GrantBody, GrantFindingBody, GranteeBody, GrantsBody, PrincipalBody,
+    TokenBody, TokensBody, WhoAmIBody,
+};
 pub use actor::{ActorBody, ActorRequest};
 pub use backtest::{BacktestBody, BacktestRequest, EvaluatedDeployBody, FailureEvidenceBody};
 pub use clock_skew::{ClockSkewBody, ClockSkewsBody};

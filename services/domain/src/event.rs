@@ -1,5 +1,6 @@
 //! Events as domain values, one file per family.
 
+mod access;
 mod approval;
 mod artifact;
 mod deploy;
@@ -11,6 +12,7 @@ mod release_point;
 mod rollback;
 mod validation;
 
+pub use access::{TokenCreation, TokenRotation};
 pub use approval::{Approval, ApprovalSubject};
 pub use artifact::{Built, Reinstated, Revoked};
 pub use deploy::{Deploy, Ending, Removal, Switch};
@@ -24,8 +26,10 @@ pub use validation::{Counts, Evidence, Validation, ValidationSubject};
 
 use chrono::TimeDelta;
 
+use crate::access::{Grant, GrantId, TokenId};
 use crate::{
-    Effect, EnvironmentName, Family, Identity, Kind, LaneRef, LongText, ServiceName, ShortText, Track,
+    Effect, EnvironmentName, Family, Identity, Kind, LaneRef, LongText, Principal, ServiceName, ShortText,
+    Track,
 };
 
 /// Maximum by which an event's `occurred_at` may be ahead of the service's clock.
@@ -36,14 +40,26 @@ pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
 pub struct Event {
     /// The payload: the event's type and its data.
     pub payload: Payload,
-    /// The person or workload that caused the event.
+    /// The person or workload that caused the event: the authenticated sender, or what the event states if the sender
+    /// was not authenticated.
     pub actor: Option<Actor>,
+    /// The authenticated sender; `None` if the service did not authenticate it.
+    pub sender: Option<Box<Sender>>,
     /// The reason, as free text.
     pub reason: Option<LongText>,
     /// Links to further information.
     pub links: Vec<Link>,
     /// The event that this one replaces, from this event's position on.
     pub corrects: Option<Identity>,
+}
+
+/// The authenticated sender of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sender {
+    /// The sender.
+    pub principal: Principal,
+    /// The actor that the event states.
+    pub claimed_actor: Option<Actor>,
 }
 
 /// The person or workload that caused an event.
@@ -127,6 +143,16 @@ pub enum Payload {
     FreezeStarted(Freeze),
     /// A freeze was lifted.
     FreezeLifted(Freeze),
+    /// An API token was created.
+    TokenCreated(TokenCreation),
+    /// The secret of an API token was replaced.
+    TokenRotated(TokenRotation),
+    /// An API token was revoked.
+    TokenRevoked(TokenId),
+    /// A grant was added.
+    GrantAdded(Box<Grant>),
+    /// A grant was removed.
+    GrantRemoved(GrantId),
 }
 
 impl Payload {
@@ -142,6 +168,12 @@ impl Payload {
                 Family::Rollback | Family::ReleasePoint | Family::Approval | Family::Freeze
             ),
         }
+    }
+
+    /// Returns true for an event about access, which only the tenant `_admin` records.
+    #[must_use]
+    pub const fn is_about_access(&self) -> bool {
+        matches!(self.kind().family(), Family::Token | Family::Grant)
     }
 
     /// Returns the kind of the event.
@@ -174,6 +206,11 @@ impl Payload {
             Self::ApprovalRejected(_) => Kind::ApprovalRejected,
             Self::FreezeStarted(_) => Kind::FreezeStarted,
             Self::FreezeLifted(_) => Kind::FreezeLifted,
+            Self::TokenCreated(_) => Kind::TokenCreated,
+            Self::TokenRotated(_) => Kind::TokenRotated,
+            Self::TokenRevoked(_) => Kind::TokenRevoked,
+            Self::GrantAdded(_) => Kind::GrantAdded,
+            Self::GrantRemoved(_) => Kind::GrantRemoved,
         }
     }
 

@@ -23,6 +23,10 @@ pub enum Family {
     Approval,
     /// Freezes: periods without deploys.
     Freeze,
+    /// API tokens.
+    Token,
+    /// Grants: who may do what.
+    Grant,
 }
 
 /// The error for a text that is not an event type of version 1.
@@ -115,6 +119,11 @@ kinds! {
     ApprovalRejected = Approval "approval" "rejected", "A person rejected a rollback or a deploy.";
     FreezeStarted = Freeze "freeze" "started", "A freeze started.";
     FreezeLifted = Freeze "freeze" "lifted", "A freeze was lifted.";
+    TokenCreated = Token "token" "created", "An API token was created.";
+    TokenRotated = Token "token" "rotated", "The secret of an API token was replaced.";
+    TokenRevoked = Token "token" "revoked", "An API token was revoked.";
+    GrantAdded = Grant "grant" "added", "A grant was added.";
+    GrantRemoved = Grant "grant" "removed", "A grant was removed.";
 }
 
 impl fmt::Display for Kind {

@@ -3,6 +3,7 @@
 //! Defines the terms of the ledger as types and its rules as pure functions: no I/O, no clock, no randomness, no
 //! serialisation of events. Constructors parse their input, so an existing value is valid and is not checked again.
 
+pub mod access;
 mod artifact;
 pub mod backtest;
 pub mod checks;
@@ -27,6 +28,7 @@ mod planning;
 mod point_in_time;
 mod point_ref;
 mod position;
+mod principal;
 mod release;
 pub mod retirement;
 pub mod revocation;
@@ -54,6 +56,7 @@ pub use planning::{Lanes, Removals, shown_removed};
 pub use point_in_time::{PointInTime, PointInTimeError};
 pub use point_ref::{PointRef, PointRefError, PointSelector};
 pub use position::Position;
+pub use principal::{Principal, PrincipalKind};
 pub use release::{Part, Release};
 pub use text::{LongText, ShortText, TextError, escape_line, escape_unprintable, is_format, is_noncharacter};
 pub use timestamp::{TimeError, parse_stored_time, parse_time};

@@ -1,0 +1,306 @@
+//! State of tokens and grants: a fold of the events of the tenant `_admin`, and of the settings.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, Utc};
+use ledger_domain::access::{Grant, GrantId, Grantee, Pattern, SecretHash, TokenId, VerbSet};
+use ledger_domain::event::{Payload, TokenCreation, TokenRotation};
+use ledger_domain::{Principal, PrincipalKind, ShortText};
+
+use crate::token::ApiToken;
+
+/// Why a token is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// No token has its id, or its secret is wrong.
+    #[error("the token is unknown")]
+    Unknown,
+    /// It is past its end.
+    #[error("the token expired at {0}")]
+    Expired(DateTime<Utc>),
+    /// It was revoked.
+    #[error("the token was revoked")]
+    Revoked,
+    /// It has the secret of before a rotation, whose time is over.
+    #[error("the token was replaced by another with the same id, and ended at {0}")]
+    Replaced(DateTime<Utc>),
+}
+
+/// State of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenState {
+    /// Type of its owner.
+    pub kind: PrincipalKind,
+    /// Name of its owner.
+    pub name: ShortText,
+    /// Time at which it ends, if it has one.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// True if it was revoked.
+    pub is_revoked: bool,
+    hash: SecretHash,
+    previous: Option<(SecretHash, DateTime<Utc>)>,
+}
+
+impl TokenState {
+    fn check(&self, token: &ApiToken, now: DateTime<Utc>) -> Result<(), TokenError> {
+        let is_current = token.has_hash(&self.hash);
+        let previous_until = self.previous.filter(|(hash, _)| token.has_hash(hash)).map(|(_, until)| until);
+        match (is_current, previous_until) {
+            (false, None) => Err(TokenError::Unknown),
+            _ if self.is_revoked => Err(TokenError::Revoked),
+            (false, Some(until)) if until <= now => Err(TokenError::Replaced(until)),
+            _ => match self.expires_at {
+                Some(end) if end <= now => Err(TokenError::Expired(end)),
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+/// Tokens and grants.
+///
+/// The result depends on the order of the events: the first creation of a token counts, and a revocation or a removal is
+/// final, so that an id never changes its owner.
+#[derive(Debug, Clone, Default)]
+pub struct Directory {
+    tokens: HashMap<TokenId, TokenState>,
+    /// `None`: it was removed.
+    grants: BTreeMap<GrantId, Option<Grant>>,
+}
+
+impl Directory {
+    /// Adds an administrator of the settings: a token, and the grant of everything to it.
+    pub fn add_administrator(
+        &mut self,
+        token: TokenId,
+        hash: SecretHash,
+        kind: PrincipalKind,
+        name: ShortText,
+    ) {
+        let number = self.grants.len() + 1;
+        let grant = Grant {
+            id: settings_id(number),
+            grantee: Grantee::Token(token.clone()),
+            tenant: Pattern::any(),
+            environments: vec![Pattern::any()],
+            services: vec![Pattern::any()],
+            verbs: vec![VerbSet::All],
+        };
+        let state = TokenState { kind, name, expires_at: None, is_revoked: false, hash, previous: None };
+        self.tokens.insert(token, state);
+        self.grants.insert(grant.id.clone(), Some(grant));
+    }
+
+    /// Adds a grant of the settings. Gives it an id of its own.
+    pub fn add_grant(&mut self, grant: Grant) {
+        let id = settings_id(self.grants.len() + 1);
+        self.grants.insert(id.clone(), Some(Grant { id, ..grant }));
+    }
+
+    /// Applies an event of the tenant `_admin`. Returns the reason if it has no effect.
+    ///
+    /// # Errors
+    /// What the event names is unknown, exists already, or has ended.
+    pub fn apply(&mut self, payload: &Payload) -> Result<(), String> {
+        match payload {
+            Payload::TokenCreated(creation) => self.create(creation),
+            Payload::TokenRotated(rotation) => self.rotate(rotation),
+            Payload::TokenRevoked(token) => {
+                let state = self.tokens.get_mut(token).ok_or_else(|| unknown_token(token))?;
+                state.is_revoked = true;
+                Ok(())
+            }
+            Payload::GrantAdded(grant) => {
+                if self.grants.contains_key(&grant.id) {
+                    return Err(format!("a grant {} exists, or existed", grant.id));
+                }
+                self.grants.insert(grant.id.clone(), Some((**grant).clone()));
+                Ok(())
+            }
+            Payload::GrantRemoved(id) => match self.grants.get_mut(id) {
+                Some(grant) if !id.as_str().starts_with(SETTINGS) => {
+                    *grant = None;
+                    Ok(())
+                }
+                Some(_) => Err(format!("grant {id} is in the settings; remove it there")),
+                None => Err(format!("no grant {id} exists")),
+            },
+            other => Err(format!("{} is not about access", other.kind())),
+        }
+    }
+
+    fn create(&mut self, creation: &TokenCreation) -> Result<(), String> {
+        let TokenCreation { token, kind, name, hash, expires_at } = creation;
+        if self.tokens.contains_key(token) {
+            return Err(format!("a token {token} exists, or existed"));
+        }
+        let state = TokenState {
+            kind: *kind,
+            name: name.clone(),
+            expires_at: *expires_at,
+            is_revoked: false,
+            hash: *hash,
+            previous: None,
+        };
+        self.tokens.insert(token.clone(), state);
+        Ok(())
+    }
+
+    fn rotate(&mut self, rotation: &TokenRotation) -> Result<(), String> {
+        let TokenRotation { token, hash, previous_until } = rotation;
+        let state = self.tokens.get_mut(token).ok_or_else(|| unknown_token(token))?;
+        if state.is_revoked {
+            return Err(format!("token {token} was revoked"));
+        }
+        if state.hash == *hash {
+            return Err(format!("token {token} has this secret already"));
+        }
+        state.previous = Some((state.hash, *previous_until));
+        state.hash = *hash;
+        Ok(())
+    }
+
+    /// Returns the principal of a token.
+    ///
+    /// # Errors
+    /// The token is unknown, revoked, expired or replaced.
+    pub fn authenticate(&self, token: &ApiToken, now: DateTime<Utc>) -> Result<Principal, TokenError> {
+        let state = self.tokens.get(token.id()).ok_or(TokenError::Unknown)?;
+        state.check(token, now)?;
+        let subject = ShortText::parse(token.id().as_str()).map_err(|_| TokenError::Unknown)?;
+        Ok(Principal {
+            kind: state.kind,
+            issuer: ShortText::parse(Principal::TOKENS).map_err(|_| TokenError::Unknown)?,
+            subject,
+            name: state.name.clone(),
+            claims: BTreeMap::new(),
+        })
+    }
+
+    /// Returns the tokens by id.
+    pub fn tokens(&self) -> impl Iterator<Item = (&TokenId, &TokenState)> {
+        self.tokens.iter()
+    }
+
+    /// Returns the grants that hold.
+    pub fn grants(&self) -> impl Iterator<Item = &Grant> {
+        self.grants.values().flatten()
+    }
+}
+
+/// Start of the ids of grants in the settings.
+const SETTINGS: &str = "settings:";
+
+fn settings_id(number: usize) -> GrantId {
+    ShortText::parse(&format!("{SETTINGS}{number}")).expect("a word and a number are a valid text")
+}
+
+fn unknown_token(token: &TokenId) -> String {
+    format!("no token {token} exists")
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    fn text(text: &str) -> ShortText {
+        ShortText::parse(text).expect("a text")
+    }
+
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000, 0).expect("a time")
+    }
+
+    fn created(token: &ApiToken, expires_at: Option<DateTime<Utc>>) -> Payload {
+        Payload::TokenCreated(TokenCreation {
+            token: token.id().clone(),
+            kind: PrincipalKind::Workload,
+            name: text("ci"),
+            hash: token.hash(),
+            expires_at,
+        })
+    }
+
+    fn rotated(token: &ApiToken, previous_until: DateTime<Utc>) -> Payload {
+        Payload::TokenRotated(TokenRotation { token: token.id().clone(), hash: token.hash(), previous_until })
+    }
+
+    fn directory(events: &[Payload]) -> Directory {
+        let mut directory = Directory::default();
+        for event in events {
+            directory.apply(event).expect("an effect");
+        }
+        directory
+    }
+
+    fn generate() -> ApiToken {
+        ApiToken::generate().expect("random")
+    }
+
+    #[test]
+    fn a_token_authenticates_its_owner_until_it_expires() {
+        let (token, end) = (generate(), now() + TimeDelta::hours(1));
+        let directory = directory(&[created(&token, Some(end))]);
+        let principal = directory.authenticate(&token, now()).expect("accepted");
+        assert_eq!((principal.name.as_str(), principal.subject.as_str()), ("ci", token.id().as_str()));
+        assert_eq!(directory.authenticate(&token, end), Err(TokenError::Expired(end)));
+    }
+
+    #[test]
+    fn another_secret_with_the_id_of_a_token_is_as_unknown_as_another_id() {
+        let token = generate();
+        let directory = directory(&[created(&token, None), Payload::TokenRevoked(token.id().clone())]);
+        let guessed = ApiToken::generate_for(token.id().clone()).expect("random");
+        for unknown in [guessed, generate()] {
+            assert_eq!(directory.authenticate(&unknown, now()), Err(TokenError::Unknown));
+        }
+        assert_eq!(directory.authenticate(&token, now()), Err(TokenError::Revoked));
+    }
+
+    #[test]
+    fn two_secrets_are_accepted_for_a_while_after_a_rotation() {
+        let first = generate();
+        let second = ApiToken::generate_for(first.id().clone()).expect("random");
+        let until = now() + TimeDelta::hours(1);
+        let directory = directory(&[created(&first, None), rotated(&second, until)]);
+        for token in [&first, &second] {
+            assert!(directory.authenticate(token, now()).is_ok());
+        }
+        assert_eq!(directory.authenticate(&first, until), Err(TokenError::Replaced(until)));
+        assert!(directory.authenticate(&second, until).is_ok());
+    }
+
+    #[test]
+    fn an_id_never_changes_its_owner_and_a_revocation_is_final() {
+        let token = generate();
+        let mut directory = directory(&[created(&token, None)]);
+        let thief = ApiToken::generate_for(token.id().clone()).expect("random");
+        assert!(directory.apply(&created(&thief, None)).is_err());
+        assert_eq!(directory.authenticate(&thief, now()), Err(TokenError::Unknown));
+
+        directory.apply(&Payload::TokenRevoked(token.id().clone())).expect("revoked");
+        for later in [created(&token, None), rotated(&thief, now() + TimeDelta::hours(1))] {
+            assert!(directory.apply(&later).is_err());
+        }
+        assert_eq!(directory.authenticate(&token, now()), Err(TokenError::Revoked));
+    }
+
+    #[test]
+    fn a_removed_grant_stays_removed_and_one_of_the_settings_is_removed_there_only() {
+        let mut directory = Directory::default();
+        let token = generate();
+        directory.add_administrator(token.id().clone(), token.hash(), PrincipalKind::Local, text("root"));
+        let given = directory.grants().next().expect("a grant").clone();
+        let grant = Grant { id: text("deployers"), ..given.clone() };
+
+        directory.apply(&Payload::GrantAdded(Box::new(grant.clone()))).expect("added");
+        assert_eq!(directory.grants().count(), 2);
+        assert!(directory.apply(&Payload::GrantAdded(Box::new(grant.clone()))).is_err());
+        directory.apply(&Payload::GrantRemoved(grant.id.clone())).expect("removed");
+        assert!(directory.apply(&Payload::GrantAdded(Box::new(grant))).is_err());
+        assert!(directory.apply(&Payload::GrantRemoved(given.id)).is_err());
+        assert_eq!(directory.grants().count(), 1);
+    }
+}
