@@ -89,7 +89,7 @@ fn envelope(number: &mut u64, payload: Payload) -> Envelope {
         source: Source::parse("urn:release-ledger:bench").expect("the source is valid"),
         id: EventId::parse(&number.to_string()).expect("the id is valid"),
     };
-    let event = Event { payload, actor: None, reason: None, links: Vec::new(), corrects: None };
+    let event = Event { payload, actor: None, sender: None, reason: None, links: Vec::new(), corrects: None };
     Envelope::compose(identity, occurred_at, event).expect("the event is small")
 }
 

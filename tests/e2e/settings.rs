@@ -7,7 +7,12 @@ use crate::PROGRAM;
 /// Runs a service without a NATS server: it exits after it has read its settings. Returns the error line.
 fn serve(environment: &[(&str, &str)]) -> String {
     let Output { status, stderr, .. } = Command::new(PROGRAM)
-        .args(["serve", "--journal-url=nats://127.0.0.1:1", "--listen=127.0.0.1:0"])
+        .args([
+            "serve",
+            "--journal-url=nats://127.0.0.1:1",
+            "--listen=127.0.0.1:0",
+            "--access-authentication=off",
+        ])
         .envs(environment.iter().copied())
         .output()
         .expect("the program runs");

@@ -48,6 +48,7 @@ impl ServiceProcess {
         let mut arguments = vec![
             "serve".to_owned(),
             format!("--listen={address}"),
+            "--access-authentication=off".to_owned(),
             format!("--journal-url={}", servers.collect::<Vec<_>>().join(",")),
             format!("--journal-replicas={}", nats.len()),
             format!("--projections-url={url}"),

@@ -76,7 +76,7 @@ impl InProcess {
 
 fn config(postgres: &Postgres, flags: &[&str]) -> Config {
     let url = format!("--projections-url={}", postgres.url().expose_secret());
-    let own = ["serve", "--listen=127.0.0.1:0", &url];
+    let own = ["serve", "--listen=127.0.0.1:0", "--access-authentication=off", &url];
     let matches = Flags::augment_args(clap::Command::new("serve")).get_matches_from(own.iter().chain(flags));
     let flags = Flags::from_arg_matches(&matches).expect("flags of serve");
     Config::read(&flags).expect("settings")

@@ -40,6 +40,7 @@ impl Service {
         let mut arguments = vec![
             "serve".to_owned(),
             format!("--listen={address}"),
+            "--access-authentication=off".to_owned(),
             format!("--journal-url={}", servers.nats_url()),
             format!("--projections-url={}", servers.postgres_url()),
             "--log-filter=warn".to_owned(),

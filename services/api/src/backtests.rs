@@ -13,6 +13,7 @@ use ledger_ingest::{BacktestError, backtest};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
+use crate::access::{Authorized, ReadEnvironment};
 use crate::body::{ValidJson, parsed_member};
 use crate::gate::finding_body;
 use crate::parameters::{StrictQuery, WaitQuery, wait_for_position, with_position};
@@ -104,7 +105,7 @@ fn backtest_body(environment: &EnvironmentName, position: Position, report: &Rep
     )
 )]
 pub(crate) async fn backtest_policy(
-    ledger: TenantLedger,
+    ledger: Authorized<ReadEnvironment>,
     StrictQuery(query): StrictQuery<WaitQuery>,
     ValidJson(request): ValidJson<BacktestRequest>,
 ) -> Result<Response, Problem> {

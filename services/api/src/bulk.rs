@@ -12,10 +12,11 @@ use ledger_api_types::EventResult;
 use ledger_codec::cloudevents::{Envelope, InvalidEvent, MAX_EVENT_BYTES, Reason};
 use ledger_ingest::{OrderedSubmission, RecordError, RecordOutcome};
 
+use crate::access::Tenancy;
 use crate::body::{is_too_slow, unreadable};
 use crate::budget::ByteBudget;
 use crate::bulk_results::{BulkResults, Form};
-use crate::event_result::{id_and_source, invalid_result, outcome_result};
+use crate::event_result::{denied_result, id_and_source, invalid_result, outcome_result};
 use crate::problem::{Kind, Problem};
 use crate::tenant::TenantLedger;
 
@@ -32,16 +33,25 @@ enum GroupItem {
     Submitted((String, String)),
 }
 
-/// Separates the valid events of a group from its items, and keeps the order of both.
-fn separate(events: Vec<Result<Envelope, InvalidEvent>>) -> (Vec<GroupItem>, Vec<Envelope>) {
+/// Separates the events of a group that are valid and that the sender may send from its items, and keeps the order of
+/// both.
+fn separate(
+    tenancy: &Tenancy,
+    events: Vec<Result<Envelope, InvalidEvent>>,
+) -> (Vec<GroupItem>, Vec<Envelope>) {
     let mut valid = Vec::with_capacity(events.len());
     let items = events
         .into_iter()
         .map(|event| match event {
             Ok(envelope) => {
                 let id_and_source = id_and_source(&envelope);
-                valid.push(envelope);
-                GroupItem::Submitted(id_and_source)
+                match tenancy.accept(envelope) {
+                    Ok(envelope) => {
+                        valid.push(envelope);
+                        GroupItem::Submitted(id_and_source)
+                    }
+                    Err(problem) => GroupItem::Rejected(denied_result(id_and_source, problem)),
+                }
             }
             Err(invalid) => GroupItem::Rejected(invalid_result(invalid)),
         })
@@ -98,7 +108,7 @@ impl<'l> BulkRecorder<'l> {
     }
 
     async fn submit(&mut self) -> Result<(), Problem> {
-        let (items, valid) = separate(std::mem::take(&mut self.group));
+        let (items, valid) = separate(self.ledger.tenancy(), std::mem::take(&mut self.group));
         // A command is decided after all events before it are recorded.
         if valid.iter().any(|envelope| envelope.event().payload.is_command()) {
             self.wait_for_groups().await?;

@@ -4,9 +4,9 @@ use axum::Json;
 use axum::response::Response;
 use ledger_api_types::{ClockSkewBody, ClockSkewsBody};
 
+use crate::access::{Authorized, ReadEnvironment};
 use crate::parameters::{StrictQuery, WaitQuery, wait_for_position, with_position};
 use crate::problem::Problem;
-use crate::tenant::TenantLedger;
 
 /// Maximum number of emitters in a response.
 const MAX_EMITTERS: u32 = 100;
@@ -30,7 +30,7 @@ const MAX_EMITTERS: u32 = 100;
     )
 )]
 pub(crate) async fn list_clock_skews(
-    ledger: TenantLedger,
+    ledger: Authorized<ReadEnvironment>,
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;

@@ -7,19 +7,20 @@ use ledger_api_types::{
     DiffBody, DifferenceBody, EnvironmentBody, EnvironmentsBody, HiddenReportBody, LaneBody, LaneChange,
     SideBody, StateBody, SwitchBody,
 };
+use ledger_domain::access::Verb;
 use ledger_domain::{
     Composition, Difference, EnvironmentName, EventRef, LaneDifference, LiveRelease, PointInTime, Position,
     Release, ServiceName, SlotName, TargetName,
 };
-use ledger_projections::{AsOf, EnvironmentState};
+use ledger_projections::{AsOf, EnvironmentRow, EnvironmentState};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::access::{Authorized, ReadEnvironment, ReadSome};
 use crate::parameters::{
     StrictQuery, WaitQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
 };
 use crate::problem::Problem;
-use crate::tenant::TenantLedger;
 
 fn lane_body(
     service: &ServiceName,
@@ -53,7 +54,7 @@ fn difference_body(lane: LaneDifference<'_>) -> DifferenceBody {
 
 /// List environments
 ///
-/// Lists every environment that an event named.
+/// Lists every environment that an event named, and that the client may read.
 #[utoipa::path(
     get,
     path = "/environments",
@@ -69,12 +70,13 @@ fn difference_body(lane: LaneDifference<'_>) -> DifferenceBody {
     )
 )]
 pub(crate) async fn list_environments(
-    ledger: TenantLedger,
+    ledger: Authorized<ReadSome>,
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let (projected, rows) = ledger.projections.environments().await?;
-    let environments = rows.into_iter().map(|row| EnvironmentBody {
+    let is_readable = |row: &EnvironmentRow| ledger.tenancy().check(Verb::Read, &row.name, None).is_ok();
+    let environments = rows.into_iter().filter(is_readable).map(|row| EnvironmentBody {
         name: row.name.to_string(),
         first_position: row.first_position.get(),
         changes: row.changes,
@@ -136,7 +138,7 @@ pub(crate) struct StateQuery {
     )
 )]
 pub(crate) async fn get_state(
-    ledger: TenantLedger,
+    ledger: Authorized<ReadEnvironment>,
     Path(path): Path<EnvironmentPath>,
     StrictQuery(query): StrictQuery<StateQuery>,
 ) -> Result<Response, Problem> {
@@ -228,7 +230,7 @@ fn parse_side(
     )
 )]
 pub(crate) async fn get_diff(
-    ledger: TenantLedger,
+    ledger: Authorized<ReadEnvironment>,
     Path(path): Path<EnvironmentPath>,
     StrictQuery(query): StrictQuery<DiffQuery>,
 ) -> Result<Response, Problem> {
@@ -236,6 +238,9 @@ pub(crate) async fn get_diff(
     let to = parse_side("to", query.to.as_deref().unwrap_or("latest"), &environment)?;
     let default_from = if to.0 == environment { "-1" } else { "latest" };
     let from = parse_side("from", query.from.as_deref().unwrap_or(default_from), &environment)?;
+    for (side, _) in [&from, &to] {
+        ledger.tenancy().check(Verb::Read, side, None)?;
+    }
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
     let (first, second) =
         ledger.projections.two_states((&from.0, from.1.into()), (&to.0, to.1.into())).await?;

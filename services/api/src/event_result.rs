@@ -123,6 +123,19 @@ pub(crate) fn invalid_result(invalid: InvalidEvent) -> EventResult {
     }
 }
 
+/// Returns the result of an event that its sender may not send.
+pub(crate) fn denied_result((id, source): (String, String), problem: Problem) -> EventResult {
+    EventResult {
+        id: Some(id),
+        source: Some(source),
+        status: EventStatus::Rejected,
+        position: None,
+        problem: Some(problem.into_body()),
+        count: None,
+        annotations: AnnotationsBody::default(),
+    }
+}
+
 pub(crate) fn outcome_result((id, source): (String, String), outcome: &RecordOutcome) -> EventResult {
     let (status, position, problem) = match outcome {
         RecordOutcome::Recorded(position) => (EventStatus::Recorded, Some(*position), None),

@@ -4,10 +4,12 @@ use axum::Json;
 use axum::extract::Path;
 use axum::response::Response;
 use ledger_api_types::{FindingBody, GateBody, GateRequest, ReleaseBody, ReleaseRequest};
+use ledger_domain::access::Verb;
 use ledger_domain::gate::Finding;
 use ledger_domain::{Artifact, ConfigDigest, LaneRef, Position, Release, ServiceName, ShortText, TargetName};
 use ledger_ingest::{GateQuery, gate};
 
+use crate::access::{AskGate, Authorized};
 use crate::body::{ValidJson, parsed_member};
 use crate::environments::EnvironmentPath;
 use crate::parameters::{StrictQuery, WaitQuery, wait_for_position, with_position};
@@ -70,13 +72,14 @@ pub(crate) fn finding_body(finding: &Finding) -> FindingBody {
     )
 )]
 pub(crate) async fn evaluate_gate(
-    ledger: TenantLedger,
+    ledger: Authorized<AskGate>,
     Path(path): Path<EnvironmentPath>,
     StrictQuery(query): StrictQuery<WaitQuery>,
     ValidJson(request): ValidJson<GateRequest>,
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
     let target = request.target.as_deref().map(|text| parsed_member("/target", TargetName::parse(text)));
+    let claimed = request.requester.as_ref().map(|actor| parse_actor("requester", actor)).transpose()?;
     let question = GateQuery {
         lane: LaneRef {
             environment,
@@ -90,8 +93,9 @@ pub(crate) async fn evaluate_gate(
             .map(|text| parsed_member("/rollback_id", ShortText::parse(text)))
             .transpose()?,
         is_new: request.new,
-        requester: request.requester.as_ref().map(|actor| parse_actor("requester", actor)).transpose()?,
+        requester: ledger.tenancy().actor(claimed).0,
     };
+    ledger.tenancy().check(Verb::Gate, &question.lane.environment, Some(&question.lane.service))?;
     ledger.in_time(evaluate(&ledger, &question, &query)).await
 }
 

@@ -20,18 +20,21 @@ use crate::{App, Ledger, Shared};
 /// Time limit for each part to answer a probe. It is short because probes have short timeouts themselves.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Path of the metrics. They name tenants and environments.
+pub(crate) const METRICS: &str = "/metrics";
+
 pub(crate) fn router() -> Router<Shared> {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/readyz/ingest", get(ready_for_ingest))
         .route("/readyz/questions", get(ready_for_queries))
-        .route("/metrics", get(metrics))
+        .route(METRICS, get(metrics))
 }
 
 /// Returns true for the paths of this router.
 pub(crate) fn is_health(path: &str) -> bool {
-    matches!(path, "/livez" | "/readyz" | "/readyz/ingest" | "/readyz/questions" | "/metrics")
+    matches!(path, "/livez" | "/readyz" | "/readyz/ingest" | "/readyz/questions" | METRICS)
 }
 
 async fn livez() -> Json<serde_json::Value> {

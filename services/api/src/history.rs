@@ -6,12 +6,15 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::SecondsFormat;
 use ledger_api_types::{EntryBody, EventsBody, PositionBody};
+use ledger_codec::cloudevents::Envelope;
+use ledger_domain::access::Verb;
 use ledger_domain::{EnvironmentName, EventId, Identity, Kind as EventKind, Position, ServiceName, Source};
 use ledger_ingest::UnknownLane;
-use ledger_projections::{EventFilter, ForeignEntry, PAGE_BYTES};
+use ledger_projections::{EventFilter, EventRow, ForeignEntry, PAGE_BYTES};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::access::{Authorized, ReadHistory, ReadSome};
 use crate::conditional::names_tag;
 use crate::entry::entry_body;
 use crate::parameters::{
@@ -91,7 +94,7 @@ impl EventsQuery {
     )
 )]
 pub(crate) async fn list_events(
-    ledger: TenantLedger,
+    ledger: Authorized<ReadHistory>,
     StrictQuery(query): StrictQuery<EventsQuery>,
 ) -> Result<Response, Problem> {
     let filter = query.filter()?;
@@ -150,7 +153,7 @@ pub(crate) struct EntryPath {
     )
 )]
 pub(crate) async fn get_event(
-    ledger: TenantLedger,
+    ledger: Authorized<ReadSome>,
     Path(path): Path<EntryPath>,
     StrictQuery(query): StrictQuery<WaitQuery>,
     headers: HeaderMap,
@@ -172,6 +175,7 @@ pub(crate) async fn get_event(
         let detail = format!("no entry at position {wanted}; the projections are at {projected}");
         return Err(Problem::new(Kind::UnknownPosition, detail));
     };
+    check_readable(&ledger, &row)?;
     let tag = HeaderValue::from_str(&format!("\"{}\"", row.leaf_hash));
     let tag = tag.map_err(|error| Problem::new(Kind::Internal, error))?;
     let not_modified = names_tag(&headers, header::IF_NONE_MATCH, tag.to_str().unwrap_or_default());
@@ -183,6 +187,15 @@ pub(crate) async fn get_event(
         return Ok((StatusCode::NOT_MODIFIED, cache_headers).into_response());
     }
     Ok(with_position(projected, (cache_headers, Json(entry_body(row)?))))
+}
+
+/// Checks that the client may read an entry.
+fn check_readable(ledger: &TenantLedger, row: &EventRow) -> Result<(), Problem> {
+    match Envelope::stored(row.bytes.clone()) {
+        Ok(envelope) => ledger.tenancy().check_event(Some(Verb::Read), &envelope.event().payload),
+        // An event of a newer program, of which this one does not know what it concerns.
+        Err(_) => ledger.tenancy().check_all(Verb::Read),
+    }
 }
 
 /// Returns the problem of an entry that is no event of a ledger. It states what the entry's leaf covers.
@@ -214,7 +227,7 @@ fn foreign_entry(foreign: &ForeignEntry) -> Problem {
     )
 )]
 pub(crate) async fn get_position(
-    ledger: TenantLedger,
+    ledger: Authorized<ReadSome>,
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;

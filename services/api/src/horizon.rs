@@ -13,11 +13,11 @@ use serde::Deserialize;
 use tokio::time::timeout;
 use utoipa::IntoParams;
 
+use crate::access::{Authorized, ReadEnvironment};
 use crate::bodies::{MAX_LISTED, plan_issue_body};
 use crate::environments::EnvironmentPath;
 use crate::parameters::{StrictQuery, parse_optional, wait_for_position, with_position};
 use crate::problem::{Kind, Problem};
-use crate::tenant::TenantLedger;
 
 /// Default and maximum of the window.
 const DEFAULT_WINDOW: TimeDelta = TimeDelta::days(30);
@@ -94,7 +94,7 @@ fn parse_window(text: &str) -> Result<TimeDelta, &'static str> {
     )
 )]
 pub(crate) async fn get_horizon(
-    ledger: TenantLedger,
+    ledger: Authorized<ReadEnvironment>,
     Path(path): Path<EnvironmentPath>,
     StrictQuery(query): StrictQuery<HorizonQuery>,
 ) -> Result<Response, Problem> {

@@ -15,6 +15,7 @@ use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::access::{Authorized, SendEvents};
 use crate::body::{media_type, read};
 use crate::event_result::{add_annotations, id_and_source, outcome_result};
 use crate::parameters::{NoParameters, StrictQuery};
@@ -121,7 +122,7 @@ fn content_mode(headers: &HeaderMap) -> Result<Mode, Problem> {
 )]
 pub(crate) async fn post_events(
     State(app): State<Arc<App>>,
-    ledger: TenantLedger,
+    ledger: Authorized<SendEvents>,
     StrictQuery(NoParameters {}): StrictQuery<NoParameters>,
     headers: HeaderMap,
     body: Body,
@@ -180,6 +181,7 @@ async fn record_one(
     event: Result<Envelope, InvalidEvent>,
 ) -> Result<Response, Problem> {
     let envelope = event.map_err(|invalid| Problem::from(&invalid))?;
+    let envelope = ledger.tenancy().accept(envelope)?;
     let id_and_source = id_and_source(&envelope);
     let outcomes = ledger.ingest.record(vec![envelope]).await;
     let outcome = outcomes.first().unwrap_or(&RecordOutcome::Refused(RecordError::Closing));

@@ -3,6 +3,7 @@
 //! Invariants: only `problem` maps errors to status codes; every error body is `application/problem+json`; every
 //! response that reads the projections carries the position that it reflects.
 
+mod access;
 mod answers;
 mod backtests;
 mod bodies;
@@ -59,6 +60,7 @@ use tower_http::trace::TraceLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use access::{AccessFollower, Authentication, Authenticator, ProxySettings};
 pub use gauges::refresh_gauges;
 pub use host::{AllowedHosts, InvalidHost};
 pub use limits::{Bounds, Limits};
@@ -92,6 +94,8 @@ pub struct App {
     pub limits: Limits,
     /// What all requests share, each with its bound.
     pub bounds: Bounds,
+    /// Whether the service authenticates its clients.
+    pub authentication: Authentication,
     /// Hosts by which clients may reach the service.
     pub allowed_hosts: AllowedHosts,
     /// Permits of whole-history queries; see [`MAX_HISTORY_SCANS`].
@@ -126,6 +130,15 @@ fn ledger_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(targets::get_targets))
 }
 
+/// Routes of the service as a whole, which belong to no tenant.
+fn service_routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(access::who_am_i))
+        .routes(routes!(access::list_tokens))
+        .routes(routes!(access::list_grants))
+        .routes(routes!(access::explain_access))
+}
+
 /// Returns the router of the API, its documentation, health and metrics.
 pub fn router(app: Arc<App>) -> Router {
     let (api, document) = openapi::split(ledger_routes());
@@ -144,6 +157,7 @@ fn with_middleware(routes: Router<Shared>, app: Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), limits::time_out_questions))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(from_fn_with_state(Arc::clone(&app), answers::bound_answers))
+        .layer(from_fn_with_state(Arc::clone(&app), access::authenticate))
         .layer(from_fn_with_state(Arc::clone(&app), host::check_host))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::X_CONTENT_TYPE_OPTIONS,

@@ -8,20 +8,21 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::parameter_schemas::describe;
-use crate::{Shared, ledger_routes};
+use crate::{Shared, ledger_routes, service_routes};
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Release Ledger",
         description = "Records releases, checks and rollbacks, and shows which release ran where.\n\n\
-            Every path also exists for a named tenant: `/v1/tenants/{tenant}/…`.",
+            Every path except those of access also exists for a named tenant: `/v1/tenants/{tenant}/…`.",
     ),
     tags(
         (name = "events", description = "Entries of the ledger"),
         (name = "environments", description = "State of environments, now and at any point"),
         (name = "rollback", description = "Release points, gates and rollbacks"),
         (name = "ledger", description = "The ledger as a whole"),
+        (name = "access", description = "Who the client is, and who may do what"),
     )
 )]
 struct Description;
@@ -29,8 +30,10 @@ struct Description;
 /// Returns the router of all paths, with and without a tenant, and its OpenAPI document.
 pub(crate) fn split(api: OpenApiRouter<Shared>) -> (Router<Shared>, Document) {
     let root = OpenApiRouter::with_openapi(Description::openapi());
-    let (router, mut document) =
-        root.nest("/v1", api).nest("/v1/tenants/{tenant}", ledger_routes()).split_for_parts();
+    let (router, mut document) = root
+        .nest("/v1", api.merge(service_routes()))
+        .nest("/v1/tenants/{tenant}", ledger_routes())
+        .split_for_parts();
     for (path, item) in &mut document.paths.paths {
         if path.starts_with("/v1/tenants/{tenant}") {
             operations(item).into_iter().flatten().for_each(scope_to_tenant);

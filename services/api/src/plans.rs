@@ -12,6 +12,7 @@ use ledger_projections::Snapshot;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::access::{Authorized, ReadEnvironment};
 use crate::bodies::point_body;
 use crate::body::parsed_member;
 use crate::environments::EnvironmentPath;
@@ -19,7 +20,6 @@ use crate::parameters::{
     StrictQuery, parse, parse_optional, parse_position, wait_for_position, with_position,
 };
 use crate::problem::{Kind, Problem};
-use crate::tenant::TenantLedger;
 
 /// Maximum number of points that one request examines before it returns a cursor.
 const MAX_EXAMINED_POINTS: u32 = 2_000;
@@ -103,7 +103,7 @@ fn parse_status(text: &str) -> Result<Status, &'static str> {
     )
 )]
 pub(crate) async fn list_points(
-    ledger: TenantLedger,
+    ledger: Authorized<ReadEnvironment>,
     Path(path): Path<EnvironmentPath>,
     StrictQuery(query): StrictQuery<PointsQuery>,
 ) -> Result<Response, Problem> {
@@ -180,7 +180,7 @@ pub(crate) struct KnownAtQuery {
     )
 )]
 pub(crate) async fn get_point(
-    ledger: TenantLedger,
+    ledger: Authorized<ReadEnvironment>,
     Path(path): Path<PointPath>,
     StrictQuery(query): StrictQuery<KnownAtQuery>,
 ) -> Result<Response, Problem> {
@@ -225,7 +225,7 @@ pub(crate) async fn get_point(
     )
 )]
 pub(crate) async fn get_policy(
-    ledger: TenantLedger,
+    ledger: Authorized<ReadEnvironment>,
     Path(path): Path<EnvironmentPath>,
     StrictQuery(query): StrictQuery<KnownAtQuery>,
 ) -> Result<Response, Problem> {

@@ -64,6 +64,10 @@ kinds! {
     NotIJson = 400 "not-i-json" "Ambiguous JSON";
     IncompleteBody = 400 "incomplete-body" "Incomplete request body";
     PositionAhead = 400 "position-ahead" "Position ahead of the stream";
+    Unauthenticated = 401 "unauthenticated" "Not authenticated";
+    Forbidden = 403 "forbidden" "Not allowed";
+    OtherTenant = 403 "other-tenant" "Event of another tenant";
+    NotTheRequester = 403 "not-the-requester" "Rollback requested for another";
     SelfApproval = 403 "self-approval" "Approval by the requester";
     NotAPerson = 403 "not-a-person" "Approval not by a person";
     ReservedSource = 403 "reserved-source" "Reserved event source";
@@ -86,6 +90,8 @@ kinds! {
     RollbackStartBlocked = 409 "rollback-start-blocked" "Rollback start blocked";
     RollbackStepBlocked = 409 "rollback-step-blocked" "Rollback step blocked";
     PlanChanged = 409 "plan-changed" "Plan changed";
+    AuthenticationOff = 409 "authentication-off" "Authentication off";
+    UselessChange = 409 "useless-change" "Change of access without effect";
     NothingMarked = 409 "nothing-marked" "Unmarked release point";
     NotRevoked = 409 "not-revoked" "Artifact not revoked";
     FreezeMismatch = 409 "freeze-mismatch" "Freeze state mismatch";
@@ -102,6 +108,7 @@ kinds! {
     FromTheFuture = 422 "event-from-the-future" "Event time in the future";
     Internal = 500 "internal" "Internal error";
     Busy = 503 "busy" "Service busy";
+    AccessUnavailable = 503 "access-unavailable" "Access unavailable";
     DecisionUnavailable = 503 "decision-unavailable" "Decision unavailable";
     PredecessorFailed = 503 "predecessor-failed" "Predecessor not recorded";
     JournalDiverged = 503 "journal-diverged" "Stream replaced";
@@ -305,6 +312,8 @@ impl From<&Rejection> for Problem {
             Rejection::Policy(_) => Kind::InvalidPolicy,
             Rejection::Freeze(_) => Kind::FreezeMismatch,
             Rejection::ReservedSource(_) | Rejection::NotTheController => Kind::ReservedSource,
+            Rejection::NotTheRequester(..) => Kind::NotTheRequester,
+            Rejection::OtherTenant(_) => Kind::OtherTenant,
             Rejection::TooLarge(_) => Kind::TooLarge,
         };
         let mut problem = Self::new(kind, rejection);

@@ -11,6 +11,7 @@ use ledger_api_types::{
     ApprovalsBody, ConcurrentChangeBody, EntryRefBody, PlanBody, ProgressBody, RequestedRollbackBody,
     RollbackBody, RollbackRequest, RollbacksBody, StepStateBody, VoteBody,
 };
+use ledger_domain::access::Verb;
 use ledger_domain::event::{Payload, Step};
 use ledger_domain::rollback::RollbackPhase;
 use ledger_domain::{
@@ -25,6 +26,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
+use crate::access::{Authorized, ReadEnvironment, ReadSome, StartRollback, Tenancy};
 use crate::bodies::plan_body;
 use crate::body::{ValidJson, parsed_member};
 use crate::environments::EnvironmentPath;
@@ -94,7 +96,7 @@ pub(crate) struct DryRunQuery {
     )
 )]
 pub(crate) async fn request_rollback(
-    ledger: TenantLedger,
+    ledger: Authorized<StartRollback>,
     Path(path): Path<EnvironmentPath>,
     StrictQuery(query): StrictQuery<DryRunQuery>,
     headers: HeaderMap,
@@ -102,11 +104,13 @@ pub(crate) async fn request_rollback(
 ) -> Result<Response, Problem> {
     let environment = path.name()?;
     let plan_request = plan_request(&request, environment.clone())?;
-    if query.dry_run.unwrap_or(false) {
+    let is_dry_run = query.dry_run.unwrap_or(false);
+    check_allowed(ledger.tenancy(), &plan_request, if is_dry_run { Verb::Read } else { Verb::Rollback })?;
+    if is_dry_run {
         return ledger.in_time(dry_run(&ledger, &plan_request, &query)).await;
     }
     wait_for_position(&ledger, query.wait_for.as_deref(), query.wait_ms.as_deref()).await?;
-    let rollback = rollback_request(&request, plan_request, &headers)?;
+    let rollback = rollback_request(ledger.tenancy(), &request, plan_request, &headers)?;
     let rollback_id = rollback.rollback_id.clone();
     let (position, status) = match ledger.ingest.request(Request::Rollback(Box::new(rollback))).await {
         RecordOutcome::Recorded(position) => (position, "recorded"),
@@ -135,6 +139,21 @@ pub(crate) async fn request_rollback(
     Ok(with_position(position, (StatusCode::CREATED, Json(body))))
 }
 
+/// Checks that the sender may do `verb` with all lanes of a request, and read the environment that it takes the point
+/// from.
+fn check_allowed(tenancy: &Tenancy, request: &PlanRequest, verb: Verb) -> Result<(), Problem> {
+    if request.scope.services.is_empty() {
+        tenancy.check(verb, &request.environment, None)?;
+    }
+    for service in &request.scope.services {
+        tenancy.check(verb, &request.environment, Some(service))?;
+    }
+    match request.source() {
+        Some(source) => tenancy.check(Verb::Read, source, None),
+        None => Ok(()),
+    }
+}
+
 /// Plans a rollback, and records nothing.
 async fn dry_run(
     ledger: &TenantLedger,
@@ -150,13 +169,16 @@ async fn dry_run(
 }
 
 fn rollback_request(
+    tenancy: &Tenancy,
     request: &RollbackRequest,
     plan_request: PlanRequest,
     headers: &HeaderMap,
 ) -> Result<RequestRollback, Problem> {
     let required = |pointer| move || Problem::member(pointer, "is required, unless it is a dry run");
     let reason = request.reason.as_deref().ok_or_else(required("/reason"))?;
-    let initiated_by = request.initiated_by.as_ref().ok_or_else(required("/initiated_by"))?;
+    let claimed =
+        request.initiated_by.as_ref().map(|actor| parse_actor("initiated_by", actor)).transpose()?;
+    let (initiated_by, sender) = tenancy.actor(claimed);
     let plan_digest = request.plan_digest.as_deref();
     let rollback_id = match &request.rollback_id {
         Some(text) => parsed_member("/rollback_id", ShortText::parse_identifier(text))?,
@@ -166,7 +188,8 @@ fn rollback_request(
         plan_request,
         rollback_id,
         reason: parsed_member("/reason", LongText::parse(reason))?,
-        initiated_by: parse_actor("initiated_by", initiated_by)?,
+        initiated_by: initiated_by.ok_or_else(required("/initiated_by"))?,
+        sender,
         force: request.force,
         expected_position: if_match(headers)?,
         plan_digest: plan_digest
@@ -364,7 +387,7 @@ pub(crate) struct RollbacksQuery {
     )
 )]
 pub(crate) async fn list_rollbacks(
-    ledger: TenantLedger,
+    ledger: Authorized<ReadEnvironment>,
     StrictQuery(query): StrictQuery<RollbacksQuery>,
 ) -> Result<Response, Problem> {
     let phase = |text: &str| {
@@ -416,7 +439,7 @@ pub(crate) struct RollbackPath {
     )
 )]
 pub(crate) async fn get_rollback(
-    ledger: TenantLedger,
+    ledger: Authorized<ReadSome>,
     Path(path): Path<RollbackPath>,
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {
@@ -425,6 +448,8 @@ pub(crate) async fn get_rollback(
     let mut snapshot = ledger.projections.snapshot().await?;
     let row = snapshot.rollback(&rollback_id).await?;
     let unknown = || Problem::new(Kind::UnknownRollback, format!("unknown rollback {rollback_id}"));
-    let body = rollback_body(&mut snapshot, row.ok_or_else(unknown)?, true, ledger.now()).await?;
+    let row = row.ok_or_else(unknown)?;
+    ledger.tenancy().check(Verb::Read, &row.request.rollback.environment, None)?;
+    let body = rollback_body(&mut snapshot, row, true, ledger.now()).await?;
     Ok(with_position(snapshot.position(), Json(body)))
 }

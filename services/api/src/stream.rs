@@ -17,6 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 use utoipa::IntoParams;
 
+use crate::access::{Authorized, ReadEnvironment};
 use crate::answers::CountedBytes;
 use crate::budget::Exhausted;
 use crate::parameters::{StrictQuery, parse, parse_optional, parse_position};
@@ -68,7 +69,7 @@ pub(crate) struct StreamQuery {
     )
 )]
 pub(crate) async fn follow_rollbacks(
-    ledger: TenantLedger,
+    ledger: Authorized<ReadEnvironment>,
     StrictQuery(query): StrictQuery<StreamQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -88,7 +89,12 @@ pub(crate) async fn follow_rollbacks(
     }
     let subscription = ledger.rollback_feeds().subscribe(&ledger.projections)?;
     let shutdown = ledger.shutdown();
-    let follower = Follower { ledger, subscription, environment, after: after.unwrap_or(projected) };
+    let follower = Follower {
+        ledger: ledger.into_ledger(),
+        subscription,
+        environment,
+        after: after.unwrap_or(projected),
+    };
     let events = follower.events().take_until(shutdown.cancelled_owned()).map(Ok::<_, Infallible>);
     let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
     Ok((headers, Body::from_stream(events)).into_response())

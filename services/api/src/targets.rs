@@ -15,6 +15,7 @@ use ledger_projections::{AsKnownAt, AsOf, EnvironmentState, Snapshot};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::access::{Authorized, ReadEnvironment};
 use crate::environments::EnvironmentPath;
 use crate::parameters::{StrictQuery, WaitQuery, parse_optional, wait_for_position, with_position};
 use crate::problem::{Kind, Problem};
@@ -61,7 +62,7 @@ pub(crate) struct ManifestQuery {
     )
 )]
 pub(crate) async fn get_manifest(
-    ledger: TenantLedger,
+    ledger: Authorized<ReadEnvironment>,
     Path(path): Path<EnvironmentPath>,
     StrictQuery(query): StrictQuery<ManifestQuery>,
 ) -> Result<Response, Problem> {
@@ -118,7 +119,7 @@ async fn latest_state(
     )
 )]
 pub(crate) async fn get_drift(
-    ledger: TenantLedger,
+    ledger: Authorized<ReadEnvironment>,
     Path(path): Path<EnvironmentPath>,
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {
@@ -170,7 +171,7 @@ pub(crate) async fn get_drift(
     )
 )]
 pub(crate) async fn get_targets(
-    ledger: TenantLedger,
+    ledger: Authorized<ReadEnvironment>,
     Path(path): Path<EnvironmentPath>,
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, Problem> {

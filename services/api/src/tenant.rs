@@ -1,36 +1,43 @@
-//! Extraction of a request's ledger: the tenant named in the path, or `default`.
+//! The ledger of a request.
 
 use std::ops::Deref;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, RawPathParams};
-use axum::http::request::Parts;
 use chrono::{DateTime, Utc};
-use ledger_domain::TenantName;
 use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Tenancy;
 use crate::budget::Share;
 use crate::limits::in_time;
 use crate::problem::{Kind, Problem};
 use crate::rollback_feed::RollbackFeeds;
 use crate::{App, Ledger};
 
-/// Extractor of the ledger of the request's tenant. Invariant: `app.ledgers` contains `tenant`.
+/// The ledger of a request's tenant. Invariant: `app.ledgers` contains the tenant.
 pub(crate) struct TenantLedger {
     app: Arc<App>,
-    tenant: TenantName,
+    tenancy: Tenancy,
 }
 
 impl Deref for TenantLedger {
     type Target = Ledger;
 
     fn deref(&self) -> &Ledger {
-        &self.app.ledgers[&self.tenant]
+        &self.app.ledgers[&self.tenancy.tenant]
     }
 }
 
 impl TenantLedger {
+    pub(crate) const fn new(app: Arc<App>, tenancy: Tenancy) -> Self {
+        Self { app, tenancy }
+    }
+
+    /// Returns the tenant and the sender of the request.
+    pub(crate) const fn tenancy(&self) -> &Tenancy {
+        &self.tenancy
+    }
+
     pub(crate) fn now(&self) -> DateTime<Utc> {
         (self.clock)()
     }
@@ -62,23 +69,5 @@ impl TenantLedger {
     /// Returns the token that is cancelled at shutdown.
     pub(crate) fn shutdown(&self) -> CancellationToken {
         self.app.shutdown.clone()
-    }
-}
-
-impl FromRequestParts<Arc<App>> for TenantLedger {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let path = RawPathParams::from_request_parts(parts, app).await;
-        let path = path.map_err(|error| Problem::new(Kind::PathNotFound, error))?;
-        let named = path.iter().find(|(name, _)| *name == "tenant").map(|(_, value)| value);
-        let tenant = match named {
-            Some(name) => TenantName::parse(name).map_err(|error| Problem::parameter("tenant", error))?,
-            None => TenantName::default(),
-        };
-        if !app.ledgers.contains_key(&tenant) {
-            return Err(Problem::new(Kind::UnknownTenant, format!("unknown tenant {tenant}")));
-        }
-        Ok(Self { app: Arc::clone(app), tenant })
     }
 }

@@ -29,7 +29,14 @@ pub(super) fn compose_with_identity(
     reason: Option<LongText>,
 ) -> anyhow::Result<Envelope> {
     let identity = Identity { source: Source::parse(source)?, id: EventId::parse(id)? };
-    let event = Event { payload, actor: Some(actor.clone()), reason, links: Vec::new(), corrects: None };
+    let event = Event {
+        payload,
+        actor: Some(actor.clone()),
+        sender: None,
+        reason,
+        links: Vec::new(),
+        corrects: None,
+    };
     Ok(Envelope::compose(identity, occurred_at.trunc_subsecs(6), event)?)
 }
 

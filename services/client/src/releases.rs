@@ -307,6 +307,7 @@ impl Row {
             actor: optional("actor", &columns.actor)?.map(actor).transpose()?,
             reason: None,
             links: Vec::new(),
+            sender: None,
             corrects: None,
         };
         let time = occurred_at.to_rfc3339_opts(SecondsFormat::Micros, true);

@@ -16,14 +16,15 @@ mod encode;
 mod error;
 mod fields;
 mod header;
+mod principal;
 mod stored;
 mod uri;
 mod versions;
 
 use bytes::Bytes;
 use chrono::{DateTime, SubsecRound, Utc};
-use ledger_domain::event::Policy;
-use ledger_domain::{Event, Identity, Kind};
+use ledger_domain::event::{Policy, Sender};
+use ledger_domain::{Event, Identity, Kind, Principal};
 
 use crate::ijson::{Json, Object};
 
@@ -39,6 +40,8 @@ pub struct Envelope {
     occurred_at: DateTime<Utc>,
     event: Event,
     bytes: Bytes,
+    /// The bytes without the authenticated sender; `None` if there is none.
+    content: Option<Bytes>,
 }
 
 impl Envelope {
@@ -61,7 +64,22 @@ impl Envelope {
         let object = parse_object(&bytes)?;
         let (identity, occurred_at, event) =
             decode(&object, |_, _, _| Ok(())).map_err(|reason| invalid(&object, reason))?;
-        Ok(Self { identity, occurred_at, event, bytes })
+        Ok(Self { identity, occurred_at, content: content(&event, object), event, bytes })
+    }
+
+    /// Adds the authenticated sender. It is the actor of the event from here on; see [`Principal::actor`].
+    ///
+    /// # Errors
+    /// The event with its sender is too large.
+    pub fn sent_by(self, principal: &Principal) -> Result<Self, InvalidEvent> {
+        let object = parse_object(&self.bytes).map_err(|reason| invalid(&Object::default(), reason))?;
+        let mut members = object.into_members();
+        members.push((principal::ATTRIBUTE.into(), Json::String(principal::encode(principal).into())));
+        let object = Object::from_members(members).unwrap_or_default();
+        let bytes = check_size(object.canonical()).map_err(|reason| invalid(&object, reason))?;
+        let mut event = self.event;
+        set_sender(&mut event, principal.clone());
+        Ok(Self { content: Some(self.bytes), event, bytes, ..self })
     }
 
     /// Parses a new event in binary mode: attributes by name (without the protocol's `ce-`; the `Content-Type` is
@@ -106,16 +124,17 @@ impl Envelope {
     ) -> Result<Self, InvalidEvent> {
         // The precision of parsed events and of Postgres.
         let occurred_at = occurred_at.trunc_subsecs(6);
-        let json = encode::event(&identity, occurred_at, &event);
-        let bytes = check_size(json.canonical())?;
-        Ok(Self { identity, occurred_at, event, bytes })
+        let object = encode::event(&identity, occurred_at, &event);
+        let bytes = check_size(object.canonical())?;
+        let content = content(&event, object);
+        Ok(Self { identity, occurred_at, event, bytes, content })
     }
 
     fn new(object: Object<'_>) -> Result<Self, InvalidEvent> {
         let (identity, occurred_at, event) =
             decode(&object, admission::check_event).map_err(|reason| invalid(&object, reason))?;
         let bytes = check_size(object.canonical()).map_err(|reason| invalid(&object, reason))?;
-        Ok(Self { identity, occurred_at, event, bytes })
+        Ok(Self { identity, occurred_at, event, bytes, content: None })
     }
 
     /// Returns the source and the id, which together identify the event.
@@ -142,17 +161,45 @@ impl Envelope {
         &self.bytes
     }
 
-    /// Returns the canonical bytes without `datacontenttype`.
+    /// Returns the canonical bytes without the authenticated sender: what the client sent.
+    #[must_use]
+    pub fn content(&self) -> &Bytes {
+        self.content.as_ref().unwrap_or(&self.bytes)
+    }
+
+    /// Returns the content without `datacontenttype`.
     ///
     /// Older versions stored an event without the attribute if it was sent without it or in binary mode. Such an event,
-    /// sent again, is a duplicate of the entry with these bytes.
+    /// sent again, is a duplicate of the entry with this content.
     #[must_use]
-    pub fn bytes_without_content_type(&self) -> Bytes {
-        match parse_object(&self.bytes) {
-            Ok(object) => attributes::without_content_type(object).canonical().into(),
-            Err(_) => self.bytes.clone(),
+    pub fn content_without_content_type(&self) -> Bytes {
+        match parse_object(self.content()) {
+            Ok(object) => attributes::without(object, "datacontenttype").canonical().into(),
+            Err(_) => self.content().clone(),
         }
     }
+}
+
+/// Returns the content of a stored entry: its bytes without the authenticated sender. Two events of an identity are the
+/// same if they have the same content, whoever sent them.
+#[must_use]
+pub fn content_of(bytes: &Bytes) -> Bytes {
+    match parse_object(bytes) {
+        Ok(object) if object.get(principal::ATTRIBUTE).is_some() => {
+            attributes::without(object, principal::ATTRIBUTE).canonical().into()
+        }
+        _ => bytes.clone(),
+    }
+}
+
+fn content(event: &Event, object: Object<'_>) -> Option<Bytes> {
+    event.sender.as_ref().map(|_| attributes::without(object, principal::ATTRIBUTE).canonical().into())
+}
+
+fn set_sender(event: &mut Event, principal: Principal) {
+    let claimed_actor = event.actor.take();
+    event.actor = Some(principal.actor(claimed_actor.as_ref()));
+    event.sender = Some(Box::new(Sender { principal, claimed_actor }));
 }
 
 /// Decodes the parts of an event; `check` validates all its attributes, and its data, upcast to the latest version.
@@ -162,8 +209,11 @@ fn decode(
 ) -> Result<(Identity, DateTime<Utc>, Event), Reason> {
     let attributes = attributes::parse(object)?;
     let data = versions::upcast(attributes.kind, attributes.version, attributes.data);
-    let event = data::event(attributes.kind, &data)?;
+    let mut event = data::event(attributes.kind, &data)?;
     check(attributes.kind, object, &data)?;
+    if let Some(Json::String(text)) = object.get(principal::ATTRIBUTE) {
+        set_sender(&mut event, principal::decode(text)?);
+    }
     Ok((attributes.identity, attributes.occurred_at, event))
 }
 

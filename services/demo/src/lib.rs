@@ -95,8 +95,14 @@ impl History {
         let id = EventId::parse(&format!("{:08}", self.position.get())).expect("digits are an id");
         let occurred_at = self.world.calendar.time(draft.occurred);
         self.production.apply(&payload, self.position, &id, occurred_at);
-        let event =
-            Event { payload, actor: draft.actor, reason: draft.reason, links: draft.links, corrects: None };
+        let event = Event {
+            payload,
+            actor: draft.actor,
+            sender: None,
+            reason: draft.reason,
+            links: draft.links,
+            corrects: None,
+        };
         let identity = Identity { source: self.source.clone(), id };
         Some(
             Envelope::compose(identity, occurred_at, event)

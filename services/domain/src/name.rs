@@ -101,6 +101,31 @@ impl Default for TenantName {
     }
 }
 
+impl TenantName {
+    /// Name of the tenant whose ledger records tokens and grants. No other tenant's name starts with `_`.
+    pub const ADMIN: &str = "_admin";
+
+    /// Returns the tenant whose ledger records tokens and grants.
+    #[must_use]
+    pub fn admin() -> Self {
+        Self(Self::ADMIN.into())
+    }
+
+    /// Returns true for the tenant whose ledger records tokens and grants.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        &*self.0 == Self::ADMIN
+    }
+
+    /// Parses the name of a tenant, which may be [`Self::ADMIN`].
+    ///
+    /// # Errors
+    /// The text breaks a rule of [`Self::parse`].
+    pub fn parse_any(text: &str) -> Result<Self, NameError> {
+        if text == Self::ADMIN { Ok(Self::admin()) } else { Self::parse(text) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,10 +10,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
-use ledger_codec::cloudevents::Envelope;
+use ledger_codec::cloudevents::{Envelope, content_of};
 use ledger_domain::{IdentityKey, Position, TenantName};
 use ledger_journal::{AppendError, NewEntry, Outcome, SharedJournal, Subject};
-use ledger_projections::{EntryLocation, Projections, Waited};
+use ledger_projections::{KnownEntry, Projections, Waited};
+use ledger_tlog::Hash;
 use metrics::{counter, histogram};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -119,6 +120,8 @@ impl RecentAppendFailure {
 /// An event without a position: a report, or the result of a decision.
 struct PendingEntry {
     new_entry: NewEntry,
+    /// [`content_hash`] of what the client sent.
+    content: Hash,
     /// The outcome if the history has an event of this identity.
     known: Option<RecordOutcome>,
     order: OrderedSubmission,
@@ -295,7 +298,7 @@ impl Appender {
         }
         let mut snapshot = self.projections.snapshot().await?;
         if let Some(known) = snapshot.find_entry(request.identity().key()).await? {
-            return Ok(Confirmation::Settled(repeated_outcome(&mut snapshot, request, known).await?));
+            return Ok(Confirmation::Settled(repeated_outcome(&mut snapshot, request, &known).await?));
         }
         let head = snapshot.position();
         let holds = match decision {
@@ -326,7 +329,7 @@ impl Appender {
         let keys: Vec<IdentityKey> = reports().map(|(_, envelope)| envelope.identity().key()).collect();
         let known = self.known_identities(&keys).await;
         let entries = reports().zip(keys).map(|((order, envelope), key)| {
-            self.writer.pending_entry(envelope, known.get(&key).copied(), order.clone())
+            self.writer.pending_entry(envelope, known.get(&key), order.clone())
         });
         Group::Reports(entries.collect())
     }
@@ -343,7 +346,7 @@ impl Appender {
 
     /// Returns the identities that the history has. If it is unavailable, events are appended all the same: the
     /// journal's duplicate window and the projector ensure that an identity has one effect.
-    async fn known_identities(&mut self, keys: &[IdentityKey]) -> HashMap<IdentityKey, EntryLocation> {
+    async fn known_identities(&mut self, keys: &[IdentityKey]) -> HashMap<IdentityKey, KnownEntry> {
         if !self.is_history_unavailable() {
             match timeout(LOOKUP_TIMEOUT, self.projections.find_entries(keys)).await {
                 Ok(Ok(known)) => return known,
@@ -393,7 +396,7 @@ impl GroupWriter {
     fn pending_entry(
         &self,
         envelope: &Envelope,
-        known: Option<EntryLocation>,
+        known: Option<&KnownEntry>,
         order: OrderedSubmission,
     ) -> PendingEntry {
         let new_entry = NewEntry {
@@ -401,7 +404,8 @@ impl GroupWriter {
             key: envelope.identity().key(),
             bytes: envelope.bytes().clone(),
         };
-        PendingEntry { new_entry, known: known.map(|known| known_outcome(envelope, known)), order }
+        let content = content_hash(envelope.content());
+        PendingEntry { new_entry, content, known: known.map(|known| known_outcome(envelope, known)), order }
     }
 
     /// Appends the events of a group that are not known yet and whose order is not aborted. Returns an outcome for
@@ -428,13 +432,20 @@ impl GroupWriter {
             Group::Reports(_) => self.journal.append(&new_entries).await,
         };
         let mut appended = appended.into_iter();
-        let outcomes: Vec<RecordOutcome> = settled
+        let mut outcomes: Vec<RecordOutcome> = settled
             .into_iter()
             .map(|settled| settled.unwrap_or_else(|| record_outcome(appended.next())))
             .collect();
+        for (entry, outcome) in group.entries().iter().zip(&mut outcomes) {
+            if let RecordOutcome::Conflict(position) = *outcome
+                && self.has_content(position, entry.content).await
+            {
+                *outcome = RecordOutcome::Duplicate(position);
+            }
+        }
         for (entry, outcome) in group.entries().iter().zip(&outcomes) {
             if let RecordOutcome::Recorded(position) = outcome {
-                recent.insert(entry.new_entry.key, *position, &entry.new_entry.bytes);
+                recent.insert(entry.new_entry.key, *position, &entry.new_entry.bytes, entry.content);
             }
             if outcome.is_temporary() {
                 entry.order.abort();
@@ -447,6 +458,15 @@ impl GroupWriter {
             histogram!("ledger_append_group_events").record(outcomes.len() as f64);
         }
         outcomes
+    }
+
+    /// Returns true if the entry at a position has this content. The journal compares whole entries, which differ if
+    /// another principal sent the same event.
+    async fn has_content(&self, position: Position, content: Hash) -> bool {
+        match self.journal.entry(position).await {
+            Ok(Some(entry)) => content_hash(&content_of(&entry.bytes)) == content,
+            Ok(None) | Err(_) => false,
+        }
     }
 
     /// Verifies, before the first append over a connection to the journal, that the journal still has the last entry
@@ -498,9 +518,7 @@ impl PendingEntry {
             return Some(known.clone());
         }
         match recent.get(&self.new_entry.key) {
-            Some(known) if known.content == content_hash(&self.new_entry.bytes) => {
-                Some(RecordOutcome::Duplicate(known.position))
-            }
+            Some(known) if known.content == self.content => Some(RecordOutcome::Duplicate(known.position)),
             Some(known) => Some(RecordOutcome::Conflict(known.position)),
             None if self.order.is_aborted() => Some(RecordOutcome::Refused(RecordError::PredecessorFailed)),
             None => None,

@@ -96,6 +96,7 @@ fn controller_event(payload: Payload, reason: &str) -> Event {
     Event {
         payload,
         actor: Some(controller_actor()),
+        sender: None,
         reason: Some(reason),
         links: Vec::new(),
         corrects: None,

@@ -96,7 +96,7 @@ impl Decider {
         let mut snapshot = self.projections.snapshot().await.map_err(DecisionError::from)?;
         let known = snapshot.find_entry(request.identity().key()).await.map_err(DecisionError::from)?;
         if let Some(known) = known {
-            return Err(FailedDecision::Outcome(repeated_outcome(&mut snapshot, request, known).await?));
+            return Err(FailedDecision::Outcome(repeated_outcome(&mut snapshot, request, &known).await?));
         }
         self.decide_in(&mut snapshot, request).await.map_err(FailedDecision::Error)
     }

@@ -163,6 +163,7 @@ pub enum Undecided {
 /// Handle to the write path of one tenant's ledger. Clones share the same queue.
 #[derive(Clone)]
 pub struct Ingest {
+    tenant: TenantName,
     queue: mpsc::UnboundedSender<Submission>,
     decider: Decider,
     exclusive_decisions: Arc<Semaphore>,
@@ -196,13 +197,15 @@ impl Ingest {
         let append_failure = RecentAppendFailure::default();
         let recording = projections.for_purpose(Purpose::Recording);
         let decider = Decider::new(tenant.clone(), Arc::clone(&journal), recording.clone(), clock);
-        let appender = Appender::new(tenant, journal, recording, decider.clone(), append_failure.clone());
+        let appender =
+            Appender::new(tenant.clone(), journal, recording, decider.clone(), append_failure.clone());
         let task = tokio::spawn(appender.run(batches));
         let byte_budget = Arc::new(Semaphore::new(BYTE_BUDGET));
         let queue_slots = Arc::new(Semaphore::new(QUEUE_SLOTS));
         let exclusive_decisions = Arc::new(Semaphore::new(1));
         (
             Self {
+                tenant,
                 queue,
                 decider,
                 exclusive_decisions,
@@ -244,6 +247,10 @@ impl Ingest {
                 outcomes.push(Some(RecordOutcome::Refused(RecordError::Rejected(Box::new(
                     Rejection::ReservedSource(source),
                 )))));
+            } else if envelope.event().payload.is_about_access() != self.tenant.is_admin() {
+                let kind = envelope.event().payload.kind();
+                let rejection = Box::new(Rejection::OtherTenant(kind));
+                outcomes.push(Some(RecordOutcome::Refused(RecordError::Rejected(rejection))));
             } else {
                 outcomes.push(None);
                 admitted.push(envelope);
@@ -485,6 +492,7 @@ mod tests {
         let journal: SharedJournal = Arc::new(MemoryJournal::new(TenantName::default(), clock));
         let decider = Decider::new(TenantName::default(), journal, projections.clone(), clock);
         let ingest = Ingest {
+            tenant: TenantName::default(),
             queue,
             decider,
             exclusive_decisions: Arc::new(Semaphore::new(1)),

@@ -26,13 +26,13 @@ pub(crate) struct RecentAppends {
 /// An event that this process appended.
 pub(crate) struct RecentAppend {
     pub(crate) position: Position,
-    /// [`content_hash`] of its bytes: the time of recording, which its leaf hash covers, is not known.
+    /// [`content_hash`] of its content.
     pub(crate) content: Hash,
 }
 
-/// Returns the hash by which the bytes of two events of an identity are compared.
-pub(crate) fn content_hash(bytes: &[u8]) -> Hash {
-    leaf_hash(bytes)
+/// Returns the hash by which the contents of two events of an identity are compared.
+pub(crate) fn content_hash(content: &[u8]) -> Hash {
+    leaf_hash(content)
 }
 
 impl RecentAppends {
@@ -65,11 +65,11 @@ impl RecentAppends {
         self.known.get(key)
     }
 
-    pub(crate) fn insert(&mut self, key: IdentityKey, position: Position, bytes: &Bytes) {
+    pub(crate) fn insert(&mut self, key: IdentityKey, position: Position, bytes: &Bytes, content: Hash) {
         if self.last.as_ref().is_none_or(|(last, _)| *last < position) {
             self.last = Some((position, bytes.clone()));
         }
-        if self.known.insert(key, RecentAppend { position, content: content_hash(bytes) }).is_some() {
+        if self.known.insert(key, RecentAppend { position, content }).is_some() {
             return;
         }
         self.order.push_back(key);
@@ -113,7 +113,7 @@ mod tests {
         for other in [(Some(later), 1), (Some(created), 2), (None, 2)] {
             let mut recent = RecentAppends::new(2);
             recent.set_stream(Some(created), 1);
-            recent.insert(key, Position::new(1), &bytes());
+            recent.insert(key, Position::new(1), &bytes(), content_hash(&bytes()));
             for stream in [Some(created), None, Some(created)] {
                 recent.set_stream(stream, 1);
             }
@@ -130,7 +130,7 @@ mod tests {
         let key = |number| IdentityKey(Uuid::from_u128(number));
         let mut recent = RecentAppends::new(2);
         for number in 1..=3 {
-            recent.insert(key(number), Position::new(1), &bytes());
+            recent.insert(key(number), Position::new(1), &bytes(), content_hash(&bytes()));
         }
         assert!(recent.get(&key(1)).is_none());
         assert!(recent.get(&key(2)).is_some() && recent.get(&key(3)).is_some());
@@ -141,7 +141,12 @@ mod tests {
         let mut recent = RecentAppends::new(2);
         recent.set_stream(Some(DateTime::UNIX_EPOCH), 1);
         for number in [1, 3, 2] {
-            recent.insert(IdentityKey(Uuid::from_u128(number)), Position::new(number as u64), &bytes());
+            recent.insert(
+                IdentityKey(Uuid::from_u128(number)),
+                Position::new(number as u64),
+                &bytes(),
+                content_hash(&bytes()),
+            );
         }
 
         let expected = KnownHistory::new(DateTime::UNIX_EPOCH).with_bytes(Position::new(3), bytes());

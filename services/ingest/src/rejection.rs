@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ledger_domain::rollback::{RollbackPhase, StartProblem, TransitionError};
-use ledger_domain::{Artifact, EnvironmentName, Position, ShortText, Source};
+use ledger_domain::{Artifact, EnvironmentName, Family, Kind, Position, ShortText, Source, TenantName};
 use ledger_projections::QueryError;
 
 use crate::planning::{PlanError, Planned};
@@ -95,12 +95,26 @@ pub enum Rejection {
     /// The event's source is reserved for the ledger.
     #[error("the source {} is reserved for the ledger", .0.as_str())]
     ReservedSource(Source),
+    /// The requester that the event states is not its authenticated sender.
+    #[error(
+        "the event states that {0} requests the rollback, but {1} sends it; leave initiated_by to the service"
+    )]
+    NotTheRequester(ShortText, ShortText),
+    /// Events of this kind belong to other tenants.
+    #[error("events {0} are recorded by {list} only", list = tenants_of(*.0))]
+    OtherTenant(Kind),
     /// The event may come only from the rollback controller.
     #[error("only the rollback controller may request an automatic rollback, name its cause, or decline one")]
     NotTheController,
     /// The event would exceed the size limit. Holds the number of steps of its plan.
     #[error("a plan of {0} steps does not fit into one event; restrict it to some services or targets")]
     TooLarge(usize),
+}
+
+/// Describes the tenants that record events of a kind.
+fn tenants_of(kind: Kind) -> String {
+    let is_about_access = matches!(kind.family(), Family::Token | Family::Grant);
+    if is_about_access { format!("the tenant {}", TenantName::admin()) } else { "other tenants".into() }
 }
 
 fn describe_existing(rollback_id: &ShortText, position: Position, phase: RollbackPhase) -> String {

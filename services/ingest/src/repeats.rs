@@ -1,20 +1,20 @@
 //! The outcomes of events and requests whose identity the ledger has already.
 
 use ledger_codec::cloudevents::Envelope;
-use ledger_projections::{EntryLocation, Snapshot};
+use ledger_projections::{KnownEntry, Snapshot};
 
 use crate::RecordOutcome;
 use crate::rejection::{DecisionError, Rejection};
 use crate::request::Request;
 
-/// Returns true if an event equals the known one of its identity. Events stored by older versions may lack the
-/// content type, so that form counts as equal too.
-fn is_same_event(envelope: &Envelope, known: EntryLocation) -> bool {
-    known.has_bytes(envelope.bytes()) || known.has_bytes(&envelope.bytes_without_content_type())
+/// Returns true if an event equals the known one of its identity, whoever sent them. Events stored by older versions may
+/// lack the content type, so that form counts as equal too.
+fn is_same_event(envelope: &Envelope, known: &KnownEntry) -> bool {
+    known.content == *envelope.content() || known.content == envelope.content_without_content_type()
 }
 
 /// Returns the outcome of an event of which the history has the identity.
-pub(crate) fn known_outcome(envelope: &Envelope, known: EntryLocation) -> RecordOutcome {
+pub(crate) fn known_outcome(envelope: &Envelope, known: &KnownEntry) -> RecordOutcome {
     if is_same_event(envelope, known) {
         RecordOutcome::Duplicate(known.position)
     } else {
@@ -27,7 +27,7 @@ pub(crate) fn known_outcome(envelope: &Envelope, known: EntryLocation) -> Record
 pub(crate) async fn repeated_outcome(
     snapshot: &mut Snapshot,
     request: &Request,
-    known: EntryLocation,
+    known: &KnownEntry,
 ) -> Result<RecordOutcome, DecisionError> {
     let is_same = match request {
         Request::Event(envelope) => is_same_event(envelope, known),

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use ledger_codec::cloudevents::Envelope;
 use ledger_domain::event::{
     Actor, Approval, ApprovalSubject, Event, Freeze, Payload, Policy, ReleasePointId, Rollback,
-    RollbackRequest,
+    RollbackRequest, Sender,
 };
 use ledger_domain::plan_issue::{PlanIssue, Revocations};
 use ledger_domain::rollback::{
@@ -38,6 +38,8 @@ pub struct RequestRollback {
     pub reason: LongText,
     /// Actor who requests the rollback.
     pub initiated_by: Actor,
+    /// The authenticated sender of the request; `None` if the service did not authenticate it.
+    pub sender: Option<Box<Sender>>,
     /// True to pass the issues that force may override.
     pub force: bool,
     /// Expected position of the environment's last change, if the requester states one.
@@ -186,7 +188,10 @@ async fn decide_event(
 ) -> Result<(), DecisionError> {
     let event = envelope.event();
     match &event.payload {
-        Payload::RollbackRequested(request) => decide_requested(snapshot, request, now).await,
+        Payload::RollbackRequested(request) => {
+            check_requester(event, request)?;
+            decide_requested(snapshot, request, now).await
+        }
         Payload::RollbackStarted(start) => decide_start(snapshot, start, now).await,
         Payload::DeployStarted(deploy) => decide_step(snapshot, deploy, now).await,
         Payload::RollbackFailed(rollback) => {
@@ -236,7 +241,22 @@ async fn decide_event(
         | Payload::ValidationPassed(_)
         | Payload::ValidationFailed(_)
         | Payload::EnvironmentObserved(_)
-        | Payload::EnvironmentRetired(_) => Ok(()),
+        | Payload::EnvironmentRetired(_)
+        | Payload::TokenCreated(_)
+        | Payload::TokenRotated(_)
+        | Payload::TokenRevoked(_)
+        | Payload::GrantAdded(_)
+        | Payload::GrantRemoved(_) => Ok(()),
+    }
+}
+
+/// Checks that an authenticated sender requests a rollback in its own name: who requests it may not approve it.
+fn check_requester(event: &Event, request: &RollbackRequest) -> Result<(), Rejection> {
+    match (&event.sender, &event.actor) {
+        (Some(_), Some(actor)) if *actor != request.initiated_by => {
+            Err(Rejection::NotTheRequester(request.initiated_by.name.clone(), actor.name.clone()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -293,6 +313,7 @@ async fn decide_rollback(
     Ok(Event {
         payload: planned.into_rollback_request(rollback_id, initiated_by, request.force, None),
         actor: Some(request.initiated_by.clone()),
+        sender: request.sender.clone(),
         reason: Some(request.reason.clone()),
         links: Vec::new(),
         corrects: None,

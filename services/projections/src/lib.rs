@@ -38,7 +38,7 @@ pub use statements::statements;
 pub use tables::check_results::LaneRelease;
 pub use tables::clock_skews::ClockSkew;
 pub use tables::environments::EnvironmentRow;
-pub use tables::events::{EntryLocation, EventFilter, EventRow, PAGE_BYTES};
+pub use tables::events::{EventFilter, EventRow, KnownEntry, PAGE_BYTES};
 pub use tables::foreign_entries::ForeignEntry;
 pub use tables::lanes::{AsOf, EnvironmentState, KnownAtNotAllowed, LaneState, QueryError};
 pub use tables::policies::PolicyInForce;

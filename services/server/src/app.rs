@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use ledger_api::{Bounds, Ledger, Limits, MAX_HISTORY_SCANS, refresh_gauges};
+use ledger_api::{AccessFollower, Bounds, Ledger, Limits, MAX_HISTORY_SCANS, refresh_gauges};
 use ledger_domain::TenantName;
 use ledger_ingest::{Controller, Ingest};
 use ledger_journal::SharedJournal;
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use crate::config::{Config, Role};
+use crate::config::{AuthenticationMode, Config, Role};
 use crate::descriptors;
 use crate::stream_settings;
 use ledger_client::clock;
@@ -156,7 +156,9 @@ impl App {
             .install_recorder()?;
         let connection = Connection::open(config.journal.settings()).await?;
         let mut journals: Vec<(TenantName, SharedJournal)> = Vec::new();
-        for tenant in &config.tenants {
+        let admin = TenantName::admin();
+        let is_authenticated = config.access.authentication == AuthenticationMode::Required;
+        for tenant in config.tenants.iter().chain(is_authenticated.then_some(&admin)) {
             journals.push((tenant.clone(), Arc::new(connection.journal(tenant.clone()).await?)));
         }
         Self::with_journals(config, metrics, journals).await
@@ -185,7 +187,7 @@ impl App {
         let stop_controllers = CancellationToken::new();
         let run = |controller: Controller| tokio::spawn(controller.run(stop_controllers.clone()));
         let controllers = opened.controllers.into_iter().map(run).collect();
-        let background_tasks = vec![
+        let mut background_tasks = vec![
             tokio::spawn(supervisor.run(stop_supervisors.clone())),
             tokio::spawn(GenerationWatcher::new(opened.watched).run(stop_supervisors.clone())),
             tokio::spawn(refresh_gauges(
@@ -205,10 +207,15 @@ impl App {
             metrics,
             limits,
             bounds: Bounds::new(&limits),
+            authentication: config.access.authentication(clock::now),
             allowed_hosts: config.http.allowed_hosts.clone(),
             history_scans: Semaphore::new(MAX_HISTORY_SCANS),
             shutdown: end_streams.clone(),
         });
+        if let Some(ledger) = app.ledgers.get(&TenantName::admin()) {
+            let follower = AccessFollower::new(Arc::clone(&app), Arc::clone(&ledger.journal));
+            background_tasks.push(tokio::spawn(follower.run(stop_supervisors.clone())));
+        }
         let router = if config.roles.contains(&Role::Http) {
             ledger_api::router(app)
         } else {

@@ -2,6 +2,8 @@
 //!
 //! This module opens no connections.
 
+mod access;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,8 @@ use ledger_projections::{SchemaVersion, SupervisorConfig};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use uuid::Uuid;
+
+pub use access::{Access, AuthenticationMode};
 
 /// Settings file with all defaults and their descriptions.
 pub const DEFAULTS: &str = include_str!("config.default.toml");
@@ -32,6 +36,8 @@ pub struct Config {
     pub tenants: Vec<TenantName>,
     /// Roles of this process.
     pub roles: Vec<Role>,
+    /// Settings of access.
+    pub access: Access,
     /// Settings of the API.
     pub http: Http,
     /// Settings of the stream.
@@ -229,6 +235,12 @@ pub struct Flags {
     /// Settings file
     #[arg(long, env = "RELEASE_LEDGER_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Whether clients need credentials
+    #[arg(long, value_name = "MODE")]
+    pub access_authentication: Option<AuthenticationMode>,
+    /// Owner of a token that `up` created, who may do everything.
+    #[arg(skip)]
+    administrator: Option<Dict>,
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
@@ -327,6 +339,19 @@ pub enum Error {
     /// A setting is missing, unknown or invalid.
     #[error("{0}")]
     Setting(Box<figment::Error>),
+    /// Clients need no credentials, and others than those of this machine could connect.
+    #[error(
+        "access.authentication = \"off\" is possible on a loopback address only, not on {0}: everyone who reaches it \
+         could change the ledger"
+    )]
+    Open(SocketAddr),
+    /// Clients need credentials, and no credentials would be accepted.
+    #[error(
+        "access.authentication = \"required\", but no credentials would be accepted: add an administrator to the settings \
+         file (`release-ledger token generate` prints a token and its lines), or listen on a loopback address with \
+         --access-authentication=off"
+    )]
+    NoCredentials,
     /// A required list is empty.
     #[error("{0} must have at least one element")]
     Empty(&'static str),
@@ -367,7 +392,21 @@ impl Config {
         if config.roles.is_empty() {
             return Err(Error::Empty("roles"));
         }
+        config.check_access()?;
         Ok(config)
+    }
+}
+
+impl Config {
+    /// Checks that the service does not start open to everyone, or closed to everyone.
+    fn check_access(&self) -> Result<(), Error> {
+        match self.access.authentication {
+            AuthenticationMode::Off if !self.http.listen.ip().is_loopback() => {
+                Err(Error::Open(self.http.listen))
+            }
+            AuthenticationMode::Required if self.access.accepts_no_one() => Err(Error::NoCredentials),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -395,9 +434,11 @@ impl Flags {
         tenants: Option<Vec<String>>,
         allowed_hosts: Option<Vec<String>>,
         log_filter: String,
+        administrator: Dict,
         stack: &ledger_devstack::Stack,
     ) -> Self {
         Self {
+            administrator: Some(administrator),
             listen: Some(listen),
             tenants,
             http_allowed_hosts: Some(allowed_hosts.unwrap_or_else(|| local_hosts(listen))),
@@ -421,7 +462,11 @@ impl Flags {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
         });
-        let given: [(&str, &str, Option<Value>); 29] = [
+        let mode = self.access_authentication.map(AuthenticationMode::name);
+        let administrators = self.administrator.clone().map(|one| Value::from(vec![Value::from(one)]));
+        let given: [(&str, &str, Option<Value>); 31] = [
+            ("access", "authentication", mode.map(Value::from)),
+            ("access", "administrators", administrators),
             ("", "tenants", self.tenants.as_deref().map(list)),
             ("", "roles", self.only.as_ref().map(|only| list(&only.iter().map(role).collect::<Vec<_>>()))),
             ("http", "listen", self.listen.map(|address| address.to_string().into())),
@@ -468,9 +513,14 @@ impl Flags {
 mod tests {
     use super::*;
 
+    /// Flags of a service without authentication.
+    fn open() -> Flags {
+        Flags { access_authentication: Some(AuthenticationMode::Off), ..Flags::default() }
+    }
+
     #[test]
     fn the_projections_have_the_schema_version_of_the_program() {
-        let config = Config::read(&Flags::default()).expect("valid defaults");
+        let config = Config::read(&open()).expect("valid defaults");
         let version = |config: &Config| config.projections.settings().schema_version.version;
         let next = SchemaVersion { version: version(&config) + 1, ..SchemaVersion::CURRENT };
 
@@ -480,7 +530,7 @@ mod tests {
 
     #[test]
     fn the_defaults_are_complete() {
-        let config = Config::read(&Flags::default()).expect("valid defaults");
+        let config = Config::read(&open()).expect("valid defaults");
         assert_eq!(config.tenants, [TenantName::default()]);
         assert_eq!(config.roles, [Role::Http, Role::Projector, Role::Controller]);
     }
@@ -490,7 +540,7 @@ mod tests {
         let with = |setting: &str| {
             let file = tempfile::NamedTempFile::new().expect("temporary file");
             std::fs::write(file.path(), format!("[http]\nallowed_hosts = {setting}\n")).expect("written");
-            let flags = Flags { config: Some(file.path().to_owned()), ..Flags::default() };
+            let flags = Flags { config: Some(file.path().to_owned()), ..open() };
             Config::read(&flags).map(|config| config.http.allowed_hosts).map_err(|error| error.to_string())
         };
         let both = AllowedHosts::parse(["a.example", "loopback"]).expect("valid hosts");
@@ -512,11 +562,8 @@ mod tests {
     fn a_flag_overrides_the_file() {
         let file = tempfile::NamedTempFile::new().expect("temporary file");
         std::fs::write(file.path(), "[journal]\nurl = \"nats://file\"\nreplicas = 3\n").expect("written");
-        let flags = Flags {
-            config: Some(file.path().to_owned()),
-            journal_url: Some("nats://flag".into()),
-            ..Flags::default()
-        };
+        let flags =
+            Flags { config: Some(file.path().to_owned()), journal_url: Some("nats://flag".into()), ..open() };
         let config = Config::read(&flags).expect("valid settings");
         assert_eq!(config.journal.url.expose_secret(), "nats://flag");
         assert_eq!(config.journal.replicas, 3);
@@ -526,14 +573,14 @@ mod tests {
     fn a_misspelt_setting_is_named() {
         let file = tempfile::NamedTempFile::new().expect("temporary file");
         std::fs::write(file.path(), "[journal]\nreplica = 3\n").expect("written");
-        let flags = Flags { config: Some(file.path().to_owned()), ..Flags::default() };
+        let flags = Flags { config: Some(file.path().to_owned()), ..open() };
         let error = Config::read(&flags).expect_err("rejected").to_string();
         assert!(error.contains("replica"), "{error}");
     }
 
     #[test]
     fn a_missing_file_is_named() {
-        let flags = Flags { config: Some("/no/such.toml".into()), ..Flags::default() };
+        let flags = Flags { config: Some("/no/such.toml".into()), ..open() };
         assert!(matches!(Config::read(&flags), Err(Error::NoFile(_))));
     }
 }

@@ -4,8 +4,12 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use ledger_domain::TenantName;
+use anyhow::Context as _;
+use figment::value::{Dict, Value};
+use ledger_access::ApiToken;
+use ledger_domain::{PrincipalKind, TenantName};
 use ledger_projections::SchemaVersion;
+use secrecy::ExposeSecret as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -57,8 +61,11 @@ impl Up {
         options.nats.environment = environment::servers_dir();
         let mut stack = Stack::start(&data, &options).await?;
         let (tenants, hosts) = (self.tenants.clone(), self.allowed_hosts.clone());
-        let flags = Flags::for_local(self.listen, tenants, hosts, self.log_filter.clone(), &stack);
-        let served = self.serve(&flags, schema_version, &mut stack, shutdown).await;
+        let token = administrator_token(&stack)?;
+        let administrator = local_administrator(&token);
+        let flags =
+            Flags::for_local(self.listen, tenants, hosts, self.log_filter.clone(), administrator, &stack);
+        let served = self.serve(&flags, &token, schema_version, &mut stack, shutdown).await;
         let stopped = stack.stop().await;
         served?;
         Ok(stopped?)
@@ -67,6 +74,7 @@ impl Up {
     async fn serve(
         &self,
         flags: &Flags,
+        token: &ApiToken,
         schema_version: SchemaVersion,
         stack: &mut Stack,
         shutdown: CancellationToken,
@@ -95,6 +103,26 @@ impl Up {
         serving.await?;
         failure.map_or(Ok(()), |failure| Err(failure.into()))
     }
+}
+
+/// Returns the token of the user who started the ledger. It is kept in the data directory, which only that user can read.
+fn administrator_token(stack: &Stack) -> anyhow::Result<ApiToken> {
+    let created = ApiToken::generate()?;
+    let secret = stack.secret("administrator-token", || created.expose().into())?;
+    ApiToken::parse(secret.expose_secret())
+        .context("the file administrator-token in the data directory is damaged")
+}
+
+/// Returns the settings of the user who started the ledger.
+fn local_administrator(token: &ApiToken) -> Dict {
+    let name = environment::user().unwrap_or_else(|| "local".to_owned());
+    let members = [
+        ("name", name),
+        ("kind", PrincipalKind::Local.name().to_owned()),
+        ("token", token.id().to_string()),
+        ("hash", token.hash().to_string()),
+    ];
+    members.into_iter().map(|(key, value)| (key.to_owned(), Value::from(value))).collect()
 }
 
 fn load_demo(address: SocketAddr, shutdown: CancellationToken) -> JoinHandle<()> {

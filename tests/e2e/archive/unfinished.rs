@@ -69,7 +69,8 @@ async fn an_interrupted_restore_continues() {
     delete_stream(&servers).await;
     restore_until(&servers, &archive, 25).await;
 
-    let served = run_command(&servers, &["serve", "--listen=127.0.0.1:0"]).await;
+    let served =
+        run_command(&servers, &["serve", "--listen=127.0.0.1:0", "--access-authentication=off"]).await;
     let again = run_json(&servers, &["restore", "--from", &archive]).await;
 
     assert_eq!(served.code, Some(1));

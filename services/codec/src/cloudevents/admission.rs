@@ -12,6 +12,7 @@ use ledger_domain::{Artifact, EventId, Kind, ShortText, Source, is_noncharacter,
 
 use super::error::Reason;
 use super::fields::Pointer;
+use super::principal::RESERVED_PREFIX;
 use super::uri::{is_uri, is_uri_reference};
 use crate::ijson::{Json, Object};
 
@@ -43,6 +44,9 @@ pub(super) fn check_event(kind: Kind, attributes: &Object<'_>, data: &Json<'_>) 
 /// Checks an attribute by the type system of CloudEvents 1.0.2, sections 3 and 3.1, except for the rules of stored
 /// events, which hold already. Returns the fault of its value.
 fn check_attribute(name: &str, value: &Json<'_>) -> Result<(), String> {
+    if name.starts_with(RESERVED_PREFIX) {
+        return Err("is an attribute that only the ledger writes; use another name".to_owned());
+    }
     let text = match value {
         Json::Integer(number) if i32::try_from(*number).is_err() => {
             return Err("must be an integer from -2147483648 to 2147483647; write it as a string".to_owned());
@@ -76,6 +80,7 @@ const fn introduces(kind: Kind) -> Option<&'static str> {
         Kind::RollbackRequested => Some("rollback_id"),
         Kind::FreezeStarted => Some("freeze_id"),
         Kind::ReleasePointMarked => Some("name"),
+        Kind::GrantAdded | Kind::GrantRemoved => Some("grant"),
         Kind::ValidationStarted | Kind::ValidationPassed | Kind::ValidationFailed => Some("check"),
         _ => None,
     }
@@ -140,7 +145,7 @@ fn check_member(name: &str, value: &Json<'_>, parent: Pointer<'_>) -> Result<(),
         ("artifact", Json::String(text)) => {
             Artifact::parse(text).map(drop).map_err(|error| Reason::value(at.to_string(), error))
         }
-        ("at" | "committed_at" | "expires_at" | "until", Json::String(text)) => {
+        ("at" | "committed_at" | "expires_at" | "previous_until" | "until", Json::String(text)) => {
             parse_time(text).map(drop).map_err(|error| Reason::value(at.to_string(), error))
         }
         _ => check_strings(value, at),

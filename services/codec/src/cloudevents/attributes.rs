@@ -50,10 +50,10 @@ pub(super) fn normalize<'j>(object: Object<'j>) -> Object<'j> {
     Object::from_members(members).unwrap_or_default()
 }
 
-/// Returns the object of an event without `datacontenttype`, which [`normalize`] adds.
-pub(super) fn without_content_type(object: Object<'_>) -> Object<'_> {
+/// Returns the object of an event without an attribute.
+pub(super) fn without<'j>(object: Object<'j>, attribute: &str) -> Object<'j> {
     let mut members = object.into_members();
-    members.retain(|(name, _)| name != "datacontenttype");
+    members.retain(|(name, _)| name != attribute);
     Object::from_members(members).unwrap_or_default()
 }
 

@@ -17,6 +17,8 @@ use super::error::Reason;
 use super::fields::{Fields, Pointer, text};
 use crate::ijson::Json;
 
+mod access;
+
 type Decoded<T> = Result<T, Reason>;
 
 /// The maximum number of services with declared dependencies in a policy. It bounds the traversal of the dependencies.
@@ -30,6 +32,7 @@ pub(super) fn event(kind: Kind, data: &Json<'_>) -> Decoded<Event> {
     let event = Event {
         payload,
         actor: fields.optional("actor", actor)?,
+        sender: None,
         reason: fields.optional_text("reason", LongText::parse)?,
         links: fields.list("links", link)?,
         corrects,
@@ -116,6 +119,11 @@ fn payload(kind: Kind, fields: &Fields<'_, '_>) -> Decoded<Payload> {
         }
         Kind::FreezeStarted => Payload::FreezeStarted(freeze(fields)?),
         Kind::FreezeLifted => Payload::FreezeLifted(freeze(fields)?),
+        Kind::TokenCreated => Payload::TokenCreated(access::token_creation(fields)?),
+        Kind::TokenRotated => Payload::TokenRotated(access::token_rotation(fields)?),
+        Kind::TokenRevoked => Payload::TokenRevoked(access::token(fields)?),
+        Kind::GrantAdded => Payload::GrantAdded(Box::new(access::grant(fields)?)),
+        Kind::GrantRemoved => Payload::GrantRemoved(access::grant_id(fields)?),
     })
 }
 

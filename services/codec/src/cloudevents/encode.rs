@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use ledger_domain::access::{Grant, Grantee, Pattern};
 use ledger_domain::event::{
     Actor, ApprovalSubject, AutomaticRollback, AutomaticScope, Built, Counts, Deploy, Enforcement, Evidence,
     Freeze, Mark, MarkedStatus, Observation, Observed, Payload, Plan, Policy, Promotion, PromotionTargets,
@@ -13,6 +14,7 @@ use ledger_domain::{
     ServiceName, ShortText, SlotName, TargetName,
 };
 
+use super::principal;
 use crate::ijson::{Json, Object};
 
 /// A builder of an object. Callers write each key once, so that there are no duplicates.
@@ -83,8 +85,14 @@ pub(super) fn event<'a>(identity: &'a Identity, occurred_at: DateTime<Utc>, even
         (None, Some(environment)) => Some(Json::String(environment.as_str().into())),
         (None, None) => None,
     };
+    let claimed_actor = match &event.sender {
+        Some(sender) => sender.claimed_actor.as_ref(),
+        None => event.actor.as_ref(),
+    };
+    let sender =
+        event.sender.as_ref().map(|sender| Json::String(principal::encode(&sender.principal).into()));
     let data = data(&event.payload)
-        .optional("actor", event.actor.as_ref().map(actor))
+        .optional("actor", claimed_actor.map(actor))
         .optional_text("reason", event.reason.as_ref().map(LongText::as_str))
         .nonempty_list(
             "links",
@@ -105,6 +113,7 @@ pub(super) fn event<'a>(identity: &'a Identity, occurred_at: DateTime<Utc>, even
         .put("time", rfc3339(occurred_at))
         .optional("subject", subject)
         .text("datacontenttype", "application/json")
+        .optional(principal::ATTRIBUTE, sender)
         .put("data", data.json())
         .object()
 }
@@ -156,7 +165,48 @@ fn data(payload: &Payload) -> Members<'_> {
         }
         Payload::ApprovalRejected(approval) => approval_subject(&approval.subject),
         Payload::FreezeStarted(it) | Payload::FreezeLifted(it) => freeze(it),
+        Payload::TokenCreated(creation) => Members::default()
+            .text("token", creation.token.as_str())
+            .text("kind", creation.kind.name())
+            .text("name", creation.name.as_str())
+            .put("hash", Json::String(creation.hash.to_string().into()))
+            .optional_time("expires_at", creation.expires_at),
+        Payload::TokenRotated(rotation) => Members::default()
+            .text("token", rotation.token.as_str())
+            .put("hash", Json::String(rotation.hash.to_string().into()))
+            .put("previous_until", rfc3339(rotation.previous_until)),
+        Payload::TokenRevoked(token) => Members::default().text("token", token.as_str()),
+        Payload::GrantAdded(it) => grant(it),
+        Payload::GrantRemoved(id) => Members::default().text("grant", id.as_str()),
     }
+}
+
+fn grant(grant: &Grant) -> Members<'_> {
+    let verbs = grant.verbs.iter().map(|verb| Json::String(verb.to_string().into())).collect();
+    Members::default()
+        .text("grant", grant.id.as_str())
+        .put("grantee", grantee(&grant.grantee))
+        .text("tenant", grant.tenant.as_str())
+        .put("environments", Json::Array(strings(grant.environments.iter().map(Pattern::as_str))))
+        .put("services", Json::Array(strings(grant.services.iter().map(Pattern::as_str))))
+        .put("verbs", Json::Array(verbs))
+}
+
+fn grantee(grantee: &Grantee) -> Json<'_> {
+    match grantee {
+        Grantee::Token(token) => Members::default().text("token", token.as_str()),
+        Grantee::Subject { issuer, subject } => {
+            Members::default().text("issuer", issuer.as_str()).text("subject", subject.as_str())
+        }
+        Grantee::Claims { issuer, claims } => {
+            let claims = claims
+                .iter()
+                .map(|(name, pattern)| (Cow::Borrowed(&**name), Json::String(pattern.as_str().into())));
+            let claims = Object::from_members(claims.collect()).unwrap_or_default();
+            Members::default().text("issuer", issuer.as_str()).put("claims", Json::Object(claims))
+        }
+    }
+    .json()
 }
 
 fn built_artifact(built: &Built) -> Members<'_> {

@@ -1,9 +1,9 @@
 //! Groups on the memory journal. The history is never read: its results are part of a group.
 
+use bytes::Bytes;
 use chrono::DateTime;
 use ledger_journal::{Journal, MemoryJournal};
 use ledger_projections::{SchemaVersion, Settings};
-use ledger_tlog::entry_leaf_hash;
 
 use super::*;
 
@@ -76,13 +76,12 @@ async fn a_group_is_recorded_in_order_and_remembered() {
 async fn an_event_that_the_history_has_is_not_appended() {
     let (writer, journal) = writer();
     let (same, other) = (event(1, "v1"), event(2, "v1"));
-    let known = |number, bytes: &[u8]| {
-        let (position, recorded_at) = (Position::new(number), DateTime::UNIX_EPOCH);
-        Some(EntryLocation { position, recorded_at, leaf_hash: entry_leaf_hash(number, 0, bytes) })
-    };
+    let known =
+        |number, bytes: &Bytes| KnownEntry { position: Position::new(number), content: bytes.clone() };
+    let (equal, different) = (known(7, same.bytes()), known(8, same.bytes()));
     let entries = vec![
-        writer.pending_entry(&same, known(7, same.bytes()), OrderedSubmission::default()),
-        writer.pending_entry(&other, known(8, b"{}"), OrderedSubmission::default()),
+        writer.pending_entry(&same, Some(&equal), OrderedSubmission::default()),
+        writer.pending_entry(&other, Some(&different), OrderedSubmission::default()),
     ];
 
     let outcomes = writer.append(Group::Reports(entries)).await;

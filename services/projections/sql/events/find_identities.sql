@@ -1,6 +1,6 @@
 -- Does one index look-up per identity. The plan is independent of the number of identities, so Postgres can reuse it.
-SELECT e.identity, e.position, e.recorded_at, e.leaf_hash FROM unnest($1::uuid[]) AS k (identity)
+SELECT e.identity, e.position, e.bytes FROM unnest($1::uuid[]) AS k (identity)
 CROSS JOIN LATERAL (
-    SELECT identity, position, recorded_at, leaf_hash FROM events
+    SELECT identity, position, bytes FROM events
     WHERE identity = k.identity AND repeats IS NULL LIMIT 1
 ) e

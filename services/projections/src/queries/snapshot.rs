@@ -12,7 +12,7 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use crate::Projections;
 use crate::postgres::{Error, SNAPSHOT, bigint, position};
 use crate::sql::sql;
-use crate::tables::events::{EntryLocation, look_up};
+use crate::tables::events::{KnownEntry, look_up};
 use crate::tables::lanes::parse_lane_key;
 use crate::tables::live::composition_at;
 
@@ -95,8 +95,8 @@ impl Snapshot {
     ///
     /// # Errors
     /// The database query fails.
-    pub async fn find_entry(&mut self, key: IdentityKey) -> Result<Option<EntryLocation>, Error> {
-        Ok(look_up(self.connection(), &[key]).await?.get(&key).copied())
+    pub async fn find_entry(&mut self, key: IdentityKey) -> Result<Option<KnownEntry>, Error> {
+        Ok(look_up(self.connection(), &[key]).await?.remove(&key))
     }
 
     /// Returns true if an entry after a position may change a decision about some environments: it names one of them,

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use ledger_codec::cloudevents::Envelope;
+use ledger_codec::cloudevents::{Envelope, content_of};
 use ledger_domain::event::{Counts, Payload};
 use ledger_domain::{
     Anomaly, EnvironmentName, IdentityKey, Kind, Position, ServiceName, ShortText, TargetName,
@@ -79,24 +79,13 @@ pub struct EventFilter {
     pub positions: Vec<Position>,
 }
 
-/// Location of an identity in the history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EntryLocation {
+/// Entry of an identity in the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownEntry {
     /// Position of the entry with this identity.
     pub position: Position,
-    /// Time at which the journal stored it.
-    pub recorded_at: DateTime<Utc>,
-    /// Leaf hash of the entry.
-    pub leaf_hash: Hash,
-}
-
-impl EntryLocation {
-    /// Returns true if the entry has these bytes: with its position and its time they give its leaf hash.
-    #[must_use]
-    pub fn has_bytes(&self, bytes: &Bytes) -> bool {
-        let entry = Entry { position: self.position, recorded_at: self.recorded_at, bytes: bytes.clone() };
-        entry.leaf_hash() == self.leaf_hash
-    }
+    /// What its client sent; see [`content_of`].
+    pub content: Bytes,
 }
 
 #[derive(sqlx::FromRow)]
@@ -175,7 +164,7 @@ impl Projections {
     pub async fn find_entries(
         &self,
         keys: &[IdentityKey],
-    ) -> Result<HashMap<IdentityKey, EntryLocation>, Error> {
+    ) -> Result<HashMap<IdentityKey, KnownEntry>, Error> {
         let mut connection = self.pool()?.acquire().await?;
         look_up(&mut connection, keys).await
     }
@@ -317,16 +306,17 @@ fn page_query(filter: &EventFilter, after: Position, limit: u32) -> QueryBuilder
 pub(crate) async fn look_up(
     connection: &mut PgConnection,
     keys: &[IdentityKey],
-) -> Result<HashMap<IdentityKey, EntryLocation>, Error> {
+) -> Result<HashMap<IdentityKey, KnownEntry>, Error> {
     let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
-    let rows: Vec<(Uuid, i64, DateTime<Utc>, Vec<u8>)> =
+    let rows: Vec<(Uuid, i64, Vec<u8>)> =
         sqlx::query_as(sql!("events/find_identities")).bind(keys).fetch_all(connection).await?;
-    rows.into_iter()
-        .map(|(key, at, recorded_at, hash)| {
-            let leaf_hash = leaf_hash(at, &hash)?;
-            Ok((IdentityKey(key), EntryLocation { position: position(at), recorded_at, leaf_hash }))
+    Ok(rows
+        .into_iter()
+        .map(|(key, at, bytes)| {
+            let content = content_of(&Bytes::from(bytes));
+            (IdentityKey(key), KnownEntry { position: position(at), content })
         })
-        .collect()
+        .collect())
 }
 
 /// Column value that holds the bytes of an entry without copying them before they are encoded.

@@ -1,0 +1,85 @@
+//! Authentication and authorisation of requests.
+//!
+//! [`authenticate`] finds out who sends a request, before anything else reads it. A handler reaches a ledger only through
+//! [`Authorized`], whose type states the verb: a route without one cannot be written.
+
+mod authenticator;
+mod authorized;
+mod credentials;
+mod events;
+mod follower;
+mod handlers;
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use ledger_domain::Principal;
+
+pub use authenticator::{Authenticator, ProxySettings};
+pub(crate) use authorized::{
+    AskGate, Authorized, ReadEnvironment, ReadHistory, ReadSome, SendEvents, StartRollback, Tenancy,
+};
+pub use follower::AccessFollower;
+pub(crate) use handlers::{__path_explain_access, __path_list_grants, __path_list_tokens, __path_who_am_i};
+pub(crate) use handlers::{explain_access, list_grants, list_tokens, who_am_i};
+
+use crate::problem::{Kind, Problem};
+use crate::{App, health};
+
+/// Whether the service authenticates its clients.
+#[derive(Debug)]
+pub enum Authentication {
+    /// It does not: whoever reaches it may do everything.
+    Off,
+    /// It does.
+    Required(Box<Authenticator>),
+}
+
+/// The sender of a request: an extension of every request that needs credentials. `None` without authentication.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent(pub(crate) Option<Arc<Principal>>);
+
+/// Returns true for paths that anyone may read: they show nothing of any ledger.
+fn is_public(path: &str) -> bool {
+    (health::is_health(path) && path != health::METRICS)
+        || path == "/openapi.json"
+        || path.starts_with("/docs")
+}
+
+/// Middleware that authenticates the sender of a request.
+pub(crate) async fn authenticate(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    if is_public(request.uri().path()) {
+        return next.run(request).await;
+    }
+    let sender = match &app.authentication {
+        Authentication::Off => None,
+        Authentication::Required(authenticator) => {
+            match authenticator.authenticate(request.headers()).await {
+                Ok(principal) => Some(Arc::new(principal)),
+                Err(problem) => return challenge(problem),
+            }
+        }
+    };
+    request.extensions_mut().insert(Sent(sender));
+    next.run(request).await
+}
+
+/// Adds the header that RFC 9110, section 15.5.2, requires of a response 401.
+fn challenge(problem: Problem) -> Response {
+    let mut response = problem.into_response();
+    if response.status() == axum::http::StatusCode::UNAUTHORIZED {
+        let scheme = HeaderValue::from_static("Bearer realm=\"release-ledger\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    }
+    response
+}
+
+/// Returns the problem of a principal that no grant allows to do something.
+fn forbidden(principal: &Principal, question: impl std::fmt::Display) -> Problem {
+    let detail =
+        format!("no grant allows {} {} ({}): {question}", principal.kind, principal.name, principal.subject);
+    Problem::new(Kind::Forbidden, detail)
+}

@@ -1,0 +1,172 @@
+//! Finds out who sends a request: the owner of an API token, the subject of an OpenID Connect token, or the user that a
+//! proxy names.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use axum::http::{HeaderMap, HeaderName};
+use chrono::{DateTime, Utc};
+use ledger_access::oidc::{OidcError, Verifier};
+use ledger_access::{ApiToken, Denial, Directory, Question, decide};
+use ledger_domain::access::{SecretHash, TokenId};
+use ledger_domain::{Position, Principal, PrincipalKind, ShortText};
+use metrics::counter;
+
+use super::credentials::{token, unauthorized};
+use crate::problem::{Kind, Problem};
+
+/// A proxy in front of the service that authenticates people.
+#[derive(Debug, Clone)]
+pub struct ProxySettings {
+    /// Header with the API token of the proxy: it proves that a request comes from it.
+    pub secret_header: HeaderName,
+    /// Hash of that token.
+    pub secret_hash: SecretHash,
+    /// Header with the name of the user.
+    pub user_header: HeaderName,
+}
+
+/// The directory that the requests of a process use, and its position.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) directory: Arc<Directory>,
+    pub(super) position: Position,
+    /// True if the directory had all events when it was read first.
+    pub(super) is_complete: bool,
+}
+
+/// Authenticates the senders of requests.
+#[derive(Debug)]
+pub struct Authenticator {
+    known: RwLock<Known>,
+    /// State before the first event: that of the settings.
+    settings: Directory,
+    verifier: Option<Verifier>,
+    proxy: Option<ProxySettings>,
+    clock: fn() -> DateTime<Utc>,
+    last_uses: Mutex<HashMap<TokenId, DateTime<Utc>>>,
+}
+
+impl Authenticator {
+    /// Creates an authenticator. `settings` has the tokens and grants of the settings.
+    #[must_use]
+    pub fn new(
+        settings: Directory,
+        verifier: Option<Verifier>,
+        proxy: Option<ProxySettings>,
+        clock: fn() -> DateTime<Utc>,
+    ) -> Self {
+        let known = Known { directory: Arc::new(settings.clone()), ..Known::default() };
+        let (known, last_uses) = (RwLock::new(known), Mutex::default());
+        Self { known, settings, verifier, proxy, clock, last_uses }
+    }
+
+    /// Returns the state before the first event.
+    pub(super) const fn settings(&self) -> &Directory {
+        &self.settings
+    }
+
+    /// Replaces the directory.
+    pub(super) fn set(&self, known: Known) {
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    /// Returns the directory and its position.
+    pub(crate) fn directory(&self) -> (Arc<Directory>, Position) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        (Arc::clone(&known.directory), known.position)
+    }
+
+    fn complete_directory(&self) -> Result<Arc<Directory>, Problem> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if known.is_complete {
+            Ok(Arc::clone(&known.directory))
+        } else {
+            Err(Problem::new(
+                Kind::AccessUnavailable,
+                "tokens and grants have not been read yet; retry later",
+            ))
+        }
+    }
+
+    /// Returns the time at which this process accepted a token last.
+    pub(super) fn last_use(&self, token: &TokenId) -> Option<DateTime<Utc>> {
+        self.last_uses.lock().unwrap_or_else(PoisonError::into_inner).get(token).copied()
+    }
+
+    /// Returns the sender of a request.
+    pub(super) async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Problem> {
+        let authenticated = match self.user_of_proxy(headers) {
+            Some(user) => user,
+            None => self.owner_of_token(&token(headers)?).await,
+        };
+        let outcome = if authenticated.is_ok() { "accepted" } else { "rejected" };
+        counter!("ledger_authentications_total", "outcome" => outcome).increment(1);
+        authenticated
+    }
+
+    /// Returns the user that the proxy names; `None` if the request does not come from the proxy.
+    fn user_of_proxy(&self, headers: &HeaderMap) -> Option<Result<Principal, Problem>> {
+        let proxy = self.proxy.as_ref()?;
+        let mut secrets = headers.get_all(&proxy.secret_header).iter();
+        let secret = secrets.next()?;
+        let is_proxy = secrets.next().is_none()
+            && secret.to_str().is_ok_and(|text| {
+                ApiToken::parse(text).is_ok_and(|token| token.has_hash(&proxy.secret_hash))
+            });
+        if !is_proxy {
+            return Some(Err(unauthorized("the credential of the proxy is wrong")));
+        }
+        let mut users = headers.get_all(&proxy.user_header).iter();
+        let user =
+            users.next().and_then(|user| user.to_str().ok()).and_then(|user| ShortText::parse(user).ok());
+        Some(match (user, users.next()) {
+            (Some(user), None) => Ok(Principal {
+                kind: PrincipalKind::Person,
+                issuer: ShortText::parse(Principal::PROXY).expect("a word is a valid text"),
+                subject: user.clone(),
+                name: user,
+                claims: BTreeMap::new(),
+            }),
+            _ => Err(unauthorized("the proxy must name one user, on one line")),
+        })
+    }
+
+    async fn owner_of_token(&self, text: &str) -> Result<Principal, Problem> {
+        let now = (self.clock)();
+        if ApiToken::is_like(text) {
+            let token = ApiToken::parse(text).map_err(|error| unauthorized(&error.to_string()))?;
+            let directory = self.complete_directory()?;
+            let owner =
+                directory.authenticate(&token, now).map_err(|error| unauthorized(&error.to_string()))?;
+            self.last_uses.lock().unwrap_or_else(PoisonError::into_inner).insert(token.id().clone(), now);
+            return Ok(owner);
+        }
+        let Some(verifier) = &self.verifier else {
+            return Err(unauthorized(
+                "the token is not one of this ledger, and no other issuer is configured",
+            ));
+        };
+        verifier.verify(text).await.map_err(|error| problem_of(&error))
+    }
+
+    /// Decides whether a principal may do something.
+    ///
+    /// The outer error: the grants are not known.
+    pub(super) fn decide(
+        &self,
+        principal: &Principal,
+        question: &Question<'_>,
+    ) -> Result<Result<(), Denial>, Problem> {
+        let directory = self.complete_directory()?;
+        Ok(decide(directory.grants(), principal, question).map(|_| ()))
+    }
+}
+
+fn problem_of(error: &OidcError) -> Problem {
+    if error.is_temporary() {
+        Problem::new(Kind::AccessUnavailable, error)
+    } else {
+        unauthorized(&error.to_string())
+    }
+}

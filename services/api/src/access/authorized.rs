@@ -1,0 +1,217 @@
+//! Extraction of a request's ledger, if its sender may do what the route does.
+
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Query, RawPathParams};
+use axum::http::request::Parts;
+use ledger_access::{Question, Scope};
+use ledger_domain::access::Verb;
+use ledger_domain::{EnvironmentName, Principal, ServiceName, TenantName};
+use serde::Deserialize;
+
+use super::{Authentication, Authenticator, Sent, forbidden};
+use crate::App;
+use crate::problem::{Kind, Problem};
+use crate::tenant::TenantLedger;
+
+/// What a route requires of its sender.
+pub(crate) trait Requirement: Send + Sync + 'static {
+    /// Verb.
+    const VERB: Verb;
+    /// Part of the ledger that the verb must be granted for.
+    const EXTENT: Extent;
+}
+
+/// Part of a ledger that a request concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// The environment in the path or in the query; all of them if there is none.
+    Environment,
+    /// Like [`Extent::Environment`], and the service in the query; all services if there is none.
+    Lane,
+    /// What the body or the answer concerns. The handler checks it with [`Tenancy::check`].
+    Content,
+}
+
+macro_rules! requirements {
+    ($($(#[$doc:meta])* $name:ident = $verb:ident $extent:ident;)+) => {$(
+        $(#[$doc])*
+        pub(crate) enum $name {}
+
+        impl Requirement for $name {
+            const VERB: Verb = Verb::$verb;
+            const EXTENT: Extent = Extent::$extent;
+        }
+    )+};
+}
+
+requirements! {
+    /// Reads of one environment, or of all.
+    ReadEnvironment = Read Environment;
+    /// Reads of the history, which a service may limit.
+    ReadHistory = Read Lane;
+    /// Reads of what the handler finds.
+    ReadSome = Read Content;
+    /// Questions to the gate.
+    AskGate = Gate Content;
+    /// Requests of rollbacks.
+    StartRollback = Rollback Content;
+    /// Events: each needs the verb of its kind.
+    SendEvents = EmitDeploy Content;
+}
+
+/// The ledger of a request whose sender may do what the type states.
+pub(crate) struct Authorized<R>(TenantLedger, PhantomData<R>);
+
+impl<R> Authorized<R> {
+    pub(crate) fn into_ledger(self) -> TenantLedger {
+        self.0
+    }
+}
+
+impl<R> Deref for Authorized<R> {
+    type Target = TenantLedger;
+
+    fn deref(&self) -> &TenantLedger {
+        &self.0
+    }
+}
+
+#[derive(Deserialize)]
+struct ScopeQuery {
+    environment: Option<String>,
+    service: Option<String>,
+}
+
+impl<R: Requirement> FromRequestParts<Arc<App>> for Authorized<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let tenancy = Tenancy::of(parts, app).await?;
+        let path = path_params(parts, app).await?;
+        let in_path = path.iter().find(|(name, _)| *name == "environment").map(|(_, value)| value);
+        // An invalid query is the handler's to reject; until then it names nothing.
+        let query = Query::<ScopeQuery>::from_request_parts(parts, app).await.ok().map(|Query(query)| query);
+        let (in_query, service) = query.map_or((None, None), |query| (query.environment, query.service));
+        let service = service.as_deref().filter(|_| R::EXTENT == Extent::Lane);
+        match R::EXTENT {
+            Extent::Content => tenancy.check_known()?,
+            Extent::Environment | Extent::Lane => tenancy.ask(&Question {
+                verb: R::VERB,
+                tenant: &tenancy.tenant,
+                environment: in_path.or(in_query.as_deref()).map_or(Scope::All, Scope::Named),
+                service: service.map_or(Scope::All, Scope::Named),
+            })?,
+        }
+        if !app.ledgers.contains_key(&tenancy.tenant) {
+            return Err(unknown_tenant(&tenancy.tenant));
+        }
+        Ok(Self(TenantLedger::new(Arc::clone(app), tenancy), PhantomData))
+    }
+}
+
+/// Checks that a sender may administrate access.
+pub(super) fn require_admin(authenticator: &Authenticator, Sent(sender): &Sent) -> Result<(), Problem> {
+    let missing = || Problem::new(Kind::Unauthenticated, "the request was not authenticated");
+    let sender = sender.as_deref().ok_or_else(missing)?;
+    let admin = TenantName::admin();
+    let question = Question::everything(Verb::Admin, &admin);
+    authenticator.decide(sender, &question)?.map_err(|_| forbidden(sender, &question))
+}
+
+async fn path_params(parts: &mut Parts, app: &Arc<App>) -> Result<RawPathParams, Problem> {
+    let path = RawPathParams::from_request_parts(parts, app).await;
+    path.map_err(|error| Problem::new(Kind::PathNotFound, error))
+}
+
+fn unknown_tenant(tenant: &TenantName) -> Problem {
+    Problem::new(Kind::UnknownTenant, format!("unknown tenant {tenant}"))
+}
+
+/// The tenant of a request, and its sender.
+#[derive(Clone)]
+pub(crate) struct Tenancy {
+    app: Arc<App>,
+    pub(crate) tenant: TenantName,
+    sender: Option<Arc<Principal>>,
+}
+
+impl Tenancy {
+    async fn of(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let path = path_params(parts, app).await?;
+        let named = path.iter().find(|(name, _)| *name == "tenant").map(|(_, value)| value);
+        let tenant = match named {
+            Some(name) => TenantName::parse_any(name).map_err(|error| Problem::parameter("tenant", error))?,
+            None => TenantName::default(),
+        };
+        // Without the extension, the request has not passed the middleware: that is an error of this program.
+        let missing = || Problem::new(Kind::Unauthenticated, "the request was not authenticated");
+        let Sent(sender) = parts.extensions.get::<Sent>().cloned().ok_or_else(missing)?;
+        Ok(Self { app: Arc::clone(app), tenant, sender })
+    }
+
+    /// Returns whether and how senders are authenticated.
+    pub(super) fn authentication(&self) -> &Authentication {
+        &self.app.authentication
+    }
+
+    /// Returns the authenticated sender; `None` without authentication.
+    pub(crate) fn principal(&self) -> Option<&Principal> {
+        self.sender.as_deref()
+    }
+
+    /// Checks that the sender may do something.
+    fn ask(&self, question: &Question<'_>) -> Result<(), Problem> {
+        let (Authentication::Required(authenticator), Some(sender)) =
+            (&self.app.authentication, &self.sender)
+        else {
+            return Ok(());
+        };
+        match authenticator.decide(sender, question)? {
+            Ok(()) => Ok(()),
+            // Whether the tenant exists is not told to those who have no grant for it.
+            Err(denial) if !denial.knows_tenant => Err(unknown_tenant(&self.tenant)),
+            Err(_) => Err(forbidden(sender, question)),
+        }
+    }
+
+    /// Checks that the sender has some grant for the tenant.
+    fn check_known(&self) -> Result<(), Problem> {
+        let (Authentication::Required(authenticator), Some(sender)) =
+            (&self.app.authentication, &self.sender)
+        else {
+            return Ok(());
+        };
+        match authenticator.decide(sender, &Question::everything(Verb::Read, &self.tenant))? {
+            Err(denial) if !denial.knows_tenant => Err(unknown_tenant(&self.tenant)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that the sender may do something in an environment, and with one of its services if one is given.
+    pub(crate) fn check(
+        &self,
+        verb: Verb,
+        environment: &EnvironmentName,
+        service: Option<&ServiceName>,
+    ) -> Result<(), Problem> {
+        self.ask(&Question::environment(verb, &self.tenant, environment, service))
+    }
+
+    /// Checks that the sender may do something in all environments.
+    pub(crate) fn check_all(&self, verb: Verb) -> Result<(), Problem> {
+        self.ask(&Question::everything(verb, &self.tenant))
+    }
+
+    /// Checks that the sender may read an event, or send it.
+    pub(crate) fn check_event(
+        &self,
+        verb: Option<Verb>,
+        payload: &ledger_domain::Payload,
+    ) -> Result<(), Problem> {
+        let question = Question::event(&self.tenant, payload);
+        self.ask(&Question { verb: verb.unwrap_or(question.verb), ..question })
+    }
+}

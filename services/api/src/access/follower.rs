@@ -1,0 +1,91 @@
+//! Follows the ledger of the tenant `_admin`, and keeps the directory of a process up to date.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use ledger_codec::cloudevents::StoredEntry;
+use ledger_domain::Position;
+use ledger_journal::{ReadError, Record, SharedJournal, SubjectFilter, Until};
+use metrics::gauge;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Authentication;
+use super::authenticator::{Authenticator, Known};
+use crate::App;
+
+/// Pause after the journal could not be read.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// Task that keeps the directory up to date. It reads the journal itself, not the projections: a revocation takes effect
+/// when the stream has it.
+pub struct AccessFollower {
+    app: Arc<App>,
+    journal: SharedJournal,
+}
+
+impl AccessFollower {
+    /// Creates the follower of a process.
+    #[must_use]
+    pub const fn new(app: Arc<App>, journal: SharedJournal) -> Self {
+        Self { app, journal }
+    }
+
+    /// Follows until `stop` is cancelled. After a failure, it reads everything again: a journal that was replaced then
+    /// replaces the directory. Meanwhile requests use what was read before.
+    pub async fn run(self, stop: CancellationToken) {
+        let Authentication::Required(authenticator) = &self.app.authentication else { return };
+        loop {
+            let followed = tokio::select! {
+                () = stop.cancelled() => return,
+                followed = follow(authenticator, &self.journal) => followed,
+            };
+            if let Err(error) = followed {
+                warn!(%error, "cannot follow tokens and grants; using those that were read before");
+            }
+            gauge!("ledger_access_following").set(0.0);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(RETRY_DELAY) => {}
+            }
+        }
+    }
+}
+
+/// Reads all events, and then each new one.
+async fn follow(authenticator: &Authenticator, journal: &SharedJournal) -> Result<(), ReadError> {
+    let head = journal.head().await?.position;
+    let mut directory = Arc::new(authenticator.settings().clone());
+    let mut position = Position::START;
+    let mut records = journal.read(SubjectFilter::All, Position::START, Until::Forever);
+    let set = |directory: &Arc<_>, position| {
+        authenticator.set(Known { directory: Arc::clone(directory), position, is_complete: true });
+    };
+    if position >= head {
+        set(&directory, position);
+        gauge!("ledger_access_following").set(1.0);
+    }
+    while let Some(record) = records.next().await {
+        let record = record?;
+        position = record.position();
+        if let Record::Entry(entry) = record {
+            match StoredEntry::parse(entry.bytes) {
+                StoredEntry::Event(envelope) => {
+                    if let Err(reason) = Arc::make_mut(&mut directory).apply(&envelope.event().payload) {
+                        info!(%position, reason, "an event about access has no effect");
+                    }
+                }
+                StoredEntry::Newer(reason) => {
+                    warn!(%position, %reason, "an event about access is of a newer program; it has no effect here");
+                }
+                StoredEntry::Foreign { .. } => {}
+            }
+        }
+        if position >= head {
+            set(&directory, position);
+            gauge!("ledger_access_following").set(1.0);
+        }
+    }
+    Ok(())
+}
