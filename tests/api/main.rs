@@ -1,5 +1,6 @@
 //! The HTTP API over a journal in memory and a real Postgres, in the process of each test: rules, SQL and handlers.
 
+mod access;
 mod backtest;
 mod bounds;
 mod horizon;

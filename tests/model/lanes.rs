@@ -235,9 +235,9 @@ impl Model {
         Some(floor)
     }
 
-    /// Returns true for a moment before the end of the last retirement, if the environment is declared again.
+    /// Returns true for a moment before the end of the last retirement, which may have none.
     pub(crate) fn precedes_retirement(&self, environment: &str, m: Moment, k: u64) -> bool {
-        self.counts_after(environment, MAX_MOMENT, k).is_some_and(|floor| m < floor)
+        self.counts_after(environment, MAX_MOMENT, k).is_none_or(|floor| m < floor)
     }
 
     pub(crate) fn is_retired(&self, environment: &str, m: Moment, k: u64) -> bool {

@@ -62,6 +62,7 @@ impl Response {
 pub struct Client {
     http: reqwest::Client,
     url: String,
+    token: Option<String>,
 }
 
 impl Client {
@@ -69,12 +70,22 @@ impl Client {
     #[must_use]
     pub fn new(url: &str) -> Self {
         let http = reqwest::Client::builder().timeout(WAIT_LIMIT).build().expect("a client");
-        Self { http, url: url.to_owned() }
+        Self { http, url: url.to_owned(), token: None }
+    }
+
+    /// Returns a client that sends a token with every request.
+    #[must_use]
+    pub fn with_token(self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self }
     }
 
     /// Builds a request, for cases that have no method here.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.url))
+        let request = self.http.request(method, format!("{}{path}", self.url));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     /// Sends a request and returns the response; panics if there is none.

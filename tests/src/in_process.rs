@@ -42,9 +42,9 @@ impl InProcess {
         copy_cluster(&directory, &options).await;
         let postgres = Postgres::start(&directory, &options).await.expect("Postgres starts");
         let config = config(&postgres, flags);
-        let journals = config.tenants.iter().map(|tenant| {
+        let journals = config.ledgers().into_iter().map(|tenant| {
             let journal: SharedJournal = Arc::new(MemoryJournal::new(tenant.clone(), clock::now));
-            (tenant.clone(), journal)
+            (tenant, journal)
         });
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         let app = App::with_journals(&config, metrics, journals.collect()).await.expect("the service starts");
@@ -72,11 +72,19 @@ impl InProcess {
     pub fn client(&self) -> Client {
         Client::new(&self.url)
     }
+
+    /// Returns a client that sends a token.
+    #[must_use]
+    pub fn client_with(&self, token: &str) -> Client {
+        self.client().with_token(token)
+    }
 }
 
 fn config(postgres: &Postgres, flags: &[&str]) -> Config {
     let url = format!("--projections-url={}", postgres.url().expose_secret());
-    let own = ["serve", "--listen=127.0.0.1:0", "--access-authentication=off", &url];
+    let has_settings = flags.iter().any(|flag| flag.starts_with("--config="));
+    let open = (!has_settings).then_some("--access-authentication=off");
+    let own: Vec<&str> = ["serve", "--listen=127.0.0.1:0", &url].into_iter().chain(open).collect();
     let matches = Flags::augment_args(clap::Command::new("serve")).get_matches_from(own.iter().chain(flags));
     let flags = Flags::from_arg_matches(&matches).expect("flags of serve");
     Config::read(&flags).expect("settings")

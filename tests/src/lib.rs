@@ -3,6 +3,7 @@
 //! Nothing here sleeps for a fixed time: the harness polls for the state it needs, up to a limit that only a
 //! failing test reaches.
 
+mod access;
 mod client;
 mod cluster;
 mod command;
@@ -23,6 +24,7 @@ mod storage;
 mod story;
 mod template;
 
+pub use access::{Guarded, administrator, new_token};
 pub use client::{Client, Response, deploy, event};
 pub use cluster::{Cluster, Node};
 pub use command::{Command, Outcome, run};

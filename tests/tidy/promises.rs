@@ -13,6 +13,7 @@ const PROMISES: &[&str] = &[
     "no_silent_rollback",
     "no_planned_downtime",
     "bad_input_is_rejected_without_side_effects",
+    "only_who_may_does",
 ];
 
 #[test]

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use crate::access::PrincipalBody;
+use crate::actor::ActorBody;
+
 /// Entry of the ledger.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[schema(bound = "")]
@@ -49,6 +52,12 @@ pub struct EntryBody<E = Box<RawValue>> {
     /// Milliseconds by which it occurred after it was recorded, a lower bound of the emitter's clock skew.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_ahead_ms: Option<i64>,
+    /// Authenticated sender of the event; absent if the service did not authenticate its clients when it was recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<PrincipalBody>,
+    /// Actor by the sender. Absent without a principal: then the event's data has an actor that is only claimed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<ActorBody>,
     /// The CloudEvent, byte for byte as stored.
     #[schema(value_type = Object)]
     pub event: E,

@@ -24,7 +24,7 @@ pub(crate) use authorized::{
 };
 pub use follower::AccessFollower;
 pub(crate) use handlers::{__path_explain_access, __path_list_grants, __path_list_tokens, __path_who_am_i};
-pub(crate) use handlers::{explain_access, list_grants, list_tokens, who_am_i};
+pub(crate) use handlers::{explain_access, list_grants, list_tokens, principal_body, who_am_i};
 
 use crate::problem::{Kind, Problem};
 use crate::{App, health};

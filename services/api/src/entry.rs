@@ -1,14 +1,26 @@
 //! Representation of an entry.
 
+use bytes::Bytes;
 use ledger_api_types::EntryBody;
-use ledger_domain::Position;
+use ledger_codec::cloudevents::Envelope;
+use ledger_domain::{Event, Position};
 use ledger_projections::EventRow;
 use serde_json::value::RawValue;
 
+use crate::access::principal_body;
 use crate::problem::Problem;
+
+/// Returns the event of an entry, if it has an authenticated sender.
+fn sender(bytes: &Bytes) -> Option<Event> {
+    let envelope = Envelope::stored(bytes.clone()).ok()?;
+    envelope.event().sender.is_some().then(|| envelope.event().clone())
+}
 
 /// Returns the body of an entry. It fails if the stored bytes are not JSON.
 pub(crate) fn entry_body(row: EventRow) -> Result<EntryBody, Problem> {
+    let sent = sender(&row.bytes);
+    let actor = sent.as_ref().and_then(|event| event.actor.as_ref()).map(Into::into);
+    let principal = sent.and_then(|event| event.sender).map(|sender| principal_body(&sender.principal));
     let text = std::str::from_utf8(&row.bytes).ok();
     let event = text.and_then(|text| RawValue::from_string(text.to_owned()).ok());
     let occurred_at = row.occurred_at;
@@ -26,6 +38,8 @@ pub(crate) fn entry_body(row: EventRow) -> Result<EntryBody, Problem> {
         returns_to: row.returns_to.map(Position::get),
         corrected_by: row.corrected_by.map(Position::get),
         clock_ahead_ms: (ahead > 0).then_some(ahead),
+        principal,
+        actor,
         event: event.ok_or_else(|| {
             Problem::from(ledger_projections::Error::Inconsistent {
                 table: "events",

@@ -74,6 +74,16 @@ impl Retirements {
         self.status_after(self.events.len())
     }
 
+    /// Returns true for a time before the end of the last retirement: if it has not ended, for every time.
+    #[must_use]
+    pub fn is_before_end_of_last(&self, time: DateTime<Utc>) -> bool {
+        match self.last() {
+            RetirementStatus::Retired(_) => true,
+            RetirementStatus::Active(Some(end)) => time < end,
+            RetirementStatus::Active(None) => false,
+        }
+    }
+
     /// Returns the time of the last retirement, if there was one.
     #[must_use]
     pub fn last_retired(&self) -> Option<DateTime<Utc>> {

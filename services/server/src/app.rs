@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use crate::config::{AuthenticationMode, Config, Role};
+use crate::config::{Config, Role};
 use crate::descriptors;
 use crate::stream_settings;
 use ledger_client::clock;
@@ -156,10 +156,9 @@ impl App {
             .install_recorder()?;
         let connection = Connection::open(config.journal.settings()).await?;
         let mut journals: Vec<(TenantName, SharedJournal)> = Vec::new();
-        let admin = TenantName::admin();
-        let is_authenticated = config.access.authentication == AuthenticationMode::Required;
-        for tenant in config.tenants.iter().chain(is_authenticated.then_some(&admin)) {
-            journals.push((tenant.clone(), Arc::new(connection.journal(tenant.clone()).await?)));
+        for tenant in config.ledgers() {
+            let journal = connection.journal(tenant.clone()).await?;
+            journals.push((tenant, Arc::new(journal)));
         }
         Self::with_journals(config, metrics, journals).await
     }

@@ -398,6 +398,14 @@ impl Config {
 }
 
 impl Config {
+    /// Returns the tenants whose ledgers the service opens: those that it serves, and that of tokens and grants if clients
+    /// need credentials.
+    #[must_use]
+    pub fn ledgers(&self) -> Vec<TenantName> {
+        let admin = (self.access.authentication == AuthenticationMode::Required).then(TenantName::admin);
+        self.tenants.iter().cloned().chain(admin).collect()
+    }
+
     /// Checks that the service does not start open to everyone, or closed to everyone.
     fn check_access(&self) -> Result<(), Error> {
         match self.access.authentication {

@@ -427,6 +427,28 @@ async fn rule_24_a_retired_environment_has_no_lanes_until_it_is_declared_again()
 }
 
 #[tokio::test]
+async fn rule_24_a_report_from_before_a_retirement_is_judged_by_what_counted_at_its_time() {
+    let service = InProcess::start(&["--only=http,projector"]).await;
+    let client = service.client();
+    let story = Story::on(&client);
+    let green = json!({"service": "web", "slot": "green", "release": {"version": "v1"}});
+    story.record("deploy.succeeded", 1, green).await;
+    story.record("environment.retired", 2, json!({})).await;
+    story.declare_policy(json!({}), 3).await;
+    story.record("environment.retired", 10, json!({})).await;
+
+    let switch = json!({"service": "web", "slot": "green"});
+    let switched = story.try_record("traffic.switched", 8, switch).await.ok();
+
+    assert_eq!(switched.get("anomalies"), None, "what the lane held then may be unknown: {switched}");
+    assert_eq!(
+        live(&story, &at(9)).await,
+        Vec::<String>::new(),
+        "the slot was emptied by the first retirement"
+    );
+}
+
+#[tokio::test]
 async fn an_unknown_service_is_an_error_and_not_an_empty_result() {
     let service = InProcess::start(&["--only=http,projector"]).await;
     let client = service.client();

@@ -23,7 +23,7 @@ use crate::body::{ValidJson, parsed_member};
 use crate::parameters::{NoParameters, StrictQuery, with_position};
 use crate::problem::{Kind, Problem};
 
-fn principal_body(principal: &Principal) -> PrincipalBody {
+pub(crate) fn principal_body(principal: &Principal) -> PrincipalBody {
     let claims = principal.claims.iter().map(|(name, value)| (name.to_string(), value.to_string()));
     PrincipalBody {
         kind: principal.kind.name().to_owned(),

@@ -138,7 +138,14 @@ struct Entry {
 impl Entry {
     fn event(&self) -> Event {
         let (payload, actor) = (self.payload.clone(), Some(person(self.actor)));
-        Event { payload, actor, reason: None, links: Vec::new(), corrects: self.corrects.map(identity) }
+        Event {
+            payload,
+            actor,
+            sender: None,
+            reason: None,
+            links: Vec::new(),
+            corrects: self.corrects.map(identity),
+        }
     }
 }
 
