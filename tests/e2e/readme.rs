@@ -91,7 +91,9 @@ impl Ledger {
         std::os::unix::fs::symlink(PROGRAM, home.path().join("release-ledger")).expect("a link");
         let address = format!("127.0.0.1:{}", free_port());
         let data_dir = data.path().to_str().expect("UTF-8");
-        let up = Command::start(PROGRAM, &["up", "--data-dir", data_dir, "--listen", &address]);
+        let home_path = home.path().to_str().expect("UTF-8");
+        let variables = [("HOME", home_path), ("XDG_CONFIG_HOME", home_path), ("USER", "ada")];
+        let up = Command::start_with(PROGRAM, &["up", "--data-dir", data_dir, "--listen", &address], &variables);
         let url = format!("http://{address}");
         Client::new(&url).wait_until_ready().await;
         Self { up, url, search: search_path(home.path()), home, _data: data }
@@ -111,6 +113,7 @@ impl Ledger {
         let variables = [
             ("PATH", &*self.search),
             ("HOME", home),
+            ("XDG_CONFIG_HOME", home),
             ("XDG_STATE_HOME", home),
             ("USER", "ada"),
             ("RELEASE_LEDGER_URL", &self.url),

@@ -1,6 +1,6 @@
 //! The command `up`: its private servers must be installed.
 
-use ledger_tests::Command;
+use ledger_tests::{Client, Command, free_port};
 
 use crate::PROGRAM;
 
@@ -27,4 +27,44 @@ async fn a_missing_server_is_named_with_the_command_that_installs_it_and_nothing
     );
     assert!(outcome.stderr.starts_with(&expected), "{}", outcome.stderr);
     assert!(!std::fs::exists(data).expect("checked"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_user_who_started_the_ledger_needs_no_setup_and_another_user_can_neither_read_nor_write() {
+    let folder = || tempfile::Builder::new().prefix("ledger-test-").tempdir().expect("a folder");
+    let (home, data) = (folder(), folder());
+    let (home_path, data_path) =
+        (home.path().to_str().expect("UTF-8"), data.path().to_str().expect("UTF-8"));
+    let address = format!("127.0.0.1:{}", free_port());
+    let url = format!("http://{address}");
+    let own = [("HOME", home_path), ("XDG_CONFIG_HOME", home_path), ("RELEASE_LEDGER_URL", &*url), ("USER", "ada")];
+    let up = Command::start_with(PROGRAM, &["up", "--data-dir", data_path, "--listen", &address], &own);
+    Client::new(&url).wait_until_ready().await;
+    let emit = ["emit", "deploy.succeeded", "--environment", "dev", "--service", "web", "--version", "v1"];
+
+    let recorded = Command::start_with(PROGRAM, &emit, &own).outcome().await;
+    assert_eq!(recorded.code, Some(0), "{}", recorded.stderr);
+    let shown = Command::start_with(PROGRAM, &["state", "dev"], &own).outcome().await;
+    assert!(shown.stdout.contains("v1"), "{} {}", shown.stdout, shown.stderr);
+
+    let elsewhere = folder();
+    let other_path = elsewhere.path().to_str().expect("UTF-8");
+    let other =
+        [("HOME", other_path), ("XDG_CONFIG_HOME", other_path), ("RELEASE_LEDGER_URL", &*url), ("USER", "eve")];
+    for command in [&emit[..], &["state", "dev"]] {
+        let refused = Command::start_with(PROGRAM, command, &other).outcome().await;
+        assert_ne!(refused.code, Some(0), "{}", refused.stdout);
+        assert!(refused.stderr.contains("credentials"), "{}", refused.stderr);
+    }
+    if rustix::process::geteuid().is_root() {
+        let config = home.path().join("release-ledger");
+        for secret in [data.path().to_owned(), config] {
+            let path = secret.to_str().expect("UTF-8");
+            let read = ["--reuid=65534", "--regid=65534", "--clear-groups", "grep", "-r", "rl_", path];
+            let outcome = Command::start("setpriv", &read).outcome().await;
+            assert_eq!(outcome.stdout, "", "another user reads {path}");
+        }
+    }
+    up.send_sigterm();
+    assert_eq!(up.outcome().await.code, Some(0));
 }

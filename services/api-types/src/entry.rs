@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::access::PrincipalBody;
-use crate::actor::ActorBody;
+use crate::actor::{ActorBody, ActorRequest};
 
 /// Entry of the ledger.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -57,6 +57,7 @@ pub struct EntryBody<E = Box<RawValue>> {
     pub principal: Option<PrincipalBody>,
     /// Actor by the sender. Absent without a principal: then the event's data has an actor that is only claimed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ActorRequest>)]
     pub actor: Option<ActorBody>,
     /// The CloudEvent, byte for byte as stored.
     #[schema(value_type = Object)]
