@@ -181,8 +181,8 @@ impl Cache {
 }
 
 impl State {
-    /// Decides the next step. Sets [`is_fetching`](Self::is_fetching) if a fetch must start. `may_wait` is false after a
-    /// fetch has ended.
+    /// Decides the next step. Sets [`is_fetching`](Self::is_fetching) if a fetch must start. `may_wait` is false after
+    /// a fetch has ended.
     fn decide(
         &mut self,
         id: Option<&str>,
@@ -215,7 +215,8 @@ impl State {
         }
     }
 
-    /// Starts a fetch unless one is running, or the delay after a failure has not passed. Returns true if one is running.
+    /// Starts a fetch unless one is running, or the delay after a failure has not passed. Returns true if one is
+    /// running.
     fn ensure_fetch(&mut self, now: Instant) -> bool {
         if !self.is_fetching && self.retry_at.is_none_or(|retry_at| now >= retry_at) {
             self.is_fetching = true;

@@ -194,7 +194,8 @@ fn build(authorities: &[Certificate], is_local: bool, is_plain: bool) -> Result<
         if is_local { builder.no_proxy() } else { builder }
     };
     match builder().tls_certs_merge(authorities.to_vec()).build() {
-        // A small image has no certificate authorities. Plain HTTP needs none, and `ca_file` may have all that are used.
+        // A small image has no certificate authorities. Plain HTTP needs none, and `ca_file` may have all that are
+        // used.
         Err(_) if is_plain || !authorities.is_empty() => {
             builder().tls_certs_only(authorities.to_vec()).build()
         }

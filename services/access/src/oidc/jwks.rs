@@ -117,8 +117,8 @@ fn without_zeros(number: &[u8]) -> &[u8] {
     &number[start..]
 }
 
-/// Returns a key on an elliptic curve with coordinates of `length` bytes. The verification checks that it is on the
-/// curve.
+/// Returns a key on an elliptic curve with coordinates of `length` bytes. The verification refuses a point that is
+/// not on the curve.
 fn point(x: &[u8], y: &[u8], length: usize) -> Option<DecodingKey> {
     let is_point = x.len() == length && y.len() == length;
     is_point.then(|| DecodingKey::from_ec_der(&[&[4], x, y].concat()))
@@ -203,6 +203,10 @@ mod tests {
         json!({"kty": "RSA", "kid": "a", "n": number(256, 0x80), "e": "AQAB"})
     }
 
+    fn ec(curve: &str, x: usize, y: usize) -> Value {
+        json!({"kty": "EC", "crv": curve, "x": number(x, 1), "y": number(y, 1)})
+    }
+
     fn usable(keys: &[Value]) -> usize {
         KeySet::parse(json!({"keys": keys}).to_string().as_bytes()).expect("a set").len()
     }
@@ -215,7 +219,7 @@ mod tests {
 
     #[test]
     fn keys_for_signatures_are_usable() {
-        let ec = |curve: &str, bytes: usize| json!({"kty": "EC", "crv": curve, "x": number(bytes, 1), "y": number(bytes, 1)});
+        let ec = |curve: &str, bytes: usize| ec(curve, bytes, bytes);
         for key in [
             rsa_key(),
             changed("use", json!("sig")),
@@ -234,7 +238,6 @@ mod tests {
 
     #[test]
     fn other_keys_are_left_out() {
-        let ec = |curve: &str, x: usize, y: usize| json!({"kty": "EC", "crv": curve, "x": number(x, 1), "y": number(y, 1)});
         for key in [
             changed("use", json!("enc")),
             changed("use", json!(1)),

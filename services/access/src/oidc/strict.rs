@@ -133,7 +133,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_do_not_panic_and_accepted_objects_mean_the_same_to_serde(text in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_do_not_panic_and_accepted_objects_mean_the_same_to_serde(
+            text in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
             if let Some(members) = object(&text) {
                 prop_assert_eq!(Value::Object(members), serde_json::from_slice::<Value>(&text).expect("valid"));
             }

@@ -30,8 +30,8 @@ pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
     ALGORITHMS.into_iter().find(|(allowed, _)| *allowed == name).map(|(_, algorithm)| algorithm)
 }
 
-/// A token whose form is correct. Its claims are those of an unknown sender until [`Key`](super::jwks::Key) has verified
-/// the signature.
+/// A token whose form is correct. Its claims are those of an unknown sender until [`Key`](super::jwks::Key) has
+/// verified the signature.
 #[derive(Debug)]
 pub(super) struct Unverified<'t> {
     /// Algorithm that the token names.

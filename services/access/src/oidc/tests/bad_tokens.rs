@@ -1,5 +1,5 @@
-//! Tokens that are refused, each with the expected error. All that can be signed are signed with a key of the issuer, so
-//! that nothing but the named fault is wrong.
+//! Tokens that are refused, each with the expected error. All that can be signed are signed with a key of the issuer,
+//! so that nothing but the named fault is wrong.
 
 use serde_json::{Value, json};
 

@@ -117,8 +117,8 @@ async fn a_workflow_of_github_keeps_the_claims_that_grants_need() {
 async fn a_job_of_gitlab_keeps_the_claims_that_grants_need() {
     let claims = json!({
         "sub": "project_path:shop/web:ref_type:branch:ref:main", "project_id": "22", "project_path": "shop/web",
-        "namespace_id": 7, "ref": "main", "ref_type": "branch", "ref_protected": true, "pipeline_id": "1", "job_id": "2",
-        "user_login": "ada", "user_identities": [{"provider": "x"}],
+        "namespace_id": 7, "ref": "main", "ref_type": "branch", "ref_protected": true, "pipeline_id": "1",
+        "job_id": "2", "user_login": "ada", "user_identities": [{"provider": "x"}],
     });
     let settings = IssuerSettings::gitlab("https://gitlab.example", AUDIENCE);
     let principal = with_preset(settings, claims).await.expect("accepted");

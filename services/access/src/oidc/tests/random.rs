@@ -38,13 +38,21 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_parts_are_refused(header in ".{0,80}", claims in ".{0,200}", signature in any::<[u8; 64]>()) {
+    fn arbitrary_parts_are_refused(
+        header in ".{0,80}",
+        claims in ".{0,200}",
+        signature in any::<[u8; 64]>(),
+    ) {
         let header = if header.len() % 2 == 0 { self::header("ES256", "ec").to_string() } else { header };
         prop_assert!(!is_accepted(&format!("{}.{}.{}", base64(header), base64(claims), base64(signature))));
     }
 
     #[test]
-    fn a_token_with_a_changed_character_is_refused(token in 0..3_usize, at in any::<prop::sample::Index>(), new in any::<char>()) {
+    fn a_token_with_a_changed_character_is_refused(
+        token in 0..3_usize,
+        at in any::<prop::sample::Index>(),
+        new in any::<char>(),
+    ) {
         let mut text: Vec<_> = GOOD[token].chars().collect();
         let at = at.index(text.len());
         prop_assume!(text[at] != new);
@@ -53,7 +61,11 @@ proptest! {
     }
 
     #[test]
-    fn a_token_with_another_base64_character_is_refused(token in 0..3_usize, at in any::<prop::sample::Index>(), new in "[A-Za-z0-9_.-]") {
+    fn a_token_with_another_base64_character_is_refused(
+        token in 0..3_usize,
+        at in any::<prop::sample::Index>(),
+        new in "[A-Za-z0-9_.-]",
+    ) {
         let mut text = GOOD[token].clone();
         let at = at.index(text.len());
         prop_assume!(text[at..=at] != new);
@@ -62,7 +74,12 @@ proptest! {
     }
 
     #[test]
-    fn a_token_with_a_part_removed_or_inserted_is_refused(token in 0..3_usize, from in any::<prop::sample::Index>(), length in 0..40_usize, new in "[A-Za-z0-9_.=-]{0,8}") {
+    fn a_token_with_a_part_removed_or_inserted_is_refused(
+        token in 0..3_usize,
+        from in any::<prop::sample::Index>(),
+        length in 0..40_usize,
+        new in "[A-Za-z0-9_.=-]{0,8}",
+    ) {
         let text = &GOOD[token];
         let from = from.index(text.len());
         let end = (from + length).min(text.len());
@@ -72,7 +89,11 @@ proptest! {
     }
 
     #[test]
-    fn parts_of_different_tokens_do_not_fit_together(header in 0..3_usize, claims in 0..3_usize, signature in 0..3_usize) {
+    fn parts_of_different_tokens_do_not_fit_together(
+        header in 0..3_usize,
+        claims in 0..3_usize,
+        signature in 0..3_usize,
+    ) {
         prop_assume!(header != signature);
         let part = |token: usize, part: usize| GOOD[token].split('.').nth(part).expect("three parts");
         let mixed = format!("{}.{}.{}", part(header, 0), part(claims, 1), part(signature, 2));
