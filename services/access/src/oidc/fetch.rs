@@ -1,7 +1,7 @@
 //! Fetching of key sets, with limits on time and size.
 
 use std::error::Error as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
@@ -31,7 +31,7 @@ pub(super) enum Failure {
     #[error("unexpected status {0}")]
     Status(StatusCode),
     /// The response or the file is larger than allowed.
-    #[error("more than {MAX_BODY_BYTES} bytes")]
+    #[error("more than {} bytes", MAX_BODY_BYTES)]
     TooLarge,
     /// The file cannot be read.
     #[error("cannot read the file: {0}")]
@@ -153,7 +153,7 @@ impl HttpSource {
     }
 }
 
-async fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
+async fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let file = tokio::fs::File::open(path).await.map_err(Failure::File)?;
     let mut text = Vec::new();
     let limit = MAX_BODY_BYTES as u64 + 1;

@@ -25,6 +25,13 @@ const RSA: &[Algorithm] = &[
     Algorithm::PS512,
 ];
 
+/// Algorithms of the keys on the curve P-256.
+const P256: &[Algorithm] = &[Algorithm::ES256];
+/// Algorithms of the keys on the curve P-384.
+const P384: &[Algorithm] = &[Algorithm::ES384];
+/// Algorithms of the keys on the curve Ed25519.
+const ED25519: &[Algorithm] = &[Algorithm::EdDSA];
+
 /// A public key.
 #[derive(Debug)]
 pub(super) struct Key {
@@ -48,11 +55,11 @@ impl Key {
         }
         let (fitting, key) = match (text("kty")?, text("crv")) {
             ("RSA", _) => (RSA, rsa(&number("n")?, &number("e")?)?),
-            ("EC", Some("P-256")) => (&[Algorithm::ES256][..], point(&number("x")?, &number("y")?, 32)?),
-            ("EC", Some("P-384")) => (&[Algorithm::ES384][..], point(&number("x")?, &number("y")?, 48)?),
+            ("EC", Some("P-256")) => (P256, point(&number("x")?, &number("y")?, 32)?),
+            ("EC", Some("P-384")) => (P384, point(&number("x")?, &number("y")?, 48)?),
             ("OKP", Some("Ed25519")) => {
                 let x = number("x").filter(|x| x.len() == 32)?;
-                (&[Algorithm::EdDSA][..], DecodingKey::from_ed_der(&x))
+                (ED25519, DecodingKey::from_ed_der(&x))
             }
             _ => return None,
         };
@@ -126,7 +133,7 @@ fn point(x: &[u8], y: &[u8], length: usize) -> Option<DecodingKey> {
 
 /// A text is not a JSON Web Key Set, or has too many keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it is not a JSON Web Key Set of at most {MAX_KEYS} keys")]
+#[error("it is not a JSON Web Key Set of at most {} keys", MAX_KEYS)]
 pub(super) struct NotAKeySet;
 
 /// The usable keys of an issuer.

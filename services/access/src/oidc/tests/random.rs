@@ -11,7 +11,7 @@ use crate::oidc::{KeySource, Verifier};
 const ISSUER: &str = "https://issuer.example";
 
 static RUNTIME: LazyLock<Runtime> =
-    LazyLock::new(|| Builder::new_current_thread().build().expect("a runtime"));
+    LazyLock::new(|| Builder::new_current_thread().enable_all().build().expect("a runtime"));
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| verifier(ISSUER, KeySource::Fixed(KEYS.set())));
 static GOOD: LazyLock<[String; 3]> = LazyLock::new(|| {
     let token = |pair: &super::support::Pair, algorithm: &str, key: &str| {
