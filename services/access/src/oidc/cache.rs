@@ -136,7 +136,7 @@ impl Cache {
         tokio::spawn(async move {
             if let Some(fetcher) = &flight.cache.0.fetcher {
                 let result = fetcher.fetch().await;
-                flight.result = result;
+                flight.record(result);
             }
         });
     }
@@ -240,6 +240,12 @@ fn retry_delay(failures: u32) -> Duration {
 struct Flight {
     cache: Cache,
     result: Result<KeySet, Failure>,
+}
+
+impl Flight {
+    fn record(&mut self, result: Result<KeySet, Failure>) {
+        self.result = result;
+    }
 }
 
 impl Drop for Flight {
